@@ -1,0 +1,3 @@
+//! The admin listener: health, metrics, status.
+mod settings;
+pub use settings::AdminSettings;

@@ -1,0 +1,20 @@
+//! The canonical form: what a chat request, its answer, its stream events and its usage mean in any dialect.
+//!
+//! Every dialect translates to and from this form (N+M translations, never N×M). It is a superset of what the
+//! OpenAI, Anthropic and Gemini dialects can say; what only one dialect knows travels in `rest`.
+
+mod answer;
+mod event;
+mod request;
+mod usage;
+
+pub use answer::{Answer, Choice, Finish, FinishReason};
+pub use event::{Event, StreamDecoder, StreamEncoder};
+pub use request::{
+    CacheHint, Media, Message, OutputFormat, Part, Reasoning, Request, Role, Sampling, Tool, ToolChoice,
+    ToolKind,
+};
+pub use usage::Usage;
+
+/// An object whose fields keep their order.
+pub type Object = serde_json::Map<String, serde_json::Value>;

@@ -1,0 +1,279 @@
+//! The canonical chat request.
+
+use serde_json::Value;
+
+use super::Object;
+
+/// A chat request as any dialect means it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Request {
+    /// The model name as the client wrote it.
+    pub model: String,
+    /// Whether the answer is wanted as a stream.
+    pub stream: bool,
+    /// Whether the client wants usage at the end of the stream.
+    pub include_usage: bool,
+    /// System and developer messages stand in the list where the client put them.
+    pub messages: Vec<Message>,
+    /// Tools that the model may call.
+    pub tools: Vec<Tool>,
+    /// Which tool the model must call, if any.
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether several tool calls may come in one answer.
+    pub parallel_tool_calls: Option<bool>,
+    /// The form of the answer.
+    pub output: OutputFormat,
+    /// Sampling parameters.
+    pub sampling: Sampling,
+    /// Upper bound of generated tokens.
+    pub max_output_tokens: Option<u64>,
+    /// How much the model shall think.
+    pub reasoning: Option<Reasoning>,
+    /// The end user on whose behalf the request is made.
+    pub user: Option<String>,
+    /// Key-value pairs that the provider stores with the request.
+    pub metadata: Object,
+    /// Top-level fields that the canonical form does not know, by their name in the client's dialect.
+    pub rest: Object,
+}
+
+/// One turn of the conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, in order. A tool's result is a [`Part::ToolResult`] in a message of role `Tool`.
+    pub content: Vec<Part>,
+    /// The speaker's name among several of one role.
+    pub name: Option<String>,
+    /// Fields that the canonical form does not know.
+    pub rest: Object,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions above the user's.
+    System,
+    /// OpenAI's newer name for instructions of the application.
+    Developer,
+    /// The user.
+    User,
+    /// The model.
+    Assistant,
+    /// Results of tools.
+    Tool,
+}
+
+/// A piece of a message or of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// Plain text.
+    Text {
+        /// The text.
+        text: String,
+        /// Prompt-cache breakpoint after this part.
+        cache: Option<CacheHint>,
+        /// Citations or annotations as the dialect has them.
+        citations: Vec<Value>,
+    },
+    /// A picture.
+    Image {
+        /// Where it is.
+        media: Media,
+        /// OpenAI's `detail`: `low`, `high`, `auto`.
+        detail: Option<String>,
+        /// Prompt-cache breakpoint after this part.
+        cache: Option<CacheHint>,
+    },
+    /// Sound.
+    Audio {
+        /// Where it is.
+        media: Media,
+    },
+    /// A document.
+    File {
+        /// Where it is.
+        media: Media,
+        /// Its name.
+        filename: Option<String>,
+        /// Prompt-cache breakpoint after this part.
+        cache: Option<CacheHint>,
+    },
+    /// What the model thought. Must go back unchanged on the next turn where a signature stands.
+    Thinking {
+        /// The visible text, possibly empty.
+        text: String,
+        /// The provider's proof that the text is its own.
+        signature: Option<String>,
+        /// Opaque data in place of text.
+        redacted: Option<String>,
+    },
+    /// The model calls a tool of the client.
+    ToolCall {
+        /// Identifies the call; invented by the gateway where the provider gives none.
+        id: String,
+        /// The tool.
+        name: String,
+        /// JSON text of the arguments (function), or free text (custom).
+        arguments: String,
+        /// Function or custom tool.
+        kind: ToolKind,
+        /// The provider's signature over the call (Gemini's thought signature).
+        signature: Option<String>,
+        /// Prompt-cache breakpoint after this part.
+        cache: Option<CacheHint>,
+    },
+    /// What a tool of the client answered.
+    ToolResult {
+        /// The call that is answered.
+        id: String,
+        /// The answer.
+        content: Vec<Part>,
+        /// Whether the tool failed.
+        is_error: bool,
+        /// Prompt-cache breakpoint after this part.
+        cache: Option<CacheHint>,
+    },
+    /// The model declines.
+    Refusal(String),
+    /// A part that only its own dialect understands (server tools, search results …), carried as it is.
+    Other(Value),
+}
+
+impl Part {
+    /// A plain text part.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into(), cache: None, citations: Vec::new() }
+    }
+}
+
+/// Where the bytes of an image, sound or document are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Media {
+    /// A URL that the provider fetches.
+    Url(String),
+    /// Inline bytes, still in base64.
+    Inline {
+        /// MIME type; OpenAI's audio `format` becomes `audio/<format>`.
+        mime: String,
+        /// Base64 text.
+        base64: String,
+    },
+    /// The id of an uploaded file.
+    FileId(String),
+}
+
+/// A prompt-cache breakpoint, as Anthropic's `cache_control` says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheHint {
+    /// `5m`, `1h`; `None` is the provider's default.
+    pub ttl: Option<String>,
+}
+
+/// A tool that the model may call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// What it is good for.
+    pub description: Option<String>,
+    /// JSON Schema of its arguments; `None` for custom tools.
+    pub parameters: Option<Value>,
+    /// Whether arguments must follow the schema exactly.
+    pub strict: Option<bool>,
+    /// Function, custom, or a server tool of the provider.
+    pub kind: ToolKind,
+    /// Prompt-cache breakpoint after this tool.
+    pub cache: Option<CacheHint>,
+    /// The definition as the dialect had it, for kinds that are not functions, and unknown fields.
+    pub rest: Object,
+}
+
+/// What kind of tool it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ToolKind {
+    /// Arguments are a JSON object.
+    #[default]
+    Function,
+    /// Arguments are free text (OpenAI custom tools).
+    Custom,
+    /// Runs at the provider.
+    Server,
+}
+
+/// Which tool the model must call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToolChoice {
+    /// As the model likes.
+    Auto,
+    /// None.
+    None,
+    /// At least one.
+    Required,
+    /// This one.
+    Named(String),
+    /// A form that only its dialect knows (OpenAI's `allowed_tools`).
+    Other(Value),
+}
+
+/// The form of the answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum OutputFormat {
+    /// Text.
+    #[default]
+    Text,
+    /// Any JSON object.
+    JsonObject,
+    /// JSON of a given schema.
+    JsonSchema {
+        /// The schema's name.
+        name: String,
+        /// What it is for.
+        description: Option<String>,
+        /// The JSON Schema.
+        schema: Value,
+        /// Whether the answer must follow it exactly.
+        strict: Option<bool>,
+    },
+    /// A form that only its dialect knows.
+    Other(Value),
+}
+
+/// Sampling parameters.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sampling {
+    /// 0 to 2.
+    pub temperature: Option<f64>,
+    /// 0 to 1.
+    pub top_p: Option<f64>,
+    /// Number of likeliest tokens to draw from.
+    pub top_k: Option<u64>,
+    /// -2 to 2.
+    pub presence_penalty: Option<f64>,
+    /// -2 to 2.
+    pub frequency_penalty: Option<f64>,
+    /// For reproducible answers.
+    pub seed: Option<i64>,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Token id to bias.
+    pub logit_bias: Option<Object>,
+    /// Whether log probabilities are wanted.
+    pub logprobs: Option<bool>,
+    /// How many alternatives per token.
+    pub top_logprobs: Option<u64>,
+    /// Number of choices.
+    pub n: Option<u64>,
+}
+
+/// How much the model shall think.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Reasoning {
+    /// `none`, `minimal`, `low`, `medium`, `high` …
+    pub effort: Option<String>,
+    /// Tokens it may spend on thinking.
+    pub budget_tokens: Option<u64>,
+    /// Anything else that the dialect says about it.
+    pub rest: Object,
+}

@@ -1,0 +1,59 @@
+//! Token usage in disjoint classes.
+
+use serde::Serialize;
+
+/// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio` and the prediction
+/// counts are parts of `output`, and `input_audio` and `input_image` are parts of `input`.
+///
+/// Prompt tokens in OpenAI's sense are `input + cached_read + cache_write`; completion tokens are `output`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Prompt tokens that were neither read from nor written to the provider's prompt cache.
+    pub input: u64,
+    /// Prompt tokens read from the provider's prompt cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_read: u64,
+    /// Prompt tokens written to the provider's prompt cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write: u64,
+    /// All generated tokens, reasoning included.
+    pub output: u64,
+    /// Generated tokens that were reasoning (inside `output`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reasoning: u64,
+    /// Prompt tokens that were audio (inside `input`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub input_audio: u64,
+    /// Prompt tokens that were images (inside `input`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub input_image: u64,
+    /// Generated tokens that were audio (inside `output`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub output_audio: u64,
+    /// Predicted tokens that were used (inside `output`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub accepted_prediction: u64,
+    /// Predicted tokens that were not used (inside `output`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rejected_prediction: u64,
+    /// The figures are counted by the gateway because the provider gave none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
+}
+
+impl Usage {
+    /// Prompt tokens in OpenAI's sense: cache reads and writes included.
+    pub fn prompt(&self) -> u64 {
+        self.input.saturating_add(self.cached_read).saturating_add(self.cache_write)
+    }
+
+    /// Prompt and completion tokens together.
+    pub fn total(&self) -> u64 {
+        self.prompt().saturating_add(self.output)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}

@@ -1,0 +1,1 @@
+//! Carries out a plan within its deadlines: ordered attempts, classified faults, invisible fallback.

@@ -1,0 +1,105 @@
+//! What a policy sees of a request: gathered before the policies run, so that a decision can be recorded and replayed.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde::Serialize;
+
+use crate::caller::Caller;
+
+/// The operation that the client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// A chat completion.
+    Chat,
+    /// Embedding vectors.
+    Embeddings,
+}
+
+impl Endpoint {
+    /// The name used in policies, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
+        }
+    }
+}
+
+/// Everything that a policy may know of one request.
+pub struct Facts {
+    /// The `x-request-id` of this request.
+    pub request_id: Arc<str>,
+    /// What is asked for.
+    pub endpoint: Endpoint,
+    /// The model name as the client wrote it.
+    pub model: Arc<str>,
+    /// Who asks.
+    pub caller: Caller,
+    /// The client's headers (names lowercase) without credentials and cookies.
+    pub headers: HeaderMap,
+    /// Tags from `x-tollgate-tags`, in the order given. Policies may add their own.
+    pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// The request body, read only as far as somebody asks.
+    pub body: Arc<dyn Body>,
+}
+
+/// The request body as a policy may ask about it. Implementations compute each answer at most once.
+pub trait Body: Send + Sync {
+    /// Whether the client wants a stream.
+    fn stream(&self) -> bool;
+    /// `max_tokens` or `max_completion_tokens`, whichever the client gave.
+    fn max_tokens(&self) -> Option<u64>;
+    /// An estimate of the prompt's tokens: its text bytes divided by four.
+    fn tokens(&self) -> u64;
+    /// Names of the tools that the model may call, in order.
+    fn tool_names(&self) -> &[Box<str>];
+    /// Number of messages (chat) or inputs (embeddings).
+    fn messages(&self) -> u64;
+    /// Whether any message has an image part.
+    fn has_images(&self) -> bool;
+    /// Whether any message has an audio part.
+    fn has_audio(&self) -> bool;
+    /// Whether any message has a file part.
+    fn has_files(&self) -> bool;
+    /// Whether structured output (`response_format` other than text) is asked for.
+    fn has_json_output(&self) -> bool;
+    /// All text of all messages, joined by newlines.
+    fn text(&self) -> &str;
+    /// The text of the system and developer messages, joined by newlines.
+    fn system(&self) -> &str;
+    /// The text of the last user message.
+    fn last_user(&self) -> &str;
+    /// The `user` (or `safety_identifier`) field.
+    fn user(&self) -> Option<&str>;
+    /// A value of the `metadata` object: strings as they are, anything else as JSON text.
+    fn metadata(&self, key: &str) -> Option<String>;
+    /// Any other top-level field as JSON text, for example `temperature`.
+    fn field(&self, name: &str) -> Option<&str>;
+}
+
+/// The facts as they stand in a decision record: small, without any text of the prompt.
+#[derive(Debug, Clone, Serialize)]
+pub struct FactsRecord {
+    /// What was asked for.
+    pub endpoint: Endpoint,
+    /// The model name as the client wrote it.
+    pub model: Arc<str>,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// Estimated prompt tokens.
+    pub tokens: u64,
+    /// Number of messages.
+    pub messages: u64,
+    /// Number of tools offered.
+    pub tools: usize,
+    /// The output limit that the client gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// The user, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Arc<str>>,
+    /// Size of the request body in bytes.
+    pub bytes: usize,
+}

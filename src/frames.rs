@@ -1,0 +1,1 @@
+//! Framing of streamed answers: server-sent events, whatever the chunk boundaries.

@@ -1,0 +1,3 @@
+//! The straight line of a request.
+mod settings;
+pub use settings::{DeadlineSettings, RetrySettings, StreamSettings};

@@ -1,0 +1,82 @@
+//! Settings of the request line.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::settings::Period;
+use crate::target::Deadlines;
+
+/// Deadlines of upstream attempts and of whole requests.
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlineSettings {
+    /// TCP and TLS set-up.
+    pub connect: Period,
+    /// From sending the request to the answer's head.
+    pub first_byte: Period,
+    /// From sending the request to the first content of a stream.
+    pub first_token: Period,
+    /// Between two pieces of an answer.
+    pub idle: Period,
+    /// The whole request with all its attempts.
+    pub total: Period,
+}
+
+impl Default for DeadlineSettings {
+    fn default() -> Self {
+        let d = Deadlines::default();
+        Self {
+            connect: Period(d.connect),
+            first_byte: Period(d.first_byte),
+            first_token: Period(d.first_token),
+            idle: Period(d.idle),
+            total: Period(d.total),
+        }
+    }
+}
+
+impl From<&DeadlineSettings> for Deadlines {
+    fn from(s: &DeadlineSettings) -> Self {
+        Self {
+            connect: s.connect.0,
+            first_byte: s.first_byte.0,
+            first_token: s.first_token.0,
+            idle: s.idle.0,
+            total: s.total.0,
+        }
+    }
+}
+
+/// How streams are kept alive.
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamSettings {
+    /// Interval of `: keepalive` comments towards the client while the upstream thinks; `0s` sends none.
+    pub keepalive: Period,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self { keepalive: Period::secs(10) }
+    }
+}
+
+/// How failed attempts are repeated.
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrySettings {
+    /// Tries at the same target beyond the first, for faults that may pass (429, 5xx, no connection).
+    pub retries: u32,
+    /// Attempts of one request over all its targets.
+    pub max_attempts: u32,
+    /// First pause; doubled with each further try at the same target, with full jitter.
+    pub backoff: Period,
+    /// Longest pause, also where `Retry-After` asks for more: then the next target is tried, or the 429 is passed on.
+    pub max_backoff: Period,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self { retries: 1, max_attempts: 6, backoff: Period::millis(200), max_backoff: Period::secs(5) }
+    }
+}

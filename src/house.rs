@@ -1,0 +1,1 @@
+//! Configuration as written, checked, built and watched.

@@ -1,0 +1,190 @@
+//! What policies say and what becomes of it: decision, plan, attempts, and the record of all three.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::chat::Usage;
+use crate::facts::FactsRecord;
+use crate::fault::Fault;
+use crate::target::TargetName;
+
+/// The version of [`Record`]; raised whenever a field changes its meaning or goes away.
+pub const RECORD_VERSION: u32 = 1;
+
+/// What the chain of policies decided for one request.
+#[derive(Debug, Clone, Default)]
+pub struct Decision {
+    /// Route or reject; `None` leaves the choice to the configuration's default plan.
+    pub verdict: Option<Verdict>,
+    /// The rule that gave the verdict.
+    pub rule: Option<Rule>,
+    /// Tags that policies put on the request, in order; the last value of a key wins.
+    pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// What every target must be. Only ever grows.
+    pub require: Vec<Constraint>,
+    /// What no target may be. Only ever grows.
+    pub avoid: Vec<Constraint>,
+}
+
+/// The policy function that decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// The file's name below the policies' directory, without `.rhai`.
+    pub policy: Arc<str>,
+    /// The name that the policy gave to its verdict (`.named("…")`), if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Arc<str>>,
+}
+
+/// A policy's verdict.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Send the request along this route.
+    Route(Route),
+    /// Refuse the request.
+    Reject(Reject),
+}
+
+/// A refusal by a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// HTTP status, 400 to 599.
+    pub status: u16,
+    /// Machine-readable code for the client.
+    pub code: Arc<str>,
+    /// Text for the client.
+    pub message: Arc<str>,
+}
+
+/// An ordered list of steps; each is tried when the one before failed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Route {
+    /// First choice first.
+    pub steps: Vec<Step>,
+    /// Deadline of the whole request (`.timeout`).
+    pub timeout: Option<Duration>,
+    /// Deadline to the first content (`.first_token`), of every attempt.
+    pub first_token: Option<Duration>,
+    /// Tries at the same target beyond the first (`.retries`); `None` means the configuration's.
+    pub retries: Option<u32>,
+    /// The verdict's name (`.named`).
+    pub name: Option<Arc<str>>,
+}
+
+/// Names of targets or aliases with weights; one of them is drawn. A weight of zero is never drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Target (`provider/model`) or alias of `models:`, and its weight.
+    pub choices: Vec<(Arc<str>, f64)>,
+}
+
+/// One thing that a target must or must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Constraint {
+    /// Has this tag.
+    Tag(Arc<str>),
+    /// Has this label with this value.
+    Label(Arc<str>, Arc<str>),
+    /// Is this provider, or this `provider/model`.
+    Name(Arc<str>),
+}
+
+/// The decision record: one small, body-free, versioned account of a request. Explain, replay, the access log
+/// and later the ledger and the dashboard all read it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    /// [`RECORD_VERSION`].
+    pub v: u32,
+    /// The `x-request-id`.
+    pub request_id: Arc<str>,
+    /// Content hash of the snapshot that served the request.
+    pub snapshot: Arc<str>,
+    /// What the policies saw; `None` when the request did not get that far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facts: Option<FactsRecord>,
+    /// Which rule decided; `None` means the default plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
+    /// Tags on the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// Every target that was considered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+    /// Every attempt that was made, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptRecord>,
+    /// What was used, in disjoint classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// How the request ended for the client.
+    pub outcome: Outcome,
+}
+
+/// A target that was considered, and why it was not taken.
+#[derive(Debug, Clone, Serialize)]
+pub struct Candidate {
+    /// `provider/model`.
+    #[serde(serialize_with = "as_text")]
+    pub target: TargetName,
+    /// Its place in the plan, from 0; `None` when it was rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<usize>,
+    /// Why it was rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<&'static str>,
+}
+
+/// One attempt as it went.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttemptRecord {
+    /// `provider/model`.
+    #[serde(serialize_with = "as_text")]
+    pub target: TargetName,
+    /// `ok`, or the fault's kind.
+    pub outcome: &'static str,
+    /// HTTP status of the upstream, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// From the start of the attempt to its verdict (first content or whole answer), in milliseconds.
+    pub ms: f64,
+}
+
+/// How a request ended, as the client saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A complete answer.
+    Ok,
+    /// An error response before any content.
+    Error,
+    /// The stream ended with an error event after its first content.
+    Broken,
+    /// The client went away.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The name used in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Broken => "broken",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl AttemptRecord {
+    /// The record of an attempt that failed with `fault`.
+    pub fn failed(target: TargetName, fault: &Fault, took: Duration) -> Self {
+        Self { target, outcome: fault.kind.as_str(), status: fault.status, ms: took.as_secs_f64() * 1e3 }
+    }
+}
+
+fn as_text<S: serde::Serializer>(target: &TargetName, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(target)
+}

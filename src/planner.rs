@@ -1,0 +1,3 @@
+//! Decision and catalogue become ordered attempts.
+mod settings;
+pub use settings::{ModelSettings, TargetSettings, WeightedTarget};

@@ -1,0 +1,3 @@
+//! Rhai policies: compiled at load, run in file-name order, facts in, decision out.
+mod settings;
+pub use settings::{OnError, PolicySettings};

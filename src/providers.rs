@@ -1,0 +1,148 @@
+//! Dialects of providers, one file each, sans-IO: requests and answers as values, no sockets, no async.
+//!
+//! `add a provider` = one file and one word in [`dialect`]'s table.
+//! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
+
+mod settings;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
+use crate::fault::Fault;
+use crate::target::TargetName;
+pub use settings::{
+    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
+};
+
+/// A dialect on the wire, of clients and of providers alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI chat completions and embeddings.
+    OpenAi,
+}
+
+/// What a provider speaks and how. One object per configured provider, built with its preset and its quirks.
+pub trait Provider: Send + Sync {
+    /// The dialect that this provider speaks.
+    fn dialect(&self) -> Dialect;
+    /// Canonical request → upstream request.
+    fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Whole upstream body (status 2xx) → canonical answer. An error object inside a 200 is an `Err`.
+    fn decode(&self, body: &[u8]) -> Result<Answer, Fault>;
+    /// A decoder for one streamed answer.
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder>;
+    /// What an error answer means. `body` may be cut at 64 KiB, may be HTML, may be empty.
+    fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault;
+    /// The ability to carry bytes of a client that speaks this provider's own dialect.
+    fn relay(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// The ability to make embeddings.
+    fn embeddings(&self) -> Option<&dyn Embeddings> {
+        None
+    }
+    /// A provider that answers inside the process, without a socket.
+    fn local(&self) -> Option<&dyn Local> {
+        None
+    }
+}
+
+/// The ability to relay the client's own bytes: same dialect in and out (D1).
+pub trait Relay: Send + Sync {
+    /// The client's chat request with only the fields changed that must change (`model`, `stream_options`, the
+    /// preset's renames and drops). Parts of the body that do not change are slices of `body`, not copies.
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Checks and, where the vendor deviates, normalises a whole answer. Clean bytes come back untouched.
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
+    /// A relay for one streamed answer. `include_usage`: whether the client asked for the usage chunk.
+    fn stream(&self, include_usage: bool) -> Box<dyn StreamRelay>;
+}
+
+/// The ability to make embeddings, in OpenAI's dialect.
+pub trait Embeddings: Send + Sync {
+    /// The client's embeddings request → upstream request.
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// The upstream's answer → the client's, in the encoding that the client asked for.
+    fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault>;
+}
+
+/// A provider that answers inside the process.
+pub trait Local: Send + Sync {
+    /// Plays the part of the upstream: the answer as it would come over the wire.
+    fn answer(&self, request: Outgoing) -> LocalAnswer;
+}
+
+/// The wire answer of a [`Local`] provider.
+#[derive(Debug, Clone)]
+pub struct LocalAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// Response headers.
+    pub headers: HeaderMap,
+    /// Pieces of the body, each sent after its delay.
+    pub pieces: Vec<(Duration, Bytes)>,
+}
+
+/// A request body that passed the strict JSON gate, with the place of every top-level field.
+pub type ClientBody = crate::json::Body;
+
+/// A request as it goes upstream. The transport adds `host`, `content-length` and nothing else.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Normally POST.
+    pub method: Method,
+    /// Path and query below the provider's base URL, beginning with a slash (`/chat/completions`).
+    pub path: String,
+    /// Content type, accept, and the dialect's own headers. No credentials: the transport side adds those.
+    pub headers: HeaderMap,
+    /// The body in pieces, in order.
+    pub body: Vec<Bytes>,
+}
+
+/// A whole answer on its way to the client.
+#[derive(Debug, Clone)]
+pub struct Relayed {
+    /// The body for the client.
+    pub body: Bytes,
+    /// What the provider says was used.
+    pub usage: Option<Usage>,
+    /// Finish reason of the first choice, in OpenAI's words.
+    pub finish: Option<&'static str>,
+}
+
+/// One streamed answer, same dialect in and out: upstream bytes in, frames for the client out.
+pub trait StreamRelay: Send {
+    /// Takes the next bytes and appends what can go to the client. An `Err` (error event inside a 200, malformed
+    /// event, line over 1 MiB) ends the stream; frames already in `out` are still good.
+    fn feed(&mut self, chunk: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault>;
+    /// The upstream closed the body: appends the held frames, the usage chunk if the client asked for it, and
+    /// `[DONE]`. `Err(Truncated)` when the terminal event never came; then nothing that looks like an end is appended.
+    fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault>;
+    /// Whether the terminal event has come, so that the rest of the body need not be awaited.
+    fn is_complete(&self) -> bool;
+    /// Usage as far as it is known.
+    fn usage(&self) -> Option<Usage>;
+    /// Finish reason of the first choice, in OpenAI's words.
+    fn finish_reason(&self) -> Option<&'static str>;
+    /// Bytes of generated text so far, for an estimate when the provider gives no usage.
+    fn text_bytes(&self) -> u64;
+}
+
+/// Bytes for the client: one or more whole events.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Whole events, each with its blank line.
+    pub bytes: Bytes,
+    /// Whether a client sees content by it (see [`crate::chat::Event::is_content`]).
+    pub content: bool,
+}
+
+/// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
+pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
+    let _ = (name, quirks);
+    None
+}

@@ -1,0 +1,112 @@
+//! Settings of one provider, and the form of the preset table.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::settings::{Period, SecretRef};
+
+/// One provider. Everything that is not given comes from the preset of the same name (or of `preset:`).
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProviderSettings {
+    /// Preset to start from; by default the one with the provider's own name, if there is one.
+    pub preset: Option<String>,
+    /// `openai` or `sandbox`.
+    pub dialect: Option<String>,
+    /// Base URL up to, but without, `/chat/completions`. `http` is allowed to loopback and private addresses.
+    pub base_url: Option<String>,
+    /// API keys; the first is used.
+    pub keys: Vec<KeySettings>,
+    /// Words that policies can require: `private`.
+    pub tags: Vec<String>,
+    /// Keys and values that policies can require: `region: eu`.
+    pub labels: BTreeMap<String, LabelValue>,
+    /// Headers added to every request, for example an organisation id. Values may be secrets by reference.
+    pub headers: BTreeMap<String, HeaderSettings>,
+    /// Query parameters added to every request (`api-version`).
+    pub query: BTreeMap<String, String>,
+    /// Refuse TLS below this version: `1.2` (default) or `1.3`.
+    pub tls_min: Option<String>,
+    /// Speak HTTP/2 with prior knowledge on plain connections.
+    pub h2c: bool,
+    /// Models that `GET /v1/models` lists for this provider, besides those that `models:` names.
+    pub models: Vec<String>,
+    /// Deadlines that differ from the general ones.
+    pub deadlines: Option<DeadlineOverrides>,
+    /// Deviations from the dialect, added to the preset's.
+    pub quirks: Option<QuirkSettings>,
+}
+
+/// One API key: a plain reference, or a reference with more to come.
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum KeySettings {
+    /// `env:NAME` or `file:PATH`.
+    Plain(SecretRef),
+    /// With further settings.
+    Full(KeyDetails),
+}
+
+/// One API key with further settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct KeyDetails {
+    /// `env:NAME` or `file:PATH`.
+    pub secret: SecretRef,
+}
+
+/// The value of a label: text, number or truth; compared as text.
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq)]
+#[serde(untagged)]
+pub enum LabelValue {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Text.
+    Text(String),
+}
+
+/// The value of an added header.
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum HeaderSettings {
+    /// The text itself.
+    Text(String),
+    /// A secret by reference.
+    Secret(KeyDetails),
+}
+
+/// Deadlines that differ from the general ones.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlineOverrides {
+    /// TCP and TLS set-up.
+    pub connect: Option<Period>,
+    /// From sending the request to the answer's head.
+    pub first_byte: Option<Period>,
+    /// From sending the request to the first content of a stream.
+    pub first_token: Option<Period>,
+    /// Between two pieces of an answer.
+    pub idle: Option<Period>,
+}
+
+/// Deviations of an OpenAI-compatible vendor from OpenAI's dialect, as data.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuirkSettings {
+    /// Top-level request fields that the vendor rejects; they are removed.
+    pub drop: Vec<String>,
+    /// Top-level request fields that the vendor knows by another name, old name to new name.
+    pub rename: BTreeMap<String, String>,
+    /// Top-level request fields to set where the client did not.
+    pub defaults: BTreeMap<String, serde_json::Value>,
+    /// The vendor rejects `stream_options`.
+    pub no_stream_options: bool,
+    /// `completion_tokens` leaves reasoning out (`total = prompt + completion + reasoning`); it is added.
+    pub completion_excludes_reasoning: bool,
+    /// Tool-call ids must have exactly this many letters and digits.
+    pub tool_id_length: Option<usize>,
+}

@@ -1,0 +1,90 @@
+//! Where an attempt goes: a provider as configured, and one model of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One model at one provider, named `provider/model`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TargetName {
+    /// The provider's name in the configuration.
+    pub provider: Arc<str>,
+    /// The model's name as the provider knows it.
+    pub model: Arc<str>,
+}
+
+impl TargetName {
+    /// Splits `provider/model` at the first slash; the model may contain more of them.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (provider, model) = text.split_once('/')?;
+        (!provider.is_empty() && !model.is_empty())
+            .then(|| Self { provider: provider.into(), model: model.into() })
+    }
+}
+
+impl fmt::Display for TargetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.provider, self.model)
+    }
+}
+
+/// Scheme, host and port of an upstream, and how TLS is spoken with it. The key of the connection pools.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Host name or IP literal (IPv6 without brackets), lowercase.
+    pub host: Arc<str>,
+    /// TCP port.
+    pub port: u16,
+    /// Refuse TLS below 1.3.
+    pub tls13_only: bool,
+    /// Speak HTTP/2 without negotiation on a plain connection ("prior knowledge"). Over TLS, ALPN decides.
+    pub h2c: bool,
+}
+
+impl Origin {
+    /// `host` or `host:port` for the `host` header, without the scheme's default port.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };
+        if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+/// What is known of a target that constraints (`req.require`, `req.avoid`) can ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Free words: `private`, `fast`.
+    pub tags: Vec<Arc<str>>,
+    /// Key and value: `region: eu`, `zero_retention: true`. Values are kept as text.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// Deadlines of one attempt and of the whole request; each can be set in the configuration and by policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// TCP and TLS set-up.
+    pub connect: Duration,
+    /// From sending the request to the answer's head.
+    pub first_byte: Duration,
+    /// From sending the request to the first content of a stream.
+    pub first_token: Duration,
+    /// Between two pieces of an answer.
+    pub idle: Duration,
+    /// The whole request with all its attempts.
+    pub total: Duration,
+}
+
+impl Default for Deadlines {
+    /// The defaults of the reliability notes: 3 s, 30 s, 60 s, 30 s, 600 s.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            first_byte: Duration::from_secs(30),
+            first_token: Duration::from_secs(60),
+            idle: Duration::from_secs(30),
+            total: Duration::from_secs(600),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Every metric, log line and event name.
+mod settings;
+pub use settings::LogSettings;

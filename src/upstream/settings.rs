@@ -1,0 +1,34 @@
+//! Settings of the transport towards providers.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::settings::{Period, Size};
+
+/// Connections towards providers.
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamSettings {
+    /// Idle connections kept per provider and worker thread.
+    pub idle_connections: usize,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Period,
+    /// Connections opened to each provider at start, before the first request, per worker thread.
+    pub prewarm: usize,
+    /// Largest whole answer; a stream has no such limit, but each of its lines has (1 MiB).
+    pub max_body: Size,
+    /// PEM file with further root certificates, besides the platform's.
+    pub extra_roots: Option<std::path::PathBuf>,
+}
+
+impl Default for UpstreamSettings {
+    fn default() -> Self {
+        Self {
+            idle_connections: 64,
+            idle_timeout: Period::secs(50),
+            prewarm: 1,
+            max_body: Size(64 << 20),
+            extra_roots: None,
+        }
+    }
+}
