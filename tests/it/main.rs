@@ -1,2 +1,3 @@
-#[test]
-fn t() {}
+//! Stories told through the real binary: clients in front, a scripted upstream behind.
+
+fn main() {}
