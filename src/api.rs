@@ -37,6 +37,11 @@ impl Api {
         Self { gateway, clock, dice }
     }
 
+    /// A fresh request id, for responses to requests that never had a chance to name one.
+    pub fn request_id(&self) -> Arc<str> {
+        request_id::choose(&http::HeaderMap::new(), self.clock.unix_ms(), &self.dice)
+    }
+
     /// Answers one request.
     pub async fn respond<B: Unread>(&self, request: Request<B>, address: Option<IpAddr>) -> Response<ReplyBody> {
         let at = Instant::now();

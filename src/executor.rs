@@ -20,7 +20,6 @@ pub use live::{Live, Piece};
 
 use crate::clock::Dice;
 use crate::fault::{Fault, FaultKind, Phase, Retry};
-use crate::planner::Plan;
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
 use crate::upstream::Upstream;
@@ -53,10 +52,13 @@ pub trait Carry: Send + Sync {
 }
 
 /// One request on its way out.
-#[derive(Clone)]
 pub struct Job {
-    /// Where it may go.
-    pub plan: Arc<Plan>,
+    /// Where it may go, first choice first.
+    pub targets: Vec<Target>,
+    /// Tries at the same target beyond the first, as the policy said; `None` leaves it to `limits`.
+    pub retries: Option<u32>,
+    /// Deadline of each attempt to its first content, as the policy said; `None` leaves it to the target.
+    pub first_token: Option<Duration>,
     /// How it is said.
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
@@ -93,13 +95,13 @@ impl Executor {
     /// # Errors
     /// The last attempt's fault.
     pub async fn carry_out(&self, job: &Job) -> Result<Answered, Fault> {
-        let retries = job.plan.retries.unwrap_or(job.limits.retries);
+        let retries = job.retries.unwrap_or(job.limits.retries);
         let mut made = 0;
         let mut last = None;
-        for target in &job.plan.targets {
+        for target in &job.targets {
             for again in 0..=retries {
                 if made >= job.limits.max_attempts {
-                    return Err(last.unwrap_or_else(|| out_of_time(job)));
+                    return Err(last.unwrap_or_else(|| out_of_time()));
                 }
                 made += 1;
                 let fault = match self.attempt(job, target).await {
@@ -119,11 +121,13 @@ impl Executor {
                 tokio::time::sleep(pause).await;
             }
         }
-        Err(last.unwrap_or_else(|| out_of_time(job)))
+        Err(last.unwrap_or_else(|| out_of_time()))
     }
 }
 
-fn out_of_time(job: &Job) -> Fault {
-    let _ = job;
+fn out_of_time() -> Fault {
     Fault::new(FaultKind::Timeout(Phase::Total), "the request's deadline passed before any target answered")
 }
+
+#[cfg(test)]
+mod tests;

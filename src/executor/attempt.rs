@@ -50,7 +50,7 @@ impl Executor {
         let deadlines = &target.vendor.deadlines;
         let due = Due {
             first_byte: (now + deadlines.first_byte).min(job.deadline),
-            first_token: (now + job.plan.first_token.unwrap_or(deadlines.first_token)).min(job.deadline),
+            first_token: (now + job.first_token.unwrap_or(deadlines.first_token)).min(job.deadline),
             total: job.deadline,
         };
         let outgoing = job.carry.outgoing(target)?;

@@ -210,7 +210,9 @@ impl<'o, 'g> Decided<'o, 'g> {
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
         let job = Job {
-            plan: Arc::new(plan),
+            targets: plan.targets,
+            retries: plan.retries,
+            first_token: plan.first_token,
             carry: asked.clone(),
             journal: opened.journal.clone(),
             limits: snapshot.limits,
