@@ -60,6 +60,7 @@ async fn open(
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
     let listener = Listener::bind(config.listen, house.checked().listener()).map_err(|error| error.to_string())?;
+    let upstream = Upstream::new(&config.upstream).map_err(|error| error.to_string())?;
     let admin_listener = admin::bind(config.admin.listen).await?;
     let admin_address = admin_listener.local_addr().map_err(|error| format!("admin listener: {error}"))?;
 
@@ -102,8 +103,7 @@ async fn open(
     tracing::info!(clients = %address, admin = %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
     greet(address);
     let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
-    let upstream_settings = config.upstream.clone();
-    listener.serve(workers, move |_| Worker::new(&shared, &upstream_settings, &clock), drain).await;
+    listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
     access_log.close();
     tracing::info!("stopped");
     Ok(())
@@ -143,8 +143,8 @@ async fn end_on_signal(drain: Drain, deadline: Duration) {
 struct Worker(Api);
 
 impl Worker {
-    fn new(shared: &Arc<Shared>, settings: &crate::upstream::UpstreamSettings, clock: &Arc<dyn Clock>) -> Self {
-        let upstream = Arc::new(Upstream::new(settings));
+    fn new(shared: &Arc<Shared>, upstream: &Upstream, clock: &Arc<dyn Clock>) -> Self {
+        let upstream = Arc::new(upstream.sibling());
         for vendor in shared.snapshot.load().catalogue.vendors() {
             if let crate::providers::Place::Http(place) = &vendor.place {
                 upstream.prewarm(&place.origin);
