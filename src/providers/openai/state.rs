@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::peek::Shape;
 use super::{envelope, fault, finish, normalise, usage};
 use crate::chat::{Object, Usage};
 use crate::fault::{Fault, FaultKind};
@@ -134,6 +135,12 @@ impl StreamState {
 
     pub(super) fn created(&self) -> u64 {
         self.created
+    }
+
+    pub(super) fn learn_created(&mut self, shape: Shape) {
+        if let (0, Shape::Count(created)) = (self.created, shape) {
+            self.created = created;
+        }
     }
 
     /// The chunk that ends a stream whose client asked for usage.
