@@ -93,8 +93,7 @@ impl Listener {
     /// The address cannot be had, or certificate and key do not load or do not belong together.
     pub fn bind(address: SocketAddr, settings: ListenerSettings) -> Result<Self, ListenError> {
         let tls = settings.tls.as_ref().map(TlsReloader::load).transpose()?;
-        let (socket, address) =
-            open(address).map_err(|source| ListenError::Bind { address, source })?;
+        let (socket, address) = open(address).map_err(|source| ListenError::Bind { address, source })?;
         Ok(Self { socket, address, settings: Arc::new(settings), tls })
     }
 
@@ -110,7 +109,8 @@ impl Listener {
 
     /// Serves on `workers` threads (at least one) until `drain` has run its course: every connection is
     /// closed and every worker has ended when this returns. `make_handler` runs on the worker's own
-    /// thread, inside its runtime, with the worker's number.
+    /// thread, inside its runtime, with the worker's number. Should no worker be able to run, the drain
+    /// is begun from here.
     pub async fn serve<H: Handler>(
         self,
         workers: usize,

@@ -54,7 +54,10 @@ pub(super) async fn serve<H: Handler>(
     tokio::select! {
         biased;
         () = drain.began() => {}
-        () = accept(&socket, &workers, &capacity) => tracing::error!("the listener has no workers left"),
+        () = accept(&socket, &workers, &capacity) => {
+            tracing::error!("the listener has no workers left");
+            drain.begin(Duration::ZERO);
+        }
         () = renewal => {}
     }
     drop(socket);

@@ -99,7 +99,8 @@ impl RequestBody {
         while let Some(data) = self.data().await? {
             if whole.capacity() - whole.len() < data.len() {
                 // Trust grows with what has really come.
-                let missing = announced.saturating_sub(whole.len()).clamp(data.len(), whole.len().max(data.len()));
+                let missing =
+                    announced.saturating_sub(whole.len()).clamp(data.len(), whole.len().max(data.len()));
                 whole.reserve(missing);
             }
             whole.extend_from_slice(&data);
@@ -159,10 +160,9 @@ impl Pace {
     fn poll(&mut self, cx: &mut Context<'_>, received: u64) -> Poll<()> {
         let started = *self.started.get_or_insert_with(Instant::now);
         let mut allowed = self.timeout;
-        if self.rate > 0 {
-            // The moment at which this many bytes are fewer than the rate asks for.
-            let enough_until = Duration::from_millis(received.saturating_mul(1000) / self.rate);
-            allowed = allowed.min(enough_until.max(GRACE));
+        // The moment at which this many bytes are fewer than the rate asks for; no rate, no such moment.
+        if let Some(enough_until) = received.saturating_mul(1000).checked_div(self.rate) {
+            allowed = allowed.min(Duration::from_millis(enough_until).max(GRACE));
         }
         match started.checked_add(allowed) {
             Some(due) => self.alarm.poll_until(cx, due),
@@ -175,10 +175,7 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         self.get_mut().poll_data(cx).map_ok(Frame::data)
     }
 

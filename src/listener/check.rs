@@ -98,7 +98,10 @@ fn host(request: &Parts) -> Result<(), Fault> {
 fn same_host(authority: &Authority, host: &HeaderValue) -> bool {
     let plain = |bytes: &'_ [u8]| -> usize {
         let default_port: [&[u8]; 2] = [b":80", b":443"];
-        default_port.iter().find(|port| bytes.ends_with(port)).map_or(bytes.len(), |port| bytes.len() - port.len())
+        default_port
+            .iter()
+            .find(|port| bytes.ends_with(port))
+            .map_or(bytes.len(), |port| bytes.len() - port.len())
     };
     let (a, b) = (authority.as_str().as_bytes(), host.as_bytes());
     a.eq_ignore_ascii_case(b)

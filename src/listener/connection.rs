@@ -323,38 +323,40 @@ impl<'a> Patience<'a> {
 
 /// Tells a connection how far the drain has gone.
 ///
-/// A task's waker stays the same for its life, so the drain is asked once; afterwards, each of the many
-/// polls of a busy connection costs one load.
+/// A task's waker stays the same for its life, so the drain is asked once per change; the many polls of a
+/// busy connection in between cost one load each.
 struct Exit<'a> {
     drain: &'a Drain,
     seen: Step,
     next: Pin<Box<dyn Future<Output = ()> + Send>>,
-    asked_by: Option<Waker>,
+    /// Who waits for `next`, and the drain's mark when it was last polled.
+    asked: Option<(Waker, u32)>,
 }
 
 impl<'a> Exit<'a> {
     fn new(drain: &'a Drain) -> Self {
-        Self { drain, seen: Step::Open, next: Box::pin(drain.began()), asked_by: None }
+        Self { drain, seen: Step::Open, next: Box::pin(drain.began()), asked: None }
     }
 
-    /// Ready with `Draining` once, and then with `Cut`.
+    /// Ready with `Draining` (or later) once, and then with `Cut`.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let step = self.drain.step();
-        if step == Step::Cut || (step >= Step::Draining && self.seen == Step::Open) {
-            self.seen = step;
-            self.next = Box::pin(self.drain.reached(Step::Cut));
-            self.asked_by = None;
-            return Poll::Ready(step);
-        }
-        if !self.asked_by.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.asked_by = Some(cx.waker().clone());
-            if self.next.as_mut().poll(cx).is_ready() {
-                // It happened since the load above: look again.
-                cx.waker().wake_by_ref();
-                self.asked_by = None;
+        loop {
+            let mark = self.drain.mark();
+            let step = Step::of(mark);
+            if step == Step::Cut || (step >= Step::Draining && self.seen == Step::Open) {
+                self.seen = step;
                 self.next = Box::pin(self.drain.reached(Step::Cut));
+                self.asked = None;
+                return Poll::Ready(step);
             }
+            if self.asked.as_ref().is_some_and(|(waker, at)| *at == mark && waker.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            self.asked = Some((cx.waker().clone(), mark));
+            if self.next.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // It happened since the mark was read: the next look sees it.
         }
-        Poll::Pending
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -19,7 +19,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct Drain(Arc<Switch>);
 
 struct Switch {
-    step: AtomicU8,
+    /// The step in the lowest byte, above it the number of changes so far.
+    mark: AtomicU32,
     course: watch::Sender<Course>,
     in_flight: AtomicUsize,
 }
@@ -42,7 +43,7 @@ impl Drain {
     /// An open switch.
     pub fn new() -> Self {
         let (course, _) = watch::channel(Course { step: Step::Open, until: None });
-        Self(Arc::new(Switch { step: AtomicU8::new(0), course, in_flight: AtomicUsize::new(0) }))
+        Self(Arc::new(Switch { mark: AtomicU32::new(0), course, in_flight: AtomicUsize::new(0) }))
     }
 
     /// Begins to drain; running requests have until `deadline` from now. A second call can only bring the
@@ -77,12 +78,12 @@ impl Drain {
     }
 
     pub(super) fn step(&self) -> Step {
-        match self.0.step.load(Ordering::Relaxed) {
-            0 => Step::Open,
-            1 => Step::Draining,
-            2 => Step::Expired,
-            _ => Step::Cut,
-        }
+        Step::of(self.mark())
+    }
+
+    /// A number that is different after every change; [`Step::of`] reads the step from it.
+    pub(super) fn mark(&self) -> u32 {
+        self.0.mark.load(Ordering::Relaxed)
     }
 
     pub(super) fn advance(&self, to: Step) {
@@ -131,8 +132,20 @@ impl Drain {
     fn change(&self, change: impl FnOnce(&mut Course)) {
         self.0.course.send_modify(|course| {
             change(course);
-            self.0.step.store(course.step as u8, Ordering::Relaxed);
+            let changes = (self.mark() >> 8).wrapping_add(1);
+            self.0.mark.store((changes << 8) | course.step as u32, Ordering::Relaxed);
         });
+    }
+}
+
+impl Step {
+    pub(super) fn of(mark: u32) -> Self {
+        match mark & 0xff {
+            0 => Self::Open,
+            1 => Self::Draining,
+            2 => Self::Expired,
+            _ => Self::Cut,
+        }
     }
 }
 

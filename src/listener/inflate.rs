@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn bodies_come_out_as_they_went_in_whatever_the_pieces() {
-        let text: Vec<u8> = (0..200_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let text: Vec<u8> =
+            (0..200_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         let text = &text[..];
         for piece in [1, 7, 4096, usize::MAX] {
             let short = &text[..if piece < 100 { 5_000 } else { text.len() }];
@@ -235,7 +236,8 @@ mod tests {
         let last = flipped.len() - 6;
         flipped[last] ^= 1;
         let trailing = [&good[..], b"more"].concat();
-        let big: Vec<u8> = (0..300_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let big: Vec<u8> =
+            (0..300_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         for (name, encoding, body, expected) in [
             ("a bomb", "gzip", gzip(&vec![0; 900_000]), FaultKind::TooLarge),
             ("a larger bomb", "deflate", deflate(&vec![0; 50_000_000]), FaultKind::TooLarge),

@@ -125,10 +125,7 @@ impl<H: Handler> Body for Reply<H> {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let frame = self.project().body.poll_frame(cx);
         mark(if frame.is_ready() { Mark::Gave } else { Mark::Waits });
         frame

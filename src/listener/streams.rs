@@ -45,12 +45,7 @@ pub(super) struct Streams {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        tokio::spawn(Watched {
-            stream,
-            patience: self.patience,
-            stuck_since: None,
-            alarm: Alarm::default(),
-        });
+        tokio::spawn(Watched { stream, patience: self.patience, stuck_since: None, alarm: Alarm::default() });
     }
 }
 

@@ -163,18 +163,25 @@ mod tests {
     #[test]
     fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
         let dir = tempfile::tempdir().expect("a folder");
-        let settings =
-            TlsSettings { cert: dir.path().join("c.pem"), key: dir.path().join("k.pem"), min: TlsVersion::V1_2 };
+        let settings = TlsSettings {
+            cert: dir.path().join("c.pem"),
+            key: dir.path().join("k.pem"),
+            min: TlsVersion::V1_2,
+        };
         let put = |cert: &str, key: &str| {
             std::fs::write(&settings.cert, cert).expect("a file");
             std::fs::write(&settings.key, key).expect("a file");
         };
-        let error = |result: Result<_, TlsError>| result.err().map(|error| error.to_string()).unwrap_or_default();
+        let error =
+            |result: Result<_, TlsError>| result.err().map(|error| error.to_string()).unwrap_or_default();
 
         assert!(error(TlsReloader::load(&settings).map(drop)).contains("c.pem` cannot be read"));
         let ((cert, key), (new_cert, new_key)) = (pems(), pems());
         put(&cert, &new_key);
-        assert!(error(TlsReloader::load(&settings).map(drop)).contains("k.pem` does not belong to the certificate"));
+        assert!(
+            error(TlsReloader::load(&settings).map(drop))
+                .contains("k.pem` does not belong to the certificate")
+        );
         put("nothing", &key);
         assert!(error(TlsReloader::load(&settings).map(drop)).contains("c.pem` holds no PEM certificate"));
         put(&cert, "hunter2");
