@@ -20,8 +20,8 @@ pub(super) struct StreamState {
     usage: Option<Object>,
     tally: Option<Usage>,
     pub(super) text_bytes: u64,
-    excludes_reasoning: bool,
-    now_ms: u64,
+    pub(super) excludes_reasoning: bool,
+    pub(super) now_ms: u64,
 }
 
 /// One alternative of the answer.

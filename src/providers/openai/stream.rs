@@ -6,6 +6,7 @@ use super::fault;
 use super::finish;
 use super::peek::{ChunkPeek, Shape, Word};
 use super::state::{CallState, StreamState};
+use super::whole;
 use crate::chat::Usage;
 use crate::fault::Fault;
 use crate::frames::{SSE_DONE, SseEvent, SseSplitter, sse_data};
@@ -90,6 +91,13 @@ impl StreamRelay for OpenAiStream {
         }
         join_neighbours(out, before, &source);
         Ok(())
+    }
+
+    fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        // Its usage is always said, so that it is counted; what the client did not ask for is stripped below.
+        let (excludes_reasoning, now_ms) = (self.state.excludes_reasoning, self.state.now_ms);
+        let stream = whole::as_stream(&body, true, excludes_reasoning, now_ms)?;
+        self.feed(stream.body, out)
     }
 
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
