@@ -9,7 +9,7 @@ use crate::house::House;
 /// Checks configuration, policies and secrets.
 pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
     let problems = match House::open(config) {
-        Ok(house) => match house.build(&SystemClock) {
+        Ok(house) => match house.build(&SystemClock).inspect(|_| house.warnings().print()) {
             Ok(built) => {
                 let snapshot = built.snapshot;
                 println!(
@@ -25,6 +25,6 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
         },
         Err(problems) => problems,
     };
-    eprint!("{problems}");
+    problems.print();
     ExitCode::FAILURE
 }

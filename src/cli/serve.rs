@@ -19,7 +19,7 @@ use crate::api::{Api, Unread};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shared};
-use crate::house::{Built, House};
+use crate::house::{Built, House, announce};
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::telemetry::{self, AccessLog};
 use crate::upstream::Upstream;
@@ -29,7 +29,7 @@ pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
     let house = match House::open(config) {
         Ok(house) => house,
         Err(problems) => {
-            eprint!("{problems}");
+            problems.print();
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -78,7 +78,7 @@ async fn open(
         access_log: access_log.clone(),
         clock: clock.clone(),
     });
-    announce(&shared);
+    announce(&shared.snapshot.load(), true);
 
     let reloads = Arc::new(ReloadState::default());
     let watching = drain.clone();
@@ -115,12 +115,6 @@ fn greet(address: SocketAddr) {
     if std::io::stderr().is_terminal() {
         eprintln!("tollgate is listening: point an OpenAI client at http://{address}/v1");
     }
-}
-
-/// Shows in the metrics which snapshot serves.
-pub(crate) fn announce(shared: &Shared) {
-    let snapshot = shared.snapshot.load();
-    metrics::gauge!("tollgate_snapshot_info", "sha" => snapshot.hash.to_string()).set(1.0);
 }
 
 /// The first signal drains, the second ends at once.

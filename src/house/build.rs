@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::diagnostic::{self, Diagnostic, Diagnostics};
 use super::secrets::Secrets;
-use super::watch::Sources;
+use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::gateway::Snapshot;
@@ -41,7 +41,7 @@ pub fn build(
     file: &str,
     checked: &Checked,
     sources: &Sources,
-    secrets: &Secrets,
+    secrets: &Secrets<'_>,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let mut bench = Bench { file, secrets, problems: Vec::new() };
@@ -66,7 +66,7 @@ pub fn build(
     };
     let config = &checked.config;
     let snapshot = Snapshot {
-        hash: sources.hash_text(),
+        hash: sources.hash.as_str().into(),
         generation: next_generation(),
         built_ms: clock.unix_ms(),
         catalogue,
@@ -129,7 +129,7 @@ fn alias(model: &CheckedModel, written: &[TargetSettings], vendors: &BTreeMap<Ar
 
 struct Bench<'a> {
     file: &'a str,
-    secrets: &'a Secrets,
+    secrets: &'a Secrets<'a>,
     problems: Vec<Diagnostic>,
 }
 
@@ -212,9 +212,8 @@ impl Bench<'_> {
     }
 
     fn admin_token(&mut self, reference: &SecretRef) -> Option<SecretString> {
-        match self.secrets.resolve(reference) {
-            Ok(token) if token.expose_secret().len() >= MIN_TOKEN => Some(token),
-            Ok(_) => self.problem(format!("admin.token: `{reference}` is shorter than {MIN_TOKEN} bytes")),
+        match self.secrets.resolve_token(reference, MIN_TOKEN) {
+            Ok(token) => Some(token),
             Err(error) => self.problem(format!("admin.token: {error}")),
         }
     }
@@ -223,7 +222,11 @@ impl Bench<'_> {
         let texts: Vec<policy::Source> = sources
             .policies
             .iter()
-            .map(|(name, path, text)| policy::Source { name: name.clone(), path: path.clone(), text: text.clone() })
+            .map(|file| policy::Source {
+                name: file.name.clone(),
+                path: file.path.clone(),
+                text: file.text.clone(),
+            })
             .collect();
         let names = policy::Names {
             aliases: catalogue.aliases().map(|(name, _)| name.to_string()).collect(),
