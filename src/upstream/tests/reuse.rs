@@ -300,7 +300,7 @@ async fn many_tasks_get_their_own_answers_whatever_the_pieces() {
     .await;
     let upstream = Arc::new(upstream());
     let mut tasks = tokio::task::JoinSet::new();
-    for task in 0..40 {
+    for task in 0..40_usize {
         let (upstream, origin) = (Arc::clone(&upstream), server.origin());
         tasks.spawn(async move {
             for nth in 0..25 {
