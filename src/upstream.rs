@@ -9,13 +9,14 @@
 //!
 //! What is retried here and what is not (one rule, because only the executor may spend money twice):
 //! - A request that hyper hands back was never written. It goes to the next connection, however often.
-//! - A request that died on a *reused* connection without one byte of an answer within [`STALE`] met a peer that had
+//! - A request that died on a *reused* connection without one byte of an answer within a second met a peer that had
 //!   closed its idle side. It is sent once more, on a fresh connection. HTTP/2 streams that the peer refused, or that
 //!   lie beyond its GOAWAY, are by the protocol unprocessed and treated alike.
 //! - Everything else is a [`Fault`], and the executor decides.
 
 mod answer;
 mod dial;
+mod gate;
 mod lane;
 mod payload;
 mod pool;
@@ -73,7 +74,7 @@ struct Inner {
 }
 
 /// A request on its way out. `host` and `content-length` are added by the transport; the headers must not hold them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Outbound {
     /// Normally POST.
     pub method: Method,
@@ -161,7 +162,8 @@ impl Upstream {
         loop {
             let (pick, reused) = match if resent { None } else { pool.pick() } {
                 Some(pick) => (pick, true),
-                None => self.inner.open(&pool, connect_deadline, resent).await?,
+                // Boxed, for it is large and rare, and every request would carry its room.
+                None => Box::pin(self.inner.open(&pool, connect_deadline, resent)).await?,
             };
             // Only a reused connection can be stale, so only then a copy is worth its 100 ns.
             let spare = reused.then(|| (draft.clone(), Instant::now()));
@@ -222,6 +224,14 @@ impl Upstream {
             failed: self.inner.failed.load(Ordering::Relaxed),
             resent: self.inner.resent.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl fmt::Debug for Outbound {
+    /// Without headers and body: they hold a key and a prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body: usize = self.body.iter().map(Bytes::len).sum();
+        write!(f, "{} {}, {body} bytes", self.method, self.path_and_query.path())
     }
 }
 

@@ -12,6 +12,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::gate::unheard;
 use super::lane::{Lane, quiet};
 use super::pool::Pool;
 use super::reason;
@@ -198,7 +199,7 @@ impl Flow {
         // A free lane has finished its exchange: all that it had to say stands in the channel, in one piece.
         let mut all = Bytes::new();
         loop {
-            match data(&mut self.incoming, &mut quiet()) {
+            match self.take() {
                 Poll::Ready(Some(piece)) if all.is_empty() => all = piece?,
                 Poll::Ready(Some(piece)) => all = [&all[..], &piece?[..]].concat().into(),
                 Poll::Ready(None) => break,
@@ -210,13 +211,12 @@ impl Flow {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
-        // Data comes out of `drive` alone, so the channel behind `incoming` needs no waker.
-        let mut step = data(&mut self.incoming, &mut quiet());
+        let mut step = self.take();
         if step.is_pending() {
             if let Some(lane) = &mut self.lane {
                 lane.drive(cx);
             }
-            step = data(&mut self.incoming, &mut quiet());
+            step = self.take();
         }
         match step {
             Poll::Pending if self.lane.as_ref().is_none_or(|lane| lane.is_closed()) => {
@@ -230,10 +230,16 @@ impl Flow {
         }
     }
 
+    /// What stands in the channel. It gets there by `drive` alone, so it needs no waker and need not wake us.
+    #[inline]
+    fn take(&mut self) -> Poll<Option<Result<Bytes, Fault>>> {
+        unheard(|| data(&mut self.incoming, &mut quiet()))
+    }
+
     fn go_home(&mut self) {
         let Some(mut lane) = self.lane.take() else { return };
         if !lane.is_free() {
-            lane.drive(&mut quiet());
+            lane.idle();
         }
         if lane.is_free() {
             self.home.park(lane);

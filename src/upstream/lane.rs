@@ -11,6 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
+use super::gate::Gate;
 use super::payload::Payload;
 use super::reason;
 use super::wire::{Progress, Wire};
@@ -27,6 +28,9 @@ pub(super) struct Lane {
     sender: http1::SendRequest<Payload>,
     connection: Option<http1::Connection<TokioIo<Wire>, Payload>>,
     progress: Arc<Progress>,
+    gate: Arc<Gate>,
+    /// The gate's own waker, the only one that the connection ever sees.
+    waker: Waker,
     /// When it was parked last.
     pub(super) parked: Tick,
 }
@@ -71,7 +75,10 @@ impl Lane {
             .handshake(TokioIo::new(wire))
             .await
             .map_err(|error| reason::answering(&error, true))?;
-        Ok(Box::new(Self { sender, connection: Some(connection), progress, parked: Tick::default() }))
+        let gate = Gate::new();
+        let waker = Waker::from(Arc::clone(&gate));
+        let connection = Some(connection);
+        Ok(Box::new(Self { sender, connection, progress, gate, waker, parked: Tick::default() }))
     }
 
     /// Sends a request and drives the connection until the answer's head is here. Dropping the future closes it.
@@ -108,11 +115,28 @@ impl Lane {
         Box::new(Lost { fault: reason::answering(error, silent), unsent, again })
     }
 
-    /// Reads and writes what the socket allows. Progress is made nowhere else.
+    /// Reads and writes what the socket allows, and has `cx` woken when it allows more. Progress is made nowhere else.
     #[inline]
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn drive(&mut self, cx: &Context<'_>) {
+        self.gate.turn_to(cx);
+        self.poll();
+    }
+
+    /// Reads and writes what the socket allows, for nobody in particular.
+    pub(super) fn idle(&mut self) {
+        self.gate.turn_away();
+        self.poll();
+    }
+
+    /// The exchange is over: the task that had it is not woken any more.
+    pub(super) fn rest(&self) {
+        self.gate.turn_away();
+    }
+
+    #[inline]
+    fn poll(&mut self) {
         if let Some(connection) = &mut self.connection
-            && Pin::new(connection).poll(cx).is_ready()
+            && Pin::new(connection).poll(&mut Context::from_waker(&self.waker)).is_ready()
         {
             // Its errors have gone to the request or to the body. Dropping it resolves what still waits.
             self.connection = None;

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, Uri};
 
 use super::UpstreamSettings;
 use super::dial::Dialed;
-use super::lane::{Lane, quiet};
+use super::lane::Lane;
 use super::payload::{Draft, Payload};
 use super::shared::Shared;
 use crate::fault::{Fault, FaultKind};
@@ -38,6 +38,7 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct State {
     /// The one that was used last is used next, so that the others can grow old.
+    #[allow(clippy::vec_box, reason = "lanes go from hand to hand, 8 bytes instead of 760")]
     lanes: Vec<Box<Lane>>,
     shared: Vec<Shared>,
     speaks: Option<Speaks>,
@@ -130,6 +131,7 @@ impl Pool {
         if self.most_idle == 0 {
             return;
         }
+        lane.rest();
         let mut state = self.state();
         lane.parked = state.now;
         // Dropped after the lock, for a drop may close a socket.
@@ -188,7 +190,7 @@ impl Pool {
         let old = |since: Tick| now.0.wrapping_sub(since.0) >= IDLE_TICKS;
         state.lanes.retain_mut(|lane| {
             // One attempt to read finds out whether the peer has closed, or spoken out of turn.
-            lane.drive(&mut quiet());
+            lane.idle();
             lane.is_free() && !old(lane.parked)
         });
         for shared in &mut state.shared {

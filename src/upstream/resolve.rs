@@ -21,10 +21,13 @@ const STALE: Duration = Duration::from_secs(300);
 type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 type Ask = dyn Fn(Arc<str>) -> Answer + Send + Sync;
 
+/// An answer and its time.
+type Good = (Instant, Vec<IpAddr>);
+
 /// Resolves host names.
 pub(super) struct Resolver {
     ask: Box<Ask>,
-    good: Mutex<HashMap<Arc<str>, (Instant, Vec<IpAddr>)>>,
+    good: Mutex<HashMap<Arc<str>, Good>>,
 }
 
 impl Resolver {

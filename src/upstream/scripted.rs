@@ -72,6 +72,29 @@ impl Scripted {
     }
 }
 
+/// An address whose SYNs the kernel drops: a backlog that is full.
+pub(super) struct Blackhole {
+    pub(super) address: SocketAddr,
+    _listener: socket2::Socket,
+    _fillers: Vec<TcpStream>,
+}
+
+impl Blackhole {
+    pub(super) async fn new(address: SocketAddr) -> Self {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&address.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut fillers = Vec::new();
+        while let Ok(filler) =
+            tokio::time::timeout(Duration::from_millis(50), TcpStream::connect(address)).await
+        {
+            fillers.push(filler.unwrap());
+        }
+        Self { address, _listener: listener, _fillers: fillers }
+    }
+}
+
 pub(super) fn origin(address: SocketAddr) -> Origin {
     Origin {
         tls: false,

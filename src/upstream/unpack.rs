@@ -16,18 +16,32 @@ const FREE: u64 = 1 << 20;
 
 /// A decoder for one answer.
 pub(super) struct Unpack {
-    decoder: Decoder,
+    /// `None` until the first byte tells what "deflate" means: zlib by the standard, bare with some servers.
+    decoder: Option<Box<dyn Decode>>,
     taken: u64,
     most: u64,
 }
 
-enum Decoder {
-    Gzip(MultiGzDecoder<Sink>),
-    /// "deflate" means zlib, but some servers send it bare: the first byte tells.
-    Deflate,
-    Zlib(ZlibDecoder<Sink>),
-    Bare(DeflateDecoder<Sink>),
+/// What flate2's decoders have in common.
+trait Decode: Write + Send {
+    fn sink(&mut self) -> &mut Sink;
+    fn end(&mut self) -> io::Result<()>;
 }
+
+macro_rules! decode {
+    ($($decoder:ident)*) => {$(
+        impl Decode for $decoder<Sink> {
+            fn sink(&mut self) -> &mut Sink {
+                self.get_mut()
+            }
+            fn end(&mut self) -> io::Result<()> {
+                self.try_finish()
+            }
+        }
+    )*};
+}
+
+decode! { MultiGzDecoder ZlibDecoder DeflateDecoder }
 
 impl Unpack {
     /// The decoder that the headers ask for, which then no longer do; `None` for identity.
@@ -43,10 +57,10 @@ impl Unpack {
             (Some(one), None) => one.to_str().unwrap_or("?").trim().to_ascii_lowercase(),
             _ => "several codings".to_owned(),
         };
-        let decoder = match coding.as_str() {
+        let decoder: Option<Box<dyn Decode>> = match coding.as_str() {
             "" | "identity" => return Ok(None),
-            "gzip" | "x-gzip" => Decoder::Gzip(MultiGzDecoder::new(Sink::default())),
-            "deflate" => Decoder::Deflate,
+            "gzip" | "x-gzip" => Some(Box::new(MultiGzDecoder::new(Sink::default()))),
+            "deflate" => None,
             _ => {
                 return Err(Fault::new(
                     FaultKind::Malformed,
@@ -63,41 +77,25 @@ impl Unpack {
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Bytes, Fault> {
         self.taken += bytes.len() as u64;
         let bound = self.most.min(FREE.max(self.taken.saturating_mul(MOST_RATIO)));
-        if let (Decoder::Deflate, Some(first)) = (&self.decoder, bytes.first()) {
+        let Some(first) = bytes.first() else { return Ok(Bytes::new()) };
+        let decoder = self.decoder.get_or_insert_with(|| {
             let is_zlib = first & 0x0f == 8 && first >> 4 <= 7;
-            self.decoder = if is_zlib {
-                Decoder::Zlib(ZlibDecoder::new(Sink::default()))
+            if is_zlib {
+                Box::new(ZlibDecoder::new(Sink::default()))
             } else {
-                Decoder::Bare(DeflateDecoder::new(Sink::default()))
-            };
-        }
-        match &mut self.decoder {
-            Decoder::Gzip(decoder) => {
-                decoder.get_mut().bound = bound;
-                decoder.write_all(bytes).and_then(|()| decoder.flush()).map(|()| decoder.get_mut().take())
+                Box::new(DeflateDecoder::new(Sink::default()))
             }
-            Decoder::Zlib(decoder) => {
-                decoder.get_mut().bound = bound;
-                decoder.write_all(bytes).and_then(|()| decoder.flush()).map(|()| decoder.get_mut().take())
-            }
-            Decoder::Bare(decoder) => {
-                decoder.get_mut().bound = bound;
-                decoder.write_all(bytes).and_then(|()| decoder.flush()).map(|()| decoder.get_mut().take())
-            }
-            Decoder::Deflate => Ok(Bytes::new()),
-        }
-        .map_err(|error| broken(&error))
+        });
+        decoder.sink().bound = bound;
+        let decoded = decoder.write_all(bytes).and_then(|()| decoder.flush());
+        decoded.map(|()| decoder.sink().take()).map_err(|error| broken(&error))
     }
 
     /// The compressed bytes have ended: the rest, if they ended where they should.
     pub(super) fn finish(&mut self) -> Result<Bytes, Fault> {
-        match &mut self.decoder {
-            Decoder::Gzip(decoder) => decoder.try_finish().map(|()| decoder.get_mut().take()),
-            Decoder::Zlib(decoder) => decoder.try_finish().map(|()| decoder.get_mut().take()),
-            Decoder::Bare(decoder) => decoder.try_finish().map(|()| decoder.get_mut().take()),
-            Decoder::Deflate => Ok(Bytes::new()),
-        }
-        .map_err(|_| Fault::new(FaultKind::Truncated, "the compressed answer broke off"))
+        let Some(decoder) = &mut self.decoder else { return Ok(Bytes::new()) };
+        let ended = decoder.end().map(|()| decoder.sink().take());
+        ended.map_err(|_| Fault::new(FaultKind::Truncated, "the compressed answer broke off"))
     }
 }
 

@@ -62,6 +62,14 @@ async fn answers_that_break_off_or_are_not_http_have_their_own_faults() {
 }
 
 #[tokio::test]
+async fn a_head_over_the_limits_says_so() {
+    for head in [format!("a: {}\r\n\r\n", "b".repeat(70_000)), "a: b\r\n".repeat(101) + "\r\n"] {
+        let fault = fault_of(format!("HTTP/1.1 200 OK\r\n{head}")).await;
+        assert_eq!(&*fault.message, "the answer's head exceeds 64 KiB or 100 headers");
+    }
+}
+
+#[tokio::test]
 async fn a_reset_is_unreachable_before_the_answer_and_truncated_within() {
     for (begin, expected) in [
         ("", FaultKind::Unreachable),

@@ -12,7 +12,7 @@ use crate::settings::Period;
 use crate::target::Origin;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::scripted::{
-    CONNECT, Scripted, ask, ok, origin, read_request, request, reset, send, until, upstream,
+    Blackhole, CONNECT, Scripted, ask, ok, origin, read_request, request, reset, send, until, upstream,
 };
 use crate::upstream::{Upstream, UpstreamSettings};
 
@@ -221,18 +221,9 @@ async fn a_refused_connection_says_so() {
 
 #[tokio::test]
 async fn a_peer_that_never_accepts_costs_the_connect_deadline() {
-    // A backlog of one that is full: the kernel drops further SYNs.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    socket.listen(0).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    let mut fillers = Vec::new();
-    for _ in 0..4 {
-        let connecting = tokio::net::TcpStream::connect(address);
-        fillers.push(tokio::time::timeout(Duration::from_millis(50), connecting).await);
-    }
+    let hole = Blackhole::new("127.0.0.1:0".parse().unwrap()).await;
     let deadline = Duration::from_millis(100);
-    let fault = upstream().send(&origin(address), request(), deadline).await.unwrap_err();
+    let fault = upstream().send(&origin(hole.address), request(), deadline).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Timeout(Phase::Connect), "{fault}");
 }
 
@@ -240,8 +231,9 @@ async fn a_peer_that_never_accepts_costs_the_connect_deadline() {
 async fn the_next_address_is_tried_when_one_fails_or_stays_silent() {
     let server = Scripted::saying(ok("hi"), false).await;
     let named = Origin { host: "upstream.test".into(), ..server.origin() };
-    // 127.0.0.2 refuses on this port; 203.0.113.1 (TEST-NET-3) is unreachable or swallows everything.
-    for first in [[127, 0, 0, 2], [203, 0, 113, 1]] {
+    // 127.0.0.2 refuses on this port, 127.0.0.3 swallows everything.
+    let _hole = Blackhole::new(([127, 0, 0, 3], server.address.port()).into()).await;
+    for first in [[127, 0, 0, 2], [127, 0, 0, 3]] {
         let mut upstream = upstream();
         let resolver =
             Resolver::with(move |_| Box::pin(async move { Ok(vec![first.into(), [127, 0, 0, 1].into()]) }));
@@ -278,4 +270,63 @@ async fn ipv6_literals_are_dialled_and_named_in_brackets() {
     let response = upstream().send(&origin(address), request(), CONNECT).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(serving.await.unwrap().contains(&format!("host: [::1]:{}\r\n", address.port())));
+}
+
+#[tokio::test]
+async fn many_tasks_get_their_own_answers_whatever_the_pieces() {
+    // Echoes the path in shapes and pieces that depend on it; sometimes closes without a word.
+    let server = Scripted::start(|_, mut stream| async move {
+        while let Some(asked) = read_request(&mut stream).await {
+            let number: usize = asked[6..].split(' ').next().unwrap().parse().unwrap();
+            let body = body_of(number);
+            if number.is_multiple_of(3) {
+                stream.write_all(ok(&body).as_bytes()).await.ok();
+            } else {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.ok();
+                for piece in body.as_bytes().chunks(1 + number * 97 % 9_000) {
+                    let head = format!("{:x}\r\n", piece.len());
+                    stream.write_all(&[head.as_bytes(), piece, b"\r\n"].concat()).await.ok();
+                    if number.is_multiple_of(5) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                stream.write_all(b"0\r\n\r\n").await.ok();
+            }
+            if number.is_multiple_of(7) {
+                return;
+            }
+        }
+    })
+    .await;
+    let upstream = Arc::new(upstream());
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..40_usize {
+        let (upstream, origin) = (Arc::clone(&upstream), server.origin());
+        tasks.spawn(async move {
+            for nth in 0..25 {
+                let number = task * 25 + nth;
+                let mut asked = request();
+                asked.path_and_query = format!("/{number}").parse().unwrap();
+                let mut answer = upstream.send(&origin, asked, CONNECT).await.unwrap().into_body();
+                if number.is_multiple_of(11) {
+                    answer.chunk().await.unwrap().unwrap();
+                } else {
+                    assert_eq!(answer.collect(1 << 20).await.unwrap(), body_of(number), "{number}");
+                }
+            }
+        });
+    }
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap()
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("nobody waits for ever");
+    let stats = upstream.stats();
+    assert!(stats.reused > stats.opened, "{stats:?}");
+}
+
+fn body_of(number: usize) -> String {
+    let times = if number % 50 == 1 { 60_000 } else { number % 40 + 1 };
+    format!("{number}, ").repeat(times)
 }
