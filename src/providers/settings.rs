@@ -111,6 +111,8 @@ pub struct QuirkSettings {
     pub tool_id_length: Option<usize>,
     /// Fields of messages that the vendor rejects; they are removed.
     pub drop_in_messages: Vec<String>,
+    /// The vendor does not know the role `developer`; it becomes `system`.
+    pub no_developer_role: bool,
     /// Path of chat completions below the base URL, by default `/chat/completions`. `{model}` stands for the model.
     pub chat_path: Option<String>,
     /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
@@ -130,6 +132,7 @@ impl QuirkSettings {
         both.defaults.extend(own.defaults.clone());
         both.no_stream_options |= own.no_stream_options;
         both.completion_excludes_reasoning |= own.completion_excludes_reasoning;
+        both.no_developer_role |= own.no_developer_role;
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
         both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());

@@ -262,14 +262,14 @@ pub(super) fn of_events(events: &[Event]) -> Said {
 /// What the relay makes of a stream cut into chunks of `size` bytes, as one text.
 pub(super) fn relayed(
     provider: &OpenAi,
-    body: &str,
+    body: &[u8],
     size: usize,
     include_usage: bool,
 ) -> (Vec<Frame>, Result<(), Fault>, Option<[u64; 4]>) {
     let mut relay = provider.stream(include_usage);
     let mut out = Vec::new();
     let mut result = Ok(());
-    let bytes = Bytes::from(body.to_owned());
+    let bytes = Bytes::copy_from_slice(body);
     for start in (0..bytes.len()).step_by(size) {
         result = relay.feed(bytes.slice(start..bytes.len().min(start + size)), &mut out);
         if result.is_err() {
@@ -398,7 +398,7 @@ fn streams_say_what_the_raw_events_say() {
     for case in cases().iter().filter(|c| c.op == "chat" && c.stream && c.status == 200) {
         let provider = openai();
         if case.text.contains("\"error\":") {
-            let (_, result, _) = relayed(&provider, &case.text, case.text.len(), true);
+            let (_, result, _) = relayed(&provider, case.text.as_bytes(), case.text.len(), true);
             assert_eq!(result.unwrap_err().kind, FaultKind::ServerError, "{}", case.id);
             continue;
         }
@@ -408,7 +408,7 @@ fn streams_say_what_the_raw_events_say() {
         for include_usage in [true, false] {
             let mut first = None;
             for &size in sizes {
-                let (frames, result, usage) = relayed(&provider, &case.text, size, include_usage);
+                let (frames, result, usage) = relayed(&provider, case.text.as_bytes(), size, include_usage);
                 result.unwrap_or_else(|fault| panic!("{} at {size}: {fault}", case.id));
                 assert_eq!(usage, expected.usage, "{}", case.id);
                 let text = joined(&frames);
@@ -446,7 +446,7 @@ fn a_recorded_stream_cut_anywhere_before_its_end_is_truncated() {
         };
         for cut in (1..end).step_by(3).filter(|cut| case.text.is_char_boundary(*cut)) {
             let provider = openai();
-            let (frames, result, _) = relayed(&provider, &case.text[..cut], 64, true);
+            let (frames, result, _) = relayed(&provider, &case.text.as_bytes()[..cut], 64, true);
             assert_eq!(result.unwrap_err().kind, FaultKind::Truncated, "{} at {cut}", case.id);
             assert!(!joined(&frames).contains("[DONE]"), "{} at {cut}", case.id);
         }

@@ -88,6 +88,13 @@ fn take(envelope: &mut Envelope, object: &Object, now_ms: u64) {
     };
     for key in ["message", "detail", "msg", "error_message", "errors"] {
         match object.get(key) {
+            // Mistral has sent the list of flaws as JSON inside of the text; it may quote the prompt.
+            Some(Value::String(text)) if text.trim_start().starts_with('{') => {
+                match serde_json::from_str::<Value>(text) {
+                    Ok(Value::Object(inner)) if envelope.message.is_empty() => take(envelope, &inner, now_ms),
+                    _ => {}
+                }
+            }
             Some(Value::String(text)) => fill(&mut envelope.message, text),
             Some(Value::Array(list)) => from_list(envelope, list),
             Some(Value::Object(inner)) if envelope.message.is_empty() => take(envelope, inner, now_ms),
@@ -237,6 +244,12 @@ mod tests {
                 "n: no",
                 "extra_forbidden",
                 "",
+            ),
+            (
+                json!({"message": "{\"detail\":[{\"loc\":[\"body\",\"n\"],\"msg\":\"no\",\"input\":\"secret\"}]}", "code": "1000"}),
+                "n: no",
+                "",
+                "1000",
             ),
             (json!({"detail": "Invalid API Key"}), "Invalid API Key", "", ""),
             (json!({"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "bad"}]}), "messages[0].role: bad", "", ""),

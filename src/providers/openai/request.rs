@@ -121,7 +121,8 @@ fn messages(raw: &str, quirks: &QuirkSettings) -> Option<String> {
     let has = |needle: &str| memchr::memmem::find(raw.as_bytes(), needle.as_bytes()).is_some();
     let drops = quirks.drop_in_messages.iter().any(|field| has(field));
     let ids = quirks.tool_id_length.is_some() && has("tool_call");
-    if !drops && !ids {
+    let roles = quirks.no_developer_role && has("\"developer\"");
+    if !drops && !ids && !roles {
         return None;
     }
     let Ok(Value::Array(mut messages)) = serde_json::from_str(raw) else { return None };
@@ -132,6 +133,11 @@ fn messages(raw: &str, quirks: &QuirkSettings) -> Option<String> {
 fn fit(message: &mut Object, quirks: &QuirkSettings) {
     for field in &quirks.drop_in_messages {
         message.shift_remove(field);
+    }
+    if quirks.no_developer_role
+        && let Some(role) = message.get_mut("role").filter(|role| *role == "developer")
+    {
+        *role = "system".into();
     }
     let Some(length) = quirks.tool_id_length else { return };
     let shorten = |value: Option<&mut Value>| {
@@ -218,6 +224,11 @@ mod tests {
                     r#"{{"model":"vendor/model-1","messages":[{{"role":"assistant","tool_calls":[{{"id":"{0}"}}]}},{{"role":"tool","tool_call_id":"{0}"}}]}}"#,
                     normalise::shortened_id("call_long", 9)
                 ),
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"developer","content":"be short"}]}"#,
+                json!({"no_developer_role": true}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"system","content":"be short"}]}"#,
             ),
         ] {
             assert_eq!(spliced(body, quirks).1, expected, "{body}");
