@@ -1,7 +1,7 @@
 //! One attempt at one target: encode, send, read until there is something to show.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
@@ -112,7 +112,6 @@ fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Ou
         .map_err(|_| Fault::new(FaultKind::BadRequest, "the model's name cannot stand in this provider's URL").at("model"))?;
 
     let mut headers = outgoing.headers;
-    headers.insert(HOST, place.authority.clone());
     headers.insert(USER_AGENT, AGENT);
     headers.insert(ACCEPT_ENCODING, IDENTITY);
     for (name, value) in &target.vendor.headers {

@@ -139,7 +139,7 @@ impl Bench<'_> {
             return self.problem(format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect));
         };
         let place = match &provider.base {
-            Some(base) => self.place(provider, base)?,
+            Some(base) => place(provider, base),
             None => Place::Local,
         };
         let headers = self.headers(provider)?;
@@ -152,19 +152,6 @@ impl Bench<'_> {
             deadlines: provider.deadlines,
             models,
         })
-    }
-
-    fn place(&mut self, provider: &CheckedProvider, base: &Base) -> Option<Place> {
-        let Ok(authority) = HeaderValue::try_from(base.origin.authority()) else {
-            return self.problem(format!("provider `{}`: its host cannot stand in a header", provider.name));
-        };
-        let query: Vec<_> = provider.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
-        Some(Place::Http(Box::new(HttpPlace {
-            origin: base.origin.clone(),
-            authority,
-            base_path: base.path.clone(),
-            query: query.join("&"),
-        })))
     }
 
     /// Configured headers, then the credential, so that nothing overrides it.
@@ -245,6 +232,15 @@ impl Bench<'_> {
         self.problems.push(Diagnostic::error(self.file, message));
         None
     }
+}
+
+fn place(provider: &CheckedProvider, base: &Base) -> Place {
+    let query = provider.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
+    Place::Http(Box::new(HttpPlace {
+        origin: base.origin.clone(),
+        base_path: base.path.clone(),
+        query: query.collect::<Vec<_>>().join("&"),
+    }))
 }
 
 fn policy_problem(error: &policy::PolicyError, texts: &[policy::Source]) -> Diagnostic {

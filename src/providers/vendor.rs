@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use super::Provider;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
@@ -38,8 +38,6 @@ pub enum Place {
 pub struct HttpPlace {
     /// Scheme, host and port.
     pub origin: Origin,
-    /// The `host` header.
-    pub authority: HeaderValue,
     /// Path of the base URL without a trailing slash, possibly empty.
     pub base_path: String,
     /// Query parameters for every request, already encoded, without the question mark; possibly empty.
