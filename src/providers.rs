@@ -3,6 +3,10 @@
 //! `add a provider` = one file and one word in [`dialect`]'s table.
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
+mod openai;
+pub mod presets;
+mod retry_after;
+mod scrub;
 mod settings;
 
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use http::{HeaderMap, Method};
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
+pub use openai::whole_as_stream;
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
@@ -143,6 +148,8 @@ pub struct Frame {
 
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
-    let _ = (name, quirks);
-    None
+    match name {
+        "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
+        _ => None,
+    }
 }

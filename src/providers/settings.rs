@@ -109,4 +109,33 @@ pub struct QuirkSettings {
     pub completion_excludes_reasoning: bool,
     /// Tool-call ids must have exactly this many letters and digits.
     pub tool_id_length: Option<usize>,
+    /// Fields of messages that the vendor rejects; they are removed.
+    pub drop_in_messages: Vec<String>,
+    /// The vendor does not know the role `developer`; it becomes `system`.
+    pub no_developer_role: bool,
+    /// Path of chat completions below the base URL, by default `/chat/completions`. `{model}` stands for the model.
+    pub chat_path: Option<String>,
+    /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
+    pub embeddings_path: Option<String>,
+}
+
+impl QuirkSettings {
+    /// These quirks (a preset's) with a provider's own added: lists and maps grow, the provider's word counts where
+    /// both say something.
+    #[must_use]
+    pub fn with(&self, own: &Self) -> Self {
+        let mut both = self.clone();
+        both.drop.extend(own.drop.iter().filter(|field| !self.drop.contains(field)).cloned());
+        let new = own.drop_in_messages.iter().filter(|field| !self.drop_in_messages.contains(field));
+        both.drop_in_messages.extend(new.cloned());
+        both.rename.extend(own.rename.clone());
+        both.defaults.extend(own.defaults.clone());
+        both.no_stream_options |= own.no_stream_options;
+        both.completion_excludes_reasoning |= own.completion_excludes_reasoning;
+        both.no_developer_role |= own.no_developer_role;
+        both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
+        both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
+        both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());
+        both
+    }
 }
