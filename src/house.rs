@@ -23,7 +23,7 @@ pub use config::{Config, Models};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
-pub use schema::schema_json;
+pub use schema::{reference_markdown, schema_json};
 pub use watch::Watch;
 
 use crate::clock::Clock;
