@@ -1,6 +1,8 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
 mod models;
+pub mod openai_chat;
+pub mod openai_embeddings;
 pub mod reply;
 mod request_id;
 mod routes;

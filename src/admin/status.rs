@@ -97,7 +97,7 @@ impl Status {
                     models: vendor.models.clone(),
                 })
                 .collect(),
-            policies: snapshot.policies.names(),
+            policies: snapshot.policies.names().map(Arc::from).collect(),
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
                     "ok: {} providers, {} aliases, {} policies (snapshot {})",
                     snapshot.catalogue.vendors().len(),
                     snapshot.catalogue.aliases().count(),
-                    snapshot.policies.names().len(),
+                    snapshot.policies.names().count(),
                     snapshot.hash
                 );
                 return ExitCode::SUCCESS;

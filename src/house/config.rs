@@ -57,10 +57,10 @@ pub struct Config {
     #[serde(deserialize_with = "policies")]
     #[schemars(with = "Option<PoliciesAsWritten>")]
     pub policies: PolicySettings,
-    /// Tables for policies, in any form: what a policy reads as `data("name")`.
+    /// Tables for policies, in any form: what a policy reads as `data.name`.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
-    pub data: BTreeMap<String, serde_json::Value>,
+    pub data: serde_json::Map<String, serde_json::Value>,
     /// What is written to standard output and standard error.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<LogSettings>")]
@@ -99,7 +99,7 @@ impl Default for Config {
             admin: AdminSettings::default(),
             upstream: UpstreamSettings::default(),
             policies: PolicySettings::default(),
-            data: BTreeMap::new(),
+            data: serde_json::Map::new(),
             log: LogSettings::default(),
             stream: StreamSettings::default(),
             deadlines: DeadlineSettings::default(),

@@ -81,15 +81,17 @@ impl<'a> Keys<'a> {
 impl Key {
     /// The key in `text`, with its escapes resolved.
     pub(super) fn of(self, text: &str) -> Cow<'_, str> {
-        let raw = text.get(self.start..self.end).unwrap_or_default();
-        if self.escaped { unescape(raw) } else { Cow::Borrowed(raw) }
+        if self.escaped {
+            return text.get(self.start - 1..self.end + 1).map(unescape).unwrap_or_default();
+        }
+        Cow::Borrowed(text.get(self.start..self.end).unwrap_or_default())
     }
 }
 
-/// Resolves the escapes of a string that passed the gate, given without its quotes.
-pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
+/// Resolves the escapes of a string that passed the gate, given with its quotes.
+pub(super) fn unescape(quoted: &str) -> Cow<'_, str> {
     // The gate has checked the escapes, so the parser takes the text; were it not so, the raw text would be as good.
-    serde_json::from_str::<String>(&format!("\"{raw}\"")).map_or(Cow::Borrowed(raw), Cow::Owned)
+    serde_json::from_str::<String>(quoted).map_or(Cow::Borrowed(quoted), Cow::Owned)
 }
 
 /// Tells most keys apart by their length, beginning and end; equal tags are compared in full. `bytes` may go on

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Ask, error_body};
 use crate::executor::Carry;
-use crate::facts::{Body as _, Endpoint};
+use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind};
 use crate::frames::sse_data;
 use crate::gateway::{Asked, Door};
@@ -57,7 +57,7 @@ impl Carry for Ask {
     }
 
     fn wants_stream(&self) -> bool {
-        self.stream()
+        facts::Body::stream(self)
     }
 
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {

@@ -9,7 +9,7 @@ use super::super::validate::did_you_mean;
 use super::base_url::{base_url, is_private};
 use super::{Base, CheckedProvider, Desk, HeaderText, bad_word};
 use crate::providers::{
-    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
+    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings,
 };
 use crate::target::{Deadlines, Origin, Traits};
 
@@ -281,7 +281,7 @@ fn text(value: &LabelValue) -> Arc<str> {
 /// What is written wins; maps are merged by key, quirks are added up.
 fn merge(own: ProviderSettings, preset: ProviderSettings) -> ProviderSettings {
     let quirks = match (own.quirks, preset.quirks) {
-        (Some(own), Some(preset)) => Some(add(own, preset)),
+        (Some(own), Some(preset)) => Some(preset.with(&own)),
         (own, preset) => own.or(preset),
     };
     let deadlines = match (own.deadlines, preset.deadlines) {
@@ -307,18 +307,6 @@ fn merge(own: ProviderSettings, preset: ProviderSettings) -> ProviderSettings {
         models: union(own.models, preset.models),
         deadlines,
         quirks,
-    }
-}
-
-fn add(own: QuirkSettings, preset: QuirkSettings) -> QuirkSettings {
-    QuirkSettings {
-        drop: union(own.drop, preset.drop),
-        rename: over(own.rename, preset.rename),
-        defaults: over(own.defaults, preset.defaults),
-        no_stream_options: own.no_stream_options || preset.no_stream_options,
-        completion_excludes_reasoning: own.completion_excludes_reasoning
-            || preset.completion_excludes_reasoning,
-        tool_id_length: own.tool_id_length.or(preset.tool_id_length),
     }
 }
 
