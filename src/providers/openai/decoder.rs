@@ -3,10 +3,8 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::decode;
-use super::fault;
 use super::state::StreamState;
-use super::stream::error_event;
+use super::{decode, fault, normalise};
 use crate::chat::{Event, Object, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
@@ -48,7 +46,7 @@ impl OpenAiDecoder {
             return Ok(());
         }
         if event.is("error") {
-            return Err(error_event(&text));
+            return Err(self.state.error_event(&text));
         }
         let Some(chunk) = self.state.chunk(&text)? else { return Ok(()) };
         if !self.started {
@@ -103,6 +101,9 @@ impl OpenAiDecoder {
         if let Some(Value::Array(calls)) = delta.shift_remove("tool_calls") {
             calls.iter().for_each(|call| tool_call(index, call, events));
         }
+        if let Some(Value::Object(call)) = delta.shift_remove("function_call") {
+            function_call(index, &call, &self.state.id, events);
+        }
         if let Some(Value::Array(citations)) = delta.shift_remove("annotations") {
             events.extend(citations.into_iter().map(|value| Event::Citation { choice: index, value }));
         }
@@ -141,7 +142,8 @@ impl StreamDecoder for OpenAiDecoder {
             return Ok(());
         }
         while let Some(event) = self.splitter.finish()? {
-            let whole = event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
+            let whole =
+                event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
             if whole {
                 self.event(&event, events)?;
             } else if event.has_data && !self.state.all_finished() {
@@ -199,5 +201,23 @@ fn tool_call(choice: u32, call: &Value, events: &mut Vec<Event>) {
     let arguments = text(if custom { "input" } else { "arguments" });
     if !arguments.is_empty() {
         events.push(Event::ToolCallDelta { choice, call: index, arguments: arguments.to_owned() });
+    }
+}
+
+/// OpenAI's tool calls of 2023: one call, without an id.
+fn function_call(choice: u32, call: &Object, answer: &str, events: &mut Vec<Event>) {
+    let text = |key: &str| call.get(key).and_then(Value::as_str).unwrap_or_default();
+    if !text("name").is_empty() {
+        events.push(Event::ToolCallStart {
+            choice,
+            call: 0,
+            id: normalise::call_id(answer, u64::from(choice), 0, text("name")),
+            name: text("name").to_owned(),
+            kind: ToolKind::Function,
+            signature: None,
+        });
+    }
+    if !text("arguments").is_empty() {
+        events.push(Event::ToolCallDelta { choice, call: 0, arguments: text("arguments").to_owned() });
     }
 }

@@ -54,7 +54,7 @@ impl OpenAiStream {
             return Ok(());
         }
         if event.is("error") {
-            return Err(error_event(&text));
+            return Err(self.state.error_event(&text));
         }
         if let Some(chunk) = self.state.chunk(&text)? {
             push(out, frame(&chunk.object), chunk.content);
@@ -79,6 +79,7 @@ impl StreamRelay for OpenAiStream {
         if self.done {
             return Ok(());
         }
+        // Keeps the chunk in reach, so that neighbouring frames can be joined without a copy.
         let source = chunk.clone();
         self.splitter.push(chunk);
         let before = out.len();
@@ -98,7 +99,8 @@ impl StreamRelay for OpenAiStream {
         }
         while let Some(event) = self.splitter.finish()? {
             // An event that the end of the body has cut is no event.
-            let whole = event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
+            let whole =
+                event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
             if event.has_data && whole {
                 self.event(event, out)?;
             } else if event.has_data && !self.state.all_finished() {
@@ -132,14 +134,6 @@ impl StreamRelay for OpenAiStream {
     }
 }
 
-/// An event named `error`, whatever its data.
-pub(super) fn error_event(data: &str) -> Fault {
-    match serde_json::from_str::<serde_json::Value>(data) {
-        Ok(value) => fault::inside_success(&value, 0),
-        Err(_) => fault::inside_success(&serde_json::Value::String(data.to_owned()), 0),
-    }
-}
-
 /// Whether a chunk is already what OpenAI would have sent at this point; then the state follows it. The answer is
 /// whether the client sees content by it. `None` leaves the state as it was.
 fn pass(state: &mut StreamState, peek: &ChunkPeek<'_>) -> Option<bool> {
@@ -147,7 +141,8 @@ fn pass(state: &mut StreamState, peek: &ChunkPeek<'_>) -> Option<bool> {
         && matches!(peek.created, Shape::Count(1..))
         && peek.usage.is_unsaid()
         && peek.error.is_unsaid()
-        && !peek.groq_usage
+        && peek.timings.is_unsaid()
+        && !peek.groq_speaks
         && peek.choices == 1
         && !peek.choice.strange
         && state.extras.is_empty();
