@@ -480,6 +480,19 @@ fn streams_say_what_the_raw_events_say() {
 }
 
 #[test]
+fn what_openai_itself_streams_goes_on_untouched() {
+    for case in cases().iter().filter(|c| c.stream && c.status == 200 && c.id.starts_with("openai-chat-s")) {
+        let (frames, ..) = relayed(&openai(), case.text.as_bytes(), case.text.len(), true);
+        let relayed = joined(&frames);
+        let counts = |frame: &&str| !frame.contains("\"usage\":{") && !frame.contains("moderation");
+        let before: Vec<&str> = case.text.split("\n\n").filter(counts).collect();
+        let after: Vec<&str> = relayed.split("\n\n").filter(counts).collect();
+        assert_eq!(after, before, "{}", case.id);
+        assert!(frames.len() <= 4, "{}: {} frames", case.id, frames.len());
+    }
+}
+
+#[test]
 fn a_recorded_stream_cut_anywhere_before_its_end_is_truncated() {
     for case in cases().iter().filter(|c| c.op == "chat" && c.stream && c.text.len() < 6_000) {
         let Some(end) =

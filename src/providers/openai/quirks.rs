@@ -190,6 +190,21 @@ fn clean_frames_of_one_chunk_go_on_as_one_slice_of_it() {
 }
 
 #[test]
+fn clients_get_plain_line_ends_whatever_came() {
+    let body = std::fs::read_to_string(folder().join("clean.sse")).unwrap();
+    for (space, end) in [("data: ", "\r\n"), ("data:", "\n"), ("data: ", "\r"), ("\u{feff}data: ", "\n")] {
+        let strange = body.replacen("data: ", space, 1).replace('\n', end);
+        for size in [1, 3, strange.len()] {
+            let (frames, result, _) = relayed(&provider(), strange.as_bytes(), size, false);
+            result.unwrap();
+            let text = joined(&frames);
+            assert!(!text.contains('\r') && text.starts_with("data: {"), "{end:?} at {size}: {text}");
+            assert_openai_stream("line ends", &text, false);
+        }
+    }
+}
+
+#[test]
 fn a_line_without_end_is_refused() {
     let mut relay = provider().stream(false);
     let mut out = Vec::new();

@@ -16,6 +16,8 @@ pub(super) struct StreamState {
     pub(super) choices: Vec<ChoiceState>,
     /// Fields of chunks without choices (Azure's first), waiting for the next chunk that has some.
     pub(super) extras: Object,
+    /// The chunk that brought usage and nothing else.
+    usage_frame: Object,
     /// The client's usage object, and what it counts. The last one wins as a whole.
     usage: Option<Object>,
     tally: Option<Usage>,
@@ -77,6 +79,7 @@ impl StreamState {
             model: String::new(),
             choices: Vec::new(),
             extras: Object::new(),
+            usage_frame: Object::new(),
             usage: None,
             tally: None,
             text_bytes: 0,
@@ -169,7 +172,7 @@ impl StreamState {
     /// The chunk that ends a stream whose client asked for usage.
     pub(super) fn usage_chunk(&mut self) -> Option<Object> {
         let usage = self.usage.take()?;
-        let mut object = Object::new();
+        let mut object = std::mem::take(&mut self.usage_frame);
         self.write_head(&mut object);
         object.insert("choices".into(), Value::Array(Vec::new()));
         object.insert("usage".into(), Value::Object(usage));
@@ -264,10 +267,14 @@ impl StreamState {
         let speaks = |object: &Object| {
             object.iter().any(|(key, value)| !PLAIN.contains(&key.as_str()) && !value.is_null())
         };
+        if counted {
+            self.usage_frame = object;
+            return None;
+        }
         if !speaks(&object) {
             return None;
         }
-        if self.all_finished() && !counted {
+        if self.all_finished() {
             self.write_head(&mut object);
             object.insert("choices".into(), Value::Array(Vec::new()));
             return Some(Chunk { object, content: false });

@@ -50,7 +50,7 @@ impl OpenAiStream {
             && let Ok(peek) = serde_json::from_str::<ChunkPeek<'_>>(text)
             && let Some(content) = pass(&mut self.state, &peek)
         {
-            push(out, event.raw.clone(), content);
+            push(out, framed(&event), content);
             return Ok(());
         }
         if event.is("error") {
@@ -234,6 +234,17 @@ fn pass(state: &mut StreamState, peek: &ChunkPeek<'_>) -> Option<bool> {
     }
     state.text_bytes += bytes;
     Some(bytes > 0 || call.is_some() || ends.is_some() || delta.others)
+}
+
+/// The frame as it came; with plain line ends where others came, because many a client looks for nothing else.
+fn framed(event: &SseEvent) -> Bytes {
+    let body = event.raw.strip_prefix(b"data: ").and_then(|raw| raw.strip_suffix(b"\n\n"));
+    if body.is_some_and(|body| body.len() == event.data.len()) {
+        return event.raw.clone();
+    }
+    let mut bytes = Vec::with_capacity(event.data.len() + 8);
+    sse_data(&mut bytes, &event.data);
+    bytes.into()
 }
 
 fn push(out: &mut Vec<Frame>, bytes: Bytes, content: bool) {
