@@ -121,9 +121,14 @@ impl OpenAiDecoder {
         }
     }
 
+    /// What was used so far: it is paid for even where the answer fails.
+    fn count(&self, events: &mut Vec<Event>) {
+        events.extend(self.state.usage().map(Event::Usage));
+    }
+
     fn end(&mut self, events: &mut Vec<Event>) {
         self.done = true;
-        events.extend(self.state.usage().map(Event::Usage));
+        self.count(events);
         events.push(Event::End);
     }
 }
@@ -132,7 +137,7 @@ impl StreamDecoder for OpenAiDecoder {
     fn feed(&mut self, chunk: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
         self.splitter.push(Bytes::copy_from_slice(chunk));
         while let Some(event) = self.splitter.next()? {
-            self.event(&event, events)?;
+            self.event(&event, events).inspect_err(|_| self.count(events))?;
         }
         Ok(())
     }
@@ -145,7 +150,7 @@ impl StreamDecoder for OpenAiDecoder {
             let whole =
                 event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
             if whole {
-                self.event(&event, events)?;
+                self.event(&event, events).inspect_err(|_| self.count(events))?;
             } else if event.has_data && !self.state.all_finished() {
                 return Err(fault::truncated());
             }
@@ -154,6 +159,7 @@ impl StreamDecoder for OpenAiDecoder {
             return Ok(());
         }
         if !self.state.all_finished() {
+            self.count(events);
             return Err(fault::truncated());
         }
         self.end(events);
@@ -195,7 +201,7 @@ fn tool_call(choice: u32, call: &Value, events: &mut Vec<Event>) {
             id: id.to_owned(),
             name: text("name").to_owned(),
             kind: if custom { ToolKind::Custom } else { ToolKind::Function },
-            signature: None,
+            signature: decode::signature(call),
         });
     }
     let arguments = text(if custom { "input" } else { "arguments" });

@@ -127,12 +127,22 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
             Part::Refusal(text) => {
                 object.insert("refusal".into(), text.as_str().into());
             }
-            Part::ToolCall { id, name, arguments, kind, .. } => calls.push(match kind {
-                ToolKind::Custom => {
-                    json!({ "id": id, "type": "custom", "custom": { "name": name, "input": arguments } })
+            Part::ToolCall { id, name, arguments, kind, signature, .. } => {
+                let mut call = match kind {
+                    ToolKind::Custom => {
+                        json!({ "id": id, "type": "custom", "custom": { "name": name, "input": arguments } })
+                    }
+                    _ => {
+                        let function = json!({ "name": name, "arguments": arguments });
+                        json!({ "id": id, "type": "function", "function": function })
+                    }
+                };
+                if let (Some(signature), Some(call)) = (signature, call.as_object_mut()) {
+                    let google = json!({ "google": { "thought_signature": signature } });
+                    call.insert("extra_content".into(), google);
                 }
-                _ => json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } }),
-            }),
+                calls.push(call);
+            }
             other => said.push(*other),
         }
     }

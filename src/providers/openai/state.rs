@@ -96,6 +96,8 @@ impl StreamState {
         let Value::Object(mut object) = value else {
             return Err(fault::malformed("the provider sent a stream event that is not an object"));
         };
+        // First of all: what a failed answer has used is paid for, too.
+        let counted = self.take_usage(&mut object);
         if envelope::is_error(&object) {
             return Err(fault::inside_success(&Value::Object(object), self.now_ms));
         }
@@ -104,7 +106,6 @@ impl StreamState {
         {
             return Err(fault::inside_success(&json!({ "error": error }), self.now_ms));
         }
-        let counted = self.take_usage(&mut object);
         let choices = match object.get_mut("choices").map(Value::take) {
             Some(Value::Array(choices)) => choices,
             None | Some(Value::Null) => Vec::new(),
