@@ -77,7 +77,12 @@ impl Body {
 
     /// The JSON text of a top-level field as bytes: the cheaper way to large values.
     pub fn raw_bytes(&self, key: &str) -> Option<&[u8]> {
-        self.bytes.get(self.field(key)?.value.clone())
+        self.field(key).map(|field| self.value(field))
+    }
+
+    /// The JSON text of `field`, which is one of [`Body::fields`], as bytes.
+    pub fn value(&self, field: &Field) -> &[u8] {
+        self.bytes.get(field.value.clone()).unwrap_or_default()
     }
 
     /// The text of a top-level string; `None` where the field is missing or is not a string.

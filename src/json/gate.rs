@@ -1,5 +1,7 @@
 //! The one pass over a request body: grammar, depth, duplicates, and the places of the top-level fields.
 
+use std::ops::Range;
+
 use super::flaw::{Flaw, Kind};
 use super::keys::{Key, Keys};
 use super::scan::plain_end;
@@ -11,15 +13,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Field>, Box<Flaw>> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(Flaw::new(Kind::Invalid("a byte-order mark before the JSON text"), 0));
     }
-    let mut gate = Gate { text, bytes, at: 0, depth: 0, keys: Keys::default() };
+    let mut gate = Gate { text, bytes, at: 0, depth: 0, items: 0, keys: Keys::of(text) };
     let mut fields = Vec::with_capacity(12);
     gate.skip_space();
     let start = gate.at;
     let is_object = gate.byte() == b'{';
     if is_object {
-        gate.object(&mut |key, span, value_at, items| {
-            let (start, end) = span;
-            fields.push(Field { key: key.text().into(), span: start..end, value: value_at..end, items });
+        gate.object(&mut |key, value, items| {
+            let span = key.start - 1..value.end;
+            fields.push(Field { key: key.of(text).into(), span, value, items });
         })?;
     } else if gate.at == bytes.len() {
         return Err(Flaw::new(Kind::Invalid("the body is empty"), gate.at));
@@ -39,20 +41,35 @@ fn not_utf8(bytes: &[u8]) -> Box<Flaw> {
     Flaw::new(Kind::Invalid("not valid UTF-8"), at)
 }
 
+/// What a byte is worth as a hex digit. [`NO_DIGIT`] in any of four places makes the whole number too large.
+const HEX: [u32; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        table[b"0123456789abcdef"[digit] as usize] = digit as u32;
+        table[b"0123456789ABCDEF"[digit] as usize] = digit as u32;
+        digit += 1;
+    }
+    table
+};
+const NO_DIGIT: u32 = 1 << 16;
+
 struct Gate<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
     depth: usize,
+    /// Number of items of the value read last.
+    items: usize,
     keys: Keys<'a>,
 }
 
-type Checked<T> = Result<T, Box<Flaw>>;
+/// One word, so that it fits a register.
+type Checked = Result<(), Box<Flaw>>;
 
-impl<'a> Gate<'a> {
-    /// Reads the object that begins here and tells `note` of every field: key, span, start of the value, items.
-    /// Returns the number of fields.
-    fn object(&mut self, note: &mut impl FnMut(Key<'a>, (usize, usize), usize, usize)) -> Checked<usize> {
+impl Gate<'_> {
+    /// Reads the object that begins here and tells `note` of every field: its key, its value, the value's items.
+    fn object(&mut self, note: &mut impl FnMut(Key, Range<usize>, usize)) -> Checked {
         self.enter()?;
         let mut scope = self.keys.open();
         let mut items = 0;
@@ -61,15 +78,20 @@ impl<'a> Gate<'a> {
             return self.leave(items);
         }
         loop {
-            let start = self.at;
             if self.byte() != b'"' {
                 return Err(self.invalid("expected a key in double quotes"));
             }
-            let escaped = self.string()?;
-            let raw = self.text.get(start + 1..self.at - 1).unwrap_or_default();
-            let key = Key { raw, escaped };
+            let start = self.at + 1;
+            let end = plain_end(self.bytes, start);
+            let mut key = Key { start, end, escaped: false };
+            if self.bytes.get(end) == Some(&b'"') {
+                self.at = end + 1;
+            } else {
+                self.string_from(end)?;
+                key = Key { start, end: self.at - 1, escaped: true };
+            }
             if !self.keys.insert(&mut scope, key) {
-                return Err(Flaw::new(Kind::Duplicate, start).below_key(&key.text()));
+                return Err(Flaw::new(Kind::Duplicate, start - 1).below_key(&key.of(self.text)));
             }
             self.skip_space();
             if self.byte() != b':' {
@@ -78,8 +100,8 @@ impl<'a> Gate<'a> {
             self.at += 1;
             self.skip_space();
             let value_at = self.at;
-            let below = self.value().map_err(|flaw| flaw.below_key(&key.text()))?;
-            note(key, (start, self.at), value_at, below);
+            self.value().map_err(|flaw| flaw.below_key(&key.of(self.text)))?;
+            note(key, value_at..self.at, self.items);
             items += 1;
             self.skip_space();
             match self.byte() {
@@ -93,7 +115,7 @@ impl<'a> Gate<'a> {
         self.leave(items)
     }
 
-    fn array(&mut self) -> Checked<usize> {
+    fn array(&mut self) -> Checked {
         self.enter()?;
         let mut items = 0;
         self.skip_space();
@@ -114,13 +136,14 @@ impl<'a> Gate<'a> {
         self.leave(items)
     }
 
-    /// Reads one value; returns the number of its items.
-    fn value(&mut self) -> Checked<usize> {
+    /// Reads one value and notes the number of its items.
+    fn value(&mut self) -> Checked {
+        self.items = 0;
         match self.byte() {
-            b'"' => self.string().map(|_| 0),
-            b'{' => self.object(&mut |_, _, _, _| ()),
+            b'"' => self.string(),
+            b'{' => self.object(&mut |_, _, _| ()),
             b'[' => self.array(),
-            b'-' | b'0'..=b'9' => self.number().map(|()| 0),
+            b'-' | b'0'..=b'9' => self.number(),
             b't' => self.word("true"),
             b'f' => self.word("false"),
             b'n' => self.word("null"),
@@ -129,7 +152,7 @@ impl<'a> Gate<'a> {
     }
 
     #[inline]
-    fn enter(&mut self) -> Checked<()> {
+    fn enter(&mut self) -> Checked {
         if self.depth == MAX_DEPTH {
             return Err(Flaw::new(Kind::TooDeep, self.at));
         }
@@ -139,29 +162,36 @@ impl<'a> Gate<'a> {
     }
 
     #[inline]
-    fn leave(&mut self, items: usize) -> Checked<usize> {
+    fn leave(&mut self, items: usize) -> Checked {
         self.depth -= 1;
         self.at += 1;
-        Ok(items)
+        self.items = items;
+        Ok(())
     }
 
-    /// Reads the string that begins here; true when it has escapes.
+    /// Reads the string that begins here.
     #[inline]
-    fn string(&mut self) -> Checked<bool> {
-        let mut escaped = false;
-        let mut at = self.at + 1;
+    fn string(&mut self) -> Checked {
+        let end = plain_end(self.bytes, self.at + 1);
+        if self.bytes.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(());
+        }
+        self.string_from(end)
+    }
+
+    /// Reads the rest of a string, whose plain beginning ends at `at`.
+    #[inline(never)]
+    fn string_from(&mut self, mut at: usize) -> Checked {
         loop {
-            at = plain_end(self.bytes, at);
             match self.bytes.get(at) {
                 Some(b'"') => {
                     self.at = at + 1;
-                    return Ok(escaped);
+                    return Ok(());
                 }
-                Some(b'\\') => {
-                    escaped = true;
-                    at = self.escape(at)?;
-                }
-                Some(_) => return Err(Flaw::new(Kind::Invalid("a control character in a string"), at)),
+                Some(b'\\') => at = self.escape(at)?,
+                Some(0..0x20) => return Err(Flaw::new(Kind::Invalid("a control character in a string"), at)),
+                Some(_) => at = plain_end(self.bytes, at),
                 None => return Err(Flaw::new(Kind::Invalid("the text ends inside a string"), at)),
             }
         }
@@ -169,7 +199,7 @@ impl<'a> Gate<'a> {
 
     /// Checks the escape at `at` and returns the position behind it.
     #[inline]
-    fn escape(&self, at: usize) -> Checked<usize> {
+    fn escape(&self, at: usize) -> Result<usize, Box<Flaw>> {
         match self.bytes.get(at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
             Some(b'u') => self.unicode(at),
@@ -177,7 +207,7 @@ impl<'a> Gate<'a> {
         }
     }
 
-    fn unicode(&self, at: usize) -> Checked<usize> {
+    fn unicode(&self, at: usize) -> Result<usize, Box<Flaw>> {
         let lone = || Flaw::new(Kind::Invalid("a lone surrogate in a string"), at);
         match self.hex(at + 2)? {
             0xd800..=0xdbff => {
@@ -194,18 +224,18 @@ impl<'a> Gate<'a> {
         }
     }
 
-    fn hex(&self, at: usize) -> Checked<u32> {
-        let digits = self.bytes.get(at..at + 4).unwrap_or_default();
-        let value = digits
-            .iter()
-            .try_fold(0, |value, &digit| char::from(digit).to_digit(16).map(|digit| value << 4 | digit));
-        match value {
-            Some(value) if digits.len() == 4 => Ok(value),
-            _ => Err(Flaw::new(Kind::Invalid("expected four hex digits after \\u"), at)),
+    fn hex(&self, at: usize) -> Result<u32, Box<Flaw>> {
+        let digits = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        let value = digits.map_or(NO_DIGIT, |digits| {
+            digits.iter().fold(0, |value, &digit| value << 4 | HEX[usize::from(digit)])
+        });
+        if value >= NO_DIGIT {
+            return Err(Flaw::new(Kind::Invalid("expected four hex digits after \\u"), at));
         }
+        Ok(value)
     }
 
-    fn number(&mut self) -> Checked<()> {
+    fn number(&mut self) -> Checked {
         let start = self.at;
         if self.byte() == b'-' {
             self.at += 1;
@@ -240,7 +270,7 @@ impl<'a> Gate<'a> {
         number.is_some_and(f64::is_finite)
     }
 
-    fn some_digits(&mut self) -> Checked<()> {
+    fn some_digits(&mut self) -> Checked {
         if !self.byte().is_ascii_digit() {
             return Err(self.invalid("expected a digit"));
         }
@@ -255,12 +285,12 @@ impl<'a> Gate<'a> {
         }
     }
 
-    fn word(&mut self, word: &'static str) -> Checked<usize> {
+    fn word(&mut self, word: &'static str) -> Checked {
         if !self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
             return Err(self.invalid("expected a value"));
         }
         self.at += word.len();
-        Ok(0)
+        Ok(())
     }
 
     #[inline]

@@ -6,50 +6,51 @@ const SPACES: u64 = u64::from_ne_bytes([0x20; 8]);
 const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
 const BACKSLASHES: u64 = u64::from_ne_bytes([b'\\'; 8]);
 
+/// Bytes whose special ones are told without a branch: most keys and words end within it.
+const BLOCK: usize = 16;
 /// Bytes looked at at once in long strings; the compiler makes vector instructions of it.
-const BLOCK: usize = 64;
+const STRIDE: usize = 64;
 
 /// The first position from `at` on that holds a quote, a backslash or a control character; the length of `bytes`
 /// where there is none.
 #[inline]
 pub(super) fn plain_end(bytes: &[u8], at: usize) -> usize {
-    let mut at = at;
-    // Most strings are keys, words and short sentences: three words find their end.
-    for _ in 0..3 {
-        let Some(word) = word(bytes, at) else { return tail_end(bytes, at) };
-        let found = special(word);
-        if found != 0 {
-            return at + first(found);
-        }
-        at += 8;
+    match chunk::<BLOCK>(bytes, at) {
+        Some(block) => first_special(block).map_or_else(|| long_end(bytes, at + BLOCK), |offset| at + offset),
+        None => tail_end(bytes, at),
     }
-    long_end(bytes, at)
 }
 
+/// The eight bytes from `at` on as a number, the first one lowest.
+#[inline]
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    chunk::<8>(bytes, at).map(|chunk| u64::from_le_bytes(*chunk))
+}
+
+#[inline(never)]
 fn long_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at;
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
-        if any_special(block) {
-            break;
+    let mut blocks = 0;
+    while let Some(block) = chunk::<BLOCK>(bytes, at) {
+        if let Some(offset) = first_special(block) {
+            return at + offset;
         }
         at += BLOCK;
-    }
-    while let Some(word) = word(bytes, at) {
-        let found = special(word);
-        if found != 0 {
-            return at + first(found);
+        blocks += 1;
+        if blocks == 4 {
+            at = skip_strides(bytes, at);
         }
-        at += 8;
     }
     tail_end(bytes, at)
 }
 
 #[inline]
-fn any_special(block: &[u8; BLOCK]) -> bool {
-    block
-        .iter()
-        .fold(0u8, |found, &b| found | u8::from(b < 0x20) | u8::from(b == b'"') | u8::from(b == b'\\'))
-        != 0
+fn skip_strides(bytes: &[u8], at: usize) -> usize {
+    let mut at = at;
+    while chunk::<STRIDE>(bytes, at).is_some_and(|stride| !any_special(stride)) {
+        at += STRIDE;
+    }
+    at
 }
 
 fn tail_end(bytes: &[u8], at: usize) -> usize {
@@ -58,8 +59,22 @@ fn tail_end(bytes: &[u8], at: usize) -> usize {
 }
 
 #[inline]
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk::<8>().map(|chunk| u64::from_le_bytes(*chunk))
+fn any_special(stride: &[u8; STRIDE]) -> bool {
+    stride
+        .iter()
+        .fold(0u8, |found, &b| found | u8::from(b < 0x20) | u8::from(b == b'"') | u8::from(b == b'\\'))
+        != 0
+}
+
+#[inline]
+fn first_special(block: &[u8; BLOCK]) -> Option<usize> {
+    let low = special(word(block, 0)?);
+    let high = special(word(block, 8)?);
+    if low | high == 0 {
+        return None;
+    }
+    let (found, offset) = if low == 0 { (high, 8) } else { (low, 0) };
+    Some(offset + (found.trailing_zeros() / 8) as usize)
 }
 
 /// High bits of the bytes that are special. Bits above the lowest one may be wrong (a borrow runs upwards), the
@@ -73,8 +88,8 @@ fn special(word: u64) -> u64 {
 }
 
 #[inline]
-fn first(found: u64) -> usize {
-    (found.trailing_zeros() / 8) as usize
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    bytes.get(at..)?.first_chunk::<N>()
 }
 
 #[cfg(test)]

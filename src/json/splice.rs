@@ -229,151 +229,54 @@ mod tests {
         String::from_utf8(pieces.concat()).unwrap()
     }
 
+    /// Makes edits written as `set KEY JSON`, `remove KEY` and `rename OLD NEW`, with semicolons between them.
+    fn spliced(text: &str, edits: &str) -> String {
+        let body = body(text);
+        let mut splice = Splice::new(&body);
+        for edit in edits.split(';').filter(|edit| !edit.is_empty()) {
+            match edit.split_whitespace().collect::<Vec<_>>()[..] {
+                ["set", key, raw] => splice.set(key, raw.to_owned()),
+                ["remove", key] => splice.remove(key),
+                ["rename", old, new] => splice.rename(old, new),
+                _ => panic!("{edit}"),
+            };
+        }
+        join(&splice.finish())
+    }
+
     #[test]
     fn commas_are_right_in_every_place() {
-        type Edits = fn(&mut Splice<'_>);
-        let table: &[(&str, Edits, &str)] = &[
-            (r#"{"a":1,"b":2}"#, |_| (), r#"{"a":1,"b":2}"#),
-            (
-                r#"{"a":1,"b":2}"#,
-                |s| {
-                    s.set("a", "9").set("b", "8");
-                },
-                r#"{"a":9,"b":8}"#,
-            ),
-            (
-                r#"{"a":1,"b":2}"#,
-                |s| {
-                    s.set("c", "3");
-                },
-                r#"{"a":1,"b":2,"c":3}"#,
-            ),
-            (
-                r#"{"a":1,"b":2,"c":3}"#,
-                |s| {
-                    s.remove("a");
-                },
-                r#"{"b":2,"c":3}"#,
-            ),
-            (
-                r#"{"a":1,"b":2,"c":3}"#,
-                |s| {
-                    s.remove("b");
-                },
-                r#"{"a":1,"c":3}"#,
-            ),
-            (
-                r#"{"a":1,"b":2,"c":3}"#,
-                |s| {
-                    s.remove("c");
-                },
-                r#"{"a":1,"b":2}"#,
-            ),
-            (
-                r#"{"a":1}"#,
-                |s| {
-                    s.remove("a");
-                },
-                "{}",
-            ),
-            (
-                r#"{"a":1,"b":2}"#,
-                |s| {
-                    s.remove("a").remove("b");
-                },
-                "{}",
-            ),
-            (
-                r#"{"a":1,"b":2}"#,
-                |s| {
-                    s.remove("a").remove("b").set("c", "3");
-                },
-                r#"{"c":3}"#,
-            ),
-            (
-                r#"{"a":1,"b":2}"#,
-                |s| {
-                    s.remove("a").set("a", "3");
-                },
-                r#"{"b":2,"a":3}"#,
-            ),
-            (
-                "{}",
-                |s| {
-                    s.set("a", "1").set("b", "2");
-                },
-                r#"{"a":1,"b":2}"#,
-            ),
-            (
-                " { } ",
-                |s| {
-                    s.set("a", "1");
-                },
-                r#"{"a":1}"#,
-            ),
-            (
-                r#"{"a":1,"b":2}"#,
-                |s| {
-                    s.rename("a", "z");
-                },
-                r#"{"z":1,"b":2}"#,
-            ),
-            (
-                r#"{"a":1,"b":2}"#,
-                |s| {
-                    s.rename("a", "b");
-                },
-                r#"{"b":1}"#,
-            ),
-            (
-                r#"{"a":1,"b":2}"#,
-                |s| {
-                    s.rename("b", "a");
-                },
-                r#"{"a":2}"#,
-            ),
-            (
-                r#"{"a":1}"#,
-                |s| {
-                    s.rename("x", "y").remove("x");
-                },
-                r#"{"a":1}"#,
-            ),
-            (
-                r#"{"a":1}"#,
-                |s| {
-                    s.rename("a", "b").set("b", "2");
-                },
-                r#"{"b":2}"#,
-            ),
-            (
-                " {\n \"a\" : 1 ,\n \"b\" : 2 }\n",
-                |s| {
-                    s.set("a", "9");
-                },
-                " {\n \"a\" : 9 ,\n \"b\" : 2}",
-            ),
-            (
-                r#"{"a\u0062":1,"c":2}"#,
-                |s| {
-                    s.set("ab", "9");
-                },
-                r#"{"a\u0062":9,"c":2}"#,
-            ),
-            (
-                r#"{"a":1}"#,
-                |s| {
-                    s.set_text("m\"", "x\"y");
-                },
-                r#"{"a":1,"m\"":"x\"y"}"#,
-            ),
-        ];
-        for (text, edits, expected) in table {
-            let body = body(text);
-            let mut splice = Splice::new(&body);
-            edits(&mut splice);
-            assert_eq!(join(&splice.finish()), *expected, "{text}");
+        for (text, edits, expected) in [
+            (r#"{"a":1,"b":2}"#, "", r#"{"a":1,"b":2}"#),
+            (r#"{"a":1,"b":2}"#, "set a 9;set b 8", r#"{"a":9,"b":8}"#),
+            (r#"{"a":1,"b":2}"#, "set c 3", r#"{"a":1,"b":2,"c":3}"#),
+            (r#"{"a":1,"b":2,"c":3}"#, "remove a", r#"{"b":2,"c":3}"#),
+            (r#"{"a":1,"b":2,"c":3}"#, "remove b", r#"{"a":1,"c":3}"#),
+            (r#"{"a":1,"b":2,"c":3}"#, "remove c", r#"{"a":1,"b":2}"#),
+            (r#"{"a":1}"#, "remove a", "{}"),
+            (r#"{"a":1,"b":2}"#, "remove a;remove b", "{}"),
+            (r#"{"a":1,"b":2}"#, "remove a;remove b;set c 3", r#"{"c":3}"#),
+            (r#"{"a":1,"b":2}"#, "remove a;set a 3", r#"{"b":2,"a":3}"#),
+            ("{}", "set a 1;set b 2", r#"{"a":1,"b":2}"#),
+            (" { } ", "set a 1", r#"{"a":1}"#),
+            (r#"{"a":1,"b":2}"#, "rename a z", r#"{"z":1,"b":2}"#),
+            (r#"{"a":1,"b":2}"#, "rename a b", r#"{"b":1}"#),
+            (r#"{"a":1,"b":2}"#, "rename b a", r#"{"a":2}"#),
+            (r#"{"a":1}"#, "rename x y;remove x", r#"{"a":1}"#),
+            (r#"{"a":1}"#, "rename a b;set b 2", r#"{"b":2}"#),
+            (" {\n \"a\" : 1 ,\n \"b\" : 2 }\n", "set a 9", " {\n \"a\" : 9 ,\n \"b\" : 2}"),
+            (r#"{"a\u0062":1,"c":2}"#, "set ab 9", r#"{"a\u0062":9,"c":2}"#),
+        ] {
+            assert_eq!(spliced(text, edits), expected, "{text} {edits}");
         }
+    }
+
+    #[test]
+    fn keys_and_texts_are_escaped() {
+        let body = body(r#"{"a":1}"#);
+        let mut splice = Splice::new(&body);
+        splice.set_text("m\"", "x\"y");
+        assert_eq!(join(&splice.finish()), r#"{"a":1,"m\"":"x\"y"}"#);
     }
 
     #[test]

@@ -22,11 +22,7 @@ pub fn entries(raw: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
 /// The text of a JSON string; `None` when `raw` is another value.
 pub fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    Some(if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
-        unescape(inner)
-    } else {
-        Cow::Borrowed(inner)
-    })
+    Some(if memchr::memchr(b'\\', inner.as_bytes()).is_some() { unescape(raw) } else { Cow::Borrowed(inner) })
 }
 
 /// Appends `text` as a JSON string.
