@@ -120,10 +120,20 @@ fn head(message: &Message, role: Role) -> Object {
 }
 
 fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), Fault> {
-    let (mut said, mut thought, mut calls) = (Vec::new(), String::new(), Vec::new());
+    let (mut said, mut thought, mut proofs, mut calls) = (Vec::new(), String::new(), Vec::new(), Vec::new());
     for part in parts {
         match part {
-            Part::Thinking { text, .. } => thought.push_str(text),
+            Part::Thinking { text, signature, redacted } => {
+                thought.push_str(text);
+                // OpenRouter's form; the provider behind it wants its proofs back unchanged.
+                match (redacted, signature) {
+                    (Some(data), _) => proofs.push(json!({ "type": "reasoning.encrypted", "data": data })),
+                    (None, Some(signature)) => {
+                        proofs.push(json!({ "type": "reasoning.text", "text": text, "signature": signature }))
+                    }
+                    (None, None) => {}
+                }
+            }
             Part::Refusal(text) => {
                 object.insert("refusal".into(), text.as_str().into());
             }
@@ -150,6 +160,9 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
     object.insert("content".into(), content);
     if !thought.is_empty() {
         object.insert("reasoning_content".into(), thought.into());
+    }
+    if !proofs.is_empty() {
+        object.insert("reasoning_details".into(), Value::Array(proofs));
     }
     if !calls.is_empty() {
         object.insert("tool_calls".into(), Value::Array(calls));
