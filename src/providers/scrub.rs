@@ -83,15 +83,44 @@ fn close(piece: &mut String, out: &mut String) {
 
 /// Prefixes of the keys and account ids that vendors give out.
 const PREFIXES: &[&str] = &[
-    "sk-", "sk_", "pk-", "rk-", "gsk_", "xai-", "hf_", "aiza", "ya29.", "nvapi-", "pplx-", "csk-", "fw_",
-    "tgp_", "r8_", "ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "eyj", "akia", "asia", "org-", "org_",
-    "proj_", "proj-", "acct_", "user_", "user-", "key-", "key_", "key=",
+    "sk-",
+    "sk_",
+    "pk-",
+    "rk-",
+    "gsk_",
+    "xai-",
+    "hf_",
+    "aiza",
+    "ya29.",
+    "nvapi-",
+    "pplx-",
+    "csk-",
+    "fw_",
+    "tgp_",
+    "r8_",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "eyj",
+    "org-",
+    "org_",
+    "proj_",
+    "proj-",
+    "acct_",
+    "user_",
+    "user-",
+    "key-",
+    "key_",
+    "key=",
 ];
 
 fn is_secret(piece: &str) -> bool {
     let lower = piece.to_ascii_lowercase();
-    let long_enough = piece.len() >= 10;
-    if PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) && (long_enough || lower.starts_with("sk-")) {
+    // `user-provided` is a word, `user-3fA9…` an account.
+    let telling = piece.len() >= 10 && piece.bytes().any(|b| b.is_ascii_digit());
+    if PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) && (telling || lower.starts_with("sk-")) {
         return true;
     }
     if piece.contains("***") {
@@ -136,11 +165,19 @@ mod tests {
             ),
             ("key test_ope*******_key", Some("key [redacted]")),
             ("token d41d8cd98f00b204e9800998ecf8427e", Some("token [redacted]")),
-            ("the model `gpt-4o-mini-2024-07-18` is gone", Some("the model `gpt-4o-mini-2024-07-18` is gone")),
+            (
+                "the model `gpt-4o-mini-2024-07-18` is gone",
+                Some("the model `gpt-4o-mini-2024-07-18` is gone"),
+            ),
             ("line one\nline\u{0} two\r\n", Some("line one line two")),
             ("right\u{202e}tfel", Some("righttfel")),
             ("<html><body>502</body></html>", None),
             ("  <!DOCTYPE html><p>", None),
+            (
+                "a user-provided key-value in asia-southeast1",
+                Some("a user-provided key-value in asia-southeast1"),
+            ),
+            ("access AKIA0123456789ABCDEF", Some("access [redacted]")),
             ("  ", None),
         ] {
             assert_eq!(scrub(text).as_deref(), expected, "{text}");

@@ -89,6 +89,12 @@ pub(super) fn finish(word: &str) -> Finish {
     Finish { reason: finish::canonical(word), raw: Some(word.to_owned()), stop_sequence: None }
 }
 
+/// Gemini's signature over a call, as its compatible endpoint has it:
+/// <https://ai.google.dev/gemini-api/docs/thought-signatures>
+pub(super) fn signature(call: &Value) -> Option<String> {
+    call.pointer("/extra_content/google/thought_signature").and_then(Value::as_str).map(str::to_owned)
+}
+
 fn said(message: &mut Object, key: &str) -> Option<String> {
     match message.shift_remove(key) {
         Some(Value::String(text)) if !text.is_empty() => Some(text),
@@ -110,7 +116,7 @@ fn tool_call(call: Value) -> Part {
         name: of(inner.get("name")),
         arguments: of(inner.get(field)),
         kind,
-        signature: None,
+        signature: signature(&call),
         cache: None,
     }
 }

@@ -3,10 +3,8 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::decode;
-use super::fault;
 use super::state::StreamState;
-use super::stream::error_event;
+use super::{decode, fault, normalise};
 use crate::chat::{Event, Object, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
@@ -48,7 +46,7 @@ impl OpenAiDecoder {
             return Ok(());
         }
         if event.is("error") {
-            return Err(error_event(&text));
+            return Err(self.state.error_event(&text));
         }
         let Some(chunk) = self.state.chunk(&text)? else { return Ok(()) };
         if !self.started {
@@ -103,6 +101,9 @@ impl OpenAiDecoder {
         if let Some(Value::Array(calls)) = delta.shift_remove("tool_calls") {
             calls.iter().for_each(|call| tool_call(index, call, events));
         }
+        if let Some(Value::Object(call)) = delta.shift_remove("function_call") {
+            function_call(index, &call, &self.state.id, events);
+        }
         if let Some(Value::Array(citations)) = delta.shift_remove("annotations") {
             events.extend(citations.into_iter().map(|value| Event::Citation { choice: index, value }));
         }
@@ -120,9 +121,14 @@ impl OpenAiDecoder {
         }
     }
 
+    /// What was used so far: it is paid for even where the answer fails.
+    fn count(&self, events: &mut Vec<Event>) {
+        events.extend(self.state.usage().map(Event::Usage));
+    }
+
     fn end(&mut self, events: &mut Vec<Event>) {
         self.done = true;
-        events.extend(self.state.usage().map(Event::Usage));
+        self.count(events);
         events.push(Event::End);
     }
 }
@@ -131,7 +137,7 @@ impl StreamDecoder for OpenAiDecoder {
     fn feed(&mut self, chunk: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
         self.splitter.push(Bytes::copy_from_slice(chunk));
         while let Some(event) = self.splitter.next()? {
-            self.event(&event, events)?;
+            self.event(&event, events).inspect_err(|_| self.count(events))?;
         }
         Ok(())
     }
@@ -141,9 +147,10 @@ impl StreamDecoder for OpenAiDecoder {
             return Ok(());
         }
         while let Some(event) = self.splitter.finish()? {
-            let whole = event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
+            let whole =
+                event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
             if whole {
-                self.event(&event, events)?;
+                self.event(&event, events).inspect_err(|_| self.count(events))?;
             } else if event.has_data && !self.state.all_finished() {
                 return Err(fault::truncated());
             }
@@ -152,6 +159,7 @@ impl StreamDecoder for OpenAiDecoder {
             return Ok(());
         }
         if !self.state.all_finished() {
+            self.count(events);
             return Err(fault::truncated());
         }
         self.end(events);
@@ -193,11 +201,29 @@ fn tool_call(choice: u32, call: &Value, events: &mut Vec<Event>) {
             id: id.to_owned(),
             name: text("name").to_owned(),
             kind: if custom { ToolKind::Custom } else { ToolKind::Function },
-            signature: None,
+            signature: decode::signature(call),
         });
     }
     let arguments = text(if custom { "input" } else { "arguments" });
     if !arguments.is_empty() {
         events.push(Event::ToolCallDelta { choice, call: index, arguments: arguments.to_owned() });
+    }
+}
+
+/// OpenAI's tool calls of 2023: one call, without an id.
+fn function_call(choice: u32, call: &Object, answer: &str, events: &mut Vec<Event>) {
+    let text = |key: &str| call.get(key).and_then(Value::as_str).unwrap_or_default();
+    if !text("name").is_empty() {
+        events.push(Event::ToolCallStart {
+            choice,
+            call: 0,
+            id: normalise::call_id(answer, u64::from(choice), 0, text("name")),
+            name: text("name").to_owned(),
+            kind: ToolKind::Function,
+            signature: None,
+        });
+    }
+    if !text("arguments").is_empty() {
+        events.push(Event::ToolCallDelta { choice, call: 0, arguments: text("arguments").to_owned() });
     }
 }

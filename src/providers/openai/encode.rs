@@ -14,11 +14,7 @@ use crate::target::TargetName;
 ///
 /// # Errors
 /// `BadRequest` that names the part which OpenAI's dialect cannot carry.
-pub(super) fn chat(
-    asked: &Request,
-    target: &TargetName,
-    quirks: &QuirkSettings,
-) -> Result<Outgoing, Fault> {
+pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
     let mut body = Object::new();
     body.insert("model".into(), (&*target.model).into());
     let mut messages = Vec::with_capacity(asked.messages.len());
@@ -124,19 +120,39 @@ fn head(message: &Message, role: Role) -> Object {
 }
 
 fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), Fault> {
-    let (mut said, mut thought, mut calls) = (Vec::new(), String::new(), Vec::new());
+    let (mut said, mut thought, mut proofs, mut calls) = (Vec::new(), String::new(), Vec::new(), Vec::new());
     for part in parts {
         match part {
-            Part::Thinking { text, .. } => thought.push_str(text),
+            Part::Thinking { text, signature, redacted } => {
+                thought.push_str(text);
+                // OpenRouter's form; the provider behind it wants its proofs back unchanged.
+                match (redacted, signature) {
+                    (Some(data), _) => proofs.push(json!({ "type": "reasoning.encrypted", "data": data })),
+                    (None, Some(signature)) => {
+                        proofs.push(json!({ "type": "reasoning.text", "text": text, "signature": signature }))
+                    }
+                    (None, None) => {}
+                }
+            }
             Part::Refusal(text) => {
                 object.insert("refusal".into(), text.as_str().into());
             }
-            Part::ToolCall { id, name, arguments, kind, .. } => calls.push(match kind {
-                ToolKind::Custom => {
-                    json!({ "id": id, "type": "custom", "custom": { "name": name, "input": arguments } })
+            Part::ToolCall { id, name, arguments, kind, signature, .. } => {
+                let mut call = match kind {
+                    ToolKind::Custom => {
+                        json!({ "id": id, "type": "custom", "custom": { "name": name, "input": arguments } })
+                    }
+                    _ => {
+                        let function = json!({ "name": name, "arguments": arguments });
+                        json!({ "id": id, "type": "function", "function": function })
+                    }
+                };
+                if let (Some(signature), Some(call)) = (signature, call.as_object_mut()) {
+                    let google = json!({ "google": { "thought_signature": signature } });
+                    call.insert("extra_content".into(), google);
                 }
-                _ => json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } }),
-            }),
+                calls.push(call);
+            }
             other => said.push(*other),
         }
     }
@@ -144,6 +160,9 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
     object.insert("content".into(), content);
     if !thought.is_empty() {
         object.insert("reasoning_content".into(), thought.into());
+    }
+    if !proofs.is_empty() {
+        object.insert("reasoning_details".into(), Value::Array(proofs));
     }
     if !calls.is_empty() {
         object.insert("tool_calls".into(), Value::Array(calls));
@@ -207,7 +226,9 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         }
         Part::Refusal(text) => json!({ "type": "refusal", "refusal": text }),
         Part::Other(value) => value.clone(),
-        Part::Thinking { .. } | Part::ToolCall { .. } => return cannot("thinking or tool calls outside of an assistant's message"),
+        Part::Thinking { .. } | Part::ToolCall { .. } => {
+            return cannot("thinking or tool calls outside of an assistant's message");
+        }
         Part::ToolResult { .. } => return cannot("a tool result inside of another"),
     })
 }
@@ -373,8 +394,10 @@ mod tests {
     #[test]
     fn what_the_dialect_cannot_carry_is_named() {
         let file = Part::File { media: Media::Url("https://x/y.pdf".into()), filename: None, cache: None };
-        let asked =
-            Request { messages: vec![message(Role::User, vec![file, Part::text("read")])], ..Request::default() };
+        let asked = Request {
+            messages: vec![message(Role::User, vec![file, Part::text("read")])],
+            ..Request::default()
+        };
         let fault = chat(&asked, &TargetName::parse("p/m").unwrap(), &QuirkSettings::default()).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("messages[0].content[0]"));
     }

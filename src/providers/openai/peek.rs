@@ -41,8 +41,10 @@ pub(super) struct ChunkPeek<'a> {
     pub(super) model: Word<'a>,
     pub(super) usage: Shape,
     pub(super) error: Shape,
-    /// `x_groq.usage` is there.
-    pub(super) groq_usage: bool,
+    /// llama.cpp's, which stand in for usage.
+    pub(super) timings: Shape,
+    /// `x_groq.usage` or `x_groq.error` is there.
+    pub(super) groq_speaks: bool,
     /// Number of choices, and the first of them.
     pub(super) choices: usize,
     pub(super) choice: ChoicePeek<'a>,
@@ -244,7 +246,8 @@ read_object!(ChunkPeek, peek, map, {
     "model" => peek.model = map.next_value()?,
     "usage" => peek.usage = map.next_value()?,
     "error" => peek.error = map.next_value()?,
-    "x_groq" => peek.groq_usage = map.next_value::<Groq>()?.0,
+    "timings" => peek.timings = map.next_value()?,
+    "x_groq" => peek.groq_speaks = map.next_value::<Groq>()?.0,
     "choices" => {
         let (count, first) = map.next_value::<First<ChoicePeek<'de>>>()?.split();
         peek.choices = count;
@@ -304,7 +307,7 @@ read_object!(FunctionPeek, peek, map, {
     _ => { map.next_value::<IgnoredAny>()?; },
 });
 
-/// Whether Groq's extra object has usage in it.
+/// Whether Groq's extra object has usage or an error in it.
 #[derive(Default)]
 struct Groq(bool);
 
@@ -314,8 +317,12 @@ impl<'de> Deserialize<'de> for Groq {
         #[serde(default)]
         struct Inner {
             usage: Shape,
+            error: Shape,
         }
-        Ok(Self(Option::<Inner>::deserialize(deserializer)?.is_some_and(|inner| !inner.usage.is_unsaid())))
+        Ok(Self(
+            Option::<Inner>::deserialize(deserializer)?
+                .is_some_and(|inner| !inner.usage.is_unsaid() || !inner.error.is_unsaid()),
+        ))
     }
 }
 
@@ -371,7 +378,7 @@ mod tests {
         let delta = peek.choice.delta.unwrap();
         assert_eq!((delta.content, delta.calls, delta.others), (Shape::Text(3), 1, false));
         assert_eq!(delta.call.arguments, Shape::Text(2));
-        assert!(!peek.groq_usage && peek.usage == Shape::Null);
+        assert!(!peek.groq_speaks && peek.usage == Shape::Null);
     }
 
     #[test]

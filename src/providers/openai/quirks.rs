@@ -1,6 +1,7 @@
 //! Each quirk of quirky vendors as a small fixture of our own, with what the client must get.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,7 +10,8 @@ use super::OpenAi;
 use super::conformance::{
     ChoiceSaid, Said, assert_openai_stream, joined, of_answer, of_events, read_stream, read_whole, relayed,
 };
-use crate::providers::{Provider, QuirkSettings, Relay, whole_as_stream};
+use crate::clock::FixedClock;
+use crate::providers::{Embeddings, Provider, QuirkSettings, Relay, whole_as_stream};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/openai_quirks")
@@ -32,7 +34,7 @@ fn fixtures(ending: &str) -> Vec<(String, Vec<u8>, Value)> {
 }
 
 fn provider() -> OpenAi {
-    OpenAi::new(QuirkSettings::default())
+    OpenAi::with_clock(QuirkSettings::default(), Arc::new(FixedClock(1_767_225_600_000)))
 }
 
 fn said(expected: &Value) -> Said {
@@ -75,7 +77,10 @@ fn every_quirky_stream_is_openais_for_the_client() {
                 let (frames, result, _) = relayed(&provider, &body, size, true);
                 let fault = result.expect_err(&name);
                 assert_eq!(fault.kind.as_str(), kind, "{name}: {fault}");
-                assert!(!joined(&frames).contains("[DONE]") && !fault.message.contains("secret"), "{name}: {fault}");
+                assert!(
+                    !joined(&frames).contains("[DONE]") && !fault.message.contains("secret"),
+                    "{name}: {fault}"
+                );
                 let mut decoder = provider.stream_decoder();
                 let mut events = Vec::new();
                 let fed = body.chunks(size).try_for_each(|chunk| decoder.feed(chunk, &mut events));
@@ -185,10 +190,56 @@ fn clean_frames_of_one_chunk_go_on_as_one_slice_of_it() {
 }
 
 #[test]
+fn clients_get_plain_line_ends_whatever_came() {
+    let body = std::fs::read_to_string(folder().join("clean.sse")).unwrap();
+    for (space, end) in [("data: ", "\r\n"), ("data:", "\n"), ("data: ", "\r"), ("\u{feff}data: ", "\n")] {
+        let strange = body.replacen("data: ", space, 1).replace('\n', end);
+        for size in [1, 3, strange.len()] {
+            let (frames, result, _) = relayed(&provider(), strange.as_bytes(), size, false);
+            result.unwrap();
+            let text = joined(&frames);
+            assert!(!text.contains('\r') && text.starts_with("data: {"), "{end:?} at {size}: {text}");
+            assert_openai_stream("line ends", &text, false);
+        }
+    }
+}
+
+#[test]
 fn a_line_without_end_is_refused() {
     let mut relay = provider().stream(false);
     let mut out = Vec::new();
     let chunk = Bytes::from(vec![b'x'; 64 << 10]);
     let fault = (0..100).find_map(|_| relay.feed(chunk.clone(), &mut out).err()).unwrap();
     assert_eq!(fault.kind.as_str(), "upstream_malformed");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn damaged_answers_never_crash(place in 0usize..2000, bytes in proptest::collection::vec(0u8.., 0..4), size in 1usize..64) {
+        let provider = provider();
+        for (_, mut body, _) in fixtures(".sse").into_iter().chain(fixtures(".json")) {
+            let at = place % (body.len() + 1);
+            let end = (at + bytes.len()).min(body.len());
+            body.splice(at..end, bytes.iter().copied());
+            let (frames, result, _) = relayed(&provider, &body, size, true);
+            if result.is_err() {
+                proptest::prop_assert!(!frames.iter().any(|frame| frame.bytes.ends_with(b"[DONE]\n\n")));
+            }
+            let mut decoder = provider.stream_decoder();
+            let mut events = Vec::new();
+            let _ = body.chunks(size).try_for_each(|chunk| decoder.feed(chunk, &mut events));
+            let _ = decoder.finish(&mut events);
+            let body = Bytes::from(body);
+            let _ = Relay::whole(&provider, body.clone());
+            let _ = provider.decode(&body);
+            let _ = whole_as_stream(&body, true);
+            let _ = Embeddings::whole(&provider, body.clone(), true);
+            for status in [200, 400, 429, 500] {
+                let fault = provider.fault(status, &http::HeaderMap::new(), &body);
+                proptest::prop_assert!(fault.message.chars().count() <= 512);
+            }
+        }
+    }
 }

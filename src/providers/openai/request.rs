@@ -15,7 +15,11 @@ use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
 /// A chat request.
-pub(super) fn chat(body: &ClientBody, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
+pub(super) fn chat(
+    body: &ClientBody,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+) -> Result<Outgoing, Fault> {
     let streams = body.bool("stream") == Some(true);
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
@@ -32,7 +36,7 @@ pub(super) fn chat(body: &ClientBody, target: &TargetName, quirks: &QuirkSetting
     } else {
         splice.remove("stream_options");
     }
-    if let Some(messages) = body.raw("messages").and_then(|raw| messages(raw, quirks)) {
+    if let Some(messages) = messages(body, quirks) {
         splice.set("messages", messages);
     }
     apply(&mut splice, body, quirks);
@@ -67,7 +71,11 @@ pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoin
 
 /// A path template with the model's name in it.
 pub(super) fn path(template: &str, model: &str) -> String {
-    if template.contains("{model}") { template.replace("{model}", &percent(model)) } else { template.to_owned() }
+    if template.contains("{model}") {
+        template.replace("{model}", &percent(model))
+    } else {
+        template.to_owned()
+    }
 }
 
 /// The quirks of a request that is an object already.
@@ -117,14 +125,19 @@ fn with_usage(raw: &str) -> Option<String> {
 }
 
 /// The messages as this vendor takes them; `None` when nothing has to change.
-fn messages(raw: &str, quirks: &QuirkSettings) -> Option<String> {
-    let has = |needle: &str| memchr::memmem::find(raw.as_bytes(), needle.as_bytes()).is_some();
+fn messages(body: &ClientBody, quirks: &QuirkSettings) -> Option<String> {
+    if quirks.drop_in_messages.is_empty() && quirks.tool_id_length.is_none() && !quirks.no_developer_role {
+        return None;
+    }
+    let bytes = body.raw_bytes("messages")?;
+    let has = |needle: &str| memchr::memmem::find(bytes, needle.as_bytes()).is_some();
     let drops = quirks.drop_in_messages.iter().any(|field| has(field));
     let ids = quirks.tool_id_length.is_some() && has("tool_call");
-    let roles = quirks.no_developer_role && has("\"developer\"");
+    let roles = quirks.no_developer_role && has("developer");
     if !drops && !ids && !roles {
         return None;
     }
+    let raw = body.raw("messages")?;
     let Ok(Value::Array(mut messages)) = serde_json::from_str(raw) else { return None };
     messages.iter_mut().filter_map(Value::as_object_mut).for_each(|message| fit(message, quirks));
     Some(Value::Array(messages).to_string())

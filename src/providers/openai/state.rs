@@ -16,6 +16,8 @@ pub(super) struct StreamState {
     pub(super) choices: Vec<ChoiceState>,
     /// Fields of chunks without choices (Azure's first), waiting for the next chunk that has some.
     pub(super) extras: Object,
+    /// The chunk that brought usage and nothing else.
+    usage_frame: Object,
     /// The client's usage object, and what it counts. The last one wins as a whole.
     usage: Option<Object>,
     tally: Option<Usage>,
@@ -55,8 +57,18 @@ const MOST_CALLS: usize = 512;
 
 /// Fields of a chunk that say nothing by themselves.
 const PLAIN: &[&str] = &[
-    "id", "object", "created", "model", "system_fingerprint", "service_tier", "choices", "usage", "obfuscation",
-    "x_groq", "p", "provider",
+    "id",
+    "object",
+    "created",
+    "model",
+    "system_fingerprint",
+    "service_tier",
+    "choices",
+    "usage",
+    "obfuscation",
+    "x_groq",
+    "p",
+    "provider",
 ];
 
 impl StreamState {
@@ -67,6 +79,7 @@ impl StreamState {
             model: String::new(),
             choices: Vec::new(),
             extras: Object::new(),
+            usage_frame: Object::new(),
             usage: None,
             tally: None,
             text_bytes: 0,
@@ -83,14 +96,22 @@ impl StreamState {
         let Value::Object(mut object) = value else {
             return Err(fault::malformed("the provider sent a stream event that is not an object"));
         };
+        // First of all: what a failed answer has used is paid for, too.
+        let counted = self.take_usage(&mut object);
         if envelope::is_error(&object) {
             return Err(fault::inside_success(&Value::Object(object), self.now_ms));
         }
-        let counted = self.take_usage(&mut object);
+        // Groq says there why it stopped early: https://console.groq.com/docs/api-reference#chat-create
+        if let Some(error) = object.get("x_groq").and_then(|groq| groq.get("error")).filter(|e| !e.is_null())
+        {
+            return Err(fault::inside_success(&json!({ "error": error }), self.now_ms));
+        }
         let choices = match object.get_mut("choices").map(Value::take) {
             Some(Value::Array(choices)) => choices,
             None | Some(Value::Null) => Vec::new(),
-            Some(_) => return Err(fault::malformed("the provider sent a stream event without a list of choices")),
+            Some(_) => {
+                return Err(fault::malformed("the provider sent a stream event without a list of choices"));
+            }
         };
         self.learn_head(&object, data, choices.is_empty());
         let (mut kept, mut content) = (Vec::with_capacity(choices.len()), false);
@@ -113,6 +134,12 @@ impl StreamState {
         self.write_head(&mut object);
         object.insert("choices".into(), Value::Array(kept));
         Ok(Some(Chunk { object, content }))
+    }
+
+    /// An event named `error`, whatever its data.
+    pub(super) fn error_event(&self, data: &str) -> Fault {
+        let value = serde_json::from_str(data).unwrap_or_else(|_| Value::String(data.to_owned()));
+        fault::inside_success(&value, self.now_ms)
     }
 
     /// Whether the answer is complete: every choice that began has ended.
@@ -146,7 +173,7 @@ impl StreamState {
     /// The chunk that ends a stream whose client asked for usage.
     pub(super) fn usage_chunk(&mut self) -> Option<Object> {
         let usage = self.usage.take()?;
-        let mut object = Object::new();
+        let mut object = std::mem::take(&mut self.usage_frame);
         self.write_head(&mut object);
         object.insert("choices".into(), Value::Array(Vec::new()));
         object.insert("usage".into(), Value::Object(usage));
@@ -241,16 +268,23 @@ impl StreamState {
         let speaks = |object: &Object| {
             object.iter().any(|(key, value)| !PLAIN.contains(&key.as_str()) && !value.is_null())
         };
+        if counted {
+            self.usage_frame = object;
+            return None;
+        }
         if !speaks(&object) {
             return None;
         }
-        if self.all_finished() && !counted {
+        if self.all_finished() {
             self.write_head(&mut object);
             object.insert("choices".into(), Value::Array(Vec::new()));
             return Some(Chunk { object, content: false });
         }
         for (key, value) in object {
-            let is_head = matches!(key.as_str(), "id" | "object" | "created" | "model" | "choices" | "obfuscation" | "p");
+            let is_head = matches!(
+                key.as_str(),
+                "id" | "object" | "created" | "model" | "choices" | "obfuscation" | "p"
+            );
             if !is_head && !value.is_null() {
                 self.extras.insert(key, value);
             }
@@ -343,7 +377,9 @@ impl ChoiceState {
             let at = match self.find(place, &id, name) {
                 Some(at) => at,
                 // Arguments of a call that never began belong to nothing.
-                None if name.is_empty() && id.is_empty() && self.calls.is_empty() && place.is_none() => continue,
+                None if name.is_empty() && id.is_empty() && self.calls.is_empty() && place.is_none() => {
+                    continue;
+                }
                 None if self.calls.len() >= MOST_CALLS => {
                     return Err(fault::malformed("the provider sent more tool calls than any model makes"));
                 }
@@ -399,7 +435,8 @@ impl ChoiceState {
     }
 
     fn feed(&mut self, at: usize, call: &Object) {
-        let text = call.get("function").and_then(|function| function.get("arguments")).and_then(Value::as_str);
+        let text =
+            call.get("function").and_then(|function| function.get("arguments")).and_then(Value::as_str);
         if let Some(state) = self.calls.get_mut(at) {
             state.fed |= text.is_some_and(|text| !text.is_empty());
         }

@@ -51,11 +51,11 @@ impl OpenAiStream {
             && let Ok(peek) = serde_json::from_str::<ChunkPeek<'_>>(text)
             && let Some(content) = pass(&mut self.state, &peek)
         {
-            push(out, event.raw.clone(), content);
+            push(out, framed(&event), content);
             return Ok(());
         }
         if event.is("error") {
-            return Err(error_event(&text));
+            return Err(self.state.error_event(&text));
         }
         if let Some(chunk) = self.state.chunk(&text)? {
             push(out, frame(&chunk.object), chunk.content);
@@ -80,6 +80,7 @@ impl StreamRelay for OpenAiStream {
         if self.done {
             return Ok(());
         }
+        // Keeps the chunk in reach, so that neighbouring frames can be joined without a copy.
         let source = chunk.clone();
         self.splitter.push(chunk);
         let before = out.len();
@@ -106,7 +107,8 @@ impl StreamRelay for OpenAiStream {
         }
         while let Some(event) = self.splitter.finish()? {
             // An event that the end of the body has cut is no event.
-            let whole = event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
+            let whole =
+                event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
             if event.has_data && whole {
                 self.event(event, out)?;
             } else if event.has_data && !self.state.all_finished() {
@@ -140,14 +142,6 @@ impl StreamRelay for OpenAiStream {
     }
 }
 
-/// An event named `error`, whatever its data.
-pub(super) fn error_event(data: &str) -> Fault {
-    match serde_json::from_str::<serde_json::Value>(data) {
-        Ok(value) => fault::inside_success(&value, 0),
-        Err(_) => fault::inside_success(&serde_json::Value::String(data.to_owned()), 0),
-    }
-}
-
 /// Whether a chunk is already what OpenAI would have sent at this point; then the state follows it. The answer is
 /// whether the client sees content by it. `None` leaves the state as it was.
 fn pass(state: &mut StreamState, peek: &ChunkPeek<'_>) -> Option<bool> {
@@ -155,7 +149,8 @@ fn pass(state: &mut StreamState, peek: &ChunkPeek<'_>) -> Option<bool> {
         && matches!(peek.created, Shape::Count(1..))
         && peek.usage.is_unsaid()
         && peek.error.is_unsaid()
-        && !peek.groq_usage
+        && peek.timings.is_unsaid()
+        && !peek.groq_speaks
         && peek.choices == 1
         && !peek.choice.strange
         && state.extras.is_empty();
@@ -247,6 +242,17 @@ fn pass(state: &mut StreamState, peek: &ChunkPeek<'_>) -> Option<bool> {
     }
     state.text_bytes += bytes;
     Some(bytes > 0 || call.is_some() || ends.is_some() || delta.others)
+}
+
+/// The frame as it came; with plain line ends where others came, because many a client looks for nothing else.
+fn framed(event: &SseEvent) -> Bytes {
+    let body = event.raw.strip_prefix(b"data: ").and_then(|raw| raw.strip_suffix(b"\n\n"));
+    if body.is_some_and(|body| body.len() == event.data.len()) {
+        return event.raw.clone();
+    }
+    let mut bytes = Vec::with_capacity(event.data.len() + 8);
+    sse_data(&mut bytes, &event.data);
+    bytes.into()
 }
 
 fn push(out: &mut Vec<Frame>, bytes: Bytes, content: bool) {
