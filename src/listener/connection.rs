@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::alarm::Alarm;
 use super::capacity::{Seat, refused};
-use super::drain::{Drain, Step};
+use super::drain::{Drain, Exit, Step};
 use super::front::Front;
 use super::scan::Scanner;
 use super::service::{Line, answer};
@@ -228,6 +228,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             match exit.poll(cx) {
                 Poll::Ready(Step::Cut) => return Poll::Ready(End::Cut),
+                // Saying it again does no harm.
                 Poll::Ready(_) => goodbye(conn.as_mut()),
                 Poll::Pending => match patience.poll(cx) {
                     Poll::Ready(Lost::Idle) => goodbye(conn.as_mut()),
@@ -317,46 +318,6 @@ impl<'a> Patience<'a> {
             Waiting::Request(requests)
         } else {
             Waiting::Head(requests)
-        }
-    }
-}
-
-/// Tells a connection how far the drain has gone.
-///
-/// A task's waker stays the same for its life, so the drain is asked once per change; the many polls of a
-/// busy connection in between cost one load each.
-struct Exit<'a> {
-    drain: &'a Drain,
-    seen: Step,
-    next: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Who waits for `next`, and the drain's mark when it was last polled.
-    asked: Option<(Waker, u32)>,
-}
-
-impl<'a> Exit<'a> {
-    fn new(drain: &'a Drain) -> Self {
-        Self { drain, seen: Step::Open, next: Box::pin(drain.began()), asked: None }
-    }
-
-    /// Ready with `Draining` (or later) once, and then with `Cut`.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        loop {
-            let mark = self.drain.mark();
-            let step = Step::of(mark);
-            if step == Step::Cut || (step >= Step::Draining && self.seen == Step::Open) {
-                self.seen = step;
-                self.next = Box::pin(self.drain.reached(Step::Cut));
-                self.asked = None;
-                return Poll::Ready(step);
-            }
-            if self.asked.as_ref().is_some_and(|(waker, at)| *at == mark && waker.will_wake(cx.waker())) {
-                return Poll::Pending;
-            }
-            self.asked = Some((cx.waker().clone(), mark));
-            if self.next.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            // It happened since the mark was read: the next look sees it.
         }
     }
 }
