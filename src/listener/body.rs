@@ -89,19 +89,27 @@ impl RequestBody {
         if self.is_end_stream() {
             return Ok(first);
         }
-        let Some(second) = self.data().await? else { return Ok(first) };
-        let announced = self.size_hint().lower().saturating_add((first.len() + second.len()) as u64);
+        // Of a body of unknown length, the first piece may still be all.
+        let second = match self.size_hint().exact() {
+            Some(_) => Bytes::new(),
+            None => match self.data().await? {
+                Some(second) => second,
+                None => return Ok(first),
+            },
+        };
+        let here = first.len() + second.len();
+        let announced = self.size_hint().lower().saturating_add(here as u64);
         let announced = usize::try_from(announced).unwrap_or(usize::MAX);
-        let mut whole = BytesMut::with_capacity(announced.min(ON_TRUST).max(first.len() + second.len()));
+        let mut whole = BytesMut::with_capacity(announced.min(ON_TRUST).max(here));
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
+        // Pieces are given back at once: hyper reads the next into the same memory.
         drop((first, second));
         while let Some(data) = self.data().await? {
             if whole.capacity() - whole.len() < data.len() {
                 // Trust grows with what has really come.
-                let missing =
-                    announced.saturating_sub(whole.len()).clamp(data.len(), whole.len().max(data.len()));
-                whole.reserve(missing);
+                let missing = announced.saturating_sub(whole.len());
+                whole.reserve(missing.clamp(data.len(), whole.len().max(data.len())));
             }
             whole.extend_from_slice(&data);
         }

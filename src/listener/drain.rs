@@ -1,8 +1,10 @@
 //! The way out: one switch that the listener, the admin listener and running streams all look at.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -19,8 +21,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct Drain(Arc<Switch>);
 
 struct Switch {
-    /// The step in the lowest byte, above it the number of changes so far.
-    mark: AtomicU32,
+    step: AtomicU8,
+    /// Connections to wake at every change; see [`Exit`].
+    exits: Mutex<Exits>,
     course: watch::Sender<Course>,
     in_flight: AtomicUsize,
 }
@@ -43,7 +46,12 @@ impl Drain {
     /// An open switch.
     pub fn new() -> Self {
         let (course, _) = watch::channel(Course { step: Step::Open, until: None });
-        Self(Arc::new(Switch { mark: AtomicU32::new(0), course, in_flight: AtomicUsize::new(0) }))
+        Self(Arc::new(Switch {
+            step: AtomicU8::new(0),
+            exits: Mutex::default(),
+            course,
+            in_flight: AtomicUsize::new(0),
+        }))
     }
 
     /// Begins to drain; running requests have until `deadline` from now. A second call can only bring the
@@ -78,12 +86,12 @@ impl Drain {
     }
 
     pub(super) fn step(&self) -> Step {
-        Step::of(self.mark())
-    }
-
-    /// A number that is different after every change; [`Step::of`] reads the step from it.
-    pub(super) fn mark(&self) -> u32 {
-        self.0.mark.load(Ordering::Relaxed)
+        match self.0.step.load(Ordering::Relaxed) {
+            0 => Step::Open,
+            1 => Step::Draining,
+            2 => Step::Expired,
+            _ => Step::Cut,
+        }
     }
 
     pub(super) fn advance(&self, to: Step) {
@@ -110,7 +118,7 @@ impl Drain {
     }
 
     /// Waits until the switch has gone as far as `step`.
-    pub(super) fn reached(&self, step: Step) -> impl Future<Output = ()> + Send + 'static {
+    fn reached(&self, step: Step) -> impl Future<Output = ()> + Send + 'static {
         let mut course = self.0.course.subscribe();
         // Only a dropped switch can fail here, and then there is nothing left to wait for.
         async move {
@@ -132,19 +140,69 @@ impl Drain {
     fn change(&self, change: impl FnOnce(&mut Course)) {
         self.0.course.send_modify(|course| {
             change(course);
-            let changes = (self.mark() >> 8).wrapping_add(1);
-            self.0.mark.store((changes << 8) | course.step as u32, Ordering::Relaxed);
+            self.0.step.store(course.step as u8, Ordering::Relaxed);
         });
+        for waker in self.exits().wakers.values() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn exits(&self) -> MutexGuard<'_, Exits> {
+        // Nothing under this lock panics half-way.
+        self.0.exits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Step {
-    pub(super) fn of(mark: u32) -> Self {
-        match mark & 0xff {
-            0 => Self::Open,
-            1 => Self::Draining,
-            2 => Self::Expired,
-            _ => Self::Cut,
+#[derive(Default)]
+struct Exits {
+    next: u64,
+    wakers: HashMap<u64, Waker>,
+}
+
+/// How one connection's task learns of the drain.
+///
+/// A busy connection is polled several times for each request, and a future that waits for the drain
+/// would have to be polled along each time. An exit registers the task's waker, which stays the same for
+/// the task's life, and then costs one load.
+pub(super) struct Exit {
+    drain: Drain,
+    seen: Step,
+    registered: Option<(u64, Waker)>,
+}
+
+impl Exit {
+    pub(super) fn new(drain: &Drain) -> Self {
+        Self { drain: drain.clone(), seen: Step::Open, registered: None }
+    }
+
+    /// Ready once for every step that the drain has gone (it may skip some).
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if !self.registered.as_ref().is_some_and(|(_, waker)| waker.will_wake(cx.waker())) {
+            self.register(cx.waker());
+        }
+        // Read after the registration: a change is either seen here or wakes the task.
+        let step = self.drain.step();
+        if step == self.seen {
+            return Poll::Pending;
+        }
+        self.seen = step;
+        Poll::Ready(step)
+    }
+
+    fn register(&mut self, waker: &Waker) {
+        let mut exits = self.drain.exits();
+        let id = self.registered.as_ref().map_or(exits.next, |(id, _)| *id);
+        exits.next = exits.next.max(id + 1);
+        exits.wakers.insert(id, waker.clone());
+        drop(exits);
+        self.registered = Some((id, waker.clone()));
+    }
+}
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        if let Some((id, _)) = &self.registered {
+            self.drain.exits().wakers.remove(id);
         }
     }
 }
@@ -157,6 +215,8 @@ impl Default for Drain {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -183,5 +243,24 @@ mod tests {
         expired.await.expect("the waiter ends");
         drain.advance(Step::Draining);
         assert_eq!(drain.step(), Step::Expired);
+    }
+
+    #[tokio::test]
+    async fn no_change_is_lost_on_a_task_however_close_they_follow() {
+        for _ in 0..300 {
+            let drain = Drain::new();
+            let mut exit = Exit::new(&drain);
+            let changer = drain.clone();
+            let thread = std::thread::spawn(move || {
+                changer.begin(Duration::from_secs(60));
+                changer.begin(Duration::ZERO);
+                changer.advance(Step::Expired);
+                changer.advance(Step::Cut);
+            });
+            while poll_fn(|cx| exit.poll(cx)).await != Step::Cut {}
+            thread.join().expect("no panic");
+            drop(exit);
+            assert!(drain.exits().wakers.is_empty());
+        }
     }
 }
