@@ -12,7 +12,10 @@ mod sources;
 mod validate;
 mod watch;
 
-pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Vendors, check};
+/// The configuration that is used when there is no file.
+pub const DEFAULT_YAML: &str = include_str!("house/default.yaml");
+
+pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
 pub use config::{Config, Models};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use read::{Reading, read, utf8};

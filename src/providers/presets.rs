@@ -79,19 +79,30 @@ mod tests {
             for name in [name].into_iter().chain(&preset.aliases) {
                 assert!(names.insert(name.clone()), "{name} stands twice");
             }
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{name}"
+            );
             assert!(dialect(&preset.dialect, &preset.quirks).is_some(), "{name}: {}", preset.dialect);
             if let Some(base) = &preset.base_url {
                 let uri: http::Uri = base.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
                 let scheme = if preset.local { "http" } else { "https" };
                 assert_eq!(uri.scheme_str(), Some(scheme), "{name}");
-                assert!(uri.host().is_some() && !base.ends_with('/') && uri.query().is_none(), "{name}: {base}");
+                assert!(
+                    uri.host().is_some() && !base.ends_with('/') && uri.query().is_none(),
+                    "{name}: {base}"
+                );
             }
             match &preset.key_env {
                 Some(variable) => {
                     // Without a base URL nothing starts by itself, so Azure's two forms may share theirs.
-                    assert!(variables.insert(variable) || preset.base_url.is_none(), "{variable} stands twice");
-                    assert!(variable.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'));
+                    assert!(
+                        variables.insert(variable) || preset.base_url.is_none(),
+                        "{variable} stands twice"
+                    );
+                    assert!(
+                        variable.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+                    );
                 }
                 None => assert!(preset.local && preset.auth == Auth::None, "{name}"),
             }
@@ -101,9 +112,30 @@ mod tests {
     #[test]
     fn every_vendor_that_we_promise_is_there() {
         for name in [
-            "openai", "mistral", "deepseek", "qwen", "groq", "xai", "openrouter", "together", "fireworks", "cerebras",
-            "perplexity", "moonshot", "zai", "deepinfra", "nebius", "nvidia", "huggingface", "github", "azure",
-            "tokenmix", "ollama", "vllm", "llamacpp", "lmstudio",
+            "openai",
+            "mistral",
+            "deepseek",
+            "qwen",
+            "groq",
+            "xai",
+            "openrouter",
+            "together",
+            "fireworks",
+            "cerebras",
+            "perplexity",
+            "moonshot",
+            "zai",
+            "deepinfra",
+            "nebius",
+            "nvidia",
+            "huggingface",
+            "github",
+            "azure",
+            "tokenmix",
+            "ollama",
+            "vllm",
+            "llamacpp",
+            "lmstudio",
         ] {
             assert!(find(name).is_some(), "{name}");
         }

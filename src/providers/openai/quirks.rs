@@ -75,7 +75,10 @@ fn every_quirky_stream_is_openais_for_the_client() {
                 let (frames, result, _) = relayed(&provider, &body, size, true);
                 let fault = result.expect_err(&name);
                 assert_eq!(fault.kind.as_str(), kind, "{name}: {fault}");
-                assert!(!joined(&frames).contains("[DONE]") && !fault.message.contains("secret"), "{name}: {fault}");
+                assert!(
+                    !joined(&frames).contains("[DONE]") && !fault.message.contains("secret"),
+                    "{name}: {fault}"
+                );
                 let mut decoder = provider.stream_decoder();
                 let mut events = Vec::new();
                 let fed = body.chunks(size).try_for_each(|chunk| decoder.feed(chunk, &mut events));
