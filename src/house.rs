@@ -12,13 +12,12 @@ mod schema;
 mod secrets;
 mod sources;
 mod validate;
-mod vendors;
 mod watch;
 
 use std::path::{Path, PathBuf};
 
 pub use build::Built;
-pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Vendors, check};
+pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
 pub use config::{Config, Models};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use read::{Reading, read, utf8};
@@ -36,8 +35,8 @@ use sources::{Sources, directory};
 /// The configuration file that is taken when nobody names one.
 const USUAL_FILE: &str = "tollgate.yaml";
 
-/// What there is when there is no configuration file.
-const DEFAULT: &str = include_str!("house/default.yaml");
+/// The configuration that is used when there is no file.
+pub const DEFAULT_YAML: &str = include_str!("house/default.yaml");
 
 /// A configuration that was read and checked, with the policies beside it.
 pub struct House {
@@ -93,11 +92,11 @@ impl Checked {
 
 fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
     match &sources.config {
-        Some((file, text)) => check(read(&file.display().to_string(), text), &vendors::BuiltIn),
+        Some((file, text)) => check(read(&file.display().to_string(), text), &Shipped),
         None => {
-            let mut reading = read("(embedded default)", DEFAULT);
+            let mut reading = read("(embedded default)", DEFAULT_YAML);
             discover(&mut reading.config, &|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-            check(reading, &vendors::BuiltIn)
+            check(reading, &Shipped)
         }
     }
 }

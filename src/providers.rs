@@ -151,9 +151,6 @@ pub struct Frame {
     pub content: bool,
 }
 
-/// The words for `dialect:` in a configuration, and whether each answers inside the process, without a URL.
-pub const DIALECTS: &[(&str, bool)] = &[("openai", false), ("sandbox", true)];
-
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {

@@ -17,7 +17,7 @@ use crate::executor::Limits;
 use crate::gateway::Snapshot;
 use crate::planner::{Alias, AliasTarget, Catalogue, TargetSettings};
 use crate::policy::{self, PolicySet};
-use crate::providers::presets::{self, Auth};
+use crate::providers::presets::Auth;
 use crate::providers::{self, HttpPlace, Place, Target, Vendor};
 use crate::settings::SecretRef;
 use crate::target::TargetName;
@@ -164,10 +164,8 @@ impl Bench<'_> {
             };
             headers.insert(name.clone(), value);
         }
-        let preset = provider.preset.as_deref().and_then(presets::find);
-        let usual = preset.and_then(|preset| preset.key_env.clone()).map(SecretRef::Env);
-        if let Some(reference) = provider.keys.first().or(usual.as_ref()) {
-            let (name, prefix) = match preset.map_or(Auth::Bearer, |preset| preset.auth) {
+        if let Some(reference) = provider.keys.first() {
+            let (name, prefix) = match provider.auth {
                 Auth::Bearer | Auth::None => (AUTHORIZATION, "Bearer "),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
             };

@@ -14,7 +14,8 @@ use std::time::Duration;
 use super::config::Config;
 use super::diagnostic::Diagnostics;
 use super::read::Reading;
-use crate::providers::{ProviderSettings, QuirkSettings};
+use crate::providers::presets::{self, Auth, Preset};
+use crate::providers::{self as tables, QuirkSettings};
 use crate::settings::SecretRef;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
@@ -40,8 +41,10 @@ pub struct CheckedProvider {
     pub dialect: String,
     /// Where its requests go; `None` for one that answers inside the process.
     pub base: Option<Base>,
-    /// API keys in the order written.
+    /// API keys in the order written; where none is, the variable that the preset names.
     pub keys: Vec<SecretRef>,
+    /// How the key is sent.
+    pub auth: Auth,
     /// Headers added to every request.
     pub headers: Vec<(http::HeaderName, HeaderText)>,
     /// Query parameters added to every request.
@@ -94,14 +97,30 @@ pub enum Hop {
     Target(TargetName),
 }
 
-/// What is known of providers before any is configured: the tables of `providers/`.
+/// What is known of providers before any is configured.
 pub trait Vendors {
-    /// The settings that a preset stands for.
-    fn preset(&self, name: &str) -> Option<ProviderSettings>;
+    /// The preset of this name or alias.
+    fn preset(&self, name: &str) -> Option<&'static Preset>;
     /// The names of all presets.
-    fn presets(&self) -> Vec<String>;
-    /// The words for `dialect:`, and whether it answers inside the process, without a URL.
-    fn dialects(&self) -> Vec<(String, bool)>;
+    fn presets(&self) -> Vec<&str>;
+    /// Whether providers of this dialect answer inside the process, without a URL; `None` for an unknown word.
+    fn is_local(&self, dialect: &str) -> Option<bool>;
+}
+
+/// The tables of `providers/`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shipped;
+
+impl Vendors for Shipped {
+    fn preset(&self, name: &str) -> Option<&'static Preset> {
+        presets::find(name)
+    }
+    fn presets(&self) -> Vec<&str> {
+        presets::all().iter().map(|preset| preset.name.as_str()).collect()
+    }
+    fn is_local(&self, dialect: &str) -> Option<bool> {
+        Some(tables::dialect(dialect, &QuirkSettings::default())?.local().is_some())
+    }
 }
 
 /// Checks the meaning of a configuration. The warnings come along with the good one.

@@ -32,7 +32,7 @@ pub fn read(file: &str, text: &str) -> Reading {
     let Some(tree) = parsed.root.as_mut() else {
         return Reading { config: Config::default(), tree: None, findings };
     };
-    validate(tree, &schema(), &mut findings);
+    validate(tree, schema(), &mut findings);
     let config = typed(tree, &mut findings);
     Reading { config, tree: parsed.root, findings }
 }
@@ -41,14 +41,14 @@ pub fn read(file: &str, text: &str) -> Reading {
 ///
 /// # Errors
 /// The place of the first byte that is not UTF-8.
-pub fn utf8(file: &str, bytes: Vec<u8>) -> Result<String, Diagnostic> {
+pub fn utf8(file: &str, bytes: Vec<u8>) -> Result<String, Diagnostics> {
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         let before = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default());
         let (line, last) = before.split('\n').enumerate().last().unwrap_or_default();
         let place = Place { line: line + 1, column: last.chars().count() + 1, length: 1 };
-        Diagnostic::error(file, "not valid UTF-8").at(place, &text).help("save the file as UTF-8")
+        Diagnostic::error(file, "not valid UTF-8").at(place, &text).help("save the file as UTF-8").into()
     })
 }
 
@@ -248,7 +248,7 @@ mod tests {
             assert_eq!(headlines(text), [headline], "{text:?}");
         }
         let error = utf8("t.yaml", b"a: 1\nb: \xff\n".to_vec()).unwrap_err();
-        assert_eq!(error.headline(), "t.yaml:2:4: error: not valid UTF-8");
+        assert_eq!(error.0[0].headline(), "t.yaml:2:4: error: not valid UTF-8");
     }
 
     #[test]
@@ -269,10 +269,19 @@ mod tests {
     }
 
     #[test]
-    fn any_prefix_of_a_good_file_gives_defaults_or_errors_but_never_a_panic() {
+    fn a_damaged_file_gives_a_configuration_or_errors_but_never_a_panic() {
         let text = include_str!("default.yaml");
-        for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
-            let _ = read("t.yaml", &text[..end]).into_config().map_err(|all| all.to_string());
+        let attempt = |text: &str| {
+            let _ = read("t.yaml", text).into_config().map_err(|all| all.to_string());
+        };
+        for at in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
+            attempt(&text[..at]);
+            for piece in [
+                "[", "}", ":", "\"", "\t", "&a *a", "!!map ", "- ", "\n", "|\n", "? ", "ä", "\0", "<<: ",
+                "---\n",
+            ] {
+                attempt(&format!("{}{piece}{}", &text[..at], &text[at..]));
+            }
         }
     }
 }

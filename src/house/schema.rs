@@ -1,6 +1,7 @@
 //! The JSON Schema of the configuration and the reference that is made from it.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
@@ -19,7 +20,7 @@ pub fn reference_markdown() -> String {
         "# Configuration\n\n\
          <!-- Made from the schema by a test in src/house/schema.rs; TOLLGATE_REWRITE=1 cargo test --lib house::schema rewrites it. -->\n\n",
     );
-    page.push_str(&describe(&schema));
+    page.push_str(&describe(schema));
     page.push_str(
         "\n\nEditors that know `yaml-language-server` check and complete the file by [the schema](tollgate.schema.json):\n\n\
          ```yaml\n# yaml-language-server: $schema=docs/tollgate.schema.json\n```\n\n\
@@ -31,21 +32,25 @@ pub fn reference_markdown() -> String {
          | secret | a reference to a secret, never the secret itself: `env:NAME`, or `file:PATH` (relative to the configuration, watched) |\n\
          | address | an IP address and a port: `127.0.0.1:8080`, `[::]:8080` |\n\n",
     );
-    section(&mut page, &schema, &schema, "Top level", 2);
+    section(&mut page, schema, schema, "Top level", 2);
     page.truncate(page.trim_end().len());
     page.push('\n');
     page
 }
 
 /// The schema as a value: the one truth by which a configuration's form is judged.
-pub(super) fn schema() -> Value {
+pub(super) fn schema() -> &'static Value {
+    &SCHEMA
+}
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>();
     let mut schema = schema.to_value();
     if let Some(fields) = schema.as_object_mut() {
         fields.insert("title".into(), "Tollgate configuration".into());
     }
     schema
-}
+});
 
 /// One table, then the tables of the sections that it names, depth first.
 fn section(page: &mut String, root: &Value, schema: &Value, title: &str, level: usize) {
@@ -178,7 +183,7 @@ mod tests {
             }
         }
         let schema = schema();
-        walk("", &schema);
+        walk("", schema);
         for (name, definition) in schema["$defs"].as_object().unwrap() {
             walk(name, definition);
         }
@@ -221,6 +226,6 @@ mod tests {
                 }
             }
         }
-        walk(&schema());
+        walk(schema());
     }
 }

@@ -55,6 +55,8 @@ pub struct Paths {
     pub policies: PathBuf,
     /// Whether the configuration asks for this directory, so that it must exist.
     pub policies_asked_for: bool,
+    /// Whether this directory was there when it was read.
+    pub policies_seen: bool,
     /// Secrets, certificates and root certificates.
     pub others: Vec<PathBuf>,
 }
@@ -90,6 +92,7 @@ impl Paths {
             config: file.map(Path::to_owned),
             policies: below(dir, &config.policies.dir),
             policies_asked_for: config.policies.dir != Config::default().policies.dir,
+            policies_seen: false,
             others,
         }
     }
@@ -109,22 +112,27 @@ impl Sources {
     /// # Errors
     /// Everything that cannot be read, with the reason: missing, not a regular file, over 1 MiB, not UTF-8.
     pub fn read(config: Option<&Path>) -> Result<Self, Diagnostics> {
-        Self::read_with(config, false)
+        Self::read_after(config, None)
     }
 
-    /// As [`Self::read`]; where `policies_expected`, a missing directory is an error even if nobody asked for it.
-    pub(super) fn read_with(config: Option<&Path>, policies_expected: bool) -> Result<Self, Diagnostics> {
+    /// As [`Self::read`], after an earlier reading: its paths go on while the configuration is broken, and its
+    /// directory of policies may not vanish.
+    pub(super) fn read_after(config: Option<&Path>, earlier: Option<&Paths>) -> Result<Self, Diagnostics> {
         for _ in 0..MAX_READINGS {
             let text = match config {
                 Some(path) => Some((path.to_owned(), text_of(path)?)),
                 None => None,
             };
-            let paths = match &text {
-                Some((path, text)) => Paths::of(config, &read(&path.display().to_string(), text).config),
-                None => Paths::of(None, &Config::default()),
+            let reading = text.as_ref().map(|(path, text)| read(&path.display().to_string(), text));
+            let paths = match (reading, earlier) {
+                (Some(reading), Some(earlier)) if !reading.findings.is_clean() => earlier.clone(),
+                (Some(reading), _) => Paths::of(config, &reading.config),
+                (None, _) => Paths::of(None, &Config::default()),
             };
             let before = Stamps::of(&paths);
-            let expected = policies_expected || paths.policies_asked_for;
+            let known =
+                earlier.is_some_and(|earlier| earlier.policies == paths.policies && earlier.policies_seen);
+            let expected = known || paths.policies_asked_for;
             let policies = policies(&paths.policies, expected);
             let others: Vec<_> = paths.others.iter().map(|path| contents(path)).collect();
             let unchanged = config.is_none_or(|path| {
@@ -141,7 +149,7 @@ impl Sources {
     fn of(
         config: Option<(PathBuf, String)>,
         policies: Vec<PolicySource>,
-        paths: Paths,
+        mut paths: Paths,
         others: &[io::Result<Vec<u8>>],
     ) -> Self {
         let mut hasher = blake3::Hasher::new();
@@ -165,6 +173,7 @@ impl Sources {
                 Err(error) => all.update(error.to_string().as_bytes()),
             };
         }
+        paths.policies_seen = paths.policies.is_dir();
         Self { config, policies, hash: hash.to_hex().to_string(), paths, fingerprint: all.finalize() }
     }
 
@@ -204,7 +213,7 @@ fn policies(dir: &Path, expected: bool) -> Result<Vec<PolicySource>, Diagnostics
         let name = format!("{prefix}{stem}");
         match text_of(&path) {
             Ok(text) => policies.push(PolicySource { name, path, text }),
-            Err(fault) => faults.push(fault),
+            Err(fault) => faults.extend(fault.0),
         }
     }
     if !faults.is_empty() {
@@ -226,11 +235,11 @@ fn listing(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn text_of(path: &Path) -> Result<String, Diagnostic> {
+fn text_of(path: &Path) -> Result<String, Diagnostics> {
     let name = path.display().to_string();
     match contents(path) {
         Ok(bytes) => utf8(&name, bytes),
-        Err(error) => Err(Diagnostic::error(name, format!("cannot be read: {error}"))),
+        Err(error) => Err(Diagnostic::error(name, format!("cannot be read: {error}")).into()),
     }
 }
 

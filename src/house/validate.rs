@@ -47,10 +47,9 @@ impl<'w> Walk<'w> {
             }
         }
         let accepted = types(schema);
-        if !accepted.is_empty() && !accepted.iter().any(|kind| fits(node, kind)) {
-            if !(accepted.contains(&"string") && becomes_text(node)) {
-                return self.mismatch(node, &[schema], path);
-            }
+        let fitting = accepted.is_empty() || accepted.iter().any(|kind| fits(node, kind));
+        if !(fitting || accepted.contains(&"string") && becomes_text(node)) {
+            return self.mismatch(node, &[schema], path);
         }
         match &mut node.kind {
             Kind::Scalar { .. } => self.scalar(node, schema, path),

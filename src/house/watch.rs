@@ -74,7 +74,6 @@ impl Watch {
             ears: Ears { watcher: watcher.ok(), heard: BTreeMap::new(), deaf: false },
             settled: Some(first.fingerprint),
             inventory: first.inventory(),
-            had_policies: first.paths.policies.is_dir(),
             paths: first.paths.clone(),
             pending: None,
             refused: None,
@@ -109,7 +108,6 @@ struct Keeper {
     settled: Option<blake3::Hash>,
     /// The files of the last accepted reading, and whether each is empty.
     inventory: BTreeMap<PathBuf, bool>,
-    had_policies: bool,
     paths: Paths,
     /// A reading that is too strange to be believed the first time.
     pending: Option<blake3::Hash>,
@@ -162,7 +160,7 @@ impl Keeper {
     fn look(&mut self, now: Instant) {
         // Directories may have been replaced; listening again comes first, so that no event falls between.
         self.ears.listen(&self.paths);
-        let reading = Sources::read_with(self.paths.config.as_deref(), self.had_policies);
+        let reading = Sources::read_after(self.paths.config.as_deref(), Some(&self.paths));
         let print = match &reading {
             Ok(sources) => sources.fingerprint,
             Err(faults) => blake3::hash(faults.to_string().as_bytes()),
@@ -201,7 +199,6 @@ impl Keeper {
                 self.settled = Some(print);
                 self.refused = None;
                 self.inventory = inventory;
-                self.had_policies = paths.policies.is_dir();
                 self.paths = paths;
             }
             Err(faults) => {
@@ -500,6 +497,17 @@ mod tests {
         rig.expect(&format!("{yaml} r=s"));
         rig.write("key", "k2");
         rig.expect(&format!("{yaml} r=s"));
+    }
+
+    #[test]
+    fn a_broken_configuration_does_not_lose_the_policies() {
+        let rig = rig(|dir| {
+            plain(dir);
+            fs::rename(dir.join("policies"), dir.join("rules")).unwrap();
+            fs::write(dir.join("tollgate.yaml"), "policies: rules\n").unwrap();
+        });
+        rig.write("tollgate.yaml", "policies: rules\ndrain: [\n");
+        rig.expect("policies: rules\ndrain: [ p=one");
     }
 
     #[test]

@@ -8,9 +8,11 @@ use http::{HeaderName, HeaderValue};
 use super::super::validate::did_you_mean;
 use super::base_url::{base_url, is_private};
 use super::{Base, CheckedProvider, Desk, HeaderText, bad_word};
+use crate::providers::presets::Preset;
 use crate::providers::{
-    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings,
+    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
+use crate::settings::SecretRef;
 use crate::target::{Deadlines, Origin, Traits};
 
 impl Desk<'_> {
@@ -30,48 +32,53 @@ impl Desk<'_> {
         if let Some(complaint) = bad_word(name).or(name.contains('/').then_some("contains a slash")) {
             self.error(&["providers", name], format!("the provider's name {name:?} {complaint}"), None);
         }
-        let preset_name = own.preset.as_deref().unwrap_or(name);
-        let preset = self.vendors.preset(preset_name);
-        let known = preset.is_some();
-        if !known && own.preset.is_some() {
-            let presets = self.vendors.presets();
-            let help = did_you_mean(preset_name, presets.iter().map(String::as_str));
-            let help = help.map(|near| format!("did you mean `{near}`?"));
-            self.error(&["providers", name, "preset"], format!("there is no preset `{preset_name}`"), help);
-            return None;
-        }
-        let settings = merge(own.clone(), preset.unwrap_or_default());
-        let dialect = self.dialect(name, &settings);
+        let preset = match &own.preset {
+            None => self.vendors.preset(name),
+            Some(wanted) => {
+                let preset = self.vendors.preset(wanted);
+                if preset.is_none() {
+                    let help = did_you_mean(wanted, self.vendors.presets())
+                        .map(|near| format!("did you mean `{near}`?"));
+                    self.error(
+                        &["providers", name, "preset"],
+                        format!("there is no preset `{wanted}`"),
+                        help,
+                    );
+                    return None;
+                }
+                preset
+            }
+        };
+        let dialect = self.dialect(name, own, preset);
         let local = dialect.as_ref().is_some_and(|(_, local)| *local);
-        let base = if local { None } else { self.base(name, &settings) };
-        if !local && dialect.is_some() && settings.base_url.is_none() && self.is_sound(name) {
+        let url = own.base_url.as_deref().or(preset.and_then(|preset| preset.base_url.as_deref()));
+        let base = if local { None } else { url.and_then(|url| self.base(name, own, url)) };
+        if !local && dialect.is_some() && url.is_none() && self.is_sound(name) {
             let message = format!("the provider `{name}` has no `base_url`");
             self.error(&["providers", name], message, Some("add `base_url: https://…/v1`".into()));
         }
-        self.keys(name, &settings, base.as_ref());
-        let headers = self.headers(name, &settings);
-        self.words(name, &settings);
-        let deadlines = self.provider_deadlines(name, settings.deadlines.as_ref());
+        let keys = self.keys(name, own, preset, base.as_ref());
+        let headers = self.headers(name, own);
+        self.words(name, own);
+        let deadlines = self.provider_deadlines(name, own.deadlines.as_ref());
+        let quirks = self.quirks(name, own, preset);
         let (dialect, _) = dialect?;
         Some(CheckedProvider {
             name: name.into(),
-            preset: known.then(|| preset_name.to_owned()),
+            preset: preset.map(|preset| preset.name.clone()),
             dialect,
             base,
-            keys: settings.keys.iter().map(|key| secret(key).clone()).collect(),
+            keys,
+            auth: preset.map(|preset| preset.auth).unwrap_or_default(),
             headers,
-            query: settings.query,
-            models: settings.models,
+            query: own.query.clone(),
+            models: own.models.clone(),
             traits: Traits {
-                tags: settings.tags.iter().map(|tag| tag.as_str().into()).collect(),
-                labels: settings
-                    .labels
-                    .iter()
-                    .map(|(key, value)| (key.as_str().into(), text(value)))
-                    .collect(),
+                tags: own.tags.iter().map(|tag| tag.as_str().into()).collect(),
+                labels: own.labels.iter().map(|(key, value)| (key.as_str().into(), text(value))).collect(),
             },
             deadlines,
-            quirks: settings.quirks.unwrap_or_default(),
+            quirks,
         })
     }
 
@@ -79,12 +86,15 @@ impl Desk<'_> {
         self.reading.is_sound(&["providers", name])
     }
 
-    fn dialect(&mut self, name: &str, settings: &ProviderSettings) -> Option<(String, bool)> {
-        let dialects = self.vendors.dialects();
-        let Some(word) = &settings.dialect else {
+    fn dialect(
+        &mut self,
+        name: &str,
+        own: &ProviderSettings,
+        preset: Option<&Preset>,
+    ) -> Option<(String, bool)> {
+        let Some(word) = own.dialect.as_ref().or(preset.map(|preset| &preset.dialect)) else {
             if self.is_sound(name) {
-                let presets = self.vendors.presets();
-                let help = match did_you_mean(name, presets.iter().map(String::as_str)) {
+                let help = match did_you_mean(name, self.vendors.presets()) {
                     Some(near) => format!("did you mean `{near}`? else give `dialect` and `base_url`"),
                     None => "give `dialect` and `base_url`, or a `preset`".into(),
                 };
@@ -94,19 +104,16 @@ impl Desk<'_> {
             }
             return None;
         };
-        let found = dialects.iter().find(|(known, _)| known == word).cloned();
-        if found.is_none() {
-            let known = dialects.iter().map(|(known, _)| known.as_str());
-            let help = match did_you_mean(word, known.clone()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known dialects: {}", known.collect::<Vec<_>>().join(", ")),
-            };
-            self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), Some(help));
+        let local = self.vendors.is_local(word);
+        if local.is_none() {
+            let help =
+                did_you_mean(word, ["openai", "sandbox"]).map(|near| format!("did you mean `{near}`?"));
+            self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }
-        found
+        Some((word.clone(), local?))
     }
 
-    fn base(&mut self, name: &str, settings: &ProviderSettings) -> Option<Base> {
+    fn base(&mut self, name: &str, settings: &ProviderSettings, url: &str) -> Option<Base> {
         let path = ["providers", name, "base_url"];
         let tls_min = ["providers", name, "tls_min"];
         let tls13_only = match settings.tls_min.as_deref() {
@@ -117,7 +124,7 @@ impl Desk<'_> {
                 false
             }
         };
-        let url = match base_url(settings.base_url.as_deref()?) {
+        let url = match base_url(url) {
             Ok(url) => url,
             Err(complaint) => {
                 // What is no clean URL may contain a key, so it is not shown.
@@ -151,16 +158,43 @@ impl Desk<'_> {
         Some(Base { origin, path: url.path })
     }
 
-    fn keys(&mut self, name: &str, settings: &ProviderSettings, base: Option<&Base>) {
-        if settings.keys.len() > 1 {
+    fn keys(
+        &mut self,
+        name: &str,
+        own: &ProviderSettings,
+        preset: Option<&Preset>,
+        base: Option<&Base>,
+    ) -> Vec<SecretRef> {
+        if own.keys.len() > 1 {
             let message = format!("`{name}` has several keys, of which only the first is used");
             self.warning(&["providers", name, "keys"], message, None);
         }
+        if !own.keys.is_empty() {
+            return own.keys.iter().map(secret).collect();
+        }
+        // A vendor's key is not sent to another host just because that one takes the vendor's name.
+        let at_home = preset.filter(|preset| own.base_url.is_none() || preset.base_url.is_none());
+        if let Some(variable) = at_home.and_then(|preset| preset.key_env.as_ref()) {
+            return vec![SecretRef::Env(variable.clone())];
+        }
         let public = base.is_some_and(|base| base.origin.tls);
-        if public && settings.keys.is_empty() && settings.headers.is_empty() && self.is_sound(name) {
+        if public && own.headers.is_empty() && self.is_sound(name) {
             let message = format!("`{name}` has no keys: its requests go out without credentials");
             self.warning(&["providers", name], message, Some("add `keys: [ env:NAME ]`".into()));
         }
+        Vec::new()
+    }
+
+    fn quirks(&mut self, name: &str, own: &ProviderSettings, preset: Option<&Preset>) -> QuirkSettings {
+        let own = own.quirks.clone().unwrap_or_default();
+        for (field, path) in [("chat_path", &own.chat_path), ("embeddings_path", &own.embeddings_path)] {
+            if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(char::is_whitespace))
+            {
+                let message = format!("`{field}` must begin with a slash and contain no white space");
+                self.error(&["providers", name, "quirks", field], message, None);
+            }
+        }
+        preset.map_or(own.clone(), |preset| preset.quirks.with(&own))
     }
 
     fn headers(&mut self, name: &str, settings: &ProviderSettings) -> Vec<(HeaderName, HeaderText)> {
@@ -264,9 +298,9 @@ const OURS: [&str; 8] = [
 const CREDENTIALS: [&str; 6] =
     ["authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"];
 
-fn secret(key: &KeySettings) -> &crate::settings::SecretRef {
+fn secret(key: &KeySettings) -> SecretRef {
     match key {
-        KeySettings::Plain(secret) | KeySettings::Full(KeyDetails { secret }) => secret,
+        KeySettings::Plain(secret) | KeySettings::Full(KeyDetails { secret }) => secret.clone(),
     }
 }
 
@@ -276,47 +310,4 @@ fn text(value: &LabelValue) -> Arc<str> {
         LabelValue::Int(number) => number.to_string().into(),
         LabelValue::Text(text) => text.as_str().into(),
     }
-}
-
-/// What is written wins; maps are merged by key, quirks are added up.
-fn merge(own: ProviderSettings, preset: ProviderSettings) -> ProviderSettings {
-    let quirks = match (own.quirks, preset.quirks) {
-        (Some(own), Some(preset)) => Some(preset.with(&own)),
-        (own, preset) => own.or(preset),
-    };
-    let deadlines = match (own.deadlines, preset.deadlines) {
-        (Some(own), Some(preset)) => Some(DeadlineOverrides {
-            connect: own.connect.or(preset.connect),
-            first_byte: own.first_byte.or(preset.first_byte),
-            first_token: own.first_token.or(preset.first_token),
-            idle: own.idle.or(preset.idle),
-        }),
-        (own, preset) => own.or(preset),
-    };
-    ProviderSettings {
-        preset: own.preset,
-        dialect: own.dialect.or(preset.dialect),
-        base_url: own.base_url.or(preset.base_url),
-        keys: if own.keys.is_empty() { preset.keys } else { own.keys },
-        tags: union(own.tags, preset.tags),
-        labels: over(own.labels, preset.labels),
-        headers: over(own.headers, preset.headers),
-        query: over(own.query, preset.query),
-        tls_min: own.tls_min.or(preset.tls_min),
-        h2c: own.h2c || preset.h2c,
-        models: union(own.models, preset.models),
-        deadlines,
-        quirks,
-    }
-}
-
-fn over<V>(own: BTreeMap<String, V>, mut preset: BTreeMap<String, V>) -> BTreeMap<String, V> {
-    preset.extend(own);
-    preset
-}
-
-fn union(mut own: Vec<String>, preset: Vec<String>) -> Vec<String> {
-    let new: Vec<String> = preset.into_iter().filter(|word| !own.contains(word)).collect();
-    own.extend(new);
-    own
 }

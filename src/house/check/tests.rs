@@ -3,56 +3,68 @@
 use super::*;
 use crate::house::{Diagnostic, read};
 
-/// Two presets, two dialects.
-struct Few;
+/// The shipped presets, and two dialects.
+struct Tables;
 
-impl Vendors for Few {
-    fn preset(&self, name: &str) -> Option<ProviderSettings> {
-        let yaml = match name {
-            "openai" => {
-                "{ dialect: openai, base_url: 'https://api.openai.com/v1', labels: { region: us, zdr: false }, \
-                 quirks: { drop: [ a ], no_stream_options: true } }"
-            }
-            "ollama" => "{ dialect: openai, base_url: 'http://127.0.0.1:11434/v1', tags: [ private ] }",
-            _ => return None,
-        };
-        serde_yaml::from_str(yaml).ok()
+impl Vendors for Tables {
+    fn preset(&self, name: &str) -> Option<&'static Preset> {
+        Shipped.preset(name)
     }
-    fn presets(&self) -> Vec<String> {
-        vec!["openai".into(), "ollama".into()]
+    fn presets(&self) -> Vec<&str> {
+        Shipped.presets()
     }
-    fn dialects(&self) -> Vec<(String, bool)> {
-        vec![("openai".into(), false), ("sandbox".into(), true)]
+    fn is_local(&self, dialect: &str) -> Option<bool> {
+        ["openai", "sandbox"].contains(&dialect).then_some(dialect == "sandbox")
     }
 }
 
 fn findings(text: &str) -> Vec<String> {
-    let all = check(read("t.yaml", text), &Few).map_or_else(|all| all, |(_, warnings)| warnings);
+    let all = check(read("t.yaml", text), &Tables).map_or_else(|all| all, |(_, warnings)| warnings);
     all.0.iter().map(Diagnostic::headline).collect()
 }
 
 fn good(text: &str) -> Checked {
-    check(read("t.yaml", text), &Few).unwrap_or_else(|all| panic!("{all}")).0
+    check(read("t.yaml", text), &Tables).unwrap_or_else(|all| panic!("{all}")).0
 }
 
 #[test]
 fn a_preset_is_merged_under_what_is_written() {
     let checked = good(
-        "providers:\n  mine: { preset: openai, keys: [ env:K ], labels: { region: eu }, tls_min: 1.3,\n    \
+        "providers:\n  mine: { preset: mistral, keys: [ env:K ], labels: { region: eu }, tls_min: 1.3,\n    \
          quirks: { drop: [ b ] }, deadlines: { idle: 5s }, headers: { X-Org: acme, x-s: { secret: env:S } } }\n  ollama:\n",
     );
     let mine = &checked.providers["mine"];
-    assert_eq!((mine.preset.as_deref(), mine.dialect.as_str()), (Some("openai"), "openai"));
+    assert_eq!((mine.preset.as_deref(), mine.dialect.as_str()), (Some("mistral"), "openai"));
     let base = mine.base.as_ref().unwrap();
-    assert_eq!((base.origin.authority().as_str(), base.path.as_str()), ("api.openai.com", "/v1"));
+    assert_eq!((base.origin.authority().as_str(), base.path.as_str()), ("api.mistral.ai", "/v1"));
     assert!(base.origin.tls && base.origin.tls13_only);
     let labels: Vec<_> = mine.traits.labels.iter().map(|(k, v)| (&**k, &**v)).collect();
-    assert_eq!(labels, [("region", "eu"), ("zdr", "false")]);
-    assert_eq!(mine.quirks.drop, ["b", "a"]);
+    assert_eq!(labels, [("region", "eu")]);
+    assert!(
+        mine.quirks.drop.iter().any(|field| field == "b")
+            && mine.quirks.drop.iter().any(|field| field == "store")
+    );
     assert!(mine.quirks.no_stream_options);
     assert_eq!((mine.deadlines.idle.as_secs(), mine.deadlines.connect.as_secs()), (5, 3));
     assert_eq!(mine.headers[1].1, HeaderText::Secret(SecretRef::Env("S".into())));
-    assert_eq!(&*checked.providers["ollama"].traits.tags[0], "private");
+    assert!(checked.providers["ollama"].keys.is_empty());
+}
+
+#[test]
+fn a_vendors_own_key_variable_is_used_at_home_only() {
+    let keys = |text: &str| {
+        let checked = good(text);
+        let provider = checked.providers.values().next().unwrap();
+        provider.keys.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(keys("providers: { openai: }"), ["env:OPENAI_API_KEY"]);
+    assert_eq!(keys("providers: { mine: { preset: openai } }"), ["env:OPENAI_API_KEY"]);
+    assert_eq!(keys("providers: { openai: { keys: [ file:k ] } }"), ["file:k"]);
+    assert!(keys("providers: { openai: { base_url: 'http://127.0.0.1:1/v1' } }").is_empty());
+    assert_eq!(
+        keys("providers: { azure: { base_url: 'https://x.example/openai/v1' } }"),
+        ["env:AZURE_OPENAI_API_KEY"]
+    );
 }
 
 #[test]
@@ -117,7 +129,7 @@ fn each_contradiction_is_named_with_its_place() {
             vec!["1:99: error: `providers.a.deadlines.idle` must be more than 0s"],
         ),
         (
-            "providers: { openai: }".into(),
+            "providers: { openai: { base_url: 'https://x.com' } }".into(),
             vec!["1:14: warning: `openai` has no keys: its requests go out without credentials"],
         ),
         (
@@ -229,4 +241,13 @@ fn the_embedded_default_is_good() {
     let checked = good(include_str!("../default.yaml"));
     assert_eq!(checked.providers["sandbox"].base, None);
     assert_eq!(checked.models.len(), 2);
+}
+
+#[test]
+fn the_example_is_good_and_names_its_schema() {
+    let text = include_str!("../../../examples/tollgate.yaml");
+    assert!(text.starts_with("# yaml-language-server: $schema=../docs/tollgate.schema.json\n"));
+    let (_, warnings) =
+        check(read("examples/tollgate.yaml", text), &Tables).unwrap_or_else(|all| panic!("{all}"));
+    assert_eq!(warnings.to_string(), "");
 }
