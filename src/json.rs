@@ -34,7 +34,7 @@ pub struct Body {
 #[derive(Debug, Clone)]
 pub struct Field {
     /// The key, unescaped.
-    pub key: Box<str>,
+    pub key: Cow<'static, str>,
     /// From the opening quote of the key to the end of the value.
     pub span: Range<usize>,
     /// The value's bytes.

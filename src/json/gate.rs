@@ -1,5 +1,6 @@
 //! The one pass over a request body: grammar, depth, duplicates, and the places of the top-level fields.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::flaw::{Flaw, Kind};
@@ -13,26 +14,35 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Field>, Box<Flaw>> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(Flaw::new(Kind::Invalid("a byte-order mark before the JSON text"), 0));
     }
-    let mut gate = Gate { text, bytes, at: 0, depth: 0, items: 0, keys: Keys::of(text) };
+    let mut gate = Gate { text, bytes, depth: 0, items: 0, keys: Keys::of(text) };
     let mut fields = Vec::with_capacity(12);
-    gate.skip_space();
-    let start = gate.at;
-    let is_object = gate.byte() == b'{';
-    if is_object {
-        gate.object(&mut |key, value, items| {
+    let start = gate.skip_space(0);
+    let is_object = gate.byte(start) == b'{';
+    let end = if is_object {
+        gate.object(start, &mut |key, value, items| {
             let span = key.start - 1..value.end;
-            fields.push(Field { key: key.of(text).into(), span, value, items });
-        })?;
-    } else if gate.at == bytes.len() {
-        return Err(Flaw::new(Kind::Invalid("the body is empty"), gate.at));
+            fields.push(Field { key: name(key.of(text)), span, value, items });
+        })?
+    } else if start == bytes.len() {
+        return Err(Flaw::new(Kind::Invalid("the body is empty"), start));
     } else {
-        gate.value()?;
-    }
-    gate.skip_space();
-    if gate.at < bytes.len() {
-        return Err(gate.invalid("more data after the JSON value"));
+        gate.value(start)?
+    };
+    let end = gate.skip_space(end);
+    if end < bytes.len() {
+        return Err(gate.invalid("more data after the JSON value", end));
     }
     if is_object { Ok(fields) } else { Err(Flaw::new(Kind::NotObject, start)) }
+}
+
+/// A top-level key, without an allocation when it is one of those that most requests have.
+fn name(key: Cow<'_, str>) -> Cow<'static, str> {
+    macro_rules! known {
+        ($($name:literal)*) => { match &*key { $($name => Cow::Borrowed($name),)* _ => key.into_owned().into() } };
+    }
+    known!("model" "messages" "stream" "stream_options" "temperature" "max_tokens" "max_completion_tokens" "tools"
+        "tool_choice" "top_p" "n" "stop" "user" "metadata" "response_format" "parallel_tool_calls" "input"
+        "encoding_format" "dimensions" "reasoning_effort" "seed" "store")
 }
 
 #[cold]
@@ -54,141 +64,129 @@ const HEX: [u32; 256] = {
 };
 const NO_DIGIT: u32 = 1 << 16;
 
+/// Every function reads from a position and returns the position behind what it read.
 struct Gate<'a> {
     text: &'a str,
     bytes: &'a [u8],
-    at: usize,
     depth: usize,
     /// Number of items of the value read last.
     items: usize,
     keys: Keys<'a>,
 }
 
-/// One word, so that it fits a register.
-type Checked = Result<(), Box<Flaw>>;
+/// The position behind what was read.
+type Read = Result<usize, Box<Flaw>>;
 
 impl Gate<'_> {
-    /// Reads the object that begins here and tells `note` of every field: its key, its value, the value's items.
-    fn object(&mut self, note: &mut impl FnMut(Key, Range<usize>, usize)) -> Checked {
-        self.enter()?;
-        let mut scope = self.keys.open();
+    /// Reads an object and tells `note` of every field: its key, its value, the value's items.
+    fn object(&mut self, at: usize, note: &mut impl FnMut(Key, Range<usize>, usize)) -> Read {
+        self.enter(at)?;
         let mut items = 0;
-        self.skip_space();
-        if self.byte() == b'}' {
-            return self.leave(items);
+        let mut at = self.skip_space(at + 1);
+        if self.byte(at) == b'}' {
+            return Ok(self.leave(at, items));
         }
+        let mut scope = self.keys.open();
         loop {
-            if self.byte() != b'"' {
-                return Err(self.invalid("expected a key in double quotes"));
-            }
-            let start = self.at + 1;
-            let end = plain_end(self.bytes, start);
-            let mut key = Key { start, end, escaped: false };
-            if self.bytes.get(end) == Some(&b'"') {
-                self.at = end + 1;
-            } else {
-                self.string_from(end)?;
-                key = Key { start, end: self.at - 1, escaped: true };
-            }
+            let key = self.key(at)?;
             if !self.keys.insert(&mut scope, key) {
-                return Err(Flaw::new(Kind::Duplicate, start - 1).below_key(&key.of(self.text)));
+                return Err(Flaw::new(Kind::Duplicate, at).below_key(&key.of(self.text)));
             }
-            self.skip_space();
-            if self.byte() != b':' {
-                return Err(self.invalid("expected a colon after the key"));
+            at = self.skip_space(key.end + 1);
+            if self.byte(at) != b':' {
+                return Err(self.invalid("expected a colon after the key", at));
             }
-            self.at += 1;
-            self.skip_space();
-            let value_at = self.at;
-            self.value().map_err(|flaw| flaw.below_key(&key.of(self.text)))?;
-            note(key, value_at..self.at, self.items);
+            let value_at = self.skip_space(at + 1);
+            let end = self.value(value_at).map_err(|flaw| flaw.below_key(&key.of(self.text)))?;
+            note(key, value_at..end, self.items);
             items += 1;
-            self.skip_space();
-            match self.byte() {
-                b',' => self.at += 1,
+            at = self.skip_space(end);
+            match self.byte(at) {
+                b',' => at = self.skip_space(at + 1),
                 b'}' => break,
-                _ => return Err(self.invalid("expected a comma or the end of the object")),
+                _ => return Err(self.invalid("expected a comma or the end of the object", at)),
             }
-            self.skip_space();
         }
         self.keys.close(&scope);
-        self.leave(items)
+        Ok(self.leave(at, items))
     }
 
-    fn array(&mut self) -> Checked {
-        self.enter()?;
+    #[inline]
+    fn key(&self, at: usize) -> Result<Key, Box<Flaw>> {
+        if self.byte(at) != b'"' {
+            return Err(self.invalid("expected a key in double quotes", at));
+        }
+        let start = at + 1;
+        let end = plain_end(self.bytes, start);
+        if self.bytes.get(end) == Some(&b'"') {
+            return Ok(Key { start, end, escaped: false });
+        }
+        Ok(Key { start, end: self.string_from(end)? - 1, escaped: true })
+    }
+
+    fn array(&mut self, at: usize) -> Read {
+        self.enter(at)?;
         let mut items = 0;
-        self.skip_space();
-        if self.byte() == b']' {
-            return self.leave(items);
+        let mut at = self.skip_space(at + 1);
+        if self.byte(at) == b']' {
+            return Ok(self.leave(at, items));
         }
         loop {
-            self.value().map_err(|flaw| flaw.below_index(items))?;
+            at = self.value(at).map_err(|flaw| flaw.below_index(items))?;
             items += 1;
-            self.skip_space();
-            match self.byte() {
-                b',' => self.at += 1,
+            at = self.skip_space(at);
+            match self.byte(at) {
+                b',' => at = self.skip_space(at + 1),
                 b']' => break,
-                _ => return Err(self.invalid("expected a comma or the end of the array")),
+                _ => return Err(self.invalid("expected a comma or the end of the array", at)),
             }
-            self.skip_space();
         }
-        self.leave(items)
+        Ok(self.leave(at, items))
     }
 
     /// Reads one value and notes the number of its items.
-    fn value(&mut self) -> Checked {
+    fn value(&mut self, at: usize) -> Read {
         self.items = 0;
-        match self.byte() {
-            b'"' => self.string(),
-            b'{' => self.object(&mut |_, _, _| ()),
-            b'[' => self.array(),
-            b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.word("true"),
-            b'f' => self.word("false"),
-            b'n' => self.word("null"),
-            _ => Err(self.invalid("expected a value")),
+        match self.byte(at) {
+            b'"' => self.string(at),
+            b'{' => self.object(at, &mut |_, _, _| ()),
+            b'[' => self.array(at),
+            b'-' | b'0'..=b'9' => self.number(at),
+            b't' => self.word("true", at),
+            b'f' => self.word("false", at),
+            b'n' => self.word("null", at),
+            _ => Err(self.invalid("expected a value", at)),
         }
     }
 
     #[inline]
-    fn enter(&mut self) -> Checked {
+    fn enter(&mut self, at: usize) -> Result<(), Box<Flaw>> {
         if self.depth == MAX_DEPTH {
-            return Err(Flaw::new(Kind::TooDeep, self.at));
+            return Err(Flaw::new(Kind::TooDeep, at));
         }
         self.depth += 1;
-        self.at += 1;
         Ok(())
     }
 
     #[inline]
-    fn leave(&mut self, items: usize) -> Checked {
+    fn leave(&mut self, at: usize, items: usize) -> usize {
         self.depth -= 1;
-        self.at += 1;
         self.items = items;
-        Ok(())
+        at + 1
     }
 
-    /// Reads the string that begins here.
     #[inline]
-    fn string(&mut self) -> Checked {
-        let end = plain_end(self.bytes, self.at + 1);
-        if self.bytes.get(end) == Some(&b'"') {
-            self.at = end + 1;
-            return Ok(());
-        }
-        self.string_from(end)
+    fn string(&self, at: usize) -> Read {
+        let end = plain_end(self.bytes, at + 1);
+        if self.bytes.get(end) == Some(&b'"') { Ok(end + 1) } else { self.string_from(end) }
     }
 
     /// Reads the rest of a string, whose plain beginning ends at `at`.
     #[inline(never)]
-    fn string_from(&mut self, mut at: usize) -> Checked {
+    fn string_from(&self, mut at: usize) -> Read {
         loop {
             match self.bytes.get(at) {
-                Some(b'"') => {
-                    self.at = at + 1;
-                    return Ok(());
-                }
+                Some(b'"') => return Ok(at + 1),
                 Some(b'\\') => at = self.escape(at)?,
                 Some(0..0x20) => return Err(Flaw::new(Kind::Invalid("a control character in a string"), at)),
                 Some(_) => at = plain_end(self.bytes, at),
@@ -199,7 +197,7 @@ impl Gate<'_> {
 
     /// Checks the escape at `at` and returns the position behind it.
     #[inline]
-    fn escape(&self, at: usize) -> Result<usize, Box<Flaw>> {
+    fn escape(&self, at: usize) -> Read {
         match self.bytes.get(at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
             Some(b'u') => self.unicode(at),
@@ -207,7 +205,7 @@ impl Gate<'_> {
         }
     }
 
-    fn unicode(&self, at: usize) -> Result<usize, Box<Flaw>> {
+    fn unicode(&self, at: usize) -> Read {
         let lone = || Flaw::new(Kind::Invalid("a lone surrogate in a string"), at);
         match self.hex(at + 2)? {
             0xd800..=0xdbff => {
@@ -235,80 +233,66 @@ impl Gate<'_> {
         Ok(value)
     }
 
-    fn number(&mut self) -> Checked {
-        let start = self.at;
-        if self.byte() == b'-' {
-            self.at += 1;
+    fn number(&self, start: usize) -> Read {
+        let mut at = start + usize::from(self.byte(start) == b'-');
+        match self.byte(at) {
+            b'0' => at += 1,
+            _ => at = self.digits(at)?,
         }
-        match self.byte() {
-            b'0' => self.at += 1,
-            b'1'..=b'9' => self.digits(),
-            _ => return Err(self.invalid("expected a digit")),
+        let mut may_overflow = at - start > 300;
+        if self.byte(at) == b'.' {
+            at = self.digits(at + 1)?;
         }
-        let mut may_overflow = self.at - start > 300;
-        if self.byte() == b'.' {
-            self.at += 1;
-            self.some_digits()?;
-        }
-        if matches!(self.byte(), b'e' | b'E') {
-            self.at += 1;
-            if matches!(self.byte(), b'+' | b'-') {
-                self.at += 1;
-            }
-            self.some_digits()?;
+        if matches!(self.byte(at), b'e' | b'E') {
+            at += 1;
+            at = self.digits(at + usize::from(matches!(self.byte(at), b'+' | b'-')))?;
             may_overflow = true;
         }
-        if may_overflow && !self.is_finite(start) {
+        if may_overflow && !self.is_finite(start..at) {
             return Err(Flaw::new(Kind::Invalid("a number out of range"), start));
         }
-        Ok(())
+        Ok(at)
     }
 
     #[cold]
-    fn is_finite(&self, start: usize) -> bool {
-        let number = self.text.get(start..self.at).and_then(|text| text.parse::<f64>().ok());
-        number.is_some_and(f64::is_finite)
+    fn is_finite(&self, range: Range<usize>) -> bool {
+        self.text.get(range).and_then(|text| text.parse::<f64>().ok()).is_some_and(f64::is_finite)
     }
 
-    fn some_digits(&mut self) -> Checked {
-        if !self.byte().is_ascii_digit() {
-            return Err(self.invalid("expected a digit"));
+    /// One or more digits.
+    #[inline]
+    fn digits(&self, start: usize) -> Read {
+        let mut at = start;
+        while self.byte(at).is_ascii_digit() {
+            at += 1;
         }
-        self.digits();
-        Ok(())
+        if at == start { Err(self.invalid("expected a digit", at)) } else { Ok(at) }
+    }
+
+    fn word(&self, word: &'static str, at: usize) -> Read {
+        if !self.bytes.get(at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
+            return Err(self.invalid("expected a value", at));
+        }
+        Ok(at + word.len())
     }
 
     #[inline]
-    fn digits(&mut self) {
-        while self.byte().is_ascii_digit() {
-            self.at += 1;
+    fn skip_space(&self, mut at: usize) -> usize {
+        while matches!(self.byte(at), b' ' | b'\n' | b'\r' | b'\t') {
+            at += 1;
         }
+        at
     }
 
-    fn word(&mut self, word: &'static str) -> Checked {
-        if !self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
-            return Err(self.invalid("expected a value"));
-        }
-        self.at += word.len();
-        Ok(())
-    }
-
+    /// The byte there; 0, which is no JSON token, at the end.
     #[inline]
-    fn skip_space(&mut self) {
-        while matches!(self.byte(), b' ' | b'\n' | b'\r' | b'\t') {
-            self.at += 1;
-        }
-    }
-
-    /// The byte here; 0, which is no JSON token, at the end.
-    #[inline]
-    fn byte(&self) -> u8 {
-        self.bytes.get(self.at).copied().unwrap_or(0)
+    fn byte(&self, at: usize) -> u8 {
+        self.bytes.get(at).copied().unwrap_or(0)
     }
 
     #[cold]
-    fn invalid(&self, why: &'static str) -> Box<Flaw> {
-        let why = if self.at >= self.bytes.len() { "the text ends too early" } else { why };
-        Flaw::new(Kind::Invalid(why), self.at)
+    fn invalid(&self, why: &'static str, at: usize) -> Box<Flaw> {
+        let why = if at >= self.bytes.len() { "the text ends too early" } else { why };
+        Flaw::new(Kind::Invalid(why), at)
     }
 }
