@@ -447,7 +447,7 @@ mod tests {
         }
         assert!(problems("a: [1, 2\nb: 3\n")[0].2.starts_with("not valid YAML"));
         assert!(problems("a: 'x\n")[0].2.starts_with("not valid YAML"));
-        assert!(problems(&("[".repeat(100) + &"]".repeat(100)))[0].2.starts_with("nested more than"));
+        assert!(problems(&("[".repeat(100) + "]".repeat(100).as_str()))[0].2.starts_with("nested more than"));
         assert_eq!(problems(&"[".repeat(10_000)).len(), 1);
     }
 

@@ -26,6 +26,7 @@ impl<'w> Secrets<'w> {
     }
 
     /// With an environment that is handed in.
+    #[cfg(test)]
     pub fn with_env(dir: &'w Path, env: &'w dyn Fn(&str) -> Option<OsString>) -> Self {
         Self { dir, env }
     }

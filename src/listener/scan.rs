@@ -324,7 +324,7 @@ mod tests {
             (head("transfer-encoding: chunked\r\n") + "3\nabc\r\n0\r\n\r\n", false),
         ] {
             let expected = if framing_holds { Verdict::TwoLengths } else { Verdict::LostFraming };
-            let both = first.clone() + &bad;
+            let both = first.clone() + bad.as_str();
             assert_eq!(scan(&[both.as_bytes()]).0, Some((1, expected)), "{first:?}");
         }
     }

@@ -61,7 +61,7 @@ async fn bodies_of_every_size_come_back_whole() {
     for size in [0, 1, 1000, 8192, 300_000, 3_000_000] {
         let body: String = ('a'..='z').cycle().take(size).collect();
         for text in [
-            (post(&format!("content-length: {size}\r\n")) + &body).into_bytes(),
+            (post(&format!("content-length: {size}\r\n")) + body.as_str()).into_bytes(),
             chunked(body.as_bytes(), 7000),
         ] {
             let answer = stand.say(text).await;

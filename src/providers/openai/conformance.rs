@@ -121,7 +121,7 @@ fn thought(message: &Value) -> String {
         .map(|part| text(&part["text"]))
         .collect();
     let own = text(&message["reasoning_content"]);
-    if own.is_empty() { text(&message["reasoning"]) + &listed } else { own }
+    if own.is_empty() { text(&message["reasoning"]) + listed.as_str() } else { own }
 }
 
 fn arguments(raw: &str) -> Value {

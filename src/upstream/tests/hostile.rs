@@ -91,13 +91,13 @@ async fn a_reset_is_unreachable_before_the_answer_and_truncated_within() {
 #[tokio::test]
 async fn sixteen_interim_answers_are_read_and_no_more() {
     let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
-    let server = Scripted::saying(hints.repeat(16) + &ok("hi"), false).await;
+    let server = Scripted::saying(hints.repeat(16) + ok("hi").as_str(), false).await;
     let patient = upstream();
     for _ in 0..3 {
         assert_eq!(ask(&patient, &server.origin()).await.unwrap(), "hi");
     }
     assert_eq!(server.accepted(), 1);
-    let fault = fault_of(hints.repeat(17) + &ok("hi")).await;
+    let fault = fault_of(hints.repeat(17) + ok("hi").as_str()).await;
     assert_eq!((fault.kind, &*fault.message), (FaultKind::Malformed, "more than 16 interim answers"));
     let fault = fault_of(hints.repeat(200_000)).await;
     assert_eq!(fault.kind, FaultKind::Malformed, "{fault}");
