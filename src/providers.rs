@@ -3,6 +3,7 @@
 //! `add a provider` = one file and one word in [`dialect`]'s table.
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
+mod sandbox;
 mod settings;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use http::{HeaderMap, Method};
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
+pub use sandbox::Sandbox;
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
