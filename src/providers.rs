@@ -6,6 +6,7 @@
 mod openai;
 pub mod presets;
 mod retry_after;
+mod sandbox;
 mod scrub;
 mod settings;
 mod vendor;
@@ -20,6 +21,7 @@ use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
 pub use openai::whole_as_stream;
+pub use sandbox::Sandbox;
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
@@ -155,6 +157,7 @@ pub struct Frame {
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
+        "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rhai::{Dynamic, Engine};
+use rhai::{Array, Dynamic, Engine, ImmutableString};
 
 use super::journal::Journal;
 use super::settings::PolicySettings;
@@ -61,6 +61,10 @@ pub(super) fn build(settings: &PolicySettings, host: &Arc<Host>) -> Engine {
     let deadline = settings.deadline.0;
     engine.on_progress(move |operations| {
         (operations % CHECK_EVERY == 0 && overdue(deadline)).then_some(Dynamic::UNIT)
+    });
+    // The language's own `in` calls its `==` for each element, which takes ten times as long.
+    engine.register_fn("contains", |list: &mut Array, text: ImmutableString| {
+        list.iter().any(|item| item.as_immutable_string_ref().is_ok_and(|item| *item == text))
     });
     tables::register(&mut engine);
     vocabulary::register(&mut engine, host);

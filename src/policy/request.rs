@@ -232,9 +232,9 @@ impl Request {
             })?;
             borrowed.push(word);
         }
-        let found = patterns.any_of(borrowed.iter().map(|word| word.as_str()));
-        let regex = found.map_err(|problem| fault(format!("contains_any: {problem}")))?;
-        Ok(regex.is_match(self.0.facts.body.text()))
+        let words: Vec<&str> = borrowed.iter().map(|word| word.as_str()).collect();
+        let found = patterns.finds_any(self.0.facts.body.text(), &words);
+        found.map_err(|problem| fault(format!("contains_any: {problem}")))
     }
 
     pub(super) fn matches(&self, pattern: &str, patterns: &Patterns) -> Outcome<bool> {

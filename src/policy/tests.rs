@@ -192,6 +192,7 @@ fn facts_are_seen_and_what_is_missing_is_nothing() {
         r#"req.text == "please prove it" && req.last_user == req.text && req.system == "be brief""#,
         r#"req.contains_any(["nothing", "PROVE"]) && !req.contains_any(["disprove"])"#,
         r#"req.matches("pr.ve\\b") && !req.matches("^prove")"#,
+        r#"req.team in ["app", "web"] && !(req.user in ["app"]) && !("x" in [1, ()]) && 1 in [2, 1]"#,
         r#""web" in data.teams && !("app" in data.teams) && data.none == ()"#,
     ] {
         let decided = ask(&format!("if {condition} {{ route(\"cheap\") }}"));
@@ -519,4 +520,50 @@ fn the_examples_do_what_they_say() {
         })
         .count();
     assert!((60..=140).contains(&chosen), "{chosen} of 2000 users are canaries");
+}
+
+#[test]
+fn scripts_write_to_the_log_with_their_place() {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let set = load(&[
+        ("lib/loud", "fn shout() {\n  error(\"from the library\")\n}"),
+        (
+            "10-a",
+            "import \"loud\" as loud;\nfn on_request(req) {\n  print(req.tokens);\n  warn(`from ${req.team}`);\n  print(req.tools);\n  loud::shout();\n  throw \"the end\"\n}",
+        ),
+    ]);
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || set.decide(&facts("auto", Fake::default())));
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let log: Vec<&str> = log.lines().collect();
+    assert_eq!(log.len(), 5, "{log:#?}");
+    for (line, (level, text, place)) in log.iter().zip([
+        ("INFO", "0", "10-a.rhai:3:3"),
+        ("WARN", "from web", "10-a.rhai:4:3"),
+        ("INFO", "[]", "10-a.rhai:5:3"),
+        ("ERROR", "from the library", "lib/loud.rhai:2:3"),
+        ("WARN", "a policy failed", "10-a.rhai:7:3"),
+    ]) {
+        let all = [level, text, place, "r-1"].iter().all(|part| line.contains(part));
+        assert!(all, "{level} {text} {place}: {line}");
+    }
 }
