@@ -1,0 +1,187 @@
+//! The way out: one switch that the listener, the admin listener and running streams all look at.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A deadline beyond this is as good as none, and sums of time stay in range.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Shared by everybody who takes part in shutting down; clones are the same switch.
+///
+/// It goes one way: open, draining (nothing new, what runs may finish), expired (what still runs should
+/// end with an error event now), cut (connections are dropped).
+#[derive(Clone)]
+pub struct Drain(Arc<Switch>);
+
+struct Switch {
+    /// The step in the lowest byte, above it the number of changes so far.
+    mark: AtomicU32,
+    course: watch::Sender<Course>,
+    in_flight: AtomicUsize,
+}
+
+#[derive(Clone, Copy)]
+struct Course {
+    step: Step,
+    until: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    Open = 0,
+    Draining = 1,
+    Expired = 2,
+    Cut = 3,
+}
+
+impl Drain {
+    /// An open switch.
+    pub fn new() -> Self {
+        let (course, _) = watch::channel(Course { step: Step::Open, until: None });
+        Self(Arc::new(Switch { mark: AtomicU32::new(0), course, in_flight: AtomicUsize::new(0) }))
+    }
+
+    /// Begins to drain; running requests have until `deadline` from now. A second call can only bring the
+    /// end nearer (a second signal: `Duration::ZERO`).
+    pub fn begin(&self, deadline: Duration) {
+        let until = Instant::now() + deadline.min(LONGEST);
+        self.change(|course| {
+            course.step = course.step.max(Step::Draining);
+            course.until = Some(course.until.map_or(until, |earlier| earlier.min(until)));
+        });
+    }
+
+    /// Whether new requests are refused. Readiness fails from then on.
+    pub fn is_draining(&self) -> bool {
+        self.step() != Step::Open
+    }
+
+    /// Requests whose response has not ended.
+    pub fn in_flight(&self) -> usize {
+        self.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Waits until draining begins.
+    pub fn began(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.reached(Step::Draining)
+    }
+
+    /// Waits until the deadline has passed: a stream that still runs has one more second to end with an
+    /// error event.
+    pub fn expired(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.reached(Step::Expired)
+    }
+
+    pub(super) fn step(&self) -> Step {
+        Step::of(self.mark())
+    }
+
+    /// A number that is different after every change; [`Step::of`] reads the step from it.
+    pub(super) fn mark(&self) -> u32 {
+        self.0.mark.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn advance(&self, to: Step) {
+        self.change(|course| course.step = course.step.max(to));
+    }
+
+    /// Waits until draining has begun and its deadline, which may still move nearer, has passed.
+    pub(super) async fn deadline(&self) {
+        let mut course = self.0.course.subscribe();
+        loop {
+            let until = course.borrow_and_update().until;
+            let passed = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = passed => return,
+                // The sender lives as long as `self`.
+                _ = course.changed() => {}
+            }
+        }
+    }
+
+    /// Waits until the switch has gone as far as `step`.
+    pub(super) fn reached(&self, step: Step) -> impl Future<Output = ()> + Send + 'static {
+        let mut course = self.0.course.subscribe();
+        // Only a dropped switch can fail here, and then there is nothing left to wait for.
+        async move {
+            if course.wait_for(|course| course.step >= step).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Counts a request in; returns how many were in flight before.
+    pub(super) fn enter(&self) -> usize {
+        self.0.in_flight.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn leave(&self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Course)) {
+        self.0.course.send_modify(|course| {
+            change(course);
+            let changes = (self.mark() >> 8).wrapping_add(1);
+            self.0.mark.store((changes << 8) | course.step as u32, Ordering::Relaxed);
+        });
+    }
+}
+
+impl Step {
+    pub(super) fn of(mark: u32) -> Self {
+        match mark & 0xff {
+            0 => Self::Open,
+            1 => Self::Draining,
+            2 => Self::Expired,
+            _ => Self::Cut,
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_brings_the_end_nearer_but_never_later() {
+        let drain = Drain::new();
+        let start = Instant::now();
+        assert!(!drain.is_draining());
+        drain.begin(Duration::from_secs(30));
+        drain.begin(Duration::from_secs(60));
+        drain.begin(Duration::from_secs(2));
+        assert!(drain.is_draining());
+        drain.began().await;
+        drain.deadline().await;
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_woken_by_every_step() {
+        let drain = Drain::new();
+        let expired = tokio::spawn(drain.expired());
+        drain.begin(Duration::ZERO);
+        assert!(!expired.is_finished());
+        drain.advance(Step::Expired);
+        expired.await.expect("the waiter ends");
+        drain.advance(Step::Draining);
+        assert_eq!(drain.step(), Step::Expired);
+    }
+}
