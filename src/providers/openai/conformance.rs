@@ -15,9 +15,27 @@ use crate::fault::{Fault, FaultKind};
 use crate::providers::{Embeddings, Frame, Provider, QuirkSettings, Relay};
 
 const VENDORS: &[&str] = &[
-    "openai", "azure", "avian", "cerebras", "crusoe", "deepseek", "gpustack", "groq", "huggingface", "llamacpp",
-    "mistral", "moonshot", "ollama-openai", "openrouter", "perplexity", "qwen", "together", "vercel-gateway", "vllm",
-    "xai", "zai",
+    "openai",
+    "azure",
+    "avian",
+    "cerebras",
+    "crusoe",
+    "deepseek",
+    "gpustack",
+    "groq",
+    "huggingface",
+    "llamacpp",
+    "mistral",
+    "moonshot",
+    "ollama-openai",
+    "openrouter",
+    "perplexity",
+    "qwen",
+    "together",
+    "vercel-gateway",
+    "vllm",
+    "xai",
+    "zai",
 ];
 
 struct Case {
@@ -306,7 +324,10 @@ pub(super) fn assert_openai_stream(id: &str, text: &str, include_usage: bool) {
         assert!(chunk["x_groq"]["usage"].is_null() && chunk["error"].is_null(), "{id}: {data}");
         let choices = chunk["choices"].as_array().unwrap();
         if choices.is_empty() && chunk.get("moderation").is_none() {
-            assert!(include_usage && at + 2 == lines.len(), "{id}: only the usage chunk has no choices: {data}");
+            assert!(
+                include_usage && at + 2 == lines.len(),
+                "{id}: only the usage chunk has no choices: {data}"
+            );
             let usage = &chunk["usage"];
             let n = |key: &str| usage[key].as_u64().unwrap_or_else(|| panic!("{id}: {usage}"));
             assert_eq!(n("prompt_tokens") + n("completion_tokens"), n("total_tokens"), "{id}");
@@ -327,7 +348,10 @@ pub(super) fn assert_openai_stream(id: &str, text: &str, include_usage: bool) {
                 let place = (index, call["index"].as_u64().unwrap());
                 assert!(call["function"]["arguments"].is_string(), "{id}: {data}");
                 if let Some(known) = calls.get(&place) {
-                    assert!(call.get("id").is_none() && call["function"].get("name").is_none(), "{id}: {known} {data}");
+                    assert!(
+                        call.get("id").is_none() && call["function"].get("name").is_none(),
+                        "{id}: {known} {data}"
+                    );
                 } else {
                     assert!(!call["function"]["name"].as_str().unwrap().is_empty(), "{id}: {data}");
                     assert_eq!(call["type"], "function", "{id}: {data}");
@@ -353,7 +377,12 @@ fn whole_answers_say_what_the_raw_json_says() {
         let relay = relay.unwrap_or_else(|fault| panic!("{}: {fault}", case.id));
         let text = std::str::from_utf8(&relay.body).unwrap();
         assert_eq!(read_whole(text), expected, "{}", case.id);
-        assert_eq!(relay.usage.map(|u| [u.prompt(), u.output, u.cached_read, u.reasoning]), expected.usage, "{}", case.id);
+        assert_eq!(
+            relay.usage.map(|u| [u.prompt(), u.output, u.cached_read, u.reasoning]),
+            expected.usage,
+            "{}",
+            case.id
+        );
         assert_eq!(relay.finish.unwrap(), expected.choices[&0].finish, "{}", case.id);
         assert_eq!(of_answer(&provider.decode(&body).unwrap()), expected, "{}", case.id);
 
@@ -361,7 +390,11 @@ fn whole_answers_say_what_the_raw_json_says() {
         for choice in client["choices"].as_array().unwrap() {
             let message = choice["message"].as_object().unwrap();
             assert!(message.contains_key("content") && !message["content"].is_array(), "{}", case.id);
-            assert!(message.get("tool_calls").is_none_or(|calls| !calls.as_array().unwrap().is_empty()), "{}", case.id);
+            assert!(
+                message.get("tool_calls").is_none_or(|calls| !calls.as_array().unwrap().is_empty()),
+                "{}",
+                case.id
+            );
         }
         if let Value::Object(raw) = raw {
             let lost: Vec<_> = raw.keys().filter(|key| client.get(*key).is_none()).collect();
@@ -384,7 +417,9 @@ fn whole_answers_say_what_the_raw_json_says() {
 #[test]
 fn what_openai_itself_answers_goes_on_untouched() {
     let mut clean = 0;
-    for case in cases().iter().filter(|c| c.op == "chat" && c.status == 200 && c.id.starts_with("openai-chat-n")) {
+    for case in
+        cases().iter().filter(|c| c.op == "chat" && c.status == 200 && c.id.starts_with("openai-chat-n"))
+    {
         let relay = Relay::whole(&openai(), Bytes::from(case.text.clone())).unwrap();
         let same = relay.body == case.text.trim().as_bytes();
         clean += usize::from(same);
@@ -404,7 +439,8 @@ fn streams_say_what_the_raw_events_say() {
         }
         let expected = read_stream(&case.text);
         // Every single byte for small streams, and chunks of a few sizes for all.
-        let sizes: &[usize] = if case.text.len() < 30_000 { &[1, 2, 3, 7, 64, 1 << 20] } else { &[1, 64, 1 << 20] };
+        let sizes: &[usize] =
+            if case.text.len() < 30_000 { &[1, 2, 3, 7, 64, 1 << 20] } else { &[1, 64, 1 << 20] };
         for include_usage in [true, false] {
             let mut first = None;
             for &size in sizes {
@@ -441,7 +477,9 @@ fn streams_say_what_the_raw_events_say() {
 #[test]
 fn a_recorded_stream_cut_anywhere_before_its_end_is_truncated() {
     for case in cases().iter().filter(|c| c.op == "chat" && c.stream && c.text.len() < 6_000) {
-        let Some(end) = case.text.find("\"finish_reason\":\"").or_else(|| case.text.find("\"finish_reason\": \"")) else {
+        let Some(end) =
+            case.text.find("\"finish_reason\":\"").or_else(|| case.text.find("\"finish_reason\": \""))
+        else {
             continue;
         };
         for cut in (1..end).step_by(3).filter(|cut| case.text.is_char_boundary(*cut)) {
@@ -481,18 +519,23 @@ fn recorded_embeddings_come_in_both_encodings() {
         for base64 in [false, true] {
             let relay = Embeddings::whole(&provider, Bytes::from(case.text.clone()), base64).unwrap();
             let client: Value = serde_json::from_slice(&relay.body).unwrap();
-            assert_eq!(relay.usage.map(|u| u.prompt()), raw["usage"]["prompt_tokens"].as_u64(), "{}", case.id);
+            assert_eq!(
+                relay.usage.map(|u| u.prompt()),
+                raw["usage"]["prompt_tokens"].as_u64(),
+                "{}",
+                case.id
+            );
             for item in client["data"].as_array().unwrap() {
                 assert_eq!(item["embedding"].is_string(), base64, "{}", case.id);
             }
-            let back = Embeddings::whole(&provider, relay.body, raw["data"][0]["embedding"].is_string()).unwrap();
+            let back =
+                Embeddings::whole(&provider, relay.body, raw["data"][0]["embedding"].is_string()).unwrap();
             let back: Value = serde_json::from_slice(&back.body).unwrap();
             let (a, b) = (&back["data"][0]["embedding"], &raw["data"][0]["embedding"]);
             match (a, b) {
                 (Value::Array(a), Value::Array(b)) => {
-                    let near = |(a, b): (&Value, &Value)| {
-                        (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-6
-                    };
+                    let near =
+                        |(a, b): (&Value, &Value)| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-6;
                     assert!(a.len() == b.len() && a.iter().zip(b).all(near), "{}", case.id);
                 }
                 _ => assert_eq!(a, b, "{}", case.id),

@@ -141,7 +141,8 @@ impl StreamDecoder for OpenAiDecoder {
             return Ok(());
         }
         while let Some(event) = self.splitter.finish()? {
-            let whole = event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
+            let whole =
+                event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
             if whole {
                 self.event(&event, events)?;
             } else if event.has_data && !self.state.all_finished() {

@@ -185,7 +185,9 @@ mod tests {
         let filled = ask(r#"{"data":[{"embedding":[1]},{"embedding":[2]}]}"#, false);
         assert_eq!(filled["data"][1]["index"], 1);
         assert_eq!((&filled["object"], &filled["usage"]["prompt_tokens"]), (&json!("list"), &json!(0)));
-        for body in ["", "<html>", "{}", r#"{"data":[{}]}"#, r#"{"data":[{"embedding":"x"}]}"#, r#"{"error":"x"}"#] {
+        for body in
+            ["", "<html>", "{}", r#"{"data":[{}]}"#, r#"{"data":[{"embedding":"x"}]}"#, r#"{"error":"x"}"#]
+        {
             assert!(relay(&Bytes::from(body.to_owned()), false, 0).is_err(), "{body}");
         }
     }

@@ -14,11 +14,7 @@ use crate::target::TargetName;
 ///
 /// # Errors
 /// `BadRequest` that names the part which OpenAI's dialect cannot carry.
-pub(super) fn chat(
-    asked: &Request,
-    target: &TargetName,
-    quirks: &QuirkSettings,
-) -> Result<Outgoing, Fault> {
+pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
     let mut body = Object::new();
     body.insert("model".into(), (&*target.model).into());
     let mut messages = Vec::with_capacity(asked.messages.len());
@@ -207,7 +203,9 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         }
         Part::Refusal(text) => json!({ "type": "refusal", "refusal": text }),
         Part::Other(value) => value.clone(),
-        Part::Thinking { .. } | Part::ToolCall { .. } => return cannot("thinking or tool calls outside of an assistant's message"),
+        Part::Thinking { .. } | Part::ToolCall { .. } => {
+            return cannot("thinking or tool calls outside of an assistant's message");
+        }
         Part::ToolResult { .. } => return cannot("a tool result inside of another"),
     })
 }
@@ -373,8 +371,10 @@ mod tests {
     #[test]
     fn what_the_dialect_cannot_carry_is_named() {
         let file = Part::File { media: Media::Url("https://x/y.pdf".into()), filename: None, cache: None };
-        let asked =
-            Request { messages: vec![message(Role::User, vec![file, Part::text("read")])], ..Request::default() };
+        let asked = Request {
+            messages: vec![message(Role::User, vec![file, Part::text("read")])],
+            ..Request::default()
+        };
         let fault = chat(&asked, &TargetName::parse("p/m").unwrap(), &QuirkSettings::default()).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("messages[0].content[0]"));
     }

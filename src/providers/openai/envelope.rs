@@ -57,7 +57,9 @@ pub(super) fn is_error(object: &Object) -> bool {
     }
     object.get("object").and_then(Value::as_str) == Some("error")
         || object.get("type").and_then(Value::as_str) == Some("error")
-        || ["detail", "errors", "error_message"].iter().any(|key| object.get(*key).is_some_and(|v| !v.is_null()))
+        || ["detail", "errors", "error_message"]
+            .iter()
+            .any(|key| object.get(*key).is_some_and(|v| !v.is_null()))
         || (object.contains_key("message")
             && ["code", "status", "type", "request_id", "id"].iter().any(|key| object.contains_key(*key)))
 }
@@ -110,7 +112,8 @@ fn take(envelope: &mut Envelope, object: &Object, now_ms: u64) {
         envelope.param = object.get("param").and_then(Value::as_str).map(str::to_owned);
     }
     // Azure names the filter only inside: <https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter>
-    if let Some(inner) = object.get("innererror").and_then(|inner| inner.get("code")).and_then(Value::as_str) {
+    if let Some(inner) = object.get("innererror").and_then(|inner| inner.get("code")).and_then(Value::as_str)
+    {
         envelope.kind = format!("{} {inner}", envelope.kind);
     }
     if let Some(Value::Object(metadata)) = object.get("metadata") {
@@ -137,8 +140,11 @@ fn from_metadata(envelope: &mut Envelope, metadata: &Object, now_ms: u64) {
         };
         let told = inner.as_ref().map(|inner| inner.message.as_str()).or(raw.as_str()).unwrap_or_default();
         if !told.is_empty() && !envelope.message.contains(told) {
-            envelope.message =
-                if envelope.message.is_empty() { told.into() } else { format!("{}: {told}", envelope.message) };
+            envelope.message = if envelope.message.is_empty() {
+                told.into()
+            } else {
+                format!("{}: {told}", envelope.message)
+            };
         }
         if let Some(inner) = inner {
             envelope.kind = format!("{} {}", envelope.kind, inner.kind).trim().to_owned();
@@ -223,15 +229,20 @@ mod tests {
     #[test]
     fn every_vendors_envelope_is_opened() {
         for (body, message, kind, code) in [
-            (
-                json!({"error": {"message": "m", "type": "t", "param": null, "code": "c"}}),
-                "m",
-                "t",
-                "c",
-            ),
+            (json!({"error": {"message": "m", "type": "t", "param": null, "code": "c"}}), "m", "t", "c"),
             (json!({"error": {"message": "m", "code": 429}}), "m", "", ""),
-            (json!({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}), "m", "BadRequestError", ""),
-            (json!({"object": "error", "message": "m", "type": "rate_limited", "code": "1300"}), "m", "rate_limited", "1300"),
+            (
+                json!({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}),
+                "m",
+                "BadRequestError",
+                "",
+            ),
+            (
+                json!({"object": "error", "message": "m", "type": "rate_limited", "code": "1300"}),
+                "m",
+                "rate_limited",
+                "1300",
+            ),
             (
                 json!({"object": "error", "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "n"], "msg": "no", "input": "secret"}]}, "type": "invalid_request_error"}),
                 "n: no",
@@ -239,17 +250,36 @@ mod tests {
                 "",
             ),
             (json!({"detail": "Invalid API Key"}), "Invalid API Key", "", ""),
-            (json!({"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "bad"}]}), "messages[0].role: bad", "", ""),
+            (
+                json!({"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "bad"}]}),
+                "messages[0].role: bad",
+                "",
+                "",
+            ),
             (json!({"code": "InvalidApiKey", "message": "m", "request_id": "r"}), "m", "", "InvalidApiKey"),
-            (json!({"error": "Model is overloaded", "error_type": "overloaded"}), "Model is overloaded", "overloaded", ""),
+            (
+                json!({"error": "Model is overloaded", "error_type": "overloaded"}),
+                "Model is overloaded",
+                "overloaded",
+                "",
+            ),
             (json!({"error": ["a", "b"]}), "a; b", "", ""),
             (json!({"code": "invalid-argument", "error": "m"}), "m", "", "invalid-argument"),
             (json!({"id": "x", "message": "m"}), "m", "", ""),
-            (json!([{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}]), "m", "", "INVALID_ARGUMENT"),
+            (
+                json!([{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}]),
+                "m",
+                "",
+                "INVALID_ARGUMENT",
+            ),
             (json!("plain"), "plain", "", ""),
         ] {
             let envelope = read(&body, 0).unwrap_or_else(|| panic!("{body}"));
-            assert_eq!((&*envelope.message, &*envelope.kind, &*envelope.code), (message, kind, code), "{body}");
+            assert_eq!(
+                (&*envelope.message, &*envelope.kind, &*envelope.code),
+                (message, kind, code),
+                "{body}"
+            );
         }
     }
 

@@ -51,7 +51,8 @@ pub(super) fn truncated() -> Fault {
 
 /// A finish reason that says that the provider failed.
 pub(super) fn failed_finish(raw: &str) -> Fault {
-    let kind = if raw == "insufficient_system_resource" { FaultKind::Overloaded } else { FaultKind::ServerError };
+    let kind =
+        if raw == "insufficient_system_resource" { FaultKind::Overloaded } else { FaultKind::ServerError };
     Fault::new(kind, "the provider broke the answer off with an error")
 }
 
@@ -62,7 +63,9 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
             // Never the upstream's text: it may show a part of the key.
             let message = match status {
                 401 | 403 => "the provider refused the gateway's credentials",
-                _ if is_broke(envelope) || status == 402 => "the gateway's account at the provider has no quota left",
+                _ if is_broke(envelope) || status == 402 => {
+                    "the gateway's account at the provider has no quota left"
+                }
                 _ => "the provider refused the gateway's credentials",
             };
             return Fault::new(kind, message).status(status).after(after);
@@ -83,7 +86,9 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
         _ => fault,
     };
     let fault = match &envelope.param {
-        Some(param) if fault.whose == crate::fault::Whose::Caller && is_path(param) => fault.at(param.clone()),
+        Some(param) if fault.whose == crate::fault::Whose::Caller && is_path(param) => {
+            fault.at(param.clone())
+        }
         _ => fault,
     };
     match kind {
@@ -153,35 +158,78 @@ fn guessed_status(envelope: &Envelope) -> u16 {
 
 fn is_filtered(envelope: &Envelope) -> bool {
     const CODES: &[&str] = &[
-        "content_filter", "content_policy", "responsibleaipolicyviolation", "data_inspection_failed",
-        "datainspectionfailed", "moderation", "safety_violation", "content_blocked", "prompt_blocked",
+        "content_filter",
+        "content_policy",
+        "responsibleaipolicyviolation",
+        "data_inspection_failed",
+        "datainspectionfailed",
+        "moderation",
+        "safety_violation",
+        "content_blocked",
+        "prompt_blocked",
     ];
     const WORDS: &[&str] = &[
-        "content management policy", "content policy", "inappropriate content", "content filter",
-        "flagged by our moderation", "requires moderation", "considered high risk", "content exists risk",
+        "content management policy",
+        "content policy",
+        "inappropriate content",
+        "content filter",
+        "flagged by our moderation",
+        "requires moderation",
+        "considered high risk",
+        "content exists risk",
     ];
     says(envelope, CODES) || mentions(envelope, WORDS)
 }
 
 fn is_too_long(envelope: &Envelope) -> bool {
     const CODES: &[&str] = &[
-        "context_length", "context_window", "too_many_prompt_tokens", "exceed_context_size", "tokens_limit_reached",
-        "prompt_too_long", "input_too_long", "contextlengthexceeded", "max_prompt_tokens",
+        "context_length",
+        "context_window",
+        "too_many_prompt_tokens",
+        "exceed_context_size",
+        "tokens_limit_reached",
+        "prompt_too_long",
+        "input_too_long",
+        "contextlengthexceeded",
+        "max_prompt_tokens",
     ];
     const WORDS: &[&str] = &[
-        "maximum context length", "context length", "context window", "context size", "prompt is too long",
-        "prompt too long", "maximum prompt length", "input is too long", "reduce the length of the messages",
-        "reduce the length of the input", "range of input length should be", "input length exceeds", "exceeds the max_model_len",
-        "total length of all messages is too long", "input tokens exceed", "exceeds the maximum number of tokens allowed",
-        "token count exceeds", "exceeded model token limit", "too many input tokens", "inputs tokens +",
+        "maximum context length",
+        "context length",
+        "context window",
+        "context size",
+        "prompt is too long",
+        "prompt too long",
+        "maximum prompt length",
+        "input is too long",
+        "reduce the length of the messages",
+        "reduce the length of the input",
+        "range of input length should be",
+        "input length exceeds",
+        "exceeds the max_model_len",
+        "total length of all messages is too long",
+        "input tokens exceed",
+        "exceeds the maximum number of tokens allowed",
+        "token count exceeds",
+        "exceeded model token limit",
+        "too many input tokens",
+        "inputs tokens +",
     ];
     says(envelope, CODES) || mentions(envelope, WORDS)
 }
 
 fn is_broke(envelope: &Envelope) -> bool {
     const CODES: &[&str] = &[
-        "insufficient_quota", "insufficient_balance", "billing_hard_limit", "billing_not_active", "arrearage",
-        "account_deactivated", "exceeded_current_quota", "insufficient_credits", "payment_required", "allocationquota",
+        "insufficient_quota",
+        "insufficient_balance",
+        "billing_hard_limit",
+        "billing_not_active",
+        "arrearage",
+        "account_deactivated",
+        "exceeded_current_quota",
+        "insufficient_credits",
+        "payment_required",
+        "allocationquota",
     ];
     says(envelope, CODES)
         || mentions(envelope, &["insufficient balance", "insufficient credit", "insufficient account balance"])
@@ -190,8 +238,10 @@ fn is_broke(envelope: &Envelope) -> bool {
 }
 
 fn is_unknown_model(envelope: &Envelope) -> bool {
-    says(envelope, &["model_not_found", "modelnotfound", "deploymentnotfound", "invalid_model", "unknown_model"])
-        || mentions(envelope, &["model not exist", "no such model", "model does not exist"])
+    says(
+        envelope,
+        &["model_not_found", "modelnotfound", "deploymentnotfound", "invalid_model", "unknown_model"],
+    ) || mentions(envelope, &["model not exist", "no such model", "model does not exist"])
         || (mentions(envelope, &["model"]) && mentions(envelope, &["does not exist", "not a valid model"]))
 }
 
@@ -201,7 +251,8 @@ fn is_oversized(envelope: &Envelope) -> bool {
 }
 
 fn says(envelope: &Envelope, words: &[&str]) -> bool {
-    let lower = format!("{} {}", envelope.kind, envelope.code).to_ascii_lowercase().replace([' ', '-', '.'], "_");
+    let lower =
+        format!("{} {}", envelope.kind, envelope.code).to_ascii_lowercase().replace([' ', '-', '.'], "_");
     words.iter().any(|word| lower.contains(word))
 }
 
@@ -250,29 +301,104 @@ mod tests {
     fn every_failure_gets_its_kind() {
         use FaultKind as K;
         for (status, body, kind, client) in [
-            (400, r#"{"error":{"message":"bad","type":"invalid_request_error","param":"n","code":null}}"#, K::BadRequest, 400),
+            (
+                400,
+                r#"{"error":{"message":"bad","type":"invalid_request_error","param":"n","code":null}}"#,
+                K::BadRequest,
+                400,
+            ),
             (400, r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#, K::ContextTooLong, 400),
-            (400, r#"{"error":{"message":"This model's maximum context length is 10 tokens","code":"invalid_request_error"}}"#, K::ContextTooLong, 400),
-            (400, r#"{"error":{"message":"The total length of all messages is too long.","type":"too_many_prompt_tokens","code":400}}"#, K::ContextTooLong, 400),
-            (400, r#"{"error":{"code":400,"message":"request (9 tokens) exceeds the available context size (8 tokens)","type":"exceed_context_size_error"}}"#, K::ContextTooLong, 400),
-            (413, r#"{"error":{"code":"tokens_limit_reached","message":"Request body too large for gpt-4o model. Max size: 8000 tokens."}}"#, K::ContextTooLong, 413),
-            (400, r#"{"error":{"message":"x","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#, K::ContentFiltered, 400),
-            (400, r#"{"code":"DataInspectionFailed","message":"Input data may contain inappropriate content.","request_id":"1"}"#, K::ContentFiltered, 400),
-            (403, r#"{"error":{"code":403,"message":"requires moderation","metadata":{"reasons":["x"]}}}"#, K::ContentFiltered, 400),
-            (400, r#"{"error":{"message":"Model Not Exist","type":"invalid_request_error","code":"invalid_request_error"}}"#, K::NotFound, 400),
+            (
+                400,
+                r#"{"error":{"message":"This model's maximum context length is 10 tokens","code":"invalid_request_error"}}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"The total length of all messages is too long.","type":"too_many_prompt_tokens","code":400}}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"code":400,"message":"request (9 tokens) exceeds the available context size (8 tokens)","type":"exceed_context_size_error"}}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                413,
+                r#"{"error":{"code":"tokens_limit_reached","message":"Request body too large for gpt-4o model. Max size: 8000 tokens."}}"#,
+                K::ContextTooLong,
+                413,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"x","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+                K::ContentFiltered,
+                400,
+            ),
+            (
+                400,
+                r#"{"code":"DataInspectionFailed","message":"Input data may contain inappropriate content.","request_id":"1"}"#,
+                K::ContentFiltered,
+                400,
+            ),
+            (
+                403,
+                r#"{"error":{"code":403,"message":"requires moderation","metadata":{"reasons":["x"]}}}"#,
+                K::ContentFiltered,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"Model Not Exist","type":"invalid_request_error","code":"invalid_request_error"}}"#,
+                K::NotFound,
+                400,
+            ),
             (400, r#"{"code":"Arrearage","message":"Access denied."}"#, K::Credentials, 502),
-            (400, r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}]"#, K::Credentials, 502),
+            (
+                400,
+                r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}]"#,
+                K::Credentials,
+                502,
+            ),
             (401, r#"{"detail":"Invalid API Key"}"#, K::Credentials, 502),
-            (402, r#"{"error":{"message":"Insufficient Balance","code":"invalid_request_error"}}"#, K::Credentials, 502),
+            (
+                402,
+                r#"{"error":{"message":"Insufficient Balance","code":"invalid_request_error"}}"#,
+                K::Credentials,
+                502,
+            ),
             (403, "", K::Credentials, 502),
             (404, r#"{"error":{"code":"DeploymentNotFound","message":"no"}}"#, K::NotFound, 404),
             (404, "<html>", K::NotFound, 404),
             (408, "", K::Timeout(Phase::FirstByte), 504),
             (413, "", K::TooLarge, 413),
-            (413, r#"{"error":{"message":"Request too large for model on tokens per minute (TPM)","type":"tokens","code":"rate_limit_exceeded"}}"#, K::RateLimited, 413),
-            (422, r#"{"object":"error","message":{"detail":[{"loc":["body","n"],"msg":"no"}]}}"#, K::BadRequest, 422),
-            (429, r#"{"error":{"message":"slow","type":"requests","code":"rate_limit_exceeded"}}"#, K::RateLimited, 429),
-            (429, r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#, K::Credentials, 502),
+            (
+                413,
+                r#"{"error":{"message":"Request too large for model on tokens per minute (TPM)","type":"tokens","code":"rate_limit_exceeded"}}"#,
+                K::RateLimited,
+                413,
+            ),
+            (
+                422,
+                r#"{"object":"error","message":{"detail":[{"loc":["body","n"],"msg":"no"}]}}"#,
+                K::BadRequest,
+                422,
+            ),
+            (
+                429,
+                r#"{"error":{"message":"slow","type":"requests","code":"rate_limit_exceeded"}}"#,
+                K::RateLimited,
+                429,
+            ),
+            (
+                429,
+                r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#,
+                K::Credentials,
+                502,
+            ),
             (498, "", K::Overloaded, 503),
             (500, "", K::ServerError, 500),
             (500, r#"{"error":"Model is overloaded","error_type":"overloaded"}"#, K::Overloaded, 500),
@@ -294,9 +420,17 @@ mod tests {
     #[test]
     fn the_client_reads_nothing_that_it_must_not() {
         for (status, body, expected) in [
-            (401, r#"{"error":{"message":"Incorrect API key provided: sk-abc"}}"#, "the provider refused the gateway's credentials"),
+            (
+                401,
+                r#"{"error":{"message":"Incorrect API key provided: sk-abc"}}"#,
+                "the provider refused the gateway's credentials",
+            ),
             (502, "<html><body>nginx 10.0.0.1</body></html>", "the provider answered 502"),
-            (400, r#"{"error":{"message":"bad key sk-0123456789abcdef, see https://internal/x"}}"#, "bad key [redacted], see [url]"),
+            (
+                400,
+                r#"{"error":{"message":"bad key sk-0123456789abcdef, see https://internal/x"}}"#,
+                "bad key [redacted], see [url]",
+            ),
             (500, "Internal Server Error", "Internal Server Error"),
             (500, r#"{"error":{"mess"#, "the provider answered 500"),
             (400, "", "the provider answered 400"),
@@ -307,7 +441,10 @@ mod tests {
 
     #[test]
     fn a_validation_error_names_its_field() {
-        let fault = of(422, r#"{"detail":[{"type":"extra_forbidden","loc":["body","store"],"msg":"Extra inputs are not permitted","input":"the prompt"}]}"#);
+        let fault = of(
+            422,
+            r#"{"detail":[{"type":"extra_forbidden","loc":["body","store"],"msg":"Extra inputs are not permitted","input":"the prompt"}]}"#,
+        );
         assert_eq!(fault.param.as_deref(), Some("store"));
         assert_eq!(fault.message, "store: Extra inputs are not permitted");
     }

@@ -7,13 +7,20 @@ use crate::chat::FinishReason;
 /// `None` when the word says that the answer broke off by a fault of the provider.
 pub(super) fn word(raw: &str) -> Option<&'static str> {
     Some(match raw {
-        "length" | "max_tokens" | "MAX_TOKENS" | "model_length" | "max_length" | "max_output_tokens"
-        | "token_limit" | "model_context_window_exceeded" | "context_length_exceeded" => "length",
+        "length"
+        | "max_tokens"
+        | "MAX_TOKENS"
+        | "model_length"
+        | "max_length"
+        | "max_output_tokens"
+        | "token_limit"
+        | "model_context_window_exceeded"
+        | "context_length_exceeded" => "length",
         "tool_calls" | "tool_call" | "tool_use" | "TOOL_CALL" | "TOOL_CALLS" => "tool_calls",
         "function_call" => "function_call",
         // Z.ai says `sensitive`: https://docs.z.ai/api-reference/llm/chat-completion
-        "content_filter" | "content_filtered" | "SAFETY" | "safety" | "sensitive" | "refusal" | "RECITATION"
-        | "recitation" | "PROHIBITED_CONTENT" | "BLOCKLIST" => "content_filter",
+        "content_filter" | "content_filtered" | "SAFETY" | "safety" | "sensitive" | "refusal"
+        | "RECITATION" | "recitation" | "PROHIBITED_CONTENT" | "BLOCKLIST" => "content_filter",
         // DeepSeek: https://api-docs.deepseek.com/api/create-chat-completion
         // Z.ai: `network_error`. OpenRouter: `error`.
         "error" | "ERROR" | "network_error" | "insufficient_system_resource" => return None,

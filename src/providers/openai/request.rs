@@ -15,7 +15,11 @@ use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
 /// A chat request.
-pub(super) fn chat(body: &ClientBody, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
+pub(super) fn chat(
+    body: &ClientBody,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+) -> Result<Outgoing, Fault> {
     let streams = body.bool("stream") == Some(true);
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
@@ -67,7 +71,11 @@ pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoin
 
 /// A path template with the model's name in it.
 pub(super) fn path(template: &str, model: &str) -> String {
-    if template.contains("{model}") { template.replace("{model}", &percent(model)) } else { template.to_owned() }
+    if template.contains("{model}") {
+        template.replace("{model}", &percent(model))
+    } else {
+        template.to_owned()
+    }
 }
 
 /// The quirks of a request that is an object already.

@@ -55,8 +55,18 @@ const MOST_CALLS: usize = 512;
 
 /// Fields of a chunk that say nothing by themselves.
 const PLAIN: &[&str] = &[
-    "id", "object", "created", "model", "system_fingerprint", "service_tier", "choices", "usage", "obfuscation",
-    "x_groq", "p", "provider",
+    "id",
+    "object",
+    "created",
+    "model",
+    "system_fingerprint",
+    "service_tier",
+    "choices",
+    "usage",
+    "obfuscation",
+    "x_groq",
+    "p",
+    "provider",
 ];
 
 impl StreamState {
@@ -90,7 +100,9 @@ impl StreamState {
         let choices = match object.get_mut("choices").map(Value::take) {
             Some(Value::Array(choices)) => choices,
             None | Some(Value::Null) => Vec::new(),
-            Some(_) => return Err(fault::malformed("the provider sent a stream event without a list of choices")),
+            Some(_) => {
+                return Err(fault::malformed("the provider sent a stream event without a list of choices"));
+            }
         };
         self.learn_head(&object, data, choices.is_empty());
         let (mut kept, mut content) = (Vec::with_capacity(choices.len()), false);
@@ -250,7 +262,10 @@ impl StreamState {
             return Some(Chunk { object, content: false });
         }
         for (key, value) in object {
-            let is_head = matches!(key.as_str(), "id" | "object" | "created" | "model" | "choices" | "obfuscation" | "p");
+            let is_head = matches!(
+                key.as_str(),
+                "id" | "object" | "created" | "model" | "choices" | "obfuscation" | "p"
+            );
             if !is_head && !value.is_null() {
                 self.extras.insert(key, value);
             }
@@ -343,7 +358,9 @@ impl ChoiceState {
             let at = match self.find(place, &id, name) {
                 Some(at) => at,
                 // Arguments of a call that never began belong to nothing.
-                None if name.is_empty() && id.is_empty() && self.calls.is_empty() && place.is_none() => continue,
+                None if name.is_empty() && id.is_empty() && self.calls.is_empty() && place.is_none() => {
+                    continue;
+                }
                 None if self.calls.len() >= MOST_CALLS => {
                     return Err(fault::malformed("the provider sent more tool calls than any model makes"));
                 }
@@ -399,7 +416,8 @@ impl ChoiceState {
     }
 
     fn feed(&mut self, at: usize, call: &Object) {
-        let text = call.get("function").and_then(|function| function.get("arguments")).and_then(Value::as_str);
+        let text =
+            call.get("function").and_then(|function| function.get("arguments")).and_then(Value::as_str);
         if let Some(state) = self.calls.get_mut(at) {
             state.fed |= text.is_some_and(|text| !text.is_empty());
         }

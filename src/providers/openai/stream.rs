@@ -106,7 +106,8 @@ impl StreamRelay for OpenAiStream {
         }
         while let Some(event) = self.splitter.finish()? {
             // An event that the end of the body has cut is no event.
-            let whole = event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
+            let whole =
+                event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
             if event.has_data && whole {
                 self.event(event, out)?;
             } else if event.has_data && !self.state.all_finished() {

@@ -141,8 +141,12 @@ impl WireUsage {
         ]);
         let out = [self.completion_tokens_details, self.output_tokens_details];
         let reasoning = first([out[0].0.reasoning_tokens, out[1].0.reasoning_tokens, self.reasoning_tokens]);
-        let mut audio =
-            first([details[0].0.audio_tokens, details[1].0.audio_tokens, details[2].0.audio_tokens, self.prompt_audio_tokens]);
+        let mut audio = first([
+            details[0].0.audio_tokens,
+            details[1].0.audio_tokens,
+            details[2].0.audio_tokens,
+            self.prompt_audio_tokens,
+        ]);
 
         // What the total counts and the two sums leave out tells which part a vendor keeps outside.
         match total.map_or(0, |total| total.saturating_sub(prompt + completion)) {
@@ -446,7 +450,8 @@ mod tests {
 
     #[test]
     fn voxtrals_audio_stands_only_in_the_total() {
-        let raw = r#"{"prompt_audio_seconds":30,"prompt_tokens":9,"completion_tokens":201,"total_tokens":585}"#;
+        let raw =
+            r#"{"prompt_audio_seconds":30,"prompt_tokens":9,"completion_tokens":201,"total_tokens":585}"#;
         let usage = read(raw, false).unwrap().usage;
         assert_eq!((usage.input, usage.input_audio, usage.output), (384, 375, 201));
     }

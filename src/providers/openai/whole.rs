@@ -227,7 +227,9 @@ struct WholeMessage<'a> {
     tool_calls: Option<Option<Vec<WholeCall<'a>>>>,
 }
 
-fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
@@ -276,9 +278,7 @@ impl WholeChoice<'_> {
             && (message.reasoning.is_unsaid() || matches!(message.reasoning_content, Shape::Text(_)))
             && message.reasoning_content.is_texty()
             && message.tool_calls.as_ref().is_none_or(|calls| {
-                calls.as_ref().is_some_and(|calls| {
-                    !calls.is_empty() && calls.iter().all(WholeCall::is_clean)
-                })
+                calls.as_ref().is_some_and(|calls| !calls.is_empty() && calls.iter().all(WholeCall::is_clean))
             })
     }
 }
