@@ -56,7 +56,9 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .merge(guarded)
-        .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; try /livez /readyz /metrics /admin/v1/status\n") })
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "no such page; try /livez /readyz /metrics /admin/v1/status\n")
+        })
         .with_state(admin);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, service).await {
@@ -83,7 +85,8 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
 async fn metrics_page(State(admin): State<Arc<Admin>>) -> Response {
     #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; the count is small")]
     metrics::gauge!("tollgate_requests_in_flight").set(admin.shared.admission.in_flight() as f64);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
+        .into_response()
 }
 
 async fn status_page(State(admin): State<Arc<Admin>>) -> Response {

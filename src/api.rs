@@ -45,7 +45,11 @@ impl Api {
     }
 
     /// Answers one request.
-    pub async fn respond<B: Unread>(&self, request: Request<B>, address: Option<IpAddr>) -> Response<ReplyBody> {
+    pub async fn respond<B: Unread>(
+        &self,
+        request: Request<B>,
+        address: Option<IpAddr>,
+    ) -> Response<ReplyBody> {
         let at = Instant::now();
         let (head, body) = request.into_parts();
         let request_id = request_id::choose(&head.headers, self.clock.unix_ms(), &self.dice);

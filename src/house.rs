@@ -1,7 +1,7 @@
 //! Configuration as written → checked (pure) → built snapshot; watched, swapped whole, the last good one kept.
 
-pub mod check;
 mod build;
+pub mod check;
 mod config;
 mod diagnostic;
 mod findings;
@@ -95,7 +95,9 @@ fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
         Some((file, text)) => check(read(&file.display().to_string(), text), &Shipped),
         None => {
             let mut reading = read("(embedded default)", DEFAULT_YAML);
-            discover(&mut reading.config, &|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+            discover(&mut reading.config, &|name| {
+                std::env::var_os(name).is_some_and(|value| !value.is_empty())
+            });
             check(reading, &Shipped)
         }
     }
@@ -104,10 +106,14 @@ fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
 /// Adds every provider whose well-known key variable is set.
 fn discover(config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
     for preset in presets::all() {
-        let Some(variable) = preset.key_env.as_deref().filter(|_| preset.base_url.is_some()) else { continue };
+        let Some(variable) = preset.key_env.as_deref().filter(|_| preset.base_url.is_some()) else {
+            continue;
+        };
         if is_set(variable) && !config.providers.contains_key(&preset.name) {
             let keys = vec![KeySettings::Plain(SecretRef::Env(variable.to_owned()))];
-            config.providers.insert(preset.name.clone(), ProviderSettings { keys, ..ProviderSettings::default() });
+            config
+                .providers
+                .insert(preset.name.clone(), ProviderSettings { keys, ..ProviderSettings::default() });
         }
     }
 }

@@ -43,7 +43,12 @@ pub struct Plan {
 /// # Errors
 /// `NotFound` for a model that nobody knows, `NoTarget` when constraints leave nothing over, `Policy` when a policy
 /// names only targets that do not exist, `Rejected` when it refuses.
-pub fn plan(catalogue: &Catalogue, model: &Arc<str>, decision: &Decision, dice: &Dice) -> Result<Plan, Fault> {
+pub fn plan(
+    catalogue: &Catalogue,
+    model: &Arc<str>,
+    decision: &Decision,
+    dice: &Dice,
+) -> Result<Plan, Fault> {
     let default;
     let route = match &decision.verdict {
         Some(Verdict::Reject(reject)) => {
@@ -58,7 +63,8 @@ pub fn plan(catalogue: &Catalogue, model: &Arc<str>, decision: &Decision, dice: 
         }
     };
 
-    let mut draft = Draft { catalogue, decision, dice, targets: Vec::new(), candidates: Vec::new(), known: 0 };
+    let mut draft =
+        Draft { catalogue, decision, dice, targets: Vec::new(), candidates: Vec::new(), known: 0 };
     for step in &route.steps {
         if let Some(name) = draw(&step.choices, dice) {
             draft.add(name, 0);
@@ -136,12 +142,16 @@ impl Draft<'_> {
 
     fn nothing_left(&self, model: &str, by_default: bool) -> Fault {
         if self.known > 0 {
-            return Fault::new(FaultKind::NoTarget, "no target satisfies the constraints that apply to this request");
+            return Fault::new(
+                FaultKind::NoTarget,
+                "no target satisfies the constraints that apply to this request",
+            );
         }
         if by_default || self.candidates.iter().all(|seen| names(&seen.target, model)) {
             return unknown_model(model);
         }
-        Fault::new(FaultKind::Policy, "a policy chose a target that does not exist").code("policy_target_unknown")
+        Fault::new(FaultKind::Policy, "a policy chose a target that does not exist")
+            .code("policy_target_unknown")
     }
 }
 

@@ -20,10 +20,10 @@ use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
 pub use openai::whole_as_stream;
-pub use vendor::{HttpPlace, Place, Target, Vendor};
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
+pub use vendor::{HttpPlace, Place, Target, Vendor};
 
 /// A dialect on the wire, of clients and of providers alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,21 +9,34 @@ use std::io;
 
 pub use access_log::AccessLog;
 pub use meters::{Meters, RequestMeters, TargetMeters};
-pub use metrics_table::{METRICS, Metric, MetricKind, metrics_markdown};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+pub use metrics_table::{METRICS, Metric, MetricKind, metrics_markdown};
 pub use settings::LogSettings;
 use tracing_subscriber::EnvFilter;
 
 /// Upper bounds of the duration histograms, in seconds: 100 µs to 10 min.
 const SECONDS: &[f64] = &[
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-    60.0, 120.0, 300.0, 600.0,
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0, 120.0, 300.0, 600.0,
 ];
 
 /// Upper bounds of the histograms of our own work, in seconds: 1 µs to 100 ms.
 const MICROSECONDS: &[f64] = &[
-    0.000_001, 0.000_002_5, 0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025,
-    0.005, 0.01, 0.025, 0.1,
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_025,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.000_5,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.1,
 ];
 
 /// Installs the process-wide metrics recorder and describes every metric. Call once.

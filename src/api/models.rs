@@ -26,9 +26,9 @@ pub(super) fn list(snapshot: &Snapshot, request_id: &str) -> Response<ReplyBody>
     let created = snapshot.built_ms / 1_000;
     let aliases = snapshot.catalogue.aliases().map(|(name, _)| model(name, "tollgate", created));
     let vendors = snapshot.catalogue.vendors();
-    let targets = vendors
-        .iter()
-        .flat_map(|vendor| vendor.models.iter().map(|m| model(&format!("{}/{m}", vendor.name), &vendor.name, created)));
+    let targets = vendors.iter().flat_map(|vendor| {
+        vendor.models.iter().map(|m| model(&format!("{}/{m}", vendor.name), &vendor.name, created))
+    });
     answer(&List { object: "list", data: aliases.chain(targets).collect() }, request_id)
 }
 

@@ -13,7 +13,9 @@ const MAX_LENGTH: usize = 128;
 pub(super) fn choose(headers: &HeaderMap, unix_ms: u64, dice: &Dice) -> Arc<str> {
     let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
     match own {
-        Some(id) if !id.is_empty() && id.len() <= MAX_LENGTH && id.bytes().all(|b| b.is_ascii_graphic()) => id.into(),
+        Some(id) if !id.is_empty() && id.len() <= MAX_LENGTH && id.bytes().all(|b| b.is_ascii_graphic()) => {
+            id.into()
+        }
         _ => fresh(unix_ms, dice),
     }
 }

@@ -45,7 +45,8 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
         }
         return json_body(head).map(|()| Route::Door { door: *door, path });
     }
-    if path == MODELS || path.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1) {
+    if path == MODELS || path.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
+    {
         if head.method != Method::GET && head.method != Method::HEAD {
             return Err(not_allowed("GET, HEAD"));
         }

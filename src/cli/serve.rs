@@ -59,7 +59,8 @@ async fn open(
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
-    let listener = Listener::bind(config.listen, house.checked().listener()).map_err(|error| error.to_string())?;
+    let listener =
+        Listener::bind(config.listen, house.checked().listener()).map_err(|error| error.to_string())?;
     let upstream = Upstream::new(&config.upstream).map_err(|error| error.to_string())?;
     let admin_listener = admin::bind(config.admin.listen).await?;
     let admin_address = admin_listener.local_addr().map_err(|error| format!("admin listener: {error}"))?;
@@ -102,7 +103,8 @@ async fn open(
     let address = listener.local_addr();
     tracing::info!(clients = %address, admin = %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
     greet(address);
-    let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
+    let workers =
+        config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
     access_log.close();
     tracing::info!("stopped");
@@ -119,7 +121,8 @@ fn greet(address: SocketAddr) {
 
 /// The first signal drains, the second ends at once.
 async fn end_on_signal(drain: Drain, deadline: Duration) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         tracing::error!("signals cannot be caught; the process can only be killed");
         return;

@@ -54,7 +54,11 @@ impl Answering {
     }
 
     /// The next bytes, within `idle` and before `end`. `on_idle` and `on_end` say what passing them means.
-    pub(super) async fn chunk(&mut self, deadline: Instant, late: impl FnOnce() -> Fault) -> Result<Option<Bytes>, Fault> {
+    pub(super) async fn chunk(
+        &mut self,
+        deadline: Instant,
+        late: impl FnOnce() -> Fault,
+    ) -> Result<Option<Bytes>, Fault> {
         let next = std::future::poll_fn(|cx| self.poll_chunk(cx));
         match tokio::time::timeout_at(deadline, next).await {
             Ok(next) => next.transpose(),

@@ -58,7 +58,10 @@ impl Executor {
             (Place::Http(place), _) => self.send(place, target, outgoing, due).await?,
             (Place::Local, Some(local)) => play(local, outgoing),
             (Place::Local, None) => {
-                return Err(Fault::new(FaultKind::Internal, "a provider without an address cannot be called"));
+                return Err(Fault::new(
+                    FaultKind::Internal,
+                    "a provider without an address cannot be called",
+                ));
             }
         };
 
@@ -74,7 +77,8 @@ impl Executor {
         }
         let relay = job.carry.stream(target)?;
         let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, is_json(&headers));
-        live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken)).await?;
+        live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
+            .await?;
         Ok((Answered::Stream(Box::new(live)), status))
     }
 
@@ -87,7 +91,8 @@ impl Executor {
     ) -> Result<(u16, HeaderMap, Answering), Fault> {
         let connect = target.vendor.deadlines.connect;
         let request = outbound(place, target, outgoing)?;
-        let sent = tokio::time::timeout_at(due.first_byte, self.upstream.send(&place.origin, request, connect));
+        let sent =
+            tokio::time::timeout_at(due.first_byte, self.upstream.send(&place.origin, request, connect));
         let response = sent.await.map_err(|_| passed(due.first_byte, due, Phase::FirstByte))??;
         let (head, body) = response.into_parts();
         Ok((head.status.as_u16(), head.headers, Answering::Http(body)))
@@ -108,8 +113,9 @@ fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Ou
         path.push(if outgoing.path.contains('?') { '&' } else { '?' });
         path.push_str(&place.query);
     }
-    let path_and_query = PathAndQuery::try_from(path)
-        .map_err(|_| Fault::new(FaultKind::BadRequest, "the model's name cannot stand in this provider's URL").at("model"))?;
+    let path_and_query = PathAndQuery::try_from(path).map_err(|_| {
+        Fault::new(FaultKind::BadRequest, "the model's name cannot stand in this provider's URL").at("model")
+    })?;
 
     let mut headers = outgoing.headers;
     headers.insert(USER_AGENT, AGENT);
@@ -123,7 +129,10 @@ fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Ou
 fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {
     if (300..400).contains(&status) {
         // Never followed: a redirect could carry the key to somebody else.
-        return Fault::new(FaultKind::Malformed, "the provider answered with a redirect, which is never followed");
+        return Fault::new(
+            FaultKind::Malformed,
+            "the provider answered with a redirect, which is never followed",
+        );
     }
     target.vendor.wire.fault(status, headers, body)
 }

@@ -10,11 +10,18 @@ use crate::fault::Fault;
 ///
 /// Exponential with full jitter (`0..=base·2^again`), never below what the upstream asked for by `Retry-After`; a
 /// `Retry-After` beyond the longest pause ends the tries here.
-pub(super) fn pause(again: u32, retries: u32, fault: &Fault, limits: &Limits, dice: &Dice) -> Option<Duration> {
+pub(super) fn pause(
+    again: u32,
+    retries: u32,
+    fault: &Fault,
+    limits: &Limits,
+    dice: &Dice,
+) -> Option<Duration> {
     if again >= retries {
         return None;
     }
-    let ceiling = limits.backoff.saturating_mul(1_u32.checked_shl(again.min(16)).unwrap_or(1)).min(limits.max_backoff);
+    let ceiling =
+        limits.backoff.saturating_mul(1_u32.checked_shl(again.min(16)).unwrap_or(1)).min(limits.max_backoff);
     let jittered = ceiling.mul_f64(dice.unit());
     match fault.after {
         Some(after) if after > limits.max_backoff => None,

@@ -115,7 +115,10 @@ impl Live {
                     return Ok(());
                 }
                 Ok(()) if held > MAX_HELD => {
-                    return Err(Fault::new(FaultKind::Malformed, "the provider sent a megabyte without any content"));
+                    return Err(Fault::new(
+                        FaultKind::Malformed,
+                        "the provider sent a megabyte without any content",
+                    ));
                 }
                 Ok(()) => {}
             }

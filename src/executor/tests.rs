@@ -49,7 +49,9 @@ impl Local for Actor {
         let (word, number) = request.path.split_once('-').unwrap_or((&request.path, "0"));
         let number: u64 = number.trim_end_matches('s').parse().unwrap_or(0);
         let mut headers = HeaderMap::new();
-        let piece = |after: u64, text: &'static str| (Duration::from_secs(after), Bytes::from_static(text.as_bytes()));
+        let piece = |after: u64, text: &'static str| {
+            (Duration::from_secs(after), Bytes::from_static(text.as_bytes()))
+        };
         let status = word.parse().unwrap_or(200);
         if status == 429 && number > 0 {
             headers.insert("retry-after", number.into());
@@ -135,7 +137,10 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
     });
     let targets = models
         .iter()
-        .map(|m| Target { vendor: vendor.clone(), name: TargetName { provider: "actor".into(), model: (*m).into() } })
+        .map(|m| Target {
+            vendor: vendor.clone(),
+            name: TargetName { provider: "actor".into(), model: (*m).into() },
+        })
         .collect();
     let upstream = Upstream::new(&crate::upstream::UpstreamSettings::default()).unwrap();
     let executor = Executor::new(Arc::new(upstream), Arc::default(), Arc::new(Dice::loaded(1)));
@@ -191,11 +196,9 @@ async fn faults_before_the_first_content_are_invisible() {
 
 #[tokio::test(start_paused = true)]
 async fn faults_after_content_end_the_stream_without_its_normal_end() {
-    for (model, expected) in [
-        ("cut-2", "cc upstream_truncated"),
-        ("late", "c server_error"),
-        ("quiet-40s", "c timeout_idle"),
-    ] {
+    for (model, expected) in
+        [("cut-2", "cc upstream_truncated"), ("late", "c server_error"), ("quiet-40s", "c timeout_idle")]
+    {
         let (seen, attempts, _) = told(&[model, "ok"], true).await;
         assert_eq!((seen.as_str(), attempts), (expected, vec!["ok"]), "{model}");
     }

@@ -31,9 +31,12 @@ impl Admission {
     pub(super) fn enter(&self, limit: usize) -> Result<Permit, Fault> {
         let permit = Permit(self.in_flight.clone());
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
-            return Err(Fault::new(FaultKind::Unavailable, "the gateway is at its limit of requests in flight")
-                .code("at_capacity")
-                .after(Some(Duration::from_secs(1))));
+            return Err(Fault::new(
+                FaultKind::Unavailable,
+                "the gateway is at its limit of requests in flight",
+            )
+            .code("at_capacity")
+            .after(Some(Duration::from_secs(1))));
         }
         Ok(permit)
     }

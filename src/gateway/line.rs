@@ -146,7 +146,10 @@ impl<'g> Opened<'g> {
 
 impl<'o, 'g> Identified<'o, 'g> {
     /// Reads the body to its end and passes it through the dialect's gate.
-    pub(super) async fn read(self, body: impl Future<Output = Result<Bytes, Fault>>) -> Result<Read<'o, 'g>, Fault> {
+    pub(super) async fn read(
+        self,
+        body: impl Future<Output = Result<Bytes, Fault>>,
+    ) -> Result<Read<'o, 'g>, Fault> {
         let opened = self.0;
         let bytes = body.await?;
         opened.note(|s| s.read_at = Some(Instant::now()));
@@ -184,7 +187,8 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
         for error in &decided.errors {
-            metrics::counter!("tollgate_policy_errors_total", "policy" => error.policy.to_string()).increment(1);
+            metrics::counter!("tollgate_policy_errors_total", "policy" => error.policy.to_string())
+                .increment(1);
         }
         opened.note(|s| s.policy = took);
         let mut decision = decided.decision?;
@@ -239,7 +243,9 @@ impl<'o, 'g> Planned<'o, 'g> {
                     });
                     Ok(Carried { opened, progress: Progress::Whole(relayed.body) })
                 }
-                Answered::Stream(_) => Err(Fault::new(FaultKind::Internal, "a stream came that nobody asked for")),
+                Answered::Stream(_) => {
+                    Err(Fault::new(FaultKind::Internal, "a stream came that nobody asked for"))
+                }
             };
         }
 

@@ -129,7 +129,8 @@ impl StreamBody {
             && closing.as_mut().poll(cx).is_ready()
         {
             self.closing = None;
-            let fault = Fault::new(FaultKind::Unavailable, "the gateway is shutting down").code("shutting_down");
+            let fault =
+                Fault::new(FaultKind::Unavailable, "the gateway is shutting down").code("shutting_down");
             return Poll::Ready(Some(self.break_off(&fault)));
         }
         if self.keepalive.is_zero() {
@@ -177,7 +178,10 @@ impl http_body::Body for StreamBody {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let bytes = std::task::ready!(self.poll_bytes(cx));
         if bytes.is_some() {
             self.spoke = Instant::now();

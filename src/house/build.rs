@@ -57,7 +57,8 @@ pub fn build(
     let admin_token = checked.config.admin.token.as_ref().and_then(|token| bench.admin_token(token));
 
     let aliases = checked.models.iter().zip(&checked.config.models.0);
-    let aliases = aliases.map(|(model, (_, written))| (model.name.clone(), alias(model, &written.targets, &vendors)));
+    let aliases =
+        aliases.map(|(model, (_, written))| (model.name.clone(), alias(model, &written.targets, &vendors)));
     let catalogue = Catalogue::new(vendors.values().cloned().collect(), aliases.collect());
     let policies = bench.policies(checked, sources, &catalogue);
 
@@ -115,7 +116,11 @@ fn listed(checked: &Checked) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
 }
 
 /// Targets whose provider could not be built are left out: then the whole is refused anyway.
-fn alias(model: &CheckedModel, written: &[TargetSettings], vendors: &BTreeMap<Arc<str>, Arc<Vendor>>) -> Alias {
+fn alias(
+    model: &CheckedModel,
+    written: &[TargetSettings],
+    vendors: &BTreeMap<Arc<str>, Arc<Vendor>>,
+) -> Alias {
     let resolve = |name: &TargetName| {
         vendors.get(&name.provider).map(|vendor| Target { vendor: vendor.clone(), name: name.clone() })
     };
@@ -136,7 +141,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
         let Some(wire) = providers::dialect(&provider.dialect, &provider.quirks) else {
-            return self.problem(format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect));
+            return self
+                .problem(format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect));
         };
         let place = match &provider.base {
             Some(base) => place(provider, base),

@@ -40,7 +40,8 @@ impl House {
 
 /// Shows in the metrics which snapshot serves.
 pub fn announce(snapshot: &Snapshot, serves: bool) {
-    metrics::gauge!("tollgate_snapshot_info", "sha" => snapshot.hash.to_string()).set(f64::from(u8::from(serves)));
+    metrics::gauge!("tollgate_snapshot_info", "sha" => snapshot.hash.to_string())
+        .set(f64::from(u8::from(serves)));
 }
 
 fn swap(shared: &Shared, fresh: Arc<Snapshot>) {

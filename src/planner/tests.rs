@@ -49,7 +49,10 @@ fn catalogue() -> Catalogue {
         _ => panic!("{name}"),
     };
     let alias = |targets: &[(&str, Option<f64>)], fallback: &[&str]| Alias {
-        targets: targets.iter().map(|(n, weight)| AliasTarget { target: target(n), weight: *weight }).collect(),
+        targets: targets
+            .iter()
+            .map(|(n, weight)| AliasTarget { target: target(n), weight: *weight })
+            .collect(),
         fallback: fallback.iter().map(|n| Arc::from(*n)).collect(),
     };
     let aliases = vec![
@@ -110,7 +113,8 @@ fn unknown_names_say_whose_fault_it_is() {
 
 #[test]
 fn a_rejection_keeps_its_status_and_code() {
-    let verdict = Verdict::Reject(crate::plan::Reject { status: 429, code: "quiet".into(), message: "hush".into() });
+    let verdict =
+        Verdict::Reject(crate::plan::Reject { status: 429, code: "quiet".into(), message: "hush".into() });
     let fault = planned("fast", &Decision { verdict: Some(verdict), ..Decision::default() }).unwrap_err();
     assert_eq!((fault.client_status(), fault.code_str()), (429, "quiet"));
 }

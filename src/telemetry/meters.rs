@@ -69,8 +69,7 @@ impl Meters {
         if let Some((_, _, counter)) = verdicts.iter().find(|(p, v, _)| *p == rule.policy && *v == verdict) {
             return counter.increment(1);
         }
-        let counter =
-            counter!("tollgate_policy_verdicts_total", "policy" => rule.policy.to_string(), "verdict" => verdict);
+        let counter = counter!("tollgate_policy_verdicts_total", "policy" => rule.policy.to_string(), "verdict" => verdict);
         counter.increment(1);
         verdicts.push((rule.policy.clone(), verdict, counter));
     }
@@ -136,8 +135,7 @@ impl TargetMeters {
         if let Some((_, counter)) = attempts.iter().find(|(known, _)| *known == outcome) {
             return counter.increment(1);
         }
-        let counter =
-            counter!("tollgate_attempts_total", "provider" => self.provider.to_string(), "outcome" => outcome);
+        let counter = counter!("tollgate_attempts_total", "provider" => self.provider.to_string(), "outcome" => outcome);
         counter.increment(1);
         attempts.push((outcome, counter));
     }

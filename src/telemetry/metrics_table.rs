@@ -77,7 +77,8 @@ pub fn metrics_markdown() -> String {
             MetricKind::Histogram => "histogram",
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "| `{}` | {kind} | {} | {} |", metric.name, metric.labels.join(", "), metric.help);
+        let _ =
+            writeln!(out, "| `{}` | {kind} | {} | {} |", metric.name, metric.labels.join(", "), metric.help);
     }
     out
 }
@@ -91,7 +92,12 @@ mod tests {
         for (place, metric) in METRICS.iter().enumerate() {
             assert!(metric.name.starts_with("tollgate_"), "{}", metric.name);
             assert!(METRICS[..place].iter().all(|m| m.name != metric.name), "{} twice", metric.name);
-            assert_eq!(metric.kind == MetricKind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert_eq!(
+                metric.kind == MetricKind::Counter,
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
         }
     }
 
@@ -99,6 +105,10 @@ mod tests {
     fn the_operations_guide_has_the_table() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
         let text = std::fs::read_to_string(path).unwrap();
-        assert!(text.contains(&metrics_markdown()), "docs/operations.md lacks this table:\n{}", metrics_markdown());
+        assert!(
+            text.contains(&metrics_markdown()),
+            "docs/operations.md lacks this table:\n{}",
+            metrics_markdown()
+        );
     }
 }
