@@ -11,7 +11,7 @@ use crate::recording;
 use crate::upstream::{Act, Upstream};
 
 /// The built-in provider; without a configuration file it is there by itself.
-const SANDBOX: &str = "providers:\n  sandbox: {}\n";
+const SANDBOX: &str = "providers:\n  sandbox: { dialect: sandbox }\n";
 
 #[tokio::test]
 async fn the_sandbox_answers_without_any_account() {
