@@ -1,12 +1,14 @@
 //! The rules of the house, read from its sources: who may import whom, how files open, how long they get.
 
+#![allow(clippy::expect_used, reason = "a rule that cannot be checked is broken")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors from the ground up. A room imports only from floors below its own, never from a sibling.
 /// Floor 0 is the vocabulary: its nouns are made of each other, so they alone may import among themselves.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["chat", "caller", "facts", "plan", "fault", "money", "clock", "target", "settings", "json"],
     &["frames", "store", "telemetry"],
     &["plugin", "providers", "upstream", "breaker", "limits", "cache", "ledger", "semantic", "tokens"],
@@ -15,7 +17,8 @@ const FLOORS: [&[&str]; 9] = [
     &["api"],
     &["listener", "admin"],
     &["house"],
-    &["cli", "lib", "main"],
+    &["cli"],
+    &["main", "lib"],
 ];
 
 /// Names that say nothing about what is inside.

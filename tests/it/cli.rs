@@ -44,8 +44,10 @@ fn check_prints_broken_policies_with_their_place() {
 
 #[test]
 fn check_is_content_with_a_good_house() {
-    let setup = gateway::setup("models:\n  fast: { targets: [ sandbox/echo ] }\n")
-        .policy("10.rhai", "fn on_request(req) { route(\"fast\") }");
+    let setup = gateway::setup(
+        "providers:\n  sandbox: { dialect: sandbox }\nmodels:\n  fast: { targets: [ sandbox/echo ] }\n",
+    )
+    .policy("10.rhai", "fn on_request(req) { route(\"fast\") }");
     let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
     assert_eq!(printed.code, Some(0), "{printed:#?}");
     assert!(printed.out.starts_with("ok"), "{printed:#?}");

@@ -222,9 +222,11 @@ fn tokens(answer: &Value) -> Option<Tokens> {
             .max()
             .unwrap_or(0),
     };
-    // Where the sum only works out with reasoning beside completion, the vendor leaves it out (xAI).
+    // Where the sum only works out with reasoning beside completion (xAI), or reasoning is more than completion
+    // (Vercel's gateway before Gemini), the vendor leaves it out.
     let total = number(&usage["total_tokens"]);
-    if tokens.reasoning > 0 && total == tokens.prompt + tokens.completion + tokens.reasoning {
+    let beside = total == tokens.prompt + tokens.completion + tokens.reasoning;
+    if tokens.reasoning > 0 && beside || tokens.reasoning > tokens.completion {
         tokens.completion += tokens.reasoning;
     }
     Some(tokens)

@@ -1,5 +1,6 @@
 //! Files that change while the gateway runs: whole or not at all, at once, and nobody waits.
 
+use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -133,9 +134,12 @@ async fn a_policy_is_edited_broken_and_repaired_under_load_and_no_request_fails(
 
     let count = traffic.stop().await;
     assert!(count > 100, "only {count} requests ran");
-    let hashes: std::collections::HashSet<_> =
-        gateway.access().iter().map(|line| line["snapshot"].as_str().map(str::to_owned)).collect();
-    assert!(hashes.len() >= 3 && !hashes.contains(&None), "each snapshot has a name of its own: {hashes:?}");
+    client::eventually("access lines of three snapshots", || {
+        let hash = |line: &serde_json::Value| line["snapshot"].as_str().map(str::to_owned);
+        let hashes: HashSet<_> = gateway.access().iter().map(hash).collect();
+        (hashes.len() == 3 && !hashes.contains(&None)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -154,9 +158,10 @@ async fn policies_come_and_go() {
     gateway.save("policies/05-first.rhai", &rule("zero"));
     assert!(until(&gateway, "zero").await < SOON);
     fs::remove_file(gateway.path("policies/05-first.rhai")).unwrap();
-    assert!(until(&gateway, "one").await < SOON);
+    // A file that is gone is believed a little later: some editors' saves have such a gap.
+    assert!(until(&gateway, "one").await < 4 * SOON);
     fs::remove_file(gateway.path("policies/10-rule.rhai")).unwrap();
-    assert!(until(&gateway, "any").await < SOON);
+    assert!(until(&gateway, "any").await < 4 * SOON);
 }
 
 #[tokio::test]

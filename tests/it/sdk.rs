@@ -15,12 +15,11 @@ fn play(heard: &Heard) -> Vec<Act> {
     if heard.path.ends_with("/embeddings") {
         return embed(&body);
     }
-    let stream = heard.is_stream();
     match heard.model().as_str() {
-        "tools" if body["messages"].to_string().contains("\"tool\"") => speak(stream, &["It is ", "sunny."]),
-        "tools" if stream => acts::stream(&tool_stream(), 17),
+        "tools" if body["messages"].to_string().contains("\"tool\"") => speak(heard, &["It is ", "sunny."]),
+        "tools" if heard.is_stream() => acts::stream(&tool_stream(heard), 17),
         "tools" => acts::whole(200, &tool_answer()),
-        "parse" => speak(stream, &["{\"city\":", "\"Paris\",", "\"degrees\":21}"]),
+        "parse" => speak(heard, &["{\"city\":", "\"Paris\",", "\"degrees\":21}"]),
         "rate-limited" => limited(),
         "bad-request" => acts::error(400, "this will never work"),
         "broken" => acts::error(500, "no"),
@@ -30,7 +29,7 @@ fn play(heard: &Heard) -> Vec<Act> {
             script.extend([acts::piece(&acts::events(&["half"])), Act::Close]);
             script
         }
-        _ => speak(stream, &["Hello", " there", "!"]),
+        _ => speak(heard, &["Hello", " there", "!"]),
     }
 }
 
@@ -40,12 +39,20 @@ fn limited() -> Vec<Act> {
     acts::answer(429, &[("content-type", "application/json"), ("retry-after", "7")], body.to_string())
 }
 
-fn speak(stream: bool, words: &[&str]) -> Vec<Act> {
-    if !stream {
+fn speak(heard: &Heard, words: &[&str]) -> Vec<Act> {
+    if !heard.is_stream() {
         return acts::says(&words.concat());
     }
     let role = acts::delta(json!({"role": "assistant", "content": "", "refusal": null}), None);
-    acts::stream(&format!("{role}{}{}", acts::events(words), acts::ENDING), 23)
+    let finish = acts::delta(json!({}), Some("stop"));
+    acts::stream(&[role, acts::events(words), finish, ending(heard)].concat(), 23)
+}
+
+/// Usage where it was asked for, as OpenAI does it, and `[DONE]`.
+fn ending(heard: &Heard) -> String {
+    let (_, usage) = acts::ENDING.split_once("\n\n").unwrap();
+    let asked = heard.json()["stream_options"]["include_usage"] == true;
+    if asked { usage.to_owned() } else { "data: [DONE]\n\n".to_owned() }
 }
 
 fn call(index: Option<u64>, id: &str, arguments: &str) -> Value {
@@ -65,7 +72,7 @@ fn tool_answer() -> Value {
     answer
 }
 
-fn tool_stream() -> String {
+fn tool_stream(heard: &Heard) -> String {
     let more = |index: u64, text: &str| {
         acts::delta(json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]}), None)
     };
@@ -78,7 +85,7 @@ fn tool_stream() -> String {
         first(1, "call_2"),
         more(1, "{\"city\":\"Rome\"}"),
         acts::delta(json!({}), Some("tool_calls")),
-        acts::ENDING.split_once("\n\n").map(|(_, rest)| rest.to_owned()).unwrap_or_default(),
+        ending(heard),
     ];
     parts.concat()
 }

@@ -114,9 +114,12 @@ impl Refusing {
     }
 }
 
+/// What to say to a request.
+type Script = dyn Fn(&Heard) -> Vec<Act> + Send + Sync;
+
 #[derive(Clone)]
 struct Stage {
-    script: Arc<dyn Fn(&Heard) -> Vec<Act> + Send + Sync>,
+    script: Arc<Script>,
     heard: Arc<Mutex<Vec<Heard>>>,
 }
 
@@ -257,4 +260,45 @@ async fn more(stream: &mut TcpStream, unread: &mut Vec<u8>) -> Option<()> {
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{self, ask, ask_stream, chat};
+    use crate::{acts, recording};
+
+    #[tokio::test]
+    async fn the_scripted_provider_keeps_to_its_script() {
+        let upstream = Upstream::start(|heard| match heard.model().as_str() {
+            "json" => acts::says("hello"),
+            "stream" => acts::stream(&format!("{}{}", acts::events(&["h\u{e9}", "llo"]), acts::ENDING), 1),
+            "truncated" => acts::truncated(),
+            "trickle" => acts::trickle(acts::says("slow"), Duration::from_millis(1)),
+            "reset" => vec![Act::Reset],
+            "hang" => vec![Act::Hang],
+            _ => acts::raw("garbage"),
+        });
+        let to = upstream.address;
+        assert_eq!(chat(to, &ask("json")).await.said(), "hello");
+        assert_eq!(chat(to, &ask("trickle")).await.said(), "slow");
+        let facts = recording::streamed(&chat(to, &ask_stream("stream")).await.text());
+        assert!(facts.done && facts.choices[&0].text == "h\u{e9}llo", "{facts:#?}");
+        assert!(!chat(to, &ask("truncated")).await.whole);
+        for way in ["reset", "garbage"] {
+            let request = client::request(http::Method::POST, "/", &ask(way).to_string());
+            assert!(client::open(to, request).await.is_err(), "{way}");
+        }
+        let hung = tokio::time::timeout(Duration::from_millis(100), chat(to, &ask("hang"))).await;
+        assert!(hung.is_err());
+        client::eventually("the caller to leave", || upstream.heard_for("hang")[0].left).await;
+    }
+
+    #[tokio::test]
+    async fn raw_bytes_get_raw_answers() {
+        let upstream = Upstream::start(|_| acts::says("hello"));
+        let twice = "POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}".repeat(2);
+        let raw = client::raw(upstream.address, twice.as_bytes(), Duration::from_millis(100)).await;
+        assert_eq!((raw.statuses(), raw.closed), (vec![200, 200], false));
+    }
 }
