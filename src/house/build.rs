@@ -67,7 +67,7 @@ pub fn build(
     };
     let config = &checked.config;
     let snapshot = Snapshot {
-        hash: sources.hash.as_str().into(),
+        hash: sources.hash.chars().take(16).collect::<String>().into(),
         generation: next_generation(),
         built_ms: clock.unix_ms(),
         catalogue,
