@@ -6,6 +6,7 @@ pub mod openai_embeddings;
 pub mod reply;
 mod request_id;
 mod routes;
+mod translate;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -59,7 +60,8 @@ impl Api {
         };
         match route {
             routes::Route::Door { door, path } => {
-                let arrived = Arrived { door, path, headers: head.headers, address, at, request_id };
+                let (uri, headers) = (head.uri, head.headers);
+                let arrived = Arrived { door, path, uri, headers, address, at, request_id };
                 reply::served(self.gateway.serve(arrived, body.collect()).await)
             }
             routes::Route::Models => models::list(&self.gateway.snapshot(), &request_id),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use crate::chat::{Answer, Request, StreamDecoder, Usage};
+use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
 pub use openai::whole_as_stream;
@@ -32,6 +32,8 @@ pub use vendor::{HttpPlace, Place, Target, Vendor};
 pub enum Dialect {
     /// OpenAI chat completions and embeddings.
     OpenAi,
+    /// Anthropic messages.
+    Anthropic,
 }
 
 /// What a provider speaks and how. One object per configured provider, built with its preset and its quirks.
@@ -48,6 +50,10 @@ pub trait Provider: Send + Sync {
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault;
     /// The ability to carry bytes of a client that speaks this provider's own dialect.
     fn relay(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// The ability to count the tokens of a request without answering it.
+    fn count_tokens(&self) -> Option<&dyn CountTokens> {
         None
     }
     /// The ability to make embeddings.
@@ -69,6 +75,14 @@ pub trait Relay: Send + Sync {
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
     /// A relay for one streamed answer. `include_usage`: whether the client asked for the usage chunk.
     fn stream(&self, include_usage: bool) -> Box<dyn StreamRelay>;
+}
+
+/// The ability to count the tokens of a request without answering it, for clients of this provider's own dialect.
+pub trait CountTokens: Send + Sync {
+    /// The client's request for a count → upstream request.
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Checks the upstream's answer.
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
 }
 
 /// The ability to make embeddings, in OpenAI's dialect.
@@ -110,6 +124,8 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// The body in pieces, in order.
     pub body: Vec<Bytes>,
+    /// What of the client's request it does not say.
+    pub lost: Vec<Loss>,
 }
 
 /// A whole answer on its way to the client.
@@ -121,6 +137,8 @@ pub struct Relayed {
     pub usage: Option<Usage>,
     /// Finish reason of the first choice, in OpenAI's words.
     pub finish: Option<&'static str>,
+    /// What of the provider's answer it does not say.
+    pub lost: Vec<Loss>,
 }
 
 /// One streamed answer, same dialect in and out: upstream bytes in, frames for the client out.

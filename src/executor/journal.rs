@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::chat::Loss;
 use crate::fault::Fault;
 use crate::plan::AttemptRecord;
 use crate::target::TargetName;
@@ -19,12 +20,28 @@ struct Pages {
     attempts: Vec<AttemptRecord>,
     current: Option<(TargetName, Instant)>,
     upstream: Duration,
+    /// What the attempt under way, or the last one, could not carry.
+    lost: Vec<Loss>,
 }
 
 impl Journal {
     /// An attempt begins.
     pub(super) fn begin(&self, target: &TargetName, now: Instant) {
-        self.pages().current = Some((target.clone(), now));
+        let mut pages = self.pages();
+        pages.current = Some((target.clone(), now));
+        pages.lost.clear();
+    }
+
+    /// The attempt cannot carry this.
+    pub(super) fn lose(&self, lost: &[Loss]) {
+        if !lost.is_empty() {
+            self.pages().lost.extend_from_slice(lost);
+        }
+    }
+
+    /// What the attempt under way, or the last one, could not carry.
+    pub fn lost(&self) -> Vec<Loss> {
+        self.pages().lost.clone()
     }
 
     /// The attempt brought its first content or its whole answer.

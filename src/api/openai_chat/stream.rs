@@ -263,6 +263,8 @@ impl StreamEncoder for ChatEncoder {
             Event::Citation { choice, value } => {
                 self.field(*choice, "annotations", Value::Array(vec![value.clone()]), out);
             }
+            // A client would take the provider's own tools for its own.
+            Event::Foreign { .. } => {}
             Event::Other { choice, fields } => self.other(*choice, fields, out),
             Event::Finish { choice, finish } => {
                 self.begin(*choice, Role::Assistant, out);
