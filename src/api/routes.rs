@@ -3,6 +3,7 @@
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, request::Parts};
 
+use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::openai_chat::OpenAiChat;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::reply::{self, ReplyBody};
@@ -33,8 +34,12 @@ pub(super) struct Refusal {
 }
 
 /// Every POST endpoint.
-const DOORS: &[(&str, &dyn Door)] =
-    &[("/v1/chat/completions", &OpenAiChat), ("/v1/embeddings", &OpenAiEmbeddings)];
+const DOORS: &[(&str, &dyn Door)] = &[
+    ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/embeddings", &OpenAiEmbeddings),
+    ("/v1/messages", &AnthropicMessages),
+    ("/v1/messages/count_tokens", &AnthropicCount),
+];
 
 const MODELS: &str = "/v1/models";
 
