@@ -48,14 +48,17 @@ impl Executor {
 
     async fn try_once(&self, job: &Job, target: &Target, now: Instant) -> Result<(Answered, u16), Fault> {
         let deadlines = &target.vendor.deadlines;
+        let first_token = job.first_token.unwrap_or(deadlines.first_token);
         let due = Due {
             first_byte: (now + deadlines.first_byte).min(job.deadline),
-            first_token: (now + job.first_token.unwrap_or(deadlines.first_token)).min(job.deadline),
+            first_token: (now + first_token).min(job.deadline),
             total: job.deadline,
         };
         let outgoing = job.carry.outgoing(target)?;
         let (status, headers, mut body) = match (&target.vendor.place, target.vendor.wire.local()) {
-            (Place::Http(place), _) => self.send(place, target, outgoing, due).await?,
+            (Place::Http(place), _) => {
+                self.send(place, target, outgoing, due, job.carry.wants_stream()).await?
+            }
             (Place::Local, Some(local)) => play(local, outgoing),
             (Place::Local, None) => {
                 return Err(Fault::new(
@@ -88,12 +91,17 @@ impl Executor {
         target: &Target,
         outgoing: Outgoing,
         due: Due,
+        streams: bool,
     ) -> Result<(u16, HeaderMap, Answering), Fault> {
         let connect = target.vendor.deadlines.connect;
         let request = outbound(place, target, outgoing)?;
-        let sent =
-            tokio::time::timeout_at(due.first_byte, self.upstream.send(&place.origin, request, connect));
-        let response = sent.await.map_err(|_| passed(due.first_byte, due, Phase::FirstByte))??;
+        // A stream that has no head has no content either: the nearer of both deadlines counts.
+        let (at, phase) = match streams && due.first_token < due.first_byte {
+            true => (due.first_token, Phase::FirstToken),
+            false => (due.first_byte, Phase::FirstByte),
+        };
+        let sent = tokio::time::timeout_at(at, self.upstream.send(&place.origin, request, connect));
+        let response = sent.await.map_err(|_| passed(at, due, phase))??;
         let (head, body) = response.into_parts();
         Ok((head.status.as_u16(), head.headers, Answering::Http(body)))
     }

@@ -27,7 +27,7 @@ impl Provider for Actor {
         Err(Fault::new(FaultKind::Internal, "not in these stories"))
     }
     fn stream_decoder(&self) -> Box<dyn crate::chat::StreamDecoder> {
-        unimplemented!("not in these stories")
+        panic!("not in these stories")
     }
     fn fault(&self, status: u16, headers: &HeaderMap, _: &[u8]) -> Fault {
         let kind = match status {
@@ -161,7 +161,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
         deadline: began + Duration::from_secs(600),
     };
     let seen = match executor.carry_out(&job).await {
-        Err(fault) => format!("{}", fault.kind.as_str()),
+        Err(fault) => fault.kind.as_str().to_owned(),
         Ok(Answered::Whole(relayed, _)) => String::from_utf8_lossy(&relayed.body).into_owned(),
         Ok(Answered::Stream(mut live)) => {
             let mut seen = String::new();

@@ -34,6 +34,9 @@ const HIDDEN: [HeaderName; 5] = [
 /// The most tags that `x-tollgate-tags` may carry.
 const MAX_TAGS: usize = 16;
 
+/// Keys and values, in the order given.
+type Tags = Vec<(Arc<str>, Arc<str>)>;
+
 /// A request that the line has begun to serve; whatever happens, it is settled once.
 pub(super) struct Opened<'g> {
     gateway: &'g Gateway,
@@ -196,7 +199,9 @@ impl<'o, 'g> Inspected<'o, 'g> {
         if let Some(rule) = &decision.rule {
             opened.tell("x-tollgate-rule", &rule_name(rule));
         }
-        let (rule, tags) = (decision.rule.take(), std::mem::take(&mut decision.tags));
+        let rule = decision.rule.take();
+        let mut tags = facts.tags.clone();
+        tags.append(&mut decision.tags);
         opened.note(|s| (s.rule, s.tags) = (rule, tags));
         Ok(Decided { admitted, decision, patience })
     }
@@ -345,7 +350,7 @@ fn rule_name(rule: &Rule) -> String {
 }
 
 /// `x-tollgate-tags: team=legal,feature=search`.
-fn tags(headers: &HeaderMap) -> Result<Vec<(Arc<str>, Arc<str>)>, Fault> {
+fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
     let Some(text) = text_of(headers, "x-tollgate-tags")? else { return Ok(Vec::new()) };
     let bad = || {
         Fault::bad_request(

@@ -73,9 +73,10 @@ impl<'w> Secrets<'w> {
     }
 }
 
-/// `path` below `dir`, unless it is absolute.
+/// `path` below `dir`, unless it is absolute; without the dots that say nothing.
 pub(super) fn below(dir: &Path, path: &Path) -> PathBuf {
-    dir.join(path)
+    let path = path.strip_prefix(".").unwrap_or(path);
+    if dir == Path::new(".") { path.to_owned() } else { dir.join(path) }
 }
 
 fn file(path: &Path) -> Result<Zeroizing<String>, String> {

@@ -25,7 +25,6 @@ pub fn error_type(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
         403 => "permission_error",
-        404 => "not_found_error",
         429 => "rate_limit_error",
         500.. => "server_error",
         _ => "invalid_request_error",
@@ -73,7 +72,7 @@ mod tests {
             (FaultKind::BadRequest, Some(422), "invalid_request_error"),
             (FaultKind::Unauthorized, None, "authentication_error"),
             (FaultKind::Forbidden, None, "permission_error"),
-            (FaultKind::NotFound, None, "not_found_error"),
+            (FaultKind::NotFound, None, "invalid_request_error"),
             (FaultKind::RateLimited, None, "rate_limit_error"),
             (FaultKind::Overloaded, Some(529), "server_error"),
             (FaultKind::ServerError, Some(500), "server_error"),
