@@ -76,7 +76,11 @@ impl<'w> Secrets<'w> {
 /// `path` below `dir`, unless it is absolute; without the dots that say nothing.
 pub(super) fn below(dir: &Path, path: &Path) -> PathBuf {
     let path = path.strip_prefix(".").unwrap_or(path);
-    if dir == Path::new(".") { path.to_owned() } else { dir.join(path) }
+    match (dir == Path::new("."), path.as_os_str().is_empty()) {
+        (_, true) => dir.to_owned(),
+        (true, false) => path.to_owned(),
+        (false, false) => dir.join(path),
+    }
 }
 
 fn file(path: &Path) -> Result<Zeroizing<String>, String> {

@@ -7,17 +7,24 @@ use crate::fault::Fault;
 /// Longest message that a client is shown, in characters.
 const MAX_MESSAGE: usize = 1024;
 
+const NO_QUOTA: &str = "insufficient_quota";
+
 /// The body of an error response: `{"error":{"message","type","param","code"}}`.
 pub fn error_body(fault: &Fault) -> Vec<u8> {
     let body = json!({
         "error": {
             "message": presentable(&fault.message, MAX_MESSAGE),
-            "type": error_type(fault.client_status()),
+            "type": kind(fault),
             "param": fault.param.as_deref().map(|param| presentable(param, MAX_MESSAGE)),
             "code": presentable(fault.code_str(), MAX_MESSAGE),
         }
     });
     serde_json::to_vec(&body).unwrap_or_default()
+}
+
+fn kind(fault: &Fault) -> &'static str {
+    // OpenAI says this one by its code, under 429 and 402 alike.
+    if fault.code_str() == NO_QUOTA { NO_QUOTA } else { error_type(fault.client_status()) }
 }
 
 /// OpenAI's error type for an HTTP status.
