@@ -1,0 +1,296 @@
+//! From a source text to a policy that can be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use rhai::{
+    AST, ASTNode, CallFnOptions, Dynamic, Engine, EvalAltResult, ImmutableString, Module, OptimizationLevel,
+    Position, Scope, Stmt,
+};
+
+use super::engine::{self, Host};
+use super::error::{PolicyError, RuntimeError, failure};
+use super::journal::Journal;
+use super::library::Library;
+use super::lint::{self, Surroundings};
+use super::patterns::Patterns;
+use super::request::{Request, kind};
+use super::settings::{OnError, PolicySettings};
+use super::tables::Table;
+use super::verdict::{Rejection, Route};
+use super::{Names, Source};
+
+/// What all files of one generation are compiled against.
+pub(super) struct World<'a> {
+    pub(super) settings: &'a PolicySettings,
+    pub(super) data: Table,
+    pub(super) names: Arc<Names>,
+    pub(super) patterns: Arc<Patterns>,
+}
+
+/// One file, ready to be asked.
+pub(super) struct Policy {
+    pub(super) host: Arc<Host>,
+    /// What follows when it fails.
+    pub(super) on_error: OnError,
+    engine: Engine,
+    ast: AST,
+    /// Where its hook is defined: the place of failures that have none of their own.
+    defined: (u32, u32),
+}
+
+/// What a policy says of one request.
+pub(super) enum Opinion {
+    None,
+    Route(Box<Route>),
+    Reject(Rejection),
+}
+
+impl World<'_> {
+    pub(super) fn host(&self, source: &Source) -> Arc<Host> {
+        Arc::new(Host {
+            journal: Journal::new(&source.name, &source.path),
+            names: Arc::clone(&self.names),
+            patterns: Arc::clone(&self.patterns),
+        })
+    }
+}
+
+/// Compiles and checks one policy file. All its errors are appended to `errors`.
+pub(super) fn policy(
+    source: &Source,
+    world: &World<'_>,
+    library: &Arc<Library>,
+    errors: &mut Vec<PolicyError>,
+) -> Option<Policy> {
+    let before = errors.len();
+    let host = world.host(source);
+    let mut engine = engine::build(world.settings, &host);
+    let parsed = prepare(&mut engine, source, world, library, errors)?;
+    check(&mut engine, source, world, &parsed, false, errors);
+    let on_error = on_error(&parsed, source, world.settings.on_error, errors);
+
+    // The parser puts constants in place of their names even where a parameter hides them, so the text is compiled
+    // without them, and they are looked up while running.
+    engine.set_optimization_level(OptimizationLevel::Simple);
+    let mut ast = match engine.compile(&source.text) {
+        Ok(ast) => ast,
+        Err(error) => {
+            errors.push(PolicyError::syntax(&source.path, &error, &[]));
+            return None;
+        }
+    };
+    ast.clear_statements().set_source(path_text(&source.path));
+    let mut constants = Module::new();
+    constants.set_var("data", Dynamic::from(world.data.clone()));
+    for (name, value) in &parsed.constants {
+        constants.set_var(name.as_str(), value.clone());
+    }
+    engine.register_global_module(constants.into());
+    let defined = lint::hook_place(&parsed.ast, &source.text);
+    (errors.len() == before).then_some(Policy { host, on_error, engine, ast, defined })
+}
+
+impl Policy {
+    /// Asks the policy's `on_request`.
+    pub(super) fn ask(&self, request: &Request) -> Result<Opinion, RuntimeError> {
+        let options = CallFnOptions::new().eval_ast(false).rewind_scope(false).with_tag(request.clone());
+        engine::start_clock();
+        // A defect in a host function costs this policy's answer, not the worker.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut scope = Scope::new();
+            let arguments = (request.clone(),);
+            self.engine.call_fn_with_options::<Dynamic>(
+                options,
+                &mut scope,
+                &self.ast,
+                "on_request",
+                arguments,
+            )
+        }));
+        match outcome {
+            Ok(Ok(said)) => self.opinion(said),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_panic) => {
+                Err(self.complaint("a function of the gateway panicked: please report this defect"))
+            }
+        }
+    }
+
+    fn opinion(&self, said: Dynamic) -> Result<Opinion, RuntimeError> {
+        if said.is_unit() {
+            return Ok(Opinion::None);
+        }
+        if said.is::<Route>() {
+            return Ok(Opinion::Route(Box::new(said.cast())));
+        }
+        match said.try_cast_result::<Rejection>() {
+            Ok(rejection) => Ok(Opinion::Reject(rejection)),
+            Err(other) => {
+                let other = kind(&other);
+                let wanted = "route(…), split(…), reject(…) or nothing";
+                Err(self.complaint(&format!("`on_request` must return {wanted}, not {other}")))
+            }
+        }
+    }
+
+    fn failed(&self, error: &EvalAltResult) -> RuntimeError {
+        let found = failure(error);
+        let file =
+            found.source.map_or_else(|| Arc::clone(&self.host.journal.file), |file| Path::new(&file).into());
+        let policy = Arc::clone(&self.host.journal.policy);
+        let (line, column) = if found.line == 0 { self.defined } else { (found.line, found.column) };
+        RuntimeError { policy, file, message: found.message, line, column }
+    }
+
+    fn complaint(&self, message: &str) -> RuntimeError {
+        let journal = &self.host.journal;
+        let (policy, file) = (Arc::clone(&journal.policy), Arc::clone(&journal.file));
+        RuntimeError {
+            policy,
+            file,
+            message: message.to_owned(),
+            line: self.defined.0,
+            column: self.defined.1,
+        }
+    }
+}
+
+/// A file that was parsed and whose top level was run.
+pub(super) struct Parsed {
+    pub(super) ast: AST,
+    /// Its constants, as the top level left them.
+    pub(super) constants: BTreeMap<String, Dynamic>,
+    /// Variables of the top level, which functions cannot see.
+    variables: BTreeSet<String>,
+    /// Functions of imported files by alias.
+    imports: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Parses a file, makes its imports known to the engine, and runs its top level for the constants.
+pub(super) fn prepare(
+    engine: &mut Engine,
+    source: &Source,
+    world: &World<'_>,
+    library: &Arc<Library>,
+    errors: &mut Vec<PolicyError>,
+) -> Option<Parsed> {
+    engine.set_optimization_level(OptimizationLevel::None);
+    engine.set_module_resolver(library.shelf());
+    let mut ast = match engine.compile(&source.text) {
+        Ok(ast) => ast,
+        Err(error) => {
+            errors.push(PolicyError::syntax(&source.path, &error, &[]));
+            return None;
+        }
+    };
+    ast.set_source(path_text(&source.path));
+    let before = errors.len();
+    let mut imports = BTreeMap::new();
+    for import in lint::imports(&ast) {
+        match library.find(&import) {
+            Ok(file) => {
+                engine.register_static_module(&import.alias, Arc::clone(&file.module));
+                imports.insert(import.alias, file.functions.clone());
+            }
+            Err(message) => errors.push(PolicyError::new(&source.path, import.at, message)),
+        }
+    }
+    if errors.len() > before {
+        return None;
+    }
+    let mut scope = Scope::new();
+    scope.push_constant_dynamic("data", Dynamic::from(world.data.clone()));
+    engine::start_clock();
+    if let Err(error) = engine.run_ast_with_scope(&mut scope, &ast) {
+        let found = failure(&error);
+        let (line, column) = (found.line.max(1), found.column.max(1));
+        errors.push(PolicyError { file: source.path.clone(), line, column, message: found.message });
+        return None;
+    }
+    let (mut constants, mut variables) = (BTreeMap::new(), BTreeSet::new());
+    for (name, constant, value) in scope.iter().filter(|(name, ..)| *name != "data") {
+        if constant {
+            constants.insert(name.to_owned(), value);
+        } else {
+            variables.insert(name.to_owned());
+        }
+    }
+    Some(Parsed { ast, constants, variables, imports })
+}
+
+/// Everything that can be found without a request: unknown variables, functions, properties, targets.
+pub(super) fn check(
+    engine: &mut Engine,
+    source: &Source,
+    world: &World<'_>,
+    parsed: &Parsed,
+    is_library: bool,
+    errors: &mut Vec<PolicyError>,
+) {
+    let mut known = Scope::new();
+    known.push_constant("data", ());
+    for name in parsed.constants.keys() {
+        known.push_constant(name.as_str(), ());
+    }
+    engine.set_strict_variables(true);
+    let strict = engine.compile_with_scope(&known, &source.text);
+    engine.set_strict_variables(false);
+    if let Err(error) = &strict {
+        errors.push(undefined(source, error, parsed));
+    }
+    let around = Surroundings {
+        text: &source.text,
+        names: &world.names,
+        patterns: &world.patterns,
+        constants: &parsed.constants,
+        imports: &parsed.imports,
+    };
+    let found = lint::findings(strict.as_ref().unwrap_or(&parsed.ast), &around, is_library);
+    errors.extend(found.into_iter().map(|(at, message)| PolicyError::new(&source.path, at, message)));
+}
+
+fn undefined(source: &Source, error: &rhai::ParseError, parsed: &Parsed) -> PolicyError {
+    if let rhai::ParseErrorType::VariableUndefined(name) = error.err_type()
+        && parsed.variables.contains(name)
+    {
+        let message =
+            format!("functions cannot see the variable `{name}` of the top level: write `const {name} = …`");
+        return PolicyError::new(&source.path, error.position(), message);
+    }
+    let mut words: Vec<_> = parsed.constants.keys().map(String::as_str).collect();
+    words.push("data");
+    for function in lint::functions(&parsed.ast) {
+        words.extend(function.params.iter().map(ImmutableString::as_str));
+    }
+    PolicyError::syntax(&source.path, error, &words)
+}
+
+/// `const ON_ERROR = "skip";` of a file goes before the settings.
+fn on_error(parsed: &Parsed, source: &Source, default: OnError, errors: &mut Vec<PolicyError>) -> OnError {
+    let Some(word) = parsed.constants.get("ON_ERROR") else { return default };
+    match word.as_immutable_string_ref().as_deref().map(ImmutableString::as_str) {
+        Ok("deny") => OnError::Deny,
+        Ok("skip") => OnError::Skip,
+        _ => {
+            let mut at = Position::NONE;
+            parsed.ast.walk(&mut |path: &[ASTNode<'_>]| {
+                if let [ASTNode::Stmt(Stmt::Var(parts, ..))] = path
+                    && parts.0.name == "ON_ERROR"
+                {
+                    at = parts.1.position();
+                }
+                true
+            });
+            let message = format!("ON_ERROR is \"deny\" or \"skip\", not {word:?}");
+            errors.push(PolicyError::new(&source.path, at, message));
+            default
+        }
+    }
+}
+
+pub(super) fn path_text(path: &Path) -> ImmutableString {
+    path.display().to_string().into()
+}

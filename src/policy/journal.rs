@@ -1,0 +1,162 @@
+//! What policies and their failures write to the log: with file and line, and never more than a few lines a second.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use rhai::{Array, Dynamic, Engine, ImmutableString, Map, NativeCallContext, Position};
+
+use super::engine::Host;
+use super::error::RuntimeError;
+use super::request::Request;
+
+/// Lines per second and policy that scripts may log.
+const SPOKEN_PER_SECOND: u64 = 20;
+/// Lines per second and policy for failures; every failure is counted all the same.
+const FAILURES_PER_SECOND: u64 = 5;
+/// A line is cut at this many bytes.
+const LINE_BYTES: usize = 4_096;
+
+/// How loud a line is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// The log of one policy.
+pub(super) struct Journal {
+    pub(super) policy: Arc<str>,
+    pub(super) file: Arc<Path>,
+    spoken: Quota,
+    failures: Quota,
+}
+
+impl Journal {
+    pub(super) fn new(policy: &str, file: &Path) -> Self {
+        Self {
+            policy: policy.into(),
+            file: file.into(),
+            spoken: Quota::per_second(SPOKEN_PER_SECOND),
+            failures: Quota::per_second(FAILURES_PER_SECOND),
+        }
+    }
+
+    /// A line that the script writes.
+    pub(super) fn say(&self, level: Level, context: &NativeCallContext<'_>, text: &str) {
+        let request = context.tag().and_then(Request::of).map(|request| request.facts().request_id.clone());
+        let request = request.as_deref().unwrap_or_default();
+        self.write(level, context.call_source(), context.call_position(), request, text);
+    }
+
+    /// A failure while running.
+    pub(super) fn failed(&self, error: &RuntimeError, request_id: &str) {
+        let Some(suppressed) = self.failures.take() else { return };
+        tracing::warn!(
+            policy = &*self.policy, at = %place(&error.file, error.line, error.column), request_id, suppressed,
+            error = %cut(&error.message), "a policy failed"
+        );
+    }
+
+    /// `source` is the file as the engine knows it: the policy's own or one below `lib/`.
+    fn write(&self, level: Level, source: Option<&str>, at: Position, request_id: &str, text: &str) {
+        let Some(suppressed) = self.spoken.take() else { return };
+        let policy = &*self.policy;
+        let (line, column) = super::error::place(at);
+        let file = source.map_or(&*self.file, Path::new);
+        let at = place(file, line, column);
+        let text = cut(text);
+        match level {
+            Level::Debug => tracing::debug!(policy, %at, request_id, suppressed, "{text}"),
+            Level::Info => tracing::info!(policy, %at, request_id, suppressed, "{text}"),
+            Level::Warn => tracing::warn!(policy, %at, request_id, suppressed, "{text}"),
+            Level::Error => tracing::error!(policy, %at, request_id, suppressed, "{text}"),
+        }
+    }
+}
+
+/// Sends the language's own `print` and `debug` to the journal.
+pub(super) fn register(engine: &mut Engine, host: &Arc<Host>) {
+    /// The language hands only the text of `print` on; its place is known here, so the text is written here, and
+    /// what is handed on is empty.
+    fn printing<T: Clone + Send + Sync + 'static>(
+        engine: &mut Engine,
+        host: &Arc<Host>,
+        show: fn(T) -> String,
+    ) {
+        let host = Arc::clone(host);
+        engine.register_fn("print", move |context: NativeCallContext<'_>, value: T| {
+            host.journal.say(Level::Info, &context, &show(value));
+            ImmutableString::new()
+        });
+    }
+    printing::<ImmutableString>(engine, host, |text| text.to_string());
+    printing::<i64>(engine, host, |number| number.to_string());
+    printing::<f64>(engine, host, |number| number.to_string());
+    printing::<bool>(engine, host, |truth| truth.to_string());
+    printing::<char>(engine, host, |c| c.to_string());
+    printing::<()>(engine, host, |()| "()".to_owned());
+    printing::<Array>(engine, host, |array| Dynamic::from(array).to_string());
+    printing::<Map>(engine, host, |map| Dynamic::from(map).to_string());
+    printing::<Dynamic>(engine, host, |value| value.to_string());
+    engine.on_print(|_| ());
+    let host = Arc::clone(host);
+    engine.on_debug(move |text, source, at| host.journal.write(Level::Debug, source, at, "", text));
+}
+
+fn place(file: &Path, line: u32, column: u32) -> String {
+    format!("{}:{line}:{column}", file.display())
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(LINE_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// So many per second, and how many were left out since the last one.
+struct Quota {
+    per_second: u64,
+    began: Instant,
+    second: AtomicU64,
+    used: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl Quota {
+    fn per_second(per_second: u64) -> Self {
+        let zero = AtomicU64::default;
+        Self { per_second, began: Instant::now(), second: zero(), used: zero(), suppressed: zero() }
+    }
+
+    /// Takes one; `None` when this second's are used up. Races let a few more through, which harms nobody.
+    fn take(&self) -> Option<u64> {
+        let now = self.began.elapsed().as_secs();
+        if self.second.swap(now, Ordering::Relaxed) != now {
+            self.used.store(0, Ordering::Relaxed);
+        }
+        if self.used.fetch_add(1, Ordering::Relaxed) >= self.per_second {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.suppressed.swap(0, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_counts_what_it_leaves_out() {
+        let quota = Quota::per_second(2);
+        assert_eq!((quota.take(), quota.take(), quota.take(), quota.take()), (Some(0), Some(0), None, None));
+        quota.second.store(99, Ordering::Relaxed);
+        assert_eq!((quota.take(), quota.take()), (Some(2), Some(0)));
+    }
+}

@@ -1,0 +1,368 @@
+//! Checks of a compiled policy that the language leaves to run time: unknown functions, properties and targets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, ScriptFuncDef, Stmt};
+
+use super::language::{FUNCTIONS, HOOKS, LATER_HOOKS};
+use super::patterns::Patterns;
+use super::suggest::hint;
+use super::{Names, verdict, vocabulary};
+
+/// A finding and its place.
+pub(super) type Finding = (Position, String);
+
+/// What the checks know beside the file itself.
+pub(super) struct Surroundings<'a> {
+    /// The file as written.
+    pub(super) text: &'a str,
+    pub(super) names: &'a Names,
+    pub(super) patterns: &'a Patterns,
+    /// Constants of the file, by name.
+    pub(super) constants: &'a BTreeMap<String, Dynamic>,
+    /// Functions of imported files, by the name under which they are imported.
+    pub(super) imports: &'a BTreeMap<String, BTreeSet<String>>,
+}
+
+/// An `import` statement with a literal path: the path, its place, and the name it gets.
+pub(super) struct Import {
+    pub(super) path: Result<String, ()>,
+    pub(super) at: Position,
+    pub(super) alias: String,
+}
+
+/// All imports of a file.
+pub(super) fn imports(ast: &AST) -> Vec<Import> {
+    let mut found = Vec::new();
+    walk(ast, |node| {
+        let ASTNode::Stmt(Stmt::Import(import, _)) = node else { return };
+        let (path, alias) = &**import;
+        let literal = match path {
+            Expr::StringConstant(text, _) => Ok(text.to_string()),
+            _ => Err(()),
+        };
+        found.push(Import { path: literal, at: path.position(), alias: alias.name.to_string() });
+    });
+    found
+}
+
+/// Everything that is suspicious in a file. Library files have no hooks.
+pub(super) fn findings(ast: &AST, around: &Surroundings<'_>, is_library: bool) -> Vec<Finding> {
+    let mut lint = Lint { around, ast, callable: callable(ast), found: Vec::new() };
+    if !is_library {
+        lint.hooks();
+    }
+    walk(ast, |node| match node {
+        ASTNode::Stmt(Stmt::FnCall(call, at)) => lint.call(call, *at, false),
+        ASTNode::Expr(Expr::FnCall(call, at)) => lint.call(call, *at, false),
+        ASTNode::Expr(Expr::MethodCall(call, at)) => lint.call(call, *at, true),
+        _ => {}
+    });
+    lint.properties();
+    lint.found.sort_by_key(|(at, _)| (at.line(), at.position()));
+    lint.found
+}
+
+/// Names that hide a constant in a library file, where constants are put in place of their names.
+pub(super) fn shadows(ast: &AST, text: &str, constants: &BTreeMap<String, Dynamic>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut check = |name: &str, at: Position| {
+        if constants.contains_key(name) {
+            found.push((at, format!("`{name}` is already the name of a constant of this file")));
+        }
+    };
+    for function in functions(ast) {
+        let at = place(text, function);
+        function.params.iter().for_each(|parameter| check(parameter, at));
+    }
+    walk(ast, |node| {
+        if let ASTNode::Stmt(Stmt::For(parts, _)) = node {
+            check(&parts.0.name, parts.0.pos);
+            if let Some(counter) = &parts.1 {
+                check(&counter.name, counter.pos);
+            }
+        }
+    });
+    found
+}
+
+/// Line and column of the first hook.
+pub(super) fn hook_place(ast: &AST, text: &str) -> (u32, u32) {
+    let hook = functions(ast).find(|function| HOOKS.iter().any(|(name, _)| function.name == *name));
+    super::error::place(hook.map_or(Position::NONE, |hook| place(text, hook)))
+}
+
+struct Lint<'a> {
+    around: &'a Surroundings<'a>,
+    ast: &'a AST,
+    /// Names that may hold closures: keys of map literals.
+    callable: BTreeSet<String>,
+    found: Vec<Finding>,
+}
+
+impl Lint<'_> {
+    fn report(&mut self, at: Position, message: impl Into<String>) {
+        self.found.push((at, message.into()));
+    }
+
+    fn hooks(&mut self) {
+        let ast = self.ast;
+        let mut defined = false;
+        for function in functions(ast) {
+            let (name, parameters) = (function.name.as_str(), function.params.len());
+            let at = place(self.around.text, function);
+            match HOOKS.iter().find(|(hook, _)| *hook == name) {
+                Some((_, wanted)) if *wanted == parameters => defined = true,
+                Some((_, _)) => {
+                    defined = true;
+                    self.report(at, format!("`{name}` takes one parameter, the request: `fn {name}(req)`"));
+                }
+                None if LATER_HOOKS.contains(&name) => {
+                    defined = true;
+                    self.report(at, format!("the hook `{name}` is not supported by this version"));
+                }
+                None if name.starts_with("on_") => {
+                    defined = true;
+                    let hint = hint(name, HOOKS.iter().map(|(hook, _)| *hook));
+                    self.report(
+                        at,
+                        format!(
+                            "unknown hook `{name}`{hint}; names that begin with `on_` are reserved for hooks"
+                        ),
+                    );
+                }
+                None => {}
+            }
+        }
+        if !defined {
+            self.report(Position::NONE, "the file defines no hook: write `fn on_request(req) { … }`");
+        }
+    }
+
+    fn call(&mut self, call: &FnCallExpr, at: Position, method: bool) {
+        let name = call.name.as_str();
+        let word = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        if call.op_token.is_some() || !word || name.starts_with("anon$") {
+            return;
+        }
+        if !call.namespace.is_empty() {
+            return self.imported(call, at);
+        }
+        if !self.exists(name) {
+            let hint = self.hint(name);
+            return self.report(at, format!("unknown function `{name}`{hint}"));
+        }
+        let own = functions(self.ast).any(|function| function.name == name);
+        if own
+            || FUNCTIONS.contains(&name) && vocabulary::named(name).all(|entry| entry.is_method() != method)
+        {
+            return;
+        }
+        if !FUNCTIONS.contains(&name) {
+            self.arguments(call, at, method);
+        }
+        self.literals(call, method);
+    }
+
+    fn imported(&mut self, call: &FnCallExpr, at: Position) {
+        let root = call.namespace.root();
+        let Some(functions) = self.around.imports.get(root).filter(|_| call.namespace.path.len() == 1) else {
+            return;
+        };
+        if !functions.contains(call.name.as_str()) {
+            let hint = hint(&call.name, functions.iter().map(String::as_str));
+            self.report(at, format!("`{root}` has no function `{}`{hint}", call.name));
+        }
+    }
+
+    fn exists(&self, name: &str) -> bool {
+        FUNCTIONS.contains(&name)
+            || vocabulary::named(name).next().is_some()
+            || self.callable.contains(name)
+            || functions(self.ast).any(|function| function.name == name)
+    }
+
+    fn hint(&self, name: &str) -> String {
+        let ast = self.ast;
+        let language: &[&str] = FUNCTIONS;
+        let own = functions(ast).map(|function| function.name.as_str());
+        let all = own.chain(vocabulary::function_names()).chain(language.iter().copied());
+        if vocabulary::properties().any(|property| property == name) {
+            return format!(" (`{name}` is a property: write it without parentheses)");
+        }
+        hint(name, all)
+    }
+
+    fn arguments(&mut self, call: &FnCallExpr, at: Position, method: bool) {
+        let fits = |entry: &vocabulary::Entry| {
+            let wanted = entry.arguments().unwrap_or_default() + usize::from(entry.is_method());
+            call.args.len() + usize::from(method) == wanted
+        };
+        if !vocabulary::named(&call.name).any(fits) {
+            let written: Vec<_> =
+                vocabulary::named(&call.name).map(|entry| format!("`{}`", entry.signature)).collect();
+            if !written.is_empty() {
+                let given = call.args.len();
+                self.report(
+                    at,
+                    format!(
+                        "`{}` is written {}, here it has {given} arguments",
+                        call.name,
+                        written.join(" or ")
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Arguments that stand there in so many words can be checked now.
+    fn literals(&mut self, call: &FnCallExpr, method: bool) {
+        let argument = if method { call.args.first() } else { call.args.last() };
+        let Some(argument) = argument else { return };
+        match (call.name.as_str(), method) {
+            ("route", false) | ("then", _) => self.target(argument),
+            ("split", false) if call.args.len() == 1 => self.target(argument),
+            ("timeout" | "first_token", _) => {
+                if let Expr::StringConstant(text, at) = argument
+                    && verdict::duration(text).is_none()
+                {
+                    self.report(*at, verdict::not_a_duration(&call.name, text));
+                }
+            }
+            ("matches", _) => {
+                if let Expr::StringConstant(text, at) = argument
+                    && let Err(problem) = self.around.patterns.regex(text)
+                {
+                    self.report(*at, format!("matches: {problem}"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn target(&mut self, argument: &Expr) {
+        match argument {
+            Expr::StringConstant(text, at) => self.name(text, *at),
+            Expr::Array(items, _) => items.iter().for_each(|item| self.target(item)),
+            Expr::Map(entries, _) => {
+                entries.0.iter().for_each(|(key, _)| self.name(&key.name, key.pos));
+            }
+            Expr::DynamicConstant(value, at) => self.value(value, *at),
+            Expr::Variable(variable, _, at) if variable.0.is_none() && variable.2.is_empty() => {
+                if let Some(value) = self.around.constants.get(variable.1.as_str()) {
+                    self.value(value, *at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn value(&mut self, value: &Dynamic, at: Position) {
+        if let Ok(text) = value.as_immutable_string_ref() {
+            self.name(&text, at);
+        } else if let Ok(items) = value.as_array_ref() {
+            items.iter().for_each(|item| self.value(item, at));
+        } else if let Ok(map) = value.as_map_ref() {
+            map.keys().for_each(|key| self.name(key, at));
+        }
+    }
+
+    fn name(&mut self, name: &str, at: Position) {
+        if !self.around.names.knows(name) {
+            self.report(at, self.around.names.unknown(name));
+        }
+    }
+
+    /// Properties of the parameter that hooks call the request by.
+    fn properties(&mut self) {
+        let ast = self.ast;
+        let hook =
+            functions(ast).find(|function| function.name == "on_request" && function.params.len() == 1);
+        let Some(request) = hook.map(|hook| hook.params[0].clone()) else { return };
+        for function in functions(ast).filter(|function| function.params.contains(&request)) {
+            let mut hidden = false;
+            let mut found = Vec::new();
+            let alone = ast.clone_functions_only_filtered(|_, _, _, name, parameters| {
+                name == function.name && parameters == function.params.len()
+            });
+            walk(&alone, |node| match node {
+                ASTNode::Stmt(Stmt::Var(parts, ..)) => hidden |= parts.0.name == request,
+                ASTNode::Stmt(Stmt::For(parts, _)) => hidden |= parts.0.name == request,
+                ASTNode::Stmt(Stmt::Assignment(parts)) => {
+                    if let Some((name, at)) = property(&parts.1.lhs, &request) {
+                        found.push((at, format!("`{name}` of a request cannot be changed")));
+                    }
+                }
+                ASTNode::Expr(expression) => {
+                    if let Some((name, at)) = property(expression, &request)
+                        && !vocabulary::properties().any(|known| known == name)
+                    {
+                        let hint = hint(name, vocabulary::properties());
+                        found.push((at, format!("unknown property `{name}` of a request{hint}")));
+                    }
+                }
+                _ => {}
+            });
+            if !hidden {
+                self.found.extend(found);
+            }
+        }
+    }
+}
+
+/// The property `x` of `request.x`, of `request.x.y` and of `request.x["y"]`.
+fn property<'a>(expression: &'a Expr, request: &str) -> Option<(&'a str, Position)> {
+    let Expr::Dot(pair, ..) = expression else { return None };
+    match &pair.lhs {
+        Expr::Variable(variable, ..) if variable.1 == request => {}
+        _ => return None,
+    }
+    let mut right = &pair.rhs;
+    loop {
+        match right {
+            Expr::Property(parts, at) => return Some((parts.2.as_str(), *at)),
+            Expr::Dot(pair, ..) | Expr::Index(pair, ..) => right = &pair.lhs,
+            _ => return None,
+        }
+    }
+}
+
+fn callable(ast: &AST) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    walk(ast, |node| {
+        if let ASTNode::Expr(Expr::Map(entries, _)) = node {
+            names.extend(entries.0.iter().map(|(key, _)| key.name.to_string()));
+        }
+    });
+    names
+}
+
+fn walk(ast: &AST, mut visit: impl FnMut(&ASTNode<'_>)) {
+    ast.walk(&mut |path: &[ASTNode<'_>]| {
+        if let Some(node) = path.last() {
+            visit(node);
+        }
+        true
+    });
+}
+
+/// Functions of the file in the order of their names, which is stable from load to load.
+pub(super) fn functions(ast: &AST) -> impl Iterator<Item = &ScriptFuncDef> {
+    let mut names: Vec<_> = ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect();
+    names.sort();
+    names.into_iter().filter_map(|(name, n)| ast.shared_lib().get_script_fn(name, n).map(|f| &**f))
+}
+
+/// Where a function's name stands: the engine knows only its opening brace.
+fn place(text: &str, function: &ScriptFuncDef) -> Position {
+    let brace = function.body.start_position();
+    let Some(line) = brace.line() else { return brace };
+    let found = text.lines().nth(line - 1).and_then(|line| {
+        let before = &line[..line.find(function.name.as_str())?];
+        u16::try_from(before.chars().count() + 1).ok()
+    });
+    match (found, u16::try_from(line)) {
+        (Some(column), Ok(line)) => Position::new(line, column),
+        _ => brace,
+    }
+}

@@ -1,0 +1,389 @@
+//! The request as scripts see it: a handle with lazy getters, which records what scripts ask for.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map};
+use serde_json::Value;
+
+use super::Names;
+use super::patterns::Patterns;
+use crate::facts::Facts;
+use crate::plan::Constraint;
+
+/// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
+pub(super) type Outcome<T> = Result<T, Box<EvalAltResult>>;
+/// A key and its value.
+pub(super) type Pair = (Arc<str>, Arc<str>);
+
+/// The request. Cloning is counting; nothing is copied out of the body until a script asks for it, and then once.
+#[derive(Clone)]
+pub(super) struct Request(Arc<Inner>);
+
+struct Inner {
+    facts: Arc<Facts>,
+    wishes: Mutex<Wishes>,
+    words: OnceLock<i64>,
+    strings: Strings,
+}
+
+/// Strings in the engine's own form, made when first asked for.
+#[derive(Default)]
+struct Strings {
+    model: OnceLock<ImmutableString>,
+    user: OnceLock<Dynamic>,
+    ip: OnceLock<Dynamic>,
+    text: OnceLock<ImmutableString>,
+    system: OnceLock<ImmutableString>,
+    last_user: OnceLock<ImmutableString>,
+}
+
+/// What scripts asked for besides a verdict. Only ever grows.
+#[derive(Default)]
+pub(super) struct Wishes {
+    pub(super) tags: Vec<Pair>,
+    pub(super) require: Vec<Constraint>,
+    pub(super) avoid: Vec<Constraint>,
+}
+
+impl Request {
+    pub(super) fn new(facts: Arc<Facts>) -> Self {
+        Self(Arc::new(Inner {
+            facts,
+            wishes: Mutex::default(),
+            words: OnceLock::new(),
+            strings: Strings::default(),
+        }))
+    }
+
+    /// The request behind a script's value.
+    pub(super) fn of(value: &Dynamic) -> Option<Self> {
+        value.clone().try_cast()
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.0.facts
+    }
+
+    /// Takes out what the scripts asked for.
+    pub(super) fn take_wishes(&self) -> Wishes {
+        std::mem::take(&mut *self.wishes())
+    }
+
+    /// Held for a push or a look-up, never across a script.
+    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+        self.0.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Getters.
+impl Request {
+    pub(super) fn id(&mut self) -> ImmutableString {
+        (&*self.0.facts.request_id).into()
+    }
+
+    pub(super) fn endpoint(&mut self) -> ImmutableString {
+        self.0.facts.endpoint.as_str().into()
+    }
+
+    pub(super) fn model(&mut self) -> ImmutableString {
+        self.0.strings.model.get_or_init(|| (&*self.0.facts.model).into()).clone()
+    }
+
+    pub(super) fn user(&mut self) -> Dynamic {
+        let caller = &self.0.facts.caller;
+        let find = || caller.user.as_deref().or_else(|| self.0.facts.body.user());
+        self.0.strings.user.get_or_init(|| or_unit(find())).clone()
+    }
+
+    pub(super) fn team(&mut self) -> Dynamic {
+        or_unit(self.0.facts.caller.team.as_deref())
+    }
+
+    pub(super) fn key_id(&mut self) -> Dynamic {
+        or_unit(self.0.facts.caller.key_id.as_deref())
+    }
+
+    pub(super) fn ip(&mut self) -> Dynamic {
+        let find = || self.0.facts.caller.address.map_or(Dynamic::UNIT, |ip| ip.to_string().into());
+        self.0.strings.ip.get_or_init(find).clone()
+    }
+
+    pub(super) fn stream(&mut self) -> bool {
+        self.0.facts.body.stream()
+    }
+
+    pub(super) fn tokens(&mut self) -> i64 {
+        whole(self.0.facts.body.tokens())
+    }
+
+    pub(super) fn max_tokens(&mut self) -> Dynamic {
+        self.0.facts.body.max_tokens().map_or(Dynamic::UNIT, |limit| whole(limit).into())
+    }
+
+    pub(super) fn messages(&mut self) -> i64 {
+        whole(self.0.facts.body.messages())
+    }
+
+    pub(super) fn has_tools(&mut self) -> bool {
+        !self.0.facts.body.tool_names().is_empty()
+    }
+
+    pub(super) fn tools(&mut self) -> Array {
+        self.0
+            .facts
+            .body
+            .tool_names()
+            .iter()
+            .map(|name| Dynamic::from(ImmutableString::from(&**name)))
+            .collect()
+    }
+
+    pub(super) fn has_images(&mut self) -> bool {
+        self.0.facts.body.has_images()
+    }
+
+    pub(super) fn has_audio(&mut self) -> bool {
+        self.0.facts.body.has_audio()
+    }
+
+    pub(super) fn has_files(&mut self) -> bool {
+        self.0.facts.body.has_files()
+    }
+
+    pub(super) fn has_json_output(&mut self) -> bool {
+        self.0.facts.body.has_json_output()
+    }
+
+    pub(super) fn text(&mut self) -> ImmutableString {
+        self.0.strings.text.get_or_init(|| self.0.facts.body.text().into()).clone()
+    }
+
+    pub(super) fn system(&mut self) -> ImmutableString {
+        self.0.strings.system.get_or_init(|| self.0.facts.body.system().into()).clone()
+    }
+
+    pub(super) fn last_user(&mut self) -> ImmutableString {
+        self.0.strings.last_user.get_or_init(|| self.0.facts.body.last_user().into()).clone()
+    }
+
+    pub(super) fn words(&mut self) -> i64 {
+        let count = || self.0.facts.body.text().split_whitespace().count();
+        *self.0.words.get_or_init(|| i64::try_from(count()).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn headers(&mut self) -> Headers {
+        Headers(self.clone())
+    }
+
+    pub(super) fn metadata(&mut self) -> Metadata {
+        Metadata(self.clone())
+    }
+
+    pub(super) fn tags(&mut self) -> Tags {
+        Tags(self.clone())
+    }
+}
+
+/// Methods.
+impl Request {
+    /// Any other top-level field of the body.
+    pub(super) fn field(&mut self, name: &str) -> Dynamic {
+        let Some(json) = self.0.facts.body.field(name) else { return Dynamic::UNIT };
+        match serde_json::from_str(json) {
+            Ok(Value::Bool(truth)) => truth.into(),
+            Ok(Value::String(text)) => text.into(),
+            Ok(Value::Number(number)) => match number.as_i64() {
+                Some(number) => number.into(),
+                None => number.as_f64().map_or(Dynamic::UNIT, Dynamic::from),
+            },
+            Ok(Value::Array(_) | Value::Object(_)) => json.trim().into(),
+            Ok(Value::Null) | Err(_) => Dynamic::UNIT,
+        }
+    }
+
+    pub(super) fn tag(&mut self, key: &str, value: Dynamic) -> Outcome<()> {
+        let value = label("tag", &value)?;
+        self.wishes().tags.push((key.into(), value));
+        Ok(())
+    }
+
+    /// Tags that came with the verdict.
+    pub(super) fn add_tags(&self, tags: Vec<Pair>) {
+        self.wishes().tags.extend(tags);
+    }
+
+    pub(super) fn require(&self, what: Dynamic, names: &Names) -> Outcome<()> {
+        let constraints = constraints("require", what, names)?;
+        self.wishes().require.extend(constraints);
+        Ok(())
+    }
+
+    pub(super) fn avoid(&self, what: Dynamic, names: &Names) -> Outcome<()> {
+        let constraints = constraints("avoid", what, names)?;
+        self.wishes().avoid.extend(constraints);
+        Ok(())
+    }
+
+    pub(super) fn contains_any(&self, words: &Array, patterns: &Patterns) -> Outcome<bool> {
+        let mut borrowed = Vec::with_capacity(words.len());
+        for word in words {
+            let word = word.as_immutable_string_ref().map_err(|given| {
+                fault(format!("contains_any: expected a list of texts, found {given} in it"))
+            })?;
+            borrowed.push(word);
+        }
+        let found = patterns.any_of(borrowed.iter().map(|word| word.as_str()));
+        let regex = found.map_err(|problem| fault(format!("contains_any: {problem}")))?;
+        Ok(regex.is_match(self.0.facts.body.text()))
+    }
+
+    pub(super) fn matches(&self, pattern: &str, patterns: &Patterns) -> Outcome<bool> {
+        let regex = patterns.regex(pattern).map_err(|problem| fault(format!("matches: {problem}")))?;
+        Ok(regex.is_match(self.0.facts.body.text()))
+    }
+
+    /// The caller's share of `0..n`, the same in every process and version: BLAKE3 of salt, a zero byte and id.
+    pub(super) fn bucket(&self, salt: &str, id: &Dynamic, n: i64) -> Outcome<i64> {
+        let shares = u64::try_from(n).ok().filter(|n| *n > 0);
+        let shares =
+            shares.ok_or_else(|| fault(format!("bucket: {n} is not a number of shares (try 100)")))?;
+        let mut hash = blake3::Hasher::new();
+        hash.update(salt.as_bytes()).update(&[0]);
+        match id.as_immutable_string_ref() {
+            Ok(text) => hash.update(text.as_bytes()),
+            Err(_) if !id.is_unit() => hash.update(id.to_string().as_bytes()),
+            Err(_) => match self.0.facts.caller.address {
+                Some(address) => hash.update(address.to_string().as_bytes()),
+                // Nobody to tell apart: the last share, so that `bucket(…) < 5` does not choose everybody.
+                None => return Ok(n - 1),
+            },
+        };
+        let mut first = [0; 8];
+        hash.finalize_xof().fill(&mut first);
+        Ok(i64::try_from(u64::from_le_bytes(first) % shares).unwrap_or_default())
+    }
+}
+
+/// `req.headers["x-tier"]`.
+#[derive(Clone)]
+pub(super) struct Headers(Request);
+
+/// `req.metadata["feature"]`.
+#[derive(Clone)]
+pub(super) struct Metadata(Request);
+
+/// `req.tags["team"]`.
+#[derive(Clone)]
+pub(super) struct Tags(Request);
+
+impl Headers {
+    pub(super) fn entry(&mut self, name: &str) -> Dynamic {
+        let mut values = self.0.0.facts.headers.get_all(name).iter();
+        let Some(first) = values.next() else { return Dynamic::UNIT };
+        let mut text = String::from_utf8_lossy(first.as_bytes()).into_owned();
+        for value in values {
+            text.push_str(", ");
+            text.push_str(&String::from_utf8_lossy(value.as_bytes()));
+        }
+        text.into()
+    }
+
+    pub(super) fn has(&mut self, name: &str) -> bool {
+        self.0.0.facts.headers.contains_key(name)
+    }
+}
+
+impl Metadata {
+    pub(super) fn entry(&mut self, key: &str) -> Dynamic {
+        self.0.0.facts.body.metadata(key).map_or(Dynamic::UNIT, Dynamic::from)
+    }
+
+    pub(super) fn has(&mut self, key: &str) -> bool {
+        self.0.0.facts.body.metadata(key).is_some()
+    }
+}
+
+impl Tags {
+    /// The last value of the key: of earlier policies and of this one before those of the client.
+    pub(super) fn entry(&mut self, key: &str) -> Dynamic {
+        let find = |tags: &[Pair]| tags.iter().rev().find(|(k, _)| &**k == key).map(|(_, v)| (&**v).into());
+        let added = find(&self.0.wishes().tags);
+        added.or_else(|| find(&self.0.0.facts.tags)).unwrap_or(Dynamic::UNIT)
+    }
+
+    pub(super) fn has(&mut self, key: &str) -> bool {
+        !self.entry(key).is_unit()
+    }
+}
+
+/// An error of a function of the vocabulary; the engine adds the place of the call.
+pub(super) fn fault(message: impl Into<String>) -> Box<EvalAltResult> {
+    let message: String = message.into();
+    message.into()
+}
+
+/// A text, number or truth as the text that tags and labels are compared by.
+pub(super) fn label(function: &str, value: &Dynamic) -> Outcome<Arc<str>> {
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return Ok(text.as_str().into());
+    }
+    if value.is_int() || value.is_bool() || value.is_float() || value.is_char() {
+        return Ok(value.to_string().into());
+    }
+    Err(fault(format!("{function}: expected a text, number or true/false, not {}", kind(value))))
+}
+
+/// What a value is, in the words of the manual.
+pub(super) fn kind(value: &Dynamic) -> &'static str {
+    match value.type_name() {
+        "()" => "() (nothing)",
+        "i64" => "a number",
+        "f64" => "a number with a fraction",
+        "bool" => "true/false",
+        "char" => "a character",
+        "array" => "a list",
+        "map" => "a map",
+        "string" => "a text",
+        "timestamp" => "a time",
+        "Fn" => "a function",
+        other if other.ends_with("::Request") => "a request",
+        other if other.ends_with("::Route") => "a route",
+        other if other.ends_with("::Rejection") => "a rejection",
+        other if other.ends_with("::Table") => "a table",
+        _ => "something else",
+    }
+}
+
+fn constraints(function: &str, what: Dynamic, names: &Names) -> Outcome<Vec<Constraint>> {
+    if let Some(labels) = what.read_lock::<Map>() {
+        let one = |(key, value): (&rhai::Identifier, &Dynamic)| {
+            Ok(Constraint::Label(key.as_str().into(), label(function, value)?))
+        };
+        return labels.iter().map(one).collect();
+    }
+    if let Some(many) = what.read_lock::<Array>() {
+        let mut all = Vec::with_capacity(many.len());
+        for one in many.iter() {
+            all.extend(constraints(function, one.clone(), names)?);
+        }
+        return Ok(all);
+    }
+    match what.as_immutable_string_ref() {
+        Ok(word) if word.contains('/') || names.providers.contains(word.as_str()) => {
+            Ok(vec![Constraint::Name(word.as_str().into())])
+        }
+        Ok(word) => Ok(vec![Constraint::Tag(word.as_str().into())]),
+        Err(_) => Err(fault(format!(
+            "{function}: expected a tag, a provider, a target or #{{ label: value }}, not {}",
+            kind(&what)
+        ))),
+    }
+}
+
+fn or_unit(text: Option<&str>) -> Dynamic {
+    text.map_or(Dynamic::UNIT, |text| ImmutableString::from(text).into())
+}
+
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
