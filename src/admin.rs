@@ -1,3 +1,124 @@
 //! The admin listener: health, metrics, status.
+
 mod settings;
+mod status;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::{ExposeSecret, SecretString};
 pub use settings::AdminSettings;
+pub use status::{ReloadState, Status};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+
+use crate::gateway::Shared;
+
+/// What the admin listener shows.
+pub struct Admin {
+    /// What the workers share.
+    pub shared: Arc<Shared>,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// How reloads went.
+    pub reloads: Arc<ReloadState>,
+    /// Whether new requests are still wanted; readiness says so.
+    pub draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Bearer token of `/admin/v1/*`; without one these paths answer on loopback only.
+    pub token: Option<SecretString>,
+}
+
+/// Binds the admin listener.
+///
+/// # Errors
+/// When the address is in use or not ours.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("admin listener {address}: {error}"))
+}
+
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, admin: Admin) {
+    let admin = Arc::new(admin);
+    tokio::spawn(upkeep(admin.metrics.clone()));
+    let guarded = Router::new()
+        .route("/admin/v1/status", get(status_page))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), authorize));
+    let app = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_page))
+        .merge(guarded)
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "no such page; try /livez /readyz /metrics /admin/v1/status\n")
+        })
+        .with_state(admin);
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    if let Err(error) = axum::serve(listener, service).await {
+        tracing::error!(%error, "admin listener ended");
+    }
+}
+
+/// Histograms gather their samples in memory until somebody looks; nobody may ever look.
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tick.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    if (admin.draining)() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn metrics_page(State(admin): State<Arc<Admin>>) -> Response {
+    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; the count is small")]
+    metrics::gauge!("tollgate_requests_in_flight").set(admin.shared.admission.in_flight() as f64);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
+        .into_response()
+}
+
+async fn status_page(State(admin): State<Arc<Admin>>) -> Response {
+    axum::Json(Status::of(&admin)).into_response()
+}
+
+/// The right token; or, where none is configured, a caller on this machine.
+async fn authorize(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let allowed = match &admin.token {
+        Some(token) => bears(&request, token),
+        None => is_loopback(peer.ip()),
+    };
+    if allowed {
+        return next.run(request).await;
+    }
+    let hint = "authorization required: send `Authorization: Bearer <admin.token>`\n";
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], hint).into_response()
+}
+
+fn bears(request: &Request, token: &SecretString) -> bool {
+    let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let Some(given) = given.and_then(|value| value.strip_prefix(b"Bearer ")) else { return false };
+    // Hashes of equal length are compared, so that neither content nor length of the token leaks by timing.
+    let (given, token) = (blake3::hash(given), blake3::hash(token.expose_secret().as_bytes()));
+    given.as_bytes().ct_eq(token.as_bytes()).into()
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}

@@ -1,1 +1,51 @@
-//! The command line.
+//! The command line: one `match` that is the map of the program.
+
+mod check;
+mod schema;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit status for a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
+const BAD_CONFIG: u8 = 78;
+
+/// A self-hosted gateway for LLM traffic.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args, Clone)]
+struct ConfigArg {
+    /// Configuration file. Without one, ./tollgate.yaml is used if it exists, else the embedded default.
+    #[arg(long, short, env = "TOLLGATE_CONFIG", global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (the default).
+    Serve,
+    /// Check configuration, policies and secrets, and print every error with file, line and column.
+    Check,
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+/// Runs the program and says how it ended.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let config = cli.config.config;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::serve(config),
+        Command::Check => check::check(config),
+        Command::Schema => schema::schema(),
+    }
+}

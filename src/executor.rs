@@ -1,1 +1,133 @@
 //! Carries out a plan within its deadlines: ordered attempts, classified faults, invisible fallback.
+//!
+//! Breakers, health and key pools will ask their questions in `carry_out`, before an attempt; hedging will race two
+//! calls of `attempt`.
+
+mod answering;
+mod attempt;
+mod backoff;
+mod journal;
+mod live;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+pub use journal::Journal;
+pub use live::{Live, Piece};
+
+use crate::clock::Dice;
+use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
+use crate::telemetry::Meters;
+use crate::upstream::Upstream;
+
+/// How failed attempts are repeated, and how large an answer may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Tries at the same target beyond the first.
+    pub retries: u32,
+    /// Attempts of one request over all its targets.
+    pub max_attempts: u32,
+    /// First pause before another try at the same target.
+    pub backoff: Duration,
+    /// Longest pause; a `Retry-After` beyond it moves the request to the next target.
+    pub max_backoff: Duration,
+    /// Bytes of a whole answer.
+    pub max_body: u64,
+}
+
+/// What the executor needs to know of a request: how it goes out, and how answers come back to the client's dialect.
+pub trait Carry: Send + Sync {
+    /// The request as this target wants it.
+    fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault>;
+    /// A whole answer for the client.
+    fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault>;
+    /// Whether the client wants a stream.
+    fn wants_stream(&self) -> bool;
+    /// The translation of this target's stream into the client's.
+    fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault>;
+}
+
+/// One request on its way out.
+pub struct Job {
+    /// Where it may go, first choice first.
+    pub targets: Vec<Target>,
+    /// Tries at the same target beyond the first, as the policy said; `None` leaves it to `limits`.
+    pub retries: Option<u32>,
+    /// Deadline of each attempt to its first content, as the policy said; `None` leaves it to the target.
+    pub first_token: Option<Duration>,
+    /// How it is said.
+    pub carry: Arc<dyn Carry>,
+    /// What happens to it is noted here, also when it is dropped half-way.
+    pub journal: Arc<Journal>,
+    /// Repeats and sizes.
+    pub limits: Limits,
+    /// End of the whole request.
+    pub deadline: Instant,
+}
+
+/// An answer that has begun well enough to be shown to the client.
+pub enum Answered {
+    /// All of it.
+    Whole(Relayed, Target),
+    /// A stream whose first content is here.
+    Stream(Box<Live>),
+}
+
+/// Sends requests to targets until one answers. One per worker thread.
+pub struct Executor {
+    upstream: Arc<Upstream>,
+    meters: Arc<Meters>,
+    dice: Arc<Dice>,
+}
+
+impl Executor {
+    /// An executor on this transport.
+    pub fn new(upstream: Arc<Upstream>, meters: Arc<Meters>, dice: Arc<Dice>) -> Self {
+        Self { upstream, meters, dice }
+    }
+
+    /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.
+    ///
+    /// # Errors
+    /// The last attempt's fault.
+    pub async fn carry_out(&self, job: &Job) -> Result<Answered, Fault> {
+        let retries = job.retries.unwrap_or(job.limits.retries);
+        let mut made = 0;
+        let mut last = None;
+        for target in &job.targets {
+            for again in 0..=retries {
+                if made >= job.limits.max_attempts {
+                    return Err(last.unwrap_or_else(|| out_of_time()));
+                }
+                made += 1;
+                let fault = match self.attempt(job, target).await {
+                    Ok(answered) => return Ok(answered),
+                    Err(fault) => fault,
+                };
+                let pause = match fault.retry {
+                    Retry::Never => return Err(fault),
+                    Retry::Elsewhere => None,
+                    Retry::Here => backoff::pause(again, retries, &fault, &job.limits, &self.dice),
+                };
+                last = Some(fault);
+                let Some(pause) = pause else { break };
+                if Instant::now() + pause >= job.deadline {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
+        Err(last.unwrap_or_else(|| out_of_time()))
+    }
+}
+
+fn out_of_time() -> Fault {
+    Fault::new(FaultKind::Timeout(Phase::Total), "the request's deadline passed before any target answered")
+}
+
+#[cfg(test)]
+mod tests;

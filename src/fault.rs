@@ -24,7 +24,7 @@ pub struct Fault {
     pub message: Cow<'static, str>,
     /// Stable machine-readable code for the client's error body; `None` means the kind's own code.
     pub code: Option<Cow<'static, str>>,
-    /// The request field that is at fault, as a JSON path ("messages[0].content").
+    /// The request field that is at fault, as a JSON path (`messages[0].content`).
     pub param: Option<Cow<'static, str>>,
     /// The HTTP status that the upstream answered or the policy chose; `None` means the kind's own status.
     pub status: Option<u16>,

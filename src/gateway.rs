@@ -1,3 +1,60 @@
-//! The straight line of a request.
+//! The straight line of a request, and the facts that policies see.
+
+mod admission;
+mod door;
+mod line;
+mod serve;
 mod settings;
+mod settle;
+mod snapshot;
+mod watch;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub use admission::Admission;
+pub use door::{Asked, Door};
+pub use serve::{Arrived, Body, Served};
 pub use settings::{DeadlineSettings, RetrySettings, StreamSettings};
+pub use snapshot::Snapshot;
+pub use watch::StreamBody;
+
+use crate::clock::{Clock, Dice};
+use crate::executor::Executor;
+use crate::telemetry::{AccessLog, Meters};
+use crate::upstream::Upstream;
+
+/// What all workers share.
+pub struct Shared {
+    /// The snapshot in service; a request keeps the one that it began with.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Requests in flight, and the switch that ends streams at the drain's deadline.
+    pub admission: Admission,
+    /// One line per request.
+    pub access_log: AccessLog,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The gateway of one worker thread.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    executor: Arc<Executor>,
+    meters: Arc<Meters>,
+    dice: Arc<Dice>,
+}
+
+impl Gateway {
+    /// A gateway on this worker's transport.
+    pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
+        let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
+        let executor = Arc::new(Executor::new(upstream, meters.clone(), dice.clone()));
+        Self { shared, executor, meters, dice }
+    }
+
+    /// The snapshot in service.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+}

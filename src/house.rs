@@ -1,1 +1,129 @@
-//! Configuration as written, checked, built and watched.
+//! Configuration as written → checked (pure) → built snapshot; watched, swapped whole, the last good one kept.
+
+mod build;
+pub mod check;
+mod config;
+mod diagnostic;
+mod findings;
+mod node;
+mod read;
+mod reload;
+mod schema;
+mod secrets;
+mod sources;
+mod validate;
+mod watch;
+
+use std::path::{Path, PathBuf};
+
+pub use build::Built;
+pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
+pub use config::{Config, Models};
+pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use read::{Reading, read, utf8};
+pub use reload::announce;
+pub use schema::{reference_markdown, schema_json};
+pub use watch::Watch;
+
+use crate::clock::Clock;
+use crate::listener::ListenerSettings;
+use crate::providers::{KeySettings, ProviderSettings, presets};
+use crate::settings::SecretRef;
+use secrets::Secrets;
+use sources::{Sources, directory};
+
+/// The configuration file that is taken when nobody names one.
+const USUAL_FILE: &str = "tollgate.yaml";
+
+/// The configuration that is used when there is no file.
+pub const DEFAULT_YAML: &str = include_str!("house/default.yaml");
+
+/// A configuration that was read and checked, with the policies beside it.
+pub struct House {
+    file: Option<PathBuf>,
+    sources: Sources,
+    checked: Checked,
+    warnings: Diagnostics,
+}
+
+impl House {
+    /// Reads and checks the configuration: the file named, else `tollgate.yaml` if there is one, else the embedded
+    /// default with every provider whose well-known key variable is set.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with its place.
+    pub fn open(config: Option<PathBuf>) -> Result<Self, Diagnostics> {
+        let usual = || Path::new(USUAL_FILE).exists().then(|| PathBuf::from(USUAL_FILE));
+        let file = config.or_else(usual);
+        let sources = Sources::read(file.as_deref())?;
+        let (checked, warnings) = checked(&sources)?;
+        Ok(Self { file, sources, checked, warnings })
+    }
+
+    /// The configuration.
+    pub fn checked(&self) -> &Checked {
+        &self.checked
+    }
+
+    /// What is probably not meant.
+    pub fn warnings(&self) -> &Diagnostics {
+        &self.warnings
+    }
+
+    /// Builds what requests are served with: secrets resolved, policies compiled.
+    ///
+    /// # Errors
+    /// Everything that is missing or does not compile.
+    pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
+        built(self.file.as_deref(), &self.checked, &self.sources, clock)
+    }
+}
+
+impl Checked {
+    /// What the client listener wants to know.
+    pub fn listener(&self) -> ListenerSettings {
+        ListenerSettings {
+            limits: self.config.limits.clone(),
+            tls: self.config.tls.clone(),
+            compression: self.config.compression.clone(),
+        }
+    }
+}
+
+fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
+    match &sources.config {
+        Some((file, text)) => check(read(&file.display().to_string(), text), &Shipped),
+        None => {
+            let mut reading = read("(embedded default)", DEFAULT_YAML);
+            discover(&mut reading.config, &|name| {
+                std::env::var_os(name).is_some_and(|value| !value.is_empty())
+            });
+            check(reading, &Shipped)
+        }
+    }
+}
+
+/// Adds every provider whose well-known key variable is set.
+fn discover(config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
+    for preset in presets::all() {
+        let Some(variable) = preset.key_env.as_deref().filter(|_| preset.base_url.is_some()) else {
+            continue;
+        };
+        if is_set(variable) && !config.providers.contains_key(&preset.name) {
+            let keys = vec![KeySettings::Plain(SecretRef::Env(variable.to_owned()))];
+            config
+                .providers
+                .insert(preset.name.clone(), ProviderSettings { keys, ..ProviderSettings::default() });
+        }
+    }
+}
+
+fn built(
+    file: Option<&Path>,
+    checked: &Checked,
+    sources: &Sources,
+    clock: &dyn Clock,
+) -> Result<Built, Diagnostics> {
+    let shown = file.map_or_else(|| "(embedded default)".to_owned(), |file| file.display().to_string());
+    build::build(&shown, checked, sources, &Secrets::new(directory(file)), clock)
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `tollgate` binary: see `cli.rs` for the map.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tollgate::cli::run()
+}

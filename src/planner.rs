@@ -1,3 +1,197 @@
-//! Decision and catalogue become ordered attempts.
+//! Decision and catalogue become ordered attempts: the only place where names turn into targets.
+
+mod catalogue;
+mod draw;
 mod settings;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use catalogue::{Alias, AliasTarget, Catalogue, Known};
+use draw::draw;
 pub use settings::{ModelSettings, TargetSettings, WeightedTarget};
+
+use crate::clock::Dice;
+use crate::fault::{Fault, FaultKind};
+use crate::plan::{Candidate, Constraint, Decision, Route, Step, Verdict};
+use crate::providers::Target;
+use crate::target::{TargetName, Traits};
+
+/// The deepest chain of aliases that name aliases. The configuration check refuses cycles; this is the second lock.
+const MAX_ALIAS_DEPTH: usize = 8;
+
+/// The most targets that one plan holds; a policy that names more loses the rest.
+const MAX_TARGETS: usize = 32;
+
+/// Ordered targets for one request, none of them twice, each satisfying every constraint.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// First choice first; never empty.
+    pub targets: Vec<Target>,
+    /// Tries at the same target beyond the first; `None` means the configuration's.
+    pub retries: Option<u32>,
+    /// Deadline of the whole request; `None` means the configuration's.
+    pub timeout: Option<Duration>,
+    /// Deadline to the first content; `None` means the target's own.
+    pub first_token: Option<Duration>,
+    /// Everything that was considered, for the decision record.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Plans a request for `model` under `decision`.
+///
+/// # Errors
+/// `NotFound` for a model that nobody knows, `NoTarget` when constraints leave nothing over, `Policy` when a policy
+/// names only targets that do not exist, `Rejected` when it refuses.
+pub fn plan(
+    catalogue: &Catalogue,
+    model: &Arc<str>,
+    decision: &Decision,
+    dice: &Dice,
+) -> Result<Plan, Fault> {
+    let default;
+    let route = match &decision.verdict {
+        Some(Verdict::Reject(reject)) => {
+            return Err(Fault::new(FaultKind::Rejected, reject.message.to_string())
+                .status(reject.status)
+                .code(reject.code.to_string()));
+        }
+        Some(Verdict::Route(route)) => route,
+        None => {
+            default = Route { steps: vec![Step { choices: vec![(model.clone(), 1.0)] }], ..Route::default() };
+            &default
+        }
+    };
+
+    let mut draft =
+        Draft { catalogue, decision, dice, targets: Vec::new(), candidates: Vec::new(), known: 0 };
+    for step in &route.steps {
+        if let Some(name) = draw(&step.choices, dice) {
+            draft.add(name, 0);
+        }
+    }
+
+    if draft.targets.is_empty() {
+        return Err(draft.nothing_left(model, decision.verdict.is_none()));
+    }
+    Ok(Plan {
+        targets: draft.targets,
+        retries: route.retries,
+        timeout: route.timeout,
+        first_token: route.first_token,
+        candidates: draft.candidates,
+    })
+}
+
+struct Draft<'a> {
+    catalogue: &'a Catalogue,
+    decision: &'a Decision,
+    dice: &'a Dice,
+    targets: Vec<Target>,
+    candidates: Vec<Candidate>,
+    /// How many of the names led to something that exists.
+    known: usize,
+}
+
+impl Draft<'_> {
+    fn add(&mut self, name: &Arc<str>, depth: usize) {
+        match self.catalogue.find(name) {
+            Some(Known::Target(target)) => self.consider(target),
+            Some(Known::Alias(alias)) if depth < MAX_ALIAS_DEPTH => self.expand(alias, depth),
+            Some(Known::Alias(_)) | None => self.note(TargetName::parse(name), name, "unknown target"),
+        }
+    }
+
+    /// The drawn target first, the others in the order written, then the fallbacks.
+    fn expand(&mut self, alias: &Alias, depth: usize) {
+        self.known += 1;
+        let first = alias.draw_first(self.dice);
+        if let Some(first) = first {
+            self.consider(alias.targets[first].target.clone());
+        }
+        for (place, other) in alias.targets.iter().enumerate() {
+            if Some(place) != first {
+                self.consider(other.target.clone());
+            }
+        }
+        for name in &alias.fallback {
+            self.add(name, depth + 1);
+        }
+    }
+
+    fn consider(&mut self, target: Target) {
+        self.known += 1;
+        if self.candidates.iter().any(|seen| seen.target == target.name) {
+            return;
+        }
+        if self.targets.len() >= MAX_TARGETS {
+            return self.note(Some(target.name), "", "plan is full");
+        }
+        if let Some(reason) = excluded(&target, self.decision) {
+            return self.note(Some(target.name), "", reason);
+        }
+        let rank = Some(self.targets.len());
+        self.candidates.push(Candidate { target: target.name.clone(), rank, rejected: None });
+        self.targets.push(target);
+    }
+
+    fn note(&mut self, target: Option<TargetName>, text: &str, reason: &'static str) {
+        let target = target.unwrap_or_else(|| TargetName { provider: "?".into(), model: text.into() });
+        self.candidates.push(Candidate { target, rank: None, rejected: Some(reason) });
+    }
+
+    fn nothing_left(&self, model: &str, by_default: bool) -> Fault {
+        if self.known > 0 {
+            return Fault::new(
+                FaultKind::NoTarget,
+                "no target satisfies the constraints that apply to this request",
+            );
+        }
+        if by_default || self.candidates.iter().all(|seen| names(&seen.target, model)) {
+            return unknown_model(model);
+        }
+        Fault::new(FaultKind::Policy, "a policy chose a target that does not exist")
+            .code("policy_target_unknown")
+    }
+}
+
+fn names(target: &TargetName, model: &str) -> bool {
+    target.to_string() == model || *target.model == *model
+}
+
+/// The 404 for a model that nobody knows.
+pub fn unknown_model(model: &str) -> Fault {
+    Fault::new(
+        FaultKind::NotFound,
+        format!(
+            "the model `{}` does not exist here: use an alias or `provider/model`; GET /v1/models lists them",
+            shown(model)
+        ),
+    )
+    .code("model_not_found")
+    .at("model")
+}
+
+/// A client's model name as an error may repeat it: visible ASCII only, at most 64 characters.
+fn shown(model: &str) -> String {
+    model.chars().take(64).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+fn excluded(target: &Target, decision: &Decision) -> Option<&'static str> {
+    let meets = |constraint: &Constraint| meets(&target.name, &target.vendor.traits, constraint);
+    if !decision.require.iter().all(meets) {
+        return Some("does not meet a required constraint");
+    }
+    decision.avoid.iter().any(meets).then_some("has what a policy avoids")
+}
+
+fn meets(name: &TargetName, traits: &Traits, constraint: &Constraint) -> bool {
+    match constraint {
+        Constraint::Tag(tag) => traits.tags.contains(tag),
+        Constraint::Label(key, value) => traits.labels.get(key) == Some(value),
+        Constraint::Name(wanted) => name.provider == *wanted || name.to_string() == **wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests;

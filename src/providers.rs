@@ -3,8 +3,13 @@
 //! `add a provider` = one file and one word in [`dialect`]'s table.
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
+mod openai;
+pub mod presets;
+mod retry_after;
 mod sandbox;
+mod scrub;
 mod settings;
+mod vendor;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +20,12 @@ use http::{HeaderMap, Method};
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
+pub use openai::whole_as_stream;
 pub use sandbox::Sandbox;
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
+pub use vendor::{HttpPlace, Place, Target, Vendor};
 
 /// A dialect on the wire, of clients and of providers alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,6 +128,9 @@ pub trait StreamRelay: Send {
     /// Takes the next bytes and appends what can go to the client. An `Err` (error event inside a 200, malformed
     /// event, line over 1 MiB) ends the stream; frames already in `out` are still good.
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault>;
+    /// Takes one whole JSON document that came although a stream was asked for, and appends the stream that says the
+    /// same, `[DONE]` included.
+    fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault>;
     /// The upstream closed the body: appends the held frames, the usage chunk if the client asked for it, and
     /// `[DONE]`. `Err(Truncated)` when the terminal event never came; then nothing that looks like an end is appended.
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault>;
@@ -145,6 +155,9 @@ pub struct Frame {
 
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
-    let _ = (name, quirks);
-    None
+    match name {
+        "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
+        "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
+        _ => None,
+    }
 }

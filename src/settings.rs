@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A duration: `20s`, `800ms`, `5m`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +92,23 @@ impl fmt::Display for SecretRef {
     }
 }
 
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl fmt::Display for Size {
+    /// In the largest binary unit that divides the number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match units.iter().find(|(shift, _)| self.0 > 0 && self.0.trailing_zeros() >= *shift) {
+            Some((shift, unit)) => write!(f, "{}{unit}", self.0 >> shift),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
 macro_rules! from_text {
     ($($type:ident: $expecting:literal, $format:literal, $example:literal, $kinds:expr;)*) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -113,6 +130,12 @@ macro_rules! from_text {
             }
         }
 
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
         impl JsonSchema for $type {
             fn schema_name() -> Cow<'static, str> {
                 stringify!($type).into()
@@ -127,7 +150,7 @@ macro_rules! from_text {
 }
 
 from_text! {
-    Period: "a duration such as \"20s\", \"800ms\" or \"5m\"", "duration", "20s", "string";
+    Period: "a duration such as \"20s\", \"800ms\" or \"5m\"", "period", "20s", "string";
     Size: "a number of bytes such as 65536, \"64KiB\" or \"20MiB\"", "size", "64KiB", ["string", "integer"];
     SecretRef: "a reference to a secret: `env:NAME` or `file:PATH`", "secret", "env:OPENAI_API_KEY", "string";
 }
@@ -143,6 +166,15 @@ mod tests {
         }
         for text in ["", "KiB", "-1", "1.5MiB", "12 parsecs", "99999999999GiB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_written_as_they_are_read() {
+        assert_eq!(Period::millis(1500).to_string(), "1s 500ms");
+        assert_eq!(Size(20 << 20).to_string(), "20MiB");
+        for bytes in [0, 1, 1023, 1024, 1025, 3 << 30] {
+            assert_eq!(Size(bytes).to_string().parse(), Ok(Size(bytes)));
         }
     }
 

@@ -1,3 +1,312 @@
-//! The only sockets outward: connection pools, TLS, deadlines.
+//! The only sockets outward: connection pools, TLS, name resolution, and answers read with a bound.
+//!
+//! Each worker thread owns one [`Upstream`] (see [`Upstream::sibling`]), so its locks are uncontended.
+//!
+//! HTTP/1.1 connections are not driven by a task of their own: whoever sends a request or reads an answer polls the
+//! connection along with it. That saves two task switches per exchange, gives backpressure for nothing, and makes
+//! cancellation what it should be: to drop the answer is to close the socket. HTTP/2 connections are shared and have
+//! a task.
+//!
+//! What is retried here and what is not (one rule, because only the executor may spend money twice):
+//! - A request that hyper hands back was never written. It goes to the next connection, however often.
+//! - A request that died on a *reused* connection without one byte of an answer within a second met a peer that had
+//!   closed its idle side. It is sent once more, on a fresh connection. HTTP/2 streams that the peer refused, or that
+//!   lie beyond its GOAWAY, are by the protocol unprocessed and treated alike.
+//! - Everything else is a [`Fault`], and the executor decides.
+
+mod answer;
+mod dial;
+mod gate;
+mod lane;
+mod payload;
+mod pool;
+mod reason;
+mod resolve;
+#[cfg(test)]
+mod scripted;
 mod settings;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod unpack;
+mod wire;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Response};
+use tokio::time::Instant;
+
+use crate::fault::{Fault, FaultKind, Phase};
+use crate::target::Origin;
+pub use answer::AnswerBody;
+use dial::{Dialed, Dialer};
+use payload::Draft;
+use pool::{Pick, Pool};
 pub use settings::UpstreamSettings;
+
+/// How soon a reused connection must die for its request to count as never received.
+///
+/// A peer that closes an idle connection while a request is on its way answers with a reset within a round trip. A
+/// connection that dies later may have worked on the request meanwhile.
+const STALE: Duration = Duration::from_secs(1);
+
+/// The connections of one worker thread to all upstreams.
+pub struct Upstream {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: UpstreamSettings,
+    dialer: Dialer,
+    pools: Mutex<HashMap<Origin, Arc<Pool>>>,
+    sweeping: AtomicBool,
+    reused: AtomicU64,
+    opened: AtomicU64,
+    failed: AtomicU64,
+    resent: AtomicU64,
+}
+
+/// A request on its way out. `host` and `content-length` are added by the transport; the headers must not hold them.
+#[derive(Clone)]
+pub struct Outbound {
+    /// Normally POST.
+    pub method: Method,
+    /// The whole path at the origin, with its query.
+    pub path_and_query: PathAndQuery,
+    /// All other headers, credentials included. `accept-encoding: identity` is the caller's to set.
+    pub headers: HeaderMap,
+    /// The body in pieces, in order; they are sent without being joined.
+    pub body: Vec<Bytes>,
+}
+
+/// What a worker's connections have done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct UpstreamStats {
+    /// Connections that stand open and unused.
+    pub idle: usize,
+    /// Connections opened.
+    pub opened: u64,
+    /// Requests sent on a connection that had been used before, or was opened in advance.
+    pub reused: u64,
+    /// Connections that could not be opened.
+    pub failed: u64,
+    /// Requests sent once more because their connection was stale.
+    pub resent: u64,
+}
+
+/// The transport cannot be built from its settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamError(String);
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UpstreamError {}
+
+impl Upstream {
+    /// Reads `extra_roots`; the platform's own roots are loaded with the first TLS connection, off the worker thread.
+    ///
+    /// # Errors
+    /// `extra_roots` cannot be read or holds no certificate.
+    pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
+        let tls = tls::Tls::new(settings.extra_roots.as_deref()).map_err(UpstreamError)?;
+        Ok(Self::with(settings.clone(), Dialer::new(tls)))
+    }
+
+    /// An upstream for another worker thread: connections of its own, root certificates and TLS sessions shared.
+    pub fn sibling(&self) -> Self {
+        Self::with(self.inner.settings.clone(), self.inner.dialer.clone())
+    }
+
+    fn with(settings: UpstreamSettings, dialer: Dialer) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                settings,
+                dialer,
+                pools: Mutex::default(),
+                sweeping: AtomicBool::new(false),
+                reused: AtomicU64::new(0),
+                opened: AtomicU64::new(0),
+                failed: AtomicU64::new(0),
+                resent: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Sends one request and returns when the answer's head is here, whatever its status from 200 to 599.
+    ///
+    /// Only opening a connection has a deadline here; all others are the caller's, who drops the future or the answer
+    /// to cancel. Redirects are returned, never followed.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Timeout(Connect)`, `Malformed`, `Truncated`; `Unavailable` when we ran out of file descriptors.
+    pub async fn send(
+        &self,
+        origin: &Origin,
+        request: Outbound,
+        connect_deadline: Duration,
+    ) -> Result<Response<AnswerBody>, Fault> {
+        let pool = self.inner.pool(origin)?;
+        let mut draft = Draft::new(request);
+        let mut resent = false;
+        loop {
+            let (pick, reused) = match if resent { None } else { pool.pick() } {
+                Some(pick) => (pick, true),
+                // Boxed, for it is large and rare, and every request would carry its room.
+                None => Box::pin(self.inner.open(&pool, connect_deadline, resent)).await?,
+            };
+            // Only a reused connection can be stale, so only then a copy is worth its 100 ns.
+            let spare = reused.then(|| (draft.clone(), Instant::now()));
+            if reused {
+                self.inner.reused.fetch_add(1, Ordering::Relaxed);
+            }
+            let lost = match pick {
+                Pick::Lane(lane) => match lane.send(pool.request_h1(draft)).await {
+                    Ok((response, lane)) => return answer::from_lane(response, lane, &pool),
+                    Err(lost) => lost,
+                },
+                Pick::Shared(shared) => match shared.send(pool.request_h2(draft)?).await {
+                    Ok((response, ticket)) => return answer::from_shared(response, ticket, &pool),
+                    Err(lost) => lost,
+                },
+            };
+            draft = match (lost.unsent, spare) {
+                (Some(unsent), _) if reused => Draft::from(unsent),
+                (_, Some((spare, since))) if lost.again.allows(since) && !resent => {
+                    self.inner.resent.fetch_add(1, Ordering::Relaxed);
+                    resent = true;
+                    spare
+                }
+                _ => return Err(lost.fault),
+            };
+        }
+    }
+
+    /// Opens the configured number of connections to `origin` in the background. Must be called on the runtime of
+    /// the worker thread that will use them. Failures are only logged.
+    pub fn prewarm(self: &Arc<Self>, origin: &Origin) {
+        let Ok(pool) = self.inner.pool(origin) else { return };
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            for _ in pool.idle()..inner.settings.prewarm {
+                match tokio::time::timeout(PREWARM_DEADLINE, inner.dial(&pool)).await {
+                    Ok(Ok(Dialed::Lane(lane))) => pool.park(lane),
+                    // One shared connection carries all.
+                    Ok(Ok(Dialed::Shared(shared))) => return pool.share(shared),
+                    Ok(Err(fault)) => return tracing::debug!(%fault, "no connection in advance"),
+                    Err(_) => return tracing::debug!("no connection in advance: deadline passed"),
+                }
+            }
+        });
+    }
+
+    /// Connections that stand open and unused.
+    pub fn idle(&self) -> usize {
+        self.inner.pools().values().map(|pool| pool.idle()).sum()
+    }
+
+    /// Counters for the status page.
+    pub fn stats(&self) -> UpstreamStats {
+        UpstreamStats {
+            idle: self.idle(),
+            opened: self.inner.opened.load(Ordering::Relaxed),
+            reused: self.inner.reused.load(Ordering::Relaxed),
+            failed: self.inner.failed.load(Ordering::Relaxed),
+            resent: self.inner.resent.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl fmt::Debug for Outbound {
+    /// Without headers and body: they hold a key and a prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body: usize = self.body.iter().map(Bytes::len).sum();
+        write!(f, "{} {}, {body} bytes", self.method, self.path_and_query.path())
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Upstream").field(&self.stats()).finish()
+    }
+}
+
+const PREWARM_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Inner {
+    fn pools(&self) -> MutexGuard<'_, HashMap<Origin, Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pool(&self, origin: &Origin) -> Result<Arc<Pool>, Fault> {
+        let mut pools = self.pools();
+        if let Some(pool) = pools.get(origin) {
+            return Ok(Arc::clone(pool));
+        }
+        let pool = Arc::new(Pool::new(origin.clone(), &self.settings)?);
+        pools.insert(origin.clone(), Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// A connection for one request, and whether it had been there before. `fresh` forbids the latter.
+    async fn open(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        deadline: Duration,
+        fresh: bool,
+    ) -> Result<(Pick, bool), Fault> {
+        let opening = async {
+            // While it is unknown whether the origin speaks HTTP/2, or known that it does, one dials for all.
+            let turn = if pool.one_dials() { Some(pool.turn().await) } else { None };
+            if turn.is_some()
+                && !fresh
+                && let Some(pick) = pool.pick()
+            {
+                return Ok((pick, true));
+            }
+            Ok((pool.take_in(self.dial(pool).await?), false))
+        };
+        tokio::time::timeout(deadline, opening)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Fault::new(FaultKind::Timeout(Phase::Connect), "connect deadline passed"))
+            })
+            .inspect_err(|_| {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            })
+    }
+
+    async fn dial(self: &Arc<Self>, pool: &Pool) -> Result<Dialed, Fault> {
+        self.sweep_from_now_on();
+        let dialed = self.dialer.dial(pool.origin()).await?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(dialed)
+    }
+
+    /// Starts the task that closes connections which idled too long or were closed by their peers.
+    fn sweep_from_now_on(self: &Arc<Self>) {
+        if self.sweeping.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        let pause = (self.settings.idle_timeout.0 / pool::IDLE_TICKS)
+            .clamp(Duration::from_millis(50), Duration::from_secs(10));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(inner) = weak.upgrade() else { return };
+                inner.pools().retain(|_, pool| pool.sweep() || Arc::strong_count(pool) > 1);
+            }
+        });
+    }
+}

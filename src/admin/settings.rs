@@ -1,15 +1,16 @@
 //! Settings of the admin listener.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::SecretRef;
 
 /// The admin listener: health, metrics, status.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSettings {
     /// Address and port; port 0 picks one and prints it.
+    #[schemars(extend("format" = "address"))]
     pub listen: std::net::SocketAddr,
     /// Bearer token of `/admin/v1/*`, at least 16 bytes. Without it, these paths answer on loopback only.
     /// `/livez`, `/readyz` and `/metrics` are open.

@@ -1,13 +1,13 @@
 //! Settings of the request line.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::Period;
 use crate::target::Deadlines;
 
 /// Deadlines of upstream attempts and of whole requests.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadlineSettings {
     /// TCP and TLS set-up.
@@ -48,7 +48,7 @@ impl From<&DeadlineSettings> for Deadlines {
 }
 
 /// How streams are kept alive.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct StreamSettings {
     /// Interval of `: keepalive` comments towards the client while the upstream thinks; `0s` sends none.
@@ -62,7 +62,7 @@ impl Default for StreamSettings {
 }
 
 /// How failed attempts are repeated.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetrySettings {
     /// Tries at the same target beyond the first, for faults that may pass (429, 5xx, no connection).

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Period, Size};
 
 /// TLS towards clients. Both files are watched; a renewed certificate is used by the next connection.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct TlsSettings {
     /// PEM file with the certificate chain, leaf first.
@@ -21,7 +21,7 @@ pub struct TlsSettings {
 }
 
 /// A TLS version.
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[default]
@@ -33,7 +33,7 @@ pub enum TlsVersion {
 }
 
 /// Limits and deadlines of the client listener.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
     /// Time to send a request's head.
@@ -85,7 +85,7 @@ impl Default for LimitSettings {
 }
 
 /// Compressed request bodies (`Content-Encoding: gzip` or `deflate`). Refused with 415 unless enabled.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompressionSettings {
     /// Whether compressed bodies are accepted.

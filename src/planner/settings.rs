@@ -1,10 +1,10 @@
 //! Settings of the model aliases.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// One alias under `models:`.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
     /// One target is drawn by weight; when it fails, the others follow in the order written.
@@ -15,7 +15,7 @@ pub struct ModelSettings {
 }
 
 /// One target of an alias: `provider/model`, or with a weight.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(untagged)]
 pub enum TargetSettings {
     /// `provider/model`; listed first means tried first.
@@ -25,7 +25,7 @@ pub enum TargetSettings {
 }
 
 /// A target with a weight.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedTarget {
     /// `provider/model`.

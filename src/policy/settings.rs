@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::Period;
 
 /// Where policies are and what they may cost. A plain string is the directory.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicySettings {
     /// Directory of `*.rhai`, run in file-name order, watched.
@@ -23,7 +23,7 @@ pub struct PolicySettings {
 
 /// What follows when a policy fails while running. A policy file can say otherwise for itself with
 /// `const ON_ERROR = "skip";`.
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// The request is answered 500 `policy_error`.

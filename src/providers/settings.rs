@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Period, SecretRef};
 
 /// One provider. Everything that is not given comes from the preset of the same name (or of `preset:`).
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProviderSettings {
     /// Preset to start from; by default the one with the provider's own name, if there is one.
@@ -40,7 +40,7 @@ pub struct ProviderSettings {
 }
 
 /// One API key: a plain reference, or a reference with more to come.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum KeySettings {
     /// `env:NAME` or `file:PATH`.
@@ -50,7 +50,7 @@ pub enum KeySettings {
 }
 
 /// One API key with further settings.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct KeyDetails {
     /// `env:NAME` or `file:PATH`.
@@ -58,7 +58,7 @@ pub struct KeyDetails {
 }
 
 /// The value of a label: text, number or truth; compared as text.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(untagged)]
 pub enum LabelValue {
     /// `true` or `false`.
@@ -70,7 +70,7 @@ pub enum LabelValue {
 }
 
 /// The value of an added header.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum HeaderSettings {
     /// The text itself.
@@ -80,7 +80,7 @@ pub enum HeaderSettings {
 }
 
 /// Deadlines that differ from the general ones.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadlineOverrides {
     /// TCP and TLS set-up.
@@ -94,7 +94,7 @@ pub struct DeadlineOverrides {
 }
 
 /// Deviations of an OpenAI-compatible vendor from OpenAI's dialect, as data.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema, PartialEq)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuirkSettings {
     /// Top-level request fields that the vendor rejects; they are removed.
@@ -109,4 +109,33 @@ pub struct QuirkSettings {
     pub completion_excludes_reasoning: bool,
     /// Tool-call ids must have exactly this many letters and digits.
     pub tool_id_length: Option<usize>,
+    /// Fields of messages that the vendor rejects; they are removed.
+    pub drop_in_messages: Vec<String>,
+    /// The vendor does not know the role `developer`; it becomes `system`.
+    pub no_developer_role: bool,
+    /// Path of chat completions below the base URL, by default `/chat/completions`. `{model}` stands for the model.
+    pub chat_path: Option<String>,
+    /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
+    pub embeddings_path: Option<String>,
+}
+
+impl QuirkSettings {
+    /// These quirks (a preset's) with a provider's own added: lists and maps grow, the provider's word counts where
+    /// both say something.
+    #[must_use]
+    pub fn with(&self, own: &Self) -> Self {
+        let mut both = self.clone();
+        both.drop.extend(own.drop.iter().filter(|field| !self.drop.contains(field)).cloned());
+        let new = own.drop_in_messages.iter().filter(|field| !self.drop_in_messages.contains(field));
+        both.drop_in_messages.extend(new.cloned());
+        both.rename.extend(own.rename.clone());
+        both.defaults.extend(own.defaults.clone());
+        both.no_stream_options |= own.no_stream_options;
+        both.completion_excludes_reasoning |= own.completion_excludes_reasoning;
+        both.no_developer_role |= own.no_developer_role;
+        both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
+        both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
+        both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());
+        both
+    }
 }

@@ -1,12 +1,12 @@
 //! Settings of the transport towards providers.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Period, Size};
 
 /// Connections towards providers.
-#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpstreamSettings {
     /// Idle connections kept per provider and worker thread.

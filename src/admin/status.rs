@@ -1,0 +1,103 @@
+//! `/admin/v1/status`: what is in service, and what went wrong with the files on disk.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::Admin;
+
+/// How reloads went. Written by the house, read by the status page.
+#[derive(Debug, Default)]
+pub struct ReloadState(Mutex<Reloads>);
+
+#[derive(Debug, Default, Clone, Serialize)]
+struct Reloads {
+    ok: u64,
+    failed: u64,
+    /// Unix milliseconds of the last try.
+    last_ms: Option<u64>,
+    /// What is wrong with the files on disk; empty when they are in service.
+    errors: Vec<String>,
+}
+
+/// The status document.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    version: &'static str,
+    snapshot: SnapshotStatus,
+    reloads: Reloads,
+    requests_in_flight: usize,
+    draining: bool,
+    aliases: Vec<Arc<str>>,
+    providers: Vec<ProviderStatus>,
+    policies: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Serialize)]
+struct SnapshotStatus {
+    hash: Arc<str>,
+    generation: u64,
+    built_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ProviderStatus {
+    name: Arc<str>,
+    local: bool,
+    models: Vec<Arc<str>>,
+}
+
+impl ReloadState {
+    /// A new snapshot is in service.
+    pub fn succeeded(&self, at_ms: u64) {
+        let mut reloads = self.lock();
+        reloads.ok += 1;
+        reloads.last_ms = Some(at_ms);
+        reloads.errors.clear();
+        metrics::counter!("tollgate_reloads_total", "outcome" => "ok").increment(1);
+        metrics::gauge!("tollgate_reload_failed").set(0.0);
+    }
+
+    /// The files on disk are broken; the last good snapshot goes on.
+    pub fn failed(&self, at_ms: u64, errors: Vec<String>) {
+        let mut reloads = self.lock();
+        reloads.failed += 1;
+        reloads.last_ms = Some(at_ms);
+        reloads.errors = errors;
+        metrics::counter!("tollgate_reloads_total", "outcome" => "failed").increment(1);
+        metrics::gauge!("tollgate_reload_failed").set(1.0);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Reloads> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Status {
+    pub(super) fn of(admin: &Admin) -> Self {
+        let snapshot = admin.shared.snapshot.load();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            snapshot: SnapshotStatus {
+                hash: snapshot.hash.clone(),
+                generation: snapshot.generation,
+                built_ms: snapshot.built_ms,
+            },
+            reloads: admin.reloads.lock().clone(),
+            requests_in_flight: admin.shared.admission.in_flight(),
+            draining: (admin.draining)(),
+            aliases: snapshot.catalogue.aliases().map(|(name, _)| name.clone()).collect(),
+            providers: snapshot
+                .catalogue
+                .vendors()
+                .into_iter()
+                .map(|vendor| ProviderStatus {
+                    name: vendor.name.clone(),
+                    local: vendor.wire.local().is_some(),
+                    models: vendor.models.clone(),
+                })
+                .collect(),
+            policies: snapshot.policies.names().map(Arc::from).collect(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! OpenAI's chat request → the canonical request.
+
+mod message;
+mod record;
+mod tool;
+
+use serde_json::Value;
+
+use self::record::{Place, Record, parse, text};
+use super::param::wrong_type;
+use crate::chat::{CacheHint, Object, OutputFormat, Reasoning, Request, Sampling};
+use crate::fault::Fault;
+use crate::json::Body;
+
+/// Decodes a request completely; fields that the canonical form does not know travel in `rest`.
+///
+/// # Errors
+/// `BadRequest` with the path of the field that has the wrong type or is missing.
+pub fn decode(body: &Body) -> Result<Request, Fault> {
+    let root = Place::Root;
+    let mut top = Record::new(parse(body.bytes())?, &root);
+    let mut request = Request {
+        model: top.need_text("model")?,
+        stream: top.flag("stream")?.unwrap_or(false),
+        messages: message::decode_all(top.need_list("messages")?, &root.key("messages"))?,
+        tools: tool::decode_all(top.list("tools")?, &root.key("tools"))?,
+        tool_choice: tool::choice(top.take("tool_choice"), &root.key("tool_choice"))?,
+        parallel_tool_calls: top.flag("parallel_tool_calls")?,
+        output: output(&mut top)?,
+        sampling: sampling(&mut top)?,
+        reasoning: reasoning(&mut top)?,
+        user: top.text("user")?,
+        metadata: top.object("metadata")?.unwrap_or_default(),
+        ..Request::default()
+    };
+    let limits = (top.count("max_completion_tokens")?, top.count("max_tokens")?);
+    request.max_output_tokens = limits.0.or(limits.1);
+    if let Some(mut options) = top.object("stream_options")? {
+        let place = root.key("stream_options");
+        let mut fields = Record::new(std::mem::take(&mut options), &place);
+        request.include_usage = fields.flag("include_usage")?.unwrap_or(false);
+        top.keep("stream_options", fields.rest());
+    }
+    for function in top.list("functions")?.into_iter().enumerate() {
+        request.tools.push(tool::legacy(function, &root.key("functions"))?);
+    }
+    if request.tool_choice.is_none() {
+        request.tool_choice = tool::choice(top.take("function_call"), &root.key("function_call"))?;
+    }
+    if request.user.is_none() {
+        // Kept in `rest` too, because it is the name that the provider of this dialect knows.
+        request.user = top.peek("safety_identifier").and_then(Value::as_str).map(str::to_owned);
+    }
+    request.rest = top.rest();
+    Ok(request)
+}
+
+fn output(top: &mut Record<'_>) -> Result<OutputFormat, Fault> {
+    let Some(format) = top.object("response_format")? else { return Ok(OutputFormat::Text) };
+    let root = Place::Root;
+    let place = root.key("response_format");
+    match format.get("type").and_then(Value::as_str) {
+        Some("text") => Ok(OutputFormat::Text),
+        Some("json_object") => Ok(OutputFormat::JsonObject),
+        Some("json_schema") => {
+            let mut format = Record::new(format, &place);
+            let place = place.key("json_schema");
+            let mut schema = Record::new(format.need_object("json_schema")?, &place);
+            Ok(OutputFormat::JsonSchema {
+                name: schema.need_text("name")?,
+                description: schema.text("description")?,
+                schema: schema.take("schema").unwrap_or_else(|| Value::Object(Object::new())),
+                strict: schema.flag("strict")?,
+            })
+        }
+        Some(_) => Ok(OutputFormat::Other(Value::Object(format))),
+        None => Err(super::param::missing(place.key("type").to_string())),
+    }
+}
+
+fn sampling(top: &mut Record<'_>) -> Result<Sampling, Fault> {
+    Ok(Sampling {
+        temperature: top.number("temperature")?,
+        top_p: top.number("top_p")?,
+        top_k: top.count("top_k")?,
+        presence_penalty: top.number("presence_penalty")?,
+        frequency_penalty: top.number("frequency_penalty")?,
+        seed: top.integer("seed")?,
+        stop: stop(top)?,
+        logit_bias: top.object("logit_bias")?,
+        logprobs: top.flag("logprobs")?,
+        top_logprobs: top.count("top_logprobs")?,
+        n: top.count("n")?,
+    })
+}
+
+fn stop(top: &mut Record<'_>) -> Result<Vec<String>, Fault> {
+    let root = Place::Root;
+    let place = root.key("stop");
+    match top.take("stop") {
+        None => Ok(Vec::new()),
+        Some(Value::String(stop)) => Ok(vec![stop]),
+        Some(Value::Array(stops)) => {
+            stops.into_iter().enumerate().map(|(at, stop)| text(stop, &place.index(at))).collect()
+        }
+        Some(other) => Err(wrong_type(place.to_string(), "a string or an array", record::kind(&other))),
+    }
+}
+
+/// OpenAI's `reasoning_effort`, or OpenRouter's `reasoning` object.
+fn reasoning(top: &mut Record<'_>) -> Result<Option<Reasoning>, Fault> {
+    let effort = top.text("reasoning_effort")?;
+    let Some(reasoning) = top.object("reasoning")? else {
+        return Ok(effort.map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() }));
+    };
+    let root = Place::Root;
+    let place = root.key("reasoning");
+    let mut fields = Record::new(reasoning, &place);
+    let inner = fields.text("effort")?;
+    let budget_tokens = fields.count("max_tokens")?;
+    Ok(Some(Reasoning { effort: effort.or(inner), budget_tokens, rest: fields.rest() }))
+}
+
+/// The prompt-cache breakpoint of Anthropic's form, which several OpenAI-compatible vendors take.
+fn cache(fields: &mut Record<'_>) -> Result<Option<CacheHint>, Fault> {
+    let Some(mut control) = fields.object("cache_control")? else { return Ok(None) };
+    let ttl = match control.remove("ttl") {
+        Some(Value::String(ttl)) => Some(ttl),
+        _ => None,
+    };
+    Ok(Some(CacheHint { ttl }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! What policies may see of messages and tools, read from the JSON text without decoding it, each thing at most once.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use crate::json::{self, Body};
+
+/// Answers that were asked for already.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    tool_names: OnceLock<Vec<Box<str>>>,
+    media: OnceLock<MediaKinds>,
+    text: OnceLock<String>,
+    system: OnceLock<String>,
+    last_user: OnceLock<String>,
+}
+
+/// Which kinds of parts, beyond text, the messages have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct MediaKinds {
+    pub(super) images: bool,
+    pub(super) audio: bool,
+    pub(super) files: bool,
+}
+
+impl Sight {
+    pub(super) fn tool_names(&self, body: &Body) -> &[Box<str>] {
+        self.tool_names.get_or_init(|| {
+            let tools = json::elements(body.raw("tools").unwrap_or_default());
+            let functions = json::elements(body.raw("functions").unwrap_or_default());
+            tools.chain(functions).filter_map(tool_name).collect()
+        })
+    }
+
+    pub(super) fn media(&self, body: &Body) -> MediaKinds {
+        *self.media.get_or_init(|| {
+            let mut kinds = MediaKinds::default();
+            for part in messages(body).flat_map(|message| json::elements(message.content)) {
+                match &*value_of(part, "type").and_then(json::text).unwrap_or_default() {
+                    "image_url" | "image" | "input_image" => kinds.images = true,
+                    "input_audio" | "audio" | "audio_url" => kinds.audio = true,
+                    "file" | "input_file" | "document" | "document_url" => kinds.files = true,
+                    _ => {}
+                }
+            }
+            kinds
+        })
+    }
+
+    pub(super) fn text(&self, body: &Body) -> &str {
+        self.text.get_or_init(|| joined(messages(body)))
+    }
+
+    pub(super) fn system(&self, body: &Body) -> &str {
+        self.system.get_or_init(|| {
+            joined(messages(body).filter(|message| matches!(&*message.role, "system" | "developer")))
+        })
+    }
+
+    pub(super) fn last_user(&self, body: &Body) -> &str {
+        self.last_user.get_or_init(|| {
+            joined(messages(body).filter(|message| message.role == "user").last().into_iter())
+        })
+    }
+}
+
+/// A message as far as it is looked at here.
+struct Message<'a> {
+    role: Cow<'a, str>,
+    content: &'a str,
+}
+
+fn messages(body: &Body) -> impl Iterator<Item = Message<'_>> {
+    json::elements(body.raw("messages").unwrap_or_default()).map(|raw| {
+        let mut message = Message { role: Cow::Borrowed(""), content: "" };
+        for (key, value) in json::entries(raw) {
+            match &*key {
+                "role" => message.role = json::text(value).unwrap_or_default(),
+                "content" => message.content = value,
+                _ => {}
+            }
+        }
+        message
+    })
+}
+
+fn joined<'a>(messages: impl Iterator<Item = Message<'a>>) -> String {
+    let mut all = String::new();
+    for message in messages {
+        if let Some(text) = json::text(message.content) {
+            append(&mut all, &text);
+        }
+        for part in json::elements(message.content) {
+            let text = value_of(part, "text").or_else(|| value_of(part, "refusal"));
+            // A bare string among the parts is no OpenAI, but some vendors take it.
+            if let Some(text) = text.and_then(json::text).or_else(|| json::text(part)) {
+                append(&mut all, &text);
+            }
+        }
+    }
+    all
+}
+
+fn append(all: &mut String, text: &str) {
+    if !all.is_empty() && !text.is_empty() {
+        all.push('\n');
+    }
+    all.push_str(text);
+}
+
+fn tool_name(tool: &str) -> Option<Box<str>> {
+    let nested = value_of(tool, "function").or_else(|| value_of(tool, "custom"));
+    let name = value_of(nested.unwrap_or(tool), "name").or_else(|| value_of(tool, "type"));
+    name.and_then(json::text).map(Into::into)
+}
+
+fn value_of<'a>(object: &'a str, key: &str) -> Option<&'a str> {
+    json::entries(object).find(|(name, _)| name == key).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{Body, MediaKinds, Sight};
+
+    fn body(text: &str) -> Body {
+        Body::read(Bytes::from(text.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn texts_are_joined_by_role() {
+        let body = body(
+            r#"{"messages":[
+                {"role":"system","content":"be\tbrief"},
+                {"role":"developer","content":[{"type":"text","text":"in French"}]},
+                {"role":"user","content":"one"},
+                {"role":"assistant","content":null,"tool_calls":[{"id":"c","function":{"name":"f"}}]},
+                {"role":"tool","tool_call_id":"c","content":"result"},
+                {"rol\u0065":"user","content":[{"type":"text","text":"t\u0077o"},{"type":"image_url","image_url":{"url":"x"}},
+                    {"type":"text","text":""},{"type":"text","text":"three"}]},
+                {"role":"assistant","content":[{"type":"refusal","refusal":"no"}]},
+                7, {"role":9,"content":{}}]}"#,
+        );
+        let sight = Sight::default();
+        assert_eq!(sight.text(&body), "be\tbrief\nin French\none\nresult\ntwo\nthree\nno");
+        assert_eq!(sight.system(&body), "be\tbrief\nin French");
+        assert_eq!(sight.last_user(&body), "two\nthree");
+    }
+
+    #[test]
+    fn kinds_of_parts_are_seen_also_in_disguise() {
+        let table = [
+            (r#"{"type":"text","text":"image_url"}"#, (false, false, false)),
+            (r#"{"type":"image_url","image_url":{"url":"x"}}"#, (true, false, false)),
+            (r#"{"typ\u0065":"image\u005furl"}"#, (true, false, false)),
+            (r#"{"type":"input_audio","input_audio":{}}"#, (false, true, false)),
+            (r#"{"type":"file","file":{}},{"type":"image_url"}"#, (true, false, true)),
+            (r#"{"type":7},"x",null"#, (false, false, false)),
+        ];
+        for (parts, (images, audio, files)) in table {
+            let body = body(&format!(r#"{{"messages":[{{"role":"user","content":[{parts}]}}]}}"#));
+            assert_eq!(Sight::default().media(&body), MediaKinds { images, audio, files }, "{parts}");
+        }
+    }
+
+    #[test]
+    fn tools_are_named_whatever_their_kind() {
+        let body = body(
+            r#"{"tools":[{"type":"function","function":{"name":"a"}},{"type":"custom","custom":{"name":"b"}},
+                {"type":"web_search"},{"type":"mcp","name":"c"},null,{}],"functions":[{"name":"d"}]}"#,
+        );
+        let sight = Sight::default();
+        let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
+        assert_eq!(names, ["a", "b", "web_search", "c", "d"]);
+    }
+}

@@ -1,0 +1,308 @@
+//! Canonical stream events → OpenAI's `chat.completion.chunk` events.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::answer::{BESIDE_MESSAGE, Fallback, finish_word, reasoning_detail, tool_call};
+use super::{error_body, usage_json};
+use crate::chat::{Event, Object, Role, StreamEncoder, ToolKind, Usage};
+use crate::fault::Fault;
+use crate::frames::{SSE_DONE, sse_data};
+use crate::json::write_text;
+
+/// The end of a choice that goes on, before the chunk's own end.
+const OPEN_TAIL: &[u8] = b",\"logprobs\":null,\"finish_reason\":null}]";
+
+/// Writes one streamed answer for a client of OpenAI's dialect.
+pub struct ChatEncoder {
+    include_usage: bool,
+    fallback: Fallback,
+    /// From `data: {` to `"choices":`, the same in every chunk.
+    head: Vec<u8>,
+    /// What follows the choices, to the blank line.
+    tail: &'static [u8],
+    /// Choices whose role is said.
+    begun: Vec<u32>,
+    /// Tool calls by choice and the provider's number; their place among those of their choice is what the client
+    /// sees.
+    calls: Vec<Call>,
+    usage: Option<Usage>,
+    /// Choice and end of the text chunk just written: log probabilities that follow at once belong into it.
+    last_text: Option<(u32, usize)>,
+    ended: bool,
+}
+
+struct Call {
+    choice: u32,
+    call: u32,
+    place: usize,
+    kind: ToolKind,
+}
+
+impl ChatEncoder {
+    /// An encoder for one answer. `include_usage`: whether the client asked for usage at the end.
+    pub fn new(include_usage: bool, fallback: Fallback) -> Self {
+        // With usage asked for, OpenAI says `null` in all chunks before the last.
+        let tail: &[u8] = if include_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" };
+        Self {
+            include_usage,
+            fallback,
+            head: Vec::new(),
+            tail,
+            begun: Vec::new(),
+            calls: Vec::new(),
+            usage: None,
+            last_text: None,
+            ended: false,
+        }
+    }
+
+    fn start(&mut self, id: &str, model: &str, created: u64) {
+        if !self.head.is_empty() {
+            return;
+        }
+        let id = if id.is_empty() { &self.fallback.id } else { id };
+        let created = if created == 0 { self.fallback.created } else { created };
+        let mut head = b"data: {\"id\":".to_vec();
+        write_text(&mut head, id);
+        head.extend_from_slice(b",\"object\":\"chat.completion.chunk\",\"created\":");
+        head.extend_from_slice(created.to_string().as_bytes());
+        head.extend_from_slice(b",\"model\":");
+        write_text(&mut head, model);
+        head.extend_from_slice(b",\"choices\":");
+        self.head = head;
+    }
+
+    /// Begins a choice, if it has not begun.
+    fn begin(&mut self, choice: u32, role: Role, out: &mut Vec<u8>) {
+        if self.begun.contains(&choice) {
+            return;
+        }
+        self.begun.push(choice);
+        let delta: &[u8] = match role {
+            Role::User => br#"{"role":"user","content":""}"#,
+            Role::System => br#"{"role":"system","content":""}"#,
+            Role::Developer => br#"{"role":"developer","content":""}"#,
+            Role::Tool => br#"{"role":"tool","content":""}"#,
+            Role::Assistant => br#"{"role":"assistant","content":""}"#,
+        };
+        self.delta(choice, out, |out| out.extend_from_slice(delta));
+    }
+
+    /// Writes one chunk with one choice that goes on.
+    fn delta(&mut self, choice: u32, out: &mut Vec<u8>, delta: impl FnOnce(&mut Vec<u8>)) {
+        self.open_choice(choice, out);
+        out.extend_from_slice(b",\"delta\":");
+        delta(out);
+        out.extend_from_slice(OPEN_TAIL);
+        out.extend_from_slice(self.tail);
+    }
+
+    fn open_choice(&mut self, choice: u32, out: &mut Vec<u8>) {
+        self.start("", "", 0);
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(b"[{\"index\":");
+        if choice == 0 {
+            out.push(b'0');
+        } else {
+            out.extend_from_slice(choice.to_string().as_bytes());
+        }
+    }
+
+    /// Writes one chunk whose delta is one text field.
+    fn text(&mut self, choice: u32, key: &str, text: &str, out: &mut Vec<u8>) {
+        self.begin(choice, Role::Assistant, out);
+        out.reserve(self.head.len() + text.len() + 128);
+        self.delta(choice, out, |out| {
+            out.extend_from_slice(b"{\"");
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(b"\":");
+            write_text(out, text);
+            out.push(b'}');
+        });
+        self.last_text = Some((choice, out.len()));
+    }
+
+    /// Writes one chunk whose delta has one field of any kind.
+    fn field(&mut self, choice: u32, key: &str, value: Value, out: &mut Vec<u8>) {
+        let mut delta = Object::new();
+        delta.insert(key.to_owned(), value);
+        self.fields(choice, &delta, out);
+    }
+
+    fn fields(&mut self, choice: u32, delta: &Object, out: &mut Vec<u8>) {
+        self.begin(choice, Role::Assistant, out);
+        self.delta(choice, out, |out| write_object(out, delta));
+    }
+
+    fn thinking(
+        &mut self,
+        choice: u32,
+        text: &str,
+        signature: Option<&str>,
+        redacted: Option<&str>,
+        out: &mut Vec<u8>,
+    ) {
+        if !text.is_empty() {
+            self.text(choice, "reasoning_content", text, out);
+        }
+        // The text has gone out piece by piece; the proof comes alone.
+        if let Some(detail) = reasoning_detail("", signature, redacted) {
+            self.field(choice, "reasoning_details", Value::Array(vec![detail]), out);
+        }
+    }
+
+    fn call_start(&mut self, event: &Event, out: &mut Vec<u8>) {
+        let Event::ToolCallStart { choice, call, id, name, kind, signature } = event else { return };
+        if *kind == ToolKind::Server || self.place_of(*choice, *call).is_some() {
+            return;
+        }
+        let place = self.calls.iter().filter(|known| known.choice == *choice).count();
+        self.calls.push(Call { choice: *choice, call: *call, place, kind: *kind });
+        let mut entry = Object::new();
+        entry.insert("index".to_owned(), place.into());
+        entry.extend(tool_call(*kind, id, name, "", signature.as_deref()));
+        self.field(*choice, "tool_calls", Value::Array(vec![Value::Object(entry)]), out);
+    }
+
+    fn call_delta(&mut self, choice: u32, call: u32, arguments: &str, out: &mut Vec<u8>) {
+        let Some((place, kind)) = self.place_of(choice, call) else { return };
+        if arguments.is_empty() {
+            return;
+        }
+        out.reserve(self.head.len() + arguments.len() + 192);
+        self.delta(choice, out, |out| {
+            out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
+            out.extend_from_slice(place.to_string().as_bytes());
+            let key: &[u8] = match kind {
+                ToolKind::Custom => b",\"custom\":{\"input\":",
+                _ => b",\"function\":{\"arguments\":",
+            };
+            out.extend_from_slice(key);
+            write_text(out, arguments);
+            out.extend_from_slice(b"}}]}");
+        });
+    }
+
+    fn place_of(&self, choice: u32, call: u32) -> Option<(usize, ToolKind)> {
+        let known = self.calls.iter().find(|known| known.choice == choice && known.call == call)?;
+        Some((known.place, known.kind))
+    }
+
+    /// Log probabilities: into the text chunk that they belong to if it is still at hand, else in their own chunk.
+    fn logprobs(&mut self, choice: u32, value: &Value, out: &mut Vec<u8>) {
+        let end = OPEN_TAIL.len() + self.tail.len();
+        let at_hand = self.last_text == Some((choice, out.len()));
+        if at_hand && out.get(out.len().saturating_sub(end)..).is_some_and(|last| last.starts_with(OPEN_TAIL))
+        {
+            out.truncate(out.len() - end);
+        } else {
+            self.begin(choice, Role::Assistant, out);
+            self.open_choice(choice, out);
+            out.extend_from_slice(b",\"delta\":{}");
+        }
+        out.extend_from_slice(b",\"logprobs\":");
+        write_value(out, value);
+        out.extend_from_slice(b",\"finish_reason\":null}]");
+        out.extend_from_slice(self.tail);
+    }
+
+    fn other(&mut self, choice: Option<u32>, fields: &Object, out: &mut Vec<u8>) {
+        let Some(choice) = choice else {
+            self.start("", "", 0);
+            out.extend_from_slice(&self.head);
+            out.extend_from_slice(b"[]");
+            write_more(out, fields.iter());
+            out.extend_from_slice(self.tail);
+            return;
+        };
+        self.begin(choice, Role::Assistant, out);
+        let is_beside = |key: &String| BESIDE_MESSAGE.contains(&&**key);
+        let delta: Object =
+            fields.iter().filter(|(key, _)| !is_beside(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        self.open_choice(choice, out);
+        out.extend_from_slice(b",\"delta\":");
+        write_object(out, &delta);
+        write_more(out, fields.iter().filter(|(key, _)| is_beside(key)));
+        out.extend_from_slice(OPEN_TAIL);
+        out.extend_from_slice(self.tail);
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        self.ended = true;
+        if let (true, Some(usage)) = (self.include_usage, self.usage) {
+            self.start("", "", 0);
+            out.extend_from_slice(&self.head);
+            out.extend_from_slice(b"[],\"usage\":");
+            write_value(out, &usage_json(&usage));
+            out.extend_from_slice(b"}\n\n");
+        }
+        out.extend_from_slice(SSE_DONE);
+    }
+}
+
+impl StreamEncoder for ChatEncoder {
+    fn encode(&mut self, event: &Event, out: &mut Vec<u8>) {
+        if self.ended {
+            return;
+        }
+        match event {
+            Event::Start { id, model, created } => self.start(id, model, *created),
+            Event::ChoiceStart { choice, role } => self.begin(*choice, *role, out),
+            Event::Text { choice, text } if !text.is_empty() => self.text(*choice, "content", text, out),
+            Event::Refusal { choice, text } if !text.is_empty() => self.text(*choice, "refusal", text, out),
+            Event::Text { .. } | Event::Refusal { .. } => {}
+            Event::Thinking { choice, text, signature, redacted } => {
+                self.thinking(*choice, text, signature.as_deref(), redacted.as_deref(), out);
+            }
+            Event::ToolCallStart { .. } => self.call_start(event, out),
+            Event::ToolCallDelta { choice, call, arguments } => {
+                self.call_delta(*choice, *call, arguments, out)
+            }
+            Event::Logprobs { choice, value } => self.logprobs(*choice, value, out),
+            Event::Citation { choice, value } => {
+                self.field(*choice, "annotations", Value::Array(vec![value.clone()]), out);
+            }
+            Event::Other { choice, fields } => self.other(*choice, fields, out),
+            Event::Finish { choice, finish } => {
+                self.begin(*choice, Role::Assistant, out);
+                self.open_choice(*choice, out);
+                out.extend_from_slice(b",\"delta\":{},\"logprobs\":null,\"finish_reason\":\"");
+                out.extend_from_slice(finish_word(finish).as_bytes());
+                out.extend_from_slice(b"\"}]");
+                out.extend_from_slice(self.tail);
+            }
+            Event::Usage(usage) => self.usage = Some(*usage),
+            Event::End => self.end(out),
+        }
+    }
+
+    fn fault(&mut self, fault: &Fault) -> Bytes {
+        self.ended = true;
+        let mut out = Vec::new();
+        sse_data(&mut out, &error_body(fault));
+        out.into()
+    }
+}
+
+fn write_object(out: &mut Vec<u8>, object: &Object) {
+    // Writing JSON values to a `Vec` cannot fail.
+    let _ = serde_json::to_writer(out, object);
+}
+
+fn write_value(out: &mut Vec<u8>, value: &Value) {
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Writes further fields of an object that is open.
+fn write_more<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a String, &'a Value)>) {
+    for (key, value) in fields {
+        out.push(b',');
+        write_text(out, key);
+        out.push(b':');
+        write_value(out, value);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! The door of `POST /v1/embeddings`: how an embeddings request goes through the line.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Ask;
+use crate::api::openai_chat::fault_event;
+use crate::executor::Carry;
+use crate::facts::Endpoint;
+use crate::fault::{Fault, FaultKind};
+use crate::gateway::{Asked, Door};
+use crate::json;
+use crate::providers::{Embeddings, Outgoing, Relayed, StreamRelay, Target};
+
+/// `POST /v1/embeddings`.
+pub struct OpenAiEmbeddings;
+
+impl Door for OpenAiEmbeddings {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::Embeddings
+    }
+
+    fn read(&self, body: Bytes) -> Result<Arc<dyn Asked>, Fault> {
+        Ok(Arc::new(Ask::read(json::Body::read(body)?)?))
+    }
+
+    fn fault_event(&self, fault: &Fault) -> Bytes {
+        fault_event(fault)
+    }
+}
+
+impl Asked for Ask {
+    fn model(&self) -> &Arc<str> {
+        self.model()
+    }
+
+    fn bytes(&self) -> usize {
+        self.body().bytes().len()
+    }
+}
+
+impl Carry for Ask {
+    fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
+        ability(target)?.splice(self.body(), &target.name)
+    }
+
+    fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
+        ability(target)?.whole(body, self.base64())
+    }
+
+    fn wants_stream(&self) -> bool {
+        false
+    }
+
+    fn stream(&self, _: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
+        Err(Fault::new(FaultKind::Internal, "embeddings are never streamed"))
+    }
+}
+
+fn ability(target: &Target) -> Result<&dyn Embeddings, Fault> {
+    target.vendor.wire.embeddings().ok_or_else(|| {
+        Fault::bad_request("this provider makes no embeddings", "model").retry(crate::fault::Retry::Elsewhere)
+    })
+}

@@ -1,0 +1,103 @@
+//! Responses to clients. The only place where a fault becomes a response.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+
+use super::openai_chat;
+use crate::fault::Fault;
+use crate::gateway::{Body, Served, StreamBody};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+
+/// The body of a response: all of it, or a stream.
+pub enum ReplyBody {
+    /// Bytes that are still to be sent.
+    Whole(Option<Bytes>),
+    /// A stream.
+    Stream(Box<StreamBody>),
+}
+
+/// The response to a request that went through the line.
+pub fn served(served: Served) -> Response<ReplyBody> {
+    let Served { request_id, result, headers: told } = served;
+    let mut response = match result {
+        Ok(Body::Whole(bytes)) => json(StatusCode::OK, bytes),
+        Ok(Body::Stream(stream)) => {
+            let mut response = Response::new(ReplyBody::Stream(stream));
+            response.headers_mut().insert(CONTENT_TYPE, EVENTS);
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            // Tells nginx and its kin not to collect the stream.
+            response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+            response
+        }
+        Err(fault) => error(&fault),
+    };
+    response.headers_mut().extend(told);
+    name(&mut response, &request_id);
+    response
+}
+
+/// The response that says a fault, in OpenAI's shape.
+pub fn fault(fault: &Fault, request_id: &str) -> Response<ReplyBody> {
+    let mut response = error(fault);
+    name(&mut response, request_id);
+    response
+}
+
+/// A JSON response.
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Whole(Some(body.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// Adds the request's id.
+pub(super) fn name(response: &mut Response<ReplyBody>, request_id: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+}
+
+fn error(fault: &Fault) -> Response<ReplyBody> {
+    let status = StatusCode::from_u16(fault.client_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, openai_chat::error_body(fault));
+    if let Some(after) = fault.after {
+        // Rounded up: a client that comes back a little late is served, one that comes early is not.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+impl http_body::Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => Pin::new(&mut **stream).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The table of client endpoints: exact paths, nothing is guessed.
+
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, request::Parts};
+
+use super::openai_chat::OpenAiChat;
+use super::openai_embeddings::OpenAiEmbeddings;
+use super::reply::{self, ReplyBody};
+use crate::fault::{Fault, FaultKind};
+use crate::gateway::Door;
+
+/// Where a request goes.
+pub(super) enum Route {
+    /// Into the line, through this door.
+    Door {
+        /// The client dialect.
+        door: &'static dyn Door,
+        /// The path as it stands in the table, for logs.
+        path: &'static str,
+    },
+    /// `GET /v1/models`.
+    Models,
+    /// `GET /v1/models/{id}`.
+    Model(String),
+}
+
+/// A request that leads nowhere.
+pub(super) struct Refusal {
+    fault: Fault,
+    allow: Option<&'static str>,
+}
+
+/// Every POST endpoint.
+const DOORS: &[(&str, &dyn Door)] =
+    &[("/v1/chat/completions", &OpenAiChat), ("/v1/embeddings", &OpenAiEmbeddings)];
+
+const MODELS: &str = "/v1/models";
+
+/// The route of a request head.
+pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
+    let path = head.uri.path();
+    if let Some((path, door)) = DOORS.iter().find(|(known, _)| *known == path) {
+        if head.method != Method::POST {
+            return Err(not_allowed("POST"));
+        }
+        return json_body(head).map(|()| Route::Door { door: *door, path });
+    }
+    if path == MODELS || path.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
+    {
+        if head.method != Method::GET && head.method != Method::HEAD {
+            return Err(not_allowed("GET, HEAD"));
+        }
+        return Ok(match path.strip_prefix("/v1/models/") {
+            Some(id) => Route::Model(unescape(id)),
+            None => Route::Models,
+        });
+    }
+    let known: Vec<_> = DOORS.iter().map(|(path, _)| *path).chain([MODELS]).collect();
+    let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
+    Err(Refusal { fault: Fault::new(FaultKind::NotFound, message).code("unknown_url"), allow: None })
+}
+
+impl Refusal {
+    /// The response that says so.
+    pub(super) fn reply(&self, request_id: &str) -> Response<ReplyBody> {
+        let mut response = reply::fault(&self.fault, request_id);
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+fn not_allowed(allow: &'static str) -> Refusal {
+    let fault = Fault::new(FaultKind::MethodNotAllowed, format!("this endpoint answers {allow} only"));
+    Refusal { fault, allow: Some(allow) }
+}
+
+/// JSON, or no content type at all; anything else is a client that talks to the wrong endpoint.
+fn json_body(head: &Parts) -> Result<(), Refusal> {
+    let Some(value) = head.headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let kind = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    if kind.eq_ignore_ascii_case(b"application/json") {
+        return Ok(());
+    }
+    let fault = Fault::new(FaultKind::UnsupportedMedia, "send the body as `content-type: application/json`");
+    Err(Refusal { fault, allow: None })
+}
+
+/// Undoes percent-encoding (`openai%2Fgpt-4o`); what is not valid stays as it is.
+fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let byte = match (first, tail) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(h, l)| h << 4 | l),
+            _ => None,
+        };
+        out.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: &str, path: &str) -> Result<String, u16> {
+        let (head, ()) = http::Request::builder().method(method).uri(path).body(()).unwrap().into_parts();
+        match find(&head) {
+            Ok(Route::Door { path, .. }) => Ok(path.into()),
+            Ok(Route::Models) => Ok("models".into()),
+            Ok(Route::Model(id)) => Ok(format!("model {id}")),
+            Err(refusal) => Err(refusal.fault.client_status()),
+        }
+    }
+
+    #[test]
+    fn paths_are_exact() {
+        for (method, path, expected) in [
+            ("POST", "/v1/chat/completions", Ok("/v1/chat/completions")),
+            ("POST", "/v1/chat/completions?x=1", Ok("/v1/chat/completions")),
+            ("GET", "/v1/chat/completions", Err(405)),
+            ("POST", "/v1/chat/completions/", Err(404)),
+            ("POST", "/chat/completions", Err(404)),
+            ("GET", "/v1/models", Ok("models")),
+            ("GET", "/v1/models/openai/gpt-4o", Ok("model openai/gpt-4o")),
+            ("GET", "/v1/models/openai%2Fgpt-4o", Ok("model openai/gpt-4o")),
+            ("GET", "/v1/modelsx", Err(404)),
+            ("DELETE", "/v1/models/a", Err(405)),
+        ] {
+            assert_eq!(found(method, path), expected.map(str::to_owned), "{method} {path}");
+        }
+    }
+}

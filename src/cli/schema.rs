@@ -1,0 +1,11 @@
+//! `tollgate schema`: the JSON Schema of the configuration file, for editors.
+
+use std::process::ExitCode;
+
+use crate::house;
+
+/// Prints the schema.
+pub(super) fn schema() -> ExitCode {
+    println!("{}", house::schema_json());
+    ExitCode::SUCCESS
+}

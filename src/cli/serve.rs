@@ -1,0 +1,171 @@
+//! `tollgate serve`: builds the house, opens the listeners, swaps snapshots, drains at the end.
+
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::BAD_CONFIG;
+use crate::admin::{self, Admin, ReloadState};
+use crate::api::reply::{self, ReplyBody};
+use crate::api::{Api, Unread};
+use crate::clock::{Clock, Dice, SystemClock};
+use crate::fault::Fault;
+use crate::gateway::{Admission, Gateway, Shared};
+use crate::house::{Built, House, announce};
+use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
+use crate::telemetry::{self, AccessLog};
+use crate::upstream::Upstream;
+
+/// Runs the gateway until it is told to stop.
+pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
+    let house = match House::open(config) {
+        Ok(house) => house,
+        Err(problems) => {
+            problems.print();
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    match run(house) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tollgate: {error}");
+            ExitCode::from(BAD_CONFIG)
+        }
+    }
+}
+
+fn run(house: House) -> Result<(), String> {
+    telemetry::install_log(&house.checked().config.log.level)?;
+    let metrics = telemetry::install_metrics()?;
+    let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("runtime: {error}"))?;
+    runtime.block_on(open(house, built, metrics))
+}
+
+async fn open(
+    house: House,
+    built: Built,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+) -> Result<(), String> {
+    let config = house.checked().config.clone();
+    let listener =
+        Listener::bind(config.listen, house.checked().listener()).map_err(|error| error.to_string())?;
+    let upstream = Upstream::new(&config.upstream).map_err(|error| error.to_string())?;
+    let admin_listener = admin::bind(config.admin.listen).await?;
+    let admin_address = admin_listener.local_addr().map_err(|error| format!("admin listener: {error}"))?;
+
+    let drain = Drain::new();
+    let (close, closing) = watch::channel(false);
+    let access_log = if config.log.access {
+        AccessLog::start(std::io::stdout()).map_err(|error| format!("access log: {error}"))?
+    } else {
+        AccessLog::off()
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let shared = Arc::new(Shared {
+        snapshot: built.snapshot.into(),
+        admission: Admission::new(closing),
+        access_log: access_log.clone(),
+        clock: clock.clone(),
+    });
+    announce(&shared.snapshot.load(), true);
+
+    let reloads = Arc::new(ReloadState::default());
+    let watching = drain.clone();
+    let admin = Admin {
+        shared: shared.clone(),
+        metrics,
+        reloads: reloads.clone(),
+        draining: Arc::new(move || watching.is_draining()),
+        token: built.admin_token,
+    };
+    tokio::spawn(admin::serve(admin_listener, admin));
+    tokio::spawn(end_on_signal(drain.clone(), config.drain.0));
+    let expired = drain.expired();
+    tokio::spawn(async move {
+        expired.await;
+        // Fails only when no stream is left to be told.
+        let _ = close.send(true);
+    });
+    let _watch = house.watch(shared.clone(), reloads)?;
+
+    let address = listener.local_addr();
+    tracing::info!(clients = %address, admin = %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
+    greet(address);
+    let workers =
+        config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
+    listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
+    access_log.close();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// For a person who starts the gateway by hand in a terminal.
+fn greet(address: SocketAddr) {
+    use std::io::IsTerminal as _;
+    if std::io::stderr().is_terminal() {
+        eprintln!("tollgate is listening: point an OpenAI client at http://{address}/v1");
+    }
+}
+
+/// The first signal drains, the second ends at once.
+async fn end_on_signal(drain: Drain, deadline: Duration) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be caught; the process can only be killed");
+        return;
+    };
+    let mut next = async || tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () };
+    next().await;
+    tracing::info!(deadline_s = deadline.as_secs_f64(), in_flight = drain.in_flight(), "draining");
+    drain.begin(deadline);
+    next().await;
+    tracing::warn!("second signal: stopping at once");
+    drain.begin(Duration::ZERO);
+}
+
+/// One worker thread's doors.
+struct Worker(Api);
+
+impl Worker {
+    fn new(shared: &Arc<Shared>, upstream: &Upstream, clock: &Arc<dyn Clock>) -> Self {
+        let upstream = Arc::new(upstream.sibling());
+        for vendor in shared.snapshot.load().catalogue.vendors() {
+            if let crate::providers::Place::Http(place) = &vendor.place {
+                upstream.prewarm(&place.origin);
+            }
+        }
+        let gateway = Gateway::new(shared.clone(), upstream, Dice::fair());
+        Self(Api::new(gateway, clock.clone(), Dice::fair()))
+    }
+}
+
+impl Handler for Worker {
+    type Body = ReplyBody;
+
+    async fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Response<ReplyBody> {
+        self.0.respond(request, Some(peer.address.ip())).await
+    }
+
+    fn refuse(&self, fault: &Fault) -> Response<ReplyBody> {
+        reply::fault(fault, &self.0.request_id())
+    }
+}
+
+impl Unread for RequestBody {
+    async fn collect(self) -> Result<Bytes, Fault> {
+        Self::collect(self).await
+    }
+}

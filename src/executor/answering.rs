@@ -1,0 +1,103 @@
+//! An upstream's answer as it arrives, over a socket or from inside the process.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, Sleep};
+
+use crate::fault::{Fault, FaultKind};
+use crate::upstream::AnswerBody;
+
+/// The body of an answer.
+pub(super) enum Answering {
+    /// From a socket.
+    Http(AnswerBody),
+    /// Played by a provider inside the process.
+    Local(Script),
+}
+
+/// Pieces to be played, each after its delay.
+pub(super) struct Script {
+    pieces: VecDeque<(Duration, Bytes)>,
+    wait: Option<Pin<Box<Sleep>>>,
+}
+
+impl Script {
+    pub(super) fn new(pieces: Vec<(Duration, Bytes)>) -> Self {
+        Self { pieces: pieces.into(), wait: None }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some((delay, _)) = self.pieces.front() else { return Poll::Ready(None) };
+        if !delay.is_zero() {
+            let wait = self.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(*delay)));
+            if wait.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.wait = None;
+        }
+        Poll::Ready(self.pieces.pop_front().map(|(_, bytes)| bytes))
+    }
+}
+
+impl Answering {
+    /// The next bytes; `None` at the clean end.
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        match self {
+            Self::Http(body) => body.poll_chunk(cx),
+            Self::Local(script) => script.poll_piece(cx).map(|piece| piece.map(Ok)),
+        }
+    }
+
+    /// The next bytes, within `idle` and before `end`. `on_idle` and `on_end` say what passing them means.
+    pub(super) async fn chunk(
+        &mut self,
+        deadline: Instant,
+        late: impl FnOnce() -> Fault,
+    ) -> Result<Option<Bytes>, Fault> {
+        let next = std::future::poll_fn(|cx| self.poll_chunk(cx));
+        match tokio::time::timeout_at(deadline, next).await {
+            Ok(next) => next.transpose(),
+            Err(_) => Err(late()),
+        }
+    }
+
+    /// The whole body, at most `limit` bytes; no copy when it came in one piece.
+    pub(super) async fn collect(
+        &mut self,
+        limit: u64,
+        idle: Duration,
+        end: Instant,
+        late: impl Fn(Instant) -> Fault,
+    ) -> Result<Bytes, Fault> {
+        let deadline = || (Instant::now() + idle).min(end);
+        let at = deadline();
+        let Some(first) = self.chunk(at, || late(at)).await? else { return Ok(Bytes::new()) };
+        let at = deadline();
+        let Some(second) = self.chunk(at, || late(at)).await? else { return within(first, limit) };
+        let mut all = BytesMut::with_capacity((first.len() + second.len()) * 2);
+        all.extend_from_slice(&first);
+        let mut next = Some(second);
+        while let Some(chunk) = next {
+            if (all.len() + chunk.len()) as u64 > limit {
+                return Err(too_large(limit));
+            }
+            all.extend_from_slice(&chunk);
+            let at = deadline();
+            next = self.chunk(at, || late(at)).await?;
+        }
+        Ok(all.freeze())
+    }
+}
+
+fn within(body: Bytes, limit: u64) -> Result<Bytes, Fault> {
+    if body.len() as u64 > limit { Err(too_large(limit)) } else { Ok(body) }
+}
+
+fn too_large(limit: u64) -> Fault {
+    Fault::new(FaultKind::Malformed, format!("the provider's answer exceeds {limit} bytes"))
+}

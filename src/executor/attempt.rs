@@ -1,0 +1,159 @@
+//! One attempt at one target: encode, send, read until there is something to show.
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
+
+use super::answering::{Answering, Script};
+use super::live::Live;
+use super::{Answered, Executor, Job};
+use crate::fault::{Fault, FaultKind, Phase};
+use crate::providers::{HttpPlace, Local, Outgoing, Place, Target};
+use crate::upstream::Outbound;
+
+/// An error body is read this far; the rest says nothing new.
+const MAX_ERROR_BODY: u64 = 64 << 10;
+
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// When the phases of an attempt end.
+#[derive(Clone, Copy)]
+struct Due {
+    first_byte: Instant,
+    first_token: Instant,
+    total: Instant,
+}
+
+impl Executor {
+    /// Makes one attempt, notes it in the journal and counts it.
+    pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
+        let now = Instant::now();
+        job.journal.begin(&target.name, now);
+        let meters = self.meters.target(&target.name.provider, &target.metric_label());
+        match self.try_once(job, target, now).await {
+            Ok((answered, status)) => {
+                meters.attempt("ok", job.journal.succeed(status));
+                Ok(answered)
+            }
+            Err(fault) => {
+                meters.attempt(fault.kind.as_str(), job.journal.fail(&fault));
+                tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
+                Err(fault)
+            }
+        }
+    }
+
+    async fn try_once(&self, job: &Job, target: &Target, now: Instant) -> Result<(Answered, u16), Fault> {
+        let deadlines = &target.vendor.deadlines;
+        let due = Due {
+            first_byte: (now + deadlines.first_byte).min(job.deadline),
+            first_token: (now + job.first_token.unwrap_or(deadlines.first_token)).min(job.deadline),
+            total: job.deadline,
+        };
+        let outgoing = job.carry.outgoing(target)?;
+        let (status, headers, mut body) = match (&target.vendor.place, target.vendor.wire.local()) {
+            (Place::Http(place), _) => self.send(place, target, outgoing, due).await?,
+            (Place::Local, Some(local)) => play(local, outgoing),
+            (Place::Local, None) => {
+                return Err(Fault::new(
+                    FaultKind::Internal,
+                    "a provider without an address cannot be called",
+                ));
+            }
+        };
+
+        let late = |at: Instant| passed(at, due, Phase::Idle);
+        if !(200..300).contains(&status) {
+            let idle = deadlines.idle;
+            let text = body.collect(MAX_ERROR_BODY, idle, due.total, late).await.unwrap_or_default();
+            return Err(refusal(status, &headers, &text, target));
+        }
+        if !job.carry.wants_stream() {
+            let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
+            return Ok((Answered::Whole(job.carry.whole(target, bytes)?, target.clone()), status));
+        }
+        let relay = job.carry.stream(target)?;
+        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, is_json(&headers));
+        live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
+            .await?;
+        Ok((Answered::Stream(Box::new(live)), status))
+    }
+
+    async fn send(
+        &self,
+        place: &HttpPlace,
+        target: &Target,
+        outgoing: Outgoing,
+        due: Due,
+    ) -> Result<(u16, HeaderMap, Answering), Fault> {
+        let connect = target.vendor.deadlines.connect;
+        let request = outbound(place, target, outgoing)?;
+        let sent =
+            tokio::time::timeout_at(due.first_byte, self.upstream.send(&place.origin, request, connect));
+        let response = sent.await.map_err(|_| passed(due.first_byte, due, Phase::FirstByte))??;
+        let (head, body) = response.into_parts();
+        Ok((head.status.as_u16(), head.headers, Answering::Http(body)))
+    }
+}
+
+fn play(local: &dyn Local, outgoing: Outgoing) -> (u16, HeaderMap, Answering) {
+    let answer = local.answer(outgoing);
+    (answer.status, answer.headers, Answering::Local(Script::new(answer.pieces)))
+}
+
+/// The request as it goes over the wire: rebuilt from the dialect's own headers and the configured ones, never relayed.
+fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Outbound, Fault> {
+    let mut path = String::with_capacity(place.base_path.len() + outgoing.path.len() + place.query.len() + 1);
+    path.push_str(&place.base_path);
+    path.push_str(&outgoing.path);
+    if !place.query.is_empty() {
+        path.push(if outgoing.path.contains('?') { '&' } else { '?' });
+        path.push_str(&place.query);
+    }
+    let path_and_query = PathAndQuery::try_from(path).map_err(|_| {
+        Fault::new(FaultKind::BadRequest, "the model's name cannot stand in this provider's URL").at("model")
+    })?;
+
+    let mut headers = outgoing.headers;
+    headers.insert(USER_AGENT, AGENT);
+    headers.insert(ACCEPT_ENCODING, IDENTITY);
+    for (name, value) in &target.vendor.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    Ok(Outbound { method: outgoing.method, path_and_query, headers, body: outgoing.body })
+}
+
+fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {
+    if (300..400).contains(&status) {
+        // Never followed: a redirect could carry the key to somebody else.
+        return Fault::new(
+            FaultKind::Malformed,
+            "the provider answered with a redirect, which is never followed",
+        );
+    }
+    target.vendor.wire.fault(status, headers, body)
+}
+
+/// Which deadline it was that passed at `at`.
+fn passed(at: Instant, due: Due, phase: Phase) -> Fault {
+    if at >= due.total {
+        return Fault::new(FaultKind::Timeout(Phase::Total), "the request's deadline passed");
+    }
+    let text = match phase {
+        Phase::Connect => "the provider could not be reached in time",
+        Phase::FirstByte => "the provider did not begin to answer in time",
+        Phase::FirstToken => "the provider sent no content in time",
+        Phase::Idle | Phase::Total => "the provider stopped sending",
+    };
+    Fault::new(FaultKind::Timeout(phase), text)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("application/json"))
+}

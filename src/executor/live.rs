@@ -1,0 +1,233 @@
+//! A stream under way: upstream bytes in, frames for the client out, with the idle and total deadlines kept.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, Sleep};
+
+use super::answering::Answering;
+use crate::chat::Usage;
+use crate::fault::{Fault, FaultKind, Phase};
+use crate::providers::{Frame, StreamRelay, Target};
+
+/// Frames held back before the first content may not exceed this; a provider that sends so much without content is
+/// not answering.
+const MAX_HELD: usize = 1 << 20;
+
+/// How long the end of the provider's body is awaited after its terminal event, so that the connection can be kept.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// A stream whose first content has arrived.
+pub struct Live {
+    body: Answering,
+    relay: Box<dyn StreamRelay>,
+    target: Target,
+    ready: VecDeque<Bytes>,
+    scratch: Vec<Frame>,
+    idle: Duration,
+    end: Instant,
+    heard: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The provider answers with one JSON document although a stream was asked for.
+    json: bool,
+    over: bool,
+    /// The terminal event has come and gone out; only the end of the provider's body is missing.
+    finished: bool,
+    /// A fault that waits until the frames before it are out.
+    fault: Option<Fault>,
+}
+
+/// What a stream yields.
+#[derive(Debug)]
+pub enum Piece {
+    /// Bytes for the client.
+    Bytes(Bytes),
+    /// The complete end.
+    End,
+    /// The stream broke.
+    Broken(Fault),
+}
+
+impl Live {
+    pub(super) fn new(
+        body: Answering,
+        relay: Box<dyn StreamRelay>,
+        target: Target,
+        idle: Duration,
+        end: Instant,
+        json: bool,
+    ) -> Self {
+        Self {
+            body,
+            relay,
+            target,
+            ready: VecDeque::new(),
+            scratch: Vec::new(),
+            idle,
+            end,
+            heard: Instant::now(),
+            timer: None,
+            json,
+            over: false,
+            finished: false,
+            fault: None,
+        }
+    }
+
+    /// Reads until the first content (or the complete end) is here; until then, any fault leaves the client untouched.
+    pub(super) async fn reach_content(
+        &mut self,
+        first_token: Instant,
+        max_body: u64,
+        late: impl Fn(Instant) -> Fault,
+    ) -> Result<(), Fault> {
+        if self.json {
+            let body = self.body.collect(max_body, self.idle, first_token, &late).await?;
+            self.relay.whole(body, &mut self.scratch)?;
+            self.take_frames();
+            self.over = true;
+            return Ok(());
+        }
+        let mut held = 0;
+        loop {
+            let Some(chunk) = self.body.chunk(first_token, || late(first_token)).await? else {
+                self.relay.finish(&mut self.scratch)?;
+                self.take_frames();
+                self.over = true;
+                return Ok(());
+            };
+            held += chunk.len();
+            let fed = self.relay.feed(chunk, &mut self.scratch);
+            let content = self.take_frames();
+            match fed {
+                // Content and the fault came in one chunk: the client gets both, in order.
+                Err(fault) if content => {
+                    self.fault = Some(fault);
+                    return Ok(());
+                }
+                Err(fault) => return Err(fault),
+                Ok(()) if content => {
+                    self.heard = Instant::now();
+                    return Ok(());
+                }
+                Ok(()) if held > MAX_HELD => {
+                    return Err(Fault::new(
+                        FaultKind::Malformed,
+                        "the provider sent a megabyte without any content",
+                    ));
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// The next bytes for the client.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Poll::Ready(Piece::Bytes(bytes));
+            }
+            if let Some(fault) = self.fault.take() {
+                self.over = true;
+                return Poll::Ready(Piece::Broken(fault));
+            }
+            if self.over {
+                return Poll::Ready(Piece::End);
+            }
+            let step = match self.body.poll_chunk(cx) {
+                Poll::Pending if self.relay.is_complete() && !self.finished => {
+                    // The client need not wait for the provider to close its body.
+                    self.finished = true;
+                    self.heard = Instant::now();
+                    self.idle = LINGER;
+                    self.relay.finish(&mut self.scratch)
+                }
+                Poll::Pending => return self.poll_deadline(cx),
+                Poll::Ready(_) if self.finished && self.linger_is_over() => {
+                    self.over = true;
+                    Ok(())
+                }
+                // What comes after the terminal event says nothing; it is read so that the connection can be kept.
+                Poll::Ready(Some(_)) if self.finished => Ok(()),
+                Poll::Ready(None) if self.finished => {
+                    self.over = true;
+                    Ok(())
+                }
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.heard = Instant::now();
+                    self.relay.feed(chunk, &mut self.scratch)
+                }
+                Poll::Ready(Some(Err(fault))) => Err(fault),
+                Poll::Ready(None) => {
+                    self.over = true;
+                    self.relay.finish(&mut self.scratch)
+                }
+            };
+            self.take_frames();
+            self.fault = step.err();
+        }
+    }
+
+    /// Who answers.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing.
+    pub fn usage(&self, prompt_estimate: u64) -> Usage {
+        self.relay.usage().unwrap_or_else(|| Usage {
+            input: prompt_estimate,
+            output: self.relay.text_bytes().div_ceil(4),
+            estimated: true,
+            ..Usage::default()
+        })
+    }
+
+    /// Finish reason of the first choice, in OpenAI's words.
+    pub fn finish_reason(&self) -> Option<&'static str> {
+        self.relay.finish_reason()
+    }
+
+    fn linger_is_over(&self) -> bool {
+        self.heard.elapsed() > LINGER
+    }
+
+    fn take_frames(&mut self) -> bool {
+        let mut content = false;
+        for frame in self.scratch.drain(..) {
+            content |= frame.content;
+            if !frame.bytes.is_empty() {
+                self.ready.push_back(frame.bytes);
+            }
+        }
+        content
+    }
+
+    /// One timer for both deadlines; it is set anew only when it fires, not with every chunk.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
+        loop {
+            let due = (self.heard + self.idle).min(self.end);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() >= due {
+                self.over = true;
+                if self.finished {
+                    return Poll::Ready(Piece::End);
+                }
+                let (phase, text) = if due == self.end {
+                    (Phase::Total, "the request's deadline passed")
+                } else {
+                    (Phase::Idle, "the provider stopped sending")
+                };
+                return Poll::Ready(Piece::Broken(Fault::new(FaultKind::Timeout(phase), text)));
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+}

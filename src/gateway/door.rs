@@ -1,0 +1,27 @@
+//! What the line needs of a client dialect. The dialects stand in `api/`, one file each.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::executor::Carry;
+use crate::facts::{self, Endpoint};
+use crate::fault::Fault;
+
+/// A door: one operation of one client dialect.
+pub trait Door: Send + Sync + 'static {
+    /// The operation behind it.
+    fn endpoint(&self) -> Endpoint;
+    /// Reads a request body: the strict JSON gate, then a shallow envelope.
+    fn read(&self, body: Bytes) -> Result<Arc<dyn Asked>, Fault>;
+    /// The frames that end a stream with an error, in this dialect; never its normal end.
+    fn fault_event(&self, fault: &Fault) -> Bytes;
+}
+
+/// A request that was read.
+pub trait Asked: Carry + facts::Body {
+    /// The model's name as the client wrote it.
+    fn model(&self) -> &Arc<str>;
+    /// Size of the body in bytes.
+    fn bytes(&self) -> usize;
+}

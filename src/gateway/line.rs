@@ -1,0 +1,378 @@
+//! The stages of the line in `serve.rs`, in their order.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use super::admission::Permit;
+use super::door::{Asked, Door};
+use super::serve::{Arrived, Body, Served};
+use super::settle::Settlement;
+use super::watch::{Carrying, StreamBody};
+use super::{Gateway, Snapshot};
+use crate::caller::Caller;
+use crate::executor::{Answered, Job, Journal};
+use crate::facts::{Facts, FactsRecord};
+use crate::fault::{Fault, FaultKind};
+use crate::plan::{Decision, Outcome, Rule};
+use crate::planner;
+
+/// Client headers that no policy sees: credentials.
+const HIDDEN: [HeaderName; 5] = [
+    AUTHORIZATION,
+    COOKIE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
+/// The most tags that `x-tollgate-tags` may carry.
+const MAX_TAGS: usize = 16;
+
+/// A request that the line has begun to serve; whatever happens, it is settled once.
+pub(super) struct Opened<'g> {
+    gateway: &'g Gateway,
+    snapshot: Arc<Snapshot>,
+    door: &'static dyn Door,
+    headers: HeaderMap,
+    caller: Caller,
+    at: Instant,
+    request_id: Arc<str>,
+    journal: Arc<Journal>,
+    /// Handed over to the stream when there is one.
+    settlement: Option<Box<Settlement>>,
+    told: HeaderMap,
+}
+
+/// We know who asks.
+pub(super) struct Identified<'o, 'g>(&'o mut Opened<'g>);
+
+/// The body passed the gate.
+pub(super) struct Read<'o, 'g> {
+    opened: &'o mut Opened<'g>,
+    asked: Arc<dyn Asked>,
+}
+
+/// There is room for it.
+pub(super) struct Admitted<'o, 'g> {
+    opened: &'o mut Opened<'g>,
+    asked: Arc<dyn Asked>,
+    permit: Permit,
+}
+
+/// Guards have seen it.
+pub(super) struct Inspected<'o, 'g>(Admitted<'o, 'g>);
+
+/// The policies have spoken.
+pub(super) struct Decided<'o, 'g> {
+    admitted: Admitted<'o, 'g>,
+    decision: Decision,
+    /// The deadline that the client asked for.
+    patience: Option<Duration>,
+}
+
+/// We know where it goes.
+pub(super) struct Planned<'o, 'g> {
+    admitted: Admitted<'o, 'g>,
+    job: Job,
+}
+
+/// An answer has begun.
+pub(super) struct Carried<'o, 'g> {
+    opened: &'o mut Opened<'g>,
+    progress: Progress,
+}
+
+enum Progress {
+    Whole(Bytes),
+    Stream(Carrying, Permit),
+}
+
+impl Gateway {
+    pub(super) fn open(&self, arrived: Arrived) -> Opened<'_> {
+        let snapshot = self.snapshot();
+        let journal = Arc::new(Journal::default());
+        let settlement = Settlement::open(self, &snapshot, &arrived, journal.clone());
+        Opened {
+            gateway: self,
+            door: arrived.door,
+            headers: arrived.headers,
+            caller: Caller { address: arrived.address, ..Caller::default() },
+            at: arrived.at,
+            request_id: arrived.request_id,
+            journal,
+            settlement: Some(settlement),
+            told: HeaderMap::with_capacity(8),
+            snapshot,
+        }
+    }
+}
+
+impl<'g> Opened<'g> {
+    /// Virtual keys will say here who asks; until then everybody is welcome and only the address is known.
+    pub(super) fn identify(&mut self) -> Identified<'_, 'g> {
+        Identified(self)
+    }
+
+    /// The end of the line: what was not handed over to a stream is settled now.
+    pub(super) fn answer(mut self, result: Result<Body, Fault>) -> Served {
+        self.told.insert("x-tollgate-attempts", HeaderValue::from(self.journal.attempts()));
+        if let Some(settlement) = self.settlement.take() {
+            match &result {
+                Ok(_) => settlement.settle(200, Outcome::Ok, None),
+                Err(fault) => settlement.fail(fault),
+            }
+        }
+        Served { request_id: self.request_id, result, headers: self.told }
+    }
+
+    fn note(&mut self, note: impl FnOnce(&mut Settlement)) {
+        if let Some(settlement) = &mut self.settlement {
+            note(settlement);
+        }
+    }
+
+    fn tell(&mut self, name: &'static str, value: &str) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.told.insert(name, value);
+        }
+    }
+}
+
+impl<'o, 'g> Identified<'o, 'g> {
+    /// Reads the body to its end and passes it through the dialect's gate.
+    pub(super) async fn read(
+        self,
+        body: impl Future<Output = Result<Bytes, Fault>>,
+    ) -> Result<Read<'o, 'g>, Fault> {
+        let opened = self.0;
+        let bytes = body.await?;
+        opened.note(|s| s.read_at = Some(Instant::now()));
+        let asked = opened.door.read(bytes)?;
+        Ok(Read { opened, asked })
+    }
+}
+
+impl<'o, 'g> Read<'o, 'g> {
+    /// Takes a place among the requests in flight. Limits per key will stand here.
+    pub(super) fn admit(self) -> Result<Admitted<'o, 'g>, Fault> {
+        let permit = self.opened.gateway.shared.admission.enter(self.opened.snapshot.in_flight)?;
+        Ok(Admitted { opened: self.opened, asked: self.asked, permit })
+    }
+}
+
+impl<'o, 'g> Admitted<'o, 'g> {
+    /// Guards and inspecting plugins will stand here.
+    pub(super) fn inspect(self) -> Inspected<'o, 'g> {
+        Inspected(self)
+    }
+}
+
+impl<'o, 'g> Inspected<'o, 'g> {
+    /// Gathers the facts and asks the policies.
+    pub(super) fn decide(self) -> Result<Decided<'o, 'g>, Fault> {
+        let admitted = self.0;
+        let opened = &mut *admitted.opened;
+        let patience = patience(&opened.headers)?;
+        let facts = gather(opened, &admitted.asked)?;
+        let record = recorded(&facts, admitted.asked.bytes());
+        opened.note(|s| s.facts = Some(record));
+        let asked_at = Instant::now();
+        let decided = opened.snapshot.policies.decide(&facts);
+        let took = asked_at.elapsed();
+        opened.gateway.meters.policy.record(took.as_secs_f64());
+        for error in &decided.errors {
+            metrics::counter!("tollgate_policy_errors_total", "policy" => error.policy.to_string())
+                .increment(1);
+        }
+        opened.note(|s| s.policy = took);
+        let mut decision = decided.decision?;
+        opened.gateway.meters.verdict(&decision);
+        if let Some(rule) = &decision.rule {
+            opened.tell("x-tollgate-rule", &rule_name(rule));
+        }
+        let (rule, tags) = (decision.rule.take(), std::mem::take(&mut decision.tags));
+        opened.note(|s| (s.rule, s.tags) = (rule, tags));
+        Ok(Decided { admitted, decision, patience })
+    }
+}
+
+impl<'o, 'g> Decided<'o, 'g> {
+    /// Turns the decision into ordered targets. Cache and reservation will follow here.
+    pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
+        let Self { admitted, decision, patience } = self;
+        let Admitted { opened, asked, permit } = admitted;
+        let snapshot = opened.snapshot.clone();
+        let mut plan = planner::plan(&snapshot.catalogue, asked.model(), &decision, &opened.gateway.dice)?;
+        let candidates = std::mem::take(&mut plan.candidates);
+        opened.note(|s| s.candidates = candidates);
+        let total = plan.timeout.unwrap_or(snapshot.total);
+        let total = patience.map_or(total, |asked| asked.min(total));
+        let job = Job {
+            targets: plan.targets,
+            retries: plan.retries,
+            first_token: plan.first_token,
+            carry: asked.clone(),
+            journal: opened.journal.clone(),
+            limits: snapshot.limits,
+            deadline: opened.at + total,
+        };
+        Ok(Planned { admitted: Admitted { opened, asked, permit }, job })
+    }
+}
+
+impl<'o, 'g> Planned<'o, 'g> {
+    /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
+    /// client hears something; until the first content, the targets behind it may still change.
+    pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
+        let Self { admitted: Admitted { opened, asked, permit }, job } = self;
+        let executor = opened.gateway.executor.clone();
+        if !asked.wants_stream() {
+            let answered = executor.carry_out(&job).await?;
+            return match answered {
+                Answered::Whole(relayed, target) => {
+                    opened.tell("x-tollgate-target", &target.name.to_string());
+                    opened.note(|s| {
+                        (s.target, s.usage, s.finish) = (Some(target), relayed.usage, relayed.finish);
+                        s.head_ready();
+                    });
+                    Ok(Carried { opened, progress: Progress::Whole(relayed.body) })
+                }
+                Answered::Stream(_) => {
+                    Err(Fault::new(FaultKind::Internal, "a stream came that nobody asked for"))
+                }
+            };
+        }
+
+        let keepalive = opened.snapshot.keepalive;
+        let mut waiting = Box::pin(async move { executor.carry_out(&job).await });
+        let carrying = if keepalive.is_zero() {
+            Carrying::from(waiting.await?)
+        } else {
+            match tokio::time::timeout(keepalive, &mut waiting).await {
+                Ok(answered) => Carrying::from(answered?),
+                Err(_) => Carrying::Waiting(waiting),
+            }
+        };
+        if let Some(target) = carrying.target() {
+            let (name, waited) = (target.name.to_string(), opened.at.elapsed());
+            opened.tell("x-tollgate-target", &name);
+            opened.note(|s| s.first_token = Some(waited));
+        }
+        opened.note(Settlement::head_ready);
+        Ok(Carried { opened, progress: Progress::Stream(carrying, permit) })
+    }
+}
+
+impl Carried<'_, '_> {
+    /// Lets the answer go to the client, and watches a stream to its end.
+    pub(super) fn watch(self) -> Body {
+        let Self { opened, progress } = self;
+        opened.told.insert("server-timing", opened.timing());
+        match progress {
+            Progress::Whole(bytes) => Body::Whole(bytes),
+            Progress::Stream(carrying, permit) => Body::Stream(Box::new(StreamBody::new(
+                carrying,
+                opened.door,
+                opened.settlement.take(),
+                permit,
+                opened.snapshot.keepalive,
+                opened.gateway.shared.admission.closing(),
+                opened.at,
+            ))),
+        }
+    }
+}
+
+impl Opened<'_> {
+    /// `server-timing`: milliseconds until the answer's head, in all, upstream, and in policies.
+    fn timing(&self) -> HeaderValue {
+        let ms = |d: Duration| d.as_secs_f64() * 1e3;
+        let policy = self.settlement.as_ref().map_or(Duration::ZERO, |s| s.policy);
+        let text = format!(
+            "total;dur={:.3}, upstream;dur={:.3}, policy;dur={:.3}",
+            ms(self.at.elapsed()),
+            ms(self.journal.upstream()),
+            ms(policy)
+        );
+        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("total"))
+    }
+}
+
+fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Arc<Facts>, Fault> {
+    let mut headers = std::mem::take(&mut opened.headers);
+    for name in HIDDEN {
+        headers.remove(name);
+    }
+    let tags = tags(&headers)?;
+    let caller = Caller { user: asked.user().map(Into::into), ..opened.caller.clone() };
+    Ok(Arc::new(Facts {
+        request_id: opened.request_id.clone(),
+        endpoint: opened.door.endpoint(),
+        model: asked.model().clone(),
+        caller,
+        headers,
+        tags,
+        body: asked.clone(),
+    }))
+}
+
+fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
+    let body = &facts.body;
+    FactsRecord {
+        endpoint: facts.endpoint,
+        model: facts.model.clone(),
+        stream: body.stream(),
+        tokens: body.tokens(),
+        messages: body.messages(),
+        tools: body.tool_names().len(),
+        max_tokens: body.max_tokens(),
+        user: facts.caller.user.clone(),
+        bytes,
+    }
+}
+
+fn rule_name(rule: &Rule) -> String {
+    match &rule.name {
+        Some(name) => format!("{}/{name}", rule.policy),
+        None => rule.policy.to_string(),
+    }
+}
+
+/// `x-tollgate-tags: team=legal,feature=search`.
+fn tags(headers: &HeaderMap) -> Result<Vec<(Arc<str>, Arc<str>)>, Fault> {
+    let Some(text) = text_of(headers, "x-tollgate-tags")? else { return Ok(Vec::new()) };
+    let bad = || {
+        Fault::bad_request(
+            format!("write x-tollgate-tags as `key=value,key=value`, at most {MAX_TAGS} of them"),
+            "x-tollgate-tags",
+        )
+    };
+    let mut tags = Vec::new();
+    for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+        let (key, value) = tag.split_once('=').ok_or_else(bad)?;
+        if key.trim().is_empty() || tags.len() == MAX_TAGS {
+            return Err(bad());
+        }
+        tags.push((key.trim().into(), value.trim().into()));
+    }
+    Ok(tags)
+}
+
+/// `x-tollgate-timeout: 20s`: how long the client will wait; it only ever shortens.
+fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
+    let Some(text) = text_of(headers, "x-tollgate-timeout")? else { return Ok(None) };
+    let period: crate::settings::Period =
+        text.parse().map_err(|error: String| Fault::bad_request(error, "x-tollgate-timeout"))?;
+    Ok(Some(period.0))
+}
+
+fn text_of<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Fault> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    value.to_str().map(Some).map_err(|_| Fault::bad_request("the header is not ASCII text", name))
+}

@@ -1,0 +1,67 @@
+//! The life of a request, as a line that can be read aloud. Each stage consumes what the stage before produced, so
+//! that none can be skipped or moved by accident.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::watch::StreamBody;
+use super::{Door, Gateway};
+use crate::fault::Fault;
+
+/// A request at the door: its head is here, its body is not.
+pub struct Arrived {
+    /// Where it came in.
+    pub door: &'static dyn Door,
+    /// The path, for the log.
+    pub path: &'static str,
+    /// The client's headers.
+    pub headers: HeaderMap,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// When its head was read.
+    pub at: Instant,
+    /// Its `x-request-id`.
+    pub request_id: Arc<str>,
+}
+
+/// What came of a request.
+pub struct Served {
+    /// Its `x-request-id`.
+    pub request_id: Arc<str>,
+    /// The answer, or the fault for `api/reply.rs` to say in the client's dialect.
+    pub result: Result<Body, Fault>,
+    /// Headers that tell what was decided: `x-tollgate-*`, `server-timing`.
+    pub headers: HeaderMap,
+}
+
+/// A response body of the line.
+pub enum Body {
+    /// A whole answer.
+    Whole(Bytes),
+    /// A stream.
+    Stream(Box<StreamBody>),
+}
+
+impl Gateway {
+    /// Serves one request from its head to its answer's head; streams go on in their body.
+    pub async fn serve(&self, arrived: Arrived, body: impl Future<Output = Result<Bytes, Fault>>) -> Served {
+        let mut opened = self.open(arrived);
+        let result = async {
+            let identified = opened.identify();
+            let read = identified.read(body).await?;
+            let admitted = read.admit()?;
+            let inspected = admitted.inspect();
+            let decided = inspected.decide()?;
+            let planned = decided.plan()?;
+            let carried = planned.carry_out().await?;
+            Ok(carried.watch())
+        }
+        .await;
+        opened.answer(result)
+    }
+}

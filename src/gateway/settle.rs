@@ -1,0 +1,203 @@
+//! The end of every request: counted, logged and recorded exactly once, whichever way it ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::serve::Arrived;
+use super::{Gateway, Snapshot};
+use crate::chat::Usage;
+use crate::executor::Journal;
+use crate::facts::{Endpoint, FactsRecord};
+use crate::fault::Fault;
+use crate::plan::{Candidate, Outcome, RECORD_VERSION, Record, Rule};
+use crate::providers::Target;
+use crate::telemetry::{AccessLog, Meters};
+
+/// What is known of a request when it ends. Dropped without `settle`, it counts as cancelled by the client.
+pub(super) struct Settlement {
+    meters: Arc<Meters>,
+    access_log: AccessLog,
+    snapshot: Arc<Snapshot>,
+    journal: Arc<Journal>,
+    endpoint: Endpoint,
+    path: &'static str,
+    address: Option<IpAddr>,
+    request_id: Arc<str>,
+    unix_ms: u64,
+    at: Instant,
+    settled: bool,
+    /// When the whole body was here.
+    pub(super) read_at: Option<Instant>,
+    /// Our own time between body and answer's head.
+    pub(super) overhead: Duration,
+    /// Time spent in policies.
+    pub(super) policy: Duration,
+    /// From the request's head to the first content of a stream.
+    pub(super) first_token: Option<Duration>,
+    /// What policies saw.
+    pub(super) facts: Option<FactsRecord>,
+    /// The rule that decided.
+    pub(super) rule: Option<Rule>,
+    /// Tags at the end.
+    pub(super) tags: Vec<(Arc<str>, Arc<str>)>,
+    /// What was considered.
+    pub(super) candidates: Vec<Candidate>,
+    /// Who answered.
+    pub(super) target: Option<Target>,
+    /// What was used.
+    pub(super) usage: Option<Usage>,
+    /// Finish reason of the first choice.
+    pub(super) finish: Option<&'static str>,
+}
+
+/// One line of the access log.
+#[derive(Serialize)]
+struct Line<'a> {
+    ts: String,
+    method: &'static str,
+    path: &'static str,
+    status: u16,
+    ms: f64,
+    overhead_us: f64,
+    policy_us: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_token_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    record: &'a Record,
+}
+
+impl Settlement {
+    pub(super) fn open(
+        gateway: &Gateway,
+        snapshot: &Arc<Snapshot>,
+        arrived: &Arrived,
+        journal: Arc<Journal>,
+    ) -> Box<Self> {
+        Box::new(Self {
+            meters: gateway.meters.clone(),
+            access_log: gateway.shared.access_log.clone(),
+            snapshot: snapshot.clone(),
+            journal,
+            endpoint: arrived.door.endpoint(),
+            path: arrived.path,
+            address: arrived.address,
+            request_id: arrived.request_id.clone(),
+            unix_ms: gateway.shared.clock.unix_ms(),
+            at: arrived.at,
+            settled: false,
+            read_at: None,
+            overhead: Duration::ZERO,
+            policy: Duration::ZERO,
+            first_token: None,
+            facts: None,
+            rule: None,
+            tags: Vec::new(),
+            candidates: Vec::new(),
+            target: None,
+            usage: None,
+            finish: None,
+        })
+    }
+
+    /// The answer's head is about to go out: our own time is what did not pass in upstreams.
+    pub(super) fn head_ready(&mut self) {
+        if let Some(read_at) = self.read_at {
+            self.overhead = read_at.elapsed().saturating_sub(self.journal.upstream());
+        }
+    }
+
+    /// The request ended without an answer.
+    pub(super) fn fail(mut self: Box<Self>, fault: &Fault) {
+        self.head_ready();
+        self.finish(fault.client_status(), Outcome::Error, Some(fault.code_str()));
+    }
+
+    /// The request ended with an answer that was begun with `status`.
+    pub(super) fn settle(mut self: Box<Self>, status: u16, outcome: Outcome, fault: Option<&Fault>) {
+        self.finish(status, outcome, fault.map(Fault::code_str));
+    }
+
+    fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
+        self.settled = true;
+        let took = self.at.elapsed();
+        let label = self.model_label();
+        self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
+        if let Some(target) = &self.target {
+            let meters = self.meters.target(&target.name.provider, &target.metric_label());
+            if let Some(usage) = &self.usage {
+                meters.tokens(usage);
+            }
+            if let Some(waited) = self.first_token {
+                meters.first_token(waited);
+            }
+        }
+        let record = self.record(outcome);
+        self.access_log.line(&Line {
+            ts: timestamp(self.unix_ms),
+            method: "POST",
+            path: self.path,
+            status,
+            ms: millis(took),
+            overhead_us: micros(self.overhead),
+            policy_us: micros(self.policy),
+            first_token_ms: self.first_token.map(millis),
+            address: self.address,
+            finish: self.finish,
+            error,
+            record: &record,
+        });
+    }
+
+    fn record(&mut self, outcome: Outcome) -> Record {
+        Record {
+            v: RECORD_VERSION,
+            request_id: self.request_id.clone(),
+            snapshot: self.snapshot.hash.clone(),
+            facts: self.facts.take(),
+            rule: self.rule.take(),
+            tags: std::mem::take(&mut self.tags),
+            candidates: std::mem::take(&mut self.candidates),
+            attempts: self.journal.close(),
+            usage: self.usage,
+            outcome,
+        }
+    }
+
+    /// The client's model name where the configuration knows it: labels never come from clients.
+    fn model_label(&self) -> Arc<str> {
+        let asked = self.facts.as_ref().map(|facts| &facts.model);
+        asked.filter(|model| self.snapshot.catalogue.lists(model)).cloned().unwrap_or_else(|| "other".into())
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.finish(499, Outcome::Cancelled, Some("cancelled"));
+        }
+    }
+}
+
+fn timestamp(unix_ms: u64) -> String {
+    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map(|t| format!("{t:.3}")).unwrap_or_default()
+}
+
+/// Milliseconds with three decimals.
+fn millis(duration: Duration) -> f64 {
+    micros(duration).round() / 1e3
+}
+
+/// Microseconds with one decimal.
+fn micros(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e7).round() / 10.0
+}

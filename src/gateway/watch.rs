@@ -1,0 +1,202 @@
+//! A stream on its way to the client: kept alive while the upstream thinks, ended honestly, settled once.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+
+use super::admission::Permit;
+use super::door::Door;
+use super::settle::Settlement;
+use crate::executor::{Answered, Live, Piece};
+use crate::fault::{Fault, FaultKind};
+use crate::plan::Outcome;
+use crate::providers::Target;
+
+const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Answered, Fault>> + Send>>;
+
+/// How far a stream has come.
+pub(super) enum Carrying {
+    /// No content yet; targets may still change.
+    Waiting(Waiting),
+    /// Content flows.
+    Live(Box<Live>),
+    /// Nothing more will come.
+    Over,
+}
+
+/// The body of a streamed response. Polled only as fast as the client reads; dropping it cancels the upstream call.
+pub struct StreamBody {
+    carrying: Carrying,
+    door: &'static dyn Door,
+    settlement: Option<Box<Settlement>>,
+    _permit: Permit,
+    keepalive: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    spoke: Instant,
+    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    began: Instant,
+}
+
+impl From<Answered> for Carrying {
+    fn from(answered: Answered) -> Self {
+        match answered {
+            Answered::Stream(live) => Self::Live(live),
+            // A job that wants a stream is never answered with a whole.
+            Answered::Whole(..) => Self::Over,
+        }
+    }
+}
+
+impl Carrying {
+    /// Who answers, once that is certain.
+    pub(super) fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Live(live) => Some(live.target()),
+            _ => None,
+        }
+    }
+}
+
+impl StreamBody {
+    pub(super) fn new(
+        carrying: Carrying,
+        door: &'static dyn Door,
+        settlement: Option<Box<Settlement>>,
+        permit: Permit,
+        keepalive: Duration,
+        mut closing: watch::Receiver<bool>,
+        began: Instant,
+    ) -> Self {
+        let closing = Box::pin(async move {
+            // The sender lives as long as the process; if it is gone, nobody will ask streams to end.
+            if closing.wait_for(|closing| *closing).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
+        Self {
+            carrying,
+            door,
+            settlement,
+            _permit: permit,
+            keepalive,
+            timer: None,
+            spoke: Instant::now(),
+            closing: Some(closing),
+            began,
+        }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            match &mut self.carrying {
+                Carrying::Over => return Poll::Ready(None),
+                Carrying::Waiting(waiting) => match waiting.as_mut().poll(cx) {
+                    Poll::Pending => return self.poll_quiet(cx),
+                    Poll::Ready(Ok(answered)) => {
+                        self.carrying = answered.into();
+                        let waited = self.began.elapsed();
+                        if let Some(settlement) = &mut self.settlement {
+                            settlement.first_token = Some(waited);
+                        }
+                    }
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Some(self.break_off(&fault))),
+                },
+                Carrying::Live(live) => match live.poll_piece(cx) {
+                    Poll::Pending => return self.poll_quiet(cx),
+                    Poll::Ready(Piece::Bytes(bytes)) => return Poll::Ready(Some(bytes)),
+                    Poll::Ready(Piece::End) => {
+                        self.end(Outcome::Ok, None);
+                        return Poll::Ready(None);
+                    }
+                    Poll::Ready(Piece::Broken(fault)) => return Poll::Ready(Some(self.break_off(&fault))),
+                },
+            }
+        }
+    }
+
+    /// Nothing came from upstream: a comment when the client has heard nothing for an interval, an error event when
+    /// the gateway's own end has come.
+    fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(closing) = &mut self.closing
+            && closing.as_mut().poll(cx).is_ready()
+        {
+            self.closing = None;
+            let fault =
+                Fault::new(FaultKind::Unavailable, "the gateway is shutting down").code("shutting_down");
+            return Poll::Ready(Some(self.break_off(&fault)));
+        }
+        if self.keepalive.is_zero() {
+            return Poll::Pending;
+        }
+        loop {
+            let due = self.spoke + self.keepalive;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if now >= due {
+                timer.as_mut().reset(now + self.keepalive);
+                return Poll::Ready(Some(KEEPALIVE));
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+
+    fn break_off(&mut self, fault: &Fault) -> Bytes {
+        let event = self.door.fault_event(fault);
+        self.end(Outcome::Broken, Some(fault));
+        event
+    }
+
+    fn end(&mut self, outcome: Outcome, fault: Option<&Fault>) {
+        self.note_usage();
+        self.carrying = Carrying::Over;
+        if let Some(settlement) = self.settlement.take() {
+            settlement.settle(200, outcome, fault);
+        }
+    }
+
+    fn note_usage(&mut self) {
+        let (Carrying::Live(live), Some(settlement)) = (&self.carrying, &mut self.settlement) else { return };
+        let prompt = settlement.facts.as_ref().map_or(0, |facts| facts.tokens);
+        settlement.usage = Some(live.usage(prompt));
+        settlement.finish = live.finish_reason();
+        settlement.target = Some(live.target().clone());
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let bytes = std::task::ready!(self.poll_bytes(cx));
+        if bytes.is_some() {
+            self.spoke = Instant::now();
+        }
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.carrying, Carrying::Over)
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        // What was used is noted before the settlement, dropped next, books the request as cancelled.
+        self.note_usage();
+    }
+}

@@ -1,0 +1,267 @@
+//! Checked configuration, policies and secrets become one [`Snapshot`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop};
+use super::diagnostic::{self, Diagnostic, Diagnostics};
+use super::secrets::Secrets;
+use super::sources::Sources;
+use crate::clock::Clock;
+use crate::executor::Limits;
+use crate::gateway::Snapshot;
+use crate::planner::{Alias, AliasTarget, Catalogue, TargetSettings};
+use crate::policy::{self, PolicySet};
+use crate::providers::presets::Auth;
+use crate::providers::{self, HttpPlace, Place, Target, Vendor};
+use crate::settings::SecretRef;
+use crate::target::TargetName;
+
+/// The shortest admin token that is worth the name.
+const MIN_TOKEN: usize = 16;
+
+/// A whole that can go into service.
+pub struct Built {
+    /// What requests are served with.
+    pub snapshot: Arc<Snapshot>,
+    /// Bearer token of the admin API.
+    pub admin_token: Option<SecretString>,
+}
+
+/// Builds the whole, or says everything that is missing.
+///
+/// # Errors
+/// Secrets that cannot be read, policies that do not compile, with their places.
+pub fn build(
+    file: &str,
+    checked: &Checked,
+    sources: &Sources,
+    secrets: &Secrets<'_>,
+    clock: &dyn Clock,
+) -> Result<Built, Diagnostics> {
+    let mut bench = Bench { file, secrets, problems: Vec::new() };
+    let listed = listed(checked);
+    let vendors: BTreeMap<Arc<str>, Arc<Vendor>> = checked
+        .providers
+        .iter()
+        .filter_map(|(name, provider)| {
+            let models = listed.get(name).cloned().unwrap_or_default();
+            bench.vendor(provider, models).map(|vendor| (name.clone(), Arc::new(vendor)))
+        })
+        .collect();
+    let admin_token = checked.config.admin.token.as_ref().and_then(|token| bench.admin_token(token));
+
+    let aliases = checked.models.iter().zip(&checked.config.models.0);
+    let aliases =
+        aliases.map(|(model, (_, written))| (model.name.clone(), alias(model, &written.targets, &vendors)));
+    let catalogue = Catalogue::new(vendors.values().cloned().collect(), aliases.collect());
+    let policies = bench.policies(checked, sources, &catalogue);
+
+    let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
+        return Err(Diagnostics(bench.problems));
+    };
+    let config = &checked.config;
+    let snapshot = Snapshot {
+        hash: sources.hash.as_str().into(),
+        generation: next_generation(),
+        built_ms: clock.unix_ms(),
+        catalogue,
+        policies,
+        limits: Limits {
+            retries: config.retries.retries,
+            max_attempts: config.retries.max_attempts,
+            backoff: config.retries.backoff.0,
+            max_backoff: config.retries.max_backoff.0,
+            max_body: config.upstream.max_body.0,
+        },
+        total: config.deadlines.total.0,
+        keepalive: config.stream.keepalive.0,
+        in_flight: config.limits.in_flight,
+    };
+    Ok(Built { snapshot: Arc::new(snapshot), admin_token })
+}
+
+fn next_generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Models that stand in the configuration, by provider: listed ones first, then targets of aliases.
+fn listed(checked: &Checked) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
+    let mut listed: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
+    let mut add = |provider: &Arc<str>, model: Arc<str>| {
+        let models = listed.entry(provider.clone()).or_default();
+        if !models.contains(&model) {
+            models.push(model);
+        }
+    };
+    for (name, provider) in &checked.providers {
+        provider.models.iter().for_each(|model| add(name, model.as_str().into()));
+    }
+    for model in &checked.models {
+        let fallbacks = model.fallback.iter().filter_map(|hop| match hop {
+            Hop::Target(target) => Some(target),
+            Hop::Alias(_) => None,
+        });
+        for target in model.targets.iter().map(|(target, _)| target).chain(fallbacks) {
+            add(&target.provider, target.model.clone());
+        }
+    }
+    listed
+}
+
+/// Targets whose provider could not be built are left out: then the whole is refused anyway.
+fn alias(
+    model: &CheckedModel,
+    written: &[TargetSettings],
+    vendors: &BTreeMap<Arc<str>, Arc<Vendor>>,
+) -> Alias {
+    let resolve = |name: &TargetName| {
+        vendors.get(&name.provider).map(|vendor| Target { vendor: vendor.clone(), name: name.clone() })
+    };
+    let targets = model.targets.iter().zip(written).filter_map(|((name, weight), written)| {
+        let weight = matches!(written, TargetSettings::Weighted(_)).then_some(*weight);
+        resolve(name).map(|target| AliasTarget { target, weight })
+    });
+    let fallback = model.fallback.iter().map(Hop::name);
+    Alias { targets: targets.collect(), fallback: fallback.collect() }
+}
+
+struct Bench<'a> {
+    file: &'a str,
+    secrets: &'a Secrets<'a>,
+    problems: Vec<Diagnostic>,
+}
+
+impl Bench<'_> {
+    fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+        let Some(wire) = providers::dialect(&provider.dialect, &provider.quirks) else {
+            return self
+                .problem(format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect));
+        };
+        let place = match &provider.base {
+            Some(base) => place(provider, base),
+            None => Place::Local,
+        };
+        let headers = self.headers(provider)?;
+        Some(Vendor {
+            name: provider.name.clone(),
+            wire,
+            place,
+            headers,
+            traits: provider.traits.clone(),
+            deadlines: provider.deadlines,
+            models,
+        })
+    }
+
+    /// Configured headers, then the credential, so that nothing overrides it.
+    fn headers(&mut self, provider: &CheckedProvider) -> Option<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        for (name, text) in &provider.headers {
+            let value = match text {
+                HeaderText::Plain(value) => value.clone(),
+                HeaderText::Secret(reference) => self.secret_header(provider, reference, "")?,
+            };
+            headers.insert(name.clone(), value);
+        }
+        if let Some(reference) = provider.keys.first() {
+            let (name, prefix) = match provider.auth {
+                Auth::Bearer | Auth::None => (AUTHORIZATION, "Bearer "),
+                Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
+            };
+            let value = self.secret_header(provider, reference, prefix)?;
+            headers.insert(name, value);
+        }
+        Some(headers)
+    }
+
+    fn secret_header(
+        &mut self,
+        provider: &CheckedProvider,
+        reference: &SecretRef,
+        prefix: &str,
+    ) -> Option<HeaderValue> {
+        let secret = match self.secrets.resolve(reference) {
+            Ok(secret) => secret,
+            Err(error) => return self.problem(format!("provider `{}`: {error}", provider.name)),
+        };
+        let text = zeroize::Zeroizing::new(format!("{prefix}{}", secret.expose_secret()));
+        let Ok(mut value) = HeaderValue::from_str(&text) else {
+            return self.problem(format!(
+                "provider `{}`: the secret `{reference}` holds characters that cannot stand in a header",
+                provider.name
+            ));
+        };
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    fn admin_token(&mut self, reference: &SecretRef) -> Option<SecretString> {
+        match self.secrets.resolve_token(reference, MIN_TOKEN) {
+            Ok(token) => Some(token),
+            Err(error) => self.problem(format!("admin.token: {error}")),
+        }
+    }
+
+    fn policies(&mut self, checked: &Checked, sources: &Sources, catalogue: &Catalogue) -> Option<PolicySet> {
+        let texts: Vec<policy::Source> = sources
+            .policies
+            .iter()
+            .map(|file| policy::Source {
+                name: file.name.clone(),
+                path: file.path.clone(),
+                text: file.text.clone(),
+            })
+            .collect();
+        let names = policy::Names {
+            aliases: catalogue.aliases().map(|(name, _)| name.to_string()).collect(),
+            providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
+        };
+        match PolicySet::load(&texts, &checked.config.policies, &checked.config.data, &names) {
+            Ok(set) => Some(set),
+            Err(errors) => {
+                self.problems.extend(errors.iter().map(|error| policy_problem(error, &texts)));
+                None
+            }
+        }
+    }
+
+    fn problem<T>(&mut self, message: String) -> Option<T> {
+        self.problems.push(Diagnostic::error(self.file, message));
+        None
+    }
+}
+
+fn place(provider: &CheckedProvider, base: &Base) -> Place {
+    let query = provider.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
+    Place::Http(Box::new(HttpPlace {
+        origin: base.origin.clone(),
+        base_path: base.path.clone(),
+        query: query.collect::<Vec<_>>().join("&"),
+    }))
+}
+
+fn policy_problem(error: &policy::PolicyError, texts: &[policy::Source]) -> Diagnostic {
+    let text = texts.iter().find(|source| source.path == error.file).map_or("", |source| &source.text);
+    let place = diagnostic::Place { line: error.line as usize, column: error.column as usize, length: 1 };
+    Diagnostic::error(error.file.display().to_string(), error.message.clone()).at(place, text)
+}
+
+/// Percent-encodes what may not stand in a query.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

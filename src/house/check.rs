@@ -1,0 +1,271 @@
+//! What a configuration means, checked without touching the world: no files, no environment, no network.
+
+mod base_url;
+mod models;
+mod providers;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Config;
+use super::diagnostic::Diagnostics;
+use super::read::Reading;
+use crate::providers::presets::{self, Auth, Preset};
+use crate::providers::{self as tables, QuirkSettings};
+use crate::settings::SecretRef;
+use crate::target::{Deadlines, Origin, TargetName, Traits};
+
+/// A configuration without contradictions, in which every name leads somewhere.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// The configuration as written, for everything that is not resolved below.
+    pub config: Config,
+    /// Providers, by name.
+    pub providers: BTreeMap<Arc<str>, CheckedProvider>,
+    /// Aliases in the order written.
+    pub models: Vec<CheckedModel>,
+}
+
+/// One provider with its preset merged in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedProvider {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The preset that it starts from.
+    pub preset: Option<String>,
+    /// The word in the table of dialects.
+    pub dialect: String,
+    /// Where its requests go; `None` for one that answers inside the process.
+    pub base: Option<Base>,
+    /// API keys in the order written; where none is, the variable that the preset names.
+    pub keys: Vec<SecretRef>,
+    /// How the key is sent.
+    pub auth: Auth,
+    /// Headers added to every request.
+    pub headers: Vec<(http::HeaderName, HeaderText)>,
+    /// Query parameters added to every request.
+    pub query: BTreeMap<String, String>,
+    /// Models to list besides those of the aliases.
+    pub models: Vec<String>,
+    /// What policies can require of it.
+    pub traits: Traits,
+    /// Its deadlines: its own, else its preset's, else the general ones.
+    pub deadlines: Deadlines,
+    /// Deviations from the dialect: the preset's with its own merged in.
+    pub quirks: QuirkSettings,
+}
+
+/// Where a provider's requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Scheme, host and port, and how TLS is spoken.
+    pub origin: Origin,
+    /// What every path begins with: empty, or with a leading and without a trailing slash (`/v1`).
+    pub path: String,
+}
+
+/// The value of an added header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderText {
+    /// The text itself.
+    Plain(http::HeaderValue),
+    /// A secret by reference.
+    Secret(SecretRef),
+}
+
+/// One alias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedModel {
+    /// The name that clients ask for.
+    pub name: Arc<str>,
+    /// Targets and weights in the order written; one weight at least is above zero.
+    pub targets: Vec<(TargetName, f64)>,
+    /// What follows when all targets failed; leads to no cycle.
+    pub fallback: Vec<Hop>,
+}
+
+/// One step of a fallback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hop {
+    /// Another alias.
+    Alias(Arc<str>),
+    /// A target.
+    Target(TargetName),
+}
+
+/// What is known of providers before any is configured.
+pub trait Vendors {
+    /// The preset of this name or alias.
+    fn preset(&self, name: &str) -> Option<&'static Preset>;
+    /// The names of all presets.
+    fn presets(&self) -> Vec<&str>;
+    /// Whether providers of this dialect answer inside the process, without a URL; `None` for an unknown word.
+    fn is_local(&self, dialect: &str) -> Option<bool>;
+}
+
+/// The tables of `providers/`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shipped;
+
+impl Vendors for Shipped {
+    fn preset(&self, name: &str) -> Option<&'static Preset> {
+        presets::find(name)
+    }
+    fn presets(&self) -> Vec<&str> {
+        presets::all().iter().map(|preset| preset.name.as_str()).collect()
+    }
+    fn is_local(&self, dialect: &str) -> Option<bool> {
+        Some(tables::dialect(dialect, &QuirkSettings::default())?.local().is_some())
+    }
+}
+
+/// Checks the meaning of a configuration. The warnings come along with the good one.
+///
+/// # Errors
+/// Everything that is wrong in form or meaning, with the warnings, in the order of the file.
+pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagnostics), Diagnostics> {
+    if reading.tree.is_none() && !reading.findings.is_clean() {
+        return Err(reading.findings.finish());
+    }
+    let mut desk = Desk { reading, vendors };
+    desk.listeners();
+    desk.limits();
+    desk.deadlines();
+    let providers = desk.providers();
+    let models = desk.models();
+    let Reading { config, findings, .. } = desk.reading;
+    if !findings.is_clean() {
+        return Err(findings.finish());
+    }
+    Ok((Checked { config, providers, models }, findings.finish()))
+}
+
+/// The checks at work.
+struct Desk<'v> {
+    reading: Reading,
+    vendors: &'v dyn Vendors,
+}
+
+impl Desk<'_> {
+    fn error(&mut self, path: &[&str], message: impl Into<String>, help: Option<String>) {
+        let place = self.reading.place(path);
+        self.reading.findings.error(place, message, help);
+    }
+
+    fn warning(&mut self, path: &[&str], message: impl Into<String>, help: Option<String>) {
+        let place = self.reading.place(path);
+        self.reading.findings.warning(place, message, help);
+    }
+
+    fn listeners(&mut self) {
+        let (clients, admin) = (self.reading.config.listen, self.reading.config.admin.listen);
+        if clash(clients, admin) {
+            let message = format!("`admin.listen` ({admin}) and `listen` ({clients}) are the same address");
+            self.error(&["admin", "listen"], message, Some("give the admin listener another port".into()));
+        }
+        if !admin.ip().is_loopback() && self.reading.config.admin.token.is_none() {
+            let message = "the admin listener is open to the network and has no token";
+            let help = "set `admin.token`; without it, `/admin/v1/*` answers on loopback only";
+            self.warning(&["admin", "listen"], message, Some(help.into()));
+        }
+        if self.reading.config.log.level.trim().is_empty() {
+            self.error(&["log", "level"], "`log.level` is empty", Some("try \"info\"".into()));
+        }
+    }
+
+    fn limits(&mut self) {
+        let config = &self.reading.config;
+        let (limits, compression, upstream) = (&config.limits, &config.compression, &config.upstream);
+        let above_zero: [(&[&str], u64); 16] = [
+            (&["limits", "headers"], limits.headers as u64),
+            (&["limits", "head"], limits.head.0),
+            (&["limits", "uri"], limits.uri.0),
+            (&["limits", "body"], limits.body.0),
+            (&["limits", "connections"], limits.connections as u64),
+            (&["limits", "connections_per_address"], limits.connections_per_address as u64),
+            (&["limits", "in_flight"], limits.in_flight as u64),
+            (&["limits", "h2_streams"], u64::from(limits.h2_streams)),
+            (&["limits", "header_timeout"], nanos(limits.header_timeout.0)),
+            (&["limits", "body_timeout"], nanos(limits.body_timeout.0)),
+            (&["limits", "idle_timeout"], nanos(limits.idle_timeout.0)),
+            (&["limits", "write_timeout"], nanos(limits.write_timeout.0)),
+            (&["compression", "max_size"], compression.max_size.0),
+            (&["compression", "max_ratio"], u64::from(compression.max_ratio)),
+            (&["upstream", "max_body"], upstream.max_body.0),
+            (&["policies", "max_operations"], config.policies.max_operations),
+        ];
+        let at_most: [(&[&str], u64, u64, &str); 4] = [
+            (&["drain"], nanos(config.drain.0), nanos(Duration::from_secs(3600)), "1h"),
+            (&["limits", "body"], limits.body.0, 1 << 30, "1GiB"),
+            (&["limits", "head"], limits.head.0, 1 << 20, "1MiB"),
+            (&["limits", "uri"], limits.uri.0, limits.head.0, "`limits.head`"),
+        ];
+        for (path, value) in above_zero {
+            if value == 0 {
+                self.error(path, format!("`{}` must be more than 0", path.join(".")), None);
+            }
+        }
+        for (path, value, most, named) in at_most {
+            if value > most {
+                self.error(path, format!("`{}` must be at most {named}", path.join(".")), None);
+            }
+        }
+    }
+
+    fn deadlines(&mut self) {
+        let config = &self.reading.config;
+        let (deadlines, retries) = (config.deadlines.clone(), config.retries.clone());
+        let policy = config.policies.deadline.0;
+        let named: [(&[&str], Duration); 6] = [
+            (&["deadlines", "connect"], deadlines.connect.0),
+            (&["deadlines", "first_byte"], deadlines.first_byte.0),
+            (&["deadlines", "first_token"], deadlines.first_token.0),
+            (&["deadlines", "idle"], deadlines.idle.0),
+            (&["deadlines", "total"], deadlines.total.0),
+            (&["policies", "deadline"], policy),
+        ];
+        for (path, value) in named {
+            if value.is_zero() {
+                self.error(path, format!("`{}` must be more than 0s", path.join(".")), None);
+            } else if value > deadlines.total.0 && self.reading.is_written(path) {
+                let message =
+                    format!("`{}` is longer than `deadlines.total`, so it never passes", path.join("."));
+                self.warning(path, message, None);
+            }
+        }
+        if retries.max_attempts == 0 {
+            self.error(&["retries", "max_attempts"], "`retries.max_attempts` must be at least 1", None);
+        }
+        if retries.backoff > retries.max_backoff {
+            let message = "`retries.backoff` is longer than `retries.max_backoff`";
+            self.error(&["retries", "backoff"], message, None);
+        }
+    }
+}
+
+/// Whether both cannot be bound at once.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && same_ip
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What is wrong with a word that policies and log lines will carry.
+fn bad_word(word: &str) -> Option<&'static str> {
+    if word.is_empty() {
+        Some("is empty")
+    } else if word.chars().count() > 128 {
+        Some("is longer than 128 characters")
+    } else if word.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        Some("contains white space or control characters")
+    } else {
+        None
+    }
+}

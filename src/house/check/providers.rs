@@ -1,0 +1,313 @@
+//! Providers: the preset merged in, the URL taken apart, nothing secret written out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::super::validate::did_you_mean;
+use super::base_url::{base_url, is_private};
+use super::{Base, CheckedProvider, Desk, HeaderText, bad_word};
+use crate::providers::presets::Preset;
+use crate::providers::{
+    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
+};
+use crate::settings::SecretRef;
+use crate::target::{Deadlines, Origin, Traits};
+
+impl Desk<'_> {
+    /// Checks all providers and merges their presets in.
+    pub(super) fn providers(&mut self) -> BTreeMap<Arc<str>, CheckedProvider> {
+        let written = self.reading.config.providers.clone();
+        let mut checked = BTreeMap::new();
+        for (name, settings) in &written {
+            if let Some(provider) = self.provider(name, settings) {
+                checked.insert(provider.name.clone(), provider);
+            }
+        }
+        checked
+    }
+
+    fn provider(&mut self, name: &str, own: &ProviderSettings) -> Option<CheckedProvider> {
+        if let Some(complaint) = bad_word(name).or(name.contains('/').then_some("contains a slash")) {
+            self.error(&["providers", name], format!("the provider's name {name:?} {complaint}"), None);
+        }
+        let preset = match &own.preset {
+            None => self.vendors.preset(name),
+            Some(wanted) => {
+                let preset = self.vendors.preset(wanted);
+                if preset.is_none() {
+                    let help = did_you_mean(wanted, self.vendors.presets())
+                        .map(|near| format!("did you mean `{near}`?"));
+                    self.error(
+                        &["providers", name, "preset"],
+                        format!("there is no preset `{wanted}`"),
+                        help,
+                    );
+                    return None;
+                }
+                preset
+            }
+        };
+        let dialect = self.dialect(name, own, preset);
+        let local = dialect.as_ref().is_some_and(|(_, local)| *local);
+        let url = own.base_url.as_deref().or(preset.and_then(|preset| preset.base_url.as_deref()));
+        let base = if local { None } else { url.and_then(|url| self.base(name, own, url)) };
+        if !local && dialect.is_some() && url.is_none() && self.is_sound(name) {
+            let message = format!("the provider `{name}` has no `base_url`");
+            self.error(&["providers", name], message, Some("add `base_url: https://…/v1`".into()));
+        }
+        let keys = self.keys(name, own, preset, base.as_ref());
+        let headers = self.headers(name, own);
+        self.words(name, own);
+        let deadlines = self.provider_deadlines(name, own.deadlines.as_ref());
+        let quirks = self.quirks(name, own, preset);
+        let (dialect, _) = dialect?;
+        Some(CheckedProvider {
+            name: name.into(),
+            preset: preset.map(|preset| preset.name.clone()),
+            dialect,
+            base,
+            keys,
+            auth: preset.map(|preset| preset.auth).unwrap_or_default(),
+            headers,
+            query: own.query.clone(),
+            models: own.models.clone(),
+            traits: Traits {
+                tags: own.tags.iter().map(|tag| tag.as_str().into()).collect(),
+                labels: own.labels.iter().map(|(key, value)| (key.as_str().into(), text(value))).collect(),
+            },
+            deadlines,
+            quirks,
+        })
+    }
+
+    fn is_sound(&self, name: &str) -> bool {
+        self.reading.is_sound(&["providers", name])
+    }
+
+    fn dialect(
+        &mut self,
+        name: &str,
+        own: &ProviderSettings,
+        preset: Option<&Preset>,
+    ) -> Option<(String, bool)> {
+        let Some(word) = own.dialect.as_ref().or(preset.map(|preset| &preset.dialect)) else {
+            if self.is_sound(name) {
+                let help = match did_you_mean(name, self.vendors.presets()) {
+                    Some(near) => format!("did you mean `{near}`? else give `dialect` and `base_url`"),
+                    None => "give `dialect` and `base_url`, or a `preset`".into(),
+                };
+                let message =
+                    format!("there is no preset of the name `{name}`, so it lacks `dialect` and `base_url`");
+                self.error(&["providers", name], message, Some(help));
+            }
+            return None;
+        };
+        let local = self.vendors.is_local(word);
+        if local.is_none() {
+            let help =
+                did_you_mean(word, ["openai", "sandbox"]).map(|near| format!("did you mean `{near}`?"));
+            self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
+        }
+        Some((word.clone(), local?))
+    }
+
+    fn base(&mut self, name: &str, settings: &ProviderSettings, url: &str) -> Option<Base> {
+        let path = ["providers", name, "base_url"];
+        let tls_min = ["providers", name, "tls_min"];
+        let tls13_only = match settings.tls_min.as_deref() {
+            None | Some("1.2") => false,
+            Some("1.3") => true,
+            Some(other) => {
+                self.error(&tls_min, format!("`{other}` is not one of `1.2`, `1.3`"), None);
+                false
+            }
+        };
+        let url = match base_url(url) {
+            Ok(url) => url,
+            Err(complaint) => {
+                // What is no clean URL may contain a key, so it is not shown.
+                let place = self.reading.place(&path);
+                self.reading.findings.mask(place);
+                let help = match complaint {
+                    "contains credentials" => "put the credentials into `keys` as `env:NAME` or `file:PATH`",
+                    "contains a query" => "put parameters into `query`, and secrets into `keys`",
+                    _ => "try \"https://api.example.com/v1\"",
+                };
+                self.error(&path, format!("the `base_url` of `{name}` {complaint}"), Some(help.into()));
+                return None;
+            }
+        };
+        if !url.tls && !is_private(&url.host) {
+            let message =
+                format!("plain http to `{}` would send prompts and keys over the open network", url.host);
+            let help =
+                "use https; http is for loopback, private addresses, and names without a public domain";
+            self.error(&path, message, Some(help.into()));
+        }
+        if !url.tls && settings.tls_min.is_some() {
+            self.warning(&tls_min, "`tls_min` has no effect on plain http", None);
+        }
+        if url.tls && settings.h2c {
+            let message = "`h2c` has no effect over TLS, where HTTP/2 is negotiated";
+            self.warning(&["providers", name, "h2c"], message, None);
+        }
+        let host = url.host.into();
+        let origin = Origin { tls: url.tls, host, port: url.port, tls13_only, h2c: settings.h2c && !url.tls };
+        Some(Base { origin, path: url.path })
+    }
+
+    fn keys(
+        &mut self,
+        name: &str,
+        own: &ProviderSettings,
+        preset: Option<&Preset>,
+        base: Option<&Base>,
+    ) -> Vec<SecretRef> {
+        if own.keys.len() > 1 {
+            let message = format!("`{name}` has several keys, of which only the first is used");
+            self.warning(&["providers", name, "keys"], message, None);
+        }
+        if !own.keys.is_empty() {
+            return own.keys.iter().map(secret).collect();
+        }
+        // A vendor's key is not sent to another host just because that one takes the vendor's name.
+        let at_home = preset.filter(|preset| own.base_url.is_none() || preset.base_url.is_none());
+        if let Some(variable) = at_home.and_then(|preset| preset.key_env.as_ref()) {
+            return vec![SecretRef::Env(variable.clone())];
+        }
+        let public = base.is_some_and(|base| base.origin.tls);
+        if public && own.headers.is_empty() && self.is_sound(name) {
+            let message = format!("`{name}` has no keys: its requests go out without credentials");
+            self.warning(&["providers", name], message, Some("add `keys: [ env:NAME ]`".into()));
+        }
+        Vec::new()
+    }
+
+    fn quirks(&mut self, name: &str, own: &ProviderSettings, preset: Option<&Preset>) -> QuirkSettings {
+        let own = own.quirks.clone().unwrap_or_default();
+        for (field, path) in [("chat_path", &own.chat_path), ("embeddings_path", &own.embeddings_path)] {
+            if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(char::is_whitespace))
+            {
+                let message = format!("`{field}` must begin with a slash and contain no white space");
+                self.error(&["providers", name, "quirks", field], message, None);
+            }
+        }
+        preset.map_or(own.clone(), |preset| preset.quirks.with(&own))
+    }
+
+    fn headers(&mut self, name: &str, settings: &ProviderSettings) -> Vec<(HeaderName, HeaderText)> {
+        let mut headers = Vec::new();
+        for (key, value) in &settings.headers {
+            let path = ["providers", name, "headers", key];
+            let Ok(header) = key.parse::<HeaderName>() else {
+                self.error(&path, format!("{key:?} is not the name of a header"), None);
+                continue;
+            };
+            if OURS.contains(&header.as_str()) {
+                self.error(&path, format!("the header `{header}` is set by the gateway itself"), None);
+                continue;
+            }
+            match value {
+                HeaderSettings::Secret(details) => {
+                    headers.push((header, HeaderText::Secret(details.secret.clone())))
+                }
+                HeaderSettings::Text(_) if CREDENTIALS.contains(&header.as_str()) => {
+                    let place = self.reading.place(&path);
+                    self.reading.findings.mask(place);
+                    let message = format!("the header `{header}` carries credentials");
+                    let help = "write them as a reference: `{ secret: env:NAME }`";
+                    self.error(&path, message, Some(help.into()));
+                }
+                HeaderSettings::Text(text) => match HeaderValue::from_str(text) {
+                    Ok(value) => headers.push((header, HeaderText::Plain(value))),
+                    Err(_) => self.error(
+                        &path,
+                        format!("the value of the header `{header}` is not ASCII text"),
+                        None,
+                    ),
+                },
+            }
+        }
+        headers
+    }
+
+    fn words(&mut self, name: &str, settings: &ProviderSettings) {
+        for (index, tag) in settings.tags.iter().enumerate() {
+            if let Some(complaint) = bad_word(tag) {
+                let path = ["providers", name, "tags", &index.to_string()];
+                self.error(&path, format!("the tag {tag:?} {complaint}"), None);
+            }
+        }
+        for key in settings.labels.keys() {
+            if let Some(complaint) = bad_word(key) {
+                self.error(
+                    &["providers", name, "labels", key],
+                    format!("the label {key:?} {complaint}"),
+                    None,
+                );
+            }
+        }
+        for (index, model) in settings.models.iter().enumerate() {
+            if let Some(complaint) = bad_word(model) {
+                let path = ["providers", name, "models", &index.to_string()];
+                self.error(&path, format!("the model {model:?} {complaint}"), None);
+            }
+        }
+    }
+
+    fn provider_deadlines(&mut self, name: &str, own: Option<&DeadlineOverrides>) -> Deadlines {
+        let mut deadlines = Deadlines::from(&self.reading.config.deadlines);
+        let Some(own) = own else { return deadlines };
+        let slots = [
+            ("connect", own.connect, &mut deadlines.connect),
+            ("first_byte", own.first_byte, &mut deadlines.first_byte),
+            ("first_token", own.first_token, &mut deadlines.first_token),
+            ("idle", own.idle, &mut deadlines.idle),
+        ];
+        let mut zero = Vec::new();
+        for (field, period, slot) in slots {
+            let Some(period) = period else { continue };
+            *slot = period.0;
+            if period.0.is_zero() {
+                zero.push(field);
+            }
+        }
+        for field in zero {
+            let message = format!("`providers.{name}.deadlines.{field}` must be more than 0s");
+            self.error(&["providers", name, "deadlines", field], message, None);
+        }
+        deadlines
+    }
+}
+
+/// Headers that the transport writes.
+const OURS: [&str; 8] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "content-encoding",
+];
+
+/// Headers whose value is a secret.
+const CREDENTIALS: [&str; 6] =
+    ["authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"];
+
+fn secret(key: &KeySettings) -> SecretRef {
+    match key {
+        KeySettings::Plain(secret) | KeySettings::Full(KeyDetails { secret }) => secret.clone(),
+    }
+}
+
+fn text(value: &LabelValue) -> Arc<str> {
+    match value {
+        LabelValue::Bool(truth) => truth.to_string().into(),
+        LabelValue::Int(number) => number.to_string().into(),
+        LabelValue::Text(text) => text.as_str().into(),
+    }
+}

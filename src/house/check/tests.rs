@@ -1,0 +1,254 @@
+//! What contradicts itself in a configuration, as a table of cases.
+
+use super::*;
+use crate::house::{Diagnostic, read};
+
+/// The shipped presets, and two dialects.
+struct Tables;
+
+impl Vendors for Tables {
+    fn preset(&self, name: &str) -> Option<&'static Preset> {
+        Shipped.preset(name)
+    }
+    fn presets(&self) -> Vec<&str> {
+        Shipped.presets()
+    }
+    fn is_local(&self, dialect: &str) -> Option<bool> {
+        ["openai", "sandbox"].contains(&dialect).then_some(dialect == "sandbox")
+    }
+}
+
+fn findings(text: &str) -> Vec<String> {
+    let all = check(read("t.yaml", text), &Tables).map_or_else(|all| all, |(_, warnings)| warnings);
+    all.0.iter().map(Diagnostic::headline).collect()
+}
+
+fn good(text: &str) -> Checked {
+    check(read("t.yaml", text), &Tables).unwrap_or_else(|all| panic!("{all}")).0
+}
+
+#[test]
+fn a_preset_is_merged_under_what_is_written() {
+    let checked = good(
+        "providers:\n  mine: { preset: mistral, keys: [ env:K ], labels: { region: eu }, tls_min: 1.3,\n    \
+         quirks: { drop: [ b ] }, deadlines: { idle: 5s }, headers: { X-Org: acme, x-s: { secret: env:S } } }\n  ollama:\n",
+    );
+    let mine = &checked.providers["mine"];
+    assert_eq!((mine.preset.as_deref(), mine.dialect.as_str()), (Some("mistral"), "openai"));
+    let base = mine.base.as_ref().unwrap();
+    assert_eq!((base.origin.authority().as_str(), base.path.as_str()), ("api.mistral.ai", "/v1"));
+    assert!(base.origin.tls && base.origin.tls13_only);
+    let labels: Vec<_> = mine.traits.labels.iter().map(|(k, v)| (&**k, &**v)).collect();
+    assert_eq!(labels, [("region", "eu")]);
+    assert!(
+        mine.quirks.drop.iter().any(|field| field == "b")
+            && mine.quirks.drop.iter().any(|field| field == "store")
+    );
+    assert!(mine.quirks.no_stream_options);
+    assert_eq!((mine.deadlines.idle.as_secs(), mine.deadlines.connect.as_secs()), (5, 3));
+    assert_eq!(mine.headers[1].1, HeaderText::Secret(SecretRef::Env("S".into())));
+    assert!(checked.providers["ollama"].keys.is_empty());
+}
+
+#[test]
+fn a_vendors_own_key_variable_is_used_at_home_only() {
+    let keys = |text: &str| {
+        let checked = good(text);
+        let provider = checked.providers.values().next().unwrap();
+        provider.keys.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(keys("providers: { openai: }"), ["env:OPENAI_API_KEY"]);
+    assert_eq!(keys("providers: { mine: { preset: openai } }"), ["env:OPENAI_API_KEY"]);
+    assert_eq!(keys("providers: { openai: { keys: [ file:k ] } }"), ["file:k"]);
+    assert!(keys("providers: { openai: { base_url: 'http://127.0.0.1:1/v1' } }").is_empty());
+    assert_eq!(
+        keys("providers: { azure: { base_url: 'https://x.example/openai/v1' } }"),
+        ["env:AZURE_OPENAI_API_KEY"]
+    );
+}
+
+#[test]
+fn models_keep_their_order_and_resolve() {
+    let checked = good(
+        "providers: { ollama: }\nmodels:\n  z: { targets: [ ollama/a/b, { to: ollama/c, weight: 0 } ], fallback: [ a, ollama/d ] }\n  \
+         a: { targets: [ ollama/e ] }\n",
+    );
+    let z = &checked.models[0];
+    assert_eq!(z.targets[0], (TargetName { provider: "ollama".into(), model: "a/b".into() }, 1.0));
+    assert_eq!(z.targets[1].1, 0.0);
+    assert_eq!(z.fallback.iter().map(Hop::name).collect::<Vec<_>>(), ["a".into(), "ollama/d".into()]);
+    assert_eq!(&*checked.models[1].name, "a");
+}
+
+#[test]
+fn each_contradiction_is_named_with_its_place() {
+    let provider =
+        |rest: &str| format!("providers: {{ a: {{ dialect: openai, keys: [ env:K ], {rest} }} }}\n");
+    let local = |rest: &str| format!("providers: {{ ollama: }}\n{rest}");
+    for (text, expected) in [
+        (
+            "providers: { opnai: { keys: [ env:K ] } }".into(),
+            vec!["1:14: error: there is no preset of the name `opnai`, so it lacks `dialect` and `base_url`"],
+        ),
+        ("providers: { x: { preset: opena } }".into(), vec!["1:27: error: there is no preset `opena`"]),
+        (
+            "providers: { x: { dialect: opena, keys: [ env:K ] } }".into(),
+            vec!["1:28: error: unknown dialect `opena`"],
+        ),
+        (provider(""), vec!["1:14: error: the provider `a` has no `base_url`"]),
+        (
+            provider("base_url: 'http://api.x.com/v1'"),
+            vec!["1:63: error: plain http to `api.x.com` would send prompts and keys over the open network"],
+        ),
+        (
+            provider("base_url: 'https://u:p@x.com/v1'"),
+            vec!["1:63: error: the `base_url` of `a` contains credentials"],
+        ),
+        (
+            provider("base_url: 'https://x.com', tls_min: 1.1"),
+            vec!["1:89: error: `1.1` is not one of `1.2`, `1.3`"],
+        ),
+        (
+            provider("base_url: 'https://x.com', headers: { Host: x }"),
+            vec!["1:97: error: the header `host` is set by the gateway itself"],
+        ),
+        (
+            provider("base_url: 'https://x.com', headers: { authorization: x }"),
+            vec!["1:106: error: the header `authorization` carries credentials"],
+        ),
+        (
+            provider("base_url: 'https://x.com', h2c: true"),
+            vec!["1:85: warning: `h2c` has no effect over TLS, where HTTP/2 is negotiated"],
+        ),
+        (
+            provider("base_url: 'https://x.com', labels: { 'a b': 1 }"),
+            vec!["1:97: error: the label \"a b\" contains white space or control characters"],
+        ),
+        (
+            provider("base_url: 'https://x.com', deadlines: { idle: 0s }"),
+            vec!["1:99: error: `providers.a.deadlines.idle` must be more than 0s"],
+        ),
+        (
+            "providers: { openai: { base_url: 'https://x.com' } }".into(),
+            vec!["1:14: warning: `openai` has no keys: its requests go out without credentials"],
+        ),
+        (
+            "providers: { a/b: { preset: ollama } }".into(),
+            vec!["1:14: error: the provider's name \"a/b\" contains a slash"],
+        ),
+        (local("models: { m: { targets: [ olama/x ] } }"), vec!["2:27: error: unknown provider `olama`"]),
+        (local("models: { m: { targets: [ x ] } }"), vec!["2:27: error: `x` is not `provider/model`"]),
+        (local("models: { m: { targets: [] } }"), vec!["2:16: error: the alias `m` has no targets"]),
+        (
+            local("models: { 'm n': { targets: [ ollama/x ] } }"),
+            vec!["2:11: error: the alias \"m n\" contains white space or control characters"],
+        ),
+        (
+            local("models: { ollama/y: { targets: [ ollama/x ] } }"),
+            vec!["2:11: error: the alias `ollama/y` reads like a model of the provider `ollama`"],
+        ),
+        (
+            local("models: { m: { targets: [ { to: ollama/x, weight: -1 } ] } }"),
+            vec!["2:51: error: `-1` is not a weight: 0 or more, please"],
+        ),
+        (
+            local("models: { m: { targets: [ { to: ollama/x, weight: .inf } ] } }"),
+            vec!["2:51: error: `models.m.targets[0].weight`: `.inf` is not a finite number"],
+        ),
+        (
+            local("models: { m: { targets: [ { to: ollama/x, weight: 0 } ] } }"),
+            vec!["2:16: error: all weights of `m` are 0, so nothing can be drawn"],
+        ),
+        (
+            local("models: { m: { targets: [ ollama/x, ollama/x ] } }"),
+            vec!["2:37: warning: the target `ollama/x` stands twice in `m`"],
+        ),
+        (
+            local("models: { m: { targets: [ n ] }, n: { targets: [ ollama/x ] } }"),
+            vec!["2:27: error: `n` is an alias, not a target"],
+        ),
+        (
+            local("models: { m: { targets: [ ollama/x ], fallback: [ q ] } }"),
+            vec!["2:51: error: `q` is neither an alias nor `provider/model`"],
+        ),
+        (
+            local("models: { m: { targets: [ ollama/x ], fallback: [ m ] } }"),
+            vec!["2:51: error: the fallback goes in a circle: m → m"],
+        ),
+        (
+            local(
+                "models:\n  a: { targets: [ ollama/x ], fallback: [ b, c ] }\n  b: { targets: [ ollama/x ], fallback: [ c ] }\n  c: { targets: [ ollama/x ], fallback: [ ollama/y, b ] }\n",
+            ),
+            vec!["5:53: error: the fallback goes in a circle: b → c → b"],
+        ),
+        (
+            "limits: { body: 0, headers: 0 }\ndrain: 2h".into(),
+            vec![
+                "1:17: error: `limits.body` must be more than 0",
+                "1:29: error: `limits.headers` must be more than 0",
+                "2:8: error: `drain` must be at most 1h",
+            ],
+        ),
+        (
+            "listen: 0.0.0.0:9090".into(),
+            vec![
+                "1:1: error: `admin.listen` (127.0.0.1:9090) and `listen` (0.0.0.0:9090) are the same address",
+            ],
+        ),
+        (
+            "admin: { listen: '0.0.0.0:9' }".into(),
+            vec!["1:18: warning: the admin listener is open to the network and has no token"],
+        ),
+        (
+            "retries: { backoff: 9s, max_attempts: 0 }".into(),
+            vec![
+                "1:21: error: `retries.backoff` is longer than `retries.max_backoff`",
+                "1:39: error: `retries.max_attempts` must be at least 1",
+            ],
+        ),
+        (
+            "deadlines: { total: 10s, idle: 20s }".into(),
+            vec!["1:32: warning: `deadlines.idle` is longer than `deadlines.total`, so it never passes"],
+        ),
+    ] {
+        let expected: Vec<_> = expected.iter().map(|line| format!("t.yaml:{line}")).collect();
+        assert_eq!(findings(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn form_and_meaning_are_reported_together_without_echoes() {
+    let text = "lissten: x\nproviders:\n  openai: { keys: [ env:K ], base_url: 5, h2k: yes }\n  x: { dialectt: openai }\n\
+                models:\n  m: { targets: [ openia/a ], fallback: [ n ] }\n  n: { target: [ openai/b ] }\n";
+    let lines: Vec<_> =
+        findings(text).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(
+        lines,
+        [
+            "t.yaml:1:1:",
+            "t.yaml:3:40:",
+            "t.yaml:3:43:",
+            "t.yaml:4:8:",
+            "t.yaml:6:19:",
+            "t.yaml:7:6:",
+            "t.yaml:7:8:"
+        ]
+    );
+}
+
+#[test]
+fn the_embedded_default_is_good() {
+    let checked = good(include_str!("../default.yaml"));
+    assert_eq!(checked.providers["sandbox"].base, None);
+    let names: Vec<&str> = checked.models.iter().map(|model| &*model.name).collect();
+    assert_eq!(names, ["cheap", "strong", "canary-stable", "canary-next"], "the shipped policies use these");
+}
+
+#[test]
+fn the_example_is_good_and_names_its_schema() {
+    let text = include_str!("../../../examples/tollgate.yaml");
+    assert!(text.starts_with("# yaml-language-server: $schema=../docs/tollgate.schema.json\n"));
+    let (_, warnings) =
+        check(read("examples/tollgate.yaml", text), &Tables).unwrap_or_else(|all| panic!("{all}"));
+    assert_eq!(warnings.to_string(), "");
+}

@@ -1,0 +1,188 @@
+//! The configuration as written in YAML: every field with its default and its meaning.
+//!
+//! The doc comments below are the descriptions in the JSON Schema and in `docs/configuration.md`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::admin::AdminSettings;
+use crate::gateway::{DeadlineSettings, RetrySettings, StreamSettings};
+use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
+use crate::planner::ModelSettings;
+use crate::policy::PolicySettings;
+use crate::providers::ProviderSettings;
+use crate::settings::Period;
+use crate::telemetry::LogSettings;
+use crate::upstream::UpstreamSettings;
+
+/// Configuration of Tollgate, an LLM gateway. Unknown fields are refused; everything has a default. Durations are
+/// written `20s`, sizes `20MiB`, secrets only by reference (`env:NAME`, `file:PATH`).
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address and port for clients; port 0 picks one and prints it. Changing it needs a restart.
+    #[schemars(extend("format" = "address"))]
+    pub listen: SocketAddr,
+    /// TLS towards clients. Without it, clients speak plain HTTP/1.1 or HTTP/2.
+    pub tls: Option<TlsSettings>,
+    /// Limits and deadlines of the client listener.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<LimitSettings>")]
+    pub limits: LimitSettings,
+    /// Compressed request bodies.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<CompressionSettings>")]
+    pub compression: CompressionSettings,
+    /// How long running requests may go on after a stop was asked for; at most `1h`.
+    pub drain: Period,
+    /// Worker threads; by default one for each core.
+    #[schemars(range(min = 1, max = 1024))]
+    pub workers: Option<usize>,
+    /// The admin listener: health, metrics, status.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<AdminSettings>")]
+    pub admin: AdminSettings,
+    /// Connections towards providers.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<UpstreamSettings>")]
+    pub upstream: UpstreamSettings,
+    /// Directory of the policies (`*.rhai`, watched), or the directory with further settings.
+    #[serde(deserialize_with = "policies")]
+    #[schemars(with = "Option<PoliciesAsWritten>")]
+    pub policies: PolicySettings,
+    /// Tables for policies, in any form: what a policy reads as `data.name`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub data: serde_json::Map<String, serde_json::Value>,
+    /// What is written to standard output and standard error.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<LogSettings>")]
+    pub log: LogSettings,
+    /// How streams are kept alive.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<StreamSettings>")]
+    pub stream: StreamSettings,
+    /// Deadlines of upstream attempts and of whole requests; a provider and a policy can set others.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<DeadlineSettings>")]
+    pub deadlines: DeadlineSettings,
+    /// How failed attempts are repeated.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<RetrySettings>")]
+    pub retries: RetrySettings,
+    /// Providers by name. `openai: {}` is enough where a preset of that name exists.
+    #[serde(deserialize_with = "providers")]
+    #[schemars(with = "Option<BTreeMap<String, Option<ProviderSettings>>>")]
+    pub providers: BTreeMap<String, ProviderSettings>,
+    /// Model aliases: the names that clients ask for. `provider/model` always works too.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<Models>")]
+    pub models: Models,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 8080).into(),
+            tls: None,
+            limits: LimitSettings::default(),
+            compression: CompressionSettings::default(),
+            drain: Period::secs(30),
+            workers: None,
+            admin: AdminSettings::default(),
+            upstream: UpstreamSettings::default(),
+            policies: PolicySettings::default(),
+            data: serde_json::Map::new(),
+            log: LogSettings::default(),
+            stream: StreamSettings::default(),
+            deadlines: DeadlineSettings::default(),
+            retries: RetrySettings::default(),
+            providers: BTreeMap::new(),
+            models: Models::default(),
+        }
+    }
+}
+
+/// Model aliases in the order written, which is the order of `GET /v1/models`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Models(pub Vec<(String, ModelSettings)>);
+
+impl<'de> Deserialize<'de> for Models {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Models;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of model aliases")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Models, A::Error> {
+                let mut models = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    models.push(entry);
+                }
+                Ok(Models(models))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+impl Serialize for Models {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, model)| (name, model)))
+    }
+}
+
+impl JsonSchema for Models {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Models".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        BTreeMap::<String, ModelSettings>::json_schema(generator)
+    }
+}
+
+/// `policies:` is a directory, or a map with the directory in it.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum PoliciesAsWritten {
+    /// Directory of `*.rhai`, run in file-name order, watched.
+    Dir(PathBuf),
+    /// With further settings.
+    Full(PolicySettings),
+}
+
+fn policies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PolicySettings, D::Error> {
+    Ok(match Option::deserialize(deserializer)? {
+        None => PolicySettings::default(),
+        Some(PoliciesAsWritten::Dir(dir)) => PolicySettings { dir, ..PolicySettings::default() },
+        Some(PoliciesAsWritten::Full(settings)) => settings,
+    })
+}
+
+fn providers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, ProviderSettings>, D::Error> {
+    let written = Option::<BTreeMap<String, Option<ProviderSettings>>>::deserialize(deserializer)?;
+    Ok(written.unwrap_or_default().into_iter().map(|(name, s)| (name, s.unwrap_or_default())).collect())
+}
+
+/// A section whose lines are all commented out is null, and means its defaults.
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

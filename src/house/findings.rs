@@ -1,0 +1,56 @@
+//! Gathers the findings of one file, and keeps pasted secrets out of the lines that are shown.
+
+use super::diagnostic::{Diagnostic, Diagnostics, Place, Severity, mask, mask_secrets};
+
+/// The findings of one file so far.
+#[derive(Debug)]
+pub(super) struct Findings {
+    file: String,
+    text: String,
+    found: Vec<Diagnostic>,
+    masked: Vec<Place>,
+}
+
+impl Findings {
+    /// No findings yet in `file`, whose content is `text`.
+    pub(super) fn new(file: &str, text: &str) -> Self {
+        Self { file: file.into(), text: text.into(), found: Vec::new(), masked: Vec::new() }
+    }
+
+    /// Adds an error.
+    pub(super) fn error(&mut self, place: Place, message: impl Into<String>, help: Option<String>) {
+        let finding = Diagnostic { place: Some(place), help, ..Diagnostic::error(&*self.file, message) };
+        self.found.push(finding);
+    }
+
+    /// Adds a warning.
+    pub(super) fn warning(&mut self, place: Place, message: impl Into<String>, help: Option<String>) {
+        let finding = Diagnostic { place: Some(place), help, ..Diagnostic::error(&*self.file, message) };
+        self.found.push(finding.warning());
+    }
+
+    /// Keeps what stands at `place` out of every excerpt: it may be a secret.
+    pub(super) fn mask(&mut self, place: Place) {
+        self.masked.push(place);
+    }
+
+    /// Whether nothing is wrong so far; warnings do not count.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.found.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// All findings in order, with their lines.
+    pub(super) fn finish(mut self) -> Diagnostics {
+        for finding in &mut self.found {
+            finding.message = mask_secrets(&finding.message);
+            let Some(place) = finding.place else { continue };
+            let line = self.text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
+            let hidden = self.masked.iter().filter(|secret| secret.line == place.line);
+            let line = hidden.fold(line.to_owned(), |line, secret| mask(&line, *secret));
+            finding.excerpt = Some(mask_secrets(&line));
+        }
+        let mut all = Diagnostics(self.found);
+        all.sort();
+        all
+    }
+}

@@ -1,0 +1,372 @@
+//! One complete, consistent reading of everything that a snapshot is made of.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::config::Config;
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::read::{read, utf8};
+use super::secrets::below;
+use crate::providers::{HeaderSettings, KeyDetails, KeySettings};
+use crate::settings::SecretRef;
+
+/// Size of the configuration and of one policy, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+/// Policies in one directory.
+const MAX_POLICIES: usize = 4096;
+/// Readings until the files hold still.
+const MAX_READINGS: usize = 8;
+
+/// The configuration and all policies, as they stood together at one moment.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The configuration file and its text; `None` where the embedded default is used.
+    pub config: Option<(PathBuf, String)>,
+    /// The policies, in the order of their names.
+    pub policies: Vec<PolicySource>,
+    /// Hash of configuration and policies, 64 hexadecimal digits; without the secrets.
+    pub hash: String,
+    /// Where all of it was read.
+    pub paths: Paths,
+    /// Hash of everything, with the contents of secret and TLS files. Never shown.
+    pub(super) fingerprint: blake3::Hash,
+}
+
+/// One policy file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicySource {
+    /// Path below the policies' directory without `.rhai`: `10-route`, `lib/words`.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// The files that a configuration names, relative ones below the configuration's directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paths {
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// The directory of the policies.
+    pub policies: PathBuf,
+    /// Whether the configuration asks for this directory, so that it must exist.
+    pub policies_asked_for: bool,
+    /// Whether this directory was there when it was read.
+    pub policies_seen: bool,
+    /// Secrets, certificates and root certificates.
+    pub others: Vec<PathBuf>,
+}
+
+impl Paths {
+    /// The paths that `config`, read from the file `file`, names.
+    pub fn of(file: Option<&Path>, config: &Config) -> Self {
+        let dir = directory(file);
+        let mut others: Vec<PathBuf> = Vec::new();
+        let mut secret = |reference: &SecretRef| {
+            if let SecretRef::File(path) = reference {
+                others.push(below(dir, path));
+            }
+        };
+        config.admin.token.iter().for_each(&mut secret);
+        for provider in config.providers.values() {
+            for key in &provider.keys {
+                let (KeySettings::Plain(reference) | KeySettings::Full(KeyDetails { secret: reference })) =
+                    key;
+                secret(reference);
+            }
+            for header in provider.headers.values() {
+                if let HeaderSettings::Secret(details) = header {
+                    secret(&details.secret);
+                }
+            }
+        }
+        others.extend(config.tls.iter().flat_map(|tls| [below(dir, &tls.cert), below(dir, &tls.key)]));
+        others.extend(config.upstream.extra_roots.iter().map(|path| below(dir, path)));
+        others.sort();
+        others.dedup();
+        Self {
+            config: file.map(Path::to_owned),
+            policies: below(dir, &config.policies.dir),
+            policies_asked_for: config.policies.dir != Config::default().policies.dir,
+            policies_seen: false,
+            others,
+        }
+    }
+}
+
+/// The directory that relative paths of a configuration file start from.
+pub fn directory(config: Option<&Path>) -> &Path {
+    match config.and_then(Path::parent) {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+impl Sources {
+    /// Reads the configuration, and all files that it names, as they stand together.
+    ///
+    /// # Errors
+    /// Everything that cannot be read, with the reason: missing, not a regular file, over 1 MiB, not UTF-8.
+    pub fn read(config: Option<&Path>) -> Result<Self, Diagnostics> {
+        Self::read_after(config, None)
+    }
+
+    /// As [`Self::read`], after an earlier reading: its paths go on while the configuration is broken, and its
+    /// directory of policies may not vanish.
+    pub(super) fn read_after(config: Option<&Path>, earlier: Option<&Paths>) -> Result<Self, Diagnostics> {
+        for _ in 0..MAX_READINGS {
+            let text = match config {
+                Some(path) => Some((path.to_owned(), text_of(path)?)),
+                None => None,
+            };
+            let reading = text.as_ref().map(|(path, text)| read(&path.display().to_string(), text));
+            let paths = match (reading, earlier) {
+                (Some(reading), Some(earlier)) if !reading.findings.is_clean() => earlier.clone(),
+                (Some(reading), _) => Paths::of(config, &reading.config),
+                (None, _) => Paths::of(None, &Config::default()),
+            };
+            let before = Stamps::of(&paths);
+            let known =
+                earlier.is_some_and(|earlier| earlier.policies == paths.policies && earlier.policies_seen);
+            let expected = known || paths.policies_asked_for;
+            let policies = policies(&paths.policies, expected);
+            let others: Vec<_> = paths.others.iter().map(|path| contents(path)).collect();
+            let unchanged = config.is_none_or(|path| {
+                text.as_ref().is_some_and(|(_, text)| text_of(path).is_ok_and(|again| again == *text))
+            });
+            if unchanged && before == Stamps::of(&paths) {
+                return Ok(Self::of(text, policies?, paths, &others));
+            }
+        }
+        let name = config.unwrap_or(Path::new("policies")).display().to_string();
+        Err(Diagnostic::error(name, "the files change while they are read").into())
+    }
+
+    fn of(
+        config: Option<(PathBuf, String)>,
+        policies: Vec<PolicySource>,
+        mut paths: Paths,
+        others: &[io::Result<Vec<u8>>],
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        // Lengths stand before the texts, so that no two sets run together to the same bytes.
+        let mut add = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        add(config.as_ref().map_or(&[], |(_, text)| text.as_bytes()));
+        for policy in &policies {
+            add(policy.name.as_bytes());
+            add(policy.text.as_bytes());
+        }
+        let hash = hasher.finalize();
+        let mut all = blake3::Hasher::new();
+        all.update(hash.as_bytes());
+        for (path, content) in paths.others.iter().zip(others) {
+            all.update(path.as_os_str().as_encoded_bytes());
+            match content {
+                Ok(content) => all.update(blake3::hash(content).as_bytes()),
+                Err(error) => all.update(error.to_string().as_bytes()),
+            };
+        }
+        paths.policies_seen = paths.policies.is_dir();
+        Self { config, policies, hash: hash.to_hex().to_string(), paths, fingerprint: all.finalize() }
+    }
+
+    /// Every file with content and whether it is empty, to notice what vanished.
+    pub(super) fn inventory(&self) -> BTreeMap<PathBuf, bool> {
+        let config = self.config.iter().map(|(path, text)| (path.clone(), text.trim().is_empty()));
+        config.chain(self.policies.iter().map(|p| (p.path.clone(), p.text.trim().is_empty()))).collect()
+    }
+}
+
+/// Whether a file below the policies' directory is none: editors' swap and backup files.
+pub(super) fn is_policy(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".rhai") && !name.starts_with(['.', '#', '~'])
+}
+
+fn policies(dir: &Path, expected: bool) -> Result<Vec<PolicySource>, Diagnostics> {
+    let mut found = Vec::new();
+    let mut faults = Vec::new();
+    for (dir, prefix, expected) in [(dir.to_owned(), "", expected), (dir.join("lib"), "lib/", false)] {
+        match listing(&dir) {
+            Ok(paths) => found.extend(paths.into_iter().map(|path| (prefix, path))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !expected => {}
+            Err(error) => {
+                let message = format!("cannot read the directory of the policies: {error}");
+                faults.push(Diagnostic::error(dir.display().to_string(), message));
+            }
+        }
+    }
+    if found.len() > MAX_POLICIES {
+        let message = format!("more than {MAX_POLICIES} policies");
+        return Err(Diagnostic::error(dir.display().to_string(), message).into());
+    }
+    let mut policies = Vec::with_capacity(found.len());
+    for (prefix, path) in found {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let name = format!("{prefix}{stem}");
+        match text_of(&path) {
+            Ok(text) => policies.push(PolicySource { name, path, text }),
+            Err(fault) => faults.extend(fault.0),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Diagnostics(faults));
+    }
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(policies)
+}
+
+fn listing(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if is_policy(&path) && !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn text_of(path: &Path) -> Result<String, Diagnostics> {
+    let name = path.display().to_string();
+    match contents(path) {
+        Ok(bytes) => utf8(&name, bytes),
+        Err(error) => Err(Diagnostic::error(name, format!("cannot be read: {error}")).into()),
+    }
+}
+
+/// The content of a regular file.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for its other end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::other("larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// What the file system says of all files, to notice a change during a reading.
+#[derive(PartialEq, Eq)]
+pub(super) struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
+
+type Stamp = (Identity, u64, Option<SystemTime>);
+
+/// Tells a file or directory from another one that took its place.
+pub(super) type Identity = (u64, u64);
+
+impl Stamps {
+    pub(super) fn of(paths: &Paths) -> Self {
+        let listed = [paths.policies.clone(), paths.policies.join("lib")];
+        let policies = listed.iter().flat_map(|dir| listing(dir).unwrap_or_default());
+        let all = paths.config.iter().cloned().chain(policies).chain(paths.others.iter().cloned());
+        Self(all.map(|path| (stamp(&path), path)).map(|(stamp, path)| (path, stamp)).collect())
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((identity(&metadata), metadata.len(), metadata.modified().ok()))
+}
+
+/// Device and inode.
+#[cfg(unix)]
+pub(super) fn identity(metadata: &fs::Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+/// The time of creation stands for the inode.
+#[cfg(not(unix))]
+pub(super) fn identity(metadata: &fs::Metadata) -> Identity {
+    let created = metadata.created().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    (0, created.map_or(0, |since| since.as_nanos() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            let path = dir.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn policies_are_read_in_the_order_of_their_names_without_what_editors_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        write(
+            dir.path(),
+            &[
+                ("tollgate.yaml", "policies: rules\n"),
+                ("rules/20-b.rhai", "b"),
+                ("rules/10-a.rhai", "a"),
+                ("rules/lib/words.rhai", "w"),
+                ("rules/.10-a.rhai.swp", "x"),
+                ("rules/.#10-a.rhai", "x"),
+                ("rules/10-a.rhai~", "x"),
+                ("rules/4913", "x"),
+                ("rules/notes.txt", "x"),
+                ("rules/..2026/10-a.rhai", "x"),
+            ],
+        );
+        let config = dir.path().join("tollgate.yaml");
+        let sources = Sources::read(Some(&config)).unwrap();
+        let names: Vec<_> = sources.policies.iter().map(|p| (p.name.as_str(), p.text.as_str())).collect();
+        assert_eq!(names, [("10-a", "a"), ("20-b", "b"), ("lib/words", "w")]);
+        assert_eq!(sources.hash.len(), 64);
+        write(dir.path(), &[("rules/20-b.rhai", "B")]);
+        assert_ne!(Sources::read(Some(&config)).unwrap().hash, sources.hash);
+    }
+
+    #[test]
+    fn secret_files_count_but_stay_out_of_the_public_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let yaml = "providers: { a: { keys: [ file:key ] } }\nadmin: { token: file:/nowhere/token }\n";
+        write(dir.path(), &[("tollgate.yaml", yaml), ("key", "one")]);
+        let config = dir.path().join("tollgate.yaml");
+        let one = Sources::read(Some(&config)).unwrap();
+        assert_eq!(one.paths.others, [PathBuf::from("/nowhere/token"), dir.path().join("key")]);
+        write(dir.path(), &[("key", "two")]);
+        let two = Sources::read(Some(&config)).unwrap();
+        assert_eq!(one.hash, two.hash);
+        assert_ne!(one.fingerprint, two.fingerprint);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("tollgate.yaml");
+        let error = |config: &Path| Sources::read(Some(config)).unwrap_err().to_string();
+        assert!(error(&config).contains("tollgate.yaml: error: cannot be read: No such file"));
+        write(dir.path(), &[("tollgate.yaml", "policies: rules\n")]);
+        assert!(error(&config).contains("cannot read the directory of the policies: No such file"));
+        write(dir.path(), &[("rules/big.rhai", &"x".repeat((1 << 20) + 1))]);
+        std::os::unix::fs::symlink("nowhere", dir.path().join("rules/dangling.rhai")).unwrap();
+        let both = error(&config);
+        assert!(both.contains("big.rhai: error: cannot be read: larger than 1 MiB"), "{both}");
+        assert!(both.contains("dangling.rhai: error: cannot be read: No such file"), "{both}");
+        assert!(error(dir.path()).contains("not a regular file"));
+        fs::write(&config, b"a: \xff").unwrap();
+        assert!(error(&config).contains("tollgate.yaml:1:4: error: not valid UTF-8"));
+    }
+
+    #[test]
+    fn without_a_configuration_the_default_directory_may_be_missing() {
+        assert!(Sources::read(None).is_ok_and(|sources| sources.config.is_none()));
+    }
+}

@@ -1,0 +1,528 @@
+//! Notices that the configuration, a policy, a secret or a certificate changed, and hands over one complete reading.
+//!
+//! Directories are watched, never files: a watched file goes deaf with the first rename-save or symlink swap
+//! (ConfigMaps, vim). Events only say *when* to look; *what* changed is decided by the hash of everything. A rescan
+//! every five seconds is the net below.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use notify::event::EventKind;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::diagnostic::Diagnostics;
+use super::sources::{Identity, Paths, Sources, directory, identity, is_policy};
+
+/// Without an event for so long, the files are read.
+const QUIET: Duration = Duration::from_millis(100);
+/// After so long the files are read even if the events go on.
+const QUIET_CAP: Duration = Duration::from_millis(500);
+/// A file that vanished or became empty is believed so long after the last event (vim's save has such a gap).
+const GAP: Duration = Duration::from_millis(500);
+/// What was refused is read once more before it is reported: it may have been half written.
+const DOUBT: Duration = Duration::from_millis(200);
+/// The safety net.
+const RESCAN: Duration = Duration::from_secs(5);
+/// The safety net where the system gives no events.
+const RESCAN_DEAF: Duration = Duration::from_secs(1);
+
+/// A watch on all files of a configuration; ends when dropped.
+#[derive(Debug)]
+pub struct Watch {
+    inbox: Sender<Message>,
+}
+
+#[derive(Debug)]
+enum Message {
+    /// Something happened to these paths.
+    Touched(Vec<PathBuf>),
+    /// Somebody asks to look now.
+    Look,
+    Stop,
+}
+
+impl Watch {
+    /// Watches the files that `first` was read from, on an OS thread of its own.
+    ///
+    /// Every new content is handed to `accept`, which builds a snapshot and swaps it in, or says what is wrong. What
+    /// is wrong still in the next reading goes to `report`, once for each content; so does what cannot be read.
+    ///
+    /// # Errors
+    /// The thread cannot be started. Without file events (inotify's limits) the files are read every second.
+    pub fn start(
+        first: &Sources,
+        accept: impl FnMut(Sources) -> Result<(), Diagnostics> + Send + 'static,
+        report: impl FnMut(Diagnostics) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (inbox, messages) = channel();
+        let events = inbox.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let touched = match event {
+                // Our own readings are Access events.
+                Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
+                Ok(event) if !event.need_rescan() => Message::Touched(event.paths),
+                _ => Message::Look,
+            };
+            // The receiver is gone when the watch has ended.
+            let _ = events.send(touched);
+        });
+        let mut keeper = Keeper {
+            ears: Ears { watcher: watcher.ok(), heard: BTreeMap::new(), deaf: false },
+            settled: Some(first.fingerprint),
+            inventory: first.inventory(),
+            paths: first.paths.clone(),
+            pending: None,
+            refused: None,
+            first_event: None,
+            last_event: None,
+            look_at: None,
+            accept: Box::new(accept),
+            report: Box::new(report),
+        };
+        // Listening begins before the caller goes on, so that no later change is missed.
+        keeper.ears.listen(&keeper.paths);
+        std::thread::Builder::new().name("watch".into()).spawn(move || keeper.run(&messages))?;
+        Ok(Self { inbox })
+    }
+
+    /// Looks at the files now (`SIGHUP`, a reload by the admin API).
+    pub fn look(&self) {
+        let _ = self.inbox.send(Message::Look);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.inbox.send(Message::Stop);
+    }
+}
+
+/// The thread's state.
+struct Keeper {
+    ears: Ears,
+    /// What was last accepted, or reported as refused.
+    settled: Option<blake3::Hash>,
+    /// The files of the last accepted reading, and whether each is empty.
+    inventory: BTreeMap<PathBuf, bool>,
+    paths: Paths,
+    /// A reading that is too strange to be believed the first time.
+    pending: Option<blake3::Hash>,
+    /// A reading that was refused once.
+    refused: Option<(blake3::Hash, Diagnostics)>,
+    first_event: Option<Instant>,
+    last_event: Option<Instant>,
+    /// When to look next, before the rescan.
+    look_at: Option<Instant>,
+    accept: Box<dyn FnMut(Sources) -> Result<(), Diagnostics> + Send>,
+    report: Box<dyn FnMut(Diagnostics) + Send>,
+}
+
+impl Keeper {
+    fn run(mut self, messages: &Receiver<Message>) {
+        let mut rescan_at = Instant::now() + self.rescan();
+        loop {
+            let wake = self.look_at.map_or(rescan_at, |at| at.min(rescan_at));
+            match messages.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(Message::Touched(paths)) => {
+                    if paths.iter().any(|path| self.ears.concerns(path, &self.paths)) {
+                        self.touched(Instant::now());
+                    }
+                }
+                Ok(Message::Look) => self.look_at = Some(Instant::now()),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = Instant::now();
+            if now >= wake || self.look_at.is_some_and(|at| now >= at) {
+                self.look_at = None;
+                self.first_event = None;
+                self.look(now);
+                rescan_at = Instant::now() + self.rescan();
+            }
+        }
+    }
+
+    fn rescan(&self) -> Duration {
+        if self.ears.deaf { RESCAN_DEAF } else { RESCAN }
+    }
+
+    fn touched(&mut self, now: Instant) {
+        let first = *self.first_event.get_or_insert(now);
+        self.last_event = Some(now);
+        self.look_at = Some((now + QUIET).min(first + QUIET_CAP));
+    }
+
+    /// Reads everything, and hands it over if it is new and credible.
+    fn look(&mut self, now: Instant) {
+        // Directories may have been replaced; listening again comes first, so that no event falls between.
+        self.ears.listen(&self.paths);
+        let reading = Sources::read_after(self.paths.config.as_deref(), Some(&self.paths));
+        let print = match &reading {
+            Ok(sources) => sources.fingerprint,
+            Err(faults) => blake3::hash(faults.to_string().as_bytes()),
+        };
+        if self.settled == Some(print) {
+            (self.pending, self.refused) = (None, None);
+            return;
+        }
+        let strange = reading.as_ref().map_or(true, |sources| self.lost_something(sources));
+        let fresh = self.last_event.is_some_and(|event| now < event + GAP);
+        if strange && (fresh || self.pending != Some(print)) {
+            self.pending = Some(print);
+            let credible = self.last_event.map_or(now + GAP, |event| event + GAP);
+            self.look_at = Some(credible.max(now + QUIET));
+            return;
+        }
+        self.pending = None;
+        match reading {
+            Ok(sources) => self.hand_over(sources, now),
+            Err(faults) => self.conclude(print, faults),
+        }
+    }
+
+    fn hand_over(&mut self, sources: Sources, now: Instant) {
+        let print = sources.fingerprint;
+        if let Some((refused, _)) = &self.refused
+            && *refused == print
+            && let Some((_, faults)) = self.refused.take()
+        {
+            return self.conclude(print, faults);
+        }
+        let (inventory, paths) = (sources.inventory(), sources.paths.clone());
+        self.ears.listen(&paths);
+        match (self.accept)(sources) {
+            Ok(()) => {
+                self.settled = Some(print);
+                self.refused = None;
+                self.inventory = inventory;
+                self.paths = paths;
+            }
+            Err(faults) => {
+                self.refused = Some((print, faults));
+                self.look_at = Some(now + DOUBT);
+            }
+        }
+    }
+
+    fn conclude(&mut self, print: blake3::Hash, faults: Diagnostics) {
+        self.settled = Some(print);
+        (self.report)(faults);
+    }
+
+    /// Whether a file vanished or became empty since the last accepted reading.
+    fn lost_something(&self, sources: &Sources) -> bool {
+        let now = sources.inventory();
+        let gone = |path: &PathBuf, was_empty: bool| match now.get(path) {
+            Some(empty) => *empty && !was_empty,
+            // What lies in a directory that is no longer asked for did not vanish.
+            None => path.starts_with(&sources.paths.policies),
+        };
+        self.inventory.iter().any(|(path, was_empty)| gone(path, *was_empty))
+    }
+}
+
+/// What is listened to.
+struct Ears {
+    watcher: Option<RecommendedWatcher>,
+    /// Directories, and which one it was when listening began: a replaced directory is deaf.
+    heard: BTreeMap<PathBuf, Identity>,
+    deaf: bool,
+}
+
+impl Ears {
+    fn listen(&mut self, paths: &Paths) {
+        let Some(watcher) = &mut self.watcher else {
+            self.deaf = true;
+            return;
+        };
+        // One directory by two names would be one watch in the kernel, and ending one would end both.
+        let mut once = BTreeSet::new();
+        let wanted: BTreeMap<PathBuf, Identity> = directories(paths)
+            .into_iter()
+            .filter_map(|dir| fs::metadata(&dir).ok().map(|metadata| (dir, identity(&metadata))))
+            .filter(|(_, identity)| once.insert(*identity))
+            .collect();
+        let stale: Vec<PathBuf> = self
+            .heard
+            .iter()
+            .filter(|(dir, id)| wanted.get(*dir) != Some(id))
+            .map(|(dir, _)| dir.clone())
+            .collect();
+        for dir in stale {
+            self.heard.remove(&dir);
+            // It may be gone already, and its watch with it.
+            let _ = watcher.unwatch(&dir);
+        }
+        self.deaf = false;
+        for (dir, id) in wanted {
+            if self.heard.contains_key(&dir) {
+                continue;
+            }
+            match watcher.watch(&dir, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.heard.insert(dir, id)),
+                Err(_) => self.deaf = true,
+            }
+        }
+    }
+
+    /// Whether an event at `path` may matter. A log file that is written beside the configuration does not.
+    fn concerns(&self, path: &Path, paths: &Paths) -> bool {
+        let named = |known: &PathBuf| known.file_name() == path.file_name();
+        if paths.config.iter().chain(&paths.others).any(named) || is_policy(path) {
+            return true;
+        }
+        // Directories and symlinks may lead to our files (`..data` of a ConfigMap); other files do not.
+        let is_directory_of_ours = self.heard.keys().any(|dir| dir.file_name() == path.file_name());
+        is_directory_of_ours || fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file())
+    }
+}
+
+/// Where events of our files appear: their directories, as named and as symlinks lead there, and the directories'
+/// own parents.
+fn directories(paths: &Paths) -> BTreeSet<PathBuf> {
+    let mut all = BTreeSet::new();
+    let mut add = |file: &Path| {
+        all.insert(directory(Some(file)).to_owned());
+        if let Ok(real) = file.canonicalize() {
+            all.insert(directory(Some(&real)).to_owned());
+        }
+    };
+    paths.config.iter().chain(&paths.others).for_each(|file| add(file));
+    add(&paths.policies);
+    if let Some(dir) = paths.policies.parent() {
+        add(dir);
+    }
+    all.insert(paths.policies.clone());
+    all.insert(paths.policies.join("lib"));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::house::Diagnostic;
+    use std::os::unix::fs::symlink;
+
+    const SOON: Duration = Duration::from_secs(3);
+
+    /// A directory under watch; contents with the word `broken` in a policy are refused.
+    struct Rig {
+        dir: tempfile::TempDir,
+        accepted: Receiver<Sources>,
+        reported: Receiver<Diagnostics>,
+        _watch: Watch,
+    }
+
+    fn rig(prepare: impl FnOnce(&Path)) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        let first = Sources::read(Some(&dir.path().join("tollgate.yaml"))).unwrap();
+        let (accepts, accepted) = channel();
+        let (reports, reported) = channel();
+        let accept = move |sources: Sources| {
+            if sources.policies.iter().any(|policy| policy.text.contains("broken")) {
+                return Err(Diagnostic::error("p.rhai", "broken").into());
+            }
+            accepts.send(sources).unwrap();
+            Ok(())
+        };
+        let watch = Watch::start(&first, accept, move |faults| reports.send(faults).unwrap()).unwrap();
+        Rig { dir, accepted, reported, _watch: watch }
+    }
+
+    fn plain(dir: &Path) {
+        fs::write(dir.join("tollgate.yaml"), "drain: 1s\n").unwrap();
+        fs::create_dir(dir.join("policies")).unwrap();
+        fs::write(dir.join("policies/p.rhai"), "one").unwrap();
+    }
+
+    impl Rig {
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.path(name), text).unwrap();
+        }
+        /// The next accepted reading: configuration and policies in one line, and how long it took.
+        fn next(&self) -> (String, Duration) {
+            let since = Instant::now();
+            let sources = self.accepted.recv_timeout(SOON).expect("nothing came");
+            let config = sources.config.map(|(_, text)| text.trim().to_owned()).unwrap_or_default();
+            let policies = sources.policies.iter().map(|p| format!("{}={}", p.name, p.text));
+            let line = std::iter::once(config).chain(policies).collect::<Vec<_>>().join(" ");
+            (line, since.elapsed())
+        }
+        fn expect(&self, line: &str) {
+            assert_eq!(self.next().0, line);
+        }
+        fn expect_nothing_for(&self, time: Duration) {
+            let found = self.accepted.recv_timeout(time).map(|sources| sources.policies);
+            assert_eq!(found, Err(RecvTimeoutError::Timeout));
+        }
+    }
+
+    #[test]
+    fn a_plain_overwrite_takes_effect_within_300_ms_and_once() {
+        let rig = rig(plain);
+        let mut fastest = SOON;
+        for text in ["a", "b", "c", "d", "two"] {
+            rig.write("policies/p.rhai", text);
+            let (line, took) = rig.next();
+            assert_eq!(line, format!("drain: 1s p={text}"));
+            fastest = fastest.min(took);
+        }
+        assert!(fastest < Duration::from_millis(200), "the fastest of five took {fastest:?}");
+        rig.write("tollgate.yaml", "drain: 2s\n");
+        rig.expect("drain: 2s p=two");
+        rig.write("policies/p.rhai", "two");
+        rig.expect_nothing_for(Duration::from_millis(300));
+    }
+
+    #[test]
+    fn a_rename_save_as_vim_does_it_is_one_change() {
+        let rig = rig(plain);
+        rig.write("policies/4913", "");
+        fs::remove_file(rig.path("policies/4913")).unwrap();
+        fs::rename(rig.path("policies/p.rhai"), rig.path("policies/p.rhai~")).unwrap();
+        rig.write("policies/p.rhai", "two");
+        fs::remove_file(rig.path("policies/p.rhai~")).unwrap();
+        rig.expect("drain: 1s p=two");
+        rig.write("policies/.p.rhai.tmp", "three");
+        fs::rename(rig.path("policies/.p.rhai.tmp"), rig.path("policies/p.rhai")).unwrap();
+        rig.expect("drain: 1s p=three");
+        rig.expect_nothing_for(Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_configmap_is_swapped_twice() {
+        let publish = |dir: &Path, version: &str| {
+            let real = dir.join(format!("..{version}"));
+            fs::create_dir(&real).unwrap();
+            fs::write(real.join("tollgate.yaml"), "policies: .\n").unwrap();
+            fs::write(real.join("p.rhai"), version).unwrap();
+            symlink(format!("..{version}"), dir.join("..data_tmp")).unwrap();
+            fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+        };
+        let rig = rig(|dir| {
+            publish(dir, "v1");
+            symlink("..data/tollgate.yaml", dir.join("tollgate.yaml")).unwrap();
+            symlink("..data/p.rhai", dir.join("p.rhai")).unwrap();
+        });
+        for (version, before) in [("v2", "..v1"), ("v3", "..v2")] {
+            publish(rig.dir.path(), version);
+            fs::remove_dir_all(rig.path(before)).unwrap();
+            rig.expect(&format!("policies: . p={version}"));
+        }
+    }
+
+    #[test]
+    fn a_half_written_file_is_not_reported_when_it_is_completed() {
+        let rig = rig(plain);
+        rig.write("policies/p.rhai", "bro");
+        rig.expect("drain: 1s p=bro");
+        rig.write("policies/p.rhai", "broken");
+        rig.expect_nothing_for(Duration::from_millis(150));
+        rig.write("policies/p.rhai", "brokered");
+        rig.expect("drain: 1s p=brokered");
+        assert!(rig.reported.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_stays_broken_is_reported_once_and_repaired() {
+        let rig = rig(plain);
+        rig.write("policies/p.rhai", "broken");
+        let faults = rig.reported.recv_timeout(SOON).unwrap();
+        assert_eq!(faults.to_string(), "p.rhai: error: broken\n");
+        rig.expect_nothing_for(Duration::from_millis(300));
+        assert!(rig.reported.try_recv().is_err());
+        rig.write("policies/p.rhai", "one");
+        rig.expect("drain: 1s p=one");
+    }
+
+    #[test]
+    fn a_moment_of_absence_is_not_believed_but_a_deletion_is() {
+        let rig = rig(plain);
+        rig.write("policies/q.rhai", "new");
+        rig.expect("drain: 1s p=one q=new");
+        fs::remove_file(rig.path("policies/q.rhai")).unwrap();
+        rig.expect_nothing_for(Duration::from_millis(200));
+        rig.write("policies/q.rhai", "");
+        rig.expect_nothing_for(Duration::from_millis(200));
+        rig.write("policies/q.rhai", "back");
+        rig.expect("drain: 1s p=one q=back");
+        fs::remove_file(rig.path("policies/q.rhai")).unwrap();
+        assert_eq!(rig.next().0, "drain: 1s p=one");
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_leaves_the_old_set_and_a_new_one_is_heard() {
+        let rig = rig(plain);
+        fs::rename(rig.path("policies"), rig.path("old")).unwrap();
+        let faults = rig.reported.recv_timeout(SOON).unwrap();
+        assert!(faults.to_string().contains("cannot read the directory of the policies"), "{faults}");
+        fs::create_dir(rig.path("policies")).unwrap();
+        rig.write("policies/p.rhai", "two");
+        rig.expect("drain: 1s p=two");
+        rig.write("policies/p.rhai", "three");
+        rig.expect("drain: 1s p=three");
+        fs::create_dir(rig.path("policies/lib")).unwrap();
+        rig.write("policies/lib/w.rhai", "w");
+        rig.expect("drain: 1s lib/w=w p=three");
+    }
+
+    #[test]
+    fn a_missing_configuration_is_reported_and_the_next_one_taken() {
+        let rig = rig(plain);
+        fs::remove_file(rig.path("tollgate.yaml")).unwrap();
+        let faults = rig.reported.recv_timeout(SOON).unwrap();
+        assert!(faults.to_string().contains("tollgate.yaml: error: cannot be read"), "{faults}");
+        rig.write("tollgate.yaml", "drain: 3s\n");
+        rig.expect("drain: 3s p=one");
+    }
+
+    #[test]
+    fn another_policies_directory_and_a_secret_are_followed() {
+        let rig = rig(plain);
+        fs::create_dir_all(rig.path("else/where")).unwrap();
+        rig.write("else/where/r.rhai", "r");
+        rig.write("key", "k1");
+        let yaml = "{ policies: else/where, admin: { token: file:key } }";
+        rig.write("tollgate.yaml", yaml);
+        rig.expect(&format!("{yaml} r=r"));
+        rig.write("else/where/r.rhai", "s");
+        rig.expect(&format!("{yaml} r=s"));
+        rig.write("key", "k2");
+        rig.expect(&format!("{yaml} r=s"));
+    }
+
+    #[test]
+    fn a_broken_configuration_does_not_lose_the_policies() {
+        let rig = rig(|dir| {
+            plain(dir);
+            fs::rename(dir.join("policies"), dir.join("rules")).unwrap();
+            fs::write(dir.join("tollgate.yaml"), "policies: rules\n").unwrap();
+        });
+        rig.write("tollgate.yaml", "policies: rules\ndrain: [\n");
+        rig.expect("policies: rules\ndrain: [ p=one");
+    }
+
+    #[test]
+    fn a_log_that_grows_beside_the_configuration_delays_nothing() {
+        let rig = rig(plain);
+        let log = rig.path("access.log");
+        let writer = std::thread::spawn(move || {
+            let until = Instant::now() + Duration::from_millis(600);
+            while Instant::now() < until {
+                fs::write(&log, "line").unwrap();
+                std::thread::yield_now();
+            }
+        });
+        rig.write("policies/p.rhai", "two");
+        rig.expect("drain: 1s p=two");
+        writer.join().unwrap();
+    }
+}

@@ -1,0 +1,121 @@
+//! Finding the end of the plain part of a JSON string, many bytes at a time.
+
+const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+const SPACES: u64 = u64::from_ne_bytes([0x20; 8]);
+const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
+const BACKSLASHES: u64 = u64::from_ne_bytes([b'\\'; 8]);
+
+/// Bytes whose special ones are told without a branch: most keys and words end within it.
+const BLOCK: usize = 16;
+/// Bytes looked at at once in long strings; the compiler makes vector instructions of it.
+const STRIDE: usize = 64;
+
+/// The first position from `at` on that holds a quote, a backslash or a control character; the length of `bytes`
+/// where there is none.
+#[inline]
+pub(super) fn plain_end(bytes: &[u8], at: usize) -> usize {
+    match chunk::<BLOCK>(bytes, at) {
+        Some(block) => first_special(block).map_or_else(|| long_end(bytes, at + BLOCK), |offset| at + offset),
+        None => tail_end(bytes, at),
+    }
+}
+
+/// The eight bytes from `at` on as a number, the first one lowest.
+#[inline]
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    chunk::<8>(bytes, at).map(|chunk| u64::from_le_bytes(*chunk))
+}
+
+#[inline(never)]
+fn long_end(bytes: &[u8], at: usize) -> usize {
+    let mut at = at;
+    let mut blocks = 0;
+    while let Some(block) = chunk::<BLOCK>(bytes, at) {
+        if let Some(offset) = first_special(block) {
+            return at + offset;
+        }
+        at += BLOCK;
+        blocks += 1;
+        if blocks == 4 {
+            at = skip_strides(bytes, at);
+        }
+    }
+    tail_end(bytes, at)
+}
+
+#[inline]
+fn skip_strides(bytes: &[u8], at: usize) -> usize {
+    let mut at = at;
+    while chunk::<STRIDE>(bytes, at).is_some_and(|stride| !any_special(stride)) {
+        at += STRIDE;
+    }
+    at
+}
+
+fn tail_end(bytes: &[u8], at: usize) -> usize {
+    let tail = bytes.get(at..).unwrap_or_default();
+    at + tail.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\').unwrap_or(tail.len())
+}
+
+#[inline]
+fn any_special(stride: &[u8; STRIDE]) -> bool {
+    stride
+        .iter()
+        .fold(0u8, |found, &b| found | u8::from(b < 0x20) | u8::from(b == b'"') | u8::from(b == b'\\'))
+        != 0
+}
+
+#[inline]
+fn first_special(block: &[u8; BLOCK]) -> Option<usize> {
+    let low = special(word(block, 0)?);
+    let high = special(word(block, 8)?);
+    if low | high == 0 {
+        return None;
+    }
+    let (found, offset) = if low == 0 { (high, 8) } else { (low, 0) };
+    Some(offset + (found.trailing_zeros() / 8) as usize)
+}
+
+/// High bits of the bytes that are special. Bits above the lowest one may be wrong (a borrow runs upwards), the
+/// lowest is exact.
+#[inline]
+fn special(word: u64) -> u64 {
+    let quote = (word ^ QUOTES).wrapping_sub(ONES);
+    let backslash = (word ^ BACKSLASHES).wrapping_sub(ONES);
+    let control = word.wrapping_sub(SPACES);
+    (quote | backslash | control) & !word & HIGHS
+}
+
+#[inline]
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    bytes.get(at..)?.first_chunk::<N>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_end;
+
+    #[test]
+    fn every_byte_at_every_distance_is_found_where_it_stands() {
+        for byte in 0..=255u8 {
+            for distance in 0..200 {
+                let mut bytes = vec![b'a'; distance];
+                bytes.push(byte);
+                bytes.extend_from_slice(&[b'z'; 90]);
+                let special = byte < 0x20 || byte == b'"' || byte == b'\\';
+                let expected = if special { distance } else { bytes.len() };
+                assert_eq!(plain_end(&bytes, 0), expected, "byte {byte:#x} at {distance}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_lowest_of_several_wins() {
+        let text = b"0123456789012345678901234567890123456789012345678901234567890123456789\\ \" \n";
+        assert_eq!(plain_end(text, 0), 70);
+        assert_eq!(plain_end(text, 71), 72);
+        assert_eq!(plain_end(text, 73), 74);
+        assert_eq!(plain_end(text, 75), 75, "at the end nothing is left");
+    }
+}

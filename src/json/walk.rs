@@ -1,0 +1,168 @@
+//! Shallow reading of nested values: the elements of an array and the entries of an object as JSON text.
+//!
+//! Meant for text that passed the gate. On any other text the walk ends early and never panics.
+
+use std::borrow::Cow;
+
+use super::keys::unescape;
+use super::scan::plain_end;
+
+/// The elements of a JSON array, each as JSON text. Empty when `raw` is not an array.
+pub fn elements(raw: &str) -> impl Iterator<Item = &str> {
+    let mut walk = Walk::inside(raw, b'[');
+    std::iter::from_fn(move || walk.element())
+}
+
+/// The entries of a JSON object: unescaped key, and value as JSON text. Empty when `raw` is not an object.
+pub fn entries(raw: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    let mut walk = Walk::inside(raw, b'{');
+    std::iter::from_fn(move || walk.entry())
+}
+
+/// The text of a JSON string; `None` when `raw` is another value.
+pub fn text(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    Some(if memchr::memchr(b'\\', inner.as_bytes()).is_some() { unescape(raw) } else { Cow::Borrowed(inner) })
+}
+
+/// Appends `text` as a JSON string.
+pub fn write_text(out: &mut Vec<u8>, text: &str) {
+    // Writing to a `Vec` cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+struct Walk<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn inside(text: &'a str, open: u8) -> Self {
+        let mut walk = Self { text, at: 0 };
+        walk.skip_space();
+        walk.at = if walk.byte() == Some(open) { walk.at + 1 } else { text.len() };
+        walk
+    }
+
+    fn element(&mut self) -> Option<&'a str> {
+        self.skip_separators();
+        let start = self.at;
+        self.skip_value()?;
+        self.text.get(start..self.at)
+    }
+
+    fn entry(&mut self) -> Option<(Cow<'a, str>, &'a str)> {
+        let key = text(self.element()?)?;
+        self.skip_space();
+        if self.byte()? != b':' {
+            return None;
+        }
+        self.at += 1;
+        Some((key, self.element()?))
+    }
+
+    fn skip_value(&mut self) -> Option<()> {
+        match self.byte()? {
+            b'"' => self.skip_string(),
+            b'{' | b'[' => self.skip_nested(),
+            b if !b.is_ascii_alphanumeric() && b != b'-' => None,
+            _ => {
+                while self
+                    .byte()
+                    .is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.'))
+                {
+                    self.at += 1;
+                }
+                Some(())
+            }
+        }
+    }
+
+    fn skip_nested(&mut self) -> Option<()> {
+        let mut depth = 0usize;
+        loop {
+            match self.byte()? {
+                b'"' => {
+                    self.skip_string()?;
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth -= 1,
+                _ => {}
+            }
+            self.at += 1;
+            if depth == 0 {
+                return Some(());
+            }
+        }
+    }
+
+    fn skip_string(&mut self) -> Option<()> {
+        self.at += 1;
+        loop {
+            self.at = plain_end(self.text.as_bytes(), self.at);
+            let byte = self.byte()?;
+            self.at += if byte == b'\\' { 2 } else { 1 };
+            if byte == b'"' {
+                return Some(());
+            }
+        }
+    }
+
+    fn skip_separators(&mut self) {
+        while matches!(self.byte(), Some(b' ' | b'\n' | b'\r' | b'\t' | b',')) {
+            self.at += 1;
+        }
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.byte(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{elements, entries, text};
+
+    #[test]
+    fn elements_are_cut_at_their_own_commas() {
+        for (raw, expected) in [
+            ("[]", vec![]),
+            (" [ ] ", vec![]),
+            ("[1]", vec!["1"]),
+            ("[1, -2.5e3 ,true,null]", vec!["1", "-2.5e3", "true", "null"]),
+            (r#"["a,b","c\"],","\\"]"#, vec![r#""a,b""#, r#""c\"],""#, r#""\\""#]),
+            (r#"[[1,[2]],{"a":[3,"]"]}]"#, vec!["[1,[2]]", r#"{"a":[3,"]"]}"#]),
+            ("{}", vec![]),
+            ("7", vec![]),
+            ("[[1", vec![]),
+            ("[?", vec![]),
+        ] {
+            assert_eq!(elements(raw).collect::<Vec<_>>(), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn entries_have_unescaped_keys() {
+        let found: Vec<_> = entries(r#" { "a" : 1 , "b\u0063":{"d":[]}, "e":"f" } "#).collect();
+        let found: Vec<_> = found.iter().map(|(key, raw)| (&**key, *raw)).collect();
+        assert_eq!(found, [("a", "1"), ("bc", r#"{"d":[]}"#), ("e", r#""f""#)]);
+        for broken in ["{", "{\"a\"", "{\"a\":", "{:}", "[1]", ""] {
+            assert_eq!(entries(broken).count(), 0, "{broken}");
+        }
+    }
+
+    #[test]
+    fn text_is_borrowed_unless_escaped() {
+        assert_eq!(text(r#""plain""#).as_deref(), Some("plain"));
+        assert_eq!(text(r#""a\nb\ud83d\ude00""#).as_deref(), Some("a\nb😀"));
+        assert_eq!(text("7"), None);
+        assert_eq!(text("\""), None);
+    }
+}

@@ -1,0 +1,120 @@
+use super::*;
+use crate::providers::{Place, Provider, Vendor};
+use crate::target::Deadlines;
+
+struct Mute;
+
+impl Provider for Mute {
+    fn dialect(&self) -> crate::providers::Dialect {
+        crate::providers::Dialect::OpenAi
+    }
+    fn encode(&self, _: &crate::chat::Request, _: &TargetName) -> Result<crate::providers::Outgoing, Fault> {
+        Err(Fault::new(FaultKind::Internal, "mute"))
+    }
+    fn decode(&self, _: &[u8]) -> Result<crate::chat::Answer, Fault> {
+        Err(Fault::new(FaultKind::Internal, "mute"))
+    }
+    fn stream_decoder(&self) -> Box<dyn crate::chat::StreamDecoder> {
+        unimplemented!("never asked in these stories")
+    }
+    fn fault(&self, _: u16, _: &http::HeaderMap, _: &[u8]) -> Fault {
+        Fault::new(FaultKind::Internal, "mute")
+    }
+}
+
+fn vendor(name: &str, tags: &[&str], labels: &[(&str, &str)]) -> Arc<Vendor> {
+    Arc::new(Vendor {
+        name: name.into(),
+        wire: Arc::new(Mute),
+        place: Place::Local,
+        headers: http::HeaderMap::new(),
+        traits: Traits {
+            tags: tags.iter().map(|t| Arc::from(*t)).collect(),
+            labels: labels.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect(),
+        },
+        deadlines: Deadlines::default(),
+        models: Vec::new(),
+    })
+}
+
+fn catalogue() -> Catalogue {
+    let vendors = vec![
+        vendor("eu", &["private"], &[("region", "eu")]),
+        vendor("us", &[], &[("region", "us")]),
+        vendor("cn", &[], &[]),
+    ];
+    let bare = Catalogue::new(vendors.clone(), Vec::new());
+    let target = |name: &str| match bare.find(name) {
+        Some(Known::Target(target)) => target,
+        _ => panic!("{name}"),
+    };
+    let alias = |targets: &[(&str, Option<f64>)], fallback: &[&str]| Alias {
+        targets: targets
+            .iter()
+            .map(|(n, weight)| AliasTarget { target: target(n), weight: *weight })
+            .collect(),
+        fallback: fallback.iter().map(|n| Arc::from(*n)).collect(),
+    };
+    let aliases = vec![
+        ("fast".into(), alias(&[("us/mini", None), ("eu/mini", None)], &[])),
+        ("smart".into(), alias(&[("us/big", Some(0.0)), ("eu/big", Some(1.0))], &["fast", "cn/x"])),
+        ("loop".into(), alias(&[("us/a", None)], &["loop"])),
+    ];
+    Catalogue::new(vendors, aliases)
+}
+
+fn planned(model: &str, decision: &Decision) -> Result<Vec<String>, Fault> {
+    plan(&catalogue(), &model.into(), decision, &Dice::loaded(1))
+        .map(|plan| plan.targets.iter().map(|t| t.name.to_string()).collect())
+}
+
+fn route(names: &[&str]) -> Decision {
+    let steps = names.iter().map(|n| Step { choices: vec![(Arc::from(*n), 1.0)] }).collect();
+    Decision { verdict: Some(Verdict::Route(Route { steps, ..Route::default() })), ..Decision::default() }
+}
+
+#[test]
+fn nothing_decided_follows_the_configuration() {
+    for (model, expected) in [
+        ("fast", vec!["us/mini", "eu/mini"]),
+        ("smart", vec!["eu/big", "us/big", "us/mini", "eu/mini", "cn/x"]),
+        ("us/anything/with/slashes", vec!["us/anything/with/slashes"]),
+        ("loop", vec!["us/a"]),
+    ] {
+        assert_eq!(planned(model, &Decision::default()).unwrap(), expected, "{model}");
+    }
+}
+
+#[test]
+fn a_route_wins_and_no_target_comes_twice() {
+    assert_eq!(planned("x", &route(&["eu/mini", "fast", "eu/mini"])).unwrap(), ["eu/mini", "us/mini"]);
+}
+
+#[test]
+fn constraints_hold_for_fallbacks_too() {
+    let require = |c| Decision { require: vec![c], ..Decision::default() };
+    let label = Constraint::Label("region".into(), "eu".into());
+    assert_eq!(planned("smart", &require(label)).unwrap(), ["eu/big", "eu/mini"]);
+    assert_eq!(planned("smart", &require(Constraint::Tag("private".into()))).unwrap(), ["eu/big", "eu/mini"]);
+    let avoid = Decision { avoid: vec![Constraint::Name("us".into())], ..Decision::default() };
+    assert_eq!(planned("fast", &avoid).unwrap(), ["eu/mini"]);
+    let nobody = planned("fast", &require(Constraint::Tag("moon".into()))).unwrap_err();
+    assert_eq!(nobody.kind, FaultKind::NoTarget);
+}
+
+#[test]
+fn unknown_names_say_whose_fault_it_is() {
+    let client = planned("gpt-99\n\u{1b}[31m", &Decision::default()).unwrap_err();
+    assert_eq!((client.kind, client.client_status()), (FaultKind::NotFound, 404));
+    assert!(!client.message.contains('\u{1b}'), "{client}");
+    assert_eq!(planned("fast", &route(&["nowhere/x"])).unwrap_err().kind, FaultKind::Policy);
+    assert_eq!(planned("fast", &route(&["nowhere/x", "us/y"])).unwrap(), ["us/y"]);
+}
+
+#[test]
+fn a_rejection_keeps_its_status_and_code() {
+    let verdict =
+        Verdict::Reject(crate::plan::Reject { status: 429, code: "quiet".into(), message: "hush".into() });
+    let fault = planned("fast", &Decision { verdict: Some(verdict), ..Decision::default() }).unwrap_err();
+    assert_eq!((fault.client_status(), fault.code_str()), (429, "quiet"));
+}

@@ -1,0 +1,120 @@
+//! OpenAI's dialect of chat completions and embeddings, and what its many imitators make of it.
+//!
+//! What a vendor needs changed in a request is data ([`QuirkSettings`]). What comes back is recognised by its form,
+//! not by the vendor's name: any of them may change overnight, and routers pass on the habits of others.
+
+mod decode;
+mod decoder;
+mod embeddings;
+mod encode;
+mod envelope;
+mod fault;
+mod finish;
+mod normalise;
+mod peek;
+mod request;
+mod state;
+mod stream;
+mod usage;
+mod whole;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod quirks;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::{
+    ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
+};
+use crate::chat::{Answer, Request, StreamDecoder};
+use crate::clock::{Clock, SystemClock};
+use crate::fault::Fault;
+use crate::target::TargetName;
+
+/// A provider that speaks OpenAI's dialect, with its quirks.
+pub struct OpenAi {
+    quirks: QuirkSettings,
+    clock: Arc<dyn Clock>,
+}
+
+impl OpenAi {
+    /// A provider with these quirks.
+    pub fn new(quirks: QuirkSettings) -> Self {
+        Self::with_clock(quirks, Arc::new(SystemClock))
+    }
+
+    /// A provider that takes the time for invented fields and `Retry-After` dates from `clock`.
+    pub fn with_clock(quirks: QuirkSettings, clock: Arc<dyn Clock>) -> Self {
+        Self { quirks, clock }
+    }
+}
+
+impl Provider for OpenAi {
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAi
+    }
+
+    fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {
+        encode::chat(request, target, &self.quirks)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Answer, Fault> {
+        let excludes_reasoning = self.quirks.completion_excludes_reasoning;
+        whole::normalised(body, excludes_reasoning, self.clock.unix_ms()).map(decode::answer)
+    }
+
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
+        let excludes_reasoning = self.quirks.completion_excludes_reasoning;
+        Box::new(decoder::OpenAiDecoder::new(excludes_reasoning, self.clock.unix_ms()))
+    }
+
+    fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault {
+        fault::from_answer(status, headers, body, self.clock.unix_ms())
+    }
+
+    fn relay(&self) -> Option<&dyn Relay> {
+        Some(self)
+    }
+
+    fn embeddings(&self) -> Option<&dyn Embeddings> {
+        Some(self)
+    }
+}
+
+impl Relay for OpenAi {
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        request::chat(body, target, &self.quirks)
+    }
+
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {
+        whole::relay(&body, self.quirks.completion_excludes_reasoning, self.clock.unix_ms())
+    }
+
+    fn stream(&self, include_usage: bool) -> Box<dyn StreamRelay> {
+        let excludes_reasoning = self.quirks.completion_excludes_reasoning;
+        Box::new(stream::OpenAiStream::new(include_usage, excludes_reasoning, self.clock.unix_ms()))
+    }
+}
+
+impl Embeddings for OpenAi {
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        request::embeddings(body, target, &self.quirks)
+    }
+
+    fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault> {
+        embeddings::relay(&body, base64, self.clock.unix_ms())
+    }
+}
+
+/// A whole JSON answer to a request for a stream, as the events of a stream of one chunk, `[DONE]` included.
+///
+/// # Errors
+/// `Malformed` when the body is no chat completion; the provider's own fault when it is an error object.
+pub fn whole_as_stream(body: &Bytes, include_usage: bool) -> Result<Relayed, Fault> {
+    whole::as_stream(body, include_usage, false, SystemClock.unix_ms())
+}

@@ -1,0 +1,122 @@
+//! A whole answer, already in OpenAI's form, as the canonical answer.
+
+use serde_json::Value;
+
+use super::finish;
+use super::whole::Whole;
+use crate::chat::{Answer, Choice, Finish, Object, Part, ToolKind};
+
+/// The canonical answer.
+pub(super) fn answer(whole: Whole) -> Answer {
+    let Whole { mut object, usage } = whole;
+    let text = |object: &mut Object, key: &str| match object.shift_remove(key) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let choices = match object.shift_remove("choices") {
+        Some(Value::Array(choices)) => choices,
+        _ => Vec::new(),
+    };
+    object.shift_remove("object");
+    object.shift_remove("usage");
+    let id = text(&mut object, "id");
+    Answer {
+        model: text(&mut object, "model"),
+        created: object.shift_remove("created").and_then(|created| created.as_u64()).unwrap_or(0),
+        choices: choices.into_iter().filter_map(|choice| self::choice(choice, &id)).collect(),
+        id,
+        usage,
+        rest: object,
+    }
+}
+
+fn choice(value: Value, answer: &str) -> Option<Choice> {
+    let Value::Object(mut object) = value else { return None };
+    let index = object.shift_remove("index").and_then(|index| index.as_u64()).unwrap_or(0);
+    let word = object.shift_remove("finish_reason");
+    let logprobs = object.shift_remove("logprobs").filter(|logprobs| !logprobs.is_null());
+    let mut message = match object.shift_remove("message") {
+        Some(Value::Object(message)) => message,
+        _ => Object::new(),
+    };
+    message.shift_remove("role");
+    let mut content = Vec::new();
+    if let Some(thought) = said(&mut message, "reasoning_content") {
+        // The same text under its other name.
+        if message.get("reasoning").and_then(Value::as_str) == Some(&thought) {
+            message.shift_remove("reasoning");
+        }
+        content.push(Part::Thinking { text: thought, signature: None, redacted: None });
+    }
+    let citations = match message.shift_remove("annotations") {
+        Some(Value::Array(citations)) => citations,
+        _ => Vec::new(),
+    };
+    match said(&mut message, "content") {
+        Some(text) => content.push(Part::Text { text, cache: None, citations }),
+        None if !citations.is_empty() => {
+            content.push(Part::Text { text: String::new(), cache: None, citations });
+        }
+        None => {}
+    }
+    content.extend(said(&mut message, "refusal").map(Part::Refusal));
+    if let Some(Value::Array(calls)) = message.shift_remove("tool_calls") {
+        content.extend(calls.into_iter().map(tool_call));
+    }
+    if let Some(Value::Object(call)) = message.shift_remove("function_call") {
+        let text = |key: &str| call.get(key).and_then(Value::as_str).unwrap_or_default();
+        content.push(Part::ToolCall {
+            id: super::normalise::call_id(answer, index, 0, text("name")),
+            name: text("name").to_owned(),
+            arguments: text("arguments").to_owned(),
+            kind: ToolKind::Function,
+            signature: None,
+            cache: None,
+        });
+    }
+    object.extend(message.into_iter().filter(|(_, value)| !value.is_null()));
+    Some(Choice {
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        content,
+        finish: word.as_ref().and_then(Value::as_str).map(finish),
+        logprobs,
+        rest: object,
+    })
+}
+
+/// A finish reason from one of OpenAI's words.
+pub(super) fn finish(word: &str) -> Finish {
+    Finish { reason: finish::canonical(word), raw: Some(word.to_owned()), stop_sequence: None }
+}
+
+/// Gemini's signature over a call, as its compatible endpoint has it:
+/// <https://ai.google.dev/gemini-api/docs/thought-signatures>
+pub(super) fn signature(call: &Value) -> Option<String> {
+    call.pointer("/extra_content/google/thought_signature").and_then(Value::as_str).map(str::to_owned)
+}
+
+fn said(message: &mut Object, key: &str) -> Option<String> {
+    match message.shift_remove(key) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+fn tool_call(call: Value) -> Part {
+    let custom = call.get("type").is_some_and(|kind| kind == "custom");
+    let (tool, field, kind) = if custom {
+        ("custom", "input", ToolKind::Custom)
+    } else {
+        ("function", "arguments", ToolKind::Function)
+    };
+    let of = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let Some(inner) = call.get(tool) else { return Part::Other(call) };
+    Part::ToolCall {
+        id: of(call.get("id")),
+        name: of(inner.get("name")),
+        arguments: of(inner.get(field)),
+        kind,
+        signature: signature(&call),
+        cache: None,
+    }
+}

@@ -1,0 +1,404 @@
+//! The canonical chat request in OpenAI's dialect.
+
+use serde_json::{Value, json};
+
+use super::request;
+use crate::chat::{
+    Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind,
+};
+use crate::fault::Fault;
+use crate::providers::{Outgoing, QuirkSettings};
+use crate::target::TargetName;
+
+/// The upstream request.
+///
+/// # Errors
+/// `BadRequest` that names the part which OpenAI's dialect cannot carry.
+pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
+    let mut body = Object::new();
+    body.insert("model".into(), (&*target.model).into());
+    let mut messages = Vec::with_capacity(asked.messages.len());
+    for (place, message) in asked.messages.iter().enumerate() {
+        push_message(message, place, &mut messages)?;
+    }
+    body.insert("messages".into(), Value::Array(messages));
+    tools(asked, &mut body);
+    output(&asked.output, &mut body);
+    sampling(asked, &mut body);
+    if let Some(reasoning) = &asked.reasoning {
+        think(reasoning, &mut body);
+    }
+    put(&mut body, "user", asked.user.clone());
+    if !asked.metadata.is_empty() {
+        body.insert("metadata".into(), Value::Object(asked.metadata.clone()));
+    }
+    for (field, value) in &asked.rest {
+        body.entry(field.clone()).or_insert_with(|| value.clone());
+    }
+    if asked.stream {
+        body.insert("stream".into(), true.into());
+        ask_for_usage(&mut body);
+    }
+    if !asked.stream || quirks.no_stream_options {
+        body.shift_remove("stream_options");
+    }
+    request::apply_to_object(&mut body, quirks);
+    let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
+    let json = Value::Object(body).to_string();
+    Ok(request::outgoing(path, asked.stream, vec![json.into()]))
+}
+
+fn ask_for_usage(body: &mut Object) {
+    match body.get_mut("stream_options") {
+        Some(Value::Object(options)) => {
+            options.insert("include_usage".into(), true.into());
+        }
+        _ => {
+            body.insert("stream_options".into(), json!({ "include_usage": true }));
+        }
+    }
+}
+
+fn put<T: Into<Value>>(body: &mut Object, field: &str, value: Option<T>) {
+    if let Some(value) = value {
+        body.insert(field.into(), value.into());
+    }
+}
+
+/// One canonical message is one of OpenAI's, except that every tool result is a message of its own.
+fn push_message(message: &Message, place: usize, out: &mut Vec<Value>) -> Result<(), Fault> {
+    let (results, others): (Vec<&Part>, Vec<&Part>) =
+        message.content.iter().partition(|part| matches!(part, Part::ToolResult { .. }));
+    let mut media = Vec::new();
+    for part in &results {
+        let Part::ToolResult { id, content, .. } = part else { continue };
+        // OpenAI's tool messages carry text alone; pictures follow as the user's.
+        let (texts, rest): (Vec<&Part>, Vec<&Part>) =
+            content.iter().partition(|part| matches!(part, Part::Text { .. }));
+        media.extend(rest);
+        let mut object = head(message, Role::Tool);
+        object.insert("tool_call_id".into(), id.as_str().into());
+        object.insert("content".into(), content_of(&texts, place)?);
+        out.push(Value::Object(object));
+    }
+    if !media.is_empty() {
+        let mut object = head(message, Role::User);
+        object.insert("content".into(), content_of(&media, place)?);
+        out.push(Value::Object(object));
+    }
+    if others.is_empty() && !results.is_empty() {
+        return Ok(());
+    }
+    let role = if message.role == Role::Tool && !results.is_empty() { Role::User } else { message.role };
+    let mut object = head(message, role);
+    if role == Role::Assistant {
+        assistant(&others, place, &mut object)?;
+    } else {
+        object.insert("content".into(), content_of(&others, place)?);
+    }
+    for (field, value) in &message.rest {
+        object.entry(field.clone()).or_insert_with(|| value.clone());
+    }
+    out.push(Value::Object(object));
+    Ok(())
+}
+
+fn head(message: &Message, role: Role) -> Object {
+    let word = match role {
+        Role::System => "system",
+        Role::Developer => "developer",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+    };
+    let mut object = Object::new();
+    object.insert("role".into(), word.into());
+    if role == message.role {
+        put(&mut object, "name", message.name.clone());
+    }
+    object
+}
+
+fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), Fault> {
+    let (mut said, mut thought, mut proofs, mut calls) = (Vec::new(), String::new(), Vec::new(), Vec::new());
+    for part in parts {
+        match part {
+            Part::Thinking { text, signature, redacted } => {
+                thought.push_str(text);
+                // OpenRouter's form; the provider behind it wants its proofs back unchanged.
+                match (redacted, signature) {
+                    (Some(data), _) => proofs.push(json!({ "type": "reasoning.encrypted", "data": data })),
+                    (None, Some(signature)) => {
+                        proofs.push(json!({ "type": "reasoning.text", "text": text, "signature": signature }))
+                    }
+                    (None, None) => {}
+                }
+            }
+            Part::Refusal(text) => {
+                object.insert("refusal".into(), text.as_str().into());
+            }
+            Part::ToolCall { id, name, arguments, kind, signature, .. } => {
+                let mut call = match kind {
+                    ToolKind::Custom => {
+                        json!({ "id": id, "type": "custom", "custom": { "name": name, "input": arguments } })
+                    }
+                    _ => {
+                        let function = json!({ "name": name, "arguments": arguments });
+                        json!({ "id": id, "type": "function", "function": function })
+                    }
+                };
+                if let (Some(signature), Some(call)) = (signature, call.as_object_mut()) {
+                    let google = json!({ "google": { "thought_signature": signature } });
+                    call.insert("extra_content".into(), google);
+                }
+                calls.push(call);
+            }
+            other => said.push(*other),
+        }
+    }
+    let content = if said.is_empty() { Value::Null } else { content_of(&said, place)? };
+    object.insert("content".into(), content);
+    if !thought.is_empty() {
+        object.insert("reasoning_content".into(), thought.into());
+    }
+    if !proofs.is_empty() {
+        object.insert("reasoning_details".into(), Value::Array(proofs));
+    }
+    if !calls.is_empty() {
+        object.insert("tool_calls".into(), Value::Array(calls));
+    }
+    Ok(())
+}
+
+/// A single text as a string, anything else as a list of parts.
+fn content_of(parts: &[&Part], place: usize) -> Result<Value, Fault> {
+    match parts {
+        [] => return Ok("".into()),
+        [Part::Text { text, .. }] => return Ok(text.as_str().into()),
+        _ => {}
+    }
+    parts.iter().enumerate().map(|(at, part)| content_part(part, place, at)).collect()
+}
+
+fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
+    let cannot = |what: &str| {
+        Err(Fault::bad_request(
+            format!("this model's provider cannot take {what}"),
+            format!("messages[{place}].content[{at}]"),
+        ))
+    };
+    Ok(match part {
+        Part::Text { text, .. } => json!({ "type": "text", "text": text }),
+        Part::Image { media, detail, .. } => {
+            let url = match media {
+                Media::Url(url) => url.clone(),
+                Media::Inline { mime, base64 } => format!("data:{mime};base64,{base64}"),
+                Media::FileId(_) => return cannot("an image by the id of an uploaded file"),
+            };
+            let mut image = Object::new();
+            image.insert("url".into(), url.into());
+            put(&mut image, "detail", detail.clone());
+            json!({ "type": "image_url", "image_url": image })
+        }
+        Part::Audio { media } => match media {
+            Media::Inline { mime, base64 } => {
+                let format = match mime.strip_prefix("audio/").unwrap_or(mime) {
+                    "mpeg" | "mp3" => "mp3",
+                    "x-wav" | "wave" | "vnd.wave" => "wav",
+                    other => other,
+                };
+                json!({ "type": "input_audio", "input_audio": { "data": base64, "format": format } })
+            }
+            Media::Url(_) => return cannot("audio by URL"),
+            Media::FileId(_) => return cannot("audio by the id of an uploaded file"),
+        },
+        Part::File { media, filename, .. } => {
+            let mut file = Object::new();
+            match media {
+                Media::FileId(id) => file.insert("file_id".into(), id.as_str().into()),
+                Media::Inline { mime, base64 } => {
+                    file.insert("file_data".into(), format!("data:{mime};base64,{base64}").into())
+                }
+                Media::Url(_) => return cannot("a file by URL"),
+            };
+            put(&mut file, "filename", filename.clone());
+            json!({ "type": "file", "file": file })
+        }
+        Part::Refusal(text) => json!({ "type": "refusal", "refusal": text }),
+        Part::Other(value) => value.clone(),
+        Part::Thinking { .. } | Part::ToolCall { .. } => {
+            return cannot("thinking or tool calls outside of an assistant's message");
+        }
+        Part::ToolResult { .. } => return cannot("a tool result inside of another"),
+    })
+}
+
+fn tools(asked: &Request, body: &mut Object) {
+    if !asked.tools.is_empty() {
+        body.insert("tools".into(), asked.tools.iter().map(tool).collect());
+    }
+    let choice = asked.tool_choice.as_ref().map(|choice| match choice {
+        ToolChoice::Auto => "auto".into(),
+        ToolChoice::None => "none".into(),
+        ToolChoice::Required => "required".into(),
+        ToolChoice::Named(name) => {
+            let custom = asked.tools.iter().any(|tool| tool.name == *name && tool.kind == ToolKind::Custom);
+            let kind = if custom { "custom" } else { "function" };
+            json!({ "type": kind, kind: { "name": name } })
+        }
+        ToolChoice::Other(value) => value.clone(),
+    });
+    put(body, "tool_choice", choice);
+    put(body, "parallel_tool_calls", asked.parallel_tool_calls);
+}
+
+fn tool(tool: &Tool) -> Value {
+    if tool.kind != ToolKind::Function && tool.rest.contains_key("type") {
+        return Value::Object(tool.rest.clone());
+    }
+    let mut inner = Object::new();
+    inner.insert("name".into(), tool.name.as_str().into());
+    put(&mut inner, "description", tool.description.clone());
+    put(&mut inner, "parameters", tool.parameters.clone());
+    put(&mut inner, "strict", tool.strict);
+    for (field, value) in &tool.rest {
+        inner.entry(field.clone()).or_insert_with(|| value.clone());
+    }
+    let kind = if tool.kind == ToolKind::Custom { "custom" } else { "function" };
+    json!({ "type": kind, kind: inner })
+}
+
+fn output(output: &OutputFormat, body: &mut Object) {
+    let format = match output {
+        OutputFormat::Text => return,
+        OutputFormat::JsonObject => json!({ "type": "json_object" }),
+        OutputFormat::JsonSchema { name, description, schema, strict } => {
+            let mut inner = Object::new();
+            inner.insert("name".into(), name.as_str().into());
+            put(&mut inner, "description", description.clone());
+            inner.insert("schema".into(), schema.clone());
+            put(&mut inner, "strict", *strict);
+            json!({ "type": "json_schema", "json_schema": inner })
+        }
+        OutputFormat::Other(value) => value.clone(),
+    };
+    body.insert("response_format".into(), format);
+}
+
+fn sampling(asked: &Request, body: &mut Object) {
+    let sampling = &asked.sampling;
+    put(body, "max_completion_tokens", asked.max_output_tokens);
+    put(body, "temperature", sampling.temperature);
+    put(body, "top_p", sampling.top_p);
+    put(body, "top_k", sampling.top_k);
+    put(body, "presence_penalty", sampling.presence_penalty);
+    put(body, "frequency_penalty", sampling.frequency_penalty);
+    put(body, "seed", sampling.seed);
+    match sampling.stop.as_slice() {
+        [] => {}
+        [one] => put(body, "stop", Some(one.as_str())),
+        more => put(body, "stop", Some(more.to_vec())),
+    }
+    put(body, "logit_bias", sampling.logit_bias.clone());
+    put(body, "logprobs", sampling.logprobs);
+    put(body, "top_logprobs", sampling.top_logprobs);
+    put(body, "n", sampling.n);
+}
+
+fn think(reasoning: &Reasoning, body: &mut Object) {
+    // OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
+    let effort = reasoning.effort.clone().or_else(|| {
+        Some(String::from(match reasoning.budget_tokens? {
+            0 => "minimal",
+            1..=2_048 => "low",
+            2_049..=8_192 => "medium",
+            _ => "high",
+        }))
+    });
+    put(body, "reasoning_effort", effort);
+    if !reasoning.rest.is_empty() {
+        body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(asked: &Request, quirks: Value) -> Value {
+        let quirks = serde_json::from_value(quirks).unwrap();
+        let outgoing = chat(asked, &TargetName::parse("p/m").unwrap(), &quirks).unwrap();
+        serde_json::from_slice(&outgoing.body.concat()).unwrap()
+    }
+
+    fn message(role: Role, content: Vec<Part>) -> Message {
+        Message { role, content, name: None, rest: Object::new() }
+    }
+
+    #[test]
+    fn a_conversation_with_tools_is_said_in_openais_words() {
+        let call = Part::ToolCall {
+            id: "c1".into(),
+            name: "weather".into(),
+            arguments: "{}".into(),
+            kind: ToolKind::Function,
+            signature: None,
+            cache: None,
+        };
+        let result = |id: &str| Part::ToolResult {
+            id: id.into(),
+            content: vec![Part::text("sunny")],
+            is_error: false,
+            cache: None,
+        };
+        let image = Part::Image {
+            media: Media::Inline { mime: "image/png".into(), base64: "AA==".into() },
+            detail: Some("low".into()),
+            cache: None,
+        };
+        let asked = Request {
+            model: "alias".into(),
+            stream: true,
+            messages: vec![
+                message(Role::System, vec![Part::text("be short")]),
+                message(Role::User, vec![Part::text("look"), image]),
+                message(Role::Assistant, vec![call]),
+                message(Role::Tool, vec![result("c1"), result("c2")]),
+            ],
+            max_output_tokens: Some(9),
+            tool_choice: Some(ToolChoice::Named("weather".into())),
+            ..Request::default()
+        };
+        assert_eq!(
+            encoded(&asked, json!({"rename": {"max_completion_tokens": "max_tokens"}})),
+            json!({
+                "model": "m",
+                "messages": [
+                    {"role": "system", "content": "be short"},
+                    {"role": "user", "content": [
+                        {"type": "text", "text": "look"},
+                        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}}]},
+                    {"role": "assistant", "content": null, "tool_calls": [
+                        {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]},
+                    {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+                    {"role": "tool", "tool_call_id": "c2", "content": "sunny"},
+                ],
+                "tool_choice": {"type": "function", "function": {"name": "weather"}},
+                "max_tokens": 9,
+                "stream": true,
+                "stream_options": {"include_usage": true},
+            })
+        );
+    }
+
+    #[test]
+    fn what_the_dialect_cannot_carry_is_named() {
+        let file = Part::File { media: Media::Url("https://x/y.pdf".into()), filename: None, cache: None };
+        let asked = Request {
+            messages: vec![message(Role::User, vec![file, Part::text("read")])],
+            ..Request::default()
+        };
+        let fault = chat(&asked, &TargetName::parse("p/m").unwrap(), &QuirkSettings::default()).unwrap_err();
+        assert_eq!(fault.param.as_deref(), Some("messages[0].content[0]"));
+    }
+}

@@ -1,0 +1,452 @@
+//! What an upstream's failure means: kind, whose fault, where to try again, and what the client may read of it.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::envelope::{self, Envelope};
+use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::providers::{retry_after, scrub};
+
+/// An error answer. `body` may be cut, may be HTML, may be empty.
+pub(super) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now_ms: u64) -> Fault {
+    if (200..300).contains(&status) {
+        return from_success(body, now_ms);
+    }
+    if !(400..600).contains(&status) {
+        return Fault::new(FaultKind::Malformed, format!("the provider answered with status {status}"));
+    }
+    let envelope = envelope::parse(body, now_ms).unwrap_or_else(|| plain_text(headers, body));
+    let after = retry_after::from_headers(headers, now_ms).or(envelope.after);
+    classify(status, &envelope, after)
+}
+
+/// A body under status 200 that is no answer.
+pub(super) fn from_success(body: &[u8], now_ms: u64) -> Fault {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => inside_success(&value, now_ms),
+        Err(_) => malformed("the provider's answer is not JSON"),
+    }
+}
+
+/// An error object where an answer or a stream event was due.
+pub(super) fn inside_success(value: &Value, now_ms: u64) -> Fault {
+    let Some(envelope) = envelope::read(value, now_ms) else {
+        return malformed("the provider's answer is not a chat completion");
+    };
+    let status = envelope.status.unwrap_or_else(|| guessed_status(&envelope));
+    classify(status, &envelope, envelope.after)
+}
+
+/// An answer that is not what the protocol promises.
+pub(super) fn malformed(message: &'static str) -> Fault {
+    Fault::new(FaultKind::Malformed, message)
+}
+
+/// An answer that broke off.
+pub(super) fn truncated() -> Fault {
+    Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete")
+}
+
+/// A finish reason that says that the provider failed.
+pub(super) fn failed_finish(raw: &str) -> Fault {
+    let kind =
+        if raw == "insufficient_system_resource" { FaultKind::Overloaded } else { FaultKind::ServerError };
+    Fault::new(kind, "the provider broke the answer off with an error")
+}
+
+fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault {
+    let kind = kind(status, envelope);
+    let fault = match kind {
+        FaultKind::Credentials => {
+            // Never the upstream's text: it may show a part of the key.
+            let message = match status {
+                401 | 403 => "the provider refused the gateway's credentials",
+                _ if is_broke(envelope) || status == 402 => {
+                    "the gateway's account at the provider has no quota left"
+                }
+                _ => "the provider refused the gateway's credentials",
+            };
+            return Fault::new(kind, message).status(status).after(after);
+        }
+        FaultKind::Timeout(_) => {
+            return Fault::new(kind, "the provider timed out").after(after);
+        }
+        _ => Fault::new(kind, message(status, envelope)).status(shown_status(kind, status)).after(after),
+    };
+    let fault = match kind {
+        // The request is too large for this account or model; another may take it.
+        FaultKind::NotFound | FaultKind::TooLarge => fault.retry(Retry::Elsewhere),
+        FaultKind::RateLimited if status == 413 || is_oversized(envelope) => fault.retry(Retry::Elsewhere),
+        // The model failed to write a call that the provider could read; the next try may do better.
+        FaultKind::BadRequest if says(envelope, &["tool_use_failed", "output_parse_failed"]) => {
+            fault.retry(Retry::Here)
+        }
+        _ => fault,
+    };
+    let fault = match &envelope.param {
+        Some(param) if fault.whose == crate::fault::Whose::Caller && is_path(param) => {
+            fault.at(param.clone())
+        }
+        _ => fault,
+    };
+    match kind {
+        FaultKind::BadRequest | FaultKind::NotFound | FaultKind::RateLimited if is_code(&envelope.code) => {
+            fault.code(envelope.code.clone())
+        }
+        _ => fault,
+    }
+}
+
+fn kind(status: u16, envelope: &Envelope) -> FaultKind {
+    let refused = matches!(status, 400 | 403 | 413 | 422 | 451 | 500) || status == 404;
+    if refused && is_filtered(envelope) {
+        return FaultKind::ContentFiltered;
+    }
+    if matches!(status, 400 | 413 | 422 | 500) && is_too_long(envelope) {
+        return FaultKind::ContextTooLong;
+    }
+    if status == 402 || (status < 500 && is_broke(envelope)) {
+        return FaultKind::Credentials;
+    }
+    let key_refused = ["invalid_api_key", "invalidapikey", "api_key_invalid", "invalid_authentication"];
+    match status {
+        401 | 403 => FaultKind::Credentials,
+        400 if says(envelope, &key_refused) => FaultKind::Credentials,
+        400 | 404 if is_unknown_model(envelope) => FaultKind::NotFound,
+        404 | 410 => FaultKind::NotFound,
+        408 => FaultKind::Timeout(Phase::FirstByte),
+        413 if says(envelope, &["rate_limit"]) => FaultKind::RateLimited,
+        413 => FaultKind::TooLarge,
+        429 => FaultKind::RateLimited,
+        // 498 is Groq's "flex tier capacity exceeded": https://console.groq.com/docs/errors
+        498 | 503 | 529 => FaultKind::Overloaded,
+        400..500 => FaultKind::BadRequest,
+        _ if says(envelope, &["overloaded", "capacity_exceeded", "server_busy"]) => FaultKind::Overloaded,
+        _ => FaultKind::ServerError,
+    }
+}
+
+/// The status that the client sees: the upstream's own, where it fits the kind.
+fn shown_status(kind: FaultKind, status: u16) -> u16 {
+    match kind {
+        FaultKind::ContextTooLong | FaultKind::ContentFiltered if status >= 500 || status == 403 => 400,
+        FaultKind::Overloaded if status < 500 => 503,
+        _ => status,
+    }
+}
+
+/// For an error under status 200 that names no status.
+fn guessed_status(envelope: &Envelope) -> u16 {
+    for (status, words) in [
+        (429, &["rate_limit", "ratelimit", "throttl", "too_many_requests", "resource_exhausted"][..]),
+        (402, &["insufficient_quota", "insufficient_balance", "billing"]),
+        (503, &["overloaded", "unavailable", "capacity", "server_busy"]),
+        (401, &["authentication", "invalid_api_key", "unauthorized"]),
+        (403, &["permission"]),
+        (404, &["not_found", "notfound"]),
+        (400, &["invalid_request", "invalid_argument", "badrequest", "bad_request", "invalidparameter"]),
+        (400, &["content_filter", "context_length", "data_inspection", "tool_use_failed"]),
+    ] {
+        if says(envelope, words) {
+            return status;
+        }
+    }
+    if is_filtered(envelope) || is_too_long(envelope) { 400 } else { 500 }
+}
+
+fn is_filtered(envelope: &Envelope) -> bool {
+    const CODES: &[&str] = &[
+        "content_filter",
+        "content_policy",
+        "responsibleaipolicyviolation",
+        "data_inspection_failed",
+        "datainspectionfailed",
+        "moderation",
+        "safety_violation",
+        "content_blocked",
+        "prompt_blocked",
+    ];
+    const WORDS: &[&str] = &[
+        "content management policy",
+        "content policy",
+        "inappropriate content",
+        "content filter",
+        "flagged by our moderation",
+        "requires moderation",
+        "considered high risk",
+        "content exists risk",
+    ];
+    says(envelope, CODES) || mentions(envelope, WORDS)
+}
+
+fn is_too_long(envelope: &Envelope) -> bool {
+    const CODES: &[&str] = &[
+        "context_length",
+        "context_window",
+        "too_many_prompt_tokens",
+        "exceed_context_size",
+        "tokens_limit_reached",
+        "prompt_too_long",
+        "input_too_long",
+        "contextlengthexceeded",
+        "max_prompt_tokens",
+    ];
+    const WORDS: &[&str] = &[
+        "maximum context length",
+        "context length",
+        "context window",
+        "context size",
+        "prompt is too long",
+        "prompt too long",
+        "maximum prompt length",
+        "input is too long",
+        "reduce the length of the messages",
+        "reduce the length of the input",
+        "range of input length should be",
+        "input length exceeds",
+        "exceeds the max_model_len",
+        "total length of all messages is too long",
+        "input tokens exceed",
+        "exceeds the maximum number of tokens allowed",
+        "token count exceeds",
+        "exceeded model token limit",
+        "too many input tokens",
+        "tokens + `max_new_tokens`",
+        "prompt exceeds",
+        "exceeds max length",
+    ];
+    says(envelope, CODES) || mentions(envelope, WORDS)
+}
+
+fn is_broke(envelope: &Envelope) -> bool {
+    const CODES: &[&str] = &[
+        "insufficient_quota",
+        "insufficient_balance",
+        "billing_hard_limit",
+        "billing_not_active",
+        "arrearage",
+        "account_deactivated",
+        "exceeded_current_quota",
+        "insufficient_credits",
+        "payment_required",
+    ];
+    says(envelope, CODES)
+        || mentions(envelope, &["insufficient balance", "insufficient credit", "insufficient account balance"])
+        // Z.ai: https://docs.z.ai/api-reference/api-code
+        || envelope.code == "1113"
+}
+
+fn is_unknown_model(envelope: &Envelope) -> bool {
+    says(
+        envelope,
+        &["model_not_found", "modelnotfound", "deploymentnotfound", "invalid_model", "unknown_model"],
+    ) || mentions(envelope, &["model not exist", "no such model", "model does not exist"])
+        || (mentions(envelope, &["model"]) && mentions(envelope, &["does not exist", "not a valid model"]))
+}
+
+/// A request that is larger than the whole limit: waiting does not help.
+fn is_oversized(envelope: &Envelope) -> bool {
+    mentions(envelope, &["request too large"])
+}
+
+fn says(envelope: &Envelope, words: &[&str]) -> bool {
+    let lower =
+        format!("{} {}", envelope.kind, envelope.code).to_ascii_lowercase().replace([' ', '-', '.'], "_");
+    words.iter().any(|word| lower.contains(word))
+}
+
+fn mentions(envelope: &Envelope, words: &[&str]) -> bool {
+    let head: String = envelope.message.chars().take(4096).collect::<String>().to_ascii_lowercase();
+    words.iter().any(|word| head.contains(word))
+}
+
+fn message(status: u16, envelope: &Envelope) -> String {
+    scrub::scrub(&envelope.message).unwrap_or_else(|| format!("the provider answered {status}"))
+}
+
+/// A body that is no JSON: shown only when it is declared to be plain text.
+fn plain_text(headers: &HeaderMap, body: &[u8]) -> Envelope {
+    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let shown = content_type.is_none_or(|kind| kind.starts_with("text/plain") || kind.contains("json"));
+    let head = body.get(..body.len().min(4096)).unwrap_or(body);
+    let text = String::from_utf8_lossy(head);
+    // JSON that was cut or broken is not for the client's eyes.
+    let presentable = shown && !text.trim_start().starts_with(['{', '[']) && !text.contains('\u{fffd}');
+    Envelope { message: if presentable { text.into_owned() } else { String::new() }, ..Envelope::default() }
+}
+
+fn is_code(code: &str) -> bool {
+    let mut chars = code.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic())
+        && code.len() <= 64
+        && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+fn is_path(param: &str) -> bool {
+    !param.is_empty()
+        && param.len() <= 128
+        && param.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, body: &str) -> Fault {
+        from_answer(status, &HeaderMap::new(), body.as_bytes(), 0)
+    }
+
+    #[test]
+    fn every_failure_gets_its_kind() {
+        use FaultKind as K;
+        for (status, body, kind, client) in [
+            (
+                400,
+                r#"{"error":{"message":"bad","type":"invalid_request_error","param":"n","code":null}}"#,
+                K::BadRequest,
+                400,
+            ),
+            (400, r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#, K::ContextTooLong, 400),
+            (
+                400,
+                r#"{"error":{"message":"This model's maximum context length is 10 tokens","code":"invalid_request_error"}}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"The total length of all messages is too long.","type":"too_many_prompt_tokens","code":400}}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"code":400,"message":"request (9 tokens) exceeds the available context size (8 tokens)","type":"exceed_context_size_error"}}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                413,
+                r#"{"error":{"code":"tokens_limit_reached","message":"Request body too large for gpt-4o model. Max size: 8000 tokens."}}"#,
+                K::ContextTooLong,
+                413,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"x","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+                K::ContentFiltered,
+                400,
+            ),
+            (
+                400,
+                r#"{"code":"DataInspectionFailed","message":"Input data may contain inappropriate content.","request_id":"1"}"#,
+                K::ContentFiltered,
+                400,
+            ),
+            (
+                403,
+                r#"{"error":{"code":403,"message":"requires moderation","metadata":{"reasons":["x"]}}}"#,
+                K::ContentFiltered,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"Model Not Exist","type":"invalid_request_error","code":"invalid_request_error"}}"#,
+                K::NotFound,
+                400,
+            ),
+            (400, r#"{"code":"Arrearage","message":"Access denied."}"#, K::Credentials, 502),
+            (
+                400,
+                r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}]"#,
+                K::Credentials,
+                502,
+            ),
+            (401, r#"{"detail":"Invalid API Key"}"#, K::Credentials, 502),
+            (
+                402,
+                r#"{"error":{"message":"Insufficient Balance","code":"invalid_request_error"}}"#,
+                K::Credentials,
+                502,
+            ),
+            (403, "", K::Credentials, 502),
+            (404, r#"{"error":{"code":"DeploymentNotFound","message":"no"}}"#, K::NotFound, 404),
+            (404, "<html>", K::NotFound, 404),
+            (408, "", K::Timeout(Phase::FirstByte), 504),
+            (413, "", K::TooLarge, 413),
+            (
+                413,
+                r#"{"error":{"message":"Request too large for model on tokens per minute (TPM)","type":"tokens","code":"rate_limit_exceeded"}}"#,
+                K::RateLimited,
+                413,
+            ),
+            (
+                422,
+                r#"{"object":"error","message":{"detail":[{"loc":["body","n"],"msg":"no"}]}}"#,
+                K::BadRequest,
+                422,
+            ),
+            (
+                429,
+                r#"{"error":{"message":"slow","type":"requests","code":"rate_limit_exceeded"}}"#,
+                K::RateLimited,
+                429,
+            ),
+            (
+                429,
+                r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#,
+                K::Credentials,
+                502,
+            ),
+            (498, "", K::Overloaded, 503),
+            (500, "", K::ServerError, 500),
+            (500, r#"{"error":"Model is overloaded","error_type":"overloaded"}"#, K::Overloaded, 500),
+            (502, "<html><title>502</title></html>", K::ServerError, 502),
+            (503, "", K::Overloaded, 503),
+            (529, "", K::Overloaded, 503),
+            (999, "", K::Malformed, 502),
+            (302, "", K::Malformed, 502),
+            (200, r#"{"error":{"message":"x","type":"server_error"}}"#, K::ServerError, 500),
+            (200, r#"{"error":{"message":"x","type":"rate_limit_error"}}"#, K::RateLimited, 429),
+            (200, r#"{"error":{"message":"x","code":502}}"#, K::ServerError, 502),
+            (200, "oops", K::Malformed, 502),
+        ] {
+            let fault = of(status, body);
+            assert_eq!((fault.kind, fault.client_status()), (kind, client), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_client_reads_nothing_that_it_must_not() {
+        for (status, body, expected) in [
+            (
+                401,
+                r#"{"error":{"message":"Incorrect API key provided: sk-abc"}}"#,
+                "the provider refused the gateway's credentials",
+            ),
+            (502, "<html><body>nginx 10.0.0.1</body></html>", "the provider answered 502"),
+            (
+                400,
+                r#"{"error":{"message":"bad key sk-0123456789abcdef, see https://internal/x"}}"#,
+                "bad key [redacted], see [url]",
+            ),
+            (500, "Internal Server Error", "Internal Server Error"),
+            (500, r#"{"error":{"mess"#, "the provider answered 500"),
+            (400, "", "the provider answered 400"),
+        ] {
+            assert_eq!(of(status, body).message, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_validation_error_names_its_field() {
+        let fault = of(
+            422,
+            r#"{"detail":[{"type":"extra_forbidden","loc":["body","store"],"msg":"Extra inputs are not permitted","input":"the prompt"}]}"#,
+        );
+        assert_eq!(fault.param.as_deref(), Some("store"));
+        assert_eq!(fault.message, "store: Extra inputs are not permitted");
+    }
+}

@@ -1,0 +1,261 @@
+//! The client's own bytes as they go upstream: only what must change is spliced in.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::Value;
+
+use super::normalise;
+use crate::chat::Object;
+use crate::fault::Fault;
+use crate::json::Splice;
+use crate::providers::{ClientBody, Outgoing, QuirkSettings};
+use crate::target::TargetName;
+
+/// A chat request.
+pub(super) fn chat(
+    body: &ClientBody,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+) -> Result<Outgoing, Fault> {
+    let streams = body.bool("stream") == Some(true);
+    let mut splice = Splice::new(body);
+    splice.set_text("model", &target.model);
+    if streams && !quirks.no_stream_options {
+        match body.raw("stream_options").map(with_usage) {
+            Some(Some(options)) => {
+                splice.set("stream_options", options);
+            }
+            Some(None) => {}
+            None => {
+                splice.set("stream_options", r#"{"include_usage":true}"#);
+            }
+        }
+    } else {
+        splice.remove("stream_options");
+    }
+    if let Some(messages) = messages(body, quirks) {
+        splice.set("messages", messages);
+    }
+    apply(&mut splice, body, quirks);
+    let path = path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
+    Ok(outgoing(path, streams, splice.finish()))
+}
+
+/// An embeddings request.
+pub(super) fn embeddings(
+    body: &ClientBody,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+) -> Result<Outgoing, Fault> {
+    let mut splice = Splice::new(body);
+    splice.set_text("model", &target.model);
+    for field in &quirks.drop {
+        splice.remove(field);
+    }
+    let path = path(quirks.embeddings_path.as_deref().unwrap_or("/embeddings"), &target.model);
+    Ok(outgoing(path, false, splice.finish()))
+}
+
+/// A request with JSON in its body.
+pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
+    let accept = if streams { "text/event-stream" } else { "application/json" };
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    Outgoing { method: Method::POST, path, headers, body }
+}
+
+/// A path template with the model's name in it.
+pub(super) fn path(template: &str, model: &str) -> String {
+    if template.contains("{model}") {
+        template.replace("{model}", &percent(model))
+    } else {
+        template.to_owned()
+    }
+}
+
+/// The quirks of a request that is an object already.
+pub(super) fn apply_to_object(object: &mut Object, quirks: &QuirkSettings) {
+    for (old, new) in &quirks.rename {
+        if let Some(value) = object.shift_remove(old) {
+            object.insert(new.clone(), value);
+        }
+    }
+    for field in &quirks.drop {
+        object.shift_remove(field);
+    }
+    for (field, value) in &quirks.defaults {
+        object.entry(field.clone()).or_insert_with(|| value.clone());
+    }
+    if let Some(Value::Array(messages)) = object.get_mut("messages") {
+        messages.iter_mut().filter_map(Value::as_object_mut).for_each(|message| fit(message, quirks));
+    }
+}
+
+fn apply(splice: &mut Splice<'_>, body: &ClientBody, quirks: &QuirkSettings) {
+    for (old, new) in &quirks.rename {
+        splice.rename(old, new);
+    }
+    for field in &quirks.drop {
+        splice.remove(field);
+    }
+    for (field, value) in &quirks.defaults {
+        let renamed = quirks.rename.iter().any(|(old, new)| new == field && body.field(old).is_some());
+        if body.field(field).is_none() && !renamed {
+            splice.set(field, value.to_string());
+        }
+    }
+}
+
+/// `stream_options` with usage asked for; `None` when it is already.
+fn with_usage(raw: &str) -> Option<String> {
+    let mut options = match serde_json::from_str(raw) {
+        Ok(Value::Object(options)) => options,
+        _ => Object::new(),
+    };
+    if options.get("include_usage") == Some(&Value::Bool(true)) {
+        return None;
+    }
+    options.insert("include_usage".into(), true.into());
+    Some(Value::Object(options).to_string())
+}
+
+/// The messages as this vendor takes them; `None` when nothing has to change.
+fn messages(body: &ClientBody, quirks: &QuirkSettings) -> Option<String> {
+    if quirks.drop_in_messages.is_empty() && quirks.tool_id_length.is_none() && !quirks.no_developer_role {
+        return None;
+    }
+    let bytes = body.raw_bytes("messages")?;
+    let has = |needle: &str| memchr::memmem::find(bytes, needle.as_bytes()).is_some();
+    let drops = quirks.drop_in_messages.iter().any(|field| has(field));
+    let ids = quirks.tool_id_length.is_some() && has("tool_call");
+    let roles = quirks.no_developer_role && has("developer");
+    if !drops && !ids && !roles {
+        return None;
+    }
+    let raw = body.raw("messages")?;
+    let Ok(Value::Array(mut messages)) = serde_json::from_str(raw) else { return None };
+    messages.iter_mut().filter_map(Value::as_object_mut).for_each(|message| fit(message, quirks));
+    Some(Value::Array(messages).to_string())
+}
+
+fn fit(message: &mut Object, quirks: &QuirkSettings) {
+    for field in &quirks.drop_in_messages {
+        message.shift_remove(field);
+    }
+    if quirks.no_developer_role
+        && let Some(role) = message.get_mut("role").filter(|role| *role == "developer")
+    {
+        *role = "system".into();
+    }
+    let Some(length) = quirks.tool_id_length else { return };
+    let shorten = |value: Option<&mut Value>| {
+        if let Some(Value::String(id)) = value {
+            *id = normalise::shortened_id(id, length);
+        }
+    };
+    shorten(message.get_mut("tool_call_id"));
+    if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
+        calls.iter_mut().for_each(|call| shorten(call.get_mut("id")));
+    }
+}
+
+/// Percent-encoding of one path segment.
+fn percent(text: &str) -> Cow<'_, str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    if text.bytes().all(plain) && !matches!(text, "." | "..") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        if plain(byte) && !matches!(text, "." | "..") {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spliced(body: &str, quirks: Value) -> (Outgoing, String) {
+        let body = ClientBody::read(Bytes::from(body.to_owned())).unwrap();
+        let quirks: QuirkSettings = serde_json::from_value(quirks).unwrap();
+        let target = TargetName::parse("p/vendor/model-1").unwrap();
+        let outgoing = chat(&body, &target, &quirks).unwrap();
+        let text = String::from_utf8(outgoing.body.concat()).unwrap();
+        (outgoing, text)
+    }
+
+    #[test]
+    fn only_what_must_change_changes() {
+        for (body, quirks, expected) in [
+            (r#"{ "model":"fast", "x" : [1.0] }"#, json!({}), r#"{ "model":"vendor/model-1", "x" : [1.0]}"#),
+            (
+                r#"{"model":"fast","stream":true}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","stream":true,"stream_options":{"include_usage":true}}"#,
+            ),
+            (
+                r#"{"model":"fast","stream":true,"stream_options":{"include_obfuscation":false,"include_usage":false}}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","stream":true,"stream_options":{"include_obfuscation":false,"include_usage":true}}"#,
+            ),
+            (
+                r#"{"model":"fast","stream":true,"stream_options":{"include_usage":true}}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","stream":true,"stream_options":{"include_usage":true}}"#,
+            ),
+            (
+                r#"{"model":"fast","stream":true,"stream_options":{"include_usage":true}}"#,
+                json!({"no_stream_options": true}),
+                r#"{"model":"vendor/model-1","stream":true}"#,
+            ),
+            (
+                r#"{"model":"fast","stream":false,"stream_options":{"include_usage":true}}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","stream":false}"#,
+            ),
+            (
+                r#"{"model":"fast","store":true,"max_completion_tokens":5}"#,
+                json!({"drop": ["store"], "rename": {"max_completion_tokens": "max_tokens"}, "defaults": {"max_tokens": 9, "n": 1}}),
+                r#"{"model":"vendor/model-1","max_tokens":5,"n":1}"#,
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"assistant","reasoning_content":"r","tool_calls":[{"id":"call_long"}]},{"role":"tool","tool_call_id":"call_long"}]}"#,
+                json!({"drop_in_messages": ["reasoning_content"], "tool_id_length": 9}),
+                &format!(
+                    r#"{{"model":"vendor/model-1","messages":[{{"role":"assistant","tool_calls":[{{"id":"{0}"}}]}},{{"role":"tool","tool_call_id":"{0}"}}]}}"#,
+                    normalise::shortened_id("call_long", 9)
+                ),
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"developer","content":"be short"}]}"#,
+                json!({"no_developer_role": true}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"system","content":"be short"}]}"#,
+            ),
+        ] {
+            assert_eq!(spliced(body, quirks).1, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_path_may_name_the_model() {
+        let (outgoing, _) = spliced(
+            r#"{"model":"x"}"#,
+            json!({"chat_path": "/openai/deployments/{model}/chat/completions?api-version=2024-10-21"}),
+        );
+        let expected = "/openai/deployments/vendor%2Fmodel-1/chat/completions?api-version=2024-10-21";
+        assert_eq!(outgoing.path, expected);
+        assert_eq!(path("/{model}", ".."), "/%2E%2E");
+    }
+}

@@ -1,0 +1,474 @@
+//! Token usage in every vendor's spelling, read into disjoint classes and, where it deviates, rewritten for the client.
+//!
+//! The convention: `prompt_tokens` is all input, cache reads and writes included; `completion_tokens` includes
+//! thinking; `total_tokens` is their sum.
+
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use crate::chat::{Object, Usage};
+
+/// A usage object as the wire has it, with only the counts that somebody knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct WireUsage {
+    prompt_tokens: Count,
+    completion_tokens: Count,
+    total_tokens: Count,
+    /// The Responses and Anthropic spellings.
+    input_tokens: Count,
+    output_tokens: Count,
+    /// Moonshot, Together.
+    cached_tokens: Count,
+    /// Mistral.
+    num_cached_tokens: Count,
+    /// DeepSeek: <https://api-docs.deepseek.com/guides/kv_cache>
+    prompt_cache_hit_tokens: Count,
+    /// Anthropic's spellings, passed through by routers.
+    cache_read_input_tokens: Count,
+    cache_creation_input_tokens: Count,
+    cache_write_tokens: Count,
+    reasoning_tokens: Count,
+    /// Voxtral: the audio's tokens stand in no field, only in the total.
+    prompt_audio_seconds: Count,
+    prompt_audio_tokens: Count,
+    prompt_tokens_details: Details,
+    /// Mistral's spelling of the same.
+    prompt_token_details: Details,
+    input_tokens_details: Details,
+    completion_tokens_details: Details,
+    output_tokens_details: Details,
+}
+
+/// The parts of prompt or completion tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct Parts {
+    cached_tokens: Count,
+    cache_write_tokens: Count,
+    cache_creation_tokens: Count,
+    cache_creation_input_tokens: Count,
+    audio_tokens: Count,
+    image_tokens: Count,
+    reasoning_tokens: Count,
+    accepted_prediction_tokens: Count,
+    rejected_prediction_tokens: Count,
+}
+
+/// [`Parts`], or anything else, which says nothing about parts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Details(Parts);
+
+/// A number of tokens as vendors write it: negative, fractional, as text, absurdly large, or null.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Count {
+    value: Option<u64>,
+    odd: bool,
+}
+
+/// What a usage object says, and whether the client can have it as it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Tally {
+    pub(super) usage: Usage,
+    /// All input and all output, before parts were cut to fit.
+    prompt: u64,
+    completion: u64,
+    cached: u64,
+    reasoning: u64,
+    /// The object deviates from the convention.
+    pub(super) deviates: bool,
+}
+
+/// No answer has more tokens than this; what claims to is cut, so that no sum overflows.
+const MOST: u64 = 1 << 40;
+
+/// Reads a usage object from its JSON text. `None` when it counts nothing.
+pub(super) fn read(raw: &str, excludes_reasoning: bool) -> Option<Tally> {
+    match serde_json::from_str::<WireUsage>(raw) {
+        Ok(wire) => wire.tally(excludes_reasoning),
+        // A key twice, or a form that nobody expects: the slow way forgives.
+        Err(_) => read_value(serde_json::from_str::<Value>(raw).ok()?.as_object()?, excludes_reasoning),
+    }
+}
+
+/// Reads a usage object.
+pub(super) fn read_value(object: &Object, excludes_reasoning: bool) -> Option<Tally> {
+    WireUsage::deserialize(&Value::Object(object.clone())).ok()?.tally(excludes_reasoning)
+}
+
+/// llama.cpp's `timings`, which stand where its usage is missing:
+/// <https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md>
+pub(super) fn from_timings(timings: &Object) -> Option<Tally> {
+    let count = |key: &str| timings.get(key).and_then(Value::as_u64).unwrap_or(0).min(MOST);
+    let (cached, fresh, output) = (count("cache_n"), count("prompt_n"), count("predicted_n"));
+    if fresh + output == 0 {
+        return None;
+    }
+    let usage = Usage { input: fresh, cached_read: cached, output, ..Usage::default() };
+    Some(Tally { usage, prompt: fresh + cached, completion: output, cached, reasoning: 0, deviates: true })
+}
+
+impl WireUsage {
+    /// The disjoint classes.
+    pub(super) fn tally(&self, excludes_reasoning: bool) -> Option<Tally> {
+        let total = self.total_tokens.value;
+        let mut prompt = self.prompt_tokens.or(self.input_tokens);
+        let mut completion = self.completion_tokens.or(self.output_tokens);
+        match (prompt, completion, total) {
+            (None, None, None) => return None,
+            (None, Some(completion), Some(total)) => prompt = Some(total.saturating_sub(completion)),
+            (Some(prompt), None, Some(total)) => completion = Some(total.saturating_sub(prompt)),
+            _ => {}
+        }
+        let (mut prompt, mut completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
+        let details = [self.prompt_tokens_details, self.prompt_token_details, self.input_tokens_details];
+        let read = first([
+            details[0].0.cached_tokens,
+            details[1].0.cached_tokens,
+            details[2].0.cached_tokens,
+            self.num_cached_tokens,
+            self.prompt_cache_hit_tokens,
+            self.cached_tokens,
+            self.cache_read_input_tokens,
+        ]);
+        let written = first([
+            details[0].0.cache_write_tokens,
+            details[0].0.cache_creation_tokens,
+            details[0].0.cache_creation_input_tokens,
+            details[2].0.cache_write_tokens,
+            self.cache_write_tokens,
+            self.cache_creation_input_tokens,
+        ]);
+        let out = [self.completion_tokens_details, self.output_tokens_details];
+        let reasoning = first([out[0].0.reasoning_tokens, out[1].0.reasoning_tokens, self.reasoning_tokens]);
+        let mut audio = first([
+            details[0].0.audio_tokens,
+            details[1].0.audio_tokens,
+            details[2].0.audio_tokens,
+            self.prompt_audio_tokens,
+        ]);
+
+        // What the total counts and the two sums leave out tells which part a vendor keeps outside.
+        match total.map_or(0, |total| total.saturating_sub(prompt + completion)) {
+            0 => {
+                let outside = excludes_reasoning && total.is_none() || reasoning > completion;
+                completion += if outside { reasoning } else { 0 };
+            }
+            rest if reasoning > 0 && (rest == reasoning || excludes_reasoning) => completion += rest,
+            rest if audio > 0 && rest == audio => prompt += rest,
+            rest if self.prompt_audio_seconds.value.is_some() => {
+                prompt += rest;
+                audio = audio.max(rest);
+            }
+            rest if rest == read + written || rest == read || rest == written => prompt += rest,
+            // Gemini behind OpenAI's dialect: thinking stands only in the total.
+            rest => completion += rest,
+        }
+        let cached_read = read.min(prompt);
+        let cache_write = written.min(prompt - cached_read);
+        let usage = Usage {
+            input: prompt - cached_read - cache_write,
+            cached_read,
+            cache_write,
+            output: completion,
+            reasoning: reasoning.min(completion),
+            input_audio: audio.min(prompt),
+            input_image: first([details[0].0.image_tokens, details[1].0.image_tokens]).min(prompt),
+            output_audio: first([out[0].0.audio_tokens, out[1].0.audio_tokens]).min(completion),
+            accepted_prediction: out[0].0.accepted_prediction_tokens.get().min(completion),
+            rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
+            estimated: false,
+        };
+        let said = |count: Count, truth: u64| !count.odd && count.value == Some(truth);
+        let deviates = !said(self.prompt_tokens, prompt)
+            || !said(self.completion_tokens, completion)
+            || !said(self.total_tokens, prompt + completion)
+            || (read > 0 && details[0].0.cached_tokens.value != Some(read))
+            || (reasoning > 0 && out[0].0.reasoning_tokens.value != Some(reasoning));
+        Some(Tally { usage, prompt, completion, cached: read, reasoning, deviates })
+    }
+}
+
+impl Tally {
+    /// Brings the client's object to the convention; keys that we do not know stay.
+    pub(super) fn rewrite(&self, object: &mut Object) {
+        object.insert("prompt_tokens".into(), self.prompt.into());
+        object.insert("completion_tokens".into(), self.completion.into());
+        object.insert("total_tokens".into(), (self.prompt + self.completion).into());
+        for (details, part, count) in [
+            ("prompt_tokens_details", "cached_tokens", self.cached),
+            ("completion_tokens_details", "reasoning_tokens", self.reasoning),
+        ] {
+            if count == 0 {
+                continue;
+            }
+            match object.get_mut(details) {
+                Some(Value::Object(known)) => {
+                    known.insert(part.into(), count.into());
+                }
+                _ => {
+                    object.insert(details.into(), serde_json::json!({ part: count }));
+                }
+            }
+        }
+    }
+
+    /// The same for embeddings, which have no completion.
+    pub(super) fn rewrite_embedding(&self, object: &mut Object) {
+        object.insert("prompt_tokens".into(), self.prompt.into());
+        object.insert("total_tokens".into(), (self.prompt + self.completion).into());
+    }
+
+    /// Whether an embeddings client can have the object as it is.
+    pub(super) fn embedding_deviates(&self, object: &Object) -> bool {
+        let said = |key: &str| object.get(key).and_then(Value::as_u64);
+        said("prompt_tokens") != Some(self.prompt)
+            || said("total_tokens") != Some(self.prompt + self.completion)
+    }
+}
+
+impl Count {
+    fn get(self) -> u64 {
+        self.value.unwrap_or(0)
+    }
+
+    fn or(self, other: Self) -> Option<u64> {
+        self.value.or(other.value)
+    }
+}
+
+/// The first spelling that counts anything.
+fn first<const N: usize>(counts: [Count; N]) -> u64 {
+    counts.into_iter().map(Count::get).find(|n| *n > 0).unwrap_or(0)
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+struct CountVisitor;
+
+impl<'de> Visitor<'de> for CountVisitor {
+    type Value = Count;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a number of tokens")
+    }
+
+    fn visit_u64<E>(self, n: u64) -> Result<Count, E> {
+        Ok(Count { value: Some(n.min(MOST)), odd: n > MOST })
+    }
+
+    fn visit_i64<E>(self, n: i64) -> Result<Count, E> {
+        Ok(Count { value: Some(u64::try_from(n).unwrap_or(0).min(MOST)), odd: true })
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=MOST before")]
+    fn visit_f64<E>(self, n: f64) -> Result<Count, E> {
+        let value = n.is_finite().then(|| n.clamp(0.0, 1.1e12) as u64).map(|n| n.min(MOST));
+        Ok(Count { value, odd: true })
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Count, E> {
+        Ok(Count { value: text.trim().parse::<u64>().ok().map(|n| n.min(MOST)), odd: true })
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
+        Ok(Count { value: None, odd: true })
+    }
+
+    fn visit_unit<E>(self) -> Result<Count, E> {
+        Ok(Count::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Count, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Count { value: None, odd: true })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Count, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Count { value: None, odd: true })
+    }
+}
+
+impl<'de> Deserialize<'de> for Details {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DetailsVisitor)
+    }
+}
+
+struct DetailsVisitor;
+
+impl<'de> Visitor<'de> for DetailsVisitor {
+    type Value = Details;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the parts of a number of tokens")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Details, E> {
+        Ok(Details::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Details, A::Error> {
+        Parts::deserialize(de::value::MapAccessDeserializer::new(map)).map(Details)
+    }
+
+    // Anything else says nothing about parts.
+    fn visit_bool<E>(self, _: bool) -> Result<Details, E> {
+        Ok(Details::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Details, E> {
+        Ok(Details::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Details, E> {
+        Ok(Details::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Details, E> {
+        Ok(Details::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Details, E> {
+        Ok(Details::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Details, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Details::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(name: &str, object: Value, (input, read, write, output, reasoning): (u64, u64, u64, u64, u64)) {
+        let tally = read_value(object.as_object().unwrap(), false).unwrap_or_else(|| panic!("{name}"));
+        let u = tally.usage;
+        assert_eq!(
+            (u.input, u.cached_read, u.cache_write, u.output, u.reasoning),
+            (input, read, write, output, reasoning),
+            "{name}: {object}"
+        );
+        let mut client = object.as_object().unwrap().clone();
+        tally.rewrite(&mut client);
+        let again = read_value(&client, false).unwrap();
+        assert_eq!(again.usage, u, "{name}: rewriting changes nothing but the spelling");
+        assert!(!again.deviates, "{name}: what was rewritten conforms: {client:?}");
+        assert_eq!(client["prompt_tokens"], u.prompt(), "{name}");
+        assert_eq!(client["completion_tokens"], u.output, "{name}");
+        assert_eq!(client["total_tokens"], u.total(), "{name}");
+    }
+
+    #[test]
+    fn every_vendors_spelling_is_understood() {
+        for (name, object, expected) in [
+            (
+                "openai",
+                json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
+                       "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": null},
+                       "completion_tokens_details": {"reasoning_tokens": 3}}),
+                (6, 4, 0, 5, 3),
+            ),
+            (
+                "deepseek",
+                json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
+                       "prompt_cache_hit_tokens": 7, "prompt_cache_miss_tokens": 3}),
+                (3, 7, 0, 5, 0),
+            ),
+            (
+                "mistral",
+                json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "num_cached_tokens": 9}),
+                (1, 9, 0, 5, 0),
+            ),
+            (
+                "mistral, other spelling",
+                json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
+                       "prompt_token_details": {"cached_tokens": 2}}),
+                (8, 2, 0, 5, 0),
+            ),
+            (
+                "moonshot",
+                json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cached_tokens": 2}),
+                (8, 2, 0, 5, 0),
+            ),
+            (
+                "xai keeps reasoning outside",
+                json!({"prompt_tokens": 526, "completion_tokens": 27, "total_tokens": 625,
+                       "prompt_tokens_details": {"cached_tokens": 512},
+                       "completion_tokens_details": {"reasoning_tokens": 72}}),
+                (14, 512, 0, 99, 72),
+            ),
+            (
+                "openrouter writes to the cache",
+                json!({"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105, "cost": 0.1,
+                       "prompt_tokens_details": {"cached_tokens": 10, "cache_write_tokens": 80}}),
+                (10, 10, 80, 5, 0),
+            ),
+            (
+                "cache kept outside of the prompt",
+                json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115,
+                       "cache_read_input_tokens": 60, "cache_creation_input_tokens": 40}),
+                (10, 60, 40, 5, 0),
+            ),
+            (
+                "gemini behind openai's dialect keeps thinking in the total alone",
+                json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 40}),
+                (10, 0, 0, 30, 0),
+            ),
+            (
+                "no total",
+                json!({"prompt_tokens": 10, "completion_tokens": 5,
+                       "completion_tokens_details": {"reasoning_tokens": 50}}),
+                (10, 0, 0, 55, 50),
+            ),
+            ("anthropic's words", json!({"input_tokens": 10, "output_tokens": 5}), (10, 0, 0, 5, 0)),
+            (
+                "more cached than there is",
+                json!({"prompt_tokens": 228, "completion_tokens": 42, "total_tokens": 270,
+                       "prompt_tokens_details": {"cached_tokens": 366}}),
+                (0, 228, 0, 42, 0),
+            ),
+            (
+                "floats, text, negative",
+                json!({"prompt_tokens": 10.0, "completion_tokens": "5", "total_tokens": -1,
+                       "prompt_tokens_details": [], "completion_tokens_details": "none"}),
+                (10, 0, 0, 5, 0),
+            ),
+        ] {
+            check(name, object, expected);
+        }
+    }
+
+    #[test]
+    fn voxtrals_audio_stands_only_in_the_total() {
+        let raw =
+            r#"{"prompt_audio_seconds":30,"prompt_tokens":9,"completion_tokens":201,"total_tokens":585}"#;
+        let usage = read(raw, false).unwrap().usage;
+        assert_eq!((usage.input, usage.input_audio, usage.output), (384, 375, 201));
+    }
+
+    #[test]
+    fn absurd_numbers_neither_overflow_nor_crash() {
+        for raw in [
+            r#"{"prompt_tokens":18446744073709551615,"completion_tokens":18446744073709551615,"total_tokens":18446744073709551615}"#,
+            r#"{"prompt_tokens":1e300,"completion_tokens":-5,"total_tokens":null}"#,
+            r#"{"prompt_tokens":1,"prompt_tokens":2,"completion_tokens":3,"total_tokens":5}"#,
+            r#"{"prompt_tokens":{},"completion_tokens":[1],"total_tokens":true}"#,
+        ] {
+            if let Some(tally) = read(raw, true) {
+                assert!(tally.usage.total() <= 4 * MOST, "{raw}");
+            }
+        }
+        assert_eq!(read("{}", false), None);
+        assert_eq!(read("null", false), None);
+    }
+}

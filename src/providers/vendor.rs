@@ -1,0 +1,67 @@
+//! A provider as configured: its dialect, where it is, how it is paid for, and what constraints can ask of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::Provider;
+use crate::target::{Deadlines, Origin, TargetName, Traits};
+
+/// One configured provider. Immutable; part of a snapshot.
+pub struct Vendor {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// What it speaks.
+    pub wire: Arc<dyn Provider>,
+    /// Where it is.
+    pub place: Place,
+    /// Credentials and configured headers, marked sensitive; added to every request last, so nothing overrides them.
+    pub headers: HeaderMap,
+    /// What constraints can ask for.
+    pub traits: Traits,
+    /// Deadlines of its attempts.
+    pub deadlines: Deadlines,
+    /// Models that the configuration names, by `models:` of the provider or as targets of aliases.
+    pub models: Vec<Arc<str>>,
+}
+
+/// Where a provider is.
+pub enum Place {
+    /// Behind a socket.
+    Http(Box<HttpPlace>),
+    /// Inside the process.
+    Local,
+}
+
+/// The address of a provider behind a socket.
+pub struct HttpPlace {
+    /// Scheme, host and port.
+    pub origin: Origin,
+    /// Path of the base URL without a trailing slash, possibly empty.
+    pub base_path: String,
+    /// Query parameters for every request, already encoded, without the question mark; possibly empty.
+    pub query: String,
+}
+
+/// One model of one configured provider.
+#[derive(Clone)]
+pub struct Target {
+    /// The provider.
+    pub vendor: Arc<Vendor>,
+    /// `provider/model`.
+    pub name: TargetName,
+}
+
+impl Target {
+    /// The metric label of the model: its name where the configuration lists it, else `other`.
+    pub fn metric_label(&self) -> Arc<str> {
+        if self.vendor.models.contains(&self.name.model) { self.name.model.clone() } else { "other".into() }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)
+    }
+}

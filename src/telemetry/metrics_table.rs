@@ -1,0 +1,114 @@
+//! The table of all metrics: it describes them to Prometheus and makes the documentation.
+
+use std::fmt::Write as _;
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Name, beginning with `tollgate_`.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: MetricKind,
+    /// Label names. Their values come from the configuration or from closed sets, never from clients.
+    pub labels: &'static [&'static str],
+    /// What it counts, with its unit.
+    pub help: &'static str,
+}
+
+/// The kind of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+macro_rules! table {
+    ($($kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        /// Every metric of the gateway.
+        pub const METRICS: &[Metric] = &[$(Metric {
+            name: $name, kind: MetricKind::$kind, labels: &[$($label),*], help: $help,
+        }),*];
+    };
+}
+
+table! {
+    Counter   "tollgate_requests_total" ["endpoint", "model", "status", "outcome"] "requests answered; outcome is ok, error, broken (after the first content) or cancelled";
+    Histogram "tollgate_request_duration_seconds" ["endpoint", "model"] "from a request's head to its answer's last byte";
+    Histogram "tollgate_gateway_overhead_seconds" ["endpoint"] "time from a request's whole body to its answer's head, less the time spent waiting for upstreams";
+    Histogram "tollgate_upstream_duration_seconds" ["provider"] "from the start of an attempt to its first content (stream) or its last byte";
+    Histogram "tollgate_time_to_first_token_seconds" ["provider", "model"] "from a streaming request's head to its first content";
+    Counter   "tollgate_tokens_total" ["provider", "model", "class"] "tokens by disjoint class: input, cached_read, cache_write, output (reasoning is also counted by itself)";
+    Counter   "tollgate_attempts_total" ["provider", "outcome"] "attempts at upstreams; outcome is ok or the kind of fault";
+    Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
+    Counter   "tollgate_policy_errors_total" ["policy"] "run-time errors of policies";
+    Counter   "tollgate_policy_verdicts_total" ["policy", "verdict"] "verdicts by policy: route or reject";
+    Counter   "tollgate_reloads_total" ["outcome"] "reloads of configuration and policies: ok or failed";
+    Gauge     "tollgate_reload_failed" [] "1 while the files on disk are broken and the last good snapshot serves";
+    Gauge     "tollgate_snapshot_info" ["sha"] "1 for the content hash of the snapshot in service";
+    Gauge     "tollgate_build_info" ["version"] "1 for the version of this binary";
+    Gauge     "tollgate_requests_in_flight" [] "requests being served";
+    Gauge     "tollgate_connections" [] "open client connections";
+    Counter   "tollgate_connections_refused_total" ["reason"] "client connections closed at once: total, address or descriptors";
+    Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
+}
+
+/// Tells the recorder what each metric means.
+pub(super) fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+}
+
+/// The reference table of `docs/operations.md`.
+pub fn metrics_markdown() -> String {
+    let mut out = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");
+    for metric in METRICS {
+        let kind = match metric.kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        // Writing to a String cannot fail.
+        let _ =
+            writeln!(out, "| `{}` | {kind} | {} | {} |", metric.name, metric.labels.join(", "), metric.help);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_ours_and_named_once() {
+        for (place, metric) in METRICS.iter().enumerate() {
+            assert!(metric.name.starts_with("tollgate_"), "{}", metric.name);
+            assert!(METRICS[..place].iter().all(|m| m.name != metric.name), "{} twice", metric.name);
+            assert_eq!(
+                metric.kind == MetricKind::Counter,
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn the_operations_guide_has_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(
+            text.contains(&metrics_markdown()),
+            "docs/operations.md lacks this table:\n{}",
+            metrics_markdown()
+        );
+    }
+}

@@ -1,0 +1,6 @@
+//! Stories with a scripted peer on the other side of a real socket.
+
+mod hostile;
+mod reuse;
+mod secure;
+mod streams;

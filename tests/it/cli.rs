@@ -1,0 +1,111 @@
+//! The command line: what it prints, and the status with which it ends.
+
+use serde_json::Value;
+
+use crate::gateway;
+
+#[test]
+fn check_prints_every_error_at_once_with_its_place() {
+    let setup = gateway::setup("")
+        .file(
+            "tollgate.yaml",
+            concat!(
+                "listen: not-an-address\n",
+                "policies: ./policies\n",
+                "providers:\n",
+                "  up: { dialect: klingon, keys: [ sk-pasted-secret ] }\n",
+                "  down: { base_url: \"ftp://x\", colour: red }\n",
+                "models:\n",
+                "  fast: { targets: [ nowhere/m ] }\n",
+            ),
+        )
+        .policy("10-broken.rhai", "fn on_request(req) {\n    route(\n}\n");
+    let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+    assert_eq!(printed.code, Some(1), "{printed:#?}");
+    for part in
+        ["tollgate.yaml:1:9", "tollgate.yaml:4:", "tollgate.yaml:5:", "tollgate.yaml:7:", "colour", "klingon"]
+    {
+        assert!(printed.err.contains(part), "no {part} in\n{}", printed.err);
+    }
+    assert!(!printed.err.contains("sk-pasted-secret"), "a pasted secret was printed:\n{}", printed.err);
+}
+
+#[test]
+fn check_prints_broken_policies_with_their_place() {
+    let setup = gateway::setup("")
+        .policy("10-broken.rhai", "fn on_request(req) {\n    route(\n}\n")
+        .policy("20-also.rhai", "fn on_request(req) {\n    CHEEP\n}\n");
+    let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+    assert_eq!(printed.code, Some(1), "{printed:#?}");
+    for part in ["10-broken.rhai:3:1", "20-also.rhai:2:5"] {
+        assert!(printed.err.contains(part), "no {part} in\n{}", printed.err);
+    }
+}
+
+#[test]
+fn check_is_content_with_a_good_house() {
+    let setup = gateway::setup("models:\n  fast: { targets: [ sandbox/echo ] }\n")
+        .policy("10.rhai", "fn on_request(req) { route(\"fast\") }");
+    let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+    assert_eq!(printed.code, Some(0), "{printed:#?}");
+    assert!(printed.out.starts_with("ok"), "{printed:#?}");
+}
+
+#[test]
+fn serve_refuses_what_check_refuses() {
+    let key = "providers:\n  openai: { keys: [ env:NOT_SET_ANYWHERE ] }\n";
+    for (name, config, part) in [
+        ("an unknown field", "providrs: {}\n", "providrs"),
+        ("a missing variable", key, "NOT_SET_ANYWHERE"),
+        ("broken yaml", "providers: [ {\n", "tollgate.yaml:"),
+        ("a short admin token", "admin: { token: env:TEST_SHORT }\n", "token"),
+    ] {
+        let setup = gateway::setup("").env("TEST_SHORT", "short").file("tollgate.yaml", config);
+        let printed = setup.run(&["serve", "--config", "tollgate.yaml"]);
+        assert_eq!(printed.code, Some(78), "{name}: {printed:#?}");
+        assert!(printed.err.contains(part), "{name}: {printed:#?}");
+    }
+    let printed = gateway::setup("").run(&["serve", "--config", "missing.yaml"]);
+    assert_eq!(printed.code, Some(78), "{printed:#?}");
+    assert!(printed.err.contains("missing.yaml"), "{printed:#?}");
+}
+
+#[test]
+fn a_port_in_use_is_said_in_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for config in [
+        format!("listen: {address}\nadmin: {{ listen: 127.0.0.1:0 }}\npolicies: ./policies\n"),
+        format!("listen: 127.0.0.1:0\nadmin: {{ listen: \"{address}\" }}\npolicies: ./policies\n"),
+    ] {
+        let printed =
+            gateway::setup("").file("tollgate.yaml", &config).run(&["serve", "--config", "tollgate.yaml"]);
+        assert_eq!(printed.code, Some(78), "{printed:#?}");
+        assert!(printed.err.contains(&address.to_string()), "{printed:#?}");
+    }
+}
+
+#[test]
+fn the_schema_describes_every_field() {
+    let printed = gateway::setup("").run(&["schema"]);
+    assert_eq!(printed.code, Some(0), "{printed:#?}");
+    let schema: Value = serde_json::from_str(&printed.out).unwrap();
+    for field in ["listen", "admin", "policies", "providers", "models", "limits", "retries", "deadlines"] {
+        let described = schema["properties"][field].to_string();
+        assert!(described.len() > 20, "no {field} in the schema: {described}");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn help_and_version_are_complete_and_nonsense_is_refused() {
+    let setup = gateway::setup("");
+    let help = setup.run(&["--help"]);
+    assert_eq!(help.code, Some(0), "{help:#?}");
+    for word in ["serve", "check", "schema", "--config", "TOLLGATE_CONFIG"] {
+        assert!(help.out.contains(word), "no {word} in\n{}", help.out);
+    }
+    let version = setup.run(&["--version"]);
+    assert!(version.out.contains(env!("CARGO_PKG_VERSION")), "{version:#?}");
+    assert_eq!(setup.run(&["dance"]).code, Some(2));
+}

@@ -1,0 +1,158 @@
+//! The real SDKs, unchanged, against the gateway in front of a scripted provider.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::acts;
+use crate::gateway::{self, Gateway, provider};
+use crate::upstream::{Act, Heard, Upstream};
+
+/// What the SDKs' scripts ask for, by model.
+fn play(heard: &Heard) -> Vec<Act> {
+    let body = heard.json();
+    if heard.path.ends_with("/embeddings") {
+        return embed(&body);
+    }
+    let stream = heard.is_stream();
+    match heard.model().as_str() {
+        "tools" if body["messages"].to_string().contains("\"tool\"") => speak(stream, &["It is ", "sunny."]),
+        "tools" if stream => acts::stream(&tool_stream(), 17),
+        "tools" => acts::whole(200, &tool_answer()),
+        "parse" => speak(stream, &["{\"city\":", "\"Paris\",", "\"degrees\":21}"]),
+        "rate-limited" => limited(),
+        "bad-request" => acts::error(400, "this will never work"),
+        "broken" => acts::error(500, "no"),
+        "gone" => acts::error(404, "the model does not exist"),
+        "cut" => {
+            let mut script = acts::stream_head();
+            script.extend([acts::piece(&acts::events(&["half"])), Act::Close]);
+            script
+        }
+        _ => speak(stream, &["Hello", " there", "!"]),
+    }
+}
+
+fn limited() -> Vec<Act> {
+    let body =
+        json!({"error": {"message": "slow down", "type": "rate_limit_error", "param": null, "code": null}});
+    acts::answer(429, &[("content-type", "application/json"), ("retry-after", "7")], body.to_string())
+}
+
+fn speak(stream: bool, words: &[&str]) -> Vec<Act> {
+    if !stream {
+        return acts::says(&words.concat());
+    }
+    let role = acts::delta(json!({"role": "assistant", "content": "", "refusal": null}), None);
+    acts::stream(&format!("{role}{}{}", acts::events(words), acts::ENDING), 23)
+}
+
+fn call(index: Option<u64>, id: &str, arguments: &str) -> Value {
+    let function = json!({"name": "get_weather", "arguments": arguments});
+    let mut call = json!({"id": id, "type": "function", "function": function});
+    if let Some(index) = index {
+        call["index"] = index.into();
+    }
+    call
+}
+
+fn tool_answer() -> Value {
+    let mut answer = acts::completion("");
+    let calls = [call(None, "call_1", r#"{"city":"Paris"}"#), call(None, "call_2", r#"{"city":"Rome"}"#)];
+    answer["choices"][0]["message"] = json!({"role": "assistant", "content": null, "tool_calls": calls});
+    answer["choices"][0]["finish_reason"] = "tool_calls".into();
+    answer
+}
+
+fn tool_stream() -> String {
+    let more = |index: u64, text: &str| {
+        acts::delta(json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]}), None)
+    };
+    let first = |index: u64, id: &str| acts::delta(json!({"tool_calls": [call(Some(index), id, "")]}), None);
+    let parts = [
+        acts::delta(json!({"role": "assistant", "content": null}), None),
+        first(0, "call_1"),
+        more(0, "{\"city\":"),
+        more(0, "\"Paris\"}"),
+        first(1, "call_2"),
+        more(1, "{\"city\":\"Rome\"}"),
+        acts::delta(json!({}), Some("tool_calls")),
+        acts::ENDING.split_once("\n\n").map(|(_, rest)| rest.to_owned()).unwrap_or_default(),
+    ];
+    parts.concat()
+}
+
+fn embed(body: &Value) -> Vec<Act> {
+    let inputs = body["input"].as_array().map_or(1, Vec::len);
+    // 0.5 and -1.0 as little-endian singles.
+    let vector = if body["encoding_format"] == "base64" { json!("AAAAPwAAgL8=") } else { json!([0.5, -1.0]) };
+    let rows: Vec<_> = (0..inputs)
+        .map(|index| json!({"object": "embedding", "index": index, "embedding": vector}))
+        .collect();
+    let usage = json!({"prompt_tokens": 4, "total_tokens": 4});
+    acts::whole(200, &json!({"object": "list", "data": rows, "model": "e", "usage": usage}))
+}
+
+fn house() -> (Upstream, Gateway) {
+    let upstream = Upstream::start(play);
+    let models = "models:\n  fast: { targets: [ up/hello ] }\n";
+    let gateway = gateway::start(&format!(
+        "retries: {{ retries: 0 }}\nproviders:\n{}{models}",
+        provider("up", &upstream.url())
+    ));
+    (upstream, gateway)
+}
+
+#[test]
+fn python() {
+    let venv = sdks().join("venv");
+    run("Python", &venv, &venv.join("bin/python"), &root().join("tests/sdk/python"), "py");
+}
+
+#[test]
+fn node() {
+    // The scripts stand beside `node_modules`, where Node looks for packages.
+    let folder = sdks().join("node");
+    run("Node", &folder.join("node_modules"), Path::new("node"), &folder, "mjs");
+}
+
+/// Runs every script of `folder` on its own; each ends with status 0 or says what was wrong.
+fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, extension: &str) {
+    if !installed.is_dir() {
+        assert!(
+            std::env::var_os("TOLLGATE_REQUIRE_SDKS").is_none_or(|value| value != "1"),
+            "the SDKs for {language} are not installed at {}: run tests/run",
+            installed.display()
+        );
+        eprintln!("SKIPPED: the SDKs for {language} are not installed: run tests/run");
+        return;
+    }
+    let (_upstream, gateway) = house();
+    let entries = std::fs::read_dir(folder).expect("a folder of scripts").flatten().map(|entry| entry.path());
+    let mut scripts: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    scripts.sort();
+    assert!(!scripts.is_empty(), "no scripts in {}", folder.display());
+    for script in scripts {
+        let output = Command::new(interpreter)
+            .arg(&script)
+            .env("OPENAI_BASE_URL", format!("http://{}/v1", gateway.clients))
+            .env("OPENAI_API_KEY", "sk-any")
+            .env("NO_PROXY", "*")
+            .output()
+            .unwrap_or_else(|error| panic!("{}: {error}", interpreter.display()));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{}:\n{out}\n{err}", script.display());
+        eprintln!("{}: {}", script.display(), out.trim());
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sdks() -> PathBuf {
+    root().join("target/sdk")
+}
