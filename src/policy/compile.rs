@@ -39,6 +39,8 @@ pub(super) struct Policy {
     ast: AST,
     /// Where its hook is defined: the place of failures that have none of their own.
     defined: (u32, u32),
+    /// Where its first empty loop is: the place of evaluations that were stopped in one.
+    idle: (u32, u32),
 }
 
 /// What a policy says of one request.
@@ -72,17 +74,10 @@ pub(super) fn policy(
     check(&mut engine, source, world, &parsed, false, errors);
     let on_error = on_error(&parsed, source, world.settings.on_error, errors);
 
-    // The parser puts constants in place of their names even where a parameter hides them, so the text is compiled
-    // without them, and they are looked up while running.
-    engine.set_optimization_level(OptimizationLevel::Simple);
-    let mut ast = match engine.compile(&source.text) {
-        Ok(ast) => ast,
-        Err(error) => {
-            errors.push(PolicyError::syntax(&source.path, &error, &[]));
-            return None;
-        }
-    };
-    ast.clear_statements().set_source(path_text(&source.path));
+    // Not optimised: that saves nothing that can be measured, and puts constants in place of their names even where a
+    // parameter hides them. Constants are looked up while running.
+    let mut ast = parsed.ast.clone_functions_only();
+    ast.set_source(path_text(&source.path));
     let mut constants = Module::new();
     constants.set_var("data", Dynamic::from(world.data.clone()));
     for (name, value) in &parsed.constants {
@@ -90,7 +85,8 @@ pub(super) fn policy(
     }
     engine.register_global_module(constants.into());
     let defined = lint::hook_place(&parsed.ast, &source.text);
-    (errors.len() == before).then_some(Policy { host, on_error, engine, ast, defined })
+    let idle = lint::empty_loop(&parsed.ast).unwrap_or(defined);
+    (errors.len() == before).then_some(Policy { host, on_error, engine, ast, defined, idle })
 }
 
 impl Policy {
@@ -141,7 +137,11 @@ impl Policy {
         let file =
             found.source.map_or_else(|| Arc::clone(&self.host.journal.file), |file| Path::new(&file).into());
         let policy = Arc::clone(&self.host.journal.policy);
-        let (line, column) = if found.line == 0 { self.defined } else { (found.line, found.column) };
+        let (line, column) = match error {
+            _ if found.line > 0 => (found.line, found.column),
+            EvalAltResult::ErrorTooManyOperations(_) | EvalAltResult::ErrorTerminated(..) => self.idle,
+            _ => self.defined,
+        };
         RuntimeError { policy, file, message: found.message, line, column }
     }
 
