@@ -119,6 +119,7 @@ impl Executor {
                     break;
                 }
                 tokio::time::sleep(pause).await;
+                job.journal.paused(pause);
             }
         }
         Err(last.unwrap_or_else(out_of_time))

@@ -37,13 +37,18 @@ impl Journal {
         self.end(|target, took| AttemptRecord::failed(target, fault, took))
     }
 
+    /// A pause before the next try: time that is not ours either.
+    pub(super) fn paused(&self, pause: Duration) {
+        self.pages().upstream += pause;
+    }
+
     /// Number of attempts begun so far.
     pub fn attempts(&self) -> usize {
         let pages = self.pages();
         pages.attempts.len() + usize::from(pages.current.is_some())
     }
 
-    /// Time spent in attempts so far.
+    /// Time spent in attempts, and in pauses between them, so far.
     pub fn upstream(&self) -> Duration {
         self.pages().upstream
     }

@@ -58,7 +58,8 @@ impl Local for Actor {
         }
         let pieces = match word {
             "ok" => vec![piece(0, "r"), piece(0, "c"), piece(0, "D")],
-            "slow" => vec![piece(number, "c"), piece(0, "D")],
+            "slow" => vec![piece(0, "r"), piece(number, "c"), piece(0, "D")],
+            "head" => vec![piece(number, "r"), piece(0, "c"), piece(0, "D")],
             "quiet" => vec![piece(0, "c"), piece(number, "D")],
             "cut" if number == 0 => vec![piece(0, "r")],
             "cut" => vec![piece(0, "c"), piece(0, "c")],
@@ -185,6 +186,7 @@ async fn faults_before_the_first_content_are_invisible() {
         ("429-30s", vec!["rate_limited", "ok"]),
         ("401", vec!["upstream_credentials", "ok"]),
         ("slow-90s", vec!["timeout_first_token", "ok"]),
+        ("head-40s", vec!["timeout_first_byte", "ok"]),
         ("cut-0", vec!["upstream_truncated", "ok"]),
         ("broken", vec!["server_error", "server_error", "ok"]),
         ("302", vec!["upstream_malformed", "ok"]),

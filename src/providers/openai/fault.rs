@@ -64,7 +64,8 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
             let fault = |message| Fault::new(kind, message).status(status).after(after);
             if !matches!(status, 401 | 403) && (is_broke(envelope) || status == 402) {
                 // The code that OpenAI's clients know for it.
-                return fault("the gateway's account at the provider has no quota left").code("insufficient_quota");
+                return fault("the gateway's account at the provider has no quota left")
+                    .code("insufficient_quota");
             }
             return fault("the provider refused the gateway's credentials");
         }
