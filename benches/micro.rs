@@ -42,7 +42,7 @@ fn main() -> Result<()> {
 
     let provider = dialect("openai", &QuirkSettings::default()).ok_or("no dialect `openai`")?;
     let relay = provider.relay().ok_or("openai relays nothing")?;
-    let target: TargetName = "mock/chat".parse()?;
+    let target = TargetName::parse("mock/chat").ok_or("not a target")?;
     for (size, bytes) in SIZES {
         let body = Body::read(prompts::chat("bench-chat", bytes, false).into())
             .map_err(|fault| fault.to_string())?;

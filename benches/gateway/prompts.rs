@@ -21,7 +21,8 @@ pub fn chat(model: &str, size: usize, stream: bool) -> String {
         let length = if left - frame > 3 << 10 { 2 << 10 } else { left - frame };
         body.push_str(&format!(",{{\"role\":\"{role}\",\"content\":\"{}\"}}", words(length)));
     }
-    body + &close
+    body.push_str(&close);
+    body
 }
 
 /// `length` bytes of JSON string: words, with an escape now and then as prompts have them.
