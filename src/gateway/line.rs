@@ -1,5 +1,6 @@
 //! The stages of the line in `serve.rs`, in their order.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -297,14 +298,15 @@ impl Carried<'_, '_> {
 impl Opened<'_> {
     /// `server-timing`: milliseconds until the answer's head, in all, upstream, and in policies.
     fn timing(&self) -> HeaderValue {
-        let ms = |d: Duration| d.as_secs_f64() * 1e3;
         let policy = self.settlement.as_ref().map_or(Duration::ZERO, |s| s.policy);
-        let text = format!(
-            "total;dur={:.3}, upstream;dur={:.3}, policy;dur={:.3}",
-            ms(self.at.elapsed()),
-            ms(self.journal.upstream()),
-            ms(policy)
-        );
+        let mut text = String::with_capacity(64);
+        for (name, took) in
+            [("total", self.at.elapsed()), (", upstream", self.journal.upstream()), (", policy", policy)]
+        {
+            let micros = took.as_micros();
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{name};dur={}.{:03}", micros / 1_000, micros % 1_000);
+        }
         HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("total"))
     }
 }
