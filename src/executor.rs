@@ -118,8 +118,8 @@ impl Executor {
                 if Instant::now() + pause >= job.deadline {
                     break;
                 }
+                job.journal.pause(Instant::now());
                 tokio::time::sleep(pause).await;
-                job.journal.paused(pause);
             }
         }
         Err(last.unwrap_or_else(out_of_time))
