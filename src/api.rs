@@ -1,11 +1,13 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
+pub mod anthropic_messages;
 mod models;
 pub mod openai_chat;
 pub mod openai_embeddings;
 pub mod reply;
 mod request_id;
 mod routes;
+mod translate;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -59,7 +61,8 @@ impl Api {
         };
         match route {
             routes::Route::Door { door, path } => {
-                let arrived = Arrived { door, path, headers: head.headers, address, at, request_id };
+                let (uri, headers) = (head.uri, head.headers);
+                let arrived = Arrived { door, path, uri, headers, address, at, request_id };
                 reply::served(self.gateway.serve(arrived, body.collect()).await)
             }
             routes::Route::Models => models::list(&self.gateway.snapshot(), &request_id),

@@ -5,11 +5,13 @@
 
 mod answer;
 mod event;
+mod loss;
 mod request;
 mod usage;
 
 pub use answer::{Answer, Choice, Finish, FinishReason};
 pub use event::{Event, StreamDecoder, StreamEncoder};
+pub use loss::Loss;
 pub use request::{
     CacheHint, Media, Message, OutputFormat, Part, Reasoning, Request, Role, Sampling, Tool, ToolChoice,
     ToolKind,

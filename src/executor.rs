@@ -45,6 +45,10 @@ pub trait Carry: Send + Sync {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault>;
     /// A whole answer for the client.
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault>;
+    /// An answer that needs no upstream (an estimate where the target cannot count). Never for streams.
+    fn instead(&self, _target: &Target) -> Option<Relayed> {
+        None
+    }
     /// Whether the client wants a stream.
     fn wants_stream(&self) -> bool;
     /// The translation of this target's stream into the client's.

@@ -3,6 +3,7 @@
 //! `add a provider` = one file and one word in [`dialect`]'s table.
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
+mod anthropic;
 mod openai;
 pub mod presets;
 mod retry_after;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use crate::chat::{Answer, Request, StreamDecoder, Usage};
+use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
 pub use openai::whole_as_stream;
@@ -27,11 +28,17 @@ pub use settings::{
 };
 pub use vendor::{HttpPlace, Place, Target, Vendor};
 
+/// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.
+/// What bears it is never sent to a provider that checks signatures.
+pub const UNSIGNED_THOUGHT: &str = "tollgate:unsigned";
+
 /// A dialect on the wire, of clients and of providers alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// OpenAI chat completions and embeddings.
     OpenAi,
+    /// Anthropic messages.
+    Anthropic,
 }
 
 /// What a provider speaks and how. One object per configured provider, built with its preset and its quirks.
@@ -48,6 +55,10 @@ pub trait Provider: Send + Sync {
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault;
     /// The ability to carry bytes of a client that speaks this provider's own dialect.
     fn relay(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// The ability to count the tokens of a request without answering it.
+    fn count_tokens(&self) -> Option<&dyn CountTokens> {
         None
     }
     /// The ability to make embeddings.
@@ -69,6 +80,14 @@ pub trait Relay: Send + Sync {
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
     /// A relay for one streamed answer. `include_usage`: whether the client asked for the usage chunk.
     fn stream(&self, include_usage: bool) -> Box<dyn StreamRelay>;
+}
+
+/// The ability to count the tokens of a request without answering it, for clients of this provider's own dialect.
+pub trait CountTokens: Send + Sync {
+    /// The client's request for a count → upstream request.
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Checks the upstream's answer.
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
 }
 
 /// The ability to make embeddings, in OpenAI's dialect.
@@ -110,6 +129,8 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// The body in pieces, in order.
     pub body: Vec<Bytes>,
+    /// What of the client's request it does not say.
+    pub lost: Vec<Loss>,
 }
 
 /// A whole answer on its way to the client.
@@ -121,6 +142,8 @@ pub struct Relayed {
     pub usage: Option<Usage>,
     /// Finish reason of the first choice, in OpenAI's words.
     pub finish: Option<&'static str>,
+    /// What of the provider's answer it does not say.
+    pub lost: Vec<Loss>,
 }
 
 /// One streamed answer, same dialect in and out: upstream bytes in, frames for the client out.
@@ -157,6 +180,7 @@ pub struct Frame {
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
+        "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
         _ => None,
     }

@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 
 use super::openai_chat;
 use crate::fault::Fault;
-use crate::gateway::{Body, Served, StreamBody};
+use crate::gateway::{Body, Door, Served, StreamBody};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
@@ -25,7 +25,7 @@ pub enum ReplyBody {
 
 /// The response to a request that went through the line.
 pub fn served(served: Served) -> Response<ReplyBody> {
-    let Served { request_id, result, headers: told } = served;
+    let Served { door, request_id, result, headers: told } = served;
     let mut response = match result {
         Ok(Body::Whole(bytes)) => json(StatusCode::OK, bytes),
         Ok(Body::Stream(stream)) => {
@@ -36,16 +36,23 @@ pub fn served(served: Served) -> Response<ReplyBody> {
             response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
             response
         }
-        Err(fault) => error(&fault),
+        Err(fault) => error(&fault, door.error_body(&fault, &request_id)),
     };
     response.headers_mut().extend(told);
     name(&mut response, &request_id);
     response
 }
 
-/// The response that says a fault, in OpenAI's shape.
+/// The response that says a fault before any door is known, in OpenAI's shape.
 pub fn fault(fault: &Fault, request_id: &str) -> Response<ReplyBody> {
-    let mut response = error(fault);
+    let mut response = error(fault, openai_chat::error_body(fault));
+    name(&mut response, request_id);
+    response
+}
+
+/// The response that says a fault in the shape of this door's dialect.
+pub(super) fn fault_at(door: &dyn Door, fault: &Fault, request_id: &str) -> Response<ReplyBody> {
+    let mut response = error(fault, door.error_body(fault, request_id));
     name(&mut response, request_id);
     response
 }
@@ -65,9 +72,9 @@ pub(super) fn name(response: &mut Response<ReplyBody>, request_id: &str) {
     }
 }
 
-fn error(fault: &Fault) -> Response<ReplyBody> {
+fn error(fault: &Fault, body: Vec<u8>) -> Response<ReplyBody> {
     let status = StatusCode::from_u16(fault.client_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, openai_chat::error_body(fault));
+    let mut response = json(status, body);
     if let Some(after) = fault.after {
         // Rounded up: a client that comes back a little late is served, one that comes early is not.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);

@@ -3,6 +3,7 @@
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, request::Parts};
 
+use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::openai_chat::OpenAiChat;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::reply::{self, ReplyBody};
@@ -26,13 +27,19 @@ pub(super) enum Route {
 
 /// A request that leads nowhere.
 pub(super) struct Refusal {
-    fault: Fault,
+    fault: Box<Fault>,
     allow: Option<&'static str>,
+    /// The door at which the client stood, whose dialect it understands.
+    door: &'static dyn Door,
 }
 
 /// Every POST endpoint.
-const DOORS: &[(&str, &dyn Door)] =
-    &[("/v1/chat/completions", &OpenAiChat), ("/v1/embeddings", &OpenAiEmbeddings)];
+const DOORS: &[(&str, &dyn Door)] = &[
+    ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/embeddings", &OpenAiEmbeddings),
+    ("/v1/messages", &AnthropicMessages),
+    ("/v1/messages/count_tokens", &AnthropicCount),
+];
 
 const MODELS: &str = "/v1/models";
 
@@ -41,14 +48,14 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
     let path = head.uri.path();
     if let Some((path, door)) = DOORS.iter().find(|(known, _)| *known == path) {
         if head.method != Method::POST {
-            return Err(not_allowed("POST"));
+            return Err(not_allowed("POST", *door));
         }
-        return json_body(head).map(|()| Route::Door { door: *door, path });
+        return json_body(head, *door).map(|()| Route::Door { door: *door, path });
     }
     if path == MODELS || path.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
     {
         if head.method != Method::GET && head.method != Method::HEAD {
-            return Err(not_allowed("GET, HEAD"));
+            return Err(not_allowed("GET, HEAD", &OpenAiChat));
         }
         return Ok(match path.strip_prefix("/v1/models/") {
             Some(id) => Route::Model(unescape(id)),
@@ -57,13 +64,17 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
     }
     let known: Vec<_> = DOORS.iter().map(|(path, _)| *path).chain([MODELS]).collect();
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
-    Err(Refusal { fault: Fault::new(FaultKind::NotFound, message).code("unknown_url"), allow: None })
+    Err(Refusal {
+        fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),
+        allow: None,
+        door: nearest(path),
+    })
 }
 
 impl Refusal {
     /// The response that says so.
     pub(super) fn reply(&self, request_id: &str) -> Response<ReplyBody> {
-        let mut response = reply::fault(&self.fault, request_id);
+        let mut response = reply::fault_at(self.door, &self.fault, request_id);
         if let Some(allow) = self.allow {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
@@ -71,20 +82,26 @@ impl Refusal {
     }
 }
 
-fn not_allowed(allow: &'static str) -> Refusal {
+fn not_allowed(allow: &'static str, door: &'static dyn Door) -> Refusal {
     let fault = Fault::new(FaultKind::MethodNotAllowed, format!("this endpoint answers {allow} only"));
-    Refusal { fault, allow: Some(allow) }
+    Refusal { fault: Box::new(fault), allow: Some(allow), door }
 }
 
 /// JSON, or no content type at all; anything else is a client that talks to the wrong endpoint.
-fn json_body(head: &Parts) -> Result<(), Refusal> {
+fn json_body(head: &Parts, door: &'static dyn Door) -> Result<(), Refusal> {
     let Some(value) = head.headers.get(CONTENT_TYPE) else { return Ok(()) };
     let kind = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     if kind.eq_ignore_ascii_case(b"application/json") {
         return Ok(());
     }
     let fault = Fault::new(FaultKind::UnsupportedMedia, "send the body as `content-type: application/json`");
-    Err(Refusal { fault, allow: None })
+    Err(Refusal { fault: Box::new(fault), allow: None, door })
+}
+
+/// The door whose dialect a client of an unknown path probably speaks.
+fn nearest(path: &str) -> &'static dyn Door {
+    let below = |known: &str| path.strip_prefix(known).is_some_and(|rest| rest.starts_with('/'));
+    DOORS.iter().find(|(known, _)| below(known)).map_or(&OpenAiChat, |(_, door)| *door)
 }
 
 /// Undoes percent-encoding (`openai%2Fgpt-4o`); what is not valid stays as it is.

@@ -1,6 +1,6 @@
 //! The canonical answer to a chat request.
 
-use super::{Object, Part, Usage};
+use super::{Event, Object, Part, Role, Usage};
 
 /// A whole (not streamed) answer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +19,22 @@ pub struct Answer {
     pub rest: Object,
 }
 
+impl Answer {
+    /// The same answer as the events of a stream, `End` included.
+    pub fn into_events(self) -> Vec<Event> {
+        let mut events = vec![Event::Start { id: self.id, model: self.model, created: self.created }];
+        for choice in self.choices {
+            choice.push_events(&mut events);
+        }
+        if !self.rest.is_empty() {
+            events.push(Event::Other { choice: None, fields: self.rest });
+        }
+        events.extend(self.usage.map(Event::Usage));
+        events.push(Event::End);
+        events
+    }
+}
+
 /// One alternative.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Choice {
@@ -32,6 +48,40 @@ pub struct Choice {
     pub logprobs: Option<serde_json::Value>,
     /// Fields of the choice or message that the canonical form does not know.
     pub rest: Object,
+}
+
+impl Choice {
+    fn push_events(self, events: &mut Vec<Event>) {
+        let choice = self.index;
+        events.push(Event::ChoiceStart { choice, role: Role::Assistant });
+        let mut calls = 0;
+        for part in self.content {
+            match part {
+                Part::Text { text, citations, .. } => {
+                    events.push(Event::Text { choice, text });
+                    events.extend(citations.into_iter().map(|value| Event::Citation { choice, value }));
+                }
+                Part::Refusal(text) => events.push(Event::Refusal { choice, text }),
+                Part::Thinking { text, signature, redacted } => {
+                    events.push(Event::Thinking { choice, text, signature, redacted });
+                }
+                Part::ToolCall { id, name, arguments, kind, signature, .. } => {
+                    events.push(Event::ToolCallStart { choice, call: calls, id, name, kind, signature });
+                    events.push(Event::ToolCallDelta { choice, call: calls, arguments });
+                    calls += 1;
+                }
+                Part::Other(value) => events.push(Event::Foreign { choice, value }),
+                // No provider answers a stream with these.
+                Part::Image { .. } | Part::Audio { .. } | Part::File { .. } | Part::ToolResult { .. } => {}
+            }
+        }
+        events.extend(self.logprobs.map(|value| Event::Logprobs { choice, value }));
+        if !self.rest.is_empty() {
+            events.push(Event::Other { choice: Some(choice), fields: self.rest });
+        }
+        let finish = self.finish.unwrap_or_else(|| FinishReason::Stop.into());
+        events.push(Event::Finish { choice, finish });
+    }
 }
 
 /// Why a choice ended.
@@ -62,6 +112,18 @@ pub enum FinishReason {
     Pause,
     /// Anything else.
     Other,
+}
+
+impl FinishReason {
+    /// OpenAI's word for it, which the house uses in logs and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ToolCalls => "tool_calls",
+            Self::Length | Self::ContextExceeded => "length",
+            Self::ContentFilter => "content_filter",
+            Self::Stop | Self::Pause | Self::Other => "stop",
+        }
+    }
 }
 
 impl From<FinishReason> for Finish {

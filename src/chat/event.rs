@@ -88,7 +88,15 @@ pub enum Event {
         /// As it came.
         value: Value,
     },
-    /// Fields that the canonical form does not know (audio deltas, server tools …).
+    /// A whole part that only its own dialect understands (server tools and their results); see
+    /// [`Part::Other`](super::Part::Other).
+    Foreign {
+        /// Which choice.
+        choice: u32,
+        /// The part as it came, complete.
+        value: Value,
+    },
+    /// Fields that the canonical form does not know (audio deltas …).
     Other {
         /// Which choice; `None` for the answer as a whole.
         choice: Option<u32>,
@@ -114,7 +122,10 @@ impl Event {
         match self {
             Self::Text { text, .. } | Self::Refusal { text, .. } => !text.is_empty(),
             Self::Thinking { text, redacted, .. } => !text.is_empty() || redacted.is_some(),
-            Self::ToolCallStart { .. } | Self::Finish { .. } | Self::Other { choice: Some(_), .. } => true,
+            Self::ToolCallStart { .. }
+            | Self::Finish { .. }
+            | Self::Foreign { .. }
+            | Self::Other { choice: Some(_), .. } => true,
             Self::ToolCallDelta { arguments, .. } => !arguments.is_empty(),
             _ => false,
         }

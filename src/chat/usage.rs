@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 /// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio` and the prediction
-/// counts are parts of `output`, and `input_audio` and `input_image` are parts of `input`.
+/// counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, and `cache_write_long` is a
+/// part of `cache_write`.
 ///
 /// Prompt tokens in OpenAI's sense are `input + cached_read + cache_write`; completion tokens are `output`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -16,6 +17,9 @@ pub struct Usage {
     /// Prompt tokens written to the provider's prompt cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub cache_write: u64,
+    /// Prompt tokens written to the provider's prompt cache for an hour or more (inside `cache_write`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write_long: u64,
     /// All generated tokens, reasoning included.
     pub output: u64,
     /// Generated tokens that were reasoning (inside `output`).

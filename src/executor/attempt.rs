@@ -62,8 +62,13 @@ impl Executor {
             first_token: (now + first_token).min(job.deadline),
             total: job.deadline,
         };
+        if let Some(relayed) = job.carry.instead(target) {
+            job.journal.lose(&relayed.lost);
+            return Ok((Answered::Whole(relayed, target.clone()), 200));
+        }
         let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
+        job.journal.lose(&outgoing.lost);
         let (status, headers, mut body) = match (&target.vendor.place, target.vendor.wire.local()) {
             (Place::Http(place), _) => self.send(place, target, outgoing, due.head(streams)).await?,
             (Place::Local, Some(local)) => play(local, outgoing, due.head(streams)).await?,
@@ -83,7 +88,9 @@ impl Executor {
         }
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
-            return Ok((Answered::Whole(job.carry.whole(target, bytes)?, target.clone()), status));
+            let relayed = job.carry.whole(target, bytes)?;
+            job.journal.lose(&relayed.lost);
+            return Ok((Answered::Whole(relayed, target.clone()), status));
         }
         let relay = job.carry.stream(target)?;
         let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, is_json(&headers));

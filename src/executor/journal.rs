@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::chat::Loss;
 use crate::fault::Fault;
 use crate::plan::AttemptRecord;
 use crate::target::TargetName;
@@ -20,6 +21,8 @@ struct Pages {
     current: Option<(TargetName, Instant)>,
     pause: Option<Instant>,
     upstream: Duration,
+    /// What the attempt under way, or the last one, could not carry.
+    lost: Vec<Loss>,
 }
 
 impl Journal {
@@ -30,6 +33,19 @@ impl Journal {
             pages.upstream += now.saturating_duration_since(since);
         }
         pages.current = Some((target.clone(), now));
+        pages.lost.clear();
+    }
+
+    /// The attempt cannot carry this.
+    pub(super) fn lose(&self, lost: &[Loss]) {
+        if !lost.is_empty() {
+            self.pages().lost.extend_from_slice(lost);
+        }
+    }
+
+    /// What the attempt under way, or the last one, could not carry.
+    pub fn lost(&self) -> Vec<Loss> {
+        self.pages().lost.clone()
     }
 
     /// The attempt brought its first content or its whole answer.

@@ -112,10 +112,16 @@ struct Request {
 impl Carry for Request {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         let path = target.name.model.to_string();
-        Ok(Outgoing { method: Method::POST, path, headers: HeaderMap::new(), body: Vec::new() })
+        Ok(Outgoing {
+            method: Method::POST,
+            path,
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+            lost: Vec::new(),
+        })
     }
     fn whole(&self, _: &Target, body: Bytes) -> Result<Relayed, Fault> {
-        Ok(Relayed { body, usage: None, finish: None })
+        Ok(Relayed { body, usage: None, finish: None, lost: Vec::new() })
     }
     fn wants_stream(&self) -> bool {
         self.stream

@@ -3,17 +3,29 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::{HeaderMap, Uri};
 
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
+
+/// The head of a request, as far as a dialect may look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Path and query: some dialects name the model there.
+    pub uri: &'a Uri,
+    /// The client's headers, credentials included.
+    pub headers: &'a HeaderMap,
+}
 
 /// A door: one operation of one client dialect.
 pub trait Door: Send + Sync + 'static {
     /// The operation behind it.
     fn endpoint(&self) -> Endpoint;
     /// Reads a request body: the strict JSON gate, then a shallow envelope.
-    fn read(&self, body: Bytes) -> Result<Arc<dyn Asked>, Fault>;
+    fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault>;
+    /// The body of a response that says a fault, in this dialect.
+    fn error_body(&self, fault: &Fault, request_id: &str) -> Vec<u8>;
     /// The frames that end a stream with an error, in this dialect; never its normal end.
     fn fault_event(&self, fault: &Fault) -> Bytes;
 }

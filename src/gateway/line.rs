@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
-use super::door::{Asked, Door};
+use super::door::{Asked, Door, Head};
 use super::serve::{Arrived, Body, Served};
 use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
+use crate::chat::Loss;
 use crate::executor::{Answered, Job, Journal};
 use crate::facts::{Facts, FactsRecord};
 use crate::fault::{Fault, FaultKind};
@@ -38,11 +39,15 @@ const MAX_TAGS: usize = 16;
 /// Keys and values, in the order given.
 type Tags = Vec<(Arc<str>, Arc<str>)>;
 
+/// The most losses that `x-tollgate-warnings` names one by one.
+const MAX_WARNINGS: usize = 16;
+
 /// A request that the line has begun to serve; whatever happens, it is settled once.
 pub(super) struct Opened<'g> {
     gateway: &'g Gateway,
     snapshot: Arc<Snapshot>,
     door: &'static dyn Door,
+    uri: Uri,
     headers: HeaderMap,
     caller: Caller,
     at: Instant,
@@ -105,6 +110,7 @@ impl Gateway {
         Opened {
             gateway: self,
             door: arrived.door,
+            uri: arrived.uri,
             headers: arrived.headers,
             caller: Caller { address: arrived.address, ..Caller::default() },
             at: arrived.at,
@@ -126,13 +132,18 @@ impl<'g> Opened<'g> {
     /// The end of the line: what was not handed over to a stream is settled now.
     pub(super) fn answer(mut self, result: Result<Body, Fault>) -> Served {
         self.told.insert("x-tollgate-attempts", HeaderValue::from(self.journal.attempts()));
+        if result.is_ok()
+            && let Some(warnings) = warnings(&self.journal.lost())
+        {
+            self.tell("x-tollgate-warnings", &warnings);
+        }
         if let Some(settlement) = self.settlement.take() {
             match &result {
                 Ok(_) => settlement.settle(200, Outcome::Ok, None),
                 Err(fault) => settlement.fail(fault),
             }
         }
-        Served { request_id: self.request_id, result, headers: self.told }
+        Served { door: self.door, request_id: self.request_id, result, headers: self.told }
     }
 
     fn note(&mut self, note: impl FnOnce(&mut Settlement)) {
@@ -157,7 +168,8 @@ impl<'o, 'g> Identified<'o, 'g> {
         let opened = self.0;
         let bytes = body.await?;
         opened.note(|s| s.read_at = Some(Instant::now()));
-        let asked = opened.door.read(bytes)?;
+        let head = Head { uri: &opened.uri, headers: &opened.headers };
+        let asked = opened.door.read(bytes, head)?;
         Ok(Read { opened, asked })
     }
 }
@@ -349,6 +361,23 @@ fn rule_name(rule: &Rule) -> String {
         Some(name) => format!("{}/{name}", rule.policy),
         None => rule.policy.to_string(),
     }
+}
+
+/// `x-tollgate-warnings: logit_bias (dropped), temperature (lowered to 1)`.
+fn warnings(lost: &[Loss]) -> Option<String> {
+    let mut text = String::new();
+    for (at, loss) in lost.iter().enumerate() {
+        if at == MAX_WARNINGS {
+            text.push_str(&format!(", and {} more", lost.len() - at));
+            break;
+        }
+        if at > 0 {
+            text.push_str(", ");
+        }
+        // A path may hold a field name of the client's own making.
+        text.extend(loss.to_string().chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).take(200));
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 /// `x-tollgate-tags: team=legal,feature=search`.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use tokio::time::Instant;
 
 use super::watch::StreamBody;
@@ -17,8 +17,10 @@ use crate::fault::Fault;
 pub struct Arrived {
     /// Where it came in.
     pub door: &'static dyn Door,
-    /// The path, for the log.
+    /// The path as the table of routes has it, for the log.
     pub path: &'static str,
+    /// Path and query as the client sent them.
+    pub uri: Uri,
     /// The client's headers.
     pub headers: HeaderMap,
     /// The client's address.
@@ -31,6 +33,8 @@ pub struct Arrived {
 
 /// What came of a request.
 pub struct Served {
+    /// Where it came in.
+    pub door: &'static dyn Door,
     /// Its `x-request-id`.
     pub request_id: Arc<str>,
     /// The answer, or the fault for `api/reply.rs` to say in the client's dialect.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::serve::Arrived;
 use super::{Gateway, Snapshot};
-use crate::chat::Usage;
+use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::Fault;
@@ -72,6 +72,8 @@ struct Line<'a> {
     finish: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Loss>,
     record: &'a Record,
 }
 
@@ -153,6 +155,7 @@ impl Settlement {
             address: self.address,
             finish: self.finish,
             error,
+            warnings: self.journal.lost(),
             record: &record,
         });
     }

@@ -173,6 +173,7 @@ impl Bench<'_> {
         if let Some(reference) = provider.keys.first() {
             let (name, prefix) = match provider.auth {
                 Auth::Bearer | Auth::None => (AUTHORIZATION, "Bearer "),
+                Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
             };
             let value = self.secret_header(provider, reference, prefix)?;

@@ -43,6 +43,8 @@ pub enum Auth {
     Bearer,
     /// `api-key: <key>` (Azure).
     ApiKey,
+    /// `x-api-key: <key>` (Anthropic).
+    XApiKey,
     /// No key is asked for; one that is configured is sent as a bearer token all the same.
     None,
 }

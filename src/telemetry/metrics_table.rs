@@ -123,7 +123,10 @@ mod tests {
         }
         let names = text.split("\"tollgate_").skip(1).filter_map(|rest| rest.split('"').next());
         for name in names.filter(|name| !name.is_empty() && !name.contains([' ', '{'])) {
-            assert!(METRICS.iter().any(|m| m.name["tollgate_".len()..] == *name), "tollgate_{name} is missing");
+            assert!(
+                METRICS.iter().any(|m| m.name["tollgate_".len()..] == *name),
+                "tollgate_{name} is missing"
+            );
         }
     }
 

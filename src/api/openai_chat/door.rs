@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Ask, error_body};
+use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
+use crate::api::translate::{self, relay};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
 use crate::frames::sse_data;
-use crate::gateway::{Asked, Door};
+use crate::gateway::{Asked, Door, Head};
 use crate::json;
-use crate::providers::{Outgoing, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Outgoing, Relayed, StreamRelay, Target};
 
 /// `POST /v1/chat/completions`.
 pub struct OpenAiChat;
@@ -21,8 +22,12 @@ impl Door for OpenAiChat {
         Endpoint::Chat
     }
 
-    fn read(&self, body: Bytes) -> Result<Arc<dyn Asked>, Fault> {
+    fn read(&self, body: Bytes, _: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
         Ok(Arc::new(Ask::read(json::Body::read(body)?)?))
+    }
+
+    fn error_body(&self, fault: &Fault, _: &str) -> Vec<u8> {
+        error_body(fault)
     }
 
     fn fault_event(&self, fault: &Fault) -> Bytes {
@@ -49,11 +54,17 @@ impl Asked for Ask {
 
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
-        relay(target)?.splice(self.body(), &target.name)
+        match relay(target, Dialect::OpenAi) {
+            Some(relay) => relay.splice(self.body(), &target.name),
+            None => target.vendor.wire.encode(self.request()?, &target.name),
+        }
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
-        relay(target)?.whole(body)
+        match relay(target, Dialect::OpenAi) {
+            Some(relay) => relay.whole(body),
+            None => translate::whole(target, &body, |answer| encode_answer(answer, &fallback())),
+        }
     }
 
     fn wants_stream(&self) -> bool {
@@ -61,13 +72,13 @@ impl Carry for Ask {
     }
 
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
-        Ok(relay(target)?.stream(self.include_usage()))
+        Ok(match relay(target, Dialect::OpenAi) {
+            Some(relay) => relay.stream(self.include_usage()),
+            None => translate::stream(target, Box::new(ChatEncoder::new(self.include_usage(), fallback()))),
+        })
     }
 }
 
-/// The ability of a target that speaks this door's dialect to carry its bytes.
-fn relay(target: &Target) -> Result<&dyn Relay, Fault> {
-    target.vendor.wire.relay().ok_or_else(|| {
-        Fault::new(FaultKind::Internal, "this target speaks another dialect, which is not translated yet")
-    })
+fn fallback() -> Fallback {
+    Fallback { id: translate::answer_id("chatcmpl-"), created: translate::now() }
 }

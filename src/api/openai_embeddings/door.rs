@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Ask;
-use crate::api::openai_chat::fault_event;
+use crate::api::openai_chat::{error_body, fault_event};
 use crate::executor::Carry;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
-use crate::gateway::{Asked, Door};
+use crate::gateway::{Asked, Door, Head};
 use crate::json;
 use crate::providers::{Embeddings, Outgoing, Relayed, StreamRelay, Target};
 
@@ -21,8 +21,12 @@ impl Door for OpenAiEmbeddings {
         Endpoint::Embeddings
     }
 
-    fn read(&self, body: Bytes) -> Result<Arc<dyn Asked>, Fault> {
+    fn read(&self, body: Bytes, _: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
         Ok(Arc::new(Ask::read(json::Body::read(body)?)?))
+    }
+
+    fn error_body(&self, fault: &Fault, _: &str) -> Vec<u8> {
+        error_body(fault)
     }
 
     fn fault_event(&self, fault: &Fault) -> Bytes {

@@ -20,7 +20,7 @@ pub(super) fn relay(body: &Bytes, base64: bool, now_ms: u64) -> Result<Relayed, 
         && let Ok(peek) = serde_json::from_str::<Peek<'_>>(text)
         && let Some(usage) = peek.clean(base64)
     {
-        return Ok(Relayed { body, usage: Some(usage), finish: None });
+        return Ok(Relayed { body, usage: Some(usage), finish: None, lost: Vec::new() });
     }
     let Ok(value) = serde_json::from_slice::<Value>(&body) else {
         return Err(fault::malformed("the provider's embeddings are not JSON"));
@@ -42,7 +42,12 @@ pub(super) fn relay(body: &Bytes, base64: bool, now_ms: u64) -> Result<Relayed, 
         object.insert("model".into(), "".into());
     }
     let usage = fill_usage(&mut object);
-    Ok(Relayed { body: serde_json::to_vec(&object).unwrap_or_default().into(), usage, finish: None })
+    Ok(Relayed {
+        body: serde_json::to_vec(&object).unwrap_or_default().into(),
+        usage,
+        finish: None,
+        lost: Vec::new(),
+    })
 }
 
 fn convert(item: &mut Value, place: usize, base64: bool) -> Result<(), Fault> {

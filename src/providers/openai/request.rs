@@ -66,7 +66,7 @@ pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoin
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Outgoing { method: Method::POST, path, headers, body }
+    Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() }
 }
 
 /// A path template with the model's name in it.

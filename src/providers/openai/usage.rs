@@ -170,6 +170,7 @@ impl WireUsage {
             input: prompt - cached_read - cache_write,
             cached_read,
             cache_write,
+            cache_write_long: 0,
             output: completion,
             reasoning: reasoning.min(completion),
             input_audio: audio.min(prompt),

@@ -28,12 +28,12 @@ pub(super) fn relay(body: &Bytes, excludes_reasoning: bool, now_ms: u64) -> Resu
         && let Ok(peek) = serde_json::from_str::<WholePeek<'_>>(text)
         && let Some((usage, finish)) = peek.clean(excludes_reasoning)
     {
-        return Ok(Relayed { body: body.clone(), usage, finish });
+        return Ok(Relayed { body: body.clone(), usage, finish, lost: Vec::new() });
     }
     let whole = normalised(&body, excludes_reasoning, now_ms)?;
     let finish = first_finish(&whole.object);
     let body = serde_json::to_vec(&whole.object).unwrap_or_default();
-    Ok(Relayed { body: body.into(), usage: whole.usage, finish })
+    Ok(Relayed { body: body.into(), usage: whole.usage, finish, lost: Vec::new() })
 }
 
 /// A whole answer where a stream was asked for, as a stream of one chunk.
@@ -65,7 +65,7 @@ pub(super) fn as_stream(
         stream.extend_from_slice(&frame(&object));
     }
     stream.extend_from_slice(SSE_DONE);
-    Ok(Relayed { body: stream.into(), usage, finish })
+    Ok(Relayed { body: stream.into(), usage, finish, lost: Vec::new() })
 }
 
 /// Reads and normalises an answer.

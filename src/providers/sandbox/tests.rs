@@ -12,6 +12,7 @@ fn post(path: &str, body: &Value) -> LocalAnswer {
         path: path.to_owned(),
         headers: HeaderMap::new(),
         body: vec![Bytes::from(body.to_string())],
+        lost: Vec::new(),
     })
 }
 
@@ -316,6 +317,7 @@ fn what_cannot_be_served_is_refused_in_openais_words() {
         path: "/chat/completions".to_owned(),
         headers: HeaderMap::new(),
         body: vec![Bytes::from_static(b"{")],
+        lost: Vec::new(),
     });
     assert_eq!(garbage.status, 400);
 }

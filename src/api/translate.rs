@@ -1,0 +1,178 @@
+//! The translation between a door and a target of another dialect: dialect → canonical → dialect.
+//!
+//! Requests go door → canonical → provider, answers and streams provider → canonical → door. What cannot be carried
+//! is named in the loss report; a part that an answer would be wrong without (an image, a document) is refused by the
+//! provider's encoder instead.
+
+use bytes::Bytes;
+
+use crate::chat::{Answer, Event, Loss, Part, StreamDecoder, StreamEncoder, Usage};
+use crate::clock::{Clock, SystemClock};
+use crate::fault::{Fault, FaultKind};
+use crate::providers::{Dialect, Frame, Provider, Relay, Relayed, StreamRelay, Target};
+
+/// The ability of a target to carry the bytes of a door of `dialect`; `None` when it has to be translated.
+pub(super) fn relay(target: &Target, dialect: Dialect) -> Option<&dyn Relay> {
+    let wire = &target.vendor.wire;
+    (wire.dialect() == dialect).then(|| wire.relay()).flatten()
+}
+
+/// A whole answer of `target` in the door's dialect, which `encode` writes.
+///
+/// # Errors
+/// The provider's fault when its body is no answer.
+pub(super) fn whole(
+    target: &Target,
+    body: &[u8],
+    encode: impl FnOnce(&Answer) -> Vec<u8>,
+) -> Result<Relayed, Fault> {
+    let answer = target.vendor.wire.decode(body)?;
+    let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
+    Ok(Relayed {
+        usage: answer.usage,
+        finish: finish.map(|finish| finish.reason.word()),
+        lost: foreign_parts(&answer),
+        body: encode(&answer).into(),
+    })
+}
+
+/// A stream of `target` in the door's dialect, which `encoder` writes.
+pub(super) fn stream(target: &Target, encoder: Box<dyn StreamEncoder>) -> Box<dyn StreamRelay> {
+    Box::new(Translated::new(target.vendor.wire.clone(), encoder))
+}
+
+/// An id for an answer whose provider gives none.
+pub(super) fn answer_id(prefix: &str) -> String {
+    format!("{prefix}{:x}{:08x}", SystemClock.unix_ms(), fastrand::u32(..))
+}
+
+/// Unix seconds, for answers whose provider does not say when they were made.
+pub(super) fn now() -> u64 {
+    SystemClock.unix_ms() / 1000
+}
+
+/// Parts of an answer that only their own dialect understands.
+fn foreign_parts(answer: &Answer) -> Vec<Loss> {
+    let mut lost = Vec::new();
+    for choice in &answer.choices {
+        for (at, part) in choice.content.iter().enumerate() {
+            if let Part::Other(value) = part {
+                lost.push(foreign(choice.index, at, value));
+            }
+        }
+    }
+    lost
+}
+
+fn foreign(choice: u32, at: usize, value: &serde_json::Value) -> Loss {
+    let kind = value.get("type").and_then(serde_json::Value::as_str).unwrap_or("unknown part");
+    let what = if kind.len() <= 64 { format!("{kind} dropped") } else { "dropped".to_owned() };
+    Loss::new(format!("answer.choices[{choice}].content[{at}]"), what)
+}
+
+/// A streamed answer on its way through the canonical form.
+struct Translated {
+    wire: std::sync::Arc<dyn Provider>,
+    decoder: Box<dyn StreamDecoder>,
+    encoder: Box<dyn StreamEncoder>,
+    events: Vec<Event>,
+    usage: Option<Usage>,
+    finish: Option<(u32, &'static str)>,
+    text_bytes: u64,
+    complete: bool,
+}
+
+impl Translated {
+    fn new(wire: std::sync::Arc<dyn Provider>, encoder: Box<dyn StreamEncoder>) -> Self {
+        Self {
+            decoder: wire.stream_decoder(),
+            wire,
+            encoder,
+            events: Vec::new(),
+            usage: None,
+            finish: None,
+            text_bytes: 0,
+            complete: false,
+        }
+    }
+
+    /// Says what has been decoded; all of it in one frame.
+    fn say(&mut self, out: &mut Vec<Frame>) {
+        let (mut bytes, mut content) = (Vec::new(), false);
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.note(&event);
+            content |= event.is_content();
+            self.encoder.encode(&event, &mut bytes);
+        }
+        self.events = events;
+        if content || !bytes.is_empty() {
+            out.push(Frame { bytes: bytes.into(), content });
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Text { text, .. } | Event::Refusal { text, .. } | Event::Thinking { text, .. } => {
+                self.text_bytes += text.len() as u64;
+            }
+            Event::ToolCallStart { name, .. } => self.text_bytes += name.len() as u64,
+            Event::ToolCallDelta { arguments, .. } => self.text_bytes += arguments.len() as u64,
+            Event::Usage(usage) => self.usage = Some(*usage),
+            Event::Finish { choice, finish } if self.finish.is_none_or(|(first, _)| *choice < first) => {
+                self.finish = Some((*choice, finish.reason.word()));
+            }
+            Event::End => self.complete = true,
+            _ => {}
+        }
+    }
+}
+
+impl StreamRelay for Translated {
+    fn feed(&mut self, chunk: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        if self.complete {
+            return Ok(());
+        }
+        let fed = self.decoder.feed(&chunk, &mut self.events);
+        self.say(out);
+        fed
+    }
+
+    fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        self.events = self.wire.decode(&body)?.into_events();
+        self.say(out);
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        if self.complete {
+            return Ok(());
+        }
+        let finished = self.decoder.finish(&mut self.events);
+        self.say(out);
+        finished?;
+        if self.complete {
+            return Ok(());
+        }
+        Err(Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete"))
+    }
+
+    fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    fn finish_reason(&self) -> Option<&'static str> {
+        self.finish.map(|(_, word)| word)
+    }
+
+    fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests;
