@@ -4,4 +4,4 @@ mod sse;
 mod writer;
 
 pub use sse::{MAX_LINE, SseEvent, SseSplitter};
-pub use writer::{SSE_DONE, sse_comment, sse_data};
+pub use writer::{SSE_DONE, sse_comment, sse_data, sse_named};

@@ -3,6 +3,7 @@
 //! `add a provider` = one file and one word in [`dialect`]'s table.
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
+mod anthropic;
 mod gemini;
 mod openai;
 pub mod presets;
@@ -180,6 +181,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
     match name {
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
+        "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
         _ => None,
     }

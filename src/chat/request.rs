@@ -190,6 +190,18 @@ pub struct Tool {
     pub rest: Object,
 }
 
+impl Tool {
+    /// Whether it is one of the tools that Anthropic defines: their types end in the date of their version, except
+    /// for those of MCP servers.
+    pub fn is_anthropics(&self) -> bool {
+        let kind = self.rest.get("type").and_then(Value::as_str).unwrap_or_default();
+        let dated = kind.rsplit_once('_').is_some_and(|(_, date)| {
+            date.len() == 8 && date.starts_with("20") && date.bytes().all(|b| b.is_ascii_digit())
+        });
+        dated || kind == "mcp_toolset"
+    }
+}
+
 /// What kind of tool it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ToolKind {

@@ -19,6 +19,14 @@ pub fn sse_data(out: &mut Vec<u8>, json: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
+/// Appends one event with a name, as Anthropic's dialect has it.
+pub fn sse_named(out: &mut Vec<u8>, name: &str, json: &[u8]) {
+    out.extend_from_slice(b"event: ");
+    out.extend(name.bytes().map(|b| if b.is_ascii_control() { b' ' } else { b }));
+    out.push(b'\n');
+    sse_data(out, json);
+}
+
 /// Appends a comment, which keeps a connection alive and which no client shows to its application. Line ends and
 /// other control characters in `text` become spaces.
 pub fn sse_comment(out: &mut Vec<u8>, text: &str) {

@@ -8,13 +8,13 @@ mod decoder;
 mod embeddings;
 mod encode;
 mod envelope;
-mod fault;
+pub(super) mod fault;
 mod finish;
 mod normalise;
 mod peek;
 mod request;
 mod state;
-mod stream;
+pub(super) mod stream;
 mod usage;
 mod whole;
 

@@ -10,7 +10,7 @@ use crate::fault::{Fault, FaultKind, Phase, Retry};
 use crate::providers::{retry_after, scrub};
 
 /// An error answer. `body` may be cut, may be HTML, may be empty.
-pub(super) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now_ms: u64) -> Fault {
+pub(in crate::providers) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now_ms: u64) -> Fault {
     if (200..300).contains(&status) {
         return from_success(body, now_ms);
     }
@@ -31,7 +31,7 @@ pub(super) fn from_success(body: &[u8], now_ms: u64) -> Fault {
 }
 
 /// An error object where an answer or a stream event was due.
-pub(super) fn inside_success(value: &Value, now_ms: u64) -> Fault {
+pub(in crate::providers) fn inside_success(value: &Value, now_ms: u64) -> Fault {
     let Some(envelope) = envelope::read(value, now_ms) else {
         return malformed("the provider's answer is not a chat completion");
     };
@@ -140,7 +140,8 @@ fn shown_status(kind: FaultKind, status: u16) -> u16 {
 /// For an error under status 200 that names no status.
 fn guessed_status(envelope: &Envelope) -> u16 {
     for (status, words) in [
-        (429, &["rate_limit", "ratelimit", "throttl", "too_many_requests", "resource_exhausted"][..]),
+        (413, &["request_too_large"][..]),
+        (429, &["rate_limit", "ratelimit", "throttl", "too_many_requests", "resource_exhausted"]),
         (402, &["insufficient_quota", "insufficient_balance", "billing"]),
         (503, &["overloaded", "unavailable", "capacity", "server_busy"]),
         (401, &["authentication", "invalid_api_key", "unauthorized"]),
@@ -216,6 +217,7 @@ fn is_too_long(envelope: &Envelope) -> bool {
         "tokens + `max_new_tokens`",
         "prompt exceeds",
         "exceeds max length",
+        "exceed context limit",
     ];
     says(envelope, CODES) || mentions(envelope, WORDS)
 }
@@ -233,7 +235,7 @@ fn is_broke(envelope: &Envelope) -> bool {
         "payment_required",
     ];
     says(envelope, CODES)
-        || mentions(envelope, &["insufficient balance", "insufficient credit", "insufficient account balance"])
+        || mentions(envelope, &["insufficient balance", "insufficient credit", "insufficient account balance", "credit balance is too low"])
         // Z.ai: https://docs.z.ai/api-reference/api-code
         || envelope.code == "1113"
 }

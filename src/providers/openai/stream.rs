@@ -269,7 +269,7 @@ pub(super) fn frame(object: &crate::chat::Object) -> Bytes {
 }
 
 /// Frames that lie one after the other in the same chunk become one: fewer writes, no copy.
-fn join_neighbours(out: &mut Vec<Frame>, from: usize, source: &Bytes) {
+pub(in crate::providers) fn join_neighbours(out: &mut Vec<Frame>, from: usize, source: &Bytes) {
     if out.len() < from + 2 {
         return;
     }

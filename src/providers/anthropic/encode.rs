@@ -1,0 +1,346 @@
+//! The canonical request in Anthropic's dialect.
+//!
+//! A JSON schema for the answer goes out as `output_config.format`, which the models since 4.1 follow exactly. For
+//! older ones, and for "any JSON", it is asked for in the system prompt, and the loss report says so: a forced tool
+//! would forbid thinking and hide the other tools.
+
+use http::HeaderValue;
+use serde_json::{Value, json};
+
+use super::{message, model, request};
+use crate::chat::{
+    CacheHint, Loss, Media, Object, OutputFormat, Part, Reasoning, Request, Tool, ToolChoice, ToolKind,
+};
+use crate::fault::Fault;
+use crate::providers::{Outgoing, QuirkSettings};
+use crate::target::TargetName;
+
+/// Fields of Anthropic's own that a client of another dialect may say all the same.
+const OWN_FIELDS: &[&str] = &[
+    "thinking",
+    "mcp_servers",
+    "container",
+    "context_management",
+    "output_config",
+    "output_format",
+    "cache_control",
+    "inference_geo",
+    "speed",
+    "betas",
+];
+
+/// Fields of a tool that Anthropic knows beyond the canonical ones.
+const OWN_TOOL_FIELDS: &[&str] =
+    &["type", "input_examples", "defer_loading", "allowed_callers", "eager_input_streaming"];
+
+/// Fewest tokens that a model may be told to think: <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>
+const LEAST_BUDGET: u64 = 1_024;
+
+/// The upstream request.
+///
+/// # Errors
+/// `BadRequest` that names the part which Anthropic's dialect cannot carry and which the answer depends on.
+pub(super) fn messages(
+    asked: &Request,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+) -> Result<Outgoing, Fault> {
+    let mut lost = Vec::new();
+    let mut body = Object::new();
+    let model = &*target.model;
+    body.insert("model".into(), model.into());
+    let message::Conversation { mut system, messages } = message::all(&asked.messages, &mut lost)?;
+    output(&asked.output, model, &mut body, &mut system, &mut lost);
+    if !system.is_empty() {
+        body.insert("system".into(), system_of(system));
+    }
+    body.insert("messages".into(), Value::Array(messages));
+    tools(asked, model, &mut body, &mut lost);
+    for (field, value) in &asked.rest {
+        match value {
+            Value::Null => {}
+            value if OWN_FIELDS.contains(&&**field) || is_service_tier(field, value) => {
+                body.entry(field.clone()).or_insert_with(|| value.clone());
+            }
+            Value::String(user) if field == "safety_identifier" && asked.user.as_ref() == Some(user) => {}
+            _ => lost.push(Loss::dropped(field.clone())),
+        }
+    }
+    let limit = asked.max_output_tokens.unwrap_or_else(|| model::default_max_tokens(model));
+    if let Some(reasoning) = &asked.reasoning {
+        think(asked, reasoning, limit, &mut body, &mut lost);
+    }
+    body.insert("max_tokens".into(), limit.into());
+    sampling(asked, &mut body, &mut lost);
+    if let Some(user) = &asked.user {
+        body.insert("metadata".into(), json!({ "user_id": user }));
+    }
+    lost.extend(asked.metadata.keys().map(|key| Loss::dropped(format!("metadata.{key}"))));
+    if asked.stream {
+        body.insert("stream".into(), true.into());
+    }
+    apply(&mut body, quirks);
+    let mut outgoing = request::outgoing(asked.stream, vec![Value::Object(body).to_string().into()]);
+    if asked.messages.iter().flat_map(|message| &message.content).any(is_uploaded) {
+        outgoing.headers.insert("anthropic-beta", HeaderValue::from_static("files-api-2025-04-14"));
+    }
+    outgoing.lost = lost;
+    Ok(outgoing)
+}
+
+fn is_uploaded(part: &Part) -> bool {
+    match part {
+        Part::Image { media, .. } | Part::File { media, .. } => matches!(media, Media::FileId(_)),
+        Part::ToolResult { content, .. } => content.iter().any(is_uploaded),
+        _ => false,
+    }
+}
+
+/// A single plain text as a string, anything else as a list of blocks.
+fn system_of(mut blocks: Vec<Value>) -> Value {
+    if let [Value::Object(only)] = blocks.as_mut_slice()
+        && !only.contains_key("cache_control")
+        && let Some(text) = only.get_mut("text").filter(|text| text.is_string())
+    {
+        return text.take();
+    }
+    Value::Array(blocks)
+}
+
+fn is_service_tier(field: &str, value: &Value) -> bool {
+    field == "service_tier" && (value == "auto" || value == "standard_only")
+}
+
+fn output(
+    output: &OutputFormat,
+    model: &str,
+    body: &mut Object,
+    system: &mut Vec<Value>,
+    lost: &mut Vec<Loss>,
+) {
+    let mut in_words = |text: String, why: &'static str| {
+        system.push(json!({ "type": "text", "text": text }));
+        lost.push(Loss::new("response_format", why));
+    };
+    match output {
+        OutputFormat::Text => {}
+        OutputFormat::JsonObject => in_words(
+            "Answer with one JSON object and nothing else: no explanation, no code fence.".to_owned(),
+            "asked for in the system prompt",
+        ),
+        OutputFormat::JsonSchema { schema, .. } if model::knows_schemas(model) => {
+            let format = json!({ "type": "json_schema", "schema": schema });
+            body.insert("output_config".into(), json!({ "format": format }));
+        }
+        OutputFormat::JsonSchema { schema, .. } => in_words(
+            format!(
+                "Answer with one JSON value and nothing else: no explanation, no code fence. It must follow this \
+                 JSON Schema:\n{schema}"
+            ),
+            "asked for in the system prompt: this model takes no schema",
+        ),
+        OutputFormat::Other(_) => lost.push(Loss::dropped("response_format")),
+    }
+}
+
+fn tools(asked: &Request, model: &str, body: &mut Object, lost: &mut Vec<Loss>) {
+    let tools: Vec<Value> =
+        asked.tools.iter().enumerate().filter_map(|(at, tool)| encode_tool(tool, at, model, lost)).collect();
+    if tools.is_empty() {
+        if asked
+            .tool_choice
+            .as_ref()
+            .is_some_and(|choice| *choice != ToolChoice::None && *choice != ToolChoice::Auto)
+        {
+            lost.push(Loss::dropped("tool_choice"));
+        }
+        return;
+    }
+    body.insert("tools".into(), Value::Array(tools));
+    let mut choice = match &asked.tool_choice {
+        None => None,
+        Some(ToolChoice::Auto) => Some(json!({ "type": "auto" })),
+        Some(ToolChoice::None) => Some(json!({ "type": "none" })),
+        Some(ToolChoice::Required) => Some(json!({ "type": "any" })),
+        Some(ToolChoice::Named(name)) => Some(json!({ "type": "tool", "name": name })),
+        Some(ToolChoice::Other(_)) => {
+            lost.push(Loss::new("tool_choice", "not known to this provider, left to the model"));
+            None
+        }
+    };
+    if asked.parallel_tool_calls == Some(false) && asked.tool_choice != Some(ToolChoice::None) {
+        let choice = choice.get_or_insert_with(|| json!({ "type": "auto" }));
+        choice["disable_parallel_tool_use"] = true.into();
+    }
+    if let Some(choice) = choice {
+        body.insert("tool_choice".into(), choice);
+    }
+}
+
+fn encode_tool(tool: &Tool, at: usize, model: &str, lost: &mut Vec<Loss>) -> Option<Value> {
+    let mut object = Object::new();
+    match tool.kind {
+        ToolKind::Server if tool.is_anthropics() => object.clone_from(&tool.rest),
+        ToolKind::Server => {
+            lost.push(Loss::dropped(format!("tools[{at}]")));
+            return None;
+        }
+        ToolKind::Function | ToolKind::Custom => {
+            object.insert("name".into(), tool.name.as_str().into());
+            if let Some(description) = &tool.description {
+                object.insert("description".into(), description.as_str().into());
+            }
+            object.insert("input_schema".into(), input_schema(tool));
+            if tool.kind == ToolKind::Custom {
+                lost.push(Loss::new(format!("tools[{at}]"), "offered as a function with one text argument"));
+            }
+            match tool.strict {
+                Some(true) if model::knows_schemas(model) => {
+                    drop(object.insert("strict".into(), true.into()))
+                }
+                Some(true) => lost.push(Loss::dropped(format!("tools[{at}].function.strict"))),
+                _ => {}
+            }
+            for (field, value) in &tool.rest {
+                if OWN_TOOL_FIELDS.contains(&&**field) {
+                    object.insert(field.clone(), value.clone());
+                } else if tool.kind == ToolKind::Function && !value.is_null() {
+                    lost.push(Loss::dropped(format!("tools[{at}].{field}")));
+                }
+            }
+        }
+    }
+    mark(&mut object, tool.cache.as_ref());
+    Some(Value::Object(object))
+}
+
+fn input_schema(tool: &Tool) -> Value {
+    let mut schema = match (&tool.kind, &tool.parameters) {
+        (ToolKind::Custom, _) => {
+            return json!({ "type": "object", "properties": { "input": { "type": "string" } }, "required": ["input"] });
+        }
+        (_, Some(Value::Object(schema))) => schema.clone(),
+        _ => Object::new(),
+    };
+    // The one thing that Anthropic insists on and OpenAI does not.
+    schema.entry("type").or_insert_with(|| "object".into());
+    if schema.len() == 1 {
+        schema.insert("properties".into(), json!({}));
+    }
+    Value::Object(schema)
+}
+
+/// `cache_control` after a block or a tool.
+pub(super) fn mark(object: &mut Object, cache: Option<&CacheHint>) {
+    let Some(hint) = cache else { return };
+    let mut control = Object::new();
+    control.insert("type".into(), "ephemeral".into());
+    if let Some(ttl) = &hint.ttl {
+        control.insert("ttl".into(), ttl.as_str().into());
+    }
+    object.insert("cache_control".into(), Value::Object(control));
+}
+
+/// Thinking is bought by the token: an effort becomes the budget that it stands for.
+fn think(asked: &Request, reasoning: &Reasoning, limit: u64, body: &mut Object, lost: &mut Vec<Loss>) {
+    lost.extend(reasoning.rest.keys().map(|key| Loss::dropped(format!("reasoning.{key}"))));
+    if body.contains_key("thinking") {
+        return;
+    }
+    let path = if reasoning.effort.is_some() { "reasoning_effort" } else { "reasoning" };
+    let budget = reasoning.budget_tokens.or_else(|| match reasoning.effort.as_deref()? {
+        "none" => Some(0),
+        "minimal" | "low" => Some(1_024),
+        "medium" => Some(4_096),
+        "high" => Some(16_384),
+        "xhigh" | "max" => Some(31_999),
+        _ => None,
+    });
+    let Some(budget) = budget else {
+        if reasoning.effort.is_some() {
+            lost.push(Loss::dropped(path));
+        }
+        return;
+    };
+    if budget == 0 {
+        return;
+    }
+    if matches!(asked.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) {
+        lost.push(Loss::new(path, "no thinking while a tool is forced"));
+    } else if limit <= LEAST_BUDGET {
+        lost.push(Loss::new(path, "the output limit leaves no room for thinking"));
+    } else if message::is_unproven_loop(&asked.messages) {
+        lost.push(Loss::new(path, "no thinking until the tool calls of another provider are through"));
+    } else {
+        let budget = budget.clamp(LEAST_BUDGET, limit - 1);
+        body.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
+    }
+}
+
+fn sampling(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
+    let wanted = &asked.sampling;
+    let thinks =
+        body.get("thinking").and_then(|thinking| thinking.get("type")).is_some_and(|kind| kind != "disabled");
+    if let Some(temperature) = wanted.temperature {
+        // https://platform.claude.com/docs/en/build-with-claude/extended-thinking#feature-compatibility
+        if thinks && (temperature - 1.0).abs() > f64::EPSILON {
+            lost.push(Loss::new("temperature", "not allowed while thinking"));
+        } else if temperature > 1.0 {
+            lost.push(Loss::new("temperature", "lowered to 1"));
+            body.insert("temperature".into(), json!(1.0));
+        } else {
+            body.insert("temperature".into(), temperature.into());
+        }
+    }
+    // Newer models refuse both; all of the probability is no restriction.
+    let says_nothing = |top_p: f64| top_p >= 1.0 && (wanted.temperature.is_some() || thinks);
+    match wanted.top_p {
+        Some(top_p) if says_nothing(top_p) => {}
+        Some(top_p) if thinks && top_p < 0.95 => lost.push(Loss::new("top_p", "not allowed while thinking")),
+        Some(top_p) => drop(body.insert("top_p".into(), top_p.into())),
+        None => {}
+    }
+    match wanted.top_k {
+        Some(_) if thinks => lost.push(Loss::new("top_k", "not allowed while thinking")),
+        Some(top_k) => drop(body.insert("top_k".into(), top_k.into())),
+        None => {}
+    }
+    // Anthropic refuses sequences of white space alone.
+    let (stops, blank): (Vec<&String>, Vec<&String>) =
+        wanted.stop.iter().partition(|stop| !stop.trim().is_empty());
+    if !blank.is_empty() {
+        lost.push(Loss::new("stop", "sequences of white space dropped"));
+    }
+    if !stops.is_empty() {
+        body.insert("stop_sequences".into(), stops.into_iter().map(String::as_str).collect());
+    }
+    let unsaid = [
+        ("presence_penalty", wanted.presence_penalty.is_some_and(|penalty| penalty != 0.0)),
+        ("frequency_penalty", wanted.frequency_penalty.is_some_and(|penalty| penalty != 0.0)),
+        ("seed", wanted.seed.is_some()),
+        ("logit_bias", wanted.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty())),
+        ("logprobs", wanted.logprobs == Some(true)),
+        ("top_logprobs", wanted.top_logprobs.is_some_and(|count| count > 0)),
+    ];
+    lost.extend(unsaid.into_iter().filter(|(_, said)| *said).map(|(path, _)| Loss::dropped(path)));
+    if wanted.n.is_some_and(|n| n > 1) {
+        lost.push(Loss::new("n", "lowered to 1"));
+    }
+}
+
+fn apply(body: &mut Object, quirks: &QuirkSettings) {
+    for (old, new) in &quirks.rename {
+        if let Some(value) = body.shift_remove(old) {
+            body.insert(new.clone(), value);
+        }
+    }
+    for field in &quirks.drop {
+        body.shift_remove(field);
+    }
+    for (field, value) in &quirks.defaults {
+        body.entry(field.clone()).or_insert_with(|| value.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! The canonical request in Anthropic's words, and what is lost on the way.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::chat::{Message, Role, Sampling};
+
+fn encoded(asked: &Request) -> (Value, Vec<String>) {
+    encoded_for("claude-sonnet-4-5", asked)
+}
+
+fn encoded_for(model: &str, asked: &Request) -> (Value, Vec<String>) {
+    let target = TargetName::parse(&format!("p/{model}")).unwrap();
+    let outgoing = messages(asked, &target, &QuirkSettings::default()).unwrap();
+    assert_eq!(outgoing.path, "/messages");
+    assert_eq!(outgoing.headers["anthropic-version"], "2023-06-01");
+    let lost = outgoing.lost.iter().map(ToString::to_string).collect();
+    (serde_json::from_slice(&outgoing.body.concat()).unwrap(), lost)
+}
+
+fn message(role: Role, content: Vec<Part>) -> Message {
+    Message { role, content, name: None, rest: Object::new() }
+}
+
+fn call(id: &str, arguments: &str) -> Part {
+    Part::ToolCall {
+        id: id.into(),
+        name: "weather".into(),
+        arguments: arguments.into(),
+        kind: ToolKind::Function,
+        signature: None,
+        cache: None,
+    }
+}
+
+fn result(id: &str, content: Vec<Part>, is_error: bool) -> Part {
+    Part::ToolResult { id: id.into(), content, is_error, cache: None }
+}
+
+fn image() -> Part {
+    Part::Image {
+        media: Media::Inline { mime: "image/jpg".into(), base64: "AA==".into() },
+        detail: None,
+        cache: None,
+    }
+}
+
+fn asked(messages: Vec<Message>) -> Request {
+    Request { messages, max_output_tokens: Some(4096), ..Request::default() }
+}
+
+#[test]
+fn a_conversation_is_said_in_anthropics_words() {
+    let cached = |text: &str, ttl: Option<&str>| Part::Text {
+        text: text.into(),
+        cache: Some(CacheHint { ttl: ttl.map(Into::into) }),
+        citations: vec![],
+    };
+    let thinking = Part::Thinking { text: "hm".into(), signature: Some("sig".into()), redacted: None };
+    let redacted = Part::Thinking { text: String::new(), signature: None, redacted: Some("blob".into()) };
+    let pdf = Part::File {
+        media: Media::Inline { mime: "application/pdf".into(), base64: "JVBER".into() },
+        filename: Some("a.pdf".into()),
+        cache: Some(CacheHint { ttl: None }),
+    };
+    let request = asked(vec![
+        message(Role::System, vec![cached("be short", Some("1h"))]),
+        message(Role::User, vec![Part::text("look"), image(), pdf]),
+        message(Role::Assistant, vec![thinking, redacted, call("c:1", r#"{"city":"Rome"}"#), call("c2", "")]),
+        message(Role::Tool, vec![result("c:1", vec![Part::text("sunny"), image()], false)]),
+        message(Role::Tool, vec![result("c2", vec![Part::text("boom")], true)]),
+        message(Role::Developer, vec![Part::text("in French")]),
+        message(Role::User, vec![Part::text("  "), Part::text("go on")]),
+        message(Role::Assistant, vec![Part::text("Well, \n")]),
+    ]);
+    let (body, lost) = encoded(&request);
+    let picture =
+        json!({"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": "AA=="}});
+    assert_eq!(
+        body,
+        json!({
+            "model": "claude-sonnet-4-5",
+            "system": [
+                {"type": "text", "text": "be short", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+                {"type": "text", "text": "in French"}],
+            "messages": [
+                {"role": "user", "content": [
+                    {"type": "text", "text": "look"}, picture,
+                    {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBER"},
+                     "title": "a.pdf", "cache_control": {"type": "ephemeral"}}]},
+                {"role": "assistant", "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "sig"},
+                    {"type": "redacted_thinking", "data": "blob"},
+                    {"type": "tool_use", "id": "c_1", "name": "weather", "input": {"city": "Rome"}},
+                    {"type": "tool_use", "id": "c2", "name": "weather", "input": {}}]},
+                {"role": "user", "content": [
+                    {"type": "tool_result", "tool_use_id": "c_1",
+                     "content": [{"type": "text", "text": "sunny"}, picture]},
+                    {"type": "tool_result", "tool_use_id": "c2", "content": "boom", "is_error": true},
+                    {"type": "text", "text": "go on"}]},
+                {"role": "assistant", "content": "Well,"}],
+            "max_tokens": 4096,
+        })
+    );
+    assert_eq!(lost, ["messages[5] (moved to the system prompt)"]);
+}
+
+#[test]
+fn results_stand_before_words() {
+    let request = asked(vec![
+        message(Role::Assistant, vec![call("c1", "{}")]),
+        message(Role::User, vec![Part::text("wait"), result("c1", vec![], false)]),
+    ]);
+    let (body, _) = encoded(&request);
+    assert_eq!(
+        body["messages"][1]["content"],
+        json!([{"type": "tool_result", "tool_use_id": "c1"}, {"type": "text", "text": "wait"}])
+    );
+}
+
+#[test]
+fn tools_and_their_choice_are_carried() {
+    let tool = |name: &str, kind, parameters: Option<Value>, rest: Value| Tool {
+        name: name.into(),
+        description: None,
+        parameters,
+        strict: Some(true),
+        kind,
+        cache: None,
+        rest: rest.as_object().cloned().unwrap(),
+    };
+    let request = Request {
+        tools: vec![
+            tool("f", ToolKind::Function, Some(json!({"properties": {}})), json!({})),
+            tool("g", ToolKind::Function, None, json!({"defer_loading": true, "odd": 1})),
+            tool("c", ToolKind::Custom, None, json!({})),
+            tool("s", ToolKind::Server, None, json!({"type": "web_search_20250305", "name": "web_search"})),
+            tool("o", ToolKind::Server, None, json!({"type": "web_search"})),
+        ],
+        tool_choice: Some(ToolChoice::Required),
+        parallel_tool_calls: Some(false),
+        ..asked(vec![message(Role::User, vec![Part::text("hi")])])
+    };
+    let (body, lost) = encoded(&request);
+    assert_eq!(
+        body["tools"],
+        json!([
+            {"name": "f", "input_schema": {"properties": {}, "type": "object"}, "strict": true},
+            {"name": "g", "input_schema": {"type": "object", "properties": {}}, "strict": true, "defer_loading": true},
+            {"name": "c", "input_schema": {"type": "object", "properties": {"input": {"type": "string"}},
+             "required": ["input"]}, "strict": true},
+            {"type": "web_search_20250305", "name": "web_search"}])
+    );
+    assert_eq!(body["tool_choice"], json!({"type": "any", "disable_parallel_tool_use": true}));
+    assert_eq!(
+        lost,
+        [
+            "tools[1].odd (dropped)",
+            "tools[2] (offered as a function with one text argument)",
+            "tools[4] (dropped)"
+        ]
+    );
+    for (choice, parallel, expected) in [
+        (None, None, json!(null)),
+        (None, Some(false), json!({"type": "auto", "disable_parallel_tool_use": true})),
+        (Some(ToolChoice::None), Some(false), json!({"type": "none"})),
+        (Some(ToolChoice::Named("f".into())), None, json!({"type": "tool", "name": "f"})),
+    ] {
+        let request = Request { tool_choice: choice, parallel_tool_calls: parallel, ..request.clone() };
+        assert_eq!(encoded(&request).0["tool_choice"], expected);
+    }
+    let (older, lost) = encoded_for("claude-3-haiku-20240307", &request);
+    assert_eq!(older["tools"][0].get("strict"), None);
+    assert!(lost.contains(&"tools[0].function.strict (dropped)".to_owned()), "{lost:?}");
+}
+
+#[test]
+fn efforts_buy_budgets_where_thinking_is_possible() {
+    let user = || message(Role::User, vec![Part::text("hi")]);
+    let effort = |effort: &str| Some(Reasoning { effort: Some(effort.into()), ..Reasoning::default() });
+    let base = Request { reasoning: effort("high"), max_output_tokens: Some(20_000), ..asked(vec![user()]) };
+    let result = message(Role::Tool, vec![result("c", vec![Part::text("x")], false)]);
+    let unproven = vec![user(), message(Role::Assistant, vec![call("c", "{}")]), result.clone()];
+    let signed = Part::Thinking { text: "t".into(), signature: Some("s".into()), redacted: None };
+    let proven = vec![user(), message(Role::Assistant, vec![signed, call("c", "{}")]), result];
+    for (request, expected) in [
+        (base.clone(), json!(16_384)),
+        (Request { reasoning: effort("none"), ..base.clone() }, json!(null)),
+        (Request { reasoning: effort("low"), ..base.clone() }, json!(1024)),
+        (Request { max_output_tokens: Some(3000), ..base.clone() }, json!(2999)),
+        (Request { max_output_tokens: Some(500), ..base.clone() }, json!(null)),
+        (Request { messages: unproven, ..base.clone() }, json!(null)),
+        (Request { messages: proven, ..base.clone() }, json!(16_384)),
+        (
+            Request {
+                reasoning: Some(Reasoning { budget_tokens: Some(2000), ..Reasoning::default() }),
+                max_output_tokens: None,
+                ..base.clone()
+            },
+            json!(2000),
+        ),
+    ] {
+        let (body, lost) = encoded(&request);
+        assert_eq!(body["thinking"]["budget_tokens"], expected, "{lost:?}");
+        let is_wanted = request.reasoning != effort("none");
+        assert_eq!(lost.is_empty(), !expected.is_null() || !is_wanted, "{lost:?}");
+    }
+    let sampled = Request {
+        sampling: Sampling {
+            temperature: Some(0.2),
+            top_p: Some(1.0),
+            top_k: Some(4),
+            ..Sampling::default()
+        },
+        ..base
+    };
+    let (body, lost) = encoded(&sampled);
+    assert_eq!((body.get("temperature"), body.get("top_p"), body.get("top_k")), (None, None, None));
+    assert_eq!(lost, ["temperature (not allowed while thinking)", "top_k (not allowed while thinking)"]);
+}
+
+#[test]
+fn what_cannot_be_said_is_named() {
+    let request = Request {
+        sampling: Sampling {
+            temperature: Some(1.7),
+            top_p: Some(1.0),
+            presence_penalty: Some(0.0),
+            frequency_penalty: Some(0.5),
+            seed: Some(7),
+            stop: vec!["END".into(), "\n".into()],
+            logprobs: Some(false),
+            n: Some(2),
+            ..Sampling::default()
+        },
+        output: OutputFormat::JsonObject,
+        user: Some("u1".into()),
+        max_output_tokens: None,
+        rest: json!({"store": true, "service_tier": "flex", "thinking": {"type": "disabled"}, "x": null,
+            "safety_identifier": "u1"})
+        .as_object()
+        .cloned()
+        .unwrap(),
+        metadata: json!({"team": "legal"}).as_object().cloned().unwrap(),
+        stream: true,
+        ..asked(vec![message(Role::User, vec![Part::text("hi")])])
+    };
+    let (body, lost) = encoded(&request);
+    assert_eq!(
+        body,
+        json!({
+            "model": "claude-sonnet-4-5",
+            "system": "Answer with one JSON object and nothing else: no explanation, no code fence.",
+            "messages": [{"role": "user", "content": "hi"}],
+            "thinking": {"type": "disabled"},
+            "max_tokens": 32000,
+            "temperature": 1.0,
+            "stop_sequences": ["END"],
+            "metadata": {"user_id": "u1"},
+            "stream": true,
+        })
+    );
+    assert_eq!(
+        lost,
+        [
+            "response_format (asked for in the system prompt)",
+            "store (dropped)",
+            "service_tier (dropped)",
+            "temperature (lowered to 1)",
+            "stop (sequences of white space dropped)",
+            "frequency_penalty (dropped)",
+            "seed (dropped)",
+            "n (lowered to 1)",
+            "metadata.team (dropped)",
+        ]
+    );
+}
+
+#[test]
+fn schemas_go_out_as_such_to_models_that_take_them() {
+    let schema = json!({"type": "object", "properties": {}, "additionalProperties": false});
+    let request = Request {
+        output: OutputFormat::JsonSchema {
+            name: "n".into(),
+            description: None,
+            schema: schema.clone(),
+            strict: Some(true),
+        },
+        ..asked(vec![message(Role::User, vec![Part::text("hi")])])
+    };
+    let (body, lost) = encoded(&request);
+    assert_eq!(body["output_config"], json!({"format": {"type": "json_schema", "schema": schema}}));
+    assert!(lost.is_empty());
+    let (body, lost) = encoded_for("claude-3-5-haiku-latest", &request);
+    assert_eq!(body.get("output_config"), None);
+    assert!(body["system"].as_str().unwrap().ends_with(&schema.to_string()));
+    assert_eq!(lost.len(), 1);
+}
+
+#[test]
+fn what_an_answer_would_be_wrong_without_is_refused() {
+    let audio = Part::Audio { media: Media::Inline { mime: "audio/wav".into(), base64: String::new() } };
+    let zip = Part::File {
+        media: Media::Inline { mime: "application/zip".into(), base64: "AA==".into() },
+        filename: None,
+        cache: None,
+    };
+    for part in [audio, zip, Part::Other(json!({"type": "video_url"}))] {
+        let request = asked(vec![message(Role::User, vec![Part::text("hi"), part])]);
+        let target = TargetName::parse("p/m").unwrap();
+        let fault = messages(&request, &target, &QuirkSettings::default()).unwrap_err();
+        assert_eq!(fault.param.as_deref(), Some("messages[0].content[1]"), "{fault}");
+        assert_eq!(fault.retry, crate::fault::Retry::Elsewhere);
+    }
+}

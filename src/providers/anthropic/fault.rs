@@ -1,0 +1,126 @@
+//! What a failure of Anthropic's means. <https://platform.claude.com/docs/en/api/errors>
+//!
+//! The envelope is read by the same reader as OpenAI's: proxies in front of either answer in either form.
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
+use crate::providers::openai;
+
+/// An error answer. `body` may be cut, may be HTML, may be empty.
+pub(super) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now_ms: u64) -> Fault {
+    let fault = openai::fault::from_answer(status, headers, body, now_ms);
+    let fault = match kind_in(&serde_json::from_slice(body).unwrap_or_default()).as_deref() {
+        Some("billing_error") => broke(fault),
+        _ => fault,
+    };
+    match headers.get("x-should-retry").map(http::HeaderValue::as_bytes) {
+        Some(b"false") if fault.retry == Retry::Here => fault.retry(Retry::Elsewhere),
+        Some(b"true") if fault.whose == Whose::Upstream && fault.kind != FaultKind::Credentials => {
+            fault.retry(Retry::Here)
+        }
+        _ => fault,
+    }
+}
+
+/// An error object where an answer or a stream event was due.
+pub(super) fn inside_success(value: &Value, now_ms: u64) -> Fault {
+    let fault = openai::fault::inside_success(value, now_ms);
+    match kind_in(value).as_deref() {
+        Some("overloaded_error") => fault.status(529),
+        Some("billing_error") => broke(fault),
+        Some("request_too_large") => {
+            Fault::new(FaultKind::TooLarge, fault.message).status(413).retry(Retry::Elsewhere)
+        }
+        Some("timeout_error") => Fault::new(FaultKind::Timeout(Phase::FirstByte), "the provider timed out"),
+        _ => fault,
+    }
+}
+
+/// An answer that is not what the protocol promises.
+pub(super) fn malformed(message: &'static str) -> Fault {
+    Fault::new(FaultKind::Malformed, message)
+}
+
+/// A stream that ended without `message_stop`.
+pub(super) fn truncated() -> Fault {
+    Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete")
+}
+
+fn broke(fault: Fault) -> Fault {
+    Fault::new(FaultKind::Credentials, "the gateway's account at the provider has no credit left")
+        .status(402)
+        .after(fault.after)
+}
+
+fn kind_in(value: &Value) -> Option<String> {
+    value.get("error")?.get("type")?.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_type_gets_its_kind() {
+        use FaultKind as K;
+        for (status, kind, message, expected, client) in [
+            (400, "invalid_request_error", "messages.0: bad", K::BadRequest, 400),
+            (
+                400,
+                "invalid_request_error",
+                "prompt is too long: 210000 tokens > 200000 maximum",
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                "invalid_request_error",
+                "input length and `max_tokens` exceed context limit: 1 + 2 > 3",
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                "invalid_request_error",
+                "Your credit balance is too low to access the Anthropic API",
+                K::Credentials,
+                502,
+            ),
+            (401, "authentication_error", "invalid x-api-key", K::Credentials, 502),
+            (402, "billing_error", "pay", K::Credentials, 502),
+            (403, "permission_error", "no", K::Credentials, 502),
+            (404, "not_found_error", "model: x", K::NotFound, 404),
+            (413, "request_too_large", "Request exceeds the maximum size", K::TooLarge, 413),
+            (429, "rate_limit_error", "slow down", K::RateLimited, 429),
+            (500, "api_error", "Internal server error", K::ServerError, 500),
+            (529, "overloaded_error", "Overloaded", K::Overloaded, 503),
+        ] {
+            let body = format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}}}}"#);
+            let fault = from_answer(status, &HeaderMap::new(), body.as_bytes(), 0);
+            assert_eq!((fault.kind, fault.client_status()), (expected, client), "{kind}: {fault}");
+            let inside = inside_success(&serde_json::from_str(&body).unwrap(), 0);
+            assert_eq!(inside.kind, expected, "inside: {kind}: {inside}");
+        }
+    }
+
+    #[test]
+    fn the_provider_says_whether_to_come_back() {
+        let body = br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+        for (status, said, expected) in [
+            (529, None, Retry::Here),
+            (529, Some("true"), Retry::Here),
+            (529, Some("false"), Retry::Elsewhere),
+            (401, Some("true"), Retry::Elsewhere),
+            (400, Some("true"), Retry::Never),
+        ] {
+            let headers = said.map(|said| ("x-should-retry".parse().unwrap(), said.parse().unwrap()));
+            let headers: HeaderMap = headers.into_iter().collect();
+            assert_eq!(from_answer(status, &headers, body, 0).retry, expected, "{status} {said:?}");
+        }
+        let headers = [("retry-after".parse().unwrap(), "7".parse().unwrap())].into_iter().collect();
+        let fault = from_answer(429, &headers, b"{}", 0);
+        assert_eq!(fault.after, Some(std::time::Duration::from_secs(7)));
+    }
+}

@@ -1,0 +1,140 @@
+//! The quirks of Anthropic's streams, each in the smallest stream that shows it.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::Anthropic;
+use crate::chat::{Event, FinishReason, Usage};
+use crate::fault::{Fault, FaultKind};
+use crate::providers::{Provider, QuirkSettings, Relay};
+
+const START: &str = r#"{"type":"message_start","message":{"id":"msg_1","model":"claude-x","content":[],"usage":{"input_tokens":3456,"output_tokens":21}}}"#;
+const STOP: &str = r#"{"type":"message_stop"}"#;
+
+fn events(data: &[&str]) -> Result<Vec<Event>, Fault> {
+    let text: String = data.iter().map(|data| format!("data: {data}\n\n")).collect();
+    let mut decoder = Anthropic::new(QuirkSettings::default()).stream_decoder();
+    let mut events = Vec::new();
+    decoder.feed(text.as_bytes(), &mut events)?;
+    decoder.finish(&mut events)?;
+    Ok(events)
+}
+
+fn between(data: &[&str]) -> Vec<Event> {
+    let all: Vec<&str> = [START].iter().chain(data).chain([&STOP]).copied().collect();
+    let events = events(&all).unwrap();
+    events
+        .into_iter()
+        .filter(|e| !matches!(e, Event::Start { .. } | Event::ChoiceStart { .. } | Event::End))
+        .collect()
+}
+
+#[test]
+fn a_tool_without_arguments_is_called_with_an_empty_object() {
+    let said = between(&[
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t1","name":"f","input":{}}}"#,
+        r#"{"type":"ping"}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t2","name":"g","input":{"a":1}}}"#,
+        r#"{"type":"content_block_stop","index":1}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":5}}"#,
+    ]);
+    let arguments: Vec<_> = said
+        .iter()
+        .filter_map(|event| match event {
+            Event::ToolCallDelta { call, arguments, .. } => Some((*call, arguments.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(arguments, [(0, "{}"), (1, r#"{"a":1}"#)]);
+}
+
+#[test]
+fn counts_of_the_end_replace_those_of_the_beginning() {
+    let said = between(&[
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":7172,"output_tokens":90}}"#,
+    ]);
+    let last = said.iter().rev().find_map(|event| match event {
+        Event::Usage(usage) => Some(*usage),
+        _ => None,
+    });
+    assert_eq!(last, Some(Usage { input: 7172, output: 90, ..Usage::default() }));
+}
+
+#[test]
+fn server_tools_are_kept_whole_and_never_the_clients() {
+    let said = between(&[
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"server_tool_use","id":"s1","name":"web_search","input":{}}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"query\":"}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"\"x\"}"}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"content_block_start","index":1,"content_block":{"type":"compaction","content":"a"}}"#,
+        r#"{"type":"content_block_delta","index":1,"delta":{"type":"compaction_delta","content":"b"}}"#,
+        r#"{"type":"content_block_stop","index":1}"#,
+    ]);
+    let foreign: Vec<_> = said
+        .iter()
+        .filter_map(|event| match event {
+            Event::Foreign { value, .. } => Some(value.clone()),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        json!({"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}}),
+        json!({"type": "compaction", "content": "ab"}),
+    ];
+    assert_eq!(foreign, expected);
+    assert!(!said.iter().any(|event| matches!(event, Event::ToolCallStart { .. })));
+}
+
+#[test]
+fn every_stop_reason_has_its_meaning() {
+    for (raw, expected) in [
+        ("end_turn", FinishReason::Stop),
+        ("stop_sequence", FinishReason::Stop),
+        ("max_tokens", FinishReason::Length),
+        ("tool_use", FinishReason::ToolCalls),
+        ("refusal", FinishReason::ContentFilter),
+        ("pause_turn", FinishReason::Pause),
+        ("model_context_window_exceeded", FinishReason::ContextExceeded),
+        ("something_new", FinishReason::Other),
+    ] {
+        let delta = json!({"type": "message_delta", "delta": {"stop_reason": raw, "stop_sequence": "x"}});
+        let said = between(&[&delta.to_string()]);
+        let Some(Event::Finish { finish, .. }) = said.last() else { panic!("{raw}: {said:?}") };
+        assert_eq!((finish.reason, finish.raw.as_deref()), (expected, Some(raw)));
+        assert_eq!(finish.stop_sequence.as_deref(), Some("x"));
+    }
+}
+
+#[test]
+fn an_error_as_the_first_event_can_still_fail_over() {
+    let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    assert_eq!(events(&[error]).unwrap_err().kind, FaultKind::Overloaded);
+    let provider = Anthropic::new(QuirkSettings::default());
+    let (mut relay, mut frames) = (provider.stream(false), Vec::new());
+    let text =
+        format!("event: message_start\ndata: {START}\n\nevent: ping\ndata: {{\"type\": \"ping\"}}\n\n");
+    relay.feed(Bytes::from(text), &mut frames).unwrap();
+    assert!(!frames.is_empty() && frames.iter().all(|frame| !frame.content), "nothing is committed yet");
+    let text = format!("event: error\ndata: {error}\n\n");
+    assert_eq!(relay.feed(Bytes::from(text), &mut frames).unwrap_err().kind, FaultKind::Overloaded);
+}
+
+#[test]
+fn a_stream_needs_its_own_end() {
+    let delta = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1}}"#;
+    assert_eq!(events(&[START, delta]).unwrap_err().kind, FaultKind::Truncated);
+    assert_eq!(events(&["{}", "nonsense"]).unwrap_err().kind, FaultKind::Malformed);
+    assert_eq!(events(&[]).unwrap_err().kind, FaultKind::Truncated);
+}
+
+#[test]
+fn events_without_names_get_them() {
+    let provider = Anthropic::new(QuirkSettings::default());
+    let (mut relay, mut frames) = (provider.stream(false), Vec::new());
+    relay.feed(Bytes::from(format!("data: {STOP}\n\n")), &mut frames).unwrap();
+    assert_eq!(frames[0].bytes, format!("event: message_stop\ndata: {STOP}\n\n").as_bytes());
+}

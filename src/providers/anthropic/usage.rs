@@ -1,0 +1,135 @@
+//! Token counts in Anthropic's words. <https://platform.claude.com/docs/en/api/messages#response-usage>
+
+use serde::Deserialize;
+
+use crate::chat::Usage;
+
+/// A `usage` object. Fields that are not there say nothing: those of an earlier event of the stream still count.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(super) struct WireUsage {
+    /// Prompt tokens that were neither read from nor written to the cache.
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_creation: Option<Creation>,
+    output_tokens_details: Option<Details>,
+    /// With compaction and the like, every step of the answer; the counts above leave all but the last out.
+    iterations: Option<Vec<WireUsage>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+struct Creation {
+    ephemeral_1h_input_tokens: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+struct Details {
+    thinking_tokens: Option<u64>,
+}
+
+impl WireUsage {
+    /// Takes over what a later event says. Its counts are cumulative: they replace, they are never added.
+    pub(super) fn update(&mut self, later: Self) {
+        fn newer<T>(old: &mut Option<T>, new: Option<T>) {
+            if new.is_some() {
+                *old = new;
+            }
+        }
+        newer(&mut self.input_tokens, later.input_tokens);
+        newer(&mut self.output_tokens, later.output_tokens);
+        newer(&mut self.cache_read_input_tokens, later.cache_read_input_tokens);
+        newer(&mut self.cache_creation_input_tokens, later.cache_creation_input_tokens);
+        newer(&mut self.cache_creation, later.cache_creation);
+        newer(&mut self.output_tokens_details, later.output_tokens_details);
+        newer(&mut self.iterations, later.iterations);
+    }
+
+    /// The classes; `None` when nothing was said.
+    pub(super) fn classes(&self) -> Option<Usage> {
+        if self.input_tokens.is_none() && self.output_tokens.is_none() {
+            return None;
+        }
+        let own = self.own();
+        let Some(steps) = &self.iterations else { return Some(own) };
+        let mut all = Usage::default();
+        for step in steps.iter().map(Self::own) {
+            all.input = all.input.saturating_add(step.input);
+            all.cached_read = all.cached_read.saturating_add(step.cached_read);
+            all.cache_write = all.cache_write.saturating_add(step.cache_write);
+            all.cache_write_long = all.cache_write_long.saturating_add(step.cache_write_long);
+            all.output = all.output.saturating_add(step.output);
+        }
+        // What is billed is the sum of the steps: https://platform.claude.com/docs/en/build-with-claude/compaction
+        Some(Usage {
+            input: all.input.max(own.input),
+            cached_read: all.cached_read.max(own.cached_read),
+            cache_write: all.cache_write.max(own.cache_write),
+            cache_write_long: all.cache_write_long.max(own.cache_write_long),
+            output: all.output.max(own.output),
+            ..own
+        })
+    }
+
+    fn own(&self) -> Usage {
+        let cache_write = self.cache_creation_input_tokens.unwrap_or(0);
+        let long = self.cache_creation.as_ref().and_then(|split| split.ephemeral_1h_input_tokens);
+        let thinking = self.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens);
+        let output = self.output_tokens.unwrap_or(0);
+        Usage {
+            input: self.input_tokens.unwrap_or(0),
+            cached_read: self.cache_read_input_tokens.unwrap_or(0),
+            cache_write,
+            cache_write_long: long.unwrap_or(0).min(cache_write),
+            output,
+            reasoning: thinking.unwrap_or(0).min(output),
+            ..Usage::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(json: &str) -> WireUsage {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn later_counts_replace_earlier_ones() {
+        let mut seen = usage(
+            r#"{"input_tokens":18,"cache_creation_input_tokens":1031,"cache_read_input_tokens":4,"output_tokens":88,
+                "cache_creation":{"ephemeral_5m_input_tokens":1000,"ephemeral_1h_input_tokens":31}}"#,
+        );
+        seen.update(usage(
+            r#"{"output_tokens":100,"input_tokens":null,"output_tokens_details":{"thinking_tokens":7}}"#,
+        ));
+        let expected = Usage {
+            input: 18,
+            cached_read: 4,
+            cache_write: 1031,
+            cache_write_long: 31,
+            output: 100,
+            reasoning: 7,
+            ..Usage::default()
+        };
+        assert_eq!(seen.classes(), Some(expected));
+        assert_eq!(usage("{}").classes(), None);
+    }
+
+    #[test]
+    fn all_steps_of_an_answer_are_paid_for() {
+        let counted = usage(
+            r#"{"input_tokens":2390,"output_tokens":50,"iterations":[
+                {"type":"compaction","input_tokens":2518,"output_tokens":300,"cache_read_input_tokens":5},
+                {"type":"message","input_tokens":2390,"output_tokens":50}]}"#,
+        );
+        let classes = counted.classes().unwrap();
+        assert_eq!((classes.input, classes.output, classes.cached_read), (4908, 350, 5));
+        assert_eq!(usage(r#"{"input_tokens":3,"iterations":[]}"#).classes().unwrap().input, 3);
+    }
+}
