@@ -240,7 +240,10 @@ pub(super) fn decoded(chunks: &[&[u8]]) -> Result<Vec<Event>, Fault> {
     Ok(events)
 }
 
-fn relayed(chunks: &[&[u8]]) -> Result<(Vec<u8>, Option<[u64; 4]>, Option<&'static str>), Fault> {
+/// The client's bytes, the usage and the finish of a relayed stream.
+type Heard = (Vec<u8>, Option<[u64; 4]>, Option<&'static str>);
+
+fn relayed(chunks: &[&[u8]]) -> Result<Heard, Fault> {
     let provider = gemini();
     let mut relay = provider.stream(true);
     let mut out: Vec<Frame> = Vec::new();
