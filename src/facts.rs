@@ -15,6 +15,8 @@ pub enum Endpoint {
     Chat,
     /// Embedding vectors.
     Embeddings,
+    /// A count of the tokens that a chat completion would take.
+    CountTokens,
 }
 
 impl Endpoint {
@@ -23,6 +25,7 @@ impl Endpoint {
         match self {
             Self::Chat => "chat",
             Self::Embeddings => "embeddings",
+            Self::CountTokens => "count_tokens",
         }
     }
 }

@@ -30,6 +30,10 @@ pub use settings::{
 };
 pub use vendor::{HttpPlace, Place, Target, Vendor};
 
+/// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.
+/// What bears it is never sent to a provider that checks signatures.
+pub const UNSIGNED_THOUGHT: &str = "tollgate:unsigned";
+
 /// A dialect on the wire, of clients and of providers alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {

@@ -4,7 +4,7 @@
 
 mod answer;
 mod ask;
-mod decode;
+pub(in crate::api) mod decode;
 mod door;
 mod error;
 pub(in crate::api) mod param;

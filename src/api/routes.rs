@@ -3,6 +3,7 @@
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, request::Parts};
 
+use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::gemini_generate::{Form, GeminiDoor, GeminiEmbed};
 use super::openai_chat::OpenAiChat;
 use super::openai_embeddings::OpenAiEmbeddings;
@@ -34,8 +35,12 @@ pub(super) struct Refusal {
 }
 
 /// Every POST endpoint.
-const DOORS: &[(&str, &dyn Door)] =
-    &[("/v1/chat/completions", &OpenAiChat), ("/v1/embeddings", &OpenAiEmbeddings)];
+const DOORS: &[(&str, &dyn Door)] = &[
+    ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/embeddings", &OpenAiEmbeddings),
+    ("/v1/messages", &AnthropicMessages),
+    ("/v1/messages/count_tokens", &AnthropicCount),
+];
 
 /// Places below which a model and a method follow; the second is what google-genai makes of a base URL.
 const MODEL_PLACES: &[&str] = &["/v1beta/models/", "/v1/models/"];

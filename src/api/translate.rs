@@ -173,3 +173,6 @@ impl StreamRelay for Translated {
         self.text_bytes
     }
 }
+
+#[cfg(test)]
+mod tests;

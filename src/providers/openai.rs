@@ -10,6 +10,7 @@ mod encode;
 mod envelope;
 pub(super) mod fault;
 mod finish;
+mod losses;
 mod normalise;
 mod peek;
 mod request;

@@ -107,6 +107,9 @@ pub struct QuirkSettings {
     pub no_stream_options: bool,
     /// `completion_tokens` leaves reasoning out (`total = prompt + completion + reasoning`); it is added.
     pub completion_excludes_reasoning: bool,
+    /// Fields of requests, and of their messages, that the vendor does not know. A translation from another dialect
+    /// leaves them out and says so; a client of this dialect who sends them gets the vendor's own answer.
+    pub lacks: Vec<String>,
     /// Tool-call ids must have exactly this many letters and digits.
     pub tool_id_length: Option<usize>,
     /// Fields of messages that the vendor rejects; they are removed.
@@ -128,6 +131,7 @@ impl QuirkSettings {
         both.drop.extend(own.drop.iter().filter(|field| !self.drop.contains(field)).cloned());
         let new = own.drop_in_messages.iter().filter(|field| !self.drop_in_messages.contains(field));
         both.drop_in_messages.extend(new.cloned());
+        both.lacks.extend(own.lacks.iter().filter(|field| !self.lacks.contains(field)).cloned());
         both.rename.extend(own.rename.clone());
         both.defaults.extend(own.defaults.clone());
         both.no_stream_options |= own.no_stream_options;

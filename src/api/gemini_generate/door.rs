@@ -22,7 +22,7 @@ pub struct GeminiDoor(pub Form);
 
 impl Door for GeminiDoor {
     fn endpoint(&self) -> Endpoint {
-        Endpoint::Chat
+        if self.0 == Form::Count { Endpoint::CountTokens } else { Endpoint::Chat }
     }
 
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {

@@ -1,7 +1,7 @@
 //! OpenAI's chat request → the canonical request.
 
 mod message;
-mod record;
+pub(in crate::api) mod record;
 mod tool;
 
 use serde_json::Value;

@@ -29,6 +29,8 @@ pub struct ChatEncoder {
     usage: Option<Usage>,
     /// Choice and end of the text chunk just written: log probabilities that follow at once belong into it.
     last_text: Option<(u32, usize)>,
+    /// The thought under way, until its proof comes.
+    thought: String,
     ended: bool,
 }
 
@@ -53,6 +55,7 @@ impl ChatEncoder {
             calls: Vec::new(),
             usage: None,
             last_text: None,
+            thought: String::new(),
             ended: false,
         }
     }
@@ -146,8 +149,12 @@ impl ChatEncoder {
         if !text.is_empty() {
             self.text(choice, "reasoning_content", text, out);
         }
-        // The text has gone out piece by piece; the proof comes alone.
-        if let Some(detail) = reasoning_detail("", signature, redacted) {
+        if redacted.is_none() {
+            self.thought.push_str(text);
+        }
+        // The proof is of use only with all of the text that it proves, so that the client can send both back.
+        let thought = if signature.is_some() { std::mem::take(&mut self.thought) } else { String::new() };
+        if let Some(detail) = reasoning_detail(&thought, signature, redacted) {
             self.field(choice, "reasoning_details", Value::Array(vec![detail]), out);
         }
     }

@@ -1,14 +1,19 @@
 //! The canonical chat request in OpenAI's dialect.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::request;
 use crate::chat::{
-    Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind,
+    Loss, Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind,
 };
-use crate::fault::Fault;
+use crate::fault::{Fault, Retry};
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
+
+/// Stop sequences that a request may have.
+const MOST_STOPS: usize = 4;
 
 /// The upstream request.
 ///
@@ -17,18 +22,20 @@ use crate::target::TargetName;
 pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
     let mut body = Object::new();
     body.insert("model".into(), (&*target.model).into());
+    let mut lost = Vec::new();
     let mut messages = Vec::with_capacity(asked.messages.len());
     for (place, message) in asked.messages.iter().enumerate() {
         push_message(message, place, &mut messages)?;
+        super::losses::of_message(message, place, quirks, &mut lost);
     }
     body.insert("messages".into(), Value::Array(messages));
-    tools(asked, &mut body);
+    tools(asked, &mut body, &mut lost);
     output(&asked.output, &mut body);
-    sampling(asked, &mut body);
+    sampling(asked, &mut body, &mut lost);
     if let Some(reasoning) = &asked.reasoning {
-        think(reasoning, &mut body);
+        think(reasoning, &target.model, &mut body, &mut lost);
     }
-    put(&mut body, "user", asked.user.clone());
+    put(&mut body, "user", asked.user.as_deref().map(|user| user_of(user, &mut lost)));
     if !asked.metadata.is_empty() {
         body.insert("metadata".into(), Value::Object(asked.metadata.clone()));
     }
@@ -42,10 +49,23 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     if !asked.stream || quirks.no_stream_options {
         body.shift_remove("stream_options");
     }
+    super::losses::leave_out(&mut body, quirks, &mut lost);
     request::apply_to_object(&mut body, quirks);
     let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
     let json = Value::Object(body).to_string();
-    Ok(request::outgoing(path, asked.stream, vec![json.into()]))
+    let mut outgoing = request::outgoing(path, asked.stream, vec![json.into()]);
+    outgoing.lost = lost;
+    Ok(outgoing)
+}
+
+/// OpenAI takes identifiers of users up to 64 characters; a longer one (Claude Code's) becomes its hash, which is as
+/// good to tell users apart.
+fn user_of(user: &str, lost: &mut Vec<Loss>) -> String {
+    if user.chars().count() <= 64 {
+        return user.to_owned();
+    }
+    lost.push(Loss::new("user", "hashed: longer than 64 characters"));
+    blake3::hash(user.as_bytes()).to_hex().to_string()
 }
 
 fn ask_for_usage(body: &mut Object) {
@@ -73,8 +93,10 @@ fn push_message(message: &Message, place: usize, out: &mut Vec<Value>) -> Result
     for part in &results {
         let Part::ToolResult { id, content, .. } = part else { continue };
         // OpenAI's tool messages carry text alone; pictures follow as the user's.
-        let (texts, rest): (Vec<&Part>, Vec<&Part>) =
-            content.iter().partition(|part| matches!(part, Part::Text { .. }));
+        let (texts, rest): (Vec<&Part>, Vec<&Part>) = content
+            .iter()
+            .filter(|part| !is_unsayable(part))
+            .partition(|part| matches!(part, Part::Text { .. }));
         media.extend(rest);
         let mut object = head(message, Role::Tool);
         object.insert("tool_call_id".into(), id.as_str().into());
@@ -87,6 +109,10 @@ fn push_message(message: &Message, place: usize, out: &mut Vec<Value>) -> Result
         out.push(Value::Object(object));
     }
     if others.is_empty() && !results.is_empty() {
+        return Ok(());
+    }
+    // A turn of server tools alone says nothing to another provider.
+    if !others.is_empty() && others.iter().all(|part| message.role == Role::Assistant && is_unsayable(part)) {
         return Ok(());
     }
     let role = if message.role == Role::Tool && !results.is_empty() { Role::User } else { message.role };
@@ -153,6 +179,7 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
                 }
                 calls.push(call);
             }
+            other if is_unsayable(other) => {}
             other => said.push(*other),
         }
     }
@@ -185,7 +212,8 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         Err(Fault::bad_request(
             format!("this model's provider cannot take {what}"),
             format!("messages[{place}].content[{at}]"),
-        ))
+        )
+        .retry(Retry::Elsewhere))
     };
     Ok(match part {
         Part::Text { text, .. } => json!({ "type": "text", "text": text }),
@@ -214,6 +242,10 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         },
         Part::File { media, filename, .. } => {
             let mut file = Object::new();
+            if let Some(text) = text_document(media) {
+                let title = filename.as_ref().map(|name| format!("{name}\n\n")).unwrap_or_default();
+                return Ok(json!({ "type": "text", "text": title + text.as_str() }));
+            }
             match media {
                 Media::FileId(id) => file.insert("file_id".into(), id.as_str().into()),
                 Media::Inline { mime, base64 } => {
@@ -225,6 +257,10 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
             json!({ "type": "file", "file": file })
         }
         Part::Refusal(text) => json!({ "type": "refusal", "refusal": text }),
+        Part::Other(value) if is_unsayable(part) => {
+            let kind = value.get("type").and_then(Value::as_str).unwrap_or("unknown");
+            return cannot(&format!("a part of the type `{kind}`"));
+        }
         Part::Other(value) => value.clone(),
         Part::Thinking { .. } | Part::ToolCall { .. } => {
             return cannot("thinking or tool calls outside of an assistant's message");
@@ -233,9 +269,47 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
     })
 }
 
-fn tools(asked: &Request, body: &mut Object) {
-    if !asked.tools.is_empty() {
-        body.insert("tools".into(), asked.tools.iter().map(tool).collect());
+/// A block of Anthropic's own, which only Anthropic can read.
+pub(super) fn is_unsayable(part: &Part) -> bool {
+    let Part::Other(value) = part else { return false };
+    let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+    let own = [
+        "server_tool_use",
+        "mcp_tool_use",
+        "search_result",
+        "container_upload",
+        "tool_reference",
+        "document",
+    ];
+    own.contains(&kind) || kind.ends_with("_tool_result")
+}
+
+/// The text of a document that is nothing but text.
+fn text_document(media: &Media) -> Option<String> {
+    let Media::Inline { mime, base64 } = media else { return None };
+    let bytes = mime.starts_with("text/").then(|| BASE64_STANDARD.decode(base64).ok())??;
+    String::from_utf8(bytes).ok()
+}
+
+fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
+    let mut kept = Vec::with_capacity(asked.tools.len());
+    for (at, definition) in asked.tools.iter().enumerate() {
+        if definition.kind == ToolKind::Server && definition.is_anthropics() {
+            lost.push(Loss::dropped(format!("tools[{at}]")));
+            continue;
+        }
+        super::losses::of_tool(definition, at, lost);
+        kept.push(tool(definition));
+    }
+    if kept.is_empty() && !asked.tools.is_empty() {
+        // A choice is refused without tools.
+        if asked.tool_choice.as_ref().is_some_and(|choice| *choice != ToolChoice::None) {
+            lost.push(Loss::dropped("tool_choice"));
+        }
+        return;
+    }
+    if !kept.is_empty() {
+        body.insert("tools".into(), Value::Array(kept));
     }
     let choice = asked.tool_choice.as_ref().map(|choice| match choice {
         ToolChoice::Auto => "auto".into(),
@@ -261,7 +335,9 @@ fn tool(tool: &Tool) -> Value {
     put(&mut inner, "description", tool.description.clone());
     put(&mut inner, "parameters", tool.parameters.clone());
     put(&mut inner, "strict", tool.strict);
-    for (field, value) in &tool.rest {
+    for (field, value) in
+        tool.rest.iter().filter(|(field, _)| !super::losses::TOOL_FIELDS.contains(&field.as_str()))
+    {
         inner.entry(field.clone()).or_insert_with(|| value.clone());
     }
     let kind = if tool.kind == ToolKind::Custom { "custom" } else { "function" };
@@ -285,7 +361,7 @@ fn output(output: &OutputFormat, body: &mut Object) {
     body.insert("response_format".into(), format);
 }
 
-fn sampling(asked: &Request, body: &mut Object) {
+fn sampling(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     let sampling = &asked.sampling;
     put(body, "max_completion_tokens", asked.max_output_tokens);
     put(body, "temperature", sampling.temperature);
@@ -297,7 +373,13 @@ fn sampling(asked: &Request, body: &mut Object) {
     match sampling.stop.as_slice() {
         [] => {}
         [one] => put(body, "stop", Some(one.as_str())),
-        more => put(body, "stop", Some(more.to_vec())),
+        more => {
+            // https://platform.openai.com/docs/api-reference/chat/create#chat-create-stop
+            if more.len() > MOST_STOPS {
+                lost.push(Loss::new("stop", "cut to the first 4"));
+            }
+            put(body, "stop", Some(more.iter().take(MOST_STOPS).cloned().collect::<Vec<_>>()));
+        }
     }
     put(body, "logit_bias", sampling.logit_bias.clone());
     put(body, "logprobs", sampling.logprobs);
@@ -305,7 +387,12 @@ fn sampling(asked: &Request, body: &mut Object) {
     put(body, "n", sampling.n);
 }
 
-fn think(reasoning: &Reasoning, body: &mut Object) {
+fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<Loss>) {
+    // OpenAI's older models refuse the parameter itself.
+    if ["gpt-4", "gpt-3.5", "chatgpt-"].iter().any(|older| model.starts_with(older)) {
+        lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
+        return;
+    }
     // OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
     let effort = reasoning.effort.clone().or_else(|| {
         Some(String::from(match reasoning.budget_tokens? {
@@ -315,6 +402,8 @@ fn think(reasoning: &Reasoning, body: &mut Object) {
             _ => "high",
         }))
     });
+    // Anthropic's highest has no name of its own here.
+    let effort = effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort });
     put(body, "reasoning_effort", effort);
     if !reasoning.rest.is_empty() {
         body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));

@@ -9,7 +9,7 @@ use crate::chat::Object;
 use crate::fault::{Fault, FaultKind};
 
 /// Where a value stands in the request; written out only when something is wrong there.
-pub(super) enum Place<'a> {
+pub(in crate::api) enum Place<'a> {
     /// The request itself.
     Root,
     /// Below a key.
@@ -19,11 +19,11 @@ pub(super) enum Place<'a> {
 }
 
 impl Place<'_> {
-    pub(super) fn key(&self, key: &'static str) -> Place<'_> {
+    pub(in crate::api) fn key(&self, key: &'static str) -> Place<'_> {
         Place::Key(self, key)
     }
 
-    pub(super) fn index(&self, index: usize) -> Place<'_> {
+    pub(in crate::api) fn index(&self, index: usize) -> Place<'_> {
         Place::Index(self, index)
     }
 }
@@ -40,83 +40,83 @@ impl fmt::Display for Place<'_> {
 }
 
 /// The fields of an object that nobody has taken yet. `null` counts as missing.
-pub(super) struct Record<'a> {
+pub(in crate::api) struct Record<'a> {
     fields: Object,
     place: &'a Place<'a>,
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn new(fields: Object, place: &'a Place<'a>) -> Self {
+    pub(in crate::api) fn new(fields: Object, place: &'a Place<'a>) -> Self {
         Self { fields, place }
     }
 
-    pub(super) fn peek(&self, key: &str) -> Option<&Value> {
+    pub(in crate::api) fn peek(&self, key: &str) -> Option<&Value> {
         self.fields.get(key)
     }
 
-    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
+    pub(in crate::api) fn take(&mut self, key: &str) -> Option<Value> {
         match self.fields.shift_remove(key) {
             None | Some(Value::Null) => None,
             value => value,
         }
     }
 
-    pub(super) fn text(&mut self, key: &'static str) -> Result<Option<String>, Fault> {
+    pub(in crate::api) fn text(&mut self, key: &'static str) -> Result<Option<String>, Fault> {
         self.take(key).map(|value| text(value, &self.place.key(key))).transpose()
     }
 
-    pub(super) fn object(&mut self, key: &'static str) -> Result<Option<Object>, Fault> {
+    pub(in crate::api) fn object(&mut self, key: &'static str) -> Result<Option<Object>, Fault> {
         self.take(key).map(|value| object(value, &self.place.key(key))).transpose()
     }
 
     /// An array; a missing one is empty.
-    pub(super) fn list(&mut self, key: &'static str) -> Result<Vec<Value>, Fault> {
+    pub(in crate::api) fn list(&mut self, key: &'static str) -> Result<Vec<Value>, Fault> {
         Ok(self.take(key).map(|value| list(value, &self.place.key(key))).transpose()?.unwrap_or_default())
     }
 
-    pub(super) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, Fault> {
+    pub(in crate::api) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, Fault> {
         self.scalar(key, "a boolean", Value::as_bool)
     }
 
-    pub(super) fn number(&mut self, key: &'static str) -> Result<Option<f64>, Fault> {
+    pub(in crate::api) fn number(&mut self, key: &'static str) -> Result<Option<f64>, Fault> {
         self.scalar(key, "a number", Value::as_f64)
     }
 
-    pub(super) fn count(&mut self, key: &'static str) -> Result<Option<u64>, Fault> {
+    pub(in crate::api) fn count(&mut self, key: &'static str) -> Result<Option<u64>, Fault> {
         self.scalar(key, "a non-negative integer", Value::as_u64)
     }
 
-    pub(super) fn integer(&mut self, key: &'static str) -> Result<Option<i64>, Fault> {
+    pub(in crate::api) fn integer(&mut self, key: &'static str) -> Result<Option<i64>, Fault> {
         self.scalar(key, "an integer", Value::as_i64)
     }
 
-    pub(super) fn need_text(&mut self, key: &'static str) -> Result<String, Fault> {
+    pub(in crate::api) fn need_text(&mut self, key: &'static str) -> Result<String, Fault> {
         self.text(key)?.ok_or_else(|| self.missing(key))
     }
 
-    pub(super) fn need_object(&mut self, key: &'static str) -> Result<Object, Fault> {
+    pub(in crate::api) fn need_object(&mut self, key: &'static str) -> Result<Object, Fault> {
         self.object(key)?.ok_or_else(|| self.missing(key))
     }
 
-    pub(super) fn need_list(&mut self, key: &'static str) -> Result<Vec<Value>, Fault> {
+    pub(in crate::api) fn need_list(&mut self, key: &'static str) -> Result<Vec<Value>, Fault> {
         let value = self.take(key).ok_or_else(|| self.missing(key))?;
         list(value, &self.place.key(key))
     }
 
     /// Puts the unread fields of an object back, so that they travel on.
-    pub(super) fn keep(&mut self, key: &str, fields: Object) {
+    pub(in crate::api) fn keep(&mut self, key: &str, fields: Object) {
         if !fields.is_empty() {
             self.fields.insert(key.to_owned(), Value::Object(fields));
         }
     }
 
     /// Puts a value back.
-    pub(super) fn put(&mut self, key: &str, value: Value) {
+    pub(in crate::api) fn put(&mut self, key: &str, value: Value) {
         self.fields.insert(key.to_owned(), value);
     }
 
     /// What nobody has taken.
-    pub(super) fn rest(self) -> Object {
+    pub(in crate::api) fn rest(self) -> Object {
         self.fields
     }
 
@@ -131,33 +131,33 @@ impl<'a> Record<'a> {
         read(&value).map(Some).ok_or_else(wrong)
     }
 
-    pub(super) fn missing(&self, key: &'static str) -> Fault {
+    pub(in crate::api) fn missing(&self, key: &'static str) -> Fault {
         missing(self.place.key(key).to_string())
     }
 }
 
 /// The fields of a body that passed the gate.
-pub(super) fn parse(bytes: &[u8]) -> Result<Object, Fault> {
+pub(in crate::api) fn parse(bytes: &[u8]) -> Result<Object, Fault> {
     serde_json::from_slice(bytes).map_err(|_| {
         Fault::new(FaultKind::BadRequest, "the request body is not a JSON object").code("json_invalid")
     })
 }
 
-pub(super) fn text(value: Value, place: &Place<'_>) -> Result<String, Fault> {
+pub(in crate::api) fn text(value: Value, place: &Place<'_>) -> Result<String, Fault> {
     match value {
         Value::String(text) => Ok(text),
         other => Err(wrong_type(place.to_string(), "a string", kind(&other))),
     }
 }
 
-pub(super) fn object(value: Value, place: &Place<'_>) -> Result<Object, Fault> {
+pub(in crate::api) fn object(value: Value, place: &Place<'_>) -> Result<Object, Fault> {
     match value {
         Value::Object(fields) => Ok(fields),
         other => Err(wrong_type(place.to_string(), "an object", kind(&other))),
     }
 }
 
-pub(super) fn list(value: Value, place: &Place<'_>) -> Result<Vec<Value>, Fault> {
+pub(in crate::api) fn list(value: Value, place: &Place<'_>) -> Result<Vec<Value>, Fault> {
     match value {
         Value::Array(items) => Ok(items),
         other => Err(wrong_type(place.to_string(), "an array", kind(&other))),
@@ -165,7 +165,7 @@ pub(super) fn list(value: Value, place: &Place<'_>) -> Result<Vec<Value>, Fault>
 }
 
 /// What a value is, for a message.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(in crate::api) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

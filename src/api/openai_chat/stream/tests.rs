@@ -172,7 +172,7 @@ fn thoughts_refusals_and_citations_have_their_fields() {
     ];
     let expected = [
         json!({"reasoning_content": "hm"}),
-        json!({"reasoning_details": [{"type": "reasoning.text", "text": "", "signature": "sig"}]}),
+        json!({"reasoning_details": [{"type": "reasoning.text", "text": "hm", "signature": "sig"}]}),
         json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": "blob"}]}),
         json!({"refusal": "no"}),
         json!({"annotations": [{"url": "u"}]}),

@@ -1,0 +1,181 @@
+//! The canonical answer → Anthropic's message.
+
+use serde_json::{Value, json};
+
+use super::block::UNSIGNED;
+use crate::chat::{Answer, Finish, FinishReason, Part, ToolKind, Usage};
+
+/// The body of a whole message. Of several choices, the first.
+///
+/// Parts that Anthropic's dialect has no place for are left out.
+pub fn encode_answer(answer: &Answer, fallback_id: &str) -> Vec<u8> {
+    let id = if answer.id.is_empty() { fallback_id } else { &answer.id };
+    let choice = answer.choices.first();
+    let content = choice.map(|choice| choice.content.as_slice()).unwrap_or_default();
+    let blocks: Vec<Value> = content.iter().filter_map(block).collect();
+    let finish = choice.and_then(|choice| choice.finish.as_ref());
+    let calls = content.iter().any(|part| matches!(part, Part::ToolCall { .. }));
+    let refuses = content.iter().any(|part| matches!(part, Part::Refusal(_)));
+    let body = json!({
+        "id": id,
+        "type": "message",
+        "role": "assistant",
+        "model": answer.model,
+        "content": blocks,
+        "stop_reason": stop_reason(finish, calls, refuses),
+        "stop_sequence": finish.and_then(|finish| finish.stop_sequence.as_deref()),
+        "usage": usage_json(&answer.usage.unwrap_or_default()),
+    });
+    body.to_string().into_bytes()
+}
+
+fn block(part: &Part) -> Option<Value> {
+    Some(match part {
+        Part::Text { text, .. } if text.is_empty() => return None,
+        Part::Text { text, citations, .. } => {
+            let own: Vec<&Value> = citations.iter().filter(|citation| is_own_citation(citation)).collect();
+            let mut block = json!({ "type": "text", "text": text });
+            if !own.is_empty() {
+                block["citations"] = own.into_iter().cloned().collect();
+            }
+            block
+        }
+        Part::Refusal(text) => json!({ "type": "text", "text": text }),
+        Part::Thinking { redacted: Some(data), .. } => json!({ "type": "redacted_thinking", "data": data }),
+        Part::Thinking { text, signature, .. } => {
+            let signature = signature.as_deref().unwrap_or(UNSIGNED);
+            json!({ "type": "thinking", "thinking": text, "signature": signature })
+        }
+        Part::ToolCall { id, name, arguments, kind, .. } => {
+            json!({ "type": "tool_use", "id": tool_id(id), "name": name, "input": input(arguments, *kind) })
+        }
+        Part::Other(value) if is_own_block(value) => value.clone(),
+        _ => return None,
+    })
+}
+
+/// The object that a call's arguments are.
+pub(super) fn input(arguments: &str, kind: ToolKind) -> Value {
+    if kind != ToolKind::Custom {
+        if arguments.trim().is_empty() {
+            return json!({});
+        }
+        if let Ok(input @ Value::Object(_)) = serde_json::from_str(arguments) {
+            return input;
+        }
+    }
+    json!({ "input": arguments })
+}
+
+/// Anthropic takes letters, digits, `_` and `-` in the ids of calls, and the client may send this one there next.
+pub(super) fn tool_id(id: &str) -> String {
+    id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
+}
+
+/// Anthropic's word for why a message ended.
+pub(super) fn stop_reason(finish: Option<&Finish>, calls: bool, refuses: bool) -> &'static str {
+    match finish.map_or(FinishReason::Stop, |finish| finish.reason) {
+        FinishReason::Stop | FinishReason::Other if calls => "tool_use",
+        FinishReason::Stop | FinishReason::Other if refuses => "refusal",
+        FinishReason::Stop if finish.is_some_and(|finish| finish.stop_sequence.is_some()) => "stop_sequence",
+        FinishReason::Stop | FinishReason::Other => "end_turn",
+        FinishReason::Length => "max_tokens",
+        FinishReason::ToolCalls => "tool_use",
+        FinishReason::ContentFilter => "refusal",
+        FinishReason::Pause => "pause_turn",
+        FinishReason::ContextExceeded => "model_context_window_exceeded",
+    }
+}
+
+/// Usage in Anthropic's classes: input leaves cache reads and writes out, output includes thinking.
+pub(super) fn usage_json(usage: &Usage) -> Value {
+    let mut counts = json!({
+        "input_tokens": usage.input,
+        "cache_creation_input_tokens": usage.cache_write,
+        "cache_read_input_tokens": usage.cached_read,
+        "output_tokens": usage.output,
+    });
+    if usage.cache_write > 0 {
+        counts["cache_creation"] = json!({
+            "ephemeral_5m_input_tokens": usage.cache_write.saturating_sub(usage.cache_write_long),
+            "ephemeral_1h_input_tokens": usage.cache_write_long,
+        });
+    }
+    if usage.reasoning > 0 {
+        counts["output_tokens_details"] = json!({ "thinking_tokens": usage.reasoning });
+    }
+    counts
+}
+
+/// Whether citations are of Anthropic's form.
+pub(super) fn is_own_citation(citation: &Value) -> bool {
+    citation.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("_location"))
+}
+
+/// Whether a foreign part is one of Anthropic's blocks.
+pub(super) fn is_own_block(value: &Value) -> bool {
+    let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+    matches!(kind, "server_tool_use" | "mcp_tool_use" | "container_upload") || kind.ends_with("_tool_result")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Choice;
+
+    fn encoded(parts: Vec<Part>, finish: Finish) -> Value {
+        let choice = Choice { content: parts, finish: Some(finish), ..Choice::default() };
+        let usage = Usage { input: 3, cached_read: 4, cache_write: 5, output: 6, ..Usage::default() };
+        let answer =
+            Answer { model: "m".into(), choices: vec![choice], usage: Some(usage), ..Answer::default() };
+        serde_json::from_slice(&encode_answer(&answer, "msg_1")).unwrap()
+    }
+
+    #[test]
+    fn an_answer_has_anthropics_shape() {
+        let call = Part::ToolCall {
+            id: "functions.f:0".into(),
+            name: "f".into(),
+            arguments: r#"{"a":1}"#.into(),
+            kind: ToolKind::Function,
+            signature: None,
+            cache: None,
+        };
+        let thinking = Part::Thinking { text: "hm".into(), signature: None, redacted: None };
+        let body = encoded(vec![thinking, Part::text("Hi"), call], FinishReason::ToolCalls.into());
+        assert_eq!(
+            body,
+            json!({
+                "id": "msg_1", "type": "message", "role": "assistant", "model": "m",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": UNSIGNED},
+                    {"type": "text", "text": "Hi"},
+                    {"type": "tool_use", "id": "functions_f_0", "name": "f", "input": {"a": 1}}],
+                "stop_reason": "tool_use", "stop_sequence": null,
+                "usage": {"input_tokens": 3, "cache_creation_input_tokens": 5, "cache_read_input_tokens": 4,
+                    "output_tokens": 6,
+                    "cache_creation": {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 0}},
+            })
+        );
+    }
+
+    #[test]
+    fn stop_reasons_are_anthropics_words() {
+        let hit = Finish { stop_sequence: Some("END".into()), ..FinishReason::Stop.into() };
+        for (finish, expected) in [
+            (FinishReason::Stop.into(), "end_turn"),
+            (hit, "stop_sequence"),
+            (FinishReason::Length.into(), "max_tokens"),
+            (FinishReason::ContentFilter.into(), "refusal"),
+            (FinishReason::Pause.into(), "pause_turn"),
+            (FinishReason::ContextExceeded.into(), "model_context_window_exceeded"),
+            (FinishReason::Other.into(), "end_turn"),
+        ] {
+            assert_eq!(encoded(vec![], finish)["stop_reason"], expected);
+        }
+        assert_eq!(
+            encoded(vec![Part::Refusal("no".into())], FinishReason::Stop.into())["stop_reason"],
+            "refusal"
+        );
+    }
+}

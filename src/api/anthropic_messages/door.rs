@@ -1,0 +1,95 @@
+//! The door of `POST /v1/messages`: how a messages request goes through the line.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::fault_event;
+use super::{Ask, MessageEncoder, encode_answer, error_body, path};
+use crate::api::translate::{self, relay};
+use crate::executor::Carry;
+use crate::facts::{self, Endpoint};
+use crate::fault::Fault;
+use crate::gateway::{Asked, Door, Head};
+use crate::json;
+use crate::providers::{Dialect, Outgoing, Relayed, StreamRelay, Target};
+
+/// `POST /v1/messages`.
+pub struct AnthropicMessages;
+
+impl Door for AnthropicMessages {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::Chat
+    }
+
+    fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
+        Ok(Arc::new(Ask::read(json::Body::read(body)?, head.headers, false)?))
+    }
+
+    fn error_body(&self, fault: &Fault, request_id: &str) -> Vec<u8> {
+        error_body(fault, request_id)
+    }
+
+    fn fault_event(&self, fault: &Fault) -> Bytes {
+        fault_event(fault)
+    }
+}
+
+impl Asked for Ask {
+    fn model(&self) -> &Arc<str> {
+        self.model()
+    }
+
+    fn bytes(&self) -> usize {
+        self.body().bytes().len()
+    }
+}
+
+impl Ask {
+    /// Adds the client's own headers that choose what its body may say.
+    pub(super) fn carry_headers(&self, outgoing: &mut Outgoing) {
+        for (name, value) in self.carried() {
+            outgoing.headers.insert(*name, value.clone());
+        }
+    }
+}
+
+impl Carry for Ask {
+    fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
+        if let Some(relay) = relay(target, Dialect::Anthropic) {
+            let mut outgoing = relay.splice(self.body(), &target.name)?;
+            self.carry_headers(&mut outgoing);
+            return Ok(outgoing);
+        }
+        let decoded = self.request()?;
+        let encoded = target.vendor.wire.encode(&decoded.request, &target.name);
+        let mut outgoing = encoded.map_err(|fault| path::fault(fault, &decoded.origins))?;
+        let lost = std::mem::take(&mut outgoing.lost);
+        outgoing.lost.clone_from(&decoded.lost);
+        outgoing.lost.extend(lost.into_iter().map(|loss| path::loss(loss, &decoded.origins)));
+        Ok(outgoing)
+    }
+
+    fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
+        match relay(target, Dialect::Anthropic) {
+            Some(relay) => relay.whole(body),
+            None => {
+                translate::whole(target, &body, |answer| encode_answer(answer, &translate::answer_id("msg_")))
+            }
+        }
+    }
+
+    fn wants_stream(&self) -> bool {
+        facts::Body::stream(self)
+    }
+
+    fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
+        Ok(match relay(target, Dialect::Anthropic) {
+            Some(relay) => relay.stream(true),
+            None => {
+                let encoder = MessageEncoder::new(translate::answer_id("msg_"));
+                translate::stream(target, Box::new(encoder))
+            }
+        })
+    }
+}

@@ -1,0 +1,317 @@
+//! Recorded answers through a door of another dialect, compared with a plain reading of the raw JSON.
+//!
+//! The recordings are not part of this repository: `TOLLGATE_FIXTURES` names their folder.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::anthropic_messages::{MessageEncoder, encode_answer as encode_message};
+use crate::api::openai_chat::{ChatEncoder, Fallback, encode_answer};
+use crate::providers::{Place, QuirkSettings, Vendor, dialect};
+use crate::target::{Deadlines, TargetName, Traits};
+
+/// What an answer says, in the simplest terms of any dialect.
+#[derive(Debug, Default, PartialEq, Clone)]
+struct Said {
+    text: String,
+    thought: String,
+    /// Id, name, arguments.
+    calls: Vec<(String, String, Value)>,
+    finish: String,
+    /// Prompt, completion, cache reads.
+    usage: [u64; 3],
+}
+
+struct Case {
+    id: String,
+    stream: bool,
+    text: String,
+}
+
+fn cases(vendor: &str, op: &str) -> Vec<Case> {
+    let folder = std::env::var_os("TOLLGATE_FIXTURES")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
+    let Ok(files) = std::fs::read_dir(folder.join(vendor)) else {
+        eprintln!("SKIPPED: no recorded traffic in {} (set TOLLGATE_FIXTURES)", folder.display());
+        return Vec::new();
+    };
+    files
+        .map(|file| serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap())
+        .filter(|case: &Value| case["op"] == op && case["response"]["status"] == 200)
+        .map(|case| Case {
+            id: text(&case["id"]),
+            stream: case["stream"] == true,
+            text: text(&case["response"]["text"]),
+        })
+        .collect()
+}
+
+fn target(word: &str) -> Target {
+    let vendor = Vendor {
+        name: "p".into(),
+        wire: dialect(word, &QuirkSettings::default()).unwrap(),
+        place: Place::Local,
+        headers: HeaderMap::new(),
+        traits: Traits::default(),
+        deadlines: Deadlines::default(),
+        models: Vec::new(),
+    };
+    Target { vendor: Arc::new(vendor), name: TargetName::parse("p/m").unwrap() }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn object(json: &str) -> Value {
+    if json.is_empty() { json!({}) } else { serde_json::from_str(json).unwrap() }
+}
+
+fn fallback() -> Fallback {
+    Fallback { id: "chatcmpl-own".into(), created: 1 }
+}
+
+fn stream_through(
+    target: &Target,
+    encoder: Box<dyn StreamEncoder>,
+    body: &str,
+    size: usize,
+) -> (String, Box<dyn StreamRelay>) {
+    let mut relay = stream(target, encoder);
+    let mut frames = Vec::new();
+    for chunk in body.as_bytes().chunks(size) {
+        relay.feed(Bytes::copy_from_slice(chunk), &mut frames).unwrap();
+    }
+    relay.finish(&mut frames).unwrap();
+    assert!(relay.is_complete() && relay.finish_reason().is_some());
+    let bytes: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+    (String::from_utf8(bytes).unwrap(), relay)
+}
+
+fn data(stream: &str) -> impl Iterator<Item = Value> {
+    let lines = stream.lines().filter_map(|line| line.strip_prefix("data:"));
+    lines.filter(|line| line.trim() != "[DONE]").map(|line| serde_json::from_str(line).unwrap())
+}
+
+fn anthropics_usage(usage: &Value) -> [u64; 3] {
+    let n = |key: &str| usage[key].as_u64().unwrap_or(0);
+    let read = n("cache_read_input_tokens");
+    [n("input_tokens") + read + n("cache_creation_input_tokens"), n("output_tokens"), read]
+}
+
+fn openais_usage(usage: &Value) -> [u64; 3] {
+    let n = |value: &Value| value.as_u64().unwrap_or(0);
+    let cached = n(&usage["prompt_tokens_details"]["cached_tokens"]);
+    [n(&usage["prompt_tokens"]), n(&usage["completion_tokens"]), cached]
+}
+
+/// Anthropic's stop reason in OpenAI's word.
+fn word(stop: &str) -> String {
+    match stop {
+        "max_tokens" | "model_context_window_exceeded" => "length",
+        "tool_use" => "tool_calls",
+        "refusal" => "content_filter",
+        _ => "stop",
+    }
+    .into()
+}
+
+fn read_message(message: &Value) -> Said {
+    let mut said = Said {
+        finish: word(message["stop_reason"].as_str().unwrap()),
+        usage: anthropics_usage(&message["usage"]),
+        ..Said::default()
+    };
+    for block in message["content"].as_array().unwrap() {
+        match block["type"].as_str().unwrap() {
+            "text" => said.text += block["text"].as_str().unwrap(),
+            "thinking" => said.thought += block["thinking"].as_str().unwrap(),
+            "tool_use" => said.calls.push((text(&block["id"]), text(&block["name"]), block["input"].clone())),
+            _ => {}
+        }
+    }
+    said
+}
+
+fn read_message_stream(stream: &str) -> Said {
+    let (mut blocks, mut message, mut usage): (Vec<Value>, Value, Value) = Default::default();
+    for event in data(stream) {
+        let delta = &event["delta"];
+        match event["type"].as_str().unwrap() {
+            "message_start" => usage = event["message"]["usage"].clone(),
+            "content_block_start" => blocks.push(event["content_block"].clone()),
+            "content_block_delta" => {
+                let block = blocks.last_mut().unwrap();
+                for (key, place) in [("text", "text"), ("thinking", "thinking"), ("partial_json", "json")] {
+                    if let Some(more) = delta[key].as_str() {
+                        block[place] = (text(&block[place]) + more).into();
+                    }
+                }
+            }
+            "message_delta" => {
+                message["stop_reason"] = delta["stop_reason"].clone();
+                event["usage"].as_object().unwrap().iter().for_each(|(k, v)| usage[k] = v.clone());
+            }
+            _ => {}
+        }
+    }
+    for block in &mut blocks {
+        if block["type"] == "tool_use" {
+            block["input"] = object(block["json"].as_str().unwrap_or_default());
+        }
+    }
+    message["content"] = blocks.into();
+    message["usage"] = usage;
+    read_message(&message)
+}
+
+fn read_chat(body: &Value) -> Said {
+    let choice = &body["choices"][0];
+    let message = &choice["message"];
+    let calls = message["tool_calls"].as_array().into_iter().flatten();
+    Said {
+        text: text(&message["content"]) + text(&message["refusal"]).as_str(),
+        thought: text(&message["reasoning_content"]),
+        calls: calls
+            .map(|call| {
+                let function = &call["function"];
+                (text(&call["id"]), text(&function["name"]), object(function["arguments"].as_str().unwrap()))
+            })
+            .collect(),
+        finish: text(&choice["finish_reason"]),
+        usage: openais_usage(&body["usage"]),
+    }
+}
+
+fn read_chat_stream(stream: &str) -> Said {
+    let mut said = Said::default();
+    let mut calls: Vec<(String, String, String)> = Vec::new();
+    for chunk in data(stream) {
+        if chunk["usage"].is_object() {
+            said.usage = openais_usage(&chunk["usage"]);
+        }
+        let choice = &chunk["choices"][0];
+        let delta = &choice["delta"];
+        said.text += text(&delta["content"]).as_str();
+        said.text += text(&delta["refusal"]).as_str();
+        said.thought += &text(&delta["reasoning_content"]);
+        for call in delta["tool_calls"].as_array().into_iter().flatten() {
+            let at = usize::try_from(call["index"].as_u64().unwrap()).unwrap();
+            if at == calls.len() {
+                calls.push((text(&call["id"]), text(&call["function"]["name"]), String::new()));
+            }
+            calls[at].2 += call["function"]["arguments"].as_str().unwrap_or_default();
+        }
+        said.finish += choice["finish_reason"].as_str().unwrap_or_default();
+    }
+    said.calls = calls.into_iter().map(|(id, name, json)| (id, name, object(&json))).collect();
+    said
+}
+
+#[test]
+fn anthropics_answers_come_through_openais_door() {
+    let target = target("anthropic");
+    for case in cases("anthropic", "messages") {
+        if case.text.contains("event: error") {
+            continue;
+        }
+        if !case.stream {
+            let expected = read_message(&serde_json::from_str(&case.text).unwrap());
+            let relayed =
+                whole(&target, case.text.as_bytes(), |answer| encode_answer(answer, &fallback())).unwrap();
+            let said = read_chat(&serde_json::from_slice(&relayed.body).unwrap());
+            assert_eq!(said, expected, "{}", case.id);
+            assert_eq!(relayed.finish, Some(&*expected.finish), "{}", case.id);
+            // The JSON answer to a request for a stream.
+            let mut relay = stream(&target, Box::new(ChatEncoder::new(true, fallback())));
+            let mut frames = Vec::new();
+            relay.whole(Bytes::from(case.text), &mut frames).unwrap();
+            let text: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+            assert_eq!(read_chat_stream(str::from_utf8(&text).unwrap()), expected, "{}", case.id);
+            continue;
+        }
+        let expected = read_message_stream(&case.text);
+        for size in [1, 7, 64, 1 << 20] {
+            let encoder = Box::new(ChatEncoder::new(true, fallback()));
+            let (text, relay) = stream_through(&target, encoder, &case.text, size);
+            assert_eq!(read_chat_stream(&text), expected, "{} at {size}", case.id);
+            assert!(text.ends_with("data: [DONE]\n\n"), "{}", case.id);
+            assert_eq!(relay.usage().map(|u| u.prompt()), Some(expected.usage[0]), "{}", case.id);
+        }
+    }
+}
+
+#[test]
+fn openais_answers_come_through_anthropics_door() {
+    let target = target("openai");
+    let strange = [
+        "function_call\"",
+        "\"custom\"",
+        "\"error\":",
+        "\"audio\"",
+        "\"index\":1,\"delta\"",
+        "\"index\":1,\"message\"",
+    ];
+    for vendor in ["openai", "deepseek", "cerebras", "xai", "moonshot", "openrouter"] {
+        for case in cases(vendor, "chat") {
+            if strange.iter().any(|word| case.text.contains(word)) {
+                continue;
+            }
+            // The relay of the same dialect brings the vendors' own habits to OpenAI's form.
+            let own = target.vendor.wire.relay().unwrap();
+            let mut expected = if case.stream {
+                let (mut relay, mut frames) = (own.stream(true), Vec::new());
+                relay.feed(Bytes::from(case.text.clone()), &mut frames).unwrap();
+                relay.finish(&mut frames).unwrap();
+                let text: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+                read_chat_stream(str::from_utf8(&text).unwrap())
+            } else {
+                let body = own.whole(Bytes::from(case.text.clone())).unwrap().body;
+                read_chat(&serde_json::from_slice(&body).unwrap())
+            };
+            if case.text.replace("\": ", "\":").contains("\"refusal\":\"") {
+                expected.finish = "content_filter".into();
+            }
+            for call in &mut expected.calls {
+                call.0 = call.0.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_', "_");
+            }
+            if case.stream {
+                for size in [1, 64, 1 << 20] {
+                    let encoder = Box::new(MessageEncoder::new("msg".into()));
+                    let (text, _) = stream_through(&target, encoder, &case.text, size);
+                    assert_eq!(read_message_stream(&text), expected, "{} at {size}", case.id);
+                }
+            } else {
+                let relayed =
+                    whole(&target, case.text.as_bytes(), |answer| encode_message(answer, "msg")).unwrap();
+                let said = read_message(&serde_json::from_slice(&relayed.body).unwrap());
+                assert_eq!(said, expected, "{}", case.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fault_inside_a_stream_comes_after_what_was_said() {
+    let target = target("anthropic");
+    let said = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\"}}\n\n\
+                event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n\
+                event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hel\"}}\n\n";
+    let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n";
+    let mut relay = stream(&target, Box::new(ChatEncoder::new(true, fallback())));
+    let mut frames = Vec::new();
+    let fault = relay.feed(Bytes::from(format!("{said}{error}")), &mut frames).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Overloaded);
+    assert!(frames.iter().any(|frame| frame.content) && relay.text_bytes() == 3);
+
+    let mut relay = stream(&target, Box::new(ChatEncoder::new(true, fallback())));
+    let mut frames = Vec::new();
+    relay.feed(Bytes::from(said), &mut frames).unwrap();
+    assert_eq!(relay.finish(&mut frames).unwrap_err().kind, FaultKind::Truncated);
+    let text: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+    assert!(!String::from_utf8_lossy(&text).contains("[DONE]"));
+}

@@ -1,0 +1,67 @@
+//! What OpenAI's dialect, or one of its vendors, cannot say of a canonical request.
+
+use serde_json::Value;
+
+use super::encode::is_unsayable;
+use crate::chat::{Loss, Message, Object, Part, Role, Tool};
+use crate::providers::QuirkSettings;
+
+/// Fields of a tool that only Anthropic knows.
+pub(super) const TOOL_FIELDS: &[&str] =
+    &["input_examples", "defer_loading", "allowed_callers", "eager_input_streaming"];
+
+/// What of a message does not go out.
+pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
+    for (at, part) in message.content.iter().enumerate() {
+        let mut lose = |field: &str, what: &'static str| {
+            lost.push(Loss::new(format!("messages[{place}].content[{at}]{field}"), what));
+        };
+        match part {
+            Part::Text { cache: Some(_), .. }
+            | Part::Image { cache: Some(_), .. }
+            | Part::File { cache: Some(_), .. }
+            | Part::ToolCall { cache: Some(_), .. }
+            | Part::ToolResult { cache: Some(_), .. } => lose(".cache_control", "dropped"),
+            Part::Text { citations, .. } if !citations.is_empty() => lose(".citations", "dropped"),
+            Part::Thinking { .. } if !takes_thinking(quirks) => lose("", "thinking dropped"),
+            Part::Other(_) if message.role == Role::Assistant && is_unsayable(part) => lose("", "dropped"),
+            _ => {}
+        }
+        if let Part::ToolResult { is_error, content, .. } = part {
+            if *is_error {
+                lose(".is_error", "dropped");
+            }
+            if content.iter().any(is_unsayable) {
+                lose(".content", "parts dropped that only Anthropic can read");
+            }
+        }
+    }
+}
+
+/// What of a tool does not go out.
+pub(super) fn of_tool(tool: &Tool, at: usize, lost: &mut Vec<Loss>) {
+    if tool.cache.is_some() {
+        lost.push(Loss::dropped(format!("tools[{at}].cache_control")));
+    }
+    let fields = tool.rest.keys().filter(|field| TOOL_FIELDS.contains(&field.as_str()));
+    lost.extend(fields.map(|field| Loss::dropped(format!("tools[{at}].{field}"))));
+}
+
+/// Takes out what the vendor does not know. Losses inside of messages are told by [`of_message`].
+pub(super) fn leave_out(body: &mut Object, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
+    for field in &quirks.lacks {
+        if body.shift_remove(field).is_some() {
+            lost.push(Loss::dropped(field.clone()));
+        }
+    }
+    if let Some(Value::Array(messages)) = body.get_mut("messages") {
+        for message in messages.iter_mut().filter_map(Value::as_object_mut) {
+            quirks.lacks.iter().for_each(|field| drop(message.shift_remove(field)));
+        }
+    }
+}
+
+fn takes_thinking(quirks: &QuirkSettings) -> bool {
+    let field = "reasoning_content";
+    ![&quirks.lacks, &quirks.drop_in_messages].iter().any(|list| list.iter().any(|name| name == field))
+}
