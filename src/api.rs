@@ -1,6 +1,7 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
 pub mod anthropic_messages;
+pub mod gemini_generate;
 mod models;
 pub mod openai_chat;
 pub mod openai_embeddings;

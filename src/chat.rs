@@ -6,6 +6,7 @@
 mod answer;
 mod event;
 mod loss;
+pub mod proof;
 mod request;
 mod usage;
 

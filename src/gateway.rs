@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use admission::Admission;
-pub use door::{Asked, Door, Head};
+pub use door::{Asked, Door, Head, StreamForm};
 pub use serve::{Arrived, Body, Served};
 pub use settings::{DeadlineSettings, RetrySettings, StreamSettings};
 pub use snapshot::Snapshot;

@@ -4,6 +4,7 @@
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
 mod anthropic;
+mod gemini;
 mod openai;
 pub mod presets;
 mod retry_after;
@@ -21,6 +22,7 @@ use http::{HeaderMap, Method};
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
+pub use gemini::with_method as gemini_method;
 pub use openai::whole_as_stream;
 pub use sandbox::Sandbox;
 pub use settings::{
@@ -39,6 +41,8 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic messages.
     Anthropic,
+    /// Google's generateContent and embeddings.
+    Gemini,
 }
 
 /// What a provider speaks and how. One object per configured provider, built with its preset and its quirks.
@@ -179,6 +183,7 @@ pub struct Frame {
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
+        "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),

@@ -13,7 +13,6 @@ use crate::fault::Fault;
 use crate::gateway::{Body, Door, Served, StreamBody};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
 /// The body of a response: all of it, or a stream.
 pub enum ReplyBody {
@@ -30,7 +29,9 @@ pub fn served(served: Served) -> Response<ReplyBody> {
         Ok(Body::Whole(bytes)) => json(StatusCode::OK, bytes),
         Ok(Body::Stream(stream)) => {
             let mut response = Response::new(ReplyBody::Stream(stream));
-            response.headers_mut().insert(CONTENT_TYPE, EVENTS);
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static(door.stream_form().content_type()));
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             // Tells nginx and its kin not to collect the stream.
             response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -4,6 +4,7 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, request::Parts};
 
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
+use super::gemini_generate::{Form, GeminiDoor, GeminiEmbed};
 use super::openai_chat::OpenAiChat;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::reply::{self, ReplyBody};
@@ -41,6 +42,23 @@ const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/messages/count_tokens", &AnthropicCount),
 ];
 
+/// Places below which a model and a method follow; the second is what google-genai makes of a base URL.
+const MODEL_PLACES: &[&str] = &["/v1beta/models/", "/v1/models/"];
+
+/// Every POST endpoint whose path names the model: `…/models/{model}:{method}`.
+const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
+    ("generateContent", "/v1beta/models/{model}:generateContent", &GeminiDoor(Form::Whole)),
+    (
+        "streamGenerateContent?alt=sse",
+        "/v1beta/models/{model}:streamGenerateContent",
+        &GeminiDoor(Form::Events),
+    ),
+    ("streamGenerateContent", "/v1beta/models/{model}:streamGenerateContent", &GeminiDoor(Form::Array)),
+    ("countTokens", "/v1beta/models/{model}:countTokens", &GeminiDoor(Form::Count)),
+    ("embedContent", "/v1beta/models/{model}:embedContent", &GeminiEmbed { batch: false }),
+    ("batchEmbedContents", "/v1beta/models/{model}:batchEmbedContents", &GeminiEmbed { batch: true }),
+];
+
 const MODELS: &str = "/v1/models";
 
 /// The route of a request head.
@@ -52,6 +70,12 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
         }
         return json_body(head, *door).map(|()| Route::Door { door: *door, path });
     }
+    if let Some((path, door)) = model_door(head) {
+        if head.method != Method::POST {
+            return Err(not_allowed("POST", door));
+        }
+        return json_body(head, door).map(|()| Route::Door { door, path });
+    }
     if path == MODELS || path.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
     {
         if head.method != Method::GET && head.method != Method::HEAD {
@@ -62,13 +86,30 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
             None => Route::Models,
         });
     }
-    let known: Vec<_> = DOORS.iter().map(|(path, _)| *path).chain([MODELS]).collect();
+    let mut known: Vec<_> = DOORS.iter().map(|(path, _)| *path).collect();
+    known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
+    known.dedup();
+    known.push(MODELS);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
     Err(Refusal {
         fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),
         allow: None,
         door: nearest(path),
     })
+}
+
+/// The door of a path that names its model and a known method.
+fn model_door(head: &Parts) -> Option<(&'static str, &'static dyn Door)> {
+    let path = head.uri.path();
+    let rest = MODEL_PLACES.iter().find_map(|place| path.strip_prefix(place))?;
+    let (model, method) = rest.rsplit_once(':')?;
+    let events = head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+    let wanted = |known: &str| match known.strip_suffix("?alt=sse") {
+        Some(known) => events && known == method,
+        None => known == method,
+    };
+    let (_, path, door) = MODEL_DOORS.iter().find(|(known, ..)| wanted(known))?;
+    (!model.is_empty()).then_some((*path, *door))
 }
 
 impl Refusal {
@@ -101,11 +142,14 @@ fn json_body(head: &Parts, door: &'static dyn Door) -> Result<(), Refusal> {
 /// The door whose dialect a client of an unknown path probably speaks.
 fn nearest(path: &str) -> &'static dyn Door {
     let below = |known: &str| path.strip_prefix(known).is_some_and(|rest| rest.starts_with('/'));
+    if path.starts_with("/v1beta/") {
+        return &GeminiDoor(Form::Whole);
+    }
     DOORS.iter().find(|(known, _)| below(known)).map_or(&OpenAiChat, |(_, door)| *door)
 }
 
 /// Undoes percent-encoding (`openai%2Fgpt-4o`); what is not valid stays as it is.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -149,6 +193,21 @@ mod tests {
             ("GET", "/v1/models/openai/gpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/models/openai%2Fgpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/modelsx", Err(404)),
+            (
+                "POST",
+                "/v1beta/models/gemini-2.5-pro:generateContent",
+                Ok("/v1beta/models/{model}:generateContent"),
+            ),
+            (
+                "POST",
+                "/v1/models/a:streamGenerateContent?alt=sse",
+                Ok("/v1beta/models/{model}:streamGenerateContent"),
+            ),
+            ("POST", "/v1beta/models/openai%2Fgpt-4o:countTokens", Ok("/v1beta/models/{model}:countTokens")),
+            ("GET", "/v1beta/models/a:generateContent", Err(405)),
+            ("POST", "/v1beta/models/:generateContent", Err(404)),
+            ("POST", "/v1beta/models/a:tuneModel", Err(404)),
+            ("GET", "/v1/models/llama3:8b", Ok("model llama3:8b")),
             ("DELETE", "/v1/models/a", Err(405)),
         ] {
             assert_eq!(found(method, path), expected.map(str::to_owned), "{method} {path}");

@@ -28,6 +28,37 @@ pub trait Door: Send + Sync + 'static {
     fn error_body(&self, fault: &Fault, request_id: &str) -> Vec<u8>;
     /// The frames that end a stream with an error, in this dialect; never its normal end.
     fn fault_event(&self, fault: &Fault) -> Bytes;
+    /// The form of this door's streams.
+    fn stream_form(&self) -> StreamForm {
+        StreamForm::Events
+    }
+}
+
+/// The form of a streamed response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamForm {
+    /// Server-sent events.
+    Events,
+    /// One JSON array that grows.
+    Array,
+}
+
+impl StreamForm {
+    /// The response's content type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Events => "text/event-stream; charset=utf-8",
+            Self::Array => "application/json; charset=utf-8",
+        }
+    }
+
+    /// Bytes that say nothing, to keep the connection alive.
+    pub(super) fn keepalive(self) -> Bytes {
+        Bytes::from_static(match self {
+            Self::Events => b": keepalive\n\n",
+            Self::Array => b"\n",
+        })
+    }
 }
 
 /// A request that was read.

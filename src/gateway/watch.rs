@@ -18,8 +18,6 @@ use crate::fault::{Fault, FaultKind};
 use crate::plan::Outcome;
 use crate::providers::Target;
 
-const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
-
 type Waiting = Pin<Box<dyn Future<Output = Result<Answered, Fault>> + Send>>;
 
 /// How far a stream has come.
@@ -145,7 +143,7 @@ impl StreamBody {
             let now = Instant::now();
             if now >= due {
                 timer.as_mut().reset(now + self.keepalive);
-                return Poll::Ready(Some(KEEPALIVE));
+                return Poll::Ready(Some(self.door.stream_form().keepalive()));
             }
             timer.as_mut().reset(due);
         }

@@ -174,6 +174,7 @@ impl Bench<'_> {
             let (name, prefix) = match provider.auth {
                 Auth::Bearer | Auth::None => (AUTHORIZATION, "Bearer "),
                 Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
+                Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
             };
             let value = self.secret_header(provider, reference, prefix)?;

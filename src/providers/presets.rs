@@ -45,6 +45,8 @@ pub enum Auth {
     ApiKey,
     /// `x-api-key: <key>` (Anthropic).
     XApiKey,
+    /// `x-goog-api-key: <key>` (Google).
+    XGoogApiKey,
     /// No key is asked for; one that is configured is sent as a bearer token all the same.
     None,
 }

@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::encode::mark;
-use crate::chat::{CacheHint, Loss, Media, Message, Object, Part, Role, ToolKind};
+use crate::chat::{CacheHint, Loss, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::{Fault, Retry};
 
 /// A conversation that can be sent.
@@ -72,9 +72,16 @@ pub(super) fn is_unproven_loop(messages: &[Message]) -> bool {
         messages.iter().rev().take_while(|message| message.role == Role::Assistant || is_result(message));
     let Some(first) = turn.filter(|message| message.role == Role::Assistant).last() else { return false };
     !first.content.iter().any(|part| match part {
-        Part::Thinking { signature, redacted, .. } => signature.is_some() || redacted.is_some(),
+        Part::Thinking { signature, redacted, .. } => {
+            own(signature.as_deref()).is_some() || redacted.is_some()
+        }
         _ => false,
     })
+}
+
+/// A signature that is Anthropic's own.
+fn own(signature: Option<&str>) -> Option<&str> {
+    signature.filter(|signature| proof::for_gemini(signature).is_none())
 }
 
 impl Turn {
@@ -206,7 +213,7 @@ impl Place<'_> {
         redacted: Option<&str>,
         at: usize,
     ) -> Option<Object> {
-        match (redacted, signature) {
+        match (redacted, own(signature)) {
             (Some(data), _) => Some(object(json!({ "type": "redacted_thinking", "data": data }))),
             (None, Some(signature)) => {
                 Some(object(json!({ "type": "thinking", "thinking": text, "signature": signature })))

@@ -1,0 +1,226 @@
+//! A generateContent request as the gateway knows it: a checked envelope, and the contents only when somebody asks.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::decode::{Decoded, decode};
+use super::sight::Sight;
+use crate::api::openai_chat::param::{Param, missing};
+use crate::api::openai_chat::{MAX_CHOICES, MAX_TOKENS, MAX_TOOLS};
+use crate::facts;
+use crate::fault::Fault;
+use crate::gateway::Head;
+use crate::json::{self, Body};
+
+/// Most contents of one request.
+pub const MAX_CONTENTS: usize = 10_000;
+
+/// What is asked for, and the form of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `:generateContent`.
+    Whole,
+    /// `:streamGenerateContent?alt=sse`: events.
+    Events,
+    /// `:streamGenerateContent`: one JSON array that grows.
+    Array,
+    /// `:countTokens`.
+    Count,
+}
+
+impl Form {
+    /// Whether the answer is a stream.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Events | Self::Array)
+    }
+}
+
+/// A generateContent request with a checked envelope.
+pub struct Ask {
+    /// What the client sent.
+    sent: Body,
+    /// The request itself, which a count of tokens may wrap.
+    body: Body,
+    model: Arc<str>,
+    form: Form,
+    /// The query that asks for enums as numbers, to be sent on to Google.
+    numbers: Option<Box<str>>,
+    max_tokens: Option<u64>,
+    contents: usize,
+    sight: Sight,
+    decoded: OnceLock<Result<Decoded, Fault>>,
+}
+
+impl Ask {
+    /// Checks the envelope of a request: everything that the gateway itself acts upon. What is only for the
+    /// provider is left to the provider.
+    ///
+    /// # Errors
+    /// `BadRequest` with the field's name.
+    pub fn read(sent: Body, head: Head<'_>, form: Form) -> Result<Self, Fault> {
+        let wrapped =
+            sent.raw_bytes("generateContentRequest").or_else(|| sent.raw_bytes("generate_content_request"));
+        let body = match wrapped.filter(|_| form == Form::Count) {
+            Some(inner) => Body::read(Bytes::copy_from_slice(inner))?,
+            None => sent.clone(),
+        };
+        let mut contents = None;
+        let mut max_tokens = None;
+        for field in body.fields() {
+            let param = |name| Param { name, raw: body.value(field), items: field.items };
+            match &*field.key {
+                "contents" => {
+                    param("contents").filled_array(MAX_CONTENTS)?;
+                    contents = Some(field.items);
+                }
+                "tools" => drop(param("tools").array(MAX_TOOLS)?),
+                "generationConfig" | "generation_config" => {
+                    let config = param("generationConfig").object()?.unwrap_or_default();
+                    max_tokens = generation(config)?;
+                }
+                "toolConfig" | "tool_config" => drop(param("toolConfig").object()?),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            model: model_of(head.uri.path())?,
+            contents: contents.ok_or_else(|| missing("contents"))?,
+            form,
+            numbers: numbers(head.uri.query()),
+            max_tokens,
+            sight: Sight::default(),
+            decoded: OnceLock::new(),
+            sent,
+            body,
+        })
+    }
+
+    /// The body as the client sent it.
+    pub fn sent(&self) -> &Body {
+        &self.sent
+    }
+
+    /// The model's name as the client wrote it into the path.
+    pub fn model(&self) -> &Arc<str> {
+        &self.model
+    }
+
+    /// What is asked for.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The query to send on to Google, for enums as numbers.
+    pub(super) fn numbers(&self) -> Option<&str> {
+        self.numbers.as_deref()
+    }
+
+    /// The whole request for a target of another dialect, decoded at most once.
+    pub(super) fn decoded(&self) -> Result<&Decoded, Fault> {
+        let decoded = self.decoded.get_or_init(|| decode(&self.body, &self.model, self.form.is_stream()));
+        decoded.as_ref().map_err(Clone::clone)
+    }
+}
+
+fn generation(config: &str) -> Result<Option<u64>, Fault> {
+    let mut max_tokens = None;
+    for (key, raw) in json::entries(config) {
+        let param = |name| Param { name, raw: raw.as_bytes(), items: 0 };
+        match &*key {
+            "maxOutputTokens" | "max_output_tokens" => {
+                max_tokens = param("generationConfig.maxOutputTokens").integer(1, MAX_TOKENS)?;
+            }
+            "candidateCount" | "candidate_count" => {
+                param("generationConfig.candidateCount").integer(1, MAX_CHOICES)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(max_tokens)
+}
+
+/// The model's name in `/v1beta/models/{model}:{method}`.
+pub(super) fn model_of(path: &str) -> Result<Arc<str>, Fault> {
+    let name = path.split_once("/models/").map_or("", |(_, rest)| rest);
+    let name = name.rsplit_once(':').map_or(name, |(model, _)| model);
+    let name = crate::api::routes::unescape(name);
+    let raw = serde_json::to_vec(&name).unwrap_or_default();
+    Param { name: "model", raw: &raw, items: 0 }.model()
+}
+
+/// `$alt=json;enum-encoding=int`, however it is encoded.
+fn numbers(query: Option<&str>) -> Option<Box<str>> {
+    let asks = |pair: &&str| {
+        pair.contains("enum-encoding") || crate::api::routes::unescape(pair).contains("enum-encoding")
+    };
+    query?.split('&').find(asks).map(Box::from)
+}
+
+impl facts::Body for Ask {
+    fn stream(&self) -> bool {
+        self.form.is_stream()
+    }
+
+    fn max_tokens(&self) -> Option<u64> {
+        self.max_tokens
+    }
+
+    fn tokens(&self) -> u64 {
+        self.body.field("contents").map_or(0, |field| field.value.len() as u64 / 4)
+    }
+
+    fn tool_names(&self) -> &[Box<str>] {
+        self.sight.tool_names(&self.body)
+    }
+
+    fn messages(&self) -> u64 {
+        self.contents as u64
+    }
+
+    fn has_images(&self) -> bool {
+        self.sight.media(&self.body).images
+    }
+
+    fn has_audio(&self) -> bool {
+        self.sight.media(&self.body).audio
+    }
+
+    fn has_files(&self) -> bool {
+        self.sight.media(&self.body).files
+    }
+
+    fn has_json_output(&self) -> bool {
+        let config = self.body.raw("generationConfig").or_else(|| self.body.raw("generation_config"));
+        json::entries(config.unwrap_or_default()).any(|(key, raw)| {
+            matches!(&*key, "responseMimeType" | "response_mime_type")
+                && json::text(raw).is_some_and(|mime| mime != "text/plain")
+        })
+    }
+
+    fn text(&self) -> &str {
+        self.sight.text(&self.body)
+    }
+
+    fn system(&self) -> &str {
+        self.sight.system(&self.body)
+    }
+
+    fn last_user(&self) -> &str {
+        self.sight.last_user(&self.body)
+    }
+
+    fn user(&self) -> Option<&str> {
+        None
+    }
+
+    fn metadata(&self, key: &str) -> Option<String> {
+        let (_, raw) = json::entries(self.body.raw("labels")?).find(|(name, _)| name == key)?;
+        Some(json::text(raw).map_or_else(|| raw.to_owned(), Cow::into_owned))
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.body.raw(name)
+    }
+}

@@ -1,0 +1,219 @@
+//! A generateContent request → the canonical request.
+
+use serde_json::{Value, json};
+
+use super::content::{self, field, wrong};
+use super::schema;
+use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, Tool, ToolChoice, ToolKind};
+use crate::fault::Fault;
+use crate::json::Body;
+
+/// A request read for a target of another dialect.
+pub(super) struct Decoded {
+    pub(super) request: Request,
+    /// What only Google understands: its own tools and settings.
+    pub(super) lost: Vec<Loss>,
+}
+
+/// Reads the whole request, for a target of another dialect: Google's own gets the client's bytes.
+///
+/// # Errors
+/// `BadRequest` with the path of the field that cannot be understood.
+pub(super) fn decode(body: &Body, model: &str, stream: bool) -> Result<Decoded, Fault> {
+    let mut lost = Vec::new();
+    let mut object = match serde_json::from_slice::<Value>(body.bytes()) {
+        Ok(Value::Object(object)) => object,
+        // The gate let it through, so it is an object.
+        _ => return Err(Fault::bad_request("the body is not a JSON object", "")),
+    };
+    let mut take = |camel: &str, snake: &str| {
+        let value = object.shift_remove(camel).or_else(|| object.shift_remove(snake));
+        value.filter(|value| !value.is_null())
+    };
+    let mut request = Request { model: model.to_owned(), stream, include_usage: true, ..Request::default() };
+    take("model", "model");
+    if let Some(system) = take("systemInstruction", "system_instruction") {
+        request.messages.extend(content::instructions(&system)?);
+    }
+    request.messages.extend(content::messages(&take("contents", "contents").unwrap_or_default())?);
+    if let Some(tools) = take("tools", "tools") {
+        request.tools = self::tools(&tools, &mut lost)?;
+    }
+    if let Some(Value::Object(config)) = take("toolConfig", "tool_config") {
+        request.tool_choice = tool_choice(&config);
+        if field(&config, "retrievalConfig", "retrieval_config").is_some() {
+            lost.push(Loss::dropped("toolConfig.retrievalConfig"));
+        }
+    }
+    if let Some(Value::Object(config)) = take("generationConfig", "generation_config") {
+        generation(config, &mut request, &mut lost)?;
+    }
+    lost.extend(object.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| Loss::dropped(key)));
+    Ok(Decoded { request, lost })
+}
+
+fn tools(tools: &Value, lost: &mut Vec<Loss>) -> Result<Vec<Tool>, Fault> {
+    let Some(list) = tools.as_array() else { return Err(wrong("tools".into(), "an array")) };
+    let mut out = Vec::new();
+    for (at, tool) in list.iter().enumerate() {
+        let Some(object) = tool.as_object() else { return Err(wrong(format!("tools[{at}]"), "an object")) };
+        for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+            if matches!(&**key, "functionDeclarations" | "function_declarations") {
+                for (place, function) in value.as_array().into_iter().flatten().enumerate() {
+                    out.push(self::function(
+                        function,
+                        &format!("tools[{at}].functionDeclarations[{place}]"),
+                    )?);
+                }
+                continue;
+            }
+            lost.push(Loss::dropped(format!("tools[{at}].{key}")));
+        }
+    }
+    Ok(out)
+}
+
+fn function(function: &Value, path: &str) -> Result<Tool, Fault> {
+    let Some(object) = function.as_object() else { return Err(wrong(path.to_owned(), "an object")) };
+    let Some(name) = object.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
+        return Err(wrong(format!("{path}.name"), "a string"));
+    };
+    let parameters = match field(object, "parametersJsonSchema", "parameters_json_schema") {
+        Some(schema) => schema.clone(),
+        None => {
+            object.get("parameters").filter(|p| !p.is_null()).map_or_else(content::no_parameters, schema::up)
+        }
+    };
+    const KNOWN: &[&str] =
+        &["name", "description", "parameters", "parametersJsonSchema", "parameters_json_schema"];
+    let rest = object.iter().filter(|(key, value)| !KNOWN.contains(&&***key) && !value.is_null());
+    Ok(Tool {
+        name: name.to_owned(),
+        description: object.get("description").and_then(Value::as_str).map(str::to_owned),
+        parameters: Some(parameters),
+        strict: None,
+        kind: ToolKind::Function,
+        cache: None,
+        rest: rest.map(|(key, value)| (key.clone(), value.clone())).collect(),
+    })
+}
+
+fn tool_choice(config: &Object) -> Option<ToolChoice> {
+    let calling = field(config, "functionCallingConfig", "function_calling_config")?.as_object()?;
+    let allowed = field(calling, "allowedFunctionNames", "allowed_function_names");
+    let names: Vec<&str> =
+        allowed.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    // OpenAI's way to allow some of the tools, which the other dialects of the house understand.
+    let some = |mode: &str| {
+        let tools: Vec<Value> =
+            names.iter().map(|name| json!({ "type": "function", "function": { "name": name } })).collect();
+        let allowed = json!({ "mode": mode, "tools": tools });
+        Some(ToolChoice::Other(json!({ "type": "allowed_tools", "allowed_tools": allowed })))
+    };
+    let mode = match calling.get("mode") {
+        Some(Value::String(mode)) => mode.as_str(),
+        Some(Value::Number(number)) => match number.as_u64() {
+            Some(2) => "ANY",
+            Some(3) => "NONE",
+            _ => "AUTO",
+        },
+        _ => "AUTO",
+    };
+    match (mode, names.as_slice()) {
+        ("ANY" | "any", []) => Some(ToolChoice::Required),
+        ("ANY" | "any", [one]) => Some(ToolChoice::Named((*one).to_owned())),
+        ("ANY" | "any", _) => some("required"),
+        ("NONE" | "none", _) => Some(ToolChoice::None),
+        (_, []) => Some(ToolChoice::Auto),
+        _ => some("auto"),
+    }
+}
+
+fn generation(mut config: Object, request: &mut Request, lost: &mut Vec<Loss>) -> Result<(), Fault> {
+    let mut take = |camel: &str, snake: &str| {
+        let value = config.shift_remove(camel).or_else(|| config.shift_remove(snake));
+        value.filter(|value| !value.is_null())
+    };
+    let path = |name: &str| format!("generationConfig.{name}");
+    let number = |value: Option<Value>, name: &str| match value {
+        None => Ok(None),
+        Some(value) => value.as_f64().map(Some).ok_or_else(|| wrong(path(name), "a number")),
+    };
+    let count = |value: Option<Value>, name: &str| match value {
+        None => Ok(None),
+        Some(value) => whole(&value).map(Some).ok_or_else(|| wrong(path(name), "an integer")),
+    };
+    let sampling = &mut request.sampling;
+    sampling.temperature = number(take("temperature", "temperature"), "temperature")?;
+    sampling.top_p = number(take("topP", "top_p"), "topP")?;
+    sampling.top_k = count(take("topK", "top_k"), "topK")?;
+    sampling.n = count(take("candidateCount", "candidate_count"), "candidateCount")?;
+    request.max_output_tokens = count(take("maxOutputTokens", "max_output_tokens"), "maxOutputTokens")?;
+    sampling.presence_penalty = number(take("presencePenalty", "presence_penalty"), "presencePenalty")?;
+    sampling.frequency_penalty = number(take("frequencyPenalty", "frequency_penalty"), "frequencyPenalty")?;
+    sampling.seed = take("seed", "seed").and_then(|seed| seed.as_i64());
+    sampling.logprobs = take("responseLogprobs", "response_logprobs").and_then(|wanted| wanted.as_bool());
+    sampling.top_logprobs = count(take("logprobs", "logprobs"), "logprobs")?;
+    if let Some(stop) = take("stopSequences", "stop_sequences") {
+        let Some(list) = stop.as_array() else { return Err(wrong(path("stopSequences"), "an array")) };
+        sampling.stop = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    }
+    if let Some(Value::Object(thinking)) = take("thinkingConfig", "thinking_config") {
+        request.reasoning = reasoning(&thinking, lost);
+    }
+    let mime = take("responseMimeType", "response_mime_type");
+    let open = take("responseSchema", "response_schema");
+    let json_schema = take("responseJsonSchema", "response_json_schema")
+        .or_else(|| take("_responseJsonSchema", "_response_json_schema"));
+    request.output = output(mime.as_ref().and_then(Value::as_str), open, json_schema);
+    let modalities =
+        config.shift_remove("responseModalities").or_else(|| config.shift_remove("response_modalities"));
+    if modalities.is_some_and(|words| words != json!(["TEXT"]) && !words.is_null()) {
+        lost.push(Loss::dropped("generationConfig.responseModalities"));
+    }
+    let others = config.into_iter().filter(|(_, value)| !value.is_null());
+    lost.extend(others.map(|(key, _)| Loss::dropped(format!("generationConfig.{key}"))));
+    Ok(())
+}
+
+/// An integer from 0, also where a client writes `50.0` or `"50"`.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be a small whole number"
+)]
+fn whole(value: &Value) -> Option<u64> {
+    let float = || value.as_f64().filter(|n| (0.0..=1e15).contains(n) && n.fract() == 0.0).map(|n| n as u64);
+    value.as_u64().or_else(float).or_else(|| value.as_str()?.parse().ok())
+}
+
+fn reasoning(thinking: &Object, lost: &mut Vec<Loss>) -> Option<Reasoning> {
+    let mut reasoning = Reasoning::default();
+    for (key, value) in thinking.iter().filter(|(_, value)| !value.is_null()) {
+        match &**key {
+            // A negative budget: as the model likes.
+            "thinkingBudget" | "thinking_budget" => reasoning.budget_tokens = value.as_u64(),
+            "thinkingLevel" | "thinking_level" => {
+                reasoning.effort = value.as_str().map(str::to_ascii_lowercase);
+            }
+            // Thoughts are shown wherever a provider tells them; a client of this dialect knows them apart.
+            "includeThoughts" | "include_thoughts" => {}
+            _ => lost.push(Loss::dropped(format!("generationConfig.thinkingConfig.{key}"))),
+        }
+    }
+    (reasoning != Reasoning::default()).then_some(reasoning)
+}
+
+fn output(mime: Option<&str>, open: Option<Value>, json_schema: Option<Value>) -> OutputFormat {
+    match (mime, json_schema.or_else(|| open.as_ref().map(schema::up))) {
+        (Some("text/x.enum"), schema) => OutputFormat::Other(
+            json!({ "responseMimeType": "text/x.enum", "responseSchema": open.or(schema) }),
+        ),
+        (Some("application/json"), Some(schema)) => {
+            OutputFormat::JsonSchema { name: "response".into(), description: None, schema, strict: None }
+        }
+        (Some("application/json"), None) => OutputFormat::JsonObject,
+        (None | Some("text/plain"), _) => OutputFormat::Text,
+        (Some(mime), _) => OutputFormat::Other(json!({ "responseMimeType": mime })),
+    }
+}

@@ -1,0 +1,212 @@
+//! The doors of `POST /v1beta/models/{model}:generateContent`, `:streamGenerateContent` and `:countTokens`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::answer::encode_answer;
+use super::error::{error_body, fault_element, fault_event};
+use super::stream::GeminiEncoder;
+use super::{Ask, Form};
+use crate::api::translate::{self, relay};
+use crate::chat::{Loss, Usage};
+use crate::executor::Carry;
+use crate::facts::{self, Endpoint};
+use crate::fault::{Fault, FaultKind};
+use crate::gateway::{Asked, Door, Head, StreamForm};
+use crate::json;
+use crate::providers::{CountTokens, Dialect, Frame, Outgoing, Relayed, StreamRelay, Target, gemini_method};
+
+/// A door for chat; the form says which of its methods.
+pub struct GeminiDoor(pub Form);
+
+impl Door for GeminiDoor {
+    fn endpoint(&self) -> Endpoint {
+        if self.0 == Form::Count { Endpoint::CountTokens } else { Endpoint::Chat }
+    }
+
+    fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
+        Ok(Arc::new(Ask::read(json::Body::read(body)?, head, self.0)?))
+    }
+
+    fn error_body(&self, fault: &Fault, _: &str) -> Vec<u8> {
+        error_body(fault)
+    }
+
+    fn fault_event(&self, fault: &Fault) -> Bytes {
+        match self.0 {
+            Form::Array => fault_element(fault),
+            _ => fault_event(fault),
+        }
+    }
+
+    fn stream_form(&self) -> StreamForm {
+        match self.0 {
+            Form::Array => StreamForm::Array,
+            _ => StreamForm::Events,
+        }
+    }
+}
+
+impl Asked for Ask {
+    fn model(&self) -> &Arc<str> {
+        self.model()
+    }
+
+    fn bytes(&self) -> usize {
+        self.sent().bytes().len()
+    }
+}
+
+impl Carry for Ask {
+    fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
+        if self.form() == Form::Count {
+            let Some(counts) = counts(target) else {
+                return Err(Fault::new(FaultKind::Internal, "this target's tokens are estimated"));
+            };
+            return counts.splice(self.sent(), &target.name);
+        }
+        if let Some(relay) = relay(target, Dialect::Gemini) {
+            return Ok(gemini_method(relay.splice(self.sent(), &target.name)?, &method(self)));
+        }
+        let decoded = self.decoded()?;
+        let mut outgoing = target.vendor.wire.encode(&decoded.request, &target.name)?;
+        outgoing.lost.extend_from_slice(&decoded.lost);
+        Ok(outgoing)
+    }
+
+    fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
+        if self.form() == Form::Count {
+            let counts =
+                counts(target).ok_or_else(|| Fault::new(FaultKind::Internal, "nothing was counted"))?;
+            return counts.whole(body);
+        }
+        match relay(target, Dialect::Gemini) {
+            Some(relay) => relay.whole(body),
+            None => {
+                translate::whole(target, &body, |answer| encode_answer(answer, &translate::answer_id("")))
+            }
+        }
+    }
+
+    fn instead(&self, target: &Target) -> Option<Relayed> {
+        if self.form() != Form::Count || counts(target).is_some() {
+            return None;
+        }
+        let body = format!(r#"{{"totalTokens":{}}}"#, facts::Body::tokens(self));
+        let lost = vec![Loss::new("answer.totalTokens", "estimated: this target cannot count")];
+        Some(Relayed { body: body.into(), usage: None, finish: None, lost })
+    }
+
+    fn wants_stream(&self) -> bool {
+        self.form().is_stream()
+    }
+
+    fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
+        let array = self.form() == Form::Array;
+        Ok(match relay(target, Dialect::Gemini) {
+            Some(relay) if array && self.numbers().is_none() => Box::new(ArrayRelay::new(relay.stream(true))),
+            Some(relay) => relay.stream(true),
+            None => translate::stream(target, Box::new(GeminiEncoder::new(array, translate::answer_id("")))),
+        })
+    }
+}
+
+/// The ability of a target of this dialect to count tokens.
+fn counts(target: &Target) -> Option<&dyn CountTokens> {
+    let wire = &target.vendor.wire;
+    (wire.dialect() == Dialect::Gemini).then(|| wire.count_tokens()).flatten()
+}
+
+/// The method in Google's path.
+fn method(ask: &Ask) -> String {
+    match (ask.form(), ask.numbers()) {
+        (Form::Whole | Form::Count, None) => "generateContent".to_owned(),
+        (Form::Whole | Form::Count, Some(numbers)) => format!("generateContent?{numbers}"),
+        // An array is made here, from events.
+        (Form::Events | Form::Array, None) => "streamGenerateContent?alt=sse".to_owned(),
+        (Form::Events, Some(numbers)) => format!("streamGenerateContent?alt=sse&{numbers}"),
+        // Numbers for enums come only in an array.
+        (Form::Array, Some(numbers)) => format!("streamGenerateContent?{numbers}"),
+    }
+}
+
+/// Google's events as the elements of one JSON array.
+struct ArrayRelay {
+    inner: Box<dyn StreamRelay>,
+    begun: bool,
+    closed: bool,
+}
+
+impl ArrayRelay {
+    fn new(inner: Box<dyn StreamRelay>) -> Self {
+        Self { inner, begun: false, closed: false }
+    }
+
+    fn elements(&mut self, events: Vec<Frame>, out: &mut Vec<Frame>) {
+        for event in events {
+            let json = data(&event.bytes);
+            if json.is_empty() {
+                continue;
+            }
+            let before: &[u8] = if self.begun { b",\r\n" } else { b"[" };
+            self.begun = true;
+            out.push(Frame { bytes: [before, json].concat().into(), content: event.content });
+        }
+    }
+}
+
+impl StreamRelay for ArrayRelay {
+    fn feed(&mut self, chunk: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        let mut events = Vec::new();
+        let fed = self.inner.feed(chunk, &mut events);
+        self.elements(events, out);
+        fed
+    }
+
+    fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        if body.trim_ascii().first() == Some(&b'[') {
+            // An array already.
+            self.closed = true;
+            return self.inner.whole(body, out);
+        }
+        let mut events = Vec::new();
+        self.inner.whole(body, &mut events)?;
+        self.elements(events, out);
+        self.finish(out)
+    }
+
+    fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        let mut events = Vec::new();
+        let finished = self.inner.finish(&mut events);
+        self.elements(events, out);
+        finished?;
+        if !self.closed {
+            self.closed = true;
+            out.push(Frame { bytes: Bytes::from_static(b"\r\n]"), content: false });
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self) -> bool {
+        self.inner.is_complete()
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.inner.usage()
+    }
+
+    fn finish_reason(&self) -> Option<&'static str> {
+        self.inner.finish_reason()
+    }
+
+    fn text_bytes(&self) -> u64 {
+        self.inner.text_bytes()
+    }
+}
+
+/// The document in an event of one `data:` line; empty for a comment.
+fn data(event: &[u8]) -> &[u8] {
+    let line = event.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"data:"));
+    line.unwrap_or_default().trim_ascii()
+}

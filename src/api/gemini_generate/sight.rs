@@ -1,0 +1,150 @@
+//! What policies may see of contents and tools, read from the JSON text without decoding it, each thing at most once.
+
+use std::sync::OnceLock;
+
+use crate::json::{self, Body};
+
+/// Answers that were asked for already.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    tool_names: OnceLock<Vec<Box<str>>>,
+    media: OnceLock<MediaKinds>,
+    text: OnceLock<String>,
+    system: OnceLock<String>,
+    last_user: OnceLock<String>,
+}
+
+/// Which kinds of parts, beyond text, the contents have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct MediaKinds {
+    pub(super) images: bool,
+    pub(super) audio: bool,
+    pub(super) files: bool,
+}
+
+impl Sight {
+    pub(super) fn tool_names(&self, body: &Body) -> &[Box<str>] {
+        self.tool_names.get_or_init(|| {
+            let mut names = Vec::new();
+            for tool in json::elements(body.raw("tools").unwrap_or_default()) {
+                for (key, value) in json::entries(tool) {
+                    if matches!(&*key, "functionDeclarations" | "function_declarations") {
+                        let functions = json::elements(value);
+                        let named =
+                            functions.filter_map(|function| json::text(value_of(function, &["name"])?));
+                        names.extend(named.map(Box::from));
+                    } else {
+                        names.push(Box::from(&*key));
+                    }
+                }
+            }
+            names
+        })
+    }
+
+    pub(super) fn media(&self, body: &Body) -> MediaKinds {
+        *self.media.get_or_init(|| {
+            let mut kinds = MediaKinds::default();
+            for part in contents(body).flat_map(parts) {
+                let blob = value_of(part, &["inlineData", "inline_data", "fileData", "file_data"]);
+                let mime = blob.map(|blob| value_of(blob, &["mimeType", "mime_type"]).and_then(json::text));
+                match mime {
+                    None => {}
+                    Some(Some(mime)) if mime.starts_with("image/") => kinds.images = true,
+                    Some(Some(mime)) if mime.starts_with("audio/") => kinds.audio = true,
+                    Some(_) => kinds.files = true,
+                }
+            }
+            kinds
+        })
+    }
+
+    pub(super) fn text(&self, body: &Body) -> &str {
+        self.text.get_or_init(|| joined(system(body).into_iter().chain(contents(body))))
+    }
+
+    pub(super) fn system(&self, body: &Body) -> &str {
+        self.system.get_or_init(|| joined(system(body).into_iter()))
+    }
+
+    pub(super) fn last_user(&self, body: &Body) -> &str {
+        self.last_user.get_or_init(|| {
+            let is_user = |content: &&str| {
+                let role = value_of(content, &["role"]).and_then(json::text);
+                let speaks = parts(content).any(|part| value_of(part, &["text"]).is_some());
+                speaks && role.is_none_or(|role| role == "user")
+            };
+            joined(contents(body).filter(is_user).last().into_iter())
+        })
+    }
+}
+
+fn contents(body: &Body) -> impl Iterator<Item = &str> {
+    json::elements(body.raw("contents").unwrap_or_default())
+}
+
+fn system(body: &Body) -> Option<&str> {
+    body.raw("systemInstruction").or_else(|| body.raw("system_instruction"))
+}
+
+/// The parts of a content; one that stands without its list too.
+fn parts(content: &str) -> impl Iterator<Item = &str> {
+    let raw = value_of(content, &["parts"]).unwrap_or_default();
+    let alone = raw.starts_with('{').then_some(raw);
+    alone.into_iter().chain(json::elements(raw))
+}
+
+fn joined<'a>(contents: impl Iterator<Item = &'a str>) -> String {
+    let mut all = String::new();
+    for content in contents {
+        let bare = json::text(content);
+        let texts = parts(content).flat_map(texts_of);
+        for text in bare.into_iter().chain(texts) {
+            if !all.is_empty() && !text.is_empty() {
+                all.push('\n');
+            }
+            all.push_str(&text);
+        }
+    }
+    all
+}
+
+/// The text of a part, or what a function answered.
+fn texts_of(part: &str) -> Vec<std::borrow::Cow<'_, str>> {
+    if let Some(text) = value_of(part, &["text"]).and_then(json::text) {
+        return vec![text];
+    }
+    let response = value_of(part, &["functionResponse", "function_response"])
+        .and_then(|response| value_of(response, &["response"]));
+    response.into_iter().flat_map(json::entries).filter_map(|(_, value)| json::text(value)).collect()
+}
+
+fn value_of<'a>(object: &'a str, keys: &[&str]) -> Option<&'a str> {
+    json::entries(object).find(|(name, _)| keys.contains(&&**name)).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_sees_what_is_said_and_shown() {
+        let body = Body::read(Bytes::from_static(
+            br#"{"system_instruction":{"parts":{"text":"be brief"}},
+            "contents":[{"role":"user","parts":[{"text":"one"},{"inlineData":{"mimeType":"image/png","data":"AA=="}}]},
+              {"role":"model","parts":[{"functionCall":{"name":"f"}}]},
+              {"role":"user","parts":[{"functionResponse":{"name":"f","response":{"output":"result"}}}]},
+              {"parts":[{"t\u0065xt":"two"},{"fileData":{"fileUri":"gs://x","mimeType":"application/pdf"}}]}, 7],
+            "tools":[{"functionDeclarations":[{"name":"f"},{"name":"g"}]},{"googleSearch":{}}]}"#,
+        ))
+        .unwrap();
+        let sight = Sight::default();
+        assert_eq!(sight.text(&body), "be brief\none\nresult\ntwo");
+        assert_eq!((sight.system(&body), sight.last_user(&body)), ("be brief", "two"));
+        assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });
+        let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
+        assert_eq!(names, ["f", "g", "googleSearch"]);
+    }
+}

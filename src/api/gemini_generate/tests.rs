@@ -1,0 +1,332 @@
+//! Requests, answers and streams through this door and back: what goes round comes back as it was.
+//!
+//! The recordings are not part of this repository: `TOLLGATE_FIXTURES` names their folder.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::answer::encode_answer;
+use super::decode::{Decoded, decode};
+use super::stream::GeminiEncoder;
+use super::{Ask, Form};
+use crate::chat::{
+    Event, Finish, FinishReason, OutputFormat, Part, Role, StreamEncoder, ToolChoice, ToolKind, Usage,
+};
+use crate::facts::Body as _;
+use crate::fault::{Fault, FaultKind};
+use crate::gateway::Head;
+use crate::json::Body;
+use crate::providers::{Provider, QuirkSettings, dialect};
+use crate::target::TargetName;
+
+fn gemini() -> Arc<dyn Provider> {
+    dialect("gemini", &QuirkSettings::default()).unwrap()
+}
+
+fn cases() -> Vec<Value> {
+    let folder = std::env::var_os("TOLLGATE_FIXTURES")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
+    let mut cases = Vec::new();
+    for vendor in ["gemini", "vertex"] {
+        let Ok(files) = std::fs::read_dir(folder.join(vendor)) else { continue };
+        let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        cases.extend(files.map(|file| serde_json::from_slice::<Value>(&file).unwrap()));
+    }
+    if cases.is_empty() {
+        eprintln!("SKIPPED: no recorded traffic in {} (set TOLLGATE_FIXTURES)", folder.display());
+    }
+    cases.retain(|case| case["op"] == "generateContent");
+    cases
+}
+
+fn decoded(body: &Value) -> Result<Decoded, Fault> {
+    decode(&Body::read(Bytes::from(body.to_string())).unwrap(), "m", false)
+}
+
+fn events_of(body: &[u8]) -> Vec<Event> {
+    let mut decoder = gemini().stream_decoder();
+    let mut events = Vec::new();
+    decoder.feed(body, &mut events).unwrap();
+    decoder.finish(&mut events).unwrap();
+    events
+}
+
+/// What events say, however it is cut: texts joined, ids and the provider's other fields left out.
+fn gist(events: &[Event]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut add = |kind: &str, text: &str| match out.last_mut() {
+        Some(last) if last.starts_with(kind) && matches!(kind, "text " | "thought ") => last.push_str(text),
+        _ => out.push(format!("{kind}{text}")),
+    };
+    for event in events {
+        match event {
+            Event::Text { text, .. } => add("text ", text),
+            Event::Thinking { text, signature, .. } => {
+                if !text.is_empty() {
+                    add("thought ", text);
+                }
+                if let Some(signature) = signature {
+                    add("signature ", signature);
+                }
+            }
+            Event::ToolCallStart { name, signature, .. } => add("call ", &format!("{name} {signature:?}")),
+            Event::ToolCallDelta { arguments, .. } => {
+                add("arguments ", &serde_json::from_str::<Value>(arguments).unwrap().to_string());
+            }
+            Event::Finish { finish, .. } => add("finish ", finish.reason.word()),
+            _ => {}
+        }
+    }
+    let usage = events.iter().rev().find_map(|event| match event {
+        Event::Usage(usage) => Some([usage.prompt(), usage.cached_read, usage.output, usage.reasoning]),
+        _ => None,
+    });
+    out.push(format!("{usage:?}"));
+    out
+}
+
+fn encoded(events: &[Event], array: bool) -> Vec<u8> {
+    let mut encoder = GeminiEncoder::new(array, "own".into());
+    let mut out = Vec::new();
+    events.iter().for_each(|event| encoder.encode(event, &mut out));
+    out
+}
+
+#[test]
+fn recorded_answers_go_through_the_canonical_form_unharmed() {
+    for case in cases().iter().filter(|case| case["response"]["status"] == 200) {
+        let text = case["response"]["text"].as_str().unwrap();
+        let events = if case["stream"] == true {
+            events_of(text.as_bytes())
+        } else {
+            let answer = gemini().decode(text.as_bytes()).unwrap();
+            let again = gemini().decode(&encode_answer(&answer, "own")).unwrap();
+            let id = &case["id"];
+            assert_eq!(gist(&again.into_events()), gist(&answer.clone().into_events()), "{id}");
+            answer.into_events()
+        };
+        for array in [false, true] {
+            let stream = encoded(&events, array);
+            assert_eq!(gist(&events_of(&stream)), gist(&events), "{} array {array}", case["id"]);
+            if array {
+                let list: Vec<Value> = serde_json::from_slice(&stream).unwrap();
+                assert!(list.last().unwrap()["candidates"][0]["finishReason"].is_string(), "{}", case["id"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn recorded_requests_say_the_same_after_a_round() {
+    for case in cases() {
+        let body = &case["request"]["body"];
+        if !body["contents"].is_array() || body["contents"].as_array().unwrap().iter().any(Value::is_string) {
+            continue;
+        }
+        let id = &case["id"];
+        let first = decoded(body).unwrap_or_else(|fault| panic!("{id}: {fault} {:?}", fault.param));
+        let target = TargetName::parse("gemini/gemini-2.5-flash").unwrap();
+        let outgoing = gemini().encode(&first.request, &target).unwrap();
+        let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+        let again = decoded(&sent).unwrap();
+        let (mut a, mut b) = (first.request, again.request);
+        // How much a model thinks is fitted to its generation.
+        (a.reasoning, b.reasoning) = (None, None);
+        a.sampling.n = a.sampling.n.filter(|n| *n != 1);
+        for tool in a.tools.iter_mut().chain(&mut b.tools) {
+            // A function without parameters has several spellings.
+            let empty = tool.parameters.as_ref().is_some_and(|p| p["properties"] == json!({}));
+            tool.parameters.take_if(|_| empty);
+        }
+        assert_eq!(a, b, "{id}");
+    }
+}
+
+#[test]
+fn a_request_is_read_in_either_spelling() {
+    let camel = json!({
+        "systemInstruction": {"parts": [{"text": "be short"}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "look"}, {"inlineData": {"mimeType": "image/png", "data": "A-_="}}]},
+            {"role": "model", "parts": [{"text": "hm", "thought": true}, {"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "sig"}, {"functionCall": {"name": "f"}}]},
+            {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"output": "x"}}}, {"functionResponse": {"name": "f", "response": {"error": "y"}}}]},
+        ],
+        "tools": [{"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT", "properties": {"a": {"type": "INTEGER"}}}}]}, {"googleSearch": {}}],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
+        "generationConfig": {"maxOutputTokens": 9, "topK": 50.0, "stopSequences": ["s"], "responseMimeType": "application/json",
+            "responseSchema": {"type": "STRING"}, "thinkingConfig": {"thinkingBudget": 5, "includeThoughts": true}, "speechConfig": {}},
+        "safetySettings": [],
+    });
+    let read = decoded(&camel).unwrap();
+    let request = &read.request;
+    let lost: Vec<&str> = read.lost.iter().map(|loss| &*loss.path).collect();
+    assert_eq!(lost, ["tools[1].googleSearch", "generationConfig.speechConfig", "safetySettings"]);
+    let roles: Vec<Role> = request.messages.iter().map(|message| message.role).collect();
+    assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool]);
+    let [Part::Thinking { .. }, Part::ToolCall { id: one, signature, .. }, Part::ToolCall { id: two, .. }] =
+        request.messages[2].content.as_slice()
+    else {
+        panic!("{:?}", request.messages[2])
+    };
+    assert_eq!(signature.as_deref(), Some("sig"));
+    assert_ne!(one, two);
+    let results: Vec<_> = request.messages[3]
+        .content
+        .iter()
+        .map(|part| match part {
+            Part::ToolResult { id, is_error, .. } => (id, *is_error),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(results, [(one, false), (two, true)]);
+    assert_eq!(request.tool_choice, Some(ToolChoice::Named("f".into())));
+    assert_eq!((request.max_output_tokens, request.sampling.top_k), (Some(9), Some(50)));
+    assert_eq!(request.reasoning.as_ref().unwrap().budget_tokens, Some(5));
+    assert!(
+        matches!(&request.output, OutputFormat::JsonSchema { schema, .. } if *schema == json!({"type": "string"}))
+    );
+
+    let snake: Value = serde_json::from_str(
+        &camel
+            .to_string()
+            .replace("systemInstruction", "system_instruction")
+            .replace("inlineData", "inline_data")
+            .replace("mimeType", "mime_type")
+            .replace("functionCall\"", "function_call\"")
+            .replace("functionResponse", "function_response")
+            .replace("functionDeclarations", "function_declarations")
+            .replace("thoughtSignature", "thought_signature")
+            .replace("toolConfig", "tool_config")
+            .replace("functionCallingConfig", "function_calling_config")
+            .replace("allowedFunctionNames", "allowed_function_names")
+            .replace("generationConfig", "generation_config")
+            .replace("maxOutputTokens", "max_output_tokens")
+            .replace("responseSchema", "response_schema")
+            .replace("thinkingBudget", "thinking_budget"),
+    )
+    .unwrap();
+    assert_eq!(decoded(&snake).unwrap().request, *request);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (body, param) in [
+        (json!({"contents": [7]}), "contents[0]"),
+        (json!({"contents": [{"role": "robot"}]}), "contents[0].role"),
+        (json!({"contents": [{"parts": [{"text": 7}]}]}), "contents[0].parts[0].text"),
+        (json!({"contents": [{"parts": 7}]}), "contents[0].parts"),
+        (json!({"contents": [{"parts": [{"functionResponse": {"name": "f"}}]}]}), "contents[0].parts[0]"),
+        (
+            json!({"contents": [{"parts": []}], "generationConfig": {"temperature": "hot"}}),
+            "generationConfig.temperature",
+        ),
+        (json!({"contents": [{"parts": []}], "tools": {}}), "tools"),
+    ] {
+        let fault = decoded(&body).err().unwrap_or_else(|| panic!("{body} passes"));
+        assert_eq!((fault.kind, fault.param.as_deref()), (FaultKind::BadRequest, Some(param)), "{body}");
+    }
+}
+
+#[test]
+fn the_envelope_is_read_from_path_and_body() {
+    let headers = http::HeaderMap::new();
+    let ask = |uri: &str, body: &str, form| {
+        let uri: http::Uri = uri.parse().unwrap();
+        Ask::read(Body::read(Bytes::from(body.to_owned()))?, Head { uri: &uri, headers: &headers }, form)
+    };
+    let body = r#"{"contents":[{"parts":[{"text":"hello"}]}],"generationConfig":{"maxOutputTokens":7}}"#;
+    let read = ask(
+        "/v1beta/models/gemini%2Fgemini-2.5-pro:generateContent?%24alt=json%3Benum-encoding%3Dint",
+        body,
+        Form::Whole,
+    )
+    .unwrap();
+    assert_eq!(
+        (&**read.model(), read.max_tokens(), read.text()),
+        ("gemini/gemini-2.5-pro", Some(7), "hello")
+    );
+    assert_eq!(read.numbers(), Some("%24alt=json%3Benum-encoding%3Dint"));
+    let counted = format!(r#"{{"generateContentRequest":{body}}}"#);
+    assert_eq!(ask("/v1/models/m:countTokens", &counted, Form::Count).unwrap().text(), "hello");
+    for (body, param) in [
+        ("{}", "contents"),
+        (r#"{"contents":[]}"#, "contents"),
+        (r#"{"contents":[1],"generationConfig":{"maxOutputTokens":0}}"#, "generationConfig.maxOutputTokens"),
+        (r#"{"contents":[1],"generationConfig":[]}"#, "generationConfig"),
+    ] {
+        let fault = ask("/v1beta/models/m:generateContent", body, Form::Whole).err().unwrap();
+        assert_eq!(fault.param.as_deref(), Some(param), "{body}");
+    }
+}
+
+#[test]
+fn another_providers_stream_is_said_in_googles_words() {
+    let start = |call, name: &str| Event::ToolCallStart {
+        choice: 0,
+        call,
+        id: format!("c{call}"),
+        name: name.into(),
+        kind: ToolKind::Function,
+        signature: None,
+    };
+    let delta = |call, text: &str| Event::ToolCallDelta { choice: 0, call, arguments: text.into() };
+    let thinking = |text: &str, signature: Option<&str>| Event::Thinking {
+        choice: 0,
+        text: text.into(),
+        signature: signature.map(Into::into),
+        redacted: None,
+    };
+    let events = [
+        Event::Start { id: "id".into(), model: "m".into(), created: 0 },
+        Event::ChoiceStart { choice: 0, role: Role::Assistant },
+        thinking("hm", None),
+        thinking("", Some("anthropics")),
+        Event::Text { choice: 0, text: "a".into() },
+        start(0, "f"),
+        delta(0, "{\"x\""),
+        delta(0, ":1}"),
+        start(1, "g"),
+        Event::Finish { choice: 0, finish: Finish::from(FinishReason::ToolCalls) },
+        Event::Usage(Usage { input: 3, cached_read: 2, output: 9, reasoning: 4, ..Usage::default() }),
+        Event::End,
+    ];
+    let list: Vec<Value> = serde_json::from_slice(&encoded(&events, true)).unwrap();
+    let parts: Vec<&Value> =
+        list.iter().map(|document| &document["candidates"][0]["content"]["parts"][0]).collect();
+    let proof = parts[1]["thoughtSignature"].as_str().unwrap();
+    assert_eq!(super::proof::read(proof), Some(super::proof::Proof::Signature("anthropics".into())));
+    assert_eq!(*parts[0], json!({"text": "hm", "thought": true}));
+    assert_eq!(*parts[2], json!({"text": "a"}));
+    assert_eq!(*parts[3], json!({"functionCall": {"id": "c0", "name": "f", "args": {"x": 1}}}));
+    assert_eq!(*parts[4], json!({"functionCall": {"id": "c1", "name": "g", "args": {}}}));
+    let last = list.last().unwrap();
+    assert_eq!(last["candidates"][0]["finishReason"], "STOP");
+    assert_eq!(
+        last["usageMetadata"],
+        json!({"promptTokenCount": 5, "candidatesTokenCount": 5, "totalTokenCount": 14,
+               "cachedContentTokenCount": 2, "thoughtsTokenCount": 4})
+    );
+
+    // And back with the next request: thinking whole again, its proof as it was.
+    let contents = json!([{"role": "model", "parts": parts[..2]}]);
+    let read = decoded(&json!({ "contents": contents })).unwrap();
+    let whole = Part::Thinking { text: "hm".into(), signature: Some("anthropics".into()), redacted: None };
+    assert_eq!(read.request.messages[0].content, [whole]);
+}
+
+#[test]
+fn a_stream_that_breaks_off_never_looks_complete() {
+    let events = [Event::Text { choice: 0, text: "a".into() }];
+    let mut broken = encoded(&events, true);
+    let fault = Fault::new(FaultKind::Truncated, "cut");
+    broken.extend_from_slice(&GeminiEncoder::new(true, String::new()).fault(&fault));
+    let list: Vec<Value> = serde_json::from_slice(&broken).unwrap();
+    assert_eq!(
+        (&list[1]["error"]["code"], &list[1]["error"]["status"]),
+        (&json!(502), &json!("UNAVAILABLE"))
+    );
+    assert!(!String::from_utf8(broken).unwrap().contains("finishReason"));
+}

@@ -1,0 +1,135 @@
+//! Google's dialect: generateContent, its streams and its embeddings, of the Gemini API and of Vertex AI.
+
+mod cite;
+mod contents;
+mod decode;
+mod decoder;
+mod embeddings;
+mod encode;
+mod fault;
+mod finish;
+mod logprobs;
+mod media;
+mod model;
+mod part;
+mod partial;
+mod pieces;
+mod relay;
+mod request;
+mod schema;
+mod think;
+mod tools;
+mod usage;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod quirks;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::{
+    ClientBody, CountTokens, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed,
+    StreamRelay,
+};
+use crate::chat::{Answer, Request, StreamDecoder};
+use crate::clock::{Clock, SystemClock};
+use crate::fault::Fault;
+use crate::target::TargetName;
+
+/// A provider that speaks Google's dialect.
+pub struct Gemini {
+    quirks: QuirkSettings,
+    clock: Arc<dyn Clock>,
+}
+
+impl Gemini {
+    /// A provider with these quirks; `chat_path` is the path of a model, by default `/models/{model}`.
+    pub fn new(quirks: QuirkSettings) -> Self {
+        Self { quirks, clock: Arc::new(SystemClock) }
+    }
+}
+
+impl Provider for Gemini {
+    fn dialect(&self) -> Dialect {
+        Dialect::Gemini
+    }
+
+    fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {
+        encode::chat(request, target, &self.quirks)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Answer, Fault> {
+        decode::answer(body)
+    }
+
+    fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
+        Box::new(decoder::GeminiDecoder::new())
+    }
+
+    fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault {
+        fault::from_answer(status, headers, body, self.clock.unix_ms())
+    }
+
+    fn relay(&self) -> Option<&dyn Relay> {
+        Some(self)
+    }
+
+    fn count_tokens(&self) -> Option<&dyn CountTokens> {
+        Some(self)
+    }
+
+    fn embeddings(&self) -> Option<&dyn Embeddings> {
+        Some(self)
+    }
+}
+
+/// The body of a client of this dialect names no model and no stream: both stand in its path. The path made here is
+/// that of a whole answer; the door replaces its method by [`super::gemini_method`].
+impl Relay for Gemini {
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        let path = request::path(&self.quirks, &target.model, request::WHOLE);
+        Ok(request::outgoing(path, false, relay::request(body, &target.model)))
+    }
+
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {
+        relay::whole(body)
+    }
+
+    fn stream(&self, _: bool) -> Box<dyn StreamRelay> {
+        Box::new(relay::GeminiStream::new())
+    }
+}
+
+impl CountTokens for Gemini {
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        let path = request::path(&self.quirks, &target.model, "countTokens");
+        Ok(request::outgoing(path, false, relay::request(body, &target.model)))
+    }
+
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {
+        relay::count(body)
+    }
+}
+
+impl Embeddings for Gemini {
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        embeddings::request(body, target, &self.quirks)
+    }
+
+    fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault> {
+        embeddings::answer(&body, base64)
+    }
+}
+
+/// A request of this dialect with another method in its path (`streamGenerateContent?alt=sse`).
+pub fn with_method(mut outgoing: Outgoing, method: &str) -> Outgoing {
+    if let Some(at) = outgoing.path.rfind(':') {
+        outgoing.path.truncate(at + 1);
+        outgoing.path.push_str(method);
+    }
+    outgoing
+}

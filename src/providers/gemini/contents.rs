@@ -1,0 +1,272 @@
+//! The conversation in Gemini's form: `systemInstruction` and `contents`.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::media;
+use super::model::Model;
+use crate::chat::{Loss, Message, Object, Part, Role, ToolKind, proof};
+use crate::fault::Fault;
+
+/// What Google takes in place of a proof that another provider's call cannot have:
+/// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>
+const NO_PROOF: &str = "skip_thought_signature_validator";
+
+/// Writes the conversation into the request's body.
+///
+/// # Errors
+/// `BadRequest` that names the part which Gemini cannot take.
+pub(super) fn put(
+    messages: &[Message],
+    model: Model<'_>,
+    body: &mut Object,
+    lost: &mut Vec<Loss>,
+) -> Result<(), Fault> {
+    let mut writer = Writer { model, names: HashMap::new(), contents: Vec::new(), last: None, lost };
+    let mut system = Vec::new();
+    for (place, message) in messages.iter().enumerate() {
+        match message.role {
+            Role::System | Role::Developer => {
+                if writer.last.is_some() {
+                    let what = "moved to the front: this provider has one place for instructions";
+                    writer.lost.push(Loss::new(format!("messages[{place}]"), what));
+                }
+                system.extend(writer.parts(message, place)?);
+            }
+            _ => writer.message(message, place)?,
+        }
+    }
+    let mut contents = writer.contents;
+    if contents.is_empty() && !system.is_empty() {
+        // Contents must not be empty: instructions alone are the question.
+        contents.push(json!({ "role": "user", "parts": std::mem::take(&mut system) }));
+    }
+    if !system.is_empty() {
+        body.insert("systemInstruction".into(), json!({ "parts": system }));
+    }
+    body.insert("contents".into(), Value::Array(contents));
+    Ok(())
+}
+
+struct Writer<'a> {
+    model: Model<'a>,
+    /// Names of the functions called, by the id of the call.
+    names: HashMap<&'a str, &'a str>,
+    contents: Vec<Value>,
+    last: Option<Role>,
+    lost: &'a mut Vec<Loss>,
+}
+
+impl<'a> Writer<'a> {
+    fn message(&mut self, message: &'a Message, place: usize) -> Result<(), Fault> {
+        for (field, _) in message.rest.iter().filter(|(_, value)| !value.is_null()) {
+            // Bookkeeping of other dialects' answers, which clients send back.
+            if !matches!(&**field, "refusal" | "annotations" | "audio" | "images" | "id" | "index") {
+                self.lost.push(Loss::dropped(format!("messages[{place}].{field}")));
+            }
+        }
+        let parts = self.parts(message, place)?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        // All results of one round of calls stand in one turn, and so do all calls.
+        let joins = matches!(message.role, Role::Assistant | Role::Tool) && self.last == Some(message.role);
+        self.last = Some(message.role);
+        if joins
+            && let Some(Value::Array(known)) = self.contents.last_mut().and_then(|last| last.get_mut("parts"))
+        {
+            known.extend(parts);
+            return Ok(());
+        }
+        let role = if message.role == Role::Assistant { "model" } else { "user" };
+        self.contents.push(json!({ "role": role, "parts": parts }));
+        Ok(())
+    }
+
+    fn parts(&mut self, message: &'a Message, place: usize) -> Result<Vec<Value>, Fault> {
+        let mut parts: Vec<Value> = Vec::with_capacity(message.content.len());
+        // Media of results follow all results: these must stand together.
+        let mut after = Vec::new();
+        // A proof that stands before the text to which it belongs.
+        let mut early: Option<&str> = None;
+        for (at, part) in message.content.iter().enumerate() {
+            match part {
+                Part::Thinking { text, signature, redacted } => {
+                    let signature = signature.as_deref().and_then(proof::for_gemini);
+                    match (text.is_empty(), signature) {
+                        (true, Some(signature)) if !prove(&mut parts, signature) => early = Some(signature),
+                        (true, Some(_)) => {}
+                        (true, None) if redacted.is_none() => {}
+                        (true, None) => {
+                            let path = format!("messages[{place}].content[{at}]");
+                            self.lost.push(Loss::new(path, "hidden thinking of another provider dropped"));
+                        }
+                        (false, signature) => {
+                            let mut part = Object::new();
+                            part.insert("text".into(), text.as_str().into());
+                            part.insert("thought".into(), true.into());
+                            if let Some(signature) = signature {
+                                part.insert("thoughtSignature".into(), signature.into());
+                            }
+                            parts.push(Value::Object(part));
+                        }
+                    }
+                }
+                Part::ToolResult { id, content, is_error, .. } => {
+                    let name = self.names.get(&**id).copied().or(message.name.as_deref());
+                    let Some(name) = name else {
+                        let path = format!("messages[{place}].content[{at}]");
+                        return Err(Fault::bad_request(
+                            "a tool result without the call that it answers",
+                            path,
+                        ));
+                    };
+                    let path = format!("messages[{place}].content[{at}]");
+                    parts.push(self.result(id, name, content, *is_error, &path, &mut after)?);
+                }
+                Part::ToolCall { id, name, arguments, kind, signature, .. } => {
+                    self.names.insert(id, name);
+                    let args = arguments_of(arguments, *kind);
+                    let mut part = Object::new();
+                    part.insert("functionCall".into(), json!({ "id": id, "name": name, "args": args }));
+                    let first = !parts.iter().any(|part| part.get("functionCall").is_some());
+                    let signature = signature.as_deref().or_else(|| if first { early.take() } else { None });
+                    match signature {
+                        Some(signature) => {
+                            part.insert("thoughtSignature".into(), signature.into());
+                        }
+                        // Without any, the first call of a step is refused.
+                        None if first && self.model.is_third() => {
+                            part.insert("thoughtSignature".into(), NO_PROOF.into());
+                        }
+                        None => {}
+                    }
+                    parts.push(Value::Object(part));
+                }
+                Part::Text { text, .. } => parts.push(json!({ "text": text })),
+                Part::Refusal(text) => parts.push(json!({ "text": text })),
+                other => {
+                    let path = format!("messages[{place}].content[{at}]");
+                    parts.extend(self.other(other, &path)?);
+                }
+            }
+        }
+        parts.append(&mut after);
+        if let Some(signature) = early {
+            let text = parts.iter_mut().rfind(|part| {
+                part.get("text").is_some()
+                    && part.get("thought").is_none()
+                    && part.get("thoughtSignature").is_none()
+            });
+            match text.and_then(Value::as_object_mut) {
+                Some(text) => {
+                    text.insert("thoughtSignature".into(), signature.into());
+                }
+                None => parts.push(json!({ "text": "", "thoughtSignature": signature })),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Media, and parts of other dialects.
+    fn other(&mut self, part: &Part, path: &str) -> Result<Option<Value>, Fault> {
+        if let Part::Other(value) = part {
+            const OWN: &[&str] = &[
+                "executableCode",
+                "codeExecutionResult",
+                "toolCall",
+                "toolResponse",
+                "inlineData",
+                "fileData",
+                "functionCall",
+                "functionResponse",
+            ];
+            if OWN.iter().any(|key| value.get(key).is_some()) {
+                return Ok(Some(value.clone()));
+            }
+            self.lost.push(Loss::new(path.to_owned(), "part of another provider's dialect dropped"));
+            return Ok(None);
+        }
+        media::part(part, path).map(Some)
+    }
+
+    fn result(
+        &mut self,
+        id: &str,
+        name: &str,
+        content: &[Part],
+        is_error: bool,
+        path: &str,
+        after: &mut Vec<Value>,
+    ) -> Result<Value, Fault> {
+        let mut text: Option<String> = None;
+        let mut inside = Vec::new();
+        for part in content {
+            match part {
+                Part::Text { text: more, .. } => match &mut text {
+                    Some(text) => {
+                        text.push('\n');
+                        text.push_str(more);
+                    }
+                    None => text = Some(more.clone()),
+                },
+                other => {
+                    let Some(part) = self.other(other, path)? else { continue };
+                    // Gemini 3 takes media inside of a result; others get it beside.
+                    if self.model.is_third() && part.get("inlineData").is_some() {
+                        inside.push(part);
+                    } else {
+                        after.push(part);
+                    }
+                }
+            }
+        }
+        let mut response = Object::new();
+        response.insert("id".into(), id.into());
+        response.insert("name".into(), name.into());
+        response.insert("response".into(), response_of(text.unwrap_or_default(), is_error));
+        if !inside.is_empty() {
+            response.insert("parts".into(), Value::Array(inside));
+        }
+        Ok(json!({ "functionResponse": response }))
+    }
+}
+
+/// Puts a proof on the part just written; false where that is none which it can stand on.
+fn prove(parts: &mut [Value], signature: &str) -> bool {
+    let Some(Value::Object(last)) = parts.last_mut() else { return false };
+    let bears = last.contains_key("text") || last.contains_key("inlineData");
+    if !bears || last.contains_key("thoughtSignature") || last.contains_key("thought") {
+        return false;
+    }
+    last.insert("thoughtSignature".into(), signature.into());
+    true
+}
+
+/// Arguments as the object that Gemini demands.
+fn arguments_of(arguments: &str, kind: ToolKind) -> Value {
+    if kind == ToolKind::Custom {
+        return json!({ "input": arguments });
+    }
+    match serde_json::from_str::<Value>(arguments) {
+        Ok(Value::Object(object)) => Value::Object(object),
+        Ok(Value::Null) => json!({}),
+        Ok(other) => json!({ "arguments": other }),
+        Err(_) if arguments.trim().is_empty() => json!({}),
+        // The model wrote no JSON; it shall see what it wrote.
+        Err(_) => json!({ "arguments": arguments }),
+    }
+}
+
+/// A result as the object that Gemini demands: `output` and `error` are the keys that it knows.
+/// <https://ai.google.dev/api/caching#FunctionResponse>
+fn response_of(text: String, is_error: bool) -> Value {
+    if is_error {
+        return json!({ "error": text });
+    }
+    match serde_json::from_str::<Value>(&text) {
+        Ok(Value::Object(object)) => Value::Object(object),
+        _ => json!({ "output": text }),
+    }
+}

@@ -1,0 +1,187 @@
+//! The canonical chat request as a generateContent request: <https://ai.google.dev/api/generate-content>
+
+use serde_json::Value;
+
+use super::model::Model;
+use super::{contents, request, schema, think, tools};
+use crate::chat::{Loss, Object, OutputFormat, Request};
+use crate::fault::Fault;
+use crate::providers::{Outgoing, QuirkSettings};
+use crate::target::TargetName;
+
+/// Fields of this dialect's own requests, which come from its own door, in either spelling.
+const OWN: &[(&str, &str)] = &[
+    ("safetySettings", "safetySettings"),
+    ("safety_settings", "safetySettings"),
+    ("cachedContent", "cachedContent"),
+    ("cached_content", "cachedContent"),
+    ("labels", "labels"),
+    ("modelArmorConfig", "modelArmorConfig"),
+    ("serviceTier", "serviceTier"),
+    ("store", "store"),
+];
+
+/// Fields of other dialects that change nothing in the answer.
+const BOOKKEEPING: &[&str] = &[
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "stream_options",
+];
+
+/// The upstream request.
+///
+/// # Errors
+/// `BadRequest` that names the part which Gemini cannot carry.
+pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
+    let model = Model::of(&target.model);
+    let (mut body, mut lost) = (Object::new(), Vec::new());
+    contents::put(&asked.messages, model, &mut body, &mut lost)?;
+    tools::put(asked, model, &mut body, &mut lost);
+    let mut config = Object::new();
+    sampling(asked, &mut config, &mut lost);
+    output(&asked.output, model, &mut config, &mut lost);
+    if let Some(thinking) = asked.reasoning.as_ref().and_then(|r| think::config(r, model, &mut lost)) {
+        config.insert("thinkingConfig".into(), Value::Object(thinking));
+    }
+    if asked.user.is_some() {
+        lost.push(Loss::dropped("user"));
+    }
+    if !asked.metadata.is_empty() {
+        lost.push(Loss::dropped("metadata"));
+    }
+    rest(&asked.rest, &mut body, &mut config, &mut lost);
+    if !config.is_empty() {
+        body.insert("generationConfig".into(), Value::Object(config));
+    }
+    let method = if asked.stream { request::STREAM } else { request::WHOLE };
+    let path = request::path(quirks, &target.model, method);
+    let mut outgoing = request::outgoing(path, asked.stream, vec![Value::Object(body).to_string().into()]);
+    outgoing.lost = lost;
+    Ok(outgoing)
+}
+
+fn put<T: Into<Value>>(config: &mut Object, field: &str, value: Option<T>) {
+    if let Some(value) = value {
+        config.insert(field.into(), value.into());
+    }
+}
+
+fn sampling(asked: &Request, config: &mut Object, lost: &mut Vec<Loss>) {
+    let sampling = &asked.sampling;
+    put(config, "temperature", sampling.temperature);
+    put(config, "topP", sampling.top_p);
+    put(config, "topK", sampling.top_k);
+    put(config, "candidateCount", sampling.n.filter(|n| *n != 1));
+    put(config, "maxOutputTokens", asked.max_output_tokens);
+    if !sampling.stop.is_empty() {
+        // No more than five are taken: https://ai.google.dev/api/generate-content#generationconfig
+        let kept = sampling.stop.get(..5).unwrap_or(&sampling.stop);
+        if kept.len() < sampling.stop.len() {
+            lost.push(Loss::new("stop", "cut to five sequences"));
+        }
+        put(config, "stopSequences", Some(kept.to_vec()));
+    }
+    put(config, "presencePenalty", sampling.presence_penalty);
+    put(config, "frequencyPenalty", sampling.frequency_penalty);
+    if let Some(seed) = sampling.seed {
+        // 32 bits are taken; the same seed is cut to the same number.
+        #[allow(clippy::cast_possible_truncation, reason = "a seed only has to be the same every time")]
+        let short = i32::try_from(seed).unwrap_or(seed as i32);
+        if i64::from(short) != seed {
+            lost.push(Loss::new("seed", "cut to 32 bits"));
+        }
+        config.insert("seed".into(), short.into());
+    }
+    if sampling.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty()) {
+        lost.push(Loss::dropped("logit_bias"));
+    }
+    put(config, "responseLogprobs", sampling.logprobs.filter(|wanted| *wanted));
+    if sampling.logprobs == Some(true) {
+        put(config, "logprobs", sampling.top_logprobs.filter(|n| *n > 0));
+    }
+}
+
+fn output(output: &OutputFormat, model: Model<'_>, config: &mut Object, lost: &mut Vec<Loss>) {
+    const JSON: &str = "application/json";
+    match output {
+        OutputFormat::Text => {}
+        OutputFormat::JsonObject => put(config, "responseMimeType", Some(JSON)),
+        OutputFormat::JsonSchema { schema, .. } => {
+            put(config, "responseMimeType", Some(JSON));
+            if model.reads_json_schema() {
+                let mut schema = schema.clone();
+                if let Value::Object(object) = &mut schema {
+                    object.shift_remove("$schema");
+                }
+                config.insert("responseJsonSchema".into(), schema);
+            } else {
+                let schema = schema::down(schema, "response_format.json_schema.schema", lost);
+                config.insert("responseSchema".into(), schema);
+            }
+        }
+        OutputFormat::Other(value) => {
+            let own = |camel: &str, snake: &str| value.get(camel).or_else(|| value.get(snake)).cloned();
+            match own("responseMimeType", "response_mime_type") {
+                Some(mime) => {
+                    config.insert("responseMimeType".into(), mime);
+                    put(config, "responseSchema", own("responseSchema", "response_schema"));
+                    put(config, "responseJsonSchema", own("responseJsonSchema", "response_json_schema"));
+                }
+                None => lost.push(Loss::dropped("response_format")),
+            }
+        }
+    }
+}
+
+/// Fields that the canonical form does not know: this dialect's own, Google's extensions of OpenAI's, and others'.
+fn rest(rest: &Object, body: &mut Object, config: &mut Object, lost: &mut Vec<Loss>) {
+    for (field, value) in rest.iter().filter(|(_, value)| !value.is_null()) {
+        if let Some((_, own)) = OWN.iter().find(|(known, own)| known == field && *own != "store") {
+            body.insert((*own).into(), value.clone());
+            continue;
+        }
+        match (&**field, value) {
+            ("generationConfig", Value::Object(more)) => {
+                for (key, value) in more {
+                    config.entry(key).or_insert_with(|| value.clone());
+                }
+            }
+            // https://ai.google.dev/gemini-api/docs/openai#extra-body
+            ("google", Value::Object(google)) => extensions(google, body, config, lost),
+            ("extra_body", Value::Object(extra)) => match extra.get("google") {
+                Some(Value::Object(google)) => extensions(google, body, config, lost),
+                _ => lost.push(Loss::dropped("extra_body")),
+            },
+            ("modalities", Value::Array(words)) => {
+                let words = words.iter().filter_map(Value::as_str).map(str::to_ascii_uppercase);
+                let words: Vec<String> = words.collect();
+                if words != ["TEXT"] {
+                    put(config, "responseModalities", Some(words));
+                }
+            }
+            _ if BOOKKEEPING.contains(&&**field) => {}
+            _ => lost.push(Loss::dropped(field.clone())),
+        }
+    }
+}
+
+/// Google's own fields inside of an OpenAI request.
+fn extensions(google: &Object, body: &mut Object, config: &mut Object, lost: &mut Vec<Loss>) {
+    for (field, value) in google {
+        match &**field {
+            "thinking_config" | "thinkingConfig" => {
+                config.insert("thinkingConfig".into(), value.clone());
+            }
+            "cached_content" | "cachedContent" => {
+                body.insert("cachedContent".into(), value.clone());
+            }
+            "safety_settings" | "safetySettings" => {
+                body.insert("safetySettings".into(), value.clone());
+            }
+            _ => lost.push(Loss::dropped(format!("google.{field}"))),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Habits of Google's API, each shown by the smallest answer that has it.
+
+use serde_json::{Value, json};
+
+use super::Gemini;
+use super::conformance::{decoded, said_in};
+use crate::chat::{
+    Event, FinishReason, Media, Message, Object, OutputFormat, Part, Request, Role, Tool, ToolChoice,
+    ToolKind, proof,
+};
+use crate::fault::FaultKind;
+use crate::providers::{Provider, QuirkSettings};
+use crate::target::TargetName;
+
+fn gemini() -> Gemini {
+    Gemini::new(QuirkSettings::default())
+}
+
+fn stream(documents: &[Value]) -> String {
+    documents.iter().map(|document| format!("data: {document}\r\n\r\n")).collect()
+}
+
+fn candidate(parts: Value, finish: Option<&str>) -> Value {
+    json!({"candidates": [{"content": {"parts": parts, "role": "model"}, "finishReason": finish}], "responseId": "r"})
+}
+
+#[test]
+fn arguments_that_come_in_pieces_become_one_object() {
+    let call = |call: Value| candidate(json!([{ "functionCall": call }]), None);
+    let body = stream(&[
+        call(json!({"name": "f", "willContinue": true})),
+        call(
+            json!({"partialArgs": [{"jsonPath": "$.a", "stringValue": "x", "willContinue": true}], "willContinue": true}),
+        ),
+        call(json!({"partialArgs": [{"jsonPath": "$.a", "stringValue": "y"}], "willContinue": true})),
+        call(json!({})),
+        call(json!({"name": "g"})),
+        candidate(json!([{"text": ""}]), Some("STOP")),
+    ]);
+    for at in 0..body.len() {
+        let (a, b) = body.as_bytes().split_at(at);
+        let events = decoded(&[a, b]).unwrap();
+        let deltas: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::ToolCallDelta { call, arguments, .. } => Some((*call, arguments.as_str())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(deltas, [(0, r#"{"a":"xy"}"#), (1, "{}")]);
+        assert!(matches!(
+            events.iter().rev().nth(1),
+            Some(Event::Finish { finish, .. }) if finish.reason == FinishReason::ToolCalls
+        ));
+    }
+}
+
+#[test]
+fn a_blocked_prompt_is_an_answer_without_content() {
+    let body = json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 4}});
+    let answer = gemini().decode(body.to_string().as_bytes()).unwrap();
+    let finish = answer.choices[0].finish.clone().unwrap();
+    assert_eq!(
+        (finish.reason, finish.raw.as_deref()),
+        (FinishReason::ContentFilter, Some("PROHIBITED_CONTENT"))
+    );
+    assert_eq!(answer.usage.unwrap().input, 4);
+    let events = decoded(&[stream(&[body]).as_bytes()]).unwrap();
+    assert_eq!(said_in(&events), said_in(&answer.into_events()));
+}
+
+#[test]
+fn an_error_inside_a_stream_is_a_fault() {
+    for body in [
+        stream(&[
+            candidate(json!([{"text": "a"}]), None),
+            json!({"error": {"code": 503, "message": "overloaded"}}),
+        ]),
+        r#"[{"error": {"code": 503, "message": "overloaded", "status": "UNAVAILABLE"}}]"#.to_owned(),
+        r#"{"error": {"message": "overloaded", "status": "UNAVAILABLE"}}"#.to_owned(),
+    ] {
+        assert_eq!(decoded(&[body.as_bytes()]).unwrap_err().kind, FaultKind::Overloaded, "{body}");
+    }
+}
+
+#[test]
+fn the_last_usage_counts_as_a_whole() {
+    let mut first = candidate(json!([{"text": "a"}]), None);
+    first["usageMetadata"] =
+        json!({"promptTokenCount": 5, "candidatesTokenCount": 21, "totalTokenCount": 26});
+    let mut last = candidate(json!([]), Some("STOP"));
+    last["usageMetadata"] = json!({"promptTokenCount": 5, "thoughtsTokenCount": 7, "totalTokenCount": 12});
+    let events = decoded(&[stream(&[first, last]).as_bytes()]).unwrap();
+    let usage = events.iter().rev().find_map(|event| match event {
+        Event::Usage(usage) => Some(*usage),
+        _ => None,
+    });
+    assert_eq!(usage.map(|u| (u.input, u.output, u.reasoning)), Some((5, 7, 7)));
+}
+
+#[test]
+fn garbage_never_panics() {
+    for body in [
+        "",
+        " ",
+        "[",
+        "[]",
+        "{}",
+        "null",
+        "[1]",
+        "data: 1\n\n",
+        "data: {\"candidates\":[1,{}]}\n\n",
+        "\u{feff}[{}]",
+        "x",
+    ] {
+        assert!(decoded(&[body.as_bytes()]).is_err(), "{body}");
+        assert!(gemini().decode(body.as_bytes()).is_err(), "{body}");
+    }
+    let odd = r#"{"candidates":[{"content":{"parts":[1,{"functionCall":{"name":1,"args":[2]}},{"text":3}]},"index":-1}]}"#;
+    gemini().decode(odd.as_bytes()).unwrap();
+}
+
+fn encoded(asked: &Request, model: &str) -> (String, Value, Vec<String>) {
+    let target = TargetName { provider: "gemini".into(), model: model.into() };
+    let outgoing = gemini().encode(asked, &target).unwrap();
+    let body = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+    (outgoing.path, body, outgoing.lost.iter().map(ToString::to_string).collect())
+}
+
+fn message(role: Role, content: Vec<Part>) -> Message {
+    Message { role, content, name: None, rest: Object::new() }
+}
+
+fn call(id: &str, signature: Option<&str>) -> Part {
+    Part::ToolCall {
+        id: id.into(),
+        name: "weather".into(),
+        arguments: r#"{"city":"Rome"}"#.into(),
+        kind: ToolKind::Function,
+        signature: signature.map(Into::into),
+        cache: None,
+    }
+}
+
+fn result(id: &str, content: Vec<Part>, is_error: bool) -> Part {
+    Part::ToolResult { id: id.into(), content, is_error, cache: None }
+}
+
+#[test]
+fn a_conversation_with_tools_is_said_in_googles_words() {
+    let picture = Part::Image {
+        media: Media::Inline { mime: "image/png".into(), base64: "AA==".into() },
+        detail: None,
+        cache: None,
+    };
+    let mut asked = Request {
+        stream: true,
+        messages: vec![
+            message(Role::System, vec![Part::text("be short")]),
+            message(Role::User, vec![Part::text("look"), picture.clone()]),
+            message(Role::Assistant, vec![call("c1", Some("sig")), call("c2", None)]),
+            message(Role::Tool, vec![result("c1", vec![Part::text("sunny")], false)]),
+            message(Role::Tool, vec![result("c2", vec![Part::text(r#"{"t":1}"#), picture], true)]),
+        ],
+        tools: vec![Tool {
+            name: "weather".into(),
+            description: Some("d".into()),
+            parameters: Some(json!({"type": "object", "properties": {"city": {"type": "string"}}})),
+            strict: None,
+            kind: ToolKind::Function,
+            cache: None,
+            rest: Object::new(),
+        }],
+        tool_choice: Some(ToolChoice::Named("weather".into())),
+        max_output_tokens: Some(9),
+        ..Request::default()
+    };
+    asked.sampling.stop = vec!["x".into()];
+    asked.sampling.n = Some(2);
+    let (path, body, lost) = encoded(&asked, "gemini-2.0-flash");
+    assert_eq!(path, "/models/gemini-2.0-flash:streamGenerateContent?alt=sse");
+    assert_eq!(
+        body,
+        json!({
+            "systemInstruction": {"parts": [{"text": "be short"}]},
+            "contents": [
+                {"role": "user", "parts": [{"text": "look"}, {"inlineData": {"mimeType": "image/png", "data": "AA=="}}]},
+                {"role": "model", "parts": [
+                    {"functionCall": {"id": "c1", "name": "weather", "args": {"city": "Rome"}}, "thoughtSignature": "sig"},
+                    {"functionCall": {"id": "c2", "name": "weather", "args": {"city": "Rome"}}}]},
+                {"role": "user", "parts": [
+                    {"functionResponse": {"id": "c1", "name": "weather", "response": {"output": "sunny"}}},
+                    {"functionResponse": {"id": "c2", "name": "weather", "response": {"error": "{\"t\":1}"}}},
+                    {"inlineData": {"mimeType": "image/png", "data": "AA=="}}]},
+            ],
+            "tools": [{"functionDeclarations": [{"name": "weather", "description": "d",
+                "parameters": {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}}}]}],
+            "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["weather"]}},
+            "generationConfig": {"candidateCount": 2, "maxOutputTokens": 9, "stopSequences": ["x"]},
+        })
+    );
+    assert_eq!(lost, Vec::<String>::new());
+}
+
+#[test]
+fn proofs_go_back_to_the_part_that_they_prove() {
+    let thinking = |text: &str, signature: &str| Part::Thinking {
+        text: text.into(),
+        signature: Some(signature.into()),
+        redacted: None,
+    };
+    let own = proof::of_gemini("sig");
+    for (parts, expected) in [
+        (vec![Part::text("a"), thinking("", &own)], json!([{"text": "a", "thoughtSignature": "sig"}])),
+        // OpenAI's dialect knows thinking only before the text.
+        (vec![thinking("", &own), Part::text("a")], json!([{"text": "a", "thoughtSignature": "sig"}])),
+        (vec![thinking("", &own)], json!([{"text": "", "thoughtSignature": "sig"}])),
+        (vec![thinking("hm", "anthropics")], json!([{"text": "hm", "thought": true}])),
+        (
+            vec![thinking("hm", &own), Part::text("a")],
+            json!([{"text": "hm", "thought": true, "thoughtSignature": "sig"}, {"text": "a"}]),
+        ),
+        // A call of another provider's model has no proof; Gemini 3 takes none of its calls without.
+        (
+            vec![call("c", None), call("d", None)],
+            json!([
+            {"functionCall": {"id": "c", "name": "weather", "args": {"city": "Rome"}}, "thoughtSignature": "skip_thought_signature_validator"},
+            {"functionCall": {"id": "d", "name": "weather", "args": {"city": "Rome"}}}]),
+        ),
+    ] {
+        let asked = Request { messages: vec![message(Role::Assistant, parts.clone())], ..Request::default() };
+        let (_, body, _) = encoded(&asked, "gemini-3-flash-preview");
+        assert_eq!(body["contents"][0]["parts"], expected, "{parts:?}");
+    }
+}
+
+#[test]
+fn what_google_cannot_say_is_reported() {
+    let mut asked = Request {
+        messages: vec![message(
+            Role::User,
+            vec![Part::text("hi"), Part::Other(json!({"type": "server_tool_use"}))],
+        )],
+        output: OutputFormat::JsonSchema {
+            name: "n".into(),
+            description: None,
+            schema: json!({"type": "object", "patternProperties": {}}),
+            strict: Some(true),
+        },
+        user: Some("u".into()),
+        ..Request::default()
+    };
+    asked.sampling.logit_bias = json!({"1": 2}).as_object().cloned();
+    asked.rest.insert("verbosity".into(), "low".into());
+    asked.rest.insert("safetySettings".into(), json!([]));
+    let (_, body, lost) = encoded(&asked, "gemini-2.0-flash");
+    assert_eq!(body["safetySettings"], json!([]));
+    assert_eq!(body["generationConfig"]["responseSchema"], json!({"type": "OBJECT"}));
+    assert_eq!(
+        lost,
+        [
+            "messages[0].content[1] (part of another provider's dialect dropped)",
+            "logit_bias (dropped)",
+            "response_format.json_schema.schema.patternProperties (dropped)",
+            "user (dropped)",
+            "verbosity (dropped)",
+        ]
+    );
+}
+
+#[test]
+fn a_result_without_its_call_is_refused() {
+    let asked = Request {
+        messages: vec![message(Role::Tool, vec![result("c1", vec![], false)])],
+        ..Request::default()
+    };
+    let fault = gemini().encode(&asked, &TargetName::parse("gemini/gemini-2.5-pro").unwrap()).unwrap_err();
+    assert_eq!(fault.param.as_deref(), Some("messages[0].content[0]"));
+}

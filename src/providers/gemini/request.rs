@@ -1,0 +1,47 @@
+//! Paths and heads of requests to Google.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+
+use crate::providers::{Outgoing, QuirkSettings};
+
+/// The method of a whole answer.
+pub(super) const WHOLE: &str = "generateContent";
+/// The method of a stream, as events: without `alt=sse` the answer is a JSON array.
+pub(super) const STREAM: &str = "streamGenerateContent?alt=sse";
+
+/// `/models/{model}:{method}`, or below the place that the quirks name (Vertex).
+pub(super) fn path(quirks: &QuirkSettings, model: &str, method: &str) -> String {
+    let template = quirks.chat_path.as_deref().unwrap_or("/models/{model}");
+    // Tuned models have a collection of their own.
+    if let Some(tuned) = model.strip_prefix("tunedModels/") {
+        return format!("/tunedModels/{}:{method}", percent(tuned));
+    }
+    let model = model.strip_prefix("models/").unwrap_or(model);
+    format!("{}:{method}", template.replace("{model}", &percent(model)))
+}
+
+/// A request with JSON in its body.
+pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
+    let accept = if streams { "text/event-stream" } else { "application/json" };
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() }
+}
+
+/// Percent-encodes what cannot stand in one segment of a path.
+fn percent(model: &str) -> String {
+    let mut out = String::with_capacity(model.len());
+    for byte in model.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'@') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    // A segment of dots would lead elsewhere.
+    if out.bytes().all(|byte| byte == b'.') { out.replace('.', "%2E") } else { out }
+}

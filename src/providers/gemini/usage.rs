@@ -1,0 +1,98 @@
+//! `usageMetadata` in disjoint classes.
+//!
+//! Google counts thinking outside of `candidatesTokenCount`, the prompts of server tools outside of
+//! `promptTokenCount`, and cached tokens inside of it; a count of nothing is left out:
+//! <https://ai.google.dev/api/generate-content#UsageMetadata>
+
+use serde_json::Value;
+
+use crate::chat::Usage;
+
+/// No answer has more tokens than this; what claims to is cut, so that no sum overflows.
+const MOST: u64 = 1 << 40;
+
+/// Reads one `usageMetadata`. `None` when it counts nothing (Vertex names only the traffic's type at first).
+pub(super) fn read(metadata: &Value) -> Option<Usage> {
+    let count = |key: &str| metadata.get(key).and_then(number);
+    let (prompt, candidates) = (count("promptTokenCount"), count("candidatesTokenCount"));
+    let (thoughts, total) = (count("thoughtsTokenCount"), count("totalTokenCount"));
+    if prompt.is_none() && candidates.is_none() && thoughts.is_none() && total.is_none() {
+        return None;
+    }
+    let prompt = prompt.unwrap_or(0) + count("toolUsePromptTokenCount").unwrap_or(0);
+    let reasoning = thoughts.unwrap_or(0);
+    let output = candidates.unwrap_or(0) + reasoning;
+    let cached_read = count("cachedContentTokenCount").unwrap_or(0).min(prompt);
+    let input = prompt - cached_read;
+    let part = |list: &str, word: &str, code: u64| {
+        let entries = metadata.get(list).and_then(Value::as_array).into_iter().flatten();
+        entries
+            .filter(|entry| {
+                let modality = entry.get("modality");
+                modality.is_some_and(|m| m.as_str() == Some(word) || m.as_u64() == Some(code))
+            })
+            .filter_map(|entry| number(entry.get("tokenCount")?))
+            .fold(0, u64::saturating_add)
+    };
+    let input_of = |word: &str, code: u64| {
+        let cached = part("cacheTokensDetails", word, code);
+        (part("promptTokensDetails", word, code).saturating_sub(cached)).min(input)
+    };
+    Some(Usage {
+        input,
+        cached_read,
+        output,
+        reasoning,
+        input_audio: input_of("AUDIO", 4),
+        input_image: input_of("IMAGE", 2),
+        output_audio: part("candidatesTokensDetails", "AUDIO", 4).min(output),
+        ..Usage::default()
+    })
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64().map(|n| n.min(MOST)),
+        // Protobuf writes 64-bit numbers as text.
+        Value::String(text) => text.parse::<u64>().ok().map(|n| n.min(MOST)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn thinking_tools_and_the_cache_are_counted_where_they_belong() {
+        for (metadata, expected) in [
+            (
+                json!({"promptTokenCount": 208, "candidatesTokenCount": 45, "totalTokenCount": 1861,
+                       "toolUsePromptTokenCount": 1461, "thoughtsTokenCount": 147}),
+                Some((1669, 0, 192, 147)),
+            ),
+            (
+                json!({"promptTokenCount": 9613, "cachedContentTokenCount": 9602, "candidatesTokenCount": 33,
+                       "thoughtsTokenCount": 39}),
+                Some((11, 9602, 72, 39)),
+            ),
+            (json!({"promptTokenCount": 14, "totalTokenCount": 14}), Some((14, 0, 0, 0))),
+            (json!({"candidatesTokenCount": "18"}), Some((0, 0, 18, 0))),
+            (json!({"trafficType": "ON_DEMAND"}), None),
+            (json!(null), None),
+        ] {
+            let found = read(&metadata).map(|u| (u.input, u.cached_read, u.output, u.reasoning));
+            assert_eq!(found, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn modalities_are_words_or_numbers() {
+        let metadata = json!({"promptTokenCount": 300, "promptTokensDetails": [
+            {"modality": "IMAGE", "tokenCount": 258}, {"modality": 4, "tokenCount": 7}]});
+        let usage = read(&metadata).unwrap();
+        assert_eq!((usage.input, usage.input_image, usage.input_audio), (300, 258, 7));
+    }
+}
