@@ -105,7 +105,7 @@ impl Executor {
         for target in &job.targets {
             for again in 0..=retries {
                 if made >= job.limits.max_attempts {
-                    return Err(last.unwrap_or_else(|| out_of_time()));
+                    return Err(last.unwrap_or_else(out_of_time));
                 }
                 made += 1;
                 let fault = match self.attempt(job, target).await {
@@ -122,10 +122,11 @@ impl Executor {
                 if Instant::now() + pause >= job.deadline {
                     break;
                 }
+                job.journal.pause(Instant::now());
                 tokio::time::sleep(pause).await;
             }
         }
-        Err(last.unwrap_or_else(|| out_of_time()))
+        Err(last.unwrap_or_else(out_of_time))
     }
 }
 

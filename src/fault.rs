@@ -265,10 +265,11 @@ impl Fault {
 
     /// The HTTP status for the client: the upstream's own where it tells the client something true.
     ///
-    /// A provider's 401, 403 or 402 concerns *our* key, so the client sees 502; its 5xx below 600 is
-    /// kept, 529 becomes 503.
+    /// A provider's 401 or 403 concerns *our* key, so the client sees 502. What is said of our account's money (402, a
+    /// 429 for an empty quota) is kept, because the client's own retries cannot help. 529 becomes 503.
     pub fn client_status(&self) -> u16 {
         match (self.kind, self.status) {
+            (FaultKind::Credentials, Some(status @ (402 | 429))) => status,
             (FaultKind::Credentials, _) => 502,
             (_, Some(529)) => 503,
             (_, Some(status @ 400..=599)) => status,

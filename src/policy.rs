@@ -3,6 +3,7 @@
 //! Evaluation is inline on the calling thread, holds no lock and never reaches out: everything that a policy sees
 //! was gathered before, so that a decision can be recorded and replayed.
 
+mod call;
 mod compile;
 mod engine;
 mod error;

@@ -68,6 +68,8 @@ pub fn install_log(level: &str) -> Result<(), String> {
         .with_current_span(false)
         .with_span_list(false)
         .with_env_filter(filter)
+        // A log that cannot be written must not stop anybody, least of all the task that waits for signals.
+        .log_internal_errors(false)
         .with_writer(io::stderr)
         .try_init()
         .map_err(|error| format!("log: {error}"))

@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -22,13 +23,22 @@ type Pool = Rc<RefCell<Vec<SendRequest<Incoming>>>>;
 
 /// Serves until the parent goes.
 pub fn run(upstream: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    let second = listener.try_clone()?;
+    let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let second = listen(listener.local_addr()?)?;
     child::announce(listener.local_addr()?);
     let second = std::thread::spawn(move || work(second, upstream));
     work(listener, upstream)?;
     second.join().map_err(|_| "the second thread ended")?
+}
+
+/// One of several listeners on the same port; the kernel spreads connections over them.
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
 }
 
 fn work(listener: TcpListener, upstream: SocketAddr) -> Result<()> {

@@ -10,6 +10,7 @@ mod load;
 mod mock;
 mod options;
 mod process;
+mod prompts;
 mod report;
 mod scenario;
 mod wire;

@@ -127,6 +127,9 @@ impl Bench<'_> {
                 Scenario::Slow | Scenario::Start => (),
             }
         }
+        if self.report.faults() > 0 {
+            eprintln!("the gateway said last:\n{}", pair[Side::Gateway as usize].said());
+        }
         Ok(())
     }
 

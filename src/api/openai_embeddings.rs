@@ -106,9 +106,6 @@ impl Input {
     fn read(input: Param<'_>) -> Result<Self, Fault> {
         const EXPECTED: &str = "a string, an array of strings, or an array of token ids";
         if input.raw.first() == Some(&b'"') {
-            if input.raw == b"\"\"" {
-                return Err(empty("input"));
-            }
             return Ok(Self { inputs: 1, tokens: text_tokens(input.raw.len()) });
         }
         if input.raw.first() != Some(&b'[') {
@@ -294,7 +291,6 @@ mod tests {
             (r#""model":"m""#, "input", "missing_required_parameter"),
             (r#""model":"m","input":null"#, "input", "invalid_type"),
             (r#""model":"m","input":7"#, "input", "invalid_type"),
-            (r#""model":"m","input":"""#, "input", "invalid_value"),
             (r#""model":"m","input":[]"#, "input", "invalid_value"),
             (r#""model":"m","input":["a",""]"#, "input[1]", "invalid_value"),
             (r#""model":"m","input":["a",1]"#, "input[1]", "invalid_type"),

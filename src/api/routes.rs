@@ -28,7 +28,7 @@ pub(super) enum Route {
 
 /// A request that leads nowhere.
 pub(super) struct Refusal {
-    fault: Fault,
+    fault: Box<Fault>,
     allow: Option<&'static str>,
     /// The door at which the client stood, whose dialect it understands.
     door: &'static dyn Door,
@@ -92,7 +92,7 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
     known.push(MODELS);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
     Err(Refusal {
-        fault: Fault::new(FaultKind::NotFound, message).code("unknown_url"),
+        fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),
         allow: None,
         door: nearest(path),
     })
@@ -125,7 +125,7 @@ impl Refusal {
 
 fn not_allowed(allow: &'static str, door: &'static dyn Door) -> Refusal {
     let fault = Fault::new(FaultKind::MethodNotAllowed, format!("this endpoint answers {allow} only"));
-    Refusal { fault, allow: Some(allow), door }
+    Refusal { fault: Box::new(fault), allow: Some(allow), door }
 }
 
 /// JSON, or no content type at all; anything else is a client that talks to the wrong endpoint.
@@ -136,7 +136,7 @@ fn json_body(head: &Parts, door: &'static dyn Door) -> Result<(), Refusal> {
         return Ok(());
     }
     let fault = Fault::new(FaultKind::UnsupportedMedia, "send the body as `content-type: application/json`");
-    Err(Refusal { fault, allow: None, door })
+    Err(Refusal { fault: Box::new(fault), allow: None, door })
 }
 
 /// The door whose dialect a client of an unknown path probably speaks.

@@ -129,11 +129,11 @@ async fn end_on_signal(drain: Drain, deadline: Duration) {
     };
     let mut next = async || tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () };
     next().await;
-    tracing::info!(deadline_s = deadline.as_secs_f64(), in_flight = drain.in_flight(), "draining");
     drain.begin(deadline);
+    tracing::info!(deadline_s = deadline.as_secs_f64(), in_flight = drain.in_flight(), "draining");
     next().await;
-    tracing::warn!("second signal: stopping at once");
     drain.begin(Duration::ZERO);
+    tracing::warn!("second signal: stopping at once");
 }
 
 /// One worker thread's doors.

@@ -27,6 +27,14 @@ struct Due {
     total: Instant,
 }
 
+/// When the answer's head is due.
+#[derive(Clone, Copy)]
+struct Head {
+    at: Instant,
+    phase: Phase,
+    due: Due,
+}
+
 impl Executor {
     /// Makes one attempt, notes it in the journal and counts it.
     pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
@@ -48,20 +56,22 @@ impl Executor {
 
     async fn try_once(&self, job: &Job, target: &Target, now: Instant) -> Result<(Answered, u16), Fault> {
         let deadlines = &target.vendor.deadlines;
+        let first_token = job.first_token.unwrap_or(deadlines.first_token);
         let due = Due {
             first_byte: (now + deadlines.first_byte).min(job.deadline),
-            first_token: (now + job.first_token.unwrap_or(deadlines.first_token)).min(job.deadline),
+            first_token: (now + first_token).min(job.deadline),
             total: job.deadline,
         };
         if let Some(relayed) = job.carry.instead(target) {
             job.journal.lose(&relayed.lost);
             return Ok((Answered::Whole(relayed, target.clone()), 200));
         }
+        let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
         job.journal.lose(&outgoing.lost);
         let (status, headers, mut body) = match (&target.vendor.place, target.vendor.wire.local()) {
-            (Place::Http(place), _) => self.send(place, target, outgoing, due).await?,
-            (Place::Local, Some(local)) => play(local, outgoing),
+            (Place::Http(place), _) => self.send(place, target, outgoing, due.head(streams)).await?,
+            (Place::Local, Some(local)) => play(local, outgoing, due.head(streams)).await?,
             (Place::Local, None) => {
                 return Err(Fault::new(
                     FaultKind::Internal,
@@ -76,7 +86,7 @@ impl Executor {
             let text = body.collect(MAX_ERROR_BODY, idle, due.total, late).await.unwrap_or_default();
             return Err(refusal(status, &headers, &text, target));
         }
-        if !job.carry.wants_stream() {
+        if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
             let relayed = job.carry.whole(target, bytes)?;
             job.journal.lose(&relayed.lost);
@@ -94,21 +104,46 @@ impl Executor {
         place: &HttpPlace,
         target: &Target,
         outgoing: Outgoing,
-        due: Due,
+        head: Head,
     ) -> Result<(u16, HeaderMap, Answering), Fault> {
         let connect = target.vendor.deadlines.connect;
         let request = outbound(place, target, outgoing)?;
-        let sent =
-            tokio::time::timeout_at(due.first_byte, self.upstream.send(&place.origin, request, connect));
-        let response = sent.await.map_err(|_| passed(due.first_byte, due, Phase::FirstByte))??;
+        let sent = self.upstream.send(&place.origin, request, connect);
+        let response = tokio::time::timeout_at(head.at, sent).await.map_err(|_| head.passed())??;
         let (head, body) = response.into_parts();
         Ok((head.status.as_u16(), head.headers, Answering::Http(body)))
     }
 }
 
-fn play(local: &dyn Local, outgoing: Outgoing) -> (u16, HeaderMap, Answering) {
-    let answer = local.answer(outgoing);
-    (answer.status, answer.headers, Answering::Local(Script::new(answer.pieces)))
+/// The head comes with the first piece, as it does with a provider that thinks before it answers.
+async fn play(
+    local: &dyn Local,
+    outgoing: Outgoing,
+    head: Head,
+) -> Result<(u16, HeaderMap, Answering), Fault> {
+    let mut answer = local.answer(outgoing);
+    if let Some((delay, _)) = answer.pieces.first_mut() {
+        let thinking = tokio::time::sleep(std::mem::take(delay));
+        tokio::time::timeout_at(head.at, thinking).await.map_err(|_| head.passed())?;
+    }
+    Ok((answer.status, answer.headers, Answering::Local(Script::new(answer.pieces))))
+}
+
+impl Due {
+    /// A stream that has no head has no content either: the nearer of both deadlines counts.
+    fn head(self, streams: bool) -> Head {
+        if streams && self.first_token < self.first_byte {
+            Head { at: self.first_token, phase: Phase::FirstToken, due: self }
+        } else {
+            Head { at: self.first_byte, phase: Phase::FirstByte, due: self }
+        }
+    }
+}
+
+impl Head {
+    fn passed(&self) -> Fault {
+        passed(self.at, self.due, self.phase)
+    }
 }
 
 /// The request as it goes over the wire: rebuilt from the dialect's own headers and the configured ones, never relayed.

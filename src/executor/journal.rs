@@ -19,6 +19,7 @@ pub struct Journal(Mutex<Pages>);
 struct Pages {
     attempts: Vec<AttemptRecord>,
     current: Option<(TargetName, Instant)>,
+    pause: Option<Instant>,
     upstream: Duration,
     /// What the attempt under way, or the last one, could not carry.
     lost: Vec<Loss>,
@@ -28,6 +29,9 @@ impl Journal {
     /// An attempt begins.
     pub(super) fn begin(&self, target: &TargetName, now: Instant) {
         let mut pages = self.pages();
+        if let Some(since) = pages.pause.take() {
+            pages.upstream += now.saturating_duration_since(since);
+        }
         pages.current = Some((target.clone(), now));
         pages.lost.clear();
     }
@@ -54,15 +58,22 @@ impl Journal {
         self.end(|target, took| AttemptRecord::failed(target, fault, took))
     }
 
+    /// A pause before the next try begins: time that is not ours either.
+    pub(super) fn pause(&self, now: Instant) {
+        self.pages().pause = Some(now);
+    }
+
     /// Number of attempts begun so far.
     pub fn attempts(&self) -> usize {
         let pages = self.pages();
         pages.attempts.len() + usize::from(pages.current.is_some())
     }
 
-    /// Time spent in attempts so far.
+    /// Time spent in attempts, and in pauses between them, so far: also in the one that is under way.
     pub fn upstream(&self) -> Duration {
-        self.pages().upstream
+        let pages = self.pages();
+        let since = pages.current.as_ref().map(|(_, began)| *began).or(pages.pause);
+        pages.upstream + since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Takes everything; an attempt still under way is noted as cancelled.
@@ -87,4 +98,30 @@ impl Journal {
 
 fn ms(took: Duration) -> f64 {
     took.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_under_way_is_upstream_time_too() {
+        let (journal, target) = (Journal::default(), TargetName::parse("a/b").unwrap());
+        let pass = async |ms| tokio::time::sleep(Duration::from_millis(ms)).await;
+        journal.begin(&target, Instant::now());
+        pass(300).await;
+        assert_eq!(journal.upstream(), Duration::from_millis(300), "an attempt under way");
+        journal.fail(&Fault::new(FaultKind::ServerError, "no"));
+        pass(7).await;
+        assert_eq!(journal.upstream(), Duration::from_millis(300), "time of our own");
+        journal.pause(Instant::now());
+        pass(100).await;
+        assert_eq!(journal.upstream(), Duration::from_millis(400), "a pause under way");
+        journal.begin(&target, Instant::now());
+        pass(10).await;
+        journal.succeed(200);
+        pass(5).await;
+        assert_eq!(journal.upstream(), Duration::from_millis(410), "all of it, once");
+    }
 }

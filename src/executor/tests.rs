@@ -27,7 +27,7 @@ impl Provider for Actor {
         Err(Fault::new(FaultKind::Internal, "not in these stories"))
     }
     fn stream_decoder(&self) -> Box<dyn crate::chat::StreamDecoder> {
-        unimplemented!("not in these stories")
+        panic!("not in these stories")
     }
     fn fault(&self, status: u16, headers: &HeaderMap, _: &[u8]) -> Fault {
         let kind = match status {
@@ -58,7 +58,8 @@ impl Local for Actor {
         }
         let pieces = match word {
             "ok" => vec![piece(0, "r"), piece(0, "c"), piece(0, "D")],
-            "slow" => vec![piece(number, "c"), piece(0, "D")],
+            "slow" => vec![piece(0, "r"), piece(number, "c"), piece(0, "D")],
+            "head" => vec![piece(number, "r"), piece(0, "c"), piece(0, "D")],
             "quiet" => vec![piece(0, "c"), piece(number, "D")],
             "cut" if number == 0 => vec![piece(0, "r")],
             "cut" => vec![piece(0, "c"), piece(0, "c")],
@@ -167,7 +168,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
         deadline: began + Duration::from_secs(600),
     };
     let seen = match executor.carry_out(&job).await {
-        Err(fault) => format!("{}", fault.kind.as_str()),
+        Err(fault) => fault.kind.as_str().to_owned(),
         Ok(Answered::Whole(relayed, _)) => String::from_utf8_lossy(&relayed.body).into_owned(),
         Ok(Answered::Stream(mut live)) => {
             let mut seen = String::new();
@@ -191,6 +192,7 @@ async fn faults_before_the_first_content_are_invisible() {
         ("429-30s", vec!["rate_limited", "ok"]),
         ("401", vec!["upstream_credentials", "ok"]),
         ("slow-90s", vec!["timeout_first_token", "ok"]),
+        ("head-40s", vec!["timeout_first_byte", "ok"]),
         ("cut-0", vec!["upstream_truncated", "ok"]),
         ("broken", vec!["server_error", "server_error", "ok"]),
         ("302", vec!["upstream_malformed", "ok"]),

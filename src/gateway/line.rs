@@ -1,5 +1,6 @@
 //! The stages of the line in `serve.rs`, in their order.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,9 @@ const HIDDEN: [HeaderName; 5] = [
 
 /// The most tags that `x-tollgate-tags` may carry.
 const MAX_TAGS: usize = 16;
+
+/// Keys and values, in the order given.
+type Tags = Vec<(Arc<str>, Arc<str>)>;
 
 /// The most losses that `x-tollgate-warnings` names one by one.
 const MAX_WARNINGS: usize = 16;
@@ -208,7 +212,9 @@ impl<'o, 'g> Inspected<'o, 'g> {
         if let Some(rule) = &decision.rule {
             opened.tell("x-tollgate-rule", &rule_name(rule));
         }
-        let (rule, tags) = (decision.rule.take(), std::mem::take(&mut decision.tags));
+        let rule = decision.rule.take();
+        let mut tags = facts.tags.clone();
+        tags.append(&mut decision.tags);
         opened.note(|s| (s.rule, s.tags) = (rule, tags));
         Ok(Decided { admitted, decision, patience })
     }
@@ -304,14 +310,15 @@ impl Carried<'_, '_> {
 impl Opened<'_> {
     /// `server-timing`: milliseconds until the answer's head, in all, upstream, and in policies.
     fn timing(&self) -> HeaderValue {
-        let ms = |d: Duration| d.as_secs_f64() * 1e3;
         let policy = self.settlement.as_ref().map_or(Duration::ZERO, |s| s.policy);
-        let text = format!(
-            "total;dur={:.3}, upstream;dur={:.3}, policy;dur={:.3}",
-            ms(self.at.elapsed()),
-            ms(self.journal.upstream()),
-            ms(policy)
-        );
+        let mut text = String::with_capacity(64);
+        for (name, took) in
+            [("total", self.at.elapsed()), (", upstream", self.journal.upstream()), (", policy", policy)]
+        {
+            let micros = took.as_micros();
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{name};dur={}.{:03}", micros / 1_000, micros % 1_000);
+        }
         HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("total"))
     }
 }
@@ -374,7 +381,7 @@ fn warnings(lost: &[Loss]) -> Option<String> {
 }
 
 /// `x-tollgate-tags: team=legal,feature=search`.
-fn tags(headers: &HeaderMap) -> Result<Vec<(Arc<str>, Arc<str>)>, Fault> {
+fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
     let Some(text) = text_of(headers, "x-tollgate-tags")? else { return Ok(Vec::new()) };
     let bad = || {
         Fault::bad_request(

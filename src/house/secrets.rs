@@ -73,9 +73,14 @@ impl<'w> Secrets<'w> {
     }
 }
 
-/// `path` below `dir`, unless it is absolute.
+/// `path` below `dir`, unless it is absolute; without the dots that say nothing.
 pub(super) fn below(dir: &Path, path: &Path) -> PathBuf {
-    dir.join(path)
+    let path = path.strip_prefix(".").unwrap_or(path);
+    match (dir == Path::new("."), path.as_os_str().is_empty()) {
+        (_, true) => dir.to_owned(),
+        (true, false) => path.to_owned(),
+        (false, false) => dir.join(path),
+    }
 }
 
 fn file(path: &Path) -> Result<Zeroizing<String>, String> {

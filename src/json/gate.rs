@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::flaw::{Flaw, Kind};
 use super::keys::{Key, Keys};
-use super::scan::plain_end;
+use super::scan::{MASKED, masked, plain_end};
 use super::{Field, MAX_DEPTH};
 
 /// Checks `bytes` and returns the top-level fields.
@@ -184,6 +184,25 @@ impl Gate<'_> {
     /// Reads the rest of a string, whose plain beginning ends at `at`.
     #[inline(never)]
     fn string_from(&self, mut at: usize) -> Read {
+        while let Some(mut marks) = masked(self.bytes, at) {
+            let block = at;
+            at += MASKED;
+            while marks != 0 {
+                let mark = block + marks.trailing_zeros() as usize;
+                match self.bytes.get(mark) {
+                    Some(b'"') => return Ok(mark + 1),
+                    Some(b'\\') => {
+                        let next = self.escape(mark)?;
+                        if next >= block + MASKED {
+                            at = next;
+                            break;
+                        }
+                        marks &= u64::MAX << (next - block);
+                    }
+                    _ => return Err(Flaw::new(Kind::Invalid("a control character in a string"), mark)),
+                }
+            }
+        }
         loop {
             match self.bytes.get(at) {
                 Some(b'"') => return Ok(at + 1),

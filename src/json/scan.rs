@@ -1,5 +1,7 @@
 //! Finding the end of the plain part of a JSON string, many bytes at a time.
 
+use wide::u8x16;
+
 const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
 const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
 const SPACES: u64 = u64::from_ne_bytes([0x20; 8]);
@@ -92,9 +94,45 @@ fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
     bytes.get(at..)?.first_chunk::<N>()
 }
 
+/// Bytes of which [`specials`] makes one number.
+pub(super) const MASKED: usize = 64;
+
+/// The 64 bytes from `at` on, if there are so many.
+#[inline]
+pub(super) fn masked(bytes: &[u8], at: usize) -> Option<u64> {
+    chunk::<MASKED>(bytes, at).map(specials)
+}
+
+/// One bit for each byte, set where it is a quote, a backslash or a control character; the first byte is lowest.
+///
+/// Prompts are full of escapes: with all places of a block at once, each costs a shift instead of a new search.
+#[inline]
+fn specials(block: &[u8; MASKED]) -> u64 {
+    let (quotes, backslashes, controls) = (u8x16::splat(b'"'), u8x16::splat(b'\\'), u8x16::splat(0x1f));
+    let (lanes, _) = block.as_chunks::<16>();
+    lanes.iter().rev().fold(0, |mask, lane| {
+        let lane = u8x16::new(*lane);
+        let marked = lane.simd_eq(quotes) | lane.simd_eq(backslashes) | lane.min(controls).simd_eq(lane);
+        mask << 16 | u64::from(marked.to_bitmask())
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::plain_end;
+    use super::{masked, plain_end};
+
+    #[test]
+    fn every_bit_of_a_mask_is_its_bytes() {
+        for byte in 0..=255u8 {
+            for place in 0..64 {
+                let mut bytes = [b'a'; 70];
+                bytes[place + 3] = byte;
+                let special = byte < 0x20 || byte == b'"' || byte == b'\\';
+                assert_eq!(masked(&bytes, 3), Some(u64::from(special) << place), "byte {byte:#x} at {place}");
+            }
+        }
+        assert_eq!(masked(&[0; 66], 3), None);
+    }
 
     #[test]
     fn every_byte_at_every_distance_is_found_where_it_stands() {

@@ -50,8 +50,12 @@ fn target(request: &Parts, limits: &LimitSettings) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Below this, the rest of the path is one name, in which clients encode the slash of `provider/model`.
+const NAMED_MODEL: &[u8] = b"/v1/models/";
+
 /// Whether two readers could disagree about which path this is.
 fn is_ambiguous(path: &[u8]) -> bool {
+    let named = path.starts_with(NAMED_MODEL);
     let mut before = 0;
     for (at, byte) in path.iter().enumerate() {
         let odd = match (byte, before) {
@@ -59,7 +63,8 @@ fn is_ambiguous(path: &[u8]) -> bool {
             // A segment of one dot.
             (b'.', b'/') => matches!(path.get(at + 1), None | Some(b'/')),
             (b'%', _) => match path.get(at + 1..at + 3) {
-                Some([b'2', low]) => matches!(low, b'e' | b'E' | b'f' | b'F'),
+                Some([b'2', b'f' | b'F']) => !named,
+                Some([b'2', b'e' | b'E']) => true,
                 Some([b'5', low]) => matches!(low, b'c' | b'C'),
                 Some([b'0', b'0']) => true,
                 _ => false,
@@ -148,6 +153,8 @@ mod tests {
             ("/v1/%2e%2E/admin", 400),
             ("/v1/.%2e/admin", 400),
             ("/v1/a%2Fb", 400),
+            ("/v1/models/openai%2Fgpt-4o", 200),
+            ("/v1/models/a%2F%2e%2e", 400),
             ("/v1/a%5cb", 400),
             ("/v1/a\\b", 400),
             ("/v1/a%00", 400),

@@ -1,3 +1,5 @@
+//! Stories of the planner: what becomes of names, weights and constraints.
+
 use super::*;
 use crate::providers::{Place, Provider, Vendor};
 use crate::target::Deadlines;
@@ -15,7 +17,7 @@ impl Provider for Mute {
         Err(Fault::new(FaultKind::Internal, "mute"))
     }
     fn stream_decoder(&self) -> Box<dyn crate::chat::StreamDecoder> {
-        unimplemented!("never asked in these stories")
+        panic!("never asked in these stories")
     }
     fn fault(&self, _: u16, _: &http::HeaderMap, _: &[u8]) -> Fault {
         Fault::new(FaultKind::Internal, "mute")

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rhai::{
-    AST, ASTNode, CallFnOptions, Dynamic, Engine, EvalAltResult, ImmutableString, Module, OptimizationLevel,
-    Position, Scope, Stmt,
+    AST, ASTNode, Dynamic, Engine, EvalAltResult, ImmutableString, Module, OptimizationLevel, Position,
+    Scope, Stmt,
 };
 
+use super::call::Call;
 use super::engine::{self, Host};
 use super::error::{PolicyError, RuntimeError, failure};
 use super::journal::Journal;
@@ -21,6 +22,9 @@ use super::settings::{OnError, PolicySettings};
 use super::tables::Table;
 use super::verdict::{Rejection, Route};
 use super::{Names, Source};
+
+/// Where the prepared call of the hook stands.
+const CALL: (u32, u32) = (1, 1);
 
 /// What all files of one generation are compiled against.
 pub(super) struct World<'a> {
@@ -37,8 +41,11 @@ pub(super) struct Policy {
     pub(super) on_error: OnError,
     engine: Engine,
     ast: AST,
+    call: Call,
     /// Where its hook is defined: the place of failures that have none of their own.
     defined: (u32, u32),
+    /// Where its first empty loop is: the place of evaluations that were stopped in one.
+    idle: (u32, u32),
 }
 
 /// What a policy says of one request.
@@ -72,17 +79,10 @@ pub(super) fn policy(
     check(&mut engine, source, world, &parsed, false, errors);
     let on_error = on_error(&parsed, source, world.settings.on_error, errors);
 
-    // The parser puts constants in place of their names even where a parameter hides them, so the text is compiled
-    // without them, and they are looked up while running.
-    engine.set_optimization_level(OptimizationLevel::Simple);
-    let mut ast = match engine.compile(&source.text) {
-        Ok(ast) => ast,
-        Err(error) => {
-            errors.push(PolicyError::syntax(&source.path, &error, &[]));
-            return None;
-        }
-    };
-    ast.clear_statements().set_source(path_text(&source.path));
+    // Not optimised: that saves nothing that can be measured, and puts constants in place of their names even where a
+    // parameter hides them. Constants are looked up while running.
+    let mut ast = parsed.ast.clone_functions_only();
+    ast.set_source(path_text(&source.path));
     let mut constants = Module::new();
     constants.set_var("data", Dynamic::from(world.data.clone()));
     for (name, value) in &parsed.constants {
@@ -90,26 +90,22 @@ pub(super) fn policy(
     }
     engine.register_global_module(constants.into());
     let defined = lint::hook_place(&parsed.ast, &source.text);
-    (errors.len() == before).then_some(Policy { host, on_error, engine, ast, defined })
+    let idle = lint::empty_loop(&parsed.ast).unwrap_or(defined);
+    let call = Call::of(&engine, &ast)?;
+    (errors.len() == before).then_some(Policy { host, on_error, engine, ast, call, defined, idle })
 }
 
 impl Policy {
     /// Asks the policy's `on_request`.
     pub(super) fn ask(&self, request: &Request) -> Result<Opinion, RuntimeError> {
-        let options = CallFnOptions::new().eval_ast(false).rewind_scope(false).with_tag(request.clone());
         engine::start_clock();
+        let mut caches = self.call.caches();
         // A defect in a host function costs this policy's answer, not the worker.
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut scope = Scope::new();
-            let arguments = (request.clone(),);
-            self.engine.call_fn_with_options::<Dynamic>(
-                options,
-                &mut scope,
-                &self.ast,
-                "on_request",
-                arguments,
-            )
-        }));
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| self.call.run(&self.engine, &self.ast, request, &mut caches)));
+        if outcome.is_ok() {
+            self.call.keep(caches);
+        }
         match outcome {
             Ok(Ok(said)) => self.opinion(said),
             Ok(Err(error)) => Err(self.failed(&error)),
@@ -141,7 +137,16 @@ impl Policy {
         let file =
             found.source.map_or_else(|| Arc::clone(&self.host.journal.file), |file| Path::new(&file).into());
         let policy = Arc::clone(&self.host.journal.policy);
-        let (line, column) = if found.line == 0 { self.defined } else { (found.line, found.column) };
+        let place = (found.line, found.column);
+        let (line, column) = if place > CALL {
+            place
+        } else {
+            // What has no place of its own has that of the prepared call, which is in no file.
+            match error.unwrap_inner() {
+                EvalAltResult::ErrorTooManyOperations(_) | EvalAltResult::ErrorTerminated(..) => self.idle,
+                _ => self.defined,
+            }
+        };
         RuntimeError { policy, file, message: found.message, line, column }
     }
 

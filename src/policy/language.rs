@@ -108,7 +108,6 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "start",
     "starts_with",
     "sub_string",
-    "tag",
     "take",
     "tan",
     "tanh",

@@ -92,6 +92,18 @@ pub(super) fn hook_place(ast: &AST, text: &str) -> (u32, u32) {
     super::error::place(hook.map_or(Position::NONE, |hook| place(text, hook)))
 }
 
+/// Line and column of the first loop with nothing in it: the engine gives such a loop no place when it stops it.
+pub(super) fn empty_loop(ast: &AST) -> Option<(u32, u32)> {
+    let mut found = None;
+    walk(ast, |node| match node {
+        ASTNode::Stmt(Stmt::While(parts, at) | Stmt::Do(parts, _, at)) if parts.body.is_empty() => {
+            found.get_or_insert(super::error::place(*at));
+        }
+        _ => {}
+    });
+    found
+}
+
 struct Lint<'a> {
     around: &'a Surroundings<'a>,
     ast: &'a AST,

@@ -430,7 +430,7 @@ fn failures_have_their_place_and_a_reason() {
         ("split(#{})", "1:22", "split: no target has a weight above 0"),
         ("let w = -1; split(#{ \"cheap\": w })", "1:34", "split: '-1' is not a weight for 'cheap' (try 70)"),
         ("\"cheap\"", "1:4", "`on_request` must return route(…), split(…), reject(…) or nothing, not a text"),
-        ("loop {}", "1:4", "stopped: too many operations (`max_operations`); an endless loop?"),
+        ("loop {}", "1:22", "stopped: too many operations (`max_operations`); an endless loop?"),
         ("on_request(req)", "1:4", "stopped: calls are nested too deeply; an endless recursion?"),
         ("let s = \"x\"; loop { s += s; }", "1:4", "length of string too large"),
         ("bucket(\"a\", \"b\", 0)", "1:22", "bucket: 0 is not a number of shares (try 100)"),

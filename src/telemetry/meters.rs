@@ -10,10 +10,12 @@ use crate::chat::Usage;
 use crate::facts::Endpoint;
 use crate::plan::{Decision, Outcome, Verdict};
 
+type Cache<K, V> = Mutex<HashMap<K, Arc<V>>>;
+
 /// All handles of one worker.
 pub struct Meters {
-    requests: Mutex<HashMap<(Endpoint, Arc<str>), Arc<RequestMeters>>>,
-    targets: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<TargetMeters>>>,
+    requests: Cache<(Endpoint, Arc<str>), RequestMeters>,
+    targets: Cache<(Arc<str>, Arc<str>), TargetMeters>,
     verdicts: Mutex<Vec<(Arc<str>, &'static str, Counter)>>,
     /// Evaluation of the chain of policies.
     pub policy: Histogram,

@@ -52,7 +52,9 @@ table! {
     Gauge     "tollgate_build_info" ["version"] "1 for the version of this binary";
     Gauge     "tollgate_requests_in_flight" [] "requests being served";
     Gauge     "tollgate_connections" [] "open client connections";
-    Counter   "tollgate_connections_refused_total" ["reason"] "client connections closed at once: total, address or descriptors";
+    Counter   "tollgate_connections_refused_total" ["reason"] "client connections closed before their first request; reason is total, address, tls_handshake or first_byte";
+    Counter   "tollgate_requests_refused_total" ["reason"] "requests that the listener refused before they were read, by kind of fault; they stand in no other metric";
+    Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 
@@ -97,6 +99,33 @@ mod tests {
                 metric.name.ends_with("_total"),
                 "{}",
                 metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_name_in_the_code_stands_in_the_table_and_the_other_way_round() {
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut text = String::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !path.ends_with("metrics_table.rs") {
+                    text.push_str(&std::fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        let counted = |name: &str| text.contains(&format!("\"{name}\""));
+        for metric in METRICS {
+            assert!(counted(metric.name), "nobody counts {}", metric.name);
+        }
+        let names = text.split("\"tollgate_").skip(1).filter_map(|rest| rest.split('"').next());
+        for name in names.filter(|name| !name.is_empty() && !name.contains([' ', '{'])) {
+            assert!(
+                METRICS.iter().any(|m| m.name["tollgate_".len()..] == *name),
+                "tollgate_{name} is missing"
             );
         }
     }

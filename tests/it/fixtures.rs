@@ -303,13 +303,14 @@ fn recorded_tokens(record: &Value) -> Option<Tokens> {
 
 fn failed_right(status: u16, reply: &Reply) -> Result<(), String> {
     // A provider's refusal of our key, or of our account, is not the client's fault.
-    let status = if matches!(status, 401..=403) { 502 } else { status };
+    let status = if matches!(status, 401 | 403) { 502 } else { status };
     same("status", &status, &reply.status)?;
     let error = reply_error(reply)?;
     let kind = error["type"].as_str().unwrap_or_default();
     let fits = match status {
         429 => kind.contains("rate_limit") || kind == "insufficient_quota" || kind == "requests",
-        400..=499 => kind == "invalid_request_error" || kind == "not_found_error",
+        402 => kind == "insufficient_quota",
+        400..=499 => kind == "invalid_request_error",
         _ => kind.contains("server_error") || kind == "api_error",
     };
     same("the error type fits the status", &(true, kind), &(fits, kind))

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a story that cannot go on fails")]
 
 mod acts;
+mod anthropic;
 mod chat;
 mod cli;
 mod client;

@@ -52,7 +52,9 @@ pub fn saturate(
         let (begin, payload, cpu) = (Instant::now(), tally.payload.get(), process.cpu()?);
         tokio::time::sleep(window.length).await;
         let (seconds, cpu) = (begin.elapsed().as_secs_f64(), process.cpu()?.saturating_sub(cpu));
-        let requests = tally.requests(tally.payload.get() - payload);
+        let payload = tally.payload.get() - payload;
+        tally.wait_for_an_answer().await;
+        let requests = tally.requests(payload);
         let mut faults = tally.faults.take();
         if requests == 0.0 {
             faults.add("nothing was answered".to_owned());
@@ -61,7 +63,18 @@ pub fn saturate(
     })
 }
 
+/// How long a round may go on until it has one whole answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 impl Tally {
+    /// A whole answer is the measure of all: a round that is shorter than a stream waits for the first end.
+    async fn wait_for_an_answer(&self) {
+        let give_up = Instant::now() + PATIENCE;
+        while self.answers.get() == 0 && Instant::now() < give_up {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Bytes of body as requests: streams that a window cuts count by what they brought in it.
     fn requests(&self, payload: u64) -> f64 {
         let (answers, answered) = (self.answers.get(), self.answered.get());

@@ -210,6 +210,12 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_model_may_hold_a_space() {
+        let ask = ask(r#"{"model":"sandbox/echo[[error 500]]","messages":[1]}"#).unwrap();
+        assert_eq!(&**ask.model(), "sandbox/echo[[error 500]]");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let long = "m".repeat(257);
         let many = format!("[{}1]", "1,".repeat(10_000));
@@ -219,7 +225,10 @@ mod tests {
             (r#"{"model":null,"messages":[1]}"#, "model", "missing_required_parameter"),
             (r#"{"model":"","messages":[1]}"#, "model", "empty_string"),
             (r#"{"model":7,"messages":[1]}"#, "model", "invalid_type"),
-            (r#"{"model":"a b","messages":[1]}"#, "model", "invalid_value"),
+            (r#"{"model":" a","messages":[1]}"#, "model", "invalid_value"),
+            (r#"{"model":"a ","messages":[1]}"#, "model", "invalid_value"),
+            (r#"{"model":"a\tb","messages":[1]}"#, "model", "invalid_value"),
+            (r#"{"model":"a\u00a0b","messages":[1]}"#, "model", "invalid_value"),
             (r#"{"model":"a\u0000b","messages":[1]}"#, "model", "invalid_value"),
             (r#"{"model":"a\nb","messages":[1]}"#, "model", "invalid_value"),
             (r#"{"model":"a\u202eb","messages":[1]}"#, "model", "invalid_value"),

@@ -7,12 +7,14 @@ use crate::fault::Fault;
 /// Longest message that a client is shown, in characters.
 const MAX_MESSAGE: usize = 1024;
 
+const NO_QUOTA: &str = "insufficient_quota";
+
 /// The body of an error response: `{"error":{"message","type","param","code"}}`.
 pub fn error_body(fault: &Fault) -> Vec<u8> {
     let body = json!({
         "error": {
             "message": presentable(&fault.message, MAX_MESSAGE),
-            "type": error_type(fault.client_status()),
+            "type": kind(fault),
             "param": fault.param.as_deref().map(|param| presentable(param, MAX_MESSAGE)),
             "code": presentable(fault.code_str(), MAX_MESSAGE),
         }
@@ -20,12 +22,16 @@ pub fn error_body(fault: &Fault) -> Vec<u8> {
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
+fn kind(fault: &Fault) -> &'static str {
+    // OpenAI says this one by its code, under 429 and 402 alike.
+    if fault.code_str() == NO_QUOTA { NO_QUOTA } else { error_type(fault.client_status()) }
+}
+
 /// OpenAI's error type for an HTTP status.
 pub fn error_type(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
         403 => "permission_error",
-        404 => "not_found_error",
         429 => "rate_limit_error",
         500.. => "server_error",
         _ => "invalid_request_error",
@@ -73,7 +79,7 @@ mod tests {
             (FaultKind::BadRequest, Some(422), "invalid_request_error"),
             (FaultKind::Unauthorized, None, "authentication_error"),
             (FaultKind::Forbidden, None, "permission_error"),
-            (FaultKind::NotFound, None, "not_found_error"),
+            (FaultKind::NotFound, None, "invalid_request_error"),
             (FaultKind::RateLimited, None, "rate_limit_error"),
             (FaultKind::Overloaded, Some(529), "server_error"),
             (FaultKind::ServerError, Some(500), "server_error"),

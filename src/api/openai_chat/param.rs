@@ -77,7 +77,8 @@ impl<'a> Param<'a> {
         Ok(Some(user.into()))
     }
 
-    /// The model's name: not empty, and of visible characters only, so that it can stand in logs and headers.
+    /// The model's name: not empty, and of visible characters, with plain spaces at most between them, so that it can
+    /// stand in logs and headers.
     pub(in crate::api) fn model(self) -> Result<Arc<str>, Fault> {
         let Some(model) = self.text()? else { return Err(missing(self.name)) };
         if model.is_empty() {
@@ -87,7 +88,8 @@ impl<'a> Param<'a> {
         if model.chars().nth(MAX_MODEL).is_some() {
             return Err(self.too_long_text(MAX_MODEL));
         }
-        if model.chars().any(is_invisible) {
+        let bare = model.trim_matches(' ').len() == model.len();
+        if !bare || model.chars().any(is_invisible) {
             let text = "invalid 'model': only visible characters may stand in the name of a model";
             return Err(fault(self.name, text, "invalid_value"));
         }
@@ -189,6 +191,6 @@ fn kind(raw: &[u8]) -> &'static str {
 /// Characters that a reader of a log does not see, or that disturb what he sees.
 fn is_invisible(c: char) -> bool {
     c.is_control()
-        || c.is_whitespace()
+        || (c.is_whitespace() && c != ' ')
         || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -89,7 +89,7 @@ mod tests {
                 502,
             ),
             (401, "authentication_error", "invalid x-api-key", K::Credentials, 502),
-            (402, "billing_error", "pay", K::Credentials, 502),
+            (402, "billing_error", "pay", K::Credentials, 402),
             (403, "permission_error", "no", K::Credentials, 502),
             (404, "not_found_error", "model: x", K::NotFound, 404),
             (413, "request_too_large", "Request exceeds the maximum size", K::TooLarge, 413),

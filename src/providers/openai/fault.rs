@@ -61,14 +61,13 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
     let fault = match kind {
         FaultKind::Credentials => {
             // Never the upstream's text: it may show a part of the key.
-            let message = match status {
-                401 | 403 => "the provider refused the gateway's credentials",
-                _ if is_broke(envelope) || status == 402 => {
-                    "the gateway's account at the provider has no quota left"
-                }
-                _ => "the provider refused the gateway's credentials",
-            };
-            return Fault::new(kind, message).status(status).after(after);
+            let fault = |message| Fault::new(kind, message).status(status).after(after);
+            if !matches!(status, 401 | 403) && (is_broke(envelope) || status == 402) {
+                // The code that OpenAI's clients know for it.
+                return fault("the gateway's account at the provider has no quota left")
+                    .code("insufficient_quota");
+            }
+            return fault("the provider refused the gateway's credentials");
         }
         FaultKind::Timeout(_) => {
             return Fault::new(kind, "the provider timed out").after(after);
@@ -371,7 +370,7 @@ mod tests {
                 402,
                 r#"{"error":{"message":"Insufficient Balance","code":"invalid_request_error"}}"#,
                 K::Credentials,
-                502,
+                402,
             ),
             (403, "", K::Credentials, 502),
             (404, r#"{"error":{"code":"DeploymentNotFound","message":"no"}}"#, K::NotFound, 404),
@@ -400,7 +399,7 @@ mod tests {
                 429,
                 r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#,
                 K::Credentials,
-                502,
+                429,
             ),
             (498, "", K::Overloaded, 503),
             (500, "", K::ServerError, 500),
