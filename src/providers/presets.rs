@@ -114,6 +114,19 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_names_every_preset_with_its_key() {
+        let guide =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md")).unwrap();
+        for preset in all() {
+            let row = guide.lines().find(|line| line.starts_with(&format!("| `{}`", preset.name)));
+            let row = row.unwrap_or_else(|| panic!("docs/providers.md lacks {}", preset.name));
+            for said in [&preset.base_url, &preset.key_env].into_iter().flatten() {
+                assert!(row.contains(said.as_str()), "{row}: lacks {said}");
+            }
+        }
+    }
+
+    #[test]
     fn every_vendor_that_we_promise_is_there() {
         for name in [
             "openai",
