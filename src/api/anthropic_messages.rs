@@ -5,6 +5,7 @@
 mod answer;
 mod ask;
 mod block;
+mod call_id;
 mod count;
 mod decode;
 mod door;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::acts;
 use crate::client::{self, Reply, chat, post};
-use crate::gateway::{self, CANARY, Gateway, provider};
+use crate::gateway::{self, CANARY, Gateway};
 use crate::upstream::{Act, Heard, Upstream};
 
 const STREAM: &str = concat!(
@@ -30,7 +30,8 @@ const STREAM: &str = concat!(
     "\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
 );
 
-fn play(heard: &Heard) -> Vec<Act> {
+/// What the scripted provider of this dialect says, by model.
+pub fn play(heard: &Heard) -> Vec<Act> {
     if heard.path.ends_with("/count_tokens") {
         return acts::whole(200, &json!({"input_tokens": 20}));
     }
@@ -49,6 +50,11 @@ fn play(heard: &Heard) -> Vec<Act> {
     }
 }
 
+/// The lines of one provider of this dialect in a configuration.
+pub fn provider(name: &str, url: &str) -> String {
+    format!("  {name}: {{ preset: anthropic, base_url: \"{url}\", keys: [ env:TEST_KEY ] }}\n")
+}
+
 fn message() -> Value {
     json!({
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x",
@@ -62,9 +68,9 @@ fn message() -> Value {
 fn house() -> (Upstream, Upstream, Gateway) {
     let (claude, other) = (Upstream::start(play), Upstream::start(speak));
     let config = format!(
-        "providers:\n  claude: {{ preset: anthropic, base_url: \"{}\", keys: [ env:TEST_KEY ] }}\n{}  sandbox: {{ dialect: sandbox }}\n",
-        claude.url(),
-        provider("other", &other.url())
+        "providers:\n{}{}  sandbox: {{ dialect: sandbox }}\n",
+        provider("claude", &claude.url()),
+        gateway::provider("other", &other.url())
     );
     let gateway = gateway::start(&config);
     (claude, other, gateway)

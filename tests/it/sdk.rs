@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::acts;
+use crate::anthropic;
 use crate::gateway::{self, Gateway, provider};
 use crate::upstream::{Act, Heard, Upstream};
 
@@ -101,14 +102,15 @@ fn embed(body: &Value) -> Vec<Act> {
     acts::whole(200, &json!({"object": "list", "data": rows, "model": "e", "usage": usage}))
 }
 
-fn house() -> (Upstream, Gateway) {
-    let upstream = Upstream::start(play);
+fn house() -> ([Upstream; 2], Gateway) {
+    let (upstream, claude) = (Upstream::start(play), Upstream::start(anthropic::play));
     let models = "models:\n  fast: { targets: [ up/hello ] }\n";
     let gateway = gateway::start(&format!(
-        "retries: {{ retries: 0 }}\nproviders:\n{}{models}",
-        provider("up", &upstream.url())
+        "retries: {{ retries: 0 }}\nproviders:\n{}{}{models}",
+        provider("up", &upstream.url()),
+        anthropic::provider("claude", &claude.url())
     ));
-    (upstream, gateway)
+    ([upstream, claude], gateway)
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, exte
         eprintln!("SKIPPED: the SDKs for {language} are not installed: run tests/run");
         return;
     }
-    let (_upstream, gateway) = house();
+    let (_upstreams, gateway) = house();
     let entries = std::fs::read_dir(folder).expect("a folder of scripts").flatten().map(|entry| entry.path());
     let mut scripts: Vec<_> =
         entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
@@ -146,6 +148,8 @@ fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, exte
             .arg(&script)
             .env("OPENAI_BASE_URL", format!("http://{}/v1", gateway.clients))
             .env("OPENAI_API_KEY", "sk-any")
+            .env("ANTHROPIC_BASE_URL", format!("http://{}", gateway.clients))
+            .env("ANTHROPIC_API_KEY", "sk-any")
             .env("NO_PROXY", "*")
             .output()
             .unwrap_or_else(|error| panic!("{}: {error}", interpreter.display()));

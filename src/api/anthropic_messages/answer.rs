@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::block::UNSIGNED;
+use super::call_id;
 use crate::chat::{Answer, Finish, FinishReason, Part, ToolKind, Usage};
 
 /// The body of a whole message. Of several choices, the first.
@@ -46,8 +47,9 @@ fn block(part: &Part) -> Option<Value> {
             let signature = signature.as_deref().unwrap_or(UNSIGNED);
             json!({ "type": "thinking", "thinking": text, "signature": signature })
         }
-        Part::ToolCall { id, name, arguments, kind, .. } => {
-            json!({ "type": "tool_use", "id": tool_id(id), "name": name, "input": input(arguments, *kind) })
+        Part::ToolCall { id, name, arguments, kind, signature, .. } => {
+            let id = call_id::written(id, signature.as_deref());
+            json!({ "type": "tool_use", "id": id, "name": name, "input": input(arguments, *kind) })
         }
         Part::Other(value) if is_own_block(value) => value.clone(),
         _ => return None,
@@ -65,11 +67,6 @@ pub(super) fn input(arguments: &str, kind: ToolKind) -> Value {
         }
     }
     json!({ "input": arguments })
-}
-
-/// Anthropic takes letters, digits, `_` and `-` in the ids of calls, and the client may send this one there next.
-pub(super) fn tool_id(id: &str) -> String {
-    id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
 }
 
 /// Anthropic's word for why a message ended.

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
+use super::call_id;
 use super::decode::{Lost, cache};
 use crate::api::openai_chat::decode::record::{Place, Record, kind, list, object};
 use crate::api::openai_chat::param::{missing, wrong_type};
@@ -64,12 +65,13 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Lost) -> Result<Part, Fault>
                     return Err(wrong_type(place.key("input").to_string(), "an object", kind(&other)));
                 }
             };
+            let (id, signature) = call_id::read(fields.need_text("id")?);
             Part::ToolCall {
-                id: fields.need_text("id")?,
+                id,
                 name: fields.need_text("name")?,
                 arguments,
                 kind: ToolKind::Function,
-                signature: None,
+                signature,
                 cache,
             }
         }
@@ -79,7 +81,8 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Lost) -> Result<Part, Fault>
                 content => all(content, &place.key("content"), lost)?,
             };
             let is_error = fields.flag("is_error")?.unwrap_or(false);
-            Part::ToolResult { id: fields.need_text("tool_use_id")?, content, is_error, cache }
+            let (id, _) = call_id::read(fields.need_text("tool_use_id")?);
+            Part::ToolResult { id, content, is_error, cache }
         }
         "image" => Part::Image { media: media(&mut fields, place)?, detail: None, cache },
         _ => {

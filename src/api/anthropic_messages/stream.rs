@@ -5,8 +5,9 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{input, is_own_block, is_own_citation, stop_reason, tool_id, usage_json};
+use super::answer::{input, is_own_block, is_own_citation, stop_reason, usage_json};
 use super::block::UNSIGNED;
+use super::call_id;
 use super::error::fault_event;
 use crate::chat::{Event, Finish, StreamEncoder, ToolKind, Usage};
 use crate::fault::Fault;
@@ -190,7 +191,7 @@ impl MessageEncoder {
     }
 
     fn open_call(&mut self, call: Call, out: &mut Vec<u8>) {
-        let block = json!({ "type": "tool_use", "id": tool_id(&call.id), "name": call.name, "input": {} });
+        let block = json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": {} });
         let (said, custom) = (call.arguments.clone(), call.kind == ToolKind::Custom);
         self.open_block(Open::Call(call), &block, out);
         if !custom {
@@ -243,8 +244,10 @@ impl StreamEncoder for MessageEncoder {
             Event::Thinking { choice: 0, text, signature, redacted } => {
                 self.thinking(text, signature.as_deref(), redacted.as_deref(), out);
             }
-            Event::ToolCallStart { choice: 0, call, id, name, kind, .. } if *kind != ToolKind::Server => {
-                let (id, name) = (id.clone(), name.clone());
+            Event::ToolCallStart { choice: 0, call, id, name, kind, signature }
+                if *kind != ToolKind::Server =>
+            {
+                let (id, name) = (call_id::written(id, signature.as_deref()), name.clone());
                 let call = Call { call: *call, id, name, kind: *kind, arguments: String::new() };
                 self.call_start(call, out);
             }

@@ -315,3 +315,84 @@ fn a_fault_inside_a_stream_comes_after_what_was_said() {
     let text: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
     assert!(!String::from_utf8_lossy(&text).contains("[DONE]"));
 }
+
+/// Google's documents of one answer, read in the plainest way.
+fn read_gemini(body: &str) -> Said {
+    let documents = match serde_json::from_str(body) {
+        Ok(Value::Array(list)) => list,
+        Ok(one) => vec![one],
+        Err(_) => data(body).collect(),
+    };
+    let mut said = Said::default();
+    for document in &documents {
+        let candidate = &document["candidates"][0];
+        for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
+            if let Some(call) = part["functionCall"].as_object() {
+                let args = call.get("args").cloned().unwrap_or_else(|| json!({}));
+                said.calls.push((
+                    text(&call.get("id").cloned().unwrap_or_default()),
+                    text(&call["name"]),
+                    args,
+                ));
+            } else if part["thought"] == true {
+                said.thought += &text(&part["text"]);
+            } else {
+                said.text += &text(&part["text"]);
+            }
+        }
+        match &candidate["finishReason"] {
+            Value::Null => {}
+            word if word == "MAX_TOKENS" || word == 2 => said.finish = "length".into(),
+            word if word == "SAFETY" || word == "MODEL_ARMOR" => said.finish = "content_filter".into(),
+            _ if !said.calls.is_empty() => said.finish = "tool_calls".into(),
+            _ => said.finish = "stop".into(),
+        }
+        let usage = &document["usageMetadata"];
+        let n = |key: &str| usage[key].as_u64().unwrap_or(0);
+        let counted = [
+            n("promptTokenCount") + n("toolUsePromptTokenCount"),
+            n("candidatesTokenCount") + n("thoughtsTokenCount"),
+            n("cachedContentTokenCount"),
+        ];
+        if counted != [0; 3] {
+            said.usage = counted;
+        }
+    }
+    said
+}
+
+#[test]
+fn googles_answers_come_through_every_other_door() {
+    let target = target("gemini");
+    // Ids are invented where Google gives none, and Anthropic's door carries proofs in them.
+    let bare = |mut said: Said| {
+        let ids: std::collections::BTreeSet<_> = said.calls.iter().map(|call| call.0.clone()).collect();
+        assert_eq!(ids.len(), said.calls.len(), "ids are unique");
+        said.calls.iter_mut().for_each(|call| call.0.clear());
+        said
+    };
+    for case in cases("gemini", "generateContent").into_iter().chain(cases("vertex", "generateContent")) {
+        let mut expected = read_gemini(&case.text);
+        expected.calls.iter_mut().for_each(|call| call.0.clear());
+        if case.stream {
+            for size in [1, 64, 1 << 20] {
+                let encoder = Box::new(ChatEncoder::new(true, fallback()));
+                let (text, relay) = stream_through(&target, encoder, &case.text, size);
+                assert_eq!(bare(read_chat_stream(&text)), expected, "{} at {size}", case.id);
+                assert_eq!(relay.usage().map(|u| u.prompt()), Some(expected.usage[0]), "{}", case.id);
+                let encoder = Box::new(MessageEncoder::new("msg".into()));
+                let (text, _) = stream_through(&target, encoder, &case.text, size);
+                assert_eq!(bare(read_message_stream(&text)), expected, "{} at {size}", case.id);
+            }
+        } else {
+            let chat =
+                whole(&target, case.text.as_bytes(), |answer| encode_answer(answer, &fallback())).unwrap();
+            let said = read_chat(&serde_json::from_slice(&chat.body).unwrap());
+            assert_eq!(bare(said), expected, "{}", case.id);
+            let message =
+                whole(&target, case.text.as_bytes(), |answer| encode_message(answer, "msg")).unwrap();
+            let said = read_message(&serde_json::from_slice(&message.body).unwrap());
+            assert_eq!(bare(said), expected, "{}", case.id);
+        }
+    }
+}

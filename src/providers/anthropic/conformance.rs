@@ -321,3 +321,33 @@ fn recorded_counts_pass() {
         assert_eq!(count.body, case.text.as_bytes(), "{}", case.id);
     }
 }
+
+#[test]
+fn damaged_traffic_never_breaks_more_than_itself() {
+    let mut dice = fastrand::Rng::with_seed(7);
+    let provider = anthropic();
+    for case in cases().iter().filter(|c| c.text.len() < 8_000) {
+        for _ in 0..40 {
+            let mut bytes = case.text.clone().into_bytes();
+            for _ in 0..dice.usize(1..4) {
+                if bytes.len() < 2 {
+                    break;
+                }
+                let at = dice.usize(..bytes.len());
+                match dice.u8(..3) {
+                    0 => bytes[at] = dice.u8(..),
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            let size = dice.usize(1..200);
+            let _ = (decoded(&bytes, size).1, relayed(&bytes, size).1);
+            let _ = (provider.decode(&bytes), Relay::whole(&provider, bytes.clone().into()));
+            let _ = (
+                CountTokens::whole(&provider, bytes.clone().into()),
+                provider.stream(true).whole(bytes.into(), &mut Vec::new()),
+            );
+            provider.fault(case.status, &case.headers, case.text.as_bytes());
+        }
+    }
+}
