@@ -98,8 +98,13 @@ impl Checked {
 fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
     match &sources.config {
         Some((file, text)) => {
-            let (mut checked, warnings) = check(read(&file.display().to_string(), text), &Shipped)?;
-            checked.config.settle_paths(directory(Some(file)));
+            let (name, dir) = (shown(Some(file)), directory(Some(file)));
+            let (mut checked, warnings) = check(read(&name, text), &Shipped).map_err(|mut all| {
+                all.0.extend(build::beside(&name, sources, &Secrets::new(dir)));
+                all.sort();
+                all
+            })?;
+            checked.config.settle_paths(dir);
             Ok((checked, warnings))
         }
         None => {
