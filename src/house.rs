@@ -65,6 +65,11 @@ impl House {
         &self.checked
     }
 
+    /// The configuration's name for a message: its file, as it was named.
+    pub fn name(&self) -> String {
+        shown(self.file.as_deref())
+    }
+
     /// What is probably not meant.
     pub fn warnings(&self) -> &Diagnostics {
         &self.warnings
@@ -92,9 +97,18 @@ impl Checked {
 
 fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
     match &sources.config {
-        Some((file, text)) => check(read(&file.display().to_string(), text), &Shipped),
+        Some((file, text)) => {
+            let (name, dir) = (shown(Some(file)), directory(Some(file)));
+            let (mut checked, warnings) = check(read(&name, text), &Shipped).map_err(|mut all| {
+                all.0.extend(build::beside(&name, sources, &Secrets::new(dir)));
+                all.sort();
+                all
+            })?;
+            checked.config.settle_paths(dir);
+            Ok((checked, warnings))
+        }
         None => {
-            let mut reading = read("(embedded default)", DEFAULT_YAML);
+            let mut reading = read(&shown(None), DEFAULT_YAML);
             discover(&mut reading.config, &|name| {
                 std::env::var_os(name).is_some_and(|value| !value.is_empty())
             });
@@ -124,6 +138,9 @@ fn built(
     sources: &Sources,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
-    let shown = file.map_or_else(|| "(embedded default)".to_owned(), |file| file.display().to_string());
-    build::build(&shown, checked, sources, &Secrets::new(directory(file)), clock)
+    build::build(&shown(file), checked, sources, &Secrets::new(directory(file)), clock)
+}
+
+fn shown(file: Option<&Path>) -> String {
+    file.map_or_else(|| "(embedded default)".to_owned(), |file| file.display().to_string())
 }

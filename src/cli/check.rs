@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::clock::SystemClock;
-use crate::house::House;
+use crate::house::{Built, Diagnostic, Diagnostics, House};
+use crate::listener::TlsReloader;
+use crate::upstream::Upstream;
 
 /// Checks configuration, policies and secrets.
 pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
     let problems = match House::open(config) {
-        Ok(house) => match house.build(&SystemClock).inspect(|_| house.warnings().print()) {
+        Ok(house) => match built(&house).inspect(|_| house.warnings().print()) {
             Ok(built) => {
                 let snapshot = built.snapshot;
                 println!(
@@ -27,4 +29,22 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
     };
     problems.print();
     ExitCode::FAILURE
+}
+
+/// What `serve` would build, with the files that its listener and its upstream read.
+fn built(house: &House) -> Result<Built, Diagnostics> {
+    let config = &house.checked().config;
+    let tls = config.tls.iter().filter_map(|tls| TlsReloader::load(tls).err());
+    let roots = Upstream::new(&config.upstream).err().map(|error| error.to_string());
+    let files: Vec<_> = tls.map(|error| error.to_string()).chain(roots).collect();
+    let mut problems: Vec<_> =
+        files.into_iter().map(|error| Diagnostic::error(house.name(), error)).collect();
+    match house.build(&SystemClock) {
+        Ok(built) if problems.is_empty() => Ok(built),
+        Ok(_) => Err(Diagnostics(problems)),
+        Err(more) => {
+            problems.extend(more.0);
+            Err(Diagnostics(problems))
+        }
+    }
 }

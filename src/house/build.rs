@@ -9,7 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop};
+use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
+use super::read::read;
 use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
@@ -18,7 +20,7 @@ use crate::gateway::Snapshot;
 use crate::planner::{Alias, AliasTarget, Catalogue, TargetSettings};
 use crate::policy::{self, PolicySet};
 use crate::providers::presets::Auth;
-use crate::providers::{self, HttpPlace, Place, Target, Vendor};
+use crate::providers::{self, HeaderSettings, HttpPlace, KeyDetails, KeySettings, Place, Target, Vendor};
 use crate::settings::SecretRef;
 use crate::target::TargetName;
 
@@ -44,7 +46,7 @@ pub fn build(
     secrets: &Secrets<'_>,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
-    let mut bench = Bench { file, secrets, problems: Vec::new() };
+    let mut bench = Bench { file, sources, secrets, problems: Vec::new() };
     let listed = listed(checked);
     let vendors: BTreeMap<Arc<str>, Arc<Vendor>> = checked
         .providers
@@ -60,7 +62,7 @@ pub fn build(
     let aliases =
         aliases.map(|(model, (_, written))| (model.name.clone(), alias(model, &written.targets, &vendors)));
     let catalogue = Catalogue::new(vendors.values().cloned().collect(), aliases.collect());
-    let policies = bench.policies(checked, sources, &catalogue);
+    let policies = bench.policies(&checked.config, names(&catalogue));
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
         return Err(Diagnostics(bench.problems));
@@ -84,6 +86,47 @@ pub fn build(
         in_flight: config.limits.in_flight,
     };
     Ok(Built { snapshot: Arc::new(snapshot), admin_token })
+}
+
+/// What is wrong with the secrets and policies of a configuration that is refused already, so that everything is said
+/// at once. Only what is right in its form is looked at.
+pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagnostic> {
+    let Some(reading) = sources.config.as_ref().map(|(_, text)| read(file, text)) else { return Vec::new() };
+    if reading.tree.is_none() {
+        return Vec::new();
+    }
+    let config = &reading.config;
+    let mut bench = Bench { file, sources, secrets, problems: Vec::new() };
+    for (name, provider) in config.providers.iter().filter(|(name, _)| reading.is_sound(&["providers", name]))
+    {
+        let headers = provider.headers.iter().filter_map(|(header, value)| match value {
+            HeaderSettings::Secret(details) => Some((["headers", header], &details.secret)),
+            HeaderSettings::Text(_) => None,
+        });
+        let key = provider.keys.first().map(|key| match key {
+            KeySettings::Plain(reference) | KeySettings::Full(KeyDetails { secret: reference }) => {
+                (["keys", "0"], reference)
+            }
+        });
+        for (at, reference) in headers.chain(key) {
+            bench.secret(name, &at, reference);
+        }
+    }
+    config.admin.token.as_ref().map(|token| bench.admin_token(token));
+    if reading.is_sound(&["policies"]) && reading.is_sound(&["data"]) {
+        let written = |section| reading.names(section).into_iter().collect();
+        let names = policy::Names { aliases: written("models"), providers: written("providers") };
+        bench.policies(config, names);
+    }
+    bench.problems
+}
+
+/// What policies may name.
+fn names(catalogue: &Catalogue) -> policy::Names {
+    policy::Names {
+        aliases: catalogue.aliases().map(|(name, _)| name.to_string()).collect(),
+        providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
+    }
 }
 
 fn next_generation() -> u64 {
@@ -134,6 +177,7 @@ fn alias(
 
 struct Bench<'a> {
     file: &'a str,
+    sources: &'a Sources,
     secrets: &'a Secrets<'a>,
     problems: Vec<Diagnostic>,
 }
@@ -141,8 +185,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
         let Some(wire) = providers::dialect(&provider.dialect, &provider.quirks) else {
-            return self
-                .problem(format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect));
+            let message = format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect);
+            return self.problem(&["providers", &provider.name, "dialect"], message);
         };
         let place = match &provider.base {
             Some(base) => place(provider, base),
@@ -166,7 +210,9 @@ impl Bench<'_> {
         for (name, text) in &provider.headers {
             let value = match text {
                 HeaderText::Plain(value) => value.clone(),
-                HeaderText::Secret(reference) => self.secret_header(provider, reference, "")?,
+                HeaderText::Secret(reference) => {
+                    self.secret_header(provider, &["headers", name.as_str()], reference, "")?
+                }
             };
             headers.insert(name.clone(), value);
         }
@@ -177,7 +223,7 @@ impl Bench<'_> {
                 Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
             };
-            let value = self.secret_header(provider, reference, prefix)?;
+            let value = self.secret_header(provider, &["keys", "0"], reference, prefix)?;
             headers.insert(name, value);
         }
         Some(headers)
@@ -186,46 +232,45 @@ impl Bench<'_> {
     fn secret_header(
         &mut self,
         provider: &CheckedProvider,
+        at: &[&str],
         reference: &SecretRef,
         prefix: &str,
     ) -> Option<HeaderValue> {
-        let secret = match self.secrets.resolve(reference) {
-            Ok(secret) => secret,
-            Err(error) => return self.problem(format!("provider `{}`: {error}", provider.name)),
-        };
+        let secret = self.secret(&provider.name, at, reference)?;
         let text = zeroize::Zeroizing::new(format!("{prefix}{}", secret.expose_secret()));
         let Ok(mut value) = HeaderValue::from_str(&text) else {
-            return self.problem(format!(
-                "provider `{}`: the secret `{reference}` holds characters that cannot stand in a header",
-                provider.name
-            ));
+            let what = "holds characters that cannot stand in a header";
+            let message = format!("provider `{}`: the secret `{reference}` {what}", provider.name);
+            return self.problem(&[&["providers", &*provider.name], at].concat(), message);
         };
         value.set_sensitive(true);
         Some(value)
     }
 
-    fn admin_token(&mut self, reference: &SecretRef) -> Option<SecretString> {
-        match self.secrets.resolve_token(reference, MIN_TOKEN) {
-            Ok(token) => Some(token),
-            Err(error) => self.problem(format!("admin.token: {error}")),
+    /// The secret that `at` below a provider refers to.
+    fn secret(&mut self, provider: &str, at: &[&str], reference: &SecretRef) -> Option<SecretString> {
+        match self.secrets.resolve(reference) {
+            Ok(secret) => Some(secret),
+            Err(error) => self
+                .problem(&[&["providers", provider], at].concat(), format!("provider `{provider}`: {error}")),
         }
     }
 
-    fn policies(&mut self, checked: &Checked, sources: &Sources, catalogue: &Catalogue) -> Option<PolicySet> {
-        let texts: Vec<policy::Source> = sources
-            .policies
-            .iter()
-            .map(|file| policy::Source {
-                name: file.name.clone(),
-                path: file.path.clone(),
-                text: file.text.clone(),
-            })
-            .collect();
-        let names = policy::Names {
-            aliases: catalogue.aliases().map(|(name, _)| name.to_string()).collect(),
-            providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
-        };
-        match PolicySet::load(&texts, &checked.config.policies, &checked.config.data, &names) {
+    fn admin_token(&mut self, reference: &SecretRef) -> Option<SecretString> {
+        match self.secrets.resolve_token(reference, MIN_TOKEN) {
+            Ok(token) => Some(token),
+            Err(error) => self.problem(&["admin", "token"], format!("admin.token: {error}")),
+        }
+    }
+
+    fn policies(&mut self, config: &Config, names: policy::Names) -> Option<PolicySet> {
+        let files = self.sources.policies.iter().map(|file| policy::Source {
+            name: file.name.clone(),
+            path: file.path.clone(),
+            text: file.text.clone(),
+        });
+        let texts: Vec<policy::Source> = files.collect();
+        match PolicySet::load(&texts, &config.policies, &config.data, &names) {
             Ok(set) => Some(set),
             Err(errors) => {
                 self.problems.extend(errors.iter().map(|error| policy_problem(error, &texts)));
@@ -234,8 +279,10 @@ impl Bench<'_> {
         }
     }
 
-    fn problem<T>(&mut self, message: String) -> Option<T> {
-        self.problems.push(Diagnostic::error(self.file, message));
+    /// A problem at a path of keys, told without its line: other secrets may have been pasted there.
+    fn problem<T>(&mut self, path: &[&str], message: String) -> Option<T> {
+        let place = self.sources.config.as_ref().map(|(_, text)| read(self.file, text).place(path));
+        self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });
         None
     }
 }

@@ -6,12 +6,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::secrets::below;
 use crate::admin::AdminSettings;
 use crate::gateway::{DeadlineSettings, RetrySettings, StreamSettings};
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
@@ -85,6 +86,17 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Models>")]
     pub models: Models,
+}
+
+impl Config {
+    /// Makes relative paths of files that are read at start begin at `dir`, the directory of the configuration, as
+    /// references to secrets and the directory of the policies do.
+    pub(super) fn settle_paths(&mut self, dir: &Path) {
+        let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]);
+        for path in tls.chain(self.upstream.extra_roots.as_mut()) {
+            *path = below(dir, path);
+        }
+    }
 }
 
 impl Default for Config {

@@ -110,8 +110,9 @@ fn typed(tree: &mut Node, findings: &mut Findings) -> Config {
     }
     for _ in 0..MAX_REPAIRS {
         let Err(error) = serde_yaml::from_value::<Config>(tree.to_value()) else { break };
-        let place = leave_out_culprit(tree);
-        findings.error(place, error.to_string(), None);
+        if let Some(place) = leave_out_culprit(tree) {
+            findings.error(place, error.to_string(), None);
+        }
     }
     serde_yaml::from_value(tree.to_value()).unwrap_or_default()
 }
@@ -119,8 +120,9 @@ fn typed(tree: &mut Node, findings: &mut Findings) -> Config {
 /// After this many problems that only serde noticed, the rest is left alone.
 const MAX_REPAIRS: usize = 16;
 
-/// Marks the smallest entry without which the rest can be read.
-fn leave_out_culprit(tree: &mut Node) -> Place {
+/// Marks the smallest entry without which the rest can be read. Its place, unless something inside it was faulty
+/// already: then that was told, and what is left of the entry makes no sense.
+fn leave_out_culprit(tree: &mut Node) -> Option<Place> {
     let mut path: Vec<usize> = Vec::new();
     loop {
         let count = match at(tree, &path).map(|node| &node.kind) {
@@ -141,8 +143,9 @@ fn leave_out_culprit(tree: &mut Node) -> Place {
             None => break,
         }
     }
+    let told = at(tree, &path).is_some_and(|node| has_fault(node));
     mark(tree, &path, true);
-    at(tree, &path).map(|node| node.place).unwrap_or_default()
+    at(tree, &path).map(|node| node.place).filter(|_| !told)
 }
 
 /// Marks a node, and tells how it was marked before.
@@ -227,6 +230,13 @@ mod tests {
                 "t.yaml:15:33: error: `providers.a.h2c`: expected true or false, found the text `yes`",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_left_of_a_faulty_entry_is_not_told_as_another_fault() {
+        let found = headlines("providers:\n  a: { headers: { x-org: { secret: plain-text } } }\n");
+        let [only] = found.as_slice() else { panic!("{found:#?}") };
+        assert!(only.contains("`providers.a.headers.x-org.secret`: not a reference to a secret"), "{only}");
     }
 
     #[test]

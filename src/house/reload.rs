@@ -2,25 +2,33 @@
 
 use std::sync::Arc;
 
-use super::diagnostic::Diagnostics;
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::sources::Sources;
 use super::watch::Watch;
 use super::{Checked, House, built, checked};
 use crate::admin::ReloadState;
 use crate::clock::{Clock, SystemClock};
 use crate::gateway::{Shared, Snapshot};
+use crate::listener::TlsReloader;
 
 impl House {
-    /// Watches the files; every good change becomes the snapshot in service, every bad one is told.
+    /// Watches the files; every good change becomes the snapshot in service, every bad one is told. With `tls`, a
+    /// renewed certificate is used from then on.
     ///
     /// # Errors
     /// When the watching thread cannot be started.
-    pub fn watch(self, shared: Arc<Shared>, reloads: Arc<ReloadState>) -> Result<Watch, String> {
+    pub fn watch(
+        self,
+        shared: Arc<Shared>,
+        reloads: Arc<ReloadState>,
+        tls: Option<TlsReloader>,
+    ) -> Result<Watch, String> {
         let Self { file, sources, checked: at_start, .. } = self;
         let told = reloads.clone();
         let accept = move |sources: Sources| {
             let (fresh, warnings) = checked(&sources)?;
             let built = built(file.as_deref(), &fresh, &sources, &SystemClock)?;
+            renew(tls.as_ref())?;
             tell_warnings(&warnings);
             tell_fixed(&at_start, &fresh);
             swap(&shared, built.snapshot);
@@ -49,6 +57,18 @@ fn swap(shared: &Shared, fresh: Arc<Snapshot>) {
     announce(&fresh, true);
     tracing::info!(snapshot = %fresh.hash, generation = fresh.generation, "reloaded");
     shared.snapshot.store(fresh);
+}
+
+/// Takes a renewed certificate into service; it may come in two halves, of which the first is refused.
+fn renew(tls: Option<&TlsReloader>) -> Result<(), Diagnostics> {
+    match tls.map_or(Ok(false), TlsReloader::reload) {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            tracing::info!("the listener uses the renewed certificate");
+            Ok(())
+        }
+        Err(error) => Err(Diagnostic::error("tls", error.to_string()).into()),
+    }
 }
 
 pub(super) fn tell_warnings(warnings: &Diagnostics) {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::{Period, Size};
 
-/// TLS towards clients. Both files are watched; a renewed certificate is used by the next connection.
+/// TLS towards clients. Both files are watched; a renewed certificate is used by the next connection. Relative paths
+/// begin at the configuration's directory.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct TlsSettings {

@@ -284,7 +284,7 @@ const VOCABULARY: &[Entry] = &[
         "Deadline of the whole request with all its attempts, such as `\"20s\"`.",
         |engine, _host| engine.register_fn("timeout", |route: Route, time: Dynamic| route.timeout(&time))),
     words!(Chained; "first_token", ".first_token(duration)",
-        "Deadline of each attempt to its first content; then the next target is tried.",
+        "Deadline of each attempt at a stream to its first content; then the next target is tried. A whole answer has no first content: `.timeout` bounds it.",
         |engine, _host| engine.register_fn("first_token", |route: Route, time: Dynamic| route.first_token(&time))),
     words!(Chained; "retries", ".retries(n)",
         "Further tries at the same target before the next one, 0 to 10.",

@@ -17,7 +17,7 @@ pub struct UpstreamSettings {
     pub prewarm: usize,
     /// Largest whole answer; a stream has no such limit, but each of its lines has (1 MiB).
     pub max_body: Size,
-    /// PEM file with further root certificates, besides the platform's.
+    /// PEM file with further root certificates, besides the platform's; relative to the configuration.
     pub extra_roots: Option<std::path::PathBuf>,
 }
 

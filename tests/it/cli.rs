@@ -15,6 +15,7 @@ fn check_prints_every_error_at_once_with_its_place() {
                 "providers:\n",
                 "  up: { dialect: klingon, keys: [ sk-pasted-secret ] }\n",
                 "  down: { base_url: \"ftp://x\", colour: red }\n",
+                "  openai: { keys: [ env:NOT_SET_ANYWHERE ] }\n",
                 "models:\n",
                 "  fast: { targets: [ nowhere/m ] }\n",
             ),
@@ -22,9 +23,16 @@ fn check_prints_every_error_at_once_with_its_place() {
         .policy("10-broken.rhai", "fn on_request(req) {\n    route(\n}\n");
     let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
     assert_eq!(printed.code, Some(1), "{printed:#?}");
-    for part in
-        ["tollgate.yaml:1:9", "tollgate.yaml:4:", "tollgate.yaml:5:", "tollgate.yaml:7:", "colour", "klingon"]
-    {
+    for part in [
+        "tollgate.yaml:1:9",
+        "tollgate.yaml:4:",
+        "tollgate.yaml:5:",
+        "tollgate.yaml:6:21: error: provider `openai`: `env:NOT_SET_ANYWHERE`",
+        "tollgate.yaml:8:",
+        "colour",
+        "klingon",
+        "10-broken.rhai:3:1",
+    ] {
         assert!(printed.err.contains(part), "no {part} in\n{}", printed.err);
     }
     assert!(!printed.err.contains("sk-pasted-secret"), "a pasted secret was printed:\n{}", printed.err);

@@ -88,8 +88,10 @@ impl Setup {
 
     pub fn start(self) -> Gateway {
         let begun = Instant::now();
-        let arguments: &[&str] = &["serve", "--config", "tollgate.yaml"];
-        let mut child = self.command(arguments).spawn().expect("the binary starts");
+        let config = self.dir.path().join("tollgate.yaml");
+        // From a working directory of somebody else's: all paths begin at the configuration's.
+        let mut command = self.command(&["serve", "--config", &config.display().to_string()]);
+        let mut child = command.current_dir("/").spawn().expect("the binary starts");
         let (out, _) = collect(child.stdout.take());
         let (err, news) = collect(child.stderr.take());
         let listening = loop {

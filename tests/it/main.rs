@@ -15,6 +15,7 @@ mod gateway;
 mod policies;
 mod recording;
 mod reload;
+mod renewal;
 mod sdk;
 mod secrets;
 mod seeing;
