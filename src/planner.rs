@@ -38,6 +38,15 @@ pub struct Plan {
     pub candidates: Vec<Candidate>,
 }
 
+/// Why there is no plan.
+#[derive(Debug, Clone)]
+pub struct Unplanned {
+    /// For the client.
+    pub fault: Fault,
+    /// Everything that was considered, and why it was rejected.
+    pub candidates: Vec<Candidate>,
+}
+
 /// Plans a request for `model` under `decision`.
 ///
 /// # Errors
@@ -48,13 +57,14 @@ pub fn plan(
     model: &Arc<str>,
     decision: &Decision,
     dice: &Dice,
-) -> Result<Plan, Fault> {
+) -> Result<Plan, Box<Unplanned>> {
     let default;
     let route = match &decision.verdict {
         Some(Verdict::Reject(reject)) => {
-            return Err(Fault::new(FaultKind::Rejected, reject.message.to_string())
+            let fault = Fault::new(FaultKind::Rejected, reject.message.to_string())
                 .status(reject.status)
-                .code(reject.code.to_string()));
+                .code(reject.code.to_string());
+            return Err(Box::new(Unplanned { fault, candidates: Vec::new() }));
         }
         Some(Verdict::Route(route)) => route,
         None => {
@@ -72,7 +82,8 @@ pub fn plan(
     }
 
     if draft.targets.is_empty() {
-        return Err(draft.nothing_left(model, decision.verdict.is_none()));
+        let fault = draft.nothing_left(model, decision.verdict.is_none());
+        return Err(Box::new(Unplanned { fault, candidates: draft.candidates }));
     }
     Ok(Plan {
         targets: draft.targets,

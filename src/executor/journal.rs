@@ -53,6 +53,13 @@ impl Journal {
         self.end(|target, took| AttemptRecord { target, outcome: "ok", status: Some(status), ms: ms(took) })
     }
 
+    /// The stream of the attempt that had succeeded broke off.
+    pub fn broke(&self, fault: &Fault) {
+        if let Some(last) = self.pages().attempts.last_mut().filter(|last| last.outcome == "ok") {
+            last.outcome = fault.kind.as_str();
+        }
+    }
+
     /// The attempt failed.
     pub(super) fn fail(&self, fault: &Fault) -> Duration {
         self.end(|target, took| AttemptRecord::failed(target, fault, took))

@@ -22,7 +22,7 @@ use crate::executor::{Answered, Job, Journal};
 use crate::facts::{Facts, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Decision, Outcome, Rule};
-use crate::planner;
+use crate::planner::{self, Unplanned};
 
 /// Client headers that no policy sees: credentials.
 const HIDDEN: [HeaderName; 5] = [
@@ -152,6 +152,21 @@ impl<'g> Opened<'g> {
         }
     }
 
+    /// Keeps the reasons for the record; a policy that named no target that exists is counted and logged.
+    fn unplanned(&mut self, unplanned: Unplanned) -> Fault {
+        let Unplanned { fault, candidates } = unplanned;
+        if fault.kind == FaultKind::Policy
+            && let Some(rule) = self.settlement.as_ref().and_then(|s| s.rule.as_ref())
+        {
+            let targets: Vec<_> = candidates.iter().map(|c| c.target.to_string()).collect();
+            let (policy, request_id) = (rule.policy.to_string(), &*self.request_id);
+            tracing::warn!(policy, request_id, ?targets, "a policy chose only targets that do not exist");
+            metrics::counter!("tollgate_policy_errors_total", "policy" => policy).increment(1);
+        }
+        self.note(|s| s.candidates = candidates);
+        fault
+    }
+
     fn tell(&mut self, name: &'static str, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.told.insert(name, value);
@@ -226,7 +241,8 @@ impl<'o, 'g> Decided<'o, 'g> {
         let Self { admitted, decision, patience } = self;
         let Admitted { opened, asked, permit } = admitted;
         let snapshot = opened.snapshot.clone();
-        let mut plan = planner::plan(&snapshot.catalogue, asked.model(), &decision, &opened.gateway.dice)?;
+        let planned = planner::plan(&snapshot.catalogue, asked.model(), &decision, &opened.gateway.dice);
+        let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         let candidates = std::mem::take(&mut plan.candidates);
         opened.note(|s| s.candidates = candidates);
         let total = plan.timeout.unwrap_or(snapshot.total);

@@ -125,6 +125,9 @@ impl Settlement {
 
     /// The request ended with an answer that was begun with `status`.
     pub(super) fn settle(mut self: Box<Self>, status: u16, outcome: Outcome, fault: Option<&Fault>) {
+        if let Some(fault) = fault {
+            self.journal.broke(fault);
+        }
         self.finish(status, outcome, fault.map(Fault::code_str));
     }
 

@@ -68,6 +68,7 @@ fn catalogue() -> Catalogue {
 fn planned(model: &str, decision: &Decision) -> Result<Vec<String>, Fault> {
     plan(&catalogue(), &model.into(), decision, &Dice::loaded(1))
         .map(|plan| plan.targets.iter().map(|t| t.name.to_string()).collect())
+        .map_err(|unplanned| unplanned.fault)
 }
 
 fn route(names: &[&str]) -> Decision {
@@ -102,6 +103,15 @@ fn constraints_hold_for_fallbacks_too() {
     assert_eq!(planned("fast", &avoid).unwrap(), ["eu/mini"]);
     let nobody = planned("fast", &require(Constraint::Tag("moon".into()))).unwrap_err();
     assert_eq!(nobody.kind, FaultKind::NoTarget);
+}
+
+#[test]
+fn who_was_rejected_is_told_also_when_nobody_is_left() {
+    let nobody = Decision { require: vec![Constraint::Tag("moon".into())], ..Decision::default() };
+    let unplanned = plan(&catalogue(), &"fast".into(), &nobody, &Dice::loaded(1)).unwrap_err();
+    let told: Vec<_> = unplanned.candidates.iter().map(|c| (c.target.to_string(), c.rejected)).collect();
+    let why = Some("does not meet a required constraint");
+    assert_eq!(told, [("us/mini".to_owned(), why), ("eu/mini".to_owned(), why)]);
 }
 
 #[test]
