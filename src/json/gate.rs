@@ -192,7 +192,11 @@ impl Gate<'_> {
                 match self.bytes.get(mark) {
                     Some(b'"') => return Ok(mark + 1),
                     Some(b'\\') => {
-                        let next = self.escape(mark)?;
+                        // Nearly all escapes are two bytes long; the others are worth a call.
+                        let next = match self.bytes.get(mark + 1) {
+                            Some(b'"' | b'\\' | b'n') => mark + 2,
+                            _ => self.escape(mark)?,
+                        };
                         if next >= block + MASKED {
                             at = next;
                             break;
@@ -215,7 +219,7 @@ impl Gate<'_> {
     }
 
     /// Checks the escape at `at` and returns the position behind it.
-    #[inline]
+    #[inline(never)]
     fn escape(&self, at: usize) -> Read {
         match self.bytes.get(at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
