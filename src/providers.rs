@@ -7,6 +7,8 @@ mod anthropic;
 mod gemini;
 mod openai;
 pub mod presets;
+#[cfg(test)]
+mod recorded;
 mod retry_after;
 mod sandbox;
 mod scrub;
@@ -23,7 +25,6 @@ use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
 pub use gemini::with_method as gemini_method;
-pub use openai::whole_as_stream;
 pub use sandbox::Sandbox;
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,

@@ -111,11 +111,3 @@ impl Embeddings for OpenAi {
         embeddings::relay(&body, base64, self.clock.unix_ms())
     }
 }
-
-/// A whole JSON answer to a request for a stream, as the events of a stream of one chunk, `[DONE]` included.
-///
-/// # Errors
-/// `Malformed` when the body is no chat completion; the provider's own fault when it is an error object.
-pub fn whole_as_stream(body: &Bytes, include_usage: bool) -> Result<Relayed, Fault> {
-    whole::as_stream(body, include_usage, false, SystemClock.unix_ms())
-}

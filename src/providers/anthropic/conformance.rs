@@ -2,25 +2,14 @@
 //!
 //! The recordings are not part of this repository: `TOLLGATE_FIXTURES` names their folder.
 
-use std::path::PathBuf;
-
 use bytes::Bytes;
-use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::Anthropic;
 use crate::chat::{Answer, Event, Part, Usage};
 use crate::fault::{Fault, FaultKind};
+use crate::providers::recorded::{self, Case};
 use crate::providers::{CountTokens, Frame, Provider, QuirkSettings, Relay};
-
-struct Case {
-    id: String,
-    op: String,
-    stream: bool,
-    status: u16,
-    headers: HeaderMap,
-    text: String,
-}
 
 /// What a message says, in the simplest terms.
 #[derive(Debug, Default, PartialEq, Clone)]
@@ -38,30 +27,7 @@ struct Said {
 }
 
 fn cases() -> Vec<Case> {
-    let folder = std::env::var_os("TOLLGATE_FIXTURES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
-    let mut cases = Vec::new();
-    for file in std::fs::read_dir(folder.join("anthropic")).into_iter().flatten() {
-        let case: Value = serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
-        let response = &case["response"];
-        let headers = response["headers"].as_object().into_iter().flatten();
-        cases.push(Case {
-            id: case["id"].as_str().unwrap().to_owned(),
-            op: case["op"].as_str().unwrap().to_owned(),
-            stream: case["stream"].as_bool().unwrap_or(false),
-            status: u16::try_from(response["status"].as_u64().unwrap()).unwrap(),
-            headers: headers
-                .filter_map(|(n, v)| Some((n.parse().ok()?, v.as_str()?.parse().ok()?)))
-                .collect::<Vec<(http::HeaderName, http::HeaderValue)>>()
-                .into_iter()
-                .collect(),
-            text: response["text"].as_str().unwrap().to_owned(),
-        });
-    }
-    if cases.is_empty() {
-        eprintln!("SKIPPED: no recorded traffic in {} (set TOLLGATE_FIXTURES)", folder.display());
-    }
-    cases
+    recorded::cases(&["anthropic"], &[])
 }
 
 fn anthropic() -> Anthropic {

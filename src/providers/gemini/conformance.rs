@@ -4,25 +4,15 @@
 //! The recordings are not part of this repository: `TOLLGATE_FIXTURES` names their folder.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::Gemini;
 use crate::chat::{Answer, Event, FinishReason, Part, Usage, proof};
 use crate::fault::{Fault, FaultKind};
+use crate::providers::recorded::{self, Case};
 use crate::providers::{Embeddings, Frame, Provider, QuirkSettings, Relay};
-
-struct Case {
-    id: String,
-    op: String,
-    stream: bool,
-    status: u16,
-    headers: HeaderMap,
-    text: String,
-}
 
 /// What an answer says, in the simplest terms.
 #[derive(Debug, Default, PartialEq, Clone)]
@@ -48,34 +38,7 @@ fn gemini() -> Gemini {
 }
 
 fn cases(op: &str) -> Vec<Case> {
-    let folder = std::env::var_os("TOLLGATE_FIXTURES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
-    let mut cases = Vec::new();
-    for vendor in ["gemini", "vertex"] {
-        let Ok(files) = std::fs::read_dir(folder.join(vendor)) else { continue };
-        for file in files.map(|file| file.unwrap().path()) {
-            let case: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-            let response = &case["response"];
-            let headers = response["headers"].as_object().into_iter().flatten();
-            cases.push(Case {
-                id: case["id"].as_str().unwrap().to_owned(),
-                op: case["op"].as_str().unwrap().to_owned(),
-                stream: case["stream"].as_bool().unwrap_or(false),
-                status: u16::try_from(response["status"].as_u64().unwrap()).unwrap(),
-                headers: headers
-                    .filter_map(|(n, v)| Some((n.parse().ok()?, v.as_str()?.parse().ok()?)))
-                    .collect::<Vec<(http::HeaderName, http::HeaderValue)>>()
-                    .into_iter()
-                    .collect(),
-                text: response["text"].as_str().unwrap().to_owned(),
-            });
-        }
-    }
-    if cases.is_empty() {
-        eprintln!("SKIPPED: no recorded traffic in {} (set TOLLGATE_FIXTURES)", folder.display());
-    }
-    cases.retain(|case| case.op == op);
-    cases
+    recorded::cases(&["gemini", "vertex"], &[op])
 }
 
 /// The documents of a body, read in the plainest way.

@@ -3,15 +3,14 @@
 //! The recordings are not part of this repository: `TOLLGATE_FIXTURES` names their folder.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use serde_json::Value;
 
 use super::OpenAi;
 use crate::chat::{Answer, Event, Part};
 use crate::fault::{Fault, FaultKind};
+use crate::providers::recorded::{self, Case};
 use crate::providers::{Embeddings, Frame, Provider, QuirkSettings, Relay};
 
 const VENDORS: &[&str] = &[
@@ -38,15 +37,6 @@ const VENDORS: &[&str] = &[
     "zai",
 ];
 
-struct Case {
-    id: String,
-    op: String,
-    stream: bool,
-    status: u16,
-    headers: HeaderMap,
-    text: String,
-}
-
 /// What an answer says, in the simplest terms.
 #[derive(Debug, Default, PartialEq, Clone)]
 pub(super) struct Said {
@@ -65,36 +55,7 @@ pub(super) struct ChoiceSaid {
 }
 
 fn cases() -> Vec<Case> {
-    let folder = std::env::var_os("TOLLGATE_FIXTURES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
-    let mut cases = Vec::new();
-    for vendor in VENDORS {
-        let Ok(files) = std::fs::read_dir(folder.join(vendor)) else { continue };
-        for file in files.map(|file| file.unwrap().path()) {
-            let case: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-            if !matches!(case["op"].as_str(), Some("chat" | "embeddings")) {
-                continue;
-            }
-            let response = &case["response"];
-            let headers = response["headers"].as_object().into_iter().flatten();
-            cases.push(Case {
-                id: case["id"].as_str().unwrap().to_owned(),
-                op: case["op"].as_str().unwrap().to_owned(),
-                stream: case["stream"].as_bool().unwrap_or(false),
-                status: u16::try_from(response["status"].as_u64().unwrap()).unwrap(),
-                headers: headers
-                    .filter_map(|(n, v)| Some((n.parse().ok()?, v.as_str()?.parse().ok()?)))
-                    .collect::<Vec<(http::HeaderName, http::HeaderValue)>>()
-                    .into_iter()
-                    .collect(),
-                text: response["text"].as_str().unwrap().to_owned(),
-            });
-        }
-    }
-    if cases.is_empty() {
-        eprintln!("SKIPPED: no recorded traffic in {} (set TOLLGATE_FIXTURES)", folder.display());
-    }
-    cases
+    recorded::cases(VENDORS, &["chat", "embeddings"])
 }
 
 fn openai() -> OpenAi {
@@ -406,7 +367,7 @@ fn whole_answers_say_what_the_raw_json_says() {
             assert!(lost.is_empty(), "{}: {lost:?}", case.id);
         }
         for include_usage in [false, true] {
-            let stream = super::whole_as_stream(&body, include_usage).unwrap();
+            let stream = super::whole::as_stream(&body, include_usage, false, 0).unwrap();
             let text = String::from_utf8(stream.body.to_vec()).unwrap();
             assert_openai_stream(&case.id, &text, include_usage);
             let mut streamed = read_stream(&text);

@@ -10,8 +10,9 @@ use super::OpenAi;
 use super::conformance::{
     ChoiceSaid, Said, assert_openai_stream, joined, of_answer, of_events, read_stream, read_whole, relayed,
 };
+use super::whole::as_stream;
 use crate::clock::FixedClock;
-use crate::providers::{Embeddings, Provider, QuirkSettings, Relay, whole_as_stream};
+use crate::providers::{Embeddings, Provider, QuirkSettings, Relay};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/openai_quirks")
@@ -137,7 +138,7 @@ fn every_quirky_answer_is_openais_for_the_client() {
             let fault = Relay::whole(&provider, bytes.clone()).expect_err(&name);
             assert_eq!(fault.kind.as_str(), kind, "{name}: {fault}");
             assert_eq!(provider.decode(&body).expect_err(&name).kind.as_str(), kind, "{name}");
-            assert_eq!(whole_as_stream(&bytes, true).expect_err(&name).kind.as_str(), kind, "{name}");
+            assert_eq!(as_stream(&bytes, true, false, 0).expect_err(&name).kind.as_str(), kind, "{name}");
             continue;
         }
         let expected_said = said(&expected);
@@ -234,7 +235,7 @@ proptest::proptest! {
             let body = Bytes::from(body);
             let _ = Relay::whole(&provider, body.clone());
             let _ = provider.decode(&body);
-            let _ = whole_as_stream(&body, true);
+            let _ = as_stream(&body, true, false, 0);
             let _ = Embeddings::whole(&provider, body.clone(), true);
             for status in [200, 400, 429, 500] {
                 let fault = provider.fault(status, &http::HeaderMap::new(), &body);
