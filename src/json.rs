@@ -85,6 +85,12 @@ impl Body {
         self.bytes.get(field.value.clone()).unwrap_or_default()
     }
 
+    /// A value of the object that stands in the field `object`: a string as it is, anything else as JSON text.
+    pub fn entry(&self, object: &str, key: &str) -> Option<String> {
+        let (_, raw) = entries(self.raw(object)?).find(|(name, _)| name == key)?;
+        Some(text(raw).map_or_else(|| raw.to_owned(), Cow::into_owned))
+    }
+
     /// The text of a top-level string; `None` where the field is missing or is not a string.
     pub fn str(&self, key: &str) -> Option<Cow<'_, str>> {
         text(self.raw(key)?)

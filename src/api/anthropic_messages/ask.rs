@@ -182,8 +182,7 @@ impl facts::Body for Ask {
     }
 
     fn metadata(&self, key: &str) -> Option<String> {
-        let (_, raw) = json::entries(self.body.raw("metadata")?).find(|(name, _)| name == key)?;
-        Some(json::text(raw).map_or_else(|| raw.to_owned(), std::borrow::Cow::into_owned))
+        self.body.entry("metadata", key)
     }
 
     fn field(&self, name: &str) -> Option<&str> {

@@ -1,6 +1,5 @@
 //! A generateContent request as the gateway knows it: a checked envelope, and the contents only when somebody asks.
 
-use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -216,8 +215,7 @@ impl facts::Body for Ask {
     }
 
     fn metadata(&self, key: &str) -> Option<String> {
-        let (_, raw) = json::entries(self.body.raw("labels")?).find(|(name, _)| name == key)?;
-        Some(json::text(raw).map_or_else(|| raw.to_owned(), Cow::into_owned))
+        self.body.entry("labels", key)
     }
 
     fn field(&self, name: &str) -> Option<&str> {
