@@ -18,7 +18,7 @@ use tokio::time::Instant;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 
-use crate::clock::Dice;
+use crate::clock::{Clock, Dice};
 use crate::fault::{Fault, FaultKind, Phase, Retry};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
@@ -86,12 +86,13 @@ pub struct Executor {
     upstream: Arc<Upstream>,
     meters: Arc<Meters>,
     dice: Arc<Dice>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Executor {
     /// An executor on this transport.
-    pub fn new(upstream: Arc<Upstream>, meters: Arc<Meters>, dice: Arc<Dice>) -> Self {
-        Self { upstream, meters, dice }
+    pub fn new(upstream: Arc<Upstream>, meters: Arc<Meters>, dice: Arc<Dice>, clock: Arc<dyn Clock>) -> Self {
+        Self { upstream, meters, dice, clock }
     }
 
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.

@@ -17,6 +17,24 @@ pub enum Endpoint {
     Embeddings,
     /// A count of the tokens that a chat completion would take.
     CountTokens,
+    /// A legacy text completion.
+    Completions,
+    /// A judgement of content.
+    Moderations,
+    /// An order of documents by relevance.
+    Rerank,
+    /// Pictures, made or changed.
+    Images,
+    /// Spoken text.
+    Speech,
+    /// Text of speech, in its language or in English.
+    Transcription,
+    /// Files at the provider.
+    Files,
+    /// A conversation over a WebSocket.
+    Realtime,
+    /// Raw bytes to a provider.
+    Passthrough,
 }
 
 impl Endpoint {
@@ -26,6 +44,15 @@ impl Endpoint {
             Self::Chat => "chat",
             Self::Embeddings => "embeddings",
             Self::CountTokens => "count_tokens",
+            Self::Completions => "completions",
+            Self::Moderations => "moderations",
+            Self::Rerank => "rerank",
+            Self::Images => "images",
+            Self::Speech => "speech",
+            Self::Transcription => "transcription",
+            Self::Files => "files",
+            Self::Realtime => "realtime",
+            Self::Passthrough => "passthrough",
         }
     }
 }

@@ -49,7 +49,7 @@ impl Gateway {
     /// A gateway on this worker's transport.
     pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
-        let executor = Arc::new(Executor::new(upstream, meters.clone(), dice.clone()));
+        let executor = Arc::new(Executor::new(upstream, meters.clone(), dice.clone(), shared.clock.clone()));
         Self { shared, executor, meters, dice }
     }
 

@@ -4,6 +4,7 @@
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
 mod anthropic;
+mod credential;
 mod gemini;
 mod openai;
 pub mod presets;
@@ -24,6 +25,7 @@ use http::{HeaderMap, Method};
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
+pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
 pub use sandbox::Sandbox;
 pub use settings::{
@@ -44,6 +46,14 @@ pub enum Dialect {
     Anthropic,
     /// Google's generateContent and embeddings.
     Gemini,
+    /// OpenAI responses.
+    Responses,
+    /// AWS Bedrock's Converse.
+    Bedrock,
+    /// Cohere's chat v2, embed and rerank.
+    Cohere,
+    /// Ollama's own API.
+    Ollama,
 }
 
 /// What a provider speaks and how. One object per configured provider, built with its preset and its quirks.

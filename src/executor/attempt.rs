@@ -10,7 +10,7 @@ use super::answering::{Answering, Script};
 use super::live::Live;
 use super::{Answered, Executor, Job};
 use crate::fault::{Fault, FaultKind, Phase};
-use crate::providers::{HttpPlace, Local, Outgoing, Place, Target};
+use crate::providers::{Credential, HttpPlace, Local, Outgoing, Place, Signable, Target};
 use crate::upstream::Outbound;
 
 /// An error body is read this far; the rest says nothing new.
@@ -99,6 +99,19 @@ impl Executor {
         Ok((Answered::Stream(Box::new(live)), status))
     }
 
+    /// Adds what authorises the request beyond fixed headers; the last thing that happens to it.
+    fn authorise(&self, place: &HttpPlace, target: &Target, request: &mut Outbound) -> Result<(), Fault> {
+        let Credential::Signed(signer) = &target.vendor.credential else { return Ok(()) };
+        let signable = Signable {
+            method: &request.method,
+            authority: &place.origin.authority(),
+            path_and_query: &request.path_and_query,
+            headers: &mut request.headers,
+            body: &request.body,
+        };
+        signer.sign(signable, self.clock.unix_ms())
+    }
+
     async fn send(
         &self,
         place: &HttpPlace,
@@ -107,7 +120,8 @@ impl Executor {
         head: Head,
     ) -> Result<(u16, HeaderMap, Answering), Fault> {
         let connect = target.vendor.deadlines.connect;
-        let request = outbound(place, target, outgoing)?;
+        let mut request = outbound(place, target, outgoing)?;
+        self.authorise(place, target, &mut request)?;
         let sent = self.upstream.send(&place.origin, request, connect);
         let response = tokio::time::timeout_at(head.at, sent).await.map_err(|_| head.passed())??;
         let (head, body) = response.into_parts();

@@ -4,7 +4,7 @@ use http::{HeaderMap, Method};
 
 use super::*;
 use crate::chat::Usage;
-use crate::providers::{Dialect, Frame, Local, LocalAnswer, Place, Provider, Vendor};
+use crate::providers::{Credential, Dialect, Frame, Local, LocalAnswer, Place, Provider, Vendor};
 use crate::target::{Deadlines, TargetName, Traits};
 
 /// Answers by the model's name: `ok`, `500`, `429-2s`, `slow-40s`, `cut-0`, `cut-2`, `quiet-40s` …
@@ -138,6 +138,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
         wire: Arc::new(Actor),
         place: Place::Local,
         headers: HeaderMap::new(),
+        credential: Credential::default(),
         traits: Traits::default(),
         deadlines: Deadlines::default(),
         models: Vec::new(),
@@ -150,7 +151,12 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
         })
         .collect();
     let upstream = Upstream::new(&crate::upstream::UpstreamSettings::default()).unwrap();
-    let executor = Executor::new(Arc::new(upstream), Arc::default(), Arc::new(Dice::loaded(1)));
+    let executor = Executor::new(
+        Arc::new(upstream),
+        Arc::default(),
+        Arc::new(Dice::loaded(1)),
+        Arc::new(crate::clock::FixedClock(0)),
+    );
     let began = Instant::now();
     let job = Job {
         targets,

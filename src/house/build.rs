@@ -20,7 +20,9 @@ use crate::gateway::Snapshot;
 use crate::planner::{Alias, AliasTarget, Catalogue, TargetSettings};
 use crate::policy::{self, PolicySet};
 use crate::providers::presets::Auth;
-use crate::providers::{self, HeaderSettings, HttpPlace, KeyDetails, KeySettings, Place, Target, Vendor};
+use crate::providers::{
+    self, Credential, HeaderSettings, HttpPlace, KeyDetails, KeySettings, Place, Target, Vendor,
+};
 use crate::settings::SecretRef;
 use crate::target::TargetName;
 
@@ -198,6 +200,7 @@ impl Bench<'_> {
             wire,
             place,
             headers,
+            credential: Credential::default(),
             traits: provider.traits.clone(),
             deadlines: provider.deadlines,
             models,

@@ -1,7 +1,7 @@
 //! Stories of the planner: what becomes of names, weights and constraints.
 
 use super::*;
-use crate::providers::{Place, Provider, Vendor};
+use crate::providers::{Credential, Place, Provider, Vendor};
 use crate::target::Deadlines;
 
 struct Mute;
@@ -30,6 +30,7 @@ fn vendor(name: &str, tags: &[&str], labels: &[(&str, &str)]) -> Arc<Vendor> {
         wire: Arc::new(Mute),
         place: Place::Local,
         headers: http::HeaderMap::new(),
+        credential: Credential::default(),
         traits: Traits {
             tags: tags.iter().map(|t| Arc::from(*t)).collect(),
             labels: labels.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::Provider;
+use super::{Credential, Provider};
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
 /// One configured provider. Immutable; part of a snapshot.
@@ -18,6 +18,8 @@ pub struct Vendor {
     pub place: Place,
     /// Credentials and configured headers, marked sensitive; added to every request last, so nothing overrides them.
     pub headers: HeaderMap,
+    /// What authorises a request beyond `headers`.
+    pub credential: Credential,
     /// What constraints can ask for.
     pub traits: Traits,
     /// Deadlines of its attempts.

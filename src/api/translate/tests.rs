@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::anthropic_messages::{MessageEncoder, encode_answer as encode_message};
 use crate::api::openai_chat::{ChatEncoder, Fallback, encode_answer};
-use crate::providers::{Place, QuirkSettings, Vendor, dialect};
+use crate::providers::{Credential, Place, QuirkSettings, Vendor, dialect};
 use crate::target::{Deadlines, TargetName, Traits};
 
 /// What an answer says, in the simplest terms of any dialect.
@@ -56,6 +56,7 @@ fn target(word: &str) -> Target {
         wire: dialect(word, &QuirkSettings::default()).unwrap(),
         place: Place::Local,
         headers: HeaderMap::new(),
+        credential: Credential::default(),
         traits: Traits::default(),
         deadlines: Deadlines::default(),
         models: Vec::new(),
