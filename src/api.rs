@@ -2,32 +2,26 @@
 
 pub mod anthropic_messages;
 pub mod gemini_generate;
+mod media;
 mod models;
 pub mod openai_chat;
 pub mod openai_embeddings;
+mod passthrough;
+mod raw;
 pub mod reply;
 mod request_id;
 mod routes;
 mod translate;
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use reply::ReplyBody;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Dice};
-use crate::fault::Fault;
-use crate::gateway::{Arrived, Gateway};
-
-/// A request body that has not been read yet.
-pub trait Unread: Send {
-    /// Reads it to its end, within the listener's limits.
-    fn collect(self) -> impl Future<Output = Result<Bytes, Fault>> + Send;
-}
+use crate::gateway::{Arrived, Gateway, Unread};
 
 /// All doors of one worker thread.
 pub struct Api {
@@ -62,9 +56,9 @@ impl Api {
         };
         match route {
             routes::Route::Door { door, path } => {
-                let (uri, headers) = (head.uri, head.headers);
-                let arrived = Arrived { door, path, uri, headers, address, at, request_id };
-                reply::served(self.gateway.serve(arrived, body.collect()).await)
+                let (method, uri, headers) = (head.method, head.uri, head.headers);
+                let arrived = Arrived { door, path, method, uri, headers, address, at, request_id };
+                reply::served(self.gateway.serve(arrived, body).await)
             }
             routes::Route::Models => models::list(&self.gateway.snapshot(), &request_id),
             routes::Route::Model(id) => models::one(&self.gateway.snapshot(), &id, &request_id),

@@ -8,6 +8,8 @@ mod attempt;
 mod backoff;
 mod journal;
 mod live;
+mod raw;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +19,13 @@ use tokio::time::Instant;
 
 pub use journal::Journal;
 pub use live::{Live, Piece};
+pub use raw::{Raw, RawForm};
 
 use crate::clock::{Clock, Dice};
 use crate::fault::{Fault, FaultKind, Phase, Retry};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
-use crate::upstream::Upstream;
+use crate::upstream::{Upload, Upstream};
 
 /// How failed attempts are repeated, and how large an answer may be.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +54,14 @@ pub trait Carry: Send + Sync {
     }
     /// Whether the client wants a stream.
     fn wants_stream(&self) -> bool;
+    /// The part of the request's body that is still arriving; it follows the body of `outgoing`.
+    fn upload(&self) -> Option<&Upload> {
+        None
+    }
+    /// How this target's answer is relayed as bytes; `None` when it is read, whole or as a stream.
+    fn raw(&self, _target: &Target) -> Option<RawForm> {
+        None
+    }
     /// The translation of this target's stream into the client's.
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault>;
 }
@@ -79,6 +90,8 @@ pub enum Answered {
     Whole(Relayed, Target),
     /// A stream whose first content is here.
     Stream(Box<Live>),
+    /// Bytes of which the head is here.
+    Raw(Box<Raw>),
 }
 
 /// Sends requests to targets until one answers. One per worker thread.
@@ -113,6 +126,10 @@ impl Executor {
                     Ok(answered) => return Ok(answered),
                     Err(fault) => fault,
                 };
+                if job.carry.upload().is_some_and(Upload::is_spent) {
+                    // What has gone out cannot be sent again.
+                    return Err(fault);
+                }
                 let pause = match fault.retry {
                     Retry::Never => return Err(fault),
                     Retry::Elsewhere => None,

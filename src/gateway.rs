@@ -2,7 +2,9 @@
 
 mod admission;
 mod door;
+mod intake;
 mod line;
+mod raw;
 mod serve;
 mod settings;
 mod settle;
@@ -15,9 +17,13 @@ use arc_swap::ArcSwap;
 
 pub use admission::Admission;
 pub use door::{Asked, Door, Head, StreamForm};
+pub use intake::{Ahead, Approach, Intake, Unread};
+pub use raw::RawBody;
 pub use serve::{Arrived, Body, Served};
-pub use settings::{DeadlineSettings, RetrySettings, StreamSettings};
-pub use snapshot::Snapshot;
+pub use settings::{
+    DeadlineSettings, FileSettings, PassthroughSettings, RetrySettings, StreamSettings, UploadSettings,
+};
+pub use snapshot::{RawRules, Snapshot};
 pub use watch::StreamBody;
 
 use crate::clock::{Clock, Dice};

@@ -6,6 +6,7 @@
 mod anthropic;
 mod credential;
 mod gemini;
+mod meter;
 mod openai;
 pub mod presets;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::fault::Fault;
 use crate::target::TargetName;
 pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
+pub use meter::Meter;
 pub use sandbox::Sandbox;
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
@@ -80,6 +82,25 @@ pub trait Provider: Send + Sync {
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         None
     }
+    /// The ability to make pictures for clients of OpenAI's dialect by translation. A provider that takes their bytes
+    /// has a [`Provider::media_path`] instead.
+    fn images(&self) -> Option<&dyn Images> {
+        None
+    }
+    /// Where this provider takes the bytes of one of OpenAI's operations on media and files (`audio/speech`,
+    /// `files/file-1`): path below the base URL, with a leading slash. `None` where it does not.
+    fn media_path(&self, _operation: &str, _model: &str) -> Option<String> {
+        None
+    }
+    /// Where this provider takes chat requests in its own dialect: path and query below the base URL. `None` where
+    /// nobody can say.
+    fn chat_path(&self, _model: &str, _streams: bool) -> Option<String> {
+        None
+    }
+    /// What usage objects of one answer, given as JSON text, say: the first and the last that were seen.
+    fn usage(&self, _said: &[&str]) -> Option<Usage> {
+        None
+    }
     /// A provider that answers inside the process, without a socket.
     fn local(&self) -> Option<&dyn Local> {
         None
@@ -111,6 +132,20 @@ pub trait Embeddings: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// The upstream's answer → the client's, in the encoding that the client asked for.
     fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault>;
+}
+
+/// The ability to make pictures, in OpenAI's dialect.
+pub trait Images: Send + Sync {
+    /// The client's `images/generations` request → upstream request.
+    ///
+    /// # Errors
+    /// `BadRequest` for what the answer would be wrong without.
+    fn encode(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// The upstream's answer → the client's.
+    ///
+    /// # Errors
+    /// The provider's fault when its body is no answer.
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
 }
 
 /// A provider that answers inside the process.

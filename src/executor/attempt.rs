@@ -8,13 +8,20 @@ use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
 use super::live::Live;
-use super::{Answered, Executor, Job};
+use super::watchdog::Watchdog;
+use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::fault::{Fault, FaultKind, Phase};
-use crate::providers::{Credential, HttpPlace, Local, Outgoing, Place, Signable, Target};
-use crate::upstream::Outbound;
+use crate::providers::{Credential, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
+use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
-const MAX_ERROR_BODY: u64 = 64 << 10;
+const MAX_ERROR_BODY: usize = 64 << 10;
+
+/// How much of an upload a provider inside the process gets to see.
+const MAX_LOCAL_UPLOAD: usize = 4 << 20;
+
+/// Pictures and transcriptions come whole after long work: they have so many times `first_byte`.
+const SLOW_WORK: u32 = 10;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -43,7 +50,12 @@ impl Executor {
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         match self.try_once(job, target, now).await {
             Ok((answered, status)) => {
-                meters.attempt("ok", job.journal.succeed(status));
+                match &answered {
+                    Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
+                        meters.attempt(fault.kind.as_str(), job.journal.fail(fault));
+                    }
+                    _ => meters.attempt("ok", job.journal.succeed(status)),
+                }
                 Ok(answered)
             }
             Err(fault) => {
@@ -69,9 +81,15 @@ impl Executor {
         let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
         job.journal.lose(&outgoing.lost);
+        let raw = job.carry.raw(target);
+        let head = match raw {
+            Some(form) => due.raw_head(form, now + deadlines.first_byte * SLOW_WORK),
+            None => due.head(streams),
+        };
+        let upload = job.carry.upload();
         let (status, headers, mut body) = match (&target.vendor.place, target.vendor.wire.local()) {
-            (Place::Http(place), _) => self.send(place, target, outgoing, due.head(streams)).await?,
-            (Place::Local, Some(local)) => play(local, outgoing, due.head(streams)).await?,
+            (Place::Http(place), _) => self.send(place, target, outgoing, upload, head).await?,
+            (Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
             (Place::Local, None) => {
                 return Err(Fault::new(
                     FaultKind::Internal,
@@ -81,10 +99,33 @@ impl Executor {
         };
 
         let late = |at: Instant| passed(at, due, Phase::Idle);
-        if !(200..300).contains(&status) {
-            let idle = deadlines.idle;
-            let text = body.collect(MAX_ERROR_BODY, idle, due.total, late).await.unwrap_or_default();
-            return Err(refusal(status, &headers, &text, target));
+        let begun = match raw {
+            Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
+            _ if (200..300).contains(&status) => None,
+            _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.total).await),
+        };
+        let complaint = begun.as_ref().map(|text| refusal(status, &headers, text, target));
+        if let Some(form) = raw
+            && (form.as_it_came || complaint.is_none())
+        {
+            let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+            let raw = Raw {
+                meter: Meter::new(&target.vendor.wire, kind).filter(|_| complaint.is_none()),
+                begun: begun.map(|text| without_secrets(text, &target.vendor.headers)),
+                status,
+                headers,
+                body,
+                asked: form.asked,
+                target: target.clone(),
+                watchdog: Watchdog::new(deadlines.idle, due.total),
+                complaint,
+                upload: upload.cloned(),
+                over: false,
+            };
+            return Ok((Answered::Raw(Box::new(raw)), status));
+        }
+        if let Some(fault) = complaint {
+            return Err(fault);
         }
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
@@ -102,6 +143,10 @@ impl Executor {
     /// Adds what authorises the request beyond fixed headers; the last thing that happens to it.
     fn authorise(&self, place: &HttpPlace, target: &Target, request: &mut Outbound) -> Result<(), Fault> {
         let Credential::Signed(signer) = &target.vendor.credential else { return Ok(()) };
+        if request.upload.is_some() {
+            let text = "requests to this provider are signed over their whole body, and this one is too large for it";
+            return Err(Fault::new(FaultKind::TooLarge, text));
+        }
         let signable = Signable {
             method: &request.method,
             authority: &place.origin.authority(),
@@ -117,13 +162,18 @@ impl Executor {
         place: &HttpPlace,
         target: &Target,
         outgoing: Outgoing,
+        upload: Option<&Upload>,
         head: Head,
     ) -> Result<(u16, HeaderMap, Answering), Fault> {
         let connect = target.vendor.deadlines.connect;
         let mut request = outbound(place, target, outgoing)?;
+        request.upload = upload.cloned();
         self.authorise(place, target, &mut request)?;
         let sent = self.upstream.send(&place.origin, request, connect);
-        let response = tokio::time::timeout_at(head.at, sent).await.map_err(|_| head.passed())??;
+        let response = match upload {
+            Some(upload) => uploading(sent, upload, target, head).await?,
+            None => tokio::time::timeout_at(head.at, sent).await.map_err(|_| head.passed())??,
+        };
         let (head, body) = response.into_parts();
         Ok((head.status.as_u16(), head.headers, Answering::Http(body)))
     }
@@ -132,9 +182,19 @@ impl Executor {
 /// The head comes with the first piece, as it does with a provider that thinks before it answers.
 async fn play(
     local: &dyn Local,
-    outgoing: Outgoing,
+    mut outgoing: Outgoing,
+    upload: Option<&Upload>,
     head: Head,
 ) -> Result<(u16, HeaderMap, Answering), Fault> {
+    if let Some(upload) = upload {
+        let mut kept: usize = outgoing.body.iter().map(Bytes::len).sum();
+        while let Some(piece) = upload.read().await? {
+            kept += piece.len();
+            if kept <= MAX_LOCAL_UPLOAD {
+                outgoing.body.push(piece);
+            }
+        }
+    }
     let mut answer = local.answer(outgoing);
     if let Some((delay, _)) = answer.pieces.first_mut() {
         let thinking = tokio::time::sleep(std::mem::take(delay));
@@ -143,7 +203,43 @@ async fn play(
     Ok((answer.status, answer.headers, Answering::Local(Script::new(answer.pieces))))
 }
 
+/// The answer's head of a request whose body is still arriving: whoever is waited for has his own deadline. That of
+/// the client is the listener's to watch.
+async fn uploading<T>(
+    sent: impl Future<Output = Result<T, Fault>>,
+    upload: &Upload,
+    target: &Target,
+    head: Head,
+) -> Result<T, Fault> {
+    let patience = head.at.saturating_duration_since(Instant::now());
+    let mut sent = std::pin::pin!(sent);
+    let mut at = head.at;
+    loop {
+        if let Ok(done) = tokio::time::timeout_at(at, &mut sent).await {
+            return done;
+        }
+        let now = Instant::now();
+        let idle = target.vendor.deadlines.idle;
+        let (due, phase) = match upload.standing() {
+            Standing::AwaitsClient => (now + idle, Phase::Idle),
+            Standing::AwaitsUpstream(since) => (since + idle, Phase::Idle),
+            Standing::Sent(since) => (since + patience, head.phase),
+        };
+        if due <= now || now >= head.due.total {
+            upload.abandon();
+            return Err(passed(now, head.due, phase));
+        }
+        at = due.min(head.due.total);
+    }
+}
+
 impl Due {
+    /// Raw answers begin with their head. `slow` is for those whose whole work is done before it.
+    fn raw_head(self, form: RawForm, slow: Instant) -> Head {
+        let at = if form.as_it_came || !form.slow { self.first_byte } else { slow.min(self.total) };
+        Head { at, phase: Phase::FirstByte, due: self }
+    }
+
     /// A stream that has no head has no content either: the nearer of both deadlines counts.
     fn head(self, streams: bool) -> Head {
         if streams && self.first_token < self.first_byte {
@@ -179,7 +275,8 @@ fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Ou
     for (name, value) in &target.vendor.headers {
         headers.insert(name.clone(), value.clone());
     }
-    Ok(Outbound { method: outgoing.method, path_and_query, headers, body: outgoing.body })
+    let Outgoing { method, body, .. } = outgoing;
+    Ok(Outbound { method, path_and_query, headers, body, upload: None })
 }
 
 fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {
@@ -205,6 +302,21 @@ fn passed(at: Instant, due: Due, phase: Phase) -> Fault {
         Phase::Idle | Phase::Total => "the provider stopped sending",
     };
     Fault::new(FaultKind::Timeout(phase), text)
+}
+
+/// An error text that repeats our credentials, without them.
+fn without_secrets(text: Bytes, credentials: &HeaderMap) -> Bytes {
+    const SHORTEST: usize = 8;
+    let mut clean = text;
+    for value in credentials.values().filter(|value| value.is_sensitive()) {
+        let secret = value.as_bytes();
+        let secret = secret.strip_prefix(b"Bearer ").unwrap_or(secret);
+        while let Some(at) = memchr::memmem::find(&clean, secret).filter(|_| secret.len() >= SHORTEST) {
+            let (before, after) = (clean.slice(..at), clean.slice(at + secret.len()..));
+            clean = [&before[..], b"[redacted]", &after[..]].concat().into();
+        }
+    }
+    clean
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

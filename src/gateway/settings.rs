@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Period;
+use crate::settings::{Period, Size};
 use crate::target::Deadlines;
 
 /// Deadlines of upstream attempts and of whole requests.
@@ -79,4 +79,44 @@ impl Default for RetrySettings {
     fn default() -> Self {
         Self { retries: 1, max_attempts: 6, backoff: Period::millis(200), max_backoff: Period::secs(5) }
     }
+}
+
+/// Raw requests to providers: `/passthrough/{provider}/…` and `X-Provider-Original: true`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct PassthroughSettings {
+    /// Whether clients may send raw requests; a provider's own `passthrough` counts more.
+    pub enabled: bool,
+    /// Request headers that go on to providers besides the usual ones. Never credentials.
+    pub headers: Vec<String>,
+}
+
+impl Default for PassthroughSettings {
+    fn default() -> Self {
+        Self { enabled: true, headers: Vec::new() }
+    }
+}
+
+/// Request bodies that are sent on while they arrive: audio, pictures, files, raw requests.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct UploadSettings {
+    /// Bodies up to this size are held, so that another target can be tried; also how far the field `model` of a form
+    /// may stand from its beginning.
+    pub hold: Size,
+}
+
+impl Default for UploadSettings {
+    fn default() -> Self {
+        Self { hold: Size(1 << 20) }
+    }
+}
+
+/// `/v1/files`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileSettings {
+    /// The provider whose files are meant where the client does not say (`x-tollgate-provider`); by default the only
+    /// one that keeps files, if there is only one.
+    pub provider: Option<String>,
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -24,6 +25,7 @@ pub(super) struct Settlement {
     snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
     endpoint: Endpoint,
+    method: &'static str,
     path: &'static str,
     address: Option<IpAddr>,
     request_id: Arc<str>,
@@ -90,6 +92,7 @@ impl Settlement {
             snapshot: snapshot.clone(),
             journal,
             endpoint: arrived.door.endpoint(),
+            method: method(&arrived.method),
             path: arrived.path,
             address: arrived.address,
             request_id: arrived.request_id.clone(),
@@ -131,6 +134,11 @@ impl Settlement {
         self.finish(status, outcome, fault.map(Fault::code_str));
     }
 
+    /// The request ended with a provider's complaint, which the client got as it came.
+    pub(super) fn complained(mut self: Box<Self>, status: u16, complaint: &Fault) {
+        self.finish(status, Outcome::Error, Some(complaint.code_str()));
+    }
+
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
         self.settled = true;
         let took = self.at.elapsed();
@@ -148,7 +156,7 @@ impl Settlement {
         let record = self.record(outcome);
         self.access_log.line(&Line {
             ts: timestamp(self.unix_ms),
-            method: "POST",
+            method: self.method,
             path: self.path,
             status,
             ms: millis(took),
@@ -191,6 +199,12 @@ impl Drop for Settlement {
             self.finish(499, Outcome::Cancelled, Some("cancelled"));
         }
     }
+}
+
+/// The methods that have a meaning here; clients may invent others.
+fn method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["POST", "GET", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"];
+    KNOWN.into_iter().find(|known| method == known).unwrap_or("OTHER")
 }
 
 fn timestamp(unix_ms: u64) -> String {

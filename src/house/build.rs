@@ -16,7 +16,7 @@ use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
-use crate::gateway::Snapshot;
+use crate::gateway::{RawRules, Snapshot};
 use crate::planner::{Alias, AliasTarget, Catalogue, TargetSettings};
 use crate::policy::{self, PolicySet};
 use crate::providers::presets::Auth;
@@ -86,6 +86,7 @@ pub fn build(
         total: config.deadlines.total.0,
         keepalive: config.stream.keepalive.0,
         in_flight: config.limits.in_flight,
+        raw: raw_rules(checked),
     };
     Ok(Built { snapshot: Arc::new(snapshot), admin_token })
 }
@@ -128,6 +129,20 @@ fn names(catalogue: &Catalogue) -> policy::Names {
     policy::Names {
         aliases: catalogue.aliases().map(|(name, _)| name.to_string()).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
+    }
+}
+
+fn raw_rules(checked: &Checked) -> RawRules {
+    let config = &checked.config;
+    let is_open = |name: &str| {
+        let own = config.providers.get(name).and_then(|provider| provider.passthrough);
+        own.unwrap_or(config.passthrough.enabled)
+    };
+    RawRules {
+        hold: config.uploads.hold.0,
+        open: checked.providers.keys().filter(|name| is_open(name)).cloned().collect(),
+        headers: config.passthrough.headers.iter().filter_map(|name| name.parse().ok()).collect(),
+        files: config.files.provider.as_deref().map(Into::into),
     }
 }
 

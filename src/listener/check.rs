@@ -22,7 +22,8 @@ pub(super) fn check(request: &Parts, length: Option<u64>, limits: &LimitSettings
     target(request, limits)?;
     host(request)?;
     match length {
-        Some(length) if length > limits.body.0 => Err(too_large(limits.body.0)),
+        // Whether the smaller limit for bodies that are read whole applies, their reader knows.
+        Some(length) if length > limits.largest() => Err(too_large(limits.largest())),
         _ => Ok(()),
     }
 }

@@ -35,6 +35,9 @@ pub struct ProviderSettings {
     pub models: Vec<String>,
     /// Deadlines that differ from the general ones.
     pub deadlines: Option<DeadlineOverrides>,
+    /// Whether clients may send raw requests to it (`/passthrough/NAME/…`, `X-Provider-Original`); by default as the
+    /// general `passthrough` says.
+    pub passthrough: Option<bool>,
     /// Deviations from the dialect, added to the preset's.
     pub quirks: Option<QuirkSettings>,
 }
@@ -120,6 +123,9 @@ pub struct QuirkSettings {
     pub chat_path: Option<String>,
     /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
     pub embeddings_path: Option<String>,
+    /// Path of media and files below the base URL, by default `/{operation}`, where `{operation}` stands for
+    /// `audio/speech`, `images/edits`, `files` and the like, and `{model}` for the model.
+    pub media_path: Option<String>,
 }
 
 impl QuirkSettings {
@@ -139,6 +145,7 @@ impl QuirkSettings {
         both.no_developer_role |= own.no_developer_role;
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
+        both.media_path = own.media_path.clone().or_else(|| self.media_path.clone());
         both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());
         both
     }
