@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use super::BAD_CONFIG;
 use crate::admin::{self, Admin, ReloadState};
-use crate::api::reply::{self, ReplyBody};
 use crate::api::Api;
+use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shared, Unread};

@@ -197,7 +197,8 @@ fn repeats_secret(value: &HeaderValue, target: &Target) -> bool {
 fn within(location: &HeaderValue, target: &Target) -> Option<HeaderValue> {
     let Place::Http(place) = &target.vendor.place else { return None };
     let text = location.to_str().ok()?;
-    let origin = format!("{}://{}", if place.origin.tls { "https" } else { "http" }, place.origin.authority());
+    let origin =
+        format!("{}://{}", if place.origin.tls { "https" } else { "http" }, place.origin.authority());
     let path = text.strip_prefix(&origin).unwrap_or(text);
     let rest = path.strip_prefix(&place.base_path).filter(|rest| rest.starts_with('/'))?;
     if rest.starts_with("//") {

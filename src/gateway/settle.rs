@@ -13,7 +13,7 @@ use super::{Gateway, Snapshot};
 use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::plan::{Candidate, Outcome, RECORD_VERSION, Record, Rule};
 use crate::providers::Target;
 use crate::telemetry::{AccessLog, Meters};
@@ -123,7 +123,9 @@ impl Settlement {
     /// The request ended without an answer.
     pub(super) fn fail(mut self: Box<Self>, fault: &Fault) {
         self.head_ready();
-        self.finish(fault.client_status(), Outcome::Error, Some(fault.code_str()));
+        let left = fault.kind == FaultKind::Cancelled;
+        let outcome = if left { Outcome::Cancelled } else { Outcome::Error };
+        self.finish(fault.client_status(), outcome, Some(fault.code_str()));
     }
 
     /// The request ended with an answer that was begun with `status`.

@@ -235,7 +235,8 @@ impl Desk<'_> {
             self.error(&["passthrough", "headers", &at.to_string()], message, None);
         }
         let config = &self.reading.config;
-        if let Some(name) = config.files.provider.clone().filter(|name| !config.providers.contains_key(name)) {
+        if let Some(name) = config.files.provider.clone().filter(|name| !config.providers.contains_key(name))
+        {
             let help = did_you_mean(&name, config.providers.keys().map(String::as_str))
                 .map(|near| format!("did you mean `{near}`?"));
             self.error(&["files", "provider"], format!("there is no provider `{name}`"), help);

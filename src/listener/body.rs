@@ -64,13 +64,8 @@ impl RequestBody {
     /// A body that is already here, without limits; for tests and for requests that the house makes itself.
     pub fn given(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let pace = Pace {
-            timeout: Duration::MAX,
-            rate: 0,
-            started: None,
-            upload: None,
-            alarm: Alarm::default(),
-        };
+        let pace =
+            Pace { timeout: Duration::MAX, rate: 0, started: None, upload: None, alarm: Alarm::default() };
         Self {
             source: Source::Given(Some(bytes).filter(|bytes| !bytes.is_empty())),
             limit: u64::MAX,
@@ -292,8 +287,13 @@ mod tests {
         for (rate, received, seconds) in
             [(1024, 0, 5), (1024, 1024, 5), (1024, 8 * 1024, 8), (1024, 1 << 20, 30), (0, 0, 30)]
         {
-            let mut pace =
-                Pace { timeout: Duration::from_secs(30), rate, started: None, upload: None, alarm: Alarm::default() };
+            let mut pace = Pace {
+                timeout: Duration::from_secs(30),
+                rate,
+                started: None,
+                upload: None,
+                alarm: Alarm::default(),
+            };
             let start = Instant::now();
             poll_fn(|cx| pace.poll(cx, received)).await;
             assert_eq!(start.elapsed(), Duration::from_secs(seconds), "{received} bytes at {rate}/s");

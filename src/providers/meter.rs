@@ -156,12 +156,7 @@ mod tests {
                 "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":7,\"output_tokens\":3}}}\n\n",
                 Some((7, 0, 3)),
             ),
-            (
-                "openai",
-                json,
-                r#"{"arguments":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}"#,
-                None,
-            ),
+            ("openai", json, r#"{"arguments":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}"#, None),
             ("openai", json, r#"{"text":"hi"}"#, None),
             (
                 "anthropic",

@@ -52,11 +52,6 @@ impl Payload {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
         Self { pieces: pieces.into(), next: 0, left, upload: upload.filter(|upload| !upload.is_over()) }
     }
-
-    /// What follows the pieces, while there is anything to follow.
-    pub(super) fn upload(&self) -> Option<&Upload> {
-        self.upload.as_ref()
-    }
 }
 
 impl Body for Payload {

@@ -4,14 +4,18 @@
 
 mod acts;
 mod anthropic;
+mod audio;
 mod chat;
 mod cli;
 mod client;
 mod errors;
 mod failover;
+mod files;
 mod fixtures;
 mod front;
 mod gateway;
+mod images;
+mod passthrough;
 mod policies;
 mod recording;
 mod reload;
@@ -19,4 +23,5 @@ mod renewal;
 mod sdk;
 mod secrets;
 mod seeing;
+mod sink;
 mod upstream;

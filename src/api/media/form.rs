@@ -81,7 +81,8 @@ impl Ahead for FormAhead {
         if rest.is_none() && !self.scanner.is_over() {
             return Err(Fault::bad_request("the form has no end: its last boundary is missing", "body"));
         }
-        let mut seen = Seen { images: self.media.is_pictures(), audio: self.media.is_audio(), ..Seen::default() };
+        let mut seen =
+            Seen { images: self.media.is_pictures(), audio: self.media.is_audio(), ..Seen::default() };
         let mut asked = Usage::default();
         for part in self.scanner.parts().iter().filter(|part| !part.is_file) {
             let Some(text) = value(part).filter(|value| value.len() <= MAX_SHOWN) else { continue };
@@ -106,7 +107,8 @@ impl Ahead for FormAhead {
                 only_one_model(&scanner)
             }))
         });
-        let way = FormWay { media, before: body.slice(..start), after: body.slice(end..), kind, accept, asked };
+        let way =
+            FormWay { media, before: body.slice(..start), after: body.slice(end..), kind, accept, asked };
         Ok(Arc::new(RawAsk { model: name, pinned: false, bytes, upload, seen, way: Box::new(way) }))
     }
 }
@@ -131,7 +133,8 @@ struct FormWay {
 impl Way for FormWay {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         let path = self.media.path_at(target).ok_or_else(|| self.media.impossible())?;
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, self.kind.clone()), (ACCEPT, self.accept.clone())]);
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, self.kind.clone()), (ACCEPT, self.accept.clone())]);
         let model = Bytes::copy_from_slice(target.name.model.as_bytes());
         let body = vec![self.before.clone(), model, self.after.clone()];
         Ok(Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() })

@@ -157,7 +157,11 @@ impl Scanner {
 
     fn head(&mut self) -> Result<bool, Fault> {
         let Some(end) = memmem::find(&self.window, b"\r\n\r\n") else {
-            return if self.window.len() > MAX_HEAD { Err(bad("a part's head is too long")) } else { Ok(false) };
+            return if self.window.len() > MAX_HEAD {
+                Err(bad("a part's head is too long"))
+            } else {
+                Ok(false)
+            };
         };
         if self.parts.len() == MAX_PARTS {
             return Err(bad("the form has too many parts"));
@@ -301,10 +305,7 @@ mod tests {
                 "--AaB03x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n\r\n--AaB03x\r\nContent-Disposition: form-data; name=\"b\"\r\n\r\n\r\n\r\n--AaB03x--",
                 known(&[("a", ""), ("b", "\r\n")]),
             ),
-            (
-                "--AaB03x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n--AaB03x--",
-                known(&[("a", "")]),
-            ),
+            ("--AaB03x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n--AaB03x--", known(&[("a", "")])),
             ("--AaB03x--", vec![]),
         ] {
             assert_eq!(parts(kind, form), expected, "{form}");
@@ -315,7 +316,10 @@ mod tests {
     fn boundaries_and_names_may_be_quoted_and_odd() {
         for (kind, boundary) in [
             ("multipart/form-data; boundary=\"with space:and'more\"", "with space:and'more"),
-            ("multipart/form-data; charset=utf-8; BOUNDARY=----WebKitFormBoundary7", "----WebKitFormBoundary7"),
+            (
+                "multipart/form-data; charset=utf-8; BOUNDARY=----WebKitFormBoundary7",
+                "----WebKitFormBoundary7",
+            ),
             ("multipart/form-data;boundary=\"a;b=c\" ; x=y", "a;b=c"),
         ] {
             let form = format!(
@@ -341,12 +345,15 @@ mod tests {
             format!("{head}\r\nx: {}\r\n\r\n", "x".repeat(MAX_HEAD)),
             format!("{head}\r\n\r\nx\r\n").repeat(MAX_PARTS + 1),
         ] {
-            let faults = [1, 7, form.len()].map(|size| scan("multipart/form-data; boundary=b", &form, size).err());
+            let faults =
+                [1, 7, form.len()].map(|size| scan("multipart/form-data; boundary=b", &form, size).err());
             for fault in faults {
                 assert_eq!(fault.map(|fault| fault.client_status()), Some(400), "{form:.200}");
             }
         }
-        for kind in ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\"a \""] {
+        for kind in
+            ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\"a \""]
+        {
             assert!(scan(kind, "", 1).is_err(), "{kind}");
         }
         let long = format!("multipart/form-data; boundary={}", "b".repeat(71));

@@ -120,9 +120,11 @@ fn readable(body: &Bytes) -> Result<Option<Body>, Fault> {
 
 /// The model that a path names: `/models/{model}:method`, `/deployments/{model}/…`, `/model/{model}/…` of Bedrock.
 fn model_in(path: &str) -> Option<String> {
-    let (_, rest) = ["/models/", "/deployments/", "/model/"].iter().find_map(|place| path.split_once(place))?;
+    let (_, rest) =
+        ["/models/", "/deployments/", "/model/"].iter().find_map(|place| path.split_once(place))?;
     let segment = rest.split('/').next().unwrap_or_default();
-    let model = segment.rsplit_once(':').filter(|_| path.contains("/models/")).map_or(segment, |(model, _)| model);
+    let model =
+        segment.rsplit_once(':').filter(|_| path.contains("/models/")).map_or(segment, |(model, _)| model);
     (!model.is_empty()).then(|| crate::api::routes::unescape(model))
 }
 

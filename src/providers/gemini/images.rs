@@ -178,7 +178,9 @@ fn refused(value: &Value) -> Fault {
     let finish = list(value, "candidates").find_map(|candidate| candidate["finishReason"].as_str());
     let filtered = list(value, "predictions").any(|prediction| prediction.get("raiFilteredReason").is_some());
     match (blocked, finish) {
-        (Some(_), _) => Fault::new(FaultKind::ContentFiltered, "the provider blocked the prompt").at("prompt"),
+        (Some(_), _) => {
+            Fault::new(FaultKind::ContentFiltered, "the provider blocked the prompt").at("prompt")
+        }
         (_, Some("STOP" | "MAX_TOKENS")) if !filtered => {
             fault::malformed("the provider answered without a picture")
         }

@@ -168,6 +168,7 @@ impl WireUsage {
             details[0].0.audio_tokens,
             details[1].0.audio_tokens,
             details[2].0.audio_tokens,
+            details[3].0.audio_tokens,
             self.prompt_audio_tokens,
         ]);
 
@@ -197,7 +198,7 @@ impl WireUsage {
             output: completion,
             reasoning: reasoning.min(completion),
             input_audio: audio.min(prompt),
-            input_image: first([details[0].0.image_tokens, details[1].0.image_tokens]).min(prompt),
+            input_image: first(details.map(|details| details.0.image_tokens)).min(prompt),
             output_audio: first([out[0].0.audio_tokens, out[1].0.audio_tokens]).min(completion),
             accepted_prediction: out[0].0.accepted_prediction_tokens.get().min(completion),
             rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
