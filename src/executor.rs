@@ -84,6 +84,7 @@ pub struct Job {
     pub deadline: Instant,
 }
 
+#[allow(clippy::large_enum_variant, reason = "made once per request and taken apart at once")]
 /// An answer that has begun well enough to be shown to the client.
 pub enum Answered {
     /// All of it.

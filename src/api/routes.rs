@@ -66,7 +66,7 @@ const MODELS: &str = "/v1/models";
 /// Every door with its path, as the tables have it.
 pub(super) fn doors() -> impl Iterator<Item = (&'static str, &'static dyn Door)> {
     let named = MODEL_DOORS.iter().map(|(_, path, door)| (*path, *door));
-    let files = FILES.iter().map(|(path, ..)| (*path, &Files as &'static dyn Door));
+    let files = FILES.iter().map(|(path, _)| (*path, &Files as &'static dyn Door));
     DOORS.iter().chain(MEDIA).copied().chain(named).chain(files)
 }
 
@@ -93,10 +93,10 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
             false => Err(not_allowed("POST", *door)),
         };
     }
-    if let Some((door, (path, methods, allow))) = Files::find(path) {
-        return match methods.contains(&head.method.as_str()) {
-            true => Ok(Route::Door { door, path }),
-            false => Err(not_allowed(allow, door)),
+    if let Some((path, allow)) = Files::find(path) {
+        return match allow.split(", ").any(|method| head.method == method) {
+            true => Ok(Route::Door { door: &Files, path }),
+            false => Err(not_allowed(allow, &Files)),
         };
     }
     if let Some((path, door)) = DOORS.iter().find(|(known, _)| *known == path) {
@@ -125,7 +125,7 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
     known.extend(MEDIA.iter().map(|(path, _)| *path));
     known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
     known.dedup();
-    known.extend(FILES.iter().map(|(path, ..)| *path));
+    known.extend(FILES.iter().map(|(path, _)| *path));
     known.push(passthrough::PATH);
     known.push(MODELS);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));

@@ -34,8 +34,10 @@ async fn send(gateway: &Gateway, method: Method, path: &str, provider: Option<&s
 #[tokio::test]
 async fn files_are_kept_by_the_provider_and_pass_as_they_are() {
     let upstream = Upstream::start(play);
-    let gateway =
-        gateway::start(&format!("providers:\n{}  sandbox: {{ dialect: sandbox }}\n", provider("up", &upstream.url())));
+    let gateway = gateway::start(&format!(
+        "providers:\n{}  sandbox: {{ dialect: sandbox }}\n",
+        provider("up", &upstream.url())
+    ));
     let body = form(&[("purpose", "batch")], &noise(3 << 20), &[]);
     let length = body.len();
     let reply = post_form(&gateway, "/v1/files", body.clone()).await;

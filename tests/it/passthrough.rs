@@ -202,11 +202,13 @@ async fn a_chat_through_the_passthrough_is_metered_like_any_other() {
 #[tokio::test]
 async fn policies_may_refuse_tag_and_constrain_but_not_move() {
     let upstream = Upstream::start(|_| acts::says("Hello"));
-    let gateway =
-        gateway::setup(&format!("providers:\n{}  sandbox: {{ dialect: sandbox }}\n", provider("up", &upstream.url())))
-            .policy(
-                "10-raw.rhai",
-                r#"
+    let gateway = gateway::setup(&format!(
+        "providers:\n{}  sandbox: {{ dialect: sandbox }}\n",
+        provider("up", &upstream.url())
+    ))
+    .policy(
+        "10-raw.rhai",
+        r#"
             fn on_request(req) {
                 if req.endpoint == "passthrough" {
                     req.tag("way", req.field("method") + " " + req.field("path"));
@@ -218,8 +220,8 @@ async fn policies_may_refuse_tag_and_constrain_but_not_move() {
                 route("sandbox/echo")
             }
             "#,
-            )
-            .start();
+    )
+    .start();
     for (path, status) in
         [("/passthrough/up/secret", 451), ("/passthrough/up/avoided", 503), ("/passthrough/up/fine", 200)]
     {
