@@ -6,6 +6,8 @@
 mod anthropic;
 mod credential;
 mod gemini;
+mod grant;
+mod lease;
 mod openai;
 pub mod presets;
 #[cfg(test)]
@@ -27,6 +29,8 @@ use crate::fault::Fault;
 use crate::target::TargetName;
 pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
+pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, bearer, identity};
+pub use lease::{Due, Held, Lease, Trouble};
 pub use sandbox::Sandbox;
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,

@@ -76,6 +76,12 @@ impl Meters {
         verdicts.push((rule.policy.clone(), verdict, counter));
     }
 
+    /// Counts one fetch of a short-lived credential: `ok` or the kind of its fault. Rare, so no handle is kept.
+    pub fn token_refresh(&self, provider: &Arc<str>, outcome: &'static str) {
+        counter!("tollgate_token_refreshes_total", "provider" => provider.to_string(), "outcome" => outcome)
+            .increment(1);
+    }
+
     /// The handles for a target under the label `model`.
     pub fn target(&self, provider: &Arc<str>, model: &Arc<str>) -> Arc<TargetMeters> {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
