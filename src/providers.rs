@@ -6,8 +6,10 @@
 mod anthropic;
 mod credential;
 mod gemini;
+pub mod google;
 mod grant;
 mod lease;
+mod locate;
 mod openai;
 pub mod presets;
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod sandbox;
 mod scrub;
 mod settings;
 mod vendor;
+mod vertex;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +39,7 @@ pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
 pub use vendor::{HttpPlace, Place, Target, Vendor};
+pub use vertex::{Scope, Vertex};
 
 /// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.
 /// What bears it is never sent to a provider that checks signatures.
@@ -74,6 +78,12 @@ pub trait Provider: Send + Sync {
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault;
     /// The ability to carry bytes of a client that speaks this provider's own dialect.
     fn relay(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// Who speaks for this model, where the vendor does not offer all of its models in one dialect; see
+    /// [`Target::wire`].
+    fn speaker(&self, model: &str) -> Option<&dyn Provider> {
+        let _ = model;
         None
     }
     /// The ability to count the tokens of a request without answering it.
@@ -115,6 +125,10 @@ pub trait Embeddings: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// The upstream's answer → the client's, in the encoding that the client asked for.
     fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault>;
+    /// Whether clients of the provider's own dialect can be served with their own bytes.
+    fn is_native(&self) -> bool {
+        true
+    }
 }
 
 /// A provider that answers inside the process.
@@ -201,6 +215,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
+        "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
         _ => None,
     }

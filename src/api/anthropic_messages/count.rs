@@ -78,7 +78,7 @@ impl Carry for Count {
 }
 
 fn ability(target: &Target) -> Option<&dyn CountTokens> {
-    let wire = &target.vendor.wire;
+    let wire = target.wire();
     (wire.dialect() == Dialect::Anthropic).then(|| wire.count_tokens()).flatten()
 }
 

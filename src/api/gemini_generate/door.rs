@@ -70,7 +70,7 @@ impl Carry for Ask {
             return Ok(gemini_method(relay.splice(self.sent(), &target.name)?, &method(self)));
         }
         let decoded = self.decoded()?;
-        let mut outgoing = target.vendor.wire.encode(&decoded.request, &target.name)?;
+        let mut outgoing = target.wire().encode(&decoded.request, &target.name)?;
         outgoing.lost.extend_from_slice(&decoded.lost);
         Ok(outgoing)
     }
@@ -114,7 +114,7 @@ impl Carry for Ask {
 
 /// The ability of a target of this dialect to count tokens.
 fn counts(target: &Target) -> Option<&dyn CountTokens> {
-    let wire = &target.vendor.wire;
+    let wire = target.wire();
     (wire.dialect() == Dialect::Gemini).then(|| wire.count_tokens()).flatten()
 }
 
