@@ -9,12 +9,16 @@ use tokio::time::Instant;
 use super::answering::{Answering, Script};
 use super::live::Live;
 use super::{Answered, Executor, Job};
+use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::providers::{Credential, HttpPlace, Local, Outgoing, Place, Signable, Target};
 use crate::upstream::Outbound;
 
 /// An error body is read this far; the rest says nothing new.
 const MAX_ERROR_BODY: u64 = 64 << 10;
+
+/// A refusal names this many losses one by one.
+const MAX_NAMED: usize = 16;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -39,7 +43,7 @@ impl Executor {
     /// Makes one attempt, notes it in the journal and counts it.
     pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
         let now = Instant::now();
-        job.journal.begin(&target.name, now);
+        job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         match self.try_once(job, target, now).await {
             Ok((answered, status)) => {
@@ -69,6 +73,9 @@ impl Executor {
         let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
         job.journal.lose(&outgoing.lost);
+        if job.strict && !outgoing.lost.is_empty() {
+            return Err(lossy(target, &outgoing.lost));
+        }
         let (status, headers, mut body) = match (&target.vendor.place, target.vendor.wire.local()) {
             (Place::Http(place), _) => self.send(place, target, outgoing, due.head(streams)).await?,
             (Place::Local, Some(local)) => play(local, outgoing, due.head(streams)).await?,
@@ -127,6 +134,23 @@ impl Executor {
         let (head, body) = response.into_parts();
         Ok((head.status.as_u16(), head.headers, Answering::Http(body)))
     }
+}
+
+/// The refusal of a strict request that this target would not hear as it was said.
+fn lossy(target: &Target, lost: &[Loss]) -> Fault {
+    let mut message = format!("strict: {} cannot carry ", target.name);
+    for (at, loss) in lost.iter().enumerate() {
+        if at == MAX_NAMED {
+            message.push_str(&format!(", and {} more", lost.len() - at));
+            break;
+        }
+        if at > 0 {
+            message.push_str(", ");
+        }
+        message.push_str(&loss.to_string());
+    }
+    let first = lost.first().map(|loss| loss.path.clone()).unwrap_or_default();
+    Fault::new(FaultKind::Lossy, message).at(first)
 }
 
 /// The head comes with the first piece, as it does with a provider that thinks before it answers.
