@@ -19,4 +19,6 @@ mod renewal;
 mod sdk;
 mod secrets;
 mod seeing;
+mod strict;
 mod upstream;
+mod versions;
