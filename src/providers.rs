@@ -7,7 +7,9 @@ mod anthropic;
 mod call_id;
 mod cohere;
 mod credential;
+mod foreign;
 mod gemini;
+mod ollama;
 mod openai;
 pub mod presets;
 #[cfg(test)]
@@ -211,6 +213,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
     match name {
         "cohere" => Some(Arc::new(cohere::Cohere::new(quirks.clone()))),
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
+        "ollama" => Some(Arc::new(ollama::Ollama::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),

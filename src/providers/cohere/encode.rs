@@ -3,24 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{messages, model};
-use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, Sampling, Tool, ToolChoice, ToolKind};
+use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, Sampling, ToolChoice};
 use crate::fault::Fault;
-use crate::providers::{Outgoing, QuirkSettings};
+use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
 /// Fields of Cohere's own that a client of any dialect may add.
 const OWN: &[&str] =
     &["safety_mode", "citation_options", "documents", "strict_tools", "priority", "thinking"];
-
-/// Fields of other dialects that change nothing in the answer.
-const BOOKKEEPING: &[&str] = &[
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "stream_options",
-];
 
 /// The upstream request.
 ///
@@ -48,7 +38,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     for (field, value) in asked.rest.iter().filter(|(_, value)| !value.is_null()) {
         if OWN.contains(&&**field) {
             body.insert(field.clone(), value.clone());
-        } else if !BOOKKEEPING.contains(&&**field) {
+        } else if !foreign::BOOKKEEPING.contains(&&**field) {
             lost.push(Loss::dropped(field.clone()));
         }
     }
@@ -84,25 +74,13 @@ fn documents(found: Vec<Value>, body: &mut Object) {
 
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     let named = match &asked.tool_choice {
-        Some(ToolChoice::Named(name)) => Some(name),
+        Some(ToolChoice::Named(name)) => Some(name.as_str()),
         _ => None,
     };
-    let mut kept = Vec::with_capacity(asked.tools.len());
-    let mut strict = Vec::with_capacity(asked.tools.len());
-    for (at, tool) in asked.tools.iter().enumerate() {
-        if tool.kind != ToolKind::Function {
-            lost.push(Loss::new(format!("tools[{at}]"), "dropped: this provider knows functions only"));
-            continue;
-        }
-        if tool.cache.is_some() {
-            lost.push(Loss::dropped(format!("tools[{at}].cache_control")));
-        }
-        // One tool alone, and that required, is the same as its name.
-        if named.is_none_or(|name| *name == tool.name) {
-            kept.push(self::tool(tool));
-            strict.push(tool.strict == Some(true));
-        }
-    }
+    // One tool alone, and that required, is the same as its name.
+    let kept = foreign::functions(&asked.tools, named, lost);
+    let strict: Vec<bool> = kept.iter().map(|(tool, _)| tool.strict == Some(true)).collect();
+    let kept: Vec<Value> = kept.into_iter().map(|(_, written)| written).collect();
     if strict.contains(&true) {
         if strict.contains(&false) {
             lost.push(Loss::new("tools", "all of them strict: this provider knows no strictness of one"));
@@ -125,15 +103,6 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     if asked.parallel_tool_calls == Some(false) {
         lost.push(Loss::dropped("parallel_tool_calls"));
     }
-}
-
-fn tool(tool: &Tool) -> Value {
-    let mut function = Object::new();
-    function.insert("name".into(), tool.name.as_str().into());
-    put(&mut function, "description", tool.description.clone());
-    let nothing = || json!({ "type": "object", "properties": {} });
-    function.insert("parameters".into(), tool.parameters.clone().unwrap_or_else(nothing));
-    json!({ "type": "function", "function": function })
 }
 
 fn output(output: &OutputFormat, body: &mut Object, lost: &mut Vec<Loss>) {

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{cite, model};
 use crate::chat::{Loss, Media, Message, Object, Part, Role, ToolKind, proof};
-use crate::fault::{Fault, Retry};
+use crate::fault::Fault;
+use crate::providers::foreign::{self, cannot, cannot_read};
 
 /// What the conversation became.
 pub(super) struct Written {
@@ -37,15 +38,7 @@ impl Writer<'_> {
         if message.name.is_some() && message.role != Role::Tool {
             self.lost.push(Loss::dropped(format!("messages[{place}].name")));
         }
-        for (field, _) in message.rest.iter().filter(|(_, value)| !value.is_null()) {
-            // Bookkeeping of other dialects' answers, which clients send back.
-            if !matches!(
-                &**field,
-                "refusal" | "annotations" | "audio" | "images" | "id" | "index" | "citations"
-            ) {
-                self.lost.push(Loss::dropped(format!("messages[{place}].{field}")));
-            }
-        }
+        foreign::lose_fields(message, place, self.lost);
         if message.role == Role::Assistant {
             return self.assistant(message, place);
         }
@@ -187,10 +180,7 @@ impl Writer<'_> {
                 return self.document(media, filename.as_deref(), path).map(|()| None);
             }
             Part::Audio { .. } => return cannot("sound", path),
-            Part::Other(value) => {
-                let kind = value.get("type").and_then(Value::as_str).unwrap_or("unknown");
-                return cannot(&format!("a part of the type `{kind}`"), path);
-            }
+            Part::Other(value) => return cannot_read(value, path),
             Part::Thinking { .. } | Part::ToolCall { .. } => {
                 return cannot("thinking or tool calls outside of an assistant's message", path);
             }
@@ -228,9 +218,4 @@ fn plain(mut content: Vec<Value>) -> Value {
         return text.take();
     }
     Value::Array(content)
-}
-
-fn cannot<T>(what: &str, path: &str) -> Result<T, Fault> {
-    let message = format!("this model's provider cannot take {what}");
-    Err(Fault::bad_request(message, path.to_owned()).retry(Retry::Elsewhere))
 }

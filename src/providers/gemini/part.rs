@@ -98,10 +98,7 @@ pub(super) fn call_id(answer: &str, candidate: u32, place: usize, name: &str) ->
 
 /// Unix seconds of `createTime`, which only Vertex gives; 0 without.
 pub(super) fn created(object: &Object) -> u64 {
-    let time = object.get("createTime").and_then(Value::as_str);
-    time.and_then(|text| humantime::parse_rfc3339(text).ok())
-        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-        .map_or(0, |since| since.as_secs())
+    object.get("createTime").and_then(Value::as_str).map_or(0, crate::clock::unix_seconds)
 }
 
 /// Takes a text out of an object; empty without.
