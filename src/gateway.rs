@@ -9,6 +9,7 @@ mod serve;
 mod settings;
 mod settle;
 mod snapshot;
+mod version;
 mod watch;
 
 use std::sync::Arc;
@@ -21,9 +22,11 @@ pub use intake::{Ahead, Approach, Intake, Unread};
 pub use raw::RawBody;
 pub use serve::{Arrived, Body, Served};
 pub use settings::{
-    DeadlineSettings, FileSettings, PassthroughSettings, RetrySettings, StreamSettings, UploadSettings,
+    AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RetrySettings, StreamSettings,
+    UploadSettings, VersionSettings,
 };
 pub use snapshot::{RawRules, Snapshot};
+pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
 use crate::clock::{Clock, Dice};

@@ -16,6 +16,7 @@ use super::openai_chat::OpenAiChat;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::{Approach, Asked, Door, Head, Intake, Snapshot};
+use crate::providers::Dialect;
 use ask::{Below, RawAhead};
 pub(super) use files::{FILES, Files};
 pub(super) use original::{is_wanted, original};
@@ -47,6 +48,10 @@ pub(super) fn door(headers: &HeaderMap) -> &'static dyn Door {
 impl Door for Passthrough {
     fn endpoint(&self) -> Endpoint {
         Endpoint::Passthrough
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.0.dialect()
     }
 
     fn intake(&self, approach: Approach<'_>) -> Result<Intake, Fault> {

@@ -1,5 +1,7 @@
 //! One attempt at one target: encode, send, read until there is something to show.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
@@ -10,8 +12,9 @@ use super::answering::{Answering, Script};
 use super::live::Live;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
-use crate::fault::{Fault, FaultKind, Phase};
-use crate::providers::{Credential, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
+use crate::chat::Loss;
+use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::providers::{Credential, Held, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
@@ -23,8 +26,12 @@ const MAX_LOCAL_UPLOAD: usize = 4 << 20;
 /// Pictures and transcriptions come whole after long work: they have so many times `first_byte`.
 const SLOW_WORK: u32 = 10;
 
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+/// A refusal names this many losses one by one.
+const MAX_NAMED: usize = 16;
+
+pub(super) const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
+pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// When the phases of an attempt end.
 #[derive(Clone, Copy)]
@@ -42,11 +49,22 @@ struct Head {
     due: Due,
 }
 
+/// An answer that has begun.
+struct Sent {
+    status: u16,
+    headers: HeaderMap,
+    body: Answering,
+    /// What was fetched to authorise its request.
+    held: Option<Arc<Held>>,
+    /// The credentials that a raw request bore.
+    secrets: Vec<HeaderValue>,
+}
+
 impl Executor {
     /// Makes one attempt, notes it in the journal and counts it.
     pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
         let now = Instant::now();
-        job.journal.begin(&target.name, now);
+        job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         match self.try_once(job, target, now).await {
             Ok((answered, status)) => {
@@ -81,22 +99,26 @@ impl Executor {
         let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
         job.journal.lose(&outgoing.lost);
+        if job.strict && !outgoing.lost.is_empty() {
+            return Err(lossy(target, &outgoing.lost));
+        }
         let raw = job.carry.raw(target);
         let head = match raw {
             Some(form) => due.raw_head(form, now + deadlines.first_byte * SLOW_WORK),
             None => due.head(streams),
         };
         let upload = job.carry.upload();
-        let (status, headers, mut body) = match (&target.vendor.place, target.vendor.wire.local()) {
-            (Place::Http(place), _) => self.send(place, target, outgoing, upload, head).await?,
-            (Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
-            (Place::Local, None) => {
-                return Err(Fault::new(
-                    FaultKind::Internal,
-                    "a provider without an address cannot be called",
-                ));
-            }
-        };
+        let Sent { status, headers, mut body, held, secrets } =
+            match (&target.vendor.place, target.vendor.wire.local()) {
+                (Place::Http(place), _) => self.send(place, target, outgoing, upload, head, raw.is_some()).await?,
+                (Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
+                (Place::Local, None) => {
+                    return Err(Fault::new(
+                        FaultKind::Internal,
+                        "a provider without an address cannot be called",
+                    ));
+                }
+            };
 
         let late = |at: Instant| passed(at, due, Phase::Idle);
         let begun = match raw {
@@ -104,14 +126,18 @@ impl Executor {
             _ if (200..300).contains(&status) => None,
             _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.total).await),
         };
-        let complaint = begun.as_ref().map(|text| refusal(status, &headers, text, target));
+        let complaint = begun.as_ref().map(|text| {
+            let fault = refusal(status, &headers, text, target);
+            self.reconsider(target, held.as_ref(), fault, status, text)
+        });
         if let Some(form) = raw
             && (form.as_it_came || complaint.is_none())
         {
             let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
             let raw = Raw {
                 meter: Meter::new(&target.vendor.wire, kind).filter(|_| complaint.is_none()),
-                begun: begun.map(|text| without_secrets(text, &target.vendor.headers)),
+                begun: begun.map(|text| without_secrets(text, &secrets)),
+                secrets,
                 status,
                 headers,
                 body,
@@ -140,13 +166,19 @@ impl Executor {
         Ok((Answered::Stream(Box::new(live)), status))
     }
 
-    /// Adds what authorises the request beyond fixed headers; the last thing that happens to it.
-    fn authorise(&self, place: &HttpPlace, target: &Target, request: &mut Outbound) -> Result<(), Fault> {
-        let Credential::Signed(signer) = &target.vendor.credential else { return Ok(()) };
-        if request.upload.is_some() {
-            let text = "requests to this provider are signed over their whole body, and this one is too large for it";
-            return Err(Fault::new(FaultKind::TooLarge, text));
-        }
+    /// Adds what authorises the request beyond fixed headers; the last thing that happens to it. What was fetched for
+    /// it comes back, in case that the provider refuses it.
+    async fn authorise(
+        &self,
+        place: &HttpPlace,
+        target: &Target,
+        request: &mut Outbound,
+    ) -> Result<Option<Arc<Held>>, Fault> {
+        let held = match &target.vendor.credential {
+            Credential::Headers => return Ok(None),
+            Credential::Signed(_) => None,
+            Credential::Leased(lease) => Some(self.token(&target.vendor.name, lease).await?),
+        };
         let signable = Signable {
             method: &request.method,
             authority: &place.origin.authority(),
@@ -154,7 +186,17 @@ impl Executor {
             headers: &mut request.headers,
             body: &request.body,
         };
-        signer.sign(signable, self.clock.unix_ms())
+        let signer = match (&target.vendor.credential, &held) {
+            (Credential::Signed(signer), _) => &**signer,
+            (_, Some(held)) => held.signer(),
+            _ => return Ok(held),
+        };
+        if request.upload.is_some() && signer.covers_body() {
+            let text = "this provider's requests are signed over their whole body, and this body is too large to be held";
+            return Err(Fault::new(FaultKind::TooLarge, text).retry(Retry::Elsewhere));
+        }
+        signer.sign(signable, self.clock.unix_ms())?;
+        Ok(held)
     }
 
     async fn send(
@@ -164,19 +206,60 @@ impl Executor {
         outgoing: Outgoing,
         upload: Option<&Upload>,
         head: Head,
-    ) -> Result<(u16, HeaderMap, Answering), Fault> {
+        raw: bool,
+    ) -> Result<Sent, Fault> {
         let connect = target.vendor.deadlines.connect;
         let mut request = outbound(place, target, outgoing)?;
         request.upload = upload.cloned();
-        self.authorise(place, target, &mut request)?;
-        let sent = self.upstream.send(&place.origin, request, connect);
-        let response = match upload {
-            Some(upload) => uploading(sent, upload, target, head).await?,
-            None => tokio::time::timeout_at(head.at, sent).await.map_err(|_| head.passed())??,
+        let mut secrets = Vec::new();
+        let exchange = async {
+            let held = self.authorise(place, target, &mut request).await?;
+            if raw {
+                secrets.extend(request.headers.values().filter(|value| value.is_sensitive()).cloned());
+            }
+            let response = self.upstream.send(&place.origin, request, connect).await?;
+            Ok::<_, Fault>((response, held))
+        };
+        let (response, held) = match upload {
+            Some(upload) => uploading(exchange, upload, target, head).await?,
+            None => tokio::time::timeout_at(head.at, exchange).await.map_err(|_| head.passed())??,
         };
         let (head, body) = response.into_parts();
-        Ok((head.status.as_u16(), head.headers, Answering::Http(body)))
+        let (status, headers) = (head.status.as_u16(), head.headers);
+        Ok(Sent { status, headers, body: Answering::Http(body), held, secrets })
     }
+
+    /// A token that the provider refused is fetched anew for the next try, which is worth making here.
+    fn reconsider(
+        &self,
+        target: &Target,
+        held: Option<&Arc<Held>>,
+        fault: Fault,
+        status: u16,
+        text: &[u8],
+    ) -> Fault {
+        let (Credential::Leased(lease), Some(held)) = (&target.vendor.credential, held) else { return fault };
+        // AWS answers 403 to what has expired.
+        let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
+        if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
+    }
+}
+
+/// The refusal of a strict request that this target would not hear as it was said.
+fn lossy(target: &Target, lost: &[Loss]) -> Fault {
+    let mut message = format!("strict: {} cannot carry ", target.name);
+    for (at, loss) in lost.iter().enumerate() {
+        if at == MAX_NAMED {
+            message.push_str(&format!(", and {} more", lost.len() - at));
+            break;
+        }
+        if at > 0 {
+            message.push_str(", ");
+        }
+        message.push_str(&loss.to_string());
+    }
+    let first = lost.first().map(|loss| loss.path.clone()).unwrap_or_default();
+    Fault::new(FaultKind::Lossy, message).at(first)
 }
 
 /// The head comes with the first piece, as it does with a provider that thinks before it answers.
@@ -185,7 +268,7 @@ async fn play(
     mut outgoing: Outgoing,
     upload: Option<&Upload>,
     head: Head,
-) -> Result<(u16, HeaderMap, Answering), Fault> {
+) -> Result<Sent, Fault> {
     if let Some(upload) = upload {
         let mut kept: usize = outgoing.body.iter().map(Bytes::len).sum();
         while let Some(piece) = upload.read().await? {
@@ -200,7 +283,8 @@ async fn play(
         let thinking = tokio::time::sleep(std::mem::take(delay));
         tokio::time::timeout_at(head.at, thinking).await.map_err(|_| head.passed())?;
     }
-    Ok((answer.status, answer.headers, Answering::Local(Script::new(answer.pieces))))
+    let body = Answering::Local(Script::new(answer.pieces));
+    Ok(Sent { status: answer.status, headers: answer.headers, body, held: None, secrets: vec![] })
 }
 
 /// The answer's head of a request whose body is still arriving: whoever is waited for has his own deadline. That of
@@ -287,7 +371,7 @@ fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> F
             "the provider answered with a redirect, which is never followed",
         );
     }
-    target.vendor.wire.fault(status, headers, body)
+    target.wire().fault(status, headers, body)
 }
 
 /// Which deadline it was that passed at `at`.
@@ -305,10 +389,10 @@ fn passed(at: Instant, due: Due, phase: Phase) -> Fault {
 }
 
 /// An error text that repeats our credentials, without them.
-fn without_secrets(text: Bytes, credentials: &HeaderMap) -> Bytes {
+fn without_secrets(text: Bytes, secrets: &[HeaderValue]) -> Bytes {
     const SHORTEST: usize = 8;
     let mut clean = text;
-    for value in credentials.values().filter(|value| value.is_sensitive()) {
+    for value in secrets {
         let secret = value.as_bytes();
         let secret = secret.strip_prefix(b"Bearer ").unwrap_or(secret);
         while let Some(at) = memchr::memmem::find(&clean, secret).filter(|_| secret.len() >= SHORTEST) {

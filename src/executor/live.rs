@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::answering::Answering;
 use super::watchdog::Watchdog;
-use crate::chat::Usage;
+use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Frame, StreamRelay, Target};
 
@@ -182,6 +182,11 @@ impl Live {
     /// Finish reason of the first choice, in OpenAI's words.
     pub fn finish_reason(&self) -> Option<&'static str> {
         self.relay.finish_reason()
+    }
+
+    /// What of the provider's answer so far the client does not hear.
+    pub fn lost(&self) -> &[Loss] {
+        self.relay.lost()
     }
 
     fn take_frames(&mut self) -> bool {

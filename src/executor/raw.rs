@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::answering::Answering;
 use super::live::Piece;
@@ -34,6 +34,8 @@ pub struct Raw {
     pub(super) begun: Option<Bytes>,
     pub(super) meter: Option<Meter>,
     pub(super) asked: Usage,
+    /// The credentials that the request bore.
+    pub(super) secrets: Vec<HeaderValue>,
     pub(super) target: Target,
     pub(super) watchdog: Watchdog,
     /// What the provider complains of, under a status that goes to the client as it came.
@@ -57,6 +59,14 @@ impl Raw {
     /// What the provider complains of.
     pub fn complaint(&self) -> Option<&Fault> {
         self.complaint.as_ref()
+    }
+
+    /// Whether a header of the answer repeats the credentials of the request.
+    pub fn repeats_secret(&self, value: &HeaderValue) -> bool {
+        self.secrets.iter().map(HeaderValue::as_bytes).any(|secret| {
+            let secret = secret.strip_prefix(b"Bearer ").unwrap_or(secret);
+            !secret.is_empty() && memchr::memmem::find(value.as_bytes(), secret).is_some()
+        })
     }
 
     /// Who answers.

@@ -9,6 +9,7 @@ use super::{Approach, Intake};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
+use crate::providers::Dialect;
 
 /// The head of a request, as far as a dialect may look at it.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,10 @@ pub struct Head<'a> {
 pub trait Door: Send + Sync + 'static {
     /// The operation behind it.
     fn endpoint(&self) -> Endpoint;
+    /// The client dialect, for metrics.
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAi
+    }
     /// How it takes bodies: whole, unless the door says otherwise.
     ///
     /// # Errors

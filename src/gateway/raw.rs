@@ -168,7 +168,7 @@ fn shown(raw: &Raw, method: &Method) -> HeaderMap {
     let (from, target) = (raw.headers(), raw.target());
     let mut headers = HeaderMap::with_capacity(4);
     for name in &SHOWN {
-        for value in from.get_all(name).iter().filter(|value| !repeats_secret(value, target)) {
+        for value in from.get_all(name).iter().filter(|value| !raw.repeats_secret(value)) {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -182,14 +182,6 @@ fn shown(raw: &Raw, method: &Method) -> HeaderMap {
         headers.insert(CONTENT_LENGTH, length.clone());
     }
     headers
-}
-
-fn repeats_secret(value: &HeaderValue, target: &Target) -> bool {
-    let secrets = target.vendor.headers.values().filter(|secret| secret.is_sensitive());
-    secrets.map(HeaderValue::as_bytes).any(|secret| {
-        let secret = secret.strip_prefix(b"Bearer ").unwrap_or(secret);
-        !secret.is_empty() && memchr::memmem::find(value.as_bytes(), secret).is_some()
-    })
 }
 
 /// A redirect is never followed here, but a client may follow it: one that stays below the provider's base URL leads

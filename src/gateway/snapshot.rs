@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::planner::Catalogue;
 use crate::policy::PolicySet;
@@ -19,6 +20,10 @@ pub struct Snapshot {
     pub built_ms: u64,
     /// What can be named.
     pub catalogue: Catalogue,
+    /// Versions of the API; paths below none of their prefixes are served from `catalogue`.
+    pub versions: Vec<ApiVersion>,
+    /// Whether targets that cannot carry all of a request are passed over, unless a version says otherwise.
+    pub strict: bool,
     /// The chain of policies.
     pub policies: PolicySet,
     /// Repeats and sizes of attempts.
@@ -44,4 +49,16 @@ pub struct RawRules {
     pub headers: Vec<HeaderName>,
     /// Whose files `/v1/files` means when the client does not say.
     pub files: Option<Arc<str>>,
+}
+
+impl Snapshot {
+    /// The version at this place.
+    pub fn version(&self, version: Option<usize>) -> Option<&ApiVersion> {
+        self.versions.get(version?)
+    }
+
+    /// What can be named by clients of this version.
+    pub fn catalogue_of(&self, version: Option<usize>) -> &Catalogue {
+        self.version(version).map_or(&self.catalogue, |version| &version.catalogue)
+    }
 }

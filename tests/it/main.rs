@@ -24,4 +24,6 @@ mod sdk;
 mod secrets;
 mod seeing;
 mod sink;
+mod strict;
 mod upstream;
+mod versions;

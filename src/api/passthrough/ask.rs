@@ -10,7 +10,7 @@ use crate::api::openai_chat::param::model_name;
 use crate::api::raw::{RawAsk, Seen, Way, carried, joined};
 use crate::chat::Usage;
 use crate::executor::RawForm;
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Ahead, Approach, Asked};
 use crate::json::Body;
 use crate::providers::{Dialect, Outgoing, Place, Target};
@@ -102,8 +102,8 @@ impl Ahead for RawAhead {
         let named = model.as_deref().and_then(|model| model_name(model).ok());
         let name = format!("{}/{}", self.provider, named.as_deref().unwrap_or(NO_MODEL));
         let bytes = if rest.is_some() { self.announced.unwrap_or(body.len()) } else { body.len() };
-        let Self { method, headers, below, .. } = *self;
-        let way = Box::new(Verbatim { method, headers, below, body });
+        let Self { provider, method, headers, below, .. } = *self;
+        let way = Box::new(Verbatim { provider, method, headers, below, body });
         Ok(Arc::new(RawAsk { model: name.into(), pinned: true, bytes, upload: rest, seen, way }))
     }
 }
@@ -130,6 +130,7 @@ fn model_in(path: &str) -> Option<String> {
 
 /// The request as it came.
 struct Verbatim {
+    provider: Arc<str>,
     method: Method,
     headers: HeaderMap,
     below: Below,
@@ -138,6 +139,11 @@ struct Verbatim {
 
 impl Way for Verbatim {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
+        if target.name.provider != self.provider {
+            // An alias may bear the name of a provider's model; raw bytes do not follow it.
+            let text = "an alias hides this model of the provider from raw requests";
+            return Err(Fault::bad_request(text, "model").retry(Retry::Elsewhere));
+        }
         let path = match &self.below {
             Below::BaseUrl { path, query } => {
                 let base = match &target.vendor.place {

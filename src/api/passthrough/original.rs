@@ -46,6 +46,10 @@ impl Door for Original {
         self.0.endpoint()
     }
 
+    fn dialect(&self) -> Dialect {
+        self.0.dialect()
+    }
+
     fn intake(&self, approach: Approach<'_>) -> Result<Intake, Fault> {
         let path = version_off(approach.uri.path());
         check_path(path)?;
