@@ -78,7 +78,7 @@ impl Media {
 
     /// The path at a target that takes OpenAI's bytes.
     fn path_at(self, target: &Target) -> Option<String> {
-        target.vendor.wire.media_path(self.operation(), &target.name.model)
+        target.wire().media_path(self.operation(), &target.name.model)
     }
 
     /// How answers are relayed.

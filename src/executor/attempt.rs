@@ -110,7 +110,9 @@ impl Executor {
         let upload = job.carry.upload();
         let Sent { status, headers, mut body, held, secrets } =
             match (&target.vendor.place, target.vendor.wire.local()) {
-                (Place::Http(place), _) => self.send(place, target, outgoing, upload, head, raw.is_some()).await?,
+                (Place::Http(place), _) => {
+                    self.send(place, target, outgoing, upload, head, raw.is_some()).await?
+                }
                 (Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
                 (Place::Local, None) => {
                     return Err(Fault::new(
@@ -135,7 +137,7 @@ impl Executor {
         {
             let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
             let raw = Raw {
-                meter: Meter::new(&target.vendor.wire, kind).filter(|_| complaint.is_none()),
+                meter: Meter::new(target, kind).filter(|_| complaint.is_none()),
                 begun: begun.map(|text| without_secrets(text, &secrets)),
                 secrets,
                 status,

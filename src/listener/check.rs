@@ -131,7 +131,8 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        let limits = LimitSettings { uri: Size(40), body: Size(10), ..LimitSettings::default() };
+        let limits =
+            LimitSettings { uri: Size(40), body: Size(10), upload: Size(10), ..LimitSettings::default() };
         check(&parts, length, &limits).map_or_else(|fault| fault.client_status(), |()| 200)
     }
 

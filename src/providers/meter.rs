@@ -2,16 +2,14 @@
 
 mod scan;
 
-use std::sync::Arc;
-
 use scan::Scan;
 
-use super::Provider;
+use super::Target;
 use crate::chat::Usage;
 
 /// The meter of one answer that goes to the client as bytes.
 pub struct Meter {
-    wire: Arc<dyn Provider>,
+    target: Target,
     form: Form,
     scan: Scan,
     /// The first usage object, where Anthropic's streams tell of the prompt, and the last one.
@@ -41,15 +39,15 @@ enum Line {
 const FIELD: &[u8] = b"data:";
 
 impl Meter {
-    /// A meter for an answer of this content type; `None` where nothing can be read from it.
-    pub fn new(wire: &Arc<dyn Provider>, content_type: &str) -> Option<Self> {
+    /// A meter for an answer of this target with this content type; `None` where nothing can be read from it.
+    pub fn new(target: &Target, content_type: &str) -> Option<Self> {
         let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let form = match kind.as_str() {
             "text/event-stream" => Form::Events(Line::Field(0)),
             "application/json" | "application/x-ndjson" => Form::Json,
             _ => return None,
         };
-        Some(Self { wire: wire.clone(), form, scan: Scan::default(), first: None, last: None })
+        Some(Self { target: target.clone(), form, scan: Scan::default(), first: None, last: None })
     }
 
     /// Takes the next bytes of the answer, cut anywhere.
@@ -68,7 +66,7 @@ impl Meter {
     /// What the provider has said so far.
     pub fn usage(&self) -> Option<Usage> {
         let said: Vec<&str> = self.first.iter().chain(&self.last).map(String::as_str).collect();
-        if said.is_empty() { None } else { self.wire.usage(&said) }
+        if said.is_empty() { None } else { self.target.wire().usage(&said) }
     }
 
     /// Takes the beginning of `bytes`, at most to the end of the line, and returns the rest.
@@ -112,15 +110,34 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::{QuirkSettings, dialect};
+    use std::sync::Arc;
+
+    use http::HeaderMap;
+
+    use crate::providers::{Credential, Place, QuirkSettings, Vendor, dialect};
+    use crate::target::{Deadlines, TargetName, Traits};
+
+    fn target(word: &str) -> Target {
+        let vendor = Vendor {
+            name: word.into(),
+            wire: dialect(word, &QuirkSettings::default()).unwrap(),
+            place: Place::Local,
+            headers: HeaderMap::new(),
+            credential: Credential::default(),
+            traits: Traits::default(),
+            deadlines: Deadlines::default(),
+            models: Vec::new(),
+        };
+        Target { vendor: Arc::new(vendor), name: TargetName::parse("a/b").unwrap() }
+    }
 
     /// What is read from `text`, however it is cut.
     #[track_caller]
     fn read(word: &str, kind: &str, text: &str) -> Option<(u64, u64, u64)> {
-        let wire = dialect(word, &QuirkSettings::default()).unwrap();
+        let target = target(word);
         let mut found = Vec::new();
         for size in 1..=text.len() {
-            let mut meter = Meter::new(&wire, kind).unwrap();
+            let mut meter = Meter::new(&target, kind).unwrap();
             text.as_bytes().chunks(size).for_each(|piece| meter.feed(piece));
             found.push(meter.usage().map(|u| (u.input, u.cached_read, u.output)));
         }
@@ -177,9 +194,9 @@ mod tests {
 
     #[test]
     fn what_has_no_known_form_is_not_read() {
-        let wire = dialect("openai", &QuirkSettings::default()).unwrap();
+        let target = target("openai");
         for kind in ["audio/mpeg", "", "application/octet-stream"] {
-            assert!(Meter::new(&wire, kind).is_none(), "{kind}");
+            assert!(Meter::new(&target, kind).is_none(), "{kind}");
         }
     }
 }

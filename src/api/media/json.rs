@@ -73,7 +73,7 @@ struct JsonWay {
 impl Way for JsonWay {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         let Some(path) = self.media.path_at(target) else {
-            let images = target.vendor.wire.images().filter(|_| self.media == Media::Generation);
+            let images = target.wire().images().filter(|_| self.media == Media::Generation);
             return images.ok_or_else(|| self.media.impossible())?.encode(&self.body, &target.name);
         };
         let mut splice = Splice::new(&self.body);
@@ -87,7 +87,7 @@ impl Way for JsonWay {
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
-        let images = target.vendor.wire.images().ok_or_else(|| self.media.impossible())?;
+        let images = target.wire().images().ok_or_else(|| self.media.impossible())?;
         let mut relayed = images.whole(body)?;
         let usage = relayed.usage.get_or_insert(self.asked);
         usage.images = self.asked.images;

@@ -163,6 +163,9 @@ impl Scanner {
                 Ok(false)
             };
         };
+        if end > MAX_HEAD {
+            return Err(bad("a part's head is too long"));
+        }
         if self.parts.len() == MAX_PARTS {
             return Err(bad("the form has too many parts"));
         }

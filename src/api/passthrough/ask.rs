@@ -153,7 +153,7 @@ impl Way for Verbatim {
                 format!("{}{}", once(path, base), without_ours(query, target))
             }
             Below::Operation { name, query } => {
-                let path = target.vendor.wire.media_path(name, &target.name.model);
+                let path = target.wire().media_path(name, &target.name.model);
                 let path = path.ok_or_else(|| {
                     Fault::new(FaultKind::NotFound, "this provider keeps no files in OpenAI's way")
                 })?;
@@ -175,7 +175,7 @@ impl Way for Verbatim {
 /// Anthropic refuses requests that name no version of its API.
 pub(super) fn with_version(mut headers: HeaderMap, target: &Target) -> HeaderMap {
     let (name, version) = ANTHROPIC_VERSION;
-    if target.vendor.wire.dialect() == Dialect::Anthropic && !headers.contains_key(&name) {
+    if target.wire().dialect() == Dialect::Anthropic && !headers.contains_key(&name) {
         headers.insert(name, version);
     }
     headers

@@ -150,7 +150,7 @@ impl Way for Renamed {
                 .code("passthrough_disabled")
                 .retry(crate::fault::Retry::Elsewhere));
         }
-        let (wire, model) = (&target.vendor.wire, &target.name.model);
+        let (wire, model) = (target.wire(), &target.name.model);
         let streams = body.bool("stream") == Some(true);
         let method = model_method(&ask.uri);
         let google = wire.dialect() == Dialect::Gemini;

@@ -38,6 +38,7 @@ async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> (u16, String
 async fn http2_is_spoken_on_the_same_port_under_the_same_checks() {
     let stand = Stand::start(with_limits(|limits| {
         limits.body = Size(10);
+        limits.upload = Size(10);
         limits.uri = Size(100);
     }));
     let (mut sender, _conn) = speak_http2(stand.connect().await).await;
