@@ -34,15 +34,17 @@ pub fn served(served: Served) -> Response<ReplyBody> {
             response
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(door.stream_form().content_type()));
-            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            // Tells nginx and its kin not to collect the stream.
-            response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+            unbuffered(&mut response);
             response
         }
         Ok(Body::Raw(raw)) => {
             let (status, headers) = (raw.status(), raw.headers().clone());
             let mut response = Response::new(ReplyBody::Raw(raw));
             (*response.status_mut(), *response.headers_mut()) = (status, headers);
+            let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+            if kind.starts_with(b"text/event-stream") {
+                unbuffered(&mut response);
+            }
             response
         }
         Err(fault) => error(&fault, door.error_body(&fault, &request_id)),
@@ -50,6 +52,12 @@ pub fn served(served: Served) -> Response<ReplyBody> {
     response.headers_mut().extend(told);
     name(&mut response, &request_id);
     response
+}
+
+/// Tells nginx and its kin not to collect a stream.
+fn unbuffered(response: &mut Response<ReplyBody>) {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
 }
 
 /// The response that says a fault before any door is known, in OpenAI's shape.

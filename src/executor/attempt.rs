@@ -274,9 +274,10 @@ async fn play(
     if let Some(upload) = upload {
         let mut kept: usize = outgoing.body.iter().map(Bytes::len).sum();
         while let Some(piece) = upload.read().await? {
-            kept += piece.len();
-            if kept <= MAX_LOCAL_UPLOAD {
-                outgoing.body.push(piece);
+            let room = MAX_LOCAL_UPLOAD.saturating_sub(kept).min(piece.len());
+            kept += room;
+            if room > 0 {
+                outgoing.body.push(piece.slice(..room));
             }
         }
     }

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use super::LimitSettings;
 use super::alarm::Alarm;
 use super::inflate::Inflate;
+use super::remains::Remains;
 use crate::fault::{Fault, FaultKind};
 
 /// How long a body may be slower than the lowest rate.
@@ -35,6 +37,8 @@ pub struct RequestBody {
     received: u64,
     pace: Pace,
     inflate: Option<Box<Inflate>>,
+    /// Where the rest goes when nobody reads it.
+    remains: Option<Arc<Remains>>,
 }
 
 enum Source {
@@ -73,10 +77,15 @@ impl RequestBody {
             received: 0,
             pace,
             inflate: None,
+            remains: None,
         }
     }
 
-    pub(super) fn received(incoming: Incoming, limits: &LimitSettings, inflate: Option<Inflate>) -> Self {
+    pub(super) fn received(
+        incoming: Incoming,
+        limits: &LimitSettings,
+        remains: Option<Arc<Remains>>,
+    ) -> Self {
         let pace = Pace {
             timeout: limits.body_timeout.0,
             rate: limits.body_min_rate.0,
@@ -90,8 +99,15 @@ impl RequestBody {
             upload_limit: limits.largest(),
             received: 0,
             pace,
-            inflate: inflate.map(Box::new),
+            inflate: None,
+            remains,
         }
+    }
+
+    /// The body as it is when it has been decompressed.
+    pub(super) fn inflated(mut self, inflate: Option<Inflate>) -> Self {
+        self.inflate = inflate.map(Box::new);
+        self
     }
 
     /// The whole body as one piece: without copying when it came in one, otherwise with as few
@@ -223,6 +239,17 @@ impl Pace {
         match started.checked_add(allowed) {
             Some(due) => self.alarm.poll_until(cx, due),
             None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(remains) = self.remains.take() else { return };
+        if let Source::Client(incoming) = std::mem::replace(&mut self.source, Source::Given(None))
+            && !incoming.is_end_stream()
+        {
+            remains.keep(incoming);
         }
     }
 }
