@@ -48,6 +48,10 @@ pub trait Ahead: Send {
     fn feed(&mut self, piece: &Bytes) -> Result<(), Fault>;
     /// Whether the request can be read without seeing more of the body.
     fn is_enough(&self) -> bool;
+    /// How many bytes are worth holding until that is so.
+    fn patience(&self, hold: u64) -> u64 {
+        hold
+    }
     /// Reads the request: `held` is what was fed, `rest` what is still to come, `None` if that is nothing.
     ///
     /// # Errors
@@ -67,7 +71,8 @@ pub(super) async fn read_ahead(
         if upload.is_over() {
             return ahead.read(held, None);
         }
-        if size >= hold || (large && ahead.is_enough()) {
+        let enough = ahead.is_enough();
+        if (enough && (large || size >= hold)) || size >= ahead.patience(hold) {
             return ahead.read(held, Some(upload));
         }
         let Some(piece) = upload.read().await? else { return ahead.read(held, None) };

@@ -102,14 +102,17 @@ impl Default for PassthroughSettings {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct UploadSettings {
-    /// Bodies up to this size are held, so that another target can be tried; also how far the field `model` of a form
-    /// may stand from its beginning.
+    /// Bodies up to this size are held, so that another target can be tried.
     pub hold: Size,
+    /// Bodies that cannot be sent on before their `model` is known are held up to this size: forms in which it stands
+    /// behind the file, and raw JSON whose model says where to go.
+    pub hold_forms: Size,
 }
 
 impl Default for UploadSettings {
     fn default() -> Self {
-        Self { hold: Size(1 << 20) }
+        // OpenAI takes files of 25 MB for transcription.
+        Self { hold: Size(1 << 20), hold_forms: Size(26 << 20) }
     }
 }
 

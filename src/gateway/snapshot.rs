@@ -43,6 +43,8 @@ pub struct Snapshot {
 pub struct RawRules {
     /// Bodies up to this many bytes are held, so that they can be sent more than once.
     pub hold: u64,
+    /// How far a form is held until its model is known, in bytes.
+    pub hold_forms: u64,
     /// Providers that take raw requests of clients, sorted.
     pub open: Vec<Arc<str>>,
     /// Request headers that go on to providers besides the usual ones.

@@ -155,6 +155,7 @@ fn raw_rules(checked: &Checked) -> RawRules {
     };
     RawRules {
         hold: config.uploads.hold.0,
+        hold_forms: config.uploads.hold_forms.0.max(config.uploads.hold.0),
         open: checked.providers.keys().filter(|name| is_open(name)).cloned().collect(),
         headers: config.passthrough.headers.iter().filter_map(|name| name.parse().ok()).collect(),
         files: config.files.provider.as_deref().map(Into::into),

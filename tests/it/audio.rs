@@ -145,7 +145,7 @@ async fn every_form_of_answer_comes_as_it_is() {
 async fn bad_forms_are_told_what_is_wrong() {
     let upstream = Upstream::start(play);
     let gateway = gateway::start(&format!(
-        "uploads: {{ hold: 64KiB }}\nproviders:\n{}",
+        "uploads: {{ hold: 64KiB, hold_forms: 64KiB }}\nproviders:\n{}",
         provider("up", &upstream.url())
     ));
     let path = "/v1/audio/transcriptions";

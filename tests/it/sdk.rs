@@ -47,9 +47,9 @@ fn files(heard: &Heard) -> Vec<Act> {
     }
     let form = String::from_utf8_lossy(&heard.body);
     let name = form.split_once("filename=\"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or("none");
-    // The part of the file is the last; its content stands between its head and the last boundary.
+    // Its content stands between its head and the next boundary.
     let file = form.split_once("filename=").and_then(|(_, rest)| rest.split_once("\r\n\r\n"));
-    let bytes = file.map_or(0, |(_, rest)| rest.rfind("\r\n--").unwrap_or(0));
+    let bytes = file.map_or(0, |(_, rest)| rest.find("\r\n--").unwrap_or(0));
     let file = json!({
         "id": "file-1", "object": "file", "bytes": bytes, "created_at": 1, "filename": name, "purpose": "batch",
         "status": "processed",

@@ -40,7 +40,7 @@ impl FormAhead {
             scanner: Scanner::for_type(&kind)?,
             kind,
             accept: accept.unwrap_or(HeaderValue::from_static("*/*")),
-            hold: approach.snapshot.raw.hold,
+            hold: approach.snapshot.raw.hold_forms,
         })
     }
 
@@ -68,6 +68,10 @@ impl Ahead for FormAhead {
 
     fn is_enough(&self) -> bool {
         self.model().is_some()
+    }
+
+    fn patience(&self, _: u64) -> u64 {
+        self.hold
     }
 
     fn read(self: Box<Self>, held: Vec<Bytes>, rest: Option<Upload>) -> Result<Arc<dyn Asked>, Fault> {

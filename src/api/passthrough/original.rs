@@ -70,6 +70,7 @@ impl Door for Original {
             query: client_query(approach),
             headers: carried(approach.headers, &approach.snapshot.raw.headers),
             open: approach.snapshot.raw.open.clone(),
+            hold: approach.snapshot.raw.hold_forms,
         })))
     }
 
@@ -98,6 +99,7 @@ struct OriginalAhead {
     query: String,
     headers: HeaderMap,
     open: Vec<Arc<str>>,
+    hold: u64,
 }
 
 impl Ahead for OriginalAhead {
@@ -107,6 +109,10 @@ impl Ahead for OriginalAhead {
 
     fn is_enough(&self) -> bool {
         false
+    }
+
+    fn patience(&self, _: u64) -> u64 {
+        self.hold
     }
 
     fn read(self: Box<Self>, held: Vec<Bytes>, rest: Option<Upload>) -> Result<Arc<dyn Asked>, Fault> {
