@@ -8,6 +8,7 @@ pub mod openai_chat;
 pub mod openai_embeddings;
 mod passthrough;
 mod raw;
+mod realtime;
 pub mod reply;
 mod request_id;
 mod routes;

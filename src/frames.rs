@@ -1,7 +1,8 @@
-//! Framing of streamed answers: server-sent events and lines of JSON, whatever the chunk boundaries.
+//! Framing of streamed answers: server-sent events, lines of JSON and WebSocket frames, whatever the chunk boundaries.
 
 mod ndjson;
 mod sse;
+pub mod websocket;
 mod writer;
 
 pub use ndjson::LineSplitter;

@@ -17,6 +17,7 @@ mod meter;
 mod ollama;
 mod openai;
 pub mod presets;
+mod realtime;
 #[cfg(test)]
 mod recorded;
 mod retry_after;
@@ -42,6 +43,7 @@ pub use gemini::with_method as gemini_method;
 pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, bearer, identity};
 pub use lease::{Due, Held, Lease, Trouble};
 pub use meter::Meter;
+pub use realtime::EventMeter;
 pub use sandbox::Sandbox;
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
@@ -130,6 +132,11 @@ pub trait Provider: Send + Sync {
     /// Where this provider takes chat requests in its own dialect: path and query below the base URL. `None` where
     /// nobody can say.
     fn chat_path(&self, _model: &str, _streams: bool) -> Option<String> {
+        None
+    }
+    /// Where this provider takes conversations over a WebSocket: path and query below the base URL. `None` where it does
+    /// not.
+    fn realtime_path(&self, _model: &str) -> Option<String> {
         None
     }
     /// What usage objects of one answer, given as JSON text, say: the first and the last that were seen.

@@ -9,6 +9,7 @@ use super::media::MEDIA;
 use super::openai_chat::OpenAiChat;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::passthrough::{self, FILES, Files};
+use super::realtime::{REALTIME, Realtime};
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::Door;
@@ -93,6 +94,12 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
             false => Err(not_allowed("POST", *door)),
         };
     }
+    if path == REALTIME {
+        return match head.method == Method::GET {
+            true => Ok(Route::Door { door: &Realtime, path: REALTIME }),
+            false => Err(not_allowed("GET", &Realtime)),
+        };
+    }
     if let Some((path, allow)) = Files::find(path) {
         return match allow.split(", ").any(|method| head.method == method) {
             true => Ok(Route::Door { door: &Files, path }),
@@ -126,6 +133,7 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
     known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
     known.dedup();
     known.extend(FILES.iter().map(|(path, _)| *path));
+    known.push(REALTIME);
     known.push(passthrough::PATH);
     known.push(MODELS);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
@@ -230,6 +238,8 @@ mod tests {
             ("GET", "/v1/models", Ok("models")),
             ("GET", "/v1/models/openai/gpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/models/openai%2Fgpt-4o", Ok("model openai/gpt-4o")),
+            ("GET", "/v1/realtime?model=a", Ok("/v1/realtime")),
+            ("POST", "/v1/realtime", Err(405)),
             ("GET", "/v1/modelsx", Err(404)),
             (
                 "POST",

@@ -88,6 +88,7 @@ pub fn build(
         keepalive: config.stream.keepalive.0,
         in_flight: config.limits.in_flight,
         raw: raw_rules(checked),
+        realtime: checked.config.realtime,
     };
     Ok(Built { snapshot: Arc::new(snapshot), admin_token })
 }

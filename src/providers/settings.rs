@@ -126,6 +126,9 @@ pub struct QuirkSettings {
     /// Path of media and files below the base URL, by default `/{operation}`, where `{operation}` stands for
     /// `audio/speech`, `images/edits`, `files` and the like, and `{model}` for the model.
     pub media_path: Option<String>,
+    /// Path and query of realtime conversations (WebSocket) below the base URL, `{model}` standing for the model:
+    /// `/realtime?model={model}`. Without it, the provider has none.
+    pub realtime_path: Option<String>,
 }
 
 impl QuirkSettings {
@@ -145,6 +148,7 @@ impl QuirkSettings {
         both.no_developer_role |= own.no_developer_role;
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
+        both.realtime_path = own.realtime_path.clone().or_else(|| self.realtime_path.clone());
         both.media_path = own.media_path.clone().or_else(|| self.media_path.clone());
         both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());
         both
