@@ -10,6 +10,7 @@ mod openai;
 pub mod presets;
 #[cfg(test)]
 mod recorded;
+mod responses;
 mod retry_after;
 mod sandbox;
 mod scrub;
@@ -70,6 +71,16 @@ pub trait Provider: Send + Sync {
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault;
     /// The ability to carry bytes of a client that speaks this provider's own dialect.
     fn relay(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// The ability to carry bytes of a client that speaks OpenAI's Responses.
+    fn responses(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// Who speaks for this model, where the vendor does not offer all of its models in one dialect; see
+    /// [`Target::wire`].
+    fn speaker(&self, model: &str) -> Option<&dyn Provider> {
+        let _ = model;
         None
     }
     /// The ability to count the tokens of a request without answering it.
@@ -196,6 +207,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
     match name {
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
+        "openai-responses" => Some(Arc::new(responses::Responses::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
         _ => None,

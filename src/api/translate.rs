@@ -9,11 +9,11 @@ use bytes::Bytes;
 use crate::chat::{Answer, Event, Loss, Part, StreamDecoder, StreamEncoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Dialect, Frame, Provider, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Frame, Relay, Relayed, StreamRelay, Target};
 
 /// The ability of a target to carry the bytes of a door of `dialect`; `None` when it has to be translated.
 pub(super) fn relay(target: &Target, dialect: Dialect) -> Option<&dyn Relay> {
-    let wire = &target.vendor.wire;
+    let wire = target.wire();
     (wire.dialect() == dialect).then(|| wire.relay()).flatten()
 }
 
@@ -26,7 +26,7 @@ pub(super) fn whole(
     body: &[u8],
     encode: impl FnOnce(&Answer) -> Vec<u8>,
 ) -> Result<Relayed, Fault> {
-    let answer = target.vendor.wire.decode(body)?;
+    let answer = target.wire().decode(body)?;
     let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
     Ok(Relayed {
         usage: answer.usage,
@@ -38,7 +38,7 @@ pub(super) fn whole(
 
 /// A stream of `target` in the door's dialect, which `encoder` writes.
 pub(super) fn stream(target: &Target, encoder: Box<dyn StreamEncoder>) -> Box<dyn StreamRelay> {
-    Box::new(Translated::new(target.vendor.wire.clone(), encoder))
+    Box::new(Translated::new(target.clone(), encoder))
 }
 
 /// An id for an answer whose provider gives none.
@@ -72,7 +72,7 @@ fn foreign(choice: u32, at: usize, value: &serde_json::Value) -> Loss {
 
 /// A streamed answer on its way through the canonical form.
 struct Translated {
-    wire: std::sync::Arc<dyn Provider>,
+    target: Target,
     decoder: Box<dyn StreamDecoder>,
     encoder: Box<dyn StreamEncoder>,
     events: Vec<Event>,
@@ -83,10 +83,10 @@ struct Translated {
 }
 
 impl Translated {
-    fn new(wire: std::sync::Arc<dyn Provider>, encoder: Box<dyn StreamEncoder>) -> Self {
+    fn new(target: Target, encoder: Box<dyn StreamEncoder>) -> Self {
         Self {
-            decoder: wire.stream_decoder(),
-            wire,
+            decoder: target.wire().stream_decoder(),
+            target,
             encoder,
             events: Vec::new(),
             usage: None,
@@ -139,7 +139,7 @@ impl StreamRelay for Translated {
     }
 
     fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        self.events = self.wire.decode(&body)?.into_events();
+        self.events = self.target.wire().decode(&body)?.into_events();
         self.say(out);
         Ok(())
     }

@@ -190,7 +190,7 @@ fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> F
             "the provider answered with a redirect, which is never followed",
         );
     }
-    target.vendor.wire.fault(status, headers, body)
+    target.wire().fault(status, headers, body)
 }
 
 /// Which deadline it was that passed at `at`.

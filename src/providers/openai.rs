@@ -5,7 +5,7 @@
 
 mod decode;
 mod decoder;
-mod embeddings;
+pub(super) mod embeddings;
 pub(super) mod encode;
 mod envelope;
 pub(super) mod fault;
@@ -29,6 +29,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::responses::{Responses, any_matches};
 use super::{
     ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
 };
@@ -41,6 +42,8 @@ use crate::target::TargetName;
 pub struct OpenAi {
     quirks: QuirkSettings,
     clock: Arc<dyn Clock>,
+    /// The vendor's other dialect, where it speaks it.
+    responses: Option<Box<Responses>>,
 }
 
 impl OpenAi {
@@ -51,7 +54,9 @@ impl OpenAi {
 
     /// A provider that takes the time for invented fields and `Retry-After` dates from `clock`.
     pub fn with_clock(quirks: QuirkSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { quirks, clock }
+        let speaks = quirks.responses || !quirks.responses_only.is_empty();
+        let responses = speaks.then(|| Box::new(Responses::beside_chat(&quirks, clock.clone())));
+        Self { quirks, clock, responses }
     }
 }
 
@@ -80,6 +85,15 @@ impl Provider for OpenAi {
 
     fn relay(&self) -> Option<&dyn Relay> {
         Some(self)
+    }
+
+    fn responses(&self) -> Option<&dyn Relay> {
+        self.responses.as_deref().and_then(Provider::relay)
+    }
+
+    fn speaker(&self, model: &str) -> Option<&dyn Provider> {
+        let only = !self.quirks.responses_only.is_empty() && any_matches(&self.quirks.responses_only, model);
+        self.responses.as_deref().filter(|_| only).map(|responses| responses as &dyn Provider)
     }
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {

@@ -62,7 +62,7 @@ impl Carry for Ask {
             return Ok(outgoing);
         }
         let decoded = self.request()?;
-        let encoded = target.vendor.wire.encode(&decoded.request, &target.name);
+        let encoded = target.wire().encode(&decoded.request, &target.name);
         let mut outgoing = encoded.map_err(|fault| path::fault(fault, &decoded.origins))?;
         let lost = std::mem::take(&mut outgoing.lost);
         outgoing.lost.clone_from(&decoded.lost);

@@ -70,7 +70,7 @@ impl Carry for Ask {
             return Ok(gemini_method(relay.splice(self.sent(), &target.name)?, &method(self)));
         }
         let decoded = self.decoded()?;
-        let mut outgoing = target.vendor.wire.encode(&decoded.request, &target.name)?;
+        let mut outgoing = target.wire().encode(&decoded.request, &target.name)?;
         outgoing.lost.extend_from_slice(&decoded.lost);
         Ok(outgoing)
     }

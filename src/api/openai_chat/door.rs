@@ -56,7 +56,7 @@ impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.splice(self.body(), &target.name),
-            None => target.vendor.wire.encode(self.request()?, &target.name),
+            None => target.wire().encode(self.request()?, &target.name),
         }
     }
 

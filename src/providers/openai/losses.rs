@@ -19,7 +19,9 @@ pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings
             Part::Thinking { .. } if !takes_thinking(quirks) => {
                 lost.push(Loss::new(path(), "thinking dropped"));
             }
-            Part::Thinking { signature: Some(signature), .. } if proof::for_anthropic(signature).is_none() => {
+            Part::Thinking { signature: Some(signature), .. }
+                if proof::for_anthropic(signature).is_none() =>
+            {
                 lost.push(Loss::new(path() + ".signature", "dropped: it is another provider's"));
             }
             _ => {}

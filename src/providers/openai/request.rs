@@ -45,7 +45,7 @@ pub(super) fn chat(
 }
 
 /// An embeddings request.
-pub(super) fn embeddings(
+pub(in crate::providers) fn embeddings(
     body: &ClientBody,
     target: &TargetName,
     quirks: &QuirkSettings,
