@@ -16,6 +16,7 @@ mod policies;
 mod recording;
 mod reload;
 mod renewal;
+mod responses_wire;
 mod sdk;
 mod secrets;
 mod seeing;

@@ -106,7 +106,7 @@ impl Desk<'_> {
         };
         let local = self.vendors.is_local(word);
         if local.is_none() {
-            let help = did_you_mean(word, ["openai", "anthropic", "sandbox"])
+            let help = did_you_mean(word, ["openai", "openai-responses", "anthropic", "gemini", "sandbox"])
                 .map(|near| format!("did you mean `{near}`?"));
             self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }

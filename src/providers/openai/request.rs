@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
 use super::normalise;
-use crate::chat::Object;
+use crate::chat::{Object, proof};
 use crate::fault::Fault;
 use crate::json::Splice;
 use crate::providers::{ClientBody, Outgoing, QuirkSettings};
@@ -127,21 +127,35 @@ fn with_usage(raw: &str) -> Option<String> {
 
 /// The messages as this vendor takes them; `None` when nothing has to change.
 fn messages(body: &ClientBody, quirks: &QuirkSettings) -> Option<String> {
-    if quirks.drop_in_messages.is_empty() && quirks.tool_id_length.is_none() && !quirks.no_developer_role {
-        return None;
-    }
     let bytes = body.raw_bytes("messages")?;
     let has = |needle: &str| memchr::memmem::find(bytes, needle.as_bytes()).is_some();
     let drops = quirks.drop_in_messages.iter().any(|field| has(field));
     let ids = quirks.tool_id_length.is_some() && has("tool_call");
     let roles = quirks.no_developer_role && has("developer");
-    if !drops && !ids && !roles {
+    let proofs = has(proof::MARK);
+    if !drops && !ids && !roles && !proofs {
         return None;
     }
     let raw = body.raw("messages")?;
     let Ok(Value::Array(mut messages)) = serde_json::from_str(raw) else { return None };
-    messages.iter_mut().filter_map(Value::as_object_mut).for_each(|message| fit(message, quirks));
+    for message in messages.iter_mut().filter_map(Value::as_object_mut) {
+        fit(message, quirks);
+        drop_proofs(message);
+    }
     Some(Value::Array(messages).to_string())
+}
+
+/// Takes out proofs of thinking that a provider of another dialect has made, and that came to the client by
+/// translation.
+fn drop_proofs(message: &mut Object) {
+    let Some(Value::Array(details)) = message.get_mut("reasoning_details") else { return };
+    details.retain(|detail| {
+        let signature = detail.get("signature").and_then(Value::as_str);
+        signature.is_none_or(|signature| proof::for_anthropic(signature).is_some())
+    });
+    if details.is_empty() {
+        message.shift_remove("reasoning_details");
+    }
 }
 
 fn fit(message: &mut Object, quirks: &QuirkSettings) {
@@ -238,6 +252,11 @@ mod tests {
                     r#"{{"model":"vendor/model-1","messages":[{{"role":"assistant","tool_calls":[{{"id":"{0}"}}]}},{{"role":"tool","tool_call_id":"{0}"}}]}}"#,
                     normalise::shortened_id("call_long", 9)
                 ),
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"type":"reasoning.text","signature":"tollgate:responses:openai:rs:g"}]},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a"},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
             ),
             (
                 r#"{"model":"f","messages":[{"role":"developer","content":"be short"}]}"#,
