@@ -77,6 +77,11 @@ pub trait Provider: Send + Sync {
     fn responses(&self) -> Option<&dyn Relay> {
         None
     }
+    /// The ability to carry bytes of a client that asks this model for a legacy text completion.
+    fn completions(&self, model: &str) -> Option<&dyn Relay> {
+        let _ = model;
+        None
+    }
     /// Who speaks for this model, where the vendor does not offer all of its models in one dialect; see
     /// [`Target::wire`].
     fn speaker(&self, model: &str) -> Option<&dyn Provider> {

@@ -3,6 +3,7 @@
 //! What a vendor needs changed in a request is data ([`QuirkSettings`]). What comes back is recognised by its form,
 //! not by the vendor's name: any of them may change overnight, and routers pass on the habits of others.
 
+mod completions;
 mod decode;
 mod decoder;
 pub(super) mod embeddings;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use self::completions::Completions;
 use super::responses::{Responses, any_matches};
 use super::{
     ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
@@ -44,6 +46,7 @@ pub struct OpenAi {
     clock: Arc<dyn Clock>,
     /// The vendor's other dialect, where it speaks it.
     responses: Option<Box<Responses>>,
+    completions: Option<Box<Completions>>,
 }
 
 impl OpenAi {
@@ -56,7 +59,9 @@ impl OpenAi {
     pub fn with_clock(quirks: QuirkSettings, clock: Arc<dyn Clock>) -> Self {
         let speaks = quirks.responses || !quirks.responses_only.is_empty();
         let responses = speaks.then(|| Box::new(Responses::beside_chat(&quirks, clock.clone())));
-        Self { quirks, clock, responses }
+        let completes = !quirks.completions.is_empty();
+        let completions = completes.then(|| Box::new(Completions::new(quirks.clone(), clock.clone())));
+        Self { quirks, clock, responses, completions }
     }
 }
 
@@ -89,6 +94,11 @@ impl Provider for OpenAi {
 
     fn responses(&self) -> Option<&dyn Relay> {
         self.responses.as_deref().and_then(Provider::relay)
+    }
+
+    fn completions(&self, model: &str) -> Option<&dyn Relay> {
+        let completions = self.completions.as_deref()?;
+        any_matches(&self.quirks.completions, model).then_some(completions as &dyn Relay)
     }
 
     fn speaker(&self, model: &str) -> Option<&dyn Provider> {

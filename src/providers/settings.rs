@@ -120,6 +120,10 @@ pub struct QuirkSettings {
     pub chat_path: Option<String>,
     /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
     pub embeddings_path: Option<String>,
+    /// Models that the vendor completes texts with (`/v1/completions`), with `*` for any text. Others are asked by a chat.
+    pub completions: Vec<String>,
+    /// Path of text completions below the base URL, by default `/completions`. `{model}` stands for the model.
+    pub completions_path: Option<String>,
     /// The vendor also speaks OpenAI's Responses; clients of `/v1/responses` get its own answers.
     pub responses: bool,
     /// Path of Responses below the base URL, by default `/responses`. `{model}` stands for the model.
@@ -144,6 +148,9 @@ impl QuirkSettings {
         both.lacks.extend(own.lacks.iter().filter(|field| !self.lacks.contains(field)).cloned());
         let new = own.responses_only.iter().filter(|model| !self.responses_only.contains(model));
         both.responses_only.extend(new.cloned());
+        let new = own.completions.iter().filter(|model| !self.completions.contains(model));
+        both.completions.extend(new.cloned());
+        both.completions_path = own.completions_path.clone().or_else(|| self.completions_path.clone());
         both.rename.extend(own.rename.clone());
         both.defaults.extend(own.defaults.clone());
         both.no_stream_options |= own.no_stream_options;

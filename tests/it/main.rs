@@ -7,6 +7,7 @@ mod anthropic;
 mod chat;
 mod cli;
 mod client;
+mod completions;
 mod errors;
 mod failover;
 mod fixtures;

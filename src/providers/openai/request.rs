@@ -23,25 +23,30 @@ pub(super) fn chat(
     let streams = body.bool("stream") == Some(true);
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
-    if streams && !quirks.no_stream_options {
-        match body.raw("stream_options").map(with_usage) {
-            Some(Some(options)) => {
-                splice.set("stream_options", options);
-            }
-            Some(None) => {}
-            None => {
-                splice.set("stream_options", r#"{"include_usage":true}"#);
-            }
-        }
-    } else {
-        splice.remove("stream_options");
-    }
+    ask_for_usage(&mut splice, body, streams && !quirks.no_stream_options);
     if let Some(messages) = messages(body, quirks) {
         splice.set("messages", messages);
     }
     apply(&mut splice, body, quirks);
     let path = path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
     Ok(outgoing(path, streams, splice.finish()))
+}
+
+/// Asks for the usage of a stream, or takes away what the client said about it.
+pub(super) fn ask_for_usage(splice: &mut Splice<'_>, body: &ClientBody, asks: bool) {
+    if !asks {
+        splice.remove("stream_options");
+        return;
+    }
+    match body.raw("stream_options").map(with_usage) {
+        Some(Some(options)) => {
+            splice.set("stream_options", options);
+        }
+        Some(None) => {}
+        None => {
+            splice.set("stream_options", r#"{"include_usage":true}"#);
+        }
+    }
 }
 
 /// An embeddings request.
