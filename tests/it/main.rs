@@ -8,6 +8,7 @@ mod chat;
 mod cli;
 mod client;
 mod errors;
+mod every_door;
 mod failover;
 mod fixtures;
 mod front;
