@@ -6,17 +6,17 @@
 mod decode;
 mod decoder;
 mod embeddings;
-mod encode;
+pub(super) mod encode;
 mod envelope;
 pub(super) mod fault;
 mod finish;
-mod losses;
-mod normalise;
+pub(super) mod losses;
+pub(super) mod normalise;
 mod peek;
-mod request;
+pub(super) mod request;
 mod state;
 pub(super) mod stream;
-mod usage;
+pub(super) mod usage;
 mod whole;
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(super) fn arguments(function: &mut Object, nothing: &str) {
 }
 
 /// An id for a tool call that has none: the same for the same answer, place and name.
-pub(super) fn call_id(answer: &str, choice: u64, place: usize, name: &str) -> String {
+pub(in crate::providers) fn call_id(answer: &str, choice: u64, place: usize, name: &str) -> String {
     let mut hash = blake3::Hasher::new();
     for part in [answer, &choice.to_string(), &place.to_string(), name] {
         hash.update(&(part.len() as u64).to_le_bytes());
@@ -74,7 +74,7 @@ pub(super) fn answer_id(body: &[u8], now_ms: u64) -> String {
 }
 
 /// A tool-call id of exactly `length` letters and digits that stands for `id`, always the same.
-pub(super) fn shortened_id(id: &str, length: usize) -> String {
+pub(in crate::providers) fn shortened_id(id: &str, length: usize) -> String {
     if id.len() == length && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return id.to_owned();
     }

@@ -60,7 +60,7 @@ pub(super) fn embeddings(
 }
 
 /// A request with JSON in its body.
-pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
+pub(in crate::providers) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
     let accept = if streams { "text/event-stream" } else { "application/json" };
     let mut headers = HeaderMap::with_capacity(3);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -70,7 +70,7 @@ pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoin
 }
 
 /// A path template with the model's name in it.
-pub(super) fn path(template: &str, model: &str) -> String {
+pub(in crate::providers) fn path(template: &str, model: &str) -> String {
     if template.contains("{model}") {
         template.replace("{model}", &percent(model))
     } else {
@@ -79,7 +79,7 @@ pub(super) fn path(template: &str, model: &str) -> String {
 }
 
 /// The quirks of a request that is an object already.
-pub(super) fn apply_to_object(object: &mut Object, quirks: &QuirkSettings) {
+pub(in crate::providers) fn apply_to_object(object: &mut Object, quirks: &QuirkSettings) {
     for (old, new) in &quirks.rename {
         if let Some(value) = object.shift_remove(old) {
             object.insert(new.clone(), value);
@@ -96,7 +96,8 @@ pub(super) fn apply_to_object(object: &mut Object, quirks: &QuirkSettings) {
     }
 }
 
-fn apply(splice: &mut Splice<'_>, body: &ClientBody, quirks: &QuirkSettings) {
+/// The quirks of a request that stays the client's bytes.
+pub(in crate::providers) fn apply(splice: &mut Splice<'_>, body: &ClientBody, quirks: &QuirkSettings) {
     for (old, new) in &quirks.rename {
         splice.rename(old, new);
     }
