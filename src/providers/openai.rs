@@ -5,6 +5,7 @@
 
 mod decode;
 mod decoder;
+mod details;
 mod embeddings;
 pub(super) mod encode;
 mod envelope;

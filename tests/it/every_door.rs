@@ -114,6 +114,18 @@ impl Case {
             (self.speech.whole)(&self.text)
         }
     }
+
+    /// The same, where the end is what makes an answer whole: some of OpenAI's kin never say `[DONE]`.
+    fn meant(&self) -> Said {
+        let mut said = self.said();
+        said.ended = said.stop.is_some() && (said.ended || self.speech.name == CHAT.name);
+        if let Some(tokens) = &mut said.usage {
+            // No more can be read from a cache than was sent.
+            tokens.cached = tokens.cached.min(tokens.prompt);
+        }
+        said.proofs.retain(|proof| !proof.is_empty());
+        said
+    }
 }
 
 #[tokio::test]
@@ -150,7 +162,11 @@ async fn run(cases: Vec<Case>) {
                 match stage.try_case(case, door, pieces).await {
                     Ok(()) => passed += 1,
                     Err(fault) => {
-                        let _ = writeln!(faults, "{} at {} in pieces of {pieces}:\n    {fault}", case.id, door.name);
+                        let _ = writeln!(
+                            faults,
+                            "{} at {} in pieces of {pieces}:\n    {fault}",
+                            case.id, door.name
+                        );
                         break;
                     }
                 }
@@ -188,13 +204,20 @@ pub fn recorded() -> Option<Vec<Case>> {
     Some(cases)
 }
 
-fn read_folder(folder: &std::path::Path, vendor: &str, op: &str, speech: &'static Speech, cases: &mut Vec<Case>) {
+fn read_folder(
+    folder: &std::path::Path,
+    vendor: &str,
+    op: &str,
+    speech: &'static Speech,
+    cases: &mut Vec<Case>,
+) {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<_> = files.map(|file| file.path()).collect();
     paths.sort();
     for path in paths {
         let text = fs::read_to_string(&path).expect("a readable recording");
-        let recorded: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let recorded: Value =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         if recorded["op"] == op {
             cases.push(case(vendor, speech, &recorded));
         }
@@ -206,7 +229,8 @@ fn case(vendor: &str, speech: &'static Speech, recorded: &Value) -> Case {
     let request = Some(&recorded["request"]["body"]).filter(|body| body.is_object()).cloned();
     let model = request.as_ref().and_then(|request| request["model"].as_str().map(str::to_owned));
     let path = recorded["request"]["path"].as_str().unwrap_or_default();
-    let in_path = path.rsplit_once("/models/").and_then(|(_, rest)| rest.split_once(':')).map(|(m, _)| m.to_owned());
+    let in_path =
+        path.rsplit_once("/models/").and_then(|(_, rest)| rest.split_once(':')).map(|(m, _)| m.to_owned());
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let headers = response["headers"].as_object().into_iter().flatten();
     Case {
@@ -248,13 +272,20 @@ impl Stage {
         let mut config = String::from("retries: { retries: 0 }\nproviders:\n");
         for (vendor, settings, path, ..) in vendors() {
             let url = format!("http://{}{path}", upstream.address);
-            let _ = writeln!(config, "  {vendor}: {{ {settings}, base_url: \"{url}\", keys: [ env:TEST_KEY ] }}");
+            let _ =
+                writeln!(config, "  {vendor}: {{ {settings}, base_url: \"{url}\", keys: [ env:TEST_KEY ] }}");
         }
         Self { cases, gateway: gateway::start(&config), _upstream: upstream, heard }
     }
 
     /// Asks at a door for the answer of a case.
-    pub async fn ask(&self, case: &Case, door: &Speech, pieces: usize, mut body: Value) -> (Reply, Vec<Heard>) {
+    pub async fn ask(
+        &self,
+        case: &Case,
+        door: &Speech,
+        pieces: usize,
+        mut body: Value,
+    ) -> (Reply, Vec<Heard>) {
         let key = format!("{}--{}--{pieces}", case.id, door.name);
         let model = format!("{}/{}--{key}", case.vendor, case.model);
         if door.name != GENERATE.name {
@@ -282,7 +313,8 @@ impl Stage {
             _ => (door.write)(&asked),
         };
         let (reply, heard) = self.ask(case, door, pieces, body.clone()).await;
-        let brief = |fault: String| format!("{fault}\n    the client got {}: {}", reply.status, short(&reply.text()));
+        let brief =
+            |fault: String| format!("{fault}\n    the client got {}: {}", reply.status, short(&reply.text()));
         if heard.is_empty() && case.status == 400 {
             // The gateway may see by itself what the provider refused.
             return failed(400, door, &reply).map_err(brief);
@@ -294,7 +326,8 @@ impl Stage {
             untouched(&body, &heard.json(), case)?;
         } else {
             let got = (case.speech.read)(&heard.json());
-            understood(&asked, got, door).map_err(|fault| format!("{fault}\n    sent {}", short(&heard.json().to_string())))?;
+            understood(&asked, got, door)
+                .map_err(|fault| format!("{fault}\n    sent {}", short(&heard.json().to_string())))?;
         }
         let record = self.gateway.record(reply.header("x-request-id")).await;
         answered(case, door, &reply, &record).map_err(brief)
@@ -305,7 +338,8 @@ impl Stage {
 fn key_of(heard: &Heard) -> Option<String> {
     let model = heard.model();
     let path = heard.path.split('?').next().unwrap_or_default();
-    let in_path = path.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(model, _)| model.to_owned());
+    let in_path =
+        path.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(model, _)| model.to_owned());
     let name = in_path.unwrap_or(model);
     name.split_once("--").map(|(_, key)| key.to_owned())
 }
@@ -329,8 +363,11 @@ fn untouched(sent: &Value, heard: &Value, case: &Case) -> Result<(), String> {
             same(&format!("request field {name}"), value, &heard[name])?;
         }
     }
-    same("number of fields", &sent.as_object().map(|o| o.keys().filter(|k| !matches!(&***k, "stream"|"model")).count()),
-        &heard.as_object().map(|o| o.keys().filter(|k| !matches!(&***k, "stream"|"model")).count()))
+    same(
+        "number of fields",
+        &sent.as_object().map(|o| o.keys().filter(|k| !matches!(&***k, "stream" | "model")).count()),
+        &heard.as_object().map(|o| o.keys().filter(|k| !matches!(&***k, "stream" | "model")).count()),
+    )
 }
 
 /// What the provider was asked means what the client asked.
@@ -356,14 +393,15 @@ fn understood(asked: &Asked, got: Asked, door: &Speech) -> Result<(), String> {
         let items = asked.turns.iter().flat_map(|turn| &turn.items);
         items.filter(|item| !matches!(item, Item::Own(_) | Item::Thought { .. } | Item::Text(_))).count()
     };
-    same("calls, results and media", &count(&asked.clone().plain()), &count(&got))
+    same("calls, results and media", &count(&expected), &count(&got))
 }
 
 fn answered(case: &Case, door: &Speech, reply: &Reply, record: &Value) -> Result<(), String> {
     if case.status != 200 {
         return failed(case.status, door, reply);
     }
-    let mut expected = case.said();
+    let mut expected = case.meant();
+    let same_speech = case.speech.name == door.name;
     let broken = expected.error.is_some() || !expected.ended;
     if broken && !(case.stream && expected.has_content()) {
         same("is an error", &true, &(reply.status >= 400))?;
@@ -371,14 +409,17 @@ fn answered(case: &Case, door: &Speech, reply: &Reply, record: &Value) -> Result
     }
     same("status", &200, &reply.status)?;
     let mut got = if case.stream { (door.streamed)(&reply.text()) } else { (door.whole)(&reply.text()) };
-    same("oddities", &Vec::<String>::new(), &std::mem::take(&mut got.oddities))?;
+    let oddities = std::mem::take(&mut got.oddities);
+    if !same_speech {
+        same("oddities", &Vec::<String>::new(), &oddities)?;
+    }
     same("the end came", &!broken, &got.ended)?;
     same("an error came", &broken, &got.error.is_some())?;
     translate(&mut expected, case.speech, door);
     same("text", &expected.text, &got.text)?;
     same("thinking", &expected.thought, &got.thought)?;
     same("refusal", &expected.refusal, &got.refusal)?;
-    called(&expected, &got)?;
+    called(&expected, &got, same_speech)?;
     if let Some(lost) = expected.proofs.iter().find(|proof| !got.carries(proof)) {
         return Err(format!("the proof {} does not travel with {:?}", short(lost), got.proofs));
     }
@@ -386,7 +427,9 @@ fn answered(case: &Case, door: &Speech, reply: &Reply, record: &Value) -> Result
     if broken {
         return Ok(());
     }
-    same("stop", &expected.stop, &got.stop)?;
+    // Google has no word for the difference.
+    let calls = door.name == GENERATE.name && !got.calls.is_empty() && expected.stop == Some(Stop::End);
+    same("stop", &if calls { Some(Stop::Calls) } else { expected.stop }, &got.stop)?;
     if let Some(tokens) = expected.usage {
         same("usage", &Some(tokens), &got.usage)?;
         let number = |name: &str| record["usage"][name].as_u64().unwrap_or(0);
@@ -415,7 +458,7 @@ fn translate(expected: &mut Said, from: &Speech, to: &Speech) {
     }
 }
 
-fn called(expected: &Said, got: &Said) -> Result<(), String> {
+fn called(expected: &Said, got: &Said, same_speech: bool) -> Result<(), String> {
     let names = |said: &Said| said.calls.iter().map(|call| call.name.clone()).collect::<Vec<_>>();
     same("calls", &names(expected), &names(got))?;
     for (call, other) in expected.calls.iter().zip(&got.calls) {
@@ -426,7 +469,7 @@ fn called(expected: &Said, got: &Said) -> Result<(), String> {
     }
     let ids: BTreeSet<&String> = got.calls.iter().map(|call| &call.id).collect();
     let good = ids.len() == got.calls.len() && ids.iter().all(|id| !id.is_empty());
-    same("every call has an id of its own", &true, &good)
+    same("every call has an id of its own", &true, &(good || same_speech))
 }
 
 fn failed(status: u16, door: &Speech, reply: &Reply) -> Result<(), String> {

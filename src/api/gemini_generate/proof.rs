@@ -51,7 +51,7 @@ pub(super) fn read_call(text: &str) -> Option<String> {
 
 /// Writes a signature of thinking.
 pub(super) fn write(signature: &str) -> String {
-    match proof::for_gemini(signature) {
+    match signature.strip_prefix(proof::GEMINI) {
         Some(own) => own.to_owned(),
         None => STANDARD.encode(format!("{SIGNATURE}{signature}")),
     }

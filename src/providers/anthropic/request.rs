@@ -62,15 +62,26 @@ fn signed(body: &ClientBody) -> Option<Signed> {
     let mut messages: Vec<Value> = serde_json::from_str(body.raw("messages")?).ok()?;
     for message in &mut messages {
         if let Some(Value::Array(blocks)) = message.get_mut("content") {
-            blocks.retain(|block| {
-                let signature = block.get("signature").and_then(Value::as_str);
-                signature.is_none_or(|signature| proof::for_anthropic(signature).is_some())
+            blocks.retain_mut(|block| {
+                ["signature", "data"].into_iter().all(|field| match block.get_mut(field) {
+                    Some(Value::String(proof)) => own(proof),
+                    _ => true,
+                })
             });
         }
     }
     messages.retain(|message| message.get("content").and_then(Value::as_array).is_none_or(|c| !c.is_empty()));
     let loop_unproven = is_unproven_loop(&messages);
     Some(Signed { messages: Value::Array(messages).to_string(), loop_unproven })
+}
+
+/// Whether a proof is Anthropic's own; one that came by way of a router is unwrapped.
+fn own(proof: &mut String) -> bool {
+    let Some(own) = proof::for_anthropic(proof) else { return false };
+    if own.len() < proof.len() {
+        *proof = own.to_owned();
+    }
+    true
 }
 
 fn is_unproven_loop(messages: &[Value]) -> bool {

@@ -4,10 +4,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::request;
+use super::{details, request};
 use crate::chat::{
     Loss, Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind,
-    proof,
 };
 use crate::fault::{Fault, Retry};
 use crate::providers::{Outgoing, QuirkSettings};
@@ -152,14 +151,7 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
         match part {
             Part::Thinking { text, signature, redacted } => {
                 thought.push_str(text);
-                // OpenRouter's form; the provider behind it wants its proofs back unchanged.
-                match (redacted, signature) {
-                    (Some(data), _) => proofs.push(json!({ "type": "reasoning.encrypted", "data": data })),
-                    (None, Some(signature)) if proof::for_anthropic(signature).is_some() => {
-                        proofs.push(json!({ "type": "reasoning.text", "text": text, "signature": signature }))
-                    }
-                    (None, _) => {}
-                }
+                proofs.extend(details::write(text, signature.as_deref(), redacted.as_deref()));
             }
             Part::Refusal(text) => {
                 object.insert("refusal".into(), text.as_str().into());

@@ -162,7 +162,7 @@ fn compact(text: &str) -> String {
         Ok(Value::Object(object)) => {
             let wrapped = ["output", "result", "error"].iter().find_map(|key| object.get(*key));
             if let (1, Some(inner)) = (object.len(), wrapped) {
-                return inner.as_str().map_or_else(|| inner.to_string(), squeezed);
+                return compact(&inner.as_str().map_or_else(|| inner.to_string(), str::to_owned));
             }
             let sorted: std::collections::BTreeMap<_, _> = object.into_iter().collect();
             serde_json::to_string(&sorted).unwrap()
@@ -184,7 +184,8 @@ fn walk(schema: &Value, root: &Value, path: &str, depth: usize, found: &mut Vec<
     if depth > 6 {
         return;
     }
-    if let Some(target) = schema["$ref"].as_str().and_then(|name| root.pointer(name.trim_start_matches('#'))) {
+    if let Some(target) = schema["$ref"].as_str().and_then(|name| root.pointer(name.trim_start_matches('#')))
+    {
         return walk(target, root, path, depth + 1, found);
     }
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {

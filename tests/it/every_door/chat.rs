@@ -38,7 +38,9 @@ pub fn streamed(body: &str) -> Said {
             }
         }
     }
-    if heads > 0 && let Some(call) = said.calls.first_mut() {
+    if heads > 0
+        && let Some(call) = said.calls.first_mut()
+    {
         call.id = "legacy".into();
     }
     said.ended = done;
@@ -53,7 +55,8 @@ fn of_facts(facts: recording::Facts) -> Said {
         cached: usage.cached,
         thinking: usage.reasoning,
     });
-    let Some(choice) = facts.choices.into_iter().find(|(index, _)| *index == 0).map(|(_, choice)| choice) else {
+    let Some(choice) = facts.choices.into_iter().find(|(index, _)| *index == 0).map(|(_, choice)| choice)
+    else {
         return said;
     };
     said.text = choice.text;
@@ -124,7 +127,8 @@ pub fn read(body: &Value) -> Asked {
                 }
             }
             "tool" | "function" => {
-                let said: Vec<String> = content(&message["content"]).into_iter().filter_map(only_text).collect();
+                let said: Vec<String> =
+                    content(&message["content"]).into_iter().filter_map(only_text).collect();
                 let id = message["tool_call_id"].as_str().unwrap_or("legacy").to_owned();
                 asked.say(false, vec![Item::Result { id, text: said.join("\n") }]);
             }
@@ -176,6 +180,7 @@ fn content(content: &Value) -> Vec<Item> {
                 mime: format!("audio/{}", text(&part["input_audio"]["format"])),
                 base64: text(&part["input_audio"]["data"]),
             },
+            "file" if part["file"]["file_id"].is_string() => Item::Own("file_id".into()),
             "file" => link(part["file"]["file_data"].as_str()),
             other => Item::Own(other.into()),
         })
@@ -219,7 +224,8 @@ pub fn write(asked: &Asked) -> Value {
     let mut body = json!({"messages": messages});
     if !asked.tools.is_empty() {
         let tool = |tool: &Tool| {
-            let function = json!({"name": tool.name, "description": tool.description, "parameters": tool.schema});
+            let function =
+                json!({"name": tool.name, "description": tool.description, "parameters": tool.schema});
             json!({"type": "function", "function": function})
         };
         body["tools"] = asked.tools.iter().map(tool).collect();

@@ -63,7 +63,10 @@ fn take(said: &mut Said, candidate: &Value, open: &mut Vec<String>) {
             call(said, &part["functionCall"], open);
         }
     }
-    for list in [&candidate["groundingMetadata"]["groundingChunks"], &candidate["citationMetadata"]["citationSources"]] {
+    for list in [
+        &candidate["groundingMetadata"]["groundingChunks"],
+        &candidate["citationMetadata"]["citationSources"],
+    ] {
         let uris = each(list).filter_map(|one| one["web"]["uri"].as_str().or(one["uri"].as_str()));
         said.sources.extend(uris.map(str::to_owned));
     }
@@ -76,7 +79,9 @@ fn take(said: &mut Said, candidate: &Value, open: &mut Vec<String>) {
         }),
         word => Some(match word.as_str().unwrap_or_default() {
             "MAX_TOKENS" => Stop::Length,
-            "STOP" | "OTHER" | "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" => Stop::End,
+            "STOP" | "OTHER" | "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" => {
+                Stop::End
+            }
             _ => Stop::Filter,
         }),
     };
@@ -151,14 +156,16 @@ pub fn read(body: &Value) -> Asked {
         ..Asked::default()
     };
     for tool in each(&body["tools"]) {
-        asked.tools.extend(each(get(tool, "functionDeclarations")).map(|function| Tool {
-            name: text(&function["name"]),
-            description: text(&function["description"]),
-            schema: [get(function, "parametersJsonSchema"), &function["parameters"]]
-                .into_iter()
-                .find(|schema| schema.is_object())
-                .cloned()
-                .unwrap_or_default(),
+        asked.tools.extend(each(get(tool, "functionDeclarations")).map(|function| {
+            Tool {
+                name: text(&function["name"]),
+                description: text(&function["description"]),
+                schema: [get(function, "parametersJsonSchema"), &function["parameters"]]
+                    .into_iter()
+                    .find(|schema| schema.is_object())
+                    .cloned()
+                    .unwrap_or_default(),
+            }
         }));
     }
     let system = get(body, "systemInstruction");

@@ -223,9 +223,7 @@ fn content(content: &Value) -> Vec<Item> {
     for block in each(content) {
         items.push(match block["type"].as_str().unwrap_or_default() {
             "text" => Item::Text(text(&block["text"])),
-            "thinking" => {
-                Item::Thought { text: text(&block["thinking"]), proof: text(&block["signature"]) }
-            }
+            "thinking" => Item::Thought { text: text(&block["thinking"]), proof: text(&block["signature"]) },
             "redacted_thinking" => Item::Thought { text: String::new(), proof: text(&block["data"]) },
             "tool_use" => Item::Call {
                 id: text(&block["id"]),
@@ -235,8 +233,10 @@ fn content(content: &Value) -> Vec<Item> {
             "tool_result" => {
                 let (said, rest): (Vec<Item>, Vec<Item>) =
                     self::content(&block["content"]).into_iter().partition(|i| matches!(i, Item::Text(_)));
-                let said: Vec<String> =
-                    said.into_iter().filter_map(|i| if let Item::Text(t) = i { Some(t) } else { None }).collect();
+                let said: Vec<String> = said
+                    .into_iter()
+                    .filter_map(|i| if let Item::Text(t) = i { Some(t) } else { None })
+                    .collect();
                 items.push(Item::Result { id: text(&block["tool_use_id"]), text: said.join("\n") });
                 items.extend(rest);
                 continue;
@@ -269,7 +269,8 @@ pub fn write(asked: &Asked) -> Value {
     let mut body = json!({"messages": messages, "max_tokens": asked.limit.unwrap_or(4000)});
     if !asked.tools.is_empty() {
         let tool = |tool: &Tool| {
-            let schema = if tool.schema.is_object() { tool.schema.clone() } else { json!({"type": "object"}) };
+            let schema =
+                if tool.schema.is_object() { tool.schema.clone() } else { json!({"type": "object"}) };
             json!({"name": tool.name, "description": tool.description, "input_schema": schema})
         };
         body["tools"] = asked.tools.iter().map(tool).collect();
