@@ -25,6 +25,8 @@ struct ChoiceState {
     index: u32,
     /// Calls whose arguments may not be complete: each is sent whole. Some providers weave several together.
     open: Vec<OpenCall>,
+    /// Whether it has called.
+    called: bool,
     text: String,
     citations: Vec<Value>,
     finish: Option<Finish>,
@@ -83,7 +85,9 @@ impl GeminiEncoder {
         let count = open.iter().take_while(|call| ready(call)).count();
         let calls: Vec<OpenCall> = open.drain(..count).collect();
         for open in calls {
-            let part = call(&open.id, &open.name, &open.arguments, open.kind, open.signature.as_deref());
+            let first = !std::mem::replace(&mut self.choice(index).called, true);
+            let part =
+                call(&open.id, &open.name, &open.arguments, open.kind, open.signature.as_deref(), first);
             self.send(index, part, out);
         }
     }

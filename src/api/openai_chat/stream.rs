@@ -169,6 +169,7 @@ impl ChatEncoder {
 
     fn call_start(&mut self, event: &Event, out: &mut Vec<u8>) {
         let Event::ToolCallStart { choice, call, id, name, kind, signature } = event else { return };
+        self.thought.clear();
         if *kind == ToolKind::Server || self.place_of(*choice, *call).is_some() {
             return;
         }
@@ -269,6 +270,8 @@ impl StreamEncoder for ChatEncoder {
                     self.cited = self.said;
                 }
                 self.said += text.chars().count();
+                // Whatever is proven from here on is not that thought.
+                self.thought.clear();
                 self.text(*choice, "content", text, out);
             }
             Event::Refusal { choice, text } if !text.is_empty() => self.text(*choice, "refusal", text, out),

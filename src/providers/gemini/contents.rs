@@ -11,7 +11,7 @@ use crate::fault::Fault;
 
 /// What Google takes in place of a proof that another provider's call cannot have:
 /// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>
-const NO_PROOF: &str = "skip_thought_signature_validator";
+pub(super) const NO_PROOF: &str = "skip_thought_signature_validator";
 
 /// Writes the conversation into the request's body.
 ///

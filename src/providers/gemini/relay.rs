@@ -7,19 +7,23 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::pieces::{Piece, Pieces};
-use super::{decode, fault, finish, usage};
+use super::{decode, fault, finish, foreign, usage};
 use crate::chat::{FinishReason, Usage};
 use crate::fault::Fault;
 use crate::frames::sse_data;
 use crate::json::Splice;
 use crate::providers::{ClientBody, Frame, Relayed, StreamRelay};
 
-/// The client's body; only a model's name inside of it is replaced by the target's.
+/// The client's body; a model's name inside of it is replaced by the target's, and other providers' proofs are taken
+/// out.
 pub(super) fn request(body: &ClientBody, model: &str) -> Vec<Bytes> {
     let name = if model.contains('/') { model.to_owned() } else { format!("models/{model}") };
     let mut splice = Splice::new(body);
     if body.field("model").is_some() {
         splice.set_text("model", &name);
+    }
+    if let Some(contents) = foreign::without(body, model) {
+        splice.set("contents", contents);
     }
     for field in ["generateContentRequest", "generate_content_request"] {
         // Counting tokens takes a whole request in a field.
