@@ -11,7 +11,7 @@ use crate::every_door::asked::Asked;
 use crate::every_door::said::{each, events, text};
 use crate::every_door::{CHAT, GENERATE, MESSAGES, Speech};
 use crate::gateway::{self, Gateway};
-use providers::Providers;
+pub use providers::Providers;
 
 /// Who answers, step by step. Questions and results of tools take turns, so that some loops of tools end elsewhere than
 /// they began.
@@ -121,7 +121,7 @@ fn proven(visit: &providers::Visit, provider: &str, what: &str) {
     let said = |words: &str| body.contains(words);
     for (proof, thought) in &visit.issued {
         // Proofs of other conversations do not count: only those whose thought, or whose number, is in this one.
-        let number: String = proof.chars().filter(char::is_ascii_digit).collect();
+        let number = providers::number_of(proof);
         let here =
             said(&format!("{provider} looks, {number}.")) || said(&format!("{provider} is done, {number}."));
         assert!(!here || said(proof), "{what}: the proof {proof} of {thought:?} is missing in {body}");

@@ -176,7 +176,9 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
             other => said.push(*other),
         }
     }
-    let content = if said.is_empty() { Value::Null } else { content_of(&said, place)? };
+    // Null says that there are calls, or a refusal, instead.
+    let silent = said.is_empty() && (!calls.is_empty() || object.contains_key("refusal"));
+    let content = if silent { Value::Null } else { content_of(&said, place)? };
     object.insert("content".into(), content);
     if !thought.is_empty() {
         object.insert("reasoning_content".into(), thought.into());

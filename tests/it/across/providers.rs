@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::strict::{self, Issued};
@@ -60,6 +62,12 @@ impl Providers {
     }
 }
 
+/// The number of the answer that a proof came with.
+pub fn number_of(proof: &str) -> String {
+    let text = String::from_utf8(BASE64_STANDARD.decode(proof).unwrap()).unwrap();
+    text.rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
 /// What a provider says: thought, its proof, words, calls.
 struct Say {
     thought: String,
@@ -95,7 +103,7 @@ fn answer(book: &mut Book, heard: &Heard) -> Vec<Act> {
     let asks = is_question(&body);
     let say = Say {
         thought: format!("{provider} thinks {n}"),
-        proof: format!("EqQB{provider}Proof{n}=="),
+        proof: BASE64_STANDARD.encode(format!("proof of {provider} {n}")),
         words: if asks { format!("{provider} looks, {n}.") } else { format!("{provider} is done, {n}.") },
         calls: if asks {
             vec![
@@ -127,7 +135,7 @@ fn is_question(body: &Value) -> bool {
 
 fn claude(say: &Say, streams: bool, n: usize, issued: &mut Issued) -> Vec<Act> {
     issued.insert((say.proof.clone(), say.thought.clone()));
-    let hidden = format!("EmwK{n}==");
+    let hidden = BASE64_STANDARD.encode(format!("hidden thought {n}"));
     issued.insert((hidden.clone(), String::new()));
     let mut content = vec![
         json!({"type": "thinking", "thinking": say.thought, "signature": say.proof}),

@@ -104,7 +104,7 @@ pub fn messages(body: &Value, issued: &Issued) -> Result<(), String> {
     for (at, tool) in each(&body["tools"]).enumerate() {
         only(
             tool,
-            &["name", "description", "input_schema", "cache_control", "strict"],
+            &["name", "description", "input_schema", "cache_control", "strict", "eager_input_streaming"],
             &format!("tools.{at}"),
         )?;
         need(tool["input_schema"]["type"] == "object", || {
@@ -256,7 +256,18 @@ pub fn generate(body: &Value, issued: &Issued) -> Result<(), String> {
         &["contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "safetySettings"],
         "body",
     )?;
-    let contents: Vec<&Value> = each(&body["contents"]).collect();
+    // Contents of one side that follow each other are one turn.
+    let mut merged: Vec<Value> = Vec::new();
+    for content in each(&body["contents"]) {
+        match merged.last_mut() {
+            Some(last) if last["role"] == "model" && content["role"] == "model" => {
+                let parts = each(&last["parts"]).chain(each(&content["parts"])).cloned().collect();
+                last["parts"] = parts;
+            }
+            _ => merged.push(content.clone()),
+        }
+    }
+    let contents: Vec<&Value> = merged.iter().collect();
     need(contents.first().is_some_and(|c| c["role"] == "user"), || {
         "contents must begin with the user's".into()
     })?;
