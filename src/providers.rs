@@ -4,6 +4,7 @@
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
 mod anthropic;
+mod bedrock;
 mod credential;
 mod gemini;
 mod openai;
@@ -14,6 +15,8 @@ mod retry_after;
 mod sandbox;
 mod scrub;
 mod settings;
+mod sigv4;
+mod vectors;
 mod vendor;
 
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use crate::target::TargetName;
 pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
 pub use sandbox::Sandbox;
+pub use sigv4::{AwsKeys, SigV4};
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
@@ -194,6 +198,7 @@ pub struct Frame {
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
+        "bedrock" => Some(Arc::new(bedrock::Bedrock::new(quirks.clone()))),
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),

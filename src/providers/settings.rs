@@ -123,6 +123,21 @@ pub struct QuirkSettings {
 }
 
 impl QuirkSettings {
+    /// Changes the top-level fields of a request: renamed, dropped, set.
+    pub(super) fn apply(&self, body: &mut crate::chat::Object) {
+        for (old, new) in &self.rename {
+            if let Some(value) = body.shift_remove(old) {
+                body.insert(new.clone(), value);
+            }
+        }
+        for field in &self.drop {
+            body.shift_remove(field);
+        }
+        for (field, value) in &self.defaults {
+            body.entry(field.clone()).or_insert_with(|| value.clone());
+        }
+    }
+
     /// These quirks (a preset's) with a provider's own added: lists and maps grow, the provider's word counts where
     /// both say something.
     #[must_use]
