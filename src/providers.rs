@@ -31,10 +31,11 @@ use crate::target::TargetName;
 pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
 pub use sandbox::Sandbox;
-pub use sigv4::{AwsKeys, SigV4};
 pub use settings::{
-    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
+    AwsSettings, DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings,
+    QuirkSettings,
 };
+pub use sigv4::{AwsKeys, SigV4};
 pub use vendor::{HttpPlace, Place, Target, Vendor};
 
 /// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.

@@ -56,7 +56,9 @@ impl AwsSplitter {
             return Ok(None);
         };
         if !sums_up(prelude, sum) {
-            return Err(malformed("the provider's stream is damaged: the checksum of a message's head is wrong"));
+            return Err(malformed(
+                "the provider's stream is damaged: the checksum of a message's head is wrong",
+            ));
         }
         let (total, headers) = (prelude.get_u32() as usize, prelude.get_u32() as usize);
         if total > MAX_MESSAGE || headers > MAX_HEADERS || total < PRELUDE + headers + CHECKSUM {
@@ -233,7 +235,9 @@ pub(crate) mod tests {
 
     #[test]
     fn lengths_that_lie_are_refused_before_anything_is_kept() {
-        for (total, headers) in [(15_u32, 0_u32), (17, 2), (u32::MAX, 0), (5 << 20, 0), (1 << 20, 256 << 10), (0, 0)] {
+        for (total, headers) in
+            [(15_u32, 0_u32), (17, 2), (u32::MAX, 0), (5 << 20, 0), (1 << 20, 256 << 10), (0, 0)]
+        {
             let mut bytes = total.to_be_bytes().to_vec();
             bytes.extend_from_slice(&headers.to_be_bytes());
             bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
@@ -241,7 +245,9 @@ pub(crate) mod tests {
             splitter.push(&bytes);
             assert!(splitter.next().is_err(), "{total} {headers}");
         }
-        for head in [&[3, b'a'][..], &[1, b'a'], &[1, b'a', 77], &[1, b'a', TEXT, 0, 9, b'x'], &[1, b'a', TEXT, 0]] {
+        for head in
+            [&[3, b'a'][..], &[1, b'a'], &[1, b'a', 77], &[1, b'a', TEXT, 0, 9, b'x'], &[1, b'a', TEXT, 0]]
+        {
             let mut splitter = AwsSplitter::default();
             splitter.push(&raw(head, b""));
             assert!(splitter.next().is_err(), "{head:?}");

@@ -13,8 +13,17 @@ use crate::fault::{Fault, Retry};
 const MAX_ID: usize = 64;
 
 /// Blocks of Converse's own that a client may send as they are.
-const OWN: &[&str] =
-    &["guardContent", "searchResult", "video", "audio", "image", "document", "cachePoint", "toolUse", "toolResult"];
+const OWN: &[&str] = &[
+    "guardContent",
+    "searchResult",
+    "video",
+    "audio",
+    "image",
+    "document",
+    "cachePoint",
+    "toolUse",
+    "toolResult",
+];
 
 /// A conversation that can be sent.
 pub(super) struct Conversation {
@@ -42,7 +51,11 @@ struct Block {
 ///
 /// # Errors
 /// `BadRequest` that names the part which Bedrock cannot carry.
-pub(super) fn all(messages: &[Message], model: Model<'_>, lost: &mut Vec<Loss>) -> Result<Conversation, Fault> {
+pub(super) fn all(
+    messages: &[Message],
+    model: Model<'_>,
+    lost: &mut Vec<Loss>,
+) -> Result<Conversation, Fault> {
     let mut writer = Writer { model, lost, names: BTreeSet::new(), called: BTreeSet::new() };
     let mut system = Vec::new();
     let mut turns: Vec<Turn> = Vec::new();
@@ -196,7 +209,9 @@ impl Writer<'_> {
         let thought = match (redacted, signature) {
             _ if !self.model.takes_thoughts() => None,
             (Some(data), _) => Some(json!({ "redactedContent": data })),
-            (None, Some(signature)) => Some(json!({ "reasoningText": { "text": text, "signature": signature } })),
+            (None, Some(signature)) => {
+                Some(json!({ "reasoningText": { "text": text, "signature": signature } }))
+            }
             (None, None) => None,
         };
         if thought.is_none() {
@@ -253,7 +268,8 @@ impl Writer<'_> {
         kind: &'static str,
         path: &str,
     ) -> Result<Value, Fault> {
-        let media::Block { kind, mut value } = media::block(media, name, kind).map_err(|what| cannot(&what, path))?;
+        let media::Block { kind, mut value } =
+            media::block(media, name, kind).map_err(|what| cannot(&what, path))?;
         if kind == "document" {
             value["name"] = self.document_name(name).into();
         }
@@ -307,9 +323,13 @@ fn own(value: &Value) -> Option<Value> {
     if object.get("type").is_some_and(|kind| kind == "search_result") {
         let keys = ["source", "title", "content", "citations"];
         let field = |key: &str| object.get(key).filter(|value| !value.is_null()).cloned();
-        let mut result: Object = keys.iter().filter_map(|key| Some(((*key).to_owned(), field(key)?))).collect();
+        let mut result: Object =
+            keys.iter().filter_map(|key| Some(((*key).to_owned(), field(key)?))).collect();
         if let Some(Value::Array(texts)) = result.get_mut("content") {
-            texts.iter_mut().filter_map(Value::as_object_mut).for_each(|text| drop(text.shift_remove("type")));
+            texts
+                .iter_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(|text| drop(text.shift_remove("type")));
         }
         return Some(json!({ "searchResult": result }));
     }

@@ -61,7 +61,10 @@ impl ConverseDecoder {
             Some("error") => {
                 let text = message.header(":error-message").unwrap_or_default();
                 let body = json!({ "message": text }).to_string();
-                return Err(fault::in_stream(message.header(":error-code").unwrap_or_default(), body.as_bytes()));
+                return Err(fault::in_stream(
+                    message.header(":error-code").unwrap_or_default(),
+                    body.as_bytes(),
+                ));
             }
             _ => {}
         }

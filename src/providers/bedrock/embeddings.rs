@@ -35,7 +35,8 @@ pub(super) fn request(body: &ClientBody, target: &TargetName) -> Result<Outgoing
     }
     let bytes = Value::Object(asked).to_string().into();
     let mut outgoing = request::outgoing(&target.model, "invoke", false, bytes);
-    let known = |key: &str| matches!(key, "model" | "input" | "dimensions" | "encoding_format") || OWN.contains(&key);
+    let known =
+        |key: &str| matches!(key, "model" | "input" | "dimensions" | "encoding_format") || OWN.contains(&key);
     let unknown = body.fields().iter().filter(|field| !known(&field.key) && body.has(&field.key));
     outgoing.lost = unknown.map(|field| Loss::dropped(field.key.to_string())).collect();
     Ok(outgoing)
@@ -170,7 +171,8 @@ mod tests {
         assert_eq!(sent, json!({"inputText": "a", "dimensions": 256, "normalize": true}));
         assert_eq!(lost, [Loss::dropped("user")]);
 
-        let (_, sent, _) = asked("cohere.embed-english-v3", &json!({"model": "m", "input": ["a", "b"]})).unwrap();
+        let (_, sent, _) =
+            asked("cohere.embed-english-v3", &json!({"model": "m", "input": ["a", "b"]})).unwrap();
         assert_eq!(sent, json!({"texts": ["a", "b"], "input_type": "search_document"}));
         let query = json!({"model": "m", "input": "a", "input_type": "search_query", "dimensions": 512});
         let (_, sent, _) = asked("us.cohere.embed-v4:0", &query).unwrap();
@@ -204,7 +206,8 @@ mod tests {
             let packed: Value = serde_json::from_slice(&answer(&body, true).unwrap().body).unwrap();
             assert_eq!(packed["data"][0]["embedding"], "zczMPQAAIMAAAAAA");
         }
-        for broken in ["", "{}", r#"{"embedding":["x"]}"#, r#"{"message":"no"}"#, "[]", r#"{"embeddings":7}"#] {
+        for broken in ["", "{}", r#"{"embedding":["x"]}"#, r#"{"message":"no"}"#, "[]", r#"{"embeddings":7}"#]
+        {
             assert!(answer(&Bytes::from(broken), false).is_err(), "{broken}");
         }
     }

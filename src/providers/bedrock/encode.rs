@@ -35,7 +35,11 @@ const MAX_METADATA_TEXT: usize = 256;
 ///
 /// # Errors
 /// `BadRequest` that names the part which Bedrock cannot carry and which the answer depends on.
-pub(super) fn converse(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
+pub(super) fn converse(
+    asked: &Request,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+) -> Result<Outgoing, Fault> {
     let mut lost = Vec::new();
     let body = body(asked, &target.model, quirks, &mut lost)?;
     let operation = if asked.stream { "converse-stream" } else { "converse" };
@@ -217,7 +221,9 @@ fn own_sampling(asked: &Request, model: Model<'_>, fields: &mut Object, lost: &m
 fn metadata(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     let fits = |text: &str| {
         text.len() <= MAX_METADATA_TEXT
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || "_:@$#=/+,-.".contains(c))
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || "_:@$#=/+,-.".contains(c))
     };
     let mut kept = Object::new();
     for (key, value) in &asked.metadata {
@@ -247,7 +253,9 @@ fn rest(rest: &Object, body: &mut Object, fields: &mut Object, lost: &mut Vec<Lo
             }
             ("service_tier", Value::String(tier)) => match tier.as_str() {
                 "auto" => {}
-                "default" | "flex" | "priority" => drop(body.insert("serviceTier".into(), json!({ "type": tier }))),
+                "default" | "flex" | "priority" => {
+                    drop(body.insert("serviceTier".into(), json!({ "type": tier })))
+                }
                 _ => lost.push(Loss::dropped("service_tier")),
             },
             (known, _) if BOOKKEEPING.contains(&known) => {}

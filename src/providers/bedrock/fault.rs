@@ -86,7 +86,9 @@ impl<'a> Said<'a> {
             "modelnotready" => fault(FaultKind::Overloaded, 503).after(Some(Duration::from_secs(5))),
             "serviceunavailable" => fault(FaultKind::Overloaded, 503),
             "modeltimeout" => Fault::new(FaultKind::Timeout(Phase::FirstByte), "the provider timed out"),
-            "internalserver" | "internalfailure" | "internalservererror" => fault(FaultKind::ServerError, 500),
+            "internalserver" | "internalfailure" | "internalservererror" => {
+                fault(FaultKind::ServerError, 500)
+            }
             "modelerror" | "modelstreamerror" => match self.original {
                 Some(429) => fault(FaultKind::RateLimited, 429),
                 Some(503 | 529) => fault(FaultKind::Overloaded, 503),
@@ -99,7 +101,8 @@ impl<'a> Said<'a> {
             }
             name if CREDENTIALS.contains(&name) => {
                 // Never AWS's text: it shows names of accounts and roles.
-                Fault::new(FaultKind::Credentials, "the provider refused the gateway's credentials").status(403)
+                Fault::new(FaultKind::Credentials, "the provider refused the gateway's credentials")
+                    .status(403)
             }
             "validation" if self.mentions(UNKNOWN_MODEL) => self.unknown_model(),
             "validation" if self.mentions(TOO_LONG) => fault(FaultKind::ContextTooLong, 400),
@@ -164,7 +167,8 @@ const TOO_LONG: &[&str] = &[
     "input tokens exceeded",
 ];
 
-const FILTERED: &[&str] = &["content filter", "blocked by our content", "responsible ai", "guardrail was enabled"];
+const FILTERED: &[&str] =
+    &["content filter", "blocked by our content", "responsible ai", "guardrail was enabled"];
 
 /// `com.amazon.coral.service#AccessDeniedException`, `ThrottlingException:http://…` as `accessdenied`, `throttling`.
 fn name_of(text: &str) -> String {
@@ -196,22 +200,70 @@ mod tests {
     fn every_exception_gets_its_kind() {
         use FaultKind as K;
         for (status, name, message, kind, client) in [
-            (429, "ThrottlingException:http://internal.amazon.com/coral/com.amazon.bedrock/", "Too many requests", K::RateLimited, 429),
+            (
+                429,
+                "ThrottlingException:http://internal.amazon.com/coral/com.amazon.bedrock/",
+                "Too many requests",
+                K::RateLimited,
+                429,
+            ),
             (400, "ServiceQuotaExceededException", "quota", K::RateLimited, 429),
             (429, "ModelNotReadyException", "Model is not ready", K::Overloaded, 503),
             (408, "ModelTimeoutException", "slow", K::Timeout(Phase::FirstByte), 504),
             (424, "ModelErrorException", "broken", K::ServerError, 502),
             (500, "InternalServerException", "oops", K::ServerError, 500),
             (503, "ServiceUnavailableException", "busy", K::Overloaded, 503),
-            (403, "AccessDeniedException", "User: arn:aws:iam::1:user/x is not authorized", K::Credentials, 502),
-            (403, "AccessDeniedException", "You don't have access to the model with the specified model ID.", K::NotFound, 404),
-            (403, "ExpiredTokenException", "The security token included in the request is expired", K::Credentials, 502),
-            (403, "UnrecognizedClientException", "The security token included in the request is invalid.", K::Credentials, 502),
-            (403, "InvalidSignatureException", "The request signature we calculated does not match", K::Credentials, 502),
+            (
+                403,
+                "AccessDeniedException",
+                "User: arn:aws:iam::1:user/x is not authorized",
+                K::Credentials,
+                502,
+            ),
+            (
+                403,
+                "AccessDeniedException",
+                "You don't have access to the model with the specified model ID.",
+                K::NotFound,
+                404,
+            ),
+            (
+                403,
+                "ExpiredTokenException",
+                "The security token included in the request is expired",
+                K::Credentials,
+                502,
+            ),
+            (
+                403,
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.",
+                K::Credentials,
+                502,
+            ),
+            (
+                403,
+                "InvalidSignatureException",
+                "The request signature we calculated does not match",
+                K::Credentials,
+                502,
+            ),
             (400, "ValidationException", "Input is too long for requested model.", K::ContextTooLong, 400),
-            (400, "ValidationException", "The model returned the following errors: prompt is too long: 210000 tokens > 200000 maximum", K::ContextTooLong, 400),
+            (
+                400,
+                "ValidationException",
+                "The model returned the following errors: prompt is too long: 210000 tokens > 200000 maximum",
+                K::ContextTooLong,
+                400,
+            ),
             (400, "ValidationException", "The provided model identifier is invalid.", K::NotFound, 404),
-            (400, "ValidationException", "Invocation of model ID x with on-demand throughput isn’t supported.", K::NotFound, 404),
+            (
+                400,
+                "ValidationException",
+                "Invocation of model ID x with on-demand throughput isn’t supported.",
+                K::NotFound,
+                404,
+            ),
             (400, "ValidationException", "Output blocked by our content filters.", K::ContentFiltered, 400),
             (400, "ValidationException", "messages.0: bad", K::BadRequest, 400),
             (404, "ResourceNotFoundException", "Could not resolve the foundation model", K::NotFound, 404),

@@ -15,12 +15,7 @@ const FORMATS: &[(&str, &str, &str, &str)] = &[
     ("document", "pdf", "application/pdf", "pdf"),
     ("document", "csv", "text/csv", "csv"),
     ("document", "doc", "application/msword", "doc"),
-    (
-        "document",
-        "docx",
-        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-        "docx",
-    ),
+    ("document", "docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document", "docx"),
     ("document", "xls", "application/vnd.ms-excel", "xls"),
     ("document", "xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"),
     ("document", "html", "text/html", "html"),
@@ -73,7 +68,9 @@ pub(super) fn block(media: &Media, name: Option<&str>, kind: &'static str) -> Re
             ("", json!({ "s3Location": { "uri": uri } }))
         }
         Media::Url(_) => return Err("media by URL: it fetches from s3:// only, send the bytes".to_owned()),
-        Media::FileId(_) => return Err("files uploaded elsewhere: send the bytes, or an s3:// URL".to_owned()),
+        Media::FileId(_) => {
+            return Err("files uploaded elsewhere: send the bytes, or an s3:// URL".to_owned());
+        }
     };
     let uri = match media {
         Media::Url(uri) | Media::FileId(uri) => Some(uri.as_str()),
@@ -110,7 +107,8 @@ fn by_kind(mime: &str, kind: &'static str) -> Option<(&'static str, &'static str
 /// A document's name as AWS allows it: letters, digits, single spaces, hyphens, parentheses and square brackets.
 pub(super) fn document_name(name: &str) -> String {
     // The format says what the ending would.
-    let stem = name.rsplit_once('.').map_or(name, |(stem, ending)| if ending.len() <= 5 { stem } else { name });
+    let stem =
+        name.rsplit_once('.').map_or(name, |(stem, ending)| if ending.len() <= 5 { stem } else { name });
     let mut out = String::with_capacity(stem.len());
     for c in stem.chars() {
         let c = if c.is_ascii_alphanumeric() || "-()[]".contains(c) { c } else { ' ' };

@@ -37,7 +37,10 @@ pub(super) fn tools(
     }
     if desk.list.is_empty() && history {
         // "The toolConfig field must be defined when using toolUse and toolResult content blocks."
-        desk.lost.push(Loss::new("tools", "the tools called before are offered again: this provider demands them"));
+        desk.lost.push(Loss::new(
+            "tools",
+            "the tools called before are offered again: this provider demands them",
+        ));
         let none = ["tool".to_owned()].into_iter().collect();
         let names = if called.is_empty() { &none } else { called };
         let any = json!({ "type": "object", "properties": {} });

@@ -1,0 +1,179 @@
+//! Region and keys of an AWS account, from where AWS's own programs look for them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::super::check::{CheckedAws, CheckedProvider, REGION_OF_ENVIRONMENT};
+use super::Bench;
+use crate::providers::{AwsKeys, Credential, SigV4};
+use crate::settings::SecretRef;
+use crate::target::Origin;
+
+/// Variables that name the region.
+pub const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+
+/// The service that signatures are for.
+const SERVICE: &str = "bedrock";
+
+const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+
+/// An origin with the region in its place.
+pub(super) fn origin(origin: &Origin, region: Option<&str>) -> Origin {
+    match region {
+        Some(region) => {
+            let host = origin.host.replace(REGION_OF_ENVIRONMENT, region);
+            Origin { host: host.into(), ..origin.clone() }
+        }
+        None => origin.clone(),
+    }
+}
+
+impl Bench<'_> {
+    /// The key that is sent as it is: a configured one, else AWS's API key of the environment.
+    pub(super) fn key(&self, provider: &CheckedProvider) -> Option<SecretRef> {
+        let of_environment = || {
+            let variable = provider.aws.as_ref()?.key_env.as_ref()?;
+            // Keys that are named in the configuration count more than what the environment happens to hold.
+            let named = provider.aws.as_ref().is_some_and(|aws| names_keys(aws));
+            (!named && self.secrets.is_set(variable)).then(|| SecretRef::Env(variable.clone()))
+        };
+        provider.keys.first().cloned().or_else(of_environment)
+    }
+
+    /// The region of a provider of AWS's; `None` inside for any other.
+    pub(super) fn region(&mut self, provider: &CheckedProvider) -> Option<Option<String>> {
+        let Some(aws) = &provider.aws else { return Some(None) };
+        let region = aws.region.clone().or_else(|| REGIONS.iter().find_map(|name| self.secrets.plain(name)));
+        if region.is_some() {
+            return Some(region);
+        }
+        let message = format!(
+            "provider `{}`: no region: set `aws.region`, or AWS_REGION in the environment",
+            provider.name
+        );
+        self.problem(&["providers", &provider.name], message)
+    }
+
+    /// What signs the requests.
+    pub(super) fn signature(&mut self, name: &str, aws: &CheckedAws, region: String) -> Option<Credential> {
+        let keys = self.account(name, aws)?;
+        Some(Credential::Signed(Arc::new(SigV4::new(&keys, region, SERVICE))))
+    }
+
+    fn account(&mut self, name: &str, aws: &CheckedAws) -> Option<AwsKeys> {
+        let settings = &aws.settings;
+        if let (Some(id), Some(key)) = (&settings.access_key_id, &settings.secret_access_key) {
+            let session_token = match &settings.session_token {
+                Some(token) => Some(self.secret(name, &["aws", "session_token"], token)?),
+                None => None,
+            };
+            return Some(AwsKeys {
+                access_key_id: self.secret(name, &["aws", "access_key_id"], id)?,
+                secret_access_key: self.secret(name, &["aws", "secret_access_key"], key)?,
+                session_token,
+            });
+        }
+        if !names_keys(aws) && self.secrets.is_set(KEY_ID) {
+            let mut variable = |variable: &str| self.secret(name, &[], &SecretRef::Env(variable.to_owned()));
+            let (access_key_id, secret_access_key) = (variable(KEY_ID)?, variable(SECRET_KEY)?);
+            let session_token = match self.secrets.is_set(SESSION_TOKEN) {
+                true => Some(self.secret(name, &[], &SecretRef::Env(SESSION_TOKEN.to_owned()))?),
+                false => None,
+            };
+            return Some(AwsKeys { access_key_id, secret_access_key, session_token });
+        }
+        self.profile(name, aws)
+    }
+
+    /// Keys of the shared credentials file.
+    /// <https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>
+    fn profile(&mut self, name: &str, aws: &CheckedAws) -> Option<AwsKeys> {
+        let settings = &aws.settings;
+        let profile = settings.profile.clone().or_else(|| self.secrets.plain("AWS_PROFILE"));
+        let asked = profile.is_some() || settings.credentials_file.is_some();
+        let profile = profile.unwrap_or_else(|| "default".to_owned());
+        let home = || Some(PathBuf::from(self.secrets.plain("HOME")?).join(".aws/credentials"));
+        let of_environment = || self.secrets.plain("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
+        let path = settings.credentials_file.clone().or_else(of_environment).or_else(home);
+        let at = ["providers", name];
+        let text = match path.as_ref().map(|path| self.secrets.file(path)) {
+            Some(Ok(text)) => text,
+            Some(Err(error)) if asked => return self.problem(&at, format!("provider `{name}`: {error}")),
+            _ => {
+                let message = format!(
+                    "provider `{name}`: no AWS credentials: set {KEY_ID} and {SECRET_KEY} or AWS_BEARER_TOKEN_BEDROCK in \
+                     the environment, or `aws.access_key_id` and `aws.secret_access_key`, `aws.profile`, or an API key \
+                     under `keys`"
+                );
+                return self.problem(&at, message);
+            }
+        };
+        let keys = read_profile(&text, &profile);
+        if keys.is_none() {
+            let message = format!(
+                "provider `{name}`: the AWS credentials file has no access key for the profile `{profile}` (roles, single \
+                 sign-on and `credential_process` are not read)"
+            );
+            return self.problem(&at, message);
+        }
+        keys
+    }
+}
+
+/// Whether the configuration says where the account's keys are.
+fn names_keys(aws: &CheckedAws) -> bool {
+    let settings = &aws.settings;
+    settings.access_key_id.is_some() || settings.profile.is_some() || settings.credentials_file.is_some()
+}
+
+/// The keys of one profile.
+fn read_profile(text: &str, profile: &str) -> Option<AwsKeys> {
+    let (mut inside, mut id, mut key, mut token) = (false, None, None, None);
+    for line in text.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[') {
+            let section = section.split(']').next().unwrap_or(section).trim();
+            inside = section.strip_prefix("profile ").map_or(section, str::trim) == profile;
+            continue;
+        }
+        let Some((name, value)) = line.split_once('=').filter(|_| inside && !line.starts_with(['#', ';']))
+        else {
+            continue;
+        };
+        let slot = match name.trim().to_ascii_lowercase().as_str() {
+            "aws_access_key_id" => &mut id,
+            "aws_secret_access_key" => &mut key,
+            "aws_session_token" => &mut token,
+            _ => continue,
+        };
+        let value = value.trim();
+        *slot = (!value.is_empty()).then(|| SecretString::from(value));
+    }
+    Some(AwsKeys { access_key_id: id?, secret_access_key: key?, session_token: token })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    #[test]
+    fn a_profile_is_read_as_aws_reads_it() {
+        let text = "\u{feff}# keys\n[default]\naws_access_key_id = AKID1\naws_secret_access_key=se=cret/1\n\n[ work ]\n; old\n\
+                    #aws_access_key_id = no\nAWS_ACCESS_KEY_ID=AKID2\naws_secret_access_key = s2\naws_session_token = t2\nregion = x\n\
+                    [sso]\nsso_session = s\n";
+        let read = |profile: &str| {
+            read_profile(text, profile).map(|keys| {
+                let shown = |secret: &SecretString| secret.expose_secret().to_owned();
+                let token = keys.session_token.as_ref().map(shown);
+                (shown(&keys.access_key_id), shown(&keys.secret_access_key), token)
+            })
+        };
+        assert_eq!(read("default"), Some(("AKID1".into(), "se=cret/1".into(), None)));
+        assert_eq!(read("work"), Some(("AKID2".into(), "s2".into(), Some("t2".into()))));
+        assert_eq!((read("sso"), read("none")), (None, None));
+    }
+}
