@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
@@ -96,6 +96,12 @@ pub trait Relay: Send + Sync {
     /// The client's chat request with only the fields changed that must change (`model`, `stream_options`, the
     /// preset's renames and drops). Parts of the body that do not change are slices of `body`, not copies.
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Adds the client's own headers that choose what its body may say.
+    fn carry(&self, outgoing: &mut Outgoing, headers: &[(&'static str, HeaderValue)]) {
+        outgoing
+            .headers
+            .extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())));
+    }
     /// Checks and, where the vendor deviates, normalises a whole answer. Clean bytes come back untouched.
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
     /// A relay for one streamed answer. `include_usage`: whether the client asked for the usage chunk.
@@ -199,6 +205,7 @@ pub struct Frame {
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
+        "bedrock-anthropic" => Some(Arc::new(bedrock::claude::Claude::new(quirks))),
         "bedrock" => Some(Arc::new(bedrock::Bedrock::new(quirks.clone()))),
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),

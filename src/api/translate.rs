@@ -4,6 +4,8 @@
 //! is named in the loss report; a part that an answer would be wrong without (an image, a document) is refused by the
 //! provider's encoder instead.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::chat::{Answer, Event, Loss, Part, StreamDecoder, StreamEncoder, Usage};
@@ -26,7 +28,10 @@ pub(super) fn whole(
     body: &[u8],
     encode: impl FnOnce(&Answer) -> Vec<u8>,
 ) -> Result<Relayed, Fault> {
-    let answer = target.vendor.wire.decode(body)?;
+    let mut answer = target.vendor.wire.decode(body)?;
+    if answer.model.is_empty() {
+        target.name.model.as_ref().clone_into(&mut answer.model);
+    }
     let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
     Ok(Relayed {
         usage: answer.usage,
@@ -38,7 +43,7 @@ pub(super) fn whole(
 
 /// A stream of `target` in the door's dialect, which `encoder` writes.
 pub(super) fn stream(target: &Target, encoder: Box<dyn StreamEncoder>) -> Box<dyn StreamRelay> {
-    Box::new(Translated::new(target.vendor.wire.clone(), encoder))
+    Box::new(Translated::new(target, encoder))
 }
 
 /// An id for an answer whose provider gives none.
@@ -72,7 +77,9 @@ fn foreign(choice: u32, at: usize, value: &serde_json::Value) -> Loss {
 
 /// A streamed answer on its way through the canonical form.
 struct Translated {
-    wire: std::sync::Arc<dyn Provider>,
+    wire: Arc<dyn Provider>,
+    /// For answers whose provider does not say which model it is.
+    model: Arc<str>,
     decoder: Box<dyn StreamDecoder>,
     encoder: Box<dyn StreamEncoder>,
     events: Vec<Event>,
@@ -83,10 +90,12 @@ struct Translated {
 }
 
 impl Translated {
-    fn new(wire: std::sync::Arc<dyn Provider>, encoder: Box<dyn StreamEncoder>) -> Self {
+    fn new(target: &Target, encoder: Box<dyn StreamEncoder>) -> Self {
+        let wire = target.vendor.wire.clone();
         Self {
             decoder: wire.stream_decoder(),
             wire,
+            model: target.name.model.clone(),
             encoder,
             events: Vec::new(),
             usage: None,
@@ -100,7 +109,12 @@ impl Translated {
     fn say(&mut self, out: &mut Vec<Frame>) {
         let (mut bytes, mut content) = (Vec::new(), false);
         let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
+        for mut event in events.drain(..) {
+            if let Event::Start { model, .. } = &mut event
+                && model.is_empty()
+            {
+                self.model.as_ref().clone_into(model);
+            }
             self.note(&event);
             content |= event.is_content();
             self.encoder.encode(&event, &mut bytes);

@@ -209,7 +209,7 @@ impl Bench<'_> {
         };
         let headers = self.headers(provider, key.as_ref())?;
         let credential = match (&provider.aws, region, key) {
-            (Some(aws), Some(region), None) => self.signature(&provider.name, aws, region)?,
+            (Some(aws), Some(region), None) => self.signature(provider, aws, region)?,
             _ => Credential::default(),
         };
         Some(Vendor {

@@ -2,6 +2,7 @@
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference.html>
 
 mod block;
+pub(super) mod claude;
 mod conversation;
 mod decode;
 mod decoder;

@@ -1,8 +1,7 @@
-//! Embeddings in OpenAI's form, for providers that answer in another.
+//! Embeddings in OpenAI's form, from vectors as another dialect has them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -10,17 +9,18 @@ use super::Relayed;
 use crate::chat::Usage;
 use crate::fault::{Fault, FaultKind};
 
-/// The answer that holds these vectors: as numbers, or as base64 of little-endian 32-bit floats.
+/// OpenAI's answer: each vector as numbers, digit for digit, or as base64 of little-endian 32-bit floats.
 ///
 /// # Errors
 /// `Malformed` for what is no list of numbers.
-pub(super) fn openai<'a>(
+pub(super) fn answer<'a>(
     vectors: impl Iterator<Item = &'a RawValue>,
     model: &str,
     usage: Option<Usage>,
     base64: bool,
 ) -> Result<Relayed, Fault> {
-    let mut out = br#"{"object":"list","data":["#.to_vec();
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(br#"{"object":"list","data":["#);
     for (place, vector) in vectors.enumerate() {
         if place > 0 {
             out.push(b',');
@@ -45,5 +45,5 @@ pub(super) fn openai<'a>(
         json!(model)
     );
     out.extend_from_slice(tail.as_bytes());
-    Ok(Relayed { body: Bytes::from(out), usage, finish: None, lost: Vec::new() })
+    Ok(Relayed { body: out.into(), usage, finish: None, lost: Vec::new() })
 }

@@ -4,6 +4,7 @@
 
 mod acts;
 mod anthropic;
+mod bedrock;
 mod chat;
 mod cli;
 mod client;

@@ -14,8 +14,8 @@ use crate::target::Origin;
 /// Variables that name the region.
 pub const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
-/// The service that signatures are for.
-const SERVICE: &str = "bedrock";
+/// The service that signatures are for, by what stands in the host; any other host is Bedrock's usual one.
+const SERVICES: [(&str, &str); 2] = [("bedrock-mantle", "bedrock-mantle"), ("", "bedrock")];
 
 const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
@@ -59,9 +59,16 @@ impl Bench<'_> {
     }
 
     /// What signs the requests.
-    pub(super) fn signature(&mut self, name: &str, aws: &CheckedAws, region: String) -> Option<Credential> {
-        let keys = self.account(name, aws)?;
-        Some(Credential::Signed(Arc::new(SigV4::new(&keys, region, SERVICE))))
+    pub(super) fn signature(
+        &mut self,
+        provider: &CheckedProvider,
+        aws: &CheckedAws,
+        region: String,
+    ) -> Option<Credential> {
+        let keys = self.account(&provider.name, aws)?;
+        let host = provider.base.as_ref().map_or("", |base| &*base.origin.host);
+        let (_, service) = SERVICES.iter().find(|(part, _)| host.contains(part))?;
+        Some(Credential::Signed(Arc::new(SigV4::new(&keys, region, service))))
     }
 
     fn account(&mut self, name: &str, aws: &CheckedAws) -> Option<AwsKeys> {

@@ -53,20 +53,8 @@ struct Wire {
 
 impl ConverseDecoder {
     fn message(&mut self, message: &AwsMessage, events: &mut Vec<Event>) -> Result<(), Fault> {
-        match message.header(":message-type") {
-            Some("exception") => {
-                let kind = message.header(":exception-type").unwrap_or_default();
-                return Err(fault::in_stream(kind, &message.payload));
-            }
-            Some("error") => {
-                let text = message.header(":error-message").unwrap_or_default();
-                let body = json!({ "message": text }).to_string();
-                return Err(fault::in_stream(
-                    message.header(":error-code").unwrap_or_default(),
-                    body.as_bytes(),
-                ));
-            }
-            _ => {}
+        if let Some(fault) = fault::of_message(message) {
+            return Err(fault);
         }
         let kind = message.header(":event-type").unwrap_or_default();
         if !EVENTS.contains(&kind) {

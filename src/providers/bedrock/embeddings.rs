@@ -107,7 +107,7 @@ pub(super) fn answer(body: &Bytes, base64: bool) -> Result<Relayed, Fault> {
         }
     };
     let usage = wire.input_text_token_count.map(|input| Usage { input, ..Usage::default() });
-    vectors::openai(many.into_iter(), "", usage, base64)
+    vectors::answer(many.into_iter(), "", usage, base64)
 }
 
 #[derive(Deserialize)]

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::frames::AwsMessage;
 use crate::providers::{openai, retry_after, scrub};
 
 /// An error answer. `body` may be cut, may be HTML, may be empty.
@@ -35,8 +36,22 @@ pub(super) fn inside_success(value: &Value) -> Fault {
     }
 }
 
+/// What a message of a stream says went wrong, if it says so.
+pub(super) fn of_message(message: &AwsMessage) -> Option<Fault> {
+    match message.header(":message-type") {
+        Some("exception") => {
+            Some(in_stream(message.header(":exception-type").unwrap_or_default(), &message.payload))
+        }
+        Some("error") => {
+            let body = json!({ "message": message.header(":error-message") }).to_string();
+            Some(in_stream(message.header(":error-code").unwrap_or_default(), body.as_bytes()))
+        }
+        _ => None,
+    }
+}
+
 /// An exception inside a stream.
-pub(super) fn in_stream(name: &str, payload: &[u8]) -> Fault {
+fn in_stream(name: &str, payload: &[u8]) -> Fault {
     let value = serde_json::from_slice::<Value>(payload).unwrap_or_default();
     let name = name_of(name);
     let said = Said { message: message(&value), original: original(&value), name: &name };

@@ -70,7 +70,7 @@ pub(super) fn answer(body: &Bytes, base64: bool) -> Result<Relayed, Fault> {
     };
     let usage = wire.usage_metadata.as_ref().and_then(usage::read);
     let vectors = wire.embeddings.iter().flatten().chain(&wire.embedding).map(|embedding| embedding.values);
-    vectors::openai(vectors, wire.model_version.as_deref().unwrap_or_default(), usage, base64)
+    vectors::answer(vectors, wire.model_version.as_deref().unwrap_or_default(), usage, base64)
 }
 
 #[derive(Deserialize)]
