@@ -338,13 +338,13 @@ async fn a_gemini_client_talks_to_bedrock() {
     let body =
         json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}], "generationConfig": {"topP": 0.5}});
     let model = CLAUDE.replace(':', "%3A");
-    let path = format!("/v1beta/models/aws%2F{model}:generateContent");
+    let path = format!("/v1beta/models/aws/{model}:generateContent");
     let reply = post(gateway.clients, &path, &body).await;
     let parts = reply.json()["candidates"][0]["content"]["parts"].clone();
     assert_eq!((&parts[1]["text"], &parts[2]["functionCall"]["name"]), (&json!("Hello"), &json!("weather")));
     assert_eq!(reply.json()["usageMetadata"]["promptTokenCount"], 42, "{reply:#?}");
     assert_eq!(aws.heard()[0].json()["inferenceConfig"], json!({"topP": 0.5}));
-    let path = format!("/v1beta/models/aws%2F{model}:streamGenerateContent?alt=sse");
+    let path = format!("/v1beta/models/aws/{model}:streamGenerateContent?alt=sse");
     let text = post(gateway.clients, &path, &body).await.text();
     assert!(text.contains("\"Hel\"") && text.contains("\"finishReason\":\"STOP\""), "{text}");
 }
