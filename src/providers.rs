@@ -7,6 +7,10 @@ mod anthropic;
 mod bedrock;
 mod credential;
 mod gemini;
+pub mod google;
+mod grant;
+mod lease;
+mod locate;
 mod openai;
 pub mod presets;
 #[cfg(test)]
@@ -18,6 +22,7 @@ mod settings;
 mod sigv4;
 mod vectors;
 mod vendor;
+mod vertex;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +35,8 @@ use crate::fault::Fault;
 use crate::target::TargetName;
 pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
+pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, bearer, identity};
+pub use lease::{Due, Held, Lease, Trouble};
 pub use sandbox::Sandbox;
 pub use settings::{
     AwsSettings, DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings,
@@ -37,6 +44,7 @@ pub use settings::{
 };
 pub use sigv4::{AwsKeys, SigV4};
 pub use vendor::{HttpPlace, Place, Target, Vendor};
+pub use vertex::{Scope, Vertex};
 
 /// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.
 /// What bears it is never sent to a provider that checks signatures.
@@ -61,6 +69,21 @@ pub enum Dialect {
     Ollama,
 }
 
+impl Dialect {
+    /// The name used in metrics and in the table of translations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Responses => "responses",
+            Self::Bedrock => "bedrock",
+            Self::Cohere => "cohere",
+            Self::Ollama => "ollama",
+        }
+    }
+}
+
 /// What a provider speaks and how. One object per configured provider, built with its preset and its quirks.
 pub trait Provider: Send + Sync {
     /// The dialect that this provider speaks.
@@ -75,6 +98,12 @@ pub trait Provider: Send + Sync {
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault;
     /// The ability to carry bytes of a client that speaks this provider's own dialect.
     fn relay(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// Who speaks for this model, where the vendor does not offer all of its models in one dialect; see
+    /// [`Target::wire`].
+    fn speaker(&self, model: &str) -> Option<&dyn Provider> {
+        let _ = model;
         None
     }
     /// The ability to count the tokens of a request without answering it.
@@ -122,6 +151,10 @@ pub trait Embeddings: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// The upstream's answer → the client's, in the encoding that the client asked for.
     fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault>;
+    /// Whether clients of the provider's own dialect can be served with their own bytes.
+    fn is_native(&self) -> bool {
+        true
+    }
 }
 
 /// A provider that answers inside the process.
@@ -191,6 +224,10 @@ pub trait StreamRelay: Send {
     fn finish_reason(&self) -> Option<&'static str>;
     /// Bytes of generated text so far, for an estimate when the provider gives no usage.
     fn text_bytes(&self) -> u64;
+    /// What of the provider's answer so far the frames do not say.
+    fn lost(&self) -> &[Loss] {
+        &[]
+    }
 }
 
 /// Bytes for the client: one or more whole events.
@@ -210,6 +247,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
+        "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
         _ => None,
     }
