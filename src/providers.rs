@@ -4,13 +4,18 @@
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
 mod anthropic;
+pub mod aws;
 mod bedrock;
+mod call_id;
+mod cohere;
 mod credential;
+mod foreign;
 mod gemini;
 pub mod google;
 mod grant;
 mod lease;
 mod locate;
+mod ollama;
 mod openai;
 pub mod presets;
 #[cfg(test)]
@@ -28,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
@@ -192,6 +198,17 @@ pub struct Outgoing {
     pub lost: Vec<Loss>,
 }
 
+impl Outgoing {
+    /// A POST with JSON in its body.
+    pub(crate) fn json(path: String, accept: &'static str, body: Vec<Bytes>) -> Self {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Self { method: Method::POST, path, headers, body, lost: Vec::new() }
+    }
+}
+
 /// A whole answer on its way to the client.
 #[derive(Debug, Clone)]
 pub struct Relayed {
@@ -244,7 +261,9 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
     match name {
         "bedrock-anthropic" => Some(Arc::new(bedrock::claude::Claude::new(quirks))),
         "bedrock" => Some(Arc::new(bedrock::Bedrock::new(quirks.clone()))),
+        "cohere" => Some(Arc::new(cohere::Cohere::new(quirks.clone()))),
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
+        "ollama" => Some(Arc::new(ollama::Ollama::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),

@@ -98,7 +98,6 @@ impl Translated {
             if let Event::Start { model, .. } = &mut event
                 && model.is_empty()
             {
-                // The provider does not say which model it is.
                 self.target.name.model.as_ref().clone_into(model);
             }
             self.note(&event);

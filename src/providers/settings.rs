@@ -14,7 +14,7 @@ use crate::settings::{Period, SecretRef};
 pub struct ProviderSettings {
     /// Preset to start from; by default the one with the provider's own name, if there is one.
     pub preset: Option<String>,
-    /// `openai`, `anthropic`, `gemini`, `bedrock`, `bedrock-anthropic` or `sandbox`.
+    /// `openai`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama` or `sandbox`.
     pub dialect: Option<String>,
     /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses.
     pub base_url: Option<String>,
@@ -61,8 +61,8 @@ pub struct KeyDetails {
 }
 
 /// Region and keys of an AWS account. Requests are signed with the first of these that is there: `access_key_id`,
-/// `profile` or `credentials_file`, the variables `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`,
-/// the default profile. With an API key (`keys`, or `AWS_BEARER_TOKEN_BEDROCK`) nothing is signed.
+/// `profile` or `credentials_file`, the variables `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, a
+/// web identity, the default profile, the role of the container or the EC2 machine. With an API key (`keys`, or `AWS_BEARER_TOKEN_BEDROCK`) nothing is signed.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct AwsSettings {

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use super::super::check::{CheckedAws, CheckedProvider, REGION_OF_ENVIRONMENT};
 use super::Bench;
-use crate::providers::{AwsKeys, Credential, SigV4};
+use crate::providers::aws::{AwsScope, Container, ContainerToken, Machine, WebIdentity};
+use crate::providers::{AwsKeys, Credential, Grant, Lease, SigV4};
 use crate::settings::SecretRef;
 use crate::target::Origin;
 
@@ -20,6 +22,12 @@ const SERVICES: [(&str, &str); 2] = [("bedrock-mantle", "bedrock-mantle"), ("", 
 const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+const ROLE: &str = "AWS_ROLE_ARN";
+const WEB_TOKEN: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+const CONTAINERS: [&str; 2] =
+    ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
+const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+const NO_METADATA: &str = "AWS_EC2_METADATA_DISABLED";
 
 /// An origin with the region in its place.
 pub(super) fn origin(origin: &Origin, region: Option<&str>) -> Origin {
@@ -65,24 +73,31 @@ impl Bench<'_> {
         aws: &CheckedAws,
         region: String,
     ) -> Option<Credential> {
-        let keys = self.account(&provider.name, aws)?;
         let host = provider.base.as_ref().map_or("", |base| &*base.origin.host);
         let (_, service) = SERVICES.iter().find(|(part, _)| host.contains(part))?;
-        Some(Credential::Signed(Arc::new(SigV4::new(&keys, region, service))))
+        let scope = AwsScope { region, service };
+        match self.account(&provider.name, aws)? {
+            Some(keys) => Some(Credential::Signed(Arc::new(SigV4::new(&keys, scope.region, service)))),
+            None => {
+                let grant = self.role(&provider.name, scope)?;
+                Some(Credential::Leased(Arc::new(Lease::new(grant))))
+            }
+        }
     }
 
-    fn account(&mut self, name: &str, aws: &CheckedAws) -> Option<AwsKeys> {
+    /// Keys that stand somewhere; `None` inside where there are none. They may still be fetched then.
+    fn account(&mut self, name: &str, aws: &CheckedAws) -> Option<Option<AwsKeys>> {
         let settings = &aws.settings;
         if let (Some(id), Some(key)) = (&settings.access_key_id, &settings.secret_access_key) {
             let session_token = match &settings.session_token {
                 Some(token) => Some(self.secret(name, &["aws", "session_token"], token)?),
                 None => None,
             };
-            return Some(AwsKeys {
+            return Some(Some(AwsKeys {
                 access_key_id: self.secret(name, &["aws", "access_key_id"], id)?,
                 secret_access_key: self.secret(name, &["aws", "secret_access_key"], key)?,
                 session_token,
-            });
+            }));
         }
         if !names_keys(aws) && self.secrets.is_set(KEY_ID) {
             let mut variable = |variable: &str| self.secret(name, &[], &SecretRef::Env(variable.to_owned()));
@@ -91,14 +106,17 @@ impl Bench<'_> {
                 true => Some(self.secret(name, &[], &SecretRef::Env(SESSION_TOKEN.to_owned()))?),
                 false => None,
             };
-            return Some(AwsKeys { access_key_id, secret_access_key, session_token });
+            return Some(Some(AwsKeys { access_key_id, secret_access_key, session_token }));
+        }
+        if !names_keys(aws) && self.secrets.is_set(ROLE) && self.secrets.is_set(WEB_TOKEN) {
+            return Some(None);
         }
         self.profile(name, aws)
     }
 
     /// Keys of the shared credentials file.
     /// <https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>
-    fn profile(&mut self, name: &str, aws: &CheckedAws) -> Option<AwsKeys> {
+    fn profile(&mut self, name: &str, aws: &CheckedAws) -> Option<Option<AwsKeys>> {
         let settings = &aws.settings;
         let profile = settings.profile.clone().or_else(|| self.secrets.plain("AWS_PROFILE"));
         let asked = profile.is_some() || settings.credentials_file.is_some();
@@ -106,29 +124,68 @@ impl Bench<'_> {
         let home = || Some(PathBuf::from(self.secrets.plain("HOME")?).join(".aws/credentials"));
         let of_environment = || self.secrets.plain("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
         let path = settings.credentials_file.clone().or_else(of_environment).or_else(home);
-        let at = ["providers", name];
         let text = match path.as_ref().map(|path| self.secrets.file(path)) {
             Some(Ok(text)) => text,
-            Some(Err(error)) if asked => return self.problem(&at, format!("provider `{name}`: {error}")),
-            _ => {
-                let message = format!(
-                    "provider `{name}`: no AWS credentials: set {KEY_ID} and {SECRET_KEY} or AWS_BEARER_TOKEN_BEDROCK in \
-                     the environment, or `aws.access_key_id` and `aws.secret_access_key`, `aws.profile`, or an API key \
-                     under `keys`"
-                );
-                return self.problem(&at, message);
+            Some(Err(error)) if asked => {
+                return self.problem(&["providers", name], format!("provider `{name}`: {error}"));
             }
+            _ => return Some(None),
         };
         let keys = read_profile(&text, &profile);
-        if keys.is_none() {
+        if keys.is_none() && asked {
             let message = format!(
                 "provider `{name}`: the AWS credentials file has no access key for the profile `{profile}` (roles, single \
                  sign-on and `credential_process` are not read)"
             );
-            return self.problem(&at, message);
+            return self.problem(&["providers", name], message);
         }
-        keys
+        Some(keys)
     }
+
+    /// The role whose keys are to be fetched.
+    fn role(&mut self, name: &str, scope: AwsScope) -> Option<Box<dyn Grant>> {
+        let plain = |variable: &str| self.secrets.plain(variable);
+        let grant = if let (Some(role), Some(file)) = (plain(ROLE), plain(WEB_TOKEN)) {
+            let session = plain("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "tollgate".to_owned());
+            let endpoint = plain("AWS_ENDPOINT_URL_STS");
+            boxed(WebIdentity::new(scope, role, session, file.into(), endpoint.as_deref()))
+        } else if let Some(uri) = CONTAINERS.iter().find_map(|variable| plain(variable)) {
+            let file = plain("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+            let text = || plain("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(Zeroizing::new);
+            let token = file.map(|file| ContainerToken::File(file.into()));
+            boxed(Container::new(scope, &uri, token.or_else(|| text().map(ContainerToken::Text))))
+        } else if let Some(endpoint) = plain(METADATA) {
+            boxed(Machine::new(scope, Some(&endpoint)))
+        } else if is_machine_of_aws() && plain(NO_METADATA).as_deref() != Some("true") {
+            boxed(Machine::new(scope, None))
+        } else {
+            let message = format!(
+                "provider `{name}`: no AWS credentials: set {KEY_ID} and {SECRET_KEY} or AWS_BEARER_TOKEN_BEDROCK in the \
+                 environment, or `aws.access_key_id` and `aws.secret_access_key`, `aws.profile`, or an API key under \
+                 `keys`; there is no role of a container, a machine or a web identity either"
+            );
+            return self.problem(&["providers", name], message);
+        };
+        match grant {
+            Ok(grant) => Some(grant),
+            Err(what) => {
+                let message =
+                    format!("provider `{name}`: the URL for AWS credentials in the environment {what}");
+                self.problem(&["providers", name], message)
+            }
+        }
+    }
+}
+
+fn boxed(grant: Result<impl Grant + 'static, String>) -> Result<Box<dyn Grant>, String> {
+    grant.map(|grant| Box::new(grant) as Box<dyn Grant>)
+}
+
+/// Whether this is a machine of EC2's, so that its metadata service can be asked.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html>
+fn is_machine_of_aws() -> bool {
+    let vendor = std::fs::read_to_string("/sys/devices/virtual/dmi/id/sys_vendor").unwrap_or_default();
+    vendor.trim() == "Amazon EC2"
 }
 
 /// Whether the configuration says where the account's keys are.

@@ -122,8 +122,8 @@ impl Desk<'_> {
         };
         let local = self.vendors.is_local(word);
         if local.is_none() {
-            let help = did_you_mean(word, ["openai", "anthropic", "gemini", "bedrock", "sandbox"])
-                .map(|near| format!("did you mean `{near}`?"));
+            let known = ["openai", "anthropic", "bedrock", "cohere", "gemini", "ollama", "sandbox"];
+            let help = did_you_mean(word, known).map(|near| format!("did you mean `{near}`?"));
             self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }
         Some((word.clone(), local?))

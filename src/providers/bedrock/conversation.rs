@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::media;
 use super::model::Model;
-use crate::chat::{CacheHint, Loss, Media, Message, Object, Part, Role, ToolKind, proof};
-use crate::fault::{Fault, Retry};
+use crate::chat::{CacheHint, Loss, Media, Message, Object, Part, Role, proof};
+use crate::fault::Fault;
+use crate::providers::foreign::{self, lose_fields};
 
 /// Longest id of a call.
 const MAX_ID: usize = 64;
@@ -138,8 +139,7 @@ impl Writer<'_> {
         if message.name.is_some() {
             self.lost.push(Loss::dropped(format!("messages[{at}].name")));
         }
-        let unknown = message.rest.iter().filter(|(_, value)| !value.is_null());
-        self.lost.extend(unknown.map(|(field, _)| Loss::dropped(format!("messages[{at}].{field}"))));
+        lose_fields(message, at, self.lost);
         let mut blocks = Vec::with_capacity(message.content.len());
         for (index, part) in message.content.iter().enumerate() {
             let path = format!("messages[{at}].content[{index}]");
@@ -170,7 +170,7 @@ impl Writer<'_> {
             }
             Part::ToolCall { id, name, arguments, kind, .. } if assistant => {
                 self.called.insert(name.clone());
-                let input = self.input(arguments, *kind, path);
+                let input = foreign::arguments(arguments, *kind);
                 json!({ "toolUse": { "toolUseId": call_id(id), "name": name, "input": input } })
             }
             Part::ToolResult { id, content, is_error, .. } if !assistant => {
@@ -188,12 +188,9 @@ impl Writer<'_> {
             }
             Part::Other(value) => match own(value) {
                 Some(block) => block,
-                None => {
-                    let kind = value.get("type").and_then(Value::as_str).unwrap_or("unknown");
-                    return Err(cannot(&format!("a part of the type `{kind}`"), path));
-                }
+                None => return foreign::cannot_read(value, path),
             },
-            _ => return Err(cannot("such a part in a message of this role", path)),
+            _ => return foreign::cannot("such a part in a message of this role", path),
         }))
     }
 
@@ -205,7 +202,7 @@ impl Writer<'_> {
         path: &str,
     ) -> Option<Value> {
         // Another provider's signature means nothing here.
-        let signature = signature.filter(|signature| proof::for_gemini(signature).is_none());
+        let signature = signature.and_then(proof::for_anthropic);
         let thought = match (redacted, signature) {
             _ if !self.model.takes_thoughts() => None,
             (Some(data), _) => Some(json!({ "redactedContent": data })),
@@ -218,24 +215,6 @@ impl Writer<'_> {
             self.lost.push(Loss::new(path.to_owned(), "thinking that this model does not take back dropped"));
         }
         thought.map(|thought| json!({ "reasoningContent": thought }))
-    }
-
-    /// A call's arguments as an object.
-    fn input(&mut self, arguments: &str, kind: ToolKind, path: &str) -> Value {
-        if kind != ToolKind::Custom {
-            if arguments.trim().is_empty() {
-                return json!({});
-            }
-            match serde_json::from_str(arguments) {
-                Ok(input @ Value::Object(_)) => return input,
-                Ok(Value::Null) => return json!({}),
-                _ => {
-                    let what = "no JSON object: sent as the text of `input`";
-                    self.lost.push(Loss::new(format!("{path}.arguments"), what));
-                }
-            }
-        }
-        json!({ "input": arguments })
     }
 
     fn result(&mut self, id: &str, content: &[Part], is_error: bool, path: &str) -> Result<Value, Fault> {
@@ -268,8 +247,10 @@ impl Writer<'_> {
         kind: &'static str,
         path: &str,
     ) -> Result<Value, Fault> {
-        let media::Block { kind, mut value } =
-            media::block(media, name, kind).map_err(|what| cannot(&what, path))?;
+        let media::Block { kind, mut value } = match media::block(media, name, kind) {
+            Ok(block) => block,
+            Err(what) => return foreign::cannot(&what, path),
+        };
         if kind == "document" {
             value["name"] = self.document_name(name).into();
         }
@@ -336,11 +317,6 @@ fn own(value: &Value) -> Option<Value> {
     let (key, block) = object.iter().find(|(key, _)| OWN.contains(&key.as_str()))?;
     let alone = object.keys().all(|other| other == key || other == "type");
     alone.then(|| json!({ key: block }))
-}
-
-fn cannot(what: &str, path: &str) -> Fault {
-    Fault::bad_request(format!("this model's provider cannot take {what}"), path.to_owned())
-        .retry(Retry::Elsewhere)
 }
 
 /// Bedrock takes up to 64 letters, digits and `_.:-` in the ids of calls; others become `_`, in call and result alike.

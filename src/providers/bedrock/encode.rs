@@ -10,6 +10,7 @@ use super::think::{self, Forbidden};
 use super::{conversation, request, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request};
 use crate::fault::Fault;
+use crate::providers::foreign::BOOKKEEPING;
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -22,10 +23,6 @@ const OWN_FIELDS: &[&str] = &[
     "promptVariables",
     "additionalModelResponseFieldPaths",
 ];
-
-/// Fields of other dialects that change nothing in the answer.
-const BOOKKEEPING: &[&str] =
-    &["store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "stream_options"];
 
 /// Most entries of `requestMetadata`, and the longest text in it.
 const MAX_METADATA: usize = 16;

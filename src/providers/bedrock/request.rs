@@ -3,21 +3,14 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
 
 use crate::providers::Outgoing;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EVENTS: HeaderValue = HeaderValue::from_static("application/vnd.amazon.eventstream");
-
 /// A request with JSON in its body for one of a model's operations (`converse`).
 pub(super) fn outgoing(model: &str, operation: &str, streams: bool, body: Bytes) -> Outgoing {
-    let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(ACCEPT, if streams { EVENTS } else { JSON });
+    let accept = if streams { "application/vnd.amazon.eventstream" } else { "application/json" };
     let path = format!("/model/{}/{operation}", escape(model));
-    Outgoing { method: Method::POST, path, headers, body: vec![body], lost: Vec::new() }
+    Outgoing::json(path, accept, vec![body])
 }
 
 /// A model's name as one segment of a path: AWS's own clients escape the colons and slashes of ids and ARNs too.

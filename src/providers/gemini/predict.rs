@@ -6,10 +6,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{embeddings, fault, request};
+use super::embeddings;
+use super::{fault, request};
 use crate::chat::{Loss, Object, Usage};
 use crate::fault::Fault;
-use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed, vectors};
+use crate::providers::vectors::Vectors;
+use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed};
 use crate::target::TargetName;
 
 /// OpenAI's request for this model's method.
@@ -68,7 +70,7 @@ pub(super) fn answer(body: &Bytes, base64: bool) -> Result<Relayed, Fault> {
         return embeddings::answer(body, base64);
     };
     let Some(predictions) = wire.predictions else { return embeddings::answer(body, base64) };
-    let mut found = Vec::with_capacity(predictions.len());
+    let mut vectors = Vectors::new(body.len());
     let mut counted = 0.0_f64;
     for prediction in &predictions {
         let made = prediction
@@ -76,11 +78,11 @@ pub(super) fn answer(body: &Bytes, base64: bool) -> Result<Relayed, Fault> {
             .as_ref()
             .ok_or_else(|| fault::malformed("the provider's prediction is no embedding"))?;
         counted += made.statistics.as_ref().and_then(|s| s.token_count).unwrap_or_default();
-        found.push(made.values);
+        vectors.push(made.values, base64)?;
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of tokens")]
     let usage = Usage { input: counted.max(0.0) as u64, ..Usage::default() };
-    vectors::answer(found.into_iter(), "", Some(usage), base64)
+    Ok(vectors.finish("", Some(usage)))
 }
 
 #[derive(Deserialize)]
