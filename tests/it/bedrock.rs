@@ -46,6 +46,33 @@ fn play(heard: &Heard) -> Vec<Act> {
     }
 }
 
+/// The same beside the places where roles get their keys: a machine's, a container's, and the token service.
+fn play_roles(heard: &Heard) -> Vec<Act> {
+    let text = |text: &str| acts::answer(200, &[("content-type", "text/plain")], text);
+    let end = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+    let keys = json!({"AccessKeyId": "AKIDTEST", "SecretAccessKey": CANARY, "Token": "role/token", "Expiration": end});
+    let form = String::from_utf8_lossy(&heard.body).into_owned();
+    match (heard.method.as_str(), heard.path.as_str()) {
+        ("PUT", "/latest/api/token") => text("session"),
+        ("GET", path)
+            if path.starts_with("/latest/")
+                && heard.header("x-aws-ec2-metadata-token") != Some("session") =>
+        {
+            acts::answer(401, &[], "")
+        }
+        ("GET", "/latest/meta-data/iam/security-credentials/") => text("my-role"),
+        ("GET", "/latest/meta-data/iam/security-credentials/my-role") => acts::whole(200, &keys),
+        ("GET", "/container") if heard.header("authorization") == Some("pod") => acts::whole(200, &keys),
+        ("POST", "/sts") if form.contains("WebIdentityToken=jwt") && form.contains("RoleArn=arn%3Aaws") => {
+            let keys = json!({"AccessKeyId": "AKIDTEST", "SecretAccessKey": CANARY, "SessionToken": "role/token", "Expiration": 4e9});
+            let inner = json!({"AssumeRoleWithWebIdentityResult": {"Credentials": keys}});
+            acts::whole(200, &json!({"AssumeRoleWithWebIdentityResponse": inner}))
+        }
+        ("POST", path) if path.starts_with("/model/") => play(heard),
+        _ => acts::answer(404, &[], ""),
+    }
+}
+
 fn refuse(status: u16, kind: &str, message: &str) -> Vec<Act> {
     let headers = [("content-type", "application/json"), ("x-amzn-errortype", kind)];
     acts::answer(status, &headers, json!({ "message": message }).to_string())
@@ -469,7 +496,7 @@ async fn keys_come_from_where_aws_programs_look() {
 
     for (env, complaint) in [
         (vec![], "no region"),
-        (vec![region], "no AWS credentials"),
+        (vec![region, ("AWS_EC2_METADATA_DISABLED", "true")], "no AWS credentials"),
         (vec![region, ("AWS_ACCESS_KEY_ID", "AKIDTEST")], "AWS_SECRET_ACCESS_KEY"),
         (vec![region, ("AWS_PROFILE", "work"), ("HOME", "/nowhere")], "/nowhere/.aws/credentials"),
     ] {
@@ -479,6 +506,48 @@ async fn keys_come_from_where_aws_programs_look() {
         }
         let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
         assert!(printed.code != Some(0) && printed.err.contains(complaint), "{complaint}: {printed:#?}");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_roles_are_fetched_once() {
+    let aws = Upstream::start(play_roles);
+    let url = format!("http://{}", aws.address);
+    let plain = format!(
+        "log: {{ level: trace }}\nproviders:\n  bedrock: {{ base_url: \"{url}\", aws: {{ region: eu-west-1 }} }}\n"
+    );
+    let (container, sts) = (format!("{url}/container"), format!("{url}/sts"));
+    for (env, requests) in [
+        (vec![("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str())], 3),
+        (
+            vec![
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.as_str()),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pod"),
+            ],
+            1,
+        ),
+        (
+            vec![
+                ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/llm"),
+                ("AWS_WEB_IDENTITY_TOKEN_FILE", "jwt"),
+                ("AWS_ENDPOINT_URL_STS", sts.as_str()),
+            ],
+            1,
+        ),
+    ] {
+        let mut setup = gateway::setup(&plain).file("jwt", "jwt\n");
+        for (name, value) in &env {
+            let path = setup.path().join(value).display().to_string();
+            setup = setup.env(name, if *value == "jwt" { &path } else { value });
+        }
+        let gateway = setup.start();
+        let before = aws.heard().len();
+        for _ in 0..2 {
+            let reply = chat(gateway.clients, &ask(&format!("bedrock/{CLAUDE}"))).await;
+            assert_eq!(reply.said(), "Hello", "{env:?}");
+            verify(aws.heard().last().unwrap(), Some("role/token"));
+        }
+        assert_eq!(aws.heard().len() - before, requests + 2, "{env:?}");
     }
 }
 
