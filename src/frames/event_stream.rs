@@ -233,6 +233,17 @@ pub(crate) mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn headers_of_any_bytes_are_survived(head in proptest::collection::vec(0..=255_u8, 0..64)) {
+            let mut splitter = AwsSplitter::default();
+            splitter.push(&raw(&head, b"{}"));
+            if let Ok(Some(message)) = splitter.next() {
+                assert_eq!(&*message.payload, b"{}");
+            }
+        }
+    }
+
     #[test]
     fn lengths_that_lie_are_refused_before_anything_is_kept() {
         for (total, headers) in

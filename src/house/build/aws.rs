@@ -46,7 +46,7 @@ impl Bench<'_> {
         let of_environment = || {
             let variable = provider.aws.as_ref()?.key_env.as_ref()?;
             // Keys that are named in the configuration count more than what the environment happens to hold.
-            let named = provider.aws.as_ref().is_some_and(|aws| names_keys(aws));
+            let named = provider.aws.as_ref().is_some_and(names_keys);
             (!named && self.secrets.is_set(variable)).then(|| SecretRef::Env(variable.clone()))
         };
         provider.keys.first().cloned().or_else(of_environment)

@@ -60,12 +60,49 @@ pub(super) fn foreign(block: Object) -> Option<Part> {
     Some(Part::Other(json!({ "type": key, key: value })))
 }
 
-/// A citation in the form that the doors know, where it leads to the web; as it came otherwise.
+/// A citation in a form that the doors know: OpenAI's where it leads to the web, else Anthropic's.
+/// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_CitationLocation.html>
 pub(super) fn citation(citation: Value) -> Value {
-    let Some(url) = citation.pointer("/location/web/url").and_then(Value::as_str) else { return citation };
-    let title = citation.get("title").and_then(Value::as_str).unwrap_or_default();
-    json!({ "type": "url_citation", "url_citation": { "url": url, "title": title } })
+    let text = |key: &str| citation.get(key).cloned().unwrap_or_default();
+    if let Some(url) = citation.pointer("/location/web/url").and_then(Value::as_str) {
+        return json!({ "type": "url_citation", "url_citation": { "url": url, "title": text("title") } });
+    }
+    let place = citation.get("location").and_then(Value::as_object).and_then(|place| place.iter().next());
+    let Some((kind, at)) = place else { return citation };
+    let Some((_, kind, index, start, end)) = PLACES.iter().find(|(known, ..)| known == kind) else {
+        return citation;
+    };
+    let number = |key: &str| at.get(key).cloned().unwrap_or_default();
+    let pieces = citation.get("sourceContent").and_then(Value::as_array).into_iter().flatten();
+    let cited: String = pieces.filter_map(|piece| piece.get("text")?.as_str()).collect();
+    let mut out = Object::new();
+    out.insert("type".into(), (*kind).into());
+    out.insert("cited_text".into(), cited.into());
+    out.insert((*start).into(), number("start"));
+    out.insert((*end).into(), number("end"));
+    if *kind == "search_result_location" {
+        out.insert((*index).into(), number("searchResultIndex"));
+        out.extend(["source", "title"].map(|key| (key.to_owned(), text(key))));
+    } else {
+        out.insert((*index).into(), number("documentIndex"));
+        out.insert("document_title".into(), text("title"));
+    }
+    Value::Object(out)
 }
+
+/// Kinds of places, and what Anthropic calls them, what is cited, and where the citation begins and ends.
+const PLACES: &[(&str, &str, &str, &str, &str)] = &[
+    ("documentChar", "char_location", "document_index", "start_char_index", "end_char_index"),
+    ("documentPage", "page_location", "document_index", "start_page_number", "end_page_number"),
+    ("documentChunk", "content_block_location", "document_index", "start_block_index", "end_block_index"),
+    (
+        "searchResultLocation",
+        "search_result_location",
+        "search_result_index",
+        "start_block_index",
+        "end_block_index",
+    ),
+];
 
 /// A picture in OpenAI's form.
 pub(super) fn picture(image: &Value) -> Option<Value> {

@@ -72,7 +72,8 @@ mod tests {
                 {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}},
                 {"reasoningContent": {"redactedContent": "AAAA"}},
                 {"text": "hi"},
-                {"citationsContent": {"content": [{"text": "so"}], "citations": [{"location": {"documentPage": {"start": 1}}}]}},
+                {"citationsContent": {"content": [{"text": "so"}], "citations": [{"title": "T",
+                    "sourceContent": [{"text": "c"}], "location": {"documentPage": {"documentIndex": 0, "start": 1, "end": 2}}}]}},
                 {"toolUse": {"toolUseId": "t1", "name": "f", "input": {"a": 1}}},
                 {"toolUse": {"toolUseId": "s1", "name": "nova_grounding", "input": {}, "type": "server_tool_use"}},
                 {"image": {"format": "png", "source": {"bytes": "iVBO"}}},
@@ -98,7 +99,9 @@ mod tests {
                 Part::Text {
                     text: "so".into(),
                     cache: None,
-                    citations: vec![json!({"location": {"documentPage": {"start": 1}}})]
+                    citations: vec![
+                        json!({"type": "page_location", "document_index": 0, "document_title": "T", "cited_text": "c", "start_page_number": 1, "end_page_number": 2})
+                    ]
                 },
                 Part::ToolCall {
                     id: "t1".into(),

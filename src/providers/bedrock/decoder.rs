@@ -107,41 +107,39 @@ impl ConverseDecoder {
 
     fn delta(&mut self, index: u64, delta: Object, events: &mut Vec<Event>) {
         let open = self.open.iter_mut().find(|(known, _)| *known == index).map(|(_, open)| open);
-        for (kind, value) in delta {
-            match (kind.as_str(), value, open) {
-                ("text", Value::String(text), _) => events.push(Event::Text { choice: CHOICE, text }),
-                ("reasoningContent", Value::Object(thought), _) => think(thought, events),
-                ("toolUse", mut value, Some(open)) => {
-                    let Some(Value::String(json)) = value.get_mut("input").map(Value::take) else { return };
-                    match open {
-                        Open::Call { call, fed } if !json.is_empty() => {
-                            *fed = true;
-                            let call = *call;
-                            events.push(Event::ToolCallDelta { choice: CHOICE, call, arguments: json });
-                        }
-                        Open::ServerCall { input, .. } => input.push_str(&json),
-                        _ => {}
+        // A delta says one thing.
+        let Some((kind, value)) = delta.into_iter().next() else { return };
+        match (kind.as_str(), value, open) {
+            ("text", Value::String(text), _) => events.push(Event::Text { choice: CHOICE, text }),
+            ("reasoningContent", Value::Object(thought), _) => think(thought, events),
+            ("toolUse", mut value, Some(open)) => {
+                let Some(Value::String(json)) = value.get_mut("input").map(Value::take) else { return };
+                match open {
+                    Open::Call { call, fed } if !json.is_empty() => {
+                        *fed = true;
+                        let call = *call;
+                        events.push(Event::ToolCallDelta { choice: CHOICE, call, arguments: json });
                     }
+                    Open::ServerCall { input, .. } => input.push_str(&json),
+                    _ => {}
                 }
-                ("toolResult", Value::Array(more), Some(Open::ServerResult { content, .. })) => {
-                    content.extend(more);
-                }
-                ("citation", value, _) => {
-                    events.push(Event::Citation { choice: CHOICE, value: block::citation(value) });
-                }
-                ("image", mut image, open) => {
-                    if let (Some(Open::Image(format)), Some(fields)) = (open, image.as_object_mut()) {
-                        fields.insert("format".into(), format.clone());
-                    }
-                    events.extend(block::picture(&image).map(|image| {
-                        let fields = [("images".to_owned(), json!([image]))].into_iter().collect();
-                        Event::Other { choice: Some(CHOICE), fields }
-                    }));
-                }
-                _ => {}
             }
-            // A delta says one thing.
-            return;
+            ("toolResult", Value::Array(more), Some(Open::ServerResult { content, .. })) => {
+                content.extend(more);
+            }
+            ("citation", value, _) => {
+                events.push(Event::Citation { choice: CHOICE, value: block::citation(value) });
+            }
+            ("image", mut image, open) => {
+                if let (Some(Open::Image(format)), Some(fields)) = (open, image.as_object_mut()) {
+                    fields.insert("format".into(), format.clone());
+                }
+                events.extend(block::picture(&image).map(|image| {
+                    let fields = [("images".to_owned(), json!([image]))].into_iter().collect();
+                    Event::Other { choice: Some(CHOICE), fields }
+                }));
+            }
+            _ => {}
         }
     }
 

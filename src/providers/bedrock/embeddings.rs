@@ -83,8 +83,12 @@ fn titan(mut texts: Vec<String>, model: &str, body: &ClientBody) -> Result<Objec
     };
     let mut asked = Object::new();
     asked.insert("inputText".into(), text.into());
-    if let Some(dimensions) = body.u64("dimensions") {
-        asked.insert("dimensions".into(), dimensions.into());
+    match body.u64("dimensions") {
+        Some(length) if model.contains("embed-image") => {
+            asked.insert("embeddingConfig".into(), json!({ "outputEmbeddingLength": length }));
+        }
+        Some(dimensions) => drop(asked.insert("dimensions".into(), dimensions.into())),
+        None => {}
     }
     Ok(asked)
 }

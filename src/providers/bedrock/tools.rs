@@ -89,13 +89,24 @@ impl Desk<'_> {
         }
     }
 
+    /// A function. Nova takes nothing at the top of a schema but what makes it one of an object.
+    /// <https://docs.aws.amazon.com/nova/latest/userguide/tool-use-definition.html>
     fn spec(&mut self, tool: &Tool, path: &str) -> Object {
         let mut spec = Object::new();
         spec.insert("name".into(), tool.name.as_str().into());
         if let Some(description) = tool.description.as_deref().filter(|text| !text.is_empty()) {
             spec.insert("description".into(), description.into());
         }
-        spec.insert("inputSchema".into(), json!({ "json": input_schema(tool) }));
+        let mut schema = input_schema(tool);
+        if let Value::Object(schema) = &mut schema
+            && self.model.is_nova()
+        {
+            let plain = |key: &str| matches!(key, "type" | "properties" | "required");
+            let more = schema.keys().filter(|key| !plain(key) && *key != "$schema");
+            self.lost.extend(more.map(|key| Loss::dropped(format!("{path}.parameters.{key}"))));
+            schema.retain(|key, _| plain(key));
+        }
+        spec.insert("inputSchema".into(), json!({ "json": schema }));
         match tool.strict {
             Some(true) if self.model.knows_schemas() => drop(spec.insert("strict".into(), true.into())),
             Some(true) => self.lost.push(Loss::dropped(format!("{path}.function.strict"))),

@@ -283,6 +283,17 @@ fn tools_are_always_there_where_they_were_called() {
 }
 
 #[test]
+fn nova_takes_plain_schemas() {
+    let mut asked = asks(vec![says(Role::User, "hi")]);
+    let schema = json!({"$schema": "x", "type": "object", "properties": {}, "additionalProperties": false});
+    asked.tools = vec![Tool { parameters: Some(schema), ..tool("f") }];
+    let (body, lost) = sent(&asked, "amazon.nova-lite-v1:0");
+    let spec = &body["toolConfig"]["tools"][0]["toolSpec"];
+    assert_eq!(spec["inputSchema"]["json"], json!({"type": "object", "properties": {}}));
+    assert_eq!(lost, ["tools[0].parameters.additionalProperties (dropped)"]);
+}
+
+#[test]
 fn tools_of_the_providers_own() {
     let own = |fields: Value| Tool {
         kind: ToolKind::Server,
