@@ -122,7 +122,16 @@ impl Desk<'_> {
         };
         let local = self.vendors.is_local(word);
         if local.is_none() {
-            let known = ["openai", "anthropic", "bedrock", "cohere", "gemini", "ollama", "sandbox"];
+            let known = [
+                "openai",
+                "openai-responses",
+                "anthropic",
+                "bedrock",
+                "cohere",
+                "gemini",
+                "ollama",
+                "sandbox",
+            ];
             let help = did_you_mean(word, known).map(|near| format!("did you mean `{near}`?"));
             self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }
