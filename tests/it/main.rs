@@ -5,6 +5,7 @@
 mod across;
 mod acts;
 mod anthropic;
+mod bedrock;
 mod chat;
 mod cli;
 mod client;
