@@ -5,6 +5,7 @@ pub mod gemini_generate;
 mod media;
 mod models;
 pub mod openai_chat;
+pub mod openai_completions;
 pub mod openai_embeddings;
 mod passthrough;
 mod raw;

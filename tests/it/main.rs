@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a story that cannot go on fails")]
 
+mod across;
 mod acts;
 mod anthropic;
 mod audio;
+mod bedrock;
 mod chat;
 mod cli;
 mod client;
+mod completions;
 mod errors;
+mod every_door;
 mod failover;
 mod files;
 mod fixtures;
@@ -17,9 +21,11 @@ mod gateway;
 mod images;
 mod passthrough;
 mod policies;
+mod realtime;
 mod recording;
 mod reload;
 mod renewal;
+mod responses_wire;
 mod sdk;
 mod secrets;
 mod seeing;

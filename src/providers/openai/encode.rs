@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::request;
+use super::{details, request};
 use crate::chat::{
     Loss, Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind,
-    proof,
 };
 use crate::fault::{Fault, Retry};
 use crate::providers::{Outgoing, QuirkSettings};
@@ -59,7 +58,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
 
 /// OpenAI takes identifiers of users up to 64 characters; a longer one (Claude Code's) becomes its hash, which is as
 /// good to tell users apart.
-fn user_of(user: &str, lost: &mut Vec<Loss>) -> String {
+pub(in crate::providers) fn user_of(user: &str, lost: &mut Vec<Loss>) -> String {
     if user.chars().count() <= 64 {
         return user.to_owned();
     }
@@ -78,7 +77,7 @@ fn ask_for_usage(body: &mut Object) {
     }
 }
 
-fn put<T: Into<Value>>(body: &mut Object, field: &str, value: Option<T>) {
+pub(in crate::providers) fn put<T: Into<Value>>(body: &mut Object, field: &str, value: Option<T>) {
     if let Some(value) = value {
         body.insert(field.into(), value.into());
     }
@@ -150,15 +149,7 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
         match part {
             Part::Thinking { text, signature, redacted } => {
                 thought.push_str(text);
-                // OpenRouter's form; the provider behind it wants its proofs back unchanged.
-                match (redacted, signature) {
-                    (None, Some(mark)) if mark == proof::COHERE_PLAN => {}
-                    (Some(data), _) => proofs.push(json!({ "type": "reasoning.encrypted", "data": data })),
-                    (None, Some(signature)) => {
-                        proofs.push(json!({ "type": "reasoning.text", "text": text, "signature": signature }))
-                    }
-                    (None, None) => {}
-                }
+                proofs.extend(details::write(text, signature.as_deref(), redacted.as_deref()));
             }
             Part::Refusal(text) => {
                 object.insert("refusal".into(), text.as_str().into());
@@ -183,7 +174,9 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
             other => said.push(*other),
         }
     }
-    let content = if said.is_empty() { Value::Null } else { content_of(&said, place)? };
+    // Null says that there are calls, or a refusal, instead.
+    let silent = said.is_empty() && (!calls.is_empty() || object.contains_key("refusal"));
+    let content = if silent { Value::Null } else { content_of(&said, place)? };
     object.insert("content".into(), content);
     if !thought.is_empty() {
         object.insert("reasoning_content".into(), thought.into());
@@ -228,11 +221,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         }
         Part::Audio { media } => match media {
             Media::Inline { mime, base64 } => {
-                let format = match mime.strip_prefix("audio/").unwrap_or(mime) {
-                    "mpeg" | "mp3" => "mp3",
-                    "x-wav" | "wave" | "vnd.wave" => "wav",
-                    other => other,
-                };
+                let format = audio_format(mime);
                 json!({ "type": "input_audio", "input_audio": { "data": base64, "format": format } })
             }
             Media::Url(_) => return cannot("audio by URL"),
@@ -267,8 +256,17 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
     })
 }
 
+/// OpenAI's word for the format of a sound.
+pub(in crate::providers) fn audio_format(mime: &str) -> &str {
+    match mime.strip_prefix("audio/").unwrap_or(mime) {
+        "mpeg" | "mp3" => "mp3",
+        "x-wav" | "wave" | "vnd.wave" => "wav",
+        other => other,
+    }
+}
+
 /// A block of Anthropic's own, which only Anthropic can read.
-pub(super) fn is_unsayable(part: &Part) -> bool {
+pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
     let Part::Other(value) = part else { return false };
     let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
     let own = [
@@ -379,12 +377,23 @@ fn sampling(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
 }
 
 fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<Loss>) {
-    // OpenAI's older models refuse the parameter itself.
-    if ["gpt-4", "gpt-3.5", "chatgpt-"].iter().any(|older| model.starts_with(older)) {
+    if never_thinks(model) {
         lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
         return;
     }
-    // OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
+    put(body, "reasoning_effort", effort(reasoning));
+    if !reasoning.rest.is_empty() {
+        body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));
+    }
+}
+
+/// OpenAI's older models refuse the parameter itself.
+pub(in crate::providers) fn never_thinks(model: &str) -> bool {
+    ["gpt-4", "gpt-3.5", "chatgpt-"].iter().any(|older| model.starts_with(older))
+}
+
+/// OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
+pub(in crate::providers) fn effort(reasoning: &Reasoning) -> Option<String> {
     let effort = reasoning.effort.clone().or_else(|| {
         Some(String::from(match reasoning.budget_tokens? {
             0 => "minimal",
@@ -394,11 +403,7 @@ fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<L
         }))
     });
     // Anthropic's highest has no name of its own here.
-    let effort = effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort });
-    put(body, "reasoning_effort", effort);
-    if !reasoning.rest.is_empty() {
-        body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));
-    }
+    effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort })
 }
 
 #[cfg(test)]
