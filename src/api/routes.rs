@@ -80,7 +80,7 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
         return Ok(Route::Door { door: passthrough::door(&head.headers), path: passthrough::PATH });
     }
     match known(head)? {
-        Route::Door { door, path } if passthrough::is_wanted(&head.headers) => {
+        Route::Door { door, path } if path != REALTIME && passthrough::is_wanted(&head.headers) => {
             Ok(Route::Door { door: passthrough::original(door, path), path })
         }
         route => Ok(route),
