@@ -175,7 +175,7 @@ impl Conversation {
     pub async fn converse(self, client: impl AsyncRead + AsyncWrite + Send + Unpin, begun: Bytes) {
         let running = metrics::gauge!(RUNNING);
         running.increment(1.0);
-        let _running = Lowered(running);
+        let running = Lowered(running);
         let Self { provider, begun: said, mut book, closing, rules, _permit, .. } = self;
         let (mut from_client, mut to_client) = tokio::io::split(client);
         let (mut from_provider, mut to_provider) = tokio::io::split(provider);
@@ -217,6 +217,7 @@ impl Conversation {
             }
             end
         };
+        drop(running);
         book.close(&end);
         let upward = async {
             let mask = Some(std::array::from_fn(|_| fastrand::u8(..)));
