@@ -7,6 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, Request};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Error, Message, handshake::server};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -18,44 +19,40 @@ use crate::upstream::{Refusing, Upstream};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
+/// Paths and headers of the requests that came.
+type AllHeard = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
 /// A provider that speaks OpenAI's realtime dialect, as far as a story needs it.
-struct Talker {
+pub struct Talker {
     address: std::net::SocketAddr,
-    heard: Arc<Mutex<Vec<(String, HeaderMap)>>>,
+    heard: AllHeard,
     /// How each conversation ended: by a goodbye, or without one.
     ends: Arc<Mutex<Vec<Option<u16>>>>,
+    _stop: oneshot::Sender<()>,
 }
 
 impl Talker {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let talker =
-            Self { address: listener.local_addr().unwrap(), heard: Arc::default(), ends: Arc::default() };
-        let (heard, ends) = (talker.heard.clone(), talker.ends.clone());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (heard, ends) = (heard.clone(), ends.clone());
-                tokio::spawn(async move {
-                    #[allow(clippy::result_large_err, reason = "the library's own type")]
-                    let hear = |request: &server::Request, mut response: server::Response| {
-                        heard.lock().unwrap().push((request.uri().to_string(), request.headers().clone()));
-                        if request.headers().contains_key("sec-websocket-protocol") {
-                            let protocol = http::HeaderValue::from_static("realtime");
-                            response.headers_mut().insert("sec-websocket-protocol", protocol);
-                        }
-                        response.headers_mut().insert("x-secret", http::HeaderValue::from_static(CANARY));
-                        Ok(response)
-                    };
-                    let Ok(socket) = tokio_tungstenite::accept_hdr_async(stream, hear).await else { return };
-                    let end = talk(socket).await;
-                    ends.lock().unwrap().push(end);
-                });
-            }
+    /// Listens on a free port, on a thread of its own.
+    pub fn start() -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, bound) = std::sync::mpsc::channel();
+        let (heard, ends) = (Arc::<Mutex<_>>::default(), Arc::<Mutex<_>>::default());
+        let (hearing, ending) = (heard.clone(), ends.clone());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                ready.send(listener.local_addr().unwrap()).unwrap();
+                tokio::select! {
+                    () = accept(listener, hearing, ending) => {}
+                    _ = stopped => {}
+                }
+            });
         });
-        talker
+        Self { address: bound.recv().unwrap(), heard, ends, _stop: stop }
     }
 
-    fn provider(&self, name: &str) -> String {
+    pub fn provider(&self, name: &str) -> String {
         realtime_provider(name, &format!("http://{}/v1", self.address))
     }
 
@@ -65,6 +62,27 @@ impl Talker {
 
     async fn end(&self) -> Option<u16> {
         eventually("the provider's conversation to end", || self.ends.lock().unwrap().last().copied()).await
+    }
+}
+
+async fn accept(listener: TcpListener, heard: AllHeard, ends: Arc<Mutex<Vec<Option<u16>>>>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (heard, ends) = (heard.clone(), ends.clone());
+        tokio::spawn(async move {
+            #[allow(clippy::result_large_err, reason = "the library's own type")]
+            let hear = |request: &server::Request, mut response: server::Response| {
+                heard.lock().unwrap().push((request.uri().to_string(), request.headers().clone()));
+                if request.headers().contains_key("sec-websocket-protocol") {
+                    let protocol = http::HeaderValue::from_static("realtime");
+                    response.headers_mut().insert("sec-websocket-protocol", protocol);
+                }
+                response.headers_mut().insert("x-secret", http::HeaderValue::from_static(CANARY));
+                Ok(response)
+            };
+            let Ok(socket) = tokio_tungstenite::accept_hdr_async(stream, hear).await else { return };
+            let end = talk(socket).await;
+            ends.lock().unwrap().push(end);
+        });
     }
 }
 
@@ -165,7 +183,7 @@ fn house(talker: &Talker) -> Gateway {
 
 #[tokio::test]
 async fn a_conversation_goes_both_ways_and_is_settled_once() {
-    let talker = Talker::start().await;
+    let talker = Talker::start();
     let gateway = house(&talker);
     let headers = [
         ("authorization", "Bearer sk-of-the-client"),
@@ -224,7 +242,7 @@ async fn a_conversation_goes_both_ways_and_is_settled_once() {
 
 #[tokio::test]
 async fn a_browser_says_its_key_among_the_protocols_and_it_goes_no_further() {
-    let talker = Talker::start().await;
+    let talker = Talker::start();
     let gateway = house(&talker);
     let offered = "realtime, openai-insecure-api-key.sk-of-the-client, openai-beta.realtime-v1";
     let (mut socket, head) =
@@ -241,7 +259,7 @@ async fn a_browser_says_its_key_among_the_protocols_and_it_goes_no_further() {
 
 #[tokio::test]
 async fn who_refuses_or_is_away_is_passed_over_before_the_client_hears_anything() {
-    let talker = Talker::start().await;
+    let talker = Talker::start();
     let refusing = Upstream::start(|_| acts::error(503, "no voices left"));
     let answering = Upstream::start(|_| acts::says("what is a websocket?"));
     let away = Refusing::new();
@@ -270,7 +288,7 @@ async fn who_refuses_or_is_away_is_passed_over_before_the_client_hears_anything(
 
 #[tokio::test]
 async fn what_cannot_become_a_conversation_is_refused_before_it_begins() {
-    let talker = Talker::start().await;
+    let talker = Talker::start();
     let gateway = gateway::setup(&format!(
         "providers:\n{}models:\n  voice: {{ targets: [ up/gpt-realtime ] }}\n",
         talker.provider("up")
@@ -303,7 +321,7 @@ async fn what_cannot_become_a_conversation_is_refused_before_it_begins() {
 
 #[tokio::test]
 async fn a_side_that_leaves_takes_the_other_along() {
-    let talker = Talker::start().await;
+    let talker = Talker::start();
     let gateway = house(&talker);
     // The client vanishes.
     let (mut socket, head) = open(wish(&gateway, "?model=voice", &[])).await;
@@ -327,7 +345,7 @@ async fn a_side_that_leaves_takes_the_other_along() {
 
 #[tokio::test]
 async fn conversations_have_limits() {
-    let talker = Talker::start().await;
+    let talker = Talker::start();
     let config = |rules: &str| {
         format!(
             "realtime: {{ {rules} }}\nproviders:\n{}models:\n  voice: {{ targets: [ up/m ] }}\n",
@@ -350,7 +368,7 @@ async fn conversations_have_limits() {
 
 #[tokio::test]
 async fn the_drain_waits_for_conversations_and_then_says_goodbye() {
-    let talker = Talker::start().await;
+    let talker = Talker::start();
     let mut gateway = gateway::start(&format!(
         "drain: 1s\nproviders:\n{}models:\n  voice: {{ targets: [ up/m ] }}\n",
         talker.provider("up")
