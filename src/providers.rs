@@ -4,6 +4,7 @@
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
 mod anthropic;
+pub mod azure;
 mod credential;
 mod gemini;
 pub mod google;
@@ -36,7 +37,8 @@ pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, 
 pub use lease::{Due, Held, Lease, Trouble};
 pub use sandbox::Sandbox;
 pub use settings::{
-    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
+    AzureSettings, DeadlineOverrides, GoogleSettings, HeaderSettings, KeyDetails, KeySettings, LabelValue,
+    ProviderSettings, QuirkSettings,
 };
 pub use vendor::{HttpPlace, Place, Target, Vendor};
 pub use vertex::{Scope, Vertex};

@@ -1,5 +1,8 @@
 //! Checked configuration, policies and secrets become one [`Snapshot`].
 
+mod azure;
+mod google;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,6 +113,19 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
                 (["keys", "0"], reference)
             }
         });
+        let documents = provider.google.iter().filter_map(|google| google.credentials.as_ref());
+        let documents = documents.map(|reference| (["google", "credentials"], reference));
+        let applications = provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref());
+        let applications = applications.map(|reference| (["azure", "client_secret"], reference));
+        for (at, reference) in documents.chain(applications) {
+            if let Err(error) = bench.secrets.document(reference) {
+                let path = [&["providers", name.as_str()], &at[..]].concat();
+                let _: Option<()> = bench.problem(&path, format!("provider `{name}`: {error}"));
+            }
+        }
+        // A key for Google may be a document; it is read when the whole is built.
+        let preset = providers::presets::find(provider.preset.as_ref().unwrap_or(name));
+        let key = key.filter(|_| preset.is_none_or(|preset| preset.auth != Auth::Google));
         for (at, reference) in headers.chain(key) {
             bench.secret(name, &at, reference);
         }
@@ -186,21 +202,40 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
-        let Some(wire) = providers::dialect(&provider.dialect, &provider.quirks) else {
+        let on_vertex = match &provider.google {
+            Some(google) => Some(self.google(provider, google)?),
+            None => None,
+        };
+        let wire = match &on_vertex {
+            Some(place) if provider.dialect == "vertex" => {
+                Some(Arc::new(providers::Vertex::new(&provider.quirks, &place.scope)) as Arc<_>)
+            }
+            _ => providers::dialect(&provider.dialect, &provider.quirks),
+        };
+        let Some(wire) = wire else {
             let message = format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect);
             return self.problem(&["providers", &provider.name, "dialect"], message);
         };
-        let place = match &provider.base {
-            Some(base) => place(provider, base),
-            None => Place::Local,
+        let place = match (&provider.base, &on_vertex, &provider.azure) {
+            (_, Some(vertex), _) => place(provider, &vertex.base),
+            (Some(base), ..) => place(provider, base),
+            (None, None, Some(azure)) => place(provider, &self.azure_base(provider, azure)?),
+            (None, None, None) => Place::Local,
         };
-        let headers = self.headers(provider)?;
+        let credential = match (&on_vertex, &provider.azure) {
+            (Some(vertex), _) => vertex.credential.clone(),
+            (None, Some(azure)) => self.entra(provider, azure)?,
+            (None, None) => Credential::default(),
+        };
+        let has_key = on_vertex.is_none() && matches!(credential, Credential::Headers);
+        let mut headers = self.headers(provider, has_key)?;
+        headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
             wire,
             place,
             headers,
-            credential: Credential::default(),
+            credential,
             traits: provider.traits.clone(),
             deadlines: provider.deadlines,
             models,
@@ -208,7 +243,7 @@ impl Bench<'_> {
     }
 
     /// Configured headers, then the credential, so that nothing overrides it.
-    fn headers(&mut self, provider: &CheckedProvider) -> Option<HeaderMap> {
+    fn headers(&mut self, provider: &CheckedProvider, has_key: bool) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
         for (name, text) in &provider.headers {
             let value = match text {
@@ -219,9 +254,9 @@ impl Bench<'_> {
             };
             headers.insert(name.clone(), value);
         }
-        if let Some(reference) = provider.keys.first() {
+        if let Some(reference) = provider.keys.first().filter(|_| has_key) {
             let (name, prefix) = match provider.auth {
-                Auth::Bearer | Auth::None => (AUTHORIZATION, "Bearer "),
+                Auth::Bearer | Auth::Google | Auth::None => (AUTHORIZATION, "Bearer "),
                 Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
                 Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),

@@ -4,6 +4,7 @@
 
 mod acts;
 mod anthropic;
+mod azure;
 mod chat;
 mod cli;
 mod client;
@@ -20,3 +21,4 @@ mod sdk;
 mod secrets;
 mod seeing;
 mod upstream;
+mod vertex;
