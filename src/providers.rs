@@ -66,6 +66,21 @@ pub enum Dialect {
     Ollama,
 }
 
+impl Dialect {
+    /// The name used in metrics and in the table of translations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Responses => "responses",
+            Self::Bedrock => "bedrock",
+            Self::Cohere => "cohere",
+            Self::Ollama => "ollama",
+        }
+    }
+}
+
 /// What a provider speaks and how. One object per configured provider, built with its preset and its quirks.
 pub trait Provider: Send + Sync {
     /// The dialect that this provider speaks.
@@ -200,6 +215,10 @@ pub trait StreamRelay: Send {
     fn finish_reason(&self) -> Option<&'static str>;
     /// Bytes of generated text so far, for an estimate when the provider gives no usage.
     fn text_bytes(&self) -> u64;
+    /// What of the provider's answer so far the frames do not say.
+    fn lost(&self) -> &[Loss] {
+        &[]
+    }
 }
 
 /// Bytes for the client: one or more whole events.

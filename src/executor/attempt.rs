@@ -11,12 +11,16 @@ use tokio::time::Instant;
 use super::answering::{Answering, Script};
 use super::live::Live;
 use super::{Answered, Executor, Job};
+use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind, Phase, Retry};
 use crate::providers::{Credential, Held, HttpPlace, Local, Outgoing, Place, Signable, Target};
 use crate::upstream::Outbound;
 
 /// An error body is read this far; the rest says nothing new.
 const MAX_ERROR_BODY: u64 = 64 << 10;
+
+/// A refusal names this many losses one by one.
+const MAX_NAMED: usize = 16;
 
 pub(super) const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
@@ -51,7 +55,7 @@ impl Executor {
     /// Makes one attempt, notes it in the journal and counts it.
     pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
         let now = Instant::now();
-        job.journal.begin(&target.name, now);
+        job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         match self.try_once(job, target, now).await {
             Ok((answered, status)) => {
@@ -81,6 +85,9 @@ impl Executor {
         let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
         job.journal.lose(&outgoing.lost);
+        if job.strict && !outgoing.lost.is_empty() {
+            return Err(lossy(target, &outgoing.lost));
+        }
         let Sent { status, headers, mut body, held } =
             match (&target.vendor.place, target.vendor.wire.local()) {
                 (Place::Http(place), _) => self.send(place, target, outgoing, due.head(streams)).await?,
@@ -176,6 +183,23 @@ impl Executor {
         let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
         if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
     }
+}
+
+/// The refusal of a strict request that this target would not hear as it was said.
+fn lossy(target: &Target, lost: &[Loss]) -> Fault {
+    let mut message = format!("strict: {} cannot carry ", target.name);
+    for (at, loss) in lost.iter().enumerate() {
+        if at == MAX_NAMED {
+            message.push_str(&format!(", and {} more", lost.len() - at));
+            break;
+        }
+        if at > 0 {
+            message.push_str(", ");
+        }
+        message.push_str(&loss.to_string());
+    }
+    let first = lost.first().map(|loss| loss.path.clone()).unwrap_or_default();
+    Fault::new(FaultKind::Lossy, message).at(first)
 }
 
 /// The head comes with the first piece, as it does with a provider that thinks before it answers.

@@ -20,5 +20,7 @@ mod renewal;
 mod sdk;
 mod secrets;
 mod seeing;
+mod strict;
 mod upstream;
+mod versions;
 mod vertex;

@@ -22,6 +22,10 @@ impl Door for AnthropicCount {
         Endpoint::CountTokens
     }
 
+    fn dialect(&self) -> Dialect {
+        Dialect::Anthropic
+    }
+
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
         Ok(Arc::new(Count(Ask::read(json::Body::read(body)?, head.headers, true)?)))
     }

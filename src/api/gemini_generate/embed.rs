@@ -30,6 +30,10 @@ impl Door for GeminiEmbed {
         Endpoint::Embeddings
     }
 
+    fn dialect(&self) -> Dialect {
+        Dialect::Gemini
+    }
+
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
         Ok(Arc::new(Ask::read(Body::read(body)?, head, self.batch)?))
     }
