@@ -146,6 +146,11 @@ pub trait Embeddings: Send + Sync {
     fn is_native(&self) -> bool {
         true
     }
+    /// Whether this model's embeddings are made by Vertex AI's `:predict`.
+    fn predicts(&self, model: &str) -> bool {
+        let _ = model;
+        false
+    }
 }
 
 /// A provider that answers inside the process.

@@ -20,4 +20,4 @@ mod tests;
 
 pub use ask::{Ask, Form, MAX_CONTENTS};
 pub use door::GeminiDoor;
-pub use embed::GeminiEmbed;
+pub use embed::{EmbedForm, GeminiEmbed};

@@ -4,7 +4,7 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, request::Parts};
 
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
-use super::gemini_generate::{Form, GeminiDoor, GeminiEmbed};
+use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed};
 use super::models::Shelf;
 use super::named_by_path;
 use super::openai_chat::OpenAiChat;
@@ -57,8 +57,9 @@ const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
     ),
     ("streamGenerateContent", "/v1beta/models/{model}:streamGenerateContent", &GeminiDoor(Form::Array)),
     ("countTokens", "/v1beta/models/{model}:countTokens", &GeminiDoor(Form::Count)),
-    ("embedContent", "/v1beta/models/{model}:embedContent", &GeminiEmbed { batch: false }),
-    ("batchEmbedContents", "/v1beta/models/{model}:batchEmbedContents", &GeminiEmbed { batch: true }),
+    ("embedContent", "/v1beta/models/{model}:embedContent", &GeminiEmbed(EmbedForm::One)),
+    ("batchEmbedContents", "/v1beta/models/{model}:batchEmbedContents", &GeminiEmbed(EmbedForm::Batch)),
+    ("predict", "/v1beta/models/{model}:predict", &GeminiEmbed(EmbedForm::Predict)),
 ];
 
 /// Lists of models, and places of single ones.

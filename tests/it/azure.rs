@@ -133,6 +133,30 @@ async fn the_environment_of_azures_own_sdk_is_understood() {
 }
 
 #[tokio::test]
+async fn azures_own_clients_are_served() {
+    let (upstream, gateway) = house("base_url: BASE, keys: [ env:TEST_KEY ]", &[]);
+    for (path, model, expected) in [
+        ("/openai/deployments/azure/gpt-4o/chat/completions?api-version=2024-10-21", "ignored", "gpt-4o"),
+        ("/openai/v1/chat/completions", "azure/gpt-4o", "gpt-4o"),
+    ] {
+        let reply = post(gateway.clients, path, &ask(model)).await;
+        assert_eq!(reply.said(), "Hello");
+        let heard = upstream.heard().pop().unwrap();
+        assert_eq!(
+            (heard.path.as_str(), heard.model().as_str()),
+            ("/openai/v1/chat/completions", expected),
+            "{path}"
+        );
+    }
+    let unknown =
+        post(gateway.clients, "/openai/deployments/none/chat/completions", &ask("azure/gpt-4o")).await;
+    assert_eq!(unknown.status, 404, "{unknown:?}");
+    let path = "/openai/deployments/azure/e/embeddings?api-version=1";
+    let reply = post(gateway.clients, path, &serde_json::json!({"input": "a"})).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+}
+
+#[tokio::test]
 async fn entra_id_authorises_instead_of_a_key() {
     let env = [
         ("AZURE_AUTHORITY_HOST", "BASE"),

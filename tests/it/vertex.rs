@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::Request;
 use serde_json::{Value, json};
 
 use crate::acts;
@@ -319,6 +320,72 @@ async fn embeddings_are_predicted() {
     let path = "/v1beta/models/vertex/text-embedding-005:batchEmbedContents";
     let made = post(stage.gateway.clients, path, &sent).await.json();
     assert_eq!(made["embeddings"][0]["values"], json!([0.5, 1]), "{made}");
+}
+
+#[tokio::test]
+async fn clients_made_for_vertex_are_served() {
+    let more = "  sandbox: { dialect: sandbox }\nmodels:\n  gemini: { targets: [ vertex/gemini-2.5-pro ] }\n  \
+                emb: { targets: [ vertex/text-embedding-005 ] }\n  other: { targets: [ sandbox/echo ] }\n";
+    let stage = Stage::open_with(3600, Mood::Friendly, more, |heard| {
+        if heard.path.ends_with(":predict") {
+            let one = json!({"embeddings": {"values": [0.5], "statistics": {"token_count": 3}}});
+            return acts::whole(200, &json!({"predictions": [one], "metadata": {}}));
+        }
+        gemini(heard)
+    });
+    let to = stage.gateway.clients;
+    let place = "/v1beta1/projects/theirs/locations/us-central1/publishers/google/models";
+    let contents = json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]});
+    let own = post(to, &format!("{place}/gemini:generateContent"), &contents).await;
+    assert_eq!(own.json(), says("Hello"), "{own:?}");
+    assert_eq!(
+        stage.upstream.heard().pop().unwrap().path,
+        format!("{GOOGLE}/gemini-2.5-pro:generateContent")
+    );
+    let slashed = place.replace("publishers/google", "publishers/vertex");
+    let own = post(to, &format!("{slashed}/gemini-2.5-pro:generateContent"), &contents).await;
+    assert_eq!(own.json(), says("Hello"), "{own:?}");
+
+    let sent = json!({"instances": [{"content": "a", "task_type": "RETRIEVAL_QUERY"}], "parameters": {"autoTruncate": true}});
+    let own = post(to, &format!("{place}/emb:predict"), &sent).await;
+    assert_eq!(own.json()["predictions"][0]["embeddings"]["values"], json!([0.5]), "{own:?}");
+    assert_eq!(stage.upstream.heard().pop().unwrap().json(), sent);
+    let translated = post(to, &format!("{place}/other:predict"), &sent).await.json();
+    assert!(translated["predictions"][0]["embeddings"]["values"].is_array(), "{translated}");
+
+    let place = "/v1/projects/theirs/locations/l/publishers/anthropic/models";
+    let sent = json!({"anthropic_version": "vertex-2023-10-16", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
+    let whole = post(to, &format!("{place}/gemini:rawPredict"), &sent).await;
+    assert_eq!(whole.json()["content"][0]["text"], "Hello", "{whole:?}");
+    let stream = post(to, &format!("{place}/other:streamRawPredict"), &sent).await;
+    assert!(stream.text().contains("event: message_stop"), "{stream:?}");
+    let count =
+        json!({"anthropic_version": "v", "model": "other", "messages": [{"role": "user", "content": "hi"}]});
+    let count = post(to, &format!("{place}/count-tokens:rawPredict"), &count).await;
+    assert!(count.json()["input_tokens"].is_u64(), "{count:?}");
+}
+
+#[tokio::test]
+async fn models_are_listed_in_the_callers_dialect() {
+    let gateway = gateway::start(
+        "providers:\n  s: { dialect: sandbox, models: [ a, b ] }\nmodels:\n  m: { targets: [ s/a ] }\n",
+    );
+    let get = async |path: &str, header: &'static str| {
+        let request = Request::get(path).header(header, "x").body(bytes::Bytes::new()).unwrap();
+        client::open(gateway.clients, request).await.expect("an answer").rest().await
+    };
+    let google = get("/v1beta/models?pageSize=2", "x-other").await.json();
+    assert_eq!((&google["models"][0]["name"], &google["nextPageToken"]), (&json!("models/m"), &json!("2")));
+    let google = get("/v1beta/models/s/a", "x-other").await.json();
+    assert_eq!(google["name"], "models/s/a");
+    assert_eq!(get("/v1/models/m", "x-goog-api-key").await.json()["name"], "models/m");
+    let anthropic = get("/v1/models?limit=1", "anthropic-version").await.json();
+    assert_eq!((&anthropic["data"][0]["type"], &anthropic["has_more"]), (&json!("model"), &json!(true)));
+    let missing = get("/v1/models/nothing", "anthropic-version").await;
+    assert_eq!((missing.status, &missing.json()["type"]), (404, &json!("error")));
+    let missing = get("/v1beta/models/nothing", "x-other").await;
+    assert_eq!((missing.status, &missing.json()["error"]["status"]), (404, &json!("NOT_FOUND")));
+    assert_eq!(get("/v1/models", "x-other").await.json()["object"], "list");
 }
 
 /// Everything that was recorded of Vertex AI, relayed: what it hears and what the client gets are the recording's.
