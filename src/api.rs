@@ -6,6 +6,7 @@ pub mod gemini_generate;
 mod models;
 mod named_by_path;
 pub mod openai_chat;
+pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod reply;
 mod request_id;

@@ -8,6 +8,7 @@ use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed};
 use super::models::Shelf;
 use super::named_by_path;
 use super::openai_chat::OpenAiChat;
+use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
@@ -39,6 +40,7 @@ pub(super) struct Refusal {
 /// Every POST endpoint.
 const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
     ("/v1/messages", &AnthropicMessages),
     ("/v1/messages/count_tokens", &AnthropicCount),

@@ -120,8 +120,20 @@ impl Desk<'_> {
         };
         let local = self.vendors.is_local(word);
         if local.is_none() {
-            let help = did_you_mean(word, ["openai", "anthropic", "gemini", "vertex", "sandbox"])
-                .map(|near| format!("did you mean `{near}`?"));
+            let help = did_you_mean(
+                word,
+                [
+                    "openai",
+                    "openai-responses",
+                    "anthropic",
+                    "cohere",
+                    "gemini",
+                    "ollama",
+                    "vertex",
+                    "sandbox",
+                ],
+            )
+            .map(|near| format!("did you mean `{near}`?"));
             self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }
         Some((word.clone(), local?))
