@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::elsewhere::{deployment, raw_predict};
 use super::openai_chat::OpenAiChat;
+use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::routes::unescape;
 use crate::facts::Endpoint;
@@ -32,12 +33,17 @@ enum Place {
     Body,
 }
 
-/// Operations of deployments, with the paths for the log.
+/// Operations of deployments, with the paths for the log; what ends like another one comes before it.
 const DEPLOYED: &[(&str, &str, &Named)] = &[
     (
         "chat/completions",
         "/openai/deployments/{deployment}/chat/completions",
         &Named { door: &OpenAiChat, place: Place::Deployment("chat/completions") },
+    ),
+    (
+        "completions",
+        "/openai/deployments/{deployment}/completions",
+        &Named { door: &OpenAiCompletions, place: Place::Deployment("completions") },
     ),
     (
         "embeddings",

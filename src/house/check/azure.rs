@@ -81,13 +81,18 @@ impl CheckedAzure {
         let Some(version) = self.settings.api_version.as_deref().filter(|_| is_dated(&self.settings)) else {
             return;
         };
-        let slots =
-            [(&mut quirks.chat_path, "chat/completions"), (&mut quirks.embeddings_path, "embeddings")];
+        let slots = [
+            (&mut quirks.chat_path, "chat/completions"),
+            (&mut quirks.completions_path, "completions"),
+            (&mut quirks.embeddings_path, "embeddings"),
+        ];
         for (slot, operation) in slots {
             let path = slot.take().unwrap_or_else(|| format!("/openai/deployments/{{model}}/{operation}"));
             let path = path.split("?api-version=").next().unwrap_or_default();
             *slot = Some(format!("{path}?api-version={version}"));
         }
+        // These are not below the deployments.
+        quirks.responses_path.get_or_insert_with(|| format!("{V1}/responses"));
     }
 
     /// Parameters of every request.

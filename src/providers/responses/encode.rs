@@ -72,7 +72,8 @@ pub(super) fn request(
     leave_out(&mut body, quirks, &mut lost);
     request::apply_to_object(&mut body, quirks);
     let json = Value::Object(body).to_string();
-    let mut outgoing = request::outgoing(path(quirks, model), asked.stream, vec![json.into()]);
+    let mut outgoing =
+        request::outgoing(path(quirks, quirks.deployed(model)), asked.stream, vec![json.into()]);
     outgoing.lost = lost;
     Ok(outgoing)
 }
