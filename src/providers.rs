@@ -5,6 +5,7 @@
 
 mod anthropic;
 pub mod aws;
+pub mod azure;
 mod bedrock;
 mod call_id;
 mod cohere;
@@ -46,8 +47,8 @@ pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, 
 pub use lease::{Due, Held, Lease, Trouble};
 pub use sandbox::Sandbox;
 pub use settings::{
-    AwsSettings, DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings,
-    QuirkSettings,
+    AwsSettings, AzureSettings, DeadlineOverrides, GoogleSettings, HeaderSettings, KeyDetails, KeySettings,
+    LabelValue, ProviderSettings, QuirkSettings,
 };
 pub use sigv4::{AwsKeys, SigV4};
 pub use vendor::{HttpPlace, Place, Target, Vendor};
@@ -171,6 +172,11 @@ pub trait Embeddings: Send + Sync {
     fn is_native(&self) -> bool {
         true
     }
+    /// Whether this model's embeddings are made by Vertex AI's `:predict`.
+    fn predicts(&self, model: &str) -> bool {
+        let _ = model;
+        false
+    }
 }
 
 /// A provider that answers inside the process.
@@ -265,6 +271,20 @@ pub struct Frame {
     /// Whether a client sees content by it (see [`crate::chat::Event::is_content`]).
     pub content: bool,
 }
+
+/// The words of [`dialect`].
+pub const DIALECTS: &[&str] = &[
+    "anthropic",
+    "bedrock",
+    "bedrock-anthropic",
+    "cohere",
+    "gemini",
+    "ollama",
+    "openai",
+    "openai-responses",
+    "sandbox",
+    "vertex",
+];
 
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {

@@ -5,6 +5,7 @@
 mod across;
 mod acts;
 mod anthropic;
+mod azure;
 mod bedrock;
 mod chat;
 mod cli;
@@ -27,3 +28,4 @@ mod seeing;
 mod strict;
 mod upstream;
 mod versions;
+mod vertex;
