@@ -1,5 +1,6 @@
 //! Checked configuration, policies and secrets become one [`Snapshot`].
 
+mod aws;
 mod azure;
 mod google;
 
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+
+pub use aws::REGIONS;
 
 use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::config::Config;
@@ -127,7 +130,15 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         // A key for Google may be a document; it is read when the whole is built.
         let preset = providers::presets::find(provider.preset.as_ref().unwrap_or(name));
         let key = key.filter(|_| preset.is_none_or(|preset| preset.auth != Auth::Google));
-        for (at, reference) in headers.chain(key) {
+        let aws = provider.aws.iter().flat_map(|aws| {
+            [
+                ("access_key_id", &aws.access_key_id),
+                ("secret_access_key", &aws.secret_access_key),
+                ("session_token", &aws.session_token),
+            ]
+        });
+        let aws = aws.filter_map(|(field, reference)| Some((["aws", field], reference.as_ref()?)));
+        for (at, reference) in headers.chain(key).chain(aws) {
             bench.secret(name, &at, reference);
         }
     }
@@ -272,19 +283,24 @@ impl Bench<'_> {
             let message = format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect);
             return self.problem(&["providers", &provider.name, "dialect"], message);
         };
+        let (key, region) = (self.key(provider), self.region(provider)?);
         let place = match (&provider.base, &on_vertex, &provider.azure) {
-            (_, Some(vertex), _) => place(provider, &vertex.base),
-            (Some(base), ..) => place(provider, base),
-            (None, None, Some(azure)) => place(provider, &self.azure_base(provider, azure)?),
+            (_, Some(vertex), _) => place(provider, &vertex.base, None),
+            (Some(base), ..) => place(provider, base, region.as_deref()),
+            (None, None, Some(azure)) => place(provider, &self.azure_base(provider, azure)?, None),
             (None, None, None) => Place::Local,
         };
-        let credential = match (&on_vertex, &provider.azure) {
-            (Some(vertex), _) => vertex.credential.clone(),
-            (None, Some(azure)) => self.entra(provider, azure)?,
-            (None, None) => Credential::default(),
+        let credential = match (&on_vertex, &provider.azure, &provider.aws) {
+            (Some(vertex), ..) => vertex.credential.clone(),
+            (None, Some(azure), _) => self.entra(provider, azure)?,
+            (None, None, Some(aws)) => match (region, &key) {
+                (Some(region), None) => self.signature(provider, aws, region)?,
+                _ => Credential::default(),
+            },
+            (None, None, None) => Credential::default(),
         };
-        let has_key = on_vertex.is_none() && matches!(credential, Credential::Headers);
-        let mut headers = self.headers(provider, has_key)?;
+        let key = key.filter(|_| on_vertex.is_none() && matches!(credential, Credential::Headers));
+        let mut headers = self.headers(provider, key.as_ref())?;
         headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
@@ -299,7 +315,7 @@ impl Bench<'_> {
     }
 
     /// Configured headers, then the credential, so that nothing overrides it.
-    fn headers(&mut self, provider: &CheckedProvider, has_key: bool) -> Option<HeaderMap> {
+    fn headers(&mut self, provider: &CheckedProvider, key: Option<&SecretRef>) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
         for (name, text) in &provider.headers {
             let value = match text {
@@ -310,9 +326,9 @@ impl Bench<'_> {
             };
             headers.insert(name.clone(), value);
         }
-        if let Some(reference) = provider.keys.first().filter(|_| has_key) {
+        if let Some(reference) = key {
             let (name, prefix) = match provider.auth {
-                Auth::Bearer | Auth::Google | Auth::None => (AUTHORIZATION, "Bearer "),
+                Auth::Bearer | Auth::Aws | Auth::Google | Auth::None => (AUTHORIZATION, "Bearer "),
                 Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
                 Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
@@ -381,10 +397,10 @@ impl Bench<'_> {
     }
 }
 
-fn place(provider: &CheckedProvider, base: &Base) -> Place {
+fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {
     let query = provider.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
     Place::Http(Box::new(HttpPlace {
-        origin: base.origin.clone(),
+        origin: aws::origin(&base.origin, region),
         base_path: base.path.clone(),
         query: query.collect::<Vec<_>>().join("&"),
     }))

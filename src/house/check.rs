@@ -1,5 +1,6 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
+mod aws;
 mod azure;
 mod base_url;
 mod cycles;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use aws::{CheckedAws, REGION_OF_ENVIRONMENT};
 pub use azure::CheckedAzure;
 pub use base_url::base;
 
@@ -59,6 +61,8 @@ pub struct CheckedProvider {
     pub google: Option<GoogleSettings>,
     /// Which resource of Azure, where one is named.
     pub azure: Option<CheckedAzure>,
+    /// How requests are signed for AWS, where they are.
+    pub aws: Option<CheckedAws>,
     /// Headers added to every request.
     pub headers: Vec<(http::HeaderName, HeaderText)>,
     /// Query parameters added to every request.

@@ -52,6 +52,11 @@ impl<'w> Secrets<'w> {
         Ok(SecretString::from(String::from(secret.as_str())))
     }
 
+    /// Whether a variable of the environment is set to something.
+    pub fn is_set(&self, name: &str) -> bool {
+        (self.env)(name).is_some_and(|value| !value.is_empty())
+    }
+
     /// A variable of the environment that is no secret.
     pub fn plain(&self, name: &str) -> Option<String> {
         (self.env)(name)?
