@@ -117,14 +117,6 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
                 (["keys", "0"], reference)
             }
         });
-        let aws = provider.aws.iter().flat_map(|aws| {
-            [
-                ("access_key_id", &aws.access_key_id),
-                ("secret_access_key", &aws.secret_access_key),
-                ("session_token", &aws.session_token),
-            ]
-        });
-        let aws = aws.filter_map(|(field, reference)| Some((["aws", field], reference.as_ref()?)));
         let documents = provider.google.iter().filter_map(|google| google.credentials.as_ref());
         let documents = documents.map(|reference| (["google", "credentials"], reference));
         let applications = provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref());
@@ -138,6 +130,14 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         // A key for Google may be a document; it is read when the whole is built.
         let preset = providers::presets::find(provider.preset.as_ref().unwrap_or(name));
         let key = key.filter(|_| preset.is_none_or(|preset| preset.auth != Auth::Google));
+        let aws = provider.aws.iter().flat_map(|aws| {
+            [
+                ("access_key_id", &aws.access_key_id),
+                ("secret_access_key", &aws.secret_access_key),
+                ("session_token", &aws.session_token),
+            ]
+        });
+        let aws = aws.filter_map(|(field, reference)| Some((["aws", field], reference.as_ref()?)));
         for (at, reference) in headers.chain(key).chain(aws) {
             bench.secret(name, &at, reference);
         }
@@ -290,15 +290,15 @@ impl Bench<'_> {
             (None, None, Some(azure)) => place(provider, &self.azure_base(provider, azure)?, None),
             (None, None, None) => Place::Local,
         };
-        let credential = match (&on_vertex, &provider.azure, &provider.aws, region) {
+        let credential = match (&on_vertex, &provider.azure, &provider.aws) {
             (Some(vertex), ..) => vertex.credential.clone(),
-            (None, Some(azure), ..) => self.entra(provider, azure)?,
-            (None, None, Some(aws), Some(region)) if key.is_none() => {
-                self.signature(provider, aws, region)?
-            }
-            _ => Credential::default(),
+            (None, Some(azure), _) => self.entra(provider, azure)?,
+            (None, None, Some(aws)) => match (region, &key) {
+                (Some(region), None) => self.signature(provider, aws, region)?,
+                _ => Credential::default(),
+            },
+            (None, None, None) => Credential::default(),
         };
-        // What is fetched or signed stands in place of a key.
         let key = key.filter(|_| on_vertex.is_none() && matches!(credential, Credential::Headers));
         let mut headers = self.headers(provider, key.as_ref())?;
         headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));

@@ -57,12 +57,12 @@ pub struct CheckedProvider {
     pub keys: Vec<SecretRef>,
     /// How the key is sent.
     pub auth: Auth,
-    /// How requests are signed for AWS, where they are.
-    pub aws: Option<CheckedAws>,
     /// Where on Vertex AI, for providers there.
     pub google: Option<GoogleSettings>,
     /// Which resource of Azure, where one is named.
     pub azure: Option<CheckedAzure>,
+    /// How requests are signed for AWS, where they are.
+    pub aws: Option<CheckedAws>,
     /// Headers added to every request.
     pub headers: Vec<(http::HeaderName, HeaderText)>,
     /// Query parameters added to every request.

@@ -50,10 +50,10 @@ pub enum Auth {
     XApiKey,
     /// `x-goog-api-key: <key>` (Google).
     XGoogApiKey,
-    /// `authorization: Bearer <key>` where there is a key, else a signature (AWS).
-    Aws,
     /// Google's credentials: a file, the machine's own, a token or a key (Vertex AI).
     Google,
+    /// `authorization: Bearer <key>` where there is a key, else a signature (AWS).
+    Aws,
     /// No key is asked for; one that is configured is sent as a bearer token all the same.
     None,
 }

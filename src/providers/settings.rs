@@ -14,19 +14,18 @@ use crate::settings::{Period, SecretRef};
 pub struct ProviderSettings {
     /// Preset to start from; by default the one with the provider's own name, if there is one.
     pub preset: Option<String>,
-    /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama`, `vertex` or
-    /// `sandbox`.
+    /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama`, `vertex` or `sandbox`.
     pub dialect: Option<String>,
     /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses.
     pub base_url: Option<String>,
     /// API keys; the first is used.
     pub keys: Vec<KeySettings>,
-    /// Region and keys of an AWS account, for providers that want signed requests.
-    pub aws: Option<AwsSettings>,
     /// Where on Vertex AI, and with whose credentials.
     pub google: Option<GoogleSettings>,
     /// Which resource of Azure, and with whose credentials.
     pub azure: Option<AzureSettings>,
+    /// Region and keys of an AWS account, for providers that want signed requests.
+    pub aws: Option<AwsSettings>,
     /// Words that policies can require: `private`.
     pub tags: Vec<String>,
     /// Keys and values that policies can require: `region: eu`.
@@ -205,6 +204,11 @@ pub struct QuirkSettings {
 }
 
 impl QuirkSettings {
+    /// The name that the vendor knows a model by.
+    pub fn deployed<'a>(&'a self, model: &'a str) -> &'a str {
+        self.deployments.get(model).map_or(model, String::as_str)
+    }
+
     /// Changes the top-level fields of a request: renamed, dropped, set.
     pub(super) fn apply(&self, body: &mut crate::chat::Object) {
         for (old, new) in &self.rename {
@@ -218,11 +222,6 @@ impl QuirkSettings {
         for (field, value) in &self.defaults {
             body.entry(field.clone()).or_insert_with(|| value.clone());
         }
-    }
-
-    /// The name that the vendor knows a model by.
-    pub fn deployed<'a>(&'a self, model: &'a str) -> &'a str {
-        self.deployments.get(model).map_or(model, String::as_str)
     }
 
     /// These quirks (a preset's) with a provider's own added: lists and maps grow, the provider's word counts where

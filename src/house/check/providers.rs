@@ -87,6 +87,7 @@ impl Desk<'_> {
             aws,
             google,
             azure,
+            aws,
             headers,
             query,
             models: own.models.clone(),
@@ -135,8 +136,18 @@ impl Desk<'_> {
         };
         let local = self.vendors.is_local(word);
         if local.is_none() {
-            let near = did_you_mean(word, crate::providers::DIALECTS.iter().copied());
-            let help = near.map(|near| format!("did you mean `{near}`?"));
+            let known = [
+                "openai",
+                "openai-responses",
+                "anthropic",
+                "bedrock",
+                "cohere",
+                "gemini",
+                "ollama",
+                "vertex",
+                "sandbox",
+            ];
+            let help = did_you_mean(word, known).map(|near| format!("did you mean `{near}`?"));
             self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }
         Some((word.clone(), local?))
