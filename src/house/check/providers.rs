@@ -84,7 +84,6 @@ impl Desk<'_> {
             base,
             keys,
             auth: if google.is_some() { Auth::Google } else { auth },
-            aws,
             google,
             azure,
             aws,
@@ -136,18 +135,8 @@ impl Desk<'_> {
         };
         let local = self.vendors.is_local(word);
         if local.is_none() {
-            let known = [
-                "openai",
-                "openai-responses",
-                "anthropic",
-                "bedrock",
-                "cohere",
-                "gemini",
-                "ollama",
-                "vertex",
-                "sandbox",
-            ];
-            let help = did_you_mean(word, known).map(|near| format!("did you mean `{near}`?"));
+            let near = did_you_mean(word, crate::providers::DIALECTS.iter().copied());
+            let help = near.map(|near| format!("did you mean `{near}`?"));
             self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }
         Some((word.clone(), local?))
