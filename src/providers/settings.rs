@@ -132,7 +132,8 @@ pub struct QuirkSettings {
     /// `completion_tokens` leaves reasoning out (`total = prompt + completion + reasoning`); it is added.
     pub completion_excludes_reasoning: bool,
     /// Fields of requests, and of their messages, that the vendor does not know. A translation from another dialect
-    /// leaves them out and says so; a client of this dialect who sends them gets the vendor's own answer.
+    /// leaves them out and says so; a client of this dialect who sends them gets the vendor's own answer, except for
+    /// `reasoning_content`, `reasoning_details` and `extra_content` of messages: they are left out for both.
     pub lacks: Vec<String>,
     /// Tool-call ids must have exactly this many letters and digits.
     pub tool_id_length: Option<usize>,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a story that cannot go on fails")]
 
+mod across;
 mod acts;
 mod anthropic;
 mod bedrock;
@@ -10,6 +11,7 @@ mod cli;
 mod client;
 mod completions;
 mod errors;
+mod every_door;
 mod failover;
 mod fixtures;
 mod front;

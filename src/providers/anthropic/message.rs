@@ -73,7 +73,7 @@ pub(in crate::providers) fn is_unproven_loop(messages: &[Message]) -> bool {
     let Some(first) = turn.filter(|message| message.role == Role::Assistant).last() else { return false };
     !first.content.iter().any(|part| match part {
         Part::Thinking { signature, redacted, .. } => {
-            own(signature.as_deref()).is_some() || redacted.is_some()
+            own(signature.as_deref()).is_some() || own(redacted.as_deref()).is_some()
         }
         _ => false,
     })
@@ -214,7 +214,13 @@ impl Place<'_> {
         at: usize,
     ) -> Option<Object> {
         match (redacted, own(signature)) {
-            (Some(data), _) => Some(object(json!({ "type": "redacted_thinking", "data": data }))),
+            (Some(data), _) => {
+                let Some(data) = proof::for_anthropic(data) else {
+                    self.lose(at, "", "hidden thinking of another provider dropped");
+                    return None;
+                };
+                Some(object(json!({ "type": "redacted_thinking", "data": data })))
+            }
             (None, Some(signature)) => {
                 Some(object(json!({ "type": "thinking", "thinking": text, "signature": signature })))
             }
