@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
@@ -144,9 +144,9 @@ pub trait Relay: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// Adds the client's own headers that choose what its body may say.
     fn carry(&self, outgoing: &mut Outgoing, headers: &[(&'static str, HeaderValue)]) {
-        outgoing
-            .headers
-            .extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())));
+        for (name, value) in headers {
+            outgoing.headers.insert(*name, value.clone());
+        }
     }
     /// Checks and, where the vendor deviates, normalises a whole answer. Clean bytes come back untouched.
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;

@@ -283,7 +283,8 @@ impl Bench<'_> {
             let message = format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect);
             return self.problem(&["providers", &provider.name, "dialect"], message);
         };
-        let (key, region) = (self.key(provider), self.region(provider)?);
+        let key = self.key(provider);
+        let region = self.region(provider, key.is_some())?;
         let place = match (&provider.base, &on_vertex, &provider.azure) {
             (_, Some(vertex), _) => place(provider, &vertex.base, None),
             (Some(base), ..) => place(provider, base, region.as_deref()),

@@ -102,7 +102,8 @@ impl Desk<'_> {
     /// How the key is sent. Settings of AWS, and dialects that only AWS speaks, ask for signatures.
     fn auth(&self, own: &ProviderSettings, preset: Option<&Preset>, dialect: Option<&str>) -> Auth {
         let mut presets = self.vendors.presets().into_iter().filter_map(|name| self.vendors.preset(name));
-        let signed = |preset: &Preset| Some(&*preset.dialect) == dialect && preset.auth == Auth::Aws;
+        let speaks = |preset: &Preset| dialect.is_some_and(|word| word.starts_with(&preset.dialect));
+        let signed = |preset: &Preset| preset.auth == Auth::Aws && speaks(preset);
         match preset {
             _ if own.aws.is_some() => Auth::Aws,
             Some(preset) => preset.auth,
