@@ -21,4 +21,6 @@ mod responses_wire;
 mod sdk;
 mod secrets;
 mod seeing;
+mod strict;
 mod upstream;
+mod versions;

@@ -4,7 +4,28 @@ use serde_json::{Value, json};
 
 use super::logprobs;
 use crate::api::openai_chat::{Fallback, usage_json};
-use crate::chat::{Answer, Choice, Finish, Loss, Object, Part};
+use crate::api::tongue::{Tongue, never};
+use crate::chat::{Answer, Choice, Finish, FinishReason, Loss, Object, Part, ToolKind};
+
+/// What a text can tell; thinking and calls of tools, of which it tells nothing, are reported by [`lost`].
+pub(super) const TONGUE: Tongue = Tongue {
+    choices: true,
+    logprobs: true,
+    stop_sequence: false,
+    refusal: false,
+    citation: never,
+    foreign: never,
+    media: never,
+    field: |_, _| false,
+    fields: false,
+    ends: &[
+        (FinishReason::ToolCalls, "stop"),
+        (FinishReason::ContextExceeded, "length"),
+        (FinishReason::Pause, "stop"),
+        (FinishReason::Other, "stop"),
+    ],
+    comments: true,
+};
 
 /// The body of a whole answer. `echo` is what every choice begins with.
 pub(super) fn encode(answer: &Answer, echo: Option<&str>, fallback: &Fallback) -> Vec<u8> {
@@ -60,8 +81,7 @@ pub(super) fn lost(answer: &Answer) -> Vec<Loss> {
         for (at, part) in choice.content.iter().enumerate() {
             let what = match part {
                 Part::Thinking { text, .. } if !text.is_empty() => "thinking dropped",
-                Part::ToolCall { .. } => "tool call dropped",
-                Part::Text { citations, .. } if !citations.is_empty() => "citations dropped",
+                Part::ToolCall { kind, .. } if *kind != ToolKind::Server => "tool call dropped",
                 _ => continue,
             };
             lost.push(Loss::new(format!("answer.choices[{}].content[{at}]", choice.index), what));

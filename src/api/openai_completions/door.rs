@@ -72,7 +72,7 @@ impl Carry for Ask {
         }
         let echo = self.decoded()?.echo.as_deref();
         let mut lost = Vec::new();
-        let mut relayed = translate::whole(target, &body, |answer| {
+        let mut relayed = translate::whole(target, &body, &answer::TONGUE, |answer| {
             lost = answer::lost(answer);
             answer::encode(answer, echo, &fallback())
         })?;
@@ -90,7 +90,7 @@ impl Carry for Ask {
         }
         let echo = self.decoded()?.echo.clone();
         let encoder = TextEncoder::new(self.include_usage(), echo, fallback());
-        Ok(translate::stream(target, Box::new(encoder)))
+        Ok(translate::stream(target, &answer::TONGUE, Box::new(encoder)))
     }
 }
 
