@@ -4,12 +4,16 @@
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
 mod anthropic;
+mod call_id;
+mod cohere;
 mod credential;
+mod foreign;
 mod gemini;
 pub mod google;
 mod grant;
 mod lease;
 mod locate;
+mod ollama;
 mod openai;
 pub mod presets;
 #[cfg(test)]
@@ -19,6 +23,7 @@ mod retry_after;
 mod sandbox;
 mod scrub;
 mod settings;
+mod vectors;
 mod vendor;
 mod vertex;
 
@@ -26,7 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
@@ -191,6 +197,17 @@ pub struct Outgoing {
     pub lost: Vec<Loss>,
 }
 
+impl Outgoing {
+    /// A POST with JSON in its body.
+    pub(crate) fn json(path: String, accept: &'static str, body: Vec<Bytes>) -> Self {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Self { method: Method::POST, path, headers, body, lost: Vec::new() }
+    }
+}
+
 /// A whole answer on its way to the client.
 #[derive(Debug, Clone)]
 pub struct Relayed {
@@ -241,7 +258,9 @@ pub struct Frame {
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
+        "cohere" => Some(Arc::new(cohere::Cohere::new(quirks.clone()))),
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
+        "ollama" => Some(Arc::new(ollama::Ollama::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
         "openai-responses" => Some(Arc::new(responses::Responses::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),

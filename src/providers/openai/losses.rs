@@ -20,7 +20,7 @@ pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings
                 lost.push(Loss::new(path(), "thinking dropped"));
             }
             Part::Thinking { signature: Some(signature), .. }
-                if proof::for_anthropic(signature).is_none() =>
+                if proof::for_anthropic(signature).is_none() && signature != proof::COHERE_PLAN =>
             {
                 lost.push(Loss::new(path() + ".signature", "dropped: it is another provider's"));
             }

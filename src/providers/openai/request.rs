@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
 use super::normalise;
@@ -66,12 +64,7 @@ pub(in crate::providers) fn embeddings(
 
 /// A request with JSON in its body.
 pub(in crate::providers) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
-    let accept = if streams { "text/event-stream" } else { "application/json" };
-    let mut headers = HeaderMap::with_capacity(3);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() }
+    Outgoing::json(path, if streams { "text/event-stream" } else { "application/json" }, body)
 }
 
 /// A path template with the model's name in it.
