@@ -1,3 +1,5 @@
+//! What becomes of a canonical request in this API.
+
 use super::*;
 use crate::chat::{CacheHint, Media, Message, Part, Role, Sampling, Tool, ToolChoice, ToolKind, proof};
 
