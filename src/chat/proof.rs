@@ -1,8 +1,9 @@
 //! Proofs of thinking: whose they are, so that a conversation that moves between providers shows each only its own.
 //!
 //! A signature in [`Part::Thinking`](super::Part::Thinking) that bears no [`MARK`] is Anthropic's, as it came. Those of
-//! other providers begin with the mark and with whose they are: Gemini's `thoughtSignature`, the encrypted reasoning of a
-//! provider that speaks OpenAI's Responses, a plan of Cohere's ([`COHERE_PLAN`], which proves nothing). The signature of a tool call is always Gemini's and stands as it came:
+//! other providers begin with the mark and with whose they are: Gemini's `thoughtSignature`, a plan of Cohere's
+//! ([`COHERE_PLAN`]), or the encrypted reasoning of a provider that speaks OpenAI's Responses. The signature of a tool
+//! call is always Gemini's and stands as it came:
 //! nobody else signs calls.
 
 /// The beginning of every proof that is not Anthropic's.

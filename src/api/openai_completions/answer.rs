@@ -5,25 +5,22 @@ use serde_json::{Value, json};
 use super::logprobs;
 use crate::api::openai_chat::{Fallback, usage_json};
 use crate::api::tongue::{Tongue, never};
-use crate::chat::{Answer, Choice, Finish, FinishReason, Loss, Object, Part, ToolKind};
+use crate::chat::{Answer, Choice, Finish, FinishReason, Object, Part};
 
-/// What a text can tell; thinking and calls of tools, of which it tells nothing, are reported by [`lost`].
-pub(super) const TONGUE: Tongue = Tongue {
+/// What this API has words for.
+pub(in crate::api) const TONGUE: Tongue = Tongue {
     choices: true,
     logprobs: true,
     stop_sequence: false,
     refusal: false,
-    citation: never,
+    thinking: false,
+    calls: false,
+    citation: |_| false,
     foreign: never,
     media: never,
     field: |_, _| false,
     fields: false,
-    ends: &[
-        (FinishReason::ToolCalls, "stop"),
-        (FinishReason::ContextExceeded, "length"),
-        (FinishReason::Pause, "stop"),
-        (FinishReason::Other, "stop"),
-    ],
+    ends: &[(FinishReason::ToolCalls, "stop"), (FinishReason::Other, "stop")],
     comments: true,
 };
 
@@ -72,20 +69,4 @@ pub(super) fn word(finish: &Finish) -> &'static str {
         "tool_calls" => "stop",
         word => word,
     }
-}
-
-/// What an answer says that has no place here.
-pub(super) fn lost(answer: &Answer) -> Vec<Loss> {
-    let mut lost = Vec::new();
-    for choice in &answer.choices {
-        for (at, part) in choice.content.iter().enumerate() {
-            let what = match part {
-                Part::Thinking { text, .. } if !text.is_empty() => "thinking dropped",
-                Part::ToolCall { kind, .. } if *kind != ToolKind::Server => "tool call dropped",
-                _ => continue,
-            };
-            lost.push(Loss::new(format!("answer.choices[{}].content[{at}]", choice.index), what));
-        }
-    }
-    lost
 }

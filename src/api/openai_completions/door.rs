@@ -71,13 +71,7 @@ impl Carry for Ask {
             return relay.whole(body);
         }
         let echo = self.decoded()?.echo.as_deref();
-        let mut lost = Vec::new();
-        let mut relayed = translate::whole(target, &body, &answer::TONGUE, |answer| {
-            lost = answer::lost(answer);
-            answer::encode(answer, echo, &fallback())
-        })?;
-        relayed.lost.append(&mut lost);
-        Ok(relayed)
+        translate::whole(target, &body, &answer::TONGUE, |answer| answer::encode(answer, echo, &fallback()))
     }
 
     fn wants_stream(&self) -> bool {
@@ -96,7 +90,7 @@ impl Carry for Ask {
 
 /// The ability of a target to complete texts itself.
 fn relay(target: &Target) -> Option<&dyn Relay> {
-    target.vendor.wire.completions(&target.name.model)
+    target.wire().completions(&target.name.model)
 }
 
 fn fallback() -> Fallback {

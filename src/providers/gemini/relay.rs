@@ -41,6 +41,26 @@ pub(super) fn request(body: &ClientBody, model: &str, surface: Surface) -> Vec<B
     splice.finish()
 }
 
+/// Vertex AI wants the model's full name, with project and location, or none. A request to be counted stands in the
+/// body itself.
+fn on_vertex(body: &ClientBody) -> Vec<Bytes> {
+    let wrapped = ["generateContentRequest", "generate_content_request"];
+    let inner = wrapped.iter().find_map(|field| body.raw(field)).and_then(|raw| {
+        let mut inner = serde_json::from_str::<crate::chat::Object>(raw).ok()?;
+        inner.shift_remove("model");
+        Some(Value::Object(inner).to_string().into())
+    });
+    if let Some(inner) = inner {
+        return vec![inner];
+    }
+    let mut splice = Splice::new(body);
+    splice.remove("model");
+    if let Some(contents) = unproven(body) {
+        splice.set("contents", contents);
+    }
+    splice.finish()
+}
+
 /// The beginning of the gateway's marks in base64, as the door writes other providers' proofs.
 const MARKED: &str = "dG9sbGdhdGU6";
 
@@ -70,26 +90,6 @@ fn unproven(body: &ClientBody) -> Option<String> {
         content.get("parts").and_then(Value::as_array).is_none_or(|parts| !parts.is_empty())
     });
     Some(Value::Array(contents).to_string())
-}
-
-/// Vertex AI wants the model's full name, with project and location, or none. A request to be counted stands in the
-/// body itself.
-fn on_vertex(body: &ClientBody) -> Vec<Bytes> {
-    let wrapped = ["generateContentRequest", "generate_content_request"];
-    let inner = wrapped.iter().find_map(|field| body.raw(field)).and_then(|raw| {
-        let mut inner = serde_json::from_str::<crate::chat::Object>(raw).ok()?;
-        inner.shift_remove("model");
-        Some(Value::Object(inner).to_string().into())
-    });
-    if let Some(inner) = inner {
-        return vec![inner];
-    }
-    let mut splice = Splice::new(body);
-    splice.remove("model");
-    if let Some(contents) = unproven(body) {
-        splice.set("contents", contents);
-    }
-    splice.finish()
 }
 
 /// A whole answer, untouched.

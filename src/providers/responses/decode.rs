@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{fault, whole};
 use crate::chat::{Answer, Choice, Object, Part, ToolKind, proof};
 use crate::fault::Fault;
-use crate::providers::{call_id, openai};
+use crate::providers::openai;
 
 /// The canonical answer. `keeper` is who can decrypt its reasoning.
 ///
@@ -137,7 +137,7 @@ pub(super) fn call_id(item: &Object, answer: &str, place: usize) -> String {
     let text = |key: &str| item.get(key).and_then(Value::as_str).filter(|id| !id.is_empty());
     let name = text("name").unwrap_or_default();
     let id = text("call_id").or_else(|| text("id")).map(str::to_owned);
-    id.unwrap_or_else(|| call_id::invent(answer, 0, place, name))
+    id.unwrap_or_else(|| crate::providers::call_id::invent(answer, 0, place, name))
 }
 
 /// What a tool is called with, as text.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::chat::{Loss, Media, Message, Object, Part, Role, ToolKind, proof};
-use crate::fault::Fault;
-use crate::providers::foreign::cannot;
+use crate::fault::{Fault, Retry};
+use crate::providers::foreign::text_document;
 use crate::providers::openai::encode::{audio_format, is_unsayable, put};
 use crate::providers::openai::{losses, normalise};
 
@@ -221,7 +221,10 @@ fn is_own(value: &Value) -> bool {
 
 /// A piece of a message.
 fn content(part: &Part, role: Role, path: &str) -> Result<Value, Fault> {
-    let cannot = |what: &str| cannot(what, path);
+    let cannot = |what: &str| {
+        let message = format!("this model's provider cannot take {what}");
+        Err(Fault::bad_request(message, path.to_owned()).retry(Retry::Elsewhere))
+    };
     let assistant = role == Role::Assistant;
     Ok(match part {
         Part::Text { text, .. } if assistant => json!({ "type": "output_text", "text": text }),
@@ -233,8 +236,9 @@ fn content(part: &Part, role: Role, path: &str) -> Result<Value, Fault> {
             let mut image = Object::new();
             image.insert("type".into(), "input_image".into());
             let (field, value) = match media {
+                Media::Url(url) => ("image_url", url.clone()),
+                Media::Inline { mime, base64 } => ("image_url", format!("data:{mime};base64,{base64}")),
                 Media::FileId(id) => ("file_id", id.clone()),
-                media => ("image_url", media.as_url().unwrap_or_default()),
             };
             image.insert(field.into(), value.into());
             put(&mut image, "detail", detail.clone());
@@ -262,7 +266,7 @@ fn content(part: &Part, role: Role, path: &str) -> Result<Value, Fault> {
 }
 
 fn file(media: &Media, filename: Option<&str>) -> Value {
-    if let Some(text) = media.as_text() {
+    if let Some(text) = text_document(media) {
         let title = filename.map(|name| format!("{name}\n\n")).unwrap_or_default();
         return json!({ "type": "input_text", "text": title + text.as_str() });
     }

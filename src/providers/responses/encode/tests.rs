@@ -1,4 +1,4 @@
-//! What becomes of a canonical request in this API.
+//! What OpenAI's Responses get of requests of every kind.
 
 use super::*;
 use crate::chat::{CacheHint, Media, Message, Part, Role, Sampling, Tool, ToolChoice, ToolKind, proof};
