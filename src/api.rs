@@ -7,6 +7,8 @@ pub mod openai_chat;
 pub mod openai_embeddings;
 pub mod reply;
 mod request_id;
+#[cfg(test)]
+mod round_trip;
 mod routes;
 mod translate;
 
