@@ -1,8 +1,9 @@
 //! Proofs of thinking: whose they are, so that a conversation that moves between providers shows each only its own.
 //!
 //! A signature in [`Part::Thinking`](super::Part::Thinking) that bears no [`MARK`] is Anthropic's, as it came. Those of
-//! other providers begin with the mark and with whose they are: Gemini's `thoughtSignature`, or the encrypted reasoning
-//! of a provider that speaks OpenAI's Responses. The signature of a tool call is always Gemini's and stands as it came:
+//! other providers begin with the mark and with whose they are: Gemini's `thoughtSignature`, a plan of Cohere's
+//! ([`COHERE_PLAN`]), or the encrypted reasoning of a provider that speaks OpenAI's Responses. The signature of a tool
+//! call is always Gemini's and stands as it came:
 //! nobody else signs calls.
 
 /// The beginning of every proof that is not Anthropic's.
@@ -16,6 +17,9 @@ const RESPONSES: &str = "tollgate:responses:";
 
 /// The beginning of a proof that a router of OpenAI's dialect passed on, with what the router wants back beside it.
 const DETAIL: &str = "tollgate:detail:";
+
+/// Marks thinking that was Cohere's `tool_plan`, which must go back as one. Nothing is proven by it.
+pub const COHERE_PLAN: &str = "tollgate:cohere:tool_plan";
 
 /// Marks a signature as Gemini's.
 pub fn of_gemini(signature: &str) -> String {

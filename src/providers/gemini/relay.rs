@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::pieces::{Piece, Pieces};
-use super::{decode, fault, finish, foreign, usage};
+use super::{Surface, decode, fault, finish, foreign, usage};
 use crate::chat::{FinishReason, Usage};
 use crate::fault::Fault;
 use crate::frames::sse_data;
@@ -16,7 +16,10 @@ use crate::providers::{ClientBody, Frame, Relayed, StreamRelay};
 
 /// The client's body; a model's name inside of it is replaced by the target's, and other providers' proofs are taken
 /// out.
-pub(super) fn request(body: &ClientBody, model: &str) -> Vec<Bytes> {
+pub(super) fn request(body: &ClientBody, model: &str, surface: Surface) -> Vec<Bytes> {
+    if surface == Surface::Vertex {
+        return on_vertex(body, model);
+    }
     let name = if model.contains('/') { model.to_owned() } else { format!("models/{model}") };
     let mut splice = Splice::new(body);
     if body.field("model").is_some() {
@@ -34,6 +37,26 @@ pub(super) fn request(body: &ClientBody, model: &str) -> Vec<Bytes> {
             inner.insert("model".into(), name.as_str().into());
             splice.set(field, Value::Object(inner).to_string());
         }
+    }
+    splice.finish()
+}
+
+/// Vertex AI wants the model's full name, with project and location, or none. A request to be counted stands in the
+/// body itself.
+fn on_vertex(body: &ClientBody, model: &str) -> Vec<Bytes> {
+    let wrapped = ["generateContentRequest", "generate_content_request"];
+    let inner = wrapped.iter().find_map(|field| body.raw(field)).and_then(|raw| {
+        let mut inner = serde_json::from_str::<crate::chat::Object>(raw).ok()?;
+        inner.shift_remove("model");
+        Some(Value::Object(inner).to_string().into())
+    });
+    if let Some(inner) = inner {
+        return vec![inner];
+    }
+    let mut splice = Splice::new(body);
+    splice.remove("model");
+    if let Some(contents) = foreign::without(body, model) {
+        splice.set("contents", contents);
     }
     splice.finish()
 }
@@ -240,5 +263,38 @@ impl Peek<'_> {
         };
         let calls = first.parts().any(|part| part.function_call.is_some());
         Some(finish::word(first.finish_reason.as_ref()).map(|word| finish::reason(&word, calls)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn proofs_of_others_never_reach_google() {
+        use base64::Engine as _;
+        let foreign = base64::prelude::BASE64_STANDARD.encode("tollgate:signature:EqQB");
+        let body = json!({"contents": [
+            {"role": "user", "parts": [{"text": "hi"}]},
+            {"role": "model", "parts": [
+                {"text": "hm", "thought": true, "thoughtSignature": foreign},
+                {"text": "", "thought": true, "thoughtSignature": foreign},
+                {"functionCall": {"name": "f"}, "thoughtSignature": foreign},
+                {"text": "so", "thoughtSignature": "own="}]},
+            {"role": "model", "parts": [{"text": "", "thoughtSignature": foreign}]},
+        ]});
+        let read = ClientBody::read(Bytes::from(body.to_string())).unwrap();
+        let sent: Value =
+            serde_json::from_slice(&request(&read, "gemini-3-pro", Surface::Gemini).concat()).unwrap();
+        let expected = json!({"contents": [
+            {"role": "user", "parts": [{"text": "hi"}]},
+            {"role": "model", "parts": [
+                {"text": "hm", "thought": true},
+                {"functionCall": {"name": "f"}, "thoughtSignature": "skip_thought_signature_validator"},
+                {"text": "so", "thoughtSignature": "own="}]},
+        ]});
+        assert_eq!(sent, expected);
     }
 }

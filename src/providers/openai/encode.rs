@@ -1,7 +1,5 @@
 //! The canonical chat request in OpenAI's dialect.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::{details, request};
@@ -213,10 +211,8 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
     Ok(match part {
         Part::Text { text, .. } => json!({ "type": "text", "text": text }),
         Part::Image { media, detail, .. } => {
-            let url = match media {
-                Media::Url(url) => url.clone(),
-                Media::Inline { mime, base64 } => format!("data:{mime};base64,{base64}"),
-                Media::FileId(_) => return cannot("an image by the id of an uploaded file"),
+            let Some(url) = media.as_url() else {
+                return cannot("an image by the id of an uploaded file");
             };
             let mut image = Object::new();
             image.insert("url".into(), url.into());
@@ -233,7 +229,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         },
         Part::File { media, filename, .. } => {
             let mut file = Object::new();
-            if let Some(text) = text_document(media) {
+            if let Some(text) = media.as_text() {
                 let title = filename.as_ref().map(|name| format!("{name}\n\n")).unwrap_or_default();
                 return Ok(json!({ "type": "text", "text": title + text.as_str() }));
             }
@@ -282,13 +278,6 @@ pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
         "document",
     ];
     own.contains(&kind) || kind.ends_with("_tool_result")
-}
-
-/// The text of a document that is nothing but text.
-pub(in crate::providers) fn text_document(media: &Media) -> Option<String> {
-    let Media::Inline { mime, base64 } = media else { return None };
-    let bytes = mime.starts_with("text/").then(|| BASE64_STANDARD.decode(base64).ok())??;
-    String::from_utf8(bytes).ok()
 }
 
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {

@@ -194,6 +194,8 @@ fn is_too_long(envelope: &Envelope) -> bool {
         "input_too_long",
         "contextlengthexceeded",
         "max_prompt_tokens",
+        // Cohere.
+        "too_many_tokens",
     ];
     const WORDS: &[&str] = &[
         "maximum context length",
@@ -219,6 +221,7 @@ fn is_too_long(envelope: &Envelope) -> bool {
         "prompt exceeds",
         "exceeds max length",
         "exceed context limit",
+        "too many tokens: size limit exceeded",
     ];
     says(envelope, CODES) || mentions(envelope, WORDS)
 }

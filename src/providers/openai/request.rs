@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
 use super::normalise;
@@ -23,19 +21,7 @@ pub(super) fn chat(
     let streams = body.bool("stream") == Some(true);
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
-    if streams && !quirks.no_stream_options {
-        match body.raw("stream_options").map(with_usage) {
-            Some(Some(options)) => {
-                splice.set("stream_options", options);
-            }
-            Some(None) => {}
-            None => {
-                splice.set("stream_options", r#"{"include_usage":true}"#);
-            }
-        }
-    } else {
-        splice.remove("stream_options");
-    }
+    ask_for_usage(&mut splice, body, streams && !quirks.no_stream_options);
     if let Some(messages) = messages(body, quirks) {
         splice.set("messages", messages);
     }
@@ -44,8 +30,25 @@ pub(super) fn chat(
     Ok(outgoing(path, streams, splice.finish()))
 }
 
+/// Asks for the usage of a stream, or takes away what the client said about it.
+pub(super) fn ask_for_usage(splice: &mut Splice<'_>, body: &ClientBody, asks: bool) {
+    if !asks {
+        splice.remove("stream_options");
+        return;
+    }
+    match body.raw("stream_options").map(with_usage) {
+        Some(Some(options)) => {
+            splice.set("stream_options", options);
+        }
+        Some(None) => {}
+        None => {
+            splice.set("stream_options", r#"{"include_usage":true}"#);
+        }
+    }
+}
+
 /// An embeddings request.
-pub(super) fn embeddings(
+pub(in crate::providers) fn embeddings(
     body: &ClientBody,
     target: &TargetName,
     quirks: &QuirkSettings,
@@ -61,12 +64,7 @@ pub(super) fn embeddings(
 
 /// A request with JSON in its body.
 pub(in crate::providers) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
-    let accept = if streams { "text/event-stream" } else { "application/json" };
-    let mut headers = HeaderMap::with_capacity(3);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() }
+    Outgoing::json(path, if streams { "text/event-stream" } else { "application/json" }, body)
 }
 
 /// A path template with the model's name in it.
@@ -138,7 +136,9 @@ fn messages(body: &ClientBody, quirks: &QuirkSettings) -> Option<String> {
     }
     let raw = body.raw("messages")?;
     let Ok(Value::Array(mut messages)) = serde_json::from_str(raw) else { return None };
-    messages.iter_mut().filter_map(Value::as_object_mut).for_each(|message| fit(message, quirks));
+    for message in messages.iter_mut().filter_map(Value::as_object_mut) {
+        fit(message, quirks);
+    }
     Some(Value::Array(messages).to_string())
 }
 
@@ -286,6 +286,11 @@ mod tests {
                 r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"signature":"tollgate:x"},{"data":"own"}]}]}"#,
                 json!({}),
                 r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a","reasoning_details":[{"data":"own"}]}]}"#,
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"type":"reasoning.text","signature":"tollgate:responses:openai:rs:g"}]},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a"},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
             ),
             (
                 r#"{"model":"f","messages":[{"role":"developer","content":"be short"}]}"#,
