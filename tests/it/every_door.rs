@@ -200,7 +200,7 @@ async fn run(cases: Vec<Case>) {
         for door in DOORS {
             // OpenAI's own dialect in and out is what `fixtures.rs` is about.
             let own = door.name == CHAT.name && case.speech.name == CHAT.name;
-            if own || !format!("{} {}", case.id, door.name).contains(&only) {
+            if own || !format!("{} at {}", case.id, door.name).contains(&only) {
                 continue;
             }
             let (stage, case) = (stage.clone(), case.clone());
