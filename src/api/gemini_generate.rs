@@ -9,6 +9,7 @@ mod decode;
 mod door;
 mod embed;
 mod error;
+mod logprobs;
 mod proof;
 mod schema;
 mod sight;
@@ -23,6 +24,6 @@ pub use ask::{Ask, Form, MAX_CONTENTS};
 #[cfg(test)]
 pub(in crate::api) use decode::decode;
 pub use door::GeminiDoor;
-pub use embed::GeminiEmbed;
+pub use embed::{EmbedForm, GeminiEmbed};
 #[cfg(test)]
 pub(in crate::api) use stream::GeminiEncoder;

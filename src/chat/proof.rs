@@ -15,11 +15,11 @@ pub const GEMINI: &str = "tollgate:gemini:";
 /// The beginning of a signature that holds a reasoning item of OpenAI's Responses.
 const RESPONSES: &str = "tollgate:responses:";
 
-/// The beginning of a proof that a router of OpenAI's dialect passed on, with what the router wants back beside it.
-const DETAIL: &str = "tollgate:detail:";
-
 /// Marks thinking that was Cohere's `tool_plan`, which must go back as one. Nothing is proven by it.
 pub const COHERE_PLAN: &str = "tollgate:cohere:tool_plan";
+
+/// The beginning of a proof that a router of OpenAI's dialect passed on, with what the router wants back beside it.
+const DETAIL: &str = "tollgate:detail:";
 
 /// Marks a signature as Gemini's.
 pub fn of_gemini(signature: &str) -> String {

@@ -1,5 +1,9 @@
 //! Checked configuration, policies and secrets become one [`Snapshot`].
 
+mod aws;
+mod azure;
+mod google;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+
+pub use aws::REGIONS;
 
 use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::config::Config;
@@ -111,7 +117,28 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
                 (["keys", "0"], reference)
             }
         });
-        for (at, reference) in headers.chain(key) {
+        let aws = provider.aws.iter().flat_map(|aws| {
+            [
+                ("access_key_id", &aws.access_key_id),
+                ("secret_access_key", &aws.secret_access_key),
+                ("session_token", &aws.session_token),
+            ]
+        });
+        let aws = aws.filter_map(|(field, reference)| Some((["aws", field], reference.as_ref()?)));
+        let documents = provider.google.iter().filter_map(|google| google.credentials.as_ref());
+        let documents = documents.map(|reference| (["google", "credentials"], reference));
+        let applications = provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref());
+        let applications = applications.map(|reference| (["azure", "client_secret"], reference));
+        for (at, reference) in documents.chain(applications) {
+            if let Err(error) = bench.secrets.document(reference) {
+                let path = [&["providers", name.as_str()], &at[..]].concat();
+                let _: Option<()> = bench.problem(&path, format!("provider `{name}`: {error}"));
+            }
+        }
+        // A key for Google may be a document; it is read when the whole is built.
+        let preset = providers::presets::find(provider.preset.as_ref().unwrap_or(name));
+        let key = key.filter(|_| preset.is_none_or(|preset| preset.auth != Auth::Google));
+        for (at, reference) in headers.chain(key).chain(aws) {
             bench.secret(name, &at, reference);
         }
     }
@@ -242,21 +269,45 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
-        let Some(wire) = providers::dialect(&provider.dialect, &provider.quirks) else {
+        let on_vertex = match &provider.google {
+            Some(google) => Some(self.google(provider, google)?),
+            None => None,
+        };
+        let wire = match &on_vertex {
+            Some(place) if provider.dialect == "vertex" => {
+                Some(Arc::new(providers::Vertex::new(&provider.quirks, &place.scope)) as Arc<_>)
+            }
+            _ => providers::dialect(&provider.dialect, &provider.quirks),
+        };
+        let Some(wire) = wire else {
             let message = format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect);
             return self.problem(&["providers", &provider.name, "dialect"], message);
         };
-        let place = match &provider.base {
-            Some(base) => place(provider, base),
-            None => Place::Local,
+        let (key, region) = (self.key(provider), self.region(provider)?);
+        let place = match (&provider.base, &on_vertex, &provider.azure) {
+            (_, Some(vertex), _) => place(provider, &vertex.base, None),
+            (Some(base), ..) => place(provider, base, region.as_deref()),
+            (None, None, Some(azure)) => place(provider, &self.azure_base(provider, azure)?, None),
+            (None, None, None) => Place::Local,
         };
-        let headers = self.headers(provider)?;
+        let credential = match (&on_vertex, &provider.azure, &provider.aws, region) {
+            (Some(vertex), ..) => vertex.credential.clone(),
+            (None, Some(azure), ..) => self.entra(provider, azure)?,
+            (None, None, Some(aws), Some(region)) if key.is_none() => {
+                self.signature(provider, aws, region)?
+            }
+            _ => Credential::default(),
+        };
+        // What is fetched or signed stands in place of a key.
+        let key = key.filter(|_| on_vertex.is_none() && matches!(credential, Credential::Headers));
+        let mut headers = self.headers(provider, key.as_ref())?;
+        headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
             wire,
             place,
             headers,
-            credential: Credential::default(),
+            credential,
             traits: provider.traits.clone(),
             deadlines: provider.deadlines,
             models,
@@ -264,7 +315,7 @@ impl Bench<'_> {
     }
 
     /// Configured headers, then the credential, so that nothing overrides it.
-    fn headers(&mut self, provider: &CheckedProvider) -> Option<HeaderMap> {
+    fn headers(&mut self, provider: &CheckedProvider, key: Option<&SecretRef>) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
         for (name, text) in &provider.headers {
             let value = match text {
@@ -275,9 +326,9 @@ impl Bench<'_> {
             };
             headers.insert(name.clone(), value);
         }
-        if let Some(reference) = provider.keys.first() {
+        if let Some(reference) = key {
             let (name, prefix) = match provider.auth {
-                Auth::Bearer | Auth::None => (AUTHORIZATION, "Bearer "),
+                Auth::Bearer | Auth::Aws | Auth::Google | Auth::None => (AUTHORIZATION, "Bearer "),
                 Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
                 Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
@@ -346,10 +397,10 @@ impl Bench<'_> {
     }
 }
 
-fn place(provider: &CheckedProvider, base: &Base) -> Place {
+fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {
     let query = provider.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
     Place::Http(Box::new(HttpPlace {
-        origin: base.origin.clone(),
+        origin: aws::origin(&base.origin, region),
         base_path: base.path.clone(),
         query: query.collect::<Vec<_>>().join("&"),
     }))

@@ -1,7 +1,7 @@
 //! Every recorded answer through every door, whoever gave it: what the client gets and what the provider is asked,
 //! both read by hand and compared with a reading of the recording.
 //!
-//! To add a vendor's recordings: one line in [`VENDORS`]. To add a door: one line in [`DOORS`] and a module that reads
+//! To add a vendor's recordings: one line in [`tables::VENDORS`]. To add a door: one line in [`tables::DOORS`] and a module that reads
 //! and writes its dialect.
 
 pub mod asked;
@@ -9,6 +9,7 @@ pub mod chat;
 pub mod generate;
 pub mod messages;
 pub mod said;
+pub mod tables;
 mod vendors;
 
 use std::collections::{BTreeSet, HashMap};
@@ -22,93 +23,12 @@ use tokio::task::JoinSet;
 
 use crate::acts;
 use crate::client::{self, Reply};
-use crate::fixtures;
 use crate::gateway::{self, Gateway};
 use crate::upstream::{Act, Heard, Upstream};
 use asked::{Asked, Item};
 use said::{Said, Stop};
-
-/// A dialect as a person reads and writes it.
-pub struct Speech {
-    pub name: &'static str,
-    /// Path of the door, for a model, streamed or not.
-    pub path: fn(&str, bool) -> String,
-    /// A whole answer.
-    pub whole: fn(&str) -> Said,
-    /// A streamed answer.
-    pub streamed: fn(&str) -> Said,
-    /// A request.
-    pub read: fn(&Value) -> Asked,
-    /// A request, without model and stream.
-    pub write: fn(&Asked) -> Value,
-    /// The message of an error body that has the dialect's shape.
-    pub error: fn(&Value) -> Option<String>,
-}
-
-pub static CHAT: Speech = Speech {
-    name: "chat",
-    path: |_, _| "/v1/chat/completions".into(),
-    whole: chat::whole,
-    streamed: chat::streamed,
-    read: chat::read,
-    write: chat::write,
-    error: chat::error,
-};
-
-pub static MESSAGES: Speech = Speech {
-    name: "messages",
-    path: |_, _| "/v1/messages".into(),
-    whole: messages::whole,
-    streamed: messages::streamed,
-    read: messages::read,
-    write: messages::write,
-    error: messages::error,
-};
-
-pub static GENERATE: Speech = Speech {
-    name: "generateContent",
-    path: |model, stream| {
-        let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-        format!("/v1beta/models/{model}:{method}")
-    },
-    whole: generate::whole,
-    streamed: generate::streamed,
-    read: generate::read,
-    write: generate::write,
-    error: generate::error,
-};
-
-/// A dialect whose answers alone are read here: its requests are tried where it is spoken.
-const fn answers(name: &'static str, whole: fn(&str) -> Said, streamed: fn(&str) -> Said) -> Speech {
-    Speech {
-        name,
-        path: |_, _| String::new(),
-        whole,
-        streamed,
-        read: |_| Asked::hello(),
-        write: |_| Value::Null,
-        error: |_| None,
-    }
-}
-
-static RESPONSES: Speech = answers("responses", vendors::response, vendors::response_stream);
-static COHERE: Speech = answers("cohere", vendors::cohere, vendors::cohere_stream);
-static OLLAMA: Speech = answers("ollama", vendors::ollama, vendors::ollama);
-
-/// The doors of the house.
-pub static DOORS: [&Speech; 3] = [&CHAT, &MESSAGES, &GENERATE];
-
-/// Recordings' folder, settings of the provider, path below the scripted provider, operation, dialect. OpenAI's kin
-/// stand in [`fixtures::VENDORS`].
-static VENDORS: [(&str, &str, &str, &str, &Speech); 7] = [
-    ("anthropic", "preset: anthropic", "/v1", "messages", &MESSAGES),
-    ("gemini", "preset: gemini", "/v1beta", "generateContent", &GENERATE),
-    ("vertex", "dialect: gemini", "/v1beta1", "generateContent", &GENERATE),
-    ("cohere", "preset: cohere", "/v2", "native-chat", &COHERE),
-    ("ollama", "preset: ollama-native", "", "ollama-chat", &OLLAMA),
-    ("openai", "dialect: openai-responses", "/v1", "responses", &RESPONSES),
-    ("xai", "dialect: openai-responses", "/v1", "responses", &RESPONSES),
-];
+pub use tables::{CHAT, GENERATE, MESSAGES, Speech};
+use tables::{COHERE, DOORS, VENDORS, Vendor, vendors};
 
 /// Pieces that a stream is cut into, in bytes.
 const PIECES: [usize; 5] = [usize::MAX, 1, 7, 61, 1000];
@@ -225,28 +145,6 @@ async fn run(cases: Vec<Case>) {
     }
     eprintln!("{passed} replays passed");
     assert!(faults.is_empty(), "\n{faults}\n{passed} replays passed");
-}
-
-/// A line of the tables: the provider's name and settings, and what of the recordings is its.
-struct Vendor {
-    name: String,
-    folder: &'static str,
-    settings: String,
-    path: &'static str,
-    op: &'static str,
-    speech: &'static Speech,
-}
-
-fn vendors() -> Vec<Vendor> {
-    let family = fixtures::VENDORS.iter().map(|(folder, preset, path)| {
-        let settings = if preset.is_empty() { "dialect: openai".into() } else { format!("preset: {preset}") };
-        Vendor { name: (*folder).to_owned(), folder, settings, path, op: "chat", speech: &CHAT }
-    });
-    let others = VENDORS.iter().map(|(folder, settings, path, op, speech)| {
-        let (name, settings) = (format!("{folder}-{}", op.to_lowercase()), (*settings).to_owned());
-        Vendor { name, folder, settings, path, op, speech }
-    });
-    family.chain(others).collect()
 }
 
 /// All recordings; `None`, aloud, where there are none.

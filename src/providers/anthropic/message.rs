@@ -62,7 +62,7 @@ pub(super) fn all(messages: &[Message], lost: &mut Vec<Loss>) -> Result<Conversa
 /// Whether the conversation ends inside a loop of tool calls that another provider began: Anthropic thinks in such a
 /// turn only where its own signed thought stands at the beginning.
 /// <https://platform.claude.com/docs/en/build-with-claude/extended-thinking#toggling-thinking-modes-in-conversations>
-pub(super) fn is_unproven_loop(messages: &[Message]) -> bool {
+pub(in crate::providers) fn is_unproven_loop(messages: &[Message]) -> bool {
     let is_result =
         |message: &Message| message.content.iter().any(|part| matches!(part, Part::ToolResult { .. }));
     if !messages.last().is_some_and(is_result) {

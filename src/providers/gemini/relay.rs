@@ -265,36 +265,3 @@ impl Peek<'_> {
         Some(finish::word(first.finish_reason.as_ref()).map(|word| finish::reason(&word, calls)))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn proofs_of_others_never_reach_google() {
-        use base64::Engine as _;
-        let foreign = base64::prelude::BASE64_STANDARD.encode("tollgate:signature:EqQB");
-        let body = json!({"contents": [
-            {"role": "user", "parts": [{"text": "hi"}]},
-            {"role": "model", "parts": [
-                {"text": "hm", "thought": true, "thoughtSignature": foreign},
-                {"text": "", "thought": true, "thoughtSignature": foreign},
-                {"functionCall": {"name": "f"}, "thoughtSignature": foreign},
-                {"text": "so", "thoughtSignature": "own="}]},
-            {"role": "model", "parts": [{"text": "", "thoughtSignature": foreign}]},
-        ]});
-        let read = ClientBody::read(Bytes::from(body.to_string())).unwrap();
-        let sent: Value =
-            serde_json::from_slice(&request(&read, "gemini-3-pro", Surface::Gemini).concat()).unwrap();
-        let expected = json!({"contents": [
-            {"role": "user", "parts": [{"text": "hi"}]},
-            {"role": "model", "parts": [
-                {"text": "hm", "thought": true},
-                {"functionCall": {"name": "f"}, "thoughtSignature": "skip_thought_signature_validator"},
-                {"text": "so", "thoughtSignature": "own="}]},
-        ]});
-        assert_eq!(sent, expected);
-    }
-}

@@ -19,14 +19,15 @@ pub(super) fn chat(
     quirks: &QuirkSettings,
 ) -> Result<Outgoing, Fault> {
     let streams = body.bool("stream") == Some(true);
+    let model = quirks.deployed(&target.model);
     let mut splice = Splice::new(body);
-    splice.set_text("model", &target.model);
+    splice.set_text("model", model);
     ask_for_usage(&mut splice, body, streams && !quirks.no_stream_options);
     if let Some(messages) = messages(body, quirks) {
         splice.set("messages", messages);
     }
     apply(&mut splice, body, quirks);
-    let path = path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
+    let path = path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
     Ok(outgoing(path, streams, splice.finish()))
 }
 
@@ -53,12 +54,13 @@ pub(in crate::providers) fn embeddings(
     target: &TargetName,
     quirks: &QuirkSettings,
 ) -> Result<Outgoing, Fault> {
+    let model = quirks.deployed(&target.model);
     let mut splice = Splice::new(body);
-    splice.set_text("model", &target.model);
+    splice.set_text("model", model);
     for field in &quirks.drop {
         splice.remove(field);
     }
-    let path = path(quirks.embeddings_path.as_deref().unwrap_or("/embeddings"), &target.model);
+    let path = path(quirks.embeddings_path.as_deref().unwrap_or("/embeddings"), model);
     Ok(outgoing(path, false, splice.finish()))
 }
 
@@ -136,9 +138,7 @@ fn messages(body: &ClientBody, quirks: &QuirkSettings) -> Option<String> {
     }
     let raw = body.raw("messages")?;
     let Ok(Value::Array(mut messages)) = serde_json::from_str(raw) else { return None };
-    for message in messages.iter_mut().filter_map(Value::as_object_mut) {
-        fit(message, quirks);
-    }
+    messages.iter_mut().filter_map(Value::as_object_mut).for_each(|message| fit(message, quirks));
     Some(Value::Array(messages).to_string())
 }
 
@@ -278,6 +278,11 @@ mod tests {
                 ),
             ),
             (
+                r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"type":"reasoning.text","signature":"tollgate:responses:openai:rs:g"}]},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a"},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
+            ),
+            (
                 r#"{"model":"f","messages":[{"role":"assistant","content":null,"reasoning_content":"r","reasoning_details":[{"signature":"s"}]},{"role":"assistant","content":null,"tool_calls":[{"id":"c","extra_content":{}}]}]}"#,
                 json!({"lacks": ["reasoning_content", "reasoning_details", "extra_content"]}),
                 r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":""},{"role":"assistant","content":null,"tool_calls":[{"id":"c"}]}]}"#,
@@ -286,11 +291,6 @@ mod tests {
                 r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"signature":"tollgate:x"},{"data":"own"}]}]}"#,
                 json!({}),
                 r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a","reasoning_details":[{"data":"own"}]}]}"#,
-            ),
-            (
-                r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"type":"reasoning.text","signature":"tollgate:responses:openai:rs:g"}]},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
-                json!({}),
-                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a"},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
             ),
             (
                 r#"{"model":"f","messages":[{"role":"developer","content":"be short"}]}"#,
