@@ -10,6 +10,8 @@ pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod reply;
 mod request_id;
+#[cfg(test)]
+mod round_trip;
 mod routes;
 mod tongue;
 mod translate;

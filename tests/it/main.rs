@@ -4,6 +4,7 @@
 
 mod across;
 mod acts;
+mod agents;
 mod anthropic;
 mod azure;
 mod bedrock;

@@ -32,7 +32,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
 };
 
 /// The body of a whole answer. `fallback` is the id for an answer without one.
-pub(super) fn encode_answer(answer: &Answer, fallback: &str) -> Vec<u8> {
+pub(in crate::api) fn encode_answer(answer: &Answer, fallback: &str) -> Vec<u8> {
     let mut body = Object::new();
     body.insert("candidates".into(), answer.choices.iter().map(candidate).collect());
     if let Some(usage) = &answer.usage {

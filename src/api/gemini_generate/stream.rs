@@ -10,7 +10,7 @@ use crate::chat::{Event, Finish, Object, StreamEncoder, ToolKind, Usage};
 use crate::fault::Fault;
 
 /// The encoder of one stream.
-pub(super) struct GeminiEncoder {
+pub(in crate::api) struct GeminiEncoder {
     /// A JSON array instead of events.
     array: bool,
     /// Documents written so far.
@@ -57,7 +57,7 @@ impl OpenCall {
 
 impl GeminiEncoder {
     /// `fallback` is the id of an answer whose provider gives none.
-    pub(super) fn new(array: bool, fallback: String) -> Self {
+    pub(in crate::api) fn new(array: bool, fallback: String) -> Self {
         Self { array, written: 0, id: fallback, model: String::new(), choices: Vec::new(), usage: None }
     }
 

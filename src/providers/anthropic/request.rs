@@ -5,7 +5,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
-use crate::chat::proof;
+use crate::chat::{Loss, proof};
 use crate::json::{self, Splice};
 use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
@@ -49,7 +49,12 @@ pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSetti
             splice.set(field, value.to_string());
         }
     }
-    outgoing(body.bool("stream") == Some(true), splice.finish())
+    let mut outgoing = outgoing(body.bool("stream") == Some(true), splice.finish());
+    if dumb {
+        let what = "disabled until the tool calls of another provider are through";
+        outgoing.lost.push(Loss::new("thinking", what));
+    }
+    outgoing
 }
 
 /// Takes out the thoughts that no provider or another one has signed, which Anthropic would refuse; `None` when there
@@ -139,5 +144,23 @@ mod tests {
         let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
         assert_eq!(sent["messages"][1]["content"], json!([call]));
         assert_eq!(sent["thinking"], json!({"type": "disabled"}));
+        assert_eq!(outgoing.lost.len(), 1);
+
+        // A call that comes without any thought is no better; the user's own words end the loop.
+        let call = json!({"role": "assistant", "content": [call]});
+        let asks = json!({"role": "user", "content": [{"type": "text", "text": "and?"}]});
+        let results = json!({"role": "user", "content": [result]});
+        for (messages, thinks) in [
+            (json!([user, call, results]), false),
+            (json!([user, call, results, call, results]), false),
+            (json!([user, call, results, {"role": "assistant", "content": "so"}, asks]), true),
+            (json!([user]), true),
+        ] {
+            let text = json!({"thinking": {"type": "enabled", "budget_tokens": 1024}, "messages": messages});
+            let body = ClientBody::read(Bytes::from(text.to_string())).unwrap();
+            let outgoing = splice(&body, &TargetName::parse("p/m").unwrap(), &QuirkSettings::default());
+            let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+            assert_eq!(sent["thinking"]["type"] == "enabled", thinks, "{messages}");
+        }
     }
 }
