@@ -1,10 +1,12 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
 pub mod anthropic_messages;
+pub mod cohere_rerank;
 pub mod gemini_generate;
 mod models;
 pub mod openai_chat;
 pub mod openai_embeddings;
+pub mod openai_moderations;
 pub mod reply;
 mod request_id;
 mod routes;

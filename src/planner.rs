@@ -7,7 +7,7 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use catalogue::{Alias, AliasTarget, Catalogue, Known};
+pub use catalogue::{Alias, AliasTarget, Catalogue, Known, MODERATION};
 use draw::draw;
 pub use settings::{ModelSettings, TargetSettings, WeightedTarget};
 

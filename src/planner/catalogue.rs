@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::draw::pick;
 use crate::clock::Dice;
-use crate::providers::{Target, Vendor};
+use crate::providers::{Place, Target, Vendor};
 use crate::target::TargetName;
 
 /// All providers and aliases of a snapshot.
@@ -15,6 +15,31 @@ pub struct Catalogue {
     aliases: HashMap<Arc<str>, Alias>,
     /// Alias names in the order written.
     order: Vec<Arc<str>>,
+    /// Where clients who name no model to moderate are served, unless an alias says so.
+    moderation: Option<Alias>,
+}
+
+/// The model of clients who name none to moderate.
+pub const MODERATION: &str = "moderation";
+
+/// Every provider that moderates, with its usual model: those that see pictures first, the one inside the process last.
+fn judges(vendors: &[Arc<Vendor>]) -> Option<Alias> {
+    let mut judges: Vec<_> = vendors
+        .iter()
+        .filter_map(|vendor| Some((vendor.wire.moderations()?, vendor)))
+        .filter(|(judge, _)| !judge.usual_model().is_empty())
+        .map(|(judge, vendor)| {
+            let local = matches!(vendor.place, Place::Local);
+            ((local, !judge.sees_images(), vendor.name.clone()), judge.usual_model(), vendor)
+        })
+        .collect();
+    judges.sort_by(|a, b| a.0.cmp(&b.0));
+    let target = |vendor: &Arc<Vendor>, model: &str| {
+        let name = TargetName { provider: vendor.name.clone(), model: model.into() };
+        AliasTarget { target: Target { vendor: vendor.clone(), name }, weight: None }
+    };
+    let targets: Vec<_> = judges.into_iter().map(|(_, model, vendor)| target(vendor, model)).collect();
+    (!targets.is_empty()).then(|| Alias { targets, fallback: Vec::new() })
 }
 
 /// One entry of `models:`.
@@ -56,6 +81,7 @@ impl Catalogue {
     pub fn new(vendors: Vec<Arc<Vendor>>, aliases: Vec<(Arc<str>, Alias)>) -> Self {
         let order = aliases.iter().map(|(name, _)| name.clone()).collect();
         Self {
+            moderation: judges(&vendors),
             vendors: vendors.into_iter().map(|vendor| (vendor.name.clone(), vendor)).collect(),
             aliases: aliases.into_iter().collect(),
             order,
@@ -65,6 +91,11 @@ impl Catalogue {
     /// What `name` leads to: an alias first, then `provider/model`.
     pub fn find(&self, name: &str) -> Option<Known<'_>> {
         if let Some(alias) = self.aliases.get(name) {
+            return Some(Known::Alias(alias));
+        }
+        if name == MODERATION
+            && let Some(alias) = &self.moderation
+        {
             return Some(Known::Alias(alias));
         }
         let (provider, model) = name.split_once('/')?;

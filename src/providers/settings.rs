@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{ModerationQuirks, RerankQuirks};
 use crate::settings::{Period, SecretRef};
 
 /// One provider. Everything that is not given comes from the preset of the same name (or of `preset:`).
@@ -120,6 +121,10 @@ pub struct QuirkSettings {
     pub chat_path: Option<String>,
     /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
     pub embeddings_path: Option<String>,
+    /// The vendor reranks, and how. `{}` is Cohere's form at `/rerank`.
+    pub rerank: Option<RerankQuirks>,
+    /// The vendor moderates, and how. `{}` is OpenAI's form at `/moderations`.
+    pub moderations: Option<ModerationQuirks>,
 }
 
 impl QuirkSettings {
@@ -137,6 +142,8 @@ impl QuirkSettings {
         both.no_stream_options |= own.no_stream_options;
         both.completion_excludes_reasoning |= own.completion_excludes_reasoning;
         both.no_developer_role |= own.no_developer_role;
+        both.rerank = own.rerank.clone().or_else(|| self.rerank.clone());
+        both.moderations = own.moderations.clone().or_else(|| self.moderations.clone());
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
         both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());

@@ -50,6 +50,9 @@ pub(super) fn embeddings(
 ) -> Result<Outgoing, Fault> {
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
+    for (old, new) in &quirks.rename {
+        splice.rename(old, new);
+    }
     for field in &quirks.drop {
         splice.remove(field);
     }
