@@ -9,6 +9,10 @@ mod cohere;
 mod credential;
 mod foreign;
 mod gemini;
+pub mod google;
+mod grant;
+mod lease;
+mod locate;
 pub mod moderation;
 mod ollama;
 mod openai;
@@ -22,6 +26,7 @@ mod scrub;
 mod settings;
 mod vectors;
 mod vendor;
+mod vertex;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +40,8 @@ use crate::fault::Fault;
 use crate::target::TargetName;
 pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
+pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, bearer, identity};
+pub use lease::{Due, Held, Lease, Trouble};
 pub use moderation::ModerationQuirks;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use sandbox::Sandbox;
@@ -42,6 +49,7 @@ pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
 pub use vendor::{HttpPlace, Place, Target, Vendor};
+pub use vertex::{Scope, Vertex};
 
 /// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.
 /// What bears it is never sent to a provider that checks signatures.
@@ -66,6 +74,21 @@ pub enum Dialect {
     Ollama,
 }
 
+impl Dialect {
+    /// The name used in metrics and in the table of translations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Responses => "responses",
+            Self::Bedrock => "bedrock",
+            Self::Cohere => "cohere",
+            Self::Ollama => "ollama",
+        }
+    }
+}
+
 /// What a provider speaks and how. One object per configured provider, built with its preset and its quirks.
 pub trait Provider: Send + Sync {
     /// The dialect that this provider speaks.
@@ -80,6 +103,12 @@ pub trait Provider: Send + Sync {
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault;
     /// The ability to carry bytes of a client that speaks this provider's own dialect.
     fn relay(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// Who speaks for this model, where the vendor does not offer all of its models in one dialect; see
+    /// [`Target::wire`].
+    fn speaker(&self, model: &str) -> Option<&dyn Provider> {
+        let _ = model;
         None
     }
     /// The ability to count the tokens of a request without answering it.
@@ -129,6 +158,10 @@ pub trait Embeddings: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// The upstream's answer → the client's, in the encoding that the client asked for.
     fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault>;
+    /// Whether clients of the provider's own dialect can be served with their own bytes.
+    fn is_native(&self) -> bool {
+        true
+    }
 }
 
 /// The ability to order documents by relevance, in Cohere's dialect.
@@ -229,6 +262,10 @@ pub trait StreamRelay: Send {
     fn finish_reason(&self) -> Option<&'static str>;
     /// Bytes of generated text so far, for an estimate when the provider gives no usage.
     fn text_bytes(&self) -> u64;
+    /// What of the provider's answer so far the frames do not say.
+    fn lost(&self) -> &[Loss] {
+        &[]
+    }
 }
 
 /// Bytes for the client: one or more whole events.
@@ -248,6 +285,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
         "ollama" => Some(Arc::new(ollama::Ollama::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
+        "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(sandbox::able(quirks)))))),
         _ => None,
     }

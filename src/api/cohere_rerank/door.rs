@@ -70,7 +70,7 @@ impl Carry for Ask {
 }
 
 fn ability(target: &Target) -> Result<&dyn Rerank, Fault> {
-    target.vendor.wire.rerank().ok_or_else(|| {
+    target.wire().rerank().ok_or_else(|| {
         Fault::bad_request(
             "this provider reranks nothing; if it does, say so in its `quirks.rerank`",
             "model",

@@ -63,7 +63,7 @@ impl Carry for Ask {
 }
 
 fn ability(target: &Target) -> Result<&dyn Moderations, Fault> {
-    target.vendor.wire.moderations().ok_or_else(|| {
+    target.wire().moderations().ok_or_else(|| {
         let text = "this provider moderates nothing; if it does, say so in its `quirks.moderations`";
         Fault::bad_request(text, "model").retry(Retry::Elsewhere)
     })

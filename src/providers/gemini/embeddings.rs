@@ -9,7 +9,8 @@ use super::{fault, request, usage};
 use crate::chat::{Loss, Object};
 use crate::fault::Fault;
 use crate::json;
-use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed, vectors};
+use crate::providers::vectors::Vectors;
+use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed};
 use crate::target::TargetName;
 
 /// OpenAI's request as `batchEmbedContents`.
@@ -40,21 +41,32 @@ pub(super) fn request(
         }
         Value::Object(ask)
     };
-    let raw = body.raw("input").unwrap_or_default();
-    let tokens = || Fault::bad_request("this model's provider takes text, not token ids", "input");
-    let requests: Vec<Value> = match json::text(raw) {
-        Some(text) => vec![ask(&text)],
-        None => json::elements(raw)
-            .map(|element| json::text(element).map(|text| ask(&text)).ok_or_else(tokens))
-            .collect::<Result<_, _>>()?,
-    };
+    let requests: Vec<Value> = texts(body)?.iter().map(|text| ask(text)).collect();
     let path = request::path(quirks, &target.model, "batchEmbedContents");
     let bytes = json!({ "requests": requests }).to_string();
     let mut outgoing = request::outgoing(path, false, vec![bytes.into()]);
+    outgoing.lost = unknown(body).map(Loss::dropped).collect();
+    Ok(outgoing)
+}
+
+/// The texts to embed.
+///
+/// # Errors
+/// `BadRequest` for token ids.
+pub(super) fn texts(body: &ClientBody) -> Result<Vec<String>, Fault> {
+    let raw = body.raw("input").unwrap_or_default();
+    let tokens = || Fault::bad_request("this model's provider takes text, not token ids", "input");
+    match json::text(raw) {
+        Some(text) => Ok(vec![text.into()]),
+        None => json::elements(raw).map(|one| json::text(one).map(Into::into).ok_or_else(tokens)).collect(),
+    }
+}
+
+/// Fields of the request that Google does not know.
+pub(super) fn unknown(body: &ClientBody) -> impl Iterator<Item = String> + '_ {
     const KNOWN: &[&str] = &["model", "input", "dimensions", "encoding_format", "task_type", "taskType"];
     let unknown = body.fields().iter().filter(|field| !KNOWN.contains(&&*field.key) && body.has(&field.key));
-    outgoing.lost = unknown.map(|field| Loss::dropped(field.key.to_string())).collect();
-    Ok(outgoing)
+    unknown.map(|field| field.key.to_string())
 }
 
 /// Google's answer in OpenAI's form: vectors as numbers, or as base64 of little-endian 32-bit floats.
@@ -69,8 +81,11 @@ pub(super) fn answer(body: &Bytes, base64: bool) -> Result<Relayed, Fault> {
         });
     };
     let usage = wire.usage_metadata.as_ref().and_then(usage::read);
-    let vectors = wire.embeddings.iter().flatten().chain(&wire.embedding).map(|embedding| embedding.values);
-    vectors::answer(vectors, wire.model_version.as_deref().unwrap_or_default(), usage, base64)
+    let mut vectors = Vectors::new(body.len());
+    for embedding in wire.embeddings.iter().flatten().chain(&wire.embedding) {
+        vectors.push(embedding.values, base64)?;
+    }
+    Ok(vectors.finish(wire.model_version.as_deref().unwrap_or_default(), usage))
 }
 
 #[derive(Deserialize)]
