@@ -154,7 +154,7 @@ async fn a_stream_of_cohere_reaches_every_door() {
     }
 
     let gemini = json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]});
-    let path = "/v1beta/models/cohere%2Fcommand-a-03-2025:streamGenerateContent?alt=sse";
+    let path = "/v1beta/models/cohere/command-a-03-2025:streamGenerateContent?alt=sse";
     let text = post(gateway.clients, path, &gemini).await.text();
     for said in ["Hello", "\"functionCall\"", "\"cachedContentTokenCount\":30", "\"finishReason\":\"STOP\""] {
         assert!(text.contains(said), "{said} in {text}");

@@ -124,7 +124,7 @@ async fn lines_of_json_become_the_stream_of_every_door() {
     let text = post(gateway.clients, "/v1/messages", &anthropic).await.text();
     assert!(text.contains("\"thinking\":\"hm\"") && text.contains("message_stop"), "{text}");
     let gemini = json!({"contents": [{"parts": [{"text": "hi"}]}]});
-    let reply = post(gateway.clients, "/v1beta/models/local%2Fqwen3:generateContent", &gemini).await;
+    let reply = post(gateway.clients, "/v1beta/models/local/qwen3:generateContent", &gemini).await;
     assert_eq!(reply.json()["usageMetadata"]["promptTokenCount"], 42, "{reply:#?}");
 }
 
