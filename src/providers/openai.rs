@@ -16,6 +16,7 @@ mod peek;
 mod request;
 mod state;
 pub(super) mod stream;
+mod turns;
 mod usage;
 mod whole;
 

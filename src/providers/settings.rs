@@ -113,8 +113,23 @@ pub struct QuirkSettings {
     pub lacks: Vec<String>,
     /// Tool-call ids must have exactly this many letters and digits.
     pub tool_id_length: Option<usize>,
-    /// Fields of messages that the vendor rejects; they are removed.
+    /// Fields of messages and of their tool calls that the vendor rejects; they are removed.
     pub drop_in_messages: Vec<String>,
+    /// Thinking of earlier turns goes back as a part of the content (Mistral's `{type: thinking}`), not in a field.
+    pub thinking_parts: bool,
+    /// Tool calls of earlier turns must come with thinking (DeepSeek's `reasoning_content`).
+    pub thinking_with_calls: bool,
+    /// `reasoning_effort: none` becomes `thinking: {type: disabled}`.
+    pub thinking_switch: bool,
+    /// Efforts that models know, by the beginning of their names; the longest that fits counts. Another effort becomes
+    /// the nearest of them; where there are none, it is dropped.
+    pub efforts: BTreeMap<String, Vec<String>>,
+    /// A user's message may not follow a tool's; an assistant's is put between them.
+    pub answer_after_tools: bool,
+    /// An assistant's message at the end, which the answer is to go on from, must have `prefix: true`.
+    pub prefix_last: bool,
+    /// Documents go as `{type: document_url}`, by URL too.
+    pub document_url: bool,
     /// The vendor does not know the role `developer`; it becomes `system`.
     pub no_developer_role: bool,
     /// Path of chat completions below the base URL, by default `/chat/completions`. `{model}` stands for the model.
@@ -128,6 +143,12 @@ pub struct QuirkSettings {
 }
 
 impl QuirkSettings {
+    /// The efforts that a model knows; `None` where nothing is said about it.
+    pub(super) fn efforts_of(&self, model: &str) -> Option<&[String]> {
+        let fits = self.efforts.iter().filter(|(prefix, _)| model.starts_with(prefix.as_str()));
+        fits.max_by_key(|(prefix, _)| prefix.len()).map(|(_, efforts)| efforts.as_slice())
+    }
+
     /// These quirks (a preset's) with a provider's own added: lists and maps grow, the provider's word counts where
     /// both say something.
     #[must_use]
@@ -142,6 +163,13 @@ impl QuirkSettings {
         both.no_stream_options |= own.no_stream_options;
         both.completion_excludes_reasoning |= own.completion_excludes_reasoning;
         both.no_developer_role |= own.no_developer_role;
+        both.thinking_parts |= own.thinking_parts;
+        both.thinking_with_calls |= own.thinking_with_calls;
+        both.thinking_switch |= own.thinking_switch;
+        both.answer_after_tools |= own.answer_after_tools;
+        both.prefix_last |= own.prefix_last;
+        both.document_url |= own.document_url;
+        both.efforts.extend(own.efforts.clone());
         both.rerank = own.rerank.clone().or_else(|| self.rerank.clone());
         both.moderations = own.moderations.clone().or_else(|| self.moderations.clone());
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);

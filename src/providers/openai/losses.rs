@@ -12,6 +12,9 @@ pub(super) const TOOL_FIELDS: &[&str] =
 
 /// What of a message does not go out.
 pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
+    if message.name.is_some() && quirks.lacks.iter().any(|field| field == "name") {
+        lost.push(Loss::dropped(format!("messages[{place}].name")));
+    }
     for (at, part) in message.content.iter().enumerate() {
         let mut lose = |field: &str, what: &'static str| {
             lost.push(Loss::new(format!("messages[{place}].content[{at}]{field}"), what));
@@ -63,5 +66,6 @@ pub(super) fn leave_out(body: &mut Object, quirks: &QuirkSettings, lost: &mut Ve
 
 fn takes_thinking(quirks: &QuirkSettings) -> bool {
     let field = "reasoning_content";
-    ![&quirks.lacks, &quirks.drop_in_messages].iter().any(|list| list.iter().any(|name| name == field))
+    quirks.thinking_parts
+        || ![&quirks.lacks, &quirks.drop_in_messages].iter().any(|list| list.iter().any(|name| name == field))
 }
