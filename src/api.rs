@@ -5,6 +5,7 @@ pub mod cohere_rerank;
 pub mod gemini_generate;
 mod models;
 pub mod openai_chat;
+pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod openai_moderations;
 pub mod reply;

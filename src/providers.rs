@@ -20,6 +20,7 @@ pub mod presets;
 #[cfg(test)]
 mod recorded;
 pub mod rerank;
+mod responses;
 mod retry_after;
 mod sandbox;
 mod scrub;
@@ -103,6 +104,15 @@ pub trait Provider: Send + Sync {
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault;
     /// The ability to carry bytes of a client that speaks this provider's own dialect.
     fn relay(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// The ability to carry bytes of a client that speaks OpenAI's Responses.
+    fn responses(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// The ability to carry bytes of a client that asks this model for a legacy text completion.
+    fn completions(&self, model: &str) -> Option<&dyn Relay> {
+        let _ = model;
         None
     }
     /// Who speaks for this model, where the vendor does not offer all of its models in one dialect; see
@@ -284,6 +294,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "ollama" => Some(Arc::new(ollama::Ollama::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
+        "openai-responses" => Some(Arc::new(responses::Responses::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(sandbox::able(quirks)))))),

@@ -7,6 +7,7 @@ use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::cohere_rerank::CohereRerank;
 use super::gemini_generate::{Form, GeminiDoor, GeminiEmbed};
 use super::openai_chat::OpenAiChat;
+use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::openai_moderations::OpenAiModerations;
 use super::reply::{self, ReplyBody};
@@ -39,6 +40,7 @@ pub(super) struct Refusal {
 /// Every POST endpoint.
 const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
     ("/v1/moderations", &OpenAiModerations),
     ("/v1/rerank", &CohereRerank),

@@ -29,7 +29,9 @@ pub(super) fn whole(
     encode: impl FnOnce(&Answer) -> Vec<u8>,
 ) -> Result<Relayed, Fault> {
     let mut answer = target.wire().decode(body)?;
-    name(&mut answer.model, target);
+    if answer.model.is_empty() {
+        target.name.model.as_ref().clone_into(&mut answer.model);
+    }
     let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
     Ok(Relayed {
         usage: answer.usage,
@@ -56,13 +58,6 @@ pub(super) fn answer_id(prefix: &str) -> String {
 /// Unix seconds, for answers whose provider does not say when they were made.
 pub(super) fn now() -> u64 {
     SystemClock.unix_ms() / 1000
-}
-
-/// The model of an answer whose provider does not say which one it is.
-fn name(model: &mut String, target: &Target) {
-    if model.is_empty() {
-        target.name.model.as_ref().clone_into(model);
-    }
 }
 
 /// A streamed answer on its way through the canonical form.
@@ -100,8 +95,10 @@ impl Translated {
         let (mut bytes, mut content) = (Vec::new(), false);
         let mut events = std::mem::take(&mut self.events);
         for mut event in events.drain(..) {
-            if let Event::Start { model, .. } = &mut event {
-                name(model, &self.target);
+            if let Event::Start { model, .. } = &mut event
+                && model.is_empty()
+            {
+                self.target.name.model.as_ref().clone_into(model);
             }
             self.note(&event);
             content |= event.is_content();

@@ -9,32 +9,49 @@ use super::Relayed;
 use crate::chat::Usage;
 use crate::fault::{Fault, FaultKind};
 
-/// An answer of OpenAI's form as it grows.
+/// OpenAI's answer: each vector as numbers, digit for digit, or as base64 of little-endian 32-bit floats.
+///
+/// # Errors
+/// `Malformed` for what is no list of numbers.
+pub(super) fn answer<'a>(
+    vectors: impl Iterator<Item = &'a RawValue>,
+    model: &str,
+    usage: Option<Usage>,
+    base64: bool,
+) -> Result<Relayed, Fault> {
+    let mut answer = Vectors::new(1024);
+    for vector in vectors {
+        answer.push(vector, base64)?;
+    }
+    Ok(answer.finish(model, usage))
+}
+
+/// The same answer as it grows.
 pub(super) struct Vectors {
     out: Vec<u8>,
     count: usize,
 }
 
 impl Vectors {
-    /// An answer that will be about `size` bytes long.
+    /// An answer of about `size` bytes.
     pub(super) fn new(size: usize) -> Self {
         let mut out = Vec::with_capacity(size);
         out.extend_from_slice(br#"{"object":"list","data":["#);
         Self { out, count: 0 }
     }
 
-    /// Adds a vector, as numbers digit for digit, or as base64 of little-endian 32-bit floats.
+    /// Adds a vector.
     ///
     /// # Errors
     /// `Malformed` for what is no list of numbers.
-    pub(super) fn push(&mut self, values: &RawValue, base64: bool) -> Result<(), Fault> {
+    pub(super) fn push(&mut self, vector: &RawValue, base64: bool) -> Result<(), Fault> {
         let Self { out, count } = self;
         if *count > 0 {
             out.push(b',');
         }
         out.extend_from_slice(format!(r#"{{"object":"embedding","index":{count},"embedding":"#).as_bytes());
         *count += 1;
-        let numbers: Vec<f32> = serde_json::from_str(values.get()).map_err(|_| {
+        let numbers: Vec<f32> = serde_json::from_str(vector.get()).map_err(|_| {
             Fault::new(FaultKind::Malformed, "the provider sent an embedding that is not a vector")
         })?;
         if base64 {
@@ -43,13 +60,13 @@ impl Vectors {
             out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
             out.push(b'"');
         } else {
-            out.extend(values.get().bytes().filter(|byte| !byte.is_ascii_whitespace()));
+            out.extend(vector.get().bytes().filter(|byte| !byte.is_ascii_whitespace()));
         }
         out.push(b'}');
         Ok(())
     }
 
-    /// The whole answer.
+    /// The whole of it.
     pub(super) fn finish(mut self, model: &str, usage: Option<Usage>) -> Relayed {
         let (model, counted) = (json!(model), usage.map_or(0, |usage| usage.prompt()));
         let tail =
@@ -57,21 +74,4 @@ impl Vectors {
         self.out.extend_from_slice(tail.as_bytes());
         Relayed { body: self.out.into(), usage, finish: None, lost: Vec::new() }
     }
-}
-
-/// The whole answer of a list of vectors.
-///
-/// # Errors
-/// `Malformed` for what is no list of numbers.
-pub(super) fn answer(
-    list: &[&RawValue],
-    model: &str,
-    usage: Option<Usage>,
-    base64: bool,
-) -> Result<Relayed, Fault> {
-    let mut vectors = Vectors::new(list.iter().map(|raw| raw.get().len()).sum::<usize>() + 256);
-    for values in list {
-        vectors.push(values, base64)?;
-    }
-    Ok(vectors.finish(model, usage))
 }

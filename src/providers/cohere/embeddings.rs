@@ -96,7 +96,7 @@ pub(super) fn answer(body: &Bytes, base64: bool, now_ms: u64) -> Result<Relayed,
         Embeddings::ByType { float } => float,
         Embeddings::Plain(vectors) => vectors,
     };
-    vectors::answer(&vectors, "", wire.meta.as_ref().and_then(usage::read), base64)
+    vectors::answer(vectors.into_iter(), "", wire.meta.as_ref().and_then(usage::read), base64)
 }
 
 #[derive(Deserialize)]

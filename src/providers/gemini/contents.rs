@@ -12,7 +12,7 @@ use crate::providers::foreign;
 
 /// What Google takes in place of a proof that another provider's call cannot have:
 /// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>
-const NO_PROOF: &str = "skip_thought_signature_validator";
+pub(super) const NO_PROOF: &str = "skip_thought_signature_validator";
 
 /// Writes the conversation into the request's body.
 ///
@@ -102,6 +102,11 @@ impl<'a> Writer<'a> {
         for (at, part) in message.content.iter().enumerate() {
             match part {
                 Part::Thinking { text, signature, redacted } => {
+                    let foreign = signature.as_deref().is_some_and(|s| proof::for_gemini(s).is_none());
+                    if foreign && redacted.is_none() {
+                        let path = format!("messages[{place}].content[{at}].signature");
+                        self.lost.push(Loss::new(path, "dropped: it is another provider's"));
+                    }
                     let signature = signature.as_deref().and_then(proof::for_gemini);
                     match (text.is_empty(), signature) {
                         (true, Some(signature)) if !prove(&mut parts, signature) => early = Some(signature),

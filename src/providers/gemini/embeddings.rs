@@ -9,8 +9,7 @@ use super::{fault, request, usage};
 use crate::chat::{Loss, Object};
 use crate::fault::Fault;
 use crate::json;
-use crate::providers::vectors::Vectors;
-use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed};
+use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed, vectors};
 use crate::target::TargetName;
 
 /// OpenAI's request as `batchEmbedContents`.
@@ -81,11 +80,8 @@ pub(super) fn answer(body: &Bytes, base64: bool) -> Result<Relayed, Fault> {
         });
     };
     let usage = wire.usage_metadata.as_ref().and_then(usage::read);
-    let mut vectors = Vectors::new(body.len());
-    for embedding in wire.embeddings.iter().flatten().chain(&wire.embedding) {
-        vectors.push(embedding.values, base64)?;
-    }
-    Ok(vectors.finish(wire.model_version.as_deref().unwrap_or_default(), usage))
+    let vectors = wire.embeddings.iter().flatten().chain(&wire.embedding).map(|embedding| embedding.values);
+    vectors::answer(vectors, wire.model_version.as_deref().unwrap_or_default(), usage, base64)
 }
 
 #[derive(Deserialize)]

@@ -71,7 +71,7 @@ pub(super) fn answer(body: &Bytes, base64: bool, now_ms: u64) -> Result<Relayed,
         });
     };
     let usage = wire.prompt_eval_count.map(|input| Usage { input, ..Usage::default() });
-    vectors::answer(&wire.embeddings, wire.model.as_deref().unwrap_or_default(), usage, base64)
+    vectors::answer(wire.embeddings.into_iter(), wire.model.as_deref().unwrap_or_default(), usage, base64)
 }
 
 #[derive(Deserialize)]

@@ -51,7 +51,10 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     }
     super::losses::leave_out(&mut body, quirks, &mut lost);
     super::turns::effort(&mut body, &target.model, quirks, &mut lost);
-    request::apply_to_object(&mut body, quirks, &mut lost);
+    if let Some(Value::Array(messages)) = body.get_mut("messages") {
+        super::turns::fit(messages, quirks, &mut lost);
+    }
+    request::apply_to_object(&mut body, quirks);
     let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
     let json = Value::Object(body).to_string();
     let mut outgoing = request::outgoing(path, asked.stream, vec![json.into()]);
@@ -61,7 +64,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
 
 /// OpenAI takes identifiers of users up to 64 characters; a longer one (Claude Code's) becomes its hash, which is as
 /// good to tell users apart.
-fn user_of(user: &str, lost: &mut Vec<Loss>) -> String {
+pub(in crate::providers) fn user_of(user: &str, lost: &mut Vec<Loss>) -> String {
     if user.chars().count() <= 64 {
         return user.to_owned();
     }
@@ -80,7 +83,7 @@ fn ask_for_usage(body: &mut Object) {
     }
 }
 
-fn put<T: Into<Value>>(body: &mut Object, field: &str, value: Option<T>) {
+pub(in crate::providers) fn put<T: Into<Value>>(body: &mut Object, field: &str, value: Option<T>) {
     if let Some(value) = value {
         body.insert(field.into(), value.into());
     }
@@ -156,10 +159,10 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
                 match (redacted, signature) {
                     (None, Some(mark)) if mark == proof::COHERE_PLAN => {}
                     (Some(data), _) => proofs.push(json!({ "type": "reasoning.encrypted", "data": data })),
-                    (None, Some(signature)) => {
+                    (None, Some(signature)) if proof::for_anthropic(signature).is_some() => {
                         proofs.push(json!({ "type": "reasoning.text", "text": text, "signature": signature }))
                     }
-                    (None, None) => {}
+                    (None, _) => {}
                 }
             }
             Part::Refusal(text) => {
@@ -230,11 +233,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         }
         Part::Audio { media } => match media {
             Media::Inline { mime, base64 } => {
-                let format = match mime.strip_prefix("audio/").unwrap_or(mime) {
-                    "mpeg" | "mp3" => "mp3",
-                    "x-wav" | "wave" | "vnd.wave" => "wav",
-                    other => other,
-                };
+                let format = audio_format(mime);
                 json!({ "type": "input_audio", "input_audio": { "data": base64, "format": format } })
             }
             Media::Url(_) => return cannot("audio by URL"),
@@ -269,8 +268,17 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
     })
 }
 
+/// OpenAI's word for the format of a sound.
+pub(in crate::providers) fn audio_format(mime: &str) -> &str {
+    match mime.strip_prefix("audio/").unwrap_or(mime) {
+        "mpeg" | "mp3" => "mp3",
+        "x-wav" | "wave" | "vnd.wave" => "wav",
+        other => other,
+    }
+}
+
 /// A block of Anthropic's own, which only Anthropic can read.
-pub(super) fn is_unsayable(part: &Part) -> bool {
+pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
     let Part::Other(value) = part else { return false };
     let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
     let own = [
@@ -381,12 +389,23 @@ fn sampling(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
 }
 
 fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<Loss>) {
-    // OpenAI's older models refuse the parameter itself.
-    if ["gpt-4", "gpt-3.5", "chatgpt-"].iter().any(|older| model.starts_with(older)) {
+    if never_thinks(model) {
         lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
         return;
     }
-    // OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
+    put(body, "reasoning_effort", effort(reasoning));
+    if !reasoning.rest.is_empty() {
+        body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));
+    }
+}
+
+/// OpenAI's older models refuse the parameter itself.
+pub(in crate::providers) fn never_thinks(model: &str) -> bool {
+    ["gpt-4", "gpt-3.5", "chatgpt-"].iter().any(|older| model.starts_with(older))
+}
+
+/// OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
+pub(in crate::providers) fn effort(reasoning: &Reasoning) -> Option<String> {
     let effort = reasoning.effort.clone().or_else(|| {
         Some(String::from(match reasoning.budget_tokens? {
             0 => "minimal",
@@ -396,11 +415,7 @@ fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<L
         }))
     });
     // Anthropic's highest has no name of its own here.
-    let effort = effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort });
-    put(body, "reasoning_effort", effort);
-    if !reasoning.rest.is_empty() {
-        body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));
-    }
+    effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort })
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::chat::Object;
-pub(super) use crate::providers::call_id::invent as call_id;
 use crate::providers::call_id::letters;
 
 /// What vendors and OpenAI agree on inside messages and stream deltas: text where some send lists, thinking in
@@ -66,7 +65,7 @@ pub(super) fn answer_id(body: &[u8], now_ms: u64) -> String {
 }
 
 /// A tool-call id of exactly `length` letters and digits that stands for `id`, always the same.
-pub(super) fn shortened_id(id: &str, length: usize) -> String {
+pub(in crate::providers) fn shortened_id(id: &str, length: usize) -> String {
     if id.len() == length && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return id.to_owned();
     }
@@ -174,7 +173,7 @@ mod tests {
 
     #[test]
     fn invented_ids_are_stable_and_differ_by_place() {
-        let id = |place| call_id("answer", 0, place, "f");
+        let id = |place| crate::providers::call_id::invent("answer", 0, place, "f");
         assert_eq!(id(0), id(0));
         assert_ne!(id(0), id(1));
         assert_eq!(id(0).len(), "call_".len() + 24);
