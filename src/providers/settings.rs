@@ -117,8 +117,9 @@ pub struct QuirkSettings {
     pub drop_in_messages: Vec<String>,
     /// Thinking of earlier turns goes back as a part of the content (Mistral's `{type: thinking}`), not in a field.
     pub thinking_parts: bool,
-    /// Tool calls of earlier turns must come with thinking (DeepSeek's `reasoning_content`).
-    pub thinking_with_calls: bool,
+    /// Models, with `*` for any text, whose tool calls of earlier turns must come with thinking (DeepSeek's
+    /// `reasoning_content`).
+    pub thinking_with_calls: Vec<String>,
     /// `reasoning_effort: none` becomes `thinking: {type: disabled}`.
     pub thinking_switch: bool,
     /// Efforts that models know, by the beginning of their names; the longest that fits counts. Another effort becomes
@@ -183,7 +184,7 @@ impl QuirkSettings {
         both.completion_excludes_reasoning |= own.completion_excludes_reasoning;
         both.no_developer_role |= own.no_developer_role;
         both.thinking_parts |= own.thinking_parts;
-        both.thinking_with_calls |= own.thinking_with_calls;
+        both.thinking_with_calls.extend(own.thinking_with_calls.iter().cloned());
         both.thinking_switch |= own.thinking_switch;
         both.answer_after_tools |= own.answer_after_tools;
         both.prefix_last |= own.prefix_last;

@@ -52,7 +52,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     super::losses::leave_out(&mut body, quirks, &mut lost);
     super::turns::effort(&mut body, &target.model, quirks, &mut lost);
     if let Some(Value::Array(messages)) = body.get_mut("messages") {
-        super::turns::fit(messages, quirks, &mut lost);
+        super::turns::fit(messages, &target.model, quirks, &mut lost);
     }
     request::apply_to_object(&mut body, quirks);
     let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);

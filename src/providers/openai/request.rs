@@ -23,7 +23,7 @@ pub(super) fn chat(
     splice.set_text("model", &target.model);
     ask_for_usage(&mut splice, body, streams && !quirks.no_stream_options);
     let mut lost = Vec::new();
-    if let Some(messages) = messages(body, quirks, &mut lost) {
+    if let Some(messages) = messages(body, target, quirks, &mut lost) {
         splice.set("messages", messages);
     }
     effort(&mut splice, body, target, quirks, &mut lost);
@@ -160,7 +160,12 @@ fn with_usage(raw: &str) -> Option<String> {
 }
 
 /// The messages as this vendor takes them; `None` when nothing has to change.
-fn messages(body: &ClientBody, quirks: &QuirkSettings, lost: &mut Vec<Loss>) -> Option<String> {
+fn messages(
+    body: &ClientBody,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+    lost: &mut Vec<Loss>,
+) -> Option<String> {
     let bytes = body.raw_bytes("messages")?;
     let has = |needle: &str| memchr::memmem::find(bytes, needle.as_bytes()).is_some();
     let drops = quirks.drop_in_messages.iter().any(|field| has(field));
@@ -168,7 +173,7 @@ fn messages(body: &ClientBody, quirks: &QuirkSettings, lost: &mut Vec<Loss>) -> 
     let roles = quirks.no_developer_role && has("developer");
     let proofs = has(proof::MARK);
     let ordered = quirks.thinking_parts
-        || quirks.thinking_with_calls
+        || !quirks.thinking_with_calls.is_empty()
         || quirks.answer_after_tools
         || quirks.prefix_last
         || quirks.document_url;
@@ -177,11 +182,11 @@ fn messages(body: &ClientBody, quirks: &QuirkSettings, lost: &mut Vec<Loss>) -> 
         return None;
     }
     let raw = body.raw("messages")?;
-    if !changes && !turns::deviate(raw, quirks) {
+    if !changes && !turns::deviate(raw, &target.model, quirks) {
         return None;
     }
     let Ok(Value::Array(mut messages)) = serde_json::from_str(raw) else { return None };
-    turns::fit(&mut messages, quirks, lost);
+    turns::fit(&mut messages, &target.model, quirks, lost);
     for message in messages.iter_mut().filter_map(Value::as_object_mut) {
         fit(message, quirks);
         drop_proofs(message);

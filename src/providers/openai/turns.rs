@@ -5,17 +5,19 @@ use serde_json::{Value, json};
 use crate::chat::{Loss, Media, Message, Object, Part};
 use crate::fault::Fault;
 use crate::json;
+use crate::providers::responses::any_matches;
 use crate::providers::{QuirkSettings, foreign};
 
 /// What stands between the answer of a tool and the next words of the user, where a vendor wants something there.
 const BRIDGE: &str = "OK";
 
-/// DeepSeek refuses calls whose thinking is missing, and V4 also an empty one.
+/// Stands for the thinking of calls that another model has made: DeepSeek refuses calls whose thinking is missing, and
+/// its fourth version an empty one too.
 /// <https://api-docs.deepseek.com/guides/thinking_mode#tool-calls>
 const NO_THOUGHT: &str = " ";
 
 /// Whether these messages have to be written anew for this vendor. Only a shallow look, for bytes that are relayed.
-pub(super) fn deviate(raw: &str, quirks: &QuirkSettings) -> bool {
+pub(super) fn deviate(raw: &str, model: &str, quirks: &QuirkSettings) -> bool {
     let has = |needle: &str| memchr::memmem::find(raw.as_bytes(), needle.as_bytes()).is_some();
     if quirks.thinking_parts && has("\"reasoning") {
         return true;
@@ -35,7 +37,9 @@ pub(super) fn deviate(raw: &str, quirks: &QuirkSettings) -> bool {
     if quirks.prefix_last && roles(raw).last().is_some_and(|role| role == "assistant") {
         return true;
     }
-    quirks.thinking_with_calls && has("\"tool_calls\"") && json::elements(raw).any(calls_without_thinking)
+    thinks_with_calls(model, quirks)
+        && has("\"tool_calls\"")
+        && json::elements(raw).any(calls_without_thinking)
 }
 
 fn roles(raw: &str) -> impl Iterator<Item = String> {
@@ -45,15 +49,20 @@ fn roles(raw: &str) -> impl Iterator<Item = String> {
     })
 }
 
+fn thinks_with_calls(model: &str, quirks: &QuirkSettings) -> bool {
+    !quirks.thinking_with_calls.is_empty() && any_matches(&quirks.thinking_with_calls, model)
+}
+
 fn calls_without_thinking(message: &str) -> bool {
     let has = |wanted: &str, nothing: &[&str]| {
         json::entries(message).any(|(key, raw)| key == wanted && !nothing.contains(&raw))
     };
-    has("tool_calls", &["null", "[]"]) && !has("reasoning_content", &["null", "\"\""])
+    has("tool_calls", &["null", "[]"]) && !has("reasoning_content", &["null"])
 }
 
 /// Brings the messages to the vendor's form.
-pub(super) fn fit(messages: &mut Vec<Value>, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
+pub(super) fn fit(messages: &mut Vec<Value>, model: &str, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
+    let thinks_with_calls = thinks_with_calls(model, quirks);
     for message in messages.iter_mut().filter_map(Value::as_object_mut) {
         if quirks.thinking_parts {
             thinking_parts(message);
@@ -61,9 +70,9 @@ pub(super) fn fit(messages: &mut Vec<Value>, quirks: &QuirkSettings, lost: &mut 
         if quirks.document_url {
             documents(message);
         }
-        if quirks.thinking_with_calls
+        if thinks_with_calls
             && message.get("tool_calls").and_then(Value::as_array).is_some_and(|calls| !calls.is_empty())
-            && message.get("reasoning_content").and_then(Value::as_str).is_none_or(str::is_empty)
+            && !message.get("reasoning_content").is_some_and(Value::is_string)
         {
             message.insert("reasoning_content".into(), NO_THOUGHT.into());
         }
@@ -202,12 +211,12 @@ mod tests {
         presets::find(preset).unwrap().quirks.clone()
     }
 
-    fn fitted(preset: &str, messages: Value) -> (Value, bool, usize) {
+    fn fitted(preset: &str, model: &str, messages: Value) -> (Value, bool, usize) {
         let raw = messages.to_string();
         let Value::Array(mut list) = messages else { panic!("{raw}") };
         let mut lost = Vec::new();
-        fit(&mut list, &quirks(preset), &mut lost);
-        (Value::Array(list), deviate(&raw, &quirks(preset)), lost.len())
+        fit(&mut list, model, &quirks(preset), &mut lost);
+        (Value::Array(list), deviate(&raw, model, &quirks(preset)), lost.len())
     }
 
     #[test]
@@ -245,22 +254,29 @@ mod tests {
                 0,
             ),
         ] {
-            assert_eq!(fitted("mistral", messages), (expected, true, losses));
+            assert_eq!(fitted("mistral", "mistral-small-latest", messages), (expected, true, losses));
         }
         let plain = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
             {"role": "tool"}, {"role": "assistant", "content": "c"}, {"role": "user", "content": "d"}]);
-        assert_eq!(fitted("mistral", plain.clone()), (plain, false, 0));
+        assert_eq!(fitted("mistral", "mistral-small-latest", plain.clone()), (plain, false, 0));
     }
 
     #[test]
     fn deepseek_gets_thinking_with_every_call() {
         let with = |thought: Value| json!([{"role": "assistant", "tool_calls": [{}], "reasoning_content": thought}, {"role": "tool"}]);
-        assert_eq!(fitted("deepseek", with(json!("hm"))), (with(json!("hm")), false, 0));
-        for nothing in [json!(""), json!(null)] {
-            assert_eq!(fitted("deepseek", with(nothing)), (with(json!(" ")), true, 0));
+        for thought in ["hm", ""] {
+            let said = with(json!(thought));
+            assert_eq!(fitted("deepseek", "deepseek-v4-pro", said.clone()), (said, false, 0));
         }
+        assert_eq!(fitted("deepseek", "deepseek-reasoner", with(json!(null))), (with(json!(" ")), true, 0));
+        let silent = with(json!(null));
+        assert_eq!(
+            fitted("deepseek", "deepseek-chat", silent.clone()),
+            (silent, false, 0),
+            "it does not think"
+        );
         let plain = json!([{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]);
-        assert_eq!(fitted("deepseek", plain.clone()), (plain, false, 0));
+        assert_eq!(fitted("deepseek", "deepseek-v4-pro", plain.clone()), (plain, false, 0));
     }
 
     #[test]

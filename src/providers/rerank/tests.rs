@@ -1,3 +1,5 @@
+//! Stories of rerankers: what each is sent, and what becomes of its answer.
+
 use serde_json::json;
 
 use super::*;
