@@ -1,6 +1,7 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
 pub mod anthropic_messages;
+pub mod cohere_rerank;
 mod elsewhere;
 pub mod gemini_generate;
 mod models;
@@ -8,6 +9,7 @@ mod named_by_path;
 pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_embeddings;
+pub mod openai_moderations;
 pub mod reply;
 mod request_id;
 #[cfg(test)]

@@ -16,11 +16,13 @@ pub mod google;
 mod grant;
 mod lease;
 mod locate;
+pub mod moderation;
 mod ollama;
 mod openai;
 pub mod presets;
 #[cfg(test)]
 mod recorded;
+pub mod rerank;
 mod responses;
 mod retry_after;
 mod sandbox;
@@ -45,6 +47,8 @@ pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
 pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, bearer, identity};
 pub use lease::{Due, Held, Lease, Trouble};
+pub use moderation::ModerationQuirks;
+pub use rerank::{RerankAsk, RerankQuirks};
 pub use sandbox::Sandbox;
 pub use settings::{
     AwsSettings, AzureSettings, DeadlineOverrides, GoogleSettings, HeaderSettings, KeyDetails, KeySettings,
@@ -131,6 +135,14 @@ pub trait Provider: Send + Sync {
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         None
     }
+    /// The ability to order documents by relevance.
+    fn rerank(&self) -> Option<&dyn Rerank> {
+        None
+    }
+    /// The ability to judge content.
+    fn moderations(&self) -> Option<&dyn Moderations> {
+        None
+    }
     /// A provider that answers inside the process, without a socket.
     fn local(&self) -> Option<&dyn Local> {
         None
@@ -177,6 +189,26 @@ pub trait Embeddings: Send + Sync {
         let _ = model;
         false
     }
+}
+
+/// The ability to order documents by relevance, in Cohere's dialect.
+pub trait Rerank: Send + Sync {
+    /// The client's rerank request → upstream request.
+    fn splice(&self, ask: &RerankAsk, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Checks the upstream's answer and brings it to Cohere's form.
+    fn whole(&self, ask: &RerankAsk, body: Bytes) -> Result<Relayed, Fault>;
+}
+
+/// The ability to judge content, in OpenAI's dialect.
+pub trait Moderations: Send + Sync {
+    /// The model for clients who name none.
+    fn usual_model(&self) -> &str;
+    /// Whether pictures can be judged too.
+    fn sees_images(&self) -> bool;
+    /// The client's request for a judgement → upstream request.
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Checks the upstream's answer, which has `results` of them, and brings it to OpenAI's form.
+    fn whole(&self, body: Bytes, results: usize) -> Result<Relayed, Fault>;
 }
 
 /// A provider that answers inside the process.
@@ -298,7 +330,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
         "openai-responses" => Some(Arc::new(responses::Responses::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
-        "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
+        "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(sandbox::able(quirks)))))),
         _ => None,
     }
 }

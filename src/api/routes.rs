@@ -4,12 +4,14 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, request::Parts};
 
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
+use super::cohere_rerank::CohereRerank;
 use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed};
 use super::models::Shelf;
 use super::named_by_path;
 use super::openai_chat::OpenAiChat;
 use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
+use super::openai_moderations::OpenAiModerations;
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::Door;
@@ -42,6 +44,10 @@ const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
     ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
+    ("/v1/moderations", &OpenAiModerations),
+    ("/v1/rerank", &CohereRerank),
+    ("/v2/rerank", &CohereRerank),
+    ("/rerank", &CohereRerank),
     ("/v1/messages", &AnthropicMessages),
     ("/v1/messages/count_tokens", &AnthropicCount),
 ];

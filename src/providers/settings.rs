@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{ModerationQuirks, RerankQuirks};
 use crate::settings::{Period, SecretRef};
 
 /// One provider. Everything that is not given comes from the preset of the same name (or of `preset:`).
@@ -177,8 +178,24 @@ pub struct QuirkSettings {
     pub lacks: Vec<String>,
     /// Tool-call ids must have exactly this many letters and digits.
     pub tool_id_length: Option<usize>,
-    /// Fields of messages that the vendor rejects; they are removed.
+    /// Fields of messages and of their tool calls that the vendor rejects; they are removed.
     pub drop_in_messages: Vec<String>,
+    /// Thinking of earlier turns goes back as a part of the content (Mistral's `{type: thinking}`), not in a field.
+    pub thinking_parts: bool,
+    /// Models, with `*` for any text, whose tool calls of earlier turns must come with thinking (DeepSeek's
+    /// `reasoning_content`).
+    pub thinking_with_calls: Vec<String>,
+    /// `reasoning_effort: none` becomes `thinking: {type: disabled}`.
+    pub thinking_switch: bool,
+    /// Efforts that models know, by the beginning of their names; the longest that fits counts. Another effort becomes
+    /// the nearest of them; where there are none, it is dropped.
+    pub efforts: BTreeMap<String, Vec<String>>,
+    /// A user's message may not follow a tool's; an assistant's is put between them.
+    pub answer_after_tools: bool,
+    /// An assistant's message at the end, which the answer is to go on from, must have `prefix: true`.
+    pub prefix_last: bool,
+    /// Documents go as `{type: document_url}`, by URL too.
+    pub document_url: bool,
     /// The vendor does not know the role `developer`; it becomes `system`.
     pub no_developer_role: bool,
     /// Names that the vendor knows models by, where they are others than its own: model to name.
@@ -187,6 +204,10 @@ pub struct QuirkSettings {
     pub chat_path: Option<String>,
     /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
     pub embeddings_path: Option<String>,
+    /// The vendor reranks, and how. `{}` is Cohere's form at `/rerank`.
+    pub rerank: Option<RerankQuirks>,
+    /// The vendor moderates, and how. `{}` is OpenAI's form at `/moderations`.
+    pub moderations: Option<ModerationQuirks>,
     /// Models that the vendor completes texts with (`/v1/completions`), with `*` for any text. Others are asked by a chat.
     pub completions: Vec<String>,
     /// Path of text completions below the base URL, by default `/completions`. `{model}` stands for the model.
@@ -207,6 +228,12 @@ impl QuirkSettings {
     /// The name that the vendor knows a model by.
     pub fn deployed<'a>(&'a self, model: &'a str) -> &'a str {
         self.deployments.get(model).map_or(model, String::as_str)
+    }
+
+    /// The efforts that a model knows; `None` where nothing is said about it.
+    pub(super) fn efforts_of(&self, model: &str) -> Option<&[String]> {
+        let fits = self.efforts.iter().filter(|(prefix, _)| model.starts_with(prefix.as_str()));
+        fits.max_by_key(|(prefix, _)| prefix.len()).map(|(_, efforts)| efforts.as_slice())
     }
 
     /// Changes the top-level fields of a request: renamed, dropped, set.
@@ -244,6 +271,15 @@ impl QuirkSettings {
         both.no_stream_options |= own.no_stream_options;
         both.completion_excludes_reasoning |= own.completion_excludes_reasoning;
         both.no_developer_role |= own.no_developer_role;
+        both.thinking_parts |= own.thinking_parts;
+        both.thinking_with_calls.extend(own.thinking_with_calls.iter().cloned());
+        both.thinking_switch |= own.thinking_switch;
+        both.answer_after_tools |= own.answer_after_tools;
+        both.prefix_last |= own.prefix_last;
+        both.document_url |= own.document_url;
+        both.efforts.extend(own.efforts.clone());
+        both.rerank = own.rerank.clone().or_else(|| self.rerank.clone());
+        both.moderations = own.moderations.clone().or_else(|| self.moderations.clone());
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
         both.responses |= own.responses;

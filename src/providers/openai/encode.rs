@@ -24,6 +24,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     let mut lost = Vec::new();
     let mut messages = Vec::with_capacity(asked.messages.len());
     for (place, message) in asked.messages.iter().enumerate() {
+        super::turns::refuse_urls(message, place, quirks)?;
         push_message(message, place, &mut messages)?;
         super::losses::of_message(message, place, quirks, &mut lost);
     }
@@ -49,6 +50,10 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
         body.shift_remove("stream_options");
     }
     super::losses::leave_out(&mut body, quirks, &mut lost);
+    super::turns::effort(&mut body, &target.model, quirks, &mut lost);
+    if let Some(Value::Array(messages)) = body.get_mut("messages") {
+        super::turns::fit(messages, &target.model, quirks, &mut lost);
+    }
     request::apply_to_object(&mut body, quirks);
     let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
     let json = Value::Object(body).to_string();
@@ -239,7 +244,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
                 Media::Inline { mime, base64 } => {
                     file.insert("file_data".into(), format!("data:{mime};base64,{base64}").into())
                 }
-                Media::Url(_) => return cannot("a file by URL"),
+                Media::Url(url) => file.insert("file_url".into(), url.as_str().into()),
             };
             put(&mut file, "filename", filename.clone());
             json!({ "type": "file", "file": file })

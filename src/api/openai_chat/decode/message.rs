@@ -157,7 +157,7 @@ fn part(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
     let Some(kind) = whole.get("type").and_then(Value::as_str).map(str::to_owned) else {
         return Err(missing(place.key("type").to_string()));
     };
-    if !matches!(&*kind, "text" | "image_url" | "input_audio" | "file" | "refusal") {
+    if !matches!(&*kind, "text" | "image_url" | "input_audio" | "file" | "document_url" | "refusal") {
         return Ok(Part::Other(Value::Object(whole)));
     }
     let mut fields = Record::new(whole, place);
@@ -179,6 +179,19 @@ fn part(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
                 None => return Err(fields.missing("image_url")),
             };
             Part::Image { media: media(url), detail, cache }
+        }
+        // Mistral's; no OpenAI, but its clients know no other.
+        "document_url" => {
+            let url = match fields.take("document_url") {
+                Some(Value::String(url)) => url,
+                Some(Value::Object(document)) => {
+                    let below = place.key("document_url");
+                    Record::new(document, &below).need_text("url")?
+                }
+                Some(_) => return Err(invalid_value(place.key("document_url").to_string(), "a URL")),
+                None => return Err(fields.missing("document_url")),
+            };
+            Part::File { media: media(url), filename: fields.text("document_name")?, cache }
         }
         "input_audio" => {
             let below = place.key("input_audio");
