@@ -4,12 +4,15 @@ pub mod anthropic_messages;
 pub mod cohere_rerank;
 mod elsewhere;
 pub mod gemini_generate;
+mod media;
 mod models;
 mod named_by_path;
 pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod openai_moderations;
+mod passthrough;
+mod raw;
 pub mod reply;
 mod request_id;
 #[cfg(test)]
@@ -19,24 +22,15 @@ mod tongue;
 mod translate;
 mod versioned;
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use reply::ReplyBody;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Dice};
-use crate::fault::Fault;
-use crate::gateway::{Arrived, Gateway, Snapshot};
-
-/// A request body that has not been read yet.
-pub trait Unread: Send {
-    /// Reads it to its end, within the listener's limits.
-    fn collect(self) -> impl Future<Output = Result<Bytes, Fault>> + Send;
-}
+use crate::gateway::{Arrived, Gateway, Snapshot, Unread};
 
 /// All doors of one worker thread.
 pub struct Api {
@@ -103,11 +97,11 @@ impl Api {
         }
         match route {
             routes::Route::Door { door, path } => {
-                let (uri, headers) = (head.uri, head.headers);
+                let (method, uri, headers) = (head.method, head.uri, head.headers);
                 let snapshot = snapshot.clone();
                 let arrived =
-                    Arrived { snapshot, version, door, path, uri, headers, address, at, request_id };
-                reply::served(self.gateway.serve(arrived, body.collect()).await)
+                    Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
+                reply::served(self.gateway.serve(arrived, body).await)
             }
             routes::Route::Models(shelf) => shelf.list(snapshot, version, head.uri.query(), &request_id),
             routes::Route::Model(shelf, id) => shelf.one(snapshot, version, &id, &request_id),

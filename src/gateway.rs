@@ -2,7 +2,9 @@
 
 mod admission;
 mod door;
+mod intake;
 mod line;
+mod raw;
 mod serve;
 mod settings;
 mod settle;
@@ -16,9 +18,14 @@ use arc_swap::ArcSwap;
 
 pub use admission::Admission;
 pub use door::{Asked, Door, Head, StreamForm};
+pub use intake::{Ahead, Approach, Intake, Unread};
+pub use raw::RawBody;
 pub use serve::{Arrived, Body, Served};
-pub use settings::{AfterSunset, DeadlineSettings, RetrySettings, StreamSettings, VersionSettings};
-pub use snapshot::Snapshot;
+pub use settings::{
+    AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RetrySettings, StreamSettings,
+    UploadSettings, VersionSettings,
+};
+pub use snapshot::{RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 

@@ -16,6 +16,7 @@ pub mod google;
 mod grant;
 mod lease;
 mod locate;
+mod meter;
 pub mod moderation;
 mod ollama;
 mod openai;
@@ -47,6 +48,7 @@ pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
 pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, bearer, identity};
 pub use lease::{Due, Held, Lease, Trouble};
+pub use meter::Meter;
 pub use moderation::ModerationQuirks;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use sandbox::Sandbox;
@@ -143,6 +145,25 @@ pub trait Provider: Send + Sync {
     fn moderations(&self) -> Option<&dyn Moderations> {
         None
     }
+    /// The ability to make pictures for clients of OpenAI's dialect by translation. A provider that takes their bytes
+    /// has a [`Provider::media_path`] instead.
+    fn images(&self) -> Option<&dyn Images> {
+        None
+    }
+    /// Where this provider takes the bytes of one of OpenAI's operations on media and files (`audio/speech`,
+    /// `files/file-1`): path below the base URL, with a leading slash. `None` where it does not.
+    fn media_path(&self, _operation: &str, _model: &str) -> Option<String> {
+        None
+    }
+    /// Where this provider takes chat requests in its own dialect: path and query below the base URL. `None` where
+    /// nobody can say.
+    fn chat_path(&self, _model: &str, _streams: bool) -> Option<String> {
+        None
+    }
+    /// What usage objects of one answer, given as JSON text, say: the first and the last that were seen.
+    fn usage(&self, _said: &[&str]) -> Option<Usage> {
+        None
+    }
     /// A provider that answers inside the process, without a socket.
     fn local(&self) -> Option<&dyn Local> {
         None
@@ -209,6 +230,20 @@ pub trait Moderations: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// Checks the upstream's answer, which has `results` of them, and brings it to OpenAI's form.
     fn whole(&self, body: Bytes, results: usize) -> Result<Relayed, Fault>;
+}
+
+/// The ability to make pictures, in OpenAI's dialect.
+pub trait Images: Send + Sync {
+    /// The client's `images/generations` request → upstream request.
+    ///
+    /// # Errors
+    /// `BadRequest` for what the answer would be wrong without.
+    fn encode(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// The upstream's answer → the client's.
+    ///
+    /// # Errors
+    /// The provider's fault when its body is no answer.
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
 }
 
 /// A provider that answers inside the process.

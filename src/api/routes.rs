@@ -6,12 +6,14 @@ use http::{HeaderValue, Method, Response, request::Parts};
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::cohere_rerank::CohereRerank;
 use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed};
+use super::media::MEDIA;
 use super::models::Shelf;
 use super::named_by_path;
 use super::openai_chat::OpenAiChat;
 use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::openai_moderations::OpenAiModerations;
+use super::passthrough::{self, FILES, Files};
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::Door;
@@ -75,9 +77,42 @@ const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
 const MODELS: &str = "/v1/models";
 const GOOGLES_MODELS: &str = "/v1beta/models";
 
+/// Every door with its path, as the tables have it.
+pub(super) fn doors() -> impl Iterator<Item = (&'static str, &'static dyn Door)> {
+    let named = MODEL_DOORS.iter().map(|(_, path, door)| (*path, *door));
+    let files = FILES.iter().map(|(path, _)| (*path, &Files as &'static dyn Door));
+    DOORS.iter().chain(MEDIA).copied().chain(named).chain(files)
+}
+
 /// The route of a request head.
 pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
+    if head.uri.path().starts_with(passthrough::PLACE) {
+        return Ok(Route::Door { door: passthrough::door(&head.headers), path: passthrough::PATH });
+    }
+    match known(head)? {
+        Route::Door { door, path } if passthrough::is_wanted(&head.headers) => {
+            Ok(Route::Door { door: passthrough::original(door, path), path })
+        }
+        route => Ok(route),
+    }
+}
+
+/// The route among the known paths.
+fn known(head: &Parts) -> Result<Route, Refusal> {
     let path = head.uri.path();
+    if let Some((path, door)) = MEDIA.iter().find(|(known, _)| *known == path) {
+        // The door itself knows in which forms it takes bodies.
+        return match head.method == Method::POST {
+            true => Ok(Route::Door { door: *door, path }),
+            false => Err(not_allowed("POST", *door)),
+        };
+    }
+    if let Some((path, allow)) = Files::find(path) {
+        return match allow.split(", ").any(|method| head.method == method) {
+            true => Ok(Route::Door { door: &Files, path }),
+            false => Err(not_allowed(allow, &Files)),
+        };
+    }
     if let Some((path, door)) = DOORS.iter().find(|(known, _)| *known == path) {
         if head.method != Method::POST {
             return Err(not_allowed("POST", *door));
@@ -105,9 +140,11 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
         });
     }
     let mut known: Vec<_> = DOORS.iter().map(|(path, _)| *path).collect();
+    known.extend(MEDIA.iter().map(|(path, _)| *path));
     known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
     known.dedup();
-    known.extend([MODELS, GOOGLES_MODELS]);
+    known.extend(FILES.iter().map(|(path, _)| *path));
+    known.extend([passthrough::PATH, MODELS, GOOGLES_MODELS]);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
     Err(Refusal {
         fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),

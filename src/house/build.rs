@@ -22,7 +22,7 @@ use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
-use crate::gateway::{ApiVersion, Retirement, Snapshot};
+use crate::gateway::{ApiVersion, RawRules, Retirement, Snapshot};
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::policy::{self, PolicySet};
 use crate::providers::presets::Auth;
@@ -93,6 +93,7 @@ pub fn build(
         total: config.deadlines.total.0,
         keepalive: config.stream.keepalive.0,
         in_flight: config.limits.in_flight,
+        raw: raw_rules(checked),
     };
     Ok(Built { snapshot: Arc::new(snapshot), admin_token })
 }
@@ -170,6 +171,21 @@ fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
     policy::Names {
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
+    }
+}
+
+fn raw_rules(checked: &Checked) -> RawRules {
+    let config = &checked.config;
+    let is_open = |name: &str| {
+        let own = config.providers.get(name).and_then(|provider| provider.passthrough);
+        own.unwrap_or(config.passthrough.enabled)
+    };
+    RawRules {
+        hold: config.uploads.hold.0,
+        hold_forms: config.uploads.hold_forms.0.max(config.uploads.hold.0),
+        open: checked.providers.keys().filter(|name| is_open(name)).cloned().collect(),
+        headers: config.passthrough.headers.iter().filter_map(|name| name.parse().ok()).collect(),
+        files: config.files.provider.as_deref().map(Into::into),
     }
 }
 

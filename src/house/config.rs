@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::secrets::below;
 use crate::admin::AdminSettings;
-use crate::gateway::{DeadlineSettings, RetrySettings, StreamSettings, VersionSettings};
+use crate::gateway::{
+    DeadlineSettings, FileSettings, PassthroughSettings, RetrySettings, StreamSettings, UploadSettings,
+    VersionSettings,
+};
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
 use crate::policy::PolicySettings;
@@ -76,6 +79,18 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<RetrySettings>")]
     pub retries: RetrySettings,
+    /// Raw requests to providers.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<PassthroughSettings>")]
+    pub passthrough: PassthroughSettings,
+    /// Request bodies that are sent on while they arrive.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<UploadSettings>")]
+    pub uploads: UploadSettings,
+    /// Files at providers.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<FileSettings>")]
+    pub files: FileSettings,
     /// Providers by name. `openai: {}` is enough where a preset of that name exists.
     #[serde(deserialize_with = "providers")]
     #[schemars(with = "Option<BTreeMap<String, Option<ProviderSettings>>>")]
@@ -122,6 +137,9 @@ impl Default for Config {
             stream: StreamSettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
+            passthrough: PassthroughSettings::default(),
+            uploads: UploadSettings::default(),
+            files: FileSettings::default(),
             providers: BTreeMap::new(),
             models: Models::default(),
             versions: BTreeMap::new(),

@@ -26,7 +26,7 @@ use super::{
     ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relayed, Rerank, RerankAsk,
     RerankQuirks, rerank,
 };
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::target::TargetName;
@@ -74,6 +74,14 @@ impl Provider for Cohere {
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         Some(self)
+    }
+
+    fn chat_path(&self, _: &str, _: bool) -> Option<String> {
+        Some(self.quirks.chat_path.clone().unwrap_or_else(|| "/chat".to_owned()))
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        said.iter().rev().find_map(|raw| usage::read(&serde_json::from_str(raw).ok()?))
     }
 
     fn rerank(&self) -> Option<&dyn Rerank> {

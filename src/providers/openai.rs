@@ -38,10 +38,15 @@ use super::{
     ClientBody, Dialect, Embeddings, ModerationQuirks, Moderations, Outgoing, Provider, QuirkSettings, Relay,
     Relayed, Rerank, RerankAsk, RerankQuirks, StreamRelay, moderation, rerank,
 };
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::target::TargetName;
+
+/// What usage objects of OpenAI's making say.
+pub(super) fn usage_of(said: &[&str]) -> Option<Usage> {
+    usage::last(said, false)
+}
 
 /// A provider that speaks OpenAI's dialect, with its quirks.
 pub struct OpenAi {
@@ -111,6 +116,19 @@ impl Provider for OpenAi {
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         Some(self)
+    }
+
+    fn media_path(&self, operation: &str, model: &str) -> Option<String> {
+        let template = self.quirks.media_path.as_deref().unwrap_or("/{operation}");
+        Some(request::path(&template.replace("{operation}", operation), model))
+    }
+
+    fn chat_path(&self, model: &str, _: bool) -> Option<String> {
+        Some(request::path(self.quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model))
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        usage::last(said, self.quirks.completion_excludes_reasoning)
     }
 
     fn rerank(&self) -> Option<&dyn Rerank> {

@@ -28,7 +28,7 @@ use super::openai;
 use super::{
     ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
 };
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::json::Splice;
@@ -73,6 +73,10 @@ impl Responses {
 impl Provider for Responses {
     fn dialect(&self) -> Dialect {
         Dialect::Responses
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        openai::usage_of(said)
     }
 
     fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {

@@ -43,6 +43,9 @@ pub struct ProviderSettings {
     pub models: Vec<String>,
     /// Deadlines that differ from the general ones.
     pub deadlines: Option<DeadlineOverrides>,
+    /// Whether clients may send raw requests to it (`/passthrough/NAME/…`, `X-Provider-Original`); by default as the
+    /// general `passthrough` says.
+    pub passthrough: Option<bool>,
     /// Deviations from the dialect, added to the preset's.
     pub quirks: Option<QuirkSettings>,
 }
@@ -208,6 +211,9 @@ pub struct QuirkSettings {
     pub rerank: Option<RerankQuirks>,
     /// The vendor moderates, and how. `{}` is OpenAI's form at `/moderations`.
     pub moderations: Option<ModerationQuirks>,
+    /// Path of media and files below the base URL, by default `/{operation}`, where `{operation}` stands for
+    /// `audio/speech`, `images/edits`, `files` and the like, and `{model}` for the model.
+    pub media_path: Option<String>,
     /// Models that the vendor completes texts with (`/v1/completions`), with `*` for any text. Others are asked by a chat.
     pub completions: Vec<String>,
     /// Path of text completions below the base URL, by default `/completions`. `{model}` stands for the model.
@@ -282,6 +288,7 @@ impl QuirkSettings {
         both.moderations = own.moderations.clone().or_else(|| self.moderations.clone());
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
+        both.media_path = own.media_path.clone().or_else(|| self.media_path.clone());
         both.responses |= own.responses;
         both.responses_path = own.responses_path.clone().or_else(|| self.responses_path.clone());
         both.encrypted_by = own.encrypted_by.clone().or_else(|| self.encrypted_by.clone());

@@ -17,6 +17,9 @@ fn play(heard: &Heard) -> Vec<Act> {
     if heard.path.ends_with("/embeddings") {
         return embed(&body);
     }
+    if heard.path.contains("/files") {
+        return files(heard);
+    }
     match heard.model().as_str() {
         "tools" if body["messages"].to_string().contains("\"tool\"") => speak(heard, &["It is ", "sunny."]),
         "tools" if heard.is_stream() => acts::stream(&tool_stream(heard), 17),
@@ -33,6 +36,29 @@ fn play(heard: &Heard) -> Vec<Act> {
         }
         _ => speak(heard, &["Hello", " there", "!"]),
     }
+}
+
+/// One file, of whatever was sent last.
+fn files(heard: &Heard) -> Vec<Act> {
+    if heard.path.ends_with("/content") {
+        return acts::answer(200, &[("content-type", "application/octet-stream")], b"\x00\x01binary\xff");
+    }
+    if heard.method == "DELETE" {
+        return acts::whole(200, &json!({"id": "file-1", "object": "file", "deleted": true}));
+    }
+    let form = String::from_utf8_lossy(&heard.body);
+    let name = form.split_once("filename=\"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or("none");
+    // Its content stands between its head and the next boundary.
+    let file = form.split_once("filename=").and_then(|(_, rest)| rest.split_once("\r\n\r\n"));
+    let bytes = file.map_or(0, |(_, rest)| rest.find("\r\n--").unwrap_or(0));
+    let file = json!({
+        "id": "file-1", "object": "file", "bytes": bytes, "created_at": 1, "filename": name, "purpose": "batch",
+        "status": "processed",
+    });
+    if heard.method == "GET" && !heard.path.contains("file-1") {
+        return acts::whole(200, &json!({"object": "list", "data": [file], "has_more": false}));
+    }
+    acts::whole(200, &file)
 }
 
 fn limited() -> Vec<Act> {
@@ -107,7 +133,7 @@ fn house() -> ([Upstream; 2], Gateway) {
     let (upstream, claude) = (Upstream::start(play), Upstream::start(anthropic::play));
     let models = "models:\n  fast: { targets: [ up/hello ] }\n";
     let gateway = gateway::start(&format!(
-        "retries: {{ retries: 0 }}\nproviders:\n{}{}{models}",
+        "retries: {{ retries: 0 }}\nfiles: {{ provider: up }}\nproviders:\n  sandbox: {{ dialect: sandbox }}\n{}{}{models}",
         provider("up", &upstream.url()),
         anthropic::provider("claude", &claude.url())
     ));

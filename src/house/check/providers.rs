@@ -226,7 +226,12 @@ impl Desk<'_> {
 
     fn quirks(&mut self, name: &str, own: &ProviderSettings, preset: Option<&Preset>) -> QuirkSettings {
         let own = own.quirks.clone().unwrap_or_default();
-        for (field, path) in [("chat_path", &own.chat_path), ("embeddings_path", &own.embeddings_path)] {
+        let paths = [
+            ("chat_path", &own.chat_path),
+            ("embeddings_path", &own.embeddings_path),
+            ("media_path", &own.media_path),
+        ];
+        for (field, path) in paths {
             if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(char::is_whitespace))
             {
                 let message = format!("`{field}` must begin with a slash and contain no white space");
