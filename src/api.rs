@@ -5,9 +5,11 @@ pub mod gemini_generate;
 mod models;
 pub mod openai_chat;
 pub mod openai_embeddings;
+pub mod openai_responses;
 pub mod reply;
 mod request_id;
 mod routes;
+mod sight;
 mod translate;
 
 use std::future::Future;
@@ -19,6 +21,7 @@ use http::{Request, Response};
 use reply::ReplyBody;
 use tokio::time::Instant;
 
+use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::fault::Fault;
 use crate::gateway::{Arrived, Gateway};
@@ -65,6 +68,10 @@ impl Api {
                 let (uri, headers) = (head.uri, head.headers);
                 let arrived = Arrived { door, path, uri, headers, address, at, request_id };
                 reply::served(self.gateway.serve(arrived, body.collect()).await)
+            }
+            routes::Route::Response(lookup) => {
+                let caller = Caller { address, ..Caller::default() };
+                lookup.reply(&self.gateway.shelf(&caller), &head.uri, &request_id)
             }
             routes::Route::Models => models::list(&self.gateway.snapshot(), &request_id),
             routes::Route::Model(id) => models::one(&self.gateway.snapshot(), &id, &request_id),

@@ -7,6 +7,7 @@ use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::gemini_generate::{Form, GeminiDoor, GeminiEmbed};
 use super::openai_chat::OpenAiChat;
 use super::openai_embeddings::OpenAiEmbeddings;
+use super::openai_responses::{InputTokens, Lookup, OpenAiResponses};
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::Door;
@@ -24,6 +25,8 @@ pub(super) enum Route {
     Models,
     /// `GET /v1/models/{id}`.
     Model(String),
+    /// A response that is kept here.
+    Response(Lookup),
 }
 
 /// A request that leads nowhere.
@@ -37,6 +40,8 @@ pub(super) struct Refusal {
 /// Every POST endpoint.
 const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/responses", &OpenAiResponses),
+    ("/v1/responses/input_tokens", &InputTokens),
     ("/v1/embeddings", &OpenAiEmbeddings),
     ("/v1/messages", &AnthropicMessages),
     ("/v1/messages/count_tokens", &AnthropicCount),
@@ -75,6 +80,9 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
             return Err(not_allowed("POST", door));
         }
         return json_body(head, door).map(|()| Route::Door { door, path });
+    }
+    if let Some(found) = Lookup::find(&head.method, path) {
+        return found.map(Route::Response).map_err(|allow| not_allowed(allow, &OpenAiResponses));
     }
     if path == MODELS || path.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
     {
@@ -177,6 +185,7 @@ mod tests {
             Ok(Route::Door { path, .. }) => Ok(path.into()),
             Ok(Route::Models) => Ok("models".into()),
             Ok(Route::Model(id)) => Ok(format!("model {id}")),
+            Ok(Route::Response(_)) => Ok("kept".into()),
             Err(refusal) => Err(refusal.fault.client_status()),
         }
     }
@@ -189,6 +198,10 @@ mod tests {
             ("GET", "/v1/chat/completions", Err(405)),
             ("POST", "/v1/chat/completions/", Err(404)),
             ("POST", "/chat/completions", Err(404)),
+            ("POST", "/v1/responses", Ok("/v1/responses")),
+            ("POST", "/v1/responses/input_tokens", Ok("/v1/responses/input_tokens")),
+            ("GET", "/v1/responses/resp_1", Ok("kept")),
+            ("PATCH", "/v1/responses/resp_1", Err(405)),
             ("GET", "/v1/models", Ok("models")),
             ("GET", "/v1/models/openai/gpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/models/openai%2Fgpt-4o", Ok("model openai/gpt-4o")),

@@ -192,6 +192,11 @@ impl Live {
         self.relay.finish_reason()
     }
 
+    /// The frames that tell the client of a fault, where the stream's state has to be known for them.
+    pub fn fault(&mut self, fault: &Fault) -> Option<Bytes> {
+        self.relay.fault(fault)
+    }
+
     fn linger_is_over(&self) -> bool {
         self.heard.elapsed() > LINGER
     }

@@ -183,7 +183,8 @@ impl<'o, 'g> Identified<'o, 'g> {
         let opened = self.0;
         let bytes = body.await?;
         opened.note(|s| s.read_at = Some(Instant::now()));
-        let head = Head { uri: &opened.uri, headers: &opened.headers };
+        let shelf = opened.gateway.shared.answers.shelf(opened.snapshot.kept, opened.caller.key_id.clone());
+        let head = Head { uri: &opened.uri, headers: &opened.headers, shelf: &shelf };
         let asked = opened.door.read(bytes, head)?;
         Ok(Read { opened, asked })
     }
@@ -243,6 +244,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let snapshot = opened.snapshot.clone();
         let planned = planner::plan(&snapshot.catalogue, asked.model(), &decision, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
+        asked.prefer(&mut plan.targets);
         let candidates = std::mem::take(&mut plan.candidates);
         opened.note(|s| s.candidates = candidates);
         let total = plan.timeout.unwrap_or(snapshot.total);

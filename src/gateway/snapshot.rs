@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::executor::Limits;
 use crate::planner::Catalogue;
 use crate::policy::PolicySet;
+use crate::store::Bounds;
 
 /// Configuration, policies and providers of one generation.
 pub struct Snapshot {
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub total: Duration,
     /// Interval of comments towards the client while the upstream thinks; zero sends none.
     pub keepalive: Duration,
+    /// How many answers are kept, and for how long.
+    pub kept: Bounds,
     /// Requests in flight in this process.
     pub in_flight: usize,
 }

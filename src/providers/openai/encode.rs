@@ -294,7 +294,8 @@ fn text_document(media: &Media) -> Option<String> {
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     let mut kept = Vec::with_capacity(asked.tools.len());
     for (at, definition) in asked.tools.iter().enumerate() {
-        if definition.kind == ToolKind::Server && definition.is_anthropics() {
+        let elsewhere = definition.is_anthropics() || definition.is_of_responses();
+        if definition.kind == ToolKind::Server && elsewhere {
             lost.push(Loss::dropped(format!("tools[{at}]")));
             continue;
         }
