@@ -16,6 +16,7 @@ mod policies;
 mod recording;
 mod reload;
 mod renewal;
+mod responses;
 mod sdk;
 mod secrets;
 mod seeing;
