@@ -10,7 +10,9 @@ pub mod reply;
 mod request_id;
 mod routes;
 mod sight;
+mod tongue;
 mod translate;
+mod versioned;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -24,7 +26,7 @@ use tokio::time::Instant;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::fault::Fault;
-use crate::gateway::{Arrived, Gateway};
+use crate::gateway::{Arrived, Gateway, Snapshot};
 
 /// A request body that has not been read yet.
 pub trait Unread: Send {
@@ -57,24 +59,55 @@ impl Api {
         address: Option<IpAddr>,
     ) -> Response<ReplyBody> {
         let at = Instant::now();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let request_id = request_id::choose(&head.headers, self.clock.unix_ms(), &self.dice);
+        let snapshot = self.gateway.snapshot();
+        let version = versioned::enter(&head.uri, &snapshot.versions).map(|(version, uri)| {
+            head.uri = uri;
+            version
+        });
+        let mut response = self.answer(head, body, &snapshot, version, address, at, request_id).await;
+        if let Some(version) = snapshot.version(version) {
+            response.headers_mut().extend(version.headers.clone());
+        }
+        response
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all that is known of a request, taken apart once")]
+    async fn answer<B: Unread>(
+        &self,
+        head: http::request::Parts,
+        body: B,
+        snapshot: &Arc<Snapshot>,
+        version: Option<usize>,
+        address: Option<IpAddr>,
+        at: Instant,
+        request_id: Arc<str>,
+    ) -> Response<ReplyBody> {
         let route = match routes::find(&head) {
             Ok(route) => route,
             Err(refusal) => return refusal.reply(&request_id),
         };
+        if !matches!(route, routes::Route::Door { .. })
+            && let Some(version) = snapshot.version(version)
+            && let Err(fault) = version.in_service(self.clock.unix_ms())
+        {
+            return reply::fault(&fault, &request_id);
+        }
         match route {
             routes::Route::Door { door, path } => {
                 let (uri, headers) = (head.uri, head.headers);
-                let arrived = Arrived { door, path, uri, headers, address, at, request_id };
+                let snapshot = snapshot.clone();
+                let arrived =
+                    Arrived { snapshot, version, door, path, uri, headers, address, at, request_id };
                 reply::served(self.gateway.serve(arrived, body.collect()).await)
             }
             routes::Route::Response(lookup) => {
                 let caller = Caller { address, ..Caller::default() };
                 lookup.reply(&self.gateway.shelf(&caller), &head.uri, &request_id)
             }
-            routes::Route::Models => models::list(&self.gateway.snapshot(), &request_id),
-            routes::Route::Model(id) => models::one(&self.gateway.snapshot(), &id, &request_id),
+            routes::Route::Models => models::list(snapshot, version, &request_id),
+            routes::Route::Model(id) => models::one(snapshot, version, &id, &request_id),
         }
     }
 }

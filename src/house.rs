@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use build::Built;
 pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
-pub use config::{Config, Models};
+pub use config::Config;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;

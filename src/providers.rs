@@ -6,6 +6,10 @@
 mod anthropic;
 mod credential;
 mod gemini;
+pub mod google;
+mod grant;
+mod lease;
+mod locate;
 mod openai;
 pub mod presets;
 #[cfg(test)]
@@ -15,6 +19,7 @@ mod sandbox;
 mod scrub;
 mod settings;
 mod vendor;
+mod vertex;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +32,14 @@ use crate::fault::Fault;
 use crate::target::TargetName;
 pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
+pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, bearer, identity};
+pub use lease::{Due, Held, Lease, Trouble};
 pub use sandbox::Sandbox;
 pub use settings::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
 pub use vendor::{HttpPlace, Place, Target, Vendor};
+pub use vertex::{Scope, Vertex};
 
 /// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.
 /// What bears it is never sent to a provider that checks signatures.
@@ -56,6 +64,21 @@ pub enum Dialect {
     Ollama,
 }
 
+impl Dialect {
+    /// The name used in metrics and in the table of translations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Responses => "responses",
+            Self::Bedrock => "bedrock",
+            Self::Cohere => "cohere",
+            Self::Ollama => "ollama",
+        }
+    }
+}
+
 /// What a provider speaks and how. One object per configured provider, built with its preset and its quirks.
 pub trait Provider: Send + Sync {
     /// The dialect that this provider speaks.
@@ -74,6 +97,12 @@ pub trait Provider: Send + Sync {
     }
     /// The ability to carry bytes of a client that speaks OpenAI's Responses.
     fn responses(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// Who speaks for this model, where the vendor does not offer all of its models in one dialect; see
+    /// [`Target::wire`].
+    fn speaker(&self, model: &str) -> Option<&dyn Provider> {
+        let _ = model;
         None
     }
     /// The ability to count the tokens of a request without answering it.
@@ -115,6 +144,10 @@ pub trait Embeddings: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// The upstream's answer → the client's, in the encoding that the client asked for.
     fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault>;
+    /// Whether clients of the provider's own dialect can be served with their own bytes.
+    fn is_native(&self) -> bool {
+        true
+    }
 }
 
 /// A provider that answers inside the process.
@@ -189,6 +222,10 @@ pub trait StreamRelay: Send {
     fn finish_reason(&self) -> Option<&'static str>;
     /// Bytes of generated text so far, for an estimate when the provider gives no usage.
     fn text_bytes(&self) -> u64;
+    /// What of the provider's answer so far the frames do not say.
+    fn lost(&self) -> &[Loss] {
+        &[]
+    }
 }
 
 /// Bytes for the client: one or more whole events.
@@ -206,6 +243,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
+        "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
         _ => None,
     }

@@ -21,22 +21,30 @@ struct Model {
     owned_by: String,
 }
 
-/// Aliases in the order written, then the listed models of each provider.
-pub(super) fn list(snapshot: &Snapshot, request_id: &str) -> Response<ReplyBody> {
+/// Aliases in the order written, each with its versions, then the listed models of each provider: what clients of this
+/// version of the API may ask for.
+pub(super) fn list(snapshot: &Snapshot, version: Option<usize>, request_id: &str) -> Response<ReplyBody> {
     let created = snapshot.built_ms / 1_000;
-    let aliases = snapshot.catalogue.aliases().map(|(name, _)| model(name, "tollgate", created));
-    let vendors = snapshot.catalogue.vendors();
+    let catalogue = snapshot.catalogue_of(version);
+    let aliases = catalogue.names().into_iter().map(|name| model(name, "tollgate", created));
+    let vendors = if catalogue.is_open() { catalogue.vendors() } else { Vec::new() };
     let targets = vendors.iter().flat_map(|vendor| {
         vendor.models.iter().map(|m| model(&format!("{}/{m}", vendor.name), &vendor.name, created))
     });
     answer(&List { object: "list", data: aliases.chain(targets).collect() }, request_id)
 }
 
-/// One model: an alias, or any `provider/model` of a configured provider.
-pub(super) fn one(snapshot: &Snapshot, id: &str, request_id: &str) -> Response<ReplyBody> {
+/// One model: an alias or a version of it, or any `provider/model` of a configured provider.
+pub(super) fn one(
+    snapshot: &Snapshot,
+    version: Option<usize>,
+    id: &str,
+    request_id: &str,
+) -> Response<ReplyBody> {
     let created = snapshot.built_ms / 1_000;
-    match snapshot.catalogue.find(id) {
-        Some(Known::Alias(_)) => answer(&model(id, "tollgate", created), request_id),
+    let catalogue = snapshot.catalogue_of(version);
+    match catalogue.find(id).filter(|_| catalogue.offers(id)) {
+        Some(Known::Alias(_) | Known::Split(_)) => answer(&model(id, "tollgate", created), request_id),
         Some(Known::Target(target)) => answer(&model(id, &target.name.provider, created), request_id),
         None => reply::fault(&unknown_model(id), request_id),
     }

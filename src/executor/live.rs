@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
 use super::answering::Answering;
-use crate::chat::Usage;
+use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::providers::{Frame, StreamRelay, Target};
 
@@ -195,6 +195,11 @@ impl Live {
     /// The frames that tell the client of a fault, where the stream's state has to be known for them.
     pub fn fault(&mut self, fault: &Fault) -> Option<Bytes> {
         self.relay.fault(fault)
+    }
+
+    /// What of the provider's answer so far the client does not hear.
+    pub fn lost(&self) -> &[Loss] {
+        self.relay.lost()
     }
 
     fn linger_is_over(&self) -> bool {

@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop};
+use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
 use super::read::read;
@@ -16,8 +16,8 @@ use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
-use crate::gateway::Snapshot;
-use crate::planner::{Alias, AliasTarget, Catalogue, TargetSettings};
+use crate::gateway::{ApiVersion, Retirement, Snapshot};
+use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::policy::{self, PolicySet};
 use crate::providers::presets::Auth;
 use crate::providers::{
@@ -60,11 +60,10 @@ pub fn build(
         .collect();
     let admin_token = checked.config.admin.token.as_ref().and_then(|token| bench.admin_token(token));
 
-    let aliases = checked.models.iter().zip(&checked.config.models.0);
-    let aliases =
-        aliases.map(|(model, (_, written))| (model.name.clone(), alias(model, &written.targets, &vendors)));
-    let catalogue = Catalogue::new(vendors.values().cloned().collect(), aliases.collect());
-    let policies = bench.policies(&checked.config, names(&catalogue));
+    let catalogue = Catalogue::new(vendors.values().cloned().collect(), entries(&checked.models, &vendors));
+    let versions: Vec<ApiVersion> =
+        checked.versions.iter().map(|version| api_version(version, checked, &catalogue, &vendors)).collect();
+    let policies = bench.policies(&checked.config, names(&catalogue, &versions));
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
         return Err(Diagnostics(bench.problems));
@@ -75,6 +74,8 @@ pub fn build(
         generation: next_generation(),
         built_ms: clock.unix_ms(),
         catalogue,
+        versions,
+        strict: config.strict,
         policies,
         limits: Limits {
             retries: config.retries.retries,
@@ -117,17 +118,31 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
     }
     config.admin.token.as_ref().map(|token| bench.admin_token(token));
     if reading.is_sound(&["policies"]) && reading.is_sound(&["data"]) {
-        let written = |section| reading.names(section).into_iter().collect();
-        let names = policy::Names { aliases: written("models"), providers: written("providers") };
+        let mut aliases = reading.names("models");
+        for (name, version) in &config.versions {
+            aliases.extend(reading.keys(&["versions", name, "models"]));
+            aliases.extend(versions_in(&version.models));
+        }
+        aliases.extend(versions_in(&config.models));
+        let providers = reading.names("providers").into_iter().collect();
+        let names = policy::Names { aliases: aliases.into_iter().collect(), providers };
         bench.policies(config, names);
     }
     bench.problems
 }
 
+/// The pinned names of aliases with versions.
+fn versions_in(models: &Models) -> impl Iterator<Item = String> {
+    models.0.iter().flat_map(|(alias, model)| {
+        model.versions.0.iter().map(move |(version, _)| format!("{alias}@{version}"))
+    })
+}
+
 /// What policies may name.
-fn names(catalogue: &Catalogue) -> policy::Names {
+fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
+    let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
     policy::Names {
-        aliases: catalogue.aliases().map(|(name, _)| name.to_string()).collect(),
+        aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
     }
 }
@@ -149,33 +164,74 @@ fn listed(checked: &Checked) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
     for (name, provider) in &checked.providers {
         provider.models.iter().for_each(|model| add(name, model.as_str().into()));
     }
-    for model in &checked.models {
-        let fallbacks = model.fallback.iter().filter_map(|hop| match hop {
-            Hop::Target(target) => Some(target),
-            Hop::Alias(_) => None,
-        });
-        for target in model.targets.iter().map(|(target, _)| target).chain(fallbacks) {
-            add(&target.provider, target.model.clone());
+    let of_versions = checked.versions.iter().flat_map(|version| &version.models);
+    for model in checked.models.iter().chain(of_versions) {
+        let ways = model.versions.iter().map(|version| (&version.targets, &version.fallback));
+        for (targets, fallback) in ways.chain([(&model.targets, &model.fallback)]) {
+            let fallbacks = fallback.iter().filter_map(|hop| match hop {
+                Hop::Target(target) => Some(target),
+                Hop::Alias(_) => None,
+            });
+            for target in targets.iter().map(|(target, _)| target).chain(fallbacks) {
+                add(&target.provider, target.model.clone());
+            }
         }
     }
     listed
 }
 
+type Vendors = BTreeMap<Arc<str>, Arc<Vendor>>;
+
+fn api_version(
+    version: &CheckedApi,
+    checked: &Checked,
+    general: &Catalogue,
+    vendors: &Vendors,
+) -> ApiVersion {
+    let settings = &version.settings;
+    let successor = settings.successor.as_ref().and_then(|name| checked.config.versions.get(name));
+    let retirement = Retirement {
+        deprecated: settings.deprecated,
+        sunset: settings.sunset,
+        after_sunset: settings.after_sunset,
+        link: settings.link.clone(),
+        successor: successor.map(|version| version.prefix.clone()),
+    };
+    let catalogue = general.with(entries(&version.models, vendors), settings.inherit);
+    ApiVersion::new(version.name.clone(), settings.prefix.clone(), catalogue, settings.strict, retirement)
+}
+
+fn entries(models: &[CheckedModel], vendors: &Vendors) -> Vec<(Arc<str>, Entry)> {
+    models.iter().map(|model| (model.name.clone(), entry(model, vendors))).collect()
+}
+
+fn entry(model: &CheckedModel, vendors: &Vendors) -> Entry {
+    if model.versions.is_empty() {
+        return Entry::One(alias(&model.targets, &model.fallback, None, vendors));
+    }
+    let versions = model.versions.iter().map(|version| {
+        let fallback: Vec<Hop> = version.fallback.iter().chain(&model.fallback).cloned().collect();
+        let name = Some(version.name.clone());
+        SplitVersion { share: version.share, alias: alias(&version.targets, &fallback, name, vendors) }
+    });
+    Entry::Split(Split { seed: model.seed.clone(), versions: versions.collect() })
+}
+
 /// Targets whose provider could not be built are left out: then the whole is refused anyway.
 fn alias(
-    model: &CheckedModel,
-    written: &[TargetSettings],
-    vendors: &BTreeMap<Arc<str>, Arc<Vendor>>,
+    targets: &[(TargetName, Option<f64>)],
+    fallback: &[Hop],
+    version: Option<Arc<str>>,
+    vendors: &Vendors,
 ) -> Alias {
     let resolve = |name: &TargetName| {
         vendors.get(&name.provider).map(|vendor| Target { vendor: vendor.clone(), name: name.clone() })
     };
-    let targets = model.targets.iter().zip(written).filter_map(|((name, weight), written)| {
-        let weight = matches!(written, TargetSettings::Weighted(_)).then_some(*weight);
-        resolve(name).map(|target| AliasTarget { target, weight })
-    });
-    let fallback = model.fallback.iter().map(Hop::name);
-    Alias { targets: targets.collect(), fallback: fallback.collect() }
+    let targets = targets
+        .iter()
+        .filter_map(|(name, weight)| resolve(name).map(|target| AliasTarget { target, weight: *weight }));
+    let fallback = fallback.iter().map(Hop::name);
+    Alias { targets: targets.collect(), fallback: fallback.collect(), version }
 }
 
 struct Bench<'a> {

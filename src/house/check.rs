@@ -1,10 +1,12 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
 mod base_url;
+mod cycles;
 mod models;
 mod providers;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use super::config::Config;
 use super::diagnostic::Diagnostics;
 use super::read::Reading;
+use crate::gateway::VersionSettings;
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, QuirkSettings};
 use crate::settings::SecretRef;
@@ -28,6 +31,8 @@ pub struct Checked {
     pub providers: BTreeMap<Arc<str>, CheckedProvider>,
     /// Aliases in the order written.
     pub models: Vec<CheckedModel>,
+    /// Versions of the API, by name.
+    pub versions: Vec<CheckedApi>,
 }
 
 /// One provider with its preset merged in.
@@ -82,10 +87,39 @@ pub enum HeaderText {
 pub struct CheckedModel {
     /// The name that clients ask for.
     pub name: Arc<str>,
-    /// Targets and weights in the order written; one weight at least is above zero.
-    pub targets: Vec<(TargetName, f64)>,
+    /// Targets in the order written, with their weights where some are written; one at least is above zero. None where
+    /// the alias has versions.
+    pub targets: Vec<(TargetName, Option<f64>)>,
     /// What follows when all targets failed; leads to no cycle.
     pub fallback: Vec<Hop>,
+    /// Versions in the order written.
+    pub versions: Vec<CheckedVersion>,
+    /// Mixed into the draw of versions.
+    pub seed: Arc<str>,
+}
+
+/// One version of an alias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedVersion {
+    /// `alias@version`.
+    pub name: Arc<str>,
+    /// Percent of the callers.
+    pub share: f64,
+    /// Targets in the order written, with their weights where some are written.
+    pub targets: Vec<(TargetName, Option<f64>)>,
+    /// What follows when all targets failed, before what follows for the alias.
+    pub fallback: Vec<Hop>,
+}
+
+/// One version of the API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedApi {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its settings as written.
+    pub settings: VersionSettings,
+    /// Its own aliases in the order written.
+    pub models: Vec<CheckedModel>,
 }
 
 /// One step of a fallback.
@@ -137,11 +171,12 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.deadlines();
     let providers = desk.providers();
     let models = desk.models();
+    let versions = desk.versions();
     let Reading { config, findings, .. } = desk.reading;
     if !findings.is_clean() {
         return Err(findings.finish());
     }
-    Ok((Checked { config, providers, models }, findings.finish()))
+    Ok((Checked { config, providers, models, versions }, findings.finish()))
 }
 
 /// The checks at work.

@@ -20,4 +20,6 @@ mod responses;
 mod sdk;
 mod secrets;
 mod seeing;
+mod strict;
 mod upstream;
+mod versions;

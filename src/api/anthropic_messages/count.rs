@@ -22,6 +22,10 @@ impl Door for AnthropicCount {
         Endpoint::CountTokens
     }
 
+    fn dialect(&self) -> Dialect {
+        Dialect::Anthropic
+    }
+
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
         Ok(Arc::new(Count(Ask::read(json::Body::read(body)?, head.headers, true)?)))
     }
@@ -78,7 +82,7 @@ impl Carry for Count {
 }
 
 fn ability(target: &Target) -> Option<&dyn CountTokens> {
-    let wire = &target.vendor.wire;
+    let wire = target.wire();
     (wire.dialect() == Dialect::Anthropic).then(|| wire.count_tokens()).flatten()
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::answer::TONGUE;
 use super::error::fault_event;
 use super::{Ask, MessageEncoder, encode_answer, error_body, path};
 use crate::api::translate::{self, relay};
@@ -20,6 +21,10 @@ pub struct AnthropicMessages;
 impl Door for AnthropicMessages {
     fn endpoint(&self) -> Endpoint {
         Endpoint::Chat
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Anthropic
     }
 
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
@@ -62,7 +67,7 @@ impl Carry for Ask {
             return Ok(outgoing);
         }
         let decoded = self.request()?;
-        let encoded = target.vendor.wire.encode(&decoded.request, &target.name);
+        let encoded = target.wire().encode(&decoded.request, &target.name);
         let mut outgoing = encoded.map_err(|fault| path::fault(fault, &decoded.origins))?;
         let lost = std::mem::take(&mut outgoing.lost);
         outgoing.lost.clone_from(&decoded.lost);
@@ -73,9 +78,9 @@ impl Carry for Ask {
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         match relay(target, Dialect::Anthropic) {
             Some(relay) => relay.whole(body),
-            None => {
-                translate::whole(target, &body, |answer| encode_answer(answer, &translate::answer_id("msg_")))
-            }
+            None => translate::whole(target, &body, &TONGUE, |answer| {
+                encode_answer(answer, &translate::answer_id("msg_"))
+            }),
         }
     }
 
@@ -88,7 +93,7 @@ impl Carry for Ask {
             Some(relay) => relay.stream(true),
             None => {
                 let encoder = MessageEncoder::new(translate::answer_id("msg_"));
-                translate::stream(target, Box::new(encoder))
+                translate::stream(target, &TONGUE, Box::new(encoder))
             }
         })
     }

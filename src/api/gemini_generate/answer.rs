@@ -3,7 +3,31 @@
 use serde_json::{Value, json};
 
 use super::proof;
+use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, ToolKind, Usage};
+
+/// What a client of Google's dialect can be told. Its own SDK for Python took comments in a stream for documents
+/// until 2025, so none are sent.
+pub(in crate::api) const TONGUE: Tongue = Tongue {
+    choices: true,
+    logprobs: false,
+    stop_sequence: false,
+    refusal: false,
+    citation: |citation| source(citation, "", 0).is_some(),
+    foreign: never,
+    media: |part| {
+        matches!(
+            part,
+            Part::Image { media: Media::Inline { .. }, .. } | Part::Audio { media: Media::Inline { .. } }
+        )
+    },
+    field: |key, value| {
+        key == "images" && value.as_array().into_iter().flatten().all(|image| inline(image).is_some())
+    },
+    fields: false,
+    ends: &[(FinishReason::Pause, "STOP"), (FinishReason::ContextExceeded, "MAX_TOKENS")],
+    comments: false,
+};
 
 /// The body of a whole answer. `fallback` is the id for an answer without one.
 pub(super) fn encode_answer(answer: &Answer, fallback: &str) -> Vec<u8> {

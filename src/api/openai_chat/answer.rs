@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::usage_json;
+use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, ToolKind};
 
 /// Fields that OpenAI-compatible vendors put beside a choice's `message` or `delta`, not into it.
@@ -15,6 +16,29 @@ pub(super) const BESIDE_MESSAGE: &[&str] = &[
     "stop_reason",
     "token_ids",
 ];
+
+/// What a client of OpenAI's dialect can be told. Citations stand as annotations in the form in which they came.
+pub(in crate::api) const TONGUE: Tongue = Tongue {
+    choices: true,
+    logprobs: true,
+    stop_sequence: false,
+    refusal: true,
+    citation: |_| true,
+    foreign: never,
+    media: |part| match part {
+        Part::Image { media, .. } => !matches!(media, Media::FileId(_)),
+        Part::Audio { media } => matches!(media, Media::Inline { .. }),
+        _ => false,
+    },
+    field: |_, _| true,
+    fields: true,
+    ends: &[
+        (FinishReason::ContextExceeded, "length"),
+        (FinishReason::Pause, "stop"),
+        (FinishReason::Other, "stop"),
+    ],
+    comments: true,
+};
 
 /// What an answer is given where the provider says nothing.
 #[derive(Debug, Clone)]

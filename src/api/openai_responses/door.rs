@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::keep::Watched;
+use super::stream::TONGUE;
 use super::{Ask, ResponseEncoder, native};
 use crate::api::{openai_chat, translate};
 use crate::chat::Loss;
@@ -13,7 +14,7 @@ use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
 use crate::gateway::{Asked, Door, Head};
 use crate::json;
-use crate::providers::{Outgoing, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Outgoing, Relay, Relayed, StreamRelay, Target};
 
 /// `POST /v1/responses`.
 pub struct OpenAiResponses;
@@ -24,6 +25,10 @@ pub struct InputTokens;
 impl Door for OpenAiResponses {
     fn endpoint(&self) -> Endpoint {
         Endpoint::Chat
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Responses
     }
 
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
@@ -42,6 +47,10 @@ impl Door for OpenAiResponses {
 impl Door for InputTokens {
     fn endpoint(&self) -> Endpoint {
         Endpoint::CountTokens
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Responses
     }
 
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
@@ -80,7 +89,7 @@ impl Carry for Ask {
             return native::outgoing(relay, self.body(), self.before(), self.shelf(), target);
         }
         let decoded = self.request()?;
-        let encoded = target.vendor.wire.encode(&decoded.request, &target.name);
+        let encoded = target.wire().encode(&decoded.request, &target.name);
         let mut outgoing = encoded.map_err(|fault| decoded.origins.fault(fault))?;
         let lost = std::mem::take(&mut outgoing.lost);
         outgoing.lost.clone_from(&decoded.lost);
@@ -96,17 +105,8 @@ impl Carry for Ask {
             }
             return Ok(relayed);
         }
-        let answer = target.vendor.wire.decode(&body)?;
-        let (usage, first) = (answer.usage, answer.choices.first());
-        let finish = first.and_then(|choice| choice.finish.as_ref()).map(|finish| finish.reason.word());
-        let lost = answer
-            .choices
-            .iter()
-            .skip(1)
-            .map(|choice| Loss::dropped(format!("answer.choices[{}]", choice.index)));
-        let lost = lost.collect();
         let encoder = ResponseEncoder::new(self.given(), self.keeper(target, false));
-        Ok(Relayed { body: encoder.whole(answer).into(), usage, finish, lost })
+        translate::whole(target, &body, &TONGUE, |answer| encoder.whole(answer.clone()))
     }
 
     fn instead(&self, _: &Target) -> Option<Relayed> {
@@ -131,11 +131,11 @@ impl Carry for Ask {
             });
         }
         let encoder = ResponseEncoder::new(self.given(), self.keeper(target, false));
-        Ok(translate::stream(target, Box::new(encoder)))
+        Ok(translate::stream(target, &TONGUE, Box::new(encoder)))
     }
 }
 
 /// The ability of a target to carry the client's own bytes.
 fn relay(target: &Target) -> Option<&dyn Relay> {
-    target.vendor.wire.responses()
+    target.wire().responses()
 }

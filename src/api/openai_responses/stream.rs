@@ -17,10 +17,31 @@ use super::ids::Ids;
 use super::item::{self, Call, Piece, Status};
 use super::keep::Keeper;
 use super::proof::{self, Proof};
+use crate::api::tongue::{Tongue, never};
 use crate::api::translate;
 use crate::chat::{Answer, Event, Finish, FinishReason, StreamEncoder, ToolKind, Usage};
 use crate::fault::Fault;
 use crate::json::write_text;
+
+/// What a client of this dialect can be told. Parts that only their provider understands travel inside of reasoning
+/// items.
+pub(super) const TONGUE: Tongue = Tongue {
+    choices: false,
+    logprobs: true,
+    stop_sequence: false,
+    refusal: true,
+    citation: |citation| item::annotation(citation, "").is_some(),
+    foreign: |_| true,
+    media: never,
+    field: |_, _| false,
+    fields: false,
+    ends: &[
+        (FinishReason::ContextExceeded, "max_output_tokens"),
+        (FinishReason::Pause, "completed"),
+        (FinishReason::Other, "completed"),
+    ],
+    comments: true,
+};
 
 /// Writes one response for a client of this dialect.
 pub struct ResponseEncoder {

@@ -49,6 +49,19 @@ pub(super) fn put(
     Ok(())
 }
 
+/// Takes the ids of calls and results out. Vertex AI matches them by their order for the models before Gemini 3, and
+/// refuses a request with ids. Seen until September 2026: <https://github.com/vercel/ai/issues/15664>
+pub(super) fn without_ids(body: &mut Object) {
+    let contents = body.get_mut("contents").and_then(Value::as_array_mut).into_iter().flatten();
+    for part in contents.filter_map(|content| content.get_mut("parts")?.as_array_mut()).flatten() {
+        for kind in ["functionCall", "functionResponse"] {
+            if let Some(Value::Object(inner)) = part.get_mut(kind) {
+                inner.shift_remove("id");
+            }
+        }
+    }
+}
+
 struct Writer<'a> {
     model: Model<'a>,
     /// Names of the functions called, by the id of the call.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::model::Model;
-use super::{contents, request, schema, think, tools};
+use super::{Surface, contents, request, schema, think, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request};
 use crate::fault::Fault;
 use crate::providers::{Outgoing, QuirkSettings};
@@ -35,10 +35,18 @@ const BOOKKEEPING: &[&str] = &[
 ///
 /// # Errors
 /// `BadRequest` that names the part which Gemini cannot carry.
-pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
+pub(super) fn chat(
+    asked: &Request,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+    surface: Surface,
+) -> Result<Outgoing, Fault> {
     let model = Model::of(&target.model);
     let (mut body, mut lost) = (Object::new(), Vec::new());
     contents::put(&asked.messages, model, &mut body, &mut lost)?;
+    if surface == Surface::Vertex && !model.is_third() {
+        contents::without_ids(&mut body);
+    }
     tools::put(asked, model, &mut body, &mut lost);
     let mut config = Object::new();
     sampling(asked, &mut config, &mut lost);
