@@ -304,7 +304,8 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     }
     if kept.is_empty() && !asked.tools.is_empty() {
         // A choice is refused without tools.
-        if asked.tool_choice.as_ref().is_some_and(|choice| *choice != ToolChoice::None) {
+        let says_nothing = |choice: &ToolChoice| matches!(choice, ToolChoice::None | ToolChoice::Auto);
+        if asked.tool_choice.as_ref().is_some_and(|choice| !says_nothing(choice)) {
             lost.push(Loss::dropped("tool_choice"));
         }
         return;
