@@ -95,6 +95,7 @@ fn is_explained(loss: &str) -> bool {
         "strict",
         "top_logprobs",
         "text.verbosity",
+        "user",
     ];
     known.iter().any(|part| path.contains(part))
         || loss.contains("_call dropped")
