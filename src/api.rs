@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use openai_responses::door_of;
 use reply::ReplyBody;
 use tokio::time::Instant;
 
@@ -103,8 +104,15 @@ impl Api {
                 reply::served(self.gateway.serve(arrived, body.collect()).await)
             }
             routes::Route::Response(lookup) => {
-                let caller = Caller { address, ..Caller::default() };
-                lookup.reply(&self.gateway.shelf(&caller), &head.uri, &request_id)
+                let shelf = self.gateway.shelf(&Caller { address, ..Caller::default() });
+                let Some(door) = door_of(&lookup, &shelf) else {
+                    return lookup.reply(&shelf, &head.uri, &request_id);
+                };
+                let (uri, headers, snapshot) = (head.uri, head.headers, snapshot.clone());
+                let path = "/v1/responses/{id}";
+                let arrived =
+                    Arrived { snapshot, version, door, path, uri, headers, address, at, request_id };
+                reply::served(self.gateway.serve(arrived, body.collect()).await)
             }
             routes::Route::Models => models::list(snapshot, version, &request_id),
             routes::Route::Model(id) => models::one(snapshot, version, &id, &request_id),

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::before::Before;
 use super::decode::{Decoded, decode};
 use super::echo::Given;
+use super::errand::Errand;
 use super::keep::Keeper;
 use super::sight::Responses;
 use crate::api::openai_chat::param::{Param, missing};
@@ -16,6 +17,16 @@ use crate::json::{self, Body};
 use crate::providers::Target;
 use crate::store::Shelf;
 
+/// What a request is there for.
+pub(super) enum Purpose {
+    /// An answer.
+    Answer,
+    /// A count of its tokens.
+    Count,
+    /// Something that is to be done with its answer, at the provider that keeps it.
+    Errand(Errand),
+}
+
 /// A Responses request with a checked envelope.
 pub struct Ask {
     body: Body,
@@ -25,7 +36,7 @@ pub struct Ask {
     user: Option<Box<str>>,
     items: usize,
     store: bool,
-    counts: bool,
+    purpose: Purpose,
     previous: Option<Box<str>>,
     before: Before,
     shelf: Shelf,
@@ -76,7 +87,7 @@ impl Ask {
             user: user.or(safety_identifier),
             items: input.unwrap_or(0),
             store: store.unwrap_or(true),
-            counts,
+            purpose: if counts { Purpose::Count } else { Purpose::Answer },
             before: Before::find(previous.as_deref(), shelf)?,
             previous,
             shelf: shelf.clone(),
@@ -85,6 +96,26 @@ impl Ask {
             given: OnceLock::new(),
             body,
         })
+    }
+
+    /// A request that was made before, because of its answer. `model` is the target that gave it.
+    pub(super) fn errand(body: Body, model: Arc<str>, errand: Errand) -> Self {
+        Self {
+            model,
+            stream: false,
+            max_tokens: None,
+            user: None,
+            items: 0,
+            store: false,
+            purpose: Purpose::Errand(errand),
+            previous: None,
+            before: Before::default(),
+            shelf: Shelf::empty(),
+            sight: Sight::default(),
+            request: OnceLock::new(),
+            given: OnceLock::new(),
+            body,
+        }
     }
 
     /// The body as it passed the gate.
@@ -97,9 +128,9 @@ impl Ask {
         &self.model
     }
 
-    /// Whether only a count of tokens is wanted.
-    pub(super) fn counts(&self) -> bool {
-        self.counts
+    /// What it is there for.
+    pub(super) fn purpose(&self) -> &Purpose {
+        &self.purpose
     }
 
     /// What came before.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::errand::is_under_way;
 use super::ids;
 use crate::api::openai_chat::presentable;
 use crate::fault::{Fault, Retry};
-use crate::json;
 use crate::providers::Target;
 use crate::store::{Kept, Shelf};
 use crate::target::TargetName;
@@ -92,13 +92,6 @@ impl Before {
             _ => 0,
         }
     }
-}
-
-/// Whether a provider is still at work on an answer, in the background.
-fn is_under_way(kept: &Kept) -> bool {
-    let answer = std::str::from_utf8(&kept.answer).unwrap_or_default();
-    let status = json::entries(answer).find(|(key, _)| key == "status");
-    status.is_some_and(|(_, raw)| matches!(raw, "\"queued\"" | "\"in_progress\""))
 }
 
 /// The fault for an id that nobody knows, in OpenAI's words.

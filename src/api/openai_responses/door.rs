@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::ask::Purpose;
 use super::keep::Watched;
 use super::stream::TONGUE;
 use super::{Ask, ResponseEncoder, native};
@@ -11,7 +12,7 @@ use crate::api::{openai_chat, translate};
 use crate::chat::Loss;
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head};
 use crate::json;
 use crate::providers::{Dialect, Outgoing, Relay, Relayed, StreamRelay, Target};
@@ -77,14 +78,21 @@ impl Asked for Ask {
 
     /// The provider that made the previous response keeps more of it than any client sees.
     fn prefer(&self, targets: &mut [Target]) {
-        if let Some(keeper) = self.before().keeper() {
-            targets.sort_by_key(|target| target.name.provider != keeper.provider);
+        let keeper = match self.purpose() {
+            Purpose::Errand(errand) => Some(errand.keeper()),
+            _ => self.before().keeper().map(|keeper| &*keeper.provider),
+        };
+        if let Some(keeper) = keeper {
+            targets.sort_by_key(|target| *target.name.provider != *keeper);
         }
     }
 }
 
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
+        if let Purpose::Errand(errand) = self.purpose() {
+            return errand.outgoing(relay(target).ok_or_else(unable)?, target);
+        }
         if let Some(relay) = relay(target) {
             return native::outgoing(relay, self.body(), self.before(), self.shelf(), target);
         }
@@ -98,6 +106,9 @@ impl Carry for Ask {
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
+        if let Purpose::Errand(errand) = self.purpose() {
+            return errand.whole(relay(target).ok_or_else(unable)?, body);
+        }
         if let Some(relay) = relay(target) {
             let relayed = relay.whole(body)?;
             if let Some(keeper) = self.keeper(target, true) {
@@ -110,10 +121,8 @@ impl Carry for Ask {
     }
 
     fn instead(&self, _: &Target) -> Option<Relayed> {
-        let body = format!(
-            r#"{{"object":"response.input_tokens","input_tokens":{}}}"#,
-            self.counts().then(|| self.estimate())?
-        );
+        let Purpose::Count = self.purpose() else { return None };
+        let body = format!(r#"{{"object":"response.input_tokens","input_tokens":{}}}"#, self.estimate());
         let lost = vec![Loss::new("answer.input_tokens", "estimated by the gateway")];
         Some(Relayed { body: body.into(), usage: None, finish: None, lost })
     }
@@ -124,11 +133,7 @@ impl Carry for Ask {
 
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
         if let Some(relay) = relay(target) {
-            let inner = relay.stream(true);
-            return Ok(match self.keeper(target, true) {
-                None => inner,
-                keeper => Box::new(Watched { inner, keeper }),
-            });
+            return Ok(Box::new(Watched::new(relay.stream(true), self.keeper(target, true))));
         }
         let encoder = ResponseEncoder::new(self.given(), self.keeper(target, false));
         Ok(translate::stream(target, &TONGUE, Box::new(encoder)))
@@ -138,4 +143,9 @@ impl Carry for Ask {
 /// The ability of a target to carry the client's own bytes.
 fn relay(target: &Target) -> Option<&dyn Relay> {
     target.wire().responses()
+}
+
+fn unable() -> Fault {
+    let text = "the provider that made this response no longer speaks its dialect here";
+    Fault::new(FaultKind::NotFound, text).retry(Retry::Elsewhere)
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::chat::Usage;
+use super::error::failed_events;
+use crate::chat::{Loss, Usage};
 use crate::fault::Fault;
 use crate::json;
 use crate::providers::{Frame, StreamRelay};
@@ -10,8 +11,10 @@ use crate::store::{Kept, Shelf};
 use crate::target::TargetName;
 
 /// The last events of a stream, each with the whole response.
-const LAST: [&str; 4] =
-    ["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\"", "\"response.queued\""];
+const LAST: &[&str] = &["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\""];
+
+/// The first events, with the response as it begins.
+const FIRST: &[&str] = &["\"response.created\"", "\"response.queued\"", "\"response.in_progress\""];
 
 /// Puts one answer on the shelf.
 pub(super) struct Keeper {
@@ -22,7 +25,7 @@ pub(super) struct Keeper {
     pub(super) request: Bytes,
     /// Who answers.
     pub(super) target: TargetName,
-    /// Whether that provider keeps it, too.
+    /// Whether that provider speaks this dialect, so that it may keep the answer, too.
     pub(super) native: bool,
 }
 
@@ -30,16 +33,19 @@ impl Keeper {
     /// Keeps `answer`, a whole response object.
     pub(super) fn keep(self, answer: Bytes) {
         let text = std::str::from_utf8(&answer).unwrap_or_default();
-        let (mut id, mut items) = (None, Vec::new());
+        let (mut id, mut items, mut kept_there) = (None, Vec::new(), true);
         for (key, value) in json::entries(text) {
             match &*key {
                 "id" => id = json::text(value),
+                "store" => kept_there = value != "false",
                 "output" => items = json::elements(value).filter_map(id_of).collect(),
                 _ => {}
             }
         }
         let Some(id) = id.map(Box::from) else { return };
         let Self { shelf, previous, request, target, native } = self;
+        // Several vendors speak this dialect and keep nothing: for them it is kept here.
+        let native = native && kept_there;
         shelf.keep(Kept { id, previous, request, answer, items, target, native });
     }
 }
@@ -48,39 +54,68 @@ fn id_of(item: &str) -> Option<Box<str>> {
     json::entries(item).find(|(key, _)| key == "id").and_then(|(_, raw)| json::text(raw)).map(Box::from)
 }
 
-/// A provider's stream on its way through, with an eye on its last event.
+/// A provider's stream on its way through, with an eye on its first and its last event.
 pub(super) struct Watched {
-    pub(super) inner: Box<dyn StreamRelay>,
-    pub(super) keeper: Option<Keeper>,
+    inner: Box<dyn StreamRelay>,
+    keeper: Option<Keeper>,
+    first: Bytes,
+    last: Bytes,
 }
 
 impl Watched {
+    pub(super) fn new(inner: Box<dyn StreamRelay>, keeper: Option<Keeper>) -> Self {
+        Self { inner, keeper, first: Bytes::new(), last: Bytes::new() }
+    }
+
     fn look(&mut self, frames: &[Frame]) {
+        let Some(last) = frames.iter().rev().find(|frame| !frame.bytes.is_empty()) else { return };
+        self.last = last.bytes.clone();
+        if self.first.is_empty()
+            && let Some(first) = frames.first()
+        {
+            self.first = first.bytes.clone();
+        }
         if !self.inner.is_complete() {
             return;
         }
-        let Some(answer) = frames.iter().rev().find_map(|frame| last_response(&frame.bytes)) else { return };
+        let Some(answer) = frames.iter().rev().find_map(|frame| response_in(&frame.bytes, LAST)) else {
+            return;
+        };
         if let Some(keeper) = self.keeper.take() {
             keeper.keep(answer);
         }
     }
 }
 
-/// The response in the last event, where that is in these bytes.
-fn last_response(frames: &Bytes) -> Option<Bytes> {
-    let text = std::str::from_utf8(frames).ok()?;
-    text.lines().rev().find_map(|line| {
-        let data = line.strip_prefix("data:")?.trim_start();
-        let (mut response, mut last) = (None, false);
+/// The response in the last of these events that is one of `kinds`.
+fn response_in(frames: &Bytes, kinds: &[&str]) -> Option<Bytes> {
+    let response = data(frames).find_map(|data| {
+        let (mut response, mut wanted) = (None, false);
         for (key, value) in json::entries(data) {
             match &*key {
-                "type" => last = LAST.contains(&value),
+                "type" => wanted = kinds.contains(&value),
                 "response" => response = Some(value),
                 _ => {}
             }
         }
-        response.filter(|_| last).map(|response| frames.slice_ref(response.as_bytes()))
+        response.filter(|_| wanted)
+    });
+    response.map(|response| frames.slice_ref(response.as_bytes()))
+}
+
+/// The number of the last of these events.
+fn number_in(frames: &Bytes) -> Option<u64> {
+    data(frames).find_map(|data| {
+        json::entries(data)
+            .find(|(key, _)| key == "sequence_number")
+            .and_then(|(_, number)| number.parse().ok())
     })
+}
+
+/// The data of events, the last first.
+fn data(frames: &Bytes) -> impl Iterator<Item = &str> {
+    let text = std::str::from_utf8(frames).unwrap_or_default();
+    text.lines().rev().filter_map(|line| line.strip_prefix("data:").map(str::trim_start))
 }
 
 impl StreamRelay for Watched {
@@ -105,8 +140,16 @@ impl StreamRelay for Watched {
         finished
     }
 
+    /// Told with the provider's own id, and with numbers that go on where its stream broke off.
     fn fault(&mut self, fault: &Fault) -> Option<Bytes> {
-        self.inner.fault(fault)
+        let begun = response_in(&self.first, FIRST)?;
+        let response = serde_json::from_slice(&begun).ok()?;
+        let number = number_in(&self.last).map_or(0, |last| last + 1);
+        Some(failed_events(fault, number, response))
+    }
+
+    fn lost(&self) -> &[Loss] {
+        self.inner.lost()
     }
 
     fn is_complete(&self) -> bool {

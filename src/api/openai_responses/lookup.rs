@@ -21,8 +21,9 @@ pub(in crate::api) struct Lookup {
     wish: Wish,
 }
 
+/// What shall be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+pub(super) enum Wish {
     Read,
     Delete,
     Items,
@@ -50,6 +51,21 @@ impl Lookup {
         Some(wish.map(|wish| Self { id: id.to_owned(), wish }))
     }
 
+    /// The id in a path.
+    pub(super) fn id(path: &str) -> Option<&str> {
+        path.strip_prefix(PLACE).map(|rest| rest.split_once('/').map_or(rest, |(id, _)| id))
+    }
+
+    /// The response's id.
+    pub(super) fn wanted(&self) -> &str {
+        &self.id
+    }
+
+    /// What shall be done with it.
+    pub(super) fn wish(&self) -> Wish {
+        self.wish
+    }
+
     /// The answer, from what is kept for this caller.
     pub(in crate::api) fn reply(&self, shelf: &Shelf, uri: &Uri, request_id: &str) -> Response<ReplyBody> {
         let mut response = match self.answer(shelf, uri) {
@@ -61,7 +77,7 @@ impl Lookup {
     }
 
     fn answer(&self, shelf: &Shelf, uri: &Uri) -> Result<bytes::Bytes, Fault> {
-        let kept = shelf.get(&self.id).ok_or_else(|| self.unknown())?;
+        let kept = shelf.get(&self.id).ok_or_else(|| unknown(&self.id))?;
         match self.wish {
             Wish::Read if query(uri, "stream").is_some_and(|value| value == "true") => {
                 let text = "a kept response is answered as a whole: leave `stream` away";
@@ -76,13 +92,13 @@ impl Lookup {
             Wish::Cancel => Err(Fault::bad_request("cannot cancel a synchronous response", "response_id")),
         }
     }
+}
 
-    fn unknown(&self) -> Fault {
-        let id = presentable(&self.id, 80);
-        let text =
-            format!("response with id '{id}' not found: this gateway keeps it no longer, or never did");
-        Fault::new(FaultKind::NotFound, text)
-    }
+/// The fault for a response that nobody knows.
+pub(super) fn unknown(id: &str) -> Fault {
+    let id = presentable(id, 80);
+    let text = format!("response with id '{id}' not found: this gateway keeps it no longer, or never did");
+    Fault::new(FaultKind::NotFound, text)
 }
 
 /// The input items of a response, earlier turns included, the oldest first; each has an id.

@@ -120,16 +120,20 @@ impl Writer<'_> {
             return;
         };
         let elsewhere = from.is_some_and(|kept| !is_at(kept, self.target));
+        let anothers = from.is_some_and(|kept| kept.target.provider != self.target.name.provider);
         let text = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default();
         if text("type") == "reasoning" {
             let foreign = proof::is_ours(text("encrypted_content")) || ids::is_ours(text("id"));
-            if foreign || elsewhere {
+            // One that keeps nothing itself reads only what it has encrypted.
+            let empty = elsewhere && text("encrypted_content").is_empty();
+            if foreign || anothers || empty {
                 self.lose(at, from, "thinking of another provider dropped");
                 return;
             }
         }
         // Ids name things at their maker; elsewhere they lead nowhere.
-        if elsewhere || ids::is_ours(text("id")) {
+        let is_thought = text("type") == "reasoning";
+        if (elsewhere && !is_thought) || ids::is_ours(text("id")) {
             item.shift_remove("id");
         }
         self.items.push(Value::Object(item).to_string());

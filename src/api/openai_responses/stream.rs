@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use self::say::Voice;
 use super::echo::Given;
-use super::error::{error_event, response_error};
+use super::error::failed_events;
 use super::ids::Ids;
 use super::item::{self, Call, Piece, Status};
 use super::keep::Keeper;
@@ -113,7 +113,7 @@ impl ResponseEncoder {
             }
         }
         self.close_all(&mut nothing);
-        let body = self.response(self.status(), None);
+        let body = self.response(self.status());
         self.keep(&body);
         body
     }
@@ -133,7 +133,7 @@ impl ResponseEncoder {
         if std::mem::replace(&mut self.begun, true) || self.voice.silent {
             return;
         }
-        let response = self.response("in_progress", None);
+        let response = self.response("in_progress");
         for name in ["response.created", "response.in_progress"] {
             self.voice.say(out, name, |out| {
                 out.extend_from_slice(b",\"response\":");
@@ -365,7 +365,7 @@ impl ResponseEncoder {
     }
 
     /// The response object as far as it has come.
-    fn response(&self, status: &str, fault: Option<&Fault>) -> Vec<u8> {
+    fn response(&self, status: &str) -> Vec<u8> {
         let mut out =
             Vec::with_capacity(self.given.echo.len() + self.output.iter().map(Vec::len).sum::<usize>() + 512);
         out.extend_from_slice(b"{\"id\":");
@@ -377,10 +377,7 @@ impl ResponseEncoder {
         out.extend_from_slice(b"\",\"completed_at\":");
         let done = if status == "completed" { translate::now().to_string() } else { "null".to_owned() };
         out.extend_from_slice(done.as_bytes());
-        out.extend_from_slice(b",\"error\":");
-        let error = fault.map(response_error).unwrap_or_default();
-        out.extend_from_slice(error.to_string().as_bytes());
-        out.extend_from_slice(b",\"incomplete_details\":");
+        out.extend_from_slice(b",\"error\":null,\"incomplete_details\":");
         match self.incomplete().filter(|_| status == "incomplete") {
             Some(reason) => {
                 out.extend_from_slice(b"{\"reason\":\"");
@@ -417,7 +414,7 @@ impl ResponseEncoder {
             Some(_) => ("incomplete", "response.incomplete"),
             None => ("completed", "response.completed"),
         };
-        let response = self.response(status, None);
+        let response = self.response(status);
         self.voice.say(out, name, |out| {
             out.extend_from_slice(b",\"response\":");
             out.extend_from_slice(&response);
@@ -473,16 +470,12 @@ impl StreamEncoder for ResponseEncoder {
     }
 
     fn fault(&mut self, fault: &Fault) -> Bytes {
-        let mut out = Vec::new();
         self.ended = true;
-        let error = error_event(fault, self.voice.next());
-        crate::frames::sse_named(&mut out, "error", error.to_string().as_bytes());
-        let response = self.response("failed", Some(fault));
-        self.voice.say(&mut out, "response.failed", |out| {
-            out.extend_from_slice(b",\"response\":");
-            out.extend_from_slice(&response);
-        });
-        out.into()
+        let response = serde_json::from_slice(&self.response("in_progress")).unwrap_or_default();
+        let events = failed_events(fault, self.voice.next(), response);
+        // The failure itself is the second of them.
+        self.voice.next();
+        events
     }
 }
 
