@@ -4,20 +4,26 @@
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
 mod anthropic;
+mod call_id;
+mod cohere;
 mod credential;
+mod foreign;
 mod gemini;
 pub mod google;
 mod grant;
 mod lease;
 mod locate;
+mod ollama;
 mod openai;
 pub mod presets;
 #[cfg(test)]
 mod recorded;
+mod responses;
 mod retry_after;
 mod sandbox;
 mod scrub;
 mod settings;
+mod vectors;
 mod vendor;
 mod vertex;
 
@@ -25,7 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
@@ -97,6 +104,11 @@ pub trait Provider: Send + Sync {
     }
     /// The ability to carry bytes of a client that speaks OpenAI's Responses.
     fn responses(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// The ability to carry bytes of a client that asks this model for a legacy text completion.
+    fn completions(&self, model: &str) -> Option<&dyn Relay> {
+        let _ = model;
         None
     }
     /// Who speaks for this model, where the vendor does not offer all of its models in one dialect; see
@@ -185,6 +197,17 @@ pub struct Outgoing {
     pub lost: Vec<Loss>,
 }
 
+impl Outgoing {
+    /// A POST with JSON in its body.
+    pub(crate) fn json(path: String, accept: &'static str, body: Vec<Bytes>) -> Self {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Self { method: Method::POST, path, headers, body, lost: Vec::new() }
+    }
+}
+
 /// A whole answer on its way to the client.
 #[derive(Debug, Clone)]
 pub struct Relayed {
@@ -240,8 +263,11 @@ pub struct Frame {
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
+        "cohere" => Some(Arc::new(cohere::Cohere::new(quirks.clone()))),
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
+        "ollama" => Some(Arc::new(ollama::Ollama::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
+        "openai-responses" => Some(Arc::new(responses::Responses::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),

@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Response, request::Parts};
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::gemini_generate::{Form, GeminiDoor, GeminiEmbed};
 use super::openai_chat::OpenAiChat;
+use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::openai_responses::{InputTokens, Lookup, OpenAiResponses};
 use super::reply::{self, ReplyBody};
@@ -42,6 +43,7 @@ const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
     ("/v1/responses", &OpenAiResponses),
     ("/v1/responses/input_tokens", &InputTokens),
+    ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
     ("/v1/messages", &AnthropicMessages),
     ("/v1/messages/count_tokens", &AnthropicCount),

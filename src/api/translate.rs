@@ -28,7 +28,10 @@ pub(super) fn whole(
     tongue: &Tongue,
     encode: impl FnOnce(&Answer) -> Vec<u8>,
 ) -> Result<Relayed, Fault> {
-    let answer = target.wire().decode(body)?;
+    let mut answer = target.wire().decode(body)?;
+    if answer.model.is_empty() {
+        target.name.model.as_ref().clone_into(&mut answer.model);
+    }
     let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
     Ok(Relayed {
         usage: answer.usage,
@@ -91,7 +94,12 @@ impl Translated {
     fn say(&mut self, out: &mut Vec<Frame>) {
         let (mut bytes, mut content) = (Vec::new(), false);
         let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
+        for mut event in events.drain(..) {
+            if let Event::Start { model, .. } = &mut event
+                && model.is_empty()
+            {
+                self.target.name.model.as_ref().clone_into(model);
+            }
             self.note(&event);
             content |= event.is_content();
             if event == Event::End && self.tongue.comments {

@@ -13,7 +13,7 @@ use crate::settings::{Period, SecretRef};
 pub struct ProviderSettings {
     /// Preset to start from; by default the one with the provider's own name, if there is one.
     pub preset: Option<String>,
-    /// `openai`, `anthropic`, `gemini` or `sandbox`.
+    /// `openai`, `openai-responses`, `anthropic`, `cohere`, `gemini`, `ollama` or `sandbox`.
     pub dialect: Option<String>,
     /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses.
     pub base_url: Option<String>,
@@ -120,6 +120,20 @@ pub struct QuirkSettings {
     pub chat_path: Option<String>,
     /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
     pub embeddings_path: Option<String>,
+    /// Models that the vendor completes texts with (`/v1/completions`), with `*` for any text. Others are asked by a chat.
+    pub completions: Vec<String>,
+    /// Path of text completions below the base URL, by default `/completions`. `{model}` stands for the model.
+    pub completions_path: Option<String>,
+    /// The vendor also speaks OpenAI's Responses; clients of `/v1/responses` get its own answers.
+    pub responses: bool,
+    /// Path of Responses below the base URL, by default `/responses`. `{model}` stands for the model.
+    pub responses_path: Option<String>,
+    /// Models that the vendor offers only by Responses, with `*` for any text: `o1-pro*`. Clients of other dialects
+    /// reach them all the same.
+    pub responses_only: Vec<String>,
+    /// Who can decrypt the encrypted reasoning of the vendor's answers, by default `openai`. It goes back only to a
+    /// provider of the same name.
+    pub encrypted_by: Option<String>,
 }
 
 impl QuirkSettings {
@@ -132,6 +146,11 @@ impl QuirkSettings {
         let new = own.drop_in_messages.iter().filter(|field| !self.drop_in_messages.contains(field));
         both.drop_in_messages.extend(new.cloned());
         both.lacks.extend(own.lacks.iter().filter(|field| !self.lacks.contains(field)).cloned());
+        let new = own.responses_only.iter().filter(|model| !self.responses_only.contains(model));
+        both.responses_only.extend(new.cloned());
+        let new = own.completions.iter().filter(|model| !self.completions.contains(model));
+        both.completions.extend(new.cloned());
+        both.completions_path = own.completions_path.clone().or_else(|| self.completions_path.clone());
         both.rename.extend(own.rename.clone());
         both.defaults.extend(own.defaults.clone());
         both.no_stream_options |= own.no_stream_options;
@@ -139,6 +158,9 @@ impl QuirkSettings {
         both.no_developer_role |= own.no_developer_role;
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
+        both.responses |= own.responses;
+        both.responses_path = own.responses_path.clone().or_else(|| self.responses_path.clone());
+        both.encrypted_by = own.encrypted_by.clone().or_else(|| self.encrypted_by.clone());
         both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());
         both
     }

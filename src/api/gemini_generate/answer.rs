@@ -13,6 +13,8 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     logprobs: false,
     stop_sequence: false,
     refusal: false,
+    thinking: true,
+    calls: true,
     citation: |citation| source(citation, "", 0).is_some(),
     foreign: never,
     media: |part| {

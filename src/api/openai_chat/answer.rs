@@ -23,6 +23,8 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     logprobs: true,
     stop_sequence: false,
     refusal: true,
+    thinking: true,
+    calls: true,
     citation: |_| true,
     foreign: never,
     media: |part| match part {

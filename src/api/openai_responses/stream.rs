@@ -27,6 +27,8 @@ use crate::json::write_text;
 /// items.
 pub(super) const TONGUE: Tongue = Tongue {
     choices: false,
+    calls: true,
+    thinking: true,
     logprobs: true,
     stop_sequence: false,
     refusal: true,

@@ -106,8 +106,11 @@ impl Desk<'_> {
         };
         let local = self.vendors.is_local(word);
         if local.is_none() {
-            let help = did_you_mean(word, ["openai", "anthropic", "sandbox"])
-                .map(|near| format!("did you mean `{near}`?"));
+            let help = did_you_mean(
+                word,
+                ["openai", "openai-responses", "anthropic", "cohere", "gemini", "ollama", "sandbox"],
+            )
+            .map(|near| format!("did you mean `{near}`?"));
             self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }
         Some((word.clone(), local?))

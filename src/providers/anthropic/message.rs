@@ -81,7 +81,7 @@ pub(super) fn is_unproven_loop(messages: &[Message]) -> bool {
 
 /// A signature that is Anthropic's own.
 fn own(signature: Option<&str>) -> Option<&str> {
-    signature.filter(|signature| proof::for_gemini(signature).is_none())
+    signature.and_then(proof::for_anthropic)
 }
 
 impl Turn {

@@ -5,8 +5,9 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
+use crate::chat::proof;
 use crate::json::Splice;
-use crate::providers::{ClientBody, Outgoing, QuirkSettings, UNSIGNED_THOUGHT};
+use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
 /// The version of the API that we speak: <https://platform.claude.com/docs/en/api/versioning>
@@ -47,21 +48,24 @@ pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSetti
     outgoing(body.bool("stream") == Some(true), splice.finish())
 }
 
-/// Messages without the thoughts that no provider has signed.
+/// Messages without the thoughts that Anthropic has not signed.
 struct Signed {
     messages: String,
     /// The last turn is one of tool calls, and no signed thought begins it.
     loop_unproven: bool,
 }
 
-/// Takes out the thoughts of providers that sign none, which Anthropic would refuse; `None` when there are none.
+/// Takes out the thoughts that no provider or another one has signed, which Anthropic would refuse; `None` when there
+/// are none.
 fn signed(body: &ClientBody) -> Option<Signed> {
-    memchr::memmem::find(body.raw_bytes("messages")?, UNSIGNED_THOUGHT.as_bytes())?;
+    memchr::memmem::find(body.raw_bytes("messages")?, proof::MARK.as_bytes())?;
     let mut messages: Vec<Value> = serde_json::from_str(body.raw("messages")?).ok()?;
     for message in &mut messages {
         if let Some(Value::Array(blocks)) = message.get_mut("content") {
-            blocks
-                .retain(|block| block.get("signature").is_none_or(|signature| signature != UNSIGNED_THOUGHT));
+            blocks.retain(|block| {
+                let signature = block.get("signature").and_then(Value::as_str);
+                signature.is_none_or(|signature| proof::for_anthropic(signature).is_some())
+            });
         }
     }
     messages.retain(|message| message.get("content").and_then(Value::as_array).is_none_or(|c| !c.is_empty()));
@@ -90,6 +94,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::providers::UNSIGNED_THOUGHT;
 
     #[test]
     fn only_the_model_changes() {
@@ -107,12 +112,13 @@ mod tests {
     #[test]
     fn thoughts_of_others_never_reach_anthropic() {
         let thought = json!({"type": "thinking", "thinking": "hm", "signature": UNSIGNED_THOUGHT});
+        let of_openai = json!({"type": "thinking", "thinking": "", "signature": proof::of_responses("openai", "rs", "x")});
         let call = json!({"type": "tool_use", "id": "t", "name": "f", "input": {}});
         let result = json!({"type": "tool_result", "tool_use_id": "t"});
         let user = json!({"role": "user", "content": "hi"});
         let text = json!({
             "model": "m", "thinking": {"type": "enabled", "budget_tokens": 1024},
-            "messages": [user, {"role": "assistant", "content": [thought, call]}, {"role": "user", "content": [result]}],
+            "messages": [user, {"role": "assistant", "content": [thought, of_openai, call]}, {"role": "user", "content": [result]}],
         });
         let body = ClientBody::read(Bytes::from(text.to_string())).unwrap();
         let outgoing = splice(&body, &TargetName::parse("p/m").unwrap(), &QuirkSettings::default());

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::media;
 use super::model::Model;
-use crate::chat::{Loss, Message, Object, Part, Role, ToolKind, proof};
+use crate::chat::{Loss, Message, Object, Part, Role, proof};
 use crate::fault::Fault;
+use crate::providers::foreign;
 
 /// What Google takes in place of a proof that another provider's call cannot have:
 /// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>
-const NO_PROOF: &str = "skip_thought_signature_validator";
+pub(super) const NO_PROOF: &str = "skip_thought_signature_validator";
 
 /// Writes the conversation into the request's body.
 ///
@@ -73,12 +74,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn message(&mut self, message: &'a Message, place: usize) -> Result<(), Fault> {
-        for (field, _) in message.rest.iter().filter(|(_, value)| !value.is_null()) {
-            // Bookkeeping of other dialects' answers, which clients send back.
-            if !matches!(&**field, "refusal" | "annotations" | "audio" | "images" | "id" | "index") {
-                self.lost.push(Loss::dropped(format!("messages[{place}].{field}")));
-            }
-        }
+        foreign::lose_fields(message, place, self.lost);
         let parts = self.parts(message, place)?;
         if parts.is_empty() {
             return Ok(());
@@ -106,6 +102,11 @@ impl<'a> Writer<'a> {
         for (at, part) in message.content.iter().enumerate() {
             match part {
                 Part::Thinking { text, signature, redacted } => {
+                    let foreign = signature.as_deref().is_some_and(|s| proof::for_gemini(s).is_none());
+                    if foreign && redacted.is_none() {
+                        let path = format!("messages[{place}].content[{at}].signature");
+                        self.lost.push(Loss::new(path, "dropped: it is another provider's"));
+                    }
                     let signature = signature.as_deref().and_then(proof::for_gemini);
                     match (text.is_empty(), signature) {
                         (true, Some(signature)) if !prove(&mut parts, signature) => early = Some(signature),
@@ -140,7 +141,7 @@ impl<'a> Writer<'a> {
                 }
                 Part::ToolCall { id, name, arguments, kind, signature, .. } => {
                     self.names.insert(id, name);
-                    let args = arguments_of(arguments, *kind);
+                    let args = foreign::arguments(arguments, *kind);
                     let mut part = Object::new();
                     part.insert("functionCall".into(), json!({ "id": id, "name": name, "args": args }));
                     let first = !parts.iter().any(|part| part.get("functionCall").is_some());
@@ -255,21 +256,6 @@ fn prove(parts: &mut [Value], signature: &str) -> bool {
     }
     last.insert("thoughtSignature".into(), signature.into());
     true
-}
-
-/// Arguments as the object that Gemini demands.
-fn arguments_of(arguments: &str, kind: ToolKind) -> Value {
-    if kind == ToolKind::Custom {
-        return json!({ "input": arguments });
-    }
-    match serde_json::from_str::<Value>(arguments) {
-        Ok(Value::Object(object)) => Value::Object(object),
-        Ok(Value::Null) => json!({}),
-        Ok(other) => json!({ "arguments": other }),
-        Err(_) if arguments.trim().is_empty() => json!({}),
-        // The model wrote no JSON; it shall see what it wrote.
-        Err(_) => json!({ "arguments": arguments }),
-    }
 }
 
 /// A result as the object that Gemini demands: `output` and `error` are the keys that it knows.

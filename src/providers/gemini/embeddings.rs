@@ -1,17 +1,15 @@
 //! Embeddings in OpenAI's dialect, made by Google: <https://ai.google.dev/api/embeddings>
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{fault, request, usage};
-use crate::chat::{Loss, Object, Usage};
+use crate::chat::{Loss, Object};
 use crate::fault::Fault;
 use crate::json;
-use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed};
+use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed, vectors};
 use crate::target::TargetName;
 
 /// OpenAI's request as `batchEmbedContents`.
@@ -82,55 +80,8 @@ pub(super) fn answer(body: &Bytes, base64: bool) -> Result<Relayed, Fault> {
         });
     };
     let usage = wire.usage_metadata.as_ref().and_then(usage::read);
-    let mut vectors = Vectors::new(body.len());
-    for embedding in wire.embeddings.iter().flatten().chain(&wire.embedding) {
-        vectors.push(embedding.values, base64)?;
-    }
-    Ok(vectors.finish(wire.model_version.as_deref().unwrap_or_default(), usage))
-}
-
-/// An answer of OpenAI's form as it grows.
-pub(super) struct Vectors {
-    out: Vec<u8>,
-    count: usize,
-}
-
-impl Vectors {
-    pub(super) fn new(size: usize) -> Self {
-        let mut out = Vec::with_capacity(size);
-        out.extend_from_slice(br#"{"object":"list","data":["#);
-        Self { out, count: 0 }
-    }
-
-    /// Adds a vector, as numbers or as base64 of little-endian 32-bit floats.
-    pub(super) fn push(&mut self, values: &RawValue, base64: bool) -> Result<(), Fault> {
-        let Self { out, count } = self;
-        if *count > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(format!(r#"{{"object":"embedding","index":{count},"embedding":"#).as_bytes());
-        *count += 1;
-        let numbers: Vec<f32> = serde_json::from_str(values.get())
-            .map_err(|_| fault::malformed("the provider sent an embedding that is not a vector"))?;
-        if base64 {
-            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-            out.push(b'"');
-            out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
-            out.push(b'"');
-        } else {
-            out.extend(values.get().bytes().filter(|byte| !byte.is_ascii_whitespace()));
-        }
-        out.push(b'}');
-        Ok(())
-    }
-
-    pub(super) fn finish(mut self, model: &str, usage: Option<Usage>) -> Relayed {
-        let (model, counted) = (json!(model), usage.map_or(0, |usage| usage.prompt()));
-        let tail =
-            format!(r#"],"model":{model},"usage":{{"prompt_tokens":{counted},"total_tokens":{counted}}}}}"#);
-        self.out.extend_from_slice(tail.as_bytes());
-        Relayed { body: self.out.into(), usage, finish: None, lost: Vec::new() }
-    }
+    let vectors = wire.embeddings.iter().flatten().chain(&wire.embedding).map(|embedding| embedding.values);
+    vectors::answer(vectors, wire.model_version.as_deref().unwrap_or_default(), usage, base64)
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use super::model::Model;
 use super::{Surface, contents, request, schema, think, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request};
 use crate::fault::Fault;
-use crate::providers::{Outgoing, QuirkSettings};
+use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
 /// Fields of this dialect's own requests, which come from its own door, in either spelling.
@@ -19,16 +19,6 @@ const OWN: &[(&str, &str)] = &[
     ("modelArmorConfig", "modelArmorConfig"),
     ("serviceTier", "serviceTier"),
     ("store", "store"),
-];
-
-/// Fields of other dialects that change nothing in the answer.
-const BOOKKEEPING: &[&str] = &[
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "stream_options",
 ];
 
 /// The upstream request.
@@ -170,7 +160,7 @@ fn rest(rest: &Object, body: &mut Object, config: &mut Object, lost: &mut Vec<Lo
                     put(config, "responseModalities", Some(words));
                 }
             }
-            _ if BOOKKEEPING.contains(&&**field) => {}
+            _ if foreign::BOOKKEEPING.contains(&&**field) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
     }

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::embeddings::{self, Vectors};
+use super::embeddings;
 use super::{fault, request};
 use crate::chat::{Loss, Object, Usage};
 use crate::fault::Fault;
+use crate::providers::vectors::Vectors;
 use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed};
 use crate::target::TargetName;
 

@@ -1,8 +1,6 @@
 //! Paths and heads of requests to Google.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
 
 use crate::providers::{Outgoing, QuirkSettings};
 
@@ -33,12 +31,7 @@ pub(super) fn path(quirks: &QuirkSettings, model: &str, method: &str) -> String 
 
 /// A request with JSON in its body.
 pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
-    let accept = if streams { "text/event-stream" } else { "application/json" };
-    let mut headers = HeaderMap::with_capacity(3);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() }
+    Outgoing::json(path, if streams { "text/event-stream" } else { "application/json" }, body)
 }
 
 /// Percent-encodes what cannot stand in one segment of a path.

@@ -66,7 +66,7 @@ fn choice(value: Value, answer: &str) -> Option<Choice> {
     if let Some(Value::Object(call)) = message.shift_remove("function_call") {
         let text = |key: &str| call.get(key).and_then(Value::as_str).unwrap_or_default();
         content.push(Part::ToolCall {
-            id: super::normalise::call_id(answer, index, 0, text("name")),
+            id: crate::providers::call_id::invent(answer, index, 0, text("name")),
             name: text("name").to_owned(),
             arguments: text("arguments").to_owned(),
             kind: ToolKind::Function,

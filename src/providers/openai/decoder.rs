@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::state::StreamState;
-use super::{decode, fault, normalise};
+use super::{decode, fault};
 use crate::chat::{Event, Object, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
@@ -217,7 +217,7 @@ fn function_call(choice: u32, call: &Object, answer: &str, events: &mut Vec<Even
         events.push(Event::ToolCallStart {
             choice,
             call: 0,
-            id: normalise::call_id(answer, u64::from(choice), 0, text("name")),
+            id: crate::providers::call_id::invent(answer, u64::from(choice), 0, text("name")),
             name: text("name").to_owned(),
             kind: ToolKind::Function,
             signature: None,
