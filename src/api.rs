@@ -105,6 +105,7 @@ impl Api {
                 reply::served(self.gateway.serve(arrived, body.collect()).await)
             }
             routes::Route::Response(lookup) => {
+                // Virtual keys will say whose shelf it is.
                 let shelf = self.gateway.shelf(&Caller { address, ..Caller::default() });
                 let Some(door) = door_of(&lookup, &shelf) else {
                     return lookup.reply(&shelf, &head.uri, &request_id);

@@ -59,7 +59,8 @@ pub(super) fn decode(body: &Body, before: &Before, shelf: &Shelf) -> Result<Deco
         draft.push(Role::System, Part::text(instructions), Origin::Instructions, true);
     }
     for kept in before.conversation()? {
-        draft.kept(kept)?;
+        // Nothing in it stands in this request.
+        draft.kept(kept).map_err(|fault| fault.at("previous_response_id"))?;
     }
     draft.input(top.take("input"))?;
     let (tools, places) = tool::all(&mut top, &mut draft.lost)?;

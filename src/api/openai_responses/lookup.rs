@@ -35,7 +35,8 @@ impl Lookup {
     pub(in crate::api) fn find(method: &Method, path: &str) -> Option<Result<Self, &'static str>> {
         let rest = path.strip_prefix(PLACE)?;
         let (id, below) = rest.split_once('/').map_or((rest, None), |(id, below)| (id, Some(below)));
-        if id.is_empty() {
+        // No id, but an operation that only OpenAI itself has.
+        if id.is_empty() || rest == "compact" {
             return None;
         }
         let wish = match (below, method) {
@@ -187,6 +188,7 @@ mod tests {
             ("POST", "/v1/responses/r", Some(Err("GET, HEAD, DELETE"))),
             ("GET", "/v1/responses/r/cancel", Some(Err("POST"))),
             ("GET", "/v1/responses/r/other", None),
+            ("POST", "/v1/responses/compact", None),
             ("GET", "/v1/responses/", None),
             ("GET", "/v1/responses", None),
         ] {

@@ -235,3 +235,86 @@ fn earlier_turns_are_found_by_id_and_by_reference() {
     let fault = fault.unwrap_err();
     assert_eq!((fault.code_str(), fault.retry), ("previous_response_not_found", Retry::Elsewhere));
 }
+
+/// A request that has everything.
+fn everything() -> Value {
+    json!({
+        "model": "m", "instructions": "i", "temperature": 1, "include": ["x"], "top_logprobs": 1, "truncation": "auto",
+        "reasoning": {"effort": "low", "summary": "auto"}, "metadata": {"a": "b"}, "user": "u", "store": true,
+        "text": {"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": true}},
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": true},
+            {"type": "custom", "name": "p", "format": {"type": "grammar", "syntax": "lark", "definition": "x"}},
+            {"type": "namespace", "name": "s", "tools": [{"type": "function", "name": "g"}]}, {"type": "web_search"}],
+        "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]},
+        "input": [
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"},
+                {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low"},
+                {"type": "input_file", "filename": "f", "file_data": "AA=="},
+                {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]},
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "t"}],
+                "content": [{"type": "reasoning_text", "text": "t"}], "encrypted_content": "tollgate:call:c\nx"},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "namespace": "s"},
+            {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "x"}]},
+            {"type": "custom_tool_call", "call_id": "d", "name": "p", "input": "x"},
+            {"type": "custom_tool_call_output", "call_id": "d", "output": "x"},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x", "annotations": [{}]},
+                {"type": "refusal", "refusal": "x"}]}],
+    })
+}
+
+/// Every place in a value.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(object) => {
+            object.iter().for_each(|(key, value)| places(value, &format!("{at}/{key}"), found))
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(key, value)| places(value, &format!("{at}/{key}"), found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn whatever_stands_anywhere_is_understood_or_refused_with_its_place() {
+    let whole = everything();
+    assert!(decoded_on(&shelf(), &whole).is_ok());
+    let mut all = Vec::new();
+    places(&whole, "", &mut all);
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(-7),
+        json!(1.5),
+        json!("é\n"),
+        json!([]),
+        json!([[]]),
+        json!({}),
+        json!({"type": "x"}),
+    ];
+    let target = TargetName::parse("p/gpt-5").unwrap();
+    for place in all.iter().filter(|place| !place.is_empty()) {
+        for value in &odd {
+            let mut request = whole.clone();
+            *request.pointer_mut(place).unwrap() = value.clone();
+            match decoded_on(&shelf(), &request) {
+                Ok(decoded) => {
+                    for dialect in ["openai", "anthropic", "gemini", "openai-responses"] {
+                        let wire = crate::providers::dialect(dialect, &Default::default()).unwrap();
+                        if let Err(fault) = wire.encode(&decoded.request, &target) {
+                            let fault = decoded.origins.fault(fault);
+                            assert_eq!(fault.client_status(), 400, "{place} {value} {dialect}: {fault}");
+                        }
+                    }
+                }
+                Err(fault) => {
+                    assert_eq!(fault.client_status(), 400, "{place} {value}: {fault}");
+                    assert!(fault.param.is_some(), "{place} {value}: {fault}");
+                }
+            }
+            let body = Body::read(Bytes::from(request.to_string())).unwrap();
+            drop(crate::api::openai_responses::echo::Given::read(&body));
+        }
+    }
+}
