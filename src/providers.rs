@@ -4,6 +4,8 @@
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
 mod anthropic;
+pub mod aws;
+mod bedrock;
 mod call_id;
 mod cohere;
 mod credential;
@@ -23,6 +25,7 @@ mod retry_after;
 mod sandbox;
 mod scrub;
 mod settings;
+mod sigv4;
 mod vectors;
 mod vendor;
 mod vertex;
@@ -32,7 +35,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
@@ -43,8 +46,10 @@ pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, 
 pub use lease::{Due, Held, Lease, Trouble};
 pub use sandbox::Sandbox;
 pub use settings::{
-    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
+    AwsSettings, DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings,
+    QuirkSettings,
 };
+pub use sigv4::{AwsKeys, SigV4};
 pub use vendor::{HttpPlace, Place, Target, Vendor};
 pub use vertex::{Scope, Vertex};
 
@@ -136,6 +141,12 @@ pub trait Relay: Send + Sync {
     /// The client's chat request with only the fields changed that must change (`model`, `stream_options`, the
     /// preset's renames and drops). Parts of the body that do not change are slices of `body`, not copies.
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Adds the client's own headers that choose what its body may say.
+    fn carry(&self, outgoing: &mut Outgoing, headers: &[(&'static str, HeaderValue)]) {
+        outgoing
+            .headers
+            .extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())));
+    }
     /// Checks and, where the vendor deviates, normalises a whole answer. Clean bytes come back untouched.
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
     /// A relay for one streamed answer. `include_usage`: whether the client asked for the usage chunk.
@@ -263,6 +274,8 @@ pub struct Frame {
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
+        "bedrock-anthropic" => Some(Arc::new(bedrock::claude::Claude::new(quirks))),
+        "bedrock" => Some(Arc::new(bedrock::Bedrock::new(quirks.clone()))),
         "cohere" => Some(Arc::new(cohere::Cohere::new(quirks.clone()))),
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
         "ollama" => Some(Arc::new(ollama::Ollama::new(quirks.clone()))),

@@ -49,8 +49,9 @@ const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/messages/count_tokens", &AnthropicCount),
 ];
 
-/// Places below which a model and a method follow; the second is what google-genai makes of a base URL.
-const MODEL_PLACES: &[&str] = &["/v1beta/models/", "/v1/models/"];
+/// Places below which a model and a method follow; the second is what google-genai makes of a base URL, the third what
+/// the AI SDK makes of a model with a slash in its name.
+pub(super) const MODEL_PLACES: &[&str] = &["/v1beta/models/", "/v1/models/", "/v1beta/"];
 
 /// Every POST endpoint whose path names the model: `…/models/{model}:{method}`.
 const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
@@ -219,6 +220,7 @@ mod tests {
                 Ok("/v1beta/models/{model}:streamGenerateContent"),
             ),
             ("POST", "/v1beta/models/openai%2Fgpt-4o:countTokens", Ok("/v1beta/models/{model}:countTokens")),
+            ("POST", "/v1beta/openai/gpt-4o:generateContent", Ok("/v1beta/models/{model}:generateContent")),
             ("GET", "/v1beta/models/a:generateContent", Err(405)),
             ("POST", "/v1beta/models/:generateContent", Err(404)),
             ("POST", "/v1beta/models/a:tuneModel", Err(404)),

@@ -8,6 +8,7 @@ mod embeddings;
 mod encode;
 pub(super) mod fault;
 mod finish;
+mod foreign;
 mod logprobs;
 mod media;
 mod model;

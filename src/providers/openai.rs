@@ -6,6 +6,7 @@
 mod completions;
 mod decode;
 mod decoder;
+mod details;
 pub(super) mod embeddings;
 pub(super) mod encode;
 mod envelope;

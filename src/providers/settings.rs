@@ -1,6 +1,7 @@
 //! Settings of one provider, and the form of the preset table.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,12 +14,14 @@ use crate::settings::{Period, SecretRef};
 pub struct ProviderSettings {
     /// Preset to start from; by default the one with the provider's own name, if there is one.
     pub preset: Option<String>,
-    /// `openai`, `openai-responses`, `anthropic`, `cohere`, `gemini`, `ollama` or `sandbox`.
+    /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama` or `sandbox`.
     pub dialect: Option<String>,
     /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses.
     pub base_url: Option<String>,
     /// API keys; the first is used.
     pub keys: Vec<KeySettings>,
+    /// Region and keys of an AWS account, for providers that want signed requests.
+    pub aws: Option<AwsSettings>,
     /// Words that policies can require: `private`.
     pub tags: Vec<String>,
     /// Keys and values that policies can require: `region: eu`.
@@ -55,6 +58,27 @@ pub enum KeySettings {
 pub struct KeyDetails {
     /// `env:NAME` or `file:PATH`.
     pub secret: SecretRef,
+}
+
+/// Region and keys of an AWS account. Requests are signed with the first of these that is there: `access_key_id`,
+/// `profile` or `credentials_file`, the variables `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, a
+/// web identity, the default profile, the role of the container or the EC2 machine. With an API key (`keys`, or `AWS_BEARER_TOKEN_BEDROCK`) nothing is signed.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct AwsSettings {
+    /// For example `eu-central-1`; by default the one in `base_url`, else `AWS_REGION` or `AWS_DEFAULT_REGION`.
+    pub region: Option<String>,
+    /// The access key's name.
+    pub access_key_id: Option<SecretRef>,
+    /// The access key.
+    pub secret_access_key: Option<SecretRef>,
+    /// The session token that belongs to temporary keys.
+    pub session_token: Option<SecretRef>,
+    /// A profile of the shared credentials file; by default `AWS_PROFILE`, else `default`.
+    pub profile: Option<String>,
+    /// The shared credentials file; by default `AWS_SHARED_CREDENTIALS_FILE`, else `~/.aws/credentials`. Watched where
+    /// it is named here.
+    pub credentials_file: Option<PathBuf>,
 }
 
 /// The value of a label: text, number or truth; compared as text.
@@ -108,7 +132,8 @@ pub struct QuirkSettings {
     /// `completion_tokens` leaves reasoning out (`total = prompt + completion + reasoning`); it is added.
     pub completion_excludes_reasoning: bool,
     /// Fields of requests, and of their messages, that the vendor does not know. A translation from another dialect
-    /// leaves them out and says so; a client of this dialect who sends them gets the vendor's own answer.
+    /// leaves them out and says so; a client of this dialect who sends them gets the vendor's own answer, except for
+    /// `reasoning_content`, `reasoning_details` and `extra_content` of messages: they are left out for both.
     pub lacks: Vec<String>,
     /// Tool-call ids must have exactly this many letters and digits.
     pub tool_id_length: Option<usize>,
@@ -137,6 +162,21 @@ pub struct QuirkSettings {
 }
 
 impl QuirkSettings {
+    /// Changes the top-level fields of a request: renamed, dropped, set.
+    pub(super) fn apply(&self, body: &mut crate::chat::Object) {
+        for (old, new) in &self.rename {
+            if let Some(value) = body.shift_remove(old) {
+                body.insert(new.clone(), value);
+            }
+        }
+        for field in &self.drop {
+            body.shift_remove(field);
+        }
+        for (field, value) in &self.defaults {
+            body.entry(field.clone()).or_insert_with(|| value.clone());
+        }
+    }
+
     /// These quirks (a preset's) with a provider's own added: lists and maps grow, the provider's word counts where
     /// both say something.
     #[must_use]

@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a story that cannot go on fails")]
 
+mod across;
 mod acts;
 mod anthropic;
+mod bedrock;
 mod chat;
 mod cli;
 mod client;
 mod codex;
 mod completions;
 mod errors;
+mod every_door;
 mod failover;
 mod fixtures;
 mod front;

@@ -55,7 +55,9 @@ impl Asked for Count {
 impl Carry for Count {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         let mut outgoing = ability(target).ok_or_else(unable)?.splice(self.0.body(), &target.name)?;
-        self.0.carry_headers(&mut outgoing);
+        if let Some(relay) = target.wire().relay() {
+            relay.carry(&mut outgoing, self.0.carried());
+        }
         Ok(outgoing)
     }
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
 use crate::chat::proof;
-use crate::json::Splice;
+use crate::json::{self, Splice};
 use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -27,12 +27,16 @@ pub(super) fn outgoing(streams: bool, body: Vec<Bytes>) -> Outgoing {
 pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSettings) -> Outgoing {
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
-    if let Some(Signed { messages, loop_unproven }) = signed(body) {
+    let signed = signed(body);
+    let messages = signed.as_deref().or_else(|| body.raw("messages")).unwrap_or_default();
+    // Inside a loop of tools, Anthropic wants its own thought at the turn's beginning, or no thinking at all.
+    let dumb = body.raw("thinking").is_some_and(|thinking| thinking.contains("\"enabled\""))
+        && is_unproven_loop(messages);
+    if dumb {
+        splice.set("thinking", r#"{"type":"disabled"}"#);
+    }
+    if let Some(messages) = signed {
         splice.set("messages", messages);
-        // Inside a loop of tools, Anthropic wants its own thought at the turn's beginning, or no thinking at all.
-        if loop_unproven && body.has("thinking") {
-            splice.set("thinking", r#"{"type":"disabled"}"#);
-        }
     }
     for (old, new) in &quirks.rename {
         splice.rename(old, new);
@@ -48,45 +52,55 @@ pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSetti
     outgoing(body.bool("stream") == Some(true), splice.finish())
 }
 
-/// Messages without the thoughts that Anthropic has not signed.
-struct Signed {
-    messages: String,
-    /// The last turn is one of tool calls, and no signed thought begins it.
-    loop_unproven: bool,
-}
-
 /// Takes out the thoughts that no provider or another one has signed, which Anthropic would refuse; `None` when there
 /// are none.
-fn signed(body: &ClientBody) -> Option<Signed> {
+fn signed(body: &ClientBody) -> Option<String> {
     memchr::memmem::find(body.raw_bytes("messages")?, proof::MARK.as_bytes())?;
     let mut messages: Vec<Value> = serde_json::from_str(body.raw("messages")?).ok()?;
     for message in &mut messages {
         if let Some(Value::Array(blocks)) = message.get_mut("content") {
-            blocks.retain(|block| {
-                let signature = block.get("signature").and_then(Value::as_str);
-                signature.is_none_or(|signature| proof::for_anthropic(signature).is_some())
+            blocks.retain_mut(|block| {
+                ["signature", "data"].into_iter().all(|field| match block.get_mut(field) {
+                    Some(Value::String(proof)) => own(proof),
+                    _ => true,
+                })
             });
         }
     }
     messages.retain(|message| message.get("content").and_then(Value::as_array).is_none_or(|c| !c.is_empty()));
-    let loop_unproven = is_unproven_loop(&messages);
-    Some(Signed { messages: Value::Array(messages).to_string(), loop_unproven })
+    Some(Value::Array(messages).to_string())
 }
 
-fn is_unproven_loop(messages: &[Value]) -> bool {
-    let has =
-        |message: &Value, kinds: &[&str]| {
-            message.get("content").and_then(Value::as_array).into_iter().flatten().any(|block| {
-                block.get("type").and_then(Value::as_str).is_some_and(|kind| kinds.contains(&kind))
-            })
-        };
-    let is_result = |message: &&Value| has(message, &["tool_result"]);
-    let is_model = |message: &&Value| message.get("role").is_some_and(|role| role == "assistant");
-    if !messages.last().is_some_and(|last| is_result(&last)) {
-        return false;
+/// Whether a proof is Anthropic's own; one that came by way of a router is unwrapped.
+fn own(proof: &mut String) -> bool {
+    let Some(own) = proof::for_anthropic(proof) else { return false };
+    if own.len() < proof.len() {
+        *proof = own.to_owned();
     }
-    let turn = messages.iter().rev().take_while(|message| is_model(message) || is_result(message));
-    turn.filter(is_model).last().is_some_and(|first| !has(first, &["thinking", "redacted_thinking"]))
+    true
+}
+
+/// Whether the conversation, in JSON, ends inside a loop of tools that begins without a thought. Read from the text:
+/// agents send long ones.
+fn is_unproven_loop(messages: &str) -> bool {
+    let of = |message, key| json::entries(message).find(|(name, _)| name == key).map(|(_, value)| value);
+    let is = |text: Option<&str>, word: &str| text.and_then(json::text).is_some_and(|text| text == word);
+    let has = |message, kinds: &[&str]| {
+        let blocks = json::elements(of(message, "content").unwrap_or_default());
+        blocks.into_iter().any(|block| kinds.iter().any(|kind| is(of(block, "type"), kind)))
+    };
+    // The first answer since the user's own last words, and whether results of tools stand at the end.
+    let (mut first, mut ends) = (None, false);
+    for message in json::elements(messages) {
+        if is(of(message, "role"), "assistant") {
+            ends = false;
+            first = first.or(Some(message));
+        } else {
+            ends = has(message, &["tool_result"]);
+            first = first.filter(|_| ends);
+        }
+    }
+    ends && first.is_some_and(|first| !has(first, &["thinking", "redacted_thinking"]))
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
                         let path = format!("messages[{place}].content[{at}].signature");
                         self.lost.push(Loss::new(path, "dropped: it is another provider's"));
                     }
-                    let signature = signature.as_deref().and_then(proof::for_gemini);
+                    let signature = signature.as_deref().or(redacted.as_deref()).and_then(proof::for_gemini);
                     match (text.is_empty(), signature) {
                         (true, Some(signature)) if !prove(&mut parts, signature) => early = Some(signature),
                         (true, Some(_)) => {}

@@ -6,24 +6,27 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::contents::NO_PROOF;
 use super::pieces::{Piece, Pieces};
-use super::{Surface, decode, fault, finish, usage};
+use super::{Surface, decode, fault, finish, foreign, usage};
 use crate::chat::{FinishReason, Usage};
 use crate::fault::Fault;
 use crate::frames::sse_data;
 use crate::json::Splice;
 use crate::providers::{ClientBody, Frame, Relayed, StreamRelay};
 
-/// The client's body; only a model's name inside of it is replaced by the target's.
+/// The client's body; a model's name inside of it is replaced by the target's, and other providers' proofs are taken
+/// out.
 pub(super) fn request(body: &ClientBody, model: &str, surface: Surface) -> Vec<Bytes> {
     if surface == Surface::Vertex {
-        return on_vertex(body);
+        return on_vertex(body, model);
     }
     let name = if model.contains('/') { model.to_owned() } else { format!("models/{model}") };
     let mut splice = Splice::new(body);
     if body.field("model").is_some() {
         splice.set_text("model", &name);
+    }
+    if let Some(contents) = foreign::without(body, model) {
+        splice.set("contents", contents);
     }
     for field in ["generateContentRequest", "generate_content_request"] {
         // Counting tokens takes a whole request in a field.
@@ -35,15 +38,12 @@ pub(super) fn request(body: &ClientBody, model: &str, surface: Surface) -> Vec<B
             splice.set(field, Value::Object(inner).to_string());
         }
     }
-    if let Some(contents) = unproven(body) {
-        splice.set("contents", contents);
-    }
     splice.finish()
 }
 
 /// Vertex AI wants the model's full name, with project and location, or none. A request to be counted stands in the
 /// body itself.
-fn on_vertex(body: &ClientBody) -> Vec<Bytes> {
+fn on_vertex(body: &ClientBody, model: &str) -> Vec<Bytes> {
     let wrapped = ["generateContentRequest", "generate_content_request"];
     let inner = wrapped.iter().find_map(|field| body.raw(field)).and_then(|raw| {
         let mut inner = serde_json::from_str::<crate::chat::Object>(raw).ok()?;
@@ -55,41 +55,10 @@ fn on_vertex(body: &ClientBody) -> Vec<Bytes> {
     }
     let mut splice = Splice::new(body);
     splice.remove("model");
-    if let Some(contents) = unproven(body) {
+    if let Some(contents) = foreign::without(body, model) {
         splice.set("contents", contents);
     }
     splice.finish()
-}
-
-/// The beginning of the gateway's marks in base64, as the door writes other providers' proofs.
-const MARKED: &str = "dG9sbGdhdGU6";
-
-/// The conversation without proofs of thinking that other providers have made; `None` when there are none.
-fn unproven(body: &ClientBody) -> Option<String> {
-    memchr::memmem::find(body.raw_bytes("contents")?, MARKED.as_bytes())?;
-    let mut contents: Vec<Value> = serde_json::from_str(body.raw("contents")?).ok()?;
-    let parts = contents.iter_mut().filter_map(|content| content.get_mut("parts")?.as_array_mut());
-    for parts in parts {
-        parts.retain_mut(|part| {
-            let Some(part) = part.as_object_mut() else { return true };
-            let marked = ["thoughtSignature", "thought_signature"].into_iter().find(|key| {
-                part.get(*key).and_then(Value::as_str).is_some_and(|proof| proof.starts_with(MARKED))
-            });
-            let Some(key) = marked else { return true };
-            if part.contains_key("functionCall") || part.contains_key("function_call") {
-                // Without any, the first call of a step is refused.
-                part.insert(key.into(), NO_PROOF.into());
-                return true;
-            }
-            part.shift_remove(key);
-            // A proof without a text has nothing left to say.
-            part.get("text").is_none_or(|text| text != "")
-        });
-    }
-    contents.retain(|content| {
-        content.get("parts").and_then(Value::as_array).is_none_or(|parts| !parts.is_empty())
-    });
-    Some(Value::Array(contents).to_string())
 }
 
 /// A whole answer, untouched.
@@ -294,37 +263,5 @@ impl Peek<'_> {
         };
         let calls = first.parts().any(|part| part.function_call.is_some());
         Some(finish::word(first.finish_reason.as_ref()).map(|word| finish::reason(&word, calls)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn proofs_of_others_never_reach_google() {
-        use base64::Engine as _;
-        let foreign = base64::prelude::BASE64_STANDARD.encode("tollgate:signature:EqQB");
-        let body = json!({"contents": [
-            {"role": "user", "parts": [{"text": "hi"}]},
-            {"role": "model", "parts": [
-                {"text": "hm", "thought": true, "thoughtSignature": foreign},
-                {"text": "", "thought": true, "thoughtSignature": foreign},
-                {"functionCall": {"name": "f"}, "thoughtSignature": foreign},
-                {"text": "so", "thoughtSignature": "own="}]},
-            {"role": "model", "parts": [{"text": "", "thoughtSignature": foreign}]},
-        ]});
-        let read = ClientBody::read(Bytes::from(body.to_string())).unwrap();
-        let sent: Value = serde_json::from_slice(&request(&read, "m", Surface::Gemini).concat()).unwrap();
-        let expected = json!({"contents": [
-            {"role": "user", "parts": [{"text": "hi"}]},
-            {"role": "model", "parts": [
-                {"text": "hm", "thought": true},
-                {"functionCall": {"name": "f"}, "thoughtSignature": NO_PROOF},
-                {"text": "so", "thoughtSignature": "own="}]},
-        ]});
-        assert_eq!(sent, expected);
     }
 }

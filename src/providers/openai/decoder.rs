@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::state::StreamState;
 use super::{decode, fault};
-use crate::chat::{Event, Object, Role, StreamDecoder, ToolKind};
+use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
 
@@ -86,11 +86,10 @@ impl OpenAiDecoder {
             _ => Object::new(),
         };
         delta.shift_remove("role");
-        if let Some(text) = said(&mut delta, "reasoning_content") {
-            if delta.get("reasoning").and_then(Value::as_str) == Some(&text) {
-                delta.shift_remove("reasoning");
+        for part in decode::thoughts(&mut delta) {
+            if let Part::Thinking { text, signature, redacted } = part {
+                events.push(Event::Thinking { choice: index, text, signature, redacted });
             }
-            events.push(Event::Thinking { choice: index, text, signature: None, redacted: None });
         }
         if let Some(text) = said(&mut delta, "content") {
             events.push(Event::Text { choice: index, text });

@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::request;
+use super::{details, request};
 use crate::chat::{
     Loss, Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind,
-    proof,
 };
 use crate::fault::{Fault, Retry};
 use crate::providers::{Outgoing, QuirkSettings};
@@ -150,15 +149,7 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
         match part {
             Part::Thinking { text, signature, redacted } => {
                 thought.push_str(text);
-                // OpenRouter's form; the provider behind it wants its proofs back unchanged.
-                match (redacted, signature) {
-                    (None, Some(mark)) if mark == proof::COHERE_PLAN => {}
-                    (Some(data), _) => proofs.push(json!({ "type": "reasoning.encrypted", "data": data })),
-                    (None, Some(signature)) if proof::for_anthropic(signature).is_some() => {
-                        proofs.push(json!({ "type": "reasoning.text", "text": text, "signature": signature }))
-                    }
-                    (None, _) => {}
-                }
+                proofs.extend(details::write(text, signature.as_deref(), redacted.as_deref()));
             }
             Part::Refusal(text) => {
                 object.insert("refusal".into(), text.as_str().into());
@@ -183,7 +174,9 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
             other => said.push(*other),
         }
     }
-    let content = if said.is_empty() { Value::Null } else { content_of(&said, place)? };
+    // Null says that there are calls, or a refusal, instead.
+    let silent = said.is_empty() && (!calls.is_empty() || object.contains_key("refusal"));
+    let content = if silent { Value::Null } else { content_of(&said, place)? };
     object.insert("content".into(), content);
     if !thought.is_empty() {
         object.insert("reasoning_content".into(), thought.into());

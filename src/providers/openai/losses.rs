@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::details;
 use super::encode::is_unsayable;
-use crate::chat::{Loss, Message, Object, Part, Role, Tool, proof};
+use crate::chat::{Loss, Message, Object, Part, Role, Tool};
 use crate::providers::QuirkSettings;
 
 /// Fields of a tool that only Anthropic knows.
@@ -19,8 +20,9 @@ pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings
             Part::Thinking { .. } if !takes_thinking(quirks) => {
                 lost.push(Loss::new(path(), "thinking dropped"));
             }
-            Part::Thinking { signature: Some(signature), .. }
-                if proof::for_anthropic(signature).is_none() =>
+            Part::Thinking { text, signature, redacted }
+                if (signature.is_some() || redacted.is_some())
+                    && details::write(text, signature.as_deref(), redacted.as_deref()).is_none() =>
             {
                 lost.push(Loss::new(path() + ".signature", "dropped: it is another provider's"));
             }

@@ -127,36 +127,60 @@ fn with_usage(raw: &str) -> Option<String> {
 fn messages(body: &ClientBody, quirks: &QuirkSettings) -> Option<String> {
     let bytes = body.raw_bytes("messages")?;
     let has = |needle: &str| memchr::memmem::find(bytes, needle.as_bytes()).is_some();
+    let ours = OURS.iter().any(|field| lacks(quirks, field) && has(field)) || has(WRAPPED);
     let drops = quirks.drop_in_messages.iter().any(|field| has(field));
     let ids = quirks.tool_id_length.is_some() && has("tool_call");
     let roles = quirks.no_developer_role && has("developer");
-    let proofs = has(proof::MARK);
-    if !drops && !ids && !roles && !proofs {
+    if !drops && !ids && !roles && !ours {
         return None;
     }
     let raw = body.raw("messages")?;
     let Ok(Value::Array(mut messages)) = serde_json::from_str(raw) else { return None };
-    for message in messages.iter_mut().filter_map(Value::as_object_mut) {
-        fit(message, quirks);
-        drop_proofs(message);
-    }
+    messages.iter_mut().filter_map(Value::as_object_mut).for_each(|message| fit(message, quirks));
     Some(Value::Array(messages).to_string())
 }
 
-/// Takes out proofs of thinking that a provider of another dialect has made, and that came to the client by
-/// translation.
-fn drop_proofs(message: &mut Object) {
-    let Some(Value::Array(details)) = message.get_mut("reasoning_details") else { return };
-    details.retain(|detail| {
-        let signature = detail.get("signature").and_then(Value::as_str);
-        signature.is_none_or(|signature| proof::for_anthropic(signature).is_some())
-    });
-    if details.is_empty() {
-        message.shift_remove("reasoning_details");
+/// What the doors of this house add to OpenAI's answers, and clients send back with the conversation, whoever is asked
+/// next.
+const OURS: &[&str] = &["reasoning_content", "reasoning_details", "extra_content"];
+
+/// A proof that no provider of this dialect knows.
+const WRAPPED: &str = "\"tollgate:";
+
+fn lacks(quirks: &QuirkSettings, field: &str) -> bool {
+    quirks.lacks.iter().any(|lacked| lacked == field)
+}
+
+/// Takes out what this house has added to other providers' answers, as far as the vendor does not know it.
+fn leave_ours(message: &mut Object, quirks: &QuirkSettings) {
+    let before = message.len();
+    for field in OURS.iter().filter(|field| lacks(quirks, field)) {
+        message.shift_remove(*field);
+        for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+            call.as_object_mut().and_then(|call| call.shift_remove(*field));
+        }
+    }
+    if let Some(Value::Array(details)) = message.get_mut("reasoning_details") {
+        let is_foreign = |value: Option<&Value>| {
+            value.and_then(Value::as_str).is_some_and(|proof| proof.starts_with(proof::MARK))
+        };
+        details.retain(|detail| !is_foreign(detail.get("signature")) && !is_foreign(detail.get("data")));
+        if details.is_empty() {
+            message.shift_remove("reasoning_details");
+        }
+    }
+    // Thinking alone was no answer to others; neither is nothing.
+    let silent = message.get("content").is_some_and(Value::is_null)
+        && ["tool_calls", "refusal", "function_call", "audio"]
+            .iter()
+            .all(|field| message.get(*field).is_none_or(Value::is_null));
+    if silent && message.len() < before {
+        message.insert("content".into(), "".into());
     }
 }
 
 fn fit(message: &mut Object, quirks: &QuirkSettings) {
+    leave_ours(message, quirks);
     for field in &quirks.drop_in_messages {
         message.shift_remove(field);
     }
@@ -255,6 +279,16 @@ mod tests {
                 r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"type":"reasoning.text","signature":"tollgate:responses:openai:rs:g"}]},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
                 json!({}),
                 r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a"},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"assistant","content":null,"reasoning_content":"r","reasoning_details":[{"signature":"s"}]},{"role":"assistant","content":null,"tool_calls":[{"id":"c","extra_content":{}}]}]}"#,
+                json!({"lacks": ["reasoning_content", "reasoning_details", "extra_content"]}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":""},{"role":"assistant","content":null,"tool_calls":[{"id":"c"}]}]}"#,
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"signature":"tollgate:x"},{"data":"own"}]}]}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a","reasoning_details":[{"data":"own"}]}]}"#,
             ),
             (
                 r#"{"model":"f","messages":[{"role":"developer","content":"be short"}]}"#,
