@@ -8,6 +8,7 @@ pub mod asked;
 pub mod chat;
 pub mod generate;
 pub mod messages;
+pub mod responses;
 pub mod said;
 
 use std::collections::{BTreeSet, HashMap};
@@ -77,8 +78,32 @@ pub static GENERATE: Speech = Speech {
     error: generate::error,
 };
 
+pub static RESPONSES: Speech = Speech {
+    name: "responses",
+    path: |_, _| "/v1/responses".into(),
+    whole: responses::whole,
+    streamed: responses::streamed,
+    read: responses::read,
+    write: responses::write,
+    error: responses::error,
+};
+
 /// The doors of the house.
-pub static DOORS: [&Speech; 3] = [&CHAT, &MESSAGES, &GENERATE];
+pub static DOORS: [&Speech; 4] = [&CHAT, &MESSAGES, &GENERATE, &RESPONSES];
+
+/// Vendors that speak Responses, too, and would be asked in them.
+const SPEAK_RESPONSES: [&str; 10] = [
+    "openai",
+    "azure",
+    "xai",
+    "groq",
+    "openrouter",
+    "huggingface",
+    "ollama-openai",
+    "vllm",
+    "fireworks",
+    "vercel-gateway",
+];
 
 /// Recordings' folder, settings of the provider, path below the scripted provider, operation, dialect. OpenAI's kin
 /// stand in [`fixtures::VENDORS`].
@@ -178,6 +203,7 @@ async fn run(cases: Vec<Case>) {
         for door in DOORS {
             // OpenAI's own dialect in and out is what `fixtures.rs` is about.
             let own = door.name == CHAT.name && case.speech.name == CHAT.name;
+            let own = own || door.name == RESPONSES.name && SPEAK_RESPONSES.contains(&case.vendor.as_str());
             if own || !format!("{} {}", case.id, door.name).contains(&only) {
                 continue;
             }
@@ -496,7 +522,7 @@ fn translate(expected: &mut Said, from: &Speech, to: &Speech) {
     if from.name == to.name {
         return;
     }
-    if to.name != CHAT.name {
+    if to.name != CHAT.name && to.name != RESPONSES.name {
         // Only OpenAI has a place of its own for refusals.
         let refuses = !expected.refusal.is_empty();
         expected.text.push_str(&std::mem::take(&mut expected.refusal));
