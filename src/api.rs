@@ -1,8 +1,10 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
 pub mod anthropic_messages;
+mod elsewhere;
 pub mod gemini_generate;
 mod models;
+mod named_by_path;
 pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_embeddings;
@@ -68,6 +70,9 @@ impl Api {
             head.uri = uri;
             version
         });
+        if let Some(uri) = elsewhere::enter(&head.uri) {
+            head.uri = uri;
+        }
         let mut response = self.answer(head, body, &snapshot, version, address, at, request_id).await;
         if let Some(version) = snapshot.version(version) {
             response.headers_mut().extend(version.headers.clone());
@@ -116,8 +121,8 @@ impl Api {
                     Arrived { snapshot, version, door, path, uri, headers, address, at, request_id };
                 reply::served(self.gateway.serve(arrived, body.collect()).await)
             }
-            routes::Route::Models => models::list(snapshot, version, &request_id),
-            routes::Route::Model(id) => models::one(snapshot, version, &id, &request_id),
+            routes::Route::Models(shelf) => shelf.list(snapshot, version, head.uri.query(), &request_id),
+            routes::Route::Model(shelf, id) => shelf.one(snapshot, version, &id, &request_id),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod anthropic;
 pub mod aws;
+pub mod azure;
 mod bedrock;
 mod call_id;
 mod cohere;
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
@@ -46,8 +47,8 @@ pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, 
 pub use lease::{Due, Held, Lease, Trouble};
 pub use sandbox::Sandbox;
 pub use settings::{
-    AwsSettings, DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings,
-    QuirkSettings,
+    AwsSettings, AzureSettings, DeadlineOverrides, GoogleSettings, HeaderSettings, KeyDetails, KeySettings,
+    LabelValue, ProviderSettings, QuirkSettings,
 };
 pub use sigv4::{AwsKeys, SigV4};
 pub use vendor::{HttpPlace, Place, Target, Vendor};
@@ -143,9 +144,9 @@ pub trait Relay: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// Adds the client's own headers that choose what its body may say.
     fn carry(&self, outgoing: &mut Outgoing, headers: &[(&'static str, HeaderValue)]) {
-        outgoing
-            .headers
-            .extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())));
+        for (name, value) in headers {
+            outgoing.headers.insert(*name, value.clone());
+        }
     }
     /// Checks and, where the vendor deviates, normalises a whole answer. Clean bytes come back untouched.
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
@@ -170,6 +171,11 @@ pub trait Embeddings: Send + Sync {
     /// Whether clients of the provider's own dialect can be served with their own bytes.
     fn is_native(&self) -> bool {
         true
+    }
+    /// Whether this model's embeddings are made by Vertex AI's `:predict`.
+    fn predicts(&self, model: &str) -> bool {
+        let _ = model;
+        false
     }
 }
 
@@ -270,6 +276,20 @@ pub struct Frame {
     /// Whether a client sees content by it (see [`crate::chat::Event::is_content`]).
     pub content: bool,
 }
+
+/// The words of [`dialect`].
+pub const DIALECTS: &[&str] = &[
+    "anthropic",
+    "bedrock",
+    "bedrock-anthropic",
+    "cohere",
+    "gemini",
+    "ollama",
+    "openai",
+    "openai-responses",
+    "sandbox",
+    "vertex",
+];
 
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {

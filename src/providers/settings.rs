@@ -14,12 +14,16 @@ use crate::settings::{Period, SecretRef};
 pub struct ProviderSettings {
     /// Preset to start from; by default the one with the provider's own name, if there is one.
     pub preset: Option<String>,
-    /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama` or `sandbox`.
+    /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama`, `vertex` or `sandbox`.
     pub dialect: Option<String>,
     /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses.
     pub base_url: Option<String>,
     /// API keys; the first is used.
     pub keys: Vec<KeySettings>,
+    /// Where on Vertex AI, and with whose credentials.
+    pub google: Option<GoogleSettings>,
+    /// Which resource of Azure, and with whose credentials.
+    pub azure: Option<AzureSettings>,
     /// Region and keys of an AWS account, for providers that want signed requests.
     pub aws: Option<AwsSettings>,
     /// Words that policies can require: `private`.
@@ -40,6 +44,42 @@ pub struct ProviderSettings {
     pub deadlines: Option<DeadlineOverrides>,
     /// Deviations from the dialect, added to the preset's.
     pub quirks: Option<QuirkSettings>,
+}
+
+/// Where on Vertex AI, and with whose credentials.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct GoogleSettings {
+    /// The project; by default that of the credentials, or `GOOGLE_CLOUD_PROJECT`.
+    pub project: Option<String>,
+    /// `us-central1`, `global`, `us`, `eu` …; by default `GOOGLE_CLOUD_LOCATION`, or `global`.
+    pub location: Option<String>,
+    /// A file of credentials (`file:sa.json`) of any type that gcloud writes, an access token, or an API key. Without it,
+    /// Google's default credentials: `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's own, the metadata server.
+    pub credentials: Option<SecretRef>,
+}
+
+/// Which resource of Azure, and with whose credentials.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct AzureSettings {
+    /// The resource's name, which its host begins with; `base_url` says the whole address instead. By default
+    /// `AZURE_OPENAI_ENDPOINT`.
+    pub resource: Option<String>,
+    /// A dated version (`2024-10-21`) for the older paths with deployments, or `preview`. Without it, the `v1` API.
+    pub api_version: Option<String>,
+    /// Names of deployments by model; a model that is not here is deployed under its own name.
+    pub deployments: BTreeMap<String, String>,
+    /// Entra ID: the tenant; by default `AZURE_TENANT_ID`.
+    pub tenant: Option<String>,
+    /// Entra ID: the application, or the managed identity where there are several; by default `AZURE_CLIENT_ID`.
+    pub client_id: Option<String>,
+    /// Entra ID: the application's secret; by default `AZURE_CLIENT_SECRET`, where no key is set.
+    pub client_secret: Option<SecretRef>,
+    /// Take the token of the machine that the gateway runs on.
+    pub managed_identity: bool,
+    /// What Entra ID's token is for, by default `https://cognitiveservices.azure.com/.default`.
+    pub scope: Option<String>,
 }
 
 /// One API key: a plain reference, or a reference with more to come.
@@ -141,6 +181,8 @@ pub struct QuirkSettings {
     pub drop_in_messages: Vec<String>,
     /// The vendor does not know the role `developer`; it becomes `system`.
     pub no_developer_role: bool,
+    /// Names that the vendor knows models by, where they are others than its own: model to name.
+    pub deployments: BTreeMap<String, String>,
     /// Path of chat completions below the base URL, by default `/chat/completions`. `{model}` stands for the model.
     pub chat_path: Option<String>,
     /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
@@ -162,6 +204,11 @@ pub struct QuirkSettings {
 }
 
 impl QuirkSettings {
+    /// The name that the vendor knows a model by.
+    pub fn deployed<'a>(&'a self, model: &'a str) -> &'a str {
+        self.deployments.get(model).map_or(model, String::as_str)
+    }
+
     /// Changes the top-level fields of a request: renamed, dropped, set.
     pub(super) fn apply(&self, body: &mut crate::chat::Object) {
         for (old, new) in &self.rename {
@@ -193,6 +240,7 @@ impl QuirkSettings {
         both.completions_path = own.completions_path.clone().or_else(|| self.completions_path.clone());
         both.rename.extend(own.rename.clone());
         both.defaults.extend(own.defaults.clone());
+        both.deployments.extend(own.deployments.clone());
         both.no_stream_options |= own.no_stream_options;
         both.completion_excludes_reasoning |= own.completion_excludes_reasoning;
         both.no_developer_role |= own.no_developer_role;

@@ -110,7 +110,7 @@ const SPEAK_RESPONSES: [&str; 10] = [
 static VENDORS: [(&str, &str, &str, &str, &Speech); 3] = [
     ("anthropic", "preset: anthropic", "/v1", "messages", &MESSAGES),
     ("gemini", "preset: gemini", "/v1beta", "generateContent", &GENERATE),
-    ("vertex", "dialect: gemini", "/v1beta1", "generateContent", &GENERATE),
+    ("vertex", "preset: gemini", "/v1beta1", "generateContent", &GENERATE),
 ];
 
 /// Pieces that a stream is cut into, in bytes.

@@ -5,6 +5,7 @@
 mod across;
 mod acts;
 mod anthropic;
+mod azure;
 mod bedrock;
 mod chat;
 mod cli;
@@ -31,3 +32,4 @@ mod seeing;
 mod strict;
 mod upstream;
 mod versions;
+mod vertex;

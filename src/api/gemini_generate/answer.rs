@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::proof;
+use super::{logprobs, proof};
 use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, ToolKind, Usage};
 
@@ -10,7 +10,7 @@ use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, Too
 /// until 2025, so none are sent.
 pub(in crate::api) const TONGUE: Tongue = Tongue {
     choices: true,
-    logprobs: false,
+    logprobs: true,
     stop_sequence: false,
     refusal: false,
     thinking: true,
@@ -69,6 +69,9 @@ fn candidate(choice: &Choice) -> Value {
         body.insert("finishReason".into(), finish_word(finish).into());
     }
     body.insert("index".into(), choice.index.into());
+    if let Some(logprobs) = &choice.logprobs {
+        body.extend(logprobs::fields(logprobs));
+    }
     if !citations.is_empty() {
         body.insert("citationMetadata".into(), json!({ "citationSources": citations }));
     }

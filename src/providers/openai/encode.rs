@@ -19,7 +19,8 @@ const MOST_STOPS: usize = 4;
 /// `BadRequest` that names the part which OpenAI's dialect cannot carry.
 pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
     let mut body = Object::new();
-    body.insert("model".into(), (&*target.model).into());
+    let model = quirks.deployed(&target.model);
+    body.insert("model".into(), model.into());
     let mut lost = Vec::new();
     let mut messages = Vec::with_capacity(asked.messages.len());
     for (place, message) in asked.messages.iter().enumerate() {
@@ -49,7 +50,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     }
     super::losses::leave_out(&mut body, quirks, &mut lost);
     request::apply_to_object(&mut body, quirks);
-    let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
+    let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
     let json = Value::Object(body).to_string();
     let mut outgoing = request::outgoing(path, asked.stream, vec![json.into()]);
     outgoing.lost = lost;

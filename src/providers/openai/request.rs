@@ -19,14 +19,15 @@ pub(super) fn chat(
     quirks: &QuirkSettings,
 ) -> Result<Outgoing, Fault> {
     let streams = body.bool("stream") == Some(true);
+    let model = quirks.deployed(&target.model);
     let mut splice = Splice::new(body);
-    splice.set_text("model", &target.model);
+    splice.set_text("model", model);
     ask_for_usage(&mut splice, body, streams && !quirks.no_stream_options);
     if let Some(messages) = messages(body, quirks) {
         splice.set("messages", messages);
     }
     apply(&mut splice, body, quirks);
-    let path = path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
+    let path = path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
     Ok(outgoing(path, streams, splice.finish()))
 }
 
@@ -53,12 +54,13 @@ pub(in crate::providers) fn embeddings(
     target: &TargetName,
     quirks: &QuirkSettings,
 ) -> Result<Outgoing, Fault> {
+    let model = quirks.deployed(&target.model);
     let mut splice = Splice::new(body);
-    splice.set_text("model", &target.model);
+    splice.set_text("model", model);
     for field in &quirks.drop {
         splice.remove(field);
     }
-    let path = path(quirks.embeddings_path.as_deref().unwrap_or("/embeddings"), &target.model);
+    let path = path(quirks.embeddings_path.as_deref().unwrap_or("/embeddings"), model);
     Ok(outgoing(path, false, splice.finish()))
 }
 
