@@ -11,6 +11,7 @@ pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod openai_moderations;
+pub mod openai_responses;
 mod passthrough;
 mod raw;
 pub mod reply;
@@ -18,6 +19,7 @@ mod request_id;
 #[cfg(test)]
 mod round_trip;
 mod routes;
+mod sight;
 mod tongue;
 mod translate;
 mod versioned;
@@ -26,9 +28,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{Request, Response};
+use openai_responses::door_of;
 use reply::ReplyBody;
 use tokio::time::Instant;
 
+use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::gateway::{Arrived, Gateway, Snapshot, Unread};
 
@@ -99,6 +103,18 @@ impl Api {
             routes::Route::Door { door, path } => {
                 let (method, uri, headers) = (head.method, head.uri, head.headers);
                 let snapshot = snapshot.clone();
+                let arrived =
+                    Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
+                reply::served(self.gateway.serve(arrived, body).await)
+            }
+            routes::Route::Response(lookup) => {
+                // Virtual keys will say whose shelf it is.
+                let shelf = self.gateway.shelf(&Caller { address, ..Caller::default() });
+                let Some(door) = door_of(&lookup, &shelf) else {
+                    return lookup.reply(&shelf, &head.uri, &request_id);
+                };
+                let (method, uri, headers) = (head.method, head.uri, head.headers);
+                let (snapshot, path) = (snapshot.clone(), "/v1/responses/{id}");
                 let arrived =
                     Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
                 reply::served(self.gateway.serve(arrived, body).await)

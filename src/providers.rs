@@ -316,6 +316,11 @@ pub trait StreamRelay: Send {
     /// The upstream closed the body: appends the held frames, the usage chunk if the client asked for it, and
     /// `[DONE]`. `Err(Truncated)` when the terminal event never came; then nothing that looks like an end is appended.
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault>;
+    /// The frames that end the stream with an error, where the dialect wants to know in them how far the stream had
+    /// come; `None` where the door's own will do.
+    fn fault(&mut self, _fault: &Fault) -> Option<Bytes> {
+        None
+    }
     /// Whether the terminal event has come, so that the rest of the body need not be awaited.
     fn is_complete(&self) -> bool;
     /// Usage as far as it is known.

@@ -13,6 +13,7 @@ use super::openai_chat::OpenAiChat;
 use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::openai_moderations::OpenAiModerations;
+use super::openai_responses::{InputTokens, Lookup, OpenAiResponses};
 use super::passthrough::{self, FILES, Files};
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
@@ -31,6 +32,8 @@ pub(super) enum Route {
     Models(Shelf),
     /// `GET /v1/models/{id}`, or below `/v1beta/models`.
     Model(Shelf, String),
+    /// A response that is kept here.
+    Response(Lookup),
 }
 
 /// A request that leads nowhere.
@@ -44,6 +47,8 @@ pub(super) struct Refusal {
 /// Every POST endpoint.
 const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/responses", &OpenAiResponses),
+    ("/v1/responses/input_tokens", &InputTokens),
     ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
     ("/v1/moderations", &OpenAiModerations),
@@ -124,6 +129,9 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
             return Err(not_allowed("POST", door));
         }
         return json_body(head, door).map(|()| Route::Door { door, path });
+    }
+    if let Some(found) = Lookup::find(&head.method, path) {
+        return found.map(Route::Response).map_err(|allow| not_allowed(allow, &OpenAiResponses));
     }
     if let Some(id) = path.strip_prefix(MODELS).or_else(|| path.strip_prefix(GOOGLES_MODELS))
         && (id.is_empty() || id.starts_with('/') && id.len() > 1)
@@ -232,6 +240,7 @@ mod tests {
             Ok(Route::Door { path, .. }) => Ok(path.into()),
             Ok(Route::Models(shelf)) => Ok(format!("models {shelf:?}")),
             Ok(Route::Model(_, id)) => Ok(format!("model {id}")),
+            Ok(Route::Response(_)) => Ok("kept".into()),
             Err(refusal) => Err(refusal.fault.client_status()),
         }
     }
@@ -244,6 +253,10 @@ mod tests {
             ("GET", "/v1/chat/completions", Err(405)),
             ("POST", "/v1/chat/completions/", Err(404)),
             ("POST", "/chat/completions", Err(404)),
+            ("POST", "/v1/responses", Ok("/v1/responses")),
+            ("POST", "/v1/responses/input_tokens", Ok("/v1/responses/input_tokens")),
+            ("GET", "/v1/responses/resp_1", Ok("kept")),
+            ("PATCH", "/v1/responses/resp_1", Err(405)),
             ("GET", "/v1/models", Ok("models OpenAi")),
             ("GET", "/v1beta/models?pageSize=3", Ok("models Gemini")),
             ("GET", "/v1beta/models/gemini-2.5-pro", Ok("model gemini-2.5-pro")),

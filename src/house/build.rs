@@ -92,6 +92,7 @@ pub fn build(
         },
         total: config.deadlines.total.0,
         keepalive: config.stream.keepalive.0,
+        kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
         raw: raw_rules(checked),
     };

@@ -8,6 +8,7 @@ pub mod asked;
 pub mod chat;
 pub mod generate;
 pub mod messages;
+pub mod responses;
 pub mod said;
 pub mod tables;
 mod vendors;
@@ -27,8 +28,8 @@ use crate::gateway::{self, Gateway};
 use crate::upstream::{Act, Heard, Upstream};
 use asked::{Asked, Item};
 use said::{Said, Stop};
-pub use tables::{CHAT, GENERATE, MESSAGES, Speech};
-use tables::{COHERE, DOORS, VENDORS, Vendor, vendors};
+pub use tables::{CHAT, GENERATE, MESSAGES, RESPONSES, Speech};
+use tables::{COHERE, DOORS, SPEAK_RESPONSES, VENDORS, Vendor, vendors};
 
 /// Pieces that a stream is cut into, in bytes.
 const PIECES: [usize; 5] = [usize::MAX, 1, 7, 61, 1000];
@@ -120,6 +121,7 @@ async fn run(cases: Vec<Case>) {
         for door in DOORS {
             // OpenAI's own dialect in and out is what `fixtures.rs` is about.
             let own = door.name == CHAT.name && case.speech.name == CHAT.name;
+            let own = own || door.name == RESPONSES.name && SPEAK_RESPONSES.contains(&case.vendor.as_str());
             if own || !format!("{} at {}", case.id, door.name).contains(&only) {
                 continue;
             }
@@ -436,7 +438,7 @@ fn translate(expected: &mut Said, from: &Speech, to: &Speech) {
     if from.name == to.name {
         return;
     }
-    if to.name != CHAT.name {
+    if to.name != CHAT.name && to.name != RESPONSES.name {
         // Only OpenAI has a place of its own for refusals.
         let refuses = !expected.refusal.is_empty();
         expected.text.push_str(&std::mem::take(&mut expected.refusal));

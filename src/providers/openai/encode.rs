@@ -289,7 +289,8 @@ pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     let mut kept = Vec::with_capacity(asked.tools.len());
     for (at, definition) in asked.tools.iter().enumerate() {
-        if definition.kind == ToolKind::Server && definition.is_anthropics() {
+        let elsewhere = definition.is_anthropics() || definition.is_of_responses();
+        if definition.kind == ToolKind::Server && elsewhere {
             lost.push(Loss::dropped(format!("tools[{at}]")));
             continue;
         }
@@ -298,7 +299,8 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     }
     if kept.is_empty() && !asked.tools.is_empty() {
         // A choice is refused without tools.
-        if asked.tool_choice.as_ref().is_some_and(|choice| *choice != ToolChoice::None) {
+        let says_nothing = |choice: &ToolChoice| matches!(choice, ToolChoice::None | ToolChoice::Auto);
+        if asked.tool_choice.as_ref().is_some_and(|choice| !says_nothing(choice)) {
             lost.push(Loss::dropped("tool_choice"));
         }
         return;

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::asked::Asked;
 use super::said::Said;
-use super::vendors::{cohere, cohere_stream, ollama, response, response_stream};
-use super::{chat, generate, messages};
+use super::vendors::{cohere, cohere_stream, ollama};
+use super::{chat, generate, messages, responses};
 use crate::fixtures;
 
 /// A dialect as a person reads and writes it.
@@ -58,6 +58,16 @@ pub static GENERATE: Speech = Speech {
     error: generate::error,
 };
 
+pub static RESPONSES: Speech = Speech {
+    name: "responses",
+    path: |_, _| "/v1/responses".into(),
+    whole: responses::whole,
+    streamed: responses::streamed,
+    read: responses::read,
+    write: responses::write,
+    error: responses::error,
+};
+
 /// A dialect whose answers alone are read here: its requests are tried where it is spoken.
 const fn answers(name: &'static str, whole: fn(&str) -> Said, streamed: fn(&str) -> Said) -> Speech {
     Speech {
@@ -71,12 +81,25 @@ const fn answers(name: &'static str, whole: fn(&str) -> Said, streamed: fn(&str)
     }
 }
 
-static RESPONSES: Speech = answers("responses", response, response_stream);
 pub static COHERE: Speech = answers("cohere", cohere, cohere_stream);
 static OLLAMA: Speech = answers("ollama", ollama, ollama);
 
 /// The doors of the house.
-pub static DOORS: [&Speech; 3] = [&CHAT, &MESSAGES, &GENERATE];
+pub static DOORS: [&Speech; 4] = [&CHAT, &MESSAGES, &GENERATE, &RESPONSES];
+
+/// Vendors that speak Responses, too, and would be asked in them.
+pub const SPEAK_RESPONSES: [&str; 10] = [
+    "openai",
+    "azure",
+    "xai",
+    "groq",
+    "openrouter",
+    "huggingface",
+    "ollama-openai",
+    "vllm",
+    "fireworks",
+    "vercel-gateway",
+];
 
 /// Recordings' folder, settings of the provider, path below the scripted provider, operation, dialect. OpenAI's kin
 /// stand in [`fixtures::VENDORS`].

@@ -215,7 +215,7 @@ fn part(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
 }
 
 /// A URL, or the bytes that a `data:` URL holds.
-fn media(url: String) -> Media {
+pub(in crate::api) fn media(url: String) -> Media {
     let inline = url.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).and_then(|_| {
         let (head, base64) = url.get(5..)?.split_once(',')?;
         let (mime, encoding) = head.rsplit_once(';')?;
@@ -228,7 +228,7 @@ fn media(url: String) -> Media {
 }
 
 /// A document: a `data:` URL, or bare base64 whose kind only the file's name tells.
-fn document(data: String, filename: Option<&str>) -> Media {
+pub(in crate::api) fn document(data: String, filename: Option<&str>) -> Media {
     if data.contains(':') {
         return media(data);
     }
