@@ -20,6 +20,7 @@ mod policies;
 mod recording;
 mod reload;
 mod renewal;
+mod responses_both;
 mod responses_wire;
 mod sdk;
 mod secrets;
