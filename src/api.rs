@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use reply::ReplyBody;
+pub use routes::{Doorway, doors};
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Dice};

@@ -61,6 +61,21 @@ const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
 
 const MODELS: &str = "/v1/models";
 
+/// A door and the place where it stands.
+#[derive(Clone, Copy)]
+pub struct Doorway {
+    /// Its path; `{model}` stands for a model's name.
+    pub path: &'static str,
+    /// The door.
+    pub door: &'static dyn Door,
+}
+
+/// Every door of the gateway, in the order of the tables.
+pub fn doors() -> impl Iterator<Item = Doorway> {
+    let plain = DOORS.iter().map(|(path, door)| Doorway { path, door: *door });
+    plain.chain(MODEL_DOORS.iter().map(|(_, path, door)| Doorway { path, door: *door }))
+}
+
 /// The route of a request head.
 pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
     let path = head.uri.path();
