@@ -1,14 +1,19 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
 pub mod anthropic_messages;
+mod elsewhere;
 pub mod gemini_generate;
 mod models;
+mod named_by_path;
 pub mod openai_chat;
+pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod reply;
 mod request_id;
 mod routes;
+mod tongue;
 mod translate;
+mod versioned;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -22,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Dice};
 use crate::fault::Fault;
-use crate::gateway::{Arrived, Gateway};
+use crate::gateway::{Arrived, Gateway, Snapshot};
 
 /// A request body that has not been read yet.
 pub trait Unread: Send {
@@ -55,20 +60,54 @@ impl Api {
         address: Option<IpAddr>,
     ) -> Response<ReplyBody> {
         let at = Instant::now();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let request_id = request_id::choose(&head.headers, self.clock.unix_ms(), &self.dice);
+        let snapshot = self.gateway.snapshot();
+        let version = versioned::enter(&head.uri, &snapshot.versions).map(|(version, uri)| {
+            head.uri = uri;
+            version
+        });
+        if let Some(uri) = elsewhere::enter(&head.uri) {
+            head.uri = uri;
+        }
+        let mut response = self.answer(head, body, &snapshot, version, address, at, request_id).await;
+        if let Some(version) = snapshot.version(version) {
+            response.headers_mut().extend(version.headers.clone());
+        }
+        response
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all that is known of a request, taken apart once")]
+    async fn answer<B: Unread>(
+        &self,
+        head: http::request::Parts,
+        body: B,
+        snapshot: &Arc<Snapshot>,
+        version: Option<usize>,
+        address: Option<IpAddr>,
+        at: Instant,
+        request_id: Arc<str>,
+    ) -> Response<ReplyBody> {
         let route = match routes::find(&head) {
             Ok(route) => route,
             Err(refusal) => return refusal.reply(&request_id),
         };
+        if !matches!(route, routes::Route::Door { .. })
+            && let Some(version) = snapshot.version(version)
+            && let Err(fault) = version.in_service(self.clock.unix_ms())
+        {
+            return reply::fault(&fault, &request_id);
+        }
         match route {
             routes::Route::Door { door, path } => {
                 let (uri, headers) = (head.uri, head.headers);
-                let arrived = Arrived { door, path, uri, headers, address, at, request_id };
+                let snapshot = snapshot.clone();
+                let arrived =
+                    Arrived { snapshot, version, door, path, uri, headers, address, at, request_id };
                 reply::served(self.gateway.serve(arrived, body.collect()).await)
             }
-            routes::Route::Models => models::list(&self.gateway.snapshot(), &request_id),
-            routes::Route::Model(id) => models::one(&self.gateway.snapshot(), &id, &request_id),
+            routes::Route::Models(shelf) => shelf.list(snapshot, version, head.uri.query(), &request_id),
+            routes::Route::Model(shelf, id) => shelf.one(snapshot, version, &id, &request_id),
         }
     }
 }

@@ -14,4 +14,37 @@ pub struct Caller {
     pub team: Option<Arc<str>>,
     /// The user: from the key, else from the request's `user` or `safety_identifier`.
     pub user: Option<Arc<str>>,
+    /// What the client itself says that its requests have in common (`x-tollgate-session`).
+    pub session: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// What the same caller has in common from request to request: the key, else the user, else the session, else the
+    /// address. `None` when nothing is known.
+    pub fn anchor(&self) -> Option<String> {
+        let named = |kind: &str, name: &Option<Arc<str>>| Some(format!("{kind}:{}", name.as_ref()?));
+        named("key", &self.key_id)
+            .or_else(|| named("user", &self.user))
+            .or_else(|| named("session", &self.session))
+            .or_else(|| Some(format!("address:{}", self.address?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_surest_sign_counts() {
+        let mut caller = Caller::default();
+        assert_eq!(caller.anchor(), None);
+        caller.address = Some([10, 0, 0, 7].into());
+        assert_eq!(caller.anchor().as_deref(), Some("address:10.0.0.7"));
+        caller.session = Some("s".into());
+        assert_eq!(caller.anchor().as_deref(), Some("session:s"));
+        caller.user = Some("u".into());
+        assert_eq!(caller.anchor().as_deref(), Some("user:u"));
+        caller.key_id = Some("k".into());
+        assert_eq!(caller.anchor().as_deref(), Some("key:k"));
+    }
 }

@@ -8,6 +8,7 @@ mod attempt;
 mod backoff;
 mod journal;
 mod live;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ pub use journal::Journal;
 pub use live::{Live, Piece};
 
 use crate::clock::{Clock, Dice};
-use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
 use crate::upstream::Upstream;
@@ -67,6 +68,8 @@ pub struct Job {
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
     pub journal: Arc<Journal>,
+    /// Whether a target that cannot carry all of the request is passed over.
+    pub strict: bool,
     /// Repeats and sizes.
     pub limits: Limits,
     /// End of the whole request.
@@ -98,21 +101,26 @@ impl Executor {
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.
     ///
     /// # Errors
-    /// The last attempt's fault.
+    /// The last attempt's fault; in a strict request that no target can carry, what the first could not.
     pub async fn carry_out(&self, job: &Job) -> Result<Answered, Fault> {
         let retries = job.retries.unwrap_or(job.limits.retries);
         let mut made = 0;
-        let mut last = None;
+        let (mut last, mut lossy) = (None, None);
         for target in &job.targets {
             for again in 0..=retries {
                 if made >= job.limits.max_attempts {
-                    return Err(last.unwrap_or_else(out_of_time));
+                    return Err(verdict(last, lossy));
                 }
-                made += 1;
                 let fault = match self.attempt(job, target).await {
                     Ok(answered) => return Ok(answered),
                     Err(fault) => fault,
                 };
+                if fault.kind == FaultKind::Lossy {
+                    // Nothing was sent: no attempt is used up.
+                    lossy.get_or_insert(fault);
+                    break;
+                }
+                made += 1;
                 let pause = match fault.retry {
                     Retry::Never => return Err(fault),
                     Retry::Elsewhere => None,
@@ -127,7 +135,18 @@ impl Executor {
                 tokio::time::sleep(pause).await;
             }
         }
-        Err(last.unwrap_or_else(out_of_time))
+        Err(verdict(last, lossy))
+    }
+}
+
+/// What the client is told when no target answered. A provider's passing failure is told rather than the losses of
+/// others: another try may succeed.
+fn verdict(last: Option<Fault>, lossy: Option<Fault>) -> Fault {
+    match (last, lossy) {
+        (Some(last), Some(lossy)) if last.whose == Whose::Caller => lossy,
+        (Some(last), _) => last,
+        (None, Some(lossy)) => lossy,
+        (None, None) => out_of_time(),
     }
 }
 

@@ -86,6 +86,8 @@ pub enum FaultKind {
     TooLarge,
     /// The client did not send its request in time.
     SlowRequest,
+    /// The target cannot carry all of the request, and the client wants all or nothing.
+    Lossy,
     /// The client's credentials are missing or wrong.
     Unauthorized,
     /// The client's credentials do not allow this.
@@ -134,6 +136,7 @@ impl FaultKind {
             Self::UnsupportedMedia => "unsupported_media_type",
             Self::TooLarge => "request_too_large",
             Self::SlowRequest => "request_timeout",
+            Self::Lossy => "lossy_translation",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::Rejected => "rejected",
@@ -162,7 +165,7 @@ impl FaultKind {
     /// The HTTP status that a client sees for this kind when the upstream's own does not fit.
     pub fn status(self) -> u16 {
         match self {
-            Self::BadRequest | Self::ContextTooLong | Self::ContentFiltered => 400,
+            Self::BadRequest | Self::Lossy | Self::ContextTooLong | Self::ContentFiltered => 400,
             Self::Unauthorized => 401,
             Self::Forbidden | Self::Rejected => 403,
             Self::NotFound => 404,
@@ -192,7 +195,7 @@ impl FaultKind {
             | Self::Unauthorized
             | Self::Forbidden
             | Self::Cancelled => (Whose::Caller, Retry::Never),
-            Self::ContextTooLong | Self::ContentFiltered => (Whose::Caller, Retry::Elsewhere),
+            Self::Lossy | Self::ContextTooLong | Self::ContentFiltered => (Whose::Caller, Retry::Elsewhere),
             Self::Rejected | Self::NoTarget | Self::Policy | Self::Unavailable | Self::Internal => {
                 (Whose::House, Retry::Never)
             }

@@ -7,6 +7,7 @@ mod serve;
 mod settings;
 mod settle;
 mod snapshot;
+mod version;
 mod watch;
 
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use arc_swap::ArcSwap;
 pub use admission::Admission;
 pub use door::{Asked, Door, Head, StreamForm};
 pub use serve::{Arrived, Body, Served};
-pub use settings::{DeadlineSettings, RetrySettings, StreamSettings};
+pub use settings::{AfterSunset, DeadlineSettings, RetrySettings, StreamSettings, VersionSettings};
 pub use snapshot::Snapshot;
+pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
 use crate::clock::{Clock, Dice};

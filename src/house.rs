@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use build::Built;
 pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
-pub use config::{Config, Models};
+pub use config::Config;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
@@ -123,6 +123,10 @@ fn discover(config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
         let Some(variable) = preset.key_env.as_deref().filter(|_| preset.base_url.is_some()) else {
             continue;
         };
+        let regional = preset.base_url.as_ref().is_some_and(|url| url.contains("{region}"));
+        if regional && !build::REGIONS.iter().any(|region| is_set(region)) {
+            continue;
+        }
         if is_set(variable) && !config.providers.contains_key(&preset.name) {
             let keys = vec![KeySettings::Plain(SecretRef::Env(variable.to_owned()))];
             config

@@ -101,6 +101,12 @@ pub struct Record {
     pub request_id: Arc<str>,
     /// Content hash of the snapshot that served the request.
     pub snapshot: Arc<str>,
+    /// The version of the API that was asked, where it is one of `versions:`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<Arc<str>>,
+    /// The version of the model that answered (`alias@version`), where the alias has versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_version: Option<Arc<str>>,
     /// What the policies saw; `None` when the request did not get that far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<FactsRecord>,

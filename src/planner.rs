@@ -3,14 +3,17 @@
 mod catalogue;
 mod draw;
 mod settings;
+mod split;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use catalogue::{Alias, AliasTarget, Catalogue, Known};
+pub use catalogue::{Alias, AliasTarget, Catalogue, Entry, Known};
 use draw::draw;
-pub use settings::{ModelSettings, TargetSettings, WeightedTarget};
+pub use settings::{InOrder, ModelSettings, ModelVersionSettings, Models, TargetSettings, WeightedTarget};
+pub use split::{Split, SplitVersion};
 
+use crate::caller::Caller;
 use crate::clock::Dice;
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Candidate, Constraint, Decision, Route, Step, Verdict};
@@ -36,6 +39,8 @@ pub struct Plan {
     pub first_token: Option<Duration>,
     /// Everything that was considered, for the decision record.
     pub candidates: Vec<Candidate>,
+    /// The version of a model (`alias@version`) by which a target came into the plan, where it came by one.
+    pub versions: Vec<(TargetName, Arc<str>)>,
 }
 
 /// Why there is no plan.
@@ -47,7 +52,7 @@ pub struct Unplanned {
     pub candidates: Vec<Candidate>,
 }
 
-/// Plans a request for `model` under `decision`.
+/// Plans a request of `caller` for `model` under `decision`.
 ///
 /// # Errors
 /// `NotFound` for a model that nobody knows, `NoTarget` when constraints leave nothing over, `Policy` when a policy
@@ -56,6 +61,7 @@ pub fn plan(
     catalogue: &Catalogue,
     model: &Arc<str>,
     decision: &Decision,
+    caller: &Caller,
     dice: &Dice,
 ) -> Result<Plan, Box<Unplanned>> {
     let default;
@@ -73,8 +79,16 @@ pub fn plan(
         }
     };
 
-    let mut draft =
-        Draft { catalogue, decision, dice, targets: Vec::new(), candidates: Vec::new(), known: 0 };
+    let mut draft = Draft {
+        catalogue,
+        decision,
+        caller,
+        dice,
+        targets: Vec::new(),
+        candidates: Vec::new(),
+        versions: Vec::new(),
+        known: 0,
+    };
     for step in &route.steps {
         if let Some(name) = draw(&step.choices, dice) {
             draft.add(name, 0);
@@ -91,15 +105,18 @@ pub fn plan(
         timeout: route.timeout,
         first_token: route.first_token,
         candidates: draft.candidates,
+        versions: draft.versions,
     })
 }
 
 struct Draft<'a> {
     catalogue: &'a Catalogue,
     decision: &'a Decision,
+    caller: &'a Caller,
     dice: &'a Dice,
     targets: Vec<Target>,
     candidates: Vec<Candidate>,
+    versions: Vec<(TargetName, Arc<str>)>,
     /// How many of the names led to something that exists.
     known: usize,
 }
@@ -109,7 +126,14 @@ impl Draft<'_> {
         match self.catalogue.find(name) {
             Some(Known::Target(target)) => self.consider(target),
             Some(Known::Alias(alias)) if depth < MAX_ALIAS_DEPTH => self.expand(alias, depth),
-            Some(Known::Alias(_)) | None => self.note(TargetName::parse(name), name, "unknown target"),
+            Some(Known::Split(split)) if depth < MAX_ALIAS_DEPTH => {
+                if let Some(alias) = split.version_for(self.caller, self.dice) {
+                    self.expand(alias, depth);
+                }
+            }
+            Some(Known::Alias(_) | Known::Split(_)) | None => {
+                self.note(TargetName::parse(name), name, "unknown target")
+            }
         }
     }
 
@@ -117,13 +141,15 @@ impl Draft<'_> {
     fn expand(&mut self, alias: &Alias, depth: usize) {
         self.known += 1;
         let first = alias.draw_first(self.dice);
-        if let Some(first) = first {
-            self.consider(alias.targets[first].target.clone());
-        }
-        for (place, other) in alias.targets.iter().enumerate() {
-            if Some(place) != first {
-                self.consider(other.target.clone());
+        let others = alias.targets.iter().enumerate().filter(|(place, _)| Some(*place) != first);
+        let first = first.and_then(|first| alias.targets.get(first));
+        for AliasTarget { target, .. } in first.into_iter().chain(others.map(|(_, other)| other)) {
+            if let Some(version) = &alias.version
+                && !self.candidates.iter().any(|seen| seen.target == target.name)
+            {
+                self.versions.push((target.name.clone(), version.clone()));
             }
+            self.consider(target.clone());
         }
         for name in &alias.fallback {
             self.add(name, depth + 1);

@@ -17,6 +17,10 @@ pub struct Period(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
+/// A moment: `2026-11-01` (the beginning of that day, UTC) or `2026-11-01T12:00:00Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Date(pub jiff::Timestamp);
+
 /// A reference to a secret, never the secret itself: `env:NAME` or `file:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretRef {
@@ -69,6 +73,27 @@ impl FromStr for Size {
     }
 }
 
+impl FromStr for Date {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        let moment =
+            if text.contains(['T', 't']) { text.parse().ok() } else { day().map(|day| day.timestamp()) };
+        moment
+            .filter(|moment: &jiff::Timestamp| moment.as_second() >= 0)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not a date (try \"2026-11-01\" or \"2026-11-01T12:00:00Z\")"))
+    }
+}
+
+impl Date {
+    /// Seconds since the Unix epoch.
+    pub fn unix(self) -> u64 {
+        u64::try_from(self.0.as_second()).unwrap_or_default()
+    }
+}
+
 impl FromStr for SecretRef {
     type Err = String;
 
@@ -95,6 +120,12 @@ impl fmt::Display for SecretRef {
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -152,6 +183,7 @@ macro_rules! from_text {
 from_text! {
     Period: "a duration such as \"20s\", \"800ms\" or \"5m\"", "period", "20s", "string";
     Size: "a number of bytes such as 65536, \"64KiB\" or \"20MiB\"", "size", "64KiB", ["string", "integer"];
+    Date: "a date such as \"2026-11-01\" or \"2026-11-01T12:00:00Z\"", "date", "2026-11-01", "string";
     SecretRef: "a reference to a secret: `env:NAME` or `file:PATH`", "secret", "env:OPENAI_API_KEY", "string";
 }
 
@@ -175,6 +207,18 @@ mod tests {
         assert_eq!(Size(20 << 20).to_string(), "20MiB");
         for bytes in [0, 1, 1023, 1024, 1025, 3 << 30] {
             assert_eq!(Size(bytes).to_string().parse(), Ok(Size(bytes)));
+        }
+    }
+
+    #[test]
+    fn dates_are_days_or_moments() {
+        for (text, unix) in
+            [("2026-11-01", 1_793_491_200), ("2026-11-01T12:00:00Z", 1_793_534_400), ("1970-01-01", 0)]
+        {
+            assert_eq!(text.parse::<Date>().map(Date::unix), Ok(unix), "{text}");
+        }
+        for text in ["", "tomorrow", "2026-13-01", "01.11.2026", "1969-12-31", "2026-11-01T12:00"] {
+            assert!(text.parse::<Date>().is_err(), "{text}");
         }
     }
 

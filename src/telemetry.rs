@@ -1,6 +1,7 @@
 //! Every metric, log line and event name of the house, in one place.
 
 mod access_log;
+mod losses;
 mod meters;
 mod metrics_table;
 mod settings;

@@ -86,7 +86,7 @@ impl Status {
             reloads: admin.reloads.lock().clone(),
             requests_in_flight: admin.shared.admission.in_flight(),
             draining: (admin.draining)(),
-            aliases: snapshot.catalogue.aliases().map(|(name, _)| name.clone()).collect(),
+            aliases: snapshot.catalogue.aliases().cloned().collect(),
             providers: snapshot
                 .catalogue
                 .vendors()

@@ -14,6 +14,8 @@ mod path;
 mod sight;
 mod stream;
 
+#[cfg(test)]
+pub(in crate::api) use answer::TONGUE;
 pub use answer::encode_answer;
 pub use ask::Ask;
 pub use count::AnthropicCount;

@@ -9,6 +9,7 @@ mod decode;
 mod door;
 mod embed;
 mod error;
+mod logprobs;
 mod proof;
 mod schema;
 mod sight;
@@ -19,4 +20,4 @@ mod tests;
 
 pub use ask::{Ask, Form, MAX_CONTENTS};
 pub use door::GeminiDoor;
-pub use embed::GeminiEmbed;
+pub use embed::{EmbedForm, GeminiEmbed};

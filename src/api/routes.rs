@@ -4,8 +4,11 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, request::Parts};
 
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
-use super::gemini_generate::{Form, GeminiDoor, GeminiEmbed};
+use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed};
+use super::models::Shelf;
+use super::named_by_path;
 use super::openai_chat::OpenAiChat;
+use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
@@ -20,10 +23,10 @@ pub(super) enum Route {
         /// The path as it stands in the table, for logs.
         path: &'static str,
     },
-    /// `GET /v1/models`.
-    Models,
-    /// `GET /v1/models/{id}`.
-    Model(String),
+    /// `GET /v1/models`, or `/v1beta/models`.
+    Models(Shelf),
+    /// `GET /v1/models/{id}`, or below `/v1beta/models`.
+    Model(Shelf, String),
 }
 
 /// A request that leads nowhere.
@@ -37,13 +40,15 @@ pub(super) struct Refusal {
 /// Every POST endpoint.
 const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
     ("/v1/messages", &AnthropicMessages),
     ("/v1/messages/count_tokens", &AnthropicCount),
 ];
 
-/// Places below which a model and a method follow; the second is what google-genai makes of a base URL.
-const MODEL_PLACES: &[&str] = &["/v1beta/models/", "/v1/models/"];
+/// Places below which a model and a method follow; the second is what google-genai makes of a base URL, the third what
+/// the AI SDK makes of a model with a slash in its name.
+pub(super) const MODEL_PLACES: &[&str] = &["/v1beta/models/", "/v1/models/", "/v1beta/"];
 
 /// Every POST endpoint whose path names the model: `…/models/{model}:{method}`.
 const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
@@ -55,11 +60,14 @@ const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
     ),
     ("streamGenerateContent", "/v1beta/models/{model}:streamGenerateContent", &GeminiDoor(Form::Array)),
     ("countTokens", "/v1beta/models/{model}:countTokens", &GeminiDoor(Form::Count)),
-    ("embedContent", "/v1beta/models/{model}:embedContent", &GeminiEmbed { batch: false }),
-    ("batchEmbedContents", "/v1beta/models/{model}:batchEmbedContents", &GeminiEmbed { batch: true }),
+    ("embedContent", "/v1beta/models/{model}:embedContent", &GeminiEmbed(EmbedForm::One)),
+    ("batchEmbedContents", "/v1beta/models/{model}:batchEmbedContents", &GeminiEmbed(EmbedForm::Batch)),
+    ("predict", "/v1beta/models/{model}:predict", &GeminiEmbed(EmbedForm::Predict)),
 ];
 
+/// Lists of models, and places of single ones.
 const MODELS: &str = "/v1/models";
+const GOOGLES_MODELS: &str = "/v1beta/models";
 
 /// A door and the place where it stands.
 #[derive(Clone, Copy)]
@@ -85,26 +93,30 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
         }
         return json_body(head, *door).map(|()| Route::Door { door: *door, path });
     }
-    if let Some((path, door)) = model_door(head) {
+    if let Some((path, door)) = model_door(head).or_else(|| named_by_path::door(path)) {
         if head.method != Method::POST {
             return Err(not_allowed("POST", door));
         }
         return json_body(head, door).map(|()| Route::Door { door, path });
     }
-    if path == MODELS || path.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
+    if let Some(id) = path.strip_prefix(MODELS).or_else(|| path.strip_prefix(GOOGLES_MODELS))
+        && (id.is_empty() || id.starts_with('/') && id.len() > 1)
+        // An unknown method of a model is no list.
+        && !(head.method == Method::POST && id.contains(':'))
     {
+        let shelf = Shelf::of(head);
         if head.method != Method::GET && head.method != Method::HEAD {
-            return Err(not_allowed("GET, HEAD", &OpenAiChat));
+            return Err(not_allowed("GET, HEAD", shelf.door()));
         }
-        return Ok(match path.strip_prefix("/v1/models/") {
-            Some(id) => Route::Model(unescape(id)),
-            None => Route::Models,
+        return Ok(match id.strip_prefix('/') {
+            Some(id) => Route::Model(shelf, unescape(id)),
+            None => Route::Models(shelf),
         });
     }
     let mut known: Vec<_> = DOORS.iter().map(|(path, _)| *path).collect();
     known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
     known.dedup();
-    known.push(MODELS);
+    known.extend([MODELS, GOOGLES_MODELS]);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
     Err(Refusal {
         fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),
@@ -190,8 +202,8 @@ mod tests {
         let (head, ()) = http::Request::builder().method(method).uri(path).body(()).unwrap().into_parts();
         match find(&head) {
             Ok(Route::Door { path, .. }) => Ok(path.into()),
-            Ok(Route::Models) => Ok("models".into()),
-            Ok(Route::Model(id)) => Ok(format!("model {id}")),
+            Ok(Route::Models(shelf)) => Ok(format!("models {shelf:?}")),
+            Ok(Route::Model(_, id)) => Ok(format!("model {id}")),
             Err(refusal) => Err(refusal.fault.client_status()),
         }
     }
@@ -204,7 +216,9 @@ mod tests {
             ("GET", "/v1/chat/completions", Err(405)),
             ("POST", "/v1/chat/completions/", Err(404)),
             ("POST", "/chat/completions", Err(404)),
-            ("GET", "/v1/models", Ok("models")),
+            ("GET", "/v1/models", Ok("models OpenAi")),
+            ("GET", "/v1beta/models?pageSize=3", Ok("models Gemini")),
+            ("GET", "/v1beta/models/gemini-2.5-pro", Ok("model gemini-2.5-pro")),
             ("GET", "/v1/models/openai/gpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/models/openai%2Fgpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/modelsx", Err(404)),
@@ -219,6 +233,7 @@ mod tests {
                 Ok("/v1beta/models/{model}:streamGenerateContent"),
             ),
             ("POST", "/v1beta/models/openai%2Fgpt-4o:countTokens", Ok("/v1beta/models/{model}:countTokens")),
+            ("POST", "/v1beta/openai/gpt-4o:generateContent", Ok("/v1beta/models/{model}:generateContent")),
             ("GET", "/v1beta/models/a:generateContent", Err(405)),
             ("POST", "/v1beta/models/:generateContent", Err(404)),
             ("POST", "/v1beta/models/a:tuneModel", Err(404)),

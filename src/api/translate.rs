@@ -6,39 +6,48 @@
 
 use bytes::Bytes;
 
-use crate::chat::{Answer, Event, Loss, Part, StreamDecoder, StreamEncoder, Usage};
+use super::tongue::{Tongue, Unsaid};
+use crate::chat::{Answer, Event, Loss, StreamDecoder, StreamEncoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Dialect, Frame, Provider, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Frame, Relay, Relayed, StreamRelay, Target};
 
 /// The ability of a target to carry the bytes of a door of `dialect`; `None` when it has to be translated.
 pub(super) fn relay(target: &Target, dialect: Dialect) -> Option<&dyn Relay> {
-    let wire = &target.vendor.wire;
+    let wire = target.wire();
     (wire.dialect() == dialect).then(|| wire.relay()).flatten()
 }
 
-/// A whole answer of `target` in the door's dialect, which `encode` writes.
+/// A whole answer of `target` in the door's dialect, which `encode` writes and `tongue` describes.
 ///
 /// # Errors
 /// The provider's fault when its body is no answer.
 pub(super) fn whole(
     target: &Target,
     body: &[u8],
+    tongue: &Tongue,
     encode: impl FnOnce(&Answer) -> Vec<u8>,
 ) -> Result<Relayed, Fault> {
-    let answer = target.vendor.wire.decode(body)?;
+    let mut answer = target.wire().decode(body)?;
+    if answer.model.is_empty() {
+        target.name.model.as_ref().clone_into(&mut answer.model);
+    }
     let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
     Ok(Relayed {
         usage: answer.usage,
         finish: finish.map(|finish| finish.reason.word()),
-        lost: foreign_parts(&answer),
+        lost: tongue.unsaid(&answer),
         body: encode(&answer).into(),
     })
 }
 
-/// A stream of `target` in the door's dialect, which `encoder` writes.
-pub(super) fn stream(target: &Target, encoder: Box<dyn StreamEncoder>) -> Box<dyn StreamRelay> {
-    Box::new(Translated::new(target.vendor.wire.clone(), encoder))
+/// A stream of `target` in the door's dialect, which `encoder` writes and `tongue` describes.
+pub(super) fn stream(
+    target: &Target,
+    tongue: &'static Tongue,
+    encoder: Box<dyn StreamEncoder>,
+) -> Box<dyn StreamRelay> {
+    Box::new(Translated::new(target.clone(), tongue, encoder))
 }
 
 /// An id for an answer whose provider gives none.
@@ -51,30 +60,13 @@ pub(super) fn now() -> u64 {
     SystemClock.unix_ms() / 1000
 }
 
-/// Parts of an answer that only their own dialect understands.
-fn foreign_parts(answer: &Answer) -> Vec<Loss> {
-    let mut lost = Vec::new();
-    for choice in &answer.choices {
-        for (at, part) in choice.content.iter().enumerate() {
-            if let Part::Other(value) = part {
-                lost.push(foreign(choice.index, at, value));
-            }
-        }
-    }
-    lost
-}
-
-fn foreign(choice: u32, at: usize, value: &serde_json::Value) -> Loss {
-    let kind = value.get("type").and_then(serde_json::Value::as_str).unwrap_or("unknown part");
-    let what = if kind.len() <= 64 { format!("{kind} dropped") } else { "dropped".to_owned() };
-    Loss::new(format!("answer.choices[{choice}].content[{at}]"), what)
-}
-
 /// A streamed answer on its way through the canonical form.
 struct Translated {
-    wire: std::sync::Arc<dyn Provider>,
+    target: Target,
     decoder: Box<dyn StreamDecoder>,
     encoder: Box<dyn StreamEncoder>,
+    tongue: &'static Tongue,
+    unsaid: Unsaid,
     events: Vec<Event>,
     usage: Option<Usage>,
     finish: Option<(u32, &'static str)>,
@@ -83,11 +75,13 @@ struct Translated {
 }
 
 impl Translated {
-    fn new(wire: std::sync::Arc<dyn Provider>, encoder: Box<dyn StreamEncoder>) -> Self {
+    fn new(target: Target, tongue: &'static Tongue, encoder: Box<dyn StreamEncoder>) -> Self {
         Self {
-            decoder: wire.stream_decoder(),
-            wire,
+            decoder: target.wire().stream_decoder(),
+            target,
             encoder,
+            tongue,
+            unsaid: Unsaid::default(),
             events: Vec::new(),
             usage: None,
             finish: None,
@@ -100,9 +94,18 @@ impl Translated {
     fn say(&mut self, out: &mut Vec<Frame>) {
         let (mut bytes, mut content) = (Vec::new(), false);
         let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
+        for mut event in events.drain(..) {
+            if let Event::Start { model, .. } = &mut event
+                && model.is_empty()
+            {
+                self.target.name.model.as_ref().clone_into(model);
+            }
             self.note(&event);
             content |= event.is_content();
+            if event == Event::End && self.tongue.comments {
+                // The head is long gone; comments are the one place left that no client takes for content.
+                bytes.extend(self.unsaid.comment().unwrap_or_default().into_bytes());
+            }
             self.encoder.encode(&event, &mut bytes);
         }
         self.events = events;
@@ -112,6 +115,7 @@ impl Translated {
     }
 
     fn note(&mut self, event: &Event) {
+        self.tongue.hear(event, &mut self.unsaid);
         match event {
             Event::Text { text, .. } | Event::Refusal { text, .. } | Event::Thinking { text, .. } => {
                 self.text_bytes += text.len() as u64;
@@ -139,7 +143,7 @@ impl StreamRelay for Translated {
     }
 
     fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        self.events = self.wire.decode(&body)?.into_events();
+        self.events = self.target.wire().decode(&body)?.into_events();
         self.say(out);
         Ok(())
     }
@@ -171,6 +175,10 @@ impl StreamRelay for Translated {
 
     fn text_bytes(&self) -> u64 {
         self.text_bytes
+    }
+
+    fn lost(&self) -> &[Loss] {
+        self.unsaid.list()
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::chat::Loss;
 use crate::fault::Fault;
 use crate::plan::AttemptRecord;
+use crate::providers::{Dialect, Target};
 use crate::target::TargetName;
 
 /// The attempts of one request.
@@ -23,21 +24,28 @@ struct Pages {
     upstream: Duration,
     /// What the attempt under way, or the last one, could not carry.
     lost: Vec<Loss>,
+    /// What its target speaks.
+    dialect: Option<Dialect>,
 }
 
 impl Journal {
     /// An attempt begins.
-    pub(super) fn begin(&self, target: &TargetName, now: Instant) {
+    pub(super) fn begin(&self, target: &Target, now: Instant) {
+        self.begin_at(&target.name, target.wire().dialect(), now);
+    }
+
+    fn begin_at(&self, target: &TargetName, dialect: Dialect, now: Instant) {
         let mut pages = self.pages();
         if let Some(since) = pages.pause.take() {
             pages.upstream += now.saturating_duration_since(since);
         }
         pages.current = Some((target.clone(), now));
         pages.lost.clear();
+        pages.dialect = Some(dialect);
     }
 
     /// The attempt cannot carry this.
-    pub(super) fn lose(&self, lost: &[Loss]) {
+    pub fn lose(&self, lost: &[Loss]) {
         if !lost.is_empty() {
             self.pages().lost.extend_from_slice(lost);
         }
@@ -46,6 +54,11 @@ impl Journal {
     /// What the attempt under way, or the last one, could not carry.
     pub fn lost(&self) -> Vec<Loss> {
         self.pages().lost.clone()
+    }
+
+    /// What the target of the attempt under way, or of the last one, speaks.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.pages().dialect
     }
 
     /// The attempt brought its first content or its whole answer.
@@ -116,7 +129,7 @@ mod tests {
     async fn time_under_way_is_upstream_time_too() {
         let (journal, target) = (Journal::default(), TargetName::parse("a/b").unwrap());
         let pass = async |ms| tokio::time::sleep(Duration::from_millis(ms)).await;
-        journal.begin(&target, Instant::now());
+        journal.begin_at(&target, Dialect::OpenAi, Instant::now());
         pass(300).await;
         assert_eq!(journal.upstream(), Duration::from_millis(300), "an attempt under way");
         journal.fail(&Fault::new(FaultKind::ServerError, "no"));
@@ -125,7 +138,7 @@ mod tests {
         journal.pause(Instant::now());
         pass(100).await;
         assert_eq!(journal.upstream(), Duration::from_millis(400), "a pause under way");
-        journal.begin(&target, Instant::now());
+        journal.begin_at(&target, Dialect::OpenAi, Instant::now());
         pass(10).await;
         journal.succeed(200);
         pass(5).await;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
 use super::answering::Answering;
-use crate::chat::Usage;
+use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::providers::{Frame, StreamRelay, Target};
 
@@ -190,6 +190,11 @@ impl Live {
     /// Finish reason of the first choice, in OpenAI's words.
     pub fn finish_reason(&self) -> Option<&'static str> {
         self.relay.finish_reason()
+    }
+
+    /// What of the provider's answer so far the client does not hear.
+    pub fn lost(&self) -> &[Loss] {
+        self.relay.lost()
     }
 
     fn linger_is_over(&self) -> bool {

@@ -8,6 +8,7 @@ use http::{HeaderMap, Uri};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
+use crate::providers::Dialect;
 
 /// The head of a request, as far as a dialect may look at it.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +23,10 @@ pub struct Head<'a> {
 pub trait Door: Send + Sync + 'static {
     /// The operation behind it.
     fn endpoint(&self) -> Endpoint;
+    /// The client dialect, for metrics.
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAi
+    }
     /// Reads a request body: the strict JSON gate, then a shallow envelope.
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault>;
     /// The body of a response that says a fault, in this dialect.

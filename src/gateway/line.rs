@@ -23,6 +23,7 @@ use crate::facts::{Facts, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Decision, Outcome, Rule};
 use crate::planner::{self, Unplanned};
+use crate::providers::Target;
 
 /// Client headers that no policy sees: credentials.
 const HIDDEN: [HeaderName; 5] = [
@@ -46,6 +47,7 @@ const MAX_WARNINGS: usize = 16;
 pub(super) struct Opened<'g> {
     gateway: &'g Gateway,
     snapshot: Arc<Snapshot>,
+    version: Option<usize>,
     door: &'static dyn Door,
     uri: Uri,
     headers: HeaderMap,
@@ -81,8 +83,12 @@ pub(super) struct Inspected<'o, 'g>(Admitted<'o, 'g>);
 pub(super) struct Decided<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     decision: Decision,
+    /// Who asks, as far as it counts for which version of a model.
+    caller: Caller,
     /// The deadline that the client asked for.
     patience: Option<Duration>,
+    /// Whether targets that cannot carry everything are passed over.
+    strict: bool,
 }
 
 /// We know where it goes.
@@ -104,11 +110,12 @@ enum Progress {
 
 impl Gateway {
     pub(super) fn open(&self, arrived: Arrived) -> Opened<'_> {
-        let snapshot = self.snapshot();
+        let snapshot = arrived.snapshot.clone();
         let journal = Arc::new(Journal::default());
         let settlement = Settlement::open(self, &snapshot, &arrived, journal.clone());
         Opened {
             gateway: self,
+            version: arrived.version,
             door: arrived.door,
             uri: arrived.uri,
             headers: arrived.headers,
@@ -124,9 +131,13 @@ impl Gateway {
 }
 
 impl<'g> Opened<'g> {
-    /// Virtual keys will say here who asks; until then everybody is welcome and only the address is known.
-    pub(super) fn identify(&mut self) -> Identified<'_, 'g> {
-        Identified(self)
+    /// Virtual keys will say here who asks; until then everybody is welcome and only the address is known. Nobody is,
+    /// once the version that they ask for has gone.
+    pub(super) fn identify(&mut self) -> Result<Identified<'_, 'g>, Fault> {
+        if let Some(version) = self.snapshot.version(self.version) {
+            version.in_service(self.gateway.shared.clock.unix_ms())?;
+        }
+        Ok(Identified(self))
     }
 
     /// The end of the line: what was not handed over to a stream is settled now.
@@ -165,6 +176,28 @@ impl<'g> Opened<'g> {
         }
         self.note(|s| s.candidates = candidates);
         fault
+    }
+
+    /// Who answers, and as which version of the model.
+    fn tell_target(&mut self, target: &Target) {
+        self.tell("x-tollgate-target", &target.name.to_string());
+        let version = self.settlement.as_ref().and_then(|s| s.model_version(&target.name));
+        if let Some(version) = version {
+            self.tell("x-tollgate-model-version", &version);
+        }
+    }
+
+    /// As the configuration says, or `x-tollgate-strict: true`: a client can ask for more, never for less.
+    fn is_strict(&self) -> Result<bool, Fault> {
+        let name = "x-tollgate-strict";
+        let asked = match text_of(&self.headers, name)? {
+            None => false,
+            Some(word) if word.eq_ignore_ascii_case("true") || word == "1" => true,
+            Some(word) if word.eq_ignore_ascii_case("false") || word == "0" => false,
+            Some(_) => return Err(Fault::bad_request("write x-tollgate-strict as `true` or `false`", name)),
+        };
+        let version = self.snapshot.version(self.version).and_then(|version| version.strict);
+        Ok(asked || version.unwrap_or(self.snapshot.strict))
     }
 
     fn tell(&mut self, name: &'static str, value: &str) {
@@ -210,9 +243,13 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let admitted = self.0;
         let opened = &mut *admitted.opened;
         let patience = patience(&opened.headers)?;
+        let strict = opened.is_strict()?;
         let facts = gather(opened, &admitted.asked)?;
         let record = recorded(&facts, admitted.asked.bytes());
         opened.note(|s| s.facts = Some(record));
+        if !opened.snapshot.catalogue_of(opened.version).offers(&facts.model) {
+            return Err(planner::unknown_model(&facts.model));
+        }
         let asked_at = Instant::now();
         let decided = opened.snapshot.policies.decide(&facts);
         let took = asked_at.elapsed();
@@ -231,20 +268,22 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let mut tags = facts.tags.clone();
         tags.append(&mut decision.tags);
         opened.note(|s| (s.rule, s.tags) = (rule, tags));
-        Ok(Decided { admitted, decision, patience })
+        Ok(Decided { admitted, decision, caller: facts.caller.clone(), patience, strict })
     }
 }
 
 impl<'o, 'g> Decided<'o, 'g> {
     /// Turns the decision into ordered targets. Cache and reservation will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
-        let Self { admitted, decision, patience } = self;
+        let Self { admitted, decision, caller, patience, strict } = self;
         let Admitted { opened, asked, permit } = admitted;
         let snapshot = opened.snapshot.clone();
-        let planned = planner::plan(&snapshot.catalogue, asked.model(), &decision, &opened.gateway.dice);
+        let catalogue = snapshot.catalogue_of(opened.version);
+        let planned = planner::plan(catalogue, asked.model(), &decision, &caller, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         let candidates = std::mem::take(&mut plan.candidates);
-        opened.note(|s| s.candidates = candidates);
+        let versions = std::mem::take(&mut plan.versions);
+        opened.note(|s| (s.candidates, s.model_versions) = (candidates, versions));
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
         let job = Job {
@@ -253,6 +292,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             first_token: plan.first_token,
             carry: asked.clone(),
             journal: opened.journal.clone(),
+            strict,
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
@@ -270,7 +310,7 @@ impl<'o, 'g> Planned<'o, 'g> {
             let answered = executor.carry_out(&job).await?;
             return match answered {
                 Answered::Whole(relayed, target) => {
-                    opened.tell("x-tollgate-target", &target.name.to_string());
+                    opened.tell_target(&target);
                     opened.note(|s| {
                         (s.target, s.usage, s.finish) = (Some(target), relayed.usage, relayed.finish);
                         s.head_ready();
@@ -294,8 +334,8 @@ impl<'o, 'g> Planned<'o, 'g> {
             }
         };
         if let Some(target) = carrying.target() {
-            let (name, waited) = (target.name.to_string(), opened.at.elapsed());
-            opened.tell("x-tollgate-target", &name);
+            let waited = opened.at.elapsed();
+            opened.tell_target(target);
             opened.note(|s| s.first_token = Some(waited));
         }
         opened.note(Settlement::head_ready);
@@ -345,7 +385,8 @@ fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Arc<Facts>,
         headers.remove(name);
     }
     let tags = tags(&headers)?;
-    let caller = Caller { user: asked.user().map(Into::into), ..opened.caller.clone() };
+    let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
+    let caller = Caller { user: asked.user().map(Into::into), session, ..opened.caller.clone() };
     Ok(Arc::new(Facts {
         request_id: opened.request_id.clone(),
         endpoint: opened.door.endpoint(),

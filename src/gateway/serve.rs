@@ -10,16 +10,20 @@ use http::{HeaderMap, Uri};
 use tokio::time::Instant;
 
 use super::watch::StreamBody;
-use super::{Door, Gateway};
+use super::{Door, Gateway, Snapshot};
 use crate::fault::Fault;
 
 /// A request at the door: its head is here, its body is not.
 pub struct Arrived {
+    /// The snapshot that serves it.
+    pub snapshot: Arc<Snapshot>,
+    /// The version of the API that it is for, by its place in the snapshot.
+    pub version: Option<usize>,
     /// Where it came in.
     pub door: &'static dyn Door,
     /// The path as the table of routes has it, for the log.
     pub path: &'static str,
-    /// Path and query as the client sent them.
+    /// Path and query as the client sent them, without the prefix of a version.
     pub uri: Uri,
     /// The client's headers.
     pub headers: HeaderMap,
@@ -56,7 +60,7 @@ impl Gateway {
     pub async fn serve(&self, arrived: Arrived, body: impl Future<Output = Result<Bytes, Fault>>) -> Served {
         let mut opened = self.open(arrived);
         let result = async {
-            let identified = opened.identify();
+            let identified = opened.identify()?;
             let read = identified.read(body).await?;
             let admitted = read.admit()?;
             let inspected = admitted.inspect();

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Period;
+use crate::planner::Models;
+use crate::settings::{Date, Period};
 use crate::target::Deadlines;
 
 /// Deadlines of upstream attempts and of whole requests.
@@ -79,4 +80,47 @@ impl Default for RetrySettings {
     fn default() -> Self {
         Self { retries: 1, max_attempts: 6, backoff: Period::millis(200), max_backoff: Period::secs(5) }
     }
+}
+
+/// One version of the API under `versions:`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct VersionSettings {
+    /// What its paths begin with: `/v1`, `/v2`, `/acme/v1`. Below it, every endpoint is reachable with or without the
+    /// `/v1` of its own: `/v2/chat/completions`, `/v2/v1/messages`, `/v2/v1beta/models/…`.
+    pub prefix: String,
+    /// Aliases of this version, in the form of the general `models`; they stand before those.
+    #[serde(default)]
+    pub models: Models,
+    /// Whether clients may also ask for the general `models` and for `provider/model`. Policies and fallbacks always may.
+    #[serde(default = "yes")]
+    pub inherit: bool,
+    /// Whether requests are strict (see the top-level `strict`); by default as it says there.
+    pub strict: Option<bool>,
+    /// From when on clients should no longer use it, past or future: the response header `Deprecation` (RFC 9745).
+    pub deprecated: Option<Date>,
+    /// From when on it may no longer answer: the response header `Sunset` (RFC 8594).
+    pub sunset: Option<Date>,
+    /// What happens after `sunset`: `serve` goes on, `refuse` answers 410.
+    #[serde(default)]
+    pub after_sunset: AfterSunset,
+    /// URL of a page about the deprecation and the sunset, for the response header `Link`.
+    pub link: Option<String>,
+    /// The version that takes its place, for the response header `Link` (`successor-version`).
+    pub successor: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What happens to requests after the sunset of their version.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterSunset {
+    /// They are answered as before.
+    #[default]
+    Serve,
+    /// They are answered with 410.
+    Refuse,
 }

@@ -14,7 +14,8 @@ use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::Fault;
 use crate::plan::{Candidate, Outcome, RECORD_VERSION, Record, Rule};
-use crate::providers::Target;
+use crate::providers::{Dialect, Target};
+use crate::target::TargetName;
 use crate::telemetry::{AccessLog, Meters};
 
 /// What is known of a request when it ends. Dropped without `settle`, it counts as cancelled by the client.
@@ -24,7 +25,9 @@ pub(super) struct Settlement {
     snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
     endpoint: Endpoint,
+    dialect: Dialect,
     path: &'static str,
+    version: Option<usize>,
     address: Option<IpAddr>,
     request_id: Arc<str>,
     unix_ms: u64,
@@ -44,6 +47,8 @@ pub(super) struct Settlement {
     pub(super) rule: Option<Rule>,
     /// Tags at the end.
     pub(super) tags: Vec<(Arc<str>, Arc<str>)>,
+    /// The versions of models by which targets came into the plan.
+    pub(super) model_versions: Vec<(TargetName, Arc<str>)>,
     /// What was considered.
     pub(super) candidates: Vec<Candidate>,
     /// Who answered.
@@ -90,7 +95,9 @@ impl Settlement {
             snapshot: snapshot.clone(),
             journal,
             endpoint: arrived.door.endpoint(),
+            dialect: arrived.door.dialect(),
             path: arrived.path,
+            version: arrived.version,
             address: arrived.address,
             request_id: arrived.request_id.clone(),
             unix_ms: gateway.shared.clock.unix_ms(),
@@ -103,6 +110,7 @@ impl Settlement {
             facts: None,
             rule: None,
             tags: Vec::new(),
+            model_versions: Vec::new(),
             candidates: Vec::new(),
             target: None,
             usage: None,
@@ -115,6 +123,17 @@ impl Settlement {
         if let Some(read_at) = self.read_at {
             self.overhead = read_at.elapsed().saturating_sub(self.journal.upstream());
         }
+    }
+
+    /// The version of a model by which a target came into the plan.
+    pub(super) fn model_version(&self, target: &TargetName) -> Option<Arc<str>> {
+        let known = self.model_versions.iter().find(|(name, _)| name == target);
+        known.map(|(_, version)| version.clone())
+    }
+
+    /// The answer cannot say this.
+    pub(super) fn lose(&self, lost: &[Loss]) {
+        self.journal.lose(lost);
     }
 
     /// The request ended without an answer.
@@ -145,6 +164,10 @@ impl Settlement {
                 meters.first_token(waited);
             }
         }
+        let warnings = self.journal.lost();
+        if let Some(to) = self.journal.dialect() {
+            self.meters.losses(self.dialect.as_str(), to.as_str(), &warnings);
+        }
         let record = self.record(outcome);
         self.access_log.line(&Line {
             ts: timestamp(self.unix_ms),
@@ -158,7 +181,7 @@ impl Settlement {
             address: self.address,
             finish: self.finish,
             error,
-            warnings: self.journal.lost(),
+            warnings,
             record: &record,
         });
     }
@@ -168,6 +191,8 @@ impl Settlement {
             v: RECORD_VERSION,
             request_id: self.request_id.clone(),
             snapshot: self.snapshot.hash.clone(),
+            version: self.snapshot.version(self.version).map(|version| version.name.clone()),
+            model_version: self.target.as_ref().and_then(|target| self.model_version(&target.name)),
             facts: self.facts.take(),
             rule: self.rule.take(),
             tags: std::mem::take(&mut self.tags),
@@ -181,7 +206,10 @@ impl Settlement {
     /// The client's model name where the configuration knows it: labels never come from clients.
     fn model_label(&self) -> Arc<str> {
         let asked = self.facts.as_ref().map(|facts| &facts.model);
-        asked.filter(|model| self.snapshot.catalogue.lists(model)).cloned().unwrap_or_else(|| "other".into())
+        asked
+            .filter(|model| self.snapshot.catalogue_of(self.version).lists(model))
+            .cloned()
+            .unwrap_or_else(|| "other".into())
     }
 }
 

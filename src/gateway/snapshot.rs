@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::planner::Catalogue;
 use crate::policy::PolicySet;
@@ -17,6 +18,10 @@ pub struct Snapshot {
     pub built_ms: u64,
     /// What can be named.
     pub catalogue: Catalogue,
+    /// Versions of the API; paths below none of their prefixes are served from `catalogue`.
+    pub versions: Vec<ApiVersion>,
+    /// Whether targets that cannot carry all of a request are passed over, unless a version says otherwise.
+    pub strict: bool,
     /// The chain of policies.
     pub policies: PolicySet,
     /// Repeats and sizes of attempts.
@@ -27,4 +32,16 @@ pub struct Snapshot {
     pub keepalive: Duration,
     /// Requests in flight in this process.
     pub in_flight: usize,
+}
+
+impl Snapshot {
+    /// The version at this place.
+    pub fn version(&self, version: Option<usize>) -> Option<&ApiVersion> {
+        self.versions.get(version?)
+    }
+
+    /// What can be named by clients of this version.
+    pub fn catalogue_of(&self, version: Option<usize>) -> &Catalogue {
+        self.version(version).map_or(&self.catalogue, |version| &version.catalogue)
+    }
 }

@@ -166,6 +166,7 @@ impl StreamBody {
     fn note_usage(&mut self) {
         let (Carrying::Live(live), Some(settlement)) = (&self.carrying, &mut self.settlement) else { return };
         let prompt = settlement.facts.as_ref().map_or(0, |facts| facts.tokens);
+        settlement.lose(live.lost());
         settlement.usage = Some(live.usage(prompt));
         settlement.finish = live.finish_reason();
         settlement.target = Some(live.target().clone());

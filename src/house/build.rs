@@ -1,5 +1,9 @@
 //! Checked configuration, policies and secrets become one [`Snapshot`].
 
+mod aws;
+mod azure;
+mod google;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +12,9 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop};
+pub use aws::REGIONS;
+
+use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
 use super::read::read;
@@ -16,8 +22,8 @@ use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
-use crate::gateway::Snapshot;
-use crate::planner::{Alias, AliasTarget, Catalogue, TargetSettings};
+use crate::gateway::{ApiVersion, Retirement, Snapshot};
+use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::policy::{self, PolicySet};
 use crate::providers::presets::Auth;
 use crate::providers::{
@@ -60,11 +66,10 @@ pub fn build(
         .collect();
     let admin_token = checked.config.admin.token.as_ref().and_then(|token| bench.admin_token(token));
 
-    let aliases = checked.models.iter().zip(&checked.config.models.0);
-    let aliases =
-        aliases.map(|(model, (_, written))| (model.name.clone(), alias(model, &written.targets, &vendors)));
-    let catalogue = Catalogue::new(vendors.values().cloned().collect(), aliases.collect());
-    let policies = bench.policies(&checked.config, names(&catalogue));
+    let catalogue = Catalogue::new(vendors.values().cloned().collect(), entries(&checked.models, &vendors));
+    let versions: Vec<ApiVersion> =
+        checked.versions.iter().map(|version| api_version(version, checked, &catalogue, &vendors)).collect();
+    let policies = bench.policies(&checked.config, names(&catalogue, &versions));
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
         return Err(Diagnostics(bench.problems));
@@ -75,6 +80,8 @@ pub fn build(
         generation: next_generation(),
         built_ms: clock.unix_ms(),
         catalogue,
+        versions,
+        strict: config.strict,
         policies,
         limits: Limits {
             retries: config.retries.retries,
@@ -110,23 +117,58 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
                 (["keys", "0"], reference)
             }
         });
-        for (at, reference) in headers.chain(key) {
+        let aws = provider.aws.iter().flat_map(|aws| {
+            [
+                ("access_key_id", &aws.access_key_id),
+                ("secret_access_key", &aws.secret_access_key),
+                ("session_token", &aws.session_token),
+            ]
+        });
+        let aws = aws.filter_map(|(field, reference)| Some((["aws", field], reference.as_ref()?)));
+        let documents = provider.google.iter().filter_map(|google| google.credentials.as_ref());
+        let documents = documents.map(|reference| (["google", "credentials"], reference));
+        let applications = provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref());
+        let applications = applications.map(|reference| (["azure", "client_secret"], reference));
+        for (at, reference) in documents.chain(applications) {
+            if let Err(error) = bench.secrets.document(reference) {
+                let path = [&["providers", name.as_str()], &at[..]].concat();
+                let _: Option<()> = bench.problem(&path, format!("provider `{name}`: {error}"));
+            }
+        }
+        // A key for Google may be a document; it is read when the whole is built.
+        let preset = providers::presets::find(provider.preset.as_ref().unwrap_or(name));
+        let key = key.filter(|_| preset.is_none_or(|preset| preset.auth != Auth::Google));
+        for (at, reference) in headers.chain(key).chain(aws) {
             bench.secret(name, &at, reference);
         }
     }
     config.admin.token.as_ref().map(|token| bench.admin_token(token));
     if reading.is_sound(&["policies"]) && reading.is_sound(&["data"]) {
-        let written = |section| reading.names(section).into_iter().collect();
-        let names = policy::Names { aliases: written("models"), providers: written("providers") };
+        let mut aliases = reading.names("models");
+        for (name, version) in &config.versions {
+            aliases.extend(reading.keys(&["versions", name, "models"]));
+            aliases.extend(versions_in(&version.models));
+        }
+        aliases.extend(versions_in(&config.models));
+        let providers = reading.names("providers").into_iter().collect();
+        let names = policy::Names { aliases: aliases.into_iter().collect(), providers };
         bench.policies(config, names);
     }
     bench.problems
 }
 
+/// The pinned names of aliases with versions.
+fn versions_in(models: &Models) -> impl Iterator<Item = String> {
+    models.0.iter().flat_map(|(alias, model)| {
+        model.versions.0.iter().map(move |(version, _)| format!("{alias}@{version}"))
+    })
+}
+
 /// What policies may name.
-fn names(catalogue: &Catalogue) -> policy::Names {
+fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
+    let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
     policy::Names {
-        aliases: catalogue.aliases().map(|(name, _)| name.to_string()).collect(),
+        aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
     }
 }
@@ -148,33 +190,74 @@ fn listed(checked: &Checked) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
     for (name, provider) in &checked.providers {
         provider.models.iter().for_each(|model| add(name, model.as_str().into()));
     }
-    for model in &checked.models {
-        let fallbacks = model.fallback.iter().filter_map(|hop| match hop {
-            Hop::Target(target) => Some(target),
-            Hop::Alias(_) => None,
-        });
-        for target in model.targets.iter().map(|(target, _)| target).chain(fallbacks) {
-            add(&target.provider, target.model.clone());
+    let of_versions = checked.versions.iter().flat_map(|version| &version.models);
+    for model in checked.models.iter().chain(of_versions) {
+        let ways = model.versions.iter().map(|version| (&version.targets, &version.fallback));
+        for (targets, fallback) in ways.chain([(&model.targets, &model.fallback)]) {
+            let fallbacks = fallback.iter().filter_map(|hop| match hop {
+                Hop::Target(target) => Some(target),
+                Hop::Alias(_) => None,
+            });
+            for target in targets.iter().map(|(target, _)| target).chain(fallbacks) {
+                add(&target.provider, target.model.clone());
+            }
         }
     }
     listed
 }
 
+type Vendors = BTreeMap<Arc<str>, Arc<Vendor>>;
+
+fn api_version(
+    version: &CheckedApi,
+    checked: &Checked,
+    general: &Catalogue,
+    vendors: &Vendors,
+) -> ApiVersion {
+    let settings = &version.settings;
+    let successor = settings.successor.as_ref().and_then(|name| checked.config.versions.get(name));
+    let retirement = Retirement {
+        deprecated: settings.deprecated,
+        sunset: settings.sunset,
+        after_sunset: settings.after_sunset,
+        link: settings.link.clone(),
+        successor: successor.map(|version| version.prefix.clone()),
+    };
+    let catalogue = general.with(entries(&version.models, vendors), settings.inherit);
+    ApiVersion::new(version.name.clone(), settings.prefix.clone(), catalogue, settings.strict, retirement)
+}
+
+fn entries(models: &[CheckedModel], vendors: &Vendors) -> Vec<(Arc<str>, Entry)> {
+    models.iter().map(|model| (model.name.clone(), entry(model, vendors))).collect()
+}
+
+fn entry(model: &CheckedModel, vendors: &Vendors) -> Entry {
+    if model.versions.is_empty() {
+        return Entry::One(alias(&model.targets, &model.fallback, None, vendors));
+    }
+    let versions = model.versions.iter().map(|version| {
+        let fallback: Vec<Hop> = version.fallback.iter().chain(&model.fallback).cloned().collect();
+        let name = Some(version.name.clone());
+        SplitVersion { share: version.share, alias: alias(&version.targets, &fallback, name, vendors) }
+    });
+    Entry::Split(Split { seed: model.seed.clone(), versions: versions.collect() })
+}
+
 /// Targets whose provider could not be built are left out: then the whole is refused anyway.
 fn alias(
-    model: &CheckedModel,
-    written: &[TargetSettings],
-    vendors: &BTreeMap<Arc<str>, Arc<Vendor>>,
+    targets: &[(TargetName, Option<f64>)],
+    fallback: &[Hop],
+    version: Option<Arc<str>>,
+    vendors: &Vendors,
 ) -> Alias {
     let resolve = |name: &TargetName| {
         vendors.get(&name.provider).map(|vendor| Target { vendor: vendor.clone(), name: name.clone() })
     };
-    let targets = model.targets.iter().zip(written).filter_map(|((name, weight), written)| {
-        let weight = matches!(written, TargetSettings::Weighted(_)).then_some(*weight);
-        resolve(name).map(|target| AliasTarget { target, weight })
-    });
-    let fallback = model.fallback.iter().map(Hop::name);
-    Alias { targets: targets.collect(), fallback: fallback.collect() }
+    let targets = targets
+        .iter()
+        .filter_map(|(name, weight)| resolve(name).map(|target| AliasTarget { target, weight: *weight }));
+    let fallback = fallback.iter().map(Hop::name);
+    Alias { targets: targets.collect(), fallback: fallback.collect(), version }
 }
 
 struct Bench<'a> {
@@ -186,21 +269,45 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
-        let Some(wire) = providers::dialect(&provider.dialect, &provider.quirks) else {
+        let on_vertex = match &provider.google {
+            Some(google) => Some(self.google(provider, google)?),
+            None => None,
+        };
+        let wire = match &on_vertex {
+            Some(place) if provider.dialect == "vertex" => {
+                Some(Arc::new(providers::Vertex::new(&provider.quirks, &place.scope)) as Arc<_>)
+            }
+            _ => providers::dialect(&provider.dialect, &provider.quirks),
+        };
+        let Some(wire) = wire else {
             let message = format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect);
             return self.problem(&["providers", &provider.name, "dialect"], message);
         };
-        let place = match &provider.base {
-            Some(base) => place(provider, base),
-            None => Place::Local,
+        let (key, region) = (self.key(provider), self.region(provider)?);
+        let place = match (&provider.base, &on_vertex, &provider.azure) {
+            (_, Some(vertex), _) => place(provider, &vertex.base, None),
+            (Some(base), ..) => place(provider, base, region.as_deref()),
+            (None, None, Some(azure)) => place(provider, &self.azure_base(provider, azure)?, None),
+            (None, None, None) => Place::Local,
         };
-        let headers = self.headers(provider)?;
+        let credential = match (&on_vertex, &provider.azure, &provider.aws, region) {
+            (Some(vertex), ..) => vertex.credential.clone(),
+            (None, Some(azure), ..) => self.entra(provider, azure)?,
+            (None, None, Some(aws), Some(region)) if key.is_none() => {
+                self.signature(provider, aws, region)?
+            }
+            _ => Credential::default(),
+        };
+        // What is fetched or signed stands in place of a key.
+        let key = key.filter(|_| on_vertex.is_none() && matches!(credential, Credential::Headers));
+        let mut headers = self.headers(provider, key.as_ref())?;
+        headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
             wire,
             place,
             headers,
-            credential: Credential::default(),
+            credential,
             traits: provider.traits.clone(),
             deadlines: provider.deadlines,
             models,
@@ -208,7 +315,7 @@ impl Bench<'_> {
     }
 
     /// Configured headers, then the credential, so that nothing overrides it.
-    fn headers(&mut self, provider: &CheckedProvider) -> Option<HeaderMap> {
+    fn headers(&mut self, provider: &CheckedProvider, key: Option<&SecretRef>) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
         for (name, text) in &provider.headers {
             let value = match text {
@@ -219,9 +326,9 @@ impl Bench<'_> {
             };
             headers.insert(name.clone(), value);
         }
-        if let Some(reference) = provider.keys.first() {
+        if let Some(reference) = key {
             let (name, prefix) = match provider.auth {
-                Auth::Bearer | Auth::None => (AUTHORIZATION, "Bearer "),
+                Auth::Bearer | Auth::Aws | Auth::Google | Auth::None => (AUTHORIZATION, "Bearer "),
                 Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
                 Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
@@ -290,10 +397,10 @@ impl Bench<'_> {
     }
 }
 
-fn place(provider: &CheckedProvider, base: &Base) -> Place {
+fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {
     let query = provider.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
     Place::Http(Box::new(HttpPlace {
-        origin: base.origin.clone(),
+        origin: aws::origin(&base.origin, region),
         base_path: base.path.clone(),
         query: query.collect::<Vec<_>>().join("&"),
     }))

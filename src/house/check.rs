@@ -1,21 +1,31 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
+mod aws;
+mod azure;
 mod base_url;
+mod cycles;
+mod google;
 mod models;
 mod providers;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use aws::{CheckedAws, REGION_OF_ENVIRONMENT};
+pub use azure::CheckedAzure;
+pub use base_url::base;
+
 use super::config::Config;
 use super::diagnostic::Diagnostics;
 use super::read::Reading;
+use crate::gateway::VersionSettings;
 use crate::providers::presets::{self, Auth, Preset};
-use crate::providers::{self as tables, QuirkSettings};
+use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
 use crate::settings::SecretRef;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
@@ -28,6 +38,8 @@ pub struct Checked {
     pub providers: BTreeMap<Arc<str>, CheckedProvider>,
     /// Aliases in the order written.
     pub models: Vec<CheckedModel>,
+    /// Versions of the API, by name.
+    pub versions: Vec<CheckedApi>,
 }
 
 /// One provider with its preset merged in.
@@ -39,12 +51,18 @@ pub struct CheckedProvider {
     pub preset: Option<String>,
     /// The word in the table of dialects.
     pub dialect: String,
-    /// Where its requests go; `None` for one that answers inside the process.
+    /// Where its requests go; `None` for one that answers inside the process, and where the environment says it.
     pub base: Option<Base>,
     /// API keys in the order written; where none is, the variable that the preset names.
     pub keys: Vec<SecretRef>,
     /// How the key is sent.
     pub auth: Auth,
+    /// How requests are signed for AWS, where they are.
+    pub aws: Option<CheckedAws>,
+    /// Where on Vertex AI, for providers there.
+    pub google: Option<GoogleSettings>,
+    /// Which resource of Azure, where one is named.
+    pub azure: Option<CheckedAzure>,
     /// Headers added to every request.
     pub headers: Vec<(http::HeaderName, HeaderText)>,
     /// Query parameters added to every request.
@@ -82,10 +100,39 @@ pub enum HeaderText {
 pub struct CheckedModel {
     /// The name that clients ask for.
     pub name: Arc<str>,
-    /// Targets and weights in the order written; one weight at least is above zero.
-    pub targets: Vec<(TargetName, f64)>,
+    /// Targets in the order written, with their weights where some are written; one at least is above zero. None where
+    /// the alias has versions.
+    pub targets: Vec<(TargetName, Option<f64>)>,
     /// What follows when all targets failed; leads to no cycle.
     pub fallback: Vec<Hop>,
+    /// Versions in the order written.
+    pub versions: Vec<CheckedVersion>,
+    /// Mixed into the draw of versions.
+    pub seed: Arc<str>,
+}
+
+/// One version of an alias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedVersion {
+    /// `alias@version`.
+    pub name: Arc<str>,
+    /// Percent of the callers.
+    pub share: f64,
+    /// Targets in the order written, with their weights where some are written.
+    pub targets: Vec<(TargetName, Option<f64>)>,
+    /// What follows when all targets failed, before what follows for the alias.
+    pub fallback: Vec<Hop>,
+}
+
+/// One version of the API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedApi {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its settings as written.
+    pub settings: VersionSettings,
+    /// Its own aliases in the order written.
+    pub models: Vec<CheckedModel>,
 }
 
 /// One step of a fallback.
@@ -137,11 +184,12 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.deadlines();
     let providers = desk.providers();
     let models = desk.models();
+    let versions = desk.versions();
     let Reading { config, findings, .. } = desk.reading;
     if !findings.is_clean() {
         return Err(findings.finish());
     }
-    Ok((Checked { config, providers, models }, findings.finish()))
+    Ok((Checked { config, providers, models, versions }, findings.finish()))
 }
 
 /// The checks at work.

@@ -2,21 +2,19 @@
 //!
 //! The doc comments below are the descriptions in the JSON Schema and in `docs/configuration.md`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::de::Deserializer;
+use serde::{Deserialize, Serialize};
 
 use super::secrets::below;
 use crate::admin::AdminSettings;
-use crate::gateway::{DeadlineSettings, RetrySettings, StreamSettings};
+use crate::gateway::{DeadlineSettings, RetrySettings, StreamSettings, VersionSettings};
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
-use crate::planner::ModelSettings;
+use crate::planner::Models;
 use crate::policy::PolicySettings;
 use crate::providers::ProviderSettings;
 use crate::settings::Period;
@@ -86,6 +84,14 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Models>")]
     pub models: Models,
+    /// Versions of the API by name, each below a prefix of its own. Paths below none of the prefixes (`/v1`, `/v1beta`)
+    /// are served as ever.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<BTreeMap<String, VersionSettings>>")]
+    pub versions: BTreeMap<String, VersionSettings>,
+    /// Whether a target that cannot carry all of a request is passed over. When no target is left, the client gets a 400
+    /// that names what the first one could not carry. A client can ask for the same with `x-tollgate-strict: true`.
+    pub strict: bool,
 }
 
 impl Config {
@@ -118,49 +124,9 @@ impl Default for Config {
             retries: RetrySettings::default(),
             providers: BTreeMap::new(),
             models: Models::default(),
+            versions: BTreeMap::new(),
+            strict: false,
         }
-    }
-}
-
-/// Model aliases in the order written, which is the order of `GET /v1/models`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Models(pub Vec<(String, ModelSettings)>);
-
-impl<'de> Deserialize<'de> for Models {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Models;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of model aliases")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Models, A::Error> {
-                let mut models = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    models.push(entry);
-                }
-                Ok(Models(models))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-impl Serialize for Models {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, model)| (name, model)))
-    }
-}
-
-impl JsonSchema for Models {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Models".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        BTreeMap::<String, ModelSettings>::json_schema(generator)
     }
 }
 

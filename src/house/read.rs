@@ -84,10 +84,14 @@ impl Reading {
         Some(node)
     }
 
-    /// The keys written at a path, also of entries that were left out.
+    /// The keys written in a section, also of entries that were left out.
     pub(super) fn names(&self, section: &str) -> Vec<String> {
-        let section = self.tree.as_ref().and_then(|tree| tree.get(section));
-        section.map(|entry| entry.value.keys().map(str::to_owned).collect()).unwrap_or_default()
+        self.keys(&[section])
+    }
+
+    /// The keys written at a path, also of entries that were left out.
+    pub(super) fn keys(&self, path: &[&str]) -> Vec<String> {
+        self.node(path).map(|node| node.keys().map(str::to_owned).collect()).unwrap_or_default()
     }
 }
 
@@ -223,7 +227,6 @@ mod tests {
                 "t.yaml:8:23: error: `policies.on_error`: `ignore` is not one of `deny`, `skip`",
                 "t.yaml:9:14: error: `compression`: expected a map, found a list",
                 "t.yaml:10:10: error: `workers`: `0` is less than 1",
-                "t.yaml:12:9: error: `models.fast` lacks the field `targets`",
                 "t.yaml:13:27: error: `models.\"gpt 4.1\".targets[0]` lacks the field `to`",
                 "t.yaml:13:37: error: `models.\"gpt 4.1\".targets[0].weight`: expected a number, found the text `x`",
                 "t.yaml:15:14: error: `providers.a.keys`: expected a list, found other text",

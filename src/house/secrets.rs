@@ -52,6 +52,42 @@ impl<'w> Secrets<'w> {
         Ok(SecretString::from(String::from(secret.as_str())))
     }
 
+    /// Whether a variable of the environment is set to something.
+    pub fn is_set(&self, name: &str) -> bool {
+        (self.env)(name).is_some_and(|value| !value.is_empty())
+    }
+
+    /// A variable of the environment that is no secret.
+    pub fn plain(&self, name: &str) -> Option<String> {
+        (self.env)(name)?
+            .into_string()
+            .ok()
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty())
+    }
+
+    /// The text of a file with secrets in it.
+    ///
+    /// # Errors
+    /// What is wrong with it, never what stands in it.
+    pub fn file(&self, path: &Path) -> Result<Zeroizing<String>, String> {
+        let path = below(self.dir, path);
+        file(&path).map_err(|what| format!("`{}`: {what}", path.display()))
+    }
+
+    /// Resolves a reference to a document, which may have several lines.
+    ///
+    /// # Errors
+    /// A sentence that names the reference and what is wrong with it, never its value.
+    pub fn document(&self, reference: &SecretRef) -> Result<Zeroizing<String>, String> {
+        let text = match reference {
+            SecretRef::Env(name) => self.variable(name),
+            SecretRef::File(path) => file(&below(self.dir, path)),
+        };
+        let text = text.map_err(|what| format!("`{reference}`: {what}"))?;
+        if text.is_empty() { Err(format!("`{reference}`: is empty")) } else { Ok(text) }
+    }
+
     /// Resolves a token that protects something of ours, so that it must not be guessable: `least` bytes.
     ///
     /// # Errors

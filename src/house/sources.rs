@@ -78,6 +78,15 @@ impl Paths {
                     key;
                 secret(reference);
             }
+            if let Some(aws) = &provider.aws {
+                [&aws.access_key_id, &aws.secret_access_key, &aws.session_token]
+                    .into_iter()
+                    .flatten()
+                    .for_each(&mut secret);
+                aws.credentials_file.iter().for_each(|path| secret(&SecretRef::File(path.clone())));
+            }
+            provider.google.iter().filter_map(|google| google.credentials.as_ref()).for_each(&mut secret);
+            provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref()).for_each(&mut secret);
             for header in provider.headers.values() {
                 if let HeaderSettings::Secret(details) = header {
                     secret(&details.secret);

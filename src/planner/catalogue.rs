@@ -4,28 +4,44 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::draw::pick;
+use super::split::Split;
 use crate::clock::Dice;
 use crate::providers::{Target, Vendor};
 use crate::target::TargetName;
 
-/// All providers and aliases of a snapshot.
+/// All providers and aliases of a snapshot, as one version of the API offers them.
 #[derive(Default)]
 pub struct Catalogue {
     vendors: HashMap<Arc<str>, Arc<Vendor>>,
-    aliases: HashMap<Arc<str>, Alias>,
-    /// Alias names in the order written.
+    aliases: HashMap<Arc<str>, Entry>,
+    /// Alias names in the order written, as far as clients may ask for them.
     order: Vec<Arc<str>>,
+    /// Clients may ask for the aliases in `order` and for nothing else.
+    closed: bool,
 }
 
 /// One entry of `models:`.
+#[derive(Clone)]
+pub enum Entry {
+    /// The same for everybody.
+    One(Alias),
+    /// With versions.
+    Split(Split),
+}
+
+/// Targets under one name.
+#[derive(Clone)]
 pub struct Alias {
     /// In the order written; never empty.
     pub targets: Vec<AliasTarget>,
     /// Names tried when all targets failed.
     pub fallback: Vec<Arc<str>>,
+    /// `alias@version`, where the alias has versions.
+    pub version: Option<Arc<str>>,
 }
 
 /// One target of an alias.
+#[derive(Clone)]
 pub struct AliasTarget {
     /// Where it leads.
     pub target: Target,
@@ -37,8 +53,10 @@ pub struct AliasTarget {
 pub enum Known<'a> {
     /// `provider/model`.
     Target(Target),
-    /// An entry of `models:`.
+    /// An entry of `models:`, or one version of it.
     Alias(&'a Alias),
+    /// An entry of `models:` that has versions.
+    Split(&'a Split),
 }
 
 impl Alias {
@@ -53,19 +71,40 @@ impl Alias {
 
 impl Catalogue {
     /// A catalogue of these providers and aliases; later aliases of the same name replace earlier ones.
-    pub fn new(vendors: Vec<Arc<Vendor>>, aliases: Vec<(Arc<str>, Alias)>) -> Self {
+    pub fn new(vendors: Vec<Arc<Vendor>>, aliases: Vec<(Arc<str>, Entry)>) -> Self {
         let order = aliases.iter().map(|(name, _)| name.clone()).collect();
         Self {
             vendors: vendors.into_iter().map(|vendor| (vendor.name.clone(), vendor)).collect(),
             aliases: aliases.into_iter().collect(),
             order,
+            closed: false,
         }
     }
 
-    /// What `name` leads to: an alias first, then `provider/model`.
+    /// This catalogue with further aliases before its own. `inherit`: whether clients may still ask for what this one
+    /// offers; policies and fallbacks always may.
+    pub fn with(&self, aliases: Vec<(Arc<str>, Entry)>, inherit: bool) -> Self {
+        let mut order: Vec<Arc<str>> = aliases.iter().map(|(name, _)| name.clone()).collect();
+        if inherit {
+            let others = self.order.iter().filter(|name| !order.contains(name)).cloned();
+            order.extend(others.collect::<Vec<_>>());
+        }
+        let mut all = self.aliases.clone();
+        all.extend(aliases);
+        Self { vendors: self.vendors.clone(), aliases: all, order, closed: !inherit }
+    }
+
+    /// What `name` leads to: an alias first, then a version of one, then `provider/model`.
     pub fn find(&self, name: &str) -> Option<Known<'_>> {
-        if let Some(alias) = self.aliases.get(name) {
-            return Some(Known::Alias(alias));
+        match self.aliases.get(name) {
+            Some(Entry::One(alias)) => return Some(Known::Alias(alias)),
+            Some(Entry::Split(split)) => return Some(Known::Split(split)),
+            None => {}
+        }
+        if let Some((alias, _)) = name.rsplit_once('@')
+            && let Some(Entry::Split(split)) = self.aliases.get(alias)
+        {
+            return split.pinned(name).map(Known::Alias);
         }
         let (provider, model) = name.split_once('/')?;
         let vendor = self.vendors.get(provider)?;
@@ -73,6 +112,18 @@ impl Catalogue {
             let name = TargetName { provider: vendor.name.clone(), model: model.into() };
             Known::Target(Target { vendor: vendor.clone(), name })
         })
+    }
+
+    /// Whether a client may ask for `name`. A name that leads nowhere may be asked for: a policy may know better.
+    pub fn offers(&self, name: &str) -> bool {
+        if !self.closed {
+            return true;
+        }
+        let is = |wanted: &str| self.order.iter().any(|known| **known == *wanted);
+        is(name)
+            || name
+                .rsplit_once('@')
+                .is_some_and(|(alias, _)| is(alias) && matches!(self.find(name), Some(Known::Alias(_))))
     }
 
     /// Whether `name` leads anywhere.
@@ -83,15 +134,32 @@ impl Catalogue {
     /// Whether `name` stands in the configuration: an alias, or a listed model of a provider.
     pub fn lists(&self, name: &str) -> bool {
         match self.find(name) {
-            Some(Known::Alias(_)) => true,
+            Some(Known::Alias(_) | Known::Split(_)) => true,
             Some(Known::Target(target)) => target.vendor.models.contains(&target.name.model),
             None => false,
         }
     }
 
-    /// Alias names in the order written, with their aliases.
-    pub fn aliases(&self) -> impl Iterator<Item = (&Arc<str>, &Alias)> {
-        self.order.iter().filter_map(|name| self.aliases.get_key_value(name))
+    /// Alias names in the order written.
+    pub fn aliases(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.order.iter()
+    }
+
+    /// What clients may ask for besides `provider/model`: aliases in the order written, each with its versions.
+    pub fn names(&self) -> Vec<&Arc<str>> {
+        let mut names = Vec::with_capacity(self.order.len());
+        for name in &self.order {
+            names.push(name);
+            if let Some(Entry::Split(split)) = self.aliases.get(name) {
+                names.extend(split.versions.iter().filter_map(|version| version.alias.version.as_ref()));
+            }
+        }
+        names
+    }
+
+    /// Whether clients may ask for `provider/model`.
+    pub fn is_open(&self) -> bool {
+        !self.closed
     }
 
     /// Configured providers, sorted by name.

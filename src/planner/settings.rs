@@ -1,15 +1,44 @@
 //! Settings of the model aliases.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-/// One alias under `models:`.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Model aliases in the order written, which is the order of `GET /v1/models`.
+pub type Models = InOrder<ModelSettings>;
+
+/// One alias under `models:`. It has either `targets` or `versions`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
     /// One target is drawn by weight; when it fails, the others follow in the order written.
+    #[serde(default)]
     pub targets: Vec<TargetSettings>,
     /// Aliases or targets tried in this order when all targets failed.
+    #[serde(default)]
+    pub fallback: Vec<String>,
+    /// Versions by name, each with its share of the callers. A caller (key, else user, else `x-tollgate-session`, else
+    /// address) keeps its version; a client can pin one with `alias@version`.
+    #[serde(default)]
+    pub versions: InOrder<ModelVersionSettings>,
+    /// Mixed into the draw of versions; with another text, all callers are drawn anew. By default the alias's name.
+    pub seed: Option<String>,
+}
+
+/// One version of an alias.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ModelVersionSettings {
+    /// Percent of the callers that get this version; the shares of all versions make 100. With 0, only those who pin it.
+    pub share: f64,
+    /// One target is drawn by weight; when it fails, the others follow in the order written.
+    pub targets: Vec<TargetSettings>,
+    /// Aliases or targets tried in this order when all targets failed; then follow those of the alias.
     #[serde(default)]
     pub fallback: Vec<String>,
 }
@@ -37,4 +66,52 @@ pub struct WeightedTarget {
 
 fn one() -> f64 {
     1.0
+}
+
+/// A map that keeps the order in which it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InOrder<T>(pub Vec<(String, T)>);
+
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for InOrder<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = InOrder<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InOrder<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(InOrder(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl<T: Serialize> Serialize for InOrder<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for InOrder<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("InOrder_{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        BTreeMap::<String, T>::json_schema(generator)
+    }
 }

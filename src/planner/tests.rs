@@ -51,23 +51,37 @@ fn catalogue() -> Catalogue {
         Some(Known::Target(target)) => target,
         _ => panic!("{name}"),
     };
-    let alias = |targets: &[(&str, Option<f64>)], fallback: &[&str]| Alias {
+    let alias = |targets: &[(&str, Option<f64>)], fallback: &[&str], version: Option<&str>| Alias {
         targets: targets
             .iter()
             .map(|(n, weight)| AliasTarget { target: target(n), weight: *weight })
             .collect(),
         fallback: fallback.iter().map(|n| Arc::from(*n)).collect(),
+        version: version.map(Arc::from),
     };
+    let one = |targets: &[(&str, Option<f64>)], fallback: &[&str]| Entry::One(alias(targets, fallback, None));
+    let version = |share: f64, targets: &[(&str, Option<f64>)], fallback: &[&str], name: &str| SplitVersion {
+        share,
+        alias: alias(targets, fallback, Some(name)),
+    };
+    let versioned = Entry::Split(Split {
+        seed: "s".into(),
+        versions: vec![
+            version(0.0, &[("us/old", None)], &["fast"], "moving@old"),
+            version(100.0, &[("eu/new", None)], &["moving@old"], "moving@new"),
+        ],
+    });
     let aliases = vec![
-        ("fast".into(), alias(&[("us/mini", None), ("eu/mini", None)], &[])),
-        ("smart".into(), alias(&[("us/big", Some(0.0)), ("eu/big", Some(1.0))], &["fast", "cn/x"])),
-        ("loop".into(), alias(&[("us/a", None)], &["loop"])),
+        ("fast".into(), one(&[("us/mini", None), ("eu/mini", None)], &[])),
+        ("smart".into(), one(&[("us/big", Some(0.0)), ("eu/big", Some(1.0))], &["fast", "cn/x"])),
+        ("loop".into(), one(&[("us/a", None)], &["loop"])),
+        ("moving".into(), versioned),
     ];
     Catalogue::new(vendors, aliases)
 }
 
 fn planned(model: &str, decision: &Decision) -> Result<Vec<String>, Fault> {
-    plan(&catalogue(), &model.into(), decision, &Dice::loaded(1))
+    plan(&catalogue(), &model.into(), decision, &Caller::default(), &Dice::loaded(1))
         .map(|plan| plan.targets.iter().map(|t| t.name.to_string()).collect())
         .map_err(|unplanned| unplanned.fault)
 }
@@ -84,9 +98,32 @@ fn nothing_decided_follows_the_configuration() {
         ("smart", vec!["eu/big", "us/big", "us/mini", "eu/mini", "cn/x"]),
         ("us/anything/with/slashes", vec!["us/anything/with/slashes"]),
         ("loop", vec!["us/a"]),
+        ("moving", vec!["eu/new", "us/old", "us/mini", "eu/mini"]),
+        ("moving@old", vec!["us/old", "us/mini", "eu/mini"]),
     ] {
         assert_eq!(planned(model, &Decision::default()).unwrap(), expected, "{model}");
     }
+}
+
+#[test]
+fn each_target_knows_the_version_that_brought_it() {
+    let plan =
+        plan(&catalogue(), &"moving".into(), &Decision::default(), &Caller::default(), &Dice::loaded(1))
+            .unwrap();
+    let told: Vec<_> = plan.versions.iter().map(|(name, version)| (name.to_string(), &**version)).collect();
+    assert_eq!(told, [("eu/new".to_owned(), "moving@new"), ("us/old".to_owned(), "moving@old")]);
+}
+
+#[test]
+fn a_closed_catalogue_offers_its_own_aliases_only() {
+    let general = catalogue();
+    let closed = general.with(Vec::new(), false);
+    assert!(general.offers("fast") && general.offers("us/x"));
+    assert!(!closed.offers("fast") && !closed.offers("us/x") && !closed.offers("moving@old"));
+    assert!(closed.knows("fast"), "policies and fallbacks still reach it");
+    let Some(Known::Split(split)) = general.find("moving") else { panic!("no versions") };
+    let own = general.with(vec![("moving".into(), Entry::Split(split.clone()))], false);
+    assert!(own.offers("moving") && own.offers("moving@old") && !own.offers("moving@never"));
 }
 
 #[test]
@@ -109,7 +146,8 @@ fn constraints_hold_for_fallbacks_too() {
 #[test]
 fn who_was_rejected_is_told_also_when_nobody_is_left() {
     let nobody = Decision { require: vec![Constraint::Tag("moon".into())], ..Decision::default() };
-    let unplanned = plan(&catalogue(), &"fast".into(), &nobody, &Dice::loaded(1)).unwrap_err();
+    let unplanned =
+        plan(&catalogue(), &"fast".into(), &nobody, &Caller::default(), &Dice::loaded(1)).unwrap_err();
     let told: Vec<_> = unplanned.candidates.iter().map(|c| (c.target.to_string(), c.rejected)).collect();
     let why = Some("does not meet a required constraint");
     assert_eq!(told, [("us/mini".to_owned(), why), ("eu/mini".to_owned(), why)]);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, histogram};
 
-use crate::chat::Usage;
+use super::losses;
+use crate::chat::{Loss, Usage};
 use crate::facts::Endpoint;
 use crate::plan::{Decision, Outcome, Verdict};
 
@@ -74,6 +75,21 @@ impl Meters {
         let counter = counter!("tollgate_policy_verdicts_total", "policy" => rule.policy.to_string(), "verdict" => verdict);
         counter.increment(1);
         verdicts.push((rule.policy.clone(), verdict, counter));
+    }
+
+    /// Counts one fetch of a short-lived credential: `ok` or the kind of its fault. Rare, so no handle is kept.
+    pub fn token_refresh(&self, provider: &Arc<str>, outcome: &'static str) {
+        counter!("tollgate_token_refreshes_total", "provider" => provider.to_string(), "outcome" => outcome)
+            .increment(1);
+    }
+
+    /// Counts what a translation between two dialects could not carry.
+    pub fn losses(&self, from: &'static str, to: &'static str, lost: &[Loss]) {
+        for loss in lost {
+            let field = losses::field(&loss.path);
+            counter!("tollgate_translation_losses_total", "from" => from, "to" => to, "field" => field)
+                .increment(1);
+        }
     }
 
     /// The handles for a target under the label `model`.

@@ -4,7 +4,25 @@ use serde_json::{Value, json};
 
 use super::block::UNSIGNED;
 use super::call_id;
+use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Finish, FinishReason, Part, ToolKind, Usage};
+
+/// What a client of Anthropic's dialect can be told.
+pub(in crate::api) const TONGUE: Tongue = Tongue {
+    choices: false,
+    logprobs: false,
+    stop_sequence: true,
+    refusal: true,
+    thinking: true,
+    calls: true,
+    citation: is_own_citation,
+    foreign: is_own_block,
+    media: never,
+    field: |_, _| false,
+    fields: false,
+    ends: &[(FinishReason::Other, "end_turn")],
+    comments: true,
+};
 
 /// The body of a whole message. Of several choices, the first.
 ///

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::answer::TONGUE;
 use super::error::fault_event;
 use super::{Ask, MessageEncoder, encode_answer, error_body, path};
 use crate::api::translate::{self, relay};
@@ -20,6 +21,10 @@ pub struct AnthropicMessages;
 impl Door for AnthropicMessages {
     fn endpoint(&self) -> Endpoint {
         Endpoint::Chat
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Anthropic
     }
 
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
@@ -45,24 +50,15 @@ impl Asked for Ask {
     }
 }
 
-impl Ask {
-    /// Adds the client's own headers that choose what its body may say.
-    pub(super) fn carry_headers(&self, outgoing: &mut Outgoing) {
-        for (name, value) in self.carried() {
-            outgoing.headers.insert(*name, value.clone());
-        }
-    }
-}
-
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         if let Some(relay) = relay(target, Dialect::Anthropic) {
             let mut outgoing = relay.splice(self.body(), &target.name)?;
-            self.carry_headers(&mut outgoing);
+            relay.carry(&mut outgoing, self.carried());
             return Ok(outgoing);
         }
         let decoded = self.request()?;
-        let encoded = target.vendor.wire.encode(&decoded.request, &target.name);
+        let encoded = target.wire().encode(&decoded.request, &target.name);
         let mut outgoing = encoded.map_err(|fault| path::fault(fault, &decoded.origins))?;
         let lost = std::mem::take(&mut outgoing.lost);
         outgoing.lost.clone_from(&decoded.lost);
@@ -73,9 +69,9 @@ impl Carry for Ask {
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         match relay(target, Dialect::Anthropic) {
             Some(relay) => relay.whole(body),
-            None => {
-                translate::whole(target, &body, |answer| encode_answer(answer, &translate::answer_id("msg_")))
-            }
+            None => translate::whole(target, &body, &TONGUE, |answer| {
+                encode_answer(answer, &translate::answer_id("msg_"))
+            }),
         }
     }
 
@@ -88,7 +84,7 @@ impl Carry for Ask {
             Some(relay) => relay.stream(true),
             None => {
                 let encoder = MessageEncoder::new(translate::answer_id("msg_"));
-                translate::stream(target, Box::new(encoder))
+                translate::stream(target, &TONGUE, Box::new(encoder))
             }
         })
     }

@@ -2,8 +2,34 @@
 
 use serde_json::{Value, json};
 
-use super::proof;
+use super::{logprobs, proof};
+use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, ToolKind, Usage};
+
+/// What a client of Google's dialect can be told. Its own SDK for Python took comments in a stream for documents
+/// until 2025, so none are sent.
+pub(in crate::api) const TONGUE: Tongue = Tongue {
+    choices: true,
+    logprobs: true,
+    stop_sequence: false,
+    refusal: false,
+    thinking: true,
+    calls: true,
+    citation: |citation| source(citation, "", 0).is_some(),
+    foreign: never,
+    media: |part| {
+        matches!(
+            part,
+            Part::Image { media: Media::Inline { .. }, .. } | Part::Audio { media: Media::Inline { .. } }
+        )
+    },
+    field: |key, value| {
+        key == "images" && value.as_array().into_iter().flatten().all(|image| inline(image).is_some())
+    },
+    fields: false,
+    ends: &[(FinishReason::Pause, "STOP"), (FinishReason::ContextExceeded, "MAX_TOKENS")],
+    comments: false,
+};
 
 /// The body of a whole answer. `fallback` is the id for an answer without one.
 pub(super) fn encode_answer(answer: &Answer, fallback: &str) -> Vec<u8> {
@@ -43,6 +69,9 @@ fn candidate(choice: &Choice) -> Value {
         body.insert("finishReason".into(), finish_word(finish).into());
     }
     body.insert("index".into(), choice.index.into());
+    if let Some(logprobs) = &choice.logprobs {
+        body.extend(logprobs::fields(logprobs));
+    }
     if !citations.is_empty() {
         body.insert("citationMetadata".into(), json!({ "citationSources": citations }));
     }
@@ -66,7 +95,8 @@ fn push(part: &Part, parts: &mut Vec<Value>) {
             }
         }
         Part::ToolCall { id, name, arguments, kind, signature, .. } if *kind != ToolKind::Server => {
-            parts.push(call(id, name, arguments, *kind, signature.as_deref()));
+            let first = !parts.iter().any(|part| part.get("functionCall").is_some());
+            parts.push(call(id, name, arguments, *kind, signature.as_deref(), first));
         }
         Part::Image { media: Media::Inline { mime, base64 }, .. }
         | Part::Audio { media: Media::Inline { mime, base64 } } => {
@@ -96,8 +126,15 @@ pub(super) fn hidden(data: &str) -> Value {
     json!({ "text": "", "thought": true, "thoughtSignature": proof::write_redacted(data) })
 }
 
-/// A call of a function of the client.
-pub(super) fn call(id: &str, name: &str, arguments: &str, kind: ToolKind, signature: Option<&str>) -> Value {
+/// A call of a function of the client; `first` of the answer or not.
+pub(super) fn call(
+    id: &str,
+    name: &str,
+    arguments: &str,
+    kind: ToolKind,
+    signature: Option<&str>,
+    first: bool,
+) -> Value {
     let args = match serde_json::from_str::<Value>(arguments) {
         _ if kind == ToolKind::Custom => json!({ "input": arguments }),
         Ok(Value::Object(object)) => Value::Object(object),
@@ -108,8 +145,10 @@ pub(super) fn call(id: &str, name: &str, arguments: &str, kind: ToolKind, signat
     };
     let mut part = Object::new();
     part.insert("functionCall".into(), json!({ "id": id, "name": name, "args": args }));
-    if let Some(signature) = signature {
-        part.insert("thoughtSignature".into(), signature.into());
+    match signature {
+        Some(signature) => drop(part.insert("thoughtSignature".into(), signature.into())),
+        None if first => drop(part.insert("thoughtSignature".into(), proof::unsigned().into())),
+        None => {}
     }
     Value::Object(part)
 }

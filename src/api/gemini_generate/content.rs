@@ -25,7 +25,7 @@ pub(super) fn wrong(path: String, expected: &str) -> Fault {
 pub(super) fn messages(contents: &Value) -> Result<Vec<Message>, Fault> {
     let Some(contents) = contents.as_array() else { return Err(wrong("contents".into(), "an array")) };
     let mut reader = Reader { calls: 0, open: VecDeque::new() };
-    let mut messages = Vec::with_capacity(contents.len());
+    let mut messages: Vec<Message> = Vec::with_capacity(contents.len());
     for (at, content) in contents.iter().enumerate() {
         let path = format!("contents[{at}]");
         let Some(object) = content.as_object() else { return Err(wrong(path, "an object")) };
@@ -35,7 +35,13 @@ pub(super) fn messages(contents: &Value) -> Result<Vec<Message>, Fault> {
             "user" | "function" | "tool" | "" => false,
             _ => return Err(wrong(format!("{path}.role"), "'user' or 'model'")),
         };
-        let content = reader.parts(object.get("parts"), assistant, &path)?;
+        // Google's SDK keeps every event of a stream as a content of its own: together they are one answer.
+        if assistant && let Some(Message { role: Role::Assistant, content, .. }) = messages.last_mut() {
+            reader.parts(object.get("parts"), assistant, &path, content)?;
+            continue;
+        }
+        let mut content = Vec::new();
+        reader.parts(object.get("parts"), assistant, &path, &mut content)?;
         let only_results =
             !content.is_empty() && content.iter().all(|part| matches!(part, Part::ToolResult { .. }));
         let role = match (assistant, only_results) {
@@ -54,7 +60,11 @@ pub(super) fn instructions(value: &Value) -> Result<Option<Message>, Fault> {
     let mut reader = Reader { calls: 0, open: VecDeque::new() };
     let content = match value {
         Value::String(text) => vec![Part::text(text.clone())],
-        Value::Object(object) => reader.parts(object.get("parts"), false, path)?,
+        Value::Object(object) => {
+            let mut content = Vec::new();
+            reader.parts(object.get("parts"), false, path, &mut content)?;
+            content
+        }
         _ => return Err(wrong(path.into(), "an object")),
     };
     let says = content.iter().any(|part| !matches!(part, Part::Text { text, .. } if text.is_empty()));
@@ -69,10 +79,15 @@ struct Reader {
 }
 
 impl Reader {
-    fn parts(&mut self, parts: Option<&Value>, assistant: bool, path: &str) -> Result<Vec<Part>, Fault> {
-        let mut out = Vec::new();
+    fn parts(
+        &mut self,
+        parts: Option<&Value>,
+        assistant: bool,
+        path: &str,
+        out: &mut Vec<Part>,
+    ) -> Result<(), Fault> {
         let list = match parts {
-            None | Some(Value::Null) => return Ok(out),
+            None | Some(Value::Null) => return Ok(()),
             Some(Value::Array(list)) => list.as_slice(),
             // Some clients send one part for a list of one, and it is taken.
             Some(one @ Value::Object(_)) => std::slice::from_ref(one),
@@ -81,9 +96,9 @@ impl Reader {
         for (at, part) in list.iter().enumerate() {
             let path = format!("{path}.parts[{at}]");
             let Some(object) = part.as_object() else { return Err(wrong(path, "an object")) };
-            self.part(object, assistant, &path, &mut out)?;
+            self.part(object, assistant, &path, out)?;
         }
-        Ok(out)
+        Ok(())
     }
 
     fn part(&mut self, part: &Object, assistant: bool, path: &str, out: &mut Vec<Part>) -> Result<(), Fault> {

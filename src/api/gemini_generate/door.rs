@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::answer::encode_answer;
+use super::answer::{TONGUE, encode_answer};
 use super::error::{error_body, fault_element, fault_event};
 use super::stream::GeminiEncoder;
 use super::{Ask, Form};
@@ -23,6 +23,10 @@ pub struct GeminiDoor(pub Form);
 impl Door for GeminiDoor {
     fn endpoint(&self) -> Endpoint {
         if self.0 == Form::Count { Endpoint::CountTokens } else { Endpoint::Chat }
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Gemini
     }
 
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
@@ -70,7 +74,7 @@ impl Carry for Ask {
             return Ok(gemini_method(relay.splice(self.sent(), &target.name)?, &method(self)));
         }
         let decoded = self.decoded()?;
-        let mut outgoing = target.vendor.wire.encode(&decoded.request, &target.name)?;
+        let mut outgoing = target.wire().encode(&decoded.request, &target.name)?;
         outgoing.lost.extend_from_slice(&decoded.lost);
         Ok(outgoing)
     }
@@ -83,9 +87,9 @@ impl Carry for Ask {
         }
         match relay(target, Dialect::Gemini) {
             Some(relay) => relay.whole(body),
-            None => {
-                translate::whole(target, &body, |answer| encode_answer(answer, &translate::answer_id("")))
-            }
+            None => translate::whole(target, &body, &TONGUE, |answer| {
+                encode_answer(answer, &translate::answer_id(""))
+            }),
         }
     }
 
@@ -107,14 +111,17 @@ impl Carry for Ask {
         Ok(match relay(target, Dialect::Gemini) {
             Some(relay) if array && self.numbers().is_none() => Box::new(ArrayRelay::new(relay.stream(true))),
             Some(relay) => relay.stream(true),
-            None => translate::stream(target, Box::new(GeminiEncoder::new(array, translate::answer_id("")))),
+            None => {
+                let encoder = GeminiEncoder::new(array, translate::answer_id(""));
+                translate::stream(target, &TONGUE, Box::new(encoder))
+            }
         })
     }
 }
 
 /// The ability of a target of this dialect to count tokens.
 fn counts(target: &Target) -> Option<&dyn CountTokens> {
-    let wire = &target.vendor.wire;
+    let wire = target.wire();
     (wire.dialect() == Dialect::Gemini).then(|| wire.count_tokens()).flatten()
 }
 
@@ -202,6 +209,10 @@ impl StreamRelay for ArrayRelay {
 
     fn text_bytes(&self) -> u64 {
         self.inner.text_bytes()
+    }
+
+    fn lost(&self) -> &[Loss] {
+        self.inner.lost()
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::usage_json;
+use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, ToolKind};
 
 /// Fields that OpenAI-compatible vendors put beside a choice's `message` or `delta`, not into it.
@@ -15,6 +16,31 @@ pub(super) const BESIDE_MESSAGE: &[&str] = &[
     "stop_reason",
     "token_ids",
 ];
+
+/// What a client of OpenAI's dialect can be told. Citations stand as annotations in the form in which they came.
+pub(in crate::api) const TONGUE: Tongue = Tongue {
+    choices: true,
+    logprobs: true,
+    stop_sequence: false,
+    refusal: true,
+    thinking: true,
+    calls: true,
+    citation: |_| true,
+    foreign: never,
+    media: |part| match part {
+        Part::Image { media, .. } => !matches!(media, Media::FileId(_)),
+        Part::Audio { media } => matches!(media, Media::Inline { .. }),
+        _ => false,
+    },
+    field: |_, _| true,
+    fields: true,
+    ends: &[
+        (FinishReason::ContextExceeded, "length"),
+        (FinishReason::Pause, "stop"),
+        (FinishReason::Other, "stop"),
+    ],
+    comments: true,
+};
 
 /// What an answer is given where the provider says nothing.
 #[derive(Debug, Clone)]
@@ -102,6 +128,19 @@ pub(super) fn tool_call(
     call
 }
 
+/// A citation as an annotation; `None` for one that names no address, which OpenAI's clients cannot read. The text that
+/// it stands at begins and ends at these characters of the whole.
+pub(super) fn annotation(citation: &Value, start: usize, end: usize) -> Option<Value> {
+    let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
+    if !kind.ends_with("_location") {
+        return Some(citation.clone());
+    }
+    let url = citation.get("url")?.as_str()?;
+    let title = citation.get("title").and_then(Value::as_str).unwrap_or_default();
+    let cited = json!({ "start_index": start, "end_index": end, "url": url, "title": title });
+    Some(json!({ "type": "url_citation", "url_citation": cited }))
+}
+
 /// A thought with its provider's proof, in OpenRouter's form; `None` where there is no proof to carry.
 pub(super) fn reasoning_detail(text: &str, signature: Option<&str>, redacted: Option<&str>) -> Option<Value> {
     match (signature, redacted) {
@@ -139,8 +178,11 @@ impl Said {
         for part in parts {
             match part {
                 Part::Text { text, citations, .. } => {
-                    said.text.get_or_insert_default().push_str(text);
-                    said.citations.extend_from_slice(citations);
+                    let all = said.text.get_or_insert_default();
+                    let start = all.chars().count();
+                    all.push_str(text);
+                    let end = start + text.chars().count();
+                    said.citations.extend(citations.iter().filter_map(|cited| annotation(cited, start, end)));
                 }
                 Part::Refusal(text) => said.refusal.get_or_insert_default().push_str(text),
                 Part::Thinking { text, signature, redacted } => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::answer::TONGUE;
 use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
 use crate::api::translate::{self, relay};
 use crate::executor::Carry;
@@ -56,14 +57,14 @@ impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.splice(self.body(), &target.name),
-            None => target.vendor.wire.encode(self.request()?, &target.name),
+            None => target.wire().encode(self.request()?, &target.name),
         }
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.whole(body),
-            None => translate::whole(target, &body, |answer| encode_answer(answer, &fallback())),
+            None => translate::whole(target, &body, &TONGUE, |answer| encode_answer(answer, &fallback())),
         }
     }
 
@@ -74,7 +75,10 @@ impl Carry for Ask {
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
         Ok(match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.stream(self.include_usage()),
-            None => translate::stream(target, Box::new(ChatEncoder::new(self.include_usage(), fallback()))),
+            None => {
+                let encoder = ChatEncoder::new(self.include_usage(), fallback());
+                translate::stream(target, &TONGUE, Box::new(encoder))
+            }
         })
     }
 }

@@ -9,8 +9,8 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::anthropic_messages::{MessageEncoder, encode_answer as encode_message};
-use crate::api::openai_chat::{ChatEncoder, Fallback, encode_answer};
+use crate::api::anthropic_messages::{self, MessageEncoder, encode_answer as encode_message};
+use crate::api::openai_chat::{self, ChatEncoder, Fallback, encode_answer};
 use crate::providers::{Credential, Place, QuirkSettings, Vendor, dialect};
 use crate::target::{Deadlines, TargetName, Traits};
 
@@ -78,11 +78,12 @@ fn fallback() -> Fallback {
 
 fn stream_through(
     target: &Target,
+    tongue: &'static Tongue,
     encoder: Box<dyn StreamEncoder>,
     body: &str,
     size: usize,
 ) -> (String, Box<dyn StreamRelay>) {
-    let mut relay = stream(target, encoder);
+    let mut relay = stream(target, tongue, encoder);
     let mut frames = Vec::new();
     for chunk in body.as_bytes().chunks(size) {
         relay.feed(Bytes::copy_from_slice(chunk), &mut frames).unwrap();
@@ -222,13 +223,16 @@ fn anthropics_answers_come_through_openais_door() {
         }
         if !case.stream {
             let expected = read_message(&serde_json::from_str(&case.text).unwrap());
-            let relayed =
-                whole(&target, case.text.as_bytes(), |answer| encode_answer(answer, &fallback())).unwrap();
+            let relayed = whole(&target, case.text.as_bytes(), &openai_chat::TONGUE, |answer| {
+                encode_answer(answer, &fallback())
+            })
+            .unwrap();
             let said = read_chat(&serde_json::from_slice(&relayed.body).unwrap());
             assert_eq!(said, expected, "{}", case.id);
             assert_eq!(relayed.finish, Some(&*expected.finish), "{}", case.id);
             // The JSON answer to a request for a stream.
-            let mut relay = stream(&target, Box::new(ChatEncoder::new(true, fallback())));
+            let mut relay =
+                stream(&target, &openai_chat::TONGUE, Box::new(ChatEncoder::new(true, fallback())));
             let mut frames = Vec::new();
             relay.whole(Bytes::from(case.text), &mut frames).unwrap();
             let text: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
@@ -238,7 +242,7 @@ fn anthropics_answers_come_through_openais_door() {
         let expected = read_message_stream(&case.text);
         for size in [1, 7, 64, 1 << 20] {
             let encoder = Box::new(ChatEncoder::new(true, fallback()));
-            let (text, relay) = stream_through(&target, encoder, &case.text, size);
+            let (text, relay) = stream_through(&target, &openai_chat::TONGUE, encoder, &case.text, size);
             assert_eq!(read_chat_stream(&text), expected, "{} at {size}", case.id);
             assert!(text.ends_with("data: [DONE]\n\n"), "{}", case.id);
             assert_eq!(relay.usage().map(|u| u.prompt()), Some(expected.usage[0]), "{}", case.id);
@@ -283,12 +287,15 @@ fn openais_answers_come_through_anthropics_door() {
             if case.stream {
                 for size in [1, 64, 1 << 20] {
                     let encoder = Box::new(MessageEncoder::new("msg".into()));
-                    let (text, _) = stream_through(&target, encoder, &case.text, size);
+                    let (text, _) =
+                        stream_through(&target, &anthropic_messages::TONGUE, encoder, &case.text, size);
                     assert_eq!(read_message_stream(&text), expected, "{} at {size}", case.id);
                 }
             } else {
-                let relayed =
-                    whole(&target, case.text.as_bytes(), |answer| encode_message(answer, "msg")).unwrap();
+                let relayed = whole(&target, case.text.as_bytes(), &anthropic_messages::TONGUE, |answer| {
+                    encode_message(answer, "msg")
+                })
+                .unwrap();
                 let said = read_message(&serde_json::from_slice(&relayed.body).unwrap());
                 assert_eq!(said, expected, "{}", case.id);
             }
@@ -303,13 +310,13 @@ fn a_fault_inside_a_stream_comes_after_what_was_said() {
                 event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n\
                 event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hel\"}}\n\n";
     let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n";
-    let mut relay = stream(&target, Box::new(ChatEncoder::new(true, fallback())));
+    let mut relay = stream(&target, &openai_chat::TONGUE, Box::new(ChatEncoder::new(true, fallback())));
     let mut frames = Vec::new();
     let fault = relay.feed(Bytes::from(format!("{said}{error}")), &mut frames).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Overloaded);
     assert!(frames.iter().any(|frame| frame.content) && relay.text_bytes() == 3);
 
-    let mut relay = stream(&target, Box::new(ChatEncoder::new(true, fallback())));
+    let mut relay = stream(&target, &openai_chat::TONGUE, Box::new(ChatEncoder::new(true, fallback())));
     let mut frames = Vec::new();
     relay.feed(Bytes::from(said), &mut frames).unwrap();
     assert_eq!(relay.finish(&mut frames).unwrap_err().kind, FaultKind::Truncated);
@@ -378,20 +385,25 @@ fn googles_answers_come_through_every_other_door() {
         if case.stream {
             for size in [1, 64, 1 << 20] {
                 let encoder = Box::new(ChatEncoder::new(true, fallback()));
-                let (text, relay) = stream_through(&target, encoder, &case.text, size);
+                let (text, relay) = stream_through(&target, &openai_chat::TONGUE, encoder, &case.text, size);
                 assert_eq!(bare(read_chat_stream(&text)), expected, "{} at {size}", case.id);
                 assert_eq!(relay.usage().map(|u| u.prompt()), Some(expected.usage[0]), "{}", case.id);
                 let encoder = Box::new(MessageEncoder::new("msg".into()));
-                let (text, _) = stream_through(&target, encoder, &case.text, size);
+                let (text, _) =
+                    stream_through(&target, &anthropic_messages::TONGUE, encoder, &case.text, size);
                 assert_eq!(bare(read_message_stream(&text)), expected, "{} at {size}", case.id);
             }
         } else {
-            let chat =
-                whole(&target, case.text.as_bytes(), |answer| encode_answer(answer, &fallback())).unwrap();
+            let chat = whole(&target, case.text.as_bytes(), &openai_chat::TONGUE, |answer| {
+                encode_answer(answer, &fallback())
+            })
+            .unwrap();
             let said = read_chat(&serde_json::from_slice(&chat.body).unwrap());
             assert_eq!(bare(said), expected, "{}", case.id);
-            let message =
-                whole(&target, case.text.as_bytes(), |answer| encode_message(answer, "msg")).unwrap();
+            let message = whole(&target, case.text.as_bytes(), &anthropic_messages::TONGUE, |answer| {
+                encode_message(answer, "msg")
+            })
+            .unwrap();
             let said = read_message(&serde_json::from_slice(&message.body).unwrap());
             assert_eq!(bare(said), expected, "{}", case.id);
         }

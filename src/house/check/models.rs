@@ -1,73 +1,154 @@
-//! Aliases: every target exists, weights make sense, fallbacks end.
+//! Aliases: every target exists, weights and shares make sense.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::validate::did_you_mean;
-use super::{CheckedModel, Desk, Hop, bad_word};
-use crate::planner::{ModelSettings, TargetSettings};
+use super::{CheckedModel, CheckedVersion, Desk, Hop, bad_word};
+use crate::planner::{InOrder, ModelSettings, ModelVersionSettings, Models, TargetSettings};
 use crate::target::TargetName;
+
+/// A target and its weight, where one is written.
+type Weighted = (TargetName, Option<f64>);
+
+/// How far the sum of shares may be from 100, for shares such as 33.3.
+const SLACK: f64 = 0.5;
 
 impl Desk<'_> {
     /// Checks all aliases and resolves what their names lead to.
     pub(super) fn models(&mut self) -> Vec<CheckedModel> {
-        let aliases = self.reading.names("models");
-        let written = self.reading.config.models.0.clone();
-        let checked = written.iter().map(|(name, model)| self.model(name, model, &aliases)).collect();
-        self.cycles(&written);
+        let written = self.reading.config.models.clone();
+        let aliases = self.alias_names(&["models"], &written);
+        let checked = self.aliases(&["models"], &written, &aliases);
+        self.cycles(&[(&["models"], &written)], None);
         checked
     }
 
-    fn model(&mut self, name: &str, model: &ModelSettings, aliases: &[String]) -> CheckedModel {
+    /// The names of aliases and of their versions, also of entries that were left out.
+    pub(super) fn alias_names(&self, base: &[&str], written: &Models) -> Vec<String> {
+        let mut names = self.reading.keys(base);
+        for (alias, model) in &written.0 {
+            names.extend(model.versions.0.iter().map(|(version, _)| format!("{alias}@{version}")));
+        }
+        names
+    }
+
+    /// Checks the aliases written at `base`; `known` are the names that they may lead to.
+    pub(super) fn aliases(&mut self, base: &[&str], written: &Models, known: &[String]) -> Vec<CheckedModel> {
+        written.0.iter().map(|(name, model)| self.model(base, name, model, known)).collect()
+    }
+
+    fn model(&mut self, base: &[&str], name: &str, model: &ModelSettings, known: &[String]) -> CheckedModel {
+        let here = [base, &[name]].concat();
         if let Some(complaint) = bad_word(name) {
-            self.error(&["models", name], format!("the alias {name:?} {complaint}"), None);
+            self.error(&here, format!("the alias {name:?} {complaint}"), None);
         }
         if let Some((provider, _)) = name.split_once('/')
             && self.reading.config.providers.contains_key(provider)
         {
             let message = format!("the alias `{name}` reads like a model of the provider `{provider}`");
-            self.error(&["models", name], message, Some("choose another name".into()));
+            self.error(&here, message, Some("choose another name".into()));
         }
-        let targets = self.targets(name, model, aliases);
+        if known.iter().filter(|other| *other == name).count() > 1 {
+            let message = format!("the alias `{name}` reads like a version of another");
+            self.error(&here, message, Some("choose another name".into()));
+        }
+        let versioned = !model.versions.0.is_empty();
+        if versioned && !model.targets.is_empty() {
+            let message = format!("the alias `{name}` has both `targets` and `versions`");
+            let help = "move the targets into a version with a share";
+            self.error(&[&here[..], &["targets"]].concat(), message, Some(help.into()));
+        }
+        if model.seed.is_some() && !versioned {
+            let message = format!("the alias `{name}` has a `seed` and no `versions` that it could draw");
+            self.warning(&[&here[..], &["seed"]].concat(), message, None);
+        }
+        let fallback = self.fallback(&here, &model.fallback, known);
+        let versions = self.versions_of(&here, name, &model.versions, known);
+        let targets = if versioned { Vec::new() } else { self.targets(&here, name, &model.targets, known) };
+        let seed = model.seed.as_deref().unwrap_or(name).into();
+        CheckedModel { name: name.into(), targets, fallback, versions, seed }
+    }
+
+    fn versions_of(
+        &mut self,
+        alias_at: &[&str],
+        alias: &str,
+        written: &InOrder<ModelVersionSettings>,
+        known: &[String],
+    ) -> Vec<CheckedVersion> {
+        let base = [alias_at, &["versions"]].concat();
+        let (mut checked, mut sum, mut bad) = (Vec::new(), 0.0, false);
+        for (name, version) in &written.0 {
+            let here = [&base[..], &[name]].concat();
+            if let Some(complaint) =
+                bad_word(name).or_else(|| name.contains(['@', '/']).then_some("contains `@` or `/`"))
+            {
+                self.error(&here, format!("the version {name:?} of `{alias}` {complaint}"), None);
+            }
+            if !(0.0..=100.0).contains(&version.share) {
+                let message = format!("`{}` is not a share: 0 to 100 percent, please", version.share);
+                self.error(&[&here[..], &["share"]].concat(), message, None);
+                bad = true;
+            }
+            sum += version.share;
+            let full = format!("{alias}@{name}");
+            let targets = self.targets(&here, &full, &version.targets, known);
+            let fallback = self.fallback(&here, &version.fallback, known);
+            checked.push(CheckedVersion { name: full.into(), share: version.share, targets, fallback });
+        }
+        if !bad && !written.0.is_empty() && self.reading.is_sound(&base) && (sum - 100.0).abs() > SLACK {
+            let message = format!("the shares of `{alias}` make {sum}, not 100");
+            self.error(&base, message, None);
+        }
+        checked
+    }
+
+    fn fallback(&mut self, here: &[&str], written: &[String], known: &[String]) -> Vec<Hop> {
         let mut fallback = Vec::new();
-        for (index, text) in model.fallback.iter().enumerate() {
+        for (index, text) in written.iter().enumerate() {
             let index = index.to_string();
-            let path = ["models", name, "fallback", &index];
-            if aliases.contains(text) {
+            let path = [here, &["fallback", &index]].concat();
+            if known.contains(text) {
                 fallback.push(Hop::Alias(text.as_str().into()));
-            } else if let Some(target) = self.target(&path, text, aliases, true) {
+            } else if let Some(target) = self.target(&path, text, known, true) {
                 fallback.push(Hop::Target(target));
             }
         }
-        CheckedModel { name: name.into(), targets, fallback }
+        fallback
     }
 
-    fn targets(&mut self, name: &str, model: &ModelSettings, aliases: &[String]) -> Vec<(TargetName, f64)> {
-        let mut targets: Vec<(TargetName, f64)> = Vec::new();
+    fn targets(
+        &mut self,
+        here: &[&str],
+        name: &str,
+        all: &[TargetSettings],
+        known: &[String],
+    ) -> Vec<Weighted> {
+        let mut targets: Vec<Weighted> = Vec::new();
         let (mut total, mut bad) = (0.0, false);
-        for (index, written) in model.targets.iter().enumerate() {
+        for (index, written) in all.iter().enumerate() {
             let index = index.to_string();
+            let entry = [here, &["targets", &index]].concat();
             let (text, weight, path) = match written {
-                TargetSettings::Plain(text) => (text, 1.0, vec!["models", name, "targets", &index]),
-                TargetSettings::Weighted(w) => {
-                    (&w.to, w.weight, vec!["models", name, "targets", &index, "to"])
-                }
+                TargetSettings::Plain(text) => (text, None, entry.clone()),
+                TargetSettings::Weighted(w) => (&w.to, Some(w.weight), [&entry[..], &["to"]].concat()),
             };
-            if !weight.is_finite() || weight < 0.0 {
-                let place = ["models", name, "targets", &index, "weight"];
+            let share = weight.unwrap_or(1.0);
+            if !share.is_finite() || share < 0.0 {
+                let place = [&entry[..], &["weight"]].concat();
                 bad = true;
-                self.error(&place, format!("`{weight}` is not a weight: 0 or more, please"), None);
+                self.error(&place, format!("`{share}` is not a weight: 0 or more, please"), None);
             } else {
-                total += weight;
+                total += share;
             }
-            let Some(target) = self.target(&path, text, aliases, false) else { continue };
+            let Some(target) = self.target(&path, text, known, false) else { continue };
             if targets.iter().any(|(earlier, _)| *earlier == target) {
                 self.warning(&path, format!("the target `{target}` stands twice in `{name}`"), None);
             }
             targets.push((target, weight));
         }
-        if !bad && self.reading.is_sound(&["models", name]) {
-            let complaint = if model.targets.is_empty() {
+        if !bad && self.reading.is_sound(here) {
+            let complaint = if all.is_empty() {
                 Some(format!("the alias `{name}` has no targets"))
             } else if total == 0.0 {
                 Some(format!("all weights of `{name}` are 0, so nothing can be drawn"))
@@ -77,7 +158,7 @@ impl Desk<'_> {
                 None
             };
             if let Some(complaint) = complaint {
-                self.error(&["models", name, "targets"], complaint, None);
+                self.error(&[here, &["targets"]].concat(), complaint, None);
             }
         }
         targets
@@ -119,47 +200,6 @@ impl Desk<'_> {
         }
         Some(target)
     }
-
-    /// Reports each fallback that leads back to where it came from.
-    fn cycles(&mut self, models: &[(String, ModelSettings)]) {
-        let mut state: BTreeMap<&str, State> = BTreeMap::new();
-        let by_name: BTreeMap<&str, &ModelSettings> = models.iter().map(|(n, m)| (n.as_str(), m)).collect();
-        for (name, _) in models {
-            // Depth first, with the way so far on a stack of our own: (alias, next fallback to look at).
-            let mut way: Vec<(&str, usize)> = Vec::new();
-            if !state.contains_key(name.as_str()) {
-                state.insert(name, State::OnTheWay);
-                way.push((name, 0));
-            }
-            while let Some((alias, next)) = way.pop() {
-                let Some(hop) = by_name.get(alias).and_then(|model| model.fallback.get(next)) else {
-                    state.insert(alias, State::Done);
-                    continue;
-                };
-                way.push((alias, next + 1));
-                match state.get(hop.as_str()) {
-                    None if by_name.contains_key(hop.as_str()) => {
-                        state.insert(hop, State::OnTheWay);
-                        way.push((hop, 0));
-                    }
-                    Some(State::OnTheWay) => {
-                        let from = way.iter().position(|(on, _)| on == hop).unwrap_or_default();
-                        let mut names: Vec<&str> = way.iter().skip(from).map(|(on, _)| *on).collect();
-                        names.push(hop);
-                        let message = format!("the fallback goes in a circle: {}", names.join(" → "));
-                        self.error(&["models", alias, "fallback", &next.to_string()], message, None);
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    OnTheWay,
-    Done,
 }
 
 impl Hop {

@@ -74,8 +74,8 @@ fn models_keep_their_order_and_resolve() {
          a: { targets: [ ollama/e ] }\n",
     );
     let z = &checked.models[0];
-    assert_eq!(z.targets[0], (TargetName { provider: "ollama".into(), model: "a/b".into() }, 1.0));
-    assert_eq!(z.targets[1].1, 0.0);
+    assert_eq!(z.targets[0], (TargetName { provider: "ollama".into(), model: "a/b".into() }, None));
+    assert_eq!(z.targets[1].1, Some(0.0));
     assert_eq!(z.fallback.iter().map(Hop::name).collect::<Vec<_>>(), ["a".into(), "ollama/d".into()]);
     assert_eq!(&*checked.models[1].name, "a");
 }
@@ -224,15 +224,7 @@ fn form_and_meaning_are_reported_together_without_echoes() {
         findings(text).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(
         lines,
-        [
-            "t.yaml:1:1:",
-            "t.yaml:3:40:",
-            "t.yaml:3:43:",
-            "t.yaml:4:8:",
-            "t.yaml:6:19:",
-            "t.yaml:7:6:",
-            "t.yaml:7:8:"
-        ]
+        ["t.yaml:1:1:", "t.yaml:3:40:", "t.yaml:3:43:", "t.yaml:4:8:", "t.yaml:6:19:", "t.yaml:7:8:"]
     );
 }
 
@@ -251,4 +243,114 @@ fn the_example_is_good_and_names_its_schema() {
     let (_, warnings) =
         check(read("examples/tollgate.yaml", text), &Tables).unwrap_or_else(|all| panic!("{all}"));
     assert_eq!(warnings.to_string(), "");
+}
+
+#[test]
+fn versions_are_told_apart_and_lead_somewhere() {
+    let local = |rest: &str| format!("providers: {{ ollama: }}\n{rest}");
+    let api = |rest: &str| local(&format!("models: {{ m: {{ targets: [ ollama/a ] }} }}\nversions:\n{rest}"));
+    let share = |a: &str, b: &str| {
+        local(&format!(
+            "models:\n  m:\n    versions:\n      a: {{ share: {a}, targets: [ ollama/a ] }}\n      b: {{ share: {b}, targets: [ ollama/b ] }}\n"
+        ))
+    };
+    for (text, expected) in [
+        (share("90", "10"), vec![]),
+        (share("33.3", "66.6"), vec![]),
+        (share("90", "20"), vec!["4:5: error: the shares of `m` make 110, not 100"]),
+        (
+            share("-1", "101"),
+            vec![
+                "5:19: error: `-1` is not a share: 0 to 100 percent, please",
+                "6:19: error: `101` is not a share: 0 to 100 percent, please",
+            ],
+        ),
+        (
+            local(
+                "models: { m: { targets: [ ollama/a ], versions: { v: { share: 100, targets: [ ollama/a ] } } } }",
+            ),
+            vec!["2:16: error: the alias `m` has both `targets` and `versions`"],
+        ),
+        (local("models: { m: {} }"), vec!["2:11: error: the alias `m` has no targets"]),
+        (
+            local("models: { m: { versions: { 'a@b': { share: 100, targets: [ olama/a ] } } } }"),
+            vec![
+                "2:28: error: the version \"a@b\" of `m` contains `@` or `/`",
+                "2:60: error: unknown provider `olama`",
+            ],
+        ),
+        (
+            local(
+                "models: { m: { versions: { a: { share: 0, targets: [ ollama/a ], fallback: [ m@b ] }, b: { share: 100, targets: [ ollama/b ] } } } }",
+            ),
+            vec![],
+        ),
+        (
+            local(
+                "models: { m: { versions: { a: { share: 0, targets: [ ollama/a ], fallback: [ m@b ] }, b: { share: 100, targets: [ ollama/b ], fallback: [ m@a ] } } } }",
+            ),
+            vec!["2:139: error: the fallback goes in a circle: m@a → m@b → m@a"],
+        ),
+        (
+            api(
+                "  a: { prefix: /v1 }\n  b: { prefix: /acme/v1, models: { n: { targets: [ ollama/b ], fallback: [ m ] } } }",
+            ),
+            vec![],
+        ),
+        (
+            api("  a: { prefix: /acme }\n  b: { prefix: /acme/v1 }\n  c: { prefix: /acme }"),
+            vec![
+                "5:16: error: the prefix `/acme/v1` overlaps with `/acme` of the version `a`",
+                "6:16: error: the prefix `/acme` overlaps with `/acme` of the version `a`",
+            ],
+        ),
+        (api("  a: { prefix: v2 }"), vec!["4:16: error: the prefix `v2` does not begin with `/`"]),
+        (
+            api("  a: { prefix: /v2/ }"),
+            vec!["4:16: error: the prefix `/v2/` has an empty segment or one of dots"],
+        ),
+        (
+            api("  a: { prefix: '/v 2' }"),
+            vec!["4:16: error: the prefix `/v 2` holds other characters than letters, digits and `-._~`"],
+        ),
+        (
+            api("  a: { prefix: /v1/eu }"),
+            vec!["4:16: error: the prefix `/v1/eu` lies among the endpoints of `/v1`"],
+        ),
+        (
+            api("  a: { prefix: /v2, deprecated: 2026-11-01, sunset: 2026-10-01 }"),
+            vec!["4:53: error: the sunset of `a` is before its deprecation"],
+        ),
+        (
+            api("  a: { prefix: /v2, sunset: soon }"),
+            vec![
+                "4:29: error: `versions.a.sunset`: `soon` is not a date (try \"2026-11-01\" or \"2026-11-01T12:00:00Z\")",
+            ],
+        ),
+        (
+            api("  a: { prefix: /v2, after_sunset: refuse }"),
+            vec!["4:35: error: `a` has no `sunset` after which it could be refused"],
+        ),
+        (
+            api("  a: { prefix: /v2, successor: bb }\n  b: { prefix: /v3 }"),
+            vec!["4:32: error: there is no version `bb`"],
+        ),
+        (
+            api("  a: { prefix: /v2, inherit: false }"),
+            vec!["4:30: error: the version `a` inherits no models and has none of its own"],
+        ),
+        (
+            api("  a: { prefix: /v2, link: 'https://x.example/a>b', deprecated: 2026-11-01 }"),
+            vec!["4:27: error: `https://x.example/a>b` is not a URL that a header can carry"],
+        ),
+        (
+            api(
+                "  a: { prefix: /v2, models: { m: { targets: [ ollama/b ], fallback: [ n ] }, n: { targets: [ ollama/b ], fallback: [ m ] } } }",
+            ),
+            vec!["4:118: error: the fallback goes in a circle: m → n → m"],
+        ),
+    ] {
+        let expected: Vec<_> = expected.iter().map(|line| format!("t.yaml:{line}")).collect();
+        assert_eq!(findings(&text), expected, "{text}");
+    }
 }

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::media;
 use super::model::Model;
-use crate::chat::{Loss, Message, Object, Part, Role, ToolKind, proof};
+use crate::chat::{Loss, Message, Object, Part, Role, proof};
 use crate::fault::Fault;
+use crate::providers::foreign;
 
 /// What Google takes in place of a proof that another provider's call cannot have:
 /// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>
-const NO_PROOF: &str = "skip_thought_signature_validator";
+pub(super) const NO_PROOF: &str = "skip_thought_signature_validator";
 
 /// Writes the conversation into the request's body.
 ///
@@ -49,6 +50,19 @@ pub(super) fn put(
     Ok(())
 }
 
+/// Takes the ids of calls and results out. Vertex AI matches them by their order for the models before Gemini 3, and
+/// refuses a request with ids. Seen until September 2026: <https://github.com/vercel/ai/issues/15664>
+pub(super) fn without_ids(body: &mut Object) {
+    let contents = body.get_mut("contents").and_then(Value::as_array_mut).into_iter().flatten();
+    for part in contents.filter_map(|content| content.get_mut("parts")?.as_array_mut()).flatten() {
+        for kind in ["functionCall", "functionResponse"] {
+            if let Some(Value::Object(inner)) = part.get_mut(kind) {
+                inner.shift_remove("id");
+            }
+        }
+    }
+}
+
 struct Writer<'a> {
     model: Model<'a>,
     /// Names of the functions called, by the id of the call.
@@ -60,12 +74,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn message(&mut self, message: &'a Message, place: usize) -> Result<(), Fault> {
-        for (field, _) in message.rest.iter().filter(|(_, value)| !value.is_null()) {
-            // Bookkeeping of other dialects' answers, which clients send back.
-            if !matches!(&**field, "refusal" | "annotations" | "audio" | "images" | "id" | "index") {
-                self.lost.push(Loss::dropped(format!("messages[{place}].{field}")));
-            }
-        }
+        foreign::lose_fields(message, place, self.lost);
         let parts = self.parts(message, place)?;
         if parts.is_empty() {
             return Ok(());
@@ -93,7 +102,12 @@ impl<'a> Writer<'a> {
         for (at, part) in message.content.iter().enumerate() {
             match part {
                 Part::Thinking { text, signature, redacted } => {
-                    let signature = signature.as_deref().and_then(proof::for_gemini);
+                    let foreign = signature.as_deref().is_some_and(|s| proof::for_gemini(s).is_none());
+                    if foreign && redacted.is_none() {
+                        let path = format!("messages[{place}].content[{at}].signature");
+                        self.lost.push(Loss::new(path, "dropped: it is another provider's"));
+                    }
+                    let signature = signature.as_deref().or(redacted.as_deref()).and_then(proof::for_gemini);
                     match (text.is_empty(), signature) {
                         (true, Some(signature)) if !prove(&mut parts, signature) => early = Some(signature),
                         (true, Some(_)) => {}
@@ -127,7 +141,7 @@ impl<'a> Writer<'a> {
                 }
                 Part::ToolCall { id, name, arguments, kind, signature, .. } => {
                     self.names.insert(id, name);
-                    let args = arguments_of(arguments, *kind);
+                    let args = foreign::arguments(arguments, *kind);
                     let mut part = Object::new();
                     part.insert("functionCall".into(), json!({ "id": id, "name": name, "args": args }));
                     let first = !parts.iter().any(|part| part.get("functionCall").is_some());
@@ -242,21 +256,6 @@ fn prove(parts: &mut [Value], signature: &str) -> bool {
     }
     last.insert("thoughtSignature".into(), signature.into());
     true
-}
-
-/// Arguments as the object that Gemini demands.
-fn arguments_of(arguments: &str, kind: ToolKind) -> Value {
-    if kind == ToolKind::Custom {
-        return json!({ "input": arguments });
-    }
-    match serde_json::from_str::<Value>(arguments) {
-        Ok(Value::Object(object)) => Value::Object(object),
-        Ok(Value::Null) => json!({}),
-        Ok(other) => json!({ "arguments": other }),
-        Err(_) if arguments.trim().is_empty() => json!({}),
-        // The model wrote no JSON; it shall see what it wrote.
-        Err(_) => json!({ "arguments": arguments }),
-    }
 }
 
 /// A result as the object that Gemini demands: `output` and `error` are the keys that it knows.

@@ -1,0 +1,217 @@
+//! What a door's dialect has no words for in an answer: the loss report of answers, whole and streamed.
+
+use serde_json::Value;
+
+use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Loss, Part, ToolKind};
+
+/// The most losses that one answer reports.
+const MAX_LOSSES: usize = 64;
+
+/// What the dialect of a door can say. A table for each door; the encoders leave out the rest.
+pub(super) struct Tongue {
+    /// More than one choice.
+    pub(super) choices: bool,
+    /// Log probabilities.
+    pub(super) logprobs: bool,
+    /// Which sequence stopped the answer.
+    pub(super) stop_sequence: bool,
+    /// A refusal apart from other text.
+    pub(super) refusal: bool,
+    /// What the model thought.
+    pub(super) thinking: bool,
+    /// Calls of the client's tools.
+    pub(super) calls: bool,
+    /// This citation.
+    pub(super) citation: fn(&Value) -> bool,
+    /// This part of another dialect.
+    pub(super) foreign: fn(&Value) -> bool,
+    /// This image, sound or document.
+    pub(super) media: fn(&Part) -> bool,
+    /// This field of a choice that the canonical form does not know.
+    pub(super) field: fn(&str, &Value) -> bool,
+    /// Fields of the answer as a whole that the canonical form does not know.
+    pub(super) fields: bool,
+    /// Its word for an end that has none of its own, and the end it then seems to be.
+    pub(super) ends: &'static [(FinishReason, &'static str)],
+    /// Whether its clients read comments between the events of a stream.
+    pub(super) comments: bool,
+}
+
+/// Losses, each once, up to a bound.
+#[derive(Debug, Default)]
+pub(super) struct Unsaid(Vec<Loss>);
+
+impl Tongue {
+    /// What of a whole answer this dialect does not say.
+    pub(super) fn unsaid(&self, answer: &Answer) -> Vec<Loss> {
+        let mut lost = Unsaid::default();
+        for choice in &answer.choices {
+            if choice.index > 0 && !self.choices {
+                lost.drop(choice.index, "");
+                continue;
+            }
+            self.choice(choice, &mut lost);
+        }
+        if !self.fields {
+            for (key, _) in answer.rest.iter().filter(|(_, value)| says_something(value)) {
+                lost.push(Loss::dropped(format!("answer.{key}")));
+            }
+        }
+        lost.0
+    }
+
+    fn choice(&self, choice: &Choice, lost: &mut Unsaid) {
+        let index = choice.index;
+        for (at, part) in choice.content.iter().enumerate() {
+            let mut lose = |field: &str, what: String| {
+                lost.push(Loss::new(format!("answer.choices[{index}].content[{at}]{field}"), what));
+            };
+            match part {
+                Part::Text { citations, .. } if !citations.iter().all(self.citation) => {
+                    lose(".citations", "dropped".to_owned());
+                }
+                Part::Refusal(_) if !self.refusal => lose("", "a refusal, told as text".to_owned()),
+                Part::Other(value) if !(self.foreign)(value) => lose("", foreign(value)),
+                Part::Thinking { text, .. } if !self.thinking && !text.is_empty() => {
+                    lose("", "thinking dropped".to_owned());
+                }
+                Part::ToolCall { .. } if !self.calls => lose("", "tool call dropped".to_owned()),
+                Part::ToolCall { kind: ToolKind::Server, .. } => lose("", "dropped".to_owned()),
+                Part::Image { .. } | Part::Audio { .. } | Part::File { .. } if !(self.media)(part) => {
+                    lose("", "dropped".to_owned());
+                }
+                _ => {}
+            }
+        }
+        if choice.logprobs.is_some() && !self.logprobs {
+            lost.drop(index, ".logprobs");
+        }
+        for (key, value) in &choice.rest {
+            self.field(index, key, value, lost);
+        }
+        if let Some(finish) = &choice.finish {
+            self.finish(index, finish, lost);
+        }
+    }
+
+    /// Notes what of an event this dialect does not say.
+    pub(super) fn hear(&self, event: &Event, lost: &mut Unsaid) {
+        if !self.choices
+            && let Some(other @ 1..) = choice_of(event)
+        {
+            return lost.drop(other, "");
+        }
+        match event {
+            Event::Citation { choice, value } if !(self.citation)(value) => lost.drop(*choice, ".citations"),
+            Event::Logprobs { choice, .. } if !self.logprobs => lost.drop(*choice, ".logprobs"),
+            Event::Foreign { choice, value } if !(self.foreign)(value) => {
+                lost.push(Loss::new(format!("answer.choices[{choice}].content"), foreign(value)));
+            }
+            Event::ToolCallStart { choice, kind, .. } if !self.calls || *kind == ToolKind::Server => {
+                let path = format!("answer.choices[{choice}].content");
+                lost.push(Loss::new(path, "tool call dropped"));
+            }
+            Event::Thinking { choice, text, .. } if !self.thinking && !text.is_empty() => {
+                let path = format!("answer.choices[{choice}].content");
+                lost.push(Loss::new(path, "thinking dropped"));
+            }
+            Event::Refusal { choice, .. } if !self.refusal => {
+                let path = format!("answer.choices[{choice}].content");
+                lost.push(Loss::new(path, "a refusal, told as text"));
+            }
+            Event::Other { choice: Some(choice), fields } => {
+                fields.iter().for_each(|(key, value)| self.field(*choice, key, value, lost));
+            }
+            Event::Other { choice: None, fields } if !self.fields => {
+                for (key, _) in fields.iter().filter(|(_, value)| says_something(value)) {
+                    lost.push(Loss::dropped(format!("answer.{key}")));
+                }
+            }
+            Event::Finish { choice, finish } => self.finish(*choice, finish, lost),
+            _ => {}
+        }
+    }
+
+    fn field(&self, choice: u32, key: &str, value: &Value, lost: &mut Unsaid) {
+        if says_something(value) && !(self.field)(key, value) {
+            lost.drop(choice, &format!(".{key}"));
+        }
+    }
+
+    fn finish(&self, choice: u32, finish: &Finish, lost: &mut Unsaid) {
+        if let Some((_, word)) = self.ends.iter().find(|(reason, _)| *reason == finish.reason) {
+            let raw = finish.raw.as_deref().filter(|raw| raw.len() <= 64).unwrap_or("another end");
+            let path = format!("answer.choices[{choice}].finish_reason");
+            lost.push(Loss::new(path, format!("{raw} told as {word}")));
+        }
+        if finish.stop_sequence.is_some() && !self.stop_sequence {
+            lost.drop(choice, ".stop_sequence");
+        }
+    }
+}
+
+impl Unsaid {
+    fn push(&mut self, loss: Loss) {
+        if self.0.len() < MAX_LOSSES && !self.0.contains(&loss) {
+            self.0.push(loss);
+        }
+    }
+
+    fn drop(&mut self, choice: u32, field: &str) {
+        self.push(Loss::dropped(format!("answer.choices[{choice}]{field}")));
+    }
+
+    /// The losses so far.
+    pub(super) fn list(&self) -> &[Loss] {
+        &self.0
+    }
+
+    /// The losses as a comment between the events of a stream; `None` where nothing is lost.
+    pub(super) fn comment(&self) -> Option<String> {
+        let losses: Vec<String> = self.0.iter().map(Loss::to_string).collect();
+        let text: String = losses.join(", ").chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        (!text.is_empty()).then(|| format!(": tollgate-warnings {text}\n\n"))
+    }
+}
+
+/// Says nothing of any citation, part, image or field.
+pub(super) fn never<T: ?Sized>(_: &T) -> bool {
+    false
+}
+
+/// `null` and empty lists are how dialects say nothing.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
+fn foreign(value: &Value) -> String {
+    let named = value.get("type").and_then(Value::as_str);
+    let first = || value.as_object()?.keys().next().map(String::as_str);
+    match named.or_else(first).filter(|kind| kind.len() <= 64) {
+        Some(kind) => format!("{kind} dropped"),
+        None => "dropped".to_owned(),
+    }
+}
+
+fn choice_of(event: &Event) -> Option<u32> {
+    match event {
+        Event::ChoiceStart { choice, .. }
+        | Event::Text { choice, .. }
+        | Event::Thinking { choice, .. }
+        | Event::Refusal { choice, .. }
+        | Event::ToolCallStart { choice, .. }
+        | Event::ToolCallDelta { choice, .. }
+        | Event::Logprobs { choice, .. }
+        | Event::Citation { choice, .. }
+        | Event::Foreign { choice, .. }
+        | Event::Finish { choice, .. } => Some(*choice),
+        Event::Other { choice, .. } => *choice,
+        Event::Start { .. } | Event::Usage(_) | Event::End => None,
+    }
+}
