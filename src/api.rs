@@ -10,6 +10,8 @@ mod request_id;
 mod routes;
 mod tongue;
 mod translate;
+#[cfg(test)]
+mod translation;
 mod versioned;
 
 use std::future::Future;

@@ -9,6 +9,7 @@ mod decode;
 mod door;
 mod embed;
 mod error;
+mod path;
 mod proof;
 mod schema;
 mod sight;

@@ -8,6 +8,7 @@ pub(in crate::api) mod decode;
 mod door;
 mod error;
 pub(in crate::api) mod param;
+mod path;
 mod sight;
 mod stream;
 mod usage;

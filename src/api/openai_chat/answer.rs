@@ -32,6 +32,16 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     },
     field: |_, _| true,
     fields: true,
+    usage: &[
+        "cached_read",
+        "cache_write",
+        "reasoning",
+        "input_audio",
+        "input_image",
+        "output_audio",
+        "accepted_prediction",
+        "rejected_prediction",
+    ],
     ends: &[
         (FinishReason::ContextExceeded, "length"),
         (FinishReason::Pause, "stop"),

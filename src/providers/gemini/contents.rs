@@ -26,6 +26,7 @@ pub(super) fn put(
     let mut writer = Writer { model, names: HashMap::new(), contents: Vec::new(), last: None, lost };
     let mut system = Vec::new();
     for (place, message) in messages.iter().enumerate() {
+        writer.lose_fields(message, place);
         match message.role {
             Role::System | Role::Developer => {
                 if writer.last.is_some() {
@@ -59,13 +60,45 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn message(&mut self, message: &'a Message, place: usize) -> Result<(), Fault> {
-        for (field, _) in message.rest.iter().filter(|(_, value)| !value.is_null()) {
+    /// Notes what has no place beside the parts of a message, and beside what a part says.
+    fn lose_fields(&mut self, message: &Message, place: usize) {
+        if message.name.is_some() && message.role != Role::Tool {
+            self.lost.push(Loss::dropped(format!("messages[{place}].name")));
+        }
+        for (field, value) in &message.rest {
             // Bookkeeping of other dialects' answers, which clients send back.
-            if !matches!(&**field, "refusal" | "annotations" | "audio" | "images" | "id" | "index") {
+            let says_nothing = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+            if !says_nothing && !matches!(&**field, "id" | "index") {
                 self.lost.push(Loss::dropped(format!("messages[{place}].{field}")));
             }
         }
+        for (at, part) in message.content.iter().enumerate() {
+            let mut lose = |field: &str, what: &'static str| {
+                self.lost.push(Loss::new(format!("messages[{place}].content[{at}]{field}"), what));
+            };
+            match part {
+                Part::Text { cache: Some(_), .. }
+                | Part::Image { cache: Some(_), .. }
+                | Part::File { cache: Some(_), .. }
+                | Part::ToolCall { cache: Some(_), .. }
+                | Part::ToolResult { cache: Some(_), .. } => lose(".cache_control", "dropped"),
+                _ => {}
+            }
+            match part {
+                Part::Text { citations, .. } if !citations.is_empty() => lose(".annotations", "dropped"),
+                Part::Image { detail: Some(detail), .. } if detail != "auto" => lose(".detail", "dropped"),
+                Part::File { filename: Some(_), .. } => lose(".filename", "dropped"),
+                Part::Thinking { text, signature: Some(signature), .. }
+                    if !text.is_empty() && proof::for_gemini(signature).is_none() =>
+                {
+                    lose(".signature", "another provider's proof dropped");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn message(&mut self, message: &'a Message, place: usize) -> Result<(), Fault> {
         let parts = self.parts(message, place)?;
         if parts.is_empty() {
             return Ok(());
