@@ -5,6 +5,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
+use crate::chat::Loss;
 use crate::json::Splice;
 use crate::providers::{ClientBody, Outgoing, QuirkSettings, UNSIGNED_THOUGHT};
 use crate::target::TargetName;
@@ -26,11 +27,16 @@ pub(super) fn outgoing(streams: bool, body: Vec<Bytes>) -> Outgoing {
 pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSettings) -> Outgoing {
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
-    if let Some(Signed { messages, loop_unproven }) = signed(body) {
+    let mut lost = Vec::new();
+    if let Some(Signed { messages, loop_unproven }) = signed(body, &mut lost) {
         splice.set("messages", messages);
         // Inside a loop of tools, Anthropic wants its own thought at the turn's beginning, or no thinking at all.
         if loop_unproven && body.has("thinking") {
             splice.set("thinking", r#"{"type":"disabled"}"#);
+            lost.push(Loss::new(
+                "thinking",
+                "no thinking until the tool calls of another provider are through",
+            ));
         }
     }
     for (old, new) in &quirks.rename {
@@ -44,7 +50,7 @@ pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSetti
             splice.set(field, value.to_string());
         }
     }
-    outgoing(body.bool("stream") == Some(true), splice.finish())
+    Outgoing { lost, ..outgoing(body.bool("stream") == Some(true), splice.finish()) }
 }
 
 /// Messages without the thoughts that no provider has signed.
@@ -55,14 +61,21 @@ struct Signed {
 }
 
 /// Takes out the thoughts of providers that sign none, which Anthropic would refuse; `None` when there are none.
-fn signed(body: &ClientBody) -> Option<Signed> {
+fn signed(body: &ClientBody, lost: &mut Vec<Loss>) -> Option<Signed> {
     memchr::memmem::find(body.raw_bytes("messages")?, UNSIGNED_THOUGHT.as_bytes())?;
     let mut messages: Vec<Value> = serde_json::from_str(body.raw("messages")?).ok()?;
-    for message in &mut messages {
-        if let Some(Value::Array(blocks)) = message.get_mut("content") {
-            blocks
-                .retain(|block| block.get("signature").is_none_or(|signature| signature != UNSIGNED_THOUGHT));
-        }
+    for (place, message) in messages.iter_mut().enumerate() {
+        let Some(Value::Array(blocks)) = message.get_mut("content") else { continue };
+        let mut at = 0;
+        blocks.retain(|block| {
+            let is_signed = block.get("signature").is_none_or(|signature| signature != UNSIGNED_THOUGHT);
+            if !is_signed {
+                let path = format!("messages[{place}].content[{at}]");
+                lost.push(Loss::new(path, "thinking without a signature dropped"));
+            }
+            at += 1;
+            is_signed
+        });
     }
     messages.retain(|message| message.get("content").and_then(Value::as_array).is_none_or(|c| !c.is_empty()));
     let loop_unproven = is_unproven_loop(&messages);
@@ -119,5 +132,7 @@ mod tests {
         let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
         assert_eq!(sent["messages"][1]["content"], json!([call]));
         assert_eq!(sent["thinking"], json!({"type": "disabled"}));
+        let lost: Vec<&str> = outgoing.lost.iter().map(|loss| &*loss.path).collect();
+        assert_eq!(lost, ["messages[1].content[0]", "thinking"]);
     }
 }
