@@ -4,6 +4,7 @@ pub mod anthropic_messages;
 pub mod gemini_generate;
 mod models;
 pub mod openai_chat;
+pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod reply;
 mod request_id;

@@ -63,6 +63,11 @@ impl Dice {
     }
 }
 
+/// Unix seconds of a time in RFC 3339's form with any offset; 0 for what is none, or before 1970.
+pub fn unix_seconds(text: &str) -> u64 {
+    text.parse::<jiff::Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

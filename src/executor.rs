@@ -8,6 +8,7 @@ mod attempt;
 mod backoff;
 mod journal;
 mod live;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -123,6 +123,10 @@ fn discover(config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
         let Some(variable) = preset.key_env.as_deref().filter(|_| preset.base_url.is_some()) else {
             continue;
         };
+        let regional = preset.base_url.as_ref().is_some_and(|url| url.contains("{region}"));
+        if regional && !build::REGIONS.iter().any(|region| is_set(region)) {
+            continue;
+        }
         if is_set(variable) && !config.providers.contains_key(&preset.name) {
             let keys = vec![KeySettings::Plain(SecretRef::Env(variable.to_owned()))];
             config

@@ -4,34 +4,54 @@
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
 mod anthropic;
+pub mod aws;
+mod bedrock;
+mod call_id;
+mod cohere;
 mod credential;
+mod foreign;
 mod gemini;
+pub mod google;
+mod grant;
+mod lease;
+mod locate;
+mod ollama;
 mod openai;
 pub mod presets;
 #[cfg(test)]
 mod recorded;
+mod responses;
 mod retry_after;
 mod sandbox;
 mod scrub;
 mod settings;
+mod sigv4;
+mod vectors;
 mod vendor;
+mod vertex;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
 pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
+pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, bearer, identity};
+pub use lease::{Due, Held, Lease, Trouble};
 pub use sandbox::Sandbox;
 pub use settings::{
-    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
+    AwsSettings, DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings,
+    QuirkSettings,
 };
+pub use sigv4::{AwsKeys, SigV4};
 pub use vendor::{HttpPlace, Place, Target, Vendor};
+pub use vertex::{Scope, Vertex};
 
 /// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.
 /// What bears it is never sent to a provider that checks signatures.
@@ -87,6 +107,21 @@ pub trait Provider: Send + Sync {
     fn relay(&self) -> Option<&dyn Relay> {
         None
     }
+    /// The ability to carry bytes of a client that speaks OpenAI's Responses.
+    fn responses(&self) -> Option<&dyn Relay> {
+        None
+    }
+    /// The ability to carry bytes of a client that asks this model for a legacy text completion.
+    fn completions(&self, model: &str) -> Option<&dyn Relay> {
+        let _ = model;
+        None
+    }
+    /// Who speaks for this model, where the vendor does not offer all of its models in one dialect; see
+    /// [`Target::wire`].
+    fn speaker(&self, model: &str) -> Option<&dyn Provider> {
+        let _ = model;
+        None
+    }
     /// The ability to count the tokens of a request without answering it.
     fn count_tokens(&self) -> Option<&dyn CountTokens> {
         None
@@ -106,6 +141,12 @@ pub trait Relay: Send + Sync {
     /// The client's chat request with only the fields changed that must change (`model`, `stream_options`, the
     /// preset's renames and drops). Parts of the body that do not change are slices of `body`, not copies.
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Adds the client's own headers that choose what its body may say.
+    fn carry(&self, outgoing: &mut Outgoing, headers: &[(&'static str, HeaderValue)]) {
+        outgoing
+            .headers
+            .extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())));
+    }
     /// Checks and, where the vendor deviates, normalises a whole answer. Clean bytes come back untouched.
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
     /// A relay for one streamed answer. `include_usage`: whether the client asked for the usage chunk.
@@ -126,6 +167,10 @@ pub trait Embeddings: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// The upstream's answer → the client's, in the encoding that the client asked for.
     fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault>;
+    /// Whether clients of the provider's own dialect can be served with their own bytes.
+    fn is_native(&self) -> bool {
+        true
+    }
 }
 
 /// A provider that answers inside the process.
@@ -161,6 +206,17 @@ pub struct Outgoing {
     pub body: Vec<Bytes>,
     /// What of the client's request it does not say.
     pub lost: Vec<Loss>,
+}
+
+impl Outgoing {
+    /// A POST with JSON in its body.
+    pub(crate) fn json(path: String, accept: &'static str, body: Vec<Bytes>) -> Self {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Self { method: Method::POST, path, headers, body, lost: Vec::new() }
+    }
 }
 
 /// A whole answer on its way to the client.
@@ -213,9 +269,15 @@ pub struct Frame {
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
+        "bedrock-anthropic" => Some(Arc::new(bedrock::claude::Claude::new(quirks))),
+        "bedrock" => Some(Arc::new(bedrock::Bedrock::new(quirks.clone()))),
+        "cohere" => Some(Arc::new(cohere::Cohere::new(quirks.clone()))),
         "gemini" => Some(Arc::new(gemini::Gemini::new(quirks.clone()))),
+        "ollama" => Some(Arc::new(ollama::Ollama::new(quirks.clone()))),
         "openai" => Some(Arc::new(openai::OpenAi::new(quirks.clone()))),
+        "openai-responses" => Some(Arc::new(responses::Responses::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
+        "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
         _ => None,
     }

@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Response, request::Parts};
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::gemini_generate::{Form, GeminiDoor, GeminiEmbed};
 use super::openai_chat::OpenAiChat;
+use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
@@ -37,13 +38,15 @@ pub(super) struct Refusal {
 /// Every POST endpoint.
 const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
     ("/v1/messages", &AnthropicMessages),
     ("/v1/messages/count_tokens", &AnthropicCount),
 ];
 
-/// Places below which a model and a method follow; the second is what google-genai makes of a base URL.
-const MODEL_PLACES: &[&str] = &["/v1beta/models/", "/v1/models/"];
+/// Places below which a model and a method follow; the second is what google-genai makes of a base URL, the third what
+/// the AI SDK makes of a model with a slash in its name.
+pub(super) const MODEL_PLACES: &[&str] = &["/v1beta/models/", "/v1/models/", "/v1beta/"];
 
 /// Every POST endpoint whose path names the model: `…/models/{model}:{method}`.
 const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
@@ -204,6 +207,7 @@ mod tests {
                 Ok("/v1beta/models/{model}:streamGenerateContent"),
             ),
             ("POST", "/v1beta/models/openai%2Fgpt-4o:countTokens", Ok("/v1beta/models/{model}:countTokens")),
+            ("POST", "/v1beta/openai/gpt-4o:generateContent", Ok("/v1beta/models/{model}:generateContent")),
             ("GET", "/v1beta/models/a:generateContent", Err(405)),
             ("POST", "/v1beta/models/:generateContent", Err(404)),
             ("POST", "/v1beta/models/a:tuneModel", Err(404)),

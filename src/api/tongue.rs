@@ -17,6 +17,10 @@ pub(super) struct Tongue {
     pub(super) stop_sequence: bool,
     /// A refusal apart from other text.
     pub(super) refusal: bool,
+    /// What the model thought.
+    pub(super) thinking: bool,
+    /// Calls of the client's tools.
+    pub(super) calls: bool,
     /// This citation, with all that it says.
     pub(super) citation: fn(&Value) -> bool,
     /// This part of another dialect.
@@ -73,6 +77,10 @@ impl Tongue {
                 }
                 Part::Refusal(_) if !self.refusal => lose("", "a refusal, told as text".to_owned()),
                 Part::Other(value) if !(self.foreign)(value) => lose("", foreign(value)),
+                Part::Thinking { text, .. } if !self.thinking && !text.is_empty() => {
+                    lose("", "thinking dropped".to_owned());
+                }
+                Part::ToolCall { .. } if !self.calls => lose("", "tool call dropped".to_owned()),
                 Part::ToolCall { kind: ToolKind::Server, .. } => lose("", "dropped".to_owned()),
                 Part::Image { .. } | Part::Audio { .. } | Part::File { .. } if !(self.media)(part) => {
                     lose("", "dropped".to_owned());
@@ -107,7 +115,14 @@ impl Tongue {
             Event::Foreign { choice, value } if !(self.foreign)(value) => {
                 lost.push(Loss::new(format!("answer.choices[{choice}].content"), foreign(value)));
             }
-            Event::ToolCallStart { choice, kind: ToolKind::Server, .. } => lost.drop(*choice, ".content"),
+            Event::ToolCallStart { choice, kind, .. } if !self.calls || *kind == ToolKind::Server => {
+                let path = format!("answer.choices[{choice}].content");
+                lost.push(Loss::new(path, "tool call dropped"));
+            }
+            Event::Thinking { choice, text, .. } if !self.thinking && !text.is_empty() => {
+                let path = format!("answer.choices[{choice}].content");
+                lost.push(Loss::new(path, "thinking dropped"));
+            }
             Event::Refusal { choice, .. } if !self.refusal => {
                 let path = format!("answer.choices[{choice}].content");
                 lost.push(Loss::new(path, "a refusal, told as text"));

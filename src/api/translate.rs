@@ -10,11 +10,11 @@ use super::tongue::{Tongue, Unsaid};
 use crate::chat::{Answer, Event, Loss, StreamDecoder, StreamEncoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Dialect, Frame, Provider, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Frame, Relay, Relayed, StreamRelay, Target};
 
 /// The ability of a target to carry the bytes of a door of `dialect`; `None` when it has to be translated.
 pub(super) fn relay(target: &Target, dialect: Dialect) -> Option<&dyn Relay> {
-    let wire = &target.vendor.wire;
+    let wire = target.wire();
     (wire.dialect() == dialect).then(|| wire.relay()).flatten()
 }
 
@@ -28,7 +28,10 @@ pub(super) fn whole(
     tongue: &Tongue,
     encode: impl FnOnce(&Answer) -> Vec<u8>,
 ) -> Result<Relayed, Fault> {
-    let answer = target.vendor.wire.decode(body)?;
+    let mut answer = target.wire().decode(body)?;
+    if answer.model.is_empty() {
+        target.name.model.as_ref().clone_into(&mut answer.model);
+    }
     let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
     Ok(Relayed {
         usage: answer.usage,
@@ -44,7 +47,7 @@ pub(super) fn stream(
     tongue: &'static Tongue,
     encoder: Box<dyn StreamEncoder>,
 ) -> Box<dyn StreamRelay> {
-    Box::new(Translated::new(target.vendor.wire.clone(), tongue, encoder))
+    Box::new(Translated::new(target.clone(), tongue, encoder))
 }
 
 /// An id for an answer whose provider gives none.
@@ -59,7 +62,7 @@ pub(super) fn now() -> u64 {
 
 /// A streamed answer on its way through the canonical form.
 struct Translated {
-    wire: std::sync::Arc<dyn Provider>,
+    target: Target,
     decoder: Box<dyn StreamDecoder>,
     encoder: Box<dyn StreamEncoder>,
     tongue: &'static Tongue,
@@ -72,14 +75,10 @@ struct Translated {
 }
 
 impl Translated {
-    fn new(
-        wire: std::sync::Arc<dyn Provider>,
-        tongue: &'static Tongue,
-        encoder: Box<dyn StreamEncoder>,
-    ) -> Self {
+    fn new(target: Target, tongue: &'static Tongue, encoder: Box<dyn StreamEncoder>) -> Self {
         Self {
-            decoder: wire.stream_decoder(),
-            wire,
+            decoder: target.wire().stream_decoder(),
+            target,
             encoder,
             tongue,
             unsaid: Unsaid::default(),
@@ -95,7 +94,12 @@ impl Translated {
     fn say(&mut self, out: &mut Vec<Frame>) {
         let (mut bytes, mut content) = (Vec::new(), false);
         let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
+        for mut event in events.drain(..) {
+            if let Event::Start { model, .. } = &mut event
+                && model.is_empty()
+            {
+                self.target.name.model.as_ref().clone_into(model);
+            }
             self.note(&event);
             content |= event.is_content();
             if event == Event::End && self.tongue.comments {
@@ -139,7 +143,7 @@ impl StreamRelay for Translated {
     }
 
     fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        self.events = self.wire.decode(&body)?.into_events();
+        self.events = self.target.wire().decode(&body)?.into_events();
         self.say(out);
         Ok(())
     }

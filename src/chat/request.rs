@@ -1,5 +1,7 @@
 //! The canonical chat request.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::Object;
@@ -162,6 +164,24 @@ pub enum Media {
     },
     /// The id of an uploaded file.
     FileId(String),
+}
+
+impl Media {
+    /// The text of a document that is nothing but text.
+    pub fn as_text(&self) -> Option<String> {
+        let Self::Inline { mime, base64 } = self else { return None };
+        let bytes = mime.starts_with("text/").then(|| BASE64_STANDARD.decode(base64).ok())??;
+        String::from_utf8(bytes).ok()
+    }
+
+    /// The URL, a `data:` URL for inline bytes; `None` for an uploaded file.
+    pub fn as_url(&self) -> Option<String> {
+        match self {
+            Self::Url(url) => Some(url.clone()),
+            Self::Inline { mime, base64 } => Some(format!("data:{mime};base64,{base64}")),
+            Self::FileId(_) => None,
+        }
+    }
 }
 
 /// A prompt-cache breakpoint, as Anthropic's `cache_control` says it.

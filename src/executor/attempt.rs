@@ -1,5 +1,7 @@
 //! One attempt at one target: encode, send, read until there is something to show.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
@@ -10,8 +12,8 @@ use super::answering::{Answering, Script};
 use super::live::Live;
 use super::{Answered, Executor, Job};
 use crate::chat::Loss;
-use crate::fault::{Fault, FaultKind, Phase};
-use crate::providers::{Credential, HttpPlace, Local, Outgoing, Place, Signable, Target};
+use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::providers::{Credential, Held, HttpPlace, Local, Outgoing, Place, Signable, Target};
 use crate::upstream::Outbound;
 
 /// An error body is read this far; the rest says nothing new.
@@ -20,8 +22,9 @@ const MAX_ERROR_BODY: u64 = 64 << 10;
 /// A refusal names this many losses one by one.
 const MAX_NAMED: usize = 16;
 
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+pub(super) const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
+pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// When the phases of an attempt end.
 #[derive(Clone, Copy)]
@@ -37,6 +40,15 @@ struct Head {
     at: Instant,
     phase: Phase,
     due: Due,
+}
+
+/// An answer that has begun.
+struct Sent {
+    status: u16,
+    headers: HeaderMap,
+    body: Answering,
+    /// What was fetched to authorise its request.
+    held: Option<Arc<Held>>,
 }
 
 impl Executor {
@@ -76,22 +88,24 @@ impl Executor {
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
         }
-        let (status, headers, mut body) = match (&target.vendor.place, target.vendor.wire.local()) {
-            (Place::Http(place), _) => self.send(place, target, outgoing, due.head(streams)).await?,
-            (Place::Local, Some(local)) => play(local, outgoing, due.head(streams)).await?,
-            (Place::Local, None) => {
-                return Err(Fault::new(
-                    FaultKind::Internal,
-                    "a provider without an address cannot be called",
-                ));
-            }
-        };
+        let Sent { status, headers, mut body, held } =
+            match (&target.vendor.place, target.vendor.wire.local()) {
+                (Place::Http(place), _) => self.send(place, target, outgoing, due.head(streams)).await?,
+                (Place::Local, Some(local)) => play(local, outgoing, due.head(streams)).await?,
+                (Place::Local, None) => {
+                    return Err(Fault::new(
+                        FaultKind::Internal,
+                        "a provider without an address cannot be called",
+                    ));
+                }
+            };
 
         let late = |at: Instant| passed(at, due, Phase::Idle);
         if !(200..300).contains(&status) {
             let idle = deadlines.idle;
             let text = body.collect(MAX_ERROR_BODY, idle, due.total, late).await.unwrap_or_default();
-            return Err(refusal(status, &headers, &text, target));
+            let fault = refusal(status, &headers, &text, target);
+            return Err(self.reconsider(target, held.as_ref(), fault, status, &text));
         }
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
@@ -106,9 +120,19 @@ impl Executor {
         Ok((Answered::Stream(Box::new(live)), status))
     }
 
-    /// Adds what authorises the request beyond fixed headers; the last thing that happens to it.
-    fn authorise(&self, place: &HttpPlace, target: &Target, request: &mut Outbound) -> Result<(), Fault> {
-        let Credential::Signed(signer) = &target.vendor.credential else { return Ok(()) };
+    /// Adds what authorises the request beyond fixed headers; the last thing that happens to it. What was fetched for
+    /// it comes back, in case that the provider refuses it.
+    async fn authorise(
+        &self,
+        place: &HttpPlace,
+        target: &Target,
+        request: &mut Outbound,
+    ) -> Result<Option<Arc<Held>>, Fault> {
+        let held = match &target.vendor.credential {
+            Credential::Headers => return Ok(None),
+            Credential::Signed(_) => None,
+            Credential::Leased(lease) => Some(self.token(&target.vendor.name, lease).await?),
+        };
         let signable = Signable {
             method: &request.method,
             authority: &place.origin.authority(),
@@ -116,7 +140,13 @@ impl Executor {
             headers: &mut request.headers,
             body: &request.body,
         };
-        signer.sign(signable, self.clock.unix_ms())
+        let now = self.clock.unix_ms();
+        match (&target.vendor.credential, &held) {
+            (Credential::Signed(signer), _) => signer.sign(signable, now)?,
+            (_, Some(held)) => held.signer().sign(signable, now)?,
+            _ => {}
+        }
+        Ok(held)
     }
 
     async fn send(
@@ -125,14 +155,33 @@ impl Executor {
         target: &Target,
         outgoing: Outgoing,
         head: Head,
-    ) -> Result<(u16, HeaderMap, Answering), Fault> {
+    ) -> Result<Sent, Fault> {
         let connect = target.vendor.deadlines.connect;
         let mut request = outbound(place, target, outgoing)?;
-        self.authorise(place, target, &mut request)?;
-        let sent = self.upstream.send(&place.origin, request, connect);
-        let response = tokio::time::timeout_at(head.at, sent).await.map_err(|_| head.passed())??;
+        let exchange = async {
+            let held = self.authorise(place, target, &mut request).await?;
+            let response = self.upstream.send(&place.origin, request, connect).await?;
+            Ok::<_, Fault>((response, held))
+        };
+        let (response, held) =
+            tokio::time::timeout_at(head.at, exchange).await.map_err(|_| head.passed())??;
         let (head, body) = response.into_parts();
-        Ok((head.status.as_u16(), head.headers, Answering::Http(body)))
+        Ok(Sent { status: head.status.as_u16(), headers: head.headers, body: Answering::Http(body), held })
+    }
+
+    /// A token that the provider refused is fetched anew for the next try, which is worth making here.
+    fn reconsider(
+        &self,
+        target: &Target,
+        held: Option<&Arc<Held>>,
+        fault: Fault,
+        status: u16,
+        text: &[u8],
+    ) -> Fault {
+        let (Credential::Leased(lease), Some(held)) = (&target.vendor.credential, held) else { return fault };
+        // AWS answers 403 to what has expired.
+        let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
+        if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
     }
 }
 
@@ -154,17 +203,14 @@ fn lossy(target: &Target, lost: &[Loss]) -> Fault {
 }
 
 /// The head comes with the first piece, as it does with a provider that thinks before it answers.
-async fn play(
-    local: &dyn Local,
-    outgoing: Outgoing,
-    head: Head,
-) -> Result<(u16, HeaderMap, Answering), Fault> {
+async fn play(local: &dyn Local, outgoing: Outgoing, head: Head) -> Result<Sent, Fault> {
     let mut answer = local.answer(outgoing);
     if let Some((delay, _)) = answer.pieces.first_mut() {
         let thinking = tokio::time::sleep(std::mem::take(delay));
         tokio::time::timeout_at(head.at, thinking).await.map_err(|_| head.passed())?;
     }
-    Ok((answer.status, answer.headers, Answering::Local(Script::new(answer.pieces))))
+    let body = Answering::Local(Script::new(answer.pieces));
+    Ok(Sent { status: answer.status, headers: answer.headers, body, held: None })
 }
 
 impl Due {
@@ -214,7 +260,7 @@ fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> F
             "the provider answered with a redirect, which is never followed",
         );
     }
-    target.vendor.wire.fault(status, headers, body)
+    target.wire().fault(status, headers, body)
 }
 
 /// Which deadline it was that passed at `at`.

@@ -31,7 +31,7 @@ struct Pages {
 impl Journal {
     /// An attempt begins.
     pub(super) fn begin(&self, target: &Target, now: Instant) {
-        self.begin_at(&target.name, target.vendor.wire.dialect(), now);
+        self.begin_at(&target.name, target.wire().dialect(), now);
     }
 
     fn begin_at(&self, target: &TargetName, dialect: Dialect, now: Instant) {

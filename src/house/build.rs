@@ -1,5 +1,7 @@
 //! Checked configuration, policies and secrets become one [`Snapshot`].
 
+mod aws;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+
+pub use aws::REGIONS;
 
 use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::config::Config;
@@ -111,7 +115,15 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
                 (["keys", "0"], reference)
             }
         });
-        for (at, reference) in headers.chain(key) {
+        let aws = provider.aws.iter().flat_map(|aws| {
+            [
+                ("access_key_id", &aws.access_key_id),
+                ("secret_access_key", &aws.secret_access_key),
+                ("session_token", &aws.session_token),
+            ]
+        });
+        let aws = aws.filter_map(|(field, reference)| Some((["aws", field], reference.as_ref()?)));
+        for (at, reference) in headers.chain(key).chain(aws) {
             bench.secret(name, &at, reference);
         }
     }
@@ -246,17 +258,22 @@ impl Bench<'_> {
             let message = format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect);
             return self.problem(&["providers", &provider.name, "dialect"], message);
         };
+        let (key, region) = (self.key(provider), self.region(provider)?);
         let place = match &provider.base {
-            Some(base) => place(provider, base),
+            Some(base) => place(provider, base, region.as_deref()),
             None => Place::Local,
         };
-        let headers = self.headers(provider)?;
+        let headers = self.headers(provider, key.as_ref())?;
+        let credential = match (&provider.aws, region, key) {
+            (Some(aws), Some(region), None) => self.signature(provider, aws, region)?,
+            _ => Credential::default(),
+        };
         Some(Vendor {
             name: provider.name.clone(),
             wire,
             place,
             headers,
-            credential: Credential::default(),
+            credential,
             traits: provider.traits.clone(),
             deadlines: provider.deadlines,
             models,
@@ -264,7 +281,7 @@ impl Bench<'_> {
     }
 
     /// Configured headers, then the credential, so that nothing overrides it.
-    fn headers(&mut self, provider: &CheckedProvider) -> Option<HeaderMap> {
+    fn headers(&mut self, provider: &CheckedProvider, key: Option<&SecretRef>) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
         for (name, text) in &provider.headers {
             let value = match text {
@@ -275,9 +292,9 @@ impl Bench<'_> {
             };
             headers.insert(name.clone(), value);
         }
-        if let Some(reference) = provider.keys.first() {
+        if let Some(reference) = key {
             let (name, prefix) = match provider.auth {
-                Auth::Bearer | Auth::None => (AUTHORIZATION, "Bearer "),
+                Auth::Bearer | Auth::Aws | Auth::None => (AUTHORIZATION, "Bearer "),
                 Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
                 Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
@@ -346,10 +363,10 @@ impl Bench<'_> {
     }
 }
 
-fn place(provider: &CheckedProvider, base: &Base) -> Place {
+fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {
     let query = provider.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
     Place::Http(Box::new(HttpPlace {
-        origin: base.origin.clone(),
+        origin: aws::origin(&base.origin, region),
         base_path: base.path.clone(),
         query: query.collect::<Vec<_>>().join("&"),
     }))

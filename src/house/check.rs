@@ -1,5 +1,6 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
+mod aws;
 mod base_url;
 mod cycles;
 mod models;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use aws::{CheckedAws, REGION_OF_ENVIRONMENT};
 
 use super::config::Config;
 use super::diagnostic::Diagnostics;
@@ -50,6 +53,8 @@ pub struct CheckedProvider {
     pub keys: Vec<SecretRef>,
     /// How the key is sent.
     pub auth: Auth,
+    /// How requests are signed for AWS, where they are.
+    pub aws: Option<CheckedAws>,
     /// Headers added to every request.
     pub headers: Vec<(http::HeaderName, HeaderText)>,
     /// Query parameters added to every request.

@@ -10,6 +10,7 @@ use crate::admin::ReloadState;
 use crate::clock::{Clock, SystemClock};
 use crate::gateway::{Shared, Snapshot};
 use crate::listener::TlsReloader;
+use crate::providers::Credential;
 
 impl House {
     /// Watches the files; every good change becomes the snapshot in service, every bad one is told. With `tls`, a
@@ -53,10 +54,25 @@ pub fn announce(snapshot: &Snapshot, serves: bool) {
 }
 
 fn swap(shared: &Shared, fresh: Arc<Snapshot>) {
-    announce(&shared.snapshot.load(), false);
+    let older = shared.snapshot.load_full();
+    announce(&older, false);
     announce(&fresh, true);
+    inherit(&older, &fresh);
     tracing::info!(snapshot = %fresh.hash, generation = fresh.generation, "reloaded");
     shared.snapshot.store(fresh);
+}
+
+/// Tokens that were fetched on terms which have not changed need not be fetched again.
+fn inherit(older: &Snapshot, fresh: &Snapshot) {
+    let known = older.catalogue.vendors();
+    for vendor in fresh.catalogue.vendors() {
+        let older = known.iter().find(|older| older.name == vendor.name);
+        if let Credential::Leased(lease) = &vendor.credential
+            && let Some(Credential::Leased(older)) = older.map(|older| &older.credential)
+        {
+            lease.inherit(older);
+        }
+    }
 }
 
 /// Takes a renewed certificate into service; it may come in two halves, of which the first is refused.

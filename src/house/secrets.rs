@@ -52,6 +52,29 @@ impl<'w> Secrets<'w> {
         Ok(SecretString::from(String::from(secret.as_str())))
     }
 
+    /// Whether a variable of the environment is set to something.
+    pub fn is_set(&self, name: &str) -> bool {
+        (self.env)(name).is_some_and(|value| !value.is_empty())
+    }
+
+    /// A variable of the environment that is no secret.
+    pub fn plain(&self, name: &str) -> Option<String> {
+        (self.env)(name)?
+            .into_string()
+            .ok()
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty())
+    }
+
+    /// The text of a file with secrets in it.
+    ///
+    /// # Errors
+    /// What is wrong with it, never what stands in it.
+    pub fn file(&self, path: &Path) -> Result<Zeroizing<String>, String> {
+        let path = below(self.dir, path);
+        file(&path).map_err(|what| format!("`{}`: {what}", path.display()))
+    }
+
     /// Resolves a token that protects something of ours, so that it must not be guessable: `least` bytes.
     ///
     /// # Errors

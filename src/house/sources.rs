@@ -78,6 +78,13 @@ impl Paths {
                     key;
                 secret(reference);
             }
+            if let Some(aws) = &provider.aws {
+                [&aws.access_key_id, &aws.secret_access_key, &aws.session_token]
+                    .into_iter()
+                    .flatten()
+                    .for_each(&mut secret);
+                aws.credentials_file.iter().for_each(|path| secret(&SecretRef::File(path.clone())));
+            }
             for header in provider.headers.values() {
                 if let HeaderSettings::Secret(details) = header {
                     secret(&details.secret);

@@ -3,10 +3,10 @@
 mod block;
 mod decode;
 mod decoder;
-mod encode;
+pub(super) mod encode;
 mod fault;
-mod message;
-mod model;
+pub(super) mod message;
+pub(super) mod model;
 mod request;
 mod stop;
 mod stream;

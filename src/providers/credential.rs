@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
+use super::lease::Lease;
 use crate::fault::Fault;
 
 /// The credential of a configured provider; the executor applies it last of all.
@@ -16,6 +17,8 @@ pub enum Credential {
     Headers,
     /// A signature over each request.
     Signed(Arc<dyn Sign>),
+    /// What is fetched over HTTP and expires: a token, or keys to sign with.
+    Leased(Arc<Lease>),
 }
 
 /// Signs requests. The secret stays inside.

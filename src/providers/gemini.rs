@@ -6,16 +6,18 @@ mod decode;
 mod decoder;
 mod embeddings;
 mod encode;
-mod fault;
+pub(super) mod fault;
 mod finish;
+mod foreign;
 mod logprobs;
 mod media;
 mod model;
 mod part;
 mod partial;
 mod pieces;
+mod predict;
 mod relay;
-mod request;
+pub(super) mod request;
 mod schema;
 mod think;
 mod tools;
@@ -43,13 +45,28 @@ use crate::target::TargetName;
 /// A provider that speaks Google's dialect.
 pub struct Gemini {
     quirks: QuirkSettings,
+    surface: Surface,
     clock: Arc<dyn Clock>,
+}
+
+/// Which of Google's two services is spoken to: they differ in small things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Surface {
+    /// The Gemini API.
+    Gemini,
+    /// Vertex AI.
+    Vertex,
 }
 
 impl Gemini {
     /// A provider with these quirks; `chat_path` is the path of a model, by default `/models/{model}`.
     pub fn new(quirks: QuirkSettings) -> Self {
-        Self { quirks, clock: Arc::new(SystemClock) }
+        Self { quirks, surface: Surface::Gemini, clock: Arc::new(SystemClock) }
+    }
+
+    /// The same on Vertex AI.
+    pub(super) fn on_vertex(quirks: QuirkSettings) -> Self {
+        Self { surface: Surface::Vertex, ..Self::new(quirks) }
     }
 }
 
@@ -59,7 +76,7 @@ impl Provider for Gemini {
     }
 
     fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {
-        encode::chat(request, target, &self.quirks)
+        encode::chat(request, target, &self.quirks, self.surface)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Answer, Fault> {
@@ -92,7 +109,7 @@ impl Provider for Gemini {
 impl Relay for Gemini {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
         let path = request::path(&self.quirks, &target.model, request::WHOLE);
-        Ok(request::outgoing(path, false, relay::request(body, &target.model)))
+        Ok(request::outgoing(path, false, relay::request(body, &target.model, self.surface)))
     }
 
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {
@@ -107,7 +124,7 @@ impl Relay for Gemini {
 impl CountTokens for Gemini {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
         let path = request::path(&self.quirks, &target.model, "countTokens");
-        Ok(request::outgoing(path, false, relay::request(body, &target.model)))
+        Ok(request::outgoing(path, false, relay::request(body, &target.model, self.surface)))
     }
 
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {
@@ -117,11 +134,21 @@ impl CountTokens for Gemini {
 
 impl Embeddings for Gemini {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
-        embeddings::request(body, target, &self.quirks)
+        match self.surface {
+            Surface::Gemini => embeddings::request(body, target, &self.quirks),
+            Surface::Vertex => predict::request(body, target, &self.quirks),
+        }
     }
 
     fn whole(&self, body: Bytes, base64: bool) -> Result<Relayed, Fault> {
-        embeddings::answer(&body, base64)
+        match self.surface {
+            Surface::Gemini => embeddings::answer(&body, base64),
+            Surface::Vertex => predict::answer(&body, base64),
+        }
+    }
+
+    fn is_native(&self) -> bool {
+        self.surface == Surface::Gemini
     }
 }
 

@@ -3,20 +3,22 @@
 //! What a vendor needs changed in a request is data ([`QuirkSettings`]). What comes back is recognised by its form,
 //! not by the vendor's name: any of them may change overnight, and routers pass on the habits of others.
 
+mod completions;
 mod decode;
 mod decoder;
-mod embeddings;
-mod encode;
+mod details;
+pub(super) mod embeddings;
+pub(super) mod encode;
 mod envelope;
 pub(super) mod fault;
 mod finish;
-mod losses;
-mod normalise;
+pub(super) mod losses;
+pub(super) mod normalise;
 mod peek;
-mod request;
+pub(super) mod request;
 mod state;
 pub(super) mod stream;
-mod usage;
+pub(super) mod usage;
 mod whole;
 
 #[cfg(test)]
@@ -29,6 +31,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use self::completions::Completions;
+use super::responses::{Responses, any_matches};
 use super::{
     ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
 };
@@ -41,6 +45,9 @@ use crate::target::TargetName;
 pub struct OpenAi {
     quirks: QuirkSettings,
     clock: Arc<dyn Clock>,
+    /// The vendor's other dialect, where it speaks it.
+    responses: Option<Box<Responses>>,
+    completions: Option<Box<Completions>>,
 }
 
 impl OpenAi {
@@ -51,7 +58,11 @@ impl OpenAi {
 
     /// A provider that takes the time for invented fields and `Retry-After` dates from `clock`.
     pub fn with_clock(quirks: QuirkSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { quirks, clock }
+        let speaks = quirks.responses || !quirks.responses_only.is_empty();
+        let responses = speaks.then(|| Box::new(Responses::beside_chat(&quirks, clock.clone())));
+        let completes = !quirks.completions.is_empty();
+        let completions = completes.then(|| Box::new(Completions::new(quirks.clone(), clock.clone())));
+        Self { quirks, clock, responses, completions }
     }
 }
 
@@ -80,6 +91,20 @@ impl Provider for OpenAi {
 
     fn relay(&self) -> Option<&dyn Relay> {
         Some(self)
+    }
+
+    fn responses(&self) -> Option<&dyn Relay> {
+        self.responses.as_deref().and_then(Provider::relay)
+    }
+
+    fn completions(&self, model: &str) -> Option<&dyn Relay> {
+        let completions = self.completions.as_deref()?;
+        any_matches(&self.quirks.completions, model).then_some(completions as &dyn Relay)
+    }
+
+    fn speaker(&self, model: &str) -> Option<&dyn Provider> {
+        let only = !self.quirks.responses_only.is_empty() && any_matches(&self.quirks.responses_only, model);
+        self.responses.as_deref().filter(|_| only).map(|responses| responses as &dyn Provider)
     }
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {

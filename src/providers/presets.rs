@@ -17,7 +17,7 @@ pub struct Preset {
     pub aliases: Vec<String>,
     /// The dialect that it speaks, a word that [`super::dialect`] knows.
     pub dialect: String,
-    /// Base URL up to, but without, `/chat/completions`. `None` where every customer has one of his own (Azure).
+    /// Base URL up to, but without, `/chat/completions`; `{region}` stands for the region of AWS. `None` where every customer has one of his own (Azure).
     #[serde(default)]
     pub base_url: Option<String>,
     /// The environment variable in which its key is usually kept; `None` for servers that ask for none.
@@ -47,6 +47,8 @@ pub enum Auth {
     XApiKey,
     /// `x-goog-api-key: <key>` (Google).
     XGoogApiKey,
+    /// `authorization: Bearer <key>` where there is a key, else a signature (AWS).
+    Aws,
     /// No key is asked for; one that is configured is sent as a bearer token all the same.
     None,
 }
@@ -89,7 +91,10 @@ mod tests {
             );
             assert!(dialect(&preset.dialect, &preset.quirks).is_some(), "{name}: {}", preset.dialect);
             if let Some(base) = &preset.base_url {
-                let uri: http::Uri = base.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+                let uri: http::Uri = base
+                    .replace("{region}", "eu-west-1")
+                    .parse()
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
                 let scheme = if preset.local { "http" } else { "https" };
                 assert_eq!(uri.scheme_str(), Some(scheme), "{name}");
                 assert!(
@@ -148,6 +153,7 @@ mod tests {
             "huggingface",
             "github",
             "azure",
+            "bedrock",
             "tokenmix",
             "ollama",
             "vllm",

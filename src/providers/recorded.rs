@@ -15,6 +15,8 @@ pub(super) struct Case {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) text: String,
+    /// The body of the request; null where none was recorded.
+    pub(super) request: Value,
 }
 
 /// All recordings of these vendors for these operations; every operation where none is named. Says loudly when there
@@ -53,6 +55,7 @@ impl Case {
                 .into_iter()
                 .collect(),
             text: response["text"].as_str().unwrap().to_owned(),
+            request: case["request"]["body"].clone(),
         }
     }
 }

@@ -56,6 +56,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// What speaks for this model: the provider itself, or that part of it which does.
+    pub fn wire(&self) -> &dyn Provider {
+        let wire = &*self.vendor.wire;
+        wire.speaker(&self.name.model).unwrap_or(wire)
+    }
+
     /// The metric label of the model: its name where the configuration lists it, else `other`.
     pub fn metric_label(&self) -> Arc<str> {
         if self.vendor.models.contains(&self.name.model) { self.name.model.clone() } else { "other".into() }

@@ -77,6 +77,12 @@ impl Meters {
         verdicts.push((rule.policy.clone(), verdict, counter));
     }
 
+    /// Counts one fetch of a short-lived credential: `ok` or the kind of its fault. Rare, so no handle is kept.
+    pub fn token_refresh(&self, provider: &Arc<str>, outcome: &'static str) {
+        counter!("tollgate_token_refreshes_total", "provider" => provider.to_string(), "outcome" => outcome)
+            .increment(1);
+    }
+
     /// Counts what a translation between two dialects could not carry.
     pub fn losses(&self, from: &'static str, to: &'static str, lost: &[Loss]) {
         for loss in lost {

@@ -43,6 +43,7 @@ table! {
     Histogram "tollgate_time_to_first_token_seconds" ["provider", "model"] "from a streaming request's head to its first content";
     Counter   "tollgate_tokens_total" ["provider", "model", "class"] "tokens by disjoint class: input, cached_read, cache_write, output (reasoning is also counted by itself)";
     Counter   "tollgate_attempts_total" ["provider", "outcome"] "attempts at upstreams; outcome is ok or the kind of fault";
+    Counter   "tollgate_token_refreshes_total" ["provider", "outcome"] "fetches of short-lived credentials from token endpoints; outcome is ok or the kind of fault";
     Counter   "tollgate_translation_losses_total" ["from", "to", "field"] "fields that a translation from one dialect to another could not carry as they were said; field is the first name of the path where it is known, `answer` for what an answer said, else other";
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
     Counter   "tollgate_policy_errors_total" ["policy"] "run-time errors of policies";

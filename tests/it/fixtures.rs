@@ -15,7 +15,7 @@ use crate::recording::{self, Facts, Tokens, Tool};
 use crate::upstream::{Act, Heard, Upstream};
 
 /// Recording's folder, preset (empty: none) and path below the scripted provider.
-const VENDORS: [(&str, &str, &str); 21] = [
+pub const VENDORS: [(&str, &str, &str); 21] = [
     ("openai", "openai", "/v1"),
     ("azure", "azure", "/openai/v1"),
     ("avian", "", "/v1"),

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::across::Providers;
 use crate::acts;
 use crate::anthropic;
 use crate::gateway::{self, Gateway, provider};
@@ -126,6 +127,12 @@ fn node() {
     run("Node", &folder.join("node_modules"), Path::new("node"), &folder, "mjs");
 }
 
+#[test]
+fn litellm() {
+    let venv = sdks().join("venv-litellm");
+    run("LiteLLM", &venv, &venv.join("bin/python"), &root().join("tests/sdk/litellm"), "py");
+}
+
 /// Runs every script of `folder` on its own; each ends with status 0 or says what was wrong.
 fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, extension: &str) {
     if !installed.is_dir() {
@@ -138,6 +145,9 @@ fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, exte
         return;
     }
     let (_upstreams, gateway) = house();
+    let providers = Providers::start();
+    let strict = gateway::start(&providers.config());
+    let url = |gateway: &Gateway| format!("http://{}", gateway.clients);
     let entries = std::fs::read_dir(folder).expect("a folder of scripts").flatten().map(|entry| entry.path());
     let mut scripts: Vec<_> =
         entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
@@ -146,9 +156,11 @@ fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, exte
     for script in scripts {
         let output = Command::new(interpreter)
             .arg(&script)
-            .env("OPENAI_BASE_URL", format!("http://{}/v1", gateway.clients))
+            .env("OPENAI_BASE_URL", url(&gateway) + "/v1")
             .env("OPENAI_API_KEY", "sk-any")
-            .env("ANTHROPIC_BASE_URL", format!("http://{}", gateway.clients))
+            .env("ANTHROPIC_BASE_URL", url(&gateway))
+            .env("GEMINI_BASE_URL", url(&gateway))
+            .env("STRICT_BASE_URL", url(&strict))
             .env("ANTHROPIC_API_KEY", "sk-any")
             .env("NO_PROXY", "*")
             .output()

@@ -13,6 +13,8 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     logprobs: false,
     stop_sequence: true,
     refusal: true,
+    thinking: true,
+    calls: true,
     citation: is_own_citation,
     foreign: is_own_block,
     media: never,

@@ -55,7 +55,9 @@ impl Asked for Count {
 impl Carry for Count {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         let mut outgoing = ability(target).ok_or_else(unable)?.splice(self.0.body(), &target.name)?;
-        self.0.carry_headers(&mut outgoing);
+        if let Some(relay) = target.wire().relay() {
+            relay.carry(&mut outgoing, self.0.carried());
+        }
         Ok(outgoing)
     }
 
@@ -82,7 +84,7 @@ impl Carry for Count {
 }
 
 fn ability(target: &Target) -> Option<&dyn CountTokens> {
-    let wire = &target.vendor.wire;
+    let wire = target.wire();
     (wire.dialect() == Dialect::Anthropic).then(|| wire.count_tokens()).flatten()
 }
 

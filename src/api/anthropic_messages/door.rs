@@ -50,24 +50,15 @@ impl Asked for Ask {
     }
 }
 
-impl Ask {
-    /// Adds the client's own headers that choose what its body may say.
-    pub(super) fn carry_headers(&self, outgoing: &mut Outgoing) {
-        for (name, value) in self.carried() {
-            outgoing.headers.insert(*name, value.clone());
-        }
-    }
-}
-
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         if let Some(relay) = relay(target, Dialect::Anthropic) {
             let mut outgoing = relay.splice(self.body(), &target.name)?;
-            self.carry_headers(&mut outgoing);
+            relay.carry(&mut outgoing, self.carried());
             return Ok(outgoing);
         }
         let decoded = self.request()?;
-        let encoded = target.vendor.wire.encode(&decoded.request, &target.name);
+        let encoded = target.wire().encode(&decoded.request, &target.name);
         let mut outgoing = encoded.map_err(|fault| path::fault(fault, &decoded.origins))?;
         let lost = std::mem::take(&mut outgoing.lost);
         outgoing.lost.clone_from(&decoded.lost);

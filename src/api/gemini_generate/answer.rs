@@ -13,6 +13,8 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     logprobs: false,
     stop_sequence: false,
     refusal: false,
+    thinking: true,
+    calls: true,
     citation: is_whole_source,
     foreign: never,
     media: |part| {
@@ -91,7 +93,8 @@ fn push(part: &Part, parts: &mut Vec<Value>) {
             }
         }
         Part::ToolCall { id, name, arguments, kind, signature, .. } if *kind != ToolKind::Server => {
-            parts.push(call(id, name, arguments, *kind, signature.as_deref()));
+            let first = !parts.iter().any(|part| part.get("functionCall").is_some());
+            parts.push(call(id, name, arguments, *kind, signature.as_deref(), first));
         }
         Part::Image { media: Media::Inline { mime, base64 }, .. }
         | Part::Audio { media: Media::Inline { mime, base64 } } => {
@@ -121,8 +124,15 @@ pub(super) fn hidden(data: &str) -> Value {
     json!({ "text": "", "thought": true, "thoughtSignature": proof::write_redacted(data) })
 }
 
-/// A call of a function of the client.
-pub(super) fn call(id: &str, name: &str, arguments: &str, kind: ToolKind, signature: Option<&str>) -> Value {
+/// A call of a function of the client; `first` of the answer or not.
+pub(super) fn call(
+    id: &str,
+    name: &str,
+    arguments: &str,
+    kind: ToolKind,
+    signature: Option<&str>,
+    first: bool,
+) -> Value {
     let args = match serde_json::from_str::<Value>(arguments) {
         _ if kind == ToolKind::Custom => json!({ "input": arguments }),
         Ok(Value::Object(object)) => Value::Object(object),
@@ -133,8 +143,10 @@ pub(super) fn call(id: &str, name: &str, arguments: &str, kind: ToolKind, signat
     };
     let mut part = Object::new();
     part.insert("functionCall".into(), json!({ "id": id, "name": name, "args": args }));
-    if let Some(signature) = signature {
-        part.insert("thoughtSignature".into(), signature.into());
+    match signature {
+        Some(signature) => drop(part.insert("thoughtSignature".into(), signature.into())),
+        None if first => drop(part.insert("thoughtSignature".into(), proof::unsigned().into())),
+        None => {}
     }
     Value::Object(part)
 }

@@ -8,6 +8,7 @@ use super::decode::{Decoded, decode};
 use super::sight::Sight;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_CHOICES, MAX_TOKENS, MAX_TOOLS};
+use crate::api::routes::MODEL_PLACES;
 use crate::facts;
 use crate::fault::Fault;
 use crate::gateway::Head;
@@ -142,7 +143,7 @@ fn generation(config: &str) -> Result<Option<u64>, Fault> {
 
 /// The model's name in `/v1beta/models/{model}:{method}`.
 pub(super) fn model_of(path: &str) -> Result<Arc<str>, Fault> {
-    let name = path.split_once("/models/").map_or("", |(_, rest)| rest);
+    let name = MODEL_PLACES.iter().find_map(|place| path.strip_prefix(place)).unwrap_or_default();
     let name = name.rsplit_once(':').map_or(name, |(model, _)| model);
     let name = crate::api::routes::unescape(name);
     let raw = serde_json::to_vec(&name).unwrap_or_default();

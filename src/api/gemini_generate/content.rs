@@ -36,7 +36,7 @@ pub(super) fn messages(
 ) -> Result<Vec<Message>, Fault> {
     let Some(contents) = contents.as_array() else { return Err(wrong("contents".into(), "an array")) };
     let mut reader = Reader { calls: 0, open: VecDeque::new(), lost };
-    let mut messages = Vec::with_capacity(contents.len());
+    let mut messages: Vec<Message> = Vec::with_capacity(contents.len());
     for (at, content) in contents.iter().enumerate() {
         let path = format!("contents[{at}]");
         let Some(object) = content.as_object() else { return Err(wrong(path, "an object")) };
@@ -46,9 +46,18 @@ pub(super) fn messages(
             "user" | "function" | "tool" | "" => false,
             _ => return Err(wrong(format!("{path}.role"), "'user' or 'model'")),
         };
-        let (content, places) = reader.parts(object.get("parts"), assistant, &path)?;
         unread(object, &["role", "parts"], &path, reader.lost);
-        origins.push(Origin { content: path, parts: places });
+        // Google's SDK keeps every event of a stream as a content of its own: together they are one answer.
+        if assistant
+            && let (Some(Message { role: Role::Assistant, content, .. }), Some(origin)) =
+                (messages.last_mut(), origins.last_mut())
+        {
+            reader.parts(object.get("parts"), assistant, &path, content, &mut origin.parts)?;
+            continue;
+        }
+        let (mut content, mut parts) = (Vec::new(), Vec::new());
+        reader.parts(object.get("parts"), assistant, &path, &mut content, &mut parts)?;
+        origins.push(Origin { content: path, parts });
         let only_results =
             !content.is_empty() && content.iter().all(|part| matches!(part, Part::ToolResult { .. }));
         let role = match (assistant, only_results) {
@@ -69,12 +78,14 @@ pub(super) fn instructions(
 ) -> Result<Option<Message>, Fault> {
     let path = "systemInstruction";
     let mut reader = Reader { calls: 0, open: VecDeque::new(), lost };
-    let (content, places) = match value {
-        Value::String(text) => (vec![Part::text(text.clone())], Vec::new()),
+    let mut parts = Vec::new();
+    let content = match value {
+        Value::String(text) => vec![Part::text(text.clone())],
         Value::Object(object) => {
-            let read = reader.parts(object.get("parts"), false, path)?;
             unread(object, &["role", "parts"], path, reader.lost);
-            read
+            let mut content = Vec::new();
+            reader.parts(object.get("parts"), false, path, &mut content, &mut parts)?;
+            content
         }
         _ => return Err(wrong(path.into(), "an object")),
     };
@@ -82,7 +93,7 @@ pub(super) fn instructions(
     if !says {
         return Ok(None);
     }
-    origins.push(Origin { content: path.to_owned(), parts: places });
+    origins.push(Origin { content: path.to_owned(), parts });
     Ok(Some(Message { role: Role::System, content, name: None, rest: Object::new() }))
 }
 
@@ -122,16 +133,17 @@ struct Reader<'l> {
 }
 
 impl Reader<'_> {
-    /// The parts, and at which place each of them stood.
+    /// Reads parts, and notes for each of them where it stood.
     fn parts(
         &mut self,
         parts: Option<&Value>,
         assistant: bool,
         path: &str,
-    ) -> Result<(Vec<Part>, Vec<usize>), Fault> {
-        let (mut out, mut places) = (Vec::new(), Vec::new());
+        out: &mut Vec<Part>,
+        origins: &mut Vec<String>,
+    ) -> Result<(), Fault> {
         let list = match parts {
-            None | Some(Value::Null) => return Ok((out, places)),
+            None | Some(Value::Null) => return Ok(()),
             Some(Value::Array(list)) => list.as_slice(),
             // Some clients send one part for a list of one, and it is taken.
             Some(one @ Value::Object(_)) => std::slice::from_ref(one),
@@ -140,10 +152,10 @@ impl Reader<'_> {
         for (at, part) in list.iter().enumerate() {
             let path = format!("{path}.parts[{at}]");
             let Some(object) = part.as_object() else { return Err(wrong(path, "an object")) };
-            self.part(object, assistant, &path, &mut out)?;
-            places.resize(out.len(), at);
+            self.part(object, assistant, &path, out)?;
+            origins.resize(out.len(), path);
         }
-        Ok((out, places))
+        Ok(())
     }
 
     fn part(&mut self, part: &Object, assistant: bool, path: &str, out: &mut Vec<Part>) -> Result<(), Fault> {

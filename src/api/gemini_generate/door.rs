@@ -75,7 +75,7 @@ impl Carry for Ask {
             return Ok(gemini_method(relay.splice(self.sent(), &target.name)?, &method(self)));
         }
         let decoded = self.decoded()?;
-        let encoded = target.vendor.wire.encode(&decoded.request, &target.name);
+        let encoded = target.wire().encode(&decoded.request, &target.name);
         let mut outgoing = encoded.map_err(|fault| path::fault(fault, decoded))?;
         let told = std::mem::take(&mut outgoing.lost).into_iter().map(|loss| path::loss(loss, decoded));
         outgoing.lost = told.chain(decoded.lost.iter().cloned()).collect();
@@ -124,7 +124,7 @@ impl Carry for Ask {
 
 /// The ability of a target of this dialect to count tokens.
 fn counts(target: &Target) -> Option<&dyn CountTokens> {
-    let wire = &target.vendor.wire;
+    let wire = target.wire();
     (wire.dialect() == Dialect::Gemini).then(|| wire.count_tokens()).flatten()
 }
 

@@ -156,7 +156,9 @@ impl Asked for Ask {
 
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
-        if let Some(relay) = crate::api::translate::relay(target, Dialect::Gemini) {
+        if is_native(target)
+            && let Some(relay) = crate::api::translate::relay(target, Dialect::Gemini)
+        {
             return self.own(relay, target);
         }
         let mut asked = json!({ "model": &*self.model, "input": &self.texts });
@@ -171,7 +173,7 @@ impl Carry for Ask {
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         let read = ability(target)?.whole(body.clone(), false)?;
-        if target.vendor.wire.dialect() == Dialect::Gemini {
+        if target.wire().dialect() == Dialect::Gemini && is_native(target) {
             return Ok(Relayed { body, ..read });
         }
         Ok(Relayed { body: self.translated(&read)?, ..read })
@@ -186,8 +188,13 @@ impl Carry for Ask {
     }
 }
 
+/// Whether the target makes embeddings by the methods of this door.
+fn is_native(target: &Target) -> bool {
+    target.wire().embeddings().is_some_and(Embeddings::is_native)
+}
+
 fn ability(target: &Target) -> Result<&dyn Embeddings, Fault> {
-    target.vendor.wire.embeddings().ok_or_else(|| {
+    target.wire().embeddings().ok_or_else(|| {
         Fault::bad_request("this provider makes no embeddings", "model").retry(Retry::Elsewhere)
     })
 }

@@ -11,8 +11,8 @@ use crate::fault::Fault;
 pub(super) struct Origin {
     /// `systemInstruction`, `contents[3]`.
     pub(super) content: String,
-    /// The place of each part.
-    pub(super) parts: Vec<usize>,
+    /// `contents[3].parts[1]`, for each part: several contents of the model become one message.
+    pub(super) parts: Vec<String>,
 }
 
 /// Canonical names of fields, and what they are called here.
@@ -54,7 +54,7 @@ fn clients(path: &str, decoded: &Decoded) -> Option<String> {
     let Some((part, rest)) = part else { return Some(format!("{}{rest}", origin.content)) };
     let rest = INSIDE.iter().find(|(known, _)| *known == rest).map_or(rest, |(_, own)| own);
     let part = origin.parts.get(part.parse::<usize>().ok()?)?;
-    Some(format!("{}.parts[{part}]{rest}", origin.content))
+    Some(format!("{part}{rest}"))
 }
 
 /// A loss in the client's words.
@@ -80,8 +80,10 @@ mod tests {
 
     #[test]
     fn paths_are_the_clients() {
-        let origin =
-            |content: &str, parts: &[usize]| Origin { content: content.into(), parts: parts.to_vec() };
+        let origin = |content: &str, parts: &[usize]| Origin {
+            content: content.into(),
+            parts: parts.iter().map(|at| format!("{content}.parts[{at}]")).collect(),
+        };
         let decoded = Decoded {
             request: Request::default(),
             lost: Vec::new(),

@@ -10,6 +10,7 @@ use crate::chat::proof;
 
 const SIGNATURE: &str = "tollgate:signature:";
 const REDACTED: &str = "tollgate:redacted:";
+const UNSIGNED: &str = "tollgate:unsigned";
 /// What a client sends that has no proof: <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>
 const NONE: &[&str] = &["skip_thought_signature_validator", "context_engineering_is_the_way_to_go"];
 
@@ -29,7 +30,7 @@ pub(super) fn read(text: &str) -> Option<Proof> {
     }
     let inner = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok();
     let inner = inner.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    if NONE.contains(&&*inner) {
+    if NONE.contains(&&*inner) || inner == UNSIGNED {
         return None;
     }
     if let Some(signature) = inner.strip_prefix(SIGNATURE) {
@@ -51,10 +52,16 @@ pub(super) fn read_call(text: &str) -> Option<String> {
 
 /// Writes a signature of thinking.
 pub(super) fn write(signature: &str) -> String {
-    match proof::for_gemini(signature) {
+    match signature.strip_prefix(proof::GEMINI) {
         Some(own) => own.to_owned(),
         None => STANDARD.encode(format!("{SIGNATURE}{signature}")),
     }
+}
+
+/// Stands on a call that has no proof: Google wants one on the first call of an answer, so that whoever has answered
+/// must be known when the conversation comes back.
+pub(super) fn unsigned() -> String {
+    STANDARD.encode(UNSIGNED)
 }
 
 /// Writes hidden thinking.
@@ -75,6 +82,7 @@ mod tests {
         assert_eq!(read(&write_redacted("x")), Some(Proof::Redacted("x".into())));
         assert_eq!(read(&write("??>>")).map(|_| ()), Some(()));
         assert_eq!((read(""), read("skip_thought_signature_validator")), (None, None));
+        assert_eq!((read(&unsigned()), read_call(&unsigned())), (None, None));
         assert_eq!(read_call("abc").as_deref(), Some("abc"));
     }
 }

@@ -23,8 +23,10 @@ pub(super) struct GeminiEncoder {
 #[derive(Default)]
 struct ChoiceState {
     index: u32,
-    /// A call whose arguments are not complete: it is sent whole.
-    open: Option<OpenCall>,
+    /// Calls whose arguments may not be complete: each is sent whole. Some providers weave several together.
+    open: Vec<OpenCall>,
+    /// Whether it has called.
+    called: bool,
     text: String,
     citations: Vec<Value>,
     finish: Option<Finish>,
@@ -37,6 +39,19 @@ struct OpenCall {
     kind: ToolKind,
     signature: Option<String>,
     arguments: String,
+}
+
+impl OpenCall {
+    /// Nothing tells that a call's arguments are complete, except that they are.
+    fn is_complete(&self) -> bool {
+        self.kind != ToolKind::Custom
+            && serde_json::from_str::<serde::de::IgnoredAny>(&self.arguments).is_ok()
+    }
+
+    /// The same when another call begins: free text is not woven.
+    fn is_left(&self) -> bool {
+        self.kind == ToolKind::Custom || self.is_complete()
+    }
 }
 
 impl GeminiEncoder {
@@ -53,9 +68,9 @@ impl GeminiEncoder {
         &mut self.choices[at]
     }
 
-    /// Sends one part of a choice, after the call that it ends.
+    /// Sends one part of a choice, after the calls that are complete.
     fn part(&mut self, index: u32, part: Value, out: &mut Vec<u8>) {
-        self.close(index, out);
+        self.close(index, OpenCall::is_complete, out);
         self.send(index, part, out);
     }
 
@@ -64,9 +79,15 @@ impl GeminiEncoder {
         self.document(vec![candidate], false, out);
     }
 
-    fn close(&mut self, index: u32, out: &mut Vec<u8>) {
-        if let Some(open) = self.choice(index).open.take() {
-            let part = call(&open.id, &open.name, &open.arguments, open.kind, open.signature.as_deref());
+    /// Sends the first of the open calls, as far as they are `ready`.
+    fn close(&mut self, index: u32, ready: fn(&OpenCall) -> bool, out: &mut Vec<u8>) {
+        let open = &mut self.choice(index).open;
+        let count = open.iter().take_while(|call| ready(call)).count();
+        let calls: Vec<OpenCall> = open.drain(..count).collect();
+        for open in calls {
+            let first = !std::mem::replace(&mut self.choice(index).called, true);
+            let part =
+                call(&open.id, &open.name, &open.arguments, open.kind, open.signature.as_deref(), first);
             self.send(index, part, out);
         }
     }
@@ -96,7 +117,7 @@ impl GeminiEncoder {
     /// The last document: how every choice ended, and what was used.
     fn end(&mut self, out: &mut Vec<u8>) {
         let indices: Vec<u32> = self.choices.iter().map(|choice| choice.index).collect();
-        indices.iter().for_each(|index| self.close(*index, out));
+        indices.iter().for_each(|index| self.close(*index, |_| true, out));
         let candidates = self.choices.iter().map(|choice| {
             let mut body = Object::new();
             body.insert("content".into(), json!({ "parts": [{ "text": "" }], "role": "model" }));
@@ -143,8 +164,8 @@ impl StreamEncoder for GeminiEncoder {
                 None => self.part(*choice, thought(text, signature.as_deref()), out),
             },
             Event::ToolCallStart { choice, call, id, name, kind, signature } => {
-                self.close(*choice, out);
-                self.choice(*choice).open = Some(OpenCall {
+                self.close(*choice, OpenCall::is_left, out);
+                self.choice(*choice).open.push(OpenCall {
                     place: *call,
                     id: id.clone(),
                     name: name.clone(),
@@ -154,7 +175,7 @@ impl StreamEncoder for GeminiEncoder {
                 });
             }
             Event::ToolCallDelta { choice, call, arguments } => {
-                if let Some(open) = self.choice(*choice).open.as_mut().filter(|open| open.place == *call) {
+                if let Some(open) = self.choice(*choice).open.iter_mut().find(|open| open.place == *call) {
                     open.arguments.push_str(arguments);
                 }
             }

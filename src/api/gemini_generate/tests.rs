@@ -72,7 +72,11 @@ fn gist(events: &[Event]) -> Vec<String> {
                     add("signature ", signature);
                 }
             }
-            Event::ToolCallStart { name, signature, .. } => add("call ", &format!("{name} {signature:?}")),
+            Event::ToolCallStart { name, signature, .. } => {
+                // Calls that nobody has signed are marked.
+                let signature = signature.as_deref().and_then(super::proof::read_call);
+                add("call ", &format!("{name} {signature:?}"));
+            }
             Event::ToolCallDelta { arguments, .. } => {
                 add("arguments ", &serde_json::from_str::<Value>(arguments).unwrap().to_string());
             }
@@ -300,7 +304,11 @@ fn another_providers_stream_is_said_in_googles_words() {
     assert_eq!(super::proof::read(proof), Some(super::proof::Proof::Signature("anthropics".into())));
     assert_eq!(*parts[0], json!({"text": "hm", "thought": true}));
     assert_eq!(*parts[2], json!({"text": "a"}));
-    assert_eq!(*parts[3], json!({"functionCall": {"id": "c0", "name": "f", "args": {"x": 1}}}));
+    let unsigned = super::proof::unsigned();
+    assert_eq!(
+        *parts[3],
+        json!({"functionCall": {"id": "c0", "name": "f", "args": {"x": 1}}, "thoughtSignature": unsigned})
+    );
     assert_eq!(*parts[4], json!({"functionCall": {"id": "c1", "name": "g", "args": {}}}));
     let last = list.last().unwrap();
     assert_eq!(last["candidates"][0]["finishReason"], "STOP");

@@ -17,13 +17,15 @@ pub(super) const BESIDE_MESSAGE: &[&str] = &[
     "token_ids",
 ];
 
-/// What a client of OpenAI's dialect can be told. Citations stand as annotations in the form in which they came.
+/// What a client of OpenAI's dialect can be told.
 pub(in crate::api) const TONGUE: Tongue = Tongue {
     choices: true,
     logprobs: true,
     stop_sequence: false,
     refusal: true,
-    citation: |_| true,
+    thinking: true,
+    calls: true,
+    citation: is_whole_annotation,
     foreign: never,
     media: |part| match part {
         Part::Image { media, .. } => !matches!(media, Media::FileId(_)),
@@ -136,6 +138,28 @@ pub(super) fn tool_call(
     call
 }
 
+/// Whether a citation says no more than its annotation does.
+fn is_whole_annotation(citation: &Value) -> bool {
+    let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
+    let fields = citation.as_object().into_iter().flatten();
+    let is_told = |key: &str| matches!(key, "type" | "url" | "title");
+    !kind.ends_with("_location")
+        || citation.get("url").is_some() && fields.into_iter().all(|(key, _)| is_told(key))
+}
+
+/// A citation as an annotation; `None` for one that names no address, which OpenAI's clients cannot read. The text that
+/// it stands at begins and ends at these characters of the whole.
+pub(super) fn annotation(citation: &Value, start: usize, end: usize) -> Option<Value> {
+    let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
+    if !kind.ends_with("_location") {
+        return Some(citation.clone());
+    }
+    let url = citation.get("url")?.as_str()?;
+    let title = citation.get("title").and_then(Value::as_str).unwrap_or_default();
+    let cited = json!({ "start_index": start, "end_index": end, "url": url, "title": title });
+    Some(json!({ "type": "url_citation", "url_citation": cited }))
+}
+
 /// A thought with its provider's proof, in OpenRouter's form; `None` where there is no proof to carry.
 pub(super) fn reasoning_detail(text: &str, signature: Option<&str>, redacted: Option<&str>) -> Option<Value> {
     match (signature, redacted) {
@@ -173,8 +197,11 @@ impl Said {
         for part in parts {
             match part {
                 Part::Text { text, citations, .. } => {
-                    said.text.get_or_insert_default().push_str(text);
-                    said.citations.extend_from_slice(citations);
+                    let all = said.text.get_or_insert_default();
+                    let start = all.chars().count();
+                    all.push_str(text);
+                    let end = start + text.chars().count();
+                    said.citations.extend(citations.iter().filter_map(|cited| annotation(cited, start, end)));
                 }
                 Part::Refusal(text) => said.refusal.get_or_insert_default().push_str(text),
                 Part::Thinking { text, signature, redacted } => {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::answer::{BESIDE_MESSAGE, Fallback, finish_word, reasoning_detail, tool_call};
+use super::answer::{BESIDE_MESSAGE, Fallback, annotation, finish_word, reasoning_detail, tool_call};
 use super::{error_body, usage_json};
 use crate::chat::{Event, Object, Role, StreamEncoder, ToolKind, Usage};
 use crate::fault::Fault;
@@ -29,6 +29,11 @@ pub struct ChatEncoder {
     usage: Option<Usage>,
     /// Choice and end of the text chunk just written: log probabilities that follow at once belong into it.
     last_text: Option<(u32, usize)>,
+    /// Characters said so far, and where the last piece that came after a citation begins.
+    said: usize,
+    cited: usize,
+    /// Whether the last thing said was a citation.
+    citing: bool,
     /// The thought under way, until its proof comes.
     thought: String,
     ended: bool,
@@ -55,6 +60,9 @@ impl ChatEncoder {
             calls: Vec::new(),
             usage: None,
             last_text: None,
+            said: 0,
+            cited: 0,
+            citing: false,
             thought: String::new(),
             ended: false,
         }
@@ -161,6 +169,7 @@ impl ChatEncoder {
 
     fn call_start(&mut self, event: &Event, out: &mut Vec<u8>) {
         let Event::ToolCallStart { choice, call, id, name, kind, signature } = event else { return };
+        self.thought.clear();
         if *kind == ToolKind::Server || self.place_of(*choice, *call).is_some() {
             return;
         }
@@ -256,7 +265,15 @@ impl StreamEncoder for ChatEncoder {
         match event {
             Event::Start { id, model, created } => self.start(id, model, *created),
             Event::ChoiceStart { choice, role } => self.begin(*choice, *role, out),
-            Event::Text { choice, text } if !text.is_empty() => self.text(*choice, "content", text, out),
+            Event::Text { choice, text } if !text.is_empty() => {
+                if std::mem::take(&mut self.citing) {
+                    self.cited = self.said;
+                }
+                self.said += text.chars().count();
+                // Whatever is proven from here on is not that thought.
+                self.thought.clear();
+                self.text(*choice, "content", text, out);
+            }
             Event::Refusal { choice, text } if !text.is_empty() => self.text(*choice, "refusal", text, out),
             Event::Text { .. } | Event::Refusal { .. } => {}
             Event::Thinking { choice, text, signature, redacted } => {
@@ -268,7 +285,10 @@ impl StreamEncoder for ChatEncoder {
             }
             Event::Logprobs { choice, value } => self.logprobs(*choice, value, out),
             Event::Citation { choice, value } => {
-                self.field(*choice, "annotations", Value::Array(vec![value.clone()]), out);
+                self.citing = true;
+                if let Some(note) = annotation(value, self.cited, self.said) {
+                    self.field(*choice, "annotations", Value::Array(vec![note]), out);
+                }
             }
             // A client would take the provider's own tools for its own.
             Event::Foreign { .. } => {}

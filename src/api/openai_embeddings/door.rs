@@ -63,7 +63,7 @@ impl Carry for Ask {
 }
 
 fn ability(target: &Target) -> Result<&dyn Embeddings, Fault> {
-    target.vendor.wire.embeddings().ok_or_else(|| {
+    target.wire().embeddings().ok_or_else(|| {
         Fault::bad_request("this provider makes no embeddings", "model").retry(crate::fault::Retry::Elsewhere)
     })
 }

@@ -26,6 +26,8 @@ const NOTHING_LOST: Needless = &[
     ("parallel_tool_calls", "true", "allowed unasked"),
     ("presence_penalty", "0", "no penalty"),
     ("messages[assistant].reasoning_details[reasoning.text].index", "*", "its place in the list"),
+    ("messages[assistant].reasoning_details[reasoning.text].id", "*", "kept for the router that made it"),
+    ("messages[assistant].reasoning_details[reasoning.text].format", "*", "kept for the router that made it"),
     ("reasoning.enabled", "true", "said by asking for any"),
     ("response_format.json_schema.name", "*", "a label that only its own dialect wants"),
     ("response_format.json_schema.strict", "true", "schemas are followed exactly"),

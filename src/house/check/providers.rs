@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use super::super::validate::did_you_mean;
 use super::base_url::{base_url, is_private};
 use super::{Base, CheckedProvider, Desk, HeaderText, bad_word};
-use crate::providers::presets::Preset;
+use crate::providers::presets::{Auth, Preset};
 use crate::providers::{
     DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
 };
@@ -51,13 +51,16 @@ impl Desk<'_> {
         };
         let dialect = self.dialect(name, own, preset);
         let local = dialect.as_ref().is_some_and(|(_, local)| *local);
+        let auth = self.auth(own, preset, dialect.as_ref().map(|(word, _)| word.as_str()));
+        let aws = (auth == Auth::Aws).then(|| self.aws(name, own, preset));
         let url = own.base_url.as_deref().or(preset.and_then(|preset| preset.base_url.as_deref()));
-        let base = if local { None } else { url.and_then(|url| self.base(name, own, url)) };
+        let url = url.map(|url| aws.as_ref().map_or_else(|| url.to_owned(), |aws| aws.place(url)));
+        let base = if local { None } else { url.as_ref().and_then(|url| self.base(name, own, url)) };
         if !local && dialect.is_some() && url.is_none() && self.is_sound(name) {
             let message = format!("the provider `{name}` has no `base_url`");
             self.error(&["providers", name], message, Some("add `base_url: https://…/v1`".into()));
         }
-        let keys = self.keys(name, own, preset, base.as_ref());
+        let keys = self.keys(name, own, preset, base.as_ref().filter(|_| aws.is_none()), auth);
         let headers = self.headers(name, own);
         self.words(name, own);
         let deadlines = self.provider_deadlines(name, own.deadlines.as_ref());
@@ -69,7 +72,8 @@ impl Desk<'_> {
             dialect,
             base,
             keys,
-            auth: preset.map(|preset| preset.auth).unwrap_or_default(),
+            auth,
+            aws,
             headers,
             query: own.query.clone(),
             models: own.models.clone(),
@@ -80,6 +84,18 @@ impl Desk<'_> {
             deadlines,
             quirks,
         })
+    }
+
+    /// How the key is sent. Settings of AWS, and dialects that only AWS speaks, ask for signatures.
+    fn auth(&self, own: &ProviderSettings, preset: Option<&Preset>, dialect: Option<&str>) -> Auth {
+        let mut presets = self.vendors.presets().into_iter().filter_map(|name| self.vendors.preset(name));
+        let signed = |preset: &Preset| Some(&*preset.dialect) == dialect && preset.auth == Auth::Aws;
+        match preset {
+            _ if own.aws.is_some() => Auth::Aws,
+            Some(preset) => preset.auth,
+            None if presets.any(signed) => Auth::Aws,
+            None => Auth::default(),
+        }
     }
 
     fn is_sound(&self, name: &str) -> bool {
@@ -106,8 +122,17 @@ impl Desk<'_> {
         };
         let local = self.vendors.is_local(word);
         if local.is_none() {
-            let help = did_you_mean(word, ["openai", "anthropic", "sandbox"])
-                .map(|near| format!("did you mean `{near}`?"));
+            let known = [
+                "openai",
+                "openai-responses",
+                "anthropic",
+                "bedrock",
+                "cohere",
+                "gemini",
+                "ollama",
+                "sandbox",
+            ];
+            let help = did_you_mean(word, known).map(|near| format!("did you mean `{near}`?"));
             self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }
         Some((word.clone(), local?))
@@ -164,6 +189,7 @@ impl Desk<'_> {
         own: &ProviderSettings,
         preset: Option<&Preset>,
         base: Option<&Base>,
+        auth: Auth,
     ) -> Vec<SecretRef> {
         if own.keys.len() > 1 {
             let message = format!("`{name}` has several keys, of which only the first is used");
@@ -171,6 +197,10 @@ impl Desk<'_> {
         }
         if !own.keys.is_empty() {
             return own.keys.iter().map(secret).collect();
+        }
+        if auth == Auth::Aws {
+            // An API key of the environment is one way among others.
+            return Vec::new();
         }
         // A vendor's key is not sent to another host just because that one takes the vendor's name.
         let at_home = preset.filter(|preset| own.base_url.is_none() || preset.base_url.is_none());

@@ -34,7 +34,7 @@ const OWN_TOOL_FIELDS: &[&str] =
     &["type", "input_examples", "defer_loading", "allowed_callers", "eager_input_streaming"];
 
 /// Fewest tokens that a model may be told to think: <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>
-const LEAST_BUDGET: u64 = 1_024;
+pub(in crate::providers) const LEAST_BUDGET: u64 = 1_024;
 
 /// The upstream request.
 ///
@@ -79,7 +79,7 @@ pub(super) fn messages(
     if asked.stream {
         body.insert("stream".into(), true.into());
     }
-    apply(&mut body, quirks);
+    quirks.apply(&mut body);
     let mut outgoing = request::outgoing(asked.stream, vec![Value::Object(body).to_string().into()]);
     if asked.messages.iter().flat_map(|message| &message.content).any(is_uploaded) {
         outgoing.headers.insert("anthropic-beta", HeaderValue::from_static("files-api-2025-04-14"));
@@ -215,7 +215,8 @@ fn encode_tool(tool: &Tool, at: usize, model: &str, lost: &mut Vec<Loss>) -> Opt
     Some(Value::Object(object))
 }
 
-fn input_schema(tool: &Tool) -> Value {
+/// The schema of a tool's arguments, which is always one of an object.
+pub(in crate::providers) fn input_schema(tool: &Tool) -> Value {
     let mut schema = match (&tool.kind, &tool.parameters) {
         (ToolKind::Custom, _) => {
             return json!({ "type": "object", "properties": { "input": { "type": "string" } }, "required": ["input"] });
@@ -252,15 +253,7 @@ fn think(asked: &Request, reasoning: &Reasoning, limit: u64, body: &mut Object, 
     if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
         lost.push(Loss::new("reasoning.effort", "the budget counts"));
     }
-    let budget = reasoning.budget_tokens.or_else(|| match reasoning.effort.as_deref()? {
-        "none" => Some(0),
-        "minimal" | "low" => Some(1_024),
-        "medium" => Some(4_096),
-        "high" => Some(16_384),
-        "xhigh" | "max" => Some(31_999),
-        _ => None,
-    });
-    let Some(budget) = budget else {
+    let Some(budget) = budget(reasoning) else {
         if reasoning.effort.is_some() {
             lost.push(Loss::dropped(path));
         }
@@ -279,6 +272,18 @@ fn think(asked: &Request, reasoning: &Reasoning, limit: u64, body: &mut Object, 
         let budget = budget.clamp(LEAST_BUDGET, limit - 1);
         body.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
     }
+}
+
+/// The tokens that an effort stands for; `None` for a word that says nothing.
+pub(in crate::providers) fn budget(reasoning: &Reasoning) -> Option<u64> {
+    reasoning.budget_tokens.or_else(|| match reasoning.effort.as_deref()? {
+        "none" => Some(0),
+        "minimal" | "low" => Some(1_024),
+        "medium" => Some(4_096),
+        "high" => Some(16_384),
+        "xhigh" | "max" => Some(31_999),
+        _ => None,
+    })
 }
 
 fn sampling(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
@@ -329,20 +334,6 @@ fn sampling(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     lost.extend(unsaid.into_iter().filter(|(_, said)| *said).map(|(path, _)| Loss::dropped(path)));
     if wanted.n.is_some_and(|n| n > 1) {
         lost.push(Loss::new("n", "lowered to 1"));
-    }
-}
-
-fn apply(body: &mut Object, quirks: &QuirkSettings) {
-    for (old, new) in &quirks.rename {
-        if let Some(value) = body.shift_remove(old) {
-            body.insert(new.clone(), value);
-        }
-    }
-    for field in &quirks.drop {
-        body.shift_remove(field);
-    }
-    for (field, value) in &quirks.defaults {
-        body.entry(field.clone()).or_insert_with(|| value.clone());
     }
 }
 

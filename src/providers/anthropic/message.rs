@@ -62,7 +62,7 @@ pub(super) fn all(messages: &[Message], lost: &mut Vec<Loss>) -> Result<Conversa
 /// Whether the conversation ends inside a loop of tool calls that another provider began: Anthropic thinks in such a
 /// turn only where its own signed thought stands at the beginning.
 /// <https://platform.claude.com/docs/en/build-with-claude/extended-thinking#toggling-thinking-modes-in-conversations>
-pub(super) fn is_unproven_loop(messages: &[Message]) -> bool {
+pub(in crate::providers) fn is_unproven_loop(messages: &[Message]) -> bool {
     let is_result =
         |message: &Message| message.content.iter().any(|part| matches!(part, Part::ToolResult { .. }));
     if !messages.last().is_some_and(is_result) {
@@ -73,7 +73,7 @@ pub(super) fn is_unproven_loop(messages: &[Message]) -> bool {
     let Some(first) = turn.filter(|message| message.role == Role::Assistant).last() else { return false };
     !first.content.iter().any(|part| match part {
         Part::Thinking { signature, redacted, .. } => {
-            own(signature.as_deref()).is_some() || redacted.is_some()
+            own(signature.as_deref()).is_some() || own(redacted.as_deref()).is_some()
         }
         _ => false,
     })
@@ -81,7 +81,7 @@ pub(super) fn is_unproven_loop(messages: &[Message]) -> bool {
 
 /// A signature that is Anthropic's own.
 fn own(signature: Option<&str>) -> Option<&str> {
-    signature.filter(|signature| proof::for_gemini(signature).is_none())
+    signature.and_then(proof::for_anthropic)
 }
 
 impl Turn {
@@ -223,7 +223,13 @@ impl Place<'_> {
         at: usize,
     ) -> Option<Object> {
         match (redacted, own(signature)) {
-            (Some(data), _) => Some(object(json!({ "type": "redacted_thinking", "data": data }))),
+            (Some(data), _) => {
+                let Some(data) = proof::for_anthropic(data) else {
+                    self.lose(at, "", "hidden thinking of another provider dropped");
+                    return None;
+                };
+                Some(object(json!({ "type": "redacted_thinking", "data": data })))
+            }
             (None, Some(signature)) => {
                 Some(object(json!({ "type": "thinking", "thinking": text, "signature": signature })))
             }

@@ -2,7 +2,7 @@
 
 /// Output limit where the client gives none and the API wants one: what every model of the family can write.
 /// <https://platform.claude.com/docs/en/about-claude/models/overview>
-pub(super) fn default_max_tokens(model: &str) -> u64 {
+pub(in crate::providers) fn default_max_tokens(model: &str) -> u64 {
     match family(model) {
         Some(name) if name.starts_with("3-5") || name.starts_with("3.5") => 8_192,
         Some(name) if name.starts_with("3-7") || name.starts_with("3.7") => 32_000,

@@ -5,9 +5,9 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
-use crate::chat::Loss;
-use crate::json::Splice;
-use crate::providers::{ClientBody, Outgoing, QuirkSettings, UNSIGNED_THOUGHT};
+use crate::chat::{Loss, proof};
+use crate::json::{self, Splice};
+use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
 /// The version of the API that we speak: <https://platform.claude.com/docs/en/api/versioning>
@@ -28,16 +28,18 @@ pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSetti
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
     let mut lost = Vec::new();
-    if let Some(Signed { messages, loop_unproven }) = signed(body, &mut lost) {
+    let signed = signed(body, &mut lost);
+    let messages = signed.as_deref().or_else(|| body.raw("messages")).unwrap_or_default();
+    // Inside a loop of tools, Anthropic wants its own thought at the turn's beginning, or no thinking at all.
+    let dumb = body.raw("thinking").is_some_and(|thinking| thinking.contains("\"enabled\""))
+        && is_unproven_loop(messages);
+    if dumb {
+        splice.set("thinking", r#"{"type":"disabled"}"#);
+        let what = "no thinking until the tool calls of another provider are through";
+        lost.push(Loss::new("thinking", what));
+    }
+    if let Some(messages) = signed {
         splice.set("messages", messages);
-        // Inside a loop of tools, Anthropic wants its own thought at the turn's beginning, or no thinking at all.
-        if loop_unproven && body.has("thinking") {
-            splice.set("thinking", r#"{"type":"disabled"}"#);
-            lost.push(Loss::new(
-                "thinking",
-                "no thinking until the tool calls of another provider are through",
-            ));
-        }
     }
     for (old, new) in &quirks.rename {
         splice.rename(old, new);
@@ -53,49 +55,61 @@ pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSetti
     Outgoing { lost, ..outgoing(body.bool("stream") == Some(true), splice.finish()) }
 }
 
-/// Messages without the thoughts that no provider has signed.
-struct Signed {
-    messages: String,
-    /// The last turn is one of tool calls, and no signed thought begins it.
-    loop_unproven: bool,
-}
-
-/// Takes out the thoughts of providers that sign none, which Anthropic would refuse; `None` when there are none.
-fn signed(body: &ClientBody, lost: &mut Vec<Loss>) -> Option<Signed> {
-    memchr::memmem::find(body.raw_bytes("messages")?, UNSIGNED_THOUGHT.as_bytes())?;
+/// Takes out the thoughts that no provider or another one has signed, which Anthropic would refuse; `None` when there
+/// are none.
+fn signed(body: &ClientBody, lost: &mut Vec<Loss>) -> Option<String> {
+    memchr::memmem::find(body.raw_bytes("messages")?, proof::MARK.as_bytes())?;
     let mut messages: Vec<Value> = serde_json::from_str(body.raw("messages")?).ok()?;
     for (place, message) in messages.iter_mut().enumerate() {
         let Some(Value::Array(blocks)) = message.get_mut("content") else { continue };
         let mut at = 0;
-        blocks.retain(|block| {
-            let is_signed = block.get("signature").is_none_or(|signature| signature != UNSIGNED_THOUGHT);
-            if !is_signed {
+        blocks.retain_mut(|block| {
+            let kept = ["signature", "data"].into_iter().all(|field| match block.get_mut(field) {
+                Some(Value::String(proof)) => own(proof),
+                _ => true,
+            });
+            if !kept {
                 let path = format!("messages[{place}].content[{at}]");
-                lost.push(Loss::new(path, "thinking without a signature dropped"));
+                lost.push(Loss::new(path, "thinking without Anthropic's signature dropped"));
             }
             at += 1;
-            is_signed
+            kept
         });
     }
     messages.retain(|message| message.get("content").and_then(Value::as_array).is_none_or(|c| !c.is_empty()));
-    let loop_unproven = is_unproven_loop(&messages);
-    Some(Signed { messages: Value::Array(messages).to_string(), loop_unproven })
+    Some(Value::Array(messages).to_string())
 }
 
-fn is_unproven_loop(messages: &[Value]) -> bool {
-    let has =
-        |message: &Value, kinds: &[&str]| {
-            message.get("content").and_then(Value::as_array).into_iter().flatten().any(|block| {
-                block.get("type").and_then(Value::as_str).is_some_and(|kind| kinds.contains(&kind))
-            })
-        };
-    let is_result = |message: &&Value| has(message, &["tool_result"]);
-    let is_model = |message: &&Value| message.get("role").is_some_and(|role| role == "assistant");
-    if !messages.last().is_some_and(|last| is_result(&last)) {
-        return false;
+/// Whether a proof is Anthropic's own; one that came by way of a router is unwrapped.
+fn own(proof: &mut String) -> bool {
+    let Some(own) = proof::for_anthropic(proof) else { return false };
+    if own.len() < proof.len() {
+        *proof = own.to_owned();
     }
-    let turn = messages.iter().rev().take_while(|message| is_model(message) || is_result(message));
-    turn.filter(is_model).last().is_some_and(|first| !has(first, &["thinking", "redacted_thinking"]))
+    true
+}
+
+/// Whether the conversation, in JSON, ends inside a loop of tools that begins without a thought. Read from the text:
+/// agents send long ones.
+fn is_unproven_loop(messages: &str) -> bool {
+    let of = |message, key| json::entries(message).find(|(name, _)| name == key).map(|(_, value)| value);
+    let is = |text: Option<&str>, word: &str| text.and_then(json::text).is_some_and(|text| text == word);
+    let has = |message, kinds: &[&str]| {
+        let blocks = json::elements(of(message, "content").unwrap_or_default());
+        blocks.into_iter().any(|block| kinds.iter().any(|kind| is(of(block, "type"), kind)))
+    };
+    // The first answer since the user's own last words, and whether results of tools stand at the end.
+    let (mut first, mut ends) = (None, false);
+    for message in json::elements(messages) {
+        if is(of(message, "role"), "assistant") {
+            ends = false;
+            first = first.or(Some(message));
+        } else {
+            ends = has(message, &["tool_result"]);
+            first = first.filter(|_| ends);
+        }
+    }
+    ends && first.is_some_and(|first| !has(first, &["thinking", "redacted_thinking"]))
 }
 
 #[cfg(test)]
@@ -103,6 +117,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::providers::UNSIGNED_THOUGHT;
 
     #[test]
     fn only_the_model_changes() {
@@ -120,12 +135,13 @@ mod tests {
     #[test]
     fn thoughts_of_others_never_reach_anthropic() {
         let thought = json!({"type": "thinking", "thinking": "hm", "signature": UNSIGNED_THOUGHT});
+        let of_openai = json!({"type": "thinking", "thinking": "", "signature": proof::of_responses("openai", "rs", "x")});
         let call = json!({"type": "tool_use", "id": "t", "name": "f", "input": {}});
         let result = json!({"type": "tool_result", "tool_use_id": "t"});
         let user = json!({"role": "user", "content": "hi"});
         let text = json!({
             "model": "m", "thinking": {"type": "enabled", "budget_tokens": 1024},
-            "messages": [user, {"role": "assistant", "content": [thought, call]}, {"role": "user", "content": [result]}],
+            "messages": [user, {"role": "assistant", "content": [thought, of_openai, call]}, {"role": "user", "content": [result]}],
         });
         let body = ClientBody::read(Bytes::from(text.to_string())).unwrap();
         let outgoing = splice(&body, &TargetName::parse("p/m").unwrap(), &QuirkSettings::default());
@@ -133,6 +149,6 @@ mod tests {
         assert_eq!(sent["messages"][1]["content"], json!([call]));
         assert_eq!(sent["thinking"], json!({"type": "disabled"}));
         let lost: Vec<&str> = outgoing.lost.iter().map(|loss| &*loss.path).collect();
-        assert_eq!(lost, ["messages[1].content[0]", "thinking"]);
+        assert_eq!(lost, ["messages[1].content[0]", "messages[1].content[1]", "thinking"]);
     }
 }

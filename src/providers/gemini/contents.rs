@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::media;
 use super::model::Model;
-use crate::chat::{Loss, Message, Object, Part, Role, ToolKind, proof};
+use crate::chat::{Loss, Message, Object, Part, Role, proof};
 use crate::fault::Fault;
+use crate::providers::foreign;
 
 /// What Google takes in place of a proof that another provider's call cannot have:
 /// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>
-const NO_PROOF: &str = "skip_thought_signature_validator";
+pub(super) const NO_PROOF: &str = "skip_thought_signature_validator";
 
 /// Writes the conversation into the request's body.
 ///
@@ -26,7 +27,8 @@ pub(super) fn put(
     let mut writer = Writer { model, names: HashMap::new(), contents: Vec::new(), last: None, lost };
     let mut system = Vec::new();
     for (place, message) in messages.iter().enumerate() {
-        writer.lose_fields(message, place);
+        foreign::lose_fields(message, place, writer.lost);
+        writer.lose_inside(message, place);
         match message.role {
             Role::System | Role::Developer => {
                 if writer.last.is_some() {
@@ -50,6 +52,19 @@ pub(super) fn put(
     Ok(())
 }
 
+/// Takes the ids of calls and results out. Vertex AI matches them by their order for the models before Gemini 3, and
+/// refuses a request with ids. Seen until September 2026: <https://github.com/vercel/ai/issues/15664>
+pub(super) fn without_ids(body: &mut Object) {
+    let contents = body.get_mut("contents").and_then(Value::as_array_mut).into_iter().flatten();
+    for part in contents.filter_map(|content| content.get_mut("parts")?.as_array_mut()).flatten() {
+        for kind in ["functionCall", "functionResponse"] {
+            if let Some(Value::Object(inner)) = part.get_mut(kind) {
+                inner.shift_remove("id");
+            }
+        }
+    }
+}
+
 struct Writer<'a> {
     model: Model<'a>,
     /// Names of the functions called, by the id of the call.
@@ -60,18 +75,8 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Notes what has no place beside the parts of a message, and beside what a part says.
-    fn lose_fields(&mut self, message: &Message, place: usize) {
-        if message.name.is_some() && message.role != Role::Tool {
-            self.lost.push(Loss::dropped(format!("messages[{place}].name")));
-        }
-        for (field, value) in &message.rest {
-            // Bookkeeping of other dialects' answers, which clients send back.
-            let says_nothing = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-            if !says_nothing && !matches!(&**field, "id" | "index") {
-                self.lost.push(Loss::dropped(format!("messages[{place}].{field}")));
-            }
-        }
+    /// Notes what has no place beside what a part says.
+    fn lose_inside(&mut self, message: &Message, place: usize) {
         for (at, part) in message.content.iter().enumerate() {
             let mut lose = |field: &str, what: &'static str| {
                 self.lost.push(Loss::new(format!("messages[{place}].content[{at}]{field}"), what));
@@ -88,11 +93,6 @@ impl<'a> Writer<'a> {
                 Part::Text { citations, .. } if !citations.is_empty() => lose(".annotations", "dropped"),
                 Part::Image { detail: Some(detail), .. } if detail != "auto" => lose(".detail", "dropped"),
                 Part::File { filename: Some(_), .. } => lose(".filename", "dropped"),
-                Part::Thinking { text, signature: Some(signature), .. }
-                    if !text.is_empty() && proof::for_gemini(signature).is_none() =>
-                {
-                    lose(".signature", "another provider's proof dropped");
-                }
                 _ => {}
             }
         }
@@ -126,7 +126,12 @@ impl<'a> Writer<'a> {
         for (at, part) in message.content.iter().enumerate() {
             match part {
                 Part::Thinking { text, signature, redacted } => {
-                    let signature = signature.as_deref().and_then(proof::for_gemini);
+                    let foreign = signature.as_deref().is_some_and(|s| proof::for_gemini(s).is_none());
+                    if foreign && redacted.is_none() {
+                        let path = format!("messages[{place}].content[{at}].signature");
+                        self.lost.push(Loss::new(path, "dropped: it is another provider's"));
+                    }
+                    let signature = signature.as_deref().or(redacted.as_deref()).and_then(proof::for_gemini);
                     match (text.is_empty(), signature) {
                         (true, Some(signature)) if !prove(&mut parts, signature) => early = Some(signature),
                         (true, Some(_)) => {}
@@ -160,7 +165,7 @@ impl<'a> Writer<'a> {
                 }
                 Part::ToolCall { id, name, arguments, kind, signature, .. } => {
                     self.names.insert(id, name);
-                    let args = arguments_of(arguments, *kind);
+                    let args = foreign::arguments(arguments, *kind);
                     let mut part = Object::new();
                     part.insert("functionCall".into(), json!({ "id": id, "name": name, "args": args }));
                     let first = !parts.iter().any(|part| part.get("functionCall").is_some());
@@ -275,21 +280,6 @@ fn prove(parts: &mut [Value], signature: &str) -> bool {
     }
     last.insert("thoughtSignature".into(), signature.into());
     true
-}
-
-/// Arguments as the object that Gemini demands.
-fn arguments_of(arguments: &str, kind: ToolKind) -> Value {
-    if kind == ToolKind::Custom {
-        return json!({ "input": arguments });
-    }
-    match serde_json::from_str::<Value>(arguments) {
-        Ok(Value::Object(object)) => Value::Object(object),
-        Ok(Value::Null) => json!({}),
-        Ok(other) => json!({ "arguments": other }),
-        Err(_) if arguments.trim().is_empty() => json!({}),
-        // The model wrote no JSON; it shall see what it wrote.
-        Err(_) => json!({ "arguments": arguments }),
-    }
 }
 
 /// A result as the object that Gemini demands: `output` and `error` are the keys that it knows.

@@ -1,17 +1,15 @@
 //! Embeddings in OpenAI's dialect, made by Google: <https://ai.google.dev/api/embeddings>
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{fault, request, usage};
-use crate::chat::{Loss, Object, Usage};
+use crate::chat::{Loss, Object};
 use crate::fault::Fault;
 use crate::json;
-use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed};
+use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed, vectors};
 use crate::target::TargetName;
 
 /// OpenAI's request as `batchEmbedContents`.
@@ -42,21 +40,32 @@ pub(super) fn request(
         }
         Value::Object(ask)
     };
-    let raw = body.raw("input").unwrap_or_default();
-    let tokens = || Fault::bad_request("this model's provider takes text, not token ids", "input");
-    let requests: Vec<Value> = match json::text(raw) {
-        Some(text) => vec![ask(&text)],
-        None => json::elements(raw)
-            .map(|element| json::text(element).map(|text| ask(&text)).ok_or_else(tokens))
-            .collect::<Result<_, _>>()?,
-    };
+    let requests: Vec<Value> = texts(body)?.iter().map(|text| ask(text)).collect();
     let path = request::path(quirks, &target.model, "batchEmbedContents");
     let bytes = json!({ "requests": requests }).to_string();
     let mut outgoing = request::outgoing(path, false, vec![bytes.into()]);
+    outgoing.lost = unknown(body).map(Loss::dropped).collect();
+    Ok(outgoing)
+}
+
+/// The texts to embed.
+///
+/// # Errors
+/// `BadRequest` for token ids.
+pub(super) fn texts(body: &ClientBody) -> Result<Vec<String>, Fault> {
+    let raw = body.raw("input").unwrap_or_default();
+    let tokens = || Fault::bad_request("this model's provider takes text, not token ids", "input");
+    match json::text(raw) {
+        Some(text) => Ok(vec![text.into()]),
+        None => json::elements(raw).map(|one| json::text(one).map(Into::into).ok_or_else(tokens)).collect(),
+    }
+}
+
+/// Fields of the request that Google does not know.
+pub(super) fn unknown(body: &ClientBody) -> impl Iterator<Item = String> + '_ {
     const KNOWN: &[&str] = &["model", "input", "dimensions", "encoding_format", "task_type", "taskType"];
     let unknown = body.fields().iter().filter(|field| !KNOWN.contains(&&*field.key) && body.has(&field.key));
-    outgoing.lost = unknown.map(|field| Loss::dropped(field.key.to_string())).collect();
-    Ok(outgoing)
+    unknown.map(|field| field.key.to_string())
 }
 
 /// Google's answer in OpenAI's form: vectors as numbers, or as base64 of little-endian 32-bit floats.
@@ -71,32 +80,8 @@ pub(super) fn answer(body: &Bytes, base64: bool) -> Result<Relayed, Fault> {
         });
     };
     let usage = wire.usage_metadata.as_ref().and_then(usage::read);
-    let mut out = Vec::with_capacity(body.len());
-    out.extend_from_slice(br#"{"object":"list","data":["#);
-    for (place, embedding) in wire.embeddings.iter().flatten().chain(&wire.embedding).enumerate() {
-        if place > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(format!(r#"{{"object":"embedding","index":{place},"embedding":"#).as_bytes());
-        let numbers: Vec<f32> = serde_json::from_str(embedding.values.get())
-            .map_err(|_| fault::malformed("the provider sent an embedding that is not a vector"))?;
-        if base64 {
-            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-            out.push(b'"');
-            out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
-            out.push(b'"');
-        } else {
-            let compact = embedding.values.get().bytes().filter(|byte| !byte.is_ascii_whitespace());
-            out.extend(compact);
-        }
-        out.push(b'}');
-    }
-    let model = json!(wire.model_version.as_deref().unwrap_or_default());
-    let counted = usage.map_or(0, |usage: Usage| usage.prompt());
-    let tail =
-        format!(r#"],"model":{model},"usage":{{"prompt_tokens":{counted},"total_tokens":{counted}}}}}"#);
-    out.extend_from_slice(tail.as_bytes());
-    Ok(Relayed { body: out.into(), usage, finish: None, lost: Vec::new() })
+    let vectors = wire.embeddings.iter().flatten().chain(&wire.embedding).map(|embedding| embedding.values);
+    vectors::answer(vectors, wire.model_version.as_deref().unwrap_or_default(), usage, base64)
 }
 
 #[derive(Deserialize)]

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::model::Model;
-use super::{contents, request, schema, think, tools};
+use super::{Surface, contents, request, schema, think, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request};
 use crate::fault::Fault;
-use crate::providers::{Outgoing, QuirkSettings};
+use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
 /// Fields of this dialect's own requests, which come from its own door, in either spelling.
@@ -21,23 +21,22 @@ const OWN: &[(&str, &str)] = &[
     ("store", "store"),
 ];
 
-/// Whether a field of another dialect asks for what is done here unasked.
-fn is_usual(field: &str, value: &Value) -> bool {
-    match field {
-        "store" => *value == Value::Bool(false),
-        "service_tier" => *value == "auto" || *value == "default",
-        _ => false,
-    }
-}
-
 /// The upstream request.
 ///
 /// # Errors
 /// `BadRequest` that names the part which Gemini cannot carry.
-pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
+pub(super) fn chat(
+    asked: &Request,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+    surface: Surface,
+) -> Result<Outgoing, Fault> {
     let model = Model::of(&target.model);
     let (mut body, mut lost) = (Object::new(), Vec::new());
     contents::put(&asked.messages, model, &mut body, &mut lost)?;
+    if surface == Surface::Vertex && !model.is_third() {
+        contents::without_ids(&mut body);
+    }
     tools::put(asked, model, &mut body, &mut lost);
     let mut config = Object::new();
     sampling(asked, &mut config, &mut lost);
@@ -163,7 +162,7 @@ fn rest(rest: &Object, body: &mut Object, config: &mut Object, lost: &mut Vec<Lo
                     put(config, "responseModalities", Some(words));
                 }
             }
-            (field, value) if is_usual(field, value) => {}
+            (field, value) if foreign::is_usual(field, value) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
     }

@@ -24,7 +24,7 @@ struct Envelope {
 }
 
 /// An error answer. `body` may be cut, may be HTML, may be empty.
-pub(super) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now_ms: u64) -> Fault {
+pub(in crate::providers) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now_ms: u64) -> Fault {
     let value = serde_json::from_slice::<Value>(body).ok();
     if (200..300).contains(&status) {
         return match value {

@@ -93,23 +93,12 @@ fn image(object: &Object) -> Option<Value> {
 
 /// An id for a call that has none: the same for the same answer, candidate and place.
 pub(super) fn call_id(answer: &str, candidate: u32, place: usize, name: &str) -> String {
-    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut hash = blake3::Hasher::new();
-    for part in [answer, &candidate.to_string(), &place.to_string(), name] {
-        hash.update(&(part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    let letter = |byte: &u8| char::from(ALPHABET.get(usize::from(*byte) % 62).copied().unwrap_or(b'0'));
-    let letters: String = hash.finalize().as_bytes().iter().take(24).map(letter).collect();
-    format!("call_{letters}")
+    crate::providers::call_id::invent(answer, candidate.into(), place, name)
 }
 
 /// Unix seconds of `createTime`, which only Vertex gives; 0 without.
 pub(super) fn created(object: &Object) -> u64 {
-    let time = object.get("createTime").and_then(Value::as_str);
-    time.and_then(|text| humantime::parse_rfc3339(text).ok())
-        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-        .map_or(0, |since| since.as_secs())
+    object.get("createTime").and_then(Value::as_str).map_or(0, crate::clock::unix_seconds)
 }
 
 /// Takes a text out of an object; empty without.

@@ -7,19 +7,26 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::pieces::{Piece, Pieces};
-use super::{decode, fault, finish, usage};
+use super::{Surface, decode, fault, finish, foreign, usage};
 use crate::chat::{FinishReason, Usage};
 use crate::fault::Fault;
 use crate::frames::sse_data;
 use crate::json::Splice;
 use crate::providers::{ClientBody, Frame, Relayed, StreamRelay};
 
-/// The client's body; only a model's name inside of it is replaced by the target's.
-pub(super) fn request(body: &ClientBody, model: &str) -> Vec<Bytes> {
+/// The client's body; a model's name inside of it is replaced by the target's, and other providers' proofs are taken
+/// out.
+pub(super) fn request(body: &ClientBody, model: &str, surface: Surface) -> Vec<Bytes> {
+    if surface == Surface::Vertex {
+        return on_vertex(body, model);
+    }
     let name = if model.contains('/') { model.to_owned() } else { format!("models/{model}") };
     let mut splice = Splice::new(body);
     if body.field("model").is_some() {
         splice.set_text("model", &name);
+    }
+    if let Some(contents) = foreign::without(body, model) {
+        splice.set("contents", contents);
     }
     for field in ["generateContentRequest", "generate_content_request"] {
         // Counting tokens takes a whole request in a field.
@@ -30,6 +37,26 @@ pub(super) fn request(body: &ClientBody, model: &str) -> Vec<Bytes> {
             inner.insert("model".into(), name.as_str().into());
             splice.set(field, Value::Object(inner).to_string());
         }
+    }
+    splice.finish()
+}
+
+/// Vertex AI wants the model's full name, with project and location, or none. A request to be counted stands in the
+/// body itself.
+fn on_vertex(body: &ClientBody, model: &str) -> Vec<Bytes> {
+    let wrapped = ["generateContentRequest", "generate_content_request"];
+    let inner = wrapped.iter().find_map(|field| body.raw(field)).and_then(|raw| {
+        let mut inner = serde_json::from_str::<crate::chat::Object>(raw).ok()?;
+        inner.shift_remove("model");
+        Some(Value::Object(inner).to_string().into())
+    });
+    if let Some(inner) = inner {
+        return vec![inner];
+    }
+    let mut splice = Splice::new(body);
+    splice.remove("model");
+    if let Some(contents) = foreign::without(body, model) {
+        splice.set("contents", contents);
     }
     splice.finish()
 }

@@ -1,8 +1,6 @@
 //! Paths and heads of requests to Google.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
 
 use crate::providers::{Outgoing, QuirkSettings};
 
@@ -11,6 +9,9 @@ pub(super) const WHOLE: &str = "generateContent";
 /// The method of a stream, as events: without `alt=sse` the answer is a JSON array.
 pub(super) const STREAM: &str = "streamGenerateContent?alt=sse";
 
+/// What a model's full name may begin with.
+const OWN_PLACES: &[&str] = &["models/", "publishers/google/models/", "google/"];
+
 /// `/models/{model}:{method}`, or below the place that the quirks name (Vertex).
 pub(super) fn path(quirks: &QuirkSettings, model: &str, method: &str) -> String {
     let template = quirks.chat_path.as_deref().unwrap_or("/models/{model}");
@@ -18,22 +19,23 @@ pub(super) fn path(quirks: &QuirkSettings, model: &str, method: &str) -> String 
     if let Some(tuned) = model.strip_prefix("tunedModels/") {
         return format!("/tunedModels/{}:{method}", percent(tuned));
     }
-    let model = model.strip_prefix("models/").unwrap_or(model);
+    // Vertex AI: a model that was tuned or deployed has an endpoint beside the publishers.
+    if let Some(endpoint) = model.strip_prefix("endpoints/")
+        && let Some((scope, _)) = template.split_once("/publishers/")
+    {
+        return format!("{scope}/endpoints/{}:{method}", percent(endpoint));
+    }
+    let model = OWN_PLACES.iter().find_map(|place| model.strip_prefix(place)).unwrap_or(model);
     format!("{}:{method}", template.replace("{model}", &percent(model)))
 }
 
 /// A request with JSON in its body.
 pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
-    let accept = if streams { "text/event-stream" } else { "application/json" };
-    let mut headers = HeaderMap::with_capacity(3);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() }
+    Outgoing::json(path, if streams { "text/event-stream" } else { "application/json" }, body)
 }
 
 /// Percent-encodes what cannot stand in one segment of a path.
-fn percent(model: &str) -> String {
+pub(in crate::providers) fn percent(model: &str) -> String {
     let mut out = String::with_capacity(model.len());
     for byte in model.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'@') {

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::finish;
 use super::whole::Whole;
+use super::{details, finish};
 use crate::chat::{Answer, Choice, Finish, Object, Part, ToolKind};
 
 /// The canonical answer.
@@ -41,13 +41,7 @@ fn choice(value: Value, answer: &str) -> Option<Choice> {
     };
     message.shift_remove("role");
     let mut content = Vec::new();
-    if let Some(thought) = said(&mut message, "reasoning_content") {
-        // The same text under its other name.
-        if message.get("reasoning").and_then(Value::as_str) == Some(&thought) {
-            message.shift_remove("reasoning");
-        }
-        content.push(Part::Thinking { text: thought, signature: None, redacted: None });
-    }
+    content.extend(thoughts(&mut message));
     let citations = match message.shift_remove("annotations") {
         Some(Value::Array(citations)) => citations,
         _ => Vec::new(),
@@ -66,7 +60,7 @@ fn choice(value: Value, answer: &str) -> Option<Choice> {
     if let Some(Value::Object(call)) = message.shift_remove("function_call") {
         let text = |key: &str| call.get(key).and_then(Value::as_str).unwrap_or_default();
         content.push(Part::ToolCall {
-            id: super::normalise::call_id(answer, index, 0, text("name")),
+            id: crate::providers::call_id::invent(answer, index, 0, text("name")),
             name: text("name").to_owned(),
             arguments: text("arguments").to_owned(),
             kind: ToolKind::Function,
@@ -93,6 +87,16 @@ pub(super) fn finish(word: &str) -> Finish {
 /// <https://ai.google.dev/gemini-api/docs/thought-signatures>
 pub(super) fn signature(call: &Value) -> Option<String> {
     call.pointer("/extra_content/google/thought_signature").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// What was thought, with its proofs.
+pub(super) fn thoughts(message: &mut Object) -> Vec<Part> {
+    let told = said(message, "reasoning_content");
+    // The same text under its other name.
+    if told.is_some() && message.get("reasoning").and_then(Value::as_str) == told.as_deref() {
+        message.shift_remove("reasoning");
+    }
+    details::take(message, told)
 }
 
 fn said(message: &mut Object, key: &str) -> Option<String> {

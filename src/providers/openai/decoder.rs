@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::state::StreamState;
-use super::{decode, fault, normalise};
-use crate::chat::{Event, Object, Role, StreamDecoder, ToolKind};
+use super::{decode, fault};
+use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
 
@@ -86,11 +86,10 @@ impl OpenAiDecoder {
             _ => Object::new(),
         };
         delta.shift_remove("role");
-        if let Some(text) = said(&mut delta, "reasoning_content") {
-            if delta.get("reasoning").and_then(Value::as_str) == Some(&text) {
-                delta.shift_remove("reasoning");
+        for part in decode::thoughts(&mut delta) {
+            if let Part::Thinking { text, signature, redacted } = part {
+                events.push(Event::Thinking { choice: index, text, signature, redacted });
             }
-            events.push(Event::Thinking { choice: index, text, signature: None, redacted: None });
         }
         if let Some(text) = said(&mut delta, "content") {
             events.push(Event::Text { choice: index, text });
@@ -217,7 +216,7 @@ fn function_call(choice: u32, call: &Object, answer: &str, events: &mut Vec<Even
         events.push(Event::ToolCallStart {
             choice,
             call: 0,
-            id: normalise::call_id(answer, u64::from(choice), 0, text("name")),
+            id: crate::providers::call_id::invent(answer, u64::from(choice), 0, text("name")),
             name: text("name").to_owned(),
             kind: ToolKind::Function,
             signature: None,

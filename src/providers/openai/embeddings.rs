@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::providers::Relayed;
 
 /// The body for the client, and what it says was used.
-pub(super) fn relay(body: &Bytes, base64: bool, now_ms: u64) -> Result<Relayed, Fault> {
+pub(in crate::providers) fn relay(body: &Bytes, base64: bool, now_ms: u64) -> Result<Relayed, Fault> {
     let body = body.slice_ref(body.trim_ascii());
     if let Ok(text) = simdutf8::basic::from_utf8(&body)
         && let Ok(peek) = serde_json::from_str::<Peek<'_>>(text)

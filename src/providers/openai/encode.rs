@@ -1,10 +1,8 @@
 //! The canonical chat request in OpenAI's dialect.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::request;
+use super::{details, request};
 use crate::chat::{
     Loss, Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind,
 };
@@ -60,7 +58,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
 
 /// OpenAI takes identifiers of users up to 64 characters; a longer one (Claude Code's) becomes its hash, which is as
 /// good to tell users apart.
-fn user_of(user: &str, lost: &mut Vec<Loss>) -> String {
+pub(in crate::providers) fn user_of(user: &str, lost: &mut Vec<Loss>) -> String {
     if user.chars().count() <= 64 {
         return user.to_owned();
     }
@@ -79,7 +77,7 @@ fn ask_for_usage(body: &mut Object) {
     }
 }
 
-fn put<T: Into<Value>>(body: &mut Object, field: &str, value: Option<T>) {
+pub(in crate::providers) fn put<T: Into<Value>>(body: &mut Object, field: &str, value: Option<T>) {
     if let Some(value) = value {
         body.insert(field.into(), value.into());
     }
@@ -151,14 +149,7 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
         match part {
             Part::Thinking { text, signature, redacted } => {
                 thought.push_str(text);
-                // OpenRouter's form; the provider behind it wants its proofs back unchanged.
-                match (redacted, signature) {
-                    (Some(data), _) => proofs.push(json!({ "type": "reasoning.encrypted", "data": data })),
-                    (None, Some(signature)) => {
-                        proofs.push(json!({ "type": "reasoning.text", "text": text, "signature": signature }))
-                    }
-                    (None, None) => {}
-                }
+                proofs.extend(details::write(text, signature.as_deref(), redacted.as_deref()));
             }
             Part::Refusal(text) => {
                 object.insert("refusal".into(), text.as_str().into());
@@ -183,7 +174,9 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
             other => said.push(*other),
         }
     }
-    let content = if said.is_empty() { Value::Null } else { content_of(&said, place)? };
+    // Null says that there are calls, or a refusal, instead.
+    let silent = said.is_empty() && (!calls.is_empty() || object.contains_key("refusal"));
+    let content = if silent { Value::Null } else { content_of(&said, place)? };
     object.insert("content".into(), content);
     if !thought.is_empty() {
         object.insert("reasoning_content".into(), thought.into());
@@ -218,10 +211,8 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
     Ok(match part {
         Part::Text { text, .. } => json!({ "type": "text", "text": text }),
         Part::Image { media, detail, .. } => {
-            let url = match media {
-                Media::Url(url) => url.clone(),
-                Media::Inline { mime, base64 } => format!("data:{mime};base64,{base64}"),
-                Media::FileId(_) => return cannot("an image by the id of an uploaded file"),
+            let Some(url) = media.as_url() else {
+                return cannot("an image by the id of an uploaded file");
             };
             let mut image = Object::new();
             image.insert("url".into(), url.into());
@@ -230,11 +221,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         }
         Part::Audio { media } => match media {
             Media::Inline { mime, base64 } => {
-                let format = match mime.strip_prefix("audio/").unwrap_or(mime) {
-                    "mpeg" | "mp3" => "mp3",
-                    "x-wav" | "wave" | "vnd.wave" => "wav",
-                    other => other,
-                };
+                let format = audio_format(mime);
                 json!({ "type": "input_audio", "input_audio": { "data": base64, "format": format } })
             }
             Media::Url(_) => return cannot("audio by URL"),
@@ -242,7 +229,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         },
         Part::File { media, filename, .. } => {
             let mut file = Object::new();
-            if let Some(text) = text_document(media) {
+            if let Some(text) = media.as_text() {
                 let title = filename.as_ref().map(|name| format!("{name}\n\n")).unwrap_or_default();
                 return Ok(json!({ "type": "text", "text": title + text.as_str() }));
             }
@@ -269,8 +256,17 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
     })
 }
 
+/// OpenAI's word for the format of a sound.
+pub(in crate::providers) fn audio_format(mime: &str) -> &str {
+    match mime.strip_prefix("audio/").unwrap_or(mime) {
+        "mpeg" | "mp3" => "mp3",
+        "x-wav" | "wave" | "vnd.wave" => "wav",
+        other => other,
+    }
+}
+
 /// A block of Anthropic's own, which only Anthropic can read, or a part of Google's, which bears no type.
-pub(super) fn is_unsayable(part: &Part) -> bool {
+pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
     let Part::Other(value) = part else { return false };
     let Some(kind) = value.get("type").and_then(Value::as_str) else { return true };
     let own = [
@@ -282,13 +278,6 @@ pub(super) fn is_unsayable(part: &Part) -> bool {
         "document",
     ];
     own.contains(&kind) || kind.ends_with("_tool_result")
-}
-
-/// The text of a document that is nothing but text.
-fn text_document(media: &Media) -> Option<String> {
-    let Media::Inline { mime, base64 } = media else { return None };
-    let bytes = mime.starts_with("text/").then(|| BASE64_STANDARD.decode(base64).ok())??;
-    String::from_utf8(bytes).ok()
 }
 
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
@@ -389,15 +378,26 @@ fn sampling(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
 }
 
 fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<Loss>) {
-    // OpenAI's older models refuse the parameter itself.
-    if ["gpt-4", "gpt-3.5", "chatgpt-"].iter().any(|older| model.starts_with(older)) {
+    if never_thinks(model) {
         lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
         return;
     }
     if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
         lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
     }
-    // OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
+    put(body, "reasoning_effort", effort(reasoning));
+    if !reasoning.rest.is_empty() {
+        body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));
+    }
+}
+
+/// OpenAI's older models refuse the parameter itself.
+pub(in crate::providers) fn never_thinks(model: &str) -> bool {
+    ["gpt-4", "gpt-3.5", "chatgpt-"].iter().any(|older| model.starts_with(older))
+}
+
+/// OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
+pub(in crate::providers) fn effort(reasoning: &Reasoning) -> Option<String> {
     let effort = reasoning.effort.clone().or_else(|| {
         Some(String::from(match reasoning.budget_tokens? {
             0 => "minimal",
@@ -407,11 +407,7 @@ fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<L
         }))
     });
     // Anthropic's highest has no name of its own here.
-    let effort = effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort });
-    put(body, "reasoning_effort", effort);
-    if !reasoning.rest.is_empty() {
-        body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));
-    }
+    effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort })
 }
 
 #[cfg(test)]

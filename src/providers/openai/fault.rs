@@ -40,12 +40,12 @@ pub(in crate::providers) fn inside_success(value: &Value, now_ms: u64) -> Fault 
 }
 
 /// An answer that is not what the protocol promises.
-pub(super) fn malformed(message: &'static str) -> Fault {
+pub(in crate::providers) fn malformed(message: &'static str) -> Fault {
     Fault::new(FaultKind::Malformed, message)
 }
 
 /// An answer that broke off.
-pub(super) fn truncated() -> Fault {
+pub(in crate::providers) fn truncated() -> Fault {
     Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete")
 }
 
@@ -112,7 +112,9 @@ fn kind(status: u16, envelope: &Envelope) -> FaultKind {
     let key_refused = ["invalid_api_key", "invalidapikey", "api_key_invalid", "invalid_authentication"];
     match status {
         401 | 403 => FaultKind::Credentials,
-        400 if says(envelope, &key_refused) => FaultKind::Credentials,
+        400 if says(envelope, &key_refused) || mentions(envelope, &["incorrect api key provided"]) => {
+            FaultKind::Credentials
+        }
         400 | 404 if is_unknown_model(envelope) => FaultKind::NotFound,
         404 | 410 => FaultKind::NotFound,
         408 => FaultKind::Timeout(Phase::FirstByte),
@@ -192,6 +194,8 @@ fn is_too_long(envelope: &Envelope) -> bool {
         "input_too_long",
         "contextlengthexceeded",
         "max_prompt_tokens",
+        // Cohere.
+        "too_many_tokens",
     ];
     const WORDS: &[&str] = &[
         "maximum context length",
@@ -217,6 +221,7 @@ fn is_too_long(envelope: &Envelope) -> bool {
         "prompt exceeds",
         "exceeds max length",
         "exceed context limit",
+        "too many tokens: size limit exceeded",
     ];
     says(envelope, CODES) || mentions(envelope, WORDS)
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::details;
 use super::encode::is_unsayable;
 use crate::chat::{Loss, Message, Object, Part, Role, Tool, ToolKind};
 use crate::providers::QuirkSettings;
@@ -9,33 +10,55 @@ use crate::providers::QuirkSettings;
 /// What of a message does not go out.
 pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
     for (at, part) in message.content.iter().enumerate() {
-        let mut lose = |field: &str, what: &'static str| {
-            lost.push(Loss::new(format!("messages[{place}].content[{at}]{field}"), what));
-        };
+        of_part(part, message.role, (place, at), lost);
+        let path = || format!("messages[{place}].content[{at}]");
         match part {
-            Part::Text { cache: Some(_), .. }
-            | Part::Image { cache: Some(_), .. }
-            | Part::File { cache: Some(_), .. }
-            | Part::ToolCall { cache: Some(_), .. }
-            | Part::ToolResult { cache: Some(_), .. } => lose(".cache_control", "dropped"),
-            Part::Text { citations, .. } if !citations.is_empty() => lose(".citations", "dropped"),
-            Part::Thinking { .. } if !takes_thinking(quirks) => lose("", "thinking dropped"),
-            Part::Other(_) if message.role == Role::Assistant && is_unsayable(part) => lose("", "dropped"),
+            Part::Thinking { .. } if !takes_thinking(quirks) => {
+                lost.push(Loss::new(path(), "thinking dropped"));
+            }
+            Part::ToolCall { signature: Some(_), .. }
+                if quirks.lacks.iter().any(|field| field == "extra_content") =>
+            {
+                lost.push(Loss::new(path() + ".signature", "dropped: it is another provider's"));
+            }
+            Part::Thinking { text, signature, redacted }
+                if (signature.is_some() || redacted.is_some())
+                    && details::write(text, signature.as_deref(), redacted.as_deref()).is_none() =>
+            {
+                lost.push(Loss::new(path() + ".signature", "dropped: it is another provider's"));
+            }
             _ => {}
         }
-        if let Part::ToolResult { is_error, content, .. } = part {
-            if *is_error {
-                lose(".is_error", "dropped");
-            }
-            if content.iter().any(is_unsayable) {
-                lose(".content", "parts dropped that only Anthropic can read");
-            }
+    }
+}
+
+/// What of a part no API of OpenAI's can carry. `place` is the message's and the part's.
+pub(in crate::providers) fn of_part(part: &Part, role: Role, place: (usize, usize), lost: &mut Vec<Loss>) {
+    let mut lose = |field: &str, what: &'static str| {
+        lost.push(Loss::new(format!("messages[{}].content[{}]{field}", place.0, place.1), what));
+    };
+    match part {
+        Part::Text { cache: Some(_), .. }
+        | Part::Image { cache: Some(_), .. }
+        | Part::File { cache: Some(_), .. }
+        | Part::ToolCall { cache: Some(_), .. }
+        | Part::ToolResult { cache: Some(_), .. } => lose(".cache_control", "dropped"),
+        Part::Text { citations, .. } if !citations.is_empty() => lose(".citations", "dropped"),
+        Part::Other(_) if role == Role::Assistant && is_unsayable(part) => lose("", "dropped"),
+        _ => {}
+    }
+    if let Part::ToolResult { is_error, content, .. } = part {
+        if *is_error {
+            lose(".is_error", "dropped");
+        }
+        if content.iter().any(is_unsayable) {
+            lose(".content", "parts dropped that only Anthropic can read");
         }
     }
 }
 
 /// What of a tool does not go out.
-pub(super) fn of_tool(tool: &Tool, at: usize, lost: &mut Vec<Loss>) {
+pub(in crate::providers) fn of_tool(tool: &Tool, at: usize, lost: &mut Vec<Loss>) {
     if tool.cache.is_some() {
         lost.push(Loss::dropped(format!("tools[{at}].cache_control")));
     }
@@ -47,7 +70,7 @@ pub(super) fn of_tool(tool: &Tool, at: usize, lost: &mut Vec<Loss>) {
 }
 
 /// Takes out what the vendor does not know. Losses inside of messages are told by [`of_message`].
-pub(super) fn leave_out(body: &mut Object, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
+pub(in crate::providers) fn leave_out(body: &mut Object, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
     for field in &quirks.lacks {
         if body.shift_remove(field).is_some() {
             lost.push(Loss::dropped(field.clone()));

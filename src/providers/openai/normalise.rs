@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::chat::Object;
+use crate::providers::call_id::letters;
 
 /// What vendors and OpenAI agree on inside messages and stream deltas: text where some send lists, thinking in
 /// `reasoning_content` wherever it came from, no empty list of tool calls.
@@ -55,16 +56,6 @@ pub(super) fn arguments(function: &mut Object, nothing: &str) {
     function.insert("arguments".into(), Value::String(text));
 }
 
-/// An id for a tool call that has none: the same for the same answer, place and name.
-pub(super) fn call_id(answer: &str, choice: u64, place: usize, name: &str) -> String {
-    let mut hash = blake3::Hasher::new();
-    for part in [answer, &choice.to_string(), &place.to_string(), name] {
-        hash.update(&(part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    format!("call_{}", letters(&hash.finalize(), 24))
-}
-
 /// An id for an answer that has none.
 pub(super) fn answer_id(body: &[u8], now_ms: u64) -> String {
     let mut hash = blake3::Hasher::new();
@@ -74,17 +65,11 @@ pub(super) fn answer_id(body: &[u8], now_ms: u64) -> String {
 }
 
 /// A tool-call id of exactly `length` letters and digits that stands for `id`, always the same.
-pub(super) fn shortened_id(id: &str, length: usize) -> String {
+pub(in crate::providers) fn shortened_id(id: &str, length: usize) -> String {
     if id.len() == length && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return id.to_owned();
     }
     letters(&blake3::hash(id.as_bytes()), length)
-}
-
-fn letters(hash: &blake3::Hash, length: usize) -> String {
-    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let letter = |byte: &u8| char::from(ALPHABET.get(usize::from(*byte) % 62).copied().unwrap_or(b'0'));
-    hash.as_bytes().iter().take(length).map(letter).collect()
 }
 
 /// Mistral's lists of `{type: text}` and `{type: thinking}` parts:
@@ -188,7 +173,7 @@ mod tests {
 
     #[test]
     fn invented_ids_are_stable_and_differ_by_place() {
-        let id = |place| call_id("answer", 0, place, "f");
+        let id = |place| crate::providers::call_id::invent("answer", 0, place, "f");
         assert_eq!(id(0), id(0));
         assert_ne!(id(0), id(1));
         assert_eq!(id(0).len(), "call_".len() + 24);

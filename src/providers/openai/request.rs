@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
 use super::normalise;
-use crate::chat::Object;
+use crate::chat::{Object, proof};
 use crate::fault::Fault;
 use crate::json::Splice;
 use crate::providers::{ClientBody, Outgoing, QuirkSettings};
@@ -23,19 +21,7 @@ pub(super) fn chat(
     let streams = body.bool("stream") == Some(true);
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
-    if streams && !quirks.no_stream_options {
-        match body.raw("stream_options").map(with_usage) {
-            Some(Some(options)) => {
-                splice.set("stream_options", options);
-            }
-            Some(None) => {}
-            None => {
-                splice.set("stream_options", r#"{"include_usage":true}"#);
-            }
-        }
-    } else {
-        splice.remove("stream_options");
-    }
+    ask_for_usage(&mut splice, body, streams && !quirks.no_stream_options);
     if let Some(messages) = messages(body, quirks) {
         splice.set("messages", messages);
     }
@@ -44,8 +30,25 @@ pub(super) fn chat(
     Ok(outgoing(path, streams, splice.finish()))
 }
 
+/// Asks for the usage of a stream, or takes away what the client said about it.
+pub(super) fn ask_for_usage(splice: &mut Splice<'_>, body: &ClientBody, asks: bool) {
+    if !asks {
+        splice.remove("stream_options");
+        return;
+    }
+    match body.raw("stream_options").map(with_usage) {
+        Some(Some(options)) => {
+            splice.set("stream_options", options);
+        }
+        Some(None) => {}
+        None => {
+            splice.set("stream_options", r#"{"include_usage":true}"#);
+        }
+    }
+}
+
 /// An embeddings request.
-pub(super) fn embeddings(
+pub(in crate::providers) fn embeddings(
     body: &ClientBody,
     target: &TargetName,
     quirks: &QuirkSettings,
@@ -60,17 +63,12 @@ pub(super) fn embeddings(
 }
 
 /// A request with JSON in its body.
-pub(super) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
-    let accept = if streams { "text/event-stream" } else { "application/json" };
-    let mut headers = HeaderMap::with_capacity(3);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() }
+pub(in crate::providers) fn outgoing(path: String, streams: bool, body: Vec<Bytes>) -> Outgoing {
+    Outgoing::json(path, if streams { "text/event-stream" } else { "application/json" }, body)
 }
 
 /// A path template with the model's name in it.
-pub(super) fn path(template: &str, model: &str) -> String {
+pub(in crate::providers) fn path(template: &str, model: &str) -> String {
     if template.contains("{model}") {
         template.replace("{model}", &percent(model))
     } else {
@@ -79,7 +77,7 @@ pub(super) fn path(template: &str, model: &str) -> String {
 }
 
 /// The quirks of a request that is an object already.
-pub(super) fn apply_to_object(object: &mut Object, quirks: &QuirkSettings) {
+pub(in crate::providers) fn apply_to_object(object: &mut Object, quirks: &QuirkSettings) {
     for (old, new) in &quirks.rename {
         if let Some(value) = object.shift_remove(old) {
             object.insert(new.clone(), value);
@@ -96,7 +94,8 @@ pub(super) fn apply_to_object(object: &mut Object, quirks: &QuirkSettings) {
     }
 }
 
-fn apply(splice: &mut Splice<'_>, body: &ClientBody, quirks: &QuirkSettings) {
+/// The quirks of a request that stays the client's bytes.
+pub(in crate::providers) fn apply(splice: &mut Splice<'_>, body: &ClientBody, quirks: &QuirkSettings) {
     for (old, new) in &quirks.rename {
         splice.rename(old, new);
     }
@@ -126,15 +125,13 @@ fn with_usage(raw: &str) -> Option<String> {
 
 /// The messages as this vendor takes them; `None` when nothing has to change.
 fn messages(body: &ClientBody, quirks: &QuirkSettings) -> Option<String> {
-    if quirks.drop_in_messages.is_empty() && quirks.tool_id_length.is_none() && !quirks.no_developer_role {
-        return None;
-    }
     let bytes = body.raw_bytes("messages")?;
     let has = |needle: &str| memchr::memmem::find(bytes, needle.as_bytes()).is_some();
+    let ours = OURS.iter().any(|field| lacks(quirks, field) && has(field)) || has(WRAPPED);
     let drops = quirks.drop_in_messages.iter().any(|field| has(field));
     let ids = quirks.tool_id_length.is_some() && has("tool_call");
     let roles = quirks.no_developer_role && has("developer");
-    if !drops && !ids && !roles {
+    if !drops && !ids && !roles && !ours {
         return None;
     }
     let raw = body.raw("messages")?;
@@ -143,7 +140,47 @@ fn messages(body: &ClientBody, quirks: &QuirkSettings) -> Option<String> {
     Some(Value::Array(messages).to_string())
 }
 
+/// What the doors of this house add to OpenAI's answers, and clients send back with the conversation, whoever is asked
+/// next.
+const OURS: &[&str] = &["reasoning_content", "reasoning_details", "extra_content"];
+
+/// A proof that no provider of this dialect knows.
+const WRAPPED: &str = "\"tollgate:";
+
+fn lacks(quirks: &QuirkSettings, field: &str) -> bool {
+    quirks.lacks.iter().any(|lacked| lacked == field)
+}
+
+/// Takes out what this house has added to other providers' answers, as far as the vendor does not know it.
+fn leave_ours(message: &mut Object, quirks: &QuirkSettings) {
+    let before = message.len();
+    for field in OURS.iter().filter(|field| lacks(quirks, field)) {
+        message.shift_remove(*field);
+        for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+            call.as_object_mut().and_then(|call| call.shift_remove(*field));
+        }
+    }
+    if let Some(Value::Array(details)) = message.get_mut("reasoning_details") {
+        let is_foreign = |value: Option<&Value>| {
+            value.and_then(Value::as_str).is_some_and(|proof| proof.starts_with(proof::MARK))
+        };
+        details.retain(|detail| !is_foreign(detail.get("signature")) && !is_foreign(detail.get("data")));
+        if details.is_empty() {
+            message.shift_remove("reasoning_details");
+        }
+    }
+    // Thinking alone was no answer to others; neither is nothing.
+    let silent = message.get("content").is_some_and(Value::is_null)
+        && ["tool_calls", "refusal", "function_call", "audio"]
+            .iter()
+            .all(|field| message.get(*field).is_none_or(Value::is_null));
+    if silent && message.len() < before {
+        message.insert("content".into(), "".into());
+    }
+}
+
 fn fit(message: &mut Object, quirks: &QuirkSettings) {
+    leave_ours(message, quirks);
     for field in &quirks.drop_in_messages {
         message.shift_remove(field);
     }
@@ -237,6 +274,21 @@ mod tests {
                     r#"{{"model":"vendor/model-1","messages":[{{"role":"assistant","tool_calls":[{{"id":"{0}"}}]}},{{"role":"tool","tool_call_id":"{0}"}}]}}"#,
                     normalise::shortened_id("call_long", 9)
                 ),
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"type":"reasoning.text","signature":"tollgate:responses:openai:rs:g"}]},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a"},{"role":"assistant","reasoning_details":[{"signature":"own"}]}]}"#,
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"assistant","content":null,"reasoning_content":"r","reasoning_details":[{"signature":"s"}]},{"role":"assistant","content":null,"tool_calls":[{"id":"c","extra_content":{}}]}]}"#,
+                json!({"lacks": ["reasoning_content", "reasoning_details", "extra_content"]}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":""},{"role":"assistant","content":null,"tool_calls":[{"id":"c"}]}]}"#,
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"signature":"tollgate:x"},{"data":"own"}]}]}"#,
+                json!({}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a","reasoning_details":[{"data":"own"}]}]}"#,
             ),
             (
                 r#"{"model":"f","messages":[{"role":"developer","content":"be short"}]}"#,

@@ -386,7 +386,11 @@ impl ChoiceState {
                 None => {
                     let at = self.calls.len();
                     let invented = id.is_empty();
-                    let id = if invented { normalise::call_id(answer, self.index, at, name) } else { id };
+                    let id = if invented {
+                        crate::providers::call_id::invent(answer, self.index, at, name)
+                    } else {
+                        id
+                    };
                     let fed = call.contains_key("custom");
                     self.calls.push(CallState { place, id: id.as_str().into(), name: name.into(), fed });
                     call.insert("id".into(), id.into());

@@ -68,8 +68,8 @@ struct Count {
 
 /// What a usage object says, and whether the client can have it as it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Tally {
-    pub(super) usage: Usage,
+pub(in crate::providers) struct Tally {
+    pub(in crate::providers) usage: Usage,
     /// All input and all output, before parts were cut to fit.
     prompt: u64,
     completion: u64,
@@ -83,7 +83,7 @@ pub(super) struct Tally {
 const MOST: u64 = 1 << 40;
 
 /// Reads a usage object from its JSON text. `None` when it counts nothing.
-pub(super) fn read(raw: &str, excludes_reasoning: bool) -> Option<Tally> {
+pub(in crate::providers) fn read(raw: &str, excludes_reasoning: bool) -> Option<Tally> {
     match serde_json::from_str::<WireUsage>(raw) {
         Ok(wire) => wire.tally(excludes_reasoning),
         // A key twice, or a form that nobody expects: the slow way forgives.
@@ -92,7 +92,7 @@ pub(super) fn read(raw: &str, excludes_reasoning: bool) -> Option<Tally> {
 }
 
 /// Reads a usage object.
-pub(super) fn read_value(object: &Object, excludes_reasoning: bool) -> Option<Tally> {
+pub(in crate::providers) fn read_value(object: &Object, excludes_reasoning: bool) -> Option<Tally> {
     WireUsage::deserialize(&Value::Object(object.clone())).ok()?.tally(excludes_reasoning)
 }
 

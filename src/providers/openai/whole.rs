@@ -142,7 +142,7 @@ fn fill_choice(choice: &mut Object, place: usize, answer: &str, now_ms: u64) -> 
             };
             let name = call.get("function").and_then(|function| function.get("name")).and_then(Value::as_str);
             let name = name.unwrap_or_default().to_owned();
-            normalise::whole_call(call, || normalise::call_id(answer, index, at, &name));
+            normalise::whole_call(call, || crate::providers::call_id::invent(answer, index, at, &name));
         }
     }
     choice.insert("message".into(), Value::Object(message));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::record::{Place, Record, kind, object, text};
 use super::{cache, wrong_type};
 use crate::api::openai_chat::param::{invalid_value, missing};
-use crate::chat::{CacheHint, Media, Message, Object, Part, Role, ToolKind};
+use crate::chat::{CacheHint, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::Fault;
 
 /// Decodes the `messages` array.
@@ -106,6 +106,7 @@ fn thoughts(
 }
 
 fn thought(detail: &mut Object) -> Option<Part> {
+    let router = Router::of(detail);
     let mut string = |key: &str| match detail.get_mut(key).map(Value::take) {
         Some(Value::String(text)) => Some(text),
         _ => None,
@@ -113,16 +114,51 @@ fn thought(detail: &mut Object) -> Option<Part> {
     match string("type").as_deref() {
         Some("reasoning.text") => {
             let text = string("text").unwrap_or_default();
-            Some(Part::Thinking { text, signature: string("signature"), redacted: None })
+            let signature = string("signature").map(|proof| router.mark(proof));
+            if signature.is_some() {
+                router.taken(detail);
+            }
+            Some(Part::Thinking { text, signature, redacted: None })
         }
         Some("reasoning.encrypted") => {
-            Some(Part::Thinking { text: String::new(), signature: None, redacted: string("data") })
+            let redacted = string("data").map(|proof| router.mark(proof));
+            router.taken(detail);
+            Some(Part::Thinking { text: String::new(), signature: None, redacted })
         }
         other => {
             let kind = other.map_or(Value::Null, Value::from);
             detail.insert("type".to_owned(), kind);
             None
         }
+    }
+}
+
+/// What a router says of a proof beside it, and wants back.
+struct Router {
+    format: String,
+    id: String,
+    index: Option<u64>,
+}
+
+impl Router {
+    fn of(detail: &Object) -> Self {
+        let text = |key: &str| detail.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Self { format: text("format"), id: text("id"), index: detail.get("index").and_then(Value::as_u64) }
+    }
+
+    /// What is kept with the proof.
+    fn taken(&self, detail: &mut Object) {
+        for key in ["format", "id", "index"] {
+            detail.shift_remove(key);
+        }
+    }
+
+    /// The proof as the canonical form has it; this house's own proofs stand without a format.
+    fn mark(&self, proof: String) -> String {
+        if self.format.is_empty() && self.id.is_empty() {
+            return proof;
+        }
+        proof::Detail { format: &self.format, index: self.index, id: &self.id, proof: &proof }.mark()
     }
 }
 

@@ -1,0 +1,95 @@
+//! Region and keys of an AWS account: what the configuration says, before the environment is asked.
+
+use super::Desk;
+use crate::providers::presets::Preset;
+use crate::providers::{AwsSettings, ProviderSettings};
+
+/// Stands in a host for the region that only the environment knows.
+pub const REGION_OF_ENVIRONMENT: &str = "region-of-the-environment";
+
+/// How a provider's requests are signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedAws {
+    /// The region, where the configuration or its base URL says it.
+    pub region: Option<String>,
+    /// As written.
+    pub settings: AwsSettings,
+    /// The variable whose API key is used before anything is signed.
+    pub key_env: Option<String>,
+}
+
+impl CheckedAws {
+    /// A base URL with the region in its place.
+    pub(super) fn place(&self, url: &str) -> String {
+        url.replace("{region}", self.region.as_deref().unwrap_or(REGION_OF_ENVIRONMENT))
+    }
+}
+
+impl Desk<'_> {
+    /// Checks what a provider says of AWS.
+    pub(super) fn aws(&mut self, name: &str, own: &ProviderSettings, preset: Option<&Preset>) -> CheckedAws {
+        let settings = own.aws.clone().unwrap_or_default();
+        let path = |field| ["providers", name, "aws", field];
+        if settings.region.as_deref().is_some_and(|region| !is_region(region)) {
+            let help = Some("try \"eu-central-1\"".to_owned());
+            self.error(&path("region"), "this is not the name of a region", help);
+        }
+        let halves = [
+            ("access_key_id", settings.access_key_id.is_some()),
+            ("secret_access_key", settings.secret_access_key.is_some()),
+        ];
+        if let [(_, true), (missing, false)] | [(missing, false), (_, true)] = halves {
+            self.error(&path(missing), format!("`aws` of `{name}` lacks `{missing}`"), None);
+        }
+        if settings.session_token.is_some() && settings.access_key_id.is_none() {
+            let message = "a `session_token` belongs to an `access_key_id`";
+            self.error(&path("session_token"), message, None);
+        }
+        if settings.access_key_id.is_some()
+            && (settings.profile.is_some() || settings.credentials_file.is_some())
+        {
+            let message = "`profile` and `credentials_file` have no effect beside `access_key_id`";
+            self.warning(&path("profile"), message, None);
+        }
+        let of_url = own.base_url.as_deref().and_then(region_in);
+        let region = settings.region.clone().or_else(|| of_url.map(str::to_owned));
+        // A vendor's key is not sent to another host just because that one takes the vendor's name.
+        let at_home = preset.filter(|_| own.base_url.is_none());
+        CheckedAws { region, settings, key_env: at_home.and_then(|preset| preset.key_env.clone()) }
+    }
+}
+
+fn is_region(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 32
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// The region in an endpoint of Bedrock's: `bedrock-runtime.eu-west-1.amazonaws.com`, also of a private endpoint
+/// (`vpce-….bedrock-runtime.eu-west-1.vpce.amazonaws.com`).
+fn region_in(url: &str) -> Option<&str> {
+    let host = url.split("://").nth(1)?.split(['/', ':']).next()?;
+    let (_, rest) = host.split_once("bedrock-runtime").or_else(|| host.split_once("bedrock-mantle"))?;
+    let region = rest.split('.').nth(1)?;
+    (region.contains('-') && is_region(region)).then_some(region)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_tell_their_region() {
+        for (url, region) in [
+            ("https://bedrock-runtime.eu-west-1.amazonaws.com", Some("eu-west-1")),
+            ("https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com/x", Some("us-gov-west-1")),
+            ("https://vpce-1.bedrock-runtime.ap-south-1.vpce.amazonaws.com:443", Some("ap-south-1")),
+            ("https://bedrock-mantle.us-east-1.api.aws/v1", Some("us-east-1")),
+            ("https://bedrock-runtime.{region}.amazonaws.com", None),
+            ("http://127.0.0.1:8080", None),
+            ("https://bedrock-runtime", None),
+        ] {
+            assert_eq!(region_in(url), region, "{url}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Cohere's `usage` in disjoint classes.
+//!
+//! `tokens` counts what the model read and wrote, Cohere's own preamble and tool prompts included; `billed_units`
+//! leaves those out. Cached tokens are a part of `tokens.input_tokens` (1,591 read, 992 of them cached, 68 billed), so
+//! that only `tokens` can be split into classes. What is billed stands in the answer's `billed_units`.
+
+use serde_json::Value;
+
+use crate::chat::Usage;
+
+/// No answer has more tokens than this; what claims to is cut, so that no sum overflows.
+const MOST: u64 = 1 << 40;
+
+/// Reads a `usage` object, or the `meta` object of other endpoints. `None` when it counts nothing.
+pub(super) fn read(usage: &Value) -> Option<Usage> {
+    let tokens = usage.get("tokens").filter(|tokens| tokens.is_object());
+    let billed = usage.get("billed_units");
+    let count = |key: &str| {
+        let of = |place: Option<&Value>| place.and_then(|place| place.get(key)).and_then(number);
+        of(tokens).or_else(|| of(billed))
+    };
+    let (input, output) = (count("input_tokens"), count("output_tokens"));
+    let images = count("image_tokens");
+    if input.is_none() && output.is_none() && images.is_none() {
+        return None;
+    }
+    let images = images.unwrap_or(0);
+    // Embeddings count text and images apart.
+    let prompt = input.unwrap_or(0) + images;
+    let output = output.unwrap_or(0);
+    let cached_read = usage.get("cached_tokens").and_then(number).unwrap_or(0).min(prompt);
+    Some(Usage {
+        input: prompt - cached_read,
+        cached_read,
+        output,
+        reasoning: count("reasoning_tokens").unwrap_or(0).min(output),
+        input_image: images.min(prompt - cached_read),
+        ..Usage::default()
+    })
+}
+
+/// Cohere's schema says that counts are fractions.
+fn number(value: &Value) -> Option<u64> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to positive counts")]
+    let from_float = |n: f64| n.clamp(0.0, 1e12) as u64;
+    value.as_u64().or_else(|| value.as_f64().map(from_float)).map(|n| n.min(MOST))
+}

@@ -1,0 +1,100 @@
+//! What every encoder makes of what other dialects say: arguments, functions, bookkeeping, and what it must refuse.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use crate::chat::{Loss, Media, Message, Object, Role, Tool, ToolKind};
+use crate::fault::{Fault, Retry};
+
+/// Whether a top-level field of another dialect asks for what is done here unasked, so that nothing is lost without it.
+pub(super) fn is_usual(field: &str, value: &Value) -> bool {
+    match field {
+        "store" => *value == Value::Bool(false),
+        "service_tier" => *value == "auto" || *value == "default",
+        _ => value.is_null(),
+    }
+}
+
+/// Arguments of a call as an object, for dialects that demand one.
+pub(super) fn arguments(arguments: &str, kind: ToolKind) -> Value {
+    if kind == ToolKind::Custom {
+        return json!({ "input": arguments });
+    }
+    match serde_json::from_str::<Value>(arguments) {
+        Ok(object @ Value::Object(_)) => object,
+        Ok(Value::Null) => json!({}),
+        Ok(other) => json!({ "arguments": other }),
+        Err(_) if arguments.trim().is_empty() => json!({}),
+        // The model wrote no JSON; it shall see what it wrote.
+        Err(_) => json!({ "arguments": arguments }),
+    }
+}
+
+/// The text of a document that is nothing but text.
+pub(super) fn text_document(media: &Media) -> Option<String> {
+    let Media::Inline { mime, base64 } = media else { return None };
+    let bytes = mime.starts_with("text/").then(|| BASE64_STANDARD.decode(base64).ok())??;
+    String::from_utf8(bytes).ok()
+}
+
+/// The tools that a dialect of functions alone can offer, in OpenAI's form; only the one of the name `named`, where
+/// there is one. What cannot be said of them is lost.
+pub(super) fn functions<'a>(
+    tools: &'a [Tool],
+    named: Option<&str>,
+    lost: &mut Vec<Loss>,
+) -> Vec<(&'a Tool, Value)> {
+    let mut kept = Vec::with_capacity(tools.len());
+    for (at, tool) in tools.iter().enumerate() {
+        if tool.kind != ToolKind::Function {
+            lost.push(Loss::new(format!("tools[{at}]"), "dropped: this provider knows functions only"));
+            continue;
+        }
+        if tool.cache.is_some() {
+            lost.push(Loss::dropped(format!("tools[{at}].cache_control")));
+        }
+        if named.is_none_or(|name| name == tool.name) {
+            kept.push((tool, function(tool)));
+        }
+    }
+    kept
+}
+
+fn function(tool: &Tool) -> Value {
+    let mut function = Object::new();
+    function.insert("name".into(), tool.name.as_str().into());
+    if let Some(description) = &tool.description {
+        function.insert("description".into(), description.as_str().into());
+    }
+    let nothing = || json!({ "type": "object", "properties": {} });
+    function.insert("parameters".into(), tool.parameters.clone().unwrap_or_else(nothing));
+    json!({ "type": "function", "function": function })
+}
+
+/// What of a message beside its content does not go out; the bookkeeping of other dialects' answers, which clients
+/// send back, says nothing.
+pub(super) fn lose_fields(message: &Message, place: usize, lost: &mut Vec<Loss>) {
+    // The name of a tool stands at its call.
+    if message.name.is_some() && message.role != Role::Tool {
+        lost.push(Loss::dropped(format!("messages[{place}].name")));
+    }
+    for (field, value) in &message.rest {
+        let says_nothing = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        if !says_nothing && !matches!(&**field, "id" | "index") {
+            lost.push(Loss::dropped(format!("messages[{place}].{field}")));
+        }
+    }
+}
+
+/// The refusal of a part that an answer would be wrong without. Another target may take it.
+pub(super) fn cannot<T>(what: &str, path: &str) -> Result<T, Fault> {
+    let message = format!("this model's provider cannot take {what}");
+    Err(Fault::bad_request(message, path.to_owned()).retry(Retry::Elsewhere))
+}
+
+/// The refusal of a part that only its own dialect understands.
+pub(super) fn cannot_read<T>(part: &Value, path: &str) -> Result<T, Fault> {
+    let kind = part.get("type").and_then(Value::as_str).unwrap_or("unknown");
+    cannot(&format!("a part of the type `{kind}`"), path)
+}

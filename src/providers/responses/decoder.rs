@@ -1,0 +1,295 @@
+//! A streamed response as canonical events:
+//! <https://platform.openai.com/docs/api-reference/responses-streaming>
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::event::{self, Event as Wire, Kind};
+use super::stream::{LONGEST, usage_of};
+use super::{decode, fault, whole};
+use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind, Usage};
+use crate::fault::{Fault, FaultKind};
+use crate::frames::{SseEvent, SseSplitter};
+use crate::providers::openai;
+
+/// The decoder of one streamed answer.
+pub(super) struct ResponsesDecoder {
+    splitter: SseSplitter,
+    keeper: Arc<str>,
+    now_ms: u64,
+    id: String,
+    started: bool,
+    /// The items under way, by their place.
+    items: BTreeMap<u64, Item>,
+    calls: u32,
+    done: bool,
+}
+
+/// What of an item was said so far.
+#[derive(Default)]
+struct Item {
+    /// The call's number among the calls.
+    call: Option<u32>,
+    /// Text, refusal or arguments came in pieces.
+    fed: bool,
+    annotations: usize,
+    /// Which text of a reasoning item is shown, and which part of it came last.
+    thought: Option<(Kind, u64)>,
+}
+
+impl ResponsesDecoder {
+    pub(super) fn new(keeper: Arc<str>, now_ms: u64) -> Self {
+        Self {
+            splitter: SseSplitter::with_max_line(LONGEST),
+            keeper,
+            now_ms,
+            id: String::new(),
+            started: false,
+            items: BTreeMap::new(),
+            calls: 0,
+            done: false,
+        }
+    }
+
+    fn event(&mut self, event: &SseEvent, events: &mut Vec<Event>) -> Result<(), Fault> {
+        if !event.has_data || self.done || event.data.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        if event.is_done() {
+            return Err(openai::fault::truncated());
+        }
+        let text = event.text();
+        let wire = event::read(&text, self.now_ms)?;
+        let kind = wire.kind();
+        match kind {
+            Kind::Error => {
+                return Err(fault::event(&serde_json::from_str(&text).unwrap_or_default(), self.now_ms));
+            }
+            Kind::Failed => return Err(self.failed(&wire, events)),
+            _ => {}
+        }
+        self.start(&wire, events);
+        let at = wire.output_index.unwrap_or(0);
+        match kind {
+            Kind::ItemAdded => self.added(at, event::value(wire.item), events),
+            Kind::ItemDone => self.item(at, event::value(wire.item), events),
+            Kind::Text | Kind::Refusal => self.said(at, &wire, events),
+            Kind::Summary | Kind::Reasoning => self.thought(at, &wire, events),
+            Kind::Annotation => {
+                self.items.entry(at).or_default().annotations += 1;
+                let value = decode::citation(event::value(wire.annotation));
+                events.push(Event::Citation { choice: 0, value });
+            }
+            Kind::Arguments => self.arguments(at, &event::text(wire.delta), events),
+            Kind::ArgumentsDone if !self.items.get(&at).is_some_and(|item| item.fed) => {
+                self.arguments(at, &event::text(wire.arguments.or(wire.input)), events);
+            }
+            Kind::Ended => self.end(&wire, events)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, wire: &Wire<'_>, events: &mut Vec<Event>) {
+        if self.started {
+            return;
+        }
+        self.started = true;
+        let mut response = match event::value(wire.response) {
+            Value::Object(response) => response,
+            _ => Object::new(),
+        };
+        self.id = decode::take_text(&mut response, "id");
+        let (id, created) = (self.id.clone(), decode::created(&response));
+        events.push(Event::Start { id, model: decode::take_text(&mut response, "model"), created });
+        events.push(Event::ChoiceStart { choice: 0, role: Role::Assistant });
+    }
+
+    fn added(&mut self, at: u64, item: Value, events: &mut Vec<Event>) {
+        // A vendor that counts wrongly begins another item in the same place.
+        self.items.insert(at, Item::default());
+        if let Value::Object(item) = item
+            && whole::is_call(item.get("type").and_then(Value::as_str).unwrap_or_default())
+        {
+            self.begin_call(at, &item, events);
+        }
+    }
+
+    fn begin_call(&mut self, at: u64, item: &Object, events: &mut Vec<Event>) {
+        let call = self.calls;
+        let place = usize::try_from(call).unwrap_or(usize::MAX);
+        let id = decode::call_id(item, &self.id, place);
+        let name = item.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = decode::tool_kind(item);
+        self.calls += 1;
+        self.items.entry(at).or_default().call = Some(call);
+        events.push(Event::ToolCallStart { choice: 0, call, id, name, kind, signature: None });
+        let field = if kind == ToolKind::Custom { "input" } else { "arguments" };
+        self.arguments(at, &decode::arguments(item, field), events);
+    }
+
+    fn arguments(&mut self, at: u64, text: &str, events: &mut Vec<Event>) {
+        let Some(item) = self.items.get_mut(&at) else { return };
+        if let (Some(call), false) = (item.call, text.is_empty()) {
+            item.fed = true;
+            events.push(Event::ToolCallDelta { choice: 0, call, arguments: text.to_owned() });
+        }
+    }
+
+    fn said(&mut self, at: u64, wire: &Wire<'_>, events: &mut Vec<Event>) {
+        let text = event::text(wire.delta).into_owned();
+        let logprobs = decode::list(Some(event::value(wire.logprobs)));
+        if !text.is_empty() {
+            self.items.entry(at).or_default().fed = true;
+            let refuses = wire.kind() == Kind::Refusal;
+            events.push(if refuses {
+                Event::Refusal { choice: 0, text }
+            } else {
+                Event::Text { choice: 0, text }
+            });
+        }
+        if !logprobs.is_empty() {
+            events.push(Event::Logprobs { choice: 0, value: decode::in_words_of_chat(logprobs) });
+        }
+    }
+
+    /// Of a summary and the reasoning itself only that which comes first is shown, as in a whole answer.
+    fn thought(&mut self, at: u64, wire: &Wire<'_>, events: &mut Vec<Event>) {
+        let kind = wire.kind();
+        let part = if kind == Kind::Summary { wire.summary_index } else { wire.content_index }.unwrap_or(0);
+        let item = self.items.entry(at).or_default();
+        let mut text = event::text(wire.delta).into_owned();
+        match item.thought {
+            Some((shown, _)) if shown != kind => return,
+            Some((_, last)) if last != part => text.insert_str(0, "\n\n"),
+            _ => {}
+        }
+        if !text.is_empty() {
+            item.thought = Some((kind, part));
+            events.push(Event::Thinking { choice: 0, text, signature: None, redacted: None });
+        }
+    }
+
+    /// A whole item: what of it did not come in pieces is said now.
+    fn item(&mut self, at: u64, item: Value, events: &mut Vec<Event>) {
+        let kind = decode::kind_of(&item).to_owned();
+        let Value::Object(mut object) = item else { return };
+        match &*kind {
+            "message" => self.message(at, &mut object, events),
+            "reasoning" => {
+                let known = self.items.entry(at).or_default();
+                let text =
+                    if known.thought.is_some() { String::new() } else { decode::thought_text(&object) };
+                let signature = decode::signature(&object, &self.keeper);
+                if !text.is_empty() || signature.is_some() {
+                    events.push(Event::Thinking { choice: 0, text, signature, redacted: None });
+                }
+            }
+            kind if whole::is_call(kind) => {
+                let known = self.items.get(&at);
+                let begun = known.is_some_and(|item| item.call.is_some());
+                let fed = known.is_some_and(|item| item.fed);
+                if !begun {
+                    self.begin_call(at, &object, events);
+                } else if !fed {
+                    let field =
+                        if decode::tool_kind(&object) == ToolKind::Custom { "input" } else { "arguments" };
+                    self.arguments(at, &decode::arguments(&object, field), events);
+                }
+            }
+            _ => events.push(Event::Foreign { choice: 0, value: Value::Object(object) }),
+        }
+        // Only that it was seen is still of interest.
+        self.items.insert(at, Item::default());
+    }
+
+    fn message(&mut self, at: u64, item: &mut Object, events: &mut Vec<Event>) {
+        let known = self.items.remove(&at).unwrap_or_default();
+        let (mut logprobs, mut skipped) = (Vec::new(), 0);
+        for part in decode::list(item.shift_remove("content")) {
+            match decode::said(part, &mut logprobs) {
+                Some(Part::Text { text, citations, .. }) => {
+                    if !known.fed && !text.is_empty() {
+                        events.push(Event::Text { choice: 0, text });
+                    }
+                    for value in citations {
+                        skipped += 1;
+                        if skipped > known.annotations {
+                            events.push(Event::Citation { choice: 0, value });
+                        }
+                    }
+                }
+                Some(Part::Refusal(text)) if !known.fed => events.push(Event::Refusal { choice: 0, text }),
+                Some(Part::Other(value)) => events.push(Event::Foreign { choice: 0, value }),
+                _ => {}
+            }
+        }
+        if !known.fed && !logprobs.is_empty() {
+            events.push(Event::Logprobs { choice: 0, value: decode::in_words_of_chat(logprobs) });
+        }
+    }
+
+    fn failed(&self, wire: &Wire<'_>, events: &mut Vec<Event>) -> Fault {
+        let Value::Object(response) = event::value(wire.response) else {
+            return fault::failed(None, self.now_ms);
+        };
+        events.extend(response.get("usage").and_then(usage_of).map(Event::Usage));
+        decode::failure(&response, self.now_ms)
+    }
+
+    fn end(&mut self, wire: &Wire<'_>, events: &mut Vec<Event>) -> Result<(), Fault> {
+        let Some(raw) = wire.response else {
+            return Err(Fault::new(FaultKind::Malformed, "the provider's last event holds no response"));
+        };
+        let peek = whole::read(raw.get(), self.now_ms)?;
+        let (usage, finish): (Option<Usage>, _) = (peek.usage(), peek.finish());
+        let Value::Object(mut response) = event::value(Some(raw)) else {
+            return Err(openai::fault::malformed("the provider's last event holds no response"));
+        };
+        if self.items.is_empty() {
+            // A vendor that streams nothing but the end.
+            let items = decode::list(response.shift_remove("output"));
+            for (at, item) in (0..).zip(items) {
+                self.item(at, item, events);
+            }
+        }
+        let fields = decode::rest(&mut response);
+        if !fields.is_empty() {
+            events.push(Event::Other { choice: None, fields });
+        }
+        let mut finish = finish.unwrap_or_else(|| crate::chat::FinishReason::Stop.into());
+        if finish.reason == crate::chat::FinishReason::Stop && self.calls > 0 {
+            finish.reason = crate::chat::FinishReason::ToolCalls;
+        }
+        self.done = true;
+        events.push(Event::Finish { choice: 0, finish });
+        events.extend(usage.map(Event::Usage));
+        events.push(Event::End);
+        Ok(())
+    }
+}
+
+impl StreamDecoder for ResponsesDecoder {
+    fn feed(&mut self, chunk: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
+        self.splitter.push(Bytes::copy_from_slice(chunk));
+        while let Some(event) = self.splitter.next()? {
+            self.event(&event, events)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
+        while !self.done
+            && let Some(event) = self.splitter.finish()?
+        {
+            let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
+            if event.has_data && whole {
+                self.event(&event, events)?;
+            }
+        }
+        if self.done { Ok(()) } else { Err(openai::fault::truncated()) }
+    }
+}

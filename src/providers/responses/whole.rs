@@ -1,0 +1,175 @@
+//! A whole response on its way to a client of the same dialect: read for its status and its usage, untouched.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::fault;
+use crate::chat::{Finish, FinishReason, Usage};
+use crate::fault::Fault;
+use crate::providers::{Relayed, openai};
+
+/// What of a response decides, read without building a tree of the rest.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Peek<'a> {
+    #[serde(borrow)]
+    object: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    status: Option<Cow<'a, str>>,
+    error: Option<Value>,
+    incomplete_details: Option<Details>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output: Option<Vec<ItemPeek<'a>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ItemPeek<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+/// The body for the client, what it says was used, and how it ended.
+pub(super) fn relay(body: Bytes, now_ms: u64) -> Result<Relayed, Fault> {
+    let body = body.slice_ref(body.trim_ascii());
+    let text = String::from_utf8_lossy(&body);
+    let peek = read(&text, now_ms)?;
+    let (usage, finish) = (peek.usage(), peek.finish().map(|finish| finish.reason.word()));
+    Ok(Relayed { usage, finish, lost: Vec::new(), body })
+}
+
+/// Reads a response.
+///
+/// # Errors
+/// The provider's error where one stands in its place, and that of a response that failed.
+pub(super) fn read(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
+    if let Ok(peek) = serde_json::from_str::<Peek<'_>>(text)
+        && (peek.output.is_some() || peek.object.as_deref() == Some("response"))
+    {
+        return if peek.has_failed() { Err(fault::failed(peek.error.as_ref(), now_ms)) } else { Ok(peek) };
+    }
+    Err(no_response(text, now_ms))
+}
+
+/// What a body says that is no response.
+pub(super) fn no_response(text: &str, now_ms: u64) -> Fault {
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) if speaks_of_error(&value) => fault::event(&value, now_ms),
+        Ok(_) => openai::fault::malformed("the provider's answer is not a response"),
+        Err(_) if text.trim().is_empty() => openai::fault::malformed("the provider sent an empty answer"),
+        Err(_) => openai::fault::malformed("the provider's answer is not JSON"),
+    }
+}
+
+fn speaks_of_error(value: &Value) -> bool {
+    let Value::Object(object) = value else { return false };
+    ["error", "detail", "message", "errors", "code"]
+        .iter()
+        .any(|key| object.get(*key).is_some_and(|v| !v.is_null()))
+}
+
+impl Peek<'_> {
+    /// Usage in disjoint classes.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        openai::usage::read(self.usage?.get(), false).map(|tally| tally.usage)
+    }
+
+    /// Why it ended; `None` while it goes on in the background.
+    pub(super) fn finish(&self) -> Option<Finish> {
+        let calls = self.output.iter().flatten().any(|item| is_call(&item.kind));
+        let reason = self.incomplete_details.as_ref().and_then(|details| details.reason.as_deref());
+        finish(self.status.as_deref(), reason, calls)
+    }
+
+    fn has_failed(&self) -> bool {
+        match self.status.as_deref() {
+            Some("failed" | "cancelled") => true,
+            // A vendor that names no status but an error.
+            None => self.error.as_ref().is_some_and(|error| !error.is_null()),
+            _ => false,
+        }
+    }
+}
+
+/// Whether an item is a call of a tool of the client.
+pub(super) fn is_call(kind: &str) -> bool {
+    matches!(kind, "function_call" | "custom_tool_call")
+}
+
+/// Why a response of this status ended.
+pub(super) fn finish(status: Option<&str>, reason: Option<&str>, calls: bool) -> Option<Finish> {
+    let (word, raw) = match (status, reason) {
+        (Some("queued" | "in_progress"), _) => return None,
+        (Some("incomplete"), Some(reason)) => {
+            let word = match reason {
+                "max_output_tokens" | "max_tokens" | "length" => FinishReason::Length,
+                "content_filter" => FinishReason::ContentFilter,
+                "context_length_exceeded" | "model_context_window_exceeded" => FinishReason::ContextExceeded,
+                _ => FinishReason::Other,
+            };
+            (word, reason)
+        }
+        (Some("incomplete"), None) => (FinishReason::Length, "incomplete"),
+        _ if calls => (FinishReason::ToolCalls, "completed"),
+        _ => (FinishReason::Stop, "completed"),
+    };
+    Some(Finish { reason: word, raw: Some(raw.to_owned()), stop_sequence: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+
+    #[test]
+    fn a_response_is_read_for_its_end_and_its_usage() {
+        for (body, expected) in [
+            (
+                r#"{"object":"response","status":"completed","error":null,"output":[],"usage":{"input_tokens":10,"input_tokens_details":{"cached_tokens":4,"cache_write_tokens":1},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":3},"total_tokens":15}}"#,
+                Ok((Some("stop"), Some((5, 4, 1, 5, 3)))),
+            ),
+            (
+                r#"{"object":"response","status":"completed","output":[{"type":"reasoning"},{"type":"function_call"}]}"#,
+                Ok((Some("tool_calls"), None)),
+            ),
+            (
+                r#"{"object":"response","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[]}"#,
+                Ok((Some("length"), None)),
+            ),
+            (
+                r#"{"object":"response","status":"incomplete","incomplete_details":{"reason":"content_filter"},"output":[]}"#,
+                Ok((Some("content_filter"), None)),
+            ),
+            (r#"{"object":"response","status":"queued","output":[]}"#, Ok((None, None))),
+            (
+                r#"{"object":"response","status":"failed","error":{"code":"server_error","message":"x"},"output":[]}"#,
+                Err(FaultKind::ServerError),
+            ),
+            (r#"{"object":"response","status":"cancelled","output":[]}"#, Err(FaultKind::ServerError)),
+            (r#"{"error":{"message":"x","type":"rate_limit_error"}}"#, Err(FaultKind::RateLimited)),
+            (r#"{"error":"Model is overloaded","code":"overloaded"}"#, Err(FaultKind::Overloaded)),
+            (r#"{"object":"chat.completion","choices":[]}"#, Err(FaultKind::Malformed)),
+            ("<html>", Err(FaultKind::Malformed)),
+            ("", Err(FaultKind::Malformed)),
+        ] {
+            let got = relay(Bytes::from_static(body.as_bytes()), 0).map(|relayed| {
+                assert_eq!(relayed.body, body, "untouched");
+                let classes = |u: Usage| (u.input, u.cached_read, u.cache_write, u.output, u.reasoning);
+                (relayed.finish, relayed.usage.map(classes))
+            });
+            assert_eq!(got.map_err(|fault| fault.kind), expected, "{body}");
+        }
+    }
+}
