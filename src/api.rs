@@ -22,6 +22,8 @@ mod routes;
 mod sight;
 mod tongue;
 mod translate;
+#[cfg(test)]
+mod translation;
 mod versioned;
 
 use std::net::IpAddr;

@@ -10,6 +10,7 @@ mod door;
 mod embed;
 mod error;
 mod logprobs;
+mod path;
 mod proof;
 mod schema;
 mod sight;

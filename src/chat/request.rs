@@ -290,6 +290,18 @@ pub enum OutputFormat {
     Other(Value),
 }
 
+impl OutputFormat {
+    /// The schema of a JSON answer with what it is for inside of it, for dialects that have no other place for that.
+    pub fn described_schema(&self) -> Value {
+        let Self::JsonSchema { schema, description, .. } = self else { return Value::Null };
+        let mut schema = schema.clone();
+        if let (Value::Object(fields), Some(description)) = (&mut schema, description) {
+            fields.entry("description").or_insert_with(|| description.as_str().into());
+        }
+        schema
+    }
+}
+
 /// Sampling parameters.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sampling {

@@ -15,7 +15,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     refusal: false,
     thinking: true,
     calls: true,
-    citation: |citation| source(citation, "", 0).is_some(),
+    citation: is_whole_source,
     foreign: never,
     media: |part| {
         matches!(
@@ -27,6 +27,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
         key == "images" && value.as_array().into_iter().flatten().all(|image| inline(image).is_some())
     },
     fields: false,
+    usage: &["cached_read", "reasoning"],
     ends: &[(FinishReason::Pause, "STOP"), (FinishReason::ContextExceeded, "MAX_TOKENS")],
     comments: false,
 };
@@ -158,6 +159,14 @@ pub(super) fn inline(image: &Value) -> Option<Value> {
     let url = image.pointer("/image_url/url")?.as_str()?;
     let (mime, data) = url.strip_prefix("data:")?.split_once(";base64,")?;
     Some(json!({ "inlineData": { "mimeType": mime, "data": data } }))
+}
+
+/// Whether a citation says no more than a source does.
+fn is_whole_source(citation: &Value) -> bool {
+    const SAID: &[&str] = &["type", "url", "source", "title", "start_index", "end_index"];
+    let inner = citation.get("url_citation").unwrap_or(citation);
+    let fields = inner.as_object().into_iter().flatten();
+    source(citation, "", 0).is_some() && fields.into_iter().all(|(key, _)| SAID.contains(&key.as_str()))
 }
 
 /// A citation in OpenAI's form, as a source; `text` is the text of its part, which stands `before` bytes into the whole.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::decode::decode;
+use super::decode::{Decoded, read};
 use super::param::{Param, missing};
 use super::sight::Chat;
 use crate::api::sight::Sight;
@@ -31,7 +31,7 @@ pub struct Ask {
     user: Option<Box<str>>,
     messages: usize,
     sight: Sight<Chat>,
-    request: OnceLock<Result<Request, Fault>>,
+    decoded: OnceLock<Result<Decoded, Fault>>,
 }
 
 impl Ask {
@@ -79,7 +79,7 @@ impl Ask {
             choices: choices.unwrap_or(1),
             user: user.or(safety_identifier),
             sight: Sight::default(),
-            request: OnceLock::new(),
+            decoded: OnceLock::new(),
             body,
         })
     }
@@ -114,7 +114,11 @@ impl Ask {
     /// # Errors
     /// `BadRequest` with the path of the field that cannot be understood.
     pub fn request(&self) -> Result<&Request, Fault> {
-        self.request.get_or_init(|| decode(&self.body)).as_ref().map_err(Clone::clone)
+        self.decoded().map(|decoded| &decoded.request)
+    }
+
+    pub(super) fn decoded(&self) -> Result<&Decoded, Fault> {
+        self.decoded.get_or_init(|| read(&self.body)).as_ref().map_err(Clone::clone)
     }
 }
 

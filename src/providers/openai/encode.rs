@@ -30,7 +30,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     }
     body.insert("messages".into(), Value::Array(messages));
     tools(asked, &mut body, &mut lost);
-    output(&asked.output, &mut body);
+    output(&asked.output, &mut body, &mut lost);
     sampling(asked, &mut body, &mut lost);
     if let Some(reasoning) = &asked.reasoning {
         think(reasoning, &target.model, &mut body, &mut lost);
@@ -271,10 +271,10 @@ pub(in crate::providers) fn audio_format(mime: &str) -> &str {
     }
 }
 
-/// A block of Anthropic's own, which only Anthropic can read.
+/// A block of Anthropic's own, which only Anthropic can read, or a part of Google's, which bears no type.
 pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
     let Part::Other(value) = part else { return false };
-    let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+    let Some(kind) = value.get("type").and_then(Value::as_str) else { return true };
     let own = [
         "server_tool_use",
         "mcp_tool_use",
@@ -332,16 +332,16 @@ fn tool(tool: &Tool) -> Value {
     put(&mut inner, "description", tool.description.clone());
     put(&mut inner, "parameters", tool.parameters.clone());
     put(&mut inner, "strict", tool.strict);
-    for (field, value) in
-        tool.rest.iter().filter(|(field, _)| !super::losses::TOOL_FIELDS.contains(&field.as_str()))
-    {
-        inner.entry(field.clone()).or_insert_with(|| value.clone());
+    if tool.kind == ToolKind::Custom {
+        for (field, value) in &tool.rest {
+            inner.entry(field.clone()).or_insert_with(|| value.clone());
+        }
     }
     let kind = if tool.kind == ToolKind::Custom { "custom" } else { "function" };
     json!({ "type": kind, kind: inner })
 }
 
-fn output(output: &OutputFormat, body: &mut Object) {
+fn output(output: &OutputFormat, body: &mut Object, lost: &mut Vec<Loss>) {
     let format = match output {
         OutputFormat::Text => return,
         OutputFormat::JsonObject => json!({ "type": "json_object" }),
@@ -353,7 +353,8 @@ fn output(output: &OutputFormat, body: &mut Object) {
             put(&mut inner, "strict", *strict);
             json!({ "type": "json_schema", "json_schema": inner })
         }
-        OutputFormat::Other(value) => value.clone(),
+        OutputFormat::Other(value) if value.get("type").is_some() => value.clone(),
+        OutputFormat::Other(_) => return lost.push(Loss::dropped("response_format")),
     };
     body.insert("response_format".into(), format);
 }
@@ -388,6 +389,9 @@ fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<L
     if never_thinks(model) {
         lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
         return;
+    }
+    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
+        lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
     }
     put(body, "reasoning_effort", effort(reasoning));
     if !reasoning.rest.is_empty() {
