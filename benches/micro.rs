@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use tollgate::api::anthropic_messages;
 use tollgate::api::openai_chat::Ask;
 use tollgate::caller::Caller;
 use tollgate::facts::{Endpoint, Facts};
@@ -47,6 +48,15 @@ fn main() -> Result<()> {
         let body = Body::read(prompts::chat("bench-chat", bytes, false).into())
             .map_err(|fault| fault.to_string())?;
         time(&format!("splice {size}"), &mut || drop(black_box(relay.splice(&body, &target))));
+    }
+
+    for (size, bytes) in SIZES {
+        let prompt = Bytes::from(prompts::messages("bench-chat", bytes, false));
+        let body = Body::read(prompt).map_err(|fault| fault.to_string())?;
+        time(&format!("translate {size}"), &mut || {
+            let decoded = anthropic_messages::decode(&body);
+            drop(black_box(decoded.map(|decoded| provider.encode(&decoded.request, &target))));
+        });
     }
 
     let policies = policies()?;

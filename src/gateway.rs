@@ -32,8 +32,10 @@ pub use snapshot::{RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
+use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
+use crate::store::{Answers, Shelf};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
 
@@ -45,6 +47,8 @@ pub struct Shared {
     pub admission: Admission,
     /// One line per request.
     pub access_log: AccessLog,
+    /// Answers that later requests may refer to.
+    pub answers: Arc<Answers>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }
@@ -68,5 +72,10 @@ impl Gateway {
     /// The snapshot in service.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
+    }
+
+    /// The answers kept for one caller.
+    pub fn shelf(&self, caller: &Caller) -> Shelf {
+        self.shared.answers.shelf(self.shared.snapshot.load().kept, caller.key_id.clone())
     }
 }

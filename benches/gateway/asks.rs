@@ -1,6 +1,6 @@
 //! The requests that the load generator sends: those of an ordinary OpenAI client.
 
-use crate::prompts::{chat, words};
+use crate::prompts::{chat, messages, words};
 use crate::wire::Ask;
 
 /// What the mock puts at the end of an answer that is not a stream.
@@ -20,6 +20,16 @@ pub fn whole(size: usize) -> Ask {
 /// A chat request of 1 KB, answered with `events` content events as `script` says.
 pub fn stream(script: &str, events: usize) -> Ask {
     ask("/v1/chat/completions", &chat(script, 1 << 10, true), END_OF_STREAM, events * 150)
+}
+
+/// The same conversation as [`whole`] in Anthropic's dialect, which the gateway has to translate both ways.
+pub fn translated(size: usize) -> Ask {
+    ask("/v1/messages", &messages(WHOLE, size, false), "\"output_tokens\":", 500)
+}
+
+/// The same as [`stream`] in Anthropic's dialect.
+pub fn translated_stream(script: &str, events: usize) -> Ask {
+    ask("/v1/messages", &messages(script, 1 << 10, true), "\"message_stop\"", events * 90)
 }
 
 /// An embeddings request.

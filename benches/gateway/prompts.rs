@@ -1,6 +1,6 @@
-//! Bodies of chat requests, as long as they are asked for.
+//! Bodies of conversations, as long as they are asked for.
 
-/// A conversation of turns of 2 KB at most, in the order of fields in which the SDK writes them.
+/// A conversation in OpenAI's dialect, in the order of fields in which the SDK writes them.
 pub fn chat(model: &str, size: usize, stream: bool) -> String {
     let open =
         "{\"messages\":[{\"role\":\"system\",\"content\":\"You answer questions about our products.\"}";
@@ -8,6 +8,22 @@ pub fn chat(model: &str, size: usize, stream: bool) -> String {
     let close = format!(
         "],\"model\":\"{model}\",\"max_completion_tokens\":512{stream},\"temperature\":0.2,\"user\":\"user-4711\"}}"
     );
+    turns(open, &close, size)
+}
+
+/// The same conversation in Anthropic's dialect.
+pub fn messages(model: &str, size: usize, stream: bool) -> String {
+    let open = format!(
+        "{{\"model\":\"{model}\",\"max_tokens\":512,\"system\":\"You answer questions about our products.\",\
+         \"messages\":[{{\"role\":\"user\",\"content\":\"Hello.\"}},{{\"role\":\"assistant\",\"content\":\"Hello.\"}}"
+    );
+    let stream = if stream { ",\"stream\":true" } else { "" };
+    let close = format!("]{stream},\"temperature\":0.2,\"metadata\":{{\"user_id\":\"user-4711\"}}}}");
+    turns(&open, &close, size)
+}
+
+/// Turns of 2 KB at most between `open` and `close`.
+fn turns(open: &str, close: &str, size: usize) -> String {
     let mut body = String::with_capacity(size);
     body.push_str(open);
     for turn in 0.. {
@@ -21,7 +37,7 @@ pub fn chat(model: &str, size: usize, stream: bool) -> String {
         let length = if left - frame > 3 << 10 { 2 << 10 } else { left - frame };
         body.push_str(&format!(",{{\"role\":\"{role}\",\"content\":\"{}\"}}", words(length)));
     }
-    body + close.as_str()
+    body + close
 }
 
 /// `length` bytes of JSON string: words, with an escape now and then as prompts have them.

@@ -33,6 +33,12 @@ pub enum Scenario {
     StreamPacked,
     /// Streams of 200 events, one each 5 ms, on twice the connections.
     StreamPaced,
+    /// A prompt of 32 KB in Anthropic's dialect onto an upstream of OpenAI's, answered whole, at saturation. The floor
+    /// forwards the same conversation in OpenAI's dialect.
+    #[value(name = "translate-32k")]
+    Translate32,
+    /// Streams of 200 events, each written by itself, translated from OpenAI's dialect into Anthropic's.
+    TranslateStream,
     /// Embeddings, at saturation. Has no bar, runs only when named.
     Embeddings,
     /// Requests of 1 KB at a fixed rate.
@@ -100,28 +106,37 @@ impl Bench<'_> {
             let connections = self.options.connections;
             match scenario {
                 Scenario::Small => {
-                    self.saturate(&pair, scenario, &asks::whole(1 << 10), connections, Some(1.7))?
+                    self.saturate(&pair, scenario, [&asks::whole(1 << 10); 2], connections, Some(1.7))?
                 }
                 Scenario::Prompt32 => {
-                    self.saturate(&pair, scenario, &asks::whole(32 << 10), connections, Some(1.3))?
+                    self.saturate(&pair, scenario, [&asks::whole(32 << 10); 2], connections, Some(1.3))?
                 }
                 Scenario::Prompt256 => {
-                    self.saturate(&pair, scenario, &asks::whole(256 << 10), connections, Some(1.2))?;
+                    self.saturate(&pair, scenario, [&asks::whole(256 << 10); 2], connections, Some(1.2))?;
                 }
                 Scenario::Stream => {
                     let ask = asks::stream("bench-stream-200-each", 200);
-                    self.saturate(&pair, scenario, &ask, connections, Some(1.3))?;
+                    self.saturate(&pair, scenario, [&ask; 2], connections, Some(1.3))?;
                 }
                 Scenario::StreamPacked => {
                     let ask = asks::stream("bench-stream-200", 200);
-                    self.saturate(&pair, scenario, &ask, connections, Some(1.3))?;
+                    self.saturate(&pair, scenario, [&ask; 2], connections, Some(1.3))?;
                 }
                 Scenario::StreamPaced => {
                     let ask = asks::stream("bench-stream-200-5ms", 200);
-                    self.saturate(&pair, scenario, &ask, 2 * connections, Some(1.3))?;
+                    self.saturate(&pair, scenario, [&ask; 2], 2 * connections, Some(1.3))?;
+                }
+                Scenario::Translate32 => {
+                    let asks = [&asks::whole(32 << 10), &asks::translated(32 << 10)];
+                    self.saturate(&pair, scenario, asks, connections, Some(2.5))?;
+                }
+                Scenario::TranslateStream => {
+                    let script = "bench-stream-200-each";
+                    let asks = [&asks::stream(script, 200), &asks::translated_stream(script, 200)];
+                    self.saturate(&pair, scenario, asks, connections, Some(2.0))?;
                 }
                 Scenario::Embeddings => {
-                    self.saturate(&pair, scenario, &asks::embeddings(), connections, None)?
+                    self.saturate(&pair, scenario, [&asks::embeddings(); 2], connections, None)?
                 }
                 Scenario::Open => self.open(&pair)?,
                 Scenario::Slow | Scenario::Start => (),
@@ -133,18 +148,19 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// `asks`: what floor and gateway are asked.
     fn saturate(
         &mut self,
         pair: &[Running; 2],
         scenario: Scenario,
-        ask: &Ask,
+        asks: [&Ask; 2],
         connections: usize,
         most: Option<f64>,
     ) -> Result<()> {
         let window = self.window();
         let [floor, gateway] = self.rounds(scenario, self.options.rounds(), |_, side| {
             let it = &pair[side as usize];
-            let round = load::saturate(it.clients, ask, connections, window, it.process())?;
+            let round = load::saturate(it.clients, asks[side as usize], connections, window, it.process())?;
             Ok((vec![round.cpu, round.rate], round.faults))
         })?;
         let name = label(scenario);

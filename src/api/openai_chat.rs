@@ -8,11 +8,11 @@ pub(in crate::api) mod decode;
 mod door;
 mod error;
 pub(in crate::api) mod param;
+mod path;
 mod sight;
 mod stream;
 mod usage;
 
-#[cfg(test)]
 pub(in crate::api) use answer::TONGUE;
 pub use answer::{Fallback, encode_answer};
 pub use ask::{Ask, MAX_CHOICES, MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Loss, Part, ToolKind};
+use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Loss, Part, ToolKind, Usage};
 
 /// The most losses that one answer reports.
 const MAX_LOSSES: usize = 64;
@@ -21,7 +21,7 @@ pub(super) struct Tongue {
     pub(super) thinking: bool,
     /// Calls of the client's tools.
     pub(super) calls: bool,
-    /// This citation.
+    /// This citation, with all that it says.
     pub(super) citation: fn(&Value) -> bool,
     /// This part of another dialect.
     pub(super) foreign: fn(&Value) -> bool,
@@ -31,6 +31,8 @@ pub(super) struct Tongue {
     pub(super) field: fn(&str, &Value) -> bool,
     /// Fields of the answer as a whole that the canonical form does not know.
     pub(super) fields: bool,
+    /// The classes of usage beyond input and output, by the names of [`Usage::details`].
+    pub(super) usage: &'static [&'static str],
     /// Its word for an end that has none of its own, and the end it then seems to be.
     pub(super) ends: &'static [(FinishReason, &'static str)],
     /// Whether its clients read comments between the events of a stream.
@@ -57,6 +59,9 @@ impl Tongue {
                 lost.push(Loss::dropped(format!("answer.{key}")));
             }
         }
+        if let Some(usage) = &answer.usage {
+            self.usage(usage, &mut lost);
+        }
         lost.0
     }
 
@@ -68,7 +73,7 @@ impl Tongue {
             };
             match part {
                 Part::Text { citations, .. } if !citations.iter().all(self.citation) => {
-                    lose(".citations", "dropped".to_owned());
+                    lose(".citations", "dropped or cut short".to_owned());
                 }
                 Part::Refusal(_) if !self.refusal => lose("", "a refusal, told as text".to_owned()),
                 Part::Other(value) if !(self.foreign)(value) => lose("", foreign(value)),
@@ -102,7 +107,10 @@ impl Tongue {
             return lost.drop(other, "");
         }
         match event {
-            Event::Citation { choice, value } if !(self.citation)(value) => lost.drop(*choice, ".citations"),
+            Event::Citation { choice, value } if !(self.citation)(value) => {
+                let path = format!("answer.choices[{choice}].citations");
+                lost.push(Loss::new(path, "dropped or cut short"));
+            }
             Event::Logprobs { choice, .. } if !self.logprobs => lost.drop(*choice, ".logprobs"),
             Event::Foreign { choice, value } if !(self.foreign)(value) => {
                 lost.push(Loss::new(format!("answer.choices[{choice}].content"), foreign(value)));
@@ -128,6 +136,7 @@ impl Tongue {
                 }
             }
             Event::Finish { choice, finish } => self.finish(*choice, finish, lost),
+            Event::Usage(usage) => self.usage(usage, lost),
             _ => {}
         }
     }
@@ -135,6 +144,14 @@ impl Tongue {
     fn field(&self, choice: u32, key: &str, value: &Value, lost: &mut Unsaid) {
         if says_something(value) && !(self.field)(key, value) {
             lost.drop(choice, &format!(".{key}"));
+        }
+    }
+
+    fn usage(&self, usage: &Usage, lost: &mut Unsaid) {
+        for (class, count) in usage.details() {
+            if count > 0 && !self.usage.contains(&class) {
+                lost.push(Loss::new(format!("answer.usage.{class}"), "not told apart"));
+            }
         }
     }
 

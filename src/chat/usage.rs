@@ -60,6 +60,21 @@ impl Usage {
         self.input.saturating_add(self.cached_read).saturating_add(self.cache_write)
     }
 
+    /// The counts beyond input and output, by the names of their fields.
+    pub fn details(&self) -> [(&'static str, u64); 9] {
+        [
+            ("cached_read", self.cached_read),
+            ("cache_write", self.cache_write),
+            ("cache_write_long", self.cache_write_long),
+            ("reasoning", self.reasoning),
+            ("input_audio", self.input_audio),
+            ("input_image", self.input_image),
+            ("output_audio", self.output_audio),
+            ("accepted_prediction", self.accepted_prediction),
+            ("rejected_prediction", self.rejected_prediction),
+        ]
+    }
+
     /// Prompt and completion tokens together.
     pub fn total(&self) -> u64 {
         self.prompt().saturating_add(self.output)

@@ -77,6 +77,7 @@ async fn open(
         snapshot: built.snapshot.into(),
         admission: Admission::new(closing),
         access_log: access_log.clone(),
+        answers: Arc::default(),
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);

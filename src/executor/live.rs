@@ -184,6 +184,11 @@ impl Live {
         self.relay.finish_reason()
     }
 
+    /// The frames that tell the client of a fault, where the stream's state has to be known for them.
+    pub fn fault(&mut self, fault: &Fault) -> Option<Bytes> {
+        self.relay.fault(fault)
+    }
+
     /// What of the provider's answer so far the client does not hear.
     pub fn lost(&self) -> &[Loss] {
         self.relay.lost()

@@ -9,15 +9,18 @@ use super::{Approach, Intake};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
-use crate::providers::Dialect;
+use crate::providers::{Dialect, Target};
+use crate::store::Shelf;
 
 /// The head of a request, as far as a dialect may look at it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Head<'a> {
     /// Path and query: some dialects name the model there.
     pub uri: &'a Uri,
     /// The client's headers, credentials included.
     pub headers: &'a HeaderMap,
+    /// Answers that the request may refer to.
+    pub shelf: &'a Shelf,
 }
 
 /// A door: one operation of one client dialect.
@@ -84,4 +87,7 @@ pub trait Asked: Carry + facts::Body {
     fn is_pinned(&self) -> bool {
         false
     }
+    /// Moves to the front the targets that hold a state which the request builds on. The plan's own order stays
+    /// otherwise, and no target is added.
+    fn prefer(&self, _targets: &mut [Target]) {}
 }

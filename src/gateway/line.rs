@@ -219,11 +219,12 @@ impl<'o, 'g> Identified<'o, 'g> {
     /// sent on while it arrives.
     pub(super) async fn read(self, body: impl Unread) -> Result<Read<'o, 'g>, Fault> {
         let opened = self.0;
-        let Opened { door, method, uri, headers, snapshot, .. } = &*opened;
+        let Opened { gateway, caller, door, method, uri, headers, snapshot, .. } = &*opened;
         let asked = match door.intake(Approach { method, uri, headers, snapshot })? {
             Intake::Whole => {
                 let bytes = body.collect().await?;
-                let head = Head { uri, headers };
+                let shelf = gateway.shared.answers.shelf(snapshot.kept, caller.key_id.clone());
+                let head = Head { uri, headers, shelf: &shelf };
                 let (door, read_at) = (*door, Instant::now());
                 let asked = door.read(bytes, head);
                 opened.note(|s| s.read_at = Some(read_at));
@@ -301,6 +302,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let catalogue = snapshot.catalogue_of(opened.version);
         let planned = planner::plan(catalogue, asked.model(), &decision, &caller, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
+        asked.prefer(&mut plan.targets);
         let candidates = std::mem::take(&mut plan.candidates);
         let versions = std::mem::take(&mut plan.versions);
         opened.note(|s| (s.candidates, s.model_versions) = (candidates, versions));

@@ -10,6 +10,7 @@ use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::planner::Catalogue;
 use crate::policy::PolicySet;
+use crate::store::Bounds;
 
 /// Configuration, policies and providers of one generation.
 pub struct Snapshot {
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub total: Duration,
     /// Interval of comments towards the client while the upstream thinks; zero sends none.
     pub keepalive: Duration,
+    /// How many answers are kept, and for how long.
+    pub kept: Bounds,
     /// Requests in flight in this process.
     pub in_flight: usize,
     /// How raw requests and uploads are treated.

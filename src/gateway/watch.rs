@@ -162,7 +162,11 @@ impl StreamBody {
     }
 
     fn break_off(&mut self, fault: &Fault) -> Bytes {
-        let event = self.door.fault_event(fault);
+        let told = match &mut self.carrying {
+            Carrying::Live(live) => live.fault(fault),
+            _ => None,
+        };
+        let event = told.unwrap_or_else(|| self.door.fault_event(fault));
         self.end(Outcome::Broken, Some(fault));
         event
     }

@@ -1,6 +1,8 @@
 //! Checked configuration, policies and secrets become one [`Snapshot`].
 
 mod aws;
+mod azure;
+mod google;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -90,6 +92,7 @@ pub fn build(
         },
         total: config.deadlines.total.0,
         keepalive: config.stream.keepalive.0,
+        kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
@@ -117,6 +120,19 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
                 (["keys", "0"], reference)
             }
         });
+        let documents = provider.google.iter().filter_map(|google| google.credentials.as_ref());
+        let documents = documents.map(|reference| (["google", "credentials"], reference));
+        let applications = provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref());
+        let applications = applications.map(|reference| (["azure", "client_secret"], reference));
+        for (at, reference) in documents.chain(applications) {
+            if let Err(error) = bench.secrets.document(reference) {
+                let path = [&["providers", name.as_str()], &at[..]].concat();
+                let _: Option<()> = bench.problem(&path, format!("provider `{name}`: {error}"));
+            }
+        }
+        // A key for Google may be a document; it is read when the whole is built.
+        let preset = providers::presets::find(provider.preset.as_ref().unwrap_or(name));
+        let key = key.filter(|_| preset.is_none_or(|preset| preset.auth != Auth::Google));
         let aws = provider.aws.iter().flat_map(|aws| {
             [
                 ("access_key_id", &aws.access_key_id),
@@ -271,20 +287,40 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
-        let Some(wire) = providers::dialect(&provider.dialect, &provider.quirks) else {
+        let on_vertex = match &provider.google {
+            Some(google) => Some(self.google(provider, google)?),
+            None => None,
+        };
+        let wire = match &on_vertex {
+            Some(place) if provider.dialect == "vertex" => {
+                Some(Arc::new(providers::Vertex::new(&provider.quirks, &place.scope)) as Arc<_>)
+            }
+            _ => providers::dialect(&provider.dialect, &provider.quirks),
+        };
+        let Some(wire) = wire else {
             let message = format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect);
             return self.problem(&["providers", &provider.name, "dialect"], message);
         };
-        let (key, region) = (self.key(provider), self.region(provider)?);
-        let place = match &provider.base {
-            Some(base) => place(provider, base, region.as_deref()),
-            None => Place::Local,
+        let key = self.key(provider);
+        let region = self.region(provider, key.is_some())?;
+        let place = match (&provider.base, &on_vertex, &provider.azure) {
+            (_, Some(vertex), _) => place(provider, &vertex.base, None),
+            (Some(base), ..) => place(provider, base, region.as_deref()),
+            (None, None, Some(azure)) => place(provider, &self.azure_base(provider, azure)?, None),
+            (None, None, None) => Place::Local,
         };
-        let headers = self.headers(provider, key.as_ref())?;
-        let credential = match (&provider.aws, region, key) {
-            (Some(aws), Some(region), None) => self.signature(provider, aws, region)?,
-            _ => Credential::default(),
+        let credential = match (&on_vertex, &provider.azure, &provider.aws) {
+            (Some(vertex), ..) => vertex.credential.clone(),
+            (None, Some(azure), _) => self.entra(provider, azure)?,
+            (None, None, Some(aws)) => match (region, &key) {
+                (Some(region), None) => self.signature(provider, aws, region)?,
+                _ => Credential::default(),
+            },
+            (None, None, None) => Credential::default(),
         };
+        let key = key.filter(|_| on_vertex.is_none() && matches!(credential, Credential::Headers));
+        let mut headers = self.headers(provider, key.as_ref())?;
+        headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
             wire,
@@ -311,7 +347,7 @@ impl Bench<'_> {
         }
         if let Some(reference) = key {
             let (name, prefix) = match provider.auth {
-                Auth::Bearer | Auth::Aws | Auth::None => (AUTHORIZATION, "Bearer "),
+                Auth::Bearer | Auth::Aws | Auth::Google | Auth::None => (AUTHORIZATION, "Bearer "),
                 Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
                 Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),

@@ -1,8 +1,10 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
 mod aws;
+mod azure;
 mod base_url;
 mod cycles;
+mod google;
 mod models;
 mod providers;
 #[cfg(test)]
@@ -15,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use aws::{CheckedAws, REGION_OF_ENVIRONMENT};
+pub use azure::CheckedAzure;
+pub use base_url::base;
 
 use super::config::Config;
 use super::diagnostic::Diagnostics;
@@ -22,7 +26,7 @@ use super::read::Reading;
 use super::validate::did_you_mean;
 use crate::gateway::VersionSettings;
 use crate::providers::presets::{self, Auth, Preset};
-use crate::providers::{self as tables, QuirkSettings};
+use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
 use crate::settings::SecretRef;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
@@ -48,12 +52,16 @@ pub struct CheckedProvider {
     pub preset: Option<String>,
     /// The word in the table of dialects.
     pub dialect: String,
-    /// Where its requests go; `None` for one that answers inside the process.
+    /// Where its requests go; `None` for one that answers inside the process, and where the environment says it.
     pub base: Option<Base>,
     /// API keys in the order written; where none is, the variable that the preset names.
     pub keys: Vec<SecretRef>,
     /// How the key is sent.
     pub auth: Auth,
+    /// Where on Vertex AI, for providers there.
+    pub google: Option<GoogleSettings>,
+    /// Which resource of Azure, where one is named.
+    pub azure: Option<CheckedAzure>,
     /// How requests are signed for AWS, where they are.
     pub aws: Option<CheckedAws>,
     /// Headers added to every request.

@@ -21,6 +21,7 @@ use crate::planner::Models;
 use crate::policy::PolicySettings;
 use crate::providers::ProviderSettings;
 use crate::settings::Period;
+use crate::store::ResponseSettings;
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
 
@@ -71,6 +72,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<StreamSettings>")]
     pub stream: StreamSettings,
+    /// Answers that are kept for `previous_response_id`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<ResponseSettings>")]
+    pub responses: ResponseSettings,
     /// Deadlines of upstream attempts and of whole requests; a provider and a policy can set others.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<DeadlineSettings>")]
@@ -139,6 +144,7 @@ impl Default for Config {
             data: serde_json::Map::new(),
             log: LogSettings::default(),
             stream: StreamSettings::default(),
+            responses: ResponseSettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
             passthrough: PassthroughSettings::default(),

@@ -4,18 +4,17 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::chat::{Loss, Media, Message, Object, Tool, ToolKind};
+use crate::chat::{Loss, Media, Message, Object, Role, Tool, ToolKind};
 use crate::fault::{Fault, Retry};
 
-/// Top-level fields of other dialects that change nothing in the answer.
-pub(super) const BOOKKEEPING: &[&str] = &[
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "stream_options",
-];
+/// Whether a top-level field of another dialect asks for what is done here unasked, so that nothing is lost without it.
+pub(super) fn is_usual(field: &str, value: &Value) -> bool {
+    match field {
+        "store" => *value == Value::Bool(false),
+        "service_tier" => *value == "auto" || *value == "default",
+        _ => value.is_null(),
+    }
+}
 
 /// Arguments of a call as an object, for dialects that demand one.
 pub(super) fn arguments(arguments: &str, kind: ToolKind) -> Value {
@@ -76,9 +75,13 @@ fn function(tool: &Tool) -> Value {
 /// What of a message beside its content does not go out; the bookkeeping of other dialects' answers, which clients
 /// send back, says nothing.
 pub(super) fn lose_fields(message: &Message, place: usize, lost: &mut Vec<Loss>) {
-    const SAID_BACK: &[&str] = &["refusal", "annotations", "audio", "images", "id", "index", "citations"];
-    for (field, _) in message.rest.iter().filter(|(_, value)| !value.is_null()) {
-        if !SAID_BACK.contains(&&**field) {
+    // The name of a tool stands at its call.
+    if message.name.is_some() && message.role != Role::Tool {
+        lost.push(Loss::dropped(format!("messages[{place}].name")));
+    }
+    for (field, value) in &message.rest {
+        let says_nothing = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        if !says_nothing && !matches!(&**field, "id" | "index") {
             lost.push(Loss::dropped(format!("messages[{place}].{field}")));
         }
     }

@@ -174,6 +174,10 @@ impl Embeddings for Gemini {
     fn is_native(&self) -> bool {
         self.surface == Surface::Gemini
     }
+
+    fn predicts(&self, model: &str) -> bool {
+        self.surface == Surface::Vertex && !predict::takes_content(model)
+    }
 }
 
 /// A request of this dialect with another method in its path (`streamGenerateContent?alt=sse`).

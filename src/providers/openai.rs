@@ -18,6 +18,7 @@ mod peek;
 pub(super) mod request;
 mod state;
 pub(super) mod stream;
+mod turns;
 pub(super) mod usage;
 mod whole;
 
@@ -34,7 +35,8 @@ use http::HeaderMap;
 use self::completions::Completions;
 use super::responses::{Responses, any_matches};
 use super::{
-    ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
+    ClientBody, Dialect, Embeddings, ModerationQuirks, Moderations, Outgoing, Provider, QuirkSettings, Relay,
+    Relayed, Rerank, RerankAsk, RerankQuirks, StreamRelay, moderation, rerank,
 };
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
@@ -131,6 +133,44 @@ impl Provider for OpenAi {
 
     fn usage(&self, said: &[&str]) -> Option<Usage> {
         usage::last(said, self.quirks.completion_excludes_reasoning)
+    }
+
+    fn rerank(&self) -> Option<&dyn Rerank> {
+        self.quirks.rerank.as_ref().map(|_| self as &dyn Rerank)
+    }
+
+    fn moderations(&self) -> Option<&dyn Moderations> {
+        self.quirks.moderations.as_ref().map(|_| self as &dyn Moderations)
+    }
+}
+
+impl Rerank for OpenAi {
+    fn splice(&self, ask: &RerankAsk, target: &TargetName) -> Result<Outgoing, Fault> {
+        let usual = RerankQuirks::default();
+        rerank::request(ask, target, self.quirks.rerank.as_ref().unwrap_or(&usual))
+    }
+
+    fn whole(&self, ask: &RerankAsk, body: Bytes) -> Result<Relayed, Fault> {
+        rerank::answer(ask, body, self.clock.unix_ms())
+    }
+}
+
+impl Moderations for OpenAi {
+    fn usual_model(&self) -> &str {
+        self.quirks.moderations.as_ref().map_or("", |quirks| &quirks.model)
+    }
+
+    fn sees_images(&self) -> bool {
+        self.quirks.moderations.as_ref().is_some_and(|quirks| !quirks.texts_only)
+    }
+
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        let usual = ModerationQuirks::default();
+        moderation::request(body, target, self.quirks.moderations.as_ref().unwrap_or(&usual))
+    }
+
+    fn whole(&self, body: Bytes, results: usize) -> Result<Relayed, Fault> {
+        moderation::answer(body, results, self.clock.unix_ms())
     }
 }
 

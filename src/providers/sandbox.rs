@@ -6,7 +6,9 @@
 
 mod ask;
 mod embeddings;
+mod judge;
 mod media;
+mod rank;
 mod reply;
 mod sample;
 mod wire;
@@ -19,7 +21,10 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, Method};
 use serde_json::{Value, json};
 
-use super::{Dialect, Embeddings, Local, LocalAnswer, Outgoing, Provider, Relay};
+use super::{
+    Dialect, Embeddings, Local, LocalAnswer, ModerationQuirks, Moderations, Outgoing, Provider,
+    QuirkSettings, Relay, Rerank,
+};
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
@@ -38,6 +43,17 @@ impl Sandbox {
     pub fn new(openai: Arc<dyn Provider>) -> Self {
         Self { openai }
     }
+}
+
+/// The quirks of the dialect below, with the abilities that the sandbox has.
+pub(super) fn able(quirks: &QuirkSettings) -> QuirkSettings {
+    let mut able = quirks.clone();
+    able.rerank.get_or_insert_default();
+    able.moderations.get_or_insert_with(|| ModerationQuirks {
+        model: "moderation".into(),
+        ..ModerationQuirks::default()
+    });
+    able
 }
 
 impl Provider for Sandbox {
@@ -67,6 +83,14 @@ impl Provider for Sandbox {
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         self.openai.embeddings()
+    }
+
+    fn rerank(&self) -> Option<&dyn Rerank> {
+        self.openai.rerank()
+    }
+
+    fn moderations(&self) -> Option<&dyn Moderations> {
+        self.openai.moderations()
     }
 
     fn media_path(&self, operation: &str, model: &str) -> Option<String> {
@@ -126,6 +150,12 @@ fn answer(request: &Outgoing) -> LocalAnswer {
     };
     if path.ends_with("/embeddings") {
         return embeddings::answer(&value).unwrap_or_else(|problem| refuse(&problem, &Orders::default()));
+    }
+    if path.ends_with("/rerank") {
+        return rank::answer(&value).unwrap_or_else(|problem| refuse(&problem, &Orders::default()));
+    }
+    if path.ends_with("/moderations") {
+        return judge::answer(&value).unwrap_or_else(|problem| refuse(&problem, &Orders::default()));
     }
     if !path.ends_with("/chat/completions") {
         let message = format!("the sandbox does not serve {path}");

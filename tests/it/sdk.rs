@@ -164,13 +164,7 @@ fn litellm() {
 
 /// Runs every script of `folder` on its own; each ends with status 0 or says what was wrong.
 fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, extension: &str) {
-    if !installed.is_dir() {
-        assert!(
-            std::env::var_os("TOLLGATE_REQUIRE_SDKS").is_none_or(|value| value != "1"),
-            "the SDKs for {language} are not installed at {}: run tests/run",
-            installed.display()
-        );
-        eprintln!("SKIPPED: the SDKs for {language} are not installed: run tests/run");
+    if !is_there(language, installed) {
         return;
     }
     let (_upstreams, _talker, gateway) = house();
@@ -201,10 +195,25 @@ fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, exte
     }
 }
 
+/// Whether something is installed; says loudly that it is not, or fails where it has to be.
+pub fn is_there(what: &str, installed: &Path) -> bool {
+    if installed.exists() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("TOLLGATE_REQUIRE_SDKS").is_none_or(|value| value != "1"),
+        "what is to be tried of {what} is not installed at {}: run tests/run",
+        installed.display()
+    );
+    eprintln!("SKIPPED: what is to be tried of {what} is not installed: run tests/run");
+    false
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sdks() -> PathBuf {
+/// Where `tests/run` installs clients.
+pub fn sdks() -> PathBuf {
     root().join("target/sdk")
 }

@@ -20,6 +20,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     media: never,
     field: |_, _| false,
     fields: false,
+    usage: &["cached_read", "cache_write", "cache_write_long", "reasoning"],
     ends: &[(FinishReason::Other, "end_turn")],
     comments: true,
 };

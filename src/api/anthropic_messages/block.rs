@@ -84,10 +84,10 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Lost) -> Result<Part, Fault>
             let (id, _) = call_id::read(fields.need_text("tool_use_id")?);
             Part::ToolResult { id, content, is_error, cache }
         }
-        "image" => Part::Image { media: media(&mut fields, place)?, detail: None, cache },
+        "image" => Part::Image { media: media(&mut fields, place, lost)?, detail: None, cache },
         _ => {
             let filename = fields.text("title")?;
-            let media = media(&mut fields, place)?;
+            let media = media(&mut fields, place, lost)?;
             if let Some(citations) = fields.object("citations")?
                 && citations.get("enabled") == Some(&Value::Bool(true))
             {
@@ -110,10 +110,10 @@ fn is_foreign_source(block: &crate::chat::Object) -> bool {
     source.is_some_and(|source| !matches!(source, "base64" | "url" | "file" | "text"))
 }
 
-fn media(fields: &mut Record<'_>, place: &Place<'_>) -> Result<Media, Fault> {
+fn media(fields: &mut Record<'_>, place: &Place<'_>, lost: &mut Lost) -> Result<Media, Fault> {
     let below = place.key("source");
     let mut source = Record::new(fields.need_object("source")?, &below);
-    Ok(match &*source.need_text("type")? {
+    let media = match &*source.need_text("type")? {
         "url" => Media::Url(source.need_text("url")?),
         "file" => Media::FileId(source.need_text("file_id")?),
         "text" => Media::Inline {
@@ -121,7 +121,9 @@ fn media(fields: &mut Record<'_>, place: &Place<'_>) -> Result<Media, Fault> {
             base64: BASE64_STANDARD.encode(source.need_text("data")?),
         },
         _ => Media::Inline { mime: source.need_text("media_type")?, base64: source.need_text("data")? },
-    })
+    };
+    source.close(lost);
+    Ok(media)
 }
 
 /// The blocks of `system`.

@@ -47,8 +47,8 @@ pub fn decode(body: &Body) -> Result<Decoded, Fault> {
     for (at, value) in top.need_list("messages")?.into_iter().enumerate() {
         turns(value, at, &place.index(at), &mut messages, &mut origins, &mut lost)?;
     }
-    let (output, effort) = output(&mut top)?;
-    let (tool_choice, parallel_tool_calls) = choice(&mut top)?;
+    let (output, effort) = output(&mut top, &mut lost)?;
+    let (tool_choice, parallel_tool_calls) = choice(&mut top, &mut lost)?;
     let mut request = Request {
         model: top.need_text("model")?,
         stream: top.flag("stream")?.unwrap_or(false),
@@ -60,7 +60,7 @@ pub fn decode(body: &Body) -> Result<Decoded, Fault> {
         output,
         sampling: sampling(&mut top, &root)?,
         max_output_tokens: top.count("max_tokens")?,
-        reasoning: reasoning(&mut top, effort)?,
+        reasoning: reasoning(&mut top, effort, &mut lost)?,
         ..Request::default()
     };
     if let Some(mut metadata) = top.object("metadata")? {
@@ -122,33 +122,39 @@ fn turns(
 }
 
 /// The form of the answer, and the effort, which Anthropic keeps in one object.
-fn output(top: &mut Record<'_>) -> Result<(OutputFormat, Option<String>), Fault> {
+fn output(top: &mut Record<'_>, lost: &mut Lost) -> Result<(OutputFormat, Option<String>), Fault> {
     let root = Place::Root;
     let mut format = top.object("output_format")?;
+    let mut place = "output_format";
     let mut effort = None;
     if let Some(config) = top.object("output_config")? {
-        let place = root.key("output_config");
-        let mut config = Record::new(config, &place);
+        let below = root.key("output_config");
+        let mut config = Record::new(config, &below);
         effort = config.text("effort")?;
-        format = config.object("format")?.or(format);
-        top.keep("output_config", config.rest());
+        if let Some(own) = config.object("format")? {
+            (format, place) = (Some(own), "output_config.format");
+        }
+        config.close(lost);
     }
     let output = match format {
         None => OutputFormat::Text,
         Some(mut format) if format.get("type").is_some_and(|kind| kind == "json_schema") => {
-            OutputFormat::JsonSchema {
-                name: "answer".to_owned(),
-                description: None,
-                schema: format.shift_remove("schema").unwrap_or_else(|| Value::Object(Object::new())),
-                strict: Some(true),
-            }
+            let schema = format.shift_remove("schema").unwrap_or_else(|| Value::Object(Object::new()));
+            let unread = format.keys().filter(|key| *key != "type" && *key != "name");
+            lost.extend(unread.map(|key| format!("{place}.{key}")));
+            let name = "answer".to_owned();
+            OutputFormat::JsonSchema { name, description: None, schema, strict: Some(true) }
         }
         Some(format) => OutputFormat::Other(Value::Object(format)),
     };
     Ok((output, effort))
 }
 
-fn reasoning(top: &mut Record<'_>, effort: Option<String>) -> Result<Option<Reasoning>, Fault> {
+fn reasoning(
+    top: &mut Record<'_>,
+    effort: Option<String>,
+    lost: &mut Lost,
+) -> Result<Option<Reasoning>, Fault> {
     let root = Place::Root;
     let place = root.key("thinking");
     let Some(thinking) = top.object("thinking")? else {
@@ -157,6 +163,7 @@ fn reasoning(top: &mut Record<'_>, effort: Option<String>) -> Result<Option<Reas
     let mut thinking = Record::new(thinking, &place);
     let kind = thinking.need_text("type")?;
     let budget_tokens = thinking.count("budget_tokens")?;
+    thinking.close(lost);
     Ok(match &*kind {
         "enabled" => Some(Reasoning { effort, budget_tokens, rest: Object::new() }),
         // As the model likes is what other providers do unasked; not at all is what most models do.
@@ -165,13 +172,13 @@ fn reasoning(top: &mut Record<'_>, effort: Option<String>) -> Result<Option<Reas
     })
 }
 
-fn choice(top: &mut Record<'_>) -> Result<(Option<ToolChoice>, Option<bool>), Fault> {
+fn choice(top: &mut Record<'_>, lost: &mut Lost) -> Result<(Option<ToolChoice>, Option<bool>), Fault> {
     let root = Place::Root;
     let place = root.key("tool_choice");
     let Some(choice) = top.object("tool_choice")? else { return Ok((None, None)) };
     let mut choice = Record::new(choice, &place);
     let parallel = choice.flag("disable_parallel_tool_use")?.map(|disabled| !disabled);
-    let choice = match &*choice.need_text("type")? {
+    let wanted = match &*choice.need_text("type")? {
         "auto" => ToolChoice::Auto,
         "any" => ToolChoice::Required,
         "none" => ToolChoice::None,
@@ -180,7 +187,8 @@ fn choice(top: &mut Record<'_>) -> Result<(Option<ToolChoice>, Option<bool>), Fa
             return Err(invalid_value(place.key("type").to_string(), "one of 'auto', 'any', 'tool', 'none'"));
         }
     };
-    Ok((Some(choice), parallel.filter(|parallel| !parallel)))
+    choice.close(lost);
+    Ok((Some(wanted), parallel.filter(|parallel| !parallel)))
 }
 
 fn tools(top: &mut Record<'_>, place: &Place<'_>) -> Result<Vec<Tool>, Fault> {

@@ -25,6 +25,9 @@ const NAMES: &[(&str, &str)] = &[
     ("parallel_tool_calls", "tool_choice.disable_parallel_tool_use"),
 ];
 
+/// Canonical names inside of a block whose name here is another.
+const INSIDE: &[(&str, &str)] = &[(".annotations", ".citations"), (".filename", ".title")];
+
 /// A canonical path in the client's words.
 pub(super) fn clients(path: &str, origins: &[Origin]) -> Option<String> {
     if let Some((_, name)) = NAMES.iter().find(|(canonical, _)| *canonical == path) {
@@ -39,6 +42,7 @@ pub(super) fn clients(path: &str, origins: &[Origin]) -> Option<String> {
         Some((block, rest)) => (Some(block.parse::<usize>().ok()?), rest),
         None => (None, rest),
     };
+    let rest = INSIDE.iter().find(|(known, _)| *known == rest).map_or(rest, |(_, own)| own);
     Some(match (origin, block) {
         (Origin::System, Some(block)) => format!("system[{block}]{rest}"),
         (Origin::System, None) => format!("system{rest}"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::proof;
+use super::{logprobs, proof};
 use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, ToolKind, Usage};
 
@@ -10,12 +10,12 @@ use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, Too
 /// until 2025, so none are sent.
 pub(in crate::api) const TONGUE: Tongue = Tongue {
     choices: true,
-    logprobs: false,
+    logprobs: true,
     stop_sequence: false,
     refusal: false,
     thinking: true,
     calls: true,
-    citation: |citation| source(citation, "", 0).is_some(),
+    citation: is_whole_source,
     foreign: never,
     media: |part| {
         matches!(
@@ -27,12 +27,13 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
         key == "images" && value.as_array().into_iter().flatten().all(|image| inline(image).is_some())
     },
     fields: false,
+    usage: &["cached_read", "reasoning"],
     ends: &[(FinishReason::Pause, "STOP"), (FinishReason::ContextExceeded, "MAX_TOKENS")],
     comments: false,
 };
 
 /// The body of a whole answer. `fallback` is the id for an answer without one.
-pub(super) fn encode_answer(answer: &Answer, fallback: &str) -> Vec<u8> {
+pub(in crate::api) fn encode_answer(answer: &Answer, fallback: &str) -> Vec<u8> {
     let mut body = Object::new();
     body.insert("candidates".into(), answer.choices.iter().map(candidate).collect());
     if let Some(usage) = &answer.usage {
@@ -69,6 +70,9 @@ fn candidate(choice: &Choice) -> Value {
         body.insert("finishReason".into(), finish_word(finish).into());
     }
     body.insert("index".into(), choice.index.into());
+    if let Some(logprobs) = &choice.logprobs {
+        body.extend(logprobs::fields(logprobs));
+    }
     if !citations.is_empty() {
         body.insert("citationMetadata".into(), json!({ "citationSources": citations }));
     }
@@ -155,6 +159,14 @@ pub(super) fn inline(image: &Value) -> Option<Value> {
     let url = image.pointer("/image_url/url")?.as_str()?;
     let (mime, data) = url.strip_prefix("data:")?.split_once(";base64,")?;
     Some(json!({ "inlineData": { "mimeType": mime, "data": data } }))
+}
+
+/// Whether a citation says no more than a source does.
+fn is_whole_source(citation: &Value) -> bool {
+    const SAID: &[&str] = &["type", "url", "source", "title", "start_index", "end_index"];
+    let inner = citation.get("url_citation").unwrap_or(citation);
+    let fields = inner.as_object().into_iter().flatten();
+    source(citation, "", 0).is_some() && fields.into_iter().all(|(key, _)| SAID.contains(&key.as_str()))
 }
 
 /// A citation in OpenAI's form, as a source; `text` is the text of its part, which stands `before` bytes into the whole.

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+use super::path::Origin;
 use super::proof::{self, Proof};
-use crate::chat::{Media, Message, Object, Part, Role, ToolKind};
+use crate::chat::{Loss, Media, Message, Object, Part, Role, ToolKind};
 use crate::fault::Fault;
 
 /// A field under its name or under protobuf's own: both are legal in requests.
@@ -18,13 +19,23 @@ pub(super) fn wrong(path: String, expected: &str) -> Fault {
     Fault::bad_request(format!("invalid '{path}': expected {expected}"), path)
 }
 
-/// Reads the conversation.
+/// Notes the fields of an object that nobody reads.
+pub(super) fn unread(object: &Object, known: &[&str], path: &str, lost: &mut Vec<Loss>) {
+    let others = object.iter().filter(|(key, value)| !value.is_null() && !known.contains(&key.as_str()));
+    lost.extend(others.map(|(key, _)| Loss::dropped(format!("{path}.{key}"))));
+}
+
+/// Reads the conversation, and notes for each part of it where it stood.
 ///
 /// # Errors
 /// `BadRequest` with the path of what cannot be understood.
-pub(super) fn messages(contents: &Value) -> Result<Vec<Message>, Fault> {
+pub(super) fn messages(
+    contents: &Value,
+    origins: &mut Vec<Origin>,
+    lost: &mut Vec<Loss>,
+) -> Result<Vec<Message>, Fault> {
     let Some(contents) = contents.as_array() else { return Err(wrong("contents".into(), "an array")) };
-    let mut reader = Reader { calls: 0, open: VecDeque::new() };
+    let mut reader = Reader { calls: 0, open: VecDeque::new(), lost };
     let mut messages: Vec<Message> = Vec::with_capacity(contents.len());
     for (at, content) in contents.iter().enumerate() {
         let path = format!("contents[{at}]");
@@ -35,13 +46,18 @@ pub(super) fn messages(contents: &Value) -> Result<Vec<Message>, Fault> {
             "user" | "function" | "tool" | "" => false,
             _ => return Err(wrong(format!("{path}.role"), "'user' or 'model'")),
         };
+        unread(object, &["role", "parts"], &path, reader.lost);
         // Google's SDK keeps every event of a stream as a content of its own: together they are one answer.
-        if assistant && let Some(Message { role: Role::Assistant, content, .. }) = messages.last_mut() {
-            reader.parts(object.get("parts"), assistant, &path, content)?;
+        if assistant
+            && let (Some(Message { role: Role::Assistant, content, .. }), Some(origin)) =
+                (messages.last_mut(), origins.last_mut())
+        {
+            reader.parts(object.get("parts"), assistant, &path, content, &mut origin.parts)?;
             continue;
         }
-        let mut content = Vec::new();
-        reader.parts(object.get("parts"), assistant, &path, &mut content)?;
+        let (mut content, mut parts) = (Vec::new(), Vec::new());
+        reader.parts(object.get("parts"), assistant, &path, &mut content, &mut parts)?;
+        origins.push(Origin { content: path, parts });
         let only_results =
             !content.is_empty() && content.iter().all(|part| matches!(part, Part::ToolResult { .. }));
         let role = match (assistant, only_results) {
@@ -55,36 +71,76 @@ pub(super) fn messages(contents: &Value) -> Result<Vec<Message>, Fault> {
 }
 
 /// Reads the instructions: a content, a list of parts, or a text.
-pub(super) fn instructions(value: &Value) -> Result<Option<Message>, Fault> {
+pub(super) fn instructions(
+    value: &Value,
+    origins: &mut Vec<Origin>,
+    lost: &mut Vec<Loss>,
+) -> Result<Option<Message>, Fault> {
     let path = "systemInstruction";
-    let mut reader = Reader { calls: 0, open: VecDeque::new() };
+    let mut reader = Reader { calls: 0, open: VecDeque::new(), lost };
+    let mut parts = Vec::new();
     let content = match value {
         Value::String(text) => vec![Part::text(text.clone())],
         Value::Object(object) => {
+            unread(object, &["role", "parts"], path, reader.lost);
             let mut content = Vec::new();
-            reader.parts(object.get("parts"), false, path, &mut content)?;
+            reader.parts(object.get("parts"), false, path, &mut content, &mut parts)?;
             content
         }
         _ => return Err(wrong(path.into(), "an object")),
     };
     let says = content.iter().any(|part| !matches!(part, Part::Text { text, .. } if text.is_empty()));
-    Ok(says.then(|| Message { role: Role::System, content, name: None, rest: Object::new() }))
+    if !says {
+        return Ok(None);
+    }
+    origins.push(Origin { content: path.to_owned(), parts });
+    Ok(Some(Message { role: Role::System, content, name: None, rest: Object::new() }))
 }
 
-struct Reader {
+/// A kind of part that the canonical form has, by its key in either spelling, and what is read inside of it.
+struct Kind {
+    camel: &'static str,
+    snake: &'static str,
+    inside: &'static [&'static str],
+}
+
+const KINDS: &[Kind] = &[
+    Kind { camel: "text", snake: "text", inside: &[] },
+    Kind { camel: "functionCall", snake: "function_call", inside: &["id", "name", "args"] },
+    Kind {
+        camel: "functionResponse",
+        snake: "function_response",
+        inside: &["id", "name", "response", "parts"],
+    },
+    Kind {
+        camel: "inlineData",
+        snake: "inline_data",
+        inside: &["mimeType", "mime_type", "data", "displayName", "display_name"],
+    },
+    Kind {
+        camel: "fileData",
+        snake: "file_data",
+        inside: &["mimeType", "mime_type", "fileUri", "file_uri", "displayName", "display_name"],
+    },
+];
+
+struct Reader<'l> {
     /// Calls so far, for ids where the client has none.
     calls: usize,
     /// Calls that are not answered yet: name and id.
     open: VecDeque<(String, String)>,
+    lost: &'l mut Vec<Loss>,
 }
 
-impl Reader {
+impl Reader<'_> {
+    /// Reads parts, and notes for each of them where it stood.
     fn parts(
         &mut self,
         parts: Option<&Value>,
         assistant: bool,
         path: &str,
         out: &mut Vec<Part>,
+        origins: &mut Vec<String>,
     ) -> Result<(), Fault> {
         let list = match parts {
             None | Some(Value::Null) => return Ok(()),
@@ -97,12 +153,14 @@ impl Reader {
             let path = format!("{path}.parts[{at}]");
             let Some(object) = part.as_object() else { return Err(wrong(path, "an object")) };
             self.part(object, assistant, &path, out)?;
+            origins.resize(out.len(), path);
         }
         Ok(())
     }
 
     fn part(&mut self, part: &Object, assistant: bool, path: &str, out: &mut Vec<Part>) -> Result<(), Fault> {
         let proof = field(part, "thoughtSignature", "thought_signature").and_then(Value::as_str);
+        self.unread(part, assistant, path);
         if let Some(text) = part.get("text").filter(|text| !text.is_null()) {
             let Some(text) = text.as_str() else { return Err(wrong(format!("{path}.text"), "a string")) };
             if part.get("thought").and_then(Value::as_bool) == Some(true) {
@@ -134,14 +192,37 @@ impl Reader {
                 // Pictures of the model's own making: only its own dialect takes them back.
                 out.push(Part::Other(Value::Object(part.clone())));
             } else {
-                out.push(media(blob, path)?);
+                out.push(self.named(media(blob, path)?, blob, &format!("{path}.inlineData")));
             }
         } else if let Some(file) = field(part, "fileData", "file_data").and_then(Value::as_object) {
-            out.push(file_part(file, path)?);
+            out.push(self.named(file_part(file, path)?, file, &format!("{path}.fileData")));
         } else if !part.is_empty() {
             out.push(Part::Other(Value::Object(part.clone())));
         }
         Ok(())
+    }
+
+    /// Documents have names; elsewhere one is lost.
+    fn named(&mut self, mut part: Part, media: &Object, path: &str) -> Part {
+        let name = field(media, "displayName", "display_name").and_then(Value::as_str);
+        match (&mut part, name) {
+            (_, None) => {}
+            (Part::File { filename, .. }, Some(name)) => *filename = Some(name.to_owned()),
+            _ => self.lost.push(Loss::dropped(format!("{path}.displayName"))),
+        }
+        part
+    }
+
+    /// Notes what nobody reads of a part. One that is kept as it came loses nothing.
+    fn unread(&mut self, part: &Object, assistant: bool, path: &str) {
+        let is_kept = |kind: &Kind| assistant && kind.camel == "inlineData";
+        let found = KINDS.iter().find_map(|kind| Some((kind, field(part, kind.camel, kind.snake)?)));
+        let Some((kind, value)) = found.filter(|(kind, _)| !is_kept(kind)) else { return };
+        let known = [kind.camel, kind.snake, "thought", "thoughtSignature", "thought_signature"];
+        unread(part, &known, path, self.lost);
+        if let Some(inner) = value.as_object() {
+            unread(inner, kind.inside, &format!("{path}.{}", kind.camel), self.lost);
+        }
     }
 
     fn call(&mut self, call: &Object, proof: Option<&str>, path: &str) -> Result<Part, Fault> {
@@ -234,8 +315,7 @@ fn media(blob: &Object, path: &str) -> Result<Part, Fault> {
         base64.to_owned()
     };
     let media = Media::Inline { mime: mime.to_owned(), base64 };
-    let filename = field(blob, "displayName", "display_name").and_then(Value::as_str).map(str::to_owned);
-    Ok(of_kind(mime, media, filename))
+    Ok(of_kind(mime, media))
 }
 
 fn file_part(file: &Object, path: &str) -> Result<Part, Fault> {
@@ -245,16 +325,16 @@ fn file_part(file: &Object, path: &str) -> Result<Part, Fault> {
     let mime = field(file, "mimeType", "mime_type").and_then(Value::as_str).unwrap_or_default();
     let media =
         if uri.starts_with("http") { Media::Url(uri.to_owned()) } else { Media::FileId(uri.to_owned()) };
-    Ok(of_kind(mime, media, None))
+    Ok(of_kind(mime, media))
 }
 
-fn of_kind(mime: &str, media: Media, filename: Option<String>) -> Part {
+fn of_kind(mime: &str, media: Media) -> Part {
     if mime.starts_with("image/") {
         Part::Image { media, detail: None, cache: None }
     } else if mime.starts_with("audio/") {
         Part::Audio { media }
     } else {
-        Part::File { media, filename, cache: None }
+        Part::File { media, filename: None, cache: None }
     }
 }
 

@@ -2,25 +2,30 @@
 
 use serde_json::{Value, json};
 
-use super::content::{self, field, wrong};
+use super::content::{self, field, unread, wrong};
+use super::path::Origin;
 use super::schema;
 use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, Tool, ToolChoice, ToolKind};
 use crate::fault::Fault;
 use crate::json::Body;
 
 /// A request read for a target of another dialect.
-pub(super) struct Decoded {
-    pub(super) request: Request,
+pub(in crate::api) struct Decoded {
+    pub(in crate::api) request: Request,
     /// What only Google understands: its own tools and settings.
-    pub(super) lost: Vec<Loss>,
+    pub(in crate::api) lost: Vec<Loss>,
+    /// Where each message stood.
+    pub(super) origins: Vec<Origin>,
+    /// Where each tool stood: its place, and that of its declaration.
+    pub(in crate::api) tools: Vec<(usize, usize)>,
 }
 
 /// Reads the whole request, for a target of another dialect: Google's own gets the client's bytes.
 ///
 /// # Errors
 /// `BadRequest` with the path of the field that cannot be understood.
-pub(super) fn decode(body: &Body, model: &str, stream: bool) -> Result<Decoded, Fault> {
-    let mut lost = Vec::new();
+pub(in crate::api) fn decode(body: &Body, model: &str, stream: bool) -> Result<Decoded, Fault> {
+    let (mut lost, mut origins, mut places) = (Vec::new(), Vec::new(), Vec::new());
     let mut object = match serde_json::from_slice::<Value>(body.bytes()) {
         Ok(Value::Object(object)) => object,
         // The gate let it through, so it is an object.
@@ -33,26 +38,25 @@ pub(super) fn decode(body: &Body, model: &str, stream: bool) -> Result<Decoded, 
     let mut request = Request { model: model.to_owned(), stream, include_usage: true, ..Request::default() };
     take("model", "model");
     if let Some(system) = take("systemInstruction", "system_instruction") {
-        request.messages.extend(content::instructions(&system)?);
+        request.messages.extend(content::instructions(&system, &mut origins, &mut lost)?);
     }
-    request.messages.extend(content::messages(&take("contents", "contents").unwrap_or_default())?);
+    let contents = take("contents", "contents").unwrap_or_default();
+    request.messages.extend(content::messages(&contents, &mut origins, &mut lost)?);
     if let Some(tools) = take("tools", "tools") {
-        request.tools = self::tools(&tools, &mut lost)?;
+        request.tools = self::tools(&tools, &mut places, &mut lost)?;
     }
     if let Some(Value::Object(config)) = take("toolConfig", "tool_config") {
-        request.tool_choice = tool_choice(&config);
-        if field(&config, "retrievalConfig", "retrieval_config").is_some() {
-            lost.push(Loss::dropped("toolConfig.retrievalConfig"));
-        }
+        unread(&config, &["functionCallingConfig", "function_calling_config"], "toolConfig", &mut lost);
+        request.tool_choice = tool_choice(&config, &mut lost);
     }
     if let Some(Value::Object(config)) = take("generationConfig", "generation_config") {
         generation(config, &mut request, &mut lost)?;
     }
     lost.extend(object.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| Loss::dropped(key)));
-    Ok(Decoded { request, lost })
+    Ok(Decoded { request, lost, origins, tools: places })
 }
 
-fn tools(tools: &Value, lost: &mut Vec<Loss>) -> Result<Vec<Tool>, Fault> {
+fn tools(tools: &Value, places: &mut Vec<(usize, usize)>, lost: &mut Vec<Loss>) -> Result<Vec<Tool>, Fault> {
     let Some(list) = tools.as_array() else { return Err(wrong("tools".into(), "an array")) };
     let mut out = Vec::new();
     for (at, tool) in list.iter().enumerate() {
@@ -60,6 +64,7 @@ fn tools(tools: &Value, lost: &mut Vec<Loss>) -> Result<Vec<Tool>, Fault> {
         for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
             if matches!(&**key, "functionDeclarations" | "function_declarations") {
                 for (place, function) in value.as_array().into_iter().flatten().enumerate() {
+                    places.push((at, place));
                     out.push(self::function(
                         function,
                         &format!("tools[{at}].functionDeclarations[{place}]"),
@@ -98,8 +103,10 @@ fn function(function: &Value, path: &str) -> Result<Tool, Fault> {
     })
 }
 
-fn tool_choice(config: &Object) -> Option<ToolChoice> {
+fn tool_choice(config: &Object, lost: &mut Vec<Loss>) -> Option<ToolChoice> {
+    const PATH: &str = "toolConfig.functionCallingConfig";
     let calling = field(config, "functionCallingConfig", "function_calling_config")?.as_object()?;
+    unread(calling, &["mode", "allowedFunctionNames", "allowed_function_names"], PATH, lost);
     let allowed = field(calling, "allowedFunctionNames", "allowed_function_names");
     let names: Vec<&str> =
         allowed.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
@@ -119,6 +126,9 @@ fn tool_choice(config: &Object) -> Option<ToolChoice> {
         },
         _ => "AUTO",
     };
+    if mode == "VALIDATED" {
+        lost.push(Loss::new("toolConfig.functionCallingConfig.mode", "VALIDATED became AUTO"));
+    }
     match (mode, names.as_slice()) {
         ("ANY" | "any", []) => Some(ToolChoice::Required),
         ("ANY" | "any", [one]) => Some(ToolChoice::Named((*one).to_owned())),
@@ -197,7 +207,12 @@ fn reasoning(thinking: &Object, lost: &mut Vec<Loss>) -> Option<Reasoning> {
                 reasoning.effort = value.as_str().map(str::to_ascii_lowercase);
             }
             // Thoughts are shown wherever a provider tells them; a client of this dialect knows them apart.
-            "includeThoughts" | "include_thoughts" => {}
+            "includeThoughts" | "include_thoughts" => {
+                if *value == Value::Bool(false) {
+                    let path = "generationConfig.thinkingConfig.includeThoughts";
+                    lost.push(Loss::new(path, "thoughts are shown where the provider tells them"));
+                }
+            }
             _ => lost.push(Loss::dropped(format!("generationConfig.thinkingConfig.{key}"))),
         }
     }

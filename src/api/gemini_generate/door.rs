@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::answer::{TONGUE, encode_answer};
 use super::error::{error_body, fault_element, fault_event};
+use super::path;
 use super::stream::GeminiEncoder;
 use super::{Ask, Form};
 use crate::api::translate::{self, relay};
@@ -74,8 +75,10 @@ impl Carry for Ask {
             return Ok(gemini_method(relay.splice(self.sent(), &target.name)?, &method(self)));
         }
         let decoded = self.decoded()?;
-        let mut outgoing = target.wire().encode(&decoded.request, &target.name)?;
-        outgoing.lost.extend_from_slice(&decoded.lost);
+        let encoded = target.wire().encode(&decoded.request, &target.name);
+        let mut outgoing = encoded.map_err(|fault| path::fault(fault, decoded))?;
+        let told = std::mem::take(&mut outgoing.lost).into_iter().map(|loss| path::loss(loss, decoded));
+        outgoing.lost = told.chain(decoded.lost.iter().cloned()).collect();
         Ok(outgoing)
     }
 

@@ -17,7 +17,7 @@ pub(super) const BESIDE_MESSAGE: &[&str] = &[
     "token_ids",
 ];
 
-/// What a client of OpenAI's dialect can be told. Citations stand as annotations in the form in which they came.
+/// What a client of OpenAI's dialect can be told.
 pub(in crate::api) const TONGUE: Tongue = Tongue {
     choices: true,
     logprobs: true,
@@ -25,7 +25,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     refusal: true,
     thinking: true,
     calls: true,
-    citation: |_| true,
+    citation: is_whole_annotation,
     foreign: never,
     media: |part| match part {
         Part::Image { media, .. } => !matches!(media, Media::FileId(_)),
@@ -34,6 +34,16 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     },
     field: |_, _| true,
     fields: true,
+    usage: &[
+        "cached_read",
+        "cache_write",
+        "reasoning",
+        "input_audio",
+        "input_image",
+        "output_audio",
+        "accepted_prediction",
+        "rejected_prediction",
+    ],
     ends: &[
         (FinishReason::ContextExceeded, "length"),
         (FinishReason::Pause, "stop"),
@@ -126,6 +136,15 @@ pub(super) fn tool_call(
         call.insert("extra_content".into(), json!({ "google": { "thought_signature": signature } }));
     }
     call
+}
+
+/// Whether a citation says no more than its annotation does.
+fn is_whole_annotation(citation: &Value) -> bool {
+    let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
+    let fields = citation.as_object().into_iter().flatten();
+    let is_told = |key: &str| matches!(key, "type" | "url" | "title");
+    !kind.ends_with("_location")
+        || citation.get("url").is_some() && fields.into_iter().all(|(key, _)| is_told(key))
 }
 
 /// A citation as an annotation; `None` for one that names no address, which OpenAI's clients cannot read. The text that

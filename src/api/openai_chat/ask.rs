@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::decode::decode;
+use super::decode::{Decoded, read};
 use super::param::{Param, missing};
-use super::sight::Sight;
+use super::sight::Chat;
+use crate::api::sight::Sight;
 use crate::chat::Request;
 use crate::facts;
 use crate::fault::Fault;
@@ -29,8 +30,8 @@ pub struct Ask {
     choices: u64,
     user: Option<Box<str>>,
     messages: usize,
-    sight: Sight,
-    request: OnceLock<Result<Request, Fault>>,
+    sight: Sight<Chat>,
+    decoded: OnceLock<Result<Decoded, Fault>>,
 }
 
 impl Ask {
@@ -78,7 +79,7 @@ impl Ask {
             choices: choices.unwrap_or(1),
             user: user.or(safety_identifier),
             sight: Sight::default(),
-            request: OnceLock::new(),
+            decoded: OnceLock::new(),
             body,
         })
     }
@@ -113,7 +114,11 @@ impl Ask {
     /// # Errors
     /// `BadRequest` with the path of the field that cannot be understood.
     pub fn request(&self) -> Result<&Request, Fault> {
-        self.request.get_or_init(|| decode(&self.body)).as_ref().map_err(Clone::clone)
+        self.decoded().map(|decoded| &decoded.request)
+    }
+
+    pub(super) fn decoded(&self) -> Result<&Decoded, Fault> {
+        self.decoded.get_or_init(|| read(&self.body)).as_ref().map_err(Clone::clone)
     }
 }
 

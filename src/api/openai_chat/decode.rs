@@ -1,6 +1,6 @@
 //! OpenAI's chat request → the canonical request.
 
-mod message;
+pub(in crate::api) mod message;
 pub(in crate::api) mod record;
 mod tool;
 
@@ -8,25 +8,40 @@ use serde_json::Value;
 
 use self::record::{Place, Record, parse, text};
 use super::param::wrong_type;
-use crate::chat::{CacheHint, Object, OutputFormat, Reasoning, Request, Sampling};
+use crate::chat::{CacheHint, Loss, Object, OutputFormat, Reasoning, Request, Sampling};
 use crate::fault::Fault;
 use crate::json::Body;
+
+/// A request in the canonical form, for targets that speak another dialect.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    /// What the canonical form can say.
+    pub(super) request: Request,
+    /// Fields inside of messages, parts and tools that it cannot, in the client's paths.
+    pub(super) lost: Vec<Loss>,
+}
 
 /// Decodes a request completely; fields that the canonical form does not know travel in `rest`.
 ///
 /// # Errors
 /// `BadRequest` with the path of the field that has the wrong type or is missing.
 pub fn decode(body: &Body) -> Result<Request, Fault> {
+    read(body).map(|decoded| decoded.request)
+}
+
+/// Decodes a request and notes what of it the canonical form leaves out.
+pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
     let root = Place::Root;
+    let mut lost = Vec::new();
     let mut top = Record::new(parse(body.bytes())?, &root);
     let mut request = Request {
         model: top.need_text("model")?,
         stream: top.flag("stream")?.unwrap_or(false),
-        messages: message::decode_all(top.need_list("messages")?, &root.key("messages"))?,
-        tools: tool::decode_all(top.list("tools")?, &root.key("tools"))?,
+        messages: message::decode_all(top.need_list("messages")?, &root.key("messages"), &mut lost)?,
+        tools: tool::decode_all(top.list("tools")?, &root.key("tools"), &mut lost)?,
         tool_choice: tool::choice(top.take("tool_choice"), &root.key("tool_choice"))?,
         parallel_tool_calls: top.flag("parallel_tool_calls")?,
-        output: output(&mut top)?,
+        output: output(&mut top, &mut lost)?,
         sampling: sampling(&mut top)?,
         reasoning: reasoning(&mut top)?,
         user: top.text("user")?,
@@ -52,10 +67,10 @@ pub fn decode(body: &Body) -> Result<Request, Fault> {
         request.user = top.peek("safety_identifier").and_then(Value::as_str).map(str::to_owned);
     }
     request.rest = top.rest();
-    Ok(request)
+    Ok(Decoded { request, lost: lost.into_iter().map(Loss::dropped).collect() })
 }
 
-fn output(top: &mut Record<'_>) -> Result<OutputFormat, Fault> {
+fn output(top: &mut Record<'_>, lost: &mut Vec<String>) -> Result<OutputFormat, Fault> {
     let Some(format) = top.object("response_format")? else { return Ok(OutputFormat::Text) };
     let root = Place::Root;
     let place = root.key("response_format");
@@ -64,14 +79,17 @@ fn output(top: &mut Record<'_>) -> Result<OutputFormat, Fault> {
         Some("json_object") => Ok(OutputFormat::JsonObject),
         Some("json_schema") => {
             let mut format = Record::new(format, &place);
-            let place = place.key("json_schema");
-            let mut schema = Record::new(format.need_object("json_schema")?, &place);
-            Ok(OutputFormat::JsonSchema {
+            let below = place.key("json_schema");
+            let mut schema = Record::new(format.need_object("json_schema")?, &below);
+            let output = OutputFormat::JsonSchema {
                 name: schema.need_text("name")?,
                 description: schema.text("description")?,
                 schema: schema.take("schema").unwrap_or_else(|| Value::Object(Object::new())),
                 strict: schema.flag("strict")?,
-            })
+            };
+            schema.close(lost);
+            format.close(lost);
+            Ok(output)
         }
         Some(_) => Ok(OutputFormat::Other(Value::Object(format))),
         None => Err(super::param::missing(place.key("type").to_string())),

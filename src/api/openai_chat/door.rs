@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::answer::TONGUE;
+use super::decode::Decoded;
+use super::path;
 use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
 use crate::api::translate::{self, relay};
 use crate::executor::Carry;
@@ -55,10 +57,15 @@ impl Asked for Ask {
 
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
-        match relay(target, Dialect::OpenAi) {
-            Some(relay) => relay.splice(self.body(), &target.name),
-            None => target.wire().encode(self.request()?, &target.name),
+        if let Some(relay) = relay(target, Dialect::OpenAi) {
+            return relay.splice(self.body(), &target.name);
         }
+        let Decoded { request, lost } = self.decoded()?;
+        let encoded = target.wire().encode(request, &target.name);
+        let mut outgoing = encoded.map_err(|fault| path::fault(fault, request))?;
+        let told = std::mem::take(&mut outgoing.lost).into_iter().map(|loss| path::loss(loss, request));
+        outgoing.lost = told.chain(lost.iter().cloned()).collect();
+        Ok(outgoing)
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {

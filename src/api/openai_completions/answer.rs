@@ -20,6 +20,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     media: never,
     field: |_, _| false,
     fields: false,
+    usage: crate::api::openai_chat::TONGUE.usage,
     ends: &[(FinishReason::ToolCalls, "stop"), (FinishReason::Other, "stop")],
     comments: true,
 };

@@ -128,14 +128,15 @@ fn output(
             "Answer with one JSON object and nothing else: no explanation, no code fence.".to_owned(),
             "asked for in the system prompt",
         ),
-        OutputFormat::JsonSchema { schema, .. } if model::knows_schemas(model) => {
-            let format = json!({ "type": "json_schema", "schema": schema });
+        OutputFormat::JsonSchema { .. } if model::knows_schemas(model) => {
+            let format = json!({ "type": "json_schema", "schema": output.described_schema() });
             body.insert("output_config".into(), json!({ "format": format }));
         }
-        OutputFormat::JsonSchema { schema, .. } => in_words(
+        OutputFormat::JsonSchema { .. } => in_words(
             format!(
                 "Answer with one JSON value and nothing else: no explanation, no code fence. It must follow this \
-                 JSON Schema:\n{schema}"
+                 JSON Schema:\n{}",
+                output.described_schema()
             ),
             "asked for in the system prompt: this model takes no schema",
         ),
@@ -249,6 +250,9 @@ fn think(asked: &Request, reasoning: &Reasoning, limit: u64, body: &mut Object, 
         return;
     }
     let path = if reasoning.effort.is_some() { "reasoning_effort" } else { "reasoning" };
+    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
+        lost.push(Loss::new("reasoning.effort", "the budget counts"));
+    }
     let Some(budget) = budget(reasoning) else {
         if reasoning.effort.is_some() {
             lost.push(Loss::dropped(path));

@@ -116,7 +116,8 @@ fn trim_end(content: &mut Vec<Value>) {
 }
 
 fn lose_fields(message: &Message, at: usize, lost: &mut Vec<Loss>) {
-    if message.name.is_some() {
+    // The name of a tool stands at its call.
+    if message.name.is_some() && message.role != Role::Tool {
         lost.push(Loss::dropped(format!("messages[{at}].name")));
     }
     for (field, value) in &message.rest {
@@ -154,7 +155,10 @@ impl Place<'_> {
                     None => return Ok(None),
                 }
             }
-            Part::ToolCall { id, name, arguments, kind, .. } if assistant => {
+            Part::ToolCall { id, name, arguments, kind, signature, .. } if assistant => {
+                if signature.is_some() {
+                    self.lose(at, ".signature", "another provider's proof dropped");
+                }
                 let input = self.input(arguments, *kind, at);
                 object(json!({ "type": "tool_use", "id": tool_id(id), "name": name, "input": input }))
             }
@@ -175,6 +179,11 @@ impl Place<'_> {
                 block
             }
             Part::Other(Value::Object(block)) if is_own(block) => block.clone(),
+            Part::Other(_) if assistant => {
+                // What another provider's own tools did says nothing to this one.
+                self.lose(at, "", "part of another provider's dialect dropped");
+                return Ok(None);
+            }
             Part::Other(value) => {
                 let kind = value.get("type").and_then(Value::as_str).unwrap_or("unknown");
                 return Err(self.cannot(&format!("a part of the type `{kind}`"), at));

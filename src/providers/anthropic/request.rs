@@ -5,7 +5,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
-use crate::chat::proof;
+use crate::chat::{Loss, proof};
 use crate::json::{self, Splice};
 use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
@@ -27,13 +27,16 @@ pub(super) fn outgoing(streams: bool, body: Vec<Bytes>) -> Outgoing {
 pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSettings) -> Outgoing {
     let mut splice = Splice::new(body);
     splice.set_text("model", &target.model);
-    let signed = signed(body);
+    let mut lost = Vec::new();
+    let signed = signed(body, &mut lost);
     let messages = signed.as_deref().or_else(|| body.raw("messages")).unwrap_or_default();
     // Inside a loop of tools, Anthropic wants its own thought at the turn's beginning, or no thinking at all.
     let dumb = body.raw("thinking").is_some_and(|thinking| thinking.contains("\"enabled\""))
         && is_unproven_loop(messages);
     if dumb {
         splice.set("thinking", r#"{"type":"disabled"}"#);
+        let what = "disabled until the tool calls of another provider are through";
+        lost.push(Loss::new("thinking", what));
     }
     if let Some(messages) = signed {
         splice.set("messages", messages);
@@ -49,23 +52,29 @@ pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSetti
             splice.set(field, value.to_string());
         }
     }
-    outgoing(body.bool("stream") == Some(true), splice.finish())
+    Outgoing { lost, ..outgoing(body.bool("stream") == Some(true), splice.finish()) }
 }
 
 /// Takes out the thoughts that no provider or another one has signed, which Anthropic would refuse; `None` when there
 /// are none.
-fn signed(body: &ClientBody) -> Option<String> {
+fn signed(body: &ClientBody, lost: &mut Vec<Loss>) -> Option<String> {
     memchr::memmem::find(body.raw_bytes("messages")?, proof::MARK.as_bytes())?;
     let mut messages: Vec<Value> = serde_json::from_str(body.raw("messages")?).ok()?;
-    for message in &mut messages {
-        if let Some(Value::Array(blocks)) = message.get_mut("content") {
-            blocks.retain_mut(|block| {
-                ["signature", "data"].into_iter().all(|field| match block.get_mut(field) {
-                    Some(Value::String(proof)) => own(proof),
-                    _ => true,
-                })
+    for (place, message) in messages.iter_mut().enumerate() {
+        let Some(Value::Array(blocks)) = message.get_mut("content") else { continue };
+        let mut at = 0;
+        blocks.retain_mut(|block| {
+            let kept = ["signature", "data"].into_iter().all(|field| match block.get_mut(field) {
+                Some(Value::String(proof)) => own(proof),
+                _ => true,
             });
-        }
+            if !kept {
+                let path = format!("messages[{place}].content[{at}]");
+                lost.push(Loss::new(path, "thinking without Anthropic's signature dropped"));
+            }
+            at += 1;
+            kept
+        });
     }
     messages.retain(|message| message.get("content").and_then(Value::as_array).is_none_or(|c| !c.is_empty()));
     Some(Value::Array(messages).to_string())
@@ -139,5 +148,24 @@ mod tests {
         let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
         assert_eq!(sent["messages"][1]["content"], json!([call]));
         assert_eq!(sent["thinking"], json!({"type": "disabled"}));
+        let lost: Vec<&str> = outgoing.lost.iter().map(|loss| &*loss.path).collect();
+        assert_eq!(lost, ["messages[1].content[0]", "messages[1].content[1]", "thinking"]);
+
+        // A call that comes without any thought is no better; the user's own words end the loop.
+        let call = json!({"role": "assistant", "content": [call]});
+        let asks = json!({"role": "user", "content": [{"type": "text", "text": "and?"}]});
+        let results = json!({"role": "user", "content": [result]});
+        for (messages, thinks) in [
+            (json!([user, call, results]), false),
+            (json!([user, call, results, call, results]), false),
+            (json!([user, call, results, {"role": "assistant", "content": "so"}, asks]), true),
+            (json!([user]), true),
+        ] {
+            let text = json!({"thinking": {"type": "enabled", "budget_tokens": 1024}, "messages": messages});
+            let body = ClientBody::read(Bytes::from(text.to_string())).unwrap();
+            let outgoing = splice(&body, &TargetName::parse("p/m").unwrap(), &QuirkSettings::default());
+            let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+            assert_eq!(sent["thinking"]["type"] == "enabled", thinks, "{messages}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::think::{self, Forbidden};
 use super::{conversation, request, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request};
 use crate::fault::Fault;
-use crate::providers::foreign::BOOKKEEPING;
+use crate::providers::foreign::is_usual;
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -255,7 +255,7 @@ fn rest(rest: &Object, body: &mut Object, fields: &mut Object, lost: &mut Vec<Lo
                 }
                 _ => lost.push(Loss::dropped("service_tier")),
             },
-            (known, _) if BOOKKEEPING.contains(&known) => {}
+            (field, value) if is_usual(field, value) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     for (field, value) in asked.rest.iter().filter(|(_, value)| !value.is_null()) {
         if OWN.contains(&&**field) {
             body.insert(field.clone(), value.clone());
-        } else if !foreign::BOOKKEEPING.contains(&&**field) {
+        } else if !foreign::is_usual(field, value) {
             lost.push(Loss::dropped(field.clone()));
         }
     }

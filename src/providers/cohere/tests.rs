@@ -214,6 +214,7 @@ fn parameters_have_coheres_names_and_bounds() {
             "n (became 1)",
             "reasoning_effort (became a budget of 1024 tokens)",
             "user (dropped)",
+            "store (dropped)",
             "verbosity (dropped)",
         ]
     );

@@ -27,6 +27,8 @@ pub(super) fn put(
     let mut writer = Writer { model, names: HashMap::new(), contents: Vec::new(), last: None, lost };
     let mut system = Vec::new();
     for (place, message) in messages.iter().enumerate() {
+        foreign::lose_fields(message, place, writer.lost);
+        writer.lose_inside(message, place);
         match message.role {
             Role::System | Role::Developer => {
                 if writer.last.is_some() {
@@ -73,8 +75,30 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// Notes what has no place beside what a part says.
+    fn lose_inside(&mut self, message: &Message, place: usize) {
+        for (at, part) in message.content.iter().enumerate() {
+            let mut lose = |field: &str, what: &'static str| {
+                self.lost.push(Loss::new(format!("messages[{place}].content[{at}]{field}"), what));
+            };
+            match part {
+                Part::Text { cache: Some(_), .. }
+                | Part::Image { cache: Some(_), .. }
+                | Part::File { cache: Some(_), .. }
+                | Part::ToolCall { cache: Some(_), .. }
+                | Part::ToolResult { cache: Some(_), .. } => lose(".cache_control", "dropped"),
+                _ => {}
+            }
+            match part {
+                Part::Text { citations, .. } if !citations.is_empty() => lose(".annotations", "dropped"),
+                Part::Image { detail: Some(detail), .. } if detail != "auto" => lose(".detail", "dropped"),
+                Part::File { filename: Some(_), .. } => lose(".filename", "dropped"),
+                _ => {}
+            }
+        }
+    }
+
     fn message(&mut self, message: &'a Message, place: usize) -> Result<(), Fault> {
-        foreign::lose_fields(message, place, self.lost);
         let parts = self.parts(message, place)?;
         if parts.is_empty() {
             return Ok(());
@@ -102,7 +126,9 @@ impl<'a> Writer<'a> {
         for (at, part) in message.content.iter().enumerate() {
             match part {
                 Part::Thinking { text, signature, redacted } => {
-                    let foreign = signature.as_deref().is_some_and(|s| proof::for_gemini(s).is_none());
+                    let foreign = signature
+                        .as_deref()
+                        .is_some_and(|s| proof::for_gemini(s).is_none() && s != proof::COHERE_PLAN);
                     if foreign && redacted.is_none() {
                         let path = format!("messages[{place}].content[{at}].signature");
                         self.lost.push(Loss::new(path, "dropped: it is another provider's"));

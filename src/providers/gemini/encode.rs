@@ -44,7 +44,9 @@ pub(super) fn chat(
     if let Some(thinking) = asked.reasoning.as_ref().and_then(|r| think::config(r, model, &mut lost)) {
         config.insert("thinkingConfig".into(), Value::Object(thinking));
     }
-    if asked.user.is_some() {
+    // The other name of it is reported by that name.
+    let named = asked.rest.get("safety_identifier").and_then(Value::as_str);
+    if asked.user.is_some() && asked.user.as_deref() != named {
         lost.push(Loss::dropped("user"));
     }
     if !asked.metadata.is_empty() {
@@ -107,16 +109,16 @@ fn output(output: &OutputFormat, model: Model<'_>, config: &mut Object, lost: &m
     match output {
         OutputFormat::Text => {}
         OutputFormat::JsonObject => put(config, "responseMimeType", Some(JSON)),
-        OutputFormat::JsonSchema { schema, .. } => {
+        OutputFormat::JsonSchema { .. } => {
             put(config, "responseMimeType", Some(JSON));
+            let mut schema = output.described_schema();
             if model.reads_json_schema() {
-                let mut schema = schema.clone();
                 if let Value::Object(object) = &mut schema {
                     object.shift_remove("$schema");
                 }
                 config.insert("responseJsonSchema".into(), schema);
             } else {
-                let schema = schema::down(schema, "response_format.json_schema.schema", lost);
+                let schema = schema::down(&schema, "response_format.json_schema.schema", lost);
                 config.insert("responseSchema".into(), schema);
             }
         }
@@ -160,7 +162,7 @@ fn rest(rest: &Object, body: &mut Object, config: &mut Object, lost: &mut Vec<Lo
                     put(config, "responseModalities", Some(words));
                 }
             }
-            _ if foreign::BOOKKEEPING.contains(&&**field) => {}
+            (field, value) if foreign::is_usual(field, value) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
     }

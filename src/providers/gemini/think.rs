@@ -17,7 +17,10 @@ pub(super) fn config(reasoning: &Reasoning, model: Model<'_>, lost: &mut Vec<Los
     let mut config = Object::new();
     let mut shows = true;
     match (reasoning.budget_tokens, reasoning.effort.as_deref()) {
-        (Some(budget), _) => {
+        (Some(budget), effort) => {
+            if effort.is_some() {
+                lost.push(Loss::new("reasoning.effort", "the budget counts"));
+            }
             let fitted = fit(budget, model);
             if fitted != budget {
                 lost.push(Loss::new("reasoning.budget_tokens", format!("became {fitted}")));

@@ -83,6 +83,12 @@ fn declaration(tool: &Tool, at: usize, model: Model<'_>, lost: &mut Vec<Loss>) -
         }
         None => {}
     }
+    if tool.strict == Some(true) {
+        lost.push(Loss::dropped(format!("tools[{at}].function.strict")));
+    }
+    if tool.cache.is_some() {
+        lost.push(Loss::dropped(format!("tools[{at}].cache_control")));
+    }
     for (field, value) in &tool.rest {
         match &**field {
             "response" | "responseJsonSchema" | "behavior" => {

@@ -64,7 +64,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
             (field, value) if OWN.contains(&field) => {
                 body.insert(field.into(), value.clone());
             }
-            (field, _) if foreign::BOOKKEEPING.contains(&field) => {}
+            (field, value) if foreign::is_usual(field, value) => {}
             (field, _) => lost.push(Loss::dropped(field.to_owned())),
         }
     }

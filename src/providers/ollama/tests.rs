@@ -134,7 +134,7 @@ fn parameters_become_options() {
                 "num_ctx": 8192, "min_p": 0.1, "num_gpu": 1},
         })
     );
-    assert_eq!(lost, ["tool_choice (dropped)", "n (became 1)", "verbosity (dropped)"]);
+    assert_eq!(lost, ["tool_choice (dropped)", "n (became 1)", "store (dropped)", "verbosity (dropped)"]);
     for (effort, budget, expected, losses) in [
         (Some("none"), None, json!(false), 0),
         (Some("medium"), None, json!("medium"), 0),

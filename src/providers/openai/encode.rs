@@ -19,16 +19,18 @@ const MOST_STOPS: usize = 4;
 /// `BadRequest` that names the part which OpenAI's dialect cannot carry.
 pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
     let mut body = Object::new();
-    body.insert("model".into(), (&*target.model).into());
+    let model = quirks.deployed(&target.model);
+    body.insert("model".into(), model.into());
     let mut lost = Vec::new();
     let mut messages = Vec::with_capacity(asked.messages.len());
     for (place, message) in asked.messages.iter().enumerate() {
+        super::turns::refuse_urls(message, place, quirks)?;
         push_message(message, place, &mut messages)?;
         super::losses::of_message(message, place, quirks, &mut lost);
     }
     body.insert("messages".into(), Value::Array(messages));
     tools(asked, &mut body, &mut lost);
-    output(&asked.output, &mut body);
+    output(&asked.output, &mut body, &mut lost);
     sampling(asked, &mut body, &mut lost);
     if let Some(reasoning) = &asked.reasoning {
         think(reasoning, &target.model, &mut body, &mut lost);
@@ -48,8 +50,12 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
         body.shift_remove("stream_options");
     }
     super::losses::leave_out(&mut body, quirks, &mut lost);
+    super::turns::effort(&mut body, &target.model, quirks, &mut lost);
+    if let Some(Value::Array(messages)) = body.get_mut("messages") {
+        super::turns::fit(messages, &target.model, quirks, &mut lost);
+    }
     request::apply_to_object(&mut body, quirks);
-    let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
+    let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
     let json = Value::Object(body).to_string();
     let mut outgoing = request::outgoing(path, asked.stream, vec![json.into()]);
     outgoing.lost = lost;
@@ -238,7 +244,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
                 Media::Inline { mime, base64 } => {
                     file.insert("file_data".into(), format!("data:{mime};base64,{base64}").into())
                 }
-                Media::Url(_) => return cannot("a file by URL"),
+                Media::Url(url) => file.insert("file_url".into(), url.as_str().into()),
             };
             put(&mut file, "filename", filename.clone());
             json!({ "type": "file", "file": file })
@@ -265,10 +271,10 @@ pub(in crate::providers) fn audio_format(mime: &str) -> &str {
     }
 }
 
-/// A block of Anthropic's own, which only Anthropic can read.
+/// A block of Anthropic's own, which only Anthropic can read, or a part of Google's, which bears no type.
 pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
     let Part::Other(value) = part else { return false };
-    let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+    let Some(kind) = value.get("type").and_then(Value::as_str) else { return true };
     let own = [
         "server_tool_use",
         "mcp_tool_use",
@@ -283,7 +289,8 @@ pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     let mut kept = Vec::with_capacity(asked.tools.len());
     for (at, definition) in asked.tools.iter().enumerate() {
-        if definition.kind == ToolKind::Server && definition.is_anthropics() {
+        let elsewhere = definition.is_anthropics() || definition.is_of_responses();
+        if definition.kind == ToolKind::Server && elsewhere {
             lost.push(Loss::dropped(format!("tools[{at}]")));
             continue;
         }
@@ -292,7 +299,8 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     }
     if kept.is_empty() && !asked.tools.is_empty() {
         // A choice is refused without tools.
-        if asked.tool_choice.as_ref().is_some_and(|choice| *choice != ToolChoice::None) {
+        let says_nothing = |choice: &ToolChoice| matches!(choice, ToolChoice::None | ToolChoice::Auto);
+        if asked.tool_choice.as_ref().is_some_and(|choice| !says_nothing(choice)) {
             lost.push(Loss::dropped("tool_choice"));
         }
         return;
@@ -324,16 +332,16 @@ fn tool(tool: &Tool) -> Value {
     put(&mut inner, "description", tool.description.clone());
     put(&mut inner, "parameters", tool.parameters.clone());
     put(&mut inner, "strict", tool.strict);
-    for (field, value) in
-        tool.rest.iter().filter(|(field, _)| !super::losses::TOOL_FIELDS.contains(&field.as_str()))
-    {
-        inner.entry(field.clone()).or_insert_with(|| value.clone());
+    if tool.kind == ToolKind::Custom {
+        for (field, value) in &tool.rest {
+            inner.entry(field.clone()).or_insert_with(|| value.clone());
+        }
     }
     let kind = if tool.kind == ToolKind::Custom { "custom" } else { "function" };
     json!({ "type": kind, kind: inner })
 }
 
-fn output(output: &OutputFormat, body: &mut Object) {
+fn output(output: &OutputFormat, body: &mut Object, lost: &mut Vec<Loss>) {
     let format = match output {
         OutputFormat::Text => return,
         OutputFormat::JsonObject => json!({ "type": "json_object" }),
@@ -345,7 +353,8 @@ fn output(output: &OutputFormat, body: &mut Object) {
             put(&mut inner, "strict", *strict);
             json!({ "type": "json_schema", "json_schema": inner })
         }
-        OutputFormat::Other(value) => value.clone(),
+        OutputFormat::Other(value) if value.get("type").is_some() => value.clone(),
+        OutputFormat::Other(_) => return lost.push(Loss::dropped("response_format")),
     };
     body.insert("response_format".into(), format);
 }
@@ -380,6 +389,9 @@ fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<L
     if never_thinks(model) {
         lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
         return;
+    }
+    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
+        lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
     }
     put(body, "reasoning_effort", effort(reasoning));
     if !reasoning.rest.is_empty() {

@@ -4,21 +4,25 @@ use serde_json::Value;
 
 use super::details;
 use super::encode::is_unsayable;
-use crate::chat::{Loss, Message, Object, Part, Role, Tool};
+use crate::chat::{Loss, Message, Object, Part, Role, Tool, ToolKind};
 use crate::providers::QuirkSettings;
-
-/// Fields of a tool that only Anthropic knows.
-pub(in crate::providers) const TOOL_FIELDS: &[&str] =
-    &["input_examples", "defer_loading", "allowed_callers", "eager_input_streaming"];
 
 /// What of a message does not go out.
 pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
+    if message.name.is_some() && quirks.lacks.iter().any(|field| field == "name") {
+        lost.push(Loss::dropped(format!("messages[{place}].name")));
+    }
     for (at, part) in message.content.iter().enumerate() {
         of_part(part, message.role, (place, at), lost);
         let path = || format!("messages[{place}].content[{at}]");
         match part {
             Part::Thinking { .. } if !takes_thinking(quirks) => {
                 lost.push(Loss::new(path(), "thinking dropped"));
+            }
+            Part::ToolCall { signature: Some(_), .. }
+                if quirks.lacks.iter().any(|field| field == "extra_content") =>
+            {
+                lost.push(Loss::new(path() + ".signature", "dropped: it is another provider's"));
             }
             Part::Thinking { text, signature, redacted }
                 if (signature.is_some() || redacted.is_some())
@@ -61,8 +65,11 @@ pub(in crate::providers) fn of_tool(tool: &Tool, at: usize, lost: &mut Vec<Loss>
     if tool.cache.is_some() {
         lost.push(Loss::dropped(format!("tools[{at}].cache_control")));
     }
-    let fields = tool.rest.keys().filter(|field| TOOL_FIELDS.contains(&field.as_str()));
-    lost.extend(fields.map(|field| Loss::dropped(format!("tools[{at}].{field}"))));
+    if tool.kind == ToolKind::Function {
+        // What functions have beyond OpenAI's fields is another dialect's, and would be refused.
+        let fields = tool.rest.iter().filter(|(_, value)| !value.is_null());
+        lost.extend(fields.map(|(field, _)| Loss::dropped(format!("tools[{at}].{field}"))));
+    }
 }
 
 /// Takes out what the vendor does not know. Losses inside of messages are told by [`of_message`].
@@ -81,5 +88,6 @@ pub(in crate::providers) fn leave_out(body: &mut Object, quirks: &QuirkSettings,
 
 fn takes_thinking(quirks: &QuirkSettings) -> bool {
     let field = "reasoning_content";
-    ![&quirks.lacks, &quirks.drop_in_messages].iter().any(|list| list.iter().any(|name| name == field))
+    quirks.thinking_parts
+        || ![&quirks.lacks, &quirks.drop_in_messages].iter().any(|list| list.iter().any(|name| name == field))
 }

@@ -74,7 +74,7 @@ fn tool(tool: &Tool) -> Value {
         // Elsewhere a function is loose unless it says so.
         object.insert("strict".into(), tool.strict.unwrap_or(false).into());
     }
-    for (field, value) in tool.rest.iter().filter(|(field, _)| !losses::TOOL_FIELDS.contains(&&***field)) {
+    for (field, value) in tool.rest.iter().filter(|_| tool.kind == ToolKind::Custom) {
         let value = if field == "format" { grammar(value) } else { value.clone() };
         object.entry(field.clone()).or_insert(value);
     }

@@ -9,16 +9,26 @@ use crate::chat::{CacheHint, Media, Message, Object, Part, Role, ToolKind, proof
 use crate::fault::Fault;
 
 /// Decodes the `messages` array.
-pub(super) fn decode_all(messages: Vec<Value>, place: &Place<'_>) -> Result<Vec<Message>, Fault> {
+pub(super) fn decode_all(
+    messages: Vec<Value>,
+    place: &Place<'_>,
+    lost: &mut Vec<String>,
+) -> Result<Vec<Message>, Fault> {
     let mut decoded: Vec<Message> = Vec::with_capacity(messages.len());
     for (at, value) in messages.into_iter().enumerate() {
-        let message = decode(value, at, &decoded, &place.index(at))?;
+        let message = decode(value, at, &decoded, &place.index(at), lost)?;
         decoded.push(message);
     }
     Ok(decoded)
 }
 
-fn decode(value: Value, at: usize, before: &[Message], place: &Place<'_>) -> Result<Message, Fault> {
+fn decode(
+    value: Value,
+    at: usize,
+    before: &[Message],
+    place: &Place<'_>,
+    lost: &mut Vec<String>,
+) -> Result<Message, Fault> {
     let mut fields = Record::new(object(value, place)?, place);
     let word = fields.need_text("role")?;
     let role = match &*word {
@@ -36,12 +46,12 @@ fn decode(value: Value, at: usize, before: &[Message], place: &Place<'_>) -> Res
     let cache = cache(&mut fields)?;
     let mut content = Vec::new();
     if role == Role::Assistant {
-        thoughts(&mut fields, &mut content, place)?;
+        thoughts(&mut fields, &mut content, place, lost)?;
     }
     let below = place.key("content");
-    parts(fields.take("content"), &mut content, &below)?;
+    parts(fields.take("content"), &mut content, &below, lost)?;
     match role {
-        Role::Assistant => calls(&mut fields, &mut content, at, place)?,
+        Role::Assistant => calls(&mut fields, &mut content, at, place, lost)?,
         Role::Tool => {
             let id = match fields.text("tool_call_id")? {
                 Some(id) => id,
@@ -61,15 +71,27 @@ fn decode(value: Value, at: usize, before: &[Message], place: &Place<'_>) -> Res
 
 /// What the model thought: `reasoning_content` (DeepSeek, Qwen), `reasoning` (OpenRouter, Groq), and OpenRouter's
 /// `reasoning_details`, which carry the proofs that some providers want back.
-fn thoughts(fields: &mut Record<'_>, content: &mut Vec<Part>, place: &Place<'_>) -> Result<(), Fault> {
+fn thoughts(
+    fields: &mut Record<'_>,
+    content: &mut Vec<Part>,
+    place: &Place<'_>,
+    lost: &mut Vec<String>,
+) -> Result<(), Fault> {
     let plain = (fields.text("reasoning_content")?, fields.text("reasoning")?);
     let details = fields.list("reasoning_details")?;
     let below = place.key("reasoning_details");
     let mut unknown = Vec::new();
     for (at, value) in details.into_iter().enumerate() {
-        match thought(object(value, &below.index(at))?) {
-            Ok(part) => content.push(part),
-            Err(detail) => unknown.push(Value::Object(detail)),
+        let here = below.index(at);
+        let mut detail = object(value, &here)?;
+        match thought(&mut detail) {
+            Some(part) => {
+                content.push(part);
+                // Its place among the pieces of a stream says nothing in a conversation.
+                detail.shift_remove("index");
+                Record::new(detail, &here).close(lost);
+            }
+            None => unknown.push(Value::Object(detail)),
         }
     }
     if !unknown.is_empty() {
@@ -83,8 +105,8 @@ fn thoughts(fields: &mut Record<'_>, content: &mut Vec<Part>, place: &Place<'_>)
     Ok(())
 }
 
-fn thought(mut detail: Object) -> Result<Part, Object> {
-    let router = Router::of(&detail);
+fn thought(detail: &mut Object) -> Option<Part> {
+    let router = Router::of(detail);
     let mut string = |key: &str| match detail.get_mut(key).map(Value::take) {
         Some(Value::String(text)) => Some(text),
         _ => None,
@@ -92,21 +114,21 @@ fn thought(mut detail: Object) -> Result<Part, Object> {
     match string("type").as_deref() {
         Some("reasoning.text") => {
             let text = string("text").unwrap_or_default();
-            Ok(Part::Thinking {
-                text,
-                signature: string("signature").map(|proof| router.mark(proof)),
-                redacted: None,
-            })
+            let signature = string("signature").map(|proof| router.mark(proof));
+            if signature.is_some() {
+                router.taken(detail);
+            }
+            Some(Part::Thinking { text, signature, redacted: None })
         }
-        Some("reasoning.encrypted") => Ok(Part::Thinking {
-            text: String::new(),
-            signature: None,
-            redacted: string("data").map(|proof| router.mark(proof)),
-        }),
+        Some("reasoning.encrypted") => {
+            let redacted = string("data").map(|proof| router.mark(proof));
+            router.taken(detail);
+            Some(Part::Thinking { text: String::new(), signature: None, redacted })
+        }
         other => {
             let kind = other.map_or(Value::Null, Value::from);
             detail.insert("type".to_owned(), kind);
-            Err(detail)
+            None
         }
     }
 }
@@ -124,6 +146,13 @@ impl Router {
         Self { format: text("format"), id: text("id"), index: detail.get("index").and_then(Value::as_u64) }
     }
 
+    /// What is kept with the proof.
+    fn taken(&self, detail: &mut Object) {
+        for key in ["format", "id", "index"] {
+            detail.shift_remove(key);
+        }
+    }
+
     /// The proof as the canonical form has it; this house's own proofs stand without a format.
     fn mark(&self, proof: String) -> String {
         if self.format.is_empty() && self.id.is_empty() {
@@ -134,13 +163,18 @@ impl Router {
 }
 
 /// Decodes `content`: a string, or an array of parts.
-fn parts(content: Option<Value>, out: &mut Vec<Part>, place: &Place<'_>) -> Result<(), Fault> {
+fn parts(
+    content: Option<Value>,
+    out: &mut Vec<Part>,
+    place: &Place<'_>,
+    lost: &mut Vec<String>,
+) -> Result<(), Fault> {
     match content {
         None => {}
         Some(Value::String(text)) => out.push(Part::text(text)),
         Some(Value::Array(items)) => {
             for (at, item) in items.into_iter().enumerate() {
-                out.push(part(item, &place.index(at))?);
+                out.push(part(item, &place.index(at), lost)?);
             }
         }
         Some(other) => return Err(wrong_type(place.to_string(), "a string or an array", kind(&other))),
@@ -148,7 +182,7 @@ fn parts(content: Option<Value>, out: &mut Vec<Part>, place: &Place<'_>) -> Resu
     Ok(())
 }
 
-fn part(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
+fn part(value: Value, place: &Place<'_>, lost: &mut Vec<String>) -> Result<Part, Fault> {
     let whole = match value {
         // No OpenAI, but some vendors take it.
         Value::String(text) => return Ok(Part::text(text)),
@@ -157,12 +191,12 @@ fn part(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
     let Some(kind) = whole.get("type").and_then(Value::as_str).map(str::to_owned) else {
         return Err(missing(place.key("type").to_string()));
     };
-    if !matches!(&*kind, "text" | "image_url" | "input_audio" | "file" | "refusal") {
+    if !matches!(&*kind, "text" | "image_url" | "input_audio" | "file" | "document_url" | "refusal") {
         return Ok(Part::Other(Value::Object(whole)));
     }
     let mut fields = Record::new(whole, place);
     let cache = cache(&mut fields)?;
-    Ok(match &*kind {
+    let part = match &*kind {
         "text" => Part::Text { text: fields.need_text("text")?, cache, citations: Vec::new() },
         "refusal" => Part::Refusal(fields.need_text("refusal")?),
         "image_url" => {
@@ -171,7 +205,9 @@ fn part(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
                 Some(Value::Object(image)) => {
                     let below = place.key("image_url");
                     let mut image = Record::new(image, &below);
-                    (image.need_text("url")?, image.text("detail")?)
+                    let read = (image.need_text("url")?, image.text("detail")?);
+                    image.close(lost);
+                    read
                 }
                 Some(_) => {
                     return Err(invalid_value(place.key("image_url").to_string(), "an object with a url"));
@@ -180,11 +216,25 @@ fn part(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
             };
             Part::Image { media: media(url), detail, cache }
         }
+        // Mistral's; no OpenAI, but its clients know no other.
+        "document_url" => {
+            let url = match fields.take("document_url") {
+                Some(Value::String(url)) => url,
+                Some(Value::Object(document)) => {
+                    let below = place.key("document_url");
+                    Record::new(document, &below).need_text("url")?
+                }
+                Some(_) => return Err(invalid_value(place.key("document_url").to_string(), "a URL")),
+                None => return Err(fields.missing("document_url")),
+            };
+            Part::File { media: media(url), filename: fields.text("document_name")?, cache }
+        }
         "input_audio" => {
             let below = place.key("input_audio");
             let mut audio = Record::new(fields.need_object("input_audio")?, &below);
             let base64 = audio.need_text("data")?;
             let mime = format!("audio/{}", audio.need_text("format")?);
+            audio.close(lost);
             Part::Audio { media: Media::Inline { mime, base64 } }
         }
         _ => {
@@ -196,13 +246,16 @@ fn part(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
                 (None, Some(data)) => document(data, filename.as_deref()),
                 (None, None) => return Err(file.missing("file_data")),
             };
+            file.close(lost);
             Part::File { media, filename, cache }
         }
-    })
+    };
+    fields.close(lost);
+    Ok(part)
 }
 
 /// A URL, or the bytes that a `data:` URL holds.
-fn media(url: String) -> Media {
+pub(in crate::api) fn media(url: String) -> Media {
     let inline = url.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).and_then(|_| {
         let (head, base64) = url.get(5..)?.split_once(',')?;
         let (mime, encoding) = head.rsplit_once(';')?;
@@ -215,7 +268,7 @@ fn media(url: String) -> Media {
 }
 
 /// A document: a `data:` URL, or bare base64 whose kind only the file's name tells.
-fn document(data: String, filename: Option<&str>) -> Media {
+pub(in crate::api) fn document(data: String, filename: Option<&str>) -> Media {
     if data.contains(':') {
         return media(data);
     }
@@ -230,6 +283,7 @@ fn calls(
     content: &mut Vec<Part>,
     at: usize,
     place: &Place<'_>,
+    lost: &mut Vec<String>,
 ) -> Result<(), Fault> {
     if let Some(refusal) = fields.text("refusal")? {
         content.push(Part::Refusal(refusal));
@@ -247,7 +301,7 @@ fn calls(
     }
     let below = place.key("tool_calls");
     for (at, value) in fields.list("tool_calls")?.into_iter().enumerate() {
-        content.push(call(value, &below.index(at))?);
+        content.push(call(value, &below.index(at), lost)?);
     }
     if let Some(call) = fields.object("function_call")? {
         let below = place.key("function_call");
@@ -260,11 +314,12 @@ fn calls(
             signature: None,
             cache: None,
         });
+        call.close(lost);
     }
     Ok(())
 }
 
-fn call(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
+fn call(value: Value, place: &Place<'_>, lost: &mut Vec<String>) -> Result<Part, Fault> {
     let mut fields = Record::new(object(value, place)?, place);
     let id = fields.need_text("id")?;
     let is_custom = fields.peek("custom").is_some_and(Value::is_object);
@@ -282,14 +337,16 @@ fn call(value: Value, place: &Place<'_>) -> Result<Part, Fault> {
         None => String::new(),
     };
     let cache = cache(&mut fields)?;
-    Ok(Part::ToolCall {
-        id,
-        name: called.need_text("name")?,
-        arguments,
-        kind,
-        signature: signature(&fields),
-        cache,
-    })
+    let name = called.need_text("name")?;
+    let signature = signature(&fields);
+    if signature.is_some() {
+        fields.take("extra_content");
+    }
+    // The place among the pieces of a stream, which clients send back.
+    fields.take("index");
+    called.close(lost);
+    fields.close(lost);
+    Ok(Part::ToolCall { id, name, arguments, kind, signature, cache })
 }
 
 /// Gemini's signature over a call, where Google's own OpenAI-compatible endpoint puts it.

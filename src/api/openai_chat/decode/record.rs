@@ -120,6 +120,15 @@ impl<'a> Record<'a> {
         self.fields
     }
 
+    /// Notes what nobody has taken as lost; a `type` gives the form and says nothing more.
+    pub(in crate::api) fn close(self, lost: &mut Vec<String>) {
+        for (key, value) in self.fields {
+            if !value.is_null() && key != "type" {
+                lost.push(format!("{}.{key}", self.place));
+            }
+        }
+    }
+
     fn scalar<T>(
         &mut self,
         key: &'static str,

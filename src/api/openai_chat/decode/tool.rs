@@ -8,11 +8,15 @@ use crate::chat::{Tool, ToolChoice, ToolKind};
 use crate::fault::Fault;
 
 /// Decodes the `tools` array.
-pub(super) fn decode_all(tools: Vec<Value>, place: &Place<'_>) -> Result<Vec<Tool>, Fault> {
-    tools.into_iter().enumerate().map(|(at, value)| decode(value, &place.index(at))).collect()
+pub(super) fn decode_all(
+    tools: Vec<Value>,
+    place: &Place<'_>,
+    lost: &mut Vec<String>,
+) -> Result<Vec<Tool>, Fault> {
+    tools.into_iter().enumerate().map(|(at, value)| decode(value, &place.index(at), lost)).collect()
 }
 
-fn decode(value: Value, place: &Place<'_>) -> Result<Tool, Fault> {
+fn decode(value: Value, place: &Place<'_>, lost: &mut Vec<String>) -> Result<Tool, Fault> {
     let mut fields = Record::new(object(value, place)?, place);
     let cache = cache(&mut fields)?;
     match fields.peek("type").and_then(Value::as_str) {
@@ -30,6 +34,7 @@ fn decode(value: Value, place: &Place<'_>) -> Result<Tool, Fault> {
         Some("custom") => {
             let below = place.key("custom");
             let mut custom = Record::new(fields.need_object("custom")?, &below);
+            fields.close(lost);
             Ok(Tool {
                 name: custom.need_text("name")?,
                 description: custom.text("description")?,

@@ -382,6 +382,12 @@ fn fields_of_converse_pass_and_others_are_named() {
     lost.sort();
     assert_eq!(
         lost,
-        ["metadata.bad (dropped)", "metadata.list (dropped)", "user (dropped)", "verbosity (dropped)"]
+        [
+            "metadata.bad (dropped)",
+            "metadata.list (dropped)",
+            "store (dropped)",
+            "user (dropped)",
+            "verbosity (dropped)"
+        ]
     );
 }
