@@ -184,3 +184,78 @@ fn code_of(head: Head, mut payload: Vec<u8>) -> Option<u16> {
     }
     payload.first_chunk().map(|code| u16::from_be_bytes(*code))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::websocket::close_frame;
+
+    /// What of these bytes of a server goes on, how it ends, and whether something can be said after it.
+    async fn pump(bytes: &[u8], size: usize) -> (Vec<u8>, Ended, bool, u64) {
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let mut way = Way::new(Sender::Server, 1_000, Bytes::new());
+        let (heard, mut events) = (Heard::new(), 0);
+        let mut reader = pieces(bytes, size);
+        let ended = way.pump(&mut reader, &mut theirs, &heard, &mut events, None).await;
+        drop(theirs);
+        let mut out = Vec::new();
+        ours.read_to_end(&mut out).await.unwrap();
+        (out, ended, way.is_between_frames(), events)
+    }
+
+    /// A reader that gives so many bytes at once.
+    fn pieces(bytes: &[u8], size: usize) -> impl AsyncRead + Unpin {
+        struct Pieces(std::collections::VecDeque<Vec<u8>>);
+        impl AsyncRead for Pieces {
+            fn poll_read(
+                mut self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+                buf: &mut tokio::io::ReadBuf<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                buf.put_slice(&self.0.pop_front().unwrap_or_default());
+                std::task::Poll::Ready(Ok(()))
+            }
+        }
+        Pieces(bytes.chunks(size).map(<[u8]>::to_vec).collect())
+    }
+
+    #[tokio::test]
+    async fn what_is_good_goes_on_and_nothing_behind_the_end_does() {
+        let good = [&b"\x81\x02hi"[..], b"\x01\x01a", b"\x89\x00", b"\x80\x01b"].concat();
+        let goodbye = close_frame(4_001, "enough", None);
+        let bad = b"\x81\x7e\xff\xffmore";
+        for size in 1..30 {
+            let text = [&good[..], &goodbye, b"\x81\x01x"].concat();
+            let (out, ended, between, events) = pump(&text, size).await;
+            assert_eq!((out, between, events), ([&good[..], &goodbye].concat(), true, 2), "{size}");
+            assert_eq!(ended.code(), Some(4_001));
+
+            let (out, ended, between, _) = pump(&[&good[..], bad].concat(), size).await;
+            assert!(matches!(ended, Ended::Broken(Broken::TooLarge)));
+            assert!(out.starts_with(&good) && between == (out.len() == good.len()), "{size}: {out:?}");
+
+            let (out, ended, between, _) = pump(&good[..good.len() - 1], size).await;
+            assert!(matches!(ended, Ended::Gone) && !between && out == good[..good.len() - 1]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_takes_nothing_ends_it_and_nothing_more_is_read_for_it() {
+        let (mut feed, mut from) = tokio::io::duplex(64 << 10);
+        let (_stuck, mut to) = tokio::io::duplex(1_000);
+        let mut way = Way::new(Sender::Server, 1 << 20, Bytes::new());
+        let feeding = tokio::spawn(async move {
+            let mut fed = 0;
+            let frame = [&b"\x82\x7e\x03\xe8"[..], &[0; 1_000]].concat();
+            while feed.write_all(&frame).await.is_ok() {
+                fed += frame.len();
+            }
+            fed
+        });
+        let (heard, mut events) = (Heard::new(), 0);
+        let ended = way.pump(&mut from, &mut to, &heard, &mut events, None).await;
+        assert!(matches!(ended, Ended::Deaf));
+        drop(from);
+        assert!(feeding.await.unwrap() < 256 << 10, "what nobody takes is not read");
+    }
+}

@@ -178,7 +178,12 @@ macro_rules! log {
 
 const VOCABULARY: &[Entry] = &[
     getter!("model", "text", Request::model, "The model name as the client wrote it."),
-    getter!("endpoint", "text", Request::endpoint, "`\"chat\"` or `\"embeddings\"`."),
+    getter!(
+        "endpoint",
+        "text",
+        Request::endpoint,
+        "The operation: `\"chat\"`, `\"embeddings\"`, `\"realtime\"`, `\"passthrough\"` and so on."
+    ),
     getter!("stream", "true/false", Request::stream, "Whether the client wants a stream."),
     getter!(
         "user",
