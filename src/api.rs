@@ -14,6 +14,7 @@ pub mod openai_moderations;
 pub mod openai_responses;
 mod passthrough;
 mod raw;
+mod realtime;
 pub mod reply;
 mod request_id;
 #[cfg(test)]

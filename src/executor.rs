@@ -9,6 +9,7 @@ mod backoff;
 mod journal;
 mod live;
 mod raw;
+mod switch;
 mod token;
 mod watchdog;
 
@@ -16,11 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::time::Instant;
 
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
+pub use switch::Switched;
 
 use crate::clock::{Clock, Dice};
 use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
@@ -63,6 +66,10 @@ pub trait Carry: Send + Sync {
     fn raw(&self, _target: &Target) -> Option<RawForm> {
         None
     }
+    /// For a client who wants to speak WebSocket with the target: the headers that answer its handshake.
+    fn switch(&self) -> Option<&HeaderMap> {
+        None
+    }
     /// The translation of this target's stream into the client's.
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault>;
 }
@@ -96,6 +103,8 @@ pub enum Answered {
     Stream(Box<Live>),
     /// Bytes of which the head is here.
     Raw(Box<Raw>),
+    /// A conversation that can begin.
+    Switched(Box<Switched>),
 }
 
 /// Sends requests to targets until one answers. One per worker thread.

@@ -1,8 +1,10 @@
-//! Framing of streamed answers: server-sent events, lines of JSON, AWS's event streams, whatever the chunk boundaries.
+//! Framing of streamed answers: server-sent events, lines of JSON, AWS's event streams, WebSocket frames, whatever the
+//! chunk boundaries.
 
 mod event_stream;
 mod ndjson;
 mod sse;
+pub mod websocket;
 mod writer;
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The straight line of a request, and the facts that policies see.
 
 mod admission;
+mod conversation;
 mod door;
 mod intake;
 mod line;
 mod raw;
+mod relay;
 mod serve;
 mod settings;
 mod settle;
@@ -17,13 +19,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use admission::Admission;
+pub use conversation::{Conversation, Takeover};
 pub use door::{Asked, Door, Head, StreamForm};
 pub use intake::{Ahead, Approach, Intake, Unread};
 pub use raw::RawBody;
 pub use serve::{Arrived, Body, Served};
 pub use settings::{
-    AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RetrySettings, StreamSettings,
-    UploadSettings, VersionSettings,
+    AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings,
+    StreamSettings, UploadSettings, VersionSettings,
 };
 pub use snapshot::{RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};

@@ -21,6 +21,7 @@ pub mod moderation;
 mod ollama;
 mod openai;
 pub mod presets;
+mod realtime;
 #[cfg(test)]
 mod recorded;
 pub mod rerank;
@@ -50,6 +51,7 @@ pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, 
 pub use lease::{Due, Held, Lease, Trouble};
 pub use meter::Meter;
 pub use moderation::ModerationQuirks;
+pub use realtime::EventMeter;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use sandbox::Sandbox;
 pub use settings::{
@@ -158,6 +160,11 @@ pub trait Provider: Send + Sync {
     /// Where this provider takes chat requests in its own dialect: path and query below the base URL. `None` where
     /// nobody can say.
     fn chat_path(&self, _model: &str, _streams: bool) -> Option<String> {
+        None
+    }
+    /// Where this provider takes conversations over a WebSocket: path and query below the base URL. `None` where it does
+    /// not.
+    fn realtime_path(&self, _model: &str) -> Option<String> {
         None
     }
     /// What usage objects of one answer, given as JSON text, say: the first and the last that were seen.

@@ -28,6 +28,7 @@ mod resolve;
 mod scripted;
 mod settings;
 mod shared;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -53,6 +54,7 @@ use dial::{Dialed, Dialer};
 use payload::Draft;
 use pool::{Pick, Pool};
 pub use settings::UpstreamSettings;
+pub use switch::{Duplex, Switching};
 pub use upload::{Source, Standing, Upload, Watch};
 
 /// How soon a reused connection must die for its request to count as never received.

@@ -23,6 +23,10 @@ pub(super) trait Way: Send + Sync {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault>;
     /// How the target's answer is relayed; `None` where it is translated.
     fn raw(&self, target: &Target) -> Option<RawForm>;
+    /// What a client who wants to speak WebSocket is answered with.
+    fn switch(&self) -> Option<&HeaderMap> {
+        None
+    }
     /// The answer of a target that has to be translated.
     fn whole(&self, _target: &Target, _body: Bytes) -> Result<Relayed, Fault> {
         Err(Fault::new(FaultKind::Internal, "raw answers are never read"))
@@ -172,6 +176,10 @@ impl Carry for RawAsk {
 
     fn raw(&self, target: &Target) -> Option<RawForm> {
         self.way.raw(target)
+    }
+
+    fn switch(&self) -> Option<&HeaderMap> {
+        self.way.switch()
     }
 
     fn stream(&self, _: &Target) -> Result<Box<dyn StreamRelay>, Fault> {

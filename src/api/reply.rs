@@ -4,13 +4,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use super::openai_chat;
 use crate::fault::Fault;
-use crate::gateway::{Body, Door, RawBody, Served, StreamBody};
+use crate::gateway::{Body, Conversation, Door, RawBody, Served, StreamBody, Takeover};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -47,10 +47,21 @@ pub fn served(served: Served) -> Response<ReplyBody> {
             }
             response
         }
+        Ok(Body::Switch(conversation)) => switching(conversation),
         Err(fault) => error(&fault, door.error_body(&fault, &request_id)),
     };
     response.headers_mut().extend(told);
     name(&mut response, &request_id);
+    response
+}
+
+/// The listener finds the conversation beside the head and begins it when the head has gone out.
+fn switching(conversation: Box<Conversation>) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Whole(None));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    response.extensions_mut().insert(Takeover::new(conversation));
     response
 }
 
@@ -96,6 +107,10 @@ fn error(fault: &Fault, body: Vec<u8>) -> Response<ReplyBody> {
         // Rounded up: a client that comes back a little late is served, one that comes early is not.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == StatusCode::UPGRADE_REQUIRED {
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     response
 }

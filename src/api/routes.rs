@@ -15,6 +15,7 @@ use super::openai_embeddings::OpenAiEmbeddings;
 use super::openai_moderations::OpenAiModerations;
 use super::openai_responses::{InputTokens, Lookup, OpenAiResponses};
 use super::passthrough::{self, FILES, Files};
+use super::realtime::{REALTIME, Realtime};
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::Door;
@@ -105,7 +106,7 @@ pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
         return Ok(Route::Door { door: passthrough::door(&head.headers), path: passthrough::PATH });
     }
     match known(head)? {
-        Route::Door { door, path } if passthrough::is_wanted(&head.headers) => {
+        Route::Door { door, path } if path != REALTIME && passthrough::is_wanted(&head.headers) => {
             Ok(Route::Door { door: passthrough::original(door, path), path })
         }
         route => Ok(route),
@@ -120,6 +121,12 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
         return match head.method == Method::POST {
             true => Ok(Route::Door { door: *door, path }),
             false => Err(not_allowed("POST", *door)),
+        };
+    }
+    if path == REALTIME {
+        return match head.method == Method::GET {
+            true => Ok(Route::Door { door: &Realtime, path: REALTIME }),
+            false => Err(not_allowed("GET", &Realtime)),
         };
     }
     if let Some((path, allow)) = Files::find(path) {
@@ -162,7 +169,7 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
     known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
     known.dedup();
     known.extend(FILES.iter().map(|(path, _)| *path));
-    known.extend([passthrough::PATH, MODELS, GOOGLES_MODELS]);
+    known.extend([REALTIME, passthrough::PATH, MODELS, GOOGLES_MODELS]);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
     Err(Refusal {
         fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),
@@ -272,6 +279,8 @@ mod tests {
             ("GET", "/v1beta/models/gemini-2.5-pro", Ok("model gemini-2.5-pro")),
             ("GET", "/v1/models/openai/gpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/models/openai%2Fgpt-4o", Ok("model openai/gpt-4o")),
+            ("GET", "/v1/realtime?model=a", Ok("/v1/realtime")),
+            ("POST", "/v1/realtime", Err(405)),
             ("GET", "/v1/modelsx", Err(404)),
             (
                 "POST",

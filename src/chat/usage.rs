@@ -79,6 +79,30 @@ impl Usage {
     pub fn total(&self) -> u64 {
         self.prompt().saturating_add(self.output)
     }
+
+    /// Adds what another answer of the same conversation used.
+    pub fn add(&mut self, other: &Self) {
+        let counts = [
+            (&mut self.input, other.input),
+            (&mut self.cached_read, other.cached_read),
+            (&mut self.cache_write, other.cache_write),
+            (&mut self.cache_write_long, other.cache_write_long),
+            (&mut self.output, other.output),
+            (&mut self.reasoning, other.reasoning),
+            (&mut self.input_audio, other.input_audio),
+            (&mut self.input_image, other.input_image),
+            (&mut self.output_audio, other.output_audio),
+            (&mut self.accepted_prediction, other.accepted_prediction),
+            (&mut self.rejected_prediction, other.rejected_prediction),
+            (&mut self.audio_ms, other.audio_ms),
+            (&mut self.characters, other.characters),
+            (&mut self.images, other.images),
+        ];
+        for (count, more) in counts {
+            *count = count.saturating_add(more);
+        }
+        self.estimated |= other.estimated;
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]

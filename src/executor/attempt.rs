@@ -18,7 +18,7 @@ use crate::providers::{Credential, Held, HttpPlace, Local, Meter, Outgoing, Plac
 use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
-const MAX_ERROR_BODY: usize = 64 << 10;
+pub(super) const MAX_ERROR_BODY: usize = 64 << 10;
 
 /// How much of an upload a provider inside the process gets to see.
 const MAX_LOCAL_UPLOAD: usize = 4 << 20;
@@ -43,8 +43,8 @@ struct Due {
 
 /// When the answer's head is due.
 #[derive(Clone, Copy)]
-struct Head {
-    at: Instant,
+pub(super) struct Head {
+    pub(super) at: Instant,
     phase: Phase,
     due: Due,
 }
@@ -101,6 +101,9 @@ impl Executor {
         job.journal.lose(&outgoing.lost);
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
+        }
+        if job.carry.switch().is_some() {
+            return self.switch(target, outgoing, due.head(false)).await;
         }
         let raw = job.carry.raw(target);
         let head = match raw {
@@ -170,7 +173,7 @@ impl Executor {
 
     /// Adds what authorises the request beyond fixed headers; the last thing that happens to it. What was fetched for
     /// it comes back, in case that the provider refuses it.
-    async fn authorise(
+    pub(super) async fn authorise(
         &self,
         place: &HttpPlace,
         target: &Target,
@@ -232,7 +235,7 @@ impl Executor {
     }
 
     /// A token that the provider refused is fetched anew for the next try, which is worth making here.
-    fn reconsider(
+    pub(super) fn reconsider(
         &self,
         target: &Target,
         held: Option<&Arc<Held>>,
@@ -338,13 +341,13 @@ impl Due {
 }
 
 impl Head {
-    fn passed(&self) -> Fault {
+    pub(super) fn passed(&self) -> Fault {
         passed(self.at, self.due, self.phase)
     }
 }
 
 /// The request as it goes over the wire: rebuilt from the dialect's own headers and the configured ones, never relayed.
-fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Outbound, Fault> {
+pub(super) fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Outbound, Fault> {
     let mut path = String::with_capacity(place.base_path.len() + outgoing.path.len() + place.query.len() + 1);
     path.push_str(&place.base_path);
     path.push_str(&outgoing.path);
@@ -366,7 +369,7 @@ fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Ou
     Ok(Outbound { method, path_and_query, headers, body, upload: None })
 }
 
-fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {
+pub(super) fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {
     if (300..400).contains(&status) {
         // Never followed: a redirect could carry the key to somebody else.
         return Fault::new(

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
+use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::raw::RawBody;
@@ -19,18 +20,19 @@ use super::watch::{Carrying, StreamBody};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Answered, Job, Journal, Raw};
+use crate::executor::{Answered, Job, Journal, Raw, Switched};
 use crate::facts::{Facts, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Decision, Outcome, Route, Rule, Step, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::providers::Target;
 
-/// Client headers that no policy sees: credentials.
-const HIDDEN: [HeaderName; 5] = [
+/// Client headers that no policy sees: credentials. Browsers put theirs among the protocols of a WebSocket.
+const HIDDEN: [HeaderName; 6] = [
     AUTHORIZATION,
     COOKIE,
     PROXY_AUTHORIZATION,
+    SEC_WEBSOCKET_PROTOCOL,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("x-goog-api-key"),
 ];
@@ -109,6 +111,7 @@ enum Progress {
     Whole(Bytes),
     Stream(Carrying, Permit),
     Raw(Box<Raw>, Permit),
+    Switched(Box<Switched>, Permit),
 }
 
 impl Gateway {
@@ -341,6 +344,12 @@ impl<'o, 'g> Planned<'o, 'g> {
                     opened.note(Settlement::head_ready);
                     Ok(Carried { opened, progress: Progress::Raw(raw, permit) })
                 }
+                Answered::Switched(switched) => {
+                    opened.told.extend(asked.switch().cloned().unwrap_or_default());
+                    opened.tell_target(&switched.target);
+                    opened.note(Settlement::head_ready);
+                    Ok(Carried { opened, progress: Progress::Switched(switched, permit) })
+                }
                 Answered::Stream(_) => {
                     Err(Fault::new(FaultKind::Internal, "a stream came that nobody asked for"))
                 }
@@ -381,6 +390,13 @@ impl Carried<'_, '_> {
                 permit,
                 opened.gateway.shared.admission.closing(),
                 opened.at,
+            ))),
+            Progress::Switched(switched, permit) => Body::Switch(Box::new(Conversation::new(
+                *switched,
+                opened.settlement.take(),
+                permit,
+                opened.gateway.shared.admission.closing(),
+                opened.snapshot.realtime,
             ))),
             Progress::Stream(carrying, permit) => Body::Stream(Box::new(StreamBody::new(
                 carrying,

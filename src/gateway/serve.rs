@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use tokio::time::Instant;
 
+use super::conversation::Conversation;
 use super::raw::RawBody;
 use super::watch::StreamBody;
 use super::{Door, Gateway, Snapshot, Unread};
@@ -57,6 +58,8 @@ pub enum Body {
     Stream(Box<StreamBody>),
     /// The provider's own bytes, under its own status.
     Raw(Box<RawBody>),
+    /// No body: frames both ways, over the connection that the request came by.
+    Switch(Box<Conversation>),
 }
 
 impl Gateway {

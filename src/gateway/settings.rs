@@ -116,6 +116,25 @@ impl Default for UploadSettings {
     }
 }
 
+/// Conversations over a WebSocket: `/v1/realtime`.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RealtimeSettings {
+    /// The longest that a conversation may last; `deadlines.total` does not apply to it. OpenAI ends its own after an hour.
+    pub max_duration: Period,
+    /// How long both sides may be silent. Pings count, and most clients send some.
+    pub idle: Period,
+    /// Size of the largest frame, in either direction.
+    pub max_frame: Size,
+}
+
+impl Default for RealtimeSettings {
+    fn default() -> Self {
+        // OpenAI takes events of 15 MiB.
+        Self { max_duration: Period::secs(3_600), idle: Period::secs(900), max_frame: Size(16 << 20) }
+    }
+}
+
 /// `/v1/files`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]

@@ -59,6 +59,22 @@ pub(super) struct Settlement {
     pub(super) usage: Option<Usage>,
     /// Finish reason of the first choice.
     pub(super) finish: Option<&'static str>,
+    /// What went to and fro, if it was a conversation.
+    pub(super) conversation: Option<Conversed>,
+}
+
+/// What went to and fro in a conversation.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct Conversed {
+    /// Events of the client.
+    pub(super) client_events: u64,
+    /// Events of the provider.
+    pub(super) provider_events: u64,
+    /// Those of them that told of an error.
+    pub(super) errors: u64,
+    /// The code with which it was closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) close: Option<u16>,
 }
 
 /// One line of the access log.
@@ -77,6 +93,8 @@ struct Line<'a> {
     address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversation: Option<Conversed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -118,6 +136,7 @@ impl Settlement {
             target: None,
             usage: None,
             finish: None,
+            conversation: None,
         })
     }
 
@@ -190,6 +209,7 @@ impl Settlement {
             first_token_ms: self.first_token.map(millis),
             address: self.address,
             finish: self.finish,
+            conversation: self.conversation,
             error,
             warnings,
             record: &record,

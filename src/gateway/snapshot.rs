@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::settings::RealtimeSettings;
 use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::planner::Catalogue;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub in_flight: usize,
     /// How raw requests and uploads are treated.
     pub raw: RawRules,
+    /// How long conversations may last, and how large their frames may be.
+    pub realtime: RealtimeSettings,
 }
 
 /// How raw requests and uploads are treated.

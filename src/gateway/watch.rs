@@ -69,7 +69,7 @@ impl From<Answered> for Carrying {
         match answered {
             Answered::Stream(live) => Self::Live(live),
             // A job that wants a stream is never answered with anything else.
-            Answered::Whole(..) | Answered::Raw(_) => Self::Over,
+            Answered::Whole(..) | Answered::Raw(_) | Answered::Switched(_) => Self::Over,
         }
     }
 }

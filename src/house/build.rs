@@ -95,6 +95,7 @@ pub fn build(
         kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
         raw: raw_rules(checked),
+        realtime: checked.config.realtime,
     };
     Ok(Built { snapshot: Arc::new(snapshot), admin_token })
 }

@@ -230,7 +230,7 @@ impl Desk<'_> {
     fn limits(&mut self) {
         let config = &self.reading.config;
         let (limits, compression, upstream) = (&config.limits, &config.compression, &config.upstream);
-        let above_zero: [(&[&str], u64); 19] = [
+        let above_zero: [(&[&str], u64); 22] = [
             (&["limits", "headers"], limits.headers as u64),
             (&["limits", "head"], limits.head.0),
             (&["limits", "uri"], limits.uri.0),
@@ -238,6 +238,9 @@ impl Desk<'_> {
             (&["limits", "upload"], limits.upload.0),
             (&["uploads", "hold"], config.uploads.hold.0),
             (&["uploads", "hold_forms"], config.uploads.hold_forms.0),
+            (&["realtime", "max_duration"], nanos(config.realtime.max_duration.0)),
+            (&["realtime", "idle"], nanos(config.realtime.idle.0)),
+            (&["realtime", "max_frame"], config.realtime.max_frame.0),
             (&["limits", "connections"], limits.connections as u64),
             (&["limits", "connections_per_address"], limits.connections_per_address as u64),
             (&["limits", "in_flight"], limits.in_flight as u64),
@@ -251,12 +254,18 @@ impl Desk<'_> {
             (&["upstream", "max_body"], upstream.max_body.0),
             (&["policies", "max_operations"], config.policies.max_operations),
         ];
-        let at_most: [(&[&str], u64, u64, &str); 7] = [
+        let at_most: [(&[&str], u64, u64, &str); 8] = [
             (&["drain"], nanos(config.drain.0), nanos(Duration::from_secs(3600)), "1h"),
             (&["limits", "body"], limits.body.0, 1 << 30, "1GiB"),
             (&["limits", "upload"], limits.upload.0, 1 << 40, "1024GiB"),
             (&["uploads", "hold"], config.uploads.hold.0, 64 << 20, "64MiB"),
             (&["uploads", "hold_forms"], config.uploads.hold_forms.0, 256 << 20, "256MiB"),
+            (
+                &["realtime", "max_duration"],
+                nanos(config.realtime.max_duration.0),
+                nanos(Duration::from_secs(86_400)),
+                "24h",
+            ),
             (&["limits", "head"], limits.head.0, 1 << 20, "1MiB"),
             (&["limits", "uri"], limits.uri.0, limits.head.0, "`limits.head`"),
         ];

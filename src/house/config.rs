@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::secrets::below;
 use crate::admin::AdminSettings;
 use crate::gateway::{
-    DeadlineSettings, FileSettings, PassthroughSettings, RetrySettings, StreamSettings, UploadSettings,
-    VersionSettings,
+    DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
+    UploadSettings, VersionSettings,
 };
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
@@ -96,6 +96,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<FileSettings>")]
     pub files: FileSettings,
+    /// Conversations over a WebSocket.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<RealtimeSettings>")]
+    pub realtime: RealtimeSettings,
     /// Providers by name. `openai: {}` is enough where a preset of that name exists.
     #[serde(deserialize_with = "providers")]
     #[schemars(with = "Option<BTreeMap<String, Option<ProviderSettings>>>")]
@@ -146,6 +150,7 @@ impl Default for Config {
             passthrough: PassthroughSettings::default(),
             uploads: UploadSettings::default(),
             files: FileSettings::default(),
+            realtime: RealtimeSettings::default(),
             providers: BTreeMap::new(),
             models: Models::default(),
             versions: BTreeMap::new(),

@@ -28,6 +28,7 @@ use super::tls::TlsReloader;
 use super::transport::Transport;
 use super::wire::{Stage, Wire};
 use super::{Handler, LimitSettings, ListenerSettings, Peer};
+use crate::gateway::Conversation;
 
 /// Time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -187,8 +188,34 @@ async fn serve_http1<H: Handler>(io: Transport, first: Bytes, line: Arc<Line<H>>
             })
             .await;
         }
+        End::Closed if let Some(conversation) = wire.conversation() => {
+            let parts = conn.into_parts();
+            let client = parts.io.into_inner().into_transport();
+            converse(conversation, client, parts.read_buf, &rules.drain).await;
+        }
         End::Closed | End::SlowHead | End::Stuck | End::Cut => {}
     }
+}
+
+/// Lets a conversation have the connection until it is over or the drain is.
+async fn converse(conversation: Box<Conversation>, client: Transport, begun: Bytes, drain: &Drain) {
+    let _place = drain.place();
+    let mut talk = pin!(conversation.converse(client, begun));
+    let mut exit = Exit::new(drain);
+    poll_fn(|cx| {
+        loop {
+            if talk.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            match exit.poll(cx) {
+                Poll::Ready(Step::Cut) => return Poll::Ready(()),
+                // The conversation itself knows what to say when the drain's deadline has passed.
+                Poll::Ready(_) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
 }
 
 /// What a client gets whose head does not arrive in time.

@@ -133,6 +133,12 @@ impl Drain {
         self.0.in_flight.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Counts something in that is no request any more, until the place is dropped.
+    pub(super) fn place(&self) -> Place {
+        self.enter();
+        Place(self.clone())
+    }
+
     pub(super) fn leave(&self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -150,6 +156,15 @@ impl Drain {
     fn exits(&self) -> MutexGuard<'_, Exits> {
         // Nothing under this lock panics half-way.
         self.0.exits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among what is in flight.
+pub(super) struct Place(Drain);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 

@@ -47,6 +47,11 @@ impl Front {
         Self { io, wire, scanner, first, closing: None }
     }
 
+    /// The bare stream, for another protocol.
+    pub(super) fn into_transport(self) -> Transport {
+        self.io
+    }
+
     fn observe(&mut self, bytes: &[u8]) {
         if let Some(scanner) = &mut self.scanner
             && !bytes.is_empty()

@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
 use super::body::RequestBody;
@@ -22,6 +23,7 @@ use super::streams::{Mark, mark};
 use super::wire::Wire;
 use super::{Handler, Peer};
 use crate::fault::{Fault, FaultKind};
+use crate::gateway::Takeover;
 
 /// Counter of requests answered by the listener itself, by `reason`.
 const REFUSED: &str = "tollgate_requests_refused_total";
@@ -69,7 +71,13 @@ pub(super) fn answer<H: Handler>(
     async move {
         let line = &served.line;
         let response = match served.judge(request) {
-            Ok(request) => line.handler.handle(request, line.peer).await,
+            Ok(request) => {
+                let mut response = line.handler.handle(request, line.peer).await;
+                if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
+                    line.wire.hand_over(takeover);
+                }
+                response
+            }
             Err(refusal) => refuse(&*line.handler, &refusal),
         };
         Ok(response.map(|body| Reply { body, served }))
@@ -112,6 +120,10 @@ impl<H: Handler> Served<H> {
         if self.others >= settings.limits.in_flight {
             let fault = Fault::new(FaultKind::Unavailable, "the gateway is at capacity");
             return Err(Refusal { fault: fault.after(Some(Duration::from_secs(1))), last: false });
+        }
+        if parts.extensions.remove::<OnUpgrade>().is_none() {
+            // Nobody may answer a wish that the protocol of this connection cannot fulfil.
+            parts.headers.remove(UPGRADE);
         }
         let inflate = Inflate::for_request(&mut parts.headers, &settings.compression, &settings.limits)
             .map_err(last)?;

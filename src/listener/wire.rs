@@ -1,8 +1,10 @@
 //! What the layers of one connection tell each other: raw bytes below hyper, requests above it, deadlines around it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::fault::{Fault, FaultKind};
+use crate::gateway::{Conversation, Takeover};
 
 /// The shared notes of one connection. All writers and readers run in the connection's own task or, for
 /// HTTP/2 streams, on the same thread; the atomics are never contended.
@@ -20,6 +22,8 @@ pub(super) struct Wire {
     stuck: AtomicBool,
     /// Bytes written.
     written: AtomicU64,
+    /// The conversation that the connection is for from now on.
+    takeover: OnceLock<Takeover>,
 }
 
 /// Where the reader of raw HTTP/1 bytes stands.
@@ -90,6 +94,17 @@ impl Wire {
     pub(super) fn arrive(&self) -> u64 {
         self.active.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed)
+    }
+
+    /// The connection belongs to a conversation as soon as the response is out.
+    pub(super) fn hand_over(&self, takeover: Takeover) {
+        // hyper serves no request after the one that is answered with a switch.
+        let _ = self.takeover.set(takeover);
+    }
+
+    /// The conversation that takes the connection over.
+    pub(super) fn conversation(&self) -> Option<Box<Conversation>> {
+        self.takeover.get()?.take()
     }
 
     /// Counts the end of a response.

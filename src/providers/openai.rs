@@ -127,6 +127,10 @@ impl Provider for OpenAi {
         Some(request::path(self.quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model))
     }
 
+    fn realtime_path(&self, model: &str) -> Option<String> {
+        Some(request::path(self.quirks.realtime_path.as_deref()?, model))
+    }
+
     fn usage(&self, said: &[&str]) -> Option<Usage> {
         usage::last(said, self.quirks.completion_excludes_reasoning)
     }

@@ -214,6 +214,9 @@ pub struct QuirkSettings {
     /// Path of media and files below the base URL, by default `/{operation}`, where `{operation}` stands for
     /// `audio/speech`, `images/edits`, `files` and the like, and `{model}` for the model.
     pub media_path: Option<String>,
+    /// Path and query of realtime conversations (WebSocket) below the base URL, `{model}` standing for the model:
+    /// `/realtime?model={model}`. Without it, the provider has none.
+    pub realtime_path: Option<String>,
     /// Models that the vendor completes texts with (`/v1/completions`), with `*` for any text. Others are asked by a chat.
     pub completions: Vec<String>,
     /// Path of text completions below the base URL, by default `/completions`. `{model}` stands for the model.
@@ -288,6 +291,7 @@ impl QuirkSettings {
         both.moderations = own.moderations.clone().or_else(|| self.moderations.clone());
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
+        both.realtime_path = own.realtime_path.clone().or_else(|| self.realtime_path.clone());
         both.media_path = own.media_path.clone().or_else(|| self.media_path.clone());
         both.responses |= own.responses;
         both.responses_path = own.responses_path.clone().or_else(|| self.responses_path.clone());

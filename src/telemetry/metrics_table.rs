@@ -53,6 +53,7 @@ table! {
     Gauge     "tollgate_snapshot_info" ["sha"] "1 for the content hash of the snapshot in service";
     Gauge     "tollgate_build_info" ["version"] "1 for the version of this binary";
     Gauge     "tollgate_requests_in_flight" [] "requests being served";
+    Gauge     "tollgate_conversations" [] "conversations over a WebSocket that run now";
     Gauge     "tollgate_connections" [] "open client connections";
     Counter   "tollgate_connections_refused_total" ["reason"] "client connections closed before their first request; reason is total, address, tls_handshake or first_byte";
     Counter   "tollgate_requests_refused_total" ["reason"] "requests that the listener refused before they were read, by kind of fault; they stand in no other metric";

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::lane::Lane;
 use super::reason;
@@ -49,22 +51,44 @@ impl Dialer {
 
     /// Opens a connection to `origin`. Has no deadline of its own.
     pub(super) async fn dial(&self, origin: &Origin) -> Result<Dialed, Fault> {
-        let addresses = self.resolver.resolve(&origin.host, origin.port).await?;
-        let tcp = connect(addresses).await.map_err(|error| reason::connecting(&error))?;
-        prepare(&tcp).map_err(|error| reason::connecting(&error))?;
+        let tcp = self.tcp(origin).await?;
         if !origin.tls {
             let wire = Wire::plain(tcp);
             return if origin.h2c { shared(wire).await } else { lane(wire).await };
         }
-        let name = ServerName::try_from(origin.host.to_string()).map_err(|_| {
-            Fault::new(FaultKind::Unreachable, "tls: not a server name").retry(Retry::Elsewhere)
-        })?;
-        let connector = TlsConnector::from(self.tls.config(origin.tls13_only).await?);
-        let tls = connector.connect(name, tcp).await.map_err(|error| reason::handshake(&error))?;
+        let tls = handshake(origin, tcp, self.tls.config(origin.tls13_only).await?).await?;
         let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let wire = Wire::tls(tls);
         if is_h2 { shared(wire).await } else { lane(wire).await }
     }
+
+    /// Opens a connection to `origin` that speaks HTTP/1.1 and nothing else. Has no deadline of its own.
+    pub(super) async fn dial_plainly(&self, origin: &Origin) -> Result<Wire, Fault> {
+        let tcp = self.tcp(origin).await?;
+        if !origin.tls {
+            return Ok(Wire::plain(tcp));
+        }
+        let mut config = ClientConfig::clone(&*self.tls.config(origin.tls13_only).await?);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        handshake(origin, tcp, Arc::new(config)).await.map(Wire::tls)
+    }
+
+    async fn tcp(&self, origin: &Origin) -> Result<TcpStream, Fault> {
+        let addresses = self.resolver.resolve(&origin.host, origin.port).await?;
+        let tcp = connect(addresses).await.map_err(|error| reason::connecting(&error))?;
+        prepare(&tcp).map_err(|error| reason::connecting(&error))?;
+        Ok(tcp)
+    }
+}
+
+async fn handshake(
+    origin: &Origin,
+    tcp: TcpStream,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, Fault> {
+    let name = ServerName::try_from(origin.host.to_string())
+        .map_err(|_| Fault::new(FaultKind::Unreachable, "tls: not a server name").retry(Retry::Elsewhere))?;
+    TlsConnector::from(config).connect(name, tcp).await.map_err(|error| reason::handshake(&error))
 }
 
 async fn lane(wire: Wire) -> Result<Dialed, Fault> {

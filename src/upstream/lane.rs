@@ -21,7 +21,7 @@ use crate::fault::Fault;
 /// Largest head of an answer.
 pub(super) const MOST_HEAD: usize = 64 << 10;
 /// Largest piece that is read at once. The buffer begins at 8 KiB and grows only while reads fill it.
-const MOST_BUFFER: usize = 128 << 10;
+pub(super) const MOST_BUFFER: usize = 128 << 10;
 
 /// An open connection.
 pub(super) struct Lane {

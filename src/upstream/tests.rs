@@ -4,4 +4,5 @@ mod hostile;
 mod reuse;
 mod secure;
 mod streams;
+mod switch;
 mod uploads;

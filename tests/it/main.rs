@@ -27,6 +27,7 @@ mod moderations;
 mod ollama;
 mod passthrough;
 mod policies;
+mod realtime;
 mod recording;
 mod reload;
 mod renewal;

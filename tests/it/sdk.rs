@@ -9,6 +9,7 @@ use crate::across::Providers;
 use crate::acts;
 use crate::anthropic;
 use crate::gateway::{self, Gateway, provider};
+use crate::realtime::Talker;
 use crate::upstream::{Act, Heard, Upstream};
 
 /// What the SDKs' scripts ask for, by model.
@@ -129,15 +130,17 @@ fn embed(body: &Value) -> Vec<Act> {
     acts::whole(200, &json!({"object": "list", "data": rows, "model": "e", "usage": usage}))
 }
 
-fn house() -> ([Upstream; 2], Gateway) {
+fn house() -> ([Upstream; 2], Talker, Gateway) {
     let (upstream, claude) = (Upstream::start(play), Upstream::start(anthropic::play));
+    let talker = Talker::start();
     let models = "models:\n  fast: { targets: [ up/hello ] }\n";
     let gateway = gateway::start(&format!(
-        "retries: {{ retries: 0 }}\nfiles: {{ provider: up }}\nproviders:\n  sandbox: {{ dialect: sandbox }}\n{}{}{models}",
+        "retries: {{ retries: 0 }}\nfiles: {{ provider: up }}\nproviders:\n  sandbox: {{ dialect: sandbox }}\n{}{}{}{models}",
         provider("up", &upstream.url()),
+        talker.provider("talk"),
         anthropic::provider("claude", &claude.url())
     ));
-    ([upstream, claude], gateway)
+    ([upstream, claude], talker, gateway)
 }
 
 #[test]
@@ -164,7 +167,7 @@ fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, exte
     if !is_there(language, installed) {
         return;
     }
-    let (_upstreams, gateway) = house();
+    let (_upstreams, _talker, gateway) = house();
     let providers = Providers::start();
     let strict = gateway::start(&providers.config());
     let url = |gateway: &Gateway| format!("http://{}", gateway.clients);

@@ -40,6 +40,8 @@ pub(super) struct WireUsage {
     input_token_details: Details,
     completion_tokens_details: Details,
     output_tokens_details: Details,
+    /// The spelling of realtime conversations.
+    output_token_details: Details,
 }
 
 /// The parts of prompt or completion tokens.
@@ -149,6 +151,7 @@ impl WireUsage {
             details[0].0.cached_tokens,
             details[1].0.cached_tokens,
             details[2].0.cached_tokens,
+            details[3].0.cached_tokens,
             self.num_cached_tokens,
             self.prompt_cache_hit_tokens,
             self.cached_tokens,
@@ -162,8 +165,9 @@ impl WireUsage {
             self.cache_write_tokens,
             self.cache_creation_input_tokens,
         ]);
-        let out = [self.completion_tokens_details, self.output_tokens_details];
-        let reasoning = first([out[0].0.reasoning_tokens, out[1].0.reasoning_tokens, self.reasoning_tokens]);
+        let out = [self.completion_tokens_details, self.output_tokens_details, self.output_token_details];
+        let [a, b, c] = out.map(|details| details.0.reasoning_tokens);
+        let reasoning = first([a, b, c, self.reasoning_tokens]);
         let mut audio = first([
             details[0].0.audio_tokens,
             details[1].0.audio_tokens,
@@ -199,7 +203,7 @@ impl WireUsage {
             reasoning: reasoning.min(completion),
             input_audio: audio.min(prompt),
             input_image: first(details.map(|details| details.0.image_tokens)).min(prompt),
-            output_audio: first([out[0].0.audio_tokens, out[1].0.audio_tokens]).min(completion),
+            output_audio: first(out.map(|details| details.0.audio_tokens)).min(completion),
             accepted_prediction: out[0].0.accepted_prediction_tokens.get().min(completion),
             rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
             ..Usage::default()

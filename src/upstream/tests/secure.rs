@@ -14,13 +14,13 @@ use crate::upstream::scripted::{Scripted, ask, ok, read_request};
 use crate::upstream::{Upstream, UpstreamSettings};
 
 /// A certificate authority of our own.
-struct Authority {
+pub(super) struct Authority {
     pem: tempfile::NamedTempFile,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,12 +31,12 @@ impl Authority {
     }
 
     /// An upstream that trusts this authority besides the platform's.
-    fn trusted(&self) -> Upstream {
+    pub(super) fn trusted(&self) -> Upstream {
         let extra_roots = Some(self.pem.path().to_owned());
         Upstream::new(&UpstreamSettings { extra_roots, ..Default::default() }).unwrap()
     }
 
-    fn server(
+    pub(super) fn server(
         &self,
         name: &str,
         expired: bool,
@@ -77,11 +77,12 @@ async fn serve(config: ServerConfig) -> Scripted {
     .await
 }
 
-fn secure(server: &Scripted, tls13_only: bool) -> Origin {
+pub(super) fn secure(server: &Scripted, tls13_only: bool) -> Origin {
     Origin { tls: true, tls13_only, ..server.origin() }
 }
 
-const BOTH: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
+pub(super) const BOTH: &[&rustls::SupportedProtocolVersion] =
+    &[&rustls::version::TLS12, &rustls::version::TLS13];
 
 fn assert_refused(fault: &Fault, text: &str) {
     assert_eq!((fault.kind, &*fault.message), (FaultKind::Unreachable, text));
