@@ -1,38 +1,42 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
 pub mod anthropic_messages;
+pub mod cohere_rerank;
+mod elsewhere;
 pub mod gemini_generate;
+mod media;
 mod models;
+mod named_by_path;
 pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_embeddings;
+pub mod openai_moderations;
+pub mod openai_responses;
+mod passthrough;
+mod raw;
 pub mod reply;
 mod request_id;
+#[cfg(test)]
+mod round_trip;
 mod routes;
+mod sight;
 mod tongue;
 mod translate;
 #[cfg(test)]
 mod translation;
 mod versioned;
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Request, Response};
+use openai_responses::door_of;
 use reply::ReplyBody;
 use tokio::time::Instant;
 
+use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
-use crate::fault::Fault;
-use crate::gateway::{Arrived, Gateway, Snapshot};
-
-/// A request body that has not been read yet.
-pub trait Unread: Send {
-    /// Reads it to its end, within the listener's limits.
-    fn collect(self) -> impl Future<Output = Result<Bytes, Fault>> + Send;
-}
+use crate::gateway::{Arrived, Gateway, Snapshot, Unread};
 
 /// All doors of one worker thread.
 pub struct Api {
@@ -66,6 +70,9 @@ impl Api {
             head.uri = uri;
             version
         });
+        if let Some(uri) = elsewhere::enter(&head.uri) {
+            head.uri = uri;
+        }
         let mut response = self.answer(head, body, &snapshot, version, address, at, request_id).await;
         if let Some(version) = snapshot.version(version) {
             response.headers_mut().extend(version.headers.clone());
@@ -96,14 +103,26 @@ impl Api {
         }
         match route {
             routes::Route::Door { door, path } => {
-                let (uri, headers) = (head.uri, head.headers);
+                let (method, uri, headers) = (head.method, head.uri, head.headers);
                 let snapshot = snapshot.clone();
                 let arrived =
-                    Arrived { snapshot, version, door, path, uri, headers, address, at, request_id };
-                reply::served(self.gateway.serve(arrived, body.collect()).await)
+                    Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
+                reply::served(self.gateway.serve(arrived, body).await)
             }
-            routes::Route::Models => models::list(snapshot, version, &request_id),
-            routes::Route::Model(id) => models::one(snapshot, version, &id, &request_id),
+            routes::Route::Response(lookup) => {
+                // Virtual keys will say whose shelf it is.
+                let shelf = self.gateway.shelf(&Caller { address, ..Caller::default() });
+                let Some(door) = door_of(&lookup, &shelf) else {
+                    return lookup.reply(&shelf, &head.uri, &request_id);
+                };
+                let (method, uri, headers) = (head.method, head.uri, head.headers);
+                let (snapshot, path) = (snapshot.clone(), "/v1/responses/{id}");
+                let arrived =
+                    Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
+                reply::served(self.gateway.serve(arrived, body).await)
+            }
+            routes::Route::Models(shelf) => shelf.list(snapshot, version, head.uri.query(), &request_id),
+            routes::Route::Model(shelf, id) => shelf.one(snapshot, version, &id, &request_id),
         }
     }
 }

@@ -8,7 +8,9 @@ mod attempt;
 mod backoff;
 mod journal;
 mod live;
+mod raw;
 mod token;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +20,13 @@ use tokio::time::Instant;
 
 pub use journal::Journal;
 pub use live::{Live, Piece};
+pub use raw::{Raw, RawForm};
 
 use crate::clock::{Clock, Dice};
 use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
-use crate::upstream::Upstream;
+use crate::upstream::{Upload, Upstream};
 
 /// How failed attempts are repeated, and how large an answer may be.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +55,14 @@ pub trait Carry: Send + Sync {
     }
     /// Whether the client wants a stream.
     fn wants_stream(&self) -> bool;
+    /// The part of the request's body that is still arriving; it follows the body of `outgoing`.
+    fn upload(&self) -> Option<&Upload> {
+        None
+    }
+    /// How this target's answer is relayed as bytes; `None` when it is read, whole or as a stream.
+    fn raw(&self, _target: &Target) -> Option<RawForm> {
+        None
+    }
     /// The translation of this target's stream into the client's.
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault>;
 }
@@ -76,12 +87,15 @@ pub struct Job {
     pub deadline: Instant,
 }
 
+#[allow(clippy::large_enum_variant, reason = "made once per request and taken apart at once")]
 /// An answer that has begun well enough to be shown to the client.
 pub enum Answered {
     /// All of it.
     Whole(Relayed, Target),
     /// A stream whose first content is here.
     Stream(Box<Live>),
+    /// Bytes of which the head is here.
+    Raw(Box<Raw>),
 }
 
 /// Sends requests to targets until one answers. One per worker thread.
@@ -115,6 +129,10 @@ impl Executor {
                     Ok(answered) => return Ok(answered),
                     Err(fault) => fault,
                 };
+                if job.carry.upload().is_some_and(Upload::is_spent) {
+                    // What has gone out cannot be sent again.
+                    return Err(fault);
+                }
                 if fault.kind == FaultKind::Lossy {
                     // Nothing was sent: no attempt is used up.
                     lossy.get_or_insert(fault);

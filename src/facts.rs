@@ -75,36 +75,55 @@ pub struct Facts {
     pub body: Arc<dyn Body>,
 }
 
-/// The request body as a policy may ask about it. Implementations compute each answer at most once.
+/// The request body as a policy may ask about it. Implementations compute each answer at most once; what an operation
+/// does not know (the tools of embeddings), it leaves out.
 pub trait Body: Send + Sync {
     /// Whether the client wants a stream.
-    fn stream(&self) -> bool;
+    fn stream(&self) -> bool {
+        false
+    }
     /// `max_tokens` or `max_completion_tokens`, whichever the client gave.
-    fn max_tokens(&self) -> Option<u64>;
+    fn max_tokens(&self) -> Option<u64> {
+        None
+    }
     /// An estimate of the prompt's tokens: its text bytes divided by four.
     fn tokens(&self) -> u64;
     /// Names of the tools that the model may call, in order.
-    fn tool_names(&self) -> &[Box<str>];
+    fn tool_names(&self) -> &[Box<str>] {
+        &[]
+    }
     /// Number of messages (chat) or inputs (embeddings).
     fn messages(&self) -> u64;
     /// Whether any message has an image part.
-    fn has_images(&self) -> bool;
+    fn has_images(&self) -> bool {
+        false
+    }
     /// Whether any message has an audio part.
-    fn has_audio(&self) -> bool;
+    fn has_audio(&self) -> bool {
+        false
+    }
     /// Whether any message has a file part.
-    fn has_files(&self) -> bool;
+    fn has_files(&self) -> bool {
+        false
+    }
     /// Whether structured output (`response_format` other than text) is asked for.
-    fn has_json_output(&self) -> bool;
+    fn has_json_output(&self) -> bool {
+        false
+    }
     /// All text of all messages, joined by newlines.
     fn text(&self) -> &str;
     /// The text of the system and developer messages, joined by newlines.
-    fn system(&self) -> &str;
+    fn system(&self) -> &str {
+        ""
+    }
     /// The text of the last user message.
     fn last_user(&self) -> &str;
     /// The `user` (or `safety_identifier`) field.
     fn user(&self) -> Option<&str>;
     /// A value of the `metadata` object: strings as they are, anything else as JSON text.
-    fn metadata(&self, key: &str) -> Option<String>;
+    fn metadata(&self, _key: &str) -> Option<String> {
+        None
+    }
     /// Any other top-level field as JSON text, for example `temperature`.
     fn field(&self, name: &str) -> Option<&str>;
 }

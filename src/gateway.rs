@@ -2,7 +2,9 @@
 
 mod admission;
 mod door;
+mod intake;
 mod line;
+mod raw;
 mod serve;
 mod settings;
 mod settle;
@@ -16,14 +18,21 @@ use arc_swap::ArcSwap;
 
 pub use admission::Admission;
 pub use door::{Asked, Door, Head, StreamForm};
+pub use intake::{Ahead, Approach, Intake, Unread};
+pub use raw::RawBody;
 pub use serve::{Arrived, Body, Served};
-pub use settings::{AfterSunset, DeadlineSettings, RetrySettings, StreamSettings, VersionSettings};
-pub use snapshot::Snapshot;
+pub use settings::{
+    AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RetrySettings, StreamSettings,
+    UploadSettings, VersionSettings,
+};
+pub use snapshot::{RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
+use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
+use crate::store::{Answers, Shelf};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
 
@@ -35,6 +44,8 @@ pub struct Shared {
     pub admission: Admission,
     /// One line per request.
     pub access_log: AccessLog,
+    /// Answers that later requests may refer to.
+    pub answers: Arc<Answers>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }
@@ -58,5 +69,10 @@ impl Gateway {
     /// The snapshot in service.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
+    }
+
+    /// The answers kept for one caller.
+    pub fn shelf(&self, caller: &Caller) -> Shelf {
+        self.shared.answers.shelf(self.shared.snapshot.load().kept, caller.key_id.clone())
     }
 }

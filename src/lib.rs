@@ -19,6 +19,7 @@ pub mod planner;
 pub mod policy;
 pub mod providers;
 pub mod settings;
+pub mod store;
 pub mod target;
 pub mod telemetry;
 pub mod upstream;

@@ -14,6 +14,7 @@ mod connection;
 mod drain;
 mod front;
 mod inflate;
+mod remains;
 mod scan;
 mod service;
 mod settings;

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod draw;
+mod judges;
 mod settings;
 mod split;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub use catalogue::{Alias, AliasTarget, Catalogue, Entry, Known};
 use draw::draw;
+pub use judges::MODERATION;
 pub use settings::{InOrder, ModelSettings, ModelVersionSettings, Models, TargetSettings, WeightedTarget};
 pub use split::{Split, SplitVersion};
 

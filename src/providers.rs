@@ -5,6 +5,7 @@
 
 mod anthropic;
 pub mod aws;
+pub mod azure;
 mod bedrock;
 mod call_id;
 mod cohere;
@@ -15,11 +16,14 @@ pub mod google;
 mod grant;
 mod lease;
 mod locate;
+mod meter;
+pub mod moderation;
 mod ollama;
 mod openai;
 pub mod presets;
 #[cfg(test)]
 mod recorded;
+pub mod rerank;
 mod responses;
 mod retry_after;
 mod sandbox;
@@ -35,7 +39,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
@@ -44,10 +48,13 @@ pub use credential::{Credential, Sign, Signable};
 pub use gemini::with_method as gemini_method;
 pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, bearer, identity};
 pub use lease::{Due, Held, Lease, Trouble};
+pub use meter::Meter;
+pub use moderation::ModerationQuirks;
+pub use rerank::{RerankAsk, RerankQuirks};
 pub use sandbox::Sandbox;
 pub use settings::{
-    AwsSettings, DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings,
-    QuirkSettings,
+    AwsSettings, AzureSettings, DeadlineOverrides, GoogleSettings, HeaderSettings, KeyDetails, KeySettings,
+    LabelValue, ProviderSettings, QuirkSettings,
 };
 pub use sigv4::{AwsKeys, SigV4};
 pub use vendor::{HttpPlace, Place, Target, Vendor};
@@ -130,6 +137,33 @@ pub trait Provider: Send + Sync {
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         None
     }
+    /// The ability to order documents by relevance.
+    fn rerank(&self) -> Option<&dyn Rerank> {
+        None
+    }
+    /// The ability to judge content.
+    fn moderations(&self) -> Option<&dyn Moderations> {
+        None
+    }
+    /// The ability to make pictures for clients of OpenAI's dialect by translation. A provider that takes their bytes
+    /// has a [`Provider::media_path`] instead.
+    fn images(&self) -> Option<&dyn Images> {
+        None
+    }
+    /// Where this provider takes the bytes of one of OpenAI's operations on media and files (`audio/speech`,
+    /// `files/file-1`): path below the base URL, with a leading slash. `None` where it does not.
+    fn media_path(&self, _operation: &str, _model: &str) -> Option<String> {
+        None
+    }
+    /// Where this provider takes chat requests in its own dialect: path and query below the base URL. `None` where
+    /// nobody can say.
+    fn chat_path(&self, _model: &str, _streams: bool) -> Option<String> {
+        None
+    }
+    /// What usage objects of one answer, given as JSON text, say: the first and the last that were seen.
+    fn usage(&self, _said: &[&str]) -> Option<Usage> {
+        None
+    }
     /// A provider that answers inside the process, without a socket.
     fn local(&self) -> Option<&dyn Local> {
         None
@@ -143,9 +177,9 @@ pub trait Relay: Send + Sync {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
     /// Adds the client's own headers that choose what its body may say.
     fn carry(&self, outgoing: &mut Outgoing, headers: &[(&'static str, HeaderValue)]) {
-        outgoing
-            .headers
-            .extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())));
+        for (name, value) in headers {
+            outgoing.headers.insert(*name, value.clone());
+        }
     }
     /// Checks and, where the vendor deviates, normalises a whole answer. Clean bytes come back untouched.
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
@@ -171,6 +205,45 @@ pub trait Embeddings: Send + Sync {
     fn is_native(&self) -> bool {
         true
     }
+    /// Whether this model's embeddings are made by Vertex AI's `:predict`.
+    fn predicts(&self, model: &str) -> bool {
+        let _ = model;
+        false
+    }
+}
+
+/// The ability to order documents by relevance, in Cohere's dialect.
+pub trait Rerank: Send + Sync {
+    /// The client's rerank request → upstream request.
+    fn splice(&self, ask: &RerankAsk, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Checks the upstream's answer and brings it to Cohere's form.
+    fn whole(&self, ask: &RerankAsk, body: Bytes) -> Result<Relayed, Fault>;
+}
+
+/// The ability to judge content, in OpenAI's dialect.
+pub trait Moderations: Send + Sync {
+    /// The model for clients who name none.
+    fn usual_model(&self) -> &str;
+    /// Whether pictures can be judged too.
+    fn sees_images(&self) -> bool;
+    /// The client's request for a judgement → upstream request.
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// Checks the upstream's answer, which has `results` of them, and brings it to OpenAI's form.
+    fn whole(&self, body: Bytes, results: usize) -> Result<Relayed, Fault>;
+}
+
+/// The ability to make pictures, in OpenAI's dialect.
+pub trait Images: Send + Sync {
+    /// The client's `images/generations` request → upstream request.
+    ///
+    /// # Errors
+    /// `BadRequest` for what the answer would be wrong without.
+    fn encode(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault>;
+    /// The upstream's answer → the client's.
+    ///
+    /// # Errors
+    /// The provider's fault when its body is no answer.
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
 }
 
 /// A provider that answers inside the process.
@@ -243,6 +316,11 @@ pub trait StreamRelay: Send {
     /// The upstream closed the body: appends the held frames, the usage chunk if the client asked for it, and
     /// `[DONE]`. `Err(Truncated)` when the terminal event never came; then nothing that looks like an end is appended.
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault>;
+    /// The frames that end the stream with an error, where the dialect wants to know in them how far the stream had
+    /// come; `None` where the door's own will do.
+    fn fault(&mut self, _fault: &Fault) -> Option<Bytes> {
+        None
+    }
     /// Whether the terminal event has come, so that the rest of the body need not be awaited.
     fn is_complete(&self) -> bool;
     /// Usage as far as it is known.
@@ -266,6 +344,20 @@ pub struct Frame {
     pub content: bool,
 }
 
+/// The words of [`dialect`].
+pub const DIALECTS: &[&str] = &[
+    "anthropic",
+    "bedrock",
+    "bedrock-anthropic",
+    "cohere",
+    "gemini",
+    "ollama",
+    "openai",
+    "openai-responses",
+    "sandbox",
+    "vertex",
+];
+
 /// A provider by the configuration's `dialect:` word; `quirks` are the preset's with the settings' own merged in.
 pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> {
     match name {
@@ -278,7 +370,7 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
         "openai-responses" => Some(Arc::new(responses::Responses::new(quirks.clone()))),
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
-        "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(quirks.clone()))))),
+        "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(sandbox::able(quirks)))))),
         _ => None,
     }
 }

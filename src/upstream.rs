@@ -13,6 +13,8 @@
 //!   closed its idle side. It is sent once more, on a fresh connection. HTTP/2 streams that the peer refused, or that
 //!   lie beyond its GOAWAY, are by the protocol unprocessed and treated alike.
 //! - Everything else is a [`Fault`], and the executor decides.
+//!
+//! A request whose body is still arriving (an [`Upload`]) is none of these once a piece of the upload has been taken.
 
 mod answer;
 mod dial;
@@ -30,6 +32,7 @@ mod shared;
 mod tests;
 mod tls;
 mod unpack;
+mod upload;
 mod wire;
 
 use std::collections::HashMap;
@@ -40,7 +43,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::fault::{Fault, FaultKind, Phase};
@@ -50,6 +53,7 @@ use dial::{Dialed, Dialer};
 use payload::Draft;
 use pool::{Pick, Pool};
 pub use settings::UpstreamSettings;
+pub use upload::{Source, Standing, Upload, Watch};
 
 /// How soon a reused connection must die for its request to count as never received.
 ///
@@ -84,6 +88,8 @@ pub struct Outbound {
     pub headers: HeaderMap,
     /// The body in pieces, in order; they are sent without being joined.
     pub body: Vec<Bytes>,
+    /// What follows the pieces: the part of the body that is still arriving. It can be sent only once.
+    pub upload: Option<Upload>,
 }
 
 /// What a worker's connections have done so far.
@@ -157,6 +163,7 @@ impl Upstream {
         connect_deadline: Duration,
     ) -> Result<Response<AnswerBody>, Fault> {
         let pool = self.inner.pool(origin)?;
+        let upload = request.upload.clone();
         let mut draft = Draft::new(request);
         let mut resent = false;
         loop {
@@ -172,14 +179,23 @@ impl Upstream {
             }
             let lost = match pick {
                 Pick::Lane(lane) => match lane.send(pool.request_h1(draft)).await {
-                    Ok((response, lane)) => return answer::from_lane(response, lane, &pool),
+                    Ok((response, lane)) => {
+                        answered(upload.as_ref(), response.status());
+                        return answer::from_lane(response, lane, &pool);
+                    }
                     Err(lost) => lost,
                 },
                 Pick::Shared(shared) => match shared.send(pool.request_h2(draft)?).await {
-                    Ok((response, ticket)) => return answer::from_shared(response, ticket, &pool),
+                    Ok((response, ticket)) => {
+                        answered(upload.as_ref(), response.status());
+                        return answer::from_shared(response, ticket, &pool);
+                    }
                     Err(lost) => lost,
                 },
             };
+            if let Some(fault) = upload.as_ref().and_then(broken_off) {
+                return Err(fault);
+            }
             draft = match (lost.unsent, spare) {
                 (Some(unsent), _) if reused => Draft::from(unsent),
                 (_, Some((spare, since))) if lost.again.allows(since) && !resent => {
@@ -225,6 +241,23 @@ impl Upstream {
             resent: self.inner.resent.load(Ordering::Relaxed),
         }
     }
+}
+
+/// An upstream that refuses wants no more of the upload; what it says is still read.
+fn answered(upload: Option<&Upload>, status: StatusCode) {
+    if let Some(upload) = upload
+        && status.as_u16() >= 300
+    {
+        upload.stop();
+    }
+}
+
+/// Why a request with an upload cannot go out again: the client's own fault, or pieces that are gone.
+fn broken_off(upload: &Upload) -> Option<Fault> {
+    upload.failure().or_else(|| {
+        let lost = || Fault::new(FaultKind::Unreachable, "connection closed during the upload");
+        upload.is_spent().then(lost)
+    })
 }
 
 impl fmt::Debug for Outbound {

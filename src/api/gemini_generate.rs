@@ -9,6 +9,7 @@ mod decode;
 mod door;
 mod embed;
 mod error;
+mod logprobs;
 mod path;
 mod proof;
 mod schema;
@@ -18,6 +19,12 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(in crate::api) use answer::encode_answer;
 pub use ask::{Ask, Form, MAX_CONTENTS};
+#[cfg(test)]
+pub(in crate::api) use decode::decode;
 pub use door::GeminiDoor;
-pub use embed::GeminiEmbed;
+pub use embed::{EmbedForm, GeminiEmbed};
+#[cfg(test)]
+pub(in crate::api) use stream::GeminiEncoder;

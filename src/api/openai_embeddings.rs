@@ -178,40 +178,12 @@ fn text_tokens(quoted: usize) -> u64 {
 }
 
 impl facts::Body for Ask {
-    fn stream(&self) -> bool {
-        false
-    }
-
-    fn max_tokens(&self) -> Option<u64> {
-        None
-    }
-
     fn tokens(&self) -> u64 {
         self.tokens
     }
 
-    fn tool_names(&self) -> &[Box<str>] {
-        &[]
-    }
-
     fn messages(&self) -> u64 {
         self.inputs as u64
-    }
-
-    fn has_images(&self) -> bool {
-        false
-    }
-
-    fn has_audio(&self) -> bool {
-        false
-    }
-
-    fn has_files(&self) -> bool {
-        false
-    }
-
-    fn has_json_output(&self) -> bool {
-        false
     }
 
     fn text(&self) -> &str {
@@ -224,20 +196,12 @@ impl facts::Body for Ask {
         })
     }
 
-    fn system(&self) -> &str {
-        ""
-    }
-
     fn last_user(&self) -> &str {
         self.text()
     }
 
     fn user(&self) -> Option<&str> {
         self.user.as_deref()
-    }
-
-    fn metadata(&self, _: &str) -> Option<String> {
-        None
     }
 
     fn field(&self, name: &str) -> Option<&str> {

@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 
 use super::openai_chat;
 use crate::fault::Fault;
-use crate::gateway::{Body, Door, Served, StreamBody};
+use crate::gateway::{Body, Door, RawBody, Served, StreamBody};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -20,6 +20,8 @@ pub enum ReplyBody {
     Whole(Option<Bytes>),
     /// A stream.
     Stream(Box<StreamBody>),
+    /// A provider's own bytes.
+    Raw(Box<RawBody>),
 }
 
 /// The response to a request that went through the line.
@@ -32,9 +34,17 @@ pub fn served(served: Served) -> Response<ReplyBody> {
             response
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(door.stream_form().content_type()));
-            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            // Tells nginx and its kin not to collect the stream.
-            response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+            unbuffered(&mut response);
+            response
+        }
+        Ok(Body::Raw(raw)) => {
+            let (status, headers) = (raw.status(), raw.headers().clone());
+            let mut response = Response::new(ReplyBody::Raw(raw));
+            (*response.status_mut(), *response.headers_mut()) = (status, headers);
+            let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+            if kind.starts_with(b"text/event-stream") {
+                unbuffered(&mut response);
+            }
             response
         }
         Err(fault) => error(&fault, door.error_body(&fault, &request_id)),
@@ -42,6 +52,12 @@ pub fn served(served: Served) -> Response<ReplyBody> {
     response.headers_mut().extend(told);
     name(&mut response, &request_id);
     response
+}
+
+/// Tells nginx and its kin not to collect a stream.
+fn unbuffered(response: &mut Response<ReplyBody>) {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
 }
 
 /// The response that says a fault before any door is known, in OpenAI's shape.
@@ -92,6 +108,7 @@ impl http_body::Body for ReplyBody {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(stream) => Pin::new(&mut **stream).poll_frame(cx),
+            Self::Raw(raw) => Pin::new(&mut **raw).poll_frame(cx),
         }
     }
 
@@ -99,6 +116,7 @@ impl http_body::Body for ReplyBody {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Stream(stream) => stream.is_end_stream(),
+            Self::Raw(raw) => raw.is_end_stream(),
         }
     }
 
@@ -106,6 +124,7 @@ impl http_body::Body for ReplyBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Stream(_) => SizeHint::default(),
+            Self::Raw(raw) => raw.size_hint(),
         }
     }
 }

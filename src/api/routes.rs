@@ -4,10 +4,17 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, request::Parts};
 
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
-use super::gemini_generate::{Form, GeminiDoor, GeminiEmbed};
+use super::cohere_rerank::CohereRerank;
+use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed};
+use super::media::MEDIA;
+use super::models::Shelf;
+use super::named_by_path;
 use super::openai_chat::OpenAiChat;
 use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
+use super::openai_moderations::OpenAiModerations;
+use super::openai_responses::{InputTokens, Lookup, OpenAiResponses};
+use super::passthrough::{self, FILES, Files};
 use super::reply::{self, ReplyBody};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::Door;
@@ -21,10 +28,12 @@ pub(super) enum Route {
         /// The path as it stands in the table, for logs.
         path: &'static str,
     },
-    /// `GET /v1/models`.
-    Models,
-    /// `GET /v1/models/{id}`.
-    Model(String),
+    /// `GET /v1/models`, or `/v1beta/models`.
+    Models(Shelf),
+    /// `GET /v1/models/{id}`, or below `/v1beta/models`.
+    Model(Shelf, String),
+    /// A response that is kept here.
+    Response(Lookup),
 }
 
 /// A request that leads nowhere.
@@ -38,8 +47,14 @@ pub(super) struct Refusal {
 /// Every POST endpoint.
 const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
+    ("/v1/responses", &OpenAiResponses),
+    ("/v1/responses/input_tokens", &InputTokens),
     ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
+    ("/v1/moderations", &OpenAiModerations),
+    ("/v1/rerank", &CohereRerank),
+    ("/v2/rerank", &CohereRerank),
+    ("/rerank", &CohereRerank),
     ("/v1/messages", &AnthropicMessages),
     ("/v1/messages/count_tokens", &AnthropicCount),
 ];
@@ -58,41 +73,86 @@ const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
     ),
     ("streamGenerateContent", "/v1beta/models/{model}:streamGenerateContent", &GeminiDoor(Form::Array)),
     ("countTokens", "/v1beta/models/{model}:countTokens", &GeminiDoor(Form::Count)),
-    ("embedContent", "/v1beta/models/{model}:embedContent", &GeminiEmbed { batch: false }),
-    ("batchEmbedContents", "/v1beta/models/{model}:batchEmbedContents", &GeminiEmbed { batch: true }),
+    ("embedContent", "/v1beta/models/{model}:embedContent", &GeminiEmbed(EmbedForm::One)),
+    ("batchEmbedContents", "/v1beta/models/{model}:batchEmbedContents", &GeminiEmbed(EmbedForm::Batch)),
+    ("predict", "/v1beta/models/{model}:predict", &GeminiEmbed(EmbedForm::Predict)),
 ];
 
+/// Lists of models, and places of single ones.
 const MODELS: &str = "/v1/models";
+const GOOGLES_MODELS: &str = "/v1beta/models";
+
+/// Every door with its path, as the tables have it.
+pub(super) fn doors() -> impl Iterator<Item = (&'static str, &'static dyn Door)> {
+    let named = MODEL_DOORS.iter().map(|(_, path, door)| (*path, *door));
+    let files = FILES.iter().map(|(path, _)| (*path, &Files as &'static dyn Door));
+    DOORS.iter().chain(MEDIA).copied().chain(named).chain(files)
+}
 
 /// The route of a request head.
 pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
+    if head.uri.path().starts_with(passthrough::PLACE) {
+        return Ok(Route::Door { door: passthrough::door(&head.headers), path: passthrough::PATH });
+    }
+    match known(head)? {
+        Route::Door { door, path } if passthrough::is_wanted(&head.headers) => {
+            Ok(Route::Door { door: passthrough::original(door, path), path })
+        }
+        route => Ok(route),
+    }
+}
+
+/// The route among the known paths.
+fn known(head: &Parts) -> Result<Route, Refusal> {
     let path = head.uri.path();
+    if let Some((path, door)) = MEDIA.iter().find(|(known, _)| *known == path) {
+        // The door itself knows in which forms it takes bodies.
+        return match head.method == Method::POST {
+            true => Ok(Route::Door { door: *door, path }),
+            false => Err(not_allowed("POST", *door)),
+        };
+    }
+    if let Some((path, allow)) = Files::find(path) {
+        return match allow.split(", ").any(|method| head.method == method) {
+            true => Ok(Route::Door { door: &Files, path }),
+            false => Err(not_allowed(allow, &Files)),
+        };
+    }
     if let Some((path, door)) = DOORS.iter().find(|(known, _)| *known == path) {
         if head.method != Method::POST {
             return Err(not_allowed("POST", *door));
         }
         return json_body(head, *door).map(|()| Route::Door { door: *door, path });
     }
-    if let Some((path, door)) = model_door(head) {
+    if let Some((path, door)) = model_door(head).or_else(|| named_by_path::door(path)) {
         if head.method != Method::POST {
             return Err(not_allowed("POST", door));
         }
         return json_body(head, door).map(|()| Route::Door { door, path });
     }
-    if path == MODELS || path.strip_prefix(MODELS).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
+    if let Some(found) = Lookup::find(&head.method, path) {
+        return found.map(Route::Response).map_err(|allow| not_allowed(allow, &OpenAiResponses));
+    }
+    if let Some(id) = path.strip_prefix(MODELS).or_else(|| path.strip_prefix(GOOGLES_MODELS))
+        && (id.is_empty() || id.starts_with('/') && id.len() > 1)
+        // An unknown method of a model is no list.
+        && !(head.method == Method::POST && id.contains(':'))
     {
+        let shelf = Shelf::of(head);
         if head.method != Method::GET && head.method != Method::HEAD {
-            return Err(not_allowed("GET, HEAD", &OpenAiChat));
+            return Err(not_allowed("GET, HEAD", shelf.door()));
         }
-        return Ok(match path.strip_prefix("/v1/models/") {
-            Some(id) => Route::Model(unescape(id)),
-            None => Route::Models,
+        return Ok(match id.strip_prefix('/') {
+            Some(id) => Route::Model(shelf, unescape(id)),
+            None => Route::Models(shelf),
         });
     }
     let mut known: Vec<_> = DOORS.iter().map(|(path, _)| *path).collect();
+    known.extend(MEDIA.iter().map(|(path, _)| *path));
     known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
     known.dedup();
-    known.push(MODELS);
+    known.extend(FILES.iter().map(|(path, _)| *path));
+    known.extend([passthrough::PATH, MODELS, GOOGLES_MODELS]);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
     Err(Refusal {
         fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),
@@ -178,8 +238,9 @@ mod tests {
         let (head, ()) = http::Request::builder().method(method).uri(path).body(()).unwrap().into_parts();
         match find(&head) {
             Ok(Route::Door { path, .. }) => Ok(path.into()),
-            Ok(Route::Models) => Ok("models".into()),
-            Ok(Route::Model(id)) => Ok(format!("model {id}")),
+            Ok(Route::Models(shelf)) => Ok(format!("models {shelf:?}")),
+            Ok(Route::Model(_, id)) => Ok(format!("model {id}")),
+            Ok(Route::Response(_)) => Ok("kept".into()),
             Err(refusal) => Err(refusal.fault.client_status()),
         }
     }
@@ -192,7 +253,13 @@ mod tests {
             ("GET", "/v1/chat/completions", Err(405)),
             ("POST", "/v1/chat/completions/", Err(404)),
             ("POST", "/chat/completions", Err(404)),
-            ("GET", "/v1/models", Ok("models")),
+            ("POST", "/v1/responses", Ok("/v1/responses")),
+            ("POST", "/v1/responses/input_tokens", Ok("/v1/responses/input_tokens")),
+            ("GET", "/v1/responses/resp_1", Ok("kept")),
+            ("PATCH", "/v1/responses/resp_1", Err(405)),
+            ("GET", "/v1/models", Ok("models OpenAi")),
+            ("GET", "/v1beta/models?pageSize=3", Ok("models Gemini")),
+            ("GET", "/v1beta/models/gemini-2.5-pro", Ok("model gemini-2.5-pro")),
             ("GET", "/v1/models/openai/gpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/models/openai%2Fgpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/modelsx", Err(404)),

@@ -161,6 +161,10 @@ impl StreamRelay for Translated {
         Err(Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete"))
     }
 
+    fn fault(&mut self, fault: &Fault) -> Option<Bytes> {
+        Some(self.encoder.fault(fault))
+    }
+
     fn is_complete(&self) -> bool {
         self.complete
     }

@@ -220,6 +220,24 @@ impl Tool {
         });
         dated || kind == "mcp_toolset"
     }
+
+    /// Whether it is one of the tools that OpenAI runs behind its Responses, which its chat knows nothing of.
+    pub fn is_of_responses(&self) -> bool {
+        let kind = self.rest.get("type").and_then(Value::as_str).unwrap_or_default();
+        let known = [
+            "file_search",
+            "web_search",
+            "code_interpreter",
+            "image_generation",
+            "local_shell",
+            "shell",
+            "apply_patch",
+            "mcp",
+            "tool_search",
+            "programmatic_tool_calling",
+        ];
+        known.contains(&kind) || ["web_search_", "computer"].iter().any(|start| kind.starts_with(start))
+    }
 }
 
 /// What kind of tool it is.

@@ -40,6 +40,15 @@ pub struct Usage {
     /// Predicted tokens that were not used (inside `output`).
     #[serde(skip_serializing_if = "is_zero")]
     pub rejected_prediction: u64,
+    /// Milliseconds of sound that was heard, where the provider counts time instead of tokens.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub audio_ms: u64,
+    /// Characters of text that was to be spoken, which is what some providers count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub characters: u64,
+    /// Pictures that were asked for, which is what some providers count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub images: u64,
     /// The figures are counted by the gateway because the provider gave none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,

@@ -14,15 +14,15 @@ use tokio::sync::watch;
 
 use super::BAD_CONFIG;
 use crate::admin::{self, Admin, ReloadState};
+use crate::api::Api;
 use crate::api::reply::{self, ReplyBody};
-use crate::api::{Api, Unread};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shared};
+use crate::gateway::{Admission, Gateway, Shared, Unread};
 use crate::house::{Built, House, announce};
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::telemetry::{self, AccessLog};
-use crate::upstream::Upstream;
+use crate::upstream::{Upload, Upstream};
 
 /// Runs the gateway until it is told to stop.
 pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
@@ -77,6 +77,7 @@ async fn open(
         snapshot: built.snapshot.into(),
         admission: Admission::new(closing),
         access_log: access_log.clone(),
+        answers: Arc::default(),
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
@@ -167,5 +168,9 @@ impl Handler for Worker {
 impl Unread for RequestBody {
     async fn collect(self) -> Result<Bytes, Fault> {
         Self::collect(self).await
+    }
+
+    fn upload(self) -> Upload {
+        Upload::new(Box::pin(Self::upload(self)))
     }
 }

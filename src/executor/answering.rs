@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
 use crate::fault::{Fault, FaultKind};
@@ -51,6 +52,28 @@ impl Answering {
             Self::Http(body) => body.poll_chunk(cx),
             Self::Local(script) => script.poll_piece(cx).map(|piece| piece.map(Ok)),
         }
+    }
+
+    /// Bytes that are still to come, where that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self {
+            Self::Http(body) => body.size_hint().exact(),
+            Self::Local(script) => Some(script.pieces.iter().map(|(_, piece)| piece.len() as u64).sum()),
+        }
+    }
+
+    /// The beginning of the body: all of it, or what came until `limit` was passed or something went wrong.
+    pub(super) async fn beginning(&mut self, limit: usize, idle: Duration, end: Instant) -> Bytes {
+        let mut all = BytesMut::new();
+        while all.len() < limit {
+            let due = (Instant::now() + idle).min(end);
+            let next = self.chunk(due, || Fault::new(FaultKind::Truncated, "the rest did not come")).await;
+            match next {
+                Ok(Some(chunk)) => all.extend_from_slice(&chunk),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        all.freeze()
     }
 
     /// The next bytes, within `idle` and before `end`. `on_idle` and `on_end` say what passing them means.

@@ -10,14 +10,21 @@ use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
 use super::live::Live;
-use super::{Answered, Executor, Job};
+use super::watchdog::Watchdog;
+use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind, Phase, Retry};
-use crate::providers::{Credential, Held, HttpPlace, Local, Outgoing, Place, Signable, Target};
-use crate::upstream::Outbound;
+use crate::providers::{Credential, Held, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
+use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
-const MAX_ERROR_BODY: u64 = 64 << 10;
+const MAX_ERROR_BODY: usize = 64 << 10;
+
+/// How much of an upload a provider inside the process gets to see.
+const MAX_LOCAL_UPLOAD: usize = 4 << 20;
+
+/// Pictures and transcriptions come whole after long work: they have so many times `first_byte`.
+const SLOW_WORK: u32 = 10;
 
 /// A refusal names this many losses one by one.
 const MAX_NAMED: usize = 16;
@@ -49,6 +56,8 @@ struct Sent {
     body: Answering,
     /// What was fetched to authorise its request.
     held: Option<Arc<Held>>,
+    /// The credentials that a raw request bore.
+    secrets: Vec<HeaderValue>,
 }
 
 impl Executor {
@@ -59,7 +68,12 @@ impl Executor {
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         match self.try_once(job, target, now).await {
             Ok((answered, status)) => {
-                meters.attempt("ok", job.journal.succeed(status));
+                match &answered {
+                    Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
+                        meters.attempt(fault.kind.as_str(), job.journal.fail(fault));
+                    }
+                    _ => meters.attempt("ok", job.journal.succeed(status)),
+                }
                 Ok(answered)
             }
             Err(fault) => {
@@ -88,10 +102,18 @@ impl Executor {
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
         }
-        let Sent { status, headers, mut body, held } =
+        let raw = job.carry.raw(target);
+        let head = match raw {
+            Some(form) => due.raw_head(form, now + deadlines.first_byte * SLOW_WORK),
+            None => due.head(streams),
+        };
+        let upload = job.carry.upload();
+        let Sent { status, headers, mut body, held, secrets } =
             match (&target.vendor.place, target.vendor.wire.local()) {
-                (Place::Http(place), _) => self.send(place, target, outgoing, due.head(streams)).await?,
-                (Place::Local, Some(local)) => play(local, outgoing, due.head(streams)).await?,
+                (Place::Http(place), _) => {
+                    self.send(place, target, outgoing, upload, head, raw.is_some()).await?
+                }
+                (Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
                 (Place::Local, None) => {
                     return Err(Fault::new(
                         FaultKind::Internal,
@@ -101,11 +123,37 @@ impl Executor {
             };
 
         let late = |at: Instant| passed(at, due, Phase::Idle);
-        if !(200..300).contains(&status) {
-            let idle = deadlines.idle;
-            let text = body.collect(MAX_ERROR_BODY, idle, due.total, late).await.unwrap_or_default();
-            let fault = refusal(status, &headers, &text, target);
-            return Err(self.reconsider(target, held.as_ref(), fault, status, &text));
+        let begun = match raw {
+            Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
+            _ if (200..300).contains(&status) => None,
+            _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.total).await),
+        };
+        let complaint = begun.as_ref().map(|text| {
+            let fault = refusal(status, &headers, text, target);
+            self.reconsider(target, held.as_ref(), fault, status, text)
+        });
+        if let Some(form) = raw
+            && (form.as_it_came || complaint.is_none())
+        {
+            let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+            let raw = Raw {
+                meter: Meter::new(target, kind).filter(|_| complaint.is_none()),
+                begun: begun.map(|text| without_secrets(text, &secrets)),
+                secrets,
+                status,
+                headers,
+                body,
+                asked: form.asked,
+                target: target.clone(),
+                watchdog: Watchdog::new(deadlines.idle, due.total),
+                complaint,
+                upload: upload.cloned(),
+                over: false,
+            };
+            return Ok((Answered::Raw(Box::new(raw)), status));
+        }
+        if let Some(fault) = complaint {
+            return Err(fault);
         }
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
@@ -140,12 +188,16 @@ impl Executor {
             headers: &mut request.headers,
             body: &request.body,
         };
-        let now = self.clock.unix_ms();
-        match (&target.vendor.credential, &held) {
-            (Credential::Signed(signer), _) => signer.sign(signable, now)?,
-            (_, Some(held)) => held.signer().sign(signable, now)?,
-            _ => {}
+        let signer = match (&target.vendor.credential, &held) {
+            (Credential::Signed(signer), _) => &**signer,
+            (_, Some(held)) => held.signer(),
+            _ => return Ok(held),
+        };
+        if request.upload.is_some() && signer.covers_body() {
+            let text = "this provider's requests are signed over their whole body, and this body is too large to be held";
+            return Err(Fault::new(FaultKind::TooLarge, text).retry(Retry::Elsewhere));
         }
+        signer.sign(signable, self.clock.unix_ms())?;
         Ok(held)
     }
 
@@ -154,19 +206,29 @@ impl Executor {
         place: &HttpPlace,
         target: &Target,
         outgoing: Outgoing,
+        upload: Option<&Upload>,
         head: Head,
+        raw: bool,
     ) -> Result<Sent, Fault> {
         let connect = target.vendor.deadlines.connect;
         let mut request = outbound(place, target, outgoing)?;
+        request.upload = upload.cloned();
+        let mut secrets = Vec::new();
         let exchange = async {
             let held = self.authorise(place, target, &mut request).await?;
+            if raw {
+                secrets.extend(request.headers.values().filter(|value| value.is_sensitive()).cloned());
+            }
             let response = self.upstream.send(&place.origin, request, connect).await?;
             Ok::<_, Fault>((response, held))
         };
-        let (response, held) =
-            tokio::time::timeout_at(head.at, exchange).await.map_err(|_| head.passed())??;
+        let (response, held) = match upload {
+            Some(upload) => uploading(exchange, upload, target, head).await?,
+            None => tokio::time::timeout_at(head.at, exchange).await.map_err(|_| head.passed())??,
+        };
         let (head, body) = response.into_parts();
-        Ok(Sent { status: head.status.as_u16(), headers: head.headers, body: Answering::Http(body), held })
+        let (status, headers) = (head.status.as_u16(), head.headers);
+        Ok(Sent { status, headers, body: Answering::Http(body), held, secrets })
     }
 
     /// A token that the provider refused is fetched anew for the next try, which is worth making here.
@@ -203,17 +265,68 @@ fn lossy(target: &Target, lost: &[Loss]) -> Fault {
 }
 
 /// The head comes with the first piece, as it does with a provider that thinks before it answers.
-async fn play(local: &dyn Local, outgoing: Outgoing, head: Head) -> Result<Sent, Fault> {
+async fn play(
+    local: &dyn Local,
+    mut outgoing: Outgoing,
+    upload: Option<&Upload>,
+    head: Head,
+) -> Result<Sent, Fault> {
+    if let Some(upload) = upload {
+        let mut kept: usize = outgoing.body.iter().map(Bytes::len).sum();
+        while let Some(piece) = upload.read().await? {
+            let room = MAX_LOCAL_UPLOAD.saturating_sub(kept).min(piece.len());
+            kept += room;
+            if room > 0 {
+                outgoing.body.push(piece.slice(..room));
+            }
+        }
+    }
     let mut answer = local.answer(outgoing);
     if let Some((delay, _)) = answer.pieces.first_mut() {
         let thinking = tokio::time::sleep(std::mem::take(delay));
         tokio::time::timeout_at(head.at, thinking).await.map_err(|_| head.passed())?;
     }
     let body = Answering::Local(Script::new(answer.pieces));
-    Ok(Sent { status: answer.status, headers: answer.headers, body, held: None })
+    Ok(Sent { status: answer.status, headers: answer.headers, body, held: None, secrets: vec![] })
+}
+
+/// The answer's head of a request whose body is still arriving: whoever is waited for has his own deadline. That of
+/// the client is the listener's to watch.
+async fn uploading<T>(
+    sent: impl Future<Output = Result<T, Fault>>,
+    upload: &Upload,
+    target: &Target,
+    head: Head,
+) -> Result<T, Fault> {
+    let patience = head.at.saturating_duration_since(Instant::now());
+    let mut sent = std::pin::pin!(sent);
+    let mut at = head.at;
+    loop {
+        if let Ok(done) = tokio::time::timeout_at(at, &mut sent).await {
+            return done;
+        }
+        let now = Instant::now();
+        let idle = target.vendor.deadlines.idle;
+        let (due, phase) = match upload.standing() {
+            Standing::AwaitsClient => (now + idle, Phase::Idle),
+            Standing::AwaitsUpstream(since) => (since + idle, Phase::Idle),
+            Standing::Sent(since) => (since + patience, head.phase),
+        };
+        if due <= now || now >= head.due.total {
+            upload.abandon();
+            return Err(passed(now, head.due, phase));
+        }
+        at = due.min(head.due.total);
+    }
 }
 
 impl Due {
+    /// Raw answers begin with their head. `slow` is for those whose whole work is done before it.
+    fn raw_head(self, form: RawForm, slow: Instant) -> Head {
+        let at = if form.as_it_came || !form.slow { self.first_byte } else { slow.min(self.total) };
+        Head { at, phase: Phase::FirstByte, due: self }
+    }
+
     /// A stream that has no head has no content either: the nearer of both deadlines counts.
     fn head(self, streams: bool) -> Head {
         if streams && self.first_token < self.first_byte {
@@ -249,7 +362,8 @@ fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Ou
     for (name, value) in &target.vendor.headers {
         headers.insert(name.clone(), value.clone());
     }
-    Ok(Outbound { method: outgoing.method, path_and_query, headers, body: outgoing.body })
+    let Outgoing { method, body, .. } = outgoing;
+    Ok(Outbound { method, path_and_query, headers, body, upload: None })
 }
 
 fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {
@@ -275,6 +389,21 @@ fn passed(at: Instant, due: Due, phase: Phase) -> Fault {
         Phase::Idle | Phase::Total => "the provider stopped sending",
     };
     Fault::new(FaultKind::Timeout(phase), text)
+}
+
+/// An error text that repeats our credentials, without them.
+fn without_secrets(text: Bytes, secrets: &[HeaderValue]) -> Bytes {
+    const SHORTEST: usize = 8;
+    let mut clean = text;
+    for value in secrets {
+        let secret = value.as_bytes();
+        let secret = secret.strip_prefix(b"Bearer ").unwrap_or(secret);
+        while let Some(at) = memchr::memmem::find(&clean, secret).filter(|_| secret.len() >= SHORTEST) {
+            let (before, after) = (clean.slice(..at), clean.slice(at + secret.len()..));
+            clean = [&before[..], b"[redacted]", &after[..]].concat().into();
+        }
+    }
+    clean
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

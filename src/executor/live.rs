@@ -1,17 +1,16 @@
 //! A stream under way: upstream bytes in, frames for the client out, with the idle and total deadlines kept.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::answering::Answering;
+use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
-use crate::fault::{Fault, FaultKind, Phase};
+use crate::fault::{Fault, FaultKind};
 use crate::providers::{Frame, StreamRelay, Target};
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
@@ -28,10 +27,7 @@ pub struct Live {
     target: Target,
     ready: VecDeque<Bytes>,
     scratch: Vec<Frame>,
-    idle: Duration,
-    end: Instant,
-    heard: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    watchdog: Watchdog,
     /// The provider answers with one JSON document although a stream was asked for.
     json: bool,
     over: bool,
@@ -67,10 +63,7 @@ impl Live {
             target,
             ready: VecDeque::new(),
             scratch: Vec::new(),
-            idle,
-            end,
-            heard: Instant::now(),
-            timer: None,
+            watchdog: Watchdog::new(idle, end),
             json,
             over: false,
             finished: false,
@@ -86,7 +79,7 @@ impl Live {
         late: impl Fn(Instant) -> Fault,
     ) -> Result<(), Fault> {
         if self.json {
-            let body = self.body.collect(max_body, self.idle, first_token, &late).await?;
+            let body = self.body.collect(max_body, self.watchdog.idle(), first_token, &late).await?;
             self.relay.whole(body, &mut self.scratch)?;
             self.take_frames();
             self.over = true;
@@ -111,7 +104,7 @@ impl Live {
                 }
                 Err(fault) => return Err(fault),
                 Ok(()) if content => {
-                    self.heard = Instant::now();
+                    self.watchdog.heard();
                     return Ok(());
                 }
                 Ok(()) if held > MAX_HELD => {
@@ -142,12 +135,11 @@ impl Live {
                 Poll::Pending if self.relay.is_complete() && !self.finished => {
                     // The client need not wait for the provider to close its body.
                     self.finished = true;
-                    self.heard = Instant::now();
-                    self.idle = LINGER;
+                    self.watchdog.expect_within(LINGER);
                     self.relay.finish(&mut self.scratch)
                 }
                 Poll::Pending => return self.poll_deadline(cx),
-                Poll::Ready(_) if self.finished && self.linger_is_over() => {
+                Poll::Ready(_) if self.finished && self.watchdog.silent_for(LINGER) => {
                     self.over = true;
                     Ok(())
                 }
@@ -158,7 +150,7 @@ impl Live {
                     Ok(())
                 }
                 Poll::Ready(Some(Ok(chunk))) => {
-                    self.heard = Instant::now();
+                    self.watchdog.heard();
                     self.relay.feed(chunk, &mut self.scratch)
                 }
                 Poll::Ready(Some(Err(fault))) => Err(fault),
@@ -192,13 +184,14 @@ impl Live {
         self.relay.finish_reason()
     }
 
+    /// The frames that tell the client of a fault, where the stream's state has to be known for them.
+    pub fn fault(&mut self, fault: &Fault) -> Option<Bytes> {
+        self.relay.fault(fault)
+    }
+
     /// What of the provider's answer so far the client does not hear.
     pub fn lost(&self) -> &[Loss] {
         self.relay.lost()
-    }
-
-    fn linger_is_over(&self) -> bool {
-        self.heard.elapsed() > LINGER
     }
 
     fn take_frames(&mut self) -> bool {
@@ -212,27 +205,9 @@ impl Live {
         content
     }
 
-    /// One timer for both deadlines; it is set anew only when it fires, not with every chunk.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
-        loop {
-            let due = (self.heard + self.idle).min(self.end);
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if Instant::now() >= due {
-                self.over = true;
-                if self.finished {
-                    return Poll::Ready(Piece::End);
-                }
-                let (phase, text) = if due == self.end {
-                    (Phase::Total, "the request's deadline passed")
-                } else {
-                    (Phase::Idle, "the provider stopped sending")
-                };
-                return Poll::Ready(Piece::Broken(Fault::new(FaultKind::Timeout(phase), text)));
-            }
-            timer.as_mut().reset(due);
-        }
+        let fault = std::task::ready!(self.watchdog.poll(cx));
+        self.over = true;
+        Poll::Ready(if self.finished { Piece::End } else { Piece::Broken(fault) })
     }
 }

@@ -177,6 +177,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
     let seen = match executor.carry_out(&job).await {
         Err(fault) => fault.kind.as_str().to_owned(),
         Ok(Answered::Whole(relayed, _)) => String::from_utf8_lossy(&relayed.body).into_owned(),
+        Ok(Answered::Raw(raw)) => format!("raw {}", raw.status()),
         Ok(Answered::Stream(mut live)) => {
             let mut seen = String::new();
             loop {

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
 
+use super::{Approach, Intake};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
-use crate::providers::Dialect;
+use crate::providers::{Dialect, Target};
+use crate::store::Shelf;
 
 /// The head of a request, as far as a dialect may look at it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Head<'a> {
     /// Path and query: some dialects name the model there.
     pub uri: &'a Uri,
     /// The client's headers, credentials included.
     pub headers: &'a HeaderMap,
+    /// Answers that the request may refer to.
+    pub shelf: &'a Shelf,
 }
 
 /// A door: one operation of one client dialect.
@@ -26,6 +30,13 @@ pub trait Door: Send + Sync + 'static {
     /// The client dialect, for metrics.
     fn dialect(&self) -> Dialect {
         Dialect::OpenAi
+    }
+    /// How it takes bodies: whole, unless the door says otherwise.
+    ///
+    /// # Errors
+    /// What can be refused without looking at the body.
+    fn intake(&self, _approach: Approach<'_>) -> Result<Intake, Fault> {
+        Ok(Intake::Whole)
     }
     /// Reads a request body: the strict JSON gate, then a shallow envelope.
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault>;
@@ -70,6 +81,13 @@ impl StreamForm {
 pub trait Asked: Carry + facts::Body {
     /// The model's name as the client wrote it.
     fn model(&self) -> &Arc<str>;
-    /// Size of the body in bytes.
+    /// Size of the body in bytes, as far as it was announced or has come.
     fn bytes(&self) -> usize;
+    /// Whether the client chose the provider itself: policies may refuse, tag and constrain, but not move it.
+    fn is_pinned(&self) -> bool {
+        false
+    }
+    /// Moves to the front the targets that hold a state which the request builds on. The plan's own order stays
+    /// otherwise, and no target is added.
+    fn prefer(&self, _targets: &mut [Target]) {}
 }

@@ -1,27 +1,28 @@
 //! The stages of the line in `serve.rs`, in their order.
 
 use std::fmt::Write as _;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
 use super::door::{Asked, Door, Head};
+use super::intake::{Approach, Intake, Unread, read_ahead};
+use super::raw::RawBody;
 use super::serve::{Arrived, Body, Served};
 use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Answered, Job, Journal};
+use crate::executor::{Answered, Job, Journal, Raw};
 use crate::facts::{Facts, FactsRecord};
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Decision, Outcome, Rule};
+use crate::plan::{Decision, Outcome, Route, Rule, Step, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::providers::Target;
 
@@ -49,6 +50,7 @@ pub(super) struct Opened<'g> {
     snapshot: Arc<Snapshot>,
     version: Option<usize>,
     door: &'static dyn Door,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     caller: Caller,
@@ -106,6 +108,7 @@ pub(super) struct Carried<'o, 'g> {
 enum Progress {
     Whole(Bytes),
     Stream(Carrying, Permit),
+    Raw(Box<Raw>, Permit),
 }
 
 impl Gateway {
@@ -117,6 +120,7 @@ impl Gateway {
             gateway: self,
             version: arrived.version,
             door: arrived.door,
+            method: arrived.method,
             uri: arrived.uri,
             headers: arrived.headers,
             caller: Caller { address: arrived.address, ..Caller::default() },
@@ -208,16 +212,27 @@ impl<'g> Opened<'g> {
 }
 
 impl<'o, 'g> Identified<'o, 'g> {
-    /// Reads the body to its end and passes it through the dialect's gate.
-    pub(super) async fn read(
-        self,
-        body: impl Future<Output = Result<Bytes, Fault>>,
-    ) -> Result<Read<'o, 'g>, Fault> {
+    /// Reads the body: to its end, through the dialect's gate; or as far as the door must know it, if the rest can be
+    /// sent on while it arrives.
+    pub(super) async fn read(self, body: impl Unread) -> Result<Read<'o, 'g>, Fault> {
         let opened = self.0;
-        let bytes = body.await?;
-        opened.note(|s| s.read_at = Some(Instant::now()));
-        let head = Head { uri: &opened.uri, headers: &opened.headers };
-        let asked = opened.door.read(bytes, head)?;
+        let Opened { gateway, caller, door, method, uri, headers, snapshot, .. } = &*opened;
+        let asked = match door.intake(Approach { method, uri, headers, snapshot })? {
+            Intake::Whole => {
+                let bytes = body.collect().await?;
+                let shelf = gateway.shared.answers.shelf(snapshot.kept, caller.key_id.clone());
+                let head = Head { uri, headers, shelf: &shelf };
+                let (door, read_at) = (*door, Instant::now());
+                let asked = door.read(bytes, head);
+                opened.note(|s| s.read_at = Some(read_at));
+                asked?
+            }
+            Intake::Ahead(ahead) => {
+                let asked = read_ahead(ahead, body.upload(), snapshot.raw.hold).await?;
+                opened.note(|s| s.read_at = Some(Instant::now()));
+                asked
+            }
+        };
         Ok(Read { opened, asked })
     }
 }
@@ -275,12 +290,16 @@ impl<'o, 'g> Inspected<'o, 'g> {
 impl<'o, 'g> Decided<'o, 'g> {
     /// Turns the decision into ordered targets. Cache and reservation will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
-        let Self { admitted, decision, caller, patience, strict } = self;
+        let Self { admitted, mut decision, caller, patience, strict } = self;
         let Admitted { opened, asked, permit } = admitted;
+        if asked.is_pinned() {
+            pin(&mut decision, asked.model());
+        }
         let snapshot = opened.snapshot.clone();
         let catalogue = snapshot.catalogue_of(opened.version);
         let planned = planner::plan(catalogue, asked.model(), &decision, &caller, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
+        asked.prefer(&mut plan.targets);
         let candidates = std::mem::take(&mut plan.candidates);
         let versions = std::mem::take(&mut plan.versions);
         opened.note(|s| (s.candidates, s.model_versions) = (candidates, versions));
@@ -317,6 +336,11 @@ impl<'o, 'g> Planned<'o, 'g> {
                     });
                     Ok(Carried { opened, progress: Progress::Whole(relayed.body) })
                 }
+                Answered::Raw(raw) => {
+                    opened.tell("x-tollgate-target", &raw.target().name.to_string());
+                    opened.note(Settlement::head_ready);
+                    Ok(Carried { opened, progress: Progress::Raw(raw, permit) })
+                }
                 Answered::Stream(_) => {
                     Err(Fault::new(FaultKind::Internal, "a stream came that nobody asked for"))
                 }
@@ -350,6 +374,14 @@ impl Carried<'_, '_> {
         opened.told.insert("server-timing", opened.timing());
         match progress {
             Progress::Whole(bytes) => Body::Whole(bytes),
+            Progress::Raw(raw, permit) => Body::Raw(Box::new(RawBody::new(
+                raw,
+                &opened.method,
+                opened.settlement.take(),
+                permit,
+                opened.gateway.shared.admission.closing(),
+                opened.at,
+            ))),
             Progress::Stream(carrying, permit) => Body::Stream(Box::new(StreamBody::new(
                 carrying,
                 opened.door,
@@ -377,6 +409,17 @@ impl Opened<'_> {
         }
         HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("total"))
     }
+}
+
+/// The client chose the provider: a policy's route keeps its deadlines, and nothing is tried twice.
+fn pin(decision: &mut Decision, model: &Arc<str>) {
+    let route = match decision.verdict.take() {
+        Some(Verdict::Reject(reject)) => return decision.verdict = Some(Verdict::Reject(reject)),
+        Some(Verdict::Route(route)) => route,
+        None => Route::default(),
+    };
+    let steps = vec![Step { choices: vec![(model.clone(), 1.0)] }];
+    decision.verdict = Some(Verdict::Route(Route { steps, retries: Some(0), ..route }));
 }
 
 fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Arc<Facts>, Fault> {

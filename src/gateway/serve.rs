@@ -1,16 +1,16 @@
 //! The life of a request, as a line that can be read aloud. Each stage consumes what the stage before produced, so
 //! that none can be skipped or moved by accident.
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Method, Uri};
 use tokio::time::Instant;
 
+use super::raw::RawBody;
 use super::watch::StreamBody;
-use super::{Door, Gateway, Snapshot};
+use super::{Door, Gateway, Snapshot, Unread};
 use crate::fault::Fault;
 
 /// A request at the door: its head is here, its body is not.
@@ -23,6 +23,8 @@ pub struct Arrived {
     pub door: &'static dyn Door,
     /// The path as the table of routes has it, for the log.
     pub path: &'static str,
+    /// The method.
+    pub method: Method,
     /// Path and query as the client sent them, without the prefix of a version.
     pub uri: Uri,
     /// The client's headers.
@@ -53,11 +55,13 @@ pub enum Body {
     Whole(Bytes),
     /// A stream.
     Stream(Box<StreamBody>),
+    /// The provider's own bytes, under its own status.
+    Raw(Box<RawBody>),
 }
 
 impl Gateway {
     /// Serves one request from its head to its answer's head; streams go on in their body.
-    pub async fn serve(&self, arrived: Arrived, body: impl Future<Output = Result<Bytes, Fault>>) -> Served {
+    pub async fn serve(&self, arrived: Arrived, body: impl Unread) -> Served {
         let mut opened = self.open(arrived);
         let result = async {
             let identified = opened.identify()?;

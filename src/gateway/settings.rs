@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::planner::Models;
-use crate::settings::{Date, Period};
+use crate::settings::{Date, Period, Size};
 use crate::target::Deadlines;
 
 /// Deadlines of upstream attempts and of whole requests.
@@ -80,6 +80,49 @@ impl Default for RetrySettings {
     fn default() -> Self {
         Self { retries: 1, max_attempts: 6, backoff: Period::millis(200), max_backoff: Period::secs(5) }
     }
+}
+
+/// Raw requests to providers: `/passthrough/{provider}/…` and `X-Provider-Original: true`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct PassthroughSettings {
+    /// Whether clients may send raw requests; a provider's own `passthrough` counts more.
+    pub enabled: bool,
+    /// Request headers that go on to providers besides the usual ones. Never credentials.
+    pub headers: Vec<String>,
+}
+
+impl Default for PassthroughSettings {
+    fn default() -> Self {
+        Self { enabled: true, headers: Vec::new() }
+    }
+}
+
+/// Request bodies that are sent on while they arrive: audio, pictures, files, raw requests.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct UploadSettings {
+    /// Bodies up to this size are held, so that another target can be tried.
+    pub hold: Size,
+    /// Bodies that cannot be sent on before their `model` is known are held up to this size: forms in which it stands
+    /// behind the file, and raw JSON whose model says where to go.
+    pub hold_forms: Size,
+}
+
+impl Default for UploadSettings {
+    fn default() -> Self {
+        // OpenAI takes files of 25 MB for transcription.
+        Self { hold: Size(1 << 20), hold_forms: Size(26 << 20) }
+    }
+}
+
+/// `/v1/files`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileSettings {
+    /// The provider whose files are meant where the client does not say (`x-tollgate-provider`); by default the only
+    /// one that keeps files, if there is only one.
+    pub provider: Option<String>,
 }
 
 /// One version of the API under `versions:`.

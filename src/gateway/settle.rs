@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use super::{Gateway, Snapshot};
 use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::plan::{Candidate, Outcome, RECORD_VERSION, Record, Rule};
 use crate::providers::{Dialect, Target};
 use crate::target::TargetName;
@@ -25,6 +26,7 @@ pub(super) struct Settlement {
     snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
     endpoint: Endpoint,
+    method: &'static str,
     dialect: Dialect,
     path: &'static str,
     version: Option<usize>,
@@ -95,6 +97,7 @@ impl Settlement {
             snapshot: snapshot.clone(),
             journal,
             endpoint: arrived.door.endpoint(),
+            method: method(&arrived.method),
             dialect: arrived.door.dialect(),
             path: arrived.path,
             version: arrived.version,
@@ -139,7 +142,9 @@ impl Settlement {
     /// The request ended without an answer.
     pub(super) fn fail(mut self: Box<Self>, fault: &Fault) {
         self.head_ready();
-        self.finish(fault.client_status(), Outcome::Error, Some(fault.code_str()));
+        let left = fault.kind == FaultKind::Cancelled;
+        let outcome = if left { Outcome::Cancelled } else { Outcome::Error };
+        self.finish(fault.client_status(), outcome, Some(fault.code_str()));
     }
 
     /// The request ended with an answer that was begun with `status`.
@@ -148,6 +153,11 @@ impl Settlement {
             self.journal.broke(fault);
         }
         self.finish(status, outcome, fault.map(Fault::code_str));
+    }
+
+    /// The request ended with a provider's complaint, which the client got as it came.
+    pub(super) fn complained(mut self: Box<Self>, status: u16, complaint: &Fault) {
+        self.finish(status, Outcome::Error, Some(complaint.code_str()));
     }
 
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
@@ -171,7 +181,7 @@ impl Settlement {
         let record = self.record(outcome);
         self.access_log.line(&Line {
             ts: timestamp(self.unix_ms),
-            method: "POST",
+            method: self.method,
             path: self.path,
             status,
             ms: millis(took),
@@ -219,6 +229,12 @@ impl Drop for Settlement {
             self.finish(499, Outcome::Cancelled, Some("cancelled"));
         }
     }
+}
+
+/// The methods that have a meaning here; clients may invent others.
+fn method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["POST", "GET", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"];
+    KNOWN.into_iter().find(|known| method == known).unwrap_or("OTHER")
 }
 
 fn timestamp(unix_ms: u64) -> String {

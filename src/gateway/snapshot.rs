@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::planner::Catalogue;
 use crate::policy::PolicySet;
+use crate::store::Bounds;
 
 /// Configuration, policies and providers of one generation.
 pub struct Snapshot {
@@ -30,8 +33,27 @@ pub struct Snapshot {
     pub total: Duration,
     /// Interval of comments towards the client while the upstream thinks; zero sends none.
     pub keepalive: Duration,
+    /// How many answers are kept, and for how long.
+    pub kept: Bounds,
     /// Requests in flight in this process.
     pub in_flight: usize,
+    /// How raw requests and uploads are treated.
+    pub raw: RawRules,
+}
+
+/// How raw requests and uploads are treated.
+#[derive(Debug, Clone, Default)]
+pub struct RawRules {
+    /// Bodies up to this many bytes are held, so that they can be sent more than once.
+    pub hold: u64,
+    /// How far a form is held until its model is known, in bytes.
+    pub hold_forms: u64,
+    /// Providers that take raw requests of clients, sorted.
+    pub open: Vec<Arc<str>>,
+    /// Request headers that go on to providers besides the usual ones.
+    pub headers: Vec<HeaderName>,
+    /// Whose files `/v1/files` means when the client does not say.
+    pub files: Option<Arc<str>>,
 }
 
 impl Snapshot {

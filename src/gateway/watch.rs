@@ -39,16 +39,37 @@ pub struct StreamBody {
     keepalive: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     spoke: Instant,
-    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    closing: Closing,
     began: Instant,
+}
+
+/// Ready once, when running answers must end because the gateway does.
+pub(super) struct Closing(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+
+impl Closing {
+    pub(super) fn new(mut closing: watch::Receiver<bool>) -> Self {
+        Self(Some(Box::pin(async move {
+            // The sender lives as long as the process; if it is gone, nobody will ask streams to end.
+            if closing.wait_for(|closing| *closing).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })))
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(closing) = &mut self.0 else { return Poll::Pending };
+        std::task::ready!(closing.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(())
+    }
 }
 
 impl From<Answered> for Carrying {
     fn from(answered: Answered) -> Self {
         match answered {
             Answered::Stream(live) => Self::Live(live),
-            // A job that wants a stream is never answered with a whole.
-            Answered::Whole(..) => Self::Over,
+            // A job that wants a stream is never answered with anything else.
+            Answered::Whole(..) | Answered::Raw(_) => Self::Over,
         }
     }
 }
@@ -70,15 +91,9 @@ impl StreamBody {
         settlement: Option<Box<Settlement>>,
         permit: Permit,
         keepalive: Duration,
-        mut closing: watch::Receiver<bool>,
+        closing: watch::Receiver<bool>,
         began: Instant,
     ) -> Self {
-        let closing = Box::pin(async move {
-            // The sender lives as long as the process; if it is gone, nobody will ask streams to end.
-            if closing.wait_for(|closing| *closing).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        });
         Self {
             carrying,
             door,
@@ -87,7 +102,7 @@ impl StreamBody {
             keepalive,
             timer: None,
             spoke: Instant::now(),
-            closing: Some(closing),
+            closing: Closing::new(closing),
             began,
         }
     }
@@ -123,10 +138,7 @@ impl StreamBody {
     /// Nothing came from upstream: a comment when the client has heard nothing for an interval, an error event when
     /// the gateway's own end has come.
     fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(closing) = &mut self.closing
-            && closing.as_mut().poll(cx).is_ready()
-        {
-            self.closing = None;
+        if self.closing.poll(cx).is_ready() {
             let fault =
                 Fault::new(FaultKind::Unavailable, "the gateway is shutting down").code("shutting_down");
             return Poll::Ready(Some(self.break_off(&fault)));
@@ -150,7 +162,11 @@ impl StreamBody {
     }
 
     fn break_off(&mut self, fault: &Fault) -> Bytes {
-        let event = self.door.fault_event(fault);
+        let told = match &mut self.carrying {
+            Carrying::Live(live) => live.fault(fault),
+            _ => None,
+        };
+        let event = told.unwrap_or_else(|| self.door.fault_event(fault));
         self.end(Outcome::Broken, Some(fault));
         event
     }

@@ -1,6 +1,8 @@
 //! Checked configuration, policies and secrets become one [`Snapshot`].
 
 mod aws;
+mod azure;
+mod google;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
-use crate::gateway::{ApiVersion, Retirement, Snapshot};
+use crate::gateway::{ApiVersion, RawRules, Retirement, Snapshot};
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::policy::{self, PolicySet};
 use crate::providers::presets::Auth;
@@ -90,7 +92,9 @@ pub fn build(
         },
         total: config.deadlines.total.0,
         keepalive: config.stream.keepalive.0,
+        kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
+        raw: raw_rules(checked),
     };
     Ok(Built { snapshot: Arc::new(snapshot), admin_token })
 }
@@ -115,6 +119,19 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
                 (["keys", "0"], reference)
             }
         });
+        let documents = provider.google.iter().filter_map(|google| google.credentials.as_ref());
+        let documents = documents.map(|reference| (["google", "credentials"], reference));
+        let applications = provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref());
+        let applications = applications.map(|reference| (["azure", "client_secret"], reference));
+        for (at, reference) in documents.chain(applications) {
+            if let Err(error) = bench.secrets.document(reference) {
+                let path = [&["providers", name.as_str()], &at[..]].concat();
+                let _: Option<()> = bench.problem(&path, format!("provider `{name}`: {error}"));
+            }
+        }
+        // A key for Google may be a document; it is read when the whole is built.
+        let preset = providers::presets::find(provider.preset.as_ref().unwrap_or(name));
+        let key = key.filter(|_| preset.is_none_or(|preset| preset.auth != Auth::Google));
         let aws = provider.aws.iter().flat_map(|aws| {
             [
                 ("access_key_id", &aws.access_key_id),
@@ -155,6 +172,21 @@ fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
     policy::Names {
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
+    }
+}
+
+fn raw_rules(checked: &Checked) -> RawRules {
+    let config = &checked.config;
+    let is_open = |name: &str| {
+        let own = config.providers.get(name).and_then(|provider| provider.passthrough);
+        own.unwrap_or(config.passthrough.enabled)
+    };
+    RawRules {
+        hold: config.uploads.hold.0,
+        hold_forms: config.uploads.hold_forms.0.max(config.uploads.hold.0),
+        open: checked.providers.keys().filter(|name| is_open(name)).cloned().collect(),
+        headers: config.passthrough.headers.iter().filter_map(|name| name.parse().ok()).collect(),
+        files: config.files.provider.as_deref().map(Into::into),
     }
 }
 
@@ -254,20 +286,40 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
-        let Some(wire) = providers::dialect(&provider.dialect, &provider.quirks) else {
+        let on_vertex = match &provider.google {
+            Some(google) => Some(self.google(provider, google)?),
+            None => None,
+        };
+        let wire = match &on_vertex {
+            Some(place) if provider.dialect == "vertex" => {
+                Some(Arc::new(providers::Vertex::new(&provider.quirks, &place.scope)) as Arc<_>)
+            }
+            _ => providers::dialect(&provider.dialect, &provider.quirks),
+        };
+        let Some(wire) = wire else {
             let message = format!("provider `{}`: unknown dialect `{}`", provider.name, provider.dialect);
             return self.problem(&["providers", &provider.name, "dialect"], message);
         };
-        let (key, region) = (self.key(provider), self.region(provider)?);
-        let place = match &provider.base {
-            Some(base) => place(provider, base, region.as_deref()),
-            None => Place::Local,
+        let key = self.key(provider);
+        let region = self.region(provider, key.is_some())?;
+        let place = match (&provider.base, &on_vertex, &provider.azure) {
+            (_, Some(vertex), _) => place(provider, &vertex.base, None),
+            (Some(base), ..) => place(provider, base, region.as_deref()),
+            (None, None, Some(azure)) => place(provider, &self.azure_base(provider, azure)?, None),
+            (None, None, None) => Place::Local,
         };
-        let headers = self.headers(provider, key.as_ref())?;
-        let credential = match (&provider.aws, region, key) {
-            (Some(aws), Some(region), None) => self.signature(provider, aws, region)?,
-            _ => Credential::default(),
+        let credential = match (&on_vertex, &provider.azure, &provider.aws) {
+            (Some(vertex), ..) => vertex.credential.clone(),
+            (None, Some(azure), _) => self.entra(provider, azure)?,
+            (None, None, Some(aws)) => match (region, &key) {
+                (Some(region), None) => self.signature(provider, aws, region)?,
+                _ => Credential::default(),
+            },
+            (None, None, None) => Credential::default(),
         };
+        let key = key.filter(|_| on_vertex.is_none() && matches!(credential, Credential::Headers));
+        let mut headers = self.headers(provider, key.as_ref())?;
+        headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
             wire,
@@ -294,7 +346,7 @@ impl Bench<'_> {
         }
         if let Some(reference) = key {
             let (name, prefix) = match provider.auth {
-                Auth::Bearer | Auth::Aws | Auth::None => (AUTHORIZATION, "Bearer "),
+                Auth::Bearer | Auth::Aws | Auth::Google | Auth::None => (AUTHORIZATION, "Bearer "),
                 Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
                 Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
                 Auth::ApiKey => (HeaderName::from_static("api-key"), ""),

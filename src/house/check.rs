@@ -1,8 +1,10 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
 mod aws;
+mod azure;
 mod base_url;
 mod cycles;
+mod google;
 mod models;
 mod providers;
 #[cfg(test)]
@@ -15,13 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use aws::{CheckedAws, REGION_OF_ENVIRONMENT};
+pub use azure::CheckedAzure;
+pub use base_url::base;
 
 use super::config::Config;
 use super::diagnostic::Diagnostics;
 use super::read::Reading;
+use super::validate::did_you_mean;
 use crate::gateway::VersionSettings;
 use crate::providers::presets::{self, Auth, Preset};
-use crate::providers::{self as tables, QuirkSettings};
+use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
 use crate::settings::SecretRef;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
@@ -47,12 +52,16 @@ pub struct CheckedProvider {
     pub preset: Option<String>,
     /// The word in the table of dialects.
     pub dialect: String,
-    /// Where its requests go; `None` for one that answers inside the process.
+    /// Where its requests go; `None` for one that answers inside the process, and where the environment says it.
     pub base: Option<Base>,
     /// API keys in the order written; where none is, the variable that the preset names.
     pub keys: Vec<SecretRef>,
     /// How the key is sent.
     pub auth: Auth,
+    /// Where on Vertex AI, for providers there.
+    pub google: Option<GoogleSettings>,
+    /// Which resource of Azure, where one is named.
+    pub azure: Option<CheckedAzure>,
     /// How requests are signed for AWS, where they are.
     pub aws: Option<CheckedAws>,
     /// Headers added to every request.
@@ -174,6 +183,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.listeners();
     desk.limits();
     desk.deadlines();
+    desk.raw();
     let providers = desk.providers();
     let models = desk.models();
     let versions = desk.versions();
@@ -220,11 +230,14 @@ impl Desk<'_> {
     fn limits(&mut self) {
         let config = &self.reading.config;
         let (limits, compression, upstream) = (&config.limits, &config.compression, &config.upstream);
-        let above_zero: [(&[&str], u64); 16] = [
+        let above_zero: [(&[&str], u64); 19] = [
             (&["limits", "headers"], limits.headers as u64),
             (&["limits", "head"], limits.head.0),
             (&["limits", "uri"], limits.uri.0),
             (&["limits", "body"], limits.body.0),
+            (&["limits", "upload"], limits.upload.0),
+            (&["uploads", "hold"], config.uploads.hold.0),
+            (&["uploads", "hold_forms"], config.uploads.hold_forms.0),
             (&["limits", "connections"], limits.connections as u64),
             (&["limits", "connections_per_address"], limits.connections_per_address as u64),
             (&["limits", "in_flight"], limits.in_flight as u64),
@@ -238,9 +251,12 @@ impl Desk<'_> {
             (&["upstream", "max_body"], upstream.max_body.0),
             (&["policies", "max_operations"], config.policies.max_operations),
         ];
-        let at_most: [(&[&str], u64, u64, &str); 4] = [
+        let at_most: [(&[&str], u64, u64, &str); 7] = [
             (&["drain"], nanos(config.drain.0), nanos(Duration::from_secs(3600)), "1h"),
             (&["limits", "body"], limits.body.0, 1 << 30, "1GiB"),
+            (&["limits", "upload"], limits.upload.0, 1 << 40, "1024GiB"),
+            (&["uploads", "hold"], config.uploads.hold.0, 64 << 20, "64MiB"),
+            (&["uploads", "hold_forms"], config.uploads.hold_forms.0, 256 << 20, "256MiB"),
             (&["limits", "head"], limits.head.0, 1 << 20, "1MiB"),
             (&["limits", "uri"], limits.uri.0, limits.head.0, "`limits.head`"),
         ];
@@ -253,6 +269,27 @@ impl Desk<'_> {
             if value > most {
                 self.error(path, format!("`{}` must be at most {named}", path.join(".")), None);
             }
+        }
+    }
+
+    /// Raw requests and files.
+    fn raw(&mut self) {
+        let headers = self.reading.config.passthrough.headers.clone();
+        for (at, name) in headers.iter().enumerate() {
+            let complaint = match name.parse::<http::HeaderName>() {
+                Err(_) => "is not the name of a header",
+                Ok(name) if never_goes_on(&name) => "never goes on to a provider",
+                Ok(_) => continue,
+            };
+            let message = format!("`{name}` in `passthrough.headers` {complaint}");
+            self.error(&["passthrough", "headers", &at.to_string()], message, None);
+        }
+        let config = &self.reading.config;
+        if let Some(name) = config.files.provider.clone().filter(|name| !config.providers.contains_key(name))
+        {
+            let help = did_you_mean(&name, config.providers.keys().map(String::as_str))
+                .map(|near| format!("did you mean `{near}`?"));
+            self.error(&["files", "provider"], format!("there is no provider `{name}`"), help);
         }
     }
 
@@ -285,6 +322,28 @@ impl Desk<'_> {
             self.error(&["retries", "backoff"], message, None);
         }
     }
+}
+
+/// Credentials, and what concerns one connection only.
+fn never_goes_on(name: &http::HeaderName) -> bool {
+    const NEVER: [&str; 15] = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "host",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "expect",
+    ];
+    NEVER.contains(&name.as_str())
 }
 
 /// Whether both cannot be bound at once.

@@ -12,12 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use super::secrets::below;
 use crate::admin::AdminSettings;
-use crate::gateway::{DeadlineSettings, RetrySettings, StreamSettings, VersionSettings};
+use crate::gateway::{
+    DeadlineSettings, FileSettings, PassthroughSettings, RetrySettings, StreamSettings, UploadSettings,
+    VersionSettings,
+};
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
 use crate::policy::PolicySettings;
 use crate::providers::ProviderSettings;
 use crate::settings::Period;
+use crate::store::ResponseSettings;
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
 
@@ -68,6 +72,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<StreamSettings>")]
     pub stream: StreamSettings,
+    /// Answers that are kept for `previous_response_id`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<ResponseSettings>")]
+    pub responses: ResponseSettings,
     /// Deadlines of upstream attempts and of whole requests; a provider and a policy can set others.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<DeadlineSettings>")]
@@ -76,6 +84,18 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<RetrySettings>")]
     pub retries: RetrySettings,
+    /// Raw requests to providers.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<PassthroughSettings>")]
+    pub passthrough: PassthroughSettings,
+    /// Request bodies that are sent on while they arrive.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<UploadSettings>")]
+    pub uploads: UploadSettings,
+    /// Files at providers.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<FileSettings>")]
+    pub files: FileSettings,
     /// Providers by name. `openai: {}` is enough where a preset of that name exists.
     #[serde(deserialize_with = "providers")]
     #[schemars(with = "Option<BTreeMap<String, Option<ProviderSettings>>>")]
@@ -120,8 +140,12 @@ impl Default for Config {
             data: serde_json::Map::new(),
             log: LogSettings::default(),
             stream: StreamSettings::default(),
+            responses: ResponseSettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
+            passthrough: PassthroughSettings::default(),
+            uploads: UploadSettings::default(),
+            files: FileSettings::default(),
             providers: BTreeMap::new(),
             models: Models::default(),
             versions: BTreeMap::new(),

@@ -75,6 +75,19 @@ impl<'w> Secrets<'w> {
         file(&path).map_err(|what| format!("`{}`: {what}", path.display()))
     }
 
+    /// Resolves a reference to a document, which may have several lines.
+    ///
+    /// # Errors
+    /// A sentence that names the reference and what is wrong with it, never its value.
+    pub fn document(&self, reference: &SecretRef) -> Result<Zeroizing<String>, String> {
+        let text = match reference {
+            SecretRef::Env(name) => self.variable(name),
+            SecretRef::File(path) => file(&below(self.dir, path)),
+        };
+        let text = text.map_err(|what| format!("`{reference}`: {what}"))?;
+        if text.is_empty() { Err(format!("`{reference}`: is empty")) } else { Ok(text) }
+    }
+
     /// Resolves a token that protects something of ours, so that it must not be guessable: `least` bytes.
     ///
     /// # Errors

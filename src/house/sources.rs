@@ -78,6 +78,8 @@ impl Paths {
                     key;
                 secret(reference);
             }
+            provider.google.iter().filter_map(|google| google.credentials.as_ref()).for_each(&mut secret);
+            provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref()).for_each(&mut secret);
             if let Some(aws) = &provider.aws {
                 [&aws.access_key_id, &aws.secret_access_key, &aws.session_token]
                     .into_iter()

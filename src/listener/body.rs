@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use super::LimitSettings;
 use super::alarm::Alarm;
 use super::inflate::Inflate;
+use super::remains::Remains;
 use crate::fault::{Fault, FaultKind};
 
 /// How long a body may be slower than the lowest rate.
@@ -30,9 +32,13 @@ const ON_TRUST: usize = 1 << 20;
 pub struct RequestBody {
     source: Source,
     limit: u64,
+    /// The limit when the body is not collected but sent on.
+    upload_limit: u64,
     received: u64,
     pace: Pace,
     inflate: Option<Box<Inflate>>,
+    /// Where the rest goes when nobody reads it.
+    remains: Option<Arc<Remains>>,
 }
 
 enum Source {
@@ -46,37 +52,62 @@ struct Pace {
     /// Bytes per second; 0 for any.
     rate: u64,
     started: Option<Instant>,
+    /// Of a body that is sent on, only the time counts in which the client is waited for.
+    upload: Option<Waits>,
     alarm: Alarm,
+}
+
+/// How long the client of an upload has been waited for.
+#[derive(Default)]
+struct Waits {
+    before: Duration,
+    since: Option<Instant>,
 }
 
 impl RequestBody {
     /// A body that is already here, without limits; for tests and for requests that the house makes itself.
     pub fn given(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let pace = Pace { timeout: Duration::MAX, rate: 0, started: None, alarm: Alarm::default() };
+        let pace =
+            Pace { timeout: Duration::MAX, rate: 0, started: None, upload: None, alarm: Alarm::default() };
         Self {
             source: Source::Given(Some(bytes).filter(|bytes| !bytes.is_empty())),
             limit: u64::MAX,
+            upload_limit: u64::MAX,
             received: 0,
             pace,
             inflate: None,
+            remains: None,
         }
     }
 
-    pub(super) fn received(incoming: Incoming, limits: &LimitSettings, inflate: Option<Inflate>) -> Self {
+    pub(super) fn received(
+        incoming: Incoming,
+        limits: &LimitSettings,
+        remains: Option<Arc<Remains>>,
+    ) -> Self {
         let pace = Pace {
             timeout: limits.body_timeout.0,
             rate: limits.body_min_rate.0,
             started: None,
+            upload: None,
             alarm: Alarm::default(),
         };
         Self {
             source: Source::Client(incoming),
             limit: limits.body.0,
+            upload_limit: limits.largest(),
             received: 0,
             pace,
-            inflate: inflate.map(Box::new),
+            inflate: None,
+            remains,
         }
+    }
+
+    /// The body as it is when it has been decompressed.
+    pub(super) fn inflated(mut self, inflate: Option<Inflate>) -> Self {
+        self.inflate = inflate.map(Box::new);
+        self
     }
 
     /// The whole body as one piece: without copying when it came in one, otherwise with as few
@@ -85,6 +116,9 @@ impl RequestBody {
     /// # Errors
     /// As the [`Body`] itself.
     pub async fn collect(mut self) -> Result<Bytes, Fault> {
+        if self.size_hint().lower() > self.limit {
+            return Err(too_large(self.limit));
+        }
         let Some(first) = self.data().await? else { return Ok(Bytes::new()) };
         if self.is_end_stream() {
             return Ok(first);
@@ -114,6 +148,14 @@ impl RequestBody {
             whole.extend_from_slice(&data);
         }
         Ok(whole.freeze())
+    }
+
+    /// The body as an upload, which is read at the pace of whoever it is sent to: its time is that in which the client
+    /// is waited for.
+    pub fn upload(mut self) -> Self {
+        self.limit = self.upload_limit;
+        self.pace.upload = Some(Waits::default());
+        self
     }
 
     async fn data(&mut self) -> Result<Option<Bytes>, Fault> {
@@ -152,6 +194,7 @@ impl RequestBody {
                 Poll::Ready(Some(frame)) => frame.map_err(|error| broken_off(&error))?,
             };
             let Ok(data) = frame.into_data() else { continue };
+            self.pace.came();
             self.received += data.len() as u64;
             if self.received > self.limit {
                 return Poll::Ready(Err(too_large(self.limit)));
@@ -164,8 +207,29 @@ impl RequestBody {
 }
 
 impl Pace {
+    /// A piece came.
+    fn came(&mut self) {
+        if let Some(waits) = &mut self.upload
+            && let Some(since) = waits.since.take()
+        {
+            waits.before += since.elapsed();
+        }
+    }
+
     /// Ready once the body is too late or too slow, given how much of it has come.
     fn poll(&mut self, cx: &mut Context<'_>, received: u64) -> Poll<()> {
+        if let Some(waits) = &mut self.upload {
+            let since = *waits.since.get_or_insert_with(Instant::now);
+            let mut allowed = self.timeout;
+            if let Some(enough_until) = received.saturating_mul(1000).checked_div(self.rate) {
+                let slow = Duration::from_millis(enough_until).max(GRACE).saturating_sub(waits.before);
+                allowed = allowed.min(slow);
+            }
+            return match since.checked_add(allowed) {
+                Some(due) => self.alarm.poll_until(cx, due),
+                None => Poll::Pending,
+            };
+        }
         let started = *self.started.get_or_insert_with(Instant::now);
         let mut allowed = self.timeout;
         // The moment at which this many bytes are fewer than the rate asks for; no rate, no such moment.
@@ -175,6 +239,17 @@ impl Pace {
         match started.checked_add(allowed) {
             Some(due) => self.alarm.poll_until(cx, due),
             None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(remains) = self.remains.take() else { return };
+        if let Source::Client(incoming) = std::mem::replace(&mut self.source, Source::Given(None))
+            && !incoming.is_end_stream()
+        {
+            remains.keep(incoming);
         }
     }
 }
@@ -239,12 +314,39 @@ mod tests {
         for (rate, received, seconds) in
             [(1024, 0, 5), (1024, 1024, 5), (1024, 8 * 1024, 8), (1024, 1 << 20, 30), (0, 0, 30)]
         {
-            let mut pace =
-                Pace { timeout: Duration::from_secs(30), rate, started: None, alarm: Alarm::default() };
+            let mut pace = Pace {
+                timeout: Duration::from_secs(30),
+                rate,
+                started: None,
+                upload: None,
+                alarm: Alarm::default(),
+            };
             let start = Instant::now();
             poll_fn(|cx| pace.poll(cx, received)).await;
             assert_eq!(start.elapsed(), Duration::from_secs(seconds), "{received} bytes at {rate}/s");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_is_measured_only_while_its_client_is_waited_for() {
+        let waits = Some(Waits::default());
+        let timeout = Duration::from_secs(30);
+        let mut pace = Pace { timeout, rate: 1024, started: None, upload: waits, alarm: Alarm::default() };
+        let pass = async |secs| tokio::time::sleep(Duration::from_secs(secs)).await;
+        for _ in 0..10 {
+            // Nobody takes anything for a minute, then the client is waited for for two seconds.
+            pass(60).await;
+            assert!(poll_fn(|cx| Poll::Ready(pace.poll(cx, 1 << 20).is_pending())).await);
+            pass(2).await;
+            pace.came();
+        }
+        let start = Instant::now();
+        poll_fn(|cx| pace.poll(cx, 1 << 20)).await;
+        assert_eq!(start.elapsed(), timeout, "a silence");
+        pace.came();
+        let start = Instant::now();
+        poll_fn(|cx| pace.poll(cx, 60 << 10)).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(10), "too slow in all: 60 KiB in 60 s of waiting");
     }
 
     #[tokio::test]

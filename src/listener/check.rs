@@ -22,7 +22,8 @@ pub(super) fn check(request: &Parts, length: Option<u64>, limits: &LimitSettings
     target(request, limits)?;
     host(request)?;
     match length {
-        Some(length) if length > limits.body.0 => Err(too_large(limits.body.0)),
+        // Whether the smaller limit for bodies that are read whole applies, their reader knows.
+        Some(length) if length > limits.largest() => Err(too_large(limits.largest())),
         _ => Ok(()),
     }
 }
@@ -130,7 +131,8 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        let limits = LimitSettings { uri: Size(40), body: Size(10), ..LimitSettings::default() };
+        let limits =
+            LimitSettings { uri: Size(40), body: Size(10), upload: Size(10), ..LimitSettings::default() };
         check(&parts, length, &limits).map_or_else(|fault| fault.client_status(), |()| 200)
     }
 

@@ -20,8 +20,9 @@ use super::wire::{Stage, Wire};
 /// Closing a socket with unread bytes makes the kernel send a reset, which can destroy the answer (a 413,
 /// say) before the client has read it.
 const LINGER: Duration = Duration::from_secs(1);
-/// How much of it is thrown away before the connection is cut after all.
-const LINGER_BYTES: usize = 1 << 20;
+/// How much of it is thrown away before the connection is cut after all. Some clients (Node's) lose the answer when
+/// they cannot write on, so it is as much as a large form has.
+const LINGER_BYTES: usize = 32 << 20;
 
 /// A connection under observation.
 pub(super) struct Front {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -17,6 +17,7 @@ use super::body::RequestBody;
 use super::check::check;
 use super::connection::Rules;
 use super::inflate::Inflate;
+use super::remains::Remains;
 use super::streams::{Mark, mark};
 use super::wire::Wire;
 use super::{Handler, Peer};
@@ -40,6 +41,8 @@ struct Served<H> {
     number: u64,
     /// How many requests the process was serving when it came.
     others: usize,
+    /// What is left of the request's body, over HTTP/2; dropped after the response's end.
+    remains: Option<Arc<Remains>>,
 }
 
 struct Refusal {
@@ -62,7 +65,7 @@ pub(super) fn answer<H: Handler>(
     line: Arc<Line<H>>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Reply<H>>, Infallible>> + Send {
-    let served = Served::arrive(line);
+    let served = Served::arrive(line, request.version());
     async move {
         let line = &served.line;
         let response = match served.judge(request) {
@@ -85,12 +88,17 @@ fn refuse<H: Handler>(handler: &H, refusal: &Refusal) -> Response<H::Body> {
 }
 
 impl<H: Handler> Served<H> {
-    fn arrive(line: Arc<Line<H>>) -> Self {
+    fn arrive(line: Arc<Line<H>>, version: Version) -> Self {
         let (number, others) = (line.wire.arrive(), line.rules.drain.enter());
-        Self { line, number, others }
+        let remains = (version == Version::HTTP_2).then(Arc::default);
+        Self { line, number, others, remains }
     }
 
     fn judge(&self, request: Request<Incoming>) -> Result<Request<RequestBody>, Refusal> {
+        let (mut parts, incoming) = request.into_parts();
+        let length = incoming.size_hint().exact();
+        // From here on, it keeps itself when it is dropped.
+        let body = RequestBody::received(incoming, &self.line.rules.settings.limits, self.remains.clone());
         let Rules { settings, drain, .. } = &*self.line.rules;
         if let Some(verdict) = self.line.wire.verdict(self.number) {
             return Err(Refusal { fault: verdict.fault(), last: true });
@@ -99,8 +107,6 @@ impl<H: Handler> Served<H> {
             let fault = Fault::new(FaultKind::Unavailable, "the gateway is shutting down");
             return Err(Refusal { fault: fault.after(Some(Duration::from_secs(1))), last: true });
         }
-        let (mut parts, incoming) = request.into_parts();
-        let length = incoming.size_hint().exact();
         let last = |fault| Refusal { fault, last: true };
         check(&parts, length, &settings.limits).map_err(last)?;
         if self.others >= settings.limits.in_flight {
@@ -109,8 +115,7 @@ impl<H: Handler> Served<H> {
         }
         let inflate = Inflate::for_request(&mut parts.headers, &settings.compression, &settings.limits)
             .map_err(last)?;
-        let body = RequestBody::received(incoming, &settings.limits, inflate);
-        Ok(Request::from_parts(parts, body))
+        Ok(Request::from_parts(parts, body.inflated(inflate)))
     }
 }
 

@@ -55,6 +55,9 @@ pub struct LimitSettings {
     pub uri: Size,
     /// Size of a request body.
     pub body: Size,
+    /// Size of a body that is sent on while it arrives: audio, pictures, files, raw requests. Of such a body,
+    /// `body_timeout` is the longest silence, not the whole time.
+    pub upload: Size,
     /// Open connections in total.
     pub connections: usize,
     /// Open connections of one client address.
@@ -63,6 +66,13 @@ pub struct LimitSettings {
     pub in_flight: usize,
     /// HTTP/2 streams of one connection.
     pub h2_streams: u32,
+}
+
+impl LimitSettings {
+    /// The largest body that any request may have.
+    pub(super) fn largest(&self) -> u64 {
+        self.body.0.max(self.upload.0)
+    }
 }
 
 impl Default for LimitSettings {
@@ -77,6 +87,7 @@ impl Default for LimitSettings {
             head: Size(64 << 10),
             uri: Size(8 << 10),
             body: Size(20 << 20),
+            upload: Size(512 << 20),
             connections: 10_000,
             connections_per_address: 256,
             in_flight: 2_048,

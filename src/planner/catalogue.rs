@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::draw::pick;
+use super::judges::{MODERATION, judges};
 use super::split::Split;
 use crate::clock::Dice;
 use crate::providers::{Target, Vendor};
@@ -16,6 +17,8 @@ pub struct Catalogue {
     aliases: HashMap<Arc<str>, Entry>,
     /// Alias names in the order written, as far as clients may ask for them.
     order: Vec<Arc<str>>,
+    /// Where clients who name no model to moderate are served, unless an alias says so.
+    moderation: Option<Alias>,
     /// Clients may ask for the aliases in `order` and for nothing else.
     closed: bool,
 }
@@ -74,6 +77,7 @@ impl Catalogue {
     pub fn new(vendors: Vec<Arc<Vendor>>, aliases: Vec<(Arc<str>, Entry)>) -> Self {
         let order = aliases.iter().map(|(name, _)| name.clone()).collect();
         Self {
+            moderation: judges(&vendors),
             vendors: vendors.into_iter().map(|vendor| (vendor.name.clone(), vendor)).collect(),
             aliases: aliases.into_iter().collect(),
             order,
@@ -91,7 +95,8 @@ impl Catalogue {
         }
         let mut all = self.aliases.clone();
         all.extend(aliases);
-        Self { vendors: self.vendors.clone(), aliases: all, order, closed: !inherit }
+        let moderation = self.moderation.clone().filter(|_| inherit);
+        Self { vendors: self.vendors.clone(), aliases: all, order, moderation, closed: !inherit }
     }
 
     /// What `name` leads to: an alias first, then a version of one, then `provider/model`.
@@ -105,6 +110,11 @@ impl Catalogue {
             && let Some(Entry::Split(split)) = self.aliases.get(alias)
         {
             return split.pinned(name).map(Known::Alias);
+        }
+        if name == MODERATION
+            && let Some(alias) = &self.moderation
+        {
+            return Some(Known::Alias(alias));
         }
         let (provider, model) = name.split_once('/')?;
         let vendor = self.vendors.get(provider)?;

@@ -26,7 +26,7 @@ use http::HeaderMap;
 use super::{
     ClientBody, CountTokens, Dialect, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
 };
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::target::TargetName;
@@ -71,6 +71,16 @@ impl Provider for Anthropic {
 
     fn count_tokens(&self) -> Option<&dyn CountTokens> {
         Some(self)
+    }
+
+    fn chat_path(&self, _: &str, _: bool) -> Option<String> {
+        Some("/messages".to_owned())
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        let mut seen = usage::WireUsage::default();
+        said.iter().filter_map(|raw| serde_json::from_str(raw).ok()).for_each(|later| seen.update(later));
+        seen.classes()
     }
 }
 

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relayed};
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::target::TargetName;
@@ -44,6 +44,10 @@ impl Bedrock {
 impl Provider for Bedrock {
     fn dialect(&self) -> Dialect {
         Dialect::Bedrock
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        said.iter().rev().find_map(|raw| serde_json::from_str::<usage::WireUsage>(raw).ok()?.classes())
     }
 
     fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {

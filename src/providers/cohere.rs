@@ -22,8 +22,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relayed};
-use crate::chat::{Answer, Request, StreamDecoder};
+use super::{
+    ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relayed, Rerank, RerankAsk,
+    RerankQuirks, rerank,
+};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::target::TargetName;
@@ -31,13 +34,20 @@ use crate::target::TargetName;
 /// A provider that speaks Cohere's dialect.
 pub struct Cohere {
     quirks: QuirkSettings,
+    rerank: RerankQuirks,
     clock: Arc<dyn Clock>,
 }
 
 impl Cohere {
     /// A provider with these quirks; `chat_path` is by default `/chat`, `embeddings_path` is `/embed`.
     pub fn new(quirks: QuirkSettings) -> Self {
-        Self { quirks, clock: Arc::new(SystemClock) }
+        // Version 2 takes texts alone, and counts tokens where version 1 counted chunks.
+        let rerank = quirks.rerank.clone().unwrap_or_else(|| RerankQuirks {
+            texts_only: true,
+            drop: vec!["max_chunks_per_doc".into()],
+            ..RerankQuirks::default()
+        });
+        Self { quirks, rerank, clock: Arc::new(SystemClock) }
     }
 }
 
@@ -64,6 +74,28 @@ impl Provider for Cohere {
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         Some(self)
+    }
+
+    fn chat_path(&self, _: &str, _: bool) -> Option<String> {
+        Some(self.quirks.chat_path.clone().unwrap_or_else(|| "/chat".to_owned()))
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        said.iter().rev().find_map(|raw| usage::read(&serde_json::from_str(raw).ok()?))
+    }
+
+    fn rerank(&self) -> Option<&dyn Rerank> {
+        Some(self)
+    }
+}
+
+impl Rerank for Cohere {
+    fn splice(&self, ask: &RerankAsk, target: &TargetName) -> Result<Outgoing, Fault> {
+        rerank::request(ask, target, &self.rerank)
+    }
+
+    fn whole(&self, ask: &RerankAsk, body: Bytes) -> Result<Relayed, Fault> {
+        rerank::answer(ask, body, self.clock.unix_ms())
     }
 }
 

@@ -28,6 +28,10 @@ pub trait Sign: Send + Sync {
     /// # Errors
     /// What keeps the request from being signed; never the secret.
     fn sign(&self, request: Signable<'_>, unix_ms: u64) -> Result<(), Fault>;
+    /// Whether the whole body must be here for it.
+    fn covers_body(&self) -> bool {
+        true
+    }
 }
 
 /// A request to be signed.

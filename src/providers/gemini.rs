@@ -9,6 +9,7 @@ mod encode;
 pub(super) mod fault;
 mod finish;
 mod foreign;
+mod images;
 mod logprobs;
 mod media;
 mod model;
@@ -34,10 +35,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{
-    ClientBody, CountTokens, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed,
+    ClientBody, CountTokens, Dialect, Embeddings, Images, Outgoing, Provider, QuirkSettings, Relay, Relayed,
     StreamRelay,
 };
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::target::TargetName;
@@ -102,6 +103,29 @@ impl Provider for Gemini {
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         Some(self)
     }
+
+    fn images(&self) -> Option<&dyn Images> {
+        Some(self)
+    }
+
+    fn chat_path(&self, model: &str, streams: bool) -> Option<String> {
+        let method = if streams { request::STREAM } else { request::WHOLE };
+        Some(request::path(&self.quirks, model, method))
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        said.iter().rev().find_map(|raw| usage::read(&serde_json::from_str(raw).ok()?))
+    }
+}
+
+impl Images for Gemini {
+    fn encode(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        images::request(body, target, &self.quirks)
+    }
+
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {
+        images::answer(&body, self.clock.unix_ms())
+    }
 }
 
 /// The body of a client of this dialect names no model and no stream: both stand in its path. The path made here is
@@ -149,6 +173,10 @@ impl Embeddings for Gemini {
 
     fn is_native(&self) -> bool {
         self.surface == Surface::Gemini
+    }
+
+    fn predicts(&self, model: &str) -> bool {
+        self.surface == Surface::Vertex && !predict::takes_content(model)
     }
 }
 

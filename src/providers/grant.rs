@@ -214,6 +214,10 @@ impl FixedHeaders {
 }
 
 impl Sign for FixedHeaders {
+    fn covers_body(&self) -> bool {
+        false
+    }
+
     fn sign(&self, request: Signable<'_>, _: u64) -> Result<(), Fault> {
         for (name, value) in &self.0 {
             request.headers.insert(name.clone(), value.clone());

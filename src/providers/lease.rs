@@ -16,7 +16,8 @@ use crate::fault::{Fault, FaultKind, Retry};
 const AHEAD: Duration = Duration::from_secs(300);
 /// Nothing is used in its last moments: clocks differ and requests travel.
 const LAST_MOMENTS: Duration = Duration::from_secs(10);
-/// What is younger than this is not at fault when a provider refuses it, and fetching it again would not help.
+/// What is younger than this, or has lived less than a tenth of its life, is not at fault when a provider refuses it,
+/// and fetching it again would not help.
 const YOUNG: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -31,7 +32,7 @@ pub struct Lease {
 /// What was fetched last.
 pub struct Held {
     signer: Arc<dyn Sign>,
-    since_ms: u64,
+    grown_ms: u64,
     renew_ms: u64,
     end_ms: u64,
 }
@@ -102,7 +103,7 @@ impl Lease {
         let renew = left.saturating_sub(ahead + (ahead / 5).mul_f64(dice));
         self.held.store(Some(Arc::new(Held {
             signer: granted.signer,
-            since_ms: unix_ms,
+            grown_ms: unix_ms.saturating_add(millis(YOUNG.min(left / 10))),
             renew_ms: unix_ms.saturating_add(millis(renew)),
             end_ms: unix_ms.saturating_add(millis(end)),
         })));
@@ -117,7 +118,7 @@ impl Lease {
         if !Arc::ptr_eq(now, borne) {
             return true;
         }
-        if unix_ms < borne.since_ms.saturating_add(millis(YOUNG)) {
+        if unix_ms < borne.grown_ms {
             return false;
         }
         self.held.compare_and_swap(&current, None);

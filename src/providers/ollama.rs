@@ -62,6 +62,10 @@ impl Provider for Ollama {
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         Some(self)
     }
+
+    fn chat_path(&self, _: &str, _: bool) -> Option<String> {
+        Some(self.quirks.chat_path.clone().unwrap_or_else(|| "/api/chat".to_owned()))
+    }
 }
 
 impl Embeddings for Ollama {

@@ -18,6 +18,7 @@ mod peek;
 pub(super) mod request;
 mod state;
 pub(super) mod stream;
+mod turns;
 pub(super) mod usage;
 mod whole;
 
@@ -34,12 +35,18 @@ use http::HeaderMap;
 use self::completions::Completions;
 use super::responses::{Responses, any_matches};
 use super::{
-    ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
+    ClientBody, Dialect, Embeddings, ModerationQuirks, Moderations, Outgoing, Provider, QuirkSettings, Relay,
+    Relayed, Rerank, RerankAsk, RerankQuirks, StreamRelay, moderation, rerank,
 };
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::target::TargetName;
+
+/// What usage objects of OpenAI's making say.
+pub(super) fn usage_of(said: &[&str]) -> Option<Usage> {
+    usage::last(said, false)
+}
 
 /// A provider that speaks OpenAI's dialect, with its quirks.
 pub struct OpenAi {
@@ -109,6 +116,57 @@ impl Provider for OpenAi {
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         Some(self)
+    }
+
+    fn media_path(&self, operation: &str, model: &str) -> Option<String> {
+        let template = self.quirks.media_path.as_deref().unwrap_or("/{operation}");
+        Some(request::path(&template.replace("{operation}", operation), model))
+    }
+
+    fn chat_path(&self, model: &str, _: bool) -> Option<String> {
+        Some(request::path(self.quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model))
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        usage::last(said, self.quirks.completion_excludes_reasoning)
+    }
+
+    fn rerank(&self) -> Option<&dyn Rerank> {
+        self.quirks.rerank.as_ref().map(|_| self as &dyn Rerank)
+    }
+
+    fn moderations(&self) -> Option<&dyn Moderations> {
+        self.quirks.moderations.as_ref().map(|_| self as &dyn Moderations)
+    }
+}
+
+impl Rerank for OpenAi {
+    fn splice(&self, ask: &RerankAsk, target: &TargetName) -> Result<Outgoing, Fault> {
+        let usual = RerankQuirks::default();
+        rerank::request(ask, target, self.quirks.rerank.as_ref().unwrap_or(&usual))
+    }
+
+    fn whole(&self, ask: &RerankAsk, body: Bytes) -> Result<Relayed, Fault> {
+        rerank::answer(ask, body, self.clock.unix_ms())
+    }
+}
+
+impl Moderations for OpenAi {
+    fn usual_model(&self) -> &str {
+        self.quirks.moderations.as_ref().map_or("", |quirks| &quirks.model)
+    }
+
+    fn sees_images(&self) -> bool {
+        self.quirks.moderations.as_ref().is_some_and(|quirks| !quirks.texts_only)
+    }
+
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        let usual = ModerationQuirks::default();
+        moderation::request(body, target, self.quirks.moderations.as_ref().unwrap_or(&usual))
+    }
+
+    fn whole(&self, body: Bytes, results: usize) -> Result<Relayed, Fault> {
+        moderation::answer(body, results, self.clock.unix_ms())
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Preset {
     /// Base URL up to, but without, `/chat/completions`; `{region}` stands for the region of AWS. `None` where every customer has one of his own (Azure).
     #[serde(default)]
     pub base_url: Option<String>,
+    /// The same where a customer's address is made of one name, with `{resource}` for it (Azure).
+    #[serde(default)]
+    pub resource_url: Option<String>,
     /// The environment variable in which its key is usually kept; `None` for servers that ask for none.
     #[serde(default)]
     pub key_env: Option<String>,
@@ -47,6 +50,8 @@ pub enum Auth {
     XApiKey,
     /// `x-goog-api-key: <key>` (Google).
     XGoogApiKey,
+    /// Google's credentials: a file, the machine's own, a token or a key (Vertex AI).
+    Google,
     /// `authorization: Bearer <key>` where there is a key, else a signature (AWS).
     Aws,
     /// No key is asked for; one that is configured is sent as a bearer token all the same.
@@ -113,7 +118,12 @@ mod tests {
                         variable.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
                     );
                 }
-                None => assert!(preset.local && preset.auth == Auth::None, "{name}"),
+                None => {
+                    assert!(
+                        preset.auth == Auth::Google || preset.local && preset.auth == Auth::None,
+                        "{name}"
+                    );
+                }
             }
         }
     }

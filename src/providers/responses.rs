@@ -28,7 +28,7 @@ use super::openai;
 use super::{
     ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
 };
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::json::Splice;
@@ -50,6 +50,7 @@ impl Responses {
     /// That part of a vendor of OpenAI's other dialect which speaks Responses: quirks of chat requests are not its own.
     pub fn beside_chat(quirks: &QuirkSettings, clock: Arc<dyn Clock>) -> Self {
         let own = QuirkSettings {
+            deployments: quirks.deployments.clone(),
             responses_path: quirks.responses_path.clone(),
             encrypted_by: quirks.encrypted_by.clone(),
             no_developer_role: quirks.no_developer_role,
@@ -72,6 +73,10 @@ impl Responses {
 impl Provider for Responses {
     fn dialect(&self) -> Dialect {
         Dialect::Responses
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        openai::usage_of(said)
     }
 
     fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {
@@ -105,10 +110,11 @@ impl Provider for Responses {
 
 impl Relay for Responses {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        let model = self.quirks.deployed(&target.model);
         let mut splice = Splice::new(body);
-        splice.set_text("model", &target.model);
+        splice.set_text("model", model);
         openai::request::apply(&mut splice, body, &self.quirks);
-        let path = path(&self.quirks, &target.model);
+        let path = path(&self.quirks, model);
         Ok(openai::request::outgoing(path, body.bool("stream") == Some(true), splice.finish()))
     }
 

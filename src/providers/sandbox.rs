@@ -6,6 +6,9 @@
 
 mod ask;
 mod embeddings;
+mod judge;
+mod media;
+mod rank;
 mod reply;
 mod sample;
 mod wire;
@@ -15,11 +18,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 use serde_json::{Value, json};
 
-use super::{Dialect, Embeddings, Local, LocalAnswer, Outgoing, Provider, Relay};
-use crate::chat::{Answer, Request, StreamDecoder};
+use super::{
+    Dialect, Embeddings, Local, LocalAnswer, ModerationQuirks, Moderations, Outgoing, Provider,
+    QuirkSettings, Relay, Rerank,
+};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
 use ask::{Ask, Orders};
@@ -37,6 +43,17 @@ impl Sandbox {
     pub fn new(openai: Arc<dyn Provider>) -> Self {
         Self { openai }
     }
+}
+
+/// The quirks of the dialect below, with the abilities that the sandbox has.
+pub(super) fn able(quirks: &QuirkSettings) -> QuirkSettings {
+    let mut able = quirks.clone();
+    able.rerank.get_or_insert_default();
+    able.moderations.get_or_insert_with(|| ModerationQuirks {
+        model: "moderation".into(),
+        ..ModerationQuirks::default()
+    });
+    able
 }
 
 impl Provider for Sandbox {
@@ -68,6 +85,27 @@ impl Provider for Sandbox {
         self.openai.embeddings()
     }
 
+    fn rerank(&self) -> Option<&dyn Rerank> {
+        self.openai.rerank()
+    }
+
+    fn moderations(&self) -> Option<&dyn Moderations> {
+        self.openai.moderations()
+    }
+
+    fn media_path(&self, operation: &str, model: &str) -> Option<String> {
+        let played = operation.starts_with("audio/") || operation.starts_with("images/");
+        if played { self.openai.media_path(operation, model) } else { None }
+    }
+
+    fn chat_path(&self, model: &str, streams: bool) -> Option<String> {
+        self.openai.chat_path(model, streams)
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        self.openai.usage(said)
+    }
+
     fn local(&self) -> Option<&dyn Local> {
         Some(self)
     }
@@ -96,6 +134,13 @@ impl Problem {
 /// The first piece's delay passes before the answer's head.
 fn answer(request: &Outgoing) -> LocalAnswer {
     let body = request.body.concat();
+    let path = request.path.split('?').next().unwrap_or_default();
+    if let Some(answer) = media::answer(path, request, &body) {
+        return answer;
+    }
+    if path == "/models" && request.method == Method::GET {
+        return media::models();
+    }
     let value: Value = match serde_json::from_slice(&body) {
         Ok(value) => value,
         Err(error) => {
@@ -103,9 +148,14 @@ fn answer(request: &Outgoing) -> LocalAnswer {
             return refuse(&Problem { status: 400, message, param: None }, &Orders::default());
         }
     };
-    let path = request.path.split('?').next().unwrap_or_default();
     if path.ends_with("/embeddings") {
         return embeddings::answer(&value).unwrap_or_else(|problem| refuse(&problem, &Orders::default()));
+    }
+    if path.ends_with("/rerank") {
+        return rank::answer(&value).unwrap_or_else(|problem| refuse(&problem, &Orders::default()));
+    }
+    if path.ends_with("/moderations") {
+        return judge::answer(&value).unwrap_or_else(|problem| refuse(&problem, &Orders::default()));
     }
     if !path.ends_with("/chat/completions") {
         let message = format!("the sandbox does not serve {path}");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{ModerationQuirks, RerankQuirks};
 use crate::settings::{Period, SecretRef};
 
 /// One provider. Everything that is not given comes from the preset of the same name (or of `preset:`).
@@ -14,12 +15,16 @@ use crate::settings::{Period, SecretRef};
 pub struct ProviderSettings {
     /// Preset to start from; by default the one with the provider's own name, if there is one.
     pub preset: Option<String>,
-    /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama` or `sandbox`.
+    /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama`, `vertex` or `sandbox`.
     pub dialect: Option<String>,
     /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses.
     pub base_url: Option<String>,
     /// API keys; the first is used.
     pub keys: Vec<KeySettings>,
+    /// Where on Vertex AI, and with whose credentials.
+    pub google: Option<GoogleSettings>,
+    /// Which resource of Azure, and with whose credentials.
+    pub azure: Option<AzureSettings>,
     /// Region and keys of an AWS account, for providers that want signed requests.
     pub aws: Option<AwsSettings>,
     /// Words that policies can require: `private`.
@@ -38,8 +43,47 @@ pub struct ProviderSettings {
     pub models: Vec<String>,
     /// Deadlines that differ from the general ones.
     pub deadlines: Option<DeadlineOverrides>,
+    /// Whether clients may send raw requests to it (`/passthrough/NAME/…`, `X-Provider-Original`); by default as the
+    /// general `passthrough` says.
+    pub passthrough: Option<bool>,
     /// Deviations from the dialect, added to the preset's.
     pub quirks: Option<QuirkSettings>,
+}
+
+/// Where on Vertex AI, and with whose credentials.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct GoogleSettings {
+    /// The project; by default that of the credentials, or `GOOGLE_CLOUD_PROJECT`.
+    pub project: Option<String>,
+    /// `us-central1`, `global`, `us`, `eu` …; by default `GOOGLE_CLOUD_LOCATION`, or `global`.
+    pub location: Option<String>,
+    /// A file of credentials (`file:sa.json`) of any type that gcloud writes, an access token, or an API key. Without it,
+    /// Google's default credentials: `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's own, the metadata server.
+    pub credentials: Option<SecretRef>,
+}
+
+/// Which resource of Azure, and with whose credentials.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct AzureSettings {
+    /// The resource's name, which its host begins with; `base_url` says the whole address instead. By default
+    /// `AZURE_OPENAI_ENDPOINT`.
+    pub resource: Option<String>,
+    /// A dated version (`2024-10-21`) for the older paths with deployments, or `preview`. Without it, the `v1` API.
+    pub api_version: Option<String>,
+    /// Names of deployments by model; a model that is not here is deployed under its own name.
+    pub deployments: BTreeMap<String, String>,
+    /// Entra ID: the tenant; by default `AZURE_TENANT_ID`.
+    pub tenant: Option<String>,
+    /// Entra ID: the application, or the managed identity where there are several; by default `AZURE_CLIENT_ID`.
+    pub client_id: Option<String>,
+    /// Entra ID: the application's secret; by default `AZURE_CLIENT_SECRET`, where no key is set.
+    pub client_secret: Option<SecretRef>,
+    /// Take the token of the machine that the gateway runs on.
+    pub managed_identity: bool,
+    /// What Entra ID's token is for, by default `https://cognitiveservices.azure.com/.default`.
+    pub scope: Option<String>,
 }
 
 /// One API key: a plain reference, or a reference with more to come.
@@ -137,14 +181,39 @@ pub struct QuirkSettings {
     pub lacks: Vec<String>,
     /// Tool-call ids must have exactly this many letters and digits.
     pub tool_id_length: Option<usize>,
-    /// Fields of messages that the vendor rejects; they are removed.
+    /// Fields of messages and of their tool calls that the vendor rejects; they are removed.
     pub drop_in_messages: Vec<String>,
+    /// Thinking of earlier turns goes back as a part of the content (Mistral's `{type: thinking}`), not in a field.
+    pub thinking_parts: bool,
+    /// Models, with `*` for any text, whose tool calls of earlier turns must come with thinking (DeepSeek's
+    /// `reasoning_content`).
+    pub thinking_with_calls: Vec<String>,
+    /// `reasoning_effort: none` becomes `thinking: {type: disabled}`.
+    pub thinking_switch: bool,
+    /// Efforts that models know, by the beginning of their names; the longest that fits counts. Another effort becomes
+    /// the nearest of them; where there are none, it is dropped.
+    pub efforts: BTreeMap<String, Vec<String>>,
+    /// A user's message may not follow a tool's; an assistant's is put between them.
+    pub answer_after_tools: bool,
+    /// An assistant's message at the end, which the answer is to go on from, must have `prefix: true`.
+    pub prefix_last: bool,
+    /// Documents go as `{type: document_url}`, by URL too.
+    pub document_url: bool,
     /// The vendor does not know the role `developer`; it becomes `system`.
     pub no_developer_role: bool,
+    /// Names that the vendor knows models by, where they are others than its own: model to name.
+    pub deployments: BTreeMap<String, String>,
     /// Path of chat completions below the base URL, by default `/chat/completions`. `{model}` stands for the model.
     pub chat_path: Option<String>,
     /// Path of embeddings below the base URL, by default `/embeddings`. `{model}` stands for the model.
     pub embeddings_path: Option<String>,
+    /// The vendor reranks, and how. `{}` is Cohere's form at `/rerank`.
+    pub rerank: Option<RerankQuirks>,
+    /// The vendor moderates, and how. `{}` is OpenAI's form at `/moderations`.
+    pub moderations: Option<ModerationQuirks>,
+    /// Path of media and files below the base URL, by default `/{operation}`, where `{operation}` stands for
+    /// `audio/speech`, `images/edits`, `files` and the like, and `{model}` for the model.
+    pub media_path: Option<String>,
     /// Models that the vendor completes texts with (`/v1/completions`), with `*` for any text. Others are asked by a chat.
     pub completions: Vec<String>,
     /// Path of text completions below the base URL, by default `/completions`. `{model}` stands for the model.
@@ -162,6 +231,17 @@ pub struct QuirkSettings {
 }
 
 impl QuirkSettings {
+    /// The name that the vendor knows a model by.
+    pub fn deployed<'a>(&'a self, model: &'a str) -> &'a str {
+        self.deployments.get(model).map_or(model, String::as_str)
+    }
+
+    /// The efforts that a model knows; `None` where nothing is said about it.
+    pub(super) fn efforts_of(&self, model: &str) -> Option<&[String]> {
+        let fits = self.efforts.iter().filter(|(prefix, _)| model.starts_with(prefix.as_str()));
+        fits.max_by_key(|(prefix, _)| prefix.len()).map(|(_, efforts)| efforts.as_slice())
+    }
+
     /// Changes the top-level fields of a request: renamed, dropped, set.
     pub(super) fn apply(&self, body: &mut crate::chat::Object) {
         for (old, new) in &self.rename {
@@ -193,11 +273,22 @@ impl QuirkSettings {
         both.completions_path = own.completions_path.clone().or_else(|| self.completions_path.clone());
         both.rename.extend(own.rename.clone());
         both.defaults.extend(own.defaults.clone());
+        both.deployments.extend(own.deployments.clone());
         both.no_stream_options |= own.no_stream_options;
         both.completion_excludes_reasoning |= own.completion_excludes_reasoning;
         both.no_developer_role |= own.no_developer_role;
+        both.thinking_parts |= own.thinking_parts;
+        both.thinking_with_calls.extend(own.thinking_with_calls.iter().cloned());
+        both.thinking_switch |= own.thinking_switch;
+        both.answer_after_tools |= own.answer_after_tools;
+        both.prefix_last |= own.prefix_last;
+        both.document_url |= own.document_url;
+        both.efforts.extend(own.efforts.clone());
+        both.rerank = own.rerank.clone().or_else(|| self.rerank.clone());
+        both.moderations = own.moderations.clone().or_else(|| self.moderations.clone());
         both.tool_id_length = own.tool_id_length.or(self.tool_id_length);
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
+        both.media_path = own.media_path.clone().or_else(|| self.media_path.clone());
         both.responses |= own.responses;
         both.responses_path = own.responses_path.clone().or_else(|| self.responses_path.clone());
         both.encrypted_by = own.encrypted_by.clone().or_else(|| self.encrypted_by.clone());

@@ -77,7 +77,9 @@ impl Sign for SigV4 {
         let headers = self
             .headers(&request, unix_ms)
             .ok_or_else(|| Fault::new(FaultKind::Internal, "the request cannot be signed for AWS"))?;
-        request.headers.extend(headers);
+        for (name, value) in headers {
+            request.headers.insert(name, value);
+        }
         Ok(())
     }
 }

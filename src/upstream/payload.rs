@@ -1,6 +1,5 @@
 //! A request as the pool holds it, so that it can be sent again, and its body.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,7 +9,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request};
 use http_body::{Body, Frame, SizeHint};
 
-use super::Outbound;
+use super::{Outbound, Upload};
+use crate::fault::Fault;
 
 /// An [`Outbound`] whose body is shared between the copies.
 #[derive(Clone)]
@@ -23,8 +23,8 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn new(request: Outbound) -> Self {
-        let Outbound { method, path_and_query, headers, body } = request;
-        Self { method, path: path_and_query, headers, body: Payload::new(body) }
+        let Outbound { method, path_and_query, headers, body, upload } = request;
+        Self { method, path: path_and_query, headers, body: Payload::new(body, upload) }
     }
 }
 
@@ -37,29 +37,31 @@ impl From<Request<Payload>> for Draft {
     }
 }
 
-/// A body of known length in pieces. A copy starts from the beginning of what was left.
+/// A body in pieces, with an upload behind them or not. A copy starts from the beginning of what was left of the
+/// pieces; the upload is the same.
 #[derive(Clone)]
 pub(super) struct Payload {
     pieces: Arc<[Bytes]>,
     next: usize,
     left: u64,
+    upload: Option<Upload>,
 }
 
 impl Payload {
-    fn new(pieces: Vec<Bytes>) -> Self {
+    fn new(pieces: Vec<Bytes>, upload: Option<Upload>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self { pieces: pieces.into(), next: 0, left }
+        Self { pieces: pieces.into(), next: 0, left, upload: upload.filter(|upload| !upload.is_over()) }
     }
 }
 
 impl Body for Payload {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Fault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         while let Some(piece) = self.pieces.get(self.next).cloned() {
             self.next += 1;
             if !piece.is_empty() {
@@ -67,14 +69,27 @@ impl Body for Payload {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
         }
-        Poll::Ready(None)
+        let Some(upload) = &self.upload else { return Poll::Ready(None) };
+        let polled = upload.poll(cx);
+        if matches!(polled, Poll::Ready(None)) {
+            self.upload = None;
+        }
+        polled.map_ok(Frame::data)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.left == 0 && self.upload.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        let Some(upload) = &self.upload else { return SizeHint::with_exact(self.left) };
+        match upload.left() {
+            Some(left) => SizeHint::with_exact(self.left + left),
+            None => {
+                let mut hint = SizeHint::default();
+                hint.set_lower(self.left);
+                hint
+            }
+        }
     }
 }

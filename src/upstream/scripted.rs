@@ -119,6 +119,7 @@ pub(super) fn request() -> Outbound {
         path_and_query: "/v1/chat/completions?api-version=1".parse().unwrap(),
         headers,
         body: vec![Bytes::from_static(b"{\"model\":"), Bytes::new(), Bytes::from_static(b"\"m\"}")],
+        upload: None,
     }
 }
 

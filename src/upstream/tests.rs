@@ -4,3 +4,4 @@ mod hostile;
 mod reuse;
 mod secure;
 mod streams;
+mod uploads;

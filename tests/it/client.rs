@@ -218,6 +218,18 @@ pub fn eventually<T>(what: &str, mut test: impl FnMut() -> Option<T>) -> impl Fu
     }
 }
 
+/// The same for a test that has to wait itself.
+pub async fn eventually_async<T>(what: &str, mut test: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = test().await {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Nothing that a client sees may have the provider's key in it.
 #[track_caller]
 fn harmless(text: &str) {

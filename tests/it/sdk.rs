@@ -17,6 +17,9 @@ fn play(heard: &Heard) -> Vec<Act> {
     if heard.path.ends_with("/embeddings") {
         return embed(&body);
     }
+    if heard.path.contains("/files") {
+        return files(heard);
+    }
     match heard.model().as_str() {
         "tools" if body["messages"].to_string().contains("\"tool\"") => speak(heard, &["It is ", "sunny."]),
         "tools" if heard.is_stream() => acts::stream(&tool_stream(heard), 17),
@@ -33,6 +36,29 @@ fn play(heard: &Heard) -> Vec<Act> {
         }
         _ => speak(heard, &["Hello", " there", "!"]),
     }
+}
+
+/// One file, of whatever was sent last.
+fn files(heard: &Heard) -> Vec<Act> {
+    if heard.path.ends_with("/content") {
+        return acts::answer(200, &[("content-type", "application/octet-stream")], b"\x00\x01binary\xff");
+    }
+    if heard.method == "DELETE" {
+        return acts::whole(200, &json!({"id": "file-1", "object": "file", "deleted": true}));
+    }
+    let form = String::from_utf8_lossy(&heard.body);
+    let name = form.split_once("filename=\"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or("none");
+    // Its content stands between its head and the next boundary.
+    let file = form.split_once("filename=").and_then(|(_, rest)| rest.split_once("\r\n\r\n"));
+    let bytes = file.map_or(0, |(_, rest)| rest.find("\r\n--").unwrap_or(0));
+    let file = json!({
+        "id": "file-1", "object": "file", "bytes": bytes, "created_at": 1, "filename": name, "purpose": "batch",
+        "status": "processed",
+    });
+    if heard.method == "GET" && !heard.path.contains("file-1") {
+        return acts::whole(200, &json!({"object": "list", "data": [file], "has_more": false}));
+    }
+    acts::whole(200, &file)
 }
 
 fn limited() -> Vec<Act> {
@@ -107,7 +133,7 @@ fn house() -> ([Upstream; 2], Gateway) {
     let (upstream, claude) = (Upstream::start(play), Upstream::start(anthropic::play));
     let models = "models:\n  fast: { targets: [ up/hello ] }\n";
     let gateway = gateway::start(&format!(
-        "retries: {{ retries: 0 }}\nproviders:\n{}{}{models}",
+        "retries: {{ retries: 0 }}\nfiles: {{ provider: up }}\nproviders:\n  sandbox: {{ dialect: sandbox }}\n{}{}{models}",
         provider("up", &upstream.url()),
         anthropic::provider("claude", &claude.url())
     ));
@@ -135,13 +161,7 @@ fn litellm() {
 
 /// Runs every script of `folder` on its own; each ends with status 0 or says what was wrong.
 fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, extension: &str) {
-    if !installed.is_dir() {
-        assert!(
-            std::env::var_os("TOLLGATE_REQUIRE_SDKS").is_none_or(|value| value != "1"),
-            "the SDKs for {language} are not installed at {}: run tests/run",
-            installed.display()
-        );
-        eprintln!("SKIPPED: the SDKs for {language} are not installed: run tests/run");
+    if !is_there(language, installed) {
         return;
     }
     let (_upstreams, gateway) = house();
@@ -172,10 +192,25 @@ fn run(language: &str, installed: &Path, interpreter: &Path, folder: &Path, exte
     }
 }
 
+/// Whether something is installed; says loudly that it is not, or fails where it has to be.
+pub fn is_there(what: &str, installed: &Path) -> bool {
+    if installed.exists() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("TOLLGATE_REQUIRE_SDKS").is_none_or(|value| value != "1"),
+        "what is to be tried of {what} is not installed at {}: run tests/run",
+        installed.display()
+    );
+    eprintln!("SKIPPED: what is to be tried of {what} is not installed: run tests/run");
+    false
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sdks() -> PathBuf {
+/// Where `tests/run` installs clients.
+pub fn sdks() -> PathBuf {
     root().join("target/sdk")
 }

@@ -6,9 +6,10 @@ use http::HeaderMap;
 use http::HeaderValue;
 
 use super::decode::{Decoded, decode};
-use super::sight::Sight;
+use super::sight::Messages;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS};
+use crate::api::sight::Sight;
 use crate::facts;
 use crate::fault::Fault;
 use crate::json::{self, Body};
@@ -25,7 +26,7 @@ pub struct Ask {
     user: Option<Box<str>>,
     messages: usize,
     carried: Vec<(&'static str, HeaderValue)>,
-    sight: Sight,
+    sight: Sight<Messages>,
     request: OnceLock<Result<Decoded, Fault>>,
 }
 
@@ -98,10 +99,10 @@ impl Ask {
     /// An estimate of all prompt tokens, tools included: bytes of text divided by four, and for every picture and
     /// document what a usual one takes.
     pub(super) fn estimate(&self) -> u64 {
-        let (images, files) = self.sight.media(&self.body);
+        let media = self.sight.media(&self.body);
         let tools = self.body.raw_bytes("tools").map_or(0, <[u8]>::len);
         let text = self.sight.text(&self.body).len() + tools;
-        let media = 1_600 * (u64::from(images) + u64::from(files));
+        let media = 1_600 * (u64::from(media.images) + u64::from(media.files));
         (text as u64).div_ceil(4) + 4 * self.messages as u64 + media
     }
 }
@@ -148,7 +149,7 @@ impl facts::Body for Ask {
     }
 
     fn has_images(&self) -> bool {
-        self.sight.media(&self.body).0
+        self.sight.media(&self.body).images
     }
 
     fn has_audio(&self) -> bool {
@@ -156,7 +157,7 @@ impl facts::Body for Ask {
     }
 
     fn has_files(&self) -> bool {
-        self.sight.media(&self.body).1
+        self.sight.media(&self.body).files
     }
 
     fn has_json_output(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::proof;
+use super::{logprobs, proof};
 use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, ToolKind, Usage};
 
@@ -10,7 +10,7 @@ use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, Too
 /// until 2025, so none are sent.
 pub(in crate::api) const TONGUE: Tongue = Tongue {
     choices: true,
-    logprobs: false,
+    logprobs: true,
     stop_sequence: false,
     refusal: false,
     thinking: true,
@@ -33,7 +33,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
 };
 
 /// The body of a whole answer. `fallback` is the id for an answer without one.
-pub(super) fn encode_answer(answer: &Answer, fallback: &str) -> Vec<u8> {
+pub(in crate::api) fn encode_answer(answer: &Answer, fallback: &str) -> Vec<u8> {
     let mut body = Object::new();
     body.insert("candidates".into(), answer.choices.iter().map(candidate).collect());
     if let Some(usage) = &answer.usage {
@@ -70,6 +70,9 @@ fn candidate(choice: &Choice) -> Value {
         body.insert("finishReason".into(), finish_word(finish).into());
     }
     body.insert("index".into(), choice.index.into());
+    if let Some(logprobs) = &choice.logprobs {
+        body.extend(logprobs::fields(logprobs));
+    }
     if !citations.is_empty() {
         body.insert("citationMetadata".into(), json!({ "citationSources": citations }));
     }

@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::decode::{Decoded, decode};
-use super::sight::Sight;
+use super::sight::Contents;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_CHOICES, MAX_TOKENS, MAX_TOOLS};
 use crate::api::routes::MODEL_PLACES;
+use crate::api::sight::Sight;
 use crate::facts;
 use crate::fault::Fault;
 use crate::gateway::Head;
@@ -49,7 +50,7 @@ pub struct Ask {
     numbers: Option<Box<str>>,
     max_tokens: Option<u64>,
     contents: usize,
-    sight: Sight,
+    sight: Sight<Contents>,
     decoded: OnceLock<Result<Decoded, Fault>>,
 }
 

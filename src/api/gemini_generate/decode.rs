@@ -10,10 +10,10 @@ use crate::fault::Fault;
 use crate::json::Body;
 
 /// A request read for a target of another dialect.
-pub(super) struct Decoded {
-    pub(super) request: Request,
+pub(in crate::api) struct Decoded {
+    pub(in crate::api) request: Request,
     /// What only Google understands: its own tools and settings.
-    pub(super) lost: Vec<Loss>,
+    pub(in crate::api) lost: Vec<Loss>,
     /// Where each message stood.
     pub(super) origins: Vec<Origin>,
     /// Where each tool stood: its place, and that of its declaration.
@@ -24,7 +24,7 @@ pub(super) struct Decoded {
 ///
 /// # Errors
 /// `BadRequest` with the path of the field that cannot be understood.
-pub(super) fn decode(body: &Body, model: &str, stream: bool) -> Result<Decoded, Fault> {
+pub(in crate::api) fn decode(body: &Body, model: &str, stream: bool) -> Result<Decoded, Fault> {
     let (mut lost, mut origins, mut places) = (Vec::new(), Vec::new(), Vec::new());
     let mut object = match serde_json::from_slice::<Value>(body.bytes()) {
         Ok(Value::Object(object)) => object,

@@ -1,4 +1,4 @@
-//! The doors of `POST /v1beta/models/{model}:embedContent` and `:batchEmbedContents`.
+//! The doors of `POST /v1beta/models/{model}:embedContent`, `:batchEmbedContents`, and Vertex AI's `:predict`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,10 +19,19 @@ use crate::providers::{Dialect, Embeddings, Outgoing, Relay, Relayed, StreamRela
 /// Most requests of one batch.
 const MAX_REQUESTS: usize = 2_048;
 
-/// `:embedContent`, or `:batchEmbedContents` where `batch`.
-pub struct GeminiEmbed {
-    /// Several contents at once.
-    pub batch: bool,
+/// A door for embeddings; the form says which of its methods.
+pub struct GeminiEmbed(pub EmbedForm);
+
+/// How contents are asked for and vectors answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmbedForm {
+    /// `:embedContent`.
+    One,
+    /// `:batchEmbedContents`.
+    Batch,
+    /// `:predict`, with texts as instances:
+    /// <https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api>
+    Predict,
 }
 
 impl Door for GeminiEmbed {
@@ -35,7 +44,7 @@ impl Door for GeminiEmbed {
     }
 
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
-        Ok(Arc::new(Ask::read(Body::read(body)?, head, self.batch)?))
+        Ok(Arc::new(Ask::read(Body::read(body)?, head, self.0)?))
     }
 
     fn error_body(&self, fault: &Fault, _: &str) -> Vec<u8> {
@@ -51,53 +60,42 @@ impl Door for GeminiEmbed {
 struct Ask {
     body: Body,
     model: Arc<str>,
-    batch: bool,
+    form: EmbedForm,
     texts: Vec<String>,
+    /// What the vectors are for, of the first instance that says it.
+    task: Option<String>,
     dimensions: Option<u64>,
     lost: Vec<Loss>,
     text: OnceLock<String>,
 }
 
 impl Ask {
-    fn read(body: Body, head: Head<'_>, batch: bool) -> Result<Self, Fault> {
+    fn read(body: Body, head: Head<'_>, form: EmbedForm) -> Result<Self, Fault> {
         let value = serde_json::from_slice::<Value>(body.bytes()).unwrap_or_default();
-        let (mut texts, mut dimensions, mut lost) = (Vec::new(), None, Vec::new());
-        let mut one = |ask: &Value, path: &str| {
-            let Some(object) = ask.as_object() else { return Err(wrong(path.to_owned(), "an object")) };
-            texts.push(text_of(object, path)?);
-            let wanted =
-                field(object, "outputDimensionality", "output_dimensionality").and_then(Value::as_u64);
-            dimensions = wanted.or(dimensions);
-            for key in object.keys() {
-                let known = ["model", "content", "outputDimensionality", "output_dimensionality"];
-                if !known.contains(&&**key) && !lost.iter().any(|loss: &Loss| loss.path == **key) {
-                    lost.push(Loss::dropped(key.clone()));
+        let mut found = Found::default();
+        match form {
+            EmbedForm::One => found.content(&value, "content")?,
+            EmbedForm::Batch => {
+                for (at, ask) in list(&value, "requests")?.iter().enumerate() {
+                    found.content(ask, &format!("requests[{at}]"))?;
                 }
             }
-            Ok(())
-        };
-        if batch {
-            let Some(list) = value.get("requests").and_then(Value::as_array) else {
-                return Err(wrong("requests".into(), "an array"));
-            };
-            if list.is_empty() || list.len() > MAX_REQUESTS {
-                return Err(wrong("requests".into(), "1 to 2048 requests"));
-            }
-            for (at, ask) in list.iter().enumerate() {
-                one(ask, &format!("requests[{at}]"))?;
-            }
-        } else {
-            one(&value, "content")?;
+            EmbedForm::Predict => found.instances(&value)?,
         }
+        let Found { texts, task, dimensions, lost } = found;
         let model = model_of(head.uri.path())?;
-        Ok(Self { body, model, batch, texts, dimensions, lost, text: OnceLock::new() })
+        Ok(Self { body, model, form, texts, task, dimensions, lost, text: OnceLock::new() })
     }
 
     /// The body for Google: only models' names inside of it are replaced.
     fn own(&self, relay: &dyn Relay, target: &Target) -> Result<Outgoing, Fault> {
-        let method = if self.batch { "batchEmbedContents" } else { "embedContent" };
+        let method = match self.form {
+            EmbedForm::One => "embedContent",
+            EmbedForm::Batch => "batchEmbedContents",
+            EmbedForm::Predict => "predict",
+        };
         let mut outgoing = gemini_method(relay.splice(&self.body, &target.name)?, method);
-        if self.batch
+        if self.form == EmbedForm::Batch
             && let Ok(mut value) = serde_json::from_slice::<Value>(self.body.bytes())
         {
             let name = json!(format!("models/{}", target.name.model.trim_start_matches("models/")));
@@ -111,26 +109,114 @@ impl Ask {
         Ok(outgoing)
     }
 
+    /// Whether the target makes embeddings by the method of this door. The Gemini API has no `:predict`; Vertex AI has
+    /// nothing else for most models.
+    fn is_native(&self, target: &Target) -> bool {
+        let Some(ability) = target.wire().embeddings() else { return false };
+        let predicts = self.form == EmbedForm::Predict && target.wire().dialect() == Dialect::Gemini;
+        if predicts { ability.predicts(&target.name.model) } else { ability.is_native() }
+    }
+
     /// An answer of OpenAI's form in Google's.
     fn translated(&self, relayed: &Relayed) -> Result<Bytes, Fault> {
         let broken = || Fault::new(FaultKind::Malformed, "the provider's answer has no embeddings");
         let answer: Value = serde_json::from_slice(&relayed.body).map_err(|_| broken())?;
         let data = answer.get("data").and_then(Value::as_array).ok_or_else(broken)?;
-        let mut vectors: Vec<Value> = data
-            .iter()
-            .map(|item| item.get("embedding").map(|values| json!({ "values": values })))
-            .collect::<Option<_>>()
-            .ok_or_else(broken)?;
+        let values: Vec<&Value> =
+            data.iter().map(|item| item.get("embedding")).collect::<Option<_>>().ok_or_else(broken)?;
         let mut body = Object::new();
-        if self.batch {
-            body.insert("embeddings".into(), Value::Array(vectors));
-        } else {
-            body.insert("embedding".into(), vectors.pop().ok_or_else(broken)?);
+        match self.form {
+            EmbedForm::One => {
+                let values = values.first().ok_or_else(broken)?;
+                body.insert("embedding".into(), json!({ "values": values }));
+            }
+            EmbedForm::Batch => {
+                let vectors = values.iter().map(|values| json!({ "values": values }));
+                body.insert("embeddings".into(), vectors.collect());
+            }
+            EmbedForm::Predict => {
+                // Tokens are counted for all texts together; nobody knows each one's share.
+                let counted = relayed.usage.map_or(0, |usage| usage.prompt());
+                let share = |at: usize| if at == 0 { counted } else { 0 };
+                let vectors = values.iter().enumerate().map(|(at, values)| {
+                    let statistics = json!({ "truncated": false, "token_count": share(at) });
+                    json!({ "embeddings": { "values": values, "statistics": statistics } })
+                });
+                body.insert("predictions".into(), vectors.collect());
+                return Ok(Value::Object(body).to_string().into());
+            }
         }
         if let Some(usage) = &relayed.usage {
             body.insert("usageMetadata".into(), json!({ "promptTokenCount": usage.prompt() }));
         }
         Ok(Value::Object(body).to_string().into())
+    }
+}
+
+/// What a request for embeddings says.
+#[derive(Default)]
+struct Found {
+    texts: Vec<String>,
+    task: Option<String>,
+    dimensions: Option<u64>,
+    lost: Vec<Loss>,
+}
+
+impl Found {
+    /// One content with its settings, which Vertex AI puts into an object of their own.
+    fn content(&mut self, ask: &Value, path: &str) -> Result<(), Fault> {
+        let Some(object) = ask.as_object() else { return Err(wrong(path.to_owned(), "an object")) };
+        self.texts.push(text_of(object, path)?);
+        let nested = object.get("embedContentConfig").and_then(Value::as_object);
+        for settings in [Some(object), nested].into_iter().flatten() {
+            let wanted = field(settings, "outputDimensionality", "output_dimensionality");
+            self.dimensions = wanted.and_then(Value::as_u64).or(self.dimensions);
+            const KNOWN: &[&str] =
+                &["model", "content", "outputDimensionality", "output_dimensionality", "embedContentConfig"];
+            self.lose(settings.keys().filter(|key| !KNOWN.contains(&key.as_str())), "");
+        }
+        Ok(())
+    }
+
+    /// Texts with their purpose.
+    fn instances(&mut self, ask: &Value) -> Result<(), Fault> {
+        for (at, instance) in list(ask, "instances")?.iter().enumerate() {
+            let text = instance.get("content").and_then(Value::as_str);
+            let text = text.ok_or_else(|| wrong(format!("instances[{at}].content"), "a text"))?;
+            self.texts.push(text.to_owned());
+            let task = ["task_type", "taskType"].iter().find_map(|key| instance.get(*key)?.as_str());
+            self.task = self.task.take().or_else(|| task.map(str::to_owned));
+            const KNOWN: &[&str] = &["content", "task_type", "taskType"];
+            let keys = instance.as_object().into_iter().flat_map(Object::keys);
+            self.lose(keys.filter(|key| !KNOWN.contains(&key.as_str())), "instances[].");
+        }
+        let parameters = ask.get("parameters").and_then(Value::as_object);
+        if let Some(settings) = parameters {
+            let wanted = field(settings, "outputDimensionality", "output_dimensionality");
+            self.dimensions = wanted.and_then(Value::as_u64);
+            const KNOWN: &[&str] = &["outputDimensionality", "output_dimensionality"];
+            self.lose(settings.keys().filter(|key| !KNOWN.contains(&key.as_str())), "parameters.");
+        }
+        Ok(())
+    }
+
+    /// Names what is not told to others, each once.
+    fn lose<'k>(&mut self, keys: impl Iterator<Item = &'k String>, before: &str) {
+        for key in keys {
+            let path = format!("{before}{key}");
+            if !self.lost.iter().any(|loss| loss.path == path) {
+                self.lost.push(Loss::dropped(path));
+            }
+        }
+    }
+}
+
+/// The list of a request, neither empty nor endless.
+fn list<'a>(ask: &'a Value, name: &'static str) -> Result<&'a [Value], Fault> {
+    match ask.get(name).and_then(Value::as_array) {
+        Some(list) if (1..=MAX_REQUESTS).contains(&list.len()) => Ok(list),
+        Some(_) => Err(wrong(name.into(), "1 to 2048 elements")),
+        None => Err(wrong(name.into(), "an array")),
     }
 }
 
@@ -156,24 +242,31 @@ impl Asked for Ask {
 
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
-        if is_native(target)
+        if self.is_native(target)
             && let Some(relay) = crate::api::translate::relay(target, Dialect::Gemini)
         {
             return self.own(relay, target);
         }
+        let mut lost = self.lost.clone();
         let mut asked = json!({ "model": &*self.model, "input": &self.texts });
-        if let (Some(dimensions), Value::Object(asked)) = (self.dimensions, &mut asked) {
-            asked.insert("dimensions".into(), dimensions.into());
+        if let Some(dimensions) = self.dimensions {
+            asked["dimensions"] = dimensions.into();
+        }
+        let google = target.wire().dialect() == Dialect::Gemini;
+        match &self.task {
+            Some(task) if google => asked["task_type"] = task.as_str().into(),
+            Some(_) => lost.push(Loss::dropped("instances[].task_type")),
+            None => {}
         }
         let body = json::Body::read(asked.to_string().into())?;
         let mut outgoing = ability(target)?.splice(&body, &target.name)?;
-        outgoing.lost.extend_from_slice(&self.lost);
+        outgoing.lost.append(&mut lost);
         Ok(outgoing)
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         let read = ability(target)?.whole(body.clone(), false)?;
-        if target.wire().dialect() == Dialect::Gemini && is_native(target) {
+        if target.wire().dialect() == Dialect::Gemini && self.is_native(target) {
             return Ok(Relayed { body, ..read });
         }
         Ok(Relayed { body: self.translated(&read)?, ..read })
@@ -186,11 +279,6 @@ impl Carry for Ask {
     fn stream(&self, _: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
         Err(Fault::new(FaultKind::Internal, "embeddings are never streamed"))
     }
-}
-
-/// Whether the target makes embeddings by the methods of this door.
-fn is_native(target: &Target) -> bool {
-    target.wire().embeddings().is_some_and(Embeddings::is_native)
 }
 
 fn ability(target: &Target) -> Result<&dyn Embeddings, Fault> {

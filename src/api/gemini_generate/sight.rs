@@ -1,81 +1,59 @@
-//! What policies may see of contents and tools, read from the JSON text without decoding it, each thing at most once.
+//! Where Gemini's requests keep what policies ask for.
 
-use std::sync::OnceLock;
-
+use crate::api::sight::{Look, MediaKinds};
 use crate::json::{self, Body};
 
-/// Answers that were asked for already.
-#[derive(Debug, Default)]
-pub(super) struct Sight {
-    tool_names: OnceLock<Vec<Box<str>>>,
-    media: OnceLock<MediaKinds>,
-    text: OnceLock<String>,
-    system: OnceLock<String>,
-    last_user: OnceLock<String>,
-}
+/// Gemini's contents.
+#[derive(Debug)]
+pub(super) struct Contents;
 
-/// Which kinds of parts, beyond text, the contents have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct MediaKinds {
-    pub(super) images: bool,
-    pub(super) audio: bool,
-    pub(super) files: bool,
-}
-
-impl Sight {
-    pub(super) fn tool_names(&self, body: &Body) -> &[Box<str>] {
-        self.tool_names.get_or_init(|| {
-            let mut names = Vec::new();
-            for tool in json::elements(body.raw("tools").unwrap_or_default()) {
-                for (key, value) in json::entries(tool) {
-                    if matches!(&*key, "functionDeclarations" | "function_declarations") {
-                        let functions = json::elements(value);
-                        let named =
-                            functions.filter_map(|function| json::text(value_of(function, &["name"])?));
-                        names.extend(named.map(Box::from));
-                    } else {
-                        names.push(Box::from(&*key));
-                    }
+impl Look for Contents {
+    fn tool_names(body: &Body) -> Vec<Box<str>> {
+        let mut names = Vec::new();
+        for tool in json::elements(body.raw("tools").unwrap_or_default()) {
+            for (key, value) in json::entries(tool) {
+                if matches!(&*key, "functionDeclarations" | "function_declarations") {
+                    let functions = json::elements(value);
+                    let named = functions.filter_map(|function| json::text(value_of(function, &["name"])?));
+                    names.extend(named.map(Box::from));
+                } else {
+                    names.push(Box::from(&*key));
                 }
             }
-            names
-        })
+        }
+        names
     }
 
-    pub(super) fn media(&self, body: &Body) -> MediaKinds {
-        *self.media.get_or_init(|| {
-            let mut kinds = MediaKinds::default();
-            for part in contents(body).flat_map(parts) {
-                let blob = value_of(part, &["inlineData", "inline_data", "fileData", "file_data"]);
-                let mime = blob.map(|blob| value_of(blob, &["mimeType", "mime_type"]).and_then(json::text));
-                match mime {
-                    None => {}
-                    Some(Some(mime)) if mime.starts_with("image/") => kinds.images = true,
-                    Some(Some(mime)) if mime.starts_with("audio/") => kinds.audio = true,
-                    Some(_) => kinds.files = true,
-                }
+    fn media(body: &Body) -> MediaKinds {
+        let mut kinds = MediaKinds::default();
+        for part in contents(body).flat_map(parts) {
+            let blob = value_of(part, &["inlineData", "inline_data", "fileData", "file_data"]);
+            let mime = blob.map(|blob| value_of(blob, &["mimeType", "mime_type"]).and_then(json::text));
+            match mime {
+                None => {}
+                Some(Some(mime)) if mime.starts_with("image/") => kinds.images = true,
+                Some(Some(mime)) if mime.starts_with("audio/") => kinds.audio = true,
+                Some(_) => kinds.files = true,
             }
-            kinds
-        })
+        }
+        kinds
     }
 
-    pub(super) fn text(&self, body: &Body) -> &str {
-        self.text.get_or_init(|| joined(system(body).into_iter().chain(contents(body))))
+    fn text(body: &Body) -> String {
+        joined(system(body).into_iter().chain(contents(body)))
     }
 
-    pub(super) fn system(&self, body: &Body) -> &str {
-        self.system.get_or_init(|| joined(system(body).into_iter()))
+    fn system(body: &Body) -> String {
+        joined(system(body).into_iter())
     }
 
-    pub(super) fn last_user(&self, body: &Body) -> &str {
-        self.last_user.get_or_init(|| {
-            let is_user = |content: &&str| {
-                let role = value_of(content, &["role"]).and_then(json::text);
-                let speaks = parts(content).any(|part| value_of(part, &["text"]).is_some());
-                speaks && role.is_none_or(|role| role == "user")
-            };
-            joined(contents(body).filter(is_user).last().into_iter())
-        })
+    fn last_user(body: &Body) -> String {
+        let is_user = |content: &&str| {
+            let role = value_of(content, &["role"]).and_then(json::text);
+            let speaks = parts(content).any(|part| value_of(part, &["text"]).is_some());
+            speaks && role.is_none_or(|role| role == "user")
+        };
+        joined(contents(body).filter(is_user).last().into_iter())
     }
 }
 
@@ -140,7 +118,7 @@ mod tests {
             "tools":[{"functionDeclarations":[{"name":"f"},{"name":"g"}]},{"googleSearch":{}}]}"#,
         ))
         .unwrap();
-        let sight = Sight::default();
+        let sight = crate::api::sight::Sight::<Contents>::default();
         assert_eq!(sight.text(&body), "be brief\none\nresult\ntwo");
         assert_eq!((sight.system(&body), sight.last_user(&body)), ("be brief", "two"));
         assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });

@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use super::answer::{call, finish_word, hidden, inline, source, thought, usage_json};
 use super::error::{fault_element, fault_event};
+use super::logprobs;
 use crate::chat::{Event, Finish, Object, StreamEncoder, ToolKind, Usage};
 use crate::fault::Fault;
 
 /// The encoder of one stream.
-pub(super) struct GeminiEncoder {
+pub(in crate::api) struct GeminiEncoder {
     /// A JSON array instead of events.
     array: bool,
     /// Documents written so far.
@@ -56,7 +57,7 @@ impl OpenCall {
 
 impl GeminiEncoder {
     /// `fallback` is the id of an answer whose provider gives none.
-    pub(super) fn new(array: bool, fallback: String) -> Self {
+    pub(in crate::api) fn new(array: bool, fallback: String) -> Self {
         Self { array, written: 0, id: fallback, model: String::new(), choices: Vec::new(), usage: None }
     }
 
@@ -77,6 +78,14 @@ impl GeminiEncoder {
     fn send(&mut self, index: u32, part: Value, out: &mut Vec<u8>) {
         let candidate = json!({ "content": { "parts": [part], "role": "model" }, "index": index });
         self.document(vec![candidate], false, out);
+    }
+
+    fn logprobs(&mut self, index: u32, value: &Value, out: &mut Vec<u8>) {
+        let mut candidate = Object::new();
+        candidate.insert("content".into(), json!({ "parts": [{ "text": "" }], "role": "model" }));
+        candidate.insert("index".into(), index.into());
+        candidate.extend(logprobs::fields(value));
+        self.document(vec![Value::Object(candidate)], false, out);
     }
 
     /// Sends the first of the open calls, as far as they are `ready`.
@@ -189,8 +198,9 @@ impl StreamEncoder for GeminiEncoder {
             Event::Finish { choice, finish } => self.choice(*choice).finish = Some(finish.clone()),
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::End => self.end(out),
-            // Log probabilities stand in whole answers only; the rest is another dialect's own.
-            Event::Logprobs { .. } | Event::Foreign { .. } | Event::Other { choice: None, .. } => {}
+            Event::Logprobs { choice, value } => self.logprobs(*choice, value, out),
+            // Another dialect's own.
+            Event::Foreign { .. } | Event::Other { choice: None, .. } => {}
         }
     }
 

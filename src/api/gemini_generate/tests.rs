@@ -237,9 +237,14 @@ fn what_is_wrong_is_named() {
 #[test]
 fn the_envelope_is_read_from_path_and_body() {
     let headers = http::HeaderMap::new();
+    let shelf = crate::store::Shelf::empty();
     let ask = |uri: &str, body: &str, form| {
         let uri: http::Uri = uri.parse().unwrap();
-        Ask::read(Body::read(Bytes::from(body.to_owned()))?, Head { uri: &uri, headers: &headers }, form)
+        Ask::read(
+            Body::read(Bytes::from(body.to_owned()))?,
+            Head { uri: &uri, headers: &headers, shelf: &shelf },
+            form,
+        )
     };
     let body = r#"{"contents":[{"parts":[{"text":"hello"}]}],"generationConfig":{"maxOutputTokens":7}}"#;
     let read = ask(

@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::decode::{Decoded, read};
 use super::param::{Param, missing};
-use super::sight::Sight;
+use super::sight::Chat;
+use crate::api::sight::Sight;
 use crate::chat::Request;
 use crate::facts;
 use crate::fault::Fault;
@@ -29,7 +30,7 @@ pub struct Ask {
     choices: u64,
     user: Option<Box<str>>,
     messages: usize,
-    sight: Sight,
+    sight: Sight<Chat>,
     decoded: OnceLock<Result<Decoded, Fault>>,
 }
 

@@ -1,6 +1,6 @@
 //! OpenAI's chat request → the canonical request.
 
-mod message;
+pub(in crate::api) mod message;
 pub(in crate::api) mod record;
 mod tool;
 

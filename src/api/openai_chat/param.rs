@@ -81,19 +81,7 @@ impl<'a> Param<'a> {
     /// stand in logs and headers.
     pub(in crate::api) fn model(self) -> Result<Arc<str>, Fault> {
         let Some(model) = self.text()? else { return Err(missing(self.name)) };
-        if model.is_empty() {
-            let text = "invalid 'model': empty string, expected the name of a model";
-            return Err(fault(self.name, text, "empty_string"));
-        }
-        if model.chars().nth(MAX_MODEL).is_some() {
-            return Err(self.too_long_text(MAX_MODEL));
-        }
-        let bare = model.trim_matches(' ').len() == model.len();
-        if !bare || model.chars().any(is_invisible) {
-            let text = "invalid 'model': only visible characters may stand in the name of a model";
-            return Err(fault(self.name, text, "invalid_value"));
-        }
-        Ok(Arc::from(&*model))
+        model_name(&model)
     }
 
     /// Checks that it is an array of at most `most` items; false for `null`.
@@ -186,6 +174,24 @@ fn kind(raw: &[u8]) -> &'static str {
         _ if raw.iter().any(|b| matches!(b, b'.' | b'e' | b'E')) => "a decimal number",
         _ => "an integer",
     }
+}
+
+/// The name of a model, wherever a client wrote it.
+pub(in crate::api) fn model_name(model: &str) -> Result<Arc<str>, Fault> {
+    if model.is_empty() {
+        let text = "invalid 'model': empty string, expected the name of a model";
+        return Err(fault("model", text, "empty_string"));
+    }
+    if model.chars().nth(MAX_MODEL).is_some() {
+        let text = format!("invalid 'model': string too long, expected at most {MAX_MODEL} characters");
+        return Err(fault("model", text, "string_above_max_length"));
+    }
+    let bare = model.trim_matches(' ').len() == model.len();
+    if !bare || model.chars().any(is_invisible) {
+        let text = "invalid 'model': only visible characters may stand in the name of a model";
+        return Err(fault("model", text, "invalid_value"));
+    }
+    Ok(Arc::from(model))
 }
 
 /// Characters that a reader of a log does not see, or that disturb what he sees.

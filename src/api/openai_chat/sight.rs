@@ -1,66 +1,44 @@
-//! What policies may see of messages and tools, read from the JSON text without decoding it, each thing at most once.
+//! Where OpenAI's chat keeps what policies ask for.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
 
+use crate::api::sight::{Look, MediaKinds, append, text_of, value_of};
 use crate::json::{self, Body};
 
-/// Answers that were asked for already.
-#[derive(Debug, Default)]
-pub(super) struct Sight {
-    tool_names: OnceLock<Vec<Box<str>>>,
-    media: OnceLock<MediaKinds>,
-    text: OnceLock<String>,
-    system: OnceLock<String>,
-    last_user: OnceLock<String>,
-}
+/// OpenAI's chat.
+#[derive(Debug)]
+pub(super) struct Chat;
 
-/// Which kinds of parts, beyond text, the messages have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct MediaKinds {
-    pub(super) images: bool,
-    pub(super) audio: bool,
-    pub(super) files: bool,
-}
-
-impl Sight {
-    pub(super) fn tool_names(&self, body: &Body) -> &[Box<str>] {
-        self.tool_names.get_or_init(|| {
-            let tools = json::elements(body.raw("tools").unwrap_or_default());
-            let functions = json::elements(body.raw("functions").unwrap_or_default());
-            tools.chain(functions).filter_map(tool_name).collect()
-        })
+impl Look for Chat {
+    fn tool_names(body: &Body) -> Vec<Box<str>> {
+        let tools = json::elements(body.raw("tools").unwrap_or_default());
+        let functions = json::elements(body.raw("functions").unwrap_or_default());
+        tools.chain(functions).filter_map(tool_name).collect()
     }
 
-    pub(super) fn media(&self, body: &Body) -> MediaKinds {
-        *self.media.get_or_init(|| {
-            let mut kinds = MediaKinds::default();
-            for part in messages(body).flat_map(|message| json::elements(message.content)) {
-                match &*value_of(part, "type").and_then(json::text).unwrap_or_default() {
-                    "image_url" | "image" | "input_image" => kinds.images = true,
-                    "input_audio" | "audio" | "audio_url" => kinds.audio = true,
-                    "file" | "input_file" | "document" | "document_url" => kinds.files = true,
-                    _ => {}
-                }
+    fn media(body: &Body) -> MediaKinds {
+        let mut kinds = MediaKinds::default();
+        for part in messages(body).flat_map(|message| json::elements(message.content)) {
+            match &*text_of(part, "type") {
+                "image_url" | "image" | "input_image" => kinds.images = true,
+                "input_audio" | "audio" | "audio_url" => kinds.audio = true,
+                "file" | "input_file" | "document" | "document_url" => kinds.files = true,
+                _ => {}
             }
-            kinds
-        })
+        }
+        kinds
     }
 
-    pub(super) fn text(&self, body: &Body) -> &str {
-        self.text.get_or_init(|| joined(messages(body)))
+    fn text(body: &Body) -> String {
+        joined(messages(body))
     }
 
-    pub(super) fn system(&self, body: &Body) -> &str {
-        self.system.get_or_init(|| {
-            joined(messages(body).filter(|message| matches!(&*message.role, "system" | "developer")))
-        })
+    fn system(body: &Body) -> String {
+        joined(messages(body).filter(|message| matches!(&*message.role, "system" | "developer")))
     }
 
-    pub(super) fn last_user(&self, body: &Body) -> &str {
-        self.last_user.get_or_init(|| {
-            joined(messages(body).filter(|message| message.role == "user").last().into_iter())
-        })
+    fn last_user(body: &Body) -> String {
+        joined(messages(body).filter(|message| message.role == "user").last().into_iter())
     }
 }
 
@@ -101,28 +79,19 @@ fn joined<'a>(messages: impl Iterator<Item = Message<'a>>) -> String {
     all
 }
 
-fn append(all: &mut String, text: &str) {
-    if !all.is_empty() && !text.is_empty() {
-        all.push('\n');
-    }
-    all.push_str(text);
-}
-
 fn tool_name(tool: &str) -> Option<Box<str>> {
     let nested = value_of(tool, "function").or_else(|| value_of(tool, "custom"));
     let name = value_of(nested.unwrap_or(tool), "name").or_else(|| value_of(tool, "type"));
     name.and_then(json::text).map(Into::into)
 }
 
-fn value_of<'a>(object: &'a str, key: &str) -> Option<&'a str> {
-    json::entries(object).find(|(name, _)| name == key).map(|(_, value)| value)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
-    use super::{Body, MediaKinds, Sight};
+    use super::{Body, Chat, MediaKinds};
+
+    type Sight = crate::api::sight::Sight<Chat>;
 
     fn body(text: &str) -> Body {
         Body::read(Bytes::from(text.to_owned())).unwrap()

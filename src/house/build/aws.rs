@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::super::check::{CheckedAws, CheckedProvider, REGION_OF_ENVIRONMENT};
+use super::super::check::{Base, CheckedAws, CheckedProvider, REGION_OF_ENVIRONMENT};
 use super::Bench;
 use crate::providers::aws::{AwsScope, Container, ContainerToken, Machine, WebIdentity};
 use crate::providers::{AwsKeys, Credential, Grant, Lease, SigV4};
@@ -52,11 +52,13 @@ impl Bench<'_> {
         provider.keys.first().cloned().or_else(of_environment)
     }
 
-    /// The region of a provider of AWS's; `None` inside for any other.
-    pub(super) fn region(&mut self, provider: &CheckedProvider) -> Option<Option<String>> {
+    /// The region of a provider of AWS's; `None` inside where none is needed: for any other, and for requests that bear
+    /// a key to a host that is known.
+    pub(super) fn region(&mut self, provider: &CheckedProvider, bears_key: bool) -> Option<Option<String>> {
         let Some(aws) = &provider.aws else { return Some(None) };
         let region = aws.region.clone().or_else(|| REGIONS.iter().find_map(|name| self.secrets.plain(name)));
-        if region.is_some() {
+        let placed = |base: &Base| !base.origin.host.contains(REGION_OF_ENVIRONMENT);
+        if region.is_some() || bears_key && provider.base.as_ref().is_some_and(placed) {
             return Some(region);
         }
         let message = format!(

@@ -52,7 +52,8 @@ impl Desk<'_> {
             self.warning(&path("profile"), message, None);
         }
         let of_url = own.base_url.as_deref().and_then(region_in);
-        let region = settings.region.clone().or_else(|| of_url.map(str::to_owned));
+        let region =
+            settings.region.clone().filter(|region| is_region(region)).or_else(|| of_url.map(str::to_owned));
         // A vendor's key is not sent to another host just because that one takes the vendor's name.
         let at_home = preset.filter(|_| own.base_url.is_none());
         CheckedAws { region, settings, key_env: at_home.and_then(|preset| preset.key_env.clone()) }
@@ -77,6 +78,62 @@ fn region_in(url: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::house::{Diagnostic, Shipped, check, read};
+
+    fn findings(provider: &str) -> Vec<String> {
+        let text = format!("providers: {{ {provider} }}");
+        let all = check(read("t.yaml", &text), &Shipped).map_or_else(|all| all, |(_, warnings)| warnings);
+        all.0.iter().map(Diagnostic::headline).collect()
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_said() {
+        for (provider, part) in [
+            ("bedrock: { aws: { region: 'EU West' } }", "not the name of a region"),
+            ("bedrock: { aws: { access_key_id: env:A } }", "lacks `secret_access_key`"),
+            ("bedrock: { aws: { secret_access_key: env:A } }", "lacks `access_key_id`"),
+            ("bedrock: { aws: { session_token: env:A } }", "belongs to an `access_key_id`"),
+            ("bedrock: { aws: { access_key_id: env:A, secret_access_key: env:B, profile: x } }", "no effect"),
+            ("bedrock: { aws: { access_key_id: AKIA123 } }", "not a reference"),
+            ("bedrock: { aws: { zone: x } }", "zone"),
+        ] {
+            let found = findings(provider);
+            assert!(found.len() == 1 && found[0].contains(part), "{provider}: {found:?}");
+            assert!(!found[0].contains("AKIA"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_speaks_to_aws_signs() {
+        for (provider, region, host) in [
+            ("bedrock: ", None, "bedrock-runtime.region-of-the-environment.amazonaws.com"),
+            (
+                "x: { preset: bedrock, aws: { region: eu-west-1 } }",
+                Some("eu-west-1"),
+                "bedrock-runtime.eu-west-1.amazonaws.com",
+            ),
+            (
+                "x: { dialect: bedrock-anthropic, base_url: 'https://bedrock-runtime.us-east-1.amazonaws.com' }",
+                Some("us-east-1"),
+                "bedrock-runtime.us-east-1.amazonaws.com",
+            ),
+            (
+                "x: { dialect: openai, base_url: 'https://bedrock-runtime.{region}.amazonaws.com/openai/v1', aws: { region: us-west-2 } }",
+                Some("us-west-2"),
+                "bedrock-runtime.us-west-2.amazonaws.com",
+            ),
+        ] {
+            let text = format!("providers: {{ {provider} }}");
+            let (checked, warnings) = check(read("t.yaml", &text), &Shipped).unwrap();
+            let provider = checked.providers.values().next().unwrap();
+            let aws = provider.aws.as_ref().unwrap();
+            assert_eq!(aws.region.as_deref(), region, "{text}");
+            assert_eq!(provider.base.as_ref().unwrap().origin.authority(), host, "{text}");
+            assert!(warnings.0.is_empty() && provider.keys.is_empty(), "{text}: {warnings}");
+            let home = text.contains("bedrock: ") || text.contains("preset");
+            assert_eq!(aws.key_env.is_some(), home, "{text}");
+        }
+    }
 
     #[test]
     fn endpoints_tell_their_region() {

@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::Uri;
 
+use super::Base;
+use crate::target::Origin;
+
 /// A base URL in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BaseUrl {
@@ -15,6 +18,18 @@ pub(super) struct BaseUrl {
     pub port: u16,
     /// Empty, or with a leading and without a trailing slash.
     pub path: String,
+}
+
+/// The base at a URL that stands in the environment or is made of a name.
+///
+/// # Errors
+/// What is wrong with the URL.
+pub fn base(url: &str) -> Result<Base, &'static str> {
+    let BaseUrl { tls, host, port, path } = base_url(url)?;
+    if !tls && !is_private(&host) {
+        return Err("would send prompts and keys over the open network");
+    }
+    Ok(Base { origin: Origin { tls, host: host.into(), port, tls13_only: false, h2c: false }, path })
 }
 
 /// Splits a base URL, or says what is wrong with it without repeating it: it may contain a secret.

@@ -53,10 +53,17 @@ impl Desk<'_> {
         let local = dialect.as_ref().is_some_and(|(_, local)| *local);
         let auth = self.auth(own, preset, dialect.as_ref().map(|(word, _)| word.as_str()));
         let aws = (auth == Auth::Aws).then(|| self.aws(name, own, preset));
+        let google = (auth == Auth::Google || dialect.as_ref().is_some_and(|(word, _)| word == "vertex"))
+            .then(|| self.google(name, own));
+        let azure = self.azure(name, own, preset);
+        let of_resource = azure.as_ref().and_then(|azure| azure.url(preset));
         let url = own.base_url.as_deref().or(preset.and_then(|preset| preset.base_url.as_deref()));
+        let url = url.or(of_resource.as_deref());
         let url = url.map(|url| aws.as_ref().map_or_else(|| url.to_owned(), |aws| aws.place(url)));
         let base = if local { None } else { url.as_ref().and_then(|url| self.base(name, own, url)) };
-        if !local && dialect.is_some() && url.is_none() && self.is_sound(name) {
+        let base = base.map(|base| azure.as_ref().map_or(base.clone(), |azure| azure.below(base)));
+        let told_elsewhere = google.is_some() || azure.is_some();
+        if !local && dialect.is_some() && url.is_none() && !told_elsewhere && self.is_sound(name) {
             let message = format!("the provider `{name}` has no `base_url`");
             self.error(&["providers", name], message, Some("add `base_url: https://…/v1`".into()));
         }
@@ -64,7 +71,11 @@ impl Desk<'_> {
         let headers = self.headers(name, own);
         self.words(name, own);
         let deadlines = self.provider_deadlines(name, own.deadlines.as_ref());
-        let quirks = self.quirks(name, own, preset);
+        let (mut quirks, mut query) = (self.quirks(name, own, preset), own.query.clone());
+        if let Some(azure) = &azure {
+            azure.quirks(&mut quirks);
+            azure.query(&mut query);
+        }
         let (dialect, _) = dialect?;
         Some(CheckedProvider {
             name: name.into(),
@@ -72,10 +83,12 @@ impl Desk<'_> {
             dialect,
             base,
             keys,
-            auth,
+            auth: if google.is_some() { Auth::Google } else { auth },
+            google,
+            azure,
             aws,
             headers,
-            query: own.query.clone(),
+            query,
             models: own.models.clone(),
             traits: Traits {
                 tags: own.tags.iter().map(|tag| tag.as_str().into()).collect(),
@@ -89,7 +102,8 @@ impl Desk<'_> {
     /// How the key is sent. Settings of AWS, and dialects that only AWS speaks, ask for signatures.
     fn auth(&self, own: &ProviderSettings, preset: Option<&Preset>, dialect: Option<&str>) -> Auth {
         let mut presets = self.vendors.presets().into_iter().filter_map(|name| self.vendors.preset(name));
-        let signed = |preset: &Preset| Some(&*preset.dialect) == dialect && preset.auth == Auth::Aws;
+        let speaks = |preset: &Preset| dialect.is_some_and(|word| word.starts_with(&preset.dialect));
+        let signed = |preset: &Preset| preset.auth == Auth::Aws && speaks(preset);
         match preset {
             _ if own.aws.is_some() => Auth::Aws,
             Some(preset) => preset.auth,
@@ -122,17 +136,8 @@ impl Desk<'_> {
         };
         let local = self.vendors.is_local(word);
         if local.is_none() {
-            let known = [
-                "openai",
-                "openai-responses",
-                "anthropic",
-                "bedrock",
-                "cohere",
-                "gemini",
-                "ollama",
-                "sandbox",
-            ];
-            let help = did_you_mean(word, known).map(|near| format!("did you mean `{near}`?"));
+            let near = did_you_mean(word, crate::providers::DIALECTS.iter().copied());
+            let help = near.map(|near| format!("did you mean `{near}`?"));
             self.error(&["providers", name, "dialect"], format!("unknown dialect `{word}`"), help);
         }
         Some((word.clone(), local?))
@@ -207,6 +212,10 @@ impl Desk<'_> {
         if let Some(variable) = at_home.and_then(|preset| preset.key_env.as_ref()) {
             return vec![SecretRef::Env(variable.clone())];
         }
+        if preset.is_some_and(|preset| preset.auth == Auth::Google) || own.azure.is_some() {
+            // There are other ways than a key.
+            return Vec::new();
+        }
         let public = base.is_some_and(|base| base.origin.tls);
         if public && own.headers.is_empty() && self.is_sound(name) {
             let message = format!("`{name}` has no keys: its requests go out without credentials");
@@ -217,7 +226,12 @@ impl Desk<'_> {
 
     fn quirks(&mut self, name: &str, own: &ProviderSettings, preset: Option<&Preset>) -> QuirkSettings {
         let own = own.quirks.clone().unwrap_or_default();
-        for (field, path) in [("chat_path", &own.chat_path), ("embeddings_path", &own.embeddings_path)] {
+        let paths = [
+            ("chat_path", &own.chat_path),
+            ("embeddings_path", &own.embeddings_path),
+            ("media_path", &own.media_path),
+        ];
+        for (field, path) in paths {
             if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(char::is_whitespace))
             {
                 let message = format!("`{field}` must begin with a slash and contain no white space");

@@ -24,7 +24,7 @@ fn chunked(body: &[u8], chunk: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_announced_body_over_the_limit_is_refused_unread() {
-    let stand = Stand::start(with_limits(|limits| limits.body = Size(1000)));
+    let stand = Stand::start(with_limits(|limits| (limits.body, limits.upload) = (Size(1000), Size(1000))));
     for length in ["1001", "2147483648", "9223372036854775808", "18446744073709551613"] {
         let answer = stand.say(post(&format!("content-length: {length}\r\n"))).await;
         assert_eq!(statuses(&answer), [413], "{length}: {answer}");

@@ -38,6 +38,7 @@ async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> (u16, String
 async fn http2_is_spoken_on_the_same_port_under_the_same_checks() {
     let stand = Stand::start(with_limits(|limits| {
         limits.body = Size(10);
+        limits.upload = Size(10);
         limits.uri = Size(100);
     }));
     let (mut sender, _conn) = speak_http2(stand.connect().await).await;
@@ -61,6 +62,27 @@ async fn http2_is_spoken_on_the_same_port_under_the_same_checks() {
     assert_eq!(sender.send_request(connect).await.expect("an answer").status(), 405);
     assert_eq!(stand.arrived(), 2);
     drop(sender);
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn over_http2_the_answer_to_a_large_refused_body_stands() {
+    let stand = Stand::start(with_limits(|limits| (limits.body, limits.upload) = (Size(10), Size(10))));
+    let (mut sender, connection) = h2::client::handshake(stand.connect().await).await.expect("http/2");
+    tokio::spawn(connection);
+    let request = Request::post("http://a/echo").body(()).expect("a request");
+    let (answer, mut body) = sender.send_request(request, false).expect("a stream");
+    body.reserve_capacity(1 << 20);
+    body.send_data(Bytes::from(vec![0; 1 << 20]), false).expect("room");
+    let answer = answer.await.expect("an answer");
+    assert_eq!(answer.status(), 413);
+    let mut text = answer.into_body();
+    while let Some(piece) = text.data().await {
+        piece.expect("all of it");
+    }
+    let reset = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
+    assert_eq!(reset.expect("a reset"), h2::Reason::NO_ERROR, "the answer counts, the rest is not wanted");
+    drop((sender, body, text));
     stand.stop().await;
 }
 

@@ -52,7 +52,9 @@ pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSetti
             splice.set(field, value.to_string());
         }
     }
-    Outgoing { lost, ..outgoing(body.bool("stream") == Some(true), splice.finish()) }
+    let mut outgoing = outgoing(body.bool("stream") == Some(true), splice.finish());
+    outgoing.lost = lost;
+    outgoing
 }
 
 /// Takes out the thoughts that no provider or another one has signed, which Anthropic would refuse; `None` when there
@@ -150,5 +152,22 @@ mod tests {
         assert_eq!(sent["thinking"], json!({"type": "disabled"}));
         let lost: Vec<&str> = outgoing.lost.iter().map(|loss| &*loss.path).collect();
         assert_eq!(lost, ["messages[1].content[0]", "messages[1].content[1]", "thinking"]);
+
+        // A call that comes without any thought is no better; the user's own words end the loop.
+        let call = json!({"role": "assistant", "content": [call]});
+        let asks = json!({"role": "user", "content": [{"type": "text", "text": "and?"}]});
+        let results = json!({"role": "user", "content": [result]});
+        for (messages, thinks) in [
+            (json!([user, call, results]), false),
+            (json!([user, call, results, call, results]), false),
+            (json!([user, call, results, {"role": "assistant", "content": "so"}, asks]), true),
+            (json!([user]), true),
+        ] {
+            let text = json!({"thinking": {"type": "enabled", "budget_tokens": 1024}, "messages": messages});
+            let body = ClientBody::read(Bytes::from(text.to_string())).unwrap();
+            let outgoing = splice(&body, &TargetName::parse("p/m").unwrap(), &QuirkSettings::default());
+            let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+            assert_eq!(sent["thinking"]["type"] == "enabled", thinks, "{messages}");
+        }
     }
 }

@@ -51,6 +51,10 @@ impl Provider for Claude {
         Dialect::Anthropic
     }
 
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        self.inner.usage(said)
+    }
+
     fn encode(&self, asked: &Request, target: &TargetName) -> Result<Outgoing, Fault> {
         Ok(invoke(self.inner.encode(asked, target)?, &target.model, asked.stream))
     }

@@ -126,7 +126,9 @@ impl<'a> Writer<'a> {
         for (at, part) in message.content.iter().enumerate() {
             match part {
                 Part::Thinking { text, signature, redacted } => {
-                    let foreign = signature.as_deref().is_some_and(|s| proof::for_gemini(s).is_none());
+                    let foreign = signature
+                        .as_deref()
+                        .is_some_and(|s| proof::for_gemini(s).is_none() && s != proof::COHERE_PLAN);
                     if foreign && redacted.is_none() {
                         let path = format!("messages[{place}].content[{at}].signature");
                         self.lost.push(Loss::new(path, "dropped: it is another provider's"));

@@ -59,7 +59,7 @@ pub(super) fn request(
 }
 
 /// Gemini's embedding models since the second have no `:predict`.
-fn takes_content(model: &str) -> bool {
+pub(super) fn takes_content(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     name.strip_prefix("gemini-embedding-").is_some_and(|version| !version.starts_with("00"))
 }

@@ -44,9 +44,6 @@ pub(super) fn answer(body: &[u8], now_ms: u64) -> Result<Answer, Fault> {
         }
         if said.done.is_some() {
             (ended, answer.usage) = (said.done, said.usage);
-            if !said.rest.is_empty() {
-                answer.rest.insert("timings".into(), Value::Object(said.rest));
-            }
         }
     }
     let Some(reason) = ended else {

@@ -1,11 +1,10 @@
 //! A streamed answer as canonical events: one JSON document in each line.
 
 use bytes::Bytes;
-use serde_json::Value;
 
 use super::fault;
 use super::message::{self, Said};
-use crate::chat::{Event, Object, Role, StreamDecoder, ToolKind};
+use crate::chat::{Event, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::LineSplitter;
 
@@ -67,11 +66,6 @@ impl OllamaDecoder {
         let Some(reason) = said.done else { return Ok(()) };
         self.ended = true;
         events.push(Event::Finish { choice, finish: message::finish(&reason, self.calls > 0) });
-        if !said.rest.is_empty() {
-            let mut fields = Object::new();
-            fields.insert("timings".into(), Value::Object(said.rest));
-            events.push(Event::Other { choice: None, fields });
-        }
         events.extend(said.usage.map(Event::Usage));
         events.push(Event::End);
         Ok(())

@@ -20,8 +20,6 @@ pub(super) struct Said {
     /// Why it stopped, where this is the last document.
     pub(super) done: Option<String>,
     pub(super) usage: Option<Usage>,
-    /// Times of the runner, of the last document.
-    pub(super) rest: Object,
 }
 
 /// One tool call, complete: Ollama does not stream arguments.
@@ -68,8 +66,6 @@ impl Said {
         };
         if done {
             said.usage = usage(&object);
-            object.retain(|key, value| key.ends_with("_duration") && !value.is_null());
-            said.rest = object;
         }
         Ok(said)
     }

@@ -38,14 +38,15 @@ impl Completions {
 impl Relay for Completions {
     fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
         let streams = body.bool("stream") == Some(true);
+        let model = self.quirks.deployed(&target.model);
         let mut splice = Splice::new(body);
-        splice.set_text("model", &target.model);
+        splice.set_text("model", model);
         request::ask_for_usage(&mut splice, body, streams && !self.quirks.no_stream_options);
         for field in &self.quirks.drop {
             splice.remove(field);
         }
         let template = self.quirks.completions_path.as_deref().unwrap_or("/completions");
-        Ok(request::outgoing(request::path(template, &target.model), streams, splice.finish()))
+        Ok(request::outgoing(request::path(template, model), streams, splice.finish()))
     }
 
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {

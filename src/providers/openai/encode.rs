@@ -19,10 +19,12 @@ const MOST_STOPS: usize = 4;
 /// `BadRequest` that names the part which OpenAI's dialect cannot carry.
 pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
     let mut body = Object::new();
-    body.insert("model".into(), (&*target.model).into());
+    let model = quirks.deployed(&target.model);
+    body.insert("model".into(), model.into());
     let mut lost = Vec::new();
     let mut messages = Vec::with_capacity(asked.messages.len());
     for (place, message) in asked.messages.iter().enumerate() {
+        super::turns::refuse_urls(message, place, quirks)?;
         push_message(message, place, &mut messages)?;
         super::losses::of_message(message, place, quirks, &mut lost);
     }
@@ -48,8 +50,12 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
         body.shift_remove("stream_options");
     }
     super::losses::leave_out(&mut body, quirks, &mut lost);
+    super::turns::effort(&mut body, &target.model, quirks, &mut lost);
+    if let Some(Value::Array(messages)) = body.get_mut("messages") {
+        super::turns::fit(messages, &target.model, quirks, &mut lost);
+    }
     request::apply_to_object(&mut body, quirks);
-    let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
+    let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
     let json = Value::Object(body).to_string();
     let mut outgoing = request::outgoing(path, asked.stream, vec![json.into()]);
     outgoing.lost = lost;
@@ -238,7 +244,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
                 Media::Inline { mime, base64 } => {
                     file.insert("file_data".into(), format!("data:{mime};base64,{base64}").into())
                 }
-                Media::Url(_) => return cannot("a file by URL"),
+                Media::Url(url) => file.insert("file_url".into(), url.as_str().into()),
             };
             put(&mut file, "filename", filename.clone());
             json!({ "type": "file", "file": file })
@@ -283,7 +289,8 @@ pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     let mut kept = Vec::with_capacity(asked.tools.len());
     for (at, definition) in asked.tools.iter().enumerate() {
-        if definition.kind == ToolKind::Server && definition.is_anthropics() {
+        let elsewhere = definition.is_anthropics() || definition.is_of_responses();
+        if definition.kind == ToolKind::Server && elsewhere {
             lost.push(Loss::dropped(format!("tools[{at}]")));
             continue;
         }
@@ -292,7 +299,8 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     }
     if kept.is_empty() && !asked.tools.is_empty() {
         // A choice is refused without tools.
-        if asked.tool_choice.as_ref().is_some_and(|choice| *choice != ToolChoice::None) {
+        let says_nothing = |choice: &ToolChoice| matches!(choice, ToolChoice::None | ToolChoice::Auto);
+        if asked.tool_choice.as_ref().is_some_and(|choice| !says_nothing(choice)) {
             lost.push(Loss::dropped("tool_choice"));
         }
         return;

@@ -9,6 +9,9 @@ use crate::providers::QuirkSettings;
 
 /// What of a message does not go out.
 pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
+    if message.name.is_some() && quirks.lacks.iter().any(|field| field == "name") {
+        lost.push(Loss::dropped(format!("messages[{place}].name")));
+    }
     for (at, part) in message.content.iter().enumerate() {
         of_part(part, message.role, (place, at), lost);
         let path = || format!("messages[{place}].content[{at}]");
@@ -85,5 +88,6 @@ pub(in crate::providers) fn leave_out(body: &mut Object, quirks: &QuirkSettings,
 
 fn takes_thinking(quirks: &QuirkSettings) -> bool {
     let field = "reasoning_content";
-    ![&quirks.lacks, &quirks.drop_in_messages].iter().any(|list| list.iter().any(|name| name == field))
+    quirks.thinking_parts
+        || ![&quirks.lacks, &quirks.drop_in_messages].iter().any(|list| list.iter().any(|name| name == field))
 }

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::normalise;
-use crate::chat::{Object, proof};
+use super::{normalise, turns};
+use crate::chat::{Loss, Object, proof};
 use crate::fault::Fault;
 use crate::json::Splice;
 use crate::providers::{ClientBody, Outgoing, QuirkSettings};
@@ -19,15 +19,49 @@ pub(super) fn chat(
     quirks: &QuirkSettings,
 ) -> Result<Outgoing, Fault> {
     let streams = body.bool("stream") == Some(true);
+    let model = quirks.deployed(&target.model);
     let mut splice = Splice::new(body);
-    splice.set_text("model", &target.model);
+    splice.set_text("model", model);
     ask_for_usage(&mut splice, body, streams && !quirks.no_stream_options);
-    if let Some(messages) = messages(body, quirks) {
+    let mut lost = Vec::new();
+    if let Some(messages) = messages(body, target, quirks, &mut lost) {
         splice.set("messages", messages);
     }
+    effort(&mut splice, body, target, quirks, &mut lost);
     apply(&mut splice, body, quirks);
-    let path = path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), &target.model);
-    Ok(outgoing(path, streams, splice.finish()))
+    let path = path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
+    let mut outgoing = outgoing(path, streams, splice.finish());
+    outgoing.lost = lost;
+    Ok(outgoing)
+}
+
+/// The effort of thinking, where this vendor has other words for it.
+fn effort(
+    splice: &mut Splice<'_>,
+    body: &ClientBody,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+    lost: &mut Vec<Loss>,
+) {
+    if !quirks.thinking_switch && quirks.efforts.is_empty() {
+        return;
+    }
+    let Some(asked) = body.str("reasoning_effort") else { return };
+    let mut fields = Object::new();
+    fields.insert("reasoning_effort".into(), (&*asked).into());
+    turns::effort(&mut fields, &target.model, quirks, lost);
+    match fields.get("reasoning_effort") {
+        None => {
+            splice.remove("reasoning_effort");
+        }
+        Some(effort) if *effort != *asked => {
+            splice.set("reasoning_effort", effort.to_string());
+        }
+        Some(_) => {}
+    }
+    if let Some(thinking) = fields.get("thinking").filter(|_| !body.has("thinking")) {
+        splice.set("thinking", thinking.to_string());
+    }
 }
 
 /// Asks for the usage of a stream, or takes away what the client said about it.
@@ -53,12 +87,16 @@ pub(in crate::providers) fn embeddings(
     target: &TargetName,
     quirks: &QuirkSettings,
 ) -> Result<Outgoing, Fault> {
+    let model = quirks.deployed(&target.model);
     let mut splice = Splice::new(body);
-    splice.set_text("model", &target.model);
+    splice.set_text("model", model);
+    for (old, new) in &quirks.rename {
+        splice.rename(old, new);
+    }
     for field in &quirks.drop {
         splice.remove(field);
     }
-    let path = path(quirks.embeddings_path.as_deref().unwrap_or("/embeddings"), &target.model);
+    let path = path(quirks.embeddings_path.as_deref().unwrap_or("/embeddings"), model);
     Ok(outgoing(path, false, splice.finish()))
 }
 
@@ -124,18 +162,33 @@ fn with_usage(raw: &str) -> Option<String> {
 }
 
 /// The messages as this vendor takes them; `None` when nothing has to change.
-fn messages(body: &ClientBody, quirks: &QuirkSettings) -> Option<String> {
+fn messages(
+    body: &ClientBody,
+    target: &TargetName,
+    quirks: &QuirkSettings,
+    lost: &mut Vec<Loss>,
+) -> Option<String> {
     let bytes = body.raw_bytes("messages")?;
     let has = |needle: &str| memchr::memmem::find(bytes, needle.as_bytes()).is_some();
     let ours = OURS.iter().any(|field| lacks(quirks, field) && has(field)) || has(WRAPPED);
     let drops = quirks.drop_in_messages.iter().any(|field| has(field));
     let ids = quirks.tool_id_length.is_some() && has("tool_call");
     let roles = quirks.no_developer_role && has("developer");
-    if !drops && !ids && !roles && !ours {
+    let ordered = quirks.thinking_parts
+        || !quirks.thinking_with_calls.is_empty()
+        || quirks.answer_after_tools
+        || quirks.prefix_last
+        || quirks.document_url;
+    let changes = drops || ids || roles || ours;
+    if !changes && !ordered {
         return None;
     }
     let raw = body.raw("messages")?;
+    if !changes && !turns::deviate(raw, &target.model, quirks) {
+        return None;
+    }
     let Ok(Value::Array(mut messages)) = serde_json::from_str(raw) else { return None };
+    turns::fit(&mut messages, &target.model, quirks, lost);
     messages.iter_mut().filter_map(Value::as_object_mut).for_each(|message| fit(message, quirks));
     Some(Value::Array(messages).to_string())
 }
@@ -188,6 +241,11 @@ fn fit(message: &mut Object, quirks: &QuirkSettings) {
         && let Some(role) = message.get_mut("role").filter(|role| *role == "developer")
     {
         *role = "system".into();
+    }
+    for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Value::Object(call) = call {
+            quirks.drop_in_messages.iter().for_each(|field| drop(call.shift_remove(field)));
+        }
     }
     let Some(length) = quirks.tool_id_length else { return };
     let shorten = |value: Option<&mut Value>| {

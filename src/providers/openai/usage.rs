@@ -36,6 +36,8 @@ pub(super) struct WireUsage {
     /// Mistral's spelling of the same.
     prompt_token_details: Details,
     input_tokens_details: Details,
+    /// The spelling of transcriptions.
+    input_token_details: Details,
     completion_tokens_details: Details,
     output_tokens_details: Details,
 }
@@ -91,6 +93,22 @@ pub(in crate::providers) fn read(raw: &str, excludes_reasoning: bool) -> Option<
     }
 }
 
+/// The last of these usage objects that counts something: tokens, or the seconds of what was heard.
+pub(super) fn last(said: &[&str], excludes_reasoning: bool) -> Option<Usage> {
+    said.iter().rev().find_map(|raw| {
+        let tokens = read(raw, excludes_reasoning).map(|tally| tally.usage);
+        tokens.or_else(|| heard(&serde_json::from_str(raw).ok()?))
+    })
+}
+
+/// `{"type":"duration","seconds":12}`: <https://platform.openai.com/docs/api-reference/audio/json-object>
+fn heard(usage: &Value) -> Option<Usage> {
+    let seconds = usage.get("seconds").or_else(|| usage.get("prompt_audio_seconds"))?.as_f64()?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+    let audio_ms = (seconds * 1e3).clamp(0.0, 1e12).ceil() as u64;
+    Some(Usage { audio_ms, ..Usage::default() })
+}
+
 /// Reads a usage object.
 pub(in crate::providers) fn read_value(object: &Object, excludes_reasoning: bool) -> Option<Tally> {
     WireUsage::deserialize(&Value::Object(object.clone())).ok()?.tally(excludes_reasoning)
@@ -121,7 +139,12 @@ impl WireUsage {
             _ => {}
         }
         let (mut prompt, mut completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
-        let details = [self.prompt_tokens_details, self.prompt_token_details, self.input_tokens_details];
+        let details = [
+            self.prompt_tokens_details,
+            self.prompt_token_details,
+            self.input_tokens_details,
+            self.input_token_details,
+        ];
         let read = first([
             details[0].0.cached_tokens,
             details[1].0.cached_tokens,
@@ -145,6 +168,7 @@ impl WireUsage {
             details[0].0.audio_tokens,
             details[1].0.audio_tokens,
             details[2].0.audio_tokens,
+            details[3].0.audio_tokens,
             self.prompt_audio_tokens,
         ]);
 
@@ -174,11 +198,11 @@ impl WireUsage {
             output: completion,
             reasoning: reasoning.min(completion),
             input_audio: audio.min(prompt),
-            input_image: first([details[0].0.image_tokens, details[1].0.image_tokens]).min(prompt),
+            input_image: first(details.map(|details| details.0.image_tokens)).min(prompt),
             output_audio: first([out[0].0.audio_tokens, out[1].0.audio_tokens]).min(completion),
             accepted_prediction: out[0].0.accepted_prediction_tokens.get().min(completion),
             rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
-            estimated: false,
+            ..Usage::default()
         };
         let said = |count: Count, truth: u64| !count.odd && count.value == Some(truth);
         let deviates = !said(self.prompt_tokens, prompt)

@@ -39,7 +39,7 @@ pub(super) fn request(
     let model = &*target.model;
     let mut lost = Vec::new();
     let mut body = Object::new();
-    body.insert("model".into(), model.into());
+    body.insert("model".into(), quirks.deployed(model).into());
     let input = items::input(&asked.messages, keeper, quirks.no_developer_role, &mut lost)?;
     body.insert("input".into(), Value::Array(input));
     // Nothing is kept at the provider unless the client says so.
@@ -72,7 +72,8 @@ pub(super) fn request(
     leave_out(&mut body, quirks, &mut lost);
     request::apply_to_object(&mut body, quirks);
     let json = Value::Object(body).to_string();
-    let mut outgoing = request::outgoing(path(quirks, model), asked.stream, vec![json.into()]);
+    let mut outgoing =
+        request::outgoing(path(quirks, quirks.deployed(model)), asked.stream, vec![json.into()]);
     outgoing.lost = lost;
     Ok(outgoing)
 }
@@ -179,6 +180,9 @@ fn think(
         return;
     }
     let mut thought = Object::new();
+    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
+        lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
+    }
     put(&mut thought, "effort", effort(reasoning));
     // Who sets a budget of thinking, as Anthropic's and Google's clients do, wants to read it.
     let mut shows = reasoning.budget_tokens.is_some_and(|budget| budget > 0);

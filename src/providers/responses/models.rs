@@ -54,6 +54,7 @@ mod tests {
             ("gpt-5.2-pro-2025-12-11", true),
             ("gpt-5-codex", true),
             ("gpt-5.1-codex-max", true),
+            ("gpt-5.2-proo", false),
             ("codex-mini-latest", true),
             ("computer-use-preview", true),
             ("o3-deep-research", true),

@@ -305,7 +305,7 @@ fn what_cannot_be_served_is_refused_in_openais_words() {
         ("/chat/completions", json!({ "messages": [] }), 400, json!("model")),
         ("/chat/completions", json!({ "model": "echo" }), 400, json!("messages")),
         ("/chat/completions", json!([]), 400, json!("model")),
-        ("/images/generations", json!({}), 404, Value::Null),
+        ("/fine_tuning/jobs", json!({}), 404, Value::Null),
     ] {
         let answer = post(path, &body);
         assert_eq!((answer.status, &json_of(&answer)["error"]["param"]), (status, &param), "{path} {body}");

@@ -11,7 +11,7 @@ use super::super::{
     ClientBody, CountTokens, Dialect, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
 };
 use super::{publisher, raw};
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
 use crate::target::TargetName;
@@ -39,6 +39,10 @@ impl Claude {
 impl Provider for Claude {
     fn dialect(&self) -> Dialect {
         Dialect::Anthropic
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        self.inner.usage(said)
     }
 
     fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {

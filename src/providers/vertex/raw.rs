@@ -7,7 +7,7 @@ use http::header::ACCEPT;
 use super::super::openai::OpenAi;
 use super::super::{ClientBody, Dialect, Outgoing, Provider, Relay, Relayed, StreamRelay};
 use super::publisher;
-use crate::chat::{Answer, Request, StreamDecoder};
+use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
 use crate::providers::gemini::request::percent;
 use crate::target::TargetName;
@@ -42,6 +42,10 @@ impl Raw {
 impl Provider for Raw {
     fn dialect(&self) -> Dialect {
         Dialect::OpenAi
+    }
+
+    fn usage(&self, said: &[&str]) -> Option<Usage> {
+        self.inner.usage(said)
     }
 
     fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {

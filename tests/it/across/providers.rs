@@ -36,9 +36,17 @@ pub struct Providers {
 
 impl Providers {
     pub fn start() -> Self {
+        Self::calling(|n| {
+            let rome = json!({"city": "Rome", "n": n});
+            vec![("weather", rome), ("weather", json!({"city": "Paris"})), ("now", json!({}))]
+        })
+    }
+
+    /// Providers that call these tools on every question.
+    pub fn calling(calls: impl Fn(usize) -> Vec<(&'static str, Value)> + Send + Sync + 'static) -> Self {
         let book: Arc<Mutex<Book>> = Arc::default();
         let shared = book.clone();
-        let upstream = Upstream::start(move |heard| answer(&mut shared.lock().unwrap(), heard));
+        let upstream = Upstream::start(move |heard| answer(&mut shared.lock().unwrap(), &calls, heard));
         Self { upstream, book }
     }
 
@@ -57,6 +65,14 @@ impl Providers {
         format!("retries: {{ retries: 0 }}\nproviders:\n{}", providers.concat())
     }
 
+    /// What was refused, by whom.
+    pub fn refusals(&self) -> Vec<String> {
+        let book = self.book.lock().unwrap();
+        let visits =
+            book.visits.iter().flat_map(|(name, visits)| visits.iter().map(move |visit| (name, visit)));
+        visits.filter_map(|(name, visit)| Some(format!("{name}: {}", visit.refused.as_ref()?))).collect()
+    }
+
     pub fn last_visit(&self, provider: &str) -> Visit {
         self.book.lock().unwrap().visits[provider].last().unwrap().clone()
     }
@@ -73,10 +89,13 @@ struct Say {
     thought: String,
     proof: String,
     words: String,
-    calls: Vec<(String, &'static str, Value)>,
+    calls: Vec<(String, String, Value)>,
 }
 
-fn answer(book: &mut Book, heard: &Heard) -> Vec<Act> {
+/// What is called on a question: names and arguments.
+pub type Calls = dyn Fn(usize) -> Vec<(&'static str, Value)> + Send + Sync;
+
+fn answer(book: &mut Book, calls: &Calls, heard: &Heard) -> Vec<Act> {
     let body = heard.json();
     let provider = match &heard.path {
         path if path.ends_with("/messages") => "claude",
@@ -100,20 +119,13 @@ fn answer(book: &mut Book, heard: &Heard) -> Vec<Act> {
     }
     book.count += 1;
     let n = book.count;
-    let asks = is_question(&body);
+    // Agents ask for titles, too, without tools.
+    let asks = is_question(&body) && body["tools"].is_array();
     let say = Say {
         thought: format!("{provider} thinks {n}"),
         proof: BASE64_STANDARD.encode(format!("proof of {provider} {n}")),
         words: if asks { format!("{provider} looks, {n}.") } else { format!("{provider} is done, {n}.") },
-        calls: if asks {
-            vec![
-                (format!("{n}a"), "weather", json!({"city": "Rome", "n": n})),
-                (format!("{n}b"), "weather", json!({"city": "Paris"})),
-                (format!("{n}c"), "now", json!({})),
-            ]
-        } else {
-            Vec::new()
-        },
+        calls: if asks { called(calls(n), n) } else { Vec::new() },
     };
     let streams = heard.is_stream() || heard.path.contains("streamGenerate");
     let issued = book.issued.entry(provider.into()).or_default();
@@ -122,6 +134,11 @@ fn answer(book: &mut Book, heard: &Heard) -> Vec<Act> {
         "gemini" => gemini(&say, streams, issued),
         _ => gpt(&say, streams, n),
     }
+}
+
+fn called(calls: Vec<(&'static str, Value)>, n: usize) -> Vec<(String, String, Value)> {
+    let one = |(at, (name, input)): (usize, (&str, Value))| (format!("{n}_{at}"), name.to_owned(), input);
+    calls.into_iter().enumerate().map(one).collect()
 }
 
 /// Whether the user asks something, rather than gives results.

@@ -191,7 +191,7 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Vec<String>) -> Result<Part,
     let Some(kind) = whole.get("type").and_then(Value::as_str).map(str::to_owned) else {
         return Err(missing(place.key("type").to_string()));
     };
-    if !matches!(&*kind, "text" | "image_url" | "input_audio" | "file" | "refusal") {
+    if !matches!(&*kind, "text" | "image_url" | "input_audio" | "file" | "document_url" | "refusal") {
         return Ok(Part::Other(Value::Object(whole)));
     }
     let mut fields = Record::new(whole, place);
@@ -215,6 +215,19 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Vec<String>) -> Result<Part,
                 None => return Err(fields.missing("image_url")),
             };
             Part::Image { media: media(url), detail, cache }
+        }
+        // Mistral's; no OpenAI, but its clients know no other.
+        "document_url" => {
+            let url = match fields.take("document_url") {
+                Some(Value::String(url)) => url,
+                Some(Value::Object(document)) => {
+                    let below = place.key("document_url");
+                    Record::new(document, &below).need_text("url")?
+                }
+                Some(_) => return Err(invalid_value(place.key("document_url").to_string(), "a URL")),
+                None => return Err(fields.missing("document_url")),
+            };
+            Part::File { media: media(url), filename: fields.text("document_name")?, cache }
         }
         "input_audio" => {
             let below = place.key("input_audio");
@@ -242,7 +255,7 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Vec<String>) -> Result<Part,
 }
 
 /// A URL, or the bytes that a `data:` URL holds.
-fn media(url: String) -> Media {
+pub(in crate::api) fn media(url: String) -> Media {
     let inline = url.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).and_then(|_| {
         let (head, base64) = url.get(5..)?.split_once(',')?;
         let (mime, encoding) = head.rsplit_once(';')?;
@@ -255,7 +268,7 @@ fn media(url: String) -> Media {
 }
 
 /// A document: a `data:` URL, or bare base64 whose kind only the file's name tells.
-fn document(data: String, filename: Option<&str>) -> Media {
+pub(in crate::api) fn document(data: String, filename: Option<&str>) -> Media {
     if data.contains(':') {
         return media(data);
     }

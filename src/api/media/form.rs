@@ -1,0 +1,150 @@
+//! Requests for media that come as forms: read until the model is known, the rest sent on while it arrives.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::Media;
+use super::multipart::{Part, Scanner};
+use crate::api::openai_chat::param::{missing, model_name};
+use crate::api::raw::{RawAsk, Seen, Way, joined};
+use crate::chat::Usage;
+use crate::executor::RawForm;
+use crate::fault::Fault;
+use crate::gateway::{Ahead, Approach, Asked};
+use crate::providers::{Outgoing, Target};
+use crate::upstream::Upload;
+
+/// Longer values of fields are not shown to policies.
+const MAX_SHOWN: usize = 16 << 10;
+
+const MODEL: &str = "model";
+
+/// Looks for the model in a form that is arriving.
+pub(super) struct FormAhead {
+    media: Media,
+    scanner: Scanner,
+    kind: HeaderValue,
+    accept: HeaderValue,
+    hold: u64,
+}
+
+impl FormAhead {
+    pub(super) fn new(media: Media, approach: Approach<'_>) -> Result<Self, Fault> {
+        let kind = approach.headers.get(CONTENT_TYPE).cloned().unwrap_or(HeaderValue::from_static(""));
+        let accept = approach.headers.get(ACCEPT).cloned();
+        Ok(Self {
+            media,
+            scanner: Scanner::for_type(&kind)?,
+            kind,
+            accept: accept.unwrap_or(HeaderValue::from_static("*/*")),
+            hold: approach.snapshot.raw.hold_forms,
+        })
+    }
+
+    fn model(&self) -> Option<&Part> {
+        self.scanner.parts().iter().find(|part| part.name == MODEL && part.end.is_some())
+    }
+
+    fn no_model(&self, more: bool) -> Fault {
+        if !more {
+            return missing(MODEL);
+        }
+        let text = format!(
+            "the form's first {} bytes do not name a model: put the field `model` before the file",
+            self.hold
+        );
+        Fault::bad_request(text, MODEL)
+    }
+}
+
+impl Ahead for FormAhead {
+    fn feed(&mut self, piece: &Bytes) -> Result<(), Fault> {
+        self.scanner.feed(piece)?;
+        only_one_model(&self.scanner)
+    }
+
+    fn is_enough(&self) -> bool {
+        self.model().is_some()
+    }
+
+    fn patience(&self, _: u64) -> u64 {
+        self.hold
+    }
+
+    fn read(self: Box<Self>, held: Vec<Bytes>, rest: Option<Upload>) -> Result<Arc<dyn Asked>, Fault> {
+        let body = joined(held);
+        let Some(model) = self.model() else { return Err(self.no_model(rest.is_some())) };
+        let (start, end) = (model.start, model.end.unwrap_or(model.start));
+        let value = |part: &Part| body.get(part.start..part.end?);
+        let name = std::str::from_utf8(body.get(start..end).unwrap_or_default())
+            .map_err(|_| Fault::bad_request("the field `model` is not text", MODEL))?;
+        let name = model_name(name)?;
+        if rest.is_none() && !self.scanner.is_over() {
+            return Err(Fault::bad_request("the form has no end: its last boundary is missing", "body"));
+        }
+        let mut seen =
+            Seen { images: self.media.is_pictures(), audio: self.media.is_audio(), ..Seen::default() };
+        let mut asked = Usage::default();
+        for part in self.scanner.parts().iter().filter(|part| !part.is_file) {
+            let Some(text) = value(part).filter(|value| value.len() <= MAX_SHOWN) else { continue };
+            let Ok(text) = std::str::from_utf8(text) else { continue };
+            match part.name.as_str() {
+                "prompt" => seen.text = text.to_owned(),
+                "n" => asked.images = text.parse().unwrap_or(0),
+                _ => {}
+            }
+            seen.show(&part.name, text);
+        }
+        if self.media.is_pictures() {
+            asked.images = asked.images.max(1);
+        }
+        let more = rest.as_ref().and_then(Upload::left).unwrap_or(0);
+        let bytes = body.len().saturating_add(usize::try_from(more).unwrap_or(usize::MAX));
+        let Self { media, mut scanner, kind, accept, .. } = *self;
+        // A second model behind the first could be the one that the provider reads.
+        let upload = rest.map(|rest| {
+            rest.watched(Box::new(move |piece| {
+                scanner.feed(piece)?;
+                only_one_model(&scanner)
+            }))
+        });
+        let way =
+            FormWay { media, before: body.slice(..start), after: body.slice(end..), kind, accept, asked };
+        Ok(Arc::new(RawAsk { model: name, pinned: false, bytes, upload, seen, way: Box::new(way) }))
+    }
+}
+
+fn only_one_model(scanner: &Scanner) -> Result<(), Fault> {
+    match scanner.parts().iter().filter(|part| part.name == MODEL).nth(1) {
+        Some(_) => Err(Fault::bad_request("the form has the field `model` twice", MODEL)),
+        None => Ok(()),
+    }
+}
+
+/// The form with another model in it; all else byte for byte.
+struct FormWay {
+    media: Media,
+    before: Bytes,
+    after: Bytes,
+    kind: HeaderValue,
+    accept: HeaderValue,
+    asked: Usage,
+}
+
+impl Way for FormWay {
+    fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
+        let path = self.media.path_at(target).ok_or_else(|| self.media.impossible())?;
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, self.kind.clone()), (ACCEPT, self.accept.clone())]);
+        let model = Bytes::copy_from_slice(target.name.model.as_bytes());
+        let body = vec![self.before.clone(), model, self.after.clone()];
+        Ok(Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() })
+    }
+
+    fn raw(&self, _: &Target) -> Option<RawForm> {
+        Some(self.media.raw_form(self.asked))
+    }
+}

@@ -1,0 +1,151 @@
+//! The doors of `POST /v1/responses` and `/v1/responses/input_tokens`: how a Responses request goes through the line.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::ask::Purpose;
+use super::keep::Watched;
+use super::stream::TONGUE;
+use super::{Ask, ResponseEncoder, native};
+use crate::api::{openai_chat, translate};
+use crate::chat::Loss;
+use crate::executor::Carry;
+use crate::facts::{self, Endpoint};
+use crate::fault::{Fault, FaultKind, Retry};
+use crate::gateway::{Asked, Door, Head};
+use crate::json;
+use crate::providers::{Dialect, Outgoing, Relay, Relayed, StreamRelay, Target};
+
+/// `POST /v1/responses`.
+pub struct OpenAiResponses;
+
+/// `POST /v1/responses/input_tokens`.
+pub struct InputTokens;
+
+impl Door for OpenAiResponses {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::Chat
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Responses
+    }
+
+    fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
+        Ok(Arc::new(Ask::read(json::Body::read(body)?, head.shelf, false)?))
+    }
+
+    fn error_body(&self, fault: &Fault, _request_id: &str) -> Vec<u8> {
+        openai_chat::error_body(fault)
+    }
+
+    fn fault_event(&self, fault: &Fault) -> Bytes {
+        ResponseEncoder::unstarted(fault)
+    }
+}
+
+impl Door for InputTokens {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::CountTokens
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Responses
+    }
+
+    fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
+        Ok(Arc::new(Ask::read(json::Body::read(body)?, head.shelf, true)?))
+    }
+
+    fn error_body(&self, fault: &Fault, _request_id: &str) -> Vec<u8> {
+        openai_chat::error_body(fault)
+    }
+
+    fn fault_event(&self, fault: &Fault) -> Bytes {
+        ResponseEncoder::unstarted(fault)
+    }
+}
+
+impl Asked for Ask {
+    fn model(&self) -> &Arc<str> {
+        self.model()
+    }
+
+    fn bytes(&self) -> usize {
+        self.body().bytes().len()
+    }
+
+    /// The provider that made the previous response keeps more of it than any client sees.
+    fn prefer(&self, targets: &mut [Target]) {
+        let keeper = match self.purpose() {
+            Purpose::Errand(errand) => Some(errand.keeper()),
+            _ => self.before().keeper().map(|keeper| &*keeper.provider),
+        };
+        if let Some(keeper) = keeper {
+            targets.sort_by_key(|target| *target.name.provider != *keeper);
+        }
+    }
+}
+
+impl Carry for Ask {
+    fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
+        if let Purpose::Errand(errand) = self.purpose() {
+            return errand.outgoing(relay(target).ok_or_else(unable)?, target);
+        }
+        if let Some(relay) = relay(target) {
+            return native::outgoing(relay, self.body(), self.before(), self.shelf(), target);
+        }
+        let decoded = self.request()?;
+        let encoded = target.wire().encode(&decoded.request, &target.name);
+        let mut outgoing = encoded.map_err(|fault| decoded.origins.fault(fault))?;
+        let lost = std::mem::take(&mut outgoing.lost);
+        outgoing.lost.clone_from(&decoded.lost);
+        outgoing.lost.extend(lost.into_iter().map(|loss| decoded.origins.loss(loss)));
+        Ok(outgoing)
+    }
+
+    fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
+        if let Purpose::Errand(errand) = self.purpose() {
+            return errand.whole(relay(target).ok_or_else(unable)?, body);
+        }
+        if let Some(relay) = relay(target) {
+            let relayed = relay.whole(body)?;
+            if let Some(keeper) = self.keeper(target, true) {
+                keeper.keep(relayed.body.clone());
+            }
+            return Ok(relayed);
+        }
+        let encoder = ResponseEncoder::new(self.given(), self.keeper(target, false));
+        translate::whole(target, &body, &TONGUE, |answer| encoder.whole(answer.clone()))
+    }
+
+    fn instead(&self, _: &Target) -> Option<Relayed> {
+        let Purpose::Count = self.purpose() else { return None };
+        let body = format!(r#"{{"object":"response.input_tokens","input_tokens":{}}}"#, self.estimate());
+        let lost = vec![Loss::new("answer.input_tokens", "estimated by the gateway")];
+        Some(Relayed { body: body.into(), usage: None, finish: None, lost })
+    }
+
+    fn wants_stream(&self) -> bool {
+        facts::Body::stream(self)
+    }
+
+    fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
+        if let Some(relay) = relay(target) {
+            return Ok(Box::new(Watched::new(relay.stream(true), self.keeper(target, true))));
+        }
+        let encoder = ResponseEncoder::new(self.given(), self.keeper(target, false));
+        Ok(translate::stream(target, &TONGUE, Box::new(encoder)))
+    }
+}
+
+/// The ability of a target to carry the client's own bytes.
+fn relay(target: &Target) -> Option<&dyn Relay> {
+    target.wire().responses()
+}
+
+fn unable() -> Fault {
+    let text = "the provider that made this response no longer speaks its dialect here";
+    Fault::new(FaultKind::NotFound, text).retry(Retry::Elsewhere)
+}

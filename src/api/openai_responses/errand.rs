@@ -1,0 +1,135 @@
+//! Responses that a provider keeps itself: read, deleted and cancelled there, so that nobody is told of a state that
+//! is over. Answers made in the background are waited for this way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::CONTENT_TYPE;
+
+use super::keep::Keeper;
+use super::lookup::{Lookup, Wish};
+use super::{Ask, ResponseEncoder};
+use crate::api::openai_chat;
+use crate::facts::Endpoint;
+use crate::fault::{Fault, FaultKind, Retry};
+use crate::gateway::{Asked, Door, Head};
+use crate::json::{self, Body};
+use crate::providers::{Dialect, Outgoing, Relay, Relayed, Target};
+use crate::store::{Kept, Shelf};
+
+/// The door of `/v1/responses/{id}` for responses that their provider keeps.
+pub(in crate::api) struct AtProvider(pub(super) Wish);
+
+/// What is wanted of one such response.
+pub(super) struct Errand {
+    wish: Wish,
+    kept: Arc<Kept>,
+    shelf: Shelf,
+}
+
+impl Door for AtProvider {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::Chat
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Responses
+    }
+
+    /// Policies see the request that was made once.
+    fn read(&self, _: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
+        let id = Lookup::id(head.uri.path()).unwrap_or_default();
+        let kept = head.shelf.get(id).ok_or_else(|| super::lookup::unknown(id))?;
+        let model = kept.target.to_string();
+        let body = Body::read(kept.request.clone())?;
+        let errand = Errand { wish: self.0, kept, shelf: head.shelf.clone() };
+        Ok(Arc::new(Ask::errand(body, model.into(), errand)))
+    }
+
+    fn error_body(&self, fault: &Fault, _request_id: &str) -> Vec<u8> {
+        openai_chat::error_body(fault)
+    }
+
+    fn fault_event(&self, fault: &Fault) -> Bytes {
+        ResponseEncoder::unstarted(fault)
+    }
+}
+
+impl Errand {
+    /// The provider that keeps the response.
+    pub(super) fn keeper(&self) -> &str {
+        &self.kept.target.provider
+    }
+
+    pub(super) fn outgoing(&self, relay: &dyn Relay, target: &Target) -> Result<Outgoing, Fault> {
+        if *target.name.provider != *self.kept.target.provider {
+            let text = "the response is kept by another provider, to which this request may not go";
+            return Err(Fault::new(FaultKind::NotFound, text).retry(Retry::Elsewhere));
+        }
+        // Only for the address, which differs from vendor to vendor.
+        let nothing = Body::read(Bytes::from_static(b"{\"model\":\"\"}"))?;
+        let mut outgoing = relay.splice(&nothing, &target.name)?;
+        let below = if self.wish == Wish::Cancel { "/cancel" } else { "" };
+        let (path, query) = outgoing.path.split_once('?').unwrap_or((&outgoing.path, ""));
+        let mark = if query.is_empty() { "" } else { "?" };
+        outgoing.path = format!("{path}/{}{below}{mark}{query}", self.kept.id);
+        outgoing.method = match self.wish {
+            Wish::Delete => Method::DELETE,
+            Wish::Cancel => Method::POST,
+            Wish::Read | Wish::Items => Method::GET,
+        };
+        outgoing.headers.remove(CONTENT_TYPE);
+        outgoing.body.clear();
+        outgoing.lost.clear();
+        Ok(outgoing)
+    }
+
+    /// The provider's answer as it came. The first that is complete replaces what is kept, and counts.
+    pub(super) fn whole(&self, relay: &dyn Relay, body: Bytes) -> Result<Relayed, Fault> {
+        if std::str::from_utf8(&body).is_err() || !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Fault::new(FaultKind::Malformed, "the provider's answer is not a response"));
+        }
+        let mut relayed = Relayed { body: body.clone(), usage: None, finish: None, lost: Vec::new() };
+        if self.wish == Wish::Delete {
+            self.shelf.forget(&self.kept.id);
+            return Ok(relayed);
+        }
+        if is_under_way(&self.kept) && !is_status_under_way(&body) {
+            if let Ok(complete) = relay.whole(body.clone()) {
+                (relayed.usage, relayed.finish) = (complete.usage, complete.finish);
+            }
+            Keeper {
+                shelf: self.shelf.clone(),
+                previous: self.kept.previous.clone(),
+                request: self.kept.request.clone(),
+                target: self.kept.target.clone(),
+                native: true,
+            }
+            .keep(body);
+        }
+        Ok(relayed)
+    }
+}
+
+/// Whether a provider is still at work on an answer, in the background.
+pub(super) fn is_under_way(kept: &Kept) -> bool {
+    is_status_under_way(&kept.answer)
+}
+
+fn is_status_under_way(answer: &[u8]) -> bool {
+    let answer = std::str::from_utf8(answer).unwrap_or_default();
+    let status = json::entries(answer).find(|(key, _)| key == "status");
+    status.is_some_and(|(_, raw)| matches!(raw, "\"queued\"" | "\"in_progress\""))
+}
+
+/// The door for a lookup, where the provider has to be asked.
+pub(in crate::api) fn door(lookup: &Lookup, shelf: &Shelf) -> Option<&'static dyn Door> {
+    shelf.get(lookup.wanted()).filter(|kept| kept.native)?;
+    Some(match lookup.wish() {
+        Wish::Read => &AtProvider(Wish::Read),
+        Wish::Delete => &AtProvider(Wish::Delete),
+        Wish::Cancel => &AtProvider(Wish::Cancel),
+        Wish::Items => return None,
+    })
+}

@@ -1,0 +1,225 @@
+//! The items of a response as JSON text, and what stands in them.
+
+use serde_json::{Value, json};
+
+use crate::json::write_text;
+
+/// Where an item stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    /// Under way.
+    InProgress,
+    /// Said to its end.
+    Completed,
+    /// Broken off by a limit or a filter.
+    Incomplete,
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Incomplete => "incomplete",
+        }
+    }
+}
+
+/// A piece of a message: text, or a refusal.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    pub(super) refusal: bool,
+    pub(super) text: String,
+    pub(super) annotations: Vec<Value>,
+    pub(super) logprobs: Vec<Value>,
+}
+
+impl Piece {
+    /// As it stands in its message.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        if self.refusal {
+            out.extend_from_slice(b"{\"type\":\"refusal\",\"refusal\":");
+            write_text(out, &self.text);
+        } else {
+            out.extend_from_slice(b"{\"type\":\"output_text\",\"annotations\":");
+            write_list(out, &self.annotations);
+            out.extend_from_slice(b",\"logprobs\":");
+            write_list(out, &self.logprobs);
+            out.extend_from_slice(b",\"text\":");
+            write_text(out, &self.text);
+        }
+        out.push(b'}');
+    }
+}
+
+/// A JSON array of values.
+pub(super) fn write_list(out: &mut Vec<u8>, values: &[Value]) {
+    // Writing to a `Vec` cannot fail.
+    let _ = serde_json::to_writer(out, values);
+}
+
+/// A message, with pieces that are written already.
+pub(super) fn message(id: &str, status: Status, pieces: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = open(id, "message", Some(status));
+    out.extend_from_slice(b",\"role\":\"assistant\",\"content\":[");
+    out.extend_from_slice(&pieces.join(&b','));
+    out.extend_from_slice(b"]}");
+    out
+}
+
+/// A thought, and the proof that goes with it.
+pub(super) fn reasoning(id: &str, text: &str, proof: Option<&str>) -> Vec<u8> {
+    let mut out = open(id, "reasoning", None);
+    out.extend_from_slice(b",\"summary\":[");
+    if !text.is_empty() {
+        out.extend_from_slice(b"{\"type\":\"summary_text\",\"text\":");
+        write_text(&mut out, text);
+        out.push(b'}');
+    }
+    out.push(b']');
+    if let Some(proof) = proof {
+        out.extend_from_slice(b",\"encrypted_content\":");
+        write_text(&mut out, proof);
+    }
+    out.push(b'}');
+    out
+}
+
+/// A call of a tool of the client's.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) id: String,
+    pub(super) call_id: String,
+    pub(super) name: String,
+    pub(super) namespace: Option<String>,
+    /// Takes free text.
+    pub(super) custom: bool,
+    pub(super) arguments: String,
+}
+
+impl Call {
+    /// As it stands in the output; `arguments` are empty until they are complete.
+    pub(super) fn write(&self, status: Status, arguments: &str) -> Vec<u8> {
+        let (kind, key): (_, &[u8]) = if self.custom {
+            ("custom_tool_call", b",\"input\":")
+        } else {
+            ("function_call", b",\"arguments\":")
+        };
+        let mut out = open(&self.id, kind, Some(status));
+        out.extend_from_slice(b",\"call_id\":");
+        write_text(&mut out, &self.call_id);
+        out.extend_from_slice(b",\"name\":");
+        write_text(&mut out, &self.name);
+        if let Some(namespace) = &self.namespace {
+            out.extend_from_slice(b",\"namespace\":");
+            write_text(&mut out, namespace);
+        }
+        out.extend_from_slice(key);
+        write_text(&mut out, arguments);
+        out.push(b'}');
+        out
+    }
+}
+
+fn open(id: &str, kind: &str, status: Option<Status>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(b"{\"id\":");
+    write_text(&mut out, id);
+    out.extend_from_slice(b",\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'"');
+    if let Some(status) = status {
+        out.extend_from_slice(b",\"status\":\"");
+        out.extend_from_slice(status.word().as_bytes());
+        out.push(b'"');
+    }
+    out
+}
+
+/// The free text that a custom tool gets, out of the object in which a provider of functions put it.
+pub(super) fn free_text(arguments: &str) -> String {
+    match serde_json::from_str::<Value>(arguments) {
+        Ok(Value::Object(mut object)) => match object.get_mut("input").map(Value::take) {
+            Some(Value::String(text)) => text,
+            Some(other) => other.to_string(),
+            None => arguments.to_owned(),
+        },
+        Ok(Value::String(text)) => text,
+        _ => arguments.to_owned(),
+    }
+}
+
+/// A citation in this dialect's form; `text` is what was said so far.
+pub(super) fn annotation(citation: &Value, text: &str) -> Option<Value> {
+    let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
+    if let Some(Value::Object(inner)) = citation.get(kind) {
+        // OpenAI's chat has its fields one level deeper.
+        let mut flat = crate::chat::Object::new();
+        flat.insert("type".into(), kind.into());
+        flat.extend(inner.clone());
+        return Some(Value::Object(flat));
+    }
+    if !kind.ends_with("_location") {
+        return (!kind.is_empty()).then(|| citation.clone());
+    }
+    // Anthropic's: they stand behind the text that they belong to, and count in the source, not in the answer.
+    let at = text.chars().count();
+    let field = |key: &str| citation.get(key).and_then(Value::as_str);
+    let cited = field("cited_text").unwrap_or_default();
+    if let Some(url) = field("url").or_else(|| field("source")) {
+        let title = field("title").unwrap_or_default();
+        return Some(json!({
+            "type": "url_citation", "start_index": at, "end_index": at, "url": url, "title": title,
+            "cited_text": cited,
+        }));
+    }
+    let document = citation.get("document_index").and_then(Value::as_u64).unwrap_or_default();
+    let file = field("file_id").map_or_else(|| format!("document_{document}"), str::to_owned);
+    let name = field("document_title").unwrap_or(&file).to_owned();
+    Some(json!({
+        "type": "file_citation", "file_id": file, "filename": name, "index": at, "cited_text": cited,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn citations_of_every_provider_are_told_in_openais_form() {
+        for (citation, expected) in [
+            (
+                json!({"type": "url_citation", "url_citation": {"url": "u", "title": "t", "start_index": 1, "end_index": 2}}),
+                json!({"type": "url_citation", "url": "u", "title": "t", "start_index": 1, "end_index": 2}),
+            ),
+            (
+                json!({"type": "url_citation", "url": "u", "start_index": 1}),
+                json!({"type": "url_citation", "url": "u", "start_index": 1}),
+            ),
+            (
+                json!({"type": "web_search_result_location", "url": "u", "title": null, "cited_text": "c"}),
+                json!({"type": "url_citation", "url": "u", "title": "", "start_index": 2, "end_index": 2, "cited_text": "c"}),
+            ),
+            (
+                json!({"type": "page_location", "document_index": 1, "document_title": "D", "cited_text": "c"}),
+                json!({"type": "file_citation", "file_id": "document_1", "filename": "D", "index": 2, "cited_text": "c"}),
+            ),
+        ] {
+            assert_eq!(annotation(&citation, "dé"), Some(expected));
+        }
+        assert_eq!(annotation(&json!({}), ""), None);
+    }
+
+    #[test]
+    fn free_text_comes_out_of_its_object() {
+        for (arguments, expected) in [
+            (r#"{"input":"a\nb"}"#, "a\nb"),
+            (r#"{"other":1}"#, r#"{"other":1}"#),
+            ("plain", "plain"),
+            ("", ""),
+            (r#"{"input":{"a":1}}"#, r#"{"a":1}"#),
+        ] {
+            assert_eq!(free_text(arguments), expected);
+        }
+    }
+}

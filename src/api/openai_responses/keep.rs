@@ -1,0 +1,171 @@
+//! Keeping answers for the turns to come: those that are made here, and those of providers that speak this dialect.
+
+use bytes::Bytes;
+
+use super::error::failed_events;
+use crate::chat::{Loss, Usage};
+use crate::fault::Fault;
+use crate::json;
+use crate::providers::{Frame, StreamRelay};
+use crate::store::{Kept, Shelf};
+use crate::target::TargetName;
+
+/// The last events of a stream, each with the whole response.
+const LAST: &[&str] = &["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\""];
+
+/// The first events, with the response as it begins.
+const FIRST: &[&str] = &["\"response.created\"", "\"response.queued\"", "\"response.in_progress\""];
+
+/// Puts one answer on the shelf.
+pub(super) struct Keeper {
+    pub(super) shelf: Shelf,
+    /// The answer that it continues.
+    pub(super) previous: Option<Box<str>>,
+    /// The client's body.
+    pub(super) request: Bytes,
+    /// Who answers.
+    pub(super) target: TargetName,
+    /// Whether that provider speaks this dialect, so that it may keep the answer, too.
+    pub(super) native: bool,
+}
+
+impl Keeper {
+    /// Keeps `answer`, a whole response object.
+    pub(super) fn keep(self, answer: Bytes) {
+        let text = std::str::from_utf8(&answer).unwrap_or_default();
+        let (mut id, mut items, mut kept_there) = (None, Vec::new(), true);
+        for (key, value) in json::entries(text) {
+            match &*key {
+                "id" => id = json::text(value),
+                "store" => kept_there = value != "false",
+                "output" => items = json::elements(value).filter_map(id_of).collect(),
+                _ => {}
+            }
+        }
+        let Some(id) = id.map(Box::from) else { return };
+        let Self { shelf, previous, request, target, native } = self;
+        // Several vendors speak this dialect and keep nothing: for them it is kept here.
+        let native = native && kept_there;
+        shelf.keep(Kept { id, previous, request, answer, items, target, native });
+    }
+}
+
+fn id_of(item: &str) -> Option<Box<str>> {
+    json::entries(item).find(|(key, _)| key == "id").and_then(|(_, raw)| json::text(raw)).map(Box::from)
+}
+
+/// A provider's stream on its way through, with an eye on its first and its last event.
+pub(super) struct Watched {
+    inner: Box<dyn StreamRelay>,
+    keeper: Option<Keeper>,
+    first: Bytes,
+    last: Bytes,
+}
+
+impl Watched {
+    pub(super) fn new(inner: Box<dyn StreamRelay>, keeper: Option<Keeper>) -> Self {
+        Self { inner, keeper, first: Bytes::new(), last: Bytes::new() }
+    }
+
+    fn look(&mut self, frames: &[Frame]) {
+        let Some(last) = frames.iter().rev().find(|frame| !frame.bytes.is_empty()) else { return };
+        self.last = last.bytes.clone();
+        if self.first.is_empty()
+            && let Some(first) = frames.first()
+        {
+            self.first = first.bytes.clone();
+        }
+        if !self.inner.is_complete() {
+            return;
+        }
+        let Some(answer) = frames.iter().rev().find_map(|frame| response_in(&frame.bytes, LAST)) else {
+            return;
+        };
+        if let Some(keeper) = self.keeper.take() {
+            // A copy, so that no more stays in memory than is counted.
+            keeper.keep(Bytes::copy_from_slice(&answer));
+        }
+    }
+}
+
+/// The response in the last of these events that is one of `kinds`.
+fn response_in(frames: &Bytes, kinds: &[&str]) -> Option<Bytes> {
+    let response = data(frames).find_map(|data| {
+        let (mut response, mut wanted) = (None, false);
+        for (key, value) in json::entries(data) {
+            match &*key {
+                "type" => wanted = kinds.contains(&value),
+                "response" => response = Some(value),
+                _ => {}
+            }
+        }
+        response.filter(|_| wanted)
+    });
+    response.map(|response| frames.slice_ref(response.as_bytes()))
+}
+
+/// The number of the last of these events.
+fn number_in(frames: &Bytes) -> Option<u64> {
+    data(frames).find_map(|data| {
+        json::entries(data)
+            .find(|(key, _)| key == "sequence_number")
+            .and_then(|(_, number)| number.parse().ok())
+    })
+}
+
+/// The data of events, the last first.
+fn data(frames: &Bytes) -> impl Iterator<Item = &str> {
+    let text = std::str::from_utf8(frames).unwrap_or_default();
+    text.lines().rev().filter_map(|line| line.strip_prefix("data:").map(str::trim_start))
+}
+
+impl StreamRelay for Watched {
+    fn feed(&mut self, chunk: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        let before = out.len();
+        let fed = self.inner.feed(chunk, out);
+        self.look(out.get(before..).unwrap_or_default());
+        fed
+    }
+
+    fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        let before = out.len();
+        self.inner.whole(body, out)?;
+        self.look(out.get(before..).unwrap_or_default());
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        let before = out.len();
+        let finished = self.inner.finish(out);
+        self.look(out.get(before..).unwrap_or_default());
+        finished
+    }
+
+    /// Told with the provider's own id, and with numbers that go on where its stream broke off.
+    fn fault(&mut self, fault: &Fault) -> Option<Bytes> {
+        let begun = response_in(&self.first, FIRST)?;
+        let response = serde_json::from_slice(&begun).ok()?;
+        let number = number_in(&self.last).map_or(0, |last| last + 1);
+        Some(failed_events(fault, number, response))
+    }
+
+    fn lost(&self) -> &[Loss] {
+        self.inner.lost()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.inner.is_complete()
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.inner.usage()
+    }
+
+    fn finish_reason(&self) -> Option<&'static str> {
+        self.inner.finish_reason()
+    }
+
+    fn text_bytes(&self) -> u64 {
+        self.inner.text_bytes()
+    }
+}

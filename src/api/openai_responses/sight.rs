@@ -1,0 +1,137 @@
+//! Where OpenAI's Responses keep what policies ask for.
+
+use std::borrow::Cow;
+
+use crate::api::sight::{Look, MediaKinds, append, text_of, value_of};
+use crate::json::{self, Body};
+
+/// OpenAI's Responses.
+#[derive(Debug)]
+pub(super) struct Responses;
+
+impl Look for Responses {
+    fn tool_names(body: &Body) -> Vec<Box<str>> {
+        let mut names = Vec::new();
+        for tool in json::elements(body.raw("tools").unwrap_or_default()) {
+            if text_of(tool, "type") == "namespace" {
+                let inner = json::elements(value_of(tool, "tools").unwrap_or_default());
+                names.extend(inner.filter_map(tool_name));
+            } else {
+                names.extend(tool_name(tool));
+            }
+        }
+        names
+    }
+
+    fn media(body: &Body) -> MediaKinds {
+        let mut kinds = MediaKinds::default();
+        for part in items(body).flat_map(|item| json::elements(item.content)) {
+            match &*text_of(part, "type") {
+                "input_image" | "computer_screenshot" => kinds.images = true,
+                "input_audio" => kinds.audio = true,
+                "input_file" => kinds.files = true,
+                _ => {}
+            }
+        }
+        kinds
+    }
+
+    fn text(body: &Body) -> String {
+        let mut all = instructions(body);
+        append_input(&mut all, body);
+        items(body).for_each(|item| append_content(&mut all, item.content));
+        all
+    }
+
+    fn system(body: &Body) -> String {
+        let mut all = instructions(body);
+        items(body)
+            .filter(|item| matches!(&*item.role, "system" | "developer"))
+            .for_each(|item| append_content(&mut all, item.content));
+        all
+    }
+
+    fn last_user(body: &Body) -> String {
+        let mut all = String::new();
+        append_input(&mut all, body);
+        if let Some(item) = items(body).filter(|item| item.role == "user").last() {
+            append_content(&mut all, item.content);
+        }
+        all
+    }
+}
+
+/// An item as far as it is looked at here: a message, or what a tool gave out.
+struct Item<'a> {
+    role: Cow<'a, str>,
+    content: &'a str,
+}
+
+fn items(body: &Body) -> impl Iterator<Item = Item<'_>> {
+    json::elements(body.raw("input").unwrap_or_default()).map(|raw| {
+        let mut item = Item { role: Cow::Borrowed(""), content: "" };
+        for (key, value) in json::entries(raw) {
+            match &*key {
+                "role" => item.role = json::text(value).unwrap_or_default(),
+                "content" | "output" => item.content = value,
+                _ => {}
+            }
+        }
+        item
+    })
+}
+
+fn instructions(body: &Body) -> String {
+    body.str("instructions").unwrap_or_default().into_owned()
+}
+
+fn append_input(all: &mut String, body: &Body) {
+    if let Some(text) = body.str("input") {
+        append(all, &text);
+    }
+}
+
+/// A content: a string, or the texts of a list.
+fn append_content(all: &mut String, content: &str) {
+    if let Some(text) = json::text(content) {
+        append(all, &text);
+    }
+    for part in json::elements(content) {
+        let text = value_of(part, "text").or_else(|| value_of(part, "refusal"));
+        append(all, &text.and_then(json::text).unwrap_or_default());
+    }
+}
+
+fn tool_name(tool: &str) -> Option<Box<str>> {
+    let name = value_of(tool, "name").or_else(|| value_of(tool, "type"));
+    name.and_then(json::text).map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_sees_what_is_there() {
+        let body = Body::read(Bytes::from_static(
+            br#"{"instructions":"be brief","input":[{"role":"developer","content":"in French"},
+            {"role":"user","content":[{"type":"input_text","text":"tw\u006f"},{"type":"input_image","image_url":"x"}]},
+            {"type":"reasoning","summary":[],"content":[]},
+            {"type":"message","role":"assistant","content":[{"type":"output_text","text":"hm"},{"type":"refusal","refusal":"no"}]},
+            {"type":"function_call","call_id":"c","name":"f","arguments":"{}"},
+            {"type":"function_call_output","call_id":"c","output":[{"type":"input_text","text":"res"},{"type":"input_file","file_id":"f"}]}, 7],
+            "tools":[{"type":"function","name":"f"},{"type":"web_search"},{"type":"namespace","name":"n","tools":[{"type":"function","name":"g"}]}]}"#,
+        ))
+        .unwrap();
+        assert_eq!(Responses::system(&body), "be brief\nin French");
+        assert_eq!(Responses::text(&body), "be brief\nin French\ntwo\nhm\nno\nres");
+        assert_eq!(Responses::last_user(&body), "two");
+        assert_eq!(Responses::media(&body), MediaKinds { images: true, audio: false, files: true });
+        let names = Responses::tool_names(&body);
+        assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["f", "web_search", "g"]);
+        let plain = Body::read(Bytes::from_static(br#"{"input":"hi"}"#)).unwrap();
+        assert_eq!((Responses::text(&plain), Responses::last_user(&plain)), ("hi".into(), "hi".into()));
+    }
+}

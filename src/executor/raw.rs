@@ -1,0 +1,134 @@
+//! An answer that goes to the client as the bytes that the provider sent, metered as it passes.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+
+use super::answering::Answering;
+use super::live::Piece;
+use super::watchdog::Watchdog;
+use crate::chat::Usage;
+use crate::fault::Fault;
+use crate::providers::{Meter, Target};
+use crate::upstream::Upload;
+
+/// How bytes are to be relayed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RawForm {
+    /// Statuses and error bodies go to the client as they came too; nothing is tried again.
+    pub as_it_came: bool,
+    /// The answer's head comes only when the work is done.
+    pub slow: bool,
+    /// What the request alone tells of its use: characters to be spoken, pictures asked for.
+    pub asked: Usage,
+}
+
+/// A raw answer whose head is here.
+pub struct Raw {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    /// What follows `begun`.
+    pub(super) body: Answering,
+    /// What was read of the body already.
+    pub(super) begun: Option<Bytes>,
+    pub(super) meter: Option<Meter>,
+    pub(super) asked: Usage,
+    /// The credentials that the request bore.
+    pub(super) secrets: Vec<HeaderValue>,
+    pub(super) target: Target,
+    pub(super) watchdog: Watchdog,
+    /// What the provider complains of, under a status that goes to the client as it came.
+    pub(super) complaint: Option<Fault>,
+    /// The rest of the request, which is of no use to anybody once the answer is over.
+    pub(super) upload: Option<Upload>,
+    pub(super) over: bool,
+}
+
+impl Raw {
+    /// The provider's status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The provider's headers, all of them: not for clients.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// What the provider complains of.
+    pub fn complaint(&self) -> Option<&Fault> {
+        self.complaint.as_ref()
+    }
+
+    /// Whether a header of the answer repeats the credentials of the request.
+    pub fn repeats_secret(&self, value: &HeaderValue) -> bool {
+        self.secrets.iter().map(HeaderValue::as_bytes).any(|secret| {
+            let secret = secret.strip_prefix(b"Bearer ").unwrap_or(secret);
+            !secret.is_empty() && memchr::memmem::find(value.as_bytes(), secret).is_some()
+        })
+    }
+
+    /// Who answers.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Length of the body, where it is known.
+    pub fn length(&self) -> Option<u64> {
+        let begun = self.begun.as_ref().map_or(0, |begun| begun.len() as u64);
+        self.body.left().map(|left| left + begun)
+    }
+
+    /// What was used, as far as request and answer tell; `None` when neither does.
+    pub fn usage(&self) -> Option<Usage> {
+        let said = self.meter.as_ref().and_then(Meter::usage);
+        let Usage { characters, images, estimated, input, .. } = self.asked;
+        match said {
+            Some(said) => Some(Usage { characters, images, ..said }),
+            None if self.complaint.is_some() || self.asked == Usage::default() => None,
+            None => Some(Usage { characters, images, estimated, input, ..Usage::default() }),
+        }
+    }
+
+    /// The next bytes for the client.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
+        if let Some(begun) = self.begun.take().filter(|begun| !begun.is_empty()) {
+            return Poll::Ready(Piece::Bytes(begun));
+        }
+        if self.over {
+            return Poll::Ready(Piece::End);
+        }
+        match self.body.poll_chunk(cx) {
+            Poll::Pending => {
+                let fault = std::task::ready!(self.watchdog.poll(cx));
+                self.over = true;
+                Poll::Ready(Piece::Broken(fault))
+            }
+            Poll::Ready(None) => {
+                self.over = true;
+                Poll::Ready(Piece::End)
+            }
+            Poll::Ready(Some(Err(fault))) => {
+                self.over = true;
+                // A provider that hears the client break off in the middle of an upload breaks off too.
+                Poll::Ready(Piece::Broken(self.upload.as_ref().and_then(Upload::failure).unwrap_or(fault)))
+            }
+            Poll::Ready(Some(Ok(bytes))) => {
+                self.watchdog.heard();
+                if let Some(meter) = &mut self.meter {
+                    meter.feed(&bytes);
+                }
+                Poll::Ready(Piece::Bytes(bytes))
+            }
+        }
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.abandon();
+        }
+    }
+}

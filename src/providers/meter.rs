@@ -1,0 +1,202 @@
+//! Reads what an answer used while its bytes pass by untouched, in bounded memory.
+
+mod scan;
+
+use scan::Scan;
+
+use super::Target;
+use crate::chat::Usage;
+
+/// The meter of one answer that goes to the client as bytes.
+pub struct Meter {
+    target: Target,
+    form: Form,
+    scan: Scan,
+    /// The first usage object, where Anthropic's streams tell of the prompt, and the last one.
+    first: Option<String>,
+    last: Option<String>,
+}
+
+/// How usage can be found in an answer.
+enum Form {
+    /// One JSON document, or one after another.
+    Json,
+    /// Server-sent events with JSON in their data.
+    Events(Line),
+}
+
+/// How far a line of an event stream has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// So many bytes of `data:` have come.
+    Field(usize),
+    /// Its data is being read.
+    Data,
+    /// It is of no interest.
+    Skipped,
+}
+
+const FIELD: &[u8] = b"data:";
+
+impl Meter {
+    /// A meter for an answer of this target with this content type; `None` where nothing can be read from it.
+    pub fn new(target: &Target, content_type: &str) -> Option<Self> {
+        let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let form = match kind.as_str() {
+            "text/event-stream" => Form::Events(Line::Field(0)),
+            "application/json" | "application/x-ndjson" => Form::Json,
+            _ => return None,
+        };
+        Some(Self { target: target.clone(), form, scan: Scan::default(), first: None, last: None })
+    }
+
+    /// Takes the next bytes of the answer, cut anywhere.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if let Form::Events(mut line) = self.form {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                rest = self.line(&mut line, rest);
+            }
+            self.form = Form::Events(line);
+            return;
+        }
+        self.json(bytes);
+    }
+
+    /// What the provider has said so far.
+    pub fn usage(&self) -> Option<Usage> {
+        let said: Vec<&str> = self.first.iter().chain(&self.last).map(String::as_str).collect();
+        if said.is_empty() { None } else { self.target.wire().usage(&said) }
+    }
+
+    /// Takes the beginning of `bytes`, at most to the end of the line, and returns the rest.
+    fn line<'b>(&mut self, line: &mut Line, bytes: &'b [u8]) -> &'b [u8] {
+        let end = memchr::memchr2(b'\n', b'\r', bytes);
+        let (here, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        let mut data = here;
+        while let (Line::Field(seen), [first, tail @ ..]) = (*line, data) {
+            *line = match FIELD.get(seen) {
+                Some(expected) if expected == first && seen + 1 == FIELD.len() => {
+                    self.scan = Scan::default();
+                    Line::Data
+                }
+                Some(expected) if expected == first => Line::Field(seen + 1),
+                _ => Line::Skipped,
+            };
+            data = tail;
+        }
+        if *line == Line::Data {
+            self.json(data);
+        }
+        if end.is_some() {
+            *line = Line::Field(0);
+        }
+        rest.get(1..).unwrap_or_default()
+    }
+
+    fn json(&mut self, bytes: &[u8]) {
+        let (first, last) = (&mut self.first, &mut self.last);
+        self.scan.feed(bytes, |usage| {
+            let Ok(usage) = String::from_utf8(usage) else { return };
+            if first.is_none() {
+                *first = Some(usage);
+            } else {
+                *last = Some(usage);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use http::HeaderMap;
+
+    use crate::providers::{Credential, Place, QuirkSettings, Vendor, dialect};
+    use crate::target::{Deadlines, TargetName, Traits};
+
+    fn target(word: &str) -> Target {
+        let vendor = Vendor {
+            name: word.into(),
+            wire: dialect(word, &QuirkSettings::default()).unwrap(),
+            place: Place::Local,
+            headers: HeaderMap::new(),
+            credential: Credential::default(),
+            traits: Traits::default(),
+            deadlines: Deadlines::default(),
+            models: Vec::new(),
+        };
+        Target { vendor: Arc::new(vendor), name: TargetName::parse("a/b").unwrap() }
+    }
+
+    /// What is read from `text`, however it is cut.
+    #[track_caller]
+    fn read(word: &str, kind: &str, text: &str) -> Option<(u64, u64, u64)> {
+        let target = target(word);
+        let mut found = Vec::new();
+        for size in 1..=text.len() {
+            let mut meter = Meter::new(&target, kind).unwrap();
+            text.as_bytes().chunks(size).for_each(|piece| meter.feed(piece));
+            found.push(meter.usage().map(|u| (u.input, u.cached_read, u.output)));
+        }
+        assert!(found.windows(2).all(|pair| pair[0] == pair[1]), "{text}: {found:?}");
+        found.pop().flatten()
+    }
+
+    #[test]
+    fn usage_is_found_where_each_dialect_has_it() {
+        let (json, events) = ("application/json", "text/event-stream; charset=utf-8");
+        for (word, kind, text, expected) in [
+            (
+                "openai",
+                json,
+                r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}],"usage":{"prompt_tokens":7,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":2}}}"#,
+                Some((5, 2, 3)),
+            ),
+            (
+                "openai",
+                json,
+                r#"{ "usage" : { "input_tokens" : 1, "output_tokens" : 2 } , "output" : [ {"usage":{"input_tokens":8}} ] }"#,
+                Some((1, 0, 2)),
+            ),
+            (
+                "openai",
+                events,
+                "data: {\"usage\":null}\n\ndata:{\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\r\n\r\ndata: [DONE]\n\n",
+                Some((7, 0, 3)),
+            ),
+            (
+                "openai",
+                events,
+                "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":7,\"output_tokens\":3}}}\n\n",
+                Some((7, 0, 3)),
+            ),
+            ("openai", json, r#"{"arguments":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}"#, None),
+            ("openai", json, r#"{"text":"hi"}"#, None),
+            (
+                "anthropic",
+                events,
+                "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":11,\"cache_read_input_tokens\":4,\"output_tokens\":1}}}\n\nevent: ping\ndata: {}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":9}}\n\n",
+                Some((11, 4, 9)),
+            ),
+            (
+                "gemini",
+                json,
+                r#"[{"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":1}},{"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":6}}]"#,
+                Some((5, 0, 6)),
+            ),
+        ] {
+            assert_eq!(read(word, kind, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_known_form_is_not_read() {
+        let target = target("openai");
+        for kind in ["audio/mpeg", "", "application/octet-stream"] {
+            assert!(Meter::new(&target, kind).is_none(), "{kind}");
+        }
+    }
+}

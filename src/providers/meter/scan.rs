@@ -1,0 +1,167 @@
+//! Finds the usage object in a JSON text that passes by in pieces, without keeping the text.
+
+/// Nothing that counts tokens is longer.
+const LONGEST: usize = 16 << 10;
+/// Longer keys are of no interest.
+const LONGEST_KEY: usize = 16;
+
+/// A reader of JSON that knows only depth, strings and the keys of the two uppermost levels.
+#[derive(Default)]
+pub(super) struct Scan {
+    depth: usize,
+    /// The level on which the document's objects stand: 1, or 2 in an array of documents.
+    base: usize,
+    text: Option<Text>,
+    /// The keys that lead to where we are, on the two uppermost levels of objects.
+    outer: Key,
+    inner: Key,
+    /// The key that was read last on an interesting level, until its value begins.
+    key: Vec<u8>,
+    /// The usage object that is being copied, and the depth at which it ends.
+    copied: Option<(Vec<u8>, usize)>,
+}
+
+/// A string under way.
+struct Text {
+    escaped: bool,
+    /// Whether it may be a key of interest.
+    kept: bool,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    #[default]
+    Other,
+    /// `usage`, `usageMetadata`.
+    Usage,
+    /// What usage may stand in: `message` (Anthropic), `response` (OpenAI responses), `x_groq`, `delta` (Cohere).
+    Wrapper,
+}
+
+impl Key {
+    fn of(text: &[u8]) -> Self {
+        match text {
+            b"usage" | b"usageMetadata" => Self::Usage,
+            b"message" | b"response" | b"x_groq" | b"delta" => Self::Wrapper,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Scan {
+    /// Takes the next bytes and hands out each usage object that is complete.
+    pub(super) fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Vec<u8>)) {
+        let mut rest = bytes;
+        while let Some(byte) = rest.first().copied() {
+            let step = match &mut self.text {
+                Some(text) => text.length(rest),
+                None => 1,
+            };
+            let (here, tail) = rest.split_at(step);
+            self.copy(here);
+            rest = tail;
+            if self.text.is_some() {
+                self.in_text(here);
+            } else if let Some(usage) = self.structure(byte) {
+                found(usage);
+            }
+        }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
+        if let Some((copied, _)) = &mut self.copied {
+            copied.extend_from_slice(bytes);
+            if copied.len() > LONGEST {
+                self.copied = None;
+            }
+        }
+    }
+
+    fn in_text(&mut self, here: &[u8]) {
+        let Some(text) = &mut self.text else { return };
+        match here {
+            _ if text.escaped => text.escaped = false,
+            b"\"" => self.text = None,
+            b"\\" => {
+                (text.escaped, text.kept) = (true, false);
+                self.key.clear();
+            }
+            plain if text.kept && self.key.len() + plain.len() <= LONGEST_KEY => {
+                self.key.extend_from_slice(plain);
+            }
+            _ => {
+                text.kept = false;
+                self.key.clear();
+            }
+        }
+    }
+
+    /// One byte outside of strings; a usage object that ends with it.
+    fn structure(&mut self, byte: u8) -> Option<Vec<u8>> {
+        match byte {
+            b'"' => {
+                let level = (self.depth + 1).saturating_sub(self.base);
+                let kept = self.copied.is_none() && self.base > 0 && (1..=2).contains(&level);
+                self.text = Some(Text { escaped: false, kept });
+                self.key.clear();
+            }
+            b':' => self.name(),
+            b'{' | b'[' => self.open(byte),
+            b'}' | b']' => return self.close(),
+            _ => {}
+        }
+        None
+    }
+
+    /// The string before was a key.
+    fn name(&mut self) {
+        let key = Key::of(&self.key);
+        match (self.depth + 1).checked_sub(self.base) {
+            Some(1) => (self.outer, self.inner) = (key, Key::Other),
+            Some(2) => self.inner = key,
+            _ => {}
+        }
+        self.key.clear();
+    }
+
+    fn open(&mut self, byte: u8) {
+        if self.depth == 0 {
+            self.base = if byte == b'[' { 2 } else { 1 };
+        }
+        let usage = match (self.depth + 1).checked_sub(self.base) {
+            Some(1) => self.outer == Key::Usage,
+            Some(2) => self.outer == Key::Wrapper && self.inner == Key::Usage,
+            _ => false,
+        };
+        if usage && byte == b'{' && self.depth > 0 && self.copied.is_none() {
+            self.copied = Some((b"{".to_vec(), self.depth));
+        }
+        self.depth += 1;
+        if self.depth == self.base {
+            (self.outer, self.inner) = (Key::Other, Key::Other);
+        }
+    }
+
+    fn close(&mut self) -> Option<Vec<u8>> {
+        self.depth = self.depth.saturating_sub(1);
+        if self.depth == 0 {
+            self.base = 0;
+        }
+        let ends = self.copied.as_ref().is_some_and(|(_, depth)| *depth == self.depth);
+        if ends { self.copied.take().map(|(usage, _)| usage) } else { None }
+    }
+}
+
+impl Text {
+    /// How many bytes of `rest` can be taken at once: one that has a meaning, or all up to the next that has.
+    fn length(&self, rest: &[u8]) -> usize {
+        if self.escaped {
+            return 1;
+        }
+        match memchr::memchr2(b'"', b'\\', rest) {
+            Some(0) => 1,
+            Some(at) => at,
+            None => rest.len(),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Pictures: made and changed by providers of OpenAI's dialect, made by Google's through translation.
+
+use serde_json::{Value, json};
+
+use crate::acts;
+use crate::audio::{form, post_form};
+use crate::client::post;
+use crate::gateway::{self, provider};
+use crate::passthrough::noise;
+use crate::upstream::{Heard, Upstream};
+
+const EVENTS: &str = "event: image_generation.partial_image\ndata: {\"type\":\"image_generation.partial_image\",\"b64_json\":\"AAAA\"}\n\nevent: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"b64_json\":\"BBBB\",\"usage\":{\"input_tokens\":5,\"output_tokens\":9,\"total_tokens\":14}}\n\n";
+
+fn play(heard: &Heard) -> Vec<crate::upstream::Act> {
+    if heard.is_stream() {
+        return acts::stream(EVENTS, 13);
+    }
+    // Large, with the usage behind the pictures.
+    let usage = json!({"input_tokens": 5, "output_tokens": 9, "total_tokens": 14, "input_tokens_details": {"text_tokens": 2, "image_tokens": 3}});
+    let picture = "A".repeat(3_000_000);
+    acts::whole(200, &json!({"created": 1, "data": [{"b64_json": picture}], "usage": usage}))
+}
+
+#[tokio::test]
+async fn pictures_pass_untouched_and_their_use_is_read() {
+    let upstream = Upstream::start(play);
+    let gateway = gateway::start(&format!("providers:\n{}", provider("up", &upstream.url())));
+    let body = json!({"model": "up/gpt-image-1", "prompt": "a cat", "n": 2, "odd": {"kept": true}});
+    let reply = post(gateway.clients, "/v1/images/generations", &body).await;
+    assert_eq!(
+        (reply.status, reply.json()["data"][0]["b64_json"].as_str().map(str::len)),
+        (200, Some(3_000_000))
+    );
+    let heard = upstream.heard().pop().unwrap();
+    assert_eq!((heard.path.as_str(), heard.model().as_str()), ("/v1/images/generations", "gpt-image-1"));
+    assert_eq!(heard.json()["odd"]["kept"], true);
+    let record = gateway.record(reply.header("x-request-id")).await;
+    let used = &record["usage"];
+    assert_eq!((&used["input"], &used["output"], &used["images"]), (&json!(5), &json!(9), &json!(2)));
+    assert_eq!(used["input_image"], 3);
+
+    let body = json!({"model": "up/gpt-image-1", "prompt": "a cat", "stream": true, "partial_images": 1});
+    let reply = post(gateway.clients, "/v1/images/generations", &body).await;
+    assert_eq!((reply.text().as_str(), reply.whole), (EVENTS, true));
+    let record = gateway.record(reply.header("x-request-id")).await;
+    assert_eq!(record["usage"]["output"], 9);
+
+    let fields = [("model", "up/gpt-image-1"), ("prompt", "a hat"), ("n", "3")];
+    let reply = post_form(&gateway, "/v1/images/edits", form(&fields, &noise(2 << 20), &[])).await;
+    assert_eq!(reply.status, 200);
+    let record = gateway.record(reply.header("x-request-id")).await;
+    assert_eq!((&record["usage"]["images"], &record["path"]), (&json!(3), &json!("/v1/images/edits")));
+    let body = json!({"model": "up/gpt-image-1", "prompt": "a hat", "images": [{"file_id": "file-1"}]});
+    assert_eq!(post(gateway.clients, "/v1/images/edits", &body).await.status, 200);
+    let reply =
+        post_form(&gateway, "/v1/images/variations", form(&[("model", "up/dall-e-2")], b"x", &[])).await;
+    assert_eq!((reply.status, upstream.heard().pop().unwrap().path.as_str()), (200, "/v1/images/variations"));
+}
+
+#[tokio::test]
+async fn google_makes_pictures_for_clients_of_openai() {
+    let google = Upstream::start(|heard| {
+        if heard.path.contains(":predict") {
+            return acts::whole(200, &json!({"predictions": [{"bytesBase64Encoded": "CCCC"}]}));
+        }
+        let part = json!({"inlineData": {"mimeType": "image/png", "data": "DDDD"}});
+        acts::whole(
+            200,
+            &json!({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 6}}),
+        )
+    });
+    let gateway = gateway::start(&format!(
+        "providers:\n  gemini: {{ base_url: \"{}\", keys: [ env:TEST_KEY ] }}\n",
+        google.url()
+    ));
+    for (model, picture, path) in [
+        ("imagen-4.0-generate-001", "CCCC", "/v1/models/imagen-4.0-generate-001:predict"),
+        ("gemini-2.5-flash-image", "DDDD", "/v1/models/gemini-2.5-flash-image:generateContent"),
+    ] {
+        let body = json!({"model": format!("gemini/{model}"), "prompt": "a cat", "size": "1024x1024", "style": "vivid"});
+        let reply = post(gateway.clients, "/v1/images/generations", &body).await;
+        assert_eq!(reply.json()["data"][0]["b64_json"], picture, "{reply:#?}");
+        assert!(reply.header("x-tollgate-warnings").contains("style (dropped)"), "{reply:#?}");
+        assert_eq!(google.heard().pop().unwrap().path, path);
+        let record = gateway.record(reply.header("x-request-id")).await;
+        assert_eq!(record["usage"]["images"], 1);
+    }
+    let edit = post_form(
+        &gateway,
+        "/v1/images/edits",
+        form(&[("model", "gemini/gemini-2.5-flash-image")], b"x", &[]),
+    )
+    .await;
+    assert_eq!((edit.status, &edit.error()["param"]), (400, &json!("model")));
+}
+
+#[tokio::test]
+async fn the_sandbox_draws() {
+    let gateway = gateway::start("providers:\n  sandbox: { dialect: sandbox }\n");
+    let body = json!({"model": "sandbox/echo", "prompt": "a cat", "n": 2});
+    let one: Value = post(gateway.clients, "/v1/images/generations", &body).await.json();
+    let two: Value = post(gateway.clients, "/v1/images/generations", &body).await.json();
+    assert_eq!(one, two);
+    assert!(one["data"][1]["b64_json"].as_str().unwrap().starts_with("iVBORw0KGgo"));
+    let fields = [("model", "sandbox/echo"), ("prompt", "a hat")];
+    let reply = post_form(&gateway, "/v1/images/edits", form(&fields, b"x", &[])).await;
+    assert!(reply.json()["data"][0]["b64_json"].is_string(), "{reply:#?}");
+    let body = json!({"model": "sandbox/echo", "prompt": "[[error 500]] a cat"});
+    assert_eq!(post(gateway.clients, "/v1/images/generations", &body).await.status, 500);
+}
