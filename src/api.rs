@@ -32,6 +32,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use openai_responses::door_of;
 use reply::ReplyBody;
+pub use routes::{Doorway, doors};
 use tokio::time::Instant;
 
 use crate::caller::Caller;

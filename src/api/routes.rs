@@ -82,11 +82,21 @@ const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
 const MODELS: &str = "/v1/models";
 const GOOGLES_MODELS: &str = "/v1beta/models";
 
-/// Every door with its path, as the tables have it.
-pub(super) fn doors() -> impl Iterator<Item = (&'static str, &'static dyn Door)> {
+/// A door and the place where it stands.
+#[derive(Clone, Copy)]
+pub struct Doorway {
+    /// Its path; `{model}` stands for a model's name.
+    pub path: &'static str,
+    /// The door.
+    pub door: &'static dyn Door,
+}
+
+/// Every door of the gateway, in the order of the tables.
+pub fn doors() -> impl Iterator<Item = Doorway> {
     let named = MODEL_DOORS.iter().map(|(_, path, door)| (*path, *door));
     let files = FILES.iter().map(|(path, _)| (*path, &Files as &'static dyn Door));
-    DOORS.iter().chain(MEDIA).copied().chain(named).chain(files)
+    let all = DOORS.iter().chain(MEDIA).copied().chain(named).chain(files);
+    all.map(|(path, door)| Doorway { path, door })
 }
 
 /// The route of a request head.

@@ -121,7 +121,9 @@ async fn run(cases: Vec<Case>) {
         for door in DOORS {
             // OpenAI's own dialect in and out is what `fixtures.rs` is about.
             let own = door.name == CHAT.name && case.speech.name == CHAT.name;
-            let own = own || door.name == RESPONSES.name && SPEAK_RESPONSES.contains(&case.vendor.as_str());
+            let own = own
+                || door.name == RESPONSES.name
+                    && (case.speech.name == door.name || SPEAK_RESPONSES.contains(&case.vendor.as_str()));
             if own || !format!("{} at {}", case.id, door.name).contains(&only) {
                 continue;
             }

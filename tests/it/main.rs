@@ -32,6 +32,7 @@ mod reload;
 mod renewal;
 mod rerank;
 mod responses;
+mod responses_both;
 mod responses_native;
 mod responses_recorded;
 mod responses_wire;

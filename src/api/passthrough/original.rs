@@ -34,7 +34,7 @@ pub(in crate::api) fn is_wanted(headers: &HeaderMap) -> bool {
 /// The raw counterpart of a door, which stands at `path` of the table.
 pub(in crate::api) fn original(door: &'static dyn Door, path: &str) -> &'static dyn Door {
     static ALL: LazyLock<Vec<(&'static str, Original)>> =
-        LazyLock::new(|| routes::doors().map(|(path, door)| (path, Original(door))).collect());
+        LazyLock::new(|| routes::doors().map(|at| (at.path, Original(at.door))).collect());
     ALL.iter().find(|(known, _)| *known == path).map_or(door, |(_, original)| original)
 }
 

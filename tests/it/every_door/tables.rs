@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::asked::Asked;
 use super::said::Said;
-use super::vendors::{cohere, cohere_stream, ollama};
+use super::vendors::{cohere, cohere_stream, ollama, response_stream};
 use super::{chat, generate, messages, responses};
 use crate::fixtures;
 
@@ -81,6 +81,8 @@ const fn answers(name: &'static str, whole: fn(&str) -> Said, streamed: fn(&str)
     }
 }
 
+/// Responses as providers write them; what they get is compared in `responses_both.rs`.
+static RESPONSE: Speech = answers("responses", responses::whole, response_stream);
 pub static COHERE: Speech = answers("cohere", cohere, cohere_stream);
 static OLLAMA: Speech = answers("ollama", ollama, ollama);
 
@@ -109,8 +111,8 @@ pub static VENDORS: [(&str, &str, &str, &str, &Speech); 7] = [
     ("vertex", "dialect: gemini", "/v1beta1", "generateContent", &GENERATE),
     ("cohere", "preset: cohere", "/v2", "native-chat", &COHERE),
     ("ollama", "preset: ollama-native", "", "ollama-chat", &OLLAMA),
-    ("openai", "dialect: openai-responses", "/v1", "responses", &RESPONSES),
-    ("xai", "dialect: openai-responses", "/v1", "responses", &RESPONSES),
+    ("openai", "dialect: openai-responses", "/v1", "responses", &RESPONSE),
+    ("xai", "dialect: openai-responses", "/v1", "responses", &RESPONSE),
 ];
 
 /// A line of the tables: the provider's name and settings, and what of the recordings is its.

@@ -2,7 +2,17 @@
 
 use serde_json::Value;
 
+use super::responses;
 use super::said::{Call, Said, Stop, Tokens, each, events, input, number, text};
+
+/// A stream of OpenAI's Responses. Reasoning is encrypted anew for the last event; what came with the item counts.
+pub fn response_stream(body: &str) -> Said {
+    let done = events(body).into_iter().filter_map(|(_, data)| serde_json::from_str::<Value>(&data).ok());
+    let items = done.filter(|event| event["type"] == "response.output_item.done");
+    let proofs = items.filter_map(|event| event["item"]["encrypted_content"].as_str().map(str::to_owned));
+    let proofs = proofs.filter(|proof| !proof.is_empty()).collect();
+    Said { proofs, ..responses::streamed(body) }
+}
 
 /// A chat answer of Cohere's.
 pub fn cohere(body: &str) -> Said {
