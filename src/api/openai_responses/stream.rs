@@ -43,7 +43,6 @@ pub(super) const TONGUE: Tongue = Tongue {
         (FinishReason::Pause, "completed"),
         (FinishReason::Other, "completed"),
     ],
-    usage: &["cached_read", "reasoning"],
     comments: true,
 };
 
