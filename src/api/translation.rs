@@ -45,6 +45,9 @@ macro_rules! documents {
     };
 }
 
+/// For providers whose answers nobody has written down with every field yet.
+const NONE_YET: &str = "[]";
+
 /// One line for each client dialect.
 const CLIENTS: &[ClientDialect] = &[
     ClientDialect {
@@ -87,11 +90,34 @@ const PROVIDERS: &[ProviderDialect] = &[
         model: "gemini-2.5-flash",
         answers: documents!("answers", "gemini"),
     },
+    ProviderDialect {
+        name: "OpenAI Responses",
+        word: "openai-responses",
+        model: "gpt-5.1",
+        answers: NONE_YET,
+    },
+    ProviderDialect {
+        name: "Bedrock",
+        word: "bedrock",
+        model: "anthropic.claude-sonnet-4-5-v1:0",
+        answers: NONE_YET,
+    },
+    ProviderDialect {
+        name: "Cohere",
+        word: "cohere",
+        model: "command-a-reasoning-08-2025",
+        answers: NONE_YET,
+    },
+    ProviderDialect { name: "Ollama", word: "ollama", model: "qwen3", answers: NONE_YET },
 ];
 
 impl ProviderDialect {
     fn target(&self) -> Target {
-        let quirks = presets::find(self.word).map(|preset| preset.quirks.clone()).unwrap_or_default();
+        let quirks = presets::all()
+            .iter()
+            .find(|preset| preset.dialect == self.word)
+            .map(|preset| preset.quirks.clone())
+            .unwrap_or_default();
         let vendor = Vendor {
             name: "p".into(),
             wire: dialect(self.word, &quirks).unwrap(),

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::chat::{Loss, Media, Message, Object, Role, Tool, ToolKind};
+use crate::chat::{Loss, Media, Message, Object, Part, Reasoning, Role, Tool, ToolKind};
 use crate::fault::{Fault, Retry};
 
 /// Whether a top-level field of another dialect asks for what is done here unasked, so that nothing is lost without it.
@@ -54,8 +54,12 @@ pub(super) fn functions<'a>(
         if tool.cache.is_some() {
             lost.push(Loss::dropped(format!("tools[{at}].cache_control")));
         }
+        let others = tool.rest.iter().filter(|(_, value)| !value.is_null());
+        lost.extend(others.map(|(field, _)| Loss::dropped(format!("tools[{at}].{field}"))));
         if named.is_none_or(|name| name == tool.name) {
             kept.push((tool, function(tool)));
+        } else {
+            lost.push(Loss::new(format!("tools[{at}]"), "not offered: the choice names another"));
         }
     }
     kept
@@ -84,6 +88,27 @@ pub(super) fn lose_fields(message: &Message, place: usize, lost: &mut Vec<Loss>)
         if !says_nothing && !matches!(&**field, "id" | "index") {
             lost.push(Loss::dropped(format!("messages[{place}].{field}")));
         }
+    }
+}
+
+/// Proofs that nobody but their makers can read, on what goes out without them; `own` tells the provider's.
+pub(super) fn lose_proofs(message: &Message, place: usize, own: fn(&str) -> bool, lost: &mut Vec<Loss>) {
+    for (at, part) in message.content.iter().enumerate() {
+        let signature = match part {
+            Part::Thinking { signature, redacted: None, .. } | Part::ToolCall { signature, .. } => signature,
+            _ => continue,
+        };
+        if signature.as_deref().is_some_and(|signature| !own(signature)) {
+            let path = format!("messages[{place}].content[{at}].signature");
+            lost.push(Loss::new(path, "another provider's proof dropped"));
+        }
+    }
+}
+
+/// An effort beside a budget, where the budget counts.
+pub(super) fn lose_effort(reasoning: &Reasoning, lost: &mut Vec<Loss>) {
+    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
+        lost.push(Loss::new("reasoning.effort", "the budget counts"));
     }
 }
 

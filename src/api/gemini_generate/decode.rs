@@ -17,7 +17,7 @@ pub(in crate::api) struct Decoded {
     /// Where each message stood.
     pub(super) origins: Vec<Origin>,
     /// Where each tool stood: its place, and that of its declaration.
-    pub(in crate::api) tools: Vec<(usize, usize)>,
+    pub(super) tools: Vec<(usize, usize)>,
 }
 
 /// Reads the whole request, for a target of another dialect: Google's own gets the client's bytes.

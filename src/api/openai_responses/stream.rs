@@ -37,12 +37,12 @@ pub(super) const TONGUE: Tongue = Tongue {
     media: never,
     field: |_, _| false,
     fields: false,
+    usage: &["cached_read", "cache_write", "reasoning"],
     ends: &[
         (FinishReason::ContextExceeded, "max_output_tokens"),
         (FinishReason::Pause, "completed"),
         (FinishReason::Other, "completed"),
     ],
-    usage: &["cached_read", "reasoning"],
     comments: true,
 };
 

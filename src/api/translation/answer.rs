@@ -21,6 +21,8 @@ const NOTHING_LOST: Needless = &[
     ("choices[index].finish_reason", "\"stop\"", "the natural end, which is assumed"),
     ("choices[index].finish_reason", "\"tool_calls\"", "said by the calls"),
     ("choices[index].finish_reason", "\"content_filter\"", "said by the refusal"),
+    ("choices[index].logprobs.content[token].bytes", "*", "said by the token"),
+    ("choices[index].logprobs.content[token].top_logprobs", "[]", "none"),
     ("created", "*", "no place for the time"),
     ("createTime", "*", "no place for the time"),
     ("usage.total_tokens", "*", "summed up anew"),
@@ -43,16 +45,15 @@ const NOTHING_LOST: Needless = &[
 
 /// The answer that reaches the client.
 fn hear(client: &ClientDialect, target: &Target, answer: &Value) -> Result<Outcome, Fault> {
-    let headers = HeaderMap::new();
+    let (headers, shelf) = (HeaderMap::new(), Shelf::empty());
     let uri = client.uri.parse().unwrap();
     let request = json!({
         "model": "p/m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}],
         "contents": [{"parts": [{"text": "hi"}]}],
     });
-    let asked = client.door.read(
-        Bytes::from(request.to_string()),
-        Head { uri: &uri, headers: &headers, shelf: &Shelf::empty() },
-    )?;
+    let asked = client
+        .door
+        .read(Bytes::from(request.to_string()), Head { uri: &uri, headers: &headers, shelf: &shelf })?;
     let relayed = Carry::whole(&*asked, target, Bytes::from(answer.to_string()))?;
     let mut document: Value = serde_json::from_slice(&relayed.body).unwrap_or_default();
     // The time of day, where the provider does not say when it answered.

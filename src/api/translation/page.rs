@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::field::Fate;
 use super::probe::Findings;
-use super::{CLIENTS, PROVIDERS, answer, is_native, request};
+use super::{CLIENTS, NONE_YET, PROVIDERS, answer, is_native, request};
 
 const HEAD: &str = "\
 # Translations
@@ -58,7 +58,7 @@ fn page() -> String {
         let columns = others.iter().map(|p| (p.name, request::findings(client, &p.target())));
         table(&mut page, "to", columns.collect());
     }
-    for provider in PROVIDERS {
+    for provider in PROVIDERS.iter().filter(|provider| provider.answers != NONE_YET) {
         let _ = write!(page, "\n## Answers: {}\n\n", provider.name);
         let others = CLIENTS.iter().filter(|client| !is_native(client, &provider.target()));
         let columns = others.map(|client| (client.name, answer::findings(provider, client)));

@@ -29,6 +29,15 @@ const NOTHING_LOST: Needless = &[
     ("messages[assistant].reasoning_details[reasoning.text].index", "*", "its place in the list"),
     ("messages[assistant].reasoning_details[reasoning.text].id", "*", "kept for the router that made it"),
     ("messages[assistant].reasoning_details[reasoning.text].format", "*", "kept for the router that made it"),
+    ("messages[user].content[document].source.media_type", "\"application/pdf\"", "said by the name"),
+    ("messages[user].content[image].source.media_type", "\"image/png\"", "said by the bytes"),
+    ("contents[user].parts[inlineData].inlineData.mimeType", "\"application/pdf\"", "said by the name"),
+    ("contents[user].parts[inlineData].inlineData.mimeType", "\"image/png\"", "said by the bytes"),
+    (
+        "contents[user].parts[functionResponse].functionResponse.parts[inlineData].inlineData.mimeType",
+        "\"image/png\"",
+        "said by the bytes",
+    ),
     ("reasoning.enabled", "true", "said by asking for any"),
     ("response_format.json_schema.name", "*", "a label that only its own dialect wants"),
     ("response_format.json_schema.strict", "true", "schemas are followed exactly"),
@@ -56,9 +65,8 @@ const NOTHING_LOST: Needless = &[
 
 /// The request that reaches the provider.
 fn send(client: &ClientDialect, target: &Target, request: &Value) -> Result<Outcome, Fault> {
-    let headers = HeaderMap::new();
+    let (headers, shelf) = (HeaderMap::new(), Shelf::empty());
     let uri = client.uri.parse().unwrap();
-    let shelf = Shelf::empty();
     let head = Head { uri: &uri, headers: &headers, shelf: &shelf };
     let asked = client.door.read(Bytes::from(request.to_string()), head)?;
     let outgoing = asked.outgoing(target)?;

@@ -136,9 +136,6 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn message(&mut self, message: &Message, at: usize) -> Result<Vec<Block>, Fault> {
-        if message.name.is_some() {
-            self.lost.push(Loss::dropped(format!("messages[{at}].name")));
-        }
         lose_fields(message, at, self.lost);
         let mut blocks = Vec::with_capacity(message.content.len());
         for (index, part) in message.content.iter().enumerate() {
@@ -168,7 +165,11 @@ impl Writer<'_> {
             Part::Thinking { text, signature, redacted } if assistant => {
                 return Ok(self.thought(text, signature.as_deref(), redacted.as_deref(), path));
             }
-            Part::ToolCall { id, name, arguments, kind, .. } if assistant => {
+            Part::ToolCall { id, name, arguments, kind, signature, .. } if assistant => {
+                if signature.is_some() {
+                    let what = "another provider's proof dropped";
+                    self.lost.push(Loss::new(format!("{path}.signature"), what));
+                }
                 self.called.insert(name.clone());
                 let input = foreign::arguments(arguments, *kind);
                 json!({ "toolUse": { "toolUseId": call_id(id), "name": name, "input": input } })

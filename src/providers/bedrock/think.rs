@@ -40,6 +40,9 @@ pub(super) fn thought(asked: &Request, model: Model<'_>, name: &str, lost: &mut 
     if reasoning.effort.is_none() && reasoning.budget_tokens.is_none() {
         return Thought::default();
     }
+    if let Thinking::Budget = model.thinking() {
+        crate::providers::foreign::lose_effort(reasoning, lost);
+    }
     match model.thinking() {
         Thinking::None if budget(reasoning) == Some(0) => Thought::default(),
         Thinking::None => {

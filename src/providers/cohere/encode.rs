@@ -109,7 +109,9 @@ fn output(output: &OutputFormat, body: &mut Object, lost: &mut Vec<Loss>) {
     let format = match output {
         OutputFormat::Text => return,
         OutputFormat::JsonObject => json!({ "type": "json_object" }),
-        OutputFormat::JsonSchema { schema, .. } => json!({ "type": "json_object", "json_schema": schema }),
+        OutputFormat::JsonSchema { .. } => {
+            json!({ "type": "json_object", "json_schema": output.described_schema() })
+        }
         OutputFormat::Other(_) => {
             lost.push(Loss::dropped("response_format"));
             return;
@@ -160,6 +162,7 @@ fn sampling(sampling: &Sampling, body: &mut Object, lost: &mut Vec<Loss>) {
 
 /// Cohere knows budgets, and whether to think at all.
 fn think(reasoning: &Reasoning, name: &str, body: &mut Object, lost: &mut Vec<Loss>) {
+    foreign::lose_effort(reasoning, lost);
     let effort = reasoning.effort.as_deref();
     if !model::thinks(name) {
         if effort != Some("none") {

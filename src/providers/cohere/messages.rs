@@ -35,10 +35,8 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn message(&mut self, message: &Message, place: usize) -> Result<(), Fault> {
-        if message.name.is_some() && message.role != Role::Tool {
-            self.lost.push(Loss::dropped(format!("messages[{place}].name")));
-        }
         foreign::lose_fields(message, place, self.lost);
+        foreign::lose_proofs(message, place, |proof| proof == proof::COHERE_PLAN, self.lost);
         if message.role == Role::Assistant {
             return self.assistant(message, place);
         }

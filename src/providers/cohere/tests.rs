@@ -206,6 +206,7 @@ fn parameters_have_coheres_names_and_bounds() {
     assert_eq!(
         lost,
         [
+            "tools[1] (not offered: the choice names another)",
             "parallel_tool_calls (dropped)",
             "top_p (became 0.99)",
             "presence_penalty (became 0)",

@@ -135,7 +135,7 @@ fn output(output: &OutputFormat, body: &mut Object, lost: &mut Vec<Loss>) {
     match output {
         OutputFormat::Text => {}
         OutputFormat::JsonObject => put(body, "format", Some("json")),
-        OutputFormat::JsonSchema { schema, .. } => put(body, "format", Some(schema.clone())),
+        OutputFormat::JsonSchema { .. } => put(body, "format", Some(output.described_schema())),
         OutputFormat::Other(_) => lost.push(Loss::dropped("response_format")),
     }
 }
@@ -148,6 +148,7 @@ fn think(reasoning: &Reasoning, lost: &mut Vec<Loss>) -> Option<Value> {
             lost.push(Loss::dropped(format!("reasoning.{field}")));
         }
     }
+    foreign::lose_effort(reasoning, lost);
     if let Some(budget) = reasoning.budget_tokens {
         if budget > 0 {
             lost.push(Loss::dropped("reasoning.budget_tokens"));

@@ -38,10 +38,8 @@ struct Said {
 
 impl<'a> Writer<'a> {
     fn message(&mut self, message: &'a Message, place: usize) -> Result<(), Fault> {
-        if message.name.is_some() && message.role != Role::Tool {
-            self.lost.push(Loss::dropped(format!("messages[{place}].name")));
-        }
         foreign::lose_fields(message, place, self.lost);
+        foreign::lose_proofs(message, place, |_| false, self.lost);
         let mut said = Said::default();
         for (at, part) in message.content.iter().enumerate() {
             let path = format!("messages[{place}].content[{at}]");

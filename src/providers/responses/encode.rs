@@ -180,6 +180,9 @@ fn think(
         return;
     }
     let mut thought = Object::new();
+    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
+        lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
+    }
     put(&mut thought, "effort", effort(reasoning));
     // Who sets a budget of thinking, as Anthropic's and Google's clients do, wants to read it.
     let mut shows = reasoning.budget_tokens.is_some_and(|budget| budget > 0);

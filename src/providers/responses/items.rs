@@ -40,8 +40,7 @@ const OWN: &[&str] = &[
 ];
 
 /// Bookkeeping of other dialects' answers, which clients send back.
-const BOOKKEEPING: &[&str] =
-    &["refusal", "annotations", "audio", "images", "id", "index", "reasoning_details"];
+const BOOKKEEPING: &[&str] = &["id", "index"];
 
 /// The input.
 ///
@@ -75,7 +74,8 @@ impl<'a> Writer<'a> {
             self.lost.push(Loss::dropped(format!("messages[{place}].name")));
         }
         for (field, value) in &message.rest {
-            if !value.is_null() && !BOOKKEEPING.contains(&&**field) && field != "phase" {
+            let says_nothing = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+            if !says_nothing && !BOOKKEEPING.contains(&&**field) && field != "phase" {
                 self.lost.push(Loss::dropped(format!("messages[{place}].{field}")));
             }
         }
@@ -94,7 +94,13 @@ impl<'a> Writer<'a> {
                 Part::Thinking { text, signature, .. } if message.role == Role::Assistant => {
                     self.thought(text, signature.as_deref(), path())
                 }
-                Part::ToolCall { id, name, arguments, kind, .. } if message.role == Role::Assistant => {
+                Part::ToolCall { id, name, arguments, kind, signature, .. }
+                    if message.role == Role::Assistant =>
+                {
+                    if signature.is_some() {
+                        let what = "another provider's proof dropped";
+                        self.lost.push(Loss::new(path() + ".signature", what));
+                    }
                     self.kinds.insert(id, *kind);
                     Some(call(id, name, arguments, *kind))
                 }
