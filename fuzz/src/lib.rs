@@ -13,13 +13,13 @@ use tollgate::api::{self, Doorway};
 use tollgate::executor::Carry;
 use tollgate::frames::SseSplitter;
 use tollgate::gateway::{Asked, Head};
-use tollgate::store::Shelf;
 use tollgate::json;
 use tollgate::providers::{self, Credential, DIALECTS, Outgoing, Place, QuirkSettings, Target, Vendor};
+use tollgate::store::Shelf;
 use tollgate::target::{Deadlines, TargetName, Traits};
 
 use pieces::pieces;
-use said::{is_json, same, said};
+use said::{is_json, said, same};
 
 /// A client's request: read or refused; what is read can be asked by policies and sent to every provider, and goes out
 /// as JSON that passes our own gate.
@@ -29,7 +29,10 @@ pub fn request(data: &[u8]) {
     look(asked.as_ref());
     let Ok(outgoing) = asked.outgoing(&case.target) else { return };
     let text = joined(&outgoing);
-    let is_json = outgoing.headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let is_json = outgoing
+        .headers
+        .get("content-type")
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if is_json && let Err(fault) = json::Body::read(text.clone()) {
         // Twice the same key, or too deep, would be our own doing: the gate has read the client's.
         panic!("goes out as what we would refuse: {fault}\n{}", String::from_utf8_lossy(&text));
@@ -137,7 +140,10 @@ impl<'a> Case<'a> {
         let doorways: Vec<Doorway> = api::doors().collect();
         let named = doorways.iter().find(|doorway| doorway.path == path);
         let doorway = *named.or_else(|| doorways.get(sum(path) % doorways.len().max(1)))?;
-        let dialect = *DIALECTS.iter().find(|word| **word == dialect).or_else(|| DIALECTS.get(sum(dialect) % DIALECTS.len()))?;
+        let dialect = *DIALECTS
+            .iter()
+            .find(|word| **word == dialect)
+            .or_else(|| DIALECTS.get(sum(dialect) % DIALECTS.len()))?;
         let seed = seed.parse().unwrap_or_else(|_| sum(seed) as u64);
         Some(Self { doorway, target: target(dialect), seed, rest })
     }
@@ -163,11 +169,14 @@ fn usual_request(path: &str, stream: bool) -> String {
             format!(r#"{{"model":"fuzz/model","max_tokens":9,{messages},"stream":{stream}}}"#)
         }
         path if path.ends_with(":batchEmbedContents") => {
-            r#"{"requests":[{"model":"models/fuzz/model","content":{"parts":[{"text":"hello"}]}}]}"#.to_owned()
+            r#"{"requests":[{"model":"models/fuzz/model","content":{"parts":[{"text":"hello"}]}}]}"#
+                .to_owned()
         }
         path if path.ends_with(":embedContent") => r#"{"content":{"parts":[{"text":"hello"}]}}"#.to_owned(),
         path if path.ends_with(":predict") => r#"{"instances":[{"content":"hello"}]}"#.to_owned(),
-        path if path.contains(':') => r#"{"contents":[{"role":"user","parts":[{"text":"hello"}]}]}"#.to_owned(),
+        path if path.contains(':') => {
+            r#"{"contents":[{"role":"user","parts":[{"text":"hello"}]}]}"#.to_owned()
+        }
         _ => format!(
             r#"{{"model":"fuzz/model",{messages},"stream":{stream},"input":"hello","prompt":"hello","query":"hello","documents":["a","b"]}}"#
         ),

@@ -13,8 +13,17 @@ pub struct Said {
 }
 
 /// Fields that are made up for each answer where the provider gives none.
-const MADE_UP: [&str; 8] =
-    ["id", "created", "created_at", "call_id", "item_id", "tool_use_id", "responseId", "thoughtSignature"];
+const MADE_UP: [&str; 9] = [
+    "id",
+    "created",
+    "created_at",
+    "completed_at",
+    "call_id",
+    "item_id",
+    "tool_use_id",
+    "responseId",
+    "thoughtSignature",
+];
 
 /// Sends `chunks` through the stream that the door makes for this target.
 pub fn said(asked: &dyn Asked, target: &Target, chunks: impl IntoIterator<Item = Bytes>) -> Said {
@@ -32,7 +41,9 @@ pub fn said(asked: &dyn Asked, target: &Target, chunks: impl IntoIterator<Item =
             break;
         }
     }
-    if fault.is_none() && let Err(error) = relay.finish(&mut frames) {
+    if fault.is_none()
+        && let Err(error) = relay.finish(&mut frames)
+    {
         fault = Some(error.kind.as_str().to_owned());
     }
     let _ = (relay.usage(), relay.finish_reason(), relay.text_bytes());
