@@ -55,7 +55,8 @@ impl Tongue {
             self.choice(choice, &mut lost);
         }
         if !self.fields {
-            for (key, _) in answer.rest.iter().filter(|(_, value)| says_something(value)) {
+            for (key, _) in answer.rest.iter().filter(|(key, value)| is_of_use(key) && says_something(value))
+            {
                 lost.push(Loss::dropped(format!("answer.{key}")));
             }
         }
@@ -131,7 +132,7 @@ impl Tongue {
                 fields.iter().for_each(|(key, value)| self.field(*choice, key, value, lost));
             }
             Event::Other { choice: None, fields } if !self.fields => {
-                for (key, _) in fields.iter().filter(|(_, value)| says_something(value)) {
+                for (key, _) in fields.iter().filter(|(key, value)| is_of_use(key) && says_something(value)) {
                     lost.push(Loss::dropped(format!("answer.{key}")));
                 }
             }
@@ -197,6 +198,11 @@ pub(super) fn never<T: ?Sized>(_: &T) -> bool {
 }
 
 /// `null` and empty lists are how dialects say nothing.
+/// The provider's own books: they stand in every answer, and a client of another dialect has no use for them.
+fn is_of_use(field: &str) -> bool {
+    !matches!(field, "system_fingerprint" | "service_tier")
+}
+
 fn says_something(value: &Value) -> bool {
     match value {
         Value::Null => false,
