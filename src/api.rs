@@ -121,7 +121,7 @@ impl Api {
                 let (snapshot, path) = (snapshot.clone(), "/v1/responses/{id}");
                 let arrived =
                     Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
-                reply::served(self.gateway.serve(arrived, body).await)
+                reply::served(Box::pin(self.gateway.serve(arrived, body)).await)
             }
             routes::Route::Models(shelf) => shelf.list(snapshot, version, head.uri.query(), &request_id),
             routes::Route::Model(shelf, id) => shelf.one(snapshot, version, &id, &request_id),

@@ -103,7 +103,7 @@ impl Executor {
             return Err(lossy(target, &outgoing.lost));
         }
         if job.carry.switch().is_some() {
-            return self.switch(target, outgoing, due.head(false)).await;
+            return Box::pin(self.switch(target, outgoing, due.head(false))).await;
         }
         let raw = job.carry.raw(target);
         let head = match raw {
@@ -182,7 +182,7 @@ impl Executor {
         let held = match &target.vendor.credential {
             Credential::Headers => return Ok(None),
             Credential::Signed(_) => None,
-            Credential::Leased(lease) => Some(self.token(&target.vendor.name, lease).await?),
+            Credential::Leased(lease) => Some(Box::pin(self.token(&target.vendor.name, lease)).await?),
         };
         let signable = Signable {
             method: &request.method,
@@ -226,7 +226,7 @@ impl Executor {
             Ok::<_, Fault>((response, held))
         };
         let (response, held) = match upload {
-            Some(upload) => uploading(exchange, upload, target, head).await?,
+            Some(upload) => Box::pin(uploading(exchange, upload, target, head)).await?,
             None => tokio::time::timeout_at(head.at, exchange).await.map_err(|_| head.passed())??,
         };
         let (head, body) = response.into_parts();

@@ -231,7 +231,8 @@ impl<'o, 'g> Identified<'o, 'g> {
                 asked?
             }
             Intake::Ahead(ahead) => {
-                let asked = read_ahead(ahead, body.upload(), snapshot.raw.hold).await?;
+                // Boxed, as all that few requests need: it would make the state of every request larger.
+                let asked = Box::pin(read_ahead(ahead, body.upload(), snapshot.raw.hold)).await?;
                 opened.note(|s| s.read_at = Some(Instant::now()));
                 asked
             }

@@ -191,7 +191,7 @@ async fn serve_http1<H: Handler>(io: Transport, first: Bytes, line: Arc<Line<H>>
         End::Closed if let Some(conversation) = wire.conversation() => {
             let parts = conn.into_parts();
             let client = parts.io.into_inner().into_transport();
-            converse(conversation, client, parts.read_buf, &rules.drain).await;
+            Box::pin(converse(conversation, client, parts.read_buf, &rules.drain)).await;
         }
         End::Closed | End::SlowHead | End::Stuck | End::Cut => {}
     }
