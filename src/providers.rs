@@ -20,6 +20,7 @@ mod meter;
 pub mod moderation;
 mod ollama;
 mod openai;
+pub mod percent;
 pub mod presets;
 mod realtime;
 #[cfg(test)]

@@ -14,9 +14,9 @@ use tollgate::executor::Carry;
 use tollgate::frames::SseSplitter;
 use tollgate::gateway::{Asked, Head};
 use tollgate::json;
-use tollgate::providers::{self, Credential, DIALECTS, Outgoing, Place, QuirkSettings, Target, Vendor};
+use tollgate::providers::{self, DIALECTS, Outgoing, QuirkSettings, Target, Vendor};
 use tollgate::store::Shelf;
-use tollgate::target::{Deadlines, TargetName, Traits};
+use tollgate::target::TargetName;
 
 use pieces::pieces;
 use said::{is_json, said, same};
@@ -205,16 +205,10 @@ fn headers() -> HeaderMap {
 }
 
 fn target(dialect: &str) -> Target {
-    let vendor = Vendor {
-        name: "fuzz".into(),
-        wire: providers::dialect(dialect, &QuirkSettings::default()).expect("a dialect of the table"),
-        place: Place::Local,
-        headers: HeaderMap::new(),
-        credential: Credential::default(),
-        traits: Traits::default(),
-        deadlines: Deadlines::default(),
-        models: Vec::new(),
-    };
+    let vendor = Vendor::bare(
+        "fuzz",
+        providers::dialect(dialect, &QuirkSettings::default()).expect("a dialect of the table"),
+    );
     let name = TargetName { provider: "fuzz".into(), model: "model".into() };
     Target { vendor: Arc::new(vendor), name }
 }

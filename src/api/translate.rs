@@ -7,15 +7,43 @@
 use bytes::Bytes;
 
 use super::tongue::{Tongue, Unsaid};
-use crate::chat::{Answer, Event, Loss, StreamDecoder, StreamEncoder, Usage};
+use crate::chat::{Answer, Event, Loss, Request, StreamDecoder, StreamEncoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Dialect, Frame, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Frame, Outgoing, Relay, Relayed, StreamRelay, Target};
 
 /// The ability of a target to carry the bytes of a door of `dialect`; `None` when it has to be translated.
 pub(super) fn relay(target: &Target, dialect: Dialect) -> Option<&dyn Relay> {
     let wire = target.wire();
     (wire.dialect() == dialect).then(|| wire.relay()).flatten()
+}
+
+/// The request as `target` wants it; what it refuses and loses is told in the client's words. `clients` gives the
+/// client's path for a canonical one, where that is another.
+///
+/// # Errors
+/// What the target's dialect cannot say.
+pub(super) fn outgoing(
+    target: &Target,
+    request: &Request,
+    clients: impl Fn(&str) -> Option<String>,
+) -> Result<Outgoing, Fault> {
+    let encoded = target.wire().encode(request, &target.name);
+    let mut outgoing = encoded.map_err(|fault| in_clients_words(fault, &clients))?;
+    for loss in &mut outgoing.lost {
+        if let Some(path) = clients(&loss.path) {
+            loss.path = path.into();
+        }
+    }
+    Ok(outgoing)
+}
+
+/// A fault of an encoder with the client's path in place of the canonical one.
+pub(super) fn in_clients_words(mut fault: Fault, clients: impl Fn(&str) -> Option<String>) -> Fault {
+    if let Some(path) = fault.param.as_deref().and_then(clients) {
+        fault.param = Some(path.into());
+    }
+    fault
 }
 
 /// A whole answer of `target` in the door's dialect, which `encode` writes and `tongue` describes.

@@ -12,15 +12,14 @@ mod request;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use serde_json::Value;
 
 use super::anthropic_messages::AnthropicMessages;
 use super::gemini_generate::{Form, GeminiDoor};
 use super::openai_chat::OpenAiChat;
 use crate::gateway::Door;
-use crate::providers::{Credential, Place, Target, Vendor, dialect, presets};
-use crate::target::{Deadlines, TargetName, Traits};
+use crate::providers::{Target, Vendor, dialect, presets};
+use crate::target::TargetName;
 
 /// A door for chat, and requests in which every documented field of its dialect is set at least once, beside some that
 /// no document knows.
@@ -118,16 +117,7 @@ impl ProviderDialect {
             .find(|preset| preset.dialect == self.word)
             .map(|preset| preset.quirks.clone())
             .unwrap_or_default();
-        let vendor = Vendor {
-            name: "p".into(),
-            wire: dialect(self.word, &quirks).unwrap(),
-            place: Place::Local,
-            headers: HeaderMap::new(),
-            credential: Credential::default(),
-            traits: Traits::default(),
-            deadlines: Deadlines::default(),
-            models: Vec::new(),
-        };
+        let vendor = Vendor::bare("p", dialect(self.word, &quirks).unwrap());
         let name = TargetName { provider: "p".into(), model: self.model.into() };
         Target { vendor: Arc::new(vendor), name }
     }

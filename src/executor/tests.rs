@@ -4,8 +4,8 @@ use http::{HeaderMap, Method};
 
 use super::*;
 use crate::chat::Usage;
-use crate::providers::{Credential, Dialect, Frame, Local, LocalAnswer, Place, Provider, Vendor};
-use crate::target::{Deadlines, TargetName, Traits};
+use crate::providers::{Dialect, Frame, Local, LocalAnswer, Provider, Vendor};
+use crate::target::TargetName;
 
 /// Answers by the model's name: `ok`, `500`, `429-2s`, `slow-40s`, `cut-0`, `cut-2`, `quiet-40s` …
 struct Actor;
@@ -133,16 +133,7 @@ impl Carry for Request {
 
 /// What the client saw, which attempts were made, and how long it took in virtual time.
 async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64) {
-    let vendor = Arc::new(Vendor {
-        name: "actor".into(),
-        wire: Arc::new(Actor),
-        place: Place::Local,
-        headers: HeaderMap::new(),
-        credential: Credential::default(),
-        traits: Traits::default(),
-        deadlines: Deadlines::default(),
-        models: Vec::new(),
-    });
+    let vendor = Arc::new(Vendor::bare("actor", Arc::new(Actor)));
     let targets = models
         .iter()
         .map(|m| Target {

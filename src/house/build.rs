@@ -25,6 +25,7 @@ use crate::executor::Limits;
 use crate::gateway::{ApiVersion, RawRules, Retirement, Snapshot};
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::policy::{self, PolicySet};
+use crate::providers::percent::encoded;
 use crate::providers::presets::Auth;
 use crate::providers::{
     self, Credential, HeaderSettings, HttpPlace, KeyDetails, KeySettings, Place, Target, Vendor,
@@ -417,7 +418,8 @@ impl Bench<'_> {
 }
 
 fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {
-    let query = provider.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
+    let query =
+        provider.query.iter().map(|(key, value)| format!("{}={}", encoded(key, b""), encoded(value, b"")));
     Place::Http(Box::new(HttpPlace {
         origin: aws::origin(&base.origin, region),
         base_path: base.path.clone(),
@@ -429,17 +431,4 @@ fn policy_problem(error: &policy::PolicyError, texts: &[policy::Source]) -> Diag
     let text = texts.iter().find(|source| source.path == error.file).map_or("", |source| &source.text);
     let place = diagnostic::Place { line: error.line as usize, column: error.column as usize, length: 1 };
     Diagnostic::error(error.file.display().to_string(), error.message.clone()).at(place, text)
-}
-
-/// Percent-encodes what may not stand in a query.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

@@ -1,8 +1,7 @@
 //! Stories of the planner: what becomes of names, weights and constraints.
 
 use super::*;
-use crate::providers::{Credential, Place, Provider, Vendor};
-use crate::target::Deadlines;
+use crate::providers::{Provider, Vendor};
 
 struct Mute;
 
@@ -26,17 +25,11 @@ impl Provider for Mute {
 
 fn vendor(name: &str, tags: &[&str], labels: &[(&str, &str)]) -> Arc<Vendor> {
     Arc::new(Vendor {
-        name: name.into(),
-        wire: Arc::new(Mute),
-        place: Place::Local,
-        headers: http::HeaderMap::new(),
-        credential: Credential::default(),
         traits: Traits {
             tags: tags.iter().map(|t| Arc::from(*t)).collect(),
             labels: labels.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect(),
         },
-        deadlines: Deadlines::default(),
-        models: Vec::new(),
+        ..Vendor::bare(name, Arc::new(Mute))
     })
 }
 

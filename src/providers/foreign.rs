@@ -1,10 +1,8 @@
 //! What every encoder makes of what other dialects say: arguments, functions, bookkeeping, and what it must refuse.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::chat::{Loss, Media, Message, Object, Part, Reasoning, Role, Tool, ToolKind};
+use crate::chat::{Loss, Message, Object, Part, Reasoning, Role, Tool, ToolKind};
 use crate::fault::{Fault, Retry};
 
 /// Whether a top-level field of another dialect asks for what is done here unasked, so that nothing is lost without it.
@@ -29,13 +27,6 @@ pub(super) fn arguments(arguments: &str, kind: ToolKind) -> Value {
         // The model wrote no JSON; it shall see what it wrote.
         Err(_) => json!({ "arguments": arguments }),
     }
-}
-
-/// The text of a document that is nothing but text.
-pub(super) fn text_document(media: &Media) -> Option<String> {
-    let Media::Inline { mime, base64 } = media else { return None };
-    let bytes = mime.starts_with("text/").then(|| BASE64_STANDARD.decode(base64).ok())??;
-    String::from_utf8(bytes).ok()
 }
 
 /// The tools that a dialect of functions alone can offer, in OpenAI's form; only the one of the name `named`, where

@@ -112,22 +112,11 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use http::HeaderMap;
-
-    use crate::providers::{Credential, Place, QuirkSettings, Vendor, dialect};
-    use crate::target::{Deadlines, TargetName, Traits};
+    use crate::providers::{QuirkSettings, Vendor, dialect};
+    use crate::target::TargetName;
 
     fn target(word: &str) -> Target {
-        let vendor = Vendor {
-            name: word.into(),
-            wire: dialect(word, &QuirkSettings::default()).unwrap(),
-            place: Place::Local,
-            headers: HeaderMap::new(),
-            credential: Credential::default(),
-            traits: Traits::default(),
-            deadlines: Deadlines::default(),
-            models: Vec::new(),
-        };
+        let vendor = Vendor::bare(word, dialect(word, &QuirkSettings::default()).unwrap());
         Target { vendor: Arc::new(vendor), name: TargetName::parse("a/b").unwrap() }
     }
 

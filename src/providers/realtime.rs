@@ -133,23 +133,12 @@ fn kind_in(text: &[u8]) -> Option<&str> {
 mod tests {
     use std::sync::Arc;
 
-    use http::HeaderMap;
-
     use super::*;
-    use crate::providers::{Credential, Place, QuirkSettings, Vendor, dialect};
-    use crate::target::{Deadlines, TargetName, Traits};
+    use crate::providers::{QuirkSettings, Vendor, dialect};
+    use crate::target::TargetName;
 
     fn meter() -> EventMeter {
-        let vendor = Vendor {
-            name: "a".into(),
-            wire: dialect("openai", &QuirkSettings::default()).unwrap(),
-            place: Place::Local,
-            headers: HeaderMap::new(),
-            credential: Credential::default(),
-            traits: Traits::default(),
-            deadlines: Deadlines::default(),
-            models: Vec::new(),
-        };
+        let vendor = Vendor::bare("a", dialect("openai", &QuirkSettings::default()).unwrap());
         EventMeter::new(Target { vendor: Arc::new(vendor), name: TargetName::parse("a/b").unwrap() })
     }
 

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use http::HeaderMap;
 use serde_json::Value;
 
+use crate::chat::{Event, StreamDecoder};
+use crate::fault::Fault;
+
 /// One recorded answer.
 pub(super) struct Case {
     pub(super) id: String,
@@ -58,4 +61,14 @@ impl Case {
             request: case["request"]["body"].clone(),
         }
     }
+}
+
+/// The events of a stream that comes in these chunks.
+pub(super) fn decoded(mut decoder: Box<dyn StreamDecoder>, chunks: &[&[u8]]) -> Result<Vec<Event>, Fault> {
+    let mut events = Vec::new();
+    for chunk in chunks {
+        decoder.feed(chunk, &mut events)?;
+    }
+    decoder.finish(&mut events)?;
+    Ok(events)
 }

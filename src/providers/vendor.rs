@@ -28,6 +28,22 @@ pub struct Vendor {
     pub models: Vec<Arc<str>>,
 }
 
+impl Vendor {
+    /// A vendor without an address, credentials, constraints and models: the least that speaks `wire`.
+    pub fn bare(name: &str, wire: Arc<dyn Provider>) -> Self {
+        Self {
+            name: name.into(),
+            wire,
+            place: Place::Local,
+            headers: HeaderMap::new(),
+            credential: Credential::default(),
+            traits: Traits::default(),
+            deadlines: Deadlines::default(),
+            models: Vec::new(),
+        }
+    }
+}
+
 /// Where a provider is.
 pub enum Place {
     /// Behind a socket.

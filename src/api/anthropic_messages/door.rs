@@ -58,11 +58,9 @@ impl Carry for Ask {
             return Ok(outgoing);
         }
         let decoded = self.request()?;
-        let encoded = target.wire().encode(&decoded.request, &target.name);
-        let mut outgoing = encoded.map_err(|fault| path::fault(fault, &decoded.origins))?;
-        let lost = std::mem::take(&mut outgoing.lost);
-        outgoing.lost.clone_from(&decoded.lost);
-        outgoing.lost.extend(lost.into_iter().map(|loss| path::loss(loss, &decoded.origins)));
+        let clients = |path: &str| path::clients(path, &decoded.origins);
+        let mut outgoing = translate::outgoing(target, &decoded.request, clients)?;
+        outgoing.lost.splice(0..0, decoded.lost.iter().cloned());
         Ok(outgoing)
     }
 

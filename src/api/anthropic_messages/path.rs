@@ -1,10 +1,5 @@
 //! Where a piece of the canonical request stood in the client's: faults and losses are told in the client's words.
 
-use std::borrow::Cow;
-
-use crate::chat::Loss;
-use crate::fault::Fault;
-
 /// Where the parts of one canonical message stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -51,22 +46,6 @@ pub(super) fn clients(path: &str, origins: &[Origin]) -> Option<String> {
         }
         (Origin::Message(message, _), None) => format!("messages[{message}]{rest}"),
     })
-}
-
-/// A loss in the client's words.
-pub(super) fn loss(mut loss: Loss, origins: &[Origin]) -> Loss {
-    if let Some(path) = clients(&loss.path, origins) {
-        loss.path = Cow::Owned(path);
-    }
-    loss
-}
-
-/// A fault in the client's words.
-pub(super) fn fault(mut fault: Fault, origins: &[Origin]) -> Fault {
-    if let Some(path) = fault.param.as_deref().and_then(|param| clients(param, origins)) {
-        fault.param = Some(Cow::Owned(path));
-    }
-    fault
 }
 
 #[cfg(test)]

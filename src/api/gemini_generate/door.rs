@@ -75,10 +75,9 @@ impl Carry for Ask {
             return Ok(gemini_method(relay.splice(self.sent(), &target.name)?, &method(self)));
         }
         let decoded = self.decoded()?;
-        let encoded = target.wire().encode(&decoded.request, &target.name);
-        let mut outgoing = encoded.map_err(|fault| path::fault(fault, decoded))?;
-        let told = std::mem::take(&mut outgoing.lost).into_iter().map(|loss| path::loss(loss, decoded));
-        outgoing.lost = told.chain(decoded.lost.iter().cloned()).collect();
+        let clients = |path: &str| path::clients(path, decoded);
+        let mut outgoing = translate::outgoing(target, &decoded.request, clients)?;
+        outgoing.lost.extend_from_slice(&decoded.lost);
         Ok(outgoing)
     }
 

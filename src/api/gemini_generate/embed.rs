@@ -300,28 +300,8 @@ impl facts::Body for Ask {
         self.texts.iter().map(|text| text.len() as u64).sum::<u64>() / 4
     }
 
-    fn tool_names(&self) -> &[Box<str>] {
-        &[]
-    }
-
     fn messages(&self) -> u64 {
         self.texts.len() as u64
-    }
-
-    fn has_images(&self) -> bool {
-        false
-    }
-
-    fn has_audio(&self) -> bool {
-        false
-    }
-
-    fn has_files(&self) -> bool {
-        false
-    }
-
-    fn has_json_output(&self) -> bool {
-        false
     }
 
     fn text(&self) -> &str {

@@ -1,10 +1,6 @@
 //! Where a piece of the canonical request stood in the client's: faults and losses are told in the client's words.
 
-use std::borrow::Cow;
-
 use super::decode::Decoded;
-use crate::chat::Loss;
-use crate::fault::Fault;
 
 /// Where the parts of one canonical message stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +35,7 @@ const NAMES: &[(&str, &str)] = &[
 const INSIDE: &[(&str, &str)] = &[(".filename", ".displayName"), (".signature", ".thoughtSignature")];
 
 /// A canonical path in the client's words; `None` where it is the same.
-fn clients(path: &str, decoded: &Decoded) -> Option<String> {
+pub(super) fn clients(path: &str, decoded: &Decoded) -> Option<String> {
     if let Some((_, name)) = NAMES.iter().find(|(canonical, _)| *canonical == path) {
         return Some((*name).to_owned());
     }
@@ -55,22 +51,6 @@ fn clients(path: &str, decoded: &Decoded) -> Option<String> {
     let rest = INSIDE.iter().find(|(known, _)| *known == rest).map_or(rest, |(_, own)| own);
     let part = origin.parts.get(part.parse::<usize>().ok()?)?;
     Some(format!("{part}{rest}"))
-}
-
-/// A loss in the client's words.
-pub(super) fn loss(mut loss: Loss, decoded: &Decoded) -> Loss {
-    if let Some(path) = clients(&loss.path, decoded) {
-        loss.path = Cow::Owned(path);
-    }
-    loss
-}
-
-/// A fault in the client's words.
-pub(super) fn fault(mut fault: Fault, decoded: &Decoded) -> Fault {
-    if let Some(path) = fault.param.as_deref().and_then(|param| clients(param, decoded)) {
-        fault.param = Some(Cow::Owned(path));
-    }
-    fault
 }
 
 #[cfg(test)]

@@ -61,10 +61,8 @@ impl Carry for Ask {
             return relay.splice(self.body(), &target.name);
         }
         let Decoded { request, lost } = self.decoded()?;
-        let encoded = target.wire().encode(request, &target.name);
-        let mut outgoing = encoded.map_err(|fault| path::fault(fault, request))?;
-        let told = std::mem::take(&mut outgoing.lost).into_iter().map(|loss| path::loss(loss, request));
-        outgoing.lost = told.chain(lost.iter().cloned()).collect();
+        let mut outgoing = translate::outgoing(target, request, |path| path::clients(path, request))?;
+        outgoing.lost.extend_from_slice(lost);
         Ok(outgoing)
     }
 

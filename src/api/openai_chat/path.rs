@@ -2,16 +2,13 @@
 //!
 //! Messages stand in both at the same place; what an assistant thought, refused and called stands beside its content.
 
-use std::borrow::Cow;
-
-use crate::chat::{Loss, Part, Request};
-use crate::fault::Fault;
+use crate::chat::{Part, Request};
 
 /// Names inside of a part, and their names here.
 const INSIDE: &[(&str, &str)] = &[(".detail", ".image_url.detail"), (".filename", ".file.filename")];
 
 /// A canonical path in the client's words; `None` where it is the same.
-fn clients(path: &str, request: &Request) -> Option<String> {
+pub(super) fn clients(path: &str, request: &Request) -> Option<String> {
     if path == "reasoning.budget_tokens" {
         return Some("reasoning.max_tokens".to_owned());
     }
@@ -41,22 +38,6 @@ fn clients(path: &str, request: &Request) -> Option<String> {
         }
     };
     Some(format!("messages[{place}].{beside}"))
-}
-
-/// A loss in the client's words.
-pub(super) fn loss(mut loss: Loss, request: &Request) -> Loss {
-    if let Some(path) = clients(&loss.path, request) {
-        loss.path = Cow::Owned(path);
-    }
-    loss
-}
-
-/// A fault in the client's words.
-pub(super) fn fault(mut fault: Fault, request: &Request) -> Fault {
-    if let Some(path) = fault.param.as_deref().and_then(|param| clients(param, request)) {
-        fault.param = Some(Cow::Owned(path));
-    }
-    fault
 }
 
 #[cfg(test)]

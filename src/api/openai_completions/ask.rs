@@ -143,28 +143,8 @@ impl facts::Body for Ask {
         }
     }
 
-    fn tool_names(&self) -> &[Box<str>] {
-        &[]
-    }
-
     fn messages(&self) -> u64 {
         1
-    }
-
-    fn has_images(&self) -> bool {
-        false
-    }
-
-    fn has_audio(&self) -> bool {
-        false
-    }
-
-    fn has_files(&self) -> bool {
-        false
-    }
-
-    fn has_json_output(&self) -> bool {
-        false
     }
 
     fn text(&self) -> &str {

@@ -97,11 +97,9 @@ impl Carry for Ask {
             return native::outgoing(relay, self.body(), self.before(), self.shelf(), target);
         }
         let decoded = self.request()?;
-        let encoded = target.wire().encode(&decoded.request, &target.name);
-        let mut outgoing = encoded.map_err(|fault| decoded.origins.fault(fault))?;
-        let lost = std::mem::take(&mut outgoing.lost);
-        outgoing.lost.clone_from(&decoded.lost);
-        outgoing.lost.extend(lost.into_iter().map(|loss| decoded.origins.loss(loss)));
+        let clients = |path: &str| decoded.origins.clients(path);
+        let mut outgoing = translate::outgoing(target, &decoded.request, clients)?;
+        outgoing.lost.splice(0..0, decoded.lost.iter().cloned());
         Ok(outgoing)
     }
 

@@ -1,10 +1,5 @@
 //! Where a piece of the canonical request stood in the client's: faults and losses are told in the client's words.
 
-use std::borrow::Cow;
-
-use crate::chat::Loss;
-use crate::fault::Fault;
-
 /// Where one canonical part stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -42,7 +37,7 @@ const NAMES: &[(&str, &str)] = &[
 
 impl Origins {
     /// A canonical path in the client's words.
-    fn clients(&self, path: &str) -> Option<String> {
+    pub(super) fn clients(&self, path: &str) -> Option<String> {
         if let Some((_, name)) = NAMES.iter().find(|(canonical, _)| *canonical == path) {
             return Some((*name).to_owned());
         }
@@ -66,22 +61,6 @@ impl Origins {
             Origin::Before => "previous_response_id".to_owned(),
             part => format!("{part}{rest}"),
         })
-    }
-
-    /// A loss in the client's words.
-    pub(super) fn loss(&self, mut loss: Loss) -> Loss {
-        if let Some(path) = self.clients(&loss.path) {
-            loss.path = Cow::Owned(path);
-        }
-        loss
-    }
-
-    /// A fault in the client's words.
-    pub(super) fn fault(&self, mut fault: Fault) -> Fault {
-        if let Some(path) = fault.param.as_deref().and_then(|param| self.clients(param)) {
-            fault.param = Some(Cow::Owned(path));
-        }
-        fault
     }
 }
 

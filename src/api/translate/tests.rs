@@ -5,14 +5,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::anthropic_messages::{self, MessageEncoder, encode_answer as encode_message};
 use crate::api::openai_chat::{self, ChatEncoder, Fallback, encode_answer};
-use crate::providers::{Credential, Place, QuirkSettings, Vendor, dialect};
-use crate::target::{Deadlines, TargetName, Traits};
+use crate::providers::{QuirkSettings, Vendor, dialect};
+use crate::target::TargetName;
 
 /// What an answer says, in the simplest terms of any dialect.
 #[derive(Debug, Default, PartialEq, Clone)]
@@ -51,16 +50,7 @@ fn cases(vendor: &str, op: &str) -> Vec<Case> {
 }
 
 fn target(word: &str) -> Target {
-    let vendor = Vendor {
-        name: "p".into(),
-        wire: dialect(word, &QuirkSettings::default()).unwrap(),
-        place: Place::Local,
-        headers: HeaderMap::new(),
-        credential: Credential::default(),
-        traits: Traits::default(),
-        deadlines: Deadlines::default(),
-        models: Vec::new(),
-    };
+    let vendor = Vendor::bare("p", dialect(word, &QuirkSettings::default()).unwrap());
     Target { vendor: Arc::new(vendor), name: TargetName::parse("p/m").unwrap() }
 }
 

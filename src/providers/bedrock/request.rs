@@ -1,32 +1,15 @@
 //! Requests as they go to Bedrock: path and headers.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 
 use crate::providers::Outgoing;
+use crate::providers::percent::segment;
 
 /// A request with JSON in its body for one of a model's operations (`converse`).
 pub(super) fn outgoing(model: &str, operation: &str, streams: bool, body: Bytes) -> Outgoing {
     let accept = if streams { "application/vnd.amazon.eventstream" } else { "application/json" };
-    let path = format!("/model/{}/{operation}", escape(model));
+    let path = format!("/model/{}/{operation}", segment(model, b""));
     Outgoing::json(path, accept, vec![body])
-}
-
-/// A model's name as one segment of a path: AWS's own clients escape the colons and slashes of ids and ARNs too.
-fn escape(model: &str) -> String {
-    let mut out = String::with_capacity(model.len() + 16);
-    // A name of dots alone would lead to another path.
-    let dots = model.bytes().all(|byte| byte == b'.');
-    for byte in model.bytes() {
-        if !dots && (byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -194,13 +194,7 @@ pub(super) fn said_in(events: &[Event]) -> Said {
 }
 
 pub(super) fn decoded(chunks: &[&[u8]]) -> Result<Vec<Event>, Fault> {
-    let mut decoder = gemini().stream_decoder();
-    let mut events = Vec::new();
-    for chunk in chunks {
-        decoder.feed(chunk, &mut events)?;
-    }
-    decoder.finish(&mut events)?;
-    Ok(events)
+    recorded::decoded(gemini().stream_decoder(), chunks)
 }
 
 /// The client's bytes, the usage and the finish of a relayed stream.

@@ -86,13 +86,7 @@ pub(super) fn said_in(events: &[Event]) -> Said {
 }
 
 pub(super) fn decoded(chunks: &[&[u8]]) -> Result<Vec<Event>, Fault> {
-    let mut decoder = ollama().stream_decoder();
-    let mut events = Vec::new();
-    for chunk in chunks {
-        decoder.feed(chunk, &mut events)?;
-    }
-    decoder.finish(&mut events)?;
-    Ok(events)
+    recorded::decoded(ollama().stream_decoder(), chunks)
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! The client's own bytes as they go upstream: only what must change is spliced in.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -9,6 +7,7 @@ use super::{normalise, turns};
 use crate::chat::{Loss, Object, proof};
 use crate::fault::Fault;
 use crate::json::Splice;
+use crate::providers::percent::segment;
 use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -108,7 +107,7 @@ pub(in crate::providers) fn outgoing(path: String, streams: bool, body: Vec<Byte
 /// A path template with the model's name in it.
 pub(in crate::providers) fn path(template: &str, model: &str) -> String {
     if template.contains("{model}") {
-        template.replace("{model}", &percent(model))
+        template.replace("{model}", &segment(model, b""))
     } else {
         template.to_owned()
     }
@@ -257,23 +256,6 @@ fn fit(message: &mut Object, quirks: &QuirkSettings) {
     if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
         calls.iter_mut().for_each(|call| shorten(call.get_mut("id")));
     }
-}
-
-/// Percent-encoding of one path segment.
-fn percent(text: &str) -> Cow<'_, str> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
-    if text.bytes().all(plain) && !matches!(text, "." | "..") {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for byte in text.bytes() {
-        if plain(byte) && !matches!(text, "." | "..") {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    Cow::Owned(out)
 }
 
 #[cfg(test)]

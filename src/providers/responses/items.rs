@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::chat::{Loss, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::{Fault, Retry};
-use crate::providers::foreign::text_document;
 use crate::providers::openai::encode::{audio_format, is_unsayable, put};
 use crate::providers::openai::{losses, normalise};
 
@@ -272,7 +271,7 @@ fn content(part: &Part, role: Role, path: &str) -> Result<Value, Fault> {
 }
 
 fn file(media: &Media, filename: Option<&str>) -> Value {
-    if let Some(text) = text_document(media) {
+    if let Some(text) = media.as_text() {
         let title = filename.map(|name| format!("{name}\n\n")).unwrap_or_default();
         return json!({ "type": "input_text", "text": title + text.as_str() });
     }

@@ -9,14 +9,14 @@ use super::super::{ClientBody, Dialect, Outgoing, Provider, Relay, Relayed, Stre
 use super::publisher;
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::fault::Fault;
-use crate::providers::gemini::request::percent;
+use crate::providers::gemini::request::segment;
 use crate::target::TargetName;
 
 /// The request with the model's method as its path.
 pub(super) fn predict(mut outgoing: Outgoing, models: &str, model: &str) -> Outgoing {
     let streams = outgoing.headers.get(ACCEPT).is_some_and(|accept| accept == "text/event-stream");
     let method = if streams { "streamRawPredict" } else { "rawPredict" };
-    outgoing.path = format!("{models}/{}:{method}", percent(publisher::bare(model)));
+    outgoing.path = format!("{models}/{}:{method}", segment(publisher::bare(model)));
     outgoing
 }
 

@@ -303,7 +303,9 @@ fn whatever_stands_anywhere_is_understood_or_refused_with_its_place() {
                     for dialect in ["openai", "anthropic", "gemini", "openai-responses"] {
                         let wire = crate::providers::dialect(dialect, &Default::default()).unwrap();
                         if let Err(fault) = wire.encode(&decoded.request, &target) {
-                            let fault = decoded.origins.fault(fault);
+                            let fault = crate::api::translate::in_clients_words(fault, |path| {
+                                decoded.origins.clients(path)
+                            });
                             assert_eq!(fault.client_status(), 400, "{place} {value} {dialect}: {fault}");
                         }
                     }
