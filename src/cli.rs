@@ -1,6 +1,8 @@
 //! The command line: one `match` that is the map of the program.
 
 mod check;
+mod plugin;
+mod policy;
 mod schema;
 mod serve;
 
@@ -35,6 +37,12 @@ enum Command {
     Serve,
     /// Check configuration, policies and secrets, and print every error with file, line and column.
     Check,
+    /// Test, explain, replay and describe policies.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Make, inspect and test plugins.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -46,6 +54,8 @@ pub fn run() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(config),
         Command::Check => check::check(config),
+        Command::Policy(command) => policy::run(command, config),
+        Command::Plugin(command) => plugin::run(command, config),
         Command::Schema => schema::schema(),
     }
 }

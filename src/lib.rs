@@ -16,6 +16,7 @@ pub mod json;
 pub mod listener;
 pub mod plan;
 pub mod planner;
+pub mod plugin;
 pub mod policy;
 pub mod providers;
 pub mod settings;
