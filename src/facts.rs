@@ -1,11 +1,14 @@
 //! What a policy sees of a request: gathered before the policies run, so that a decision can be recorded and replayed.
 
+pub mod market;
+
 use std::sync::Arc;
 
 use http::HeaderMap;
 use serde::Serialize;
 
 use crate::caller::Caller;
+use market::Market;
 
 /// The operation that the client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -71,8 +74,12 @@ pub struct Facts {
     pub headers: HeaderMap,
     /// Tags from `x-tollgate-tags`, in the order given. Policies may add their own.
     pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// When it was asked, in Unix milliseconds: the time of everything that policies reckon with.
+    pub at_ms: u64,
     /// The request body, read only as far as somebody asks.
     pub body: Arc<dyn Body>,
+    /// The targets that there are, with the numbers of this moment.
+    pub market: Arc<dyn Market>,
 }
 
 /// The request body as a policy may ask about it. Implementations compute each answer at most once; what an operation
