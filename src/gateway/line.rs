@@ -443,7 +443,9 @@ fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Arc<Facts>,
         caller,
         headers,
         tags,
+        at_ms: opened.gateway.shared.clock.unix_ms(),
         body: asked.clone(),
+        market: opened.snapshot.market_of(opened.version).clone(),
     }))
 }
 
