@@ -1,14 +1,19 @@
 //! What a policy sees of a request: gathered before the policies run, so that a decision can be recorded and replayed.
 
+mod notes;
+mod reads;
+
 use std::sync::Arc;
 
 use http::HeaderMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::caller::Caller;
+pub use notes::{Media, Noted, Notes, Seen, Text};
+pub use reads::{Answer, Asked, Asking, BETWEEN, Reads};
 
 /// The operation that the client asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// A chat completion.
@@ -126,10 +131,18 @@ pub trait Body: Send + Sync {
     }
     /// Any other top-level field as JSON text, for example `temperature`.
     fn field(&self, name: &str) -> Option<&str>;
+    /// How many words the text has.
+    fn words(&self) -> u64 {
+        self.text().split_whitespace().count() as u64
+    }
+    /// What was written down of the request, where the request itself is not here any more.
+    fn notes(&self) -> Option<&Notes> {
+        None
+    }
 }
 
 /// The facts as they stand in a decision record: small, without any text of the prompt.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FactsRecord {
     /// What was asked for.
     pub endpoint: Endpoint,
