@@ -1,7 +1,9 @@
 //! What a policy sees of a request: gathered before the policies run, so that a decision can be recorded and replayed.
 
+pub mod market;
 mod notes;
 mod reads;
+mod watched;
 
 use std::sync::Arc;
 
@@ -9,8 +11,10 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Caller;
+use market::Market;
 pub use notes::{Media, Noted, Notes, Seen, Text};
 pub use reads::{Answer, Asked, Asking, BETWEEN, Reads};
+pub use watched::{Past, Watched};
 
 /// The operation that the client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,8 +80,12 @@ pub struct Facts {
     pub headers: HeaderMap,
     /// Tags from `x-tollgate-tags`, in the order given. Policies may add their own.
     pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// When it was asked, in Unix milliseconds: the time of everything that policies reckon with.
+    pub at_ms: u64,
     /// The request body, read only as far as somebody asks.
     pub body: Arc<dyn Body>,
+    /// The targets that there are, with the numbers of this moment.
+    pub market: Arc<dyn Market>,
 }
 
 /// The request body as a policy may ask about it. Implementations compute each answer at most once; what an operation

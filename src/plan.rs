@@ -1,6 +1,7 @@
 //! What policies say and what becomes of it: decision, plan, attempts, and the record of all three.
 
 mod dossier;
+mod explain;
 
 use std::borrow::Cow;
 use std::sync::Arc;

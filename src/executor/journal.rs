@@ -101,6 +101,11 @@ impl Journal {
         pages.upstream + since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// The attempts that have ended so far.
+    pub fn so_far(&self) -> Vec<AttemptRecord> {
+        self.pages().attempts.clone()
+    }
+
     /// Takes everything; an attempt still under way is noted as cancelled.
     pub fn close(&self) -> Vec<AttemptRecord> {
         self.end(|target, took| AttemptRecord {

@@ -1,17 +1,19 @@
 //! A request as it stands in a decision record: what another policy may be told of it, and what nobody knows any more.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+use super::market::Offer;
 use super::reads::{Answer, BETWEEN, Reads};
 use super::{Body, Facts, FactsRecord};
 use crate::caller::Caller;
 
 /// What a policy could see beyond [`FactsRecord`]: without any text of the prompt, unless it was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Seen {
     /// The client's address.
@@ -47,6 +49,12 @@ pub struct Seen {
     /// Number of words, where a policy asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<u64>,
+    /// The targets whose numbers policies looked at, and those of the plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<Offer>,
+    /// What names of `models:` stood for, where a policy asked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// The prompt, where the configuration wants it recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<Box<Text>>,
@@ -91,12 +99,18 @@ pub struct Notes {
 #[derive(Debug)]
 pub struct Noted {
     record: FactsRecord,
-    notes: Notes,
+    notes: Arc<Notes>,
 }
 
 impl Noted {
-    /// The facts of a recorded request. `id` is its `x-request-id`.
-    pub fn facts(id: Arc<str>, record: FactsRecord, seen: Seen, reads: Reads) -> Facts {
+    /// The facts of a recorded request, but for its market. `id` is its `x-request-id`, `at_ms` its time.
+    pub fn facts(
+        id: Arc<str>,
+        at_ms: u64,
+        record: FactsRecord,
+        seen: Seen,
+        reads: Reads,
+    ) -> (Facts, Arc<Notes>) {
         let caller = Caller {
             address: seen.ip,
             key_id: seen.key_id.clone(),
@@ -116,9 +130,10 @@ impl Noted {
             }
         }
         let (endpoint, model, tags) = (record.endpoint, record.model.clone(), seen.tags.clone());
-        let notes = Notes { reads, seen, missed: Mutex::default() };
-        let body = Arc::new(Self { record, notes });
-        Facts { request_id: id, endpoint, model, caller, headers, tags, body }
+        let notes = Arc::new(Notes { reads, seen, missed: Mutex::default() });
+        let body = Arc::new(Self { record, notes: notes.clone() });
+        let market = Arc::new(super::market::Told::default());
+        (Facts { request_id: id, endpoint, model, caller, headers, tags, at_ms, body, market }, notes)
     }
 }
 
@@ -325,7 +340,7 @@ mod tests {
             user: None,
             bytes: 99,
         };
-        Noted::facts("id".into(), record, seen, reads)
+        Noted::facts("id".into(), 0, record, seen, reads).0
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! All papers of one decision: the record, and what is needed to explain it and to ask other policies the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,14 @@ pub struct Limits {
     /// Tries at the same target beyond the first, where a policy said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
+}
+
+impl Limits {
+    /// These bounds.
+    pub fn of(total: Duration, first_token: Option<Duration>, retries: Option<u32>) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self { total_ms: ms(total), first_token_ms: first_token.map(ms), retries }
+    }
 }
 
 impl Dossier {
