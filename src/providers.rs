@@ -26,6 +26,7 @@ mod realtime;
 #[cfg(test)]
 mod recorded;
 pub mod rerank;
+mod respond;
 mod responses;
 mod retry_after;
 mod sandbox;
@@ -53,6 +54,7 @@ pub use lease::{Due, Held, Lease, Trouble};
 pub use meter::Meter;
 pub use moderation::ModerationQuirks;
 pub use realtime::EventMeter;
+pub use respond::respond;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use sandbox::Sandbox;
 pub use settings::{
