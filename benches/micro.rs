@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use tollgate::api::anthropic_messages;
 use tollgate::api::openai_chat::Ask;
 use tollgate::caller::Caller;
+use tollgate::facts::market::Told;
 use tollgate::facts::{Endpoint, Facts};
 use tollgate::json::Body;
 use tollgate::policy::{Names, PolicySet, PolicySettings, Source};
@@ -129,7 +130,9 @@ fn facts(ask: Ask) -> Facts {
         caller: Caller { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Caller::default() },
         headers,
         tags: vec![("team".into(), "search".into()), ("feature".into(), "ask".into())],
+        at_ms: 1_762_000_000_000,
         body: Arc::new(ask),
+        market: Arc::new(Told::default()),
     }
 }
 

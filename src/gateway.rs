@@ -5,6 +5,7 @@ mod conversation;
 mod door;
 mod intake;
 mod line;
+mod market;
 mod raw;
 mod relay;
 mod serve;
@@ -22,6 +23,7 @@ pub use admission::Admission;
 pub use conversation::{Conversation, Takeover};
 pub use door::{Asked, Door, Head, StreamForm};
 pub use intake::{Ahead, Approach, Intake, Unread};
+pub use market::Board;
 pub use raw::RawBody;
 pub use serve::{Arrived, Body, Served};
 pub use settings::{

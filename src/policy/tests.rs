@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::caller::Caller;
+use crate::facts::market::Told;
 use crate::facts::{Body, Endpoint};
 use crate::plan::{Constraint, Route};
 
@@ -84,7 +85,10 @@ fn facts(model: &str, body: Fake) -> Arc<Facts> {
         caller: Caller { address: Some([10, 0, 0, 7].into()), team: Some("web".into()), ..Caller::default() },
         headers,
         tags: vec![("team".into(), "blue".into())],
+        // Wednesday, 18 June 2025, 21:30 in UTC.
+        at_ms: 1_750_282_200_000,
         body: Arc::new(body),
+        market: Arc::new(Told::default()),
     })
 }
 
