@@ -3,24 +3,40 @@
 pub mod market;
 mod notes;
 mod reads;
+mod told;
 mod watched;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
 
 use crate::caller::Caller;
 use market::Market;
 pub use notes::{Media, Noted, Notes, Seen, Text};
 pub use reads::{Answer, Asked, Asking, BETWEEN, Reads};
+pub use told::{Message, Messages, Modality, Told};
 pub use watched::{Past, Watched};
 
+/// Client headers that no policy sees: credentials. Browsers put theirs among the protocols of a WebSocket.
+pub const HIDDEN_HEADERS: [HeaderName; 6] = [
+    AUTHORIZATION,
+    COOKIE,
+    PROXY_AUTHORIZATION,
+    SEC_WEBSOCKET_PROTOCOL,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
 /// The operation that the client asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// A chat completion.
+    #[default]
     Chat,
     /// Embedding vectors.
     Embeddings,

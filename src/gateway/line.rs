@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
@@ -22,21 +21,11 @@ use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
 use crate::executor::{Answered, Job, Journal, Raw, Switched};
-use crate::facts::{Facts, FactsRecord};
+use crate::facts::{Facts, FactsRecord, HIDDEN_HEADERS};
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{self, Decision, Outcome, Route, Rule, Step, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::providers::Target;
-
-/// Client headers that no policy sees: credentials. Browsers put theirs among the protocols of a WebSocket.
-const HIDDEN: [HeaderName; 6] = [
-    AUTHORIZATION,
-    COOKIE,
-    PROXY_AUTHORIZATION,
-    SEC_WEBSOCKET_PROTOCOL,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-];
 
 /// The most tags that `x-tollgate-tags` may carry.
 const MAX_TAGS: usize = 16;
@@ -466,7 +455,7 @@ fn pin(decision: &mut Decision, model: &Arc<str>) {
 
 fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Fault> {
     let mut headers = std::mem::take(&mut opened.headers);
-    for name in HIDDEN {
+    for name in HIDDEN_HEADERS {
         headers.remove(name);
     }
     let tags = tags(&headers)?;
