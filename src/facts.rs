@@ -13,7 +13,6 @@ use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-
 use crate::caller::Caller;
 use market::Market;
 pub use notes::{Media, Noted, Notes, Seen, Text};

@@ -12,6 +12,7 @@ mod language;
 mod library;
 mod lint;
 mod patterns;
+pub mod replay;
 mod request;
 mod settings;
 mod suggest;
