@@ -22,7 +22,8 @@ use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
-use crate::gateway::{ApiVersion, RawRules, Retirement, Snapshot};
+use crate::facts::market::{Market, NoNumbers, Numbers};
+use crate::gateway::{ApiVersion, Board, RawRules, Retirement, Snapshot};
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::policy::{self, PolicySet};
 use crate::providers::percent::encoded;
@@ -65,11 +66,17 @@ pub fn build(
             bench.vendor(provider, models).map(|vendor| (name.clone(), Arc::new(vendor)))
         })
         .collect();
-    let admin_token = checked.config.admin.token.as_ref().and_then(|token| bench.admin_token(token));
+    let token = checked.config.admin.token.as_ref().filter(|_| !secrets.are_imagined());
+    let admin_token = token.and_then(|token| bench.admin_token(token));
 
     let catalogue = Catalogue::new(vendors.values().cloned().collect(), entries(&checked.models, &vendors));
-    let versions: Vec<ApiVersion> =
-        checked.versions.iter().map(|version| api_version(version, checked, &catalogue, &vendors)).collect();
+    let numbers: Arc<dyn Numbers> = Arc::new(NoNumbers);
+    let market: Arc<dyn Market> = Arc::new(Board::new(&catalogue, &numbers));
+    let versions: Vec<ApiVersion> = checked
+        .versions
+        .iter()
+        .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
+        .collect();
     let policies = bench.policies(&checked.config, names(&catalogue, &versions));
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
@@ -81,6 +88,7 @@ pub fn build(
         generation: next_generation(),
         built_ms: clock.unix_ms(),
         catalogue,
+        market,
         versions,
         strict: config.strict,
         policies,
@@ -232,6 +240,7 @@ fn api_version(
     checked: &Checked,
     general: &Catalogue,
     vendors: &Vendors,
+    numbers: &Arc<dyn Numbers>,
 ) -> ApiVersion {
     let settings = &version.settings;
     let successor = settings.successor.as_ref().and_then(|name| checked.config.versions.get(name));
@@ -243,7 +252,9 @@ fn api_version(
         successor: successor.map(|version| version.prefix.clone()),
     };
     let catalogue = general.with(entries(&version.models, vendors), settings.inherit);
-    ApiVersion::new(version.name.clone(), settings.prefix.clone(), catalogue, settings.strict, retirement)
+    let market = Arc::new(Board::new(&catalogue, numbers));
+    let (name, prefix) = (version.name.clone(), settings.prefix.clone());
+    ApiVersion::new(name, prefix, catalogue, market, settings.strict, retirement)
 }
 
 fn entries(models: &[CheckedModel], vendors: &Vendors) -> Vec<(Arc<str>, Entry)> {
@@ -270,7 +281,7 @@ fn alias(
     vendors: &Vendors,
 ) -> Alias {
     let resolve = |name: &TargetName| {
-        vendors.get(&name.provider).map(|vendor| Target { vendor: vendor.clone(), name: name.clone() })
+        vendors.get(&name.provider).map(|vendor| Target::new(vendor.clone(), name.clone()))
     };
     let targets = targets
         .iter()
@@ -288,6 +299,9 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+        if self.secrets.are_imagined() {
+            return sketched(provider, models);
+        }
         let on_vertex = match &provider.google {
             Some(google) => Some(self.google(provider, google)?),
             None => None,
@@ -415,6 +429,14 @@ impl Bench<'_> {
         self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });
         None
     }
+}
+
+/// A provider that can be planned with, and never asked.
+fn sketched(provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+    let wire = providers::dialect(&provider.dialect, &provider.quirks)
+        .or_else(|| providers::dialect("openai", &provider.quirks))?;
+    let (traits, deadlines) = (provider.traits.clone(), provider.deadlines);
+    Some(Vendor { traits, deadlines, models, ..Vendor::bare(&provider.name, wire) })
 }
 
 fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {

@@ -120,7 +120,7 @@ impl Catalogue {
         let vendor = self.vendors.get(provider)?;
         (!model.is_empty()).then(|| {
             let name = TargetName { provider: vendor.name.clone(), model: model.into() };
-            Known::Target(Target { vendor: vendor.clone(), name })
+            Known::Target(Target::new(vendor.clone(), name))
         })
     }
 
@@ -153,6 +153,11 @@ impl Catalogue {
     /// Alias names in the order written.
     pub fn aliases(&self) -> impl Iterator<Item = &Arc<str>> {
         self.order.iter()
+    }
+
+    /// All entries of `models:` that policies may name, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
+        self.aliases.iter()
     }
 
     /// What clients may ask for besides `provider/model`: aliases in the order written, each with its versions.

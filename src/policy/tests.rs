@@ -7,8 +7,10 @@ use serde_json::json;
 
 use super::*;
 use crate::caller::Caller;
+use crate::facts::market::Told;
 use crate::facts::{Body, Endpoint};
-use crate::plan::{Constraint, Route};
+use crate::fault::FaultKind;
+use crate::plan::{Constraint, Hook, Route, Rule, Verdict};
 
 /// A body that says what a test wants it to say.
 #[derive(Default)]
@@ -84,7 +86,10 @@ fn facts(model: &str, body: Fake) -> Arc<Facts> {
         caller: Caller { address: Some([10, 0, 0, 7].into()), team: Some("web".into()), ..Caller::default() },
         headers,
         tags: vec![("team".into(), "blue".into())],
+        // Wednesday, 18 June 2025, 21:30 in UTC.
+        at_ms: 1_750_282_200_000,
         body: Arc::new(body),
+        market: Arc::new(Told::default()),
     })
 }
 
@@ -174,7 +179,16 @@ fn a_route_carries_its_settings() {
     assert_eq!(route.first_token, Some(Duration::from_millis(800)));
     assert_eq!(route.retries, Some(2));
     let decision = decided.decision.as_ref().unwrap();
-    assert_eq!(decision.rule, Some(Rule { policy: "10-test".into(), name: Some("slow lane".into()) }));
+    assert_eq!(
+        decision.rule,
+        Some(Rule {
+            policy: "10-test".into(),
+            hook: Hook::OnRequest,
+            line: Some(1),
+            file: None,
+            name: Some("slow lane".into()),
+        })
+    );
     assert_eq!(decision.tags, [("tier".into(), "low".into())]);
 }
 
