@@ -78,7 +78,7 @@ pub struct CallFault {
     pub outcome: Outcome,
     /// The input is outside what the plugin handles: no opinion, and `on_error` does not apply.
     pub unsupported: bool,
-    /// What happened, for logs and explanations. Holds no text of the request.
+    /// What happened, for logs and explanations. Holds no text of the request, unless the plugin itself says some.
     pub message: String,
 }
 

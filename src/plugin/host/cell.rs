@@ -46,7 +46,7 @@ impl Cell {
     /// A store for one instance of up to `memory` bytes, from which the plugin can hand the host up to `fuel` bytes at
     /// once.
     pub(super) fn store(engine: &Engine, grantee: Arc<Grantee>, memory: usize, fuel: usize) -> Store<Self> {
-        let ceiling = Ceiling { most: memory, memory: 0, table: 0, refused: None };
+        let ceiling = Ceiling::of(memory);
         let mut store = Store::new(engine, Self { grantee, ceiling, deadline: Instant::now() });
         store.limiter(|cell| &mut cell.ceiling);
         store.set_hostcall_fuel(fuel);
@@ -66,6 +66,13 @@ impl Cell {
         store.data_mut().deadline = deadline;
         store.set_epoch_deadline(2);
         deadline
+    }
+}
+
+impl Ceiling {
+    /// Up to this many bytes of memory.
+    pub(super) fn of(most: usize) -> Self {
+        Self { most, memory: 0, table: 0, refused: None }
     }
 }
 

@@ -208,3 +208,102 @@ impl http::Host for Cell {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::FixedClock;
+    use crate::plugin::allow_list::AllowList;
+    use crate::plugin::host::cell::Ceiling;
+    use crate::plugin::host::grantee::{Grantee, Voice};
+    use crate::plugin::series::Series;
+    use crate::plugin::service::{Awaited, Courier, Delivery, Embedder, Services};
+
+    struct Echo;
+
+    impl Embedder for Echo {
+        fn embed(&self, texts: Vec<String>) -> Awaited<'_, Result<Vec<Vec<f32>>, String>> {
+            Box::pin(async move { Ok(vec![vec![1.0]; texts.len()]) })
+        }
+    }
+
+    impl Courier for Echo {
+        fn send(&self, errand: Errand) -> Awaited<'_, Result<Delivery, CourierFault>> {
+            let said = format!("{} {} {:?}", errand.request.method(), errand.request.uri(), errand.timeout);
+            Box::pin(
+                async move { Ok(Delivery { status: 200, headers: Vec::new(), body: said.into_bytes() }) },
+            )
+        }
+    }
+
+    fn cell(services: Services, hosts: &[&str]) -> Cell {
+        let grantee = Grantee {
+            name: "x".into(),
+            services: Services { clock: Arc::new(FixedClock(7_000)), ..services },
+            shelf: Arc::default(),
+            series: Arc::new(Series::new("x".into())),
+            hosts: AllowList::read(hosts).unwrap(),
+            voice: Voice::default(),
+        };
+        Cell {
+            grantee: Arc::new(grantee),
+            ceiling: Ceiling::of(1),
+            deadline: Instant::now() + Duration::from_secs(60),
+        }
+    }
+
+    fn request(url: &str) -> http::Request {
+        http::Request {
+            method: "POST".into(),
+            url: url.into(),
+            headers: vec![("content-type".into(), "text/plain".into())],
+            body: Vec::new(),
+            timeout_ms: 10,
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_go_only_where_the_list_allows_and_only_in_time() {
+        let services = Services { courier: Some(Arc::new(Echo)), ..Services::default() };
+        let mut allowed = cell(services, &["a.test"]);
+        let back = http::Host::send(&mut allowed, request("https://a.test/x")).await.unwrap().unwrap();
+        assert_eq!(String::from_utf8(back.body).unwrap(), "POST https://a.test/x 10ms");
+        let other = http::Host::send(&mut allowed, request("https://b.test/")).await.unwrap();
+        assert!(matches!(other, Err(http::HttpError::NotAllowed(why)) if why.contains("`b.test:443`")));
+        let odd = http::Request { method: "GET /".into(), ..request("https://a.test/") };
+        assert!(matches!(
+            http::Host::send(&mut allowed, odd).await.unwrap(),
+            Err(http::HttpError::NotAllowed(_))
+        ));
+        let nobody =
+            http::Host::send(&mut cell(Services::default(), &["a.test"]), request("https://a.test/")).await;
+        assert!(matches!(nobody.unwrap(), Err(http::HttpError::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn embeddings_are_unavailable_until_somebody_makes_them() {
+        let none = ai::Host::embed(&mut cell(Services::default(), &[]), vec!["a".into()]).await.unwrap();
+        assert!(matches!(none, Err(types::Failure::Unavailable(_))));
+        let mut with = cell(Services { embedder: Some(Arc::new(Echo)), ..Services::default() }, &[]);
+        assert_eq!(ai::Host::embed(&mut with, vec!["a".into(); 2]).await.unwrap().unwrap().len(), 2);
+        let many = ai::Host::embed(&mut with, vec![String::new(); MOST_TEXTS + 1]).await.unwrap();
+        assert!(matches!(many, Err(types::Failure::Unsupported(_))));
+        assert_eq!(ai::Host::count_tokens(&mut with, "m".into(), "12345".into()).unwrap().unwrap(), 2);
+    }
+
+    #[test]
+    fn the_clock_is_the_one_that_was_handed_in() {
+        let mut cell = cell(Services::default(), &[]);
+        assert_eq!(clock::Host::unix_ms(&mut cell).unwrap(), 7_000);
+        assert!(
+            clock::Host::monotonic_ns(&mut cell).unwrap() <= clock::Host::monotonic_ns(&mut cell).unwrap()
+        );
+        state::Host::set(&mut cell, "k".into(), b"v".to_vec(), Some(1)).unwrap().unwrap();
+        assert_eq!(state::Host::get(&mut cell, "k".into()).unwrap().unwrap().as_deref(), Some(&b"v"[..]));
+        let large = state::Host::set(&mut cell, "k".into(), vec![0; 1 << 17], None).unwrap();
+        assert!(matches!(large, Err(state::StateError::TooLarge)));
+        log::Host::log(&mut cell, log::Level::Error, "ä".repeat(LONGEST_LINE)).unwrap();
+    }
+}

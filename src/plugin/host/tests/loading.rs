@@ -56,7 +56,7 @@ fn what_cannot_be_loaded_is_absent_with_its_reason() {
     state.imports("state", "delete", "(param i32 i32 i32)");
     let mut refusing = Forge::bare();
     let no = refusing.fixed(&[Word::Number(1), Word::Text("labels: missing")]);
-    refusing.init(&format!("(i32.const {no})")).exports("functions");
+    refusing.init(&format!("(i32.const {no})"));
     super::forge::add_toolbox(&mut refusing);
     let mut stalling = Forge::bare();
     stalling.init("(loop $again (br $again)) unreachable");

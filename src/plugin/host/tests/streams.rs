@@ -131,3 +131,23 @@ async fn a_dialect_says_requests_and_reads_streams() {
         assert!(fault.message.contains("it gave up"), "{fault}");
     }
 }
+
+#[tokio::test]
+async fn an_import_reaches_the_plugins_own_shelf() {
+    let mut forge = Forge::new();
+    forge.imports("state", "delete", "(param i32 i32 i32)");
+    let answer = forge.fixed(&[0; 4].map(Number));
+    let none = forge.fixed(&[0; 2].map(Number));
+    forge.exports("functions");
+    forge.function("functions", "signatures", "(result i32)", &format!("(i32.const {none})"));
+    let delete = format!("(call $delete (local.get 2) (local.get 3) (i32.const 64)) (i32.const {answer})");
+    forge.function("functions", "call", "(param i32 i32 i32 i32) (result i32)", &delete);
+    let plugin = sound("{ name: s, grants: [prompt, state] }", forge.module());
+    let shelf = &plugin.guest.as_ref().unwrap().grantee.shelf;
+    for key in ["a", "b"] {
+        shelf.set(key, b"1".to_vec(), None, 0).unwrap();
+    }
+    assert_eq!(plugin.call("delete".into(), "a".into()).await.answer.unwrap(), "");
+    assert_eq!((shelf.get("a", 1), shelf.get("b", 1)), (None, Some(b"1".to_vec())));
+    assert_eq!(plugin.loaded().unwrap().imports, ["state"]);
+}
