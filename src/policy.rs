@@ -16,6 +16,7 @@ mod lint;
 mod memo;
 mod patterns;
 pub mod plugins;
+pub mod replay;
 mod request;
 mod seen;
 mod series;
