@@ -33,7 +33,7 @@ use compile::{Opinion, Policy, World};
 pub use error::{PolicyError, RuntimeError};
 use library::Library;
 use request::Request;
-pub use settings::{OnError, PolicySettings};
+pub use settings::{OnError, PolicySettings, Switch};
 pub use vocabulary::{Entry, Group, reference, vocabulary};
 
 /// A policy file as read.
