@@ -297,7 +297,8 @@ pub(super) type Identity = (u64, u64);
 impl Stamps {
     pub(super) fn of(paths: &Paths) -> Self {
         let below = BELOW.map(|below| paths.policies.join(below));
-        let policies = std::iter::once(&paths.policies).chain(&below).flat_map(|dir| listing(dir).unwrap_or_default());
+        let policies =
+            std::iter::once(&paths.policies).chain(&below).flat_map(|dir| listing(dir).unwrap_or_default());
         let all = paths.config.iter().cloned().chain(policies).chain(paths.others.iter().cloned());
         Self(all.map(|path| (stamp(&path), path)).map(|(stamp, path)| (path, stamp)).collect())
     }
@@ -364,7 +365,9 @@ mod tests {
         let tests: Vec<_> = sources.tests.iter().map(|t| (t.name.as_str(), t.text.as_str())).collect();
         assert_eq!(tests, [("10-a_test", "t"), ("tests/money", "y")]);
         assert_eq!(sources.hash.len(), 64);
-        for (file, text) in [("rules/20-b.rhai", "B"), ("rules/10-a_test.rhai", "T"), ("rules/tests/money.yaml", "Y")] {
+        for (file, text) in
+            [("rules/20-b.rhai", "B"), ("rules/10-a_test.rhai", "T"), ("rules/tests/money.yaml", "Y")]
+        {
             let before = Sources::read(Some(&config)).unwrap().hash;
             write(dir.path(), &[(file, text)]);
             assert_ne!(Sources::read(Some(&config)).unwrap().hash, before, "{file}");
