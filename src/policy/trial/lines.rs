@@ -64,9 +64,10 @@ impl Lines {
         }
     }
 
-    /// The verdict at this line of a policy decided.
-    pub(in crate::policy) fn decided(&self, policy: &str, line: u32) {
-        if let Some(file) = self.files.iter().find(|file| file.name == policy) {
+    /// The verdict at this line of a policy decided, or at that of a file below `lib/`.
+    pub(in crate::policy) fn decided(&self, path: Option<&str>, policy: &str, line: u32) {
+        let is = |file: &&File| path.map_or(file.name == policy, |path| file.path == Path::new(path));
+        if let Some(file) = self.files.iter().find(is) {
             let mut verdicts = file.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
             *verdicts.entry(line).or_default() += 1;
         }
@@ -197,7 +198,11 @@ impl Places {
 
     fn inserted(&self, first: usize) -> Vec<(u32, u32, u32)> {
         let length = |spot: usize, place: &Place| u32::try_from(place.text(first + spot).len()).unwrap_or(0);
-        self.0.iter().enumerate().map(|(spot, place)| (place.line, place.column, length(spot, place))).collect()
+        self.0
+            .iter()
+            .enumerate()
+            .map(|(spot, place)| (place.line, place.column, length(spot, place)))
+            .collect()
     }
 }
 
@@ -280,7 +285,7 @@ fn start(expression: &Expr) -> Position {
 /// Lines on which a verdict is made; what stands in `.then(…)` is part of one.
 fn verdicts(ast: &AST) -> BTreeMap<u32, u64> {
     let words: Vec<&str> =
-        vocabulary::vocabulary().iter().filter(|w| w.group == Group::Verdict).map(|w| w.name).collect();
+        vocabulary::vocabulary().filter(|w| w.group == Group::Verdict).map(|w| w.name).collect();
     let mut found = BTreeMap::new();
     ast.walk(&mut |path: &[ASTNode<'_>]| {
         let Some((node, above)) = path.split_last() else { return true };
@@ -332,7 +337,8 @@ mod tests {
 
     const BRANCHES: &str = "fn f(x) {\n  if x > 5 {\n    return 1;\n  } else if x > 3 {\n    2\n  } else {\n    \
                             let a = [1, 2].filter(|n| n > x);\n    -a.len\n  }\n}";
-    const SWITCH: &str = "fn f(x) {\n  switch x {\n    1 => -7,\n    2 if x > 1 => { let y = 3; y }\n    _ => (x) + 1\n  }\n}";
+    const SWITCH: &str =
+        "fn f(x) {\n  switch x {\n    1 => -7,\n    2 if x > 1 => { let y = 3; y }\n    _ => (x) + 1\n  }\n}";
     const LOOPS: &str = "fn f(x) {\n  let sum = 0;\n  for n in 0..x { sum += n; }\n  while sum > 3 {\n    sum -= 1; // ; {\n  }\n  sum\n}";
 
     #[test]
@@ -368,7 +374,7 @@ mod tests {
     fn verdicts_are_found_where_they_are_made() {
         let text = "fn f(x) {\n  if x { return reject(429, \"a\", \"b\"); }\n  route(\"a\")\n    .then(split([\"b\"]))\n}";
         let (lines, _) = marked(text);
-        lines.decided("10-a", 3);
+        lines.decided(None, "10-a", 3);
         assert_eq!(lines.coverage()[0].verdicts, BTreeMap::from([(2, 0), (3, 1)]));
     }
 }
