@@ -113,13 +113,23 @@ pub(super) fn named(name: &str) -> impl Iterator<Item = &'static Entry> {
 }
 
 /// Names of properties of a request.
-pub(super) fn properties<'a>() -> impl Iterator<Item = &'a str> {
+pub(super) fn properties() -> impl Iterator<Item = &'static str> {
     properties_of(Group::Property)
 }
 
 /// Names of properties of one kind of value.
-pub(super) fn properties_of<'a>(group: Group) -> impl Iterator<Item = &'a str> {
+pub(super) fn properties_of(group: Group) -> impl Iterator<Item = &'static str> {
     vocabulary().filter(move |entry| entry.group == group).map(|entry| entry.name)
+}
+
+/// The name of the property at this place among the properties.
+pub(super) fn property(place: usize) -> Option<&'static str> {
+    properties().nth(place)
+}
+
+/// The place of a property among the properties.
+fn place(name: &str) -> usize {
+    properties().position(|known| known == name).unwrap_or(usize::MAX)
 }
 
 /// Names of functions and methods.
@@ -169,7 +179,11 @@ macro_rules! getter {
             signature: concat!("req.", $name, " → ", $kind),
             doc: $doc,
             register: |engine, _| {
-                engine.register_get($name, $getter);
+                let place = place($name);
+                engine.register_get($name, move |request: &mut Request| {
+                    request.saw(place);
+                    $getter(request)
+                });
             },
         }
     };
