@@ -432,7 +432,7 @@ pub(super) fn functions(ast: &AST) -> impl Iterator<Item = &ScriptFuncDef> {
 }
 
 /// Where a function's name stands: the engine knows only its opening brace.
-fn place(text: &str, function: &ScriptFuncDef) -> Position {
+pub(super) fn place(text: &str, function: &ScriptFuncDef) -> Position {
     let brace = function.body.start_position();
     let Some(line) = brace.line() else { return brace };
     let found = text.lines().nth(line - 1).and_then(|line| {

@@ -21,6 +21,8 @@ pub(super) struct Wishes {
     pub(super) output: OutputRules,
     /// The hook that is being asked.
     pub(super) hook: Hook,
+    /// In a test nothing shows outside of the request, and nothing that is kept is seen: effects stay here.
+    pub(super) is_trial: bool,
     effects: Vec<Effect>,
     left_out: u64,
 }
