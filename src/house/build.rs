@@ -281,7 +281,7 @@ fn alias(
     vendors: &Vendors,
 ) -> Alias {
     let resolve = |name: &TargetName| {
-        vendors.get(&name.provider).map(|vendor| Target { vendor: vendor.clone(), name: name.clone() })
+        vendors.get(&name.provider).map(|vendor| Target::new(vendor.clone(), name.clone()))
     };
     let targets = targets
         .iter()
