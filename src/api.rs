@@ -33,7 +33,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use openai_responses::door_of;
 use reply::ReplyBody;
-pub use routes::{Doorway, doors};
+pub use routes::{Doorway, door_of_head, doors};
 use tokio::time::Instant;
 
 use crate::caller::Caller;
