@@ -26,6 +26,30 @@ pub struct Decision {
     pub require: Vec<Constraint>,
     /// What no target may be. Only ever grows.
     pub avoid: Vec<Constraint>,
+    /// How targets compared where a policy ranked them, in the order asked.
+    pub rankings: Vec<Ranking>,
+}
+
+/// How targets compared where a policy ranked them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ranking {
+    /// What they were ranked by: `cost`, `cost 0.5, errors 0.5`.
+    pub by: Arc<str>,
+    /// The best first, those that were left out last.
+    pub candidates: Vec<Scored>,
+}
+
+/// A target's place in a ranking.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scored {
+    /// `provider/model`.
+    pub target: Arc<str>,
+    /// The number that it was ranked by, less is better; `None` where it is unknown or was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Why it was left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Arc<str>>,
 }
 
 /// The policy function that decided.
@@ -69,6 +93,9 @@ pub struct Route {
     pub first_token: Option<Duration>,
     /// Tries at the same target beyond the first (`.retries`); `None` means the configuration's.
     pub retries: Option<u32>,
+    /// Parameters of the request that are changed on its way out (`.set`), by the names that policies have for them;
+    /// `null` takes one away.
+    pub set: Vec<(Arc<str>, serde_json::Value)>,
     /// The verdict's name (`.named`).
     pub name: Option<Arc<str>>,
 }
@@ -116,6 +143,9 @@ pub struct Record {
     /// Tags on the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// How targets compared where a policy ranked them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rankings: Vec<Ranking>,
     /// Every target that was considered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,

@@ -4,6 +4,7 @@
 //! was gathered before, so that a decision can be recorded and replayed.
 
 mod call;
+mod candidate;
 mod compile;
 mod engine;
 mod error;
@@ -11,7 +12,10 @@ mod journal;
 mod language;
 mod library;
 mod lint;
+mod moment;
+mod parameters;
 mod patterns;
+mod ranking;
 mod request;
 mod settings;
 mod suggest;
@@ -34,7 +38,7 @@ pub use error::{PolicyError, RuntimeError};
 use library::Library;
 use request::Request;
 pub use settings::{OnError, PolicySettings};
-pub use vocabulary::{Entry, Group, reference, vocabulary};
+pub use vocabulary::{Entry, definitions, described, reference, vocabulary};
 
 /// A policy file as read.
 #[derive(Debug, Clone)]
@@ -88,6 +92,7 @@ impl PolicySet {
             data: tables::Table::new(data),
             names: Arc::new(names.clone()),
             patterns: Arc::default(),
+            tiers: Arc::new(ranking::Tiers::of(data)),
         };
         let mut sources: Vec<&Source> = sources.iter().collect();
         sources.sort_by(|a, b| a.name.cmp(&b.name));
@@ -159,6 +164,7 @@ fn decision(request: &Request, verdict: Option<(&Policy, Opinion)>) -> Decision 
     decision.tags = wishes.tags;
     decision.require = wishes.require;
     decision.avoid = wishes.avoid;
+    decision.rankings = wishes.rankings;
     decision
 }
 

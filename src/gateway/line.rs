@@ -275,7 +275,8 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let rule = decision.rule.take();
         let mut tags = facts.tags.clone();
         tags.append(&mut decision.tags);
-        opened.note(|s| (s.rule, s.tags) = (rule, tags));
+        let rankings = std::mem::take(&mut decision.rankings);
+        opened.note(|s| (s.rule, s.tags, s.rankings) = (rule, tags, rankings));
         Ok(Decided { admitted, decision, caller: facts.caller.clone(), patience, strict })
     }
 }

@@ -14,7 +14,7 @@ use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Candidate, Outcome, RECORD_VERSION, Record, Rule};
+use crate::plan::{Candidate, Outcome, RECORD_VERSION, Ranking, Record, Rule};
 use crate::providers::{Dialect, Target};
 use crate::target::TargetName;
 use crate::telemetry::{AccessLog, Meters};
@@ -47,6 +47,8 @@ pub(super) struct Settlement {
     pub(super) facts: Option<FactsRecord>,
     /// The rule that decided.
     pub(super) rule: Option<Rule>,
+    /// How targets compared.
+    pub(super) rankings: Vec<Ranking>,
     /// Tags at the end.
     pub(super) tags: Vec<(Arc<str>, Arc<str>)>,
     /// The versions of models by which targets came into the plan.
@@ -130,6 +132,7 @@ impl Settlement {
             first_token: None,
             facts: None,
             rule: None,
+            rankings: Vec::new(),
             tags: Vec::new(),
             model_versions: Vec::new(),
             candidates: Vec::new(),
@@ -226,6 +229,7 @@ impl Settlement {
             facts: self.facts.take(),
             rule: self.rule.take(),
             tags: std::mem::take(&mut self.tags),
+            rankings: std::mem::take(&mut self.rankings),
             candidates: std::mem::take(&mut self.candidates),
             attempts: self.journal.close(),
             usage: self.usage,

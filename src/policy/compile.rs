@@ -17,6 +17,7 @@ use super::journal::Journal;
 use super::library::Library;
 use super::lint::{self, Surroundings};
 use super::patterns::Patterns;
+use super::ranking::Tiers;
 use super::request::{Request, kind};
 use super::settings::{OnError, PolicySettings};
 use super::tables::Table;
@@ -32,6 +33,7 @@ pub(super) struct World<'a> {
     pub(super) data: Table,
     pub(super) names: Arc<Names>,
     pub(super) patterns: Arc<Patterns>,
+    pub(super) tiers: Arc<Tiers>,
 }
 
 /// One file, ready to be asked.
@@ -61,6 +63,7 @@ impl World<'_> {
             journal: Journal::new(&source.name, &source.path),
             names: Arc::clone(&self.names),
             patterns: Arc::clone(&self.patterns),
+            tiers: Arc::clone(&self.tiers),
         })
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Host {
     pub(super) journal: Journal,
     pub(super) names: Arc<super::Names>,
     pub(super) patterns: Arc<super::patterns::Patterns>,
+    pub(super) tiers: Arc<super::ranking::Tiers>,
 }
 
 /// An engine for one file, with the vocabulary registered.

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map};
+use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext};
 use serde_json::Value;
 
 use super::Names;
 use super::patterns::Patterns;
-use crate::facts::Facts;
-use crate::plan::Constraint;
+use crate::facts::{self, Facts};
+use crate::plan::{Constraint, Ranking};
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
 pub(super) type Outcome<T> = Result<T, Box<EvalAltResult>>;
@@ -43,6 +43,7 @@ pub(super) struct Wishes {
     pub(super) tags: Vec<Pair>,
     pub(super) require: Vec<Constraint>,
     pub(super) avoid: Vec<Constraint>,
+    pub(super) rankings: Vec<Ranking>,
 }
 
 impl Request {
@@ -62,6 +63,11 @@ impl Request {
 
     pub(super) fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    /// Notes how targets compared.
+    pub(super) fn ranked(&self, ranking: Ranking) {
+        self.wishes().rankings.push(ranking);
     }
 
     /// Takes out what the scripts asked for.
@@ -108,6 +114,18 @@ impl Request {
         self.0.strings.ip.get_or_init(find).clone()
     }
 
+    pub(super) fn session(&mut self) -> Dynamic {
+        or_unit(self.0.facts.caller.session.as_deref())
+    }
+
+    pub(super) fn data_class(&mut self) -> Dynamic {
+        self.headers().entry("x-tollgate-data-class")
+    }
+
+    pub(super) fn tier(&mut self) -> Dynamic {
+        self.headers().entry("x-tollgate-tier")
+    }
+
     pub(super) fn stream(&mut self) -> bool {
         self.0.facts.body.stream()
     }
@@ -150,6 +168,17 @@ impl Request {
         self.0.facts.body.has_files()
     }
 
+    pub(super) fn modalities(&mut self) -> Array {
+        let body = &self.0.facts.body;
+        let all = [
+            ("text", !body.text().is_empty()),
+            ("image", body.has_images()),
+            ("audio", body.has_audio()),
+            ("file", body.has_files()),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.into()).collect()
+    }
+
     pub(super) fn has_json_output(&mut self) -> bool {
         self.0.facts.body.has_json_output()
     }
@@ -166,9 +195,20 @@ impl Request {
         self.0.strings.last_user.get_or_init(|| self.0.facts.body.last_user().into()).clone()
     }
 
+    pub(super) fn turns(&mut self) -> Array {
+        self.0.facts.body.turns().into_iter().map(|turn| Dynamic::from(Turn(Arc::new(turn)))).collect()
+    }
+
+    pub(super) fn lines(&mut self) -> i64 {
+        count(self.0.facts.body.text().lines().count())
+    }
+
+    pub(super) fn bytes(&mut self) -> i64 {
+        count(self.0.facts.body.text().len())
+    }
+
     pub(super) fn words(&mut self) -> i64 {
-        let count = || self.0.facts.body.text().split_whitespace().count();
-        *self.0.words.get_or_init(|| i64::try_from(count()).unwrap_or(i64::MAX))
+        *self.0.words.get_or_init(|| count(self.0.facts.body.text().split_whitespace().count()))
     }
 
     pub(super) fn headers(&mut self) -> Headers {
@@ -188,17 +228,17 @@ impl Request {
 impl Request {
     /// Any other top-level field of the body.
     pub(super) fn field(&mut self, name: &str) -> Dynamic {
-        let Some(json) = self.0.facts.body.field(name) else { return Dynamic::UNIT };
-        match serde_json::from_str(json) {
-            Ok(Value::Bool(truth)) => truth.into(),
-            Ok(Value::String(text)) => text.into(),
-            Ok(Value::Number(number)) => match number.as_i64() {
-                Some(number) => number.into(),
-                None => number.as_f64().map_or(Dynamic::UNIT, Dynamic::from),
-            },
-            Ok(Value::Array(_) | Value::Object(_)) => json.trim().into(),
-            Ok(Value::Null) | Err(_) => Dynamic::UNIT,
-        }
+        value_of(self.0.facts.body.field(name))
+    }
+
+    /// A parameter by the name that policies have for it.
+    pub(super) fn parameter(&mut self, name: &str) -> Dynamic {
+        value_of(self.0.facts.body.parameter(name))
+    }
+
+    pub(super) fn texts(&mut self, role: &str) -> Array {
+        let turns = self.0.facts.body.turns().into_iter().filter(|turn| turn.role == role);
+        turns.map(|turn| Dynamic::from(turn.text)).collect()
     }
 
     pub(super) fn tag(&mut self, key: &str, value: Dynamic) -> Outcome<()> {
@@ -235,6 +275,25 @@ impl Request {
         let words: Vec<&str> = borrowed.iter().map(|word| word.as_str()).collect();
         let found = patterns.finds_any(self.0.facts.body.text(), &words);
         found.map_err(|problem| fault(format!("contains_any: {problem}")))
+    }
+
+    pub(super) fn starts_with_any(&mut self, texts: Array) -> Outcome<bool> {
+        let said = self.0.facts.body.last_user().trim_start();
+        for text in &texts {
+            let text = text.as_immutable_string_ref().map_err(|given| {
+                fault(format!("starts_with_any: expected a list of texts, found {given} in it"))
+            })?;
+            let mut letters = said.chars().flat_map(char::to_lowercase);
+            if text.chars().flat_map(char::to_lowercase).all(|c| letters.next() == Some(c)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn count(&self, pattern: &str, patterns: &Patterns) -> Outcome<i64> {
+        let regex = patterns.regex(pattern).map_err(|problem| fault(format!("count: {problem}")))?;
+        Ok(count(regex.find_iter(self.0.facts.body.text()).count()))
     }
 
     pub(super) fn matches(&self, pattern: &str, patterns: &Patterns) -> Outcome<bool> {
@@ -276,6 +335,20 @@ pub(super) struct Metadata(Request);
 #[derive(Clone)]
 pub(super) struct Tags(Request);
 
+/// One of `req.turns`.
+#[derive(Clone)]
+pub(super) struct Turn(Arc<facts::Turn>);
+
+impl Turn {
+    pub(super) fn role(&mut self) -> ImmutableString {
+        self.0.role.into()
+    }
+
+    pub(super) fn text(&mut self) -> ImmutableString {
+        self.0.text.as_str().into()
+    }
+}
+
 impl Headers {
     pub(super) fn entry(&mut self, name: &str) -> Dynamic {
         let mut values = self.0.0.facts.headers.get_all(name).iter();
@@ -316,6 +389,12 @@ impl Tags {
     }
 }
 
+/// The request that an evaluation is about, for functions that do not get it handed.
+pub(super) fn request_of(function: &str, context: &NativeCallContext<'_>) -> Outcome<Request> {
+    let request = context.tag().and_then(Request::of);
+    request.ok_or_else(|| fault(format!("{function}: works only inside of a hook")))
+}
+
 /// An error of a function of the vocabulary; the engine adds the place of the call.
 pub(super) fn fault(message: impl Into<String>) -> Box<EvalAltResult> {
     let message: String = message.into();
@@ -350,6 +429,11 @@ pub(super) fn kind(value: &Dynamic) -> &'static str {
         other if other.ends_with("::Route") => "a route",
         other if other.ends_with("::Rejection") => "a rejection",
         other if other.ends_with("::Table") => "a table",
+        other if other.ends_with("::Candidate") => "a target",
+        other if other.ends_with("::Candidates") => {
+            "candidates (write `cheapest(…)` or `route(…)` around them)"
+        }
+        other if other.ends_with("::Moment") => "a time",
         _ => "something else",
     }
 }
@@ -382,6 +466,25 @@ fn constraints(function: &str, what: Dynamic, names: &Names) -> Outcome<Vec<Cons
 
 fn or_unit(text: Option<&str>) -> Dynamic {
     text.map_or(Dynamic::UNIT, |text| ImmutableString::from(text).into())
+}
+
+/// A value of the body: simple ones as they are, lists and objects as JSON text.
+fn value_of(json: Option<&str>) -> Dynamic {
+    let Some(json) = json else { return Dynamic::UNIT };
+    match serde_json::from_str(json) {
+        Ok(Value::Bool(truth)) => truth.into(),
+        Ok(Value::String(text)) => text.into(),
+        Ok(Value::Number(number)) => match number.as_i64() {
+            Some(number) => number.into(),
+            None => number.as_f64().map_or(Dynamic::UNIT, Dynamic::from),
+        },
+        Ok(Value::Array(_) | Value::Object(_)) => json.trim().into(),
+        Ok(Value::Null) | Err(_) => Dynamic::UNIT,
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn whole(number: u64) -> i64 {
