@@ -6,6 +6,7 @@ mod door;
 mod intake;
 mod line;
 mod market;
+mod papers;
 mod raw;
 mod relay;
 mod serve;
@@ -37,7 +38,7 @@ pub use watch::StreamBody;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
-use crate::store::{Answers, Shelf};
+use crate::store::{Answers, Decisions, Shelf};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
 
@@ -51,6 +52,8 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// Answers that later requests may refer to.
     pub answers: Arc<Answers>,
+    /// Records of what was decided.
+    pub decisions: Decisions,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }

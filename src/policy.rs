@@ -30,7 +30,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Reads};
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Decision, Rule, Verdict};
 use compile::{Opinion, Policy, World};
@@ -73,6 +73,8 @@ pub struct Decided {
     pub decision: Result<Decision, Fault>,
     /// Policies that failed, already logged; the caller counts them.
     pub errors: Vec<RuntimeError>,
+    /// What the policies read.
+    pub reads: Reads,
 }
 
 impl PolicySet {
@@ -120,7 +122,7 @@ impl PolicySet {
     pub fn decide(&self, facts: &Arc<Facts>) -> Decided {
         let mut errors = Vec::new();
         if self.policies.is_empty() {
-            return Decided { decision: Ok(Decision::default()), errors };
+            return Decided { decision: Ok(Decision::default()), errors, reads: Reads::default() };
         }
         let request = Request::new(Arc::clone(facts));
         let mut verdict = None;
@@ -136,12 +138,12 @@ impl PolicySet {
                     errors.push(error);
                     if policy.on_error == OnError::Deny {
                         let fault = Fault::new(FaultKind::Policy, "a policy failed on this request");
-                        return Decided { decision: Err(fault), errors };
+                        return Decided { decision: Err(fault), errors, reads: request.reads() };
                     }
                 }
             }
         }
-        Decided { decision: Ok(decision(&request, verdict)), errors }
+        Decided { decision: Ok(decision(&request, verdict)), errors, reads: request.reads() }
     }
 }
 

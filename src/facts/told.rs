@@ -1,6 +1,10 @@
 //! Facts given as data: mocks, tables of tests, `explain` and replay all say by these fields what a policy sees.
 //!
-//! What is not said follows from what is: the text from the messages, the tokens from the text.
+//! What is not said follows from what is: the text from the messages, the tokens from the text, and what targets cost
+//! and how they fare from the market around it.
+
+mod body;
+mod offers;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,8 +15,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::market::Market;
 use super::{Body, Endpoint, Facts};
 use crate::caller::Caller;
+use body::ToldBody;
+use offers::Overlay;
 
 /// Where a data class stands in a real request.
 const DATA_CLASS: &str = "x-tollgate-data-class";
@@ -89,6 +96,12 @@ pub struct Told {
     /// Other top-level fields of the body, such as `temperature`.
     #[serde(default, alias = "parameters", skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
+    /// When it is asked: `2026-11-20T09:00:00+01:00`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// What is otherwise than usual with targets: `{ openai/gpt-4o: { price: { input: 2, output: 8 }, healthy: false } }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub candidates: BTreeMap<String, Map<String, Value>>,
     /// What plugins answer: `{ intent: { classify: { top: code, score: 0.9 } } }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub plugins: BTreeMap<String, BTreeMap<String, Value>>,
@@ -138,13 +151,13 @@ impl Told {
         serde_json::from_value(fields).map_err(|error| legible(&error.to_string()))
     }
 
-    /// The facts as policies see them.
+    /// The facts as policies see them, in this market; at `now_ms` where no time is told.
     ///
     /// # Errors
     /// What no real request could say: text that contradicts the messages, a header that no policy sees.
-    pub fn facts(&self) -> Result<Facts, String> {
+    pub fn facts(&self, market: &Arc<dyn Market>, now_ms: u64) -> Result<Facts, String> {
         let body = Arc::new(ToldBody::of(self)?);
-        self.facts_around(self.endpoint, self.model.as_str().into(), body)
+        self.facts_around(self.model.as_str().into(), body, market, now_ms)
     }
 
     /// The same with the body of a real request: what is told of the body does not count then.
@@ -153,33 +166,42 @@ impl Told {
     /// As [`Self::facts`].
     pub fn facts_around(
         &self,
-        endpoint: Endpoint,
         model: Arc<str>,
         body: Arc<dyn Body>,
+        market: &Arc<dyn Market>,
+        now_ms: u64,
     ) -> Result<Facts, String> {
-        let address = self.ip.as_deref().map(str::parse::<IpAddr>).transpose();
-        let address = address.map_err(|_| {
-            format!("`ip`: `{}` is not an IP address", self.ip.as_deref().unwrap_or_default())
-        })?;
-        let shared = |text: &Option<String>| text.as_deref().map(Into::into);
-        let user = shared(&self.user).or_else(|| body.user().map(Into::into));
         Ok(Facts {
             request_id: self.id.as_str().into(),
-            endpoint,
+            endpoint: self.endpoint,
             model,
-            caller: Caller {
-                address,
-                key_id: shared(&self.key_id),
-                team: shared(&self.team),
-                user,
-                session: shared(&self.session),
-            },
+            caller: self.caller(&*body)?,
             headers: self.header_map()?,
             tags: self.tag_list()?,
-            at_ms: 0,
+            at_ms: self.at_ms()?.unwrap_or(now_ms),
             body,
-            market: Arc::new(super::market::Told::default()),
+            market: Overlay::over(market, &self.candidates)?,
         })
+    }
+
+    fn caller(&self, body: &dyn Body) -> Result<Caller, String> {
+        let bad = |text| format!("`ip`: `{text}` is not an IP address");
+        let address = self.ip.as_deref().map(|text| text.parse::<IpAddr>().map_err(|_| bad(text)));
+        let shared = |text: &Option<String>| text.as_deref().map(Into::into);
+        Ok(Caller {
+            address: address.transpose()?,
+            key_id: shared(&self.key_id),
+            team: shared(&self.team),
+            user: shared(&self.user).or_else(|| body.user().map(Into::into)),
+            session: shared(&self.session),
+        })
+    }
+
+    fn at_ms(&self) -> Result<Option<u64>, String> {
+        let Some(text) = &self.time else { return Ok(None) };
+        let bad = || format!("`time`: `{text}` is not a moment (try \"2026-11-20T09:00:00+01:00\")");
+        let moment: jiff::Timestamp = text.parse().map_err(|_| bad())?;
+        u64::try_from(moment.as_millisecond()).map(Some).map_err(|_| bad())
     }
 
     fn header_map(&self) -> Result<HeaderMap, String> {
@@ -221,141 +243,6 @@ impl Told {
     }
 }
 
-/// The body of a told request, with everything derived that was not told.
-#[derive(Debug)]
-struct ToldBody {
-    stream: bool,
-    max_tokens: Option<u64>,
-    tokens: u64,
-    tools: Vec<Box<str>>,
-    messages: u64,
-    modalities: Vec<Modality>,
-    json_output: bool,
-    text: String,
-    system: String,
-    last_user: String,
-    user: Option<String>,
-    metadata: Map<String, Value>,
-    fields: BTreeMap<String, String>,
-}
-
-impl ToldBody {
-    fn of(told: &Told) -> Result<Self, String> {
-        let spoken = Spoken::of(told)?;
-        let tokens = told.tokens.unwrap_or_else(|| (spoken.text.len() as u64).div_ceil(4));
-        Ok(Self {
-            stream: told.stream,
-            max_tokens: told.max_tokens,
-            tokens,
-            tools: told.tools.iter().map(|name| name.as_str().into()).collect(),
-            messages: spoken.messages,
-            modalities: told.modalities.clone(),
-            json_output: told.json_output,
-            text: spoken.text,
-            system: spoken.system,
-            last_user: spoken.last_user,
-            user: told.user.clone(),
-            metadata: told.metadata.clone(),
-            fields: told.fields.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
-        })
-    }
-}
-
-/// The words of a told request.
-struct Spoken {
-    messages: u64,
-    text: String,
-    system: String,
-    last_user: String,
-}
-
-impl Spoken {
-    fn of(told: &Told) -> Result<Self, String> {
-        let Some(Messages::Each(all)) = &told.messages else { return Ok(Self::without_messages(told)) };
-        for (name, told) in [("text", &told.text), ("system", &told.system), ("last_user", &told.last_user)] {
-            if told.is_some() {
-                return Err(format!("`{name}` is told twice: it follows from the messages, so leave it out"));
-            }
-        }
-        let joined = |wanted: &dyn Fn(&&Message) -> bool| {
-            all.iter().filter(wanted).map(|message| message.text.as_str()).collect::<Vec<_>>().join("\n")
-        };
-        let last = all.iter().rev().find(|message| message.role == "user");
-        Ok(Self {
-            messages: all.len() as u64,
-            text: joined(&|_| true),
-            system: joined(&|message| matches!(message.role.as_str(), "system" | "developer")),
-            last_user: last.map(|message| message.text.clone()).unwrap_or_default(),
-        })
-    }
-
-    /// What is said of the text alone: a system message, if one is told, and a user's.
-    fn without_messages(told: &Told) -> Self {
-        let system = told.system.clone().unwrap_or_default();
-        let last_user = told.last_user.clone().or_else(|| told.text.clone()).unwrap_or_default();
-        let text = told.text.clone().unwrap_or_else(|| match (system.as_str(), last_user.as_str()) {
-            ("", only) | (only, "") => only.to_owned(),
-            (system, user) => format!("{system}\n{user}"),
-        });
-        let messages = match told.messages {
-            Some(Messages::Count(count)) => count,
-            _ => 1 + u64::from(!system.is_empty()),
-        };
-        Self { messages, text, system, last_user }
-    }
-}
-
-impl Body for ToldBody {
-    fn stream(&self) -> bool {
-        self.stream
-    }
-    fn max_tokens(&self) -> Option<u64> {
-        self.max_tokens
-    }
-    fn tokens(&self) -> u64 {
-        self.tokens
-    }
-    fn tool_names(&self) -> &[Box<str>] {
-        &self.tools
-    }
-    fn messages(&self) -> u64 {
-        self.messages
-    }
-    fn has_images(&self) -> bool {
-        self.modalities.contains(&Modality::Image)
-    }
-    fn has_audio(&self) -> bool {
-        self.modalities.contains(&Modality::Audio)
-    }
-    fn has_files(&self) -> bool {
-        self.modalities.contains(&Modality::File)
-    }
-    fn has_json_output(&self) -> bool {
-        self.json_output
-    }
-    fn text(&self) -> &str {
-        &self.text
-    }
-    fn system(&self) -> &str {
-        &self.system
-    }
-    fn last_user(&self) -> &str {
-        &self.last_user
-    }
-    fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-    fn metadata(&self, key: &str) -> Option<String> {
-        self.metadata.get(key).filter(|value| !value.is_null()).map(|value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        })
-    }
-    fn field(&self, name: &str) -> Option<&str> {
-        self.fields.get(name).map(String::as_str)
-    }
-}
-
 fn usual_id() -> String {
     "test".into()
 }
@@ -383,12 +270,17 @@ fn legible(message: &str) -> String {
     };
     let kind = if message.starts_with("unknown field") { "unknown field" } else { "unknown word" };
     let known: Vec<&str> = quoted.collect();
+    format!("{kind} `{word}`{}", meant(word, &known))
+}
+
+/// ` (did you mean `x`?)`, or everything that is known.
+fn meant(word: &str, known: &[&str]) -> String {
     let nearest = known.iter().map(|known| (strsim::damerau_levenshtein(known, word), known)).min();
     match nearest {
         Some((edits, meant)) if edits <= (word.chars().count() / 3).clamp(1, 3) => {
-            format!("{kind} `{word}` (did you mean `{meant}`?)")
+            format!(" (did you mean `{meant}`?)")
         }
-        _ => format!("{kind} `{word}`; known are {}", known.join(", ")),
+        _ => format!("; known are {}", known.join(", ")),
     }
 }
 
@@ -397,9 +289,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::facts::market;
+
+    fn nowhere() -> Arc<dyn Market> {
+        Arc::new(market::Told::default())
+    }
 
     fn told(fields: Value) -> Facts {
-        Told::read(fields).and_then(|told| told.facts()).unwrap()
+        Told::read(fields).and_then(|told| told.facts(&nowhere(), 1_000)).unwrap()
     }
 
     #[test]
@@ -449,6 +346,31 @@ mod tests {
     }
 
     #[test]
+    fn targets_fare_as_told_and_otherwise_as_usual() {
+        let usual: market::Told = serde_json::from_value(json!({
+            "offers": [
+                { "name": "a/one", "price": { "input": 2.0, "output": 8.0 }, "labels": { "region": "eu" } },
+                { "name": "b/two" },
+            ],
+            "aliases": { "both": ["a/one", "b/two"] },
+        }))
+        .unwrap();
+        let usual: Arc<dyn Market> = Arc::new(usual);
+        let candidates = json!({ "a/one": { "healthy": false, "price": { "output": 9.0 } }, "c/new": {} });
+        let fields = json!({ "model": "x", "candidates": candidates, "time": "1970-01-01T00:00:05Z" });
+        let facts = Told::read(fields).unwrap().facts(&usual, 0).unwrap();
+        let one = &facts.market.behind("both")[0];
+        assert_eq!(
+            (one.live.healthy, one.listing.price),
+            (Some(false), Some(market::Price { input: 2.0, output: 9.0 }))
+        );
+        assert_eq!(one.listing.labels["region"], "eu".into());
+        let names: Vec<_> = facts.market.all().iter().map(|offer| offer.listing.name.to_string()).collect();
+        assert_eq!(names, ["a/one", "b/two", "c/new"]);
+        assert_eq!(facts.at_ms, 5_000);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_named() {
         for (fields, problem) in [
             (json!({}), "lacks the field `model`"),
@@ -467,10 +389,20 @@ mod tests {
             (json!({ "model": "x", "headers": { "authorization": "y" } }), "no policy sees this header"),
             (json!({ "model": "x", "headers": { "x-tollgate-tags": "y" } }), "write them as `tags`"),
             (json!({ "model": "x", "headers": { "x y": "y" } }), "not the name of a header"),
+            (json!({ "model": "x", "time": "noon" }), "`time`: `noon` is not a moment"),
+            (
+                json!({ "model": "x", "candidates": { "a/b": { "pirce": 1 } } }),
+                "`candidates.a/b`: unknown field `pirce` (did you mean `price`?)",
+            ),
+            (
+                json!({ "model": "x", "candidates": { "a/b": { "healthy": 1 } } }),
+                "`candidates.a/b`: invalid type",
+            ),
             (json!({ "model": "x", "tags": { "a": [] } }), "`tags.a`: expected text"),
             (json!({ "model": "x", "tokens": -1 }), "invalid value: integer `-1`"),
         ] {
-            let found = Told::read(fields.clone()).and_then(|told| told.facts().map(drop)).unwrap_err();
+            let found =
+                Told::read(fields.clone()).and_then(|told| told.facts(&nowhere(), 0).map(drop)).unwrap_err();
             assert!(found.starts_with(problem) || found.contains(problem), "{fields}: {found}");
         }
     }

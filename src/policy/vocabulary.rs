@@ -180,6 +180,25 @@ pub(super) fn of(kind: &'static Kind) -> impl Iterator<Item = &'static Entry> {
     vocabulary().iter().filter(move |entry| entry.on.is_some_and(|on| on.name == kind.name))
 }
 
+/// Names of properties of a request.
+pub(super) fn properties() -> impl Iterator<Item = &'static str> {
+    Kind::named("Request")
+        .into_iter()
+        .flat_map(of)
+        .filter(|entry| entry.is_property())
+        .map(|entry| entry.name)
+}
+
+/// The name of the property at this place among the properties.
+pub(super) fn property(place: usize) -> Option<&'static str> {
+    properties().nth(place)
+}
+
+/// The place of a property among the properties.
+fn place(name: &str) -> usize {
+    properties().position(|known| known == name).unwrap_or(usize::MAX)
+}
+
 /// Names of functions and methods.
 pub(super) fn function_names<'a>() -> impl Iterator<Item = &'a str> {
     vocabulary().iter().filter(|entry| !entry.is_property()).map(|entry| entry.name)

@@ -41,6 +41,19 @@ const KINDS: &[Kind] = &[
 macro_rules! getter {
     ($signature:literal, $getter:path, $doc:literal) => {
         row($signature, $doc, |engine, name, _| {
+            let place = super::place(name);
+            engine.register_get(name, move |request: &mut Request| {
+                request.saw(place);
+                $getter(request)
+            });
+        })
+    };
+}
+
+/// A property whose parts are noted as they are read.
+macro_rules! index {
+    ($signature:literal, $getter:path, $doc:literal) => {
+        row($signature, $doc, |engine, name, _| {
             engine.register_get(name, $getter);
         })
     };
@@ -72,12 +85,12 @@ const ROWS: &[Row] = &[
     getter!("req.key_id → text or ()", Request::key_id, "The public id of the client's key."),
     getter!("req.ip → text or ()", Request::ip, "The client's address."),
     getter!("req.session → text or ()", Request::session, "What the client sends as `x-tollgate-session`."),
-    getter!(
+    index!(
         "req.data_class → text or ()",
         Request::data_class,
         "How confidential the client says its data is (`x-tollgate-data-class`)."
     ),
-    getter!(
+    index!(
         "req.tier → text or ()",
         Request::tier,
         "What the client wants to pay for (`x-tollgate-tier`): `\"cheap\"`, `\"balanced\"` or `\"premium\"`."
@@ -123,17 +136,17 @@ const ROWS: &[Row] = &[
     getter!("req.lines → number", Request::lines, "How many lines the text has."),
     getter!("req.bytes → number", Request::bytes, "How many bytes the text has."),
     getter!("req.id → text", Request::id, "The request's id, as in `x-request-id`."),
-    getter!(
+    index!(
         "req.headers[\"x-tier\"] → text or ()",
         Request::headers,
         "A header of the client, in any case; without credentials and cookies. `\"x-tier\" in req.headers` asks whether it is there."
     ),
-    getter!(
+    index!(
         "req.metadata[\"feature\"] → text or ()",
         Request::metadata,
         "A value of the body's `metadata`: text as it is, anything else as JSON text."
     ),
-    getter!(
+    index!(
         "req.tags[\"team\"] → text or ()",
         Request::tags,
         "A tag: of `x-tollgate-tags`, or put there by a policy; the last one wins."
