@@ -13,12 +13,11 @@ use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use told::{Message, Messages, Modality, Told};
-
 use crate::caller::Caller;
 use market::Market;
 pub use notes::{Media, Noted, Notes, Seen, Text};
 pub use reads::{Answer, Asked, Asking, BETWEEN, Reads};
+pub use told::{Message, Messages, Modality, Told};
 pub use watched::{Past, Watched};
 
 /// Client headers that no policy sees: credentials. Browsers put theirs among the protocols of a WebSocket.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::chat::Usage;
 use crate::facts::FactsRecord;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::target::TargetName;
 
 /// The version of [`Record`]; raised whenever a field changes its meaning or goes away.
@@ -41,6 +41,9 @@ pub struct Decision {
     /// How targets compared where a policy ranked them, in the order asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rankings: Vec<Ranking>,
+    /// What holds of the answer, whoever gives it.
+    #[serde(skip_serializing_if = "OutputRules::is_empty")]
+    pub output: OutputRules,
 }
 
 /// How targets compared where a policy ranked them.
@@ -74,11 +77,76 @@ impl PartialEq for Scored {
     }
 }
 
+/// What holds of an answer, whoever gives it. Only ever narrows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutputRules {
+    /// The most tokens that may be asked for; `None` leaves it to the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most: Option<u64>,
+    /// Texts before which the answer ends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stop_on: Vec<Arc<str>>,
+}
+
+impl OutputRules {
+    /// Whether nothing holds.
+    pub fn is_empty(&self) -> bool {
+        self.most.is_none() && self.stop_on.is_empty()
+    }
+
+    /// At most so many tokens, or fewer if fewer were allowed before.
+    pub fn cap(&mut self, most: u64) {
+        self.most = Some(self.most.map_or(most, |before| before.min(most)));
+    }
+}
+
+/// A function that policies define, in the order of a request's life.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Hook {
+    /// Before anything is sent.
+    #[default]
+    OnRequest,
+    /// An attempt failed before the client heard anything.
+    OnError,
+    /// An answer is about to go to the client.
+    OnResponse,
+    /// The last byte is out.
+    OnComplete,
+}
+
+/// What to do after a failed attempt.
+#[derive(Debug, Clone, Default)]
+pub enum Reaction {
+    /// What the gateway does by itself: another try where that may help, else the next target.
+    #[default]
+    Usual,
+    /// The next target, without another try here.
+    NextTarget,
+    /// Another try at the same target after this pause.
+    RetryAfter(Duration),
+    /// The attempt's fault goes to the client.
+    Fail,
+    /// This fault goes to the client.
+    Refuse(Box<Fault>),
+}
+
 /// The policy function that decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// The file's name below the policies' directory, without `.rhai`.
     pub policy: Arc<str>,
+    /// The function that was called.
+    pub hook: Hook,
+    /// The line on which the verdict stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// The file in which the verdict stands, where that is not the policy's own: one below `lib/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<Arc<str>>,
     /// The name that the policy gave to its verdict (`.named("…")`), if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
@@ -90,6 +158,8 @@ pub struct Rule {
 pub enum Verdict {
     /// Send the request along this route.
     Route(Route),
+    /// Answer with this text, without asking a provider.
+    Respond(Arc<str>),
     /// Refuse the request.
     Reject(Reject),
 }
@@ -103,6 +173,15 @@ pub struct Reject {
     pub code: Arc<str>,
     /// Text for the client.
     pub message: Arc<str>,
+}
+
+impl Reject {
+    /// The refusal as the client sees it.
+    pub fn fault(&self) -> Fault {
+        Fault::new(FaultKind::Rejected, self.message.to_string())
+            .status(self.status)
+            .code(self.code.to_string())
+    }
 }
 
 /// An ordered list of steps; each is tried when the one before failed.

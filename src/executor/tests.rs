@@ -136,9 +136,9 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
     let vendor = Arc::new(Vendor::bare("actor", Arc::new(Actor)));
     let targets = models
         .iter()
-        .map(|m| Target {
-            vendor: vendor.clone(),
-            name: TargetName { provider: "actor".into(), model: (*m).into() },
+        .map(|m| {
+            let name = TargetName { provider: "actor".into(), model: (*m).into() };
+            Target::new(vendor.clone(), name)
         })
         .collect();
     let upstream = Upstream::new(&crate::upstream::UpstreamSettings::default()).unwrap();

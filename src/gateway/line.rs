@@ -259,7 +259,7 @@ impl<'o, 'g> Admitted<'o, 'g> {
 
 impl<'o, 'g> Inspected<'o, 'g> {
     /// Gathers the facts and asks the policies.
-    pub(super) fn decide(self) -> Result<Decided<'o, 'g>, Fault> {
+    pub(super) async fn decide(self) -> Result<Decided<'o, 'g>, Fault> {
         let admitted = self.0;
         let opened = &mut *admitted.opened;
         let patience = patience(&opened.headers)?;
@@ -274,7 +274,8 @@ impl<'o, 'g> Inspected<'o, 'g> {
             return Err(planner::unknown_model(&facts.model));
         }
         let asked_at = Instant::now();
-        let decided = opened.snapshot.policies.decide(&facts);
+        let session = opened.snapshot.policies.begin(&facts);
+        let decided = session.decide().await;
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
         for error in &decided.errors {
@@ -461,7 +462,9 @@ fn with_parameters(asked: Arc<dyn Asked>, route: &Route, journal: &Journal) -> R
 /// The client chose the provider: a policy's route keeps its deadlines, and nothing is tried twice.
 fn pin(decision: &mut Decision, model: &Arc<str>) {
     let route = match decision.verdict.take() {
-        Some(Verdict::Reject(reject)) => return decision.verdict = Some(Verdict::Reject(reject)),
+        Some(verdict @ (Verdict::Reject(_) | Verdict::Respond(_))) => {
+            return decision.verdict = Some(verdict);
+        }
         Some(Verdict::Route(route)) => route,
         None => Route::default(),
     };

@@ -51,15 +51,7 @@ impl Papers {
         let look = store.is_durable() && bytes <= LOOKED_THROUGH;
         *self.seen = seen(facts, &self.reads, store.settings(), look);
         self.decision = decided.decision.as_ref().ok().map(|decision| Box::new(decision.clone()));
-        self.failures = decided
-            .errors
-            .iter()
-            .map(|error| Failure {
-                policy: error.policy.clone(),
-                at: format!("{}:{}:{}", error.file.display(), error.line, error.column).into(),
-                message: error.message.as_str().into(),
-            })
-            .collect();
+        self.failures = decided.errors.iter().map(Into::into).collect();
     }
 
     /// The same papers once more.

@@ -33,6 +33,7 @@ impl Verdict {
     pub fn shown(&self) -> String {
         match self {
             Self::Route(route) => route.shown(),
+            Self::Respond(text) => format!("respond({text:?})"),
             Self::Reject(reject) => {
                 format!("reject({}, {:?}, {:?})", reject.status, reject.code, reject.message)
             }
@@ -43,6 +44,7 @@ impl Verdict {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Route(_) => "route",
+            Self::Respond(_) => "respond",
             Self::Reject(_) => "reject",
         }
     }

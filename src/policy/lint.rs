@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, ScriptFuncDef, Stmt};
 
-use super::language::{FUNCTIONS, HOOKS, LATER_HOOKS};
+use super::hook::{HOOKS, NO_HOOKS};
+use super::language::FUNCTIONS;
 use super::patterns::Patterns;
+use super::plugins::{Ability, Plugins};
 use super::suggest::hint;
 use super::{Names, candidate, moment, parameters, ranking, verdict, vocabulary};
 
@@ -24,6 +26,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) constants: &'a BTreeMap<String, Dynamic>,
     /// Functions of imported files, by the name under which they are imported.
     pub(super) imports: &'a BTreeMap<String, BTreeSet<String>>,
+    pub(super) plugins: &'a dyn Plugins,
 }
 
 /// An `import` statement with a literal path: the path, its place, and the name it gets.
@@ -58,6 +61,7 @@ pub(super) fn findings(ast: &AST, around: &Surroundings<'_>, is_library: bool) -
         ASTNode::Stmt(Stmt::FnCall(call, at)) => lint.call(call, *at, false),
         ASTNode::Expr(Expr::FnCall(call, at)) => lint.call(call, *at, false),
         ASTNode::Expr(Expr::MethodCall(call, at)) => lint.call(call, *at, true),
+        ASTNode::Expr(expression @ Expr::Dot(..)) => lint.ability(expression),
         _ => {}
     });
     lint.found.extend(kinds::findings(ast));
@@ -90,10 +94,10 @@ pub(super) fn shadows(ast: &AST, text: &str, constants: &BTreeMap<String, Dynami
     found
 }
 
-/// Line and column of the first hook.
-pub(super) fn hook_place(ast: &AST, text: &str) -> (u32, u32) {
-    let hook = functions(ast).find(|function| HOOKS.iter().any(|(name, _)| function.name == *name));
-    super::error::place(hook.map_or(Position::NONE, |hook| place(text, hook)))
+/// Line and column of a hook, if the file defines it.
+pub(super) fn hook_place(ast: &AST, name: &str, text: &str) -> Option<(u32, u32)> {
+    let hook = functions(ast).find(|function| function.name == name)?;
+    Some(super::error::place(place(text, hook)))
 }
 
 /// Line and column of the first loop with nothing in it: the engine gives such a loop no place when it stops it.
@@ -127,19 +131,19 @@ impl Lint<'_> {
         for function in functions(ast) {
             let (name, parameters) = (function.name.as_str(), function.params.len());
             let at = place(self.around.text, function);
-            match HOOKS.iter().find(|(hook, _)| *hook == name) {
-                Some((_, wanted)) if *wanted == parameters => defined = true,
-                Some((_, _)) => {
+            match HOOKS.iter().find(|form| form.name == name) {
+                Some(form) if form.parameters.len() == parameters => defined = true,
+                Some(form) => {
                     defined = true;
-                    self.report(at, format!("`{name}` takes one parameter, the request: `fn {name}(req)`"));
+                    self.report(at, format!("`{name}` is written `{}`", form.written()));
                 }
-                None if LATER_HOOKS.contains(&name) => {
+                None if let Some((_, instead)) = NO_HOOKS.iter().find(|(hook, _)| *hook == name) => {
                     defined = true;
-                    self.report(at, format!("the hook `{name}` is not supported by this version"));
+                    self.report(at, format!("there is no hook `{name}`: {instead}"));
                 }
                 None if name.starts_with("on_") => {
                     defined = true;
-                    let hint = hint(name, HOOKS.iter().map(|(hook, _)| *hook));
+                    let hint = hint(name, HOOKS.iter().map(|form| form.name));
                     self.report(
                         at,
                         format!(
@@ -244,6 +248,7 @@ impl Lint<'_> {
             | ("then", _) => self.target(argument),
             ("split", false) if call.args.len() == 1 => self.target(argument),
             ("cost", false) => call.args.iter().skip(1).for_each(|target| self.target(target)),
+            ("plugin", false) => self.plugin(argument),
             _ => {}
         }
         if let Some(Expr::Map(weights, _)) = call.args.last().filter(|_| name == "rank_by") {
@@ -280,6 +285,38 @@ impl Lint<'_> {
             ("fastest", 2) => unless(ranking::TIMES.contains(&text), ranking::not_a_time),
             ("set", 0) => parameters::problem(text),
             _ => None,
+        }
+    }
+
+    /// A plugin's name stands there in so many words.
+    fn plugin(&mut self, argument: &Expr) {
+        let Expr::StringConstant(name, at) = argument else {
+            let problem =
+                "plugin: write the name in so many words, so that it can be checked: `plugin(\"intent\")`";
+            return self.report(argument.position(), problem);
+        };
+        let known = self.around.plugins.names();
+        if !known.iter().any(|plugin| *plugin == name.as_str()) {
+            self.report(*at, super::bridge::unknown(name, &known));
+        }
+    }
+
+    /// `plugin("intent").classify(…)`: whether the plugin can do that.
+    fn ability(&mut self, expression: &Expr) {
+        let Expr::Dot(pair, ..) = expression else { return };
+        let Expr::FnCall(named, _) = &pair.lhs else { return };
+        let mut right = &pair.rhs;
+        while let Expr::Dot(pair, ..) | Expr::Index(pair, ..) = right {
+            right = &pair.lhs;
+        }
+        let Expr::MethodCall(call, at) = right else { return };
+        let wanted = [Ability::Classify, Ability::Inspect, Ability::Route, Ability::Call];
+        if let Some(ability) = wanted.into_iter().find(|ability| call.name == ability.as_str())
+            && named.name == "plugin"
+            && let Some(Expr::StringConstant(plugin, _)) = named.args.first()
+            && let Some(problem) = self.around.plugins.lacks(plugin, ability)
+        {
+            self.report(*at, problem);
         }
     }
 

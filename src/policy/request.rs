@@ -6,9 +6,12 @@ use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContex
 use serde_json::Value;
 
 use super::Names;
+use super::memo::Memo;
 use super::patterns::Patterns;
+use super::plugins::About;
+use super::wishes::Wishes;
 use crate::facts::{self, Answer, Asking, BETWEEN, Facts, Reads};
-use crate::plan::{Constraint, Ranking};
+use crate::plan::{Constraint, Hook, Ranking};
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
 pub(super) type Outcome<T> = Result<T, Box<EvalAltResult>>;
@@ -22,6 +25,7 @@ pub(super) struct Request(Arc<Inner>);
 struct Inner {
     facts: Arc<Facts>,
     wishes: Mutex<Wishes>,
+    memo: Mutex<Memo>,
     words: OnceLock<i64>,
     strings: Strings,
     asking: Asking,
@@ -38,20 +42,12 @@ struct Strings {
     last_user: OnceLock<ImmutableString>,
 }
 
-/// What scripts asked for besides a verdict. Only ever grows.
-#[derive(Default)]
-pub(super) struct Wishes {
-    pub(super) tags: Vec<Pair>,
-    pub(super) require: Vec<Constraint>,
-    pub(super) avoid: Vec<Constraint>,
-    pub(super) rankings: Vec<Ranking>,
-}
-
 impl Request {
-    pub(super) fn new(facts: Arc<Facts>) -> Self {
+    pub(super) fn new(facts: Arc<Facts>, memo: Memo) -> Self {
         Self(Arc::new(Inner {
             facts,
             wishes: Mutex::default(),
+            memo: Mutex::new(memo),
             words: OnceLock::new(),
             strings: Strings::default(),
             asking: Asking::default(),
@@ -82,13 +78,20 @@ impl Request {
         self.0.asking.take(super::vocabulary::property)
     }
 
-    /// Takes out what the scripts asked for.
-    pub(super) fn take_wishes(&self) -> Wishes {
-        std::mem::take(&mut *self.wishes())
+    /// The request as plugins are asked about it.
+    pub(super) fn about(&self) -> About {
+        let mut tags = self.0.facts.tags.clone();
+        tags.extend_from_slice(&self.wishes().tags);
+        About { facts: Arc::clone(&self.0.facts), tags }
+    }
+
+    /// What plugins have said. Held for a look-up, never across a script or a plugin.
+    pub(super) fn memo(&self) -> MutexGuard<'_, Memo> {
+        self.0.memo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Held for a push or a look-up, never across a script.
-    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+    pub(super) fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.0.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -242,14 +245,14 @@ impl Request {
     pub(super) fn field(&mut self, name: &str) -> Dynamic {
         let json = self.0.facts.body.field(name);
         self.0.asking.asked("field", name, json.into());
-        value_of(json)
+        plain(json)
     }
 
     /// A parameter by the name that policies have for it.
     pub(super) fn parameter(&mut self, name: &str) -> Dynamic {
         let json = self.0.facts.body.parameter(name);
         self.0.asking.asked("field", name, json.into());
-        value_of(json)
+        plain(json)
     }
 
     pub(super) fn texts(&mut self, role: &str) -> Array {
@@ -269,15 +272,64 @@ impl Request {
     }
 
     pub(super) fn require(&self, what: Dynamic, names: &Names) -> Outcome<()> {
+        self.before("require", Hook::OnError)?;
         let constraints = constraints("require", what, names)?;
         self.wishes().require.extend(constraints);
         Ok(())
     }
 
     pub(super) fn avoid(&self, what: Dynamic, names: &Names) -> Outcome<()> {
+        self.before("avoid", Hook::OnError)?;
         let constraints = constraints("avoid", what, names)?;
         self.wishes().avoid.extend(constraints);
         Ok(())
+    }
+
+    /// `req.cap_output(512)`: the lowest of all counts.
+    pub(super) fn cap_output(&self, most: &Dynamic) -> Outcome<()> {
+        self.before("cap_output", Hook::OnRequest)?;
+        let number = most.as_int().ok().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+        let number = number
+            .ok_or_else(|| fault(format!("cap_output: expected a number of tokens above 0, not '{most}'")))?;
+        self.wishes().output.cap(number);
+        Ok(())
+    }
+
+    /// `req.stop_on(["END"])`: the answer ends before the first of these texts.
+    pub(super) fn stop_on(&self, texts: &Array) -> Outcome<()> {
+        self.before("stop_on", Hook::OnRequest)?;
+        let mut wanted = Vec::with_capacity(texts.len());
+        for text in texts {
+            match text.as_immutable_string_ref() {
+                Ok(text) if !text.is_empty() && text.len() <= MAX_STOP => {
+                    wanted.push(Arc::from(text.as_str()))
+                }
+                Ok(text) => {
+                    let length = text.len();
+                    return Err(fault(format!("stop_on: a text has 1 to {MAX_STOP} bytes, not {length}")));
+                }
+                Err(given) => {
+                    return Err(fault(format!("stop_on: expected a list of texts, found {given} in it")));
+                }
+            }
+        }
+        let output = &mut self.wishes().output;
+        wanted.retain(|text| !output.stop_on.contains(text));
+        if output.stop_on.len() + wanted.len() > MAX_STOPS {
+            return Err(fault(format!("stop_on: at most {MAX_STOPS} texts for one request")));
+        }
+        output.stop_on.extend(wanted);
+        Ok(())
+    }
+
+    /// Constraints that come after what they constrain would do nothing, so they are errors.
+    fn before(&self, function: &str, last: Hook) -> Outcome<()> {
+        let now = self.wishes().hook;
+        if now <= last {
+            return Ok(());
+        }
+        let so_late = super::hook::Form::of(now).name;
+        Err(fault(format!("{function}: `{so_late}` is too late for it")))
     }
 
     pub(super) fn contains_any(&self, words: &Array, patterns: &Patterns) -> Outcome<bool> {
@@ -353,6 +405,10 @@ impl Request {
         Ok(i64::try_from(u64::from_le_bytes(first) % shares).unwrap_or_default())
     }
 }
+
+/// Texts of `stop_on` for one request, and the bytes of each.
+const MAX_STOPS: usize = 64;
+const MAX_STOP: usize = 256;
 
 /// `req.headers["x-tier"]`.
 #[derive(Clone)]
@@ -474,6 +530,11 @@ pub(super) fn kind(value: &Dynamic) -> &'static str {
         other if other.ends_with("::Request") => "a request",
         other if other.ends_with("::Route") => "a route",
         other if other.ends_with("::Rejection") => "a rejection",
+        other if other.ends_with("::Response") => "an answer of its own",
+        other if other.ends_with("::Reaction") => "what only `on_error` can return",
+        other if other.ends_with("::Findings") => "findings",
+        other if other.ends_with("::Classes") => "classes",
+        other if other.ends_with("::Handle") => "a plugin",
         other if other.ends_with("::Table") => "a table",
         other if other.ends_with("::Candidate") => "a target",
         other if other.ends_with("::Candidates") => {
@@ -510,12 +571,50 @@ fn constraints(function: &str, what: Dynamic, names: &Names) -> Outcome<Vec<Cons
     }
 }
 
+/// A script's value as JSON.
+pub(super) fn json_of(value: &Dynamic) -> Result<Value, String> {
+    if let Some(list) = value.read_lock::<Array>() {
+        return list.iter().map(json_of).collect::<Result<_, _>>().map(Value::Array);
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        let entry = |(key, value): (&rhai::Identifier, &Dynamic)| Ok((key.to_string(), json_of(value)?));
+        return map.iter().map(entry).collect::<Result<_, String>>().map(Value::Object);
+    }
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return Ok(text.as_str().into());
+    }
+    match (value.as_int(), value.as_float(), value.as_bool()) {
+        (Ok(number), ..) => Ok(number.into()),
+        (_, Ok(number), _) => Ok(number.into()),
+        (.., Ok(truth)) => Ok(truth.into()),
+        _ if value.is_unit() => Ok(Value::Null),
+        _ => Err(format!("cannot write {} as JSON", kind(value))),
+    }
+}
+
+/// JSON as a script's value: objects are maps, null is `()`.
+pub(super) fn value_of(value: &Value) -> Dynamic {
+    match value {
+        Value::Null => Dynamic::UNIT,
+        Value::Bool(truth) => (*truth).into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None => number.as_f64().map_or(Dynamic::UNIT, Dynamic::from),
+        },
+        Value::String(text) => text.into(),
+        Value::Array(items) => Dynamic::from_array(items.iter().map(value_of).collect()),
+        Value::Object(fields) => Dynamic::from_map(
+            fields.iter().map(|(key, value)| (key.as_str().into(), value_of(value))).collect(),
+        ),
+    }
+}
+
 fn or_unit(text: Option<&str>) -> Dynamic {
     text.map_or(Dynamic::UNIT, |text| ImmutableString::from(text).into())
 }
 
 /// A value of the body: simple ones as they are, lists and objects as JSON text.
-fn value_of(json: Option<&str>) -> Dynamic {
+fn plain(json: Option<&str>) -> Dynamic {
     let Some(json) = json else { return Dynamic::UNIT };
     match serde_json::from_str(json) {
         Ok(Value::Bool(truth)) => truth.into(),

@@ -4,9 +4,11 @@
 //! *Add a policy function* = one row in the sheet of its theme, below `vocabulary/`.
 
 mod definitions;
+mod hooks;
 mod manual;
 mod market;
 mod moment;
+mod plugins;
 mod request;
 mod routes;
 mod signature;
@@ -30,7 +32,15 @@ pub(super) struct Sheet {
 }
 
 /// All sheets, in the order of the manual.
-const SHEETS: &[&Sheet] = &[&request::SHEET, &moment::SHEET, &market::SHEET, &routes::SHEET, &speech::SHEET];
+const SHEETS: &[&Sheet] = &[
+    &request::SHEET,
+    &moment::SHEET,
+    &market::SHEET,
+    &routes::SHEET,
+    &hooks::SHEET,
+    &plugins::SHEET,
+    &speech::SHEET,
+];
 
 /// A kind of value that scripts get from the gateway.
 pub struct Kind {
@@ -38,8 +48,12 @@ pub struct Kind {
     pub name: &'static str,
     /// What stands before the dot in signatures: `req`.
     pub receiver: &'static str,
+    /// One of them, in messages: `a request`.
+    pub noun: &'static str,
     /// What it is, for the manual: "What a request knows and can be asked".
     pub title: &'static str,
+    /// It has properties that only the configuration knows.
+    open: bool,
     register: fn(&mut Engine),
 }
 
@@ -104,6 +118,17 @@ impl Hooks {
     }
 }
 
+/// A kind of value with these properties and no others.
+const fn kind(
+    name: &'static str,
+    receiver: &'static str,
+    noun: &'static str,
+    title: &'static str,
+    register: fn(&mut Engine),
+) -> Kind {
+    Kind { name, receiver, noun, title, open: false, register }
+}
+
 /// A row that works in every hook.
 const fn row(signature: &'static str, doc: &'static str, register: Register) -> Row {
     Row { signature, doc, hooks: Hooks::ALL, later: None, register }
@@ -129,6 +154,11 @@ impl Kind {
     /// The kind with this receiver.
     pub(super) fn received(receiver: &str) -> Option<&'static Self> {
         KINDS.iter().copied().find(|kind| kind.receiver == receiver)
+    }
+
+    /// Whether properties that the vocabulary does not know may exist.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
     }
 
     /// The type of one value of this kind.

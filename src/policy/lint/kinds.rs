@@ -104,6 +104,7 @@ impl<'a> Reading<'a> {
         reach: &'a BTreeMap<String, Vec<Hooks>>,
     ) -> Self {
         let mut known = Types::new();
+        known.extend(Kind::received("state").map(|kind| ("state".to_owned(), kind.of_one())));
         for parameter in &function.params {
             known.insert(parameter.to_string(), handed.get(parameter.as_str()).copied().unwrap_or(ANYTHING));
         }
@@ -171,7 +172,7 @@ impl<'a> Reading<'a> {
         let Expr::Dot(pair, ..) = to else { return };
         let Some(kind) = self.type_of(&pair.lhs).kind() else { return };
         if let Expr::Property(parts, at) = &pair.rhs {
-            let noun = noun(kind);
+            let noun = kind.noun;
             self.found.push((*at, format!("`{}` of {noun} cannot be changed", parts.2)));
         }
     }
@@ -226,7 +227,10 @@ impl<'a> Reading<'a> {
             let gives = self.used(entry, at);
             return if entry.form == Form::Indexed { ANYTHING } else { gives };
         }
-        let noun = noun(kind);
+        if kind.is_open() {
+            return ANYTHING;
+        }
+        let noun = kind.noun;
         let message = if vocabulary::of(kind).any(|entry| entry.name == name) {
             format!("`{name}` of {noun} is a method: write it with parentheses")
         } else {
@@ -263,7 +267,7 @@ impl<'a> Reading<'a> {
         if own || (FUNCTIONS.contains(&name) && methods().next().is_none()) {
             return ANYTHING;
         }
-        let noun = noun(kind);
+        let noun = kind.noun;
         let written: Vec<_> = methods().map(|entry| format!("`{}`", entry.row.signature)).collect();
         let message = if !written.is_empty() {
             format!("`{name}` is written {}, here it has {} arguments", written.join(" or "), call.args.len())
@@ -303,15 +307,6 @@ fn closure(expression: &Expr) -> Option<String> {
     match expression {
         Expr::DynamicConstant(value, _) => pointer(value),
         _ => None,
-    }
-}
-
-fn noun(kind: &Kind) -> String {
-    let name = kind.name.to_lowercase();
-    if name.ends_with('s') {
-        name
-    } else {
-        format!("a{} {name}", if name.starts_with(['a', 'e', 'i', 'o']) { "n" } else { "" })
     }
 }
 

@@ -64,7 +64,9 @@ fn in_words(what: Type) -> String {
 }
 
 fn declaration(entry: &Entry) -> String {
-    let receiver = entry.on.map(|kind| format!("{}: {}", kind.receiver, kind.name));
+    let receiver = entry
+        .on
+        .map(|kind| format!("{}: {}", kind.receiver.rsplit('.').next().unwrap_or_default(), kind.name));
     let parameters = entry.parameters.iter().map(|p| format!("{}: {}", plain(p.name), rhai_type(p.takes)));
     let all: Vec<String> = receiver.into_iter().chain(parameters).collect();
     let what = match entry.form {

@@ -17,7 +17,9 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "Target",
         receiver: "target",
+        noun: "a target",
         title: "What a target knows (`target(\"openai/gpt-5\")`, or one of `candidates()`)",
+        open: false,
         register: |engine| {
             engine
                 .register_type_with_name::<Candidate>("Target")
@@ -29,7 +31,9 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "Candidates",
         receiver: "candidates",
+        noun: "candidates",
         title: "What can be done with candidates",
+        open: false,
         register: |engine| {
             engine
                 .register_type_with_name::<Candidates>("Candidates")
@@ -44,7 +48,9 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "Price",
         receiver: "price",
+        noun: "a price",
         title: "A price",
+        open: false,
         register: |engine| {
             engine.register_type_with_name::<Cost>("Price");
         },
@@ -52,7 +58,9 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "Latency",
         receiver: "latency",
+        noun: "a latency",
         title: "How long something takes",
+        open: false,
         register: |engine| {
             engine.register_type_with_name::<Delay>("Latency");
         },
@@ -60,7 +68,9 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "Quota",
         receiver: "quota",
+        noun: "a quota",
         title: "What a provider still lets through",
+        open: false,
         register: |engine| {
             engine.register_type_with_name::<Left>("Quota");
         },
@@ -167,7 +177,7 @@ const ROWS: &[Row] = &[
             let host = Arc::clone(host);
             engine.register_fn(name, move |context: NativeCallContext<'_>, from: Dynamic| {
                 let (request, from) = pool("cheapest", &context, &host, &from)?;
-                Ok(ranking::cheapest(&request, from)) as Outcome<Route>
+                Ok(ranking::cheapest(&request, from).at(&context)) as Outcome<Route>
             });
         },
     ),
@@ -178,7 +188,7 @@ const ROWS: &[Row] = &[
             let host = Arc::clone(host);
             engine.register_fn(name, move |context: NativeCallContext<'_>, from: Dynamic| {
                 let (request, from) = pool("fastest", &context, &host, &from)?;
-                ranking::fastest(&request, from, "p50")
+                Ok(ranking::fastest(&request, from, "p50")?.at(&context)) as Outcome<Route>
             });
         },
     ),
@@ -189,7 +199,7 @@ const ROWS: &[Row] = &[
             let host = Arc::clone(host);
             engine.register_fn(name, move |context: NativeCallContext<'_>, from: Dynamic, by: &str| {
                 let (request, from) = pool("fastest", &context, &host, &from)?;
-                ranking::fastest(&request, from, by)
+                Ok(ranking::fastest(&request, from, by)?.at(&context)) as Outcome<Route>
             });
         },
     ),
@@ -202,7 +212,7 @@ const ROWS: &[Row] = &[
                 name,
                 move |context: NativeCallContext<'_>, from: Dynamic, weights: Dynamic| {
                     let (request, from) = pool("rank_by", &context, &host, &from)?;
-                    ranking::rank_by(&request, from, &weights)
+                    Ok(ranking::rank_by(&request, from, &weights)?.at(&context)) as Outcome<Route>
                 },
             );
         },
@@ -214,7 +224,7 @@ const ROWS: &[Row] = &[
             let host = Arc::clone(host);
             engine.register_fn(name, move |context: NativeCallContext<'_>, class: &str| {
                 let request = request_of("tier", &context)?;
-                ranking::tier(&request, class, &host.tiers, &host.names)
+                Ok(ranking::tier(&request, class, &host.tiers, &host.names)?.at(&context)) as Outcome<Route>
             });
         },
     ),

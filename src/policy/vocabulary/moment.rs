@@ -11,7 +11,9 @@ pub(super) const SHEET: Sheet = Sheet { kinds: KINDS, rows: ROWS };
 const KINDS: &[Kind] = &[Kind {
     name: "Time",
     receiver: "time",
+    noun: "a time",
     title: "What a time knows (`let time = now(\"Europe/Paris\");`)",
+    open: false,
     register: |engine| {
         engine.register_type_with_name::<Moment>("Time");
     },

@@ -13,7 +13,9 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "Request",
         receiver: "req",
+        noun: "a request",
         title: "What a request knows and can be asked",
+        open: false,
         register: |engine| {
             engine
                 .register_type_with_name::<Request>("Request")
@@ -31,7 +33,9 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "Turn",
         receiver: "turn",
+        noun: "a turn",
         title: "A turn of the conversation",
+        open: false,
         register: |engine| {
             engine.register_type_with_name::<Turn>("Turn");
         },

@@ -3,7 +3,7 @@
 use rhai::{Dynamic, NativeCallContext};
 
 use super::{Kind, Row, Sheet, later, row};
-use crate::policy::request::request_of;
+use crate::policy::request::{Outcome, request_of};
 use crate::policy::verdict::{Rejection, Route};
 
 pub(super) const SHEET: Sheet = Sheet { kinds: KINDS, rows: ROWS };
@@ -12,7 +12,9 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "Route",
         receiver: "route",
+        noun: "a route",
         title: "What can be added to a route",
+        open: false,
         register: |engine| {
             engine.register_type_with_name::<Route>("Route");
         },
@@ -20,7 +22,9 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "Rejection",
         receiver: "rejection",
+        noun: "a rejection",
         title: "What can be added to a rejection",
+        open: false,
         register: |engine| {
             engine.register_type_with_name::<Rejection>("Rejection");
         },
@@ -32,23 +36,30 @@ const ROWS: &[Row] = &[
         "route(target) → Route",
         "Sends the request to a target (`\"provider/model\"`), an alias of `models:`, or one of `candidates()`.",
         |engine, name, _| {
-            engine.register_fn(name, |target: Dynamic| Route::to(&target));
+            engine.register_fn(name, |context: NativeCallContext<'_>, target: Dynamic| {
+                Ok(Route::to(&target)?.at(&context)) as Outcome<Route>
+            });
         },
     ),
     row(
         "split(shares) → Route",
         "Draws one of several targets for each request: `split([\"a\", \"b\"])` by equal, `split(#{ \"a\": 70, \"b\": 30 })` by given weights.",
         |engine, name, _| {
-            engine.register_fn(name, |shares: Dynamic| Route::split(&shares));
+            engine.register_fn(name, |context: NativeCallContext<'_>, shares: Dynamic| {
+                Ok(Route::split(&shares)?.at(&context)) as Outcome<Route>
+            });
         },
     ),
     row(
         "reject(status: number, code: text, message: text) → Rejection",
         "Refuses the request with this HTTP status (400 to 599), error code and message.",
         |engine, name, _| {
-            engine.register_fn(name, |status: Dynamic, code: Dynamic, message: Dynamic| {
-                Rejection::new(&status, &code, &message)
-            });
+            engine.register_fn(
+                name,
+                |context: NativeCallContext<'_>, status: Dynamic, code: Dynamic, message: Dynamic| {
+                    Ok(Rejection::new(&status, &code, &message)?.at(&context)) as Outcome<Rejection>
+                },
+            );
         },
     ),
     later(

@@ -64,7 +64,7 @@ impl Entry {
         };
         let end = written.find(['(', '[']).unwrap_or(written.len());
         let (head, rest) = written.split_at(end);
-        let (receiver, name) = match head.split_once('.') {
+        let (receiver, name) = match head.rsplit_once('.') {
             Some((receiver, name)) => (Some(receiver), name),
             None => (None, head),
         };
