@@ -334,6 +334,7 @@ impl Bench<'_> {
         headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
+            preset: preset_of(provider),
             wire,
             place,
             headers,
@@ -425,6 +426,13 @@ impl Bench<'_> {
         self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });
         None
     }
+}
+
+/// The preset under which price lists know a provider's models; the sandbox is one by what it speaks.
+fn preset_of(provider: &CheckedProvider) -> Option<Arc<str>> {
+    let name = provider.preset.as_deref();
+    let preset = name.and_then(providers::presets::find).map(|preset| preset.name.as_str());
+    preset.or((provider.dialect == "sandbox").then_some("sandbox")).map(Into::into)
 }
 
 fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {
