@@ -1,5 +1,7 @@
 //! The admin listener: health, metrics, status.
 
+mod prices;
+mod providers;
 mod settings;
 mod status;
 
@@ -8,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +23,9 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
 use crate::gateway::Shared;
+
+/// The largest price document that may be pushed, in bytes.
+const MOST_PRICES: usize = 8 << 20;
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -50,6 +55,9 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
     tokio::spawn(upkeep(admin.metrics.clone()));
     let guarded = Router::new()
         .route("/admin/v1/status", get(status_page))
+        .route("/admin/v1/providers", get(providers::show))
+        .route("/admin/v1/prices", get(prices::show).post(prices::push).delete(prices::withdraw))
+        .layer(DefaultBodyLimit::max(MOST_PRICES))
         .route_layer(middleware::from_fn_with_state(admin.clone(), authorize));
     let app = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -57,7 +65,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/metrics", get(metrics_page))
         .merge(guarded)
         .fallback(|| async {
-            (StatusCode::NOT_FOUND, "no such page; try /livez /readyz /metrics /admin/v1/status\n")
+            (StatusCode::NOT_FOUND, "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/providers /admin/v1/prices\n")
         })
         .with_state(admin);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();

@@ -4,6 +4,7 @@ mod build;
 pub mod check;
 mod config;
 mod diagnostic;
+mod feed;
 mod findings;
 mod node;
 mod read;
@@ -15,17 +16,20 @@ mod validate;
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use build::Built;
 pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
 pub use config::Config;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use feed::feed;
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};
 pub use watch::Watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
+use crate::gateway::Figures;
 use crate::listener::ListenerSettings;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
@@ -44,6 +48,7 @@ pub struct House {
     sources: Sources,
     checked: Checked,
     warnings: Diagnostics,
+    figures: Arc<Figures>,
 }
 
 impl House {
@@ -57,7 +62,8 @@ impl House {
         let file = config.or_else(usual);
         let sources = Sources::read(file.as_deref())?;
         let (checked, warnings) = checked(&sources)?;
-        Ok(Self { file, sources, checked, warnings })
+        let figures = Arc::new(Figures::new(Arc::new(SystemClock)));
+        Ok(Self { file, sources, checked, warnings, figures })
     }
 
     /// The configuration.
@@ -75,12 +81,17 @@ impl House {
         &self.warnings
     }
 
+    /// Prices and health, which outlive every snapshot.
+    pub fn figures(&self) -> Arc<Figures> {
+        self.figures.clone()
+    }
+
     /// Builds what requests are served with: secrets resolved, policies compiled.
     ///
     /// # Errors
     /// Everything that is missing or does not compile.
     pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
-        built(self.file.as_deref(), &self.checked, &self.sources, clock)
+        built(self.file.as_deref(), &self.checked, &self.sources, &self.figures, clock)
     }
 }
 
@@ -140,9 +151,10 @@ fn built(
     file: Option<&Path>,
     checked: &Checked,
     sources: &Sources,
+    figures: &Arc<Figures>,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
-    build::build(&shown(file), checked, sources, &Secrets::new(directory(file)), clock)
+    build::build(&shown(file), checked, sources, &Secrets::new(directory(file)), figures, clock)
 }
 
 fn shown(file: Option<&Path>) -> String {

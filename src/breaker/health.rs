@@ -126,7 +126,13 @@ impl Health {
     }
 
     /// An attempt has come to its verdict; for streams, with the time that its first content took.
-    pub fn attempted(&self, target: &TargetName, verdict: Verdict, first_token: Option<Duration>, now: Instant) {
+    pub fn attempted(
+        &self,
+        target: &TargetName,
+        verdict: Verdict,
+        first_token: Option<Duration>,
+        now: Instant,
+    ) {
         if verdict != Verdict::Void {
             self.with(target, now, |window, slot| {
                 window.verdict(slot, verdict);
@@ -213,7 +219,11 @@ impl Health {
         let window = Arc::new(Window::new(slot));
         let mut targets = windows.targets.clone();
         targets.insert(target, window.clone());
-        self.windows.store(Arc::new(Windows { settings: windows.settings, slot_ms: windows.slot_ms, targets }));
+        self.windows.store(Arc::new(Windows {
+            settings: windows.settings,
+            slot_ms: windows.slot_ms,
+            targets,
+        }));
         window
     }
 
@@ -323,7 +333,10 @@ mod tests {
         let readings = health.readings();
         let reading = readings.of(&a.to_string()).unwrap();
         let near = |found: Option<f64>, truth: f64| (found.unwrap() - truth).abs() / truth < 0.1;
-        assert!(near(reading.p50_ms, 500.0) && near(reading.p95_ms, 950.0) && near(reading.p99_ms, 990.0), "{reading:?}");
+        assert!(
+            near(reading.p50_ms, 500.0) && near(reading.p95_ms, 950.0) && near(reading.p99_ms, 990.0),
+            "{reading:?}"
+        );
         assert!(near(reading.tokens_per_second, 200.0), "{reading:?}");
         assert_eq!((reading.attempts, reading.error_rate, reading.first_token_p50_ms), (100, 0.0, None));
         let reading = readings.of(&b.to_string()).unwrap();
@@ -331,12 +344,20 @@ mod tests {
         assert_eq!(readings.provider("openai").unwrap().reading.attempts, 102);
 
         pass(&health, 280).await;
-        assert_eq!(health.readings().of(&a.to_string()).map(|reading| reading.attempts), Some(100), "inside the window");
+        assert_eq!(
+            health.readings().of(&a.to_string()).map(|reading| reading.attempts),
+            Some(100),
+            "inside the window"
+        );
         pass(&health, 30).await;
         assert_eq!(health.readings().of(&a.to_string()), None, "outside of it");
         health.attempted(&a, Verdict::Good, None, Instant::now());
         pass(&health, 1).await;
-        assert_eq!(health.readings().of(&a.to_string()).map(|reading| reading.attempts), Some(1), "nothing old comes back");
+        assert_eq!(
+            health.readings().of(&a.to_string()).map(|reading| reading.attempts),
+            Some(1),
+            "nothing old comes back"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -66,8 +66,12 @@ impl Journal {
     /// The attempt brought its first content or its whole answer.
     pub(super) fn succeed(&self, status: u16) -> Duration {
         let began = self.pages().current.as_ref().map(|(_, began)| *began);
-        let took =
-            self.end(|target, took| AttemptRecord { target, outcome: "ok", status: Some(status), ms: ms(took) });
+        let took = self.end(|target, took| AttemptRecord {
+            target,
+            outcome: "ok",
+            status: Some(status),
+            ms: ms(took),
+        });
         self.pages().good = began.map(|began| (began, took));
         took
     }

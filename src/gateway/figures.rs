@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ pub struct Figures {
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
     presets: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
+    /// How often a configuration was taken.
+    configured: AtomicU64,
     clock: Arc<dyn Clock>,
 }
 
@@ -34,6 +37,7 @@ impl Figures {
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
+            configured: AtomicU64::new(0),
             clock,
         }
     }
@@ -45,6 +49,7 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.prices.configure(terms.own, &names);
+        self.configured.fetch_add(1, Ordering::Release);
     }
 
     fn model(&self, target: &str) -> Option<Arc<crate::ledger::Known>> {
@@ -69,7 +74,8 @@ pub struct Terms {
 
 impl Numbers for Figures {
     fn revision(&self) -> u64 {
-        self.prices.book().revision
+        // Both only grow, so that every change makes another sum.
+        self.prices.revision() + self.configured.load(Ordering::Acquire)
     }
 
     fn fill(&self, listing: &mut Listing) {

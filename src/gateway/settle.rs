@@ -8,8 +8,8 @@ use http::Method;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::serve::Arrived;
 use super::Figures;
+use super::serve::Arrived;
 use super::{Gateway, Snapshot};
 use crate::breaker::{Answer, Verdict};
 use crate::chat::{Loss, Usage};

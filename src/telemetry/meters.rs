@@ -163,7 +163,8 @@ impl TargetMeters {
                 self.cost.get_or_init(made).increment(cost.dollars());
             }
             None => {
-                let made = || counter!("tollgate_unpriced_total", "provider" => provider(), "model" => model());
+                let made =
+                    || counter!("tollgate_unpriced_total", "provider" => provider(), "model" => model());
                 self.unpriced.get_or_init(made).increment(1);
             }
         }
