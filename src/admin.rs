@@ -1,5 +1,6 @@
 //! The admin listener: health, metrics, status.
 
+mod decisions;
 mod prices;
 mod providers;
 mod settings;
@@ -55,6 +56,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
     tokio::spawn(upkeep(admin.metrics.clone()));
     let guarded = Router::new()
         .route("/admin/v1/status", get(status_page))
+        .route("/admin/v1/decisions", get(decisions::list))
+        .route("/admin/v1/decisions/{id}", get(decisions::one))
         .route("/admin/v1/providers", get(providers::show))
         .route("/admin/v1/prices", get(prices::show).post(prices::push).delete(prices::withdraw))
         .layer(DefaultBodyLimit::max(MOST_PRICES))
@@ -65,7 +68,11 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/metrics", get(metrics_page))
         .merge(guarded)
         .fallback(|| async {
-            (StatusCode::NOT_FOUND, "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/providers /admin/v1/prices\n")
+            (
+                StatusCode::NOT_FOUND,
+                "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
+                 /admin/v1/providers /admin/v1/prices\n",
+            )
         })
         .with_state(admin);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();

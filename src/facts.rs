@@ -1,7 +1,10 @@
 //! What a policy sees of a request: gathered before the policies run, so that a decision can be recorded and replayed.
 
 pub mod market;
+mod notes;
+mod reads;
 mod told;
+mod watched;
 
 use std::sync::Arc;
 
@@ -10,10 +13,12 @@ use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use told::{Message, Messages, Modality, Told};
-
 use crate::caller::Caller;
 use market::Market;
+pub use notes::{Media, Noted, Notes, Seen, Text};
+pub use reads::{Answer, Asked, Asking, BETWEEN, Reads};
+pub use told::{Message, Messages, Modality, Told};
+pub use watched::{Past, Watched};
 
 /// Client headers that no policy sees: credentials. Browsers put theirs among the protocols of a WebSocket.
 pub const HIDDEN_HEADERS: [HeaderName; 6] = [
@@ -149,10 +154,18 @@ pub trait Body: Send + Sync {
     }
     /// Any other top-level field as JSON text, for example `temperature`.
     fn field(&self, name: &str) -> Option<&str>;
+    /// How many words the text has.
+    fn words(&self) -> u64 {
+        self.text().split_whitespace().count() as u64
+    }
+    /// What was written down of the request, where the request itself is not here any more.
+    fn notes(&self) -> Option<&Notes> {
+        None
+    }
 }
 
 /// The facts as they stand in a decision record: small, without any text of the prompt.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FactsRecord {
     /// What was asked for.
     pub endpoint: Endpoint,

@@ -4,9 +4,12 @@ mod admission;
 mod conversation;
 mod door;
 mod figures;
+#[cfg(test)]
+mod golden;
 mod intake;
 mod line;
 mod market;
+mod papers;
 mod raw;
 mod relay;
 mod serve;
@@ -40,7 +43,7 @@ use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
 use crate::ledger::Book;
-use crate::store::{Answers, Shelf};
+use crate::store::{Answers, Decisions, Shelf};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
 
@@ -56,6 +59,8 @@ pub struct Shared {
     pub answers: Arc<Answers>,
     /// What models cost, and how targets fare.
     pub figures: Arc<Figures>,
+    /// Records of what was decided.
+    pub decisions: Decisions,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }

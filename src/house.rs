@@ -9,6 +9,7 @@ mod findings;
 mod node;
 mod read;
 mod reload;
+pub mod replay;
 mod schema;
 mod secrets;
 mod sources;
@@ -29,7 +30,7 @@ pub use schema::{reference_markdown, schema_json};
 pub use watch::Watch;
 
 use crate::clock::{Clock, SystemClock};
-use crate::gateway::Figures;
+use crate::gateway::{Figures, Snapshot};
 use crate::listener::ListenerSettings;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
@@ -92,6 +93,22 @@ impl House {
     /// Everything that is missing or does not compile.
     pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
         built(self.file.as_deref(), &self.checked, &self.sources, &self.figures, clock)
+    }
+
+    /// Builds the same without secrets, for those who plan and never send; with the policies of another directory, if
+    /// one is named.
+    ///
+    /// # Errors
+    /// Everything that does not compile.
+    pub fn sketch(&self, policies: Option<&Path>) -> Result<Arc<Snapshot>, Diagnostics> {
+        let mut sources = self.sources.clone();
+        if let Some(dir) = policies {
+            sources.take_policies(dir)?;
+        }
+        let name = shown(self.file.as_deref());
+        let built =
+            build::build(&name, &self.checked, &sources, &Secrets::imagined(), &self.figures, &SystemClock)?;
+        Ok(built.snapshot)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::caller::Caller;
 use crate::clock::Dice;
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Candidate, Constraint, Decision, Route, Step, Verdict};
-use crate::providers::Target;
+use crate::providers::{Target, respond};
 use crate::target::{TargetName, Traits};
 
 /// The deepest chain of aliases that name aliases. The configuration check refuses cycles; this is the second lock.
@@ -43,6 +43,21 @@ pub struct Plan {
     pub candidates: Vec<Candidate>,
     /// The version of a model (`alias@version`) by which a target came into the plan, where it came by one.
     pub versions: Vec<(TargetName, Arc<str>)>,
+}
+
+impl Plan {
+    /// A plan of one target, which is tried once.
+    fn of(target: Target) -> Self {
+        let candidate = Candidate { target: target.name.clone(), rank: Some(0), rejected: None };
+        Self {
+            targets: vec![target],
+            retries: Some(0),
+            timeout: None,
+            first_token: None,
+            candidates: vec![candidate],
+            versions: Vec::new(),
+        }
+    }
 }
 
 /// Why there is no plan.
@@ -69,11 +84,9 @@ pub fn plan(
     let default;
     let route = match &decision.verdict {
         Some(Verdict::Reject(reject)) => {
-            let fault = Fault::new(FaultKind::Rejected, reject.message.to_string())
-                .status(reject.status)
-                .code(reject.code.to_string());
-            return Err(Box::new(Unplanned { fault, candidates: Vec::new() }));
+            return Err(Box::new(Unplanned { fault: reject.fault(), candidates: Vec::new() }));
         }
+        Some(Verdict::Respond(text)) => return Ok(Plan::of(respond(text))),
         Some(Verdict::Route(route)) => route,
         None => {
             default = Route { steps: vec![Step { choices: vec![(model.clone(), 1.0)] }], ..Route::default() };
@@ -176,7 +189,7 @@ impl Draft<'_> {
 
     fn note(&mut self, target: Option<TargetName>, text: &str, reason: &'static str) {
         let target = target.unwrap_or_else(|| TargetName { provider: "?".into(), model: text.into() });
-        self.candidates.push(Candidate { target, rank: None, rejected: Some(reason) });
+        self.candidates.push(Candidate { target, rank: None, rejected: Some(reason.into()) });
     }
 
     fn nothing_left(&self, model: &str, by_default: bool) -> Fault {

@@ -3,21 +3,31 @@
 //! Evaluation is inline on the calling thread, holds no lock and never reaches out: everything that a policy sees
 //! was gathered before, so that a decision can be recorded and replayed.
 
+mod bridge;
 mod call;
 mod compile;
 mod engine;
 mod error;
+mod hook;
 mod journal;
 mod language;
 mod library;
 mod lint;
+mod memo;
 mod patterns;
+pub mod plugins;
+pub mod replay;
 mod request;
+mod seen;
+mod series;
+mod session;
 mod settings;
+mod state;
 mod suggest;
 mod tables;
 mod verdict;
 mod vocabulary;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
@@ -26,13 +36,16 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
-use crate::plan::{Decision, Rule, Verdict};
-use compile::{Opinion, Policy, World};
+use crate::facts::{Facts, Reads};
+use crate::fault::Fault;
+use crate::plan::{Decision, Hook};
+use compile::{Policy, World};
 pub use error::{PolicyError, RuntimeError};
 use library::Library;
-use request::Request;
+pub use memo::Answered;
+use plugins::{NoPlugins, Plugins};
+pub use seen::{Answer, Completion, FailedAttempt, SeenTarget};
+pub use session::{Said, Session};
 pub use settings::{OnError, PolicySettings};
 pub use vocabulary::{Entry, Group, reference, vocabulary};
 
@@ -56,10 +69,16 @@ pub struct Names {
     pub providers: BTreeSet<String>,
 }
 
-/// The policies of one snapshot.
+/// The policies of one snapshot. Sessions share them, so that a request ends with those that it began with.
 #[derive(Default)]
-pub struct PolicySet {
+pub struct PolicySet(Arc<Chain>);
+
+/// Policies in the order in which they are asked.
+#[derive(Default)]
+struct Chain {
     policies: Vec<Policy>,
+    /// Hooks that any of them defines.
+    hooks: [bool; hook::HOOKS.len()],
 }
 
 /// What the chain said of one request.
@@ -69,6 +88,8 @@ pub struct Decided {
     pub decision: Result<Decision, Fault>,
     /// Policies that failed, already logged; the caller counts them.
     pub errors: Vec<RuntimeError>,
+    /// What the policies read.
+    pub reads: Reads,
 }
 
 impl PolicySet {
@@ -83,83 +104,73 @@ impl PolicySet {
         data: &serde_json::Map<String, serde_json::Value>,
         names: &Names,
     ) -> Result<Self, Vec<PolicyError>> {
+        Self::load_with(sources, settings, data, names, Arc::new(NoPlugins))
+    }
+
+    /// As [`PolicySet::load`], for policies that may ask plugins.
+    ///
+    /// # Errors
+    /// Every error of every file, in the order of file names.
+    pub fn load_with(
+        sources: &[Source],
+        settings: &PolicySettings,
+        data: &serde_json::Map<String, serde_json::Value>,
+        names: &Names,
+        plugins: Arc<dyn Plugins>,
+    ) -> Result<Self, Vec<PolicyError>> {
         let world = World {
             settings,
             data: tables::Table::new(data),
             names: Arc::new(names.clone()),
             patterns: Arc::default(),
+            plugins,
         };
         let mut sources: Vec<&Source> = sources.iter().collect();
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         let mut errors = Vec::new();
         let library = Library::load(&sources, &world, &mut errors);
-        let policies = sources
+        let policies: Vec<Policy> = sources
             .iter()
             .filter(|source| !source.name.starts_with(library::PREFIX))
             .filter_map(|source| compile::policy(source, &world, &library, &mut errors))
             .collect();
-        if errors.is_empty() { Ok(Self { policies }) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let hooks = hook::HOOKS.each_ref().map(|form| policies.iter().any(|policy| policy.has(form.hook)));
+        Ok(Self(Arc::new(Chain { policies, hooks })))
     }
 
     /// Names of the policies in the order in which they are asked.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.policies.iter().map(|policy| &*policy.host.journal.policy)
+        self.0.policies.iter().map(|policy| &*policy.host.journal.policy)
     }
 
     /// Whether there are no policies.
     pub fn is_empty(&self) -> bool {
-        self.policies.is_empty()
+        self.0.policies.is_empty()
     }
 
-    /// Asks the policies in order until one gives a verdict.
+    /// Begins one request's way through the policies.
+    pub fn begin(&self, facts: &Arc<Facts>) -> Session {
+        Session::new(Arc::clone(&self.0), Arc::clone(facts), Vec::new())
+    }
+
+    /// As [`PolicySet::begin`], where it is known already what plugins say.
+    pub fn begin_with(&self, facts: &Arc<Facts>, known: Vec<Answered>) -> Session {
+        Session::new(Arc::clone(&self.0), Arc::clone(facts), known)
+    }
+
+    /// Asks the policies in order until one gives a verdict, without waiting for plugins.
     pub fn decide(&self, facts: &Arc<Facts>) -> Decided {
-        let mut errors = Vec::new();
-        if self.policies.is_empty() {
-            return Decided { decision: Ok(Decision::default()), errors };
-        }
-        let request = Request::new(Arc::clone(facts));
-        let mut verdict = None;
-        for policy in &self.policies {
-            match policy.ask(&request) {
-                Ok(Opinion::None) => continue,
-                Ok(opinion) => {
-                    verdict = Some((policy, opinion));
-                    break;
-                }
-                Err(error) => {
-                    policy.host.journal.failed(&error, &facts.request_id);
-                    errors.push(error);
-                    if policy.on_error == OnError::Deny {
-                        let fault = Fault::new(FaultKind::Policy, "a policy failed on this request");
-                        return Decided { decision: Err(fault), errors };
-                    }
-                }
-            }
-        }
-        Decided { decision: Ok(decision(&request, verdict)), errors }
+        self.begin(facts).decide_now()
     }
 }
 
-fn decision(request: &Request, verdict: Option<(&Policy, Opinion)>) -> Decision {
-    let mut decision = Decision::default();
-    if let Some((policy, opinion)) = verdict {
-        let (verdict, name, tags) = match opinion {
-            Opinion::None => (None, None, Vec::new()),
-            Opinion::Route(route) => {
-                let name = route.plan.name.clone();
-                (Some(Verdict::Route(route.plan)), name, route.tags)
-            }
-            Opinion::Reject(it) => (Some(Verdict::Reject(it.reject)), it.name, it.tags),
-        };
-        request.add_tags(tags);
-        decision.verdict = verdict;
-        decision.rule = Some(Rule { policy: Arc::clone(&policy.host.journal.policy), name });
+impl Chain {
+    fn has(&self, hook: Hook) -> bool {
+        self.hooks[hook as usize]
     }
-    let wishes = request.take_wishes();
-    decision.tags = wishes.tags;
-    decision.require = wishes.require;
-    decision.avoid = wishes.avoid;
-    decision
 }
 
 impl Names {

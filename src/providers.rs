@@ -26,6 +26,7 @@ mod realtime;
 #[cfg(test)]
 mod recorded;
 pub mod rerank;
+mod respond;
 mod responses;
 mod retry_after;
 mod sandbox;
@@ -54,6 +55,7 @@ pub use meter::Meter;
 pub use moderation::ModerationQuirks;
 pub use realtime::EventMeter;
 pub use rerank::{RerankAsk, RerankQuirks};
+pub use respond::respond;
 pub use sandbox::Sandbox;
 pub use settings::{
     AwsSettings, AzureSettings, DeadlineOverrides, GoogleSettings, HeaderSettings, KeyDetails, KeySettings,

@@ -119,7 +119,7 @@ impl ProviderDialect {
             .unwrap_or_default();
         let vendor = Vendor::bare("p", dialect(self.word, &quirks).unwrap());
         let name = TargetName { provider: "p".into(), model: self.model.into() };
-        Target { vendor: Arc::new(vendor), name }
+        Target::new(Arc::new(vendor), name)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Token usage in disjoint classes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio`, `output_image` and the
 /// prediction counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, and `cache_write_long` is a
 /// part of `cache_write`.
 ///
 /// Prompt tokens in OpenAI's sense are `input + cached_read + cache_write`; completion tokens are `output`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     /// Prompt tokens that were neither read from nor written to the provider's prompt cache.
     pub input: u64,

@@ -68,7 +68,7 @@ impl Journal {
         let began = self.pages().current.as_ref().map(|(_, began)| *began);
         let took = self.end(|target, took| AttemptRecord {
             target,
-            outcome: "ok",
+            outcome: "ok".into(),
             status: Some(status),
             ms: ms(took),
         });
@@ -84,7 +84,7 @@ impl Journal {
     /// The stream of the attempt that had succeeded broke off.
     pub fn broke(&self, fault: &Fault) {
         if let Some(last) = self.pages().attempts.last_mut().filter(|last| last.outcome == "ok") {
-            last.outcome = fault.kind.as_str();
+            last.outcome = fault.kind.as_str().into();
         }
     }
 
@@ -111,9 +111,19 @@ impl Journal {
         pages.upstream + since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// The attempts that have ended so far.
+    pub fn so_far(&self) -> Vec<AttemptRecord> {
+        self.pages().attempts.clone()
+    }
+
     /// Takes everything; an attempt still under way is noted as cancelled.
     pub fn close(&self) -> Vec<AttemptRecord> {
-        self.end(|target, took| AttemptRecord { target, outcome: "cancelled", status: None, ms: ms(took) });
+        self.end(|target, took| AttemptRecord {
+            target,
+            outcome: "cancelled".into(),
+            status: None,
+            ms: ms(took),
+        });
         std::mem::take(&mut self.pages().attempts)
     }
 

@@ -136,9 +136,9 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
     let vendor = Arc::new(Vendor::bare("actor", Arc::new(Actor)));
     let targets = models
         .iter()
-        .map(|m| Target {
-            vendor: vendor.clone(),
-            name: TargetName { provider: "actor".into(), model: (*m).into() },
+        .map(|m| {
+            let name = TargetName { provider: "actor".into(), model: (*m).into() };
+            Target::new(vendor.clone(), name)
         })
         .collect();
     let upstream = Upstream::new(&crate::upstream::UpstreamSettings::default()).unwrap();
@@ -182,7 +182,15 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
             }
         }
     };
-    (seen, job.journal.close().iter().map(|a| a.outcome).collect(), began.elapsed().as_secs())
+    (seen, job.journal.close().iter().map(word).collect(), began.elapsed().as_secs())
+}
+
+/// Outcomes of attempts that were made here are words of the program.
+fn word(attempt: &crate::plan::AttemptRecord) -> &'static str {
+    match attempt.outcome {
+        std::borrow::Cow::Borrowed(word) => word,
+        std::borrow::Cow::Owned(_) => "owned",
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use super::admission::Permit;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
 use super::intake::{Approach, Intake, Unread, read_ahead};
+use super::papers::Papers;
 use super::raw::RawBody;
 use super::serve::{Arrived, Body, Served};
 use super::settle::Settlement;
@@ -23,7 +24,7 @@ use crate::executor::{Answered, Job, Journal, Raw, Switched};
 use crate::facts::{Facts, FactsRecord, HIDDEN_HEADERS};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::Tier;
-use crate::plan::{Decision, Outcome, Route, Rule, Step, Verdict};
+use crate::plan::{self, Decision, Outcome, Route, Rule, Step, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::providers::Target;
 
@@ -145,6 +146,9 @@ impl<'g> Opened<'g> {
         {
             self.tell("x-tollgate-warnings", &warnings);
         }
+        if let Err(fault) = &result {
+            self.explain(fault.client_status(), Some(fault.code_str()));
+        }
         if let Some(settlement) = self.settlement.take() {
             match &result {
                 Ok(_) => settlement.settle(200, Outcome::Ok, None),
@@ -173,6 +177,14 @@ impl<'g> Opened<'g> {
         }
         self.note(|s| s.candidates = candidates);
         fault
+    }
+
+    /// How it was decided, if the client asked for that.
+    fn explain(&mut self, status: u16, error: Option<&str>) {
+        let explained = self.settlement.as_mut().and_then(|s| s.explain(status, error));
+        if let Some(explained) = explained {
+            self.tell("x-tollgate-explain", &explained);
+        }
     }
 
     /// Who answers, and as which version of the model.
@@ -255,12 +267,15 @@ impl<'o, 'g> Admitted<'o, 'g> {
 
 impl<'o, 'g> Inspected<'o, 'g> {
     /// Gathers the facts and asks the policies.
-    pub(super) fn decide(self) -> Result<Decided<'o, 'g>, Fault> {
+    pub(super) async fn decide(self) -> Result<Decided<'o, 'g>, Fault> {
         let admitted = self.0;
         let opened = &mut *admitted.opened;
         let patience = patience(&opened.headers)?;
         let strict = opened.is_strict()?;
-        let facts = gather(opened, &admitted.asked)?;
+        let mut facts = gather(opened, &admitted.asked)?;
+        let store = &opened.gateway.shared.decisions;
+        let mut papers = Papers::begin(store, &mut facts);
+        let facts = Arc::new(facts);
         let record = recorded(&facts, admitted.asked.bytes());
         let tier = facts.body.field("service_tier").map(|text| Tier::named(text.trim_matches('"')));
         opened.note(|s| {
@@ -271,14 +286,18 @@ impl<'o, 'g> Inspected<'o, 'g> {
             return Err(planner::unknown_model(&facts.model));
         }
         let asked_at = Instant::now();
-        let decided = opened.snapshot.policies.decide(&facts);
+        let session = opened.snapshot.policies.begin(&facts);
+        let decided = session.decide().await;
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
         for error in &decided.errors {
             metrics::counter!("tollgate_policy_errors_total", "policy" => error.policy.to_string())
                 .increment(1);
         }
-        opened.note(|s| s.policy = took);
+        if let Some(papers) = &mut papers {
+            papers.decided(store, &facts, admitted.asked.bytes(), &decided);
+        }
+        opened.note(|s| (s.policy, s.papers) = (took, papers));
         let mut decision = decided.decision?;
         opened.gateway.meters.verdict(&decision);
         if let Some(rule) = &decision.rule {
@@ -307,9 +326,15 @@ impl<'o, 'g> Decided<'o, 'g> {
         asked.prefer(&mut plan.targets);
         let candidates = std::mem::take(&mut plan.candidates);
         let versions = std::mem::take(&mut plan.versions);
-        opened.note(|s| (s.candidates, s.model_versions) = (candidates, versions));
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
+        let limits = plan::Limits::of(total, plan.first_token, plan.retries);
+        opened.note(|s| {
+            (s.candidates, s.model_versions) = (candidates, versions);
+            if let Some(papers) = &mut s.papers {
+                papers.limits = Some(limits);
+            }
+        });
         let job = Job {
             targets: plan.targets,
             retries: plan.retries,
@@ -387,6 +412,7 @@ impl Carried<'_, '_> {
     pub(super) fn watch(self) -> Body {
         let Self { opened, progress } = self;
         opened.told.insert("server-timing", opened.timing());
+        opened.explain(200, None);
         match progress {
             Progress::Whole(bytes) => Body::Whole(bytes),
             Progress::Raw(raw, permit) => Body::Raw(Box::new(RawBody::new(
@@ -436,7 +462,9 @@ impl Opened<'_> {
 /// The client chose the provider: a policy's route keeps its deadlines, and nothing is tried twice.
 fn pin(decision: &mut Decision, model: &Arc<str>) {
     let route = match decision.verdict.take() {
-        Some(Verdict::Reject(reject)) => return decision.verdict = Some(Verdict::Reject(reject)),
+        Some(verdict @ (Verdict::Reject(_) | Verdict::Respond(_))) => {
+            return decision.verdict = Some(verdict);
+        }
         Some(Verdict::Route(route)) => route,
         None => Route::default(),
     };
@@ -444,7 +472,7 @@ fn pin(decision: &mut Decision, model: &Arc<str>) {
     decision.verdict = Some(Verdict::Route(Route { steps, retries: Some(0), ..route }));
 }
 
-fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Arc<Facts>, Fault> {
+fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Fault> {
     let mut headers = std::mem::take(&mut opened.headers);
     for name in HIDDEN_HEADERS {
         headers.remove(name);
@@ -452,7 +480,7 @@ fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Arc<Facts>,
     let tags = tags(&headers)?;
     let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
     let caller = Caller { user: asked.user().map(Into::into), session, ..opened.caller.clone() };
-    Ok(Arc::new(Facts {
+    Ok(Facts {
         request_id: opened.request_id.clone(),
         endpoint: opened.door.endpoint(),
         model: asked.model().clone(),
@@ -462,7 +490,7 @@ fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Arc<Facts>,
         at_ms: opened.gateway.shared.clock.unix_ms(),
         body: asked.clone(),
         market: opened.snapshot.market_of(opened.version).clone(),
-    }))
+    })
 }
 
 fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {

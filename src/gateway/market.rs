@@ -204,10 +204,10 @@ mod tests {
         vendor.traits.tags = vec!["private".into()];
         let vendor = Arc::new(vendor);
         let target = |model: &str| AliasTarget {
-            target: Target {
-                vendor: vendor.clone(),
-                name: TargetName { provider: "sandbox".into(), model: model.into() },
-            },
+            target: Target::new(
+                vendor.clone(),
+                TargetName { provider: "sandbox".into(), model: model.into() },
+            ),
             weight: None,
         };
         let alias = |models: &[&str], fallback: &[&str]| {

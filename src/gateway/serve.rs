@@ -71,7 +71,7 @@ impl Gateway {
             let read = identified.read(body).await?;
             let admitted = read.admit()?;
             let inspected = admitted.inspect();
-            let decided = inspected.decide()?;
+            let decided = inspected.decide().await?;
             let planned = decided.plan()?;
             let carried = planned.carry_out().await?;
             Ok(carried.watch())

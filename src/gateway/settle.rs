@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Figures;
+use super::papers::Papers;
 use super::serve::Arrived;
 use super::{Gateway, Snapshot};
 use crate::breaker::{Answer, Verdict};
@@ -18,8 +19,9 @@ use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Book, Tier, When};
 use crate::money::Nano;
-use crate::plan::{Candidate, Outcome, RECORD_VERSION, Record, Rule};
+use crate::plan::{Candidate, Dossier, Outcome, RECORD_VERSION, Record, Rule};
 use crate::providers::{Dialect, Target};
+use crate::store::Decisions;
 use crate::target::TargetName;
 use crate::telemetry::{AccessLog, Meters};
 
@@ -27,6 +29,7 @@ use crate::telemetry::{AccessLog, Meters};
 pub(super) struct Settlement {
     meters: Arc<Meters>,
     access_log: AccessLog,
+    decisions: Decisions,
     snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
     endpoint: Endpoint,
@@ -74,6 +77,8 @@ pub(super) struct Settlement {
     pub(super) finish: Option<&'static str>,
     /// What went to and fro, if it was a conversation.
     pub(super) conversation: Option<Conversed>,
+    /// What its decision is explained by, where somebody keeps that.
+    pub(super) papers: Option<Box<Papers>>,
 }
 
 /// What went to and fro in a conversation.
@@ -125,6 +130,7 @@ impl Settlement {
         Box::new(Self {
             meters: gateway.meters.clone(),
             access_log: gateway.shared.access_log.clone(),
+            decisions: gateway.shared.decisions.clone(),
             snapshot: snapshot.clone(),
             journal,
             endpoint: arrived.door.endpoint(),
@@ -155,6 +161,7 @@ impl Settlement {
             usage: None,
             finish: None,
             conversation: None,
+            papers: None,
         })
     }
 
@@ -274,22 +281,80 @@ impl Settlement {
             warnings,
             record: &record,
         });
+        if let Some(papers) = self.papers.take().filter(|_| self.decisions.is_on()) {
+            self.decisions.keep(self.dossier(*papers, record, status, took, error));
+        }
+    }
+
+    /// How the request was decided so far, for a client that asked for it.
+    pub(super) fn explain(&mut self, status: u16, error: Option<&str>) -> Option<String> {
+        let mut papers = self.papers.take()?;
+        let explained = papers.explain.then(|| {
+            let (rule, tags) = (self.rule.clone(), self.tags.clone());
+            let record = Record {
+                facts: None,
+                attempts: self.journal.so_far(),
+                candidates: self.candidates.clone(),
+                ..self.outline(Outcome::Ok, rule, tags)
+            };
+            papers.offers(candidates(&record).iter().map(String::as_str));
+            let copy = papers.copy();
+            self.dossier(copy, record, status, self.at.elapsed(), error).brief()
+        });
+        self.papers = Some(papers);
+        explained
+    }
+
+    fn dossier(
+        &self,
+        mut papers: Papers,
+        record: Record,
+        status: u16,
+        took: Duration,
+        error: Option<&str>,
+    ) -> Dossier {
+        papers.offers(candidates(&record).iter().map(String::as_str));
+        Dossier {
+            at_ms: self.unix_ms,
+            record,
+            status,
+            ms: millis(took),
+            policy_us: micros(self.policy),
+            first_token_ms: self.first_token.map(millis),
+            error: error.map(Into::into),
+            seen: Some(papers.seen),
+            reads: papers.reads,
+            decision: papers.decision,
+            failures: papers.failures,
+            limits: papers.limits,
+        }
     }
 
     fn record(&mut self, outcome: Outcome) -> Record {
+        let (rule, tags) = (self.rule.take(), std::mem::take(&mut self.tags));
+        Record {
+            facts: self.facts.take(),
+            candidates: std::mem::take(&mut self.candidates),
+            attempts: self.journal.close(),
+            ..self.outline(outcome, rule, tags)
+        }
+    }
+
+    /// The record without its larger parts.
+    fn outline(&self, outcome: Outcome, rule: Option<Rule>, tags: Vec<(Arc<str>, Arc<str>)>) -> Record {
         Record {
             v: RECORD_VERSION,
             request_id: self.request_id.clone(),
             snapshot: self.snapshot.hash.clone(),
             version: self.snapshot.version(self.version).map(|version| version.name.clone()),
             model_version: self.target.as_ref().and_then(|target| self.model_version(&target.name)),
-            facts: self.facts.take(),
-            rule: self.rule.take(),
-            tags: std::mem::take(&mut self.tags),
-            candidates: std::mem::take(&mut self.candidates),
-            attempts: self.journal.close(),
+            facts: None,
+            rule,
+            tags,
+            candidates: Vec::new(),
+            attempts: Vec::new(),
             usage: self.usage,
-            cost: self.cost(),
+            cost: self.cost.flatten(),
             outcome,
         }
     }
@@ -310,6 +375,11 @@ impl Drop for Settlement {
             self.finish(499, Outcome::Cancelled, Some("cancelled"));
         }
     }
+}
+
+/// Names of the targets that are in the plan.
+fn candidates(record: &Record) -> Vec<String> {
+    record.candidates.iter().filter(|c| c.rank.is_some()).map(|c| c.target.to_string()).collect()
 }
 
 /// The methods that have a meaning here; clients may invent others.

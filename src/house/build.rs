@@ -69,7 +69,8 @@ pub fn build(
             bench.vendor(provider, models).map(|vendor| (name.clone(), Arc::new(vendor)))
         })
         .collect();
-    let admin_token = checked.config.admin.token.as_ref().and_then(|token| bench.admin_token(token));
+    let token = checked.config.admin.token.as_ref().filter(|_| !secrets.are_imagined());
+    let admin_token = token.and_then(|token| bench.admin_token(token));
 
     let catalogue = Catalogue::new(vendors.values().cloned().collect(), entries(&checked.models, &vendors));
     let numbers: Arc<dyn Numbers> = figures.clone();
@@ -290,7 +291,7 @@ fn alias(
     vendors: &Vendors,
 ) -> Alias {
     let resolve = |name: &TargetName| {
-        vendors.get(&name.provider).map(|vendor| Target { vendor: vendor.clone(), name: name.clone() })
+        vendors.get(&name.provider).map(|vendor| Target::new(vendor.clone(), name.clone()))
     };
     let targets = targets
         .iter()
@@ -308,6 +309,9 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+        if self.secrets.are_imagined() {
+            return sketched(provider, models);
+        }
         let on_vertex = match &provider.google {
             Some(google) => Some(self.google(provider, google)?),
             None => None,
@@ -443,6 +447,14 @@ fn preset_of(provider: &CheckedProvider) -> Option<Arc<str>> {
     let name = provider.preset.as_deref();
     let preset = name.and_then(providers::presets::find).map(|preset| preset.name.as_str());
     preset.or((provider.dialect == "sandbox").then_some("sandbox")).map(Into::into)
+}
+
+/// A provider that can be planned with, and never asked.
+fn sketched(provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+    let wire = providers::dialect(&provider.dialect, &provider.quirks)
+        .or_else(|| providers::dialect("openai", &provider.quirks))?;
+    let (traits, deadlines, preset) = (provider.traits.clone(), provider.deadlines, preset_of(provider));
+    Some(Vendor { preset, traits, deadlines, models, ..Vendor::bare(&provider.name, wire) })
 }
 
 fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {

@@ -120,7 +120,7 @@ impl Catalogue {
         let vendor = self.vendors.get(provider)?;
         (!model.is_empty()).then(|| {
             let name = TargetName { provider: vendor.name.clone(), model: model.into() };
-            Known::Target(Target { vendor: vendor.clone(), name })
+            Known::Target(Target::new(vendor.clone(), name))
         })
     }
 

@@ -8,25 +8,35 @@ use std::sync::{Mutex, PoisonError};
 
 use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, ImmutableString, Scope};
 
+use super::hook::Form;
 use super::request::Request;
 
 /// Caches kept for later calls: as many as calls may run at once.
 const MAX_KEPT: usize = 64;
 
-/// A prepared call of `on_request(req)`.
+/// A prepared call of a hook, such as `on_error(req, err)`.
 pub(super) struct Call {
     statement: AST,
+    form: &'static Form,
     source: Option<ImmutableString>,
     kept: Mutex<Vec<Caches>>,
 }
 
 impl Call {
     /// `None` when the call itself does not compile, which is a defect.
-    pub(super) fn of(engine: &Engine, policy: &AST) -> Option<Self> {
+    pub(super) fn of(engine: &Engine, policy: &AST, form: &'static Form) -> Option<Self> {
         let mut scope = Scope::new();
-        scope.push_constant("req", ());
-        let statement = engine.compile_with_scope(&scope, "on_request(req)").ok()?;
-        Some(Self { statement, source: policy.source().map(Into::into), kept: Mutex::default() })
+        for parameter in form.parameters {
+            scope.push_constant(*parameter, ());
+        }
+        let call = format!("{}({})", form.name, form.parameters.join(", "));
+        let statement = engine.compile_with_scope(&scope, call).ok()?;
+        Some(Self { statement, form, source: policy.source().map(Into::into), kept: Mutex::default() })
+    }
+
+    /// The form of the hook that is called.
+    pub(super) fn form(&self) -> &'static Form {
+        self.form
     }
 
     /// What earlier calls learnt.
@@ -48,6 +58,7 @@ impl Call {
         engine: &Engine,
         policy: &AST,
         request: &Request,
+        second: &Dynamic,
         caches: &mut Caches,
     ) -> Result<Dynamic, Box<EvalAltResult>> {
         let mut global = engine.new_global_runtime_state();
@@ -56,6 +67,9 @@ impl Call {
         global.tag = Dynamic::from(request.clone());
         let mut scope = Scope::new();
         scope.push_constant_dynamic("req", Dynamic::from(request.clone()));
+        if let Some(name) = self.form.parameters.get(1) {
+            scope.push_constant_dynamic(*name, second.clone());
+        }
         #[allow(deprecated, reason = "the only public way to hand in caches that outlive a call")]
         engine.eval_statements_raw(&mut global, caches, &mut scope, self.statement.statements())
     }

@@ -13,15 +13,19 @@ use rhai::{
 use super::call::Call;
 use super::engine::{self, Host};
 use super::error::{PolicyError, RuntimeError, failure};
+use super::hook::{HOOKS, Opinion};
 use super::journal::Journal;
 use super::library::Library;
 use super::lint::{self, Surroundings};
 use super::patterns::Patterns;
-use super::request::{Request, kind};
+use super::plugins::Plugins;
+use super::request::Request;
 use super::settings::{OnError, PolicySettings};
+use super::state::State;
 use super::tables::Table;
-use super::verdict::{Rejection, Route};
+use super::verdict::Place;
 use super::{Names, Source};
+use crate::plan::{Hook, Rule};
 
 /// Where the prepared call of the hook stands.
 const CALL: (u32, u32) = (1, 1);
@@ -32,6 +36,7 @@ pub(super) struct World<'a> {
     pub(super) data: Table,
     pub(super) names: Arc<Names>,
     pub(super) patterns: Arc<Patterns>,
+    pub(super) plugins: Arc<dyn Plugins>,
 }
 
 /// One file, ready to be asked.
@@ -41,24 +46,19 @@ pub(super) struct Policy {
     pub(super) on_error: OnError,
     engine: Engine,
     ast: AST,
-    call: Call,
-    /// Where its hook is defined: the place of failures that have none of their own.
-    defined: (u32, u32),
+    /// By hook; `None` for those that it does not define.
+    calls: [Option<Call>; HOOKS.len()],
+    /// Where its hooks are defined: the place of failures that have none of their own.
+    defined: [(u32, u32); HOOKS.len()],
     /// Where its first empty loop is: the place of evaluations that were stopped in one.
-    idle: (u32, u32),
-}
-
-/// What a policy says of one request.
-pub(super) enum Opinion {
-    None,
-    Route(Box<Route>),
-    Reject(Rejection),
+    idle: Option<(u32, u32)>,
 }
 
 impl World<'_> {
     pub(super) fn host(&self, source: &Source) -> Arc<Host> {
         Arc::new(Host {
             journal: Journal::new(&source.name, &source.path),
+            plugins: Arc::clone(&self.plugins),
             names: Arc::clone(&self.names),
             patterns: Arc::clone(&self.patterns),
         })
@@ -85,54 +85,83 @@ pub(super) fn policy(
     ast.set_source(path_text(&source.path));
     let mut constants = Module::new();
     constants.set_var("data", Dynamic::from(world.data.clone()));
+    constants.set_var("state", Dynamic::from(State));
     for (name, value) in &parsed.constants {
         constants.set_var(name.as_str(), value.clone());
     }
     engine.register_global_module(constants.into());
-    let defined = lint::hook_place(&parsed.ast, &source.text);
-    let idle = lint::empty_loop(&parsed.ast).unwrap_or(defined);
-    let call = Call::of(&engine, &ast)?;
-    (errors.len() == before).then_some(Policy { host, on_error, engine, ast, call, defined, idle })
+    let places = HOOKS.each_ref().map(|form| lint::hook_place(&parsed.ast, form.name, &source.text));
+    let defined = places.map(|place| place.unwrap_or((1, 1)));
+    let idle = lint::empty_loop(&parsed.ast);
+    let calls = HOOKS.each_ref().map(|form| {
+        let place = lint::hook_place(&parsed.ast, form.name, &source.text);
+        place.and_then(|_| Call::of(&engine, &ast, form))
+    });
+    (errors.len() == before).then_some(Policy { host, on_error, engine, ast, calls, defined, idle })
 }
 
 impl Policy {
-    /// Asks the policy's `on_request`.
-    pub(super) fn ask(&self, request: &Request) -> Result<Opinion, RuntimeError> {
+    /// Whether the policy defines the hook.
+    pub(super) fn has(&self, hook: Hook) -> bool {
+        self.calls[hook as usize].is_some()
+    }
+
+    /// Asks one of the policy's hooks. `second` is what it gets besides the request.
+    pub(super) fn ask(
+        &self,
+        hook: Hook,
+        request: &Request,
+        second: &Dynamic,
+    ) -> Result<Opinion, RuntimeError> {
+        let Some(call) = &self.calls[hook as usize] else { return Ok(Opinion::None) };
         engine::start_clock();
-        let mut caches = self.call.caches();
+        let mut caches = call.caches();
         // A defect in a host function costs this policy's answer, not the worker.
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| self.call.run(&self.engine, &self.ast, request, &mut caches)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            call.run(&self.engine, &self.ast, request, second, &mut caches)
+        }));
         if outcome.is_ok() {
-            self.call.keep(caches);
+            call.keep(caches);
         }
         match outcome {
-            Ok(Ok(said)) => self.opinion(said),
-            Ok(Err(error)) => Err(self.failed(&error)),
+            Ok(Ok(said)) => call.form().opinion(said).map_err(|problem| self.complaint(hook, &problem)),
+            Ok(Err(error)) => Err(self.failed(hook, &error)),
             Err(_panic) => {
-                Err(self.complaint("a function of the gateway panicked: please report this defect"))
+                Err(self.complaint(hook, "a function of the gateway panicked: please report this defect"))
             }
         }
     }
 
-    fn opinion(&self, said: Dynamic) -> Result<Opinion, RuntimeError> {
-        if said.is_unit() {
-            return Ok(Opinion::None);
-        }
-        if said.is::<Route>() {
-            return Ok(Opinion::Route(Box::new(said.cast())));
-        }
-        match said.try_cast_result::<Rejection>() {
-            Ok(rejection) => Ok(Opinion::Reject(rejection)),
-            Err(other) => {
-                let other = kind(&other);
-                let wanted = "route(…), split(…), reject(…) or nothing";
-                Err(self.complaint(&format!("`on_request` must return {wanted}, not {other}")))
-            }
+    /// Does what a finished evaluation wanted to be seen outside of its request.
+    pub(super) fn carry_out(&self, request: &Request) {
+        let (effects, left_out) = request.wishes().take_effects();
+        if !effects.is_empty() {
+            self.host.journal.carry_out(&effects, left_out, &request.facts().request_id);
         }
     }
 
-    fn failed(&self, error: &EvalAltResult) -> RuntimeError {
+    /// The rule of a verdict that was said at `place`.
+    pub(super) fn rule(&self, hook: Hook, place: Option<&Place>, name: Option<Arc<str>>) -> Rule {
+        let journal = &self.host.journal;
+        let elsewhere = |file: &&ImmutableString| Path::new(file.as_str()) != &*journal.file;
+        Rule {
+            policy: Arc::clone(&journal.policy),
+            hook,
+            line: Some(place.map_or(self.defined[hook as usize].0, |place| place.line)),
+            file: place
+                .and_then(|place| place.file.as_ref())
+                .filter(elsewhere)
+                .map(|file| file.as_str().into()),
+            name,
+        }
+    }
+
+    /// The failure of a policy that waited for one plugin after the other.
+    pub(super) fn too_many_rounds(&self, hook: Hook) -> RuntimeError {
+        self.complaint(hook, "waited for plugins too often: ask fewer of them in one policy")
+    }
+
+    fn failed(&self, hook: Hook, error: &EvalAltResult) -> RuntimeError {
         let found = failure(error);
         let file =
             found.source.map_or_else(|| Arc::clone(&self.host.journal.file), |file| Path::new(&file).into());
@@ -143,23 +172,20 @@ impl Policy {
         } else {
             // What has no place of its own has that of the prepared call, which is in no file.
             match error.unwrap_inner() {
-                EvalAltResult::ErrorTooManyOperations(_) | EvalAltResult::ErrorTerminated(..) => self.idle,
-                _ => self.defined,
+                EvalAltResult::ErrorTooManyOperations(_) | EvalAltResult::ErrorTerminated(..) => {
+                    self.idle.unwrap_or(self.defined[hook as usize])
+                }
+                _ => self.defined[hook as usize],
             }
         };
         RuntimeError { policy, file, message: found.message, line, column }
     }
 
-    fn complaint(&self, message: &str) -> RuntimeError {
+    fn complaint(&self, hook: Hook, message: &str) -> RuntimeError {
         let journal = &self.host.journal;
         let (policy, file) = (Arc::clone(&journal.policy), Arc::clone(&journal.file));
-        RuntimeError {
-            policy,
-            file,
-            message: message.to_owned(),
-            line: self.defined.0,
-            column: self.defined.1,
-        }
+        let (line, column) = self.defined[hook as usize];
+        RuntimeError { policy, file, message: message.to_owned(), line, column }
     }
 }
 
@@ -237,6 +263,7 @@ pub(super) fn check(
 ) {
     let mut known = Scope::new();
     known.push_constant("data", ());
+    known.push_constant("state", ());
     for name in parsed.constants.keys() {
         known.push_constant(name.as_str(), ());
     }
@@ -252,6 +279,7 @@ pub(super) fn check(
         patterns: &world.patterns,
         constants: &parsed.constants,
         imports: &parsed.imports,
+        plugins: &*world.plugins,
     };
     let found = lint::findings(strict.as_ref().unwrap_or(&parsed.ast), &around, is_library);
     errors.extend(found.into_iter().map(|(at, message)| PolicyError::new(&source.path, at, message)));

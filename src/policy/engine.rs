@@ -36,6 +36,7 @@ thread_local! {
 /// What the functions of one policy file share.
 pub(super) struct Host {
     pub(super) journal: Journal,
+    pub(super) plugins: Arc<dyn super::plugins::Plugins>,
     pub(super) names: Arc<super::Names>,
     pub(super) patterns: Arc<super::patterns::Patterns>,
 }
@@ -69,6 +70,7 @@ pub(super) fn build(settings: &PolicySettings, host: &Arc<Host>) -> Engine {
         list.iter().any(|item| item.as_immutable_string_ref().is_ok_and(|item| *item == text))
     });
     tables::register(&mut engine);
+    super::seen::register(&mut engine);
     vocabulary::register(&mut engine, host);
     super::journal::register(&mut engine, host);
     engine
@@ -80,6 +82,11 @@ const PATIENCE: u64 = 4 * CHECK_EVERY;
 /// Starts the clock of an evaluation on this thread.
 pub(super) fn start_clock() {
     STARTED.set(Some(Instant::now()));
+}
+
+/// Time that a plugin took is not the script's.
+pub(super) fn excuse(time: Duration) {
+    STARTED.set(STARTED.get().and_then(|started| started.checked_add(time)));
 }
 
 fn overdue(deadline: Duration) -> bool {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use rhai::{Array, Dynamic, Engine, ImmutableString, Map, NativeCallContext, Position};
+use rhai::{Array, Dynamic, Engine, ImmutableString, Map, NativeCallContext};
 
 use super::engine::Host;
 use super::error::RuntimeError;
 use super::request::Request;
+use super::wishes::Effect;
 
 /// Lines per second and policy that scripts may log.
 const SPOKEN_PER_SECOND: u64 = 20;
@@ -45,11 +46,37 @@ impl Journal {
         }
     }
 
-    /// A line that the script writes.
+    /// A line that the script writes: of a request it waits for the end of the evaluation, which may yet begin anew.
     pub(super) fn say(&self, level: Level, context: &NativeCallContext<'_>, text: &str) {
-        let request = context.tag().and_then(Request::of).map(|request| request.facts().request_id.clone());
-        let request = request.as_deref().unwrap_or_default();
-        self.write(level, context.call_source(), context.call_position(), request, text);
+        let (line, column) = super::error::place(context.call_position());
+        let file = context.call_source().map_or(&*self.file, Path::new);
+        let (at, text) = (place(file, line, column), cut(text).to_owned());
+        match context.tag().and_then(Request::of) {
+            Some(request) => request.wishes().effect(Effect::Line { level, at, text }),
+            None => self.write(level, &at, "", &text),
+        }
+    }
+
+    /// What a finished evaluation wanted to be seen outside of its request.
+    pub(super) fn carry_out(&self, effects: &[Effect], left_out: u64, request_id: &str) {
+        for effect in effects {
+            match effect {
+                Effect::Line { level, at, text } => self.write(*level, at, request_id, text),
+                Effect::Count { series, by } => super::series::count(series, *by),
+                Effect::Observation { series, value } => super::series::observe(series, *value),
+                Effect::Keep { key, value, life } => super::state::write(key, value, *life),
+                Effect::Raise { key, by, life } => super::state::raise(key, *by, *life),
+            }
+        }
+        if left_out > 0 && self.failures.take().is_some() {
+            let policy = &*self.policy;
+            tracing::warn!(
+                policy,
+                request_id,
+                left_out,
+                "a policy wrote more lines, metrics and state than one request may"
+            );
+        }
     }
 
     /// A failure while running.
@@ -61,19 +88,14 @@ impl Journal {
         );
     }
 
-    /// `source` is the file as the engine knows it: the policy's own or one below `lib/`.
-    fn write(&self, level: Level, source: Option<&str>, at: Position, request_id: &str, text: &str) {
+    fn write(&self, level: Level, at: &str, request_id: &str, text: &str) {
         let Some(suppressed) = self.spoken.take() else { return };
         let policy = &*self.policy;
-        let (line, column) = super::error::place(at);
-        let file = source.map_or(&*self.file, Path::new);
-        let at = place(file, line, column);
-        let text = cut(text);
         match level {
-            Level::Debug => tracing::debug!(policy, %at, request_id, suppressed, "{text}"),
-            Level::Info => tracing::info!(policy, %at, request_id, suppressed, "{text}"),
-            Level::Warn => tracing::warn!(policy, %at, request_id, suppressed, "{text}"),
-            Level::Error => tracing::error!(policy, %at, request_id, suppressed, "{text}"),
+            Level::Debug => tracing::debug!(policy, at, request_id, suppressed, "{text}"),
+            Level::Info => tracing::info!(policy, at, request_id, suppressed, "{text}"),
+            Level::Warn => tracing::warn!(policy, at, request_id, suppressed, "{text}"),
+            Level::Error => tracing::error!(policy, at, request_id, suppressed, "{text}"),
         }
     }
 }
@@ -87,11 +109,13 @@ pub(super) fn register(engine: &mut Engine, host: &Arc<Host>) {
         host: &Arc<Host>,
         show: fn(T) -> String,
     ) {
-        let host = Arc::clone(host);
-        engine.register_fn("print", move |context: NativeCallContext<'_>, value: T| {
-            host.journal.say(Level::Info, &context, &show(value));
-            ImmutableString::new()
-        });
+        for (name, level) in [("print", Level::Info), ("debug", Level::Debug)] {
+            let host = Arc::clone(host);
+            engine.register_fn(name, move |context: NativeCallContext<'_>, value: T| {
+                host.journal.say(level, &context, &show(value));
+                ImmutableString::new()
+            });
+        }
     }
     printing::<ImmutableString>(engine, host, |text| text.to_string());
     printing::<i64>(engine, host, |number| number.to_string());
@@ -103,8 +127,7 @@ pub(super) fn register(engine: &mut Engine, host: &Arc<Host>) {
     printing::<Map>(engine, host, |map| Dynamic::from(map).to_string());
     printing::<Dynamic>(engine, host, |value| value.to_string());
     engine.on_print(|_| ());
-    let host = Arc::clone(host);
-    engine.on_debug(move |text, source, at| host.journal.write(Level::Debug, source, at, "", text));
+    engine.on_debug(|_, _, _| ());
 }
 
 fn place(file: &Path, line: u32, column: u32) -> String {

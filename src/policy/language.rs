@@ -145,9 +145,3 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "is_shared",
     "type_of",
 ];
-
-/// Hooks that a policy can define, with the number of their parameters.
-pub(super) const HOOKS: &[(&str, usize)] = &[("on_request", 1)];
-
-/// Hooks of which the manual speaks but which this version does not call.
-pub(super) const LATER_HOOKS: &[&str] = &["on_error", "on_response", "on_complete", "on_attempt", "on_chunk"];

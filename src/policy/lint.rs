@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, ScriptFuncDef, Stmt};
 
-use super::language::{FUNCTIONS, HOOKS, LATER_HOOKS};
+use super::hook::{HOOKS, NO_HOOKS};
+use super::language::FUNCTIONS;
 use super::patterns::Patterns;
+use super::plugins::{Ability, Plugins};
 use super::suggest::hint;
+use super::vocabulary::Group;
 use super::{Names, verdict, vocabulary};
+use crate::plan::Hook;
 
 /// A finding and its place.
 pub(super) type Finding = (Position, String);
@@ -22,6 +26,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) constants: &'a BTreeMap<String, Dynamic>,
     /// Functions of imported files, by the name under which they are imported.
     pub(super) imports: &'a BTreeMap<String, BTreeSet<String>>,
+    pub(super) plugins: &'a dyn Plugins,
 }
 
 /// An `import` statement with a literal path: the path, its place, and the name it gets.
@@ -56,6 +61,7 @@ pub(super) fn findings(ast: &AST, around: &Surroundings<'_>, is_library: bool) -
         ASTNode::Stmt(Stmt::FnCall(call, at)) => lint.call(call, *at, false),
         ASTNode::Expr(Expr::FnCall(call, at)) => lint.call(call, *at, false),
         ASTNode::Expr(Expr::MethodCall(call, at)) => lint.call(call, *at, true),
+        ASTNode::Expr(expression @ Expr::Dot(..)) => lint.ability(expression),
         _ => {}
     });
     lint.properties();
@@ -86,10 +92,10 @@ pub(super) fn shadows(ast: &AST, text: &str, constants: &BTreeMap<String, Dynami
     found
 }
 
-/// Line and column of the first hook.
-pub(super) fn hook_place(ast: &AST, text: &str) -> (u32, u32) {
-    let hook = functions(ast).find(|function| HOOKS.iter().any(|(name, _)| function.name == *name));
-    super::error::place(hook.map_or(Position::NONE, |hook| place(text, hook)))
+/// Line and column of a hook, if the file defines it.
+pub(super) fn hook_place(ast: &AST, name: &str, text: &str) -> Option<(u32, u32)> {
+    let hook = functions(ast).find(|function| function.name == name)?;
+    Some(super::error::place(place(text, hook)))
 }
 
 /// Line and column of the first loop with nothing in it: the engine gives such a loop no place when it stops it.
@@ -123,19 +129,19 @@ impl Lint<'_> {
         for function in functions(ast) {
             let (name, parameters) = (function.name.as_str(), function.params.len());
             let at = place(self.around.text, function);
-            match HOOKS.iter().find(|(hook, _)| *hook == name) {
-                Some((_, wanted)) if *wanted == parameters => defined = true,
-                Some((_, _)) => {
+            match HOOKS.iter().find(|form| form.name == name) {
+                Some(form) if form.parameters.len() == parameters => defined = true,
+                Some(form) => {
                     defined = true;
-                    self.report(at, format!("`{name}` takes one parameter, the request: `fn {name}(req)`"));
+                    self.report(at, format!("`{name}` is written `{}`", form.written()));
                 }
-                None if LATER_HOOKS.contains(&name) => {
+                None if let Some((_, instead)) = NO_HOOKS.iter().find(|(hook, _)| *hook == name) => {
                     defined = true;
-                    self.report(at, format!("the hook `{name}` is not supported by this version"));
+                    self.report(at, format!("there is no hook `{name}`: {instead}"));
                 }
                 None if name.starts_with("on_") => {
                     defined = true;
-                    let hint = hint(name, HOOKS.iter().map(|(hook, _)| *hook));
+                    let hint = hint(name, HOOKS.iter().map(|form| form.name));
                     self.report(
                         at,
                         format!(
@@ -234,6 +240,7 @@ impl Lint<'_> {
         match (call.name.as_str(), method) {
             ("route", false) | ("then", _) => self.target(argument),
             ("split", false) if call.args.len() == 1 => self.target(argument),
+            ("plugin", false) => self.plugin(argument),
             ("timeout" | "first_token", _) => {
                 if let Expr::StringConstant(text, at) = argument
                     && verdict::duration(text).is_none()
@@ -249,6 +256,38 @@ impl Lint<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A plugin's name stands there in so many words.
+    fn plugin(&mut self, argument: &Expr) {
+        let Expr::StringConstant(name, at) = argument else {
+            let problem =
+                "plugin: write the name in so many words, so that it can be checked: `plugin(\"intent\")`";
+            return self.report(argument.position(), problem);
+        };
+        let known = self.around.plugins.names();
+        if !known.iter().any(|plugin| *plugin == name.as_str()) {
+            self.report(*at, super::bridge::unknown(name, &known));
+        }
+    }
+
+    /// `plugin("intent").classify(…)`: whether the plugin can do that.
+    fn ability(&mut self, expression: &Expr) {
+        let Expr::Dot(pair, ..) = expression else { return };
+        let Expr::FnCall(named, _) = &pair.lhs else { return };
+        let mut right = &pair.rhs;
+        while let Expr::Dot(pair, ..) | Expr::Index(pair, ..) = right {
+            right = &pair.lhs;
+        }
+        let Expr::MethodCall(call, at) = right else { return };
+        let wanted = [Ability::Classify, Ability::Inspect, Ability::Route, Ability::Call];
+        if let Some(ability) = wanted.into_iter().find(|ability| call.name == ability.as_str())
+            && named.name == "plugin"
+            && let Some(Expr::StringConstant(plugin, _)) = named.args.first()
+            && let Some(problem) = self.around.plugins.lacks(plugin, ability)
+        {
+            self.report(*at, problem);
         }
     }
 
@@ -285,32 +324,59 @@ impl Lint<'_> {
         }
     }
 
-    /// Properties of the parameter that hooks call the request by.
+    /// Properties of the parameters by which hooks call the request, and what they get besides it.
     fn properties(&mut self) {
+        let mut requests = BTreeSet::new();
+        for form in &HOOKS {
+            let number = form.parameters.len();
+            let hook = functions(self.ast).find(|f| f.name == form.name && f.params.len() == number);
+            let Some(hook) = hook else { continue };
+            if let Some(request) = hook.params.first()
+                && requests.insert(request.clone())
+            {
+                self.properties_of(request, Group::Property, |_| true);
+            }
+            let group = match form.hook {
+                Hook::OnRequest => continue,
+                Hook::OnError => Group::Failed,
+                Hook::OnResponse => Group::Answered,
+                Hook::OnComplete => Group::Completed,
+            };
+            if let Some(second) = hook.params.get(1) {
+                self.properties_of(second, group, |function| function.name == hook.name);
+            }
+        }
+    }
+
+    fn properties_of(&mut self, request: &str, group: Group, within: impl Fn(&ScriptFuncDef) -> bool) {
         let ast = self.ast;
-        let hook =
-            functions(ast).find(|function| function.name == "on_request" && function.params.len() == 1);
-        let Some(request) = hook.map(|hook| hook.params[0].clone()) else { return };
-        for function in functions(ast).filter(|function| function.params.contains(&request)) {
+        let whose = match group {
+            Group::Failed => "a failed attempt",
+            Group::Answered => "an answer",
+            Group::Completed => "a completed request",
+            _ => "a request",
+        };
+        let names_it = |function: &&ScriptFuncDef| function.params.iter().any(|name| name == request);
+        for function in functions(ast).filter(names_it).filter(|function| within(function)) {
             let mut hidden = false;
             let mut found = Vec::new();
             let alone = ast.clone_functions_only_filtered(|_, _, _, name, parameters| {
                 name == function.name && parameters == function.params.len()
             });
             walk(&alone, |node| match node {
-                ASTNode::Stmt(Stmt::Var(parts, ..)) => hidden |= parts.0.name == request,
-                ASTNode::Stmt(Stmt::For(parts, _)) => hidden |= parts.0.name == request,
+                ASTNode::Stmt(Stmt::Var(parts, ..)) => hidden |= parts.0.name.as_str() == request,
+                ASTNode::Stmt(Stmt::For(parts, _)) => hidden |= parts.0.name.as_str() == request,
                 ASTNode::Stmt(Stmt::Assignment(parts)) => {
-                    if let Some((name, at)) = property(&parts.1.lhs, &request) {
-                        found.push((at, format!("`{name}` of a request cannot be changed")));
+                    if let Some((name, at)) = property(&parts.1.lhs, request) {
+                        found.push((at, format!("`{name}` of {whose} cannot be changed")));
                     }
                 }
                 ASTNode::Expr(expression) => {
-                    if let Some((name, at)) = property(expression, &request)
-                        && !vocabulary::properties().any(|known| known == name)
+                    if let Some((name, at)) = property(expression, request)
+                        && !vocabulary::properties_of(group).any(|known| known == name)
                     {
-                        let hint = hint(name, vocabulary::properties());
-                        found.push((at, format!("unknown property `{name}` of a request{hint}")));
+                        let hint = hint(name, vocabulary::properties_of(group));
+                        found.push((at, format!("unknown property `{name}` of {whose}{hint}")));
                     }
                 }
                 _ => {}

@@ -6,9 +6,12 @@ use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map};
 use serde_json::Value;
 
 use super::Names;
+use super::memo::Memo;
 use super::patterns::Patterns;
-use crate::facts::Facts;
-use crate::plan::Constraint;
+use super::plugins::About;
+use super::wishes::Wishes;
+use crate::facts::{Answer, Asking, BETWEEN, Facts, Reads};
+use crate::plan::{Constraint, Hook};
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
 pub(super) type Outcome<T> = Result<T, Box<EvalAltResult>>;
@@ -22,8 +25,10 @@ pub(super) struct Request(Arc<Inner>);
 struct Inner {
     facts: Arc<Facts>,
     wishes: Mutex<Wishes>,
+    memo: Mutex<Memo>,
     words: OnceLock<i64>,
     strings: Strings,
+    asking: Asking,
 }
 
 /// Strings in the engine's own form, made when first asked for.
@@ -37,21 +42,15 @@ struct Strings {
     last_user: OnceLock<ImmutableString>,
 }
 
-/// What scripts asked for besides a verdict. Only ever grows.
-#[derive(Default)]
-pub(super) struct Wishes {
-    pub(super) tags: Vec<Pair>,
-    pub(super) require: Vec<Constraint>,
-    pub(super) avoid: Vec<Constraint>,
-}
-
 impl Request {
-    pub(super) fn new(facts: Arc<Facts>) -> Self {
+    pub(super) fn new(facts: Arc<Facts>, memo: Memo) -> Self {
         Self(Arc::new(Inner {
             facts,
             wishes: Mutex::default(),
+            memo: Mutex::new(memo),
             words: OnceLock::new(),
             strings: Strings::default(),
+            asking: Asking::default(),
         }))
     }
 
@@ -64,13 +63,30 @@ impl Request {
         &self.0.facts
     }
 
-    /// Takes out what the scripts asked for.
-    pub(super) fn take_wishes(&self) -> Wishes {
-        std::mem::take(&mut *self.wishes())
+    /// A script reads the property with this place in the vocabulary.
+    pub(super) fn saw(&self, place: usize) {
+        self.0.asking.saw(place);
+    }
+
+    /// Takes out what the scripts read.
+    pub(super) fn reads(&self) -> Reads {
+        self.0.asking.take(super::vocabulary::property)
+    }
+
+    /// The request as plugins are asked about it.
+    pub(super) fn about(&self) -> About {
+        let mut tags = self.0.facts.tags.clone();
+        tags.extend_from_slice(&self.wishes().tags);
+        About { facts: Arc::clone(&self.0.facts), tags }
+    }
+
+    /// What plugins have said. Held for a look-up, never across a script or a plugin.
+    pub(super) fn memo(&self) -> MutexGuard<'_, Memo> {
+        self.0.memo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Held for a push or a look-up, never across a script.
-    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+    pub(super) fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.0.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -167,8 +183,7 @@ impl Request {
     }
 
     pub(super) fn words(&mut self) -> i64 {
-        let count = || self.0.facts.body.text().split_whitespace().count();
-        *self.0.words.get_or_init(|| i64::try_from(count()).unwrap_or(i64::MAX))
+        *self.0.words.get_or_init(|| whole(self.0.facts.body.words()))
     }
 
     pub(super) fn headers(&mut self) -> Headers {
@@ -188,7 +203,9 @@ impl Request {
 impl Request {
     /// Any other top-level field of the body.
     pub(super) fn field(&mut self, name: &str) -> Dynamic {
-        let Some(json) = self.0.facts.body.field(name) else { return Dynamic::UNIT };
+        let json = self.0.facts.body.field(name);
+        self.0.asking.asked("field", name, json.into());
+        let Some(json) = json else { return Dynamic::UNIT };
         match serde_json::from_str(json) {
             Ok(Value::Bool(truth)) => truth.into(),
             Ok(Value::String(text)) => text.into(),
@@ -213,15 +230,64 @@ impl Request {
     }
 
     pub(super) fn require(&self, what: Dynamic, names: &Names) -> Outcome<()> {
+        self.before("require", Hook::OnError)?;
         let constraints = constraints("require", what, names)?;
         self.wishes().require.extend(constraints);
         Ok(())
     }
 
     pub(super) fn avoid(&self, what: Dynamic, names: &Names) -> Outcome<()> {
+        self.before("avoid", Hook::OnError)?;
         let constraints = constraints("avoid", what, names)?;
         self.wishes().avoid.extend(constraints);
         Ok(())
+    }
+
+    /// `req.cap_output(512)`: the lowest of all counts.
+    pub(super) fn cap_output(&self, most: &Dynamic) -> Outcome<()> {
+        self.before("cap_output", Hook::OnRequest)?;
+        let number = most.as_int().ok().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+        let number = number
+            .ok_or_else(|| fault(format!("cap_output: expected a number of tokens above 0, not '{most}'")))?;
+        self.wishes().output.cap(number);
+        Ok(())
+    }
+
+    /// `req.stop_on(["END"])`: the answer ends before the first of these texts.
+    pub(super) fn stop_on(&self, texts: &Array) -> Outcome<()> {
+        self.before("stop_on", Hook::OnRequest)?;
+        let mut wanted = Vec::with_capacity(texts.len());
+        for text in texts {
+            match text.as_immutable_string_ref() {
+                Ok(text) if !text.is_empty() && text.len() <= MAX_STOP => {
+                    wanted.push(Arc::from(text.as_str()))
+                }
+                Ok(text) => {
+                    let length = text.len();
+                    return Err(fault(format!("stop_on: a text has 1 to {MAX_STOP} bytes, not {length}")));
+                }
+                Err(given) => {
+                    return Err(fault(format!("stop_on: expected a list of texts, found {given} in it")));
+                }
+            }
+        }
+        let output = &mut self.wishes().output;
+        wanted.retain(|text| !output.stop_on.contains(text));
+        if output.stop_on.len() + wanted.len() > MAX_STOPS {
+            return Err(fault(format!("stop_on: at most {MAX_STOPS} texts for one request")));
+        }
+        output.stop_on.extend(wanted);
+        Ok(())
+    }
+
+    /// Constraints that come after what they constrain would do nothing, so they are errors.
+    fn before(&self, function: &str, last: Hook) -> Outcome<()> {
+        let now = self.wishes().hook;
+        if now <= last {
+            return Ok(());
+        }
+        let so_late = super::hook::Form::of(now).name;
+        Err(fault(format!("{function}: `{so_late}` is too late for it")))
     }
 
     pub(super) fn contains_any(&self, words: &Array, patterns: &Patterns) -> Outcome<bool> {
@@ -233,13 +299,28 @@ impl Request {
             borrowed.push(word);
         }
         let words: Vec<&str> = borrowed.iter().map(|word| word.as_str()).collect();
-        let found = patterns.finds_any(self.0.facts.body.text(), &words);
-        found.map_err(|problem| fault(format!("contains_any: {problem}")))
+        let of = words.join(BETWEEN.encode_utf8(&mut [0; 4]));
+        self.truth("contains_any", &of, |text| patterns.finds_any(text, &words))
     }
 
     pub(super) fn matches(&self, pattern: &str, patterns: &Patterns) -> Outcome<bool> {
-        let regex = patterns.regex(pattern).map_err(|problem| fault(format!("matches: {problem}")))?;
-        Ok(regex.is_match(self.0.facts.body.text()))
+        self.truth("matches", pattern, |text| Ok(patterns.regex(pattern)?.is_match(text)))
+    }
+
+    /// Yes or no to a question about the prompt: from the prompt, or from what was noted when it was here.
+    fn truth(
+        &self,
+        ask: &'static str,
+        of: &str,
+        find: impl FnOnce(&str) -> Result<bool, String>,
+    ) -> Outcome<bool> {
+        let body = &self.0.facts.body;
+        let answer = match body.notes().and_then(|notes| notes.truth(ask, of)) {
+            Some(noted) => noted,
+            None => find(body.text()).map_err(|problem| fault(format!("{ask}: {problem}")))?,
+        };
+        self.0.asking.asked(ask, of, Answer::Truth(answer));
+        Ok(answer)
     }
 
     /// The caller's share of `0..n`, the same in every process and version: BLAKE3 of salt, a zero byte and id.
@@ -264,6 +345,10 @@ impl Request {
     }
 }
 
+/// Texts of `stop_on` for one request, and the bytes of each.
+const MAX_STOPS: usize = 64;
+const MAX_STOP: usize = 256;
+
 /// `req.headers["x-tier"]`.
 #[derive(Clone)]
 pub(super) struct Headers(Request);
@@ -278,37 +363,52 @@ pub(super) struct Tags(Request);
 
 impl Headers {
     pub(super) fn entry(&mut self, name: &str) -> Dynamic {
+        self.look_for(name);
         let mut values = self.0.0.facts.headers.get_all(name).iter();
-        let Some(first) = values.next() else { return Dynamic::UNIT };
+        let Some(first) = values.next() else {
+            self.0.0.asking.asked("header", name, Answer::Nothing);
+            return Dynamic::UNIT;
+        };
         let mut text = String::from_utf8_lossy(first.as_bytes()).into_owned();
         for value in values {
             text.push_str(", ");
             text.push_str(&String::from_utf8_lossy(value.as_bytes()));
         }
+        self.0.0.asking.asked("header", name, Answer::Text(text.as_str().into()));
         text.into()
     }
 
     pub(super) fn has(&mut self, name: &str) -> bool {
-        self.0.0.facts.headers.contains_key(name)
+        !self.entry(name).is_unit()
+    }
+
+    fn look_for(&self, name: &str) {
+        if let Some(notes) = self.0.0.facts.body.notes() {
+            notes.look_for_header(name);
+        }
     }
 }
 
 impl Metadata {
     pub(super) fn entry(&mut self, key: &str) -> Dynamic {
-        self.0.0.facts.body.metadata(key).map_or(Dynamic::UNIT, Dynamic::from)
+        let value = self.0.0.facts.body.metadata(key);
+        self.0.0.asking.asked("metadata", key, value.as_deref().into());
+        value.map_or(Dynamic::UNIT, Dynamic::from)
     }
 
     pub(super) fn has(&mut self, key: &str) -> bool {
-        self.0.0.facts.body.metadata(key).is_some()
+        !self.entry(key).is_unit()
     }
 }
 
 impl Tags {
     /// The last value of the key: of earlier policies and of this one before those of the client.
     pub(super) fn entry(&mut self, key: &str) -> Dynamic {
-        let find = |tags: &[Pair]| tags.iter().rev().find(|(k, _)| &**k == key).map(|(_, v)| (&**v).into());
+        let find = |tags: &[Pair]| tags.iter().rev().find(|(k, _)| &**k == key).map(|(_, v)| v.clone());
         let added = find(&self.0.wishes().tags);
-        added.or_else(|| find(&self.0.0.facts.tags)).unwrap_or(Dynamic::UNIT)
+        let value = added.or_else(|| find(&self.0.0.facts.tags));
+        self.0.0.asking.asked("tag", key, value.as_deref().into());
+        or_unit(value.as_deref())
     }
 
     pub(super) fn has(&mut self, key: &str) -> bool {
@@ -349,6 +449,11 @@ pub(super) fn kind(value: &Dynamic) -> &'static str {
         other if other.ends_with("::Request") => "a request",
         other if other.ends_with("::Route") => "a route",
         other if other.ends_with("::Rejection") => "a rejection",
+        other if other.ends_with("::Response") => "an answer of its own",
+        other if other.ends_with("::Reaction") => "what only `on_error` can return",
+        other if other.ends_with("::Findings") => "findings",
+        other if other.ends_with("::Classes") => "classes",
+        other if other.ends_with("::Handle") => "a plugin",
         other if other.ends_with("::Table") => "a table",
         _ => "something else",
     }
@@ -377,6 +482,44 @@ fn constraints(function: &str, what: Dynamic, names: &Names) -> Outcome<Vec<Cons
             "{function}: expected a tag, a provider, a target or #{{ label: value }}, not {}",
             kind(&what)
         ))),
+    }
+}
+
+/// A script's value as JSON.
+pub(super) fn json_of(value: &Dynamic) -> Result<Value, String> {
+    if let Some(list) = value.read_lock::<Array>() {
+        return list.iter().map(json_of).collect::<Result<_, _>>().map(Value::Array);
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        let entry = |(key, value): (&rhai::Identifier, &Dynamic)| Ok((key.to_string(), json_of(value)?));
+        return map.iter().map(entry).collect::<Result<_, String>>().map(Value::Object);
+    }
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return Ok(text.as_str().into());
+    }
+    match (value.as_int(), value.as_float(), value.as_bool()) {
+        (Ok(number), ..) => Ok(number.into()),
+        (_, Ok(number), _) => Ok(number.into()),
+        (.., Ok(truth)) => Ok(truth.into()),
+        _ if value.is_unit() => Ok(Value::Null),
+        _ => Err(format!("cannot write {} as JSON", kind(value))),
+    }
+}
+
+/// JSON as a script's value: objects are maps, null is `()`.
+pub(super) fn value_of(value: &Value) -> Dynamic {
+    match value {
+        Value::Null => Dynamic::UNIT,
+        Value::Bool(truth) => (*truth).into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None => number.as_f64().map_or(Dynamic::UNIT, Dynamic::from),
+        },
+        Value::String(text) => text.into(),
+        Value::Array(items) => Dynamic::from_array(items.iter().map(value_of).collect()),
+        Value::Object(fields) => Dynamic::from_map(
+            fields.iter().map(|(key, value)| (key.as_str().into(), value_of(value))).collect(),
+        ),
     }
 }
 

@@ -9,7 +9,8 @@ use super::*;
 use crate::caller::Caller;
 use crate::facts::market::Told;
 use crate::facts::{Body, Endpoint};
-use crate::plan::{Constraint, Route};
+use crate::fault::FaultKind;
+use crate::plan::{Constraint, Hook, Route, Rule, Verdict};
 
 /// A body that says what a test wants it to say.
 #[derive(Default)]
@@ -178,7 +179,16 @@ fn a_route_carries_its_settings() {
     assert_eq!(route.first_token, Some(Duration::from_millis(800)));
     assert_eq!(route.retries, Some(2));
     let decision = decided.decision.as_ref().unwrap();
-    assert_eq!(decision.rule, Some(Rule { policy: "10-test".into(), name: Some("slow lane".into()) }));
+    assert_eq!(
+        decision.rule,
+        Some(Rule {
+            policy: "10-test".into(),
+            hook: Hook::OnRequest,
+            line: Some(1),
+            file: None,
+            name: Some("slow lane".into()),
+        })
+    );
     assert_eq!(decision.tags, [("tier".into(), "low".into())]);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rhai::{Array, Dynamic, ImmutableString, Map};
+use rhai::{Array, Dynamic, ImmutableString, Map, NativeCallContext};
 
 use super::request::{Outcome, Pair, fault, kind, label};
 use crate::plan::{self, Reject, Step};
@@ -17,7 +17,33 @@ pub(super) struct Route {
     pub(super) plan: plan::Route,
     /// Tags that the request gets when this route is taken.
     pub(super) tags: Vec<Pair>,
+    /// Where it was said first.
+    pub(super) at: Option<Place>,
 }
+
+/// A line of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) line: u32,
+    /// The file, as the engine knows it.
+    pub(super) file: Option<ImmutableString>,
+}
+
+/// `respond(text)`: the policy answers by itself.
+#[derive(Debug, Clone)]
+pub(super) struct Response {
+    pub(super) text: Arc<str>,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) tags: Vec<Pair>,
+    pub(super) at: Option<Place>,
+}
+
+/// `next_target()`, `retry_after(ms)`, `fail()`.
+#[derive(Debug, Clone)]
+pub(super) struct Reaction(pub(super) plan::Reaction);
+
+/// A pause longer than this is none that a client waits for.
+const LONGEST_PAUSE_MS: i64 = 60_000;
 
 /// `reject(status, code, message)`.
 #[derive(Debug, Clone)]
@@ -25,9 +51,24 @@ pub(super) struct Rejection {
     pub(super) reject: Reject,
     pub(super) name: Option<Arc<str>>,
     pub(super) tags: Vec<Pair>,
+    pub(super) at: Option<Place>,
+}
+
+impl Place {
+    /// Where the script calls the function that runs.
+    pub(super) fn of(context: &NativeCallContext<'_>) -> Self {
+        let (line, _) = super::error::place(context.call_position());
+        Self { line, file: context.call_source().map(Into::into) }
+    }
 }
 
 impl Route {
+    /// Said here, unless it was said before.
+    pub(super) fn at(mut self, context: &NativeCallContext<'_>) -> Self {
+        self.at.get_or_insert_with(|| Place::of(context));
+        self
+    }
+
     /// `route("provider/model")`.
     pub(super) fn to(target: &Dynamic) -> Outcome<Self> {
         let step = Step { choices: vec![(name("route", target)?, 1.0)] };
@@ -58,7 +99,7 @@ impl Route {
     }
 
     fn of(step: Step) -> Self {
-        Self { plan: plan::Route { steps: vec![step], ..plan::Route::default() }, tags: Vec::new() }
+        Self { plan: plan::Route { steps: vec![step], ..plan::Route::default() }, tags: Vec::new(), at: None }
     }
 
     /// `.then("target")` or `.then(split(…))`. Of a route that is appended, settings fill what this one leaves open.
@@ -117,7 +158,13 @@ impl Rejection {
         let problem = || fault(format!("reject: '{status}' is not an HTTP status from 400 to 599"));
         let status = number.ok_or_else(problem)?;
         let reject = Reject { status, code: text("code", code)?, message: text("message", message)? };
-        Ok(Self { reject, name: None, tags: Vec::new() })
+        Ok(Self { reject, name: None, tags: Vec::new(), at: None })
+    }
+
+    /// Said here.
+    pub(super) fn at(mut self, context: &NativeCallContext<'_>) -> Self {
+        self.at = Some(Place::of(context));
+        self
     }
 
     pub(super) fn named(mut self, name: &str) -> Self {
@@ -128,6 +175,44 @@ impl Rejection {
     pub(super) fn tag(mut self, key: &str, value: &Dynamic) -> Outcome<Self> {
         self.tags.push((key.into(), label("tag", value)?));
         Ok(self)
+    }
+}
+
+impl Response {
+    pub(super) fn new(given: &Dynamic, context: &NativeCallContext<'_>) -> Outcome<Self> {
+        let text = given.as_immutable_string_ref();
+        let text = text.map_err(|_| fault(format!("respond: expected a text, not {}", kind(given))))?;
+        let at = Some(Place::of(context));
+        Ok(Self { text: text.as_str().into(), name: None, tags: Vec::new(), at })
+    }
+
+    pub(super) fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    pub(super) fn tag(mut self, key: &str, value: &Dynamic) -> Outcome<Self> {
+        self.tags.push((key.into(), label("tag", value)?));
+        Ok(self)
+    }
+}
+
+impl Reaction {
+    /// `retry_after(250)` or `retry_after("2s")`; a time that the provider did not give means at once.
+    pub(super) fn retry_after(pause: &Dynamic) -> Outcome<Self> {
+        let pause = match pause.as_int() {
+            Ok(ms @ 0..=LONGEST_PAUSE_MS) => u64::try_from(ms).ok().map(Duration::from_millis),
+            Ok(_) => None,
+            Err(_) if pause.is_unit() => Some(Duration::ZERO),
+            Err(_) => pause.as_immutable_string_ref().ok().and_then(|text| duration(&text)),
+        }
+        .filter(|pause| i64::try_from(pause.as_millis()).is_ok_and(|ms| ms <= LONGEST_PAUSE_MS))
+        .ok_or_else(|| {
+            fault(format!(
+                "retry_after: '{pause}' is no pause: write milliseconds from 0 to {LONGEST_PAUSE_MS}, or \"2s\""
+            ))
+        })?;
+        Ok(Self(plan::Reaction::RetryAfter(pause)))
     }
 }
 

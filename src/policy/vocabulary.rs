@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use rhai::{Array, Dynamic, Engine, NativeCallContext};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, NativeCallContext};
 
 use super::engine::Host;
 use super::journal::Level;
 use super::request::{Headers, Metadata, Outcome, Request, Tags, fault, kind};
-use super::verdict::{Rejection, Route};
+use super::verdict::{Rejection, Response, Route};
+use crate::plan;
 
 /// One word of the vocabulary.
 pub struct Entry {
@@ -35,13 +36,31 @@ pub enum Group {
     Verdict,
     /// `.then(…)`.
     Chained,
+    /// `next_target()`.
+    Reaction,
+    /// `err.kind`.
+    Failed,
+    /// `res.target`.
+    Answered,
+    /// `out.ok`.
+    Completed,
+    /// `res.target.name`.
+    Target,
+    /// `plugin("name")`.
+    Plugin,
+    /// `plugin("name").classify(…)`.
+    PluginMethod,
+    /// `state.get(…)`.
+    StateMethod,
+    /// `metric("name").add(…)`.
+    MetricMethod,
     /// `bucket(…)`, `info(…)`.
     Function,
 }
 
 /// All words.
-pub fn vocabulary() -> &'static [Entry] {
-    VOCABULARY
+pub fn vocabulary() -> impl Iterator<Item = &'static Entry> {
+    VOCABULARY.iter().chain(hooks::WORDS)
 }
 
 /// The reference section of the manual.
@@ -52,10 +71,19 @@ pub fn reference() -> String {
         (Group::Method, "What can be asked of a request"),
         (Group::Verdict, "Verdicts"),
         (Group::Chained, "What can be added to a verdict"),
+        (Group::Reaction, "What `on_error` can return"),
+        (Group::Failed, "What `err` knows"),
+        (Group::Answered, "What `res` knows"),
+        (Group::Completed, "What `out` knows"),
+        (Group::Target, "What a target knows"),
+        (Group::Plugin, "Plugins"),
+        (Group::PluginMethod, "What can be asked of a plugin"),
+        (Group::StateMethod, "What is kept between requests"),
+        (Group::MetricMethod, "What can be told to a metric"),
         (Group::Function, "Other functions"),
     ] {
         out.push_str(&format!("### {title}\n\n| Written | Meaning |\n|---|---|\n"));
-        for entry in VOCABULARY.iter().filter(|entry| entry.group == group) {
+        for entry in vocabulary().filter(|entry| entry.group == group) {
             let signature = entry.signature.replace('|', "\\|");
             out.push_str(&format!("| `{signature}` | {} |\n", entry.doc.replace('|', "\\|")));
         }
@@ -72,28 +100,50 @@ pub(super) fn register(engine: &mut Engine, host: &Arc<Host>) {
         .register_type_with_name::<Metadata>("Metadata")
         .register_type_with_name::<Tags>("Tags")
         .register_type_with_name::<Route>("Route")
+        .register_type_with_name::<Response>("Response")
         .register_type_with_name::<Rejection>("Rejection");
-    for entry in VOCABULARY {
+    for entry in vocabulary() {
         (entry.register)(engine, host);
     }
 }
 
 /// Entries of this name.
 pub(super) fn named(name: &str) -> impl Iterator<Item = &'static Entry> {
-    VOCABULARY.iter().filter(move |entry| entry.name == name && entry.group != Group::Property)
+    vocabulary().filter(move |entry| entry.name == name && !entry.is_property())
 }
 
 /// Names of properties of a request.
-pub(super) fn properties<'a>() -> impl Iterator<Item = &'a str> {
-    VOCABULARY.iter().filter(|entry| entry.group == Group::Property).map(|entry| entry.name)
+pub(super) fn properties() -> impl Iterator<Item = &'static str> {
+    properties_of(Group::Property)
+}
+
+/// Names of properties of one kind of value.
+pub(super) fn properties_of(group: Group) -> impl Iterator<Item = &'static str> {
+    vocabulary().filter(move |entry| entry.group == group).map(|entry| entry.name)
+}
+
+/// The name of the property at this place among the properties.
+pub(super) fn property(place: usize) -> Option<&'static str> {
+    properties().nth(place)
+}
+
+/// The place of a property among the properties.
+fn place(name: &str) -> usize {
+    properties().position(|known| known == name).unwrap_or(usize::MAX)
 }
 
 /// Names of functions and methods.
 pub(super) fn function_names<'a>() -> impl Iterator<Item = &'a str> {
-    VOCABULARY.iter().filter(|entry| entry.group != Group::Property).map(|entry| entry.name)
+    vocabulary().filter(|entry| !entry.is_property()).map(|entry| entry.name)
 }
 
 impl Entry {
+    /// Whether it is written without parentheses.
+    fn is_property(&self) -> bool {
+        use Group::{Answered, Completed, Failed, Property, Target};
+        matches!(self.group, Property | Failed | Answered | Completed | Target)
+    }
+
     /// Number of arguments, without the value before the dot; `None` for properties.
     pub(super) fn arguments(&self) -> Option<usize> {
         let call = &self.signature[self.signature.find('(')?..];
@@ -116,7 +166,8 @@ impl Entry {
 
     /// Whether it stands behind a dot.
     pub(super) fn is_method(&self) -> bool {
-        matches!(self.group, Group::Method | Group::Chained)
+        use Group::{Chained, Method, MetricMethod, PluginMethod, StateMethod};
+        matches!(self.group, Method | Chained | PluginMethod | StateMethod | MetricMethod)
     }
 }
 
@@ -128,7 +179,11 @@ macro_rules! getter {
             signature: concat!("req.", $name, " → ", $kind),
             doc: $doc,
             register: |engine, _| {
-                engine.register_get($name, $getter);
+                let place = place($name);
+                engine.register_get($name, move |request: &mut Request| {
+                    request.saw(place);
+                    $getter(request)
+                });
             },
         }
     };
@@ -175,6 +230,9 @@ macro_rules! log {
         })
     };
 }
+
+// Behind the macros that it uses.
+mod hooks;
 
 const VOCABULARY: &[Entry] = &[
     getter!("model", "text", Request::model, "The model name as the client wrote it."),
@@ -272,15 +330,19 @@ const VOCABULARY: &[Entry] = &[
         engine.register_fn("matches", move |req: &mut Request, regex: &str| req.matches(regex, &host.patterns))
     }),
     words!(Verdict; "route", "route(target) → route",
-        "Sends the request to a target (`\"provider/model\"`) or an alias of `models:`.",
-        |engine, _host| engine.register_fn("route", |target: Dynamic| Route::to(&target))),
+    "Sends the request to a target (`\"provider/model\"`) or an alias of `models:`.",
+    |engine, _host| engine.register_fn("route", |context: NativeCallContext<'_>, target: Dynamic| {
+        Ok::<_, Box<EvalAltResult>>(Route::to(&target)?.at(&context))
+    })),
     words!(Verdict; "split", "split([..] | #{ target: weight }) → route",
-        "Draws one of several targets for each request: by equal or by given weights.",
-        |engine, _host| engine.register_fn("split", |shares: Dynamic| Route::split(&shares))),
+    "Draws one of several targets for each request: by equal or by given weights.",
+    |engine, _host| engine.register_fn("split", |context: NativeCallContext<'_>, shares: Dynamic| {
+        Ok::<_, Box<EvalAltResult>>(Route::split(&shares)?.at(&context))
+    })),
     words!(Verdict; "reject", "reject(status, code, message) → rejection",
     "Refuses the request with this HTTP status (400 to 599), error code and message.",
-    |engine, _host| engine.register_fn("reject", |status: Dynamic, code: Dynamic, message: Dynamic| {
-        Rejection::new(&status, &code, &message)
+    |engine, _host| engine.register_fn("reject", |context: NativeCallContext<'_>, status: Dynamic, code: Dynamic, message: Dynamic| {
+        Ok::<_, Box<EvalAltResult>>(Rejection::new(&status, &code, &message)?.at(&context))
     })),
     words!(Chained; "then", ".then(target | split(..))",
         "What is tried when everything before failed. A stream falls back only before its first content.",
@@ -295,14 +357,16 @@ const VOCABULARY: &[Entry] = &[
         "Further tries at the same target before the next one, 0 to 10.",
         |engine, _host| engine.register_fn("retries", |route: Route, tries: Dynamic| route.retries(&tries))),
     words!(Chained; "named", ".named(name)",
-    "A name for this rule, in `x-tollgate-rule`, log and decision record. Also for `reject`.",
+    "A name for this rule, in `x-tollgate-rule`, log and decision record. Also for `reject` and `respond`.",
     |engine, _host| {
+        engine.register_fn("named", |response: Response, name: &str| response.named(name));
         engine.register_fn("named", |route: Route, name: &str| route.named(name));
         engine.register_fn("named", |rejection: Rejection, name: &str| rejection.named(name))
     }),
     words!(Chained; "tag", ".tag(key, value)",
-    "Puts a tag on the request if this verdict is the one that counts. Also for `reject`.",
+    "Puts a tag on the request if this verdict is the one that counts. Also for `reject` and `respond`.",
     |engine, _host| {
+        engine.register_fn("tag", |response: Response, key: &str, value: Dynamic| response.tag(key, &value));
         engine.register_fn("tag", |route: Route, key: &str, value: Dynamic| route.tag(key, &value));
         engine.register_fn("tag", |reject: Rejection, key: &str, value: Dynamic| reject.tag(key, &value))
     }),

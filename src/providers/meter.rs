@@ -117,7 +117,7 @@ mod tests {
 
     fn target(word: &str) -> Target {
         let vendor = Vendor::bare(word, dialect(word, &QuirkSettings::default()).unwrap());
-        Target { vendor: Arc::new(vendor), name: TargetName::parse("a/b").unwrap() }
+        Target::new(Arc::new(vendor), TargetName::parse("a/b").unwrap())
     }
 
     /// What is read from `text`, however it is cut.

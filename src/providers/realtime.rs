@@ -139,7 +139,7 @@ mod tests {
 
     fn meter() -> EventMeter {
         let vendor = Vendor::bare("a", dialect("openai", &QuirkSettings::default()).unwrap());
-        EventMeter::new(Target { vendor: Arc::new(vendor), name: TargetName::parse("a/b").unwrap() })
+        EventMeter::new(Target::new(Arc::new(vendor), TargetName::parse("a/b").unwrap()))
     }
 
     const DONE: &str = r#"{"type":"response.done","event_id":"e","response":{"object":"realtime.response","output":[{"type":"message","content":[]}],"usage":{"total_tokens":253,"input_tokens":132,"output_tokens":121,"input_token_details":{"cached_tokens":64,"text_tokens":119,"audio_tokens":13},"output_token_details":{"text_tokens":30,"audio_tokens":91}}}}"#;

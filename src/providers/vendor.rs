@@ -72,11 +72,21 @@ pub struct Target {
     pub vendor: Arc<Vendor>,
     /// `provider/model`.
     pub name: TargetName,
+    /// What speaks in place of the provider, where rules hold that it does not know of.
+    through: Option<Arc<dyn Provider>>,
 }
 
 impl Target {
+    /// A model of a provider.
+    pub fn new(vendor: Arc<Vendor>, name: TargetName) -> Self {
+        Self { vendor, name, through: None }
+    }
+
     /// What speaks for this model: the provider itself, or that part of it which does.
     pub fn wire(&self) -> &dyn Provider {
+        if let Some(through) = &self.through {
+            return &**through;
+        }
         let wire = &*self.vendor.wire;
         wire.speaker(&self.name.model).unwrap_or(wire)
     }

@@ -71,6 +71,7 @@ impl Meters {
         let (Some(rule), Some(verdict)) = (&decision.rule, &decision.verdict) else { return };
         let verdict = match verdict {
             Verdict::Route(_) => "route",
+            Verdict::Respond(_) => "respond",
             Verdict::Reject(_) => "reject",
         };
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -56,7 +56,7 @@ table! {
     Counter   "tollgate_translation_losses_total" ["from", "to", "field"] "fields that a translation from one dialect to another could not carry as they were said; field is the first name of the path where it is known, `answer` for what an answer said, else other";
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
     Counter   "tollgate_policy_errors_total" ["policy"] "run-time errors of policies";
-    Counter   "tollgate_policy_verdicts_total" ["policy", "verdict"] "verdicts by policy: route or reject";
+    Counter   "tollgate_policy_verdicts_total" ["policy", "verdict"] "verdicts by policy: route, respond or reject";
     Counter   "tollgate_reloads_total" ["outcome"] "reloads of configuration and policies: ok or failed";
     Gauge     "tollgate_reload_failed" [] "1 while the files on disk are broken and the last good snapshot serves";
     Gauge     "tollgate_snapshot_info" ["sha"] "1 for the content hash of the snapshot in service";

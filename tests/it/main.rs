@@ -22,7 +22,6 @@ mod files;
 mod fixtures;
 mod front;
 mod gateway;
-mod golden;
 mod images;
 mod moderations;
 mod ollama;

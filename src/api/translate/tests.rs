@@ -51,7 +51,7 @@ fn cases(vendor: &str, op: &str) -> Vec<Case> {
 
 fn target(word: &str) -> Target {
     let vendor = Vendor::bare("p", dialect(word, &QuirkSettings::default()).unwrap());
-    Target { vendor: Arc::new(vendor), name: TargetName::parse("p/m").unwrap() }
+    Target::new(Arc::new(vendor), TargetName::parse("p/m").unwrap())
 }
 
 fn text(value: &Value) -> String {

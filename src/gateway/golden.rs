@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use crate::chat::{Event, Usage};
+use crate::ledger::{Book, When};
+use crate::providers::{dialect, presets};
+use crate::target::TargetName;
 use serde_json::Value;
-use tollgate::chat::{Event, Usage};
-use tollgate::ledger::{Book, When};
-use tollgate::providers::{dialect, presets};
-use tollgate::target::TargetName;
 
 /// Recording's folder, preset.
 const VENDORS: [(&str, &str); 22] = [

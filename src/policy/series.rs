@@ -1,0 +1,161 @@
+//! `metric("name")` in scripts: counters and histograms of their own, under `tollgate_policy_`, with a bounded number
+//! of series.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rhai::{Dynamic, Map};
+
+use super::request::{Outcome, Pair, Request, fault, label};
+use super::wishes::{Effect, Series};
+
+/// Series of one metric; values of labels beyond them are counted under `other`.
+const MAX_SERIES: usize = 100;
+/// Names of metrics in the life of a process.
+const MAX_METRICS: usize = 200;
+/// Labels of one metric.
+const MAX_LABELS: usize = 8;
+/// A label's value is cut here.
+const MAX_VALUE: usize = 64;
+/// What the names of these metrics begin with.
+pub(super) const PREFIX: &str = "tollgate_policy_";
+
+/// `metric("canary_requests")`.
+#[derive(Clone)]
+pub(super) struct Metric(Arc<str>);
+
+impl Metric {
+    /// A metric of this name: small letters, digits and `_`.
+    pub(super) fn named(name: &str) -> Outcome<Self> {
+        let good = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.len() <= MAX_VALUE
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if good && !OWN.contains(&name) {
+            return Ok(Self(name.into()));
+        }
+        Err(fault(format!(
+            "metric: '{name}' is no name for a metric (try \"canary_requests\"); `{PREFIX}` is put before it"
+        )))
+    }
+
+    /// Counts.
+    pub(super) fn add(&self, request: &Request, labels: Option<&Map>, by: f64) -> Outcome<()> {
+        if !by.is_finite() || by < 0.0 {
+            return Err(fault(format!("metric: a counter only grows, so it cannot add {by}")));
+        }
+        let series = self.series(labels)?;
+        request.wishes().effect(Effect::Count { series, by });
+        Ok(())
+    }
+
+    /// Notes one number among others.
+    pub(super) fn observe(&self, request: &Request, value: &Dynamic, labels: Option<&Map>) -> Outcome<()> {
+        if value.is_unit() {
+            // A time to first token that there was none of, for example.
+            return Ok(());
+        }
+        let value = number(value).ok_or_else(|| fault(format!("metric: '{value}' is not a number")))?;
+        let series = self.series(labels)?;
+        request.wishes().effect(Effect::Observation { series, value });
+        Ok(())
+    }
+
+    fn series(&self, given: Option<&Map>) -> Outcome<Series> {
+        let given = given.into_iter().flatten();
+        let mut labels: Vec<Pair> = Vec::new();
+        for (name, value) in given {
+            if labels.len() == MAX_LABELS {
+                return Err(fault(format!("metric: at most {MAX_LABELS} labels")));
+            }
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') || name.starts_with('_') {
+                return Err(fault(format!("metric: '{name}' is no name for a label (try \"model\")")));
+            }
+            labels.push((name.as_str().into(), cut(&label("metric", value)?)));
+        }
+        Ok(Series { name: Arc::clone(&self.0), labels })
+    }
+}
+
+/// Metrics of the gateway's own that begin the same way.
+const OWN: [&str; 3] = ["duration_seconds", "errors_total", "verdicts_total"];
+
+/// Counts what a finished evaluation wanted to count.
+pub(super) fn count(series: &Series, by: f64) {
+    let Some((name, labels)) = admitted(series) else { return };
+    // Counters of the exporter are whole numbers.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked when it was asked for"
+    )]
+    metrics::counter!(name, &labels).increment(by.round() as u64);
+}
+
+/// Notes what a finished evaluation wanted to note.
+pub(super) fn observe(series: &Series, value: f64) {
+    let Some((name, labels)) = admitted(series) else { return };
+    metrics::histogram!(name, &labels).record(value);
+}
+
+/// The series under its full name; with `other` for its labels once there are too many of them.
+fn admitted(series: &Series) -> Option<(String, Vec<(String, String)>)> {
+    static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
+    let known = KNOWN.get_or_init(Mutex::default);
+    let fits = known.lock().unwrap_or_else(PoisonError::into_inner).admit(series)?;
+    let value = |value: &Arc<str>| if fits { value.to_string() } else { "other".to_owned() };
+    let labels = series.labels.iter().map(|(name, text)| (name.to_string(), value(text))).collect();
+    Some((format!("{PREFIX}{}", series.name), labels))
+}
+
+#[derive(Default)]
+struct Known(std::collections::HashMap<Arc<str>, HashSet<Vec<Pair>>>);
+
+impl Known {
+    /// Whether the series may have its own labels; `None` when there are too many metrics.
+    fn admit(&mut self, series: &Series) -> Option<bool> {
+        if !self.0.contains_key(&series.name) && self.0.len() >= MAX_METRICS {
+            return None;
+        }
+        let all = self.0.entry(Arc::clone(&series.name)).or_default();
+        if all.contains(&series.labels) {
+            return Some(true);
+        }
+        if all.len() >= MAX_SERIES {
+            return Some(false);
+        }
+        all.insert(series.labels.clone());
+        Some(true)
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a measurement")]
+fn number(value: &Dynamic) -> Option<f64> {
+    value.as_float().or_else(|_| value.as_int().map(|whole| whole as f64)).ok().filter(|n| n.is_finite())
+}
+
+fn cut(text: &Arc<str>) -> Arc<str> {
+    let mut end = text.len().min(MAX_VALUE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    if end == text.len() { Arc::clone(text) } else { text[..end].into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_capped() {
+        let mut known = Known::default();
+        let series = |n: usize| Series {
+            name: "capped".into(),
+            labels: vec![("user".into(), format!("u{n}").into())],
+        };
+        for n in 0..MAX_SERIES {
+            assert_eq!(known.admit(&series(n)), Some(true));
+        }
+        assert_eq!(known.admit(&series(MAX_SERIES)), Some(false));
+        assert_eq!(known.admit(&series(3)), Some(true), "what is known stays");
+    }
+}

@@ -1,0 +1,280 @@
+//! One request's way through the policies, from the decision to its completion.
+//!
+//! The session keeps the snapshot's policies, the tags and constraints that they put on the request, and what plugins
+//! have said of it. A hook that has to wait for a plugin is evaluated again when the answer has come.
+
+use std::sync::Arc;
+
+use rhai::Dynamic;
+
+use super::compile::Policy;
+use super::error::RuntimeError;
+use super::hook::Opinion;
+use super::memo::{Answered, Memo, Waiting};
+use super::plugins::Reply;
+use super::request::Request;
+use super::seen::{Answer, Completion, FailedAttempt};
+use super::settings::OnError;
+use super::{Chain, Decided};
+use crate::facts::{Facts, Reads};
+use crate::fault::{Fault, FaultKind};
+use crate::plan::{Constraint, Decision, Hook, OutputRules, Reaction, Rule, Verdict};
+
+/// Evaluations of one file for one hook: each beyond the first because a plugin had to be waited for.
+const MAX_ROUNDS: usize = 16;
+
+/// One request's way through the policies. Cloning is counting.
+#[derive(Clone)]
+pub struct Session {
+    chain: Arc<Chain>,
+    request: Request,
+}
+
+/// What a hook that may refuse said.
+#[derive(Debug, Default)]
+pub struct Said<T> {
+    /// What is to happen.
+    pub what: T,
+    /// The rule that said so; `None` when no policy had an opinion.
+    pub rule: Option<Rule>,
+    /// Policies that failed, already logged; the caller counts them.
+    pub errors: Vec<RuntimeError>,
+}
+
+/// How far an evaluation of the chain has come.
+struct Walk {
+    hook: Hook,
+    second: Dynamic,
+    /// The policy that is next.
+    at: usize,
+    /// Evaluations of that policy so far.
+    rounds: usize,
+    errors: Vec<RuntimeError>,
+}
+
+/// How a walk ended.
+enum End<'a> {
+    /// Nobody had an opinion.
+    Through,
+    /// This policy had one.
+    Opinion(&'a Policy, Opinion),
+    /// A policy failed that must not be skipped.
+    Denied(&'a Policy),
+}
+
+impl Session {
+    pub(super) fn new(chain: Arc<Chain>, facts: Arc<Facts>, known: Vec<Answered>) -> Self {
+        Self { chain, request: Request::new(facts, Memo::of(known)) }
+    }
+
+    /// Whether any policy has this hook: if not, nothing needs to be gathered for it.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.chain.has(hook)
+    }
+
+    /// Asks the policies in order until one gives a verdict.
+    pub async fn decide(&self) -> Decided {
+        if !self.has(Hook::OnRequest) {
+            return Decided {
+                decision: Ok(Decision::default()),
+                errors: Vec::new(),
+                reads: Reads::default(),
+            };
+        }
+        let mut walk = Walk::new(Hook::OnRequest, Dynamic::UNIT);
+        loop {
+            match self.advance(&mut walk) {
+                Ok(end) => return self.decided(end, walk.errors),
+                Err(waiting) => self.wait(waiting).await,
+            }
+        }
+    }
+
+    /// As [`Session::decide`], for those who have no time to wait: a policy whose plugin is not ready fails.
+    pub fn decide_now(&self) -> Decided {
+        let mut walk = Walk::new(Hook::OnRequest, Dynamic::UNIT);
+        loop {
+            match self.advance(&mut walk) {
+                Ok(end) => return self.decided(end, walk.errors),
+                Err(waiting) => {
+                    let Waiting { plugin, question, began, .. } = *waiting;
+                    let reply: Result<Reply, String> = Err("its answer is not known".to_owned());
+                    self.request.memo().keep(super::memo::answered(plugin, question, reply, began));
+                }
+            }
+        }
+    }
+
+    /// An attempt failed before the client heard anything: what to do now.
+    pub async fn on_error(&self, failed: FailedAttempt) -> Said<Reaction> {
+        if !self.has(Hook::OnError) {
+            return Said::default();
+        }
+        let mut walk = Walk::new(Hook::OnError, Dynamic::from(failed));
+        let end = self.walk(&mut walk).await;
+        let (what, rule) = match end {
+            End::Through => (Reaction::Usual, None),
+            End::Opinion(policy, Opinion::React(reaction)) => {
+                (reaction, Some(policy.rule(Hook::OnError, None, None)))
+            }
+            End::Opinion(policy, Opinion::Reject(it)) => {
+                let rule = policy.rule(Hook::OnError, it.at.as_ref(), it.name);
+                self.request.add_tags(it.tags);
+                (Reaction::Refuse(Box::new(it.reject.fault())), Some(rule))
+            }
+            End::Denied(policy) => {
+                let fault = Fault::new(FaultKind::Policy, "a policy failed on this request");
+                (Reaction::Refuse(Box::new(fault)), Some(policy.rule(Hook::OnError, None, None)))
+            }
+            End::Opinion(..) => (Reaction::Usual, None),
+        };
+        Said { what, rule, errors: walk.errors }
+    }
+
+    /// A whole answer is here, or the head of a stream: `Err` when it must not go to the client.
+    pub async fn on_response(&self, answer: Answer) -> Said<Result<(), Fault>> {
+        if !self.has(Hook::OnResponse) {
+            return Said { what: Ok(()), rule: None, errors: Vec::new() };
+        }
+        let mut walk = Walk::new(Hook::OnResponse, Dynamic::from(answer));
+        let end = self.walk(&mut walk).await;
+        let (what, rule) = match end {
+            End::Opinion(policy, Opinion::Reject(it)) => {
+                let rule = policy.rule(Hook::OnResponse, it.at.as_ref(), it.name);
+                self.request.add_tags(it.tags);
+                (Err(it.reject.fault()), Some(rule))
+            }
+            End::Denied(policy) => {
+                let rule = policy.rule(Hook::OnResponse, None, None);
+                (Err(Fault::new(FaultKind::Policy, "a policy failed on this answer")), Some(rule))
+            }
+            End::Through | End::Opinion(..) => (Ok(()), None),
+        };
+        Said { what, rule, errors: walk.errors }
+    }
+
+    /// The last byte is out and the request is settled. The policies that failed, already logged.
+    pub async fn on_complete(&self, completion: Completion) -> Vec<RuntimeError> {
+        if !self.has(Hook::OnComplete) {
+            return Vec::new();
+        }
+        let mut walk = Walk::new(Hook::OnComplete, Dynamic::from(completion));
+        loop {
+            // Nobody's opinion ends this walk, and nobody's failure.
+            match self.walk(&mut walk).await {
+                End::Denied(_) => {}
+                End::Through | End::Opinion(..) => return walk.errors,
+            }
+        }
+    }
+
+    /// Whether the constraints that hold by now allow a target: `meets` says whether one applies to it.
+    pub fn allows(&self, meets: impl Fn(&Constraint) -> bool) -> bool {
+        let wishes = self.request.wishes();
+        wishes.require.iter().all(&meets) && !wishes.avoid.iter().any(meets)
+    }
+
+    /// What holds of the output by now.
+    pub fn output(&self) -> OutputRules {
+        self.request.wishes().output.clone()
+    }
+
+    /// Tags that policies have put on the request so far.
+    pub fn tags(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        self.request.wishes().tags.clone()
+    }
+
+    /// What plugins were asked so far, and what they said.
+    pub fn asked(&self) -> Vec<Answered> {
+        self.request.memo().answers().to_vec()
+    }
+
+    async fn walk(&self, walk: &mut Walk) -> End<'_> {
+        loop {
+            match self.advance(walk) {
+                Ok(end) => return end,
+                Err(waiting) => self.wait(waiting).await,
+            }
+        }
+    }
+
+    async fn wait(&self, waiting: Box<Waiting>) {
+        let answered = waiting.answer().await;
+        self.request.memo().keep(answered);
+    }
+
+    /// Goes on along the chain until somebody has an opinion or has to wait.
+    fn advance(&self, walk: &mut Walk) -> Result<End<'_>, Box<Waiting>> {
+        while let Some(policy) = self.chain.policies.get(walk.at) {
+            if !policy.has(walk.hook) {
+                walk.at += 1;
+                continue;
+            }
+            let mark = self.request.wishes().begin(walk.hook);
+            let said = policy.ask(walk.hook, &self.request, &walk.second);
+            if let Some(waiting) = self.request.memo().take_waiting() {
+                self.request.wishes().rewind(mark);
+                walk.rounds += 1;
+                if walk.rounds < MAX_ROUNDS {
+                    return Err(Box::new(waiting));
+                }
+            }
+            let said = if walk.rounds < MAX_ROUNDS { said } else { Err(policy.too_many_rounds(walk.hook)) };
+            walk.rounds = 0;
+            walk.at += 1;
+            policy.carry_out(&self.request);
+            match said {
+                Ok(Opinion::None) => {}
+                Ok(opinion) => return Ok(End::Opinion(policy, opinion)),
+                Err(error) => {
+                    policy.host.journal.failed(&error, &self.request.facts().request_id);
+                    walk.errors.push(error);
+                    if policy.on_error == OnError::Deny {
+                        return Ok(End::Denied(policy));
+                    }
+                }
+            }
+        }
+        Ok(End::Through)
+    }
+
+    fn decided(&self, end: End<'_>, errors: Vec<RuntimeError>) -> Decided {
+        let mut decision = Decision::default();
+        match end {
+            End::Through => {}
+            End::Denied(_) => {
+                let fault = Fault::new(FaultKind::Policy, "a policy failed on this request");
+                return Decided { decision: Err(fault), errors, reads: self.request.reads() };
+            }
+            End::Opinion(policy, opinion) => {
+                let (verdict, place, name, tags) = match opinion {
+                    Opinion::Route(it) => {
+                        let name = it.plan.name.clone();
+                        (Verdict::Route(it.plan), it.at, name, it.tags)
+                    }
+                    Opinion::Respond(it) => (Verdict::Respond(it.text), it.at, it.name, it.tags),
+                    Opinion::Reject(it) => (Verdict::Reject(it.reject), it.at, it.name, it.tags),
+                    Opinion::None | Opinion::React(_) => {
+                        return Decided { decision: Ok(decision), errors, reads: self.request.reads() };
+                    }
+                };
+                self.request.add_tags(tags);
+                decision.verdict = Some(verdict);
+                decision.rule = Some(policy.rule(Hook::OnRequest, place.as_ref(), name));
+            }
+        }
+        let wishes = self.request.wishes();
+        decision.tags.clone_from(&wishes.tags);
+        decision.require.clone_from(&wishes.require);
+        decision.avoid.clone_from(&wishes.avoid);
+        decision.output.clone_from(&wishes.output);
+        drop(wishes);
+        Decided { decision: Ok(decision), errors, reads: self.request.reads() }
+    }
+}
+
+impl Walk {
+    fn new(hook: Hook, second: Dynamic) -> Self {
+        Self { hook, second, at: 0, rounds: 0, errors: Vec::new() }
+    }
+}

@@ -1,0 +1,98 @@
+//! What scripts ask for besides a verdict: tags, constraints, and effects that wait for the end of an evaluation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rhai::Dynamic;
+
+use super::journal::Level;
+use super::request::Pair;
+use crate::plan::{Constraint, Hook, OutputRules};
+
+/// Effects of one evaluation; what a script asks for beyond them is counted and left out.
+const MAX_EFFECTS: usize = 256;
+
+/// What scripts asked for. Only ever grows, save that what an abandoned evaluation asked for goes away again.
+#[derive(Default)]
+pub(super) struct Wishes {
+    pub(super) tags: Vec<Pair>,
+    pub(super) require: Vec<Constraint>,
+    pub(super) avoid: Vec<Constraint>,
+    pub(super) output: OutputRules,
+    /// The hook that is being asked.
+    pub(super) hook: Hook,
+    effects: Vec<Effect>,
+    left_out: u64,
+}
+
+/// Something that shows outside of the request.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// A line of the log, with its place.
+    Line { level: Level, at: String, text: String },
+    /// A number that is counted up.
+    Count { series: Series, by: f64 },
+    /// A number among others, for a histogram.
+    Observation { series: Series, value: f64 },
+    /// A value that is kept.
+    Keep { key: Arc<str>, value: Dynamic, life: Option<Duration> },
+    /// A number that is kept and changed.
+    Raise { key: Arc<str>, by: i64, life: Option<Duration> },
+}
+
+/// One series of a metric: its name as the policy gives it, and its labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Series {
+    pub(super) name: Arc<str>,
+    pub(super) labels: Vec<Pair>,
+}
+
+/// How far the wishes had come when an evaluation began.
+pub(super) struct Mark {
+    tags: usize,
+    require: usize,
+    avoid: usize,
+    output: OutputRules,
+}
+
+impl Wishes {
+    /// An evaluation begins.
+    pub(super) fn begin(&mut self, hook: Hook) -> Mark {
+        self.hook = hook;
+        Mark {
+            tags: self.tags.len(),
+            require: self.require.len(),
+            avoid: self.avoid.len(),
+            output: self.output.clone(),
+        }
+    }
+
+    /// Takes back what was asked for since the mark was set.
+    pub(super) fn rewind(&mut self, mark: Mark) {
+        self.tags.truncate(mark.tags);
+        self.require.truncate(mark.require);
+        self.avoid.truncate(mark.avoid);
+        self.output = mark.output;
+        self.effects.clear();
+        self.left_out = 0;
+    }
+
+    /// Asks for an effect.
+    pub(super) fn effect(&mut self, effect: Effect) {
+        if self.effects.len() < MAX_EFFECTS {
+            self.effects.push(effect);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// The effects that were asked for so far.
+    pub(super) fn effects(&self) -> &[Effect] {
+        &self.effects
+    }
+
+    /// Takes the effects of a finished evaluation, and how many were left out.
+    pub(super) fn take_effects(&mut self) -> (Vec<Effect>, u64) {
+        (std::mem::take(&mut self.effects), std::mem::take(&mut self.left_out))
+    }
+}
