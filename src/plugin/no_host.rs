@@ -14,7 +14,7 @@ use super::outcome::{CallFault, Called, Outcome};
 use super::service::Services;
 use super::set::Belongings;
 use super::settings::PluginSettings;
-use super::{Loaded, Plugin};
+use super::{Examined, Loaded, Plugin};
 
 const REASON: &str = "this build cannot run plugins: it was made without the cargo feature `wasm`";
 
@@ -25,6 +25,14 @@ impl Guest {
     pub(super) fn loaded(&self) -> &Loaded {
         match *self {}
     }
+}
+
+/// Looks at a file, if there were a host.
+///
+/// # Errors
+/// Always: this build has none.
+pub fn examine(_: &[u8]) -> Result<Examined, String> {
+    Err(REASON.into())
 }
 
 /// The engine, which does not exist either.

@@ -20,6 +20,7 @@ mod errors;
 mod every_door;
 mod failover;
 mod files;
+mod first_plugin;
 mod fixtures;
 mod front;
 mod gateway;
