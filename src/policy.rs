@@ -51,13 +51,8 @@ pub use memo::Answered;
 use plugins::{NoPlugins, Plugins};
 pub use seen::{Answer, Completion, FailedAttempt, SeenTarget};
 pub use session::{Said, Session};
-<<<<<<< HEAD
 pub use settings::{OnError, PolicySettings, Switch};
-pub use vocabulary::{Entry, Group, reference, vocabulary};
-=======
-pub use settings::{OnError, PolicySettings};
 pub use vocabulary::{Entry, definitions, described, reference, vocabulary};
->>>>>>> words
 
 /// A policy file as read.
 #[derive(Debug, Clone)]

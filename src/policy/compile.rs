@@ -39,12 +39,9 @@ pub(super) struct World<'a> {
     pub(super) names: Arc<Names>,
     pub(super) patterns: Arc<Patterns>,
     pub(super) plugins: Arc<dyn Plugins>,
-<<<<<<< HEAD
     /// Where statements say that they were reached: in tests. Such texts were checked before they were marked.
     pub(super) lines: Option<Arc<Lines>>,
-=======
     pub(super) tiers: Arc<Tiers>,
->>>>>>> words
 }
 
 /// One file, ready to be asked.
@@ -69,11 +66,8 @@ impl World<'_> {
             plugins: Arc::clone(&self.plugins),
             names: Arc::clone(&self.names),
             patterns: Arc::clone(&self.patterns),
-<<<<<<< HEAD
             lines: self.lines.clone(),
-=======
             tiers: Arc::clone(&self.tiers),
->>>>>>> words
         })
     }
 }

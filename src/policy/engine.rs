@@ -39,12 +39,9 @@ pub(super) struct Host {
     pub(super) plugins: Arc<dyn super::plugins::Plugins>,
     pub(super) names: Arc<super::Names>,
     pub(super) patterns: Arc<super::patterns::Patterns>,
-<<<<<<< HEAD
     /// In tests: where statements say that they were reached.
     pub(super) lines: Option<Arc<super::trial::Lines>>,
-=======
     pub(super) tiers: Arc<super::ranking::Tiers>,
->>>>>>> words
 }
 
 /// An engine for one file, with the vocabulary registered.

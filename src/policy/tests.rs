@@ -1,5 +1,7 @@
 //! Stories of policies: what they say, what is refused at load, what happens when they fail.
 
+mod words;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, FnPtr, Position, ScriptFuncD
 
 use super::{Finding, functions, walk};
 use crate::policy::language::FUNCTIONS;
+use crate::policy::parameters;
 use crate::policy::suggest::hint;
 use crate::policy::vocabulary::{self, ANYTHING, Entry, Form, Hooks, Kind, Type};
 
@@ -262,6 +263,11 @@ impl<'a> Reading<'a> {
             .map(|entry| (entry, entry.parameters.len()))
             .chain(functions.map(|entry| (entry, entry.parameters.len().wrapping_sub(1))));
         if let Some((entry, _)) = all.find(|(_, parameters)| *parameters == call.args.len()) {
+            if let (("Route", "set"), Some(Expr::StringConstant(text, at))) =
+                ((kind.name, name), call.args.first())
+            {
+                self.found.extend(parameters::problem(text).map(|problem| (*at, problem)));
+            }
             return self.used(entry, at);
         }
         if own || (FUNCTIONS.contains(&name) && methods().next().is_none()) {
