@@ -37,7 +37,8 @@ fn the_first_policy_takes_the_commands_of_the_page() {
         let (mut said, after) = rest.split_once(&mark).unwrap_or_else(|| panic!("no {mark} in\n{printed}"));
         for line in &step.shown {
             let place = said.find(line.as_str());
-            let place = place.unwrap_or_else(|| panic!("step {at} does not say `{line}`, but\n{said}\nof\n{printed}"));
+            let place = place
+                .unwrap_or_else(|| panic!("step {at} does not say `{line}`, but\n{said}\nof\n{printed}"));
             said = &said[place + line.len()..];
         }
         rest = after;

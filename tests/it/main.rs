@@ -29,6 +29,7 @@ mod moderations;
 mod ollama;
 mod passthrough;
 mod policies;
+mod prices;
 mod realtime;
 mod recording;
 mod reload;

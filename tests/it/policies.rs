@@ -249,7 +249,10 @@ async fn parameters_are_set_whatever_the_client_speaks() {
     let policy = "fn on_request(req) { route(\"fast\").set(\"temperature\", 0.2).set(\"stop\", \"END\") }";
     let messages = json!([{ "role": "user", "content": "hi" }]);
     for (path, body) in [
-        ("/v1/chat/completions", json!({ "model": "fast", "messages": messages, "temperature": 1, "x_own": 1 })),
+        (
+            "/v1/chat/completions",
+            json!({ "model": "fast", "messages": messages, "temperature": 1, "x_own": 1 }),
+        ),
         ("/v1/messages", json!({ "model": "fast", "max_tokens": 9, "messages": messages })),
         (
             "/v1beta/models/fast:generateContent",
@@ -258,7 +261,11 @@ async fn parameters_are_set_whatever_the_client_speaks() {
     ] {
         let (heard, reply) = sent(policy, path, &body).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
-        assert_eq!((&heard["temperature"], &heard["stop"]), (&json!(0.2), &json!(["END"])), "{path}: {heard}");
+        assert_eq!(
+            (&heard["temperature"], &heard["stop"]),
+            (&json!(0.2), &json!(["END"])),
+            "{path}: {heard}"
+        );
     }
     // What the client's own dialect does not have is told.
     let policy = "fn on_request(req) { route(\"fast\").set(\"seed\", 7) }";

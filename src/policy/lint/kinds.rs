@@ -319,6 +319,8 @@ fn closure(expression: &Expr) -> Option<String> {
 /// The file with this function alone. (`clone_functions_only_filtered` of rhai 1.27 keeps all of them.)
 fn alone(ast: &AST, function: &ScriptFuncDef) -> AST {
     let mut one = ast.clone_functions_only();
-    one.retain_functions(|_, _, name, parameters| name == function.name && parameters == function.params.len());
+    one.retain_functions(|_, _, name, parameters| {
+        name == function.name && parameters == function.params.len()
+    });
     one
 }
