@@ -211,13 +211,13 @@ impl Sources {
 pub(super) const BELOW: [&str; 2] = ["lib", TESTS];
 const TESTS: &str = "tests";
 
-/// Whether a file counts, by its name: editors' swap and backup files do not.
+/// Whether a file counts, by its name: editors' swap and backup files do not, nor definitions for editors.
 pub(super) fn is_policy(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_ours = if path.parent().is_some_and(|dir| dir.ends_with(TESTS)) {
         name.ends_with(".yaml") || name.ends_with(".yml")
     } else {
-        name.ends_with(".rhai")
+        name.ends_with(".rhai") && !name.ends_with(".d.rhai")
     };
     is_ours && !name.starts_with(['.', '#', '~'])
 }
@@ -361,6 +361,7 @@ mod tests {
                 ("rules/4913", "x"),
                 ("rules/notes.txt", "x"),
                 ("rules/..2026/10-a.rhai", "x"),
+                ("rules/tollgate.d.rhai", "d"),
                 ("rules/10-a_test.rhai", "t"),
                 ("rules/tests/money.yaml", "y"),
                 ("rules/tests/.money.yaml.swp", "x"),
