@@ -197,6 +197,15 @@ impl Notes {
         self.reads.asked.iter().find(|asked| asked.ask == ask && *asked.of == *of).map(|asked| &asked.answer)
     }
 
+    /// The answer that was given; without one, it is missed.
+    pub fn expect(&self, ask: &str, of: &str) -> Option<&Answer> {
+        let answer = self.answer(ask, of);
+        if answer.is_none() {
+            self.miss(&format!("{ask}({of:?})"));
+        }
+        answer
+    }
+
     /// What was asked for in vain.
     pub fn missed(&self) -> Vec<String> {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -14,9 +14,11 @@ const BRIEF: usize = 4_096;
 const BRIEF_READS: usize = 24;
 
 impl Rule {
-    /// `policies/10-route.rhai:7` without the directory, which the policies do not know.
+    /// The file in which the verdict stands, and its line: `10-route.rhai:7`.
     pub fn place(&self) -> String {
-        format!("{}.rhai", self.policy)
+        let own = || format!("{}.rhai", self.policy);
+        let file = self.file.as_ref().map_or_else(own, ToString::to_string);
+        self.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"))
     }
 
     /// `10-route`, or `10-route/long` where the verdict has a name.
@@ -134,6 +136,11 @@ impl Dossier {
             line("read", &plain.join(", "));
         }
         self.reads.asked.iter().for_each(|asked| line("asked", &asked.shown()));
+        for answer in &self.plugins {
+            let said =
+                format!("{} said {} in {} µs", asked_of(&answer.question), answer.reply, answer.micros);
+            line("plugin", &format!("{}: {said}", answer.plugin));
+        }
         if let Some(limits) = &self.limits {
             let mut shown = format!("{} ms in all", limits.total_ms);
             if let Some(ms) = limits.first_token_ms {
@@ -204,12 +211,20 @@ impl Dossier {
         if !record.tags.is_empty() {
             add("tags", json!(record.tags));
         }
+        if !self.plugins.is_empty() {
+            let plugins = self.plugins.iter();
+            let plugins =
+                plugins.map(|answer| json!([answer.plugin, asked_of(&answer.question), answer.micros]));
+            add("plugins", plugins.collect());
+        }
         add("candidates", json!(record.candidates));
         add("attempts", json!(record.attempts));
         let plain = self.reads.facts.iter().map(|fact| fact.to_string());
         let reads = plain.chain(self.reads.asked.iter().map(Asked::shown)).take(BRIEF_READS);
         add("read", json!(reads.collect::<Vec<_>>()));
-        for least in ["", "read", "tags", "attempts", "candidates", "require", "avoid", "failed", "verdict"] {
+        for least in
+            ["", "read", "plugins", "tags", "attempts", "candidates", "require", "avoid", "failed", "verdict"]
+        {
             if all.remove(least).is_some() {
                 all.insert("cut".into(), true.into());
             }
@@ -233,6 +248,11 @@ impl Dossier {
     fn offer(&self, target: &str) -> Option<&Offer> {
         self.seen.as_ref()?.offers.iter().find(|offer| *offer.listing.name == *target)
     }
+}
+
+/// The question in a word.
+fn asked_of(question: &Value) -> String {
+    question.as_str().map_or_else(|| question.to_string(), str::to_owned)
 }
 
 /// What is known of a target's price and health.

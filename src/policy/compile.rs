@@ -135,7 +135,8 @@ impl Policy {
     /// Does what a finished evaluation wanted to be seen outside of its request.
     pub(super) fn carry_out(&self, request: &Request) {
         let (effects, left_out) = request.wishes().take_effects();
-        if !effects.is_empty() {
+        // What happened long ago happens once.
+        if !effects.is_empty() && request.facts().body.notes().is_none() {
             self.host.journal.carry_out(&effects, left_out, &request.facts().request_id);
         }
     }

@@ -157,6 +157,7 @@ mod tests {
             reads: Default::default(),
             decision: None,
             failures: Vec::new(),
+            plugins: Vec::new(),
             limits: None,
         }
     }
