@@ -1,5 +1,6 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
+mod adjust;
 pub mod anthropic_messages;
 pub mod cohere_rerank;
 mod elsewhere;

@@ -137,6 +137,8 @@ impl Asked {
         };
         match &*self.ask {
             "state" => format!("state.get({of}) → {answer}"),
+            "parameter" => format!("{} → {answer}", self.of),
+            "lines" => format!("lines → {answer}"),
             "header" => format!("headers[{of}] → {answer}"),
             "metadata" => format!("metadata[{of}] → {answer}"),
             "tag" => format!("tags[{of}] → {answer}"),

@@ -304,7 +304,12 @@ impl<'o, 'g> Decided<'o, 'g> {
     /// Turns the decision into ordered targets. Cache and reservation will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
         let Self { admitted, mut decision, caller, patience, strict } = self;
-        let Admitted { opened, asked, permit } = admitted;
+        let Admitted { opened, mut asked, permit } = admitted;
+        if let Some(Verdict::Route(route)) = &decision.verdict
+            && !route.set.is_empty()
+        {
+            asked = with_parameters(asked, route, &opened.journal)?;
+        }
         if asked.is_pinned() {
             pin(&mut decision, asked.model());
         }
@@ -442,6 +447,17 @@ impl Opened<'_> {
         }
         HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("total"))
     }
+}
+
+/// The request with the parameters that a policy set. What its operation or dialect does not have is told to the client.
+fn with_parameters(asked: Arc<dyn Asked>, route: &Route, journal: &Journal) -> Result<Arc<dyn Asked>, Fault> {
+    let mut missing = Vec::new();
+    let again = asked.with(&route.set, &mut missing)?;
+    if again.is_none() {
+        missing = route.set.iter().map(|(name, _)| name.clone()).collect();
+    }
+    journal.never_carried(missing.iter().map(|name| Loss::new(name.to_string(), "not set")).collect());
+    Ok(again.unwrap_or(asked))
 }
 
 /// The client chose the provider: a policy's route keeps its deadlines, and nothing is tried twice.

@@ -135,7 +135,8 @@ fn seen(facts: &Facts, reads: &Reads, settings: &DecisionSettings, look: bool) -
         words: read(&["words"]).then(|| body.words()),
         text: settings.text.then(|| {
             let (all, system) = (body.text().into(), body.system().into());
-            Box::new(Text { all, system, last_user: body.last_user().into() })
+            let turns = body.turns().into_iter().map(|turn| (turn.role.into(), turn.text.into()));
+            Box::new(Text { all, system, last_user: body.last_user().into(), turns: turns.collect() })
         }),
         ..Seen::default()
     }

@@ -148,6 +148,15 @@ impl Dossier {
             }
             line("deadlines", &shown);
         }
+        for ranking in self.decision.iter().flat_map(|decision| &decision.rankings) {
+            line("ranked by", &ranking.by);
+            for scored in &ranking.candidates {
+                let score = scored.score.map_or_else(|| "unknown".to_owned(), |score| format!("{score:.6}"));
+                let why =
+                    scored.rejected.as_ref().map(|why| format!(", left out: {why}")).unwrap_or_default();
+                line("", &format!("{}: {score}{why}", scored.target));
+            }
+        }
         for candidate in &self.record.candidates {
             let place = match (candidate.rank, &candidate.rejected) {
                 (Some(rank), _) => format!("{}.", rank + 1),
@@ -217,14 +226,27 @@ impl Dossier {
                 plugins.map(|answer| json!([answer.plugin, asked_of(&answer.question), answer.micros]));
             add("plugins", plugins.collect());
         }
+        if let Some(decision) = self.decision.as_ref().filter(|decision| !decision.rankings.is_empty()) {
+            add("rankings", json!(decision.rankings));
+        }
         add("candidates", json!(record.candidates));
         add("attempts", json!(record.attempts));
         let plain = self.reads.facts.iter().map(|fact| fact.to_string());
         let reads = plain.chain(self.reads.asked.iter().map(Asked::shown)).take(BRIEF_READS);
         add("read", json!(reads.collect::<Vec<_>>()));
-        for least in
-            ["", "read", "plugins", "tags", "attempts", "candidates", "require", "avoid", "failed", "verdict"]
-        {
+        for least in [
+            "",
+            "read",
+            "plugins",
+            "tags",
+            "rankings",
+            "attempts",
+            "candidates",
+            "require",
+            "avoid",
+            "failed",
+            "verdict",
+        ] {
             if all.remove(least).is_some() {
                 all.insert("cut".into(), true.into());
             }

@@ -70,9 +70,9 @@ pub fn difference(old: Option<&Decision>, new: Option<&Decision>) -> Difference 
     if name(old) == name(new) { Difference::None } else { Difference::Rule }
 }
 
-/// The decision without the names of its rule.
+/// The decision without the names of its rule, and without the scores that led to it.
 fn nameless(decision: &Decision) -> Decision {
-    let mut decision = Decision { rule: None, ..decision.clone() };
+    let mut decision = Decision { rule: None, rankings: Vec::new(), ..decision.clone() };
     if let Some(crate::plan::Verdict::Route(route)) = &mut decision.verdict {
         route.name = None;
     }

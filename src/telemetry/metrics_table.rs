@@ -48,6 +48,10 @@ table! {
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
     Counter   "tollgate_policy_errors_total" ["policy"] "run-time errors of policies";
     Counter   "tollgate_policy_verdicts_total" ["policy", "verdict"] "verdicts by policy: route, respond or reject";
+    Counter   "tollgate_plugin_calls_total" ["plugin", "fn", "outcome"] "calls of plugins; outcome is ok, trap, timeout, oom, failure, busy, quarantined or absent";
+    Histogram "tollgate_plugin_duration_seconds" ["plugin", "fn"] "calls of plugins, the wait for a place included";
+    Gauge     "tollgate_plugin_memory_bytes" ["plugin"] "linear memory of the plugin's instance at the end of its last call";
+    Counter   "tollgate_plugin_loads_total" ["plugin", "outcome"] "loads of plugins; outcome is ok, failed, or kept where neither file nor settings have changed";
     Counter   "tollgate_reloads_total" ["outcome"] "reloads of configuration and policies: ok or failed";
     Gauge     "tollgate_reload_failed" [] "1 while the files on disk are broken and the last good snapshot serves";
     Gauge     "tollgate_snapshot_info" ["sha"] "1 for the content hash of the snapshot in service";
@@ -58,6 +62,8 @@ table! {
     Counter   "tollgate_connections_refused_total" ["reason"] "client connections closed before their first request; reason is total, address, tls_handshake or first_byte";
     Counter   "tollgate_requests_refused_total" ["reason"] "requests that the listener refused before they were read, by kind of fault; they stand in no other metric";
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
+    Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
+    Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 
