@@ -179,6 +179,9 @@ impl Dossier {
         if let Some(usage) = &self.record.usage {
             line("used", &format!("{} tokens of the prompt, {} of the answer", usage.prompt(), usage.output));
         }
+        if let Some(cost) = self.record.cost {
+            line("cost", &format!("${:.6}", cost.dollars()));
+        }
         if self.status > 0 {
             let error = self.error.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
             let took = format!("{:.1} ms, of them {:.1} µs in policies", self.ms, self.policy_us);
@@ -203,6 +206,9 @@ impl Dossier {
         add("verdict", json!(verdict.map_or_else(|| "default plan".into(), Verdict::shown)));
         add("policy_us", json!(self.policy_us));
         add("more", json!(format!("/admin/v1/decisions/{}", record.request_id)));
+        if let Some(cost) = record.cost {
+            add("cost_usd", json!(cost.dollars()));
+        }
         if let Some(error) = &self.error {
             add("error", json!(error));
         }
