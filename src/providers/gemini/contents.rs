@@ -8,6 +8,7 @@ use super::media;
 use super::model::Model;
 use crate::chat::{Loss, Message, Object, Part, Role, proof};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::foreign;
 
 /// What Google takes in place of a proof that another provider's call cannot have:
@@ -249,7 +250,7 @@ impl<'a> Writer<'a> {
                         text.push('\n');
                         text.push_str(more);
                     }
-                    None => text = Some(more.clone()),
+                    None => text = Some(more.as_str().to_owned()),
                 },
                 other => {
                     let Some(part) = self.other(other, path)? else { continue };
@@ -290,8 +291,8 @@ fn response_of(text: String, is_error: bool) -> Value {
     if is_error {
         return json!({ "error": text });
     }
-    match serde_json::from_str::<Value>(&text) {
-        Ok(Value::Object(object)) => Value::Object(object),
+    match json::parse(text.as_bytes()) {
+        Some(Value::Object(object)) => Value::Object(object),
         _ => json!({ "output": text }),
     }
 }

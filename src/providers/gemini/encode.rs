@@ -6,6 +6,7 @@ use super::model::Model;
 use super::{Surface, contents, request, schema, think, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
@@ -58,7 +59,7 @@ pub(super) fn chat(
     }
     let method = if asked.stream { request::STREAM } else { request::WHOLE };
     let path = request::path(quirks, &target.model, method);
-    let mut outgoing = request::outgoing(path, asked.stream, vec![Value::Object(body).to_string().into()]);
+    let mut outgoing = request::outgoing(path, asked.stream, vec![json::object_to_text(&body).into()]);
     outgoing.lost = lost;
     Ok(outgoing)
 }
