@@ -34,7 +34,7 @@ pub(super) fn chat(
 ) -> Result<Outgoing, Fault> {
     let model = Model::of(&target.model);
     let (mut body, mut lost) = (Object::new(), Vec::new());
-    contents::put(&asked.messages, model, &mut body, &mut lost)?;
+    let plain = contents::put(&asked.messages, model, &mut body, &mut lost)?;
     if surface == Surface::Vertex && !model.is_third() {
         contents::without_ids(&mut body);
     }
@@ -59,7 +59,7 @@ pub(super) fn chat(
     }
     let method = if asked.stream { request::STREAM } else { request::WHOLE };
     let path = request::path(quirks, &target.model, method);
-    let mut outgoing = request::outgoing(path, asked.stream, vec![json::object_to_text(&body).into()]);
+    let mut outgoing = request::outgoing(path, asked.stream, vec![json::object_with(&body, "contents", &plain).into()]);
     outgoing.lost = lost;
     Ok(outgoing)
 }
