@@ -212,8 +212,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_written_as_serde_json_does(text in any::<String>(), padding in 0usize..150) {
-            check(&Value::from("x".repeat(padding) + &text));
+        fn any_text_is_written_as_serde_json_does(text in ".*", padding in 0usize..150) {
+            check(&Value::from(format!("{}{text}", "x".repeat(padding))));
         }
     }
 }

@@ -81,7 +81,8 @@ pub(super) fn messages(
         body.insert("stream".into(), true.into());
     }
     quirks.apply(&mut body);
-    let mut outgoing = request::outgoing(asked.stream, vec![json::object_with(&body, "messages", &plain).into()]);
+    let json = json::object_with(&body, quirks.renamed("messages"), &plain);
+    let mut outgoing = request::outgoing(asked.stream, vec![json.into()]);
     if asked.messages.iter().flat_map(|message| &message.content).any(is_uploaded) {
         outgoing.headers.insert("anthropic-beta", HeaderValue::from_static("files-api-2025-04-14"));
     }

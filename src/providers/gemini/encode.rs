@@ -59,7 +59,8 @@ pub(super) fn chat(
     }
     let method = if asked.stream { request::STREAM } else { request::WHOLE };
     let path = request::path(quirks, &target.model, method);
-    let mut outgoing = request::outgoing(path, asked.stream, vec![json::object_with(&body, "contents", &plain).into()]);
+    let json = json::object_with(&body, "contents", &plain);
+    let mut outgoing = request::outgoing(path, asked.stream, vec![json.into()]);
     outgoing.lost = lost;
     Ok(outgoing)
 }

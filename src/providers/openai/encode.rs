@@ -64,7 +64,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     }
     request::apply_to_object(&mut body, quirks);
     let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
-    let json = json::object_with(&body, "messages", &plain);
+    let json = json::object_with(&body, quirks.renamed("messages"), &plain);
     let mut outgoing = request::outgoing(path, asked.stream, vec![json.into()]);
     outgoing.lost = lost;
     Ok(outgoing)

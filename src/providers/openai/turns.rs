@@ -65,7 +65,6 @@ pub(super) fn may_be_plain(quirks: &QuirkSettings) -> bool {
     let spared = |fields: &[String]| !fields.iter().any(|field| field == "role" || field == "content");
     !quirks.answer_after_tools
         && !quirks.prefix_last
-        && !quirks.rename.contains_key("messages")
         && spared(&quirks.lacks)
         && spared(&quirks.drop_in_messages)
 }
