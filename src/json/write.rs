@@ -199,14 +199,14 @@ mod tests {
 
     #[test]
     fn texts_stand_in_for_nulls_in_one_array() {
-        let Value::Object(object) = json!({"a": [null], "m": [null, {"x": null}, null, null], "z": null}) else {
+        let Value::Object(object) = json!({"a": [null], "m": [null, {"x": null}, null, null], "z": null})
+        else {
             panic!("an object");
         };
         let texts = [Text::from("1\n"), Text::written(r#""\u0032""#.into())];
         let both: Vec<_> =
             texts.iter().map(|text| Verbatim { before: "{\"t\":", text, after: "}" }).collect();
-        let expected =
-            r#"{"a":[null],"m":[{"t":"1\n"},{"x":null},{"t":"\u0032"},null],"z":null}"#;
+        let expected = r#"{"a":[null],"m":[{"t":"1\n"},{"x":null},{"t":"\u0032"},null],"z":null}"#;
         assert_eq!(String::from_utf8(object_with(&object, "m", &both)).unwrap(), expected);
     }
 

@@ -13,8 +13,7 @@ use crate::json;
 /// # Errors
 /// `Malformed` when the body is no answer; the provider's own fault when it is an error object.
 pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
-    let value = json::parse(body)
-        .ok_or_else(|| fault::malformed("the provider's answer is not JSON"))?;
+    let value = json::parse(body).ok_or_else(|| fault::malformed("the provider's answer is not JSON"))?;
     let mut object = match joined(value) {
         Value::Object(object) if !fault::is_error(&object) => object,
         other => return Err(fault::inside_success(&other)),

@@ -150,7 +150,10 @@ impl<'a> Record<'a> {
 pub(in crate::api) fn parse(bytes: &[u8]) -> Result<Object, Fault> {
     match json::parse(bytes) {
         Some(Value::Object(fields)) => Ok(fields),
-        _ => Err(Fault::new(FaultKind::BadRequest, "the request body is not a JSON object").code("json_invalid")),
+        _ => {
+            Err(Fault::new(FaultKind::BadRequest, "the request body is not a JSON object")
+                .code("json_invalid"))
+        }
     }
 }
 
