@@ -4,6 +4,7 @@ mod build;
 pub mod check;
 mod config;
 mod diagnostic;
+mod feed;
 mod findings;
 mod node;
 mod plugins;
@@ -24,13 +25,14 @@ pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, S
 pub use config::Config;
 pub use plugins::{PluginBench, PluginsSettings};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use feed::feed;
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};
 pub use watch::Watch;
 
 use crate::clock::{Clock, SystemClock};
-use crate::gateway::Snapshot;
+use crate::gateway::{Figures, Snapshot};
 use crate::listener::ListenerSettings;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
@@ -49,6 +51,7 @@ pub struct House {
     sources: Sources,
     checked: Checked,
     warnings: Diagnostics,
+    figures: Arc<Figures>,
 }
 
 impl House {
@@ -62,7 +65,8 @@ impl House {
         let file = config.or_else(usual);
         let sources = Sources::read(file.as_deref())?;
         let (checked, warnings) = checked(&sources)?;
-        Ok(Self { file, sources, checked, warnings })
+        let figures = Arc::new(Figures::new(Arc::new(SystemClock)));
+        Ok(Self { file, sources, checked, warnings, figures })
     }
 
     /// The configuration.
@@ -80,12 +84,17 @@ impl House {
         &self.warnings
     }
 
+    /// Prices and health, which outlive every snapshot.
+    pub fn figures(&self) -> Arc<Figures> {
+        self.figures.clone()
+    }
+
     /// Builds what requests are served with: secrets resolved, policies compiled.
     ///
     /// # Errors
     /// Everything that is missing or does not compile.
     pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
-        built(self.file.as_deref(), &self.checked, &self.sources, clock)
+        built(self.file.as_deref(), &self.checked, &self.sources, &self.figures, clock)
     }
 
     /// Builds the same without secrets, for those who plan and never send; with the policies of another directory, if
@@ -99,7 +108,8 @@ impl House {
             sources.take_policies(dir)?;
         }
         let name = shown(self.file.as_deref());
-        let built = build::build(&name, &self.checked, &sources, &Secrets::imagined(), &SystemClock)?;
+        let built =
+            build::build(&name, &self.checked, &sources, &Secrets::imagined(), &self.figures, &SystemClock)?;
         Ok(built.snapshot)
     }
 }
@@ -160,9 +170,10 @@ fn built(
     file: Option<&Path>,
     checked: &Checked,
     sources: &Sources,
+    figures: &Arc<Figures>,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
-    build::build(&shown(file), checked, sources, &Secrets::new(directory(file)), clock)
+    build::build(&shown(file), checked, sources, &Secrets::new(directory(file)), figures, clock)
 }
 
 fn shown(file: Option<&Path>) -> String {

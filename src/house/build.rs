@@ -22,8 +22,8 @@ use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
-use crate::facts::market::{Market, NoNumbers, Numbers};
-use crate::gateway::{ApiVersion, Board, RawRules, Retirement, Snapshot};
+use crate::facts::market::{Market, Numbers};
+use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::policy::{self, PolicySet};
 use crate::providers::percent::encoded;
@@ -43,6 +43,8 @@ pub struct Built {
     pub snapshot: Arc<Snapshot>,
     /// Bearer token of the admin API.
     pub admin_token: Option<SecretString>,
+    /// What the figures are told once the snapshot is in service.
+    pub terms: Terms,
 }
 
 /// Builds the whole, or says everything that is missing.
@@ -54,6 +56,7 @@ pub fn build(
     checked: &Checked,
     sources: &Sources,
     secrets: &Secrets<'_>,
+    figures: &Arc<Figures>,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let mut bench = Bench { file, sources, secrets, problems: Vec::new() };
@@ -70,7 +73,7 @@ pub fn build(
     let admin_token = token.and_then(|token| bench.admin_token(token));
 
     let catalogue = Catalogue::new(vendors.values().cloned().collect(), entries(&checked.models, &vendors));
-    let numbers: Arc<dyn Numbers> = Arc::new(NoNumbers);
+    let numbers: Arc<dyn Numbers> = figures.clone();
     let market: Arc<dyn Market> = Arc::new(Board::new(&catalogue, &numbers));
     let versions: Vec<ApiVersion> = checked
         .versions
@@ -106,7 +109,14 @@ pub fn build(
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
     };
-    Ok(Built { snapshot: Arc::new(snapshot), admin_token })
+    let presets = vendors.values().filter_map(|vendor| Some((vendor.name.clone(), vendor.preset.clone()?)));
+    let terms = Terms {
+        own: checked.prices.clone(),
+        sources: config.prices.sources.clone(),
+        health: config.health,
+        presets: presets.collect(),
+    };
+    Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms })
 }
 
 /// What is wrong with the secrets and policies of a configuration that is refused already, so that everything is said
@@ -338,6 +348,7 @@ impl Bench<'_> {
         headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
+            preset: preset_of(provider),
             wire,
             place,
             headers,
@@ -431,12 +442,19 @@ impl Bench<'_> {
     }
 }
 
+/// The preset under which price lists know a provider's models; the sandbox is one by what it speaks.
+fn preset_of(provider: &CheckedProvider) -> Option<Arc<str>> {
+    let name = provider.preset.as_deref();
+    let preset = name.and_then(providers::presets::find).map(|preset| preset.name.as_str());
+    preset.or((provider.dialect == "sandbox").then_some("sandbox")).map(Into::into)
+}
+
 /// A provider that can be planned with, and never asked.
 fn sketched(provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
     let wire = providers::dialect(&provider.dialect, &provider.quirks)
         .or_else(|| providers::dialect("openai", &provider.quirks))?;
-    let (traits, deadlines) = (provider.traits.clone(), provider.deadlines);
-    Some(Vendor { traits, deadlines, models, ..Vendor::bare(&provider.name, wire) })
+    let (traits, deadlines, preset) = (provider.traits.clone(), provider.deadlines, preset_of(provider));
+    Some(Vendor { preset, traits, deadlines, models, ..Vendor::bare(&provider.name, wire) })
 }
 
 fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {

@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
+use crate::breaker::HealthSettings;
 use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
 };
+use crate::ledger::PriceSettings;
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
 use crate::policy::PolicySettings;
@@ -94,6 +96,14 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<RetrySettings>")]
     pub retries: RetrySettings,
+    /// What models cost.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<PriceSettings>")]
+    pub prices: PriceSettings,
+    /// How the health of providers is watched.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<HealthSettings>")]
+    pub health: HealthSettings,
     /// Raw requests to providers.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PassthroughSettings>")]
@@ -136,6 +146,9 @@ impl Config {
         for path in tls.chain(self.upstream.extra_roots.as_mut()).chain(self.decisions.dir.as_mut()).chain(self.plugins.cache.as_mut()) {
             *path = below(dir, path);
         }
+        for source in self.prices.sources.iter_mut().filter(|source| !source.from.contains("://")) {
+            source.from = below(dir, Path::new(&source.from)).display().to_string();
+        }
     }
 }
 
@@ -159,6 +172,8 @@ impl Default for Config {
             decisions: DecisionSettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
+            prices: PriceSettings::default(),
+            health: HealthSettings::default(),
             passthrough: PassthroughSettings::default(),
             uploads: UploadSettings::default(),
             files: FileSettings::default(),

@@ -24,15 +24,16 @@ impl House {
         reloads: Arc<ReloadState>,
         tls: Option<TlsReloader>,
     ) -> Result<Watch, String> {
-        let Self { file, sources, checked: at_start, .. } = self;
+        let Self { file, sources, checked: at_start, figures, .. } = self;
         let told = reloads.clone();
         let accept = move |sources: Sources| {
             let (fresh, warnings) = checked(&sources)?;
-            let built = built(file.as_deref(), &fresh, &sources, &SystemClock)?;
+            let built = built(file.as_deref(), &fresh, &sources, &figures, &SystemClock)?;
             renew(tls.as_ref())?;
             tell_warnings(&warnings);
             tell_fixed(&at_start, &fresh);
             swap(&shared, built.snapshot);
+            figures.configure(built.terms);
             reloads.succeeded(SystemClock.unix_ms());
             Ok(())
         };

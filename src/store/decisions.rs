@@ -143,6 +143,7 @@ mod tests {
             candidates: Vec::new(),
             attempts: Vec::new(),
             usage: None,
+            cost: None,
             outcome: Outcome::Ok,
         };
         Dossier {

@@ -28,6 +28,7 @@ mod moderations;
 mod ollama;
 mod passthrough;
 mod policies;
+mod prices;
 mod realtime;
 mod recording;
 mod reload;
