@@ -65,6 +65,7 @@ impl Rehearsal {
             tags: facts.tags.clone(),
             candidates: Vec::new(),
             attempts: Vec::new(),
+            cost: None,
             usage: None,
             outcome: Outcome::Ok,
         };

@@ -143,7 +143,11 @@ impl Config {
     /// references to secrets and the directory of the policies do.
     pub(super) fn settle_paths(&mut self, dir: &Path) {
         let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]);
-        for path in tls.chain(self.upstream.extra_roots.as_mut()).chain(self.decisions.dir.as_mut()).chain(self.plugins.cache.as_mut()) {
+        for path in tls
+            .chain(self.upstream.extra_roots.as_mut())
+            .chain(self.decisions.dir.as_mut())
+            .chain(self.plugins.cache.as_mut())
+        {
             *path = below(dir, path);
         }
         for source in self.prices.sources.iter_mut().filter(|source| !source.from.contains("://")) {

@@ -101,7 +101,8 @@ impl PluginPaths {
     pub(super) fn read(&self, earlier: &[PluginFile]) -> Vec<PluginFile> {
         let one = |path: PathBuf| {
             let stamp = stamp(&path);
-            let known = earlier.iter().find(|file| file.path == path && stamp.is_some() && file.stamp == stamp);
+            let known =
+                earlier.iter().find(|file| file.path == path && stamp.is_some() && file.stamp == stamp);
             let hash = known.map_or_else(|| hash(&path), |file| file.hash);
             PluginFile { path, stamp, hash }
         };
@@ -124,7 +125,8 @@ fn hash(path: &Path) -> blake3::Hash {
     let size = fs::metadata(path).map(|metadata| metadata.len());
     match size {
         Ok(size) if size > FILE_CAP => blake3::hash(&size.to_le_bytes()),
-        Ok(_) => fs::read(path).map_or_else(|error| blake3::hash(error.to_string().as_bytes()), |bytes| blake3::hash(&bytes)),
+        Ok(_) => fs::read(path)
+            .map_or_else(|error| blake3::hash(error.to_string().as_bytes()), |bytes| blake3::hash(&bytes)),
         Err(error) => blake3::hash(error.to_string().as_bytes()),
     }
 }
@@ -134,7 +136,11 @@ fn file_of(plugin: &PluginSettings, dir: &Path) -> PathBuf {
 }
 
 /// Every plugin with its settings: those of the list, then those that only lie in the directory.
-pub(super) fn configured(settings: &PluginsSettings, files: &[PluginFile], dir: &Path) -> Vec<PluginSettings> {
+pub(super) fn configured(
+    settings: &PluginsSettings,
+    files: &[PluginFile],
+    dir: &Path,
+) -> Vec<PluginSettings> {
     let named: BTreeMap<PathBuf, &PluginSettings> =
         settings.list.iter().map(|plugin| (file_of(plugin, dir), plugin)).collect();
     let lying = files.iter().filter(|file| !named.contains_key(&file.path)).filter_map(|file| {
@@ -166,7 +172,11 @@ impl PluginBench {
     }
 
     /// Loads the plugins. What is broken now and was not before is a fault: name and reason.
-    pub(super) fn load(&self, plugins: Vec<PluginSettings>, dir: &Path) -> (PluginSet, Vec<(String, String)>) {
+    pub(super) fn load(
+        &self,
+        plugins: Vec<PluginSettings>,
+        dir: &Path,
+    ) -> (PluginSet, Vec<(String, String)>) {
         let sources = plugins.into_iter().map(|settings| PluginSource::read(settings, dir)).collect();
         let set = PluginSet::load(&self.host, sources, self.previous.as_ref());
         let Some(previous) = &self.previous else { return (set, Vec::new()) };
@@ -195,10 +205,12 @@ mod tests {
             fs::write(dir.path().join(name), name).unwrap();
         }
         let intent = PluginSettings { name: "intent".into(), ..PluginSettings::default() };
-        let pii = PluginSettings { name: "pii".into(), path: Some("v2.wasm".into()), ..PluginSettings::default() };
+        let pii =
+            PluginSettings { name: "pii".into(), path: Some("v2.wasm".into()), ..PluginSettings::default() };
         let settings = PluginsSettings { list: vec![intent, pii], ..PluginsSettings::default() };
         let paths = PluginPaths { dir: dir.path().to_owned(), ..PluginPaths::of(&settings, dir.path()) };
-        let paths = PluginPaths { named: settings.list.iter().map(|p| file_of(p, dir.path())).collect(), ..paths };
+        let paths =
+            PluginPaths { named: settings.list.iter().map(|p| file_of(p, dir.path())).collect(), ..paths };
         let files = paths.read(&[]);
         let names: Vec<_> = configured(&settings, &files, dir.path()).into_iter().map(|p| p.name).collect();
         assert_eq!(names, ["intent", "pii", "stray"]);

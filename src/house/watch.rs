@@ -226,9 +226,7 @@ impl Keeper {
         let gone = |path: &PathBuf, was_empty: bool| match now.get(path) {
             Some(empty) => *empty && !was_empty,
             // What lies in a directory that is no longer asked for did not vanish.
-            None => {
-                path.starts_with(&sources.paths.policies) || path.starts_with(&sources.paths.plugins.dir)
-            }
+            None => path.starts_with(&sources.paths.policies) || path.starts_with(&sources.paths.plugins.dir),
         };
         self.inventory.iter().any(|(path, was_empty)| gone(path, *was_empty))
     }
