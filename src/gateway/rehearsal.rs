@@ -66,6 +66,7 @@ impl Rehearsal {
             tags: facts.tags.clone(),
             candidates: Vec::new(),
             attempts: Vec::new(),
+            cost: None,
             usage: None,
             cost: None,
             outcome: Outcome::Ok,
