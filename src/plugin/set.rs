@@ -166,6 +166,11 @@ fn load(host: &PluginHost, source: PluginSource, previous: Option<&Arc<Plugin>>)
     let sha256 = if source.bytes.is_ok() { shown } else { String::new() };
     let guest = prepare(host, &source, &sha256);
     meters::loaded(&name, if guest.is_ok() { "ok" } else { "failed" });
+    if let Ok(guest) = &guest {
+        let loaded = guest.loaded();
+        let (version, snapshot, took_ms) = (&*loaded.manifest.version, loaded.snapshot, loaded.prepared_ms);
+        tracing::info!(plugin = &*name, version, sha256, snapshot, took_ms, "a plugin is loaded");
+    }
     Arc::new(Plugin {
         meters: PluginMeters::new(&name),
         settings: source.settings,
