@@ -117,8 +117,12 @@ impl PluginSet {
     /// A plugin that cannot be loaded is in the set as absent; [`PluginSet::faults`] says why.
     pub fn load(host: &PluginHost, sources: Vec<PluginSource>, previous: Option<&Self>) -> Self {
         let mut plugins = BTreeMap::new();
-        for source in sources {
+        for mut source in sources {
             let name = source.settings.name.clone();
+            if plugins.contains_key(&name) {
+                // Which of them was meant cannot be known, so neither is taken.
+                source.bytes = Err(format!("two plugins are called `{name}`"));
+            }
             let plugin = load(host, source, previous.and_then(|set| set.get(&name)));
             if let Some(reason) = plugin.absent() {
                 tracing::warn!(plugin = &*name, reason, "a plugin cannot be loaded");

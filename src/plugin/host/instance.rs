@@ -17,7 +17,7 @@ const MOST_CALLS: u32 = 1_000;
 /// Age of one instance that is used again.
 const OLDEST: Duration = Duration::from_secs(600);
 /// How much later than the interruption of the plugin a call is given up whose host function does not return.
-const GRACE: Duration = Duration::from_millis(5);
+const GRACE: Duration = Duration::from_millis(20);
 
 /// An instance and its store.
 pub(super) struct Instance {
