@@ -4,6 +4,8 @@
 //! A [`PluginSet`] belongs to a snapshot and never changes. A plugin that is configured but cannot be loaded stays in
 //! it with its reason, and its calls end as its `on_error` says: nothing is silently absent.
 
+#![cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "nothing runs without the host"))]
+
 mod allow_list;
 mod answer;
 mod ask;

@@ -45,7 +45,6 @@ impl Sandbox {
 }
 
 /// What would be needed to prepare a plugin.
-#[allow(dead_code, reason = "the host reads them")]
 pub(super) struct Preparation {
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) services: Services,
