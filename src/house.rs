@@ -11,6 +11,7 @@ mod reload;
 mod schema;
 mod secrets;
 mod sources;
+mod trial;
 mod validate;
 mod watch;
 
@@ -23,9 +24,10 @@ pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};
+pub use trial::{Report, Tested, Wanted};
 pub use watch::Watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::listener::ListenerSettings;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
@@ -81,6 +83,16 @@ impl House {
     /// Everything that is missing or does not compile.
     pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
         built(self.file.as_deref(), &self.checked, &self.sources, clock)
+    }
+
+    /// Runs the tests of the policies, and says what they reached.
+    ///
+    /// # Errors
+    /// What `serve` would refuse besides failing tests; tests that cannot be read.
+    pub fn test(&self, wanted: &Wanted<'_>) -> Result<Report, Diagnostics> {
+        let (name, secrets) = (self.name(), Secrets::new(directory(self.file.as_deref())));
+        let built = build::build(&name, &self.checked, &self.sources, &secrets, &SystemClock)?;
+        trial::run(&self.checked.config, &self.sources, &built.snapshot, wanted)
     }
 }
 
@@ -142,7 +154,10 @@ fn built(
     sources: &Sources,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
-    build::build(&shown(file), checked, sources, &Secrets::new(directory(file)), clock)
+    let secrets = Secrets::new(directory(file));
+    let mut built = build::build(&shown(file), checked, sources, &secrets, clock)?;
+    built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
+    Ok(built)
 }
 
 fn shown(file: Option<&Path>) -> String {

@@ -15,10 +15,11 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
             Ok(built) => {
                 let snapshot = built.snapshot;
                 println!(
-                    "ok: {} providers, {} aliases, {} policies (snapshot {})",
+                    "ok: {} providers, {} aliases, {} policies, {} tests of policies (snapshot {})",
                     snapshot.catalogue.vendors().len(),
                     snapshot.catalogue.aliases().count(),
                     snapshot.policies.names().count(),
+                    built.tests,
                     snapshot.hash
                 );
                 return ExitCode::SUCCESS;

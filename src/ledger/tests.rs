@@ -26,7 +26,7 @@ fn the_list_is_what_its_source_says() {
     let Document::Models(models, _) = Document::read(&text, "").unwrap() else { panic!() };
     let list = List::of(models);
     let lines = list.lines().map(|(name, rest)| format!("{name}\t{rest}\n"));
-    let fresh = HEADER.to_owned() + &lines.collect::<String>();
+    let fresh = HEADER.to_owned() + lines.collect::<String>().as_str();
     if std::env::var_os("TOLLGATE_REWRITE").is_some() {
         std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/ledger/models.tsv"), &fresh).unwrap();
     }
@@ -97,9 +97,30 @@ fn the_sandbox_costs_nothing_and_a_server_of_ones_own_is_unknown() {
 fn every_vendor_with_public_prices_is_in_the_list() {
     let book = Book::default();
     for preset in [
-        "openai", "gemini", "vertex", "anthropic", "bedrock", "cohere", "mistral", "deepseek", "qwen", "groq", "xai",
-        "together", "fireworks", "cerebras", "perplexity", "moonshot", "zai", "deepinfra", "nebius", "azure",
-        "azure-foundry", "azure-anthropic", "voyage", "jina",
+        "openai",
+        "gemini",
+        "vertex",
+        "anthropic",
+        "bedrock",
+        "cohere",
+        "mistral",
+        "deepseek",
+        "qwen",
+        "groq",
+        "xai",
+        "together",
+        "fireworks",
+        "cerebras",
+        "perplexity",
+        "moonshot",
+        "zai",
+        "deepinfra",
+        "nebius",
+        "azure",
+        "azure-foundry",
+        "azure-anthropic",
+        "voyage",
+        "jina",
     ] {
         let models = book.models_of(preset);
         let priced = models.iter().filter(|(_, _, model)| model.price.is_some()).count();
