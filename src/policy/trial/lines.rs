@@ -266,7 +266,7 @@ fn begin(statement: &Stmt) -> Position {
         Stmt::Expr(expression) => start(expression),
         Stmt::FnCall(call, at) if !call.namespace.is_empty() => call.namespace.position().or_else(*at),
         Stmt::FnCall(call, at) => match call.args.as_slice() {
-            [left, _] if call.op_token.is_some() => start(left),
+            [a, b] if call.op_token.is_some() => first_of(a, b),
             _ => *at,
         },
         Stmt::Noop(_) | Stmt::Share(_) => Position::NONE,
@@ -278,7 +278,7 @@ fn begin(statement: &Stmt) -> Position {
 fn start(expression: &Expr) -> Position {
     match expression {
         Expr::FnCall(call, at) => match call.args.as_slice() {
-            [left, _] if call.op_token.is_some() => start(left),
+            [a, b] if call.op_token.is_some() => first_of(a, b),
             _ if !call.namespace.is_empty() => call.namespace.position().or_else(*at),
             _ => *at,
         },
@@ -288,6 +288,13 @@ fn start(expression: &Expr) -> Position {
         Expr::Index(parts, ..) | Expr::Dot(parts, ..) => start(&parts.lhs),
         other => other.start_position(),
     }
+}
+
+/// Where the sides of an operator begin; those of `in` are swapped.
+fn first_of(a: &Expr, b: &Expr) -> Position {
+    let (a, b) = (start(a), start(b));
+    let key = |at: Position| crate::policy::error::place(at);
+    if key(b) < key(a) && !b.is_none() { b } else { a }
 }
 
 /// Lines on which a verdict is made; what stands in `.then(…)` is part of one.

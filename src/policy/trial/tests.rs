@@ -151,7 +151,7 @@ fn a_failure_says_where_and_both_values() {
     at(
         r#"on_request(mock(#{ model: "auto" }));"#,
         here,
-        "the policy failed: policies/10-tiers.rhai:14:26: plugin `intent`: the test does not say what it answers",
+        "the policy failed: policies/10-tiers.rhai:14:25: plugin `intent`: the test does not say what it answers",
     );
     at(
         r#"on_request(mock(#{ model: "gpt-5" })).first"#,
