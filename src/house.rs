@@ -8,6 +8,7 @@ mod findings;
 mod node;
 mod read;
 mod reload;
+pub mod replay;
 mod schema;
 mod secrets;
 mod sources;
@@ -16,6 +17,7 @@ mod validate;
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use build::Built;
 pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
@@ -28,6 +30,7 @@ pub use trial::{Report, Tested, Wanted};
 pub use watch::Watch;
 
 use crate::clock::{Clock, SystemClock};
+use crate::gateway::Snapshot;
 use crate::listener::ListenerSettings;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
@@ -85,14 +88,27 @@ impl House {
         built(self.file.as_deref(), &self.checked, &self.sources, clock)
     }
 
-    /// Runs the tests of the policies, and says what they reached.
+    /// Runs the tests of the policies, and says what they reached. Needs no secrets.
     ///
     /// # Errors
     /// What `serve` would refuse besides failing tests; tests that cannot be read.
     pub fn test(&self, wanted: &Wanted<'_>) -> Result<Report, Diagnostics> {
-        let (name, secrets) = (self.name(), Secrets::new(directory(self.file.as_deref())));
-        let built = build::build(&name, &self.checked, &self.sources, &secrets, &SystemClock)?;
-        trial::run(&self.checked.config, &self.sources, &built.snapshot, wanted)
+        trial::run(&self.checked.config, &self.sources, &*self.sketch(None)?, wanted)
+    }
+
+    /// Builds the same without secrets, for those who plan and never send; with the policies of another directory, if
+    /// one is named.
+    ///
+    /// # Errors
+    /// Everything that does not compile.
+    pub fn sketch(&self, policies: Option<&Path>) -> Result<Arc<Snapshot>, Diagnostics> {
+        let mut sources = self.sources.clone();
+        if let Some(dir) = policies {
+            sources.take_policies(dir)?;
+        }
+        let name = shown(self.file.as_deref());
+        let built = build::build(&name, &self.checked, &sources, &Secrets::imagined(), &SystemClock)?;
+        Ok(built.snapshot)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod call;
+mod candidate;
 mod compile;
 mod engine;
 mod error;
@@ -14,8 +15,12 @@ mod language;
 mod library;
 mod lint;
 mod memo;
+mod moment;
+mod parameters;
 mod patterns;
 pub mod plugins;
+mod ranking;
+pub mod replay;
 mod request;
 mod seen;
 mod series;
@@ -47,7 +52,7 @@ use plugins::{NoPlugins, Plugins};
 pub use seen::{Answer, Completion, FailedAttempt, SeenTarget};
 pub use session::{Said, Session};
 pub use settings::{OnError, PolicySettings, Switch};
-pub use vocabulary::{Entry, Group, reference, vocabulary};
+pub use vocabulary::{Entry, definitions, described, reference, vocabulary};
 
 /// A policy file as read.
 #[derive(Debug, Clone)]
@@ -135,6 +140,7 @@ impl PolicySet {
             data: tables::Table::new(data),
             names: Arc::new(names.clone()),
             patterns: Arc::default(),
+            tiers: Arc::new(ranking::Tiers::of(data)),
             plugins,
             lines,
         };

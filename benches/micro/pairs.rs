@@ -119,7 +119,7 @@ fn read(
 fn target(word: &str, model: &str) -> Result<Target> {
     let wire = dialect(word, &QuirkSettings::default()).ok_or("no such dialect")?;
     let name = TargetName::parse(&format!("{word}/{model}")).ok_or("not a target")?;
-    Ok(Target { vendor: Arc::new(Vendor::bare(word, wire)), name })
+    Ok(Target::new(Arc::new(Vendor::bare(word, wire)), name))
 }
 
 /// Conversations of 32 KB: a few long turns, many short ones, and an agent's with tools and their results.

@@ -1,7 +1,9 @@
 //! `tollgate policy …`: what can be done with policies before and after they act.
 
 mod coverage;
+mod explain;
 mod junit;
+mod replay;
 mod test;
 
 use std::path::PathBuf;
@@ -14,11 +16,25 @@ use clap::Subcommand;
 pub(super) enum PolicyCommand {
     /// Run the tests of the policies: `X_test.rhai` beside `X.rhai`, and tables in `tests/*.yaml`.
     Test(test::TestArgs),
+    /// Explain how a request is decided, or how a recorded one was.
+    Explain(explain::Explain),
+    /// Ask a set of policies about recorded decisions, and show what would change.
+    Replay(replay::ReplayCommand),
+    /// Show what recorded traffic would cost under other rules or prices.
+    Simulate(replay::SimulateCommand),
 }
 
 /// Runs one of them with this configuration.
 pub(super) fn run(command: PolicyCommand, config: Option<PathBuf>) -> ExitCode {
     match command {
         PolicyCommand::Test(args) => test::test(&args, config),
+        PolicyCommand::Explain(arguments) => explain::explain(arguments, config),
+        PolicyCommand::Replay(arguments) => replay::replay(arguments, config),
+        PolicyCommand::Simulate(arguments) => replay::simulate(arguments, config),
     }
+}
+
+/// The command cannot do what it was asked for; 1 means that it did, and found too much.
+fn cannot() -> ExitCode {
+    ExitCode::from(2)
 }

@@ -196,6 +196,16 @@ impl Sources {
         Self { config, policies, tests, hash: hash.to_hex().to_string(), paths, fingerprint: all.finalize() }
     }
 
+    /// Takes the policies of another directory instead.
+    ///
+    /// # Errors
+    /// Everything that cannot be read.
+    pub fn take_policies(&mut self, dir: &Path) -> Result<(), Diagnostics> {
+        let other = policies(dir, true)?;
+        *self = Self::of(self.config.clone(), other, self.paths.clone(), &[]);
+        Ok(())
+    }
+
     /// Every file with content and whether it is empty, to notice what vanished.
     pub(super) fn inventory(&self) -> BTreeMap<PathBuf, bool> {
         let config = self.config.iter().map(|(path, text)| (path.clone(), text.trim().is_empty()));

@@ -19,6 +19,7 @@ use super::library::Library;
 use super::lint::{self, Surroundings};
 use super::patterns::Patterns;
 use super::plugins::Plugins;
+use super::ranking::Tiers;
 use super::request::Request;
 use super::settings::{OnError, PolicySettings};
 use super::state::State;
@@ -40,6 +41,7 @@ pub(super) struct World<'a> {
     pub(super) plugins: Arc<dyn Plugins>,
     /// Where statements say that they were reached: in tests. Such texts were checked before they were marked.
     pub(super) lines: Option<Arc<Lines>>,
+    pub(super) tiers: Arc<Tiers>,
 }
 
 /// One file, ready to be asked.
@@ -65,6 +67,7 @@ impl World<'_> {
             names: Arc::clone(&self.names),
             patterns: Arc::clone(&self.patterns),
             lines: self.lines.clone(),
+            tiers: Arc::clone(&self.tiers),
         })
     }
 }

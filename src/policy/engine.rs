@@ -41,6 +41,7 @@ pub(super) struct Host {
     pub(super) patterns: Arc<super::patterns::Patterns>,
     /// In tests: where statements say that they were reached.
     pub(super) lines: Option<Arc<super::trial::Lines>>,
+    pub(super) tiers: Arc<super::ranking::Tiers>,
 }
 
 /// An engine for one file, with the vocabulary registered.

@@ -101,6 +101,7 @@ impl Bench {
             data: tables::Table::new(data),
             names: Arc::new((*names).clone()),
             patterns: Arc::default(),
+            tiers: Arc::new(super::ranking::Tiers::of(data)),
             plugins,
             lines: lines.clone(),
         };
@@ -147,7 +148,7 @@ impl Bench {
     /// What is wrong with the request.
     pub fn decide(&self, told: &Told) -> Result<Judged, String> {
         let (session, facts) = self.stage.begin(told)?;
-        let Decided { decision, mut errors, .. } = self.stage.decide(&session);
+        let Decided { decision, mut errors, reads: _ } = self.stage.decide(&session);
         self.stage.clear();
         if let Some(lines) = &self.stage.lines {
             for error in &mut errors {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rhai::{AST, ASTNode, Engine, Expr, Position, Stmt, StmtBlock};
 
 use crate::policy::Source;
-use crate::policy::vocabulary::{self, Group};
+use crate::policy::vocabulary::{self, Entry, Form};
 
 /// The function by which a statement says that it was reached. Policies cannot call it: names with two underscores
 /// are unknown to the checks at load.
@@ -299,8 +299,11 @@ fn first_of(a: &Expr, b: &Expr) -> Position {
 
 /// Lines on which a verdict is made; what stands in `.then(…)` is part of one.
 fn verdicts(ast: &AST) -> BTreeMap<u32, u64> {
-    let words: Vec<&str> =
-        vocabulary::vocabulary().filter(|w| w.group == Group::Verdict).map(|w| w.name).collect();
+    let is_verdict = |word: &&Entry| {
+        word.form == Form::Function
+            && matches!(word.gives.word, "Route" | "Rejection" | "Response" | "Reaction")
+    };
+    let words: Vec<&str> = vocabulary::vocabulary().iter().filter(is_verdict).map(|word| word.name).collect();
     let mut found = BTreeMap::new();
     ast.walk(&mut |path: &[ASTNode<'_>]| {
         let Some((node, above)) = path.split_last() else { return true };
