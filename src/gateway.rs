@@ -7,6 +7,7 @@ mod intake;
 mod line;
 mod raw;
 mod relay;
+mod say;
 mod serve;
 mod settings;
 mod settle;

@@ -1,5 +1,6 @@
 //! What policies say and what becomes of it: decision, plan, attempts, and the record of all three.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,12 +38,31 @@ pub struct OutputRules {
     pub most: Option<u64>,
     /// Texts before which the answer ends.
     pub stop_on: Vec<Arc<str>>,
+    /// Texts of the prompt that do not leave.
+    pub redact: Vec<Redaction>,
+}
+
+/// A text of the prompt that does not leave, and what stands in its place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Redaction {
+    /// What must not leave.
+    pub value: Arc<str>,
+    /// What stands in its place.
+    pub placeholder: Arc<str>,
+    /// Whether the value comes back where the answer has the placeholder.
+    pub restore: bool,
+}
+
+impl fmt::Debug for Redaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.placeholder)
+    }
 }
 
 impl OutputRules {
     /// Whether nothing holds.
     pub fn is_empty(&self) -> bool {
-        self.most.is_none() && self.stop_on.is_empty()
+        self.most.is_none() && self.stop_on.is_empty() && self.redact.is_empty()
     }
 
     /// At most so many tokens, or fewer if fewer were allowed before.

@@ -22,6 +22,29 @@ pub(super) const WORDS: &[Entry] = &[
     words!(Method; "stop_on", "req.stop_on([texts])",
     "Ends the answer before the first of these texts, whoever answers, also where it comes in pieces of a stream.",
     |engine, _host| engine.register_fn("stop_on", |req: &mut Request, texts: Array| req.stop_on(&texts))),
+    words!(Method; "redact", "req.redact(findings)",
+    "Takes what a guard plugin found (`plugin(\"pii\").inspect(req)`) out of the prompt; placeholders such as `[EMAIL_1]` stand in its place, wherever it goes. Detectors of the gateway's own come later; until then, a list of kinds is an error.",
+    |engine, _host| {
+        engine.register_fn("redact", |req: &mut Request, found: Dynamic| req.redact(&findings(&found)?, false))
+    }),
+    words!(Method; "redact", "req.redact(findings, #{ restore: true })",
+    "The same; in the answer, the real values come back in place of the placeholders, also in streams.",
+    |engine, _host| {
+        engine.register_fn("redact", |req: &mut Request, found: Dynamic, options: Map| {
+            let restore = options.get("restore").is_some_and(|restore| restore.as_bool().unwrap_or(false));
+            if let Some(unknown) = options.keys().find(|key| key.as_str() != "restore") {
+                return Err(fault(format!("redact: unknown option `{unknown}` (there is `restore`)")));
+            }
+            req.redact(&findings(&found)?, restore)
+        })
+    }),
+    words!(Method; "redact_output", "req.redact_output(kinds)",
+    "Comes with the gateway's own detectors; until then, it is an error.",
+    |engine, _host| {
+        engine.register_fn("redact_output", |_: &mut Request, _: Dynamic| -> Outcome<()> {
+            Err(fault(format!("redact_output: {LATER}; end answers with `req.stop_on([..])`, or refuse them")))
+        })
+    }),
     words!(Verdict; "respond", "respond(text) → answer",
     "Answers with this text, in the client's dialect, without asking a provider.",
     |engine, _host| engine.register_fn("respond", |context: NativeCallContext<'_>, text: Dynamic| {
@@ -193,6 +216,15 @@ pub(super) const WORDS: &[Entry] = &[
         })
     }),
 ];
+
+/// Why kinds cannot be looked for.
+const LATER: &str = "this version has no detectors of its own";
+
+fn findings(given: &Dynamic) -> Outcome<Findings> {
+    given.clone().try_cast().ok_or_else(|| {
+        fault(format!("redact: {LATER}: give it what a plugin found, `req.redact(plugin(\"pii\").inspect(req))`"))
+    })
+}
 
 fn asked(context: &NativeCallContext<'_>, word: &str) -> Outcome<Request> {
     let request = context.tag().and_then(Request::of);
