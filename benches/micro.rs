@@ -1,5 +1,7 @@
 //! What single steps of the request line cost, without sockets: `cargo bench --bench micro -- [part of a name]`.
 
+#[path = "micro/pairs.rs"]
+mod pairs;
 #[path = "gateway/prompts.rs"]
 mod prompts;
 
@@ -14,6 +16,7 @@ use http::{HeaderMap, HeaderValue};
 use tollgate::api::anthropic_messages;
 use tollgate::api::openai_chat::Ask;
 use tollgate::caller::Caller;
+use tollgate::facts::market::Told;
 use tollgate::facts::{Endpoint, Facts};
 use tollgate::json::Body;
 use tollgate::policy::{Names, PolicySet, PolicySettings, Source};
@@ -22,14 +25,18 @@ use tollgate::target::TargetName;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
+// As in the gateway: half of what a step costs is memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SIZES: [(&str, usize); 3] = [("1 KB", 1 << 10), ("32 KB", 32 << 10), ("256 KB", 256 << 10)];
 
 fn main() -> Result<()> {
     // cargo passes `--bench`.
     let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let time = |name: &str, work: &mut dyn FnMut()| {
+    let mut time = |name: &str, work: &mut dyn FnMut()| {
         if name.contains(&part) {
-            println!("{name:<28} {:>12}", shown(median(work)));
+            println!("{name:<40} {:>12}", shown(median(work)));
         }
     };
 
@@ -75,7 +82,7 @@ fn main() -> Result<()> {
     let whole = Bytes::from(chunks.concat());
     time("relay 200 events, each", &mut || feed(provider.as_ref(), &chunks));
     time("relay 200 events, packed", &mut || feed(provider.as_ref(), std::slice::from_ref(&whole)));
-    Ok(())
+    pairs::all(&mut time)
 }
 
 /// The median time of one call over half a second, in calls that come in batches of about a millisecond.
@@ -129,7 +136,9 @@ fn facts(ask: Ask) -> Facts {
         caller: Caller { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Caller::default() },
         headers,
         tags: vec![("team".into(), "search".into()), ("feature".into(), "ask".into())],
+        at_ms: 1_762_000_000_000,
         body: Arc::new(ask),
+        market: Arc::new(Told::default()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The admin listener: health, metrics, status.
 
+mod decisions;
 mod settings;
 mod status;
 
@@ -50,6 +51,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
     tokio::spawn(upkeep(admin.metrics.clone()));
     let guarded = Router::new()
         .route("/admin/v1/status", get(status_page))
+        .route("/admin/v1/decisions", get(decisions::list))
+        .route("/admin/v1/decisions/{id}", get(decisions::one))
         .route_layer(middleware::from_fn_with_state(admin.clone(), authorize));
     let app = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -57,7 +60,10 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/metrics", get(metrics_page))
         .merge(guarded)
         .fallback(|| async {
-            (StatusCode::NOT_FOUND, "no such page; try /livez /readyz /metrics /admin/v1/status\n")
+            (
+                StatusCode::NOT_FOUND,
+                "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions\n",
+            )
         })
         .with_state(admin);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();

@@ -68,9 +68,32 @@ pub fn unix_seconds(text: &str) -> u64 {
     text.parse::<jiff::Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok()).unwrap_or(0)
 }
 
+/// A moment as people write it, in Unix milliseconds: so long ago (`24h`), or a time in RFC 3339's form or a date.
+///
+/// # Errors
+/// When it is neither.
+pub fn moment(text: &str, now_ms: u64) -> Result<u64, String> {
+    if let Ok(ago) = text.parse::<crate::settings::Period>() {
+        return Ok(now_ms.saturating_sub(u64::try_from(ago.0.as_millis()).unwrap_or(u64::MAX)));
+    }
+    match text.parse::<crate::settings::Date>() {
+        Ok(date) => Ok(date.unix() * 1_000),
+        Err(_) => {
+            Err(format!("`{text}` is neither a duration (\"24h\") nor a time (\"2026-11-01T12:00:00Z\")"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_times_or_so_long_ago() {
+        assert_eq!(moment("1m", 100_000), Ok(40_000));
+        assert_eq!(moment("1970-01-02", 0), Ok(86_400_000));
+        assert!(moment("yesterday", 0).is_err());
+    }
 
     #[test]
     fn loaded_dice_repeat_themselves() {

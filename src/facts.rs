@@ -1,17 +1,42 @@
 //! What a policy sees of a request: gathered before the policies run, so that a decision can be recorded and replayed.
 
+pub mod market;
+mod notes;
+mod reads;
+mod told;
+mod watched;
+
 use std::sync::Arc;
 
-use http::HeaderMap;
-use serde::Serialize;
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderName};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use told::{Message, Messages, Modality, Told};
 
 use crate::caller::Caller;
+use market::Market;
+pub use notes::{Media, Noted, Notes, Seen, Text};
+pub use reads::{Answer, Asked, Asking, BETWEEN, Reads};
+pub use watched::{Past, Watched};
+
+/// Client headers that no policy sees: credentials. Browsers put theirs among the protocols of a WebSocket.
+pub const HIDDEN_HEADERS: [HeaderName; 6] = [
+    AUTHORIZATION,
+    COOKIE,
+    PROXY_AUTHORIZATION,
+    SEC_WEBSOCKET_PROTOCOL,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 /// The operation that the client asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// A chat completion.
+    #[default]
     Chat,
     /// Embedding vectors.
     Embeddings,
@@ -71,8 +96,12 @@ pub struct Facts {
     pub headers: HeaderMap,
     /// Tags from `x-tollgate-tags`, in the order given. Policies may add their own.
     pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// When it was asked, in Unix milliseconds: the time of everything that policies reckon with.
+    pub at_ms: u64,
     /// The request body, read only as far as somebody asks.
     pub body: Arc<dyn Body>,
+    /// The targets that there are, with the numbers of this moment.
+    pub market: Arc<dyn Market>,
 }
 
 /// The request body as a policy may ask about it. Implementations compute each answer at most once; what an operation
@@ -126,10 +155,18 @@ pub trait Body: Send + Sync {
     }
     /// Any other top-level field as JSON text, for example `temperature`.
     fn field(&self, name: &str) -> Option<&str>;
+    /// How many words the text has.
+    fn words(&self) -> u64 {
+        self.text().split_whitespace().count() as u64
+    }
+    /// What was written down of the request, where the request itself is not here any more.
+    fn notes(&self) -> Option<&Notes> {
+        None
+    }
 }
 
 /// The facts as they stand in a decision record: small, without any text of the prompt.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FactsRecord {
     /// What was asked for.
     pub endpoint: Endpoint,

@@ -5,6 +5,8 @@ mod conversation;
 mod door;
 mod intake;
 mod line;
+mod market;
+mod papers;
 mod raw;
 mod relay;
 mod say;
@@ -23,6 +25,7 @@ pub use admission::Admission;
 pub use conversation::{Conversation, Takeover};
 pub use door::{Asked, Door, Head, StreamForm};
 pub use intake::{Ahead, Approach, Intake, Unread};
+pub use market::Board;
 pub use raw::RawBody;
 pub use serve::{Arrived, Body, Served};
 pub use settings::{
@@ -36,7 +39,7 @@ pub use watch::StreamBody;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
-use crate::store::{Answers, Shelf};
+use crate::store::{Answers, Decisions, Shelf};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
 
@@ -50,6 +53,8 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// Answers that later requests may refer to.
     pub answers: Arc<Answers>,
+    /// Records of what was decided.
+    pub decisions: Decisions,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }

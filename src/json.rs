@@ -28,6 +28,7 @@ pub const MAX_DEPTH: usize = 64;
 pub struct Body {
     bytes: Bytes,
     fields: Vec<Field>,
+    ours: bool,
 }
 
 /// One top-level field.
@@ -50,13 +51,19 @@ impl Body {
     /// `BadRequest` with the code `json_invalid`, `json_duplicate_key`, `json_too_deep` or `json_not_object`.
     /// The message says where (line, column, and the path of a duplicate), never what stands there.
     pub fn read(bytes: Bytes) -> Result<Self, Fault> {
-        let fields = gate::read(&bytes).map_err(|flaw| flaw.into_fault(&bytes))?;
-        Ok(Self { bytes, fields })
+        let (fields, ours) = gate::read(&bytes).map_err(|flaw| flaw.into_fault(&bytes))?;
+        Ok(Self { bytes, fields, ours })
     }
 
     /// The bytes as the client sent them.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Whether the client may have brought something back that this house wrote into an answer: a wrapped proof, or
+    /// thinking in OpenAI's dialect. Where it is false, nobody has to look for them.
+    pub fn may_hold_ours(&self) -> bool {
+        self.ours
     }
 
     /// Top-level fields in the order written.

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod breaker;
 pub mod caller;
 pub mod chat;
 pub mod cli;
@@ -13,7 +14,9 @@ pub mod frames;
 pub mod gateway;
 pub mod house;
 pub mod json;
+pub mod ledger;
 pub mod listener;
+pub mod money;
 pub mod plan;
 pub mod planner;
 pub mod plugin;

@@ -1,10 +1,15 @@
 //! What policies say and what becomes of it: decision, plan, attempts, and the record of all three.
 
+mod dossier;
+mod explain;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+pub use dossier::{Dossier, Failure, Limits};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::chat::Usage;
 use crate::facts::FactsRecord;
@@ -14,31 +19,43 @@ use crate::target::TargetName;
 /// The version of [`Record`]; raised whenever a field changes its meaning or goes away.
 pub const RECORD_VERSION: u32 = 1;
 
-/// What the chain of policies decided for one request.
-#[derive(Debug, Clone, Default)]
+/// What the chain of policies decided for one request. It stands in decision records, and two of them are compared
+/// when records are replayed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Decision {
     /// Route or reject; `None` leaves the choice to the configuration's default plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     /// The rule that gave the verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
     /// Tags that policies put on the request, in order; the last value of a key wins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,
     /// What every target must be. Only ever grows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub require: Vec<Constraint>,
     /// What no target may be. Only ever grows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<Constraint>,
     /// What holds of the answer, whoever gives it.
+    #[serde(skip_serializing_if = "OutputRules::is_empty")]
     pub output: OutputRules,
 }
 
 /// What holds of an answer, whoever gives it. Only ever narrows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OutputRules {
     /// The most tokens that may be asked for; `None` leaves it to the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub most: Option<u64>,
     /// Texts before which the answer ends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stop_on: Vec<Arc<str>>,
-    /// Texts of the prompt that do not leave.
+    /// Texts of the prompt that do not leave; never written down.
+    #[serde(skip)]
     pub redact: Vec<Redaction>,
 }
 
@@ -105,7 +122,7 @@ pub enum Reaction {
 }
 
 /// The policy function that decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// The file's name below the policies' directory, without `.rhai`.
     pub policy: Arc<str>,
@@ -123,7 +140,8 @@ pub struct Rule {
 }
 
 /// A policy's verdict.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Send the request along this route.
     Route(Route),
@@ -134,7 +152,7 @@ pub enum Verdict {
 }
 
 /// A refusal by a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reject {
     /// HTTP status, 400 to 599.
     pub status: u16,
@@ -154,29 +172,36 @@ impl Reject {
 }
 
 /// An ordered list of steps; each is tried when the one before failed.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Route {
     /// First choice first.
     pub steps: Vec<Step>,
     /// Deadline of the whole request (`.timeout`).
+    #[serde(with = "as_ms", rename = "timeout_ms", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// Deadline to the first content (`.first_token`), of every attempt.
+    #[serde(with = "as_ms", rename = "first_token_ms", skip_serializing_if = "Option::is_none")]
     pub first_token: Option<Duration>,
     /// Tries at the same target beyond the first (`.retries`); `None` means the configuration's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
     /// The verdict's name (`.named`).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
 }
 
 /// Names of targets or aliases with weights; one of them is drawn. A weight of zero is never drawn.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Step {
     /// Target (`provider/model`) or alias of `models:`, and its weight.
     pub choices: Vec<(Arc<str>, f64)>,
 }
 
 /// One thing that a target must or must not be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Constraint {
     /// Has this tag.
     Tag(Arc<str>),
@@ -188,7 +213,7 @@ pub enum Constraint {
 
 /// The decision record: one small, body-free, versioned account of a request. Explain, replay, the access log
 /// and later the ledger and the dashboard all read it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     /// [`RECORD_VERSION`].
     pub v: u32,
@@ -209,13 +234,13 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
     /// Tags on the request.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,
     /// Every target that was considered.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
     /// Every attempt that was made, in order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptRecord>,
     /// What was used, in disjoint classes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,27 +250,27 @@ pub struct Record {
 }
 
 /// A target that was considered, and why it was not taken.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Candidate {
     /// `provider/model`.
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub target: TargetName,
     /// Its place in the plan, from 0; `None` when it was rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rank: Option<usize>,
     /// Why it was rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rejected: Option<&'static str>,
+    pub rejected: Option<Cow<'static, str>>,
 }
 
 /// One attempt as it went.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// `provider/model`.
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub target: TargetName,
     /// `ok`, or the fault's kind.
-    pub outcome: &'static str,
+    pub outcome: Cow<'static, str>,
     /// HTTP status of the upstream, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -254,7 +279,7 @@ pub struct AttemptRecord {
 }
 
 /// How a request ended, as the client saw it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// A complete answer.
@@ -282,10 +307,40 @@ impl Outcome {
 impl AttemptRecord {
     /// The record of an attempt that failed with `fault`.
     pub fn failed(target: TargetName, fault: &Fault, took: Duration) -> Self {
-        Self { target, outcome: fault.kind.as_str(), status: fault.status, ms: took.as_secs_f64() * 1e3 }
+        Self {
+            target,
+            outcome: fault.kind.as_str().into(),
+            status: fault.status,
+            ms: took.as_secs_f64() * 1e3,
+        }
     }
 }
 
 fn as_text<S: serde::Serializer>(target: &TargetName, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(target)
+}
+
+fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TargetName, D::Error> {
+    let text = Cow::<str>::deserialize(deserializer)?;
+    TargetName::parse(&text).ok_or_else(|| serde::de::Error::custom("not a `provider/model`"))
+}
+
+/// Durations as whole milliseconds.
+mod as_ms {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
 }

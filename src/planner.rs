@@ -189,7 +189,7 @@ impl Draft<'_> {
 
     fn note(&mut self, target: Option<TargetName>, text: &str, reason: &'static str) {
         let target = target.unwrap_or_else(|| TargetName { provider: "?".into(), model: text.into() });
-        self.candidates.push(Candidate { target, rank: None, rejected: Some(reason) });
+        self.candidates.push(Candidate { target, rank: None, rejected: Some(reason.into()) });
     }
 
     fn nothing_left(&self, model: &str, by_default: bool) -> Fault {

@@ -24,6 +24,7 @@ mod settings;
 mod state;
 mod suggest;
 mod tables;
+mod texts;
 mod verdict;
 mod vocabulary;
 mod wishes;
@@ -35,7 +36,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Reads};
 use crate::fault::Fault;
 use crate::plan::{Decision, Hook};
 use compile::{Policy, World};
@@ -87,6 +88,8 @@ pub struct Decided {
     pub decision: Result<Decision, Fault>,
     /// Policies that failed, already logged; the caller counts them.
     pub errors: Vec<RuntimeError>,
+    /// What the policies read.
+    pub reads: Reads,
 }
 
 impl PolicySet {

@@ -55,8 +55,8 @@ pub use lease::{Due, Held, Lease, Trouble};
 pub use meter::Meter;
 pub use moderation::ModerationQuirks;
 pub use realtime::EventMeter;
-pub use respond::respond;
 pub use rerank::{RerankAsk, RerankQuirks};
+pub use respond::respond;
 pub use sandbox::Sandbox;
 pub use settings::{
     AwsSettings, AzureSettings, DeadlineOverrides, GoogleSettings, HeaderSettings, KeyDetails, KeySettings,

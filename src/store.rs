@@ -1,9 +1,12 @@
-//! What the gateway keeps between requests: answers that a later request may refer to.
+//! What the gateway keeps between requests: answers that a later request may refer to, and records of decisions.
 //!
-//! Everything here lives in this process and is bounded; nothing is written to disk.
+//! Everything here is bounded. Only records of decisions are written to disk, and only where the configuration names a
+//! directory for them.
 
 mod answers;
+mod decisions;
 mod settings;
 
 pub use answers::{Answers, Bounds, Kept, Shelf};
-pub use settings::ResponseSettings;
+pub use decisions::{Decisions, files, find_in, lines};
+pub use settings::{DecisionSettings, ResponseSettings};

@@ -35,6 +35,9 @@ pub(super) fn enter(uri: &Uri, versions: &[ApiVersion]) -> Option<(usize, Uri)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use crate::facts::market::Told;
     use crate::gateway::Retirement;
     use crate::planner::Catalogue;
 
@@ -42,7 +45,14 @@ mod tests {
     fn every_endpoint_is_found_below_a_prefix() {
         let version = |prefix: &str| {
             let retirement = Retirement::default();
-            ApiVersion::new(prefix.into(), prefix.into(), Catalogue::default(), None, retirement)
+            ApiVersion::new(
+                prefix.into(),
+                prefix.into(),
+                Catalogue::default(),
+                Arc::new(Told::default()),
+                None,
+                retirement,
+            )
         };
         let versions = ["/v2", "/acme/v1", "/v1", "/v1beta"].map(version);
         for (path, expected) in [

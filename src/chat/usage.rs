@@ -1,13 +1,14 @@
 //! Token usage in disjoint classes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio` and the prediction
-/// counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, and `cache_write_long` is a
+/// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio`, `output_image` and the
+/// prediction counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, and `cache_write_long` is a
 /// part of `cache_write`.
 ///
 /// Prompt tokens in OpenAI's sense are `input + cached_read + cache_write`; completion tokens are `output`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     /// Prompt tokens that were neither read from nor written to the provider's prompt cache.
     pub input: u64,
@@ -34,6 +35,9 @@ pub struct Usage {
     /// Generated tokens that were audio (inside `output`).
     #[serde(skip_serializing_if = "is_zero")]
     pub output_audio: u64,
+    /// Generated tokens that were images (inside `output`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub output_image: u64,
     /// Predicted tokens that were used (inside `output`).
     #[serde(skip_serializing_if = "is_zero")]
     pub accepted_prediction: u64,
@@ -92,6 +96,7 @@ impl Usage {
             (&mut self.input_audio, other.input_audio),
             (&mut self.input_image, other.input_image),
             (&mut self.output_audio, other.output_audio),
+            (&mut self.output_image, other.output_image),
             (&mut self.accepted_prediction, other.accepted_prediction),
             (&mut self.rejected_prediction, other.rejected_prediction),
             (&mut self.audio_ms, other.audio_ms),

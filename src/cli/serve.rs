@@ -21,6 +21,7 @@ use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shared, Unread};
 use crate::house::{Built, House, announce};
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
+use crate::store::Decisions;
 use crate::telemetry::{self, AccessLog};
 use crate::upstream::{Upload, Upstream};
 
@@ -72,12 +73,14 @@ async fn open(
     } else {
         AccessLog::off()
     };
+    let decisions = Decisions::start(&config.decisions)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let shared = Arc::new(Shared {
         snapshot: built.snapshot.into(),
         admission: Admission::new(closing),
         access_log: access_log.clone(),
         answers: Arc::default(),
+        decisions: decisions.clone(),
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
@@ -108,6 +111,7 @@ async fn open(
         config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
     access_log.close();
+    decisions.close();
     tracing::info!("stopped");
     Ok(())
 }

@@ -63,13 +63,18 @@ impl Journal {
 
     /// The attempt brought its first content or its whole answer.
     pub(super) fn succeed(&self, status: u16) -> Duration {
-        self.end(|target, took| AttemptRecord { target, outcome: "ok", status: Some(status), ms: ms(took) })
+        self.end(|target, took| AttemptRecord {
+            target,
+            outcome: "ok".into(),
+            status: Some(status),
+            ms: ms(took),
+        })
     }
 
     /// The stream of the attempt that had succeeded broke off.
     pub fn broke(&self, fault: &Fault) {
         if let Some(last) = self.pages().attempts.last_mut().filter(|last| last.outcome == "ok") {
-            last.outcome = fault.kind.as_str();
+            last.outcome = fault.kind.as_str().into();
         }
     }
 
@@ -96,9 +101,19 @@ impl Journal {
         pages.upstream + since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// The attempts that have ended so far.
+    pub fn so_far(&self) -> Vec<AttemptRecord> {
+        self.pages().attempts.clone()
+    }
+
     /// Takes everything; an attempt still under way is noted as cancelled.
     pub fn close(&self) -> Vec<AttemptRecord> {
-        self.end(|target, took| AttemptRecord { target, outcome: "cancelled", status: None, ms: ms(took) });
+        self.end(|target, took| AttemptRecord {
+            target,
+            outcome: "cancelled".into(),
+            status: None,
+            ms: ms(took),
+        });
         std::mem::take(&mut self.pages().attempts)
     }
 

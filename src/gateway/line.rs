@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
 use super::intake::{Approach, Intake, Unread, read_ahead};
+use super::papers::Papers;
 use super::raw::RawBody;
 use super::say::{self, Say};
 use super::serve::{Arrived, Body, Served};
@@ -22,22 +22,12 @@ use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
 use crate::executor::{Advice, Answered, Job, Journal, Raw, Switched};
-use crate::facts::{Endpoint, Facts, FactsRecord};
+use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Decision, Outcome, OutputRules, Route, Rule, Step, Verdict};
+use crate::plan::{self, Decision, Outcome, OutputRules, Route, Rule, Step, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::policy::Session;
 use crate::providers::Target;
-
-/// Client headers that no policy sees: credentials. Browsers put theirs among the protocols of a WebSocket.
-const HIDDEN: [HeaderName; 6] = [
-    AUTHORIZATION,
-    COOKIE,
-    PROXY_AUTHORIZATION,
-    SEC_WEBSOCKET_PROTOCOL,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-];
 
 /// The most tags that `x-tollgate-tags` may carry.
 const MAX_TAGS: usize = 16;
@@ -160,6 +150,9 @@ impl<'g> Opened<'g> {
         {
             self.tell("x-tollgate-warnings", &warnings);
         }
+        if let Err(fault) = &result {
+            self.explain(fault.client_status(), Some(fault.code_str()));
+        }
         if let Some(settlement) = self.settlement.take() {
             match &result {
                 Ok(_) => settlement.settle(200, Outcome::Ok, None),
@@ -188,6 +181,14 @@ impl<'g> Opened<'g> {
         }
         self.note(|s| s.candidates = candidates);
         fault
+    }
+
+    /// How it was decided, if the client asked for that.
+    fn explain(&mut self, status: u16, error: Option<&str>) {
+        let explained = self.settlement.as_mut().and_then(|s| s.explain(status, error));
+        if let Some(explained) = explained {
+            self.tell("x-tollgate-explain", &explained);
+        }
     }
 
     /// Who answers, and as which version of the model.
@@ -268,7 +269,10 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let opened = &mut *admitted.opened;
         let patience = patience(&opened.headers)?;
         let strict = opened.is_strict()?;
-        let facts = gather(opened, &admitted.asked)?;
+        let mut facts = gather(opened, &admitted.asked)?;
+        let store = &opened.gateway.shared.decisions;
+        let mut papers = Papers::begin(store, &mut facts);
+        let facts = Arc::new(facts);
         let record = recorded(&facts, admitted.asked.bytes());
         opened.note(|s| s.facts = Some(record));
         if !opened.snapshot.catalogue_of(opened.version).offers(&facts.model) {
@@ -280,7 +284,10 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
         say::count(&decided.errors);
-        opened.note(|s| s.policy = took);
+        if let Some(papers) = &mut papers {
+            papers.decided(store, &facts, admitted.asked.bytes(), &decided);
+        }
+        opened.note(|s| (s.policy, s.papers) = (took, papers));
         let mut decision = decided.decision?;
         opened.gateway.meters.verdict(&decision);
         if let Some(rule) = &decision.rule {
@@ -316,10 +323,16 @@ impl<'o, 'g> Decided<'o, 'g> {
         }
         let candidates = std::mem::take(&mut plan.candidates);
         let versions = std::mem::take(&mut plan.versions);
-        opened.note(|s| (s.candidates, s.model_versions) = (candidates, versions));
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
         let say = Say::of(&session, opened.at);
+        let limits = plan::Limits::of(total, plan.first_token, plan.retries);
+        opened.note(|s| {
+            (s.candidates, s.model_versions) = (candidates, versions);
+            if let Some(papers) = &mut s.papers {
+                papers.limits = Some(limits);
+            }
+        });
         let job = Job {
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
@@ -411,6 +424,7 @@ impl Carried<'_, '_> {
     pub(super) fn watch(self) -> Body {
         let Self { opened, progress } = self;
         opened.told.insert("server-timing", opened.timing());
+        opened.explain(200, None);
         match progress {
             Progress::Whole(bytes) => Body::Whole(bytes),
             Progress::Raw(raw, permit) => Body::Raw(Box::new(RawBody::new(
@@ -517,7 +531,9 @@ fn enforceable(
 /// The client chose the provider: a policy's route keeps its deadlines, and nothing is tried twice.
 fn pin(decision: &mut Decision, model: &Arc<str>) {
     let route = match decision.verdict.take() {
-        Some(verdict @ (Verdict::Reject(_) | Verdict::Respond(_))) => return decision.verdict = Some(verdict),
+        Some(verdict @ (Verdict::Reject(_) | Verdict::Respond(_))) => {
+            return decision.verdict = Some(verdict);
+        }
         Some(Verdict::Route(route)) => route,
         None => Route::default(),
     };
@@ -525,23 +541,25 @@ fn pin(decision: &mut Decision, model: &Arc<str>) {
     decision.verdict = Some(Verdict::Route(Route { steps, retries: Some(0), ..route }));
 }
 
-fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Arc<Facts>, Fault> {
+fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Fault> {
     let mut headers = std::mem::take(&mut opened.headers);
-    for name in HIDDEN {
+    for name in HIDDEN_HEADERS {
         headers.remove(name);
     }
     let tags = tags(&headers)?;
     let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
     let caller = Caller { user: asked.user().map(Into::into), session, ..opened.caller.clone() };
-    Ok(Arc::new(Facts {
+    Ok(Facts {
         request_id: opened.request_id.clone(),
         endpoint: opened.door.endpoint(),
         model: asked.model().clone(),
         caller,
         headers,
         tags,
+        at_ms: opened.gateway.shared.clock.unix_ms(),
         body: asked.clone(),
-    }))
+        market: opened.snapshot.market_of(opened.version).clone(),
+    })
 }
 
 fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {

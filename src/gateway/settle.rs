@@ -8,15 +8,17 @@ use http::Method;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::papers::Papers;
 use super::serve::Arrived;
 use super::{Gateway, Snapshot};
 use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Candidate, Hook, Outcome, RECORD_VERSION, Record, Rule};
+use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
 use crate::policy::{Completion, SeenTarget, Session};
 use crate::providers::{Dialect, Target};
+use crate::store::Decisions;
 use crate::target::TargetName;
 use crate::telemetry::{AccessLog, Meters};
 
@@ -24,6 +26,7 @@ use crate::telemetry::{AccessLog, Meters};
 pub(super) struct Settlement {
     meters: Arc<Meters>,
     access_log: AccessLog,
+    decisions: Decisions,
     snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
     endpoint: Endpoint,
@@ -64,6 +67,8 @@ pub(super) struct Settlement {
     pub(super) conversation: Option<Conversed>,
     /// The policies that have something to say later, and how many of the tags are theirs already.
     later: Option<Box<(Session, usize)>>,
+    /// What its decision is explained by, where somebody keeps that.
+    pub(super) papers: Option<Box<Papers>>,
 }
 
 /// What went to and fro in a conversation.
@@ -115,6 +120,7 @@ impl Settlement {
         Box::new(Self {
             meters: gateway.meters.clone(),
             access_log: gateway.shared.access_log.clone(),
+            decisions: gateway.shared.decisions.clone(),
             snapshot: snapshot.clone(),
             journal,
             endpoint: arrived.door.endpoint(),
@@ -141,6 +147,7 @@ impl Settlement {
             finish: None,
             conversation: None,
             later: None,
+            papers: None,
         })
     }
 
@@ -252,20 +259,78 @@ impl Settlement {
             warnings,
             record: &record,
         });
+        if let Some(papers) = self.papers.take().filter(|_| self.decisions.is_on()) {
+            self.decisions.keep(self.dossier(*papers, record, status, took, error));
+        }
+    }
+
+    /// How the request was decided so far, for a client that asked for it.
+    pub(super) fn explain(&mut self, status: u16, error: Option<&str>) -> Option<String> {
+        let mut papers = self.papers.take()?;
+        let explained = papers.explain.then(|| {
+            let (rule, tags) = (self.rule.clone(), self.tags.clone());
+            let record = Record {
+                facts: None,
+                attempts: self.journal.so_far(),
+                candidates: self.candidates.clone(),
+                ..self.outline(Outcome::Ok, rule, tags)
+            };
+            papers.offers(candidates(&record).iter().map(String::as_str));
+            let copy = papers.copy();
+            self.dossier(copy, record, status, self.at.elapsed(), error).brief()
+        });
+        self.papers = Some(papers);
+        explained
+    }
+
+    fn dossier(
+        &self,
+        mut papers: Papers,
+        record: Record,
+        status: u16,
+        took: Duration,
+        error: Option<&str>,
+    ) -> Dossier {
+        papers.offers(candidates(&record).iter().map(String::as_str));
+        Dossier {
+            at_ms: self.unix_ms,
+            record,
+            status,
+            ms: millis(took),
+            policy_us: micros(self.policy),
+            first_token_ms: self.first_token.map(millis),
+            error: error.map(Into::into),
+            seen: Some(papers.seen),
+            reads: papers.reads,
+            decision: papers.decision,
+            failures: papers.failures,
+            limits: papers.limits,
+        }
     }
 
     fn record(&mut self, outcome: Outcome) -> Record {
+        let (rule, tags) = (self.rule.take(), std::mem::take(&mut self.tags));
+        Record {
+            facts: self.facts.take(),
+            candidates: std::mem::take(&mut self.candidates),
+            attempts: self.journal.close(),
+            ..self.outline(outcome, rule, tags)
+        }
+    }
+
+    /// The record without its larger parts.
+    fn outline(&self, outcome: Outcome, rule: Option<Rule>, tags: Vec<(Arc<str>, Arc<str>)>) -> Record {
         Record {
             v: RECORD_VERSION,
             request_id: self.request_id.clone(),
             snapshot: self.snapshot.hash.clone(),
             version: self.snapshot.version(self.version).map(|version| version.name.clone()),
             model_version: self.target.as_ref().and_then(|target| self.model_version(&target.name)),
-            facts: self.facts.take(),
-            rule: self.rule.take(),
-            tags: std::mem::take(&mut self.tags),
-            candidates: std::mem::take(&mut self.candidates),
-            attempts: self.journal.close(),
+            facts: None,
+            rule,
+            tags,
+            candidates: Vec::new(),
+            attempts: Vec::new(),
             usage: self.usage,
             outcome,
         }
@@ -287,6 +352,11 @@ impl Drop for Settlement {
             self.finish(499, Outcome::Cancelled, Some("cancelled"));
         }
     }
+}
+
+/// Names of the targets that are in the plan.
+fn candidates(record: &Record) -> Vec<String> {
+    record.candidates.iter().filter(|c| c.rank.is_some()).map(|c| c.target.to_string()).collect()
 }
 
 /// The methods that have a meaning here; clients may invent others.

@@ -8,6 +8,7 @@ use http::HeaderName;
 use super::settings::RealtimeSettings;
 use super::version::ApiVersion;
 use crate::executor::Limits;
+use crate::facts::market::Market;
 use crate::planner::Catalogue;
 use crate::policy::PolicySet;
 use crate::store::Bounds;
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub built_ms: u64,
     /// What can be named.
     pub catalogue: Catalogue,
+    /// What policies see of the targets in `catalogue`.
+    pub market: Arc<dyn Market>,
     /// Versions of the API; paths below none of their prefixes are served from `catalogue`.
     pub versions: Vec<ApiVersion>,
     /// Whether targets that cannot carry all of a request are passed over, unless a version says otherwise.
@@ -68,5 +71,10 @@ impl Snapshot {
     /// What can be named by clients of this version.
     pub fn catalogue_of(&self, version: Option<usize>) -> &Catalogue {
         self.version(version).map_or(&self.catalogue, |version| &version.catalogue)
+    }
+
+    /// What policies see of the targets of this version.
+    pub fn market_of(&self, version: Option<usize>) -> &Arc<dyn Market> {
+        self.version(version).map_or(&self.market, |version| &version.market)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::settings::AfterSunset;
+use crate::facts::market::Market;
 use crate::fault::{Fault, FaultKind};
 use crate::planner::Catalogue;
 use crate::settings::Date;
@@ -22,6 +23,8 @@ pub struct ApiVersion {
     pub prefix: String,
     /// What its clients may ask for.
     pub catalogue: Catalogue,
+    /// What policies see of the targets in `catalogue`.
+    pub market: Arc<dyn Market>,
     /// Whether its requests are strict; `None` leaves it to the configuration.
     pub strict: Option<bool>,
     /// `Deprecation`, `Sunset` and `Link`, on every response.
@@ -52,12 +55,13 @@ impl ApiVersion {
         name: Arc<str>,
         prefix: String,
         catalogue: Catalogue,
+        market: Arc<dyn Market>,
         strict: Option<bool>,
         retirement: Retirement,
     ) -> Self {
         let headers = retirement.headers();
         let Retirement { sunset, after_sunset, successor, .. } = retirement;
-        Self { name, prefix, catalogue, strict, headers, sunset, after_sunset, successor }
+        Self { name, prefix, catalogue, market, strict, headers, sunset, after_sunset, successor }
     }
 
     /// Whether it still answers at this time.
@@ -112,6 +116,7 @@ impl Retirement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::market::Told;
 
     fn version(after_sunset: AfterSunset) -> ApiVersion {
         let retirement = Retirement {
@@ -121,7 +126,14 @@ mod tests {
             link: Some("https://acme.example/v1".into()),
             successor: Some("/v2".into()),
         };
-        ApiVersion::new("v1".into(), "/v1".into(), Catalogue::default(), None, retirement)
+        ApiVersion::new(
+            "v1".into(),
+            "/v1".into(),
+            Catalogue::default(),
+            Arc::new(Told::default()),
+            None,
+            retirement,
+        )
     }
 
     #[test]

@@ -22,7 +22,8 @@ use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
-use crate::gateway::{ApiVersion, RawRules, Retirement, Snapshot};
+use crate::facts::market::{Market, NoNumbers, Numbers};
+use crate::gateway::{ApiVersion, Board, RawRules, Retirement, Snapshot};
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::policy::{self, PolicySet};
 use crate::providers::percent::encoded;
@@ -68,8 +69,13 @@ pub fn build(
     let admin_token = checked.config.admin.token.as_ref().and_then(|token| bench.admin_token(token));
 
     let catalogue = Catalogue::new(vendors.values().cloned().collect(), entries(&checked.models, &vendors));
-    let versions: Vec<ApiVersion> =
-        checked.versions.iter().map(|version| api_version(version, checked, &catalogue, &vendors)).collect();
+    let numbers: Arc<dyn Numbers> = Arc::new(NoNumbers);
+    let market: Arc<dyn Market> = Arc::new(Board::new(&catalogue, &numbers));
+    let versions: Vec<ApiVersion> = checked
+        .versions
+        .iter()
+        .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
+        .collect();
     let policies = bench.policies(&checked.config, names(&catalogue, &versions));
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
@@ -81,6 +87,7 @@ pub fn build(
         generation: next_generation(),
         built_ms: clock.unix_ms(),
         catalogue,
+        market,
         versions,
         strict: config.strict,
         policies,
@@ -232,6 +239,7 @@ fn api_version(
     checked: &Checked,
     general: &Catalogue,
     vendors: &Vendors,
+    numbers: &Arc<dyn Numbers>,
 ) -> ApiVersion {
     let settings = &version.settings;
     let successor = settings.successor.as_ref().and_then(|name| checked.config.versions.get(name));
@@ -243,7 +251,9 @@ fn api_version(
         successor: successor.map(|version| version.prefix.clone()),
     };
     let catalogue = general.with(entries(&version.models, vendors), settings.inherit);
-    ApiVersion::new(version.name.clone(), settings.prefix.clone(), catalogue, settings.strict, retirement)
+    let market = Arc::new(Board::new(&catalogue, numbers));
+    let (name, prefix) = (version.name.clone(), settings.prefix.clone());
+    ApiVersion::new(name, prefix, catalogue, market, settings.strict, retirement)
 }
 
 fn entries(models: &[CheckedModel], vendors: &Vendors) -> Vec<(Arc<str>, Entry)> {

@@ -183,6 +183,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.listeners();
     desk.limits();
     desk.deadlines();
+    desk.decisions();
     desk.raw();
     let providers = desk.providers();
     let models = desk.models();
@@ -299,6 +300,29 @@ impl Desk<'_> {
             let help = did_you_mean(&name, config.providers.keys().map(String::as_str))
                 .map(|near| format!("did you mean `{near}`?"));
             self.error(&["files", "provider"], format!("there is no provider `{name}`"), help);
+        }
+    }
+
+    /// Records of decisions.
+    fn decisions(&mut self) {
+        let settings = self.reading.config.decisions.clone();
+        if !(0.0..=1.0).contains(&settings.sample) {
+            self.error(&["decisions", "sample"], "`decisions.sample` is a share from 0 to 1", None);
+        }
+        if settings.max_size.0 < 1 << 20 {
+            self.error(&["decisions", "max_size"], "`decisions.max_size` must be at least 1MiB", None);
+        }
+        if settings.keep.0.is_zero() {
+            self.error(&["decisions", "keep"], "`decisions.keep` must be more than 0s", None);
+        }
+        if settings.recent > 100_000 {
+            self.error(&["decisions", "recent"], "`decisions.recent` must be at most 100000", None);
+        }
+        for (at, name) in settings.headers.iter().enumerate() {
+            if name.parse::<http::HeaderName>().is_err() {
+                let message = format!("`{name}` in `decisions.headers` is not the name of a header");
+                self.error(&["decisions", "headers", &at.to_string()], message, None);
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use crate::planner::Models;
 use crate::policy::PolicySettings;
 use crate::providers::ProviderSettings;
 use crate::settings::Period;
-use crate::store::ResponseSettings;
+use crate::store::{DecisionSettings, ResponseSettings};
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
 
@@ -76,6 +76,11 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<ResponseSettings>")]
     pub responses: ResponseSettings,
+    /// Records of decisions: the directory they are kept in, or the directory with further settings. Changing it needs
+    /// a restart.
+    #[serde(deserialize_with = "decisions")]
+    #[schemars(with = "Option<DecisionsAsWritten>")]
+    pub decisions: DecisionSettings,
     /// Deadlines of upstream attempts and of whole requests; a provider and a policy can set others.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<DeadlineSettings>")]
@@ -123,7 +128,7 @@ impl Config {
     /// references to secrets and the directory of the policies do.
     pub(super) fn settle_paths(&mut self, dir: &Path) {
         let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]);
-        for path in tls.chain(self.upstream.extra_roots.as_mut()) {
+        for path in tls.chain(self.upstream.extra_roots.as_mut()).chain(self.decisions.dir.as_mut()) {
             *path = below(dir, path);
         }
     }
@@ -145,6 +150,7 @@ impl Default for Config {
             log: LogSettings::default(),
             stream: StreamSettings::default(),
             responses: ResponseSettings::default(),
+            decisions: DecisionSettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
             passthrough: PassthroughSettings::default(),
@@ -175,6 +181,27 @@ fn policies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PolicySettings
         None => PolicySettings::default(),
         Some(PoliciesAsWritten::Dir(dir)) => PolicySettings { dir, ..PolicySettings::default() },
         Some(PoliciesAsWritten::Full(settings)) => settings,
+    })
+}
+
+/// `decisions:` is a directory, or a map with the directory in it.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum DecisionsAsWritten {
+    /// Directory of the records.
+    Dir(PathBuf),
+    /// With further settings.
+    Full(DecisionSettings),
+}
+
+fn decisions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DecisionSettings, D::Error> {
+    Ok(match Option::deserialize(deserializer)? {
+        None => DecisionSettings::default(),
+        Some(DecisionsAsWritten::Dir(dir)) => {
+            DecisionSettings { dir: Some(dir), ..DecisionSettings::default() }
+        }
+        Some(DecisionsAsWritten::Full(settings)) => settings,
     })
 }
 

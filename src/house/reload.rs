@@ -104,6 +104,7 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
         ("workers", old.workers != new.workers),
         ("admin", old.admin != new.admin),
         ("upstream", old.upstream != new.upstream),
+        ("decisions", old.decisions != new.decisions),
         ("log", old.log != new.log),
         ("drain", old.drain != new.drain),
     ];

@@ -8,13 +8,18 @@ use super::keys::{Key, Keys};
 use super::scan::{MASKED, masked, plain_end};
 use super::{Field, MAX_DEPTH};
 
-/// Checks `bytes` and returns the top-level fields.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<Field>, Box<Flaw>> {
+/// How texts and keys begin that this house writes into answers, and clients bring back with a conversation: wrapped
+/// proofs, plain and in base64, and thinking in OpenAI's dialect.
+const OURS: [&[u8]; 5] =
+    [b"tollgate:", b"dG9sbGdhdGU6", b"reasoning_content", b"reasoning_details", b"extra_content"];
+
+/// Checks `bytes` and returns the top-level fields, and whether a text or a key of [`OURS`] stands anywhere.
+pub(super) fn read(bytes: &[u8]) -> Result<(Vec<Field>, bool), Box<Flaw>> {
     let text = simdutf8::basic::from_utf8(bytes).map_err(|_| not_utf8(bytes))?;
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(Flaw::new(Kind::Invalid("a byte-order mark before the JSON text"), 0));
     }
-    let mut gate = Gate { text, bytes, depth: 0, items: 0, keys: Keys::of(text) };
+    let mut gate = Gate { text, bytes, depth: 0, items: 0, ours: false, keys: Keys::of(text) };
     let mut fields = Vec::with_capacity(12);
     let start = gate.skip_space(0);
     let is_object = gate.byte(start) == b'{';
@@ -32,7 +37,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Field>, Box<Flaw>> {
     if end < bytes.len() {
         return Err(gate.invalid("more data after the JSON value", end));
     }
-    if is_object { Ok(fields) } else { Err(Flaw::new(Kind::NotObject, start)) }
+    if is_object { Ok((fields, gate.ours)) } else { Err(Flaw::new(Kind::NotObject, start)) }
 }
 
 /// A top-level key, without an allocation when it is one of those that most requests have.
@@ -71,6 +76,7 @@ struct Gate<'a> {
     depth: usize,
     /// Number of items of the value read last.
     items: usize,
+    ours: bool,
     keys: Keys<'a>,
 }
 
@@ -112,11 +118,12 @@ impl Gate<'_> {
     }
 
     #[inline]
-    fn key(&self, at: usize) -> Result<Key, Box<Flaw>> {
+    fn key(&mut self, at: usize) -> Result<Key, Box<Flaw>> {
         if self.byte(at) != b'"' {
             return Err(self.invalid("expected a key in double quotes", at));
         }
         let start = at + 1;
+        self.watch(start);
         let end = plain_end(self.bytes, start);
         if self.bytes.get(end) == Some(&b'"') {
             return Ok(Key { start, end, escaped: false });
@@ -176,9 +183,19 @@ impl Gate<'_> {
     }
 
     #[inline]
-    fn string(&self, at: usize) -> Read {
+    fn string(&mut self, at: usize) -> Read {
+        self.watch(at + 1);
         let end = plain_end(self.bytes, at + 1);
         if self.bytes.get(end) == Some(&b'"') { Ok(end + 1) } else { self.string_from(end) }
+    }
+
+    /// Notes whether one of [`OURS`] begins here.
+    #[inline]
+    fn watch(&mut self, at: usize) {
+        if matches!(self.byte(at), b't' | b'd' | b'r' | b'e') {
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            self.ours = self.ours || OURS.iter().any(|word| rest.starts_with(word));
+        }
     }
 
     /// Reads the rest of a string, whose plain beginning ends at `at`.

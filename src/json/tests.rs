@@ -134,6 +134,20 @@ fn odd_but_legal_bodies_pass() {
 }
 
 #[test]
+fn what_the_house_has_written_is_noticed_when_it_comes_back() {
+    for (text, ours) in [
+        (r#"{"messages":[{"content":"tollgate: a word"}]}"#, true),
+        (r#"{"a":{"thoughtSignature":"dG9sbGdhdGU6b3A="}}"#, true),
+        (r#"{"a":[{"reasoning_content":"hm"}]}"#, true),
+        (r#"{"extra_content":{}}"#, true),
+        (r#"{"model":"the tollgate: of","dog":"red","extra":"reasoning"}"#, false),
+    ] {
+        let body = Body::read(Bytes::from_static(text.as_bytes())).unwrap();
+        assert_eq!(body.may_hold_ours(), ours, "{text}");
+    }
+}
+
+#[test]
 fn fields_stand_where_the_gate_says() {
     let text = "{ \"model\" : \"m\\u00e9\" ,\"n\":2,\"list\":[1,[2,3],{}],\"m\\u0061p\": {\"x\":1,\"y\":2},\"on\":true}";
     let body = read(text.as_bytes()).unwrap();

@@ -155,6 +155,11 @@ impl Catalogue {
         self.order.iter()
     }
 
+    /// All entries of `models:` that policies may name, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
+        self.aliases.iter()
+    }
+
     /// What clients may ask for besides `provider/model`: aliases in the order written, each with its versions.
     pub fn names(&self) -> Vec<&Arc<str>> {
         let mut names = Vec::with_capacity(self.order.len());

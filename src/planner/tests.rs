@@ -141,7 +141,8 @@ fn who_was_rejected_is_told_also_when_nobody_is_left() {
     let nobody = Decision { require: vec![Constraint::Tag("moon".into())], ..Decision::default() };
     let unplanned =
         plan(&catalogue(), &"fast".into(), &nobody, &Caller::default(), &Dice::loaded(1)).unwrap_err();
-    let told: Vec<_> = unplanned.candidates.iter().map(|c| (c.target.to_string(), c.rejected)).collect();
+    let told: Vec<_> =
+        unplanned.candidates.iter().map(|c| (c.target.to_string(), c.rejected.as_deref())).collect();
     let why = Some("does not meet a required constraint");
     assert_eq!(told, [("us/mini".to_owned(), why), ("eu/mini".to_owned(), why)]);
 }

@@ -60,13 +60,17 @@ impl Handle {
     }
 
     /// What the router wants, as a verdict that a hook can return; `()` when it has no opinion.
-    pub(super) fn route(&self, context: &NativeCallContext<'_>, host: &Host, request: &Request) -> Outcome<Dynamic> {
+    pub(super) fn route(
+        &self,
+        context: &NativeCallContext<'_>,
+        host: &Host,
+        request: &Request,
+    ) -> Outcome<Dynamic> {
         match self.ask(host, request, Question::Route)? {
             Reply::Pass => Ok(Dynamic::UNIT),
             Reply::Plan(plan) => Ok(Dynamic::from(self.planned(plan)?.at(context))),
             Reply::Reject(status, code, message) => {
-                let rejection =
-                    Rejection::new(&i64::from(status).into(), &code.into(), &message.into())?;
+                let rejection = Rejection::new(&i64::from(status).into(), &code.into(), &message.into())?;
                 Ok(Dynamic::from(rejection.at(context)))
             }
             _ => Err(self.strange("route")),
@@ -118,7 +122,9 @@ impl Handle {
                 return Err(abandoned());
             }
             if memo.is_full() && memo.find(&self.0, &question).is_none() {
-                return Err(fault(format!("a policy may ask plugins {MAX_QUESTIONS} questions about a request")));
+                return Err(fault(format!(
+                    "a policy may ask plugins {MAX_QUESTIONS} questions about a request"
+                )));
             }
             memo.find(&self.0, &question).cloned()
         };

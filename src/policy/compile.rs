@@ -13,11 +13,11 @@ use rhai::{
 use super::call::Call;
 use super::engine::{self, Host};
 use super::error::{PolicyError, RuntimeError, failure};
+use super::hook::{HOOKS, Opinion};
 use super::journal::Journal;
 use super::library::Library;
 use super::lint::{self, Surroundings};
 use super::patterns::Patterns;
-use super::hook::{HOOKS, Opinion};
 use super::plugins::Plugins;
 use super::request::Request;
 use super::settings::{OnError, PolicySettings};
@@ -107,7 +107,12 @@ impl Policy {
     }
 
     /// Asks one of the policy's hooks. `second` is what it gets besides the request.
-    pub(super) fn ask(&self, hook: Hook, request: &Request, second: &Dynamic) -> Result<Opinion, RuntimeError> {
+    pub(super) fn ask(
+        &self,
+        hook: Hook,
+        request: &Request,
+        second: &Dynamic,
+    ) -> Result<Opinion, RuntimeError> {
         let Some(call) = &self.calls[hook as usize] else { return Ok(Opinion::None) };
         engine::start_clock();
         let mut caches = call.caches();
@@ -143,7 +148,10 @@ impl Policy {
             policy: Arc::clone(&journal.policy),
             hook,
             line: Some(place.map_or(self.defined[hook as usize].0, |place| place.line)),
-            file: place.and_then(|place| place.file.as_ref()).filter(elsewhere).map(|file| file.as_str().into()),
+            file: place
+                .and_then(|place| place.file.as_ref())
+                .filter(elsewhere)
+                .map(|file| file.as_str().into()),
             name,
         }
     }

@@ -46,12 +46,7 @@ pub(super) const HOOKS: [Form; 4] = [
         parameters: &["req", "res"],
         returns: "reject(…) or nothing",
     },
-    Form {
-        hook: Hook::OnComplete,
-        name: "on_complete",
-        parameters: &["req", "out"],
-        returns: "nothing",
-    },
+    Form { hook: Hook::OnComplete, name: "on_complete", parameters: &["req", "out"], returns: "nothing" },
 ];
 
 /// Hooks of which people may have heard but which no version calls, and what to use instead.

@@ -70,7 +70,12 @@ impl Journal {
         }
         if left_out > 0 && self.failures.take().is_some() {
             let policy = &*self.policy;
-            tracing::warn!(policy, request_id, left_out, "a policy wrote more lines, metrics and state than one request may");
+            tracing::warn!(
+                policy,
+                request_id,
+                left_out,
+                "a policy wrote more lines, metrics and state than one request may"
+            );
         }
     }
 

@@ -262,7 +262,8 @@ impl Lint<'_> {
     /// A plugin's name stands there in so many words.
     fn plugin(&mut self, argument: &Expr) {
         let Expr::StringConstant(name, at) = argument else {
-            let problem = "plugin: write the name in so many words, so that it can be checked: `plugin(\"intent\")`";
+            let problem =
+                "plugin: write the name in so many words, so that it can be checked: `plugin(\"intent\")`";
             return self.report(argument.position(), problem);
         };
         let known = self.around.plugins.names();

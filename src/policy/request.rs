@@ -11,7 +11,7 @@ use super::memo::Memo;
 use super::patterns::Patterns;
 use super::plugins::About;
 use super::wishes::Wishes;
-use crate::facts::Facts;
+use crate::facts::{Answer, Asking, BETWEEN, Facts, Reads};
 use crate::plan::{Constraint, Hook, Redaction};
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
@@ -29,6 +29,7 @@ struct Inner {
     memo: Mutex<Memo>,
     words: OnceLock<i64>,
     strings: Strings,
+    asking: Asking,
 }
 
 /// Strings in the engine's own form, made when first asked for.
@@ -50,6 +51,7 @@ impl Request {
             memo: Mutex::new(memo),
             words: OnceLock::new(),
             strings: Strings::default(),
+            asking: Asking::default(),
         }))
     }
 
@@ -60,6 +62,16 @@ impl Request {
 
     pub(super) fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    /// A script reads the property with this place in the vocabulary.
+    pub(super) fn saw(&self, place: usize) {
+        self.0.asking.saw(place);
+    }
+
+    /// Takes out what the scripts read.
+    pub(super) fn reads(&self) -> Reads {
+        self.0.asking.take(super::vocabulary::property)
     }
 
     /// The request as plugins are asked about it.
@@ -172,8 +184,7 @@ impl Request {
     }
 
     pub(super) fn words(&mut self) -> i64 {
-        let count = || self.0.facts.body.text().split_whitespace().count();
-        *self.0.words.get_or_init(|| i64::try_from(count()).unwrap_or(i64::MAX))
+        *self.0.words.get_or_init(|| whole(self.0.facts.body.words()))
     }
 
     pub(super) fn headers(&mut self) -> Headers {
@@ -193,7 +204,9 @@ impl Request {
 impl Request {
     /// Any other top-level field of the body.
     pub(super) fn field(&mut self, name: &str) -> Dynamic {
-        let Some(json) = self.0.facts.body.field(name) else { return Dynamic::UNIT };
+        let json = self.0.facts.body.field(name);
+        self.0.asking.asked("field", name, json.into());
+        let Some(json) = json else { return Dynamic::UNIT };
         match serde_json::from_str(json) {
             Ok(Value::Bool(truth)) => truth.into(),
             Ok(Value::String(text)) => text.into(),
@@ -247,7 +260,9 @@ impl Request {
         let mut wanted = Vec::with_capacity(texts.len());
         for text in texts {
             match text.as_immutable_string_ref() {
-                Ok(text) if !text.is_empty() && text.len() <= MAX_STOP => wanted.push(Arc::from(text.as_str())),
+                Ok(text) if !text.is_empty() && text.len() <= MAX_STOP => {
+                    wanted.push(Arc::from(text.as_str()))
+                }
                 Ok(text) => {
                     let length = text.len();
                     return Err(fault(format!("stop_on: a text has 1 to {MAX_STOP} bytes, not {length}")));
@@ -307,13 +322,28 @@ impl Request {
             borrowed.push(word);
         }
         let words: Vec<&str> = borrowed.iter().map(|word| word.as_str()).collect();
-        let found = patterns.finds_any(self.0.facts.body.text(), &words);
-        found.map_err(|problem| fault(format!("contains_any: {problem}")))
+        let of = words.join(BETWEEN.encode_utf8(&mut [0; 4]));
+        self.truth("contains_any", &of, |text| patterns.finds_any(text, &words))
     }
 
     pub(super) fn matches(&self, pattern: &str, patterns: &Patterns) -> Outcome<bool> {
-        let regex = patterns.regex(pattern).map_err(|problem| fault(format!("matches: {problem}")))?;
-        Ok(regex.is_match(self.0.facts.body.text()))
+        self.truth("matches", pattern, |text| Ok(patterns.regex(pattern)?.is_match(text)))
+    }
+
+    /// Yes or no to a question about the prompt: from the prompt, or from what was noted when it was here.
+    fn truth(
+        &self,
+        ask: &'static str,
+        of: &str,
+        find: impl FnOnce(&str) -> Result<bool, String>,
+    ) -> Outcome<bool> {
+        let body = &self.0.facts.body;
+        let answer = match body.notes().and_then(|notes| notes.truth(ask, of)) {
+            Some(noted) => noted,
+            None => find(body.text()).map_err(|problem| fault(format!("{ask}: {problem}")))?,
+        };
+        self.0.asking.asked(ask, of, Answer::Truth(answer));
+        Ok(answer)
     }
 
     /// The caller's share of `0..n`, the same in every process and version: BLAKE3 of salt, a zero byte and id.
@@ -371,37 +401,52 @@ pub(super) struct Tags(Request);
 
 impl Headers {
     pub(super) fn entry(&mut self, name: &str) -> Dynamic {
+        self.look_for(name);
         let mut values = self.0.0.facts.headers.get_all(name).iter();
-        let Some(first) = values.next() else { return Dynamic::UNIT };
+        let Some(first) = values.next() else {
+            self.0.0.asking.asked("header", name, Answer::Nothing);
+            return Dynamic::UNIT;
+        };
         let mut text = String::from_utf8_lossy(first.as_bytes()).into_owned();
         for value in values {
             text.push_str(", ");
             text.push_str(&String::from_utf8_lossy(value.as_bytes()));
         }
+        self.0.0.asking.asked("header", name, Answer::Text(text.as_str().into()));
         text.into()
     }
 
     pub(super) fn has(&mut self, name: &str) -> bool {
-        self.0.0.facts.headers.contains_key(name)
+        !self.entry(name).is_unit()
+    }
+
+    fn look_for(&self, name: &str) {
+        if let Some(notes) = self.0.0.facts.body.notes() {
+            notes.look_for_header(name);
+        }
     }
 }
 
 impl Metadata {
     pub(super) fn entry(&mut self, key: &str) -> Dynamic {
-        self.0.0.facts.body.metadata(key).map_or(Dynamic::UNIT, Dynamic::from)
+        let value = self.0.0.facts.body.metadata(key);
+        self.0.0.asking.asked("metadata", key, value.as_deref().into());
+        value.map_or(Dynamic::UNIT, Dynamic::from)
     }
 
     pub(super) fn has(&mut self, key: &str) -> bool {
-        self.0.0.facts.body.metadata(key).is_some()
+        !self.entry(key).is_unit()
     }
 }
 
 impl Tags {
     /// The last value of the key: of earlier policies and of this one before those of the client.
     pub(super) fn entry(&mut self, key: &str) -> Dynamic {
-        let find = |tags: &[Pair]| tags.iter().rev().find(|(k, _)| &**k == key).map(|(_, v)| (&**v).into());
+        let find = |tags: &[Pair]| tags.iter().rev().find(|(k, _)| &**k == key).map(|(_, v)| v.clone());
         let added = find(&self.0.wishes().tags);
-        added.or_else(|| find(&self.0.0.facts.tags)).unwrap_or(Dynamic::UNIT)
+        let value = added.or_else(|| find(&self.0.0.facts.tags));
+        self.0.0.asking.asked("tag", key, value.as_deref().into());
+        or_unit(value.as_deref())
     }
 
     pub(super) fn has(&mut self, key: &str) -> bool {
@@ -510,9 +555,9 @@ pub(super) fn value_of(value: &Value) -> Dynamic {
         },
         Value::String(text) => text.into(),
         Value::Array(items) => Dynamic::from_array(items.iter().map(value_of).collect()),
-        Value::Object(fields) => {
-            Dynamic::from_map(fields.iter().map(|(key, value)| (key.as_str().into(), value_of(value))).collect())
-        }
+        Value::Object(fields) => Dynamic::from_map(
+            fields.iter().map(|(key, value)| (key.as_str().into(), value_of(value))).collect(),
+        ),
     }
 }
 

@@ -83,7 +83,11 @@ const OWN: [&str; 3] = ["duration_seconds", "errors_total", "verdicts_total"];
 pub(super) fn count(series: &Series, by: f64) {
     let Some((name, labels)) = admitted(series) else { return };
     // Counters of the exporter are whole numbers.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked when it was asked for")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked when it was asked for"
+    )]
     metrics::counter!(name, &labels).increment(by.round() as u64);
 }
 

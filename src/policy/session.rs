@@ -16,7 +16,7 @@ use super::request::Request;
 use super::seen::{Answer, Completion, FailedAttempt};
 use super::settings::OnError;
 use super::{Chain, Decided};
-use crate::facts::Facts;
+use crate::facts::{Facts, Reads};
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Constraint, Decision, Hook, OutputRules, Reaction, Rule, Verdict};
 
@@ -75,7 +75,11 @@ impl Session {
     /// Asks the policies in order until one gives a verdict.
     pub async fn decide(&self) -> Decided {
         if !self.has(Hook::OnRequest) {
-            return Decided { decision: Ok(Decision::default()), errors: Vec::new() };
+            return Decided {
+                decision: Ok(Decision::default()),
+                errors: Vec::new(),
+                reads: Reads::default(),
+            };
         }
         let mut walk = Walk::new(Hook::OnRequest, Dynamic::UNIT);
         loop {
@@ -240,7 +244,7 @@ impl Session {
             End::Through => {}
             End::Denied(_) => {
                 let fault = Fault::new(FaultKind::Policy, "a policy failed on this request");
-                return Decided { decision: Err(fault), errors };
+                return Decided { decision: Err(fault), errors, reads: self.request.reads() };
             }
             End::Opinion(policy, opinion) => {
                 let (verdict, place, name, tags) = match opinion {
@@ -250,7 +254,9 @@ impl Session {
                     }
                     Opinion::Respond(it) => (Verdict::Respond(it.text), it.at, it.name, it.tags),
                     Opinion::Reject(it) => (Verdict::Reject(it.reject), it.at, it.name, it.tags),
-                    Opinion::None | Opinion::React(_) => return Decided { decision: Ok(decision), errors },
+                    Opinion::None | Opinion::React(_) => {
+                        return Decided { decision: Ok(decision), errors, reads: self.request.reads() };
+                    }
                 };
                 self.request.add_tags(tags);
                 decision.verdict = Some(verdict);
@@ -263,7 +269,7 @@ impl Session {
         decision.avoid.clone_from(&wishes.avoid);
         decision.output.clone_from(&wishes.output);
         drop(wishes);
-        Decided { decision: Ok(decision), errors }
+        Decided { decision: Ok(decision), errors, reads: self.request.reads() }
     }
 }
 
@@ -272,3 +278,6 @@ impl Walk {
         Self { hook, second, at: 0, rounds: 0, errors: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests;

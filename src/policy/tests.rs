@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::*;
 use crate::caller::Caller;
+use crate::facts::market::Told;
 use crate::facts::{Body, Endpoint};
 use crate::fault::FaultKind;
 use crate::plan::{Constraint, Hook, Route, Rule, Verdict};
 
 /// A body that says what a test wants it to say.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     text: String,
     tools: Vec<Box<str>>,
     tokens: u64,
@@ -75,7 +76,7 @@ impl Body for Fake {
     }
 }
 
-fn facts(model: &str, body: Fake) -> Arc<Facts> {
+pub(super) fn facts(model: &str, body: Fake) -> Arc<Facts> {
     let mut headers = http::HeaderMap::new();
     headers.insert("x-tier", http::HeaderValue::from_static("gold"));
     Arc::new(Facts {
@@ -85,11 +86,14 @@ fn facts(model: &str, body: Fake) -> Arc<Facts> {
         caller: Caller { address: Some([10, 0, 0, 7].into()), team: Some("web".into()), ..Caller::default() },
         headers,
         tags: vec![("team".into(), "blue".into())],
+        // Wednesday, 18 June 2025, 21:30 in UTC.
+        at_ms: 1_750_282_200_000,
         body: Arc::new(body),
+        market: Arc::new(Told::default()),
     })
 }
 
-fn names() -> Names {
+pub(super) fn names() -> Names {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Names {
         aliases: set(&["cheap", "strong", "canary-stable", "canary-next"]),
@@ -175,13 +179,16 @@ fn a_route_carries_its_settings() {
     assert_eq!(route.first_token, Some(Duration::from_millis(800)));
     assert_eq!(route.retries, Some(2));
     let decision = decided.decision.as_ref().unwrap();
-    assert_eq!(decision.rule, Some(Rule {
+    assert_eq!(
+        decision.rule,
+        Some(Rule {
             policy: "10-test".into(),
             hook: Hook::OnRequest,
             line: Some(1),
             file: None,
             name: Some("slow lane".into()),
-        }));
+        })
+    );
     assert_eq!(decision.tags, [("tier".into(), "low".into())]);
 }
 
@@ -358,7 +365,7 @@ fn mistakes_are_found_at_load_with_their_place() {
         ),
         ("fn on_request(req) { req.matches(\"(a\") }", "1:34: matches: unclosed group"),
         ("fn f() { 1 }", "1:1: the file defines no hook: write `fn on_request(req) { … }`"),
-        ("fn on_request() { }", "1:4: `on_request` takes one parameter, the request: `fn on_request(req)`"),
+        ("fn on_request() { }", "1:4: `on_request` is written `fn on_request(req)`"),
         (
             "fn on_requets(req) { }",
             "1:4: unknown hook `on_requets` (did you mean `on_request`?); names that begin with `on_` are reserved for hooks",
@@ -436,10 +443,10 @@ fn failures_have_their_place_and_a_reason() {
         ("let n = 99; reject(n, \"a\", \"b\")", "1:34", "reject: '99' is not an HTTP status from 400 to 599"),
         ("split(#{})", "1:22", "split: no target has a weight above 0"),
         ("let w = -1; split(#{ \"cheap\": w })", "1:34", "split: '-1' is not a weight for 'cheap' (try 70)"),
-        ("\"cheap\"", "1:4", "`on_request` must return route(…), split(…), reject(…) or nothing, not a text"),
+        ("\"cheap\"", "1:4", "`on_request` must return route(…), split(…), respond(…), reject(…) or nothing, not a text"),
         ("loop {}", "1:22", "stopped: too many operations (`max_operations`); an endless loop?"),
         ("on_request(req)", "1:4", "stopped: calls are nested too deeply; an endless recursion?"),
-        ("let s = \"x\"; loop { s += s; }", "1:4", "length of string too large"),
+        ("let s = \"x\"; loop { s += s; }", "1:4", "stopped: a text larger than 8 MiB; look at long prompts with `req.contains_any`, `req.matches` and `req.words`"),
         ("bucket(\"a\", \"b\", 0)", "1:22", "bucket: 0 is not a number of shares (try 100)"),
         ("req.contains_any([1])", "1:26", "contains_any: expected a list of texts, found i64 in it"),
     ] {

@@ -113,13 +113,23 @@ pub(super) fn named(name: &str) -> impl Iterator<Item = &'static Entry> {
 }
 
 /// Names of properties of a request.
-pub(super) fn properties<'a>() -> impl Iterator<Item = &'a str> {
+pub(super) fn properties() -> impl Iterator<Item = &'static str> {
     properties_of(Group::Property)
 }
 
 /// Names of properties of one kind of value.
-pub(super) fn properties_of<'a>(group: Group) -> impl Iterator<Item = &'a str> {
+pub(super) fn properties_of(group: Group) -> impl Iterator<Item = &'static str> {
     vocabulary().filter(move |entry| entry.group == group).map(|entry| entry.name)
+}
+
+/// The name of the property at this place among the properties.
+pub(super) fn property(place: usize) -> Option<&'static str> {
+    properties().nth(place)
+}
+
+/// The place of a property among the properties.
+fn place(name: &str) -> usize {
+    properties().position(|known| known == name).unwrap_or(usize::MAX)
 }
 
 /// Names of functions and methods.
@@ -169,7 +179,11 @@ macro_rules! getter {
             signature: concat!("req.", $name, " → ", $kind),
             doc: $doc,
             register: |engine, _| {
-                engine.register_get($name, $getter);
+                let place = place($name);
+                engine.register_get($name, move |request: &mut Request| {
+                    request.saw(place);
+                    $getter(request)
+                });
             },
         }
     };
@@ -316,15 +330,15 @@ const VOCABULARY: &[Entry] = &[
         engine.register_fn("matches", move |req: &mut Request, regex: &str| req.matches(regex, &host.patterns))
     }),
     words!(Verdict; "route", "route(target) → route",
-        "Sends the request to a target (`\"provider/model\"`) or an alias of `models:`.",
-        |engine, _host| engine.register_fn("route", |context: NativeCallContext<'_>, target: Dynamic| {
-            Ok::<_, Box<EvalAltResult>>(Route::to(&target)?.at(&context))
-        })),
+    "Sends the request to a target (`\"provider/model\"`) or an alias of `models:`.",
+    |engine, _host| engine.register_fn("route", |context: NativeCallContext<'_>, target: Dynamic| {
+        Ok::<_, Box<EvalAltResult>>(Route::to(&target)?.at(&context))
+    })),
     words!(Verdict; "split", "split([..] | #{ target: weight }) → route",
-        "Draws one of several targets for each request: by equal or by given weights.",
-        |engine, _host| engine.register_fn("split", |context: NativeCallContext<'_>, shares: Dynamic| {
-            Ok::<_, Box<EvalAltResult>>(Route::split(&shares)?.at(&context))
-        })),
+    "Draws one of several targets for each request: by equal or by given weights.",
+    |engine, _host| engine.register_fn("split", |context: NativeCallContext<'_>, shares: Dynamic| {
+        Ok::<_, Box<EvalAltResult>>(Route::split(&shares)?.at(&context))
+    })),
     words!(Verdict; "reject", "reject(status, code, message) → rejection",
     "Refuses the request with this HTTP status (400 to 599), error code and message.",
     |engine, _host| engine.register_fn("reject", |context: NativeCallContext<'_>, status: Dynamic, code: Dynamic, message: Dynamic| {

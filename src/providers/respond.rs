@@ -38,7 +38,8 @@ impl Provider for Respond {
 
     fn decode(&self, _: &[u8]) -> Result<Answer, Fault> {
         let text = Part::text(&*self.0);
-        let choice = Choice { content: vec![text], finish: Some(FinishReason::Stop.into()), ..Choice::default() };
+        let choice =
+            Choice { content: vec![text], finish: Some(FinishReason::Stop.into()), ..Choice::default() };
         Ok(Answer { choices: vec![choice], usage: Some(Usage::default()), ..Answer::default() })
     }
 

@@ -1,4 +1,6 @@
-//! Settings of what is kept for `previous_response_id`.
+//! Settings of what is kept for `previous_response_id`, and of the records of decisions.
+
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,5 +30,45 @@ impl Default for ResponseSettings {
 impl From<&ResponseSettings> for Bounds {
     fn from(settings: &ResponseSettings) -> Self {
         Self { keep: settings.keep.0, entries: settings.max_entries, bytes: settings.max_bytes.0 }
+    }
+}
+
+/// Records of decisions, for `/admin/v1/decisions` and `tollgate policy explain|replay|simulate`. They hold no prompt
+/// and no answer. A plain string is the directory.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecisionSettings {
+    /// Directory of the records, made if it is not there. Without one, only the last decisions are kept, in memory.
+    pub dir: Option<PathBuf>,
+    /// How long records are kept on disk.
+    pub keep: Period,
+    /// Room for all records on disk, at least `1MiB`; the oldest go first.
+    pub max_size: Size,
+    /// Share of the requests that is recorded on disk, from 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sample: f64,
+    /// Whether prompts are recorded, too, so that a new policy can be asked about their text.
+    pub text: bool,
+    /// Headers that are recorded whether or not a policy reads them. Of other headers, only those that one reads are.
+    pub headers: Vec<String>,
+    /// The most decisions that are kept in memory; 0 keeps none.
+    #[schemars(range(max = 100_000))]
+    pub recent: usize,
+    /// Whether clients may ask how a request was decided, with `x-tollgate-explain: 1`.
+    pub explain: bool,
+}
+
+impl Default for DecisionSettings {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            keep: Period::secs(7 * 86_400),
+            max_size: Size(1 << 30),
+            sample: 1.0,
+            text: false,
+            headers: vec!["user-agent".into(), "x-tollgate-data-class".into(), "x-tollgate-tier".into()],
+            recent: 1_000,
+            explain: true,
+        }
     }
 }

@@ -19,6 +19,9 @@ const MOST_INTERIM: u8 = 16;
 pub(super) struct Wire {
     stream: Stream,
     watch: Watch,
+    /// The peer listens no more. What it said before it left is still to be read: an answer often comes before the end
+    /// of an upload, and hyper reads nothing after a failed write.
+    deaf: bool,
 }
 
 enum Stream {
@@ -57,12 +60,12 @@ impl Progress {
 impl Wire {
     /// A wire without TLS.
     pub(super) fn plain(stream: TcpStream) -> Self {
-        Self { stream: Stream::Plain(stream), watch: Watch::First(None) }
+        Self { stream: Stream::Plain(stream), watch: Watch::First(None), deaf: false }
     }
 
     /// A wire with TLS.
     pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), watch: Watch::First(None) }
+        Self { stream: Stream::Tls(Box::new(stream)), watch: Watch::First(None), deaf: false }
     }
 
     /// Watches answers of HTTP/1.1.
@@ -78,6 +81,20 @@ impl Wire {
         let notify = Arc::<Notify>::default();
         self.watch = Watch::First(Some(Arc::clone(&notify)));
         notify
+    }
+}
+
+impl Wire {
+    /// A peer that hung up makes writing go on into nothing: reading tells how it ended, and whether it answered.
+    fn unheard(&mut self, written: io::Result<usize>, length: usize) -> io::Result<usize> {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match written {
+            Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted) => {
+                self.deaf = true;
+                Ok(length)
+            }
+            other => other,
+        }
     }
 }
 
@@ -179,10 +196,14 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        if self.deaf {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = ready!(match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        });
+        Poll::Ready(self.unheard(written, buf.len()))
     }
 
     fn poll_write_vectored(
@@ -190,10 +211,15 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let length = || bufs.iter().map(|buf| buf.len()).sum();
+        if self.deaf {
+            return Poll::Ready(Ok(length()));
+        }
+        let written = ready!(match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        });
+        Poll::Ready(self.unheard(written, length()))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -204,10 +230,14 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        if self.deaf {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = ready!(match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        });
+        Poll::Ready(self.unheard(flushed.map(|()| 0), 0).map(drop))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -220,7 +250,29 @@ impl AsyncWrite for Wire {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_peer_said_before_it_hung_up_is_read() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = tokio::spawn(async move {
+            let mut socket = listener.accept().await.unwrap().0;
+            socket.read_u8().await.unwrap();
+            socket.write_all(b"too large").await.unwrap();
+            // Dropped with unread bytes: the kernel resets the connection.
+        });
+        let mut wire = Wire::plain(TcpStream::connect(address).await.unwrap());
+        wire.write_all(&vec![b'x'; 32 << 20]).await.unwrap();
+        wire.flush().await.unwrap();
+        peer.await.unwrap();
+        let mut said = [0; 9];
+        wire.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"too large");
+        assert!(!matches!(wire.read_u8().await, Ok(1..)), "then it is over");
+    }
 
     #[test]
     fn interim_heads_are_counted_wherever_the_bytes_are_cut() {

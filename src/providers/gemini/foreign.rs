@@ -14,7 +14,9 @@ const WRAPPED: &str = "dG9sbGdhdGU6";
 
 /// The contents without other providers' proofs; `None` when there are none.
 pub(super) fn without(body: &ClientBody, model: &str) -> Option<String> {
-    memchr::memmem::find(body.raw_bytes("contents")?, WRAPPED.as_bytes())?;
+    if !body.may_hold_ours() {
+        return None;
+    }
     let mut contents: Vec<Value> = serde_json::from_str(body.raw("contents")?).ok()?;
     let model = Model::of(model);
     contents.retain_mut(|content| match content.get_mut("parts") {

@@ -46,6 +46,7 @@ pub(super) fn read(metadata: &Value) -> Option<Usage> {
         input_audio: input_of("AUDIO", 4),
         input_image: input_of("IMAGE", 2),
         output_audio: part("candidatesTokensDetails", "AUDIO", 4).min(output),
+        output_image: part("candidatesTokensDetails", "IMAGE", 2).min(output),
         ..Usage::default()
     })
 }

@@ -169,7 +169,8 @@ fn messages(
 ) -> Option<String> {
     let bytes = body.raw_bytes("messages")?;
     let has = |needle: &str| memchr::memmem::find(bytes, needle.as_bytes()).is_some();
-    let ours = OURS.iter().any(|field| lacks(quirks, field) && has(field)) || has(WRAPPED);
+    let ours =
+        body.may_hold_ours() && (OURS.iter().any(|field| lacks(quirks, field) && has(field)) || has(WRAPPED));
     let drops = quirks.drop_in_messages.iter().any(|field| has(field));
     let ids = quirks.tool_id_length.is_some() && has("tool_call");
     let roles = quirks.no_developer_role && has("developer");

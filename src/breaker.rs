@@ -1,0 +1,11 @@
+//! The state of targets: their health as the traffic shows it. Breakers and active probes will live here too.
+
+mod alert;
+mod health;
+mod settings;
+mod spread;
+mod window;
+
+pub use health::{Answer, Health, ProviderReading, Reading, Readings, TICK};
+pub use settings::{AlertSettings, HealthSettings};
+pub use window::Verdict;

@@ -1,0 +1,252 @@
+//! What targets cost and how they fare: the candidates that policies rank, with the numbers of this moment.
+//!
+//! Every number may be unknown. Scripts see what is unknown as `()`, and it never wins a ranking.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::target::Traits;
+
+/// Where candidates and their numbers come from: prices and health as measured in the gateway, data in tests and replays.
+pub trait Market: Send + Sync {
+    /// The target `provider/model`; `None` where there is no such provider.
+    fn offer(&self, target: &str) -> Option<Offer>;
+
+    /// What stands behind a name of `models:`: its targets in the order written, then those of its fallbacks, none
+    /// twice. Behind `provider/model` stands that target alone; behind an unknown name, nothing.
+    fn behind(&self, name: &str) -> Vec<Offer>;
+
+    /// Every target that the configuration names.
+    fn all(&self) -> Vec<Offer>;
+
+    /// Dollars that a request of this size costs there.
+    fn cost(&self, offer: &Offer, size: Size) -> Option<f64> {
+        let price = offer.listing.price?;
+        let most = offer.listing.max_output.unwrap_or(u64::MAX);
+        Some(price.of(Size { output: size.output.min(most), ..size }))
+    }
+}
+
+/// Where a market of the gateway takes its numbers from: prices when a snapshot is built, health when somebody looks.
+pub trait Numbers: Send + Sync {
+    /// Fills in what is known of a target besides its tags and labels.
+    fn fill(&self, _listing: &mut Listing) {}
+
+    /// How the target `provider/model` fared lately. Asked on the path of requests: no lock is waited for.
+    fn live(&self, _target: &str) -> Live {
+        Live::default()
+    }
+}
+
+/// Nothing was measured, and nothing has a price.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoNumbers;
+
+impl Numbers for NoNumbers {}
+
+/// A target as it is offered at this moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Offer {
+    /// What stays the same while a snapshot lasts.
+    #[serde(flatten)]
+    pub listing: Arc<Listing>,
+    /// What was measured lately.
+    #[serde(flatten)]
+    pub live: Live,
+}
+
+/// What is known of a target without asking it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listing {
+    /// `provider/model`.
+    pub name: Arc<str>,
+    /// Free words: `private`, `fast`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Arc<str>>,
+    /// Key and value: `region: eu`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// What its tokens cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+    /// Tokens of prompt and answer together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<u64>,
+    /// The most tokens of an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_output: Option<u64>,
+    /// What it can do.
+    pub can: Abilities,
+}
+
+/// What the tokens of a target cost, in dollars per million of them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Price {
+    /// Tokens of the prompt.
+    pub input: f64,
+    /// Tokens of the answer.
+    pub output: f64,
+}
+
+/// What a target can do; `None` where nobody said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Abilities {
+    /// Calls tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tools: Option<bool>,
+    /// Sees images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vision: Option<bool>,
+    /// Hears audio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio: Option<bool>,
+    /// Reads files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<bool>,
+    /// Answers in JSON of a given schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<bool>,
+    /// Thinks before it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<bool>,
+}
+
+/// How a target fared lately.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Live {
+    /// From sending a request to the end of its answer, in milliseconds.
+    pub latency: Quantiles,
+    /// From sending a request to its first content, in milliseconds.
+    pub first_token: Quantiles,
+    /// Tokens of the answer per second, while it comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
+    /// Share of attempts that failed, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_rate: Option<f64>,
+    /// Whether requests are let through. `None`, where nothing was measured, counts as healthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    /// What the provider still lets through.
+    pub quota: Quota,
+}
+
+/// Half, 95 % and 99 % of what was measured was at most this.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quantiles {
+    /// The median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50: Option<f64>,
+    /// Exceeded by one in twenty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p95: Option<f64>,
+    /// Exceeded by one in a hundred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99: Option<f64>,
+}
+
+/// What a provider still lets through, by its own rate-limit headers or by the configuration's limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quota {
+    /// Requests until the window ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// Tokens until the window ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+/// How large a request is, in tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Of the prompt.
+    pub input: u64,
+    /// Of the answer that is expected.
+    pub output: u64,
+}
+
+impl Price {
+    /// Dollars for so many tokens.
+    #[allow(clippy::cast_precision_loss, reason = "an estimate; no request has 2^53 tokens")]
+    pub fn of(&self, size: Size) -> f64 {
+        (self.input * size.input as f64 + self.output * size.output as f64) / 1e6
+    }
+}
+
+impl Listing {
+    /// A target of which nothing is known but its name and what constraints can ask for.
+    pub fn bare(name: Arc<str>, traits: &Traits) -> Self {
+        Self { name, tags: traits.tags.clone(), labels: traits.labels.clone(), ..Self::default() }
+    }
+
+    /// The provider's name in the configuration.
+    pub fn provider(&self) -> &str {
+        self.name.split_once('/').map_or(&*self.name, |(provider, _)| provider)
+    }
+
+    /// The model's name as the provider knows it.
+    pub fn model(&self) -> &str {
+        self.name.split_once('/').map_or("", |(_, model)| model)
+    }
+}
+
+/// A market that is data: of tests, mocks and replays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Told {
+    /// Targets with their numbers.
+    pub offers: Vec<Offer>,
+    /// What names stand for, as names of targets.
+    pub aliases: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+}
+
+impl Market for Told {
+    fn offer(&self, target: &str) -> Option<Offer> {
+        self.offers.iter().find(|offer| *offer.listing.name == *target).cloned()
+    }
+
+    fn behind(&self, name: &str) -> Vec<Offer> {
+        match self.aliases.get(name) {
+            Some(targets) => targets.iter().filter_map(|target| self.offer(target)).collect(),
+            None => self.offer(name).into_iter().collect(),
+        }
+    }
+
+    fn all(&self) -> Vec<Offer> {
+        self.offers.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_market_of_data_reads_as_it_is_written() {
+        let told: Told = serde_json::from_value(serde_json::json!({
+            "offers": [{
+                "name": "openai/gpt-5", "labels": { "region": "eu" },
+                "price": { "input": 2.0, "output": 8.0 }, "max_output": 1000,
+                "can": { "tools": true }, "latency": { "p95": 900.0 }, "healthy": true
+            }],
+            "aliases": { "strong": ["openai/gpt-5", "gone/away"] }
+        }))
+        .unwrap();
+        let [offer] = &told.behind("strong")[..] else { panic!("{told:?}") };
+        assert_eq!((offer.listing.provider(), offer.listing.model()), ("openai", "gpt-5"));
+        assert_eq!(offer.live.latency, Quantiles { p95: Some(900.0), ..Quantiles::default() });
+        // The answer is never longer than the model can make it.
+        let cost = told.cost(offer, Size { input: 1_000_000, output: 5_000 });
+        assert_eq!(cost, Some(2.008));
+        assert!(told.behind("nobody").is_empty());
+        let again: Told = serde_json::from_str(&serde_json::to_string(&told).unwrap()).unwrap();
+        assert_eq!(again.offers[0].listing, offer.listing);
+    }
+}

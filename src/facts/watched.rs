@@ -1,0 +1,154 @@
+//! A market whose visitors are noted, and a market as it was when a request was decided.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::market::{Market, Offer, Size};
+use super::notes::{Notes, Seen};
+
+/// The name under which all targets are noted.
+const ALL: &str = "*";
+
+/// A market that notes which offers somebody looked at.
+pub struct Watched {
+    market: Arc<dyn Market>,
+    seen: Mutex<Visits>,
+}
+
+#[derive(Default)]
+struct Visits {
+    offers: Vec<Offer>,
+    aliases: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+}
+
+impl Watched {
+    /// The same market, under watch.
+    pub fn new(market: Arc<dyn Market>) -> Arc<Self> {
+        Arc::new(Self { market, seen: Mutex::default() })
+    }
+
+    /// What was looked at, with the targets of `plan` added.
+    pub fn take<'a>(
+        &self,
+        plan: impl Iterator<Item = &'a str>,
+    ) -> (Vec<Offer>, BTreeMap<Arc<str>, Vec<Arc<str>>>) {
+        let Visits { mut offers, aliases } = std::mem::take(&mut *self.visits());
+        for target in plan {
+            if !offers.iter().any(|offer| *offer.listing.name == *target) {
+                offers.extend(self.market.offer(target));
+            }
+        }
+        (offers, aliases)
+    }
+
+    fn note(&self, offers: &[Offer]) {
+        let mut visits = self.visits();
+        for offer in offers {
+            if !visits.offers.iter().any(|known| known.listing.name == offer.listing.name) {
+                visits.offers.push(offer.clone());
+            }
+        }
+    }
+
+    fn note_name(&self, name: &str, offers: &[Offer]) {
+        self.note(offers);
+        let names = || offers.iter().map(|offer| offer.listing.name.clone()).collect();
+        self.visits().aliases.entry(name.into()).or_insert_with(names);
+    }
+
+    fn visits(&self) -> std::sync::MutexGuard<'_, Visits> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Market for Watched {
+    fn offer(&self, target: &str) -> Option<Offer> {
+        let offer = self.market.offer(target);
+        self.note(offer.as_slice());
+        offer
+    }
+
+    fn behind(&self, name: &str) -> Vec<Offer> {
+        let offers = self.market.behind(name);
+        self.note_name(name, &offers);
+        offers
+    }
+
+    fn all(&self) -> Vec<Offer> {
+        let offers = self.market.all();
+        self.note_name(ALL, &offers);
+        offers
+    }
+
+    fn cost(&self, offer: &Offer, size: Size) -> Option<f64> {
+        self.market.cost(offer, size)
+    }
+}
+
+/// The market of a recorded request: what was noted of it, and what the configuration of today says of the rest. Numbers
+/// that were measured then and not noted are missed.
+pub struct Past {
+    offers: Vec<Offer>,
+    aliases: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    today: Arc<dyn Market>,
+    notes: Arc<Notes>,
+    fresh_prices: bool,
+}
+
+impl Past {
+    /// The market that `seen` tells of. With `fresh_prices`, what targets cost is as `today` says.
+    pub fn new(seen: &Seen, today: Arc<dyn Market>, notes: Arc<Notes>, fresh_prices: bool) -> Self {
+        Self { offers: seen.offers.clone(), aliases: seen.aliases.clone(), today, notes, fresh_prices }
+    }
+
+    fn named(&self, targets: &[Arc<str>]) -> Vec<Offer> {
+        targets.iter().filter_map(|target| self.offer(target)).collect()
+    }
+}
+
+impl Market for Past {
+    fn offer(&self, target: &str) -> Option<Offer> {
+        let noted = self.offers.iter().find(|offer| *offer.listing.name == *target);
+        match noted {
+            Some(offer) if !self.fresh_prices => Some(offer.clone()),
+            Some(offer) => {
+                let listing =
+                    self.today.offer(target).map_or_else(|| offer.listing.clone(), |now| now.listing);
+                Some(Offer { listing, live: offer.live })
+            }
+            None => {
+                let today = self.today.offer(target)?;
+                self.notes.miss(&format!("numbers of {target}"));
+                Some(Offer { live: Default::default(), ..today })
+            }
+        }
+    }
+
+    fn behind(&self, name: &str) -> Vec<Offer> {
+        if let Some(targets) = self.aliases.get(name) {
+            return self.named(targets);
+        }
+        let today: Vec<_> =
+            self.today.behind(name).into_iter().map(|offer| offer.listing.name.clone()).collect();
+        self.named(&today)
+    }
+
+    fn all(&self) -> Vec<Offer> {
+        if let Some(targets) = self.aliases.get(ALL) {
+            return self.named(targets);
+        }
+        let today: Vec<_> = self.today.all().into_iter().map(|offer| offer.listing.name.clone()).collect();
+        self.named(&today)
+    }
+
+    fn cost(&self, offer: &Offer, size: Size) -> Option<f64> {
+        self.today.cost(offer, size)
+    }
+}
+
+impl fmt::Debug for Past {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Past")
+    }
+}

@@ -1,0 +1,121 @@
+//! What a request's decision is explained and replayed by, gathered while it goes through the line.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use crate::facts::{Body, Facts, Media, Reads, Seen, Text, Watched};
+use crate::plan::{Decision, Failure, Limits};
+use crate::policy::Decided;
+use crate::store::{DecisionSettings, Decisions};
+
+/// Bodies up to this size are looked through for pictures, sound and files, though no policy asks: another may.
+const LOOKED_THROUGH: usize = 16 << 10;
+
+/// The papers of one request, gathered only where somebody keeps them.
+pub(super) struct Papers {
+    market: Arc<Watched>,
+    /// The client wants to hear how it was decided.
+    pub(super) explain: bool,
+    pub(super) seen: Box<Seen>,
+    pub(super) reads: Reads,
+    pub(super) decision: Option<Box<Decision>>,
+    pub(super) failures: Vec<Failure>,
+    pub(super) limits: Option<Limits>,
+}
+
+impl Papers {
+    /// Begins the papers of a request, and puts its market under watch.
+    pub(super) fn begin(store: &Decisions, facts: &mut Facts) -> Option<Box<Self>> {
+        let settings = store.settings();
+        let explain = settings.explain && wants_explanation(facts);
+        if !explain && !store.is_on() {
+            return None;
+        }
+        let market = Watched::new(facts.market.clone());
+        facts.market = market.clone();
+        Some(Box::new(Self {
+            market,
+            explain,
+            seen: Box::default(),
+            reads: Reads::default(),
+            decision: None,
+            failures: Vec::new(),
+            limits: None,
+        }))
+    }
+
+    /// The policies have spoken: what they saw is noted while it is here.
+    pub(super) fn decided(&mut self, store: &Decisions, facts: &Arc<Facts>, bytes: usize, decided: &Decided) {
+        self.reads = decided.reads.clone();
+        let look = store.is_durable() && bytes <= LOOKED_THROUGH;
+        *self.seen = seen(facts, &self.reads, store.settings(), look);
+        self.decision = decided.decision.as_ref().ok().map(|decision| Box::new(decision.clone()));
+        self.failures = decided
+            .errors
+            .iter()
+            .map(|error| Failure {
+                policy: error.policy.clone(),
+                at: format!("{}:{}:{}", error.file.display(), error.line, error.column).into(),
+                message: error.message.as_str().into(),
+            })
+            .collect();
+    }
+
+    /// The same papers once more.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            market: self.market.clone(),
+            explain: self.explain,
+            seen: self.seen.clone(),
+            reads: self.reads.clone(),
+            decision: self.decision.clone(),
+            failures: self.failures.clone(),
+            limits: self.limits,
+        }
+    }
+
+    /// The request is over, or its answer begins: the numbers of the plan's targets are added.
+    pub(super) fn offers<'a>(&mut self, plan: impl Iterator<Item = &'a str>) {
+        if self.seen.offers.is_empty() {
+            (self.seen.offers, self.seen.aliases) = self.market.take(plan);
+        }
+    }
+}
+
+fn wants_explanation(facts: &Facts) -> bool {
+    let asked = facts.headers.get("x-tollgate-explain").map(|value| value.as_bytes().to_ascii_lowercase());
+    asked.is_some_and(|word| matches!(&*word, b"1" | b"true"))
+}
+
+fn seen(facts: &Facts, reads: &Reads, settings: &DecisionSettings, look: bool) -> Seen {
+    let body = &facts.body;
+    let read = |names: &[&str]| reads.facts.iter().any(|fact| names.contains(&&**fact));
+    let media = look || read(&["has_images", "has_audio", "has_files", "modalities"]);
+    let headers = settings.headers.iter().filter_map(|name| {
+        let value = facts.headers.get(name.as_str())?.to_str().ok()?;
+        Some((name.as_str().into(), value.into()))
+    });
+    Seen {
+        ip: facts.caller.address,
+        key_id: facts.caller.key_id.clone(),
+        team: facts.caller.team.clone(),
+        session: facts.caller.session.clone(),
+        tags: facts.tags.clone(),
+        header_names: facts.headers.keys().cloned().collect::<Vec<HeaderName>>(),
+        headers: headers.collect(),
+        tools: body.tool_names().to_vec(),
+        json: body.has_json_output(),
+        media: media.then(|| media_of(&**body)),
+        words: read(&["words"]).then(|| body.words()),
+        text: settings.text.then(|| {
+            let (all, system) = (body.text().into(), body.system().into());
+            Box::new(Text { all, system, last_user: body.last_user().into() })
+        }),
+        ..Seen::default()
+    }
+}
+
+fn media_of(body: &dyn Body) -> Media {
+    Media { images: body.has_images(), audio: body.has_audio(), files: body.has_files() }
+}

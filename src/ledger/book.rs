@@ -1,0 +1,137 @@
+//! The price book: for every target its model's facts and price, out of four layers of which the upper counts.
+//!
+//! What the configuration sets; what was pushed; what was fetched, the later source first; what is built in. Lists know
+//! models by the preset of their provider, settings by the provider's name in the configuration.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::compact::List;
+use super::model::Model;
+use super::names::candidates;
+use super::own::Owns;
+use super::price::Price;
+use super::rate::{Rate, Tier, Unit};
+use crate::money::Pico;
+use crate::target::TargetName;
+
+/// Prices as they were known when this version was made.
+const BUILT_IN: List = List::embedded(include_str!("models.tsv"));
+
+/// Clients may ask for any model by name; answers to names beyond so many are not remembered.
+const MOST_REMEMBERED: usize = 4_096;
+
+/// The preset whose models run inside the process and cost nothing.
+const SANDBOX: &str = "sandbox";
+
+/// One revision of all prices. Immutable but for what it remembers.
+#[derive(Default)]
+pub struct Book {
+    /// Counts up with each change, from 1.
+    pub revision: u64,
+    /// What the configuration sets.
+    pub(super) own: Owns,
+    /// What was pushed.
+    pub(super) pushed: Owns,
+    /// What was fetched: sources in the order of the configuration.
+    pub(super) fetched: Vec<(Arc<str>, List)>,
+    known: ArcSwap<HashMap<TargetName, Option<Arc<Known>>>>,
+}
+
+/// What is known of a target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// Facts and price.
+    pub model: Model,
+    /// Who said so: `configuration`, `pushed`, the name of a source, or `built-in`; the uppermost layer.
+    pub origin: Arc<str>,
+    /// The name under which a list has it.
+    pub listed_as: Option<String>,
+}
+
+impl Known {
+    /// The price, where it is known.
+    pub fn price(&self) -> Option<&Price> {
+        self.model.price.as_ref()
+    }
+}
+
+impl Book {
+    pub(super) fn new(revision: u64, own: Owns, pushed: Owns, fetched: Vec<(Arc<str>, List)>) -> Self {
+        Self { revision, own, pushed, fetched, known: ArcSwap::default() }
+    }
+
+    /// What is known of a target whose provider is of this preset; looked up once, then remembered.
+    pub fn of(&self, target: &TargetName, preset: Option<&str>) -> Option<Arc<Known>> {
+        if let Some(known) = self.known.load().get(target) {
+            return known.clone();
+        }
+        let found = self.look_up(target, preset).map(Arc::new);
+        self.known.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            if known.len() < MOST_REMEMBERED {
+                known.insert(target.clone(), found.clone());
+            }
+            known
+        });
+        found
+    }
+
+    fn look_up(&self, target: &TargetName, preset: Option<&str>) -> Option<Known> {
+        let listed = preset.and_then(|preset| self.listed(preset, &target.model));
+        let mut known = listed;
+        // What is set by the provider's own name counts before what is set by its preset's.
+        let pushed = self.pushed.find(&target.provider, &target.model);
+        for (own, origin) in [(pushed, "pushed"), (self.own.find(&target.provider, &target.model), "configuration")] {
+            let Some(own) = own else { continue };
+            if let Some((preset, model)) = own.like.as_deref().and_then(|like| like.split_once('/')) {
+                known = self.listed(preset, model).or(known);
+            }
+            let (below, listed_as) = known.map(|known| (known.model, known.listed_as)).unwrap_or_default();
+            known = Some(Known { model: own.over(below), origin: origin.into(), listed_as });
+        }
+        known
+    }
+
+    /// What lists and pushed prices say of a preset's model, under its own name or one that means the same.
+    fn listed(&self, preset: &str, model: &str) -> Option<Known> {
+        if preset == SANDBOX {
+            return Some(Known { model: free(), origin: "built-in".into(), listed_as: None });
+        }
+        let names = candidates(preset, model);
+        let found = names.iter().find_map(|name| {
+            let fetched = self.fetched.iter().rev().map(|(source, list)| (source, list));
+            let fetched = fetched.filter_map(|(source, list)| Some((list.find(preset, name)?, source.clone())));
+            let lists = fetched.chain(BUILT_IN.find(preset, name).map(|model| (model, "built-in".into())));
+            let (model, origin) = lists.into_iter().next()?;
+            Some(Known { model, origin, listed_as: Some(format!("{preset}/{name}")) })
+        });
+        let pushed = names.iter().find_map(|name| self.pushed.find(preset, name));
+        let Some(own) = pushed else { return found };
+        let (below, listed_as) = found.map(|known| (known.model, known.listed_as)).unwrap_or_default();
+        Some(Known { model: own.over(below), origin: "pushed".into(), listed_as })
+    }
+
+    /// All models of a preset by the names of lists, with where they come from; what is built in last.
+    pub fn models_of(&self, preset: &str) -> Vec<(String, Arc<str>, Model)> {
+        let prefix = format!("{preset}/");
+        let mut models: Vec<(String, Arc<str>, Model)> = Vec::new();
+        let lists = self.fetched.iter().rev().map(|(source, list)| (source.clone(), list));
+        for (origin, list) in lists.chain([("built-in".into(), &BUILT_IN)]) {
+            models.extend(list.below(&prefix).map(|(name, model)| (name.to_owned(), origin.clone(), model)));
+        }
+        models.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        models.dedup_by(|(a, ..), (b, ..)| a == b);
+        models
+    }
+}
+
+/// A model that costs nothing.
+fn free() -> Model {
+    let nothing = |unit| Rate { unit, tier: Tier::Standard, above: 0, price: Pico(0) };
+    let units = [Unit::Input, Unit::Output, Unit::Image, Unit::AudioSecond, Unit::Character];
+    let rates = units.into_iter().map(nothing).collect();
+    Model { price: Some(Price { rates, ..Price::default() }), ..Model::default() }
+}

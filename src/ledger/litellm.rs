@@ -1,0 +1,342 @@
+//! The price file that LiteLLM publishes: a JSON object of model names, whose form has become the usual one.
+//! <https://github.com/BerriAI/litellm/blob/main/model_prices_and_context_window.json>
+
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value};
+
+use super::hours::{EVERY_DAY, Hours, span, zone};
+use super::model::{Abilities, Kind, Model};
+use super::price::{OffPeak, Price};
+use super::rate::{Rate, Tier, Unit};
+use crate::money::Pico;
+
+/// Its providers, ours, and what its names begin with besides.
+const PROVIDERS: &[(&str, &str, &[&str])] = &[
+    ("openai", "openai", &["openai/"]),
+    ("text-completion-openai", "openai", &[]),
+    ("azure", "azure", &["azure/"]),
+    ("azure_text", "azure", &["azure/"]),
+    ("azure_ai", "azure-foundry", &["azure_ai/"]),
+    ("anthropic", "anthropic", &["anthropic/"]),
+    ("bedrock", "bedrock", &["bedrock/"]),
+    ("bedrock_converse", "bedrock", &["bedrock/"]),
+    ("gemini", "gemini", &["gemini/"]),
+    ("mistral", "mistral", &["mistral/"]),
+    ("text-completion-codestral", "mistral", &["text-completion-codestral/"]),
+    ("codestral", "mistral", &["codestral/"]),
+    ("cohere", "cohere", &["cohere/"]),
+    ("cohere_chat", "cohere", &["cohere_chat/"]),
+    ("deepseek", "deepseek", &["deepseek/"]),
+    ("dashscope", "qwen", &["dashscope/"]),
+    ("groq", "groq", &["groq/"]),
+    ("xai", "xai", &["xai/"]),
+    ("openrouter", "openrouter", &["openrouter/"]),
+    ("together_ai", "together", &["together_ai/"]),
+    ("fireworks_ai", "fireworks", &["fireworks_ai/"]),
+    ("fireworks_ai-embedding-models", "fireworks", &["fireworks_ai/"]),
+    ("cerebras", "cerebras", &["cerebras/"]),
+    ("perplexity", "perplexity", &["perplexity/"]),
+    ("moonshot", "moonshot", &["moonshot/"]),
+    ("zai", "zai", &["zai/"]),
+    ("deepinfra", "deepinfra", &["deepinfra/"]),
+    ("nebius", "nebius", &["nebius/"]),
+    ("nvidia_nim", "nvidia", &["nvidia_nim/"]),
+    ("huggingface", "huggingface", &["huggingface/"]),
+    ("github", "github", &["github/"]),
+    ("jina_ai", "jina", &["jina_ai/"]),
+    ("voyage", "voyage", &["voyage/"]),
+];
+
+/// Claude in Azure's Foundry is a preset of its own.
+const AZURE_CLAUDE: &str = "azure-anthropic";
+
+/// Our units by the beginnings of its field names; the rest of a name is a threshold and a tier.
+const FIELDS: &[(&str, Unit)] = &[
+    ("input_cost_per_token", Unit::Input),
+    ("cache_read_input_token_cost", Unit::CachedRead),
+    ("cache_creation_input_token_cost_above_1hr", Unit::CacheWriteLong),
+    ("cache_creation_input_token_cost", Unit::CacheWrite),
+    ("output_cost_per_token", Unit::Output),
+    ("output_cost_per_reasoning_token", Unit::Reasoning),
+    ("input_cost_per_audio_token", Unit::InputAudio),
+    ("output_cost_per_audio_token", Unit::OutputAudio),
+    ("input_cost_per_image_token", Unit::InputImage),
+    ("output_cost_per_image_token", Unit::OutputImage),
+];
+
+const FLAGS: &[(&str, Abilities)] = &[
+    ("supports_function_calling", Abilities::TOOLS),
+    ("supports_vision", Abilities::VISION),
+    ("supports_response_schema", Abilities::JSON),
+    ("supports_native_structured_output", Abilities::JSON),
+    ("supports_reasoning", Abilities::REASONING),
+    ("supports_prompt_caching", Abilities::CACHE),
+    ("supports_audio_input", Abilities::AUDIO_IN),
+    ("supports_audio_output", Abilities::AUDIO_OUT),
+    ("supports_pdf_input", Abilities::FILES),
+    ("supports_video_input", Abilities::VIDEO),
+    ("supports_web_search", Abilities::WEB_SEARCH),
+    ("supports_computer_use", Abilities::COMPUTER),
+    ("supports_assistant_prefill", Abilities::PREFILL),
+    ("supports_parallel_function_calling", Abilities::PARALLEL),
+];
+
+/// Names and facts of all models of providers that we know, and how many were of others.
+pub fn read(file: &Map<String, Value>) -> (Vec<(String, Model)>, usize) {
+    let (mut models, mut others) = (Vec::new(), 0);
+    for (name, facts) in file {
+        let facts = facts.as_object();
+        match facts.and_then(|facts| entry(name, facts)) {
+            Some(entry) => {
+                if let Some(claude) = entry.0.strip_prefix("azure-foundry/claude") {
+                    models.push((format!("{AZURE_CLAUDE}/claude{claude}"), entry.1.clone()));
+                }
+                models.push(entry);
+            }
+            None => others += 1,
+        }
+    }
+    // A plain name was first; one with the provider's prefix is the same model, said anew.
+    (models, others)
+}
+
+fn entry(name: &str, facts: &Map<String, Value>) -> Option<(String, Model)> {
+    let provider = facts.get("litellm_provider")?.as_str()?;
+    let (ours, prefixes): (_, &[&str]) = match PROVIDERS.iter().find(|(theirs, ..)| *theirs == provider) {
+        Some((_, ours, prefixes)) => (*ours, prefixes),
+        None if provider.starts_with("vertex_ai") => ("vertex", &["vertex_ai/"]),
+        None => return None,
+    };
+    let own = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    // Sizes and terms of contracts stand in names that nobody can ask for.
+    let odd = own.contains("-x-") || own.contains("-commitment/") || own.contains(['\t', '\n', '*']);
+    (!odd && !own.is_empty()).then(|| (format!("{ours}/{own}"), model(facts)))
+}
+
+/// The facts of one entry.
+pub fn model(facts: &Map<String, Value>) -> Model {
+    let mode = facts.get("mode").and_then(Value::as_str).unwrap_or("chat");
+    let kind = Kind::ALL.iter().find(|(_, theirs, _)| *theirs == mode).map_or(Kind::Chat, |(kind, ..)| *kind);
+    let number = |key: &str| {
+        let number = facts.get(key)?.as_f64().filter(|n| *n >= 1.0 && *n <= f64::from(u32::MAX))?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
+        Some(number as u32)
+    };
+    let mut abilities = FLAGS
+        .iter()
+        .filter(|(flag, _)| facts.get(*flag).and_then(Value::as_bool) == Some(true))
+        .fold(Abilities::default(), |all, (_, one)| all.with(*one));
+    let makes = facts.get("supported_output_modalities").and_then(Value::as_array).into_iter().flatten();
+    for (word, ability) in [("image", Abilities::IMAGE_OUT), ("audio", Abilities::AUDIO_OUT)] {
+        if kind == Kind::Chat && makes.clone().any(|made| made == word) {
+            abilities = abilities.with(ability);
+        }
+    }
+    Model {
+        kind,
+        context_window: number("max_input_tokens"),
+        max_output: number("max_output_tokens"),
+        abilities,
+        deprecation: facts.get("deprecation_date").and_then(Value::as_str).and_then(|date| date.parse().ok()),
+        price: price(kind, facts),
+    }
+}
+
+fn price(kind: Kind, facts: &Map<String, Value>) -> Option<Price> {
+    let mut rates: Vec<Rate> = facts.iter().filter_map(|(field, value)| token_rate(field, value)).collect();
+    rates.extend(bands(facts));
+    let standard = |unit, price| Rate { unit, tier: Tier::Standard, above: 0, price };
+    let has = |rates: &[Rate], unit| rates.iter().any(|rate| rate.unit == unit);
+    for (unit, fields) in units(kind) {
+        let price = fields.iter().find_map(|field| Pico::per_unit(facts.get(*field)?.as_f64()?));
+        rates.extend(price.map(|price| standard(*unit, price)));
+    }
+    // What makes only pictures has no other tokens.
+    if kind == Kind::Image && !has(&rates, Unit::Output) {
+        let pictures: Vec<Rate> = rates.iter().filter(|rate| rate.unit == Unit::OutputImage).copied().collect();
+        rates.extend(pictures.into_iter().map(|rate| Rate { unit: Unit::Output, ..rate }));
+    }
+    // Zeros that only fill the fields of what is paid by other units.
+    let costs = |rate: &Rate| rate.price.0 > 0;
+    if rates.iter().any(|rate| costs(rate) && !token(rate.unit)) && !rates.iter().any(|r| costs(r) && token(r.unit)) {
+        rates.retain(costs);
+    }
+    // A chat that costs nothing at all is a preview whose price nobody knows.
+    let free = !rates.iter().any(costs) && kind != Kind::Moderation;
+    (!free && !rates.is_empty()).then(|| Price { off_peak: off_peak(facts), rates, ..Price::default() })
+}
+
+fn token(unit: Unit) -> bool {
+    !matches!(unit, Unit::Image | Unit::AudioSecond | Unit::Character | Unit::Request)
+}
+
+/// Units beside tokens, with the fields that price them, the first that is there counts.
+fn units(kind: Kind) -> &'static [(Unit, &'static [&'static str])] {
+    match kind {
+        Kind::Image => &[(Unit::Image, &["output_cost_per_image", "input_cost_per_image"])],
+        Kind::Transcription => &[(Unit::AudioSecond, &["input_cost_per_second", "output_cost_per_second"])],
+        Kind::Speech => &[(Unit::Character, &["input_cost_per_character"])],
+        Kind::Rerank => &[(Unit::Request, &["input_cost_per_query"])],
+        _ => &[(Unit::Request, &["input_cost_per_request"])],
+    }
+}
+
+/// `input_cost_per_token_above_200k_tokens_priority`.
+fn token_rate(field: &str, value: &Value) -> Option<Rate> {
+    let price = Pico::per_unit(value.as_f64()?)?;
+    let (mut rest, unit) = FIELDS.iter().find_map(|(start, unit)| Some((field.strip_prefix(start)?, *unit)))?;
+    let mut above = 0;
+    if let Some(threshold) = rest.strip_prefix("_above_") {
+        let (thousands, after) = threshold.split_once("k_tokens")?;
+        above = thousands.parse::<u32>().ok()?.checked_mul(1_000)?;
+        rest = after;
+    }
+    let tier = match rest {
+        "" => Tier::Standard,
+        "_batches" => Tier::Batch,
+        "_flex" => Tier::Flex,
+        "_priority" => Tier::Priority,
+        _ => return None,
+    };
+    Some(Rate { unit, tier, above, price })
+}
+
+/// `tiered_pricing`: rates by the size of the prompt.
+fn bands(facts: &Map<String, Value>) -> Vec<Rate> {
+    let bands = facts.get("tiered_pricing").and_then(Value::as_array).into_iter().flatten();
+    let band = |band: &Value| {
+        let band = band.as_object()?;
+        let from = band.get("range")?.as_array()?.first()?.as_f64().filter(|n| (0.0..4e9).contains(n))?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
+        let above = from as u32;
+        let rates = band.iter().filter_map(|(field, value)| token_rate(field, value));
+        Some(rates.map(|rate| Rate { above, ..rate }).collect::<Vec<_>>())
+    };
+    bands.filter_map(band).flatten().collect()
+}
+
+/// `off_peak_pricing`. What cannot be read is left out: then the usual price counts, which is the higher one.
+fn off_peak(facts: &Map<String, Value>) -> Vec<OffPeak> {
+    let read = || {
+        let off_peak = facts.get("off_peak_pricing")?.as_object()?;
+        let days_zone = match off_peak.get("weekday_timezone") {
+            None => None,
+            Some(name) => Some(zone(name.as_str()?).ok()?),
+        };
+        let hours = off_peak.get("windows")?.as_array()?.iter().map(|window| {
+            let spans = match window.get("hours_utc")? {
+                Value::String(text) => vec![span(text)?],
+                Value::Array(texts) => texts.iter().map(|text| span(text.as_str()?)).collect::<Option<_>>()?,
+                _ => return None,
+            };
+            let days = match window.get("weekdays").and_then(Value::as_array) {
+                None => EVERY_DAY,
+                Some(days) => days.iter().try_fold(0, |all, day| {
+                    let day = day.as_u64().filter(|day| (1..=7).contains(day))?;
+                    Some(all | 1 << (day - 1))
+                })?,
+            };
+            Some(Hours { zone: TimeZone::UTC, days_zone: days_zone.clone(), days, spans })
+        });
+        let hours: Option<Vec<_>> = hours.collect();
+        let rates = off_peak.iter().filter_map(|(field, value)| token_rate(field, value));
+        let rates = rates.filter(|rate| rate.above == 0 && rate.tier == Tier::Standard);
+        Some(OffPeak { hours: hours?, rates: rates.map(|r| (r.unit, r.price)).collect(), percent: None })
+    };
+    read().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rates(price: Option<Price>) -> Vec<(Unit, Tier, u32, u64)> {
+        let mut rates: Vec<_> = price
+            .unwrap_or_default()
+            .rates
+            .iter()
+            .map(|rate| (rate.unit, rate.tier, rate.above, rate.price.0))
+            .collect();
+        rates.sort_unstable();
+        rates
+    }
+
+    #[test]
+    fn fields_say_unit_threshold_and_tier() {
+        use Tier::{Batch, Flex, Priority, Standard};
+        for (facts, expected) in [
+            (
+                json!({"input_cost_per_token": 2.5e-6, "input_cost_per_token_above_200k_tokens_priority": 5e-6,
+                    "cache_read_input_token_cost_flex": 1e-6, "output_cost_per_token_batches": 5e-6,
+                    "cache_creation_input_token_cost_above_1hr": 6e-6, "output_cost_per_token_balanced": 1.0}),
+                vec![
+                    (Unit::Input, Standard, 0, 2_500_000),
+                    (Unit::Input, Priority, 200_000, 5_000_000),
+                    (Unit::CachedRead, Flex, 0, 1_000_000),
+                    (Unit::CacheWriteLong, Standard, 0, 6_000_000),
+                    (Unit::Output, Batch, 0, 5_000_000),
+                ],
+            ),
+            (
+                json!({"tiered_pricing": [{"input_cost_per_token": 1e-7, "range": [0, 32000.0]},
+                    {"input_cost_per_token": 2e-7, "range": [32000.0, 128000.0]}]}),
+                vec![(Unit::Input, Standard, 0, 100_000), (Unit::Input, Standard, 32_000, 200_000)],
+            ),
+            (
+                json!({"mode": "rerank", "input_cost_per_query": 0.002, "input_cost_per_token": 0.0}),
+                vec![(Unit::Request, Standard, 0, 2_000_000_000)],
+            ),
+            (
+                json!({"mode": "audio_transcription", "input_cost_per_second": 1e-4, "output_cost_per_second": 1e-4}),
+                vec![(Unit::AudioSecond, Standard, 0, 100_000_000)],
+            ),
+            (
+                json!({"mode": "image_generation", "input_cost_per_token": 5e-6, "output_cost_per_image_token": 4e-5}),
+                vec![
+                    (Unit::Input, Standard, 0, 5_000_000),
+                    (Unit::Output, Standard, 0, 40_000_000),
+                    (Unit::OutputImage, Standard, 0, 40_000_000),
+                ],
+            ),
+            (json!({"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}), vec![]),
+            (
+                json!({"mode": "moderation", "input_cost_per_token": 0.0}),
+                vec![(Unit::Input, Standard, 0, 0)],
+            ),
+            (json!({"input_cost_per_token": "free", "output_cost_per_token": -1}), vec![]),
+        ] {
+            let found = rates(model(facts.as_object().unwrap()).price);
+            assert_eq!(found, expected, "{facts}");
+        }
+    }
+
+    #[test]
+    fn names_lead_to_our_providers() {
+        let file = json!({
+            "gpt-4o": {"litellm_provider": "openai"},
+            "azure/eu/gpt-4o": {"litellm_provider": "azure"},
+            "azure_ai/claude-opus": {"litellm_provider": "azure_ai"},
+            "vertex_ai/claude@1": {"litellm_provider": "vertex_ai-anthropic_models"},
+            "gemini-pro": {"litellm_provider": "vertex_ai-language-models"},
+            "dashscope/qwen-max": {"litellm_provider": "dashscope"},
+            "1024-x-1024/gpt-image-1": {"litellm_provider": "openai"},
+            "bedrock/*/1-month-commitment/x": {"litellm_provider": "bedrock"},
+            "novita/x": {"litellm_provider": "novita"},
+            "sample_spec": "text",
+        });
+        let (models, others) = read(file.as_object().unwrap());
+        let names: Vec<_> = models.iter().map(|(name, _)| name.as_str()).collect();
+        let expected = [
+            "openai/gpt-4o",
+            "azure/eu/gpt-4o",
+            "azure-anthropic/claude-opus",
+            "azure-foundry/claude-opus",
+            "vertex/claude@1",
+            "vertex/gemini-pro",
+            "qwen/qwen-max",
+        ];
+        assert_eq!((names, others), (expected.to_vec(), 4));
+    }
+}

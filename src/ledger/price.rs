@@ -1,0 +1,245 @@
+//! What an answer costs: disjoint classes of usage times their rates, in integers, rounded once.
+
+use std::sync::Arc;
+
+use super::hours::Hours;
+use super::rate::{Rate, Tier, Unit, rate};
+use super::reserved::Reserved;
+use crate::chat::Usage;
+use crate::money::{Nano, Pico};
+
+/// Everything that decides what the use of a model costs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Price {
+    /// Rates, in no order.
+    pub rates: Vec<Rate>,
+    /// Times at which others count.
+    pub off_peak: Vec<OffPeak>,
+    /// How much of the list price is paid, in percent.
+    pub percent: Option<u32>,
+    /// What is paid for already.
+    pub reserved: Option<Arc<Reserved>>,
+}
+
+/// Other rates at certain times.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OffPeak {
+    /// When.
+    pub hours: Vec<Hours>,
+    /// What these units cost then, in the standard tier.
+    pub rates: Vec<(Unit, Pico)>,
+    /// How much of the usual price is paid then, in percent, for all other units.
+    pub percent: Option<u32>,
+}
+
+/// Under which conditions something was used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct When {
+    /// The service that did it.
+    pub tier: Tier,
+    /// When it began, in Unix milliseconds.
+    pub unix_ms: u64,
+}
+
+impl Price {
+    /// What this usage costs, to the nearest nano-dollar; tokens that are paid for already are taken out of what is
+    /// reserved. `None` when something was used that has no price.
+    pub fn settle(&self, usage: &Usage, when: When) -> Option<Nano> {
+        let femto = self.femto(usage, when)?;
+        let Some(reserved) = &self.reserved else { return Some(Nano::from_femto(femto)) };
+        let given = reserved.take(usage.total(), when.unix_ms);
+        Some(Nano::from_femto(unpaid(femto, usage.total(), given)))
+    }
+
+    /// What this usage would cost, without taking anything.
+    pub fn estimate(&self, usage: &Usage, when: When) -> Option<Nano> {
+        let femto = self.femto(usage, when)?;
+        let Some(reserved) = &self.reserved else { return Some(Nano::from_femto(femto)) };
+        let given = reserved.left(when.unix_ms).min(usage.total());
+        Some(Nano::from_femto(unpaid(femto, usage.total(), given)))
+    }
+
+    /// The rate of one unit under these conditions.
+    pub fn rate(&self, unit: Unit, prompt: u64, when: When) -> Option<Pico> {
+        self.rate_in(unit, prompt, when.tier, self.off_peak_at(when.unix_ms))
+    }
+
+    fn off_peak_at(&self, unix_ms: u64) -> Option<&OffPeak> {
+        self.off_peak.iter().find(|off_peak| off_peak.hours.iter().any(|hours| hours.holds(unix_ms)))
+    }
+
+    fn rate_in(&self, unit: Unit, prompt: u64, tier: Tier, off_peak: Option<&OffPeak>) -> Option<Pico> {
+        let usual = rate(&self.rates, unit, tier, prompt)?;
+        let then = match off_peak {
+            None => usual,
+            Some(off_peak) => {
+                let named = off_peak.rates.iter().find(|(named, _)| *named == unit && tier == Tier::Standard);
+                match (named, off_peak.percent) {
+                    (Some((_, price)), _) => *price,
+                    (None, Some(percent)) => usual.percent(percent),
+                    (None, None) => usual,
+                }
+            }
+        };
+        Some(self.percent.map_or(then, |percent| then.percent(percent)))
+    }
+
+    /// Femto-dollars (10⁻¹⁵). A model whose tokens and pictures (or seconds, or characters) are both priced is paid by
+    /// its tokens where they were counted.
+    fn femto(&self, usage: &Usage, when: When) -> Option<u128> {
+        let prompt = usage.prompt();
+        let off_peak = self.off_peak_at(when.unix_ms);
+        let of = |unit| self.rate_in(unit, prompt, when.tier, off_peak);
+        let mut sum: u128 = 0;
+        let mut missing = false;
+        for (unit, count) in tokens(usage) {
+            if count == 0 {
+                continue;
+            }
+            match of(unit) {
+                Some(price) => sum += u128::from(count) * u128::from(price.0) * 1_000,
+                None => missing = true,
+            }
+        }
+        let by_token = usage.total() > 0 && !missing;
+        let mut otherwise = false;
+        // Seconds are counted in thousandths.
+        for (unit, count, scale) in [
+            (Unit::Image, usage.images, 1_000),
+            (Unit::AudioSecond, usage.audio_ms, 1),
+            (Unit::Character, usage.characters, 1_000),
+        ] {
+            if count > 0 && !by_token {
+                match of(unit) {
+                    Some(price) => {
+                        sum += u128::from(count) * u128::from(price.0) * scale;
+                        otherwise = true;
+                    }
+                    None => missing |= usage.total() == 0,
+                }
+            }
+        }
+        if let Some(price) = of(Unit::Request) {
+            sum += u128::from(price.0) * 1_000;
+            otherwise = true;
+        }
+        (!missing || otherwise).then_some(sum)
+    }
+}
+
+/// What is still to be paid when `given` of `all` tokens are paid for already.
+fn unpaid(femto: u128, all: u64, given: u64) -> u128 {
+    if all == 0 || given == 0 {
+        return femto;
+    }
+    femto * u128::from(all.saturating_sub(given)) / u128::from(all)
+}
+
+/// The usage in classes that do not overlap. What a provider counts twice is counted once: a part is never larger than
+/// its whole.
+fn tokens(usage: &Usage) -> [(Unit, u64); 10] {
+    let input_audio = usage.input_audio.min(usage.input);
+    let input_image = usage.input_image.min(usage.input - input_audio);
+    let long = usage.cache_write_long.min(usage.cache_write);
+    let output_audio = usage.output_audio.min(usage.output);
+    let output_image = usage.output_image.min(usage.output - output_audio);
+    let reasoning = usage.reasoning.min(usage.output - output_audio - output_image);
+    [
+        (Unit::Input, usage.input - input_audio - input_image),
+        (Unit::InputAudio, input_audio),
+        (Unit::InputImage, input_image),
+        (Unit::CachedRead, usage.cached_read),
+        (Unit::CacheWrite, usage.cache_write - long),
+        (Unit::CacheWriteLong, long),
+        (Unit::Output, usage.output - output_audio - output_image - reasoning),
+        (Unit::OutputAudio, output_audio),
+        (Unit::OutputImage, output_image),
+        (Unit::Reasoning, reasoning),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::super::hours::EVERY_DAY;
+    use super::super::reserved::Every;
+    use super::*;
+
+    fn price(rates: &[(Unit, f64)]) -> Price {
+        let rate = |&(unit, dollars): &(Unit, f64)| {
+            let price = if unit.by_million() { Pico::per_million(dollars) } else { Pico::per_unit(dollars) };
+            Rate { unit, tier: Tier::Standard, above: 0, price: price.unwrap() }
+        };
+        Price { rates: rates.iter().map(rate).collect(), ..Price::default() }
+    }
+
+    #[test]
+    fn every_class_has_its_price_and_nothing_is_paid_twice() {
+        let sonnet = price(&[
+            (Unit::Input, 3.0),
+            (Unit::CachedRead, 0.3),
+            (Unit::CacheWrite, 3.75),
+            (Unit::CacheWriteLong, 6.0),
+            (Unit::Output, 15.0),
+        ]);
+        let audio = price(&[(Unit::Input, 2.5), (Unit::InputAudio, 32.0), (Unit::Output, 10.0), (Unit::OutputAudio, 64.0)]);
+        let none = Usage::default();
+        for (price, usage, nano) in [
+            (&sonnet, Usage { input: 10, output: 20, ..none }, Some(330_000)),
+            (&sonnet, Usage { input: 1, cached_read: 1_000, cache_write: 300, cache_write_long: 100, ..none }, Some(3_000 + 300_000 + 750_000 + 600_000)),
+            (&sonnet, Usage { output: 100, reasoning: 60, ..none }, Some(1_500_000)),
+            // A part that claims to be more than its whole.
+            (&sonnet, Usage { output: 10, reasoning: 60, ..none }, Some(150_000)),
+            (&audio, Usage { input: 100, input_audio: 90, output: 50, output_audio: 40, ..none }, Some(25_000 + 2_880_000 + 100_000 + 2_560_000)),
+            (&price(&[(Unit::Input, 0.1)]), Usage { input: 7, ..none }, Some(700)),
+            (&price(&[(Unit::Input, 0.1)]), Usage { input: 7, output: 1, ..none }, None),
+            (&price(&[(Unit::AudioSecond, 0.0001)]), Usage { audio_ms: 12_345, ..none }, Some(1_234_500)),
+            (&price(&[(Unit::Character, 15.0)]), Usage { characters: 11, ..none }, Some(165_000)),
+            (&price(&[(Unit::Image, 0.04)]), Usage { images: 2, ..none }, Some(80_000_000)),
+            // Paid by tokens, because they were counted; by pictures, where they were not.
+            (&price(&[(Unit::Image, 0.04), (Unit::Input, 1.0), (Unit::OutputImage, 30.0), (Unit::Output, 2.0)]),
+             Usage { images: 1, input: 10, output: 1_000, output_image: 1_000, ..none }, Some(10_000 + 30_000_000)),
+            (&price(&[(Unit::Image, 0.04), (Unit::Input, 1.0)]), Usage { images: 1, ..none }, Some(40_000_000)),
+            (&price(&[(Unit::Request, 0.002), (Unit::Input, 0.0)]), Usage { input: 9, ..none }, Some(2_000_000)),
+            (&price(&[(Unit::Input, 1.0)]), Usage { audio_ms: 5, ..none }, None),
+            (&price(&[]), Usage { input: 1, ..none }, None),
+        ] {
+            assert_eq!(price.settle(&usage, When::default()), nano.map(Nano), "{usage:?}");
+        }
+    }
+
+    #[test]
+    fn the_sum_is_rounded_once() {
+        let tenth = price(&[(Unit::Input, 0.0001), (Unit::Output, 0.0001)]);
+        // Each class alone would round to nothing.
+        let usage = Usage { input: 3, output: 3, ..Usage::default() };
+        assert_eq!(tenth.settle(&usage, When::default()), Some(Nano(1)));
+    }
+
+    #[test]
+    fn other_hours_have_other_prices() {
+        let mut deepseek = price(&[(Unit::Input, 1.0), (Unit::Output, 2.0)]);
+        let night = Hours { zone: TimeZone::UTC, days_zone: None, days: EVERY_DAY, spans: vec![(990, 30)] };
+        deepseek.off_peak =
+            vec![OffPeak { hours: vec![night], rates: vec![(Unit::Input, Pico(250_000))], percent: Some(50) }];
+        let usage = Usage { input: 1_000, output: 1_000, ..Usage::default() };
+        let at = |unix_ms, tier| deepseek.settle(&usage, When { tier, unix_ms });
+        assert_eq!(at(12 * 3_600_000, Tier::Standard), Some(Nano(3_000_000)), "noon");
+        assert_eq!(at(17 * 3_600_000, Tier::Standard), Some(Nano(250_000 + 1_000_000)), "evening");
+        assert_eq!(at(17 * 3_600_000, Tier::Batch), Some(Nano(500_000 + 1_000_000)), "no price of its own");
+    }
+
+    #[test]
+    fn what_is_paid_for_costs_nothing_more() {
+        let mut owned = price(&[(Unit::Input, 1.0), (Unit::Output, 3.0)]);
+        owned.reserved = Some(Arc::new(Reserved::new(1_500, Every::Day, TimeZone::UTC)));
+        let usage = Usage { input: 500, output: 500, ..Usage::default() };
+        let now = When::default();
+        assert_eq!(owned.estimate(&usage, now), Some(Nano(0)));
+        assert_eq!(owned.settle(&usage, now), Some(Nano(0)));
+        assert_eq!(owned.estimate(&usage, now), Some(Nano(1_000_000)), "half of it is left");
+        assert_eq!(owned.settle(&usage, now), Some(Nano(1_000_000)));
+        assert_eq!(owned.settle(&usage, now), Some(Nano(2_000_000)));
+    }
+}

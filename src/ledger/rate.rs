@@ -1,0 +1,228 @@
+//! What one unit costs: by class of unit, service tier and size of the prompt.
+
+use serde::{Deserialize, Serialize};
+
+use crate::money::Pico;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Unit {
+    /// Prompt tokens.
+    Input,
+    /// Prompt tokens read from the provider's prompt cache.
+    CachedRead,
+    /// Prompt tokens written to the provider's prompt cache, for some minutes.
+    CacheWrite,
+    /// Prompt tokens written to the provider's prompt cache, for an hour or more.
+    CacheWriteLong,
+    /// Generated tokens.
+    Output,
+    /// Generated tokens that were reasoning.
+    Reasoning,
+    /// Prompt tokens that were audio.
+    InputAudio,
+    /// Generated tokens that were audio.
+    OutputAudio,
+    /// Prompt tokens that were images.
+    InputImage,
+    /// Generated tokens that were images.
+    OutputImage,
+    /// A whole picture.
+    Image,
+    /// A second of sound.
+    AudioSecond,
+    /// A character of text that is spoken.
+    Character,
+    /// A request.
+    Request,
+}
+
+/// Which service was paid for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Tier {
+    /// The usual one.
+    #[default]
+    Standard,
+    /// Done within a day.
+    Batch,
+    /// Slower and cheaper.
+    Flex,
+    /// Faster and dearer.
+    Priority,
+}
+
+/// The price of one unit under one condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate {
+    /// What is counted.
+    pub unit: Unit,
+    /// For which service.
+    pub tier: Tier,
+    /// For prompts of more than this many tokens.
+    pub above: u32,
+    /// Pico-dollars for one unit.
+    pub price: Pico,
+}
+
+impl Unit {
+    /// All of them, with the letter of the compact form and the name that people write.
+    pub const ALL: [(Self, char, &'static str); 14] = [
+        (Self::Input, 'i', "input"),
+        (Self::CachedRead, 'r', "cached_read"),
+        (Self::CacheWrite, 'w', "cache_write"),
+        (Self::CacheWriteLong, 'l', "cache_write_long"),
+        (Self::Output, 'o', "output"),
+        (Self::Reasoning, 't', "reasoning"),
+        (Self::InputAudio, 'a', "input_audio"),
+        (Self::OutputAudio, 'A', "output_audio"),
+        (Self::InputImage, 'g', "input_image"),
+        (Self::OutputImage, 'G', "output_image"),
+        (Self::Image, 'I', "image"),
+        (Self::AudioSecond, 's', "audio_second"),
+        (Self::Character, 'c', "character"),
+        (Self::Request, 'q', "request"),
+    ];
+
+    /// The name that people write.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(unit, ..)| *unit == self).map_or("", |(_, _, name)| name)
+    }
+
+    /// Whether it is priced by the million (tokens and characters) rather than one by one.
+    pub fn by_million(self) -> bool {
+        !matches!(self, Self::Image | Self::AudioSecond | Self::Request)
+    }
+
+    /// The unit whose price counts where this one has none.
+    fn stand_in(self) -> Option<Self> {
+        match self {
+            Self::CachedRead | Self::CacheWrite | Self::InputAudio | Self::InputImage => Some(Self::Input),
+            Self::CacheWriteLong => Some(Self::CacheWrite),
+            Self::Reasoning | Self::OutputAudio | Self::OutputImage => Some(Self::Output),
+            _ => None,
+        }
+    }
+}
+
+impl Tier {
+    /// All of them, with the letter of the compact form and the name that people write.
+    pub const ALL: [(Self, char, &'static str); 4] = [
+        (Self::Standard, 's', "standard"),
+        (Self::Batch, 'b', "batch"),
+        (Self::Flex, 'f', "flex"),
+        (Self::Priority, 'p', "priority"),
+    ];
+
+    /// The tier of a `service_tier` field; what is unknown or left to the provider is the usual one.
+    pub fn named(text: &str) -> Self {
+        Self::ALL.iter().find(|(_, _, name)| *name == text).map_or(Self::Standard, |(tier, ..)| *tier)
+    }
+
+    /// What an answer says of the tier in which it was made, if it does: the last `service_tier` in its JSON.
+    pub fn said_in(body: &[u8]) -> Option<Self> {
+        let rest = &body[memchr::memmem::rfind(body, b"\"service_tier\"")? + 14..];
+        let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+        let end = memchr::memchr(b'"', rest)?;
+        std::str::from_utf8(&rest[..end]).ok().map(Self::named)
+    }
+}
+
+/// The price of `unit` for a prompt of this size in this tier.
+///
+/// The highest threshold that the prompt exceeds counts. A tier without a price of its own costs what the standard one
+/// does; one that has none above the threshold keeps its proportion to it. A unit without any price costs what its
+/// stand-in does: a cached token what an uncached one does, a reasoning token what any generated one does.
+pub fn rate(rates: &[Rate], unit: Unit, tier: Tier, prompt: u64) -> Option<Pico> {
+    let mut unit = unit;
+    loop {
+        if let Some(price) = own_rate(rates, unit, tier, prompt) {
+            return Some(price);
+        }
+        unit = unit.stand_in()?;
+    }
+}
+
+fn own_rate(rates: &[Rate], unit: Unit, tier: Tier, prompt: u64) -> Option<Pico> {
+    let (mut standard, mut base, mut own) = (None::<Rate>, None, None::<Rate>);
+    for rate in rates.iter().filter(|rate| rate.unit == unit) {
+        if rate.above == 0 && rate.tier == Tier::Standard {
+            base = Some(rate.price);
+        }
+        if rate.above > 0 && prompt <= u64::from(rate.above) {
+            continue;
+        }
+        let best = match rate.tier {
+            Tier::Standard => &mut standard,
+            other if other == tier => &mut own,
+            _ => continue,
+        };
+        if best.is_none_or(|best| best.above < rate.above) {
+            *best = Some(*rate);
+        }
+    }
+    match (own, standard) {
+        (Some(own), Some(standard)) if own.above < standard.above => {
+            let base = base.unwrap_or(standard.price);
+            Some(own.price.in_proportion(base, standard.price))
+        }
+        (Some(own), _) => Some(own.price),
+        (None, standard) => standard.map(|rate| rate.price),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(unit: Unit, tier: Tier, above: u32, price: u64) -> Rate {
+        Rate { unit, tier, above, price: Pico(price) }
+    }
+
+    #[test]
+    fn the_nearest_price_counts() {
+        let rates = [
+            of(Unit::Input, Tier::Standard, 0, 30),
+            of(Unit::Input, Tier::Standard, 200_000, 60),
+            of(Unit::Input, Tier::Standard, 500_000, 90),
+            of(Unit::Input, Tier::Batch, 0, 15),
+            of(Unit::Input, Tier::Priority, 200_000, 200),
+            of(Unit::CacheWrite, Tier::Standard, 0, 40),
+            of(Unit::Output, Tier::Standard, 0, 100),
+        ];
+        for (unit, tier, prompt, expected) in [
+            (Unit::Input, Tier::Standard, 200_000, Some(30)),
+            (Unit::Input, Tier::Standard, 200_001, Some(60)),
+            (Unit::Input, Tier::Standard, 1 << 40, Some(90)),
+            (Unit::Input, Tier::Batch, 10, Some(15)),
+            // Half of the usual price stays half of it.
+            (Unit::Input, Tier::Batch, 300_000, Some(30)),
+            (Unit::Input, Tier::Flex, 300_000, Some(60)),
+            (Unit::Input, Tier::Priority, 10, Some(30)),
+            (Unit::Input, Tier::Priority, 300_000, Some(200)),
+            (Unit::CachedRead, Tier::Standard, 10, Some(30)),
+            (Unit::CacheWriteLong, Tier::Standard, 10, Some(40)),
+            (Unit::Reasoning, Tier::Standard, 10, Some(100)),
+            (Unit::Image, Tier::Standard, 10, None),
+        ] {
+            let found = rate(&rates, unit, tier, prompt).map(|price| price.0);
+            assert_eq!(found, expected, "{unit:?} {tier:?} {prompt}");
+        }
+    }
+
+    #[test]
+    fn answers_say_their_tier() {
+        for (body, expected) in [
+            (r#"{"service_tier": "flex"}"#, Some(Tier::Flex)),
+            (r#"{"service_tier":"default","usage":{}}"#, Some(Tier::Standard)),
+            (r#"{"service_tier":null}"#, None),
+            (r#"{"service_tier"#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(Tier::said_in(body.as_bytes()), expected, "{body}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! All papers of one decision: the record, and what is needed to explain it and to ask other policies the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, Record};
+use crate::facts::{Reads, Seen};
+
+/// All papers of one decision, as the decision store keeps them: without any text of prompt or answer, unless the
+/// configuration wants the prompt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Dossier {
+    /// When the request came, in Unix milliseconds.
+    pub at_ms: u64,
+    /// The record, as it stands in the access log. Its `v` is the version of all of this.
+    pub record: Record,
+    /// The HTTP status that the client saw.
+    pub status: u16,
+    /// From the request's head to its end, in milliseconds.
+    pub ms: f64,
+    /// Time spent in policies, in microseconds.
+    pub policy_us: f64,
+    /// From the request's head to the first content of a stream, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_ms: Option<f64>,
+    /// The code of the error that the client saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Box<str>>,
+    /// What policies could see beyond the record's facts; `None` when the request did not get that far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Box<Seen>>,
+    /// What they read.
+    #[serde(default, skip_serializing_if = "Reads::is_empty")]
+    pub reads: Reads,
+    /// What they decided; `None` when one failed that must not be skipped, or none was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Box<Decision>>,
+    /// Policies that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+    /// The plan's deadlines and tries; `None` when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// A policy that failed while it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The policy's name.
+    pub policy: Arc<str>,
+    /// `file:line:column`.
+    pub at: Box<str>,
+    /// What went wrong.
+    pub message: Box<str>,
+}
+
+/// What bounded the attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The whole request, in milliseconds.
+    pub total_ms: u64,
+    /// Each attempt to its first content, in milliseconds, where a policy said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_ms: Option<u64>,
+    /// Tries at the same target beyond the first, where a policy said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+}
+
+impl Limits {
+    /// These bounds.
+    pub fn of(total: Duration, first_token: Option<Duration>, retries: Option<u32>) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self { total_ms: ms(total), first_token_ms: first_token.map(ms), retries }
+    }
+}
+
+impl Dossier {
+    /// The last target that was tried, which is the one that answered if any did.
+    pub fn target(&self) -> Option<&crate::target::TargetName> {
+        self.record.attempts.last().map(|attempt| &attempt.target)
+    }
+}

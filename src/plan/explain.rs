@@ -1,0 +1,300 @@
+//! A decision explained: for people in lines, for a response header in brief.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::{Constraint, Dossier, Route, Rule, Verdict};
+use crate::facts::Asked;
+use crate::facts::market::Offer;
+
+/// The most bytes of an explanation in a header.
+const BRIEF: usize = 4_096;
+/// The most questions in a header.
+const BRIEF_READS: usize = 24;
+
+impl Rule {
+    /// `policies/10-route.rhai:7` without the directory, which the policies do not know.
+    pub fn place(&self) -> String {
+        format!("{}.rhai", self.policy)
+    }
+
+    /// `10-route`, or `10-route/long` where the verdict has a name.
+    pub fn shown(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{}/{name}", self.policy),
+            None => self.policy.to_string(),
+        }
+    }
+}
+
+impl Verdict {
+    /// As it would stand in a policy: `route("a/b").then("c").timeout("20s")`.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Route(route) => route.shown(),
+            Self::Respond(text) => format!("respond({text:?})"),
+            Self::Reject(reject) => {
+                format!("reject({}, {:?}, {:?})", reject.status, reject.code, reject.message)
+            }
+        }
+    }
+
+    /// `route`, `reject`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Route(_) => "route",
+            Self::Respond(_) => "respond",
+            Self::Reject(_) => "reject",
+        }
+    }
+}
+
+impl Route {
+    /// As it would stand in a policy.
+    pub fn shown(&self) -> String {
+        let step = |choices: &[(std::sync::Arc<str>, f64)]| match choices {
+            [(only, _)] => format!("{only:?}"),
+            many => {
+                let shares: Vec<_> =
+                    many.iter().map(|(name, weight)| format!("{name:?}: {weight}")).collect();
+                format!("split(#{{ {} }})", shares.join(", "))
+            }
+        };
+        let mut text = String::new();
+        for (at, one) in self.steps.iter().enumerate() {
+            let said = step(&one.choices);
+            let _ = match (at, said.starts_with("split")) {
+                (0, true) => write!(text, "{said}"),
+                (0, false) => write!(text, "route({said})"),
+                _ => write!(text, ".then({said})"),
+            };
+        }
+        for (word, time) in [("timeout", self.timeout), ("first_token", self.first_token)] {
+            if let Some(time) = time {
+                let _ = write!(text, ".{word}(\"{}\")", humantime::format_duration(time));
+            }
+        }
+        if let Some(tries) = self.retries {
+            let _ = write!(text, ".retries({tries})");
+        }
+        text
+    }
+}
+
+impl Constraint {
+    /// As it would stand in a policy.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Tag(word) | Self::Name(word) => format!("{word:?}"),
+            Self::Label(key, value) => format!("#{{ {key}: {value:?} }}"),
+        }
+    }
+}
+
+impl Dossier {
+    /// The explanation for people: several lines.
+    pub fn explained(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, what: &str| {
+            let _ = writeln!(text, "{name:<11}{what}");
+        };
+        line("request", &format!("{} at {}", self.record.request_id, time(self.at_ms)));
+        if let Some(facts) = &self.record.facts {
+            let kind = if facts.stream { ", streamed" } else { "" };
+            let size = format!("{} tokens in {} messages", facts.tokens, facts.messages);
+            line("asked", &format!("{} of `{}`{kind}, {size}", facts.endpoint.as_str(), facts.model));
+        }
+        line("snapshot", &self.record.snapshot);
+        line("decided by", &self.decided_by());
+        for failure in &self.failures {
+            line("failed", &format!("{}: {}", failure.at, failure.message));
+        }
+        if let Some(decision) = &self.decision {
+            line(
+                "verdict",
+                &decision
+                    .verdict
+                    .as_ref()
+                    .map_or_else(|| "none: the configuration's plan".into(), Verdict::shown),
+            );
+            for (word, constraints) in [("requires", &decision.require), ("avoids", &decision.avoid)] {
+                let shown: Vec<_> = constraints.iter().map(Constraint::shown).collect();
+                if !shown.is_empty() {
+                    line(word, &shown.join(", "));
+                }
+            }
+        }
+        if !self.record.tags.is_empty() {
+            let tags: Vec<_> = self.record.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            line("tags", &tags.join(", "));
+        }
+        let plain: Vec<&str> = self.reads.facts.iter().map(|fact| &**fact).collect();
+        if !plain.is_empty() {
+            line("read", &plain.join(", "));
+        }
+        self.reads.asked.iter().for_each(|asked| line("asked", &asked.shown()));
+        if let Some(limits) = &self.limits {
+            let mut shown = format!("{} ms in all", limits.total_ms);
+            if let Some(ms) = limits.first_token_ms {
+                let _ = write!(shown, ", {ms} ms to the first content of each attempt");
+            }
+            line("deadlines", &shown);
+        }
+        for candidate in &self.record.candidates {
+            let place = match (candidate.rank, &candidate.rejected) {
+                (Some(rank), _) => format!("{}.", rank + 1),
+                (None, Some(why)) => format!("not taken: {why}:"),
+                (None, None) => "not taken:".to_owned(),
+            };
+            let target = candidate.target.to_string();
+            line(
+                "target",
+                &format!("{place} {target}{}", self.offer(&target).map(numbers).unwrap_or_default()),
+            );
+        }
+        for attempt in &self.record.attempts {
+            let status = attempt.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+            line(
+                "attempt",
+                &format!("{}: {}{status} after {:.1} ms", attempt.target, attempt.outcome, attempt.ms),
+            );
+        }
+        if let Some(usage) = &self.record.usage {
+            line("used", &format!("{} tokens of the prompt, {} of the answer", usage.prompt(), usage.output));
+        }
+        if self.status > 0 {
+            let error = self.error.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
+            let took = format!("{:.1} ms, of them {:.1} µs in policies", self.ms, self.policy_us);
+            line("outcome", &format!("{} {}{error} after {took}", self.record.outcome.as_str(), self.status));
+        }
+        text
+    }
+
+    /// The explanation as one line of visible ASCII: a JSON object of at most 4 KiB, with its least important parts left
+    /// out where it would be longer.
+    pub fn brief(&self) -> String {
+        let record = &self.record;
+        let mut all = Map::new();
+        let mut add = |name: &str, value: Value| drop(all.insert(name.into(), value));
+        add("id", json!(record.request_id));
+        add("snapshot", json!(record.snapshot));
+        if let Some(rule) = &record.rule {
+            add("rule", json!(rule.shown()));
+            add("at", json!(rule.place()));
+        }
+        let verdict = self.decision.as_ref().and_then(|decision| decision.verdict.as_ref());
+        add("verdict", json!(verdict.map_or_else(|| "default plan".into(), Verdict::shown)));
+        add("policy_us", json!(self.policy_us));
+        add("more", json!(format!("/admin/v1/decisions/{}", record.request_id)));
+        if let Some(error) = &self.error {
+            add("error", json!(error));
+        }
+        if let Some(decision) = &self.decision {
+            for (name, list) in [("require", &decision.require), ("avoid", &decision.avoid)] {
+                if !list.is_empty() {
+                    add(name, json!(list.iter().map(Constraint::shown).collect::<Vec<_>>()));
+                }
+            }
+        }
+        let failed: Vec<_> = self.failures.iter().map(|failure| json!(failure.at)).collect();
+        if !failed.is_empty() {
+            add("failed", failed.into());
+        }
+        if !record.tags.is_empty() {
+            add("tags", json!(record.tags));
+        }
+        add("candidates", json!(record.candidates));
+        add("attempts", json!(record.attempts));
+        let plain = self.reads.facts.iter().map(|fact| fact.to_string());
+        let reads = plain.chain(self.reads.asked.iter().map(Asked::shown)).take(BRIEF_READS);
+        add("read", json!(reads.collect::<Vec<_>>()));
+        for least in ["", "read", "tags", "attempts", "candidates", "require", "avoid", "failed", "verdict"] {
+            if all.remove(least).is_some() {
+                all.insert("cut".into(), true.into());
+            }
+            let text = ascii(&Value::Object(all.clone()).to_string());
+            if text.len() <= BRIEF {
+                return text;
+            }
+        }
+        "{\"cut\":true}".to_owned()
+    }
+
+    /// Which rule decided, and where it stands.
+    pub fn decided_by(&self) -> String {
+        match &self.record.rule {
+            Some(rule) => format!("{} ({})", rule.shown(), rule.place()),
+            None if self.decision.is_none() => "nobody: a policy failed".to_owned(),
+            None => "no policy".to_owned(),
+        }
+    }
+
+    fn offer(&self, target: &str) -> Option<&Offer> {
+        self.seen.as_ref()?.offers.iter().find(|offer| *offer.listing.name == *target)
+    }
+}
+
+/// What is known of a target's price and health.
+fn numbers(offer: &Offer) -> String {
+    let mut shown = Vec::new();
+    if let Some(price) = offer.listing.price {
+        shown.push(format!("${} in, ${} out per million tokens", price.input, price.output));
+    }
+    if let Some(p50) = offer.live.latency.p50 {
+        shown.push(format!("{p50:.0} ms"));
+    }
+    if let Some(rate) = offer.live.error_rate {
+        shown.push(format!("{:.1} % errors", rate * 100.0));
+    }
+    if offer.live.healthy == Some(false) {
+        shown.push("unhealthy".into());
+    }
+    if shown.is_empty() { String::new() } else { format!(" ({})", shown.join(", ")) }
+}
+
+fn time(unix_ms: u64) -> String {
+    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map(|time| format!("{time:.3}")).unwrap_or_default()
+}
+
+/// JSON text with everything beyond visible ASCII escaped.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if matches!(c, ' '..='~') {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Step;
+
+    #[test]
+    fn a_route_is_shown_as_it_is_written() {
+        let step = |choices: &[(&str, f64)]| Step {
+            choices: choices.iter().map(|(name, weight)| ((*name).into(), *weight)).collect(),
+        };
+        let route = Route {
+            steps: vec![step(&[("a/x", 70.0), ("b", 30.0)]), step(&[("c", 1.0)])],
+            timeout: Some(std::time::Duration::from_secs(20)),
+            retries: Some(0),
+            ..Route::default()
+        };
+        assert_eq!(route.shown(), r#"split(#{ "a/x": 70, "b": 30 }).then("c").timeout("20s").retries(0)"#);
+    }
+
+    #[test]
+    fn a_header_is_visible_ascii() {
+        assert_eq!(ascii("{\"é → 😀\"}"), r#"{"\u00e9 \u2192 \ud83d\ude00"}"#);
+        assert_eq!(serde_json::from_str::<Value>(&ascii("[\"é😀\"]")).unwrap(), json!(["é😀"]));
+    }
+}
