@@ -371,10 +371,6 @@ fn mistakes_are_found_at_load_with_their_place() {
             "1:4: unknown hook `on_requets` (did you mean `on_request`?); names that begin with `on_` are reserved for hooks",
         ),
         (
-            "fn on_request(req) { }\nfn on_error(req, err) { }",
-            "2:4: the hook `on_error` is not supported by this version",
-        ),
-        (
             "const ON_ERROR = \"ignore\"; fn on_request(req) { }",
             "1:18: ON_ERROR is \"deny\" or \"skip\", not \"ignore\"",
         ),

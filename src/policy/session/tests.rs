@@ -153,7 +153,7 @@ async fn what_plugins_say_reads_well() {
         (r#"plugin("quick").call("hi", #{ a: [1, 2] }).given.a[1] == 2"#, true),
         (r#"let x = false; try { plugin("broken").classify(req) } catch(e) { x = true } x"#, true),
     ] {
-        let text = format!("fn on_request(req) {{ if {{ {script} }} {{ return route(\"cheap\"); }} }}");
+        let text = format!("fn check(req) {{ {script} }} fn on_request(req) {{ if check(req) {{ return route(\"cheap\"); }} }}");
         let (session, _) = begin(&[("10-a", &text)]);
         let decided = session.decide().await;
         assert_eq!(decided.decision.unwrap().verdict.is_some(), expected, "{script} {:?}", decided.errors);
@@ -172,7 +172,7 @@ fn plugins_are_checked_at_load() {
         ),
         (
             r#"plugin(req.model).classify(req)"#,
-            "1:29: plugin: write the name in so many words, so that it can be checked: `plugin(\"intent\")`",
+            "1:32: plugin: write the name in so many words, so that it can be checked: `plugin(\"intent\")`",
         ),
         (r#"plugin("slow").clasify(req)"#, "1:37: unknown function `clasify` (did you mean `classify`?)"),
         (r#"plugin("slow").classify()"#, "1:37: `classify` is written `plugin.classify(req) → classes`, here it has 0 arguments"),
