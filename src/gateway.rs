@@ -8,6 +8,7 @@ mod line;
 mod market;
 mod papers;
 mod raw;
+mod rehearsal;
 mod relay;
 mod say;
 mod serve;
@@ -27,6 +28,7 @@ pub use door::{Asked, Door, Head, StreamForm};
 pub use intake::{Ahead, Approach, Intake, Unread};
 pub use market::Board;
 pub use raw::RawBody;
+pub use rehearsal::Rehearsal;
 pub use serve::{Arrived, Body, Served};
 pub use settings::{
     AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings,

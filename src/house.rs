@@ -8,6 +8,7 @@ mod findings;
 mod node;
 mod read;
 mod reload;
+pub mod replay;
 mod schema;
 mod secrets;
 mod sources;
@@ -15,6 +16,7 @@ mod validate;
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use build::Built;
 pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
@@ -25,7 +27,8 @@ pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};
 pub use watch::Watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
+use crate::gateway::Snapshot;
 use crate::listener::ListenerSettings;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
@@ -81,6 +84,21 @@ impl House {
     /// Everything that is missing or does not compile.
     pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
         built(self.file.as_deref(), &self.checked, &self.sources, clock)
+    }
+
+    /// Builds the same without secrets, for those who plan and never send; with the policies of another directory, if
+    /// one is named.
+    ///
+    /// # Errors
+    /// Everything that does not compile.
+    pub fn sketch(&self, policies: Option<&Path>) -> Result<Arc<Snapshot>, Diagnostics> {
+        let mut sources = self.sources.clone();
+        if let Some(dir) = policies {
+            sources.take_policies(dir)?;
+        }
+        let name = shown(self.file.as_deref());
+        let built = build::build(&name, &self.checked, &sources, &Secrets::imagined(), &SystemClock)?;
+        Ok(built.snapshot)
     }
 }
 

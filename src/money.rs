@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn halves_go_up_and_nothing_overflows() {
-        for (femto, nano) in [(499_999, 0), (500_000, 1), (1_499_999, 1), (u128::from(u64::MAX) << 32, u64::MAX)] {
+        for (femto, nano) in
+            [(499_999, 0), (500_000, 1), (1_499_999, 1), (u128::from(u64::MAX) << 32, u64::MAX)]
+        {
             assert_eq!(Nano::from_femto(femto), Nano(nano), "{femto}");
         }
         let mut sum = Nano(u64::MAX - 1);
@@ -138,7 +140,9 @@ mod tests {
 
     #[test]
     fn prices_are_read_to_the_pico_dollar() {
-        for (dollars, pico) in [(2.5e-6, 2_500_000), (2.8e-8, 28_000), (1.88e-6, 1_880_000), (0.06, 60_000_000_000)] {
+        for (dollars, pico) in
+            [(2.5e-6, 2_500_000), (2.8e-8, 28_000), (1.88e-6, 1_880_000), (0.06, 60_000_000_000)]
+        {
             assert_eq!(Pico::per_unit(dollars), Some(Pico(pico)), "{dollars}");
         }
         assert_eq!(Pico::per_million(0.075), Some(Pico(75_000)));

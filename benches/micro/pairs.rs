@@ -31,7 +31,8 @@ const OTHERS: [(&str, &str); 3] = [("bedrock", "nova"), ("cohere", "command-a"),
 
 /// Times each pair: the door's reading alone, a translated request, and an answer on its way back.
 pub fn all(time: &mut dyn FnMut(&str, &mut dyn FnMut())) -> Result<()> {
-    let shelf = Arc::new(Answers::default()).shelf(Bounds { keep: Duration::ZERO, entries: 0, bytes: 0 }, None);
+    let shelf =
+        Arc::new(Answers::default()).shelf(Bounds { keep: Duration::ZERO, entries: 0, bytes: 0 }, None);
     let targets: Vec<Target> = DIALECTS
         .iter()
         .map(|(word, _, model)| (*word, *model))
@@ -70,7 +71,8 @@ fn answers(targets: &[Target], shelf: &Shelf, time: &mut dyn FnMut(&str, &mut dy
             let door = doors().find(|doorway| doorway.path == *path).ok_or("no door")?.door;
             let uri: Uri = path.replace("{model}", model).parse()?;
             let asked = read(door, &request.to_string().into(), &uri, shelf)?;
-            for (other, target) in targets.iter().enumerate().take(DIALECTS.len()).filter(|(other, _)| *other != at)
+            for (other, target) in
+                targets.iter().enumerate().take(DIALECTS.len()).filter(|(other, _)| *other != at)
             {
                 let answer = Bytes::from(answer(other, &text).to_string());
                 asked.whole(target, answer.clone()).map_err(|fault| fault.to_string())?;
@@ -91,10 +93,12 @@ fn answer(dialect: usize, text: &Value) -> Value {
         1 => json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude",
             "content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "stop_sequence": null,
             "usage": {"input_tokens": 9, "output_tokens": 12}}),
-        2 => json!({"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": "STOP",
+        2 => {
+            json!({"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": "STOP",
                 "index": 0}],
             "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 12, "totalTokenCount": 21},
-            "modelVersion": "gemini", "responseId": "r1"}),
+            "modelVersion": "gemini", "responseId": "r1"})
+        }
         _ => json!({"id": "resp_1", "object": "response", "created_at": 1762000000, "status": "completed",
             "model": "gpt-5", "output": [{"id": "msg_1", "type": "message", "role": "assistant",
                 "status": "completed", "content": [{"type": "output_text", "text": text, "annotations": []}]}],
@@ -102,7 +106,12 @@ fn answer(dialect: usize, text: &Value) -> Value {
     }
 }
 
-fn read(door: &dyn Door, body: &Bytes, uri: &Uri, shelf: &Shelf) -> Result<Arc<dyn tollgate::gateway::Asked>> {
+fn read(
+    door: &dyn Door,
+    body: &Bytes,
+    uri: &Uri,
+    shelf: &Shelf,
+) -> Result<Arc<dyn tollgate::gateway::Asked>> {
     let headers = HeaderMap::new();
     door.read(body.clone(), Head { uri, headers: &headers, shelf }).map_err(|fault| fault.to_string().into())
 }
@@ -110,7 +119,7 @@ fn read(door: &dyn Door, body: &Bytes, uri: &Uri, shelf: &Shelf) -> Result<Arc<d
 fn target(word: &str, model: &str) -> Result<Target> {
     let wire = dialect(word, &QuirkSettings::default()).ok_or("no such dialect")?;
     let name = TargetName::parse(&format!("{word}/{model}")).ok_or("not a target")?;
-    Ok(Target { vendor: Arc::new(Vendor::bare(word, wire)), name })
+    Ok(Target::new(Arc::new(Vendor::bare(word, wire)), name))
 }
 
 /// Conversations of 32 KB: a few long turns, many short ones, and an agent's with tools and their results.
@@ -123,7 +132,10 @@ fn shapes() -> [(&'static str, Value); 3] {
     let chatter: Vec<Value> = (0..160)
         .map(|turn| json!({"role": if turn % 2 == 0 { "user" } else { "assistant" }, "content": words(160)}))
         .collect();
-    let mut steps = vec![json!({"role": "system", "content": words(4 << 10)}), json!({"role": "user", "content": words(300)})];
+    let mut steps = vec![
+        json!({"role": "system", "content": words(4 << 10)}),
+        json!({"role": "user", "content": words(300)}),
+    ];
     for step in 0..24 {
         let id = format!("call_{step}");
         let arguments = json!({"path": format!("src/lib{step}.rs"), "from": 1, "to": 80}).to_string();

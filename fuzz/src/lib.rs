@@ -210,7 +210,7 @@ fn target(dialect: &str) -> Target {
         providers::dialect(dialect, &QuirkSettings::default()).expect("a dialect of the table"),
     );
     let name = TargetName { provider: "fuzz".into(), model: "model".into() };
-    Target { vendor: Arc::new(vendor), name }
+    Target::new(Arc::new(vendor), name)
 }
 
 fn sum(text: &str) -> usize {

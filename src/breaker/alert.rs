@@ -30,7 +30,14 @@ impl Alarms {
         let alert = attempts >= settings.min_attempts && reading.error_rate > bound;
         let (name, error_rate) = (&**provider, reading.error_rate);
         if alert && self.lasting.insert(provider.clone()) {
-            tracing::warn!(provider = name, error_rate, bound, attempts, failed, "alert: the provider fails too often");
+            tracing::warn!(
+                provider = name,
+                error_rate,
+                bound,
+                attempts,
+                failed,
+                "alert: the provider fails too often"
+            );
         } else if !alert && self.lasting.remove(provider) {
             tracing::info!(provider = name, error_rate, bound, attempts, failed, "alert is over");
         }
@@ -62,8 +69,9 @@ impl Gauges {
             alert: gauge!("tollgate_provider_alert", "provider" => name()),
             latency: quantiles
                 .map(|q| gauge!("tollgate_provider_latency_seconds", "provider" => name(), "quantile" => q)),
-            first_token: quantiles
-                .map(|q| gauge!("tollgate_provider_first_token_seconds", "provider" => name(), "quantile" => q)),
+            first_token: quantiles.map(
+                |q| gauge!("tollgate_provider_first_token_seconds", "provider" => name(), "quantile" => q),
+            ),
             speed: gauge!("tollgate_provider_tokens_per_second", "provider" => name()),
         }
     }
@@ -74,7 +82,8 @@ impl Gauges {
         self.alert.set(f64::from(u8::from(provider.alert)));
         let latency = [reading.p50_ms, reading.p95_ms, reading.p99_ms];
         let first = [reading.first_token_p50_ms, reading.first_token_p95_ms, reading.first_token_p99_ms];
-        for (gauge, ms) in self.latency.iter().chain(&self.first_token).zip(latency.into_iter().chain(first)) {
+        for (gauge, ms) in self.latency.iter().chain(&self.first_token).zip(latency.into_iter().chain(first))
+        {
             gauge.set(ms.map_or(f64::NAN, |ms| ms / 1e3));
         }
         self.speed.set(reading.tokens_per_second.unwrap_or(f64::NAN));

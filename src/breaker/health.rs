@@ -212,7 +212,11 @@ impl Health {
         let window = Arc::new(Window::new(slot));
         let mut targets = windows.targets.clone();
         targets.insert(target, window.clone());
-        self.windows.store(Arc::new(Windows { settings: windows.settings, slot_ms: windows.slot_ms, targets }));
+        self.windows.store(Arc::new(Windows {
+            settings: windows.settings,
+            slot_ms: windows.slot_ms,
+            targets,
+        }));
         window
     }
 
@@ -319,7 +323,10 @@ mod tests {
         let readings = health.readings();
         let reading = readings.of(&a).unwrap();
         let near = |found: Option<f64>, truth: f64| (found.unwrap() - truth).abs() / truth < 0.1;
-        assert!(near(reading.p50_ms, 500.0) && near(reading.p95_ms, 950.0) && near(reading.p99_ms, 990.0), "{reading:?}");
+        assert!(
+            near(reading.p50_ms, 500.0) && near(reading.p95_ms, 950.0) && near(reading.p99_ms, 990.0),
+            "{reading:?}"
+        );
         assert!(near(reading.tokens_per_second, 200.0), "{reading:?}");
         assert_eq!((reading.attempts, reading.error_rate, reading.first_token_p50_ms), (100, 0.0, None));
         let reading = readings.of(&b).unwrap();
@@ -332,7 +339,11 @@ mod tests {
         assert_eq!(health.readings().of(&a), None, "outside of it");
         health.attempted(&a, Verdict::Good, Instant::now());
         pass(&health, 1).await;
-        assert_eq!(health.readings().of(&a).map(|reading| reading.attempts), Some(1), "nothing old comes back");
+        assert_eq!(
+            health.readings().of(&a).map(|reading| reading.attempts),
+            Some(1),
+            "nothing old comes back"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -69,7 +69,12 @@ impl Sum {
     }
 
     /// The size that `share` (0 to 1) of all do not exceed; `None` when there are none.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate"
+    )]
     pub(super) fn percentile(&self, share: f64) -> Option<f64> {
         if self.all == 0 {
             return None;
@@ -100,7 +105,12 @@ fn place(size: u64) -> usize {
 }
 
 /// The smallest size of the counter.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "below 128")]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "below 128"
+)]
 fn start(place: usize) -> f64 {
     let (doubling, quarter) = (place / 4, place % 4);
     2_f64.powi(doubling as i32) * (1.0 + quarter as f64 / 4.0)
@@ -124,7 +134,11 @@ mod tests {
             let mut sum = Sum::default();
             sum.add(&spread);
             let found = sum.percentile(share).unwrap();
-            assert!((found - truth).abs() / truth < 0.13, "{share} of {} sizes: {found}, not {truth}", sizes.len());
+            assert!(
+                (found - truth).abs() / truth < 0.13,
+                "{share} of {} sizes: {found}, not {truth}",
+                sizes.len()
+            );
         }
     }
 

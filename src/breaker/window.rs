@@ -64,7 +64,11 @@ pub(super) struct Total {
 impl Window {
     /// An empty window at this slot.
     pub(super) fn new(now: u64) -> Self {
-        Self { slots: (0..RING).map(|_| Slot::default()).collect(), cleared: AtomicU64::new(now + 1), made: now }
+        Self {
+            slots: (0..RING).map(|_| Slot::default()).collect(),
+            cleared: AtomicU64::new(now + 1),
+            made: now,
+        }
     }
 
     /// Whether it has stood for longer than it reaches.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::market::{Market, Offer, Size};
-use super::notes::{Notes, Seen};
+use super::notes::Notes;
 
 /// The name under which all targets are noted.
 const ALL: &str = "*";
@@ -97,9 +97,15 @@ pub struct Past {
 }
 
 impl Past {
-    /// The market that `seen` tells of. With `fresh_prices`, what targets cost is as `today` says.
-    pub fn new(seen: &Seen, today: Arc<dyn Market>, notes: Arc<Notes>, fresh_prices: bool) -> Self {
-        Self { offers: seen.offers.clone(), aliases: seen.aliases.clone(), today, notes, fresh_prices }
+    /// The market of which these `offers` and names were noted. With `fresh_prices`, what targets cost is as `today`
+    /// says.
+    pub fn new(
+        (offers, aliases): (Vec<Offer>, BTreeMap<Arc<str>, Vec<Arc<str>>>),
+        today: Arc<dyn Market>,
+        notes: Arc<Notes>,
+        fresh_prices: bool,
+    ) -> Self {
+        Self { offers, aliases, today, notes, fresh_prices }
     }
 
     fn named(&self, targets: &[Arc<str>]) -> Vec<Offer> {

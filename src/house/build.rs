@@ -66,7 +66,8 @@ pub fn build(
             bench.vendor(provider, models).map(|vendor| (name.clone(), Arc::new(vendor)))
         })
         .collect();
-    let admin_token = checked.config.admin.token.as_ref().and_then(|token| bench.admin_token(token));
+    let token = checked.config.admin.token.as_ref().filter(|_| !secrets.are_imagined());
+    let admin_token = token.and_then(|token| bench.admin_token(token));
 
     let catalogue = Catalogue::new(vendors.values().cloned().collect(), entries(&checked.models, &vendors));
     let numbers: Arc<dyn Numbers> = Arc::new(NoNumbers);
@@ -298,6 +299,9 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+        if self.secrets.are_imagined() {
+            return sketched(provider, models);
+        }
         let on_vertex = match &provider.google {
             Some(google) => Some(self.google(provider, google)?),
             None => None,
@@ -425,6 +429,14 @@ impl Bench<'_> {
         self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });
         None
     }
+}
+
+/// A provider that can be planned with, and never asked.
+fn sketched(provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+    let wire = providers::dialect(&provider.dialect, &provider.quirks)
+        .or_else(|| providers::dialect("openai", &provider.quirks))?;
+    let (traits, deadlines) = (provider.traits.clone(), provider.deadlines);
+    Some(Vendor { traits, deadlines, models, ..Vendor::bare(&provider.name, wire) })
 }
 
 fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {

@@ -17,18 +17,29 @@ const MAX_SECRET: u64 = 64 << 10;
 pub struct Secrets<'w> {
     dir: &'w Path,
     env: &'w dyn Fn(&str) -> Option<OsString>,
+    imagined: bool,
 }
 
 impl<'w> Secrets<'w> {
     /// Relative files are below `dir`, the directory of the configuration file.
     pub fn new(dir: &'w Path) -> Self {
-        Self { dir, env: &|name| std::env::var_os(name) }
+        Self { dir, env: &|name| std::env::var_os(name), imagined: false }
+    }
+
+    /// Nothing is looked up: what is built with these reaches nobody.
+    pub fn imagined() -> Self {
+        Self { dir: Path::new("."), env: &|_| None, imagined: true }
+    }
+
+    /// Whether nothing is looked up.
+    pub fn are_imagined(&self) -> bool {
+        self.imagined
     }
 
     /// With an environment that is handed in.
     #[cfg(test)]
     pub fn with_env(dir: &'w Path, env: &'w dyn Fn(&str) -> Option<OsString>) -> Self {
-        Self { dir, env }
+        Self { dir, env, imagined: false }
     }
 
     /// Resolves a reference.

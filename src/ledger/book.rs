@@ -84,7 +84,9 @@ impl Book {
         let mut known = listed;
         // What is set by the provider's own name counts before what is set by its preset's.
         let pushed = self.pushed.find(&target.provider, &target.model);
-        for (own, origin) in [(pushed, "pushed"), (self.own.find(&target.provider, &target.model), "configuration")] {
+        for (own, origin) in
+            [(pushed, "pushed"), (self.own.find(&target.provider, &target.model), "configuration")]
+        {
             let Some(own) = own else { continue };
             if let Some((preset, model)) = own.like.as_deref().and_then(|like| like.split_once('/')) {
                 known = self.listed(preset, model).or(known);
@@ -103,7 +105,8 @@ impl Book {
         let names = candidates(preset, model);
         let found = names.iter().find_map(|name| {
             let fetched = self.fetched.iter().rev().map(|(source, list)| (source, list));
-            let fetched = fetched.filter_map(|(source, list)| Some((list.find(preset, name)?, source.clone())));
+            let fetched =
+                fetched.filter_map(|(source, list)| Some((list.find(preset, name)?, source.clone())));
             let lists = fetched.chain(BUILT_IN.find(preset, name).map(|model| (model, "built-in".into())));
             let (model, origin) = lists.into_iter().next()?;
             Some(Known { model, origin, listed_as: Some(format!("{preset}/{name}")) })

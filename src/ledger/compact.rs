@@ -87,8 +87,11 @@ fn by_name(name: &[u8], provider: &str, model: &str) -> Ordering {
 /// Appends one line.
 pub fn write(out: &mut String, name: &str, model: &Model) {
     let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
-    let letters: String =
-        Abilities::ALL.iter().filter(|(one, ..)| model.abilities.has(*one)).map(|(_, letter, _)| *letter).collect();
+    let letters: String = Abilities::ALL
+        .iter()
+        .filter(|(one, ..)| model.abilities.has(*one))
+        .map(|(_, letter, _)| *letter)
+        .collect();
     let (context, most) = (number(model.context_window), number(model.max_output));
     let deprecation = model.deprecation.map(|date| date.to_string()).unwrap_or_default();
     // Writing to a String cannot fail.
@@ -107,7 +110,9 @@ pub fn write(out: &mut String, name: &str, model: &Model) {
 
 fn rate_text(rate: &Rate) -> String {
     let mut text = String::from(letter(rate.unit));
-    if let Some((_, tier, _)) = Tier::ALL.iter().find(|(tier, ..)| *tier == rate.tier && *tier != Tier::Standard) {
+    if let Some((_, tier, _)) =
+        Tier::ALL.iter().find(|(tier, ..)| *tier == rate.tier && *tier != Tier::Standard)
+    {
         text.push('.');
         text.push(*tier);
     }
@@ -248,7 +253,8 @@ mod tests {
     #[test]
     fn every_line_is_found_and_no_other() {
         for count in 0..40_u64 {
-            let list = List::of((0..count).map(|n| (format!("p{}/{}", n % 3, "m".repeat(n as usize)), model(n))));
+            let list =
+                List::of((0..count).map(|n| (format!("p{}/{}", n % 3, "m".repeat(n as usize)), model(n))));
             for n in 0..count {
                 let found = list.find(&format!("p{}", n % 3), &"m".repeat(n as usize));
                 assert_eq!(found, Some(model(n)), "{n} of {count}");

@@ -50,7 +50,8 @@ impl Document {
 
 fn some(models: Vec<(String, Model)>, others: usize) -> Result<Document, String> {
     if models.is_empty() {
-        let forms = "LiteLLM's price file, OpenRouter's `/models`, or `{\"models\": {\"provider/model\": {…}}}`";
+        let forms =
+            "LiteLLM's price file, OpenRouter's `/models`, or `{\"models\": {\"provider/model\": {…}}}`";
         return Err(format!("names no model that is known here; the forms are {forms}"));
     }
     Ok(Document::Models(models, others))
@@ -64,7 +65,8 @@ fn own(models: &BTreeMap<String, ModelPrice>) -> Result<Owns, String> {
         }
         let own: Result<Own, _> = model.checked();
         own.map(|own| (name.clone(), own)).map_err(|errors| {
-            let errors: Vec<_> = errors.into_iter().map(|(key, error)| format!("`{name}`.{key}: {error}")).collect();
+            let errors: Vec<_> =
+                errors.into_iter().map(|(key, error)| format!("`{name}`.{key}: {error}")).collect();
             errors.join("; ")
         })
     });
@@ -97,8 +99,14 @@ mod tests {
         check(r#"{"models": {"local/x": {"prize": {}}}}"#, Err("prize"));
         check(r#"{"models": {"local": {}}}"#, Err("provider/model"));
         check(r#"{"models": {"a/b": {"batch": {"input": 1}}}}"#, Err("need `price`"));
-        check(r#"{"models": {"a/b": {"off_peak": [{"hours": ["25:00-26:00"], "percent": 50}]}}}"#, Err("span of hours"));
-        check(r#"{"models": {"a/b": {"reserved": {"tokens": 5, "per": "day", "zone": "Mars"}}}}"#, Err("time zone"));
+        check(
+            r#"{"models": {"a/b": {"off_peak": [{"hours": ["25:00-26:00"], "percent": 50}]}}}"#,
+            Err("span of hours"),
+        );
+        check(
+            r#"{"models": {"a/b": {"reserved": {"tokens": 5, "per": "day", "zone": "Mars"}}}}"#,
+            Err("time zone"),
+        );
         check("{}", Err("names no model"));
         check("[]", Err("must be an object"));
         check("{", Err("is not JSON"));
@@ -106,10 +114,14 @@ mod tests {
 
     #[test]
     fn dollars_for_a_million_become_pico_dollars() {
-        let text = r#"{"models": {"a/b": {"price": {"input": 0.075, "request": 0.002, "audio_second": 0.0001}}}}"#;
+        let text =
+            r#"{"models": {"a/b": {"price": {"input": 0.075, "request": 0.002, "audio_second": 0.0001}}}}"#;
         let Ok(Document::Own(owns)) = Document::read(text.as_bytes(), "") else { panic!() };
         let rates = owns.0["a/b"].rates.clone().unwrap();
         let of = |unit| rates.iter().find(|rate| rate.unit == unit).unwrap().price.0;
-        assert_eq!((of(Unit::Input), of(Unit::Request), of(Unit::AudioSecond)), (75_000, 2_000_000_000, 100_000_000));
+        assert_eq!(
+            (of(Unit::Input), of(Unit::Request), of(Unit::AudioSecond)),
+            (75_000, 2_000_000_000, 100_000_000)
+        );
     }
 }

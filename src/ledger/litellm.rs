@@ -153,12 +153,15 @@ fn price(kind: Kind, facts: &Map<String, Value>) -> Option<Price> {
     }
     // What makes only pictures has no other tokens.
     if kind == Kind::Image && !has(&rates, Unit::Output) {
-        let pictures: Vec<Rate> = rates.iter().filter(|rate| rate.unit == Unit::OutputImage).copied().collect();
+        let pictures: Vec<Rate> =
+            rates.iter().filter(|rate| rate.unit == Unit::OutputImage).copied().collect();
         rates.extend(pictures.into_iter().map(|rate| Rate { unit: Unit::Output, ..rate }));
     }
     // Zeros that only fill the fields of what is paid by other units.
     let costs = |rate: &Rate| rate.price.0 > 0;
-    if rates.iter().any(|rate| costs(rate) && !token(rate.unit)) && !rates.iter().any(|r| costs(r) && token(r.unit)) {
+    if rates.iter().any(|rate| costs(rate) && !token(rate.unit))
+        && !rates.iter().any(|r| costs(r) && token(r.unit))
+    {
         rates.retain(costs);
     }
     // A chat that costs nothing at all is a preview whose price nobody knows.
@@ -184,7 +187,8 @@ fn units(kind: Kind) -> &'static [(Unit, &'static [&'static str])] {
 /// `input_cost_per_token_above_200k_tokens_priority`.
 fn token_rate(field: &str, value: &Value) -> Option<Rate> {
     let price = Pico::per_unit(value.as_f64()?)?;
-    let (mut rest, unit) = FIELDS.iter().find_map(|(start, unit)| Some((field.strip_prefix(start)?, *unit)))?;
+    let (mut rest, unit) =
+        FIELDS.iter().find_map(|(start, unit)| Some((field.strip_prefix(start)?, *unit)))?;
     let mut above = 0;
     if let Some(threshold) = rest.strip_prefix("_above_") {
         let (thousands, after) = threshold.split_once("k_tokens")?;
@@ -226,7 +230,9 @@ fn off_peak(facts: &Map<String, Value>) -> Vec<OffPeak> {
         let hours = off_peak.get("windows")?.as_array()?.iter().map(|window| {
             let spans = match window.get("hours_utc")? {
                 Value::String(text) => vec![span(text)?],
-                Value::Array(texts) => texts.iter().map(|text| span(text.as_str()?)).collect::<Option<_>>()?,
+                Value::Array(texts) => {
+                    texts.iter().map(|text| span(text.as_str()?)).collect::<Option<_>>()?
+                }
                 _ => return None,
             };
             let days = match window.get("weekdays").and_then(Value::as_array) {
@@ -301,10 +307,7 @@ mod tests {
                 ],
             ),
             (json!({"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}), vec![]),
-            (
-                json!({"mode": "moderation", "input_cost_per_token": 0.0}),
-                vec![(Unit::Input, Standard, 0, 0)],
-            ),
+            (json!({"mode": "moderation", "input_cost_per_token": 0.0}), vec![(Unit::Input, Standard, 0, 0)]),
             (json!({"input_cost_per_token": "free", "output_cost_per_token": -1}), vec![]),
         ] {
             let found = rates(model(facts.as_object().unwrap()).price);

@@ -111,17 +111,48 @@ mod tests {
             ("openai", "gpt-4o", vec!["gpt-4o", "gpt-4o-latest"]),
             ("openai", "gpt-4o-2024-08-06", vec!["gpt-4o-2024-08-06", "gpt-4o", "gpt-4o-latest"]),
             ("openai", "gpt-4-0613", vec!["gpt-4-0613", "gpt-4", "gpt-4-latest"]),
-            ("openai", "ft:gpt-4o-2024-08-06:acme::x1", vec!["ft:gpt-4o-2024-08-06:acme::x1", "ft:gpt-4o-2024-08-06", "ft:gpt-4o"]),
-            ("anthropic", "claude-sonnet-4-5-20250929", vec!["claude-sonnet-4-5-20250929", "claude-sonnet-4-5", "claude-sonnet-4-5-latest"]),
+            (
+                "openai",
+                "ft:gpt-4o-2024-08-06:acme::x1",
+                vec!["ft:gpt-4o-2024-08-06:acme::x1", "ft:gpt-4o-2024-08-06", "ft:gpt-4o"],
+            ),
+            (
+                "anthropic",
+                "claude-sonnet-4-5-20250929",
+                vec!["claude-sonnet-4-5-20250929", "claude-sonnet-4-5", "claude-sonnet-4-5-latest"],
+            ),
             ("mistral", "mistral-small-latest", vec!["mistral-small-latest", "mistral-small"]),
             ("mistral", "mistral-small-2503", vec!["mistral-small-2503", "mistral-small-2503-latest"]),
-            ("gemini", "models/gemini-2.0-flash-001", vec!["models/gemini-2.0-flash-001", "gemini-2.0-flash-001", "gemini-2.0-flash", "gemini-2.0-flash-latest"]),
-            ("vertex", "claude-sonnet-4-5@20250929", vec!["claude-sonnet-4-5@20250929", "claude-sonnet-4-5", "claude-sonnet-4-5-latest"]),
+            (
+                "gemini",
+                "models/gemini-2.0-flash-001",
+                vec![
+                    "models/gemini-2.0-flash-001",
+                    "gemini-2.0-flash-001",
+                    "gemini-2.0-flash",
+                    "gemini-2.0-flash-latest",
+                ],
+            ),
+            (
+                "vertex",
+                "claude-sonnet-4-5@20250929",
+                vec!["claude-sonnet-4-5@20250929", "claude-sonnet-4-5", "claude-sonnet-4-5-latest"],
+            ),
             ("azure", "gpt-35-turbo", vec!["gpt-35-turbo", "gpt-3.5-turbo", "gpt-35-turbo-latest"]),
-            ("fireworks", "llama-v3", vec!["llama-v3", "accounts/fireworks/models/llama-v3", "llama-v3-latest"]),
-            ("bedrock", "eu.anthropic.claude-3-haiku-20240307-v1:0", vec![
-                "eu.anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-3-haiku-20240307-v1:0",
-                "anthropic.claude-3-haiku-20240307-v1:0-latest"]),
+            (
+                "fireworks",
+                "llama-v3",
+                vec!["llama-v3", "accounts/fireworks/models/llama-v3", "llama-v3-latest"],
+            ),
+            (
+                "bedrock",
+                "eu.anthropic.claude-3-haiku-20240307-v1:0",
+                vec![
+                    "eu.anthropic.claude-3-haiku-20240307-v1:0",
+                    "anthropic.claude-3-haiku-20240307-v1:0",
+                    "anthropic.claude-3-haiku-20240307-v1:0-latest",
+                ],
+            ),
             ("x", "", vec!["", "-latest"]),
             ("x", "-", vec!["-", "--latest"]),
         ] {

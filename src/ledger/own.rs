@@ -97,7 +97,8 @@ impl Owns {
     /// Keeps what was taken already of capacity whose terms have not changed.
     pub fn inherit(&mut self, older: &Self) {
         for (name, own) in &mut self.0 {
-            if let (Some(fresh), Some(Some(old))) = (&own.reserved, older.0.get(name).map(|old| &old.reserved))
+            if let (Some(fresh), Some(Some(old))) =
+                (&own.reserved, older.0.get(name).map(|old| &old.reserved))
                 && fresh == old
             {
                 own.reserved = Some(old.clone());

@@ -183,25 +183,54 @@ mod tests {
             (Unit::CacheWriteLong, 6.0),
             (Unit::Output, 15.0),
         ]);
-        let audio = price(&[(Unit::Input, 2.5), (Unit::InputAudio, 32.0), (Unit::Output, 10.0), (Unit::OutputAudio, 64.0)]);
+        let audio = price(&[
+            (Unit::Input, 2.5),
+            (Unit::InputAudio, 32.0),
+            (Unit::Output, 10.0),
+            (Unit::OutputAudio, 64.0),
+        ]);
         let none = Usage::default();
         for (price, usage, nano) in [
             (&sonnet, Usage { input: 10, output: 20, ..none }, Some(330_000)),
-            (&sonnet, Usage { input: 1, cached_read: 1_000, cache_write: 300, cache_write_long: 100, ..none }, Some(3_000 + 300_000 + 750_000 + 600_000)),
+            (
+                &sonnet,
+                Usage { input: 1, cached_read: 1_000, cache_write: 300, cache_write_long: 100, ..none },
+                Some(3_000 + 300_000 + 750_000 + 600_000),
+            ),
             (&sonnet, Usage { output: 100, reasoning: 60, ..none }, Some(1_500_000)),
             // A part that claims to be more than its whole.
             (&sonnet, Usage { output: 10, reasoning: 60, ..none }, Some(150_000)),
-            (&audio, Usage { input: 100, input_audio: 90, output: 50, output_audio: 40, ..none }, Some(25_000 + 2_880_000 + 100_000 + 2_560_000)),
+            (
+                &audio,
+                Usage { input: 100, input_audio: 90, output: 50, output_audio: 40, ..none },
+                Some(25_000 + 2_880_000 + 100_000 + 2_560_000),
+            ),
             (&price(&[(Unit::Input, 0.1)]), Usage { input: 7, ..none }, Some(700)),
             (&price(&[(Unit::Input, 0.1)]), Usage { input: 7, output: 1, ..none }, None),
             (&price(&[(Unit::AudioSecond, 0.0001)]), Usage { audio_ms: 12_345, ..none }, Some(1_234_500)),
             (&price(&[(Unit::Character, 15.0)]), Usage { characters: 11, ..none }, Some(165_000)),
             (&price(&[(Unit::Image, 0.04)]), Usage { images: 2, ..none }, Some(80_000_000)),
             // Paid by tokens, because they were counted; by pictures, where they were not.
-            (&price(&[(Unit::Image, 0.04), (Unit::Input, 1.0), (Unit::OutputImage, 30.0), (Unit::Output, 2.0)]),
-             Usage { images: 1, input: 10, output: 1_000, output_image: 1_000, ..none }, Some(10_000 + 30_000_000)),
-            (&price(&[(Unit::Image, 0.04), (Unit::Input, 1.0)]), Usage { images: 1, ..none }, Some(40_000_000)),
-            (&price(&[(Unit::Request, 0.002), (Unit::Input, 0.0)]), Usage { input: 9, ..none }, Some(2_000_000)),
+            (
+                &price(&[
+                    (Unit::Image, 0.04),
+                    (Unit::Input, 1.0),
+                    (Unit::OutputImage, 30.0),
+                    (Unit::Output, 2.0),
+                ]),
+                Usage { images: 1, input: 10, output: 1_000, output_image: 1_000, ..none },
+                Some(10_000 + 30_000_000),
+            ),
+            (
+                &price(&[(Unit::Image, 0.04), (Unit::Input, 1.0)]),
+                Usage { images: 1, ..none },
+                Some(40_000_000),
+            ),
+            (
+                &price(&[(Unit::Request, 0.002), (Unit::Input, 0.0)]),
+                Usage { input: 9, ..none },
+                Some(2_000_000),
+            ),
             (&price(&[(Unit::Input, 1.0)]), Usage { audio_ms: 5, ..none }, None),
             (&price(&[]), Usage { input: 1, ..none }, None),
         ] {
@@ -221,8 +250,11 @@ mod tests {
     fn other_hours_have_other_prices() {
         let mut deepseek = price(&[(Unit::Input, 1.0), (Unit::Output, 2.0)]);
         let night = Hours { zone: TimeZone::UTC, days_zone: None, days: EVERY_DAY, spans: vec![(990, 30)] };
-        deepseek.off_peak =
-            vec![OffPeak { hours: vec![night], rates: vec![(Unit::Input, Pico(250_000))], percent: Some(50) }];
+        deepseek.off_peak = vec![OffPeak {
+            hours: vec![night],
+            rates: vec![(Unit::Input, Pico(250_000))],
+            percent: Some(50),
+        }];
         let usage = Usage { input: 1_000, output: 1_000, ..Usage::default() };
         let at = |unix_ms, tier| deepseek.settle(&usage, When { tier, unix_ms });
         assert_eq!(at(12 * 3_600_000, Tier::Standard), Some(Nano(3_000_000)), "noon");

@@ -59,7 +59,11 @@ pub struct Difference {
 impl Prices {
     /// What is built in, and nothing else yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { book: ArcSwap::from_pointee(Book::new(1, Owns::default(), Owns::default(), Vec::new())), changes: Mutex::default(), clock }
+        Self {
+            book: ArcSwap::from_pointee(Book::new(1, Owns::default(), Owns::default(), Vec::new())),
+            changes: Mutex::default(),
+            clock,
+        }
     }
 
     /// The book in service; whoever holds it sees no change.
@@ -117,12 +121,15 @@ impl Prices {
     pub fn fetched(&self, source: &Arc<str>, document: Document, order: &[Arc<str>]) -> Option<Change> {
         let list = match document {
             Document::Models(models, _) => List::of(models),
-            Document::Own(owns) => List::of(owns.0.into_iter().map(|(name, own)| (name, own.over(Model::default())))),
+            Document::Own(owns) => {
+                List::of(owns.0.into_iter().map(|(name, own)| (name, own.over(Model::default()))))
+            }
         };
         self.change(source, |book| {
             let older = book.fetched.iter().find(|(name, _)| name == source).map(|(_, list)| list.clone());
             let differences = between_lists(&older.unwrap_or_default(), &list);
-            let mut fetched: Vec<_> = book.fetched.iter().filter(|(name, _)| name != source).cloned().collect();
+            let mut fetched: Vec<_> =
+                book.fetched.iter().filter(|(name, _)| name != source).cloned().collect();
             fetched.push((source.clone(), list));
             fetched.sort_by_key(|(name, _)| order.iter().position(|known| known == name));
             Some((Book::new(book.revision, book.own.clone(), book.pushed.clone(), fetched), differences))
@@ -201,7 +208,9 @@ pub fn told_price(price: Option<&Price>) -> String {
         .collect();
     for off_peak in &price.off_peak {
         let rates = off_peak.rates.iter();
-        told.extend(rates.map(|(unit, price)| format!("{} (off-peak) {}", unit.name(), dollars(*unit, *price))));
+        told.extend(
+            rates.map(|(unit, price)| format!("{} (off-peak) {}", unit.name(), dollars(*unit, *price))),
+        );
         told.extend(off_peak.percent.map(|percent| format!("{percent} % (off-peak)")));
     }
     told.join(", ")
@@ -227,9 +236,12 @@ fn between(older: &BTreeMap<&str, String>, newer: &BTreeMap<&str, String>) -> Ve
 fn between_lists(older: &List, newer: &List) -> Vec<Difference> {
     let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (older.lines().collect(), newer.lines().collect());
     let told = |name: &str, line: Option<&&str>| {
-        line.map(|line| told_price(compact::read(&format!("{name}\t{line}")).and_then(|model| model.price).as_ref()))
+        line.map(|line| {
+            told_price(compact::read(&format!("{name}\t{line}")).and_then(|model| model.price).as_ref())
+        })
     };
-    let mut changed: Vec<&str> = new.iter().filter(|(name, line)| old.get(*name) != Some(line)).map(|(n, _)| *n).collect();
+    let mut changed: Vec<&str> =
+        new.iter().filter(|(name, line)| old.get(*name) != Some(line)).map(|(n, _)| *n).collect();
     changed.extend(old.keys().filter(|name| !new.contains_key(*name)));
     let said = changed.iter().enumerate().map(|(at, name)| {
         let (before, after) = if at < MOST_DIFFERENCES {
@@ -277,7 +289,8 @@ mod tests {
         see(Some(("3", "pushed")));
         push(r#"{"models": {"mine/gpt-4o": {"percent": 50}}}"#);
         see(Some(("1.5", "pushed")));
-        let Document::Own(own) = document(r#"{"models": {"mine/*": {"price": {"input": 9, "output": 9}}}}"#) else {
+        let Document::Own(own) = document(r#"{"models": {"mine/*": {"price": {"input": 9, "output": 9}}}}"#)
+        else {
             panic!()
         };
         prices.configure(own, &order);
@@ -285,9 +298,11 @@ mod tests {
         prices.configure(Owns::default(), &[]);
         prices.withdraw(None);
         see(Some(("2.5", "built-in")));
-        let told: Vec<_> = prices.changes().into_iter().map(|c| (c.revision, c.at_ms, c.origin.to_string())).collect();
+        let told: Vec<_> =
+            prices.changes().into_iter().map(|c| (c.revision, c.at_ms, c.origin.to_string())).collect();
         let origins = ["pushed", "configuration", "configuration", "pushed", "pushed", "list.json"];
-        let expected: Vec<_> = origins.iter().zip((2..8).rev()).map(|(o, n)| (n, 7, (*o).to_owned())).collect();
+        let expected: Vec<_> =
+            origins.iter().zip((2..8).rev()).map(|(o, n)| (n, 7, (*o).to_owned())).collect();
         assert_eq!(told, expected);
         let first = &prices.changes()[5].differences[0];
         assert_eq!((first.model.as_str(), first.after.as_deref()), ("openai/gpt-4o", Some("input 2")));
@@ -300,7 +315,11 @@ mod tests {
         prices.push(document(r#"{"models": {"openai/gpt-4o": {"price": {"input": 99}}}}"#));
         let target = TargetName::parse("openai/gpt-4o").unwrap();
         let of = |book: &Book| {
-            book.of(&target, Some("openai")).unwrap().price().unwrap().rate(Unit::Input, 0, super::super::When::default())
+            book.of(&target, Some("openai")).unwrap().price().unwrap().rate(
+                Unit::Input,
+                0,
+                super::super::When::default(),
+            )
         };
         assert_eq!((of(&held).unwrap().0, of(&prices.book()).unwrap().0), (2_500_000, 99_000_000));
     }
@@ -316,10 +335,17 @@ mod tests {
             let Document::Own(own) = document(&text) else { panic!() };
             prices.configure(own, &[]);
         };
-        let left = || prices.book().of(&target, None).unwrap().price().unwrap().reserved.as_ref().unwrap().left(0);
+        let left =
+            || prices.book().of(&target, None).unwrap().price().unwrap().reserved.as_ref().unwrap().left(0);
         set(100);
         let usage = crate::chat::Usage { input: 60, ..Default::default() };
-        prices.book().of(&target, None).unwrap().price().unwrap().settle(&usage, super::super::When::default());
+        prices
+            .book()
+            .of(&target, None)
+            .unwrap()
+            .price()
+            .unwrap()
+            .settle(&usage, super::super::When::default());
         assert_eq!(left(), 40);
         set(100);
         assert_eq!(left(), 40, "a reload");

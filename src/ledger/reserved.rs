@@ -77,7 +77,8 @@ impl Reserved {
     }
 
     fn began(&self, unix_ms: u64) -> i64 {
-        let moment = Timestamp::from_millisecond(i64::try_from(unix_ms).unwrap_or(i64::MAX)).unwrap_or_default();
+        let moment =
+            Timestamp::from_millisecond(i64::try_from(unix_ms).unwrap_or(i64::MAX)).unwrap_or_default();
         let local = moment.to_zoned(self.zone.clone());
         let floor = |unit| local.round(ZonedRound::new().smallest(unit).mode(jiff::RoundMode::Trunc));
         let began = match self.every {

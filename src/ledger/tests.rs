@@ -97,9 +97,30 @@ fn the_sandbox_costs_nothing_and_a_server_of_ones_own_is_unknown() {
 fn every_vendor_with_public_prices_is_in_the_list() {
     let book = Book::default();
     for preset in [
-        "openai", "gemini", "vertex", "anthropic", "bedrock", "cohere", "mistral", "deepseek", "qwen", "groq", "xai",
-        "together", "fireworks", "cerebras", "perplexity", "moonshot", "zai", "deepinfra", "nebius", "azure",
-        "azure-foundry", "azure-anthropic", "voyage", "jina",
+        "openai",
+        "gemini",
+        "vertex",
+        "anthropic",
+        "bedrock",
+        "cohere",
+        "mistral",
+        "deepseek",
+        "qwen",
+        "groq",
+        "xai",
+        "together",
+        "fireworks",
+        "cerebras",
+        "perplexity",
+        "moonshot",
+        "zai",
+        "deepinfra",
+        "nebius",
+        "azure",
+        "azure-foundry",
+        "azure-anthropic",
+        "voyage",
+        "jina",
     ] {
         let models = book.models_of(preset);
         let priced = models.iter().filter(|(_, _, model)| model.price.is_some()).count();

@@ -68,8 +68,8 @@ pub fn finish_reason(ended: &str) -> &'static str {
 /// # Errors
 /// Bytes that are no answer of Acme's.
 pub fn openai(body: &[u8]) -> Result<String, Failure> {
-    let answer: Answer =
-        serde_json::from_slice(body).map_err(|error| Failure::Internal(format!("not an answer of Acme's: {error}")))?;
+    let answer: Answer = serde_json::from_slice(body)
+        .map_err(|error| Failure::Internal(format!("not an answer of Acme's: {error}")))?;
     let mut message = json!({ "role": "assistant", "content": answer.reply.say });
     if !answer.reply.uses.is_empty() {
         message["tool_calls"] = answer.reply.uses.iter().map(tool_call).collect();

@@ -53,7 +53,13 @@ impl Dialect for AcmeDialect {
             ("content-type".to_owned(), "application/json".to_owned()),
             ("acme-version".to_owned(), self.0.version.clone()),
         ];
-        Ok(Outgoing { method: "POST".to_owned(), path: self.0.path.clone(), headers, body: body.into_bytes(), lost })
+        Ok(Outgoing {
+            method: "POST".to_owned(),
+            path: self.0.path.clone(),
+            headers,
+            body: body.into_bytes(),
+            lost,
+        })
     }
 
     fn decode(&self, _: u16, body: &[u8]) -> Result<String, Failure> {

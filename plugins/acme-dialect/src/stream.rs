@@ -64,7 +64,9 @@ impl Decoder for Lines {
             rest = after.get(1..).unwrap_or_default();
         }
         if rest.len() > LONGEST_LINE {
-            return Err(Failure::Internal(format!("a line of the stream is longer than {LONGEST_LINE} bytes")));
+            return Err(Failure::Internal(format!(
+                "a line of the stream is longer than {LONGEST_LINE} bytes"
+            )));
         }
         self.held = rest.to_vec();
         Ok(chunks)
@@ -74,7 +76,11 @@ impl Decoder for Lines {
         let mut chunks = Vec::new();
         let last = std::mem::take(&mut self.held);
         self.read(&last, &mut chunks)?;
-        if self.closed { Ok(chunks) } else { Err(Failure::Internal("the stream ended before its closing".to_owned())) }
+        if self.closed {
+            Ok(chunks)
+        } else {
+            Err(Failure::Internal("the stream ended before its closing".to_owned()))
+        }
     }
 }
 

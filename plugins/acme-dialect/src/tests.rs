@@ -74,7 +74,8 @@ fn a_whole_answer_is_read() {
         "reply": { "say": "let me see", "uses": [{ "id": "u1", "ability": "clock", "with": { "zone": "CET" } }] },
         "meter": { "read": 12, "written": 5, "recalled": 3 },
     });
-    let read: Value = serde_json::from_str(&acme().decode(200, body.to_string().as_bytes()).unwrap()).unwrap();
+    let read: Value =
+        serde_json::from_str(&acme().decode(200, body.to_string().as_bytes()).unwrap()).unwrap();
     assert_eq!(read["choices"][0]["message"]["content"], "let me see");
     assert_eq!(read["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], r#"{"zone":"CET"}"#);
     assert_eq!(read["choices"][0]["finish_reason"], "tool_calls");
@@ -129,7 +130,10 @@ fn a_stream_that_breaks_off_is_no_answer() {
     check(&STREAM[..STREAM.len() - 100], "");
     check(r#"{"part":"say","text":"x"}"#, "before its closing");
     check("{\"part\":\"say\"}\n", "cannot be read");
-    check("{\"part\":\"trouble\",\"kind\":\"too_busy\",\"detail\":\"come back\"}\n", "Unavailable(\"too_busy: come back\")");
+    check(
+        "{\"part\":\"trouble\",\"kind\":\"too_busy\",\"detail\":\"come back\"}\n",
+        "Unavailable(\"too_busy: come back\")",
+    );
 }
 
 #[test]
@@ -141,9 +145,17 @@ fn troubles_are_told_by_kind_and_by_status() {
     };
     let too_fast = r#"{"trouble":{"kind":"too_fast","detail":"slow down","wait_s":1.5}}"#;
     check(429, too_fast, (FaultKind::RateLimited, Some(1500), "slow down"));
-    check(400, r#"{"trouble":{"kind":"too_long"}}"#, (FaultKind::ContextTooLong, Some(7000), "Acme answers 400"));
+    check(
+        400,
+        r#"{"trouble":{"kind":"too_long"}}"#,
+        (FaultKind::ContextTooLong, Some(7000), "Acme answers 400"),
+    );
     check(502, "<html>bad gateway</html>", (FaultKind::ServerError, Some(7000), "Acme answers 502"));
-    check(418, r#"{"trouble":{"kind":"teapot","detail":"short"}}"#, (FaultKind::BadRequest, Some(7000), "short"));
+    check(
+        418,
+        r#"{"trouble":{"kind":"teapot","detail":"short"}}"#,
+        (FaultKind::BadRequest, Some(7000), "short"),
+    );
     check(401, "", (FaultKind::Credentials, Some(7000), "Acme answers 401"));
 }
 

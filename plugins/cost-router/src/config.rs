@@ -63,7 +63,8 @@ impl Config {
         let tiers = self.tiers.iter().map(|(tier, weights)| (format!("tiers: {tier}"), weights));
         for (place, weights) in tiers.chain([("weights".to_owned(), &self.weights)]) {
             let all = [weights.cost, weights.latency, weights.errors];
-            if all.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || all.iter().sum::<f64>() <= 0.0 {
+            if all.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || all.iter().sum::<f64>() <= 0.0
+            {
                 return Err(format!("{place}: weights must not be below 0, and one of them must be above"));
             }
         }

@@ -22,7 +22,12 @@ impl Plugin for CostRouter {
 }
 
 impl Route for CostRouter {
-    fn route(&self, ctx: &RequestContext, _: &[Segment], candidates: &[Candidate]) -> Result<Decision, Failure> {
+    fn route(
+        &self,
+        ctx: &RequestContext,
+        _: &[Segment],
+        candidates: &[Candidate],
+    ) -> Result<Decision, Failure> {
         let fit: Vec<&Candidate> = candidates.iter().filter(|candidate| self.fits(ctx, candidate)).collect();
         if fit.is_empty() {
             return Ok(self.without_candidates());
@@ -53,7 +58,11 @@ impl CostRouter {
         let large = candidate.context_window == 0 || u64::from(candidate.context_window) >= tokens;
         let cheap = bounds.max_cost_micros.is_none_or(|most| candidate.cost_micros <= most);
         let tagged = bounds.require_tags.iter().all(|tag| candidate.tags.contains(tag));
-        candidate.healthy && f64::from(candidate.error_rate) <= bounds.max_error_rate && large && cheap && tagged
+        candidate.healthy
+            && f64::from(candidate.error_rate) <= bounds.max_error_rate
+            && large
+            && cheap
+            && tagged
     }
 
     /// The weights of the request's `tier` tag, or the general ones.
@@ -76,7 +85,8 @@ impl CostRouter {
         Decision::Reject(RouteRejection {
             status: 503,
             code: "no_candidate".to_owned(),
-            message: "no model is well enough, large enough and within the bounds of cost for this request".to_owned(),
+            message: "no model is well enough, large enough and within the bounds of cost for this request"
+                .to_owned(),
         })
     }
 }

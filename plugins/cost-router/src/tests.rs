@@ -20,7 +20,9 @@ fn decide(config: &str, ctx: &RequestContext, candidates: &[Candidate]) -> Decis
 
 fn order(config: &str, ctx: &RequestContext, candidates: &[Candidate]) -> String {
     match decide(config, ctx, candidates) {
-        Decision::Plan(plan) => plan.steps.iter().map(|step| step.target.as_str()).collect::<Vec<_>>().join(" "),
+        Decision::Plan(plan) => {
+            plan.steps.iter().map(|step| step.target.as_str()).collect::<Vec<_>>().join(" ")
+        }
         Decision::Pass => "pass".to_owned(),
         Decision::Reject(rejection) => rejection.code,
     }
@@ -28,7 +30,8 @@ fn order(config: &str, ctx: &RequestContext, candidates: &[Candidate]) -> String
 
 #[test]
 fn weights_decide_the_order() {
-    let check = |config: &str, expected: &str| assert_eq!(order(config, &context(), &market()), expected, "{config}");
+    let check =
+        |config: &str, expected: &str| assert_eq!(order(config, &context(), &market()), expected, "{config}");
     check(r#"{ "weights": { "cost": 1 } }"#, "free/shaky small/cheap large/fast");
     check(r#"{ "weights": { "latency": 1 } }"#, "large/fast free/shaky small/cheap");
     check(r#"{ "weights": { "errors": 1 } }"#, "large/fast small/cheap free/shaky");
@@ -59,7 +62,10 @@ fn who_cannot_serve_the_request_is_left_out() {
     assert_eq!(order("{}", &ctx, &candidates), "free/shaky");
     assert_eq!(order(r#"{ "require_tags": ["eu"] }"#, &context(), &candidates), "free/shaky");
     assert_eq!(order(r#"{ "require_tags": ["us"] }"#, &context(), &candidates), "pass");
-    assert_eq!(order(r#"{ "require_tags": ["us"], "strict": true }"#, &context(), &candidates), "no_candidate");
+    assert_eq!(
+        order(r#"{ "require_tags": ["us"], "strict": true }"#, &context(), &candidates),
+        "no_candidate"
+    );
     assert_eq!(order("{}", &context(), &[]), "pass");
 }
 
@@ -86,6 +92,9 @@ fn weights_that_are_none_are_refused() {
         assert!(error.contains(expected), "{config}: {error}");
     };
     check(r#"{ "weights": { "cost": -1 } }"#, "weights: weights must not be below 0");
-    check(r#"{ "tiers": { "x": {} } }"#, "tiers: x: weights must not be below 0, and one of them must be above");
+    check(
+        r#"{ "tiers": { "x": {} } }"#,
+        "tiers: x: weights must not be below 0, and one of them must be above",
+    );
     check(r#"{ "weights": { "price": 1 } }"#, "unknown field `price`");
 }

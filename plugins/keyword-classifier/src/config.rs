@@ -58,7 +58,9 @@ impl Look {
         match self {
             Look::All => segments.iter().map(|segment| segment.text.as_str()).collect(),
             Look::User => segments.iter().filter(by_user).map(|segment| segment.text.as_str()).collect(),
-            Look::LastUser => segments.iter().rfind(by_user).map(|segment| segment.text.as_str()).into_iter().collect(),
+            Look::LastUser => {
+                segments.iter().rfind(by_user).map(|segment| segment.text.as_str()).into_iter().collect()
+            }
         }
     }
 }

@@ -28,7 +28,9 @@ impl Likeness {
             match ai::embed(&label.examples) {
                 Ok(vectors) => middles.push(middle(&vectors)),
                 Err(failure) => {
-                    log::warn(format_args!("examples of {name} are not used, words alone decide: {failure:?}"));
+                    log::warn(format_args!(
+                        "examples of {name} are not used, words alone decide: {failure:?}"
+                    ));
                     return None;
                 }
             }

@@ -96,5 +96,8 @@ fn a_configuration_that_cannot_work_is_refused() {
     check(r#"{ "labels": { "a": {} } }"#, "labels: a: has neither words nor examples");
     check(r#"{ "labels": { "a": { "words": { " ": 1 } } } }"#, "labels: a: a word is empty");
     check(r#"{ "labels": { "other": { "words": { "x": 1 } } } }"#, "fallback: \"other\" is also a label");
-    check(r#"{ "saturation": 0, "labels": { "a": { "words": { "x": 1 } } } }"#, "saturation: must be above 0");
+    check(
+        r#"{ "saturation": 0, "labels": { "a": { "words": { "x": 1 } } } }"#,
+        "saturation: must be above 0",
+    );
 }

@@ -57,7 +57,9 @@ impl Words {
         let mut times = vec![0_u16; self.says.len()];
         for text in texts {
             let text = text.to_lowercase();
-            for hit in self.automaton.find_iter(&text).filter(|hit| stands_alone(&text, hit.start(), hit.end())) {
+            for hit in
+                self.automaton.find_iter(&text).filter(|hit| stands_alone(&text, hit.start(), hit.end()))
+            {
                 if let Some(times) = times.get_mut(hit.pattern().as_usize()) {
                     *times = times.saturating_add(1);
                 }
@@ -71,15 +73,18 @@ impl Words {
                 }
             }
         }
-        weights.iter().map(|weight| weight.max(0.0)).map(|weight| weight / (weight + self.saturation)).collect()
+        weights
+            .iter()
+            .map(|weight| weight.max(0.0))
+            .map(|weight| weight / (weight + self.saturation))
+            .collect()
     }
 }
 
 /// Whether a word is not a part of another one; signs at its ends, as of "```" or "c++", are their own boundary.
 fn stands_alone(text: &str, start: usize, end: usize) -> bool {
-    let joined = |left: Option<char>, right: Option<char>| {
-        matches!((left, right), (Some(l), Some(r)) if l.is_alphanumeric() && r.is_alphanumeric())
-    };
+    let joined = |left: Option<char>, right: Option<char>| matches!((left, right), (Some(l), Some(r)) if l.is_alphanumeric() && r.is_alphanumeric());
     let (before, hit, after) = (&text[..start], &text[start..end], &text[end..]);
-    !joined(before.chars().next_back(), hit.chars().next()) && !joined(hit.chars().next_back(), after.chars().next())
+    !joined(before.chars().next_back(), hit.chars().next())
+        && !joined(hit.chars().next_back(), after.chars().next())
 }

@@ -46,7 +46,11 @@ impl Guard for PiiGuard {
 
     fn inspect_window(&self, _: &RequestContext, window: &Window) -> Result<WindowVerdict, Failure> {
         if !self.responses {
-            return Ok(WindowVerdict { findings: Vec::new(), safe_until: length(&window.text), reject: None });
+            return Ok(WindowVerdict {
+                findings: Vec::new(),
+                safe_until: length(&window.text),
+                reject: None,
+            });
         }
         let (places, safe) = self.scanner.scan_window(&window.before, &window.text, window.last);
         let findings: Vec<Finding> = places.iter().map(|place| place.finding(0)).collect();

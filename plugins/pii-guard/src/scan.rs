@@ -203,8 +203,12 @@ fn longest_match(pattern: &Pattern) -> Result<usize, String> {
     match (hir.properties().minimum_len(), hir.properties().maximum_len()) {
         (Some(1..), Some(longest)) if longest <= LONGEST => Ok(longest),
         (Some(0), _) => Err(format!("patterns: kind {kind}: it matches where there is nothing")),
-        (_, Some(longest)) => Err(format!("patterns: kind {kind}: a match may have {longest} bytes, {LONGEST} at most")),
-        (_, None) => Err(format!("patterns: kind {kind}: a match has no longest: write {{1,64}} for +, {{0,64}} for *")),
+        (_, Some(longest)) => {
+            Err(format!("patterns: kind {kind}: a match may have {longest} bytes, {LONGEST} at most"))
+        }
+        (_, None) => Err(format!(
+            "patterns: kind {kind}: a match has no longest: write {{1,64}} for +, {{0,64}} for *"
+        )),
     }
 }
 

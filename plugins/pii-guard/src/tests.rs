@@ -21,9 +21,15 @@ fn finds_what_is_personal_and_leaves_the_rest() {
     check("ssn 078-05-1120, not 000-05-1120", "ssn [US_SSN], not 000-05-1120");
     check("from 10.1.2.3 to 300.1.2.3", "from [IP_ADDRESS] to 300.1.2.3");
     check("ring +33 1 23 45 67 89 or (212) 555-0142", "ring [PHONE] or [US_PHONE]");
-    check("key sk-abcdefghijklmnopqrstuvwx and ghp_abcdefghijklmnopqrstuvwxyz0123456789", "key [API_KEY] and [API_KEY]");
+    check(
+        "key sk-abcdefghijklmnopqrstuvwx and ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+        "key [API_KEY] and [API_KEY]",
+    );
     check("-----BEGIN RSA PRIVATE KEY-----", "[PRIVATE_KEY]");
-    check("version 1.2.3 of 2026-01-02, at 10:30, costs 4111", "version 1.2.3 of 2026-01-02, at 10:30, costs 4111");
+    check(
+        "version 1.2.3 of 2026-01-02, at 10:30, costs 4111",
+        "version 1.2.3 of 2026-01-02, at 10:30, costs 4111",
+    );
     check("Grüße an zoë@example.org – danke", "Grüße an zoë@example.org – danke");
     check("", "");
 }
@@ -77,7 +83,10 @@ fn a_configuration_that_cannot_work_is_refused() {
 fn the_self_test_finds_an_example_that_does_not_match() {
     guard().self_test().unwrap();
     let config = r#"{ "patterns": [{ "kind": "badge", "regex": "ACME-[0-9]{6}", "example": "ACME-12" }] }"#;
-    assert_eq!(plugin::<PiiGuard>(config).unwrap().self_test().unwrap_err(), "kind badge: its example is not found");
+    assert_eq!(
+        plugin::<PiiGuard>(config).unwrap().self_test().unwrap_err(),
+        "kind badge: its example is not found"
+    );
 }
 
 #[test]
@@ -89,7 +98,8 @@ fn a_stream_cut_anywhere_tells_what_the_whole_text_tells() {
     let characters: Vec<(usize, usize)> =
         text.char_indices().map(|(at, c)| (at, at + c.len_utf8())).collect();
     for size in 1..=13 {
-        let pieces: Vec<&str> = characters.chunks(size).map(|cs| &text[cs[0].0..cs[cs.len() - 1].1]).collect();
+        let pieces: Vec<&str> =
+            characters.chunks(size).map(|cs| &text[cs[0].0..cs[cs.len() - 1].1]).collect();
         assert_eq!(stream(&guard, &pieces).0, expected, "in pieces of {size}");
     }
     let mut seed = 7_u64;
@@ -108,8 +118,10 @@ fn a_stream_cut_anywhere_tells_what_the_whole_text_tells() {
 
 #[test]
 fn prose_is_hardly_held_back() {
-    let prose = "The quick brown fox jumps over the lazy dog, again and again; nobody knows why it does. ".repeat(5);
-    let pieces: Vec<&str> = prose.as_bytes().chunks(5).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
+    let prose =
+        "The quick brown fox jumps over the lazy dog, again and again; nobody knows why it does. ".repeat(5);
+    let pieces: Vec<&str> =
+        prose.as_bytes().chunks(5).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
     let (out, held) = stream(&guard(), &pieces);
     assert_eq!(out, prose);
     assert!(held <= 12, "{held} bytes");

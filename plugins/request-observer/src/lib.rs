@@ -134,9 +134,24 @@ mod tests {
         };
         check(200, 800, 1000, None);
         check(400, 800, 1000, None);
-        check(200, 5000, 1000, Some("slow: request req-1, team none, a/b, status 200, 5000 ms, 1000 micro-dollars"));
-        check(200, 800, 2000, Some("dear: request req-1, team none, a/b, status 200, 800 ms, 2000 micro-dollars"));
-        check(502, 800, 0, Some("failed: request req-1, team none, a/b, status 502, 800 ms, 0 micro-dollars"));
+        check(
+            200,
+            5000,
+            1000,
+            Some("slow: request req-1, team none, a/b, status 200, 5000 ms, 1000 micro-dollars"),
+        );
+        check(
+            200,
+            800,
+            2000,
+            Some("dear: request req-1, team none, a/b, status 200, 800 ms, 2000 micro-dollars"),
+        );
+        check(
+            502,
+            800,
+            0,
+            Some("failed: request req-1, team none, a/b, status 502, 800 ms, 0 micro-dollars"),
+        );
     }
 
     #[test]

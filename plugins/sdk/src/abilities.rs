@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Candidate, Classification, Decision, Failure, Label, Needs, Outcome, Outgoing, Phase, ProviderFault, RequestContext,
-    Segment, Signature, Verdict, Window, WindowVerdict,
+    Candidate, Classification, Decision, Failure, Label, Needs, Outcome, Outgoing, Phase, ProviderFault,
+    RequestContext, Segment, Signature, Verdict, Window, WindowVerdict,
 };
 
 /// Every plugin: a value that is made from its configuration.
@@ -67,8 +67,12 @@ pub trait Route: Plugin {
     ///
     /// # Errors
     /// [`Failure::Unsupported`] counts as "no opinion"; for the others the configured `on_error` decides.
-    fn route(&self, ctx: &RequestContext, segments: &[Segment], candidates: &[Candidate])
-    -> Result<Decision, Failure>;
+    fn route(
+        &self,
+        ctx: &RequestContext,
+        segments: &[Segment],
+        candidates: &[Candidate],
+    ) -> Result<Decision, Failure>;
 }
 
 /// Sees how requests ended, off the client's path.

@@ -53,11 +53,15 @@ mod slot;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
-pub use abilities::{Classify, Decoder, Dialect, Functions, Guard, Observe, Plugin, Route, SelfTest, classification};
+pub use abilities::{
+    Classify, Decoder, Dialect, Functions, Guard, Observe, Plugin, Route, SelfTest, classification,
+};
 pub use bindings::classify::exports::tollgate::plugin::classify::{Classification, Label};
 pub use bindings::dialect::exports::tollgate::plugin::dialect::{FaultKind, Outgoing, ProviderFault};
 pub use bindings::functions::exports::tollgate::plugin::functions::Signature;
-pub use bindings::guard::exports::tollgate::plugin::guard::{Finding, Phase, Rejection, Verdict, Window, WindowVerdict};
+pub use bindings::guard::exports::tollgate::plugin::guard::{
+    Finding, Phase, Rejection, Verdict, Window, WindowVerdict,
+};
 pub use bindings::imports::tollgate::plugin::types::{
     Endpoint, Failure, Features, Origin, Principal, RequestContext, Segment,
 };
@@ -74,8 +78,9 @@ pub use {export::__call, panics::report_panics, slot::Slot, wit_bindgen};
 /// What most plugins want in scope.
 pub mod prelude {
     pub use crate::{
-        Candidate, Classification, Classify, Decision, Decoder, Dialect, Failure, FaultKind, Finding, Functions, Guard,
-        Label, Needs, Observe, Outcome, Outgoing, Phase, Plan, Plugin, ProviderFault, Rejection, RequestContext, Route,
-        RouteRejection, Segment, SelfTest, Signature, Step, Verdict, Window, WindowVerdict, classification, log,
+        Candidate, Classification, Classify, Decision, Decoder, Dialect, Failure, FaultKind, Finding,
+        Functions, Guard, Label, Needs, Observe, Outcome, Outgoing, Phase, Plan, Plugin, ProviderFault,
+        Rejection, RequestContext, Route, RouteRejection, Segment, SelfTest, Signature, Step, Verdict,
+        Window, WindowVerdict, classification, log,
     };
 }

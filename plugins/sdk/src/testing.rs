@@ -11,7 +11,8 @@ pub use stream::{redact, stream};
 pub use host::imports;
 
 use crate::{
-    Candidate, Endpoint, Features, Origin, Outcome, Phase, Plugin, Principal, RequestContext, Segment, Usage, Window,
+    Candidate, Endpoint, Features, Origin, Outcome, Phase, Plugin, Principal, RequestContext, Segment, Usage,
+    Window,
 };
 
 /// A plugin with this configuration, as JSON text: what `init` does.

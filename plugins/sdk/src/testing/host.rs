@@ -96,7 +96,8 @@ pub mod imports {
         pub fn increment(key: &str, by: i64, _: Option<u64>) -> Result<i64, StateError> {
             Host::with(|host| {
                 let entry = host.state.entry(key.to_owned()).or_default();
-                let before = std::str::from_utf8(entry).ok().and_then(|text| text.parse().ok()).unwrap_or(0_i64);
+                let before =
+                    std::str::from_utf8(entry).ok().and_then(|text| text.parse().ok()).unwrap_or(0_i64);
                 let after = before.saturating_add(by);
                 *entry = after.to_string().into_bytes();
                 Ok(after)

@@ -1,0 +1,143 @@
+//! Recorded decisions through a set of policies: what would change, for whom, and what it would cost.
+
+mod prices;
+mod read;
+mod report;
+mod tally;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use prices::Prices;
+use prices::Repriced;
+pub use read::{Source, records as records_of, source_of, text_of};
+pub use report::{Bars, Percent, Report, Spend};
+use tally::Tally;
+
+use crate::caller::Caller;
+use crate::clock::Dice;
+use crate::facts::market::{Market, Size};
+use crate::gateway::Snapshot;
+use crate::plan::{Decision, Dossier};
+use crate::planner;
+use crate::policy::replay::{Difference, difference, replay};
+
+/// What is replayed, and how.
+pub struct Replay<'a> {
+    /// The policies that are tried, and the configuration around them.
+    pub candidate: &'a Snapshot,
+    /// Nothing that is older counts, in Unix milliseconds.
+    pub since_ms: u64,
+    /// Prices that replace the configuration's afterwards. With them, policies see today's prices, not those of the
+    /// time of the record.
+    pub prices: Option<Arc<Prices>>,
+    /// Changed requests that are shown.
+    pub samples: usize,
+}
+
+/// What one recorded request would become.
+struct Outcome<'a> {
+    dossier: &'a Dossier,
+    difference: Difference,
+    new: Option<Decision>,
+    failed: bool,
+    missed: Vec<String>,
+    before: Way,
+    after: Way,
+}
+
+/// Where a decision leads a request.
+#[derive(Debug, Default)]
+struct Way {
+    /// The first target; `None` when the request is refused.
+    target: Option<String>,
+    /// Dollars, as far as the price is known.
+    cost: Option<f64>,
+}
+
+impl Replay<'_> {
+    /// Reads the files on all cores and asks the candidate about each record.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn run(&self, files: &[PathBuf]) -> Result<Report, String> {
+        let mut all = Tally::new(self.samples);
+        for file in files {
+            let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            for tally in read::in_parallel(&bytes, |piece| self.tally(piece)) {
+                all.add(tally);
+            }
+        }
+        Ok(Report::of(all))
+    }
+
+    fn tally(&self, piece: &[u8]) -> Tally {
+        let mut tally = Tally::new(self.samples);
+        for line in read::records(piece) {
+            let Some(dossier) = line else {
+                tally.unreadable += 1;
+                continue;
+            };
+            if dossier.at_ms < self.since_ms {
+                tally.too_old += 1;
+                continue;
+            }
+            match self.outcome(&dossier) {
+                Some(outcome) => tally.count(&outcome),
+                None => tally.undecided += 1,
+            }
+        }
+        tally
+    }
+
+    fn outcome<'d>(&self, dossier: &'d Dossier) -> Option<Outcome<'d>> {
+        let version = dossier.record.version.as_ref();
+        let version = version.and_then(|name| self.candidate.versions.iter().position(|v| v.name == *name));
+        let today = self.candidate.market_of(version);
+        let tomorrow: Arc<dyn Market> = match &self.prices {
+            Some(prices) => Arc::new(Repriced::new(today.clone(), prices.clone())),
+            None => today.clone(),
+        };
+        let asked = replay(&self.candidate.policies, dossier, &tomorrow, self.prices.is_some())?;
+        let old = dossier.decision.as_deref();
+        let difference = difference(old, asked.decision.as_ref());
+        let failed = asked.decision.is_none();
+        let before = self.way(dossier, old, version, today);
+        let after = match difference {
+            _ if !asked.missed.is_empty() => Way::default(),
+            _ => self.way(dossier, asked.decision.as_ref(), version, &tomorrow),
+        };
+        let (new, missed) = (asked.decision, asked.missed);
+        Some(Outcome { dossier, difference, new, failed, missed, before, after })
+    }
+
+    /// The same request always falls the same way: what dice decide makes no difference.
+    fn way(
+        &self,
+        dossier: &Dossier,
+        decision: Option<&Decision>,
+        version: Option<usize>,
+        market: &Arc<dyn Market>,
+    ) -> Way {
+        let (Some(decision), Some(facts)) = (decision, &dossier.record.facts) else { return Way::default() };
+        let seed = blake3::hash(dossier.record.request_id.as_bytes());
+        let seed = seed.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let seen = dossier.seen.as_deref();
+        let caller = Caller {
+            address: seen.and_then(|seen| seen.ip),
+            key_id: seen.and_then(|seen| seen.key_id.clone()),
+            team: seen.and_then(|seen| seen.team.clone()),
+            user: facts.user.clone(),
+            session: seen.and_then(|seen| seen.session.clone()),
+        };
+        let catalogue = self.candidate.catalogue_of(version);
+        let plan = planner::plan(catalogue, &facts.model, decision, &caller, &Dice::loaded(seed));
+        let Some(target) = plan.ok().and_then(|plan| plan.targets.first().map(|t| t.name.to_string())) else {
+            return Way::default();
+        };
+        let usage = dossier.record.usage.as_ref();
+        let size = usage.map(|usage| Size { input: usage.prompt(), output: usage.output });
+        let cost = size.and_then(|size| market.cost(&market.offer(&target)?, size));
+        Way { target: Some(target), cost }
+    }
+}
