@@ -23,6 +23,7 @@ mod files;
 mod fixtures;
 mod front;
 mod gateway;
+mod hooks;
 mod images;
 mod moderations;
 mod ollama;
