@@ -30,6 +30,7 @@ mod settings;
 mod state;
 mod suggest;
 mod tables;
+mod texts;
 pub mod trial;
 mod verdict;
 mod vocabulary;
