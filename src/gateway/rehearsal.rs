@@ -66,7 +66,6 @@ impl Rehearsal {
             tags: facts.tags.clone(),
             candidates: Vec::new(),
             attempts: Vec::new(),
-            cost: None,
             usage: None,
             cost: None,
             outcome: Outcome::Ok,
