@@ -80,7 +80,7 @@ pub(super) fn models(args: &ModelsArgs, config: Option<PathBuf>) -> ExitCode {
 }
 
 /// Sources that are files are read at once; addresses are read by the gateway that runs.
-fn read_files(figures: &Figures) {
+pub(super) fn read_files(figures: &Figures) {
     let sources = figures.sources.load_full();
     let order: Vec<Arc<str>> = sources.iter().map(|source| source.from.as_str().into()).collect();
     for (source, name) in sources.iter().zip(&order) {
