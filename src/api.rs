@@ -1,5 +1,6 @@
 //! The doors for clients: one file per dialect; only `reply.rs` turns a fault into a response.
 
+mod adjust;
 pub mod anthropic_messages;
 pub mod cohere_rerank;
 mod elsewhere;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use openai_responses::door_of;
 use reply::ReplyBody;
-pub use routes::{Doorway, doors};
+pub use routes::{Doorway, door_of_head, doors};
 use tokio::time::Instant;
 
 use crate::caller::Caller;

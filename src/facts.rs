@@ -146,6 +146,11 @@ pub trait Body: Send + Sync {
     }
     /// The text of the last user message.
     fn last_user(&self) -> &str;
+    /// What was said, in order, system messages first where the dialect keeps them apart.
+    fn turns(&self) -> Vec<Turn> {
+        let text = self.text();
+        if text.is_empty() { Vec::new() } else { vec![Turn { role: "user", text: text.to_owned() }] }
+    }
     /// The `user` (or `safety_identifier`) field.
     fn user(&self) -> Option<&str>;
     /// A value of the `metadata` object: strings as they are, anything else as JSON text.
@@ -154,6 +159,11 @@ pub trait Body: Send + Sync {
     }
     /// Any other top-level field as JSON text, for example `temperature`.
     fn field(&self, name: &str) -> Option<&str>;
+    /// A parameter as JSON text by the name that policies have for it (`temperature`, `stop`, `reasoning_effort`),
+    /// wherever the client's dialect keeps it.
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.field(name)
+    }
     /// How many words the text has.
     fn words(&self) -> u64 {
         self.text().split_whitespace().count() as u64
@@ -162,6 +172,15 @@ pub trait Body: Send + Sync {
     fn notes(&self) -> Option<&Notes> {
         None
     }
+}
+
+/// A message of the conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// `system` (developers too), `user`, `assistant` or `tool`, whatever the dialect says.
+    pub role: &'static str,
+    /// Its text; parts are joined by newlines.
+    pub text: String,
 }
 
 /// The facts as they stand in a decision record: small, without any text of the prompt.

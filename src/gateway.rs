@@ -11,6 +11,7 @@ mod line;
 mod market;
 mod papers;
 mod raw;
+mod rehearsal;
 mod relay;
 mod serve;
 mod settings;
@@ -30,6 +31,7 @@ pub use figures::{Figures, Terms};
 pub use intake::{Ahead, Approach, Intake, Unread};
 pub use market::Board;
 pub use raw::RawBody;
+pub use rehearsal::Rehearsal;
 pub use serve::{Arrived, Body, Served};
 pub use settings::{
     AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings,

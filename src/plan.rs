@@ -39,9 +39,43 @@ pub struct Decision {
     /// What no target may be. Only ever grows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<Constraint>,
+    /// How targets compared where a policy ranked them, in the order asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rankings: Vec<Ranking>,
     /// What holds of the answer, whoever gives it.
     #[serde(skip_serializing_if = "OutputRules::is_empty")]
     pub output: OutputRules,
+}
+
+/// How targets compared where a policy ranked them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ranking {
+    /// What they were ranked by: `cost`, `cost 0.5, errors 0.5`.
+    pub by: Arc<str>,
+    /// The best first, those that were left out last.
+    pub candidates: Vec<Scored>,
+}
+
+/// A target's place in a ranking.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Scored {
+    /// `provider/model`.
+    pub target: Arc<str>,
+    /// The number that it was ranked by, less is better; `None` where it is unknown or was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Why it was left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Arc<str>>,
+}
+
+impl PartialEq for Scored {
+    /// Scores that were written down and read again may differ in their last digit.
+    fn eq(&self, other: &Self) -> bool {
+        let close = |(a, b): (f64, f64)| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
+        let same = self.score.zip(other.score).map_or(self.score.is_none() == other.score.is_none(), close);
+        same && self.target == other.target && self.rejected == other.rejected
+    }
 }
 
 /// What holds of an answer, whoever gives it. Only ever narrows.
@@ -166,6 +200,10 @@ pub struct Route {
     /// Tries at the same target beyond the first (`.retries`); `None` means the configuration's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
+    /// Parameters of the request that are changed on its way out (`.set`), by the names that policies have for them;
+    /// `null` takes one away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<(Arc<str>, serde_json::Value)>,
     /// The verdict's name (`.named`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,

@@ -103,6 +103,7 @@ pub fn plan(
         candidates: Vec::new(),
         versions: Vec::new(),
         known: 0,
+        nothing_named: route.steps.is_empty(),
     };
     for step in &route.steps {
         if let Some(name) = draw(&step.choices, dice) {
@@ -134,6 +135,8 @@ struct Draft<'a> {
     versions: Vec<(TargetName, Arc<str>)>,
     /// How many of the names led to something that exists.
     known: usize,
+    /// A policy found no target fit and named none.
+    nothing_named: bool,
 }
 
 impl Draft<'_> {
@@ -193,7 +196,7 @@ impl Draft<'_> {
     }
 
     fn nothing_left(&self, model: &str, by_default: bool) -> Fault {
-        if self.known > 0 {
+        if self.known > 0 || self.nothing_named {
             return Fault::new(
                 FaultKind::NoTarget,
                 "no target satisfies the constraints that apply to this request",

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod call;
+mod candidate;
 mod compile;
 mod engine;
 mod error;
@@ -14,8 +15,11 @@ mod language;
 mod library;
 mod lint;
 mod memo;
+mod moment;
+mod parameters;
 mod patterns;
 pub mod plugins;
+mod ranking;
 pub mod replay;
 mod request;
 mod seen;
@@ -25,6 +29,7 @@ mod settings;
 mod state;
 mod suggest;
 mod tables;
+pub mod trial;
 mod verdict;
 mod vocabulary;
 mod wishes;
@@ -46,8 +51,8 @@ pub use memo::Answered;
 use plugins::{NoPlugins, Plugins};
 pub use seen::{Answer, Completion, FailedAttempt, SeenTarget};
 pub use session::{Said, Session};
-pub use settings::{OnError, PolicySettings};
-pub use vocabulary::{Entry, Group, reference, vocabulary};
+pub use settings::{OnError, PolicySettings, Switch};
+pub use vocabulary::{Entry, definitions, described, reference, vocabulary};
 
 /// A policy file as read.
 #[derive(Debug, Clone)]
@@ -76,7 +81,7 @@ pub struct PolicySet(Arc<Chain>);
 /// Policies in the order in which they are asked.
 #[derive(Default)]
 struct Chain {
-    policies: Vec<Policy>,
+    policies: Vec<Arc<Policy>>,
     /// Hooks that any of them defines.
     hooks: [bool; hook::HOOKS.len()],
 }
@@ -118,27 +123,48 @@ impl PolicySet {
         names: &Names,
         plugins: Arc<dyn Plugins>,
     ) -> Result<Self, Vec<PolicyError>> {
+        Self::load_watched(sources, settings, data, names, plugins, None)
+    }
+
+    /// As [`PolicySet::load_with`], of texts whose statements say that they were reached.
+    fn load_watched(
+        sources: &[Source],
+        settings: &PolicySettings,
+        data: &serde_json::Map<String, serde_json::Value>,
+        names: &Names,
+        plugins: Arc<dyn Plugins>,
+        lines: Option<Arc<trial::Lines>>,
+    ) -> Result<Self, Vec<PolicyError>> {
         let world = World {
             settings,
             data: tables::Table::new(data),
             names: Arc::new(names.clone()),
             patterns: Arc::default(),
+            tiers: Arc::new(ranking::Tiers::of(data)),
             plugins,
+            lines,
         };
         let mut sources: Vec<&Source> = sources.iter().collect();
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         let mut errors = Vec::new();
         let library = Library::load(&sources, &world, &mut errors);
-        let policies: Vec<Policy> = sources
+        let policies: Vec<Arc<Policy>> = sources
             .iter()
             .filter(|source| !source.name.starts_with(library::PREFIX))
-            .filter_map(|source| compile::policy(source, &world, &library, &mut errors))
+            .filter_map(|source| compile::policy(source, &world, &library, &mut errors).map(Arc::new))
             .collect();
-        if !errors.is_empty() {
-            return Err(errors);
-        }
+        if errors.is_empty() { Ok(Self::of(policies)) } else { Err(errors) }
+    }
+
+    fn of(policies: Vec<Arc<Policy>>) -> Self {
         let hooks = hook::HOOKS.each_ref().map(|form| policies.iter().any(|policy| policy.has(form.hook)));
-        Ok(Self(Arc::new(Chain { policies, hooks })))
+        Self(Arc::new(Chain { policies, hooks }))
+    }
+
+    /// The set of this policy alone.
+    fn alone(&self, name: &str) -> Self {
+        let of_name = |policy: &&Arc<Policy>| *policy.host.journal.policy == *name;
+        Self::of(self.0.policies.iter().filter(of_name).cloned().collect())
     }
 
     /// Names of the policies in the order in which they are asked.

@@ -49,6 +49,7 @@ pub fn install_metrics() -> Result<PrometheusHandle, String> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(own_work("tollgate_gateway_overhead_seconds"), MICROSECONDS)
         .and_then(|b| b.set_buckets_for_metric(own_work("tollgate_policy_duration_seconds"), MICROSECONDS))
+        .and_then(|b| b.set_buckets_for_metric(own_work("tollgate_plugin_duration_seconds"), MICROSECONDS))
         .and_then(|b| b.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS))
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| format!("metrics recorder: {error}"))?;

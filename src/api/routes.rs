@@ -100,6 +100,14 @@ pub fn doors() -> impl Iterator<Item = Doorway> {
     all.map(|(path, door)| Doorway { path, door })
 }
 
+/// The door at which a request with this head comes in; `None` where it leads elsewhere, or nowhere.
+pub fn door_of_head(head: &Parts) -> Option<&'static dyn Door> {
+    match known(head) {
+        Ok(Route::Door { door, .. }) => Some(door),
+        _ => None,
+    }
+}
+
 /// The route of a request head.
 pub(super) fn find(head: &Parts) -> Result<Route, Refusal> {
     if head.uri.path().starts_with(passthrough::PLACE) {

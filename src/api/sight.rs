@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
+use crate::facts::Turn;
 use crate::json::{self, Body};
 
 /// Where a dialect keeps what policies ask for.
@@ -18,6 +19,18 @@ pub(super) trait Look {
     fn system(body: &Body) -> String;
     /// The words of the last message that is the user's own.
     fn last_user(body: &Body) -> String;
+    /// What was said, by whom, in order.
+    fn turns(body: &Body) -> Vec<Turn>;
+}
+
+/// The role as policies name it.
+pub(super) fn role(name: &str) -> &'static str {
+    match name {
+        "system" | "developer" => "system",
+        "assistant" | "model" => "assistant",
+        "tool" | "function" => "tool",
+        _ => "user",
+    }
 }
 
 /// Answers that were asked for already.

@@ -1,5 +1,8 @@
 //! `tollgate policy …`: what can be done with policies before and after they act.
 
+mod explain;
+mod replay;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,9 +10,25 @@ use clap::Subcommand;
 
 /// Commands for policies; each stands in a file of its own.
 #[derive(Debug, Subcommand)]
-pub(super) enum PolicyCommand {}
+pub(super) enum PolicyCommand {
+    /// Explain how a request is decided, or how a recorded one was.
+    Explain(explain::Explain),
+    /// Ask a set of policies about recorded decisions, and show what would change.
+    Replay(replay::ReplayCommand),
+    /// Show what recorded traffic would cost under other rules or prices.
+    Simulate(replay::SimulateCommand),
+}
 
 /// Runs one of them with this configuration.
-pub(super) fn run(command: PolicyCommand, _config: Option<PathBuf>) -> ExitCode {
-    match command {}
+pub(super) fn run(command: PolicyCommand, config: Option<PathBuf>) -> ExitCode {
+    match command {
+        PolicyCommand::Explain(arguments) => explain::explain(arguments, config),
+        PolicyCommand::Replay(arguments) => replay::replay(arguments, config),
+        PolicyCommand::Simulate(arguments) => replay::simulate(arguments, config),
+    }
+}
+
+/// The command cannot do what it was asked for; 1 means that it did, and found too much.
+fn cannot() -> ExitCode {
+    ExitCode::from(2)
 }

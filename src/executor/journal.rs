@@ -26,6 +26,8 @@ struct Pages {
     good: Option<(Instant, Duration)>,
     /// What the attempt under way, or the last one, could not carry.
     lost: Vec<Loss>,
+    /// What no attempt can carry.
+    unset: Vec<Loss>,
     /// What its target speaks.
     dialect: Option<Dialect>,
 }
@@ -53,9 +55,15 @@ impl Journal {
         }
     }
 
+    /// No attempt can carry this.
+    pub fn never_carried(&self, lost: Vec<Loss>) {
+        self.pages().unset = lost;
+    }
+
     /// What the attempt under way, or the last one, could not carry.
     pub fn lost(&self) -> Vec<Loss> {
-        self.pages().lost.clone()
+        let pages = self.pages();
+        pages.unset.iter().chain(&pages.lost).cloned().collect()
     }
 
     /// What the target of the attempt under way, or of the last one, speaks.

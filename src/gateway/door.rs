@@ -87,6 +87,19 @@ pub trait Asked: Carry + facts::Body {
     fn is_pinned(&self) -> bool {
         false
     }
+    /// The same request with parameters that a policy set, by the names that policies have for them; `null` takes one
+    /// away. Names of those that the client's dialect does not have are put into `missing`. `None` where an operation
+    /// has no parameters.
+    ///
+    /// # Errors
+    /// `Policy` where a value cannot be.
+    fn with(
+        &self,
+        _parameters: &[(Arc<str>, serde_json::Value)],
+        _missing: &mut Vec<Arc<str>>,
+    ) -> Result<Option<Arc<dyn Asked>>, Fault> {
+        Ok(None)
+    }
     /// Moves to the front the targets that hold a state which the request builds on. The plan's own order stays
     /// otherwise, and no target is added.
     fn prefer(&self, _targets: &mut [Target]) {}

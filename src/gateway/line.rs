@@ -21,7 +21,8 @@ use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
 use crate::executor::{Answered, Job, Journal, Raw, Switched};
-use crate::facts::{Facts, FactsRecord, HIDDEN_HEADERS};
+use crate::facts::market::Market;
+use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, Route, Rule, Step, Verdict};
@@ -315,7 +316,12 @@ impl<'o, 'g> Decided<'o, 'g> {
     /// Turns the decision into ordered targets. Cache and reservation will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
         let Self { admitted, mut decision, caller, patience, strict } = self;
-        let Admitted { opened, asked, permit } = admitted;
+        let Admitted { opened, mut asked, permit } = admitted;
+        if let Some(Verdict::Route(route)) = &decision.verdict
+            && !route.set.is_empty()
+        {
+            asked = with_parameters(asked, route, &opened.journal)?;
+        }
         if asked.is_pinned() {
             pin(&mut decision, asked.model());
         }
@@ -459,8 +465,19 @@ impl Opened<'_> {
     }
 }
 
+/// The request with the parameters that a policy set. What its operation or dialect does not have is told to the client.
+fn with_parameters(asked: Arc<dyn Asked>, route: &Route, journal: &Journal) -> Result<Arc<dyn Asked>, Fault> {
+    let mut missing = Vec::new();
+    let again = asked.with(&route.set, &mut missing)?;
+    if again.is_none() {
+        missing = route.set.iter().map(|(name, _)| name.clone()).collect();
+    }
+    journal.never_carried(missing.iter().map(|name| Loss::new(name.to_string(), "not set")).collect());
+    Ok(again.unwrap_or(asked))
+}
+
 /// The client chose the provider: a policy's route keeps its deadlines, and nothing is tried twice.
-fn pin(decision: &mut Decision, model: &Arc<str>) {
+pub(super) fn pin(decision: &mut Decision, model: &Arc<str>) {
     let route = match decision.verdict.take() {
         Some(verdict @ (Verdict::Reject(_) | Verdict::Respond(_))) => {
             return decision.verdict = Some(verdict);
@@ -473,27 +490,40 @@ fn pin(decision: &mut Decision, model: &Arc<str>) {
 }
 
 fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Fault> {
-    let mut headers = std::mem::take(&mut opened.headers);
+    let headers = std::mem::take(&mut opened.headers);
+    facts_of(
+        opened.request_id.clone(),
+        opened.door.endpoint(),
+        opened.caller.clone(),
+        headers,
+        asked,
+        opened.gateway.shared.clock.unix_ms(),
+        opened.snapshot.market_of(opened.version).clone(),
+    )
+}
+
+/// What policies see of a request, by its head and its body.
+pub(super) fn facts_of(
+    request_id: Arc<str>,
+    endpoint: Endpoint,
+    caller: Caller,
+    mut headers: HeaderMap,
+    asked: &Arc<dyn Asked>,
+    at_ms: u64,
+    market: Arc<dyn Market>,
+) -> Result<Facts, Fault> {
     for name in HIDDEN_HEADERS {
         headers.remove(name);
     }
     let tags = tags(&headers)?;
     let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
-    let caller = Caller { user: asked.user().map(Into::into), session, ..opened.caller.clone() };
-    Ok(Facts {
-        request_id: opened.request_id.clone(),
-        endpoint: opened.door.endpoint(),
-        model: asked.model().clone(),
-        caller,
-        headers,
-        tags,
-        at_ms: opened.gateway.shared.clock.unix_ms(),
-        body: asked.clone(),
-        market: opened.snapshot.market_of(opened.version).clone(),
-    })
+    let user = caller.user.or_else(|| asked.user().map(Into::into));
+    let caller = Caller { user, session, ..caller };
+    let (model, body) = (asked.model().clone(), asked.clone());
+    Ok(Facts { request_id, endpoint, model, caller, headers, tags, at_ms, body, market })
 }
 
-fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
+pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
     let body = &facts.body;
     FactsRecord {
         endpoint: facts.endpoint,

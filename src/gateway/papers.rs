@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::facts::{Body, Facts, Media, Reads, Seen, Text, Watched};
-use crate::plan::{Decision, Failure, Limits};
+use crate::plan::{Decision, Dossier, Failure, Limits, Record};
 use crate::policy::Decided;
 use crate::store::{DecisionSettings, Decisions};
 
@@ -17,10 +17,10 @@ pub(super) struct Papers {
     market: Arc<Watched>,
     /// The client wants to hear how it was decided.
     pub(super) explain: bool,
-    pub(super) seen: Box<Seen>,
-    pub(super) reads: Reads,
-    pub(super) decision: Option<Box<Decision>>,
-    pub(super) failures: Vec<Failure>,
+    seen: Box<Seen>,
+    reads: Reads,
+    decision: Option<Box<Decision>>,
+    failures: Vec<Failure>,
     pub(super) limits: Option<Limits>,
 }
 
@@ -67,8 +67,29 @@ impl Papers {
         }
     }
 
+    /// The papers of a request that has this record.
+    pub(super) fn into_dossier(mut self, record: Record, at_ms: u64, policy_us: f64) -> Dossier {
+        let plan = record.candidates.iter().filter(|candidate| candidate.rank.is_some());
+        let plan: Vec<String> = plan.map(|candidate| candidate.target.to_string()).collect();
+        self.offers(plan.iter().map(String::as_str));
+        Dossier {
+            at_ms,
+            record,
+            status: 0,
+            ms: 0.0,
+            policy_us,
+            first_token_ms: None,
+            error: None,
+            seen: Some(self.seen),
+            reads: self.reads,
+            decision: self.decision,
+            failures: self.failures,
+            limits: self.limits,
+        }
+    }
+
     /// The request is over, or its answer begins: the numbers of the plan's targets are added.
-    pub(super) fn offers<'a>(&mut self, plan: impl Iterator<Item = &'a str>) {
+    fn offers<'a>(&mut self, plan: impl Iterator<Item = &'a str>) {
         if self.seen.offers.is_empty() {
             (self.seen.offers, self.seen.aliases) = self.market.take(plan);
         }

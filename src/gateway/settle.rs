@@ -288,7 +288,7 @@ impl Settlement {
 
     /// How the request was decided so far, for a client that asked for it.
     pub(super) fn explain(&mut self, status: u16, error: Option<&str>) -> Option<String> {
-        let mut papers = self.papers.take()?;
+        let papers = self.papers.take()?;
         let explained = papers.explain.then(|| {
             let (rule, tags) = (self.rule.clone(), self.tags.clone());
             let record = Record {
@@ -297,9 +297,7 @@ impl Settlement {
                 candidates: self.candidates.clone(),
                 ..self.outline(Outcome::Ok, rule, tags)
             };
-            papers.offers(candidates(&record).iter().map(String::as_str));
-            let copy = papers.copy();
-            self.dossier(copy, record, status, self.at.elapsed(), error).brief()
+            self.dossier(papers.copy(), record, status, self.at.elapsed(), error).brief()
         });
         self.papers = Some(papers);
         explained
@@ -307,27 +305,15 @@ impl Settlement {
 
     fn dossier(
         &self,
-        mut papers: Papers,
+        papers: Papers,
         record: Record,
         status: u16,
         took: Duration,
         error: Option<&str>,
     ) -> Dossier {
-        papers.offers(candidates(&record).iter().map(String::as_str));
-        Dossier {
-            at_ms: self.unix_ms,
-            record,
-            status,
-            ms: millis(took),
-            policy_us: micros(self.policy),
-            first_token_ms: self.first_token.map(millis),
-            error: error.map(Into::into),
-            seen: Some(papers.seen),
-            reads: papers.reads,
-            decision: papers.decision,
-            failures: papers.failures,
-            limits: papers.limits,
-        }
+        let first_token_ms = self.first_token.map(millis);
+        let dossier = papers.into_dossier(record, self.unix_ms, micros(self.policy));
+        Dossier { status, ms: millis(took), first_token_ms, error: error.map(Into::into), ..dossier }
     }
 
     fn record(&mut self, outcome: Outcome) -> Record {
@@ -375,11 +361,6 @@ impl Drop for Settlement {
             self.finish(499, Outcome::Cancelled, Some("cancelled"));
         }
     }
-}
-
-/// Names of the targets that are in the plan.
-fn candidates(record: &Record) -> Vec<String> {
-    record.candidates.iter().filter(|c| c.rank.is_some()).map(|c| c.target.to_string()).collect()
 }
 
 /// The methods that have a meaning here; clients may invent others.

@@ -237,7 +237,7 @@ impl Desk<'_> {
     fn limits(&mut self) {
         let config = &self.reading.config;
         let (limits, compression, upstream) = (&config.limits, &config.compression, &config.upstream);
-        let above_zero: [(&[&str], u64); 22] = [
+        let above_zero: [(&[&str], u64); 23] = [
             (&["limits", "headers"], limits.headers as u64),
             (&["limits", "head"], limits.head.0),
             (&["limits", "uri"], limits.uri.0),
@@ -260,6 +260,7 @@ impl Desk<'_> {
             (&["compression", "max_ratio"], u64::from(compression.max_ratio)),
             (&["upstream", "max_body"], upstream.max_body.0),
             (&["policies", "max_operations"], config.policies.max_operations),
+            (&["policies", "tests_deadline"], nanos(config.policies.tests_deadline.0)),
         ];
         let at_most: [(&[&str], u64, u64, &str); 8] = [
             (&["drain"], nanos(config.drain.0), nanos(Duration::from_secs(3600)), "1h"),

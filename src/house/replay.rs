@@ -1,5 +1,6 @@
 //! Recorded decisions through a set of policies: what would change, for whom, and what it would cost.
 
+mod prices;
 mod read;
 mod report;
 mod tally;
@@ -7,8 +8,10 @@ mod tally;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use read::{Source, source_of};
-pub use report::{Bars, Report, Spend};
+pub use prices::Prices;
+use prices::Repriced;
+pub use read::{Source, records as records_of, source_of, text_of};
+pub use report::{Bars, Percent, Report, Spend};
 use tally::Tally;
 
 use crate::caller::Caller;
@@ -23,12 +26,11 @@ use crate::policy::replay::{Difference, difference, replay};
 pub struct Replay<'a> {
     /// The policies that are tried, and the configuration around them.
     pub candidate: &'a Snapshot,
-    /// What targets cost before; after, the candidate's market says so.
-    pub before: &'a Arc<dyn Market>,
     /// Nothing that is older counts, in Unix milliseconds.
     pub since_ms: u64,
-    /// Prices of today's configuration count, not those of the time of the record.
-    pub fresh_prices: bool,
+    /// Prices that replace the configuration's afterwards. With them, policies see today's prices, not those of the
+    /// time of the record.
+    pub prices: Option<Arc<Prices>>,
     /// Changed requests that are shown.
     pub samples: usize,
 }
@@ -92,14 +94,18 @@ impl Replay<'_> {
         let version = dossier.record.version.as_ref();
         let version = version.and_then(|name| self.candidate.versions.iter().position(|v| v.name == *name));
         let today = self.candidate.market_of(version);
-        let asked = replay(&self.candidate.policies, dossier, today, self.fresh_prices)?;
+        let tomorrow: Arc<dyn Market> = match &self.prices {
+            Some(prices) => Arc::new(Repriced::new(today.clone(), prices.clone())),
+            None => today.clone(),
+        };
+        let asked = replay(&self.candidate.policies, dossier, &tomorrow, self.prices.is_some())?;
         let old = dossier.decision.as_deref();
         let difference = difference(old, asked.decision.as_ref());
         let failed = asked.decision.is_none();
-        let before = self.way(dossier, old, version, self.before);
+        let before = self.way(dossier, old, version, today);
         let after = match difference {
             _ if !asked.missed.is_empty() => Way::default(),
-            _ => self.way(dossier, asked.decision.as_ref(), version, today),
+            _ => self.way(dossier, asked.decision.as_ref(), version, &tomorrow),
         };
         let (new, missed) = (asked.decision, asked.missed);
         Some(Outcome { dossier, difference, new, failed, missed, before, after })

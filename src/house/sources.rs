@@ -27,7 +27,9 @@ pub struct Sources {
     pub config: Option<(PathBuf, String)>,
     /// The policies, in the order of their names.
     pub policies: Vec<PolicySource>,
-    /// Hash of configuration and policies, 64 hexadecimal digits; without the secrets.
+    /// Their tests: `10-route_test.rhai` beside `10-route.rhai`, tables in `tests/*.yaml`.
+    pub tests: Vec<PolicySource>,
+    /// Hash of configuration, policies and tests, 64 hexadecimal digits; without the secrets.
     pub hash: String,
     /// Where all of it was read.
     pub paths: Paths,
@@ -35,10 +37,10 @@ pub struct Sources {
     pub(super) fingerprint: blake3::Hash,
 }
 
-/// One policy file.
+/// One policy file, or one of its tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySource {
-    /// Path below the policies' directory without `.rhai`: `10-route`, `lib/words`.
+    /// Path below the policies' directory without its ending: `10-route`, `lib/words`, `tests/money`.
     pub name: String,
     /// The file.
     pub path: PathBuf,
@@ -157,10 +159,11 @@ impl Sources {
 
     fn of(
         config: Option<(PathBuf, String)>,
-        policies: Vec<PolicySource>,
+        all: Vec<PolicySource>,
         mut paths: Paths,
         others: &[io::Result<Vec<u8>>],
     ) -> Self {
+        let (tests, policies): (Vec<_>, Vec<_>) = all.into_iter().partition(|source| is_test(&source.path));
         let mut hasher = blake3::Hasher::new();
         // Lengths stand before the texts, so that no two sets run together to the same bytes.
         let mut add = |bytes: &[u8]| {
@@ -168,9 +171,9 @@ impl Sources {
             hasher.update(bytes);
         };
         add(config.as_ref().map_or(&[], |(_, text)| text.as_bytes()));
-        for policy in &policies {
-            add(policy.name.as_bytes());
-            add(policy.text.as_bytes());
+        for source in policies.iter().chain(&tests) {
+            add(source.name.as_bytes());
+            add(source.text.as_bytes());
         }
         let hash = hasher.finalize();
         let mut all = blake3::Hasher::new();
@@ -183,7 +186,7 @@ impl Sources {
             };
         }
         paths.policies_seen = paths.policies.is_dir();
-        Self { config, policies, hash: hash.to_hex().to_string(), paths, fingerprint: all.finalize() }
+        Self { config, policies, tests, hash: hash.to_hex().to_string(), paths, fingerprint: all.finalize() }
     }
 
     /// Takes the policies of another directory instead.
@@ -199,22 +202,38 @@ impl Sources {
     /// Every file with content and whether it is empty, to notice what vanished.
     pub(super) fn inventory(&self) -> BTreeMap<PathBuf, bool> {
         let config = self.config.iter().map(|(path, text)| (path.clone(), text.trim().is_empty()));
-        config.chain(self.policies.iter().map(|p| (p.path.clone(), p.text.trim().is_empty()))).collect()
+        let files = self.policies.iter().chain(&self.tests);
+        config.chain(files.map(|p| (p.path.clone(), p.text.trim().is_empty()))).collect()
     }
 }
 
-/// Whether a file below the policies' directory is none: editors' swap and backup files.
+/// Directories below that of the policies: files that others import, tables of tests.
+pub(super) const BELOW: [&str; 2] = ["lib", TESTS];
+const TESTS: &str = "tests";
+
+/// Whether a file counts, by its name: editors' swap and backup files do not.
 pub(super) fn is_policy(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.ends_with(".rhai") && !name.starts_with(['.', '#', '~'])
+    let is_ours = if path.parent().is_some_and(|dir| dir.ends_with(TESTS)) {
+        name.ends_with(".yaml") || name.ends_with(".yml")
+    } else {
+        name.ends_with(".rhai")
+    };
+    is_ours && !name.starts_with(['.', '#', '~'])
+}
+
+fn is_test(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    stem.ends_with("_test") || path.extension().is_none_or(|ending| ending != "rhai")
 }
 
 fn policies(dir: &Path, expected: bool) -> Result<Vec<PolicySource>, Diagnostics> {
     let mut found = Vec::new();
     let mut faults = Vec::new();
-    for (dir, prefix, expected) in [(dir.to_owned(), "", expected), (dir.join("lib"), "lib/", false)] {
+    let below = BELOW.map(|below| (dir.join(below), format!("{below}/"), false));
+    for (dir, prefix, expected) in [(dir.to_owned(), String::new(), expected)].into_iter().chain(below) {
         match listing(&dir) {
-            Ok(paths) => found.extend(paths.into_iter().map(|path| (prefix, path))),
+            Ok(paths) => found.extend(paths.into_iter().map(|path| (prefix.clone(), path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !expected => {}
             Err(error) => {
                 let message = format!("cannot read the directory of the policies: {error}");
@@ -287,8 +306,9 @@ pub(super) type Identity = (u64, u64);
 
 impl Stamps {
     pub(super) fn of(paths: &Paths) -> Self {
-        let listed = [paths.policies.clone(), paths.policies.join("lib")];
-        let policies = listed.iter().flat_map(|dir| listing(dir).unwrap_or_default());
+        let below = BELOW.map(|below| paths.policies.join(below));
+        let policies =
+            std::iter::once(&paths.policies).chain(&below).flat_map(|dir| listing(dir).unwrap_or_default());
         let all = paths.config.iter().cloned().chain(policies).chain(paths.others.iter().cloned());
         Self(all.map(|path| (stamp(&path), path)).map(|(stamp, path)| (path, stamp)).collect())
     }
@@ -341,15 +361,27 @@ mod tests {
                 ("rules/4913", "x"),
                 ("rules/notes.txt", "x"),
                 ("rules/..2026/10-a.rhai", "x"),
+                ("rules/10-a_test.rhai", "t"),
+                ("rules/tests/money.yaml", "y"),
+                ("rules/tests/.money.yaml.swp", "x"),
+                ("rules/tests/stray.rhai", "x"),
+                ("rules/stray.yaml", "x"),
             ],
         );
         let config = dir.path().join("tollgate.yaml");
         let sources = Sources::read(Some(&config)).unwrap();
         let names: Vec<_> = sources.policies.iter().map(|p| (p.name.as_str(), p.text.as_str())).collect();
         assert_eq!(names, [("10-a", "a"), ("20-b", "b"), ("lib/words", "w")]);
+        let tests: Vec<_> = sources.tests.iter().map(|t| (t.name.as_str(), t.text.as_str())).collect();
+        assert_eq!(tests, [("10-a_test", "t"), ("tests/money", "y")]);
         assert_eq!(sources.hash.len(), 64);
-        write(dir.path(), &[("rules/20-b.rhai", "B")]);
-        assert_ne!(Sources::read(Some(&config)).unwrap().hash, sources.hash);
+        for (file, text) in
+            [("rules/20-b.rhai", "B"), ("rules/10-a_test.rhai", "T"), ("rules/tests/money.yaml", "Y")]
+        {
+            let before = Sources::read(Some(&config)).unwrap().hash;
+            write(dir.path(), &[(file, text)]);
+            assert_ne!(Sources::read(Some(&config)).unwrap().hash, before, "{file}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use notify::event::EventKind;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::diagnostic::Diagnostics;
-use super::sources::{Identity, Paths, Sources, directory, identity, is_policy};
+use super::sources::{BELOW, Identity, Paths, Sources, directory, identity, is_policy};
 
 /// Without an event for so long, the files are read.
 const QUIET: Duration = Duration::from_millis(100);
@@ -297,7 +297,7 @@ fn directories(paths: &Paths) -> BTreeSet<PathBuf> {
         add(dir);
     }
     all.insert(paths.policies.clone());
-    all.insert(paths.policies.join("lib"));
+    all.extend(BELOW.map(|below| paths.policies.join(below)));
     all
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Host {
     pub(super) plugins: Arc<dyn super::plugins::Plugins>,
     pub(super) names: Arc<super::Names>,
     pub(super) patterns: Arc<super::patterns::Patterns>,
+    /// In tests: where statements say that they were reached.
+    pub(super) lines: Option<Arc<super::trial::Lines>>,
+    pub(super) tiers: Arc<super::ranking::Tiers>,
 }
 
 /// An engine for one file, with the vocabulary registered.
@@ -69,6 +72,9 @@ pub(super) fn build(settings: &PolicySettings, host: &Arc<Host>) -> Engine {
     engine.register_fn("contains", |list: &mut Array, text: ImmutableString| {
         list.iter().any(|item| item.as_immutable_string_ref().is_ok_and(|item| *item == text))
     });
+    if let Some(lines) = &host.lines {
+        super::trial::watch(&mut engine, lines);
+    }
     tables::register(&mut engine);
     super::seen::register(&mut engine);
     vocabulary::register(&mut engine, host);

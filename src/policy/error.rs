@@ -140,7 +140,7 @@ fn explain(error: &EvalAltResult) -> String {
 /// `timeout (Route, Request)` → which function it is and how it is meant.
 fn unknown_function(signature: &str) -> String {
     let name = signature.split([' ', '(']).next().unwrap_or_default();
-    let meant: Vec<_> = vocabulary::named(name).map(|entry| format!("`{}`", entry.signature)).collect();
+    let meant: Vec<_> = vocabulary::named(name).map(|entry| format!("`{}`", entry.row.signature)).collect();
     if meant.is_empty() {
         let hint = hint(name, vocabulary::function_names());
         return format!("no function `{signature}`{hint}");
@@ -153,8 +153,10 @@ fn unknown_property(text: &str) -> String {
     let Some(name) = text.strip_prefix("Unknown property '").and_then(|rest| rest.split('\'').next()) else {
         return lowercase(text);
     };
-    if text.ends_with("'Request'") {
-        return format!("unknown property `{name}` of a request{}", hint(name, vocabulary::properties()));
+    let kind = text.rsplit('\'').nth(1).and_then(vocabulary::Kind::named);
+    if let Some(kind) = kind {
+        let all = vocabulary::of(kind).map(|entry| entry.name);
+        return format!("unknown property `{name}` of a {}{}", kind.name.to_lowercase(), hint(name, all));
     }
     lowercase(text)
 }

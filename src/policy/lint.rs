@@ -1,5 +1,7 @@
 //! Checks of a compiled policy that the language leaves to run time: unknown functions, properties and targets.
 
+mod kinds;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, ScriptFuncDef, Stmt};
@@ -9,9 +11,7 @@ use super::language::FUNCTIONS;
 use super::patterns::Patterns;
 use super::plugins::{Ability, Plugins};
 use super::suggest::hint;
-use super::vocabulary::Group;
-use super::{Names, verdict, vocabulary};
-use crate::plan::Hook;
+use super::{Names, candidate, moment, parameters, ranking, verdict, vocabulary};
 
 /// A finding and its place.
 pub(super) type Finding = (Position, String);
@@ -64,8 +64,10 @@ pub(super) fn findings(ast: &AST, around: &Surroundings<'_>, is_library: bool) -
         ASTNode::Expr(expression @ Expr::Dot(..)) => lint.ability(expression),
         _ => {}
     });
-    lint.properties();
+    lint.found.extend(kinds::findings(ast));
     lint.found.sort_by_key(|(at, _)| (at.line(), at.position()));
+    // What is wrong in one place is said once.
+    lint.found.dedup_by_key(|(at, _)| (at.line(), at.position()));
     lint.found
 }
 
@@ -176,6 +178,9 @@ impl Lint<'_> {
         {
             return;
         }
+        if let Some(later) = coming(name) {
+            return self.report(at, format!("`{name}` is not part of this version: {later}"));
+        }
         if !FUNCTIONS.contains(&name) {
             self.arguments(call, at, method);
         }
@@ -205,7 +210,7 @@ impl Lint<'_> {
         let language: &[&str] = FUNCTIONS;
         let own = functions(ast).map(|function| function.name.as_str());
         let all = own.chain(vocabulary::function_names()).chain(language.iter().copied());
-        if vocabulary::properties().any(|property| property == name) {
+        if vocabulary::vocabulary().iter().any(|entry| entry.is_property() && entry.name == name) {
             return format!(" (`{name}` is a property: write it without parentheses)");
         }
         hint(name, all)
@@ -213,12 +218,12 @@ impl Lint<'_> {
 
     fn arguments(&mut self, call: &FnCallExpr, at: Position, method: bool) {
         let fits = |entry: &vocabulary::Entry| {
-            let wanted = entry.arguments().unwrap_or_default() + usize::from(entry.is_method());
+            let wanted = entry.parameters.len() + usize::from(entry.is_method());
             call.args.len() + usize::from(method) == wanted
         };
         if !vocabulary::named(&call.name).any(fits) {
             let written: Vec<_> =
-                vocabulary::named(&call.name).map(|entry| format!("`{}`", entry.signature)).collect();
+                vocabulary::named(&call.name).map(|entry| format!("`{}`", entry.row.signature)).collect();
             if !written.is_empty() {
                 let given = call.args.len();
                 self.report(
@@ -235,27 +240,51 @@ impl Lint<'_> {
 
     /// Arguments that stand there in so many words can be checked now.
     fn literals(&mut self, call: &FnCallExpr, method: bool) {
-        let argument = if method { call.args.first() } else { call.args.last() };
+        let name = call.name.as_str();
+        let argument = if method || call.args.len() > 1 { call.args.first() } else { call.args.last() };
         let Some(argument) = argument else { return };
-        match (call.name.as_str(), method) {
-            ("route", false) | ("then", _) => self.target(argument),
+        match (name, method) {
+            ("route" | "target" | "candidates" | "cheapest" | "fastest" | "rank_by" | "health", false)
+            | ("then", _) => self.target(argument),
             ("split", false) if call.args.len() == 1 => self.target(argument),
+            ("cost", false) => call.args.iter().skip(1).for_each(|target| self.target(target)),
             ("plugin", false) => self.plugin(argument),
-            ("timeout" | "first_token", _) => {
-                if let Expr::StringConstant(text, at) = argument
-                    && verdict::duration(text).is_none()
-                {
-                    self.report(*at, verdict::not_a_duration(&call.name, text));
-                }
-            }
-            ("matches", _) => {
-                if let Expr::StringConstant(text, at) = argument
-                    && let Err(problem) = self.around.patterns.regex(text)
-                {
-                    self.report(*at, format!("matches: {problem}"));
-                }
-            }
             _ => {}
+        }
+        if let Some(Expr::Map(weights, _)) = call.args.last().filter(|_| name == "rank_by") {
+            for (key, _) in weights.0.iter().filter(|(key, _)| ranking::measure(&key.name).is_none()) {
+                self.report(key.pos, ranking::not_a_measure(&key.name));
+            }
+        }
+        let all = call.args.iter().enumerate();
+        let texts = all.filter_map(|(place, argument)| match argument {
+            Expr::StringConstant(text, at) => Some((place, text.as_str(), *at)),
+            _ => None,
+        });
+        for (place, text, at) in texts {
+            if let Some(problem) = self.wrong(name, place + usize::from(!method), text) {
+                self.report(at, problem);
+            }
+        }
+    }
+
+    /// What is wrong with a text as an argument of a word; `place` counts from 1 where there is no value before the dot.
+    fn wrong(&self, name: &str, place: usize, text: &str) -> Option<String> {
+        let unless = |fine: bool, problem: fn(&str) -> String| (!fine).then(|| problem(text));
+        match (name, place) {
+            ("timeout" | "first_token", _) => {
+                verdict::duration(text).is_none().then(|| verdict::not_a_duration(name, text))
+            }
+            ("matches" | "count", _) => {
+                self.around.patterns.regex(text).err().map(|problem| format!("{name}: {problem}"))
+            }
+            ("now", 1) => moment::zone(text).err(),
+            ("between", _) => unless(moment::clock(text).is_some(), moment::not_a_time),
+            ("can", _) => unless(candidate::ABILITIES.contains(&text), candidate::not_an_ability),
+            ("tier", 1) => unless(ranking::TIERS.contains(&text), ranking::not_a_tier),
+            ("fastest", 2) => unless(ranking::TIMES.contains(&text), ranking::not_a_time),
+            ("set", 0) => parameters::problem(text),
+            _ => None,
         }
     }
 
@@ -323,86 +352,13 @@ impl Lint<'_> {
             self.report(at, self.around.names.unknown(name));
         }
     }
-
-    /// Properties of the parameters by which hooks call the request, and what they get besides it.
-    fn properties(&mut self) {
-        let mut requests = BTreeSet::new();
-        for form in &HOOKS {
-            let number = form.parameters.len();
-            let hook = functions(self.ast).find(|f| f.name == form.name && f.params.len() == number);
-            let Some(hook) = hook else { continue };
-            if let Some(request) = hook.params.first()
-                && requests.insert(request.clone())
-            {
-                self.properties_of(request, Group::Property, |_| true);
-            }
-            let group = match form.hook {
-                Hook::OnRequest => continue,
-                Hook::OnError => Group::Failed,
-                Hook::OnResponse => Group::Answered,
-                Hook::OnComplete => Group::Completed,
-            };
-            if let Some(second) = hook.params.get(1) {
-                self.properties_of(second, group, |function| function.name == hook.name);
-            }
-        }
-    }
-
-    fn properties_of(&mut self, request: &str, group: Group, within: impl Fn(&ScriptFuncDef) -> bool) {
-        let ast = self.ast;
-        let whose = match group {
-            Group::Failed => "a failed attempt",
-            Group::Answered => "an answer",
-            Group::Completed => "a completed request",
-            _ => "a request",
-        };
-        let names_it = |function: &&ScriptFuncDef| function.params.iter().any(|name| name == request);
-        for function in functions(ast).filter(names_it).filter(|function| within(function)) {
-            let mut hidden = false;
-            let mut found = Vec::new();
-            let alone = ast.clone_functions_only_filtered(|_, _, _, name, parameters| {
-                name == function.name && parameters == function.params.len()
-            });
-            walk(&alone, |node| match node {
-                ASTNode::Stmt(Stmt::Var(parts, ..)) => hidden |= parts.0.name.as_str() == request,
-                ASTNode::Stmt(Stmt::For(parts, _)) => hidden |= parts.0.name.as_str() == request,
-                ASTNode::Stmt(Stmt::Assignment(parts)) => {
-                    if let Some((name, at)) = property(&parts.1.lhs, request) {
-                        found.push((at, format!("`{name}` of {whose} cannot be changed")));
-                    }
-                }
-                ASTNode::Expr(expression) => {
-                    if let Some((name, at)) = property(expression, request)
-                        && !vocabulary::properties_of(group).any(|known| known == name)
-                    {
-                        let hint = hint(name, vocabulary::properties_of(group));
-                        found.push((at, format!("unknown property `{name}` of {whose}{hint}")));
-                    }
-                }
-                _ => {}
-            });
-            if !hidden {
-                self.found.extend(found);
-            }
-        }
-    }
 }
 
-/// The property `x` of `request.x`, of `request.x.y` and of `request.x["y"]`.
-fn property<'a>(expression: &'a Expr, request: &str) -> Option<(&'a str, Position)> {
-    let Expr::Dot(pair, ..) = expression else { return None };
-    match &pair.lhs {
-        Expr::Variable(variable, ..) if variable.1 == request => {}
-        _ => return None,
-    }
-    let mut right = &pair.rhs;
-    loop {
-        match right {
-            Expr::Property(parts, at) => return Some((parts.2.as_str(), *at)),
-            Expr::Dot(pair, ..) | Expr::Index(pair, ..) => right = &pair.lhs,
-            _ => return None,
-        }
-    }
+/// What a word waits for that this version only knows by name.
+fn coming(name: &str) -> Option<&'static str> {
+    let mut all = vocabulary::named(name).map(|entry| entry.row.later);
+    let first = all.next()??;
+    all.all(|later| later.is_some()).then_some(first)
 }
 
 fn callable(ast: &AST) -> BTreeSet<String> {
@@ -432,7 +388,7 @@ pub(super) fn functions(ast: &AST) -> impl Iterator<Item = &ScriptFuncDef> {
 }
 
 /// Where a function's name stands: the engine knows only its opening brace.
-fn place(text: &str, function: &ScriptFuncDef) -> Position {
+pub(super) fn place(text: &str, function: &ScriptFuncDef) -> Position {
     let brace = function.body.start_position();
     let Some(line) = brace.line() else { return brace };
     let found = text.lines().nth(line - 1).and_then(|line| {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map};
+use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext};
 use serde_json::Value;
 
 use super::Names;
@@ -10,8 +10,8 @@ use super::memo::Memo;
 use super::patterns::Patterns;
 use super::plugins::About;
 use super::wishes::Wishes;
-use crate::facts::{Answer, Asking, BETWEEN, Facts, Reads};
-use crate::plan::{Constraint, Hook};
+use crate::facts::{self, Answer, Asking, BETWEEN, Facts, Reads};
+use crate::plan::{Constraint, Hook, Ranking};
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
 pub(super) type Outcome<T> = Result<T, Box<EvalAltResult>>;
@@ -61,6 +61,11 @@ impl Request {
 
     pub(super) fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    /// Notes how targets compared.
+    pub(super) fn ranked(&self, ranking: Ranking) {
+        self.wishes().rankings.push(ranking);
     }
 
     /// A script reads the property with this place in the vocabulary.
@@ -124,6 +129,18 @@ impl Request {
         self.0.strings.ip.get_or_init(find).clone()
     }
 
+    pub(super) fn session(&mut self) -> Dynamic {
+        or_unit(self.0.facts.caller.session.as_deref())
+    }
+
+    pub(super) fn data_class(&mut self) -> Dynamic {
+        self.headers().entry("x-tollgate-data-class")
+    }
+
+    pub(super) fn tier(&mut self) -> Dynamic {
+        self.headers().entry("x-tollgate-tier")
+    }
+
     pub(super) fn stream(&mut self) -> bool {
         self.0.facts.body.stream()
     }
@@ -166,6 +183,17 @@ impl Request {
         self.0.facts.body.has_files()
     }
 
+    pub(super) fn modalities(&mut self) -> Array {
+        let body = &self.0.facts.body;
+        let all = [
+            ("text", !body.text().is_empty()),
+            ("image", body.has_images()),
+            ("audio", body.has_audio()),
+            ("file", body.has_files()),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.into()).collect()
+    }
+
     pub(super) fn has_json_output(&mut self) -> bool {
         self.0.facts.body.has_json_output()
     }
@@ -180,6 +208,18 @@ impl Request {
 
     pub(super) fn last_user(&mut self) -> ImmutableString {
         self.0.strings.last_user.get_or_init(|| self.0.facts.body.last_user().into()).clone()
+    }
+
+    pub(super) fn turns(&mut self) -> Array {
+        self.0.facts.body.turns().into_iter().map(|turn| Dynamic::from(Turn(Arc::new(turn)))).collect()
+    }
+
+    pub(super) fn lines(&mut self) -> i64 {
+        count(self.0.facts.body.text().lines().count())
+    }
+
+    pub(super) fn bytes(&mut self) -> i64 {
+        count(self.0.facts.body.text().len())
     }
 
     pub(super) fn words(&mut self) -> i64 {
@@ -205,17 +245,19 @@ impl Request {
     pub(super) fn field(&mut self, name: &str) -> Dynamic {
         let json = self.0.facts.body.field(name);
         self.0.asking.asked("field", name, json.into());
-        let Some(json) = json else { return Dynamic::UNIT };
-        match serde_json::from_str(json) {
-            Ok(Value::Bool(truth)) => truth.into(),
-            Ok(Value::String(text)) => text.into(),
-            Ok(Value::Number(number)) => match number.as_i64() {
-                Some(number) => number.into(),
-                None => number.as_f64().map_or(Dynamic::UNIT, Dynamic::from),
-            },
-            Ok(Value::Array(_) | Value::Object(_)) => json.trim().into(),
-            Ok(Value::Null) | Err(_) => Dynamic::UNIT,
-        }
+        plain(json)
+    }
+
+    /// A parameter by the name that policies have for it.
+    pub(super) fn parameter(&mut self, name: &str) -> Dynamic {
+        let json = self.0.facts.body.parameter(name);
+        self.0.asking.asked("field", name, json.into());
+        plain(json)
+    }
+
+    pub(super) fn texts(&mut self, role: &str) -> Array {
+        let turns = self.0.facts.body.turns().into_iter().filter(|turn| turn.role == role);
+        turns.map(|turn| Dynamic::from(turn.text)).collect()
     }
 
     pub(super) fn tag(&mut self, key: &str, value: Dynamic) -> Outcome<()> {
@@ -303,6 +345,25 @@ impl Request {
         self.truth("contains_any", &of, |text| patterns.finds_any(text, &words))
     }
 
+    pub(super) fn starts_with_any(&mut self, texts: Array) -> Outcome<bool> {
+        let said = self.0.facts.body.last_user().trim_start();
+        for text in &texts {
+            let text = text.as_immutable_string_ref().map_err(|given| {
+                fault(format!("starts_with_any: expected a list of texts, found {given} in it"))
+            })?;
+            let mut letters = said.chars().flat_map(char::to_lowercase);
+            if text.chars().flat_map(char::to_lowercase).all(|c| letters.next() == Some(c)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn count(&self, pattern: &str, patterns: &Patterns) -> Outcome<i64> {
+        let regex = patterns.regex(pattern).map_err(|problem| fault(format!("count: {problem}")))?;
+        Ok(count(regex.find_iter(self.0.facts.body.text()).count()))
+    }
+
     pub(super) fn matches(&self, pattern: &str, patterns: &Patterns) -> Outcome<bool> {
         self.truth("matches", pattern, |text| Ok(patterns.regex(pattern)?.is_match(text)))
     }
@@ -361,6 +422,20 @@ pub(super) struct Metadata(Request);
 #[derive(Clone)]
 pub(super) struct Tags(Request);
 
+/// One of `req.turns`.
+#[derive(Clone)]
+pub(super) struct Turn(Arc<facts::Turn>);
+
+impl Turn {
+    pub(super) fn role(&mut self) -> ImmutableString {
+        self.0.role.into()
+    }
+
+    pub(super) fn text(&mut self) -> ImmutableString {
+        self.0.text.as_str().into()
+    }
+}
+
 impl Headers {
     pub(super) fn entry(&mut self, name: &str) -> Dynamic {
         self.look_for(name);
@@ -416,6 +491,12 @@ impl Tags {
     }
 }
 
+/// The request that an evaluation is about, for functions that do not get it handed.
+pub(super) fn request_of(function: &str, context: &NativeCallContext<'_>) -> Outcome<Request> {
+    let request = context.tag().and_then(Request::of);
+    request.ok_or_else(|| fault(format!("{function}: works only inside of a hook")))
+}
+
 /// An error of a function of the vocabulary; the engine adds the place of the call.
 pub(super) fn fault(message: impl Into<String>) -> Box<EvalAltResult> {
     let message: String = message.into();
@@ -455,6 +536,11 @@ pub(super) fn kind(value: &Dynamic) -> &'static str {
         other if other.ends_with("::Classes") => "classes",
         other if other.ends_with("::Handle") => "a plugin",
         other if other.ends_with("::Table") => "a table",
+        other if other.ends_with("::Candidate") => "a target",
+        other if other.ends_with("::Candidates") => {
+            "candidates (write `cheapest(…)` or `route(…)` around them)"
+        }
+        other if other.ends_with("::Moment") => "a time",
         _ => "something else",
     }
 }
@@ -525,6 +611,25 @@ pub(super) fn value_of(value: &Value) -> Dynamic {
 
 fn or_unit(text: Option<&str>) -> Dynamic {
     text.map_or(Dynamic::UNIT, |text| ImmutableString::from(text).into())
+}
+
+/// A value of the body: simple ones as they are, lists and objects as JSON text.
+fn plain(json: Option<&str>) -> Dynamic {
+    let Some(json) = json else { return Dynamic::UNIT };
+    match serde_json::from_str(json) {
+        Ok(Value::Bool(truth)) => truth.into(),
+        Ok(Value::String(text)) => text.into(),
+        Ok(Value::Number(number)) => match number.as_i64() {
+            Some(number) => number.into(),
+            None => number.as_f64().map_or(Dynamic::UNIT, Dynamic::from),
+        },
+        Ok(Value::Array(_) | Value::Object(_)) => json.trim().into(),
+        Ok(Value::Null) | Err(_) => Dynamic::UNIT,
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn whole(number: u64) -> i64 {

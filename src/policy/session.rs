@@ -27,7 +27,7 @@ const MAX_ROUNDS: usize = 16;
 #[derive(Clone)]
 pub struct Session {
     chain: Arc<Chain>,
-    request: Request,
+    pub(super) request: Request,
 }
 
 /// What a hook that may refuse said.
@@ -227,7 +227,9 @@ impl Session {
                 Ok(Opinion::None) => {}
                 Ok(opinion) => return Ok(End::Opinion(policy, opinion)),
                 Err(error) => {
-                    policy.host.journal.failed(&error, &self.request.facts().request_id);
+                    if !self.request.wishes().is_trial {
+                        policy.host.journal.failed(&error, &self.request.facts().request_id);
+                    }
                     walk.errors.push(error);
                     if policy.on_error == OnError::Deny {
                         return Ok(End::Denied(policy));
@@ -268,6 +270,7 @@ impl Session {
         decision.require.clone_from(&wishes.require);
         decision.avoid.clone_from(&wishes.avoid);
         decision.output.clone_from(&wishes.output);
+        decision.rankings.clone_from(&wishes.rankings);
         drop(wishes);
         Decided { decision: Ok(decision), errors, reads: self.request.reads() }
     }

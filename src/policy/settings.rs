@@ -19,6 +19,22 @@ pub struct PolicySettings {
     pub max_operations: u64,
     /// Wall-clock time of one evaluation.
     pub deadline: Period,
+    /// Whether the tests beside the policies (`*_test.rhai`, `tests/*.yaml`) run at start and at every reload: a set
+    /// whose tests fail is not taken.
+    pub tests: Switch,
+    /// Wall-clock time of all these tests together.
+    pub tests_deadline: Period,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    /// It is done.
+    #[default]
+    On,
+    /// It is left out.
+    Off,
 }
 
 /// What follows when a policy fails while running. A policy file can say otherwise for itself with
@@ -40,6 +56,8 @@ impl Default for PolicySettings {
             on_error: OnError::Deny,
             max_operations: 200_000,
             deadline: Period::millis(20),
+            tests: Switch::On,
+            tests_deadline: Period::secs(2),
         }
     }
 }

@@ -44,7 +44,8 @@ impl State {
     /// What is kept under the key; `()` where nothing is.
     pub(super) fn get(request: &Request, key: &str) -> Outcome<Dynamic> {
         let key = checked(key)?;
-        let kept = shelf().get(key, Instant::now());
+        let is_trial = request.wishes().is_trial;
+        let kept = if is_trial { Dynamic::UNIT } else { shelf().get(key, Instant::now()) };
         Ok(request.wishes().effects().iter().fold(kept, |value, effect| match effect {
             Effect::Keep { key: other, value, .. } if **other == *key => value.clone(),
             Effect::Raise { key: other, by, .. } if **other == *key => sum(&value, *by),

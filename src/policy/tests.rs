@@ -357,7 +357,7 @@ fn mistakes_are_found_at_load_with_their_place() {
         ("fn on_request(req) { req.model = \"x\"; }", "1:26: `model` of a request cannot be changed"),
         (
             "fn on_request(req) { reject(400, \"x\") }",
-            "1:22: `reject` is written `reject(status, code, message) → rejection`, here it has 2 arguments",
+            "1:22: `reject` is written `reject(status: number, code: text, message: text) → Rejection`, here it has 2 arguments",
         ),
         (
             "fn on_request(req) { route(\"cheap\").timeout(\"20\") }",
@@ -439,7 +439,11 @@ fn failures_have_their_place_and_a_reason() {
             "timeout: '3' is not a duration (try \"20s\" or \"800ms\")",
         ),
         ("route(req.user)", "1:22", "route: expected a target or alias as text, not () (nothing)"),
-        ("let r = req; r.modle", "1:37", "unknown property `modle` of a request (did you mean `model`?)"),
+        (
+            "let r = [req]; r[0].modle",
+            "1:42",
+            "unknown property `modle` of a request (did you mean `model`?)",
+        ),
         ("let n = 99; reject(n, \"a\", \"b\")", "1:34", "reject: '99' is not an HTTP status from 400 to 599"),
         ("split(#{})", "1:22", "split: no target has a weight above 0"),
         ("let w = -1; split(#{ \"cheap\": w })", "1:34", "split: '-1' is not a weight for 'cheap' (try 70)"),

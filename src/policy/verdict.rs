@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use rhai::{Array, Dynamic, ImmutableString, Map, NativeCallContext};
 
-use super::request::{Outcome, Pair, fault, kind, label};
+use super::candidate::Candidate;
+use super::parameters;
+use super::request::{Outcome, Pair, Request, fault, kind, label};
 use crate::plan::{self, Reject, Step};
 
 /// More tries at one target are never useful.
@@ -98,6 +100,12 @@ impl Route {
         Ok(Self::of(Step { choices }))
     }
 
+    /// A step for each of these, in this order.
+    pub(super) fn in_order(targets: Vec<Arc<str>>) -> Self {
+        let steps = targets.into_iter().map(|target| Step { choices: vec![(target, 1.0)] }).collect();
+        Self { plan: plan::Route { steps, ..plan::Route::default() }, tags: Vec::new(), at: None }
+    }
+
     fn of(step: Step) -> Self {
         Self { plan: plan::Route { steps: vec![step], ..plan::Route::default() }, tags: Vec::new(), at: None }
     }
@@ -106,7 +114,7 @@ impl Route {
     pub(super) fn then(mut self, next: Dynamic) -> Outcome<Self> {
         let next = match next.clone().try_cast::<Self>() {
             Some(route) => route,
-            None if next.is_string() => Self::to(&next)?,
+            None if next.is_string() || next.is::<Candidate>() => Self::to(&next)?,
             None => {
                 let given = kind(&next);
                 return Err(fault(format!("then: expected a target, an alias or split(…), not {given}")));
@@ -117,6 +125,8 @@ impl Route {
         self.plan.first_token = self.plan.first_token.or(next.plan.first_token);
         self.plan.retries = self.plan.retries.or(next.plan.retries);
         self.plan.name = self.plan.name.or(next.plan.name);
+        let new = next.plan.set.into_iter().filter(|(name, _)| self.plan.set.iter().all(|(n, _)| n != name));
+        self.plan.set.extend(new.collect::<Vec<_>>());
         self.tags.extend(next.tags);
         Ok(self)
     }
@@ -138,6 +148,43 @@ impl Route {
             || fault(format!("retries: expected a whole number from 0 to {MOST_RETRIES}, not '{tries}'"));
         self.plan.retries = Some(number.ok_or_else(problem)?);
         Ok(self)
+    }
+
+    /// `.set("temperature", 0.2)`; the last value of a parameter counts.
+    pub(super) fn set(mut self, parameter: &str, value: &Dynamic) -> Outcome<Self> {
+        parameters::problem(parameter).map_or(Ok(()), |problem| Err(fault(problem)))?;
+        let value = parameters::value(parameter, value)?;
+        self.plan.set.retain(|(name, _)| **name != *parameter);
+        self.plan.set.push((parameter.into(), value));
+        Ok(self)
+    }
+
+    /// Draws of every split by a hash of `id`: weighted rendezvous, as versions of models are drawn.
+    pub(super) fn sticky_by(mut self, request: &Request, id: &Dynamic) -> Outcome<Self> {
+        let anchor = match id.as_immutable_string_ref() {
+            Ok(text) => Some(text.to_string()),
+            Err(_) if id.is_unit() => request.facts().caller.anchor(),
+            Err(_) => Some(label("sticky_by", id)?.to_string()),
+        };
+        // Who cannot be told apart from others is drawn by the dice.
+        let Some(anchor) = anchor else { return Ok(self) };
+        for step in self.plan.steps.iter_mut().filter(|step| step.choices.len() > 1) {
+            let scored =
+                step.choices.iter().map(|(name, weight)| (weight / -point(&anchor, name).ln(), name));
+            let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name.clone());
+            step.choices.retain(|(name, _)| Some(name) == best.as_ref());
+        }
+        Ok(self)
+    }
+
+    pub(super) fn first(&mut self) -> Dynamic {
+        let first = self.plan.steps.first().and_then(|step| step.choices.first());
+        first.map_or(Dynamic::UNIT, |(name, _)| ImmutableString::from(&**name).into())
+    }
+
+    pub(super) fn targets(&mut self) -> Array {
+        let all = self.plan.steps.iter().flat_map(|step| &step.choices);
+        all.map(|(name, _)| ImmutableString::from(&**name).into()).collect()
     }
 
     pub(super) fn named(mut self, name: &str) -> Self {
@@ -230,7 +277,20 @@ pub(super) fn not_a_duration(function: &str, given: &str) -> String {
     format!("{function}: '{given}' is not a duration (try \"20s\" or \"800ms\")")
 }
 
+/// A number between 0 and 1, the same for the same id and target in every process and version.
+fn point(anchor: &str, target: &str) -> f64 {
+    let mut hash = blake3::Hasher::new();
+    hash.update(anchor.as_bytes()).update(&[0]).update(target.as_bytes());
+    let mut bits = [0; 8];
+    hash.finalize_xof().fill(&mut bits);
+    // The 53 bits that a double holds, never 0 and never 1.
+    ((u64::from_le_bytes(bits) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+}
+
 fn name(function: &str, target: &Dynamic) -> Outcome<Arc<str>> {
+    if let Some(candidate) = target.read_lock::<Candidate>() {
+        return Ok(candidate.offer().listing.name.clone());
+    }
     match target.as_immutable_string_ref() {
         Ok(text) if !text.is_empty() => Ok(text.as_str().into()),
         Ok(_) => Err(fault(format!("{function}: the target is an empty text"))),

@@ -1,125 +1,222 @@
-//! Everything that policies can say, in one table: it feeds the script engine, the checks at load and the manual.
+//! Everything that policies can say, in one table: it feeds the script engine, the checks at load, the manual and the
+//! definitions for editors.
 //!
-//! `Add a policy function` = one record here.
+//! *Add a policy function* = one row in the sheet of its theme, below `vocabulary/`.
 
-use std::sync::Arc;
+mod definitions;
+mod hooks;
+mod manual;
+mod market;
+mod moment;
+mod plugins;
+mod request;
+mod routes;
+mod signature;
+mod speech;
 
-use rhai::{Array, Dynamic, Engine, EvalAltResult, NativeCallContext};
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use rhai::Engine;
 
 use super::engine::Host;
-use super::journal::Level;
-use super::request::{Headers, Metadata, Outcome, Request, Tags, fault, kind};
-use super::verdict::{Rejection, Response, Route};
-use crate::plan;
+pub use definitions::{definitions, described};
+pub use manual::reference;
+pub(super) use signature::ANYTHING;
+pub use signature::{Entry, Form, Type};
 
-/// One word of the vocabulary.
-pub struct Entry {
-    /// Where it belongs in the manual.
-    pub group: Group,
-    /// The bare name.
+/// Words of one theme.
+pub(super) struct Sheet {
+    kinds: &'static [Kind],
+    rows: &'static [Row],
+}
+
+/// All sheets, in the order of the manual.
+const SHEETS: &[&Sheet] = &[
+    &request::SHEET,
+    &moment::SHEET,
+    &market::SHEET,
+    &routes::SHEET,
+    &hooks::SHEET,
+    &plugins::SHEET,
+    &speech::SHEET,
+];
+
+/// A kind of value that scripts get from the gateway.
+pub struct Kind {
+    /// Its name: `Request`.
     pub name: &'static str,
-    /// How it is written, with what it gives.
+    /// What stands before the dot in signatures: `req`.
+    pub receiver: &'static str,
+    /// One of them, in messages: `a request`.
+    pub noun: &'static str,
+    /// What it is, for the manual: "What a request knows and can be asked".
+    pub title: &'static str,
+    /// It has properties that only the configuration knows.
+    open: bool,
+    register: fn(&mut Engine),
+}
+
+/// One record of the table.
+pub struct Row {
+    /// How it is written, with what it gives: `req.texts(role: text) → list of text`. Before the dot stands the
+    /// receiver of a [`Kind`]; types are `text`, `number`, `decimal`, `true/false`, `list of …`, `map`, a kind's name,
+    /// each with ` or ()` where it may be missing; any other words mean anything.
     pub signature: &'static str,
     /// What it means, in Markdown.
     pub doc: &'static str,
-    register: fn(&mut Engine, &Arc<Host>),
+    /// Hooks in which it works.
+    pub hooks: Hooks,
+    /// What will bring it, and what to write until then; such words are refused at load.
+    pub later: Option<&'static str>,
+    register: Register,
 }
 
-/// The manual's sections.
+/// Makes a word, by its bare name, known to an engine.
+type Register = fn(&mut Engine, &'static str, &Arc<Host>);
+
+/// A set of hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
-    /// `req.model`.
-    Property,
-    /// `req.tag(…)`.
-    Method,
-    /// `route(…)`.
-    Verdict,
-    /// `.then(…)`.
-    Chained,
-    /// `next_target()`.
-    Reaction,
-    /// `err.kind`.
-    Failed,
-    /// `res.target`.
-    Answered,
-    /// `out.ok`.
-    Completed,
-    /// `res.target.name`.
-    Target,
-    /// `plugin("name")`.
-    Plugin,
-    /// `plugin("name").classify(…)`.
-    PluginMethod,
-    /// `state.get(…)`.
-    StateMethod,
-    /// `metric("name").add(…)`.
-    MetricMethod,
-    /// `bucket(…)`, `info(…)`.
-    Function,
+pub struct Hooks(u8);
+
+impl Hooks {
+    /// `on_request`.
+    pub const REQUEST: Self = Self(1);
+    /// `on_error`.
+    pub const ERROR: Self = Self(2);
+    /// `on_response`.
+    pub const RESPONSE: Self = Self(4);
+    /// `on_complete`.
+    pub const COMPLETE: Self = Self(8);
+    /// All of them.
+    pub const ALL: Self = Self(15);
+    const NAMES: [(&'static str, Self); 4] = [
+        ("on_request", Self::REQUEST),
+        ("on_error", Self::ERROR),
+        ("on_response", Self::RESPONSE),
+        ("on_complete", Self::COMPLETE),
+    ];
+
+    /// These and those.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The hook of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(hook, _)| *hook == name).map(|(_, hook)| *hook)
+    }
+
+    pub(super) fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Their names.
+    pub fn names(self) -> Vec<&'static str> {
+        Self::NAMES.iter().filter(|(_, hook)| self.has(*hook)).map(|(name, _)| *name).collect()
+    }
 }
+
+/// A kind of value with these properties and no others.
+const fn kind(
+    name: &'static str,
+    receiver: &'static str,
+    noun: &'static str,
+    title: &'static str,
+    register: fn(&mut Engine),
+) -> Kind {
+    Kind { name, receiver, noun, title, open: false, register }
+}
+
+/// A row that works in every hook.
+const fn row(signature: &'static str, doc: &'static str, register: Register) -> Row {
+    Row { signature, doc, hooks: Hooks::ALL, later: None, register }
+}
+
+/// A word that a later version brings.
+const fn later(signature: &'static str, doc: &'static str, until: &'static str) -> Row {
+    Row { signature, doc, hooks: Hooks::ALL, later: Some(until), register: |_, _, _| {} }
+}
+
+impl Row {
+    /// Works only in these hooks.
+    const fn only_in(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
+    }
+}
+
+impl Kind {
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        KINDS.iter().copied().find(|kind| kind.name == name)
+    }
+
+    /// The kind with this receiver.
+    pub(super) fn received(receiver: &str) -> Option<&'static Self> {
+        KINDS.iter().copied().find(|kind| kind.receiver == receiver)
+    }
+
+    /// Whether properties that the vocabulary does not know may exist.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// The type of one value of this kind.
+    pub(super) fn of_one(&self) -> Type {
+        Type { word: self.name, ..ANYTHING }
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.signature)
+    }
+}
+
+static KINDS: LazyLock<Vec<&'static Kind>> =
+    LazyLock::new(|| SHEETS.iter().flat_map(|sheet| sheet.kinds).collect());
+
+static WORDS: LazyLock<Vec<Entry>> =
+    LazyLock::new(|| SHEETS.iter().flat_map(|sheet| sheet.rows).map(Entry::read).collect());
 
 /// All words.
-pub fn vocabulary() -> impl Iterator<Item = &'static Entry> {
-    VOCABULARY.iter().chain(hooks::WORDS)
-}
-
-/// The reference section of the manual.
-pub fn reference() -> String {
-    let mut out = String::new();
-    for (group, title) in [
-        (Group::Property, "What a request knows"),
-        (Group::Method, "What can be asked of a request"),
-        (Group::Verdict, "Verdicts"),
-        (Group::Chained, "What can be added to a verdict"),
-        (Group::Reaction, "What `on_error` can return"),
-        (Group::Failed, "What `err` knows"),
-        (Group::Answered, "What `res` knows"),
-        (Group::Completed, "What `out` knows"),
-        (Group::Target, "What a target knows"),
-        (Group::Plugin, "Plugins"),
-        (Group::PluginMethod, "What can be asked of a plugin"),
-        (Group::StateMethod, "What is kept between requests"),
-        (Group::MetricMethod, "What can be told to a metric"),
-        (Group::Function, "Other functions"),
-    ] {
-        out.push_str(&format!("### {title}\n\n| Written | Meaning |\n|---|---|\n"));
-        for entry in vocabulary().filter(|entry| entry.group == group) {
-            let signature = entry.signature.replace('|', "\\|");
-            out.push_str(&format!("| `{signature}` | {} |\n", entry.doc.replace('|', "\\|")));
-        }
-        out.push('\n');
-    }
-    out
+pub fn vocabulary() -> &'static [Entry] {
+    &WORDS
 }
 
 /// Registers all words.
 pub(super) fn register(engine: &mut Engine, host: &Arc<Host>) {
-    engine
-        .register_type_with_name::<Request>("Request")
-        .register_type_with_name::<Headers>("Headers")
-        .register_type_with_name::<Metadata>("Metadata")
-        .register_type_with_name::<Tags>("Tags")
-        .register_type_with_name::<Route>("Route")
-        .register_type_with_name::<Response>("Response")
-        .register_type_with_name::<Rejection>("Rejection");
+    for kind in KINDS.iter() {
+        (kind.register)(engine);
+    }
     for entry in vocabulary() {
-        (entry.register)(engine, host);
+        (entry.row.register)(engine, entry.name, host);
     }
 }
 
-/// Entries of this name.
+/// Functions and methods of this name.
 pub(super) fn named(name: &str) -> impl Iterator<Item = &'static Entry> {
-    vocabulary().filter(move |entry| entry.name == name && !entry.is_property())
+    vocabulary().iter().filter(move |entry| entry.name == name && !entry.is_property())
+}
+
+/// What can be asked of values of this kind.
+pub(super) fn of(kind: &'static Kind) -> impl Iterator<Item = &'static Entry> {
+    vocabulary().iter().filter(move |entry| entry.on.is_some_and(|on| on.name == kind.name))
 }
 
 /// Names of properties of a request.
 pub(super) fn properties() -> impl Iterator<Item = &'static str> {
-    properties_of(Group::Property)
-}
-
-/// Names of properties of one kind of value.
-pub(super) fn properties_of(group: Group) -> impl Iterator<Item = &'static str> {
-    vocabulary().filter(move |entry| entry.group == group).map(|entry| entry.name)
+    Kind::named("Request")
+        .into_iter()
+        .flat_map(of)
+        .filter(|entry| entry.is_property())
+        .map(|entry| entry.name)
 }
 
 /// The name of the property at this place among the properties.
@@ -134,257 +231,7 @@ fn place(name: &str) -> usize {
 
 /// Names of functions and methods.
 pub(super) fn function_names<'a>() -> impl Iterator<Item = &'a str> {
-    vocabulary().filter(|entry| !entry.is_property()).map(|entry| entry.name)
-}
-
-impl Entry {
-    /// Whether it is written without parentheses.
-    fn is_property(&self) -> bool {
-        use Group::{Answered, Completed, Failed, Property, Target};
-        matches!(self.group, Property | Failed | Answered | Completed | Target)
-    }
-
-    /// Number of arguments, without the value before the dot; `None` for properties.
-    pub(super) fn arguments(&self) -> Option<usize> {
-        let call = &self.signature[self.signature.find('(')?..];
-        // A signature's arguments are separated by commas outside of brackets.
-        let mut depth = 0_usize;
-        let mut arguments = 0;
-        for c in call.chars() {
-            match c {
-                '(' | '[' | '{' => depth += 1,
-                ')' | ']' | '}' => depth -= 1,
-                ',' if depth == 1 => arguments += 1,
-                _ => {}
-            }
-            if depth == 0 {
-                break;
-            }
-        }
-        Some(if call.starts_with("()") { 0 } else { arguments + 1 })
-    }
-
-    /// Whether it stands behind a dot.
-    pub(super) fn is_method(&self) -> bool {
-        use Group::{Chained, Method, MetricMethod, PluginMethod, StateMethod};
-        matches!(self.group, Method | Chained | PluginMethod | StateMethod | MetricMethod)
-    }
-}
-
-macro_rules! getter {
-    ($name:literal, $kind:literal, $getter:path, $doc:literal) => {
-        Entry {
-            group: Group::Property,
-            name: $name,
-            signature: concat!("req.", $name, " → ", $kind),
-            doc: $doc,
-            register: |engine, _| {
-                let place = place($name);
-                engine.register_get($name, move |request: &mut Request| {
-                    request.saw(place);
-                    $getter(request)
-                });
-            },
-        }
-    };
-}
-
-macro_rules! index {
-    ($name:literal, $example:literal, $getter:path, $type:ty, $doc:literal) => {
-        Entry {
-            group: Group::Property,
-            name: $name,
-            signature: concat!("req.", $name, "[\"", $example, "\"] → text or ()"),
-            doc: $doc,
-            register: |engine, _| {
-                engine
-                    .register_get($name, $getter)
-                    .register_indexer_get(<$type>::entry)
-                    .register_fn("contains", <$type>::has);
-            },
-        }
-    };
-}
-
-macro_rules! words {
-    ($group:ident; $name:literal, $signature:expr, $doc:literal, |$engine:ident, $host:ident| $register:expr) => {
-        Entry {
-            group: Group::$group,
-            name: $name,
-            signature: $signature,
-            doc: $doc,
-            register: |$engine, $host| {
-                $register;
-            },
-        }
-    };
-}
-
-macro_rules! log {
-    ($name:literal, $level:ident, $doc:literal) => {
-        words!(Function; $name, concat!($name, "(text)"), $doc, |engine, host| {
-            let host = Arc::clone(host);
-            engine.register_fn($name, move |context: NativeCallContext<'_>, text: Dynamic| {
-                host.journal.say(Level::$level, &context, &text.to_string());
-            })
-        })
-    };
-}
-
-// Behind the macros that it uses.
-mod hooks;
-
-const VOCABULARY: &[Entry] = &[
-    getter!("model", "text", Request::model, "The model name as the client wrote it."),
-    getter!(
-        "endpoint",
-        "text",
-        Request::endpoint,
-        "The operation: `\"chat\"`, `\"embeddings\"`, `\"realtime\"`, `\"passthrough\"` and so on."
-    ),
-    getter!("stream", "true/false", Request::stream, "Whether the client wants a stream."),
-    getter!(
-        "user",
-        "text or ()",
-        Request::user,
-        "The user: of the key, else the body's `user` or `safety_identifier`."
-    ),
-    getter!("team", "text or ()", Request::team, "The team that the client's key belongs to."),
-    getter!("key_id", "text or ()", Request::key_id, "The public id of the client's key."),
-    getter!("ip", "text or ()", Request::ip, "The client's address."),
-    getter!(
-        "tokens",
-        "number",
-        Request::tokens,
-        "Estimated tokens of the prompt: bytes of text divided by four."
-    ),
-    getter!("max_tokens", "number or ()", Request::max_tokens, "The output limit that the client gave."),
-    getter!("messages", "number", Request::messages, "How many messages (chat) or inputs (embeddings)."),
-    getter!("has_tools", "true/false", Request::has_tools, "Whether the model is offered tools."),
-    getter!("tools", "list of texts", Request::tools, "Names of the tools: `\"search\" in req.tools`."),
-    getter!("has_images", "true/false", Request::has_images, "Whether any message has an image."),
-    getter!("has_audio", "true/false", Request::has_audio, "Whether any message has sound."),
-    getter!("has_files", "true/false", Request::has_files, "Whether any message has a file."),
-    getter!(
-        "has_json_output",
-        "true/false",
-        Request::has_json_output,
-        "Whether JSON or a JSON Schema is asked for (`response_format`)."
-    ),
-    getter!("text", "text", Request::text, "All text of all messages, joined by newlines."),
-    getter!("system", "text", Request::system, "The text of system and developer messages."),
-    getter!("last_user", "text", Request::last_user, "The text of the last user message."),
-    getter!("words", "number", Request::words, "How many words the text has, counted outside of the script."),
-    getter!("id", "text", Request::id, "The request's id, as in `x-request-id`."),
-    index!(
-        "headers",
-        "x-tier",
-        Request::headers,
-        Headers,
-        "A header of the client, in any case; without credentials and cookies. `\"x-tier\" in req.headers` asks whether it is there."
-    ),
-    index!(
-        "metadata",
-        "feature",
-        Request::metadata,
-        Metadata,
-        "A value of the body's `metadata`: text as it is, anything else as JSON text."
-    ),
-    index!(
-        "tags",
-        "team",
-        Request::tags,
-        Tags,
-        "A tag: of `x-tollgate-tags`, or put there by a policy; the last one wins."
-    ),
-    words!(Method; "field", "req.field(name) → number, text, true/false or ()",
-        "Any other top-level field of the body, such as `temperature`; lists and objects come as JSON text.",
-        |engine, _host| engine.register_fn("field", Request::field)),
-    words!(Method; "tag", "req.tag(key, value)",
-        "Puts a tag on the request: later policies, the access log and the decision record see it.",
-        |engine, _host| engine.register_fn("tag", Request::tag)),
-    words!(Method; "require", "req.require(what)",
-    "Only such targets: a tag (`\"private\"`), a provider (`\"openai\"`), a target (`\"openai/gpt-4o\"`), labels (`#{ region: \"eu\" }`) or a list of these, all of which must hold. Holds for every later choice, fallbacks too; nothing takes it back.",
-    |engine, host| {
-        let host = Arc::clone(host);
-        engine.register_fn("require", move |req: &mut Request, what: Dynamic| req.require(what, &host.names))
-    }),
-    words!(Method; "avoid", "req.avoid(what)",
-    "No such targets; written like `require`.",
-    |engine, host| {
-        let host = Arc::clone(host);
-        engine.register_fn("avoid", move |req: &mut Request, what: Dynamic| req.avoid(what, &host.names))
-    }),
-    words!(Method; "contains_any", "req.contains_any(texts) → true/false",
-    "Whether any of these texts stands in the prompt, in upper or lower case. One pass, outside of the script.",
-    |engine, host| {
-        let host = Arc::clone(host);
-        engine.register_fn("contains_any", move |req: &mut Request, texts: Array| {
-            req.contains_any(&texts, &host.patterns)
-        })
-    }),
-    words!(Method; "matches", "req.matches(regex) → true/false",
-    "Whether the regular expression is found in the prompt. Compiled once; linear in time.",
-    |engine, host| {
-        let host = Arc::clone(host);
-        engine.register_fn("matches", move |req: &mut Request, regex: &str| req.matches(regex, &host.patterns))
-    }),
-    words!(Verdict; "route", "route(target) → route",
-    "Sends the request to a target (`\"provider/model\"`) or an alias of `models:`.",
-    |engine, _host| engine.register_fn("route", |context: NativeCallContext<'_>, target: Dynamic| {
-        Ok::<_, Box<EvalAltResult>>(Route::to(&target)?.at(&context))
-    })),
-    words!(Verdict; "split", "split([..] | #{ target: weight }) → route",
-    "Draws one of several targets for each request: by equal or by given weights.",
-    |engine, _host| engine.register_fn("split", |context: NativeCallContext<'_>, shares: Dynamic| {
-        Ok::<_, Box<EvalAltResult>>(Route::split(&shares)?.at(&context))
-    })),
-    words!(Verdict; "reject", "reject(status, code, message) → rejection",
-    "Refuses the request with this HTTP status (400 to 599), error code and message.",
-    |engine, _host| engine.register_fn("reject", |context: NativeCallContext<'_>, status: Dynamic, code: Dynamic, message: Dynamic| {
-        Ok::<_, Box<EvalAltResult>>(Rejection::new(&status, &code, &message)?.at(&context))
-    })),
-    words!(Chained; "then", ".then(target | split(..))",
-        "What is tried when everything before failed. A stream falls back only before its first content.",
-        |engine, _host| engine.register_fn("then", Route::then)),
-    words!(Chained; "timeout", ".timeout(duration)",
-        "Deadline of the whole request with all its attempts, such as `\"20s\"`.",
-        |engine, _host| engine.register_fn("timeout", |route: Route, time: Dynamic| route.timeout(&time))),
-    words!(Chained; "first_token", ".first_token(duration)",
-        "Deadline of each attempt at a stream to its first content; then the next target is tried. A whole answer has no first content: `.timeout` bounds it.",
-        |engine, _host| engine.register_fn("first_token", |route: Route, time: Dynamic| route.first_token(&time))),
-    words!(Chained; "retries", ".retries(n)",
-        "Further tries at the same target before the next one, 0 to 10.",
-        |engine, _host| engine.register_fn("retries", |route: Route, tries: Dynamic| route.retries(&tries))),
-    words!(Chained; "named", ".named(name)",
-    "A name for this rule, in `x-tollgate-rule`, log and decision record. Also for `reject` and `respond`.",
-    |engine, _host| {
-        engine.register_fn("named", |response: Response, name: &str| response.named(name));
-        engine.register_fn("named", |route: Route, name: &str| route.named(name));
-        engine.register_fn("named", |rejection: Rejection, name: &str| rejection.named(name))
-    }),
-    words!(Chained; "tag", ".tag(key, value)",
-    "Puts a tag on the request if this verdict is the one that counts. Also for `reject` and `respond`.",
-    |engine, _host| {
-        engine.register_fn("tag", |response: Response, key: &str, value: Dynamic| response.tag(key, &value));
-        engine.register_fn("tag", |route: Route, key: &str, value: Dynamic| route.tag(key, &value));
-        engine.register_fn("tag", |reject: Rejection, key: &str, value: Dynamic| reject.tag(key, &value))
-    }),
-    words!(Function; "bucket", "bucket(salt, id, n) → number",
-        "The share of `id` among `0..n`: the same id always gets the same number, in every process and version; another salt shuffles anew. `()` as id means the client's address, and `n - 1` where there is none.",
-        |engine, _host| engine.register_fn("bucket", bucket)),
-    log!("info", Info, "Writes a line to the log, with file and line. `print` does the same."),
-    log!("warn", Warn, "A warning in the log."),
-    log!("error", Error, "An error in the log. It does not end the policy."),
-];
-
-fn bucket(context: NativeCallContext<'_>, salt: &str, id: Dynamic, n: Dynamic) -> Outcome<i64> {
-    let shares = n
-        .as_int()
-        .map_err(|_| fault(format!("bucket: expected a whole number of shares, not {}", kind(&n))))?;
-    let request =
-        context.tag().and_then(Request::of).ok_or_else(|| fault("bucket: works only inside of a hook"))?;
-    request.bucket(salt, &id, shares)
+    vocabulary().iter().filter(|entry| !entry.is_property()).map(|entry| entry.name)
 }
 
 #[cfg(test)]
@@ -392,31 +239,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signatures_tell_the_number_of_arguments() {
-        let arguments = |name| named(name).map(|entry| entry.arguments()).collect::<Vec<_>>();
-        assert_eq!(arguments("tag"), [Some(2), Some(2)]);
-        assert_eq!(arguments("split"), [Some(1)]);
-        assert_eq!(arguments("then"), [Some(1)]);
-        assert_eq!(arguments("reject"), [Some(3)]);
+    fn signatures_say_what_is_taken_and_given() {
+        let read = |name: &str| named(name).next().unwrap();
+        assert_eq!(read("reject").parameters.len(), 3);
+        assert_eq!(read("split").parameters.len(), 1);
+        let texts = read("texts");
+        assert_eq!((texts.on.unwrap().name, texts.form), ("Request", Form::Method));
+        assert!(texts.gives.list && texts.gives.word == "text");
+        let target = read("target");
+        assert!(target.gives.optional && target.gives.kind().unwrap().name == "Target");
     }
 
-    /// `TOLLGATE_WRITE_DOCS=1 cargo test` rewrites the section.
     #[test]
-    fn the_manual_has_every_word() {
-        const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies.md");
-        const BEGIN: &str =
-            "<!-- reference: written by a test from the table in src/policy/vocabulary.rs -->\n\n";
-        const END: &str = "<!-- end of reference -->";
-        let manual = std::fs::read_to_string(PATH).unwrap();
-        let (before, rest) = manual.split_once(BEGIN).expect("the reference's beginning is marked");
-        let (section, after) = rest.split_once(END).expect("the reference's end is marked");
-        if section == reference() {
-            return;
+    fn every_receiver_is_a_kind_and_every_word_is_explained() {
+        for entry in vocabulary() {
+            let signature = entry.row.signature;
+            let dotted = signature.split(['(', '[', ' ']).next().unwrap().contains('.');
+            assert_eq!(dotted, entry.on.is_some(), "{signature}");
+            assert!(entry.row.doc.ends_with('.'), "{signature}");
         }
-        assert!(
-            std::env::var_os("TOLLGATE_WRITE_DOCS").is_some(),
-            "docs/policies.md is behind the vocabulary: run this test with TOLLGATE_WRITE_DOCS=1"
-        );
-        std::fs::write(PATH, format!("{before}{BEGIN}{}{END}{after}", reference())).unwrap();
     }
 }

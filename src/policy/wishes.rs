@@ -7,7 +7,7 @@ use rhai::Dynamic;
 
 use super::journal::Level;
 use super::request::Pair;
-use crate::plan::{Constraint, Hook, OutputRules};
+use crate::plan::{Constraint, Hook, OutputRules, Ranking};
 
 /// Effects of one evaluation; what a script asks for beyond them is counted and left out.
 const MAX_EFFECTS: usize = 256;
@@ -19,8 +19,12 @@ pub(super) struct Wishes {
     pub(super) require: Vec<Constraint>,
     pub(super) avoid: Vec<Constraint>,
     pub(super) output: OutputRules,
+    /// How targets compared where a script ranked them.
+    pub(super) rankings: Vec<Ranking>,
     /// The hook that is being asked.
     pub(super) hook: Hook,
+    /// In a test nothing shows outside of the request, and nothing that is kept is seen: effects stay here.
+    pub(super) is_trial: bool,
     effects: Vec<Effect>,
     left_out: u64,
 }
@@ -52,6 +56,7 @@ pub(super) struct Mark {
     tags: usize,
     require: usize,
     avoid: usize,
+    rankings: usize,
     output: OutputRules,
 }
 
@@ -63,6 +68,7 @@ impl Wishes {
             tags: self.tags.len(),
             require: self.require.len(),
             avoid: self.avoid.len(),
+            rankings: self.rankings.len(),
             output: self.output.clone(),
         }
     }
@@ -72,6 +78,7 @@ impl Wishes {
         self.tags.truncate(mark.tags);
         self.require.truncate(mark.require);
         self.avoid.truncate(mark.avoid);
+        self.rankings.truncate(mark.rankings);
         self.output = mark.output;
         self.effects.clear();
         self.left_out = 0;

@@ -44,7 +44,11 @@ impl Decisions {
 
     /// A store that keeps nothing.
     pub fn off() -> Self {
-        let settings = DecisionSettings { recent: 0, ..DecisionSettings::default() };
+        Self::remembering(DecisionSettings { recent: 0, ..DecisionSettings::default() })
+    }
+
+    /// A store that writes nothing to disk, whatever the settings say.
+    pub fn remembering(settings: DecisionSettings) -> Self {
         Self(Arc::new(Inner { settings, recent: Mutex::default(), writer: None }))
     }
 

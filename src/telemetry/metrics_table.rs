@@ -57,6 +57,10 @@ table! {
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
     Counter   "tollgate_policy_errors_total" ["policy"] "run-time errors of policies";
     Counter   "tollgate_policy_verdicts_total" ["policy", "verdict"] "verdicts by policy: route, respond or reject";
+    Counter   "tollgate_plugin_calls_total" ["plugin", "fn", "outcome"] "calls of plugins; outcome is ok, trap, timeout, oom, failure, busy, quarantined or absent";
+    Histogram "tollgate_plugin_duration_seconds" ["plugin", "fn"] "calls of plugins, the wait for a place included";
+    Gauge     "tollgate_plugin_memory_bytes" ["plugin"] "linear memory of the plugin's instance at the end of its last call";
+    Counter   "tollgate_plugin_loads_total" ["plugin", "outcome"] "loads of plugins; outcome is ok, failed, or kept where neither file nor settings have changed";
     Counter   "tollgate_reloads_total" ["outcome"] "reloads of configuration and policies: ok or failed";
     Gauge     "tollgate_reload_failed" [] "1 while the files on disk are broken and the last good snapshot serves";
     Gauge     "tollgate_snapshot_info" ["sha"] "1 for the content hash of the snapshot in service";

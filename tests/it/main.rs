@@ -15,6 +15,7 @@ mod client;
 mod codex;
 mod cohere;
 mod completions;
+mod decisions;
 mod errors;
 mod every_door;
 mod failover;

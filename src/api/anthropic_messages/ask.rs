@@ -7,9 +7,10 @@ use http::HeaderValue;
 
 use super::decode::{Decoded, decode};
 use super::sight::Messages;
+use crate::api::adjust;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS};
-use crate::api::sight::Sight;
+use crate::api::sight::{Look, Sight};
 use crate::facts;
 use crate::fault::Fault;
 use crate::json::{self, Body};
@@ -71,6 +72,12 @@ impl Ask {
             request: OnceLock::new(),
             body,
         })
+    }
+
+    /// The same request with another body.
+    pub(super) fn again(&self, body: Body) -> Result<Self, Fault> {
+        let counts = self.max_tokens.is_none();
+        Ok(Self { carried: self.carried.clone(), ..Self::read(body, &HeaderMap::new(), counts)? })
     }
 
     /// The body as it passed the gate.
@@ -178,6 +185,10 @@ impl facts::Body for Ask {
         self.sight.last_user(&self.body)
     }
 
+    fn turns(&self) -> Vec<facts::Turn> {
+        Messages::turns(&self.body)
+    }
+
     fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
@@ -188,6 +199,10 @@ impl facts::Body for Ask {
 
     fn field(&self, name: &str) -> Option<&str> {
         self.body.raw(name)
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        adjust::MESSAGES.find(&self.body, name)
     }
 }
 

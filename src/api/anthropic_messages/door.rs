@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::answer::TONGUE;
 use super::error::fault_event;
 use super::{Ask, MessageEncoder, encode_answer, error_body, path};
+use crate::api::adjust;
 use crate::api::translate::{self, relay};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
@@ -47,6 +49,16 @@ impl Asked for Ask {
 
     fn bytes(&self) -> usize {
         self.body().bytes().len()
+    }
+
+    fn with(
+        &self,
+        parameters: &[(Arc<str>, Value)],
+        missing: &mut Vec<Arc<str>>,
+    ) -> Result<Option<Arc<dyn Asked>>, Fault> {
+        let body = adjust::MESSAGES.set(self.body(), parameters, missing)?;
+        let again = self.again(body).map_err(|fault| adjust::blamed(&fault))?;
+        Ok(Some(Arc::new(again)))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::api::sight::{Look, MediaKinds, append, text_of, value_of};
+use crate::api::sight::{Look, MediaKinds, append, role, text_of, value_of};
+use crate::facts::Turn;
 use crate::json::{self, Body};
 
 /// Anthropic's messages.
@@ -47,6 +48,29 @@ impl Look for Messages {
             append_content(&mut all, content, false);
         }
         all
+    }
+
+    fn turns(body: &Body) -> Vec<Turn> {
+        let system = Self::system(body);
+        let mut turns: Vec<Turn> = Vec::new();
+        if !system.is_empty() {
+            turns.push(Turn { role: "system", text: system });
+        }
+        for (said_by, content) in messages(body) {
+            // What a tool gave stands in a message of the user's.
+            let (mut results, mut text) = (String::new(), String::new());
+            for block in json::elements(content).filter(|block| text_of(block, "type") == "tool_result") {
+                append_content(&mut results, value_of(block, "content").unwrap_or_default(), true);
+            }
+            append_content(&mut text, content, false);
+            if !results.is_empty() {
+                turns.push(Turn { role: "tool", text: results });
+            }
+            if !text.is_empty() {
+                turns.push(Turn { role: role(&said_by), text });
+            }
+        }
+        turns
     }
 }
 
@@ -95,7 +119,7 @@ fn append_content(all: &mut String, content: &str, results: bool) {
 mod tests {
     use bytes::Bytes;
 
-    use super::{Body, MediaKinds, Messages};
+    use super::{Body, Look, MediaKinds, Messages};
 
     type Sight = crate::api::sight::Sight<Messages>;
 
@@ -114,6 +138,17 @@ mod tests {
         assert_eq!(sight.system(&body), "be brief\nin French");
         assert_eq!(sight.text(&body), "be brief\nin French\none\ntwo\nres");
         assert_eq!(sight.last_user(&body), "two");
+        let turns: Vec<_> = Messages::turns(&body).into_iter().map(|turn| (turn.role, turn.text)).collect();
+        let said = |role, text: &str| (role, text.to_owned());
+        assert_eq!(
+            turns,
+            [
+                said("system", "be brief\nin French"),
+                said("user", "one"),
+                said("user", "two"),
+                said("tool", "res")
+            ]
+        );
         assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });
         let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
         assert_eq!(names, ["f", "mcp_toolset"]);

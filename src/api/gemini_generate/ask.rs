@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::decode::{Decoded, decode};
 use super::sight::Contents;
+use crate::api::adjust;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_CHOICES, MAX_TOKENS, MAX_TOOLS};
 use crate::api::routes::MODEL_PLACES;
-use crate::api::sight::Sight;
+use crate::api::sight::{Look, Sight};
 use crate::facts;
 use crate::fault::Fault;
 use crate::gateway::Head;
@@ -95,6 +96,22 @@ impl Ask {
             decoded: OnceLock::new(),
             sent,
             body,
+        })
+    }
+
+    /// The same request with another body.
+    pub(super) fn again(&self, sent: Body) -> Result<Self, Fault> {
+        let config = sent.raw("generationConfig").or_else(|| sent.raw("generation_config"));
+        Ok(Self {
+            model: self.model.clone(),
+            contents: self.contents,
+            form: self.form,
+            numbers: self.numbers.clone(),
+            max_tokens: config.map(generation).transpose()?.flatten(),
+            sight: Sight::default(),
+            decoded: OnceLock::new(),
+            body: sent.clone(),
+            sent,
         })
     }
 
@@ -212,6 +229,10 @@ impl facts::Body for Ask {
         self.sight.last_user(&self.body)
     }
 
+    fn turns(&self) -> Vec<facts::Turn> {
+        Contents::turns(&self.body)
+    }
+
     fn user(&self) -> Option<&str> {
         None
     }
@@ -222,5 +243,9 @@ impl facts::Body for Ask {
 
     fn field(&self, name: &str) -> Option<&str> {
         self.body.raw(name)
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        adjust::CONTENTS.find(&self.body, name)
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::answer::{TONGUE, encode_answer};
 use super::error::{error_body, fault_element, fault_event};
 use super::path;
 use super::stream::GeminiEncoder;
 use super::{Ask, Form};
+use crate::api::adjust;
 use crate::api::translate::{self, relay};
 use crate::chat::{Loss, Usage};
 use crate::executor::Carry;
@@ -60,6 +62,16 @@ impl Asked for Ask {
 
     fn bytes(&self) -> usize {
         self.sent().bytes().len()
+    }
+
+    fn with(
+        &self,
+        parameters: &[(Arc<str>, Value)],
+        missing: &mut Vec<Arc<str>>,
+    ) -> Result<Option<Arc<dyn Asked>>, Fault> {
+        let body = adjust::CONTENTS.set(self.sent(), parameters, missing)?;
+        let again = self.again(body).map_err(|fault| adjust::blamed(&fault))?;
+        Ok(Some(Arc::new(again)))
     }
 }
 

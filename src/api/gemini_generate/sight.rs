@@ -1,6 +1,7 @@
 //! Where Gemini's requests keep what policies ask for.
 
-use crate::api::sight::{Look, MediaKinds};
+use crate::api::sight::{Look, MediaKinds, role};
+use crate::facts::Turn;
 use crate::json::{self, Body};
 
 /// Gemini's contents.
@@ -45,6 +46,24 @@ impl Look for Contents {
 
     fn system(body: &Body) -> String {
         joined(system(body).into_iter())
+    }
+
+    fn turns(body: &Body) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        let mut say = |role, text: String| {
+            if !text.is_empty() {
+                turns.push(Turn { role, text });
+            }
+        };
+        say("system", joined(system(body).into_iter()));
+        for content in contents(body) {
+            let said_by = value_of(content, &["role"]).and_then(json::text);
+            let speaks = parts(content).any(|part| value_of(part, &["text"]).is_some());
+            let by = said_by.as_deref().map_or("user", role);
+            // What a tool gave stands in a content of the user's.
+            say(if by == "user" && !speaks { "tool" } else { by }, joined([content].into_iter()));
+        }
+        turns
     }
 
     fn last_user(body: &Body) -> String {
@@ -121,6 +140,12 @@ mod tests {
         let sight = crate::api::sight::Sight::<Contents>::default();
         assert_eq!(sight.text(&body), "be brief\none\nresult\ntwo");
         assert_eq!((sight.system(&body), sight.last_user(&body)), ("be brief", "two"));
+        let turns: Vec<_> = Contents::turns(&body).into_iter().map(|turn| (turn.role, turn.text)).collect();
+        let said = |role, text: &str| (role, text.to_owned());
+        assert_eq!(
+            turns,
+            [said("system", "be brief"), said("user", "one"), said("tool", "result"), said("user", "two")]
+        );
         assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });
         let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
         assert_eq!(names, ["f", "g", "googleSearch"]);

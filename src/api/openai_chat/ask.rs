@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use super::decode::{Decoded, read};
 use super::param::{Param, missing};
 use super::sight::Chat;
-use crate::api::sight::Sight;
+use crate::api::adjust;
+use crate::api::sight::{Look, Sight};
 use crate::chat::Request;
 use crate::facts;
 use crate::fault::Fault;
@@ -183,6 +184,10 @@ impl facts::Body for Ask {
         self.sight.last_user(&self.body)
     }
 
+    fn turns(&self) -> Vec<facts::Turn> {
+        Chat::turns(&self.body)
+    }
+
     fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
@@ -193,6 +198,10 @@ impl facts::Body for Ask {
 
     fn field(&self, name: &str) -> Option<&str> {
         self.body.raw(name)
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        adjust::CHAT.find(&self.body, name)
     }
 }
 

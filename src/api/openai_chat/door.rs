@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::answer::TONGUE;
 use super::decode::Decoded;
 use super::path;
 use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
+use crate::api::adjust;
 use crate::api::translate::{self, relay};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
@@ -52,6 +54,16 @@ impl Asked for Ask {
 
     fn bytes(&self) -> usize {
         self.body().bytes().len()
+    }
+
+    fn with(
+        &self,
+        parameters: &[(Arc<str>, Value)],
+        missing: &mut Vec<Arc<str>>,
+    ) -> Result<Option<Arc<dyn Asked>>, Fault> {
+        let body = adjust::CHAT.set(self.body(), parameters, missing)?;
+        let again = Self::read(body).map_err(|fault| adjust::blamed(&fault))?;
+        Ok(Some(Arc::new(again)))
     }
 }
 

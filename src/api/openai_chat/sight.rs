@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::api::sight::{Look, MediaKinds, append, text_of, value_of};
+use crate::api::sight::{Look, MediaKinds, append, role, text_of, value_of};
+use crate::facts::Turn;
 use crate::json::{self, Body};
 
 /// OpenAI's chat.
@@ -39,6 +40,12 @@ impl Look for Chat {
 
     fn last_user(body: &Body) -> String {
         joined(messages(body).filter(|message| message.role == "user").last().into_iter())
+    }
+
+    fn turns(body: &Body) -> Vec<Turn> {
+        let turn =
+            |message: Message<'_>| Turn { role: role(&message.role), text: joined([message].into_iter()) };
+        messages(body).map(turn).collect()
     }
 }
 
@@ -89,7 +96,7 @@ fn tool_name(tool: &str) -> Option<Box<str>> {
 mod tests {
     use bytes::Bytes;
 
-    use super::{Body, Chat, MediaKinds};
+    use super::{Body, Chat, Look, MediaKinds};
 
     type Sight = crate::api::sight::Sight<Chat>;
 
@@ -115,6 +122,10 @@ mod tests {
         assert_eq!(sight.text(&body), "be\tbrief\nin French\none\nresult\ntwo\nthree\nno");
         assert_eq!(sight.system(&body), "be\tbrief\nin French");
         assert_eq!(sight.last_user(&body), "two\nthree");
+        let turns: Vec<_> =
+            Chat::turns(&body).into_iter().map(|turn| format!("{}: {}", turn.role, turn.text)).collect();
+        assert_eq!(turns[..2], ["system: be\tbrief", "system: in French"]);
+        assert_eq!(turns[2..6], ["user: one", "assistant: ", "tool: result", "user: two\nthree"]);
     }
 
     #[test]

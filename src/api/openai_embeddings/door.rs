@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::Ask;
+use crate::api::adjust;
 use crate::api::openai_chat::{error_body, fault_event};
 use crate::executor::Carry;
 use crate::facts::Endpoint;
@@ -41,6 +43,16 @@ impl Asked for Ask {
 
     fn bytes(&self) -> usize {
         self.body().bytes().len()
+    }
+
+    fn with(
+        &self,
+        parameters: &[(Arc<str>, Value)],
+        missing: &mut Vec<Arc<str>>,
+    ) -> Result<Option<Arc<dyn Asked>>, Fault> {
+        let body = adjust::PLAIN.set(self.body(), parameters, missing)?;
+        let again = Self::read(body).map_err(|fault| adjust::blamed(&fault))?;
+        Ok(Some(Arc::new(again)))
     }
 }
 

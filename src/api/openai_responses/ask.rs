@@ -8,9 +8,10 @@ use super::echo::Given;
 use super::errand::Errand;
 use super::keep::Keeper;
 use super::sight::Responses;
+use crate::api::adjust;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS};
-use crate::api::sight::Sight;
+use crate::api::sight::{Look, Sight};
 use crate::facts;
 use crate::fault::Fault;
 use crate::json::{self, Body};
@@ -241,6 +242,10 @@ impl facts::Body for Ask {
         self.sight.last_user(&self.body)
     }
 
+    fn turns(&self) -> Vec<facts::Turn> {
+        Responses::turns(&self.body)
+    }
+
     fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
@@ -251,6 +256,10 @@ impl facts::Body for Ask {
 
     fn field(&self, name: &str) -> Option<&str> {
         self.body.raw(name)
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        adjust::RESPONSES.find(&self.body, name)
     }
 }
 

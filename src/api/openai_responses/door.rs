@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::ask::Purpose;
 use super::keep::Watched;
 use super::stream::TONGUE;
 use super::{Ask, ResponseEncoder, native};
-use crate::api::{openai_chat, translate};
+use crate::api::{adjust, openai_chat, translate};
 use crate::chat::Loss;
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
@@ -74,6 +75,17 @@ impl Asked for Ask {
 
     fn bytes(&self) -> usize {
         self.body().bytes().len()
+    }
+
+    fn with(
+        &self,
+        parameters: &[(Arc<str>, Value)],
+        missing: &mut Vec<Arc<str>>,
+    ) -> Result<Option<Arc<dyn Asked>>, Fault> {
+        let body = adjust::RESPONSES.set(self.body(), parameters, missing)?;
+        let again = Self::read(body, self.shelf(), matches!(self.purpose(), Purpose::Count))
+            .map_err(|fault| adjust::blamed(&fault))?;
+        Ok(Some(Arc::new(again)))
     }
 
     /// The provider that made the previous response keeps more of it than any client sees.

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::api::sight::{Look, MediaKinds, append, text_of, value_of};
+use crate::api::sight::{Look, MediaKinds, append, role, text_of, value_of};
+use crate::facts::Turn;
 use crate::json::{self, Body};
 
 /// OpenAI's Responses.
@@ -49,6 +50,26 @@ impl Look for Responses {
             .filter(|item| matches!(&*item.role, "system" | "developer"))
             .for_each(|item| append_content(&mut all, item.content));
         all
+    }
+
+    fn turns(body: &Body) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        let mut say = |role, text: String| {
+            if !text.is_empty() {
+                turns.push(Turn { role, text });
+            }
+        };
+        say("system", instructions(body));
+        let mut input = String::new();
+        append_input(&mut input, body);
+        say("user", input);
+        for item in items(body) {
+            let mut text = String::new();
+            append_content(&mut text, item.content);
+            // What has no role is what a tool gave.
+            say(if item.role.is_empty() { "tool" } else { role(&item.role) }, text);
+        }
+        turns
     }
 
     fn last_user(body: &Body) -> String {

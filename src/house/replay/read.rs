@@ -54,7 +54,7 @@ fn written_ms(file: &Path) -> Option<u64> {
 }
 
 /// The records in a piece of a file; `None` for a line that is none, or one of a later version.
-pub(super) fn records(piece: &[u8]) -> impl Iterator<Item = Option<Dossier>> {
+pub fn records(piece: &[u8]) -> impl Iterator<Item = Option<Dossier>> {
     store::lines(piece).map(|line| {
         serde_json::from_slice::<Dossier>(line).ok().filter(|dossier| dossier.record.v <= RECORD_VERSION)
     })

@@ -1,209 +1,150 @@
-//! The words of the later hooks, of plugins, of kept state and of metrics.
+//! The words of the later hooks: what they see, and what they may return.
 
-use rhai::{Array, Map};
+use rhai::{Array, Dynamic, NativeCallContext};
 
-use super::*;
-use crate::policy::bridge::{Classes, Findings, Handle};
-use crate::policy::series::Metric;
-use crate::policy::state::State;
-use crate::policy::verdict::{Reaction, Response, duration, not_a_duration};
+use super::{Hooks, Kind, Row, Sheet, kind, row};
+use crate::plan;
+use crate::policy::request::Request;
+use crate::policy::verdict::{Reaction, Response};
 
-/// A property that is registered beside its type, and stands here for the manual and the checks at load.
-macro_rules! property {
-    ($group:ident; $name:literal, $signature:literal, $doc:literal) => {
-        words!($group; $name, $signature, $doc, |_engine, _host| ())
-    };
-}
+pub(super) const SHEET: Sheet = Sheet { kinds: KINDS, rows: ROWS };
 
-pub(super) const WORDS: &[Entry] = &[
-    words!(Method; "cap_output", "req.cap_output(tokens)",
-    "At most so many tokens of output, whoever answers; the lowest of all such limits counts. Where there are no output tokens (embeddings), it means nothing.",
-    |engine, _host| engine.register_fn("cap_output", |req: &mut Request, most: Dynamic| req.cap_output(&most))),
-    words!(Method; "stop_on", "req.stop_on([texts])",
-    "Ends the answer before the first of these texts, whoever answers, also where it comes in pieces of a stream.",
-    |engine, _host| engine.register_fn("stop_on", |req: &mut Request, texts: Array| req.stop_on(&texts))),
-    words!(Verdict; "respond", "respond(text) → answer",
-    "Answers with this text, in the client's dialect, without asking a provider.",
-    |engine, _host| engine.register_fn("respond", |context: NativeCallContext<'_>, text: Dynamic| {
-        Response::new(&text, &context)
-    })),
-    words!(Reaction; "next_target", "next_target()",
-        "Goes on to the next target, without another try at this one.",
-        |engine, _host| engine.register_fn("next_target", || Reaction(plan::Reaction::NextTarget))),
-    words!(Reaction; "retry_after", "retry_after(ms)",
-        "Tries the same target again after so many milliseconds (or a duration such as `\"2s\"`), within the limits of attempts and time.",
-        |engine, _host| engine.register_fn("retry_after", |pause: Dynamic| Reaction::retry_after(&pause))),
-    words!(Reaction; "fail", "fail()",
-        "Gives up: the client is told what happened at this attempt.",
-        |engine, _host| engine.register_fn("fail", || Reaction(plan::Reaction::Fail))),
-    property!(Failed; "kind", "err.kind → text",
-        "What happened: `\"rate_limit\"`, `\"overloaded\"`, `\"timeout\"`, `\"first_token_timeout\"`, `\"connect\"`, `\"auth\"`, `\"context_length\"`, `\"content_filter\"`, `\"bad_request\"`, `\"server\"` or `\"cancelled\"`."),
-    property!(Failed; "target", "err.target → target", "Where the attempt went: `err.target.name`."),
-    property!(Failed; "attempt", "err.attempt → number", "How many attempts have been made, this one included."),
-    property!(Failed; "status", "err.status → number or ()", "The provider's HTTP status."),
-    property!(Failed; "retry_after_ms", "err.retry_after_ms → number", "How long the provider asks to wait; 0 where it does not say."),
-    property!(Answered; "target", "res.target → target", "Who answers."),
-    property!(Answered; "status", "res.status → number", "The provider's HTTP status."),
-    property!(Answered; "stream", "res.stream → true/false", "Whether it is a stream, of which only the beginning is known."),
-    property!(Answered; "usage", "res.usage → usage or ()", "What was used, as far as it is known: `input`, `output`, `total`, `cached`, `reasoning`, `estimated`."),
-    property!(Answered; "finish", "res.finish → text or ()", "Why the answer ended (`\"stop\"`, `\"length\"`, `\"tool_calls\"`), where it is known."),
-    property!(Answered; "latency_ms", "res.latency_ms → number", "Milliseconds from the request's head to this answer."),
-    property!(Completed; "ok", "out.ok → true/false", "Whether the client got a complete answer."),
-    property!(Completed; "outcome", "out.outcome → text", "`\"ok\"`, `\"error\"`, `\"broken\"` (after its first content) or `\"cancelled\"`."),
-    property!(Completed; "status", "out.status → number", "The status that the client got."),
-    property!(Completed; "target", "out.target → target", "Who answered; its `name` is `()` when nobody did."),
-    property!(Completed; "attempts", "out.attempts → number", "How many attempts were made."),
-    property!(Completed; "usage", "out.usage → usage or ()", "What was used."),
-    property!(Completed; "finish", "out.finish → text or ()", "Why the answer ended."),
-    property!(Completed; "first_token_ms", "out.first_token_ms → number or ()", "Milliseconds to the first content of a stream."),
-    property!(Completed; "duration_ms", "out.duration_ms → number", "Milliseconds from the request's head to its last byte."),
-    property!(Target; "name", "target.name → text or ()", "`provider/model`."),
-    property!(Target; "provider", "target.provider → text or ()", "The provider's name in the configuration."),
-    property!(Target; "model", "target.model → text or ()", "The model's name as the provider knows it."),
-    property!(Target; "tags", "target.tags → list of texts", "Tags of the provider: `\"private\" in target.tags`."),
-    property!(Target; "region", "target.region → text", "Any label of the provider by its name, such as `region`; an empty text where it has none."),
-    words!(Plugin; "plugin", "plugin(\"name\") → plugin",
-    "A plugin of the configuration. The name stands there in so many words, so that it can be checked when the policy is loaded.",
-    |engine, host| {
-        let host = Arc::clone(host);
-        engine.register_fn("plugin", move |name: &str| Handle::named(&host, name))
+/// Types whose properties are registered beside them (`policy/seen.rs`).
+const KINDS: &[Kind] = &[
+    kind("FailedAttempt", "err", "a failed attempt", "What `err` knows, in `on_error(req, err)`", |_| ()),
+    kind("Answer", "res", "an answer", "What `res` knows, in `on_response(req, res)`", |_| ()),
+    kind("Completion", "out", "a completed request", "What `out` knows, in `on_complete(req, out)`", |_| ()),
+    Kind {
+        name: "SeenTarget",
+        receiver: "res.target",
+        noun: "a target",
+        title: "Who answered, or failed",
+        open: true,
+        register: |_| (),
+    },
+    kind("Usage", "usage", "usage", "What was used", |_| ()),
+    kind("Reaction", "reaction", "a reaction", "What can be added to a reaction", |engine| {
+        engine.register_type_with_name::<Reaction>("Reaction");
     }),
-    words!(PluginMethod; "classify", "plugin.classify(req) → classes",
-    "What kind of request it is: `kind.top` and `kind.score` of the best label, `kind.labels` with all scores, `kind.attributes`.",
-    |engine, host| {
-        let host = Arc::clone(host);
-        engine.register_fn("classify", move |plugin: &mut Handle, req: Request| plugin.classify(&host, &req));
-        engine
-            .register_type_with_name::<Classes>("Classes")
-            .register_get("top", Classes::top)
-            .register_get("score", Classes::score)
-            .register_get("labels", Classes::labels)
-            .register_get("attributes", Classes::attributes)
-    }),
-    words!(PluginMethod; "inspect", "plugin.inspect(req) → findings",
-    "What a guard finds in the prompt: `findings.kinds`, `findings.any([\"email\"])`, `findings.first([..])`, `findings.len()`; `findings.rejected` with `code` and `message` when it wants the request refused.",
-    |engine, host| {
-        let host = Arc::clone(host);
-        engine.register_fn("inspect", move |plugin: &mut Handle, req: Request| plugin.inspect(&host, &req));
-        engine
-            .register_type_with_name::<Findings>("Findings")
-            .register_get("kinds", Findings::kinds)
-            .register_get("rejected", Findings::rejected)
-            .register_get("code", Findings::code)
-            .register_get("message", Findings::message)
-            .register_fn("any", Findings::any)
-            .register_fn("first", Findings::first)
-            .register_fn("len", Findings::len)
-    }),
-    words!(PluginMethod; "route", "plugin.route(req) → route, rejection or ()",
-    "What a router plugin wants; return it, or `()` and the next policy decides.",
-    |engine, host| {
-        let host = Arc::clone(host);
-        engine.register_fn("route", move |context: NativeCallContext<'_>, plugin: &mut Handle, req: Request| {
-            plugin.route(&context, &host, &req)
-        })
-    }),
-    words!(PluginMethod; "call", "plugin.call(function, arguments) → value",
-    "Any function of the plugin's own: `plugin(\"geo\").call(\"country\", #{ ip: req.ip })`.",
-    |engine, host| {
-        let host = Arc::clone(host);
-        engine.register_fn("call", move |context: NativeCallContext<'_>, plugin: &mut Handle, function: &str, arguments: Dynamic| {
-            plugin.call(&host, &context, function, &arguments)
-        })
-    }),
-    words!(StateMethod; "get", "state.get(key) → value or ()",
-    "What is kept under the key, in this process, across requests and reloads.",
-    |engine, _host| engine.register_fn("get", |context: NativeCallContext<'_>, _: &mut State, key: &str| {
-        State::get(&asked(&context, "state")?, key)
-    })),
-    words!(StateMethod; "set", "state.set(key, value)",
-    "Keeps a number, true/false or a short text for a day; `()` removes it. Done when the hook has ended.",
-    |engine, _host| {
-        engine.register_fn("set", |context: NativeCallContext<'_>, _: &mut State, key: &str, value: Dynamic| {
-            State::set(&asked(&context, "state")?, key, value, None)
-        })
-    }),
-    words!(StateMethod; "set", "state.set(key, value, ttl)",
-    "The same for so long: `\"1h\"`.",
-    |engine, _host| {
-        engine.register_fn("set", |context: NativeCallContext<'_>, _: &mut State, key: &str, value: Dynamic, ttl: &str| {
-            State::set(&asked(&context, "state")?, key, value, Some(life("state.set", ttl)?))
-        })
-    }),
-    words!(StateMethod; "incr", "state.incr(key) → number",
-    "Adds one, and gives the sum. Additions of concurrent requests are never lost, but the sum that a hook sees may miss those that run at the same moment.",
-    |engine, _host| {
-        engine.register_fn("incr", |context: NativeCallContext<'_>, _: &mut State, key: &str| {
-            State::incr(&asked(&context, "state")?, key, 1, None)
-        })
-    }),
-    words!(StateMethod; "incr", "state.incr(key, by) → number",
-    "Adds another whole number.",
-    |engine, _host| {
-        engine.register_fn("incr", |context: NativeCallContext<'_>, _: &mut State, key: &str, by: i64| {
-            State::incr(&asked(&context, "state")?, key, by, None)
-        })
-    }),
-    words!(StateMethod; "incr", "state.incr(key, by, ttl) → number",
-    "The same for so long, counted from the first addition: `state.incr(\"n\", 1, \"1m\")` counts per minute.",
-    |engine, _host| {
-        engine.register_fn("incr", |context: NativeCallContext<'_>, _: &mut State, key: &str, by: i64, ttl: &str| {
-            State::incr(&asked(&context, "state")?, key, by, Some(life("state.incr", ttl)?))
-        })
-    }),
-    words!(Function; "metric", "metric(name) → metric",
-    "A metric of the policy's own, `tollgate_policy_` and this name, with at most 100 series.",
-    |engine, _host| engine.register_fn("metric", Metric::named)),
-    words!(MetricMethod; "add", "metric.add()",
-    "Counts one more.",
-    |engine, _host| {
-        engine.register_fn("add", |context: NativeCallContext<'_>, metric: &mut Metric| {
-            metric.add(&asked(&context, "metric")?, None, 1.0)
-        })
-    }),
-    words!(MetricMethod; "add", "metric.add(labels | number)",
-    "Counts one more for these labels (`#{ model: out.target.name }`), or so many more.",
-    |engine, _host| {
-        engine.register_fn("add", |context: NativeCallContext<'_>, metric: &mut Metric, labels: Map| {
-            metric.add(&asked(&context, "metric")?, Some(&labels), 1.0)
-        });
-        engine.register_fn("add", |context: NativeCallContext<'_>, metric: &mut Metric, by: i64| {
-            metric.add(&asked(&context, "metric")?, None, float(by))
-        })
-    }),
-    words!(MetricMethod; "add", "metric.add(labels, number)",
-    "Counts so many more for these labels.",
-    |engine, _host| {
-        engine.register_fn("add", |context: NativeCallContext<'_>, metric: &mut Metric, labels: Map, by: i64| {
-            metric.add(&asked(&context, "metric")?, Some(&labels), float(by))
-        })
-    }),
-    words!(MetricMethod; "observe", "metric.observe(value)",
-    "Notes one value for a histogram; `()` is not noted.",
-    |engine, _host| {
-        engine.register_fn("observe", |context: NativeCallContext<'_>, metric: &mut Metric, value: Dynamic| {
-            metric.observe(&asked(&context, "metric")?, &value, None)
-        })
-    }),
-    words!(MetricMethod; "observe", "metric.observe(value, labels)",
-    "The same with labels.",
-    |engine, _host| {
-        engine.register_fn("observe", |context: NativeCallContext<'_>, metric: &mut Metric, value: Dynamic, labels: Map| {
-            metric.observe(&asked(&context, "metric")?, &value, Some(&labels))
-        })
+    kind("Response", "response", "an answer of its own", "What can be added to `respond(…)`", |engine| {
+        engine.register_type_with_name::<Response>("Response");
     }),
 ];
 
-fn asked(context: &NativeCallContext<'_>, word: &str) -> Outcome<Request> {
-    let request = context.tag().and_then(Request::of);
-    request.ok_or_else(|| fault(format!("{word}: works only inside of a hook")))
+/// A property that is registered beside its type, and stands here for the manual and the checks at load.
+const fn property(signature: &'static str, doc: &'static str) -> Row {
+    row(signature, doc, |_, _, _| ())
 }
 
-fn life(function: &str, text: &str) -> Outcome<std::time::Duration> {
-    duration(text).ok_or_else(|| fault(not_a_duration(function, text)))
-}
-
-#[allow(clippy::cast_precision_loss, reason = "nobody counts beyond 53 bits at once")]
-fn float(by: i64) -> f64 {
-    by as f64
-}
+const ROWS: &[Row] = &[
+    row(
+        "req.cap_output(tokens: number)",
+        "At most so many tokens of output, whoever answers; the lowest of all such limits counts. Where there are no output tokens (embeddings), it means nothing.",
+        |engine, name, _| {
+            engine.register_fn(name, |req: &mut Request, most: Dynamic| req.cap_output(&most));
+        },
+    )
+    .only_in(Hooks::REQUEST),
+    row(
+        "req.stop_on(texts: list of text)",
+        "Ends the answer before the first of these texts, whoever answers, also where it comes in pieces of a stream.",
+        |engine, name, _| {
+            engine.register_fn(name, |req: &mut Request, texts: Array| req.stop_on(&texts));
+        },
+    )
+    .only_in(Hooks::REQUEST),
+    row(
+        "respond(text: text) → Response",
+        "Answers with this text, in the client's dialect, without asking a provider.",
+        |engine, name, _| {
+            engine.register_fn(name, |context: NativeCallContext<'_>, text: Dynamic| {
+                Response::new(&text, &context)
+            });
+        },
+    )
+    .only_in(Hooks::REQUEST),
+    row("response.named(name: text) → Response", "A name for this rule, as of a route.", |engine, name, _| {
+        engine.register_fn(name, |response: Response, name: &str| response.named(name));
+    }),
+    row(
+        "response.tag(key: text, value) → Response",
+        "Puts a tag on the request if this verdict is the one that counts.",
+        |engine, name, _| {
+            engine.register_fn(name, |response: Response, key: &str, value: Dynamic| {
+                response.tag(key, &value)
+            });
+        },
+    ),
+    row(
+        "next_target() → Reaction",
+        "Goes on to the next target, without another try at this one.",
+        |engine, name, _| {
+            engine.register_fn(name, || Reaction(plan::Reaction::NextTarget));
+        },
+    )
+    .only_in(Hooks::ERROR),
+    row(
+        "retry_after(pause) → Reaction",
+        "Tries the same target again after so many milliseconds (or a duration such as `\"2s\"`), within the limits of attempts and time.",
+        |engine, name, _| {
+            engine.register_fn(name, |pause: Dynamic| Reaction::retry_after(&pause));
+        },
+    )
+    .only_in(Hooks::ERROR),
+    row("fail() → Reaction", "Gives up: the client is told what happened at this attempt.", |engine, name, _| {
+        engine.register_fn(name, || Reaction(plan::Reaction::Fail));
+    })
+    .only_in(Hooks::ERROR),
+    property(
+        "err.kind → text",
+        "What happened: `\"rate_limit\"`, `\"overloaded\"`, `\"timeout\"`, `\"first_token_timeout\"`, `\"connect\"`, `\"auth\"`, `\"context_length\"`, `\"content_filter\"`, `\"bad_request\"`, `\"server\"` or `\"cancelled\"`.",
+    ),
+    property("err.target → SeenTarget", "Where the attempt went: `err.target.name`."),
+    property("err.attempt → number", "How many attempts have been made, this one included."),
+    property("err.status → number or ()", "The provider's HTTP status."),
+    property(
+        "err.retry_after_ms → number",
+        "How long the provider asks to wait; 0 where it does not say.",
+    ),
+    property("res.target → SeenTarget", "Who answers."),
+    property("res.status → number", "The provider's HTTP status."),
+    property(
+        "res.stream → true/false",
+        "Whether it is a stream, of which only the beginning is known.",
+    ),
+    property("res.usage → Usage or ()", "What was used, as far as it is known."),
+    property(
+        "res.finish → text or ()",
+        "Why the answer ended (`\"stop\"`, `\"length\"`, `\"tool_calls\"`), where it is known.",
+    ),
+    property("res.latency_ms → number", "Milliseconds from the request's head to this answer."),
+    property("out.ok → true/false", "Whether the client got a complete answer."),
+    property(
+        "out.outcome → text",
+        "`\"ok\"`, `\"error\"`, `\"broken\"` (after its first content) or `\"cancelled\"`.",
+    ),
+    property("out.status → number", "The status that the client got."),
+    property("out.target → SeenTarget", "Who answered; its `name` is `()` when nobody did."),
+    property("out.attempts → number", "How many attempts were made."),
+    property("out.usage → Usage or ()", "What was used."),
+    property("out.finish → text or ()", "Why the answer ended."),
+    property("out.first_token_ms → number or ()", "Milliseconds to the first content of a stream."),
+    property("out.duration_ms → number", "Milliseconds from the request's head to its last byte."),
+    property("res.target.name → text or ()", "`provider/model`."),
+    property("res.target.provider → text or ()", "The provider's name in the configuration."),
+    property("res.target.model → text or ()", "The model's name as the provider knows it."),
+    property(
+        "res.target.tags → list of text",
+        "Tags of the provider: `\"private\" in res.target.tags`.",
+    ),
+    property(
+        "res.target.region → text",
+        "Any label of the provider by its name, such as `region`; an empty text where it has none.",
+    ),
+    property("usage.input → number", "Tokens of the prompt."),
+    property("usage.output → number", "Tokens of the answer."),
+    property("usage.total → number", "Both."),
+    property("usage.cached → number", "Tokens of the prompt that the provider had in its cache."),
+    property("usage.reasoning → number", "Tokens of the answer that the model thought with."),
+    property("usage.estimated → true/false", "Whether the gateway counted, because the provider did not say."),
+];

@@ -1,0 +1,192 @@
+//! `tollgate policy explain`: how a request is decided, before it is sent, or how one was.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use serde_json::json;
+
+use crate::api;
+use crate::caller::Caller;
+use crate::clock::{Clock, Dice, SystemClock, moment};
+use crate::gateway::Rehearsal;
+use crate::house::House;
+use crate::house::replay::{records_of, source_of, text_of};
+use crate::plan::Dossier;
+use crate::store::find_in;
+
+/// What is explained.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Explain {
+    /// The body of a request as a client would send it; `-` or nothing reads standard input.
+    request: Option<PathBuf>,
+    /// Explain a decision that was recorded, by its `x-request-id`.
+    #[arg(long, value_name = "ID", conflicts_with = "request")]
+    id: Option<String>,
+    /// Files or directories of records to look for the id in, instead of the configured store.
+    #[arg(long, value_name = "PATH", requires = "id")]
+    from: Vec<PathBuf>,
+    /// What the body is: chat, responses, messages, gemini, embeddings, completions, moderations, rerank, or a path
+    /// such as /v1/messages.
+    #[arg(long, default_value = "chat", value_name = "NAME")]
+    endpoint: String,
+    /// The model, for bodies that do not name it (Gemini).
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// A header of the request, `name: value`; may be given several times.
+    #[arg(long, short = 'H', value_name = "HEADER")]
+    header: Vec<String>,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
+    /// The user of the client's key.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The team of the client's key.
+    #[arg(long, value_name = "NAME")]
+    team: Option<String>,
+    /// The public id of the client's key.
+    #[arg(long, value_name = "ID")]
+    key_id: Option<String>,
+    /// The time of the request: `2026-11-01T12:00:00Z`, or so long ago (`2h`). Else now.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Policies of another directory than the configuration's.
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
+    /// Seed of the dice that draw among several targets.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Explains.
+pub(super) fn explain(arguments: Explain, config: Option<PathBuf>) -> ExitCode {
+    let house = match House::open(config) {
+        Ok(house) => house,
+        Err(problems) => {
+            problems.print();
+            return super::cannot();
+        }
+    };
+    let dossier = match &arguments.id {
+        Some(id) => recorded(&arguments, id, &house),
+        None => rehearsed(&arguments, &house),
+    };
+    match dossier {
+        Ok(dossier) if arguments.json => {
+            let value = json!({ "decision": dossier, "explained": dossier.explained() });
+            println!("{value:#}");
+            ExitCode::SUCCESS
+        }
+        Ok(dossier) => {
+            print!("{}", dossier.explained());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            if !error.is_empty() {
+                eprintln!("tollgate: {error}");
+            }
+            super::cannot()
+        }
+    }
+}
+
+fn recorded(arguments: &Explain, id: &str, house: &House) -> Result<Dossier, String> {
+    let nobody = || format!("no record of the request `{id}`");
+    let store = house.checked().config.decisions.dir.as_deref();
+    if arguments.from.is_empty()
+        && let Some(dir) = store
+    {
+        let found = find_in(dir, id).map_err(|error| format!("{}: {error}", dir.display()))?;
+        return found.ok_or_else(nobody);
+    }
+    for file in source_of(&arguments.from, store, 0)?.files.iter().rev() {
+        let bytes = text_of(file)?;
+        let found = records_of(&bytes).flatten().filter(|dossier| *dossier.record.request_id == *id).last();
+        if let Some(dossier) = found {
+            return Ok(dossier);
+        }
+    }
+    Err(nobody())
+}
+
+fn rehearsed(arguments: &Explain, house: &House) -> Result<Dossier, String> {
+    let snapshot = house.sketch(arguments.policies.as_deref()).map_err(|problems| {
+        problems.print();
+        String::new()
+    })?;
+    let input = arguments.request.clone().unwrap_or_else(|| "-".into());
+    let body = text_of(&input)?.into();
+    let uri = uri(arguments)?;
+    let (head, ()) = Request::post(uri.clone())
+        .body(())
+        .map_err(|error| format!("--endpoint `{}`: {error}", arguments.endpoint))?
+        .into_parts();
+    let door = api::door_of_head(&head).ok_or_else(|| {
+        let known: Vec<_> = api::doors().map(|doorway| doorway.path).collect();
+        format!("--endpoint: nobody answers POST {uri}; there are {}", known.join(", "))
+    })?;
+    let now = SystemClock.unix_ms();
+    let at_ms = arguments
+        .at
+        .as_ref()
+        .map_or(Ok(now), |at| moment(at, now).map_err(|error| format!("--at: {error}")))?;
+    let shared = |text: &Option<String>| text.as_deref().map(Arc::from);
+    let caller = Caller {
+        address: arguments.ip,
+        user: shared(&arguments.user),
+        team: shared(&arguments.team),
+        key_id: shared(&arguments.key_id),
+        session: None,
+    };
+    let headers = headers(&arguments.header)?;
+    let rehearsal = Rehearsal { door, uri, headers, body, caller, at_ms };
+    rehearsal.play(&snapshot, &Dice::loaded(arguments.seed)).map_err(|fault| {
+        let name =
+            if input.as_os_str() == "-" { "standard input".into() } else { input.display().to_string() };
+        format!("{name}: {}", fault.message)
+    })
+}
+
+fn uri(arguments: &Explain) -> Result<Uri, String> {
+    let path = match arguments.endpoint.as_str() {
+        "chat" | "openai" => "/v1/chat/completions",
+        "responses" => "/v1/responses",
+        "messages" | "anthropic" => "/v1/messages",
+        "embeddings" => "/v1/embeddings",
+        "completions" => "/v1/completions",
+        "moderations" => "/v1/moderations",
+        "rerank" => "/v1/rerank",
+        "gemini" | "generate" => {
+            let model = arguments.model.as_deref().ok_or("--endpoint gemini: name the model with --model")?;
+            let model = crate::providers::percent::encoded(model, b"");
+            return format!("/v1beta/models/{model}:generateContent")
+                .parse()
+                .map_err(|_| "--model: cannot stand in a path".into());
+        }
+        path if path.starts_with('/') => path,
+        other => {
+            return Err(format!(
+                "--endpoint: `{other}` is none; write chat, responses, messages, gemini, embeddings, completions, moderations, rerank, or a path"
+            ));
+        }
+    };
+    path.parse().map_err(|_| format!("--endpoint: `{path}` is no path"))
+}
+
+fn headers(written: &[String]) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for line in written {
+        let bad = || format!("--header `{line}`: write it as `name: value`");
+        let (name, value) = line.split_once(':').ok_or_else(bad)?;
+        let name: HeaderName = name.trim().parse().map_err(|_| bad())?;
+        headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| bad())?);
+    }
+    Ok(headers)
+}

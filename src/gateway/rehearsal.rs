@@ -1,0 +1,109 @@
+//! A request decided and planned as in the line, and not sent: what `tollgate policy explain` shows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+use tokio::time::Instant;
+
+use super::Snapshot;
+use super::door::{Door, Head};
+use super::line::{facts_of, pin, recorded};
+use super::papers::Papers;
+use crate::caller::Caller;
+use crate::clock::Dice;
+use crate::fault::Fault;
+use crate::plan::{Dossier, Limits, Outcome, RECORD_VERSION, Record};
+use crate::planner;
+use crate::store::{DecisionSettings, Decisions, Shelf};
+
+/// A request that nobody sent.
+pub struct Rehearsal {
+    /// Where it would come in.
+    pub door: &'static dyn Door,
+    /// Path and query.
+    pub uri: Uri,
+    /// The client's headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// Who asks.
+    pub caller: Caller,
+    /// When, in Unix milliseconds.
+    pub at_ms: u64,
+}
+
+impl Rehearsal {
+    /// What `snapshot` would do with it, before the first attempt.
+    ///
+    /// # Errors
+    /// What a client would be told of a request that cannot be read.
+    pub fn play(self, snapshot: &Snapshot, dice: &Dice) -> Result<Dossier, Fault> {
+        let Self { door, uri, headers, body, caller, at_ms } = self;
+        let head = Head { uri: &uri, headers: &headers, shelf: &Shelf::empty() };
+        let asked = door.read(body, head)?;
+        let market = snapshot.market_of(None).clone();
+        let mut facts =
+            facts_of("rehearsal".into(), door.endpoint(), caller, headers, &asked, at_ms, market)?;
+        let store = Decisions::remembering(DecisionSettings { recent: 1, ..DecisionSettings::default() });
+        let papers = Papers::begin(&store, &mut facts);
+        let facts = Arc::new(facts);
+        let began = Instant::now();
+        let decided = snapshot.policies.decide(&facts);
+        let policy_us = began.elapsed().as_secs_f64() * 1e6;
+        let mut papers = papers.ok_or_else(|| Fault::new(crate::fault::FaultKind::Internal, "no papers"))?;
+        papers.decided(&store, &facts, 0, &decided);
+        let mut record = Record {
+            v: RECORD_VERSION,
+            request_id: facts.request_id.clone(),
+            snapshot: snapshot.hash.clone(),
+            version: None,
+            model_version: None,
+            facts: Some(recorded(&facts, asked.bytes())),
+            rule: None,
+            tags: facts.tags.clone(),
+            candidates: Vec::new(),
+            attempts: Vec::new(),
+            usage: None,
+            outcome: Outcome::Ok,
+        };
+        let (mut status, mut error) = (0, None);
+        let mut refused = |fault: &Fault| {
+            (status, error) = (fault.client_status(), Some(fault.code_str().into()));
+        };
+        match decided.decision {
+            Err(fault) => refused(&fault),
+            Ok(mut decision) => {
+                (record.rule, record.tags) =
+                    (decision.rule.take(), [facts.tags.clone(), decision.tags.clone()].concat());
+                if asked.is_pinned() {
+                    pin(&mut decision, asked.model());
+                }
+                match planner::plan(
+                    snapshot.catalogue_of(None),
+                    asked.model(),
+                    &decision,
+                    &facts.caller,
+                    dice,
+                ) {
+                    Ok(plan) => {
+                        record.candidates = plan.candidates;
+                        let total: Duration = plan.timeout.unwrap_or(snapshot.total);
+                        papers.limits = Some(Limits::of(total, plan.first_token, plan.retries));
+                    }
+                    Err(unplanned) => {
+                        refused(&unplanned.fault);
+                        record.candidates = unplanned.candidates;
+                    }
+                }
+            }
+        }
+        let mut dossier = papers.into_dossier(record, at_ms, policy_us);
+        (dossier.status, dossier.error) = (status, error);
+        if dossier.status > 0 {
+            dossier.record.outcome = Outcome::Error;
+        }
+        Ok(dossier)
+    }
+}

@@ -1,0 +1,248 @@
+//! What a plugin is asked about: the request, its text, the targets, a piece of a stream, how it all ended.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+#[cfg(feature = "wasm")]
+use wasmtime::component::{ComponentType, Lower};
+
+use crate::facts::Endpoint;
+
+/// A name and a value.
+pub type Pair = (Arc<str>, Arc<str>);
+
+/// A request to look at: what is known of it, and its text. Shared by all plugins that look at it.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// What is known of the request besides its text.
+    pub context: Context,
+    /// The text, piece by piece. A plugin without the grant `prompt` gets none.
+    pub segments: Vec<Segment>,
+}
+
+/// What a plugin may know of a request besides its text.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The `x-request-id`.
+    pub request_id: Arc<str>,
+    /// The operation.
+    pub endpoint: Endpoint,
+    /// The model's name as the client asked for it.
+    pub model: Arc<str>,
+    /// Who asks.
+    pub principal: Principal,
+    /// Lowercase names. Each plugin sees only those that its settings name.
+    pub headers: Vec<Pair>,
+    /// The request's `metadata`, values as JSON text.
+    pub metadata: Vec<Pair>,
+    /// What the request makes use of.
+    pub features: Features,
+    /// Estimated tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// The client's limit of the answer.
+    pub max_output_tokens: Option<u32>,
+    /// Tags that policies or earlier plugins put on the request.
+    pub tags: Vec<Pair>,
+}
+
+/// Who asks; never the key itself.
+#[derive(Debug, Clone, Default)]
+pub struct Principal {
+    /// The public id of the virtual key; empty where there is none.
+    pub key_id: Arc<str>,
+    /// The user.
+    pub user: Option<Arc<str>>,
+    /// The team.
+    pub team: Option<Arc<str>>,
+    /// Tags of the key.
+    pub tags: Vec<Pair>,
+}
+
+/// What a request makes use of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "their names say it")]
+pub struct Features {
+    pub streaming: bool,
+    pub tools: bool,
+    pub images: bool,
+    pub audio: bool,
+    pub files: bool,
+    pub json_output: bool,
+    pub logprobs: bool,
+    pub reasoning: bool,
+}
+
+/// Who said a piece of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "wasm", derive(ComponentType, Lower), component(enum))]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+#[allow(missing_docs, reason = "their names say it")]
+pub enum Origin {
+    #[cfg_attr(feature = "wasm", component(name = "system"))]
+    System,
+    #[cfg_attr(feature = "wasm", component(name = "developer"))]
+    Developer,
+    #[cfg_attr(feature = "wasm", component(name = "user"))]
+    User,
+    #[cfg_attr(feature = "wasm", component(name = "assistant"))]
+    Assistant,
+    #[cfg_attr(feature = "wasm", component(name = "tool"))]
+    Tool,
+    #[cfg_attr(feature = "wasm", component(name = "other"))]
+    Other,
+}
+
+/// A piece of text of a request or an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "wasm", derive(ComponentType, Lower), component(record))]
+pub struct Segment {
+    /// Unique within one call; findings point at it.
+    pub id: u32,
+    /// Who said it.
+    pub origin: Origin,
+    /// Where it stands, for logs: `messages[3].content[0].text`.
+    pub path: Arc<str>,
+    /// What it says.
+    pub text: Arc<str>,
+}
+
+/// Whether a guard looks at a request or at an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "wasm", derive(ComponentType, Lower), component(enum))]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+#[allow(missing_docs, reason = "their names say it")]
+pub enum Phase {
+    #[cfg_attr(feature = "wasm", component(name = "request"))]
+    Request,
+    #[cfg_attr(feature = "wasm", component(name = "response"))]
+    Response,
+}
+
+/// A piece of a streamed answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "wasm", derive(ComponentType, Lower), component(record))]
+pub struct Window {
+    /// Index of the choice.
+    pub choice: u32,
+    /// `content`, `reasoning`, `tool_call[0].arguments` …
+    pub channel: Arc<str>,
+    /// Text already sent, for context to the left; at most 256 bytes.
+    pub before: String,
+    /// Text not yet sent.
+    pub text: String,
+    /// No more text will come on this channel.
+    pub last: bool,
+}
+
+/// A target that a router may choose.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "wasm", derive(ComponentType, Lower), component(record))]
+pub struct Candidate {
+    /// `provider/model`, or an alias of the configuration.
+    pub target: Arc<str>,
+    /// Whether it is in service.
+    pub healthy: bool,
+    /// Share of failures in the last minutes, 0 to 1.
+    #[cfg_attr(feature = "wasm", component(name = "error-rate"))]
+    pub error_rate: f32,
+    /// Median latency in milliseconds.
+    #[cfg_attr(feature = "wasm", component(name = "latency-p50-ms"))]
+    pub latency_p50_ms: u32,
+    /// 95th percentile of the latency in milliseconds.
+    #[cfg_attr(feature = "wasm", component(name = "latency-p95-ms"))]
+    pub latency_p95_ms: u32,
+    /// Estimated cost of this request in micro-dollars.
+    #[cfg_attr(feature = "wasm", component(name = "cost-micros"))]
+    pub cost_micros: u64,
+    /// Tokens that fit into its context.
+    #[cfg_attr(feature = "wasm", component(name = "context-window"))]
+    pub context_window: u32,
+    /// Where it runs; empty where that is not known.
+    pub region: Arc<str>,
+    /// Its tags.
+    pub tags: Vec<Arc<str>>,
+}
+
+/// How a request ended, for observers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "wasm", derive(ComponentType, Lower), component(record))]
+pub struct Completion {
+    /// Who answered.
+    pub target: Arc<str>,
+    /// The status that the client got.
+    pub status: u16,
+    /// Why the answer ended.
+    #[cfg_attr(feature = "wasm", component(name = "finish-reason"))]
+    pub finish_reason: Option<Arc<str>>,
+    /// Tokens.
+    pub usage: TokenUsage,
+    /// Cost in micro-dollars.
+    #[cfg_attr(feature = "wasm", component(name = "cost-micros"))]
+    pub cost_micros: u64,
+    /// Milliseconds to the first content, of a stream.
+    #[cfg_attr(feature = "wasm", component(name = "first-token-ms"))]
+    pub first_token_ms: Option<u32>,
+    /// Milliseconds to the end.
+    #[cfg_attr(feature = "wasm", component(name = "duration-ms"))]
+    pub duration_ms: u32,
+    /// What was tried, in order.
+    pub attempts: Vec<AttemptMade>,
+    /// Whether the answer came from the cache.
+    #[cfg_attr(feature = "wasm", component(name = "cache-hit"))]
+    pub cache_hit: bool,
+}
+
+/// Tokens of a request and its answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "wasm", derive(ComponentType, Lower), component(record))]
+#[allow(missing_docs, reason = "their names say it")]
+pub struct TokenUsage {
+    pub prompt: u32,
+    pub completion: u32,
+    pub cached: u32,
+    pub reasoning: u32,
+}
+
+/// One attempt at a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "wasm", derive(ComponentType, Lower), component(record))]
+pub struct AttemptMade {
+    /// Who was asked.
+    pub target: Arc<str>,
+    /// The status of the answer; 0 where none came.
+    pub status: u16,
+    /// The kind of fault, where it failed.
+    #[cfg_attr(feature = "wasm", component(name = "error-kind"))]
+    pub error_kind: Option<Arc<str>>,
+    /// Milliseconds that it took.
+    #[cfg_attr(feature = "wasm", component(name = "duration-ms"))]
+    pub duration_ms: u32,
+}
+
+impl Context {
+    /// A request of which only its id, its operation and its model are known.
+    pub fn new(request_id: impl Into<Arc<str>>, endpoint: Endpoint, model: impl Into<Arc<str>>) -> Self {
+        Self {
+            request_id: request_id.into(),
+            endpoint,
+            model: model.into(),
+            principal: Principal::default(),
+            headers: Vec::new(),
+            metadata: Vec::new(),
+            features: Features::default(),
+            prompt_tokens: 0,
+            max_output_tokens: None,
+            tags: Vec::new(),
+        }
+    }
+}
+
+impl Segment {
+    /// Text of the user.
+    pub fn user(id: u32, path: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
+        Self { id, origin: Origin::User, path: path.into(), text: text.into() }
+    }
+}

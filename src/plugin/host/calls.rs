@@ -1,0 +1,283 @@
+//! The calls that the gateway makes: typed, counted, checked. Each future owns all that it needs, so that it can be
+//! polled once inline and, where that is not enough, awaited elsewhere.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{ComponentNamedList, ComponentType, Lift, Lower};
+
+use super::wire;
+use crate::plugin::answer::{
+    self, Classification, DialectFault, Outgoing, RouteDecision, Signature, Verdict, WindowVerdict,
+};
+use crate::plugin::ask::{Ask, Candidate, Completion, Context, Phase, Segment, Window};
+use crate::plugin::function::Function;
+use crate::plugin::outcome::{CallFault, Called, Outcome};
+use crate::plugin::quarantine::{Change, Entry};
+use crate::plugin::{Pair, Plugin};
+
+impl Plugin {
+    /// Asks what kind of request it is.
+    pub fn classify(
+        self: &Arc<Self>,
+        ask: Arc<Ask>,
+    ) -> impl Future<Output = Called<Classification>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move {
+            let context = plugin.shown(&ask.context, Function::Classify);
+            let params = (&context, plugin.text(&ask.segments));
+            plugin.ask(Function::Classify, params, Classification::check).await
+        }
+    }
+
+    /// Asks a guard what must not pass.
+    pub fn inspect(
+        self: &Arc<Self>,
+        phase: Phase,
+        ask: Arc<Ask>,
+    ) -> impl Future<Output = Called<Verdict>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move {
+            let context = plugin.shown(&ask.context, Function::Inspect);
+            let segments = plugin.text(&ask.segments);
+            let check = |verdict: &Verdict| verdict.check(segments);
+            plugin.ask(Function::Inspect, (phase, &context, segments), check).await
+        }
+    }
+
+    /// Asks a guard about a piece of a stream. A guard that may not see the prompt sees no answers either.
+    pub fn inspect_window(
+        self: &Arc<Self>,
+        ask: Arc<Ask>,
+        window: Window,
+    ) -> impl Future<Output = Called<WindowVerdict>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move {
+            let context = plugin.shown(&ask.context, Function::InspectWindow);
+            let check = |verdict: &WindowVerdict| verdict.check(&window);
+            plugin.ask(Function::InspectWindow, (&context, &window), check).await
+        }
+    }
+
+    /// Asks a router where to go.
+    pub fn route(
+        self: &Arc<Self>,
+        ask: Arc<Ask>,
+        candidates: Arc<[Candidate]>,
+    ) -> impl Future<Output = Called<RouteDecision>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move {
+            let context = plugin.shown(&ask.context, Function::Route);
+            let wanted = plugin.loaded().is_some_and(|loaded| loaded.manifest.needs.candidates);
+            let candidates: &[Candidate] = if wanted { &candidates } else { &[] };
+            let params = (&context, plugin.text(&ask.segments), candidates);
+            plugin.ask(Function::Route, params, RouteDecision::check).await
+        }
+    }
+
+    /// Tells an observer how a request ended.
+    pub fn observe(
+        self: &Arc<Self>,
+        ask: Arc<Ask>,
+        completion: Arc<Completion>,
+    ) -> impl Future<Output = Called<()>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move {
+            let context = plugin.shown(&ask.context, Function::Complete);
+            plugin.tell(Function::Complete, (&context, &*completion)).await
+        }
+    }
+
+    /// Calls a free function with arguments as JSON text; the result is JSON text too.
+    pub fn call(
+        self: &Arc<Self>,
+        name: String,
+        args: String,
+    ) -> impl Future<Output = Called<String>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move {
+            let check = |said: &String| answer::text("the result", said);
+            plugin.ask(Function::Call, (name.as_str(), args.as_str()), check).await
+        }
+    }
+
+    /// The functions that [`Plugin::call`] knows.
+    pub fn signatures(self: &Arc<Self>) -> impl Future<Output = Called<Vec<Signature>>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move {
+            let called: Called<(Vec<Signature>,)> = plugin.tell(Function::Signatures, ()).await;
+            Called { answer: called.answer.map(|(signatures,)| signatures), took: called.took }
+        }
+    }
+
+    /// Says a chat completions request, as JSON text, in a provider's language.
+    pub fn encode(
+        self: &Arc<Self>,
+        request: String,
+    ) -> impl Future<Output = Called<Outgoing>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move { plugin.ask(Function::Encode, (request.as_str(),), |_: &Outgoing| Ok(())).await }
+    }
+
+    /// Reads a provider's whole answer as a `chat.completion`.
+    pub fn decode(
+        self: &Arc<Self>,
+        status: u16,
+        body: bytes::Bytes,
+    ) -> impl Future<Output = Called<String>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move { plugin.ask(Function::Decode, (status, &*body), |_: &String| Ok(())).await }
+    }
+
+    /// Reads a provider's answer with a status of 400 or more.
+    pub fn fault(
+        self: &Arc<Self>,
+        status: u16,
+        headers: Vec<Pair>,
+        body: bytes::Bytes,
+    ) -> impl Future<Output = Called<DialectFault>> + Send + use<> {
+        let plugin = Arc::clone(self);
+        async move {
+            let params = (status, headers.as_slice(), &*body);
+            let called: Called<(DialectFault,)> = plugin.tell(Function::Fault, params).await;
+            Called { answer: called.answer.map(|(fault,)| fault), took: called.took }
+        }
+    }
+
+    /// What this plugin sees of a request.
+    fn shown<'a>(&'a self, context: &'a Context, function: Function) -> wire::Context<'a> {
+        let (needs, limit) = match &self.guest {
+            Ok(guest) => (guest.loaded.manifest.needs, guest.limit(function)),
+            Err(_) => (answer::Needs::default(), Duration::ZERO),
+        };
+        let deadline_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        wire::Context::of(context, &self.settings.headers, needs, deadline_ms)
+    }
+
+    /// The text, where the plugin wants it and may see it.
+    fn text<'a>(&self, segments: &'a [Segment]) -> &'a [Segment] {
+        if self.reads_text() { segments } else { &[] }
+    }
+
+    /// Calls a function that may say itself that it failed, and proves its answer.
+    async fn ask<P, T>(
+        &self,
+        function: Function,
+        params: P,
+        check: impl FnOnce(&T) -> Result<(), String>,
+    ) -> Called<T>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        T: ComponentType + Lift + Send + Sync + 'static,
+    {
+        let mut visit = Visit::begin(self, function);
+        let returned = visit.enter::<P, (Result<T, wire::Failure>,)>(params).await;
+        visit.end(returned.and_then(|(returned,)| {
+            let value = returned?;
+            check(&value)
+                .map_err(|error| CallFault::new(Outcome::Trap, format!("its answer cannot be: {error}")))?;
+            Ok(value)
+        }))
+    }
+
+    /// Calls a function that answers in any case.
+    async fn tell<P, R>(&self, function: Function, params: P) -> Called<R>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let mut visit = Visit::begin(self, function);
+        let returned = visit.enter(params).await;
+        visit.end(returned)
+    }
+}
+
+/// One call from its beginning to its end, also where its caller leaves in between.
+pub(super) struct Visit<'a> {
+    plugin: &'a Plugin,
+    function: Function,
+    started: Instant,
+    entry: Option<Entry>,
+}
+
+impl<'a> Visit<'a> {
+    pub(super) fn begin(plugin: &'a Plugin, function: Function) -> Self {
+        Self { plugin, function, started: Instant::now(), entry: None }
+    }
+
+    /// Lets the call pass the quarantine.
+    pub(super) fn pass(&mut self) -> Result<(), CallFault> {
+        let entry = self.plugin.quarantine.enter().map_err(|left| {
+            let text = format!("it failed too often lately; the next trial is in {} ms", left.as_millis());
+            CallFault::new(Outcome::Quarantined, text)
+        })?;
+        self.entry = Some(entry);
+        Ok(())
+    }
+
+    async fn enter<P, R>(&mut self, params: P) -> Result<R, CallFault>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let guest = match &self.plugin.guest {
+            Ok(guest) => guest,
+            Err(reason) => return Err(CallFault::new(Outcome::Absent, reason)),
+        };
+        self.pass()?;
+        let limit = guest.limit(self.function);
+        let (returned, memory) = guest.enter(self.function, params, limit).await?;
+        self.plugin.meters.memory(memory);
+        Ok(returned)
+    }
+
+    /// Books the call.
+    pub(super) fn end<T>(mut self, answer: Result<T, CallFault>) -> Called<T> {
+        let took = self.started.elapsed();
+        let outcome = answer.as_ref().err().map_or(Outcome::Ok, |fault| fault.outcome);
+        self.plugin.meters.called(self.function, outcome, took);
+        let name = &*self.plugin.settings.name;
+        if let Some(entry) = self.entry.take() {
+            let healthy = match outcome {
+                // These say nothing of the plugin's health.
+                Outcome::Busy | Outcome::Quarantined | Outcome::Absent => None,
+                outcome => Some(!outcome.counts_against()),
+            };
+            match self.plugin.quarantine.leave(entry, healthy) {
+                Change::None => {}
+                Change::Began(pause) => {
+                    let message = answer.as_ref().err().map(|fault| fault.message.as_str());
+                    tracing::error!(
+                        plugin = name,
+                        pause_ms = pause.as_millis(),
+                        message,
+                        "a plugin fails too often and is not run for now: its calls end as its `on_error` says"
+                    );
+                }
+                Change::Ended => tracing::info!(plugin = name, "a plugin works again after its quarantine"),
+            }
+        }
+        if let Err(fault) = &answer
+            && fault.outcome.counts_against()
+        {
+            let (outcome, message) = (fault.outcome.as_str(), &*fault.message);
+            tracing::warn!(
+                plugin = name,
+                function = self.function.as_str(),
+                outcome,
+                message,
+                "a plugin's call failed"
+            );
+        }
+        Called { answer, took }
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.plugin.quarantine.leave(entry, None);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The plugins of a snapshot, and what all snapshots of a process share for them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::host::{Guest, Preparation, Sandbox};
+use super::meters::{self, PluginMeters};
+use super::quarantine::Quarantine;
+use super::series::Series;
+use super::service::Services;
+use super::settings::PluginSettings;
+use super::shelf::Shelf;
+use super::{FILE_CAP, Plugin};
+
+/// Instances of all plugins that may live at once, unless told otherwise.
+const INSTANCES: u32 = 1_000;
+
+/// What lives as long as the process: the engine, compiled code, what plugins keep, and what they may use.
+pub struct PluginHost {
+    services: Services,
+    /// Where compiled code and snapshots are kept; `None` keeps none.
+    cache: Option<PathBuf>,
+    instances: u32,
+    /// Started for the first plugin.
+    sandbox: OnceLock<Result<Arc<Sandbox>, String>>,
+    belongings: Mutex<HashMap<String, Belongings>>,
+}
+
+/// What a plugin of this name keeps over all reloads.
+#[derive(Clone)]
+pub(super) struct Belongings {
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) series: Arc<Series>,
+}
+
+/// A plugin's settings and its file as read.
+#[derive(Debug, Clone)]
+pub struct PluginSource {
+    /// The settings.
+    pub settings: PluginSettings,
+    /// The file.
+    pub file: PathBuf,
+    /// What it holds, or why it cannot be read.
+    pub bytes: Result<Vec<u8>, String>,
+}
+
+/// The plugins of one snapshot, by name.
+#[derive(Debug, Default, Clone)]
+pub struct PluginSet {
+    plugins: BTreeMap<String, Arc<Plugin>>,
+}
+
+impl PluginHost {
+    /// A host that keeps compiled code in the directory `cache`.
+    pub fn new(services: Services, cache: Option<PathBuf>) -> Self {
+        Self { services, cache, instances: INSTANCES, sandbox: OnceLock::new(), belongings: Mutex::default() }
+    }
+
+    /// Lets this many instances of all plugins live at once, instead of 1,000.
+    #[must_use]
+    pub fn with_instances(mut self, instances: u32) -> Self {
+        self.instances = instances.max(1);
+        self
+    }
+
+    fn sandbox(&self) -> Result<Arc<Sandbox>, String> {
+        let start = || Sandbox::start(self.cache.as_deref(), self.instances).map(Arc::new);
+        self.sandbox.get_or_init(start).clone()
+    }
+
+    fn belongings(&self, name: &str) -> Belongings {
+        let mut all = self.belongings.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Belongings { shelf: Arc::default(), series: Arc::new(Series::new(name.into())) };
+        all.entry(name.to_owned()).or_insert_with(new).clone()
+    }
+}
+
+impl PluginSource {
+    /// Reads a plugin's file, which relative paths and the default `NAME.wasm` place in `dir`.
+    pub fn read(settings: PluginSettings, dir: &Path) -> Self {
+        let name = || PathBuf::from(format!("{}.wasm", settings.name));
+        let file = dir.join(settings.path.clone().unwrap_or_else(name));
+        let bytes = read(&file);
+        Self { settings, file, bytes }
+    }
+
+    /// SHA-256 of the file, or of nothing where it cannot be read.
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(self.bytes.as_deref().unwrap_or_default()).into()
+    }
+
+    fn identity(&self, sha256: &[u8; 32]) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update(sha256);
+        // Settings are plain data; what cannot be written as JSON does not exist among them.
+        hasher.update(serde_json::to_vec(&self.settings).unwrap_or_default());
+        hasher.update(self.file.as_os_str().as_encoded_bytes());
+        hasher.finalize().into()
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    let shown = file.display();
+    let size = fs::metadata(file).map_err(|error| format!("{shown}: {error}"))?.len();
+    if size > FILE_CAP {
+        return Err(format!("{shown}: {size} bytes, a plugin may have {FILE_CAP}"));
+    }
+    fs::read(file).map_err(|error| format!("{shown}: {error}"))
+}
+
+impl PluginSet {
+    /// Loads all plugins, on threads of its own, and waits for them. What `previous` holds unchanged is taken over.
+    /// A plugin that cannot be loaded is in the set as absent; [`PluginSet::faults`] says why.
+    pub fn load(host: &PluginHost, sources: Vec<PluginSource>, previous: Option<&Self>) -> Self {
+        let mut plugins = BTreeMap::new();
+        for source in sources {
+            let name = source.settings.name.clone();
+            let plugin = load(host, source, previous.and_then(|set| set.get(&name)));
+            if let Some(reason) = plugin.absent() {
+                tracing::warn!(plugin = &*name, reason, "a plugin cannot be loaded");
+            }
+            plugins.insert(name, plugin);
+        }
+        Self { plugins }
+    }
+
+    /// The plugin of this name, loaded or absent. `None`: it is not configured.
+    pub fn get(&self, name: &str) -> Option<&Arc<Plugin>> {
+        self.plugins.get(name)
+    }
+
+    /// All plugins, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        self.plugins.values()
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.plugins.keys().map(String::as_str)
+    }
+
+    /// Plugins that are absent, and why.
+    pub fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().filter_map(|plugin| Some((plugin.name(), plugin.absent()?)))
+    }
+
+    /// Whether none is configured.
+    pub fn is_empty(&self) -> bool {
+        self.plugins.is_empty()
+    }
+}
+
+fn load(host: &PluginHost, source: PluginSource, previous: Option<&Arc<Plugin>>) -> Arc<Plugin> {
+    let sha256 = source.sha256();
+    let identity = source.identity(&sha256);
+    let name = source.settings.name.clone();
+    if let Some(same) = previous.filter(|plugin| plugin.identity == identity && plugin.guest.is_ok()) {
+        meters::loaded(&name, "kept");
+        return Arc::clone(same);
+    }
+    let shown: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = if source.bytes.is_ok() { shown } else { String::new() };
+    let guest = prepare(host, &source, &sha256);
+    meters::loaded(&name, if guest.is_ok() { "ok" } else { "failed" });
+    Arc::new(Plugin {
+        meters: PluginMeters::new(&name),
+        settings: source.settings,
+        file: source.file,
+        sha256,
+        identity,
+        guest,
+        quarantine: Quarantine::default(),
+    })
+}
+
+fn prepare(host: &PluginHost, source: &PluginSource, sha256: &str) -> Result<Guest, String> {
+    let settings = &source.settings;
+    settings.check()?;
+    let bytes = source.bytes.clone()?;
+    let shown = source.file.display();
+    if let Some(pin) = &settings.sha256
+        && !pin.eq_ignore_ascii_case(sha256)
+    {
+        return Err(format!("{shown}: its SHA-256 is {sha256}, the configuration allows {pin} only"));
+    }
+    let preparation = Preparation {
+        sandbox: host.sandbox()?,
+        services: host.services.clone(),
+        belongings: host.belongings(&settings.name),
+        cache: host.cache.clone(),
+        settings: settings.clone(),
+        bytes,
+    };
+    preparation.run().map_err(|error| format!("{shown}: {error}"))
+}

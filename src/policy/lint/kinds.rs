@@ -1,0 +1,318 @@
+//! What can be asked of which value: properties, methods and hooks, checked with the types that the vocabulary states.
+//!
+//! The types of the gateway's values are followed through variables, loops and closures as far as that is certain;
+//! where it is not, nothing is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, FnPtr, Position, ScriptFuncDef, Stmt};
+
+use super::{Finding, functions, walk};
+use crate::policy::language::FUNCTIONS;
+use crate::policy::suggest::hint;
+use crate::policy::vocabulary::{self, ANYTHING, Entry, Form, Hooks, Kind, Type};
+
+/// What the second parameter of a hook is called in the vocabulary; the first is always `req`.
+const SECOND: [(&str, &str); 3] = [("on_error", "err"), ("on_response", "res"), ("on_complete", "out")];
+
+/// Types by the name of what has them.
+type Types = BTreeMap<String, Type>;
+
+/// All findings of a file.
+pub(super) fn findings(ast: &AST) -> Vec<Finding> {
+    let handed = handed(ast);
+    let reach = reach(ast);
+    let mut closures = Types::new();
+    // A closure is typed by the call that it is handed to; closures within closures by another round.
+    for _ in 0..3 {
+        for function in functions(ast) {
+            let mut reading = Reading::of(ast, function, &handed, &closures, &reach);
+            reading.check();
+            let found = reading.closures;
+            closures.extend(found);
+        }
+    }
+    let mut all = Vec::new();
+    for function in functions(ast) {
+        let mut reading = Reading::of(ast, function, &handed, &closures, &reach);
+        reading.check();
+        all.append(&mut reading.found);
+    }
+    all
+}
+
+/// The names that hooks give to what they are handed; helpers that use the same names mean the same.
+fn handed(ast: &AST) -> Types {
+    let mut handed = Types::new();
+    for function in functions(ast).filter(|function| Hooks::named(&function.name).is_some()) {
+        let second = SECOND.iter().find(|(hook, _)| *hook == function.name).map(|(_, receiver)| *receiver);
+        for (name, receiver) in function.params.iter().zip([Some("req"), second]) {
+            if let Some(kind) = receiver.and_then(Kind::received) {
+                handed.insert(name.to_string(), kind.of_one());
+            }
+        }
+    }
+    handed
+}
+
+/// The hooks from which each function is called.
+fn reach(ast: &AST) -> BTreeMap<String, Vec<Hooks>> {
+    let mut calls: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for function in functions(ast) {
+        let called = calls.entry(&function.name).or_default();
+        walk(&alone(ast, function), |node| match node {
+            ASTNode::Stmt(Stmt::FnCall(call, _)) => drop(called.insert(call.name.to_string())),
+            ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _)) => {
+                called.insert(call.name.to_string());
+            }
+            ASTNode::Expr(expression) => called.extend(closure(expression)),
+            _ => {}
+        });
+    }
+    let mut reach: BTreeMap<String, Vec<Hooks>> = BTreeMap::new();
+    for (name, hook) in calls.keys().filter_map(|name| Some((*name, Hooks::named(name)?))) {
+        let mut waiting = vec![name.to_owned()];
+        let mut seen = BTreeSet::new();
+        while let Some(name) = waiting.pop() {
+            if seen.insert(name.clone()) {
+                waiting.extend(calls.get(name.as_str()).into_iter().flatten().cloned());
+                reach.entry(name).or_default().push(hook);
+            }
+        }
+    }
+    reach
+}
+
+/// One function as it is read.
+struct Reading<'a> {
+    ast: &'a AST,
+    body: AST,
+    /// Types of parameters and variables; of those that are given several, nothing is known.
+    known: Types,
+    hooks: &'a [Hooks],
+    /// Types of what closures are handed, by their names.
+    closures: Types,
+    found: Vec<Finding>,
+}
+
+impl<'a> Reading<'a> {
+    fn of(
+        ast: &'a AST,
+        function: &ScriptFuncDef,
+        handed: &Types,
+        closures: &Types,
+        reach: &'a BTreeMap<String, Vec<Hooks>>,
+    ) -> Self {
+        let mut known = Types::new();
+        known.extend(Kind::received("state").map(|kind| ("state".to_owned(), kind.of_one())));
+        for parameter in &function.params {
+            known.insert(parameter.to_string(), handed.get(parameter.as_str()).copied().unwrap_or(ANYTHING));
+        }
+        if let (Some(item), Some(last)) = (closures.get(function.name.as_str()), function.params.last()) {
+            known.insert(last.to_string(), *item);
+        }
+        let mut reading = Self {
+            ast,
+            body: alone(ast, function),
+            known,
+            hooks: reach.get(function.name.as_str()).map_or(&[], Vec::as_slice),
+            closures: Types::new(),
+            found: Vec::new(),
+        };
+        reading.learn();
+        reading
+    }
+
+    /// What the function's variables are.
+    fn learn(&mut self) {
+        let body = self.body.clone();
+        walk(&body, |node| match node {
+            ASTNode::Stmt(Stmt::Var(parts, ..)) => {
+                let what = self.type_of(&parts.1);
+                self.define(&parts.0.name, what);
+            }
+            ASTNode::Stmt(Stmt::For(parts, _)) => {
+                let item = item(self.type_of(&parts.2.expr));
+                self.define(&parts.0.name, item);
+                if let Some(counter) = &parts.1 {
+                    self.define(&counter.name, ANYTHING);
+                }
+            }
+            ASTNode::Stmt(Stmt::Assignment(parts)) => {
+                if let Expr::Variable(variable, ..) = &parts.1.lhs {
+                    let what = self.type_of(&parts.1.rhs);
+                    self.define(&variable.1, what);
+                }
+            }
+            _ => {}
+        });
+        self.found.clear();
+    }
+
+    fn define(&mut self, name: &str, what: Type) {
+        let known = self.known.entry(name.to_owned()).or_insert(what);
+        if known.word != what.word || known.list != what.list {
+            *known = ANYTHING;
+        }
+    }
+
+    fn check(&mut self) {
+        let body = self.body.clone();
+        walk(&body, |node| match node {
+            ASTNode::Stmt(Stmt::Assignment(parts)) => self.assigned(&parts.1.lhs),
+            ASTNode::Stmt(Stmt::FnCall(call, at)) => drop(self.call(call, *at)),
+            ASTNode::Expr(expression) => drop(self.type_of(expression)),
+            _ => {}
+        });
+        let mut seen = BTreeSet::new();
+        self.found.retain(|(at, message)| seen.insert((at.line(), at.position(), message.clone())));
+    }
+
+    fn assigned(&mut self, to: &Expr) {
+        let Expr::Dot(pair, ..) = to else { return };
+        let Some(kind) = self.type_of(&pair.lhs).kind() else { return };
+        if let Expr::Property(parts, at) = &pair.rhs {
+            let noun = kind.noun;
+            self.found.push((*at, format!("`{}` of {noun} cannot be changed", parts.2)));
+        }
+    }
+
+    fn type_of(&mut self, expression: &Expr) -> Type {
+        match expression {
+            Expr::Variable(variable, ..) if variable.2.is_empty() => {
+                self.known.get(variable.1.as_str()).copied().unwrap_or(ANYTHING)
+            }
+            Expr::FnCall(call, at) => self.call(call, *at),
+            Expr::Dot(pair, ..) => {
+                let what = self.type_of(&pair.lhs);
+                self.step(what, &pair.rhs)
+            }
+            Expr::Index(pair, ..) => item(self.type_of(&pair.lhs)),
+            _ => ANYTHING,
+        }
+    }
+
+    fn call(&mut self, call: &FnCallExpr, at: Position) -> Type {
+        let own = functions(self.ast).any(|function| function.name == call.name);
+        if own || !call.namespace.is_empty() || call.op_token.is_some() {
+            return ANYTHING;
+        }
+        let fits = |entry: &&Entry| {
+            let receiver = usize::from(entry.form == Form::Method);
+            entry.parameters.len() + receiver == call.args.len()
+        };
+        match vocabulary::named(&call.name).find(fits) {
+            Some(entry) => self.used(entry, at),
+            None => ANYTHING,
+        }
+    }
+
+    /// What `what.rhs` is.
+    fn step(&mut self, what: Type, rhs: &Expr) -> Type {
+        match rhs {
+            Expr::Property(parts, at) => self.property(what, &parts.2, *at),
+            Expr::MethodCall(call, at) => self.method(what, call, *at),
+            Expr::Dot(pair, ..) => {
+                let next = self.step(what, &pair.lhs);
+                self.step(next, &pair.rhs)
+            }
+            Expr::Index(pair, ..) => item(self.step(what, &pair.lhs)),
+            _ => ANYTHING,
+        }
+    }
+
+    fn property(&mut self, what: Type, name: &str, at: Position) -> Type {
+        let Some(kind) = what.kind() else { return ANYTHING };
+        if let Some(entry) = vocabulary::of(kind).find(|entry| entry.is_property() && entry.name == name) {
+            let gives = self.used(entry, at);
+            return if entry.form == Form::Indexed { ANYTHING } else { gives };
+        }
+        if kind.is_open() {
+            return ANYTHING;
+        }
+        let noun = kind.noun;
+        let message = if vocabulary::of(kind).any(|entry| entry.name == name) {
+            format!("`{name}` of {noun} is a method: write it with parentheses")
+        } else {
+            let all = vocabulary::of(kind).map(|entry| entry.name);
+            format!("unknown property `{name}` of {noun}{}", hint(name, all))
+        };
+        self.found.push((at, message));
+        ANYTHING
+    }
+
+    fn method(&mut self, what: Type, call: &FnCallExpr, at: Position) -> Type {
+        let each = item(what);
+        for argument in &call.args {
+            if let Some(closure) = closure(argument).filter(|_| each != ANYTHING) {
+                self.closures.insert(closure, each);
+            }
+        }
+        let name = call.name.as_str();
+        let Some(kind) = what.kind() else {
+            // `filter` and its like keep what a list is a list of.
+            let keeps = ["filter", "sort", "drain", "retain"].contains(&name);
+            return if keeps { what } else { ANYTHING };
+        };
+        let own = functions(self.ast).any(|function| function.name == name);
+        let methods = || vocabulary::of(kind).filter(|entry| entry.name == name && entry.is_method());
+        // Any function can be called with its first argument before the dot.
+        let functions = vocabulary::named(name).filter(|entry| entry.form == Form::Function);
+        let mut all = methods()
+            .map(|entry| (entry, entry.parameters.len()))
+            .chain(functions.map(|entry| (entry, entry.parameters.len().wrapping_sub(1))));
+        if let Some((entry, _)) = all.find(|(_, parameters)| *parameters == call.args.len()) {
+            return self.used(entry, at);
+        }
+        if own || (FUNCTIONS.contains(&name) && methods().next().is_none()) {
+            return ANYTHING;
+        }
+        let noun = kind.noun;
+        let written: Vec<_> = methods().map(|entry| format!("`{}`", entry.row.signature)).collect();
+        let message = if !written.is_empty() {
+            format!("`{name}` is written {}, here it has {} arguments", written.join(" or "), call.args.len())
+        } else if vocabulary::of(kind).any(|entry| entry.name == name) {
+            format!("`{name}` is a property of {noun}: write it without parentheses")
+        } else if vocabulary::named(name).next().is_some() {
+            let all = vocabulary::of(kind).filter(|entry| entry.is_method()).map(|entry| entry.name);
+            format!("`{name}` is not for {noun}{}", hint(name, all))
+        } else {
+            return ANYTHING;
+        };
+        self.found.push((at, message));
+        ANYTHING
+    }
+
+    /// A word that is used, in hooks where it may not work.
+    fn used(&mut self, entry: &Entry, at: Position) -> Type {
+        if let Some(wrong) = self.hooks.iter().find(|hook| !entry.row.hooks.has(**hook)) {
+            let (name, wrong) = (entry.name, wrong.names().join(", "));
+            let right = entry.row.hooks.names();
+            let right: Vec<_> = right.iter().map(|hook| format!("`{hook}`")).collect();
+            let message = format!("`{name}` works in {}, but this runs in `{wrong}`", right.join(" and "));
+            self.found.push((at, message));
+        }
+        entry.gives
+    }
+}
+
+/// One of many.
+fn item(what: Type) -> Type {
+    if what.word == "Candidates" { Type { word: "Target", ..what } } else { what.item() }
+}
+
+/// The name of the closure that an argument is.
+fn closure(expression: &Expr) -> Option<String> {
+    let pointer = |value: &Dynamic| value.read_lock::<FnPtr>().map(|pointer| pointer.fn_name().to_owned());
+    match expression {
+        Expr::DynamicConstant(value, _) => pointer(value),
+        _ => None,
+    }
+}
+
+/// The file with this function alone.
+fn alone(ast: &AST, function: &ScriptFuncDef) -> AST {
+    ast.clone_functions_only_filtered(|_, _, _, name, parameters| {
+        name == function.name && parameters == function.params.len()
+    })
+}
