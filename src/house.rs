@@ -108,6 +108,7 @@ impl House {
         let name = shown(self.file.as_deref());
         let built =
             build::build(&name, &self.checked, &sources, &Secrets::imagined(), &self.figures, &SystemClock)?;
+        self.figures.configure(built.terms);
         Ok(built.snapshot)
     }
 }

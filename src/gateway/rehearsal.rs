@@ -66,6 +66,7 @@ impl Rehearsal {
             candidates: Vec::new(),
             attempts: Vec::new(),
             usage: None,
+            cost: None,
             outcome: Outcome::Ok,
         };
         let (mut status, mut error) = (0, None);
