@@ -7,12 +7,14 @@ mod diagnostic;
 mod feed;
 mod findings;
 mod node;
+mod plugins;
 mod read;
 mod reload;
 pub mod replay;
 mod schema;
 mod secrets;
 mod sources;
+mod trial;
 mod validate;
 mod watch;
 
@@ -24,14 +26,17 @@ pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, S
 pub use config::Config;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
+pub use plugins::{PluginBench, PluginsSettings};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};
+pub use trial::{Report, Tested, Wanted};
 pub use watch::Watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::gateway::{Figures, Snapshot};
 use crate::listener::ListenerSettings;
+use crate::plugin::Services;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
 use secrets::Secrets;
@@ -50,6 +55,7 @@ pub struct House {
     checked: Checked,
     warnings: Diagnostics,
     figures: Arc<Figures>,
+    plugins: PluginBench,
 }
 
 impl House {
@@ -64,7 +70,8 @@ impl House {
         let sources = Sources::read(file.as_deref())?;
         let (checked, warnings) = checked(&sources)?;
         let figures = Arc::new(Figures::new(Arc::new(SystemClock)));
-        Ok(Self { file, sources, checked, warnings, figures })
+        let plugins = PluginBench::new(&checked.config.plugins, Services::default());
+        Ok(Self { file, sources, checked, warnings, figures, plugins })
     }
 
     /// The configuration.
@@ -87,12 +94,25 @@ impl House {
         self.figures.clone()
     }
 
+    /// Hands plugins what they may use: requests outward, embeddings.
+    pub fn serve_plugins(&mut self, services: Services) {
+        self.plugins = PluginBench::new(&self.checked.config.plugins, services);
+    }
+
     /// Builds what requests are served with: secrets resolved, policies compiled.
     ///
     /// # Errors
     /// Everything that is missing or does not compile.
     pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
-        built(self.file.as_deref(), &self.checked, &self.sources, &self.figures, clock)
+        built(self.file.as_deref(), &self.checked, &self.sources, &self.figures, &self.plugins, clock)
+    }
+
+    /// Runs the tests of the policies, and says what they reached. Needs no secrets.
+    ///
+    /// # Errors
+    /// What `serve` would refuse besides failing tests; tests that cannot be read.
+    pub fn test(&self, wanted: &Wanted<'_>) -> Result<Report, Diagnostics> {
+        trial::run(&self.checked.config, &self.sources, &*self.sketch(None)?, wanted)
     }
 
     /// Builds the same without secrets, for those who plan and never send; with the policies of another directory, if
@@ -106,8 +126,15 @@ impl House {
             sources.take_policies(dir)?;
         }
         let name = shown(self.file.as_deref());
-        let built =
-            build::build(&name, &self.checked, &sources, &Secrets::imagined(), &self.figures, &SystemClock)?;
+        let built = build::build(
+            &name,
+            &self.checked,
+            &sources,
+            &Secrets::imagined(),
+            &self.figures,
+            &self.plugins,
+            &SystemClock,
+        )?;
         self.figures.configure(built.terms);
         Ok(built.snapshot)
     }
@@ -170,9 +197,13 @@ fn built(
     checked: &Checked,
     sources: &Sources,
     figures: &Arc<Figures>,
+    plugins: &PluginBench,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
-    build::build(&shown(file), checked, sources, &Secrets::new(directory(file)), figures, clock)
+    let secrets = Secrets::new(directory(file));
+    let mut built = build::build(&shown(file), checked, sources, &secrets, figures, plugins, clock)?;
+    built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
+    Ok(built)
 }
 
 fn shown(file: Option<&Path>) -> String {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use dossier::{Dossier, Failure, Limits};
+pub use dossier::{Dossier, Failure, Limits, PluginAnswer};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::chat::Usage;

@@ -1,7 +1,11 @@
 //! `tollgate policy …`: what can be done with policies before and after they act.
 
+mod coverage;
+mod definitions;
 mod explain;
+mod junit;
 mod replay;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +15,10 @@ use clap::Subcommand;
 /// Commands for policies; each stands in a file of its own.
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
+    /// Print what policies can say, for editors (`.d.rhai`) or as JSON.
+    Definitions(definitions::Definitions),
+    /// Run the tests of the policies: `X_test.rhai` beside `X.rhai`, and tables in `tests/*.yaml`.
+    Test(test::TestArgs),
     /// Explain how a request is decided, or how a recorded one was.
     Explain(explain::Explain),
     /// Ask a set of policies about recorded decisions, and show what would change.
@@ -22,6 +30,8 @@ pub(super) enum PolicyCommand {
 /// Runs one of them with this configuration.
 pub(super) fn run(command: PolicyCommand, config: Option<PathBuf>) -> ExitCode {
     match command {
+        PolicyCommand::Definitions(wanted) => definitions::run(&wanted),
+        PolicyCommand::Test(args) => test::test(&args, config),
         PolicyCommand::Explain(arguments) => explain::explain(arguments, config),
         PolicyCommand::Replay(arguments) => replay::replay(arguments, config),
         PolicyCommand::Simulate(arguments) => replay::simulate(arguments, config),

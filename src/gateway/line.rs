@@ -296,7 +296,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
                 .increment(1);
         }
         if let Some(papers) = &mut papers {
-            papers.decided(store, &facts, admitted.asked.bytes(), &decided);
+            papers.decided(store, &facts, admitted.asked.bytes(), &decided, &session.asked());
         }
         opened.note(|s| (s.policy, s.papers) = (took, papers));
         let mut decision = decided.decision?;

@@ -17,6 +17,7 @@ pub use aws::REGIONS;
 use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
+use super::plugins::{self, PluginBench};
 use super::read::read;
 use super::secrets::Secrets;
 use super::sources::Sources;
@@ -25,7 +26,8 @@ use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
 use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
-use crate::policy::{self, PolicySet};
+use crate::plugin::PluginSet;
+use crate::policy::{self, Hosted, NamedPlugins, PolicySet};
 use crate::providers::percent::encoded;
 use crate::providers::presets::Auth;
 use crate::providers::{
@@ -45,6 +47,8 @@ pub struct Built {
     pub admin_token: Option<SecretString>,
     /// What the figures are told once the snapshot is in service.
     pub terms: Terms,
+    /// How many tests of policies it passed.
+    pub tests: usize,
 }
 
 /// Builds the whole, or says everything that is missing.
@@ -57,6 +61,7 @@ pub fn build(
     sources: &Sources,
     secrets: &Secrets<'_>,
     figures: &Arc<Figures>,
+    plugins: &PluginBench,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let mut bench = Bench { file, sources, secrets, problems: Vec::new() };
@@ -80,7 +85,9 @@ pub fn build(
         .iter()
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
-    let policies = bench.policies(&checked.config, names(&catalogue, &versions));
+    let plugins = bench.plugins(&checked.config, plugins);
+    let hosted = Arc::new(Hosted::new(plugins.clone()));
+    let policies = bench.policies(&checked.config, names(&catalogue, &versions), hosted);
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
         return Err(Diagnostics(bench.problems));
@@ -95,6 +102,7 @@ pub fn build(
         versions,
         strict: config.strict,
         policies,
+        plugins,
         limits: Limits {
             retries: config.retries.retries,
             max_attempts: config.retries.max_attempts,
@@ -116,7 +124,7 @@ pub fn build(
         health: config.health,
         presets: presets.collect(),
     };
-    Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms })
+    Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms, tests: 0 })
 }
 
 /// What is wrong with the secrets and policies of a configuration that is refused already, so that everything is said
@@ -174,7 +182,9 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         aliases.extend(versions_in(&config.models));
         let providers = reading.names("providers").into_iter().collect();
         let names = policy::Names { aliases: aliases.into_iter().collect(), providers };
-        bench.policies(config, names);
+        let plugins = plugins::configured(&config.plugins, &sources.plugins, &sources.paths.plugins.dir);
+        let named = NamedPlugins(plugins.into_iter().map(|plugin| plugin.name).collect());
+        bench.policies(config, names, Arc::new(named));
     }
     bench.problems
 }
@@ -187,7 +197,7 @@ fn versions_in(models: &Models) -> impl Iterator<Item = String> {
 }
 
 /// What policies may name.
-fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
+pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
     let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
     policy::Names {
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
@@ -418,14 +428,35 @@ impl Bench<'_> {
         }
     }
 
-    fn policies(&mut self, config: &Config, names: policy::Names) -> Option<PolicySet> {
-        let files = self.sources.policies.iter().map(|file| policy::Source {
-            name: file.name.clone(),
-            path: file.path.clone(),
-            text: file.text.clone(),
-        });
-        let texts: Vec<policy::Source> = files.collect();
-        match PolicySet::load(&texts, &config.policies, &config.data, &names) {
+    /// The plugins. One that broke since the last snapshot keeps the whole from going into service; one that was
+    /// broken at start is absent, and its calls end as its `on_error` says.
+    fn plugins(&mut self, config: &Config, bench: &PluginBench) -> PluginSet {
+        let dir = &self.sources.paths.plugins.dir;
+        let configured = plugins::configured(&config.plugins, &self.sources.plugins, dir);
+        let (set, faults) = bench.load(configured, dir);
+        for (name, reason) in faults {
+            let at = config.plugins.list.iter().position(|plugin| plugin.name == name);
+            let at = at.map_or_else(String::new, |at| at.to_string());
+            let tree = self.sources.config.as_ref().map(|(_, text)| read(self.file, text));
+            let place = tree.map(|tree| {
+                let is_map = tree.keys(&["plugins"]).iter().any(|key| *key == "list");
+                let path: &[&str] = if is_map { &["plugins", "list", &at] } else { &["plugins", &at] };
+                tree.place(path)
+            });
+            let message = format!("plugin `{name}`: {reason}");
+            self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });
+        }
+        set
+    }
+
+    fn policies(
+        &mut self,
+        config: &Config,
+        names: policy::Names,
+        plugins: Arc<dyn policy::plugins::Plugins>,
+    ) -> Option<PolicySet> {
+        let texts: Vec<policy::Source> = self.sources.policies.iter().map(Into::into).collect();
+        match PolicySet::load_with(&texts, &config.policies, &config.data, &names, plugins) {
             Ok(set) => Some(set),
             Err(errors) => {
                 self.problems.extend(errors.iter().map(|error| policy_problem(error, &texts)));
@@ -467,7 +498,8 @@ fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place
     }))
 }
 
-fn policy_problem(error: &policy::PolicyError, texts: &[policy::Source]) -> Diagnostic {
+/// An error of a policy or of one of its tests, with its line.
+pub(super) fn policy_problem(error: &policy::PolicyError, texts: &[policy::Source]) -> Diagnostic {
     let text = texts.iter().find(|source| source.path == error.file).map_or("", |source| &source.text);
     let place = diagnostic::Place { line: error.line as usize, column: error.column as usize, length: 1 };
     Diagnostic::error(error.file.display().to_string(), error.message.clone()).at(place, text)

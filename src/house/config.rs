@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
+use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
 use crate::breaker::HealthSettings;
@@ -62,6 +63,10 @@ pub struct Config {
     #[serde(deserialize_with = "policies")]
     #[schemars(with = "Option<PoliciesAsWritten>")]
     pub policies: PolicySettings,
+    /// Directory of the plugins (`*.wasm`, watched), a list of plugins, or a map with both.
+    #[serde(deserialize_with = "plugins::as_written")]
+    #[schemars(with = "Option<PluginsAsWritten>")]
+    pub plugins: PluginsSettings,
     /// Tables for policies, in any form: what a policy reads as `data.name`.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
@@ -138,7 +143,11 @@ impl Config {
     /// references to secrets and the directory of the policies do.
     pub(super) fn settle_paths(&mut self, dir: &Path) {
         let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]);
-        for path in tls.chain(self.upstream.extra_roots.as_mut()).chain(self.decisions.dir.as_mut()) {
+        for path in tls
+            .chain(self.upstream.extra_roots.as_mut())
+            .chain(self.decisions.dir.as_mut())
+            .chain(self.plugins.cache.as_mut())
+        {
             *path = below(dir, path);
         }
         for source in self.prices.sources.iter_mut().filter(|source| !source.from.contains("://")) {
@@ -159,6 +168,7 @@ impl Default for Config {
             admin: AdminSettings::default(),
             upstream: UpstreamSettings::default(),
             policies: PolicySettings::default(),
+            plugins: PluginsSettings::default(),
             data: serde_json::Map::new(),
             log: LogSettings::default(),
             stream: StreamSettings::default(),

@@ -158,6 +158,7 @@ mod tests {
             reads: Default::default(),
             decision: None,
             failures: Vec::new(),
+            plugins: Vec::new(),
             limits: None,
         }
     }

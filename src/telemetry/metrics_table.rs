@@ -71,6 +71,8 @@ table! {
     Counter   "tollgate_connections_refused_total" ["reason"] "client connections closed before their first request; reason is total, address, tls_handshake or first_byte";
     Counter   "tollgate_requests_refused_total" ["reason"] "requests that the listener refused before they were read, by kind of fault; they stand in no other metric";
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
+    Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
+    Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 
