@@ -5,11 +5,13 @@
 
 mod bridge;
 mod call;
+mod call_word;
 mod candidate;
 mod compile;
 mod engine;
 mod error;
 mod hook;
+mod hosted;
 mod journal;
 mod language;
 mod library;
@@ -47,6 +49,7 @@ use crate::fault::Fault;
 use crate::plan::{Decision, Hook};
 use compile::{Policy, World};
 pub use error::{PolicyError, RuntimeError};
+pub use hosted::{Hosted, NamedPlugins, ask};
 use library::Library;
 pub use memo::Answered;
 use plugins::{NoPlugins, Plugins};

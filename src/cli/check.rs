@@ -14,11 +14,19 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
         Ok(house) => match built(&house).inspect(|_| house.warnings().print()) {
             Ok(built) => {
                 let snapshot = built.snapshot;
+                let absent: Vec<_> = snapshot.plugins.faults().collect();
+                for (name, reason) in &absent {
+                    eprintln!("error: plugin `{name}`: {reason}");
+                }
+                if !absent.is_empty() {
+                    return ExitCode::FAILURE;
+                }
                 println!(
-                    "ok: {} providers, {} aliases, {} policies (snapshot {})",
+                    "ok: {} providers, {} aliases, {} policies, {} plugins (snapshot {})",
                     snapshot.catalogue.vendors().len(),
                     snapshot.catalogue.aliases().count(),
                     snapshot.policies.names().count(),
+                    snapshot.plugins.names().count(),
                     snapshot.hash
                 );
                 return ExitCode::SUCCESS;

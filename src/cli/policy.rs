@@ -1,5 +1,6 @@
 //! `tollgate policy …`: what can be done with policies before and after they act.
 
+mod definitions;
 mod explain;
 mod replay;
 
@@ -11,6 +12,8 @@ use clap::Subcommand;
 /// Commands for policies; each stands in a file of its own.
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
+    /// Print what policies can say, for editors (`.d.rhai`) or as JSON.
+    Definitions(definitions::Definitions),
     /// Explain how a request is decided, or how a recorded one was.
     Explain(explain::Explain),
     /// Ask a set of policies about recorded decisions, and show what would change.
@@ -22,6 +25,7 @@ pub(super) enum PolicyCommand {
 /// Runs one of them with this configuration.
 pub(super) fn run(command: PolicyCommand, config: Option<PathBuf>) -> ExitCode {
     match command {
+        PolicyCommand::Definitions(wanted) => definitions::run(&wanted),
         PolicyCommand::Explain(arguments) => explain::explain(arguments, config),
         PolicyCommand::Replay(arguments) => replay::replay(arguments, config),
         PolicyCommand::Simulate(arguments) => replay::simulate(arguments, config),

@@ -11,6 +11,7 @@ use rhai::{
 };
 
 use super::call::Call;
+use super::call_word;
 use super::engine::{self, Host};
 use super::error::{PolicyError, RuntimeError, failure};
 use super::hook::{HOOKS, Opinion};
@@ -143,7 +144,8 @@ impl Policy {
 
     /// Does what a finished evaluation wanted to be seen outside of its request.
     pub(super) fn carry_out(&self, request: &Request) {
-        if request.wishes().is_trial {
+        // What happened long ago happens once.
+        if request.wishes().is_trial || request.facts().body.notes().is_some() {
             return;
         }
         let (effects, left_out) = request.wishes().take_effects();
@@ -222,7 +224,7 @@ pub(super) fn prepare(
 ) -> Option<Parsed> {
     engine.set_optimization_level(OptimizationLevel::None);
     engine.set_module_resolver(library.shelf());
-    let mut ast = match engine.compile(&source.text) {
+    let mut ast = match call_word::to_run(|| engine.compile(&source.text)) {
         Ok(ast) => ast,
         Err(error) => {
             errors.push(PolicyError::syntax(&source.path, &error, &[]));

@@ -1,5 +1,7 @@
 //! Stories of policies: what they say, what is refused at load, what happens when they fail.
 
+mod words;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -371,6 +373,10 @@ fn mistakes_are_found_at_load_with_their_place() {
             "1:4: unknown hook `on_requets` (did you mean `on_request`?); names that begin with `on_` are reserved for hooks",
         ),
         (
+            "fn on_request(req) { }\nfn on_chunk(req, text) { }",
+            "2:4: there is no hook `on_chunk`: text is cut at random places there: write `req.stop_on([..])` or use a guard plugin",
+        ),
+        (
             "const ON_ERROR = \"ignore\"; fn on_request(req) { }",
             "1:18: ON_ERROR is \"deny\" or \"skip\", not \"ignore\"",
         ),
@@ -443,7 +449,11 @@ fn failures_have_their_place_and_a_reason() {
         ("let n = 99; reject(n, \"a\", \"b\")", "1:34", "reject: '99' is not an HTTP status from 400 to 599"),
         ("split(#{})", "1:22", "split: no target has a weight above 0"),
         ("let w = -1; split(#{ \"cheap\": w })", "1:34", "split: '-1' is not a weight for 'cheap' (try 70)"),
-        ("\"cheap\"", "1:4", "`on_request` must return route(…), split(…), respond(…), reject(…) or nothing, not a text"),
+        (
+            "\"cheap\"",
+            "1:4",
+            "`on_request` must return route(…), split(…), respond(…), reject(…) or nothing, not a text",
+        ),
         ("loop {}", "1:22", "stopped: too many operations (`max_operations`); an endless loop?"),
         ("on_request(req)", "1:4", "stopped: calls are nested too deeply; an endless recursion?"),
         ("let s = \"x\"; loop { s += s; }", "1:4", "stopped: a text larger than 8 MiB; look at long prompts with `req.contains_any`, `req.matches` and `req.words`"),

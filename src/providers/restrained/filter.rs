@@ -59,7 +59,7 @@ impl Filter {
             match &mut part {
                 Part::Text { text: said, .. } => {
                     let (out, stopped) = text.feed(&self.text, said);
-                    *said = out;
+                    *said = out.into();
                     if let Some(stopped) = stopped {
                         kept.push(part);
                         choice.content = kept;
@@ -81,8 +81,10 @@ impl Filter {
 /// What was held back belongs to the last text.
 fn give_back(kept: &mut [Part], channel: &mut Channel) {
     let held = channel.end();
-    if let Some(Part::Text { text, .. }) = kept.last_mut() {
-        text.push_str(&held);
+    if let Some(Part::Text { text, .. }) = kept.last_mut()
+        && !held.is_empty()
+    {
+        *text = (text.as_str().to_owned() + held.as_str()).into();
     }
 }
 
@@ -126,7 +128,8 @@ pub(super) fn redact(request: &mut Request, rules: &OutputRules) {
 
 fn redact_part(part: &mut Part, needles: &[Needle]) {
     match part {
-        Part::Text { text, .. } | Part::Refusal(text) => *text = all(needles, text),
+        Part::Text { text, .. } => *text = all(needles, text).into(),
+        Part::Refusal(text) => *text = all(needles, text),
         Part::ToolCall { arguments, .. } => *arguments = all(needles, arguments),
         Part::ToolResult { content, .. } => content.iter_mut().for_each(|part| redact_part(part, needles)),
         Part::Other(value) => redact_value(value, needles),
