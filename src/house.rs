@@ -14,6 +14,7 @@ pub mod replay;
 mod schema;
 mod secrets;
 mod sources;
+mod trial;
 mod validate;
 mod watch;
 
@@ -29,6 +30,7 @@ pub use plugins::{PluginBench, PluginsSettings};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};
+pub use trial::{Report, Tested, Wanted};
 pub use watch::Watch;
 
 use crate::clock::{Clock, SystemClock};
@@ -103,6 +105,14 @@ impl House {
     /// Everything that is missing or does not compile.
     pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
         built(self.file.as_deref(), &self.checked, &self.sources, &self.figures, &self.plugins, clock)
+    }
+
+    /// Runs the tests of the policies, and says what they reached. Needs no secrets.
+    ///
+    /// # Errors
+    /// What `serve` would refuse besides failing tests; tests that cannot be read.
+    pub fn test(&self, wanted: &Wanted<'_>) -> Result<Report, Diagnostics> {
+        trial::run(&self.checked.config, &self.sources, &*self.sketch(None)?, wanted)
     }
 
     /// Builds the same without secrets, for those who plan and never send; with the policies of another directory, if
@@ -190,7 +200,9 @@ fn built(
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let secrets = Secrets::new(directory(file));
-    build::build(&shown(file), checked, sources, &secrets, figures, plugins, clock)
+    let mut built = build::build(&shown(file), checked, sources, &secrets, figures, plugins, clock)?;
+    built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
+    Ok(built)
 }
 
 fn shown(file: Option<&Path>) -> String {

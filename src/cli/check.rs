@@ -22,10 +22,11 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
                     return ExitCode::FAILURE;
                 }
                 println!(
-                    "ok: {} providers, {} aliases, {} policies, {} plugins (snapshot {})",
+                    "ok: {} providers, {} aliases, {} policies with {} tests, {} plugins (snapshot {})",
                     snapshot.catalogue.vendors().len(),
                     snapshot.catalogue.aliases().count(),
                     snapshot.policies.names().count(),
+                    built.tests,
                     snapshot.plugins.names().count(),
                     snapshot.hash
                 );

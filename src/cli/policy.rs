@@ -1,8 +1,11 @@
 //! `tollgate policy …`: what can be done with policies before and after they act.
 
+mod coverage;
 mod definitions;
 mod explain;
+mod junit;
 mod replay;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +17,8 @@ use clap::Subcommand;
 pub(super) enum PolicyCommand {
     /// Print what policies can say, for editors (`.d.rhai`) or as JSON.
     Definitions(definitions::Definitions),
+    /// Run the tests of the policies: `X_test.rhai` beside `X.rhai`, and tables in `tests/*.yaml`.
+    Test(test::TestArgs),
     /// Explain how a request is decided, or how a recorded one was.
     Explain(explain::Explain),
     /// Ask a set of policies about recorded decisions, and show what would change.
@@ -26,6 +31,7 @@ pub(super) enum PolicyCommand {
 pub(super) fn run(command: PolicyCommand, config: Option<PathBuf>) -> ExitCode {
     match command {
         PolicyCommand::Definitions(wanted) => definitions::run(&wanted),
+        PolicyCommand::Test(args) => test::test(&args, config),
         PolicyCommand::Explain(arguments) => explain::explain(arguments, config),
         PolicyCommand::Replay(arguments) => replay::replay(arguments, config),
         PolicyCommand::Simulate(arguments) => replay::simulate(arguments, config),

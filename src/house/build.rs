@@ -47,6 +47,8 @@ pub struct Built {
     pub admin_token: Option<SecretString>,
     /// What the figures are told once the snapshot is in service.
     pub terms: Terms,
+    /// How many tests of policies it passed.
+    pub tests: usize,
 }
 
 /// Builds the whole, or says everything that is missing.
@@ -122,7 +124,7 @@ pub fn build(
         health: config.health,
         presets: presets.collect(),
     };
-    Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms })
+    Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms, tests: 0 })
 }
 
 /// What is wrong with the secrets and policies of a configuration that is refused already, so that everything is said
@@ -195,7 +197,7 @@ fn versions_in(models: &Models) -> impl Iterator<Item = String> {
 }
 
 /// What policies may name.
-fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
+pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
     let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
     policy::Names {
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
@@ -453,12 +455,7 @@ impl Bench<'_> {
         names: policy::Names,
         plugins: Arc<dyn policy::plugins::Plugins>,
     ) -> Option<PolicySet> {
-        let files = self.sources.policies.iter().map(|file| policy::Source {
-            name: file.name.clone(),
-            path: file.path.clone(),
-            text: file.text.clone(),
-        });
-        let texts: Vec<policy::Source> = files.collect();
+        let texts: Vec<policy::Source> = self.sources.policies.iter().map(Into::into).collect();
         match PolicySet::load_with(&texts, &config.policies, &config.data, &names, plugins) {
             Ok(set) => Some(set),
             Err(errors) => {
@@ -501,7 +498,8 @@ fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place
     }))
 }
 
-fn policy_problem(error: &policy::PolicyError, texts: &[policy::Source]) -> Diagnostic {
+/// An error of a policy or of one of its tests, with its line.
+pub(super) fn policy_problem(error: &policy::PolicyError, texts: &[policy::Source]) -> Diagnostic {
     let text = texts.iter().find(|source| source.path == error.file).map_or("", |source| &source.text);
     let place = diagnostic::Place { line: error.line as usize, column: error.column as usize, length: 1 };
     Diagnostic::error(error.file.display().to_string(), error.message.clone()).at(place, text)

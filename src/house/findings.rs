@@ -39,6 +39,11 @@ impl Findings {
         !self.found.iter().any(|finding| finding.severity == Severity::Error)
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.found.len()
+    }
+
     /// All findings in order, with their lines.
     pub(super) fn finish(mut self) -> Diagnostics {
         for finding in &mut self.found {

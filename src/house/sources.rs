@@ -11,6 +11,7 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::plugins::{PluginFile, PluginPaths};
 use super::read::{read, utf8};
 use super::secrets::below;
+use crate::policy;
 use crate::providers::{HeaderSettings, KeyDetails, KeySettings};
 use crate::settings::SecretRef;
 
@@ -49,6 +50,12 @@ pub struct PolicySource {
     pub path: PathBuf,
     /// Its text.
     pub text: String,
+}
+
+impl From<&PolicySource> for policy::Source {
+    fn from(file: &PolicySource) -> Self {
+        Self { name: file.name.clone(), path: file.path.clone(), text: file.text.clone() }
+    }
 }
 
 /// The files that a configuration names, relative ones below the configuration's directory.

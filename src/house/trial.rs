@@ -4,13 +4,18 @@ mod expect;
 mod judge;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::diagnostic::{Diagnostic, Diagnostics, Place};
-use super::sources::PolicySource;
+use super::build;
+use super::config::Config;
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::sources::{PolicySource, Sources};
 use crate::gateway::Snapshot;
-use crate::policy::trial::{Bench, FileCoverage};
+use crate::policy::Hosted;
+use crate::policy::trial::{Bench, FileCoverage, Material};
+use crate::policy::{self, Switch};
 use table::Case;
 
 /// One test and how it went.
@@ -55,55 +60,112 @@ impl Report {
 pub struct Wanted<'a> {
     /// Only tests whose file or name has this in it.
     pub filter: Option<&'a str>,
-    /// No test begins after this.
+    /// No test goes on after this.
     pub until: Option<Instant>,
+    /// Whether it shall be known which lines ran.
+    pub coverage: bool,
 }
 
-/// Runs the tests.
+/// Before a set goes into service: how many tests it passed. Without tests, or with `tests: off`, none.
 ///
 /// # Errors
-/// Tables that cannot be read, and tests that took too long.
-pub(super) fn run(
-    bench: &Bench,
+/// Everything that failed: the set is not taken.
+pub(super) fn before_service(
+    config: &Config,
+    sources: &Sources,
     snapshot: &Snapshot,
-    tables: &[&PolicySource],
+) -> Result<usize, Diagnostics> {
+    if sources.tests.is_empty() || config.policies.tests == Switch::Off {
+        return Ok(0);
+    }
+    let until = Some(Instant::now() + config.policies.tests_deadline.0);
+    let report = run(config, sources, snapshot, &Wanted { until, ..Wanted::default() })?;
+    let failures: Vec<_> = report.failures().cloned().collect();
+    if failures.is_empty() { Ok(report.tests.len()) } else { Err(Diagnostics(failures)) }
+}
+
+/// Runs the tests of policies that are part of a good snapshot.
+///
+/// # Errors
+/// Tests that cannot be read, and tests that took too long.
+pub(super) fn run(
+    config: &Config,
+    sources: &Sources,
+    snapshot: &Snapshot,
     wanted: &Wanted<'_>,
 ) -> Result<Report, Diagnostics> {
     let began = Instant::now();
-    let cases = read(tables)?;
-    let mut report = Report::default();
-    let matches = |file: &std::path::Path, name: &str| {
-        wanted.filter.is_none_or(|part| name.contains(part) || file.to_string_lossy().contains(part))
-    };
-    let late = || wanted.until.is_some_and(|until| Instant::now() > until);
-    for test in bench.tests().filter(|test| matches(test.file(), test.name())) {
-        if late() {
-            return Err(too_late(&test.file().display().to_string(), test.name(), began));
-        }
-        let (took, failure) = bench.run(&test, wanted.until);
-        report.tests.push(Tested {
-            file: test.file().to_owned(),
-            name: test.name().to_owned(),
-            took,
-            failures: failure.iter().map(|failure| bench_problem(failure, bench)).collect(),
-        });
+    let (scripts, tables): (Vec<_>, Vec<_>) = sources
+        .tests
+        .iter()
+        .partition(|source| source.path.extension().is_some_and(|ending| ending == "rhai"));
+    let policies: Vec<policy::Source> = sources.policies.iter().map(Into::into).collect();
+    let scripts: Vec<policy::Source> = scripts.into_iter().map(Into::into).collect();
+    let bench = Bench::new(&Material {
+        policies: &policies,
+        tests: &scripts,
+        settings: &config.policies,
+        data: &config.data,
+        names: &build::names(&snapshot.catalogue, &snapshot.versions),
+        plugins: Arc::new(Hosted::new(snapshot.plugins.clone())),
+        market: snapshot.market.clone(),
+        coverage: wanted.coverage,
+    });
+    let all: Vec<policy::Source> = policies.iter().chain(&scripts).cloned().collect();
+    let bench = bench.map_err(|errors| {
+        Diagnostics(errors.iter().map(|error| build::policy_problem(error, &all)).collect())
+    })?;
+    let cases = read(&tables)?;
+
+    let mut runner = Runner { wanted, began, report: Report::default() };
+    for test in bench.tests() {
+        runner.run(test.file(), test.name(), || {
+            let failure = bench.run(&test, wanted.until).err();
+            failure.iter().map(|failure| build::policy_problem(failure, &all)).collect()
+        })?;
     }
-    for case in cases.iter().filter(|case| matches(&case.file, &case.name)) {
-        if late() {
-            return Err(too_late(&case.file.display().to_string(), &case.name, began));
-        }
-        let case_began = Instant::now();
-        let failures = judge::judge(case, bench, snapshot);
-        report.tests.push(Tested {
-            file: case.file.clone(),
-            name: case.name.clone(),
-            took: case_began.elapsed(),
-            failures,
-        });
+    for case in &cases {
+        runner.run(&case.file, &case.name, || judge::judge(case, &bench, snapshot))?;
     }
+    let mut report = runner.report;
     report.coverage = bench.coverage();
     report.took = began.elapsed();
     Ok(report)
+}
+
+/// Runs one test after the other while there is time.
+struct Runner<'a> {
+    wanted: &'a Wanted<'a>,
+    began: Instant,
+    report: Report,
+}
+
+impl Runner<'_> {
+    fn run(
+        &mut self,
+        file: &Path,
+        name: &str,
+        test: impl FnOnce() -> Vec<Diagnostic>,
+    ) -> Result<(), Diagnostics> {
+        let matches = |part: &str| name.contains(part) || file.to_string_lossy().contains(part);
+        if !self.wanted.filter.is_none_or(matches) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let late = || self.wanted.until.is_some_and(|until| Instant::now() > until);
+        let failures = if late() { Vec::new() } else { test() };
+        if late() {
+            let seconds = self.began.elapsed().as_secs_f64();
+            let message = format!(
+                "the tests of the policies took longer than `policies.tests_deadline`: stopped at `{name}` after {seconds:.1}s"
+            );
+            let help = "raise it, or find what takes so long: `tollgate policy test`";
+            return Err(Diagnostic::error(file.display().to_string(), message).help(help).into());
+        }
+        let (file, name, took) = (file.to_owned(), name.to_owned(), began.elapsed());
+        self.report.tests.push(Tested { file, name, took, failures });
+        Ok(())
+    }
 }
 
 fn read(tables: &[&PolicySource]) -> Result<Vec<Case>, Diagnostics> {
@@ -115,20 +177,4 @@ fn read(tables: &[&PolicySource]) -> Result<Vec<Case>, Diagnostics> {
         }
     }
     if problems.is_empty() { Ok(cases) } else { Err(Diagnostics(problems)) }
-}
-
-fn too_late(file: &str, name: &str, began: Instant) -> Diagnostics {
-    let message = format!(
-        "the tests of the policies were stopped after {:.1}s, before `{name}`",
-        began.elapsed().as_secs_f64()
-    );
-    Diagnostic::error(file, message)
-        .help("raise `policies.tests_deadline`, or find the test that takes so long: `tollgate policy test`")
-        .into()
-}
-
-fn bench_problem(error: &crate::policy::PolicyError, bench: &Bench) -> Diagnostic {
-    let text = bench.text_of(&error.file).unwrap_or_default();
-    let place = Place { line: error.line as usize, column: error.column as usize, length: 1 };
-    Diagnostic::error(error.file.display().to_string(), error.message.clone()).at(place, text)
 }

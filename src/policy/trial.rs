@@ -13,7 +13,7 @@ mod words;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rhai::Engine;
 
@@ -59,8 +59,6 @@ pub struct Material<'a> {
 pub struct Bench {
     stage: Stage,
     files: Vec<TestFile>,
-    /// All files as written.
-    sources: Vec<Source>,
 }
 
 /// One test function.
@@ -128,8 +126,7 @@ impl Bench {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let sources = material.policies.iter().chain(material.tests).cloned().collect();
-        Ok(Self { stage: Stage::new(set, market.clone(), answers, lines), files, sources })
+        Ok(Self { stage: Stage::new(set, market.clone(), answers, lines), files })
     }
 
     /// The test functions, file by file, in the order written.
@@ -137,11 +134,12 @@ impl Bench {
         self.files.iter().flat_map(|file| file.functions.iter().map(move |function| Test { file, function }))
     }
 
-    /// Runs a test, at the latest until `until`: how long it took, and what failed.
-    pub fn run(&self, test: &Test<'_>, until: Option<Instant>) -> (Duration, Option<PolicyError>) {
-        let began = Instant::now();
-        let failure = test.file.run(test.function, until).err();
-        (began.elapsed(), failure)
+    /// Runs a test, at the latest until `until`.
+    ///
+    /// # Errors
+    /// What failed, and where.
+    pub fn run(&self, test: &Test<'_>, until: Option<Instant>) -> Result<(), PolicyError> {
+        test.file.run(test.function, until)
     }
 
     /// Asks all policies about a told request.
@@ -163,11 +161,6 @@ impl Bench {
     /// What ran so far, file by file; nothing where nobody asked for it.
     pub fn coverage(&self) -> Vec<FileCoverage> {
         self.stage.lines.as_ref().map(|lines| lines.coverage()).unwrap_or_default()
-    }
-
-    /// A file as written.
-    pub fn text_of(&self, path: &Path) -> Option<&str> {
-        self.sources.iter().find(|source| source.path == path).map(|source| source.text.as_str())
     }
 }
 

@@ -10,9 +10,15 @@ fn the_commands_of_the_guide_make_a_plugin() {
     let Some(toolchain) = toolchain() else { return };
     let folder = tempfile::tempdir().unwrap();
     let commands = commands("## Your first plugin, in ten minutes");
-    assert!(commands.contains("tollgate plugin new") && commands.contains("tollgate plugin test"), "{commands}");
+    assert!(
+        commands.contains("tollgate plugin new") && commands.contains("tollgate plugin test"),
+        "{commands}"
+    );
     // What Rust makes of the SDK's dependencies is kept from one run to the next; nothing else is.
-    let script = format!("set -e\nexport CARGO_TARGET_DIR={}\n{toolchain}\n{commands}", quoted(&root().join("target/first-plugin")));
+    let script = format!(
+        "set -e\nexport CARGO_TARGET_DIR={}\n{toolchain}\n{commands}",
+        quoted(&root().join("target/first-plugin"))
+    );
     let told = shell(&script, folder.path());
     let (out, err) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
     assert!(told.status.success(), "{commands}\n--- printed\n{out}\n{err}");
@@ -30,7 +36,10 @@ fn the_cases_of_the_sample_plugins_hold_in_the_sandbox() {
             continue;
         }
         if !root().join(format!("target/plugins/{name}.wasm")).exists() {
-            skip(&format!("the cases of {name}: it is not built (plugins/build)"), name.ends_with("-js") || name.ends_with("-python"));
+            skip(
+                &format!("the cases of {name}: it is not built (plugins/build)"),
+                name.ends_with("-js") || name.ends_with("-python"),
+            );
             continue;
         }
         let told = shell(&format!("tollgate plugin test {}", quoted(&cases)), &root());
@@ -54,7 +63,9 @@ fn toolchain() -> Option<String> {
     if told.status.success() {
         // The story has a folder of its own for what is built.
         let exports = String::from_utf8(told.stdout).unwrap();
-        return Some(exports.lines().filter(|line| !line.contains("CARGO_TARGET_DIR=")).collect::<Vec<_>>().join("\n"));
+        return Some(
+            exports.lines().filter(|line| !line.contains("CARGO_TARGET_DIR=")).collect::<Vec<_>>().join("\n"),
+        );
     }
     skip(&format!("the guide's commands: {}", String::from_utf8_lossy(&told.stderr)), false);
     None

@@ -4,11 +4,12 @@ use crate::clock::Dice;
 use crate::fault::Fault;
 use crate::gateway::Snapshot;
 use crate::house::diagnostic::Diagnostic;
-use crate::house::trial::expect::VerdictKind;
+use crate::house::trial::expect::{Names, VerdictKind};
 use crate::house::trial::table::Case;
-use crate::plan::{Candidate, Decision, Verdict};
+use crate::plan::{Candidate, Verdict};
 use crate::planner::{self, Plan};
 use crate::policy::trial::{Bench, Ruling};
+use crate::settings::Period;
 
 /// Weights are drawn alike in every run, so that a test does not fail today and pass tomorrow.
 const SEED: u64 = 1;
@@ -26,100 +27,153 @@ struct Came {
 pub(super) fn judge(case: &Case, bench: &Bench, snapshot: &Snapshot) -> Vec<Diagnostic> {
     let came = match came(case, bench, snapshot) {
         Ok(came) => came,
-        Err(problems) => return problems,
+        Err(problem) => return vec![problem],
     };
-    let mut failures = Vec::new();
-    let mut hold = |field: &str, wanted: Option<String>, found: String| {
-        if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
-            let message = format!("`{}`: `{field}`: expected {wanted}, found {found}", case.name);
-            failures.push(case.failure(field, message).help(came.told()));
-        }
-    };
-    let expect = &case.expect;
-    let list = |names: &[&str]| format!("[{}]", names.join(", "));
-    let quoted = |text: &str| format!("`{text}`");
-    let ruling = &came.ruling;
-
-    hold("verdict", expect.verdict.map(|kind| quoted(kind.as_str())), quoted(came.kind().as_str()));
-    let names = ruling.targets();
-    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-    hold("route", expect.route.as_ref().map(|names| list(&names.all())), list(&names));
-    hold("first", expect.first.as_deref().map(quoted), names.first().map_or("none".into(), |name| quoted(name)));
-    let targets = came.targets();
-    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
-    hold("targets", expect.targets.as_ref().map(|names| list(&names.all())), list(&targets));
-    for never in expect.never.iter().flat_map(|names| names.all()).filter(|never| targets.contains(never)) {
-        hold("never", Some(format!("no {}", quoted(never))), list(&targets));
-    }
-    if let Some(refusal) = &expect.reject {
-        let found = came.refusal.as_ref();
-        let shown = |text: Option<String>| text.unwrap_or_else(|| "no refusal".into());
-        let status = found.map(|fault| fault.status().to_string());
-        hold("reject", refusal.status.map(|status| format!("status {status}")), shown(status.map(|s| format!("status {s}"))));
-        let code = found.map(|fault| format!("code `{}`", fault.code()));
-        hold("reject", refusal.code.as_ref().map(|code| format!("code `{code}`")), shown(code));
-        if let Some(part) = &refusal.message
-            && !found.is_some_and(|fault| fault.message.contains(part.as_str()))
-        {
-            let message = found.map(|fault| format!("the message `{}`", fault.message));
-            hold("reject", Some(format!("a message with `{part}`")), shown(message));
-        }
-        if refusal.status.is_none() && refusal.code.is_none() && found.is_none() {
-            hold("reject", Some("a refusal".into()), "no refusal".into());
-        }
-    } else if let Some(fault) = &came.refusal
-        && expect.verdict.is_none()
-        && expect.reason.is_none()
-    {
-        hold("", Some("an answer".into()), format!("the refusal {} {}: {}", fault.status(), fault.code(), fault.message));
-    }
-    let text = match &ruling.decision().verdict {
-        Some(Verdict::Respond(text)) => quoted(text),
-        _ => "none".into(),
-    };
-    hold("respond", expect.respond.as_deref().map(quoted), text);
-    if let Some(wanted) = &expect.rule
-        && !ruling.rules().contains(wanted)
-    {
-        hold("rule", Some(quoted(wanted)), ruling.rule().map_or("none".into(), |rule| quoted(&rule)));
-    }
-    for (key, wanted) in &expect.tags {
-        let wanted = wanted.as_str().map_or_else(|| wanted.to_string(), str::to_owned);
-        let found = ruling.tag(key, &case.request.tags).map_or("none".into(), |value| quoted(&value));
-        hold("tags", Some(format!("`{key}` = {}", quoted(&wanted))), format!("`{key}` = {found}"));
-    }
-    for (field, wanted, found) in
-        [("require", &expect.require, ruling.required()), ("avoid", &expect.avoid, ruling.avoided())]
-    {
-        let found: Vec<&str> = found.iter().map(String::as_str).collect();
-        for name in wanted.iter().flat_map(|names| names.all()).filter(|name| !found.contains(name)) {
-            hold(field, Some(quoted(name)), list(&found));
-        }
-    }
-    hold("timeout", expect.timeout.as_deref().map(quoted), ruling.timeout().map_or("none".into(), |time| quoted(&time)));
-    if let Some(part) = &expect.reason {
-        let reasons = came.reasons();
-        if !reasons.iter().any(|reason| reason.contains(part.as_str())) {
-            let found: Vec<&str> = reasons.iter().map(String::as_str).collect();
-            hold("reason", Some(quoted(part)), list(&found));
-        }
-    }
-    failures
+    let mut judgement = Judgement { case, came: &came, failures: Vec::new() };
+    judgement.verdict();
+    judgement.route();
+    judgement.plan();
+    judgement.refusal();
+    judgement.tags();
+    judgement.reason();
+    judgement.failures
 }
 
-fn came(case: &Case, bench: &Bench, snapshot: &Snapshot) -> Result<Came, Vec<Diagnostic>> {
-    let decided = bench.decide(&case.request).map_err(|problem| vec![case.failure("", format!("`{}`: {problem}", case.name))])?;
-    if let Some(error) = decided.errors.first() {
-        let message = format!("`{}`: a policy failed: {error}", case.name);
-        return Err(vec![case.failure("", message)]);
+struct Judgement<'a> {
+    case: &'a Case,
+    came: &'a Came,
+    failures: Vec<Diagnostic>,
+}
+
+impl Judgement<'_> {
+    /// Where something is expected, it must be what was found.
+    fn hold(&mut self, field: &str, wanted: Option<String>, found: String) {
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
+            self.fail(field, &wanted, &found);
+        }
     }
-    let decision: Decision = match decided.decision {
-        Ok(decision) => decision,
-        Err(fault) => return Err(vec![case.failure("", format!("`{}`: {}", case.name, fault.message))]),
-    };
+
+    fn fail(&mut self, field: &str, wanted: &str, found: &str) {
+        let what = if field.is_empty() { String::new() } else { format!("`{field}`: ") };
+        let message = format!("{}: {what}expected {wanted}, found {found}", self.case.name);
+        self.failures.push(self.case.failure(field, message).help(self.came.told()));
+    }
+
+    fn verdict(&mut self) {
+        let expect = &self.case.expect;
+        let kind = expect.verdict.map(|kind| quoted(kind.as_str()));
+        self.hold("verdict", kind, quoted(self.came.kind().as_str()));
+        let text = match &self.came.ruling.decision().verdict {
+            Some(Verdict::Respond(text)) => quoted(text),
+            _ => "none".into(),
+        };
+        self.hold("respond", expect.respond.as_deref().map(quoted), text);
+        if let Some(wanted) = &expect.rule
+            && !self.came.ruling.rules().contains(wanted)
+        {
+            let found = self.came.ruling.rule();
+            self.fail("rule", &quoted(wanted), &found.map_or("none".into(), |rule| quoted(&rule)));
+        }
+    }
+
+    fn route(&mut self) {
+        let expect = &self.case.expect;
+        let names = self.came.ruling.targets();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        self.hold("route", expect.route.as_ref().map(|names| list(&names.all())), list(&names));
+        let first = names.first().map_or("none".into(), |name| quoted(name));
+        self.hold("first", expect.first.as_deref().map(quoted), first);
+        let timeout = self.came.ruling.timeout();
+        let wanted = expect.timeout.as_deref().map(|text| match text.parse::<Period>() {
+            Ok(period) => quoted(&humantime::format_duration(period.0).to_string()),
+            Err(problem) => problem,
+        });
+        self.hold("timeout", wanted, timeout.map_or("none".into(), |time| quoted(&time)));
+    }
+
+    fn plan(&mut self) {
+        let expect = &self.case.expect;
+        let targets = self.came.targets();
+        let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+        self.hold("targets", expect.targets.as_ref().map(|names| list(&names.all())), list(&targets));
+        let never = expect.never.iter().flat_map(Names::all);
+        for never in never.filter(|never| targets.contains(never)) {
+            self.fail("never", &format!("no {}", quoted(never)), &list(&targets));
+        }
+    }
+
+    fn refusal(&mut self) {
+        let expect = &self.case.expect;
+        let Some(wanted) = &expect.reject else {
+            // Who expects a verdict or a reason knows of the refusal; everybody else wants an answer.
+            if let Some(fault) = &self.came.refusal
+                && expect.verdict.is_none()
+                && expect.reason.is_none()
+            {
+                self.fail("", "an answer", &format!("the refusal {}", shown(fault)));
+            }
+            return;
+        };
+        let Some(found) = &self.came.refusal else { return self.fail("reject", "a refusal", "an answer") };
+        let status = wanted.status.map(|status| format!("status {status}"));
+        self.hold("reject", status, format!("status {}", found.client_status()));
+        let code = wanted.code.as_ref().map(|code| format!("code `{code}`"));
+        self.hold("reject", code, format!("code `{}`", found.code_str()));
+        if let Some(part) = wanted.message.as_ref().filter(|part| !found.message.contains(part.as_str())) {
+            self.fail("reject", &format!("a message with `{part}`"), &quoted(&found.message));
+        }
+    }
+
+    fn tags(&mut self) {
+        let expect = &self.case.expect;
+        for (key, wanted) in &expect.tags {
+            let wanted = wanted.as_str().map_or_else(|| wanted.to_string(), str::to_owned);
+            let found = self.came.ruling.tag(key, &self.case.request.tags);
+            let found = found.map_or("none".into(), |value| quoted(&value));
+            self.hold("tags", Some(format!("`{key}` = {}", quoted(&wanted))), format!("`{key}` = {found}"));
+        }
+        let ruling = &self.came.ruling;
+        for (field, wanted, found) in
+            [("require", &expect.require, ruling.required()), ("avoid", &expect.avoid, ruling.avoided())]
+        {
+            let found: Vec<&str> = found.iter().map(String::as_str).collect();
+            for name in wanted.iter().flat_map(Names::all).filter(|name| !found.contains(name)) {
+                self.fail(field, &quoted(name), &list(&found));
+            }
+        }
+    }
+
+    fn reason(&mut self) {
+        let Some(part) = &self.case.expect.reason else { return };
+        let reasons = self.came.reasons();
+        if !reasons.iter().any(|reason| reason.contains(part.as_str())) {
+            let found: Vec<&str> = reasons.iter().map(String::as_str).collect();
+            self.fail("reason", &quoted(part), &list(&found));
+        }
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    format!("[{}]", names.join(", "))
+}
+
+fn quoted(text: &str) -> String {
+    format!("`{text}`")
+}
+
+fn shown(fault: &Fault) -> String {
+    format!("{} {}: {}", fault.client_status(), fault.code_str(), fault.message)
+}
+
+fn came(case: &Case, bench: &Bench, snapshot: &Snapshot) -> Result<Came, Diagnostic> {
+    let problem = |message: &str| case.failure("", format!("{}: {message}", case.name));
+    let decided = bench.decide(&case.request).map_err(|message| problem(&message))?;
+    if let Some(error) = decided.errors.first() {
+        return Err(problem(&format!("a policy failed: {error}")));
+    }
+    let decision = decided.decision.map_err(|fault| problem(&fault.message))?;
     let model = case.request.model.as_str().into();
-    let planned =
-        planner::plan(&snapshot.catalogue, &model, &decision, &decided.caller, &Dice::loaded(SEED));
+    let planned = planner::plan(&snapshot.catalogue, &model, &decision, &decided.caller, &Dice::loaded(SEED));
     let is_answered = matches!(decision.verdict, Some(Verdict::Respond(_)));
     let ruling = Ruling::of(decision);
     Ok(match planned {
@@ -149,7 +203,10 @@ impl Came {
 
     /// Why the request is refused, and why targets were passed over.
     fn reasons(&self) -> Vec<String> {
-        let passed = self.candidates.iter().filter_map(|seen| Some(format!("{}: {}", seen.target, seen.rejected?)));
+        let passed = self
+            .candidates
+            .iter()
+            .filter_map(|seen| Some(format!("{}: {}", seen.target, seen.rejected.as_deref()?)));
         self.refusal.iter().map(|fault| fault.message.to_string()).chain(passed).collect()
     }
 

@@ -171,7 +171,7 @@ impl Places {
                 let (line, column) = crate::policy::error::place(at);
                 (line > 0 && column > 0).then_some(Place { line, column, is_arm })
             })
-            .filter(|place| place.fits(&lines))
+            .filter_map(|place| place.settled(&lines))
             .collect();
         places.sort_unstable();
         places.dedup_by_key(|place| (place.line, place.column));
@@ -207,25 +207,33 @@ impl Places {
 }
 
 impl Place {
-    /// Whether a statement (or an arm) really begins here: what stands before it on its line says so. `else if`,
-    /// bodies of closures and parentheses do not.
-    fn fits(&self, lines: &[&str]) -> bool {
-        let before = |line: u32, columns: usize| -> Option<char> {
-            let line = lines.get(usize::try_from(line).ok()?.checked_sub(1)?)?;
-            line.chars().take(columns).filter(|c| !c.is_whitespace()).last()
-        };
-        let columns = usize::try_from(self.column.saturating_sub(1)).unwrap_or(0);
-        let previous = before(self.line, columns);
-        if self.is_arm {
-            return previous == Some('>');
-        }
-        match previous {
-            Some(c) => matches!(c, '{' | '}' | ';'),
-            None => {
-                let above = before(self.line.saturating_sub(1), usize::MAX);
-                !matches!(above, Some('|' | '(' | '='))
+    /// The place in front of the parentheses around it, if a statement (or an arm) really begins there: what stands
+    /// before it on its line says so. `else if` and bodies of closures do not.
+    fn settled(mut self, lines: &[&str]) -> Option<Self> {
+        let line = |number: u32| lines.get(usize::try_from(number).ok()?.checked_sub(1)?);
+        let columns = usize::try_from(self.column.checked_sub(1)?).ok()?;
+        let before: Vec<char> = line(self.line)?.chars().take(columns).collect();
+        let mut previous = None;
+        for (at, c) in before.iter().enumerate().rev() {
+            match c {
+                '(' => self.column = u32::try_from(at + 1).ok()?,
+                c if c.is_whitespace() => {}
+                c => {
+                    previous = Some(*c);
+                    break;
+                }
             }
         }
+        let fits = match previous {
+            Some(c) if self.is_arm => c == '>',
+            Some(c) => matches!(c, '{' | '}' | ';'),
+            None if self.is_arm => false,
+            None => {
+                let above = line(self.line.saturating_sub(1)).and_then(|line| line.trim_end().chars().last());
+                !matches!(above, Some('|' | '(' | '='))
+            }
+        };
+        fits.then_some(self)
     }
 }
 
@@ -258,7 +266,7 @@ fn begin(statement: &Stmt) -> Position {
         Stmt::Expr(expression) => start(expression),
         Stmt::FnCall(call, at) if !call.namespace.is_empty() => call.namespace.position().or_else(*at),
         Stmt::FnCall(call, at) => match call.args.as_slice() {
-            [left, _] if call.op_token.is_some() => start(left),
+            [a, b] if call.op_token.is_some() => first_of(a, b),
             _ => *at,
         },
         Stmt::Noop(_) | Stmt::Share(_) => Position::NONE,
@@ -270,7 +278,7 @@ fn begin(statement: &Stmt) -> Position {
 fn start(expression: &Expr) -> Position {
     match expression {
         Expr::FnCall(call, at) => match call.args.as_slice() {
-            [left, _] if call.op_token.is_some() => start(left),
+            [a, b] if call.op_token.is_some() => first_of(a, b),
             _ if !call.namespace.is_empty() => call.namespace.position().or_else(*at),
             _ => *at,
         },
@@ -280,6 +288,13 @@ fn start(expression: &Expr) -> Position {
         Expr::Index(parts, ..) | Expr::Dot(parts, ..) => start(&parts.lhs),
         other => other.start_position(),
     }
+}
+
+/// Where the sides of an operator begin; those of `in` are swapped.
+fn first_of(a: &Expr, b: &Expr) -> Position {
+    let (a, b) = (start(a), start(b));
+    let key = |at: Position| crate::policy::error::place(at);
+    if key(b) < key(a) && !b.is_none() { b } else { a }
 }
 
 /// Lines on which a verdict is made; what stands in `.then(…)` is part of one.

@@ -76,7 +76,7 @@ fn bench(tests: &[(&str, &str)], coverage: bool) -> Result<Bench, Vec<PolicyErro
 /// The failures of a file of tests for `10-tiers`.
 fn failures(text: &str) -> Vec<String> {
     let bench = bench(&[("10-tiers_test", text)], true).unwrap_or_else(|errors| panic!("{errors:#?}"));
-    bench.tests().filter_map(|test| bench.run(&test, None).1).map(|failure| failure.to_string()).collect()
+    bench.tests().filter_map(|test| bench.run(&test, None).err()).map(|failure| failure.to_string()).collect()
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_failure_says_where_and_both_values() {
     at(
         r#"on_request(mock(#{ model: "auto" }));"#,
         here,
-        "the policy failed: policies/10-tiers.rhai:14:26: plugin `intent`: the test does not say what it answers",
+        "the policy failed: policies/10-tiers.rhai:14:25: plugin `intent`: the test does not say what it answers",
     );
     at(
         r#"on_request(mock(#{ model: "gpt-5" })).first"#,
@@ -197,7 +197,7 @@ fn what_ran_is_known_by_line_and_by_rule() {
     let bench = bench(&[("10-tiers_test", tiers), ("lib/teams_test", teams)], true)
         .unwrap_or_else(|e| panic!("{e:?}"));
     for test in bench.tests() {
-        assert_eq!(bench.run(&test, None).1, None);
+        assert_eq!(bench.run(&test, None), Ok(()));
     }
     let coverage = bench.coverage();
     let [tiers, teams] = &coverage[..] else { panic!("{coverage:#?}") };
