@@ -172,9 +172,11 @@ fn located(mut findings: Vec<Finding>, request: &Request) -> Vec<Finding> {
     let turns = body.turns();
     for finding in unknown {
         let place = usize::try_from(finding.segment).unwrap_or(usize::MAX);
-        let piece = if turns.is_empty() { Some(body.text()) } else { turns.get(place).map(|turn| &*turn.text) };
+        let piece =
+            if turns.is_empty() { Some(body.text()) } else { turns.get(place).map(|turn| &*turn.text) };
         let ends = usize::try_from(finding.start).ok().zip(usize::try_from(finding.end).ok());
-        finding.text = piece.zip(ends).and_then(|(piece, (start, end))| Some(piece.get(start..end)?.to_owned()));
+        finding.text =
+            piece.zip(ends).and_then(|(piece, (start, end))| Some(piece.get(start..end)?.to_owned()));
     }
     findings
 }

@@ -28,7 +28,9 @@ pub(super) fn to_run<T>(compile: impl FnOnce() -> T) -> T {
 pub(super) fn register(engine: &mut Engine) {
     #[allow(deprecated, reason = "the library calls it volatile; our tests would see it change")]
     engine.on_parse_token(|token, _, _| match token {
-        Token::Reserved(word) if word.as_str() == "call" && REPLACED.get() => Token::Identifier(Box::new(WORD.into())),
+        Token::Reserved(word) if word.as_str() == "call" && REPLACED.get() => {
+            Token::Identifier(Box::new(WORD.into()))
+        }
         token => token,
     });
     type Context<'a> = NativeCallContext<'a>;

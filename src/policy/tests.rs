@@ -456,7 +456,11 @@ fn failures_have_their_place_and_a_reason() {
         ),
         ("loop {}", "1:22", "stopped: too many operations (`max_operations`); an endless loop?"),
         ("on_request(req)", "1:4", "stopped: calls are nested too deeply; an endless recursion?"),
-        ("let s = \"x\"; loop { s += s; }", "1:4", "stopped: a text larger than 8 MiB; look at long prompts with `req.contains_any`, `req.matches` and `req.words`"),
+        (
+            "let s = \"x\"; loop { s += s; }",
+            "1:4",
+            "stopped: a text larger than 8 MiB; look at long prompts with `req.contains_any`, `req.matches` and `req.words`",
+        ),
         ("bucket(\"a\", \"b\", 0)", "1:22", "bucket: 0 is not a number of shares (try 100)"),
         ("req.contains_any([1])", "1:26", "contains_any: expected a list of texts, found i64 in it"),
     ] {

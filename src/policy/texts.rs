@@ -9,7 +9,9 @@ use super::request::{Outcome, fault};
 /// Puts them in place of the language's own.
 pub(super) fn register(engine: &mut Engine) {
     engine
-        .register_fn("replace", |text: &mut ImmutableString, find: &str, with: &str| replace(text, find, with))
+        .register_fn("replace", |text: &mut ImmutableString, find: &str, with: &str| {
+            replace(text, find, with)
+        })
         .register_fn("replace", |text: &mut ImmutableString, find: &str, with: char| {
             replace(text, find, with.encode_utf8(&mut [0; 4]))
         })
@@ -28,7 +30,8 @@ pub(super) fn register(engine: &mut Engine) {
 }
 
 fn replace(text: &mut ImmutableString, find: &str, with: &str) -> Outcome<()> {
-    let places = if find.is_empty() { text.chars().count() + 1 } else { text.matches(find).take(MANY).count() };
+    let places =
+        if find.is_empty() { text.chars().count() + 1 } else { text.matches(find).take(MANY).count() };
     let grown = places.saturating_mul(with.len().saturating_sub(find.len())).saturating_add(text.len());
     if grown > STRING_BYTES {
         return Err(fault(format!("replace: the text would be larger than {STRING_BYTES} bytes")));

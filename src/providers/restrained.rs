@@ -71,8 +71,11 @@ impl Restrained {
     pub(super) fn new(target: &Target, rules: &Arc<OutputRules>) -> Self {
         let model = Model { vendor: target.vendor.clone(), name: target.name.model.clone() };
         let most = rules.most.unwrap_or(u64::MAX);
-        let relays = [Which::Chat, Which::Responses, Which::Completions]
-            .map(|which| Capped { model: model.clone(), which, most });
+        let relays = [Which::Chat, Which::Responses, Which::Completions].map(|which| Capped {
+            model: model.clone(),
+            which,
+            most,
+        });
         Self {
             model,
             rules: rules.clone(),

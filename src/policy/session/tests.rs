@@ -75,10 +75,8 @@ fn begin(files: &[(&str, &str)]) -> (Session, Arc<Town>) {
 }
 
 fn target() -> SeenTarget {
-    let traits = Traits {
-        tags: vec!["private".into()],
-        labels: [("region".into(), "eu-west".into())].into(),
-    };
+    let traits =
+        Traits { tags: vec!["private".into()], labels: [("region".into(), "eu-west".into())].into() };
     SeenTarget::of(&TargetName::parse("openai/gpt").unwrap(), &traits)
 }
 
@@ -88,7 +86,14 @@ fn failed(kind: FaultKind, attempt: u32) -> FailedAttempt {
 }
 
 fn answer() -> Answer {
-    Answer { target: target(), status: 200, stream: false, usage: None, finish: None, latency: Duration::ZERO }
+    Answer {
+        target: target(),
+        status: 200,
+        stream: false,
+        usage: None,
+        finish: None,
+        latency: Duration::ZERO,
+    }
 }
 
 fn completion() -> Completion {
@@ -125,13 +130,19 @@ async fn a_policy_that_has_to_wait_is_asked_again_and_its_wishes_count_once() {
     let asked = session.asked();
     assert_eq!((asked.len(), &*asked[0].plugin), (1, "slow"));
 
-    let (again, _) = begin(&[("10-a", r#"fn on_request(req) { if state.get("test-waiting") == 1 { return route("cheap"); } }"#)]);
+    let (again, _) = begin(&[(
+        "10-a",
+        r#"fn on_request(req) { if state.get("test-waiting") == 1 { return route("cheap"); } }"#,
+    )]);
     assert!(again.decide().await.decision.unwrap().verdict.is_some(), "what is kept outlives its request");
 }
 
 #[tokio::test(start_paused = true)]
 async fn known_answers_need_no_plugin() {
-    let policy = &[("10-a", r#"fn on_request(req) { route(if plugin("slow").classify(req).top == "code" { "strong" } else { "cheap" }) }"#)];
+    let policy = &[(
+        "10-a",
+        r#"fn on_request(req) { route(if plugin("slow").classify(req).top == "code" { "strong" } else { "cheap" }) }"#,
+    )];
     let (session, _) = begin(policy);
     session.decide().await;
     let town = Arc::new(Town::default());
@@ -139,7 +150,10 @@ async fn known_answers_need_no_plugin() {
     let replayed = set.begin_with(&facts("auto", Fake::default()), session.asked());
     assert!(replayed.decide_now().decision.unwrap().verdict.is_some());
     assert_eq!(town.asked.load(Ordering::Relaxed), 0);
-    assert_eq!(set.decide(&facts("auto", Fake::default())).errors[0].message, "plugin `slow`: its answer is not known");
+    assert_eq!(
+        set.decide(&facts("auto", Fake::default())).errors[0].message,
+        "plugin `slow`: its answer is not known"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,14 +167,19 @@ async fn what_plugins_say_reads_well() {
         (r#"plugin("quick").call("hi", #{ a: [1, 2] }).given.a[1] == 2"#, true),
         (r#"let x = false; try { plugin("broken").classify(req) } catch(e) { x = true } x"#, true),
     ] {
-        let text = format!("fn check(req) {{ {script} }} fn on_request(req) {{ if check(req) {{ return route(\"cheap\"); }} }}");
+        let text = format!(
+            "fn check(req) {{ {script} }} fn on_request(req) {{ if check(req) {{ return route(\"cheap\"); }} }}"
+        );
         let (session, _) = begin(&[("10-a", &text)]);
         let decided = session.decide().await;
         let said = decided.decision.is_ok_and(|decision| decision.verdict.is_some());
         assert_eq!(said, expected, "{script} {:?}", decided.errors);
     }
     let (session, _) = begin(&[("10-a", r#"fn on_request(req) { plugin("broken").classify(req) }"#)]);
-    assert_eq!(session.decide().await.errors[0].to_string(), "policies/10-a.rhai:1:40: plugin `broken`: it fell over");
+    assert_eq!(
+        session.decide().await.errors[0].to_string(),
+        "policies/10-a.rhai:1:40: plugin `broken`: it fell over"
+    );
 }
 
 #[test]
@@ -176,7 +195,10 @@ fn plugins_are_checked_at_load() {
             "1:32: plugin: write the name in so many words, so that it can be checked: `plugin(\"intent\")`",
         ),
         (r#"plugin("slow").clasify(req)"#, "1:37: unknown function `clasify` (did you mean `classify`?)"),
-        (r#"plugin("slow").classify()"#, "1:37: `classify` is written `plugin.classify(req: Request) → Classes`, here it has 0 arguments"),
+        (
+            r#"plugin("slow").classify()"#,
+            "1:37: `classify` is written `plugin.classify(req: Request) → Classes`, here it has 0 arguments",
+        ),
     ] {
         let text = format!("fn on_request(req) {{ {script} }}");
         let errors = load(&[("10-a", &text)], &town).err().unwrap_or_default();
@@ -187,14 +209,20 @@ fn plugins_are_checked_at_load() {
 
 #[tokio::test]
 async fn what_a_guard_found_does_not_leave() {
-    let (session, _) = begin(&[(
-        "10-a",
-        r#"fn on_request(req) { req.redact(plugin("quick").inspect(req), #{ restore: true }); req.cap_output(900); }"#,
-    ), ("20-b", "fn on_request(req) { req.cap_output(50); req.cap_output(70); req.stop_on([\"END\"]); }")]);
+    let (session, _) = begin(&[
+        (
+            "10-a",
+            r#"fn on_request(req) { req.redact(plugin("quick").inspect(req), #{ restore: true }); req.cap_output(900); }"#,
+        ),
+        ("20-b", "fn on_request(req) { req.cap_output(50); req.cap_output(70); req.stop_on([\"END\"]); }"),
+    ]);
     let output = session.decide().await.decision.unwrap().output;
     assert_eq!((output.most, output.stop_on), (Some(50), vec!["END".into()]));
     let redaction = &output.redact[0];
-    assert_eq!((&*redaction.value, &*redaction.placeholder, redaction.restore), ("ann@a.b", "[EMAIL_1]", true));
+    assert_eq!(
+        (&*redaction.value, &*redaction.placeholder, redaction.restore),
+        ("ann@a.b", "[EMAIL_1]", true)
+    );
     let (session, _) = begin(&[("10-a", r#"fn on_request(req) { req.redact(["email"]) }"#)]);
     assert!(session.decide().await.errors[0].message.starts_with("redact: this version has no detectors"));
 }
@@ -226,7 +254,10 @@ async fn on_error_says_what_happens_next() {
     assert!(!session.allows(|constraint| *constraint == Constraint::Name("openai".into())));
     let said = session.on_error(failed(FaultKind::ServerError, 1)).await;
     let Reaction::Refuse(fault) = said.what else { panic!("not refused") };
-    assert_eq!((fault.client_status(), fault.code_str(), &*fault.message), (503, "try_later", "openai/gpt 503"));
+    assert_eq!(
+        (fault.client_status(), fault.code_str(), &*fault.message),
+        (503, "try_later", "openai/gpt 503")
+    );
     let rule = said.rule.unwrap();
     assert_eq!((rule.hook, rule.line, rule.name.as_deref()), (Hook::OnError, Some(7), Some("gone")));
 }
@@ -283,7 +314,10 @@ async fn every_policy_hears_of_the_end_also_behind_one_that_fails() {
                 state.set("test-end", `${out.target.provider} ${out.attempts} ${out.duration_ms}`);
             }"#,
         ),
-        ("30-c", r#"fn on_request(req) { if state.get("test-end") == "openai 2 7" { respond("kept").tag("a", 1) } }"#),
+        (
+            "30-c",
+            r#"fn on_request(req) { if state.get("test-end") == "openai 2 7" { respond("kept").tag("a", 1) } }"#,
+        ),
     ]);
     let errors = session.on_complete(completion()).await;
     assert_eq!(errors.iter().map(|error| &*error.message).collect::<Vec<_>>(), ["oh"]);
@@ -297,14 +331,26 @@ async fn hooks_and_properties_are_checked_at_load() {
     let town = Arc::new(Town::default());
     for (text, problem) in [
         ("fn on_error(req) { }", "1:4: `on_error` is written `fn on_error(req, err)`"),
-        ("fn on_chunk(req, c) { }", "1:4: there is no hook `on_chunk`: text is cut at random places there: write `req.stop_on([..])` or use a guard plugin"),
-        ("fn on_error(req, e) { e.knd }", "1:25: unknown property `knd` of a failed attempt (did you mean `kind`?)"),
-        ("fn on_response(req, res) { res.satus }", "1:32: unknown property `satus` of an answer (did you mean `status`?)"),
+        (
+            "fn on_chunk(req, c) { }",
+            "1:4: there is no hook `on_chunk`: text is cut at random places there: write `req.stop_on([..])` or use a guard plugin",
+        ),
+        (
+            "fn on_error(req, e) { e.knd }",
+            "1:25: unknown property `knd` of a failed attempt (did you mean `kind`?)",
+        ),
+        (
+            "fn on_response(req, res) { res.satus }",
+            "1:32: unknown property `satus` of an answer (did you mean `status`?)",
+        ),
         (
             "fn on_response(req, res) { req.require(\"x\") }",
             "1:32: `require` works in `on_request` and `on_error`, but this runs in `on_response`",
         ),
-        ("fn on_complete(q, out) { q.modle }", "1:28: unknown property `modle` of a request (did you mean `model`?)"),
+        (
+            "fn on_complete(q, out) { q.modle }",
+            "1:28: unknown property `modle` of a request (did you mean `model`?)",
+        ),
     ] {
         let errors = load(&[("10-a", text)], &town).err().unwrap_or_default();
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();

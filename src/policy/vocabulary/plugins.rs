@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rhai::{Dynamic, Map, NativeCallContext};
 
 use super::{Kind, Row, Sheet, kind, row};
-use crate::policy::call_word;
 use crate::policy::bridge::{Classes, Findings, Handle};
+use crate::policy::call_word;
 use crate::policy::request::{Outcome, Request, fault, request_of};
 use crate::policy::series::Metric;
 use crate::policy::state::State;

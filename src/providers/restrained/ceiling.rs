@@ -53,7 +53,10 @@ pub(super) fn lowered(body: &Body, dialect: Dialect, legacy: bool, most: u64) ->
     }
     let bytes = splice.finish().concat();
     Body::read(bytes.into()).map(Some).map_err(|fault| {
-        Fault::new(FaultKind::Internal, format!("a limit could not be put into the request: {}", fault.message))
+        Fault::new(
+            FaultKind::Internal,
+            format!("a limit could not be put into the request: {}", fault.message),
+        )
     })
 }
 
@@ -160,7 +163,11 @@ mod tests {
                 r#"{"max_tokens":4096,"thinking":{"type":"enabled","budget_tokens":2048}}"#,
                 Some(r#"{"max_tokens":100,"thinking":{"type":"disabled"}}"#),
             ),
-            (Gemini, r#"{"contents":[]}"#, Some(r#"{"contents":[],"generationConfig":{"maxOutputTokens":100}}"#)),
+            (
+                Gemini,
+                r#"{"contents":[]}"#,
+                Some(r#"{"contents":[],"generationConfig":{"maxOutputTokens":100}}"#),
+            ),
             (
                 Gemini,
                 r#"{"generationConfig":{"maxOutputTokens":900,"topK":1}}"#,

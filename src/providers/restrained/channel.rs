@@ -76,8 +76,7 @@ mod tests {
 
     fn needles() -> Vec<Needle> {
         let stop = |text: &str| Needle { text: text.into(), then: Then::Stop };
-        let say =
-            |text: &str, instead: &str| Needle { text: text.into(), then: Then::Say(instead.into()) };
+        let say = |text: &str, instead: &str| Needle { text: text.into(), then: Then::Say(instead.into()) };
         vec![stop("END"), stop("ENDE!"), stop("état"), say("[EMAIL_1]", "ann@example.com")]
     }
 
@@ -96,9 +95,15 @@ mod tests {
 
     #[test]
     fn any_cut_gives_the_same_text() {
-        for text in
-            ["no needle", "a EN b END c", "an ét and an état", "to [EMAIL_1], [EMAIL_2", "EEND", "x ENDE! y", "[["]
-        {
+        for text in [
+            "no needle",
+            "a EN b END c",
+            "an ét and an état",
+            "to [EMAIL_1], [EMAIL_2",
+            "EEND",
+            "x ENDE! y",
+            "[[",
+        ] {
             let expected = whole(&[text]);
             let letters: Vec<String> = text.chars().map(String::from).collect();
             let letters: Vec<&str> = letters.iter().map(String::as_str).collect();

@@ -406,7 +406,8 @@ mod tests {
 
     #[test]
     fn a_stream_ends_before_the_text_and_says_that_it_stopped() {
-        let out = filtered(vec![text(0, "go on S"), text(0, "TOP now"), text(0, "more"), finish(0), Event::End], 1);
+        let out =
+            filtered(vec![text(0, "go on S"), text(0, "TOP now"), text(0, "more"), finish(0), Event::End], 1);
         let ended = Event::Finish { choice: 0, finish: stop("STOP") };
         assert_eq!(out, [text(0, "go on "), ended, Event::End]);
     }
