@@ -5,6 +5,7 @@
 
 mod bridge;
 mod call;
+mod call_word;
 mod candidate;
 mod compile;
 mod engine;

@@ -143,6 +143,7 @@ fn explain(error: &EvalAltResult) -> String {
 
 /// `timeout (Route, Request)` → which function it is and how it is meant.
 fn unknown_function(signature: &str) -> String {
+    let signature = signature.strip_prefix("__").unwrap_or(signature);
     let name = signature.split([' ', '(']).next().unwrap_or_default();
     let meant: Vec<_> = vocabulary::named(name).map(|entry| format!("`{}`", entry.row.signature)).collect();
     if meant.is_empty() {

@@ -81,8 +81,10 @@ impl Filter {
 /// What was held back belongs to the last text.
 fn give_back(kept: &mut [Part], channel: &mut Channel) {
     let held = channel.end();
-    if let Some(Part::Text { text, .. }) = kept.last_mut() {
-        *text = format!("{text}{held}").into();
+    if let Some(Part::Text { text, .. }) = kept.last_mut()
+        && !held.is_empty()
+    {
+        *text = (text.as_str().to_owned() + held.as_str()).into();
     }
 }
 
