@@ -43,6 +43,7 @@ mod secrets;
 mod seeing;
 mod sink;
 mod strict;
+mod testing_policies;
 mod turns;
 mod upstream;
 mod versions;
