@@ -1,6 +1,8 @@
 //! The admin listener: health, metrics, status.
 
 mod decisions;
+mod prices;
+mod providers;
 mod settings;
 mod status;
 
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -22,6 +24,9 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
 use crate::gateway::Shared;
+
+/// The largest price document that may be pushed, in bytes.
+const MOST_PRICES: usize = 8 << 20;
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -53,6 +58,9 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/status", get(status_page))
         .route("/admin/v1/decisions", get(decisions::list))
         .route("/admin/v1/decisions/{id}", get(decisions::one))
+        .route("/admin/v1/providers", get(providers::show))
+        .route("/admin/v1/prices", get(prices::show).post(prices::push).delete(prices::withdraw))
+        .layer(DefaultBodyLimit::max(MOST_PRICES))
         .route_layer(middleware::from_fn_with_state(admin.clone(), authorize));
     let app = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -62,7 +70,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions\n",
+                "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
+                 /admin/v1/providers /admin/v1/prices\n",
             )
         })
         .with_state(admin);

@@ -124,8 +124,12 @@ impl Api {
                     Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
                 reply::served(Box::pin(self.gateway.serve(arrived, body)).await)
             }
-            routes::Route::Models(shelf) => shelf.list(snapshot, version, head.uri.query(), &request_id),
-            routes::Route::Model(shelf, id) => shelf.one(snapshot, version, &id, &request_id),
+            routes::Route::Models(shelf) => {
+                shelf.list(snapshot, &self.gateway.prices(), version, head.uri.query(), &request_id)
+            }
+            routes::Route::Model(shelf, id) => {
+                shelf.one(snapshot, &self.gateway.prices(), version, &id, &request_id)
+            }
         }
     }
 }

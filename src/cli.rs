@@ -1,6 +1,7 @@
 //! The command line: one `match` that is the map of the program.
 
 mod check;
+mod models;
 mod plugin;
 mod policy;
 mod schema;
@@ -37,6 +38,8 @@ enum Command {
     Serve,
     /// Check configuration, policies and secrets, and print every error with file, line and column.
     Check,
+    /// List models with price, context window, capabilities and the day on which they go.
+    Models(models::ModelsArgs),
     /// Test, explain, replay and describe policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -54,6 +57,7 @@ pub fn run() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(config),
         Command::Check => check::check(config),
+        Command::Models(args) => models::models(&args, config),
         Command::Policy(command) => policy::run(command, config),
         Command::Plugin(command) => plugin::run(command, config),
         Command::Schema => schema::schema(),

@@ -25,6 +25,7 @@ pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
 pub use switch::Switched;
 
+use crate::breaker::Health;
 use crate::clock::{Clock, Dice};
 use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
@@ -111,14 +112,21 @@ pub enum Answered {
 pub struct Executor {
     upstream: Arc<Upstream>,
     meters: Arc<Meters>,
+    health: Arc<Health>,
     dice: Arc<Dice>,
     clock: Arc<dyn Clock>,
 }
 
 impl Executor {
     /// An executor on this transport.
-    pub fn new(upstream: Arc<Upstream>, meters: Arc<Meters>, dice: Arc<Dice>, clock: Arc<dyn Clock>) -> Self {
-        Self { upstream, meters, dice, clock }
+    pub fn new(
+        upstream: Arc<Upstream>,
+        meters: Arc<Meters>,
+        health: Arc<Health>,
+        dice: Arc<Dice>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { upstream, meters, health, dice, clock }
     }
 
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.

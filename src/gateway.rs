@@ -3,6 +3,9 @@
 mod admission;
 mod conversation;
 mod door;
+mod figures;
+#[cfg(test)]
+mod golden;
 mod intake;
 mod line;
 mod market;
@@ -24,6 +27,7 @@ use arc_swap::ArcSwap;
 pub use admission::Admission;
 pub use conversation::{Conversation, Takeover};
 pub use door::{Asked, Door, Head, StreamForm};
+pub use figures::{Figures, Terms};
 pub use intake::{Ahead, Approach, Intake, Unread};
 pub use market::Board;
 pub use raw::RawBody;
@@ -40,6 +44,7 @@ pub use watch::StreamBody;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
+use crate::ledger::Book;
 use crate::store::{Answers, Decisions, Shelf};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
@@ -54,6 +59,8 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// Answers that later requests may refer to.
     pub answers: Arc<Answers>,
+    /// What models cost, and how targets fare.
+    pub figures: Arc<Figures>,
     /// Records of what was decided.
     pub decisions: Decisions,
     /// Wall-clock time.
@@ -72,13 +79,19 @@ impl Gateway {
     /// A gateway on this worker's transport.
     pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
-        let executor = Arc::new(Executor::new(upstream, meters.clone(), dice.clone(), shared.clock.clone()));
+        let (health, clock) = (shared.figures.health.clone(), shared.clock.clone());
+        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, dice.clone(), clock));
         Self { shared, executor, meters, dice }
     }
 
     /// The snapshot in service.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
+    }
+
+    /// The prices in service.
+    pub fn prices(&self) -> Arc<Book> {
+        self.shared.figures.prices.book()
     }
 
     /// The answers kept for one caller.

@@ -4,8 +4,10 @@ mod build;
 pub mod check;
 mod config;
 mod diagnostic;
+mod feed;
 mod findings;
 mod node;
+mod plugins;
 mod read;
 mod reload;
 pub mod replay;
@@ -23,6 +25,8 @@ pub use build::Built;
 pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
 pub use config::Config;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use feed::feed;
+pub use plugins::{PluginBench, PluginsSettings};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};
@@ -30,8 +34,9 @@ pub use trial::{Report, Tested, Wanted};
 pub use watch::Watch;
 
 use crate::clock::{Clock, SystemClock};
-use crate::gateway::Snapshot;
+use crate::gateway::{Figures, Snapshot};
 use crate::listener::ListenerSettings;
+use crate::plugin::Services;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
 use secrets::Secrets;
@@ -49,6 +54,8 @@ pub struct House {
     sources: Sources,
     checked: Checked,
     warnings: Diagnostics,
+    figures: Arc<Figures>,
+    plugins: PluginBench,
 }
 
 impl House {
@@ -62,7 +69,9 @@ impl House {
         let file = config.or_else(usual);
         let sources = Sources::read(file.as_deref())?;
         let (checked, warnings) = checked(&sources)?;
-        Ok(Self { file, sources, checked, warnings })
+        let figures = Arc::new(Figures::new(Arc::new(SystemClock)));
+        let plugins = PluginBench::new(&checked.config.plugins, Services::default());
+        Ok(Self { file, sources, checked, warnings, figures, plugins })
     }
 
     /// The configuration.
@@ -80,12 +89,22 @@ impl House {
         &self.warnings
     }
 
+    /// Prices and health, which outlive every snapshot.
+    pub fn figures(&self) -> Arc<Figures> {
+        self.figures.clone()
+    }
+
+    /// Hands plugins what they may use: requests outward, embeddings.
+    pub fn serve_plugins(&mut self, services: Services) {
+        self.plugins = PluginBench::new(&self.checked.config.plugins, services);
+    }
+
     /// Builds what requests are served with: secrets resolved, policies compiled.
     ///
     /// # Errors
     /// Everything that is missing or does not compile.
     pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
-        built(self.file.as_deref(), &self.checked, &self.sources, clock)
+        built(self.file.as_deref(), &self.checked, &self.sources, &self.figures, &self.plugins, clock)
     }
 
     /// Runs the tests of the policies, and says what they reached. Needs no secrets.
@@ -107,7 +126,15 @@ impl House {
             sources.take_policies(dir)?;
         }
         let name = shown(self.file.as_deref());
-        let built = build::build(&name, &self.checked, &sources, &Secrets::imagined(), &SystemClock)?;
+        let built = build::build(
+            &name,
+            &self.checked,
+            &sources,
+            &Secrets::imagined(),
+            &self.figures,
+            &self.plugins,
+            &SystemClock,
+        )?;
         Ok(built.snapshot)
     }
 }
@@ -168,10 +195,12 @@ fn built(
     file: Option<&Path>,
     checked: &Checked,
     sources: &Sources,
+    figures: &Arc<Figures>,
+    plugins: &PluginBench,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let secrets = Secrets::new(directory(file));
-    let mut built = build::build(&shown(file), checked, sources, &secrets, clock)?;
+    let mut built = build::build(&shown(file), checked, sources, &secrets, figures, plugins, clock)?;
     built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
     Ok(built)
 }

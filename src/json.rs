@@ -8,7 +8,10 @@ mod gate;
 mod keys;
 mod scan;
 mod splice;
+mod text;
+mod tree;
 mod walk;
+mod write;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -17,7 +20,10 @@ use bytes::Bytes;
 
 use crate::fault::Fault;
 pub use splice::Splice;
-pub use walk::{elements, entries, text, write_text};
+pub use text::Text;
+pub use tree::parse;
+pub use walk::{Elements, elements, entries, text};
+pub use write::{Verbatim, object_to_text, object_with, to_text, write_text, write_value};
 
 /// Levels of nesting that the gate lets through; the top-level object is the first.
 pub const MAX_DEPTH: usize = 64;

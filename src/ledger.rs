@@ -15,6 +15,7 @@ mod prices;
 mod rate;
 mod reserved;
 mod settings;
+mod shown;
 
 pub use book::{Book, Known};
 pub use compact::List;
@@ -27,6 +28,7 @@ pub use rate::{Rate, Tier, Unit};
 pub use settings::{
     AbovePrice, Day, ModelPrice, OffPeakPrice, PriceSettings, Rates, ReservedSettings, SourceSettings,
 };
+pub use shown::{facts, pricing};
 
 #[cfg(test)]
 mod tests;

@@ -4,10 +4,11 @@
 use std::fmt;
 use std::ops::AddAssign;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// An amount in nano-dollars (10⁻⁹ US dollars). 2⁶⁴ of them are 18 billion dollars; sums stop there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Nano(pub u64);
 
 /// A price in pico-dollars (10⁻¹² US dollars) for one unit: a token, a picture, a second, a character, a request.
@@ -41,13 +42,6 @@ impl fmt::Display for Nano {
     /// Dollars, exactly: `0.00012345`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         decimal(f, self.0, 9)
-    }
-}
-
-impl Serialize for Nano {
-    /// The number of nano-dollars.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(self.0)
     }
 }
 

@@ -7,12 +7,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use dossier::{Dossier, Failure, Limits};
+pub use dossier::{Dossier, Failure, Limits, PluginAnswer};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::chat::Usage;
 use crate::facts::FactsRecord;
 use crate::fault::{Fault, FaultKind};
+use crate::money::Nano;
 use crate::target::TargetName;
 
 /// The version of [`Record`]; raised whenever a field changes its meaning or goes away.
@@ -262,6 +263,9 @@ pub struct Record {
     /// What was used, in disjoint classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What it cost, in nano-dollars; left out where something was used whose price nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Nano>,
     /// How the request ended for the client.
     pub outcome: Outcome,
 }

@@ -4,6 +4,8 @@
 //! A [`PluginSet`] belongs to a snapshot and never changes. A plugin that is configured but cannot be loaded stays in
 //! it with its reason, and its calls end as its `on_error` says: nothing is silently absent.
 
+#![cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "nothing runs without the host"))]
+
 mod allow_list;
 mod answer;
 mod ask;
@@ -33,7 +35,7 @@ pub use ask::{
     TokenUsage, Window,
 };
 pub use function::Function;
-pub use host::Decoder;
+pub use host::{Decoder, examine};
 pub use outcome::{CallFault, Called, Consequence, Outcome};
 pub use service::{Awaited, Courier, CourierFault, Delivery, Embedder, Errand, Services};
 pub use set::{PluginHost, PluginSet, PluginSource};
@@ -103,6 +105,19 @@ pub struct Loaded {
     pub isolation: Isolation,
     /// What it took to load it, in milliseconds.
     pub prepared_ms: u64,
+}
+
+/// What can be seen of a file without running it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// The component: the file itself, or what was made of its core module.
+    pub component: Vec<u8>,
+    /// Whether the file is a component already.
+    pub is_component: bool,
+    /// Names that it imports, such as `tollgate:plugin/log@0.1.0`.
+    pub imports: Vec<String>,
+    /// Names that it exports.
+    pub exports: Vec<String>,
 }
 
 impl Plugin {

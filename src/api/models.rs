@@ -1,7 +1,10 @@
 //! `GET /v1/models`, `/v1beta/models` and one model below them: what a client may ask for, in its own dialect.
 
+mod known;
+
 use http::request::Parts;
 use http::{Response, StatusCode};
+use known::Sight;
 use serde_json::{Value, json};
 
 use super::anthropic_messages::AnthropicMessages;
@@ -11,6 +14,7 @@ use super::reply::{self, ReplyBody};
 use super::routes::unescape;
 use crate::fault::Fault;
 use crate::gateway::{Door, Snapshot};
+use crate::ledger::Book;
 use crate::planner::{Known, unknown_model};
 
 /// Whose list it is. The path says so, or headers that only one vendor's clients send.
@@ -50,6 +54,7 @@ impl Shelf {
     pub(super) fn list(
         self,
         snapshot: &Snapshot,
+        book: &Book,
         version: Option<usize>,
         query: Option<&str>,
         request_id: &str,
@@ -62,14 +67,14 @@ impl Shelf {
         });
         let models: Vec<(String, String)> = aliases.chain(targets).collect();
         let query = Query(query.unwrap_or_default());
-        let created = snapshot.built_ms;
+        let (created, sight) = (snapshot.built_ms, Sight { catalogue, book });
         let body = match self {
             Self::OpenAi => {
-                let data = models.iter().map(|(id, owner)| self.model(id, owner, created));
+                let data = models.iter().map(|(id, owner)| self.model(id, owner, created, &sight));
                 Ok(json!({ "object": "list", "data": data.collect::<Vec<_>>() }))
             }
-            Self::Anthropic => anthropic_page(&models, query, created),
-            Self::Gemini => gemini_page(&models, query, created),
+            Self::Anthropic => anthropic_page(&models, query, created, &sight),
+            Self::Gemini => gemini_page(&models, query, created, &sight),
         };
         match body {
             Ok(body) => answer(&body, request_id),
@@ -81,6 +86,7 @@ impl Shelf {
     pub(super) fn one(
         self,
         snapshot: &Snapshot,
+        book: &Book,
         version: Option<usize>,
         id: &str,
         request_id: &str,
@@ -91,10 +97,37 @@ impl Shelf {
             Some(Known::Target(target)) => target.name.provider,
             None => return reply::fault_at(self.door(), &unknown_model(id), request_id),
         };
-        answer(&self.model(id, &owner, snapshot.built_ms), request_id)
+        answer(&self.model(id, &owner, snapshot.built_ms, &Sight { catalogue, book }), request_id)
     }
 
-    fn model(self, id: &str, owner: &str, created_ms: u64) -> Value {
+    fn model(self, id: &str, owner: &str, created_ms: u64, sight: &Sight<'_>) -> Value {
+        let mut known = sight.of(id);
+        let mut model = self.bare(id, owner, created_ms);
+        let names: &[(&str, &str)] = match self {
+            Self::OpenAi => &[],
+            // https://platform.claude.com/docs/en/api/models/retrieve
+            Self::Anthropic => &[("context_window", "max_input_tokens"), ("max_output_tokens", "max_tokens")],
+            // https://ai.google.dev/api/models#Model
+            Self::Gemini => {
+                &[("context_window", "inputTokenLimit"), ("max_output_tokens", "outputTokenLimit")]
+            }
+        };
+        for (ours, theirs) in names {
+            if let Some(value) = known.shift_remove(*ours) {
+                known.insert((*theirs).to_owned(), value);
+            }
+        }
+        if self == Self::Gemini {
+            // Google's clients expect `kind` nowhere and refuse nothing else.
+            known.shift_remove("kind");
+        }
+        if let Some(model) = model.as_object_mut() {
+            model.extend(known);
+        }
+        model
+    }
+
+    fn bare(self, id: &str, owner: &str, created_ms: u64) -> Value {
         match self {
             Self::OpenAi => {
                 json!({ "id": id, "object": "model", "created": created_ms / 1_000, "owned_by": owner })
@@ -119,7 +152,12 @@ impl Shelf {
 const METHODS: &[&str] =
     &["generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"];
 
-fn anthropic_page(models: &[(String, String)], query: Query<'_>, created: u64) -> Result<Value, Fault> {
+fn anthropic_page(
+    models: &[(String, String)],
+    query: Query<'_>,
+    created: u64,
+    sight: &Sight<'_>,
+) -> Result<Value, Fault> {
     let limit = query.size("limit", 20)?;
     let place = |name: &str| {
         let Some(id) = query.get(name) else { return Ok(None) };
@@ -134,7 +172,7 @@ fn anthropic_page(models: &[(String, String)], query: Query<'_>, created: u64) -
     let backwards = query.get("before_id").is_some() && query.get("after_id").is_none();
     let has_more = if backwards { start > 0 } else { end < models.len() };
     let page = models.get(start..end).unwrap_or_default();
-    let data = page.iter().map(|(id, owner)| Shelf::Anthropic.model(id, owner, created));
+    let data = page.iter().map(|(id, owner)| Shelf::Anthropic.model(id, owner, created, sight));
     Ok(json!({
         "data": data.collect::<Vec<_>>(), "has_more": has_more,
         "first_id": page.first().map(|(id, _)| id), "last_id": page.last().map(|(id, _)| id),
@@ -142,7 +180,12 @@ fn anthropic_page(models: &[(String, String)], query: Query<'_>, created: u64) -
 }
 
 /// The token of a page is the number of models before it.
-fn gemini_page(models: &[(String, String)], query: Query<'_>, created: u64) -> Result<Value, Fault> {
+fn gemini_page(
+    models: &[(String, String)],
+    query: Query<'_>,
+    created: u64,
+    sight: &Sight<'_>,
+) -> Result<Value, Fault> {
     let size = query.size("pageSize", 50)?;
     let start = match query.get("pageToken").filter(|token| !token.is_empty()) {
         None => 0,
@@ -154,7 +197,7 @@ fn gemini_page(models: &[(String, String)], query: Query<'_>, created: u64) -> R
     };
     let end = models.len().min(start.saturating_add(size));
     let page = models.get(start..end).unwrap_or_default();
-    let page = page.iter().map(|(id, owner)| Shelf::Gemini.model(id, owner, created));
+    let page = page.iter().map(|(id, owner)| Shelf::Gemini.model(id, owner, created, sight));
     let mut body = json!({ "models": page.collect::<Vec<_>>() });
     if end < models.len() {
         body["nextPageToken"] = end.to_string().into();
@@ -193,9 +236,15 @@ fn answer(body: &Value, request_id: &str) -> Response<ReplyBody> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::planner::Catalogue;
 
     fn models(count: usize) -> Vec<(String, String)> {
         (0..count).map(|n| (format!("m{n}"), "o".to_owned())).collect()
+    }
+
+    fn sight(catalogue: &Catalogue) -> Sight<'_> {
+        static BOOK: std::sync::LazyLock<Book> = std::sync::LazyLock::new(Book::default);
+        Sight { catalogue, book: &BOOK }
     }
 
     fn ids(page: &Value, list: &str, field: &str) -> Vec<String> {
@@ -212,7 +261,7 @@ mod tests {
             ("pageToken=6&pageSize=3", vec![6], None),
             ("pageToken=7", vec![], None),
         ] {
-            let page = gemini_page(&models(7), Query(query), 0).unwrap();
+            let page = gemini_page(&models(7), Query(query), 0, &sight(&Catalogue::default())).unwrap();
             let expected: Vec<String> = expected.into_iter().map(|n| format!("m{n}")).collect();
             assert_eq!(
                 (ids(&page, "models", "name"), page["nextPageToken"].as_str()),
@@ -221,7 +270,10 @@ mod tests {
             );
         }
         for query in ["pageToken=8", "pageToken=x", "pageSize=-1"] {
-            assert!(gemini_page(&models(7), Query(query), 0).is_err(), "{query}");
+            assert!(
+                gemini_page(&models(7), Query(query), 0, &sight(&Catalogue::default())).is_err(),
+                "{query}"
+            );
         }
     }
 
@@ -235,10 +287,10 @@ mod tests {
             ("before_id=m9&limit=5", Some("m4"), Some("m8"), true),
             ("after_id=m24", None, None, false),
         ] {
-            let page = anthropic_page(&models(25), Query(query), 0).unwrap();
+            let page = anthropic_page(&models(25), Query(query), 0, &sight(&Catalogue::default())).unwrap();
             let found = (page["first_id"].as_str(), page["last_id"].as_str(), page["has_more"].as_bool());
             assert_eq!(found, (first, last, Some(more)), "{query}");
         }
-        assert!(anthropic_page(&models(3), Query("after_id=x"), 0).is_err());
+        assert!(anthropic_page(&models(3), Query("after_id=x"), 0, &sight(&Catalogue::default())).is_err());
     }
 }

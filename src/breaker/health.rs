@@ -40,7 +40,8 @@ struct Windows {
 /// The figures of one moment.
 #[derive(Debug, Default)]
 pub struct Readings {
-    targets: HashMap<TargetName, Reading>,
+    /// By `provider/model`.
+    targets: HashMap<Box<str>, Reading>,
     providers: BTreeMap<Arc<str>, ProviderReading>,
 }
 
@@ -124,10 +125,21 @@ impl Health {
         self.windows.store(Arc::new(fresh));
     }
 
-    /// An attempt has come to its verdict.
-    pub fn attempted(&self, target: &TargetName, verdict: Verdict, now: Instant) {
+    /// An attempt has come to its verdict; for streams, with the time that its first content took.
+    pub fn attempted(
+        &self,
+        target: &TargetName,
+        verdict: Verdict,
+        first_token: Option<Duration>,
+        now: Instant,
+    ) {
         if verdict != Verdict::Void {
-            self.with(target, now, |window, slot| window.verdict(slot, verdict));
+            self.with(target, now, |window, slot| {
+                window.verdict(slot, verdict);
+                if let Some(first) = first_token {
+                    window.first_token(slot, millis(first));
+                }
+            });
         }
     }
 
@@ -143,12 +155,7 @@ impl Health {
         let generating = took.saturating_sub(first.unwrap_or(0)).max(1);
         let speed = answer.tokens.filter(|tokens| *tokens > 1);
         let speed = speed.map(|tokens| tokens.saturating_mul(10_000) / generating);
-        self.with(target, now, |window, slot| {
-            window.answered(slot, took, speed);
-            if let Some(first) = first {
-                window.first_token(slot, first);
-            }
-        });
+        self.with(target, now, |window, slot| window.answered(slot, took, speed));
     }
 
     /// The latest figures.
@@ -168,7 +175,7 @@ impl Health {
             window.turn(slot);
             providers.entry(target.provider.clone()).or_default().join(&total);
             if !total.is_empty() {
-                targets.insert(target.clone(), Reading::of(&total));
+                targets.insert(target.to_string().into(), Reading::of(&total));
             }
         }
         let providers: BTreeMap<_, _> = providers
@@ -183,7 +190,7 @@ impl Health {
         if targets.len() < windows.targets.len() {
             let mut kept = windows.targets.clone();
             // Windows are made and forgotten under the keeper's lock only.
-            kept.retain(|target, window| targets.contains_key(target) || !window.is_old(slot));
+            kept.retain(|target, window| targets.contains_key(&*target.to_string()) || !window.is_old(slot));
             let Windows { settings, slot_ms, .. } = **windows;
             self.windows.store(Arc::new(Windows { settings, slot_ms, targets: kept }));
         }
@@ -238,16 +245,19 @@ impl Windows {
 }
 
 impl Readings {
-    /// The figures of a target; `None` when nothing has been heard of it.
-    pub fn of(&self, target: &TargetName) -> Option<&Reading> {
+    /// The figures of `provider/model`; `None` when nothing has been heard of it.
+    pub fn of(&self, target: &str) -> Option<&Reading> {
         self.targets.get(target)
     }
 
     /// All targets of a provider, sorted by model.
-    pub fn targets_of(&self, provider: &str) -> Vec<(&Arc<str>, &Reading)> {
-        let own = self.targets.iter().filter(|(target, _)| *target.provider == *provider);
-        let mut own: Vec<_> = own.map(|(target, reading)| (&target.model, reading)).collect();
-        own.sort_by(|(a, _), (b, _)| a.cmp(b));
+    pub fn targets_of(&self, provider: &str) -> Vec<(&str, &Reading)> {
+        let own = self.targets.iter().filter_map(|(target, reading)| {
+            let (name, model) = target.split_once('/')?;
+            (name == provider).then_some((model, reading))
+        });
+        let mut own: Vec<_> = own.collect();
+        own.sort_by_key(|(model, _)| *model);
         own
     }
 
@@ -311,17 +321,17 @@ mod tests {
     async fn figures_come_within_a_second_and_go_with_the_window() {
         let health = Health::new(HealthSettings::default(), Instant::now());
         let (a, b) = (target("openai/a"), target("openai/b"));
-        assert_eq!(health.readings().of(&a), None);
+        assert_eq!(health.readings().of(&a.to_string()), None);
         for ms in 1..=100 {
-            health.attempted(&a, Verdict::Good, Instant::now());
+            health.attempted(&a, Verdict::Good, None, Instant::now());
             health.answered(&a, answer(ms * 10, 100), Instant::now());
         }
-        health.attempted(&b, Verdict::Failed, Instant::now());
-        health.attempted(&b, Verdict::Throttled, Instant::now());
-        health.attempted(&b, Verdict::Void, Instant::now());
+        health.attempted(&b, Verdict::Failed, None, Instant::now());
+        health.attempted(&b, Verdict::Throttled, None, Instant::now());
+        health.attempted(&b, Verdict::Void, None, Instant::now());
         pass(&health, 1).await;
         let readings = health.readings();
-        let reading = readings.of(&a).unwrap();
+        let reading = readings.of(&a.to_string()).unwrap();
         let near = |found: Option<f64>, truth: f64| (found.unwrap() - truth).abs() / truth < 0.1;
         assert!(
             near(reading.p50_ms, 500.0) && near(reading.p95_ms, 950.0) && near(reading.p99_ms, 990.0),
@@ -329,18 +339,22 @@ mod tests {
         );
         assert!(near(reading.tokens_per_second, 200.0), "{reading:?}");
         assert_eq!((reading.attempts, reading.error_rate, reading.first_token_p50_ms), (100, 0.0, None));
-        let reading = readings.of(&b).unwrap();
+        let reading = readings.of(&b.to_string()).unwrap();
         assert_eq!((reading.attempts, reading.failed, reading.throttled, reading.error_rate), (2, 2, 1, 1.0));
         assert_eq!(readings.provider("openai").unwrap().reading.attempts, 102);
 
         pass(&health, 280).await;
-        assert_eq!(health.readings().of(&a).map(|reading| reading.attempts), Some(100), "inside the window");
+        assert_eq!(
+            health.readings().of(&a.to_string()).map(|reading| reading.attempts),
+            Some(100),
+            "inside the window"
+        );
         pass(&health, 30).await;
-        assert_eq!(health.readings().of(&a), None, "outside of it");
-        health.attempted(&a, Verdict::Good, Instant::now());
+        assert_eq!(health.readings().of(&a.to_string()), None, "outside of it");
+        health.attempted(&a, Verdict::Good, None, Instant::now());
         pass(&health, 1).await;
         assert_eq!(
-            health.readings().of(&a).map(|reading| reading.attempts),
+            health.readings().of(&a.to_string()).map(|reading| reading.attempts),
             Some(1),
             "nothing old comes back"
         );
@@ -350,14 +364,14 @@ mod tests {
     async fn streams_have_a_first_token_and_may_break() {
         let health = Health::new(HealthSettings::default(), Instant::now());
         let a = target("x/a");
-        health.attempted(&a, Verdict::Good, Instant::now());
         let (took, first) = (Duration::from_millis(2_100), Duration::from_millis(100));
+        health.attempted(&a, Verdict::Good, Some(first), Instant::now());
         health.answered(&a, Answer { took, first_token: Some(first), tokens: Some(200) }, Instant::now());
-        health.attempted(&a, Verdict::Good, Instant::now());
+        health.attempted(&a, Verdict::Good, None, Instant::now());
         health.broke(&a, Instant::now());
         pass(&health, 1).await;
         let readings = health.readings();
-        let reading = readings.of(&a).unwrap();
+        let reading = readings.of(&a.to_string()).unwrap();
         assert_eq!((reading.attempts, reading.failed, reading.error_rate), (2, 1, 0.5));
         assert!((reading.tokens_per_second.unwrap() - 100.0).abs() < 12.0, "{reading:?}");
         assert!((reading.first_token_p95_ms.unwrap() - 100.0).abs() < 12.0, "{reading:?}");
@@ -370,8 +384,8 @@ mod tests {
         let a = target("x/a");
         let is_alert = || health.readings().provider("x").is_some_and(|provider| provider.alert);
         let attempt = |good: u64, failed: u64| {
-            (0..good).for_each(|_| health.attempted(&a, Verdict::Good, Instant::now()));
-            (0..failed).for_each(|_| health.attempted(&a, Verdict::Failed, Instant::now()));
+            (0..good).for_each(|_| health.attempted(&a, Verdict::Good, None, Instant::now()));
+            (0..failed).for_each(|_| health.attempted(&a, Verdict::Failed, None, Instant::now()));
         };
         attempt(0, 5);
         pass(&health, 1).await;
@@ -390,7 +404,7 @@ mod tests {
     async fn another_window_begins_anew_and_another_bound_does_not() {
         let health = Health::new(HealthSettings::default(), Instant::now());
         let a = target("x/a");
-        (0..30).for_each(|_| health.attempted(&a, Verdict::Failed, Instant::now()));
+        (0..30).for_each(|_| health.attempted(&a, Verdict::Failed, None, Instant::now()));
         let mut settings = HealthSettings::default();
         settings.alert.error_rate = 1.0;
         health.configure(settings);
@@ -399,20 +413,23 @@ mod tests {
         assert_eq!((provider.reading.attempts, provider.alert), (30, false));
         health.configure(HealthSettings { window: Period::secs(30), ..settings });
         pass(&health, 1).await;
-        assert_eq!(health.readings().of(&a), None);
+        assert_eq!(health.readings().of(&a.to_string()), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn names_that_clients_invent_do_not_fill_the_memory() {
         let health = Health::new(HealthSettings::default(), Instant::now());
         for n in 0..2 * MOST_TARGETS {
-            health.attempted(&target(&format!("x/{n}")), Verdict::Good, Instant::now());
+            health.attempted(&target(&format!("x/{n}")), Verdict::Good, None, Instant::now());
         }
         pass(&health, 1).await;
         let readings = health.readings();
         assert_eq!(readings.targets_of("x").len(), MOST_TARGETS + 1);
-        assert_eq!(readings.of(&target("x/*")).unwrap().attempts, MOST_TARGETS as u64);
-        pass(&health, 320).await;
+        assert_eq!(readings.of("x/*").unwrap().attempts, MOST_TARGETS as u64);
+        for _ in 0..35 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            health.tick(Instant::now());
+        }
         assert_eq!(health.windows.load().targets.len(), 0, "idle targets are forgotten");
     }
 
@@ -421,11 +438,11 @@ mod tests {
         let began = Instant::now();
         let health = Health::new(HealthSettings::default(), began);
         let a = target("openai/gpt-4o-mini");
-        health.attempted(&a, Verdict::Good, began);
+        health.attempted(&a, Verdict::Good, None, began);
         let rounds = 20_000_u32;
         let start = std::time::Instant::now();
         for _ in 0..rounds {
-            health.attempted(&a, Verdict::Good, began);
+            health.attempted(&a, Verdict::Good, None, began);
             health.answered(&a, answer(250, 100), began);
         }
         // A bound that also an unoptimised build on a busy machine keeps.

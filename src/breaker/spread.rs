@@ -86,7 +86,7 @@ impl Sum {
             seen += u64::from(*count);
             if seen >= wanted {
                 // Between the ends of the counter, as if its sizes lay evenly.
-                let part = (wanted - before) as f64 / f64::from(*count);
+                let part = ((wanted - before) as f64 - 0.5) / f64::from(*count);
                 let (low, high) = (start(place), start(place + 1));
                 return Some(low + (high - low) * part);
             }

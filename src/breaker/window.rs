@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::spread::{Spread, Sum};
+use crate::fault::{Fault, FaultKind, Phase, Whose};
 
 /// Slots that a window is made of.
 pub(super) const SLOTS: u64 = 30;
@@ -22,6 +23,19 @@ pub enum Verdict {
     Throttled,
     /// The request was at fault, or the client left: nothing is said of the provider.
     Void,
+}
+
+impl Verdict {
+    /// What a fault says of the provider. A deadline that the caller set may have been too short for anybody.
+    pub fn of(fault: &Fault) -> Self {
+        match fault.kind {
+            FaultKind::RateLimited => Self::Throttled,
+            FaultKind::Credentials => Self::Failed,
+            FaultKind::Cancelled | FaultKind::Timeout(Phase::Total) => Self::Void,
+            _ if fault.whose == Whose::Upstream => Self::Failed,
+            _ => Self::Void,
+        }
+    }
 }
 
 /// One target's ring.

@@ -58,7 +58,7 @@ impl Choice {
         for part in self.content {
             match part {
                 Part::Text { text, citations, .. } => {
-                    events.push(Event::Text { choice, text });
+                    events.push(Event::Text { choice, text: text.into_string() });
                     events.extend(citations.into_iter().map(|value| Event::Citation { choice, value }));
                 }
                 Part::Refusal(text) => events.push(Event::Refusal { choice, text }),

@@ -5,6 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::Object;
+use crate::json::Text;
 
 /// A chat request as any dialect means it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -52,6 +53,23 @@ pub struct Message {
     pub rest: Object,
 }
 
+impl Message {
+    /// A message of one text and nothing else.
+    pub fn plain(role: Role, text: impl Into<Text>) -> Self {
+        Self { role, content: vec![Part::text(text)], name: None, rest: Object::new() }
+    }
+
+    /// The text of a message that is nothing but a text.
+    pub fn as_plain(&self) -> Option<&Text> {
+        match self.content.as_slice() {
+            [Part::Text { text, cache: None, citations }] if citations.is_empty() => {
+                (self.name.is_none() && self.rest.is_empty()).then_some(text)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -73,7 +91,7 @@ pub enum Part {
     /// Plain text.
     Text {
         /// The text.
-        text: String,
+        text: Text,
         /// Prompt-cache breakpoint after this part.
         cache: Option<CacheHint>,
         /// Citations or annotations as the dialect has them.
@@ -145,7 +163,7 @@ pub enum Part {
 
 impl Part {
     /// A plain text part.
-    pub fn text(text: impl Into<String>) -> Self {
+    pub fn text(text: impl Into<Text>) -> Self {
         Self::Text { text: text.into(), cache: None, citations: Vec::new() }
     }
 }

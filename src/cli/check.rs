@@ -14,12 +14,20 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
         Ok(house) => match built(&house).inspect(|_| house.warnings().print()) {
             Ok(built) => {
                 let snapshot = built.snapshot;
+                let absent: Vec<_> = snapshot.plugins.faults().collect();
+                for (name, reason) in &absent {
+                    eprintln!("error: plugin `{name}`: {reason}");
+                }
+                if !absent.is_empty() {
+                    return ExitCode::FAILURE;
+                }
                 println!(
-                    "ok: {} providers, {} aliases, {} policies, {} tests of policies (snapshot {})",
+                    "ok: {} providers, {} aliases, {} policies with {} tests, {} plugins (snapshot {})",
                     snapshot.catalogue.vendors().len(),
                     snapshot.catalogue.aliases().count(),
                     snapshot.policies.names().count(),
                     built.tests,
+                    snapshot.plugins.names().count(),
                     snapshot.hash
                 );
                 return ExitCode::SUCCESS;

@@ -1,6 +1,7 @@
 //! `tollgate policy …`: what can be done with policies before and after they act.
 
 mod coverage;
+mod definitions;
 mod explain;
 mod junit;
 mod replay;
@@ -14,6 +15,8 @@ use clap::Subcommand;
 /// Commands for policies; each stands in a file of its own.
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
+    /// Print what policies can say, for editors (`.d.rhai`) or as JSON.
+    Definitions(definitions::Definitions),
     /// Run the tests of the policies: `X_test.rhai` beside `X.rhai`, and tables in `tests/*.yaml`.
     Test(test::TestArgs),
     /// Explain how a request is decided, or how a recorded one was.
@@ -27,6 +30,7 @@ pub(super) enum PolicyCommand {
 /// Runs one of them with this configuration.
 pub(super) fn run(command: PolicyCommand, config: Option<PathBuf>) -> ExitCode {
     match command {
+        PolicyCommand::Definitions(wanted) => definitions::run(&wanted),
         PolicyCommand::Test(args) => test::test(&args, config),
         PolicyCommand::Explain(arguments) => explain::explain(arguments, config),
         PolicyCommand::Replay(arguments) => replay::replay(arguments, config),

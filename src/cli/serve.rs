@@ -19,7 +19,7 @@ use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shared, Unread};
-use crate::house::{Built, House, announce};
+use crate::house::{Built, House, announce, feed};
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::store::Decisions;
 use crate::telemetry::{self, AccessLog};
@@ -75,7 +75,11 @@ async fn open(
     };
     let decisions = Decisions::start(&config.decisions)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let figures = house.figures();
+    figures.configure(built.terms);
+    tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {
+        figures,
         snapshot: built.snapshot.into(),
         admission: Admission::new(closing),
         access_log: access_log.clone(),

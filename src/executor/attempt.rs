@@ -12,6 +12,7 @@ use super::answering::{Answering, Script};
 use super::live::Live;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
+use crate::breaker::Verdict;
 use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind, Phase, Retry};
 use crate::providers::{Credential, Held, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
@@ -66,18 +67,32 @@ impl Executor {
         let now = Instant::now();
         job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
+        if let Some(relayed) = job.carry.instead(target) {
+            job.journal.lose(&relayed.lost);
+            meters.attempt("ok", job.journal.succeed(200));
+            return Ok(Answered::Whole(relayed, target.clone()));
+        }
+        let judge = |verdict, first_token| {
+            self.health.attempted(&target.name, verdict, first_token, Instant::now());
+        };
         match self.try_once(job, target, now).await {
             Ok((answered, status)) => {
                 match &answered {
                     Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
                         meters.attempt(fault.kind.as_str(), job.journal.fail(fault));
+                        judge(Verdict::of(fault), None);
                     }
-                    _ => meters.attempt("ok", job.journal.succeed(status)),
+                    _ => {
+                        let took = job.journal.succeed(status);
+                        meters.attempt("ok", took);
+                        judge(Verdict::Good, matches!(answered, Answered::Stream(_)).then_some(took));
+                    }
                 }
                 Ok(answered)
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), job.journal.fail(&fault));
+                judge(Verdict::of(&fault), None);
                 tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
             }
@@ -92,10 +107,6 @@ impl Executor {
             first_token: (now + first_token).min(job.deadline),
             total: job.deadline,
         };
-        if let Some(relayed) = job.carry.instead(target) {
-            job.journal.lose(&relayed.lost);
-            return Ok((Answered::Whole(relayed, target.clone()), 200));
-        }
         let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
         job.journal.lose(&outgoing.lost);

@@ -22,6 +22,8 @@ struct Pages {
     current: Option<(TargetName, Instant)>,
     pause: Option<Instant>,
     upstream: Duration,
+    /// When the last attempt that succeeded began, and how long it took to succeed.
+    good: Option<(Instant, Duration)>,
     /// What the attempt under way, or the last one, could not carry.
     lost: Vec<Loss>,
     /// What no attempt can carry.
@@ -71,12 +73,20 @@ impl Journal {
 
     /// The attempt brought its first content or its whole answer.
     pub(super) fn succeed(&self, status: u16) -> Duration {
-        self.end(|target, took| AttemptRecord {
+        let began = self.pages().current.as_ref().map(|(_, began)| *began);
+        let took = self.end(|target, took| AttemptRecord {
             target,
             outcome: "ok".into(),
             status: Some(status),
             ms: ms(took),
-        })
+        });
+        self.pages().good = began.map(|began| (began, took));
+        took
+    }
+
+    /// When the attempt that succeeded began, and how long it took to its first content or its whole answer.
+    pub fn good(&self) -> Option<(Instant, Duration)> {
+        self.pages().good
     }
 
     /// The stream of the attempt that had succeeded broke off.

@@ -145,6 +145,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
     let executor = Executor::new(
         Arc::new(upstream),
         Arc::default(),
+        Arc::new(crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now())),
         Arc::new(Dice::loaded(1)),
         Arc::new(crate::clock::FixedClock(0)),
     );

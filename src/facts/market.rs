@@ -23,16 +23,24 @@ pub trait Market: Send + Sync {
 
     /// Dollars that a request of this size costs there.
     fn cost(&self, offer: &Offer, size: Size) -> Option<f64> {
-        let price = offer.listing.price?;
-        let most = offer.listing.max_output.unwrap_or(u64::MAX);
-        Some(price.of(Size { output: size.output.min(most), ..size }))
+        offer.listing.cost(size)
     }
 }
 
-/// Where a market of the gateway takes its numbers from: prices when a snapshot is built, health when somebody looks.
+/// Where a market of the gateway takes its numbers from: prices when they change, health when somebody looks.
 pub trait Numbers: Send + Sync {
     /// Fills in what is known of a target besides its tags and labels.
     fn fill(&self, _listing: &mut Listing) {}
+
+    /// Changes whenever `fill` would say something else.
+    fn revision(&self) -> u64 {
+        0
+    }
+
+    /// Dollars that a request of this size costs there now.
+    fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {
+        listing.cost(size)
+    }
 
     /// How the target `provider/model` fared lately. Asked on the path of requests: no lock is waited for.
     fn live(&self, _target: &str) -> Live {
@@ -184,6 +192,12 @@ impl Listing {
     /// A target of which nothing is known but its name and what constraints can ask for.
     pub fn bare(name: Arc<str>, traits: &Traits) -> Self {
         Self { name, tags: traits.tags.clone(), labels: traits.labels.clone(), ..Self::default() }
+    }
+
+    /// Dollars for a request of this size, by its usual prices; no answer is longer than the model can make it.
+    pub fn cost(&self, size: Size) -> Option<f64> {
+        let most = self.max_output.unwrap_or(u64::MAX);
+        Some(self.price?.of(Size { output: size.output.min(most), ..size }))
     }
 
     /// The provider's name in the configuration.

@@ -1,5 +1,6 @@
 //! A request as it stands in a decision record: what another policy may be told of it, and what nobody knows any more.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::market::Offer;
 use super::reads::{Answer, BETWEEN, Reads};
-use super::{Body, Facts, FactsRecord};
+use super::{Body, Facts, FactsRecord, Turn};
 use crate::caller::Caller;
+
+/// Who may have said something.
+const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
 /// What a policy could see beyond [`FactsRecord`]: without any text of the prompt, unless it was asked for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -84,6 +88,9 @@ pub struct Text {
     pub system: Box<str>,
     /// The last user message.
     pub last_user: Box<str>,
+    /// All of it, turn by turn: role and text.
+    #[serde(default)]
+    pub turns: Vec<(Cow<'static, str>, Box<str>)>,
 }
 
 /// What is known of a request that is gone. Whoever asks for more gets an empty answer, and the question is noted: what
@@ -138,6 +145,11 @@ impl Noted {
 }
 
 impl Notes {
+    /// Whether the prompt itself was recorded.
+    pub fn have_text(&self) -> bool {
+        self.seen.text.is_some()
+    }
+
     /// Yes or no to a question about the prompt; `None` when the prompt itself was recorded and can be asked.
     pub fn truth(&self, ask: &str, of: &str) -> Option<bool> {
         if self.seen.text.is_some() {
@@ -195,6 +207,15 @@ impl Notes {
     /// The answer that was given.
     pub fn answer(&self, ask: &str, of: &str) -> Option<&Answer> {
         self.reads.asked.iter().find(|asked| asked.ask == ask && *asked.of == *of).map(|asked| &asked.answer)
+    }
+
+    /// The answer that was given; without one, it is missed.
+    pub fn expect(&self, ask: &str, of: &str) -> Option<&Answer> {
+        let answer = self.answer(ask, of);
+        if answer.is_none() {
+            self.miss(&format!("{ask}({of:?})"));
+        }
+        answer
     }
 
     /// What was asked for in vain.
@@ -275,6 +296,22 @@ impl Body for Noted {
 
     fn last_user(&self) -> &str {
         self.notes.text("last_user", |text| &text.last_user)
+    }
+
+    fn turns(&self) -> Vec<Turn> {
+        let Some(text) = &self.notes.seen.text else {
+            self.notes.miss("turns");
+            return Vec::new();
+        };
+        let turn = |(role, text): &(Cow<'static, str>, Box<str>)| {
+            let role = ROLES.into_iter().find(|known| known == role).unwrap_or("user");
+            Turn { role, text: text.to_string() }
+        };
+        text.turns.iter().map(turn).collect()
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.notes.noted("parameter", name, &|| format!("parameter {name}"))
     }
 
     fn user(&self) -> Option<&str> {

@@ -47,6 +47,8 @@ pub struct Asked {
 pub enum Answer {
     /// Yes or no.
     Truth(bool),
+    /// A whole number.
+    Whole(i64),
     /// A number.
     Number(f64),
     /// A text: of a header, of metadata, of a field's JSON.
@@ -128,11 +130,15 @@ impl Asked {
         };
         let answer = match &self.answer {
             Answer::Truth(truth) => truth.to_string(),
+            Answer::Whole(number) => number.to_string(),
             Answer::Number(number) => number.to_string(),
             Answer::Text(text) => format!("{text:?}"),
             Answer::Nothing => "()".to_owned(),
         };
         match &*self.ask {
+            "state" => format!("state.get({of}) → {answer}"),
+            "parameter" => format!("{} → {answer}", self.of),
+            "lines" => format!("lines → {answer}"),
             "header" => format!("headers[{of}] → {answer}"),
             "metadata" => format!("metadata[{of}] → {answer}"),
             "tag" => format!("tags[{of}] → {answer}"),

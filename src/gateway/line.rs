@@ -24,6 +24,7 @@ use crate::executor::{Answered, Job, Journal, Raw, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
 use crate::fault::{Fault, FaultKind};
+use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, Route, Rule, Step, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::providers::Target;
@@ -196,6 +197,13 @@ impl<'g> Opened<'g> {
         }
     }
 
+    /// What a whole answer cost, in dollars; nothing where nobody knows.
+    fn tell_cost(&mut self) {
+        if let Some(cost) = self.settlement.as_mut().and_then(|settlement| settlement.cost()) {
+            self.tell("x-tollgate-cost-usd", &cost.to_string());
+        }
+    }
+
     /// As the configuration says, or `x-tollgate-strict: true`: a client can ask for more, never for less.
     fn is_strict(&self) -> Result<bool, Fault> {
         let name = "x-tollgate-strict";
@@ -270,7 +278,11 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let mut papers = Papers::begin(store, &mut facts);
         let facts = Arc::new(facts);
         let record = recorded(&facts, admitted.asked.bytes());
-        opened.note(|s| s.facts = Some(record));
+        let tier = facts.body.field("service_tier").map(|text| Tier::named(text.trim_matches('"')));
+        opened.note(|s| {
+            s.facts = Some(record);
+            (s.tier, s.tier_asked) = (tier.unwrap_or_default(), tier.is_some());
+        });
         if !opened.snapshot.catalogue_of(opened.version).offers(&facts.model) {
             return Err(planner::unknown_model(&facts.model));
         }
@@ -284,7 +296,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
                 .increment(1);
         }
         if let Some(papers) = &mut papers {
-            papers.decided(store, &facts, admitted.asked.bytes(), &decided);
+            papers.decided(store, &facts, admitted.asked.bytes(), &decided, &session.asked());
         }
         opened.note(|s| (s.policy, s.papers) = (took, papers));
         let mut decision = decided.decision?;
@@ -354,10 +366,14 @@ impl<'o, 'g> Planned<'o, 'g> {
             return match answered {
                 Answered::Whole(relayed, target) => {
                     opened.tell_target(&target);
+                    let asked_tier = opened.settlement.as_ref().is_some_and(|s| s.tier_asked);
+                    let tier = if asked_tier { Tier::said_in(&relayed.body) } else { None };
                     opened.note(|s| {
                         (s.target, s.usage, s.finish) = (Some(target), relayed.usage, relayed.finish);
+                        s.tier = tier.unwrap_or(s.tier);
                         s.head_ready();
                     });
+                    opened.tell_cost();
                     Ok(Carried { opened, progress: Progress::Whole(relayed.body) })
                 }
                 Answered::Raw(raw) => {

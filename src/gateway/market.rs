@@ -3,39 +3,48 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::facts::market::{Listing, Market, Numbers, Offer};
+use arc_swap::{ArcSwap, Guard};
+
+use crate::facts::market::{Listing, Market, Numbers, Offer, Size};
 use crate::planner::{Alias, Catalogue, Entry, Known};
 use crate::providers::Vendor;
 
 /// The deepest chain of aliases that name aliases, as in a plan.
 const MAX_ALIAS_DEPTH: usize = 8;
 
-/// One catalogue's market. Listings are made once; only what was measured is looked up for each request.
+/// One catalogue's market. Listings are made when prices change; only what was measured is looked up for each request.
 pub struct Board {
+    made: ArcSwap<Made>,
+    vendors: HashMap<Arc<str>, Arc<Vendor>>,
+    numbers: Arc<dyn Numbers>,
+}
+
+/// Listings as they are at one revision of the numbers.
+#[derive(Default)]
+struct Made {
+    revision: u64,
     /// Targets that the configuration names, in the order of their names.
     all: Vec<Arc<Listing>>,
     /// What stands behind each alias, and each version of one.
     aliases: HashMap<Arc<str>, Vec<Arc<Listing>>>,
-    vendors: HashMap<Arc<str>, Arc<Vendor>>,
-    numbers: Arc<dyn Numbers>,
 }
 
 impl Board {
     /// The market of this catalogue.
     pub fn new(catalogue: &Catalogue, numbers: &Arc<dyn Numbers>) -> Self {
         let vendors = catalogue.vendors();
-        let mut board = Self {
-            all: Vec::new(),
-            aliases: HashMap::new(),
+        let mut made = Made { revision: numbers.revision(), ..Made::default() };
+        let board = Self {
+            made: ArcSwap::default(),
             vendors: vendors.iter().map(|vendor| (vendor.name.clone(), Arc::clone(vendor))).collect(),
             numbers: numbers.clone(),
         };
         for vendor in vendors {
             let mut listings: Vec<_> =
                 vendor.models.iter().map(|model| board.listing(vendor, model)).collect();
-            board.all.append(&mut listings);
+            made.all.append(&mut listings);
         }
-        board.all.sort_by(|a, b| a.name.cmp(&b.name));
+        made.all.sort_by(|a, b| a.name.cmp(&b.name));
         let mut aliases = HashMap::new();
         for (name, entry) in catalogue.entries() {
             let ways: Vec<&Alias> = match entry {
@@ -44,17 +53,46 @@ impl Board {
             };
             let mut behind = Vec::new();
             for way in ways {
-                board.gather(catalogue, way, 0, &mut behind);
+                board.gather(&made, catalogue, way, 0, &mut behind);
                 if let Some(version) = &way.version {
                     let mut alone = Vec::new();
-                    board.gather(catalogue, way, 0, &mut alone);
+                    board.gather(&made, catalogue, way, 0, &mut alone);
                     aliases.insert(version.clone(), alone);
                 }
             }
             aliases.insert(name.clone(), behind);
         }
-        board.aliases = aliases;
+        made.aliases = aliases;
+        board.made.store(Arc::new(made));
         board
+    }
+
+    /// The listings with the prices of now.
+    fn made(&self) -> Guard<Arc<Made>> {
+        let made = self.made.load();
+        let revision = self.numbers.revision();
+        if made.revision == revision {
+            return made;
+        }
+        self.made.store(Arc::new(self.again(&made, revision)));
+        self.made.load()
+    }
+
+    #[cold]
+    fn again(&self, older: &Made, revision: u64) -> Made {
+        let fresh = |listing: &Arc<Listing>| {
+            let vendor = self.vendors.get(listing.provider());
+            vendor.map_or_else(|| listing.clone(), |vendor| self.listing(vendor, listing.model()))
+        };
+        Made {
+            revision,
+            all: older.all.iter().map(fresh).collect(),
+            aliases: older
+                .aliases
+                .iter()
+                .map(|(name, behind)| (name.clone(), behind.iter().map(fresh).collect()))
+                .collect(),
+        }
     }
 
     fn listing(&self, vendor: &Vendor, model: &str) -> Arc<Listing> {
@@ -64,34 +102,41 @@ impl Board {
         Arc::new(listing)
     }
 
-    fn gather(&self, catalogue: &Catalogue, alias: &Alias, depth: usize, behind: &mut Vec<Arc<Listing>>) {
+    fn gather(
+        &self,
+        made: &Made,
+        catalogue: &Catalogue,
+        alias: &Alias,
+        depth: usize,
+        behind: &mut Vec<Arc<Listing>>,
+    ) {
         for target in &alias.targets {
-            self.add(&target.target.name.to_string(), behind);
+            self.add(made, &target.target.name.to_string(), behind);
         }
         for name in alias.fallback.iter().filter(|_| depth < MAX_ALIAS_DEPTH) {
             match catalogue.find(name) {
-                Some(Known::Alias(alias)) => self.gather(catalogue, alias, depth + 1, behind),
+                Some(Known::Alias(alias)) => self.gather(made, catalogue, alias, depth + 1, behind),
                 Some(Known::Split(split)) => {
                     for version in &split.versions {
-                        self.gather(catalogue, &version.alias, depth + 1, behind);
+                        self.gather(made, catalogue, &version.alias, depth + 1, behind);
                     }
                 }
-                Some(Known::Target(_)) => self.add(name, behind),
+                Some(Known::Target(_)) => self.add(made, name, behind),
                 None => {}
             }
         }
     }
 
-    fn add(&self, target: &str, behind: &mut Vec<Arc<Listing>>) {
+    fn add(&self, made: &Made, target: &str, behind: &mut Vec<Arc<Listing>>) {
         if !behind.iter().any(|seen| *seen.name == *target) {
-            behind.extend(self.find(target));
+            behind.extend(self.find(made, target));
         }
     }
 
     /// The listing of `provider/model`; made for this one look where the configuration does not name the model.
-    fn find(&self, target: &str) -> Option<Arc<Listing>> {
-        if let Ok(place) = self.all.binary_search_by(|listing| (*listing.name).cmp(target)) {
-            return self.all.get(place).cloned();
+    fn find(&self, made: &Made, target: &str) -> Option<Arc<Listing>> {
+        if let Ok(place) = made.all.binary_search_by(|listing| (*listing.name).cmp(target)) {
+            return made.all.get(place).cloned();
         }
         let (provider, model) = target.split_once('/').filter(|(_, model)| !model.is_empty())?;
         Some(self.listing(self.vendors.get(provider)?, model))
@@ -104,34 +149,47 @@ impl Board {
 
 impl Market for Board {
     fn offer(&self, target: &str) -> Option<Offer> {
-        self.find(target).map(|listing| self.now(listing))
+        self.find(&self.made(), target).map(|listing| self.now(listing))
     }
 
     fn behind(&self, name: &str) -> Vec<Offer> {
-        match self.aliases.get(name) {
+        match self.made().aliases.get(name) {
             Some(listings) => listings.iter().map(|listing| self.now(listing.clone())).collect(),
             None => self.offer(name).into_iter().collect(),
         }
     }
 
     fn all(&self) -> Vec<Offer> {
-        self.all.iter().map(|listing| self.now(listing.clone())).collect()
+        self.made().all.iter().map(|listing| self.now(listing.clone())).collect()
+    }
+
+    fn cost(&self, offer: &Offer, size: Size) -> Option<f64> {
+        self.numbers.cost(&offer.listing, size)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::facts::market::{Live, Price};
     use crate::planner::AliasTarget;
     use crate::providers::{QuirkSettings, Target, dialect};
     use crate::target::TargetName;
 
-    struct Told;
+    /// Prices rise with each revision.
+    #[derive(Default)]
+    struct Told(AtomicU64);
 
     impl Numbers for Told {
+        fn revision(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+        #[allow(clippy::cast_precision_loss, reason = "small")]
         fn fill(&self, listing: &mut Listing) {
-            listing.price = (listing.model() == "echo").then_some(Price { input: 1.0, output: 2.0 });
+            let input = 1.0 + self.revision() as f64;
+            listing.price = (listing.model() == "echo").then_some(Price { input, output: 2.0 });
         }
         fn live(&self, target: &str) -> Live {
             Live { healthy: Some(target != "sandbox/down"), ..Live::default() }
@@ -164,7 +222,8 @@ mod tests {
             ("strong".into(), alias(&["down", "echo"], &["cheap"])),
         ];
         let catalogue = Catalogue::new(vec![vendor.clone()], aliases);
-        let board = Board::new(&catalogue, &(Arc::new(Told) as Arc<dyn Numbers>));
+        let told = Arc::new(Told::default());
+        let board = Board::new(&catalogue, &(told.clone() as Arc<dyn Numbers>));
         let names = |offers: &[Offer]| offers.iter().map(|o| o.listing.name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(&board.all()), ["sandbox/down", "sandbox/echo"]);
         // A circle of fallbacks ends, and nothing stands there twice.
@@ -174,6 +233,9 @@ mod tests {
         let echo = board.offer("sandbox/echo").unwrap();
         assert_eq!(echo.listing.price, Some(Price { input: 1.0, output: 2.0 }));
         assert_eq!(echo.listing.tags, ["private".into()]);
+        told.0.store(4, Ordering::Relaxed);
+        let prices: Vec<_> = board.behind("cheap").iter().map(|offer| offer.listing.price).collect();
+        assert_eq!(prices, [Some(Price { input: 5.0, output: 2.0 }), None, None], "the prices of now");
         assert_eq!(board.offer("sandbox/down").unwrap().live.healthy, Some(false));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::facts::{Body, Facts, Media, Reads, Seen, Text, Watched};
-use crate::plan::{Decision, Dossier, Failure, Limits, Record};
-use crate::policy::Decided;
+use crate::plan::{Decision, Dossier, Failure, Limits, PluginAnswer, Record};
+use crate::policy::{Answered, Decided};
 use crate::store::{DecisionSettings, Decisions};
 
 /// Bodies up to this size are looked through for pictures, sound and files, though no policy asks: another may.
@@ -21,6 +21,7 @@ pub(super) struct Papers {
     reads: Reads,
     decision: Option<Box<Decision>>,
     failures: Vec<Failure>,
+    plugins: Vec<PluginAnswer>,
     pub(super) limits: Option<Limits>,
 }
 
@@ -41,16 +42,25 @@ impl Papers {
             reads: Reads::default(),
             decision: None,
             failures: Vec::new(),
+            plugins: Vec::new(),
             limits: None,
         }))
     }
 
     /// The policies have spoken: what they saw is noted while it is here.
-    pub(super) fn decided(&mut self, store: &Decisions, facts: &Arc<Facts>, bytes: usize, decided: &Decided) {
+    pub(super) fn decided(
+        &mut self,
+        store: &Decisions,
+        facts: &Arc<Facts>,
+        bytes: usize,
+        decided: &Decided,
+        asked: &[Answered],
+    ) {
         self.reads = decided.reads.clone();
         let look = store.is_durable() && bytes <= LOOKED_THROUGH;
         *self.seen = seen(facts, &self.reads, store.settings(), look);
         self.decision = decided.decision.as_ref().ok().map(|decision| Box::new(decision.clone()));
+        self.plugins = asked.iter().map(Into::into).collect();
         self.failures = decided.errors.iter().map(Into::into).collect();
     }
 
@@ -63,6 +73,7 @@ impl Papers {
             reads: self.reads.clone(),
             decision: self.decision.clone(),
             failures: self.failures.clone(),
+            plugins: self.plugins.clone(),
             limits: self.limits,
         }
     }
@@ -84,6 +95,7 @@ impl Papers {
             reads: self.reads,
             decision: self.decision,
             failures: self.failures,
+            plugins: self.plugins,
             limits: self.limits,
         }
     }
@@ -123,7 +135,8 @@ fn seen(facts: &Facts, reads: &Reads, settings: &DecisionSettings, look: bool) -
         words: read(&["words"]).then(|| body.words()),
         text: settings.text.then(|| {
             let (all, system) = (body.text().into(), body.system().into());
-            Box::new(Text { all, system, last_user: body.last_user().into() })
+            let turns = body.turns().into_iter().map(|turn| (turn.role.into(), turn.text.into()));
+            Box::new(Text { all, system, last_user: body.last_user().into(), turns: turns.collect() })
         }),
         ..Seen::default()
     }

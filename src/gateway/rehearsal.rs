@@ -39,7 +39,7 @@ impl Rehearsal {
     ///
     /// # Errors
     /// What a client would be told of a request that cannot be read.
-    pub fn play(self, snapshot: &Snapshot, dice: &Dice) -> Result<Dossier, Fault> {
+    pub async fn play(self, snapshot: &Snapshot, dice: &Dice) -> Result<Dossier, Fault> {
         let Self { door, uri, headers, body, caller, at_ms } = self;
         let head = Head { uri: &uri, headers: &headers, shelf: &Shelf::empty() };
         let asked = door.read(body, head)?;
@@ -50,10 +50,11 @@ impl Rehearsal {
         let papers = Papers::begin(&store, &mut facts);
         let facts = Arc::new(facts);
         let began = Instant::now();
-        let decided = snapshot.policies.decide(&facts);
+        let session = snapshot.policies.begin(&facts);
+        let decided = session.decide().await;
         let policy_us = began.elapsed().as_secs_f64() * 1e6;
         let mut papers = papers.ok_or_else(|| Fault::new(crate::fault::FaultKind::Internal, "no papers"))?;
-        papers.decided(&store, &facts, 0, &decided);
+        papers.decided(&store, &facts, 0, &decided, &session.asked());
         let mut record = Record {
             v: RECORD_VERSION,
             request_id: facts.request_id.clone(),
@@ -66,6 +67,7 @@ impl Rehearsal {
             candidates: Vec::new(),
             attempts: Vec::new(),
             usage: None,
+            cost: None,
             outcome: Outcome::Ok,
         };
         let (mut status, mut error) = (0, None);

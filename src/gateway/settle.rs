@@ -8,13 +8,17 @@ use http::Method;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::Figures;
 use super::papers::Papers;
 use super::serve::Arrived;
 use super::{Gateway, Snapshot};
+use crate::breaker::{Answer, Verdict};
 use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
+use crate::ledger::{Book, Tier, When};
+use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Outcome, RECORD_VERSION, Record, Rule};
 use crate::providers::{Dialect, Target};
 use crate::store::Decisions;
@@ -38,6 +42,15 @@ pub(super) struct Settlement {
     unix_ms: u64,
     at: Instant,
     settled: bool,
+    figures: Arc<Figures>,
+    /// The prices of the moment at which the request came.
+    book: Arc<Book>,
+    /// What it cost, once it was asked.
+    cost: Option<Option<Nano>>,
+    /// The service that was asked for, or that did the work.
+    pub(super) tier: Tier,
+    /// Whether the request names a service, so that the answer may name another.
+    pub(super) tier_asked: bool,
     /// When the whole body was here.
     pub(super) read_at: Option<Instant>,
     /// Our own time between body and answer's head.
@@ -130,6 +143,11 @@ impl Settlement {
             unix_ms: gateway.shared.clock.unix_ms(),
             at: arrived.at,
             settled: false,
+            figures: gateway.shared.figures.clone(),
+            book: gateway.prices(),
+            cost: None,
+            tier: Tier::Standard,
+            tier_asked: false,
             read_at: None,
             overhead: Duration::ZERO,
             policy: Duration::ZERO,
@@ -178,6 +196,7 @@ impl Settlement {
         if let Some(fault) = fault {
             self.journal.broke(fault);
         }
+        self.tell_health(status, outcome, fault);
         self.finish(status, outcome, fault.map(Fault::code_str));
     }
 
@@ -186,15 +205,56 @@ impl Settlement {
         self.finish(status, Outcome::Error, Some(complaint.code_str()));
     }
 
+    /// What it cost, in all; `None` when something was used whose price nobody knows, or nothing was used. Ledger and
+    /// budgets will settle their reservations with it.
+    pub(super) fn cost(&mut self) -> Option<Nano> {
+        if let Some(cost) = self.cost {
+            return cost;
+        }
+        let cost = self.price();
+        self.cost = Some(cost);
+        cost
+    }
+
+    fn price(&self) -> Option<Nano> {
+        let target = self.target.as_ref()?;
+        let usage = match (self.usage, self.endpoint) {
+            (Some(usage), _) => usage,
+            // Some providers tell nothing here and charge by the request, or nothing.
+            (None, Endpoint::Rerank | Endpoint::Moderations) => Usage::default(),
+            (None, _) => return None,
+        };
+        let known = self.book.of(&target.name, target.vendor.preset.as_deref())?;
+        known.price()?.settle(&usage, When { tier: self.tier, unix_ms: self.unix_ms })
+    }
+
+    /// How long the answer took, and how fast it was; or that it broke off.
+    fn tell_health(&self, status: u16, outcome: Outcome, fault: Option<&Fault>) {
+        let Some(target) = &self.target else { return };
+        let (health, now) = (&self.figures.health, Instant::now());
+        if fault.is_some_and(|fault| Verdict::of(fault) == Verdict::Failed) {
+            return health.broke(&target.name, now);
+        }
+        let Some((began, to_content)) = self.journal.good() else { return };
+        if outcome == Outcome::Ok && status == 200 {
+            let took = now.saturating_duration_since(began);
+            let first_token = self.first_token.map(|_| to_content);
+            let tokens = self.usage.map(|usage| usage.output);
+            health.answered(&target.name, Answer { took, first_token, tokens }, now);
+        }
+    }
+
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
         self.settled = true;
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
+        let cost = self.cost();
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());
             if let Some(usage) = &self.usage {
                 meters.tokens(usage);
+                meters.cost(cost);
             }
             if let Some(waited) = self.first_token {
                 meters.first_token(waited);
@@ -280,6 +340,7 @@ impl Settlement {
             candidates: Vec::new(),
             attempts: Vec::new(),
             usage: self.usage,
+            cost: self.cost.flatten(),
             outcome,
         }
     }

@@ -10,6 +10,7 @@ use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::facts::market::Market;
 use crate::planner::Catalogue;
+use crate::plugin::PluginSet;
 use crate::policy::PolicySet;
 use crate::store::Bounds;
 
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub strict: bool,
     /// The chain of policies.
     pub policies: PolicySet,
+    /// What policies, guards and observers may ask.
+    pub plugins: PluginSet,
     /// Repeats and sizes of attempts.
     pub limits: Limits,
     /// Deadline of a whole request.

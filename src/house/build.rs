@@ -17,15 +17,17 @@ pub use aws::REGIONS;
 use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
+use super::plugins::{self, PluginBench};
 use super::read::read;
 use super::secrets::Secrets;
 use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
-use crate::facts::market::{Market, NoNumbers, Numbers};
-use crate::gateway::{ApiVersion, Board, RawRules, Retirement, Snapshot};
+use crate::facts::market::{Market, Numbers};
+use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
-use crate::policy::{self, PolicySet};
+use crate::plugin::PluginSet;
+use crate::policy::{self, Hosted, NamedPlugins, PolicySet};
 use crate::providers::percent::encoded;
 use crate::providers::presets::Auth;
 use crate::providers::{
@@ -43,6 +45,8 @@ pub struct Built {
     pub snapshot: Arc<Snapshot>,
     /// Bearer token of the admin API.
     pub admin_token: Option<SecretString>,
+    /// What the figures are told once the snapshot is in service.
+    pub terms: Terms,
     /// How many tests of policies it passed.
     pub tests: usize,
 }
@@ -56,6 +60,8 @@ pub fn build(
     checked: &Checked,
     sources: &Sources,
     secrets: &Secrets<'_>,
+    figures: &Arc<Figures>,
+    plugins: &PluginBench,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let mut bench = Bench { file, sources, secrets, problems: Vec::new() };
@@ -72,14 +78,16 @@ pub fn build(
     let admin_token = token.and_then(|token| bench.admin_token(token));
 
     let catalogue = Catalogue::new(vendors.values().cloned().collect(), entries(&checked.models, &vendors));
-    let numbers: Arc<dyn Numbers> = Arc::new(NoNumbers);
+    let numbers: Arc<dyn Numbers> = figures.clone();
     let market: Arc<dyn Market> = Arc::new(Board::new(&catalogue, &numbers));
     let versions: Vec<ApiVersion> = checked
         .versions
         .iter()
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
-    let policies = bench.policies(&checked.config, names(&catalogue, &versions));
+    let plugins = bench.plugins(&checked.config, plugins);
+    let hosted = Arc::new(Hosted::new(plugins.clone()));
+    let policies = bench.policies(&checked.config, names(&catalogue, &versions), hosted);
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
         return Err(Diagnostics(bench.problems));
@@ -94,6 +102,7 @@ pub fn build(
         versions,
         strict: config.strict,
         policies,
+        plugins,
         limits: Limits {
             retries: config.retries.retries,
             max_attempts: config.retries.max_attempts,
@@ -108,7 +117,14 @@ pub fn build(
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
     };
-    Ok(Built { snapshot: Arc::new(snapshot), admin_token, tests: 0 })
+    let presets = vendors.values().filter_map(|vendor| Some((vendor.name.clone(), vendor.preset.clone()?)));
+    let terms = Terms {
+        own: checked.prices.clone(),
+        sources: config.prices.sources.clone(),
+        health: config.health,
+        presets: presets.collect(),
+    };
+    Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms, tests: 0 })
 }
 
 /// What is wrong with the secrets and policies of a configuration that is refused already, so that everything is said
@@ -166,7 +182,9 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         aliases.extend(versions_in(&config.models));
         let providers = reading.names("providers").into_iter().collect();
         let names = policy::Names { aliases: aliases.into_iter().collect(), providers };
-        bench.policies(config, names);
+        let plugins = plugins::configured(&config.plugins, &sources.plugins, &sources.paths.plugins.dir);
+        let named = NamedPlugins(plugins.into_iter().map(|plugin| plugin.name).collect());
+        bench.policies(config, names, Arc::new(named));
     }
     bench.problems
 }
@@ -340,6 +358,7 @@ impl Bench<'_> {
         headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
+            preset: preset_of(provider),
             wire,
             place,
             headers,
@@ -409,9 +428,35 @@ impl Bench<'_> {
         }
     }
 
-    fn policies(&mut self, config: &Config, names: policy::Names) -> Option<PolicySet> {
+    /// The plugins. One that broke since the last snapshot keeps the whole from going into service; one that was
+    /// broken at start is absent, and its calls end as its `on_error` says.
+    fn plugins(&mut self, config: &Config, bench: &PluginBench) -> PluginSet {
+        let dir = &self.sources.paths.plugins.dir;
+        let configured = plugins::configured(&config.plugins, &self.sources.plugins, dir);
+        let (set, faults) = bench.load(configured, dir);
+        for (name, reason) in faults {
+            let at = config.plugins.list.iter().position(|plugin| plugin.name == name);
+            let at = at.map_or_else(String::new, |at| at.to_string());
+            let tree = self.sources.config.as_ref().map(|(_, text)| read(self.file, text));
+            let place = tree.map(|tree| {
+                let is_map = tree.keys(&["plugins"]).iter().any(|key| *key == "list");
+                let path: &[&str] = if is_map { &["plugins", "list", &at] } else { &["plugins", &at] };
+                tree.place(path)
+            });
+            let message = format!("plugin `{name}`: {reason}");
+            self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });
+        }
+        set
+    }
+
+    fn policies(
+        &mut self,
+        config: &Config,
+        names: policy::Names,
+        plugins: Arc<dyn policy::plugins::Plugins>,
+    ) -> Option<PolicySet> {
         let texts: Vec<policy::Source> = self.sources.policies.iter().map(Into::into).collect();
-        match PolicySet::load(&texts, &config.policies, &config.data, &names) {
+        match PolicySet::load_with(&texts, &config.policies, &config.data, &names, plugins) {
             Ok(set) => Some(set),
             Err(errors) => {
                 self.problems.extend(errors.iter().map(|error| policy_problem(error, &texts)));
@@ -428,12 +473,19 @@ impl Bench<'_> {
     }
 }
 
+/// The preset under which price lists know a provider's models; the sandbox is one by what it speaks.
+fn preset_of(provider: &CheckedProvider) -> Option<Arc<str>> {
+    let name = provider.preset.as_deref();
+    let preset = name.and_then(providers::presets::find).map(|preset| preset.name.as_str());
+    preset.or((provider.dialect == "sandbox").then_some("sandbox")).map(Into::into)
+}
+
 /// A provider that can be planned with, and never asked.
 fn sketched(provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
     let wire = providers::dialect(&provider.dialect, &provider.quirks)
         .or_else(|| providers::dialect("openai", &provider.quirks))?;
-    let (traits, deadlines) = (provider.traits.clone(), provider.deadlines);
-    Some(Vendor { traits, deadlines, models, ..Vendor::bare(&provider.name, wire) })
+    let (traits, deadlines, preset) = (provider.traits.clone(), provider.deadlines, preset_of(provider));
+    Some(Vendor { preset, traits, deadlines, models, ..Vendor::bare(&provider.name, wire) })
 }
 
 fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {

@@ -6,6 +6,7 @@ mod base_url;
 mod cycles;
 mod google;
 mod models;
+mod prices;
 mod providers;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use super::diagnostic::Diagnostics;
 use super::read::Reading;
 use super::validate::did_you_mean;
 use crate::gateway::VersionSettings;
+use crate::ledger::Owns;
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
 use crate::settings::SecretRef;
@@ -41,6 +43,8 @@ pub struct Checked {
     pub models: Vec<CheckedModel>,
     /// Versions of the API, by name.
     pub versions: Vec<CheckedApi>,
+    /// Prices of its own.
+    pub prices: Owns,
 }
 
 /// One provider with its preset merged in.
@@ -185,6 +189,8 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.deadlines();
     desk.decisions();
     desk.raw();
+    desk.health();
+    let prices = desk.prices();
     let providers = desk.providers();
     let models = desk.models();
     let versions = desk.versions();
@@ -192,7 +198,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     if !findings.is_clean() {
         return Err(findings.finish());
     }
-    Ok((Checked { config, providers, models, versions }, findings.finish()))
+    Ok((Checked { config, providers, models, versions, prices }, findings.finish()))
 }
 
 /// The checks at work.

@@ -10,12 +10,15 @@ use schemars::JsonSchema;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
+use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
+use crate::breaker::HealthSettings;
 use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
 };
+use crate::ledger::PriceSettings;
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
 use crate::policy::PolicySettings;
@@ -60,6 +63,10 @@ pub struct Config {
     #[serde(deserialize_with = "policies")]
     #[schemars(with = "Option<PoliciesAsWritten>")]
     pub policies: PolicySettings,
+    /// Directory of the plugins (`*.wasm`, watched), a list of plugins, or a map with both.
+    #[serde(deserialize_with = "plugins::as_written")]
+    #[schemars(with = "Option<PluginsAsWritten>")]
+    pub plugins: PluginsSettings,
     /// Tables for policies, in any form: what a policy reads as `data.name`.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
@@ -89,6 +96,14 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<RetrySettings>")]
     pub retries: RetrySettings,
+    /// What models cost.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<PriceSettings>")]
+    pub prices: PriceSettings,
+    /// How the health of providers is watched.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<HealthSettings>")]
+    pub health: HealthSettings,
     /// Raw requests to providers.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PassthroughSettings>")]
@@ -128,8 +143,15 @@ impl Config {
     /// references to secrets and the directory of the policies do.
     pub(super) fn settle_paths(&mut self, dir: &Path) {
         let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]);
-        for path in tls.chain(self.upstream.extra_roots.as_mut()).chain(self.decisions.dir.as_mut()) {
+        for path in tls
+            .chain(self.upstream.extra_roots.as_mut())
+            .chain(self.decisions.dir.as_mut())
+            .chain(self.plugins.cache.as_mut())
+        {
             *path = below(dir, path);
+        }
+        for source in self.prices.sources.iter_mut().filter(|source| !source.from.contains("://")) {
+            source.from = below(dir, Path::new(&source.from)).display().to_string();
         }
     }
 }
@@ -146,6 +168,7 @@ impl Default for Config {
             admin: AdminSettings::default(),
             upstream: UpstreamSettings::default(),
             policies: PolicySettings::default(),
+            plugins: PluginsSettings::default(),
             data: serde_json::Map::new(),
             log: LogSettings::default(),
             stream: StreamSettings::default(),
@@ -153,6 +176,8 @@ impl Default for Config {
             decisions: DecisionSettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
+            prices: PriceSettings::default(),
+            health: HealthSettings::default(),
             passthrough: PassthroughSettings::default(),
             uploads: UploadSettings::default(),
             files: FileSettings::default(),

@@ -24,15 +24,17 @@ impl House {
         reloads: Arc<ReloadState>,
         tls: Option<TlsReloader>,
     ) -> Result<Watch, String> {
-        let Self { file, sources, checked: at_start, .. } = self;
+        let Self { file, sources, checked: at_start, figures, plugins, .. } = self;
         let told = reloads.clone();
         let accept = move |sources: Sources| {
             let (fresh, warnings) = checked(&sources)?;
-            let built = built(file.as_deref(), &fresh, &sources, &SystemClock)?;
+            let plugins = plugins.after(&shared.snapshot.load().plugins);
+            let built = built(file.as_deref(), &fresh, &sources, &figures, &plugins, &SystemClock)?;
             renew(tls.as_ref())?;
             tell_warnings(&warnings);
             tell_fixed(&at_start, &fresh);
             swap(&shared, built.snapshot);
+            figures.configure(built.terms);
             reloads.succeeded(SystemClock.unix_ms());
             Ok(())
         };
@@ -105,6 +107,7 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
         ("admin", old.admin != new.admin),
         ("upstream", old.upstream != new.upstream),
         ("decisions", old.decisions != new.decisions),
+        ("plugins.cache", old.plugins.cache != new.plugins.cache),
         ("log", old.log != new.log),
         ("drain", old.drain != new.drain),
     ];

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::config::Config;
 use super::diagnostic::{Diagnostic, Diagnostics};
+use super::plugins::{PluginFile, PluginPaths};
 use super::read::{read, utf8};
 use super::secrets::below;
 use crate::policy;
@@ -30,7 +31,9 @@ pub struct Sources {
     pub policies: Vec<PolicySource>,
     /// Their tests: `10-route_test.rhai` beside `10-route.rhai`, tables in `tests/*.yaml`.
     pub tests: Vec<PolicySource>,
-    /// Hash of configuration, policies and tests, 64 hexadecimal digits; without the secrets.
+    /// The plugins' files.
+    pub(super) plugins: Vec<PluginFile>,
+    /// Hash of configuration, policies, tests and plugins, 64 hexadecimal digits; without the secrets.
     pub hash: String,
     /// Where all of it was read.
     pub paths: Paths,
@@ -68,6 +71,8 @@ pub struct Paths {
     pub policies_seen: bool,
     /// Secrets, certificates and root certificates.
     pub others: Vec<PathBuf>,
+    /// Plugins.
+    pub(super) plugins: PluginPaths,
 }
 
 impl Paths {
@@ -112,6 +117,7 @@ impl Paths {
             policies_asked_for: config.policies.dir != Config::default().policies.dir,
             policies_seen: false,
             others,
+            plugins: PluginPaths::of(&config.plugins, dir),
         }
     }
 }
@@ -130,12 +136,17 @@ impl Sources {
     /// # Errors
     /// Everything that cannot be read, with the reason: missing, not a regular file, over 1 MiB, not UTF-8.
     pub fn read(config: Option<&Path>) -> Result<Self, Diagnostics> {
-        Self::read_after(config, None)
+        Self::read_after(config, None, &[])
     }
 
     /// As [`Self::read`], after an earlier reading: its paths go on while the configuration is broken, and its
     /// directory of policies may not vanish.
-    pub(super) fn read_after(config: Option<&Path>, earlier: Option<&Paths>) -> Result<Self, Diagnostics> {
+    /// Plugins that have not changed since `known` are not read again.
+    pub(super) fn read_after(
+        config: Option<&Path>,
+        earlier: Option<&Paths>,
+        known: &[PluginFile],
+    ) -> Result<Self, Diagnostics> {
         for _ in 0..MAX_READINGS {
             let text = match config {
                 Some(path) => Some((path.to_owned(), text_of(path)?)),
@@ -148,16 +159,17 @@ impl Sources {
                 (None, _) => Paths::of(None, &Config::default()),
             };
             let before = Stamps::of(&paths);
-            let known =
+            let seen =
                 earlier.is_some_and(|earlier| earlier.policies == paths.policies && earlier.policies_seen);
-            let expected = known || paths.policies_asked_for;
+            let expected = seen || paths.policies_asked_for;
             let policies = policies(&paths.policies, expected);
             let others: Vec<_> = paths.others.iter().map(|path| contents(path)).collect();
+            let plugins = paths.plugins.read(known);
             let unchanged = config.is_none_or(|path| {
                 text.as_ref().is_some_and(|(_, text)| text_of(path).is_ok_and(|again| again == *text))
             });
             if unchanged && before == Stamps::of(&paths) {
-                return Ok(Self::of(text, policies?, paths, &others));
+                return Ok(Self::of(text, policies?, plugins, paths, &others));
             }
         }
         let name = config.unwrap_or(Path::new("policies")).display().to_string();
@@ -167,6 +179,7 @@ impl Sources {
     fn of(
         config: Option<(PathBuf, String)>,
         all: Vec<PolicySource>,
+        plugins: Vec<PluginFile>,
         mut paths: Paths,
         others: &[io::Result<Vec<u8>>],
     ) -> Self {
@@ -182,6 +195,10 @@ impl Sources {
             add(source.name.as_bytes());
             add(source.text.as_bytes());
         }
+        for plugin in &plugins {
+            hasher.update(plugin.path.as_os_str().as_encoded_bytes());
+            hasher.update(plugin.hash.as_bytes());
+        }
         let hash = hasher.finalize();
         let mut all = blake3::Hasher::new();
         all.update(hash.as_bytes());
@@ -193,7 +210,15 @@ impl Sources {
             };
         }
         paths.policies_seen = paths.policies.is_dir();
-        Self { config, policies, tests, hash: hash.to_hex().to_string(), paths, fingerprint: all.finalize() }
+        Self {
+            config,
+            policies,
+            tests,
+            plugins,
+            hash: hash.to_hex().to_string(),
+            paths,
+            fingerprint: all.finalize(),
+        }
     }
 
     /// Takes the policies of another directory instead.
@@ -202,7 +227,7 @@ impl Sources {
     /// Everything that cannot be read.
     pub fn take_policies(&mut self, dir: &Path) -> Result<(), Diagnostics> {
         let other = policies(dir, true)?;
-        *self = Self::of(self.config.clone(), other, self.paths.clone(), &[]);
+        *self = Self::of(self.config.clone(), other, self.plugins.clone(), self.paths.clone(), &[]);
         Ok(())
     }
 
@@ -210,7 +235,8 @@ impl Sources {
     pub(super) fn inventory(&self) -> BTreeMap<PathBuf, bool> {
         let config = self.config.iter().map(|(path, text)| (path.clone(), text.trim().is_empty()));
         let files = self.policies.iter().chain(&self.tests);
-        config.chain(files.map(|p| (p.path.clone(), p.text.trim().is_empty()))).collect()
+        let plugins = self.plugins.iter().map(|plugin| (plugin.path.clone(), plugin.is_empty()));
+        config.chain(files.map(|p| (p.path.clone(), p.text.trim().is_empty()))).chain(plugins).collect()
     }
 }
 
@@ -218,13 +244,13 @@ impl Sources {
 pub(super) const BELOW: [&str; 2] = ["lib", TESTS];
 const TESTS: &str = "tests";
 
-/// Whether a file counts, by its name: editors' swap and backup files do not.
+/// Whether a file counts, by its name: editors' swap and backup files do not, nor definitions for editors.
 pub(super) fn is_policy(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_ours = if path.parent().is_some_and(|dir| dir.ends_with(TESTS)) {
         name.ends_with(".yaml") || name.ends_with(".yml")
     } else {
-        name.ends_with(".rhai")
+        name.ends_with(".rhai") && !name.ends_with(".d.rhai")
     };
     is_ours && !name.starts_with(['.', '#', '~'])
 }
@@ -306,7 +332,7 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
 #[derive(PartialEq, Eq)]
 pub(super) struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
 
-type Stamp = (Identity, u64, Option<SystemTime>);
+pub(super) type Stamp = (Identity, u64, Option<SystemTime>);
 
 /// Tells a file or directory from another one that took its place.
 pub(super) type Identity = (u64, u64);
@@ -317,11 +343,12 @@ impl Stamps {
         let policies =
             std::iter::once(&paths.policies).chain(&below).flat_map(|dir| listing(dir).unwrap_or_default());
         let all = paths.config.iter().cloned().chain(policies).chain(paths.others.iter().cloned());
+        let all = all.chain(paths.plugins.files());
         Self(all.map(|path| (stamp(&path), path)).map(|(stamp, path)| (path, stamp)).collect())
     }
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
     Some((identity(&metadata), metadata.len(), metadata.modified().ok()))
 }
@@ -368,6 +395,7 @@ mod tests {
                 ("rules/4913", "x"),
                 ("rules/notes.txt", "x"),
                 ("rules/..2026/10-a.rhai", "x"),
+                ("rules/tollgate.d.rhai", "d"),
                 ("rules/10-a_test.rhai", "t"),
                 ("rules/tests/money.yaml", "y"),
                 ("rules/tests/.money.yaml.swp", "x"),

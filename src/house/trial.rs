@@ -13,7 +13,7 @@ use super::config::Config;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::sources::{PolicySource, Sources};
 use crate::gateway::Snapshot;
-use crate::policy::plugins::NoPlugins;
+use crate::policy::Hosted;
 use crate::policy::trial::{Bench, FileCoverage, Material};
 use crate::policy::{self, Switch};
 use table::Case;
@@ -107,7 +107,7 @@ pub(super) fn run(
         settings: &config.policies,
         data: &config.data,
         names: &build::names(&snapshot.catalogue, &snapshot.versions),
-        plugins: Arc::new(NoPlugins),
+        plugins: Arc::new(Hosted::new(snapshot.plugins.clone())),
         market: snapshot.market.clone(),
         coverage: wanted.coverage,
     });

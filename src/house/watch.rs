@@ -15,6 +15,7 @@ use notify::event::EventKind;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::diagnostic::Diagnostics;
+use super::plugins::{PluginFile, is_plugin};
 use super::sources::{BELOW, Identity, Paths, Sources, directory, identity, is_policy};
 
 /// Without an event for so long, the files are read.
@@ -75,6 +76,7 @@ impl Watch {
             settled: Some(first.fingerprint),
             inventory: first.inventory(),
             paths: first.paths.clone(),
+            plugins: first.plugins.clone(),
             pending: None,
             refused: None,
             first_event: None,
@@ -109,6 +111,8 @@ struct Keeper {
     /// The files of the last accepted reading, and whether each is empty.
     inventory: BTreeMap<PathBuf, bool>,
     paths: Paths,
+    /// The plugins of the last reading.
+    plugins: Vec<PluginFile>,
     /// A reading that is too strange to be believed the first time.
     pending: Option<blake3::Hash>,
     /// A reading that was refused once.
@@ -160,7 +164,10 @@ impl Keeper {
     fn look(&mut self, now: Instant) {
         // Directories may have been replaced; listening again comes first, so that no event falls between.
         self.ears.listen(&self.paths);
-        let reading = Sources::read_after(self.paths.config.as_deref(), Some(&self.paths));
+        let reading = Sources::read_after(self.paths.config.as_deref(), Some(&self.paths), &self.plugins);
+        if let Ok(sources) = &reading {
+            self.plugins.clone_from(&sources.plugins);
+        }
         let print = match &reading {
             Ok(sources) => sources.fingerprint,
             Err(faults) => blake3::hash(faults.to_string().as_bytes()),
@@ -219,7 +226,7 @@ impl Keeper {
         let gone = |path: &PathBuf, was_empty: bool| match now.get(path) {
             Some(empty) => *empty && !was_empty,
             // What lies in a directory that is no longer asked for did not vanish.
-            None => path.starts_with(&sources.paths.policies),
+            None => path.starts_with(&sources.paths.policies) || path.starts_with(&sources.paths.plugins.dir),
         };
         self.inventory.iter().any(|(path, was_empty)| gone(path, *was_empty))
     }
@@ -272,7 +279,7 @@ impl Ears {
     /// Whether an event at `path` may matter. A log file that is written beside the configuration does not.
     fn concerns(&self, path: &Path, paths: &Paths) -> bool {
         let named = |known: &PathBuf| known.file_name() == path.file_name();
-        if paths.config.iter().chain(&paths.others).any(named) || is_policy(path) {
+        if paths.config.iter().chain(&paths.others).any(named) || is_policy(path) || is_plugin(path) {
             return true;
         }
         // Directories and symlinks may lead to our files (`..data` of a ConfigMap); other files do not.
@@ -292,11 +299,14 @@ fn directories(paths: &Paths) -> BTreeSet<PathBuf> {
         }
     };
     paths.config.iter().chain(&paths.others).for_each(|file| add(file));
-    add(&paths.policies);
-    if let Some(dir) = paths.policies.parent() {
+    paths.plugins.files().iter().for_each(|file| add(file));
+    for dir in [&paths.policies, &paths.plugins.dir] {
         add(dir);
+        if let Some(parent) = dir.parent() {
+            add(parent);
+        }
     }
-    all.insert(paths.policies.clone());
+    all.extend([paths.policies.clone(), paths.plugins.dir.clone()]);
     all.extend(BELOW.map(|below| paths.policies.join(below)));
     all
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::scan::word;
+use super::tree;
 
 /// Objects with more keys than this get a hash set. SipHash with a random key, so that nobody can aim at collisions.
 const FEW: usize = 24;
@@ -90,8 +91,8 @@ impl Key {
 
 /// Resolves the escapes of a string that passed the gate, given with its quotes.
 pub(super) fn unescape(quoted: &str) -> Cow<'_, str> {
-    // The gate has checked the escapes, so the parser takes the text; were it not so, the raw text would be as good.
-    serde_json::from_str::<String>(quoted).map_or(Cow::Borrowed(quoted), Cow::Owned)
+    // The gate has checked the escapes, so they are read; were it not so, the raw text would be as good.
+    tree::unescape(quoted).map_or(Cow::Borrowed(quoted), Cow::Owned)
 }
 
 /// Tells most keys apart by their length, beginning and end; equal tags are compared in full. `bytes` may go on

@@ -117,9 +117,57 @@ fn specials(block: &[u8; MASKED]) -> u64 {
     })
 }
 
+/// The special bytes of a text, one after the other; each block of [`MASKED`] bytes is looked at once.
+pub(super) struct Marks<'a> {
+    bytes: &'a [u8],
+    /// The block that is looked at: where it begins, where it ends, its special bytes.
+    start: usize,
+    end: usize,
+    mask: u64,
+}
+
+impl<'a> Marks<'a> {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, start: 0, end: 0, mask: 0 }
+    }
+
+    /// The first special byte from `at` on, or the end of the text. `at` must not go back.
+    #[inline]
+    pub(super) fn next(&mut self, mut at: usize) -> usize {
+        loop {
+            if at >= self.end {
+                let Some(mask) = masked(self.bytes, at) else { return plain_end(self.bytes, at) };
+                (self.start, self.end, self.mask) = (at, at + MASKED, mask);
+            }
+            let left = self.mask & (u64::MAX << (at - self.start));
+            if left != 0 {
+                return self.start + left.trailing_zeros() as usize;
+            }
+            at = self.end;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{masked, plain_end};
+    use super::{Marks, masked, plain_end};
+
+    #[test]
+    fn marks_are_found_one_after_the_other() {
+        for length in [0, 1, 63, 64, 65, 127, 128, 129, 300] {
+            for step in [1, 2, 3, 31, 64, 65, 100] {
+                let bytes: Vec<u8> =
+                    (0..length).map(|at| if at % step == step - 1 { b'"' } else { b'a' }).collect();
+                let mut marks = Marks::of(&bytes);
+                let mut at = 0;
+                while at <= length {
+                    let found = marks.next(at);
+                    assert_eq!(found, plain_end(&bytes, at), "{length} {step} {at}");
+                    at = found + 1;
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_bit_of_a_mask_is_its_bytes() {

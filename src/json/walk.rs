@@ -5,12 +5,35 @@
 use std::borrow::Cow;
 
 use super::keys::unescape;
-use super::scan::plain_end;
+use super::scan::Marks;
 
 /// The elements of a JSON array, each as JSON text. Empty when `raw` is not an array.
-pub fn elements(raw: &str) -> impl Iterator<Item = &str> {
-    let mut walk = Walk::inside(raw, b'[');
-    std::iter::from_fn(move || walk.element())
+pub fn elements(raw: &str) -> Elements<'_> {
+    Elements(Walk::inside(raw, b'['))
+}
+
+/// The elements of an array, one after the other.
+pub struct Elements<'a>(Walk<'a>);
+
+impl<'a> Elements<'a> {
+    /// The next element if it is an object of exactly two strings: their keys without quotes, as they are written,
+    /// and the strings with theirs. Any other element is not passed over.
+    pub fn pair(&mut self) -> Option<[(&'a str, &'a str); 2]> {
+        let start = self.0.at;
+        let pair = self.0.pair();
+        if pair.is_none() {
+            self.0.at = start;
+        }
+        pair
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.0.element()
+    }
 }
 
 /// The entries of a JSON object: unescaped key, and value as JSON text. Empty when `raw` is not an object.
@@ -23,12 +46,6 @@ pub fn entries(raw: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
 pub fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     Some(if memchr::memchr(b'\\', inner.as_bytes()).is_some() { unescape(raw) } else { Cow::Borrowed(inner) })
-}
-
-/// Appends `text` as a JSON string.
-pub fn write_text(out: &mut Vec<u8>, text: &str) {
-    // Writing to a `Vec` cannot fail.
-    let _ = serde_json::to_writer(out, text);
 }
 
 struct Walk<'a> {
@@ -59,6 +76,43 @@ impl<'a> Walk<'a> {
         }
         self.at += 1;
         Some((key, self.element()?))
+    }
+
+    fn pair(&mut self) -> Option<[(&'a str, &'a str); 2]> {
+        self.skip_separators();
+        let first = self.member(b'{')?;
+        let second = self.member(b',')?;
+        self.skip_space();
+        (self.byte()? == b'}').then(|| {
+            self.at += 1;
+            [first, second]
+        })
+    }
+
+    /// What stands behind `before`: a key without its quotes, and a string.
+    fn member(&mut self, before: u8) -> Option<(&'a str, &'a str)> {
+        self.skip_space();
+        if self.byte()? != before {
+            return None;
+        }
+        self.at += 1;
+        let key = self.string()?;
+        self.skip_space();
+        if self.byte()? != b':' {
+            return None;
+        }
+        self.at += 1;
+        Some((key.get(1..key.len() - 1)?, self.string()?))
+    }
+
+    fn string(&mut self) -> Option<&'a str> {
+        self.skip_space();
+        let start = self.at;
+        if self.byte()? != b'"' {
+            return None;
+        }
+        self.skip_string()?;
+        self.text.get(start..self.at)
     }
 
     fn skip_value(&mut self) -> Option<()> {
@@ -99,8 +153,9 @@ impl<'a> Walk<'a> {
 
     fn skip_string(&mut self) -> Option<()> {
         self.at += 1;
+        let mut marks = Marks::of(self.text.as_bytes());
         loop {
-            self.at = plain_end(self.text.as_bytes(), self.at);
+            self.at = marks.next(self.at);
             let byte = self.byte()?;
             self.at += if byte == b'\\' { 2 } else { 1 };
             if byte == b'"' {
@@ -146,6 +201,33 @@ mod tests {
         ] {
             assert_eq!(elements(raw).collect::<Vec<_>>(), expected, "{raw}");
         }
+    }
+
+    #[test]
+    fn pairs_are_objects_of_two_strings() {
+        let raw = r#"[ {"a":"1","b" : "\"" }, {"a":"1"}, {"a":"1","b":2},7,{"a":"1","b":"2","c":"3"}, {"a\n":"","b":""}]"#;
+        let mut elements = elements(raw);
+        let mut found = Vec::new();
+        loop {
+            if let Some(pair) = elements.pair() {
+                found.push(format!("{pair:?}"));
+            } else if let Some(other) = elements.next() {
+                found.push(other.to_owned());
+            } else {
+                break;
+            }
+        }
+        assert_eq!(
+            found,
+            [
+                r#"[("a", "\"1\""), ("b", "\"\\\"\"")]"#,
+                r#"{"a":"1"}"#,
+                r#"{"a":"1","b":2}"#,
+                "7",
+                r#"{"a":"1","b":"2","c":"3"}"#,
+                r#"[("a\\n", "\"\""), ("b", "\"\"")]"#,
+            ]
+        );
     }
 
     #[test]

@@ -110,7 +110,7 @@ mod tests {
         for (provider, model, expected) in [
             ("openai", "gpt-4o", vec!["gpt-4o", "gpt-4o-latest"]),
             ("openai", "gpt-4o-2024-08-06", vec!["gpt-4o-2024-08-06", "gpt-4o", "gpt-4o-latest"]),
-            ("openai", "gpt-4-0613", vec!["gpt-4-0613", "gpt-4", "gpt-4-latest"]),
+            ("openai", "gpt-4-0613", vec!["gpt-4-0613", "gpt-4-0613-latest"]),
             (
                 "openai",
                 "ft:gpt-4o-2024-08-06:acme::x1",

@@ -71,6 +71,11 @@ impl Prices {
         self.book.load_full()
     }
 
+    /// The revision of the book in service.
+    pub fn revision(&self) -> u64 {
+        self.book.load().revision
+    }
+
     /// Changes, the last one first.
     pub fn changes(&self) -> Vec<Change> {
         self.lock().iter().rev().cloned().collect()
@@ -159,6 +164,8 @@ impl Prices {
         }
         changes.push_back(change.clone());
         self.book.store(Arc::new(book));
+        #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; revisions are few")]
+        metrics::gauge!("tollgate_price_revision").set(revision as f64);
         Some(change)
     }
 

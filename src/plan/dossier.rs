@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Decision, Record};
 use crate::facts::{Reads, Seen};
@@ -34,6 +35,9 @@ pub struct Dossier {
     /// What they read.
     #[serde(default, skip_serializing_if = "Reads::is_empty")]
     pub reads: Reads,
+    /// What plugins said, and how long they took.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginAnswer>,
     /// What they decided; `None` when one failed that must not be skipped, or none was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Box<Decision>>,
@@ -54,6 +58,19 @@ pub struct Failure {
     pub at: Box<str>,
     /// What went wrong.
     pub message: Box<str>,
+}
+
+/// What a plugin said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginAnswer {
+    /// The plugin's name.
+    pub plugin: Arc<str>,
+    /// What it was asked: `classify`, `inspect`, `route`, or `call` with function and arguments.
+    pub question: Value,
+    /// `Ok` with its answer, or `Err` with its failure in words.
+    pub reply: Value,
+    /// How long it took, in microseconds.
+    pub micros: u64,
 }
 
 /// What bounded the attempts.

@@ -14,9 +14,11 @@ const BRIEF: usize = 4_096;
 const BRIEF_READS: usize = 24;
 
 impl Rule {
-    /// `policies/10-route.rhai:7` without the directory, which the policies do not know.
+    /// The file in which the verdict stands, and its line: `10-route.rhai:7`.
     pub fn place(&self) -> String {
-        format!("{}.rhai", self.policy)
+        let own = || format!("{}.rhai", self.policy);
+        let file = self.file.as_ref().map_or_else(own, ToString::to_string);
+        self.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"))
     }
 
     /// `10-route`, or `10-route/long` where the verdict has a name.
@@ -134,12 +136,26 @@ impl Dossier {
             line("read", &plain.join(", "));
         }
         self.reads.asked.iter().for_each(|asked| line("asked", &asked.shown()));
+        for answer in &self.plugins {
+            let said =
+                format!("{} said {} in {} µs", asked_of(&answer.question), answer.reply, answer.micros);
+            line("plugin", &format!("{}: {said}", answer.plugin));
+        }
         if let Some(limits) = &self.limits {
             let mut shown = format!("{} ms in all", limits.total_ms);
             if let Some(ms) = limits.first_token_ms {
                 let _ = write!(shown, ", {ms} ms to the first content of each attempt");
             }
             line("deadlines", &shown);
+        }
+        for ranking in self.decision.iter().flat_map(|decision| &decision.rankings) {
+            line("ranked by", &ranking.by);
+            for scored in &ranking.candidates {
+                let score = scored.score.map_or_else(|| "unknown".to_owned(), |score| format!("{score:.6}"));
+                let why =
+                    scored.rejected.as_ref().map(|why| format!(", left out: {why}")).unwrap_or_default();
+                line("", &format!("{}: {score}{why}", scored.target));
+            }
         }
         for candidate in &self.record.candidates {
             let place = match (candidate.rank, &candidate.rejected) {
@@ -162,6 +178,9 @@ impl Dossier {
         }
         if let Some(usage) = &self.record.usage {
             line("used", &format!("{} tokens of the prompt, {} of the answer", usage.prompt(), usage.output));
+        }
+        if let Some(cost) = self.record.cost {
+            line("cost", &format!("${:.6}", cost.dollars()));
         }
         if self.status > 0 {
             let error = self.error.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
@@ -187,6 +206,9 @@ impl Dossier {
         add("verdict", json!(verdict.map_or_else(|| "default plan".into(), Verdict::shown)));
         add("policy_us", json!(self.policy_us));
         add("more", json!(format!("/admin/v1/decisions/{}", record.request_id)));
+        if let Some(cost) = record.cost {
+            add("cost_usd", json!(cost.dollars()));
+        }
         if let Some(error) = &self.error {
             add("error", json!(error));
         }
@@ -204,12 +226,33 @@ impl Dossier {
         if !record.tags.is_empty() {
             add("tags", json!(record.tags));
         }
+        if !self.plugins.is_empty() {
+            let plugins = self.plugins.iter();
+            let plugins =
+                plugins.map(|answer| json!([answer.plugin, asked_of(&answer.question), answer.micros]));
+            add("plugins", plugins.collect());
+        }
+        if let Some(decision) = self.decision.as_ref().filter(|decision| !decision.rankings.is_empty()) {
+            add("rankings", json!(decision.rankings));
+        }
         add("candidates", json!(record.candidates));
         add("attempts", json!(record.attempts));
         let plain = self.reads.facts.iter().map(|fact| fact.to_string());
         let reads = plain.chain(self.reads.asked.iter().map(Asked::shown)).take(BRIEF_READS);
         add("read", json!(reads.collect::<Vec<_>>()));
-        for least in ["", "read", "tags", "attempts", "candidates", "require", "avoid", "failed", "verdict"] {
+        for least in [
+            "",
+            "read",
+            "plugins",
+            "tags",
+            "rankings",
+            "attempts",
+            "candidates",
+            "require",
+            "avoid",
+            "failed",
+            "verdict",
+        ] {
             if all.remove(least).is_some() {
                 all.insert("cut".into(), true.into());
             }
@@ -233,6 +276,11 @@ impl Dossier {
     fn offer(&self, target: &str) -> Option<&Offer> {
         self.seen.as_ref()?.offers.iter().find(|offer| *offer.listing.name == *target)
     }
+}
+
+/// The question in a word.
+fn asked_of(question: &Value) -> String {
+    question.as_str().map_or_else(|| question.to_string(), str::to_owned)
 }
 
 /// What is known of a target's price and health.

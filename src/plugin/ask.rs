@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "wasm")]
 use wasmtime::component::{ComponentType, Lower};
 
-use crate::facts::Endpoint;
+use crate::facts::{Endpoint, Facts};
 
 /// A name and a value.
 pub type Pair = (Arc<str>, Arc<str>);
@@ -222,6 +222,53 @@ pub struct AttemptMade {
     pub duration_ms: u32,
 }
 
+impl Ask {
+    /// A request of which these `facts` are known, with the tags that it has by now, for plugins that see no other
+    /// headers than these. The text is handed in, since only the caller knows which of it is to be looked at.
+    pub fn of(facts: &Facts, tags: &[Pair], headers: &[String], segments: Vec<Segment>) -> Self {
+        let body = &facts.body;
+        let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let shown = |name: &String| {
+            let value = facts.headers.get(name.as_str())?.to_str().ok()?;
+            Some((name.to_ascii_lowercase().into(), value.into()))
+        };
+        let caller = &facts.caller;
+        let context = Context {
+            principal: Principal {
+                key_id: caller.key_id.clone().unwrap_or_default(),
+                user: caller.user.clone().or_else(|| body.user().map(Into::into)),
+                team: caller.team.clone(),
+                tags: Vec::new(),
+            },
+            headers: headers.iter().filter_map(shown).collect(),
+            metadata: metadata(body.field("metadata")),
+            features: Features {
+                streaming: body.stream(),
+                tools: !body.tool_names().is_empty(),
+                images: body.has_images(),
+                audio: body.has_audio(),
+                files: body.has_files(),
+                json_output: body.has_json_output(),
+                logprobs: body.field("logprobs").is_some_and(|value| value == "true"),
+                reasoning: body.field("reasoning_effort").is_some() || body.field("reasoning").is_some(),
+            },
+            prompt_tokens: count(body.tokens()),
+            max_output_tokens: body.max_tokens().map(count),
+            tags: tags.to_vec(),
+            ..Context::new(Arc::clone(&facts.request_id), facts.endpoint, Arc::clone(&facts.model))
+        };
+        Self { context, segments }
+    }
+}
+
+/// The members of a JSON object as names and JSON texts.
+fn metadata(object: Option<&str>) -> Vec<Pair> {
+    let Some(object) = object else { return Vec::new() };
+    let members: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(object).unwrap_or_default();
+    members.into_iter().map(|(name, value)| (name.into(), value.to_string().into())).collect()
+}
+
 impl Context {
     /// A request of which only its id, its operation and its model are known.
     pub fn new(request_id: impl Into<Arc<str>>, endpoint: Endpoint, model: impl Into<Arc<str>>) -> Self {
@@ -244,5 +291,20 @@ impl Segment {
     /// Text of the user.
     pub fn user(id: u32, path: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
         Self { id, origin: Origin::User, path: path.into(), text: text.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_said_as_json_and_what_is_none_is_nothing() {
+        let pair = |name: &str, value: &str| -> Pair { (name.into(), value.into()) };
+        let said = metadata(Some(r#"{"a":"x","n":1,"o":{"p":[true]}}"#));
+        assert_eq!(said, [pair("a", "\"x\""), pair("n", "1"), pair("o", r#"{"p":[true]}"#)]);
+        for none in [None, Some("[1]"), Some("null"), Some("{")] {
+            assert_eq!(metadata(none), []);
+        }
     }
 }

@@ -19,6 +19,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use contract::examine;
 pub use decoder::Decoder;
 pub(super) use guest::Guest;
 pub(super) use prepare::Preparation;

@@ -47,7 +47,6 @@ impl PluginMeters {
     }
 
     /// Notes how much memory an instance had at the end of a call.
-    #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "nothing runs without the host"))]
     pub(super) fn memory(&self, bytes: usize) {
         #[allow(clippy::cast_precision_loss, reason = "sizes of memories are far below 2^52")]
         let bytes = bytes as f64;

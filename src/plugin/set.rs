@@ -117,8 +117,12 @@ impl PluginSet {
     /// A plugin that cannot be loaded is in the set as absent; [`PluginSet::faults`] says why.
     pub fn load(host: &PluginHost, sources: Vec<PluginSource>, previous: Option<&Self>) -> Self {
         let mut plugins = BTreeMap::new();
-        for source in sources {
+        for mut source in sources {
             let name = source.settings.name.clone();
+            if plugins.contains_key(&name) {
+                // Which of them was meant cannot be known, so neither is taken.
+                source.bytes = Err(format!("two plugins are called `{name}`"));
+            }
             let plugin = load(host, source, previous.and_then(|set| set.get(&name)));
             if let Some(reason) = plugin.absent() {
                 tracing::warn!(plugin = &*name, reason, "a plugin cannot be loaded");
@@ -166,6 +170,11 @@ fn load(host: &PluginHost, source: PluginSource, previous: Option<&Arc<Plugin>>)
     let sha256 = if source.bytes.is_ok() { shown } else { String::new() };
     let guest = prepare(host, &source, &sha256);
     meters::loaded(&name, if guest.is_ok() { "ok" } else { "failed" });
+    if let Ok(guest) = &guest {
+        let loaded = guest.loaded();
+        let (version, snapshot, took_ms) = (&*loaded.manifest.version, loaded.snapshot, loaded.prepared_ms);
+        tracing::info!(plugin = &*name, version, sha256, snapshot, took_ms, "a plugin is loaded");
+    }
     Arc::new(Plugin {
         meters: PluginMeters::new(&name),
         settings: source.settings,

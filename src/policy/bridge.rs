@@ -137,6 +137,10 @@ impl Handle {
 
     fn ask_now(&self, host: &Host, request: &Request, question: Question) -> Outcome<Result<Reply, String>> {
         let began = Instant::now();
+        if let Some(notes) = request.facts().body.notes() {
+            notes.miss(&format!("plugin({:?}).{}", self.0, question.word()));
+            return Ok(Err("its answer was not recorded".to_owned()));
+        }
         let mut asking = host.plugins.ask(&self.0, &question, &request.about());
         // The session polls again with a waker of its own, if this is not the end of it.
         let polled = asking.as_mut().poll(&mut Context::from_waker(Waker::noop()));

@@ -11,7 +11,7 @@ use super::language::FUNCTIONS;
 use super::patterns::Patterns;
 use super::plugins::{Ability, Plugins};
 use super::suggest::hint;
-use super::{Names, candidate, moment, parameters, ranking, verdict, vocabulary};
+use super::{Names, candidate, moment, ranking, verdict, vocabulary};
 
 /// A finding and its place.
 pub(super) type Finding = (Position, String);
@@ -283,7 +283,6 @@ impl Lint<'_> {
             ("can", _) => unless(candidate::ABILITIES.contains(&text), candidate::not_an_ability),
             ("tier", 1) => unless(ranking::TIERS.contains(&text), ranking::not_a_tier),
             ("fastest", 2) => unless(ranking::TIMES.contains(&text), ranking::not_a_time),
-            ("set", 0) => parameters::problem(text),
             _ => None,
         }
     }

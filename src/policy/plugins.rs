@@ -56,6 +56,18 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// As policies write it.
+    pub fn word(&self) -> String {
+        match self {
+            Self::Classify => "classify".to_owned(),
+            Self::Inspect => "inspect".to_owned(),
+            Self::Route => "route".to_owned(),
+            Self::Call { function, arguments } => format!("call({function:?}, {arguments})"),
+        }
+    }
+}
+
 /// The request that is asked about.
 #[derive(Clone)]
 pub struct About {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::PolicySet;
+use super::{Answered, PolicySet};
 use crate::facts::market::Market;
 use crate::facts::{Noted, Past};
-use crate::plan::{Decision, Dossier, Failure};
+use crate::plan::{Decision, Dossier, Failure, PluginAnswer};
 
 /// What a set of policies says of a recorded request.
 #[derive(Debug)]
@@ -42,7 +42,11 @@ pub fn replay(
     let past = (seen.offers.clone(), seen.aliases.clone());
     let (mut facts, notes) = Noted::facts(id, dossier.at_ms, record, seen, dossier.reads.clone());
     facts.market = Arc::new(Past::new(past, today.clone(), notes.clone(), fresh_prices));
-    let decided = policies.decide(&Arc::new(facts));
+    let known = dossier.plugins.iter().filter_map(|answer| {
+        let value = serde_json::to_value(answer).ok()?;
+        serde_json::from_value::<Answered>(value).ok()
+    });
+    let decided = policies.begin_with(&Arc::new(facts), known.collect()).decide_now();
     Some(Replayed {
         decision: decided.decision.ok(),
         failures: decided.errors.iter().map(Into::into).collect(),
@@ -66,13 +70,24 @@ pub fn difference(old: Option<&Decision>, new: Option<&Decision>) -> Difference 
     if name(old) == name(new) { Difference::None } else { Difference::Rule }
 }
 
-/// The decision without the names of its rule.
+/// The decision without the names of its rule, and without the scores that led to it.
 fn nameless(decision: &Decision) -> Decision {
-    let mut decision = Decision { rule: None, ..decision.clone() };
+    let mut decision = Decision { rule: None, rankings: Vec::new(), ..decision.clone() };
     if let Some(crate::plan::Verdict::Route(route)) = &mut decision.verdict {
         route.name = None;
     }
     decision
+}
+
+impl From<&Answered> for PluginAnswer {
+    fn from(answered: &Answered) -> Self {
+        Self {
+            plugin: answered.plugin.clone(),
+            question: serde_json::to_value(&answered.question).unwrap_or_default(),
+            reply: serde_json::to_value(&answered.reply).unwrap_or_default(),
+            micros: answered.micros,
+        }
+    }
 }
 
 impl From<&super::RuntimeError> for Failure {

@@ -215,7 +215,16 @@ impl Request {
     }
 
     pub(super) fn lines(&mut self) -> i64 {
-        count(self.0.facts.body.text().lines().count())
+        let body = &self.0.facts.body;
+        let lines = match body.notes().filter(|notes| !notes.have_text()) {
+            Some(notes) => match notes.expect("lines", "") {
+                Some(Answer::Whole(lines)) => *lines,
+                _ => 0,
+            },
+            None => count(body.text().lines().count()),
+        };
+        self.0.asking.asked("lines", "", Answer::Whole(lines));
+        lines
     }
 
     pub(super) fn bytes(&mut self) -> i64 {
@@ -251,7 +260,7 @@ impl Request {
     /// A parameter by the name that policies have for it.
     pub(super) fn parameter(&mut self, name: &str) -> Dynamic {
         let json = self.0.facts.body.parameter(name);
-        self.0.asking.asked("field", name, json.into());
+        self.0.asking.asked("parameter", name, json.into());
         plain(json)
     }
 
@@ -366,6 +375,16 @@ impl Request {
 
     pub(super) fn matches(&self, pattern: &str, patterns: &Patterns) -> Outcome<bool> {
         self.truth("matches", pattern, |text| Ok(patterns.regex(pattern)?.is_match(text)))
+    }
+
+    /// A value that is not the request's own: as `find` gives it, or as it was noted when the request was here.
+    pub(super) fn remembered(&self, ask: &'static str, of: &str, find: impl FnOnce() -> Dynamic) -> Dynamic {
+        let value = match self.0.facts.body.notes() {
+            Some(notes) => notes.expect(ask, of).map_or(Dynamic::UNIT, valued),
+            None => find(),
+        };
+        self.0.asking.asked(ask, of, noted(&value));
+        value
     }
 
     /// Yes or no to a question about the prompt: from the prompt, or from what was noted when it was here.
@@ -606,6 +625,26 @@ pub(super) fn value_of(value: &Value) -> Dynamic {
         Value::Object(fields) => Dynamic::from_map(
             fields.iter().map(|(key, value)| (key.as_str().into(), value_of(value))).collect(),
         ),
+    }
+}
+
+/// A value as it is noted. Only plain values are kept between requests.
+fn noted(value: &Dynamic) -> Answer {
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return Answer::Text(text.as_str().into());
+    }
+    let whole = value.as_int().map(Answer::Whole).ok();
+    let number = || value.as_float().map(Answer::Number).ok();
+    whole.or_else(number).or_else(|| value.as_bool().map(Answer::Truth).ok()).unwrap_or(Answer::Nothing)
+}
+
+fn valued(answer: &Answer) -> Dynamic {
+    match answer {
+        Answer::Truth(truth) => (*truth).into(),
+        Answer::Whole(number) => (*number).into(),
+        Answer::Number(number) => (*number).into(),
+        Answer::Text(text) => (&**text).into(),
+        Answer::Nothing => Dynamic::UNIT,
     }
 }
 

@@ -45,7 +45,8 @@ impl State {
     pub(super) fn get(request: &Request, key: &str) -> Outcome<Dynamic> {
         let key = checked(key)?;
         let is_trial = request.wishes().is_trial;
-        let kept = if is_trial { Dynamic::UNIT } else { shelf().get(key, Instant::now()) };
+        let look = || request.remembered("state", key, || shelf().get(key, Instant::now()));
+        let kept = if is_trial { Dynamic::UNIT } else { look() };
         Ok(request.wishes().effects().iter().fold(kept, |value, effect| match effect {
             Effect::Keep { key: other, value, .. } if **other == *key => value.clone(),
             Effect::Raise { key: other, by, .. } if **other == *key => sum(&value, *by),

@@ -1,5 +1,7 @@
 //! Stories of policies: what they say, what is refused at load, what happens when they fail.
 
+mod words;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -365,14 +367,14 @@ fn mistakes_are_found_at_load_with_their_place() {
         ),
         ("fn on_request(req) { req.matches(\"(a\") }", "1:34: matches: unclosed group"),
         ("fn f() { 1 }", "1:1: the file defines no hook: write `fn on_request(req) { … }`"),
-        ("fn on_request() { }", "1:4: `on_request` takes one parameter, the request: `fn on_request(req)`"),
+        ("fn on_request() { }", "1:4: `on_request` is written `fn on_request(req)`"),
         (
             "fn on_requets(req) { }",
             "1:4: unknown hook `on_requets` (did you mean `on_request`?); names that begin with `on_` are reserved for hooks",
         ),
         (
-            "fn on_request(req) { }\nfn on_error(req, err) { }",
-            "2:4: the hook `on_error` is not supported by this version",
+            "fn on_request(req) { }\nfn on_chunk(req, text) { }",
+            "2:4: there is no hook `on_chunk`: text is cut at random places there: write `req.stop_on([..])` or use a guard plugin",
         ),
         (
             "const ON_ERROR = \"ignore\"; fn on_request(req) { }",
@@ -447,7 +449,11 @@ fn failures_have_their_place_and_a_reason() {
         ("let n = 99; reject(n, \"a\", \"b\")", "1:34", "reject: '99' is not an HTTP status from 400 to 599"),
         ("split(#{})", "1:22", "split: no target has a weight above 0"),
         ("let w = -1; split(#{ \"cheap\": w })", "1:34", "split: '-1' is not a weight for 'cheap' (try 70)"),
-        ("\"cheap\"", "1:4", "`on_request` must return route(…), split(…), reject(…) or nothing, not a text"),
+        (
+            "\"cheap\"",
+            "1:4",
+            "`on_request` must return route(…), split(…), respond(…), reject(…) or nothing, not a text",
+        ),
         ("loop {}", "1:22", "stopped: too many operations (`max_operations`); an endless loop?"),
         ("on_request(req)", "1:4", "stopped: calls are nested too deeply; an endless recursion?"),
         ("let s = \"x\"; loop { s += s; }", "1:4", "length of string too large"),

@@ -245,6 +245,11 @@ impl QuirkSettings {
         fits.max_by_key(|(prefix, _)| prefix.len()).map(|(_, efforts)| efforts.as_slice())
     }
 
+    /// What `field` is called once [`Self::apply`] has renamed everything.
+    pub(super) fn renamed<'a>(&'a self, field: &'a str) -> &'a str {
+        self.rename.iter().fold(field, |name, (old, new)| if old == name { new } else { name })
+    }
+
     /// Changes the top-level fields of a request: renamed, dropped, set.
     pub(super) fn apply(&self, body: &mut crate::chat::Object) {
         for (old, new) in &self.rename {

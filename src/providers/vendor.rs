@@ -12,6 +12,8 @@ use crate::target::{Deadlines, Origin, TargetName, Traits};
 pub struct Vendor {
     /// Its name in the configuration.
     pub name: Arc<str>,
+    /// The preset that it starts from, under which price lists know its models.
+    pub preset: Option<Arc<str>>,
     /// What it speaks.
     pub wire: Arc<dyn Provider>,
     /// Where it is.
@@ -33,6 +35,7 @@ impl Vendor {
     pub fn bare(name: &str, wire: Arc<dyn Provider>) -> Self {
         Self {
             name: name.into(),
+            preset: None,
             wire,
             place: Place::Local,
             headers: HeaderMap::new(),

@@ -143,6 +143,7 @@ mod tests {
             candidates: Vec::new(),
             attempts: Vec::new(),
             usage: None,
+            cost: None,
             outcome: Outcome::Ok,
         };
         Dossier {
@@ -157,6 +158,7 @@ mod tests {
             reads: Default::default(),
             decision: None,
             failures: Vec::new(),
+            plugins: Vec::new(),
             limits: None,
         }
     }

@@ -1,14 +1,15 @@
 //! Metric handles, looked up once and kept: one set per worker thread, so that the lock is never contended.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::losses;
 use crate::chat::{Loss, Usage};
 use crate::facts::Endpoint;
+use crate::money::Nano;
 use crate::plan::{Decision, Outcome, Verdict};
 
 type Cache<K, V> = Mutex<HashMap<K, Arc<V>>>;
@@ -37,6 +38,10 @@ pub struct TargetMeters {
     upstream: Histogram,
     first_token: Histogram,
     tokens: [Counter; 5],
+    /// Made when they are first needed: where no price is known, nothing says zero.
+    cost: OnceLock<Gauge>,
+    unpriced: OnceLock<Counter>,
+    model: Arc<str>,
     attempts: Mutex<Vec<(&'static str, Counter)>>,
 }
 
@@ -143,7 +148,26 @@ impl TargetMeters {
             first_token: histogram!("tollgate_time_to_first_token_seconds", "provider" => provider.to_string(),
                 "model" => model.to_string()),
             tokens: ["input", "cached_read", "cache_write", "output", "reasoning"].map(tokens),
+            cost: OnceLock::new(),
+            unpriced: OnceLock::new(),
+            model: model.clone(),
             attempts: Mutex::default(),
+        }
+    }
+
+    /// Counts what an answer cost; `None` where nobody knows.
+    pub fn cost(&self, cost: Option<Nano>) {
+        let (provider, model) = (|| self.provider.to_string(), || self.model.to_string());
+        match cost {
+            Some(cost) => {
+                let made = || gauge!("tollgate_cost_usd_total", "provider" => provider(), "model" => model());
+                self.cost.get_or_init(made).increment(cost.dollars());
+            }
+            None => {
+                let made =
+                    || counter!("tollgate_unpriced_total", "provider" => provider(), "model" => model());
+                self.unpriced.get_or_init(made).increment(1);
+            }
         }
     }
 

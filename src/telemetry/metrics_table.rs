@@ -42,6 +42,15 @@ table! {
     Histogram "tollgate_upstream_duration_seconds" ["provider"] "from the start of an attempt to its first content (stream) or its last byte";
     Histogram "tollgate_time_to_first_token_seconds" ["provider", "model"] "from a streaming request's head to its first content";
     Counter   "tollgate_tokens_total" ["provider", "model", "class"] "tokens by disjoint class: input, cached_read, cache_write, output (reasoning is also counted by itself)";
+    Gauge     "tollgate_cost_usd_total" ["provider", "model"] "dollars that answers cost; only grows (a gauge, because counters are whole numbers)";
+    Counter   "tollgate_unpriced_total" ["provider", "model"] "answers whose cost is unknown, because something was used that has no price";
+    Counter   "tollgate_price_refreshes_total" ["outcome"] "readings of price sources: changed, unchanged or failed";
+    Gauge     "tollgate_price_revision" [] "revision of the price book in service";
+    Gauge     "tollgate_provider_error_ratio" ["provider"] "share of failed attempts within the window of `health`, 0 to 1";
+    Gauge     "tollgate_provider_alert" ["provider"] "1 while a provider's error ratio is above `health.alert.error_rate`";
+    Gauge     "tollgate_provider_latency_seconds" ["provider", "quantile"] "from the start of an attempt to the answer's end, within the window; NaN without answers";
+    Gauge     "tollgate_provider_first_token_seconds" ["provider", "quantile"] "from the start of an attempt to a stream's first content, within the window; NaN without streams";
+    Gauge     "tollgate_provider_tokens_per_second" ["provider"] "generated tokens per second, the median over answers within the window; NaN without answers";
     Counter   "tollgate_attempts_total" ["provider", "outcome"] "attempts at upstreams; outcome is ok or the kind of fault";
     Counter   "tollgate_token_refreshes_total" ["provider", "outcome"] "fetches of short-lived credentials from token endpoints; outcome is ok or the kind of fault";
     Counter   "tollgate_translation_losses_total" ["from", "to", "field"] "fields that a translation from one dialect to another could not carry as they were said; field is the first name of the path where it is known, `answer` for what an answer said, else other";
@@ -62,6 +71,8 @@ table! {
     Counter   "tollgate_connections_refused_total" ["reason"] "client connections closed before their first request; reason is total, address, tls_handshake or first_byte";
     Counter   "tollgate_requests_refused_total" ["reason"] "requests that the listener refused before they were read, by kind of fault; they stand in no other metric";
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
+    Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
+    Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 
@@ -101,8 +112,9 @@ mod tests {
         for (place, metric) in METRICS.iter().enumerate() {
             assert!(metric.name.starts_with("tollgate_"), "{}", metric.name);
             assert!(METRICS[..place].iter().all(|m| m.name != metric.name), "{} twice", metric.name);
+            // Dollars have decimals, which the exporter's counters do not.
             assert_eq!(
-                metric.kind == MetricKind::Counter,
+                metric.kind == MetricKind::Counter || metric.name == "tollgate_cost_usd_total",
                 metric.name.ends_with("_total"),
                 "{}",
                 metric.name

@@ -119,3 +119,20 @@ fn help_and_version_are_complete_and_nonsense_is_refused() {
     assert!(version.out.contains(env!("CARGO_PKG_VERSION")), "{version:#?}");
     assert_eq!(setup.run(&["dance"]).code, Some(2));
 }
+
+#[test]
+fn definitions_are_printed_for_editors_and_for_programs() {
+    let setup = gateway::setup("");
+    let printed = setup.run(&["policy", "definitions"]);
+    assert_eq!(printed.code, Some(0), "{printed:#?}");
+    assert!(printed.out.contains("\nfn get model(req: Request) -> String;\n"), "{}", printed.out);
+    let json: Value = serde_json::from_str(&setup.run(&["policy", "definitions", "--json"]).out).unwrap();
+    assert!(json["words"].as_array().unwrap().len() > 100);
+    // Written beside the policies, they are no policy.
+    let setup = gateway::setup(
+        "providers:\n  sandbox: { dialect: sandbox }\nmodels:\n  fast: { targets: [ sandbox/echo ] }\n",
+    );
+    assert_eq!(setup.run(&["policy", "definitions", "policies"]).code, Some(0));
+    let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+    assert_eq!(printed.code, Some(0), "{printed:#?}");
+}

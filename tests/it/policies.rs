@@ -232,3 +232,64 @@ fn a_target_that_stands_in_the_text_but_is_not_configured_is_refused_before_it_r
     let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
     assert!(printed.code == Some(1) && printed.err.contains("10.rhai:2:"), "{printed:#?}");
 }
+
+/// What the upstream of `a` got.
+async fn sent(policy: &str, path: &str, body: &serde_json::Value) -> (serde_json::Value, Reply) {
+    let up = Upstream::start(|_| acts::says("ok"));
+    let config = format!("providers:\n{}models:\n  fast: {{ targets: [ a/m ] }}\n", provider("a", &up.url()));
+    let gateway = gateway::setup(&config).policy("10.rhai", policy).start();
+    let request = client::request(http::Method::POST, path, &body.to_string());
+    let reply = client::open(gateway.clients, request).await.unwrap().rest().await;
+    let heard = up.heard();
+    (heard[0].json(), reply)
+}
+
+#[tokio::test]
+async fn parameters_are_set_whatever_the_client_speaks() {
+    let policy = "fn on_request(req) { route(\"fast\").set(\"temperature\", 0.2).set(\"stop\", \"END\") }";
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    for (path, body) in [
+        (
+            "/v1/chat/completions",
+            json!({ "model": "fast", "messages": messages, "temperature": 1, "x_own": 1 }),
+        ),
+        ("/v1/messages", json!({ "model": "fast", "max_tokens": 9, "messages": messages })),
+        (
+            "/v1beta/models/fast:generateContent",
+            json!({ "contents": [{ "role": "user", "parts": [{ "text": "hi" }] }], "generationConfig": { "temperature": 1 } }),
+        ),
+    ] {
+        let (heard, reply) = sent(policy, path, &body).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        assert_eq!(
+            (&heard["temperature"], &heard["stop"]),
+            (&json!(0.2), &json!(["END"])),
+            "{path}: {heard}"
+        );
+    }
+    // What the client's own dialect does not have is told.
+    let policy = "fn on_request(req) { route(\"fast\").set(\"seed\", 7) }";
+    let body = json!({ "model": "fast", "max_tokens": 9, "messages": messages });
+    let (heard, reply) = sent(policy, "/v1/messages", &body).await;
+    assert!(heard["seed"].is_null());
+    assert!(reply.header("x-tollgate-warnings").contains("seed"), "{}", reply.header("x-tollgate-warnings"));
+}
+
+#[tokio::test]
+async fn a_ranking_without_targets_is_a_clear_error() {
+    let (_ups, gateway) =
+        town(&[("10.rhai", "fn on_request(req) { candidates(\"fast\").where(\"nowhere\").cheapest() }")]);
+    let reply = chat(gateway.clients, &ask("fast")).await;
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert!(reply.text().contains("no target satisfies"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn candidates_are_the_targets_of_the_configuration() {
+    let (_ups, gateway) = town(&[(
+        "10.rhai",
+        "fn on_request(req) { let all = candidates([\"strong\", \"fast\"]); if all.len == 2 { return cheapest(all); } }",
+    )]);
+    // Nothing has a price: the order of writing decides.
+    assert_eq!(chat(gateway.clients, &ask("fast")).await.said(), "b/strong");
+}

@@ -6,6 +6,7 @@ use super::block::UNSIGNED;
 use super::call_id;
 use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Finish, FinishReason, Part, ToolKind, Usage};
+use crate::json;
 
 /// What a client of Anthropic's dialect can be told.
 pub(in crate::api) const TONGUE: Tongue = Tongue {
@@ -46,7 +47,7 @@ pub fn encode_answer(answer: &Answer, fallback_id: &str) -> Vec<u8> {
         "stop_sequence": finish.and_then(|finish| finish.stop_sequence.as_deref()),
         "usage": usage_json(&answer.usage.unwrap_or_default()),
     });
-    body.to_string().into_bytes()
+    json::to_text(&body).into_bytes()
 }
 
 fn block(part: &Part) -> Option<Value> {
@@ -81,7 +82,7 @@ pub(super) fn input(arguments: &str, kind: ToolKind) -> Value {
         if arguments.trim().is_empty() {
             return json!({});
         }
-        if let Ok(input @ Value::Object(_)) = serde_json::from_str(arguments) {
+        if let Some(input @ Value::Object(_)) = json::parse(arguments.as_bytes()) {
             return input;
         }
     }

@@ -10,6 +10,7 @@ use crate::api::openai_chat::decode::record::{Place, Record, kind, list, object}
 use crate::api::openai_chat::param::{missing, wrong_type};
 use crate::chat::{Media, Part, ToolKind};
 use crate::fault::Fault;
+use crate::json;
 
 /// The signature of thoughts that no provider has signed; Anthropic's clients want one in every thought.
 pub(super) const UNSIGNED: &str = crate::providers::UNSIGNED_THOUGHT;
@@ -46,7 +47,7 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Lost) -> Result<Part, Fault>
     let part = match &*word {
         "text" => {
             let citations = fields.list("citations")?;
-            Part::Text { text: fields.need_text("text")?, cache, citations }
+            Part::Text { text: fields.need_text("text")?.into(), cache, citations }
         }
         "thinking" => Part::Thinking {
             text: fields.need_text("thinking")?,
@@ -59,7 +60,7 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Lost) -> Result<Part, Fault>
         "tool_use" => {
             fields.take("caller");
             let arguments = match fields.take("input") {
-                Some(input @ Value::Object(_)) => input.to_string(),
+                Some(input @ Value::Object(_)) => json::to_text(&input),
                 None => "{}".to_owned(),
                 Some(other) => {
                     return Err(wrong_type(place.key("input").to_string(), "an object", kind(&other)));

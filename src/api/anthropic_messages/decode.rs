@@ -1,10 +1,11 @@
 //! Anthropic's messages request → the canonical request.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::block;
 use super::path::Origin;
-use crate::api::openai_chat::decode::record::{Place, Record, kind, object, parse, text};
+use crate::api::openai_chat::decode::record::{Place, Record, kind, object, text};
+use crate::api::openai_chat::decode::turns::{self, Turn};
 use crate::api::openai_chat::param::{invalid_value, wrong_type};
 use crate::chat::{
     CacheHint, Loss, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Sampling, Tool,
@@ -34,7 +35,7 @@ pub(super) type Lost = Vec<String>;
 pub fn decode(body: &Body) -> Result<Decoded, Fault> {
     let root = Place::Root;
     let mut lost = Lost::new();
-    let mut top = Record::new(parse(body.bytes())?, &root);
+    let mut top = Record::new(turns::beside(body, "messages"), &root);
     let (mut messages, mut origins) = (Vec::new(), Vec::new());
     if let Some(system) = top.take("system") {
         let content = block::system(system, &root.key("system"), &mut lost)?;
@@ -44,8 +45,19 @@ pub fn decode(body: &Body) -> Result<Decoded, Fault> {
         }
     }
     let place = root.key("messages");
-    for (at, value) in top.need_list("messages")?.into_iter().enumerate() {
-        turns(value, at, &place.index(at), &mut messages, &mut origins, &mut lost)?;
+    for (at, turn) in turns::of(body, "messages")?.enumerate() {
+        let value = match turn {
+            Turn::Plain(word, text) => match role(word) {
+                Some(role) => {
+                    messages.push(Message::plain(role, text));
+                    origins.push(Origin::Message(at, 0));
+                    continue;
+                }
+                None => json!({ "role": word, "content": text }),
+            },
+            Turn::Other(value) => value,
+        };
+        turn_of(value, at, &place.index(at), &mut messages, &mut origins, &mut lost)?;
     }
     let (output, effort) = output(&mut top, &mut lost)?;
     let (tool_choice, parallel_tool_calls) = choice(&mut top, &mut lost)?;
@@ -83,8 +95,17 @@ fn message(role: Role, content: Vec<Part>) -> Message {
     Message { role, content, name: None, rest: Object::new() }
 }
 
+fn role(word: &str) -> Option<Role> {
+    match word {
+        "user" => Some(Role::User),
+        "assistant" => Some(Role::Assistant),
+        "system" => Some(Role::System),
+        _ => None,
+    }
+}
+
 /// One message; the user's becomes several where results of tools and the user's own words stand in it.
-fn turns(
+fn turn_of(
     value: Value,
     at: usize,
     place: &Place<'_>,
@@ -93,11 +114,8 @@ fn turns(
     lost: &mut Lost,
 ) -> Result<(), Fault> {
     let mut fields = Record::new(object(value, place)?, place);
-    let role = match &*fields.need_text("role")? {
-        "user" => Role::User,
-        "assistant" => Role::Assistant,
-        "system" => Role::System,
-        _ => return Err(invalid_value(place.key("role").to_string(), "'user' or 'assistant'")),
+    let Some(role) = role(&fields.need_text("role")?) else {
+        return Err(invalid_value(place.key("role").to_string(), "'user' or 'assistant'"));
     };
     let parts = block::all(fields.take("content"), &place.key("content"), lost)?;
     lost.extend(fields.rest().into_iter().map(|(key, _)| format!("{place}.{key}")));

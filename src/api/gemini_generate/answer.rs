@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{logprobs, proof};
 use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, ToolKind, Usage};
+use crate::json;
 
 /// What a client of Google's dialect can be told. Its own SDK for Python took comments in a stream for documents
 /// until 2025, so none are sent.
@@ -42,7 +43,7 @@ pub(in crate::api) fn encode_answer(answer: &Answer, fallback: &str) -> Vec<u8> 
     body.insert("modelVersion".into(), answer.model.as_str().into());
     let id = if answer.id.is_empty() { fallback } else { &answer.id };
     body.insert("responseId".into(), id.into());
-    serde_json::to_vec(&body).unwrap_or_default()
+    json::object_to_text(&body).into_bytes()
 }
 
 fn candidate(choice: &Choice) -> Value {
@@ -81,7 +82,8 @@ fn candidate(choice: &Choice) -> Value {
 
 fn push(part: &Part, parts: &mut Vec<Value>) {
     match part {
-        Part::Text { text, .. } | Part::Refusal(text) => parts.push(json!({ "text": text })),
+        Part::Text { text, .. } => parts.push(json!({ "text": text })),
+        Part::Refusal(text) => parts.push(json!({ "text": text })),
         Part::Thinking { text, signature, redacted } => {
             if let Some(data) = redacted {
                 parts.push(hidden(data));
@@ -136,11 +138,11 @@ pub(super) fn call(
     signature: Option<&str>,
     first: bool,
 ) -> Value {
-    let args = match serde_json::from_str::<Value>(arguments) {
+    let args = match json::parse(arguments.as_bytes()) {
         _ if kind == ToolKind::Custom => json!({ "input": arguments }),
-        Ok(Value::Object(object)) => Value::Object(object),
-        Ok(Value::Null) => json!({}),
-        Err(_) if arguments.trim().is_empty() => json!({}),
+        Some(Value::Object(object)) => Value::Object(object),
+        Some(Value::Null) => json!({}),
+        None if arguments.trim().is_empty() => json!({}),
         // The client shall see what the model wrote, although it is no object.
         _ => json!({ "arguments": arguments }),
     };

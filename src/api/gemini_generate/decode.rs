@@ -7,7 +7,7 @@ use super::path::Origin;
 use super::schema;
 use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, Tool, ToolChoice, ToolKind};
 use crate::fault::Fault;
-use crate::json::Body;
+use crate::json::{self, Body};
 
 /// A request read for a target of another dialect.
 pub(in crate::api) struct Decoded {
@@ -26,8 +26,8 @@ pub(in crate::api) struct Decoded {
 /// `BadRequest` with the path of the field that cannot be understood.
 pub(in crate::api) fn decode(body: &Body, model: &str, stream: bool) -> Result<Decoded, Fault> {
     let (mut lost, mut origins, mut places) = (Vec::new(), Vec::new(), Vec::new());
-    let mut object = match serde_json::from_slice::<Value>(body.bytes()) {
-        Ok(Value::Object(object)) => object,
+    let mut object = match json::parse(body.bytes()) {
+        Some(Value::Object(object)) => object,
         // The gate let it through, so it is an object.
         _ => return Err(Fault::bad_request("the body is not a JSON object", "")),
     };

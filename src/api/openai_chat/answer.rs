@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::usage_json;
 use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Media, Object, Part, ToolKind};
+use crate::json;
 
 /// Fields that OpenAI-compatible vendors put beside a choice's `message` or `delta`, not into it.
 pub(super) const BESIDE_MESSAGE: &[&str] = &[
@@ -77,7 +78,7 @@ pub fn encode_answer(answer: &Answer, fallback: &Fallback) -> Vec<u8> {
         body.insert("usage".into(), usage_json(usage));
     }
     fill(&mut body, &answer.rest);
-    serde_json::to_vec(&body).unwrap_or_default()
+    json::object_to_text(&body).into_bytes()
 }
 
 fn choice(choice: &Choice) -> Value {

@@ -3,10 +3,11 @@
 pub(in crate::api) mod message;
 pub(in crate::api) mod record;
 mod tool;
+pub(in crate::api) mod turns;
 
 use serde_json::Value;
 
-use self::record::{Place, Record, parse, text};
+use self::record::{Place, Record, text};
 use super::param::wrong_type;
 use crate::chat::{CacheHint, Loss, Object, OutputFormat, Reasoning, Request, Sampling};
 use crate::fault::Fault;
@@ -33,11 +34,11 @@ pub fn decode(body: &Body) -> Result<Request, Fault> {
 pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
     let root = Place::Root;
     let mut lost = Vec::new();
-    let mut top = Record::new(parse(body.bytes())?, &root);
+    let mut top = Record::new(turns::beside(body, "messages"), &root);
     let mut request = Request {
         model: top.need_text("model")?,
         stream: top.flag("stream")?.unwrap_or(false),
-        messages: message::decode_all(top.need_list("messages")?, &root.key("messages"), &mut lost)?,
+        messages: message::decode_all(turns::of(body, "messages")?, &root.key("messages"), &mut lost)?,
         tools: tool::decode_all(top.list("tools")?, &root.key("tools"), &mut lost)?,
         tool_choice: tool::choice(top.take("tool_choice"), &root.key("tool_choice"))?,
         parallel_tool_calls: top.flag("parallel_tool_calls")?,

@@ -6,6 +6,7 @@ use super::logprobs;
 use crate::api::openai_chat::{Fallback, usage_json};
 use crate::api::tongue::{Tongue, never};
 use crate::chat::{Answer, Choice, Finish, FinishReason, Object, Part};
+use crate::json;
 
 /// What this API has words for.
 pub(in crate::api) const TONGUE: Tongue = Tongue {
@@ -33,7 +34,7 @@ pub(super) fn encode(answer: &Answer, echo: Option<&str>, fallback: &Fallback) -
     if let Some(usage) = &answer.usage {
         body.insert("usage".into(), usage_json(usage));
     }
-    serde_json::to_vec(&body).unwrap_or_default()
+    json::object_to_text(&body).into_bytes()
 }
 
 /// What stands in every answer and chunk.
@@ -56,7 +57,8 @@ fn choice(choice: &Choice, echo: Option<&str>) -> Value {
     let mut offset = text.chars().count();
     for part in &choice.content {
         match part {
-            Part::Text { text: more, .. } | Part::Refusal(more) => text.push_str(more),
+            Part::Text { text: more, .. } => text.push_str(more),
+            Part::Refusal(more) => text.push_str(more),
             _ => {}
         }
     }

@@ -159,8 +159,11 @@ fn cache(dialect: Dialect) -> BoxedStrategy<Option<CacheHint>> {
 /// What a user says.
 fn asked(dialect: Dialect) -> BoxedStrategy<Vec<Part>> {
     let inline = |mime: &'static str| Media::Inline { mime: mime.into(), base64: "AAEC".into() };
-    let text =
-        (words(), cache(dialect)).prop_map(|(text, cache)| Part::Text { text, cache, citations: Vec::new() });
+    let text = (words(), cache(dialect)).prop_map(|(text, cache)| Part::Text {
+        text: text.into(),
+        cache,
+        citations: Vec::new(),
+    });
     let media = (0..4u8, cache(dialect)).prop_map(move |(kind, cache)| match (kind, dialect) {
         (0, Chat | Messages) => {
             let media = Media::Url("https://example.org/a.png".into());
@@ -186,7 +189,7 @@ fn results(dialect: Dialect, calls: &[Part], texts: &[(String, bool)]) -> Vec<Me
         .zip(texts.iter().cycle())
         .map(|(id, (text, is_error))| Part::ToolResult {
             id,
-            content: vec![Part::text(text)],
+            content: vec![Part::text(text.as_str())],
             is_error: *is_error && dialect != Chat,
             cache: None,
         })
@@ -200,8 +203,11 @@ fn results(dialect: Dialect, calls: &[Part], texts: &[(String, bool)]) -> Vec<Me
 
 /// A conversation that ends with the user's words.
 fn messages(dialect: Dialect) -> impl Strategy<Value = Vec<Message>> {
-    let text =
-        (words(), cache(dialect)).prop_map(|(text, cache)| Part::Text { text, cache, citations: Vec::new() });
+    let text = (words(), cache(dialect)).prop_map(|(text, cache)| Part::Text {
+        text: text.into(),
+        cache,
+        citations: Vec::new(),
+    });
     let system = option::of(prop::collection::vec(text, 1..3));
     let texts = || prop::collection::vec((words(), any::<bool>()), 1..3);
     let rounds = (asked(dialect), said(dialect, 0), texts(), asked(dialect), said(dialect, 1), texts());

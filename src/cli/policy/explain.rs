@@ -147,7 +147,10 @@ fn rehearsed(arguments: &Explain, house: &House) -> Result<Dossier, String> {
     };
     let headers = headers(&arguments.header)?;
     let rehearsal = Rehearsal { door, uri, headers, body, caller, at_ms };
-    rehearsal.play(&snapshot, &Dice::loaded(arguments.seed)).map_err(|fault| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("runtime: {error}"))?;
+    let played = runtime.block_on(rehearsal.play(&snapshot, &Dice::loaded(arguments.seed)));
+    played.map_err(|fault| {
         let name =
             if input.as_os_str() == "-" { "standard input".into() } else { input.display().to_string() };
         format!("{name}: {}", fault.message)

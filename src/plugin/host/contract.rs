@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
+use crate::plugin::Examined;
 use crate::plugin::function::{PACKAGE, VERSION};
 use crate::plugin::settings::{Capability, Interface, PluginSettings};
 
@@ -17,6 +18,17 @@ const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 pub(super) struct Edge {
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<String>,
+}
+
+/// What can be seen of a file without running it.
+///
+/// # Errors
+/// The file is no WebAssembly, or a core module that carries no usable types.
+pub fn examine(bytes: &[u8]) -> Result<Examined, String> {
+    let component = component(bytes)?;
+    let Edge { imports, exports } = edge(&component)?;
+    let is_component = bytes.starts_with(COMPONENT);
+    Ok(Examined { component: component.into_owned(), is_component, imports, exports })
 }
 
 /// The file as a component: a core module is wrapped by the types that it carries.

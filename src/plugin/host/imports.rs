@@ -251,6 +251,7 @@ mod tests {
             grantee: Arc::new(grantee),
             ceiling: Ceiling::of(1),
             deadline: Instant::now() + Duration::from_secs(60),
+            ticks: 0,
         }
     }
 

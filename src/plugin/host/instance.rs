@@ -17,7 +17,7 @@ const MOST_CALLS: u32 = 1_000;
 /// Age of one instance that is used again.
 const OLDEST: Duration = Duration::from_secs(600);
 /// How much later than the interruption of the plugin a call is given up whose host function does not return.
-const GRACE: Duration = Duration::from_millis(5);
+const GRACE: Duration = Duration::from_millis(20);
 
 /// An instance and its store.
 pub(super) struct Instance {
@@ -27,6 +27,8 @@ pub(super) struct Instance {
     born: Instant,
     /// Bytes of memory that it began with.
     at_first: usize,
+    /// What it took to make it, which its first call pays for.
+    debt: Duration,
     /// Its place among all instances.
     _slot: Option<OwnedSemaphorePermit>,
 }
@@ -39,13 +41,14 @@ impl Instance {
         slot: Option<OwnedSemaphorePermit>,
         limit: Duration,
     ) -> Result<Self, CallFault> {
+        let begun = Instant::now();
         let deadline = Cell::allow(&mut store, limit);
         let made = within(deadline, pre.instantiate_async(&mut store)).await;
         let instance = made
             .unwrap_or_else(|Overdue| Err(Overdue.into()))
             .map_err(|error| explain(&error, &store, limit))?;
         let at_first = store.data().ceiling.memory;
-        Ok(Self { store, instance, calls: 0, born: Instant::now(), at_first, _slot: slot })
+        Ok(Self { store, instance, calls: 0, born: begun, at_first, debt: begun.elapsed(), _slot: slot })
     }
 
     /// Calls a function that must be over within `limit`. After a fault the instance is of no more use.
@@ -62,7 +65,8 @@ impl Instance {
     {
         self.calls += 1;
         self.store.set_hostcall_fuel(fuel);
-        let deadline = Cell::allow(&mut self.store, limit);
+        let allowed = limit.saturating_sub(std::mem::take(&mut self.debt));
+        let deadline = Cell::allow(&mut self.store, allowed);
         let function = self.instance.get_typed_func::<P, R>(&mut self.store, export).map_err(|error| {
             CallFault::new(Outcome::Trap, format!("does not fit the contract: {error:#}"))
         })?;
@@ -95,14 +99,20 @@ impl Instance {
     }
 }
 
-/// Awaits `work`, but no longer than shortly after `deadline`. The timer is set only for work that is not done at once.
+/// Awaits `work`, but no longer than shortly after `deadline`. The timer is set only for work that is not done at once;
+/// the work is polled once in each turn, so that what yields does yield.
 async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Overdue> {
     let mut work = pin!(work);
-    if let Poll::Ready(done) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
-        return Ok(done);
-    }
-    let left = deadline.saturating_duration_since(Instant::now()) + GRACE;
-    tokio::time::timeout(left, work).await.map_err(|_| Overdue)
+    let mut timer = None;
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Ok(done));
+        }
+        let left = || deadline.saturating_duration_since(Instant::now()) + GRACE;
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(left())));
+        timer.as_mut().poll(context).map(|()| Err(Overdue))
+    })
+    .await
 }
 
 /// What a failed call was.

@@ -22,6 +22,8 @@ const WASM_STACK: usize = 512 << 10;
 const CALL_STACK: usize = 2 << 20;
 /// Pages of a memory that are wiped rather than given back between two instances.
 const KEPT_RESIDENT: usize = 256 << 10;
+/// The same of a table, which mostly is a few kilobytes of pointers to functions.
+const KEPT_TABLES: usize = 64 << 10;
 
 /// Where plugins run.
 pub(in crate::plugin) struct Sandbox {
@@ -114,6 +116,7 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .max_tables_per_module(8)
         .max_memory_size(crate::plugin::MEMORY_CAP_BYTES)
         .linear_memory_keep_resident(KEPT_RESIDENT)
+        .table_keep_resident(KEPT_TABLES)
         .pagemap_scan(Enabled::Auto)
         .max_unused_warm_slots(64);
     pool

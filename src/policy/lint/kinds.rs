@@ -9,6 +9,7 @@ use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, FnPtr, Position, ScriptFuncD
 
 use super::{Finding, functions, walk};
 use crate::policy::language::FUNCTIONS;
+use crate::policy::parameters;
 use crate::policy::suggest::hint;
 use crate::policy::vocabulary::{self, ANYTHING, Entry, Form, Hooks, Kind, Type};
 
@@ -262,6 +263,11 @@ impl<'a> Reading<'a> {
             .map(|entry| (entry, entry.parameters.len()))
             .chain(functions.map(|entry| (entry, entry.parameters.len().wrapping_sub(1))));
         if let Some((entry, _)) = all.find(|(_, parameters)| *parameters == call.args.len()) {
+            if let (("Route", "set"), Some(Expr::StringConstant(text, at))) =
+                ((kind.name, name), call.args.first())
+            {
+                self.found.extend(parameters::problem(text).map(|problem| (*at, problem)));
+            }
             return self.used(entry, at);
         }
         if own || (FUNCTIONS.contains(&name) && methods().next().is_none()) {
@@ -310,9 +316,11 @@ fn closure(expression: &Expr) -> Option<String> {
     }
 }
 
-/// The file with this function alone.
+/// The file with this function alone. (`clone_functions_only_filtered` of rhai 1.27 keeps all of them.)
 fn alone(ast: &AST, function: &ScriptFuncDef) -> AST {
-    ast.clone_functions_only_filtered(|_, _, _, name, parameters| {
+    let mut one = ast.clone_functions_only();
+    one.retain_functions(|_, _, name, parameters| {
         name == function.name && parameters == function.params.len()
-    })
+    });
+    one
 }

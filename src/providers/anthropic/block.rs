@@ -9,7 +9,7 @@ pub(super) fn part(block: Value) -> Part {
     let text = |key: &str| block.get(key).and_then(Value::as_str).map(str::to_owned);
     match block.get("type").and_then(Value::as_str) {
         Some("text") => Part::Text {
-            text: text("text").unwrap_or_default(),
+            text: text("text").unwrap_or_default().into(),
             cache: None,
             citations: block.get("citations").and_then(Value::as_array).cloned().unwrap_or_default(),
         },

@@ -6,6 +6,7 @@ use super::usage::WireUsage;
 use super::{block, fault, stop};
 use crate::chat::{Answer, Choice, FinishReason, Object};
 use crate::fault::Fault;
+use crate::json;
 
 /// The canonical answer.
 pub(super) fn answer(body: &[u8], now_ms: u64) -> Result<Answer, Fault> {
@@ -37,7 +38,7 @@ pub(super) fn answer(body: &[u8], now_ms: u64) -> Result<Answer, Fault> {
 
 /// The fields of a body that is a message.
 pub(super) fn message(body: &[u8], now_ms: u64) -> Result<Object, Fault> {
-    let Ok(value) = serde_json::from_slice::<Value>(body.trim_ascii()) else {
+    let Some(value) = json::parse(body.trim_ascii()) else {
         return Err(fault::malformed("the provider's answer is not JSON"));
     };
     match value {

@@ -145,7 +145,7 @@ impl AnthropicDecoder {
         let kind = match block::part(Value::Object(block)) {
             Part::Text { text, citations, .. } => {
                 if !text.is_empty() {
-                    events.push(Event::Text { choice: CHOICE, text });
+                    events.push(Event::Text { choice: CHOICE, text: text.into_string() });
                 }
                 events.extend(citations.into_iter().map(|value| Event::Citation { choice: CHOICE, value }));
                 Kind::Flowing

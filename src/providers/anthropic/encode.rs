@@ -12,6 +12,7 @@ use crate::chat::{
     CacheHint, Loss, Media, Object, OutputFormat, Part, Reasoning, Request, Tool, ToolChoice, ToolKind,
 };
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -49,7 +50,7 @@ pub(super) fn messages(
     let mut body = Object::new();
     let model = &*target.model;
     body.insert("model".into(), model.into());
-    let message::Conversation { mut system, messages } = message::all(&asked.messages, &mut lost)?;
+    let message::Conversation { mut system, messages, plain } = message::all(&asked.messages, &mut lost)?;
     output(&asked.output, model, &mut body, &mut system, &mut lost);
     if !system.is_empty() {
         body.insert("system".into(), system_of(system));
@@ -80,7 +81,8 @@ pub(super) fn messages(
         body.insert("stream".into(), true.into());
     }
     quirks.apply(&mut body);
-    let mut outgoing = request::outgoing(asked.stream, vec![Value::Object(body).to_string().into()]);
+    let json = json::object_with(&body, quirks.renamed("messages"), &plain);
+    let mut outgoing = request::outgoing(asked.stream, vec![json.into()]);
     if asked.messages.iter().flat_map(|message| &message.content).any(is_uploaded) {
         outgoing.headers.insert("anthropic-beta", HeaderValue::from_static("files-api-2025-04-14"));
     }

@@ -7,29 +7,42 @@ use serde_json::{Value, json};
 use super::encode::mark;
 use crate::chat::{CacheHint, Loss, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::{Fault, Retry};
+use crate::json::{self, Text, Verbatim};
 
 /// A conversation that can be sent.
-pub(super) struct Conversation {
+pub(super) struct Conversation<'a> {
     /// Blocks of the system prompt.
     pub(super) system: Vec<Value>,
-    /// `messages`.
+    /// `messages`, with null for each of `plain`.
     pub(super) messages: Vec<Value>,
+    /// Turns of one text, which need no tree to be written.
+    pub(super) plain: Vec<Verbatim<'a>>,
 }
 
 /// One turn: several canonical messages of the same side become one.
-struct Turn {
+struct Turn<'a> {
     assistant: bool,
     content: Vec<Value>,
+    /// All that it says, unless there is content.
+    plain: Option<&'a Text>,
 }
 
 /// The whole conversation.
 ///
 /// # Errors
 /// `BadRequest` that names the part which Anthropic's dialect cannot carry.
-pub(super) fn all(messages: &[Message], lost: &mut Vec<Loss>) -> Result<Conversation, Fault> {
+pub(super) fn all<'a>(messages: &'a [Message], lost: &mut Vec<Loss>) -> Result<Conversation<'a>, Fault> {
     let mut system = Vec::new();
-    let mut turns: Vec<Turn> = Vec::new();
+    let mut turns: Vec<Turn<'a>> = Vec::with_capacity(messages.len());
     for (at, message) in messages.iter().enumerate() {
+        let assistant = message.role == Role::Assistant;
+        if matches!(message.role, Role::User | Role::Assistant)
+            && let Some(text) = message.as_plain().filter(|text| !text.is_blank())
+            && turns.last().is_none_or(|turn| turn.assistant != assistant)
+        {
+            turns.push(Turn { assistant, content: Vec::new(), plain: Some(text) });
+            continue;
+        }
         let place = Place { message: at, losses: lost };
         let content = place.blocks(message)?;
         lose_fields(message, at, lost);
@@ -43,20 +56,21 @@ pub(super) fn all(messages: &[Message], lost: &mut Vec<Loss>) -> Result<Conversa
         if content.is_empty() {
             continue;
         }
-        let assistant = message.role == Role::Assistant;
         match turns.last_mut() {
-            Some(turn) if turn.assistant == assistant => turn.content.extend(content),
-            _ => turns.push(Turn { assistant, content }),
+            Some(turn) if turn.assistant == assistant => turn.blocks().extend(content),
+            _ => turns.push(Turn { assistant, content, plain: None }),
         }
     }
     if turns.is_empty() && !system.is_empty() {
         lost.push(Loss::new("messages", "the system prompt is sent as the user's"));
-        turns.push(Turn { assistant: false, content: std::mem::take(&mut system) });
+        turns.push(Turn { assistant: false, content: std::mem::take(&mut system), plain: None });
     }
-    if let Some(Turn { assistant: true, content }) = turns.last_mut() {
-        trim_end(content);
+    if let Some(turn) = turns.last_mut().filter(|turn| turn.assistant) {
+        trim_end(turn.blocks());
     }
-    Ok(Conversation { system, messages: turns.into_iter().map(Turn::encode).collect() })
+    let mut plain = Vec::with_capacity(turns.len());
+    let messages = turns.into_iter().map(|turn| turn.encode(&mut plain)).collect();
+    Ok(Conversation { system, messages, plain })
 }
 
 /// Whether the conversation ends inside a loop of tool calls that another provider began: Anthropic thinks in such a
@@ -84,8 +98,23 @@ fn own(signature: Option<&str>) -> Option<&str> {
     signature.and_then(proof::for_anthropic)
 }
 
-impl Turn {
-    fn encode(self) -> Value {
+impl<'a> Turn<'a> {
+    /// Its content, as blocks.
+    fn blocks(&mut self) -> &mut Vec<Value> {
+        self.content.extend(self.plain.take().map(|text| json!({ "type": "text", "text": text })));
+        &mut self.content
+    }
+
+    /// The message; a plain one is null, and added to `plain`.
+    fn encode(self, plain: &mut Vec<Verbatim<'a>>) -> Value {
+        if let Some(text) = self.plain {
+            let before = match self.assistant {
+                true => r#"{"role":"assistant","content":"#,
+                false => r#"{"role":"user","content":"#,
+            };
+            plain.push(Verbatim { before, text, after: "}" });
+            return Value::Null;
+        }
         let mut content = self.content;
         if !self.assistant {
             // Results must come before words: they answer the calls of the turn before.
@@ -246,9 +275,9 @@ impl Place<'_> {
             if arguments.trim().is_empty() {
                 return json!({});
             }
-            match serde_json::from_str(arguments) {
-                Ok(input @ Value::Object(_)) => return input,
-                Ok(Value::Null) => return json!({}),
+            match json::parse(arguments.as_bytes()) {
+                Some(input @ Value::Object(_)) => return input,
+                Some(Value::Null) => return json!({}),
                 _ => self.lose(at, ".arguments", "no JSON object: sent as the text of `input`"),
             }
         }

@@ -130,7 +130,7 @@ fn citations(mut cited: Object) -> Part {
         Some(Value::Array(list)) => list,
         _ => Vec::new(),
     };
-    let text = list("content").iter().filter_map(|piece| piece.get("text")?.as_str()).collect();
+    let text: String = list("content").iter().filter_map(|piece| piece.get("text")?.as_str()).collect();
     let citations = list("citations").into_iter().map(citation).collect();
-    Part::Text { text, cache: None, citations }
+    Part::Text { text: text.into(), cache: None, citations }
 }

@@ -7,6 +7,7 @@ use super::usage::WireUsage;
 use super::{fault, finish};
 use crate::chat::{Answer, Choice, Object};
 use crate::fault::Fault;
+use crate::json;
 
 /// Fields that tell of the answer what a client may want to know.
 const KEPT: &[&str] = &["trace", "performanceConfig", "serviceTier", "additionalModelResponseFields"];
@@ -16,8 +17,7 @@ const KEPT: &[&str] = &["trace", "performanceConfig", "serviceTier", "additional
 /// # Errors
 /// `Malformed` when the body is no answer; the provider's own fault when it is an error object.
 pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
-    let value = serde_json::from_slice::<Value>(body)
-        .map_err(|_| fault::malformed("the provider's answer is not JSON"))?;
+    let value = json::parse(body).ok_or_else(|| fault::malformed("the provider's answer is not JSON"))?;
     let Value::Object(mut whole) = value else {
         return Err(fault::malformed("the provider's answer is not an object"));
     };

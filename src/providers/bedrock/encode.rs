@@ -10,6 +10,7 @@ use super::think::{self, Forbidden};
 use super::{conversation, request, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::foreign::is_usual;
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
@@ -40,7 +41,7 @@ pub(super) fn converse(
     let mut lost = Vec::new();
     let body = body(asked, &target.model, quirks, &mut lost)?;
     let operation = if asked.stream { "converse-stream" } else { "converse" };
-    let bytes = Value::Object(body).to_string().into();
+    let bytes = json::object_to_text(&body).into();
     let mut outgoing = request::outgoing(&target.model, operation, asked.stream, bytes);
     outgoing.lost = lost;
     Ok(outgoing)

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{cite, fault, finish, logprobs, usage};
 use crate::chat::{Answer, Choice, FinishReason, Object, Part, ToolKind, proof};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::call_id;
 
 /// The canonical answer.
@@ -13,8 +14,8 @@ use crate::providers::call_id;
 /// `Malformed` when the body is no answer; the provider's own fault when it is an error object, or when the answer
 /// says that it broke off.
 pub(super) fn answer(body: &[u8], now_ms: u64) -> Result<Answer, Fault> {
-    let value = serde_json::from_slice::<Value>(body.trim_ascii())
-        .map_err(|_| fault::malformed("the provider's answer is not JSON"))?;
+    let value = json::parse(body.trim_ascii())
+        .ok_or_else(|| fault::malformed("the provider's answer is not JSON"))?;
     let Value::Object(mut object) = value else {
         return Err(fault::malformed("the provider's answer is not a chat answer"));
     };

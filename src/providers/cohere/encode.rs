@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{messages, model};
 use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, Sampling, ToolChoice};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
@@ -48,7 +49,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     }
     let path = quirks.chat_path.as_deref().unwrap_or("/chat").to_owned();
     let accept = if asked.stream { "text/event-stream" } else { "application/json" };
-    let mut outgoing = Outgoing::json(path, accept, vec![Value::Object(body).to_string().into()]);
+    let mut outgoing = Outgoing::json(path, accept, vec![json::object_to_text(&body).into()]);
     outgoing.lost = lost;
     Ok(outgoing)
 }

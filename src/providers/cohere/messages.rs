@@ -162,7 +162,8 @@ impl Writer<'_> {
             self.lost.push(Loss::dropped(format!("{path}.cache_control")));
         }
         Ok(Some(match part {
-            Part::Text { text, .. } | Part::Refusal(text) => json!({ "type": "text", "text": text }),
+            Part::Text { text, .. } => json!({ "type": "text", "text": text }),
+            Part::Refusal(text) => json!({ "type": "text", "text": text }),
             Part::Image { media, detail, .. } => {
                 let Some(url) = media.as_url() else {
                     return cannot("an image by the id of an uploaded file", path);

@@ -8,25 +8,34 @@ use super::media;
 use super::model::Model;
 use crate::chat::{Loss, Message, Object, Part, Role, proof};
 use crate::fault::Fault;
+use crate::json::{self, Verbatim};
 use crate::providers::foreign;
 
 /// What Google takes in place of a proof that another provider's call cannot have:
 /// <https://ai.google.dev/gemini-api/docs/thought-signatures#faqs>
 pub(super) const NO_PROOF: &str = "skip_thought_signature_validator";
 
-/// Writes the conversation into the request's body.
+/// Writes the conversation into the request's body. Turns of one text need no tree: they stand as null among the
+/// contents, and are returned.
 ///
 /// # Errors
 /// `BadRequest` that names the part which Gemini cannot take.
-pub(super) fn put(
-    messages: &[Message],
+pub(super) fn put<'a>(
+    messages: &'a [Message],
     model: Model<'_>,
     body: &mut Object,
     lost: &mut Vec<Loss>,
-) -> Result<(), Fault> {
-    let mut writer = Writer { model, names: HashMap::new(), contents: Vec::new(), last: None, lost };
-    let mut system = Vec::new();
+) -> Result<Vec<Verbatim<'a>>, Fault> {
+    let contents = Vec::with_capacity(messages.len());
+    let mut writer = Writer { model, names: HashMap::new(), contents, last: None, lost };
+    let (mut system, mut plain) = (Vec::new(), Vec::new());
     for (place, message) in messages.iter().enumerate() {
+        if let Some(verbatim) = verbatim(message, writer.last, messages.get(place + 1)) {
+            plain.push(verbatim);
+            writer.contents.push(Value::Null);
+            writer.last = Some(message.role);
+            continue;
+        }
         foreign::lose_fields(message, place, writer.lost);
         writer.lose_inside(message, place);
         match message.role {
@@ -49,7 +58,22 @@ pub(super) fn put(
         body.insert("systemInstruction".into(), json!({ "parts": system }));
     }
     body.insert("contents".into(), Value::Array(contents));
-    Ok(())
+    Ok(plain)
+}
+
+/// A turn of one text; `None` where it may have to join another one.
+fn verbatim<'a>(message: &'a Message, last: Option<Role>, next: Option<&Message>) -> Option<Verbatim<'a>> {
+    let text = message.as_plain()?;
+    let before = match message.role {
+        Role::User => r#"{"role":"user","parts":[{"text":"#,
+        Role::Assistant
+            if last != Some(Role::Assistant) && next.is_none_or(|next| next.role == Role::User) =>
+        {
+            r#"{"role":"model","parts":[{"text":"#
+        }
+        _ => return None,
+    };
+    Some(Verbatim { before, text, after: "}]}" })
 }
 
 /// Takes the ids of calls and results out. Vertex AI matches them by their order for the models before Gemini 3, and
@@ -249,7 +273,7 @@ impl<'a> Writer<'a> {
                         text.push('\n');
                         text.push_str(more);
                     }
-                    None => text = Some(more.clone()),
+                    None => text = Some(more.as_str().to_owned()),
                 },
                 other => {
                     let Some(part) = self.other(other, path)? else { continue };
@@ -290,8 +314,8 @@ fn response_of(text: String, is_error: bool) -> Value {
     if is_error {
         return json!({ "error": text });
     }
-    match serde_json::from_str::<Value>(&text) {
-        Ok(Value::Object(object)) => Value::Object(object),
+    match json::parse(text.as_bytes()) {
+        Some(Value::Object(object)) => Value::Object(object),
         _ => json!({ "output": text }),
     }
 }

@@ -6,14 +6,14 @@ use super::part::{self, Said};
 use super::{cite, fault, finish, logprobs, partial, usage};
 use crate::chat::{Answer, Choice, Object, Part, ToolKind, proof};
 use crate::fault::Fault;
+use crate::json;
 
 /// The canonical answer.
 ///
 /// # Errors
 /// `Malformed` when the body is no answer; the provider's own fault when it is an error object.
 pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
-    let value = serde_json::from_slice::<Value>(body)
-        .map_err(|_| fault::malformed("the provider's answer is not JSON"))?;
+    let value = json::parse(body).ok_or_else(|| fault::malformed("the provider's answer is not JSON"))?;
     let mut object = match joined(value) {
         Value::Object(object) if !fault::is_error(&object) => object,
         other => return Err(fault::inside_success(&other)),

@@ -8,6 +8,7 @@ use super::pieces::Pieces;
 use super::{cite, fault, finish, logprobs, partial, usage};
 use crate::chat::{Event, Object, Role, StreamDecoder, ToolKind, Usage, proof};
 use crate::fault::Fault;
+use crate::json;
 
 /// The decoder of one streamed answer, whether it comes as events or as one JSON array.
 pub(super) struct GeminiDecoder {
@@ -57,8 +58,8 @@ impl GeminiDecoder {
         if json.trim_ascii().is_empty() {
             return Ok(());
         }
-        let value = serde_json::from_slice::<Value>(json)
-            .map_err(|_| fault::malformed("the provider sent a stream event that is not JSON"))?;
+        let value = json::parse(json)
+            .ok_or_else(|| fault::malformed("the provider sent a stream event that is not JSON"))?;
         let mut object = match value {
             Value::Object(object) if !fault::is_error(&object) => object,
             other => return Err(fault::inside_success(&other)),

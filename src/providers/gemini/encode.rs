@@ -6,6 +6,7 @@ use super::model::Model;
 use super::{Surface, contents, request, schema, think, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
@@ -33,7 +34,7 @@ pub(super) fn chat(
 ) -> Result<Outgoing, Fault> {
     let model = Model::of(&target.model);
     let (mut body, mut lost) = (Object::new(), Vec::new());
-    contents::put(&asked.messages, model, &mut body, &mut lost)?;
+    let plain = contents::put(&asked.messages, model, &mut body, &mut lost)?;
     if surface == Surface::Vertex && !model.is_third() {
         contents::without_ids(&mut body);
     }
@@ -58,7 +59,8 @@ pub(super) fn chat(
     }
     let method = if asked.stream { request::STREAM } else { request::WHOLE };
     let path = request::path(quirks, &target.model, method);
-    let mut outgoing = request::outgoing(path, asked.stream, vec![Value::Object(body).to_string().into()]);
+    let json = json::object_with(&body, "contents", &plain);
+    let mut outgoing = request::outgoing(path, asked.stream, vec![json.into()]);
     outgoing.lost = lost;
     Ok(outgoing)
 }

@@ -6,6 +6,7 @@ use super::fault;
 use crate::chat::{Finish, FinishReason, Object, Usage};
 use crate::clock;
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::call_id;
 
 /// What a document says.
@@ -37,8 +38,7 @@ impl Said {
     /// # Errors
     /// `Malformed` when it is no JSON or no answer; the provider's own fault when it is an error.
     pub(super) fn read(json: &[u8], now_ms: u64) -> Result<Self, Fault> {
-        let value: Value = serde_json::from_slice(json)
-            .map_err(|_| fault::malformed("the provider's answer is not JSON"))?;
+        let value = json::parse(json).ok_or_else(|| fault::malformed("the provider's answer is not JSON"))?;
         let mut object = match value {
             Value::Object(object) if object.get("error").is_none_or(Value::is_null) => object,
             other => return Err(fault::inside_success(&other, now_ms)),

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::whole::Whole;
 use super::{details, finish};
 use crate::chat::{Answer, Choice, Finish, Object, Part, ToolKind};
+use crate::json::Text;
 
 /// The canonical answer.
 pub(super) fn answer(whole: Whole) -> Answer {
@@ -47,9 +48,9 @@ fn choice(value: Value, answer: &str) -> Option<Choice> {
         _ => Vec::new(),
     };
     match said(&mut message, "content") {
-        Some(text) => content.push(Part::Text { text, cache: None, citations }),
+        Some(text) => content.push(Part::Text { text: text.into(), cache: None, citations }),
         None if !citations.is_empty() => {
-            content.push(Part::Text { text: String::new(), cache: None, citations });
+            content.push(Part::Text { text: Text::default(), cache: None, citations });
         }
         None => {}
     }

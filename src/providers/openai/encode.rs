@@ -7,6 +7,7 @@ use crate::chat::{
     Loss, Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind,
 };
 use crate::fault::{Fault, Retry};
+use crate::json::{self, Verbatim};
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -23,7 +24,14 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     body.insert("model".into(), model.into());
     let mut lost = Vec::new();
     let mut messages = Vec::with_capacity(asked.messages.len());
+    let mut plain = Vec::with_capacity(asked.messages.len());
+    let may_be_plain = super::turns::may_be_plain(quirks);
     for (place, message) in asked.messages.iter().enumerate() {
+        if may_be_plain && let Some(verbatim) = verbatim(message) {
+            plain.push(verbatim);
+            messages.push(Value::Null);
+            continue;
+        }
         super::turns::refuse_urls(message, place, quirks)?;
         push_message(message, place, &mut messages)?;
         super::losses::of_message(message, place, quirks, &mut lost);
@@ -56,7 +64,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     }
     request::apply_to_object(&mut body, quirks);
     let path = request::path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
-    let json = Value::Object(body).to_string();
+    let json = json::object_with(&body, quirks.renamed("messages"), &plain);
     let mut outgoing = request::outgoing(path, asked.stream, vec![json.into()]);
     outgoing.lost = lost;
     Ok(outgoing)
@@ -87,6 +95,17 @@ pub(in crate::providers) fn put<T: Into<Value>>(body: &mut Object, field: &str, 
     if let Some(value) = value {
         body.insert(field.into(), value.into());
     }
+}
+
+/// A message of one text, which needs no tree to be written.
+fn verbatim(message: &Message) -> Option<Verbatim<'_>> {
+    let before = match message.role {
+        Role::User => r#"{"role":"user","content":"#,
+        Role::Assistant => r#"{"role":"assistant","content":"#,
+        Role::System => r#"{"role":"system","content":"#,
+        Role::Developer | Role::Tool => return None,
+    };
+    Some(Verbatim { before, text: message.as_plain()?, after: "}" })
 }
 
 /// One canonical message is one of OpenAI's, except that every tool result is a message of its own.

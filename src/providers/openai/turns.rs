@@ -60,6 +60,15 @@ fn calls_without_thinking(message: &str) -> bool {
     has("tool_calls", &["null", "[]"]) && !has("reasoning_content", &["null"])
 }
 
+/// Whether a message of one text goes to this vendor as it is, wherever it stands.
+pub(super) fn may_be_plain(quirks: &QuirkSettings) -> bool {
+    let spared = |fields: &[String]| !fields.iter().any(|field| field == "role" || field == "content");
+    !quirks.answer_after_tools
+        && !quirks.prefix_last
+        && spared(&quirks.lacks)
+        && spared(&quirks.drop_in_messages)
+}
+
 /// Brings the messages to the vendor's form.
 pub(super) fn fit(messages: &mut Vec<Value>, model: &str, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
     let thinks_with_calls = thinks_with_calls(model, quirks);

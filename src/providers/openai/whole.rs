@@ -12,6 +12,7 @@ use super::{envelope, fault, finish, normalise, usage};
 use crate::chat::{Object, Usage};
 use crate::fault::Fault;
 use crate::frames::SSE_DONE;
+use crate::json;
 use crate::providers::Relayed;
 
 /// A whole answer in OpenAI's form.
@@ -74,7 +75,7 @@ pub(super) fn normalised(body: &[u8], excludes_reasoning: bool, now_ms: u64) -> 
     if text.is_empty() {
         return Err(fault::malformed("the provider sent an empty answer"));
     }
-    let Ok(value) = serde_json::from_str::<Value>(&text) else {
+    let Some(value) = json::parse(text.as_bytes()) else {
         return Err(fault::malformed("the provider's answer is not JSON"));
     };
     let Value::Object(mut object) = value else {

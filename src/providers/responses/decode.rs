@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{fault, whole};
 use crate::chat::{Answer, Choice, Object, Part, ToolKind, proof};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::openai;
 
 /// The canonical answer. `keeper` is who can decrypt its reasoning.
@@ -18,7 +19,7 @@ pub(super) fn answer(body: &[u8], keeper: &str, now_ms: u64) -> Result<Answer, F
     let Some(finish) = finish else {
         return Err(openai::fault::malformed("the provider answers in the background"));
     };
-    let Ok(Value::Object(mut response)) = serde_json::from_str::<Value>(&text) else {
+    let Some(Value::Object(mut response)) = json::parse(text.as_bytes()) else {
         return Err(openai::fault::malformed("the provider's answer is not a response"));
     };
     let id = take_text(&mut response, "id");
@@ -82,7 +83,7 @@ pub(super) fn said(part: Value, logprobs: &mut Vec<Value>) -> Option<Part> {
             logprobs.extend(list(part.shift_remove("logprobs")));
             let citations = list(part.shift_remove("annotations")).into_iter().map(citation).collect();
             let text = take_text(&mut part, "text");
-            Some(Part::Text { text, cache: None, citations })
+            Some(Part::Text { text: text.into(), cache: None, citations })
         }
         ("refusal", Value::Object(mut part)) => Some(Part::Refusal(take_text(&mut part, "refusal"))),
         (_, Value::Null) => None,

@@ -213,7 +213,7 @@ impl ResponsesDecoder {
             match decode::said(part, &mut logprobs) {
                 Some(Part::Text { text, citations, .. }) => {
                     if !known.fed && !text.is_empty() {
-                        events.push(Event::Text { choice: 0, text });
+                        events.push(Event::Text { choice: 0, text: text.into_string() });
                     }
                     for value in citations {
                         skipped += 1;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{items, path, tools};
 use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::openai::encode::{effort, never_thinks, put, user_of};
 use crate::providers::openai::{losses, request};
 use crate::providers::{Outgoing, QuirkSettings};
@@ -40,7 +41,7 @@ pub(super) fn request(
     let mut lost = Vec::new();
     let mut body = Object::new();
     body.insert("model".into(), quirks.deployed(model).into());
-    let input = items::input(&asked.messages, keeper, quirks.no_developer_role, &mut lost)?;
+    let (input, plain) = items::input(&asked.messages, keeper, quirks.no_developer_role, &mut lost)?;
     body.insert("input".into(), Value::Array(input));
     // Nothing is kept at the provider unless the client says so.
     body.insert("store".into(), false.into());
@@ -71,7 +72,7 @@ pub(super) fn request(
     }
     leave_out(&mut body, quirks, &mut lost);
     request::apply_to_object(&mut body, quirks);
-    let json = Value::Object(body).to_string();
+    let json = json::object_with(&body, quirks.renamed("input"), &plain);
     let mut outgoing =
         request::outgoing(path(quirks, quirks.deployed(model)), asked.stream, vec![json.into()]);
     outgoing.lost = lost;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::chat::{Loss, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::{Fault, Retry};
+use crate::json::Verbatim;
 use crate::providers::openai::encode::{audio_format, is_unsayable, put};
 use crate::providers::openai::{losses, normalise};
 
@@ -41,33 +42,53 @@ const OWN: &[&str] = &[
 /// Bookkeeping of other dialects' answers, which clients send back.
 const BOOKKEEPING: &[&str] = &["id", "index"];
 
-/// The input.
+/// The input. Messages of one text need no tree: they stand in it as null, and are returned beside it.
 ///
 /// # Errors
 /// `BadRequest` that names the part which this API cannot carry.
-pub(super) fn input(
-    messages: &[Message],
+pub(super) fn input<'a>(
+    messages: &'a [Message],
     keeper: &str,
     no_developer: bool,
     lost: &mut Vec<Loss>,
-) -> Result<Vec<Value>, Fault> {
-    let mut writer = Writer { items: Vec::new(), thoughts: Vec::new(), kinds: HashMap::new(), keeper, lost };
+) -> Result<(Vec<Value>, Vec<Verbatim<'a>>), Fault> {
+    let items = Vec::with_capacity(messages.len());
+    let mut writer = Writer { items, thoughts: Vec::new(), kinds: HashMap::new(), keeper, lost };
+    let mut plain = Vec::with_capacity(messages.len());
     for (place, message) in messages.iter().enumerate() {
+        if let Some(verbatim) = writer.verbatim(message) {
+            plain.push(verbatim);
+            writer.items.push(Value::Null);
+            continue;
+        }
         writer.message(message, place, no_developer)?;
     }
-    Ok(writer.finish())
+    Ok((writer.finish(), plain))
 }
 
-struct Writer<'a> {
+struct Writer<'a, 'l> {
     items: Vec<Value>,
     /// Reasoning items, with the part that each was.
     thoughts: Vec<(usize, String)>,
     kinds: HashMap<&'a str, ToolKind>,
-    keeper: &'a str,
-    lost: &'a mut Vec<Loss>,
+    keeper: &'l str,
+    lost: &'l mut Vec<Loss>,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> Writer<'a, '_> {
+    /// A message of one text; `None` where the item before it has to know it.
+    fn verbatim(&self, message: &'a Message) -> Option<Verbatim<'a>> {
+        let text = message.as_plain()?;
+        let follows_thought = self.thoughts.last().is_some_and(|(at, _)| at + 1 == self.items.len());
+        let before = match message.role {
+            Role::System => r#"{"role":"system","content":"#,
+            Role::User => r#"{"role":"user","content":"#,
+            Role::Assistant if !follows_thought => r#"{"role":"assistant","content":"#,
+            _ => return None,
+        };
+        Some(Verbatim { before, text, after: "}" })
+    }
+
     fn message(&mut self, message: &'a Message, place: usize, no_developer: bool) -> Result<(), Fault> {
         if message.name.is_some() {
             self.lost.push(Loss::dropped(format!("messages[{place}].name")));

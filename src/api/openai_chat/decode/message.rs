@@ -1,21 +1,39 @@
 //! Messages and their parts.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::record::{Place, Record, kind, object, text};
+use super::turns::{Turn, Turns};
 use super::{cache, wrong_type};
 use crate::api::openai_chat::param::{invalid_value, missing};
 use crate::chat::{CacheHint, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::Fault;
+use crate::json;
 
 /// Decodes the `messages` array.
 pub(super) fn decode_all(
-    messages: Vec<Value>,
+    turns: Turns<'_>,
     place: &Place<'_>,
     lost: &mut Vec<String>,
 ) -> Result<Vec<Message>, Fault> {
-    let mut decoded: Vec<Message> = Vec::with_capacity(messages.len());
-    for (at, value) in messages.into_iter().enumerate() {
+    let mut decoded: Vec<Message> = Vec::new();
+    for (at, turn) in turns.enumerate() {
+        let value = match turn {
+            Turn::Plain("user", text) => {
+                decoded.push(Message::plain(Role::User, text));
+                continue;
+            }
+            Turn::Plain("assistant", text) => {
+                decoded.push(Message::plain(Role::Assistant, text));
+                continue;
+            }
+            Turn::Plain("system", text) => {
+                decoded.push(Message::plain(Role::System, text));
+                continue;
+            }
+            Turn::Plain(word, text) => json!({ "role": word, "content": text }),
+            Turn::Other(value) => value,
+        };
         let message = decode(value, at, &decoded, &place.index(at), lost)?;
         decoded.push(message);
     }
@@ -197,7 +215,7 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Vec<String>) -> Result<Part,
     let mut fields = Record::new(whole, place);
     let cache = cache(&mut fields)?;
     let part = match &*kind {
-        "text" => Part::Text { text: fields.need_text("text")?, cache, citations: Vec::new() },
+        "text" => Part::Text { text: fields.need_text("text")?.into(), cache, citations: Vec::new() },
         "refusal" => Part::Refusal(fields.need_text("refusal")?),
         "image_url" => {
             let (url, detail) = match fields.take("image_url") {
@@ -332,7 +350,7 @@ fn call(value: Value, place: &Place<'_>, lost: &mut Vec<String>) -> Result<Part,
     let mut called = Record::new(fields.need_object(key)?, &below);
     let arguments = match called.take(input) {
         // Ollama's own clients send the object itself.
-        Some(arguments @ Value::Object(_)) => arguments.to_string(),
+        Some(arguments @ Value::Object(_)) => json::to_text(&arguments),
         Some(other) => text(other, &below.key(input))?,
         None => String::new(),
     };

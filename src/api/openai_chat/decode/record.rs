@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::super::param::{missing, wrong_type};
 use crate::chat::Object;
 use crate::fault::{Fault, FaultKind};
+use crate::json;
 
 /// Where a value stands in the request; written out only when something is wrong there.
 pub(in crate::api) enum Place<'a> {
@@ -147,9 +148,13 @@ impl<'a> Record<'a> {
 
 /// The fields of a body that passed the gate.
 pub(in crate::api) fn parse(bytes: &[u8]) -> Result<Object, Fault> {
-    serde_json::from_slice(bytes).map_err(|_| {
-        Fault::new(FaultKind::BadRequest, "the request body is not a JSON object").code("json_invalid")
-    })
+    match json::parse(bytes) {
+        Some(Value::Object(fields)) => Ok(fields),
+        _ => {
+            Err(Fault::new(FaultKind::BadRequest, "the request body is not a JSON object")
+                .code("json_invalid"))
+        }
+    }
 }
 
 pub(in crate::api) fn text(value: Value, place: &Place<'_>) -> Result<String, Fault> {

@@ -34,7 +34,7 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Vec<Loss>) -> Result<Part, F
         "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => {
             let citations = fields.list("annotations")?;
             fields.take("logprobs");
-            Part::Text { text: fields.need_text("text")?, cache: None, citations }
+            Part::Text { text: fields.need_text("text")?.into(), cache: None, citations }
         }
         "refusal" => Part::Refusal(fields.need_text("refusal")?),
         "input_image" | "computer_screenshot" => {

@@ -144,3 +144,11 @@ async fn a_second_start_finds_what_the_first_one_made() {
     // Draft, snapshot and compilation are spared; what is left is a few milliseconds.
     assert!(took[1] < took[0].max(Duration::from_millis(50)), "{took:?}");
 }
+
+#[test]
+fn of_two_plugins_with_one_name_neither_is_taken() {
+    let host = PluginHost::new(Services::default(), None);
+    let twins = vec![source("{ name: a, grants: [prompt] }", toolbox().module()); 2];
+    let set = PluginSet::load(&host, twins, None);
+    assert_eq!(set.faults().next(), Some(("a", "two plugins are called `a`")));
+}

@@ -1,0 +1,176 @@
+//! `tollgate plugin build`: one command for every language, over each language's own tools.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use crate::plugin;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Which folder to build.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Build {
+    /// The plugin's folder: with Cargo.toml, package.json or requirements.txt.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Where to write the component; by default NAME.wasm in the folder.
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Build {
+    /// Builds the folder, and proves that what came of it is a plugin.
+    pub(super) fn run(self) -> Result<ExitCode, String> {
+        let folder =
+            self.folder.canonicalize().map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        let has = |file: &str| folder.join(file).is_file();
+        let made = if has("Cargo.toml") {
+            rust(&folder)?
+        } else if has("package.json") {
+            js(&folder)?
+        } else if has("requirements.txt") {
+            python(&folder)?
+        } else {
+            return Err(format!(
+                "{}: there is no Cargo.toml, package.json or requirements.txt: it is no plugin's folder",
+                folder.display()
+            ));
+        };
+        let bytes = fs::read(&made).map_err(|error| format!("{}: {error}", made.display()))?;
+        let examined = plugin::examine(&bytes).map_err(|error| format!("{}: {error}", made.display()))?;
+        let name =
+            folder.file_name().map_or_else(|| "plugin".into(), |name| name.to_string_lossy().into_owned());
+        let out = self.out.unwrap_or_else(|| folder.join(format!("{name}.wasm")));
+        // Written aside and renamed, so that a gateway that watches the folder never sees a half.
+        let aside = out.with_extension("wasm.part");
+        let written = fs::write(&aside, &examined.component).and_then(|()| fs::rename(&aside, &out));
+        written.map_err(|error| format!("{}: {error}", out.display()))?;
+        println!("{} ({} bytes): {}", out.display(), examined.component.len(), examined.exports.join(", "));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Cargo, for a target without an operating system.
+fn rust(folder: &Path) -> Result<PathBuf, String> {
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let ready = env::var_os("CARGO_UNSTABLE_BUILD_STD").is_some() || has_target(folder);
+    if !ready {
+        return Err(format!("rust's target {TARGET} is not installed: run `rustup target add {TARGET}`"));
+    }
+    let manifest = folder.join("Cargo.toml");
+    let told = output(Command::new(&cargo).current_dir(folder).args([
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+    ]))?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&told).map_err(|error| format!("cargo metadata: {error}"))?;
+    let package = metadata["packages"].as_array().into_iter().flatten();
+    let package = package
+        .into_iter()
+        .find(|package| package["manifest_path"].as_str().is_some_and(|path| Path::new(path) == manifest));
+    let library = package.and_then(|package| package["targets"].as_array()).into_iter().flatten();
+    let library = library.into_iter().find(|target| target["crate_types"].to_string().contains("cdylib"));
+    let name = library.and_then(|library| library["name"].as_str()).ok_or_else(|| {
+        format!("{}: the package has no library with `crate-type = [\"cdylib\"]`", manifest.display())
+    })?;
+    run(Command::new(&cargo).current_dir(folder).args(["build", "--release", "--target", TARGET]))?;
+    let target = metadata["target_directory"].as_str().unwrap_or("target");
+    Ok(Path::new(target).join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_"))))
+}
+
+fn has_target(folder: &Path) -> bool {
+    let rustc = env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let told = output(Command::new(rustc).current_dir(folder).args([
+        "--print",
+        "target-libdir",
+        "--target",
+        TARGET,
+    ]));
+    told.is_ok_and(|path| Path::new(String::from_utf8_lossy(&path).trim()).is_dir())
+}
+
+/// jco, with the JavaScript engine QuickJS.
+fn js(folder: &Path) -> Result<PathBuf, String> {
+    let jco = folder.join("node_modules/.bin/jco");
+    if !jco.exists() {
+        run(Command::new("npm").current_dir(folder).args(["install", "--no-audit", "--no-fund"]))?;
+    }
+    let made = folder.join("target/plugin.wasm");
+    fs::create_dir_all(folder.join("target")).map_err(|error| format!("target: {error}"))?;
+    let world = world(folder)?;
+    let (source, wit) = (folder.join("plugin.js"), folder.join("wit"));
+    let command = &mut Command::new(jco);
+    command.current_dir(folder).arg("componentize").arg(source).arg("--wit").arg(wit);
+    command.args([
+        "--world-name",
+        &world,
+        "--backend",
+        "qjs",
+        "--backend-qjs-disable-async",
+        "--backend-qjs-stub-wasi",
+    ]);
+    run(command.arg("-o").arg(&made))?;
+    Ok(made)
+}
+
+/// componentize-py, in an environment of the folder's own.
+fn python(folder: &Path) -> Result<PathBuf, String> {
+    let bin = folder.join(".venv/bin");
+    if !bin.join("componentize-py").exists() {
+        run(Command::new("python3").current_dir(folder).args(["-m", "venv", ".venv"]))?;
+        let pip =
+            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"];
+        run(Command::new(bin.join("python")).current_dir(folder).args(pip))?;
+    }
+    let made = folder.join("target/plugin.wasm");
+    fs::create_dir_all(folder.join("target")).map_err(|error| format!("target: {error}"))?;
+    let world = world(folder)?;
+    let arguments = [
+        "-d",
+        "wit",
+        "-w",
+        &world,
+        "componentize",
+        "-p",
+        ".",
+        "--stub-wasi",
+        "plugin",
+        "-o",
+        "target/plugin.wasm",
+    ];
+    run(Command::new(bin.join("componentize-py")).current_dir(folder).args(arguments))?;
+    Ok(made)
+}
+
+/// The world that a folder's plugin is of, as the file `world` says.
+fn world(folder: &Path) -> Result<String, String> {
+    let file = folder.join("world");
+    let word = fs::read_to_string(&file).map_err(|error| {
+        format!("{}: {error}: it holds the plugin's world: classifier, guardian, router, observer, toolbox or speaker", file.display())
+    })?;
+    Ok(word.trim().to_owned())
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{program} failed: {status}")),
+        Err(error) => Err(format!("{program} cannot be run: {error}: is it installed?")),
+    }
+}
+
+fn output(command: &mut Command) -> Result<Vec<u8>, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let told =
+        command.output().map_err(|error| format!("{program} cannot be run: {error}: is it installed?"))?;
+    if told.status.success() {
+        Ok(told.stdout)
+    } else {
+        Err(format!("{program}: {}", String::from_utf8_lossy(&told.stderr).trim()))
+    }
+}

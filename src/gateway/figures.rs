@@ -1,0 +1,172 @@
+//! The numbers of this moment: what models cost, and how targets fare. Shared by all workers and all snapshots.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use crate::breaker::{Health, HealthSettings, Reading};
+use crate::chat::Usage;
+use crate::clock::Clock;
+use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
+use crate::ledger::{Abilities as Known, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::target::TargetName;
+
+/// Prices and health.
+pub struct Figures {
+    /// What models cost.
+    pub prices: Arc<Prices>,
+    /// How targets fare.
+    pub health: Arc<Health>,
+    /// Where prices come from besides the configuration, the least first.
+    pub sources: ArcSwap<Vec<SourceSettings>>,
+    /// Presets of the providers, by their names.
+    presets: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
+    /// How often a configuration was taken.
+    configured: AtomicU64,
+    clock: Arc<dyn Clock>,
+}
+
+impl Figures {
+    /// Built-in prices, and nothing heard of anybody.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            prices: Arc::new(Prices::new(clock.clone())),
+            health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
+            sources: ArcSwap::default(),
+            presets: ArcSwap::default(),
+            configured: AtomicU64::new(0),
+            clock,
+        }
+    }
+
+    /// Takes what a configuration says, once it is in service.
+    pub fn configure(&self, terms: Terms) {
+        let names: Vec<Arc<str>> = terms.sources.iter().map(|source| source.from.as_str().into()).collect();
+        self.sources.store(Arc::new(terms.sources));
+        self.presets.store(Arc::new(terms.presets));
+        self.health.configure(terms.health);
+        self.prices.configure(terms.own, &names);
+        self.configured.fetch_add(1, Ordering::Release);
+    }
+
+    fn model(&self, target: &str) -> Option<Arc<crate::ledger::Known>> {
+        let name = TargetName::parse(target)?;
+        let presets = self.presets.load();
+        self.prices.book().of(&name, presets.get(&name.provider).map(|preset| &**preset))
+    }
+}
+
+/// What a configuration says of prices and health.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// Prices of its own.
+    pub own: Owns,
+    /// Where other prices come from.
+    pub sources: Vec<SourceSettings>,
+    /// How health is watched.
+    pub health: HealthSettings,
+    /// Presets of the providers, by their names.
+    pub presets: HashMap<Arc<str>, Arc<str>>,
+}
+
+impl Numbers for Figures {
+    fn revision(&self) -> u64 {
+        // Both only grow, so that every change makes another sum.
+        self.prices.revision() + self.configured.load(Ordering::Acquire)
+    }
+
+    fn fill(&self, listing: &mut Listing) {
+        let Some(known) = self.model(&listing.name) else { return };
+        let model = &known.model;
+        let when = When { unix_ms: self.clock.unix_ms(), ..When::default() };
+        let rate = |unit| Some(model.price.as_ref()?.rate(unit, 0, when)?.million());
+        if let Some(input) = rate(Unit::Input) {
+            // Vectors and orders of documents have no tokens of their own.
+            listing.price = Some(Price { input, output: rate(Unit::Output).unwrap_or(0.0) });
+        }
+        listing.context_window = model.context_window.map(u64::from);
+        listing.max_output = model.max_output.map(u64::from);
+        listing.can = abilities(model);
+    }
+
+    fn live(&self, target: &str) -> Live {
+        self.health.readings().of(target).map(live).unwrap_or_default()
+    }
+
+    fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {
+        let known = self.model(&listing.name)?;
+        let most = listing.max_output.unwrap_or(u64::MAX);
+        let usage = Usage { input: size.input, output: size.output.min(most), ..Usage::default() };
+        let when = When { unix_ms: self.clock.unix_ms(), ..When::default() };
+        Some(known.price()?.estimate(&usage, when)?.dollars())
+    }
+}
+
+/// A list that names any ability of a model names all that matter; one that names none says nothing.
+fn abilities(model: &Model) -> Abilities {
+    let can = model.abilities;
+    let has = |one: Known| (!can.is_empty()).then(|| can.has(one));
+    Abilities {
+        tools: has(Known::TOOLS),
+        vision: has(Known::VISION),
+        audio: has(Known::AUDIO_IN),
+        files: has(Known::FILES),
+        json: has(Known::JSON),
+        reasoning: has(Known::REASONING),
+    }
+}
+
+fn live(reading: &Reading) -> Live {
+    Live {
+        latency: Quantiles { p50: reading.p50_ms, p95: reading.p95_ms, p99: reading.p99_ms },
+        first_token: Quantiles {
+            p50: reading.first_token_p50_ms,
+            p95: reading.first_token_p95_ms,
+            p99: reading.first_token_p99_ms,
+        },
+        tokens_per_second: reading.tokens_per_second,
+        error_rate: (reading.attempts > 0).then_some(reading.error_rate),
+        // Breakers will say here who is let through.
+        ..Live::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::{Answer, Verdict};
+    use crate::clock::FixedClock;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_shows_what_is_known_and_what_was_measured() {
+        let figures = Figures::new(Arc::new(FixedClock(0)));
+        let presets = [("mine".into(), "openai".into())].into();
+        figures.configure(Terms { presets, ..Terms::default() });
+        let mut listing = Listing { name: "mine/gpt-4o".into(), ..Listing::default() };
+        figures.fill(&mut listing);
+        assert_eq!(listing.price, Some(Price { input: 2.5, output: 10.0 }));
+        assert_eq!((listing.context_window, listing.max_output), (Some(128_000), Some(16_384)));
+        assert_eq!((listing.can.tools, listing.can.audio), (Some(true), Some(false)));
+        let cost = figures.cost(&listing, Size { input: 1_000, output: 1_000_000 });
+        assert_eq!(cost, Some(0.166_34), "an answer is never longer than the model can make it");
+
+        let mut unknown = Listing { name: "mine/nobody".into(), ..Listing::default() };
+        figures.fill(&mut unknown);
+        assert_eq!((unknown.price, unknown.can.tools), (None, None));
+        assert_eq!(figures.cost(&unknown, Size::default()), None);
+        assert_eq!(figures.live("mine/gpt-4o"), Live::default());
+
+        let target = TargetName::parse("mine/gpt-4o").unwrap();
+        figures.health.attempted(&target, Verdict::Good, None, Instant::now());
+        let answer = Answer { took: Duration::from_secs(1), first_token: None, tokens: Some(50) };
+        figures.health.answered(&target, answer, Instant::now());
+        figures.health.tick(Instant::now());
+        let live = figures.live("mine/gpt-4o");
+        assert_eq!(live.error_rate, Some(0.0));
+        assert!(live.latency.p50.is_some_and(|ms| (ms - 1_000.0).abs() < 130.0), "{live:?}");
+    }
+}

@@ -1,0 +1,248 @@
+//! The host's plugins as policies ask them: facts become what plugins see, answers what scripts see.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::plugins::{Ability, About, Asking, Finding, Plan, Plugins, Question, Reply};
+use crate::facts::Facts;
+use crate::facts::market::{Offer, Size};
+use crate::plugin::{
+    Ask, Called, Candidate, Classification, Consequence, Context, Features, Interface, Origin, Pair, Phase,
+    Plugin, PluginSet, Principal, RouteDecision, RoutePlan, Segment, Verdict,
+};
+
+/// The plugins of a snapshot, for policies.
+#[derive(Debug, Clone, Default)]
+pub struct Hosted(PluginSet);
+
+impl Hosted {
+    /// These plugins.
+    pub fn new(set: PluginSet) -> Self {
+        Self(set)
+    }
+}
+
+impl Plugins for Hosted {
+    fn names(&self) -> Vec<String> {
+        self.0.names().map(str::to_owned).collect()
+    }
+
+    fn lacks(&self, plugin: &str, ability: Ability) -> Option<String> {
+        let interface = interface(ability);
+        let exports = self.0.get(plugin)?.exports(interface)?;
+        (!exports).then(|| format!("plugin `{plugin}` does not export `{}`", interface.as_str()))
+    }
+
+    fn ask(&self, plugin: &str, question: &Question, about: &About) -> Asking {
+        let Some(plugin) = self.0.get(plugin).cloned() else {
+            let text = format!("there is no plugin `{plugin}`");
+            return Box::pin(std::future::ready(Err(text)));
+        };
+        let ask = || Arc::new(ask(&about.facts, &about.tags, plugin.reads_text()));
+        match question {
+            Question::Classify => replying(&plugin, Interface::Classify, plugin.classify(ask()), classes),
+            Question::Inspect => {
+                replying(&plugin, Interface::Guard, plugin.inspect(Phase::Request, ask()), findings)
+            }
+            Question::Route => {
+                let candidates = candidates(&about.facts);
+                replying(&plugin, Interface::Route, plugin.route(ask(), candidates), way)
+            }
+            Question::Call { function, arguments } => {
+                let call = plugin.call(function.clone(), arguments.clone());
+                replying(&plugin, Interface::Functions, call, Reply::Json)
+            }
+        }
+    }
+}
+
+/// Plugins of which only the names are known: for checks of policies where nobody is asked.
+#[derive(Debug, Clone, Default)]
+pub struct NamedPlugins(pub Vec<String>);
+
+impl Plugins for NamedPlugins {
+    fn names(&self) -> Vec<String> {
+        self.0.clone()
+    }
+
+    fn ask(&self, plugin: &str, _: &Question, _: &About) -> Asking {
+        let text = format!("plugin `{plugin}` cannot be asked here");
+        Box::pin(std::future::ready(Err(text)))
+    }
+}
+
+fn interface(ability: Ability) -> Interface {
+    match ability {
+        Ability::Classify => Interface::Classify,
+        Ability::Inspect => Interface::Guard,
+        Ability::Route => Interface::Route,
+        Ability::Call => Interface::Functions,
+    }
+}
+
+/// Awaits a call, and does what the plugin's settings say where it gives no answer.
+fn replying<T: Send + 'static>(
+    plugin: &Arc<Plugin>,
+    interface: Interface,
+    call: impl Future<Output = Called<T>> + Send + 'static,
+    reply: fn(T) -> Reply,
+) -> Asking {
+    let plugin = plugin.clone();
+    Box::pin(async move {
+        let fault = match call.await.answer {
+            Ok(answer) => return Ok(reply(answer)),
+            Err(fault) => fault,
+        };
+        let consequence = if fault.unsupported { Consequence::Skip } else { plugin.on_error(interface) };
+        let silent = |interface| match interface {
+            Interface::Classify => Some(classes(Classification::default())),
+            Interface::Guard => Some(findings(Verdict::default())),
+            Interface::Route => Some(Reply::Pass),
+            _ => None,
+        };
+        let stands_in = match consequence {
+            Consequence::Default(classification) => Some(classes(classification)),
+            Consequence::Skip => silent(interface),
+            Consequence::Deny | Consequence::RedactAll => None,
+        };
+        stands_in.ok_or_else(|| format!("plugin `{}`: {fault}", plugin.name()))
+    })
+}
+
+fn classes(said: Classification) -> Reply {
+    let labels = said.labels.into_iter().map(|label| (label.name, f64::from(label.score)));
+    Reply::Classes { labels: labels.collect(), attributes: said.attributes }
+}
+
+fn findings(said: Verdict) -> Reply {
+    let findings = said.findings.into_iter().map(|found| Finding {
+        kind: found.kind,
+        score: f64::from(found.score),
+        segment: found.segment,
+        start: found.start,
+        end: found.end,
+        replacement: found.replacement,
+    });
+    Reply::Findings {
+        findings: findings.collect(),
+        reject: said.reject.map(|refusal| (refusal.code, refusal.message)),
+    }
+}
+
+fn way(said: RouteDecision) -> Reply {
+    match said {
+        RouteDecision::Pass => Reply::Pass,
+        RouteDecision::Plan(plan) => Reply::Plan(planned(plan)),
+        RouteDecision::Reject(refusal) => Reply::Reject(refusal.status, refusal.code, refusal.message),
+    }
+}
+
+fn planned(mut plan: RoutePlan) -> Plan {
+    plan.steps.sort_by_key(|step| step.rank);
+    let mut steps: Vec<Vec<(String, f64)>> = Vec::new();
+    let mut rank = None;
+    let timeout_ms = plan.steps.iter().find_map(|step| step.timeout_ms);
+    let retries = plan.steps.iter().find_map(|step| step.retries);
+    for step in plan.steps {
+        if rank != Some(step.rank) {
+            steps.push(Vec::new());
+            rank = Some(step.rank);
+        }
+        if let Some(choices) = steps.last_mut() {
+            choices.push((step.target, f64::from(step.weight)));
+        }
+    }
+    Plan { steps, timeout_ms, retries, tags: plan.tags, reason: plan.reason }
+}
+
+/// A request as plugins see it; its text only where somebody may read it.
+pub fn ask(facts: &Facts, added: &[Pair], with_text: bool) -> Ask {
+    let body = &facts.body;
+    let pairs = facts
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((Arc::from(name.as_str()), Arc::from(value.to_str().ok()?))));
+    let whole = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let caller = &facts.caller;
+    let principal = Principal {
+        key_id: caller.key_id.clone().unwrap_or_default(),
+        user: caller.user.clone().or_else(|| body.user().map(Into::into)),
+        team: caller.team.clone(),
+        tags: Vec::new(),
+    };
+    let context = Context {
+        request_id: facts.request_id.clone(),
+        endpoint: facts.endpoint,
+        model: facts.model.clone(),
+        principal,
+        headers: pairs.collect(),
+        metadata: metadata(facts),
+        features: Features {
+            streaming: body.stream(),
+            tools: !body.tool_names().is_empty(),
+            images: body.has_images(),
+            audio: body.has_audio(),
+            files: body.has_files(),
+            json_output: body.has_json_output(),
+            logprobs: body.field("logprobs").is_some_and(|raw| raw.trim() == "true"),
+            reasoning: body.field("reasoning_effort").or_else(|| body.field("reasoning")).is_some(),
+        },
+        prompt_tokens: whole(body.tokens()),
+        max_output_tokens: body.max_tokens().map(whole),
+        tags: facts.tags.iter().chain(added).cloned().collect(),
+    };
+    Ask { context, segments: if with_text { segments(facts) } else { Vec::new() } }
+}
+
+fn metadata(facts: &Facts) -> Vec<Pair> {
+    let raw = facts.body.field("metadata");
+    let entries = raw.map(|raw| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(raw));
+    let Some(Ok(entries)) = entries else { return Vec::new() };
+    entries.into_iter().map(|(key, value)| (key.into(), value.to_string().into())).collect()
+}
+
+fn segments(facts: &Facts) -> Vec<Segment> {
+    let turns = facts.body.turns();
+    if turns.is_empty() {
+        let text = facts.body.text();
+        let whole = Segment { id: 0, origin: Origin::User, path: "input".into(), text: text.into() };
+        return if text.is_empty() { Vec::new() } else { vec![whole] };
+    }
+    let piece = |(id, turn): (u32, crate::facts::Turn)| Segment {
+        id,
+        origin: match turn.role {
+            "system" => Origin::System,
+            "user" => Origin::User,
+            "assistant" => Origin::Assistant,
+            "tool" => Origin::Tool,
+            _ => Origin::Other,
+        },
+        path: format!("messages[{id}]").into(),
+        text: turn.text.into(),
+    };
+    (0..).zip(turns).map(piece).filter(|segment| !segment.text.is_empty()).collect()
+}
+
+/// What a router can choose from: what stands behind the model, or everything there is.
+fn candidates(facts: &Facts) -> Arc<[Candidate]> {
+    let behind = facts.market.behind(&facts.model);
+    let offers = if behind.is_empty() { facts.market.all() } else { behind };
+    let size = Size { input: facts.body.tokens(), output: facts.body.max_tokens().unwrap_or(512) };
+    offers.iter().map(|offer| candidate(offer, facts.market.cost(offer, size))).collect()
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts of floats saturate")]
+fn candidate(offer: &Offer, dollars: Option<f64>) -> Candidate {
+    let (listing, live) = (&offer.listing, &offer.live);
+    Candidate {
+        target: listing.name.clone(),
+        healthy: live.healthy.unwrap_or(true),
+        error_rate: live.error_rate.unwrap_or_default() as f32,
+        latency_p50_ms: live.latency.p50.unwrap_or_default() as u32,
+        latency_p95_ms: live.latency.p95.unwrap_or_default() as u32,
+        cost_micros: dollars.map_or(0, |dollars| (dollars * 1e6).ceil() as u64),
+        context_window: listing.context_window.map_or(0, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
+        region: listing.labels.get("region").cloned().unwrap_or_default(),
+        tags: listing.tags.clone(),
+    }
+}

@@ -1,0 +1,315 @@
+//! Stories of the vocabulary: candidates and rankings, time, parameters, and what is found at load.
+
+use super::*;
+use crate::facts::market;
+use crate::plan::Scored;
+
+/// A market where one target is cheap, one is fast, and of one nothing is known.
+fn town(model: &str, tokens: u64, tools: bool) -> Arc<Facts> {
+    let market: market::Told = serde_json::from_value(json!({
+        "offers": [
+            { "name": "openai/cheap", "price": { "input": 0.1, "output": 0.4 }, "labels": { "region": "us" },
+              "latency": { "p50": 900.0, "p95": 2000.0 }, "error_rate": 0.1, "context_window": 100_000 },
+            { "name": "openai/fast", "price": { "input": 2.0, "output": 8.0 }, "labels": { "region": "eu" }, "tags": ["private"],
+              "latency": { "p50": 200.0, "p95": 3000.0 }, "error_rate": 0.0, "can": { "tools": true, "vision": false } },
+            { "name": "sandbox/unknown" },
+            { "name": "openai/sick", "price": { "input": 0.01, "output": 0.01 }, "latency": { "p50": 1.0 }, "healthy": false },
+            { "name": "openai/small", "price": { "input": 0.02, "output": 0.02 }, "context_window": 100 },
+            { "name": "openai/dear", "price": { "input": 10.0, "output": 30.0 }, "can": { "tools": false }, "labels": { "tier": "premium" } }
+        ],
+        "aliases": { "strong": ["openai/fast", "openai/cheap"], "cheap": ["openai/cheap"] }
+    }))
+    .unwrap();
+    let body = Fake { tokens, tools: if tools { vec!["search".into()] } else { vec![] }, ..Fake::default() };
+    let facts = facts(model, body);
+    let facts = Arc::into_inner(facts).unwrap();
+    Arc::new(Facts { market: Arc::new(market), ..facts })
+}
+
+/// The targets of the route that `on_request` with this body returns, in order.
+fn order(body: &str) -> Vec<String> {
+    let decided = ask_about(body, town("auto", 1_000, true));
+    assert!(decided.errors.is_empty(), "{body}: {:?}", decided.errors);
+    route(&decided).steps.iter().map(|step| step.choices[0].0.to_string()).collect()
+}
+
+/// What `on_request` tags the request with.
+fn said(expression: &str) -> String {
+    let decided = ask_about(&format!("req.tag(\"said\", `${{{expression}}}`);"), town("auto", 1_000, true));
+    assert!(decided.errors.is_empty(), "{expression}: {:?}", decided.errors);
+    decided.decision.unwrap().tags[0].1.to_string()
+}
+
+#[test]
+fn rankings_put_the_best_first_and_the_unknown_last() {
+    const ALL: &str = r#"["sandbox/unknown", "openai/sick", "openai/small", "openai/dear", "strong"]"#;
+    for (written, expected) in [
+        // Too small a window and no tools: left out. Unknown: after the known. Sick: after the well.
+        ("cheapest(ALL)", &["openai/cheap", "openai/fast", "sandbox/unknown", "openai/sick"][..]),
+        ("fastest(ALL)", &["openai/fast", "openai/cheap", "sandbox/unknown", "openai/sick"]),
+        ("fastest(\"strong\", \"p95\")", &["openai/cheap", "openai/fast"]),
+        ("rank_by(\"strong\", #{ cost: 0.1, latency: 0.9 })", &["openai/fast", "openai/cheap"]),
+        ("rank_by(\"strong\", #{ cost: 9, errors: 1 })", &["openai/cheap", "openai/fast"]),
+        ("cheapest(candidates(\"strong\").where(#{ region: \"eu\" }))", &["openai/fast"]),
+        ("candidates(ALL).where([\"healthy\", \"private\"]).cheapest()", &["openai/fast"]),
+        ("candidates(\"strong\").filter(|t| t.latency.p50 < 500.0).fastest()", &["openai/fast"]),
+        ("cheapest([target(\"openai/fast\")]).then(\"strong\")", &["openai/fast", "strong"]),
+        ("route(candidates(\"strong\").first)", &["openai/fast"]),
+        ("tier(\"cheap\")", &["openai/cheap", "openai/sick"]),
+        ("tier(\"balanced\")", &["openai/fast"]),
+        ("tier(\"premium\").then(\"cheap\")", &["cheap"]),
+    ] {
+        assert_eq!(order(&written.replace("ALL", ALL)), expected, "{written}");
+    }
+}
+
+#[test]
+fn a_ranking_says_why() {
+    let decided =
+        ask_about(r#"cheapest(["openai/dear", "openai/small", "strong"])"#, town("auto", 1_000, true));
+    let decision = decided.decision.unwrap();
+    let [ranking] = &decision.rankings[..] else { panic!("{:?}", decision.rankings) };
+    let shown = |one: &Scored| match (&one.score, &one.rejected) {
+        (_, Some(reason)) => format!("{}: {reason}", one.target),
+        (score, None) => format!("{}: {:.6}", one.target, score.unwrap()),
+    };
+    assert_eq!(&*ranking.by, "cost");
+    assert_eq!(
+        ranking.candidates.iter().map(shown).collect::<Vec<_>>(),
+        [
+            // 1,000 tokens of prompt, 512 of an answer.
+            "openai/cheap: 0.000305",
+            "openai/fast: 0.006096",
+            "openai/dear: cannot call tools",
+            "openai/small: context window too small",
+        ]
+    );
+}
+
+#[test]
+fn a_class_is_what_the_configuration_lists() {
+    let data = json!({ "tiers": { "premium": ["strong"], "cheap": "openai/dear" } });
+    let source = Source {
+        name: "10-a".into(),
+        path: "policies/10-a.rhai".into(),
+        text: "fn on_request(req) { tier(\"premium\") }".into(),
+    };
+    let set =
+        PolicySet::load(&[source], &PolicySettings::default(), data.as_object().unwrap(), &names()).unwrap();
+    let decided = set.decide(&town("auto", 10, false));
+    assert_eq!(steps(route(&decided)), "openai/cheap:1 > openai/fast:1");
+}
+
+#[test]
+fn nothing_to_choose_from_is_a_route_without_targets() {
+    assert!(order("candidates(\"strong\").where(\"nowhere\").cheapest()").is_empty());
+}
+
+#[test]
+fn numbers_of_targets_are_read_and_the_unknown_is_nothing() {
+    for (expression, expected) in [
+        ("target(\"openai/fast\").price.input", "2.0"),
+        ("target(\"openai/fast\").provider", "openai"),
+        ("target(\"openai/fast\").model", "fast"),
+        ("target(\"openai/fast\").region", "eu"),
+        ("target(\"openai/fast\").labels[\"region\"]", "eu"),
+        ("\"private\" in target(\"openai/fast\").tags", "true"),
+        ("target(\"openai/fast\").can(\"tools\")", "true"),
+        ("target(\"openai/cheap\").can(\"tools\")", "false"),
+        ("target(\"openai/cheap\").context_window", "100000"),
+        ("target(\"openai/cheap\").latency.p95", "2000.0"),
+        ("target(\"strong\").name", "openai/fast"),
+        ("target(\"sandbox/unknown\").cost == ()", "true"),
+        ("target(\"sandbox/unknown\").cost < 1.0", "false"),
+        ("target(\"sandbox/unknown\").quota.tokens == ()", "true"),
+        ("target(\"sandbox/unknown\").healthy", "true"),
+        ("target(\"sandbox/gone\") == ()", "true"),
+        ("cost(req, \"openai/cheap\") < 0.001", "true"),
+        ("health(\"openai/cheap\")", "0.9"),
+        ("health(\"openai/sick\")", "0.0"),
+        ("health(\"sandbox/unknown\")", "1.0"),
+        ("candidates().len", "6"),
+        ("candidates(\"strong\").names", "[\"openai/fast\", \"openai/cheap\"]"),
+        ("candidates(\"strong\")[1].name", "openai/cheap"),
+        ("candidates(\"strong\").where(\"nowhere\").is_empty", "true"),
+    ] {
+        assert_eq!(said(expression), expected, "{expression}");
+    }
+    let loops = "let n = 0; for t in candidates() { if t.healthy { n += 1; } } req.tag(\"n\", n);";
+    let decided = ask_about(loops, town("auto", 1, false));
+    assert_eq!(&*decided.decision.unwrap().tags[0].1, "5");
+}
+
+#[test]
+fn time_is_that_of_the_request() {
+    // It is 21:30 in UTC, half past eleven in Paris, a Wednesday.
+    for (expression, expected) in [
+        ("now().hour", "21"),
+        ("now(\"Europe/Paris\").hour", "23"),
+        ("now(\"Europe/Paris\").minute", "30"),
+        ("now(\"Asia/Tokyo\").weekday", "thursday"),
+        ("now(\"Asia/Tokyo\").date", "2025-06-19"),
+        ("now().is_weekend", "false"),
+        ("now(\"Europe/Paris\").between(\"22:00\", \"06:00\")", "true"),
+        ("now().between(\"22:00\", \"06:00\")", "false"),
+        ("now().unix", "1750282200"),
+    ] {
+        assert_eq!(said(expression), expected, "{expression}");
+    }
+}
+
+#[test]
+fn a_request_is_read_in_more_ways() {
+    let facts = || facts("auto", Fake { text: "Please prove it.\nPlease do.".into(), ..Fake::default() });
+    for (expression, expected) in [
+        ("req.temperature", "0.5"),
+        ("req.seed", "7"),
+        ("req.top_p == ()", "true"),
+        ("req.service_tier", "flex"),
+        ("req.lines", "2"),
+        ("req.bytes", "27"),
+        ("req.words", "5"),
+        ("req.modalities", "[\"text\"]"),
+        ("req.texts(\"user\").len", "1"),
+        ("req.turns[0].role", "user"),
+        ("req.starts_with_any([\"hello\", \"please\"])", "true"),
+        ("req.starts_with_any([\"prove\"])", "false"),
+        ("req.count(\"(?i)please\")", "2"),
+        ("req.data_class == ()", "true"),
+        ("req.tier ?? \"balanced\"", "balanced"),
+        ("req.session == ()", "true"),
+    ] {
+        let script = format!("req.tag(\"said\", `${{{expression}}}`);");
+        let decided = ask_about(&script, facts());
+        assert!(decided.errors.is_empty(), "{expression}: {:?}", decided.errors);
+        assert_eq!(&*decided.decision.unwrap().tags[0].1, expected, "{expression}");
+    }
+}
+
+#[test]
+fn parameters_are_set_and_the_last_value_counts() {
+    let decided = ask(
+        r#"route("cheap").set("temperature", 1).set("stop", "END").set("temperature", 0.2).then(route("strong").set("seed", 7).set("stop", "x"))"#,
+    );
+    let set: Vec<String> =
+        route(&decided).set.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(set, ["stop=[\"END\"]", "temperature=0.2", "seed=7"]);
+}
+
+#[test]
+fn a_sticky_split_draws_the_same_for_the_same_id() {
+    let drawn = |weights: &str, id: usize| {
+        let body = format!(r#"split(#{{ {weights} }}).sticky_by("user-{id}")"#);
+        let decided = ask(&body);
+        steps(route(&decided))
+    };
+    let (mut moved, mut b) = (0, 0);
+    for id in 0..150 {
+        let (before, after) =
+            (drawn("\"cheap\": 90, \"strong\": 10", id), drawn("\"cheap\": 70, \"strong\": 30", id));
+        assert_eq!(before, drawn("\"cheap\": 90, \"strong\": 10", id));
+        moved += usize::from(before.starts_with("strong") && after.starts_with("cheap"));
+        b += usize::from(after.starts_with("strong"));
+    }
+    assert_eq!(moved, 0, "nobody falls back while a share grows");
+    assert!((25..65).contains(&b), "{b}");
+}
+
+#[test]
+fn what_is_wrong_with_a_word_is_found_at_load() {
+    for (body, expected) in [
+        (
+            "candidates().filter(|t| t.helthy)",
+            "1:48: unknown property `helthy` of a target (did you mean `healthy`?)",
+        ),
+        (
+            "for t in candidates() { if t.latency.p59 < 1.0 { return; } }",
+            "1:59: unknown property `p59` of a latency (did you mean `p50`?)",
+        ),
+        ("let t = now(); t.huor", "1:39: unknown property `huor` of a time (did you mean `hour`?)"),
+        (
+            "for turn in req.turns { turn.rol; }",
+            "1:51: unknown property `rol` of a turn (did you mean `role`?)",
+        ),
+        ("req.then(\"cheap\")", "1:26: `then` is not for a request"),
+        (
+            "route(\"cheap\").timeout()",
+            "1:37: `timeout` is written `route.timeout(duration: text) → Route`, here it has 0 arguments",
+        ),
+        (
+            "route(\"cheap\").set(\"temprature\", 1)",
+            "1:41: set: unknown parameter `temprature` (did you mean `temperature`?)",
+        ),
+        (
+            "route(\"cheap\").set(\"model\", \"x\")",
+            "1:41: set: `model` cannot be set: the model is chosen by `route(…)`",
+        ),
+        (
+            "now(\"Europe/Pairs\")",
+            "1:26: now: there is no time zone `Europe/Pairs` (try \"Europe/Paris\" or \"UTC\")",
+        ),
+        ("now().between(\"9\", \"10:00\")", "1:36: between: '9' is not a time of day (try \"22:00\")"),
+        (
+            "tier(\"chaep\")",
+            "1:27: tier: 'chaep' is not a class (did you mean `cheap`?): cheap, balanced, premium",
+        ),
+        (
+            "fastest(\"cheap\", \"p96\")",
+            "1:39: fastest: 'p96' is not a time (did you mean `p95`?): p50, p95, p99, first_token",
+        ),
+        (
+            "rank_by(\"cheap\", #{ costs: 1 })",
+            "1:42: rank_by: 'costs' is nothing to rank by (did you mean `cost`?): cost, latency, p50, p95, p99, first_token, errors, slowness",
+        ),
+        (
+            "target(\"cheap\").can(\"visoin\")",
+            "1:42: can: 'visoin' is not an ability (did you mean `vision`?): tools, vision, audio, files, json, reasoning",
+        ),
+        (
+            "route(\"cheap\").hedge_after(\"1s\")",
+            "1:37: `hedge_after` is not part of this version: it comes with hedged requests; until then write `.first_token(\"1500ms\").then(…)`",
+        ),
+        (
+            "budget(\"team\", req.team)",
+            "1:22: `budget` is not part of this version: it comes with budgets; until then limit a share of the traffic with `bucket(…)`",
+        ),
+        (
+            "req.pii()",
+            "1:26: `pii` is not part of this version: it comes with the guards; until then use `req.matches(…)` or a guard plugin",
+        ),
+        (
+            "req.words()",
+            "1:26: unknown function `words` (`words` is a property: write it without parentheses)",
+        ),
+        ("req.tag", "1:26: `tag` of a request is a method: write it with parentheses"),
+        ("next_target()", "1:22: `next_target` works in `on_error`, but this runs in `on_request`"),
+    ] {
+        let text = format!("fn on_request(req) {{ {body} }}");
+        assert_eq!(errors(&[("10-a", &text)]), [format!("policies/10-a.rhai:{expected}")], "{body}");
+    }
+    let late = "fn narrow(req) { req.require(\"private\") }\nfn on_complete(req, out) { narrow(req) }";
+    assert_eq!(
+        errors(&[("10-a", late)]),
+        [
+            "policies/10-a.rhai:1:22: `require` works in `on_request` and `on_error`, but this runs in `on_complete`"
+        ]
+    );
+}
+
+#[test]
+fn what_is_right_is_left_alone() {
+    for body in [
+        "let t = target(\"openai/x\"); if t != () && t.price.input < 1.0 { return route(t); }",
+        "let req2 = req; req2.model",
+        "let x = req; x = #{ any: 1 }; x.any",
+        "let m = #{ set: 1 }; m.set(\"model\", 2); m.model",
+        "state.set(\"model\", 1); state.get(\"temprature\");",
+        "req.headers.contains(\"x\"); req.headers.anything; data.teams.web",
+        "[1, 2].filter(|n| n > 1).map(|n| n * 2); candidates().names.filter(|n| n.len > 3)",
+        "candidates([\"cheap\", \"openai/x\"]).where(\"fits\").fastest(\"p95\").timeout(\"2s\").named(\"n\")",
+        "req.require(#{ region: \"eu\" }); split([\"cheap\", \"strong\"]).sticky_by(req.user ?? \"x\")",
+    ] {
+        let text = format!("fn on_request(req) {{ {body} }}");
+        assert_eq!(errors(&[("10-a", &text)]), Vec::<String>::new(), "{body}");
+    }
+}

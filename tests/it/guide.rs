@@ -1,0 +1,78 @@
+//! The newcomer's path as the manual has it: its commands, copied from the page and run, say what the page shows.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies.md");
+const SECTION: &str = "## Your first policy in five minutes\n";
+
+/// Commands of the page, and the lines that it shows below them.
+struct Step {
+    commands: String,
+    shown: Vec<String>,
+}
+
+#[test]
+fn the_first_policy_takes_the_commands_of_the_page() {
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    let section = page.split_once(SECTION).expect("the section").1.split("\n## ").next().unwrap();
+    let steps = steps(section);
+    assert!(steps.len() >= 6, "the page has {} steps", steps.len());
+    let dir = tempfile::tempdir().unwrap();
+    let (clients, admin) = (free_port(), free_port());
+    let local = |text: &str| {
+        text.replace("127.0.0.1:8080", &format!("127.0.0.1:{clients}"))
+            .replace("127.0.0.1:9090", &format!("127.0.0.1:{admin}"))
+    };
+    // One shell for all, as somebody who types them has: what a step prints ends with a mark.
+    let mut script = String::from("trap 'kill $(cat tollgate.pid) 2>/dev/null' EXIT\n");
+    for (at, step) in steps.iter().enumerate() {
+        script.push_str(&format!("{{\n{}\n}} 2>&1\necho '=== end of step {at}'\n", local(&step.commands)));
+    }
+    let printed = run(&script, dir.path());
+    let mut rest = printed.as_str();
+    for (at, step) in steps.iter().enumerate() {
+        let mark = format!("=== end of step {at}\n");
+        let (mut said, after) = rest.split_once(&mark).unwrap_or_else(|| panic!("no {mark} in\n{printed}"));
+        for line in &step.shown {
+            let place = said.find(line.as_str());
+            let place = place
+                .unwrap_or_else(|| panic!("step {at} does not say `{line}`, but\n{said}\nof\n{printed}"));
+            said = &said[place + line.len()..];
+        }
+        rest = after;
+    }
+}
+
+fn steps(section: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for block in section.split("\n```").skip(1).step_by(2) {
+        if let Some(commands) = block.strip_prefix("sh\n") {
+            steps.push(Step { commands: commands.to_owned(), shown: Vec::new() });
+        } else if let Some(text) = block.strip_prefix("text\n") {
+            let step = steps.last_mut().expect("what is shown follows commands");
+            step.shown = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        }
+    }
+    steps
+}
+
+fn run(script: &str, dir: &Path) -> String {
+    let tollgate = Path::new(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap();
+    let path = format!("{}:{}", tollgate.display(), std::env::var("PATH").unwrap_or_default());
+    let done = Command::new("bash")
+        .args(["-c", script])
+        .current_dir(dir)
+        .env("PATH", path)
+        .env_remove("TOLLGATE_CONFIG")
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash");
+    format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
