@@ -5,6 +5,7 @@
 
 mod bridge;
 mod call;
+mod call_word;
 mod candidate;
 mod compile;
 mod engine;
@@ -30,6 +31,7 @@ mod settings;
 mod state;
 mod suggest;
 mod tables;
+mod texts;
 pub mod trial;
 mod verdict;
 mod vocabulary;

@@ -52,7 +52,7 @@ impl Handle {
     pub(super) fn inspect(&self, host: &Host, request: &Request) -> Outcome<Findings> {
         match self.ask(host, request, Question::Inspect)? {
             Reply::Findings { findings, reject } => Ok(Findings {
-                found: Arc::new(findings),
+                found: Arc::new(located(findings, request)),
                 refused: reject.map(|(code, message)| (code.into(), message.into())),
             }),
             _ => Err(self.strange("inspect")),
@@ -160,6 +160,23 @@ impl Handle {
     fn strange(&self, function: &str) -> Box<EvalAltResult> {
         fault(format!("plugin `{}` gave `{function}` an answer of another kind", self.0))
     }
+}
+
+/// Findings with what was found, cut out of the piece of the request that they name.
+fn located(mut findings: Vec<Finding>, request: &Request) -> Vec<Finding> {
+    let unknown: Vec<&mut Finding> = findings.iter_mut().filter(|finding| finding.text.is_none()).collect();
+    if unknown.is_empty() {
+        return findings;
+    }
+    let body = &request.facts().body;
+    let turns = body.turns();
+    for finding in unknown {
+        let place = usize::try_from(finding.segment).unwrap_or(usize::MAX);
+        let piece = if turns.is_empty() { Some(body.text()) } else { turns.get(place).map(|turn| &*turn.text) };
+        let ends = usize::try_from(finding.start).ok().zip(usize::try_from(finding.end).ok());
+        finding.text = piece.zip(ends).and_then(|(piece, (start, end))| Some(piece.get(start..end)?.to_owned()));
+    }
+    findings
 }
 
 /// The end of an evaluation that has to wait. Scripts cannot catch it.

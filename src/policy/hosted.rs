@@ -122,6 +122,7 @@ fn findings(said: Verdict) -> Reply {
         start: found.start,
         end: found.end,
         replacement: found.replacement,
+        text: None,
     });
     Reply::Findings {
         findings: findings.collect(),

@@ -6,12 +6,13 @@ use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContex
 use serde_json::Value;
 
 use super::Names;
+use super::bridge::Findings;
 use super::memo::Memo;
 use super::patterns::Patterns;
 use super::plugins::About;
 use super::wishes::Wishes;
 use crate::facts::{self, Answer, Asking, BETWEEN, Facts, Reads};
-use crate::plan::{Constraint, Hook, Ranking};
+use crate::plan::{Constraint, Hook, Ranking, Redaction};
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
 pub(super) type Outcome<T> = Result<T, Box<EvalAltResult>>;
@@ -331,6 +332,28 @@ impl Request {
         Ok(())
     }
 
+    /// `req.redact(findings)`: what a guard found does not leave; placeholders stand in its place.
+    pub(super) fn redact(&self, findings: &Findings, restore: bool) -> Outcome<()> {
+        self.before("redact", Hook::OnRequest)?;
+        let output = &mut self.wishes().output;
+        for finding in findings.found.iter() {
+            let Some(value) = finding.text.as_deref().filter(|text| !text.is_empty()) else { continue };
+            if let Some(known) = output.redact.iter_mut().find(|known| *known.value == *value) {
+                // Whoever does not want it back has the last word.
+                known.restore &= restore;
+                continue;
+            }
+            let (placeholder, restore) = match &finding.replacement {
+                Some(text) => (Arc::from(text.as_str()), false),
+                None => (placeholder(&finding.kind, &output.redact), restore),
+            };
+            output.redact.push(Redaction { value: value.into(), placeholder, restore });
+        }
+        // The longest first: a name may be part of an address.
+        output.redact.sort_by_key(|redaction| usize::MAX - redaction.value.len());
+        Ok(())
+    }
+
     /// Constraints that come after what they constrain would do nothing, so they are errors.
     fn before(&self, function: &str, last: Hook) -> Outcome<()> {
         let now = self.wishes().hook;
@@ -422,6 +445,21 @@ impl Request {
         let mut first = [0; 8];
         hash.finalize_xof().fill(&mut first);
         Ok(i64::try_from(u64::from_le_bytes(first) % shares).unwrap_or_default())
+    }
+}
+
+/// `[EMAIL_1]`: the next of its kind.
+fn placeholder(kind: &str, known: &[Redaction]) -> Arc<str> {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let kind: String = kind.chars().take(32).map(letter).collect();
+    let of_kind = |n: usize| Arc::from(format!("[{kind}_{n}]"));
+    let mut n = 1;
+    loop {
+        let next: Arc<str> = of_kind(n);
+        if known.iter().all(|redaction| redaction.placeholder != next) {
+            return next;
+        }
+        n += 1;
     }
 }
 

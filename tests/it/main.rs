@@ -25,6 +25,7 @@ mod fixtures;
 mod front;
 mod gateway;
 mod guide;
+mod hooks;
 mod images;
 mod moderations;
 mod ollama;
