@@ -137,10 +137,15 @@ fn class_of(target: &Candidate) -> Option<&str> {
 }
 
 fn weighed(all: &[Candidate], measures: &[(Measure, f64)]) -> Vec<Option<f64>> {
-    let total: f64 = measures.iter().map(|(_, weight)| weight).sum();
-    let mut scores = vec![Some(0.0); all.len()];
-    for (measure, weight) in measures {
-        let values: Vec<_> = all.iter().map(measure).collect();
+    // What is known of none of them tells nothing: a ranking by cost and latency is one by cost while nothing was measured.
+    let known: Vec<(Vec<Option<f64>>, f64)> = measures
+        .iter()
+        .map(|(measure, weight)| (all.iter().map(measure).collect::<Vec<_>>(), *weight))
+        .filter(|(values, _)| values.iter().any(Option::is_some))
+        .collect();
+    let total: f64 = known.iter().map(|(_, weight)| weight).sum();
+    let mut scores = vec![(!known.is_empty()).then_some(0.0); all.len()];
+    for (values, weight) in &known {
         let known = || values.iter().copied().flatten();
         let least = known().fold(f64::INFINITY, f64::min);
         let span = known().fold(f64::NEG_INFINITY, f64::max) - least;

@@ -47,6 +47,7 @@ mod secrets;
 mod seeing;
 mod sink;
 mod strict;
+mod testing_policies;
 mod turns;
 mod upstream;
 mod versions;

@@ -246,7 +246,8 @@ async fn sent(policy: &str, path: &str, body: &serde_json::Value) -> (serde_json
 
 #[tokio::test]
 async fn parameters_are_set_whatever_the_client_speaks() {
-    let policy = "fn on_request(req) { route(\"fast\").set(\"temperature\", 0.2).set(\"stop\", \"END\") }";
+    let policy =
+        "fn on_request(req) { route(\"fast\").set(\"temperature\", 0.2).set(\"stop\", [\"END\", \"FIN\"]) }";
     let messages = json!([{ "role": "user", "content": "hi" }]);
     for (path, body) in [
         (
@@ -263,7 +264,7 @@ async fn parameters_are_set_whatever_the_client_speaks() {
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
         assert_eq!(
             (&heard["temperature"], &heard["stop"]),
-            (&json!(0.2), &json!(["END"])),
+            (&json!(0.2), &json!(["END", "FIN"])),
             "{path}: {heard}"
         );
     }

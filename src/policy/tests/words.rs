@@ -50,6 +50,11 @@ fn rankings_put_the_best_first_and_the_unknown_last() {
         ("fastest(\"strong\", \"p95\")", &["openai/cheap", "openai/fast"]),
         ("rank_by(\"strong\", #{ cost: 0.1, latency: 0.9 })", &["openai/fast", "openai/cheap"]),
         ("rank_by(\"strong\", #{ cost: 9, errors: 1 })", &["openai/cheap", "openai/fast"]),
+        // Nobody knows how fast their streams are.
+        (
+            "rank_by([\"openai/fast\", \"openai/cheap\"], #{ cost: 1, slowness: 5 })",
+            &["openai/cheap", "openai/fast"],
+        ),
         ("cheapest(candidates(\"strong\").where(#{ region: \"eu\" }))", &["openai/fast"]),
         ("candidates(ALL).where([\"healthy\", \"private\"]).cheapest()", &["openai/fast"]),
         ("candidates(\"strong\").filter(|t| t.latency.p50 < 500.0).fastest()", &["openai/fast"]),

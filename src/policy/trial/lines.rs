@@ -300,8 +300,7 @@ fn first_of(a: &Expr, b: &Expr) -> Position {
 /// Lines on which a verdict is made; what stands in `.then(…)` is part of one.
 fn verdicts(ast: &AST) -> BTreeMap<u32, u64> {
     let is_verdict = |word: &&Entry| {
-        word.form == Form::Function
-            && matches!(word.gives.word, "Route" | "Rejection" | "Response" | "Reaction")
+        word.form == Form::Function && matches!(word.gives.word, "Route" | "Rejection" | "Response")
     };
     let words: Vec<&str> = vocabulary::vocabulary().iter().filter(is_verdict).map(|word| word.name).collect();
     let mut found = BTreeMap::new();

@@ -205,7 +205,7 @@ const ROWS: &[Row] = &[
     ),
     row(
         "rank_by(from, weights: map) → Route",
-        "Like `cheapest`, by several numbers: `#{ cost: 0.5, latency: 0.3, errors: 0.2 }`. Each is stretched from 0 (the best of these) to 1 (the worst). There are `cost`, `latency` (the median), `p50`, `p95`, `p99`, `first_token`, `errors`, `slowness` (of the stream).",
+        "Like `cheapest`, by several numbers: `#{ cost: 0.5, latency: 0.3, errors: 0.2 }`. Each is stretched from 0 (the best of these) to 1 (the worst); what is known of none of them does not count. There are `cost`, `latency` (the median), `p50`, `p95`, `p99`, `first_token`, `errors`, `slowness` (of the stream).",
         |engine, name, host| {
             let host = Arc::clone(host);
             engine.register_fn(
