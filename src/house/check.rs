@@ -296,8 +296,7 @@ impl Desk<'_> {
         let is_map = self.reading.keys(&["plugins"]).iter().any(|key| *key == "list");
         for (at, plugin) in list.iter().enumerate() {
             let at_text = at.to_string();
-            let path: &[&str] =
-                if is_map { &["plugins", "list", &at_text] } else { &["plugins", &at_text] };
+            let path: &[&str] = if is_map { &["plugins", "list", &at_text] } else { &["plugins", &at_text] };
             if let Err(message) = plugin.check() {
                 self.error(path, format!("a plugin's settings: {message}"), None);
             } else if list.iter().take(at).any(|other| other.name == plugin.name) {
