@@ -5,14 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext};
 use serde_json::Value;
 
-use super::Names;
-use super::bridge::Findings;
 use super::memo::Memo;
 use super::patterns::Patterns;
 use super::plugins::About;
 use super::wishes::Wishes;
 use crate::facts::{self, Answer, Asking, BETWEEN, Facts, Reads};
-use crate::plan::{Constraint, Hook, Ranking, Redaction};
+use crate::plan::Ranking;
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
 pub(super) type Outcome<T> = Result<T, Box<EvalAltResult>>;
