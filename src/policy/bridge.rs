@@ -23,10 +23,12 @@ pub(super) struct Handle(Arc<str>);
 
 /// What a classifier said: `kind.top`, `kind.score`, `kind.labels`.
 #[derive(Clone)]
-pub(super) struct Classes(Arc<(Vec<Score>, Vec<(String, String)>)>);
+pub(super) struct Classes(Arc<Said>);
 
 /// A class and how sure the plugin is of it.
 type Score = (String, f64);
+/// Classes, best first, and whatever else the plugin says of them.
+type Said = (Vec<Score>, Vec<(String, String)>);
 
 /// What a guard said: `findings.any(["email"])`, `findings.kinds`.
 #[derive(Clone)]
