@@ -18,6 +18,7 @@ mod library;
 mod lint;
 mod memo;
 mod moment;
+mod narrow;
 mod parameters;
 mod patterns;
 pub mod plugins;

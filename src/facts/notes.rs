@@ -169,7 +169,7 @@ impl Notes {
             few.iter().all(|word| many.iter().any(|other| other.eq_ignore_ascii_case(word)))
         };
         let lists = self.reads.asked.iter().filter(|asked| asked.ask == "contains_any");
-        lists.filter_map(|asked| Some((asked.of.split(BETWEEN).collect::<Vec<_>>(), &asked.answer))).find_map(
+        lists.map(|asked| (asked.of.split(BETWEEN).collect::<Vec<_>>(), &asked.answer)).find_map(
             |(known, answer)| match answer {
                 Answer::Truth(true) => among(&known, &wanted).then_some(true),
                 Answer::Truth(false) => among(&wanted, &known).then_some(false),

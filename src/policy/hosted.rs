@@ -129,7 +129,6 @@ fn findings(said: Verdict, segments: &[Segment]) -> Reply {
         start: found.start,
         end: found.end,
         replacement: found.replacement,
-        text: None,
     });
     Reply::Findings {
         findings: findings.collect(),

@@ -149,7 +149,7 @@ fn weighed(all: &[Candidate], measures: &[(Measure, f64)]) -> Vec<Option<f64>> {
         let known = || values.iter().copied().flatten();
         let least = known().fold(f64::INFINITY, f64::min);
         let span = known().fold(f64::NEG_INFINITY, f64::max) - least;
-        for (score, value) in scores.iter_mut().zip(&values) {
+        for (score, value) in scores.iter_mut().zip(values) {
             let share = value.map(|value| if span > 0.0 { (value - least) / span } else { 0.0 });
             *score =
                 score.zip(share).map(|(score, share)| score + share * weight / total.max(f64::MIN_POSITIVE));

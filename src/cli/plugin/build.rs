@@ -108,7 +108,7 @@ fn js(folder: &Path) -> Result<PathBuf, String> {
     command.current_dir(folder).arg("componentize").arg(source).arg("--wit").arg(wit);
     command.args([
         "--world-name",
-        &world,
+        WORLD,
         "--backend",
         "qjs",
         "--backend-qjs-disable-async",
@@ -133,7 +133,7 @@ fn python(folder: &Path) -> Result<PathBuf, String> {
         "-d",
         "wit",
         "-w",
-        &world,
+        WORLD,
         "componentize",
         "-p",
         ".",

@@ -178,7 +178,7 @@ async fn what_plugins_say_reads_well() {
     let (session, _) = begin(&[("10-a", r#"fn on_request(req) { plugin("broken").classify(req) }"#)]);
     assert_eq!(
         session.decide().await.errors[0].to_string(),
-        "policies/10-a.rhai:1:40: plugin `broken`: it fell over"
+        "policies/10-a.rhai:1:39: plugin `broken`: it fell over"
     );
 }
 
