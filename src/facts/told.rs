@@ -24,6 +24,9 @@ use offers::Overlay;
 /// Where a data class stands in a real request.
 const DATA_CLASS: &str = "x-tollgate-data-class";
 
+/// Keys and values.
+type Tags = Vec<(Arc<str>, Arc<str>)>;
+
 /// A request, told field by field.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -234,7 +237,7 @@ impl Told {
         Ok(headers)
     }
 
-    fn tag_list(&self) -> Result<Vec<(Arc<str>, Arc<str>)>, String> {
+    fn tag_list(&self) -> Result<Tags, String> {
         let one = |(key, value): (&String, &Value)| {
             let value = scalar(value).ok_or_else(|| format!("`tags.{key}`: expected text"))?;
             Ok((key.as_str().into(), value.into()))
