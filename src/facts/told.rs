@@ -24,9 +24,6 @@ use offers::Overlay;
 /// Where a data class stands in a real request.
 const DATA_CLASS: &str = "x-tollgate-data-class";
 
-/// Keys and values.
-type Tags = Vec<(Arc<str>, Arc<str>)>;
-
 /// A request, told field by field.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -145,6 +142,9 @@ pub enum Modality {
     File,
 }
 
+/// Key and value.
+type Tag = (Arc<str>, Arc<str>);
+
 impl Told {
     /// Reads the fields of a request.
     ///
@@ -237,7 +237,7 @@ impl Told {
         Ok(headers)
     }
 
-    fn tag_list(&self) -> Result<Tags, String> {
+    fn tag_list(&self) -> Result<Vec<Tag>, String> {
         let one = |(key, value): (&String, &Value)| {
             let value = scalar(value).ok_or_else(|| format!("`tags.{key}`: expected text"))?;
             Ok((key.as_str().into(), value.into()))

@@ -23,7 +23,10 @@ pub(super) struct Handle(Arc<str>);
 
 /// What a classifier said: `kind.top`, `kind.score`, `kind.labels`.
 #[derive(Clone)]
-pub(super) struct Classes(Arc<(Vec<(String, f64)>, Vec<(String, String)>)>);
+pub(super) struct Classes(Arc<(Vec<Score>, Vec<(String, String)>)>);
+
+/// A class and how sure the plugin is of it.
+type Score = (String, f64);
 
 /// What a guard said: `findings.any(["email"])`, `findings.kinds`.
 #[derive(Clone)]

@@ -203,7 +203,7 @@ pub fn ask(facts: &Facts, added: &[Pair], with_text: bool) -> Ask {
 
 fn metadata(facts: &Facts) -> Vec<Pair> {
     let raw = facts.body.field("metadata");
-    let entries = raw.map(|raw| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(raw));
+    let entries = raw.map(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>);
     let Some(Ok(entries)) = entries else { return Vec::new() };
     entries.into_iter().map(|(key, value)| (key.into(), value.to_string().into())).collect()
 }

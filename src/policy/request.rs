@@ -1,18 +1,20 @@
 //! The request as scripts see it: a handle with lazy getters, which records what scripts ask for.
 
+mod parts;
+
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext};
 use serde_json::Value;
 
-use super::Names;
-use super::bridge::Findings;
+pub(super) use parts::{Headers, Metadata, Tags, Turn};
+
 use super::memo::Memo;
 use super::patterns::Patterns;
 use super::plugins::About;
 use super::wishes::Wishes;
-use crate::facts::{self, Answer, Asking, BETWEEN, Facts, Reads};
-use crate::plan::{Constraint, Hook, Ranking, Redaction};
+use crate::facts::{Answer, Asking, BETWEEN, Facts, Reads};
+use crate::plan::Ranking;
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
 pub(super) type Outcome<T> = Result<T, Box<EvalAltResult>>;
@@ -365,86 +367,9 @@ impl Request {
     }
 }
 
-/// `req.headers["x-tier"]`.
-#[derive(Clone)]
-pub(super) struct Headers(Request);
-
-/// `req.metadata["feature"]`.
-#[derive(Clone)]
-pub(super) struct Metadata(Request);
-
-/// `req.tags["team"]`.
-#[derive(Clone)]
-pub(super) struct Tags(Request);
-
-/// One of `req.turns`.
-#[derive(Clone)]
-pub(super) struct Turn(Arc<facts::Turn>);
-
-impl Turn {
-    pub(super) fn role(&mut self) -> ImmutableString {
-        self.0.role.into()
-    }
-
-    pub(super) fn text(&mut self) -> ImmutableString {
-        self.0.text.as_str().into()
-    }
-}
-
-impl Headers {
-    pub(super) fn entry(&mut self, name: &str) -> Dynamic {
-        self.look_for(name);
-        let mut values = self.0.0.facts.headers.get_all(name).iter();
-        let Some(first) = values.next() else {
-            self.0.0.asking.asked("header", name, Answer::Nothing);
-            return Dynamic::UNIT;
-        };
-        let mut text = String::from_utf8_lossy(first.as_bytes()).into_owned();
-        for value in values {
-            text.push_str(", ");
-            text.push_str(&String::from_utf8_lossy(value.as_bytes()));
-        }
-        self.0.0.asking.asked("header", name, Answer::Text(text.as_str().into()));
-        text.into()
-    }
-
-    pub(super) fn has(&mut self, name: &str) -> bool {
-        !self.entry(name).is_unit()
-    }
-
-    fn look_for(&self, name: &str) {
-        if let Some(notes) = self.0.0.facts.body.notes() {
-            notes.look_for_header(name);
-        }
-    }
-}
-
-impl Metadata {
-    pub(super) fn entry(&mut self, key: &str) -> Dynamic {
-        let value = self.0.0.facts.body.metadata(key);
-        self.0.0.asking.asked("metadata", key, value.as_deref().into());
-        value.map_or(Dynamic::UNIT, Dynamic::from)
-    }
-
-    pub(super) fn has(&mut self, key: &str) -> bool {
-        !self.entry(key).is_unit()
-    }
-}
-
-impl Tags {
-    /// The last value of the key: of earlier policies and of this one before those of the client.
-    pub(super) fn entry(&mut self, key: &str) -> Dynamic {
-        let find = |tags: &[Pair]| tags.iter().rev().find(|(k, _)| &**k == key).map(|(_, v)| v.clone());
-        let added = find(&self.0.wishes().tags);
-        let value = added.or_else(|| find(&self.0.0.facts.tags));
-        self.0.0.asking.asked("tag", key, value.as_deref().into());
-        or_unit(value.as_deref())
-    }
-
-    pub(super) fn has(&mut self, key: &str) -> bool {
-        !self.entry(key).is_unit()
-    }
-}
+/// Texts of `stop_on` for one request, and the bytes of each.
+const MAX_STOPS: usize = 64;
+const MAX_STOP: usize = 256;
 
 /// The request that an evaluation is about, for functions that do not get it handed.
 pub(super) fn request_of(function: &str, context: &NativeCallContext<'_>) -> Outcome<Request> {

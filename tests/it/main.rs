@@ -30,6 +30,7 @@ mod images;
 mod moderations;
 mod ollama;
 mod passthrough;
+mod plugins;
 mod policies;
 mod prices;
 mod realtime;

@@ -154,7 +154,7 @@ impl Places {
         let functions = ast.clone_functions_only();
         functions.walk(&mut |path: &[ASTNode<'_>]| {
             if let [ASTNode::Stmt(statement)] = path {
-                found.push((begin(statement), false));
+                found.push((begin(statement), false))
             }
             match path.last() {
                 Some(ASTNode::Stmt(statement)) => inner(statement, &mut found),

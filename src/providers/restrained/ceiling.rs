@@ -93,7 +93,7 @@ fn nested(splice: &mut Splice<'_>, body: &Body, outer: &str, fields: &[&str], mo
         // Ollama's -1 and -2 mean no limit.
         object.get(**field).and_then(Value::as_u64).is_some_and(|asked| asked <= most)
     };
-    if !there.is_empty() && there.iter().all(|field| within(field)) {
+    if !there.is_empty() && there.iter().all(&within) {
         return false;
     }
     let over: Vec<String> = match (there.is_empty(), fields.first()) {
