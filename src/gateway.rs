@@ -9,6 +9,7 @@ mod golden;
 mod intake;
 mod line;
 mod market;
+mod observe;
 mod papers;
 mod raw;
 mod rehearsal;

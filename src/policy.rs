@@ -50,7 +50,7 @@ use crate::fault::Fault;
 use crate::plan::{Decision, Hook};
 use compile::{Policy, World};
 pub use error::{PolicyError, RuntimeError};
-pub use hosted::{Hosted, NamedPlugins, ask};
+pub use hosted::{Hosted, NamedPlugins};
 use library::Library;
 pub use memo::Answered;
 use plugins::{NoPlugins, Plugins};

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Figures;
+use super::observe;
 use super::papers::Papers;
 use super::serve::Arrived;
 use super::{Gateway, Snapshot};
@@ -171,7 +172,9 @@ impl Settlement {
 
     /// Policies that have hooks behind the decision put further tags on the request, and may want to hear of its end.
     pub(super) fn follow(&mut self, session: &Session) {
-        if [Hook::OnError, Hook::OnResponse, Hook::OnComplete].into_iter().any(|hook| session.has(hook)) {
+        let hooked =
+            [Hook::OnError, Hook::OnResponse, Hook::OnComplete].into_iter().any(|hook| session.has(hook));
+        if hooked || observe::observed(&self.snapshot.plugins) {
             self.later = Some(Box::new((session.clone(), session.tags().len())));
         }
     }
@@ -196,6 +199,26 @@ impl Settlement {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { super::say::count(&session.on_complete(completion).await) });
         }
+    }
+
+    /// Tells observing plugins of the end, off the client's path.
+    fn observe(&mut self, session: &Session, status: u16, took: Duration) {
+        if !observe::observed(&self.snapshot.plugins) {
+            return;
+        }
+        let cost = self.cost();
+        let attempts = self.journal.so_far();
+        let target = self.target.as_ref().map(|target| target.name.to_string().into());
+        let ended = observe::Ended {
+            target: target.unwrap_or_default(),
+            status,
+            finish: self.finish,
+            usage: self.usage.unwrap_or_default(),
+            cost,
+            first_token: self.first_token,
+            took,
+        };
+        observe::tell(&self.snapshot.plugins, session, &ended, &attempts, &self.tags);
     }
 
     /// The answer's head is about to go out: our own time is what did not pass in upstreams.
@@ -300,6 +323,7 @@ impl Settlement {
         if let Some(later) = self.later.take() {
             let (session, known) = *later;
             self.tags.extend(session.tags().into_iter().skip(known));
+            self.observe(&session, status, took);
             self.complete(session, status, outcome, took);
         }
         let record = self.record(outcome);

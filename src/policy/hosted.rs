@@ -7,8 +7,8 @@ use super::plugins::{Ability, About, Asking, Finding, Plan, Plugins, Question, R
 use crate::facts::Facts;
 use crate::facts::market::{Offer, Size};
 use crate::plugin::{
-    Ask, Called, Candidate, Classification, Consequence, Context, Features, Interface, Origin, Pair, Phase,
-    Plugin, PluginSet, Principal, RouteDecision, RoutePlan, Segment, Verdict,
+    Ask, Called, Candidate, Classification, Consequence, Interface, Origin, Phase, Plugin, PluginSet,
+    RouteDecision, RoutePlan, Segment, Verdict,
 };
 
 /// The plugins of a snapshot, for policies.
@@ -38,7 +38,7 @@ impl Plugins for Hosted {
             let text = format!("there is no plugin `{plugin}`");
             return Box::pin(std::future::ready(Err(text)));
         };
-        let ask = || Arc::new(ask(&about.facts, &about.tags, plugin.reads_text()));
+        let ask = || Arc::new(asked(&plugin, about));
         match question {
             Question::Classify => replying(&plugin, Interface::Classify, plugin.classify(ask()), classes),
             Question::Inspect => {
@@ -162,50 +162,10 @@ fn planned(mut plan: RoutePlan) -> Plan {
     Plan { steps, timeout_ms, retries, tags: plan.tags, reason: plan.reason }
 }
 
-/// A request as plugins see it; its text only where somebody may read it.
-pub fn ask(facts: &Facts, added: &[Pair], with_text: bool) -> Ask {
-    let body = &facts.body;
-    let pairs = facts
-        .headers
-        .iter()
-        .filter_map(|(name, value)| Some((Arc::from(name.as_str()), Arc::from(value.to_str().ok()?))));
-    let whole = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    let caller = &facts.caller;
-    let principal = Principal {
-        key_id: caller.key_id.clone().unwrap_or_default(),
-        user: caller.user.clone().or_else(|| body.user().map(Into::into)),
-        team: caller.team.clone(),
-        tags: Vec::new(),
-    };
-    let context = Context {
-        request_id: facts.request_id.clone(),
-        endpoint: facts.endpoint,
-        model: facts.model.clone(),
-        principal,
-        headers: pairs.collect(),
-        metadata: metadata(facts),
-        features: Features {
-            streaming: body.stream(),
-            tools: !body.tool_names().is_empty(),
-            images: body.has_images(),
-            audio: body.has_audio(),
-            files: body.has_files(),
-            json_output: body.has_json_output(),
-            logprobs: body.field("logprobs").is_some_and(|raw| raw.trim() == "true"),
-            reasoning: body.field("reasoning_effort").or_else(|| body.field("reasoning")).is_some(),
-        },
-        prompt_tokens: whole(body.tokens()),
-        max_output_tokens: body.max_tokens().map(whole),
-        tags: facts.tags.iter().chain(added).cloned().collect(),
-    };
-    Ask { context, segments: if with_text { segments(facts) } else { Vec::new() } }
-}
-
-fn metadata(facts: &Facts) -> Vec<Pair> {
-    let raw = facts.body.field("metadata");
-    let entries = raw.map(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>);
-    let Some(Ok(entries)) = entries else { return Vec::new() };
-    entries.into_iter().map(|(key, value)| (key.into(), value.to_string().into())).collect()
+/// A request as this plugin sees it.
+fn asked(plugin: &Plugin, about: &About) -> Ask {
+    let text = if plugin.reads_text() { segments(&about.facts) } else { Vec::new() };
+    Ask::of(&about.facts, &about.tags, &plugin.settings().headers, text)
 }
 
 fn segments(facts: &Facts) -> Vec<Segment> {

@@ -367,7 +367,6 @@ impl Request {
     }
 }
 
-
 /// The request that an evaluation is about, for functions that do not get it handed.
 pub(super) fn request_of(function: &str, context: &NativeCallContext<'_>) -> Outcome<Request> {
     let request = context.tag().and_then(Request::of);

@@ -67,6 +67,11 @@ impl Session {
         Self { chain, request: Request::new(facts, Memo::of(known)) }
     }
 
+    /// What is known of the request.
+    pub fn facts(&self) -> &Facts {
+        self.request.facts()
+    }
+
     /// Whether any policy has this hook: if not, nothing needs to be gathered for it.
     pub fn has(&self, hook: Hook) -> bool {
         self.chain.has(hook)

@@ -149,10 +149,18 @@ mod tests {
         }
     }
 
+    /// `TOLLGATE_REWRITE=1` writes the table anew.
     #[test]
     fn the_operations_guide_has_the_table() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
         let text = std::fs::read_to_string(path).unwrap();
+        let heading = metrics_markdown().lines().next().unwrap().to_owned();
+        if let Some((before, rest)) = text.split_once(&heading)
+            && std::env::var_os("TOLLGATE_REWRITE").is_some()
+        {
+            let after = rest.split_once("\n\n").map_or("", |(_, after)| after);
+            return std::fs::write(path, format!("{before}{}\n{after}", metrics_markdown())).unwrap();
+        }
         assert!(
             text.contains(&metrics_markdown()),
             "docs/operations.md lacks this table:\n{}",
