@@ -367,10 +367,6 @@ impl Request {
     }
 }
 
-/// Texts of `stop_on` for one request, and the bytes of each.
-const MAX_STOPS: usize = 64;
-const MAX_STOP: usize = 256;
-
 /// The request that an evaluation is about, for functions that do not get it handed.
 pub(super) fn request_of(function: &str, context: &NativeCallContext<'_>) -> Outcome<Request> {
     let request = context.tag().and_then(Request::of);
