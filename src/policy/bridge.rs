@@ -25,10 +25,10 @@ pub(super) struct Handle(Arc<str>);
 #[derive(Clone)]
 pub(super) struct Classes(Arc<Said>);
 
-/// A class and how sure the plugin is of it.
-type Score = (String, f64);
-/// Classes, best first, and whatever else the plugin says of them.
-type Said = (Vec<Score>, Vec<(String, String)>);
+struct Said {
+    labels: Vec<(String, f64)>,
+    attributes: Vec<(String, String)>,
+}
 
 /// What a guard said: `findings.any(["email"])`, `findings.kinds`.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl Handle {
 
     pub(super) fn classify(&self, host: &Host, request: &Request) -> Outcome<Classes> {
         match self.ask(host, request, Question::Classify)? {
-            Reply::Classes { labels, attributes } => Ok(Classes(Arc::new((labels, attributes)))),
+            Reply::Classes { labels, attributes } => Ok(Classes(Arc::new(Said { labels, attributes }))),
             _ => Err(self.strange("classify")),
         }
     }
@@ -202,21 +202,21 @@ pub(super) fn unknown(name: &str, known: &[String]) -> String {
 
 impl Classes {
     pub(super) fn top(&mut self) -> ImmutableString {
-        self.0.0.first().map_or_else(|| "unknown".into(), |(label, _)| label.as_str().into())
+        self.0.labels.first().map_or_else(|| "unknown".into(), |(label, _)| label.as_str().into())
     }
 
     pub(super) fn score(&mut self) -> f64 {
-        self.0.0.first().map_or(0.0, |(_, score)| *score)
+        self.0.labels.first().map_or(0.0, |(_, score)| *score)
     }
 
     /// Scores by label.
     pub(super) fn labels(&mut self) -> Map {
-        self.0.0.iter().map(|(label, score)| (label.as_str().into(), Dynamic::from(*score))).collect()
+        self.0.labels.iter().map(|(label, score)| (label.as_str().into(), Dynamic::from(*score))).collect()
     }
 
     pub(super) fn attributes(&mut self) -> Map {
         let pair = |(name, value): &(String, String)| (name.as_str().into(), value.as_str().into());
-        self.0.1.iter().map(pair).collect()
+        self.0.attributes.iter().map(pair).collect()
     }
 }
 
