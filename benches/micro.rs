@@ -1,5 +1,7 @@
 //! What single steps of the request line cost, without sockets: `cargo bench --bench micro -- [part of a name]`.
 
+#[path = "micro/chain.rs"]
+mod chain;
 #[path = "micro/pairs.rs"]
 mod pairs;
 #[path = "gateway/prompts.rs"]
@@ -76,6 +78,13 @@ fn main() -> Result<()> {
                 drop(black_box(policies.decide(&Arc::new(facts(ask)))));
             }
         });
+    }
+
+    let prompt = Bytes::from(prompts::chat("bench-chat", 2 << 10, false));
+    let body = Body::read(prompt).map_err(|fault| fault.to_string())?;
+    let known = Arc::new(facts(Ask::read(body).map_err(|fault| fault.to_string())?));
+    for (name, set) in chain::sets()? {
+        time(name, &mut || drop(black_box(set.decide(&known))));
     }
 
     let chunks: Vec<Bytes> = (0..200).map(event).collect();

@@ -1,6 +1,7 @@
 //! The admin listener: health, metrics, status.
 
 mod decisions;
+mod plugins;
 mod prices;
 mod providers;
 mod settings;
@@ -24,6 +25,7 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
 use crate::gateway::Shared;
+use crate::plugin::{Consequence, Interface, Plugin};
 
 /// The largest price document that may be pushed, in bytes.
 const MOST_PRICES: usize = 8 << 20;
@@ -59,6 +61,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/decisions", get(decisions::list))
         .route("/admin/v1/decisions/{id}", get(decisions::one))
         .route("/admin/v1/providers", get(providers::show))
+        .route("/admin/v1/plugins", get(plugins::show))
         .route("/admin/v1/prices", get(prices::show).post(prices::push).delete(prices::withdraw))
         .layer(DefaultBodyLimit::max(MOST_PRICES))
         .route_layer(middleware::from_fn_with_state(admin.clone(), authorize));
@@ -93,6 +96,17 @@ async fn upkeep(metrics: PrometheusHandle) {
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     if (admin.draining)() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    let snapshot = admin.shared.snapshot.load();
+    // A plugin without which requests are refused, whatever it exports: nobody knows as long as it is not loaded.
+    let needed = |plugin: &Plugin| {
+        let closed = |interface| plugin.on_error(interface) == Consequence::Deny;
+        plugin.absent().is_some() && closed(Interface::Classify) && closed(Interface::Route)
+    };
+    if let Some(plugin) = snapshot.plugins.iter().find(|plugin| needed(plugin)) {
+        let reason = plugin.absent().unwrap_or_default();
+        let text = format!("plugin `{}` is not there: {reason}\n", plugin.name());
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
     "ready\n".into_response()
 }

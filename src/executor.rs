@@ -3,6 +3,7 @@
 //! Breakers, health and key pools will ask their questions in `carry_out`, before an attempt; hedging will race two
 //! calls of `attempt`.
 
+mod advice;
 mod answering;
 mod attempt;
 mod backoff;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+pub use advice::{Advice, Advising};
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
@@ -28,6 +30,7 @@ pub use switch::Switched;
 use crate::breaker::Health;
 use crate::clock::{Clock, Dice};
 use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
+use crate::plan::Reaction;
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
 use crate::upstream::{Upload, Upstream};
@@ -87,6 +90,8 @@ pub struct Job {
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
     pub journal: Arc<Journal>,
+    /// Who has a say between attempts, if anybody has.
+    pub advice: Option<Arc<dyn Advice>>,
     /// Whether a target that cannot carry all of the request is passed over.
     pub strict: bool,
     /// Repeats and sizes.
@@ -138,7 +143,8 @@ impl Executor {
         let mut made = 0;
         let (mut last, mut lossy) = (None, None);
         for target in &job.targets {
-            for again in 0..=retries {
+            let mut again = 0;
+            while job.allows(target) {
                 if made >= job.limits.max_attempts {
                     return Err(verdict(last, lossy));
                 }
@@ -146,21 +152,31 @@ impl Executor {
                     Ok(answered) => return Ok(answered),
                     Err(fault) => fault,
                 };
-                if job.carry.upload().is_some_and(Upload::is_spent) {
-                    // What has gone out cannot be sent again.
-                    return Err(fault);
-                }
                 if fault.kind == FaultKind::Lossy {
                     // Nothing was sent: no attempt is used up.
                     lossy.get_or_insert(fault);
                     break;
                 }
                 made += 1;
-                let pause = match fault.retry {
-                    Retry::Never => return Err(fault),
-                    Retry::Elsewhere => None,
-                    Retry::Here => backoff::pause(again, retries, &fault, &job.limits, &self.dice),
+                let reaction = job.reaction(target, made, &fault).await;
+                if let Reaction::Refuse(refusal) = reaction {
+                    return Err(*refusal);
+                }
+                if job.carry.upload().is_some_and(Upload::is_spent) {
+                    // What has gone out cannot be sent again.
+                    return Err(fault);
+                }
+                let pause = match (reaction, fault.retry) {
+                    (Reaction::Fail | Reaction::Refuse(_), _) | (Reaction::Usual, Retry::Never) => {
+                        return Err(fault);
+                    }
+                    (Reaction::NextTarget, _) | (Reaction::Usual, Retry::Elsewhere) => None,
+                    (Reaction::RetryAfter(pause), _) => Some(pause),
+                    (Reaction::Usual, Retry::Here) => {
+                        backoff::pause(again, retries, &fault, &job.limits, &self.dice)
+                    }
                 };
+                again = again.saturating_add(1);
                 last = Some(fault);
                 let Some(pause) = pause else { break };
                 if Instant::now() + pause >= job.deadline {

@@ -18,7 +18,7 @@ use market::Market;
 pub use notes::{Media, Noted, Notes, Seen, Text};
 pub use reads::{Answer, Asked, Asking, BETWEEN, Reads};
 pub use told::{Message, Messages, Modality, Told};
-pub use watched::{Past, Watched};
+pub use watched::{Costed, Past, Visited, Watched};
 
 /// Client headers that no policy sees: credentials. Browsers put theirs among the protocols of a WebSocket.
 pub const HIDDEN_HEADERS: [HeaderName; 6] = [

@@ -13,6 +13,7 @@ mod papers;
 mod raw;
 mod rehearsal;
 mod relay;
+mod say;
 mod serve;
 mod settings;
 mod settle;

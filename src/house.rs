@@ -135,6 +135,7 @@ impl House {
             &self.plugins,
             &SystemClock,
         )?;
+        self.figures.configure(built.terms);
         Ok(built.snapshot)
     }
 }

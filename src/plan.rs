@@ -4,6 +4,7 @@ mod dossier;
 mod explain;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,12 +89,32 @@ pub struct OutputRules {
     /// Texts before which the answer ends.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stop_on: Vec<Arc<str>>,
+    /// Texts of the prompt that do not leave; never written down.
+    #[serde(skip)]
+    pub redact: Vec<Redaction>,
+}
+
+/// A text of the prompt that does not leave, and what stands in its place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Redaction {
+    /// What must not leave.
+    pub value: Arc<str>,
+    /// What stands in its place.
+    pub placeholder: Arc<str>,
+    /// Whether the value comes back where the answer has the placeholder.
+    pub restore: bool,
+}
+
+impl fmt::Debug for Redaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.placeholder)
+    }
 }
 
 impl OutputRules {
     /// Whether nothing holds.
     pub fn is_empty(&self) -> bool {
-        self.most.is_none() && self.stop_on.is_empty()
+        self.most.is_none() && self.stop_on.is_empty() && self.redact.is_empty()
     }
 
     /// At most so many tokens, or fewer if fewer were allowed before.

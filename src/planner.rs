@@ -240,7 +240,8 @@ fn excluded(target: &Target, decision: &Decision) -> Option<&'static str> {
     decision.avoid.iter().any(meets).then_some("has what a policy avoids")
 }
 
-fn meets(name: &TargetName, traits: &Traits, constraint: &Constraint) -> bool {
+/// Whether a constraint applies to a target.
+pub fn meets(name: &TargetName, traits: &Traits, constraint: &Constraint) -> bool {
     match constraint {
         Constraint::Tag(tag) => traits.tags.contains(tag),
         Constraint::Label(key, value) => traits.labels.get(key) == Some(value),

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod call;
+mod call_word;
 mod candidate;
 mod compile;
 mod engine;
@@ -17,6 +18,7 @@ mod library;
 mod lint;
 mod memo;
 mod moment;
+mod narrow;
 mod parameters;
 mod patterns;
 pub mod plugins;
@@ -30,6 +32,7 @@ mod settings;
 mod state;
 mod suggest;
 mod tables;
+mod texts;
 pub mod trial;
 mod verdict;
 mod vocabulary;

@@ -28,6 +28,7 @@ mod recorded;
 pub mod rerank;
 mod respond;
 mod responses;
+mod restrained;
 mod retry_after;
 mod sandbox;
 mod scrub;

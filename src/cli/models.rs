@@ -72,15 +72,15 @@ pub(super) fn models(args: &ModelsArgs, config: Option<PathBuf>) -> ExitCode {
     rows.retain(|row| args.filter.as_ref().is_none_or(|part| row.name.contains(part.as_str())));
     if args.json {
         let all: Vec<Value> = rows.iter().map(Row::json).collect();
-        println!("{}", serde_json::to_string_pretty(&all).unwrap_or_default());
+        say(&[serde_json::to_string_pretty(&all).unwrap_or_default()]);
     } else {
-        print(&rows);
+        say(&table(&rows));
     }
     ExitCode::SUCCESS
 }
 
 /// Sources that are files are read at once; addresses are read by the gateway that runs.
-fn read_files(figures: &Figures) {
+pub(super) fn read_files(figures: &Figures) {
     let sources = figures.sources.load_full();
     let order: Vec<Arc<str>> = sources.iter().map(|source| source.from.as_str().into()).collect();
     for (source, name) in sources.iter().zip(&order) {
@@ -153,19 +153,36 @@ impl Row {
     }
 }
 
+/// Writes lines to standard output; whoever reads them may have seen enough (`| head`).
+fn say(lines: &[String]) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        if writeln!(out, "{line}").is_err() {
+            return;
+        }
+    }
+}
+
 /// A table; prices in dollars for a million tokens.
-fn print(rows: &[Row]) {
+fn table(rows: &[Row]) -> Vec<String> {
     let head = ["MODEL", "KIND", "CONTEXT", "OUTPUT", "$IN/M", "$OUT/M", "UNTIL", "CAPABILITIES"];
     let table: Vec<[String; 8]> =
         std::iter::once(head.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
     let widths: Vec<usize> = (0..head.len())
         .map(|at| table.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
         .collect();
-    for row in &table {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
+    let mut lines: Vec<String> = table
+        .iter()
+        .map(|row| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        })
+        .collect();
     if rows.is_empty() {
-        println!("no model; list some under `models:` of a provider, or try `tollgate models --all`");
+        lines.push(
+            "no model; list some under `models:` of a provider, or try `tollgate models --all`".to_owned(),
+        );
     }
+    lines
 }

@@ -20,11 +20,11 @@ pub(super) enum PolicyCommand {
     /// Run the tests of the policies: `X_test.rhai` beside `X.rhai`, and tables in `tests/*.yaml`.
     Test(test::TestArgs),
     /// Explain how a request is decided, or how a recorded one was.
-    Explain(explain::Explain),
+    Explain(Box<explain::Explain>),
     /// Ask a set of policies about recorded decisions, and show what would change.
-    Replay(replay::ReplayCommand),
+    Replay(Box<replay::ReplayCommand>),
     /// Show what recorded traffic would cost under other rules or prices.
-    Simulate(replay::SimulateCommand),
+    Simulate(Box<replay::SimulateCommand>),
 }
 
 /// Runs one of them with this configuration.
@@ -32,9 +32,9 @@ pub(super) fn run(command: PolicyCommand, config: Option<PathBuf>) -> ExitCode {
     match command {
         PolicyCommand::Definitions(wanted) => definitions::run(&wanted),
         PolicyCommand::Test(args) => test::test(&args, config),
-        PolicyCommand::Explain(arguments) => explain::explain(arguments, config),
-        PolicyCommand::Replay(arguments) => replay::replay(arguments, config),
-        PolicyCommand::Simulate(arguments) => replay::simulate(arguments, config),
+        PolicyCommand::Explain(arguments) => explain::explain(*arguments, config),
+        PolicyCommand::Replay(arguments) => replay::replay(*arguments, config),
+        PolicyCommand::Simulate(arguments) => replay::simulate(*arguments, config),
     }
 }
 

@@ -156,6 +156,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
         first_token: None,
         carry: Arc::new(Request { stream }),
         journal: Arc::default(),
+        advice: None,
         strict: false,
         limits: Limits {
             retries: 1,

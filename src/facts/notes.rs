@@ -1,15 +1,14 @@
 //! A request as it stands in a decision record: what another policy may be told of it, and what nobody knows any more.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::market::Offer;
 use super::reads::{Answer, BETWEEN, Reads};
+use super::watched::Visited;
 use super::{Body, Facts, FactsRecord, Turn};
 use crate::caller::Caller;
 
@@ -53,12 +52,8 @@ pub struct Seen {
     /// Number of words, where a policy asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<u64>,
-    /// The targets whose numbers policies looked at, and those of the plan.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub offers: Vec<Offer>,
-    /// What names of `models:` stood for, where a policy asked.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub aliases: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// What policies looked at in the market.
+    pub visited: Visited,
     /// The prompt, where the configuration wants it recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<Box<Text>>,
@@ -174,7 +169,7 @@ impl Notes {
             few.iter().all(|word| many.iter().any(|other| other.eq_ignore_ascii_case(word)))
         };
         let lists = self.reads.asked.iter().filter(|asked| asked.ask == "contains_any");
-        lists.filter_map(|asked| Some((asked.of.split(BETWEEN).collect::<Vec<_>>(), &asked.answer))).find_map(
+        lists.map(|asked| (asked.of.split(BETWEEN).collect::<Vec<_>>(), &asked.answer)).find_map(
             |(known, answer)| match answer {
                 Answer::Truth(true) => among(&known, &wanted).then_some(true),
                 Answer::Truth(false) => among(&wanted, &known).then_some(false),

@@ -142,6 +142,9 @@ pub enum Modality {
     File,
 }
 
+/// Key and value.
+type Tag = (Arc<str>, Arc<str>);
+
 impl Told {
     /// Reads the fields of a request.
     ///
@@ -234,7 +237,7 @@ impl Told {
         Ok(headers)
     }
 
-    fn tag_list(&self) -> Result<Vec<(Arc<str>, Arc<str>)>, String> {
+    fn tag_list(&self) -> Result<Vec<Tag>, String> {
         let one = |(key, value): (&String, &Value)| {
             let value = scalar(value).ok_or_else(|| format!("`tags.{key}`: expected text"))?;
             Ok((key.as_str().into(), value.into()))

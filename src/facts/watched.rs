@@ -4,22 +4,47 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::market::{Market, Offer, Size};
 use super::notes::Notes;
 
 /// The name under which all targets are noted.
 const ALL: &str = "*";
 
+/// Costs that are noted of one request.
+const COSTS: usize = 256;
+
 /// A market that notes which offers somebody looked at.
 pub struct Watched {
     market: Arc<dyn Market>,
-    seen: Mutex<Visits>,
+    seen: Mutex<Visited>,
 }
 
-#[derive(Default)]
-struct Visits {
-    offers: Vec<Offer>,
-    aliases: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+/// What a request of a size was said to cost at a target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Costed {
+    /// `provider/model`.
+    pub target: Arc<str>,
+    /// Tokens of prompt and answer.
+    pub size: (u64, u64),
+    /// Dollars; `None` where nobody knew.
+    pub dollars: Option<f64>,
+}
+
+/// What somebody looked at in a market.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Visited {
+    /// Targets with their numbers, those of the plan too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<Offer>,
+    /// What names of `models:` stood for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// What was reckoned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<Costed>,
 }
 
 impl Watched {
@@ -29,17 +54,14 @@ impl Watched {
     }
 
     /// What was looked at, with the targets of `plan` added.
-    pub fn take<'a>(
-        &self,
-        plan: impl Iterator<Item = &'a str>,
-    ) -> (Vec<Offer>, BTreeMap<Arc<str>, Vec<Arc<str>>>) {
-        let Visits { mut offers, aliases } = std::mem::take(&mut *self.visits());
+    pub fn take<'a>(&self, plan: impl Iterator<Item = &'a str>) -> Visited {
+        let mut visited = std::mem::take(&mut *self.visits());
         for target in plan {
-            if !offers.iter().any(|offer| *offer.listing.name == *target) {
-                offers.extend(self.market.offer(target));
+            if !visited.offers.iter().any(|offer| *offer.listing.name == *target) {
+                visited.offers.extend(self.market.offer(target));
             }
         }
-        (offers, aliases)
+        visited
     }
 
     fn note(&self, offers: &[Offer]) {
@@ -57,7 +79,7 @@ impl Watched {
         self.visits().aliases.entry(name.into()).or_insert_with(names);
     }
 
-    fn visits(&self) -> std::sync::MutexGuard<'_, Visits> {
+    fn visits(&self) -> std::sync::MutexGuard<'_, Visited> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,30 +104,31 @@ impl Market for Watched {
     }
 
     fn cost(&self, offer: &Offer, size: Size) -> Option<f64> {
-        self.market.cost(offer, size)
+        let dollars = self.market.cost(offer, size);
+        let (target, size) = (offer.listing.name.clone(), (size.input, size.output));
+        let mut visits = self.visits();
+        if visits.costs.len() < COSTS
+            && !visits.costs.iter().any(|known| known.target == target && known.size == size)
+        {
+            visits.costs.push(Costed { target, size, dollars });
+        }
+        dollars
     }
 }
 
 /// The market of a recorded request: what was noted of it, and what the configuration of today says of the rest. Numbers
 /// that were measured then and not noted are missed.
 pub struct Past {
-    offers: Vec<Offer>,
-    aliases: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    visited: Visited,
     today: Arc<dyn Market>,
     notes: Arc<Notes>,
     fresh_prices: bool,
 }
 
 impl Past {
-    /// The market of which these `offers` and names were noted. With `fresh_prices`, what targets cost is as `today`
-    /// says.
-    pub fn new(
-        (offers, aliases): (Vec<Offer>, BTreeMap<Arc<str>, Vec<Arc<str>>>),
-        today: Arc<dyn Market>,
-        notes: Arc<Notes>,
-        fresh_prices: bool,
-    ) -> Self {
-        Self { offers, aliases, today, notes, fresh_prices }
+    /// The market of which this was noted. With `fresh_prices`, what targets cost is as `today` says.
+    pub fn new(visited: Visited, today: Arc<dyn Market>, notes: Arc<Notes>, fresh_prices: bool) -> Self {
+        Self { visited, today, notes, fresh_prices }
     }
 
     fn named(&self, targets: &[Arc<str>]) -> Vec<Offer> {
@@ -115,7 +138,7 @@ impl Past {
 
 impl Market for Past {
     fn offer(&self, target: &str) -> Option<Offer> {
-        let noted = self.offers.iter().find(|offer| *offer.listing.name == *target);
+        let noted = self.visited.offers.iter().find(|offer| *offer.listing.name == *target);
         match noted {
             Some(offer) if !self.fresh_prices => Some(offer.clone()),
             Some(offer) => {
@@ -132,7 +155,7 @@ impl Market for Past {
     }
 
     fn behind(&self, name: &str) -> Vec<Offer> {
-        if let Some(targets) = self.aliases.get(name) {
+        if let Some(targets) = self.visited.aliases.get(name) {
             return self.named(targets);
         }
         let today: Vec<_> =
@@ -141,15 +164,24 @@ impl Market for Past {
     }
 
     fn all(&self) -> Vec<Offer> {
-        if let Some(targets) = self.aliases.get(ALL) {
+        if let Some(targets) = self.visited.aliases.get(ALL) {
             return self.named(targets);
         }
         let today: Vec<_> = self.today.all().into_iter().map(|offer| offer.listing.name.clone()).collect();
         self.named(&today)
     }
 
+    /// As it was reckoned then; for a size that nobody reckoned with, as the configuration says.
     fn cost(&self, offer: &Offer, size: Size) -> Option<f64> {
-        self.today.cost(offer, size)
+        let asked = |known: &&Costed| {
+            known.target == offer.listing.name
+                && known.size == (size.input, size.output)
+                && !self.fresh_prices
+        };
+        match self.visited.costs.iter().find(asked) {
+            Some(known) => known.dollars,
+            None => self.today.cost(offer, size),
+        }
     }
 }
 

@@ -14,19 +14,21 @@ use super::door::{Asked, Door, Head};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::papers::Papers;
 use super::raw::RawBody;
+use super::say::{self, Say};
 use super::serve::{Arrived, Body, Served};
 use super::settle::Settlement;
-use super::watch::{Carrying, StreamBody};
+use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Answered, Job, Journal, Raw, Switched};
+use crate::executor::{Advice, Answered, Job, Journal, Raw, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::Tier;
-use crate::plan::{self, Decision, Outcome, Route, Rule, Step, Verdict};
+use crate::plan::{self, Decision, Outcome, OutputRules, Route, Rule, Step, Verdict};
 use crate::planner::{self, Unplanned};
+use crate::policy::Session;
 use crate::providers::Target;
 
 /// The most tags that `x-tollgate-tags` may carry.
@@ -79,6 +81,7 @@ pub(super) struct Inspected<'o, 'g>(Admitted<'o, 'g>);
 pub(super) struct Decided<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     decision: Decision,
+    session: Session,
     /// Who asks, as far as it counts for which version of a model.
     caller: Caller,
     /// The deadline that the client asked for.
@@ -91,6 +94,8 @@ pub(super) struct Decided<'o, 'g> {
 pub(super) struct Planned<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     job: Job,
+    /// What policies have to say of attempts and answers, if any of them has.
+    say: Option<Arc<Say>>,
 }
 
 /// An answer has begun.
@@ -291,10 +296,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let decided = session.decide().await;
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
-        for error in &decided.errors {
-            metrics::counter!("tollgate_policy_errors_total", "policy" => error.policy.to_string())
-                .increment(1);
-        }
+        say::count(&decided.errors);
         if let Some(papers) = &mut papers {
             papers.decided(store, &facts, admitted.asked.bytes(), &decided, &session.asked());
         }
@@ -307,21 +309,25 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let rule = decision.rule.take();
         let mut tags = facts.tags.clone();
         tags.append(&mut decision.tags);
-        opened.note(|s| (s.rule, s.tags) = (rule, tags));
-        Ok(Decided { admitted, decision, caller: facts.caller.clone(), patience, strict })
+        opened.note(|s| {
+            (s.rule, s.tags) = (rule, tags);
+            s.follow(&session);
+        });
+        Ok(Decided { admitted, decision, session, caller: facts.caller.clone(), patience, strict })
     }
 }
 
 impl<'o, 'g> Decided<'o, 'g> {
     /// Turns the decision into ordered targets. Cache and reservation will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
-        let Self { admitted, mut decision, caller, patience, strict } = self;
+        let Self { admitted, mut decision, session, caller, patience, strict } = self;
         let Admitted { opened, mut asked, permit } = admitted;
         if let Some(Verdict::Route(route)) = &decision.verdict
             && !route.set.is_empty()
         {
             asked = with_parameters(asked, route, &opened.journal)?;
         }
+        let output = enforceable(&mut decision, opened.door.endpoint(), asked.is_pinned())?;
         if asked.is_pinned() {
             pin(&mut decision, asked.model());
         }
@@ -330,10 +336,14 @@ impl<'o, 'g> Decided<'o, 'g> {
         let planned = planner::plan(catalogue, asked.model(), &decision, &caller, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
+        if let Some(rules) = output.map(Arc::new) {
+            plan.targets.iter_mut().for_each(|target| *target = target.under(&rules));
+        }
         let candidates = std::mem::take(&mut plan.candidates);
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
+        let say = Say::of(&session, opened.at);
         let limits = plan::Limits::of(total, plan.first_token, plan.retries);
         opened.note(|s| {
             (s.candidates, s.model_versions) = (candidates, versions);
@@ -342,6 +352,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             }
         });
         let job = Job {
+            advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
             retries: plan.retries,
             first_token: plan.first_token,
@@ -351,7 +362,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job })
+        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, say })
     }
 }
 
@@ -359,10 +370,14 @@ impl<'o, 'g> Planned<'o, 'g> {
     /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
     /// client hears something; until the first content, the targets behind it may still change.
     pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
-        let Self { admitted: Admitted { opened, asked, permit }, job } = self;
+        let Self { admitted: Admitted { opened, asked, permit }, job, say } = self;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
-            let answered = executor.carry_out(&job).await?;
+            let answered = executor.carry_out(&job).await;
+            let answered = match say {
+                Some(say) => opened.heed(&say, answered).await?,
+                None => answered?,
+            };
             return match answered {
                 Answered::Whole(relayed, target) => {
                     opened.tell_target(&target);
@@ -394,14 +409,27 @@ impl<'o, 'g> Planned<'o, 'g> {
         }
 
         let keepalive = opened.snapshot.keepalive;
-        let mut waiting = Box::pin(async move { executor.carry_out(&job).await });
-        let carrying = if keepalive.is_zero() {
-            Carrying::from(waiting.await?)
-        } else {
-            match tokio::time::timeout(keepalive, &mut waiting).await {
-                Ok(answered) => Carrying::from(answered?),
-                Err(_) => Carrying::Waiting(waiting),
+        let heard = say.clone();
+        let mut waiting: Waiting = Box::pin(async move {
+            let answered = executor.carry_out(&job).await?;
+            if let Some(say) = heard {
+                let seen = say.seen(&answered);
+                say.admit(seen).await?;
             }
+            Ok(answered)
+        });
+        let answered = if keepalive.is_zero() {
+            Some(waiting.as_mut().await)
+        } else {
+            tokio::time::timeout(keepalive, &mut waiting).await.ok()
+        };
+        let carrying = match answered {
+            Some(Ok(answered)) => Carrying::from(answered),
+            Some(Err(fault)) => {
+                opened.refused(say.as_deref());
+                return Err(fault);
+            }
+            None => Carrying::Waiting(waiting),
         };
         if let Some(target) = carrying.target() {
             let waited = opened.at.elapsed();
@@ -450,6 +478,34 @@ impl Carried<'_, '_> {
 }
 
 impl Opened<'_> {
+    /// Asks the policies of an answer; and if they refused it, or the request before, notes their rule and what was
+    /// used all the same.
+    async fn heed(&mut self, say: &Say, answered: Result<Answered, Fault>) -> Result<Answered, Fault> {
+        let result = match answered {
+            Ok(answered) => match say.admit(say.seen(&answered)).await {
+                Ok(()) => return Ok(answered),
+                Err(fault) => {
+                    if let Answered::Whole(relayed, target) = answered {
+                        self.note(|s| {
+                            (s.target, s.usage, s.finish) = (Some(target), relayed.usage, relayed.finish);
+                        });
+                    }
+                    Err(fault)
+                }
+            },
+            Err(fault) => Err(fault),
+        };
+        self.refused(Some(say));
+        result
+    }
+
+    /// Notes the rule of a refusal that came after the decision.
+    fn refused(&mut self, say: Option<&Say>) {
+        let Some(rule) = say.and_then(Say::refused_by) else { return };
+        self.tell("x-tollgate-rule", &rule_name(&rule));
+        self.note(|s| s.rule = Some(rule));
+    }
+
     /// `server-timing`: milliseconds until the answer's head, in all, upstream, and in policies.
     fn timing(&self) -> HeaderValue {
         let policy = self.settlement.as_ref().map_or(Duration::ZERO, |s| s.policy);
@@ -463,6 +519,35 @@ impl Opened<'_> {
         }
         HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("total"))
     }
+}
+
+/// The rules for the output, as far as they mean something for this operation. What cannot be enforced is refused: a
+/// rule is never passed over in silence.
+fn enforceable(
+    decision: &mut Decision,
+    endpoint: Endpoint,
+    pinned: bool,
+) -> Result<Option<OutputRules>, Fault> {
+    let refuse = |what: &str| {
+        let text = format!("a policy {what}, which cannot be done to this kind of request");
+        Err(Fault::new(FaultKind::Rejected, text).code("policy_not_enforceable"))
+    };
+    let talks = matches!(endpoint, Endpoint::Chat | Endpoint::Completions | Endpoint::CountTokens);
+    if matches!(decision.verdict, Some(Verdict::Respond(_))) && (!talks || pinned) {
+        return refuse("answers by itself");
+    }
+    let rules = std::mem::take(&mut decision.output);
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    let raw = pinned || matches!(endpoint, Endpoint::Passthrough | Endpoint::Realtime);
+    if !rules.redact.is_empty() && (!talks || raw) {
+        return refuse("takes something out of the prompt");
+    }
+    if raw {
+        return refuse("limits the answer");
+    }
+    Ok(talks.then_some(rules))
 }
 
 /// The request with the parameters that a policy set. What its operation or dialect does not have is told to the client.

@@ -102,8 +102,8 @@ impl Papers {
 
     /// The request is over, or its answer begins: the numbers of the plan's targets are added.
     fn offers<'a>(&mut self, plan: impl Iterator<Item = &'a str>) {
-        if self.seen.offers.is_empty() {
-            (self.seen.offers, self.seen.aliases) = self.market.take(plan);
+        if self.seen.visited.offers.is_empty() {
+            self.seen.visited = self.market.take(plan);
         }
     }
 }

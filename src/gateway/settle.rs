@@ -19,7 +19,8 @@ use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Book, Tier, When};
 use crate::money::Nano;
-use crate::plan::{Candidate, Dossier, Outcome, RECORD_VERSION, Record, Rule};
+use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
+use crate::policy::{Completion, SeenTarget, Session};
 use crate::providers::{Dialect, Target};
 use crate::store::Decisions;
 use crate::target::TargetName;
@@ -77,6 +78,8 @@ pub(super) struct Settlement {
     pub(super) finish: Option<&'static str>,
     /// What went to and fro, if it was a conversation.
     pub(super) conversation: Option<Conversed>,
+    /// The policies that have something to say later, and how many of the tags are theirs already.
+    later: Option<Box<(Session, usize)>>,
     /// What its decision is explained by, where somebody keeps that.
     pub(super) papers: Option<Box<Papers>>,
 }
@@ -161,8 +164,38 @@ impl Settlement {
             usage: None,
             finish: None,
             conversation: None,
+            later: None,
             papers: None,
         })
+    }
+
+    /// Policies that have hooks behind the decision put further tags on the request, and may want to hear of its end.
+    pub(super) fn follow(&mut self, session: &Session) {
+        if [Hook::OnError, Hook::OnResponse, Hook::OnComplete].into_iter().any(|hook| session.has(hook)) {
+            self.later = Some(Box::new((session.clone(), session.tags().len())));
+        }
+    }
+
+    /// Tells the policies of the end, off the client's path.
+    fn complete(&self, session: Session, status: u16, outcome: Outcome, took: Duration) {
+        if !session.has(Hook::OnComplete) {
+            return;
+        }
+        let seen = |target: &Target| SeenTarget::of(&target.name, &target.vendor.traits);
+        let completion = Completion {
+            outcome: outcome.as_str(),
+            status,
+            target: self.target.as_ref().map(seen).unwrap_or_default(),
+            attempts: self.journal.attempts(),
+            usage: self.usage,
+            finish: self.finish,
+            first_token: self.first_token,
+            duration: took,
+        };
+        // Without a runtime, the process is about to end.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { super::say::count(&session.on_complete(completion).await) });
+        }
     }
 
     /// The answer's head is about to go out: our own time is what did not pass in upstreams.
@@ -263,6 +296,11 @@ impl Settlement {
         let warnings = self.journal.lost();
         if let Some(to) = self.journal.dialect() {
             self.meters.losses(self.dialect.as_str(), to.as_str(), &warnings);
+        }
+        if let Some(later) = self.later.take() {
+            let (session, known) = *later;
+            self.tags.extend(session.tags().into_iter().skip(known));
+            self.complete(session, status, outcome, took);
         }
         let record = self.record(outcome);
         self.access_log.line(&Line {

@@ -18,7 +18,8 @@ use crate::fault::{Fault, FaultKind};
 use crate::plan::Outcome;
 use crate::providers::Target;
 
-type Waiting = Pin<Box<dyn Future<Output = Result<Answered, Fault>> + Send>>;
+/// An answer that is on its way.
+pub(super) type Waiting = Pin<Box<dyn Future<Output = Result<Answered, Fault>> + Send>>;
 
 /// How far a stream has come.
 pub(super) enum Carrying {

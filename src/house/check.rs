@@ -189,6 +189,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.deadlines();
     desk.decisions();
     desk.raw();
+    desk.plugins();
     desk.health();
     let prices = desk.prices();
     let providers = desk.providers();
@@ -285,6 +286,21 @@ impl Desk<'_> {
         for (path, value, most, named) in at_most {
             if value > most {
                 self.error(path, format!("`{}` must be at most {named}", path.join(".")), None);
+            }
+        }
+    }
+
+    /// Plugins: what each may be, and that none has another's name.
+    fn plugins(&mut self) {
+        let list = self.reading.config.plugins.list.clone();
+        let is_map = self.reading.keys(&["plugins"]).iter().any(|key| *key == "list");
+        for (at, plugin) in list.iter().enumerate() {
+            let at_text = at.to_string();
+            let path: &[&str] = if is_map { &["plugins", "list", &at_text] } else { &["plugins", &at_text] };
+            if let Err(message) = plugin.check() {
+                self.error(path, format!("a plugin's settings: {message}"), None);
+            } else if list.iter().take(at).any(|other| other.name == plugin.name) {
+                self.error(path, format!("two plugins are called `{}`", plugin.name), None);
             }
         }
     }

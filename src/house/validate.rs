@@ -101,7 +101,11 @@ impl<'w> Walk<'w> {
         self.flatten(branches, &mut flat);
         let branches = flat;
         let words: Vec<&str> = branches.iter().flat_map(|branch| words(branch)).collect();
-        if words.len() == branches.len() {
+        let nothing = branches.iter().filter(|branch| types(branch) == ["null"]).count();
+        if !words.is_empty()
+            && words.len() + nothing == branches.len()
+            && (nothing == 0 || !fits(node, "null"))
+        {
             becomes_text(node);
             return self.word(node, &words, path);
         }

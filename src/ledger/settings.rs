@@ -66,7 +66,9 @@ pub struct ModelPrice {
     /// How much of the list price is paid, in percent: 80 for a discount of a fifth, 110 for a surcharge.
     #[schemars(range(min = 0, max = 1000))]
     pub percent: Option<u32>,
-    /// Prices in the standard tier.
+    /// Prices in the standard tier, in US dollars: for a million of `input`, `cached_read`, `cache_write`,
+    /// `cache_write_long`, `output`, `reasoning`, `input_audio`, `output_audio`, `input_image`, `output_image`,
+    /// `character`; for one `image`, `audio_second`, `request`.
     pub price: Option<Rates>,
     /// Prices in the batch tier, as far as they are others.
     pub batch: Rates,

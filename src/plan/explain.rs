@@ -274,7 +274,7 @@ impl Dossier {
     }
 
     fn offer(&self, target: &str) -> Option<&Offer> {
-        self.seen.as_ref()?.offers.iter().find(|offer| *offer.listing.name == *target)
+        self.seen.as_ref()?.visited.offers.iter().find(|offer| *offer.listing.name == *target)
     }
 }
 

@@ -23,7 +23,12 @@ pub(super) struct Handle(Arc<str>);
 
 /// What a classifier said: `kind.top`, `kind.score`, `kind.labels`.
 #[derive(Clone)]
-pub(super) struct Classes(Arc<(Vec<(String, f64)>, Vec<(String, String)>)>);
+pub(super) struct Classes(Arc<Said>);
+
+/// A class and how sure the plugin is of it.
+type Score = (String, f64);
+/// Classes, best first, and whatever else the plugin says of them.
+type Said = (Vec<Score>, Vec<(String, String)>);
 
 /// What a guard said: `findings.any(["email"])`, `findings.kinds`.
 #[derive(Clone)]
@@ -52,7 +57,7 @@ impl Handle {
     pub(super) fn inspect(&self, host: &Host, request: &Request) -> Outcome<Findings> {
         match self.ask(host, request, Question::Inspect)? {
             Reply::Findings { findings, reject } => Ok(Findings {
-                found: Arc::new(findings),
+                found: Arc::new(located(findings, request)),
                 refused: reject.map(|(code, message)| (code.into(), message.into())),
             }),
             _ => Err(self.strange("inspect")),
@@ -160,6 +165,25 @@ impl Handle {
     fn strange(&self, function: &str) -> Box<EvalAltResult> {
         fault(format!("plugin `{}` gave `{function}` an answer of another kind", self.0))
     }
+}
+
+/// Findings with what was found, cut out of the piece of the request that they name.
+fn located(mut findings: Vec<Finding>, request: &Request) -> Vec<Finding> {
+    let unknown: Vec<&mut Finding> = findings.iter_mut().filter(|finding| finding.text.is_none()).collect();
+    if unknown.is_empty() {
+        return findings;
+    }
+    let body = &request.facts().body;
+    let turns = body.turns();
+    for finding in unknown {
+        let place = usize::try_from(finding.segment).unwrap_or(usize::MAX);
+        let piece =
+            if turns.is_empty() { Some(body.text()) } else { turns.get(place).map(|turn| &*turn.text) };
+        let ends = usize::try_from(finding.start).ok().zip(usize::try_from(finding.end).ok());
+        finding.text =
+            piece.zip(ends).and_then(|(piece, (start, end))| Some(piece.get(start..end)?.to_owned()));
+    }
+    findings
 }
 
 /// The end of an evaluation that has to wait. Scripts cannot catch it.

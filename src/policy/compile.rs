@@ -11,6 +11,7 @@ use rhai::{
 };
 
 use super::call::Call;
+use super::call_word;
 use super::engine::{self, Host};
 use super::error::{PolicyError, RuntimeError, failure};
 use super::hook::{HOOKS, Opinion};
@@ -223,7 +224,7 @@ pub(super) fn prepare(
 ) -> Option<Parsed> {
     engine.set_optimization_level(OptimizationLevel::None);
     engine.set_module_resolver(library.shelf());
-    let mut ast = match engine.compile(&source.text) {
+    let mut ast = match call_word::to_run(|| engine.compile(&source.text)) {
         Ok(ast) => ast,
         Err(error) => {
             errors.push(PolicyError::syntax(&source.path, &error, &[]));

@@ -18,19 +18,27 @@ pub(super) const FORBIDDEN: &[&str] = &["eval", "sleep", "timestamp"];
 const CALL_LEVELS: usize = 32;
 /// Nesting of expressions outside of and inside functions.
 const EXPRESSION_DEPTH: (usize, usize) = (64, 32);
-/// Above the largest request body, because the limit also counts what getters return.
-const STRING_BYTES: usize = 64 << 20;
+/// Texts, also all those of a list together: more than a prompt of any model, and little enough to be copied within
+/// the deadline.
+pub(super) const STRING_BYTES: usize = 8 << 20;
 /// Elements of an array, keys of a map.
-const ELEMENTS: usize = 10_000;
+pub(super) const ELEMENTS: usize = 10_000;
 const VARIABLES: usize = 128;
 const FUNCTIONS: usize = 200;
 const MODULES: usize = 32;
-/// The deadline is looked at each so many operations, a few microseconds of plain script.
-const CHECK_EVERY: u64 = 128;
+/// The clock is looked at each so many operations: about a microsecond of plain script.
+const LOOK_EVERY: u64 = 32;
+/// When so many operations took longer than this, they work on large values, and the clock is looked at each time.
+const SLOW: Duration = Duration::from_micros(250);
+/// Between two looks no more than this counts: beyond it, it was the machine that paused this thread.
+const LONGEST_GAP: Duration = Duration::from_millis(5);
 
 thread_local! {
-    /// When the evaluation on this thread began. Evaluations run inline, so there is one per thread at most.
-    static STARTED: Cell<Option<Instant>> = const { Cell::new(None) };
+    // Evaluations run inline, so there is one per thread at most.
+    /// When the clock was looked at last, and what the evaluation had taken by then.
+    static CLOCK: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+    /// Whether to look at each operation.
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What the functions of one policy file share.
@@ -64,14 +72,15 @@ pub(super) fn build(settings: &PolicySettings, host: &Arc<Host>) -> Engine {
     }
     let deadline = settings.deadline.0;
     engine.on_progress(move |operations| {
-        // A short policy is never late: then it was the machine that paused this thread.
-        let looks = operations >= PATIENCE && operations % CHECK_EVERY == 0;
+        let looks = operations.is_multiple_of(LOOK_EVERY) || WATCHED.get();
         (looks && overdue(deadline)).then_some(Dynamic::UNIT)
     });
     // The language's own `in` calls its `==` for each element, which takes ten times as long.
     engine.register_fn("contains", |list: &mut Array, text: ImmutableString| {
         list.iter().any(|item| item.as_immutable_string_ref().is_ok_and(|item| *item == text))
     });
+    super::texts::register(&mut engine);
+    super::call_word::register(&mut engine);
     if let Some(lines) = &host.lines {
         super::trial::watch(&mut engine, lines);
     }
@@ -82,19 +91,24 @@ pub(super) fn build(settings: &PolicySettings, host: &Arc<Host>) -> Engine {
     engine
 }
 
-/// Operations (about half a millisecond of them) before the wall clock may stop an evaluation.
-const PATIENCE: u64 = 4 * CHECK_EVERY;
-
 /// Starts the clock of an evaluation on this thread.
 pub(super) fn start_clock() {
-    STARTED.set(Some(Instant::now()));
+    CLOCK.set(Some((Instant::now(), Duration::ZERO)));
+    WATCHED.set(false);
 }
 
 /// Time that a plugin took is not the script's.
 pub(super) fn excuse(time: Duration) {
-    STARTED.set(STARTED.get().and_then(|started| started.checked_add(time)));
+    let later = |(last, spent): (Instant, Duration)| Some((last.checked_add(time)?, spent));
+    CLOCK.set(CLOCK.get().and_then(later));
 }
 
 fn overdue(deadline: Duration) -> bool {
-    STARTED.get().is_some_and(|started| started.elapsed() > deadline)
+    let Some((last, spent)) = CLOCK.get() else { return false };
+    let now = Instant::now();
+    let gap = now.saturating_duration_since(last);
+    let spent = spent + gap.min(LONGEST_GAP);
+    CLOCK.set(Some((now, spent)));
+    WATCHED.set(gap > SLOW);
+    spent > deadline
 }

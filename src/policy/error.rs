@@ -123,6 +123,10 @@ fn explain(error: &EvalAltResult) -> String {
         EvalAltResult::ErrorStackOverflow(_) => {
             "stopped: calls are nested too deeply; an endless recursion?".into()
         }
+        EvalAltResult::ErrorDataTooLarge(what, _) if what.contains("string") => {
+            "stopped: a text larger than 8 MiB; look at long prompts with `req.contains_any`, `req.matches` and `req.words`".into()
+        }
+        EvalAltResult::ErrorDataTooLarge(..) => "stopped: a list or map with more than 10,000 elements".into(),
         EvalAltResult::ErrorRuntime(thrown, _) => thrown.to_string(),
         EvalAltResult::ErrorMismatchDataType(wanted, given, _)
         | EvalAltResult::ErrorMismatchOutputType(wanted, given, _) => {
@@ -139,6 +143,7 @@ fn explain(error: &EvalAltResult) -> String {
 
 /// `timeout (Route, Request)` → which function it is and how it is meant.
 fn unknown_function(signature: &str) -> String {
+    let signature = signature.strip_prefix("__").unwrap_or(signature);
     let name = signature.split([' ', '(']).next().unwrap_or_default();
     let meant: Vec<_> = vocabulary::named(name).map(|entry| format!("`{}`", entry.row.signature)).collect();
     if meant.is_empty() {

@@ -42,7 +42,9 @@ impl Plugins for Hosted {
         match question {
             Question::Classify => replying(&plugin, Interface::Classify, plugin.classify(ask()), classes),
             Question::Inspect => {
-                replying(&plugin, Interface::Guard, plugin.inspect(Phase::Request, ask()), findings)
+                let ask = ask();
+                let call = plugin.inspect(Phase::Request, ask.clone());
+                replying(&plugin, Interface::Guard, call, move |said| findings(said, &ask.segments))
             }
             Question::Route => {
                 let candidates = candidates(&about.facts);
@@ -85,7 +87,7 @@ fn replying<T: Send + 'static>(
     plugin: &Arc<Plugin>,
     interface: Interface,
     call: impl Future<Output = Called<T>> + Send + 'static,
-    reply: fn(T) -> Reply,
+    reply: impl FnOnce(T) -> Reply + Send + 'static,
 ) -> Asking {
     let plugin = plugin.clone();
     Box::pin(async move {
@@ -96,7 +98,7 @@ fn replying<T: Send + 'static>(
         let consequence = if fault.unsupported { Consequence::Skip } else { plugin.on_error(interface) };
         let silent = |interface| match interface {
             Interface::Classify => Some(classes(Classification::default())),
-            Interface::Guard => Some(findings(Verdict::default())),
+            Interface::Guard => Some(findings(Verdict::default(), &[])),
             Interface::Route => Some(Reply::Pass),
             _ => None,
         };
@@ -114,8 +116,13 @@ fn classes(said: Classification) -> Reply {
     Reply::Classes { labels: labels.collect(), attributes: said.attributes }
 }
 
-fn findings(said: Verdict) -> Reply {
+fn findings(said: Verdict, segments: &[Segment]) -> Reply {
+    let text = |segment: u32, start: u32, end: u32| {
+        let segment = segments.iter().find(|known| known.id == segment)?;
+        segment.text.get(start as usize..end as usize).map(str::to_owned)
+    };
     let findings = said.findings.into_iter().map(|found| Finding {
+        text: text(found.segment, found.start, found.end),
         kind: found.kind,
         score: f64::from(found.score),
         segment: found.segment,
@@ -196,7 +203,7 @@ pub fn ask(facts: &Facts, added: &[Pair], with_text: bool) -> Ask {
 
 fn metadata(facts: &Facts) -> Vec<Pair> {
     let raw = facts.body.field("metadata");
-    let entries = raw.map(|raw| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(raw));
+    let entries = raw.map(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>);
     let Some(Ok(entries)) = entries else { return Vec::new() };
     entries.into_iter().map(|(key, value)| (key.into(), value.to_string().into())).collect()
 }

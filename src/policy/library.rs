@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, OptimizationLevel, Position, Scope, Shared};
 
 use super::Source;
+use super::call_word;
 use super::compile::{self, World};
 use super::engine;
 use super::error::{PolicyError, failure};
@@ -137,7 +138,7 @@ fn file(
         constants.push_constant_dynamic(name.as_str(), value.clone());
     }
     engine.set_optimization_level(OptimizationLevel::Simple);
-    let mut ast = match engine.compile_with_scope(&constants, &source.text) {
+    let mut ast = match call_word::to_run(|| engine.compile_with_scope(&constants, &source.text)) {
         Ok(ast) => ast,
         Err(error) => {
             errors.push(PolicyError::syntax(&source.path, &error, &[]));

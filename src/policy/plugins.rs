@@ -120,6 +120,9 @@ pub struct Finding {
     pub end: u32,
     /// What is to stand there instead; by default a placeholder of the kind.
     pub replacement: Option<String>,
+    /// What was found. Never written down.
+    #[serde(skip)]
+    pub text: Option<String>,
 }
 
 /// Where a router wants a request to go.

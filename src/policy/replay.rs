@@ -39,7 +39,7 @@ pub fn replay(
 ) -> Option<Replayed> {
     let (record, seen) = (dossier.record.facts.clone()?, dossier.seen.as_deref()?.clone());
     let id = dossier.record.request_id.clone();
-    let past = (seen.offers.clone(), seen.aliases.clone());
+    let past = seen.visited.clone();
     let (mut facts, notes) = Noted::facts(id, dossier.at_ms, record, seen, dossier.reads.clone());
     facts.market = Arc::new(Past::new(past, today.clone(), notes.clone(), fresh_prices));
     let known = dossier.plugins.iter().filter_map(|answer| {

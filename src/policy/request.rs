@@ -9,13 +9,12 @@ use serde_json::Value;
 
 pub(super) use parts::{Headers, Metadata, Tags, Turn};
 
-use super::Names;
 use super::memo::Memo;
 use super::patterns::Patterns;
 use super::plugins::About;
 use super::wishes::Wishes;
 use crate::facts::{Answer, Asking, BETWEEN, Facts, Reads};
-use crate::plan::{Constraint, Hook, Ranking};
+use crate::plan::Ranking;
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
 pub(super) type Outcome<T> = Result<T, Box<EvalAltResult>>;
@@ -284,67 +283,6 @@ impl Request {
         self.wishes().tags.extend(tags);
     }
 
-    pub(super) fn require(&self, what: Dynamic, names: &Names) -> Outcome<()> {
-        self.before("require", Hook::OnError)?;
-        let constraints = constraints("require", what, names)?;
-        self.wishes().require.extend(constraints);
-        Ok(())
-    }
-
-    pub(super) fn avoid(&self, what: Dynamic, names: &Names) -> Outcome<()> {
-        self.before("avoid", Hook::OnError)?;
-        let constraints = constraints("avoid", what, names)?;
-        self.wishes().avoid.extend(constraints);
-        Ok(())
-    }
-
-    /// `req.cap_output(512)`: the lowest of all counts.
-    pub(super) fn cap_output(&self, most: &Dynamic) -> Outcome<()> {
-        self.before("cap_output", Hook::OnRequest)?;
-        let number = most.as_int().ok().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
-        let number = number
-            .ok_or_else(|| fault(format!("cap_output: expected a number of tokens above 0, not '{most}'")))?;
-        self.wishes().output.cap(number);
-        Ok(())
-    }
-
-    /// `req.stop_on(["END"])`: the answer ends before the first of these texts.
-    pub(super) fn stop_on(&self, texts: &Array) -> Outcome<()> {
-        self.before("stop_on", Hook::OnRequest)?;
-        let mut wanted = Vec::with_capacity(texts.len());
-        for text in texts {
-            match text.as_immutable_string_ref() {
-                Ok(text) if !text.is_empty() && text.len() <= MAX_STOP => {
-                    wanted.push(Arc::from(text.as_str()))
-                }
-                Ok(text) => {
-                    let length = text.len();
-                    return Err(fault(format!("stop_on: a text has 1 to {MAX_STOP} bytes, not {length}")));
-                }
-                Err(given) => {
-                    return Err(fault(format!("stop_on: expected a list of texts, found {given} in it")));
-                }
-            }
-        }
-        let output = &mut self.wishes().output;
-        wanted.retain(|text| !output.stop_on.contains(text));
-        if output.stop_on.len() + wanted.len() > MAX_STOPS {
-            return Err(fault(format!("stop_on: at most {MAX_STOPS} texts for one request")));
-        }
-        output.stop_on.extend(wanted);
-        Ok(())
-    }
-
-    /// Constraints that come after what they constrain would do nothing, so they are errors.
-    fn before(&self, function: &str, last: Hook) -> Outcome<()> {
-        let now = self.wishes().hook;
-        if now <= last {
-            return Ok(());
-        }
-        let so_late = super::hook::Form::of(now).name;
-        Err(fault(format!("{function}: `{so_late}` is too late for it")))
-    }
-
     pub(super) fn contains_any(&self, words: &Array, patterns: &Patterns) -> Outcome<bool> {
         let mut borrowed = Vec::with_capacity(words.len());
         for word in words {
@@ -429,9 +367,6 @@ impl Request {
     }
 }
 
-/// Texts of `stop_on` for one request, and the bytes of each.
-const MAX_STOPS: usize = 64;
-const MAX_STOP: usize = 256;
 
 /// The request that an evaluation is about, for functions that do not get it handed.
 pub(super) fn request_of(function: &str, context: &NativeCallContext<'_>) -> Outcome<Request> {
@@ -484,32 +419,6 @@ pub(super) fn kind(value: &Dynamic) -> &'static str {
         }
         other if other.ends_with("::Moment") => "a time",
         _ => "something else",
-    }
-}
-
-fn constraints(function: &str, what: Dynamic, names: &Names) -> Outcome<Vec<Constraint>> {
-    if let Some(labels) = what.read_lock::<Map>() {
-        let one = |(key, value): (&rhai::Identifier, &Dynamic)| {
-            Ok(Constraint::Label(key.as_str().into(), label(function, value)?))
-        };
-        return labels.iter().map(one).collect();
-    }
-    if let Some(many) = what.read_lock::<Array>() {
-        let mut all = Vec::with_capacity(many.len());
-        for one in many.iter() {
-            all.extend(constraints(function, one.clone(), names)?);
-        }
-        return Ok(all);
-    }
-    match what.as_immutable_string_ref() {
-        Ok(word) if word.contains('/') || names.providers.contains(word.as_str()) => {
-            Ok(vec![Constraint::Name(word.as_str().into())])
-        }
-        Ok(word) => Ok(vec![Constraint::Tag(word.as_str().into())]),
-        Err(_) => Err(fault(format!(
-            "{function}: expected a tag, a provider, a target or #{{ label: value }}, not {}",
-            kind(&what)
-        ))),
     }
 }
 

@@ -18,7 +18,7 @@ const MAX_LABELS: usize = 8;
 /// A label's value is cut here.
 const MAX_VALUE: usize = 64;
 /// What the names of these metrics begin with.
-pub(super) const PREFIX: &str = "tollgate_policy_";
+pub(super) const PREFIX: &str = concat!("tollgate", "_policy_");
 
 /// `metric("canary_requests")`.
 #[derive(Clone)]

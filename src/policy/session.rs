@@ -281,3 +281,6 @@ impl Walk {
         Self { hook, second, at: 0, rounds: 0, errors: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::plan::{Constraint, Hook, Route, Rule, Verdict};
 
 /// A body that says what a test wants it to say.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     text: String,
     tools: Vec<Box<str>>,
     tokens: u64,
@@ -78,7 +78,7 @@ impl Body for Fake {
     }
 }
 
-fn facts(model: &str, body: Fake) -> Arc<Facts> {
+pub(super) fn facts(model: &str, body: Fake) -> Arc<Facts> {
     let mut headers = http::HeaderMap::new();
     headers.insert("x-tier", http::HeaderValue::from_static("gold"));
     Arc::new(Facts {
@@ -95,7 +95,7 @@ fn facts(model: &str, body: Fake) -> Arc<Facts> {
     })
 }
 
-fn names() -> Names {
+pub(super) fn names() -> Names {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Names {
         aliases: set(&["cheap", "strong", "canary-stable", "canary-next"]),
@@ -456,7 +456,11 @@ fn failures_have_their_place_and_a_reason() {
         ),
         ("loop {}", "1:22", "stopped: too many operations (`max_operations`); an endless loop?"),
         ("on_request(req)", "1:4", "stopped: calls are nested too deeply; an endless recursion?"),
-        ("let s = \"x\"; loop { s += s; }", "1:4", "length of string too large"),
+        (
+            "let s = \"x\"; loop { s += s; }",
+            "1:4",
+            "stopped: a text larger than 8 MiB; look at long prompts with `req.contains_any`, `req.matches` and `req.words`",
+        ),
         ("bucket(\"a\", \"b\", 0)", "1:22", "bucket: 0 is not a number of shares (try 100)"),
         ("req.contains_any([1])", "1:26", "contains_any: expected a list of texts, found i64 in it"),
     ] {

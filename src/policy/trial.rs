@@ -187,7 +187,9 @@ fn subject<'s>(test: &Source, policies: &'s [Source]) -> Result<&'s Source, Poli
     let wanted = test.name.strip_suffix(SUFFIX).unwrap_or(&test.name);
     policies.iter().find(|policy| policy.name == wanted).ok_or_else(|| {
         let hint = hint(wanted, policies.iter().map(|policy| policy.name.as_str()));
-        let message = format!("there is no policy `{wanted}.rhai` beside this that it could test{hint}");
+        let message = format!(
+            "there is no policy `{wanted}.rhai` beside this that it could test{hint}; files that end with `{SUFFIX}` are tests"
+        );
         PolicyError::new(&test.path, rhai::Position::NONE, message)
     })
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use super::restrained::Restrained;
 use super::{Credential, Provider};
+use crate::plan::OutputRules;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
 /// One configured provider. Immutable; part of a snapshot.
@@ -80,6 +82,12 @@ impl Target {
     /// A model of a provider.
     pub fn new(vendor: Arc<Vendor>, name: TargetName) -> Self {
         Self { vendor, name, through: None }
+    }
+
+    /// The same target under rules for its output.
+    pub fn under(&self, rules: &Arc<OutputRules>) -> Self {
+        let through: Arc<dyn Provider> = Arc::new(Restrained::new(self, rules));
+        Self { through: Some(through), ..self.clone() }
     }
 
     /// What speaks for this model: the provider itself, or that part of it which does.

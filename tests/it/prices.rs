@@ -80,8 +80,8 @@ async fn every_answer_says_what_it_cost_and_unknown_is_not_zero() {
     let reply = chat(gateway.clients, &flex).await;
     assert_eq!(
         reply.header("x-tollgate-cost-usd"),
-        "0.000605",
-        "half of 600 × 1.1 + 400 × 0.275 + 100 × 4.4"
+        "0.0006052",
+        "half of 600 × 1.1 + 400 × 0.276 + 100 × 4.4"
     );
     let mut streamed = ask("fast");
     streamed["stream"] = true.into();
@@ -89,7 +89,7 @@ async fn every_answer_says_what_it_cost_and_unknown_is_not_zero() {
 
     until("four log lines", async || gateway.access().len() == 4).await;
     let costs: Vec<Value> = gateway.access().iter().map(|line| line["cost"].clone()).collect();
-    assert_eq!(costs, [json!(3_000_000), Value::Null, json!(605_000), json!(3_000_000)]);
+    assert_eq!(costs, [json!(3_000_000), Value::Null, json!(605_200), json!(3_000_000)]);
     let metrics = client::get(gateway.admin, "/metrics").await.text();
     for line in [
         "tollgate_cost_usd_total{provider=\"openai\",model=\"gpt-4o\"} 0.006",

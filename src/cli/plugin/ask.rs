@@ -98,7 +98,7 @@ async fn speak(plugin: &Arc<Plugin>, case: &Case) -> Result<Value, Value> {
     };
     let text: String =
         of("/choices/0/delta/content").filter_map(|piece| piece.as_str().map(str::to_owned)).collect();
-    let (finish, usage) = (of("/choices/0/finish_reason").last(), of("/usage").last());
+    let (finish, usage) = (of("/choices/0/finish_reason").next_back(), of("/usage").next_back());
     Ok(json!({ "text": text, "finish_reason": finish, "usage": usage, "chunks": chunks }))
 }
 

@@ -8,6 +8,8 @@ use std::process::{Command, ExitCode};
 use crate::plugin;
 
 const TARGET: &str = "wasm32-unknown-unknown";
+/// As `wit/world.wit` of a new plugin calls its world.
+const WORLD: &str = "plugin";
 
 /// Which folder to build.
 #[derive(Debug, clap::Args)]
@@ -101,13 +103,12 @@ fn js(folder: &Path) -> Result<PathBuf, String> {
     }
     let made = folder.join("target/plugin.wasm");
     fs::create_dir_all(folder.join("target")).map_err(|error| format!("target: {error}"))?;
-    let world = world(folder)?;
     let (source, wit) = (folder.join("plugin.js"), folder.join("wit"));
     let command = &mut Command::new(jco);
     command.current_dir(folder).arg("componentize").arg(source).arg("--wit").arg(wit);
     command.args([
         "--world-name",
-        &world,
+        WORLD,
         "--backend",
         "qjs",
         "--backend-qjs-disable-async",
@@ -128,12 +129,11 @@ fn python(folder: &Path) -> Result<PathBuf, String> {
     }
     let made = folder.join("target/plugin.wasm");
     fs::create_dir_all(folder.join("target")).map_err(|error| format!("target: {error}"))?;
-    let world = world(folder)?;
     let arguments = [
         "-d",
         "wit",
         "-w",
-        &world,
+        WORLD,
         "componentize",
         "-p",
         ".",
@@ -144,15 +144,6 @@ fn python(folder: &Path) -> Result<PathBuf, String> {
     ];
     run(Command::new(bin.join("componentize-py")).current_dir(folder).args(arguments))?;
     Ok(made)
-}
-
-/// The world that a folder's plugin is of, as the file `world` says.
-fn world(folder: &Path) -> Result<String, String> {
-    let file = folder.join("world");
-    let word = fs::read_to_string(&file).map_err(|error| {
-        format!("{}: {error}: it holds the plugin's world: classifier, guardian, router, observer, toolbox or speaker", file.display())
-    })?;
-    Ok(word.trim().to_owned())
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

@@ -52,7 +52,7 @@ impl New {
         }
         let wit = match self.lang {
             Lang::Rust => "tollgate-plugin/wit/tollgate.wit",
-            Lang::Js | Lang::Python => "wit/tollgate.wit",
+            Lang::Js | Lang::Python => "wit/deps/tollgate-plugin/tollgate.wit",
         };
         self.write(&dir.join(wit), WIT)?;
         let shown = dir.display();

@@ -95,7 +95,9 @@ fn run(
 ) -> ExitCode {
     let candidate = House::open(config).and_then(|house| {
         let dir = house.checked().config.decisions.dir.clone();
-        house.sketch(rules.policies.as_deref()).map(|snapshot| (snapshot, dir))
+        let snapshot = house.sketch(rules.policies.as_deref())?;
+        crate::cli::models::read_files(&house.figures());
+        Ok((snapshot, dir))
     });
     let (candidate, store) = match candidate {
         Ok(both) => both,

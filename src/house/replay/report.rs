@@ -202,7 +202,12 @@ impl Report {
             if let (Some(value), Some(Percent(most))) = (value, bar)
                 && value > most
             {
-                self.exceeded.push(format!("{what}: {value:.2}% is more than {most}%"));
+                let shown = if value.is_finite() {
+                    format!("{value:.2}%")
+                } else {
+                    "from nothing to something".into()
+                };
+                self.exceeded.push(format!("{what}: {shown} is more than {most}%"));
             }
         }
     }

@@ -27,7 +27,7 @@ struct Came {
 pub(super) fn judge(case: &Case, bench: &Bench, snapshot: &Snapshot) -> Vec<Diagnostic> {
     let came = match came(case, bench, snapshot) {
         Ok(came) => came,
-        Err(problem) => return vec![problem],
+        Err(problem) => return vec![*problem],
     };
     let mut judgement = Judgement { case, came: &came, failures: Vec::new() };
     judgement.verdict();
@@ -165,8 +165,8 @@ fn shown(fault: &Fault) -> String {
     format!("{} {}: {}", fault.client_status(), fault.code_str(), fault.message)
 }
 
-fn came(case: &Case, bench: &Bench, snapshot: &Snapshot) -> Result<Came, Diagnostic> {
-    let problem = |message: &str| case.failure("", format!("{}: {message}", case.name));
+fn came(case: &Case, bench: &Bench, snapshot: &Snapshot) -> Result<Came, Box<Diagnostic>> {
+    let problem = |message: &str| Box::new(case.failure("", format!("{}: {message}", case.name)));
     let decided = bench.decide(&case.request).map_err(|message| problem(&message))?;
     if let Some(error) = decided.errors.first() {
         return Err(problem(&format!("a policy failed: {error}")));

@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn cases_are_read_with_the_places_of_what_they_expect() {
         let text = "- name: hard work\n  request: { model: auto, messages: [{ role: user, content: prove it }], parameters: { seed: 1 } }\n  \
-                    expect:\n    first: strong\n    route: [strong, cheap]\n- request: { model: 5 }\n  expect: { verdict: none }\n";
+                    expect:\n    first: strong\n    verdict: route\n    route: [strong, cheap]\n- request: { model: 5 }\n  expect: { verdict: none }\n";
         let cases = read(&source(text)).unwrap();
         assert_eq!(cases.iter().map(|case| case.name.as_str()).collect::<Vec<_>>(), ["hard work", "case 2"]);
         assert_eq!(cases[0].failure("first", "x").headline(), "t.yaml:4:12: error: x");
@@ -174,7 +174,7 @@ mod tests {
                 "t.yaml:1:32: error: `request.tokens`: expected a whole number",
             ),
             ("- request: { model: x, messages: [{ role: user }] }\n  expect: {}\n", "t.yaml:1:3: error: "),
-            ("- [\n", "t.yaml:2:1: error: not valid YAML"),
+            ("- [\n", "t.yaml:1:1: error: not valid YAML"),
         ] {
             let Err(found) = read(&source(text)) else { panic!("{text}") };
             let headlines: Vec<_> = found.0.iter().map(Diagnostic::headline).collect();

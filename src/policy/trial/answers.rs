@@ -124,6 +124,7 @@ fn findings(answer: &Value) -> Option<Reply> {
             start: 0,
             end: 0,
             replacement: None,
+            text: None,
         })
     };
     let reject = match answer.get("reject") {

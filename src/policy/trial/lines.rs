@@ -153,9 +153,8 @@ impl Places {
         let mut found = Vec::new();
         let functions = ast.clone_functions_only();
         functions.walk(&mut |path: &[ASTNode<'_>]| {
-            match path {
-                [ASTNode::Stmt(statement)] => found.push((begin(statement), false)),
-                _ => {}
+            if let [ASTNode::Stmt(statement)] = path {
+                found.push((begin(statement), false))
             }
             match path.last() {
                 Some(ASTNode::Stmt(statement)) => inner(statement, &mut found),
@@ -182,15 +181,13 @@ impl Places {
         let mut out = String::with_capacity(text.len() * 2);
         let mut places = self.0.iter().enumerate().peekable();
         for (number, line) in (1_u32..).zip(text.split_inclusive('\n')) {
-            let mut column = 1_u32;
-            for c in line.chars() {
+            for (column, c) in (1_u32..).zip(line.chars()) {
                 while let Some((spot, place)) =
                     places.next_if(|(_, place)| place.line == number && place.column <= column)
                 {
                     out.push_str(&place.text(first + spot));
                 }
                 out.push(c);
-                column += 1;
             }
         }
         out

@@ -1,10 +1,11 @@
 //! The words of the later hooks: what they see, and what they may return.
 
-use rhai::{Array, Dynamic, NativeCallContext};
+use rhai::{Array, Dynamic, Map, NativeCallContext};
 
-use super::{Hooks, Kind, Row, Sheet, kind, row};
+use super::{Hooks, Kind, Row, Sheet, kind, later, row};
 use crate::plan;
-use crate::policy::request::Request;
+use crate::policy::bridge::Findings;
+use crate::policy::request::{Outcome, Request, fault};
 use crate::policy::verdict::{Reaction, Response};
 
 pub(super) const SHEET: Sheet = Sheet { kinds: KINDS, rows: ROWS };
@@ -53,6 +54,33 @@ const ROWS: &[Row] = &[
         },
     )
     .only_in(Hooks::REQUEST),
+    row(
+        "req.redact(findings: Findings)",
+        "Takes what a guard plugin found (`plugin(\"pii\").inspect(req)`) out of the prompt, wherever it goes; placeholders such as `[EMAIL_1]` stand in its place. Detectors of the gateway's own come later; until then, a list of kinds is an error.",
+        |engine, name, _| {
+            engine.register_fn(name, |req: &mut Request, found: Dynamic| req.redact(&findings(&found)?, false));
+        },
+    )
+    .only_in(Hooks::REQUEST),
+    row(
+        "req.redact(findings: Findings, options: map)",
+        "With `#{ restore: true }`, the real values come back in the answer in place of the placeholders, also in streams.",
+        |engine, name, _| {
+            engine.register_fn(name, |req: &mut Request, found: Dynamic, options: Map| {
+                let restore = options.get("restore").is_some_and(|restore| restore.as_bool().unwrap_or(false));
+                if let Some(unknown) = options.keys().find(|key| key.as_str() != "restore") {
+                    return Err(fault(format!("redact: unknown option `{unknown}` (there is `restore`)")));
+                }
+                req.redact(&findings(&found)?, restore)
+            });
+        },
+    )
+    .only_in(Hooks::REQUEST),
+    later(
+        "req.redact_output(kinds: list of text)",
+        "Takes what the gateway's own detectors find out of the answer.",
+        "the gateway's own detectors; until then end answers with `req.stop_on([..])`",
+    ),
     row(
         "respond(text: text) → Response",
         "Answers with this text, in the client's dialect, without asking a provider.",
@@ -148,3 +176,11 @@ const ROWS: &[Row] = &[
     property("usage.reasoning → number", "Tokens of the answer that the model thought with."),
     property("usage.estimated → true/false", "Whether the gateway counted, because the provider did not say."),
 ];
+
+fn findings(given: &Dynamic) -> Outcome<Findings> {
+    given.clone().try_cast().ok_or_else(|| {
+        fault(
+            "redact: this version has no detectors of its own: give it what a plugin found, `req.redact(plugin(\"pii\").inspect(req))`",
+        )
+    })
+}

@@ -6,6 +6,7 @@ use rhai::{Dynamic, Map, NativeCallContext};
 
 use super::{Kind, Row, Sheet, kind, row};
 use crate::policy::bridge::{Classes, Findings, Handle};
+use crate::policy::call_word;
 use crate::policy::request::{Outcome, Request, fault, request_of};
 use crate::policy::series::Metric;
 use crate::policy::state::State;
@@ -76,10 +77,10 @@ const ROWS: &[Row] = &[
     row(
         "plugin.call(function: text, arguments) → value",
         "Any function of the plugin's own: `plugin(\"geo\").call(\"country\", #{ ip: req.ip })`.",
-        |engine, name, host| {
+        |engine, _, host| {
             let host = Arc::clone(host);
             engine.register_fn(
-                name,
+                call_word::WORD,
                 move |context: NativeCallContext<'_>,
                       plugin: &mut Handle,
                       function: &str,

@@ -25,6 +25,9 @@ pub struct Measure {
     pub value: f64,
 }
 
+/// Answers a plugin's request outward.
+pub type Respond = fn(&http::Request) -> Result<http::Response, http::HttpError>;
+
 /// What this thread's host remembers and answers.
 #[derive(Debug, Default)]
 pub struct Host {
@@ -41,7 +44,7 @@ pub struct Host {
     /// What [`crate::ai::embed`] says of a text; nothing is a failure.
     pub embed: Option<fn(&str) -> Vec<f32>>,
     /// What [`crate::http::send`] answers; nothing is a host that is not allowed.
-    pub respond: Option<fn(&http::Request) -> Result<http::Response, http::HttpError>>,
+    pub respond: Option<Respond>,
 }
 
 thread_local! {

@@ -25,8 +25,8 @@ sources! {
         "src/testing.rs" "src/testing/host.rs" "src/testing/stream.rs"
     ];
     RUST in "rust" ["Cargo.toml.txt" "README.md" "src/lib.rs.txt" "cases.yaml" "settings.yaml" "gitignore"];
-    JS in "js" ["package.json" "plugin.js" "plugin.test.js" "world" "README.md" "cases.yaml" "settings.yaml" "gitignore"];
-    PYTHON in "python" ["requirements.txt" "plugin.py" "words.py" "test_words.py" "world" "README.md" "cases.yaml" "settings.yaml" "gitignore"];
+    JS in "js" ["package.json" "plugin.js" "plugin.test.js" "wit/world.wit" "README.md" "cases.yaml" "settings.yaml" "gitignore"];
+    PYTHON in "python" ["requirements.txt" "plugin.py" "words.py" "test_words.py" "wit/world.wit" "README.md" "cases.yaml" "settings.yaml" "gitignore"];
 }
 
 #[cfg(test)]
