@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rhai::{AST, ASTNode, Engine, Expr, Position, Stmt, StmtBlock};
+use rhai::{AST, ASTNode, Engine, Expr, FnCallExpr, Position, Stmt, StmtBlock};
 
 use crate::policy::Source;
 use crate::policy::vocabulary::{self, Entry, Form};
@@ -261,11 +261,7 @@ fn begin(statement: &Stmt) -> Position {
     match statement {
         Stmt::Assignment(parts) => start(&parts.1.lhs),
         Stmt::Expr(expression) => start(expression),
-        Stmt::FnCall(call, at) if !call.namespace.is_empty() => call.namespace.position().or_else(*at),
-        Stmt::FnCall(call, at) => match call.args.as_slice() {
-            [a, b] if call.op_token.is_some() => first_of(a, b),
-            _ => *at,
-        },
+        Stmt::FnCall(call, at) => called(call, *at),
         Stmt::Noop(_) | Stmt::Share(_) => Position::NONE,
         other => other.position(),
     }
@@ -274,11 +270,7 @@ fn begin(statement: &Stmt) -> Position {
 /// Where an expression begins: an operator's place is between its sides.
 fn start(expression: &Expr) -> Position {
     match expression {
-        Expr::FnCall(call, at) => match call.args.as_slice() {
-            [a, b] if call.op_token.is_some() => first_of(a, b),
-            _ if !call.namespace.is_empty() => call.namespace.position().or_else(*at),
-            _ => *at,
-        },
+        Expr::FnCall(call, at) => called(call, *at),
         Expr::And(parts, _) | Expr::Or(parts, _) | Expr::Coalesce(parts, _) => {
             parts.first().map_or(Position::NONE, start)
         }
@@ -287,11 +279,17 @@ fn start(expression: &Expr) -> Position {
     }
 }
 
-/// Where the sides of an operator begin; those of `in` are swapped.
-fn first_of(a: &Expr, b: &Expr) -> Position {
-    let (a, b) = (start(a), start(b));
-    let key = |at: Position| crate::policy::error::place(at);
-    if key(b) < key(a) && !b.is_none() { b } else { a }
+/// Where a call begins: at its name, or where the first side of an operator does. Those of `in` are swapped, and it
+/// is a call of `contains`.
+fn called(call: &FnCallExpr, at: Position) -> Position {
+    // An empty namespace has no place, and panics when it is asked for one.
+    let at = if call.namespace.is_empty() { at } else { call.namespace.position().or_else(at) };
+    let sides = call.args.iter().map(start).filter(|side| !side.is_none());
+    let first = sides.min_by_key(|side| crate::policy::error::place(*side));
+    match first {
+        Some(side) if crate::policy::error::place(side) < crate::policy::error::place(at) => side,
+        _ => at,
+    }
 }
 
 /// Lines on which a verdict is made; what stands in `.then(…)` is part of one.
