@@ -76,7 +76,12 @@ fn bench(tests: &[(&str, &str)], coverage: bool) -> Result<Bench, Vec<PolicyErro
 /// The failures of a file of tests for `10-tiers`.
 fn failures(text: &str) -> Vec<String> {
     let bench = bench(&[("10-tiers_test", text)], true).unwrap_or_else(|errors| panic!("{errors:#?}"));
-    bench.tests().filter_map(|test| bench.run(&test, None).err()).map(|failure| failure.to_string()).collect()
+    let soon = || Some(Instant::now() + std::time::Duration::from_secs(1));
+    bench
+        .tests()
+        .filter_map(|test| bench.run(&test, soon()).err())
+        .map(|failure| failure.to_string())
+        .collect()
 }
 
 #[test]
