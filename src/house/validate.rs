@@ -109,6 +109,11 @@ impl<'w> Walk<'w> {
             becomes_text(node);
             return self.word(node, &words, path);
         }
+        // A word among forms of which no other is a text: `on_error: open`, or a map.
+        let is_text = |branch: &&Value| self::words(branch).is_empty() && types(branch).contains(&"string");
+        if !words.is_empty() && fits(node, "string") && !branches.iter().any(is_text) {
+            return self.word(node, &words, path);
+        }
         let fitting = branches.iter().find(|branch| {
             let accepted = types(branch);
             accepted.is_empty() || accepted.iter().any(|kind| fits(node, kind))
