@@ -32,7 +32,7 @@ fn classifier() -> Option<Vec<u8>> {
 
 fn config(upstream: &Upstream, word: &str) -> String {
     format!(
-        "plugins:\n  cache: cache\n  list:\n    - name: intent\n      grants: [log, prompt]\n      \
+        "plugins:\n  cache: cache\n  list:\n    - name: intent\n      grants: [log, ai, prompt]\n      \
          limits: {{ time: 5s }}\n      config: {{ labels: {{ code: {{ words: {{ {word}: 3 }} }} }}, \
          fallback: other, threshold: 0.3 }}\nproviders:\n{}",
         provider("up", &upstream.url())
