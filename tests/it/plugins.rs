@@ -18,9 +18,9 @@ const POLICY: &str = r#"fn on_request(req) {
 }
 "#;
 
-/// The keyword classifier of `plugins/`, where it was built.
-fn classifier() -> Option<Vec<u8>> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins/keyword-classifier.wasm");
+/// One of the samples of `plugins/`, where it was built.
+fn sample(name: &str) -> Option<Vec<u8>> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/plugins/{name}.wasm"));
     let bytes = std::fs::read(&file).ok();
     if bytes.is_none() {
         let required = std::env::var_os("TOLLGATE_REQUIRE_WASM").is_some();
@@ -70,7 +70,7 @@ fn file(gateway: &Gateway) -> PathBuf {
 
 #[tokio::test]
 async fn a_policy_routes_by_what_a_classifier_says_and_reloads_are_whole_or_not_at_all() {
-    let Some(bytes) = classifier() else { return };
+    let Some(bytes) = sample("keyword-classifier") else { return };
     let upstream = Upstream::start(|heard| acts::says(&heard.model()));
     let setup = gateway::setup(&config(&upstream, "rust")).policy("10-intent.rhai", POLICY);
     let gateway = installed(setup, &bytes).start();
@@ -105,4 +105,29 @@ async fn a_plugin_that_never_loaded_answers_as_declared() {
     let ask = json!({"model": "auto", "messages": [{"role": "user", "content": "a rust question"}]});
     let reply = chat(gateway.clients, &ask).await;
     assert_eq!((reply.said().as_str(), reply.header("x-tollgate-rule")), ("chatter", "10-intent/unknown"));
+}
+
+#[tokio::test]
+async fn an_observer_hears_how_every_request_ended() {
+    let Some(bytes) = sample("request-observer") else { return };
+    let upstream = Upstream::start(|heard| acts::says(&heard.model()));
+    let config = format!(
+        "plugins:\n  cache: cache\n  list:\n    - name: intent\n      grants: [log, metrics]\n      \
+         limits: {{ observe: 5s }}\nproviders:\n{}",
+        provider("up", &upstream.url())
+    );
+    let gateway = installed(gateway::setup(&config), &bytes).start();
+    for model in ["up/one", "up/two", "up/one"] {
+        chat(gateway.clients, &client::ask(model)).await;
+    }
+    let begun = Instant::now();
+    let counted = |text: &str, target: &str| gateway::sum(text, "tollgate_plugin_requests_total", &[target]);
+    loop {
+        let text = gateway.metrics().await;
+        if (counted(&text, "up/one"), counted(&text, "up/two")) == (2.0, 1.0) {
+            break;
+        }
+        assert!(begun.elapsed() < client::PATIENCE, "{text}\n{:?}", gateway.log());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }
