@@ -11,7 +11,7 @@ use std::io;
 pub use access_log::AccessLog;
 pub use meters::{Meters, RequestMeters, TargetMeters};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-pub use metrics_table::{METRICS, Metric, MetricKind, metrics_markdown};
+pub use metrics_table::{METRICS, Metric, MetricKind, is_own, metrics_markdown};
 pub use settings::LogSettings;
 use tracing_subscriber::EnvFilter;
 

@@ -4,11 +4,19 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use crate::facts::Turn;
+use super::adjust::Places;
+use crate::facts::{self, Turn};
 use crate::json::{self, Body};
 
 /// Where a dialect keeps what policies ask for.
 pub(super) trait Look {
+    /// Where its parameters stand.
+    const PARAMETERS: Places;
+    /// The field of the caller's own keys and values.
+    const METADATA: &'static str = "metadata";
+
+    /// Whether JSON is asked for as the answer.
+    fn has_json_output(body: &Body) -> bool;
     /// Names of the tools that the model may call.
     fn tool_names(body: &Body) -> Vec<Box<str>>;
     /// Which kinds of parts, beyond text, the messages have.
@@ -21,6 +29,103 @@ pub(super) trait Look {
     fn last_user(body: &Body) -> String;
     /// What was said, by whom, in order.
     fn turns(body: &Body) -> Vec<Turn>;
+}
+
+/// A request that is seen through a [`Sight`]: policies see of it what its dialect keeps, and its envelope.
+pub(super) trait Seen: Send + Sync {
+    /// The dialect.
+    type Dialect: Look;
+
+    /// What was asked for already.
+    fn sight(&self) -> &Sight<Self::Dialect>;
+    /// What is looked at.
+    fn shown(&self) -> &Body;
+    /// What was read of it at once.
+    fn envelope(&self) -> Envelope<'_>;
+    /// An estimate of the prompt's tokens.
+    fn estimate(&self) -> u64;
+}
+
+/// What a door reads of every request.
+pub(super) struct Envelope<'a> {
+    /// Whether the client wants a stream.
+    pub(super) stream: bool,
+    /// The output limit that the client gave.
+    pub(super) max_tokens: Option<u64>,
+    /// How many messages there are.
+    pub(super) messages: usize,
+    /// The user, where the body names one.
+    pub(super) user: Option<&'a str>,
+}
+
+impl<T: Seen> facts::Body for T {
+    fn stream(&self) -> bool {
+        self.envelope().stream
+    }
+
+    fn max_tokens(&self) -> Option<u64> {
+        self.envelope().max_tokens
+    }
+
+    fn tokens(&self) -> u64 {
+        self.estimate()
+    }
+
+    fn tool_names(&self) -> &[Box<str>] {
+        self.sight().tool_names(self.shown())
+    }
+
+    fn messages(&self) -> u64 {
+        self.envelope().messages as u64
+    }
+
+    fn has_images(&self) -> bool {
+        self.sight().media(self.shown()).images
+    }
+
+    fn has_audio(&self) -> bool {
+        self.sight().media(self.shown()).audio
+    }
+
+    fn has_files(&self) -> bool {
+        self.sight().media(self.shown()).files
+    }
+
+    fn has_json_output(&self) -> bool {
+        T::Dialect::has_json_output(self.shown())
+    }
+
+    fn text(&self) -> &str {
+        self.sight().text(self.shown())
+    }
+
+    fn system(&self) -> &str {
+        self.sight().system(self.shown())
+    }
+
+    fn last_user(&self) -> &str {
+        self.sight().last_user(self.shown())
+    }
+
+    fn turns(&self) -> Vec<Turn> {
+        T::Dialect::turns(self.shown())
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.envelope().user
+    }
+
+    fn metadata(&self, key: &str) -> Option<String> {
+        self.shown().entry(T::Dialect::METADATA, key)
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.shown().raw(name)
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        T::Dialect::PARAMETERS.find(self.shown(), name)
+    }
 }
 
 /// The role as policies name it.

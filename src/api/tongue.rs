@@ -103,7 +103,7 @@ impl Tongue {
     /// Notes what of an event this dialect does not say.
     pub(super) fn hear(&self, event: &Event, lost: &mut Unsaid) {
         if !self.choices
-            && let Some(other @ 1..) = choice_of(event)
+            && let Some(other @ 1..) = event.choice()
         {
             return lost.drop(other, "");
         }
@@ -219,22 +219,5 @@ fn foreign(value: &Value) -> String {
     match named.or_else(first).filter(|kind| kind.len() <= 64) {
         Some(kind) => format!("{kind} dropped"),
         None => "dropped".to_owned(),
-    }
-}
-
-fn choice_of(event: &Event) -> Option<u32> {
-    match event {
-        Event::ChoiceStart { choice, .. }
-        | Event::Text { choice, .. }
-        | Event::Thinking { choice, .. }
-        | Event::Refusal { choice, .. }
-        | Event::ToolCallStart { choice, .. }
-        | Event::ToolCallDelta { choice, .. }
-        | Event::Logprobs { choice, .. }
-        | Event::Citation { choice, .. }
-        | Event::Foreign { choice, .. }
-        | Event::Finish { choice, .. } => Some(*choice),
-        Event::Other { choice, .. } => *choice,
-        Event::Start { .. } | Event::Usage(_) | Event::End => None,
     }
 }

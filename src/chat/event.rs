@@ -117,6 +117,24 @@ pub enum Event {
 }
 
 impl Event {
+    /// The choice that it belongs to; `None` where it is about the whole answer.
+    pub fn choice(&self) -> Option<u32> {
+        match self {
+            Self::ChoiceStart { choice, .. }
+            | Self::Text { choice, .. }
+            | Self::Thinking { choice, .. }
+            | Self::Refusal { choice, .. }
+            | Self::ToolCallStart { choice, .. }
+            | Self::ToolCallDelta { choice, .. }
+            | Self::Logprobs { choice, .. }
+            | Self::Citation { choice, .. }
+            | Self::Foreign { choice, .. }
+            | Self::Finish { choice, .. } => Some(*choice),
+            Self::Other { choice, .. } => *choice,
+            Self::Start { .. } | Self::Usage(_) | Self::End => None,
+        }
+    }
+
     /// Whether a client sees content by this event, so that the stream can no longer move to another target.
     pub fn is_content(&self) -> bool {
         match self {

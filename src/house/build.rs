@@ -436,12 +436,10 @@ impl Bench<'_> {
         let (set, faults) = bench.load(configured, dir);
         for (name, reason) in faults {
             let at = config.plugins.list.iter().position(|plugin| plugin.name == name);
-            let at = at.map_or_else(String::new, |at| at.to_string());
-            let tree = self.sources.config.as_ref().map(|(_, text)| read(self.file, text));
-            let place = tree.map(|tree| {
-                let is_map = tree.keys(&["plugins"]).iter().any(|key| *key == "list");
-                let path: &[&str] = if is_map { &["plugins", "list", &at] } else { &["plugins", &at] };
-                tree.place(path)
+            let place = self.sources.config.as_ref().map(|(_, text)| {
+                let reading = read(self.file, text);
+                let path = at.map_or_else(|| vec!["plugins".to_owned()], |at| plugins::path_in(&reading, at));
+                reading.place(&path.iter().map(String::as_str).collect::<Vec<_>>())
             });
             let message = format!("plugin `{name}`: {reason}");
             self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });

@@ -23,6 +23,7 @@ pub use base_url::base;
 
 use super::config::Config;
 use super::diagnostic::Diagnostics;
+use super::plugins;
 use super::read::Reading;
 use super::validate::did_you_mean;
 use crate::gateway::VersionSettings;
@@ -293,14 +294,13 @@ impl Desk<'_> {
     /// Plugins: what each may be, and that none has another's name.
     fn plugins(&mut self) {
         let list = self.reading.config.plugins.list.clone();
-        let is_map = self.reading.keys(&["plugins"]).iter().any(|key| *key == "list");
         for (at, plugin) in list.iter().enumerate() {
-            let at_text = at.to_string();
-            let path: &[&str] = if is_map { &["plugins", "list", &at_text] } else { &["plugins", &at_text] };
+            let path = plugins::path_in(&self.reading, at);
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
             if let Err(message) = plugin.check() {
-                self.error(path, format!("a plugin's settings: {message}"), None);
+                self.error(&path, format!("a plugin's settings: {message}"), None);
             } else if list.iter().take(at).any(|other| other.name == plugin.name) {
-                self.error(path, format!("two plugins are called `{}`", plugin.name), None);
+                self.error(&path, format!("two plugins are called `{}`", plugin.name), None);
             }
         }
     }

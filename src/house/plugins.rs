@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
+use super::read::Reading;
 use super::secrets::below;
 use super::sources::{Stamp, stamp};
 use crate::plugin::{FILE_CAP, PluginHost, PluginSet, PluginSettings, PluginSource, Services};
@@ -84,7 +85,7 @@ impl PluginPaths {
     /// The paths that `settings` name, relative ones below `base`.
     pub(super) fn of(settings: &PluginsSettings, base: &Path) -> Self {
         let dir = below(base, &settings.dir);
-        let named = settings.list.iter().map(|plugin| file_of(plugin, &dir)).collect();
+        let named = settings.list.iter().map(|plugin| plugin.file_in(&dir)).collect();
         Self { dir, named }
     }
 
@@ -131,8 +132,11 @@ fn hash(path: &Path) -> blake3::Hash {
     }
 }
 
-fn file_of(plugin: &PluginSettings, dir: &Path) -> PathBuf {
-    dir.join(plugin.path.clone().unwrap_or_else(|| format!("{}.wasm", plugin.name).into()))
+/// Where a plugin of the list stands in the configuration, whose section is a list or a map with one.
+pub(super) fn path_in(reading: &Reading, at: usize) -> Vec<String> {
+    let is_map = reading.keys(&["plugins"]).iter().any(|key| *key == "list");
+    let list: &[&str] = if is_map { &["plugins", "list"] } else { &["plugins"] };
+    list.iter().map(|key| (*key).to_owned()).chain([at.to_string()]).collect()
 }
 
 /// Every plugin with its settings: those of the list, then those that only lie in the directory.
@@ -142,7 +146,7 @@ pub(super) fn configured(
     dir: &Path,
 ) -> Vec<PluginSettings> {
     let named: BTreeMap<PathBuf, &PluginSettings> =
-        settings.list.iter().map(|plugin| (file_of(plugin, dir), plugin)).collect();
+        settings.list.iter().map(|plugin| (plugin.file_in(dir), plugin)).collect();
     let lying = files.iter().filter(|file| !named.contains_key(&file.path)).filter_map(|file| {
         let name = file.path.file_stem()?.to_str()?.to_owned();
         let taken = settings.list.iter().any(|plugin| plugin.name == name);
@@ -210,7 +214,7 @@ mod tests {
         let settings = PluginsSettings { list: vec![intent, pii], ..PluginsSettings::default() };
         let paths = PluginPaths { dir: dir.path().to_owned(), ..PluginPaths::of(&settings, dir.path()) };
         let paths =
-            PluginPaths { named: settings.list.iter().map(|p| file_of(p, dir.path())).collect(), ..paths };
+            PluginPaths { named: settings.list.iter().map(|p| p.file_in(dir.path())).collect(), ..paths };
         let files = paths.read(&[]);
         let names: Vec<_> = configured(&settings, &files, dir.path()).into_iter().map(|p| p.name).collect();
         assert_eq!(names, ["intent", "pii", "stray"]);

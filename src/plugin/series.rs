@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, with_recorder};
 
-use crate::telemetry::METRICS;
+use crate::telemetry;
 
 /// Series of one plugin; what comes later is not counted.
 const MOST_SERIES: usize = 100;
@@ -107,7 +107,7 @@ impl Series {
         }
         let ending = if name.ends_with(ending) { "" } else { ending };
         let full = format!("{PREFIX}{name}{ending}");
-        if METRICS.iter().any(|metric| metric.name == full) {
+        if telemetry::is_own(&full) {
             return None;
         }
         let mut all = vec![Label::new("plugin", self.plugin.to_string())];

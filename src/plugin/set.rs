@@ -82,8 +82,7 @@ impl PluginHost {
 impl PluginSource {
     /// Reads a plugin's file, which relative paths and the default `NAME.wasm` place in `dir`.
     pub fn read(settings: PluginSettings, dir: &Path) -> Self {
-        let name = || PathBuf::from(format!("{}.wasm", settings.name));
-        let file = dir.join(settings.path.clone().unwrap_or_else(name));
+        let file = settings.file_in(dir);
         let bytes = read(&file);
         Self { settings, file, bytes }
     }

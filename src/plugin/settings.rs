@@ -1,6 +1,6 @@
 //! Settings of one plugin: its file, what it may ask for, what it may cost, and what follows when it fails.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -306,6 +306,11 @@ impl PluginSettings {
     /// The configuration block as JSON text; `{}` where there is none.
     pub fn config_json(&self) -> String {
         self.config.as_ref().map_or_else(|| "{}".to_owned(), serde_json::Value::to_string)
+    }
+
+    /// Its file, which a relative path and the default `NAME.wasm` place in `dir`.
+    pub fn file_in(&self, dir: &Path) -> PathBuf {
+        dir.join(self.path.clone().unwrap_or_else(|| format!("{}.wasm", self.name).into()))
     }
 
     /// What is wrong with these settings by themselves.

@@ -135,11 +135,7 @@ fn place(file: &Path, line: u32, column: u32) -> String {
 }
 
 fn cut(text: &str) -> &str {
-    let mut end = text.len().min(LINE_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(LINE_BYTES)]
 }
 
 /// So many per second, and how many were left out since the last one.

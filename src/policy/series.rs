@@ -8,6 +8,7 @@ use rhai::{Dynamic, Map};
 
 use super::request::{Outcome, Pair, Request, fault, label};
 use super::wishes::{Effect, Series};
+use crate::telemetry;
 
 /// Series of one metric; values of labels beyond them are counted under `other`.
 const MAX_SERIES: usize = 100;
@@ -30,7 +31,7 @@ impl Metric {
         let good = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.len() <= MAX_VALUE
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        if good && !OWN.contains(&name) {
+        if good && !telemetry::is_own(&format!("{PREFIX}{name}")) {
             return Ok(Self(name.into()));
         }
         Err(fault(format!(
@@ -75,9 +76,6 @@ impl Metric {
         Ok(Series { name: Arc::clone(&self.0), labels })
     }
 }
-
-/// Metrics of the gateway's own that begin the same way.
-const OWN: [&str; 3] = ["duration_seconds", "errors_total", "verdicts_total"];
 
 /// Counts what a finished evaluation wanted to count.
 pub(super) fn count(series: &Series, by: f64) {
@@ -134,10 +132,7 @@ fn number(value: &Dynamic) -> Option<f64> {
 }
 
 fn cut(text: &Arc<str>) -> Arc<str> {
-    let mut end = text.len().min(MAX_VALUE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = text.floor_char_boundary(MAX_VALUE);
     if end == text.len() { Arc::clone(text) } else { text[..end].into() }
 }
 

@@ -87,6 +87,11 @@ pub(super) fn describe() {
     }
 }
 
+/// Whether a metric of this name is the gateway's own, which policies and plugins may not count.
+pub fn is_own(name: &str) -> bool {
+    METRICS.iter().any(|metric| metric.name == name)
+}
+
 /// The reference table of `docs/operations.md`.
 pub fn metrics_markdown() -> String {
     let mut out = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");

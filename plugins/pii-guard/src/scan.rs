@@ -133,10 +133,7 @@ impl Scanner {
     fn final_until(&self, text: &str, from: usize) -> usize {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         // A longer match there is none, and a boundary looks one character further.
-        let mut at = from.max(text.len().saturating_sub(self.longest + 4));
-        while !text.is_char_boundary(at) {
-            at -= 1;
-        }
+        let mut at = text.floor_char_boundary(from.max(text.len().saturating_sub(self.longest + 4)));
         while at < text.len() && !self.grows(&mut cache, text, at) {
             at = next_character(text, at);
         }

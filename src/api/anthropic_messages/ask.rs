@@ -7,11 +7,9 @@ use http::HeaderValue;
 
 use super::decode::{Decoded, decode};
 use super::sight::Messages;
-use crate::api::adjust;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS};
-use crate::api::sight::{Look, Sight};
-use crate::facts;
+use crate::api::sight::{Envelope, Seen, Sight};
 use crate::fault::Fault;
 use crate::json::{self, Body};
 
@@ -133,76 +131,29 @@ fn user_of(metadata: Param<'_>) -> Result<Option<Box<str>>, Fault> {
     }
 }
 
-impl facts::Body for Ask {
-    fn stream(&self) -> bool {
-        self.stream
+impl Seen for Ask {
+    type Dialect = Messages;
+
+    fn sight(&self) -> &Sight<Messages> {
+        &self.sight
     }
 
-    fn max_tokens(&self) -> Option<u64> {
-        self.max_tokens
+    fn shown(&self) -> &Body {
+        &self.body
     }
 
-    fn tokens(&self) -> u64 {
+    fn envelope(&self) -> Envelope<'_> {
+        Envelope {
+            stream: self.stream,
+            max_tokens: self.max_tokens,
+            messages: self.messages,
+            user: self.user.as_deref(),
+        }
+    }
+
+    fn estimate(&self) -> u64 {
         let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len() as u64);
         (bytes("messages") + bytes("system")) / 4
-    }
-
-    fn tool_names(&self) -> &[Box<str>] {
-        self.sight.tool_names(&self.body)
-    }
-
-    fn messages(&self) -> u64 {
-        self.messages as u64
-    }
-
-    fn has_images(&self) -> bool {
-        self.sight.media(&self.body).images
-    }
-
-    fn has_audio(&self) -> bool {
-        false
-    }
-
-    fn has_files(&self) -> bool {
-        self.sight.media(&self.body).files
-    }
-
-    fn has_json_output(&self) -> bool {
-        let format = |key| json::entries(self.body.raw(key).unwrap_or_default());
-        self.body.has("output_format")
-            || format("output_config").any(|(key, raw)| key == "format" && raw != "null")
-    }
-
-    fn text(&self) -> &str {
-        self.sight.text(&self.body)
-    }
-
-    fn system(&self) -> &str {
-        self.sight.system(&self.body)
-    }
-
-    fn last_user(&self) -> &str {
-        self.sight.last_user(&self.body)
-    }
-
-    fn turns(&self) -> Vec<facts::Turn> {
-        Messages::turns(&self.body)
-    }
-
-    fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    fn metadata(&self, key: &str) -> Option<String> {
-        self.body.entry("metadata", key)
-    }
-
-    fn field(&self, name: &str) -> Option<&str> {
-        self.body.raw(name)
-    }
-
-    fn parameter(&self, name: &str) -> Option<&str> {
-        adjust::MESSAGES.find(&self.body, name)
     }
 }
 

@@ -2,15 +2,24 @@
 
 use std::borrow::Cow;
 
+use crate::api::adjust::{MESSAGES, Places};
 use crate::api::sight::{Look, MediaKinds, append, role, text_of, value_of};
 use crate::facts::Turn;
 use crate::json::{self, Body};
 
 /// Anthropic's messages.
 #[derive(Debug)]
-pub(super) struct Messages;
+pub(in crate::api) struct Messages;
 
 impl Look for Messages {
+    const PARAMETERS: Places = MESSAGES;
+
+    fn has_json_output(body: &Body) -> bool {
+        let format = |key| json::entries(body.raw(key).unwrap_or_default());
+        body.has("output_format")
+            || format("output_config").any(|(key, raw)| key == "format" && raw != "null")
+    }
+
     fn tool_names(body: &Body) -> Vec<Box<str>> {
         let tools = json::elements(body.raw("tools").unwrap_or_default());
         let name = |tool| value_of(tool, "name").or_else(|| value_of(tool, "type"));

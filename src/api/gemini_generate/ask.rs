@@ -6,12 +6,10 @@ use bytes::Bytes;
 
 use super::decode::{Decoded, decode};
 use super::sight::Contents;
-use crate::api::adjust;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_CHOICES, MAX_TOKENS, MAX_TOOLS};
 use crate::api::routes::MODEL_PLACES;
-use crate::api::sight::{Look, Sight};
-use crate::facts;
+use crate::api::sight::{Envelope, Seen, Sight};
 use crate::fault::Fault;
 use crate::gateway::Head;
 use crate::json::{self, Body};
@@ -176,76 +174,27 @@ fn numbers(query: Option<&str>) -> Option<Box<str>> {
     query?.split('&').find(asks).map(Box::from)
 }
 
-impl facts::Body for Ask {
-    fn stream(&self) -> bool {
-        self.form.is_stream()
+impl Seen for Ask {
+    type Dialect = Contents;
+
+    fn sight(&self) -> &Sight<Contents> {
+        &self.sight
     }
 
-    fn max_tokens(&self) -> Option<u64> {
-        self.max_tokens
+    fn shown(&self) -> &Body {
+        &self.body
     }
 
-    fn tokens(&self) -> u64 {
+    fn envelope(&self) -> Envelope<'_> {
+        Envelope {
+            stream: self.form.is_stream(),
+            max_tokens: self.max_tokens,
+            messages: self.contents,
+            user: None,
+        }
+    }
+
+    fn estimate(&self) -> u64 {
         self.body.field("contents").map_or(0, |field| field.value.len() as u64 / 4)
-    }
-
-    fn tool_names(&self) -> &[Box<str>] {
-        self.sight.tool_names(&self.body)
-    }
-
-    fn messages(&self) -> u64 {
-        self.contents as u64
-    }
-
-    fn has_images(&self) -> bool {
-        self.sight.media(&self.body).images
-    }
-
-    fn has_audio(&self) -> bool {
-        self.sight.media(&self.body).audio
-    }
-
-    fn has_files(&self) -> bool {
-        self.sight.media(&self.body).files
-    }
-
-    fn has_json_output(&self) -> bool {
-        let config = self.body.raw("generationConfig").or_else(|| self.body.raw("generation_config"));
-        json::entries(config.unwrap_or_default()).any(|(key, raw)| {
-            matches!(&*key, "responseMimeType" | "response_mime_type")
-                && json::text(raw).is_some_and(|mime| mime != "text/plain")
-        })
-    }
-
-    fn text(&self) -> &str {
-        self.sight.text(&self.body)
-    }
-
-    fn system(&self) -> &str {
-        self.sight.system(&self.body)
-    }
-
-    fn last_user(&self) -> &str {
-        self.sight.last_user(&self.body)
-    }
-
-    fn turns(&self) -> Vec<facts::Turn> {
-        Contents::turns(&self.body)
-    }
-
-    fn user(&self) -> Option<&str> {
-        None
-    }
-
-    fn metadata(&self, key: &str) -> Option<String> {
-        self.body.entry("labels", key)
-    }
-
-    fn field(&self, name: &str) -> Option<&str> {
-        self.body.raw(name)
-    }
-
-    fn parameter(&self, name: &str) -> Option<&str> {
-        adjust::CONTENTS.find(&self.body, name)
     }
 }

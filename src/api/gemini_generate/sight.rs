@@ -1,14 +1,26 @@
 //! Where Gemini's requests keep what policies ask for.
 
+use crate::api::adjust::{CONTENTS, Places};
 use crate::api::sight::{Look, MediaKinds, role};
 use crate::facts::Turn;
 use crate::json::{self, Body};
 
 /// Gemini's contents.
 #[derive(Debug)]
-pub(super) struct Contents;
+pub(in crate::api) struct Contents;
 
 impl Look for Contents {
+    const PARAMETERS: Places = CONTENTS;
+    const METADATA: &'static str = "labels";
+
+    fn has_json_output(body: &Body) -> bool {
+        let config = body.raw("generationConfig").or_else(|| body.raw("generation_config"));
+        json::entries(config.unwrap_or_default()).any(|(key, raw)| {
+            matches!(&*key, "responseMimeType" | "response_mime_type")
+                && json::text(raw).is_some_and(|mime| mime != "text/plain")
+        })
+    }
+
     fn tool_names(body: &Body) -> Vec<Box<str>> {
         let mut names = Vec::new();
         for tool in json::elements(body.raw("tools").unwrap_or_default()) {

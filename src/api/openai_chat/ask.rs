@@ -5,10 +5,8 @@ use std::sync::{Arc, OnceLock};
 use super::decode::{Decoded, read};
 use super::param::{Param, missing};
 use super::sight::Chat;
-use crate::api::adjust;
-use crate::api::sight::{Look, Sight};
+use crate::api::sight::{Envelope, Seen, Sight};
 use crate::chat::Request;
-use crate::facts;
 use crate::fault::Fault;
 use crate::json::{self, Body};
 
@@ -133,75 +131,28 @@ fn usage_wish(options: Param<'_>) -> Result<Option<bool>, Fault> {
     }
 }
 
-impl facts::Body for Ask {
-    fn stream(&self) -> bool {
-        self.stream
+impl Seen for Ask {
+    type Dialect = Chat;
+
+    fn sight(&self) -> &Sight<Chat> {
+        &self.sight
     }
 
-    fn max_tokens(&self) -> Option<u64> {
-        self.max_tokens
+    fn shown(&self) -> &Body {
+        &self.body
     }
 
-    fn tokens(&self) -> u64 {
+    fn envelope(&self) -> Envelope<'_> {
+        Envelope {
+            stream: self.stream,
+            max_tokens: self.max_tokens,
+            messages: self.messages,
+            user: self.user.as_deref(),
+        }
+    }
+
+    fn estimate(&self) -> u64 {
         self.body.field("messages").map_or(0, |field| field.value.len() as u64 / 4)
-    }
-
-    fn tool_names(&self) -> &[Box<str>] {
-        self.sight.tool_names(&self.body)
-    }
-
-    fn messages(&self) -> u64 {
-        self.messages as u64
-    }
-
-    fn has_images(&self) -> bool {
-        self.sight.media(&self.body).images
-    }
-
-    fn has_audio(&self) -> bool {
-        self.sight.media(&self.body).audio
-    }
-
-    fn has_files(&self) -> bool {
-        self.sight.media(&self.body).files
-    }
-
-    fn has_json_output(&self) -> bool {
-        let format = self.body.raw("response_format").unwrap_or_default();
-        let kind = json::entries(format).find(|(key, _)| key == "type");
-        kind.is_some_and(|(_, raw)| json::text(raw).is_some_and(|kind| kind != "text"))
-    }
-
-    fn text(&self) -> &str {
-        self.sight.text(&self.body)
-    }
-
-    fn system(&self) -> &str {
-        self.sight.system(&self.body)
-    }
-
-    fn last_user(&self) -> &str {
-        self.sight.last_user(&self.body)
-    }
-
-    fn turns(&self) -> Vec<facts::Turn> {
-        Chat::turns(&self.body)
-    }
-
-    fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    fn metadata(&self, key: &str) -> Option<String> {
-        self.body.entry("metadata", key)
-    }
-
-    fn field(&self, name: &str) -> Option<&str> {
-        self.body.raw(name)
-    }
-
-    fn parameter(&self, name: &str) -> Option<&str> {
-        adjust::CHAT.find(&self.body, name)
     }
 }
 

@@ -2,15 +2,24 @@
 
 use std::borrow::Cow;
 
+use crate::api::adjust::{CHAT, Places};
 use crate::api::sight::{Look, MediaKinds, append, role, text_of, value_of};
 use crate::facts::Turn;
 use crate::json::{self, Body};
 
 /// OpenAI's chat.
 #[derive(Debug)]
-pub(super) struct Chat;
+pub(in crate::api) struct Chat;
 
 impl Look for Chat {
+    const PARAMETERS: Places = CHAT;
+
+    fn has_json_output(body: &Body) -> bool {
+        let format = body.raw("response_format").unwrap_or_default();
+        let kind = json::entries(format).find(|(key, _)| key == "type");
+        kind.is_some_and(|(_, raw)| json::text(raw).is_some_and(|kind| kind != "text"))
+    }
+
     fn tool_names(body: &Body) -> Vec<Box<str>> {
         let tools = json::elements(body.raw("tools").unwrap_or_default());
         let functions = json::elements(body.raw("functions").unwrap_or_default());

@@ -8,13 +8,11 @@ use super::echo::Given;
 use super::errand::Errand;
 use super::keep::Keeper;
 use super::sight::Responses;
-use crate::api::adjust;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS};
-use crate::api::sight::{Look, Sight};
-use crate::facts;
+use crate::api::sight::{Envelope, Seen, Sight};
 use crate::fault::Fault;
-use crate::json::{self, Body};
+use crate::json::Body;
 use crate::providers::Target;
 use crate::store::Shelf;
 
@@ -190,76 +188,29 @@ fn items(input: Param<'_>) -> Result<Option<usize>, Fault> {
     }
 }
 
-impl facts::Body for Ask {
-    fn stream(&self) -> bool {
-        self.stream
+impl Seen for Ask {
+    type Dialect = Responses;
+
+    fn sight(&self) -> &Sight<Responses> {
+        &self.sight
     }
 
-    fn max_tokens(&self) -> Option<u64> {
-        self.max_tokens
+    fn shown(&self) -> &Body {
+        &self.body
     }
 
-    fn tokens(&self) -> u64 {
+    fn envelope(&self) -> Envelope<'_> {
+        Envelope {
+            stream: self.stream,
+            max_tokens: self.max_tokens,
+            messages: self.items,
+            user: self.user.as_deref(),
+        }
+    }
+
+    fn estimate(&self) -> u64 {
         let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len());
         (bytes("input") + bytes("instructions") + self.before.bytes()) as u64 / 4
-    }
-
-    fn tool_names(&self) -> &[Box<str>] {
-        self.sight.tool_names(&self.body)
-    }
-
-    fn messages(&self) -> u64 {
-        self.items as u64
-    }
-
-    fn has_images(&self) -> bool {
-        self.sight.media(&self.body).images
-    }
-
-    fn has_audio(&self) -> bool {
-        self.sight.media(&self.body).audio
-    }
-
-    fn has_files(&self) -> bool {
-        self.sight.media(&self.body).files
-    }
-
-    fn has_json_output(&self) -> bool {
-        let text = json::entries(self.body.raw("text").unwrap_or_default());
-        let format = text.filter(|(key, _)| key == "format").flat_map(|(_, format)| json::entries(format));
-        format.filter(|(key, _)| key == "type").any(|(_, kind)| kind != "\"text\"")
-    }
-
-    fn text(&self) -> &str {
-        self.sight.text(&self.body)
-    }
-
-    fn system(&self) -> &str {
-        self.sight.system(&self.body)
-    }
-
-    fn last_user(&self) -> &str {
-        self.sight.last_user(&self.body)
-    }
-
-    fn turns(&self) -> Vec<facts::Turn> {
-        Responses::turns(&self.body)
-    }
-
-    fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    fn metadata(&self, key: &str) -> Option<String> {
-        self.body.entry("metadata", key)
-    }
-
-    fn field(&self, name: &str) -> Option<&str> {
-        self.body.raw(name)
-    }
-
-    fn parameter(&self, name: &str) -> Option<&str> {
-        adjust::RESPONSES.find(&self.body, name)
     }
 }
 

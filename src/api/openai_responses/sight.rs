@@ -2,15 +2,24 @@
 
 use std::borrow::Cow;
 
+use crate::api::adjust::{Places, RESPONSES};
 use crate::api::sight::{Look, MediaKinds, append, role, text_of, value_of};
 use crate::facts::Turn;
 use crate::json::{self, Body};
 
 /// OpenAI's Responses.
 #[derive(Debug)]
-pub(super) struct Responses;
+pub(in crate::api) struct Responses;
 
 impl Look for Responses {
+    const PARAMETERS: Places = RESPONSES;
+
+    fn has_json_output(body: &Body) -> bool {
+        let text = json::entries(body.raw("text").unwrap_or_default());
+        let format = text.filter(|(key, _)| key == "format").flat_map(|(_, format)| json::entries(format));
+        format.filter(|(key, _)| key == "type").any(|(_, kind)| kind != "\"text\"")
+    }
+
     fn tool_names(body: &Body) -> Vec<Box<str>> {
         let mut names = Vec::new();
         for tool in json::elements(body.raw("tools").unwrap_or_default()) {

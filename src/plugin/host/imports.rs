@@ -60,11 +60,7 @@ impl log::Host for Cell {
         if !heard {
             return Ok(());
         }
-        let mut end = message.len().min(LONGEST_LINE);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        let message = message.get(..end).unwrap_or_default();
+        let message = message.get(..message.floor_char_boundary(LONGEST_LINE)).unwrap_or_default();
         match level {
             log::Level::Trace => tracing::trace!(target: "tollgate::plugin", plugin, "{message}"),
             log::Level::Debug => tracing::debug!(target: "tollgate::plugin", plugin, "{message}"),

@@ -184,7 +184,7 @@ impl Filtered {
         if self.over {
             return;
         }
-        let Some(choice) = choice_of(&event) else {
+        let Some(choice) = event.choice() else {
             match &event {
                 Event::Usage(usage) => self.usage = Some(*usage),
                 Event::End => {
@@ -306,23 +306,6 @@ impl StreamDecoder for Filtered {
         let came = std::mem::take(&mut self.came);
         came.into_iter().for_each(|event| self.take(event, events));
         finished
-    }
-}
-
-fn choice_of(event: &Event) -> Option<u32> {
-    match event {
-        Event::ChoiceStart { choice, .. }
-        | Event::Text { choice, .. }
-        | Event::Thinking { choice, .. }
-        | Event::Refusal { choice, .. }
-        | Event::ToolCallStart { choice, .. }
-        | Event::ToolCallDelta { choice, .. }
-        | Event::Logprobs { choice, .. }
-        | Event::Citation { choice, .. }
-        | Event::Foreign { choice, .. }
-        | Event::Other { choice: Some(choice), .. }
-        | Event::Finish { choice, .. } => Some(*choice),
-        Event::Start { .. } | Event::Other { choice: None, .. } | Event::Usage(_) | Event::End => None,
     }
 }
 

@@ -20,11 +20,8 @@ pub(in crate::api::openai_responses) fn flat_name(space: &str, name: &str) -> St
         return flat;
     }
     let hash = blake3::hash(flat.as_bytes()).to_hex();
-    let mut end = name.len().min(LONGEST_NAME - 13);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}_{}", &name[..end], &hash.as_str()[..12])
+    let name = &name[..name.floor_char_boundary(LONGEST_NAME - 13)];
+    format!("{name}_{}", &hash.as_str()[..12])
 }
 
 /// Decodes `tools`; a namespace becomes its functions.
