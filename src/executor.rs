@@ -30,6 +30,7 @@ pub use switch::Switched;
 use crate::breaker::Health;
 use crate::clock::{Clock, Dice};
 use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
+use crate::ledger::Tab;
 use crate::plan::Reaction;
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
@@ -90,6 +91,8 @@ pub struct Job {
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
     pub journal: Arc<Journal>,
+    /// Where its attempts are written down and counted, if they are.
+    pub tab: Option<Arc<Tab>>,
     /// Who has a say between attempts, if anybody has.
     pub advice: Option<Arc<dyn Advice>>,
     /// Whether a target that cannot carry all of the request is passed over.
@@ -152,8 +155,8 @@ impl Executor {
                     Ok(answered) => return Ok(answered),
                     Err(fault) => fault,
                 };
-                if fault.kind == FaultKind::Lossy {
-                    // Nothing was sent: no attempt is used up.
+                if matches!(fault.kind, FaultKind::Lossy | FaultKind::Budget) {
+                    // Nothing was sent: no attempt is used up. Another target may carry more, or cost less.
                     lossy.get_or_insert(fault);
                     break;
                 }

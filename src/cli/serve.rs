@@ -20,6 +20,7 @@ use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shared, Unread};
 use crate::house::{Built, House, announce, feed};
+use crate::ledger::Desk;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::store::Decisions;
 use crate::store::sqlite::Sqlite;
@@ -82,6 +83,8 @@ async fn open(
     let decisions = Decisions::start(&config.decisions)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
+    let desk = Desk::open(database.clone(), &config.state, clock.clone());
+    figures.open_desk(Arc::new(desk.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {

@@ -18,7 +18,7 @@ use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
-use crate::ledger::{Book, Tier, When};
+use crate::ledger::{Book, Closing, Tab, Tier, When};
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
 use crate::policy::{Completion, SeenTarget, Session};
@@ -32,21 +32,23 @@ pub(super) struct Settlement {
     meters: Arc<Meters>,
     access_log: AccessLog,
     decisions: Decisions,
-    snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     method: &'static str,
     dialect: Dialect,
     path: &'static str,
     version: Option<usize>,
     address: Option<IpAddr>,
-    request_id: Arc<str>,
-    unix_ms: u64,
+    pub(super) request_id: Arc<str>,
+    pub(super) unix_ms: u64,
     at: Instant,
     settled: bool,
     figures: Arc<Figures>,
     /// The prices of the moment at which the request came.
-    book: Arc<Book>,
+    pub(super) book: Arc<Book>,
+    /// Where its attempts stand, if they are written down or counted.
+    pub(super) tab: Option<Arc<Tab>>,
     /// What it cost, once it was asked.
     cost: Option<Option<Nano>>,
     /// The service that was asked for, or that did the work.
@@ -149,6 +151,7 @@ impl Settlement {
             settled: false,
             figures: gateway.shared.figures.clone(),
             book: gateway.prices(),
+            tab: None,
             cost: None,
             tier: Tier::Standard,
             tier_asked: false,
@@ -262,7 +265,7 @@ impl Settlement {
     }
 
     /// What it cost, in all; `None` when something was used whose price nobody knows, or nothing was used. Ledger and
-    /// budgets will settle their reservations with it.
+    /// budgets settle with it.
     pub(super) fn cost(&mut self) -> Option<Nano> {
         if let Some(cost) = self.cost {
             return cost;
@@ -306,6 +309,10 @@ impl Settlement {
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
         let cost = self.cost();
+        if let Some(tab) = self.tab.take() {
+            let (usage, outcome) = (self.usage, outcome.as_str());
+            tab.close(Closing { usage, cost, outcome, status: Some(status) });
+        }
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());
             if let Some(usage) = &self.usage {
