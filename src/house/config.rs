@@ -25,7 +25,7 @@ use crate::planner::Models;
 use crate::policy::PolicySettings;
 use crate::providers::ProviderSettings;
 use crate::settings::Period;
-use crate::store::{DecisionSettings, ResponseSettings};
+use crate::store::{DecisionSettings, ResponseSettings, StateSettings};
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
 
@@ -94,6 +94,10 @@ pub struct Config {
     #[serde(deserialize_with = "decisions")]
     #[schemars(with = "Option<DecisionsAsWritten>")]
     pub decisions: DecisionSettings,
+    /// What is kept for good: ledger, virtual keys, audit log. Changing it needs a restart.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<StateSettings>")]
+    pub state: StateSettings,
     /// Deadlines of upstream attempts and of whole requests; a provider and a policy can set others.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<DeadlineSettings>")]
@@ -156,6 +160,9 @@ impl Config {
         {
             *path = below(dir, path);
         }
+        if let Some(path) = self.state.ledger.as_ref().and_then(|place| place.strip_prefix("sqlite:")) {
+            self.state.ledger = Some(format!("sqlite:{}", below(dir, Path::new(path)).display()));
+        }
         for source in self.prices.sources.iter_mut().filter(|source| !source.from.contains("://")) {
             source.from = below(dir, Path::new(&source.from)).display().to_string();
         }
@@ -181,6 +188,7 @@ impl Default for Config {
             stream: StreamSettings::default(),
             responses: ResponseSettings::default(),
             decisions: DecisionSettings::default(),
+            state: StateSettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
             prices: PriceSettings::default(),

@@ -74,6 +74,10 @@ table! {
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
     Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
     Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";
+    Counter   "tollgate_store_commits_total" [] "transactions of the database, each of many changes";
+    Counter   "tollgate_store_changes_total" [] "changes that the database took";
+    Counter   "tollgate_store_lost_total" [] "changes that should be kept and were lost: more waited than `state.spool`, or the database is broken";
+    Gauge     "tollgate_store_trouble" [] "1 while the database takes nothing";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 
