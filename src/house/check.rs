@@ -5,6 +5,7 @@ mod azure;
 mod base_url;
 mod cycles;
 mod google;
+mod limits;
 mod models;
 mod prices;
 mod providers;
@@ -187,6 +188,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     let mut desk = Desk { reading, vendors };
     desk.listeners();
     desk.limits();
+    desk.rate_limits();
     desk.deadlines();
     desk.decisions();
     desk.state();
