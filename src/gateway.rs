@@ -1,6 +1,7 @@
 //! The straight line of a request, and the facts that policies see.
 
 mod admission;
+mod admit;
 mod conversation;
 mod door;
 mod figures;

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
+use super::journal::Page;
 use super::live::Live;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
@@ -75,26 +76,26 @@ impl Executor {
         let capped = entry.as_ref().and_then(Entry::cap).map(|most| target.capped(most));
         let target = capped.as_ref().unwrap_or(target);
         let now = Instant::now();
-        job.journal.begin(target, now);
+        let page = job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         if let Some(relayed) = instead {
-            job.journal.lose(&relayed.lost);
-            meters.attempt("ok", job.journal.succeed(200));
+            page.lose(&relayed.lost);
+            meters.attempt("ok", page.succeed(200));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
         let judge = |verdict, first_token| {
             self.health.attempted(&target.name, verdict, first_token, Instant::now());
         };
-        let tried = self.try_once(job, target, now).await;
+        let tried = self.try_once(job, target, &page, now).await;
         match in_the_books(job, entry, tried).await {
             Ok((answered, status)) => {
                 match &answered {
                     Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
-                        meters.attempt(fault.kind.as_str(), job.journal.fail(fault));
+                        meters.attempt(fault.kind.as_str(), page.fail(fault));
                         judge(Verdict::of(fault), None);
                     }
                     _ => {
-                        let took = job.journal.succeed(status);
+                        let took = page.succeed(status);
                         meters.attempt("ok", took);
                         judge(Verdict::Good, matches!(answered, Answered::Stream(_)).then_some(took));
                     }
@@ -102,7 +103,7 @@ impl Executor {
                 Ok(answered)
             }
             Err(fault) => {
-                meters.attempt(fault.kind.as_str(), job.journal.fail(&fault));
+                meters.attempt(fault.kind.as_str(), page.fail(&fault));
                 judge(Verdict::of(&fault), None);
                 tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
@@ -110,7 +111,13 @@ impl Executor {
         }
     }
 
-    async fn try_once(&self, job: &Job, target: &Target, now: Instant) -> Result<(Answered, u16), Fault> {
+    async fn try_once(
+        &self,
+        job: &Job,
+        target: &Target,
+        page: &Page<'_>,
+        now: Instant,
+    ) -> Result<(Answered, u16), Fault> {
         let deadlines = &target.vendor.deadlines;
         let first_token = job.first_token.unwrap_or(deadlines.first_token);
         let due = Due {
@@ -120,7 +127,7 @@ impl Executor {
         };
         let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
-        job.journal.lose(&outgoing.lost);
+        page.lose(&outgoing.lost);
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
         }
@@ -183,7 +190,7 @@ impl Executor {
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
             let relayed = job.carry.whole(target, bytes)?;
-            job.journal.lose(&relayed.lost);
+            page.lose(&relayed.lost);
             return Ok((Answered::Whole(relayed, target.clone()), status));
         }
         let relay = job.carry.stream(target)?;

@@ -12,6 +12,7 @@ use crate::chat::Usage;
 use crate::clock::Clock;
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
 use crate::ledger::{Abilities as Known, Budget, Desk, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::limits::Limits;
 use crate::target::TargetName;
 
 /// Prices and health.
@@ -28,6 +29,8 @@ pub struct Figures {
     presets: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
     /// How often a configuration was taken.
     configured: AtomicU64,
+    /// What requests have taken of the limits towards clients.
+    pub limits: Limits,
     clock: Arc<dyn Clock>,
 }
 
@@ -41,6 +44,7 @@ impl Figures {
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
+            limits: Limits::new(Instant::now()),
             clock,
         }
     }
@@ -55,6 +59,7 @@ impl Figures {
         if let Some(desk) = self.desk.get() {
             desk.configure(terms.budgets);
         }
+        self.limits.tidy();
         self.configured.fetch_add(1, Ordering::Release);
     }
 

@@ -19,6 +19,7 @@ use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Book, Closing, Tab, Tier, When};
+use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
 use crate::policy::{Completion, SeenTarget, Session};
@@ -83,6 +84,8 @@ pub(super) struct Settlement {
     pub(super) conversation: Option<Conversed>,
     /// The policies that have something to say later, and how many of the tags are theirs already.
     later: Option<Box<(Session, usize)>>,
+    /// What it has taken of its limits.
+    pub(super) held: Option<Box<Held>>,
     /// What its decision is explained by, where somebody keeps that.
     pub(super) papers: Option<Box<Papers>>,
 }
@@ -169,6 +172,7 @@ impl Settlement {
             finish: None,
             conversation: None,
             later: None,
+            held: None,
             papers: None,
         })
     }
@@ -308,6 +312,9 @@ impl Settlement {
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
+        if let Some(held) = self.held.take() {
+            held.settle(self.usage.as_ref(), Instant::now());
+        }
         let cost = self.cost();
         if let Some(tab) = self.tab.take() {
             let (usage, outcome) = (self.usage, outcome.as_str());

@@ -6,6 +6,7 @@ mod base_url;
 mod budgets;
 mod cycles;
 mod google;
+mod limits;
 mod models;
 mod prices;
 mod providers;
@@ -190,6 +191,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     let mut desk = Desk { reading, vendors };
     desk.listeners();
     desk.limits();
+    desk.rate_limits();
     desk.deadlines();
     desk.decisions();
     desk.state();

@@ -19,6 +19,7 @@ use crate::gateway::{
     UploadSettings, VersionSettings,
 };
 use crate::ledger::{BudgetSettings, PriceSettings};
+use crate::limits::RateLimitSettings;
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
 use crate::policy::PolicySettings;
@@ -51,6 +52,11 @@ pub struct Config {
     /// Worker threads; by default one for each core.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<usize>,
+    /// How many requests and tokens clients may have in a period, and how many requests at once: by key, team, user,
+    /// model or tag. What is over a limit is answered with 429. Counts survive reloads.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<RateLimitSettings>>")]
+    pub rate_limits: Vec<RateLimitSettings>,
     /// The admin listener: health, metrics, status.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<AdminSettings>")]
@@ -176,6 +182,7 @@ impl Default for Config {
             compression: CompressionSettings::default(),
             drain: Period::secs(30),
             workers: None,
+            rate_limits: Vec::new(),
             admin: AdminSettings::default(),
             upstream: UpstreamSettings::default(),
             policies: PolicySettings::default(),

@@ -128,7 +128,7 @@ impl Match {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::MatchSettings;
+    use super::super::settings::PayerSettings;
     use super::*;
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
             ("{ tags: { feature: chat } }", false),
             ("{ tags: { other: '*' } }", false),
         ] {
-            let settings: MatchSettings = serde_yaml::from_str(yaml).unwrap();
+            let settings: PayerSettings = serde_yaml::from_str(yaml).unwrap();
             let budget = super::super::settings::BudgetSettings {
                 of: settings,
                 ..serde_yaml::from_str("{ name: b, dollars: 1, per: day }").unwrap()

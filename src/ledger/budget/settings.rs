@@ -36,7 +36,7 @@ pub struct BudgetSettings {
     pub zone: String,
     /// Which requests it counts; all, where nothing is written. Everything that is written must hold.
     #[serde(default, rename = "for")]
-    pub of: MatchSettings,
+    pub of: PayerSettings,
     /// One budget for each of these rather than one for all: `key`, `user`, `team`, `model`, `provider`, `tag:NAME`. All
     /// requests that do not say it have one together.
     #[serde(default)]
@@ -72,7 +72,7 @@ pub struct BudgetSettings {
 /// Which requests a budget counts. Each is a word, or the beginning of one with `*` at its end, or a list of these.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
-pub struct MatchSettings {
+pub struct PayerSettings {
     /// Public ids of virtual keys.
     pub key: Option<Words>,
     /// Users.
@@ -201,7 +201,7 @@ impl BudgetSettings {
     }
 }
 
-impl MatchSettings {
+impl PayerSettings {
     fn checked(&self) -> Match {
         let words =
             |dimension: Dimension, words: &Option<Words>| Some((dimension, words.as_ref()?.patterns()));
