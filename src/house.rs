@@ -1,5 +1,6 @@
 //! Configuration as written → checked (pure) → built snapshot; watched, swapped whole, the last good one kept.
 
+mod alerts;
 mod build;
 pub mod check;
 mod config;
@@ -22,6 +23,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use alerts::{carry_alerts, keep_ledger};
 pub use build::Built;
 pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
 pub use config::Config;

@@ -19,7 +19,7 @@ use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shared, Unread};
-use crate::house::{Built, House, announce, feed};
+use crate::house::{Built, House, announce, carry_alerts, feed, keep_ledger};
 use crate::ledger::Desk;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::store::Decisions;
@@ -86,6 +86,8 @@ async fn open(
     let desk = Desk::open(database.clone(), &config.state, clock.clone());
     figures.open_desk(Arc::new(desk.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
+    tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
+    tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {
         figures,

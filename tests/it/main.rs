@@ -28,6 +28,7 @@ mod guide;
 mod hooks;
 mod images;
 mod moderations;
+mod money;
 mod ollama;
 mod passthrough;
 mod plugins;
