@@ -53,6 +53,9 @@ fn run(house: House) -> Result<(), String> {
     let metrics = telemetry::install_metrics()?;
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
+    let desk = Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
+    let desk = Arc::new(desk.map_err(|trouble| format!("state.ledger: {trouble}"))?);
+    house.figures().open_desk(desk);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -83,8 +86,6 @@ async fn open(
     let decisions = Decisions::start(&config.decisions)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
-    let desk = Desk::open(database.clone(), &config.state, clock.clone());
-    figures.open_desk(Arc::new(desk.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
     tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
