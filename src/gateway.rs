@@ -1,6 +1,8 @@
 //! The straight line of a request, and the facts that policies see.
 
 mod admission;
+mod arms;
+mod beside;
 mod conversation;
 mod door;
 mod figures;
@@ -18,6 +20,7 @@ mod say;
 mod serve;
 mod settings;
 mod settle;
+mod shadow;
 mod snapshot;
 mod version;
 mod watch;
@@ -27,6 +30,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use admission::Admission;
+pub use arms::rolled_back;
+pub use beside::{Beside, Role, Side};
 pub use conversation::{Conversation, Takeover};
 pub use door::{Asked, Door, Head, StreamForm};
 pub use figures::{Figures, Terms};
@@ -39,7 +44,8 @@ pub use settings::{
     AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings,
     StreamSettings, UploadSettings, VersionSettings,
 };
-pub use snapshot::{RawRules, Snapshot};
+pub use shadow::{Findings, Shadows};
+pub use snapshot::{Pinned, RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
@@ -47,7 +53,8 @@ use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
 use crate::ledger::Book;
-use crate::store::{Answers, Decisions, Shelf};
+use crate::policy::rollout::Rollout;
+use crate::store::{Answers, Decisions, Shelf, Versions};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
 
@@ -65,6 +72,12 @@ pub struct Shared {
     pub figures: Arc<Figures>,
     /// Records of what was decided.
     pub decisions: Decisions,
+    /// The trial of a candidate set of policies.
+    pub rollout: Arc<Rollout>,
+    /// Sets of policies that were in service.
+    pub versions: Arc<Versions>,
+    /// Policies that are asked without effect.
+    pub shadows: Arc<Shadows>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }

@@ -21,6 +21,10 @@ pub struct Size(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date(pub jiff::Timestamp);
 
+/// A share in percent: `5%`, `+2%`, `0.5%`; a plain number means percent too.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Percent(pub f64);
+
 /// A reference to a secret, never the secret itself: `env:NAME` or `file:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretRef {
@@ -84,6 +88,30 @@ impl FromStr for Date {
             .filter(|moment: &jiff::Timestamp| moment.as_second() >= 0)
             .map(Self)
             .ok_or_else(|| format!("`{text}` is not a date (try \"2026-11-01\" or \"2026-11-01T12:00:00Z\")"))
+    }
+}
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a share (try \"5%\" or \"+10%\")");
+        let number = text.trim().trim_start_matches('+').trim_end_matches('%').trim();
+        let number: f64 = number.parse().map_err(|_| bad())?;
+        if number.is_finite() { Ok(Self(number)) } else { Err(bad()) }
+    }
+}
+
+impl Percent {
+    /// The share as a part of one: 5 % is 0.05.
+    pub fn part(self) -> f64 {
+        self.0 / 100.0
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
     }
 }
 
@@ -156,6 +184,9 @@ macro_rules! from_text {
                     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<$type, E> {
                         number.to_string().parse().map_err(E::custom)
                     }
+                    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<$type, E> {
+                        number.to_string().parse().map_err(E::custom)
+                    }
                 }
                 deserializer.deserialize_any(Visitor)
             }
@@ -184,6 +215,7 @@ from_text! {
     Period: "a duration such as \"20s\", \"800ms\" or \"5m\"", "period", "20s", "string";
     Size: "a number of bytes such as 65536, \"64KiB\" or \"20MiB\"", "size", "64KiB", ["string", "integer"];
     Date: "a date such as \"2026-11-01\" or \"2026-11-01T12:00:00Z\"", "date", "2026-11-01", "string";
+    Percent: "a share such as \"5%\" or \"0.5%\"", "percent", "5%", ["string", "number"];
     SecretRef: "a reference to a secret: `env:NAME` or `file:PATH`", "secret", "env:OPENAI_API_KEY", "string";
 }
 

@@ -6,7 +6,9 @@
 mod answers;
 mod decisions;
 mod settings;
+mod versions;
 
 pub use answers::{Answers, Bounds, Kept, Shelf};
-pub use decisions::{Decisions, files, find_in, lines};
+pub use decisions::{Decisions, chosen, files, find_in, lines};
+pub use versions::{Version, VersionFile, Versions};
 pub use settings::{DecisionSettings, ResponseSettings};

@@ -12,7 +12,8 @@ use super::Figures;
 use super::observe;
 use super::papers::Papers;
 use super::serve::Arrived;
-use super::{Gateway, Snapshot};
+use super::arms::Owed;
+use super::{Gateway, Shared, Snapshot};
 use crate::breaker::{Answer, Verdict};
 use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
@@ -21,6 +22,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Book, Tier, When};
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
+use crate::policy::rollout::Arm;
 use crate::policy::{Completion, SeenTarget, Session};
 use crate::providers::{Dialect, Target};
 use crate::store::Decisions;
@@ -32,6 +34,7 @@ pub(super) struct Settlement {
     meters: Arc<Meters>,
     access_log: AccessLog,
     decisions: Decisions,
+    shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
     endpoint: Endpoint,
@@ -83,6 +86,8 @@ pub(super) struct Settlement {
     later: Option<Box<(Session, usize)>>,
     /// What its decision is explained by, where somebody keeps that.
     pub(super) papers: Option<Box<Papers>>,
+    /// What is owed to policies beside those in service.
+    pub(super) owed: Option<Box<Owed>>,
 }
 
 /// What went to and fro in a conversation.
@@ -135,6 +140,7 @@ impl Settlement {
             meters: gateway.meters.clone(),
             access_log: gateway.shared.access_log.clone(),
             decisions: gateway.shared.decisions.clone(),
+            shared: gateway.shared.clone(),
             snapshot: snapshot.clone(),
             journal,
             endpoint: arrived.door.endpoint(),
@@ -167,6 +173,7 @@ impl Settlement {
             conversation: None,
             later: None,
             papers: None,
+            owed: None,
         })
     }
 
@@ -343,8 +350,21 @@ impl Settlement {
             warnings,
             record: &record,
         });
-        if let Some(papers) = self.papers.take().filter(|_| self.decisions.is_on()) {
-            self.decisions.keep(self.dossier(*papers, record, status, took, error));
+        let question = self.owed.take().and_then(|owed| {
+            owed.settle(&self.shared, outcome, cost.map(Nano::dollars));
+            owed.question
+        });
+        let papers = self.papers.take().filter(|_| self.decisions.is_on());
+        let dossier = papers.map(|papers| self.dossier(*papers, record, status, took, error));
+        match (question, dossier) {
+            (Some(mut question), dossier) => {
+                question.used(self.usage.as_ref());
+                question.visited = dossier.iter().find_map(|d| Some(d.seen.as_ref()?.visited.clone())).unwrap_or_default();
+                question.record = dossier.map(|dossier| (self.decisions.clone(), dossier));
+                self.shared.shadows.ask(question);
+            }
+            (None, Some(dossier)) => self.decisions.keep(dossier),
+            (None, None) => {}
         }
     }
 
@@ -398,6 +418,8 @@ impl Settlement {
             model_version: self.target.as_ref().and_then(|target| self.model_version(&target.name)),
             facts: None,
             rule,
+            arm: self.owed.as_ref().and_then(|owed| owed.policies.as_ref()).map(|_| Arm::Candidate.as_str().into()),
+            policies: self.owed.as_ref().and_then(|owed| owed.policies.clone()),
             tags,
             candidates: Vec::new(),
             attempts: Vec::new(),

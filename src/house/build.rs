@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use aws::REGIONS;
 
+use super::beside;
 use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
@@ -87,7 +88,9 @@ pub fn build(
         .collect();
     let plugins = bench.plugins(&checked.config, plugins);
     let hosted = Arc::new(Hosted::new(plugins.clone()));
-    let policies = bench.policies(&checked.config, names(&catalogue, &versions), hosted);
+    let names = names(&catalogue, &versions);
+    let beside = beside::load(&checked.config, sources, &names, &hosted);
+    let policies = bench.policies(&checked.config, names, hosted);
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
         return Err(Diagnostics(bench.problems));
@@ -102,6 +105,8 @@ pub fn build(
         versions,
         strict: config.strict,
         policies,
+        beside,
+        pinned: None,
         plugins,
         limits: Limits {
             retries: config.retries.retries,
