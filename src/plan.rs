@@ -1,5 +1,6 @@
 //! What policies say and what becomes of it: decision, plan, attempts, and the record of all three.
 
+mod divergence;
 mod dossier;
 mod explain;
 
@@ -8,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use divergence::{Divergence, Kind as DivergenceKind, View, refusal};
 pub use dossier::{Dossier, Failure, Limits, PluginAnswer};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -272,6 +274,12 @@ pub struct Record {
     /// Which rule decided; `None` means the default plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
+    /// Which set of policies decided, where a candidate is tried: `candidate`, or nothing for the one in service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<Arc<str>>,
+    /// Hash of the set of policies that decided, where that is a candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Arc<str>>,
     /// Tags on the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,

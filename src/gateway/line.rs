@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
+use super::arms;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
 use super::intake::{Approach, Intake, Unread, read_ahead};
@@ -26,7 +27,7 @@ use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::Tier;
-use crate::plan::{self, Decision, Outcome, OutputRules, Route, Rule, Step, Verdict};
+use crate::plan::{self, Decision, Outcome, OutputRules, Route, Step, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::policy::Session;
 use crate::providers::Target;
@@ -296,7 +297,9 @@ impl<'o, 'g> Inspected<'o, 'g> {
             return Err(planner::unknown_model(&facts.model));
         }
         let asked_at = Instant::now();
-        let session = opened.snapshot.policies.begin(&facts);
+        let snapshot = opened.snapshot.clone();
+        let chosen = arms::choose(opened.gateway, &snapshot, &facts);
+        let session = chosen.policies.begin(&facts);
         let decided = session.decide().await;
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
@@ -304,11 +307,17 @@ impl<'o, 'g> Inspected<'o, 'g> {
         if let Some(papers) = &mut papers {
             papers.decided(store, &facts, admitted.asked.bytes(), &decided, &session.asked());
         }
-        opened.note(|s| (s.policy, s.papers) = (took, papers));
+        let owed = chosen.owed(&snapshot, opened.version, &facts, &decided, &session).map(|mut owed| {
+            if let Some(question) = &mut owed.question {
+                (question.bytes, question.pinned) = (admitted.asked.bytes(), admitted.asked.is_pinned());
+            }
+            owed
+        });
+        opened.note(|s| (s.policy, s.papers, s.owed) = (took, papers, owed));
         let mut decision = decided.decision?;
         opened.gateway.meters.verdict(&decision);
-        if let Some(rule) = &decision.rule {
-            opened.tell("x-tollgate-rule", &rule_name(rule));
+        if let Some(name) = chosen.rule_name(decision.rule.as_ref()) {
+            opened.tell("x-tollgate-rule", &name);
         }
         let rule = decision.rule.take();
         let mut tags = facts.tags.clone();
@@ -506,7 +515,7 @@ impl Opened<'_> {
     /// Notes the rule of a refusal that came after the decision.
     fn refused(&mut self, say: Option<&Say>) {
         let Some(rule) = say.and_then(Say::refused_by) else { return };
-        self.tell("x-tollgate-rule", &rule_name(&rule));
+        self.tell("x-tollgate-rule", &rule.shown());
         self.note(|s| s.rule = Some(rule));
     }
 
@@ -627,13 +636,6 @@ pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
         max_tokens: body.max_tokens(),
         user: facts.caller.user.clone(),
         bytes,
-    }
-}
-
-fn rule_name(rule: &Rule) -> String {
-    match &rule.name {
-        Some(name) => format!("{}/{name}", rule.policy),
-        None => rule.policy.to_string(),
     }
 }
 

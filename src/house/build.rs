@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use aws::REGIONS;
 
+use super::beside;
 use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
@@ -89,6 +90,7 @@ pub fn build(
     let hosted = Arc::new(Hosted::new(plugins.clone()));
     let mut known = names(&catalogue, &versions);
     known.rate_limits = rate_limits(&checked.config);
+    let beside = beside::load(&checked.config, sources, &known, &hosted);
     let policies = bench.policies(&checked.config, known, hosted);
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
@@ -104,6 +106,8 @@ pub fn build(
         versions,
         strict: config.strict,
         policies,
+        beside,
+        pinned: None,
         plugins,
         limits: Limits {
             retries: config.retries.retries,

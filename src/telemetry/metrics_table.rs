@@ -58,6 +58,14 @@ table! {
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
     Counter   "tollgate_policy_errors_total" ["policy"] "run-time errors of policies";
     Counter   "tollgate_policy_verdicts_total" ["policy", "verdict"] "verdicts by policy: route, respond or reject";
+    Counter   "tollgate_policy_shadow_requests_total" ["outcome"] "requests that the shadow policies were asked about: same, diverged, or dropped where they did not keep up";
+    Counter   "tollgate_policy_divergences_total" ["kind"] "requests that the shadow policies would have treated otherwise; kind is route, denial, cost, other or failure";
+    Counter   "tollgate_policy_arm_requests_total" ["arm", "outcome"] "requests while a candidate set of policies has a share; arm is live or candidate, outcome is ok or failed";
+    Gauge     "tollgate_policy_candidate_share" [] "share of the callers for whom the candidate policies decide, 0 to 1";
+    Gauge     "tollgate_policy_candidate_rolled_back" [] "1 while the candidate policies have lost their share";
+    Counter   "tollgate_policy_rollbacks_total" ["reason"] "roll-backs of policies; reason is error_rate, cost, admin, or rollback where an operator put older ones into service";
+    Gauge     "tollgate_policy_pinned" [] "1 while older policies serve in the place of those on disk";
+    Gauge     "tollgate_policy_beside_broken" ["role"] "1 while the files of the shadow or candidate policies are broken";
     Counter   "tollgate_plugin_calls_total" ["plugin", "fn", "outcome"] "calls of plugins; outcome is ok, trap, timeout, oom, failure, busy, quarantined or absent";
     Histogram "tollgate_plugin_duration_seconds" ["plugin", "fn"] "calls of plugins, the wait for a place included";
     Gauge     "tollgate_plugin_memory_bytes" ["plugin"] "linear memory of the plugin's instance at the end of its last call";
