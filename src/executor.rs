@@ -7,6 +7,7 @@ mod advice;
 mod answering;
 mod attempt;
 mod backoff;
+mod hold;
 mod journal;
 mod live;
 mod raw;
