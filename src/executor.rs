@@ -8,6 +8,7 @@ mod answering;
 mod attempt;
 mod backoff;
 mod course;
+mod hold;
 mod journal;
 mod live;
 mod raw;

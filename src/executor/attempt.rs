@@ -76,8 +76,9 @@ impl Executor {
         let judge = |verdict, first_token| {
             self.health.attempted(&target.name, verdict, first_token, Instant::now());
         };
+        let busy = self.health.loads.enter(&target.name);
         match self.try_once(job, target, &page, now).await {
-            Ok((answered, status)) => {
+            Ok((mut answered, status)) => {
                 match &answered {
                     Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
                         meters.attempt(fault.kind.as_str(), page.fail(fault));
@@ -87,13 +88,18 @@ impl Executor {
                         let took = page.succeed(status);
                         meters.attempt("ok", took);
                         judge(Verdict::Good, matches!(answered, Answered::Stream(_)).then_some(took));
+                        busy.took(took, true, Instant::now());
                     }
                 }
+                answered.hold(busy);
                 Ok(answered)
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
                 judge(Verdict::of(&fault), None);
+                if Verdict::of(&fault) != Verdict::Void {
+                    busy.took(now.elapsed(), false, Instant::now());
+                }
                 tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
             }
@@ -167,6 +173,7 @@ impl Executor {
                 asked: form.asked,
                 target: target.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),
+                busy: None,
                 complaint,
                 upload: upload.cloned(),
                 over: false,

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::answering::Answering;
 use super::watchdog::Watchdog;
+use crate::breaker::Busy;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Frame, StreamRelay, Target};
@@ -35,6 +36,8 @@ pub struct Live {
     finished: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
+    /// Counts as under way at its target until it is over.
+    pub(super) busy: Option<Busy>,
 }
 
 /// What a stream yields.
@@ -68,6 +71,7 @@ impl Live {
             over: false,
             finished: false,
             fault: None,
+            busy: None,
         }
     }
 

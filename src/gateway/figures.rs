@@ -98,7 +98,11 @@ impl Numbers for Figures {
     }
 
     fn live(&self, target: &str) -> Live {
-        self.health.readings().of(target).map(live).unwrap_or_default()
+        let live = self.health.readings().of(target).map(live).unwrap_or_default();
+        match self.health.loads.now(target) {
+            Some(load) => Live { in_flight: Some(load.in_flight), ewma: load.ewma_ms, ..live },
+            None => live,
+        }
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {

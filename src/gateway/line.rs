@@ -85,8 +85,6 @@ pub(super) struct Decided<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     decision: Decision,
     session: Session,
-    /// Who asks, as far as it counts for which version of a model.
-    caller: Caller,
     /// The deadline that the client asked for.
     patience: Option<Duration>,
     /// Whether targets that cannot carry everything are passed over.
@@ -326,14 +324,14 @@ impl<'o, 'g> Inspected<'o, 'g> {
             (s.rule, s.tags) = (rule, tags);
             s.follow(&session);
         });
-        Ok(Decided { admitted, decision, session, caller: facts.caller.clone(), patience, strict })
+        Ok(Decided { admitted, decision, session, patience, strict })
     }
 }
 
 impl<'o, 'g> Decided<'o, 'g> {
     /// Turns the decision into ordered targets. Cache and reservation will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
-        let Self { admitted, mut decision, session, caller, patience, strict } = self;
+        let Self { admitted, mut decision, session, patience, strict } = self;
         let Admitted { opened, mut asked, permit } = admitted;
         if let Some(Verdict::Route(route)) = &decision.verdict
             && !route.set.is_empty()
@@ -346,7 +344,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         }
         let snapshot = opened.snapshot.clone();
         let catalogue = snapshot.catalogue_of(opened.version);
-        let planned = planner::plan(catalogue, asked.model(), &decision, &caller, &opened.gateway.dice);
+        let planned = planner::plan(catalogue, session.facts(), &decision, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
         if let Some(rules) = output.map(Arc::new) {
@@ -584,7 +582,8 @@ pub(super) fn pin(decision: &mut Decision, model: &Arc<str>) {
         None => Route::default(),
     };
     let steps = vec![Step { choices: vec![(model.clone(), 1.0)] }];
-    decision.verdict = Some(Verdict::Route(Route { steps, retries: Some(0), ..route }));
+    decision.verdict =
+        Some(Verdict::Route(Route { steps, retries: Some(0), pinned: true, strategy: Vec::new(), ..route }));
 }
 
 fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Fault> {

@@ -15,7 +15,9 @@ use secrecy::{ExposeSecret, SecretString};
 pub use aws::REGIONS;
 
 use super::beside;
-use super::check::{Base, Checked, CheckedApi, CheckedModel, CheckedProvider, HeaderText, Hop};
+use super::check::{
+    Base, Checked, CheckedApi, CheckedModel, CheckedProvider, CheckedTarget, HeaderText, Hop,
+};
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
 use super::plugins::{self, PluginBench};
@@ -26,7 +28,9 @@ use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
 use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
-use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
+use crate::planner::{
+    Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion, Strategy, StrategySettings,
+};
 use crate::plugin::PluginSet;
 use crate::policy::{self, Hosted, NamedPlugins, PolicySet};
 use crate::providers::percent::encoded;
@@ -259,7 +263,7 @@ fn listed(checked: &Checked) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
                 Hop::Target(target) => Some(target),
                 Hop::Alias(_) => None,
             });
-            for target in targets.iter().map(|(target, _)| target).chain(fallbacks) {
+            for target in targets.iter().map(|target| &target.name).chain(fallbacks) {
                 add(&target.provider, target.model.clone());
             }
         }
@@ -297,31 +301,43 @@ fn entries(models: &[CheckedModel], vendors: &Vendors) -> Vec<(Arc<str>, Entry)>
 
 fn entry(model: &CheckedModel, vendors: &Vendors) -> Entry {
     if model.versions.is_empty() {
-        return Entry::One(alias(&model.targets, &model.fallback, None, vendors));
+        return Entry::One(alias(&model.targets, &model.fallback, &model.strategy, None, vendors));
     }
     let versions = model.versions.iter().map(|version| {
         let fallback: Vec<Hop> = version.fallback.iter().chain(&model.fallback).cloned().collect();
         let name = Some(version.name.clone());
-        SplitVersion { share: version.share, alias: alias(&version.targets, &fallback, name, vendors) }
+        SplitVersion {
+            share: version.share,
+            alias: alias(&version.targets, &fallback, &version.strategy, name, vendors),
+        }
     });
     Entry::Split(Split { seed: model.seed.clone(), versions: versions.collect() })
 }
 
 /// Targets whose provider could not be built are left out: then the whole is refused anyway.
 fn alias(
-    targets: &[(TargetName, Option<f64>)],
+    targets: &[CheckedTarget],
     fallback: &[Hop],
+    strategy: &Option<StrategySettings>,
     version: Option<Arc<str>>,
     vendors: &Vendors,
 ) -> Alias {
     let resolve = |name: &TargetName| {
         vendors.get(&name.provider).map(|vendor| Target::new(vendor.clone(), name.clone()))
     };
-    let targets = targets
-        .iter()
-        .filter_map(|(name, weight)| resolve(name).map(|target| AliasTarget { target, weight: *weight }));
-    let fallback = fallback.iter().map(Hop::name);
-    Alias { targets: targets.collect(), fallback: fallback.collect(), version }
+    let target = |written: &CheckedTarget| {
+        let tier = written.tier.map(|tier| tier.as_str().into());
+        let mut target = AliasTarget::new(resolve(&written.name)?, written.weight);
+        (target.priority, target.quality, target.tier) = (written.priority, written.quality, tier);
+        Some(target)
+    };
+    Alias {
+        targets: targets.iter().filter_map(target).collect(),
+        fallback: fallback.iter().map(Hop::name).collect(),
+        version,
+        // A strategy that makes no sense was refused by the check.
+        strategy: strategy.as_ref().and_then(|written| Strategy::of(written).ok()).map(Arc::new),
+    }
 }
 
 struct Bench<'a> {

@@ -29,6 +29,7 @@ use super::read::Reading;
 use super::validate::did_you_mean;
 use crate::gateway::VersionSettings;
 use crate::ledger::Owns;
+use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
 use crate::settings::SecretRef;
@@ -109,7 +110,9 @@ pub struct CheckedModel {
     pub name: Arc<str>,
     /// Targets in the order written, with their weights where some are written; one at least is above zero. None where
     /// the alias has versions.
-    pub targets: Vec<(TargetName, Option<f64>)>,
+    pub targets: Vec<CheckedTarget>,
+    /// How they are put in order.
+    pub strategy: Option<StrategySettings>,
     /// What follows when all targets failed; leads to no cycle.
     pub fallback: Vec<Hop>,
     /// Versions in the order written.
@@ -126,9 +129,26 @@ pub struct CheckedVersion {
     /// Percent of the callers.
     pub share: f64,
     /// Targets in the order written, with their weights where some are written.
-    pub targets: Vec<(TargetName, Option<f64>)>,
+    pub targets: Vec<CheckedTarget>,
+    /// How they are put in order.
+    pub strategy: Option<StrategySettings>,
     /// What follows when all targets failed, before what follows for the alias.
     pub fallback: Vec<Hop>,
+}
+
+/// One target of an alias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedTarget {
+    /// `provider/model`.
+    pub name: TargetName,
+    /// Its share of first tries.
+    pub weight: Option<f64>,
+    /// Its place for strategies that ask for it.
+    pub priority: Option<u32>,
+    /// The class of its cost.
+    pub tier: Option<TierWord>,
+    /// How good its answers are, 0 to 1.
+    pub quality: Option<f64>,
 }
 
 /// One version of the API.
