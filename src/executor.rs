@@ -33,6 +33,7 @@ pub use switch::Switched;
 use crate::breaker::Health;
 use crate::clock::{Clock, Dice};
 use crate::fault::Fault;
+use crate::ledger::Tab;
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
 use crate::upstream::{Upload, Upstream};
@@ -92,6 +93,8 @@ pub struct Job {
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
     pub journal: Arc<Journal>,
+    /// Where its attempts are written down and counted, if they are.
+    pub tab: Option<Arc<Tab>>,
     /// Who has a say between attempts, if anybody has.
     pub advice: Option<Arc<dyn Advice>>,
     /// Whether a target that cannot carry all of the request is passed over.

@@ -17,6 +17,7 @@ mod papers;
 mod raw;
 mod rehearsal;
 mod relay;
+mod reserve;
 mod say;
 mod serve;
 mod settings;

@@ -16,6 +16,7 @@ use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::Verdict;
 use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::ledger::Entry;
 use crate::providers::{Credential, Held, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
 
@@ -65,10 +66,19 @@ struct Sent {
 impl Executor {
     /// Makes one attempt, notes it in the journal and counts it.
     pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
+        let instead = job.carry.instead(target);
+        let entry = match &job.tab {
+            Some(tab) if instead.is_none() => {
+                Some(tab.open(&target.name, target.vendor.preset.as_deref(), None)?)
+            }
+            _ => None,
+        };
+        let capped = entry.as_ref().and_then(Entry::cap).map(|most| target.capped(most));
+        let target = capped.as_ref().unwrap_or(target);
         let now = Instant::now();
         let page = job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
-        if let Some(relayed) = job.carry.instead(target) {
+        if let Some(relayed) = instead {
             page.lose(&relayed.lost);
             meters.attempt("ok", page.succeed(200));
             return Ok(Answered::Whole(relayed, target.clone()));
@@ -77,7 +87,8 @@ impl Executor {
             self.health.attempted(&target.name, verdict, first_token, Instant::now());
         };
         let busy = self.health.loads.enter(&target.name);
-        match self.try_once(job, target, &page, now).await {
+        let tried = self.try_once(job, target, &page, now).await;
+        match in_the_books(job, entry, tried).await {
             Ok((mut answered, status)) => {
                 match &answered {
                     Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
@@ -273,6 +284,29 @@ impl Executor {
         let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
         if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
     }
+}
+
+/// Settles an attempt that failed. One that was answered is shown to nobody before it stands in the ledger.
+async fn in_the_books(
+    job: &Job,
+    entry: Option<Entry>,
+    tried: Result<(Answered, u16), Fault>,
+) -> Result<(Answered, u16), Fault> {
+    let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
+    match &tried {
+        Err(fault) => entry.fail(fault),
+        Ok(_) => {
+            if let Err(fault) = entry.durable().await {
+                entry.fail(&fault);
+                return Err(fault);
+            }
+            match &tried {
+                Ok((Answered::Raw(raw), _)) if let Some(complaint) = raw.complaint() => entry.fail(complaint),
+                _ => entry.win(tab),
+            }
+        }
+    }
+    tried
 }
 
 /// The refusal of a strict request that this target would not hear as it was said.

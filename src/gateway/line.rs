@@ -95,9 +95,15 @@ pub(super) struct Decided<'o, 'g> {
 pub(super) struct Planned<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     job: Job,
+    caller: Caller,
+    /// The most tokens of an answer, as policies said.
+    most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
     say: Option<Arc<Say>>,
 }
+
+/// Its attempts will be counted.
+pub(super) struct Reserved<'o, 'g>(Planned<'o, 'g>);
 
 /// An answer has begun.
 pub(super) struct Carried<'o, 'g> {
@@ -329,7 +335,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
 }
 
 impl<'o, 'g> Decided<'o, 'g> {
-    /// Turns the decision into ordered targets. Cache and reservation will follow here.
+    /// Turns the decision into ordered targets. The cache will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
         let Self { admitted, mut decision, session, patience, strict } = self;
         let Admitted { opened, mut asked, permit } = admitted;
@@ -347,6 +353,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let planned = planner::plan(catalogue, session.facts(), &decision, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
+        let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {
             plan.targets.iter_mut().for_each(|target| *target = target.under(&rules));
         }
@@ -369,19 +376,34 @@ impl<'o, 'g> Decided<'o, 'g> {
             first_token: plan.first_token,
             carry: asked.clone(),
             journal: opened.journal.clone(),
+            tab: None,
             strict,
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, say })
+        let caller = session.facts().caller.clone();
+        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, most, say })
     }
 }
 
 impl<'o, 'g> Planned<'o, 'g> {
+    /// Opens its tab, where anything is written down or counted: what an attempt may cost is held when it begins.
+    pub(super) fn reserve(mut self) -> Reserved<'o, 'g> {
+        let Admitted { opened, asked, .. } = &mut self.admitted;
+        let desk = opened.gateway.shared.figures.desk();
+        if desk.is_on() {
+            let (caller, most) = (&self.caller, self.most);
+            self.job.tab = opened.settlement.as_mut().and_then(|s| s.reserve(&desk, &**asked, caller, most));
+        }
+        Reserved(self)
+    }
+}
+
+impl<'o, 'g> Reserved<'o, 'g> {
     /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
     /// client hears something; until the first content, the targets behind it may still change.
     pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
-        let Self { admitted: Admitted { opened, asked, permit }, job, say } = self;
+        let Planned { admitted: Admitted { opened, asked, permit }, job, say, .. } = self.0;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
             let answered = executor.carry_out(&job).await;

@@ -19,7 +19,7 @@ use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
-use crate::ledger::{Book, Tier, When};
+use crate::ledger::{Book, Closing, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
@@ -36,21 +36,23 @@ pub(super) struct Settlement {
     access_log: AccessLog,
     decisions: Decisions,
     shared: Arc<Shared>,
-    snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     method: &'static str,
     dialect: Dialect,
     path: &'static str,
     version: Option<usize>,
     address: Option<IpAddr>,
-    request_id: Arc<str>,
-    unix_ms: u64,
+    pub(super) request_id: Arc<str>,
+    pub(super) unix_ms: u64,
     at: Instant,
     settled: bool,
     figures: Arc<Figures>,
     /// The prices of the moment at which the request came.
-    book: Arc<Book>,
+    pub(super) book: Arc<Book>,
+    /// Where its attempts stand, if they are written down or counted.
+    pub(super) tab: Option<Arc<Tab>>,
     /// What it cost, once it was asked.
     cost: Option<Option<Nano>>,
     /// The service that was asked for, or that did the work.
@@ -158,6 +160,7 @@ impl Settlement {
             settled: false,
             figures: gateway.shared.figures.clone(),
             book: gateway.prices(),
+            tab: None,
             cost: None,
             tier: Tier::Standard,
             tier_asked: false,
@@ -273,7 +276,7 @@ impl Settlement {
     }
 
     /// What it cost, in all; `None` when something was used whose price nobody knows, or nothing was used. Ledger and
-    /// budgets will settle their reservations with it.
+    /// budgets settle with it.
     pub(super) fn cost(&mut self) -> Option<Nano> {
         if let Some(cost) = self.cost {
             return cost;
@@ -320,6 +323,10 @@ impl Settlement {
             held.settle(self.usage.as_ref(), Instant::now());
         }
         let cost = self.cost();
+        if let Some(tab) = self.tab.take() {
+            let (usage, outcome) = (self.usage, outcome.as_str());
+            tab.close(Closing { usage, cost, outcome, status: Some(status) });
+        }
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());
             if let Some(usage) = &self.usage {

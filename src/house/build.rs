@@ -134,6 +134,7 @@ pub fn build(
         sources: config.prices.sources.clone(),
         health: config.health,
         presets: presets.collect(),
+        budgets: checked.budgets.clone(),
     };
     Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms, tests: 0 })
 }

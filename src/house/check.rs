@@ -3,6 +3,7 @@
 mod aws;
 mod azure;
 mod base_url;
+mod budgets;
 mod cycles;
 mod google;
 mod limits;
@@ -28,7 +29,7 @@ use super::plugins;
 use super::read::Reading;
 use super::validate::did_you_mean;
 use crate::gateway::VersionSettings;
-use crate::ledger::Owns;
+use crate::ledger::{Budget, Owns};
 use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
@@ -48,6 +49,8 @@ pub struct Checked {
     pub versions: Vec<CheckedApi>,
     /// Prices of its own.
     pub prices: Owns,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 /// One provider with its preset merged in.
@@ -216,6 +219,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.plugins();
     desk.health();
     let prices = desk.prices();
+    let budgets = desk.budgets();
     let providers = desk.providers();
     let models = desk.models();
     let versions = desk.versions();
@@ -223,7 +227,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     if !findings.is_clean() {
         return Err(findings.finish());
     }
-    Ok((Checked { config, providers, models, versions, prices }, findings.finish()))
+    Ok((Checked { config, providers, models, versions, prices, budgets }, findings.finish()))
 }
 
 /// The checks at work.

@@ -76,18 +76,27 @@ pub struct Target {
     pub name: TargetName,
     /// What speaks in place of the provider, where rules hold that it does not know of.
     through: Option<Arc<dyn Provider>>,
+    /// Those rules.
+    rules: Option<Arc<OutputRules>>,
 }
 
 impl Target {
     /// A model of a provider.
     pub fn new(vendor: Arc<Vendor>, name: TargetName) -> Self {
-        Self { vendor, name, through: None }
+        Self { vendor, name, through: None, rules: None }
     }
 
     /// The same target under rules for its output.
     pub fn under(&self, rules: &Arc<OutputRules>) -> Self {
         let through: Arc<dyn Provider> = Arc::new(Restrained::new(self, rules));
-        Self { through: Some(through), ..self.clone() }
+        Self { through: Some(through), rules: Some(rules.clone()), ..self.clone() }
+    }
+
+    /// The same target, with answers of at most so many tokens besides the rules that hold already.
+    pub fn capped(&self, most: u64) -> Self {
+        let mut rules = self.rules.as_deref().cloned().unwrap_or_default();
+        rules.cap(most);
+        self.under(&Arc::new(rules))
     }
 
     /// What speaks for this model: the provider itself, or that part of it which does.
