@@ -19,8 +19,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
-use secrecy::{ExposeSecret, SecretString};
 pub use policies::Desk;
+use secrecy::{ExposeSecret, SecretString};
 pub use settings::AdminSettings;
 pub use status::{ReloadState, Status};
 use subtle::ConstantTimeEq;
@@ -117,8 +117,11 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
     if let Some(pinned) = &snapshot.pinned {
-        return format!("ready; rolled back: the policies {} serve until those on disk change\n", pinned.hash)
-            .into_response();
+        return format!(
+            "ready; rolled back: the policies {} serve until those on disk change\n",
+            pinned.hash
+        )
+        .into_response();
     }
     "ready\n".into_response()
 }

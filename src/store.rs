@@ -10,5 +10,5 @@ mod versions;
 
 pub use answers::{Answers, Bounds, Kept, Shelf};
 pub use decisions::{Decisions, chosen, files, find_in, lines};
-pub use versions::{Version, VersionFile, Versions};
 pub use settings::{DecisionSettings, ResponseSettings};
+pub use versions::{Version, VersionFile, Versions};

@@ -117,8 +117,10 @@ pub(super) fn alerts(admin: &Admin) -> Vec<Value> {
     let snapshot = admin.shared.snapshot.load();
     let mut alerts = Vec::new();
     if let Some(halted) = admin.shared.rollout.standing(Instant::now()).and_then(|it| it.rolled_back) {
-        alerts.push(json!({ "alert": "candidate_rolled_back", "reason": halted.reason, "since_ms": halted.at_ms,
-            "candidate": halted.hash }));
+        alerts.push(
+            json!({ "alert": "candidate_rolled_back", "reason": halted.reason, "since_ms": halted.at_ms,
+            "candidate": halted.hash }),
+        );
     }
     if let Some(pinned) = &snapshot.pinned {
         alerts.push(json!({ "alert": "policies_rolled_back", "reason":
@@ -159,7 +161,8 @@ fn all(admin: &Admin) -> Value {
 /// The body as JSON; none at all is an empty object.
 fn asked<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
     let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| Box::new(refused(StatusCode::BAD_REQUEST, &error.to_string())))
+    serde_json::from_slice(body)
+        .map_err(|error| Box::new(refused(StatusCode::BAD_REQUEST, &error.to_string())))
 }
 
 fn refused(status: StatusCode, error: &str) -> Response {

@@ -60,9 +60,7 @@ impl Beside {
 
     /// A set whose files are broken now goes on as it was.
     pub fn inherit(&mut self, older: &Self) {
-        for (side, older) in
-            [(&mut self.shadow, &older.shadow), (&mut self.candidate, &older.candidate)]
-        {
+        for (side, older) in [(&mut self.shadow, &older.shadow), (&mut self.candidate, &older.candidate)] {
             if let Some(side) = side
                 && side.policies.is_none()
                 && let Some(older) = older

@@ -9,10 +9,10 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Figures;
+use super::arms::Owed;
 use super::observe;
 use super::papers::Papers;
 use super::serve::Arrived;
-use super::arms::Owed;
 use super::{Gateway, Shared, Snapshot};
 use crate::breaker::{Answer, Verdict};
 use crate::chat::{Loss, Usage};
@@ -359,7 +359,8 @@ impl Settlement {
         match (question, dossier) {
             (Some(mut question), dossier) => {
                 question.used(self.usage.as_ref());
-                question.visited = dossier.iter().find_map(|d| Some(d.seen.as_ref()?.visited.clone())).unwrap_or_default();
+                question.visited =
+                    dossier.iter().find_map(|d| Some(d.seen.as_ref()?.visited.clone())).unwrap_or_default();
                 question.record = dossier.map(|dossier| (self.decisions.clone(), dossier));
                 self.shared.shadows.ask(question);
             }
@@ -418,7 +419,11 @@ impl Settlement {
             model_version: self.target.as_ref().and_then(|target| self.model_version(&target.name)),
             facts: None,
             rule,
-            arm: self.owed.as_ref().and_then(|owed| owed.policies.as_ref()).map(|_| Arm::Candidate.as_str().into()),
+            arm: self
+                .owed
+                .as_ref()
+                .and_then(|owed| owed.policies.as_ref())
+                .map(|_| Arm::Candidate.as_str().into()),
             policies: self.owed.as_ref().and_then(|owed| owed.policies.clone()),
             tags,
             candidates: Vec::new(),

@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use crate::clock::Dice;
 use crate::facts::market::{Market, Size};
 use crate::facts::{Facts, Past, Reads, Visited};
-use crate::plan::{Decision, Divergence, Dossier, DivergenceKind as Kind, Rule, View, refusal};
+use crate::plan::{Decision, Divergence, DivergenceKind as Kind, Dossier, Rule, View, refusal};
 use crate::planner;
 use crate::policy::replay::{Difference, difference};
 use crate::policy::{Answered, PolicySet};
@@ -290,8 +290,10 @@ async fn compare(question: &mut Question) -> Compared {
     let (known, reads) = (std::mem::take(&mut question.asked), std::mem::take(&mut question.reads));
     let decided = question.shadow.shadow(&facts, known, reads).decide().await;
     let (live, shadow) = (question.decision.as_ref(), decided.decision.as_ref().ok());
-    let (of_live, of_shadow) =
-        (question.view(live, question.rule.as_ref(), &*facts.market), question.view(shadow, None, &*facts.market));
+    let (of_live, of_shadow) = (
+        question.view(live, question.rule.as_ref(), &*facts.market),
+        question.view(shadow, None, &*facts.market),
+    );
     let mut kinds = Vec::new();
     let denied = (refusal(live), refusal(shadow));
     let differ = difference(live, shadow);
@@ -341,7 +343,8 @@ impl Question {
         let caller: &Caller = &self.facts.caller;
         let catalogue = self.snapshot.catalogue_of(self.version);
         let planned = planner::plan(catalogue, &self.facts.model, &decision, caller, &Dice::loaded(seed));
-        let Some(target) = planned.ok().and_then(|plan| plan.targets.first().map(|t| t.name.to_string())) else {
+        let Some(target) = planned.ok().and_then(|plan| plan.targets.first().map(|t| t.name.to_string()))
+        else {
             return view;
         };
         view.cost_usd = self.size.and_then(|size| market.cost(&market.offer(&target)?, size));

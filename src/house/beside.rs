@@ -11,7 +11,12 @@ use crate::gateway::{Beside, Role, Side, Snapshot};
 use crate::policy::{self, Hosted, PolicySet};
 
 /// Compiles the sets that there are.
-pub(super) fn load(config: &Config, sources: &Sources, names: &policy::Names, hosted: &Arc<Hosted>) -> Beside {
+pub(super) fn load(
+    config: &Config,
+    sources: &Sources,
+    names: &policy::Names,
+    hosted: &Arc<Hosted>,
+) -> Beside {
     let side = |role: Role| {
         let read = sources.beside.iter().find(|read| read.role == role)?;
         compiled(config, sources, read, names, hosted)
@@ -28,7 +33,9 @@ pub(super) fn load(config: &Config, sources: &Sources, names: &policy::Names, ho
 pub(super) fn try_out(config: &Config, sources: &Sources, snapshot: &mut Arc<Snapshot>) {
     for read in &sources.beside {
         let Ok(files) = &read.files else { continue };
-        let Err(failures) = trial::before_service(config, &sources.with_beside(files), snapshot) else { continue };
+        let Err(failures) = trial::before_service(config, &sources.with_beside(files), snapshot) else {
+            continue;
+        };
         let problems = failures.0.iter().map(Diagnostic::headline).collect();
         // Nobody else has the snapshot yet.
         let Some(snapshot) = Arc::get_mut(snapshot) else { return };

@@ -84,7 +84,8 @@ impl Desk {
         let before = std::mem::replace(&mut *self.lock(), pin);
         let (done, told) = sync_channel(1);
         again.ask(done)?;
-        let result = told.recv_timeout(PATIENCE).map_err(|_| "the policies were not taken in time".to_owned());
+        let result =
+            told.recv_timeout(PATIENCE).map_err(|_| "the policies were not taken in time".to_owned());
         let result = result.and_then(|taken| taken);
         if result.is_err() {
             *self.lock() = before;
@@ -109,7 +110,10 @@ impl admin::Desk for Desk {
         };
         let since_ms = SystemClock.unix_ms();
         self.ask(Some(Pin { version: version.clone(), on_disk: None, since_ms }))?;
-        tracing::warn!(policies = &*version.hash, "rolled back: older policies serve until those on disk change");
+        tracing::warn!(
+            policies = &*version.hash,
+            "rolled back: older policies serve until those on disk change"
+        );
         metrics::counter!("tollgate_policy_rollbacks_total", "reason" => "rollback").increment(1);
         Ok(format!("the policies {} serve, until those on disk change", version.hash))
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
 use super::desk::{Desk, Ordered};
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::sources::{PolicySource, Sources};
 use super::watch::Watch;
 use super::{Checked, House, built, checked};
@@ -58,7 +58,8 @@ impl House {
             }
             told.failed(SystemClock.unix_ms(), errors);
         };
-        let watch = Watch::start(&sources, accept, report).map_err(|error| format!("file watcher: {error}"))?;
+        let watch =
+            Watch::start(&sources, accept, report).map_err(|error| format!("file watcher: {error}"))?;
         desk.listen(watch.again());
         Ok(watch)
     }

@@ -88,10 +88,10 @@ impl View {
             at: rule.map(|rule| rule.place().into()),
             verdict: match decision {
                 None => "a policy failed".into(),
-                Some(decision) => decision
-                    .verdict
-                    .as_ref()
-                    .map_or_else(|| "none: the configuration's plan".into(), |verdict| verdict.shown().into()),
+                Some(decision) => decision.verdict.as_ref().map_or_else(
+                    || "none: the configuration's plan".into(),
+                    |verdict| verdict.shown().into(),
+                ),
             },
             target: None,
             cost_usd: None,

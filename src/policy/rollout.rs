@@ -250,7 +250,9 @@ impl Trial {
         }
         // One dear request among a few says nothing.
         let enough = (bounds.min_requests / 2).max(1);
-        let (Some(dear), Some(usual)) = (candidate.mean_cost(enough), live.mean_cost(enough)) else { return None };
+        let (Some(dear), Some(usual)) = (candidate.mean_cost(enough), live.mean_cost(enough)) else {
+            return None;
+        };
         if dear > usual * (1.0 + bounds.cost.part()) {
             return Some((
                 "cost",

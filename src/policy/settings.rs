@@ -110,12 +110,7 @@ impl Default for CandidateSettings {
 
 impl Default for RollBackSettings {
     fn default() -> Self {
-        Self {
-            error_rate: Percent(2.0),
-            cost: Percent(20.0),
-            min_requests: 200,
-            window: Period::secs(600),
-        }
+        Self { error_rate: Percent(2.0), cost: Percent(20.0), min_requests: 200, window: Period::secs(600) }
     }
 }
 

@@ -55,7 +55,9 @@ impl Versions {
     pub fn open(dir: Option<&Path>) -> Self {
         let dir = dir.map(|dir| dir.join(DIR));
         let mut kept: Vec<Arc<Version>> = Vec::new();
-        for path in dir.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten()).map(|e| e.path()) {
+        for path in
+            dir.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten()).map(|e| e.path())
+        {
             if !is_version(&path) {
                 continue;
             }
@@ -83,7 +85,9 @@ impl Versions {
             });
             kept.push_front(version.clone());
             let mut gone = Vec::new();
-            while kept.len() > MOST || kept.len() > 2 && kept.iter().map(|v| v.bytes()).sum::<usize>() > MOST_BYTES {
+            while kept.len() > MOST
+                || kept.len() > 2 && kept.iter().map(|v| v.bytes()).sum::<usize>() > MOST_BYTES
+            {
                 gone.extend(kept.pop_back());
             }
             (version, gone)
@@ -200,7 +204,10 @@ mod tests {
         versions.remember(Some(serde_json::json!({ "hash": "ab" })));
         fs::write(dir.path().join(DIR).join("torn.json"), "{").unwrap();
         let again = Versions::open(Some(dir.path()));
-        assert_eq!((hashes(&again), again.find("ab").unwrap().files.clone()), (hashes(&versions), files("ab")));
+        assert_eq!(
+            (hashes(&again), again.find("ab").unwrap().files.clone()),
+            (hashes(&versions), files("ab"))
+        );
         assert_eq!(again.remembered().unwrap()["hash"], "ab");
         again.remember(None);
         assert!(again.remembered().is_none());
