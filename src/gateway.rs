@@ -1,6 +1,7 @@
 //! The straight line of a request, and the facts that policies see.
 
 mod admission;
+mod admit;
 mod arms;
 mod beside;
 mod conversation;
@@ -54,6 +55,7 @@ use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
 use crate::ledger::Book;
 use crate::policy::rollout::Rollout;
+use crate::store::sqlite::Sqlite;
 use crate::store::{Answers, Decisions, Shelf, Versions};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
@@ -78,6 +80,8 @@ pub struct Shared {
     pub versions: Arc<Versions>,
     /// Policies that are asked without effect.
     pub shadows: Arc<Shadows>,
+    /// The database, if one is configured.
+    pub database: Option<Sqlite>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }

@@ -21,9 +21,13 @@ use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
 use crate::house::{Built, Desk, House, announce, feed};
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
+use crate::store::sqlite::Sqlite;
 use crate::store::{Decisions, Versions};
 use crate::telemetry::{self, AccessLog};
 use crate::upstream::{Upload, Upstream};
+
+/// How long the end of the process waits for the database.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
 pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
@@ -47,16 +51,18 @@ fn run(house: House) -> Result<(), String> {
     telemetry::install_log(&house.checked().config.log.level)?;
     let metrics = telemetry::install_metrics()?;
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
+    let database = house.database()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, metrics))
+    runtime.block_on(open(house, built, database, metrics))
 }
 
 async fn open(
     house: House,
     built: Built,
+    database: Option<Sqlite>,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
@@ -91,6 +97,7 @@ async fn open(
         rollout: Arc::default(),
         versions,
         shadows: shadows.clone(),
+        database: database.clone(),
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
@@ -124,6 +131,9 @@ async fn open(
     access_log.close();
     shadows.flush(Duration::from_secs(2));
     decisions.close();
+    if let Some(database) = database {
+        database.close(LAST_WRITES);
+    }
     tracing::info!("stopped");
     Ok(())
 }

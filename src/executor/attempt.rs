@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
+use super::journal::Page;
 use super::live::Live;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
@@ -65,25 +66,25 @@ impl Executor {
     /// Makes one attempt, notes it in the journal and counts it.
     pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
         let now = Instant::now();
-        job.journal.begin(target, now);
+        let page = job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         if let Some(relayed) = job.carry.instead(target) {
-            job.journal.lose(&relayed.lost);
-            meters.attempt("ok", job.journal.succeed(200));
+            page.lose(&relayed.lost);
+            meters.attempt("ok", page.succeed(200));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
         let judge = |verdict, first_token| {
             self.health.attempted(&target.name, verdict, first_token, Instant::now());
         };
-        match self.try_once(job, target, now).await {
+        match self.try_once(job, target, &page, now).await {
             Ok((answered, status)) => {
                 match &answered {
                     Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
-                        meters.attempt(fault.kind.as_str(), job.journal.fail(fault));
+                        meters.attempt(fault.kind.as_str(), page.fail(fault));
                         judge(Verdict::of(fault), None);
                     }
                     _ => {
-                        let took = job.journal.succeed(status);
+                        let took = page.succeed(status);
                         meters.attempt("ok", took);
                         judge(Verdict::Good, matches!(answered, Answered::Stream(_)).then_some(took));
                     }
@@ -91,7 +92,7 @@ impl Executor {
                 Ok(answered)
             }
             Err(fault) => {
-                meters.attempt(fault.kind.as_str(), job.journal.fail(&fault));
+                meters.attempt(fault.kind.as_str(), page.fail(&fault));
                 judge(Verdict::of(&fault), None);
                 tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
@@ -99,7 +100,13 @@ impl Executor {
         }
     }
 
-    async fn try_once(&self, job: &Job, target: &Target, now: Instant) -> Result<(Answered, u16), Fault> {
+    async fn try_once(
+        &self,
+        job: &Job,
+        target: &Target,
+        page: &Page<'_>,
+        now: Instant,
+    ) -> Result<(Answered, u16), Fault> {
         let deadlines = &target.vendor.deadlines;
         let first_token = job.first_token.unwrap_or(deadlines.first_token);
         let due = Due {
@@ -109,7 +116,7 @@ impl Executor {
         };
         let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
-        job.journal.lose(&outgoing.lost);
+        page.lose(&outgoing.lost);
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
         }
@@ -172,7 +179,7 @@ impl Executor {
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
             let relayed = job.carry.whole(target, bytes)?;
-            job.journal.lose(&relayed.lost);
+            page.lose(&relayed.lost);
             return Ok((Answered::Whole(relayed, target.clone()), status));
         }
         let relay = job.carry.stream(target)?;

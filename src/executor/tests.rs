@@ -4,6 +4,7 @@ use http::{HeaderMap, Method};
 
 use super::*;
 use crate::chat::Usage;
+use crate::fault::FaultKind;
 use crate::providers::{Dialect, Frame, Local, LocalAnswer, Provider, Vendor};
 use crate::target::TargetName;
 

@@ -20,6 +20,7 @@ use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Book, Tier, When};
+use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
 use crate::policy::rollout::Arm;
@@ -84,6 +85,8 @@ pub(super) struct Settlement {
     pub(super) conversation: Option<Conversed>,
     /// The policies that have something to say later, and how many of the tags are theirs already.
     later: Option<Box<(Session, usize)>>,
+    /// What it has taken of its limits.
+    pub(super) held: Option<Box<Held>>,
     /// What its decision is explained by, where somebody keeps that.
     pub(super) papers: Option<Box<Papers>>,
     /// What is owed to policies beside those in service.
@@ -172,6 +175,7 @@ impl Settlement {
             finish: None,
             conversation: None,
             later: None,
+            held: None,
             papers: None,
             owed: None,
         })
@@ -312,6 +316,9 @@ impl Settlement {
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
+        if let Some(held) = self.held.take() {
+            held.settle(self.usage.as_ref(), Instant::now());
+        }
         let cost = self.cost();
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());

@@ -4,7 +4,7 @@ mod aws;
 mod azure;
 mod google;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -88,9 +88,10 @@ pub fn build(
         .collect();
     let plugins = bench.plugins(&checked.config, plugins);
     let hosted = Arc::new(Hosted::new(plugins.clone()));
-    let names = names(&catalogue, &versions);
-    let beside = beside::load(&checked.config, sources, &names, &hosted);
-    let policies = bench.policies(&checked.config, names, hosted);
+    let mut known = names(&catalogue, &versions);
+    known.rate_limits = rate_limits(&checked.config);
+    let beside = beside::load(&checked.config, sources, &known, &hosted);
+    let policies = bench.policies(&checked.config, known, hosted);
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
         return Err(Diagnostics(bench.problems));
@@ -119,6 +120,7 @@ pub fn build(
         keepalive: config.stream.keepalive.0,
         kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
+        rate_limits: figures.limits.rules(&config.rate_limits),
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
     };
@@ -186,7 +188,8 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         }
         aliases.extend(versions_in(&config.models));
         let providers = reading.names("providers").into_iter().collect();
-        let names = policy::Names { aliases: aliases.into_iter().collect(), providers };
+        let rate_limits = rate_limits(config);
+        let names = policy::Names { aliases: aliases.into_iter().collect(), providers, rate_limits };
         let plugins = plugins::configured(&config.plugins, &sources.plugins, &sources.paths.plugins.dir);
         let named = NamedPlugins(plugins.into_iter().map(|plugin| plugin.name).collect());
         bench.policies(config, names, Arc::new(named));
@@ -201,12 +204,18 @@ fn versions_in(models: &Models) -> impl Iterator<Item = String> {
     })
 }
 
+/// The limits that policies may ask for.
+fn rate_limits(config: &Config) -> BTreeSet<String> {
+    config.rate_limits.iter().map(|limit| limit.name.clone()).collect()
+}
+
 /// What policies may name.
 pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
     let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
     policy::Names {
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
+        ..policy::Names::default()
     }
 }
 

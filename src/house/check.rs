@@ -5,6 +5,7 @@ mod azure;
 mod base_url;
 mod cycles;
 mod google;
+mod limits;
 mod models;
 mod prices;
 mod providers;
@@ -187,9 +188,11 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     let mut desk = Desk { reading, vendors };
     desk.listeners();
     desk.limits();
+    desk.rate_limits();
     desk.deadlines();
     desk.beside();
     desk.decisions();
+    desk.state();
     desk.raw();
     desk.plugins();
     desk.health();
@@ -379,6 +382,18 @@ impl Desk<'_> {
                 let message = format!("`{name}` in `decisions.headers` is not the name of a header");
                 self.error(&["decisions", "headers", &at.to_string()], message, None);
             }
+        }
+    }
+
+    /// What is kept for good.
+    fn state(&mut self) {
+        let settings = self.reading.config.state.clone();
+        if let Err(help) = settings.database() {
+            let message = "`state.ledger` is no database that is known";
+            self.error(&["state", "ledger"], message, Some(help));
+        }
+        if settings.keep.0 < Duration::from_secs(86_400) {
+            self.error(&["state", "keep"], "`state.keep` must be at least 1 day", None);
         }
     }
 

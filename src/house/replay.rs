@@ -16,6 +16,7 @@ use tally::Tally;
 
 use crate::caller::Caller;
 use crate::clock::Dice;
+use crate::facts::Seen;
 use crate::facts::market::{Market, Size};
 use crate::gateway::Snapshot;
 use crate::plan::{Decision, Dossier};
@@ -129,6 +130,7 @@ impl Replay<'_> {
             team: seen.and_then(|seen| seen.team.clone()),
             user: facts.user.clone(),
             session: seen.and_then(|seen| seen.session.clone()),
+            grant: seen.and_then(Seen::grant),
         };
         let catalogue = self.candidate.catalogue_of(version);
         let plan = planner::plan(catalogue, &facts.model, decision, &caller, &Dice::loaded(seed));

@@ -75,7 +75,7 @@ fn run(gateway: &Gateway, arguments: &[&str]) -> Printed {
 async fn a_shadow_sees_real_traffic_and_touches_nothing() {
     const SHADOW: &str = r#"fn on_request(req) {
     state.incr("seen", 1);
-    metric("shadowed", 1);
+    metric("shadowed").add(#{ a: "b" });
     info("the shadow speaks");
     if req.contains_any(["forbidden"]) { return reject(403, "no", "no").named("strict"); }
     if req.tokens > 500 { return route("up/large").named("long"); }
@@ -83,7 +83,8 @@ async fn a_shadow_sees_real_traffic_and_touches_nothing() {
     route("up/two").named("cheaper")
 }"#;
     let upstream = parrot();
-    let setup = town(&upstream, "").policy("05-state.rhai", "fn on_request(req) { req.tag(\"seen\", `${state.get(\"seen\")}`); }");
+    let setup = town(&upstream, "")
+        .policy("05-state.rhai", "fn on_request(req) { req.tag(\"seen\", `${state.get(\"seen\")}`); }");
     let gateway = beside(setup, "shadow", SHADOW).start();
     let usual = send(&gateway, "u", "hello").await;
     assert_eq!((usual.said().as_str(), usual.header("x-tollgate-rule")), ("one", "10-route/usual"));
@@ -91,14 +92,16 @@ async fn a_shadow_sees_real_traffic_and_touches_nothing() {
     assert_eq!(send(&gateway, "u", &"word ".repeat(1_000)).await.said(), "large");
     assert_eq!(send(&gateway, "u", "boom").await.said(), "one");
 
-    let all = until(&gateway, "four views of the shadow", |all| all["shadow"]["findings"]["asked"] == 4).await;
+    let all =
+        until(&gateway, "four views of the shadow", |all| all["shadow"]["findings"]["asked"] == 4).await;
     let found = &all["shadow"]["findings"];
     assert_eq!(
         (&found["same"], &found["diverged"], &found["route"], &found["denial"], &found["failure"]),
         (&json!(1), &json!(3), &json!(1), &json!(2), &json!(1)),
         "{all:#}"
     );
-    let sample = found["samples"].as_array().unwrap().iter().find(|s| s["kinds"] == json!(["route"])).unwrap();
+    let sample =
+        found["samples"].as_array().unwrap().iter().find(|s| s["kinds"] == json!(["route"])).unwrap();
     assert_eq!(
         (&sample["live"]["at"], &sample["live"]["rule"], &sample["live"]["target"]),
         (&json!("10-route.rhai:3"), &json!("10-route/usual"), &json!("up/one")),
@@ -112,14 +115,19 @@ async fn a_shadow_sees_real_traffic_and_touches_nothing() {
     let metrics = gateway.metrics().await;
     assert!(!metrics.contains("shadowed") && !metrics.contains("tollgate_policy_errors_total{"), "{metrics}");
     let log = gateway.log().join("\n");
-    assert!(!log.contains("the shadow speaks") && log.contains("the shadow policies decide otherwise"), "{log}");
+    assert!(
+        !log.contains("the shadow speaks") && log.contains("the shadow policies decide otherwise"),
+        "{log}"
+    );
     assert!(!log.contains("a policy failed"), "{log}");
     let id = usual.header("x-request-id");
     let record = client::get(gateway.admin, &format!("/admin/v1/decisions/{id}")).await.json();
     assert_eq!(record["decision"]["shadow"]["shadow"]["rule"], "10-route/cheaper", "{record:#}");
     assert_eq!(record["decision"]["record"]["tags"], json!([["seen", ""]]), "the shadow's state is not kept");
     let printed = run(&gateway, &["policy", "shadow"]);
-    for part in ["10-route/cheaper (10-route.rhai:8)", "10-route/usual (10-route.rhai:3)", "route 1, denial 2"] {
+    for part in
+        ["10-route/cheaper (10-route.rhai:8)", "10-route/usual (10-route.rhai:3)", "route 1, denial 2"]
+    {
         assert!(printed.code == Some(0) && printed.out.contains(part), "no {part} in {printed:#?}");
     }
 
@@ -127,14 +135,20 @@ async fn a_shadow_sees_real_traffic_and_touches_nothing() {
     gateway.save("policies/shadow/10-route.rhai", "fn on_request(req) { rute(\"up/two\") }");
     let all = until(&gateway, "a problem", |all| all["shadow"]["problems"] != json!([])).await;
     let problem = all["shadow"]["problems"][0].as_str().unwrap();
-    assert!(problem.contains("shadow/10-route.rhai:1:") && problem.contains("did you mean `route`"), "{problem}");
+    assert!(
+        problem.contains("shadow/10-route.rhai:1:") && problem.contains("did you mean `route`"),
+        "{problem}"
+    );
     assert_eq!(all["alerts"][0]["alert"], "policies_broken");
     assert_eq!(gateway.status().await["reloads"]["errors"], json!([]));
     send(&gateway, "u", "hello").await.said();
     until(&gateway, "the last good shadow", |all| all["shadow"]["findings"]["asked"] == 5).await;
     // The same policies agree, and the figures begin anew.
     gateway.save("policies/shadow/10-route.rhai", LIVE);
-    gateway.save("policies/shadow/05-state.rhai", "fn on_request(req) { req.tag(\"seen\", `${state.get(\"seen\")}`); }");
+    gateway.save(
+        "policies/shadow/05-state.rhai",
+        "fn on_request(req) { req.tag(\"seen\", `${state.get(\"seen\")}`); }",
+    );
     until(&gateway, "a good shadow", |all| {
         all["shadow"]["problems"] == json!([]) && all["shadow"]["hash"] == all["live"]["hash"]
     })
@@ -192,12 +206,19 @@ async fn a_candidate_that_refuses_too_much_loses_its_share_and_another_one_gets_
     }
     assert_eq!(refused, 20, "no later than after `min_requests`");
     let all = policies(&gateway).await;
-    assert_eq!((&all["rollout"]["share_percent"], &all["alerts"][0]["alert"]), (&json!(0.0), &json!("candidate_rolled_back")));
-    assert!(all["alerts"][0]["reason"].as_str().unwrap().contains("100.00% of 20 requests failed"), "{all:#}");
+    assert_eq!(
+        (&all["rollout"]["share_percent"], &all["alerts"][0]["alert"]),
+        (&json!(0.0), &json!("candidate_rolled_back"))
+    );
+    assert!(
+        all["alerts"][0]["reason"].as_str().unwrap().contains("100.00% of 20 requests failed"),
+        "{all:#}"
+    );
     assert_eq!(gateway.status().await["alerts"][0]["alert"], "candidate_rolled_back");
     assert_eq!(gateway.metric("tollgate_policy_rollbacks_total", &["reason=\"error_rate\""]).await, 1.0);
     let loud = gateway.log().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-    let loud: Vec<_> = loud.filter(|line| line["level"] == "ERROR" && field(line, "candidate").is_some()).collect();
+    let loud: Vec<_> =
+        loud.filter(|line| line["level"] == "ERROR" && field(line, "candidate").is_some()).collect();
     assert_eq!(loud.len(), 1, "{:?}", gateway.log());
     for user in &tried {
         assert_eq!(send(&gateway, user, "hello").await.said(), "one", "and stays so");
@@ -226,7 +247,8 @@ async fn older_policies_serve_again_until_those_on_disk_change() {
     let rule = |model: &str| format!("fn on_request(req) {{ route(\"up/{model}\").named(\"{model}\") }}");
     for model in ["two", "three"] {
         gateway.save("policies/10-route.rhai", &rule(model));
-        eventually_async(model, async || (send(&gateway, "u", "x").await.said() == model).then_some(())).await;
+        eventually_async(model, async || (send(&gateway, "u", "x").await.said() == model).then_some(()))
+            .await;
     }
     let on_three = gateway.status().await["snapshot"]["hash"].clone();
     let listed = run(&gateway, &["policy", "versions", "--json"]);
@@ -240,7 +262,10 @@ async fn older_policies_serve_again_until_those_on_disk_change() {
     let reply = send(&gateway, "u", "x").await;
     assert_eq!(reply.said(), "two");
     let status = gateway.status().await;
-    assert_eq!((&status["pinned"]["hash"], &status["pinned"]["on_disk"]), (&json!(hashes[1]), &json!(hashes[0])));
+    assert_eq!(
+        (&status["pinned"]["hash"], &status["pinned"]["on_disk"]),
+        (&json!(hashes[1]), &json!(hashes[0]))
+    );
     assert_ne!(status["snapshot"]["hash"], on_three, "what decides is told apart");
     assert_eq!(gateway.record(reply.header("x-request-id")).await["snapshot"], status["snapshot"]["hash"]);
     let ready = client::get(gateway.admin, "/readyz").await;
@@ -255,7 +280,10 @@ async fn older_policies_serve_again_until_those_on_disk_change() {
     assert_eq!(first.status, 200, "{first:?}");
     assert_eq!(send(&gateway, "u", "x").await.said(), "one");
     let unknown = operate(&gateway, "/admin/v1/policies/rollback", json!({ "hash": "zz" })).await;
-    assert!(unknown.status == 409 && unknown.json()["error"].as_str().unwrap().contains("no version"), "{unknown:?}");
+    assert!(
+        unknown.status == 409 && unknown.json()["error"].as_str().unwrap().contains("no version"),
+        "{unknown:?}"
+    );
 
     // Broken policies on disk do not hinder: the good ones go on. Good ones on disk serve again.
     gateway.save("policies/10-route.rhai", "fn on_request(req) { rute() }");
