@@ -213,6 +213,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.limits();
     desk.rate_limits();
     desk.deadlines();
+    desk.beside();
     desk.decisions();
     desk.state();
     desk.raw();
@@ -350,6 +351,38 @@ impl Desk<'_> {
             let help = did_you_mean(&name, config.providers.keys().map(String::as_str))
                 .map(|near| format!("did you mean `{near}`?"));
             self.error(&["files", "provider"], format!("there is no provider `{name}`"), help);
+        }
+    }
+
+    /// Policies that stand beside those in service.
+    fn beside(&mut self) {
+        let policies = self.reading.config.policies.clone();
+        let (shadow, candidate) = (&policies.shadow, &policies.candidate);
+        for (path, share) in [
+            (&["policies", "shadow", "sample"], shadow.sample.0),
+            (&["policies", "candidate", "share"], candidate.share.0),
+        ] {
+            if !(0.0..=100.0).contains(&share) {
+                self.error(path, format!("`{}` is a share from 0% to 100%", path.join(".")), None);
+            }
+        }
+        let bounds = &candidate.roll_back;
+        for (field, bad) in [
+            ("error_rate", bounds.error_rate.0 < 0.0),
+            ("cost", bounds.cost.0 < 0.0),
+            ("min_requests", bounds.min_requests == 0),
+            ("window", bounds.window.0.is_zero()),
+        ] {
+            if bad {
+                let message = format!("`policies.candidate.roll_back.{field}` is too small");
+                self.error(&["policies", "candidate", "roll_back", field], message, None);
+            }
+        }
+        for (name, dir) in [("shadow", &shadow.dir), ("candidate", &candidate.dir)] {
+            if dir.as_ref() == Some(&policies.dir) {
+                let message = format!("`policies.{name}` is the directory of the policies in service");
+                self.error(&["policies", name], message, None);
+            }
         }
     }
 

@@ -43,6 +43,7 @@ mod responses_both;
 mod responses_native;
 mod responses_recorded;
 mod responses_wire;
+mod rollout;
 mod routing;
 mod sdk;
 mod secrets;
