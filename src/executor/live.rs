@@ -11,7 +11,7 @@ use super::answering::Answering;
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Frame, StreamRelay, Target};
+use crate::providers::{Frame, Hold, StreamRelay, Target};
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
 /// not answering.
@@ -35,6 +35,8 @@ pub struct Live {
     finished: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
+    /// The key that it bears.
+    pub(super) hold: Option<Hold>,
 }
 
 /// What a stream yields.
@@ -68,6 +70,7 @@ impl Live {
             over: false,
             finished: false,
             fault: None,
+            hold: None,
         }
     }
 
@@ -209,5 +212,13 @@ impl Live {
         let fault = std::task::ready!(self.watchdog.poll(cx));
         self.over = true;
         Poll::Ready(if self.finished { Piece::End } else { Piece::Broken(fault) })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(mut hold) = self.hold.take() {
+            hold.used(self.usage(0).total());
+        }
     }
 }

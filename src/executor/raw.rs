@@ -10,7 +10,7 @@ use super::live::Piece;
 use super::watchdog::Watchdog;
 use crate::chat::Usage;
 use crate::fault::Fault;
-use crate::providers::{Meter, Target};
+use crate::providers::{Hold, Meter, Target};
 use crate::upstream::Upload;
 
 /// How bytes are to be relayed.
@@ -42,6 +42,8 @@ pub struct Raw {
     pub(super) complaint: Option<Fault>,
     /// The rest of the request, which is of no use to anybody once the answer is over.
     pub(super) upload: Option<Upload>,
+    /// The key that it bears.
+    pub(super) hold: Option<Hold>,
     pub(super) over: bool,
 }
 
@@ -129,6 +131,9 @@ impl Drop for Raw {
     fn drop(&mut self) {
         if let Some(upload) = &self.upload {
             upload.abandon();
+        }
+        if let Some(mut hold) = self.hold.take() {
+            hold.used(self.usage().map_or(0, |usage| usage.total()));
         }
     }
 }

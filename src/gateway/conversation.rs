@@ -16,7 +16,7 @@ use crate::executor::Switched;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::frames::websocket::{Sender, close_frame};
 use crate::plan::Outcome;
-use crate::providers::EventMeter;
+use crate::providers::{EventMeter, Hold};
 use crate::upstream::Duplex;
 
 /// Conversations that run now.
@@ -34,6 +34,8 @@ pub struct Conversation {
     closing: watch::Receiver<bool>,
     rules: RealtimeSettings,
     _permit: Permit,
+    /// The key that it bears, in use until the end.
+    hold: Option<Hold>,
 }
 
 /// Hands a conversation to the connection over which its request came.
@@ -159,7 +161,7 @@ impl Conversation {
         closing: watch::Receiver<bool>,
         rules: RealtimeSettings,
     ) -> Self {
-        let Switched { stream, begun, target } = switched;
+        let Switched { stream, begun, target, hold } = switched;
         let meter = EventMeter::new(target);
         Self {
             provider: stream,
@@ -168,6 +170,7 @@ impl Conversation {
             closing,
             rules,
             _permit: permit,
+            hold,
         }
     }
 
@@ -176,7 +179,7 @@ impl Conversation {
         let running = metrics::gauge!(RUNNING);
         running.increment(1.0);
         let running = Lowered(running);
-        let Self { provider, begun: said, mut book, closing, rules, _permit, .. } = self;
+        let Self { provider, begun: said, mut book, closing, rules, _permit, hold: _hold } = self;
         let (mut from_client, mut to_client) = tokio::io::split(client);
         let (mut from_provider, mut to_provider) = tokio::io::split(provider);
         let heard = Heard::new();

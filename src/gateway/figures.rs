@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::breaker::{Health, HealthSettings, Reading};
+use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, Reading, Standing};
 use crate::chat::Usage;
-use crate::clock::Clock;
+use crate::clock::{Clock, Dice};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
 use crate::ledger::{Abilities as Known, Model, Owns, Prices, SourceSettings, Unit, When};
 use crate::target::TargetName;
@@ -20,6 +20,8 @@ pub struct Figures {
     pub prices: Arc<Prices>,
     /// How targets fare.
     pub health: Arc<Health>,
+    /// Who may go to which target.
+    pub gates: Arc<Gates>,
     /// Where prices come from besides the configuration, the least first.
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
@@ -35,6 +37,7 @@ impl Figures {
         Self {
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
+            gates: Arc::new(Gates::new(Dice::fair())),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
@@ -48,6 +51,7 @@ impl Figures {
         self.sources.store(Arc::new(terms.sources));
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
+        self.gates.configure(terms.breaker);
         self.prices.configure(terms.own, &names);
         self.configured.fetch_add(1, Ordering::Release);
     }
@@ -68,6 +72,8 @@ pub struct Terms {
     pub sources: Vec<SourceSettings>,
     /// How health is watched.
     pub health: HealthSettings,
+    /// When targets are left alone.
+    pub breaker: BreakerSettings,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
 }
@@ -93,7 +99,11 @@ impl Numbers for Figures {
     }
 
     fn live(&self, target: &str) -> Live {
-        self.health.readings().of(target).map(live).unwrap_or_default()
+        let mut live = self.health.readings().of(target).map(live).unwrap_or_default();
+        if let Some(look) = self.gates.look_at(target, Instant::now()) {
+            live.healthy = Some(look.state != Standing::Open);
+        }
+        live
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {
@@ -129,7 +139,6 @@ fn live(reading: &Reading) -> Live {
         },
         tokens_per_second: reading.tokens_per_second,
         error_rate: (reading.attempts > 0).then_some(reading.error_rate),
-        // Breakers will say here who is let through.
         ..Live::default()
     }
 }

@@ -21,7 +21,7 @@ use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Advice, Answered, Job, Journal, Raw, Switched};
+use crate::executor::{Advice, Answered, Common, Job, Journal, Raw, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
 use crate::fault::{Fault, FaultKind};
@@ -351,7 +351,12 @@ impl<'o, 'g> Decided<'o, 'g> {
                 papers.limits = Some(limits);
             }
         });
+        let session = caller.session.as_deref().or(caller.user.as_deref());
+        let common = Common::gather(&plan.targets, session, &*asked);
         let job = Job {
+            tokens: asked.tokens(),
+            common,
+            market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
             retries: plan.retries,
