@@ -12,7 +12,7 @@ use super::watchdog::Watchdog;
 use crate::breaker::Busy;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Frame, StreamRelay, Target};
+use crate::providers::{Frame, Hold, StreamRelay, Target};
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
 /// not answering.
@@ -38,6 +38,8 @@ pub struct Live {
     fault: Option<Fault>,
     /// Counts as under way at its target until it is over.
     pub(super) busy: Option<Busy>,
+    /// The key that it bears.
+    pub(super) hold: Option<Hold>,
 }
 
 /// What a stream yields.
@@ -72,6 +74,7 @@ impl Live {
             finished: false,
             fault: None,
             busy: None,
+            hold: None,
         }
     }
 
@@ -216,5 +219,13 @@ impl Live {
         let fault = std::task::ready!(self.watchdog.poll(cx));
         self.over = true;
         Poll::Ready(if self.finished { Piece::End } else { Piece::Broken(fault) })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(mut hold) = self.hold.take() {
+            hold.used(self.usage(0).total());
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::watchdog::Watchdog;
 use crate::breaker::Busy;
 use crate::chat::Usage;
 use crate::fault::Fault;
-use crate::providers::{Meter, Target};
+use crate::providers::{Hold, Meter, Target};
 use crate::upstream::Upload;
 
 /// How bytes are to be relayed.
@@ -43,6 +43,8 @@ pub struct Raw {
     pub(super) complaint: Option<Fault>,
     /// The rest of the request, which is of no use to anybody once the answer is over.
     pub(super) upload: Option<Upload>,
+    /// The key that it bears.
+    pub(super) hold: Option<Hold>,
     pub(super) over: bool,
     /// Counts as under way at its target until it is over.
     pub(super) busy: Option<Busy>,
@@ -132,6 +134,9 @@ impl Drop for Raw {
     fn drop(&mut self) {
         if let Some(upload) = &self.upload {
             upload.abandon();
+        }
+        if let Some(mut hold) = self.hold.take() {
+            hold.used(self.usage().map_or(0, |usage| usage.total()));
         }
     }
 }

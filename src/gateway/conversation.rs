@@ -17,7 +17,7 @@ use crate::executor::Switched;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::frames::websocket::{Sender, close_frame};
 use crate::plan::Outcome;
-use crate::providers::EventMeter;
+use crate::providers::{EventMeter, Hold};
 use crate::upstream::Duplex;
 
 /// Conversations that run now.
@@ -36,6 +36,8 @@ pub struct Conversation {
     rules: RealtimeSettings,
     _permit: Permit,
     _busy: Option<Busy>,
+    /// The key that it bears, in use until the end.
+    hold: Option<Hold>,
 }
 
 /// Hands a conversation to the connection over which its request came.
@@ -161,7 +163,7 @@ impl Conversation {
         closing: watch::Receiver<bool>,
         rules: RealtimeSettings,
     ) -> Self {
-        let Switched { stream, begun, target, busy } = switched;
+        let Switched { stream, begun, target, busy, hold } = switched;
         let meter = EventMeter::new(target);
         Self {
             provider: stream,
@@ -171,6 +173,7 @@ impl Conversation {
             rules,
             _permit: permit,
             _busy: busy,
+            hold,
         }
     }
 
@@ -179,7 +182,7 @@ impl Conversation {
         let running = metrics::gauge!(RUNNING);
         running.increment(1.0);
         let running = Lowered(running);
-        let Self { provider, begun: said, mut book, closing, rules, _permit, .. } = self;
+        let Self { provider, begun: said, mut book, closing, rules, _permit, _busy, hold: _hold } = self;
         let (mut from_client, mut to_client) = tokio::io::split(client);
         let (mut from_provider, mut to_provider) = tokio::io::split(provider);
         let heard = Heard::new();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::restrained::Restrained;
-use super::{Credential, Provider};
+use super::{Credential, Provider, Ring};
+use crate::fault::FaultRules;
 use crate::plan::OutputRules;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
@@ -20,14 +21,18 @@ pub struct Vendor {
     pub wire: Arc<dyn Provider>,
     /// Where it is.
     pub place: Place,
-    /// Credentials and configured headers, marked sensitive; added to every request last, so nothing overrides them.
+    /// Configured headers, those that hold secrets marked sensitive; added to every request, so nothing overrides them.
     pub headers: HeaderMap,
+    /// Its keys; the headers of the one that an attempt bears are added last.
+    pub ring: Ring,
     /// What authorises a request beyond `headers`.
     pub credential: Credential,
     /// What constraints can ask for.
     pub traits: Traits,
     /// Deadlines of its attempts.
     pub deadlines: Deadlines,
+    /// What happens after faults, where it is not the usual.
+    pub faults: FaultRules,
     /// Models that the configuration names, by `models:` of the provider or as targets of aliases.
     pub models: Vec<Arc<str>>,
 }
@@ -41,9 +46,11 @@ impl Vendor {
             wire,
             place: Place::Local,
             headers: HeaderMap::new(),
+            ring: Ring::default(),
             credential: Credential::default(),
             traits: Traits::default(),
             deadlines: Deadlines::default(),
+            faults: FaultRules::default(),
             models: Vec::new(),
         }
     }

@@ -35,6 +35,7 @@ mod policies;
 mod prices;
 mod realtime;
 mod recording;
+mod reliability;
 mod reload;
 mod renewal;
 mod rerank;
