@@ -9,6 +9,7 @@ mod attempt;
 mod backoff;
 mod journal;
 mod live;
+mod passing;
 mod raw;
 mod switch;
 mod token;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::chat::Loss;
+use crate::chat::{Loss, Usage};
 use crate::fault::Fault;
 use crate::plan::AttemptRecord;
 use crate::providers::{Dialect, Target};
@@ -30,6 +30,8 @@ struct Pages {
     unset: Vec<Loss>,
     /// What its target speaks.
     dialect: Option<Dialect>,
+    /// What an answer cost that was withheld.
+    spent: Option<(Target, Usage)>,
 }
 
 impl Journal {
@@ -69,6 +71,16 @@ impl Journal {
     /// What the target of the attempt under way, or of the last one, speaks.
     pub fn dialect(&self) -> Option<Dialect> {
         self.pages().dialect
+    }
+
+    /// An answer was made, and is withheld.
+    pub(super) fn spent(&self, target: &Target, usage: Usage) {
+        self.pages().spent = Some((target.clone(), usage));
+    }
+
+    /// Who made an answer that was withheld, and what was used for it.
+    pub fn withheld(&self) -> Option<(Target, Usage)> {
+        self.pages().spent.clone()
     }
 
     /// The attempt brought its first content or its whole answer.

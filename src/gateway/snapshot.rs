@@ -9,6 +9,7 @@ use super::settings::RealtimeSettings;
 use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::facts::market::Market;
+use crate::guard::Guards;
 use crate::planner::Catalogue;
 use crate::plugin::PluginSet;
 use crate::policy::PolicySet;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub policies: PolicySet,
     /// What policies, guards and observers may ask.
     pub plugins: PluginSet,
+    /// Those of the plugins that are guards.
+    pub guards: Guards,
     /// Repeats and sizes of attempts.
     pub limits: Limits,
     /// Deadline of a whole request.

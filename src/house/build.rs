@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
 use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
+use crate::guard::Guards;
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::plugin::PluginSet;
 use crate::policy::{self, Hosted, NamedPlugins, PolicySet};
@@ -102,6 +103,7 @@ pub fn build(
         versions,
         strict: config.strict,
         policies,
+        guards: Guards::of(&plugins),
         plugins,
         limits: Limits {
             retries: config.retries.retries,
@@ -360,6 +362,7 @@ impl Bench<'_> {
             name: provider.name.clone(),
             preset: preset_of(provider),
             wire,
+            interpreter: None,
             place,
             headers,
             credential,
