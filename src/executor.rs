@@ -12,6 +12,7 @@ mod course;
 mod hold;
 mod journal;
 mod live;
+mod passing;
 mod raw;
 mod switch;
 mod token;

@@ -9,6 +9,7 @@ mod door;
 mod figures;
 #[cfg(test)]
 mod golden;
+mod inspect;
 mod intake;
 mod line;
 mod market;

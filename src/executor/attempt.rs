@@ -12,6 +12,7 @@ use super::answering::{Answering, Script};
 use super::course::Turn;
 use super::journal::Page;
 use super::live::Live;
+use super::passing;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::{Heard, Pass, Verdict};
@@ -158,7 +159,10 @@ impl Executor {
             total: job.deadline,
         };
         let streams = job.carry.wants_stream();
-        let outgoing = job.carry.outgoing(target)?;
+        let outgoing = match target.vendor.interpreter {
+            None => job.carry.outgoing(target)?,
+            Some(_) => Box::pin(passing::outgoing(&*job.carry, target)).await?,
+        };
         page.lose(&outgoing.lost);
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
@@ -192,10 +196,18 @@ impl Executor {
             _ if (200..300).contains(&status) => None,
             _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.total).await),
         };
-        let complaint = begun.as_ref().map(|text| {
-            let fault = refusal(status, &headers, text, target);
-            self.reconsider(target, held.as_ref(), fault, status, text)
-        });
+        let complaint = match &begun {
+            None => None,
+            Some(text) => {
+                let fault = match &target.vendor.interpreter {
+                    Some(interpreter) if status >= 400 => {
+                        interpreter.blame(status, &headers, text.clone()).await
+                    }
+                    _ => refusal(status, &headers, text, target),
+                };
+                Some(self.reconsider(target, held.as_ref(), fault, status, text))
+            }
+        };
         if let Some(form) = raw
             && (form.as_it_came || complaint.is_none())
         {
@@ -221,14 +233,28 @@ impl Executor {
         if let Some(fault) = complaint {
             return Err(fault);
         }
+        let slow = target.vendor.interpreter.is_some() || target.is_inspected();
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
-            let relayed = job.carry.whole(target, bytes)?;
+            let relayed = match slow {
+                false => job.carry.whole(target, bytes)?,
+                true => Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?,
+            };
             page.lose(&relayed.lost);
             return Ok((Answered::Whole(relayed, target.clone()), status));
         }
-        let relay = job.carry.stream(target)?;
-        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, is_json(&headers));
+        let json = is_json(&headers) && target.vendor.interpreter.is_none();
+        let (body, relay) = match slow {
+            false => (body, job.carry.stream(target)?),
+            true => {
+                let whole = match json {
+                    false => None,
+                    true => Some(body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?),
+                };
+                Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
+            }
+        };
+        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, json);
         live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
             .await?;
         Ok((Answered::Stream(Box::new(live)), status))

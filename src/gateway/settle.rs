@@ -19,6 +19,7 @@ use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
+use crate::guard::Noted;
 use crate::ledger::{Book, Closing, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
@@ -73,6 +74,8 @@ pub(super) struct Settlement {
     pub(super) rule: Option<Rule>,
     /// Tags at the end.
     pub(super) tags: Vec<(Arc<str>, Arc<str>)>,
+    /// What guards found in the answer.
+    pub(super) found: Option<Arc<Noted>>,
     /// The versions of models by which targets came into the plan.
     pub(super) model_versions: Vec<(TargetName, Arc<str>)>,
     /// What was considered.
@@ -171,6 +174,7 @@ impl Settlement {
             facts: None,
             rule: None,
             tags: Vec::new(),
+            found: None,
             model_versions: Vec::new(),
             candidates: Vec::new(),
             target: None,
@@ -315,8 +319,28 @@ impl Settlement {
         }
     }
 
+    /// What others noted: findings in the answer, and what an answer cost that was withheld.
+    fn gather(&mut self) {
+        for (key, kinds) in self.found.take().map(|found| found.tags()).unwrap_or_default() {
+            match self.tags.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, known)) => {
+                    let mut all: Vec<&str> = known.split(',').collect();
+                    all.extend(kinds.split(',').filter(|kind| !known.split(',').any(|old| old == *kind)));
+                    *known = all.join(",").into();
+                }
+                None => self.tags.push((key, kinds)),
+            }
+        }
+        if self.usage.is_none()
+            && let Some((target, usage)) = self.journal.withheld()
+        {
+            (self.target, self.usage) = (Some(target), Some(usage));
+        }
+    }
+
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
         self.settled = true;
+        self.gather();
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);

@@ -24,6 +24,7 @@ mod first_plugin;
 mod fixtures;
 mod front;
 mod gateway;
+mod guards;
 mod guide;
 mod hooks;
 mod images;
