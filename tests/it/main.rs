@@ -54,6 +54,8 @@ mod sink;
 mod strict;
 mod testing_policies;
 mod turns;
+#[cfg(feature = "wasm")]
+mod under_load;
 mod upstream;
 mod versions;
 mod vertex;

@@ -85,7 +85,10 @@ async fn a_shadow_sees_real_traffic_and_touches_nothing() {
     let upstream = parrot();
     let setup = town(&upstream, "")
         .policy("05-state.rhai", "fn on_request(req) { req.tag(\"seen\", `${state.get(\"seen\")}`); }");
-    let gateway = beside(setup, "shadow", SHADOW).start();
+    let setup = beside(setup, "shadow", SHADOW);
+    fs::copy(setup.path().join("policies/05-state.rhai"), setup.path().join("policies/shadow/05-state.rhai"))
+        .unwrap();
+    let gateway = setup.start();
     let usual = send(&gateway, "u", "hello").await;
     assert_eq!((usual.said().as_str(), usual.header("x-tollgate-rule")), ("one", "10-route/usual"));
     assert_eq!(send(&gateway, "u", "forbidden").await.said(), "one");
