@@ -2,10 +2,12 @@
 
 mod alert;
 mod health;
+mod load;
 mod settings;
 mod spread;
 mod window;
 
 pub use health::{Answer, Health, ProviderReading, Reading, Readings, TICK};
+pub use load::{Busy, LoadNow, Loads};
 pub use settings::{AlertSettings, HealthSettings};
 pub use window::Verdict;

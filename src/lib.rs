@@ -16,6 +16,7 @@ pub mod guard;
 pub mod house;
 pub mod json;
 pub mod ledger;
+pub mod limits;
 pub mod listener;
 pub mod money;
 pub mod plan;

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
+use super::journal::Page;
 use super::live::Live;
 use super::passing;
 use super::watchdog::Watchdog;
@@ -16,6 +17,7 @@ use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::Verdict;
 use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::ledger::Entry;
 use crate::providers::{Credential, Held, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
 
@@ -65,42 +67,64 @@ struct Sent {
 impl Executor {
     /// Makes one attempt, notes it in the journal and counts it.
     pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
+        let instead = job.carry.instead(target);
+        let entry = match &job.tab {
+            Some(tab) if instead.is_none() => {
+                Some(tab.open(&target.name, target.vendor.preset.as_deref(), None)?)
+            }
+            _ => None,
+        };
+        let capped = entry.as_ref().and_then(Entry::cap).map(|most| target.capped(most));
+        let target = capped.as_ref().unwrap_or(target);
         let now = Instant::now();
-        job.journal.begin(target, now);
+        let page = job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
-        if let Some(relayed) = job.carry.instead(target) {
-            job.journal.lose(&relayed.lost);
-            meters.attempt("ok", job.journal.succeed(200));
+        if let Some(relayed) = instead {
+            page.lose(&relayed.lost);
+            meters.attempt("ok", page.succeed(200));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
         let judge = |verdict, first_token| {
             self.health.attempted(&target.name, verdict, first_token, Instant::now());
         };
-        match self.try_once(job, target, now).await {
-            Ok((answered, status)) => {
+        let busy = self.health.loads.enter(&target.name);
+        let tried = self.try_once(job, target, &page, now).await;
+        match in_the_books(job, entry, tried).await {
+            Ok((mut answered, status)) => {
                 match &answered {
                     Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
-                        meters.attempt(fault.kind.as_str(), job.journal.fail(fault));
+                        meters.attempt(fault.kind.as_str(), page.fail(fault));
                         judge(Verdict::of(fault), None);
                     }
                     _ => {
-                        let took = job.journal.succeed(status);
+                        let took = page.succeed(status);
                         meters.attempt("ok", took);
                         judge(Verdict::Good, matches!(answered, Answered::Stream(_)).then_some(took));
+                        busy.took(took, true, Instant::now());
                     }
                 }
+                answered.hold(busy);
                 Ok(answered)
             }
             Err(fault) => {
-                meters.attempt(fault.kind.as_str(), job.journal.fail(&fault));
+                meters.attempt(fault.kind.as_str(), page.fail(&fault));
                 judge(Verdict::of(&fault), None);
+                if Verdict::of(&fault) != Verdict::Void {
+                    busy.took(now.elapsed(), false, Instant::now());
+                }
                 tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
             }
         }
     }
 
-    async fn try_once(&self, job: &Job, target: &Target, now: Instant) -> Result<(Answered, u16), Fault> {
+    async fn try_once(
+        &self,
+        job: &Job,
+        target: &Target,
+        page: &Page<'_>,
+        now: Instant,
+    ) -> Result<(Answered, u16), Fault> {
         let deadlines = &target.vendor.deadlines;
         let first_token = job.first_token.unwrap_or(deadlines.first_token);
         let due = Due {
@@ -113,7 +137,7 @@ impl Executor {
             None => job.carry.outgoing(target)?,
             Some(_) => Box::pin(passing::outgoing(&*job.carry, target)).await?,
         };
-        job.journal.lose(&outgoing.lost);
+        page.lose(&outgoing.lost);
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
         }
@@ -172,6 +196,7 @@ impl Executor {
                 asked: form.asked,
                 target: target.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),
+                busy: None,
                 complaint,
                 upload: upload.cloned(),
                 over: false,
@@ -188,7 +213,7 @@ impl Executor {
                 false => job.carry.whole(target, bytes)?,
                 true => Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?,
             };
-            job.journal.lose(&relayed.lost);
+            page.lose(&relayed.lost);
             return Ok((Answered::Whole(relayed, target.clone()), status));
         }
         let json = is_json(&headers) && target.vendor.interpreter.is_none();
@@ -285,6 +310,29 @@ impl Executor {
         let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
         if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
     }
+}
+
+/// Settles an attempt that failed. One that was answered is shown to nobody before it stands in the ledger.
+async fn in_the_books(
+    job: &Job,
+    entry: Option<Entry>,
+    tried: Result<(Answered, u16), Fault>,
+) -> Result<(Answered, u16), Fault> {
+    let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
+    match &tried {
+        Err(fault) => entry.fail(fault),
+        Ok(_) => {
+            if let Err(fault) = entry.durable().await {
+                entry.fail(&fault);
+                return Err(fault);
+            }
+            match &tried {
+                Ok((Answered::Raw(raw), _)) if let Some(complaint) = raw.complaint() => entry.fail(complaint),
+                _ => entry.win(tab),
+            }
+        }
+    }
+    tried
 }
 
 /// The refusal of a strict request that this target would not hear as it was said.

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use super::answering::Answering;
 use super::live::Piece;
 use super::watchdog::Watchdog;
+use crate::breaker::Busy;
 use crate::chat::Usage;
 use crate::fault::Fault;
 use crate::providers::{Meter, Target};
@@ -43,6 +44,8 @@ pub struct Raw {
     /// The rest of the request, which is of no use to anybody once the answer is over.
     pub(super) upload: Option<Upload>,
     pub(super) over: bool,
+    /// Counts as under way at its target until it is over.
+    pub(super) busy: Option<Busy>,
 }
 
 impl Raw {

@@ -5,6 +5,7 @@ use tokio::time::timeout_at;
 
 use super::attempt::{Head, MAX_ERROR_BODY, outbound, refusal};
 use super::{Answered, Executor};
+use crate::breaker::Busy;
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::providers::{Outgoing, Place, Target};
 use crate::upstream::{Duplex, Switching};
@@ -17,6 +18,8 @@ pub struct Switched {
     pub begun: Bytes,
     /// Who answers.
     pub target: Target,
+    /// Counts as under way at its target until it is over.
+    pub busy: Option<Busy>,
 }
 
 impl Executor {
@@ -41,7 +44,7 @@ impl Executor {
         let (switching, held) = timeout_at(head.at, exchange).await.map_err(|_| head.passed())??;
         match switching {
             Switching::Switched { stream, begun } => {
-                let switched = Switched { stream, begun, target: target.clone() };
+                let switched = Switched { stream, begun, target: target.clone(), busy: None };
                 Ok((Answered::Switched(Box::new(switched)), 101))
             }
             Switching::Refused(answer) if answer.status().is_success() => {

@@ -4,6 +4,7 @@ use http::{HeaderMap, Method};
 
 use super::*;
 use crate::chat::Usage;
+use crate::fault::FaultKind;
 use crate::providers::{Dialect, Frame, Local, LocalAnswer, Provider, Vendor};
 use crate::target::TargetName;
 
@@ -151,6 +152,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
     );
     let began = Instant::now();
     let job = Job {
+        tab: None,
         targets,
         retries: None,
         first_token: None,

@@ -12,6 +12,7 @@ use super::admission::Permit;
 use super::relay::{Ended, Heard, Way};
 use super::settings::RealtimeSettings;
 use super::settle::{Conversed, Settlement};
+use crate::breaker::Busy;
 use crate::executor::Switched;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::frames::websocket::{Sender, close_frame};
@@ -34,6 +35,7 @@ pub struct Conversation {
     closing: watch::Receiver<bool>,
     rules: RealtimeSettings,
     _permit: Permit,
+    _busy: Option<Busy>,
 }
 
 /// Hands a conversation to the connection over which its request came.
@@ -159,7 +161,7 @@ impl Conversation {
         closing: watch::Receiver<bool>,
         rules: RealtimeSettings,
     ) -> Self {
-        let Switched { stream, begun, target } = switched;
+        let Switched { stream, begun, target, busy } = switched;
         let meter = EventMeter::new(target);
         Self {
             provider: stream,
@@ -168,6 +170,7 @@ impl Conversation {
             closing,
             rules,
             _permit: permit,
+            _busy: busy,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The numbers of this moment: what models cost, and how targets fare. Shared by all workers and all snapshots.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -11,7 +11,8 @@ use crate::breaker::{Health, HealthSettings, Reading};
 use crate::chat::Usage;
 use crate::clock::Clock;
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
-use crate::ledger::{Abilities as Known, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::ledger::{Abilities as Known, Budget, Desk, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::limits::Limits;
 use crate::target::TargetName;
 
 /// Prices and health.
@@ -20,12 +21,16 @@ pub struct Figures {
     pub prices: Arc<Prices>,
     /// How targets fare.
     pub health: Arc<Health>,
+    /// The ledger and the budgets, once they are opened.
+    desk: OnceLock<Arc<Desk>>,
     /// Where prices come from besides the configuration, the least first.
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
     presets: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
     /// How often a configuration was taken.
     configured: AtomicU64,
+    /// What requests have taken of the limits towards clients.
+    pub limits: Limits,
     clock: Arc<dyn Clock>,
 }
 
@@ -35,9 +40,11 @@ impl Figures {
         Self {
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
+            desk: OnceLock::new(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
+            limits: Limits::new(Instant::now()),
             clock,
         }
     }
@@ -49,7 +56,22 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.prices.configure(terms.own, &names);
+        if let Some(desk) = self.desk.get() {
+            desk.configure(terms.budgets);
+        }
+        self.limits.tidy();
         self.configured.fetch_add(1, Ordering::Release);
+    }
+
+    /// Opens ledger and budgets; before the first configuration is taken.
+    pub fn open_desk(&self, desk: Arc<Desk>) {
+        // Whoever opens a second one keeps the first.
+        let _ = self.desk.set(desk);
+    }
+
+    /// Ledger and budgets; where none were opened, nothing is written down or counted.
+    pub fn desk(&self) -> Arc<Desk> {
+        self.desk.get_or_init(|| Arc::new(Desk::closed(self.clock.clone()))).clone()
     }
 
     fn model(&self, target: &str) -> Option<Arc<crate::ledger::Known>> {
@@ -70,6 +92,8 @@ pub struct Terms {
     pub health: HealthSettings,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 impl Numbers for Figures {
@@ -93,7 +117,11 @@ impl Numbers for Figures {
     }
 
     fn live(&self, target: &str) -> Live {
-        self.health.readings().of(target).map(live).unwrap_or_default()
+        let live = self.health.readings().of(target).map(live).unwrap_or_default();
+        match self.health.loads.now(target) {
+            Some(load) => Live { in_flight: Some(load.in_flight), ewma: load.ewma_ms, ..live },
+            None => live,
+        }
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {

@@ -73,7 +73,8 @@ impl Gateway {
             let inspected = admitted.inspect().await?;
             let decided = inspected.decide().await?;
             let planned = decided.plan()?;
-            let carried = planned.carry_out().await?;
+            let reserved = planned.reserve();
+            let carried = reserved.carry_out().await?;
             Ok(carried.watch())
         }
         .await;

@@ -3,8 +3,10 @@
 mod aws;
 mod azure;
 mod base_url;
+mod budgets;
 mod cycles;
 mod google;
+mod limits;
 mod models;
 mod prices;
 mod providers;
@@ -27,7 +29,8 @@ use super::plugins;
 use super::read::Reading;
 use super::validate::did_you_mean;
 use crate::gateway::VersionSettings;
-use crate::ledger::Owns;
+use crate::ledger::{Budget, Owns};
+use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
 use crate::settings::SecretRef;
@@ -46,6 +49,8 @@ pub struct Checked {
     pub versions: Vec<CheckedApi>,
     /// Prices of its own.
     pub prices: Owns,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 /// One provider with its preset merged in.
@@ -108,7 +113,9 @@ pub struct CheckedModel {
     pub name: Arc<str>,
     /// Targets in the order written, with their weights where some are written; one at least is above zero. None where
     /// the alias has versions.
-    pub targets: Vec<(TargetName, Option<f64>)>,
+    pub targets: Vec<CheckedTarget>,
+    /// How they are put in order.
+    pub strategy: Option<StrategySettings>,
     /// What follows when all targets failed; leads to no cycle.
     pub fallback: Vec<Hop>,
     /// Versions in the order written.
@@ -125,9 +132,26 @@ pub struct CheckedVersion {
     /// Percent of the callers.
     pub share: f64,
     /// Targets in the order written, with their weights where some are written.
-    pub targets: Vec<(TargetName, Option<f64>)>,
+    pub targets: Vec<CheckedTarget>,
+    /// How they are put in order.
+    pub strategy: Option<StrategySettings>,
     /// What follows when all targets failed, before what follows for the alias.
     pub fallback: Vec<Hop>,
+}
+
+/// One target of an alias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedTarget {
+    /// `provider/model`.
+    pub name: TargetName,
+    /// Its share of first tries.
+    pub weight: Option<f64>,
+    /// Its place for strategies that ask for it.
+    pub priority: Option<u32>,
+    /// The class of its cost.
+    pub tier: Option<TierWord>,
+    /// How good its answers are, 0 to 1.
+    pub quality: Option<f64>,
 }
 
 /// One version of the API.
@@ -187,12 +211,15 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     let mut desk = Desk { reading, vendors };
     desk.listeners();
     desk.limits();
+    desk.rate_limits();
     desk.deadlines();
     desk.decisions();
+    desk.state();
     desk.raw();
     desk.plugins();
     desk.health();
     let prices = desk.prices();
+    let budgets = desk.budgets();
     let providers = desk.providers();
     let models = desk.models();
     let versions = desk.versions();
@@ -200,7 +227,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     if !findings.is_clean() {
         return Err(findings.finish());
     }
-    Ok((Checked { config, providers, models, versions, prices }, findings.finish()))
+    Ok((Checked { config, providers, models, versions, prices, budgets }, findings.finish()))
 }
 
 /// The checks at work.
@@ -346,6 +373,18 @@ impl Desk<'_> {
                 let message = format!("`{name}` in `decisions.headers` is not the name of a header");
                 self.error(&["decisions", "headers", &at.to_string()], message, None);
             }
+        }
+    }
+
+    /// What is kept for good.
+    fn state(&mut self) {
+        let settings = self.reading.config.state.clone();
+        if let Err(help) = settings.database() {
+            let message = "`state.ledger` is no database that is known";
+            self.error(&["state", "ledger"], message, Some(help));
+        }
+        if settings.keep.0 < Duration::from_secs(86_400) {
+            self.error(&["state", "keep"], "`state.keep` must be at least 1 day", None);
         }
     }
 

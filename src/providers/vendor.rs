@@ -83,6 +83,8 @@ pub struct Target {
     through: Option<Arc<Restrained>>,
     /// Who looks at its answers.
     inspection: Option<Arc<dyn Inspection>>,
+    /// Those rules.
+    rules: Option<Arc<OutputRules>>,
 }
 
 /// An answer that the client does not get.
@@ -96,13 +98,13 @@ pub struct Withheld {
 impl Target {
     /// A model of a provider.
     pub fn new(vendor: Arc<Vendor>, name: TargetName) -> Self {
-        Self { vendor, name, through: None, inspection: None }
+        Self { vendor, name, through: None, inspection: None, rules: None }
     }
 
     /// The same target under rules for its output, and with somebody who looks at its answers.
     pub fn under(&self, rules: &Arc<OutputRules>, inspection: Option<Arc<dyn Inspection>>) -> Self {
         let through = Arc::new(Restrained::new(self, rules));
-        Self { through: Some(through), inspection, ..self.clone() }
+        Self { through: Some(through), inspection, rules: Some(rules.clone()), ..self.clone() }
     }
 
     /// Whether somebody looks at its answers.
@@ -130,6 +132,13 @@ impl Target {
         let queue = Queue::default();
         let checkpoint = Checkpoint::new(through.listened(), inspection.stream(), queue.clone());
         Some((self.with(through.ready(Ready::Stream(queue))), Box::new(checkpoint)))
+    }
+
+    /// The same target, with answers of at most so many tokens besides the rules that hold already.
+    pub fn capped(&self, most: u64) -> Self {
+        let mut rules = self.rules.as_deref().cloned().unwrap_or_default();
+        rules.cap(most);
+        self.under(&Arc::new(rules), self.inspection.clone())
     }
 
     fn with(&self, through: Restrained) -> Self {
