@@ -91,8 +91,6 @@ pub struct Target {
     rules: Option<Arc<OutputRules>>,
     /// Who looks at its answers.
     inspection: Option<Arc<dyn Inspection>>,
-    /// Those rules.
-    rules: Option<Arc<OutputRules>>,
 }
 
 /// An answer that the client does not get.
@@ -147,13 +145,6 @@ impl Target {
         let queue = Queue::default();
         let checkpoint = Checkpoint::new(through.listened(), inspection.stream(), queue.clone());
         Some((self.with(through.ready(Ready::Stream(queue))), Box::new(checkpoint)))
-    }
-
-    /// The same target, with answers of at most so many tokens besides the rules that hold already.
-    pub fn capped(&self, most: u64) -> Self {
-        let mut rules = self.rules.as_deref().cloned().unwrap_or_default();
-        rules.cap(most);
-        self.under(&Arc::new(rules), self.inspection.clone())
     }
 
     fn with(&self, through: Restrained) -> Self {
