@@ -1,6 +1,9 @@
 //! The straight line of a request, and the facts that policies see.
 
 mod admission;
+mod admit;
+mod arms;
+mod beside;
 mod conversation;
 mod door;
 mod figures;
@@ -18,6 +21,7 @@ mod say;
 mod serve;
 mod settings;
 mod settle;
+mod shadow;
 #[cfg(test)]
 mod simulation;
 mod snapshot;
@@ -29,6 +33,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use admission::Admission;
+pub use arms::rolled_back;
+pub use beside::{Beside, Role, Side};
 pub use conversation::{Conversation, Takeover};
 pub use door::{Asked, Door, Head, StreamForm};
 pub use figures::{Figures, Terms};
@@ -41,7 +47,8 @@ pub use settings::{
     AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings,
     StreamSettings, UploadSettings, VersionSettings,
 };
-pub use snapshot::{RawRules, Snapshot};
+pub use shadow::{Findings, Shadows};
+pub use snapshot::{Pinned, RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
@@ -49,7 +56,9 @@ use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
 use crate::ledger::Book;
-use crate::store::{Answers, Decisions, Shelf};
+use crate::policy::rollout::Rollout;
+use crate::store::sqlite::Sqlite;
+use crate::store::{Answers, Decisions, Shelf, Versions};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
 
@@ -67,6 +76,14 @@ pub struct Shared {
     pub figures: Arc<Figures>,
     /// Records of what was decided.
     pub decisions: Decisions,
+    /// The database, if one is configured.
+    pub database: Option<Sqlite>,
+    /// The trial of a candidate set of policies.
+    pub rollout: Arc<Rollout>,
+    /// Sets of policies that were in service.
+    pub versions: Arc<Versions>,
+    /// Policies that are asked without effect.
+    pub shadows: Arc<Shadows>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }

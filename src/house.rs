@@ -1,8 +1,10 @@
 //! Configuration as written → checked (pure) → built snapshot; watched, swapped whole, the last good one kept.
 
+mod beside;
 mod build;
 pub mod check;
 mod config;
+mod desk;
 mod diagnostic;
 mod feed;
 mod findings;
@@ -14,6 +16,7 @@ pub mod replay;
 mod schema;
 mod secrets;
 mod sources;
+mod state;
 mod trial;
 mod validate;
 mod watch;
@@ -26,6 +29,7 @@ pub use check::{
     Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check,
 };
 pub use config::Config;
+pub use desk::Desk;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
 pub use plugins::{PluginBench, PluginsSettings};
@@ -205,6 +209,7 @@ fn built(
     let secrets = Secrets::new(directory(file));
     let mut built = build::build(&shown(file), checked, sources, &secrets, figures, plugins, clock)?;
     built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
+    beside::try_out(&checked.config, sources, &mut built.snapshot);
     Ok(built)
 }
 

@@ -18,12 +18,16 @@ use crate::api::Api;
 use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shared, Unread};
-use crate::house::{Built, House, announce, feed};
+use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
+use crate::house::{Built, Desk, House, announce, feed};
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
-use crate::store::Decisions;
+use crate::store::sqlite::Sqlite;
+use crate::store::{Decisions, Versions};
 use crate::telemetry::{self, AccessLog};
 use crate::upstream::{Upload, Upstream};
+
+/// How long the end of the process waits for the database.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
 pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
@@ -47,16 +51,18 @@ fn run(house: House) -> Result<(), String> {
     telemetry::install_log(&house.checked().config.log.level)?;
     let metrics = telemetry::install_metrics()?;
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
+    let database = house.database()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, metrics))
+    runtime.block_on(open(house, built, database, metrics))
 }
 
 async fn open(
     house: House,
     built: Built,
+    database: Option<Sqlite>,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
@@ -74,6 +80,9 @@ async fn open(
         AccessLog::off()
     };
     let decisions = Decisions::start(&config.decisions)?;
+    let versions = Arc::new(Versions::open(config.decisions.dir.as_deref()));
+    let shadows = Arc::new(Shadows::start()?);
+    let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
     figures.configure(built.terms);
@@ -85,6 +94,10 @@ async fn open(
         access_log: access_log.clone(),
         answers: Arc::default(),
         decisions: decisions.clone(),
+        database: database.clone(),
+        rollout: Arc::default(),
+        versions,
+        shadows: shadows.clone(),
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
@@ -96,6 +109,7 @@ async fn open(
         metrics,
         reloads: reloads.clone(),
         draining: Arc::new(move || watching.is_draining()),
+        desk: desk.clone(),
         token: built.admin_token,
     };
     tokio::spawn(admin::serve(admin_listener, admin));
@@ -106,7 +120,7 @@ async fn open(
         // Fails only when no stream is left to be told.
         let _ = close.send(true);
     });
-    let _watch = house.watch(shared.clone(), reloads, listener.tls())?;
+    let _watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
 
     let address = listener.local_addr();
     tracing::info!(clients = %address, admin = %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -115,7 +129,11 @@ async fn open(
         config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
     access_log.close();
+    shadows.flush(Duration::from_secs(2));
     decisions.close();
+    if let Some(database) = database {
+        database.close(LAST_WRITES);
+    }
     tracing::info!("stopped");
     Ok(())
 }

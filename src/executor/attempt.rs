@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
 use super::course::Turn;
+use super::grip::Grip;
 use super::journal::Page;
 use super::live::Live;
 use super::watchdog::Watchdog;
@@ -77,6 +78,7 @@ impl Executor {
             meters.attempt("ok", page.succeed(200));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
+        let busy = self.health.loads.enter(&target.name);
         match self.try_once(job, target, hold.as_ref(), &page, now).await {
             Ok((mut answered, status)) => {
                 if let Answered::Raw(raw) = &answered
@@ -89,6 +91,7 @@ impl Executor {
                     meters.attempt("ok", took);
                     let first_token = matches!(answered, Answered::Stream(_)).then_some(took);
                     self.health.attempted(&target.name, Verdict::Good, first_token, Instant::now());
+                    busy.took(took, true, Instant::now());
                     if let Some(pass) = pass {
                         pass.heard(Heard::Good(took), Instant::now());
                     }
@@ -96,12 +99,15 @@ impl Executor {
                         hold.good();
                     }
                 }
-                answered.keep(hold);
+                answered.keep(Grip { _busy: Some(busy), hold });
                 Ok(answered)
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
                 self.blame(job, target, &fault, pass, hold.as_mut());
+                if Verdict::of(&fault) != Verdict::Void {
+                    busy.took(now.elapsed(), false, Instant::now());
+                }
                 tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
             }
@@ -194,9 +200,9 @@ impl Executor {
                 asked: form.asked,
                 target: target.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),
+                grip: Grip::default(),
                 complaint,
                 upload: upload.cloned(),
-                hold: None,
                 over: false,
             };
             return Ok((Answered::Raw(Box::new(raw)), status));

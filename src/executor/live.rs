@@ -8,10 +8,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::answering::Answering;
+use super::grip::Grip;
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Frame, Hold, StreamRelay, Target};
+use crate::providers::{Frame, StreamRelay, Target};
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
 /// not answering.
@@ -35,8 +36,8 @@ pub struct Live {
     finished: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
-    /// The key that it bears.
-    pub(super) hold: Option<Hold>,
+    /// Given back when it is over.
+    pub(super) grip: Grip,
 }
 
 /// What a stream yields.
@@ -70,7 +71,7 @@ impl Live {
             over: false,
             finished: false,
             fault: None,
-            hold: None,
+            grip: Grip::default(),
         }
     }
 
@@ -217,8 +218,7 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        if let Some(mut hold) = self.hold.take() {
-            hold.used(self.usage(0).total());
-        }
+        let mut grip = std::mem::take(&mut self.grip);
+        grip.used(|| self.usage(0).total());
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use super::attempt::{Head, MAX_ERROR_BODY, outbound, refusal};
+use super::grip::Grip;
 use super::{Answered, Executor};
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::providers::{Hold, Outgoing, Place, Target};
@@ -17,8 +18,8 @@ pub struct Switched {
     pub begun: Bytes,
     /// Who answers.
     pub target: Target,
-    /// The key that it bears; in use as long as the conversation lasts.
-    pub hold: Option<Hold>,
+    /// Given back when the conversation is over.
+    pub grip: Grip,
 }
 
 impl Executor {
@@ -44,7 +45,7 @@ impl Executor {
         let (switching, held) = timeout_at(head.at, exchange).await.map_err(|_| head.passed())??;
         match switching {
             Switching::Switched { stream, begun } => {
-                let switched = Switched { stream, begun, target: target.clone(), hold: None };
+                let switched = Switched { stream, begun, target: target.clone(), grip: Grip::default() };
                 Ok((Answered::Switched(Box::new(switched)), 101))
             }
             Switching::Refused(answer) if answer.status().is_success() => {

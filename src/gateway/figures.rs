@@ -12,6 +12,7 @@ use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
 use crate::ledger::{Abilities as Known, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::limits::Limits;
 use crate::target::TargetName;
 
 /// Prices and health.
@@ -28,6 +29,8 @@ pub struct Figures {
     presets: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
     /// How often a configuration was taken.
     configured: AtomicU64,
+    /// What requests have taken of the limits towards clients.
+    pub limits: Limits,
     clock: Arc<dyn Clock>,
 }
 
@@ -41,6 +44,7 @@ impl Figures {
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
+            limits: Limits::new(Instant::now()),
             clock,
         }
     }
@@ -53,6 +57,7 @@ impl Figures {
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
         self.prices.configure(terms.own, &names);
+        self.limits.tidy();
         self.configured.fetch_add(1, Ordering::Release);
     }
 
@@ -100,8 +105,11 @@ impl Numbers for Figures {
 
     fn live(&self, target: &str) -> Live {
         let mut live = self.health.readings().of(target).map(live).unwrap_or_default();
+        if let Some(load) = self.health.loads.now(target) {
+            (live.in_flight, live.ewma) = (Some(load.in_flight), load.ewma_ms);
+        }
         if let Some(look) = self.gates.look_at(target, Instant::now()) {
-            live.healthy = Some(look.state != Standing::Open);
+            (live.healthy, live.health) = (Some(look.state != Standing::Open), Some(look.health));
         }
         live
     }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
+use super::arms;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
 use super::intake::{Approach, Intake, Unread, read_ahead};
@@ -23,10 +24,10 @@ use crate::caller::Caller;
 use crate::chat::Loss;
 use crate::executor::{Advice, Answered, Common, Job, Journal, Raw, Switched};
 use crate::facts::market::Market;
-use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
+use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::Tier;
-use crate::plan::{self, Decision, Outcome, OutputRules, Route, Rule, Step, Verdict};
+use crate::plan::{self, Decision, Outcome, OutputRules, Route, Step, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::policy::Session;
 use crate::providers::Target;
@@ -35,27 +36,29 @@ use crate::providers::Target;
 const MAX_TAGS: usize = 16;
 
 /// Keys and values, in the order given.
-type Tags = Vec<(Arc<str>, Arc<str>)>;
+pub(super) type Tags = Vec<(Arc<str>, Arc<str>)>;
 
 /// The most losses that `x-tollgate-warnings` names one by one.
 const MAX_WARNINGS: usize = 16;
 
 /// A request that the line has begun to serve; whatever happens, it is settled once.
 pub(super) struct Opened<'g> {
-    gateway: &'g Gateway,
-    snapshot: Arc<Snapshot>,
+    pub(super) gateway: &'g Gateway,
+    pub(super) snapshot: Arc<Snapshot>,
     version: Option<usize>,
     door: &'static dyn Door,
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
-    caller: Caller,
+    pub(super) headers: HeaderMap,
+    pub(super) caller: Caller,
+    /// How the limits that hold for it stand.
+    pub(super) rates: Vec<Rated>,
     at: Instant,
     request_id: Arc<str>,
     journal: Arc<Journal>,
     /// Handed over to the stream when there is one.
     settlement: Option<Box<Settlement>>,
-    told: HeaderMap,
+    pub(super) told: HeaderMap,
 }
 
 /// We know who asks.
@@ -82,8 +85,6 @@ pub(super) struct Decided<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     decision: Decision,
     session: Session,
-    /// Who asks, as far as it counts for which version of a model.
-    caller: Caller,
     /// The deadline that the client asked for.
     patience: Option<Duration>,
     /// Whether targets that cannot carry everything are passed over.
@@ -124,6 +125,7 @@ impl Gateway {
             uri: arrived.uri,
             headers: arrived.headers,
             caller: Caller { address: arrived.address, ..Caller::default() },
+            rates: Vec::new(),
             at: arrived.at,
             request_id: arrived.request_id,
             journal,
@@ -164,7 +166,7 @@ impl<'g> Opened<'g> {
         Served { door: self.door, request_id: self.request_id, result, headers: self.told }
     }
 
-    fn note(&mut self, note: impl FnOnce(&mut Settlement)) {
+    pub(super) fn note(&mut self, note: impl FnOnce(&mut Settlement)) {
         if let Some(settlement) = &mut self.settlement {
             note(settlement);
         }
@@ -257,9 +259,10 @@ impl<'o, 'g> Identified<'o, 'g> {
 }
 
 impl<'o, 'g> Read<'o, 'g> {
-    /// Takes a place among the requests in flight. Limits per key will stand here.
+    /// Takes a place among the requests in flight, and what it needs of the limits that hold for it.
     pub(super) fn admit(self) -> Result<Admitted<'o, 'g>, Fault> {
         let permit = self.opened.gateway.shared.admission.enter(self.opened.snapshot.in_flight)?;
+        self.opened.take_limits(&*self.asked)?;
         Ok(Admitted { opened: self.opened, asked: self.asked, permit })
     }
 }
@@ -292,7 +295,9 @@ impl<'o, 'g> Inspected<'o, 'g> {
             return Err(planner::unknown_model(&facts.model));
         }
         let asked_at = Instant::now();
-        let session = opened.snapshot.policies.begin(&facts);
+        let snapshot = opened.snapshot.clone();
+        let chosen = arms::choose(opened.gateway, &snapshot, &facts);
+        let session = chosen.policies.begin(&facts);
         let decided = session.decide().await;
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
@@ -300,11 +305,17 @@ impl<'o, 'g> Inspected<'o, 'g> {
         if let Some(papers) = &mut papers {
             papers.decided(store, &facts, admitted.asked.bytes(), &decided, &session.asked());
         }
-        opened.note(|s| (s.policy, s.papers) = (took, papers));
+        let owed = chosen.owed(&snapshot, opened.version, &facts, &decided, &session).map(|mut owed| {
+            if let Some(question) = &mut owed.question {
+                (question.bytes, question.pinned) = (admitted.asked.bytes(), admitted.asked.is_pinned());
+            }
+            owed
+        });
+        opened.note(|s| (s.policy, s.papers, s.owed) = (took, papers, owed));
         let mut decision = decided.decision?;
         opened.gateway.meters.verdict(&decision);
-        if let Some(rule) = &decision.rule {
-            opened.tell("x-tollgate-rule", &rule_name(rule));
+        if let Some(name) = chosen.rule_name(decision.rule.as_ref()) {
+            opened.tell("x-tollgate-rule", &name);
         }
         let rule = decision.rule.take();
         let mut tags = facts.tags.clone();
@@ -313,14 +324,14 @@ impl<'o, 'g> Inspected<'o, 'g> {
             (s.rule, s.tags) = (rule, tags);
             s.follow(&session);
         });
-        Ok(Decided { admitted, decision, session, caller: facts.caller.clone(), patience, strict })
+        Ok(Decided { admitted, decision, session, patience, strict })
     }
 }
 
 impl<'o, 'g> Decided<'o, 'g> {
     /// Turns the decision into ordered targets. Cache and reservation will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
-        let Self { admitted, mut decision, session, caller, patience, strict } = self;
+        let Self { admitted, mut decision, session, patience, strict } = self;
         let Admitted { opened, mut asked, permit } = admitted;
         if let Some(Verdict::Route(route)) = &decision.verdict
             && !route.set.is_empty()
@@ -333,7 +344,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         }
         let snapshot = opened.snapshot.clone();
         let catalogue = snapshot.catalogue_of(opened.version);
-        let planned = planner::plan(catalogue, asked.model(), &decision, &caller, &opened.gateway.dice);
+        let planned = planner::plan(catalogue, session.facts(), &decision, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
         if let Some(rules) = output.map(Arc::new) {
@@ -351,11 +362,11 @@ impl<'o, 'g> Decided<'o, 'g> {
                 papers.limits = Some(limits);
             }
         });
-        let session = caller.session.as_deref().or(caller.user.as_deref());
-        let common = Common::gather(&plan.targets, session, &*asked);
+        let caller = &session.facts().caller;
+        let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
-            common,
+            common: Common::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
@@ -507,7 +518,7 @@ impl Opened<'_> {
     /// Notes the rule of a refusal that came after the decision.
     fn refused(&mut self, say: Option<&Say>) {
         let Some(rule) = say.and_then(Say::refused_by) else { return };
-        self.tell("x-tollgate-rule", &rule_name(&rule));
+        self.tell("x-tollgate-rule", &rule.shown());
         self.note(|s| s.rule = Some(rule));
     }
 
@@ -576,12 +587,14 @@ pub(super) fn pin(decision: &mut Decision, model: &Arc<str>) {
         None => Route::default(),
     };
     let steps = vec![Step { choices: vec![(model.clone(), 1.0)] }];
-    decision.verdict = Some(Verdict::Route(Route { steps, retries: Some(0), ..route }));
+    decision.verdict =
+        Some(Verdict::Route(Route { steps, retries: Some(0), pinned: true, strategy: Vec::new(), ..route }));
 }
 
 fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Fault> {
     let headers = std::mem::take(&mut opened.headers);
-    facts_of(
+    let rates = std::mem::take(&mut opened.rates);
+    let facts = facts_of(
         opened.request_id.clone(),
         opened.door.endpoint(),
         opened.caller.clone(),
@@ -589,7 +602,8 @@ fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Faul
         asked,
         opened.gateway.shared.clock.unix_ms(),
         opened.snapshot.market_of(opened.version).clone(),
-    )
+    )?;
+    Ok(Facts { rates, ..facts })
 }
 
 /// What policies see of a request, by its head and its body.
@@ -610,7 +624,8 @@ pub(super) fn facts_of(
     let user = caller.user.or_else(|| asked.user().map(Into::into));
     let caller = Caller { user, session, ..caller };
     let (model, body) = (asked.model().clone(), asked.clone());
-    Ok(Facts { request_id, endpoint, model, caller, headers, tags, at_ms, body, market })
+    let rates = Vec::new();
+    Ok(Facts { request_id, endpoint, model, caller, headers, tags, at_ms, body, rates, market })
 }
 
 pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
@@ -625,13 +640,6 @@ pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
         max_tokens: body.max_tokens(),
         user: facts.caller.user.clone(),
         bytes,
-    }
-}
-
-fn rule_name(rule: &Rule) -> String {
-    match &rule.name {
-        Some(name) => format!("{}/{name}", rule.policy),
-        None => rule.policy.to_string(),
     }
 }
 
@@ -653,7 +661,7 @@ fn warnings(lost: &[Loss]) -> Option<String> {
 }
 
 /// `x-tollgate-tags: team=legal,feature=search`.
-fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
+pub(super) fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
     let Some(text) = text_of(headers, "x-tollgate-tags")? else { return Ok(Vec::new()) };
     let bad = || {
         Fault::bad_request(

@@ -9,18 +9,21 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Figures;
+use super::arms::Owed;
 use super::observe;
 use super::papers::Papers;
 use super::serve::Arrived;
-use super::{Gateway, Snapshot};
+use super::{Gateway, Shared, Snapshot};
 use crate::breaker::{Answer, Verdict};
 use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Book, Tier, When};
+use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
+use crate::policy::rollout::Arm;
 use crate::policy::{Completion, SeenTarget, Session};
 use crate::providers::{Dialect, Target};
 use crate::store::Decisions;
@@ -32,6 +35,7 @@ pub(super) struct Settlement {
     meters: Arc<Meters>,
     access_log: AccessLog,
     decisions: Decisions,
+    shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
     endpoint: Endpoint,
@@ -81,8 +85,12 @@ pub(super) struct Settlement {
     pub(super) conversation: Option<Conversed>,
     /// The policies that have something to say later, and how many of the tags are theirs already.
     later: Option<Box<(Session, usize)>>,
+    /// What it has taken of its limits.
+    pub(super) held: Option<Box<Held>>,
     /// What its decision is explained by, where somebody keeps that.
     pub(super) papers: Option<Box<Papers>>,
+    /// What is owed to policies beside those in service.
+    pub(super) owed: Option<Box<Owed>>,
 }
 
 /// What went to and fro in a conversation.
@@ -135,6 +143,7 @@ impl Settlement {
             meters: gateway.meters.clone(),
             access_log: gateway.shared.access_log.clone(),
             decisions: gateway.shared.decisions.clone(),
+            shared: gateway.shared.clone(),
             snapshot: snapshot.clone(),
             journal,
             endpoint: arrived.door.endpoint(),
@@ -166,7 +175,9 @@ impl Settlement {
             finish: None,
             conversation: None,
             later: None,
+            held: None,
             papers: None,
+            owed: None,
         })
     }
 
@@ -306,6 +317,9 @@ impl Settlement {
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
+        if let Some(held) = self.held.take() {
+            held.settle(self.usage.as_ref(), Instant::now());
+        }
         let cost = self.cost();
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());
@@ -344,8 +358,22 @@ impl Settlement {
             warnings,
             record: &record,
         });
-        if let Some(papers) = self.papers.take().filter(|_| self.decisions.is_on()) {
-            self.decisions.keep(self.dossier(*papers, record, status, took, error));
+        let question = self.owed.take().and_then(|owed| {
+            owed.settle(&self.shared, outcome, cost.map(Nano::dollars));
+            owed.question
+        });
+        let papers = self.papers.take().filter(|_| self.decisions.is_on());
+        let dossier = papers.map(|papers| self.dossier(*papers, record, status, took, error));
+        match (question, dossier) {
+            (Some(mut question), dossier) => {
+                question.used(self.usage.as_ref());
+                question.visited =
+                    dossier.iter().find_map(|d| Some(d.seen.as_ref()?.visited.clone())).unwrap_or_default();
+                question.record = dossier.map(|dossier| (self.decisions.clone(), dossier));
+                self.shared.shadows.ask(question);
+            }
+            (None, Some(dossier)) => self.decisions.keep(dossier),
+            (None, None) => {}
         }
     }
 
@@ -407,6 +435,12 @@ impl Settlement {
             model_version: self.target.as_ref().and_then(|target| self.model_version(&target.name)),
             facts: None,
             rule,
+            arm: self
+                .owed
+                .as_ref()
+                .and_then(|owed| owed.policies.as_ref())
+                .map(|_| Arm::Candidate.as_str().into()),
+            policies: self.owed.as_ref().and_then(|owed| owed.policies.clone()),
             tags,
             candidates: Vec::new(),
             attempts: Vec::new(),

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use serde::Serialize;
 
+use super::beside::Beside;
 use super::settings::RealtimeSettings;
 use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::facts::market::Market;
+use crate::limits::Rules;
 use crate::planner::Catalogue;
 use crate::plugin::PluginSet;
 use crate::policy::PolicySet;
@@ -32,6 +35,10 @@ pub struct Snapshot {
     pub strict: bool,
     /// The chain of policies.
     pub policies: PolicySet,
+    /// Sets of policies beside that one.
+    pub beside: Beside,
+    /// An operator put older policies in the place of those on disk.
+    pub pinned: Option<Pinned>,
     /// What policies, guards and observers may ask.
     pub plugins: PluginSet,
     /// Repeats and sizes of attempts.
@@ -44,10 +51,23 @@ pub struct Snapshot {
     pub kept: Bounds,
     /// Requests in flight in this process.
     pub in_flight: usize,
+    /// Limits towards clients.
+    pub rate_limits: Rules,
     /// How raw requests and uploads are treated.
     pub raw: RawRules,
     /// How long conversations may last, and how large their frames may be.
     pub realtime: RealtimeSettings,
+}
+
+/// Older policies that serve in the place of those on disk, until these change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pinned {
+    /// Hash of the policies that serve.
+    pub hash: Arc<str>,
+    /// Hash of those on disk.
+    pub on_disk: Arc<str>,
+    /// Since when, in Unix milliseconds.
+    pub since_ms: u64,
 }
 
 /// How raw requests and uploads are treated.

@@ -4,7 +4,7 @@ mod aws;
 mod azure;
 mod google;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use aws::REGIONS;
 
-use super::check::{Base, Checked, CheckedApi, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop};
+use super::beside;
+use super::check::{
+    Base, Checked, CheckedApi, CheckedKey, CheckedModel, CheckedProvider, CheckedTarget, HeaderText, Hop,
+};
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
 use super::plugins::{self, PluginBench};
@@ -26,7 +29,9 @@ use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
 use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
-use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
+use crate::planner::{
+    Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion, Strategy, StrategySettings,
+};
 use crate::plugin::PluginSet;
 use crate::policy::{self, Hosted, NamedPlugins, PolicySet};
 use crate::providers::percent::encoded;
@@ -86,7 +91,10 @@ pub fn build(
         .collect();
     let plugins = bench.plugins(&checked.config, plugins);
     let hosted = Arc::new(Hosted::new(plugins.clone()));
-    let policies = bench.policies(&checked.config, names(&catalogue, &versions), hosted);
+    let mut known = names(&catalogue, &versions);
+    known.rate_limits = rate_limits(&checked.config);
+    let beside = beside::load(&checked.config, sources, &known, &hosted);
+    let policies = bench.policies(&checked.config, known, hosted);
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
         return Err(Diagnostics(bench.problems));
@@ -101,6 +109,8 @@ pub fn build(
         versions,
         strict: config.strict,
         policies,
+        beside,
+        pinned: None,
         plugins,
         limits: Limits {
             retries: config.retries.retries,
@@ -114,6 +124,7 @@ pub fn build(
         keepalive: config.stream.keepalive.0,
         kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
+        rate_limits: figures.limits.rules(&config.rate_limits),
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
     };
@@ -179,7 +190,8 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         }
         aliases.extend(versions_in(&config.models));
         let providers = reading.names("providers").into_iter().collect();
-        let names = policy::Names { aliases: aliases.into_iter().collect(), providers };
+        let rate_limits = rate_limits(config);
+        let names = policy::Names { aliases: aliases.into_iter().collect(), providers, rate_limits };
         let plugins = plugins::configured(&config.plugins, &sources.plugins, &sources.paths.plugins.dir);
         let named = NamedPlugins(plugins.into_iter().map(|plugin| plugin.name).collect());
         bench.policies(config, names, Arc::new(named));
@@ -194,12 +206,18 @@ fn versions_in(models: &Models) -> impl Iterator<Item = String> {
     })
 }
 
+/// The limits that policies may ask for.
+fn rate_limits(config: &Config) -> BTreeSet<String> {
+    config.rate_limits.iter().map(|limit| limit.name.clone()).collect()
+}
+
 /// What policies may name.
 pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
     let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
     policy::Names {
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
+        ..policy::Names::default()
     }
 }
 
@@ -243,7 +261,7 @@ fn listed(checked: &Checked) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
                 Hop::Target(target) => Some(target),
                 Hop::Alias(_) => None,
             });
-            for target in targets.iter().map(|(target, _)| target).chain(fallbacks) {
+            for target in targets.iter().map(|target| &target.name).chain(fallbacks) {
                 add(&target.provider, target.model.clone());
             }
         }
@@ -281,31 +299,43 @@ fn entries(models: &[CheckedModel], vendors: &Vendors) -> Vec<(Arc<str>, Entry)>
 
 fn entry(model: &CheckedModel, vendors: &Vendors) -> Entry {
     if model.versions.is_empty() {
-        return Entry::One(alias(&model.targets, &model.fallback, None, vendors));
+        return Entry::One(alias(&model.targets, &model.fallback, &model.strategy, None, vendors));
     }
     let versions = model.versions.iter().map(|version| {
         let fallback: Vec<Hop> = version.fallback.iter().chain(&model.fallback).cloned().collect();
         let name = Some(version.name.clone());
-        SplitVersion { share: version.share, alias: alias(&version.targets, &fallback, name, vendors) }
+        SplitVersion {
+            share: version.share,
+            alias: alias(&version.targets, &fallback, &version.strategy, name, vendors),
+        }
     });
     Entry::Split(Split { seed: model.seed.clone(), versions: versions.collect() })
 }
 
 /// Targets whose provider could not be built are left out: then the whole is refused anyway.
 fn alias(
-    targets: &[(TargetName, Option<f64>)],
+    targets: &[CheckedTarget],
     fallback: &[Hop],
+    strategy: &Option<StrategySettings>,
     version: Option<Arc<str>>,
     vendors: &Vendors,
 ) -> Alias {
     let resolve = |name: &TargetName| {
         vendors.get(&name.provider).map(|vendor| Target::new(vendor.clone(), name.clone()))
     };
-    let targets = targets
-        .iter()
-        .filter_map(|(name, weight)| resolve(name).map(|target| AliasTarget { target, weight: *weight }));
-    let fallback = fallback.iter().map(Hop::name);
-    Alias { targets: targets.collect(), fallback: fallback.collect(), version }
+    let target = |written: &CheckedTarget| {
+        let tier = written.tier.map(|tier| tier.as_str().into());
+        let mut target = AliasTarget::new(resolve(&written.name)?, written.weight);
+        (target.priority, target.quality, target.tier) = (written.priority, written.quality, tier);
+        Some(target)
+    };
+    Alias {
+        targets: targets.iter().filter_map(target).collect(),
+        fallback: fallback.iter().map(Hop::name).collect(),
+        version,
+        // A strategy that makes no sense was refused by the check.
+        strategy: strategy.as_ref().and_then(|written| Strategy::of(written).ok()).map(Arc::new),
+    }
 }
 
 struct Bench<'a> {

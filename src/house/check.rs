@@ -6,6 +6,7 @@ mod base_url;
 mod cycles;
 mod google;
 mod keys;
+mod limits;
 mod models;
 mod prices;
 mod providers;
@@ -30,6 +31,7 @@ use super::validate::did_you_mean;
 use crate::fault::FaultRules;
 use crate::gateway::VersionSettings;
 use crate::ledger::Owns;
+use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, Balance, GoogleSettings, KeyLimits, QuirkSettings, Sticky};
 use crate::settings::SecretRef;
@@ -133,7 +135,9 @@ pub struct CheckedModel {
     pub name: Arc<str>,
     /// Targets in the order written, with their weights where some are written; one at least is above zero. None where
     /// the alias has versions.
-    pub targets: Vec<(TargetName, Option<f64>)>,
+    pub targets: Vec<CheckedTarget>,
+    /// How they are put in order.
+    pub strategy: Option<StrategySettings>,
     /// What follows when all targets failed; leads to no cycle.
     pub fallback: Vec<Hop>,
     /// Versions in the order written.
@@ -150,9 +154,26 @@ pub struct CheckedVersion {
     /// Percent of the callers.
     pub share: f64,
     /// Targets in the order written, with their weights where some are written.
-    pub targets: Vec<(TargetName, Option<f64>)>,
+    pub targets: Vec<CheckedTarget>,
+    /// How they are put in order.
+    pub strategy: Option<StrategySettings>,
     /// What follows when all targets failed, before what follows for the alias.
     pub fallback: Vec<Hop>,
+}
+
+/// One target of an alias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedTarget {
+    /// `provider/model`.
+    pub name: TargetName,
+    /// Its share of first tries.
+    pub weight: Option<f64>,
+    /// Its place for strategies that ask for it.
+    pub priority: Option<u32>,
+    /// The class of its cost.
+    pub tier: Option<TierWord>,
+    /// How good its answers are, 0 to 1.
+    pub quality: Option<f64>,
 }
 
 /// One version of the API.
@@ -212,8 +233,10 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     let mut desk = Desk { reading, vendors };
     desk.listeners();
     desk.limits();
+    desk.rate_limits();
     desk.deadlines();
     desk.decisions();
+    desk.state();
     desk.raw();
     desk.plugins();
     desk.health();
@@ -372,6 +395,18 @@ impl Desk<'_> {
                 let message = format!("`{name}` in `decisions.headers` is not the name of a header");
                 self.error(&["decisions", "headers", &at.to_string()], message, None);
             }
+        }
+    }
+
+    /// What is kept for good.
+    fn state(&mut self) {
+        let settings = self.reading.config.state.clone();
+        if let Err(help) = settings.database() {
+            let message = "`state.ledger` is no database that is known";
+            self.error(&["state", "ledger"], message, Some(help));
+        }
+        if settings.keep.0 < Duration::from_secs(86_400) {
+            self.error(&["state", "keep"], "`state.keep` must be at least 1 day", None);
         }
     }
 

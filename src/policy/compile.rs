@@ -145,7 +145,7 @@ impl Policy {
     /// Does what a finished evaluation wanted to be seen outside of its request.
     pub(super) fn carry_out(&self, request: &Request) {
         // What happened long ago happens once.
-        if request.wishes().is_trial || request.facts().body.notes().is_some() {
+        if request.wishes().is_mute() || request.facts().body.notes().is_some() {
             return;
         }
         let (effects, left_out) = request.wishes().take_effects();

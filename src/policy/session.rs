@@ -67,6 +67,14 @@ impl Session {
         Self { chain, request: Request::new(facts, Memo::of(known)) }
     }
 
+    /// The same without effect: nothing is written, counted or logged, and what was asked `earlier` of what is kept
+    /// between requests is answered as it was then.
+    pub(super) fn in_silence(self, earlier: Reads) -> Self {
+        let Self { chain, request } = self;
+        request.wishes().is_silent = true;
+        Self { chain, request: request.after(earlier) }
+    }
+
     /// What is known of the request.
     pub fn facts(&self) -> &Facts {
         self.request.facts()
@@ -232,7 +240,7 @@ impl Session {
                 Ok(Opinion::None) => {}
                 Ok(opinion) => return Ok(End::Opinion(policy, opinion)),
                 Err(error) => {
-                    if !self.request.wishes().is_trial {
+                    if !self.request.wishes().is_mute() {
                         policy.host.journal.failed(&error, &self.request.facts().request_id);
                     }
                     walk.errors.push(error);

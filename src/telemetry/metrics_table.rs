@@ -45,6 +45,7 @@ table! {
     Gauge     "tollgate_cost_usd_total" ["provider", "model"] "dollars that answers cost; only grows (a gauge, because counters are whole numbers)";
     Counter   "tollgate_unpriced_total" ["provider", "model"] "answers whose cost is unknown, because something was used that has no price";
     Counter   "tollgate_price_refreshes_total" ["outcome"] "readings of price sources: changed, unchanged or failed";
+    Counter   "tollgate_rate_limited_total" ["limit"] "requests that a limit refused; `key` are the limits in keys themselves";
     Gauge     "tollgate_price_revision" [] "revision of the price book in service";
     Gauge     "tollgate_provider_error_ratio" ["provider"] "share of failed attempts within the window of `health`, 0 to 1";
     Gauge     "tollgate_provider_alert" ["provider"] "1 while a provider's error ratio is above `health.alert.error_rate`";
@@ -64,6 +65,14 @@ table! {
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
     Counter   "tollgate_policy_errors_total" ["policy"] "run-time errors of policies";
     Counter   "tollgate_policy_verdicts_total" ["policy", "verdict"] "verdicts by policy: route, respond or reject";
+    Counter   "tollgate_policy_shadow_requests_total" ["outcome"] "requests that the shadow policies were asked about: same, diverged, or dropped where they did not keep up";
+    Counter   "tollgate_policy_divergences_total" ["kind"] "requests that the shadow policies would have treated otherwise; kind is route, denial, cost, other or failure";
+    Counter   "tollgate_policy_arm_requests_total" ["arm", "outcome"] "requests while a candidate set of policies has a share; arm is live or candidate, outcome is ok or failed";
+    Gauge     "tollgate_policy_candidate_share" [] "share of the callers for whom the candidate policies decide, 0 to 1";
+    Gauge     "tollgate_policy_candidate_rolled_back" [] "1 while the candidate policies have lost their share";
+    Counter   "tollgate_policy_rollbacks_total" ["reason"] "roll-backs of policies; reason is error_rate, cost, admin, or rollback where an operator put older ones into service";
+    Gauge     "tollgate_policy_pinned" [] "1 while older policies serve in the place of those on disk";
+    Gauge     "tollgate_policy_beside_broken" ["role"] "1 while the files of the shadow or candidate policies are broken";
     Counter   "tollgate_plugin_calls_total" ["plugin", "fn", "outcome"] "calls of plugins; outcome is ok, trap, timeout, oom, failure, busy, quarantined or absent";
     Histogram "tollgate_plugin_duration_seconds" ["plugin", "fn"] "calls of plugins, the wait for a place included";
     Gauge     "tollgate_plugin_memory_bytes" ["plugin"] "linear memory of the plugin's instance at the end of its last call";
@@ -80,6 +89,10 @@ table! {
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
     Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
     Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";
+    Counter   "tollgate_store_commits_total" [] "transactions of the database, each of many changes";
+    Counter   "tollgate_store_changes_total" [] "changes that the database took";
+    Counter   "tollgate_store_lost_total" [] "changes that should be kept and were lost: more waited than `state.spool`, or the database is broken";
+    Gauge     "tollgate_store_trouble" [] "1 while the database takes nothing";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 

@@ -44,6 +44,7 @@ mod responses_both;
 mod responses_native;
 mod responses_recorded;
 mod responses_wire;
+mod routing;
 mod sdk;
 mod secrets;
 mod seeing;
