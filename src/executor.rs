@@ -9,7 +9,7 @@ mod attempt;
 mod backoff;
 mod common;
 mod course;
-mod hold;
+mod grip;
 mod journal;
 mod live;
 mod passing;
@@ -28,6 +28,7 @@ use tokio::time::Instant;
 pub use advice::{Advice, Advising};
 pub use common::Common;
 use course::{Course, Onward, Step};
+pub use grip::Grip;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
@@ -128,22 +129,6 @@ pub enum Answered {
     Raw(Box<Raw>),
     /// A conversation that can begin.
     Switched(Box<Switched>),
-}
-
-impl Answered {
-    /// The key stays in use until the answer is over.
-    fn keep(&mut self, hold: Option<Hold>) {
-        match self {
-            Self::Whole(relayed, _) => {
-                if let Some(mut hold) = hold {
-                    hold.used(relayed.usage.map_or(0, |usage| usage.total()));
-                }
-            }
-            Self::Stream(live) => live.hold = hold,
-            Self::Raw(raw) => raw.hold = hold,
-            Self::Switched(switched) => switched.hold = hold,
-        }
-    }
 }
 
 /// Sends requests to targets until one answers. One per worker thread.

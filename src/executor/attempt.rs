@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
 use super::course::Turn;
+use super::grip::Grip;
 use super::journal::Page;
 use super::live::Live;
 use super::passing;
@@ -222,10 +223,9 @@ impl Executor {
                 asked: form.asked,
                 target: target.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),
-                busy: None,
+                grip: Grip::default(),
                 complaint,
                 upload: upload.cloned(),
-                hold: None,
                 over: false,
             };
             return Ok((Answered::Raw(Box::new(raw)), status));

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::answering::Answering;
+use super::grip::Grip;
 use super::watchdog::Watchdog;
-use crate::breaker::Busy;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Frame, Hold, StreamRelay, Target};
+use crate::providers::{Frame, StreamRelay, Target};
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
 /// not answering.
@@ -224,8 +224,7 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        if let Some(mut hold) = self.hold.take() {
-            hold.used(self.usage(0).total());
-        }
+        let mut grip = std::mem::take(&mut self.grip);
+        grip.used(|| self.usage(0).total());
     }
 }

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::answering::Answering;
+use super::grip::Grip;
 use super::live::Piece;
 use super::watchdog::Watchdog;
-use crate::breaker::Busy;
 use crate::chat::Usage;
 use crate::fault::Fault;
-use crate::providers::{Hold, Meter, Target};
+use crate::providers::{Meter, Target};
 use crate::upstream::Upload;
 
 /// How bytes are to be relayed.
@@ -43,11 +43,9 @@ pub struct Raw {
     pub(super) complaint: Option<Fault>,
     /// The rest of the request, which is of no use to anybody once the answer is over.
     pub(super) upload: Option<Upload>,
-    /// The key that it bears.
-    pub(super) hold: Option<Hold>,
+    /// Given back when it is over.
+    pub(super) grip: Grip,
     pub(super) over: bool,
-    /// Counts as under way at its target until it is over.
-    pub(super) busy: Option<Busy>,
 }
 
 impl Raw {
@@ -135,8 +133,7 @@ impl Drop for Raw {
         if let Some(upload) = &self.upload {
             upload.abandon();
         }
-        if let Some(mut hold) = self.hold.take() {
-            hold.used(self.usage().map_or(0, |usage| usage.total()));
-        }
+        let mut grip = std::mem::take(&mut self.grip);
+        grip.used(|| self.usage().map_or(0, |usage| usage.total()));
     }
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use super::attempt::{Head, MAX_ERROR_BODY, outbound, refusal};
+use super::grip::Grip;
 use super::{Answered, Executor};
-use crate::breaker::Busy;
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::providers::{Hold, Outgoing, Place, Target};
 use crate::upstream::{Duplex, Switching};

@@ -12,12 +12,11 @@ use super::admission::Permit;
 use super::relay::{Ended, Heard, Way};
 use super::settings::RealtimeSettings;
 use super::settle::{Conversed, Settlement};
-use crate::breaker::Busy;
-use crate::executor::Switched;
+use crate::executor::{Grip, Switched};
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::frames::websocket::{Sender, close_frame};
 use crate::plan::Outcome;
-use crate::providers::{EventMeter, Hold};
+use crate::providers::EventMeter;
 use crate::upstream::Duplex;
 
 /// Conversations that run now.

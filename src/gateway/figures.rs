@@ -128,7 +128,7 @@ impl Numbers for Figures {
             (live.in_flight, live.ewma) = (Some(load.in_flight), load.ewma_ms);
         }
         if let Some(look) = self.gates.look_at(target, Instant::now()) {
-            live.healthy = Some(look.state != Standing::Open);
+            (live.healthy, live.health) = (Some(look.state != Standing::Open), Some(look.health));
         }
         live
     }

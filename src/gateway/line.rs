@@ -404,7 +404,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let common = Common::gather(&plan.targets, same, &*asked);
         let job = Job {
             tokens: asked.tokens(),
-            common,
+            common: Common::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,

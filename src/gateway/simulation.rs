@@ -11,10 +11,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::breaker::{Admission, Allowance, BreakerSettings, Gates, Health, HealthSettings, Standing};
-use crate::caller::Caller;
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Dice, FixedClock};
 use crate::executor::{Answered, Carry, Common, Executor, Job, Journal, Limits, Piece};
+use crate::facts::Told;
+use crate::facts::market::Market;
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Decision, Route, Step, Verdict};
 use crate::planner::{self, Alias, AliasTarget, Catalogue, Entry};
@@ -216,9 +217,9 @@ impl World {
         let vendors: Vec<_> = (0..1 + pick(&dice, 3)).map(|place| vendor(place, &stage, &dice)).collect();
         let targets = vendors.iter().map(|vendor| {
             let name = TargetName { provider: vendor.name.clone(), model: "m".into() };
-            AliasTarget { target: Target::new(vendor.clone(), name), weight: Some(1.0) }
+            AliasTarget::new(Target::new(vendor.clone(), name), Some(1.0))
         });
-        let alias = Alias { targets: targets.collect(), fallback: Vec::new(), version: None };
+        let alias = Alias { targets: targets.collect(), fallback: Vec::new(), version: None, strategy: None };
         let catalogue = Catalogue::new(vendors.clone(), vec![("any".into(), Entry::One(alias))]);
         let executor = Executor::new(
             Arc::new(Upstream::new(&UpstreamSettings::default()).unwrap()),
@@ -236,8 +237,10 @@ impl World {
         let steps = vec![Step { choices: vec![("any".into(), 1.0)] }];
         let verdict = Some(Verdict::Route(Route { steps, retries, ..Route::default() }));
         let decision = Decision { verdict, ..Decision::default() };
-        let plan =
-            planner::plan(&self.catalogue, &"any".into(), &decision, &Caller::default(), dice).unwrap();
+        let told: Told = serde_json::from_value(serde_json::json!({ "model": "any" })).unwrap();
+        let nobody: Arc<dyn Market> = Arc::new(crate::facts::market::Told::default());
+        let facts = told.facts(&nobody, 0).unwrap();
+        let plan = planner::plan(&self.catalogue, &facts, &decision, dice).unwrap();
         Job {
             targets: plan.targets,
             retries: plan.retries,

@@ -334,6 +334,11 @@ impl Hold {
         }
     }
 
+    /// Whether tokens count for it.
+    pub fn counts_tokens(&self) -> bool {
+        self.booked.is_some()
+    }
+
     /// So many tokens were used in all; those that were not booked ahead are booked now.
     pub fn used(&mut self, tokens: u64) {
         if let Some(booked) = self.booked.take() {
