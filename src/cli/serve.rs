@@ -18,12 +18,12 @@ use crate::api::Api;
 use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shared, Unread};
-use crate::house::{Built, House, announce, carry_alerts, feed, keep_ledger};
-use crate::ledger::Desk;
+use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
+use crate::house::{Built, Desk, House, announce, carry_alerts, feed, keep_ledger};
+use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
-use crate::store::Decisions;
 use crate::store::sqlite::Sqlite;
+use crate::store::{Decisions, Versions};
 use crate::telemetry::{self, AccessLog};
 use crate::upstream::{Upload, Upstream};
 
@@ -53,9 +53,9 @@ fn run(house: House) -> Result<(), String> {
     let metrics = telemetry::install_metrics()?;
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
-    let desk = Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
-    let desk = Arc::new(desk.map_err(|trouble| format!("state.ledger: {trouble}"))?);
-    house.figures().open_desk(desk);
+    let accounts = ledger::Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
+    let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
+    house.figures().open_desk(Arc::new(accounts));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -84,6 +84,9 @@ async fn open(
         AccessLog::off()
     };
     let decisions = Decisions::start(&config.decisions)?;
+    let versions = Arc::new(Versions::open(config.decisions.dir.as_deref()));
+    let shadows = Arc::new(Shadows::start()?);
+    let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
     figures.configure(built.terms);
@@ -98,6 +101,9 @@ async fn open(
         answers: Arc::default(),
         decisions: decisions.clone(),
         database: database.clone(),
+        rollout: Arc::default(),
+        versions,
+        shadows: shadows.clone(),
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
@@ -109,6 +115,7 @@ async fn open(
         metrics,
         reloads: reloads.clone(),
         draining: Arc::new(move || watching.is_draining()),
+        desk: desk.clone(),
         token: built.admin_token,
     };
     tokio::spawn(admin::serve(admin_listener, admin));
@@ -119,7 +126,7 @@ async fn open(
         // Fails only when no stream is left to be told.
         let _ = close.send(true);
     });
-    let _watch = house.watch(shared.clone(), reloads, listener.tls())?;
+    let _watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
 
     let address = listener.local_addr();
     tracing::info!(clients = %address, admin = %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -128,6 +135,7 @@ async fn open(
         config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
     access_log.close();
+    shadows.flush(Duration::from_secs(2));
     decisions.close();
     if let Some(database) = database {
         database.close(LAST_WRITES);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::answering::Answering;
+use super::grip::Grip;
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
@@ -35,6 +36,10 @@ pub struct Live {
     finished: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
+    /// Counts as under way at its target until it is over.
+    pub(super) busy: Option<Busy>,
+    /// The key that it bears.
+    pub(super) hold: Option<Hold>,
 }
 
 /// What a stream yields.
@@ -68,6 +73,8 @@ impl Live {
             over: false,
             finished: false,
             fault: None,
+            busy: None,
+            hold: None,
         }
     }
 
@@ -212,5 +219,12 @@ impl Live {
         let fault = std::task::ready!(self.watchdog.poll(cx));
         self.over = true;
         Poll::Ready(if self.finished { Piece::End } else { Piece::Broken(fault) })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let mut grip = std::mem::take(&mut self.grip);
+        grip.used(|| self.usage(0).total());
     }
 }

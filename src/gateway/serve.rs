@@ -70,7 +70,7 @@ impl Gateway {
             let identified = opened.identify()?;
             let read = identified.read(body).await?;
             let admitted = read.admit()?;
-            let inspected = admitted.inspect();
+            let inspected = admitted.inspect().await?;
             let decided = inspected.decide().await?;
             let planned = decided.plan()?;
             let reserved = planned.reserve();

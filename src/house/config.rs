@@ -14,7 +14,7 @@ use super::alerts::AlertSettings;
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
-use crate::breaker::HealthSettings;
+use crate::breaker::{BreakerSettings, HealthSettings};
 use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
@@ -123,6 +123,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<HealthSettings>")]
     pub health: HealthSettings,
+    /// When targets that fail are left alone for a while.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<BreakerSettings>")]
+    pub breaker: BreakerSettings,
     /// Raw requests to providers.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PassthroughSettings>")]
@@ -204,6 +208,7 @@ impl Default for Config {
             budgets: Vec::new(),
             alerts: AlertSettings::default(),
             health: HealthSettings::default(),
+            breaker: BreakerSettings::default(),
             passthrough: PassthroughSettings::default(),
             uploads: UploadSettings::default(),
             files: FileSettings::default(),
