@@ -218,7 +218,9 @@ impl Market for Past {
         let noted = self.visited.purses.iter().find(|purse| *purse.name == *budget).cloned();
         noted.or_else(|| {
             let today = self.today.purse(budget, who)?;
-            self.notes.miss(&format!("budget {budget}"));
+            if let Some(notes) = &self.notes {
+                notes.miss(&format!("budget {budget}"));
+            }
             Some(today)
         })
     }
