@@ -2,11 +2,13 @@
 
 mod admission;
 mod admit;
+mod ceiling;
 mod conversation;
 mod door;
 mod figures;
 #[cfg(test)]
 mod golden;
+mod identify;
 mod intake;
 mod line;
 mod market;

@@ -5,6 +5,7 @@ pub mod check;
 mod config;
 mod diagnostic;
 mod feed;
+mod jwks;
 mod findings;
 mod node;
 mod plugins;
@@ -27,6 +28,7 @@ pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, S
 pub use config::Config;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
+pub use jwks::follow;
 pub use plugins::{PluginBench, PluginsSettings};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;

@@ -14,6 +14,7 @@ pub mod frames;
 pub mod gateway;
 pub mod house;
 pub mod json;
+pub mod keys;
 pub mod ledger;
 pub mod limits;
 pub mod listener;

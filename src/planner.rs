@@ -28,6 +28,9 @@ const MAX_ALIAS_DEPTH: usize = 8;
 /// The most targets that one plan holds; a policy that names more loses the rest.
 const MAX_TARGETS: usize = 32;
 
+/// Why a target is left out that the caller's key is not for.
+const BEYOND_KEY: &str = "is beyond what the key allows";
+
 /// Ordered targets for one request, none of them twice, each satisfying every constraint.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -107,7 +110,7 @@ pub fn plan(
     };
     for step in &route.steps {
         if let Some(name) = draw(&step.choices, dice) {
-            draft.add(name, 0);
+            draft.add(name, 0, false);
         }
     }
 
@@ -140,13 +143,16 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    fn add(&mut self, name: &Arc<str>, depth: usize) {
+    /// `granted` says that the key allows all targets behind the name.
+    fn add(&mut self, name: &Arc<str>, depth: usize, granted: bool) {
+        let scope = self.caller.grant.as_ref().map(|grant| &grant.scope);
+        let granted = granted || scope.is_some_and(|scope| scope.models.is_some() && scope.allows_name(name));
         match self.catalogue.find(name) {
-            Some(Known::Target(target)) => self.consider(target),
-            Some(Known::Alias(alias)) if depth < MAX_ALIAS_DEPTH => self.expand(alias, depth),
+            Some(Known::Target(target)) => self.consider(target, granted),
+            Some(Known::Alias(alias)) if depth < MAX_ALIAS_DEPTH => self.expand(alias, depth, granted),
             Some(Known::Split(split)) if depth < MAX_ALIAS_DEPTH => {
                 if let Some(alias) = split.version_for(self.caller, self.dice) {
-                    self.expand(alias, depth);
+                    self.expand(alias, depth, granted);
                 }
             }
             Some(Known::Alias(_) | Known::Split(_)) | None => {
@@ -156,7 +162,7 @@ impl Draft<'_> {
     }
 
     /// The drawn target first, the others in the order written, then the fallbacks.
-    fn expand(&mut self, alias: &Alias, depth: usize) {
+    fn expand(&mut self, alias: &Alias, depth: usize, granted: bool) {
         self.known += 1;
         let first = alias.draw_first(self.dice);
         let others = alias.targets.iter().enumerate().filter(|(place, _)| Some(*place) != first);
@@ -167,20 +173,24 @@ impl Draft<'_> {
             {
                 self.versions.push((target.name.clone(), version.clone()));
             }
-            self.consider(target.clone());
+            self.consider(target.clone(), granted);
         }
         for name in &alias.fallback {
-            self.add(name, depth + 1);
+            self.add(name, depth + 1, granted);
         }
     }
 
-    fn consider(&mut self, target: Target) {
+    fn consider(&mut self, target: Target, granted: bool) {
         self.known += 1;
         if self.candidates.iter().any(|seen| seen.target == target.name) {
             return;
         }
         if self.targets.len() >= MAX_TARGETS {
             return self.note(Some(target.name), "", "plan is full");
+        }
+        let scope = self.caller.grant.as_ref().map(|grant| &grant.scope);
+        if scope.is_some_and(|scope| !scope.allows_target(&target.name, granted)) {
+            return self.note(Some(target.name), "", BEYOND_KEY);
         }
         if let Some(reason) = excluded(&target, self.decision) {
             return self.note(Some(target.name), "", reason);
@@ -196,6 +206,10 @@ impl Draft<'_> {
     }
 
     fn nothing_left(&self, model: &str, by_default: bool) -> Fault {
+        if self.candidates.iter().any(|seen| seen.rejected.as_deref() == Some(BEYOND_KEY)) {
+            let text = "no target that this key is for satisfies the constraints that apply to this request";
+            return Fault::new(FaultKind::Forbidden, text).code("key_scope").at("model");
+        }
         if self.known > 0 || self.nothing_named {
             return Fault::new(
                 FaultKind::NoTarget,
@@ -212,6 +226,23 @@ impl Draft<'_> {
 
 fn names(target: &TargetName, model: &str) -> bool {
     target.to_string() == model || *target.model == *model
+}
+
+/// Whether a caller may ask for a model by this name: it, or one of the targets behind it, is within what its key is for.
+/// Of a name that leads nowhere, the key's patterns alone decide, so that nobody learns which names exist.
+pub fn is_allowed(catalogue: &Catalogue, caller: &Caller, name: &str) -> bool {
+    let Some(scope) = caller.grant.as_ref().map(|grant| &grant.scope) else { return true };
+    if scope.models.is_none() && scope.providers.is_none() {
+        return true;
+    }
+    let by_name = scope.allows_name(name);
+    let any = |alias: &Alias| alias.targets.iter().any(|one| scope.allows_target(&one.target.name, by_name));
+    match catalogue.find(name) {
+        Some(Known::Target(target)) => scope.allows_target(&target.name, false),
+        Some(Known::Alias(alias)) => any(alias),
+        Some(Known::Split(split)) => split.versions.iter().any(|version| any(&version.alias)),
+        None => by_name,
+    }
 }
 
 /// The 404 for a model that nobody knows.

@@ -1,4 +1,4 @@
-//! The numbers of this moment: what models cost, and how targets fare. Shared by all workers and all snapshots.
+//! The numbers of this moment: what models cost, how targets fare, what limits have counted; and who may ask. Shared by all workers and all snapshots.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::chat::Usage;
 use crate::clock::Clock;
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
 use crate::ledger::{Abilities as Known, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::keys::{Keys, Written};
 use crate::limits::Limits;
 use crate::target::TargetName;
 
@@ -28,20 +29,24 @@ pub struct Figures {
     /// How often a configuration was taken.
     configured: AtomicU64,
     /// What requests have taken of the limits towards clients.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
+    /// Who may ask.
+    pub keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
 }
 
 impl Figures {
     /// Built-in prices, and nothing heard of anybody.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let limits = Arc::new(Limits::new(Instant::now()));
         Self {
+            keys: Arc::new(Keys::new(limits.clone())),
+            limits,
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
-            limits: Limits::new(Instant::now()),
             clock,
         }
     }
@@ -53,7 +58,7 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.prices.configure(terms.own, &names);
-        self.limits.tidy();
+        self.keys.configure(terms.keys);
         self.configured.fetch_add(1, Ordering::Release);
     }
 
@@ -75,6 +80,8 @@ pub struct Terms {
     pub health: HealthSettings,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
+    /// Keys that stand in it.
+    pub keys: Vec<Written>,
 }
 
 impl Numbers for Figures {

@@ -9,8 +9,10 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
+use super::ceiling;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
+use super::identify::{beyond, classify, with_forced};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::papers::Papers;
 use super::raw::RawBody;
@@ -25,6 +27,7 @@ use crate::executor::{Advice, Answered, Job, Journal, Raw, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
+use crate::keys::Holder;
 use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, OutputRules, Route, Rule, Step, Verdict};
 use crate::planner::{self, Unplanned};
@@ -47,9 +50,11 @@ pub(super) struct Opened<'g> {
     version: Option<usize>,
     door: &'static dyn Door,
     method: Method,
-    uri: Uri,
+    pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) caller: Caller,
+    /// Who holds the key that was shown.
+    pub(super) holder: Option<Arc<Holder>>,
     /// How the limits that hold for it stand.
     pub(super) rates: Vec<Rated>,
     at: Instant,
@@ -126,6 +131,7 @@ impl Gateway {
             uri: arrived.uri,
             headers: arrived.headers,
             caller: Caller { address: arrived.address, ..Caller::default() },
+            holder: None,
             rates: Vec::new(),
             at: arrived.at,
             request_id: arrived.request_id,
@@ -138,12 +144,13 @@ impl Gateway {
 }
 
 impl<'g> Opened<'g> {
-    /// Virtual keys will say here who asks; until then everybody is welcome and only the address is known. Nobody is,
-    /// once the version that they ask for has gone.
+    /// Who asks: by the key that is shown, where one is asked for. Nobody is welcome once the version that they ask for
+    /// has gone.
     pub(super) fn identify(&mut self) -> Result<Identified<'_, 'g>, Fault> {
         if let Some(version) = self.snapshot.version(self.version) {
             version.in_service(self.gateway.shared.clock.unix_ms())?;
         }
+        self.recognise()?;
         Ok(Identified(self))
     }
 
@@ -165,6 +172,11 @@ impl<'g> Opened<'g> {
             }
         }
         Served { door: self.door, request_id: self.request_id, result, headers: self.told }
+    }
+
+    /// The operation that is asked for.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.door.endpoint()
     }
 
     pub(super) fn note(&mut self, note: impl FnOnce(&mut Settlement)) {
@@ -292,7 +304,11 @@ impl<'o, 'g> Inspected<'o, 'g> {
             s.facts = Some(record);
             (s.tier, s.tier_asked) = (tier.unwrap_or_default(), tier.is_some());
         });
-        if !opened.snapshot.catalogue_of(opened.version).offers(&facts.model) {
+        let catalogue = opened.snapshot.catalogue_of(opened.version);
+        if !planner::is_allowed(catalogue, &facts.caller, &facts.model) {
+            return Err(beyond("this key is not for this model").at("model"));
+        }
+        if !catalogue.offers(&facts.model) {
             return Err(planner::unknown_model(&facts.model));
         }
         let asked_at = Instant::now();
@@ -343,7 +359,14 @@ impl<'o, 'g> Decided<'o, 'g> {
         if let Some(rules) = output.map(Arc::new) {
             plan.targets.iter_mut().for_each(|target| *target = target.under(&rules));
         }
-        let candidates = std::mem::take(&mut plan.candidates);
+        let mut candidates = std::mem::take(&mut plan.candidates);
+        let market = &**snapshot.market_of(opened.version);
+        let (endpoint, targets) = (opened.door.endpoint(), &mut plan.targets);
+        let within = ceiling::enforce(&caller, endpoint, &*asked, market, targets, &mut candidates);
+        if let Err(fault) = within {
+            opened.note(|s| s.candidates = candidates);
+            return Err(fault);
+        }
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
@@ -606,7 +629,10 @@ pub(super) fn facts_of(
     for name in HIDDEN_HEADERS {
         headers.remove(name);
     }
-    let tags = tags(&headers)?;
+    if let Some(grant) = &caller.grant {
+        classify(&mut headers, grant)?;
+    }
+    let tags = with_forced(tags(&headers)?, &caller);
     let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
     let user = caller.user.or_else(|| asked.user().map(Into::into));
     let caller = Caller { user, session, ..caller };

@@ -3,6 +3,7 @@
 mod aws;
 mod azure;
 mod google;
+mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub struct Built {
     pub snapshot: Arc<Snapshot>,
     /// Bearer token of the admin API.
     pub admin_token: Option<SecretString>,
+    /// What stored keys are hashed with, where the configuration says it.
+    pub pepper: Option<SecretString>,
     /// What the figures are told once the snapshot is in service.
     pub terms: Terms,
     /// How many tests of policies it passed.
@@ -85,10 +88,11 @@ pub fn build(
         .iter()
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
+    let (keys, pepper) = (bench.keys(&checked.config), bench.pepper(&checked.config));
+    let auth = bench.auth(&checked.config, &figures.keys);
     let plugins = bench.plugins(&checked.config, plugins);
     let hosted = Arc::new(Hosted::new(plugins.clone()));
-    let mut known = names(&catalogue, &versions);
-    known.rate_limits = rate_limits(&checked.config);
+    let known = names(&catalogue, &versions, &checked.config);
     let policies = bench.policies(&checked.config, known, hosted);
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
@@ -116,6 +120,7 @@ pub fn build(
         keepalive: config.stream.keepalive.0,
         kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
+        auth,
         rate_limits: figures.limits.rules(&config.rate_limits),
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
@@ -126,8 +131,9 @@ pub fn build(
         sources: config.prices.sources.clone(),
         health: config.health,
         presets: presets.collect(),
+        keys,
     };
-    Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms, tests: 0 })
+    Ok(Built { snapshot: Arc::new(snapshot), admin_token, pepper, terms, tests: 0 })
 }
 
 /// What is wrong with the secrets and policies of a configuration that is refused already, so that everything is said
@@ -206,12 +212,12 @@ fn rate_limits(config: &Config) -> BTreeSet<String> {
 }
 
 /// What policies may name.
-pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
+pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion], config: &Config) -> policy::Names {
     let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
     policy::Names {
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
-        ..policy::Names::default()
+        rate_limits: rate_limits(config),
     }
 }
 

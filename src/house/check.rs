@@ -1,5 +1,6 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
+mod auth;
 mod aws;
 mod azure;
 mod base_url;
@@ -189,6 +190,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.listeners();
     desk.limits();
     desk.rate_limits();
+    desk.who_may_ask();
     desk.deadlines();
     desk.decisions();
     desk.state();

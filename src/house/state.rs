@@ -2,10 +2,11 @@
 
 use super::House;
 use crate::ledger;
+use crate::store::registry::REGISTRY_TABLES;
 use crate::store::sqlite::{Migration, Sqlite};
 
 /// The tables of all rooms.
-const TABLES: &[&[Migration]] = &[ledger::TABLES];
+const TABLES: &[&[Migration]] = &[ledger::TABLES, REGISTRY_TABLES];
 
 impl House {
     /// Opens the database; `None` where none is configured. Blocks.
