@@ -49,6 +49,7 @@ pub use watch::StreamBody;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
+use crate::keys::Desk;
 use crate::ledger::Book;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Answers, Decisions, Shelf};
@@ -69,6 +70,8 @@ pub struct Shared {
     pub figures: Arc<Figures>,
     /// Records of what was decided.
     pub decisions: Decisions,
+    /// Where keys are made and changed, and changes noted.
+    pub desk: Desk,
     /// The database, if one is configured.
     pub database: Option<Sqlite>,
     /// Wall-clock time.

@@ -19,7 +19,8 @@ use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shared, Unread};
-use crate::house::{Built, House, announce, feed};
+use crate::house::{Built, House, announce, feed, follow};
+use crate::keys::Desk;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::store::Decisions;
 use crate::store::sqlite::Sqlite;
@@ -52,17 +53,18 @@ fn run(house: House) -> Result<(), String> {
     let metrics = telemetry::install_metrics()?;
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
+    let desk = house.desk(database.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, database, metrics))
+    runtime.block_on(open(house, built, (database, desk), metrics))
 }
 
 async fn open(
     house: House,
     built: Built,
-    database: Option<Sqlite>,
+    (database, desk): (Option<Sqlite>, Desk),
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
@@ -83,6 +85,11 @@ async fn open(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
     figures.configure(built.terms);
+    let trouble = |refused| format!("the stored keys cannot be read: {refused}");
+    desk.refresh().await.map_err(trouble)?;
+    let read = serde_json::json!({ "references": built.secrets });
+    desk.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
+    tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {
         figures,
@@ -91,6 +98,7 @@ async fn open(
         access_log: access_log.clone(),
         answers: Arc::default(),
         decisions: decisions.clone(),
+        desk,
         database: database.clone(),
         clock: clock.clone(),
     });

@@ -3,7 +3,7 @@
 mod aws;
 mod azure;
 mod google;
-mod keys;
+pub(super) mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,10 +44,10 @@ const MIN_TOKEN: usize = 16;
 pub struct Built {
     /// What requests are served with.
     pub snapshot: Arc<Snapshot>,
+    /// References of the secrets that it was built with.
+    pub secrets: Vec<String>,
     /// Bearer token of the admin API.
     pub admin_token: Option<SecretString>,
-    /// What stored keys are hashed with, where the configuration says it.
-    pub pepper: Option<SecretString>,
     /// What the figures are told once the snapshot is in service.
     pub terms: Terms,
     /// How many tests of policies it passed.
@@ -88,7 +88,8 @@ pub fn build(
         .iter()
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
-    let (keys, pepper) = (bench.keys(&checked.config), bench.pepper(&checked.config));
+    bench.pepper(&checked.config);
+    let keys = bench.keys(&checked.config);
     let auth = bench.auth(&checked.config, &figures.keys);
     let plugins = bench.plugins(&checked.config, plugins);
     let hosted = Arc::new(Hosted::new(plugins.clone()));
@@ -133,7 +134,8 @@ pub fn build(
         presets: presets.collect(),
         keys,
     };
-    Ok(Built { snapshot: Arc::new(snapshot), admin_token, pepper, terms, tests: 0 })
+    let secrets = secrets.read();
+    Ok(Built { snapshot: Arc::new(snapshot), secrets, admin_token, terms, tests: 0 })
 }
 
 /// What is wrong with the secrets and policies of a configuration that is refused already, so that everything is said

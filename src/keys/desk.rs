@@ -1,5 +1,6 @@
 //! Where keys are made and changed: every change is kept and noted before it counts, and counts at once then.
 
+use std::fmt;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -10,7 +11,7 @@ use super::secret::mint;
 use super::settings::KeyTerms;
 use super::Keys;
 use crate::clock::Clock;
-use crate::store::registry::{Entry, KeyRow, Registry};
+use crate::store::registry::{Entry, KeyRow, Noted, Registry, Verdict};
 use crate::store::sqlite::Trouble;
 
 /// The longest name of a key.
@@ -53,6 +54,17 @@ pub enum Refused {
     Fixed(&'static str),
     /// The registry cannot keep it.
     Trouble(Trouble),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("there is no such key"),
+            Self::Invalid(what) => f.write_str(what),
+            Self::Fixed(why) => f.write_str(why),
+            Self::Trouble(trouble) => trouble.fmt(f),
+        }
+    }
 }
 
 impl From<Trouble> for Refused {
@@ -209,6 +221,30 @@ impl Desk {
     /// When there is none, or several have this name.
     pub fn show(&self, name: &str) -> Result<Value, Refused> {
         self.find(name).map(|key| shown(&key, self.clock.unix_ms()))
+    }
+
+    /// What was agreed on of a key, by its id or its name.
+    ///
+    /// # Errors
+    /// As [`Self::show`].
+    pub fn terms(&self, name: &str) -> Result<KeyTerms, Refused> {
+        self.find(name).map(|key| key.terms)
+    }
+
+    /// Entries of the audit log after this number, in order, at most so many.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub async fn audit(&self, after: u64, most: usize) -> Result<Vec<Noted>, Refused> {
+        Ok(self.writable()?.entries(after, most).await?)
+    }
+
+    /// Looks through the whole audit log.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub async fn verify(&self) -> Result<Verdict, Refused> {
+        Ok(self.writable()?.verify().await?)
     }
 
     fn find(&self, name: &str) -> Result<Key, Refused> {

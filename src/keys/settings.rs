@@ -28,8 +28,8 @@ pub enum AuthMode {
 pub struct AuthSettings {
     /// What clients show.
     pub mode: AuthMode,
-    /// What stored keys are hashed with, at least 32 bytes; it must not change while they are in use. Without one, a file
-    /// `pepper` is made beside the database. Changing it needs a restart.
+    /// What stored keys are hashed with, at least 32 bytes; it must not change while they are in use. Without one, a file whose name ends in `.pepper` is made beside the
+    /// database. Changing it needs a restart.
     pub pepper: Option<SecretRef>,
     /// How many requests with a missing or wrong key one address may send before they are answered with 429. Requests
     /// with a good key are always served.

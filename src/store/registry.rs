@@ -19,6 +19,9 @@ use super::sqlite::Trouble;
 /// What a registry is about to say.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Trouble>> + Send + 'a>>;
 
+/// Entries that are looked through at once.
+const PART: usize = 1_000;
+
 /// A key as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KeyRow {
@@ -52,4 +55,28 @@ pub trait Registry: Send + Sync {
 
     /// Entries of the audit log after this number, in order, at most so many.
     fn entries(&self, after: u64, most: usize) -> Answer<'_, Vec<Noted>>;
+
+    /// The key of the chain.
+    fn audit_key(&self) -> &AuditKey;
+
+    /// Looks through the whole audit log.
+    fn verify(&self) -> Answer<'_, Verdict> {
+        Box::pin(async {
+            let mut last: Option<Noted> = None;
+            loop {
+                let after = last.as_ref().map_or(0, |last| last.seq);
+                let mut part = self.entries(after, PART).await?;
+                if let Err(broken) = verify(self.audit_key(), last.as_ref(), &part) {
+                    return Ok(broken);
+                }
+                match part.pop() {
+                    Some(noted) => last = Some(noted),
+                    None => {
+                        let (entries, head) = last.map_or((0, String::new()), |last| (last.seq, last.hash));
+                        return Ok(Verdict::Sound { entries, head });
+                    }
+                }
+            }
+        })
+    }
 }

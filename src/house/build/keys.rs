@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use secrecy::SecretString;
 
 use super::Bench;
 use crate::house::config::Config;
@@ -11,7 +10,7 @@ use crate::keys::{Auth, AuthMode, Keys, Verifier, Written};
 /// The shortest key that is worth the name, in bytes.
 const MIN_KEY: usize = 16;
 /// The shortest pepper.
-const MIN_PEPPER: usize = 32;
+pub(in crate::house) const MIN_PEPPER: usize = 32;
 
 impl Bench<'_> {
     /// The keys that stand in the configuration.
@@ -37,12 +36,13 @@ impl Bench<'_> {
         keys
     }
 
-    /// What stored keys are hashed with, where the configuration says it.
-    pub(super) fn pepper(&mut self, config: &Config) -> Option<SecretString> {
-        let reference = config.auth.pepper.as_ref().filter(|_| !self.secrets.are_imagined())?;
-        match self.secrets.resolve_token(reference, MIN_PEPPER) {
-            Ok(pepper) => Some(pepper),
-            Err(error) => self.problem(&["auth", "pepper"], format!("auth.pepper: {error}")),
+    /// Whether what stored keys are hashed with is there, where the configuration names it.
+    pub(super) fn pepper(&mut self, config: &Config) {
+        let reference = config.auth.pepper.as_ref().filter(|_| !self.secrets.are_imagined());
+        if let Some(reference) = reference
+            && let Err(error) = self.secrets.resolve_token(reference, MIN_PEPPER)
+        {
+            let _: Option<()> = self.problem(&["auth", "pepper"], format!("auth.pepper: {error}"));
         }
     }
 

@@ -21,6 +21,7 @@ CREATE TABLE vkey (
     revoked_ms INTEGER,
     revision INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE registry (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE audit (
     seq INTEGER PRIMARY KEY,
     at_ms INTEGER NOT NULL,
@@ -43,9 +44,33 @@ pub struct SqliteRegistry {
 }
 
 impl SqliteRegistry {
-    /// Keeps keys in this database and chains its audit log with this key.
-    pub fn new(database: Sqlite, key: AuditKey) -> Self {
-        Self { database, key }
+    /// Keeps keys in this database and chains its audit log with a key that is made from `pepper`. Blocks; meant for
+    /// the start of a process.
+    ///
+    /// # Errors
+    /// When the database cannot be written, or its keys were hashed with another pepper.
+    pub fn open(database: Sqlite, pepper: &[u8]) -> Result<Self, String> {
+        let mark = blake3::derive_key("tollgate 2026 mark of the pepper", pepper);
+        let mark = blake3::Hash::from_bytes(mark).to_hex().to_string();
+        let fresh = mark.clone();
+        let known = database.write(move |db| {
+            db.execute("INSERT OR IGNORE INTO registry VALUES ('pepper', ?1)", [&fresh])?;
+            db.query_row("SELECT value FROM registry WHERE name = 'pepper'", [], |row| row.get::<_, String>(0))
+        });
+        match known.wait() {
+            Ok(known) if known == mark => Ok(Self { database, key: AuditKey::of(pepper) }),
+            Ok(_) => Err("the pepper is not the one that the stored keys were hashed with".into()),
+            Err(trouble) => Err(trouble.to_string()),
+        }
+    }
+
+    /// Whether a pepper was used with this database before. Blocks.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn is_seasoned(database: &Sqlite) -> Result<bool, String> {
+        let found = database.read_now(|db| db.query_row("SELECT count(*) FROM registry", [], |row| row.get::<_, i64>(0)));
+        found.map(|count| count > 0).map_err(|trouble| trouble.to_string())
     }
 }
 
@@ -83,6 +108,10 @@ impl Registry for SqliteRegistry {
     fn note(&self, entry: Entry) -> Answer<'_, ()> {
         let key = self.key.clone();
         Box::pin(self.database.write(move |db| append(db, &key, &entry)))
+    }
+
+    fn audit_key(&self) -> &AuditKey {
+        &self.key
     }
 
     fn entries(&self, after: u64, most: usize) -> Answer<'_, Vec<Noted>> {

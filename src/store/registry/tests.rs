@@ -24,13 +24,22 @@ fn row(id: &str, revision: u64) -> KeyRow {
 
 fn open(dir: &tempfile::TempDir) -> (Sqlite, SqliteRegistry) {
     let db = Sqlite::open(&dir.path().join("t.db"), &[REGISTRY_TABLES], 100).unwrap();
-    (db.clone(), SqliteRegistry::new(db, AuditKey::of(b"pepper")))
+    (db.clone(), SqliteRegistry::open(db, b"pepper").unwrap())
 }
 
-#[tokio::test]
+#[test]
+fn another_pepper_is_noticed_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, _registry) = open(&dir);
+    assert_eq!(SqliteRegistry::is_seasoned(&db), Ok(true));
+    assert!(SqliteRegistry::open(db.clone(), b"pepper").is_ok());
+    assert!(SqliteRegistry::open(db, b"salt").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_and_its_note_are_kept_together_and_in_turn() {
     let dir = tempfile::tempdir().unwrap();
-    let (_db, registry) = open(&dir);
+    let (_db, registry) = tokio::task::block_in_place(|| open(&dir));
     assert!(registry.put(row("a", 1), entry("a")).await.unwrap());
     assert!(!registry.put(row("a", 1), entry("a")).await.unwrap(), "another change came first");
     assert!(registry.put(row("a", 2), entry("a")).await.unwrap());
@@ -38,10 +47,10 @@ async fn a_key_and_its_note_are_kept_together_and_in_turn() {
     assert_eq!(registry.entries(0, 10).await.unwrap().len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_chain_tells_of_every_change() {
     let dir = tempfile::tempdir().unwrap();
-    let (db, registry) = open(&dir);
+    let (db, registry) = tokio::task::block_in_place(|| open(&dir));
     for n in 0..5 {
         registry.note(entry(&format!("k{n}"))).await.unwrap();
     }
