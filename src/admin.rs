@@ -4,6 +4,7 @@ mod audit;
 mod decisions;
 mod keys;
 mod plugins;
+mod policies;
 mod prices;
 mod providers;
 mod settings;
@@ -20,6 +21,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
+pub use policies::Desk;
 use secrecy::{ExposeSecret, SecretString};
 pub use settings::AdminSettings;
 pub use status::{ReloadState, Status};
@@ -42,6 +44,8 @@ pub struct Admin {
     pub reloads: Arc<ReloadState>,
     /// Whether new requests are still wanted; readiness says so.
     pub draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Who puts older policies in the place of those on disk.
+    pub desk: Arc<dyn Desk>,
     /// Bearer token of `/admin/v1/*`; without one these paths answer on loopback only.
     pub token: Option<SecretString>,
 }
@@ -69,6 +73,10 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/audit", get(audit::list))
         .route("/admin/v1/audit/verify", get(audit::verify))
         .route("/admin/v1/plugins", get(plugins::show))
+        .route("/admin/v1/policies", get(policies::show))
+        .route("/admin/v1/policies/versions", get(policies::versions))
+        .route("/admin/v1/policies/rollback", post(policies::roll_back))
+        .route("/admin/v1/policies/promote", post(policies::promote))
         .route("/admin/v1/prices", get(prices::show).post(prices::push).delete(prices::withdraw))
         .layer(DefaultBodyLimit::max(MOST_PRICES))
         .route_layer(middleware::from_fn_with_state(admin.clone(), authorize));
@@ -81,7 +89,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
             (
                 StatusCode::NOT_FOUND,
                 "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
-                 /admin/v1/providers /admin/v1/prices /admin/v1/keys /admin/v1/audit\n",
+                 /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices /admin/v1/keys \
+                 /admin/v1/audit\n",
             )
         })
         .with_state(admin);
@@ -114,6 +123,13 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         let reason = plugin.absent().unwrap_or_default();
         let text = format!("plugin `{}` is not there: {reason}\n", plugin.name());
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    if let Some(pinned) = &snapshot.pinned {
+        return format!(
+            "ready; rolled back: the policies {} serve until those on disk change\n",
+            pinned.hash
+        )
+        .into_response();
     }
     "ready\n".into_response()
 }

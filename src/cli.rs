@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod keys;
 mod models;
+mod operator;
 mod plugin;
 mod policy;
 mod remote;

@@ -1,14 +1,18 @@
 //! Carries out a plan within its deadlines: ordered attempts, classified faults, invisible fallback.
 //!
-//! Breakers, health and key pools will ask their questions in `carry_out`, before an attempt; hedging will race two
-//! calls of `attempt`.
+//! `course.rs` knows what was tried and what comes next; `attempt.rs` makes one attempt. Attempts can be raced: take
+//! several turns from the course before the first of them has ended.
 
 mod advice;
 mod answering;
 mod attempt;
 mod backoff;
+mod common;
+mod course;
+mod grip;
 mod journal;
 mod live;
+mod passing;
 mod raw;
 mod switch;
 mod token;
@@ -22,16 +26,20 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 pub use advice::{Advice, Advising};
+pub use common::Common;
+use course::{Course, Onward, Step};
+pub use grip::Grip;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
 pub use switch::Switched;
 
-use crate::breaker::Health;
+use crate::breaker::{Allowance, Gates, Health};
 use crate::clock::{Clock, Dice};
-use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
-use crate::plan::Reaction;
-use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
+use crate::facts::market::Market;
+use crate::fault::Fault;
+use crate::ledger::Tab;
+use crate::providers::{Hold, Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
 use crate::upstream::{Upload, Upstream};
 
@@ -48,6 +56,8 @@ pub struct Limits {
     pub max_backoff: Duration,
     /// Bytes of a whole answer.
     pub max_body: u64,
+    /// How many repeats a target's requests pay for.
+    pub allowance: Allowance,
 }
 
 /// What the executor needs to know of a request: how it goes out, and how answers come back to the client's dialect.
@@ -90,6 +100,8 @@ pub struct Job {
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
     pub journal: Arc<Journal>,
+    /// Where its attempts are written down and counted, if they are.
+    pub tab: Option<Arc<Tab>>,
     /// Who has a say between attempts, if anybody has.
     pub advice: Option<Arc<dyn Advice>>,
     /// Whether a target that cannot carry all of the request is passed over.
@@ -98,6 +110,12 @@ pub struct Job {
     pub limits: Limits,
     /// End of the whole request.
     pub deadline: Instant,
+    /// Tokens of its prompt, for keys with a limit of tokens.
+    pub tokens: u64,
+    /// What it has in common with other requests that should bear the same key.
+    pub common: Common,
+    /// Who knows the context windows of targets.
+    pub market: Option<Arc<dyn Market>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "made once per request and taken apart at once")]
@@ -118,6 +136,7 @@ pub struct Executor {
     upstream: Arc<Upstream>,
     meters: Arc<Meters>,
     health: Arc<Health>,
+    gates: Arc<Gates>,
     dice: Arc<Dice>,
     clock: Arc<dyn Clock>,
 }
@@ -128,81 +147,37 @@ impl Executor {
         upstream: Arc<Upstream>,
         meters: Arc<Meters>,
         health: Arc<Health>,
+        gates: Arc<Gates>,
         dice: Arc<Dice>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { upstream, meters, health, dice, clock }
+        Self { upstream, meters, health, gates, dice, clock }
     }
 
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.
     ///
     /// # Errors
-    /// The last attempt's fault; in a strict request that no target can carry, what the first could not.
+    /// The first attempt's fault; in a strict request that no target can carry, what the first could not.
     pub async fn carry_out(&self, job: &Job) -> Result<Answered, Fault> {
-        let retries = job.retries.unwrap_or(job.limits.retries);
-        let mut made = 0;
-        let (mut last, mut lossy) = (None, None);
-        for target in &job.targets {
-            let mut again = 0;
-            while job.allows(target) {
-                if made >= job.limits.max_attempts {
-                    return Err(verdict(last, lossy));
-                }
-                let fault = match self.attempt(job, target).await {
+        let mut course = Course::new(job, self);
+        loop {
+            let pause = match course.step() {
+                Step::Over => return Err(course.verdict()),
+                Step::Wait(pause) => pause,
+                Step::Turn(mut turn) => match self.attempt(job, &mut turn).await {
                     Ok(answered) => return Ok(answered),
-                    Err(fault) => fault,
-                };
-                if fault.kind == FaultKind::Lossy {
-                    // Nothing was sent: no attempt is used up.
-                    lossy.get_or_insert(fault);
-                    break;
-                }
-                made += 1;
-                let reaction = job.reaction(target, made, &fault).await;
-                if let Reaction::Refuse(refusal) = reaction {
-                    return Err(*refusal);
-                }
-                if job.carry.upload().is_some_and(Upload::is_spent) {
-                    // What has gone out cannot be sent again.
-                    return Err(fault);
-                }
-                let pause = match (reaction, fault.retry) {
-                    (Reaction::Fail | Reaction::Refuse(_), _) | (Reaction::Usual, Retry::Never) => {
-                        return Err(fault);
-                    }
-                    (Reaction::NextTarget, _) | (Reaction::Usual, Retry::Elsewhere) => None,
-                    (Reaction::RetryAfter(pause), _) => Some(pause),
-                    (Reaction::Usual, Retry::Here) => {
-                        backoff::pause(again, retries, &fault, &job.limits, &self.dice)
-                    }
-                };
-                again = again.saturating_add(1);
-                last = Some(fault);
-                let Some(pause) = pause else { break };
-                if Instant::now() + pause >= job.deadline {
-                    break;
-                }
+                    Err(fault) => match course.failed(turn, fault).await {
+                        Onward::End(fault) => return Err(fault),
+                        Onward::Step(pause) => pause,
+                    },
+                },
+            };
+            if !pause.is_zero() {
                 job.journal.pause(Instant::now());
                 tokio::time::sleep(pause).await;
             }
         }
-        Err(verdict(last, lossy))
     }
-}
-
-/// What the client is told when no target answered. A provider's passing failure is told rather than the losses of
-/// others: another try may succeed.
-fn verdict(last: Option<Fault>, lossy: Option<Fault>) -> Fault {
-    match (last, lossy) {
-        (Some(last), Some(lossy)) if last.whose == Whose::Caller => lossy,
-        (Some(last), _) => last,
-        (None, Some(lossy)) => lossy,
-        (None, None) => out_of_time(),
-    }
-}
-
-fn out_of_time() -> Fault {
-    Fault::new(FaultKind::Timeout(Phase::Total), "the request's deadline passed before any target answered")
 }
 
 #[cfg(test)]

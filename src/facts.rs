@@ -1,7 +1,10 @@
 //! What a policy sees of a request: gathered before the policies run, so that a decision can be recorded and replayed.
 
+pub mod fit;
 pub mod market;
+pub mod measure;
 mod notes;
+pub mod point;
 mod reads;
 mod told;
 mod watched;
@@ -82,7 +85,8 @@ impl Endpoint {
     }
 }
 
-/// Everything that a policy may know of one request.
+/// Everything that a policy may know of one request. Cloning is counting, but for headers and tags.
+#[derive(Clone)]
 pub struct Facts {
     /// The `x-request-id` of this request.
     pub request_id: Arc<str>,

@@ -27,7 +27,7 @@ pub(super) struct Wanted {
 /// Entries in order.
 pub(super) async fn list(State(admin): State<Arc<Admin>>, Query(wanted): Query<Wanted>) -> Response {
     let most = wanted.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
-    match admin.shared.desk.audit(wanted.after, most).await {
+    match admin.shared.keys.audit(wanted.after, most).await {
         Ok(entries) => axum::Json(json!({ "entries": entries })).into_response(),
         Err(refused) => refusal(&refused),
     }
@@ -35,7 +35,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, Query(wanted): Query<W
 
 /// Looks through the whole chain.
 pub(super) async fn verify(State(admin): State<Arc<Admin>>) -> Response {
-    match admin.shared.desk.verify().await {
+    match admin.shared.keys.verify().await {
         Ok(verdict) => axum::Json(verdict).into_response(),
         Err(refused) => refusal(&refused),
     }

@@ -27,12 +27,12 @@ pub(super) fn actor(peer: SocketAddr, headers: &HeaderMap) -> String {
 
 /// All keys, without secrets.
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Response {
-    axum::Json(json!({ "keys": admin.shared.desk.list() })).into_response()
+    axum::Json(json!({ "keys": admin.shared.keys.list() })).into_response()
 }
 
 /// One key by its id or name, without secrets.
 pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
-    match admin.shared.desk.show(&id) {
+    match admin.shared.keys.show(&id) {
         Ok(key) => axum::Json(key).into_response(),
         Err(refused) => refusal(&refused),
     }
@@ -50,7 +50,7 @@ pub(super) async fn create(
         Ok((None, _)) => return bad("`name` is missing"),
         Err(error) => return bad(&error),
     };
-    match admin.shared.desk.create(&name, terms, &actor(peer, &headers)).await {
+    match admin.shared.keys.create(&name, terms, &actor(peer, &headers)).await {
         Ok((key, secret)) => (StatusCode::CREATED, told(key, Some(&secret))).into_response(),
         Err(refused) => refusal(&refused),
     }
@@ -64,7 +64,7 @@ pub(super) async fn update(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let known = match admin.shared.desk.terms(&id) {
+    let known = match admin.shared.keys.terms(&id) {
         Ok(terms) => terms,
         Err(refused) => return refusal(&refused),
     };
@@ -120,7 +120,7 @@ pub(super) async fn act(
 }
 
 async fn change(admin: &Admin, id: &str, change: &Change, actor: &str) -> Response {
-    match admin.shared.desk.change(id, change, actor).await {
+    match admin.shared.keys.change(id, change, actor).await {
         Ok((key, secret)) => told(key, secret.as_ref()).into_response(),
         Err(refused) => refusal(&refused),
     }

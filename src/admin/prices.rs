@@ -108,7 +108,7 @@ pub(super) async fn push(
         Ok(Ok(document)) => {
             let detail = json!({ "bytes": size });
             if let Err(refused) =
-                admin.shared.desk.note(&actor(peer, &headers), "prices.push", "prices", detail).await
+                admin.shared.keys.note(&actor(peer, &headers), "prices.push", "prices", detail).await
             {
                 return refusal(&refused);
             }
@@ -133,7 +133,7 @@ pub(super) async fn withdraw(
         Err(error) => return (StatusCode::BAD_REQUEST, error).into_response(),
     };
     let (actor, target) = (actor(peer, &headers), asked.model.as_deref().unwrap_or("*"));
-    if let Err(refused) = admin.shared.desk.note(&actor, "prices.withdraw", target, json!({})).await {
+    if let Err(refused) = admin.shared.keys.note(&actor, "prices.withdraw", target, json!({})).await {
         return refusal(&refused);
     }
     let change = admin.shared.figures.prices.withdraw(asked.model.as_deref());

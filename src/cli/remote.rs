@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::house::{House, base};
-use crate::keys::Desk;
+use crate::keys::KeyDesk;
 use crate::target::Origin;
 use crate::upstream::{Outbound, Upstream};
 
@@ -30,7 +30,7 @@ pub(super) struct GatewayArg {
 /// Where a command is carried out.
 pub(super) enum Place {
     /// Here, in the database.
-    Here(Box<Desk>),
+    Here(Box<KeyDesk>),
     /// By a gateway.
     There(Box<Gateway>),
 }
@@ -56,7 +56,7 @@ pub(super) fn place(argument: &GatewayArg, config: Option<PathBuf>) -> Result<(R
         Some(address) => address.clone(),
         None => match house.database() {
             Ok(database) => {
-                let desk = house.desk(database)?;
+                let desk = house.key_desk(database)?;
                 runtime.block_on(desk.refresh()).map_err(|refused| refused.to_string())?;
                 return Ok((runtime, Place::Here(Box::new(desk))));
             }

@@ -18,12 +18,13 @@ use crate::api::Api;
 use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shared, Unread};
-use crate::house::{Built, House, announce, feed, follow};
-use crate::keys::Desk;
+use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
+use crate::house::{Built, Desk, House, announce, feed, follow};
+use crate::keys::KeyDesk;
+use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
-use crate::store::Decisions;
 use crate::store::sqlite::Sqlite;
+use crate::store::{Decisions, Versions};
 use crate::telemetry::{self, AccessLog};
 use crate::upstream::{Upload, Upstream};
 
@@ -53,18 +54,18 @@ fn run(house: House) -> Result<(), String> {
     let metrics = telemetry::install_metrics()?;
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
-    let desk = house.desk(database.clone())?;
+    let keys = house.key_desk(database.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, (database, desk), metrics))
+    runtime.block_on(open(house, built, (database, keys), metrics))
 }
 
 async fn open(
     house: House,
     built: Built,
-    (database, desk): (Option<Sqlite>, Desk),
+    (database, keys): (Option<Sqlite>, KeyDesk),
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
@@ -82,13 +83,18 @@ async fn open(
         AccessLog::off()
     };
     let decisions = Decisions::start(&config.decisions)?;
+    let versions = Arc::new(Versions::open(config.decisions.dir.as_deref()));
+    let shadows = Arc::new(Shadows::start()?);
+    let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
+    let accounts = ledger::Desk::open(database.clone(), &config.state, clock.clone());
+    figures.open_desk(Arc::new(accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
     let trouble = |refused| format!("the stored keys cannot be read: {refused}");
-    desk.refresh().await.map_err(trouble)?;
+    keys.refresh().await.map_err(trouble)?;
     let read = serde_json::json!({ "references": built.secrets });
-    desk.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
+    keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {
@@ -98,8 +104,11 @@ async fn open(
         access_log: access_log.clone(),
         answers: Arc::default(),
         decisions: decisions.clone(),
-        desk,
+        keys,
         database: database.clone(),
+        rollout: Arc::default(),
+        versions,
+        shadows: shadows.clone(),
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
@@ -111,6 +120,7 @@ async fn open(
         metrics,
         reloads: reloads.clone(),
         draining: Arc::new(move || watching.is_draining()),
+        desk: desk.clone(),
         token: built.admin_token,
     };
     tokio::spawn(admin::serve(admin_listener, admin));
@@ -121,7 +131,7 @@ async fn open(
         // Fails only when no stream is left to be told.
         let _ = close.send(true);
     });
-    let _watch = house.watch(shared.clone(), reloads, listener.tls())?;
+    let _watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
 
     let address = listener.local_addr();
     tracing::info!(clients = %address, admin = %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -130,6 +140,7 @@ async fn open(
         config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
     access_log.close();
+    shadows.flush(Duration::from_secs(2));
     decisions.close();
     if let Some(database) = database {
         database.close(LAST_WRITES);

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::market::{Market, Offer, Size};
+use super::market::{Listing, Market, Offer, Size};
 use super::notes::Notes;
+use crate::target::TargetName;
 
 /// The name under which all targets are noted.
 const ALL: &str = "*";
@@ -91,6 +92,15 @@ impl Market for Watched {
         offer
     }
 
+    /// The plan's targets are noted at the end.
+    fn listing(&self, target: &TargetName) -> Option<Arc<Listing>> {
+        self.market.listing(target)
+    }
+
+    fn is_live(&self) -> bool {
+        self.market.is_live()
+    }
+
     fn behind(&self, name: &str) -> Vec<Offer> {
         let offers = self.market.behind(name);
         self.note_name(name, &offers);
@@ -121,14 +131,20 @@ impl Market for Watched {
 pub struct Past {
     visited: Visited,
     today: Arc<dyn Market>,
-    notes: Arc<Notes>,
+    /// Where it is noted what nobody knows any more; `None` while `today` is the day of the request.
+    notes: Option<Arc<Notes>>,
     fresh_prices: bool,
 }
 
 impl Past {
     /// The market of which this was noted. With `fresh_prices`, what targets cost is as `today` says.
     pub fn new(visited: Visited, today: Arc<dyn Market>, notes: Arc<Notes>, fresh_prices: bool) -> Self {
-        Self { visited, today, notes, fresh_prices }
+        Self { visited, today, notes: Some(notes), fresh_prices }
+    }
+
+    /// The market of a request that was decided a moment ago: what was noted stands, the rest is as it is now.
+    pub fn just_now(visited: Visited, today: Arc<dyn Market>) -> Self {
+        Self { visited, today, notes: None, fresh_prices: false }
     }
 
     fn named(&self, targets: &[Arc<str>]) -> Vec<Offer> {
@@ -148,7 +164,8 @@ impl Market for Past {
             }
             None => {
                 let today = self.today.offer(target)?;
-                self.notes.miss(&format!("numbers of {target}"));
+                let Some(notes) = &self.notes else { return Some(today) };
+                notes.miss(&format!("numbers of {target}"));
                 Some(Offer { live: Default::default(), ..today })
             }
         }

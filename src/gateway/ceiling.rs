@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::identify::beyond;
-use crate::caller::Caller;
-use crate::facts::market::{Market, Size};
-use crate::facts::{Body, Endpoint};
+use crate::facts::market::Size;
+use crate::facts::{Body, Endpoint, Facts};
 use crate::fault::Fault;
 use crate::plan::{Candidate, OutputRules};
 use crate::providers::Target;
@@ -15,26 +14,25 @@ use crate::providers::Target;
 /// # Errors
 /// `Forbidden` when none is left.
 pub(super) fn enforce(
-    caller: &Caller,
-    endpoint: Endpoint,
+    facts: &Facts,
     body: &dyn Body,
-    market: &dyn Market,
     targets: &mut Vec<Target>,
     candidates: &mut [Candidate],
 ) -> Result<(), Fault> {
-    let Some(most) = caller.grant.as_ref().and_then(|grant| grant.scope.max_cost) else { return Ok(()) };
-    let talks = matches!(endpoint, Endpoint::Chat | Endpoint::Completions);
+    let Some(most) = facts.caller.grant.as_ref().and_then(|grant| grant.scope.max_cost) else { return Ok(()) };
+    let talks = matches!(facts.endpoint, Endpoint::Chat | Endpoint::Completions);
     let input = body.tokens();
     targets.retain_mut(|target| {
         let name = target.name.to_string();
         let cost = |output: u64| {
-            let offer = market.offer(&name)?;
-            market.cost(&offer, Size { input, output })
+            let offer = facts.market.offer(&name)?;
+            facts.market.cost(&offer, Size { input, output })
         };
         let within = match cost(0) {
             Some(prompt) if talks => affordable(prompt, cost(SAMPLE), most, body.max_tokens()).map(|tokens| {
                 if let Some(tokens) = tokens {
-                    *target = target.under(&Arc::new(OutputRules { most: Some(tokens), ..OutputRules::default() }));
+                    let rules = OutputRules { most: Some(tokens), ..OutputRules::default() };
+                    *target = target.under(&Arc::new(rules), None);
                 }
             }),
             Some(prompt) => (prompt <= most).then_some(()),

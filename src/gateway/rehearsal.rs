@@ -63,6 +63,8 @@ impl Rehearsal {
             model_version: None,
             facts: Some(recorded(&facts, asked.bytes())),
             rule: None,
+            arm: None,
+            policies: None,
             tags: facts.tags.clone(),
             candidates: Vec::new(),
             attempts: Vec::new(),
@@ -82,13 +84,7 @@ impl Rehearsal {
                 if asked.is_pinned() {
                     pin(&mut decision, asked.model());
                 }
-                match planner::plan(
-                    snapshot.catalogue_of(None),
-                    asked.model(),
-                    &decision,
-                    &facts.caller,
-                    dice,
-                ) {
+                match planner::plan(snapshot.catalogue_of(None), &facts, &decision, dice) {
                     Ok(plan) => {
                         record.candidates = plan.candidates;
                         let total: Duration = plan.timeout.unwrap_or(snapshot.total);

@@ -13,7 +13,7 @@ use super::build::keys::MIN_PEPPER;
 use super::secrets::Secrets;
 use super::sources::directory;
 use crate::clock::SystemClock;
-use crate::keys::Desk;
+use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::store::registry::{REGISTRY_TABLES, Registry, SqliteRegistry};
 use crate::store::sqlite::{Migration, Sqlite};
@@ -38,7 +38,7 @@ impl House {
     ///
     /// # Errors
     /// When the pepper cannot be read, or is another one than before.
-    pub fn desk(&self, database: Option<Sqlite>) -> Result<Desk, String> {
+    pub fn key_desk(&self, database: Option<Sqlite>) -> Result<KeyDesk, String> {
         let keys = self.figures.keys.clone();
         let reference = self.checked.config.auth.pepper.as_ref();
         let secrets = Secrets::new(directory(self.file.as_deref()));
@@ -46,14 +46,14 @@ impl House {
         let told = told.map_err(|error| format!("auth.pepper: {error}"))?;
         let Some(database) = database else {
             told.iter().for_each(|pepper| keys.season(pepper));
-            return Ok(Desk::new(keys, None, Arc::new(SystemClock)));
+            return Ok(KeyDesk::new(keys, None, Arc::new(SystemClock)));
         };
         let pepper = told.map_or_else(|| own_pepper(&database), Ok)?;
         keys.season(&pepper);
         let registry = SqliteRegistry::open(database, pepper.expose_secret().as_bytes())
             .map_err(|error| format!("auth.pepper: {error}"))?;
         let registry: Arc<dyn Registry> = Arc::new(registry);
-        Ok(Desk::new(keys, Some(registry), Arc::new(SystemClock)))
+        Ok(KeyDesk::new(keys, Some(registry), Arc::new(SystemClock)))
     }
 
     /// The bearer token of the admin API, if one is configured.

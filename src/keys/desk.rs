@@ -22,7 +22,7 @@ const TRIES: usize = 5;
 
 /// Makes and changes keys.
 #[derive(Clone)]
-pub struct Desk {
+pub struct KeyDesk {
     keys: Arc<Keys>,
     registry: Option<Arc<dyn Registry>>,
     clock: Arc<dyn Clock>,
@@ -85,7 +85,7 @@ impl Change {
     }
 }
 
-impl Desk {
+impl KeyDesk {
     /// A desk for these keys; without a registry, it can only show.
     pub fn new(keys: Arc<Keys>, registry: Option<Arc<dyn Registry>>, clock: Arc<dyn Clock>) -> Self {
         Self { keys, registry, clock }
