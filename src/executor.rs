@@ -39,7 +39,7 @@ use crate::clock::{Clock, Dice};
 use crate::facts::market::Market;
 use crate::fault::Fault;
 use crate::ledger::Tab;
-use crate::providers::{Hold, Outgoing, Relayed, StreamRelay, Target};
+use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
 use crate::upstream::{Upload, Upstream};
 

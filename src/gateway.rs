@@ -2,9 +2,9 @@
 
 mod admission;
 mod admit;
-mod ceiling;
 mod arms;
 mod beside;
+mod ceiling;
 mod conversation;
 mod door;
 mod figures;

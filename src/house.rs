@@ -7,8 +7,8 @@ mod config;
 mod desk;
 mod diagnostic;
 mod feed;
-mod jwks;
 mod findings;
+mod jwks;
 mod node;
 mod plugins;
 mod read;
@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 pub use build::Built;
 pub use check::{
-    Base, base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check,
+    Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, base, check,
 };
 pub use config::Config;
 pub use desk::Desk;

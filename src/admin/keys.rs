@@ -69,7 +69,9 @@ pub(super) async fn update(
         Err(refused) => return refusal(&refused),
     };
     let mut whole = serde_json::to_value(known).unwrap_or_default();
-    let Ok(Value::Object(patch)) = serde_json::from_slice(&body) else { return bad("send an object as JSON") };
+    let Ok(Value::Object(patch)) = serde_json::from_slice(&body) else {
+        return bad("send an object as JSON");
+    };
     if let Some(whole) = whole.as_object_mut() {
         for (field, value) in patch {
             if value.is_null() {

@@ -94,11 +94,12 @@ impl Shelf {
         request_id: &str,
     ) -> Response<ReplyBody> {
         let catalogue = snapshot.catalogue_of(version);
-        let owner = match catalogue.find(id).filter(|_| catalogue.offers(id) && is_allowed(catalogue, caller, id)) {
-            Some(Known::Alias(_) | Known::Split(_)) => "tollgate".into(),
-            Some(Known::Target(target)) => target.name.provider,
-            None => return reply::fault_at(self.door(), &unknown_model(id), request_id),
-        };
+        let owner =
+            match catalogue.find(id).filter(|_| catalogue.offers(id) && is_allowed(catalogue, caller, id)) {
+                Some(Known::Alias(_) | Known::Split(_)) => "tollgate".into(),
+                Some(Known::Target(target)) => target.name.provider,
+                None => return reply::fault_at(self.door(), &unknown_model(id), request_id),
+            };
         answer(&self.model(id, &owner, snapshot.built_ms, &Sight { catalogue, book }), request_id)
     }
 

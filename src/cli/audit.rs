@@ -7,7 +7,8 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::Value;
 
-use super::remote::{GatewayArg, Place, place};
+use super::operator::Operator;
+use super::remote::{Place, ask};
 
 /// What to do with the audit log.
 #[derive(Debug, Subcommand)]
@@ -18,7 +19,7 @@ pub(super) enum AuditCommand {
         #[arg(long, value_name = "HASH")]
         head: Option<String>,
         #[command(flatten)]
-        gateway: GatewayArg,
+        operator: Operator,
     },
     /// Print the entries, one JSON object in a line.
     List {
@@ -29,15 +30,15 @@ pub(super) enum AuditCommand {
         #[arg(long, default_value_t = 1_000)]
         limit: usize,
         #[command(flatten)]
-        gateway: GatewayArg,
+        operator: Operator,
     },
 }
 
 /// Carries out one command.
 pub(super) fn run(command: &AuditCommand, config: Option<PathBuf>) -> ExitCode {
     let done = match command {
-        AuditCommand::Verify { head, gateway } => verify(head.as_deref(), gateway, config),
-        AuditCommand::List { after, limit, gateway } => list(*after, *limit, gateway, config),
+        AuditCommand::Verify { head, operator } => verify(head.as_deref(), operator, config),
+        AuditCommand::List { after, limit, operator } => list(*after, *limit, operator, config),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,24 +49,28 @@ pub(super) fn run(command: &AuditCommand, config: Option<PathBuf>) -> ExitCode {
     }
 }
 
-fn verify(head: Option<&str>, gateway: &GatewayArg, config: Option<PathBuf>) -> Result<(), String> {
-    let (runtime, place) = place(gateway, config)?;
-    let verdict = runtime.block_on(async {
-        match &place {
-            Place::Here(desk) => {
-                let verdict = desk.verify().await.map_err(|refused| refused.to_string())?;
-                serde_json::to_value(verdict).map_err(|error| error.to_string())
-            }
-            Place::There(gateway) => gateway.ask(Method::GET, "/admin/v1/audit/verify", None).await,
+fn verify(head: Option<&str>, operator: &Operator, config: Option<PathBuf>) -> Result<(), String> {
+    let place = Place::of(operator, config)?;
+    let verdict = match &place {
+        Place::Here(runtime, desk) => {
+            let verdict = runtime.block_on(desk.verify()).map_err(|refused| refused.to_string())?;
+            serde_json::to_value(verdict).map_err(|error| error.to_string())?
         }
-    })?;
+        Place::There(operator, config) => {
+            ask((operator, config), Method::GET, "/admin/v1/audit/verify", None)?
+        }
+    };
     if verdict["state"] != "sound" {
-        return Err(format!("the audit log is broken at entry {}: {}", verdict["seq"], text(&verdict, "reason")));
+        return Err(format!(
+            "the audit log is broken at entry {}: {}",
+            verdict["seq"],
+            text(&verdict, "reason")
+        ));
     }
     if let Some(head) = head.filter(|head| text(&verdict, "head") != *head) {
         let (mut after, mut found) = (0, false);
         while !found {
-            let part = entries(&runtime, &place, after, 1_000)?;
+            let part = entries(&place, after, 1_000)?;
             let Some(last) = part.last() else { break };
             after = last["seq"].as_u64().unwrap_or(u64::MAX);
             found = part.iter().any(|entry| text(entry, "hash") == head);
@@ -78,13 +83,13 @@ fn verify(head: Option<&str>, gateway: &GatewayArg, config: Option<PathBuf>) -> 
     Ok(())
 }
 
-fn list(after: u64, limit: usize, gateway: &GatewayArg, config: Option<PathBuf>) -> Result<(), String> {
+fn list(after: u64, limit: usize, operator: &Operator, config: Option<PathBuf>) -> Result<(), String> {
     use std::io::Write as _;
-    let (runtime, place) = place(gateway, config)?;
+    let place = Place::of(operator, config)?;
     let (mut after, mut left) = (after, limit);
     let mut out = std::io::stdout().lock();
     while left > 0 {
-        let part = entries(&runtime, &place, after, left.min(1_000))?;
+        let part = entries(&place, after, left.min(1_000))?;
         let Some(last) = part.last() else { break };
         after = last["seq"].as_u64().unwrap_or(u64::MAX);
         left -= part.len().min(left);
@@ -97,25 +102,18 @@ fn list(after: u64, limit: usize, gateway: &GatewayArg, config: Option<PathBuf>)
     Ok(())
 }
 
-fn entries(
-    runtime: &tokio::runtime::Runtime,
-    place: &Place,
-    after: u64,
-    most: usize,
-) -> Result<Vec<Value>, String> {
-    let answer = runtime.block_on(async {
-        match place {
-            Place::Here(desk) => {
-                let entries = desk.audit(after, most).await.map_err(|refused| refused.to_string())?;
-                serde_json::to_value(entries).map_err(|error| error.to_string())
-            }
-            Place::There(gateway) => {
-                let path = format!("/admin/v1/audit?after={after}&limit={most}");
-                let mut answer = gateway.ask(Method::GET, &path, None).await?;
-                Ok(answer.get_mut("entries").map(Value::take).unwrap_or_default())
-            }
+fn entries(place: &Place, after: u64, most: usize) -> Result<Vec<Value>, String> {
+    let answer = match place {
+        Place::Here(runtime, desk) => {
+            let entries = runtime.block_on(desk.audit(after, most)).map_err(|refused| refused.to_string())?;
+            serde_json::to_value(entries).map_err(|error| error.to_string())?
         }
-    })?;
+        Place::There(operator, config) => {
+            let path = format!("/admin/v1/audit?after={after}&limit={most}");
+            let mut answer = ask((operator, config), Method::GET, &path, None)?;
+            answer.get_mut("entries").map(Value::take).unwrap_or_default()
+        }
+    };
     match answer {
         Value::Array(entries) => Ok(entries),
         _ => Err("the gateway's answer is no list".into()),

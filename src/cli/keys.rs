@@ -10,8 +10,9 @@ use http::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::remote::{GatewayArg, Place, actor, place};
-use crate::keys::{Change, mint};
+use super::operator::Operator;
+use super::remote::{Place, actor, ask};
+use crate::keys::{Change, KeyTerms, mint};
 use crate::settings::Period;
 use terms::TermsArgs;
 
@@ -21,7 +22,7 @@ pub(super) enum KeysCommand {
     /// Make a key and print it. It is shown this once.
     Create(CreateArgs),
     /// List all keys, without their secrets.
-    List(PlainArgs),
+    List(Operator),
     /// Show one key, by its id or its name.
     Show(OneArgs),
     /// Refuse a key for good, at once.
@@ -44,17 +45,7 @@ pub(super) struct CreateArgs {
     #[command(flatten)]
     terms: TermsArgs,
     #[command(flatten)]
-    plain: PlainArgs,
-}
-
-/// How to print, and where to ask.
-#[derive(Debug, clap::Args)]
-pub(super) struct PlainArgs {
-    /// JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    gateway: GatewayArg,
+    operator: Operator,
 }
 
 /// One key.
@@ -63,7 +54,7 @@ pub(super) struct OneArgs {
     /// Its id or its name.
     key: String,
     #[command(flatten)]
-    plain: PlainArgs,
+    operator: Operator,
 }
 
 /// A key that gets a new secret.
@@ -75,7 +66,7 @@ pub(super) struct RotateArgs {
     #[arg(long, value_name = "PERIOD", default_value = "24h")]
     overlap: Period,
     #[command(flatten)]
-    plain: PlainArgs,
+    operator: Operator,
 }
 
 /// A key for a configuration.
@@ -91,18 +82,17 @@ pub(super) fn run(command: KeysCommand, config: Option<PathBuf>) -> ExitCode {
     let done = match command {
         KeysCommand::Generate(args) => generate(&args.name),
         KeysCommand::Create(args) => args.terms.read().and_then(|terms| {
-            let (runtime, place) = place(&args.plain.gateway, config)?;
-            let made = runtime.block_on(create(&place, &args.name, terms))?;
-            print(&made, args.plain.json)
+            let made = create(&Place::of(&args.operator, config)?, &args.name, terms)?;
+            print(&made, args.operator.json)
         }),
         KeysCommand::List(args) => list(&args, config),
-        KeysCommand::Show(args) => one(&args.key, &args.plain, config, None),
-        KeysCommand::Revoke(args) => one(&args.key, &args.plain, config, Some(&Change::Revoke)),
-        KeysCommand::Disable(args) => one(&args.key, &args.plain, config, Some(&Change::Disable)),
-        KeysCommand::Enable(args) => one(&args.key, &args.plain, config, Some(&Change::Enable)),
+        KeysCommand::Show(args) => one(&args.key, &args.operator, config, None),
+        KeysCommand::Revoke(args) => one(&args.key, &args.operator, config, Some(&Change::Revoke)),
+        KeysCommand::Disable(args) => one(&args.key, &args.operator, config, Some(&Change::Disable)),
+        KeysCommand::Enable(args) => one(&args.key, &args.operator, config, Some(&Change::Enable)),
         KeysCommand::Rotate(args) => {
             let overlap = u64::try_from(args.overlap.0.as_millis()).unwrap_or(u64::MAX);
-            one(&args.key, &args.plain, config, Some(&Change::Rotate(overlap)))
+            one(&args.key, &args.operator, config, Some(&Change::Rotate(overlap)))
         }
     };
     match done {
@@ -114,70 +104,78 @@ pub(super) fn run(command: KeysCommand, config: Option<PathBuf>) -> ExitCode {
     }
 }
 
-async fn create(place: &Place, name: &str, terms: crate::keys::KeyTerms) -> Result<Value, String> {
+fn create(place: &Place, name: &str, terms: KeyTerms) -> Result<Value, String> {
     match place {
-        Place::Here(desk) => {
-            let made = desk.create(name, terms, &actor()).await;
-            made.map(|(key, secret)| with_secret(key, Some(secret.expose_secret()))).map_err(|e| e.to_string())
+        Place::Here(runtime, desk) => {
+            let made = runtime.block_on(desk.create(name, terms, &actor()));
+            made.map(|(key, secret)| with_secret(key, Some(secret.expose_secret())))
+                .map_err(|e| e.to_string())
         }
-        Place::There(gateway) => {
+        Place::There(operator, config) => {
             let mut body = serde_json::to_value(&terms).unwrap_or_default();
             if let Some(body) = body.as_object_mut() {
                 body.insert("name".into(), name.into());
             }
-            gateway.ask(Method::POST, "/admin/v1/keys", Some(&body)).await
+            ask((operator, config), Method::POST, "/admin/v1/keys", Some(&body))
         }
     }
 }
 
-fn one(key: &str, plain: &PlainArgs, config: Option<PathBuf>, change: Option<&Change>) -> Result<(), String> {
-    let (runtime, place) = place(&plain.gateway, config)?;
-    let shown = runtime.block_on(async {
-        match (&place, change) {
-            (Place::Here(desk), None) => desk.show(key).map_err(|refused| refused.to_string()),
-            (Place::Here(desk), Some(change)) => {
-                let changed = desk.change(key, change, &actor()).await.map_err(|refused| refused.to_string());
-                changed.map(|(key, secret)| with_secret(key, secret.as_ref().map(ExposeSecret::expose_secret)))
-            }
-            (Place::There(gateway), None) => {
-                gateway.ask(Method::GET, &format!("/admin/v1/keys/{}", encoded(key)), None).await
-            }
-            (Place::There(gateway), Some(change)) => {
-                let (action, body) = match change {
-                    Change::Disable => ("disable", None),
-                    Change::Enable => ("enable", None),
-                    Change::Rotate(ms) => ("rotate", Some(json!({ "overlap": format!("{ms}ms") }))),
-                    Change::Revoke | Change::Terms(_) => ("revoke", None),
-                };
-                let path = format!("/admin/v1/keys/{}/{action}", encoded(key));
-                gateway.ask(Method::POST, &path, body.as_ref()).await
-            }
+fn one(
+    key: &str,
+    operator: &Operator,
+    config: Option<PathBuf>,
+    change: Option<&Change>,
+) -> Result<(), String> {
+    let shown = match (&Place::of(operator, config)?, change) {
+        (Place::Here(_, desk), None) => desk.show(key).map_err(|refused| refused.to_string())?,
+        (Place::Here(runtime, desk), Some(change)) => {
+            let changed = runtime.block_on(desk.change(key, change, &actor()));
+            let (key, secret) = changed.map_err(|refused| refused.to_string())?;
+            with_secret(key, secret.as_ref().map(ExposeSecret::expose_secret))
         }
-    })?;
-    print(&shown, plain.json)
+        (Place::There(operator, config), None) => {
+            let path = format!("/admin/v1/keys/{}", encoded(key));
+            ask((operator, config), Method::GET, &path, None)?
+        }
+        (Place::There(operator, config), Some(change)) => {
+            let (action, body) = match change {
+                Change::Disable => ("disable", None),
+                Change::Enable => ("enable", None),
+                Change::Rotate(ms) => ("rotate", Some(json!({ "overlap": format!("{ms}ms") }))),
+                Change::Revoke | Change::Terms(_) => ("revoke", None),
+            };
+            let path = format!("/admin/v1/keys/{}/{action}", encoded(key));
+            ask((operator, config), Method::POST, &path, body.as_ref())?
+        }
+    };
+    print(&shown, operator.json)
 }
 
-fn list(plain: &PlainArgs, config: Option<PathBuf>) -> Result<(), String> {
-    let (runtime, place) = place(&plain.gateway, config)?;
-    let keys = match &place {
-        Place::Here(desk) => json!(desk.list()),
-        Place::There(gateway) => {
-            let mut answer = runtime.block_on(gateway.ask(Method::GET, "/admin/v1/keys", None))?;
+fn list(operator: &Operator, config: Option<PathBuf>) -> Result<(), String> {
+    let keys = match &Place::of(operator, config)? {
+        Place::Here(_, desk) => json!(desk.list()),
+        Place::There(operator, config) => {
+            let mut answer = ask((operator, config), Method::GET, "/admin/v1/keys", None)?;
             answer.get_mut("keys").map(Value::take).unwrap_or_default()
         }
     };
-    if plain.json {
+    if operator.json {
         return say(&format!("{keys:#}"));
     }
     let text = |key: &Value, field: &str| key.get(field).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let mut lines =
-        vec![["ID", "NAME", "STATE", "TEAM", "USER", "EXPIRES", "SOURCE"].map(str::to_owned)];
+    let mut lines = vec![["ID", "NAME", "STATE", "TEAM", "USER", "EXPIRES", "SOURCE"].map(str::to_owned)];
     for key in keys.as_array().into_iter().flatten() {
-        lines.push(["id", "name", "state", "team", "user", "expires", "source"].map(|field| text(key, field)));
+        lines
+            .push(["id", "name", "state", "team", "user", "expires", "source"].map(|field| text(key, field)));
     }
-    let width = |at: usize| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max();
+    let width =
+        |at: usize| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max();
     for line in &lines {
-        let cells = line.iter().enumerate().map(|(at, cell)| format!("{cell:width$}", width = width(at).unwrap_or(0)));
+        let cells = line
+            .iter()
+            .enumerate()
+            .map(|(at, cell)| format!("{cell:width$}", width = width(at).unwrap_or(0)));
         say(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())

@@ -110,8 +110,7 @@ impl Executor {
                         hold.good();
                     }
                 }
-                answered.keep(hold);
-                answered.hold(busy);
+                answered.keep(Grip { _busy: Some(busy), hold });
                 Ok(answered)
             }
             Err(fault) => {

@@ -36,10 +36,8 @@ pub struct Live {
     finished: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
-    /// Counts as under way at its target until it is over.
-    pub(super) busy: Option<Busy>,
-    /// The key that it bears.
-    pub(super) hold: Option<Hold>,
+    /// Given back when it is over.
+    pub(super) grip: Grip,
 }
 
 /// What a stream yields.
@@ -73,8 +71,7 @@ impl Live {
             over: false,
             finished: false,
             fault: None,
-            busy: None,
-            hold: None,
+            grip: Grip::default(),
         }
     }
 

@@ -18,10 +18,8 @@ pub struct Switched {
     pub begun: Bytes,
     /// Who answers.
     pub target: Target,
-    /// Counts as under way at its target until it is over.
-    pub busy: Option<Busy>,
-    /// The key that it bears; in use as long as the conversation lasts.
-    pub hold: Option<Hold>,
+    /// Given back when the conversation is over.
+    pub grip: Grip,
 }
 
 impl Executor {
@@ -47,7 +45,7 @@ impl Executor {
         let (switching, held) = timeout_at(head.at, exchange).await.map_err(|_| head.passed())??;
         match switching {
             Switching::Switched { stream, begun } => {
-                let switched = Switched { stream, begun, target: target.clone(), busy: None, hold: None };
+                let switched = Switched { stream, begun, target: target.clone(), grip: Grip::default() };
                 Ok((Answered::Switched(Box::new(switched)), 101))
             }
             Switching::Refused(answer) if answer.status().is_success() => {

@@ -19,7 +19,9 @@ pub(super) fn enforce(
     targets: &mut Vec<Target>,
     candidates: &mut [Candidate],
 ) -> Result<(), Fault> {
-    let Some(most) = facts.caller.grant.as_ref().and_then(|grant| grant.scope.max_cost) else { return Ok(()) };
+    let Some(most) = facts.caller.grant.as_ref().and_then(|grant| grant.scope.max_cost) else {
+        return Ok(());
+    };
     let talks = matches!(facts.endpoint, Endpoint::Chat | Endpoint::Completions);
     let input = body.tokens();
     targets.retain_mut(|target| {
@@ -29,12 +31,14 @@ pub(super) fn enforce(
             facts.market.cost(&offer, Size { input, output })
         };
         let within = match cost(0) {
-            Some(prompt) if talks => affordable(prompt, cost(SAMPLE), most, body.max_tokens()).map(|tokens| {
-                if let Some(tokens) = tokens {
-                    let rules = OutputRules { most: Some(tokens), ..OutputRules::default() };
-                    *target = target.under(&Arc::new(rules), None);
-                }
-            }),
+            Some(prompt) if talks => {
+                affordable(prompt, cost(SAMPLE), most, body.max_tokens()).map(|tokens| {
+                    if let Some(tokens) = tokens {
+                        let rules = OutputRules { most: Some(tokens), ..OutputRules::default() };
+                        *target = target.under(&Arc::new(rules), None);
+                    }
+                })
+            }
             Some(prompt) => (prompt <= most).then_some(()),
             None => None,
         };

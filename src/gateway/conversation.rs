@@ -34,9 +34,7 @@ pub struct Conversation {
     closing: watch::Receiver<bool>,
     rules: RealtimeSettings,
     _permit: Permit,
-    _busy: Option<Busy>,
-    /// The key that it bears, in use until the end.
-    hold: Option<Hold>,
+    _grip: Grip,
 }
 
 /// Hands a conversation to the connection over which its request came.
@@ -162,7 +160,7 @@ impl Conversation {
         closing: watch::Receiver<bool>,
         rules: RealtimeSettings,
     ) -> Self {
-        let Switched { stream, begun, target, busy, hold } = switched;
+        let Switched { stream, begun, target, grip } = switched;
         let meter = EventMeter::new(target);
         Self {
             provider: stream,
@@ -171,8 +169,7 @@ impl Conversation {
             closing,
             rules,
             _permit: permit,
-            _busy: busy,
-            hold,
+            _grip: grip,
         }
     }
 
@@ -181,7 +178,7 @@ impl Conversation {
         let running = metrics::gauge!(RUNNING);
         running.increment(1.0);
         let running = Lowered(running);
-        let Self { provider, begun: said, mut book, closing, rules, _permit, _busy, hold: _hold } = self;
+        let Self { provider, begun: said, mut book, closing, rules, _permit, _grip, .. } = self;
         let (mut from_client, mut to_client) = tokio::io::split(client);
         let (mut from_provider, mut to_provider) = tokio::io::split(provider);
         let heard = Heard::new();

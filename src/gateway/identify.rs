@@ -99,7 +99,8 @@ pub(super) fn classify(headers: &mut HeaderMap, grant: &Grant) -> Result<(), Fau
     match grant.scope.data_class(said) {
         Ok(None) => Err(beyond("this key is not for data of any class")),
         Ok(Some(class)) => {
-            let value = class.parse().map_err(|_| beyond("this key's data class cannot stand in a header"))?;
+            let value =
+                class.parse().map_err(|_| beyond("this key's data class cannot stand in a header"))?;
             headers.insert(DATA_CLASS, value);
             Ok(())
         }

@@ -29,8 +29,8 @@ use crate::executor::{Advice, Answered, Common, Job, Journal, Raw, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
-use crate::keys::Holder;
 use crate::guard::Refused;
+use crate::keys::Holder;
 use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, OutputRules, Route, Step, Verdict};
 use crate::planner::{self, Unplanned};
@@ -421,8 +421,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             }
         });
         let caller = session.facts().caller.clone();
-        let same = caller.session.as_deref().or(caller.user.as_deref());
-        let common = Common::gather(&plan.targets, same, &*asked);
+        let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
             common: Common::gather(&plan.targets, belongs_to, &*asked),

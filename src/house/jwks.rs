@@ -45,7 +45,11 @@ async fn refresh(upstream: &Upstream, place: &str, jwks: &Jwks) {
     match read.and_then(|document| jwks.take(&document)) {
         Ok(keys) => tracing::debug!(place, keys, "read the keys that tokens are signed with"),
         Err(error) => {
-            tracing::warn!(place, error, "the keys that tokens are signed with were not read; those of before go on");
+            tracing::warn!(
+                place,
+                error,
+                "the keys that tokens are signed with were not read; those of before go on"
+            );
         }
     }
 }

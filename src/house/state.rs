@@ -55,16 +55,6 @@ impl House {
         let registry: Arc<dyn Registry> = Arc::new(registry);
         Ok(KeyDesk::new(keys, Some(registry), Arc::new(SystemClock)))
     }
-
-    /// The bearer token of the admin API, if one is configured.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn admin_token(&self) -> Result<Option<SecretString>, String> {
-        let secrets = Secrets::new(directory(self.file.as_deref()));
-        let token = self.checked.config.admin.token.as_ref().map(|reference| secrets.resolve(reference));
-        token.transpose().map_err(|error| format!("admin.token: {error}"))
-    }
 }
 
 /// The pepper beside the database, made where there is none; which only its owner may read.

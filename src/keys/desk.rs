@@ -6,10 +6,10 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use super::Keys;
 use super::holder::{Key, Shown};
 use super::secret::mint;
 use super::settings::KeyTerms;
-use super::Keys;
 use crate::clock::Clock;
 use crate::store::registry::{Entry, KeyRow, Noted, Registry, Verdict};
 use crate::store::sqlite::Trouble;
@@ -284,7 +284,9 @@ impl KeyDesk {
 
 fn check(name: &str, terms: &KeyTerms) -> Result<(), Refused> {
     if name.trim().is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
-        return Err(Refused::Invalid(format!("a key's name has 1 to {LONGEST} bytes without control characters")));
+        return Err(Refused::Invalid(format!(
+            "a key's name has 1 to {LONGEST} bytes without control characters"
+        )));
     }
     if terms.secret.is_some() || terms.hash.is_some() {
         let text = "`secret` and `hash` are for keys of the configuration; this one gets a secret of its own";

@@ -116,7 +116,11 @@ impl KeyTerms {
         }
         let long = [&self.user, &self.team, &self.app].into_iter().flatten().any(|text| text.len() > 256);
         let tags = self.tags.iter().any(|(key, value)| {
-            key.is_empty() || key.len() > 64 || value.len() > 256 || key.contains([',', '=']) || value.contains(',')
+            key.is_empty()
+                || key.len() > 64
+                || value.len() > 256
+                || key.contains([',', '='])
+                || value.contains(',')
         });
         match (long, tags) {
             (true, _) => Err(("user", "names are at most 256 bytes long".into())),

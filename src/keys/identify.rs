@@ -106,10 +106,13 @@ impl Keys {
 
     fn refuse(&self, failures: Rate, visit: &Visit<'_>) -> Fault {
         match self.penalty.count(failures, visit.address, visit.now) {
-            Ok(()) => Fault::new(FaultKind::Unauthorized, "missing or invalid API key").code("invalid_api_key"),
+            Ok(()) => {
+                Fault::new(FaultKind::Unauthorized, "missing or invalid API key").code("invalid_api_key")
+            }
             Err(wait) => {
                 let text = "too many requests without a valid API key";
-                let mut fault = Fault::new(FaultKind::RateLimited, text).code("too_many_failures").after(Some(wait));
+                let mut fault =
+                    Fault::new(FaultKind::RateLimited, text).code("too_many_failures").after(Some(wait));
                 (fault.whose, fault.retry) = (crate::fault::Whose::Caller, crate::fault::Retry::Never);
                 fault
             }

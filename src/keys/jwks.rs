@@ -92,7 +92,13 @@ impl Jwks {
     }
 
     /// Whether a signature is one of these keys'; `None` where no key of this name is there.
-    pub(super) fn verify(&self, algorithm: &str, id: Option<&str>, signed: &[u8], signature: &[u8]) -> Option<bool> {
+    pub(super) fn verify(
+        &self,
+        algorithm: &str,
+        id: Option<&str>,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Option<bool> {
         let keys = self.keys.load();
         let fitting = keys.iter().flat_map(|keys| keys.iter()).filter(|key| {
             key.kind.algorithm() == algorithm && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)

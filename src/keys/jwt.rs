@@ -8,10 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use moka::sync::Cache;
 use serde_json::{Map, Value};
 
+use super::Holder;
 use super::identify::Refusal;
 use super::jwks::Jwks;
 use super::settings::{ClaimSettings, JwtSettings};
-use super::Holder;
 use crate::caller::{Grant, Scope};
 
 /// The longest token that is looked at.

@@ -57,7 +57,12 @@ mod tests {
             ("x-goog-api-key", "tg-1", "/v1beta/models/m:generateContent", Some("tg-1")),
             ("x-none", "", "/v1beta/models/m:generateContent?alt=sse&key=tg-1", Some("tg-1")),
             ("x-none", "", "/v1/chat/completions?key=tg-1", None),
-            ("sec-websocket-protocol", "realtime, openai-insecure-api-key.tg-1", "/v1/realtime", Some("tg-1")),
+            (
+                "sec-websocket-protocol",
+                "realtime, openai-insecure-api-key.tg-1",
+                "/v1/realtime",
+                Some("tg-1"),
+            ),
             ("x-none", "", "/", None),
         ] {
             let mut headers = HeaderMap::new();

@@ -50,8 +50,7 @@ impl Table {
             let ended = entry.until_ms.is_some_and(|until| until <= now_ms);
             (same && !ended).then(|| entry.holder.clone())
         };
-        look(&self.keyed, hasher.digest(secret)).or_else(|| {
-            if self.plain.is_empty() { None } else { look(&self.plain, sha256(secret)) }
-        })
+        look(&self.keyed, hasher.digest(secret))
+            .or_else(|| if self.plain.is_empty() { None } else { look(&self.plain, sha256(secret)) })
     }
 }

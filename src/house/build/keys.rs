@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use super::Bench;
 use crate::house::config::Config;
 use crate::keys::{Auth, AuthMode, Keys, Verifier, Written};

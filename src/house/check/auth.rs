@@ -45,7 +45,11 @@ impl Desk<'_> {
             && let Err(error) = base(&jwt.jwks)
         {
             let message = format!("`auth.jwt.jwks`: the address {error}");
-            self.error(&["auth", "jwt", "jwks"], message, Some("write `https://…`, or the path of a file".into()));
+            self.error(
+                &["auth", "jwt", "jwks"],
+                message,
+                Some("write `https://…`, or the path of a file".into()),
+            );
         }
         if jwt.refresh.0.as_secs() < 10 {
             self.error(&["auth", "jwt", "refresh"], "`auth.jwt.refresh` must be at least 10s", None);

@@ -24,7 +24,8 @@ impl Desk<'_> {
                 self.error(&at_name, format!("two limits are called `{name}`"), None);
             }
             if limits.is_empty() {
-                let message = format!("rate limit `{name}` limits nothing: give `requests`, `tokens` or `concurrent`");
+                let message =
+                    format!("rate limit `{name}` limits nothing: give `requests`, `tokens` or `concurrent`");
                 self.error(&["rate_limits", &place, "limits"], message, None);
             }
             for (field, complaint) in limits.complaints() {

@@ -106,8 +106,7 @@ impl AuditKey {
 /// # Errors
 /// The entry at which the chain breaks.
 pub fn verify(key: &AuditKey, before: Option<&Noted>, part: &[Noted]) -> Result<(), Verdict> {
-    let (mut seq, mut prev) =
-        before.map_or((0, BEGINNING), |before| (before.seq, before.hash.as_str()));
+    let (mut seq, mut prev) = before.map_or((0, BEGINNING), |before| (before.seq, before.hash.as_str()));
     for noted in part {
         let reason = match () {
             () if noted.seq != seq + 1 => Some("an entry before it is missing"),

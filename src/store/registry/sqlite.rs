@@ -55,7 +55,9 @@ impl SqliteRegistry {
         let fresh = mark.clone();
         let known = database.write(move |db| {
             db.execute("INSERT OR IGNORE INTO registry VALUES ('pepper', ?1)", [&fresh])?;
-            db.query_row("SELECT value FROM registry WHERE name = 'pepper'", [], |row| row.get::<_, String>(0))
+            db.query_row("SELECT value FROM registry WHERE name = 'pepper'", [], |row| {
+                row.get::<_, String>(0)
+            })
         });
         match known.wait() {
             Ok(known) if known == mark => Ok(Self { database, key: AuditKey::of(pepper) }),
@@ -69,7 +71,8 @@ impl SqliteRegistry {
     /// # Errors
     /// When the database cannot be read.
     pub fn is_seasoned(database: &Sqlite) -> Result<bool, String> {
-        let found = database.read_now(|db| db.query_row("SELECT count(*) FROM registry", [], |row| row.get::<_, i64>(0)));
+        let found = database
+            .read_now(|db| db.query_row("SELECT count(*) FROM registry", [], |row| row.get::<_, i64>(0)));
         found.map(|count| count > 0).map_err(|trouble| trouble.to_string())
     }
 }
@@ -86,20 +89,23 @@ impl Registry for SqliteRegistry {
         let key = self.key.clone();
         Box::pin(self.database.write(move |db| {
             let known = "SELECT revision FROM vkey WHERE id = ?1";
-            let known: Option<u64> = db.prepare_cached(known)?.query_row([&row.id], |found| number(found, 0)).optional()?;
+            let known: Option<u64> =
+                db.prepare_cached(known)?.query_row([&row.id], |found| number(found, 0)).optional()?;
             if row.revision != known.unwrap_or(0) + 1 {
                 return Ok(false);
             }
             let secrets = serde_json::to_string(&row.secrets).unwrap_or_default();
-            db.prepare_cached("INSERT OR REPLACE INTO vkey VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute((
-                &row.id,
-                &row.name,
-                row.terms.to_string(),
-                secrets,
-                signed(row.created_ms),
-                row.revoked_ms.map(signed),
-                signed(row.revision),
-            ))?;
+            db.prepare_cached("INSERT OR REPLACE INTO vkey VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
+                (
+                    &row.id,
+                    &row.name,
+                    row.terms.to_string(),
+                    secrets,
+                    signed(row.created_ms),
+                    row.revoked_ms.map(signed),
+                    signed(row.revision),
+                ),
+            )?;
             append(db, &key, &entry)?;
             Ok(true)
         }))
