@@ -4,11 +4,13 @@ mod admission;
 mod admit;
 mod arms;
 mod beside;
+mod ceiling;
 mod conversation;
 mod door;
 mod figures;
 #[cfg(test)]
 mod golden;
+mod identify;
 mod inspect;
 mod intake;
 mod line;
@@ -57,6 +59,7 @@ pub use watch::StreamBody;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
+use crate::keys::KeyDesk;
 use crate::ledger::Book;
 use crate::policy::rollout::Rollout;
 use crate::store::sqlite::Sqlite;
@@ -78,6 +81,8 @@ pub struct Shared {
     pub figures: Arc<Figures>,
     /// Records of what was decided.
     pub decisions: Decisions,
+    /// Where keys are made and changed, and changes noted.
+    pub keys: KeyDesk,
     /// The database, if one is configured.
     pub database: Option<Sqlite>,
     /// The trial of a candidate set of policies.

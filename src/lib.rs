@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod guard;
 pub mod house;
 pub mod json;
+pub mod keys;
 pub mod ledger;
 pub mod limits;
 pub mod listener;

@@ -10,8 +10,10 @@ use tokio::time::Instant;
 
 use super::admission::Permit;
 use super::arms;
+use super::ceiling;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
+use super::identify::{beyond, classify, with_forced};
 use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::papers::Papers;
@@ -28,6 +30,7 @@ use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Refused;
+use crate::keys::Holder;
 use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, OutputRules, Route, Step, Verdict};
 use crate::planner::{self, Unplanned};
@@ -50,9 +53,11 @@ pub(super) struct Opened<'g> {
     version: Option<usize>,
     door: &'static dyn Door,
     method: Method,
-    uri: Uri,
+    pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) caller: Caller,
+    /// Who holds the key that was shown.
+    pub(super) holder: Option<Arc<Holder>>,
     /// How the limits that hold for it stand.
     pub(super) rates: Vec<Rated>,
     at: Instant,
@@ -138,6 +143,7 @@ impl Gateway {
             uri: arrived.uri,
             headers: arrived.headers,
             caller: Caller { address: arrived.address, ..Caller::default() },
+            holder: None,
             rates: Vec::new(),
             at: arrived.at,
             request_id: arrived.request_id,
@@ -150,12 +156,13 @@ impl Gateway {
 }
 
 impl<'g> Opened<'g> {
-    /// Virtual keys will say here who asks; until then everybody is welcome and only the address is known. Nobody is,
-    /// once the version that they ask for has gone.
+    /// Who asks: by the key that is shown, where one is asked for. Nobody is welcome once the version that they ask for
+    /// has gone.
     pub(super) fn identify(&mut self) -> Result<Identified<'_, 'g>, Fault> {
         if let Some(version) = self.snapshot.version(self.version) {
             version.in_service(self.gateway.shared.clock.unix_ms())?;
         }
+        self.recognise()?;
         Ok(Identified(self))
     }
 
@@ -177,6 +184,11 @@ impl<'g> Opened<'g> {
             }
         }
         Served { door: self.door, request_id: self.request_id, result, headers: self.told }
+    }
+
+    /// The operation that is asked for.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.door.endpoint()
     }
 
     pub(super) fn note(&mut self, note: impl FnOnce(&mut Settlement)) {
@@ -321,7 +333,11 @@ impl<'o, 'g> Inspected<'o, 'g> {
             s.facts = Some(record);
             (s.tier, s.tier_asked) = (tier.unwrap_or_default(), tier.is_some());
         });
-        if !opened.snapshot.catalogue_of(opened.version).offers(&facts.model) {
+        let catalogue = opened.snapshot.catalogue_of(opened.version);
+        if !planner::is_allowed(catalogue, &facts.caller, &facts.model) {
+            return Err(beyond("this key is not for this model").at("model"));
+        }
+        if !catalogue.offers(&facts.model) {
             return Err(planner::unknown_model(&facts.model));
         }
         let asked_at = Instant::now();
@@ -387,7 +403,12 @@ impl<'o, 'g> Decided<'o, 'g> {
             let inspection = looking.map(|looking| looking.inspection);
             plan.targets.iter_mut().for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
-        let candidates = std::mem::take(&mut plan.candidates);
+        let mut candidates = std::mem::take(&mut plan.candidates);
+        let within = ceiling::enforce(session.facts(), &*asked, &mut plan.targets, &mut candidates);
+        if let Err(fault) = within {
+            opened.note(|s| s.candidates = candidates);
+            return Err(fault);
+        }
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
@@ -670,8 +691,12 @@ pub(super) fn facts_of(
     for name in HIDDEN_HEADERS {
         headers.remove(name);
     }
+    if let Some(grant) = &caller.grant {
+        classify(&mut headers, grant)?;
+    }
     let tags = tags(&headers)?;
     inspect::no_forged(&tags)?;
+    let tags = with_forced(tags, &caller);
     let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
     let user = caller.user.or_else(|| asked.user().map(Into::into));
     let caller = Caller { user, session, ..caller };

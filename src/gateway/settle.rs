@@ -90,6 +90,8 @@ pub(super) struct Settlement {
     pub(super) conversation: Option<Conversed>,
     /// The policies that have something to say later, and how many of the tags are theirs already.
     later: Option<Box<(Session, usize)>>,
+    /// The key that was shown, and its team.
+    pub(super) caller: Option<(Arc<str>, Option<Arc<str>>)>,
     /// What it has taken of its limits.
     pub(super) held: Option<Box<Held>>,
     /// What its decision is explained by, where somebody keeps that.
@@ -126,6 +128,10 @@ struct Line<'a> {
     first_token_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    team: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +188,7 @@ impl Settlement {
             finish: None,
             conversation: None,
             later: None,
+            caller: None,
             held: None,
             papers: None,
             owed: None,
@@ -383,6 +390,8 @@ impl Settlement {
             policy_us: micros(self.policy),
             first_token_ms: self.first_token.map(millis),
             address: self.address,
+            key: self.caller.as_ref().map(|(key, _)| &**key),
+            team: self.caller.as_ref().and_then(|(_, team)| team.as_deref()),
             finish: self.finish,
             conversation: self.conversation,
             error,

@@ -12,6 +12,7 @@ use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::facts::market::Market;
 use crate::guard::Guards;
+use crate::keys::Auth;
 use crate::limits::Rules;
 use crate::planner::Catalogue;
 use crate::plugin::PluginSet;
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub kept: Bounds,
     /// Requests in flight in this process.
     pub in_flight: usize,
+    /// What clients must show.
+    pub auth: Auth,
     /// Limits towards clients.
     pub rate_limits: Rules,
     /// How raw requests and uploads are treated.

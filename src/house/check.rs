@@ -1,5 +1,6 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
+mod auth;
 mod aws;
 mod azure;
 mod base_url;
@@ -237,6 +238,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.listeners();
     desk.limits();
     desk.rate_limits();
+    desk.who_may_ask();
     desk.deadlines();
     desk.beside();
     desk.decisions();

@@ -45,6 +45,7 @@ table! {
     Gauge     "tollgate_cost_usd_total" ["provider", "model"] "dollars that answers cost; only grows (a gauge, because counters are whole numbers)";
     Counter   "tollgate_unpriced_total" ["provider", "model"] "answers whose cost is unknown, because something was used that has no price";
     Counter   "tollgate_price_refreshes_total" ["outcome"] "readings of price sources: changed, unchanged or failed";
+    Counter   "tollgate_auth_failures_total" ["reason"] "requests that were not let in: missing, unknown, expired, revoked, address, token or scope";
     Counter   "tollgate_rate_limited_total" ["limit"] "requests that a limit refused; `key` are the limits in keys themselves";
     Gauge     "tollgate_price_revision" [] "revision of the price book in service";
     Gauge     "tollgate_provider_error_ratio" ["provider"] "share of failed attempts within the window of `health`, 0 to 1";

@@ -28,6 +28,8 @@ mod guards;
 mod guide;
 mod hooks;
 mod images;
+mod keys;
+mod limits;
 mod moderations;
 mod money;
 mod ollama;
