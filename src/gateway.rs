@@ -4,12 +4,14 @@ mod admission;
 mod admit;
 mod arms;
 mod beside;
+mod cached;
 mod conversation;
 mod door;
 mod figures;
 #[cfg(test)]
 mod golden;
 mod intake;
+mod keeping;
 mod line;
 mod market;
 mod observe;
@@ -17,6 +19,7 @@ mod papers;
 mod raw;
 mod rehearsal;
 mod relay;
+mod repeated;
 mod say;
 mod serve;
 mod settings;
@@ -46,10 +49,11 @@ pub use settings::{
     StreamSettings, UploadSettings, VersionSettings,
 };
 pub use shadow::{Findings, Shadows};
-pub use snapshot::{Pinned, RawRules, Snapshot};
+pub use snapshot::{Caching, Pinned, RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
+use crate::cache::Store;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
@@ -74,6 +78,10 @@ pub struct Shared {
     pub figures: Arc<Figures>,
     /// Records of what was decided.
     pub decisions: Decisions,
+    /// Answers that are given again to the same question.
+    pub cache: Arc<Store>,
+    /// Answers that are given again to the same `Idempotency-Key`.
+    pub repeats: Arc<Store>,
     /// The trial of a candidate set of policies.
     pub rollout: Arc<Rollout>,
     /// Sets of policies that were in service.

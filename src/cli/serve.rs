@@ -16,6 +16,7 @@ use super::BAD_CONFIG;
 use crate::admin::{self, Admin, ReloadState};
 use crate::api::Api;
 use crate::api::reply::{self, ReplyBody};
+use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
@@ -94,6 +95,8 @@ async fn open(
         access_log: access_log.clone(),
         answers: Arc::default(),
         decisions: decisions.clone(),
+        cache: Store::new(config.cache.max_size.0),
+        repeats: Store::new(config.idempotency.max_size.0),
         rollout: Arc::default(),
         versions,
         shadows: shadows.clone(),

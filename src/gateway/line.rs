@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use super::admission::Permit;
 use super::arms;
+use super::cached::{Manner, Outline, Question};
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
 use super::intake::{Approach, Intake, Unread, read_ahead};
+use super::keeping::Keeping;
 use super::papers::Papers;
 use super::raw::RawBody;
 use super::say::{self, Say};
@@ -46,18 +48,22 @@ pub(super) struct Opened<'g> {
     pub(super) gateway: &'g Gateway,
     pub(super) snapshot: Arc<Snapshot>,
     version: Option<usize>,
-    door: &'static dyn Door,
-    method: Method,
-    uri: Uri,
+    pub(super) door: &'static dyn Door,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) caller: Caller,
     /// How the limits that hold for it stand.
     pub(super) rates: Vec<Rated>,
-    at: Instant,
+    pub(super) at: Instant,
     request_id: Arc<str>,
-    journal: Arc<Journal>,
+    pub(super) journal: Arc<Journal>,
     /// Handed over to the stream when there is one.
     settlement: Option<Box<Settlement>>,
+    /// What the client says of the cache.
+    pub(super) cache_manner: Option<Manner>,
+    /// Who waits for this answer, or is to find it later.
+    pub(super) keeping: Option<Box<Keeping>>,
     pub(super) told: HeaderMap,
 }
 
@@ -66,15 +72,15 @@ pub(super) struct Identified<'o, 'g>(&'o mut Opened<'g>);
 
 /// The body passed the gate.
 pub(super) struct Read<'o, 'g> {
-    opened: &'o mut Opened<'g>,
-    asked: Arc<dyn Asked>,
+    pub(super) opened: &'o mut Opened<'g>,
+    pub(super) asked: Arc<dyn Asked>,
 }
 
 /// There is room for it.
 pub(super) struct Admitted<'o, 'g> {
-    opened: &'o mut Opened<'g>,
-    asked: Arc<dyn Asked>,
-    permit: Permit,
+    pub(super) opened: &'o mut Opened<'g>,
+    pub(super) asked: Arc<dyn Asked>,
+    pub(super) permit: Permit,
 }
 
 /// Guards have seen it.
@@ -82,7 +88,7 @@ pub(super) struct Inspected<'o, 'g>(Admitted<'o, 'g>);
 
 /// The policies have spoken.
 pub(super) struct Decided<'o, 'g> {
-    admitted: Admitted<'o, 'g>,
+    pub(super) admitted: Admitted<'o, 'g>,
     decision: Decision,
     session: Session,
     /// Who asks, as far as it counts for which version of a model.
@@ -95,20 +101,24 @@ pub(super) struct Decided<'o, 'g> {
 
 /// We know where it goes.
 pub(super) struct Planned<'o, 'g> {
-    admitted: Admitted<'o, 'g>,
-    job: Job,
+    pub(super) admitted: Admitted<'o, 'g>,
+    pub(super) job: Job,
     /// What policies have to say of attempts and answers, if any of them has.
     say: Option<Arc<Say>>,
+    /// What it is as a question of the cache.
+    pub(super) question: Option<Box<Question>>,
 }
 
 /// An answer has begun.
 pub(super) struct Carried<'o, 'g> {
-    opened: &'o mut Opened<'g>,
-    progress: Progress,
+    pub(super) opened: &'o mut Opened<'g>,
+    pub(super) progress: Progress,
 }
 
-enum Progress {
+pub(super) enum Progress {
     Whole(Bytes),
+    /// A stream that was sent before.
+    Replay(Bytes),
     Stream(Carrying, Permit),
     Raw(Box<Raw>, Permit),
     Switched(Box<Switched>, Permit),
@@ -132,6 +142,8 @@ impl Gateway {
             request_id: arrived.request_id,
             journal,
             settlement: Some(settlement),
+            cache_manner: None,
+            keeping: None,
             told: HeaderMap::with_capacity(8),
             snapshot,
         }
@@ -226,7 +238,7 @@ impl<'g> Opened<'g> {
         Ok(asked || version.unwrap_or(self.snapshot.strict))
     }
 
-    fn tell(&mut self, name: &'static str, value: &str) {
+    pub(super) fn tell(&mut self, name: &'static str, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.told.insert(name, value);
         }
@@ -282,6 +294,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let admitted = self.0;
         let opened = &mut *admitted.opened;
         let patience = patience(&opened.headers)?;
+        opened.read_cache_manner()?;
         let strict = opened.is_strict()?;
         let mut facts = gather(opened, &admitted.asked)?;
         let store = &opened.gateway.shared.decisions;
@@ -349,6 +362,14 @@ impl<'o, 'g> Decided<'o, 'g> {
         let planned = planner::plan(catalogue, asked.model(), &decision, &caller, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
+        let outline = Outline {
+            asked: &*asked,
+            decision: &decision,
+            output: output.as_ref(),
+            plan: &plan,
+            caller: &caller,
+        };
+        let question = opened.question(&outline)?;
         if let Some(rules) = output.map(Arc::new) {
             plan.targets.iter_mut().for_each(|target| *target = target.under(&rules));
         }
@@ -375,7 +396,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, say })
+        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, say, question })
     }
 }
 
@@ -383,7 +404,7 @@ impl<'o, 'g> Planned<'o, 'g> {
     /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
     /// client hears something; until the first content, the targets behind it may still change.
     pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
-        let Self { admitted: Admitted { opened, asked, permit }, job, say } = self;
+        let Self { admitted: Admitted { opened, asked, permit }, job, say, question: _ } = self;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
             let answered = executor.carry_out(&job).await;
@@ -460,8 +481,19 @@ impl Carried<'_, '_> {
         let Self { opened, progress } = self;
         opened.told.insert("server-timing", opened.timing());
         opened.explain(200, None);
+        let mut keeping = opened.keeping.take();
+        if !matches!(progress, Progress::Whole(_) | Progress::Stream(..)) {
+            // Such answers are relayed, and given to nobody else.
+            keeping.take().into_iter().for_each(|keeping| keeping.unfit());
+        }
         match progress {
-            Progress::Whole(bytes) => Body::Whole(bytes),
+            Progress::Whole(bytes) => {
+                if let (Some(keeping), Some(settlement)) = (keeping, &mut opened.settlement) {
+                    keeping.whole(&bytes, settlement);
+                }
+                Body::Whole(bytes)
+            }
+            Progress::Replay(frames) => Body::Replay(frames),
             Progress::Raw(raw, permit) => Body::Raw(Box::new(RawBody::new(
                 raw,
                 &opened.method,
@@ -481,6 +513,7 @@ impl Carried<'_, '_> {
                 carrying,
                 opened.door,
                 opened.settlement.take(),
+                keeping,
                 permit,
                 opened.snapshot.keepalive,
                 opened.gateway.shared.admission.closing(),

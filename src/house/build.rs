@@ -25,7 +25,7 @@ use super::sources::Sources;
 use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
-use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
+use crate::gateway::{ApiVersion, Board, Caching, Figures, RawRules, Retirement, Snapshot, Terms};
 use crate::planner::{Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion};
 use crate::plugin::PluginSet;
 use crate::policy::{self, Hosted, NamedPlugins, PolicySet};
@@ -121,6 +121,7 @@ pub fn build(
         kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
         rate_limits: figures.limits.rules(&config.rate_limits),
+        caching: caching(config),
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
     };
@@ -216,6 +217,20 @@ pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::N
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
         ..policy::Names::default()
+    }
+}
+
+fn caching(config: &Config) -> Caching {
+    let own = config.models.0.iter().filter(|(_, model)| model.cache.is_some());
+    let versions = config.versions.values().flat_map(|version| &version.models.0);
+    let own = own.chain(versions.filter(|(_, model)| model.cache.is_some()));
+    Caching {
+        usual: config.cache.rules(None),
+        aliases: own
+            .map(|(name, model)| (name.as_str().into(), config.cache.rules(model.cache.as_ref())))
+            .collect(),
+        max_answer: config.cache.max_answer.0,
+        idempotency: config.idempotency.keep.0,
     }
 }
 

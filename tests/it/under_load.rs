@@ -51,7 +51,7 @@ fn policy(version: usize) -> String {
 fn town(upstream: &Upstream, plugin: &[u8], limits: &str) -> Setup {
     let config = format!(
         "plugins:\n  cache: cache\n  list:\n    - name: tool\n      grants: [prompt]\n      limits: {{ {limits} }}\n\
-         log: {{ level: warn,tollgate=info }}\nproviders:\n{}",
+         providers:\n{}",
         provider("up", &upstream.url())
     );
     let setup = gateway::setup(&config);
