@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::chat::Loss;
+use crate::chat::{Loss, Usage};
 use crate::fault::Fault;
 use crate::plan::AttemptRecord;
 use crate::providers::{Dialect, Target};
@@ -36,6 +36,8 @@ struct Pages {
     dialect: Option<Dialect>,
     /// Targets that were passed over, and why.
     skipped: Vec<(TargetName, &'static str)>,
+    /// Who had answered when a policy refused the answer, and what was used by then.
+    refused: Option<Box<(Target, Usage)>>,
 }
 
 #[derive(Debug)]
@@ -146,6 +148,16 @@ impl Journal {
         if let Some(good) = pages.attempts.iter_mut().rev().find(|attempt| attempt.outcome == "ok") {
             good.outcome = fault.kind.as_str().into();
         }
+    }
+
+    /// A policy refused the answer that had begun.
+    pub fn refuse(&self, target: &Target, usage: Usage) {
+        self.pages().refused = Some(Box::new((target.clone(), usage)));
+    }
+
+    /// Who had answered when a policy refused the answer, and what was used by then.
+    pub fn refused(&self) -> Option<Box<(Target, Usage)>> {
+        self.pages().refused.take()
     }
 
     /// A target was passed over without an attempt.

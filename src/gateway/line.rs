@@ -444,11 +444,18 @@ impl<'o, 'g> Planned<'o, 'g> {
 
         let keepalive = opened.snapshot.keepalive;
         let heard = say.clone();
+        let prompt =
+            opened.settlement.as_ref().and_then(|s| s.facts.as_ref()).map_or(0, |facts| facts.tokens);
         let mut waiting: Waiting = Box::pin(async move {
             let answered = executor.carry_out(&job).await?;
-            if let Some(say) = heard {
-                let seen = say.seen(&answered);
-                say.admit(seen).await?;
+            if let Some(say) = heard
+                && let Err(fault) = say.admit(say.seen(&answered)).await
+            {
+                // The provider has begun, and will bill it.
+                if let Answered::Stream(live) = &answered {
+                    job.journal.refuse(live.target(), live.usage(prompt));
+                }
+                return Err(fault);
             }
             Ok(answered)
         });

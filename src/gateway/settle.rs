@@ -327,6 +327,12 @@ impl Settlement {
 
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
         self.settled = true;
+        if self.target.is_none()
+            && let Some(refused) = self.journal.refused()
+        {
+            let (target, usage) = *refused;
+            (self.target, self.usage) = (Some(target), Some(usage));
+        }
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);

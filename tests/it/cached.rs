@@ -183,6 +183,8 @@ async fn only_whole_answers_to_questions_with_one_answer_are_kept() {
     let asked = |from: usize| up.heard().len() - from;
     let mut warm = cold("fast", "x");
     warm["temperature"] = json!(0.7);
+    let mut loose = warm.clone();
+    loose["model"] = "loose".into();
     let mut written = cold("fast", "spaces");
     let reordered =
         r#"{ "messages": [ {"role":"user","content":"spaces"} ], "temperature":0, "model":"fast" }"#;
@@ -193,16 +195,7 @@ async fn only_whole_answers_to_questions_with_one_answer_are_kept() {
         ("a filtered answer", &cold("fast", "is filtered"), &cold("fast", "is filtered"), 2, "miss"),
         ("an alias without a cache", &cold("never", "x"), &cold("never", "x"), 2, ""),
         ("another model", &cold("fast", "z"), &cold("common", "z"), 2, "miss"),
-        (
-            "everything, where that is declared",
-            &{
-                warm["model"] = "loose".into();
-                warm.clone()
-            },
-            &warm,
-            1,
-            "hit",
-        ),
+        ("everything, where that is declared", &loose, &loose, 1, "hit"),
     ] {
         let before = up.heard().len();
         chat(&gateway, first, &[]).await;
