@@ -47,7 +47,7 @@ fn numbered() -> Upstream {
 fn town(up: &Upstream, more: &str) -> Gateway {
     let url = up.url();
     gateway::start(&format!(
-        "retries: {{ retries: 0 }}\nproviders:\n  openai: {{ base_url: \"{url}\", keys: [ env:TEST_KEY ], models: [ gpt-4o ] }}\n\
+        "retries: {{ retries: 0 }}\nlimits: {{ connections_per_address: 1000 }}\nproviders:\n  openai: {{ base_url: \"{url}\", keys: [ env:TEST_KEY ], models: [ gpt-4o ] }}\n\
          models:\n  fast: {{ targets: [ openai/gpt-4o ], cache: 10m }}\n  short: {{ targets: [ openai/gpt-4o ], cache: 300ms }}\n  \
          common: {{ targets: [ openai/gpt-4o ], cache: {{ ttl: 10m, shared: true }} }}\n  \
          never: {{ targets: [ openai/gpt-4o ] }}\n  loose: {{ targets: [ openai/gpt-4o ], cache: {{ ttl: 10m, when: always }} }}\n{more}"
