@@ -1,7 +1,10 @@
 //! What a policy sees of a request: gathered before the policies run, so that a decision can be recorded and replayed.
 
+pub mod fit;
 pub mod market;
+pub mod measure;
 mod notes;
+pub mod point;
 mod reads;
 mod told;
 mod watched;

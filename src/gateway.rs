@@ -10,6 +10,7 @@ mod door;
 mod figures;
 #[cfg(test)]
 mod golden;
+mod inspect;
 mod intake;
 mod keeping;
 mod line;
@@ -20,11 +21,14 @@ mod raw;
 mod rehearsal;
 mod relay;
 mod repeated;
+mod reserve;
 mod say;
 mod serve;
 mod settings;
 mod settle;
 mod shadow;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod version;
 mod watch;
@@ -82,14 +86,14 @@ pub struct Shared {
     pub cache: Arc<Store>,
     /// Answers that are given again to the same `Idempotency-Key`.
     pub repeats: Arc<Store>,
+    /// The database, if one is configured.
+    pub database: Option<Sqlite>,
     /// The trial of a candidate set of policies.
     pub rollout: Arc<Rollout>,
     /// Sets of policies that were in service.
     pub versions: Arc<Versions>,
     /// Policies that are asked without effect.
     pub shadows: Arc<Shadows>,
-    /// The database, if one is configured.
-    pub database: Option<Sqlite>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }
@@ -106,8 +110,9 @@ impl Gateway {
     /// A gateway on this worker's transport.
     pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
-        let (health, clock) = (shared.figures.health.clone(), shared.clock.clone());
-        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, dice.clone(), clock));
+        let (health, gates) = (shared.figures.health.clone(), shared.figures.gates.clone());
+        let clock = shared.clock.clone();
+        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, gates, dice.clone(), clock));
         Self { shared, executor, meters, dice }
     }
 

@@ -25,7 +25,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use build::Built;
-pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
+pub use check::{
+    Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check,
+};
 pub use config::Config;
 pub use desk::Desk;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};

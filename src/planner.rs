@@ -1,32 +1,31 @@
 //! Decision and catalogue become ordered attempts: the only place where names turn into targets.
 
 mod catalogue;
+mod draft;
 mod draw;
 mod judges;
 mod settings;
 mod split;
+mod strategy;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use catalogue::{Alias, AliasTarget, Catalogue, Entry, Known};
-use draw::draw;
+use draft::Draft;
 pub use judges::MODERATION;
 pub use settings::{InOrder, ModelSettings, ModelVersionSettings, Models, TargetSettings, WeightedTarget};
 pub use split::{Split, SplitVersion};
+use strategy::Scene;
+pub use strategy::{Strategy, StrategySettings, StrategyWord, TierWord};
 
-use crate::caller::Caller;
 use crate::clock::Dice;
+use crate::facts::Facts;
+use crate::facts::measure::TIERS;
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Candidate, Constraint, Decision, Route, Step, Verdict};
 use crate::providers::{Target, respond};
 use crate::target::{TargetName, Traits};
-
-/// The deepest chain of aliases that name aliases. The configuration check refuses cycles; this is the second lock.
-const MAX_ALIAS_DEPTH: usize = 8;
-
-/// The most targets that one plan holds; a policy that names more loses the rest.
-const MAX_TARGETS: usize = 32;
 
 /// Ordered targets for one request, none of them twice, each satisfying every constraint.
 #[derive(Debug, Clone)]
@@ -48,7 +47,7 @@ pub struct Plan {
 impl Plan {
     /// A plan of one target, which is tried once.
     fn of(target: Target) -> Self {
-        let candidate = Candidate { target: target.name.clone(), rank: Some(0), rejected: None };
+        let candidate = Candidate { rank: Some(0), ..Candidate::of(target.name.clone()) };
         Self {
             targets: vec![target],
             retries: Some(0),
@@ -69,149 +68,59 @@ pub struct Unplanned {
     pub candidates: Vec<Candidate>,
 }
 
-/// Plans a request of `caller` for `model` under `decision`.
+/// Plans a request under a decision.
 ///
 /// # Errors
-/// `NotFound` for a model that nobody knows, `NoTarget` when constraints leave nothing over, `Policy` when a policy
-/// names only targets that do not exist, `Rejected` when it refuses.
+/// `NotFound` for a model that nobody knows, `NoTarget` when constraints leave nothing over, `ContextTooLong` or
+/// `BadRequest` when no target can serve such a request, `Policy` when a policy names only targets that do not exist,
+/// `Rejected` when it refuses.
 pub fn plan(
     catalogue: &Catalogue,
-    model: &Arc<str>,
+    facts: &Facts,
     decision: &Decision,
-    caller: &Caller,
     dice: &Dice,
 ) -> Result<Plan, Box<Unplanned>> {
+    let refused = |fault| Box::new(Unplanned { fault, candidates: Vec::new() });
     let default;
     let route = match &decision.verdict {
-        Some(Verdict::Reject(reject)) => {
-            return Err(Box::new(Unplanned { fault: reject.fault(), candidates: Vec::new() }));
-        }
+        Some(Verdict::Reject(reject)) => return Err(refused(reject.fault())),
         Some(Verdict::Respond(text)) => return Ok(Plan::of(respond(text))),
         Some(Verdict::Route(route)) => route,
         None => {
-            default = Route { steps: vec![Step { choices: vec![(model.clone(), 1.0)] }], ..Route::default() };
+            default =
+                Route { steps: vec![Step { choices: vec![(facts.model.clone(), 1.0)] }], ..Route::default() };
             &default
         }
     };
-
-    let mut draft = Draft {
-        catalogue,
-        decision,
-        caller,
-        dice,
-        targets: Vec::new(),
-        candidates: Vec::new(),
-        versions: Vec::new(),
-        known: 0,
-        nothing_named: route.steps.is_empty(),
+    let tier = tier_asked(facts).map_err(refused)?;
+    let scene = Scene { facts, dice, tier };
+    let drawn = Draft::new(catalogue, decision, scene, route).draw(route);
+    let (targets, candidates, versions) = match drawn {
+        Ok(drawn) => drawn,
+        Err(unplanned) => return Err(unplanned),
     };
-    for step in &route.steps {
-        if let Some(name) = draw(&step.choices, dice) {
-            draft.add(name, 0);
-        }
-    }
-
-    if draft.targets.is_empty() {
-        let fault = draft.nothing_left(model, decision.verdict.is_none());
-        return Err(Box::new(Unplanned { fault, candidates: draft.candidates }));
-    }
     Ok(Plan {
-        targets: draft.targets,
+        targets,
         retries: route.retries,
         timeout: route.timeout,
         first_token: route.first_token,
-        candidates: draft.candidates,
-        versions: draft.versions,
+        candidates,
+        versions,
     })
 }
 
-struct Draft<'a> {
-    catalogue: &'a Catalogue,
-    decision: &'a Decision,
-    caller: &'a Caller,
-    dice: &'a Dice,
-    targets: Vec<Target>,
-    candidates: Vec<Candidate>,
-    versions: Vec<(TargetName, Arc<str>)>,
-    /// How many of the names led to something that exists.
-    known: usize,
-    /// A policy found no target fit and named none.
-    nothing_named: bool,
-}
-
-impl Draft<'_> {
-    fn add(&mut self, name: &Arc<str>, depth: usize) {
-        match self.catalogue.find(name) {
-            Some(Known::Target(target)) => self.consider(target),
-            Some(Known::Alias(alias)) if depth < MAX_ALIAS_DEPTH => self.expand(alias, depth),
-            Some(Known::Split(split)) if depth < MAX_ALIAS_DEPTH => {
-                if let Some(alias) = split.version_for(self.caller, self.dice) {
-                    self.expand(alias, depth);
-                }
-            }
-            Some(Known::Alias(_) | Known::Split(_)) | None => {
-                self.note(TargetName::parse(name), name, "unknown target")
-            }
-        }
+/// `x-tollgate-tier: cheap`.
+fn tier_asked(facts: &Facts) -> Result<Option<&'static str>, Fault> {
+    let name = "x-tollgate-tier";
+    let Some(value) = facts.headers.get(name) else { return Ok(None) };
+    let known = TIERS.into_iter().find(|tier| value.as_bytes().eq_ignore_ascii_case(tier.as_bytes()));
+    match known {
+        Some(tier) => Ok(Some(tier)),
+        None => Err(Fault::bad_request(
+            format!("write {name} as {}", TIERS.map(|tier| format!("`{tier}`")).join(", ")),
+            name,
+        )),
     }
-
-    /// The drawn target first, the others in the order written, then the fallbacks.
-    fn expand(&mut self, alias: &Alias, depth: usize) {
-        self.known += 1;
-        let first = alias.draw_first(self.dice);
-        let others = alias.targets.iter().enumerate().filter(|(place, _)| Some(*place) != first);
-        let first = first.and_then(|first| alias.targets.get(first));
-        for AliasTarget { target, .. } in first.into_iter().chain(others.map(|(_, other)| other)) {
-            if let Some(version) = &alias.version
-                && !self.candidates.iter().any(|seen| seen.target == target.name)
-            {
-                self.versions.push((target.name.clone(), version.clone()));
-            }
-            self.consider(target.clone());
-        }
-        for name in &alias.fallback {
-            self.add(name, depth + 1);
-        }
-    }
-
-    fn consider(&mut self, target: Target) {
-        self.known += 1;
-        if self.candidates.iter().any(|seen| seen.target == target.name) {
-            return;
-        }
-        if self.targets.len() >= MAX_TARGETS {
-            return self.note(Some(target.name), "", "plan is full");
-        }
-        if let Some(reason) = excluded(&target, self.decision) {
-            return self.note(Some(target.name), "", reason);
-        }
-        let rank = Some(self.targets.len());
-        self.candidates.push(Candidate { target: target.name.clone(), rank, rejected: None });
-        self.targets.push(target);
-    }
-
-    fn note(&mut self, target: Option<TargetName>, text: &str, reason: &'static str) {
-        let target = target.unwrap_or_else(|| TargetName { provider: "?".into(), model: text.into() });
-        self.candidates.push(Candidate { target, rank: None, rejected: Some(reason.into()) });
-    }
-
-    fn nothing_left(&self, model: &str, by_default: bool) -> Fault {
-        if self.known > 0 || self.nothing_named {
-            return Fault::new(
-                FaultKind::NoTarget,
-                "no target satisfies the constraints that apply to this request",
-            );
-        }
-        if by_default || self.candidates.iter().all(|seen| names(&seen.target, model)) {
-            return unknown_model(model);
-        }
-        Fault::new(FaultKind::Policy, "a policy chose a target that does not exist")
-            .code("policy_target_unknown")
-    }
-}
-
-fn names(target: &TargetName, model: &str) -> bool {
-    target.to_string() == model || *target.model == *model
 }
 
 /// The 404 for a model that nobody knows.
@@ -230,14 +139,6 @@ pub fn unknown_model(model: &str) -> Fault {
 /// A client's model name as an error may repeat it: visible ASCII only, at most 64 characters.
 fn shown(model: &str) -> String {
     model.chars().take(64).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
-}
-
-fn excluded(target: &Target, decision: &Decision) -> Option<&'static str> {
-    let meets = |constraint: &Constraint| meets(&target.name, &target.vendor.traits, constraint);
-    if !decision.require.iter().all(meets) {
-        return Some("does not meet a required constraint");
-    }
-    decision.avoid.iter().any(meets).then_some("has what a policy avoids")
 }
 
 /// Whether a constraint applies to a target.

@@ -21,9 +21,6 @@ pub struct Size(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date(pub jiff::Timestamp);
 
-/// A share in percent: `5%`, `+2%`, `0.5%`; a plain number means percent too.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct Percent(pub f64);
 /// So many in a period: `60/min`, `1000/day`, `100 per hour`, `10/s`, `60/min burst 10`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
@@ -34,6 +31,9 @@ pub struct Rate {
     /// How many may come at once after a pause; as many as in one period where nothing is said.
     pub burst: Option<u64>,
 }
+/// A share in percent: `5%`, `+2%`, `0.5%`; a plain number means percent too.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Percent(pub f64);
 
 /// A reference to a secret, never the secret itself: `env:NAME` or `file:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -276,8 +276,8 @@ from_text! {
     Period: "a duration such as \"20s\", \"800ms\" or \"5m\"", "period", "20s", "string";
     Size: "a number of bytes such as 65536, \"64KiB\" or \"20MiB\"", "size", "64KiB", ["string", "integer"];
     Date: "a date such as \"2026-11-01\" or \"2026-11-01T12:00:00Z\"", "date", "2026-11-01", "string";
-    Percent: "a share such as \"5%\" or \"0.5%\"", "percent", "5%", ["string", "number"];
     Rate: "a rate such as \"60/min\", \"1000/day\" or \"60/min burst 10\"", "rate", "60/min", "string";
+    Percent: "a share such as \"5%\" or \"0.5%\"", "percent", "5%", ["string", "number"];
     SecretRef: "a reference to a secret: `env:NAME` or `file:PATH`", "secret", "env:OPENAI_API_KEY", "string";
 }
 

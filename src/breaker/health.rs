@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::alert::Alarms;
+use super::load::Loads;
 use super::settings::HealthSettings;
 use super::window::{SLOTS, Total, Verdict, Window};
 use crate::target::TargetName;
@@ -27,6 +28,8 @@ pub struct Health {
     readings: ArcSwap<Readings>,
     /// Held while windows are added and figures made; never by who records or reads.
     keeper: Mutex<Alarms>,
+    /// How busy targets are.
+    pub loads: Loads,
 }
 
 #[derive(Default)]
@@ -108,6 +111,7 @@ impl Health {
             windows: ArcSwap::from_pointee(Windows::new(settings)),
             readings: ArcSwap::default(),
             keeper: Mutex::default(),
+            loads: Loads::new(now),
         }
     }
 

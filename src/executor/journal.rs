@@ -36,8 +36,8 @@ struct Pages {
     dialect: Option<Dialect>,
     /// Targets that were passed over, and why.
     skipped: Vec<(TargetName, &'static str)>,
-    /// Who had answered when a policy refused the answer, and what was used by then.
-    refused: Option<Box<(Target, Usage)>>,
+    /// What an answer cost that was withheld.
+    spent: Option<(Target, Usage)>,
 }
 
 #[derive(Debug)]
@@ -137,6 +137,16 @@ impl Journal {
         self.pages().dialect
     }
 
+    /// An answer was made, and is withheld.
+    pub fn spent(&self, target: &Target, usage: Usage) {
+        self.pages().spent = Some((target.clone(), usage));
+    }
+
+    /// Who made an answer that was withheld, and what was used for it.
+    pub fn withheld(&self) -> Option<(Target, Usage)> {
+        self.pages().spent.clone()
+    }
+
     /// When the attempt that succeeded began, and how long it took to its first content or its whole answer.
     pub fn good(&self) -> Option<(Instant, Duration)> {
         self.pages().good
@@ -148,16 +158,6 @@ impl Journal {
         if let Some(good) = pages.attempts.iter_mut().rev().find(|attempt| attempt.outcome == "ok") {
             good.outcome = fault.kind.as_str().into();
         }
-    }
-
-    /// A policy refused the answer that had begun.
-    pub fn refuse(&self, target: &Target, usage: Usage) {
-        self.pages().refused = Some(Box::new((target.clone(), usage)));
-    }
-
-    /// Who had answered when a policy refused the answer, and what was used by then.
-    pub fn refused(&self) -> Option<Box<(Target, Usage)>> {
-        self.pages().refused.take()
     }
 
     /// A target was passed over without an attempt.

@@ -7,12 +7,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::target::Traits;
+use crate::target::{TargetName, Traits};
 
 /// Where candidates and their numbers come from: prices and health as measured in the gateway, data in tests and replays.
 pub trait Market: Send + Sync {
     /// The target `provider/model`; `None` where there is no such provider.
     fn offer(&self, target: &str) -> Option<Offer>;
+
+    /// What stays the same of `provider/model` while a snapshot lasts.
+    fn listing(&self, target: &TargetName) -> Option<Arc<Listing>> {
+        self.offer(&target.to_string()).map(|offer| offer.listing)
+    }
+
+    /// Whether requests are really sent to what is on offer, so that trying a target tells something.
+    fn is_live(&self) -> bool {
+        false
+    }
 
     /// What stands behind a name of `models:`: its targets in the order written, then those of its fallbacks, none
     /// twice. Behind `provider/model` stands that target alone; behind an unknown name, nothing.
@@ -137,9 +147,19 @@ pub struct Live {
     /// Share of attempts that failed, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_rate: Option<f64>,
+    /// Requests under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u64>,
+    /// How long attempts took lately, to their first content or whole answer, in milliseconds; the latest weigh most, and
+    /// failed ones count as slow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ewma: Option<f64>,
     /// Whether requests are let through. `None`, where nothing was measured, counts as healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
+    /// From 0 to 1: follows the attempts of late smoothly; by it, weights are multiplied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<f64>,
     /// What the provider still lets through.
     pub quota: Quota,
 }

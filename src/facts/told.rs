@@ -372,7 +372,7 @@ mod tests {
             (one.live.healthy, one.listing.price),
             (Some(false), Some(market::Price { input: 2.0, output: 9.0 }))
         );
-        assert_eq!(one.listing.labels["region"], "eu".into());
+        assert_eq!(&*one.listing.labels["region"], "eu");
         let names: Vec<_> = facts.market.all().iter().map(|offer| offer.listing.name.to_string()).collect();
         assert_eq!(names, ["a/one", "b/two", "c/new"]);
         assert_eq!(facts.at_ms, 5_000);

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::market::{Market, Offer, Size};
+use super::market::{Listing, Market, Offer, Size};
 use super::notes::Notes;
+use crate::target::TargetName;
 
 /// The name under which all targets are noted.
 const ALL: &str = "*";
@@ -89,6 +90,15 @@ impl Market for Watched {
         let offer = self.market.offer(target);
         self.note(offer.as_slice());
         offer
+    }
+
+    /// The plan's targets are noted at the end.
+    fn listing(&self, target: &TargetName) -> Option<Arc<Listing>> {
+        self.market.listing(target)
+    }
+
+    fn is_live(&self) -> bool {
+        self.market.is_live()
     }
 
     fn behind(&self, name: &str) -> Vec<Offer> {

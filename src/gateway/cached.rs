@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
+use super::Snapshot;
 use super::door::{Asked, Door};
 use super::keeping::{Kind, hash};
 use super::line::{Carried, Opened, Planned, Progress};
@@ -60,6 +61,8 @@ pub(super) struct Outline<'a> {
     pub(super) output: Option<&'a OutputRules>,
     pub(super) plan: &'a Plan,
     pub(super) caller: &'a Caller,
+    /// Whose guards look at the answer, if any do.
+    pub(super) snapshot: Option<&'a Snapshot>,
 }
 
 impl Opened<'_> {
@@ -68,7 +71,7 @@ impl Opened<'_> {
     /// # Errors
     /// A header that says something unknown.
     pub(super) fn question(&mut self, outline: &Outline<'_>) -> Result<Option<Box<Question>>, Fault> {
-        let Outline { asked, decision, output, plan, caller } = *outline;
+        let Outline { asked, decision, output, plan, caller, snapshot } = *outline;
         let manner = self.cache_manner;
         let caching = &self.snapshot.caching;
         let mut rules = match &decision.cache {
@@ -112,11 +115,14 @@ impl Opened<'_> {
         targets.iter().for_each(|target| add(target.as_bytes()));
         if let Some(output) = output {
             add(serde_json::to_vec(output).unwrap_or_default().as_slice());
+            add(&[u8::from(output.redact_all), u8::from(output.inspected)]);
             for redaction in &output.redact {
                 add(redaction.value.as_bytes());
                 add(redaction.placeholder.as_bytes());
             }
         }
+        // Guards and their settings are part of what the configuration says.
+        add(snapshot.map_or(&b""[..], |snapshot| snapshot.hash.as_bytes()));
         body.canonical(&ASIDE, &mut add);
         let whole = *hasher.finalize().as_bytes();
         let options = body.raw_bytes("stream_options").unwrap_or_default();
@@ -125,13 +131,13 @@ impl Opened<'_> {
         Ok(Some(Box::new(Question { whole, stream, life: rules.ttl, anew })))
     }
 
-    /// Reads `x-tollgate-cache`, before the headers become facts.
+    /// Reads `x-tollgate-cache`.
     ///
     /// # Errors
     /// A word that is none.
-    pub(super) fn read_cache_manner(&mut self) -> Result<(), Fault> {
+    pub(super) fn read_cache_manner(&mut self, headers: &HeaderMap) -> Result<(), Fault> {
         const NAME: &str = "x-tollgate-cache";
-        let Some(value) = self.headers.get(NAME) else { return Ok(()) };
+        let Some(value) = headers.get(NAME) else { return Ok(()) };
         let manner = match value.to_str().map(str::trim).map(str::to_ascii_lowercase).as_deref() {
             Ok("use") => Manner::Use,
             Ok("refresh") => Manner::Refresh,

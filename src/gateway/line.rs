@@ -13,6 +13,7 @@ use super::arms;
 use super::cached::{Manner, Outline, Question};
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
+use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::keeping::Keeping;
 use super::papers::Papers;
@@ -24,10 +25,11 @@ use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Advice, Answered, Job, Journal, Raw, Switched};
+use crate::executor::{Advice, Answered, Common, Job, Journal, Raw, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
+use crate::guard::Refused;
 use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, OutputRules, Route, Step, Verdict};
 use crate::planner::{self, Unplanned};
@@ -83,16 +85,19 @@ pub(super) struct Admitted<'o, 'g> {
     pub(super) permit: Permit,
 }
 
-/// Guards have seen it.
-pub(super) struct Inspected<'o, 'g>(Admitted<'o, 'g>);
+/// Guards have seen it, if any of them wanted to.
+pub(super) struct Inspected<'o, 'g> {
+    admitted: Admitted<'o, 'g>,
+    guarded: Option<Box<Guarded>>,
+}
 
 /// The policies have spoken.
 pub(super) struct Decided<'o, 'g> {
     pub(super) admitted: Admitted<'o, 'g>,
     decision: Decision,
+    /// Somebody who looks at the answers.
+    looking: Option<Looking>,
     session: Session,
-    /// Who asks, as far as it counts for which version of a model.
-    caller: Caller,
     /// The deadline that the client asked for.
     patience: Option<Duration>,
     /// Whether targets that cannot carry everything are passed over.
@@ -103,11 +108,17 @@ pub(super) struct Decided<'o, 'g> {
 pub(super) struct Planned<'o, 'g> {
     pub(super) admitted: Admitted<'o, 'g>,
     pub(super) job: Job,
+    caller: Caller,
+    /// The most tokens of an answer, as policies said.
+    most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
     say: Option<Arc<Say>>,
     /// What it is as a question of the cache.
     pub(super) question: Option<Box<Question>>,
 }
+
+/// Its attempts will be counted.
+pub(super) struct Reserved<'o, 'g>(Planned<'o, 'g>);
 
 /// An answer has begun.
 pub(super) struct Carried<'o, 'g> {
@@ -226,9 +237,9 @@ impl<'g> Opened<'g> {
     }
 
     /// As the configuration says, or `x-tollgate-strict: true`: a client can ask for more, never for less.
-    fn is_strict(&self) -> Result<bool, Fault> {
+    fn is_strict(&self, headers: &HeaderMap) -> Result<bool, Fault> {
         let name = "x-tollgate-strict";
-        let asked = match text_of(&self.headers, name)? {
+        let asked = match text_of(headers, name)? {
             None => false,
             Some(word) if word.eq_ignore_ascii_case("true") || word == "1" => true,
             Some(word) if word.eq_ignore_ascii_case("false") || word == "0" => false,
@@ -282,21 +293,38 @@ impl<'o, 'g> Read<'o, 'g> {
 }
 
 impl<'o, 'g> Admitted<'o, 'g> {
-    /// Guards and inspecting plugins will stand here.
-    pub(super) fn inspect(self) -> Inspected<'o, 'g> {
-        Inspected(self)
+    /// Asks the guards that look at requests like this one.
+    pub(super) async fn inspect(self) -> Result<Inspected<'o, 'g>, Fault> {
+        let guards = &self.opened.snapshot.guards;
+        if !guards.look_at(self.opened.door.endpoint(), self.asked.model()) {
+            return Ok(Inspected { admitted: self, guarded: None });
+        }
+        let facts = gather(self.opened, &self.asked)?;
+        let record = recorded(&facts, self.asked.bytes());
+        let snapshot = self.opened.snapshot.clone();
+        match Box::pin(inspect::examine(&snapshot, facts)).await {
+            Ok(guarded) => Ok(Inspected { admitted: self, guarded: Some(Box::new(guarded)) }),
+            Err(refused) => {
+                let Refused { tags, fault } = *refused;
+                self.opened.note(|s| (s.facts, s.tags) = (Some(record), tags));
+                Err(fault)
+            }
+        }
     }
 }
 
 impl<'o, 'g> Inspected<'o, 'g> {
     /// Gathers the facts and asks the policies.
     pub(super) async fn decide(self) -> Result<Decided<'o, 'g>, Fault> {
-        let admitted = self.0;
+        let Self { admitted, guarded } = self;
         let opened = &mut *admitted.opened;
-        let patience = patience(&opened.headers)?;
-        opened.read_cache_manner()?;
-        let strict = opened.is_strict()?;
-        let mut facts = gather(opened, &admitted.asked)?;
+        let (mut facts, examined) = match guarded.map(|guarded| *guarded) {
+            Some(Guarded { facts, examined }) => (facts, Some(examined)),
+            None => (gather(opened, &admitted.asked)?, None),
+        };
+        let patience = patience(&facts.headers)?;
+        let strict = opened.is_strict(&facts.headers)?;
+        opened.read_cache_manner(&facts.headers)?;
         let store = &opened.gateway.shared.decisions;
         let mut papers = Papers::begin(store, &mut facts);
         let facts = Arc::new(facts);
@@ -335,18 +363,23 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let rule = decision.rule.take();
         let mut tags = facts.tags.clone();
         tags.append(&mut decision.tags);
+        if let Some(examined) = examined {
+            decision.output.join(examined.output);
+        }
+        let looking = inspect::look(&opened.snapshot, &facts, &tags, &mut decision.output)?;
+        let noted = looking.as_ref().map(|looking| looking.noted.clone());
         opened.note(|s| {
-            (s.rule, s.tags) = (rule, tags);
+            (s.rule, s.tags, s.found) = (rule, tags, noted);
             s.follow(&session);
         });
-        Ok(Decided { admitted, decision, session, caller: facts.caller.clone(), patience, strict })
+        Ok(Decided { admitted, decision, looking, session, patience, strict })
     }
 }
 
 impl<'o, 'g> Decided<'o, 'g> {
-    /// Turns the decision into ordered targets. Cache and reservation will follow here.
+    /// Turns the decision into ordered targets. The cache will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
-        let Self { admitted, mut decision, session, caller, patience, strict } = self;
+        let Self { admitted, mut decision, looking, session, patience, strict } = self;
         let Admitted { opened, mut asked, permit } = admitted;
         if let Some(Verdict::Route(route)) = &decision.verdict
             && !route.set.is_empty()
@@ -359,7 +392,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         }
         let snapshot = opened.snapshot.clone();
         let catalogue = snapshot.catalogue_of(opened.version);
-        let planned = planner::plan(catalogue, asked.model(), &decision, &caller, &opened.gateway.dice);
+        let planned = planner::plan(catalogue, session.facts(), &decision, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
         let outline = Outline {
@@ -367,11 +400,14 @@ impl<'o, 'g> Decided<'o, 'g> {
             decision: &decision,
             output: output.as_ref(),
             plan: &plan,
-            caller: &caller,
+            caller: &session.facts().caller,
+            snapshot: looking.is_some().then_some(&snapshot),
         };
         let question = opened.question(&outline)?;
+        let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {
-            plan.targets.iter_mut().for_each(|target| *target = target.under(&rules));
+            let inspection = looking.map(|looking| looking.inspection);
+            plan.targets.iter_mut().for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
         let candidates = std::mem::take(&mut plan.candidates);
         let versions = std::mem::take(&mut plan.versions);
@@ -385,26 +421,45 @@ impl<'o, 'g> Decided<'o, 'g> {
                 papers.limits = Some(limits);
             }
         });
+        let caller = session.facts().caller.clone();
+        let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
+            tokens: asked.tokens(),
+            common: Common::gather(&plan.targets, belongs_to, &*asked),
+            market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
             retries: plan.retries,
             first_token: plan.first_token,
             carry: asked.clone(),
             journal: opened.journal.clone(),
+            tab: None,
             strict,
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, say, question })
+        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, most, say, question })
     }
 }
 
 impl<'o, 'g> Planned<'o, 'g> {
+    /// Opens its tab, where anything is written down or counted: what an attempt may cost is held when it begins.
+    pub(super) fn reserve(mut self) -> Reserved<'o, 'g> {
+        let Admitted { opened, asked, .. } = &mut self.admitted;
+        let desk = opened.gateway.shared.figures.desk();
+        if desk.is_on() {
+            let (caller, most) = (&self.caller, self.most);
+            self.job.tab = opened.settlement.as_mut().and_then(|s| s.reserve(&desk, &**asked, caller, most));
+        }
+        Reserved(self)
+    }
+}
+
+impl<'o, 'g> Reserved<'o, 'g> {
     /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
     /// client hears something; until the first content, the targets behind it may still change.
     pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
-        let Self { admitted: Admitted { opened, asked, permit }, job, say, question: _ } = self;
+        let Planned { admitted: Admitted { opened, asked, permit }, job, say, .. } = self.0;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
             let answered = executor.carry_out(&job).await;
@@ -453,7 +508,7 @@ impl<'o, 'g> Planned<'o, 'g> {
             {
                 // The provider has begun, and will bill it.
                 if let Answered::Stream(live) = &answered {
-                    job.journal.refuse(live.target(), live.usage(prompt));
+                    job.journal.spent(live.target(), live.usage(prompt));
                 }
                 return Err(fault);
             }
@@ -594,7 +649,7 @@ fn enforceable(
         return Ok(None);
     }
     let raw = pinned || matches!(endpoint, Endpoint::Passthrough | Endpoint::Realtime);
-    if !rules.redact.is_empty() && (!talks || raw) {
+    if rules.changes_prompt() && (!talks || raw) {
         return refuse("takes something out of the prompt");
     }
     if raw {
@@ -624,7 +679,8 @@ pub(super) fn pin(decision: &mut Decision, model: &Arc<str>) {
         None => Route::default(),
     };
     let steps = vec![Step { choices: vec![(model.clone(), 1.0)] }];
-    decision.verdict = Some(Verdict::Route(Route { steps, retries: Some(0), ..route }));
+    decision.verdict =
+        Some(Verdict::Route(Route { steps, retries: Some(0), pinned: true, strategy: Vec::new(), ..route }));
 }
 
 fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Fault> {
@@ -656,6 +712,7 @@ pub(super) fn facts_of(
         headers.remove(name);
     }
     let tags = tags(&headers)?;
+    inspect::no_forged(&tags)?;
     let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
     let user = caller.user.or_else(|| asked.user().map(Into::into));
     let caller = Caller { user, session, ..caller };

@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 use crate::facts::market::{Listing, Market, Numbers, Offer, Size};
 use crate::planner::{Alias, Catalogue, Entry, Known};
 use crate::providers::Vendor;
+use crate::target::TargetName;
 
 /// The deepest chain of aliases that name aliases, as in a plan.
 const MAX_ALIAS_DEPTH: usize = 8;
@@ -16,6 +17,8 @@ const MAX_ALIAS_DEPTH: usize = 8;
 pub struct Board {
     made: ArcSwap<Made>,
     vendors: HashMap<Arc<str>, Arc<Vendor>>,
+    /// What aliases say of their targets.
+    said: HashMap<TargetName, Vec<(&'static str, Arc<str>)>>,
     numbers: Arc<dyn Numbers>,
 }
 
@@ -37,6 +40,7 @@ impl Board {
         let board = Self {
             made: ArcSwap::default(),
             vendors: vendors.iter().map(|vendor| (vendor.name.clone(), Arc::clone(vendor))).collect(),
+            said: said(catalogue),
             numbers: numbers.clone(),
         };
         for vendor in vendors {
@@ -44,7 +48,7 @@ impl Board {
                 vendor.models.iter().map(|model| board.listing(vendor, model)).collect();
             made.all.append(&mut listings);
         }
-        made.all.sort_by(|a, b| a.name.cmp(&b.name));
+        made.all.sort_by(|a, b| (a.provider(), a.model()).cmp(&(b.provider(), b.model())));
         let mut aliases = HashMap::new();
         for (name, entry) in catalogue.entries() {
             let ways: Vec<&Alias> = match entry {
@@ -99,6 +103,12 @@ impl Board {
         let name = format!("{}/{model}", vendor.name).into();
         let mut listing = Listing::bare(name, &vendor.traits);
         self.numbers.fill(&mut listing);
+        if !self.said.is_empty() {
+            let name = TargetName { provider: vendor.name.clone(), model: model.into() };
+            for (label, value) in self.said.get(&name).into_iter().flatten() {
+                listing.labels.insert((*label).into(), value.clone());
+            }
+        }
         Arc::new(listing)
     }
 
@@ -135,10 +145,13 @@ impl Board {
 
     /// The listing of `provider/model`; made for this one look where the configuration does not name the model.
     fn find(&self, made: &Made, target: &str) -> Option<Arc<Listing>> {
-        if let Ok(place) = made.all.binary_search_by(|listing| (*listing.name).cmp(target)) {
+        let (provider, model) = target.split_once('/').filter(|(_, model)| !model.is_empty())?;
+        let place = made
+            .all
+            .binary_search_by(|listing| (listing.provider(), listing.model()).cmp(&(provider, model)));
+        if let Ok(place) = place {
             return made.all.get(place).cloned();
         }
-        let (provider, model) = target.split_once('/').filter(|(_, model)| !model.is_empty())?;
         Some(self.listing(self.vendors.get(provider)?, model))
     }
 
@@ -147,9 +160,44 @@ impl Board {
     }
 }
 
+/// The classes and qualities that aliases give to targets, as labels. Where two differ, the last alias by name counts.
+fn said(catalogue: &Catalogue) -> HashMap<TargetName, Vec<(&'static str, Arc<str>)>> {
+    let mut entries: Vec<_> = catalogue.entries().collect();
+    entries.sort_by_key(|(name, _)| *name);
+    let ways = entries.into_iter().flat_map(|(_, entry)| match entry {
+        Entry::One(alias) => vec![alias],
+        Entry::Split(split) => split.versions.iter().map(|version| &version.alias).collect(),
+    });
+    let mut said = HashMap::new();
+    for written in ways.flat_map(|alias| &alias.targets) {
+        let quality = written.quality.map(|quality| ("quality", quality.to_string().into()));
+        let labels: Vec<_> =
+            written.tier.clone().map(|tier| ("tier", tier)).into_iter().chain(quality).collect();
+        if !labels.is_empty() {
+            said.insert(written.target.name.clone(), labels);
+        }
+    }
+    said
+}
+
 impl Market for Board {
     fn offer(&self, target: &str) -> Option<Offer> {
         self.find(&self.made(), target).map(|listing| self.now(listing))
+    }
+
+    fn listing(&self, target: &TargetName) -> Option<Arc<Listing>> {
+        let made = self.made();
+        let place = made.all.binary_search_by(|listing| {
+            (listing.provider(), listing.model()).cmp(&(&*target.provider, &*target.model))
+        });
+        match place {
+            Ok(place) => made.all.get(place).cloned(),
+            Err(_) => Some(self.listing(self.vendors.get(&target.provider)?, &target.model)),
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        true
     }
 
     fn behind(&self, name: &str) -> Vec<Offer> {
@@ -176,7 +224,6 @@ mod tests {
     use crate::facts::market::{Live, Price};
     use crate::planner::AliasTarget;
     use crate::providers::{QuirkSettings, Target, dialect};
-    use crate::target::TargetName;
 
     /// Prices rise with each revision.
     #[derive(Default)]
@@ -203,18 +250,16 @@ mod tests {
         vendor.models = vec!["echo".into(), "down".into()];
         vendor.traits.tags = vec!["private".into()];
         let vendor = Arc::new(vendor);
-        let target = |model: &str| AliasTarget {
-            target: Target::new(
-                vendor.clone(),
-                TargetName { provider: "sandbox".into(), model: model.into() },
-            ),
-            weight: None,
+        let target = |model: &str| {
+            let name = TargetName { provider: "sandbox".into(), model: model.into() };
+            AliasTarget::new(Target::new(vendor.clone(), name), None)
         };
         let alias = |models: &[&str], fallback: &[&str]| {
             Entry::One(Alias {
                 targets: models.iter().map(|model| target(model)).collect(),
                 fallback: fallback.iter().map(|name| (*name).into()).collect(),
                 version: None,
+                strategy: None,
             })
         };
         let aliases = vec![
@@ -232,7 +277,7 @@ mod tests {
         assert!(board.behind("nobody/x").is_empty() && board.behind("nobody").is_empty());
         let echo = board.offer("sandbox/echo").unwrap();
         assert_eq!(echo.listing.price, Some(Price { input: 1.0, output: 2.0 }));
-        assert_eq!(echo.listing.tags, ["private".into()]);
+        assert_eq!(echo.listing.tags, [Arc::<str>::from("private")]);
         told.0.store(4, Ordering::Relaxed);
         let prices: Vec<_> = board.behind("cheap").iter().map(|offer| offer.listing.price).collect();
         assert_eq!(prices, [Some(Price { input: 5.0, output: 2.0 }), None, None], "the prices of now");

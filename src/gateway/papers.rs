@@ -118,9 +118,12 @@ fn seen(facts: &Facts, reads: &Reads, settings: &DecisionSettings, look: bool) -
     let body = &facts.body;
     let read = |names: &[&str]| reads.facts.iter().any(|fact| names.contains(&&**fact));
     let media = look || read(&["has_images", "has_audio", "has_files", "modalities"]);
-    let headers = settings.headers.iter().filter_map(|name| {
-        let value = facts.headers.get(name.as_str())?.to_str().ok()?;
-        Some((name.as_str().into(), value.into()))
+    // By these two, strategies put targets in order.
+    let always = ["x-tollgate-tier", "x-tollgate-data-class"].into_iter();
+    let always = always.filter(|name| !settings.headers.iter().any(|other| other.eq_ignore_ascii_case(name)));
+    let headers = settings.headers.iter().map(String::as_str).chain(always).filter_map(|name| {
+        let value = facts.headers.get(name)?.to_str().ok()?;
+        Some((name.into(), value.into()))
     });
     Seen {
         ip: facts.caller.address,

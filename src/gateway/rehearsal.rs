@@ -85,13 +85,7 @@ impl Rehearsal {
                 if asked.is_pinned() {
                     pin(&mut decision, asked.model());
                 }
-                match planner::plan(
-                    snapshot.catalogue_of(None),
-                    asked.model(),
-                    &decision,
-                    &facts.caller,
-                    dice,
-                ) {
+                match planner::plan(snapshot.catalogue_of(None), &facts, &decision, dice) {
                     Ok(plan) => {
                         record.candidates = plan.candidates;
                         let total: Duration = plan.timeout.unwrap_or(snapshot.total);

@@ -78,13 +78,14 @@ impl Gateway {
                 Repeated::First(admitted) => admitted,
                 Repeated::Again(carried) => return Ok(carried.watch()),
             };
-            let inspected = admitted.inspect();
+            let inspected = admitted.inspect().await?;
             let decided = inspected.decide().await?;
             let planned = match decided.plan()?.cached().await? {
                 Cached::Miss(planned) => planned,
                 Cached::Hit(carried) => return Ok(carried.watch()),
             };
-            let carried = planned.carry_out().await?;
+            let reserved = planned.reserve();
+            let carried = reserved.carry_out().await?;
             Ok(carried.watch())
         }
         .await;

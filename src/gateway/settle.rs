@@ -20,7 +20,8 @@ use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
-use crate::ledger::{Book, Tier, When};
+use crate::guard::Noted;
+use crate::ledger::{Book, Closing, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
@@ -37,21 +38,23 @@ pub(super) struct Settlement {
     access_log: AccessLog,
     decisions: Decisions,
     shared: Arc<Shared>,
-    snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     method: &'static str,
     dialect: Dialect,
     path: &'static str,
     version: Option<usize>,
     address: Option<IpAddr>,
-    request_id: Arc<str>,
-    unix_ms: u64,
+    pub(super) request_id: Arc<str>,
+    pub(super) unix_ms: u64,
     at: Instant,
     settled: bool,
     figures: Arc<Figures>,
     /// The prices of the moment at which the request came.
-    book: Arc<Book>,
+    pub(super) book: Arc<Book>,
+    /// Where its attempts stand, if they are written down or counted.
+    pub(super) tab: Option<Arc<Tab>>,
     /// What it cost, once it was asked.
     cost: Option<Option<Nano>>,
     /// The service that was asked for, or that did the work.
@@ -72,6 +75,8 @@ pub(super) struct Settlement {
     pub(super) rule: Option<Rule>,
     /// Tags at the end.
     pub(super) tags: Vec<(Arc<str>, Arc<str>)>,
+    /// What guards found in the answer.
+    pub(super) found: Option<Arc<Noted>>,
     /// The versions of models by which targets came into the plan.
     pub(super) model_versions: Vec<(TargetName, Arc<str>)>,
     /// What was considered.
@@ -161,6 +166,7 @@ impl Settlement {
             settled: false,
             figures: gateway.shared.figures.clone(),
             book: gateway.prices(),
+            tab: None,
             cost: None,
             tier: Tier::Standard,
             tier_asked: false,
@@ -171,6 +177,7 @@ impl Settlement {
             facts: None,
             rule: None,
             tags: Vec::new(),
+            found: None,
             model_versions: Vec::new(),
             candidates: Vec::new(),
             target: None,
@@ -277,7 +284,7 @@ impl Settlement {
     }
 
     /// What it cost, in all; `None` when something was used whose price nobody knows, or nothing was used. Ledger and
-    /// budgets will settle their reservations with it.
+    /// budgets settle with it.
     pub(super) fn cost(&mut self) -> Option<Nano> {
         if let Some(cost) = self.cost {
             return cost;
@@ -314,6 +321,7 @@ impl Settlement {
         let Some(target) = &self.target else { return };
         let (health, now) = (&self.figures.health, Instant::now());
         if fault.is_some_and(|fault| Verdict::of(fault) == Verdict::Failed) {
+            self.figures.gates.broke(&target.name, now);
             return health.broke(&target.name, now);
         }
         let Some((began, to_content)) = self.journal.good() else { return };
@@ -325,14 +333,28 @@ impl Settlement {
         }
     }
 
-    fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
-        self.settled = true;
-        if self.target.is_none()
-            && let Some(refused) = self.journal.refused()
+    /// What others noted: findings in the answer, and what an answer cost that was withheld.
+    fn gather(&mut self) {
+        for (key, kinds) in self.found.take().map(|found| found.tags()).unwrap_or_default() {
+            match self.tags.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, known)) => {
+                    let mut all: Vec<&str> = known.split(',').collect();
+                    all.extend(kinds.split(',').filter(|kind| !known.split(',').any(|old| old == *kind)));
+                    *known = all.join(",").into();
+                }
+                None => self.tags.push((key, kinds)),
+            }
+        }
+        if self.usage.is_none()
+            && let Some((target, usage)) = self.journal.withheld()
         {
-            let (target, usage) = *refused;
             (self.target, self.usage) = (Some(target), Some(usage));
         }
+    }
+
+    fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
+        self.settled = true;
+        self.gather();
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
@@ -340,6 +362,10 @@ impl Settlement {
             held.settle(self.usage.as_ref(), Instant::now());
         }
         let cost = self.cost();
+        if let Some(tab) = self.tab.take() {
+            let (usage, outcome) = (self.usage, outcome.as_str());
+            tab.close(Closing { usage, cost, outcome, status: Some(status) });
+        }
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());
             if let Some(usage) = &self.usage {
@@ -428,10 +454,18 @@ impl Settlement {
 
     fn record(&mut self, outcome: Outcome) -> Record {
         let (rule, tags) = (self.rule.take(), std::mem::take(&mut self.tags));
+        let attempts = self.journal.close();
+        for (target, reason) in self.journal.skipped() {
+            let tried = attempts.iter().any(|attempt| attempt.target == target);
+            let seen = self.candidates.iter_mut().find(|seen| seen.target == target);
+            if let Some(seen) = seen.filter(|_| !tried) {
+                seen.rejected = Some(reason.into());
+            }
+        }
         Record {
             facts: self.facts.take(),
             candidates: std::mem::take(&mut self.candidates),
-            attempts: self.journal.close(),
+            attempts,
             ..self.outline(outcome, rule, tags)
         }
     }

@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use super::Snapshot;
 use super::line::pin;
-use crate::caller::Caller;
 use crate::clock::Dice;
 use crate::facts::market::{Market, Size};
 use crate::facts::{Facts, Past, Reads, Visited};
@@ -281,10 +280,8 @@ async fn compare(question: &mut Question) -> Compared {
     let (known, reads) = (std::mem::take(&mut question.asked), std::mem::take(&mut question.reads));
     let decided = question.shadow.shadow(&facts, known, reads).decide().await;
     let (live, shadow) = (question.decision.as_ref(), decided.decision.as_ref().ok());
-    let (of_live, of_shadow) = (
-        question.view(live, question.rule.as_ref(), &*facts.market),
-        question.view(shadow, None, &*facts.market),
-    );
+    let (of_live, of_shadow) =
+        (question.view(live, question.rule.as_ref(), &facts), question.view(shadow, None, &facts));
     let mut kinds = Vec::new();
     let denied = (refusal(live), refusal(shadow));
     let differ = difference(live, shadow);
@@ -322,7 +319,7 @@ async fn compare(question: &mut Question) -> Compared {
 impl Question {
     /// What a decision means for this request. The same request always falls the same way: what dice decide makes no
     /// difference.
-    fn view(&self, decision: Option<&Decision>, rule: Option<&Rule>, market: &dyn Market) -> View {
+    fn view(&self, decision: Option<&Decision>, rule: Option<&Rule>, facts: &Facts) -> View {
         let mut view = View::of(decision, rule);
         let Some(decision) = decision else { return view };
         let mut decision = decision.clone();
@@ -331,13 +328,13 @@ impl Question {
         }
         let seed = blake3::hash(self.facts.request_id.as_bytes());
         let seed = seed.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let caller: &Caller = &self.facts.caller;
         let catalogue = self.snapshot.catalogue_of(self.version);
-        let planned = planner::plan(catalogue, &self.facts.model, &decision, caller, &Dice::loaded(seed));
+        let planned = planner::plan(catalogue, facts, &decision, &Dice::loaded(seed));
         let Some(target) = planned.ok().and_then(|plan| plan.targets.first().map(|t| t.name.to_string()))
         else {
             return view;
         };
+        let market = &facts.market;
         view.cost_usd = self.size.and_then(|size| market.cost(&market.offer(&target)?, size));
         view.target = Some(target.into());
         view

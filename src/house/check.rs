@@ -3,8 +3,10 @@
 mod aws;
 mod azure;
 mod base_url;
+mod budgets;
 mod cycles;
 mod google;
+mod keys;
 mod limits;
 mod models;
 mod prices;
@@ -27,10 +29,12 @@ use super::diagnostic::Diagnostics;
 use super::plugins;
 use super::read::Reading;
 use super::validate::did_you_mean;
+use crate::fault::FaultRules;
 use crate::gateway::VersionSettings;
-use crate::ledger::Owns;
+use crate::ledger::{Budget, Owns};
+use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
-use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
+use crate::providers::{self as tables, Balance, GoogleSettings, KeyLimits, QuirkSettings, Sticky};
 use crate::settings::SecretRef;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
@@ -47,6 +51,8 @@ pub struct Checked {
     pub versions: Vec<CheckedApi>,
     /// Prices of its own.
     pub prices: Owns,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 /// One provider with its preset merged in.
@@ -62,6 +68,14 @@ pub struct CheckedProvider {
     pub base: Option<Base>,
     /// API keys in the order written; where none is, the variable that the preset names.
     pub keys: Vec<SecretRef>,
+    /// The same with all that was written of them.
+    pub pool: Vec<CheckedKey>,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// What requests bear the same key by.
+    pub sticky: Option<Sticky>,
+    /// What happens after faults, where it is not the usual.
+    pub faults: FaultRules,
     /// How the key is sent.
     pub auth: Auth,
     /// Where on Vertex AI, for providers there.
@@ -82,6 +96,21 @@ pub struct CheckedProvider {
     pub deadlines: Deadlines,
     /// Deviations from the dialect: the preset's with its own merged in.
     pub quirks: QuirkSettings,
+}
+
+/// One key of a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedKey {
+    /// Where the secret is.
+    pub secret: SecretRef,
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Whose account it is.
+    pub account: Arc<str>,
+    /// What it may be used for.
+    pub limits: KeyLimits,
+    /// Headers that go with it.
+    pub headers: Vec<(http::HeaderName, HeaderText)>,
 }
 
 /// Where a provider's requests go.
@@ -109,7 +138,9 @@ pub struct CheckedModel {
     pub name: Arc<str>,
     /// Targets in the order written, with their weights where some are written; one at least is above zero. None where
     /// the alias has versions.
-    pub targets: Vec<(TargetName, Option<f64>)>,
+    pub targets: Vec<CheckedTarget>,
+    /// How they are put in order.
+    pub strategy: Option<StrategySettings>,
     /// What follows when all targets failed; leads to no cycle.
     pub fallback: Vec<Hop>,
     /// Versions in the order written.
@@ -126,9 +157,26 @@ pub struct CheckedVersion {
     /// Percent of the callers.
     pub share: f64,
     /// Targets in the order written, with their weights where some are written.
-    pub targets: Vec<(TargetName, Option<f64>)>,
+    pub targets: Vec<CheckedTarget>,
+    /// How they are put in order.
+    pub strategy: Option<StrategySettings>,
     /// What follows when all targets failed, before what follows for the alias.
     pub fallback: Vec<Hop>,
+}
+
+/// One target of an alias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedTarget {
+    /// `provider/model`.
+    pub name: TargetName,
+    /// Its share of first tries.
+    pub weight: Option<f64>,
+    /// Its place for strategies that ask for it.
+    pub priority: Option<u32>,
+    /// The class of its cost.
+    pub tier: Option<TierWord>,
+    /// How good its answers are, 0 to 1.
+    pub quality: Option<f64>,
 }
 
 /// One version of the API.
@@ -196,7 +244,9 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.raw();
     desk.plugins();
     desk.health();
+    desk.breaker();
     let prices = desk.prices();
+    let budgets = desk.budgets();
     let providers = desk.providers();
     let models = desk.models();
     let versions = desk.versions();
@@ -204,7 +254,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     if !findings.is_clean() {
         return Err(findings.finish());
     }
-    Ok((Checked { config, providers, models, versions, prices }, findings.finish()))
+    Ok((Checked { config, providers, models, versions, prices, budgets }, findings.finish()))
 }
 
 /// The checks at work.
@@ -420,6 +470,9 @@ impl Desk<'_> {
         }
         if retries.max_attempts == 0 {
             self.error(&["retries", "max_attempts"], "`retries.max_attempts` must be at least 1", None);
+        }
+        if !(0.0..=1.0).contains(&retries.budget) {
+            self.error(&["retries", "budget"], "`retries.budget` is a share from 0 to 1", None);
         }
         if retries.backoff > retries.max_backoff {
             let message = "`retries.backoff` is longer than `retries.max_backoff`";

@@ -115,6 +115,9 @@ fn inherit(older: &Snapshot, fresh: &Snapshot) {
     let known = older.catalogue.vendors();
     for vendor in fresh.catalogue.vendors() {
         let older = known.iter().find(|older| older.name == vendor.name);
+        if let Some(older) = older {
+            vendor.ring.inherit(&older.ring);
+        }
         if let Credential::Leased(lease) = &vendor.credential
             && let Some(Credential::Leased(older)) = older.map(|older| &older.credential)
         {

@@ -14,10 +14,9 @@ pub use read::{Source, records as records_of, source_of, text_of};
 pub use report::{Bars, Report, Spend};
 use tally::Tally;
 
-use crate::caller::Caller;
 use crate::clock::Dice;
-use crate::facts::Seen;
 use crate::facts::market::{Market, Size};
+use crate::facts::{Noted, Past};
 use crate::gateway::Snapshot;
 use crate::plan::{Decision, Dossier};
 use crate::planner;
@@ -125,17 +124,13 @@ impl Replay<'_> {
         let (Some(decision), Some(facts)) = (decision, &dossier.record.facts) else { return Way::default() };
         let seed = blake3::hash(dossier.record.request_id.as_bytes());
         let seed = seed.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let seen = dossier.seen.as_deref();
-        let caller = Caller {
-            address: seen.and_then(|seen| seen.ip),
-            key_id: seen.and_then(|seen| seen.key_id.clone()),
-            team: seen.and_then(|seen| seen.team.clone()),
-            user: facts.user.clone(),
-            session: seen.and_then(|seen| seen.session.clone()),
-            grant: seen.and_then(Seen::grant),
-        };
+        let seen = dossier.seen.as_deref().cloned().unwrap_or_default();
+        let visited = seen.visited.clone();
+        let (id, reads) = (dossier.record.request_id.clone(), dossier.reads.clone());
+        let (mut facts, notes) = Noted::facts(id, dossier.at_ms, facts.clone(), seen, reads);
+        facts.market = Arc::new(Past::new(visited, market.clone(), notes, self.prices.is_some()));
         let catalogue = self.candidate.catalogue_of(version);
-        let plan = planner::plan(catalogue, &facts.model, decision, &caller, &Dice::loaded(seed));
+        let plan = planner::plan(catalogue, &facts, decision, &Dice::loaded(seed));
         let Some(target) = plan.ok().and_then(|plan| plan.targets.first().map(|t| t.name.to_string())) else {
             return Way::default();
         };

@@ -148,8 +148,8 @@ impl<'w> Walk<'w> {
             Some("period") => text.parse::<Period>().map(drop),
             Some("size") => text.parse::<Size>().map(drop),
             Some("date") => text.parse::<Date>().map(drop),
-            Some("percent") => text.parse::<Percent>().map(drop),
             Some("rate") => text.parse::<Rate>().map(drop),
+            Some("percent") => text.parse::<Percent>().map(drop),
             Some("secret") => text.parse::<SecretRef>().map(drop),
             Some("address") => text.parse::<SocketAddr>().map(drop).map_err(|_| {
                 format!("`{text}` is not an IP address with a port (try \"127.0.0.1:8080\" or \"[::]:8080\")")

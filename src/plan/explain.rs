@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::{Constraint, Dossier, Route, Rule, Verdict};
+use super::{Candidate, Constraint, Dossier, Route, Rule, Verdict};
 use crate::facts::Asked;
 use crate::facts::market::Offer;
 
@@ -71,6 +71,11 @@ impl Route {
                 (0, false) => write!(text, "route({said})"),
                 _ => write!(text, ".then({said})"),
             };
+        }
+        match &self.strategy[..] {
+            [] => {}
+            [word] => text.push_str(&format!(".strategy({word:?})")),
+            words => text.push_str(&format!(".strategy({words:?})")),
         }
         for (word, time) in [("timeout", self.timeout), ("first_token", self.first_token)] {
             if let Some(time) = time {
@@ -172,7 +177,11 @@ impl Dossier {
             let target = candidate.target.to_string();
             line(
                 "target",
-                &format!("{place} {target}{}", self.offer(&target).map(numbers).unwrap_or_default()),
+                &format!(
+                    "{place} {target}{}{}",
+                    self.offer(&target).map(numbers).unwrap_or_default(),
+                    ranked(candidate)
+                ),
             );
         }
         for attempt in &self.record.attempts {
@@ -287,6 +296,15 @@ impl Dossier {
 /// The question in a word.
 fn asked_of(question: &Value) -> String {
     question.as_str().map_or_else(|| question.to_string(), str::to_owned)
+}
+
+/// The strategy by which a target has its place.
+fn ranked(candidate: &Candidate) -> String {
+    match (&candidate.by, candidate.score) {
+        (Some(by), Some(score)) => format!(" by {by}: {score:.4}"),
+        (Some(by), None) => format!(" by {by}"),
+        (None, _) => String::new(),
+    }
 }
 
 /// What is known of a target's price and health.

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use super::draw::pick;
 use super::judges::{MODERATION, judges};
 use super::split::Split;
+use super::strategy::Strategy;
 use crate::clock::Dice;
 use crate::providers::{Target, Vendor};
 use crate::target::TargetName;
@@ -21,6 +23,8 @@ pub struct Catalogue {
     moderation: Option<Alias>,
     /// Clients may ask for the aliases in `order` and for nothing else.
     closed: bool,
+    /// Whose turn it is among targets that policies name.
+    turn: Arc<AtomicUsize>,
 }
 
 /// One entry of `models:`.
@@ -41,6 +45,8 @@ pub struct Alias {
     pub fallback: Vec<Arc<str>>,
     /// `alias@version`, where the alias has versions.
     pub version: Option<Arc<str>>,
+    /// How the targets are put in order; without one, by weight and in the order written.
+    pub strategy: Option<Arc<Strategy>>,
 }
 
 /// One target of an alias.
@@ -50,6 +56,21 @@ pub struct AliasTarget {
     pub target: Target,
     /// Share of first tries; `None` for targets written without a weight: then the order decides.
     pub weight: Option<f64>,
+    /// Its place among the others where strategies ask for it, the lowest first.
+    pub priority: Option<u32>,
+    /// The class of its cost, where its price does not say it.
+    pub tier: Option<Arc<str>>,
+    /// How good its answers are, 0 to 1.
+    pub quality: Option<f64>,
+    /// When it was last tried for want of figures, in Unix milliseconds.
+    pub(super) explored: Arc<AtomicU64>,
+}
+
+impl AliasTarget {
+    /// A target with nothing beyond its weight.
+    pub fn new(target: Target, weight: Option<f64>) -> Self {
+        Self { target, weight, priority: None, tier: None, quality: None, explored: Arc::default() }
+    }
 }
 
 /// What a name leads to.
@@ -63,12 +84,13 @@ pub enum Known<'a> {
 }
 
 impl Alias {
-    /// The place of the target to try first: drawn by weight, or the first where no weights are written.
-    pub fn draw_first(&self, dice: &Dice) -> Option<usize> {
+    /// The place of the target to try first: drawn by weight as far as the target is well (0 to 1), or the first where no
+    /// weights are written.
+    pub fn draw_first(&self, dice: &Dice, well: impl Fn(&Target) -> f64) -> Option<usize> {
         if self.targets.iter().all(|t| t.weight.is_none()) {
             return (!self.targets.is_empty()).then_some(0);
         }
-        pick(self.targets.iter().map(|t| t.weight.unwrap_or(1.0)), dice)
+        pick(self.targets.iter().map(|t| t.weight.unwrap_or(1.0) * well(&t.target)), dice)
     }
 }
 
@@ -82,6 +104,7 @@ impl Catalogue {
             aliases: aliases.into_iter().collect(),
             order,
             closed: false,
+            turn: Arc::default(),
         }
     }
 
@@ -96,7 +119,14 @@ impl Catalogue {
         let mut all = self.aliases.clone();
         all.extend(aliases);
         let moderation = self.moderation.clone().filter(|_| inherit);
-        Self { vendors: self.vendors.clone(), aliases: all, order, moderation, closed: !inherit }
+        Self {
+            vendors: self.vendors.clone(),
+            aliases: all,
+            order,
+            moderation,
+            closed: !inherit,
+            turn: self.turn.clone(),
+        }
     }
 
     /// What `name` leads to: an alias first, then a version of one, then `provider/model`.
@@ -122,6 +152,11 @@ impl Catalogue {
             let name = TargetName { provider: vendor.name.clone(), model: model.into() };
             Known::Target(Target::new(vendor.clone(), name))
         })
+    }
+
+    /// The strategy of these words, for targets that a policy names.
+    pub(super) fn strategy_of(&self, words: &[Arc<str>]) -> Strategy {
+        Strategy::of_words(words, &self.turn)
     }
 
     /// Whether a client may ask for `name`. A name that leads nowhere may be asked for: a policy may know better.

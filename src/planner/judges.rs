@@ -23,8 +23,8 @@ pub(super) fn judges(vendors: &[Arc<Vendor>]) -> Option<Alias> {
     judges.sort_by(|a, b| a.0.cmp(&b.0));
     let target = |vendor: &Arc<Vendor>, model: &str| {
         let name = TargetName { provider: vendor.name.clone(), model: model.into() };
-        AliasTarget { target: Target::new(vendor.clone(), name), weight: None }
+        AliasTarget::new(Target::new(vendor.clone(), name), None)
     };
     let targets: Vec<_> = judges.into_iter().map(|(_, model, vendor)| target(vendor, model)).collect();
-    (!targets.is_empty()).then(|| Alias { targets, fallback: Vec::new(), version: None })
+    (!targets.is_empty()).then(|| Alias { targets, fallback: Vec::new(), version: None, strategy: None })
 }

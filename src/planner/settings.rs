@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::strategy::{StrategySettings, TierWord};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -24,6 +25,8 @@ pub struct ModelSettings {
     /// Aliases or targets tried in this order when all targets failed.
     #[serde(default)]
     pub fallback: Vec<String>,
+    /// How the targets are put in order, instead of a draw by weight.
+    pub strategy: Option<StrategySettings>,
     /// Versions by name, each with its share of the callers. A caller (key, else user, else `x-tollgate-session`, else
     /// address) keeps its version; a client can pin one with `alias@version`.
     #[serde(default)]
@@ -46,31 +49,34 @@ pub struct ModelVersionSettings {
     /// Aliases or targets tried in this order when all targets failed; then follow those of the alias.
     #[serde(default)]
     pub fallback: Vec<String>,
+    /// How its targets are put in order; by default as the alias says.
+    pub strategy: Option<StrategySettings>,
 }
 
-/// One target of an alias: `provider/model`, or with a weight.
+/// One target of an alias: `provider/model`, or with more to say of it.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(untagged)]
 pub enum TargetSettings {
     /// `provider/model`; listed first means tried first.
     Plain(String),
-    /// With a weight.
+    /// With a weight, or more.
     Weighted(WeightedTarget),
 }
 
-/// A target with a weight.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
+/// A target with more to say of it.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedTarget {
     /// `provider/model`.
     pub to: String,
     /// Share of the requests that try this target first, relative to the other weights; 0 means only as a fallback.
-    #[serde(default = "one")]
-    pub weight: f64,
-}
-
-fn one() -> f64 {
-    1.0
+    pub weight: Option<f64>,
+    /// Its place where a strategy goes by `priority`: the lowest number first; 1 where others have one and this has not.
+    pub priority: Option<u32>,
+    /// The class of its cost: `cheap`, `balanced` or `premium`; by default by its price.
+    pub tier: Option<TierWord>,
+    /// How good its answers are, 0 to 1, for `score` and `cheapest`.
+    pub quality: Option<f64>,
 }
 
 /// A map that keeps the order in which it was written.

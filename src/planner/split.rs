@@ -74,6 +74,7 @@ mod tests {
                 targets: Vec::new(),
                 fallback: Vec::new(),
                 version: Some(format!("smart@{name}").into()),
+                strategy: None,
             },
         };
         Split { seed: seed.into(), versions: shares.iter().map(version).collect() }

@@ -1,5 +1,7 @@
 //! Stories of the planner: what becomes of names, weights and constraints.
 
+use serde_json::json;
+
 use super::*;
 use crate::providers::{Provider, Vendor};
 
@@ -45,12 +47,10 @@ fn catalogue() -> Catalogue {
         _ => panic!("{name}"),
     };
     let alias = |targets: &[(&str, Option<f64>)], fallback: &[&str], version: Option<&str>| Alias {
-        targets: targets
-            .iter()
-            .map(|(n, weight)| AliasTarget { target: target(n), weight: *weight })
-            .collect(),
+        targets: targets.iter().map(|(n, weight)| AliasTarget::new(target(n), *weight)).collect(),
         fallback: fallback.iter().map(|n| Arc::from(*n)).collect(),
         version: version.map(Arc::from),
+        strategy: None,
     };
     let one = |targets: &[(&str, Option<f64>)], fallback: &[&str]| Entry::One(alias(targets, fallback, None));
     let version = |share: f64, targets: &[(&str, Option<f64>)], fallback: &[&str], name: &str| SplitVersion {
@@ -73,8 +73,20 @@ fn catalogue() -> Catalogue {
     Catalogue::new(vendors, aliases)
 }
 
+/// A request, told field by field, in a market of data.
+fn asked(told: serde_json::Value) -> Facts {
+    asked_in(told, json!({}))
+}
+
+fn asked_in(told: serde_json::Value, market: serde_json::Value) -> Facts {
+    let market: crate::facts::market::Told = serde_json::from_value(market).unwrap();
+    let told: crate::facts::Told = serde_json::from_value(told).unwrap();
+    let market: Arc<dyn crate::facts::market::Market> = Arc::new(market);
+    told.facts(&market, 0).unwrap()
+}
+
 fn planned(model: &str, decision: &Decision) -> Result<Vec<String>, Fault> {
-    plan(&catalogue(), &model.into(), decision, &Caller::default(), &Dice::loaded(1))
+    plan(&catalogue(), &asked(json!({ "model": model })), decision, &Dice::loaded(1))
         .map(|plan| plan.targets.iter().map(|t| t.name.to_string()).collect())
         .map_err(|unplanned| unplanned.fault)
 }
@@ -100,9 +112,8 @@ fn nothing_decided_follows_the_configuration() {
 
 #[test]
 fn each_target_knows_the_version_that_brought_it() {
-    let plan =
-        plan(&catalogue(), &"moving".into(), &Decision::default(), &Caller::default(), &Dice::loaded(1))
-            .unwrap();
+    let facts = asked(json!({ "model": "moving" }));
+    let plan = plan(&catalogue(), &facts, &Decision::default(), &Dice::loaded(1)).unwrap();
     let told: Vec<_> = plan.versions.iter().map(|(name, version)| (name.to_string(), &**version)).collect();
     assert_eq!(told, [("eu/new".to_owned(), "moving@new"), ("us/old".to_owned(), "moving@old")]);
 }
@@ -139,8 +150,8 @@ fn constraints_hold_for_fallbacks_too() {
 #[test]
 fn who_was_rejected_is_told_also_when_nobody_is_left() {
     let nobody = Decision { require: vec![Constraint::Tag("moon".into())], ..Decision::default() };
-    let unplanned =
-        plan(&catalogue(), &"fast".into(), &nobody, &Caller::default(), &Dice::loaded(1)).unwrap_err();
+    let facts = asked(json!({ "model": "fast" }));
+    let unplanned = plan(&catalogue(), &facts, &nobody, &Dice::loaded(1)).unwrap_err();
     let told: Vec<_> =
         unplanned.candidates.iter().map(|c| (c.target.to_string(), c.rejected.as_deref())).collect();
     let why = Some("does not meet a required constraint");
@@ -162,4 +173,131 @@ fn a_rejection_keeps_its_status_and_code() {
         Verdict::Reject(crate::plan::Reject { status: 429, code: "quiet".into(), message: "hush".into() });
     let fault = planned("fast", &Decision { verdict: Some(verdict), ..Decision::default() }).unwrap_err();
     assert_eq!((fault.client_status(), fault.code_str()), (429, "quiet"));
+}
+
+/// What becomes of a request to `fast` (us/mini, then eu/mini) in a market where they can do this.
+fn judged(
+    told: serde_json::Value,
+    us: serde_json::Value,
+    eu: serde_json::Value,
+) -> Result<Plan, Box<Unplanned>> {
+    let offer = |name: &str, more: serde_json::Value| {
+        let mut offer = more;
+        offer["name"] = name.into();
+        offer
+    };
+    let market = json!({ "offers": [offer("us/mini", us), offer("eu/mini", eu)] });
+    plan(&catalogue(), &asked_in(told, market), &Decision::default(), &Dice::loaded(1))
+}
+
+fn places(plan: &Plan) -> Vec<String> {
+    plan.candidates
+        .iter()
+        .map(|seen| match (&seen.rank, &seen.rejected) {
+            (Some(rank), _) => format!("{rank} {}", seen.target),
+            (None, why) => format!("- {} {}", seen.target, why.as_deref().unwrap_or_default()),
+        })
+        .collect()
+}
+
+#[test]
+fn what_cannot_serve_the_request_is_left_out() {
+    let blind = json!({ "can": { "vision": false, "tools": false } });
+    let (small, large) = (json!({ "context_window": 1000 }), json!({ "context_window": 9000 }));
+    for (told, us, eu, expected) in [
+        (json!({ "model": "fast" }), blind.clone(), json!({}), ["0 us/mini", "1 eu/mini"]),
+        (
+            json!({ "model": "fast", "modalities": ["image"] }),
+            blind.clone(),
+            json!({}),
+            ["- us/mini cannot see images", "0 eu/mini"],
+        ),
+        (
+            json!({ "model": "fast", "tools": ["search"] }),
+            json!({}),
+            blind.clone(),
+            ["0 us/mini", "- eu/mini cannot call tools"],
+        ),
+        (
+            json!({ "model": "fast", "tokens": 2000 }),
+            small.clone(),
+            large.clone(),
+            ["- us/mini context window too small", "0 eu/mini"],
+        ),
+        (
+            json!({ "model": "fast", "tokens": 600, "max_tokens": 600 }),
+            small.clone(),
+            json!({}),
+            ["- us/mini context window too small", "0 eu/mini"],
+        ),
+        // Nobody is left: what may just be large enough is tried after all.
+        (
+            json!({ "model": "fast", "tokens": 1100 }),
+            small.clone(),
+            small.clone(),
+            ["0 us/mini", "1 eu/mini"],
+        ),
+        (
+            json!({ "model": "fast", "tokens": 1100 }),
+            small.clone(),
+            blind,
+            ["- us/mini context window too small", "0 eu/mini"],
+        ),
+    ] {
+        let shown = told.to_string();
+        let plan = judged(told, us, eu).unwrap_or_else(|none| panic!("{shown}: {}", none.fault));
+        assert_eq!(places(&plan), expected, "{shown}");
+    }
+}
+
+#[test]
+fn if_nobody_can_serve_it_the_client_hears_why() {
+    let blind = || json!({ "can": { "vision": false } });
+    let none = judged(json!({ "model": "fast", "modalities": ["image"] }), blind(), blind()).unwrap_err();
+    assert_eq!((none.fault.client_status(), none.fault.code_str()), (400, "no_capable_target"));
+    assert_eq!(
+        none.fault.message,
+        "no target of `fast` can serve this request: us/mini cannot see images; eu/mini cannot see images"
+    );
+    let small = || json!({ "context_window": 1000 });
+    let none = judged(json!({ "model": "fast", "tokens": 9000 }), small(), small()).unwrap_err();
+    assert_eq!((none.fault.kind, none.fault.client_status()), (FaultKind::ContextTooLong, 400));
+    assert!(
+        none.fault.message.contains("us/mini holds 1000 tokens, the request needs about 9000"),
+        "{}",
+        none.fault
+    );
+    // Of embeddings the window holds for each input alone.
+    let told = json!({ "model": "fast", "tokens": 9000, "endpoint": "embeddings" });
+    assert_eq!(judged(told, small(), small()).unwrap().targets.len(), 2);
+}
+
+#[test]
+fn the_client_may_choose_the_class_of_cost() {
+    let offers =
+        || (json!({ "labels": { "tier": "premium" } }), json!({ "price": { "input": 0.1, "output": 0.2 } }));
+    let ((us, eu), tier) =
+        (offers(), |word: &str| json!({ "model": "fast", "headers": { "x-tollgate-tier": word } }));
+    let plan = judged(tier("cheap"), us, eu).unwrap();
+    assert_eq!(places(&plan), ["0 eu/mini", "1 us/mini"]);
+    let (us, eu) = offers();
+    assert_eq!(places(&judged(tier("Premium"), us, eu).unwrap()), ["0 us/mini", "1 eu/mini"]);
+    let (us, eu) = offers();
+    let fault = judged(tier("lavish"), us, eu).unwrap_err().fault;
+    assert_eq!((fault.client_status(), fault.param.as_deref()), (400, Some("x-tollgate-tier")));
+}
+
+#[test]
+fn a_policy_may_leave_the_order_to_a_strategy() {
+    let market = json!({ "offers": [
+        { "name": "us/mini", "in_flight": 7 }, { "name": "eu/mini", "in_flight": 1 }, { "name": "cn/x", "in_flight": 3 }
+    ] });
+    let facts = asked_in(json!({ "model": "any" }), market);
+    let mut decision = route(&["fast", "cn/x"]);
+    if let Some(Verdict::Route(route)) = &mut decision.verdict {
+        route.strategy = vec!["least_busy".into()];
+    }
+    let plan = plan(&catalogue(), &facts, &decision, &Dice::loaded(1)).unwrap();
+    assert_eq!(places(&plan), ["0 eu/mini", "1 cn/x", "2 us/mini"]);
+    assert_eq!((plan.candidates[0].by.as_deref(), plan.candidates[0].score), (Some("least_busy"), Some(1.0)));
 }

@@ -6,14 +6,10 @@ use rhai::{Array, Dynamic, FnPtr, ImmutableString, NativeCallContext};
 
 use super::Names;
 use super::request::{Outcome, Request, fault, kind, label};
-use crate::facts::market::{Abilities, Offer, Quantiles, Size};
+use crate::facts::fit::{self, Need, Unfit};
+use crate::facts::market::{Offer, Quantiles};
+use crate::facts::measure::Rated;
 use crate::plan::Scored;
-
-/// Tokens that an answer is taken to have where the client sets no limit.
-const USUAL_ANSWER: u64 = 512;
-
-/// What `target.can(…)` understands.
-pub(super) const ABILITIES: [&str; 6] = ["tools", "vision", "audio", "files", "json", "reasoning"];
 
 /// One target, with its numbers of the moment when it was looked up.
 #[derive(Clone)]
@@ -54,11 +50,15 @@ impl Candidate {
         &self.offer
     }
 
+    /// Its numbers for this request.
+    pub(super) fn rated(&self) -> Rated<'_> {
+        let facts = self.request.facts();
+        Rated { offer: &self.offer, body: &*facts.body, market: &*facts.market }
+    }
+
     /// Dollars that the request would cost here.
     pub(super) fn price_of_request(&self) -> Option<f64> {
-        let body = &self.request.facts().body;
-        let size = Size { input: body.tokens(), output: body.max_tokens().unwrap_or(USUAL_ANSWER) };
-        self.request.facts().market.cost(&self.offer, size)
+        self.rated().cost()
     }
 
     /// Whether it is not known to fail.
@@ -77,27 +77,11 @@ impl Candidate {
     }
 
     fn too_small(&self) -> Option<&'static str> {
-        let body = &self.request.facts().body;
-        let wanted = body.tokens().saturating_add(body.max_tokens().unwrap_or(0));
-        self.offer
-            .listing
-            .context_window
-            .filter(|window| wanted > *window)
-            .map(|_| "context window too small")
+        fit::too_small(&*self.request.facts().body, &self.offer.listing).map(Unfit::reason)
     }
 
     fn unable(&self) -> Option<&'static str> {
-        let (body, can) = (&self.request.facts().body, &self.offer.listing.can);
-        let lacks = |ability: Option<bool>, needed: bool| ability == Some(false) && needed;
-        [
-            (lacks(can.tools, !body.tool_names().is_empty()), "cannot call tools"),
-            (lacks(can.vision, body.has_images()), "cannot see images"),
-            (lacks(can.audio, body.has_audio()), "cannot hear audio"),
-            (lacks(can.files, body.has_files()), "cannot read files"),
-            (lacks(can.json, body.has_json_output()), "cannot answer in JSON"),
-        ]
-        .into_iter()
-        .find_map(|(lacks, reason)| lacks.then_some(reason))
+        fit::unable(&*self.request.facts().body, &self.offer.listing).map(Unfit::reason)
     }
 }
 
@@ -145,16 +129,8 @@ impl Candidate {
 
     /// Whether it is known to be able to do this.
     pub(super) fn can(&mut self, ability: &str) -> Outcome<bool> {
-        let Abilities { tools, vision, audio, files, json, reasoning } = self.offer.listing.can;
-        let known = match ability {
-            "tools" => tools,
-            "vision" => vision,
-            "audio" => audio,
-            "files" => files,
-            "json" => json,
-            "reasoning" => reasoning,
-            other => return Err(fault(not_an_ability(other))),
-        };
+        let need = Need::named(ability).ok_or_else(|| fault(not_an_ability(ability)))?;
+        let known = need.known(&self.offer.listing.can);
         Ok(known == Some(true))
     }
 }
@@ -320,6 +296,7 @@ fn whole(number: Option<u64>) -> Dynamic {
 }
 
 pub(super) fn not_an_ability(word: &str) -> String {
-    let hint = super::suggest::hint(word, ABILITIES);
-    format!("can: '{word}' is not an ability{hint}: {}", ABILITIES.join(", "))
+    let words = Need::ALL.map(|(word, _)| word);
+    let hint = super::suggest::hint(word, words);
+    format!("can: '{word}' is not an ability{hint}: {}", words.join(", "))
 }

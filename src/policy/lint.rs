@@ -12,6 +12,9 @@ use super::patterns::Patterns;
 use super::plugins::{Ability, Plugins};
 use super::suggest::hint;
 use super::{Names, candidate, moment, ranking, verdict, vocabulary};
+use crate::facts::fit::Need;
+use crate::facts::measure::{TIERS, measure};
+use crate::plan::STRATEGIES;
 
 /// A finding and its place.
 pub(super) type Finding = (Position, String);
@@ -244,7 +247,11 @@ impl Lint<'_> {
         let argument = if method || call.args.len() > 1 { call.args.first() } else { call.args.last() };
         let Some(argument) = argument else { return };
         match (name, method) {
-            ("route" | "target" | "candidates" | "cheapest" | "fastest" | "rank_by" | "health", false)
+            (
+                "route" | "target" | "candidates" | "cheapest" | "fastest" | "least_busy" | "rank_by"
+                | "health",
+                false,
+            )
             | ("then", _) => self.target(argument),
             ("split", false) if call.args.len() == 1 => self.target(argument),
             ("cost", false) => call.args.iter().skip(1).for_each(|target| self.target(target)),
@@ -252,7 +259,7 @@ impl Lint<'_> {
             _ => {}
         }
         if let Some(Expr::Map(weights, _)) = call.args.last().filter(|_| name == "rank_by") {
-            for (key, _) in weights.0.iter().filter(|(key, _)| ranking::measure(&key.name).is_none()) {
+            for (key, _) in weights.0.iter().filter(|(key, _)| measure(&key.name).is_none()) {
                 self.report(key.pos, ranking::not_a_measure(&key.name));
             }
         }
@@ -280,8 +287,9 @@ impl Lint<'_> {
             }
             ("now", 1) => moment::zone(text).err(),
             ("between", _) => unless(moment::clock(text).is_some(), moment::not_a_time),
-            ("can", _) => unless(candidate::ABILITIES.contains(&text), candidate::not_an_ability),
-            ("tier", 1) => unless(ranking::TIERS.contains(&text), ranking::not_a_tier),
+            ("strategy", _) => unless(STRATEGIES.contains(&text), verdict::not_a_strategy),
+            ("can", _) => unless(Need::named(text).is_some(), candidate::not_an_ability),
+            ("tier", 1) => unless(TIERS.contains(&text), ranking::not_a_tier),
             ("fastest", 2) => unless(ranking::TIMES.contains(&text), ranking::not_a_time),
             _ => None,
         }

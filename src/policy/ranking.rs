@@ -12,32 +12,12 @@ use super::candidate::{Candidate, Candidates};
 use super::request::{Outcome, Request, fault, kind};
 use super::suggest::hint;
 use super::verdict::Route;
+use crate::facts::measure::{MEASURES, Measure, TIERS, measure, weighed};
 use crate::plan::{Ranking, Scored};
 
-/// The classes of `tier(…)`.
-pub(super) const TIERS: [&str; 3] = ["cheap", "balanced", "premium"];
-/// Dollars per million tokens, of which three in four are the prompt's, below which a target is cheap.
-const CHEAP_BELOW: f64 = 1.0;
-/// And from which on it is premium.
-const PREMIUM_FROM: f64 = 5.0;
-
-/// What targets are ranked by.
-pub(super) type Measure = fn(&Candidate) -> Option<f64>;
-
-/// Names of what targets can be ranked by. Less is better.
-pub(super) const MEASURES: [(&str, Measure); 8] = [
-    ("cost", Candidate::price_of_request),
-    ("latency", |target| target.offer().live.latency.p50),
-    ("p50", |target| target.offer().live.latency.p50),
-    ("p95", |target| target.offer().live.latency.p95),
-    ("p99", |target| target.offer().live.latency.p99),
-    ("first_token", |target| target.offer().live.first_token.p50),
-    ("errors", |target| target.offer().live.error_rate),
-    ("slowness", |target| target.offer().live.tokens_per_second.filter(|speed| *speed > 0.0).map(f64::recip)),
-];
-
 /// Times that `fastest` goes by.
-pub(super) const TIMES: [&str; 4] = ["p50", "p95", "p99", "first_token"];
+pub(super) const TIMES: [&str; 6] =
+    ["p50", "p95", "p99", "first_token", "first_token_p95", "first_token_p99"];
 
 /// Targets that the configuration's `data.tiers` puts into a class.
 #[derive(Debug, Default)]
@@ -65,7 +45,13 @@ pub(super) fn fastest(request: &Request, from: Candidates, time: &str) -> Outcom
         return Err(fault(not_a_time(time)));
     }
     let measure = measure(time).ok_or_else(|| fault(not_a_time(time)))?;
-    Ok(rank(request, time, from, |all| all.iter().map(measure).collect()))
+    Ok(rank(request, time, from, |all| all.iter().map(|target| measure(&target.rated())).collect()))
+}
+
+/// The one with the fewest requests under way.
+pub(super) fn least_busy(request: &Request, from: Candidates) -> Route {
+    let busy = |target: &Candidate| Some(target.offer().live.busy().unwrap_or(0.0));
+    rank(request, "busy", from, |all| all.iter().map(busy).collect())
 }
 
 /// Each number is stretched to 0 (the best of these targets) up to 1 (the worst), then weighed.
@@ -87,7 +73,7 @@ pub(super) fn rank_by(request: &Request, from: Candidates, weights: &Dynamic) ->
         }
     }
     let by: Vec<String> = weights.iter().map(|(name, weight)| format!("{name} {weight}")).collect();
-    Ok(rank(request, &by.join(", "), from, |all| weighed(all, &measures)))
+    Ok(rank(request, &by.join(", "), from, |all| scores(all, &measures)))
 }
 
 /// The targets of a class, the cheapest first: those that `data.tiers` names, else those with the label `tier`, else by
@@ -108,7 +94,7 @@ pub(super) fn tier(request: &Request, class: &str, tiers: &Tiers, names: &super:
                 left_out: Vec::new(),
             };
             kept.leave_out(|target| {
-                let of = class_of(target);
+                let of = target.offer().listing.tier();
                 (of != Some(class)).then(|| match of {
                     Some(of) => format!("is {of}"),
                     None => "has neither a price nor the label tier".to_owned(),
@@ -122,40 +108,9 @@ pub(super) fn tier(request: &Request, class: &str, tiers: &Tiers, names: &super:
     }))
 }
 
-fn class_of(target: &Candidate) -> Option<&str> {
-    let listing = &target.offer().listing;
-    if let Some(label) = listing.labels.get("tier") {
-        return Some(label);
-    }
-    let price = listing.price?;
-    let blended = (3.0 * price.input + price.output) / 4.0;
-    Some(match blended {
-        low if low < CHEAP_BELOW => "cheap",
-        high if high >= PREMIUM_FROM => "premium",
-        _ => "balanced",
-    })
-}
-
-fn weighed(all: &[Candidate], measures: &[(Measure, f64)]) -> Vec<Option<f64>> {
-    // What is known of none of them tells nothing: a ranking by cost and latency is one by cost while nothing was measured.
-    let known: Vec<(Vec<Option<f64>>, f64)> = measures
-        .iter()
-        .map(|(measure, weight)| (all.iter().map(measure).collect::<Vec<_>>(), *weight))
-        .filter(|(values, _)| values.iter().any(Option::is_some))
-        .collect();
-    let total: f64 = known.iter().map(|(_, weight)| weight).sum();
-    let mut scores = vec![(!known.is_empty()).then_some(0.0); all.len()];
-    for (values, weight) in &known {
-        let known = || values.iter().copied().flatten();
-        let least = known().fold(f64::INFINITY, f64::min);
-        let span = known().fold(f64::NEG_INFINITY, f64::max) - least;
-        for (score, value) in scores.iter_mut().zip(values) {
-            let share = value.map(|value| if span > 0.0 { (value - least) / span } else { 0.0 });
-            *score =
-                score.zip(share).map(|(score, share)| score + share * weight / total.max(f64::MIN_POSITIVE));
-        }
-    }
-    scores
+fn scores(all: &[Candidate], measures: &[(Measure, f64)]) -> Vec<Option<f64>> {
+    let of = |measure: &Measure| all.iter().map(|target| measure(&target.rated())).collect();
+    weighed(measures.iter().map(|(measure, weight)| (of(measure), *weight)).collect(), all.len())
 }
 
 fn rank(
@@ -179,10 +134,6 @@ fn rank(
     });
     request.ranked(Ranking { by: by.into(), candidates: scored.chain(from.left_out).collect() });
     Route::in_order(names)
-}
-
-pub(super) fn measure(name: &str) -> Option<Measure> {
-    MEASURES.iter().find(|(known, _)| *known == name).map(|(_, measure)| *measure)
 }
 
 pub(super) fn not_a_time(word: &str) -> String {

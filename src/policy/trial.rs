@@ -22,7 +22,7 @@ use super::library::Library;
 use super::plugins::Plugins;
 use super::suggest::hint;
 use super::{Decided, Names, PolicyError, PolicySet, PolicySettings, RuntimeError, Source, tables};
-use crate::caller::Caller;
+use crate::facts::Facts;
 use crate::facts::Told;
 use crate::facts::market::Market;
 use answers::Answers;
@@ -69,14 +69,13 @@ pub struct Test<'b> {
 }
 
 /// What the policies say of a told request.
-#[derive(Debug)]
 pub struct Judged {
     /// The decision; a fault where a policy failed that must not be skipped.
     pub decision: Result<crate::plan::Decision, crate::fault::Fault>,
     /// Policies that failed.
     pub errors: Vec<RuntimeError>,
-    /// Who asks.
-    pub caller: Caller,
+    /// The request.
+    pub facts: Arc<Facts>,
 }
 
 impl Bench {
@@ -155,7 +154,7 @@ impl Bench {
                 error.column = lines.column(&error.file, error.line, error.column);
             }
         }
-        Ok(Judged { decision, errors, caller: facts.caller.clone() })
+        Ok(Judged { decision, errors, facts })
     }
 
     /// What ran so far, file by file; nothing where nobody asked for it.

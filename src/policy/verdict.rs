@@ -8,7 +8,8 @@ use rhai::{Array, Dynamic, ImmutableString, Map, NativeCallContext};
 use super::candidate::Candidate;
 use super::parameters;
 use super::request::{Outcome, Pair, Request, fault, kind, label};
-use crate::plan::{self, Reject, Step};
+use crate::facts::point::score;
+use crate::plan::{self, Reject, STRATEGIES, Step};
 
 /// More tries at one target are never useful.
 const MOST_RETRIES: i64 = 10;
@@ -124,6 +125,9 @@ impl Route {
         self.plan.timeout = self.plan.timeout.or(next.plan.timeout);
         self.plan.first_token = self.plan.first_token.or(next.plan.first_token);
         self.plan.retries = self.plan.retries.or(next.plan.retries);
+        if self.plan.strategy.is_empty() {
+            self.plan.strategy = next.plan.strategy;
+        }
         self.plan.name = self.plan.name.or(next.plan.name);
         let new = next.plan.set.into_iter().filter(|(name, _)| self.plan.set.iter().all(|(n, _)| n != name));
         self.plan.set.extend(new.collect::<Vec<_>>());
@@ -169,10 +173,25 @@ impl Route {
         // Who cannot be told apart from others is drawn by the dice.
         let Some(anchor) = anchor else { return Ok(self) };
         for step in self.plan.steps.iter_mut().filter(|step| step.choices.len() > 1) {
-            let scored =
-                step.choices.iter().map(|(name, weight)| (weight / -point(&anchor, name).ln(), name));
+            let scored = step.choices.iter().map(|(name, weight)| (score(&anchor, name, *weight), name));
             let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name.clone());
             step.choices.retain(|(name, _)| Some(name) == best.as_ref());
+        }
+        Ok(self)
+    }
+
+    /// `.strategy("least_busy")` or `.strategy(["tier", "least_busy"])`.
+    pub(super) fn strategy(mut self, words: &Dynamic) -> Outcome<Self> {
+        let list = words.read_lock::<Array>().map(|list| list.to_vec());
+        let list = list.unwrap_or_else(|| vec![words.clone()]);
+        self.plan.strategy.clear();
+        for word in &list {
+            let text = word.as_immutable_string_ref();
+            let text = text.map_err(|_| fault(format!("strategy: expected words, not {}", kind(word))))?;
+            if !STRATEGIES.contains(&text.as_str()) {
+                return Err(fault(not_a_strategy(&text)));
+            }
+            self.plan.strategy.push(text.as_str().into());
         }
         Ok(self)
     }
@@ -273,18 +292,13 @@ fn period(function: &str, given: &Dynamic) -> Outcome<Duration> {
     found.ok_or_else(|| fault(not_a_duration(function, &given.to_string())))
 }
 
-pub(super) fn not_a_duration(function: &str, given: &str) -> String {
-    format!("{function}: '{given}' is not a duration (try \"20s\" or \"800ms\")")
+pub(super) fn not_a_strategy(word: &str) -> String {
+    let hint = super::suggest::hint(word, STRATEGIES);
+    format!("strategy: '{word}' is not a strategy{hint}: {}", STRATEGIES.join(", "))
 }
 
-/// A number between 0 and 1, the same for the same id and target in every process and version.
-fn point(anchor: &str, target: &str) -> f64 {
-    let mut hash = blake3::Hasher::new();
-    hash.update(anchor.as_bytes()).update(&[0]).update(target.as_bytes());
-    let mut bits = [0; 8];
-    hash.finalize_xof().fill(&mut bits);
-    // The 53 bits that a double holds, never 0 and never 1.
-    ((u64::from_le_bytes(bits) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+pub(super) fn not_a_duration(function: &str, given: &str) -> String {
+    format!("{function}: '{given}' is not a duration (try \"20s\" or \"800ms\")")
 }
 
 fn name(function: &str, target: &Dynamic) -> Outcome<Arc<str>> {

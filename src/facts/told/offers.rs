@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::facts::market::{Listing, Live, Market, Offer, Size};
 
 /// What can be told of a target.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 15] = [
     "tags",
     "labels",
     "price",
@@ -19,6 +19,8 @@ const FIELDS: [&str; 13] = [
     "first_token",
     "tokens_per_second",
     "error_rate",
+    "in_flight",
+    "ewma",
     "healthy",
     "quota",
     "name",
@@ -31,14 +33,11 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    /// The market with what is told of some targets, field by field; without anything told, the market itself.
+    /// The market with what is told of some targets, field by field.
     pub(super) fn over(
         around: &Arc<dyn Market>,
         candidates: &BTreeMap<String, Map<String, Value>>,
     ) -> Result<Arc<dyn Market>, String> {
-        if candidates.is_empty() {
-            return Ok(Arc::clone(around));
-        }
         let mut told = BTreeMap::new();
         for (name, fields) in candidates {
             if let Some(unknown) = fields.keys().find(|field| !FIELDS.contains(&field.as_str())) {

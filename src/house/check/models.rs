@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::super::validate::did_you_mean;
-use super::{CheckedModel, CheckedVersion, Desk, Hop, bad_word};
-use crate::planner::{InOrder, ModelSettings, ModelVersionSettings, Models, TargetSettings};
+use super::{CheckedModel, CheckedTarget, CheckedVersion, Desk, Hop, bad_word};
+use crate::planner::{
+    InOrder, ModelSettings, ModelVersionSettings, Models, Strategy, StrategySettings, TargetSettings,
+    WeightedTarget,
+};
 use crate::target::TargetName;
-
-/// A target and its weight, where one is written.
-type Weighted = (TargetName, Option<f64>);
 
 /// How far the sum of shares may be from 100, for shares such as 33.3.
 const SLACK: f64 = 0.5;
@@ -63,10 +63,15 @@ impl Desk<'_> {
             self.warning(&[&here[..], &["seed"]].concat(), message, None);
         }
         let fallback = self.fallback(&here, &model.fallback, known);
-        let versions = self.versions_of(&here, name, &model.versions, known);
+        let general = model.strategy.as_ref();
+        let versions = self.versions_of(&here, name, &model.versions, general, known);
         let targets = if versioned { Vec::new() } else { self.targets(&here, name, &model.targets, known) };
+        if !versioned {
+            self.strategy(&here, name, model.strategy.as_ref(), &targets);
+        }
         let seed = model.seed.as_deref().unwrap_or(name).into();
-        CheckedModel { name: name.into(), targets, fallback, versions, seed }
+        let strategy = model.strategy.clone();
+        CheckedModel { name: name.into(), targets, strategy, fallback, versions, seed }
     }
 
     fn versions_of(
@@ -74,6 +79,7 @@ impl Desk<'_> {
         alias_at: &[&str],
         alias: &str,
         written: &InOrder<ModelVersionSettings>,
+        general: Option<&StrategySettings>,
         known: &[String],
     ) -> Vec<CheckedVersion> {
         let base = [alias_at, &["versions"]].concat();
@@ -94,7 +100,10 @@ impl Desk<'_> {
             let full = format!("{alias}@{name}");
             let targets = self.targets(&here, &full, &version.targets, known);
             let fallback = self.fallback(&here, &version.fallback, known);
-            checked.push(CheckedVersion { name: full.into(), share: version.share, targets, fallback });
+            let strategy = version.strategy.clone().or_else(|| general.cloned());
+            self.strategy(&here, &full, strategy.as_ref(), &targets);
+            let (name, share) = (full.into(), version.share);
+            checked.push(CheckedVersion { name, share, targets, strategy, fallback });
         }
         if !bad && !written.0.is_empty() && self.reading.is_sound(&base) && (sum - 100.0).abs() > SLACK {
             let message = format!("the shares of `{alias}` make {sum}, not 100");
@@ -123,16 +132,23 @@ impl Desk<'_> {
         name: &str,
         all: &[TargetSettings],
         known: &[String],
-    ) -> Vec<Weighted> {
-        let mut targets: Vec<Weighted> = Vec::new();
+    ) -> Vec<CheckedTarget> {
+        let mut targets: Vec<CheckedTarget> = Vec::new();
         let (mut total, mut bad) = (0.0, false);
         for (index, written) in all.iter().enumerate() {
             let index = index.to_string();
             let entry = [here, &["targets", &index]].concat();
-            let (text, weight, path) = match written {
-                TargetSettings::Plain(text) => (text, None, entry.clone()),
-                TargetSettings::Weighted(w) => (&w.to, Some(w.weight), [&entry[..], &["to"]].concat()),
+            let (written, path) = match written {
+                TargetSettings::Plain(text) => {
+                    (WeightedTarget { to: text.clone(), ..WeightedTarget::default() }, entry.clone())
+                }
+                TargetSettings::Weighted(written) => (written.clone(), [&entry[..], &["to"]].concat()),
             };
+            let WeightedTarget { to: text, weight, priority, tier, quality } = &written;
+            if let Some(quality) = quality.filter(|quality| !(0.0..=1.0).contains(quality)) {
+                let place = [&entry[..], &["quality"]].concat();
+                self.error(&place, format!("`{quality}` is not between 0 and 1"), None);
+            }
             let share = weight.unwrap_or(1.0);
             if !share.is_finite() || share < 0.0 {
                 let place = [&entry[..], &["weight"]].concat();
@@ -142,10 +158,11 @@ impl Desk<'_> {
                 total += share;
             }
             let Some(target) = self.target(&path, text, known, false) else { continue };
-            if targets.iter().any(|(earlier, _)| *earlier == target) {
+            if targets.iter().any(|earlier| earlier.name == target) {
                 self.warning(&path, format!("the target `{target}` stands twice in `{name}`"), None);
             }
-            targets.push((target, weight));
+            let (weight, priority, tier, quality) = (*weight, *priority, *tier, *quality);
+            targets.push(CheckedTarget { name: target, weight, priority, tier, quality });
         }
         if !bad && self.reading.is_sound(here) {
             let complaint = if all.is_empty() {
@@ -162,6 +179,33 @@ impl Desk<'_> {
             }
         }
         targets
+    }
+
+    /// A strategy says something, and names targets that are there.
+    fn strategy(
+        &mut self,
+        here: &[&str],
+        name: &str,
+        written: Option<&StrategySettings>,
+        targets: &[CheckedTarget],
+    ) {
+        let Some(written) = written else { return };
+        let here = [here, &["strategy"]].concat();
+        if !self.reading.is_sound(&here) {
+            return;
+        }
+        if let Err((path, message)) = Strategy::of(written) {
+            let path: Vec<&str> = here.iter().copied().chain(path.iter().map(String::as_str)).collect();
+            return self.error(&path, format!("the strategy of `{name}`: {message}"), None);
+        }
+        for canary in Strategy::canaries(written) {
+            if !targets.iter().any(|target| target.name.to_string() == canary) {
+                let names = targets.iter().map(|target| target.name.to_string()).collect::<Vec<_>>();
+                let help = did_you_mean(&canary, names.iter().map(String::as_str));
+                let help = help.map(|near| format!("did you mean `{near}`?"));
+                self.error(&here, format!("the canary `{canary}` is not a target of `{name}`"), help);
+            }
+        }
     }
 
     /// The target that `text` names, if its provider exists.

@@ -74,10 +74,62 @@ fn models_keep_their_order_and_resolve() {
          a: { targets: [ ollama/e ] }\n",
     );
     let z = &checked.models[0];
-    assert_eq!(z.targets[0], (TargetName { provider: "ollama".into(), model: "a/b".into() }, None));
-    assert_eq!(z.targets[1].1, Some(0.0));
-    assert_eq!(z.fallback.iter().map(Hop::name).collect::<Vec<_>>(), ["a".into(), "ollama/d".into()]);
+    assert_eq!((z.targets[0].name.to_string().as_str(), z.targets[0].weight), ("ollama/a/b", None));
+    assert_eq!(z.targets[1].weight, Some(0.0));
+    assert_eq!(
+        z.fallback.iter().map(Hop::name).collect::<Vec<_>>(),
+        ["a", "ollama/d"].map(std::sync::Arc::from)
+    );
     assert_eq!(&*checked.models[1].name, "a");
+}
+
+#[test]
+fn strategies_are_checked_with_their_place() {
+    let alias = |strategy: &str| {
+        format!(
+            "providers: {{ ollama: }}\nmodels: {{ m: {{ targets: [ ollama/a, ollama/b ], strategy: {strategy} }} }}\n"
+        )
+    };
+    for good in [
+        "least_busy",
+        "{ fastest: { by: first_token, at: p95 } }",
+        "[ { region: [eu, us] }, { cheapest: { latency: 2s, at: p95, quality: 0.7 } } ]",
+        "[ { canary: { to: ollama/b, share: 5, sticky: user } }, power_of_two ]",
+        "{ data_class: { pii: private, none: { zone: eu }, secret: [private, audited] } }",
+    ] {
+        assert_eq!(findings(&alias(good)), Vec::<String>::new(), "{good}");
+    }
+    for (bad, expected) in [
+        ("least_buzy", "error: `models.m.strategy`: `least_buzy` is not one of `priority`"),
+        (
+            "{ fastest: { at: p90 } }",
+            "error: `models.m.strategy.fastest.at`: `p90` is not one of `p50`, `p95`, `p99`",
+        ),
+        ("{ fastes: {} }", "error: unknown field `models.m.strategy.fastes`"),
+        (
+            "{ tier: cheap, region: eu }",
+            "error: the strategy of `m`: `tier` and `region` in one step: write a list",
+        ),
+        ("[ { canary: { to: ollama/c, share: 5 } } ]", "error: the canary `ollama/c` is not a target of `m`"),
+        ("{ canary: { to: ollama/b, share: 500 } }", "error: the strategy of `m`: `500` is not a share"),
+        ("{ score: { latency: 0 } }", "error: the strategy of `m`: `score` weighs nothing"),
+        ("[]", "error: the strategy of `m`: a strategy has at least one step"),
+        ("{ can: [telepathy] }", "error: the strategy of `m`: `telepathy` is not one of `tools`"),
+    ] {
+        let found = findings(&alias(bad));
+        assert!(found.len() == 1 && found[0].contains(expected), "{bad}: {found:?}");
+    }
+}
+
+#[test]
+fn the_guide_to_routing_shows_configurations_that_are_right() {
+    let page = include_str!("../../../docs/routing.md");
+    let examples: Vec<_> =
+        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
+    assert!(examples.len() >= 12, "the page has {} examples", examples.len());
+    for example in examples {
+        assert_eq!(findings(example), Vec::<String>::new(), "{example}");
+    }
 }
 
 #[test]

@@ -172,8 +172,7 @@ fn came(case: &Case, bench: &Bench, snapshot: &Snapshot) -> Result<Came, Box<Dia
         return Err(problem(&format!("a policy failed: {error}")));
     }
     let decision = decided.decision.map_err(|fault| problem(&fault.message))?;
-    let model = case.request.model.as_str().into();
-    let planned = planner::plan(&snapshot.catalogue, &model, &decision, &decided.caller, &Dice::loaded(SEED));
+    let planned = planner::plan(&snapshot.catalogue, &decided.facts, &decision, &Dice::loaded(SEED));
     let is_answered = matches!(decision.verdict, Some(Verdict::Respond(_)));
     let ruling = Ruling::of(decision);
     Ok(match planned {

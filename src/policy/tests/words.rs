@@ -260,11 +260,11 @@ fn what_is_wrong_with_a_word_is_found_at_load() {
         ),
         (
             "fastest(\"cheap\", \"p96\")",
-            "1:39: fastest: 'p96' is not a time (did you mean `p95`?): p50, p95, p99, first_token",
+            "1:39: fastest: 'p96' is not a time (did you mean `p95`?): p50, p95, p99, first_token, first_token_p95, first_token_p99",
         ),
         (
             "rank_by(\"cheap\", #{ costs: 1 })",
-            "1:42: rank_by: 'costs' is nothing to rank by (did you mean `cost`?): cost, latency, p50, p95, p99, first_token, errors, slowness",
+            "1:42: rank_by: 'costs' is nothing to rank by (did you mean `cost`?): cost, latency, p50, p95, p99, first_token, first_token_p95, first_token_p99, errors, slowness, busy, load, quality",
         ),
         (
             "target(\"cheap\").can(\"visoin\")",

@@ -222,9 +222,9 @@ fn the_chain_decides_about_told_requests() {
     let bench = bench(&[], false).unwrap_or_else(|errors| panic!("{errors:?}"));
     let told = Told::read(json!({ "model": "auto", "tokens": 9000, "user": "ann" })).unwrap();
     let judged = bench.decide(&told).unwrap();
-    assert_eq!(judged.caller.user.as_deref(), Some("ann"));
+    assert_eq!(judged.facts.caller.user.as_deref(), Some("ann"));
     assert_eq!(Ruling::of(judged.decision.unwrap()).place().as_deref(), Some("10-tiers:12 (strong)"));
     let told = Told::read(json!({ "model": "boom" })).unwrap();
     let judged = bench.decide(&told).unwrap();
-    assert!(judged.decision.is_err() && judged.errors[0].line == 6, "{judged:?}");
+    assert!(judged.decision.is_err() && judged.errors[0].line == 6, "{:?}", judged.errors);
 }

@@ -194,7 +194,7 @@ const ROWS: &[Row] = &[
     ),
     row(
         "fastest(from, by: text) → Route",
-        "By `\"p50\"`, `\"p95\"` or `\"p99\"` of the time to a whole answer, or by `\"first_token\"`.",
+        "By `\"p50\"`, `\"p95\"` or `\"p99\"` of the time to a whole answer, or by `\"first_token\"` (its median), `\"first_token_p95\"` or `\"first_token_p99\"`.",
         |engine, name, host| {
             let host = Arc::clone(host);
             engine.register_fn(name, move |context: NativeCallContext<'_>, from: Dynamic, by: &str| {
@@ -204,8 +204,19 @@ const ROWS: &[Row] = &[
         },
     ),
     row(
+        "least_busy(from) → Route",
+        "Like `cheapest`, by the requests under way at each target, through whichever alias they came.",
+        |engine, name, host| {
+            let host = Arc::clone(host);
+            engine.register_fn(name, move |context: NativeCallContext<'_>, from: Dynamic| {
+                let (request, from) = pool("least_busy", &context, &host, &from)?;
+                Ok(ranking::least_busy(&request, from).at(&context)) as Outcome<Route>
+            });
+        },
+    ),
+    row(
         "rank_by(from, weights: map) → Route",
-        "Like `cheapest`, by several numbers: `#{ cost: 0.5, latency: 0.3, errors: 0.2 }`. Each is stretched from 0 (the best of these) to 1 (the worst); what is known of none of them does not count. There are `cost`, `latency` (the median), `p50`, `p95`, `p99`, `first_token`, `errors`, `slowness` (of the stream).",
+        "Like `cheapest`, by several numbers: `#{ cost: 0.5, latency: 0.3, errors: 0.2 }`. Each is stretched from 0 (the best of these) to 1 (the worst); what is known of none of them does not count. There are `cost`, `latency` (the median), `p50`, `p95`, `p99`, `first_token`, `first_token_p95`, `first_token_p99`, `errors`, `slowness` (of the stream), `busy` (requests under way), `load` (recent latency times those), `quality`.",
         |engine, name, host| {
             let host = Arc::clone(host);
             engine.register_fn(
@@ -257,6 +268,7 @@ const ROWS: &[Row] = &[
         |live| live.error_rate,
         "Share of attempts that failed lately, 0 to 1."
     ),
+    live!("target.in_flight → decimal or ()", |live| live.busy(), "Requests under way there."),
     getter!(
         "target.healthy → true/false",
         |target: &mut Candidate| target.is_well(),

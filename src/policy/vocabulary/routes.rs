@@ -124,6 +124,13 @@ const ROWS: &[Row] = &[
         },
     ),
     row(
+        "route.strategy(words) → Route",
+        "Leaves the order of all its targets to a strategy, as `strategy:` of an alias does: `\"priority\"`, `\"weighted\"`, `\"round_robin\"`, `\"least_busy\"`, `\"power_of_two\"`, `\"fastest\"`, `\"cheapest\"`, `\"score\"`, `\"tier\"`, `\"sticky\"`, `\"data_class\"`, `\"smallest_window\"`, or a list of them: each orders what those before left equal.",
+        |engine, name, _| {
+            engine.register_fn(name, |route: Route, words: Dynamic| route.strategy(&words));
+        },
+    ),
+    row(
         "route.named(name: text) → Route",
         "A name for this rule, in `x-tollgate-rule`, log and decision record.",
         |engine, name, _| {

@@ -1,0 +1,190 @@
+//! How busy each target is at this moment: requests under way, and how long the latest attempts took.
+//!
+//! Shared by all workers; counted with atomics, read without a lock.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use crate::target::TargetName;
+
+/// Clients may ask for any model by name; beyond so many targets, those of a provider are counted together.
+const MOST_TARGETS: usize = 512;
+
+/// Time after which a measurement weighs a third of what it did.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// A failed attempt counts as one that took at least so long: to fail fast must not look like being fast.
+const PENALTY: Duration = Duration::from_secs(5);
+
+/// The load of every target.
+pub struct Loads {
+    began: Instant,
+    loads: ArcSwap<ByName>,
+    /// Held while targets are added.
+    keeper: Mutex<()>,
+}
+
+/// By provider, then by model: looked up by their names without putting them together.
+type ByName = HashMap<Arc<str>, HashMap<Arc<str>, Arc<Load>>>;
+
+/// The load of one target.
+#[derive(Debug, Default)]
+struct Load {
+    in_flight: AtomicU32,
+    /// Milliseconds as a number of 32 bits, and when they were reckoned, in milliseconds, in as many.
+    ewma: AtomicU64,
+}
+
+/// The load of one target at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadNow {
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Milliseconds that attempts took lately; `None` before the first has ended.
+    pub ewma_ms: Option<f64>,
+}
+
+/// A request under way at a target; dropped when it is over.
+#[derive(Debug)]
+pub struct Busy {
+    load: Arc<Load>,
+    began: Instant,
+}
+
+impl Loads {
+    /// Nobody is busy.
+    pub fn new(now: Instant) -> Self {
+        Self { began: now, loads: ArcSwap::default(), keeper: Mutex::default() }
+    }
+
+    /// A request begins.
+    pub fn enter(&self, target: &TargetName) -> Busy {
+        let known = self.loads.load();
+        let found = known.get(&target.provider).and_then(|models| models.get(&target.model));
+        let load = found.map_or_else(|| self.open(target), Arc::clone);
+        load.in_flight.fetch_add(1, Ordering::Relaxed);
+        Busy { load, began: self.began }
+    }
+
+    /// How busy `provider/model` is; `None` when nothing was ever sent there.
+    pub fn now(&self, target: &str) -> Option<LoadNow> {
+        let (provider, model) = target.split_once('/')?;
+        self.loads.load().get(provider)?.get(model).map(|load| load.now())
+    }
+
+    #[cold]
+    fn open(&self, target: &TargetName) -> Arc<Load> {
+        let _keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.loads.load();
+        let full = known.values().map(HashMap::len).sum::<usize>() >= MOST_TARGETS;
+        let model: Arc<str> = if full { "*".into() } else { target.model.clone() };
+        if let Some(load) = known.get(&target.provider).and_then(|models| models.get(&model)) {
+            return load.clone();
+        }
+        let mut grown = ByName::clone(&known);
+        let load = Arc::<Load>::default();
+        grown.entry(target.provider.clone()).or_default().insert(model, load.clone());
+        self.loads.store(Arc::new(grown));
+        load
+    }
+}
+
+impl Load {
+    fn now(&self) -> LoadNow {
+        let (ewma, stamp) = unpack(self.ewma.load(Ordering::Relaxed));
+        let ewma_ms = (stamp > 0).then_some(f64::from(ewma));
+        LoadNow { in_flight: u64::from(self.in_flight.load(Ordering::Relaxed)), ewma_ms }
+    }
+}
+
+impl Busy {
+    /// The attempt came to its verdict after so long. A longer time than usual counts at once, a shorter one bit by bit.
+    pub fn took(&self, took: Duration, good: bool, now: Instant) {
+        let took = if good { took } else { took.max(PENALTY) };
+        let sample = took.as_secs_f32() * 1e3;
+        // Never 0, which means that nothing was measured.
+        let stamp = now.saturating_duration_since(self.began).as_millis().saturating_add(1);
+        let stamp = u32::try_from(stamp).unwrap_or(u32::MAX);
+        let reckon = |packed| {
+            let (ewma, before) = unpack(packed);
+            let age = stamp.saturating_sub(before);
+            let next = if before == 0 || sample >= ewma {
+                sample
+            } else {
+                #[allow(clippy::cast_precision_loss, reason = "a weight")]
+                let kept = (-(age as f32) / (MEMORY.as_millis() as f32)).exp().min(0.95);
+                ewma * kept + sample * (1.0 - kept)
+            };
+            Some(pack(next, stamp.max(before)))
+        };
+        // The function always gives a value.
+        let _ = self.load.ewma.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reckon);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn pack(ewma: f32, stamp: u32) -> u64 {
+    u64::from(ewma.to_bits()) << 32 | u64::from(stamp)
+}
+
+fn unpack(packed: u64) -> (f32, u32) {
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    (f32::from_bits(half(packed >> 32)), half(packed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(name: &str) -> TargetName {
+        TargetName::parse(name).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_under_way_are_counted_until_they_are_over() {
+        let loads = Loads::new(Instant::now());
+        let a = target("x/a");
+        assert_eq!(loads.now("x/a"), None);
+        let (one, two) = (loads.enter(&a), loads.enter(&a));
+        assert_eq!(loads.now("x/a").unwrap().in_flight, 2);
+        drop(one);
+        assert_eq!(loads.now("x/a").unwrap().in_flight, 1);
+        drop(two);
+        assert_eq!(loads.now("x/a"), Some(LoadNow { in_flight: 0, ewma_ms: None }));
+        for n in 0..2 * MOST_TARGETS {
+            drop(loads.enter(&target(&format!("y/{n}"))));
+        }
+        assert!(loads.now("y/*").is_some() && loads.now("y/1000").is_none(), "memory is bounded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slowness_counts_at_once_and_is_forgotten_slowly() {
+        let loads = Loads::new(Instant::now());
+        let a = target("x/a");
+        let ewma = || loads.now("x/a").and_then(|now| now.ewma_ms).unwrap();
+        let busy = loads.enter(&a);
+        let ms = Duration::from_millis;
+        busy.took(ms(100), true, Instant::now());
+        assert_eq!(ewma(), 100.0);
+        busy.took(ms(900), true, Instant::now());
+        assert_eq!(ewma(), 900.0, "a peak is seen at once");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        busy.took(ms(100), true, Instant::now());
+        assert!((800.0..850.0).contains(&ewma()), "{}", ewma());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        busy.took(ms(100), true, Instant::now());
+        assert!((100.0..110.0).contains(&ewma()), "{}", ewma());
+        busy.took(ms(1), false, Instant::now());
+        assert_eq!(ewma(), 5_000.0, "failing fast is not being fast");
+    }
+}
