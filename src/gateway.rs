@@ -4,6 +4,7 @@ mod admission;
 mod admit;
 mod arms;
 mod beside;
+mod cached;
 mod ceiling;
 mod conversation;
 mod door;
@@ -13,6 +14,7 @@ mod golden;
 mod identify;
 mod inspect;
 mod intake;
+mod keeping;
 mod line;
 mod market;
 mod observe;
@@ -20,6 +22,7 @@ mod papers;
 mod raw;
 mod rehearsal;
 mod relay;
+mod repeated;
 mod reserve;
 mod say;
 mod serve;
@@ -52,10 +55,11 @@ pub use settings::{
     StreamSettings, UploadSettings, VersionSettings,
 };
 pub use shadow::{Findings, Shadows};
-pub use snapshot::{Pinned, RawRules, Snapshot};
+pub use snapshot::{Caching, Pinned, RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
+use crate::cache::Store;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
@@ -83,6 +87,10 @@ pub struct Shared {
     pub decisions: Decisions,
     /// Where keys are made and changed, and changes noted.
     pub keys: KeyDesk,
+    /// Answers that are given again to the same question.
+    pub cache: Arc<Store>,
+    /// Answers that are given again to the same `Idempotency-Key`.
+    pub repeats: Arc<Store>,
     /// The database, if one is configured.
     pub database: Option<Sqlite>,
     /// The trial of a candidate set of policies.

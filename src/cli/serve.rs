@@ -16,6 +16,7 @@ use super::BAD_CONFIG;
 use crate::admin::{self, Admin, ReloadState};
 use crate::api::Api;
 use crate::api::reply::{self, ReplyBody};
+use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
@@ -108,6 +109,8 @@ async fn open(
         answers: Arc::default(),
         decisions: decisions.clone(),
         keys,
+        cache: Store::new(config.cache.max_size.0),
+        repeats: Store::new(config.idempotency.max_size.0),
         database: database.clone(),
         rollout: Arc::default(),
         versions,

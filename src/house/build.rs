@@ -29,7 +29,7 @@ use crate::breaker::Allowance;
 use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
-use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
+use crate::gateway::{ApiVersion, Board, Caching, Figures, RawRules, Retirement, Snapshot, Terms};
 use crate::guard::Guards;
 use crate::planner::{
     Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion, Strategy, StrategySettings,
@@ -133,6 +133,7 @@ pub fn build(
         in_flight: config.limits.in_flight,
         auth,
         rate_limits: figures.limits.rules(&config.rate_limits),
+        caching: caching(config),
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
     };
@@ -229,6 +230,20 @@ pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion], config: &Con
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
         rate_limits: rate_limits(config),
+    }
+}
+
+fn caching(config: &Config) -> Caching {
+    let own = config.models.0.iter().filter(|(_, model)| model.cache.is_some());
+    let versions = config.versions.values().flat_map(|version| &version.models.0);
+    let own = own.chain(versions.filter(|(_, model)| model.cache.is_some()));
+    Caching {
+        usual: config.cache.rules(None),
+        aliases: own
+            .map(|(name, model)| (name.as_str().into(), config.cache.rules(model.cache.as_ref())))
+            .collect(),
+        max_answer: config.cache.max_answer.0,
+        idempotency: config.idempotency.keep.0,
     }
 }
 

@@ -15,6 +15,7 @@ use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
 use crate::breaker::{BreakerSettings, HealthSettings};
+use crate::cache::{CacheSettings, IdempotencySettings};
 use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
@@ -109,6 +110,14 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<StateSettings>")]
     pub state: StateSettings,
+    /// Answers that are given again to the same question. Off unless a time is set here or at an alias.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<CacheSettings>")]
+    pub cache: CacheSettings,
+    /// Answers that are given again to the same `Idempotency-Key`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<IdempotencySettings>")]
+    pub idempotency: IdempotencySettings,
     /// Deadlines of upstream attempts and of whole requests; a provider and a policy can set others.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<DeadlineSettings>")]
@@ -217,6 +226,8 @@ impl Default for Config {
             responses: ResponseSettings::default(),
             decisions: DecisionSettings::default(),
             state: StateSettings::default(),
+            cache: CacheSettings::default(),
+            idempotency: IdempotencySettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
             prices: PriceSettings::default(),

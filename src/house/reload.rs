@@ -174,6 +174,8 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
         ("workers", old.workers != new.workers),
         ("admin", old.admin != new.admin),
         ("upstream", old.upstream != new.upstream),
+        ("cache.max_size", old.cache.max_size != new.cache.max_size),
+        ("idempotency.max_size", old.idempotency.max_size != new.idempotency.max_size),
         ("decisions", old.decisions != new.decisions),
         ("state", old.state != new.state),
         ("alerts", old.alerts != new.alerts),

@@ -66,6 +66,8 @@ table! {
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
     Counter   "tollgate_policy_errors_total" ["policy"] "run-time errors of policies";
     Counter   "tollgate_policy_verdicts_total" ["policy", "verdict"] "verdicts by policy: route, respond or reject";
+    Counter   "tollgate_cache_requests_total" ["outcome"] "requests where a cache is on: hit, miss or bypass";
+    Gauge     "tollgate_cache_saved_usd" [] "dollars that answers given again did not cost; only grows";
     Counter   "tollgate_policy_shadow_requests_total" ["outcome"] "requests that the shadow policies were asked about: same, diverged, or dropped where they did not keep up";
     Counter   "tollgate_policy_divergences_total" ["kind"] "requests that the shadow policies would have treated otherwise; kind is route, denial, cost, other or failure";
     Counter   "tollgate_policy_arm_requests_total" ["arm", "outcome"] "requests while a candidate set of policies has a share; arm is live or candidate, outcome is ok or failed";

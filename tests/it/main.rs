@@ -9,6 +9,7 @@ mod anthropic;
 mod audio;
 mod azure;
 mod bedrock;
+mod cached;
 mod chat;
 mod cli;
 mod client;
