@@ -12,6 +12,7 @@ mod course;
 mod grip;
 mod journal;
 mod live;
+mod probe;
 mod raw;
 mod switch;
 mod token;

@@ -18,7 +18,7 @@ use crate::api::Api;
 use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
+use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread, probe};
 use crate::house::{Built, Desk, House, announce, feed};
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::store::sqlite::Sqlite;
@@ -101,6 +101,7 @@ async fn open(
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
+    tokio::spawn(probe(shared.clone(), Arc::new(upstream.sibling())));
 
     let reloads = Arc::new(ReloadState::default());
     let watching = drain.clone();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, Reading, Standing};
+use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
@@ -23,6 +23,8 @@ pub struct Figures {
     pub health: Arc<Health>,
     /// Who may go to which target.
     pub gates: Arc<Gates>,
+    /// How often providers are asked whether they answer.
+    pub probe: ArcSwap<ProbeSettings>,
     /// Where prices come from besides the configuration, the least first.
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
@@ -41,6 +43,7 @@ impl Figures {
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             gates: Arc::new(Gates::new(Dice::fair())),
+            probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
@@ -56,6 +59,7 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
+        self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
         self.limits.tidy();
         self.configured.fetch_add(1, Ordering::Release);

@@ -241,6 +241,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.plugins();
     desk.health();
     desk.breaker();
+    desk.egress();
     let prices = desk.prices();
     let providers = desk.providers();
     let models = desk.models();

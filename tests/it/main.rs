@@ -26,6 +26,7 @@ mod front;
 mod gateway;
 mod guide;
 mod hooks;
+mod hostile;
 mod images;
 mod moderations;
 mod ollama;
