@@ -12,6 +12,7 @@ mod course;
 mod grip;
 mod journal;
 mod live;
+mod passing;
 mod probe;
 mod raw;
 mod switch;
@@ -38,6 +39,7 @@ use crate::breaker::{Allowance, Gates, Health};
 use crate::clock::{Clock, Dice};
 use crate::facts::market::Market;
 use crate::fault::Fault;
+use crate::ledger::Tab;
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
 use crate::upstream::{Upload, Upstream};
@@ -99,6 +101,8 @@ pub struct Job {
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
     pub journal: Arc<Journal>,
+    /// Where its attempts are written down and counted, if they are.
+    pub tab: Option<Arc<Tab>>,
     /// Who has a say between attempts, if anybody has.
     pub advice: Option<Arc<dyn Advice>>,
     /// Whether a target that cannot carry all of the request is passed over.

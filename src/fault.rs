@@ -100,6 +100,8 @@ pub enum FaultKind {
     Rejected,
     /// No target satisfies the constraints that policies put on the request.
     NoTarget,
+    /// A budget cannot bear what the request may cost.
+    Budget,
     /// The provider (or we) limit the rate: 429.
     RateLimited,
     /// The provider is overloaded: 503, 529.
@@ -145,6 +147,7 @@ impl FaultKind {
             Self::Forbidden => "forbidden",
             Self::Rejected => "rejected",
             Self::NoTarget => "no_target",
+            Self::Budget => "budget_exceeded",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::ServerError => "server_error",
@@ -171,6 +174,7 @@ impl FaultKind {
         match self {
             Self::BadRequest | Self::Lossy | Self::ContextTooLong | Self::ContentFiltered => 400,
             Self::Unauthorized => 401,
+            Self::Budget => 402,
             Self::Forbidden | Self::Rejected => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,

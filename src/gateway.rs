@@ -9,6 +9,7 @@ mod door;
 mod figures;
 #[cfg(test)]
 mod golden;
+mod inspect;
 mod intake;
 mod line;
 mod market;
@@ -18,6 +19,7 @@ mod probe;
 mod raw;
 mod rehearsal;
 mod relay;
+mod reserve;
 mod say;
 mod serve;
 mod settings;

@@ -45,6 +45,7 @@ use crate::listener::ListenerSettings;
 use crate::plugin::Services;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
+use secrecy::SecretString;
 use secrets::Secrets;
 use sources::{Sources, directory};
 
@@ -103,6 +104,16 @@ impl House {
     /// Hands plugins what they may use: requests outward, embeddings.
     pub fn serve_plugins(&mut self, services: Services) {
         self.plugins = PluginBench::new(&self.checked.config.plugins, services);
+    }
+
+    /// Bearer token of the admin API, for those who ask a running gateway.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn admin_token(&self) -> Result<Option<SecretString>, String> {
+        let token = self.checked.config.admin.token.as_ref();
+        let resolved = token.map(|token| Secrets::new(directory(self.file.as_deref())).resolve(token));
+        resolved.transpose().map_err(|error| format!("admin.token: {error}"))
     }
 
     /// Builds what requests are served with: secrets resolved, policies compiled.

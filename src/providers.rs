@@ -20,6 +20,7 @@ mod meter;
 pub mod moderation;
 mod ollama;
 mod openai;
+mod passage;
 pub mod percent;
 pub mod presets;
 mod realtime;
@@ -55,6 +56,7 @@ pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, 
 pub use lease::{Due, Held, Lease, Trouble};
 pub use meter::Meter;
 pub use moderation::ModerationQuirks;
+pub use passage::{Awaited, Ford, Inspection, Interpreter, Sentry};
 pub use realtime::EventMeter;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use respond::respond;
@@ -65,7 +67,7 @@ pub use settings::{
     HeaderSettings, KeyDetails, KeySettings, LabelValue, PooledKey, ProviderSettings, QuirkSettings,
 };
 pub use sigv4::{AwsKeys, SigV4};
-pub use vendor::{HttpPlace, Place, Target, Vendor};
+pub use vendor::{HttpPlace, Place, Target, Vendor, Withheld};
 pub use vertex::{Scope, Vertex};
 
 /// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.

@@ -20,6 +20,7 @@ use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread, probe};
 use crate::house::{Built, Desk, House, announce, feed};
+use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Decisions, Versions};
@@ -85,6 +86,8 @@ async fn open(
     let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
+    let accounts = ledger::Desk::open(database.clone(), &config.state, clock.clone());
+    figures.open_desk(Arc::new(accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {

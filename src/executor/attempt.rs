@@ -13,11 +13,13 @@ use super::course::Turn;
 use super::grip::Grip;
 use super::journal::Page;
 use super::live::Live;
+use super::passing;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::{Heard, Pass, Verdict};
 use crate::chat::Loss;
 use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
+use crate::ledger::Entry;
 use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
 
@@ -68,18 +70,27 @@ impl Executor {
     /// Makes one attempt, notes it in the journal, and tells everybody whom its end concerns. Dropped before its end, it
     /// says nothing of target and key.
     pub(super) async fn attempt(&self, job: &Job, turn: &mut Turn<'_>) -> Result<Answered, Fault> {
+        let instead = job.carry.instead(turn.target);
+        let entry = match &job.tab {
+            Some(tab) if instead.is_none() => {
+                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), None)?)
+            }
+            _ => None,
+        };
+        let capped = entry.as_ref().and_then(Entry::cap).map(|most| turn.target.capped(most));
+        let target = capped.as_ref().unwrap_or(turn.target);
         let now = Instant::now();
-        let target = turn.target;
         let (pass, mut hold) = (turn.pass.take(), turn.hold.take());
         let page = job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
-        if let Some(relayed) = job.carry.instead(target) {
+        if let Some(relayed) = instead {
             page.lose(&relayed.lost);
             meters.attempt("ok", page.succeed(200));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
         let busy = self.health.loads.enter(&target.name);
-        match self.try_once(job, target, hold.as_ref(), &page, now).await {
+        let tried = self.try_once(job, target, hold.as_ref(), &page, now).await;
+        match in_the_books(job, entry, tried).await {
             Ok((mut answered, status)) => {
                 if let Answered::Raw(raw) = &answered
                     && let Some(fault) = raw.complaint()
@@ -148,7 +159,10 @@ impl Executor {
             total: job.deadline,
         };
         let streams = job.carry.wants_stream();
-        let outgoing = job.carry.outgoing(target)?;
+        let outgoing = match target.vendor.interpreter {
+            None => job.carry.outgoing(target)?,
+            Some(_) => Box::pin(passing::outgoing(&*job.carry, target)).await?,
+        };
         page.lose(&outgoing.lost);
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
@@ -182,10 +196,18 @@ impl Executor {
             _ if (200..300).contains(&status) => None,
             _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.total).await),
         };
-        let complaint = begun.as_ref().map(|text| {
-            let fault = refusal(status, &headers, text, target);
-            self.reconsider(target, held.as_ref(), fault, status, text)
-        });
+        let complaint = match &begun {
+            None => None,
+            Some(text) => {
+                let fault = match &target.vendor.interpreter {
+                    Some(interpreter) if status >= 400 => {
+                        interpreter.blame(status, &headers, text.clone()).await
+                    }
+                    _ => refusal(status, &headers, text, target),
+                };
+                Some(self.reconsider(target, held.as_ref(), fault, status, text))
+            }
+        };
         if let Some(form) = raw
             && (form.as_it_came || complaint.is_none())
         {
@@ -210,14 +232,28 @@ impl Executor {
         if let Some(fault) = complaint {
             return Err(fault);
         }
+        let slow = target.vendor.interpreter.is_some() || target.is_inspected();
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
-            let relayed = job.carry.whole(target, bytes)?;
+            let relayed = match slow {
+                false => job.carry.whole(target, bytes)?,
+                true => Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?,
+            };
             page.lose(&relayed.lost);
             return Ok((Answered::Whole(relayed, target.clone()), status));
         }
-        let relay = job.carry.stream(target)?;
-        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, is_json(&headers));
+        let json = is_json(&headers) && target.vendor.interpreter.is_none();
+        let (body, relay) = match slow {
+            false => (body, job.carry.stream(target)?),
+            true => {
+                let whole = match json {
+                    false => None,
+                    true => Some(body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?),
+                };
+                Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
+            }
+        };
+        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, json);
         live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
             .await?;
         Ok((Answered::Stream(Box::new(live)), status))
@@ -302,6 +338,29 @@ impl Executor {
         let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
         if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
     }
+}
+
+/// Settles an attempt that failed. One that was answered is shown to nobody before it stands in the ledger.
+async fn in_the_books(
+    job: &Job,
+    entry: Option<Entry>,
+    tried: Result<(Answered, u16), Fault>,
+) -> Result<(Answered, u16), Fault> {
+    let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
+    match &tried {
+        Err(fault) => entry.fail(fault),
+        Ok(_) => {
+            if let Err(fault) = entry.durable().await {
+                entry.fail(&fault);
+                return Err(fault);
+            }
+            match &tried {
+                Ok((Answered::Raw(raw), _)) if let Some(complaint) = raw.complaint() => entry.fail(complaint),
+                _ => entry.win(tab),
+            }
+        }
+    }
+    tried
 }
 
 /// The refusal of a strict request that this target would not hear as it was said.

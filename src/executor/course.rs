@@ -281,8 +281,8 @@ impl<'j> Course<'j> {
     pub(super) async fn failed(&mut self, turn: Turn<'j>, fault: Fault) -> Onward {
         let Turn { target, place, key, .. } = turn;
         self.open = self.open.saturating_sub(1);
-        if fault.kind == FaultKind::Lossy {
-            // Nothing was sent: no attempt is used up.
+        if matches!(fault.kind, FaultKind::Lossy | FaultKind::Budget) {
+            // Nothing was sent: no attempt is used up. Another target may carry more, or cost less.
             self.lossy.get_or_insert(fault);
             return Onward::Step(Duration::ZERO);
         }

@@ -175,12 +175,15 @@ impl Live {
 
     /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing.
     pub fn usage(&self, prompt_estimate: u64) -> Usage {
-        self.relay.usage().unwrap_or_else(|| Usage {
-            input: prompt_estimate,
-            output: self.relay.text_bytes().div_ceil(4),
-            estimated: true,
-            ..Usage::default()
-        })
+        let heard = self.relay.text_bytes().div_ceil(4);
+        match self.relay.usage() {
+            // What was said at the beginning of a stream that broke off says nothing of what came after.
+            Some(said) if !self.relay.is_complete() && said.output < heard => {
+                Usage { output: heard, estimated: true, ..said }
+            }
+            Some(said) => said,
+            None => Usage { input: prompt_estimate, output: heard, estimated: true, ..Usage::default() },
+        }
     }
 
     /// Finish reason of the first choice, in OpenAI's words.

@@ -153,6 +153,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
     );
     let began = Instant::now();
     let job = Job {
+        tab: None,
         targets,
         retries: None,
         first_token: None,

@@ -97,6 +97,7 @@ pub const TABLE: &[Row] = &[
     row("not_found", K::NotFound, Caller, Stop, Nobody, "404; a model that the provider does not know leads to the next target"),
     row("request_too_large", K::TooLarge, Caller, Stop, Nobody, "413; from a provider, it leads to the next target"),
     row("lossy_translation", K::Lossy, Caller, NextTarget, Nobody, "the target cannot carry all of a strict request"),
+    row("budget_exceeded", K::Budget, Caller, NextTarget, Nobody, "a budget has no room for the target's worst case; another may cost less"),
     row("method_not_allowed", K::MethodNotAllowed, Caller, Stop, Nobody, "405"),
     row("unsupported_media_type", K::UnsupportedMedia, Caller, Stop, Nobody, "415"),
     row("request_timeout", K::SlowRequest, Caller, Stop, Nobody, "the client did not send its request in time"),

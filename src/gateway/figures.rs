@@ -1,8 +1,8 @@
 //! The numbers of this moment: what models cost, and how targets fare. Shared by all workers and all snapshots.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettin
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
-use crate::ledger::{Abilities as Known, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::ledger::{Abilities as Known, Budget, Desk, Model, Owns, Prices, SourceSettings, Unit, When};
 use crate::limits::Limits;
 use crate::target::TargetName;
 
@@ -21,6 +21,8 @@ pub struct Figures {
     pub prices: Arc<Prices>,
     /// How targets fare.
     pub health: Arc<Health>,
+    /// The ledger and the budgets, once they are opened.
+    desk: OnceLock<Arc<Desk>>,
     /// Who may go to which target.
     pub gates: Arc<Gates>,
     /// How often providers are asked whether they answer.
@@ -42,6 +44,7 @@ impl Figures {
         Self {
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
+            desk: OnceLock::new(),
             gates: Arc::new(Gates::new(Dice::fair())),
             probe: ArcSwap::default(),
             sources: ArcSwap::default(),
@@ -61,8 +64,22 @@ impl Figures {
         self.gates.configure(terms.breaker);
         self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
+        if let Some(desk) = self.desk.get() {
+            desk.configure(terms.budgets);
+        }
         self.limits.tidy();
         self.configured.fetch_add(1, Ordering::Release);
+    }
+
+    /// Opens ledger and budgets; before the first configuration is taken.
+    pub fn open_desk(&self, desk: Arc<Desk>) {
+        // Whoever opens a second one keeps the first.
+        let _ = self.desk.set(desk);
+    }
+
+    /// Ledger and budgets; where none were opened, nothing is written down or counted.
+    pub fn desk(&self) -> Arc<Desk> {
+        self.desk.get_or_init(|| Arc::new(Desk::closed(self.clock.clone()))).clone()
     }
 
     fn model(&self, target: &str) -> Option<Arc<crate::ledger::Known>> {
@@ -85,6 +102,8 @@ pub struct Terms {
     pub breaker: BreakerSettings,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 impl Numbers for Figures {

@@ -12,6 +12,7 @@ use super::admission::Permit;
 use super::arms;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
+use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::papers::Papers;
 use super::raw::RawBody;
@@ -26,6 +27,7 @@ use crate::executor::{Advice, Answered, Common, Job, Journal, Raw, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
+use crate::guard::Refused;
 use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, OutputRules, Route, Step, Verdict};
 use crate::planner::{self, Unplanned};
@@ -77,13 +79,18 @@ pub(super) struct Admitted<'o, 'g> {
     permit: Permit,
 }
 
-/// Guards have seen it.
-pub(super) struct Inspected<'o, 'g>(Admitted<'o, 'g>);
+/// Guards have seen it, if any of them wanted to.
+pub(super) struct Inspected<'o, 'g> {
+    admitted: Admitted<'o, 'g>,
+    guarded: Option<Box<Guarded>>,
+}
 
 /// The policies have spoken.
 pub(super) struct Decided<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     decision: Decision,
+    /// Somebody who looks at the answers.
+    looking: Option<Looking>,
     session: Session,
     /// The deadline that the client asked for.
     patience: Option<Duration>,
@@ -95,9 +102,15 @@ pub(super) struct Decided<'o, 'g> {
 pub(super) struct Planned<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     job: Job,
+    caller: Caller,
+    /// The most tokens of an answer, as policies said.
+    most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
     say: Option<Arc<Say>>,
 }
+
+/// Its attempts will be counted.
+pub(super) struct Reserved<'o, 'g>(Planned<'o, 'g>);
 
 /// An answer has begun.
 pub(super) struct Carried<'o, 'g> {
@@ -212,9 +225,9 @@ impl<'g> Opened<'g> {
     }
 
     /// As the configuration says, or `x-tollgate-strict: true`: a client can ask for more, never for less.
-    fn is_strict(&self) -> Result<bool, Fault> {
+    fn is_strict(&self, headers: &HeaderMap) -> Result<bool, Fault> {
         let name = "x-tollgate-strict";
-        let asked = match text_of(&self.headers, name)? {
+        let asked = match text_of(headers, name)? {
             None => false,
             Some(word) if word.eq_ignore_ascii_case("true") || word == "1" => true,
             Some(word) if word.eq_ignore_ascii_case("false") || word == "0" => false,
@@ -268,20 +281,37 @@ impl<'o, 'g> Read<'o, 'g> {
 }
 
 impl<'o, 'g> Admitted<'o, 'g> {
-    /// Guards and inspecting plugins will stand here.
-    pub(super) fn inspect(self) -> Inspected<'o, 'g> {
-        Inspected(self)
+    /// Asks the guards that look at requests like this one.
+    pub(super) async fn inspect(self) -> Result<Inspected<'o, 'g>, Fault> {
+        let guards = &self.opened.snapshot.guards;
+        if !guards.look_at(self.opened.door.endpoint(), self.asked.model()) {
+            return Ok(Inspected { admitted: self, guarded: None });
+        }
+        let facts = gather(self.opened, &self.asked)?;
+        let record = recorded(&facts, self.asked.bytes());
+        let snapshot = self.opened.snapshot.clone();
+        match Box::pin(inspect::examine(&snapshot, facts)).await {
+            Ok(guarded) => Ok(Inspected { admitted: self, guarded: Some(Box::new(guarded)) }),
+            Err(refused) => {
+                let Refused { tags, fault } = *refused;
+                self.opened.note(|s| (s.facts, s.tags) = (Some(record), tags));
+                Err(fault)
+            }
+        }
     }
 }
 
 impl<'o, 'g> Inspected<'o, 'g> {
     /// Gathers the facts and asks the policies.
     pub(super) async fn decide(self) -> Result<Decided<'o, 'g>, Fault> {
-        let admitted = self.0;
+        let Self { admitted, guarded } = self;
         let opened = &mut *admitted.opened;
-        let patience = patience(&opened.headers)?;
-        let strict = opened.is_strict()?;
-        let mut facts = gather(opened, &admitted.asked)?;
+        let (mut facts, examined) = match guarded.map(|guarded| *guarded) {
+            Some(Guarded { facts, examined }) => (facts, Some(examined)),
+            None => (gather(opened, &admitted.asked)?, None),
+        };
+        let patience = patience(&facts.headers)?;
+        let strict = opened.is_strict(&facts.headers)?;
         let store = &opened.gateway.shared.decisions;
         let mut papers = Papers::begin(store, &mut facts);
         let facts = Arc::new(facts);
@@ -320,18 +350,23 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let rule = decision.rule.take();
         let mut tags = facts.tags.clone();
         tags.append(&mut decision.tags);
+        if let Some(examined) = examined {
+            decision.output.join(examined.output);
+        }
+        let looking = inspect::look(&opened.snapshot, &facts, &tags, &mut decision.output)?;
+        let noted = looking.as_ref().map(|looking| looking.noted.clone());
         opened.note(|s| {
-            (s.rule, s.tags) = (rule, tags);
+            (s.rule, s.tags, s.found) = (rule, tags, noted);
             s.follow(&session);
         });
-        Ok(Decided { admitted, decision, session, patience, strict })
+        Ok(Decided { admitted, decision, looking, session, patience, strict })
     }
 }
 
 impl<'o, 'g> Decided<'o, 'g> {
-    /// Turns the decision into ordered targets. Cache and reservation will follow here.
+    /// Turns the decision into ordered targets. The cache will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
-        let Self { admitted, mut decision, session, patience, strict } = self;
+        let Self { admitted, mut decision, looking, session, patience, strict } = self;
         let Admitted { opened, mut asked, permit } = admitted;
         if let Some(Verdict::Route(route)) = &decision.verdict
             && !route.set.is_empty()
@@ -347,8 +382,10 @@ impl<'o, 'g> Decided<'o, 'g> {
         let planned = planner::plan(catalogue, session.facts(), &decision, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
+        let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {
-            plan.targets.iter_mut().for_each(|target| *target = target.under(&rules));
+            let inspection = looking.map(|looking| looking.inspection);
+            plan.targets.iter_mut().for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
         let candidates = std::mem::take(&mut plan.candidates);
         let versions = std::mem::take(&mut plan.versions);
@@ -362,11 +399,12 @@ impl<'o, 'g> Decided<'o, 'g> {
                 papers.limits = Some(limits);
             }
         });
-        let caller = &session.facts().caller;
-        let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
+        let caller = session.facts().caller.clone();
+        let same = caller.session.as_deref().or(caller.user.as_deref());
+        let common = Common::gather(&plan.targets, same, &*asked);
         let job = Job {
             tokens: asked.tokens(),
-            common: Common::gather(&plan.targets, belongs_to, &*asked),
+            common,
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
@@ -374,19 +412,33 @@ impl<'o, 'g> Decided<'o, 'g> {
             first_token: plan.first_token,
             carry: asked.clone(),
             journal: opened.journal.clone(),
+            tab: None,
             strict,
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, say })
+        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, most, say })
     }
 }
 
 impl<'o, 'g> Planned<'o, 'g> {
+    /// Opens its tab, where anything is written down or counted: what an attempt may cost is held when it begins.
+    pub(super) fn reserve(mut self) -> Reserved<'o, 'g> {
+        let Admitted { opened, asked, .. } = &mut self.admitted;
+        let desk = opened.gateway.shared.figures.desk();
+        if desk.is_on() {
+            let (caller, most) = (&self.caller, self.most);
+            self.job.tab = opened.settlement.as_mut().and_then(|s| s.reserve(&desk, &**asked, caller, most));
+        }
+        Reserved(self)
+    }
+}
+
+impl<'o, 'g> Reserved<'o, 'g> {
     /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
     /// client hears something; until the first content, the targets behind it may still change.
     pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
-        let Self { admitted: Admitted { opened, asked, permit }, job, say } = self;
+        let Planned { admitted: Admitted { opened, asked, permit }, job, say, .. } = self.0;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
             let answered = executor.carry_out(&job).await;
@@ -557,7 +609,7 @@ fn enforceable(
         return Ok(None);
     }
     let raw = pinned || matches!(endpoint, Endpoint::Passthrough | Endpoint::Realtime);
-    if !rules.redact.is_empty() && (!talks || raw) {
+    if rules.changes_prompt() && (!talks || raw) {
         return refuse("takes something out of the prompt");
     }
     if raw {
@@ -620,6 +672,7 @@ pub(super) fn facts_of(
         headers.remove(name);
     }
     let tags = tags(&headers)?;
+    inspect::no_forged(&tags)?;
     let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
     let user = caller.user.or_else(|| asked.user().map(Into::into));
     let caller = Caller { user, session, ..caller };

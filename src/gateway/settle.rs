@@ -19,7 +19,8 @@ use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
-use crate::ledger::{Book, Tier, When};
+use crate::guard::Noted;
+use crate::ledger::{Book, Closing, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
@@ -36,21 +37,23 @@ pub(super) struct Settlement {
     access_log: AccessLog,
     decisions: Decisions,
     shared: Arc<Shared>,
-    snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     method: &'static str,
     dialect: Dialect,
     path: &'static str,
     version: Option<usize>,
     address: Option<IpAddr>,
-    request_id: Arc<str>,
-    unix_ms: u64,
+    pub(super) request_id: Arc<str>,
+    pub(super) unix_ms: u64,
     at: Instant,
     settled: bool,
     figures: Arc<Figures>,
     /// The prices of the moment at which the request came.
-    book: Arc<Book>,
+    pub(super) book: Arc<Book>,
+    /// Where its attempts stand, if they are written down or counted.
+    pub(super) tab: Option<Arc<Tab>>,
     /// What it cost, once it was asked.
     cost: Option<Option<Nano>>,
     /// The service that was asked for, or that did the work.
@@ -71,6 +74,8 @@ pub(super) struct Settlement {
     pub(super) rule: Option<Rule>,
     /// Tags at the end.
     pub(super) tags: Vec<(Arc<str>, Arc<str>)>,
+    /// What guards found in the answer.
+    pub(super) found: Option<Arc<Noted>>,
     /// The versions of models by which targets came into the plan.
     pub(super) model_versions: Vec<(TargetName, Arc<str>)>,
     /// What was considered.
@@ -158,6 +163,7 @@ impl Settlement {
             settled: false,
             figures: gateway.shared.figures.clone(),
             book: gateway.prices(),
+            tab: None,
             cost: None,
             tier: Tier::Standard,
             tier_asked: false,
@@ -168,6 +174,7 @@ impl Settlement {
             facts: None,
             rule: None,
             tags: Vec::new(),
+            found: None,
             model_versions: Vec::new(),
             candidates: Vec::new(),
             target: None,
@@ -273,7 +280,7 @@ impl Settlement {
     }
 
     /// What it cost, in all; `None` when something was used whose price nobody knows, or nothing was used. Ledger and
-    /// budgets will settle their reservations with it.
+    /// budgets settle with it.
     pub(super) fn cost(&mut self) -> Option<Nano> {
         if let Some(cost) = self.cost {
             return cost;
@@ -312,8 +319,28 @@ impl Settlement {
         }
     }
 
+    /// What others noted: findings in the answer, and what an answer cost that was withheld.
+    fn gather(&mut self) {
+        for (key, kinds) in self.found.take().map(|found| found.tags()).unwrap_or_default() {
+            match self.tags.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, known)) => {
+                    let mut all: Vec<&str> = known.split(',').collect();
+                    all.extend(kinds.split(',').filter(|kind| !known.split(',').any(|old| old == *kind)));
+                    *known = all.join(",").into();
+                }
+                None => self.tags.push((key, kinds)),
+            }
+        }
+        if self.usage.is_none()
+            && let Some((target, usage)) = self.journal.withheld()
+        {
+            (self.target, self.usage) = (Some(target), Some(usage));
+        }
+    }
+
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
         self.settled = true;
+        self.gather();
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
@@ -321,6 +348,10 @@ impl Settlement {
             held.settle(self.usage.as_ref(), Instant::now());
         }
         let cost = self.cost();
+        if let Some(tab) = self.tab.take() {
+            let (usage, outcome) = (self.usage, outcome.as_str());
+            tab.close(Closing { usage, cost, outcome, status: Some(status) });
+        }
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());
             if let Some(usage) = &self.usage {

@@ -247,6 +247,7 @@ impl World {
             first_token: None,
             carry: Arc::new(Asked { stream: dice.unit() < 0.5 }),
             journal: Arc::new(Journal::default()),
+            tab: None,
             advice: None,
             strict: false,
             limits: Limits {

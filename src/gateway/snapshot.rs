@@ -11,6 +11,7 @@ use super::settings::RealtimeSettings;
 use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::facts::market::Market;
+use crate::guard::Guards;
 use crate::limits::Rules;
 use crate::planner::Catalogue;
 use crate::plugin::PluginSet;
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub pinned: Option<Pinned>,
     /// What policies, guards and observers may ask.
     pub plugins: PluginSet,
+    /// Those of the plugins that are guards.
+    pub guards: Guards,
     /// Repeats and sizes of attempts.
     pub limits: Limits,
     /// Deadline of a whole request.

@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
 use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
+use crate::guard::Guards;
 use crate::planner::{
     Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion, Strategy, StrategySettings,
 };
@@ -110,6 +111,7 @@ pub fn build(
         strict: config.strict,
         policies,
         beside,
+        guards: Guards::of(&plugins),
         pinned: None,
         plugins,
         limits: Limits {
@@ -135,6 +137,7 @@ pub fn build(
         health: config.health,
         breaker: config.breaker,
         presets: presets.collect(),
+        budgets: checked.budgets.clone(),
     };
     Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms, tests: 0 })
 }
@@ -392,6 +395,7 @@ impl Bench<'_> {
             name: provider.name.clone(),
             preset: preset_of(provider),
             wire,
+            interpreter: None,
             place,
             headers,
             ring,

@@ -3,6 +3,7 @@
 mod aws;
 mod azure;
 mod base_url;
+mod budgets;
 mod cycles;
 mod google;
 mod keys;
@@ -30,7 +31,7 @@ use super::read::Reading;
 use super::validate::did_you_mean;
 use crate::fault::FaultRules;
 use crate::gateway::VersionSettings;
-use crate::ledger::Owns;
+use crate::ledger::{Budget, Owns};
 use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, Balance, GoogleSettings, KeyLimits, QuirkSettings, Sticky};
@@ -50,6 +51,8 @@ pub struct Checked {
     pub versions: Vec<CheckedApi>,
     /// Prices of its own.
     pub prices: Owns,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 /// One provider with its preset merged in.
@@ -235,6 +238,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.limits();
     desk.rate_limits();
     desk.deadlines();
+    desk.beside();
     desk.decisions();
     desk.state();
     desk.raw();
@@ -243,6 +247,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.breaker();
     desk.egress();
     let prices = desk.prices();
+    let budgets = desk.budgets();
     let providers = desk.providers();
     let models = desk.models();
     let versions = desk.versions();
@@ -250,7 +255,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     if !findings.is_clean() {
         return Err(findings.finish());
     }
-    Ok((Checked { config, providers, models, versions, prices }, findings.finish()))
+    Ok((Checked { config, providers, models, versions, prices, budgets }, findings.finish()))
 }
 
 /// The checks at work.
@@ -373,6 +378,38 @@ impl Desk<'_> {
             let help = did_you_mean(&name, config.providers.keys().map(String::as_str))
                 .map(|near| format!("did you mean `{near}`?"));
             self.error(&["files", "provider"], format!("there is no provider `{name}`"), help);
+        }
+    }
+
+    /// Policies that stand beside those in service.
+    fn beside(&mut self) {
+        let policies = self.reading.config.policies.clone();
+        let (shadow, candidate) = (&policies.shadow, &policies.candidate);
+        for (path, share) in [
+            (&["policies", "shadow", "sample"], shadow.sample.0),
+            (&["policies", "candidate", "share"], candidate.share.0),
+        ] {
+            if !(0.0..=100.0).contains(&share) {
+                self.error(path, format!("`{}` is a share from 0% to 100%", path.join(".")), None);
+            }
+        }
+        let bounds = &candidate.roll_back;
+        for (field, bad) in [
+            ("error_rate", bounds.error_rate.0 < 0.0),
+            ("cost", bounds.cost.0 < 0.0),
+            ("min_requests", bounds.min_requests == 0),
+            ("window", bounds.window.0.is_zero()),
+        ] {
+            if bad {
+                let message = format!("`policies.candidate.roll_back.{field}` is too small");
+                self.error(&["policies", "candidate", "roll_back", field], message, None);
+            }
+        }
+        for (name, dir) in [("shadow", &shadow.dir), ("candidate", &candidate.dir)] {
+            if dir.as_ref() == Some(&policies.dir) {
+                let message = format!("`policies.{name}` is the directory of the policies in service");
+                self.error(&["policies", name], message, None);
+            }
         }
     }
 

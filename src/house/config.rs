@@ -18,7 +18,7 @@ use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
 };
-use crate::ledger::PriceSettings;
+use crate::ledger::{BudgetSettings, PriceSettings};
 use crate::limits::RateLimitSettings;
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
@@ -110,6 +110,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PriceSettings>")]
     pub prices: PriceSettings,
+    /// What may be spent, by whom, on what, in which time.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<BudgetSettings>>")]
+    pub budgets: Vec<BudgetSettings>,
     /// How the health of providers is watched.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<HealthSettings>")]
@@ -196,6 +200,7 @@ impl Default for Config {
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
             prices: PriceSettings::default(),
+            budgets: Vec::new(),
             health: HealthSettings::default(),
             breaker: BreakerSettings::default(),
             passthrough: PassthroughSettings::default(),

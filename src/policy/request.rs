@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext};
 use serde_json::Value;
 
-pub(super) use parts::{Headers, Metadata, Tags, Turn};
+pub(super) use parts::{Guards, Headers, Metadata, Tags, Turn};
 
 use super::memo::Memo;
 use super::patterns::Patterns;
@@ -254,6 +254,10 @@ impl Request {
 
     pub(super) fn metadata(&mut self) -> Metadata {
         Metadata(self.clone())
+    }
+
+    pub(super) fn guards(&mut self) -> Guards {
+        Guards(self.clone())
     }
 
     pub(super) fn tags(&mut self) -> Tags {
