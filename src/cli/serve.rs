@@ -19,7 +19,7 @@ use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread, probe};
-use crate::house::{Built, Desk, House, announce, feed};
+use crate::house::{Built, Desk, House, announce, carry_alerts, feed, keep_ledger};
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::store::sqlite::Sqlite;
@@ -53,6 +53,9 @@ fn run(house: House) -> Result<(), String> {
     let metrics = telemetry::install_metrics()?;
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
+    let accounts = ledger::Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
+    let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
+    house.figures().open_desk(Arc::new(accounts));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -86,9 +89,9 @@ async fn open(
     let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
-    let accounts = ledger::Desk::open(database.clone(), &config.state, clock.clone());
-    figures.open_desk(Arc::new(accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
+    tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
+    tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {
         figures,

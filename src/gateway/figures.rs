@@ -10,8 +10,10 @@ use tokio::time::Instant;
 use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
-use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
-use crate::ledger::{Abilities as Known, Budget, Desk, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
+use crate::ledger::{
+    Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
+};
 use crate::limits::Limits;
 use crate::target::TargetName;
 
@@ -135,6 +137,26 @@ impl Numbers for Figures {
             (live.healthy, live.health) = (Some(look.state != Standing::Open), Some(look.health));
         }
         live
+    }
+
+    fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {
+        let payer = Payer {
+            key: who.caller.key_id.clone(),
+            user: who.caller.user.clone(),
+            team: who.caller.team.clone(),
+            tags: who.tags.to_vec(),
+            model: who.model.into(),
+            ..Payer::default()
+        };
+        let standing = self.desk.get()?.budgets.standing(budget, &payer, self.clock.unix_ms())?;
+        let shown = |amount| standing.measure.shown(amount);
+        Some(Purse {
+            name: standing.name.clone(),
+            limit: shown(standing.limit),
+            used: shown(standing.used),
+            held: shown(standing.held),
+            resets_ms: standing.resets_ms,
+        })
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {

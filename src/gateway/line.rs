@@ -400,8 +400,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             }
         });
         let caller = session.facts().caller.clone();
-        let same = caller.session.as_deref().or(caller.user.as_deref());
-        let common = Common::gather(&plan.targets, same, &*asked);
+        let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
             common,

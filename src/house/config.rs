@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
+use super::alerts::AlertSettings;
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
@@ -114,6 +115,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Vec<BudgetSettings>>")]
     pub budgets: Vec<BudgetSettings>,
+    /// Where alerts of budgets go. Changing it needs a restart.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<AlertSettings>")]
+    pub alerts: AlertSettings,
     /// How the health of providers is watched.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<HealthSettings>")]
@@ -201,6 +206,7 @@ impl Default for Config {
             retries: RetrySettings::default(),
             prices: PriceSettings::default(),
             budgets: Vec::new(),
+            alerts: AlertSettings::default(),
             health: HealthSettings::default(),
             breaker: BreakerSettings::default(),
             passthrough: PassthroughSettings::default(),

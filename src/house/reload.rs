@@ -157,6 +157,7 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
         ("upstream", old.upstream != new.upstream),
         ("decisions", old.decisions != new.decisions),
         ("state", old.state != new.state),
+        ("alerts", old.alerts != new.alerts),
         ("plugins.cache", old.plugins.cache != new.plugins.cache),
         ("log", old.log != new.log),
         ("drain", old.drain != new.drain),

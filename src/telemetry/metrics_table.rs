@@ -90,6 +90,12 @@ table! {
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
     Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
     Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";
+    Counter   "tollgate_budget_refusals_total" ["budget"] "attempts that a hard budget could not bear";
+    Counter   "tollgate_budget_alerts_total" ["budget", "event"] "alerts of budgets: budget_threshold or budget_projection";
+    Gauge     "tollgate_budget_used_ratio" ["budget"] "share of a budget's limit that is spent; of a split one, the largest";
+    Gauge     "tollgate_budget_held" ["budget"] "dollars or tokens that are held for requests under way; of a split one, in the part that was spent most";
+    Counter   "tollgate_alerts_dropped_total" [] "alerts that found no room";
+    Counter   "tollgate_webhooks_total" ["outcome"] "deliveries of alerts to webhooks: ok or failed";
     Counter   "tollgate_store_commits_total" [] "transactions of the database, each of many changes";
     Counter   "tollgate_store_changes_total" [] "changes that the database took";
     Counter   "tollgate_store_lost_total" [] "changes that should be kept and were lost: more waited than `state.spool`, or the database is broken";

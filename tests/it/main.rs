@@ -30,6 +30,7 @@ mod hooks;
 mod hostile;
 mod images;
 mod moderations;
+mod money;
 mod ollama;
 mod passthrough;
 mod plugins;
