@@ -19,7 +19,7 @@ use crate::api::reply::{self, ReplyBody};
 use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
+use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread, probe};
 use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger};
 use crate::keys::KeyDesk;
 use crate::ledger;
@@ -118,6 +118,7 @@ async fn open(
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
+    tokio::spawn(probe(shared.clone(), Arc::new(upstream.sibling())));
 
     let reloads = Arc::new(ReloadState::default());
     let watching = drain.clone();

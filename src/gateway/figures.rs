@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, Reading, Standing};
+use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
@@ -28,6 +28,8 @@ pub struct Figures {
     desk: OnceLock<Arc<Desk>>,
     /// Who may go to which target.
     pub gates: Arc<Gates>,
+    /// How often providers are asked whether they answer.
+    pub probe: ArcSwap<ProbeSettings>,
     /// Where prices come from besides the configuration, the least first.
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
@@ -52,6 +54,7 @@ impl Figures {
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             desk: OnceLock::new(),
             gates: Arc::new(Gates::new(Dice::fair())),
+            probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
@@ -66,6 +69,7 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
+        self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
         self.keys.configure(terms.keys);
         if let Some(desk) = self.desk.get() {

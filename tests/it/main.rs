@@ -28,6 +28,7 @@ mod gateway;
 mod guards;
 mod guide;
 mod hooks;
+mod hostile;
 mod images;
 mod keys;
 mod limits;
