@@ -2,6 +2,7 @@
 
 mod aws;
 mod azure;
+mod dialect;
 mod google;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,13 +72,14 @@ pub fn build(
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let mut bench = Bench { file, sources, secrets, problems: Vec::new() };
+    let plugins = bench.plugins(&checked.config, plugins);
     let listed = listed(checked);
     let vendors: BTreeMap<Arc<str>, Arc<Vendor>> = checked
         .providers
         .iter()
         .filter_map(|(name, provider)| {
             let models = listed.get(name).cloned().unwrap_or_default();
-            bench.vendor(provider, models).map(|vendor| (name.clone(), Arc::new(vendor)))
+            bench.vendor(provider, models, &plugins).map(|vendor| (name.clone(), Arc::new(vendor)))
         })
         .collect();
     let token = checked.config.admin.token.as_ref().filter(|_| !secrets.are_imagined());
@@ -91,7 +93,6 @@ pub fn build(
         .iter()
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
-    let plugins = bench.plugins(&checked.config, plugins);
     let hosted = Arc::new(Hosted::new(plugins.clone()));
     let mut known = names(&catalogue, &versions);
     known.rate_limits = rate_limits(&checked.config);
@@ -351,7 +352,13 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+    fn vendor(
+        &mut self,
+        provider: &CheckedProvider,
+        models: Vec<Arc<str>>,
+        plugins: &PluginSet,
+    ) -> Option<Vendor> {
+        let interpreter = self.interpreter(provider, plugins)?;
         if self.secrets.are_imagined() {
             return sketched(provider, models);
         }
@@ -393,7 +400,7 @@ impl Bench<'_> {
             name: provider.name.clone(),
             preset: preset_of(provider),
             wire,
-            interpreter: None,
+            interpreter,
             place,
             headers,
             credential,

@@ -105,7 +105,7 @@ fn replying<T: Send + 'static>(
         let stands_in = match consequence {
             Consequence::Default(classification) => Some(classes(classification)),
             Consequence::Skip => silent(interface),
-            Consequence::Deny | Consequence::RedactAll => None,
+            Consequence::Deny | Consequence::RedactAll => Some(Reply::Closed(fault.to_string())),
         };
         stands_in.ok_or_else(|| format!("plugin `{}`: {fault}", plugin.name()))
     })

@@ -103,6 +103,8 @@ pub enum Reply {
     Reject(u16, String, String),
     /// To `call`: a JSON value.
     Json(String),
+    /// It gave no answer, for this reason, and is declared as one without which the request is refused.
+    Closed(String),
 }
 
 /// One thing that a guard found.

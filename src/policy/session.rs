@@ -60,6 +60,8 @@ enum End<'a> {
     Opinion(&'a Policy, Opinion),
     /// A policy failed that must not be skipped.
     Denied(&'a Policy),
+    /// A plugin failed that this policy asked, and without whose answer the request is refused.
+    Closed(&'a Policy, Arc<str>),
 }
 
 impl Session {
@@ -135,6 +137,10 @@ impl Session {
                 self.request.add_tags(it.tags);
                 (Reaction::Refuse(Box::new(it.reject.fault())), Some(rule))
             }
+            End::Closed(policy, plugin) => (
+                Reaction::Refuse(Box::new(unavailable(&plugin))),
+                Some(policy.rule(Hook::OnError, None, None)),
+            ),
             End::Denied(policy) => {
                 let fault = Fault::new(FaultKind::Policy, "a policy failed on this request");
                 (Reaction::Refuse(Box::new(fault)), Some(policy.rule(Hook::OnError, None, None)))
@@ -157,6 +163,9 @@ impl Session {
                 self.request.add_tags(it.tags);
                 (Err(it.reject.fault()), Some(rule))
             }
+            End::Closed(policy, plugin) => {
+                (Err(unavailable(&plugin)), Some(policy.rule(Hook::OnResponse, None, None)))
+            }
             End::Denied(policy) => {
                 let rule = policy.rule(Hook::OnResponse, None, None);
                 (Err(Fault::new(FaultKind::Policy, "a policy failed on this answer")), Some(rule))
@@ -175,7 +184,7 @@ impl Session {
         loop {
             // Nobody's opinion ends this walk, and nobody's failure.
             match self.walk(&mut walk).await {
-                End::Denied(_) => {}
+                End::Denied(_) | End::Closed(..) => {}
                 End::Through | End::Opinion(..) => return walk.errors,
             }
         }
@@ -236,7 +245,10 @@ impl Session {
             walk.rounds = 0;
             walk.at += 1;
             policy.carry_out(&self.request);
+            let closed = self.request.memo().closed();
             match said {
+                // Also a script that caught the failure goes no further.
+                Ok(_) if let Some(plugin) = &closed => return Ok(End::Closed(policy, plugin.clone())),
                 Ok(Opinion::None) => {}
                 Ok(opinion) => return Ok(End::Opinion(policy, opinion)),
                 Err(error) => {
@@ -244,6 +256,9 @@ impl Session {
                         policy.host.journal.failed(&error, &self.request.facts().request_id);
                     }
                     walk.errors.push(error);
+                    if let Some(plugin) = closed {
+                        return Ok(End::Closed(policy, plugin));
+                    }
                     if policy.on_error == OnError::Deny {
                         return Ok(End::Denied(policy));
                     }
@@ -257,6 +272,10 @@ impl Session {
         let mut decision = Decision::default();
         match end {
             End::Through => {}
+            End::Closed(_, plugin) => {
+                let decision = Err(unavailable(&plugin));
+                return Decided { decision, errors, reads: self.request.reads() };
+            }
             End::Denied(_) => {
                 let fault = Fault::new(FaultKind::Policy, "a policy failed on this request");
                 return Decided { decision: Err(fault), errors, reads: self.request.reads() };
@@ -293,6 +312,12 @@ impl Walk {
     fn new(hook: Hook, second: Dynamic) -> Self {
         Self { hook, second, at: 0, rounds: 0, errors: Vec::new() }
     }
+}
+
+/// What the client is told where a plugin gives no answer without which nothing goes on.
+fn unavailable(plugin: &str) -> Fault {
+    let text = format!("plugin `{plugin}` cannot be asked, and nothing goes on without it");
+    Fault::new(FaultKind::Unavailable, text).code("plugin_unavailable")
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod codex;
 mod cohere;
 mod completions;
 mod decisions;
+mod dialects;
 mod errors;
 mod every_door;
 mod failover;

@@ -131,3 +131,35 @@ async fn an_observer_hears_how_every_request_ended() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn a_classifier_without_which_nothing_goes_on_refuses_as_unavailable() {
+    let upstream = Upstream::start(|heard| acts::says(&heard.model()));
+    for policy in [POLICY, "fn on_request(req) { try { plugin(\"intent\").classify(req); } catch { } }\n"] {
+        let config =
+            config(&upstream, "rust").replace("grants:", "on_error: { classify: deny }\n      grants:");
+        let gateway = gateway::setup(&config).policy("10-intent.rhai", policy).start();
+        let ask = json!({"model": "up/m", "messages": [{"role": "user", "content": "a rust question"}]});
+        let reply = chat(gateway.clients, &ask).await;
+        assert_eq!((reply.status, &reply.error()["code"]), (503, &json!("plugin_unavailable")), "{reply:#?}");
+    }
+}
+
+#[tokio::test]
+async fn the_trial_of_a_plugin_leaves_no_numbers_behind() {
+    let Some(bytes) = sample("request-observer") else { return };
+    let upstream = Upstream::start(|heard| acts::says(&heard.model()));
+    let config = format!(
+        "plugins:\n  cache: cache\n  list:\n    - name: intent\n      grants: [log, metrics]\n      \
+         limits: {{ observe: 5s }}\nproviders:\n{}",
+        provider("up", &upstream.url())
+    );
+    let gateway = installed(gateway::setup(&config), &bytes).start();
+    chat(gateway.clients, &client::ask("up/one")).await;
+    let counted = || async {
+        let text = gateway.metrics().await;
+        (gateway::sum(&text, "tollgate_plugin_requests_total", &["up/one"]) > 0.0).then_some(text)
+    };
+    let text = client::eventually_async("a number", counted).await;
+    assert!(!text.contains("trial/model"), "{text}");
+}

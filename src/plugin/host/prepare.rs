@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,6 +84,7 @@ impl Preparation {
         let mut guest = self.guest(grantee, &compiled, &edge, is_snapshot)?;
         trial::run(&mut guest).await?;
         check_needs(&guest.loaded.manifest, &self.settings)?;
+        guest.grantee.serve();
         guest.loaded.prepared_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(guest)
     }
@@ -95,6 +97,7 @@ impl Preparation {
             series: Arc::clone(&self.belongings.series),
             hosts: AllowList::read(&self.settings.hosts().unwrap_or_default())?,
             voice: Voice::default(),
+            trial: AtomicBool::new(true),
         })
     }
 
