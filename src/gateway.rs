@@ -6,6 +6,7 @@ mod arms;
 mod beside;
 mod conversation;
 mod door;
+mod errands;
 mod figures;
 #[cfg(test)]
 mod golden;
@@ -37,6 +38,7 @@ pub use arms::rolled_back;
 pub use beside::{Beside, Role, Side};
 pub use conversation::{Conversation, Takeover};
 pub use door::{Asked, Door, Head, StreamForm};
+pub use errands::{Errands, Runner};
 pub use figures::{Figures, Terms};
 pub use intake::{Ahead, Approach, Intake, Unread};
 pub use market::Board;

@@ -15,13 +15,15 @@ use tokio::sync::watch;
 use super::BAD_CONFIG;
 use crate::admin::{self, Admin, ReloadState};
 use crate::api::Api;
+use crate::api::openai_embeddings::OpenAiEmbeddings;
 use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
+use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread};
 use crate::house::{Built, Desk, House, announce, feed};
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
+use crate::plugin::Services;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Decisions, Versions};
 use crate::telemetry::{self, AccessLog};
@@ -48,23 +50,26 @@ pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
     }
 }
 
-fn run(house: House) -> Result<(), String> {
+fn run(mut house: House) -> Result<(), String> {
     telemetry::install_log(&house.checked().config.log.level)?;
     let metrics = telemetry::install_metrics()?;
+    let (errands, runner) = Errands::new();
+    house.serve_plugins(services(&errands));
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, database, metrics))
+    runtime.block_on(open(house, built, database, metrics, (errands, runner)))
 }
 
 async fn open(
-    house: House,
+    mut house: House,
     built: Built,
     database: Option<Sqlite>,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
+    (errands, runner): (Errands, Runner),
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
     let listener =
@@ -104,6 +109,11 @@ async fn open(
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
+    let for_plugins = Gateway::new(shared.clone(), Arc::new(upstream.sibling()), Dice::fair());
+    tokio::spawn(runner.run(for_plugins, upstream.sibling(), &OpenAiEmbeddings));
+    if config.plugins.embeddings.is_some() {
+        house = with_vectors(house, &shared, &errands).await?;
+    }
 
     let reloads = Arc::new(ReloadState::default());
     let watching = drain.clone();
@@ -139,6 +149,25 @@ async fn open(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn services(errands: &Errands) -> Services {
+    let errands = Arc::new(errands.clone());
+    Services { embedder: Some(errands.clone()), courier: Some(errands), ..Services::default() }
+}
+
+/// Plugins may want vectors while they are loaded, and it is the gateway that makes them: they are loaded once more, now
+/// that it can.
+async fn with_vectors(mut house: House, shared: &Arc<Shared>, errands: &Errands) -> Result<House, String> {
+    let services = services(errands);
+    let again = tokio::task::spawn_blocking(move || {
+        house.serve_plugins(services);
+        let built = house.build(&SystemClock).map_err(|problems| problems.to_string());
+        built.map(|built| (house, built))
+    });
+    let (house, built) = again.await.map_err(|error| format!("plugins: {error}"))??;
+    shared.snapshot.store(built.snapshot);
+    Ok(house)
 }
 
 /// For a person who starts the gateway by hand in a terminal.

@@ -93,6 +93,11 @@ pub fn build(
         .iter()
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
+    if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.offers(model))
+    {
+        let message = format!("plugins.embeddings: there is no model or alias `{model}`");
+        let _: Option<()> = bench.problem(&["plugins", "embeddings"], message);
+    }
     let hosted = Arc::new(Hosted::new(plugins.clone()));
     let mut known = names(&catalogue, &versions);
     known.rate_limits = rate_limits(&checked.config);
@@ -112,6 +117,7 @@ pub fn build(
         versions,
         strict: config.strict,
         policies,
+        embeddings: config.plugins.embeddings.as_deref().map(Into::into),
         guards: Guards::of(&plugins),
         beside,
         pinned: None,

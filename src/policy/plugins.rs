@@ -16,6 +16,10 @@ pub trait Plugins: Send + Sync {
     fn lacks(&self, _plugin: &str, _ability: Ability) -> Option<String> {
         None
     }
+    /// Classifiers that are asked before the policies run.
+    fn ahead(&self) -> &[Arc<str>] {
+        &[]
+    }
     /// Asks a plugin. `Err` is a failure, in words for the log: what was declared for it has been applied already.
     fn ask(&self, plugin: &str, question: &Question, about: &About) -> Asking;
 }

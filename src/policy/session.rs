@@ -11,7 +11,7 @@ use super::compile::Policy;
 use super::error::RuntimeError;
 use super::hook::Opinion;
 use super::memo::{Answered, Memo, Waiting};
-use super::plugins::Reply;
+use super::plugins::{Question, Reply};
 use super::request::Request;
 use super::seen::{Answer, Completion, FailedAttempt};
 use super::settings::OnError;
@@ -96,11 +96,32 @@ impl Session {
                 reads: Reads::default(),
             };
         }
+        self.ask_ahead().await;
         let mut walk = Walk::new(Hook::OnRequest, Dynamic::UNIT);
         loop {
             match self.advance(&mut walk) {
                 Ok(end) => return self.decided(end, walk.errors),
                 Err(waiting) => self.wait(waiting).await,
+            }
+        }
+    }
+
+    /// Asks the classifiers that are to be asked before the policies run. What is recorded is not asked again.
+    async fn ask_ahead(&self) {
+        let Some(host) = self.chain.policies.first().map(|policy| &policy.host) else { return };
+        for plugin in host.plugins.ahead() {
+            let question = Question::Classify;
+            let is_known = self.request.memo().find(plugin, &question).is_some();
+            if is_known || self.request.facts().body.notes().is_some() {
+                continue;
+            }
+            let asking = host.plugins.ask(plugin, &question, &self.request.about());
+            let waiting =
+                Waiting { plugin: plugin.clone(), question, asking, began: std::time::Instant::now() };
+            let answered = waiting.answer().await;
+            // A refusal is for policies that ask themselves.
+            if !matches!(answered.reply, Ok(Reply::Closed(_))) {
+                self.request.memo().keep(answered);
             }
         }
     }

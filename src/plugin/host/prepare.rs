@@ -75,7 +75,9 @@ impl Preparation {
         edge.check(&self.settings)?;
         let grantee = Arc::new(self.grantee()?);
         let config = self.settings.config_json();
-        let (component, is_snapshot) = match self.snapshot(&grantee, &component, &config).await? {
+        // What `init` learned from others may be otherwise the next time.
+        let alone = !edge.imported().iter().any(|import| matches!(&**import, "ai" | "http"));
+        let (component, is_snapshot) = match self.snapshot(&grantee, &component, &config, alone).await? {
             Some(snapshot) => (snapshot, true),
             None => (component.into_owned(), false),
         };
@@ -107,8 +109,9 @@ impl Preparation {
         grantee: &Arc<Grantee>,
         component: &[u8],
         config: &str,
+        keep: bool,
     ) -> Result<Option<Vec<u8>>, String> {
-        let kept = self.cache.as_deref().map(|cache| Kept::place(cache, component, config));
+        let kept = self.cache.as_deref().filter(|_| keep).map(|cache| Kept::place(cache, component, config));
         if let Some(found) = kept.as_ref().and_then(Kept::read) {
             return Ok(Some(found));
         }
