@@ -8,6 +8,7 @@ mod cached;
 mod ceiling;
 mod conversation;
 mod door;
+mod errands;
 mod figures;
 #[cfg(test)]
 mod golden;
@@ -45,6 +46,7 @@ pub use arms::rolled_back;
 pub use beside::{Beside, Role, Side};
 pub use conversation::{Conversation, Takeover};
 pub use door::{Asked, Door, Head, StreamForm};
+pub use errands::{Errands, Runner};
 pub use figures::{Figures, Terms};
 pub use intake::{Ahead, Approach, Intake, Unread};
 pub use market::Board;

@@ -15,15 +15,17 @@ use tokio::sync::watch;
 use super::BAD_CONFIG;
 use crate::admin::{self, Admin, ReloadState};
 use crate::api::Api;
+use crate::api::openai_embeddings::OpenAiEmbeddings;
 use crate::api::reply::{self, ReplyBody};
 use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread, probe};
+use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread, probe};
 use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger};
 use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
+use crate::plugin::Services;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Decisions, Versions};
 use crate::telemetry::{self, AccessLog};
@@ -50,9 +52,11 @@ pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
     }
 }
 
-fn run(house: House) -> Result<(), String> {
+fn run(mut house: House) -> Result<(), String> {
     telemetry::install_log(&house.checked().config.log.level)?;
     let metrics = telemetry::install_metrics()?;
+    let (errands, runner) = Errands::new();
+    house.serve_plugins(services(&errands));
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
     let accounts = ledger::Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
@@ -63,14 +67,15 @@ fn run(house: House) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, (database, keys), metrics))
+    runtime.block_on(open(house, built, (database, keys), metrics, (errands, runner)))
 }
 
 async fn open(
-    house: House,
+    mut house: House,
     built: Built,
     (database, keys): (Option<Sqlite>, KeyDesk),
     metrics: metrics_exporter_prometheus::PrometheusHandle,
+    (errands, runner): (Errands, Runner),
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
     let listener =
@@ -119,6 +124,11 @@ async fn open(
     });
     announce(&shared.snapshot.load(), true);
     tokio::spawn(probe(shared.clone(), Arc::new(upstream.sibling())));
+    let for_plugins = Gateway::new(shared.clone(), Arc::new(upstream.sibling()), Dice::fair());
+    tokio::spawn(runner.run(for_plugins, upstream.sibling(), &OpenAiEmbeddings));
+    if config.plugins.embeddings.is_some() {
+        house = with_vectors(house, &shared, &errands).await?;
+    }
 
     let reloads = Arc::new(ReloadState::default());
     let watching = drain.clone();
@@ -154,6 +164,25 @@ async fn open(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn services(errands: &Errands) -> Services {
+    let errands = Arc::new(errands.clone());
+    Services { embedder: Some(errands.clone()), courier: Some(errands), ..Services::default() }
+}
+
+/// Plugins may want vectors while they are loaded, and it is the gateway that makes them: they are loaded once more, now
+/// that it can.
+async fn with_vectors(mut house: House, shared: &Arc<Shared>, errands: &Errands) -> Result<House, String> {
+    let services = services(errands);
+    let again = tokio::task::spawn_blocking(move || {
+        house.serve_plugins(services);
+        let built = house.build(&SystemClock).map_err(|problems| problems.to_string());
+        built.map(|built| (house, built))
+    });
+    let (house, built) = again.await.map_err(|error| format!("plugins: {error}"))??;
+    shared.snapshot.store(built.snapshot);
+    Ok(house)
 }
 
 /// For a person who starts the gateway by hand in a terminal.

@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub pinned: Option<Pinned>,
     /// What policies, guards and observers may ask.
     pub plugins: PluginSet,
+    /// The model that makes embeddings for plugins, where one is configured.
+    pub embeddings: Option<Arc<str>>,
     /// Those of the plugins that are guards.
     pub guards: Guards,
     /// Repeats and sizes of attempts.

@@ -2,6 +2,7 @@
 
 mod aws;
 mod azure;
+mod dialect;
 mod google;
 pub(super) mod keys;
 
@@ -73,13 +74,14 @@ pub fn build(
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let mut bench = Bench { file, sources, secrets, problems: Vec::new() };
+    let plugins = bench.plugins(&checked.config, plugins);
     let listed = listed(checked);
     let vendors: BTreeMap<Arc<str>, Arc<Vendor>> = checked
         .providers
         .iter()
         .filter_map(|(name, provider)| {
             let models = listed.get(name).cloned().unwrap_or_default();
-            bench.vendor(provider, models).map(|vendor| (name.clone(), Arc::new(vendor)))
+            bench.vendor(provider, models, &plugins).map(|vendor| (name.clone(), Arc::new(vendor)))
         })
         .collect();
     let token = checked.config.admin.token.as_ref().filter(|_| !secrets.are_imagined());
@@ -96,7 +98,11 @@ pub fn build(
     bench.pepper(&checked.config);
     let keys = bench.keys(&checked.config);
     let auth = bench.auth(&checked.config, &figures.keys);
-    let plugins = bench.plugins(&checked.config, plugins);
+    if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.offers(model))
+    {
+        let message = format!("plugins.embeddings: there is no model or alias `{model}`");
+        let _: Option<()> = bench.problem(&["plugins", "embeddings"], message);
+    }
     let hosted = Arc::new(Hosted::new(plugins.clone()));
     let known = names(&catalogue, &versions, &checked.config);
     let beside = beside::load(&checked.config, sources, &known, &hosted);
@@ -115,6 +121,7 @@ pub fn build(
         versions,
         strict: config.strict,
         policies,
+        embeddings: config.plugins.embeddings.as_deref().map(Into::into),
         beside,
         guards: Guards::of(&plugins),
         pinned: None,
@@ -372,7 +379,13 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+    fn vendor(
+        &mut self,
+        provider: &CheckedProvider,
+        models: Vec<Arc<str>>,
+        plugins: &PluginSet,
+    ) -> Option<Vendor> {
+        let interpreter = self.interpreter(provider, plugins)?;
         if self.secrets.are_imagined() {
             return sketched(provider, models);
         }
@@ -418,7 +431,7 @@ impl Bench<'_> {
             name: provider.name.clone(),
             preset: preset_of(provider),
             wire,
-            interpreter: None,
+            interpreter,
             place,
             headers,
             ring,

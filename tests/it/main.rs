@@ -17,6 +17,7 @@ mod codex;
 mod cohere;
 mod completions;
 mod decisions;
+mod dialects;
 mod errors;
 mod every_door;
 mod failover;
