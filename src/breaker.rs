@@ -4,6 +4,7 @@ mod alert;
 mod health;
 mod load;
 mod settings;
+mod spare;
 mod spread;
 mod window;
 

@@ -1,14 +1,20 @@
 //! Who calls: what the gateway knows of the client behind a request.
 
+pub mod cidr;
+pub mod glob;
+mod grant;
+
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub use grant::{Grant, Scope};
 
 /// The client behind a request. Never holds a credential.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     /// The client's address as the listener saw it.
     pub address: Option<IpAddr>,
-    /// The public id of the virtual key, once keys exist.
+    /// The public id of the virtual key, or the subject of the token.
     pub key_id: Option<Arc<str>>,
     /// The team that the key belongs to.
     pub team: Option<Arc<str>>,
@@ -16,6 +22,8 @@ pub struct Caller {
     pub user: Option<Arc<str>>,
     /// What the client itself says that its requests have in common (`x-tollgate-session`).
     pub session: Option<Arc<str>>,
+    /// What the key or token grants; `None` where nobody has to show one.
+    pub grant: Option<Arc<Grant>>,
 }
 
 impl Caller {

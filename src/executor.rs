@@ -1,16 +1,21 @@
 //! Carries out a plan within its deadlines: ordered attempts, classified faults, invisible fallback.
 //!
-//! Breakers, health and key pools will ask their questions in `carry_out`, before an attempt; hedging will race two
-//! calls of `attempt`.
+//! `course.rs` knows what was tried and what comes next; `attempt.rs` makes one attempt. Attempts can be raced: take
+//! several turns from the course before the first of them has ended.
 
 mod advice;
 mod answering;
 mod attempt;
 mod backoff;
+mod course;
+mod ensemble;
+mod hedge;
 mod hold;
 mod journal;
 mod live;
+mod race;
 mod raw;
+mod said;
 mod switch;
 mod token;
 mod watchdog;
@@ -23,6 +28,8 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 pub use advice::{Advice, Advising};
+use course::{Course, Onward};
+pub use ensemble::Judge;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
@@ -30,8 +37,8 @@ pub use switch::Switched;
 
 use crate::breaker::Health;
 use crate::clock::{Clock, Dice};
-use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
-use crate::plan::Reaction;
+use crate::fault::Fault;
+use crate::plan::{Manner, Role};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
 use crate::upstream::{Upload, Upstream};
@@ -87,6 +94,10 @@ pub struct Job {
     pub retries: Option<u32>,
     /// Deadline of each attempt to its first content, as the policy said; `None` leaves it to the target.
     pub first_token: Option<Duration>,
+    /// How the attempts are made, where not simply one after the other.
+    pub manner: Option<Box<Manner>>,
+    /// Who judges the answers of several.
+    pub judge: Option<Judge>,
     /// How it is said.
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
@@ -138,72 +149,36 @@ impl Executor {
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.
     ///
     /// # Errors
-    /// The last attempt's fault; in a strict request that no target can carry, what the first could not.
+    /// The first attempt's fault; in a strict request that no target can carry, what the first could not.
     pub async fn carry_out(&self, job: &Job) -> Result<Answered, Fault> {
-        let retries = job.retries.unwrap_or(job.limits.retries);
-        let mut made = 0;
-        let (mut last, mut lossy) = (None, None);
-        for target in &job.targets {
-            let mut again = 0;
-            while job.allows(target) {
-                if made >= job.limits.max_attempts {
-                    return Err(verdict(last, lossy));
-                }
-                let fault = match self.attempt(job, target).await {
-                    Ok(answered) => return Ok(answered),
-                    Err(fault) => fault,
-                };
-                if fault.kind == FaultKind::Lossy {
-                    // Nothing was sent: no attempt is used up.
-                    lossy.get_or_insert(fault);
-                    break;
-                }
-                made += 1;
-                let reaction = job.reaction(target, made, &fault).await;
-                if let Reaction::Refuse(refusal) = reaction {
-                    return Err(*refusal);
-                }
-                if job.carry.upload().is_some_and(Upload::is_spent) {
-                    // What has gone out cannot be sent again.
-                    return Err(fault);
-                }
-                let pause = match (reaction, fault.retry) {
-                    (Reaction::Fail | Reaction::Refuse(_), _) | (Reaction::Usual, Retry::Never) => {
-                        return Err(fault);
-                    }
-                    (Reaction::NextTarget, _) | (Reaction::Usual, Retry::Elsewhere) => None,
-                    (Reaction::RetryAfter(pause), _) => Some(pause),
-                    (Reaction::Usual, Retry::Here) => {
-                        backoff::pause(again, retries, &fault, &job.limits, &self.dice)
-                    }
-                };
-                again = again.saturating_add(1);
-                last = Some(fault);
-                let Some(pause) = pause else { break };
-                if Instant::now() + pause >= job.deadline {
-                    break;
-                }
-                job.journal.pause(Instant::now());
-                tokio::time::sleep(pause).await;
+        if let Some(manner) = &job.manner {
+            // Boxed, as all that few requests need.
+            if let Some(together) = self.ensemble_of(job, manner) {
+                return Box::pin(self.ensemble(job, together)).await;
+            }
+            if let Some(pace) = self.pace(job, manner) {
+                return Box::pin(self.race(job, pace)).await;
             }
         }
-        Err(verdict(last, lossy))
+        let mut course = Course::new(job);
+        let mut role = Role::Primary;
+        while let Some(turn) = course.turn() {
+            let fault = match self.attempt(job, turn.target, role).await {
+                Ok(answered) => return Ok(answered),
+                Err(fault) => fault,
+            };
+            role = Role::Retry;
+            match course.failed(turn, fault, self).await {
+                Onward::End(fault) => return Err(fault),
+                Onward::Turn(pause) if pause.is_zero() => {}
+                Onward::Turn(pause) => {
+                    job.journal.pause(Instant::now());
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+        Err(course.verdict())
     }
-}
-
-/// What the client is told when no target answered. A provider's passing failure is told rather than the losses of
-/// others: another try may succeed.
-fn verdict(last: Option<Fault>, lossy: Option<Fault>) -> Fault {
-    match (last, lossy) {
-        (Some(last), Some(lossy)) if last.whose == Whose::Caller => lossy,
-        (Some(last), _) => last,
-        (None, Some(lossy)) => lossy,
-        (None, None) => out_of_time(),
-    }
-}
-
-fn out_of_time() -> Fault {
-    Fault::new(FaultKind::Timeout(Phase::Total), "the request's deadline passed before any target answered")
 }
 
 #[cfg(test)]

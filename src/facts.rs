@@ -9,6 +9,7 @@ mod reads;
 mod told;
 mod watched;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
@@ -102,8 +103,24 @@ pub struct Facts {
     pub at_ms: u64,
     /// The request body, read only as far as somebody asks.
     pub body: Arc<dyn Body>,
+    /// How the limits that hold for it stand.
+    pub rates: Vec<Rated>,
     /// The targets that there are, with the numbers of this moment.
     pub market: Arc<dyn Market>,
+}
+
+/// How a limit stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rated {
+    /// The limit's name.
+    pub name: Arc<str>,
+    /// What it counts: `requests`, `tokens`, `input-tokens`, `output-tokens`, `concurrent-requests`.
+    pub what: Cow<'static, str>,
+    /// How much it lets through.
+    pub limit: u64,
+    /// What is left of that.
+    pub remaining: u64,
 }
 
 /// The request body as a policy may ask about it. Implementations compute each answer at most once; what an operation

@@ -1,6 +1,7 @@
 //! The straight line of a request, and the facts that policies see.
 
 mod admission;
+mod admit;
 mod conversation;
 mod door;
 mod figures;
@@ -47,6 +48,7 @@ use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
 use crate::ledger::Book;
+use crate::store::sqlite::Sqlite;
 use crate::store::{Answers, Decisions, Shelf};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
@@ -65,6 +67,8 @@ pub struct Shared {
     pub figures: Arc<Figures>,
     /// Records of what was decided.
     pub decisions: Decisions,
+    /// The database, if one is configured.
+    pub database: Option<Sqlite>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }

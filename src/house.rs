@@ -14,6 +14,7 @@ pub mod replay;
 mod schema;
 mod secrets;
 mod sources;
+mod state;
 mod trial;
 mod validate;
 mod watch;

@@ -16,6 +16,7 @@ mod rate;
 mod reserved;
 mod settings;
 mod shown;
+mod tables;
 
 pub use book::{Book, Known};
 pub use compact::List;
@@ -29,6 +30,7 @@ pub use settings::{
     AbovePrice, Day, ModelPrice, OffPeakPrice, PriceSettings, Rates, ReservedSettings, SourceSettings,
 };
 pub use shown::{facts, pricing};
+pub use tables::TABLES;
 
 #[cfg(test)]
 mod tests;

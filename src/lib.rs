@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod house;
 pub mod json;
 pub mod ledger;
+pub mod limits;
 pub mod listener;
 pub mod money;
 pub mod plan;

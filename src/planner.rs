@@ -4,6 +4,7 @@ mod catalogue;
 mod draft;
 mod draw;
 mod judges;
+mod manner;
 mod settings;
 mod split;
 mod strategy;
@@ -12,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use catalogue::{Alias, AliasTarget, Catalogue, Entry, Known};
-use draft::Draft;
+use draft::{Draft, Drawn};
 pub use judges::MODERATION;
+pub use manner::{HedgeSettings, TogetherSettings, manner};
 pub use settings::{InOrder, ModelSettings, ModelVersionSettings, Models, TargetSettings, WeightedTarget};
 pub use split::{Split, SplitVersion};
 use strategy::Scene;
@@ -23,7 +25,7 @@ use crate::clock::Dice;
 use crate::facts::Facts;
 use crate::facts::measure::TIERS;
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Candidate, Constraint, Decision, Route, Step, Verdict};
+use crate::plan::{Candidate, Constraint, Decision, Manner, Route, Step, Verdict};
 use crate::providers::{Target, respond};
 use crate::target::{TargetName, Traits};
 
@@ -38,6 +40,10 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Deadline to the first content; `None` means the target's own.
     pub first_token: Option<Duration>,
+    /// How the attempts are made, where not simply one after the other.
+    pub manner: Option<Box<Manner>>,
+    /// Who judges the answers of several.
+    pub judge: Option<Target>,
     /// Everything that was considered, for the decision record.
     pub candidates: Vec<Candidate>,
     /// The version of a model (`alias@version`) by which a target came into the plan, where it came by one.
@@ -53,6 +59,8 @@ impl Plan {
             retries: Some(0),
             timeout: None,
             first_token: None,
+            manner: None,
+            judge: None,
             candidates: vec![candidate],
             versions: Vec::new(),
         }
@@ -95,12 +103,11 @@ pub fn plan(
     let tier = tier_asked(facts).map_err(refused)?;
     let scene = Scene { facts, dice, tier };
     let drawn = Draft::new(catalogue, decision, scene, route).draw(route);
-    let (targets, candidates, versions) = match drawn {
-        Ok(drawn) => drawn,
-        Err(unplanned) => return Err(unplanned),
-    };
+    let Drawn { targets, candidates, versions, manner, judge } = drawn?;
     Ok(Plan {
         targets,
+        manner: (!manner.is_plain()).then(|| Box::new(manner)),
+        judge,
         retries: route.retries,
         timeout: route.timeout,
         first_token: route.first_token,

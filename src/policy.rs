@@ -77,6 +77,8 @@ pub struct Names {
     pub aliases: BTreeSet<String>,
     /// Configured providers.
     pub providers: BTreeSet<String>,
+    /// Names under `rate_limits:`.
+    pub rate_limits: BTreeSet<String>,
 }
 
 /// The policies of one snapshot. Sessions share them, so that a request ends with those that it began with.

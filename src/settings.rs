@@ -21,6 +21,17 @@ pub struct Size(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date(pub jiff::Timestamp);
 
+/// So many in a period: `60/min`, `1000/day`, `100 per hour`, `10/s`, `60/min burst 10`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rate {
+    /// How many in one period; at least one.
+    pub count: u64,
+    /// The period.
+    pub period: Duration,
+    /// How many may come at once after a pause; as many as in one period where nothing is said.
+    pub burst: Option<u64>,
+}
+
 /// A reference to a secret, never the secret itself: `env:NAME` or `file:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretRef {
@@ -94,6 +105,50 @@ impl Date {
     }
 }
 
+/// The periods that rates are written in.
+const PERIODS: [(&[&str], &str, u64); 4] = [
+    (&["s", "sec", "second"], "s", 1),
+    (&["m", "min", "minute"], "min", 60),
+    (&["h", "hour"], "hour", 3_600),
+    (&["d", "day"], "day", 86_400),
+];
+
+/// The most that a rate may let through in one period.
+const MOST_RATE: u64 = 1_000_000_000_000;
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a rate (try \"60/min\", \"1000/day\" or \"60/min burst 10\")");
+        let number = |text: &str| {
+            let digits: String = text.trim().chars().filter(|c| *c != '_').collect();
+            digits.parse::<u64>().ok().filter(|count| (1..=MOST_RATE).contains(count)).ok_or_else(bad)
+        };
+        let (rate, burst) = match text.split_once("burst") {
+            Some((rate, burst)) => (rate, Some(number(burst)?)),
+            None => (text, None),
+        };
+        let (count, period) = rate.split_once('/').or_else(|| rate.split_once(" per ")).ok_or_else(bad)?;
+        let period = period.trim();
+        let (_, _, secs) = PERIODS.iter().find(|(names, ..)| names.contains(&period)).ok_or_else(bad)?;
+        Ok(Self { count: number(count)?, period: Duration::from_secs(*secs), burst })
+    }
+}
+
+impl Rate {
+    /// How many may come at once after a pause.
+    pub fn capacity(self) -> u64 {
+        self.burst.unwrap_or(self.count)
+    }
+
+    /// The period in a word: `min`.
+    pub fn period_name(self) -> &'static str {
+        let secs = self.period.as_secs();
+        PERIODS.iter().find(|(_, _, known)| *known == secs).map_or("period", |(_, name, _)| name)
+    }
+}
+
 impl FromStr for SecretRef {
     type Err = String;
 
@@ -114,6 +169,13 @@ impl fmt::Display for SecretRef {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
         }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.count, self.period_name())?;
+        self.burst.map_or(Ok(()), |burst| write!(f, " burst {burst}"))
     }
 }
 
@@ -184,6 +246,7 @@ from_text! {
     Period: "a duration such as \"20s\", \"800ms\" or \"5m\"", "period", "20s", "string";
     Size: "a number of bytes such as 65536, \"64KiB\" or \"20MiB\"", "size", "64KiB", ["string", "integer"];
     Date: "a date such as \"2026-11-01\" or \"2026-11-01T12:00:00Z\"", "date", "2026-11-01", "string";
+    Rate: "a rate such as \"60/min\", \"1000/day\" or \"60/min burst 10\"", "rate", "60/min", "string";
     SecretRef: "a reference to a secret: `env:NAME` or `file:PATH`", "secret", "env:OPENAI_API_KEY", "string";
 }
 
@@ -207,6 +270,23 @@ mod tests {
         assert_eq!(Size(20 << 20).to_string(), "20MiB");
         for bytes in [0, 1, 1023, 1024, 1025, 3 << 30] {
             assert_eq!(Size(bytes).to_string().parse(), Ok(Size(bytes)));
+        }
+    }
+
+    #[test]
+    fn rates_are_counts_in_a_period() {
+        for (text, count, secs, burst, again) in [
+            ("60/min", 60, 60, None, "60/min"),
+            ("60 per minute", 60, 60, None, "60/min"),
+            ("1_000_000/d", 1_000_000, 86_400, None, "1000000/day"),
+            ("10/s burst 3", 10, 1, Some(3), "10/s burst 3"),
+        ] {
+            let rate = Rate { count, period: Duration::from_secs(secs), burst };
+            assert_eq!(text.parse(), Ok(rate), "{text}");
+            assert_eq!(rate.to_string(), again);
+        }
+        for text in ["", "60", "0/min", "60/week", "-1/min", "60/min burst", "60/min burst 0", "1.5/min"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! What the gateway keeps between requests: answers that a later request may refer to, and records of decisions.
 //!
-//! Everything here is bounded. Only records of decisions are written to disk, and only where the configuration names a
-//! directory for them.
+//! Everything here is bounded. Only records of decisions and the database are written to disk, and only where the
+//! configuration names a place for them.
 
 mod answers;
 mod decisions;
 mod settings;
+pub mod sqlite;
 
 pub use answers::{Answers, Bounds, Kept, Shelf};
 pub use decisions::{Decisions, files, find_in, lines};
-pub use settings::{DecisionSettings, ResponseSettings};
+pub use settings::{Abandoned, DecisionSettings, OnLoss, ResponseSettings, StateSettings};

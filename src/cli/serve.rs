@@ -22,8 +22,12 @@ use crate::gateway::{Admission, Gateway, Shared, Unread};
 use crate::house::{Built, House, announce, feed};
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::store::Decisions;
+use crate::store::sqlite::Sqlite;
 use crate::telemetry::{self, AccessLog};
 use crate::upstream::{Upload, Upstream};
+
+/// How long the end of the process waits for the database.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
 pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
@@ -47,16 +51,18 @@ fn run(house: House) -> Result<(), String> {
     telemetry::install_log(&house.checked().config.log.level)?;
     let metrics = telemetry::install_metrics()?;
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
+    let database = house.database()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, metrics))
+    runtime.block_on(open(house, built, database, metrics))
 }
 
 async fn open(
     house: House,
     built: Built,
+    database: Option<Sqlite>,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
@@ -85,6 +91,7 @@ async fn open(
         access_log: access_log.clone(),
         answers: Arc::default(),
         decisions: decisions.clone(),
+        database: database.clone(),
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
@@ -116,6 +123,9 @@ async fn open(
     listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
     access_log.close();
     decisions.close();
+    if let Some(database) = database {
+        database.close(LAST_WRITES);
+    }
     tracing::info!("stopped");
     Ok(())
 }

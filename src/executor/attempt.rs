@@ -9,12 +9,14 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
+use super::journal::Page;
 use super::live::Live;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::Verdict;
 use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::plan::Role;
 use crate::providers::{Credential, Held, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
 
@@ -63,28 +65,28 @@ struct Sent {
 
 impl Executor {
     /// Makes one attempt, notes it in the journal and counts it.
-    pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
+    pub(super) async fn attempt(&self, job: &Job, target: &Target, role: Role) -> Result<Answered, Fault> {
         let now = Instant::now();
-        job.journal.begin(target, now);
+        let page = job.journal.begin(target, role, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         if let Some(relayed) = job.carry.instead(target) {
-            job.journal.lose(&relayed.lost);
-            meters.attempt("ok", job.journal.succeed(200));
+            page.lose(&relayed.lost);
+            meters.attempt("ok", page.succeed(200, None));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
         let judge = |verdict, first_token| {
             self.health.attempted(&target.name, verdict, first_token, Instant::now());
         };
-        let busy = self.health.loads.enter(&target.name);
-        match self.try_once(job, target, now).await {
+        let mut busy = self.health.loads.enter(&target.name);
+        match self.try_once(job, target, &page, now).await {
             Ok((mut answered, status)) => {
                 match &answered {
                     Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
-                        meters.attempt(fault.kind.as_str(), job.journal.fail(fault));
+                        meters.attempt(fault.kind.as_str(), page.fail(fault));
                         judge(Verdict::of(fault), None);
                     }
                     _ => {
-                        let took = job.journal.succeed(status);
+                        let took = page.succeed(status, answered.usage_beside(role));
                         meters.attempt("ok", took);
                         judge(Verdict::Good, matches!(answered, Answered::Stream(_)).then_some(took));
                         busy.took(took, true, Instant::now());
@@ -94,7 +96,7 @@ impl Executor {
                 Ok(answered)
             }
             Err(fault) => {
-                meters.attempt(fault.kind.as_str(), job.journal.fail(&fault));
+                meters.attempt(fault.kind.as_str(), page.fail(&fault));
                 judge(Verdict::of(&fault), None);
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.took(now.elapsed(), false, Instant::now());
@@ -105,7 +107,13 @@ impl Executor {
         }
     }
 
-    async fn try_once(&self, job: &Job, target: &Target, now: Instant) -> Result<(Answered, u16), Fault> {
+    async fn try_once(
+        &self,
+        job: &Job,
+        target: &Target,
+        page: &Page<'_>,
+        now: Instant,
+    ) -> Result<(Answered, u16), Fault> {
         let deadlines = &target.vendor.deadlines;
         let first_token = job.first_token.unwrap_or(deadlines.first_token);
         let due = Due {
@@ -115,7 +123,7 @@ impl Executor {
         };
         let streams = job.carry.wants_stream();
         let outgoing = job.carry.outgoing(target)?;
-        job.journal.lose(&outgoing.lost);
+        page.lose(&outgoing.lost);
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
         }
@@ -179,7 +187,7 @@ impl Executor {
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
             let relayed = job.carry.whole(target, bytes)?;
-            job.journal.lose(&relayed.lost);
+            page.lose(&relayed.lost);
             return Ok((Answered::Whole(relayed, target.clone()), status));
         }
         let relay = job.carry.stream(target)?;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::chat::Loss;
+use crate::chat::{Loss, Usage};
 use crate::fault::Fault;
-use crate::plan::AttemptRecord;
+use crate::plan::{AttemptRecord, Role};
 use crate::providers::{Dialect, Target};
 use crate::target::TargetName;
 
@@ -19,36 +19,110 @@ pub struct Journal(Mutex<Pages>);
 #[derive(Debug, Default)]
 struct Pages {
     attempts: Vec<AttemptRecord>,
-    current: Option<(TargetName, Instant)>,
-    pause: Option<Instant>,
+    /// Attempts under way; more than one where they are raced.
+    running: Vec<Running>,
+    /// Attempts begun so far.
+    begun: u32,
+    /// Since when time is not ours: an attempt is under way, or a pause before the next.
+    away: Option<Instant>,
     upstream: Duration,
     /// When the last attempt that succeeded began, and how long it took to succeed.
     good: Option<(Instant, Duration)>,
-    /// What the attempt under way, or the last one, could not carry.
+    /// What the last attempt to begin, or the one that succeeded, could not carry.
     lost: Vec<Loss>,
     /// What no attempt can carry.
     unset: Vec<Loss>,
     /// What its target speaks.
     dialect: Option<Dialect>,
+    /// Targets that were passed over, and why.
+    skipped: Vec<(TargetName, &'static str)>,
+}
+
+#[derive(Debug)]
+struct Running {
+    number: u32,
+    target: TargetName,
+    dialect: Dialect,
+    role: Role,
+    began: Instant,
+    lost: Vec<Loss>,
+}
+
+/// The page of one attempt. Dropped before its end, the attempt was cancelled.
+pub(super) struct Page<'j> {
+    journal: &'j Journal,
+    number: u32,
+}
+
+impl Page<'_> {
+    /// The attempt cannot carry this.
+    pub(super) fn lose(&self, lost: &[Loss]) {
+        if lost.is_empty() {
+            return;
+        }
+        let mut pages = self.journal.pages();
+        pages.lost.extend_from_slice(lost);
+        if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
+            running.lost.extend_from_slice(lost);
+        }
+    }
+
+    /// The attempt brought its first content or its whole answer. The time that it took comes back.
+    pub(super) fn succeed(self, status: u16, usage: Option<Usage>) -> Duration {
+        let mut pages = self.journal.pages();
+        let Some(Running { target, dialect, role, began, lost, .. }) = pages.take(self.number) else {
+            return Duration::ZERO;
+        };
+        let took = began.elapsed();
+        (pages.good, pages.lost, pages.dialect) = (Some((began, took)), lost, Some(dialect));
+        pages.attempts.push(AttemptRecord {
+            target,
+            outcome: "ok".into(),
+            status: Some(status),
+            ms: ms(took),
+            role,
+            usage,
+        });
+        took
+    }
+
+    /// The attempt failed. The time that it took comes back.
+    pub(super) fn fail(self, fault: &Fault) -> Duration {
+        self.journal.pages().end(self.number, |target, took| AttemptRecord::failed(target, fault, took))
+    }
+}
+
+impl Drop for Page<'_> {
+    fn drop(&mut self) {
+        self.journal.pages().end(self.number, cancelled);
+    }
 }
 
 impl Journal {
     /// An attempt begins.
-    pub(super) fn begin(&self, target: &Target, now: Instant) {
-        self.begin_at(&target.name, target.wire().dialect(), now);
+    pub(super) fn begin(&self, target: &Target, role: Role, now: Instant) -> Page<'_> {
+        self.begin_at(&target.name, target.wire().dialect(), role, now)
     }
 
-    fn begin_at(&self, target: &TargetName, dialect: Dialect, now: Instant) {
+    fn begin_at(&self, target: &TargetName, dialect: Dialect, role: Role, now: Instant) -> Page<'_> {
         let mut pages = self.pages();
-        if let Some(since) = pages.pause.take() {
-            pages.upstream += now.saturating_duration_since(since);
-        }
-        pages.current = Some((target.clone(), now));
+        pages.away.get_or_insert(now);
+        pages.begun += 1;
         pages.lost.clear();
         pages.dialect = Some(dialect);
+        let number = pages.begun;
+        pages.running.push(Running {
+            number,
+            target: target.clone(),
+            dialect,
+            role,
+            began: now,
+            lost: Vec::new(),
+        });
+        Page { journal: self, number }
     }
 
-    /// The attempt cannot carry this.
+    /// What goes on now cannot carry this.
     pub fn lose(&self, lost: &[Loss]) {
         if !lost.is_empty() {
             self.pages().lost.extend_from_slice(lost);
@@ -60,28 +134,15 @@ impl Journal {
         self.pages().unset = lost;
     }
 
-    /// What the attempt under way, or the last one, could not carry.
+    /// What the attempt that succeeded, or the last one, could not carry.
     pub fn lost(&self) -> Vec<Loss> {
         let pages = self.pages();
         pages.unset.iter().chain(&pages.lost).cloned().collect()
     }
 
-    /// What the target of the attempt under way, or of the last one, speaks.
+    /// What the target of the attempt that succeeded, or of the last one, speaks.
     pub fn dialect(&self) -> Option<Dialect> {
         self.pages().dialect
-    }
-
-    /// The attempt brought its first content or its whole answer.
-    pub(super) fn succeed(&self, status: u16) -> Duration {
-        let began = self.pages().current.as_ref().map(|(_, began)| *began);
-        let took = self.end(|target, took| AttemptRecord {
-            target,
-            outcome: "ok".into(),
-            status: Some(status),
-            ms: ms(took),
-        });
-        self.pages().good = began.map(|began| (began, took));
-        took
     }
 
     /// When the attempt that succeeded began, and how long it took to its first content or its whole answer.
@@ -91,32 +152,46 @@ impl Journal {
 
     /// The stream of the attempt that had succeeded broke off.
     pub fn broke(&self, fault: &Fault) {
-        if let Some(last) = self.pages().attempts.last_mut().filter(|last| last.outcome == "ok") {
-            last.outcome = fault.kind.as_str().into();
+        let mut pages = self.pages();
+        if let Some(good) = pages.attempts.iter_mut().rev().find(|attempt| attempt.outcome == "ok") {
+            good.outcome = fault.kind.as_str().into();
         }
     }
 
-    /// The attempt failed.
-    pub(super) fn fail(&self, fault: &Fault) -> Duration {
-        self.end(|target, took| AttemptRecord::failed(target, fault, took))
+    /// A target was passed over without an attempt.
+    pub(super) fn skip(&self, target: &TargetName, reason: &'static str) {
+        let mut pages = self.pages();
+        if !pages.skipped.iter().any(|(skipped, _)| skipped == target) {
+            pages.skipped.push((target.clone(), reason));
+        }
+    }
+
+    /// Takes the targets that were passed over, with the reasons.
+    pub fn skipped(&self) -> Vec<(TargetName, &'static str)> {
+        std::mem::take(&mut self.pages().skipped)
     }
 
     /// A pause before the next try begins: time that is not ours either.
     pub(super) fn pause(&self, now: Instant) {
-        self.pages().pause = Some(now);
+        self.pages().away.get_or_insert(now);
     }
 
     /// Number of attempts begun so far.
     pub fn attempts(&self) -> usize {
-        let pages = self.pages();
-        pages.attempts.len() + usize::from(pages.current.is_some())
+        self.pages().begun as usize
     }
 
-    /// Time spent in attempts, and in pauses between them, so far: also in the one that is under way.
+    /// Time spent in attempts, and in pauses between them, so far: also in what is under way.
     pub fn upstream(&self) -> Duration {
         let pages = self.pages();
-        let since = pages.current.as_ref().map(|(_, began)| *began).or(pages.pause);
-        pages.upstream + since.map_or(Duration::ZERO, |since| since.elapsed())
+        pages.upstream + pages.away.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// What the answers of an ensemble used, each with its target.
+    pub fn used(&self) -> Vec<(TargetName, Usage)> {
+        let pages = self.pages();
+        let used = pages.attempts.iter().filter_map(|attempt| Some((attempt.target.clone(), attempt.usage?)));
+        used.collect()
     }
 
     /// The attempts that have ended so far.
@@ -124,28 +199,49 @@ impl Journal {
         self.pages().attempts.clone()
     }
 
-    /// Takes everything; an attempt still under way is noted as cancelled.
+    /// Takes everything; attempts still under way are noted as cancelled.
     pub fn close(&self) -> Vec<AttemptRecord> {
-        self.end(|target, took| AttemptRecord {
-            target,
-            outcome: "cancelled".into(),
-            status: None,
-            ms: ms(took),
-        });
-        std::mem::take(&mut self.pages().attempts)
-    }
-
-    fn end(&self, record: impl FnOnce(TargetName, Duration) -> AttemptRecord) -> Duration {
         let mut pages = self.pages();
-        let Some((target, began)) = pages.current.take() else { return Duration::ZERO };
-        let took = began.elapsed();
-        pages.upstream += took;
-        pages.attempts.push(record(target, took));
-        took
+        while let Some(number) = pages.running.first().map(|running| running.number) {
+            pages.end(number, cancelled);
+        }
+        std::mem::take(&mut pages.attempts)
     }
 
     fn pages(&self) -> std::sync::MutexGuard<'_, Pages> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages {
+    /// Ends an attempt. When none is left under way, time is ours again.
+    fn take(&mut self, number: u32) -> Option<Running> {
+        let place = self.running.iter().position(|running| running.number == number)?;
+        let running = self.running.remove(place);
+        if self.running.is_empty()
+            && let Some(since) = self.away.take()
+        {
+            self.upstream += since.elapsed();
+        }
+        Some(running)
+    }
+
+    fn end(&mut self, number: u32, record: impl FnOnce(TargetName, Duration) -> AttemptRecord) -> Duration {
+        let Some(Running { target, role, began, .. }) = self.take(number) else { return Duration::ZERO };
+        let took = began.elapsed();
+        self.attempts.push(AttemptRecord { role, ..record(target, took) });
+        took
+    }
+}
+
+fn cancelled(target: TargetName, took: Duration) -> AttemptRecord {
+    AttemptRecord {
+        target,
+        outcome: "cancelled".into(),
+        status: None,
+        ms: ms(took),
+        role: Role::Primary,
+        usage: None,
     }
 }
 
@@ -158,23 +254,46 @@ mod tests {
     use super::*;
     use crate::fault::FaultKind;
 
+    async fn pass(ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn time_under_way_is_upstream_time_too() {
         let (journal, target) = (Journal::default(), TargetName::parse("a/b").unwrap());
-        let pass = async |ms| tokio::time::sleep(Duration::from_millis(ms)).await;
-        journal.begin_at(&target, Dialect::OpenAi, Instant::now());
+        let page = journal.begin_at(&target, Dialect::OpenAi, Role::Primary, Instant::now());
         pass(300).await;
         assert_eq!(journal.upstream(), Duration::from_millis(300), "an attempt under way");
-        journal.fail(&Fault::new(FaultKind::ServerError, "no"));
+        page.fail(&Fault::new(FaultKind::ServerError, "no"));
         pass(7).await;
         assert_eq!(journal.upstream(), Duration::from_millis(300), "time of our own");
         journal.pause(Instant::now());
         pass(100).await;
         assert_eq!(journal.upstream(), Duration::from_millis(400), "a pause under way");
-        journal.begin_at(&target, Dialect::OpenAi, Instant::now());
+        let page = journal.begin_at(&target, Dialect::OpenAi, Role::Primary, Instant::now());
         pass(10).await;
-        journal.succeed(200);
+        page.succeed(200, None);
         pass(5).await;
         assert_eq!(journal.upstream(), Duration::from_millis(410), "all of it, once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_that_race_are_each_noted_and_their_time_is_counted_once() {
+        let (journal, target) = (Journal::default(), TargetName::parse("a/b").unwrap());
+        let slow = journal.begin_at(&target, Dialect::OpenAi, Role::Primary, Instant::now());
+        slow.lose(&[Loss::new("slow", "dropped")]);
+        pass(20).await;
+        let fast = journal.begin_at(&target, Dialect::Gemini, Role::Hedge, Instant::now());
+        fast.lose(&[Loss::new("fast", "dropped")]);
+        pass(10).await;
+        assert_eq!(fast.succeed(200, None), Duration::from_millis(10));
+        drop(slow);
+        pass(50).await;
+        assert_eq!((journal.upstream(), journal.attempts()), (Duration::from_millis(30), 2));
+        assert_eq!(journal.dialect(), Some(Dialect::Gemini));
+        assert_eq!(journal.lost().iter().map(|loss| &*loss.path).collect::<Vec<_>>(), ["fast"]);
+        let ended: Vec<_> =
+            journal.close().into_iter().map(|attempt| (attempt.outcome, attempt.role)).collect();
+        assert_eq!(ended, [("ok".into(), Role::Hedge), ("cancelled".into(), Role::Primary)]);
     }
 }

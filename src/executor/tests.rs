@@ -4,6 +4,7 @@ use http::{HeaderMap, Method};
 
 use super::*;
 use crate::chat::Usage;
+use crate::fault::FaultKind;
 use crate::providers::{Dialect, Frame, Local, LocalAnswer, Provider, Vendor};
 use crate::target::TargetName;
 
@@ -154,6 +155,8 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
         targets,
         retries: None,
         first_token: None,
+        manner: None,
+        judge: None,
         carry: Arc::new(Request { stream }),
         journal: Arc::default(),
         advice: None,

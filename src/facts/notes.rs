@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::reads::{Answer, BETWEEN, Reads};
 use super::watched::Visited;
-use super::{Body, Facts, FactsRecord, Turn};
-use crate::caller::Caller;
+use super::{Body, Facts, FactsRecord, Rated, Turn};
+use crate::caller::{Caller, Grant, Scope};
 
 /// Who may have said something.
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
@@ -31,6 +31,12 @@ pub struct Seen {
     /// The session that the client named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Arc<str>>,
+    /// What the key may be used for, where it is restricted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Box<Scope>>,
+    /// How the limits stood.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<Rated>,
     /// Tags that the client sent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,
@@ -97,6 +103,14 @@ pub struct Notes {
     missed: Mutex<Vec<String>>,
 }
 
+impl Seen {
+    /// What the key granted, as far as it is recorded.
+    pub fn grant(&self) -> Option<Arc<Grant>> {
+        let scope = self.scope.as_deref()?.clone();
+        Some(Arc::new(Grant { scope, ..Grant::default() }))
+    }
+}
+
 /// A recorded request as a policy's [`Body`].
 #[derive(Debug)]
 pub struct Noted {
@@ -119,6 +133,7 @@ impl Noted {
             team: seen.team.clone(),
             user: record.user.clone(),
             session: seen.session.clone(),
+            grant: seen.grant(),
         };
         let asked = reads.asked.iter().filter(|asked| asked.ask == "header");
         let asked = asked.filter_map(|asked| match &asked.answer {
@@ -132,10 +147,11 @@ impl Noted {
             }
         }
         let (endpoint, model, tags) = (record.endpoint, record.model.clone(), seen.tags.clone());
+        let rates = seen.rates.clone();
         let notes = Arc::new(Notes { reads, seen, missed: Mutex::default() });
         let body = Arc::new(Self { record, notes: notes.clone() });
         let market = Arc::new(super::market::Told::default());
-        (Facts { request_id: id, endpoint, model, caller, headers, tags, at_ms, body, market }, notes)
+        (Facts { request_id: id, endpoint, model, caller, headers, tags, at_ms, body, rates, market }, notes)
     }
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::market::Market;
-use super::{Body, Endpoint, Facts};
+use super::{Body, Endpoint, Facts, Rated};
 use crate::caller::Caller;
 use body::ToldBody;
 use offers::Overlay;
@@ -99,6 +99,9 @@ pub struct Told {
     /// When it is asked: `2026-11-20T09:00:00+01:00`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
+    /// How limits stand: `[ { name: each-user, what: requests, limit: 60, remaining: 3 } ]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<Rated>,
     /// What is otherwise than usual with targets: `{ openai/gpt-4o: { price: { input: 2, output: 8 }, healthy: false } }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub candidates: BTreeMap<String, Map<String, Value>>,
@@ -183,6 +186,7 @@ impl Told {
             tags: self.tag_list()?,
             at_ms: self.at_ms()?.unwrap_or(now_ms),
             body,
+            rates: self.rates.clone(),
             market: Overlay::over(market, &self.candidates)?,
         })
     }
@@ -197,6 +201,7 @@ impl Told {
             team: shared(&self.team),
             user: shared(&self.user).or_else(|| body.user().map(Into::into)),
             session: shared(&self.session),
+            grant: None,
         })
     }
 

@@ -12,6 +12,7 @@ use crate::chat::Usage;
 use crate::clock::Clock;
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
 use crate::ledger::{Abilities as Known, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::limits::Limits;
 use crate::target::TargetName;
 
 /// Prices and health.
@@ -26,6 +27,8 @@ pub struct Figures {
     presets: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
     /// How often a configuration was taken.
     configured: AtomicU64,
+    /// What requests have taken of the limits towards clients.
+    pub limits: Limits,
     clock: Arc<dyn Clock>,
 }
 
@@ -38,6 +41,7 @@ impl Figures {
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
+            limits: Limits::new(Instant::now()),
             clock,
         }
     }
@@ -49,6 +53,7 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.prices.configure(terms.own, &names);
+        self.limits.tidy();
         self.configured.fetch_add(1, Ordering::Release);
     }
 

@@ -21,9 +21,9 @@ use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Advice, Answered, Job, Journal, Raw, Switched};
+use crate::executor::{Advice, Answered, Job, Journal, Judge, Raw, Switched};
 use crate::facts::market::Market;
-use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
+use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, OutputRules, Route, Rule, Step, Verdict};
@@ -35,27 +35,29 @@ use crate::providers::Target;
 const MAX_TAGS: usize = 16;
 
 /// Keys and values, in the order given.
-type Tags = Vec<(Arc<str>, Arc<str>)>;
+pub(super) type Tags = Vec<(Arc<str>, Arc<str>)>;
 
 /// The most losses that `x-tollgate-warnings` names one by one.
 const MAX_WARNINGS: usize = 16;
 
 /// A request that the line has begun to serve; whatever happens, it is settled once.
 pub(super) struct Opened<'g> {
-    gateway: &'g Gateway,
-    snapshot: Arc<Snapshot>,
+    pub(super) gateway: &'g Gateway,
+    pub(super) snapshot: Arc<Snapshot>,
     version: Option<usize>,
     door: &'static dyn Door,
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
-    caller: Caller,
+    pub(super) headers: HeaderMap,
+    pub(super) caller: Caller,
+    /// How the limits that hold for it stand.
+    pub(super) rates: Vec<Rated>,
     at: Instant,
     request_id: Arc<str>,
     journal: Arc<Journal>,
     /// Handed over to the stream when there is one.
     settlement: Option<Box<Settlement>>,
-    told: HeaderMap,
+    pub(super) told: HeaderMap,
 }
 
 /// We know who asks.
@@ -122,6 +124,7 @@ impl Gateway {
             uri: arrived.uri,
             headers: arrived.headers,
             caller: Caller { address: arrived.address, ..Caller::default() },
+            rates: Vec::new(),
             at: arrived.at,
             request_id: arrived.request_id,
             journal,
@@ -162,7 +165,7 @@ impl<'g> Opened<'g> {
         Served { door: self.door, request_id: self.request_id, result, headers: self.told }
     }
 
-    fn note(&mut self, note: impl FnOnce(&mut Settlement)) {
+    pub(super) fn note(&mut self, note: impl FnOnce(&mut Settlement)) {
         if let Some(settlement) = &mut self.settlement {
             note(settlement);
         }
@@ -255,9 +258,10 @@ impl<'o, 'g> Identified<'o, 'g> {
 }
 
 impl<'o, 'g> Read<'o, 'g> {
-    /// Takes a place among the requests in flight. Limits per key will stand here.
+    /// Takes a place among the requests in flight, and what it needs of the limits that hold for it.
     pub(super) fn admit(self) -> Result<Admitted<'o, 'g>, Fault> {
         let permit = self.opened.gateway.shared.admission.enter(self.opened.snapshot.in_flight)?;
+        self.opened.take_limits(&*self.asked)?;
         Ok(Admitted { opened: self.opened, asked: self.asked, permit })
     }
 }
@@ -354,6 +358,8 @@ impl<'o, 'g> Decided<'o, 'g> {
             targets: plan.targets,
             retries: plan.retries,
             first_token: plan.first_token,
+            judge: plan.judge.map(|target| Judge { target, question: asked.text().into() }),
+            manner: plan.manner,
             carry: asked.clone(),
             journal: opened.journal.clone(),
             strict,
@@ -575,7 +581,8 @@ pub(super) fn pin(decision: &mut Decision, model: &Arc<str>) {
 
 fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Fault> {
     let headers = std::mem::take(&mut opened.headers);
-    facts_of(
+    let rates = std::mem::take(&mut opened.rates);
+    let facts = facts_of(
         opened.request_id.clone(),
         opened.door.endpoint(),
         opened.caller.clone(),
@@ -583,7 +590,8 @@ fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Faul
         asked,
         opened.gateway.shared.clock.unix_ms(),
         opened.snapshot.market_of(opened.version).clone(),
-    )
+    )?;
+    Ok(Facts { rates, ..facts })
 }
 
 /// What policies see of a request, by its head and its body.
@@ -604,7 +612,8 @@ pub(super) fn facts_of(
     let user = caller.user.or_else(|| asked.user().map(Into::into));
     let caller = Caller { user, session, ..caller };
     let (model, body) = (asked.model().clone(), asked.clone());
-    Ok(Facts { request_id, endpoint, model, caller, headers, tags, at_ms, body, market })
+    let rates = Vec::new();
+    Ok(Facts { request_id, endpoint, model, caller, headers, tags, at_ms, body, rates, market })
 }
 
 pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
@@ -647,7 +656,7 @@ fn warnings(lost: &[Loss]) -> Option<String> {
 }
 
 /// `x-tollgate-tags: team=legal,feature=search`.
-fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
+pub(super) fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
     let Some(text) = text_of(headers, "x-tollgate-tags")? else { return Ok(Vec::new()) };
     let bad = || {
         Fault::bad_request(

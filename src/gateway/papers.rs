@@ -129,6 +129,15 @@ fn seen(facts: &Facts, reads: &Reads, settings: &DecisionSettings, look: bool) -
         key_id: facts.caller.key_id.clone(),
         team: facts.caller.team.clone(),
         session: facts.caller.session.clone(),
+        scope: facts
+            .caller
+            .grant
+            .as_ref()
+            .map(|grant| &grant.scope)
+            .filter(|scope| !scope.is_open())
+            .cloned()
+            .map(Box::new),
+        rates: facts.rates.clone(),
         tags: facts.tags.clone(),
         header_names: facts.headers.keys().cloned().collect::<Vec<HeaderName>>(),
         headers: headers.collect(),

@@ -19,6 +19,7 @@ use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Book, Tier, When};
+use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
 use crate::policy::{Completion, SeenTarget, Session};
@@ -81,6 +82,8 @@ pub(super) struct Settlement {
     pub(super) conversation: Option<Conversed>,
     /// The policies that have something to say later, and how many of the tags are theirs already.
     later: Option<Box<(Session, usize)>>,
+    /// What it has taken of its limits.
+    pub(super) held: Option<Box<Held>>,
     /// What its decision is explained by, where somebody keeps that.
     pub(super) papers: Option<Box<Papers>>,
 }
@@ -166,6 +169,7 @@ impl Settlement {
             finish: None,
             conversation: None,
             later: None,
+            held: None,
             papers: None,
         })
     }
@@ -273,6 +277,16 @@ impl Settlement {
     }
 
     fn price(&self) -> Option<Nano> {
+        let ensemble = self.journal.used();
+        if !ensemble.is_empty() {
+            return ensemble.iter().try_fold(Nano::default(), |mut sum, (target, usage)| {
+                let vendor = self.snapshot.catalogue_of(self.version).vendor(&target.provider);
+                let known = self.book.of(target, vendor.and_then(|vendor| vendor.preset.as_deref()))?;
+                let paid = known.price()?.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms })?;
+                sum += paid;
+                Some(sum)
+            });
+        }
         let target = self.target.as_ref()?;
         let usage = match (self.usage, self.endpoint) {
             (Some(usage), _) => usage,
@@ -305,6 +319,9 @@ impl Settlement {
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
+        if let Some(held) = self.held.take() {
+            held.settle(self.usage.as_ref(), Instant::now());
+        }
         let cost = self.cost();
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());

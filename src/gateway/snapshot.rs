@@ -9,6 +9,7 @@ use super::settings::RealtimeSettings;
 use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::facts::market::Market;
+use crate::limits::Rules;
 use crate::planner::Catalogue;
 use crate::plugin::PluginSet;
 use crate::policy::PolicySet;
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub kept: Bounds,
     /// Requests in flight in this process.
     pub in_flight: usize,
+    /// Limits towards clients.
+    pub rate_limits: Rules,
     /// How raw requests and uploads are treated.
     pub raw: RawRules,
     /// How long conversations may last, and how large their frames may be.

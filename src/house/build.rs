@@ -4,7 +4,7 @@ mod aws;
 mod azure;
 mod google;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -91,7 +91,9 @@ pub fn build(
         .collect();
     let plugins = bench.plugins(&checked.config, plugins);
     let hosted = Arc::new(Hosted::new(plugins.clone()));
-    let policies = bench.policies(&checked.config, names(&catalogue, &versions), hosted);
+    let mut known = names(&catalogue, &versions);
+    known.rate_limits = rate_limits(&checked.config);
+    let policies = bench.policies(&checked.config, known, hosted);
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
         return Err(Diagnostics(bench.problems));
@@ -118,6 +120,7 @@ pub fn build(
         keepalive: config.stream.keepalive.0,
         kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
+        rate_limits: figures.limits.rules(&config.rate_limits),
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
     };
@@ -185,7 +188,8 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         }
         aliases.extend(versions_in(&config.models));
         let providers = reading.names("providers").into_iter().collect();
-        let names = policy::Names { aliases: aliases.into_iter().collect(), providers };
+        let rate_limits = rate_limits(config);
+        let names = policy::Names { aliases: aliases.into_iter().collect(), providers, rate_limits };
         let plugins = plugins::configured(&config.plugins, &sources.plugins, &sources.paths.plugins.dir);
         let named = NamedPlugins(plugins.into_iter().map(|plugin| plugin.name).collect());
         bench.policies(config, names, Arc::new(named));
@@ -200,12 +204,18 @@ fn versions_in(models: &Models) -> impl Iterator<Item = String> {
     })
 }
 
+/// The limits that policies may ask for.
+fn rate_limits(config: &Config) -> BTreeSet<String> {
+    config.rate_limits.iter().map(|limit| limit.name.clone()).collect()
+}
+
 /// What policies may name.
 pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
     let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
     policy::Names {
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
+        ..policy::Names::default()
     }
 }
 
@@ -286,16 +296,16 @@ fn entries(models: &[CheckedModel], vendors: &Vendors) -> Vec<(Arc<str>, Entry)>
 }
 
 fn entry(model: &CheckedModel, vendors: &Vendors) -> Entry {
+    let manner = || (!model.manner.is_plain()).then(|| model.manner.clone());
     if model.versions.is_empty() {
-        return Entry::One(alias(&model.targets, &model.fallback, &model.strategy, None, vendors));
+        let alias = alias(&model.targets, &model.fallback, &model.strategy, None, vendors);
+        return Entry::One(Alias { manner: manner(), ..alias });
     }
     let versions = model.versions.iter().map(|version| {
         let fallback: Vec<Hop> = version.fallback.iter().chain(&model.fallback).cloned().collect();
         let name = Some(version.name.clone());
-        SplitVersion {
-            share: version.share,
-            alias: alias(&version.targets, &fallback, &version.strategy, name, vendors),
-        }
+        let alias = alias(&version.targets, &fallback, &version.strategy, name, vendors);
+        SplitVersion { share: version.share, alias: Alias { manner: manner(), ..alias } }
     });
     Entry::Split(Split { seed: model.seed.clone(), versions: versions.collect() })
 }
@@ -323,6 +333,7 @@ fn alias(
         version,
         // A strategy that makes no sense was refused by the check.
         strategy: strategy.as_ref().and_then(|written| Strategy::of(written).ok()).map(Arc::new),
+        manner: None,
     }
 }
 

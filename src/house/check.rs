@@ -5,6 +5,7 @@ mod azure;
 mod base_url;
 mod cycles;
 mod google;
+mod limits;
 mod models;
 mod prices;
 mod providers;
@@ -28,6 +29,7 @@ use super::read::Reading;
 use super::validate::did_you_mean;
 use crate::gateway::VersionSettings;
 use crate::ledger::Owns;
+use crate::plan::Manner;
 use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
@@ -112,6 +114,8 @@ pub struct CheckedModel {
     pub targets: Vec<CheckedTarget>,
     /// How they are put in order.
     pub strategy: Option<StrategySettings>,
+    /// How the attempts are made.
+    pub manner: Manner,
     /// What follows when all targets failed; leads to no cycle.
     pub fallback: Vec<Hop>,
     /// Versions in the order written.
@@ -207,8 +211,10 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     let mut desk = Desk { reading, vendors };
     desk.listeners();
     desk.limits();
+    desk.rate_limits();
     desk.deadlines();
     desk.decisions();
+    desk.state();
     desk.raw();
     desk.plugins();
     desk.health();
@@ -366,6 +372,18 @@ impl Desk<'_> {
                 let message = format!("`{name}` in `decisions.headers` is not the name of a header");
                 self.error(&["decisions", "headers", &at.to_string()], message, None);
             }
+        }
+    }
+
+    /// What is kept for good.
+    fn state(&mut self) {
+        let settings = self.reading.config.state.clone();
+        if let Err(help) = settings.database() {
+            let message = "`state.ledger` is no database that is known";
+            self.error(&["state", "ledger"], message, Some(help));
+        }
+        if settings.keep.0 < Duration::from_secs(86_400) {
+            self.error(&["state", "keep"], "`state.keep` must be at least 1 day", None);
         }
     }
 

@@ -19,12 +19,13 @@ use crate::gateway::{
     UploadSettings, VersionSettings,
 };
 use crate::ledger::PriceSettings;
+use crate::limits::RateLimitSettings;
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
 use crate::policy::PolicySettings;
 use crate::providers::ProviderSettings;
 use crate::settings::Period;
-use crate::store::{DecisionSettings, ResponseSettings};
+use crate::store::{DecisionSettings, ResponseSettings, StateSettings};
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
 
@@ -51,6 +52,11 @@ pub struct Config {
     /// Worker threads; by default one for each core.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<usize>,
+    /// How many requests and tokens clients may have in a period, and how many requests at once: by key, team, user,
+    /// model or tag. What is over a limit is answered with 429. Counts survive reloads.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<RateLimitSettings>>")]
+    pub rate_limits: Vec<RateLimitSettings>,
     /// The admin listener: health, metrics, status.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<AdminSettings>")]
@@ -88,6 +94,10 @@ pub struct Config {
     #[serde(deserialize_with = "decisions")]
     #[schemars(with = "Option<DecisionsAsWritten>")]
     pub decisions: DecisionSettings,
+    /// What is kept for good: ledger, virtual keys, audit log. Changing it needs a restart.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<StateSettings>")]
+    pub state: StateSettings,
     /// Deadlines of upstream attempts and of whole requests; a provider and a policy can set others.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<DeadlineSettings>")]
@@ -150,6 +160,9 @@ impl Config {
         {
             *path = below(dir, path);
         }
+        if let Some(path) = self.state.ledger.as_ref().and_then(|place| place.strip_prefix("sqlite:")) {
+            self.state.ledger = Some(format!("sqlite:{}", below(dir, Path::new(path)).display()));
+        }
         for source in self.prices.sources.iter_mut().filter(|source| !source.from.contains("://")) {
             source.from = below(dir, Path::new(&source.from)).display().to_string();
         }
@@ -165,6 +178,7 @@ impl Default for Config {
             compression: CompressionSettings::default(),
             drain: Period::secs(30),
             workers: None,
+            rate_limits: Vec::new(),
             admin: AdminSettings::default(),
             upstream: UpstreamSettings::default(),
             policies: PolicySettings::default(),
@@ -174,6 +188,7 @@ impl Default for Config {
             stream: StreamSettings::default(),
             responses: ResponseSettings::default(),
             decisions: DecisionSettings::default(),
+            state: StateSettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
             prices: PriceSettings::default(),

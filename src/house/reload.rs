@@ -107,6 +107,7 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
         ("admin", old.admin != new.admin),
         ("upstream", old.upstream != new.upstream),
         ("decisions", old.decisions != new.decisions),
+        ("state", old.state != new.state),
         ("plugins.cache", old.plugins.cache != new.plugins.cache),
         ("log", old.log != new.log),
         ("drain", old.drain != new.drain),

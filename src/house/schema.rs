@@ -31,6 +31,7 @@ pub fn reference_markdown() -> String {
          | size | a number of bytes: `65536`, `64KiB`, `20MiB`, `1GB` |\n\
          | secret | a reference to a secret, never the secret itself: `env:NAME`, or `file:PATH` (relative to the configuration, watched) |\n\
          | date | a day or a moment: `2026-11-01` (its beginning, UTC), `2026-11-01T12:00:00Z` |\n\
+         | rate | so many in a period: `60/min`, `1000/day`, `100 per hour`, `10/s`; `60/min burst 10` lets only 10 come at once |\n\
          | address | an IP address and a port: `127.0.0.1:8080`, `[::]:8080` |\n\n",
     );
     section(&mut page, schema, schema, "Top level", 2);
@@ -104,7 +105,7 @@ fn sections<'s>(root: &'s Value, field: &'s Value) -> Vec<(&'static str, &'s Val
 /// What a field is, in words.
 fn kind(root: &Value, field: &Value) -> String {
     let field = resolve(root, field);
-    if let Some(format @ ("period" | "size" | "secret" | "address" | "date")) =
+    if let Some(format @ ("period" | "size" | "secret" | "address" | "date" | "rate")) =
         field.get("format").and_then(Value::as_str)
     {
         return format.into();

@@ -9,6 +9,7 @@ use super::judges::{MODERATION, judges};
 use super::split::Split;
 use super::strategy::Strategy;
 use crate::clock::Dice;
+use crate::plan::Manner;
 use crate::providers::{Target, Vendor};
 use crate::target::TargetName;
 
@@ -47,6 +48,8 @@ pub struct Alias {
     pub version: Option<Arc<str>>,
     /// How the targets are put in order; without one, by weight and in the order written.
     pub strategy: Option<Arc<Strategy>>,
+    /// How the attempts are made, where not simply one after the other.
+    pub manner: Option<Manner>,
 }
 
 /// One target of an alias.
@@ -209,6 +212,11 @@ impl Catalogue {
     /// Whether clients may ask for `provider/model`.
     pub fn is_open(&self) -> bool {
         !self.closed
+    }
+
+    /// The provider of this name.
+    pub fn vendor(&self, name: &str) -> Option<&Arc<Vendor>> {
+        self.vendors.get(name)
     }
 
     /// Configured providers, sorted by name.

@@ -10,7 +10,7 @@ use super::{Unplanned, meets, unknown_model};
 use crate::facts::Endpoint;
 use crate::facts::fit::{Unfit, unfit};
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Candidate, Constraint, Decision, Route};
+use crate::plan::{Candidate, Constraint, Decision, Manner, Route};
 use crate::providers::Target;
 use crate::target::TargetName;
 
@@ -23,8 +23,19 @@ const MAX_TARGETS: usize = 32;
 /// An error names so many targets with what they lack.
 const MAX_NAMED: usize = 8;
 
-/// The plan's targets, all that was considered, and the versions by which targets came into it.
-pub(super) type Drawn = (Vec<Target>, Vec<Candidate>, Vec<(TargetName, Arc<str>)>);
+/// What a draft came to.
+pub(super) struct Drawn {
+    /// First choice first.
+    pub(super) targets: Vec<Target>,
+    /// All that was considered.
+    pub(super) candidates: Vec<Candidate>,
+    /// The versions by which targets came into it.
+    pub(super) versions: Vec<(TargetName, Arc<str>)>,
+    /// How the attempts are made.
+    pub(super) manner: Manner,
+    /// Who judges the answers of several.
+    pub(super) judge: Option<Target>,
+}
 
 pub(super) struct Draft<'a> {
     catalogue: &'a Catalogue,
@@ -39,6 +50,10 @@ pub(super) struct Draft<'a> {
     unfit: Vec<(TargetName, Unfit)>,
     /// Whether targets are judged by what they can.
     judges: bool,
+    /// How the attempts are made, as the route or the first alias says.
+    manner: Manner,
+    /// Targets that are asked together, as a route names them.
+    members: Vec<TargetName>,
     /// How many of the names led to something that exists.
     known: usize,
     /// A policy found no target fit and named none.
@@ -71,6 +86,8 @@ impl<'a> Draft<'a> {
             doubtful: Vec::new(),
             unfit: Vec::new(),
             judges: judged && !route.pinned,
+            manner: route.manner.clone(),
+            members: Vec::new(),
             known: 0,
             nothing_named: route.steps.is_empty(),
         }
@@ -79,11 +96,17 @@ impl<'a> Draft<'a> {
     /// The targets of a route.
     pub(super) fn draw(mut self, route: &Route) -> Result<Drawn, Box<Unplanned>> {
         if route.strategy.is_empty() {
-            for step in &route.steps {
+            let together = route.manner.together.as_ref().map_or(0, |together| together.of);
+            for (place, step) in route.steps.iter().enumerate() {
+                let before = self.targets.len();
                 if let Some(name) = draw(&step.choices, self.scene.dice) {
                     self.add(name, 0);
                 }
+                // Of a name that stands for several targets, the first one is asked with the others.
+                let member = self.targets.get(before).filter(|_| place < together);
+                self.members.extend(member.map(|target| target.name.clone()));
             }
+            self.gather();
         } else {
             self.arranged(route);
         }
@@ -94,7 +117,46 @@ impl<'a> Draft<'a> {
             let fault = self.nothing_left(self.decision.verdict.is_none());
             return Err(Box::new(Unplanned { fault, candidates: self.candidates }));
         }
-        Ok((self.targets, self.candidates, self.versions))
+        let judge = self.judge()?;
+        let Self { targets, candidates, versions, manner, .. } = self;
+        Ok(Drawn { targets, candidates, versions, manner, judge })
+    }
+
+    /// Those that are asked together come first.
+    fn gather(&mut self) {
+        if self.members.is_empty() {
+            return;
+        }
+        let members = std::mem::take(&mut self.members);
+        self.targets.sort_by_key(|target| !members.contains(&target.name));
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.rank.is_some()) {
+            candidate.rank = self.targets.iter().position(|target| target.name == candidate.target);
+        }
+        if let Some(together) = &mut self.manner.together {
+            together.of = members.len();
+        }
+    }
+
+    /// Who judges reads the prompt, so what constrains the targets constrains the judge.
+    fn judge(&self) -> Result<Option<Target>, Box<Unplanned>> {
+        let together = self.manner.together.as_ref();
+        let Some(name) = together.and_then(|together| together.judge.as_ref()) else { return Ok(None) };
+        let target = match self.catalogue.find(name) {
+            Some(Known::Target(target)) => Some(target),
+            Some(Known::Alias(alias)) => alias.targets.first().map(|first| first.target.clone()),
+            Some(Known::Split(_)) | None => None,
+        };
+        let refused = |kind, text: String| {
+            let candidates = self.candidates.clone();
+            Err(Box::new(Unplanned { fault: Fault::new(kind, text), candidates }))
+        };
+        match target {
+            None => refused(FaultKind::Policy, "the judge of the answers does not exist".to_owned()),
+            Some(target) => match excluded(&target, self.decision) {
+                Some(reason) => refused(FaultKind::NoTarget, format!("the judge of the answers {reason}")),
+                None => Ok(Some(target)),
+            },
+        }
     }
 
     /// All that the steps name, in the order of the route's own strategy; then what the aliases among them fall back to.
@@ -145,10 +207,18 @@ impl<'a> Draft<'a> {
     fn expand(&mut self, alias: &Alias, depth: usize) {
         self.known += 1;
         self.note_version(alias);
+        let first = self.targets.is_empty();
         match (&alias.strategy, self.scene.tier) {
             (Some(strategy), _) => self.run(strategy, &alias.targets),
             (None, Some(_)) if alias.targets.len() > 1 => self.run(&Strategy::by_tier(), &alias.targets),
             (None, _) => self.in_order(alias),
+        }
+        if let Some(manner) = alias.manner.as_ref().filter(|_| first && !self.targets.is_empty()) {
+            let asked = self.manner.together.is_some();
+            self.manner.or(manner);
+            if let Some(together) = self.manner.together.as_mut().filter(|_| !asked) {
+                together.of = together.of.min(self.targets.len());
+            }
         }
         for name in &alias.fallback {
             self.add(name, depth + 1);
@@ -173,7 +243,7 @@ impl<'a> Draft<'a> {
             if self.is_known(&written.target.name) || able.iter().any(twice) {
                 continue;
             }
-            match self.judge(&written.target) {
+            match self.weigh(&written.target) {
                 Judgement::Taken => able.push(Runner::of(written, self.scene.facts)),
                 _ => self.consider(written.target.clone()),
             }
@@ -200,7 +270,7 @@ impl<'a> Draft<'a> {
         if self.targets.len() >= MAX_TARGETS {
             return self.note(Some(target.name), "", "plan is full");
         }
-        match self.judge(&target) {
+        match self.weigh(&target) {
             Judgement::Taken => {
                 let rank = Some(self.targets.len());
                 self.candidates.push(Candidate { rank, ..Candidate::of(target.name.clone()) });
@@ -219,7 +289,7 @@ impl<'a> Draft<'a> {
         self.candidates.iter().any(|seen| seen.target == *name)
     }
 
-    fn judge(&mut self, target: &Target) -> Judgement {
+    fn weigh(&mut self, target: &Target) -> Judgement {
         if let Some(reason) = excluded(target, self.decision) {
             return Judgement::Out(reason.into());
         }

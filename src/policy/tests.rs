@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::caller::Caller;
 use crate::facts::market::Told;
-use crate::facts::{Body, Endpoint};
+use crate::facts::{Body, Endpoint, Rated};
 use crate::fault::FaultKind;
 use crate::plan::{Constraint, Hook, Route, Rule, Verdict};
 
@@ -91,6 +91,7 @@ pub(super) fn facts(model: &str, body: Fake) -> Arc<Facts> {
         // Wednesday, 18 June 2025, 21:30 in UTC.
         at_ms: 1_750_282_200_000,
         body: Arc::new(body),
+        rates: vec![Rated { name: "each-user".into(), what: "requests".into(), limit: 60, remaining: 15 }],
         market: Arc::new(Told::default()),
     })
 }
@@ -98,6 +99,7 @@ pub(super) fn facts(model: &str, body: Fake) -> Arc<Facts> {
 pub(super) fn names() -> Names {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Names {
+        rate_limits: set(&["each-user"]),
         aliases: set(&["cheap", "strong", "canary-stable", "canary-next"]),
         providers: set(&["sandbox", "openai"]),
     }
@@ -209,6 +211,7 @@ fn facts_are_seen_and_what_is_missing_is_nothing() {
         r#"req.contains_any(["nothing", "PROVE"]) && !req.contains_any(["disprove"])"#,
         r#"req.matches("pr.ve\\b") && !req.matches("^prove")"#,
         r#"req.team in ["app", "web"] && !(req.user in ["app"]) && !("x" in [1, ()]) && 1 in [2, 1]"#,
+        r#"rate("each-user").used_ratio == 0.75 && rate("each-user").remaining == 15 && rate("key").limit == ()"#,
         r#""web" in data.teams && !("app" in data.teams) && data.none == ()"#,
     ] {
         let decided = ask(&format!("if {condition} {{ route(\"cheap\") }}"));

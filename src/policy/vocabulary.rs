@@ -9,6 +9,7 @@ mod manual;
 mod market;
 mod moment;
 mod plugins;
+mod rates;
 mod request;
 mod routes;
 mod signature;
@@ -36,6 +37,7 @@ const SHEETS: &[&Sheet] = &[
     &request::SHEET,
     &moment::SHEET,
     &market::SHEET,
+    &rates::SHEET,
     &routes::SHEET,
     &hooks::SHEET,
     &plugins::SHEET,

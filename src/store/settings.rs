@@ -1,4 +1,4 @@
-//! Settings of what is kept for `previous_response_id`, and of the records of decisions.
+//! Settings of what is kept: answers for `previous_response_id`, records of decisions, the database.
 
 use std::path::PathBuf;
 
@@ -69,6 +69,75 @@ impl Default for DecisionSettings {
             headers: vec!["user-agent".into(), "x-tollgate-data-class".into(), "x-tollgate-tier".into()],
             recent: 1_000,
             explain: true,
+        }
+    }
+}
+
+/// What is kept for good. Without `ledger`, nothing is: the gateway needs no directory of its own.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct StateSettings {
+    /// The database of ledger, virtual keys and audit log: `sqlite:./data/tollgate.db`. Its directory is made if it is
+    /// not there. One gateway at a time may have it open.
+    pub ledger: Option<String>,
+    /// What happens to requests that no budget counts while the ledger cannot be written: they go on and their rows
+    /// wait in memory (`open`), or they are refused with 503 (`closed`). Requests that a hard budget counts are always
+    /// refused then.
+    pub on_ledger_loss: OnLoss,
+    /// What attempts cost that were under way when a gateway died: what they were estimated at (`charge`), or nothing
+    /// (`void`).
+    pub abandoned: Abandoned,
+    /// The most rows that wait in memory to be written. Rows beyond them are lost, and counted.
+    #[schemars(range(min = 1_000, max = 10_000_000))]
+    pub spool: usize,
+    /// How long the rows of single attempts are kept. Sums by day are kept for good.
+    pub keep: Period,
+}
+
+/// What happens while the ledger cannot be written.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLoss {
+    /// Requests go on; what they used waits in memory.
+    #[default]
+    Open,
+    /// Requests are refused.
+    Closed,
+}
+
+/// What becomes of attempts whose gateway died.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Abandoned {
+    /// They cost what they were estimated at.
+    #[default]
+    Charge,
+    /// They cost nothing.
+    Void,
+}
+
+impl Default for StateSettings {
+    fn default() -> Self {
+        Self {
+            ledger: None,
+            on_ledger_loss: OnLoss::Open,
+            abandoned: Abandoned::Charge,
+            spool: 65_536,
+            keep: Period::secs(400 * 86_400),
+        }
+    }
+}
+
+impl StateSettings {
+    /// The database's file, if one is configured.
+    ///
+    /// # Errors
+    /// When it is none that is known: what to write instead.
+    pub fn database(&self) -> Result<Option<PathBuf>, String> {
+        let Some(written) = &self.ledger else { return Ok(None) };
+        match written.split_once(':') {
+            Some(("sqlite", path)) if !path.trim_matches('/').is_empty() => Ok(Some(path.into())),
+            _ => Err("write `sqlite:PATH`, for example `sqlite:./data/tollgate.db`".to_owned()),
         }
     }
 }

@@ -45,6 +45,7 @@ table! {
     Gauge     "tollgate_cost_usd_total" ["provider", "model"] "dollars that answers cost; only grows (a gauge, because counters are whole numbers)";
     Counter   "tollgate_unpriced_total" ["provider", "model"] "answers whose cost is unknown, because something was used that has no price";
     Counter   "tollgate_price_refreshes_total" ["outcome"] "readings of price sources: changed, unchanged or failed";
+    Counter   "tollgate_rate_limited_total" ["limit"] "requests that a limit refused; `key` are the limits in keys themselves";
     Gauge     "tollgate_price_revision" [] "revision of the price book in service";
     Gauge     "tollgate_provider_error_ratio" ["provider"] "share of failed attempts within the window of `health`, 0 to 1";
     Gauge     "tollgate_provider_alert" ["provider"] "1 while a provider's error ratio is above `health.alert.error_rate`";
@@ -52,6 +53,7 @@ table! {
     Gauge     "tollgate_provider_first_token_seconds" ["provider", "quantile"] "from the start of an attempt to a stream's first content, within the window; NaN without streams";
     Gauge     "tollgate_provider_tokens_per_second" ["provider"] "generated tokens per second, the median over answers within the window; NaN without answers";
     Counter   "tollgate_attempts_total" ["provider", "outcome"] "attempts at upstreams; outcome is ok or the kind of fault";
+    Counter   "tollgate_hedges_total" ["outcome"] "late whole answers that hedging was asked for: sent, or not because the share of traffic was spent or the target has become slow as a whole (shifted)";
     Counter   "tollgate_token_refreshes_total" ["provider", "outcome"] "fetches of short-lived credentials from token endpoints; outcome is ok or the kind of fault";
     Counter   "tollgate_translation_losses_total" ["from", "to", "field"] "fields that a translation from one dialect to another could not carry as they were said; field is the first name of the path where it is known, `answer` for what an answer said, else other";
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
@@ -73,6 +75,10 @@ table! {
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
     Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
     Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";
+    Counter   "tollgate_store_commits_total" [] "transactions of the database, each of many changes";
+    Counter   "tollgate_store_changes_total" [] "changes that the database took";
+    Counter   "tollgate_store_lost_total" [] "changes that should be kept and were lost: more waited than `state.spool`, or the database is broken";
+    Gauge     "tollgate_store_trouble" [] "1 while the database takes nothing";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 

@@ -25,6 +25,7 @@ mod fixtures;
 mod front;
 mod gateway;
 mod guide;
+mod hedging;
 mod hooks;
 mod images;
 mod moderations;

@@ -33,17 +33,18 @@ fn explained(reply: &Reply) -> Value {
 async fn asked(gateway: &Gateway, body: &Value, headers: &[(&str, &str)]) -> Reply {
     let mut request = request(Method::POST, "/v1/chat/completions", &body.to_string());
     for (name, value) in headers {
-        request.headers_mut().insert(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        request
+            .headers_mut()
+            .insert(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
     }
     open(gateway.clients, request).await.unwrap().rest().await
 }
 
 #[tokio::test]
 async fn turns_are_taken_and_the_fastest_is_found() {
-    let (_slow, _quick, gateway) = two(
-        "models:\n  turns: { strategy: round_robin, targets: [ slow/m, quick/m ] }\n  \
-         swift: { strategy: fastest, targets: [ slow/m, quick/m ] }\n",
-    );
+    let (_slow, _quick, gateway) =
+        two("models:\n  turns: { strategy: round_robin, targets: [ slow/m, quick/m ] }\n  \
+         swift: { strategy: fastest, targets: [ slow/m, quick/m ] }\n");
     let mut said = Vec::new();
     for _ in 0..4 {
         said.push(chat(gateway.clients, &ask("turns")).await.said());
@@ -67,8 +68,9 @@ fn question(model: &str) -> Value {
 
 #[tokio::test]
 async fn the_least_busy_is_asked() {
-    let (slow, quick, gateway) =
-        two("models:\n  m: { strategy: least_busy, targets: [ slow/m, quick/m ] }\n  s: { targets: [ slow/m ] }\n");
+    let (slow, quick, gateway) = two(
+        "models:\n  m: { strategy: least_busy, targets: [ slow/m, quick/m ] }\n  s: { targets: [ slow/m ] }\n",
+    );
     let clients = gateway.clients;
     let held: Vec<_> = (0..3).map(|_| tokio::spawn(async move { chat(clients, &ask("s")).await })).collect();
     while slow.heard().len() < 3 {
@@ -83,11 +85,10 @@ async fn the_least_busy_is_asked() {
 
 #[tokio::test]
 async fn what_cannot_see_is_not_shown_images() {
-    let (slow, quick, gateway) = two(
-        "prices:\n  models:\n    slow/m: { context_window: 1000, capabilities: [ tools ] }\n    \
+    let (slow, quick, gateway) =
+        two("prices:\n  models:\n    slow/m: { context_window: 1000, capabilities: [ tools ] }\n    \
          quick/m: { context_window: 4000, capabilities: [ tools, vision ] }\n\
-         models:\n  m: { targets: [ slow/m, quick/m ] }\n  blind: { targets: [ slow/m ] }\n",
-    );
+         models:\n  m: { targets: [ slow/m, quick/m ] }\n  blind: { targets: [ slow/m ] }\n");
     let picture = |model: &str| {
         json!({ "model": model, "messages": [{ "role": "user", "content": [
             { "type": "image_url", "image_url": { "url": "data:image/png;base64,iVBORw0KGgo=" } } ] }] })
@@ -103,9 +104,7 @@ async fn what_cannot_see_is_not_shown_images() {
     assert_eq!(error["code"], "no_capable_target");
     assert_eq!(error["message"], "no target of `blind` can serve this request: slow/m cannot see images");
 
-    let long = |model: &str, words: usize| {
-        json!({ "model": model, "messages": [{ "role": "user", "content": "word ".repeat(words) }] })
-    };
+    let long = |model: &str, words: usize| json!({ "model": model, "messages": [{ "role": "user", "content": "word ".repeat(words) }] });
     let reply = asked(&gateway, &long("m", 1_500), &explain).await;
     assert_eq!(reply.said(), "quick", "{reply:#?}");
     assert_eq!(explained(&reply)["candidates"][0]["rejected"], "context window too small");

@@ -144,6 +144,7 @@ fn rehearsed(arguments: &Explain, house: &House) -> Result<Dossier, String> {
         team: shared(&arguments.team),
         key_id: shared(&arguments.key_id),
         session: None,
+        grant: None,
     };
     let headers = headers(&arguments.header)?;
     let rehearsal = Rehearsal { door, uri, headers, body, caller, at_ms };

@@ -271,9 +271,10 @@ fn what_is_wrong_with_a_word_is_found_at_load() {
             "1:42: can: 'visoin' is not an ability (did you mean `vision`?): tools, vision, audio, files, json, reasoning",
         ),
         (
-            "route(\"cheap\").hedge_after(\"1s\")",
-            "1:37: `hedge_after` is not part of this version: it comes with hedged requests; until then write `.first_token(\"1500ms\").then(…)`",
+            "route(\"cheap\").hedge_after(\"soon\")",
+            "1:37: hedge_after: 'soon' is neither a duration nor \"p95\" (try 300, \"300ms\" or \"p95\")",
         ),
+        ("race([\"cheap\", \"nobody/x\"])", "1:22: race: 'nobody/x'"),
         (
             "budget(\"team\", req.team)",
             "1:22: `budget` is not part of this version: it comes with budgets; until then limit a share of the traffic with `bucket(…)`",

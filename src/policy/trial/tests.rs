@@ -66,7 +66,11 @@ fn bench(tests: &[(&str, &str)], coverage: bool) -> Result<Bench, Vec<PolicyErro
         tests: &tests,
         settings: &PolicySettings::default(),
         data: json!({}).as_object().unwrap(),
-        names: &Names { aliases: names(&["cheap", "strong"]), providers: names(&["openai"]) },
+        names: &Names {
+            aliases: names(&["cheap", "strong"]),
+            providers: names(&["openai"]),
+            ..Names::default()
+        },
         plugins: Arc::new(Configured),
         market: Arc::new(market),
         coverage,

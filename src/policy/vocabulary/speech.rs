@@ -37,11 +37,6 @@ const ROWS: &[Row] = &[
         "What a team, a user or a key has spent and may spend.",
         "it comes with budgets; until then limit a share of the traffic with `bucket(…)`",
     ),
-    later(
-        "rate(name: text, id) → decimal",
-        "How many requests a minute this id makes.",
-        "it comes with rate limits; until then use `limits.in_flight` of the configuration",
-    ),
 ];
 
 fn bucket(context: NativeCallContext<'_>, salt: &str, id: Dynamic, n: Dynamic) -> Outcome<i64> {

@@ -1,0 +1,131 @@
+//! Several attempts at a time: the first that brings an answer counts, the others end at once.
+//!
+//! Hedges, standbys and races are the same but for when the others begin.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::course::{Course, Onward, Turn};
+use super::{Answered, Executor, Job};
+use crate::fault::Fault;
+use crate::plan::Role;
+
+/// An attempt under way. Dropped, it ends: its connection is closed, and the journal has it as cancelled.
+type Attempt<'j> = Pin<Box<dyn Future<Output = Result<Answered, Fault>> + Send + 'j>>;
+
+/// When attempts begin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Attempts that begin at once.
+    pub(super) at_once: usize,
+    /// Attempts that may begin later although none has failed, and how long after the last one began.
+    pub(super) later: usize,
+    pub(super) gap: Duration,
+    /// Why those attempts are made.
+    pub(super) role: Role,
+    /// Whether they draw on the share of traffic that may be sent twice.
+    pub(super) sparing: bool,
+}
+
+/// Attempts under way, each with its turn.
+pub(super) struct Running<'j>(Vec<(Turn<'j>, Attempt<'j>)>);
+
+impl Executor {
+    /// Carries out a job at this pace.
+    pub(super) async fn race(&self, job: &Job, pace: Pace) -> Result<Answered, Fault> {
+        let mut course = Course::new(job);
+        let mut running = Running(Vec::new());
+        for place in 0..pace.at_once {
+            let Some(turn) = course.turn() else { break };
+            let role = if place == 0 { Role::Primary } else { pace.role };
+            running.begin(self, job, turn, role);
+        }
+        let mut later = pace.later;
+        let mut due = Instant::now() + pace.gap;
+        // What the client is told if those who still run bring nothing.
+        let mut end = None;
+        let mut pause = Duration::ZERO;
+        loop {
+            if running.0.is_empty() {
+                if let Some(fault) = end {
+                    return Err(fault);
+                }
+                if !pause.is_zero() {
+                    job.journal.pause(Instant::now());
+                    tokio::time::sleep(pause).await;
+                }
+                let Some(turn) = course.turn() else { return Err(course.verdict()) };
+                running.begin(self, job, turn, Role::Retry);
+                due = Instant::now() + pace.gap;
+            }
+            let ended = if later > 0 && end.is_none() {
+                tokio::time::timeout_at(due, running.next()).await.ok()
+            } else {
+                Some(running.next().await)
+            };
+            match ended {
+                // It is late: somebody else is asked too.
+                None => {
+                    later -= 1;
+                    due = Instant::now() + pace.gap;
+                    if pace.sparing && !self.may_hedge(&running) {
+                        later = 0;
+                    } else if let Some(turn) = course.turn() {
+                        running.begin(self, job, turn, pace.role);
+                    }
+                }
+                Some((_, Ok(answered))) => return Ok(answered),
+                Some((turn, Err(fault))) => match course.failed(turn, fault, self).await {
+                    Onward::End(fault) => drop(end.get_or_insert(fault)),
+                    Onward::Turn(wait) => pause = wait,
+                },
+            }
+        }
+    }
+
+    /// Whether a late answer may be asked for elsewhere: not when its target has become slow as a whole, which more
+    /// requests would only make worse, nor beyond the share of traffic that may be sent twice.
+    fn may_hedge(&self, running: &Running<'_>) -> bool {
+        let slower = running.0.iter().any(|(turn, _)| self.health.loads.is_slower(&turn.target.name));
+        let outcome = match slower {
+            true => "shifted",
+            false if !self.health.loads.spare.take() => "spent",
+            false => "sent",
+        };
+        metrics::counter!("tollgate_hedges_total", "outcome" => outcome).increment(1);
+        outcome == "sent"
+    }
+}
+
+impl<'j> Running<'j> {
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn begin(&mut self, executor: &'j Executor, job: &'j Job, turn: Turn<'j>, role: Role) {
+        let attempt = executor.attempt(job, turn.target, role);
+        self.0.push((turn, Box::pin(attempt)));
+    }
+
+    /// The next one that ends. Waits for ever where none is under way.
+    pub(super) fn next(&mut self) -> impl Future<Output = (Turn<'j>, Result<Answered, Fault>)> + Send {
+        std::future::poll_fn(move |cx| {
+            for place in 0..self.0.len() {
+                let Some((_, attempt)) = self.0.get_mut(place) else { break };
+                if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
+                    let (turn, _) = self.0.remove(place);
+                    return Poll::Ready((turn, result));
+                }
+            }
+            Poll::Pending
+        })
+    }
+}

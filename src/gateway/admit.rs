@@ -1,0 +1,41 @@
+//! What a request takes of the limits towards clients.
+
+use tokio::time::Instant;
+
+use super::door::Asked;
+use super::line::{Opened, tags};
+use crate::caller::Caller;
+use crate::fault::Fault;
+use crate::limits::{Need, Subject};
+
+impl Opened<'_> {
+    /// Takes one request, and the tokens that it is reckoned to need, from every limit that holds for it. What it needed
+    /// in the end is corrected when it is settled.
+    pub(super) fn take_limits(&mut self, asked: &dyn Asked) -> Result<(), Fault> {
+        let rules = &self.snapshot.rate_limits;
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let tags = tags(&self.headers)?;
+        let user = self.caller.user.clone().or_else(|| asked.user().map(Into::into));
+        let caller = Caller { user, ..self.caller.clone() };
+        let subject = Subject { caller: &caller, model: asked.model(), tags: &tags };
+        let need = Need { input: asked.tokens(), output: asked.max_tokens() };
+        let now = Instant::now();
+        match self.gateway.shared.figures.limits.admit(rules, None, &subject, &need, now) {
+            Ok(None) => Ok(()),
+            Ok(Some(held)) => {
+                held.notice().tell(&mut self.told);
+                self.rates = held.rated(now);
+                self.note(|settlement| settlement.held = Some(held));
+                Ok(())
+            }
+            Err(denied) => {
+                denied.notice.tell(&mut self.told);
+                metrics::counter!("tollgate_rate_limited_total", "limit" => denied.limit.to_string())
+                    .increment(1);
+                Err(denied.fault())
+            }
+        }
+    }
+}

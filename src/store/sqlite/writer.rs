@@ -1,0 +1,268 @@
+//! The thread that writes: takes what has gathered, makes it in one transaction, and answers when it is on the disk.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use rusqlite::Connection;
+
+use super::job::Job;
+use super::trouble::Trouble;
+use crate::clock::{Clock, SystemClock};
+
+/// The most changes of one transaction.
+const GROUP: usize = 512;
+/// How long until a database in trouble is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// A handle to the thread.
+pub(super) struct Writer(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    most: usize,
+    /// Whether `trouble` says something: asked by every request.
+    troubled: AtomicBool,
+    trouble: Mutex<Option<Trouble>>,
+    lost: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    writing: bool,
+    closed: bool,
+    ended: bool,
+}
+
+impl Writer {
+    /// Starts the thread. It ends with `close`.
+    pub(super) fn start(db: Connection, run: i64, most: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            most: most.max(1),
+            troubled: AtomicBool::new(false),
+            trouble: Mutex::default(),
+            lost: AtomicU64::new(0),
+        });
+        let theirs = shared.clone();
+        thread::Builder::new().name("sqlite".into()).spawn(move || theirs.work(&db, run))?;
+        Ok(Self(shared))
+    }
+
+    /// Hands a change over. Never waits for the disk.
+    pub(super) fn push(&self, mut job: Job) {
+        let mut queue = self.0.lock();
+        let refused = match self.0.lasting(queue.closed) {
+            None if queue.jobs.len() >= self.0.most => Some(Trouble::Swamped),
+            other => other,
+        };
+        if let Some(trouble) = refused {
+            drop(queue);
+            if job.kept {
+                self.0.lose();
+            }
+            return job.tell(Err(trouble));
+        }
+        let first = queue.jobs.is_empty();
+        queue.jobs.push_back(job);
+        drop(queue);
+        if first {
+            self.0.changed.notify_all();
+        }
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        if !self.0.troubled.load(Ordering::Acquire) {
+            return None;
+        }
+        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.0.lock().jobs.len()
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.0.lost.load(Ordering::Relaxed)
+    }
+
+    /// Writes out what waits and ends the thread.
+    pub(super) fn close(&self, patience: Duration) {
+        let mut queue = self.0.lock();
+        queue.closed = true;
+        self.0.changed.notify_all();
+        // Whoever closes waits for the thread's end or for his patience's.
+        drop(self.0.changed.wait_timeout_while(queue, patience, |queue| !queue.ended));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nothing can be written any more, if that is so.
+    fn lasting(&self, closed: bool) -> Option<Trouble> {
+        if closed {
+            return Some(Trouble::Closed);
+        }
+        if !self.troubled.load(Ordering::Acquire) {
+            return None;
+        }
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone().filter(|trouble| matches!(trouble, Trouble::Broken(_)))
+    }
+
+    fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("tollgate_store_lost_total").increment(1);
+    }
+
+    fn work(&self, db: &Connection, run: i64) {
+        let mut batch: VecDeque<Job> = VecDeque::with_capacity(GROUP);
+        while self.gather(&mut batch) {
+            let outcome = group(db, &mut batch, run);
+            self.account(outcome, &mut batch);
+        }
+        let now = i64::try_from(SystemClock.unix_ms()).unwrap_or(i64::MAX);
+        // A database in trouble stays open in its own eyes, and is checked at the next start.
+        let _ = db.execute("UPDATE run SET ended_ms = ?1, seen_ms = ?1 WHERE id = ?2", (now, run));
+        let _ = db.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+        let mut queue = self.lock();
+        queue.ended = true;
+        for mut job in queue.jobs.drain(..) {
+            job.tell(Err(Trouble::Closed));
+        }
+        drop(queue);
+        self.changed.notify_all();
+    }
+
+    /// Waits for something to write. While the database is in trouble, it is tried again every now and then, whether or
+    /// not anything waits. False at the end.
+    fn gather(&self, batch: &mut VecDeque<Job>) -> bool {
+        let mut queue = self.lock();
+        queue.writing = false;
+        if self.troubled.load(Ordering::Acquire) {
+            let due = Instant::now() + AGAIN;
+            while !queue.closed && Instant::now() < due {
+                let left = due.saturating_duration_since(Instant::now());
+                queue = self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if queue.closed && (queue.jobs.is_empty() || self.lasting(false).is_some()) {
+                return false;
+            }
+        } else {
+            while queue.jobs.is_empty() {
+                if queue.closed {
+                    return false;
+                }
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        let many = queue.jobs.len().min(GROUP);
+        batch.extend(queue.jobs.drain(..many));
+        queue.writing = true;
+        true
+    }
+
+    /// Answers those whose changes are on the disk, and keeps what must not be lost for the next try.
+    fn account(&self, outcome: Result<Vec<Option<Trouble>>, Trouble>, batch: &mut VecDeque<Job>) {
+        match outcome {
+            Ok(refused) => {
+                metrics::counter!("tollgate_store_commits_total").increment(1);
+                metrics::counter!("tollgate_store_changes_total").increment(batch.len() as u64);
+                for (mut job, refused) in batch.drain(..).zip(refused) {
+                    if let Some(trouble) = &refused
+                        && job.kept
+                    {
+                        tracing::error!(%trouble, "a change that should be kept was refused");
+                        self.lose();
+                    }
+                    job.tell(refused.map_or(Ok(()), Err));
+                }
+                self.well();
+            }
+            Err(trouble) => {
+                self.ill(&trouble);
+                let lasting = matches!(trouble, Trouble::Broken(_));
+                let mut queue = self.lock();
+                let closed = queue.closed;
+                while let Some(mut job) = batch.pop_back() {
+                    job.tell(Err(trouble.clone()));
+                    if !job.kept {
+                        continue;
+                    }
+                    if lasting || closed {
+                        self.lose();
+                    } else {
+                        queue.jobs.push_front(job);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ill(&self, trouble: &Trouble) {
+        let before = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).replace(trouble.clone());
+        if before.is_none() {
+            tracing::error!(%trouble, "the database takes nothing; what must be kept waits in memory");
+            metrics::gauge!("tollgate_store_trouble").set(1.0);
+        }
+        self.troubled.store(true, Ordering::Release);
+    }
+
+    fn well(&self) {
+        if self.troubled.swap(false, Ordering::AcqRel) {
+            self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+            tracing::info!(waiting = self.lock().jobs.len(), "the database takes changes again");
+            metrics::gauge!("tollgate_store_trouble").set(0.0);
+        }
+    }
+}
+
+/// Makes all changes in one transaction. A change that cannot be made is undone and told of; the others stand.
+fn group(db: &Connection, batch: &mut VecDeque<Job>, run: i64) -> Result<Vec<Option<Trouble>>, Trouble> {
+    let made = changes(db, batch, run).map_err(|error| Trouble::of(&error));
+    if made.is_err() && !db.is_autocommit() {
+        // If this fails too, the transaction was rolled back already.
+        let _ = db.execute_batch("ROLLBACK");
+    }
+    // Whatever kept the transaction from being made is trouble of the database.
+    made.map_err(|trouble| match trouble {
+        Trouble::Refused(text) => Trouble::Away(text),
+        other => other,
+    })
+}
+
+fn changes(db: &Connection, batch: &mut VecDeque<Job>, run: i64) -> rusqlite::Result<Vec<Option<Trouble>>> {
+    let say = |sql: &str| db.prepare_cached(sql)?.execute([]).map(drop);
+    say("BEGIN IMMEDIATE")?;
+    let mut refused = Vec::with_capacity(batch.len());
+    for job in batch.iter_mut() {
+        say("SAVEPOINT change")?;
+        match job.make(db) {
+            Ok(()) => {
+                say("RELEASE change")?;
+                refused.push(None);
+            }
+            Err(error) => {
+                let trouble = Trouble::of(&error);
+                if trouble.is_of_the_database() {
+                    return Err(error);
+                }
+                say("ROLLBACK TO change")?;
+                say("RELEASE change")?;
+                refused.push(Some(trouble));
+            }
+        }
+    }
+    let now = i64::try_from(SystemClock.unix_ms()).unwrap_or(i64::MAX);
+    db.prepare_cached("UPDATE run SET seen_ms = ?1 WHERE id = ?2")?.execute((now, run))?;
+    say("COMMIT")?;
+    Ok(refused)
+}
