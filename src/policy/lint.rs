@@ -249,7 +249,7 @@ impl Lint<'_> {
         match (name, method) {
             (
                 "route" | "target" | "candidates" | "cheapest" | "fastest" | "least_busy" | "rank_by"
-                | "health",
+                | "health" | "race" | "vote",
                 false,
             )
             | ("then", _) => self.target(argument),
