@@ -2,6 +2,7 @@
 
 mod decisions;
 mod plugins;
+mod policies;
 mod prices;
 mod providers;
 mod settings;
@@ -16,8 +17,9 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
+pub use policies::Desk;
 use secrecy::{ExposeSecret, SecretString};
 pub use settings::AdminSettings;
 pub use status::{ReloadState, Status};
@@ -40,6 +42,8 @@ pub struct Admin {
     pub reloads: Arc<ReloadState>,
     /// Whether new requests are still wanted; readiness says so.
     pub draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Who puts older policies in the place of those on disk.
+    pub desk: Arc<dyn Desk>,
     /// Bearer token of `/admin/v1/*`; without one these paths answer on loopback only.
     pub token: Option<SecretString>,
 }
@@ -62,6 +66,10 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/decisions/{id}", get(decisions::one))
         .route("/admin/v1/providers", get(providers::show))
         .route("/admin/v1/plugins", get(plugins::show))
+        .route("/admin/v1/policies", get(policies::show))
+        .route("/admin/v1/policies/versions", get(policies::versions))
+        .route("/admin/v1/policies/rollback", post(policies::roll_back))
+        .route("/admin/v1/policies/promote", post(policies::promote))
         .route("/admin/v1/prices", get(prices::show).post(prices::push).delete(prices::withdraw))
         .layer(DefaultBodyLimit::max(MOST_PRICES))
         .route_layer(middleware::from_fn_with_state(admin.clone(), authorize));
@@ -74,7 +82,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
             (
                 StatusCode::NOT_FOUND,
                 "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
-                 /admin/v1/providers /admin/v1/prices\n",
+                 /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices\n",
             )
         })
         .with_state(admin);
@@ -107,6 +115,13 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         let reason = plugin.absent().unwrap_or_default();
         let text = format!("plugin `{}` is not there: {reason}\n", plugin.name());
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    if let Some(pinned) = &snapshot.pinned {
+        return format!(
+            "ready; rolled back: the policies {} serve until those on disk change\n",
+            pinned.hash
+        )
+        .into_response();
     }
     "ready\n".into_response()
 }

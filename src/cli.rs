@@ -2,6 +2,7 @@
 
 mod check;
 mod models;
+mod operator;
 mod plugin;
 mod policy;
 mod schema;

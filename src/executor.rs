@@ -7,12 +7,14 @@ mod advice;
 mod answering;
 mod attempt;
 mod backoff;
+mod common;
 mod course;
 mod ensemble;
+mod grip;
 mod hedge;
-mod hold;
 mod journal;
 mod live;
+mod passing;
 mod race;
 mod raw;
 mod said;
@@ -28,16 +30,20 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 pub use advice::{Advice, Advising};
-use course::{Course, Onward};
+pub use common::Common;
+use course::{Course, Onward, Step};
 pub use ensemble::Judge;
+pub use grip::Grip;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
 pub use switch::Switched;
 
-use crate::breaker::Health;
+use crate::breaker::{Allowance, Gates, Health};
 use crate::clock::{Clock, Dice};
+use crate::facts::market::Market;
 use crate::fault::Fault;
+use crate::ledger::Tab;
 use crate::plan::{Manner, Role};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
@@ -56,6 +62,8 @@ pub struct Limits {
     pub max_backoff: Duration,
     /// Bytes of a whole answer.
     pub max_body: u64,
+    /// How many repeats a target's requests pay for.
+    pub allowance: Allowance,
 }
 
 /// What the executor needs to know of a request: how it goes out, and how answers come back to the client's dialect.
@@ -102,6 +110,8 @@ pub struct Job {
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
     pub journal: Arc<Journal>,
+    /// Where its attempts are written down and counted, if they are.
+    pub tab: Option<Arc<Tab>>,
     /// Who has a say between attempts, if anybody has.
     pub advice: Option<Arc<dyn Advice>>,
     /// Whether a target that cannot carry all of the request is passed over.
@@ -110,6 +120,12 @@ pub struct Job {
     pub limits: Limits,
     /// End of the whole request.
     pub deadline: Instant,
+    /// Tokens of its prompt, for keys with a limit of tokens.
+    pub tokens: u64,
+    /// What it has in common with other requests that should bear the same key.
+    pub common: Common,
+    /// Who knows the context windows of targets.
+    pub market: Option<Arc<dyn Market>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "made once per request and taken apart at once")]
@@ -130,6 +146,7 @@ pub struct Executor {
     upstream: Arc<Upstream>,
     meters: Arc<Meters>,
     health: Arc<Health>,
+    gates: Arc<Gates>,
     dice: Arc<Dice>,
     clock: Arc<dyn Clock>,
 }
@@ -140,10 +157,11 @@ impl Executor {
         upstream: Arc<Upstream>,
         meters: Arc<Meters>,
         health: Arc<Health>,
+        gates: Arc<Gates>,
         dice: Arc<Dice>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { upstream, meters, health, dice, clock }
+        Self { upstream, meters, health, gates, dice, clock }
     }
 
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.
@@ -160,24 +178,28 @@ impl Executor {
                 return Box::pin(self.race(job, pace)).await;
             }
         }
-        let mut course = Course::new(job);
+        let mut course = Course::new(job, self);
         let mut role = Role::Primary;
-        while let Some(turn) = course.turn() {
-            let fault = match self.attempt(job, turn.target, role).await {
-                Ok(answered) => return Ok(answered),
-                Err(fault) => fault,
+        loop {
+            let pause = match course.step() {
+                Step::Over => return Err(course.verdict()),
+                Step::Wait(pause) => pause,
+                Step::Turn(mut turn) => match self.attempt(job, &mut turn, role).await {
+                    Ok(answered) => return Ok(answered),
+                    Err(fault) => {
+                        role = Role::Retry;
+                        match course.failed(turn, fault).await {
+                            Onward::End(fault) => return Err(fault),
+                            Onward::Step(pause) => pause,
+                        }
+                    }
+                },
             };
-            role = Role::Retry;
-            match course.failed(turn, fault, self).await {
-                Onward::End(fault) => return Err(fault),
-                Onward::Turn(pause) if pause.is_zero() => {}
-                Onward::Turn(pause) => {
-                    job.journal.pause(Instant::now());
-                    tokio::time::sleep(pause).await;
-                }
+            if !pause.is_zero() {
+                job.journal.pause(Instant::now());
+                tokio::time::sleep(pause).await;
             }
         }
-        Err(course.verdict())
     }
 }
 

@@ -2,11 +2,14 @@
 
 mod admission;
 mod admit;
+mod arms;
+mod beside;
 mod conversation;
 mod door;
 mod figures;
 #[cfg(test)]
 mod golden;
+mod inspect;
 mod intake;
 mod line;
 mod market;
@@ -15,10 +18,14 @@ mod papers;
 mod raw;
 mod rehearsal;
 mod relay;
+mod reserve;
 mod say;
 mod serve;
 mod settings;
 mod settle;
+mod shadow;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod version;
 mod watch;
@@ -28,6 +35,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use admission::Admission;
+pub use arms::rolled_back;
+pub use beside::{Beside, Role, Side};
 pub use conversation::{Conversation, Takeover};
 pub use door::{Asked, Door, Head, StreamForm};
 pub use figures::{Figures, Terms};
@@ -40,7 +49,8 @@ pub use settings::{
     AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings,
     StreamSettings, UploadSettings, VersionSettings,
 };
-pub use snapshot::{RawRules, Snapshot};
+pub use shadow::{Findings, Shadows};
+pub use snapshot::{Pinned, RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
@@ -48,8 +58,9 @@ use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
 use crate::ledger::Book;
+use crate::policy::rollout::Rollout;
 use crate::store::sqlite::Sqlite;
-use crate::store::{Answers, Decisions, Shelf};
+use crate::store::{Answers, Decisions, Shelf, Versions};
 use crate::telemetry::{AccessLog, Meters};
 use crate::upstream::Upstream;
 
@@ -69,6 +80,12 @@ pub struct Shared {
     pub decisions: Decisions,
     /// The database, if one is configured.
     pub database: Option<Sqlite>,
+    /// The trial of a candidate set of policies.
+    pub rollout: Arc<Rollout>,
+    /// Sets of policies that were in service.
+    pub versions: Arc<Versions>,
+    /// Policies that are asked without effect.
+    pub shadows: Arc<Shadows>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }
@@ -85,8 +102,9 @@ impl Gateway {
     /// A gateway on this worker's transport.
     pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
-        let (health, clock) = (shared.figures.health.clone(), shared.clock.clone());
-        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, dice.clone(), clock));
+        let (health, gates) = (shared.figures.health.clone(), shared.figures.gates.clone());
+        let clock = shared.clock.clone();
+        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, gates, dice.clone(), clock));
         Self { shared, executor, meters, dice }
     }
 

@@ -1,8 +1,10 @@
 //! Configuration as written → checked (pure) → built snapshot; watched, swapped whole, the last good one kept.
 
+mod beside;
 mod build;
 pub mod check;
 mod config;
+mod desk;
 mod diagnostic;
 mod feed;
 mod findings;
@@ -23,8 +25,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use build::Built;
-pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
+pub use check::{
+    Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check,
+};
 pub use config::Config;
+pub use desk::Desk;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
 pub use plugins::{PluginBench, PluginsSettings};
@@ -40,6 +45,7 @@ use crate::listener::ListenerSettings;
 use crate::plugin::Services;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
+use secrecy::SecretString;
 use secrets::Secrets;
 use sources::{Sources, directory};
 
@@ -98,6 +104,16 @@ impl House {
     /// Hands plugins what they may use: requests outward, embeddings.
     pub fn serve_plugins(&mut self, services: Services) {
         self.plugins = PluginBench::new(&self.checked.config.plugins, services);
+    }
+
+    /// Bearer token of the admin API, for those who ask a running gateway.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn admin_token(&self) -> Result<Option<SecretString>, String> {
+        let token = self.checked.config.admin.token.as_ref();
+        let resolved = token.map(|token| Secrets::new(directory(self.file.as_deref())).resolve(token));
+        resolved.transpose().map_err(|error| format!("admin.token: {error}"))
     }
 
     /// Builds what requests are served with: secrets resolved, policies compiled.
@@ -204,6 +220,7 @@ fn built(
     let secrets = Secrets::new(directory(file));
     let mut built = build::build(&shown(file), checked, sources, &secrets, figures, plugins, clock)?;
     built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
+    beside::try_out(&checked.config, sources, &mut built.snapshot);
     Ok(built)
 }
 

@@ -1,8 +1,10 @@
-//! Money that adds up: what every model costs, and what every request did. Reservations, budgets and the durable rows of
-//! requests will live here too.
+//! Money that adds up: what every model costs, what every attempt did, and what may be spent.
 
 mod book;
+mod bound;
+mod budget;
 mod compact;
+mod desk;
 mod document;
 mod hours;
 mod litellm;
@@ -14,22 +16,32 @@ mod price;
 mod prices;
 mod rate;
 mod reserved;
+mod row;
 mod settings;
 mod shown;
+mod tab;
 mod tables;
 
 pub use book::{Book, Known};
+pub use bound::{Bound, Size, Work};
+pub use budget::{
+    Alert, AlertKind, Budget, BudgetSettings, Budgets, Measure, Payer, Refusal, Standing,
+    shown as shown_amount,
+};
 pub use compact::List;
+pub use desk::Desk;
 pub use document::Document;
 pub use model::{Abilities, Kind, Model};
 pub use own::{Own, Owns};
 pub use price::{OffPeak, Price, When};
 pub use prices::{Change, Difference, Prices, told_price};
 pub use rate::{Rate, Tier, Unit};
+pub use row::{Role, State};
 pub use settings::{
     AbovePrice, Day, ModelPrice, OffPeakPrice, PriceSettings, Rates, ReservedSettings, SourceSettings,
 };
 pub use shown::{facts, pricing};
+pub use tab::{Closing, Entry, Opening, Tab};
 pub use tables::TABLES;
 
 #[cfg(test)]

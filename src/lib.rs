@@ -12,6 +12,7 @@ pub mod facts;
 pub mod fault;
 pub mod frames;
 pub mod gateway;
+pub mod guard;
 pub mod house;
 pub mod json;
 pub mod ledger;

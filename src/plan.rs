@@ -1,16 +1,19 @@
 //! What policies say and what becomes of it: decision, plan, attempts, and the record of all three.
 
+mod divergence;
 mod dossier;
 mod explain;
 mod manner;
+mod output;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use divergence::{Divergence, Kind as DivergenceKind, View, refusal};
 pub use dossier::{Dossier, Failure, Limits, PluginAnswer};
 pub use manner::{By, Hedge, Late, Manner, Role, Together, USUAL_SHARE};
+pub use output::{Censor, OutputRules, Redaction, TakenOut, mark};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::chat::Usage;
@@ -94,50 +97,6 @@ impl PartialEq for Scored {
         let close = |(a, b): (f64, f64)| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
         let same = self.score.zip(other.score).map_or(self.score.is_none() == other.score.is_none(), close);
         same && self.target == other.target && self.rejected == other.rejected
-    }
-}
-
-/// What holds of an answer, whoever gives it. Only ever narrows.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct OutputRules {
-    /// The most tokens that may be asked for; `None` leaves it to the client.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub most: Option<u64>,
-    /// Texts before which the answer ends.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stop_on: Vec<Arc<str>>,
-    /// Texts of the prompt that do not leave; never written down.
-    #[serde(skip)]
-    pub redact: Vec<Redaction>,
-}
-
-/// A text of the prompt that does not leave, and what stands in its place.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Redaction {
-    /// What must not leave.
-    pub value: Arc<str>,
-    /// What stands in its place.
-    pub placeholder: Arc<str>,
-    /// Whether the value comes back where the answer has the placeholder.
-    pub restore: bool,
-}
-
-impl fmt::Debug for Redaction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.placeholder)
-    }
-}
-
-impl OutputRules {
-    /// Whether nothing holds.
-    pub fn is_empty(&self) -> bool {
-        self.most.is_none() && self.stop_on.is_empty() && self.redact.is_empty()
-    }
-
-    /// At most so many tokens, or fewer if fewer were allowed before.
-    pub fn cap(&mut self, most: u64) {
-        self.most = Some(self.most.map_or(most, |before| before.min(most)));
     }
 }
 
@@ -299,6 +258,12 @@ pub struct Record {
     /// Which rule decided; `None` means the default plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
+    /// Which set of policies decided, where a candidate is tried: `candidate`, or nothing for the one in service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<Arc<str>>,
+    /// Hash of the set of policies that decided, where that is a candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Arc<str>>,
     /// Tags on the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,

@@ -18,6 +18,7 @@ mod host;
 mod meters;
 mod outcome;
 mod quarantine;
+mod role;
 mod series;
 mod service;
 mod set;
@@ -37,6 +38,7 @@ pub use ask::{
 pub use function::Function;
 pub use host::{Decoder, examine};
 pub use outcome::{CallFault, Called, Consequence, Outcome};
+pub use role::{GuardAction, GuardOn, GuardRole};
 pub use service::{Awaited, Courier, CourierFault, Delivery, Embedder, Errand, Services};
 pub use set::{PluginHost, PluginSet, PluginSource};
 pub use settings::{

@@ -25,10 +25,12 @@ pub mod plugins;
 mod ranking;
 pub mod replay;
 mod request;
+pub mod rollout;
 mod seen;
 mod series;
 mod session;
 mod settings;
+mod side_road;
 mod state;
 mod suggest;
 mod tables;
@@ -56,7 +58,9 @@ pub use memo::Answered;
 use plugins::{NoPlugins, Plugins};
 pub use seen::{Answer, Completion, FailedAttempt, SeenTarget};
 pub use session::{Said, Session};
-pub use settings::{OnError, PolicySettings, Switch};
+pub use settings::{
+    CandidateSettings, OnError, PolicySettings, RollBackSettings, ShadowSettings, Sticky, Switch,
+};
 pub use vocabulary::{Entry, definitions, described, reference, vocabulary};
 
 /// A policy file as read.
@@ -91,6 +95,8 @@ struct Chain {
     policies: Vec<Arc<Policy>>,
     /// Hooks that any of them defines.
     hooks: [bool; hook::HOOKS.len()],
+    /// Hash of the texts.
+    hash: Arc<str>,
 }
 
 /// What the chain said of one request.
@@ -160,18 +166,26 @@ impl PolicySet {
             .filter(|source| !source.name.starts_with(library::PREFIX))
             .filter_map(|source| compile::policy(source, &world, &library, &mut errors).map(Arc::new))
             .collect();
-        if errors.is_empty() { Ok(Self::of(policies)) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Self::of(policies, hash_of(sources.iter().map(|source| (&*source.name, &*source.text)))))
     }
 
-    fn of(policies: Vec<Arc<Policy>>) -> Self {
+    fn of(policies: Vec<Arc<Policy>>, hash: Arc<str>) -> Self {
         let hooks = hook::HOOKS.each_ref().map(|form| policies.iter().any(|policy| policy.has(form.hook)));
-        Self(Arc::new(Chain { policies, hooks }))
+        Self(Arc::new(Chain { policies, hooks, hash }))
+    }
+
+    /// Hash of the texts that it was made of, as [`hash_of`] reckons it.
+    pub fn hash(&self) -> &Arc<str> {
+        &self.0.hash
     }
 
     /// The set of this policy alone.
     fn alone(&self, name: &str) -> Self {
         let of_name = |policy: &&Arc<Policy>| *policy.host.journal.policy == *name;
-        Self::of(self.0.policies.iter().filter(of_name).cloned().collect())
+        Self::of(self.0.policies.iter().filter(of_name).cloned().collect(), self.0.hash.clone())
     }
 
     /// Names of the policies in the order in which they are asked.
@@ -194,10 +208,26 @@ impl PolicySet {
         Session::new(Arc::clone(&self.0), Arc::clone(facts), known)
     }
 
+    /// Begins the way of a request that other policies have decided: without effect, and on the answers that those got.
+    pub fn shadow(&self, facts: &Arc<Facts>, known: Vec<Answered>, earlier: Reads) -> Session {
+        let session = Session::new(Arc::clone(&self.0), Arc::clone(facts), known);
+        session.in_silence(earlier)
+    }
+
     /// Asks the policies in order until one gives a verdict, without waiting for plugins.
     pub fn decide(&self, facts: &Arc<Facts>) -> Decided {
         self.begin(facts).decide_now()
     }
+}
+
+/// Hash of a set of policies, by names and texts in the order of the names: 16 hexadecimal digits.
+pub fn hash_of<'s>(texts: impl Iterator<Item = (&'s str, &'s str)>) -> Arc<str> {
+    let mut hasher = blake3::Hasher::new();
+    for part in texts.flat_map(|(name, text)| [name, text]) {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().chars().take(16).collect::<String>().into()
 }
 
 impl Chain {

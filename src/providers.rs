@@ -20,6 +20,7 @@ mod meter;
 pub mod moderation;
 mod ollama;
 mod openai;
+mod passage;
 pub mod percent;
 pub mod presets;
 mod realtime;
@@ -30,6 +31,7 @@ mod respond;
 mod responses;
 mod restrained;
 mod retry_after;
+mod ring;
 mod sandbox;
 mod scrub;
 mod settings;
@@ -54,16 +56,18 @@ pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, 
 pub use lease::{Due, Held, Lease, Trouble};
 pub use meter::Meter;
 pub use moderation::ModerationQuirks;
+pub use passage::{Awaited, Ford, Inspection, Interpreter, Sentry};
 pub use realtime::EventMeter;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use respond::respond;
+pub use ring::{Balance, Hold, Key, KeyLimits, KeyLook, Rest, Ring, Sticky, Why, Wish};
 pub use sandbox::Sandbox;
 pub use settings::{
-    AwsSettings, AzureSettings, DeadlineOverrides, GoogleSettings, HeaderSettings, KeyDetails, KeySettings,
-    LabelValue, ProviderSettings, QuirkSettings,
+    AwsSettings, AzureSettings, DeadlineOverrides, FaultDetails, FaultSettings, GoogleSettings,
+    HeaderSettings, KeyDetails, KeySettings, LabelValue, PooledKey, ProviderSettings, QuirkSettings,
 };
 pub use sigv4::{AwsKeys, SigV4};
-pub use vendor::{HttpPlace, Place, Target, Vendor};
+pub use vendor::{HttpPlace, Place, Target, Vendor, Withheld};
 pub use vertex::{Scope, Vertex};
 
 /// Stands for the signature of a thought that no provider has signed, towards clients who want one in every thought.

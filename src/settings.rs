@@ -31,6 +31,9 @@ pub struct Rate {
     /// How many may come at once after a pause; as many as in one period where nothing is said.
     pub burst: Option<u64>,
 }
+/// A share in percent: `5%`, `+2%`, `0.5%`; a plain number means percent too.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Percent(pub f64);
 
 /// A reference to a secret, never the secret itself: `env:NAME` or `file:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -95,6 +98,30 @@ impl FromStr for Date {
             .filter(|moment: &jiff::Timestamp| moment.as_second() >= 0)
             .map(Self)
             .ok_or_else(|| format!("`{text}` is not a date (try \"2026-11-01\" or \"2026-11-01T12:00:00Z\")"))
+    }
+}
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a share (try \"5%\" or \"+10%\")");
+        let number = text.trim().trim_start_matches('+').trim_end_matches('%').trim();
+        let number: f64 = number.parse().map_err(|_| bad())?;
+        if number.is_finite() { Ok(Self(number)) } else { Err(bad()) }
+    }
+}
+
+impl Percent {
+    /// The share as a part of one: 5 % is 0.05.
+    pub fn part(self) -> f64 {
+        self.0 / 100.0
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
     }
 }
 
@@ -218,6 +245,9 @@ macro_rules! from_text {
                     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<$type, E> {
                         number.to_string().parse().map_err(E::custom)
                     }
+                    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<$type, E> {
+                        number.to_string().parse().map_err(E::custom)
+                    }
                 }
                 deserializer.deserialize_any(Visitor)
             }
@@ -247,6 +277,7 @@ from_text! {
     Size: "a number of bytes such as 65536, \"64KiB\" or \"20MiB\"", "size", "64KiB", ["string", "integer"];
     Date: "a date such as \"2026-11-01\" or \"2026-11-01T12:00:00Z\"", "date", "2026-11-01", "string";
     Rate: "a rate such as \"60/min\", \"1000/day\" or \"60/min burst 10\"", "rate", "60/min", "string";
+    Percent: "a share such as \"5%\" or \"0.5%\"", "percent", "5%", ["string", "number"];
     SecretRef: "a reference to a secret: `env:NAME` or `file:PATH`", "secret", "env:OPENAI_API_KEY", "string";
 }
 

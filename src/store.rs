@@ -7,7 +7,9 @@ mod answers;
 mod decisions;
 mod settings;
 pub mod sqlite;
+mod versions;
 
 pub use answers::{Answers, Bounds, Kept, Shelf};
-pub use decisions::{Decisions, files, find_in, lines};
+pub use decisions::{Decisions, chosen, files, find_in, lines};
 pub use settings::{Abandoned, DecisionSettings, OnLoss, ResponseSettings, StateSettings};
+pub use versions::{Version, VersionFile, Versions};

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::Admin;
+use crate::gateway::Pinned;
 
 /// How reloads went. Written by the house, read by the status page.
 #[derive(Debug, Default)]
@@ -31,6 +32,13 @@ pub struct Status {
     aliases: Vec<Arc<str>>,
     providers: Vec<ProviderStatus>,
     policies: Vec<Arc<str>>,
+    /// Hash of the policies that serve.
+    policies_hash: Arc<str>,
+    /// An operator put older policies in the place of those on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<Pinned>,
+    /// What operators should look at.
+    alerts: Vec<serde_json::Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +106,9 @@ impl Status {
                 })
                 .collect(),
             policies: snapshot.policies.names().map(Arc::from).collect(),
+            policies_hash: snapshot.policies.hash().clone(),
+            pinned: snapshot.pinned.clone(),
+            alerts: super::policies::alerts(admin),
         }
     }
 }

@@ -18,11 +18,12 @@ use crate::api::Api;
 use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shared, Unread};
-use crate::house::{Built, House, announce, feed};
+use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
+use crate::house::{Built, Desk, House, announce, feed};
+use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
-use crate::store::Decisions;
 use crate::store::sqlite::Sqlite;
+use crate::store::{Decisions, Versions};
 use crate::telemetry::{self, AccessLog};
 use crate::upstream::{Upload, Upstream};
 
@@ -80,8 +81,13 @@ async fn open(
         AccessLog::off()
     };
     let decisions = Decisions::start(&config.decisions)?;
+    let versions = Arc::new(Versions::open(config.decisions.dir.as_deref()));
+    let shadows = Arc::new(Shadows::start()?);
+    let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
+    let accounts = ledger::Desk::open(database.clone(), &config.state, clock.clone());
+    figures.open_desk(Arc::new(accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {
@@ -92,6 +98,9 @@ async fn open(
         answers: Arc::default(),
         decisions: decisions.clone(),
         database: database.clone(),
+        rollout: Arc::default(),
+        versions,
+        shadows: shadows.clone(),
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
@@ -103,6 +112,7 @@ async fn open(
         metrics,
         reloads: reloads.clone(),
         draining: Arc::new(move || watching.is_draining()),
+        desk: desk.clone(),
         token: built.admin_token,
     };
     tokio::spawn(admin::serve(admin_listener, admin));
@@ -113,7 +123,7 @@ async fn open(
         // Fails only when no stream is left to be told.
         let _ = close.send(true);
     });
-    let _watch = house.watch(shared.clone(), reloads, listener.tls())?;
+    let _watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
 
     let address = listener.local_addr();
     tracing::info!(clients = %address, admin = %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -122,6 +132,7 @@ async fn open(
         config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
     access_log.close();
+    shadows.flush(Duration::from_secs(2));
     decisions.close();
     if let Some(database) = database {
         database.close(LAST_WRITES);

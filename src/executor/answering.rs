@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
+use super::passing::Passing;
 use crate::fault::{Fault, FaultKind};
 use crate::upstream::AnswerBody;
 
@@ -19,6 +20,8 @@ pub(super) enum Answering {
     Http(AnswerBody),
     /// Played by a provider inside the process.
     Local(Script),
+    /// Through what may take its time.
+    Passing(Passing),
 }
 
 /// Pieces to be played, each after its delay.
@@ -51,6 +54,7 @@ impl Answering {
         match self {
             Self::Http(body) => body.poll_chunk(cx),
             Self::Local(script) => script.poll_piece(cx).map(|piece| piece.map(Ok)),
+            Self::Passing(passing) => passing.poll_chunk(cx),
         }
     }
 
@@ -58,6 +62,7 @@ impl Answering {
     pub(super) fn left(&self) -> Option<u64> {
         match self {
             Self::Http(body) => body.size_hint().exact(),
+            Self::Passing(_) => None,
             Self::Local(script) => Some(script.pieces.iter().map(|(_, piece)| piece.len() as u64).sum()),
         }
     }

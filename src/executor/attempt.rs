@@ -9,15 +9,19 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
+use super::course::Turn;
+use super::grip::Grip;
 use super::journal::Page;
 use super::live::Live;
+use super::passing;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
-use crate::breaker::Verdict;
+use crate::breaker::{Heard, Pass, Verdict};
 use crate::chat::Loss;
-use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
+use crate::ledger::{self, Entry};
 use crate::plan::Role;
-use crate::providers::{Credential, Held, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
+use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
@@ -64,40 +68,60 @@ struct Sent {
 }
 
 impl Executor {
-    /// Makes one attempt, notes it in the journal and counts it.
-    pub(super) async fn attempt(&self, job: &Job, target: &Target, role: Role) -> Result<Answered, Fault> {
+    /// Makes one attempt, notes it in the journal, and tells everybody whom its end concerns. Dropped before its end, it
+    /// says nothing of target and key.
+    pub(super) async fn attempt(
+        &self,
+        job: &Job,
+        turn: &mut Turn<'_>,
+        role: Role,
+    ) -> Result<Answered, Fault> {
+        let instead = job.carry.instead(turn.target);
+        let entry = match &job.tab {
+            Some(tab) if instead.is_none() => {
+                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), Some(booked(role)))?)
+            }
+            _ => None,
+        };
+        let capped = entry.as_ref().and_then(Entry::cap).map(|most| turn.target.capped(most));
+        let target = capped.as_ref().unwrap_or(turn.target);
         let now = Instant::now();
+        let (pass, mut hold) = (turn.pass.take(), turn.hold.take());
         let page = job.journal.begin(target, role, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
-        if let Some(relayed) = job.carry.instead(target) {
+        if let Some(relayed) = instead {
             page.lose(&relayed.lost);
             meters.attempt("ok", page.succeed(200, None));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
-        let judge = |verdict, first_token| {
-            self.health.attempted(&target.name, verdict, first_token, Instant::now());
-        };
         let mut busy = self.health.loads.enter(&target.name);
-        match self.try_once(job, target, &page, now).await {
+        let tried = self.try_once(job, target, hold.as_ref(), &page, now).await;
+        match in_the_books(job, entry, role, tried).await {
             Ok((mut answered, status)) => {
-                match &answered {
-                    Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
-                        meters.attempt(fault.kind.as_str(), page.fail(fault));
-                        judge(Verdict::of(fault), None);
+                if let Answered::Raw(raw) = &answered
+                    && let Some(fault) = raw.complaint()
+                {
+                    meters.attempt(fault.kind.as_str(), page.fail(fault));
+                    self.blame(job, target, fault, pass, hold.as_mut());
+                } else {
+                    let took = page.succeed(status, answered.usage_beside(role));
+                    meters.attempt("ok", took);
+                    let first_token = matches!(answered, Answered::Stream(_)).then_some(took);
+                    self.health.attempted(&target.name, Verdict::Good, first_token, Instant::now());
+                    busy.took(took, true, Instant::now());
+                    if let Some(pass) = pass {
+                        pass.heard(Heard::Good(took), Instant::now());
                     }
-                    _ => {
-                        let took = page.succeed(status, answered.usage_beside(role));
-                        meters.attempt("ok", took);
-                        judge(Verdict::Good, matches!(answered, Answered::Stream(_)).then_some(took));
-                        busy.took(took, true, Instant::now());
+                    if let Some(hold) = &mut hold {
+                        hold.good();
                     }
                 }
-                answered.hold(busy);
+                answered.keep(Grip { _busy: Some(busy), hold });
                 Ok(answered)
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
-                judge(Verdict::of(&fault), None);
+                self.blame(job, target, &fault, pass, hold.as_mut());
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.took(now.elapsed(), false, Instant::now());
                 }
@@ -107,10 +131,29 @@ impl Executor {
         }
     }
 
+    /// Tells of a fault whom it counts against.
+    fn blame(&self, job: &Job, target: &Target, fault: &Fault, pass: Option<Pass>, hold: Option<&mut Hold>) {
+        let now = Instant::now();
+        self.health.attempted(&target.name, Verdict::of(fault), None, now);
+        // A deadline that a policy set may have been too short for anybody.
+        let hurried = fault.kind == FaultKind::Timeout(Phase::FirstToken) && job.first_token.is_some();
+        let counts = if hurried { Counts::Nobody } else { fault.counts() };
+        match (counts, pass, hold) {
+            (Counts::Target, Some(pass), _) => pass.heard(Heard::Bad, now),
+            (Counts::Key, _, Some(hold)) if fault.kind == FaultKind::RateLimited => {
+                hold.throttled(fault.after, now, &self.dice);
+            }
+            (Counts::Key, _, Some(hold)) => hold.refused(now, &self.dice),
+            (Counts::Account, _, Some(hold)) => target.vendor.ring.unpaid(hold, now, &self.dice),
+            _ => {}
+        }
+    }
+
     async fn try_once(
         &self,
         job: &Job,
         target: &Target,
+        hold: Option<&Hold>,
         page: &Page<'_>,
         now: Instant,
     ) -> Result<(Answered, u16), Fault> {
@@ -122,13 +165,16 @@ impl Executor {
             total: job.deadline,
         };
         let streams = job.carry.wants_stream();
-        let outgoing = job.carry.outgoing(target)?;
+        let outgoing = match target.vendor.interpreter {
+            None => job.carry.outgoing(target)?,
+            Some(_) => Box::pin(passing::outgoing(&*job.carry, target)).await?,
+        };
         page.lose(&outgoing.lost);
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
         }
         if job.carry.switch().is_some() {
-            return Box::pin(self.switch(target, outgoing, due.head(false))).await;
+            return Box::pin(self.switch(target, hold, outgoing, due.head(false))).await;
         }
         let raw = job.carry.raw(target);
         let head = match raw {
@@ -139,7 +185,7 @@ impl Executor {
         let Sent { status, headers, mut body, held, secrets } =
             match (&target.vendor.place, target.vendor.wire.local()) {
                 (Place::Http(place), _) => {
-                    self.send(place, target, outgoing, upload, head, raw.is_some()).await?
+                    self.send(place, target, hold, outgoing, upload, head, raw.is_some()).await?
                 }
                 (Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
                 (Place::Local, None) => {
@@ -156,10 +202,18 @@ impl Executor {
             _ if (200..300).contains(&status) => None,
             _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.total).await),
         };
-        let complaint = begun.as_ref().map(|text| {
-            let fault = refusal(status, &headers, text, target);
-            self.reconsider(target, held.as_ref(), fault, status, text)
-        });
+        let complaint = match &begun {
+            None => None,
+            Some(text) => {
+                let fault = match &target.vendor.interpreter {
+                    Some(interpreter) if status >= 400 => {
+                        interpreter.blame(status, &headers, text.clone()).await
+                    }
+                    _ => refusal(status, &headers, text, target),
+                };
+                Some(self.reconsider(target, held.as_ref(), fault, status, text))
+            }
+        };
         if let Some(form) = raw
             && (form.as_it_came || complaint.is_none())
         {
@@ -174,7 +228,7 @@ impl Executor {
                 asked: form.asked,
                 target: target.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),
-                busy: None,
+                grip: Grip::default(),
                 complaint,
                 upload: upload.cloned(),
                 over: false,
@@ -184,14 +238,28 @@ impl Executor {
         if let Some(fault) = complaint {
             return Err(fault);
         }
+        let slow = target.vendor.interpreter.is_some() || target.is_inspected();
         if !streams {
             let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
-            let relayed = job.carry.whole(target, bytes)?;
+            let relayed = match slow {
+                false => job.carry.whole(target, bytes)?,
+                true => Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?,
+            };
             page.lose(&relayed.lost);
             return Ok((Answered::Whole(relayed, target.clone()), status));
         }
-        let relay = job.carry.stream(target)?;
-        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, is_json(&headers));
+        let json = is_json(&headers) && target.vendor.interpreter.is_none();
+        let (body, relay) = match slow {
+            false => (body, job.carry.stream(target)?),
+            true => {
+                let whole = match json {
+                    false => None,
+                    true => Some(body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?),
+                };
+                Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
+            }
+        };
+        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, json);
         live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
             .await?;
         Ok((Answered::Stream(Box::new(live)), status))
@@ -230,17 +298,19 @@ impl Executor {
         Ok(held)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "each is something else that a request is made of")]
     async fn send(
         &self,
         place: &HttpPlace,
         target: &Target,
+        hold: Option<&Hold>,
         outgoing: Outgoing,
         upload: Option<&Upload>,
         head: Head,
         raw: bool,
     ) -> Result<Sent, Fault> {
         let connect = target.vendor.deadlines.connect;
-        let mut request = outbound(place, target, outgoing)?;
+        let mut request = outbound(place, target, hold, outgoing)?;
         request.upload = upload.cloned();
         let mut secrets = Vec::new();
         let exchange = async {
@@ -274,6 +344,45 @@ impl Executor {
         let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
         if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
     }
+}
+
+/// The name that the ledger has for a role.
+fn booked(role: Role) -> ledger::Role {
+    match role {
+        Role::Primary => ledger::Role::Primary,
+        Role::Retry | Role::Continuation => ledger::Role::Retry,
+        Role::Hedge => ledger::Role::Hedge,
+        Role::Standby => ledger::Role::Standby,
+        Role::Race | Role::Ensemble => ledger::Role::Ensemble,
+    }
+}
+
+/// Settles an attempt that failed. One that was answered is shown to nobody before it stands in the ledger.
+async fn in_the_books(
+    job: &Job,
+    entry: Option<Entry>,
+    role: Role,
+    tried: Result<(Answered, u16), Fault>,
+) -> Result<(Answered, u16), Fault> {
+    let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
+    match &tried {
+        Err(fault) => entry.fail(fault),
+        Ok(_) => {
+            if let Err(fault) = entry.durable().await {
+                entry.fail(&fault);
+                return Err(fault);
+            }
+            match &tried {
+                Ok((Answered::Raw(raw), _)) if let Some(complaint) = raw.complaint() => entry.fail(complaint),
+                // It is one of several, and paid for by itself.
+                Ok((Answered::Whole(relayed, _), status)) if role == Role::Ensemble => {
+                    entry.used(relayed.usage, *status);
+                }
+                _ => entry.win(tab),
+            }
+        }
+    }
+    tried
 }
 
 /// The refusal of a strict request that this target would not hear as it was said.
@@ -373,7 +482,12 @@ impl Head {
 }
 
 /// The request as it goes over the wire: rebuilt from the dialect's own headers and the configured ones, never relayed.
-pub(super) fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Outbound, Fault> {
+pub(super) fn outbound(
+    place: &HttpPlace,
+    target: &Target,
+    hold: Option<&Hold>,
+    outgoing: Outgoing,
+) -> Result<Outbound, Fault> {
     let mut path = String::with_capacity(place.base_path.len() + outgoing.path.len() + place.query.len() + 1);
     path.push_str(&place.base_path);
     path.push_str(&outgoing.path);
@@ -388,7 +502,8 @@ pub(super) fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -
     let mut headers = outgoing.headers;
     headers.insert(USER_AGENT, AGENT);
     headers.insert(ACCEPT_ENCODING, IDENTITY);
-    for (name, value) in &target.vendor.headers {
+    let of_key = hold.map(Hold::headers).into_iter().flatten();
+    for (name, value) in target.vendor.headers.iter().chain(of_key) {
         headers.insert(name.clone(), value.clone());
     }
     let Outgoing { method, body, .. } = outgoing;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::course::{Course, Onward};
+use super::course::{Course, Onward, Step};
 use super::race::Running;
 use super::said::{normal, said};
 use super::{Answered, Carry, Executor, Job};
@@ -46,10 +46,9 @@ impl Executor {
     /// Asks several targets at once, and makes one answer of theirs. Those that fail are left out; if all do, the others
     /// of the plan follow one by one.
     pub(super) async fn ensemble(&self, job: &Job, together: &Together) -> Result<Answered, Fault> {
-        let mut course = Course::new(job);
-        let mut running = Running::none();
-        for _ in 0..together.of {
-            let Some(turn) = course.turn() else { break };
+        let mut course = Course::new(job, self);
+        let mut running = Running::default();
+        for turn in (0..together.of).map_while(|_| course.another()).collect::<Vec<_>>() {
             running.begin(self, job, turn, Role::Ensemble);
         }
         let (mut members, mut end) = (Vec::<Member>::new(), None);
@@ -63,7 +62,7 @@ impl Executor {
                     }
                     Ok(other) => return Ok(other),
                     Err(fault) => {
-                        if let Onward::End(fault) = course.failed(turn, fault, self).await {
+                        if let Onward::End(fault) = course.failed(turn, fault).await {
                             end.get_or_insert(fault);
                         }
                     }
@@ -77,10 +76,13 @@ impl Executor {
             if !members.is_empty() {
                 break;
             }
-            match (end.take(), course.turn()) {
-                (Some(fault), _) => return Err(fault),
-                (None, Some(turn)) => running.begin(self, job, turn, Role::Retry),
-                (None, None) => return Err(course.verdict()),
+            if let Some(fault) = end.take() {
+                return Err(fault);
+            }
+            match course.step() {
+                Step::Turn(turn) => running.begin(self, job, turn, Role::Retry),
+                Step::Wait(pause) => tokio::time::sleep(pause).await,
+                Step::Over => return Err(course.verdict()),
             }
         }
         // In the order of the plan, so that the first named wins a tie.
@@ -144,7 +146,7 @@ impl Executor {
         let messages = vec![Message::plain(Speaker::System, task), Message::plain(Speaker::User, text)];
         let request = Request { model: judge.target.name.model.to_string(), messages, ..Request::default() };
         let case = Job {
-            targets: Vec::new(),
+            targets: vec![judge.target.clone()],
             retries: Some(0),
             first_token: job.first_token,
             manner: None,
@@ -155,8 +157,18 @@ impl Executor {
             strict: false,
             limits: job.limits,
             deadline: job.deadline,
+            tab: job.tab.clone(),
+            tokens: job.tokens,
+            common: job.common,
+            market: None,
         };
-        match self.attempt(&case, &judge.target, Role::Ensemble).await {
+        let answered = match Course::new(&case, self).step() {
+            Step::Turn(mut turn) => self.attempt(&case, &mut turn, Role::Ensemble).await,
+            Step::Wait(_) | Step::Over => {
+                Err(Fault::new(FaultKind::Unavailable, "the judge is out of service"))
+            }
+        };
+        match answered {
             Ok(answered) => Some(answered),
             Err(fault) => {
                 tracing::warn!(judge = %judge.target.name, %fault, "no judgement: the first answer counts");

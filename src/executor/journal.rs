@@ -36,6 +36,8 @@ struct Pages {
     dialect: Option<Dialect>,
     /// Targets that were passed over, and why.
     skipped: Vec<(TargetName, &'static str)>,
+    /// What an answer cost that was withheld.
+    spent: Option<(Target, Usage)>,
 }
 
 #[derive(Debug)]
@@ -143,6 +145,16 @@ impl Journal {
     /// What the target of the attempt that succeeded, or of the last one, speaks.
     pub fn dialect(&self) -> Option<Dialect> {
         self.pages().dialect
+    }
+
+    /// An answer was made, and is withheld.
+    pub(super) fn spent(&self, target: &Target, usage: Usage) {
+        self.pages().spent = Some((target.clone(), usage));
+    }
+
+    /// Who made an answer that was withheld, and what was used for it.
+    pub fn withheld(&self) -> Option<(Target, Usage)> {
+        self.pages().spent.clone()
     }
 
     /// When the attempt that succeeded began, and how long it took to its first content or its whole answer.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::answering::Answering;
+use super::grip::Grip;
 use super::watchdog::Watchdog;
-use crate::breaker::Busy;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Frame, StreamRelay, Target};
@@ -36,8 +36,8 @@ pub struct Live {
     finished: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
-    /// Counts as under way at its target until it is over.
-    pub(super) busy: Option<Busy>,
+    /// Given back when it is over.
+    pub(super) grip: Grip,
 }
 
 /// What a stream yields.
@@ -71,7 +71,7 @@ impl Live {
             over: false,
             finished: false,
             fault: None,
-            busy: None,
+            grip: Grip::default(),
         }
     }
 
@@ -175,12 +175,15 @@ impl Live {
 
     /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing.
     pub fn usage(&self, prompt_estimate: u64) -> Usage {
-        self.relay.usage().unwrap_or_else(|| Usage {
-            input: prompt_estimate,
-            output: self.relay.text_bytes().div_ceil(4),
-            estimated: true,
-            ..Usage::default()
-        })
+        let heard = self.relay.text_bytes().div_ceil(4);
+        match self.relay.usage() {
+            // What was said at the beginning of a stream that broke off says nothing of what came after.
+            Some(said) if !self.relay.is_complete() && said.output < heard => {
+                Usage { output: heard, estimated: true, ..said }
+            }
+            Some(said) => said,
+            None => Usage { input: prompt_estimate, output: heard, estimated: true, ..Usage::default() },
+        }
     }
 
     /// Finish reason of the first choice, in OpenAI's words.
@@ -213,5 +216,12 @@ impl Live {
         let fault = std::task::ready!(self.watchdog.poll(cx));
         self.over = true;
         Poll::Ready(if self.finished { Piece::End } else { Piece::Broken(fault) })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let mut grip = std::mem::take(&mut self.grip);
+        grip.used(|| self.usage(0).total());
     }
 }

@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::course::{Course, Onward, Turn};
+use super::course::{Course, Onward, Step, Turn};
 use super::{Answered, Executor, Job};
 use crate::fault::Fault;
 use crate::plan::Role;
+use crate::target::TargetName;
+
+/// A turn that has ended, and how.
+type Ended<'j> = (Turn<'j>, Result<Answered, Fault>);
 
 /// An attempt under way. Dropped, it ends: its connection is closed, and the journal has it as cancelled.
-type Attempt<'j> = Pin<Box<dyn Future<Output = Result<Answered, Fault>> + Send + 'j>>;
+type Attempt<'j> = Pin<Box<dyn Future<Output = Ended<'j>> + Send + 'j>>;
 
 /// When attempts begin.
 #[derive(Debug, Clone, Copy)]
@@ -31,35 +35,35 @@ pub(super) struct Pace {
     pub(super) sparing: bool,
 }
 
-/// Attempts under way, each with its turn.
-pub(super) struct Running<'j>(Vec<(Turn<'j>, Attempt<'j>)>);
+/// Attempts under way, each with whom it asks.
+#[derive(Default)]
+pub(super) struct Running<'j>(Vec<(&'j TargetName, Attempt<'j>)>);
 
 impl Executor {
     /// Carries out a job at this pace.
     pub(super) async fn race(&self, job: &Job, pace: Pace) -> Result<Answered, Fault> {
-        let mut course = Course::new(job);
-        let mut running = Running(Vec::new());
-        for place in 0..pace.at_once {
-            let Some(turn) = course.turn() else { break };
-            let role = if place == 0 { Role::Primary } else { pace.role };
-            running.begin(self, job, turn, role);
-        }
+        let mut course = Course::new(job, self);
+        let mut running = Running::default();
+        let mut role = Role::Primary;
         let mut later = pace.later;
-        let mut due = Instant::now() + pace.gap;
+        let mut due = Instant::now();
         // What the client is told if those who still run bring nothing.
         let mut end = None;
-        let mut pause = Duration::ZERO;
         loop {
-            if running.0.is_empty() {
+            while running.is_empty() {
                 if let Some(fault) = end {
                     return Err(fault);
                 }
-                if !pause.is_zero() {
-                    job.journal.pause(Instant::now());
-                    tokio::time::sleep(pause).await;
+                match course.step() {
+                    Step::Over => return Err(course.verdict()),
+                    Step::Wait(pause) => wait(job, pause).await,
+                    Step::Turn(turn) => running.begin(self, job, turn, role),
                 }
-                let Some(turn) = course.turn() else { return Err(course.verdict()) };
-                running.begin(self, job, turn, Role::Retry);
+                let beside = if role == Role::Primary { pace.at_once.saturating_sub(1) } else { 0 };
+                for turn in (0..beside).map_while(|_| course.another()).collect::<Vec<_>>() {
+                    running.begin(self, job, turn, pace.role);
+                }
+                role = Role::Retry;
                 due = Instant::now() + pace.gap;
             }
             let ended = if later > 0 && end.is_none() {
@@ -74,14 +78,15 @@ impl Executor {
                     due = Instant::now() + pace.gap;
                     if pace.sparing && !self.may_hedge(&running) {
                         later = 0;
-                    } else if let Some(turn) = course.turn() {
+                    } else if let Some(turn) = course.another() {
                         running.begin(self, job, turn, pace.role);
                     }
                 }
                 Some((_, Ok(answered))) => return Ok(answered),
-                Some((turn, Err(fault))) => match course.failed(turn, fault, self).await {
+                Some((turn, Err(fault))) => match course.failed(turn, fault).await {
                     Onward::End(fault) => drop(end.get_or_insert(fault)),
-                    Onward::Turn(wait) => pause = wait,
+                    Onward::Step(pause) if running.is_empty() => wait(job, pause).await,
+                    Onward::Step(_) => {}
                 },
             }
         }
@@ -90,11 +95,13 @@ impl Executor {
     /// Whether a late answer may be asked for elsewhere: not when its target has become slow as a whole, which more
     /// requests would only make worse, nor beyond the share of traffic that may be sent twice.
     fn may_hedge(&self, running: &Running<'_>) -> bool {
-        let slower = running.0.iter().any(|(turn, _)| self.health.loads.is_slower(&turn.target.name));
-        let outcome = match slower {
-            true => "shifted",
-            false if !self.health.loads.spare.take() => "spent",
-            false => "sent",
+        let slower = running.0.iter().any(|(target, _)| self.health.loads.is_slower(target));
+        let outcome = if slower {
+            "shifted"
+        } else if self.health.loads.spare.take() {
+            "sent"
+        } else {
+            "spent"
         };
         metrics::counter!("tollgate_hedges_total", "outcome" => outcome).increment(1);
         outcome == "sent"
@@ -102,30 +109,38 @@ impl Executor {
 }
 
 impl<'j> Running<'j> {
-    pub(super) fn none() -> Self {
-        Self(Vec::new())
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     pub(super) fn begin(&mut self, executor: &'j Executor, job: &'j Job, turn: Turn<'j>, role: Role) {
-        let attempt = executor.attempt(job, turn.target, role);
-        self.0.push((turn, Box::pin(attempt)));
+        let target = &turn.target.name;
+        let attempt = async move {
+            let mut turn = turn;
+            let result = executor.attempt(job, &mut turn, role).await;
+            (turn, result)
+        };
+        self.0.push((target, Box::pin(attempt)));
     }
 
     /// The next one that ends. Waits for ever where none is under way.
-    pub(super) fn next(&mut self) -> impl Future<Output = (Turn<'j>, Result<Answered, Fault>)> + Send {
+    pub(super) fn next(&mut self) -> impl Future<Output = Ended<'j>> + Send {
         std::future::poll_fn(move |cx| {
             for place in 0..self.0.len() {
                 let Some((_, attempt)) = self.0.get_mut(place) else { break };
-                if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
-                    let (turn, _) = self.0.remove(place);
-                    return Poll::Ready((turn, result));
+                if let Poll::Ready(ended) = attempt.as_mut().poll(cx) {
+                    drop(self.0.remove(place));
+                    return Poll::Ready(ended);
                 }
             }
             Poll::Pending
         })
+    }
+}
+
+async fn wait(job: &Job, pause: Duration) {
+    if !pause.is_zero() {
+        job.journal.pause(Instant::now());
+        tokio::time::sleep(pause).await;
     }
 }

@@ -136,14 +136,16 @@ impl Carry for Request {
 fn executor() -> Executor {
     let upstream = Upstream::new(&crate::upstream::UpstreamSettings::default()).unwrap();
     let health = crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now());
+    let gates = Arc::new(Gates::new(Dice::loaded(2)));
     let (dice, clock) = (Arc::new(Dice::loaded(1)), Arc::new(crate::clock::FixedClock(0)));
-    Executor::new(Arc::new(upstream), Arc::default(), Arc::new(health), dice, clock)
+    Executor::new(Arc::new(upstream), Arc::default(), Arc::new(health), gates, dice, clock)
 }
 
 fn job_of(models: &[&str], stream: bool) -> Job {
     let vendor = Arc::new(Vendor::bare("actor", Arc::new(Actor)));
     let name = |model: &&str| TargetName { provider: "actor".into(), model: (*model).into() };
     Job {
+        tab: None,
         targets: models.iter().map(|model| Target::new(vendor.clone(), name(model))).collect(),
         retries: None,
         first_token: None,
@@ -159,8 +161,12 @@ fn job_of(models: &[&str], stream: bool) -> Job {
             backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(5),
             max_body: 1 << 20,
+            allowance: Allowance { share: 0.1, floor: 10 },
         },
         deadline: Instant::now() + Duration::from_secs(600),
+        tokens: 0,
+        common: Common::default(),
+        market: None,
     }
 }
 

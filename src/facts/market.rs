@@ -157,6 +157,9 @@ pub struct Live {
     /// Whether requests are let through. `None`, where nothing was measured, counts as healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
+    /// From 0 to 1: follows the attempts of late smoothly; by it, weights are multiplied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<f64>,
     /// What the provider still lets through.
     pub quota: Quota,
 }

@@ -217,7 +217,7 @@ impl Notes {
 
     /// The answer that was given.
     pub fn answer(&self, ask: &str, of: &str) -> Option<&Answer> {
-        self.reads.asked.iter().find(|asked| asked.ask == ask && *asked.of == *of).map(|asked| &asked.answer)
+        self.reads.answer(ask, of)
     }
 
     /// The answer that was given; without one, it is missed.

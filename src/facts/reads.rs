@@ -109,6 +109,11 @@ impl Reads {
         self.facts.is_empty() && self.asked.is_empty()
     }
 
+    /// The answer that was given.
+    pub fn answer(&self, ask: &str, of: &str) -> Option<&Answer> {
+        self.asked.iter().find(|asked| asked.ask == ask && *asked.of == *of).map(|asked| &asked.answer)
+    }
+
     /// Adds what a later hook read.
     pub fn extend(&mut self, more: Self) {
         self.facts

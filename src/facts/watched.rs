@@ -131,14 +131,20 @@ impl Market for Watched {
 pub struct Past {
     visited: Visited,
     today: Arc<dyn Market>,
-    notes: Arc<Notes>,
+    /// Where it is noted what nobody knows any more; `None` while `today` is the day of the request.
+    notes: Option<Arc<Notes>>,
     fresh_prices: bool,
 }
 
 impl Past {
     /// The market of which this was noted. With `fresh_prices`, what targets cost is as `today` says.
     pub fn new(visited: Visited, today: Arc<dyn Market>, notes: Arc<Notes>, fresh_prices: bool) -> Self {
-        Self { visited, today, notes, fresh_prices }
+        Self { visited, today, notes: Some(notes), fresh_prices }
+    }
+
+    /// The market of a request that was decided a moment ago: what was noted stands, the rest is as it is now.
+    pub fn just_now(visited: Visited, today: Arc<dyn Market>) -> Self {
+        Self { visited, today, notes: None, fresh_prices: false }
     }
 
     fn named(&self, targets: &[Arc<str>]) -> Vec<Offer> {
@@ -158,7 +164,8 @@ impl Market for Past {
             }
             None => {
                 let today = self.today.offer(target)?;
-                self.notes.miss(&format!("numbers of {target}"));
+                let Some(notes) = &self.notes else { return Some(today) };
+                notes.miss(&format!("numbers of {target}"));
                 Some(Offer { live: Default::default(), ..today })
             }
         }

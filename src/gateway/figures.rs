@@ -1,17 +1,17 @@
 //! The numbers of this moment: what models cost, and how targets fare. Shared by all workers and all snapshots.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::breaker::{Health, HealthSettings, Reading};
+use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, Reading, Standing};
 use crate::chat::Usage;
-use crate::clock::Clock;
+use crate::clock::{Clock, Dice};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
-use crate::ledger::{Abilities as Known, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::ledger::{Abilities as Known, Budget, Desk, Model, Owns, Prices, SourceSettings, Unit, When};
 use crate::limits::Limits;
 use crate::target::TargetName;
 
@@ -21,6 +21,10 @@ pub struct Figures {
     pub prices: Arc<Prices>,
     /// How targets fare.
     pub health: Arc<Health>,
+    /// The ledger and the budgets, once they are opened.
+    desk: OnceLock<Arc<Desk>>,
+    /// Who may go to which target.
+    pub gates: Arc<Gates>,
     /// Where prices come from besides the configuration, the least first.
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
@@ -38,6 +42,8 @@ impl Figures {
         Self {
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
+            desk: OnceLock::new(),
+            gates: Arc::new(Gates::new(Dice::fair())),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
@@ -52,9 +58,24 @@ impl Figures {
         self.sources.store(Arc::new(terms.sources));
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
+        self.gates.configure(terms.breaker);
         self.prices.configure(terms.own, &names);
+        if let Some(desk) = self.desk.get() {
+            desk.configure(terms.budgets);
+        }
         self.limits.tidy();
         self.configured.fetch_add(1, Ordering::Release);
+    }
+
+    /// Opens ledger and budgets; before the first configuration is taken.
+    pub fn open_desk(&self, desk: Arc<Desk>) {
+        // Whoever opens a second one keeps the first.
+        let _ = self.desk.set(desk);
+    }
+
+    /// Ledger and budgets; where none were opened, nothing is written down or counted.
+    pub fn desk(&self) -> Arc<Desk> {
+        self.desk.get_or_init(|| Arc::new(Desk::closed(self.clock.clone()))).clone()
     }
 
     fn model(&self, target: &str) -> Option<Arc<crate::ledger::Known>> {
@@ -73,8 +94,12 @@ pub struct Terms {
     pub sources: Vec<SourceSettings>,
     /// How health is watched.
     pub health: HealthSettings,
+    /// When targets are left alone.
+    pub breaker: BreakerSettings,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 impl Numbers for Figures {
@@ -98,11 +123,14 @@ impl Numbers for Figures {
     }
 
     fn live(&self, target: &str) -> Live {
-        let live = self.health.readings().of(target).map(live).unwrap_or_default();
-        match self.health.loads.now(target) {
-            Some(load) => Live { in_flight: Some(load.in_flight), ewma: load.ewma_ms, ..live },
-            None => live,
+        let mut live = self.health.readings().of(target).map(live).unwrap_or_default();
+        if let Some(load) = self.health.loads.now(target) {
+            (live.in_flight, live.ewma) = (Some(load.in_flight), load.ewma_ms);
         }
+        if let Some(look) = self.gates.look_at(target, Instant::now()) {
+            (live.healthy, live.health) = (Some(look.state != Standing::Open), Some(look.health));
+        }
+        live
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {
@@ -138,7 +166,6 @@ fn live(reading: &Reading) -> Live {
         },
         tokens_per_second: reading.tokens_per_second,
         error_rate: (reading.attempts > 0).then_some(reading.error_rate),
-        // Breakers will say here who is let through.
         ..Live::default()
     }
 }

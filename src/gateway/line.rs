@@ -9,8 +9,10 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
+use super::arms;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
+use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::papers::Papers;
 use super::raw::RawBody;
@@ -21,12 +23,13 @@ use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Advice, Answered, Job, Journal, Judge, Raw, Switched};
+use crate::executor::{Advice, Answered, Common, Job, Journal, Judge, Raw, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
+use crate::guard::Refused;
 use crate::ledger::Tier;
-use crate::plan::{self, Decision, Outcome, OutputRules, Route, Rule, Step, Verdict};
+use crate::plan::{self, Decision, Outcome, OutputRules, Route, Step, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::policy::Session;
 use crate::providers::Target;
@@ -76,13 +79,18 @@ pub(super) struct Admitted<'o, 'g> {
     permit: Permit,
 }
 
-/// Guards have seen it.
-pub(super) struct Inspected<'o, 'g>(Admitted<'o, 'g>);
+/// Guards have seen it, if any of them wanted to.
+pub(super) struct Inspected<'o, 'g> {
+    admitted: Admitted<'o, 'g>,
+    guarded: Option<Box<Guarded>>,
+}
 
 /// The policies have spoken.
 pub(super) struct Decided<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     decision: Decision,
+    /// Somebody who looks at the answers.
+    looking: Option<Looking>,
     session: Session,
     /// The deadline that the client asked for.
     patience: Option<Duration>,
@@ -94,9 +102,15 @@ pub(super) struct Decided<'o, 'g> {
 pub(super) struct Planned<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     job: Job,
+    caller: Caller,
+    /// The most tokens of an answer, as policies said.
+    most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
     say: Option<Arc<Say>>,
 }
+
+/// Its attempts will be counted.
+pub(super) struct Reserved<'o, 'g>(Planned<'o, 'g>);
 
 /// An answer has begun.
 pub(super) struct Carried<'o, 'g> {
@@ -211,9 +225,9 @@ impl<'g> Opened<'g> {
     }
 
     /// As the configuration says, or `x-tollgate-strict: true`: a client can ask for more, never for less.
-    fn is_strict(&self) -> Result<bool, Fault> {
+    fn is_strict(&self, headers: &HeaderMap) -> Result<bool, Fault> {
         let name = "x-tollgate-strict";
-        let asked = match text_of(&self.headers, name)? {
+        let asked = match text_of(headers, name)? {
             None => false,
             Some(word) if word.eq_ignore_ascii_case("true") || word == "1" => true,
             Some(word) if word.eq_ignore_ascii_case("false") || word == "0" => false,
@@ -267,20 +281,37 @@ impl<'o, 'g> Read<'o, 'g> {
 }
 
 impl<'o, 'g> Admitted<'o, 'g> {
-    /// Guards and inspecting plugins will stand here.
-    pub(super) fn inspect(self) -> Inspected<'o, 'g> {
-        Inspected(self)
+    /// Asks the guards that look at requests like this one.
+    pub(super) async fn inspect(self) -> Result<Inspected<'o, 'g>, Fault> {
+        let guards = &self.opened.snapshot.guards;
+        if !guards.look_at(self.opened.door.endpoint(), self.asked.model()) {
+            return Ok(Inspected { admitted: self, guarded: None });
+        }
+        let facts = gather(self.opened, &self.asked)?;
+        let record = recorded(&facts, self.asked.bytes());
+        let snapshot = self.opened.snapshot.clone();
+        match Box::pin(inspect::examine(&snapshot, facts)).await {
+            Ok(guarded) => Ok(Inspected { admitted: self, guarded: Some(Box::new(guarded)) }),
+            Err(refused) => {
+                let Refused { tags, fault } = *refused;
+                self.opened.note(|s| (s.facts, s.tags) = (Some(record), tags));
+                Err(fault)
+            }
+        }
     }
 }
 
 impl<'o, 'g> Inspected<'o, 'g> {
     /// Gathers the facts and asks the policies.
     pub(super) async fn decide(self) -> Result<Decided<'o, 'g>, Fault> {
-        let admitted = self.0;
+        let Self { admitted, guarded } = self;
         let opened = &mut *admitted.opened;
-        let patience = patience(&opened.headers)?;
-        let strict = opened.is_strict()?;
-        let mut facts = gather(opened, &admitted.asked)?;
+        let (mut facts, examined) = match guarded.map(|guarded| *guarded) {
+            Some(Guarded { facts, examined }) => (facts, Some(examined)),
+            None => (gather(opened, &admitted.asked)?, None),
+        };
+        let patience = patience(&facts.headers)?;
+        let strict = opened.is_strict(&facts.headers)?;
         let store = &opened.gateway.shared.decisions;
         let mut papers = Papers::begin(store, &mut facts);
         let facts = Arc::new(facts);
@@ -294,7 +325,9 @@ impl<'o, 'g> Inspected<'o, 'g> {
             return Err(planner::unknown_model(&facts.model));
         }
         let asked_at = Instant::now();
-        let session = opened.snapshot.policies.begin(&facts);
+        let snapshot = opened.snapshot.clone();
+        let chosen = arms::choose(opened.gateway, &snapshot, &facts);
+        let session = chosen.policies.begin(&facts);
         let decided = session.decide().await;
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
@@ -302,27 +335,38 @@ impl<'o, 'g> Inspected<'o, 'g> {
         if let Some(papers) = &mut papers {
             papers.decided(store, &facts, admitted.asked.bytes(), &decided, &session.asked());
         }
-        opened.note(|s| (s.policy, s.papers) = (took, papers));
+        let owed = chosen.owed(&snapshot, opened.version, &facts, &decided, &session).map(|mut owed| {
+            if let Some(question) = &mut owed.question {
+                (question.bytes, question.pinned) = (admitted.asked.bytes(), admitted.asked.is_pinned());
+            }
+            owed
+        });
+        opened.note(|s| (s.policy, s.papers, s.owed) = (took, papers, owed));
         let mut decision = decided.decision?;
         opened.gateway.meters.verdict(&decision);
-        if let Some(rule) = &decision.rule {
-            opened.tell("x-tollgate-rule", &rule_name(rule));
+        if let Some(name) = chosen.rule_name(decision.rule.as_ref()) {
+            opened.tell("x-tollgate-rule", &name);
         }
         let rule = decision.rule.take();
         let mut tags = facts.tags.clone();
         tags.append(&mut decision.tags);
+        if let Some(examined) = examined {
+            decision.output.join(examined.output);
+        }
+        let looking = inspect::look(&opened.snapshot, &facts, &tags, &mut decision.output)?;
+        let noted = looking.as_ref().map(|looking| looking.noted.clone());
         opened.note(|s| {
-            (s.rule, s.tags) = (rule, tags);
+            (s.rule, s.tags, s.found) = (rule, tags, noted);
             s.follow(&session);
         });
-        Ok(Decided { admitted, decision, session, patience, strict })
+        Ok(Decided { admitted, decision, looking, session, patience, strict })
     }
 }
 
 impl<'o, 'g> Decided<'o, 'g> {
-    /// Turns the decision into ordered targets. Cache and reservation will follow here.
+    /// Turns the decision into ordered targets. The cache will follow here.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
-        let Self { admitted, mut decision, session, patience, strict } = self;
+        let Self { admitted, mut decision, looking, session, patience, strict } = self;
         let Admitted { opened, mut asked, permit } = admitted;
         if let Some(Verdict::Route(route)) = &decision.verdict
             && !route.set.is_empty()
@@ -338,8 +382,12 @@ impl<'o, 'g> Decided<'o, 'g> {
         let planned = planner::plan(catalogue, session.facts(), &decision, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
+        let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {
-            plan.targets.iter_mut().for_each(|target| *target = target.under(&rules));
+            let inspection = looking.map(|looking| looking.inspection);
+            // Who judges reads the prompt too, so what is taken out of it is taken out there.
+            let all = plan.targets.iter_mut().chain(&mut plan.judge);
+            all.for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
         let candidates = std::mem::take(&mut plan.candidates);
         let versions = std::mem::take(&mut plan.versions);
@@ -353,7 +401,13 @@ impl<'o, 'g> Decided<'o, 'g> {
                 papers.limits = Some(limits);
             }
         });
+        let caller = session.facts().caller.clone();
+        let same = caller.session.as_deref().or(caller.user.as_deref());
+        let common = Common::gather(&plan.targets, same, &*asked);
         let job = Job {
+            tokens: asked.tokens(),
+            common,
+            market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
             retries: plan.retries,
@@ -362,19 +416,33 @@ impl<'o, 'g> Decided<'o, 'g> {
             manner: plan.manner,
             carry: asked.clone(),
             journal: opened.journal.clone(),
+            tab: None,
             strict,
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, say })
+        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, most, say })
     }
 }
 
 impl<'o, 'g> Planned<'o, 'g> {
+    /// Opens its tab, where anything is written down or counted: what an attempt may cost is held when it begins.
+    pub(super) fn reserve(mut self) -> Reserved<'o, 'g> {
+        let Admitted { opened, asked, .. } = &mut self.admitted;
+        let desk = opened.gateway.shared.figures.desk();
+        if desk.is_on() {
+            let (caller, most) = (&self.caller, self.most);
+            self.job.tab = opened.settlement.as_mut().and_then(|s| s.reserve(&desk, &**asked, caller, most));
+        }
+        Reserved(self)
+    }
+}
+
+impl<'o, 'g> Reserved<'o, 'g> {
     /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
     /// client hears something; until the first content, the targets behind it may still change.
     pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
-        let Self { admitted: Admitted { opened, asked, permit }, job, say } = self;
+        let Planned { admitted: Admitted { opened, asked, permit }, job, say, .. } = self.0;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
             let answered = executor.carry_out(&job).await;
@@ -506,7 +574,7 @@ impl Opened<'_> {
     /// Notes the rule of a refusal that came after the decision.
     fn refused(&mut self, say: Option<&Say>) {
         let Some(rule) = say.and_then(Say::refused_by) else { return };
-        self.tell("x-tollgate-rule", &rule_name(&rule));
+        self.tell("x-tollgate-rule", &rule.shown());
         self.note(|s| s.rule = Some(rule));
     }
 
@@ -545,7 +613,7 @@ fn enforceable(
         return Ok(None);
     }
     let raw = pinned || matches!(endpoint, Endpoint::Passthrough | Endpoint::Realtime);
-    if !rules.redact.is_empty() && (!talks || raw) {
+    if rules.changes_prompt() && (!talks || raw) {
         return refuse("takes something out of the prompt");
     }
     if raw {
@@ -608,6 +676,7 @@ pub(super) fn facts_of(
         headers.remove(name);
     }
     let tags = tags(&headers)?;
+    inspect::no_forged(&tags)?;
     let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
     let user = caller.user.or_else(|| asked.user().map(Into::into));
     let caller = Caller { user, session, ..caller };
@@ -628,13 +697,6 @@ pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
         max_tokens: body.max_tokens(),
         user: facts.caller.user.clone(),
         bytes,
-    }
-}
-
-fn rule_name(rule: &Rule) -> String {
-    match &rule.name {
-        Some(name) => format!("{}/{name}", rule.policy),
-        None => rule.policy.to_string(),
     }
 }
 

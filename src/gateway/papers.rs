@@ -97,6 +97,7 @@ impl Papers {
             failures: self.failures,
             plugins: self.plugins,
             limits: self.limits,
+            shadow: None,
         }
     }
 

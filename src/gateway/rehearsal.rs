@@ -63,6 +63,8 @@ impl Rehearsal {
             model_version: None,
             facts: Some(recorded(&facts, asked.bytes())),
             rule: None,
+            arm: None,
+            policies: None,
             tags: facts.tags.clone(),
             candidates: Vec::new(),
             attempts: Vec::new(),

@@ -70,10 +70,11 @@ impl Gateway {
             let identified = opened.identify()?;
             let read = identified.read(body).await?;
             let admitted = read.admit()?;
-            let inspected = admitted.inspect();
+            let inspected = admitted.inspect().await?;
             let decided = inspected.decide().await?;
             let planned = decided.plan()?;
-            let carried = planned.carry_out().await?;
+            let reserved = planned.reserve();
+            let carried = reserved.carry_out().await?;
             Ok(carried.watch())
         }
         .await;

@@ -9,19 +9,22 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Figures;
+use super::arms::Owed;
 use super::observe;
 use super::papers::Papers;
 use super::serve::Arrived;
-use super::{Gateway, Snapshot};
+use super::{Gateway, Shared, Snapshot};
 use crate::breaker::{Answer, Verdict};
 use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
-use crate::ledger::{Book, Tier, When};
+use crate::guard::Noted;
+use crate::ledger::{Book, Closing, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
+use crate::policy::rollout::Arm;
 use crate::policy::{Completion, SeenTarget, Session};
 use crate::providers::{Dialect, Target};
 use crate::store::Decisions;
@@ -33,21 +36,24 @@ pub(super) struct Settlement {
     meters: Arc<Meters>,
     access_log: AccessLog,
     decisions: Decisions,
-    snapshot: Arc<Snapshot>,
+    shared: Arc<Shared>,
+    pub(super) snapshot: Arc<Snapshot>,
     journal: Arc<Journal>,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     method: &'static str,
     dialect: Dialect,
     path: &'static str,
     version: Option<usize>,
     address: Option<IpAddr>,
-    request_id: Arc<str>,
-    unix_ms: u64,
+    pub(super) request_id: Arc<str>,
+    pub(super) unix_ms: u64,
     at: Instant,
     settled: bool,
     figures: Arc<Figures>,
     /// The prices of the moment at which the request came.
-    book: Arc<Book>,
+    pub(super) book: Arc<Book>,
+    /// Where its attempts stand, if they are written down or counted.
+    pub(super) tab: Option<Arc<Tab>>,
     /// What it cost, once it was asked.
     cost: Option<Option<Nano>>,
     /// The service that was asked for, or that did the work.
@@ -68,6 +74,8 @@ pub(super) struct Settlement {
     pub(super) rule: Option<Rule>,
     /// Tags at the end.
     pub(super) tags: Vec<(Arc<str>, Arc<str>)>,
+    /// What guards found in the answer.
+    pub(super) found: Option<Arc<Noted>>,
     /// The versions of models by which targets came into the plan.
     pub(super) model_versions: Vec<(TargetName, Arc<str>)>,
     /// What was considered.
@@ -86,6 +94,8 @@ pub(super) struct Settlement {
     pub(super) held: Option<Box<Held>>,
     /// What its decision is explained by, where somebody keeps that.
     pub(super) papers: Option<Box<Papers>>,
+    /// What is owed to policies beside those in service.
+    pub(super) owed: Option<Box<Owed>>,
 }
 
 /// What went to and fro in a conversation.
@@ -138,6 +148,7 @@ impl Settlement {
             meters: gateway.meters.clone(),
             access_log: gateway.shared.access_log.clone(),
             decisions: gateway.shared.decisions.clone(),
+            shared: gateway.shared.clone(),
             snapshot: snapshot.clone(),
             journal,
             endpoint: arrived.door.endpoint(),
@@ -152,6 +163,7 @@ impl Settlement {
             settled: false,
             figures: gateway.shared.figures.clone(),
             book: gateway.prices(),
+            tab: None,
             cost: None,
             tier: Tier::Standard,
             tier_asked: false,
@@ -162,6 +174,7 @@ impl Settlement {
             facts: None,
             rule: None,
             tags: Vec::new(),
+            found: None,
             model_versions: Vec::new(),
             candidates: Vec::new(),
             target: None,
@@ -171,6 +184,7 @@ impl Settlement {
             later: None,
             held: None,
             papers: None,
+            owed: None,
         })
     }
 
@@ -266,7 +280,7 @@ impl Settlement {
     }
 
     /// What it cost, in all; `None` when something was used whose price nobody knows, or nothing was used. Ledger and
-    /// budgets will settle their reservations with it.
+    /// budgets settle with it.
     pub(super) fn cost(&mut self) -> Option<Nano> {
         if let Some(cost) = self.cost {
             return cost;
@@ -303,6 +317,7 @@ impl Settlement {
         let Some(target) = &self.target else { return };
         let (health, now) = (&self.figures.health, Instant::now());
         if fault.is_some_and(|fault| Verdict::of(fault) == Verdict::Failed) {
+            self.figures.gates.broke(&target.name, now);
             return health.broke(&target.name, now);
         }
         let Some((began, to_content)) = self.journal.good() else { return };
@@ -314,8 +329,28 @@ impl Settlement {
         }
     }
 
+    /// What others noted: findings in the answer, and what an answer cost that was withheld.
+    fn gather(&mut self) {
+        for (key, kinds) in self.found.take().map(|found| found.tags()).unwrap_or_default() {
+            match self.tags.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, known)) => {
+                    let mut all: Vec<&str> = known.split(',').collect();
+                    all.extend(kinds.split(',').filter(|kind| !known.split(',').any(|old| old == *kind)));
+                    *known = all.join(",").into();
+                }
+                None => self.tags.push((key, kinds)),
+            }
+        }
+        if self.usage.is_none()
+            && let Some((target, usage)) = self.journal.withheld()
+        {
+            (self.target, self.usage) = (Some(target), Some(usage));
+        }
+    }
+
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
         self.settled = true;
+        self.gather();
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
@@ -323,6 +358,10 @@ impl Settlement {
             held.settle(self.usage.as_ref(), Instant::now());
         }
         let cost = self.cost();
+        if let Some(tab) = self.tab.take() {
+            let (usage, outcome) = (self.usage, outcome.as_str());
+            tab.close(Closing { usage, cost, outcome, status: Some(status) });
+        }
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());
             if let Some(usage) = &self.usage {
@@ -360,8 +399,22 @@ impl Settlement {
             warnings,
             record: &record,
         });
-        if let Some(papers) = self.papers.take().filter(|_| self.decisions.is_on()) {
-            self.decisions.keep(self.dossier(*papers, record, status, took, error));
+        let question = self.owed.take().and_then(|owed| {
+            owed.settle(&self.shared, outcome, cost.map(Nano::dollars));
+            owed.question
+        });
+        let papers = self.papers.take().filter(|_| self.decisions.is_on());
+        let dossier = papers.map(|papers| self.dossier(*papers, record, status, took, error));
+        match (question, dossier) {
+            (Some(mut question), dossier) => {
+                question.used(self.usage.as_ref());
+                question.visited =
+                    dossier.iter().find_map(|d| Some(d.seen.as_ref()?.visited.clone())).unwrap_or_default();
+                question.record = dossier.map(|dossier| (self.decisions.clone(), dossier));
+                self.shared.shadows.ask(question);
+            }
+            (None, Some(dossier)) => self.decisions.keep(dossier),
+            (None, None) => {}
         }
     }
 
@@ -397,10 +450,18 @@ impl Settlement {
 
     fn record(&mut self, outcome: Outcome) -> Record {
         let (rule, tags) = (self.rule.take(), std::mem::take(&mut self.tags));
+        let attempts = self.journal.close();
+        for (target, reason) in self.journal.skipped() {
+            let tried = attempts.iter().any(|attempt| attempt.target == target);
+            let seen = self.candidates.iter_mut().find(|seen| seen.target == target);
+            if let Some(seen) = seen.filter(|_| !tried) {
+                seen.rejected = Some(reason.into());
+            }
+        }
         Record {
             facts: self.facts.take(),
             candidates: std::mem::take(&mut self.candidates),
-            attempts: self.journal.close(),
+            attempts,
             ..self.outline(outcome, rule, tags)
         }
     }
@@ -415,6 +476,12 @@ impl Settlement {
             model_version: self.target.as_ref().and_then(|target| self.model_version(&target.name)),
             facts: None,
             rule,
+            arm: self
+                .owed
+                .as_ref()
+                .and_then(|owed| owed.policies.as_ref())
+                .map(|_| Arm::Candidate.as_str().into()),
+            policies: self.owed.as_ref().and_then(|owed| owed.policies.clone()),
             tags,
             candidates: Vec::new(),
             attempts: Vec::new(),

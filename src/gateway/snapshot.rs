@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use serde::Serialize;
 
+use super::beside::Beside;
 use super::settings::RealtimeSettings;
 use super::version::ApiVersion;
 use crate::executor::Limits;
 use crate::facts::market::Market;
+use crate::guard::Guards;
 use crate::limits::Rules;
 use crate::planner::Catalogue;
 use crate::plugin::PluginSet;
@@ -33,8 +36,14 @@ pub struct Snapshot {
     pub strict: bool,
     /// The chain of policies.
     pub policies: PolicySet,
+    /// Sets of policies beside that one.
+    pub beside: Beside,
+    /// An operator put older policies in the place of those on disk.
+    pub pinned: Option<Pinned>,
     /// What policies, guards and observers may ask.
     pub plugins: PluginSet,
+    /// Those of the plugins that are guards.
+    pub guards: Guards,
     /// Repeats and sizes of attempts.
     pub limits: Limits,
     /// Deadline of a whole request.
@@ -51,6 +60,17 @@ pub struct Snapshot {
     pub raw: RawRules,
     /// How long conversations may last, and how large their frames may be.
     pub realtime: RealtimeSettings,
+}
+
+/// Older policies that serve in the place of those on disk, until these change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pinned {
+    /// Hash of the policies that serve.
+    pub hash: Arc<str>,
+    /// Hash of those on disk.
+    pub on_disk: Arc<str>,
+    /// Since when, in Unix milliseconds.
+    pub since_ms: u64,
 }
 
 /// How raw requests and uploads are treated.

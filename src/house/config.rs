@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
-use crate::breaker::HealthSettings;
+use crate::breaker::{BreakerSettings, HealthSettings};
 use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
 };
-use crate::ledger::PriceSettings;
+use crate::ledger::{BudgetSettings, PriceSettings};
 use crate::limits::RateLimitSettings;
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
@@ -110,10 +110,18 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PriceSettings>")]
     pub prices: PriceSettings,
+    /// What may be spent, by whom, on what, in which time.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<BudgetSettings>>")]
+    pub budgets: Vec<BudgetSettings>,
     /// How the health of providers is watched.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<HealthSettings>")]
     pub health: HealthSettings,
+    /// When targets that fail are left alone for a while.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<BreakerSettings>")]
+    pub breaker: BreakerSettings,
     /// Raw requests to providers.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PassthroughSettings>")]
@@ -192,7 +200,9 @@ impl Default for Config {
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
             prices: PriceSettings::default(),
+            budgets: Vec::new(),
             health: HealthSettings::default(),
+            breaker: BreakerSettings::default(),
             passthrough: PassthroughSettings::default(),
             uploads: UploadSettings::default(),
             files: FileSettings::default(),

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::desk::{Desk, Ordered};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::sources::Sources;
+use super::sources::{PolicySource, Sources};
 use super::watch::Watch;
 use super::{Checked, House, built, checked};
 use crate::admin::ReloadState;
@@ -11,6 +12,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::gateway::{Shared, Snapshot};
 use crate::listener::TlsReloader;
 use crate::providers::Credential;
+use crate::settings::Percent;
+use crate::store::VersionFile;
 
 impl House {
     /// Watches the files; every good change becomes the snapshot in service, every bad one is told. With `tls`, a
@@ -22,18 +25,28 @@ impl House {
         self,
         shared: Arc<Shared>,
         reloads: Arc<ReloadState>,
+        desk: Arc<Desk>,
         tls: Option<TlsReloader>,
     ) -> Result<Watch, String> {
         let Self { file, sources, checked: at_start, figures, plugins, .. } = self;
-        let told = reloads.clone();
+        let (told, ordering) = (reloads.clone(), desk.clone());
+        settle_in(&shared, &shared.snapshot.load(), &sources);
         let accept = move |sources: Sources| {
+            let Ordered { sources, pinned } = ordering.order(sources);
             let (fresh, warnings) = checked(&sources)?;
-            let plugins = plugins.after(&shared.snapshot.load().plugins);
-            let built = built(file.as_deref(), &fresh, &sources, &figures, &plugins, &SystemClock)?;
+            let older = shared.snapshot.load_full();
+            let plugins = plugins.after(&older.plugins);
+            let mut built = built(file.as_deref(), &fresh, &sources, &figures, &plugins, &SystemClock)?;
             renew(tls.as_ref())?;
             tell_warnings(&warnings);
             tell_fixed(&at_start, &fresh);
-            swap(&shared, built.snapshot);
+            if let Some(snapshot) = Arc::get_mut(&mut built.snapshot) {
+                snapshot.beside.inherit(&older.beside);
+                snapshot.pinned.clone_from(&pinned);
+            }
+            swap(&shared, built.snapshot.clone());
+            settle_in(&shared, &built.snapshot, &sources);
+            ordering.served(pinned.as_ref());
             figures.configure(built.terms);
             reloads.succeeded(SystemClock.unix_ms());
             Ok(())
@@ -45,7 +58,10 @@ impl House {
             }
             told.failed(SystemClock.unix_ms(), errors);
         };
-        Watch::start(&sources, accept, report).map_err(|error| format!("file watcher: {error}"))
+        let watch =
+            Watch::start(&sources, accept, report).map_err(|error| format!("file watcher: {error}"))?;
+        desk.listen(watch.again());
+        Ok(watch)
     }
 }
 
@@ -64,11 +80,44 @@ fn swap(shared: &Shared, fresh: Arc<Snapshot>) {
     shared.snapshot.store(fresh);
 }
 
+/// A snapshot went into service: its policies are kept with their texts, and the trial of a candidate goes on or begins.
+fn settle_in(shared: &Shared, snapshot: &Snapshot, sources: &Sources) {
+    let hash = snapshot.policies.hash();
+    shared.versions.took(hash, SystemClock.unix_ms(), || {
+        let file = |file: &PolicySource| VersionFile {
+            name: file.name.as_str().into(),
+            path: file.path.clone(),
+            text: file.text.as_str().into(),
+        };
+        sources.policies.iter().map(file).collect()
+    });
+    let beside = &snapshot.beside;
+    let mut settings = beside.settings.clone();
+    if beside.candidate.as_ref().is_none_or(|side| side.policies.is_none()) {
+        // Nobody gives a share to a shadow but an operator.
+        settings.share = Percent(0.0);
+    }
+    let contender = beside.contender().map(|policies| (policies.hash(), &settings));
+    let remembered = shared.versions.remembered().and_then(|value| serde_json::from_value(value).ok());
+    shared.rollout.configure(contender, remembered, tokio::time::Instant::now());
+    for (role, side) in beside.sides() {
+        metrics::gauge!("tollgate_policy_beside_broken", "role" => role.as_str())
+            .set(f64::from(u8::from(!side.problems.is_empty())));
+        for problem in &side.problems {
+            let role = role.as_str();
+            tracing::error!(role, problem, "these policies are not taken; those in service are not touched");
+        }
+    }
+}
+
 /// Tokens that were fetched on terms which have not changed need not be fetched again.
 fn inherit(older: &Snapshot, fresh: &Snapshot) {
     let known = older.catalogue.vendors();
     for vendor in fresh.catalogue.vendors() {
         let older = known.iter().find(|older| older.name == vendor.name);
+        if let Some(older) = older {
+            vendor.ring.inherit(&older.ring);
+        }
         if let Credential::Leased(lease) = &vendor.credential
             && let Some(Credential::Leased(older)) = older.map(|older| &older.credential)
         {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use prices::Prices;
 use prices::Repriced;
 pub use read::{Source, records as records_of, source_of, text_of};
-pub use report::{Bars, Percent, Report, Spend};
+pub use report::{Bars, Report, Spend};
 use tally::Tally;
 
 use crate::clock::Dice;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::config::Config;
@@ -11,8 +12,9 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::plugins::{PluginFile, PluginPaths};
 use super::read::{read, utf8};
 use super::secrets::below;
+use crate::gateway::Role;
 use crate::policy;
-use crate::providers::{HeaderSettings, KeyDetails, KeySettings};
+use crate::providers::{HeaderSettings, KeySettings};
 use crate::settings::SecretRef;
 
 /// Size of the configuration and of one policy, in bytes.
@@ -31,6 +33,8 @@ pub struct Sources {
     pub policies: Vec<PolicySource>,
     /// Their tests: `10-route_test.rhai` beside `10-route.rhai`, tables in `tests/*.yaml`.
     pub tests: Vec<PolicySource>,
+    /// Policies that stand beside those in service; broken ones hinder nobody.
+    pub(super) beside: Vec<BesideSource>,
     /// The plugins' files.
     pub(super) plugins: Vec<PluginFile>,
     /// Hash of configuration, policies, tests and plugins, 64 hexadecimal digits; without the secrets.
@@ -52,6 +56,17 @@ pub struct PolicySource {
     pub text: String,
 }
 
+/// A set of policies beside the live one, as it was read.
+#[derive(Debug, Clone)]
+pub(super) struct BesideSource {
+    /// Which one it is.
+    pub(super) role: Role,
+    /// Its directory.
+    pub(super) dir: PathBuf,
+    /// Its policies and their tests, or why they cannot be read.
+    pub(super) files: Result<Vec<PolicySource>, Diagnostics>,
+}
+
 impl From<&PolicySource> for policy::Source {
     fn from(file: &PolicySource) -> Self {
         Self { name: file.name.clone(), path: file.path.clone(), text: file.text.clone() }
@@ -59,7 +74,7 @@ impl From<&PolicySource> for policy::Source {
 }
 
 /// The files that a configuration names, relative ones below the configuration's directory.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     /// The configuration file.
     pub config: Option<PathBuf>,
@@ -69,6 +84,8 @@ pub struct Paths {
     pub policies_asked_for: bool,
     /// Whether this directory was there when it was read.
     pub policies_seen: bool,
+    /// Directories of policies beside those, and whether the configuration asks for them.
+    pub(super) beside: [(Role, PathBuf, bool); 2],
     /// Secrets, certificates and root certificates.
     pub others: Vec<PathBuf>,
     /// Plugins.
@@ -88,9 +105,16 @@ impl Paths {
         config.admin.token.iter().for_each(&mut secret);
         for provider in config.providers.values() {
             for key in &provider.keys {
-                let (KeySettings::Plain(reference) | KeySettings::Full(KeyDetails { secret: reference })) =
-                    key;
-                secret(reference);
+                secret(key.secret());
+                let headers = match key {
+                    KeySettings::Plain(_) => None,
+                    KeySettings::Full(key) => Some(key.headers.values()),
+                };
+                for header in headers.into_iter().flatten() {
+                    if let HeaderSettings::Secret(details) = header {
+                        secret(&details.secret);
+                    }
+                }
             }
             provider.google.iter().filter_map(|google| google.credentials.as_ref()).for_each(&mut secret);
             provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref()).for_each(&mut secret);
@@ -111,14 +135,42 @@ impl Paths {
         others.extend(config.upstream.extra_roots.iter().map(|path| below(dir, path)));
         others.sort();
         others.dedup();
+        let policies = below(dir, &config.policies.dir);
+        let beside = |role: Role, named: &Option<PathBuf>| match named {
+            Some(named) => (role, below(dir, named), true),
+            None => (role, policies.join(role.as_str()), false),
+        };
         Self {
             config: file.map(Path::to_owned),
-            policies: below(dir, &config.policies.dir),
+            beside: [
+                beside(Role::Shadow, &config.policies.shadow.dir),
+                beside(Role::Candidate, &config.policies.candidate.dir),
+            ],
+            policies: policies.clone(),
             policies_asked_for: config.policies.dir != Config::default().policies.dir,
             policies_seen: false,
             others,
             plugins: PluginPaths::of(&config.plugins, dir),
         }
+    }
+}
+
+impl Paths {
+    /// The sets of policies beside the live one that there are.
+    fn beside(&self) -> Vec<BesideSource> {
+        let there = self.beside.iter().filter(|(_, dir, asked)| *asked || dir.is_dir());
+        let read = |(role, dir, _): &(Role, PathBuf, bool)| BesideSource {
+            role: *role,
+            dir: dir.clone(),
+            files: policies(dir, true),
+        };
+        there.map(read).collect()
+    }
+
+    /// All directories in which policies lie.
+    pub(super) fn policy_dirs(&self) -> impl Iterator<Item = PathBuf> {
+        let dirs = std::iter::once(&self.policies).chain(self.beside.iter().map(|(_, dir, _)| dir));
+        dirs.flat_map(|dir| std::iter::once(dir.clone()).chain(BELOW.map(|below| dir.join(below))))
     }
 }
 
@@ -163,13 +215,14 @@ impl Sources {
                 earlier.is_some_and(|earlier| earlier.policies == paths.policies && earlier.policies_seen);
             let expected = seen || paths.policies_asked_for;
             let policies = policies(&paths.policies, expected);
+            let beside = paths.beside();
             let others: Vec<_> = paths.others.iter().map(|path| contents(path)).collect();
             let plugins = paths.plugins.read(known);
             let unchanged = config.is_none_or(|path| {
                 text.as_ref().is_some_and(|(_, text)| text_of(path).is_ok_and(|again| again == *text))
             });
             if unchanged && before == Stamps::of(&paths) {
-                return Ok(Self::of(text, policies?, plugins, paths, &others));
+                return Ok(Self::of(text, policies?, beside, plugins, paths, &others));
             }
         }
         let name = config.unwrap_or(Path::new("policies")).display().to_string();
@@ -179,6 +232,7 @@ impl Sources {
     fn of(
         config: Option<(PathBuf, String)>,
         all: Vec<PolicySource>,
+        beside: Vec<BesideSource>,
         plugins: Vec<PluginFile>,
         mut paths: Paths,
         others: &[io::Result<Vec<u8>>],
@@ -194,6 +248,16 @@ impl Sources {
         for source in policies.iter().chain(&tests) {
             add(source.name.as_bytes());
             add(source.text.as_bytes());
+        }
+        for set in &beside {
+            add(set.role.as_str().as_bytes());
+            match &set.files {
+                Ok(files) => files.iter().for_each(|file| {
+                    add(file.name.as_bytes());
+                    add(file.text.as_bytes());
+                }),
+                Err(faults) => add(faults.to_string().as_bytes()),
+            }
         }
         for plugin in &plugins {
             hasher.update(plugin.path.as_os_str().as_encoded_bytes());
@@ -214,6 +278,7 @@ impl Sources {
             config,
             policies,
             tests,
+            beside,
             plugins,
             hash: hash.to_hex().to_string(),
             paths,
@@ -227,14 +292,38 @@ impl Sources {
     /// Everything that cannot be read.
     pub fn take_policies(&mut self, dir: &Path) -> Result<(), Diagnostics> {
         let other = policies(dir, true)?;
-        *self = Self::of(self.config.clone(), other, self.plugins.clone(), self.paths.clone(), &[]);
+        self.put_in_place(other);
         Ok(())
+    }
+
+    /// Takes these policies and tests instead of those that were read.
+    pub(super) fn put_in_place(&mut self, all: Vec<PolicySource>) {
+        let Self { config, beside, plugins, paths, fingerprint, .. } = self.clone();
+        *self = Self { fingerprint, ..Self::of(config, all, beside, plugins, paths, &[]) };
+    }
+
+    /// The same with a set that stands beside in the place of the live one. Files below `lib/` that it has not itself are
+    /// those of the live set.
+    pub(super) fn with_beside(&self, files: &[PolicySource]) -> Self {
+        let own = |name: &str| files.iter().any(|file| file.name == name);
+        let shared = self.policies.iter().filter(|file| file.name.starts_with("lib/") && !own(&file.name));
+        let mut all: Vec<_> = files.iter().chain(shared).cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut swapped = self.clone();
+        swapped.put_in_place(all);
+        swapped
+    }
+
+    /// Hash of the policies alone.
+    pub(super) fn policies_hash(&self) -> Arc<str> {
+        policy::hash_of(self.policies.iter().map(|file| (&*file.name, &*file.text)))
     }
 
     /// Every file with content and whether it is empty, to notice what vanished.
     pub(super) fn inventory(&self) -> BTreeMap<PathBuf, bool> {
         let config = self.config.iter().map(|(path, text)| (path.clone(), text.trim().is_empty()));
-        let files = self.policies.iter().chain(&self.tests);
+        let beside = self.beside.iter().filter_map(|set| set.files.as_ref().ok()).flatten();
+        let files = self.policies.iter().chain(&self.tests).chain(beside);
         let plugins = self.plugins.iter().map(|plugin| (plugin.path.clone(), plugin.is_empty()));
         config.chain(files.map(|p| (p.path.clone(), p.text.trim().is_empty()))).chain(plugins).collect()
     }
@@ -339,9 +428,7 @@ pub(super) type Identity = (u64, u64);
 
 impl Stamps {
     pub(super) fn of(paths: &Paths) -> Self {
-        let below = BELOW.map(|below| paths.policies.join(below));
-        let policies =
-            std::iter::once(&paths.policies).chain(&below).flat_map(|dir| listing(dir).unwrap_or_default());
+        let policies = paths.policy_dirs().flat_map(|dir| listing(&dir).unwrap_or_default());
         let all = paths.config.iter().cloned().chain(policies).chain(paths.others.iter().cloned());
         let all = all.chain(paths.plugins.files());
         Self(all.map(|path| (stamp(&path), path)).map(|(stamp, path)| (path, stamp)).collect())

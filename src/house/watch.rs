@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
 use std::time::{Duration, Instant};
 
 use notify::event::EventKind;
@@ -16,7 +16,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::diagnostic::Diagnostics;
 use super::plugins::{PluginFile, is_plugin};
-use super::sources::{BELOW, Identity, Paths, Sources, directory, identity, is_policy};
+use super::sources::{Identity, Paths, Sources, directory, identity, is_policy};
 
 /// Without an event for so long, the files are read.
 const QUIET: Duration = Duration::from_millis(100);
@@ -43,6 +43,8 @@ enum Message {
     Touched(Vec<PathBuf>),
     /// Somebody asks to look now.
     Look,
+    /// Somebody wants everything to be taken once more, changed or not, and waits for what comes of it.
+    Again(SyncSender<Result<(), String>>),
     Stop,
 }
 
@@ -77,6 +79,7 @@ impl Watch {
             inventory: first.inventory(),
             paths: first.paths.clone(),
             plugins: first.plugins.clone(),
+            taken: first.clone(),
             pending: None,
             refused: None,
             first_event: None,
@@ -91,9 +94,25 @@ impl Watch {
         Ok(Self { inbox })
     }
 
+    /// Asks for everything to be taken once more.
+    pub(super) fn again(&self) -> Again {
+        Again(self.inbox.clone())
+    }
+
     /// Looks at the files now (`SIGHUP`, a reload by the admin API).
     pub fn look(&self) {
         let _ = self.inbox.send(Message::Look);
+    }
+}
+
+/// Asks for everything to be taken once more.
+#[derive(Debug)]
+pub(super) struct Again(Sender<Message>);
+
+impl Again {
+    /// Asks; `done` is told what came of it.
+    pub(super) fn ask(&self, done: SyncSender<Result<(), String>>) -> Result<(), String> {
+        self.0.send(Message::Again(done)).map_err(|_| "the files are no longer watched".to_owned())
     }
 }
 
@@ -113,6 +132,8 @@ struct Keeper {
     paths: Paths,
     /// The plugins of the last reading.
     plugins: Vec<PluginFile>,
+    /// The last accepted reading.
+    taken: Sources,
     /// A reading that is too strange to be believed the first time.
     pending: Option<blake3::Hash>,
     /// A reading that was refused once.
@@ -137,6 +158,8 @@ impl Keeper {
                     }
                 }
                 Ok(Message::Look) => self.look_at = Some(Instant::now()),
+                // Who asked may have gone.
+                Ok(Message::Again(done)) => drop(done.try_send(self.again())),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -191,6 +214,31 @@ impl Keeper {
         }
     }
 
+    /// Takes what is on disk once more; where that is broken, what was taken last.
+    fn again(&mut self) -> Result<(), String> {
+        let reading = Sources::read_after(self.paths.config.as_deref(), Some(&self.paths), &self.plugins);
+        let mut faults = match reading {
+            Ok(sources) => match (self.accept)(sources.clone()) {
+                Ok(()) => {
+                    self.settled = Some(sources.fingerprint);
+                    (self.inventory, self.paths) = (sources.inventory(), sources.paths.clone());
+                    self.taken = sources;
+                    return Ok(());
+                }
+                Err(faults) => faults,
+            },
+            Err(faults) => faults,
+        };
+        match (self.accept)(self.taken.clone()) {
+            Ok(()) => Ok(()),
+            Err(more) => {
+                faults.0.extend(more.0);
+                faults.0.dedup();
+                Err(faults.to_string())
+            }
+        }
+    }
+
     fn hand_over(&mut self, sources: Sources, now: Instant) {
         let print = sources.fingerprint;
         if let Some((refused, _)) = &self.refused
@@ -201,8 +249,9 @@ impl Keeper {
         }
         let (inventory, paths) = (sources.inventory(), sources.paths.clone());
         self.ears.listen(&paths);
-        match (self.accept)(sources) {
+        match (self.accept)(sources.clone()) {
             Ok(()) => {
+                self.taken = sources;
                 self.settled = Some(print);
                 self.refused = None;
                 self.inventory = inventory;
@@ -226,7 +275,11 @@ impl Keeper {
         let gone = |path: &PathBuf, was_empty: bool| match now.get(path) {
             Some(empty) => *empty && !was_empty,
             // What lies in a directory that is no longer asked for did not vanish.
-            None => path.starts_with(&sources.paths.policies) || path.starts_with(&sources.paths.plugins.dir),
+            None => {
+                let dirs = [&sources.paths.policies, &sources.paths.plugins.dir];
+                let beside = sources.paths.beside.iter().map(|(_, dir, _)| dir);
+                dirs.into_iter().chain(beside).any(|dir| path.starts_with(dir))
+            }
         };
         self.inventory.iter().any(|(path, was_empty)| gone(path, *was_empty))
     }
@@ -300,14 +353,15 @@ fn directories(paths: &Paths) -> BTreeSet<PathBuf> {
     };
     paths.config.iter().chain(&paths.others).for_each(|file| add(file));
     paths.plugins.files().iter().for_each(|file| add(file));
-    for dir in [&paths.policies, &paths.plugins.dir] {
+    let beside = paths.beside.iter().map(|(_, dir, _)| dir);
+    for dir in [&paths.policies, &paths.plugins.dir].into_iter().chain(beside) {
         add(dir);
         if let Some(parent) = dir.parent() {
             add(parent);
         }
     }
-    all.extend([paths.policies.clone(), paths.plugins.dir.clone()]);
-    all.extend(BELOW.map(|below| paths.policies.join(below)));
+    all.insert(paths.plugins.dir.clone());
+    all.extend(paths.policy_dirs());
     all
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Decision, Record};
+use super::{Decision, Divergence, Record};
 use crate::facts::{Reads, Seen};
 
 /// All papers of one decision, as the decision store keeps them: without any text of prompt or answer, unless the
@@ -47,6 +47,9 @@ pub struct Dossier {
     /// The plan's deadlines and tries; `None` when there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// Where a shadow would have decided otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Box<Divergence>>,
 }
 
 /// A policy that failed while it ran.

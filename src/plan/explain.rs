@@ -133,6 +133,9 @@ impl Dossier {
         }
         line("snapshot", &self.record.snapshot);
         line("decided by", &self.decided_by());
+        if let (Some(arm), Some(hash)) = (&self.record.arm, &self.record.policies) {
+            line("policies", &format!("{arm} {hash}"));
+        }
         for failure in &self.failures {
             line("failed", &format!("{}: {}", failure.at, failure.message));
         }
@@ -164,6 +167,9 @@ impl Dossier {
             let said =
                 format!("{} said {} in {} µs", asked_of(&answer.question), answer.reply, answer.micros);
             line("plugin", &format!("{}: {said}", answer.plugin));
+        }
+        if let Some(divergence) = &self.shadow {
+            line("shadow", &divergence.shadow.shown());
         }
         if let Some(limits) = &self.limits {
             let mut shown = format!("{} ms in all", limits.total_ms);

@@ -292,6 +292,28 @@ impl Segment {
     pub fn user(id: u32, path: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
         Self { id, origin: Origin::User, path: path.into(), text: text.into() }
     }
+
+    /// All text of a request: one for each message, or one in all where there are no messages.
+    pub fn all_of(facts: &Facts) -> Vec<Self> {
+        let turns = facts.body.turns();
+        if turns.is_empty() {
+            let text = facts.body.text();
+            return if text.is_empty() { Vec::new() } else { vec![Self::user(0, "input", text)] };
+        }
+        let piece = |(id, turn): (u32, crate::facts::Turn)| Self {
+            id,
+            origin: match turn.role {
+                "system" => Origin::System,
+                "user" => Origin::User,
+                "assistant" => Origin::Assistant,
+                "tool" => Origin::Tool,
+                _ => Origin::Other,
+            },
+            path: format!("messages[{id}]").into(),
+            text: turn.text.into(),
+        };
+        (0..).zip(turns).map(piece).filter(|segment| !segment.text.is_empty()).collect()
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{Classification, Label};
 use super::outcome::Consequence;
+use super::role::GuardRole;
 use crate::settings::{Period, Size};
 
 /// One plugin.
@@ -35,6 +36,8 @@ pub struct PluginSettings {
     pub sha256: Option<String>,
     /// Ask the classifier before the policies run, so that its answer is there when they want it.
     pub prefetch: bool,
+    /// Makes the plugin a guard that the gateway asks by itself, about each request and answer that this names.
+    pub guard: Option<GuardRole>,
 }
 
 /// How calls are kept apart.
@@ -340,6 +343,7 @@ impl PluginSettings {
         if self.limits.concurrency == Some(0) {
             return Err("limits.concurrency: a plugin that may not run once is of no use".into());
         }
+        self.guard.as_ref().map_or(Ok(()), |role| role.check(self))?;
         match &self.sha256 {
             Some(pin) if pin.len() != 64 || !pin.chars().all(|c| c.is_ascii_hexdigit()) => {
                 Err(format!("sha256: `{pin}` is not 64 hexadecimal digits"))

@@ -47,6 +47,11 @@ impl Handle {
         Err(fault(unknown(name, &known)))
     }
 
+    /// As the configuration calls it.
+    pub(super) fn name(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     pub(super) fn classify(&self, host: &Host, request: &Request) -> Outcome<Classes> {
         match self.ask(host, request, Question::Classify)? {
             Reply::Classes { labels, attributes } => Ok(Classes(Arc::new(Said { labels, attributes }))),

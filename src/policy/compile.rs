@@ -145,7 +145,7 @@ impl Policy {
     /// Does what a finished evaluation wanted to be seen outside of its request.
     pub(super) fn carry_out(&self, request: &Request) {
         // What happened long ago happens once.
-        if request.wishes().is_trial || request.facts().body.notes().is_some() {
+        if request.wishes().is_mute() || request.facts().body.notes().is_some() {
             return;
         }
         let (effects, left_out) = request.wishes().take_effects();
@@ -173,6 +173,11 @@ impl Policy {
     /// The failure of a policy that waited for one plugin after the other.
     pub(super) fn too_many_rounds(&self, hook: Hook) -> RuntimeError {
         self.complaint(hook, "waited for plugins too often: ask fewer of them in one policy")
+    }
+
+    /// The failure of a policy that takes long, while too many others do.
+    pub(super) fn too_slow(&self, hook: Hook) -> RuntimeError {
+        self.complaint(hook, "takes long, and too many evaluations that do are waiting: make it do less")
     }
 
     fn failed(&self, hook: Hook, error: &EvalAltResult) -> RuntimeError {

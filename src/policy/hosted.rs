@@ -7,8 +7,8 @@ use super::plugins::{Ability, About, Asking, Finding, Plan, Plugins, Question, R
 use crate::facts::Facts;
 use crate::facts::market::{Offer, Size};
 use crate::plugin::{
-    Ask, Called, Candidate, Classification, Consequence, Interface, Origin, Phase, Plugin, PluginSet,
-    RouteDecision, RoutePlan, Segment, Verdict,
+    Ask, Called, Candidate, Classification, Consequence, Interface, Phase, Plugin, PluginSet, RouteDecision,
+    RoutePlan, Segment, Verdict,
 };
 
 /// The plugins of a snapshot, for policies.
@@ -164,30 +164,8 @@ fn planned(mut plan: RoutePlan) -> Plan {
 
 /// A request as this plugin sees it.
 fn asked(plugin: &Plugin, about: &About) -> Ask {
-    let text = if plugin.reads_text() { segments(&about.facts) } else { Vec::new() };
+    let text = if plugin.reads_text() { Segment::all_of(&about.facts) } else { Vec::new() };
     Ask::of(&about.facts, &about.tags, &plugin.settings().headers, text)
-}
-
-fn segments(facts: &Facts) -> Vec<Segment> {
-    let turns = facts.body.turns();
-    if turns.is_empty() {
-        let text = facts.body.text();
-        let whole = Segment { id: 0, origin: Origin::User, path: "input".into(), text: text.into() };
-        return if text.is_empty() { Vec::new() } else { vec![whole] };
-    }
-    let piece = |(id, turn): (u32, crate::facts::Turn)| Segment {
-        id,
-        origin: match turn.role {
-            "system" => Origin::System,
-            "user" => Origin::User,
-            "assistant" => Origin::Assistant,
-            "tool" => Origin::Tool,
-            _ => Origin::Other,
-        },
-        path: format!("messages[{id}]").into(),
-        text: turn.text.into(),
-    };
-    (0..).zip(turns).map(piece).filter(|segment| !segment.text.is_empty()).collect()
 }
 
 /// What a router can choose from: what stands behind the model, or everything there is.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rhai::{Array, Dynamic, Map};
 
 use super::Names;
-use super::bridge::Findings;
+use super::bridge::{Findings, Handle};
 use super::hook;
 use super::request::{Outcome, Request, fault, kind, label};
-use crate::plan::{Constraint, Hook, Redaction};
+use crate::plan::{Censor, Constraint, Hook, TakenOut};
 
 impl Request {
     pub(super) fn require(&self, what: Dynamic, names: &Names) -> Outcome<()> {
@@ -65,22 +65,35 @@ impl Request {
     /// `req.redact(findings)`: what a guard found does not leave; placeholders stand in its place.
     pub(super) fn redact(&self, findings: &Findings, restore: bool) -> Outcome<()> {
         self.before("redact", Hook::OnRequest)?;
-        let output = &mut self.wishes().output;
-        for finding in findings.found.iter() {
-            let Some(value) = finding.text.as_deref().filter(|text| !text.is_empty()) else { continue };
-            if let Some(known) = output.redact.iter_mut().find(|known| *known.value == *value) {
-                // Whoever does not want it back has the last word.
-                known.restore &= restore;
-                continue;
-            }
-            let (placeholder, restore) = match &finding.replacement {
-                Some(text) => (Arc::from(text.as_str()), false),
-                None => (placeholder(&finding.kind, &output.redact), restore),
-            };
-            output.redact.push(Redaction { value: value.into(), placeholder, restore });
+        let found = findings.found.iter().filter_map(|finding| {
+            let (kind, replacement) = (&*finding.kind, finding.replacement.as_deref());
+            Some(TakenOut { text: finding.text.as_deref()?, kind, replacement })
+        });
+        self.wishes().output.take_out(found, restore);
+        Ok(())
+    }
+
+    /// `req.redact_output(plugin("pii"), ["email"])`: what a guard finds in the answer does not go out. Without a
+    /// plugin, every guard of the configuration is asked; without kinds, every finding counts.
+    pub(super) fn redact_output(&self, plugin: Option<&Handle>, kinds: Option<&Array>) -> Outcome<()> {
+        self.before("redact_output", Hook::OnRequest)?;
+        let kind = |given: &Dynamic| match given.as_immutable_string_ref() {
+            Ok(kind) if !kind.is_empty() => Ok(Arc::from(kind.as_str())),
+            _ => Err(fault("redact_output: expected a list of kinds such as [\"email\"]")),
+        };
+        let named =
+            kinds.map(|kinds| kinds.iter().map(kind).collect::<Outcome<Vec<Arc<str>>>>()).transpose()?;
+        if named.as_ref().is_some_and(Vec::is_empty) {
+            return Err(fault("redact_output: the list of kinds is empty"));
         }
-        // The longest first: a name may be part of an address.
-        output.redact.sort_by_key(|redaction| usize::MAX - redaction.value.len());
+        let censor = Censor { plugin: plugin.map(Handle::name), kinds: named.unwrap_or_default() };
+        let censors = &mut self.wishes().output.censors;
+        if censors.len() >= MAX_CENSORS {
+            return Err(fault(format!("redact_output: at most {MAX_CENSORS} times for one request")));
+        }
+        if !censors.contains(&censor) {
+            censors.push(censor);
+        }
         Ok(())
     }
 
@@ -121,21 +134,8 @@ fn constraints(function: &str, what: Dynamic, names: &Names) -> Outcome<Vec<Cons
     }
 }
 
-/// `[EMAIL_1]`: the next of its kind.
-fn placeholder(kind: &str, known: &[Redaction]) -> Arc<str> {
-    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    let kind: String = kind.chars().take(32).map(letter).collect();
-    let of_kind = |n: usize| Arc::from(format!("[{kind}_{n}]"));
-    let mut n = 1;
-    loop {
-        let next: Arc<str> = of_kind(n);
-        if known.iter().all(|redaction| redaction.placeholder != next) {
-            return next;
-        }
-        n += 1;
-    }
-}
-
+/// Demands of `redact_output` on one request.
+const MAX_CENSORS: usize = 32;
 /// Texts of `stop_on` for one request, and the bytes of each.
 const MAX_STOPS: usize = 64;
 const MAX_STOP: usize = 256;

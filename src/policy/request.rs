@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext};
 use serde_json::Value;
 
-pub(super) use parts::{Headers, Metadata, Tags, Turn};
+pub(super) use parts::{Guards, Headers, Metadata, Tags, Turn};
 
 use super::memo::Memo;
 use super::patterns::Patterns;
@@ -32,6 +32,8 @@ struct Inner {
     words: OnceLock<i64>,
     strings: Strings,
     asking: Asking,
+    /// What was asked of what is kept between requests, and is answered the same now.
+    earlier: OnceLock<Reads>,
 }
 
 /// Strings in the engine's own form, made when first asked for.
@@ -54,7 +56,15 @@ impl Request {
             words: OnceLock::new(),
             strings: Strings::default(),
             asking: Asking::default(),
+            earlier: OnceLock::new(),
         }))
+    }
+
+    /// The same request after others have asked about it.
+    pub(super) fn after(self, earlier: Reads) -> Self {
+        // It is told once, at the beginning.
+        let _ = self.0.earlier.set(earlier);
+        self
     }
 
     /// The request behind a script's value.
@@ -246,6 +256,10 @@ impl Request {
         Metadata(self.clone())
     }
 
+    pub(super) fn guards(&mut self) -> Guards {
+        Guards(self.clone())
+    }
+
     pub(super) fn tags(&mut self) -> Tags {
         Tags(self.clone())
     }
@@ -323,7 +337,10 @@ impl Request {
     pub(super) fn remembered(&self, ask: &'static str, of: &str, find: impl FnOnce() -> Dynamic) -> Dynamic {
         let value = match self.0.facts.body.notes() {
             Some(notes) => notes.expect(ask, of).map_or(Dynamic::UNIT, valued),
-            None => find(),
+            None => match self.0.earlier.get().and_then(|reads| reads.answer(ask, of)) {
+                Some(answer) => valued(answer),
+                None => find(),
+            },
         };
         self.0.asking.asked(ask, of, noted(&value));
         value

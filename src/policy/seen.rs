@@ -161,7 +161,7 @@ const KINDS: [&str; 11] = [
 
 fn word(kind: FaultKind) -> &'static str {
     match kind {
-        FaultKind::RateLimited => "rate_limit",
+        FaultKind::RateLimited | FaultKind::Budget => "rate_limit",
         FaultKind::Overloaded | FaultKind::Unavailable => "overloaded",
         FaultKind::Timeout(Phase::FirstToken) => "first_token_timeout",
         FaultKind::Timeout(Phase::Connect) | FaultKind::Unreachable => "connect",

@@ -25,6 +25,8 @@ pub(super) struct Wishes {
     pub(super) hook: Hook,
     /// In a test nothing shows outside of the request, and nothing that is kept is seen: effects stay here.
     pub(super) is_trial: bool,
+    /// A request that others decide: effects stay here.
+    pub(super) is_silent: bool,
     effects: Vec<Effect>,
     left_out: u64,
 }
@@ -71,6 +73,11 @@ impl Wishes {
             rankings: self.rankings.len(),
             output: self.output.clone(),
         }
+    }
+
+    /// Whether nothing shows outside of the request.
+    pub(super) fn is_mute(&self) -> bool {
+        self.is_trial || self.is_silent
     }
 
     /// Takes back what was asked for since the mark was set.

@@ -4,6 +4,7 @@
 mod ceiling;
 mod channel;
 mod filter;
+mod inspected;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use crate::fault::Fault;
 use crate::plan::OutputRules;
 use crate::target::TargetName;
 use filter::{Filter, Filtered};
+pub(super) use inspected::{Checkpoint, Queue, Ready};
 
 /// One model of a vendor, under rules.
 pub(super) struct Restrained {
@@ -28,6 +30,8 @@ pub(super) struct Restrained {
     /// How many alternatives the request asked for.
     choices: AtomicU64,
     relays: [Capped; 3],
+    /// What was decoded and looked at already, and is to be said in place of what comes.
+    ready: Option<Ready>,
 }
 
 /// What speaks for one model of a vendor.
@@ -38,6 +42,7 @@ struct Model {
 }
 
 /// One of a provider's relays, with the limit put into the client's bytes.
+#[derive(Clone)]
 struct Capped {
     model: Model,
     which: Which,
@@ -82,10 +87,36 @@ impl Restrained {
             filter: Arc::new(Filter::new(rules)),
             choices: AtomicU64::new(1),
             relays,
+            ready: None,
         }
     }
 
-    /// The capped relay, where bytes may pass: rules for texts make everybody go through the canonical form.
+    /// The same, saying what is ready.
+    pub(super) fn ready(&self, ready: Ready) -> Self {
+        Self {
+            model: self.model.clone(),
+            rules: self.rules.clone(),
+            filter: self.filter.clone(),
+            choices: AtomicU64::new(self.choices.load(Ordering::Relaxed)),
+            relays: self.relays.clone(),
+            ready: Some(ready),
+        }
+    }
+
+    /// What the provider itself says by these bytes.
+    ///
+    /// # Errors
+    /// The provider's fault when they are no answer.
+    pub(super) fn said(&self, body: &[u8]) -> Result<Answer, Fault> {
+        self.model.wire().decode(body)
+    }
+
+    /// A decoder for what the provider itself says in a stream.
+    pub(super) fn listened(&self) -> Box<dyn StreamDecoder> {
+        self.model.wire().stream_decoder()
+    }
+
+    /// The capped relay, where bytes may pass: rules for texts, and those who look at them, make everybody go through the canonical form.
     fn capped(&self, which: Which) -> Option<&dyn Relay> {
         let [chat, responses, completions] = &self.relays;
         let capped = match which {
@@ -93,7 +124,8 @@ impl Restrained {
             Which::Responses => responses,
             Which::Completions => completions,
         };
-        let passes = self.filter.is_empty() && self.model.relay(which).is_some();
+        let reads = !self.filter.is_empty() || self.rules.inspects() || self.rules.changes_prompt();
+        let passes = !reads && self.model.relay(which).is_some();
         passes.then_some(capped as &dyn Relay)
     }
 }
@@ -109,18 +141,24 @@ impl Provider for Restrained {
         if let Some(most) = self.rules.most {
             ceiling::lower(&mut request, most);
         }
-        filter::redact(&mut request, &self.rules);
+        filter::redact(&mut request, &self.rules)?;
         self.model.wire().encode(&request, target)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Answer, Fault> {
-        let mut answer = self.model.wire().decode(body)?;
+        let mut answer = match &self.ready {
+            Some(ready) => ready.answer()?,
+            None => self.said(body)?,
+        };
         self.filter.whole(&mut answer);
         Ok(answer)
     }
 
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
-        let decoder = self.model.wire().stream_decoder();
+        let decoder = match &self.ready {
+            Some(ready) => ready.decoder(),
+            None => self.listened(),
+        };
         if self.filter.is_empty() {
             return decoder;
         }
@@ -145,7 +183,7 @@ impl Provider for Restrained {
 
     /// A prompt that must not leave as it is is not sent out to be counted either.
     fn count_tokens(&self) -> Option<&dyn CountTokens> {
-        if self.rules.redact.is_empty() { self.model.wire().count_tokens() } else { None }
+        if self.rules.changes_prompt() { None } else { self.model.wire().count_tokens() }
     }
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {

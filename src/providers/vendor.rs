@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::restrained::Restrained;
-use super::{Credential, Provider};
+use super::restrained::{Checkpoint, Queue, Ready, Restrained};
+use super::{Credential, Ford, Inspection, Interpreter, Provider, Ring};
+use crate::chat::Usage;
+use crate::fault::{Fault, FaultRules};
 use crate::plan::OutputRules;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
@@ -18,16 +20,22 @@ pub struct Vendor {
     pub preset: Option<Arc<str>>,
     /// What it speaks.
     pub wire: Arc<dyn Provider>,
+    /// Who speaks with it in a language of its own; `wire` is then what the interpreter understands.
+    pub interpreter: Option<Arc<dyn Interpreter>>,
     /// Where it is.
     pub place: Place,
-    /// Credentials and configured headers, marked sensitive; added to every request last, so nothing overrides them.
+    /// Configured headers, those that hold secrets marked sensitive; added to every request, so nothing overrides them.
     pub headers: HeaderMap,
+    /// Its keys; the headers of the one that an attempt bears are added last.
+    pub ring: Ring,
     /// What authorises a request beyond `headers`.
     pub credential: Credential,
     /// What constraints can ask for.
     pub traits: Traits,
     /// Deadlines of its attempts.
     pub deadlines: Deadlines,
+    /// What happens after faults, where it is not the usual.
+    pub faults: FaultRules,
     /// Models that the configuration names, by `models:` of the provider or as targets of aliases.
     pub models: Vec<Arc<str>>,
 }
@@ -39,11 +47,14 @@ impl Vendor {
             name: name.into(),
             preset: None,
             wire,
+            interpreter: None,
             place: Place::Local,
             headers: HeaderMap::new(),
+            ring: Ring::default(),
             credential: Credential::default(),
             traits: Traits::default(),
             deadlines: Deadlines::default(),
+            faults: FaultRules::default(),
             models: Vec::new(),
         }
     }
@@ -75,19 +86,69 @@ pub struct Target {
     /// `provider/model`.
     pub name: TargetName,
     /// What speaks in place of the provider, where rules hold that it does not know of.
-    through: Option<Arc<dyn Provider>>,
+    through: Option<Arc<Restrained>>,
+    /// Those rules.
+    rules: Option<Arc<OutputRules>>,
+    /// Who looks at its answers.
+    inspection: Option<Arc<dyn Inspection>>,
+}
+
+/// An answer that the client does not get.
+pub struct Withheld {
+    /// Why.
+    pub fault: Fault,
+    /// What was used for it.
+    pub usage: Option<Usage>,
 }
 
 impl Target {
     /// A model of a provider.
     pub fn new(vendor: Arc<Vendor>, name: TargetName) -> Self {
-        Self { vendor, name, through: None }
+        Self { vendor, name, through: None, rules: None, inspection: None }
     }
 
-    /// The same target under rules for its output.
-    pub fn under(&self, rules: &Arc<OutputRules>) -> Self {
-        let through: Arc<dyn Provider> = Arc::new(Restrained::new(self, rules));
-        Self { through: Some(through), ..self.clone() }
+    /// The same target under rules for its output, and with somebody who looks at its answers.
+    pub fn under(&self, rules: &Arc<OutputRules>, inspection: Option<Arc<dyn Inspection>>) -> Self {
+        let through = Arc::new(Restrained::new(self, rules));
+        Self { through: Some(through), rules: Some(rules.clone()), inspection, ..self.clone() }
+    }
+
+    /// The same target, with answers of at most so many tokens besides the rules that hold already.
+    pub fn capped(&self, most: u64) -> Self {
+        let mut rules = self.rules.as_deref().cloned().unwrap_or_default();
+        rules.cap(most);
+        self.under(&Arc::new(rules), self.inspection.clone())
+    }
+
+    /// Whether somebody looks at its answers.
+    pub fn is_inspected(&self) -> bool {
+        self.inspection.is_some()
+    }
+
+    /// Looks at a whole answer. The target that comes back gives it, whatever bytes it is to decode; `None` where
+    /// nobody looks.
+    ///
+    /// # Errors
+    /// The provider's fault when its body is no answer; the answer is withheld.
+    pub async fn inspect(&self, body: &[u8]) -> Result<Option<Self>, Withheld> {
+        let (Some(inspection), Some(through)) = (&self.inspection, &self.through) else { return Ok(None) };
+        let mut answer = through.said(body).map_err(|fault| Withheld { fault, usage: None })?;
+        let usage = answer.usage;
+        inspection.whole(&mut answer).await.map_err(|fault| Withheld { fault, usage })?;
+        Ok(Some(self.with(through.ready(Ready::whole(answer)))))
+    }
+
+    /// What a streamed answer has to pass, and the target that gives what has passed, whatever bytes its decoder is
+    /// fed with; `None` where nobody looks.
+    pub fn inspect_stream(&self) -> Option<(Self, Box<dyn Ford>)> {
+        let (inspection, through) = (self.inspection.as_ref()?, self.through.as_ref()?);
+        let queue = Queue::default();
+        let checkpoint = Checkpoint::new(through.listened(), inspection.stream(), queue.clone());
+        Some((self.with(through.ready(Ready::Stream(queue))), Box::new(checkpoint)))
+    }
+
+    fn with(&self, through: Restrained) -> Self {
+        Self { through: Some(Arc::new(through)), ..self.clone() }
     }
 
     /// What speaks for this model: the provider itself, or that part of it which does.

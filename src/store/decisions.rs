@@ -114,8 +114,9 @@ impl Decisions {
     }
 }
 
-/// Whether a request is among the sample: the same for every process that sees its id.
-fn chosen(id: &str, share: f64) -> bool {
+/// Whether a text is among this share (0 to 1) of all texts: the same in every process, and whoever is chosen stays so
+/// while the share grows.
+pub fn chosen(id: &str, share: f64) -> bool {
     if share >= 1.0 {
         return true;
     }
@@ -139,6 +140,8 @@ mod tests {
             model_version: None,
             facts: None,
             rule: None,
+            arm: None,
+            policies: None,
             tags: Vec::new(),
             candidates: Vec::new(),
             attempts: Vec::new(),
@@ -160,6 +163,7 @@ mod tests {
             failures: Vec::new(),
             plugins: Vec::new(),
             limits: None,
+            shadow: None,
         }
     }
 

@@ -19,7 +19,7 @@ const POLICY: &str = r#"fn on_request(req) {
 "#;
 
 /// One of the samples of `plugins/`, where it was built.
-fn sample(name: &str) -> Option<Vec<u8>> {
+pub fn sample(name: &str) -> Option<Vec<u8>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/plugins/{name}.wasm"));
     let bytes = std::fs::read(&file).ok();
     if bytes.is_none() {

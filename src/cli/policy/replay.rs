@@ -8,7 +8,8 @@ use clap::Args;
 
 use crate::clock::{Clock, SystemClock, moment};
 use crate::house::House;
-use crate::house::replay::{Bars, Percent, Prices, Replay, Report, Spend, source_of};
+use crate::house::replay::{Bars, Prices, Replay, Report, Spend, source_of};
+use crate::settings::Percent;
 
 /// What is replayed.
 #[derive(Debug, Args)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::str::FromStr;
 
 use serde::Serialize;
 
 use super::tally::{Dollars, Sample, Tally};
+use crate::settings::Percent;
 
 /// Lines of each list that people are shown.
 const SHOWN: usize = 10;
@@ -131,10 +131,6 @@ pub struct Bars {
     /// Share of undecidable requests.
     pub undecidable: Option<Percent>,
 }
-
-/// `5%`, `+10%` or `0.5`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Percent(pub f64);
 
 /// Money spent, by day and target: what `simulate` shows.
 pub struct Spend<'a>(pub &'a Report, pub u64);
@@ -302,17 +298,6 @@ impl Sample {
     fn shown(&self) -> String {
         let Self { id, rule_before, rule_after, before, after } = self;
         format!("{id}\n      {rule_before}: {before}\n      {rule_after}: {after}")
-    }
-}
-
-impl FromStr for Percent {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a share (try \"5%\" or \"+10%\")");
-        let number = text.trim().trim_start_matches('+').trim_end_matches('%').trim();
-        let number: f64 = number.parse().map_err(|_| bad())?;
-        if number.is_finite() { Ok(Self(number)) } else { Err(bad()) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rhai::{Dynamic, ImmutableString};
+use rhai::{Array, Dynamic, ImmutableString};
 
 use super::{Pair, Request, or_unit};
 use crate::facts::{self, Answer};
@@ -18,6 +18,10 @@ pub(in crate::policy) struct Metadata(pub(super) Request);
 /// `req.tags["team"]`.
 #[derive(Clone)]
 pub(in crate::policy) struct Tags(pub(super) Request);
+
+/// `req.guards["pii"]`.
+#[derive(Clone)]
+pub(in crate::policy) struct Guards(pub(super) Request);
 
 /// One of `req.turns`.
 #[derive(Clone)]
@@ -70,6 +74,19 @@ impl Metadata {
 
     pub(in crate::policy) fn has(&mut self, key: &str) -> bool {
         !self.entry(key).is_unit()
+    }
+}
+
+impl Guards {
+    /// The kinds that this guard found.
+    pub(in crate::policy) fn entry(&mut self, name: &str) -> Array {
+        let key = format!("guard.{name}");
+        let tags = &self.0.0.facts.tags;
+        let value = tags.iter().rev().find(|(known, _)| **known == *key).map(|(_, value)| value);
+        self.0.0.asking.asked("tag", &key, value.map(|value| &**value).into());
+        value
+            .map(|kinds| kinds.split(',').map(|kind| ImmutableString::from(kind).into()).collect())
+            .unwrap_or_default()
     }
 }
 

@@ -2,9 +2,9 @@
 
 use rhai::{Array, Dynamic, Map, NativeCallContext};
 
-use super::{Hooks, Kind, Row, Sheet, kind, later, row};
+use super::{Hooks, Kind, Row, Sheet, kind, row};
 use crate::plan;
-use crate::policy::bridge::Findings;
+use crate::policy::bridge::{Findings, Handle};
 use crate::policy::request::{Outcome, Request, fault};
 use crate::policy::verdict::{Reaction, Response};
 
@@ -76,11 +76,25 @@ const ROWS: &[Row] = &[
         },
     )
     .only_in(Hooks::REQUEST),
-    later(
-        "req.redact_output(kinds: list of text)",
-        "Takes what the gateway's own detectors find out of the answer.",
-        "the gateway's own detectors; until then end answers with `req.stop_on([..])`",
-    ),
+    row(
+        "req.redact_output(what)",
+        "Takes what a guard finds out of the answer before it goes to the client, also in streams, in reasoning and in the arguments of tools: `plugin(\"pii\")` asks this plugin, a list of kinds (`[\"email\", \"iban\"]`) every guard of the configuration. Marks such as `[EMAIL]` stand in its place. A guard that fails ends the answer as its `on_error` says.",
+        |engine, name, _| {
+            engine.register_fn(name, |req: &mut Request, kinds: Array| req.redact_output(None, Some(&kinds)));
+            engine.register_fn(name, |req: &mut Request, plugin: Handle| req.redact_output(Some(&plugin), None));
+        },
+    )
+    .only_in(Hooks::REQUEST),
+    row(
+        "req.redact_output(plugin: Plugin, kinds: list of text)",
+        "The same for these kinds of this plugin's findings.",
+        |engine, name, _| {
+            engine.register_fn(name, |req: &mut Request, plugin: Handle, kinds: Array| {
+                req.redact_output(Some(&plugin), Some(&kinds))
+            });
+        },
+    )
+    .only_in(Hooks::REQUEST),
     row(
         "respond(text: text) → Response",
         "Answers with this text, in the client's dialect, without asking a provider.",

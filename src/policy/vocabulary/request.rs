@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rhai::{Array, Dynamic};
 
 use super::{Hooks, Kind, Row, Sheet, later, row};
-use crate::policy::request::{Headers, Metadata, Request, Tags, Turn};
+use crate::policy::request::{Guards, Headers, Metadata, Request, Tags, Turn};
 
 pub(super) const SHEET: Sheet = Sheet { kinds: KINDS, rows: ROWS };
 
@@ -22,6 +22,8 @@ const KINDS: &[Kind] = &[
                 .register_type_with_name::<Headers>("Headers")
                 .register_type_with_name::<Metadata>("Metadata")
                 .register_type_with_name::<Tags>("Tags")
+                .register_type_with_name::<Guards>("Guards")
+                .register_indexer_get(Guards::entry)
                 .register_indexer_get(Headers::entry)
                 .register_fn("contains", Headers::has)
                 .register_indexer_get(Metadata::entry)
@@ -154,6 +156,11 @@ const ROWS: &[Row] = &[
         "req.tags[\"team\"] → text or ()",
         Request::tags,
         "A tag: of `x-tollgate-tags`, or put there by a policy; the last one wins."
+    ),
+    index!(
+        "req.guards[\"pii\"] → list of text",
+        Request::guards,
+        "The kinds of what this guard of the configuration (`guard:` of a plugin) found in the request; empty where it found nothing or did not look. They stand in the tag `guard.pii` too."
     ),
     parameter!("req.temperature → decimal or ()", "temperature", "As the client set it, in any dialect."),
     parameter!("req.top_p → decimal or ()", "top_p", "As the client set it, in any dialect."),

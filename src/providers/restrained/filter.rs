@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use bytes::Bytes;
 
 use super::channel::{Channel, Needle, Then};
 use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Part, Request, StreamDecoder, Usage};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::json::write_text;
 use crate::plan::OutputRules;
 use crate::providers::{Frame, StreamRelay};
@@ -109,44 +110,107 @@ fn stop(before: &str) -> Finish {
 }
 
 /// The request without what must not leave.
-pub(super) fn redact(request: &mut Request, rules: &OutputRules) {
-    if rules.redact.is_empty() {
-        return;
+///
+/// # Errors
+/// More to take out than can be looked for.
+pub(super) fn redact(request: &mut Request, rules: &OutputRules) -> Result<(), Fault> {
+    if !rules.changes_prompt() {
+        return Ok(());
     }
-    let needle = |it: &crate::plan::Redaction| Needle {
-        text: it.value.clone(),
-        then: Then::Say(it.placeholder.clone()),
-    };
-    let needles: Vec<Needle> = rules.redact.iter().map(needle).collect();
+    let eraser = Eraser::of(rules)?;
     for message in &mut request.messages {
-        message.content.iter_mut().for_each(|part| redact_part(part, &needles));
+        message.content.iter_mut().for_each(|part| eraser.part(part));
     }
     if let Some(user) = &mut request.user {
-        *user = all(&needles, user);
+        eraser.text(user);
     }
+    Ok(())
 }
 
-fn redact_part(part: &mut Part, needles: &[Needle]) {
-    match part {
-        Part::Text { text, .. } => *text = all(needles, text).into(),
-        Part::Refusal(text) => *text = all(needles, text),
-        Part::ToolCall { arguments, .. } => *arguments = all(needles, arguments),
-        Part::ToolResult { content, .. } => content.iter_mut().for_each(|part| redact_part(part, needles)),
-        Part::Other(value) => redact_value(value, needles),
-        Part::Image { .. } | Part::Audio { .. } | Part::File { .. } | Part::Thinking { .. } => {}
-    }
+/// Takes texts out of a request. All of them are looked for at once: a prompt may have thousands.
+struct Eraser<'r> {
+    rules: &'r OutputRules,
+    values: AhoCorasick,
 }
 
-fn redact_value(value: &mut serde_json::Value, needles: &[Needle]) {
-    match value {
-        serde_json::Value::String(text) => *text = all(needles, text),
-        serde_json::Value::Array(items) => items.iter_mut().for_each(|item| redact_value(item, needles)),
-        serde_json::Value::Object(fields) => {
-            fields.values_mut().for_each(|field| redact_value(field, needles));
+impl<'r> Eraser<'r> {
+    fn of(rules: &'r OutputRules) -> Result<Self, Fault> {
+        let values = rules.redact.iter().map(|it| it.value.as_bytes());
+        let built = AhoCorasickBuilder::new().match_kind(MatchKind::LeftmostLongest).build(values);
+        let values = built.map_err(|error| {
+            let text = format!("the texts to be taken out of the prompt cannot be looked for: {error}");
+            Fault::new(FaultKind::Internal, text)
+        })?;
+        Ok(Self { rules, values })
+    }
+
+    fn erased(&self, text: &str) -> Option<String> {
+        if self.rules.redact_all {
+            return (!text.is_empty()).then(|| ALL_GONE.to_owned());
         }
-        _ => {}
+        let (mut out, mut rest) = (String::new(), 0);
+        for found in self.values.find_iter(text) {
+            out.push_str(text.get(rest..found.start()).unwrap_or_default());
+            out.push_str(self.rules.redact.get(found.pattern().as_usize()).map_or("", |it| &it.placeholder));
+            rest = found.end();
+        }
+        (rest > 0).then(|| out + text.get(rest..).unwrap_or_default())
+    }
+
+    fn text(&self, text: &mut String) {
+        if let Some(erased) = self.erased(text) {
+            *text = erased;
+        }
+    }
+
+    fn part(&self, part: &mut Part) {
+        match part {
+            Part::Text { text, citations, .. } => {
+                if let Some(erased) = self.erased(text) {
+                    *text = erased.into();
+                }
+                citations.iter_mut().for_each(|value| self.value(value));
+            }
+            Part::Refusal(text) => self.text(text),
+            Part::Thinking { text, signature, .. } => {
+                if let Some(erased) = self.erased(text) {
+                    // It proved another text.
+                    (*text, *signature) = (erased, None);
+                }
+            }
+            Part::ToolCall { arguments, .. } => self.arguments(arguments),
+            Part::ToolResult { content, .. } => content.iter_mut().for_each(|part| self.part(part)),
+            Part::Other(value) => self.value(value),
+            Part::Image { .. } | Part::Audio { .. } | Part::File { .. } => {}
+        }
+    }
+
+    /// Arguments are JSON, in which a text may be written in several ways.
+    fn arguments(&self, arguments: &mut String) {
+        match serde_json::from_str::<serde_json::Value>(arguments) {
+            Ok(mut value @ (serde_json::Value::Object(_) | serde_json::Value::Array(_))) => {
+                let before = value.clone();
+                self.value(&mut value);
+                if value != before {
+                    *arguments = value.to_string();
+                }
+            }
+            _ => self.text(arguments),
+        }
+    }
+
+    fn value(&self, value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => self.text(text),
+            serde_json::Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
+            serde_json::Value::Object(fields) => fields.values_mut().for_each(|field| self.value(field)),
+            _ => {}
+        }
     }
 }
+
+/// What stands in the place of a text where all text is taken out.
+const ALL_GONE: &str = "[REDACTED]";
 
 /// A stream whose texts are looked through.
 pub(super) struct Filtered {

@@ -1,0 +1,41 @@
+//! Budgets: settings that mean something.
+
+use super::Desk;
+use crate::ledger::Budget;
+
+impl Desk<'_> {
+    /// Checks budgets.
+    pub(super) fn budgets(&mut self) -> Vec<Budget> {
+        let settings = self.reading.config.budgets.clone();
+        let mut budgets = Vec::new();
+        for (at, budget) in settings.iter().enumerate() {
+            let place = at.to_string();
+            if settings.iter().take(at).any(|earlier| earlier.name == budget.name) {
+                let message = format!("two budgets are called `{}`", budget.name);
+                self.error(&["budgets", &place, "name"], message, None);
+            }
+            let providers = budget.of.provider.iter().flat_map(|words| words.all());
+            for provider in providers.filter(|word| !word.ends_with('*')) {
+                if !self.reading.config.providers.contains_key(provider) {
+                    let message = format!("budget `{}`: there is no provider `{provider}`", budget.name);
+                    self.warning(&["budgets", &place, "for", "provider"], message, None);
+                }
+            }
+            match budget.checked() {
+                Ok(budget) => budgets.push(budget),
+                Err(errors) => {
+                    for (key, error) in errors {
+                        let message = format!("`{key}` of budget `{}`: {error}", budget.name);
+                        self.error(&["budgets", &place, key], message, None);
+                    }
+                }
+            }
+        }
+        if !settings.is_empty() && self.reading.config.state.ledger.is_none() {
+            let help = "set `state: { ledger: sqlite:./data/tollgate.db }`";
+            let message = "budgets without a ledger forget what was spent when the gateway ends";
+            self.warning(&["budgets"], message, Some(help.into()));
+        }
+        budgets
+    }
+}

@@ -1,0 +1,214 @@
+//! The worst that an attempt can cost, known before it goes out.
+
+use super::budget::Measure;
+use super::price::{Price, When};
+use super::rate::{Tier, Unit};
+
+/// What a request can be at most, whoever answers it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Size {
+    /// Tokens of the prompt, as estimated.
+    pub prompt: u64,
+    /// Tokens that the prompt can have at most.
+    pub prompt_most: u64,
+    /// The most tokens of each choice that the client asked for.
+    pub asked: Option<u64>,
+    /// How many choices it asked for.
+    pub choices: u64,
+    /// What kind of work it is, by what it is paid for.
+    pub work: Work,
+    /// Pictures that are asked for, and characters that are to be spoken.
+    pub images: u64,
+    /// Characters that are to be spoken.
+    pub characters: u64,
+    /// Whether pictures or sound are in the prompt.
+    pub media: bool,
+}
+
+/// What kind of work a request is, by what it is paid for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Work {
+    /// Text is generated: tokens in and out, the latter up to a limit that can be set.
+    #[default]
+    Text,
+    /// Tokens in, none out.
+    Reading,
+    /// The provider's own bytes, of which nobody knows how much they will be.
+    Unknown,
+}
+
+/// The worst that an attempt at one target can cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bound {
+    /// Tokens of the prompt, at most.
+    pub prompt: u64,
+    /// Tokens of the answer with all its choices, at most; `None` where nobody knows.
+    pub output: Option<u64>,
+    /// How many choices it has.
+    pub choices: u64,
+    /// What the client itself asked for, for each choice.
+    pub asked: Option<u64>,
+    /// Whether a limit can be put into the request.
+    pub can_shrink: bool,
+    /// Femto-dollars for all but the answer's tokens, and for each of them; `None` where there is no price.
+    pub price: Option<(u128, u128)>,
+}
+
+/// Femto-dollars in a nano-dollar.
+const FEMTO: u128 = 1_000_000;
+
+/// Tokens of an answer where neither client nor budget sets a limit and nothing is known of the model.
+const UNKNOWN_MODEL: u64 = 8_192;
+
+impl Bound {
+    /// The worst case of a request at a model with this price. `cap` limits answers where the client does not;
+    /// `model_most` is the most that the model can. `any_tier` where the provider may choose the service.
+    pub fn of(
+        size: &Size,
+        price: Option<&Price>,
+        when: When,
+        any_tier: bool,
+        cap: Option<u64>,
+        model_most: Option<u64>,
+    ) -> Self {
+        let choices = size.choices.max(1);
+        let each = match size.work {
+            Work::Text => Some(match size.asked {
+                // What the client asked for counts, also where price lists believe that the model can less.
+                Some(asked) => asked,
+                None => cap.into_iter().chain(model_most).min().unwrap_or(UNKNOWN_MODEL),
+            }),
+            Work::Reading => Some(0),
+            Work::Unknown => None,
+        };
+        let price = price.map(|price| {
+            let kinds = if size.media { &PROMPT[..] } else { &PROMPT[..TEXT_ALONE] };
+            let prompt = u128::from(size.prompt_most) * worst(price, kinds, size.prompt_most, when, any_tier);
+            let other = u128::from(size.images) * worst(price, &[Unit::Image], 0, when, any_tier)
+                + u128::from(size.characters) * worst(price, &[Unit::Character], 0, when, any_tier)
+                + worst(price, &[Unit::Request], 0, when, any_tier);
+            (prompt + other, worst(price, &ANSWER, size.prompt_most, when, any_tier))
+        });
+        Self {
+            prompt: size.prompt_most,
+            output: each.map(|each| each.saturating_mul(choices)),
+            choices,
+            asked: size.asked,
+            can_shrink: size.work == Work::Text,
+            price,
+        }
+    }
+
+    /// The worst case with so many tokens of an answer, in nano-dollars or tokens; `None` where there is no price.
+    pub fn amount(&self, measure: Measure, output: Option<u64>) -> Option<u64> {
+        let output = output.unwrap_or(0);
+        match measure {
+            Measure::Tokens => Some(self.prompt.saturating_add(output)),
+            Measure::Dollars => {
+                let (fixed, each) = self.price?;
+                let femto = fixed.saturating_add(each.saturating_mul(output.into()));
+                Some(u64::try_from(femto.div_ceil(FEMTO)).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// How many tokens of an answer so much pays for, so that each choice has as many; `None` if not even the prompt.
+    pub fn affordable(&self, measure: Measure, room: u64) -> Option<u64> {
+        let output = match measure {
+            Measure::Tokens => room.checked_sub(self.prompt)?,
+            Measure::Dollars => {
+                let (fixed, each) = self.price?;
+                let left = (u128::from(room) * FEMTO).checked_sub(fixed)?;
+                u64::try_from(left.checked_div(each).unwrap_or(u128::MAX)).unwrap_or(u64::MAX)
+            }
+        };
+        Some(output / self.choices * self.choices)
+    }
+
+    /// The limit for each choice that has to stand in the request, so that it holds what was reserved.
+    pub fn cap(&self, output: Option<u64>, counted: bool) -> Option<u64> {
+        let each = output.filter(|_| self.can_shrink && counted)? / self.choices;
+        (self.asked != Some(each)).then_some(each)
+    }
+}
+
+/// What tokens of a prompt can be, those of texts first; and those of an answer.
+const PROMPT: [Unit; 6] = [
+    Unit::Input,
+    Unit::CachedRead,
+    Unit::CacheWrite,
+    Unit::CacheWriteLong,
+    Unit::InputImage,
+    Unit::InputAudio,
+];
+const TEXT_ALONE: usize = 4;
+const ANSWER: [Unit; 4] = [Unit::Output, Unit::Reasoning, Unit::OutputAudio, Unit::OutputImage];
+
+/// The highest rate of these units, in femto-dollars: for prompts of any length up to `prompt`.
+fn worst(price: &Price, units: &[Unit], prompt: u64, when: When, any_tier: bool) -> u128 {
+    let tiers = Tier::ALL.iter().map(|(tier, ..)| *tier).filter(|tier| any_tier || *tier == when.tier);
+    let rates = tiers.flat_map(|tier| {
+        let when = When { tier, ..when };
+        units.iter().flat_map(move |unit| [0, prompt].map(|prompt| price.rate(*unit, prompt, when)))
+    });
+    rates.flatten().map(|rate| u128::from(rate.0) * 1_000).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Usage;
+    use crate::ledger::Rate;
+    use crate::money::Pico;
+
+    fn price() -> Price {
+        let rate = |unit, above, price| Rate { unit, tier: Tier::Standard, above, price: Pico(price) };
+        let rates = vec![
+            rate(Unit::Input, 0, 2_500_001),
+            rate(Unit::CacheWrite, 0, 3_125_003),
+            rate(Unit::Output, 0, 10_000_007),
+            rate(Unit::Output, 200_000, 15_000_001),
+        ];
+        Price { rates, ..Price::default() }
+    }
+
+    #[test]
+    fn nothing_that_is_used_costs_more_than_its_worst_case() {
+        let (price, when) = (price(), When::default());
+        let mut dice = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let prompt_most = dice.u64(0..400_000);
+            let choices = dice.u64(1..5);
+            let asked = Some(dice.u64(1..5_000));
+            let size = Size { prompt: 1, prompt_most, asked, choices, ..Size::default() };
+            let bound = Bound::of(&size, Some(&price), when, false, None, None);
+            let most = bound.output.unwrap();
+            let prompt = dice.u64(0..=prompt_most);
+            let written = dice.u64(0..=prompt);
+            let output = dice.u64(0..=most);
+            let usage = Usage { input: prompt - written, cache_write: written, output, ..Usage::default() };
+            let cost = price.settle(&usage, when).unwrap().0;
+            let worst = bound.amount(Measure::Dollars, bound.output).unwrap();
+            assert!(cost <= worst, "{usage:?} costs {cost}, more than {worst}");
+            let room = dice.u64(0..=worst);
+            if let Some(affordable) = bound.affordable(Measure::Dollars, room) {
+                let amount = bound.amount(Measure::Dollars, Some(affordable)).unwrap();
+                assert!(amount <= room, "{affordable} tokens for {room} cost {amount}");
+            }
+        }
+    }
+
+    #[test]
+    fn limits_are_put_in_where_the_client_sets_none() {
+        let bound = |asked, cap, model| {
+            let size = Size { asked, choices: 2, ..Size::default() };
+            Bound::of(&size, None, When::default(), false, cap, model)
+        };
+        assert_eq!(bound(Some(100), None, None).cap(Some(200), true), None, "the client's own limit stands");
+        assert_eq!(bound(Some(100), None, None).cap(Some(60), true), Some(30));
+        assert_eq!(bound(None, Some(500), Some(4_096)).output, Some(1_000));
+        assert_eq!(bound(None, None, Some(4_096)).cap(Some(8_192), true), Some(4_096));
+        assert_eq!(bound(None, None, None).output, Some(2 * UNKNOWN_MODEL));
+        assert_eq!(bound(None, None, None).cap(Some(8_192), false), None, "nobody counts");
+    }
+}

@@ -1,0 +1,467 @@
+//! Budgets: what may be spent, held for requests under way and settled when they end. Exact in one process: a request is
+//! let through only if all budgets that count it can bear its worst case, and all of them hold it at once.
+
+mod alert;
+mod counter;
+mod period;
+mod scope;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+pub use alert::{Alert, AlertKind, shown};
+pub use period::Period;
+pub use scope::{Dimension, Match, Payer};
+pub use settings::{BudgetSettings, Unpriced};
+
+use super::bound::Bound;
+use crate::target::TargetName;
+use alert::Alarm;
+use counter::Counter;
+
+/// Fewer tokens than these are no answer: a request is refused rather than shrunk below them.
+const LEAST_ANSWER: u64 = 16;
+
+/// The most parts of one budget (`each`). Beyond them, idle ones are forgotten; then all others share one.
+const MOST_PARTS: usize = 200_000;
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Nano-dollars.
+    Dollars,
+    /// Tokens, in and out.
+    Tokens,
+}
+
+/// A budget as configured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Budget {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it counts.
+    pub measure: Measure,
+    /// The limit, in nano-dollars or tokens.
+    pub limit: u64,
+    /// By how much requests under way may exceed it at worst.
+    pub overrun: u64,
+    /// The time for which it holds.
+    pub period: Period,
+    /// Which requests it counts.
+    pub of: Match,
+    /// By what it is split into parts.
+    pub each: Vec<Dimension>,
+    /// Whether requests are refused.
+    pub hard: bool,
+    /// Whether requests may be made smaller.
+    pub shrink: bool,
+    /// The most tokens of an answer where the client sets no limit.
+    pub max_tokens: Option<u64>,
+    /// What becomes of what has no price.
+    pub unpriced: Unpriced,
+    /// Percentages at which an alert is raised, rising.
+    pub alerts: Vec<u32>,
+    /// Whether an alert is raised for what is to come.
+    pub projection: bool,
+    /// The status of a refusal.
+    pub status: Option<u16>,
+}
+
+/// The values by which a part of a budget is told from others; empty where there is one for all.
+type Part = Box<[Arc<str>]>;
+
+/// One budget and its sums.
+struct Purse {
+    budget: Budget,
+    sums: Arc<Sums>,
+}
+
+struct Sums {
+    /// The order in which locks are taken.
+    order: u64,
+    parts: Mutex<HashMap<Part, Counter>>,
+}
+
+/// All budgets in service; shared by all workers.
+#[derive(Default)]
+pub struct Budgets {
+    purses: ArcSwap<Vec<Arc<Purse>>>,
+    alarm: Alarm,
+}
+
+/// What is held for one attempt. Must be settled; what is dropped unsettled stays held until its window ends.
+pub struct Hold {
+    held: Vec<Held>,
+    /// The most tokens of the answer, for each choice, that were reserved; `None` leaves it to the client.
+    pub cap: Option<u64>,
+    /// Nano-dollars that are held, by what the attempt may cost.
+    pub nano: u64,
+    /// Whether a hard budget counts the attempt.
+    pub hard: bool,
+}
+
+struct Held {
+    purse: Arc<Purse>,
+    part: Part,
+    amount: u64,
+    since: u64,
+}
+
+/// Why a request may not go out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// The budget as it stands.
+    pub standing: Standing,
+    /// What the request may cost, in its measure; `None` where nobody knows.
+    pub wanted: Option<u64>,
+    /// Whether it would fit, were it not for requests under way.
+    pub passing: bool,
+    /// The status that the configuration wants.
+    pub status: Option<u16>,
+}
+
+/// How a budget, or a part of it, stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Standing {
+    /// The budget's name.
+    pub name: Arc<str>,
+    /// Which part of it: `user=anna`; empty where there is one for all.
+    pub part: String,
+    /// What is counted.
+    pub measure: Measure,
+    /// The limit, in nano-dollars or tokens.
+    pub limit: u64,
+    /// What is spent.
+    pub used: u64,
+    /// What is held for requests under way.
+    pub held: u64,
+    /// The time for which it holds.
+    pub per: &'static str,
+    /// Whether the last so many hours count.
+    pub rolling: bool,
+    /// Whether requests are refused.
+    pub hard: bool,
+    /// When the time began, in Unix milliseconds; 0 for good.
+    pub since_ms: u64,
+    /// When something of it is free again, in Unix milliseconds.
+    pub resets_ms: Option<u64>,
+}
+
+/// Something that was spent before this process began, or before a budget did.
+#[derive(Debug, Clone)]
+pub struct Spent {
+    /// Who paid.
+    pub payer: Payer,
+    /// Where it went.
+    pub target: TargetName,
+    /// When, in Unix milliseconds.
+    pub at_ms: u64,
+    /// Nano-dollars.
+    pub nano: u64,
+    /// Tokens.
+    pub tokens: u64,
+}
+
+impl Standing {
+    /// The share of the limit that is spent; a limit of nothing is spent.
+    #[allow(clippy::cast_precision_loss, reason = "a ratio is not exact")]
+    pub fn ratio(&self) -> f64 {
+        if self.limit == 0 { 1.0 } else { self.used as f64 / self.limit as f64 }
+    }
+
+    /// What is neither spent nor held.
+    pub fn remaining(&self) -> u64 {
+        self.limit.saturating_sub(self.used).saturating_sub(self.held)
+    }
+}
+
+impl Budget {
+    /// Whether the sums of the one are those of the other.
+    fn counts_as(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.measure == other.measure
+            && self.period == other.period
+            && self.of == other.of
+            && self.each == other.each
+    }
+
+    fn part(&self, payer: &Payer, target: Option<&TargetName>) -> Part {
+        self.each.iter().map(|dimension| dimension.of(payer, target)).collect()
+    }
+
+    fn shown(&self, part: &[Arc<str>]) -> String {
+        let each = self.each.iter().zip(part).map(|(dimension, value)| {
+            let value = if value.is_empty() { "(none)" } else { value };
+            format!("{}={value}", dimension.shown())
+        });
+        each.collect::<Vec<_>>().join(",")
+    }
+
+    fn standing(&self, part: &[Arc<str>], counter: &Counter) -> Standing {
+        Standing {
+            name: self.name.clone(),
+            part: self.shown(part),
+            measure: self.measure,
+            limit: self.limit,
+            used: counter.used(),
+            held: counter.held(),
+            per: self.period.per.as_str(),
+            rolling: self.period.rolling,
+            hard: self.hard,
+            since_ms: counter.since(),
+            resets_ms: counter.resets_at(),
+        }
+    }
+
+    fn ceiling(&self) -> u64 {
+        self.limit.saturating_add(self.overrun)
+    }
+}
+
+impl Sums {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Part, Counter>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sums of a part, brought up to this moment.
+fn part_of<'m>(
+    parts: &'m mut HashMap<Part, Counter>,
+    budget: &Budget,
+    part: &mut Part,
+    now: u64,
+) -> &'m mut Counter {
+    if parts.len() >= MOST_PARTS && !parts.contains_key(part) {
+        parts.retain(|_, counter| {
+            counter.roll(&budget.period, now);
+            !counter.is_idle()
+        });
+        if parts.len() >= MOST_PARTS {
+            *part = vec![Arc::from("(others)"); part.len()].into();
+        }
+    }
+    let counter = parts.entry(part.clone()).or_insert_with(|| Counter::new(&budget.period, now));
+    counter.roll(&budget.period, now);
+    counter
+}
+
+impl Budgets {
+    /// Whether there are any.
+    pub fn is_empty(&self) -> bool {
+        self.purses.load().is_empty()
+    }
+
+    /// Where alerts go from now on.
+    pub fn alert_to(&self, to: tokio::sync::mpsc::Sender<Alert>) {
+        self.alarm.ring_at(to);
+    }
+
+    /// Takes what a configuration says. Budgets that count as before keep their sums; says from which moment on
+    /// spending has to be recounted for the others, if there are any.
+    pub fn configure(&self, budgets: Vec<Budget>, now: u64) -> Option<u64> {
+        static ORDER: AtomicU64 = AtomicU64::new(0);
+        let older = self.purses.load_full();
+        let mut since: Option<u64> = None;
+        let purses = budgets.into_iter().map(|budget| {
+            let known = older.iter().find(|purse| purse.budget.counts_as(&budget));
+            let sums = known.map(|purse| purse.sums.clone()).unwrap_or_else(|| {
+                let memory = budget.period.memory(now);
+                since = Some(since.map_or(memory, |since| since.min(memory)));
+                let order = ORDER.fetch_add(1, Ordering::Relaxed);
+                Arc::new(Sums { order, parts: Mutex::default() })
+            });
+            Arc::new(Purse { budget, sums })
+        });
+        let mut purses: Vec<_> = purses.collect();
+        purses.sort_by_key(|purse| purse.sums.order);
+        let fresh = |purse: &Arc<Purse>| !older.iter().any(|known| Arc::ptr_eq(&known.sums, &purse.sums));
+        self.alarm.expect(purses.iter().filter(|purse| fresh(purse)).map(|purse| purse.sums.order).collect());
+        self.purses.store(Arc::new(purses));
+        since
+    }
+
+    /// Counts what was spent before, in the budgets that the last configuration brought.
+    pub fn recount(&self, spent: impl IntoIterator<Item = Spent>, now: u64) {
+        let purses = self.purses.load_full();
+        let fresh: Vec<_> = purses.iter().filter(|purse| self.alarm.expects(purse.sums.order)).collect();
+        for spent in spent {
+            for purse in &fresh {
+                let budget = &purse.budget;
+                if !budget.of.holds(&spent.payer, Some(&spent.target)) {
+                    continue;
+                }
+                let amount = if budget.measure == Measure::Dollars { spent.nano } else { spent.tokens };
+                let mut part = budget.part(&spent.payer, Some(&spent.target));
+                let mut parts = purse.sums.lock();
+                part_of(&mut parts, budget, &mut part, now).recount(spent.at_ms, amount);
+            }
+        }
+        for purse in fresh {
+            // What was told before is not told again.
+            for counter in purse.sums.lock().values_mut() {
+                self.alarm.quietly(&purse.budget, counter);
+            }
+        }
+        self.alarm.expect(Vec::new());
+    }
+
+    /// The most tokens of an answer that budgets allow a request which sets no limit itself.
+    pub fn usual_cap(&self, payer: &Payer) -> Option<u64> {
+        let purses = self.purses.load();
+        let caps = purses.iter().filter(|purse| purse.budget.of.holds(payer, None));
+        caps.filter_map(|purse| purse.budget.max_tokens).min()
+    }
+
+    /// Holds the worst case of an attempt in all budgets that count it, or in none.
+    ///
+    /// # Errors
+    /// The first budget that cannot bear it.
+    pub fn reserve(
+        &self,
+        payer: &Payer,
+        target: &TargetName,
+        bound: &Bound,
+        now: u64,
+    ) -> Result<Hold, Box<Refusal>> {
+        let purses = self.purses.load();
+        let counting: Vec<&Arc<Purse>> =
+            purses.iter().filter(|purse| purse.budget.of.holds(payer, Some(target))).collect();
+        let mut hold = Hold { held: Vec::with_capacity(counting.len()), cap: None, nano: 0, hard: false };
+        let mut output = bound.output;
+        // All locks at once, in one order for everybody: what is checked is what is held.
+        let mut locked: Vec<_> = counting.iter().map(|purse| purse.sums.lock()).collect();
+        let mut chosen: Vec<Part> = Vec::with_capacity(counting.len());
+        for (purse, parts) in counting.iter().zip(&mut locked) {
+            let budget = &purse.budget;
+            let mut part = budget.part(payer, Some(target));
+            let counter = part_of(parts, budget, &mut part, now);
+            if budget.hard {
+                output = fit(budget, &part, counter, bound, output)?;
+            }
+            chosen.push(part);
+        }
+        for ((purse, parts), mut part) in counting.iter().zip(&mut locked).zip(chosen) {
+            let budget = &purse.budget;
+            let amount = bound.amount(budget.measure, output).unwrap_or(0);
+            let since = part_of(parts, budget, &mut part, now).hold(amount);
+            hold.hard |= budget.hard;
+            hold.held.push(Held { purse: Arc::clone(purse), part, amount, since });
+        }
+        hold.nano = bound.amount(Measure::Dollars, output).unwrap_or(0);
+        hold.cap = bound.cap(output, !counting.is_empty());
+        Ok(hold)
+    }
+
+    /// The attempt is over: what was held is free again, and what it cost is spent.
+    pub fn settle(&self, hold: Hold, nano: Option<u64>, tokens: u64, now: u64) {
+        for held in hold.held {
+            let budget = &held.purse.budget;
+            let spent = match budget.measure {
+                // What nobody can price costs its worst case where the budget says so.
+                Measure::Dollars => nano.unwrap_or_else(|| match budget.unpriced {
+                    Unpriced::Refuse => held.amount,
+                    Unpriced::Free => 0,
+                }),
+                Measure::Tokens => tokens,
+            };
+            let mut parts = held.purse.sums.lock();
+            let Some(counter) = parts.get_mut(&held.part) else { continue };
+            counter.settle(held.since, held.amount, spent);
+            counter.roll(&budget.period, now);
+            let due = self.alarm.due(budget, counter, now);
+            let standing = due.then(|| (budget.standing(&held.part, counter), counter.projection(now)));
+            let kinds = if due { self.alarm.take(budget, counter, now) } else { Vec::new() };
+            drop(parts);
+            if let Some((standing, projection)) = standing {
+                self.alarm.ring(kinds, &standing, projection, now);
+            }
+        }
+    }
+
+    /// How the part of a budget stands that counts this request; `None` where there is no budget of this name.
+    pub fn standing(&self, name: &str, payer: &Payer, now: u64) -> Option<Standing> {
+        let purses = self.purses.load();
+        let purse = purses.iter().find(|purse| *purse.budget.name == *name)?;
+        let (budget, part) = (&purse.budget, purse.budget.part(payer, None));
+        let mut parts = purse.sums.lock();
+        Some(match parts.get_mut(&part) {
+            Some(counter) => {
+                counter.roll(&budget.period, now);
+                budget.standing(&part, counter)
+            }
+            None => budget.standing(&part, &Counter::new(&budget.period, now)),
+        })
+    }
+
+    /// How all budgets stand, those that were spent most first; at most `most` parts of each.
+    pub fn standings(&self, now: u64, most: usize) -> Vec<Standing> {
+        let mut all = Vec::new();
+        for purse in self.purses.load().iter() {
+            let budget = &purse.budget;
+            let mut parts = purse.sums.lock();
+            let mut standings: Vec<_> = parts
+                .iter_mut()
+                .map(|(part, counter)| {
+                    counter.roll(&budget.period, now);
+                    budget.standing(part, counter)
+                })
+                .collect();
+            drop(parts);
+            if standings.is_empty() && budget.each.is_empty() {
+                standings.push(budget.standing(&[], &Counter::new(&budget.period, now)));
+            }
+            standings.sort_by_key(|standing| std::cmp::Reverse(standing.used));
+            standings.truncate(most);
+            all.extend(standings);
+        }
+        all
+    }
+
+    /// The names of all budgets.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.purses.load().iter().map(|purse| purse.budget.name.clone()).collect()
+    }
+}
+
+/// How many tokens of an answer a budget can bear, at most those of `output`.
+fn fit(
+    budget: &Budget,
+    part: &[Arc<str>],
+    counter: &Counter,
+    bound: &Bound,
+    output: Option<u64>,
+) -> Result<Option<u64>, Box<Refusal>> {
+    let taken = counter.used().saturating_add(counter.held());
+    let room = budget.ceiling().saturating_sub(taken);
+    let refuse = |wanted: Option<u64>, passing: bool| {
+        let standing = budget.standing(part, counter);
+        Err(Box::new(Refusal { standing, wanted, passing, status: budget.status }))
+    };
+    let Some(amount) = bound.amount(budget.measure, output) else {
+        return match budget.unpriced {
+            Unpriced::Refuse => refuse(None, false),
+            Unpriced::Free => Ok(output),
+        };
+    };
+    // A request whose worst case nobody knows goes out as long as anything is left.
+    if amount <= room && (bound.output.is_some() || room > 0) {
+        return Ok(output);
+    }
+    if budget.shrink
+        && bound.can_shrink
+        && let Some(most) = bound.affordable(budget.measure, room)
+        && most >= LEAST_ANSWER
+    {
+        return Ok(output.map(|output| output.min(most)));
+    }
+    let passing = amount <= budget.ceiling().saturating_sub(counter.used()) && counter.held() > 0;
+    refuse(Some(amount), passing)
+}

@@ -1,0 +1,166 @@
+//! Who pays for a request, and which budgets that concerns.
+
+use std::sync::Arc;
+
+use crate::facts::Endpoint;
+use crate::target::TargetName;
+
+/// What a request that nobody named something for has in common with others.
+const NOBODY: &str = "";
+
+/// Who pays for a request, and what for. Never holds a credential.
+#[derive(Debug, Clone, Default)]
+pub struct Payer {
+    /// The operation.
+    pub endpoint: Endpoint,
+    /// The public id of the virtual key.
+    pub key: Option<Arc<str>>,
+    /// The user.
+    pub user: Option<Arc<str>>,
+    /// The team.
+    pub team: Option<Arc<str>>,
+    /// Tags of the request.
+    pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// The model as the client asked for it.
+    pub model: Arc<str>,
+}
+
+/// Something by which spending is told apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dimension {
+    /// The public id of the virtual key.
+    Key,
+    /// The user.
+    User,
+    /// The team.
+    Team,
+    /// The model as it was asked for.
+    Model,
+    /// The provider.
+    Provider,
+    /// A tag of this name.
+    Tag(Arc<str>),
+}
+
+/// A word, or the beginning of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    text: Box<str>,
+    open: bool,
+}
+
+/// What must hold of a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Match(pub(super) Vec<(Dimension, Vec<Pattern>)>);
+
+impl Dimension {
+    /// As it is written: `user`, `tag:feature`.
+    pub fn named(word: &str) -> Option<Self> {
+        Some(match word {
+            "key" => Self::Key,
+            "user" => Self::User,
+            "team" => Self::Team,
+            "model" => Self::Model,
+            "provider" => Self::Provider,
+            _ => Self::Tag(word.strip_prefix("tag:").filter(|name| !name.is_empty())?.into()),
+        })
+    }
+
+    /// As it is written.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Key => "key".to_owned(),
+            Self::User => "user".to_owned(),
+            Self::Team => "team".to_owned(),
+            Self::Model => "model".to_owned(),
+            Self::Provider => "provider".to_owned(),
+            Self::Tag(name) => format!("tag:{name}"),
+        }
+    }
+
+    /// What it is for this request; nothing where nobody said.
+    pub(super) fn of(&self, payer: &Payer, target: Option<&TargetName>) -> Arc<str> {
+        let value = match self {
+            Self::Key => payer.key.clone(),
+            Self::User => payer.user.clone(),
+            Self::Team => payer.team.clone(),
+            Self::Model => Some(payer.model.clone()),
+            Self::Provider => target.map(|target| target.provider.clone()),
+            Self::Tag(name) => {
+                payer.tags.iter().rev().find(|(known, _)| known == name).map(|(_, v)| v.clone())
+            }
+        };
+        value.unwrap_or_else(|| NOBODY.into())
+    }
+}
+
+impl Pattern {
+    pub(super) fn of(word: &str) -> Self {
+        match word.strip_suffix('*') {
+            Some(beginning) => Self { text: beginning.into(), open: true },
+            None => Self { text: word.into(), open: false },
+        }
+    }
+
+    fn fits(&self, word: &str) -> bool {
+        if self.open { word.starts_with(&*self.text) } else { word == &*self.text }
+    }
+}
+
+impl Match {
+    /// Whether all of it holds. Without a target, what only a target decides counts as holding.
+    pub(super) fn holds(&self, payer: &Payer, target: Option<&TargetName>) -> bool {
+        self.0.iter().all(|(dimension, patterns)| {
+            let any = |word: &str| patterns.iter().any(|pattern| pattern.fits(word));
+            match (dimension, target) {
+                (Dimension::Model, Some(target)) => {
+                    any(&payer.model) || any(&target.model) || any(&target.to_string())
+                }
+                (Dimension::Model | Dimension::Provider, None) => true,
+                (dimension, target) => {
+                    let value = dimension.of(payer, target);
+                    !value.is_empty() && any(&value)
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::PayerSettings;
+    use super::*;
+
+    #[test]
+    fn all_that_is_written_must_hold() {
+        let payer = Payer {
+            user: Some("anna".into()),
+            team: Some("x".into()),
+            tags: vec![("feature".into(), "search".into())],
+            model: "fast".into(),
+            ..Payer::default()
+        };
+        let target = TargetName::parse("openai/gpt-4o-mini").unwrap();
+        for (yaml, holds) in [
+            ("{}", true),
+            ("{ team: x, model: fast }", true),
+            ("{ team: x, model: gpt-4o }", false),
+            ("{ model: gpt-4o* }", true),
+            ("{ model: openai/gpt-4o-mini }", true),
+            ("{ model: [a, 'gpt-4o-mini'] }", true),
+            ("{ provider: openai, user: [bob, an*] }", true),
+            ("{ provider: anthropic }", false),
+            ("{ key: '*' }", false),
+            ("{ tags: { feature: search } }", true),
+            ("{ tags: { feature: chat } }", false),
+            ("{ tags: { other: '*' } }", false),
+        ] {
+            let settings: PayerSettings = serde_yaml::from_str(yaml).unwrap();
+            let budget = super::super::settings::BudgetSettings {
+                of: settings,
+                ..serde_yaml::from_str("{ name: b, dollars: 1, per: day }").unwrap()
+            };
+            assert_eq!(budget.checked().unwrap().of.holds(&payer, Some(&target)), holds, "{yaml}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The ledger in service: budgets, and the database that remembers what was spent.
+
+use std::sync::Arc;
+
+use rusqlite::params;
+
+use super::budget::{Budget, Budgets, Payer, Spent};
+use super::row::{End, Row};
+use super::tab::{Opening, Tab};
+use crate::clock::Clock;
+use crate::store::sqlite::{Sqlite, Trouble, Written};
+use crate::store::{Abandoned, OnLoss, StateSettings};
+use crate::target::TargetName;
+
+/// The ledger and the budgets; shared by all workers.
+pub struct Desk {
+    /// What may be spent.
+    pub budgets: Budgets,
+    database: Option<Sqlite>,
+    on_loss: OnLoss,
+    clock: Arc<dyn Clock>,
+}
+
+impl Desk {
+    /// A ledger in this database, or, without one, budgets that forget with the process. What a dead process left open
+    /// is closed. Blocks; meant for the start of a process.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn open(
+        database: Option<Sqlite>,
+        settings: &StateSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Trouble> {
+        if let Some(database) = &database {
+            let charge = settings.abandoned == Abandoned::Charge;
+            let (run, now) = (database.run(), i64::try_from(clock.unix_ms()).unwrap_or(i64::MAX));
+            let closed = database
+                .write(move |db| {
+                    db.execute(
+                        "UPDATE attempt SET state = 'abandoned', outcome = 'abandoned', closed_ms = ?1,
+                         cost = CASE WHEN ?2 THEN estimate ELSE 0 END WHERE state = 'open' AND run < ?3",
+                        params![now, charge, run],
+                    )
+                })
+                .wait()?;
+            if closed > 0 {
+                tracing::warn!(attempts = closed, charge, "attempts of a process that died were closed");
+            }
+        }
+        Ok(Self { budgets: Budgets::default(), database, on_loss: settings.on_ledger_loss, clock })
+    }
+
+    /// Without database and budgets.
+    pub fn closed(clock: Arc<dyn Clock>) -> Self {
+        Self { budgets: Budgets::default(), database: None, on_loss: OnLoss::Open, clock }
+    }
+
+    /// Whether anything is written down or counted.
+    pub fn is_on(&self) -> bool {
+        self.database.is_some() || !self.budgets.is_empty()
+    }
+
+    /// The database.
+    pub fn database(&self) -> Option<&Sqlite> {
+        self.database.as_ref()
+    }
+
+    /// Takes the budgets of a configuration; those that are new count what was spent before. Blocks where there is
+    /// something to count; not for workers.
+    pub fn configure(&self, budgets: Vec<Budget>) {
+        let now = self.clock.unix_ms();
+        let Some(since) = self.budgets.configure(budgets, now) else { return };
+        let Some(database) = &self.database else { return };
+        match spent_since(database, since) {
+            Ok(spent) => self.budgets.recount(spent, now),
+            Err(trouble) => {
+                tracing::error!(%trouble, "budgets begin at nothing: what was spent is not known")
+            }
+        }
+    }
+
+    /// The tab of a request, where anything is written down or counted.
+    pub fn tab(self: &Arc<Self>, opening: impl FnOnce() -> Opening) -> Option<Arc<Tab>> {
+        self.is_on().then(|| Tab::new(self.clone(), opening()))
+    }
+
+    /// The time, in Unix milliseconds.
+    pub fn now(&self) -> u64 {
+        self.clock.unix_ms()
+    }
+
+    pub(super) fn run(&self) -> i64 {
+        self.database.as_ref().map_or(0, Sqlite::run)
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.database.as_ref()?.trouble()
+    }
+
+    /// Whether requests go on while the ledger cannot be written.
+    pub(super) fn bears(&self, hard: bool) -> bool {
+        !hard && self.on_loss == OnLoss::Open
+    }
+
+    pub(super) fn fresh_id(&self, now: u64) -> String {
+        let mut random = [0; 10];
+        fastrand::fill(&mut random);
+        let id = uuid::Builder::from_unix_timestamp_millis(now, &random).into_uuid();
+        id.simple().to_string()
+    }
+
+    pub(super) fn intend(&self, row: &Row) -> Option<Written<()>> {
+        let (database, row) = (self.database.as_ref()?, row.clone());
+        Some(database.keep(move |db| row.intend(db)))
+    }
+
+    pub(super) fn settle(&self, row: &Row, end: End) {
+        let Some(database) = &self.database else { return };
+        let row = row.clone();
+        // What cannot be written now waits; what is lost for good is counted and told by the database.
+        drop(database.keep(move |db| row.settle(db, &end)));
+    }
+}
+
+/// What was spent since this moment, by everything that budgets tell apart.
+fn spent_since(database: &Sqlite, since: u64) -> Result<Vec<Spent>, Trouble> {
+    let since = i64::try_from(since).unwrap_or(i64::MAX);
+    database.read_now(|db| {
+        let mut rows = db.prepare(
+            "SELECT key, user, team, tags, model, target, opened_ms / 60000 * 60000 AS minute,
+                    sum(cost), sum(input + cached_read + cache_write + output)
+             FROM attempt WHERE opened_ms >= ?1 AND state <> 'open'
+             GROUP BY key, user, team, tags, model, target, minute
+             UNION ALL
+             SELECT nullif(key, ''), nullif(user, ''), nullif(team, ''), tags, model, target, day * 86400000,
+                    sum(cost), sum(input + cached_read + cache_write + output)
+             FROM day WHERE day * 86400000 >= ?1 GROUP BY key, user, team, tags, model, target, day",
+        )?;
+        let found = rows.query_map([since], |row| {
+            let text = |at: usize| row.get::<_, Option<String>>(at).map(|text| text.map(Into::into));
+            let number = |at: usize| {
+                row.get::<_, Option<i64>>(at).map(|number| u64::try_from(number.unwrap_or(0)).unwrap_or(0))
+            };
+            let tags: std::collections::BTreeMap<String, String> =
+                serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default();
+            let target: String = row.get(5)?;
+            let (provider, model) = target.split_once('/').unwrap_or((&target, ""));
+            Ok(Spent {
+                payer: Payer {
+                    key: text(0)?,
+                    user: text(1)?,
+                    team: text(2)?,
+                    tags: tags.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+                    model: row.get::<_, String>(4)?.into(),
+                    ..Payer::default()
+                },
+                target: TargetName { provider: provider.into(), model: model.into() },
+                at_ms: number(6)?,
+                nano: number(7)?,
+                tokens: number(8)?,
+            })
+        })?;
+        found.collect()
+    })
+}

@@ -1,0 +1,196 @@
+//! One attempt at an upstream as it stands in the ledger, from intent to end.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+
+use crate::chat::Usage;
+use crate::money::Nano;
+
+/// Why an attempt was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The first of its request.
+    Primary,
+    /// After another one failed.
+    Retry,
+    /// Beside another one that takes long.
+    Hedge,
+    /// Begun early, in case that another one fails.
+    Standby,
+    /// One of several whose answers become one.
+    Ensemble,
+    /// To compare, not to answer.
+    Shadow,
+}
+
+/// How far an attempt is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Under way.
+    Open,
+    /// Ended, with what the provider says was used.
+    Settled,
+    /// Ended, with what the gateway counted exactly.
+    Counted,
+    /// Ended, with what the gateway estimates.
+    Estimated,
+    /// Its gateway died.
+    Abandoned,
+    /// Ended without anything that is paid for.
+    Free,
+}
+
+impl Role {
+    /// The word for it in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Retry => "retry",
+            Self::Hedge => "hedge",
+            Self::Standby => "standby",
+            Self::Ensemble => "ensemble",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
+impl State {
+    /// The word for it in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Settled => "settled",
+            Self::Counted => "counted",
+            Self::Estimated => "estimated",
+            Self::Abandoned => "abandoned",
+            Self::Free => "free",
+        }
+    }
+}
+
+/// What all attempts of a request have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Heading {
+    pub(super) request: Arc<str>,
+    pub(super) endpoint: &'static str,
+    pub(super) key: Option<Arc<str>>,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) team: Option<Arc<str>>,
+    /// A JSON object.
+    pub(super) tags: String,
+    pub(super) model: Arc<str>,
+    pub(super) snapshot: Arc<str>,
+    pub(super) price_rev: u64,
+    pub(super) run: i64,
+}
+
+/// One attempt.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) heading: Arc<Heading>,
+    pub(super) n: u32,
+    pub(super) role: Role,
+    pub(super) provider: Arc<str>,
+    pub(super) target: String,
+    pub(super) opened_ms: u64,
+    /// Nano-dollars that are held for it.
+    pub(super) reserved: u64,
+    /// Nano-dollars that it counts for if nobody ever settles it.
+    pub(super) estimate: Option<u64>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    pub(super) state: State,
+    /// `ok`, or the kind of the fault.
+    pub(super) outcome: &'static str,
+    pub(super) status: Option<u16>,
+    pub(super) closed_ms: u64,
+    pub(super) usage: Usage,
+    pub(super) cost: Option<Nano>,
+}
+
+/// SQLite's whole numbers have a sign; sums beyond it are none that anybody has.
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+const INSERT: &str = "INSERT INTO attempt (id, request, n, role, state, outcome, status, run, opened_ms, closed_ms,
+    endpoint, key, user, team, tags, model, provider, target, snapshot, price_rev, reserved, estimate, cost,
+    input, cached_read, cache_write, output, reasoning, audio_ms, characters, images)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)";
+
+/// A row that has ended stays as it is: settling twice changes nothing. One whose intent was lost is made now.
+const SETTLE: &str = " ON CONFLICT (id) DO UPDATE SET state = excluded.state, outcome = excluded.outcome,
+    status = excluded.status, closed_ms = excluded.closed_ms, reserved = excluded.reserved, cost = excluded.cost,
+    input = excluded.input, cached_read = excluded.cached_read, cache_write = excluded.cache_write,
+    output = excluded.output, reasoning = excluded.reasoning, audio_ms = excluded.audio_ms,
+    characters = excluded.characters, images = excluded.images WHERE attempt.state = 'open'";
+
+impl Row {
+    /// Writes down that the attempt begins, unless its end is known already.
+    pub(super) fn intend(&self, db: &Connection) -> rusqlite::Result<()> {
+        let open = End {
+            state: State::Open,
+            outcome: "open",
+            status: None,
+            closed_ms: 0,
+            usage: Usage::default(),
+            cost: None,
+        };
+        self.write(db, &open, concat_sql(INSERT, " ON CONFLICT (id) DO NOTHING"))
+    }
+
+    /// Writes down how it ended.
+    pub(super) fn settle(&self, db: &Connection, end: &End) -> rusqlite::Result<()> {
+        self.write(db, end, concat_sql(INSERT, SETTLE))
+    }
+
+    fn write(&self, db: &Connection, end: &End, sql: String) -> rusqlite::Result<()> {
+        let (heading, usage) = (&*self.heading, &end.usage);
+        let closed = (end.state != State::Open).then(|| whole(end.closed_ms));
+        db.prepare_cached(&sql)?
+            .execute(params![
+                self.id,
+                &*heading.request,
+                self.n,
+                self.role.as_str(),
+                end.state.as_str(),
+                end.outcome,
+                end.status,
+                heading.run,
+                whole(self.opened_ms),
+                closed,
+                heading.endpoint,
+                heading.key.as_deref(),
+                heading.user.as_deref(),
+                heading.team.as_deref(),
+                heading.tags,
+                &*heading.model,
+                &*self.provider,
+                self.target,
+                &*heading.snapshot,
+                whole(heading.price_rev),
+                whole(self.reserved),
+                self.estimate.map(whole),
+                end.cost.map(|cost| whole(cost.0)),
+                whole(usage.input),
+                whole(usage.cached_read),
+                whole(usage.cache_write),
+                whole(usage.output),
+                whole(usage.reasoning),
+                whole(usage.audio_ms),
+                whole(usage.characters),
+                whole(usage.images),
+            ])
+            .map(drop)
+    }
+}
+
+fn concat_sql(first: &str, second: &str) -> String {
+    [first, second].concat()
+}

@@ -1,0 +1,312 @@
+//! The tab of one request: every attempt is written down before it can be answered, and settled once, whichever way it
+//! ends.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::bound::{Bound, Size};
+use super::budget::{Hold, Payer, Refusal};
+use super::desk::Desk;
+use super::price::When;
+use super::row::{End, Heading, Role, Row, State};
+use super::{Book, Known};
+use crate::chat::Usage;
+use crate::fault::{Fault, FaultKind, Phase};
+use crate::money::Nano;
+use crate::store::sqlite::{Trouble, Written};
+use crate::target::TargetName;
+
+/// How long an answer waits for its intent to be on the disk. Longer than a database that is locked may keep a write.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Tokens of an answer by which an attempt is estimated whose gateway died.
+const USUAL_ANSWER: u64 = 512;
+
+/// What is known of a request when it is about to go out.
+pub struct Opening {
+    /// The request's id.
+    pub request: Arc<str>,
+    /// Who pays.
+    pub payer: Payer,
+    /// How large it can be.
+    pub size: Size,
+    /// When it came, and which service it asks for.
+    pub when: When,
+    /// Whether the provider may choose the service.
+    pub any_tier: bool,
+    /// The prices that count for it.
+    pub book: Arc<Book>,
+    /// The snapshot that serves it.
+    pub snapshot: Arc<str>,
+}
+
+/// The tab of one request.
+pub struct Tab {
+    sheet: Arc<Sheet>,
+    attempts: AtomicU32,
+    /// The attempt whose answer goes to the client.
+    won: Mutex<Option<Entry>>,
+}
+
+struct Sheet {
+    desk: Arc<Desk>,
+    heading: Arc<Heading>,
+    opening: Opening,
+    cap: Option<u64>,
+}
+
+/// One attempt on the tab. Dropped without a word, it counts as cancelled: what was sent is estimated.
+pub struct Entry {
+    sheet: Arc<Sheet>,
+    row: Row,
+    known: Option<Arc<Known>>,
+    hold: Option<Hold>,
+    written: Option<Written<()>>,
+    /// Whether it was told how it ended.
+    over: bool,
+}
+
+impl Tab {
+    pub(super) fn new(desk: Arc<Desk>, opening: Opening) -> Arc<Self> {
+        let payer = &opening.payer;
+        let heading = Heading {
+            request: opening.request.clone(),
+            endpoint: payer.endpoint.as_str(),
+            key: payer.key.clone(),
+            user: payer.user.clone(),
+            team: payer.team.clone(),
+            tags: tags(&payer.tags),
+            model: payer.model.clone(),
+            snapshot: opening.snapshot.clone(),
+            price_rev: opening.book.revision,
+            run: desk.run(),
+        };
+        let cap = desk.budgets.usual_cap(payer);
+        let sheet = Arc::new(Sheet { desk, heading: Arc::new(heading), opening, cap });
+        Arc::new(Self { sheet, attempts: AtomicU32::new(0), won: Mutex::default() })
+    }
+
+    /// An attempt is about to begin: its worst case is held, and its intent is on its way to the disk.
+    ///
+    /// # Errors
+    /// The budget that cannot bear it; a ledger that cannot be written, where that is not to be borne.
+    pub fn open(
+        &self,
+        target: &TargetName,
+        preset: Option<&str>,
+        role: Option<Role>,
+    ) -> Result<Entry, Fault> {
+        let Sheet { desk, heading, opening, cap } = &*self.sheet;
+        let now = desk.now();
+        let known = opening.book.of(target, preset);
+        let price = known.as_ref().and_then(|known| known.price());
+        let model_most = known.as_ref().and_then(|known| known.model.max_output).map(u64::from);
+        let bound = Bound::of(&opening.size, price, opening.when, opening.any_tier, *cap, model_most);
+        let reserved = desk.budgets.reserve(&opening.payer, target, &bound, now);
+        let hold = reserved.map_err(|refusal| {
+            metrics::counter!("tollgate_budget_refusals_total", "budget" => refusal.standing.name.to_string())
+                .increment(1);
+            refused(&refusal, now)
+        })?;
+        if let Some(trouble) = desk.trouble()
+            && !desk.bears(hold.hard)
+        {
+            desk.budgets.settle(hold, Some(0), 0, now);
+            return Err(unwritable(&trouble));
+        }
+        let n = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let usual = if n == 1 { Role::Primary } else { Role::Retry };
+        let output = bound.output.unwrap_or(0).min(USUAL_ANSWER);
+        let likely = Usage { input: opening.size.prompt, output, ..Usage::default() };
+        let row = Row {
+            id: desk.fresh_id(now),
+            heading: heading.clone(),
+            n,
+            role: role.unwrap_or(usual),
+            provider: target.provider.clone(),
+            target: target.to_string(),
+            opened_ms: now,
+            reserved: hold.nano,
+            estimate: price.and_then(|price| price.estimate(&likely, opening.when)).map(|nano| nano.0),
+        };
+        let written = desk.intend(&row);
+        let sheet = self.sheet.clone();
+        Ok(Entry { sheet, row, known, hold: Some(hold), written, over: false })
+    }
+
+    /// The request is over: the attempt whose answer the client got, or got the beginning of, is settled.
+    pub fn close(&self, closing: Closing) {
+        let won = self.won.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(entry) = won {
+            entry.settle(closing);
+        }
+    }
+}
+
+/// How an attempt ended that was answered.
+#[derive(Debug, Clone, Default)]
+pub struct Closing {
+    /// What was used, where that is known.
+    pub usage: Option<Usage>,
+    /// What it cost, where that is known.
+    pub cost: Option<Nano>,
+    /// `ok`, or what became of it.
+    pub outcome: &'static str,
+    /// The status that the upstream, or the client, saw.
+    pub status: Option<u16>,
+}
+
+impl Entry {
+    /// The limit that has to stand in the request, for each choice.
+    pub fn cap(&self) -> Option<u64> {
+        self.hold.as_ref()?.cap
+    }
+
+    /// Waits until the intent is on the disk. The client hears nothing before.
+    ///
+    /// # Errors
+    /// A ledger that cannot be written, where that is not to be borne.
+    pub async fn durable(&mut self) -> Result<(), Fault> {
+        let Some(written) = self.written.take() else { return Ok(()) };
+        let trouble = match tokio::time::timeout(PATIENCE, written).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(trouble)) => trouble,
+            Err(_) => Trouble::Away("it takes too long".into()),
+        };
+        let hard = self.hold.as_ref().is_some_and(|hold| hold.hard);
+        if self.sheet.desk.bears(hard) { Ok(()) } else { Err(unwritable(&trouble)) }
+    }
+
+    /// The attempt was answered, and the answer goes to the client. It is settled when the request is.
+    pub fn win(self, tab: &Tab) {
+        let before = tab.won.lock().unwrap_or_else(PoisonError::into_inner).replace(self);
+        // There is one winner; whoever was it before is settled as one who lost.
+        drop(before);
+    }
+
+    /// The attempt failed before anything of it went to the client.
+    pub fn fail(mut self, fault: &Fault) {
+        let outcome = fault.kind.as_str();
+        if is_free(fault) {
+            let closing = Closing { usage: None, cost: Some(Nano(0)), outcome, status: fault.status };
+            return self.finish(State::Free, closing, Usage::default());
+        }
+        self.estimate(outcome, fault.status);
+    }
+
+    /// The attempt was answered, and is paid for by what it used, whatever becomes of its answer.
+    pub fn used(self, usage: Option<Usage>, status: u16) {
+        let opening = &self.sheet.opening;
+        let price = || self.known.as_ref()?.price()?.settle(&usage?, opening.when);
+        let cost = price();
+        self.settle(Closing { usage, cost, outcome: "ok", status: Some(status) });
+    }
+
+    /// The attempt ended with this use.
+    pub fn settle(mut self, closing: Closing) {
+        let Some(usage) = closing.usage else {
+            if closing.cost.is_some() {
+                return self.finish(State::Settled, closing, Usage::default());
+            }
+            return self.estimate(closing.outcome, closing.status);
+        };
+        let state = if usage.estimated { State::Estimated } else { State::Settled };
+        self.finish(state, closing, usage);
+    }
+
+    /// Nobody says what was used: the prompt was sent, and no answer is known.
+    fn estimate(&mut self, outcome: &'static str, status: Option<u16>) {
+        let opening = &self.sheet.opening;
+        let usage = Usage { input: opening.size.prompt, estimated: true, ..Usage::default() };
+        let cost = self.known.as_ref().and_then(|known| known.price()?.settle(&usage, opening.when));
+        let closing = Closing { usage: Some(usage), cost, outcome, status };
+        self.finish(State::Estimated, closing, usage);
+    }
+
+    fn finish(&mut self, state: State, closing: Closing, usage: Usage) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let desk = &self.sheet.desk;
+        let now = desk.now();
+        if let Some(hold) = self.hold.take() {
+            desk.budgets.settle(hold, closing.cost.map(|cost| cost.0), usage.total(), now);
+        }
+        let Closing { cost, outcome, status, .. } = closing;
+        desk.settle(&self.row, End { state, outcome, status, closed_ms: now, usage, cost });
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.over {
+            self.estimate("cancelled", None);
+        }
+    }
+}
+
+/// Whether nothing was used: the request never got there, or was answered with a refusal.
+fn is_free(fault: &Fault) -> bool {
+    match fault.kind {
+        FaultKind::Timeout(Phase::Connect) | FaultKind::Unreachable => true,
+        // The provider got the request and may have worked on it.
+        FaultKind::Timeout(_) | FaultKind::Truncated | FaultKind::Cancelled => false,
+        FaultKind::Malformed => fault.status.is_some_and(|status| status >= 300),
+        FaultKind::Unavailable => false,
+        _ => true,
+    }
+}
+
+/// A budget's refusal, in words for the client.
+fn refused(refusal: &Refusal, now: u64) -> Fault {
+    let Refusal { standing, wanted, passing, status } = refusal;
+    let shown = |amount| super::budget::shown(standing.measure, amount);
+    let part = if standing.part.is_empty() { String::new() } else { format!(" ({})", standing.part) };
+    let period = match (standing.per, standing.rolling) {
+        ("total", _) => " in all".to_owned(),
+        (per, true) => format!(" within a {per}"),
+        (per, false) => format!(" a {per}"),
+    };
+    let mut text = format!("budget `{}`{part} of {}{period}: ", standing.name, shown(standing.limit));
+    let resets = standing.resets_ms.map(|ms| (ms, Duration::from_millis(ms.saturating_sub(now))));
+    let Some(wanted) = wanted else {
+        text.push_str("the model has no known price, so nobody knows what the request would cost");
+        return Fault::new(FaultKind::Budget, text).code("price_unknown").status(status.unwrap_or(402));
+    };
+    text.push_str(&format!("{} are spent", shown(standing.used)));
+    if standing.held > 0 {
+        text.push_str(&format!(", {} are held for requests under way", shown(standing.held)));
+    }
+    text.push_str(&format!(", and this request may take {}", shown(*wanted)));
+    let (after, usual) = match resets {
+        _ if *passing => (Some(Duration::from_secs(1)), 429),
+        Some((_, left)) if left <= Duration::from_secs(60) => (Some(left), 429),
+        _ => (None, 402),
+    };
+    match resets.and_then(|(ms, _)| jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()) {
+        _ if *passing => text.push_str("; try again when one of them has ended"),
+        Some(at) => text.push_str(&format!("; it resets at {at:.0}")),
+        None => text.push_str("; it does not reset"),
+    }
+    let after = if status.unwrap_or(usual) == 429 { after.or(resets.map(|(_, left)| left)) } else { after };
+    Fault::new(FaultKind::Budget, text).status(status.unwrap_or(usual)).after(after)
+}
+
+fn unwritable(trouble: &Trouble) -> Fault {
+    tracing::debug!(%trouble, "a request was refused because the ledger cannot be written");
+    Fault::new(
+        FaultKind::Unavailable,
+        "the ledger cannot be written, and this request must not go unrecorded",
+    )
+    .code("ledger_unavailable")
+}
+
+/// Tags as a JSON object with sorted names; of several values the last one counts.
+fn tags(tags: &[(Arc<str>, Arc<str>)]) -> String {
+    if tags.is_empty() {
+        return "{}".to_owned();
+    }
+    let sorted: std::collections::BTreeMap<&str, &str> = tags.iter().map(|(k, v)| (&**k, &**v)).collect();
+    serde_json::to_string(&sorted).unwrap_or_else(|_| "{}".to_owned())
+}

@@ -1,0 +1,307 @@
+//! Guards that the gateway asks by itself: the PII guard before requests, whole answers and streams, in the clients'
+//! dialects, and what follows when a guard fails or is not there.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::acts;
+use crate::client::{self, Reply, chat, post};
+use crate::gateway::{self, Gateway, provider};
+use crate::plugins::sample;
+use crate::upstream::{Heard, Upstream};
+
+const MAIL: &str = "ada@example.org";
+
+/// A gateway with the PII guard in this role, in front of the upstream.
+fn guarded(upstream: &Upstream, role: &str, policy: Option<&str>) -> Option<Gateway> {
+    let bytes = sample("pii-guard")?;
+    let cache = warm(&bytes);
+    let config = format!(
+        "plugins:\n  cache: {cache}\n  list:\n    - name: pii\n      grants: [log, prompt, rewrite]\n      \
+         limits: {{ time: 5s, window: 5s }}\n{role}providers:\n{}",
+        provider("up", &upstream.url())
+    );
+    let setup = gateway::setup(&config);
+    std::fs::create_dir(setup.path().join("plugins")).unwrap();
+    std::fs::write(setup.path().join("plugins/pii.wasm"), bytes).unwrap();
+    let setup = match policy {
+        Some(policy) => setup.policy("10-guards.rhai", policy),
+        None => setup,
+    };
+    Some(setup.start())
+}
+
+/// A folder of compiled code that all stories share, in which the guard is compiled already: it takes seconds where
+/// the gateway was built for debugging.
+fn warm(bytes: &[u8]) -> String {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guards");
+    std::fs::create_dir_all(&cache).unwrap();
+    let lock = std::fs::File::create(cache.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let done = cache.join(format!("{}.done", blake3::hash(bytes)));
+    if !done.exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("pii.wasm"), bytes).unwrap();
+        let config = format!(
+            "plugins:\n  dir: .\n  cache: {}\n  list: [{{ name: pii, grants: [log, prompt] }}]\n",
+            cache.display()
+        );
+        std::fs::write(at("tollgate.yaml"), config).unwrap();
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let checked = check.args(["check", "--config"]).arg(at("tollgate.yaml")).output().unwrap();
+        assert!(checked.status.success(), "{checked:?}");
+        std::fs::write(done, "").unwrap();
+    }
+    cache.display().to_string()
+}
+
+fn role(role: &str) -> String {
+    format!("      guard: {role}\n")
+}
+
+fn says(text: &str) -> Value {
+    json!({"model": "up/m", "messages": [{"role": "user", "content": text}]})
+}
+
+fn streamed(text: &str) -> Value {
+    json!({"model": "up/m", "messages": [{"role": "user", "content": text}], "stream": true})
+}
+
+/// Says back what it was told, or streams it letter by letter.
+fn echo(heard: &Heard) -> Vec<crate::upstream::Act> {
+    let said = heard.json()["messages"][0]["content"].as_str().unwrap_or_default().to_owned();
+    if heard.is_stream() {
+        let letters: Vec<String> = said.chars().map(String::from).collect();
+        let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+        acts::says_stream(&letters)
+    } else {
+        acts::says(&said)
+    }
+}
+
+/// The text of all deltas of a stream.
+fn text_of(reply: &Reply) -> String {
+    let events = reply.text();
+    let chunks =
+        events.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    chunks.filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn a_request_with_personal_data_is_refused_in_the_clients_dialect() {
+    let upstream = Upstream::start(echo);
+    let Some(gateway) = guarded(&upstream, &role("{ on: [request] }"), None) else { return };
+    let reply = chat(gateway.clients, &says(&format!("write to {MAIL}"))).await;
+    assert_eq!(reply.status, 403, "{reply:#?}");
+    assert_eq!(reply.error()["code"], "guard_blocked");
+    assert_eq!(reply.error()["message"], "guard `pii` found email in the request");
+    let record = gateway.record(reply.header("x-request-id")).await;
+    assert_eq!(record["tags"], json!([["guard.pii", "email"]]), "{record}");
+    assert!(upstream.heard().is_empty());
+
+    let ask = json!({"model": "up/m", "max_tokens": 9, "messages": [{"role": "user", "content": MAIL}]});
+    let reply = post(gateway.clients, "/v1/messages", &ask).await;
+    assert_eq!((reply.status, &reply.json()["type"]), (403, &json!("error")));
+    assert!(reply.text().contains("guard `pii`") && !reply.text().contains(MAIL), "{reply:#?}");
+
+    assert_eq!(chat(gateway.clients, &says("nothing personal")).await.said(), "nothing personal");
+    let blocked =
+        gateway.metric("tollgate_guard_verdicts_total", &["guard=\"pii\"", "outcome=\"block\""]).await;
+    assert_eq!(blocked, 2.0);
+}
+
+#[tokio::test]
+async fn what_is_taken_out_of_the_prompt_comes_back_into_its_answer() {
+    let upstream = Upstream::start(echo);
+    let Some(gateway) = guarded(&upstream, &role("{ action: redact, restore: true }"), None) else { return };
+    let text = format!("write to {MAIL} and bob@example.org, then to {MAIL}");
+    assert_eq!(chat(gateway.clients, &says(&text)).await.said(), text);
+    let stream = chat(gateway.clients, &streamed(&text)).await;
+    assert_eq!(text_of(&stream), text);
+    for heard in upstream.heard() {
+        let said = heard.json()["messages"][0]["content"].as_str().unwrap().to_owned();
+        assert!(!said.contains('@') && said.contains("[EMAIL_1]"), "{said}");
+    }
+    // Embeddings have no place for placeholders that come back: refused, never passed over.
+    let reply = post(gateway.clients, "/v1/embeddings", &json!({"model": "up/e", "input": MAIL})).await;
+    assert_eq!((reply.status, &reply.error()["code"]), (403, &json!("guard_not_enforceable")));
+}
+
+#[tokio::test]
+async fn what_is_taken_out_for_good_never_leaves_by_a_relay_either() {
+    let upstream = Upstream::start(echo);
+    let Some(gateway) = guarded(&upstream, &role("{ on: [request], action: redact }"), None) else { return };
+    let said = chat(gateway.clients, &says(&format!("write to {MAIL}"))).await.said();
+    assert_eq!(said, "write to [EMAIL_1]");
+}
+
+#[tokio::test]
+async fn answers_and_streams_lose_what_a_guard_finds_however_they_are_cut() {
+    let upstream = Upstream::start(|heard| {
+        let text = format!("ask {MAIL} or call +33 1 23 45 67 89.");
+        if !heard.is_stream() {
+            return acts::says(&text);
+        }
+        let letters: Vec<String> = text.chars().map(String::from).collect();
+        let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+        let whole = format!("{}{}", acts::events(&letters), acts::ENDING);
+        acts::stream(&whole, if heard.model() == "tiny" { 7 } else { usize::MAX })
+    });
+    let role = role("{ on: [response, stream], action: redact, kinds: [email, phone] }");
+    let Some(gateway) = guarded(&upstream, &role, None) else { return };
+    let expected = "ask [EMAIL] or call [PHONE].";
+    let reply = chat(gateway.clients, &says("whom?")).await;
+    assert_eq!(reply.said(), expected);
+    let record = gateway.record(reply.header("x-request-id")).await;
+    assert_eq!(record["tags"], json!([["guard.pii", "email,phone"]]), "{record}");
+    for model in ["up/m", "up/tiny"] {
+        let ask = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "whom?"}]});
+        let reply = chat(gateway.clients, &ask).await;
+        assert_eq!(text_of(&reply), expected, "{model}");
+        assert!(reply.text().ends_with("data: [DONE]\n\n"), "{}", reply.text());
+        let reply = post(
+            gateway.clients,
+            "/v1/messages",
+            &json!({"model": model, "max_tokens": 99, "stream": true, "messages": [{"role": "user", "content": "whom?"}]}),
+        )
+        .await;
+        assert!(reply.text().contains("[PHONE]") && !reply.text().contains("ada@"), "{}", reply.text());
+        assert!(reply.text().contains("message_stop"), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_personal_data_is_withheld_and_a_stream_ends_with_an_error() {
+    let upstream = Upstream::start(|heard| {
+        if heard.is_stream() {
+            let slow = ["Well, ", "I", " know", " ", "ada", "@", "exam", "ple", ".org", " she", " is"];
+            acts::says_stream(&slow)
+        } else {
+            acts::says(MAIL)
+        }
+    });
+    let Some(gateway) = guarded(&upstream, &role("{ action: block }"), None) else { return };
+    let reply = chat(gateway.clients, &says("whom?")).await;
+    assert_eq!((reply.status, &reply.error()["code"]), (403, &json!("guard_blocked")));
+    assert_eq!(reply.error()["message"], "guard `pii` found email in the answer");
+    let record = gateway.record(reply.header("x-request-id")).await;
+    assert_eq!(record["usage"]["input"], 7, "what was paid for is known: {record}");
+
+    let reply = chat(gateway.clients, &streamed("whom?")).await;
+    let text = reply.text();
+    assert!(!text.contains("ada") && !text.contains("[DONE]"), "{text}");
+    assert!(text.contains("guard_blocked"), "{text}");
+    let ask = json!({"model": "up/m", "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "?"}]});
+    let reply = post(gateway.clients, "/v1/messages", &ask).await;
+    assert!(!reply.text().contains("ada") && !reply.text().contains("message_stop"), "{}", reply.text());
+    assert!(reply.text().contains("guard `pii`"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn arguments_of_tools_and_reasoning_are_looked_at_too() {
+    let call = |arguments: &str| json!({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]});
+    let script = move |heard: &Heard| {
+        let (first, second) = (r#"{"to":"\nad"#, r#"a@example.org","n":1}"#);
+        if !heard.is_stream() {
+            let message = json!({"role": "assistant", "content": null, "tool_calls": [{
+                "id": "t", "type": "function", "function": {"name": "mail", "arguments": format!("{first}{second}")}}]});
+            let mut body = acts::completion("");
+            body["choices"][0]["message"] = message;
+            return acts::whole(200, &body);
+        }
+        let mut text = String::new();
+        text.push_str(&acts::delta(json!({"reasoning_content": "it is ada@exam"}), None));
+        text.push_str(&acts::delta(json!({"reasoning_content": "ple.org, yes"}), None));
+        let begin = json!({"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": {"name": "mail", "arguments": ""}}]});
+        text.push_str(&acts::delta(begin, None));
+        text.push_str(&acts::delta(call(first), None));
+        text.push_str(&acts::delta(call(second), None));
+        text.push_str(acts::ENDING);
+        acts::stream(&text, 50)
+    };
+    let upstream = Upstream::start(script);
+    let Some(gateway) = guarded(&upstream, &role("{ action: redact }"), None) else { return };
+    let reply = chat(gateway.clients, &says("whom?")).await;
+    let arguments = &reply.json()["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"];
+    assert_eq!(arguments, r#"{"to":"\n[EMAIL]","n":1}"#);
+    let reply = chat(gateway.clients, &streamed("whom?")).await;
+    let text = reply.text();
+    assert!(!text.contains("ada") && !text.contains("ple.org"), "{text}");
+    assert!(text.contains(r#"{\"to\":\"\\n[EMAIL]\",\"n\":1}"#) && text.contains("yes"), "{text}");
+}
+
+#[tokio::test]
+async fn a_flag_changes_nothing_and_policies_see_it() {
+    let upstream = Upstream::start(|heard| acts::says(&heard.model()));
+    let policy = "fn on_request(req) {\n    if \"email\" in req.guards[\"pii\"] { return route(\"up/private\").named(\"pii\"); }\n    route(\"up/public\")\n}\n";
+    let Some(gateway) = guarded(&upstream, &role("{ action: flag }"), Some(policy)) else { return };
+    let reply = chat(gateway.clients, &says(MAIL)).await;
+    assert_eq!((reply.said().as_str(), reply.header("x-tollgate-rule")), ("private", "10-guards/pii"));
+    assert_eq!(chat(gateway.clients, &says("hello")).await.said(), "public");
+    let heard = upstream.heard_for("private");
+    assert_eq!(heard[0].json()["messages"][0]["content"], MAIL);
+    let forged = http::Request::post("/v1/chat/completions")
+        .header("content-type", "application/json")
+        .header("x-tollgate-tags", "guard.pii=email")
+        .body(says("hello").to_string().into())
+        .unwrap();
+    let reply = client::open(gateway.clients, forged).await.unwrap().rest().await;
+    assert_eq!(reply.status, 400, "{reply:#?}");
+}
+
+#[tokio::test]
+async fn a_policy_takes_out_of_answers_what_it_names() {
+    let upstream = Upstream::start(|heard| {
+        let words = ["ask ada", "@example.org", " at 10.1.", "2.3 now"];
+        if heard.is_stream() { acts::says_stream(&words) } else { acts::says(&words.concat()) }
+    });
+    for (policy, expected) in [
+        ("plugin(\"pii\")", "ask [EMAIL] at [IP_ADDRESS] now"),
+        ("plugin(\"pii\"), [\"email\"]", "ask [EMAIL] at 10.1.2.3 now"),
+    ] {
+        let policy = format!("fn on_request(req) {{ req.redact_output({policy}); }}\n");
+        let Some(gateway) = guarded(&upstream, "", Some(&policy)) else { return };
+        assert_eq!(chat(gateway.clients, &says("whom?")).await.said(), expected);
+        assert_eq!(text_of(&chat(gateway.clients, &streamed("whom?")).await), expected);
+    }
+    let nobody = "fn on_request(req) { req.redact_output([\"email\"]); }\n";
+    let Some(gateway) = guarded(&upstream, "", Some(nobody)) else { return };
+    let reply = chat(gateway.clients, &says("whom?")).await;
+    assert_eq!(reply.error()["code"], "policy_not_enforceable", "{reply:#?}");
+}
+
+#[tokio::test]
+async fn a_guard_that_never_loaded_fails_as_declared() {
+    let upstream = Upstream::start(echo);
+    let config = |on_error: &str| {
+        format!(
+            "plugins:\n  - name: pii\n    grants: [prompt, rewrite]\n    on_error: {on_error}\n    guard: {{ action: redact }}\n\
+             providers:\n{}",
+            provider("up", &upstream.url())
+        )
+    };
+    for (on_error, status, said) in [
+        ("closed", 503, None),
+        ("open", 200, Some("hello")),
+        ("{ guard: redact_all }", 200, Some("[REDACTED]")),
+    ] {
+        let gateway = gateway::start(&config(on_error));
+        let reply = chat(gateway.clients, &says("hello")).await;
+        assert_eq!(reply.status, status, "{on_error}: {reply:#?}");
+        match said {
+            None => {
+                assert_eq!(reply.error()["code"], "plugin_unavailable");
+                assert_eq!(reply.error()["message"], "guard `pii` cannot be asked (absent)");
+            }
+            Some(said) => {
+                assert_eq!(reply.said(), said);
+                assert_eq!(text_of(&chat(gateway.clients, &streamed("hello")).await), said);
+            }
+        }
+    }
+    let setup = gateway::setup("plugins:\n  - name: pii\n    guard: { action: redact }\n");
+    let checked = setup.run(&["check"]);
+    assert!(checked.code != Some(0) && checked.err.contains("add `prompt` to `grants`"), "{checked:?}");
+}
