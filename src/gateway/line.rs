@@ -402,11 +402,10 @@ impl<'o, 'g> Decided<'o, 'g> {
             }
         });
         let caller = session.facts().caller.clone();
-        let same = caller.session.as_deref().or(caller.user.as_deref());
-        let common = Common::gather(&plan.targets, same, &*asked);
+        let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
-            common,
+            common: Common::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
