@@ -18,6 +18,7 @@ mod passing;
 mod race;
 mod raw;
 mod said;
+mod sequel;
 mod switch;
 mod token;
 mod watchdog;
@@ -37,6 +38,7 @@ pub use grip::Grip;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
+pub use sequel::{Again, Sequel};
 pub use switch::Switched;
 
 use crate::breaker::{Allowance, Gates, Health};
@@ -89,6 +91,10 @@ pub trait Carry: Send + Sync {
     /// For a client who wants to speak WebSocket with the target: the headers that answer its handshake.
     fn switch(&self) -> Option<&HeaderMap> {
         None
+    }
+    /// Whether it goes on with an answer of which the client has the beginning.
+    fn is_sequel(&self) -> bool {
+        false
     }
     /// The translation of this target's stream into the client's.
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault>;
@@ -179,7 +185,7 @@ impl Executor {
             }
         }
         let mut course = Course::new(job, self);
-        let mut role = Role::Primary;
+        let mut role = if job.carry.is_sequel() { Role::Continuation } else { Role::Primary };
         loop {
             let pause = match course.step() {
                 Step::Over => return Err(course.verdict()),

@@ -20,6 +20,7 @@ mod rehearsal;
 mod relay;
 mod reserve;
 mod say;
+mod sequel;
 mod serve;
 mod settings;
 mod settle;

@@ -44,6 +44,8 @@ pub struct Plan {
     pub manner: Option<Box<Manner>>,
     /// Who judges the answers of several.
     pub judge: Option<Target>,
+    /// Those that can go on with an answer that another one began, in the order of the plan.
+    pub sequels: Vec<Target>,
     /// Everything that was considered, for the decision record.
     pub candidates: Vec<Candidate>,
     /// The version of a model (`alias@version`) by which a target came into the plan, where it came by one.
@@ -61,6 +63,7 @@ impl Plan {
             first_token: None,
             manner: None,
             judge: None,
+            sequels: Vec::new(),
             candidates: vec![candidate],
             versions: Vec::new(),
         }
@@ -103,11 +106,12 @@ pub fn plan(
     let tier = tier_asked(facts).map_err(refused)?;
     let scene = Scene { facts, dice, tier };
     let drawn = Draft::new(catalogue, decision, scene, route).draw(route);
-    let Drawn { targets, candidates, versions, manner, judge } = drawn?;
+    let Drawn { targets, candidates, versions, manner, judge, sequels } = drawn?;
     Ok(Plan {
         targets,
         manner: (!manner.is_plain()).then(|| Box::new(manner)),
         judge,
+        sequels,
         retries: route.retries,
         timeout: route.timeout,
         first_token: route.first_token,

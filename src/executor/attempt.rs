@@ -260,6 +260,7 @@ impl Executor {
             }
         };
         let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, json);
+        live.is_sequel = job.carry.is_sequel();
         live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
             .await?;
         Ok((Answered::Stream(Box::new(live)), status))

@@ -17,13 +17,14 @@ use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::papers::Papers;
 use super::raw::RawBody;
 use super::say::{self, Say};
+use super::sequel::again;
 use super::serve::{Arrived, Body, Served};
 use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Advice, Answered, Common, Job, Journal, Judge, Raw, Switched};
+use crate::executor::{Advice, Answered, Common, Job, Journal, Judge, Raw, Sequel, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
@@ -103,6 +104,8 @@ pub(super) struct Planned<'o, 'g> {
     admitted: Admitted<'o, 'g>,
     job: Job,
     caller: Caller,
+    /// Who can go on with a stream that breaks off.
+    sequels: Vec<Target>,
     /// The most tokens of an answer, as policies said.
     most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
@@ -386,9 +389,10 @@ impl<'o, 'g> Decided<'o, 'g> {
         if let Some(rules) = output.map(Arc::new) {
             let inspection = looking.map(|looking| looking.inspection);
             // Who judges reads the prompt too, so what is taken out of it is taken out there.
-            let all = plan.targets.iter_mut().chain(&mut plan.judge);
+            let all = plan.targets.iter_mut().chain(&mut plan.judge).chain(&mut plan.sequels);
             all.for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
+        let sequels = std::mem::take(&mut plan.sequels);
         let candidates = std::mem::take(&mut plan.candidates);
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
@@ -420,7 +424,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, most, say })
+        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, sequels, most, say })
     }
 }
 
@@ -441,7 +445,7 @@ impl<'o, 'g> Reserved<'o, 'g> {
     /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
     /// client hears something; until the first content, the targets behind it may still change.
     pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
-        let Planned { admitted: Admitted { opened, asked, permit }, job, say, .. } = self.0;
+        let Planned { admitted: Admitted { opened, asked, permit }, job, sequels, say, .. } = self.0;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
             let answered = executor.carry_out(&job).await;
@@ -481,11 +485,15 @@ impl<'o, 'g> Reserved<'o, 'g> {
 
         let keepalive = opened.snapshot.keepalive;
         let heard = say.clone();
+        let dialect = opened.door.dialect();
         let mut waiting: Waiting = Box::pin(async move {
-            let answered = executor.carry_out(&job).await?;
+            let mut answered = executor.carry_out(&job).await?;
             if let Some(say) = heard {
                 let seen = say.seen(&answered);
                 say.admit(seen).await?;
+            }
+            if !sequels.is_empty() {
+                answered.followed_by(|| Sequel::new(executor, job, sequels, again(asked, dialect)));
             }
             Ok(answered)
         });

@@ -330,6 +330,7 @@ fn alias(
         let tier = written.tier.map(|tier| tier.as_str().into());
         let mut target = AliasTarget::new(resolve(&written.name)?, written.weight);
         (target.priority, target.quality, target.tier) = (written.priority, written.quality, tier);
+        target.continues = written.continues;
         Some(target)
     };
     Alias {

@@ -180,6 +180,8 @@ pub struct CheckedTarget {
     pub tier: Option<TierWord>,
     /// How good its answers are, 0 to 1.
     pub quality: Option<f64>,
+    /// Whether it can go on with an answer that another one began.
+    pub continues: bool,
 }
 
 /// One version of the API.

@@ -23,9 +23,6 @@ pub struct Manner {
     /// Several targets are asked at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub together: Option<Together>,
-    /// A stream that breaks off after its first content is continued by another target.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub continues: bool,
 }
 
 /// When and how far a request is sent twice.
@@ -108,7 +105,6 @@ impl Manner {
         if self.together.is_none() {
             self.together.clone_from(&other.together);
         }
-        self.continues |= other.continues;
     }
 }
 

@@ -65,6 +65,8 @@ pub struct AliasTarget {
     pub tier: Option<Arc<str>>,
     /// How good its answers are, 0 to 1.
     pub quality: Option<f64>,
+    /// Whether it can go on with an answer that another one began.
+    pub continues: bool,
     /// When it was last tried for want of figures, in Unix milliseconds.
     pub(super) explored: Arc<AtomicU64>,
 }
@@ -72,7 +74,15 @@ pub struct AliasTarget {
 impl AliasTarget {
     /// A target with nothing beyond its weight.
     pub fn new(target: Target, weight: Option<f64>) -> Self {
-        Self { target, weight, priority: None, tier: None, quality: None, explored: Arc::default() }
+        Self {
+            target,
+            weight,
+            priority: None,
+            tier: None,
+            quality: None,
+            continues: false,
+            explored: Arc::default(),
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Drawn {
     pub(super) manner: Manner,
     /// Who judges the answers of several.
     pub(super) judge: Option<Target>,
+    /// Those that can go on with an answer that another one began.
+    pub(super) sequels: Vec<Target>,
 }
 
 pub(super) struct Draft<'a> {
@@ -54,6 +56,8 @@ pub(super) struct Draft<'a> {
     manner: Manner,
     /// Targets that are asked together, as a route names them.
     members: Vec<TargetName>,
+    /// Those that can go on with an answer that another one began.
+    sequels: Vec<TargetName>,
     /// How many of the names led to something that exists.
     known: usize,
     /// A policy found no target fit and named none.
@@ -88,6 +92,7 @@ impl<'a> Draft<'a> {
             judges: judged && !route.pinned,
             manner: route.manner.clone(),
             members: Vec::new(),
+            sequels: Vec::new(),
             known: 0,
             nothing_named: route.steps.is_empty(),
         }
@@ -118,8 +123,10 @@ impl<'a> Draft<'a> {
             return Err(Box::new(Unplanned { fault, candidates: self.candidates }));
         }
         let judge = self.judge()?;
-        let Self { targets, candidates, versions, manner, .. } = self;
-        Ok(Drawn { targets, candidates, versions, manner, judge })
+        let Self { targets, candidates, versions, manner, sequels, .. } = self;
+        let continues = |target: &&Target| sequels.contains(&target.name);
+        let sequels = targets.iter().filter(continues).cloned().collect();
+        Ok(Drawn { targets, candidates, versions, manner, judge, sequels })
     }
 
     /// Those that are asked together come first.
@@ -207,6 +214,8 @@ impl<'a> Draft<'a> {
     fn expand(&mut self, alias: &Alias, depth: usize) {
         self.known += 1;
         self.note_version(alias);
+        let continues = alias.targets.iter().filter(|written| written.continues);
+        self.sequels.extend(continues.map(|written| written.target.name.clone()));
         let first = self.targets.is_empty();
         match (&alias.strategy, self.scene.tier) {
             (Some(strategy), _) => self.run(strategy, &alias.targets),

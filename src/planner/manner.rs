@@ -74,7 +74,6 @@ pub fn manner(
     hedge: Option<&HedgeSettings>,
     standby: Option<&str>,
     together: Option<&TogetherSettings>,
-    continues: bool,
     targets: usize,
 ) -> Result<Manner, (&'static str, String)> {
     let standby = standby.map(str::parse::<Late>).transpose().map_err(|wrong| ("standby", wrong))?;
@@ -87,7 +86,7 @@ pub fn manner(
             "targets that are asked together are not asked one after the other too".into(),
         ));
     }
-    Ok(Manner { hedge, standby, together, continues })
+    Ok(Manner { hedge, standby, together })
 }
 
 fn hedge_of(written: &HedgeSettings) -> Result<Hedge, String> {

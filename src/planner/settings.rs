@@ -79,6 +79,10 @@ pub struct WeightedTarget {
     pub tier: Option<TierWord>,
     /// How good its answers are, 0 to 1, for `score` and `cheapest`.
     pub quality: Option<f64>,
+    /// A stream of text that broke off after its first content goes on here, after the text so far: for models that take
+    /// the beginning of their answer as the last message. Otherwise the client gets an error event.
+    #[serde(default, rename = "continue")]
+    pub continues: bool,
 }
 
 /// A map that keeps the order in which it was written.

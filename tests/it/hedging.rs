@@ -174,10 +174,11 @@ async fn a_race_that_all_lose_goes_on_with_the_fallback() {
             |heard| if heard.model() == "safe" { acts::says("safe") } else { acts::error(500, "no") },
         )
     };
+    let (first, second) = (failing(), failing());
     let setup = gateway::setup(&format!(
         "retries: {{ retries: 0 }}\nproviders:\n{}{}",
-        gateway::provider("first", &failing().url()),
-        gateway::provider("second", &failing().url()),
+        gateway::provider("first", &first.url()),
+        gateway::provider("second", &second.url()),
     ));
     let policy = "fn on_request(req) { race([\"first/a\", \"second/b\"]).then(\"second/safe\") }";
     let gateway = setup.policy("10-race.rhai", policy).start();
@@ -219,4 +220,36 @@ async fn what_most_of_them_say_is_the_answer_and_all_of_it_is_paid() {
     // A stream is answered by the first that can.
     let reply = chat(gateway.clients, &ask("city")).await;
     assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn a_cut_after_the_first_content_goes_on_where_a_target_can() {
+    let cut = || {
+        Upstream::start(|_| {
+            let mut script = acts::stream_open(&acts::events(&["Once ", "upon"]), usize::MAX);
+            script.extend([Act::Pause(Duration::from_millis(30)), Act::Close]);
+            script
+        })
+    };
+    let models = |target: &str| format!("models:\n  m: {{ targets: [ first/cuts, {target} ] }}\n");
+    let (_first, second, gateway) =
+        pair(cut(), speaking(" a time"), &models("{ to: second/b, continue: true }"));
+    let reply = chat(gateway.clients, &ask_stream("m")).await;
+    let facts = recording::streamed(&reply.text());
+    assert_eq!(facts.choices[&0].text, "Once upon a time", "{reply:#?}");
+    assert!(facts.done && facts.error.is_none(), "{reply:#?}");
+    let messages = second.heard()[0].json()["messages"].clone();
+    assert_eq!(messages[1], json!({ "role": "assistant", "content": "Once upon", "prefix": true }));
+    assert_eq!(attempts(&gateway, &reply).await[1], "second/b ok continuation");
+
+    // Nobody said that it can.
+    let (_first, second, gateway) = pair(cut(), speaking(" a time"), &models("second/b"));
+    let facts = recording::streamed(&chat(gateway.clients, &ask_stream("m")).await.text());
+    assert_eq!((facts.choices[&0].text.as_str(), facts.done), ("Once upon", false));
+    assert!(facts.error.is_some() && second.heard().is_empty());
+    // And if it cannot after all, the client hears of the cut.
+    let broken = Upstream::start(|_| acts::error(500, "no"));
+    let (_first, _second, gateway) = pair(cut(), broken, &models("{ to: second/b, continue: true }"));
+    let facts = recording::streamed(&chat(gateway.clients, &ask_stream("m")).await.text());
+    assert!(facts.error.is_some() && !facts.done, "no false end");
 }

@@ -147,7 +147,7 @@ impl Desk<'_> {
                 }
                 TargetSettings::Weighted(written) => (written.clone(), [&entry[..], &["to"]].concat()),
             };
-            let WeightedTarget { to: text, weight, priority, tier, quality } = &written;
+            let WeightedTarget { to: text, weight, priority, tier, quality, continues } = &written;
             if let Some(quality) = quality.filter(|quality| !(0.0..=1.0).contains(quality)) {
                 let place = [&entry[..], &["quality"]].concat();
                 self.error(&place, format!("`{quality}` is not between 0 and 1"), None);
@@ -165,7 +165,8 @@ impl Desk<'_> {
                 self.warning(&path, format!("the target `{target}` stands twice in `{name}`"), None);
             }
             let (weight, priority, tier, quality) = (*weight, *priority, *tier, *quality);
-            targets.push(CheckedTarget { name: target, weight, priority, tier, quality });
+            let continues = *continues;
+            targets.push(CheckedTarget { name: target, weight, priority, tier, quality, continues });
         }
         if !bad && self.reading.is_sound(here) {
             let complaint = if all.is_empty() {
@@ -187,7 +188,7 @@ impl Desk<'_> {
     /// Hedges, standbys and ensembles make sense, and whoever judges exists.
     fn manner(&mut self, here: &[&str], name: &str, model: &ModelSettings, targets: usize) -> Manner {
         let (hedge, standby) = (model.hedge.as_ref(), model.standby.as_deref());
-        let written = planner::manner(hedge, standby, model.together.as_ref(), false, targets);
+        let written = planner::manner(hedge, standby, model.together.as_ref(), targets);
         let manner = written.unwrap_or_else(|(field, message)| {
             let path = [here, &[field]].concat();
             if self.reading.is_sound(&path) {

@@ -274,7 +274,10 @@ fn what_is_wrong_with_a_word_is_found_at_load() {
             "route(\"cheap\").hedge_after(\"soon\")",
             "1:49: hedge_after: 'soon' is neither a duration nor \"p95\" (try 300, \"300ms\" or \"p95\")",
         ),
-        ("race([\"cheap\", \"nobody/x\"])", "1:37: unknown target `nobody/x`: there is no provider `nobody`"),
+        (
+            "race([\"cheap\", \"nobody/x\"])",
+            "1:37: unknown target `nobody/x`: there is no provider `nobody`; aliases under `models:`: canary-next, canary-stable, cheap, strong; providers: openai, sandbox",
+        ),
         (
             "budget(\"team\", req.team)",
             "1:22: `budget` is not part of this version: it comes with budgets; until then limit a share of the traffic with `bucket(…)`",
