@@ -19,7 +19,8 @@ use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::{Heard, Pass, Verdict};
 use crate::chat::Loss;
 use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
-use crate::ledger::Entry;
+use crate::ledger::{self, Entry};
+use crate::plan::Role;
 use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
 
@@ -69,11 +70,16 @@ struct Sent {
 impl Executor {
     /// Makes one attempt, notes it in the journal, and tells everybody whom its end concerns. Dropped before its end, it
     /// says nothing of target and key.
-    pub(super) async fn attempt(&self, job: &Job, turn: &mut Turn<'_>) -> Result<Answered, Fault> {
+    pub(super) async fn attempt(
+        &self,
+        job: &Job,
+        turn: &mut Turn<'_>,
+        role: Role,
+    ) -> Result<Answered, Fault> {
         let instead = job.carry.instead(turn.target);
         let entry = match &job.tab {
             Some(tab) if instead.is_none() => {
-                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), None)?)
+                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), Some(booked(role)))?)
             }
             _ => None,
         };
@@ -81,16 +87,16 @@ impl Executor {
         let target = capped.as_ref().unwrap_or(turn.target);
         let now = Instant::now();
         let (pass, mut hold) = (turn.pass.take(), turn.hold.take());
-        let page = job.journal.begin(target, now);
+        let page = job.journal.begin(target, role, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         if let Some(relayed) = instead {
             page.lose(&relayed.lost);
-            meters.attempt("ok", page.succeed(200));
+            meters.attempt("ok", page.succeed(200, None));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
-        let busy = self.health.loads.enter(&target.name);
+        let mut busy = self.health.loads.enter(&target.name);
         let tried = self.try_once(job, target, hold.as_ref(), &page, now).await;
-        match in_the_books(job, entry, tried).await {
+        match in_the_books(job, entry, role, tried).await {
             Ok((mut answered, status)) => {
                 if let Answered::Raw(raw) = &answered
                     && let Some(fault) = raw.complaint()
@@ -98,7 +104,7 @@ impl Executor {
                     meters.attempt(fault.kind.as_str(), page.fail(fault));
                     self.blame(job, target, fault, pass, hold.as_mut());
                 } else {
-                    let took = page.succeed(status);
+                    let took = page.succeed(status, answered.usage_beside(role));
                     meters.attempt("ok", took);
                     let first_token = matches!(answered, Answered::Stream(_)).then_some(took);
                     self.health.attempted(&target.name, Verdict::Good, first_token, Instant::now());
@@ -254,6 +260,7 @@ impl Executor {
             }
         };
         let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, json);
+        live.is_sequel = job.carry.is_sequel();
         live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
             .await?;
         Ok((Answered::Stream(Box::new(live)), status))
@@ -340,10 +347,22 @@ impl Executor {
     }
 }
 
+/// The name that the ledger has for a role.
+fn booked(role: Role) -> ledger::Role {
+    match role {
+        Role::Primary => ledger::Role::Primary,
+        Role::Retry | Role::Continuation => ledger::Role::Retry,
+        Role::Hedge => ledger::Role::Hedge,
+        Role::Standby => ledger::Role::Standby,
+        Role::Race | Role::Ensemble => ledger::Role::Ensemble,
+    }
+}
+
 /// Settles an attempt that failed. One that was answered is shown to nobody before it stands in the ledger.
 async fn in_the_books(
     job: &Job,
     entry: Option<Entry>,
+    role: Role,
     tried: Result<(Answered, u16), Fault>,
 ) -> Result<(Answered, u16), Fault> {
     let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
@@ -356,6 +375,10 @@ async fn in_the_books(
             }
             match &tried {
                 Ok((Answered::Raw(raw), _)) if let Some(complaint) = raw.complaint() => entry.fail(complaint),
+                // It is one of several, and paid for by itself.
+                Ok((Answered::Whole(relayed, _), status)) if role == Role::Ensemble => {
+                    entry.used(relayed.usage, *status);
+                }
                 _ => entry.win(tab),
             }
         }

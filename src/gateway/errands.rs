@@ -243,6 +243,8 @@ async fn carried(
         advice: None,
         strict: false,
         limits: snapshot.limits,
+        manner: plan.manner,
+        judge: None,
         tokens: facts.body.tokens(),
         common: Common::default(),
         market: None,
