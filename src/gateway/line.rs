@@ -612,16 +612,18 @@ impl Carried<'_, '_> {
                 opened.gateway.shared.admission.closing(),
                 opened.snapshot.realtime,
             ))),
-            Progress::Stream(carrying, permit) => Body::Stream(Box::new(StreamBody::new(
-                carrying,
-                opened.door,
-                opened.settlement.take(),
-                keeping,
-                permit,
-                opened.snapshot.keepalive,
-                opened.gateway.shared.admission.closing(),
-                opened.at,
-            ))),
+            Progress::Stream(carrying, permit) => Body::Stream(Box::new(
+                StreamBody::new(
+                    carrying,
+                    opened.door,
+                    opened.settlement.take(),
+                    permit,
+                    opened.snapshot.keepalive,
+                    opened.gateway.shared.admission.closing(),
+                    opened.at,
+                )
+                .kept(keeping),
+            )),
         }
     }
 }

@@ -119,6 +119,14 @@ impl Constraint {
 }
 
 impl Dossier {
+    /// What sets of policies beside the live one had to do with it.
+    fn beside(&self) -> Vec<(&'static str, String)> {
+        let arm = self.record.arm.as_ref().zip(self.record.policies.as_ref());
+        let decided = arm.map(|(arm, hash)| ("policies", format!("{arm} {hash}")));
+        let shadow = self.shadow.as_ref().map(|divergence| ("shadow", divergence.shadow.shown()));
+        decided.into_iter().chain(shadow).collect()
+    }
+
     /// The explanation for people: several lines.
     pub fn explained(&self) -> String {
         let mut text = String::new();
@@ -133,9 +141,6 @@ impl Dossier {
         }
         line("snapshot", &self.record.snapshot);
         line("decided by", &self.decided_by());
-        if let (Some(arm), Some(hash)) = (&self.record.arm, &self.record.policies) {
-            line("policies", &format!("{arm} {hash}"));
-        }
         for failure in &self.failures {
             line("failed", &format!("{}: {}", failure.at, failure.message));
         }
@@ -168,9 +173,7 @@ impl Dossier {
                 format!("{} said {} in {} µs", asked_of(&answer.question), answer.reply, answer.micros);
             line("plugin", &format!("{}: {said}", answer.plugin));
         }
-        if let Some(divergence) = &self.shadow {
-            line("shadow", &divergence.shadow.shown());
-        }
+        self.beside().iter().for_each(|(name, what)| line(name, what));
         if let Some(limits) = &self.limits {
             let mut shown = format!("{} ms in all", limits.total_ms);
             if let Some(ms) = limits.first_token_ms {
