@@ -171,7 +171,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
         },
         deadline: began + Duration::from_secs(600),
         tokens: 0,
-        common: Common::default(),
+        bond: Bond::default(),
         market: None,
     };
     let seen = match executor.carry_out(&job).await {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::breaker::{Admission, Allowance, BreakerSettings, Gates, Health, HealthSettings, Heard, Standing};
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Dice, FixedClock};
-use crate::executor::{Answered, Carry, Common, Executor, Job, Journal, Limits, Piece};
+use crate::executor::{Answered, Bond, Carry, Executor, Job, Journal, Limits, Piece};
 use crate::facts::Told;
 use crate::facts::market::Market;
 use crate::fault::{Fault, FaultKind};
@@ -260,7 +260,7 @@ impl World {
             },
             deadline: Instant::now() + Duration::from_millis(500 + pick(dice, 40_000)),
             tokens: 10,
-            common: Common::default(),
+            bond: Bond::default(),
             market: None,
         }
     }
