@@ -36,19 +36,22 @@ const PHASE: u64 = 3_000;
 const MOODS: [&str; 12] =
     ["ok", "ok", "ok", "slow", "500", "529", "429", "429-after", "401", "400", "hang", "truncated"];
 
+/// Calls under way, by target.
+type Calls = Arc<Mutex<HashMap<TargetName, u32>>>;
+
 /// The targets of one world.
 struct Stage {
     seed: u64,
     began: Instant,
     gates: Arc<Gates>,
     /// Calls under way that began while the breaker was not closed, by target.
-    probing: Arc<Mutex<HashMap<TargetName, u32>>>,
+    probing: Calls,
 }
 
 /// Part of an answer; gone when the answer is over or was dropped.
 struct UnderWay {
     text: &'static [u8],
-    probe: Option<(TargetName, Arc<Mutex<HashMap<TargetName, u32>>>)>,
+    probe: Option<(TargetName, Calls)>,
 }
 
 impl AsRef<[u8]> for UnderWay {
@@ -106,7 +109,7 @@ impl Stage {
     }
 
     /// The promise of breakers: one probe while it is open, a few while it is half open.
-    fn called(&self, target: &TargetName) -> Option<(TargetName, Arc<Mutex<HashMap<TargetName, u32>>>)> {
+    fn called(&self, target: &TargetName) -> Option<(TargetName, Calls)> {
         let state = self.gates.look(target, Instant::now()).expect("a gate").state;
         let most = match state {
             Standing::Closed => return None,
