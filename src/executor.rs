@@ -7,7 +7,7 @@ mod advice;
 mod answering;
 mod attempt;
 mod backoff;
-mod common;
+mod bond;
 mod course;
 mod ensemble;
 mod grip;
@@ -32,7 +32,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 pub use advice::{Advice, Advising};
-pub use common::Common;
+pub use bond::Bond;
 use course::{Course, Onward, Step};
 pub use ensemble::Judge;
 pub use grip::Grip;
@@ -130,7 +130,7 @@ pub struct Job {
     /// Tokens of its prompt, for keys with a limit of tokens.
     pub tokens: u64,
     /// What it has in common with other requests that should bear the same key.
-    pub common: Common,
+    pub bond: Bond,
     /// Who knows the context windows of targets.
     pub market: Option<Arc<dyn Market>>,
 }

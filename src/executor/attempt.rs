@@ -196,7 +196,6 @@ impl Executor {
                 }
             };
 
-        let late = |at: Instant| passed(at, due, Phase::Idle);
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
             _ if (200..300).contains(&status) => None,
@@ -238,32 +237,12 @@ impl Executor {
         if let Some(fault) = complaint {
             return Err(fault);
         }
-        let slow = target.vendor.interpreter.is_some() || target.is_inspected();
-        if !streams {
-            let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
-            let relayed = match slow {
-                false => job.carry.whole(target, bytes)?,
-                true => Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?,
-            };
-            page.lose(&relayed.lost);
-            return Ok((Answered::Whole(relayed, target.clone()), status));
-        }
-        let json = is_json(&headers) && target.vendor.interpreter.is_none();
-        let (body, relay) = match slow {
-            false => (body, job.carry.stream(target)?),
-            true => {
-                let whole = match json {
-                    false => None,
-                    true => Some(body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?),
-                };
-                Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
-            }
+        let answered = if streams {
+            streamed(job, target, body, is_json(&headers), due).await?
+        } else {
+            whole(job, target, page, body, status, due).await?
         };
-        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, json);
-        live.is_sequel = job.carry.is_sequel();
-        live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
-            .await?;
-        Ok((Answered::Stream(Box::new(live)), status))
+        Ok((answered, status))
     }
 
     /// Adds what authorises the request beyond fixed headers; the last thing that happens to it. What was fetched for
@@ -356,6 +335,57 @@ fn booked(role: Role) -> ledger::Role {
         Role::Standby => ledger::Role::Standby,
         Role::Race | Role::Ensemble => ledger::Role::Ensemble,
     }
+}
+
+/// Reads a whole answer.
+async fn whole(
+    job: &Job,
+    target: &Target,
+    page: &Page<'_>,
+    mut body: Answering,
+    status: u16,
+    due: Due,
+) -> Result<Answered, Fault> {
+    let late = |at: Instant| passed(at, due, Phase::Idle);
+    let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.total, late).await?;
+    let relayed = if is_slow(target) {
+        Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?
+    } else {
+        job.carry.whole(target, bytes)?
+    };
+    page.lose(&relayed.lost);
+    Ok(Answered::Whole(relayed, target.clone()))
+}
+
+/// Reads a stream up to its first content.
+async fn streamed(
+    job: &Job,
+    target: &Target,
+    mut body: Answering,
+    json: bool,
+    due: Due,
+) -> Result<Answered, Fault> {
+    let idle = target.vendor.deadlines.idle;
+    let json = json && target.vendor.interpreter.is_none();
+    let (body, relay) = if is_slow(target) {
+        let late = |at: Instant| passed(at, due, Phase::Idle);
+        let whole = match json {
+            false => None,
+            true => Some(body.collect(job.limits.max_body, idle, due.total, late).await?),
+        };
+        Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
+    } else {
+        (body, job.carry.stream(target)?)
+    };
+    let mut live = Live::new(body, relay, target.clone(), idle, due.total, json);
+    live.is_sequel = job.carry.is_sequel();
+    live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken)).await?;
+    Ok(Answered::Stream(Box::new(live)))
+}
+
+/// Whether somebody else has to look at its answers, which may take a while.
+fn is_slow(target: &Target) -> bool {
+    target.vendor.interpreter.is_some() || target.is_inspected()
 }
 
 /// Settles an attempt that failed. One that was answered is shown to nobody before it stands in the ledger.

@@ -290,7 +290,7 @@ impl<'j> Course<'j> {
     }
 
     fn wish(&self, target: &'j Target, but: Option<usize>) -> Wish<'j> {
-        let sticky = self.job.common.of(target.vendor.ring.sticky());
+        let sticky = self.job.bond.of(target.vendor.ring.sticky());
         Wish { model: &target.name.model, tokens: self.job.tokens, sticky, but }
     }
 

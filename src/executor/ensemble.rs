@@ -159,7 +159,7 @@ impl Executor {
             deadline: job.deadline,
             tab: job.tab.clone(),
             tokens: job.tokens,
-            common: job.common,
+            bond: job.bond,
             market: None,
         };
         let answered = match Course::new(&case, self).step() {

@@ -165,7 +165,7 @@ fn job_of(models: &[&str], stream: bool) -> Job {
         },
         deadline: Instant::now() + Duration::from_secs(600),
         tokens: 0,
-        common: Common::default(),
+        bond: Bond::default(),
         market: None,
     }
 }

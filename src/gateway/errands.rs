@@ -20,7 +20,7 @@ use super::door::{Door, Head};
 use super::line::facts_of;
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
-use crate::executor::{Answered, Common, Job, Journal};
+use crate::executor::{Answered, Bond, Job, Journal};
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::plan::Decision;
 use crate::planner;
@@ -246,7 +246,7 @@ async fn carried(
         manner: plan.manner,
         judge: None,
         tokens: facts.body.tokens(),
-        common: Common::default(),
+        bond: Bond::default(),
         market: None,
         deadline: Instant::now() + VECTORS.min(snapshot.total),
     };

@@ -28,7 +28,7 @@ use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Advice, Answered, Common, Job, Journal, Judge, Raw, Sequel, Switched};
+use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Sequel, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
@@ -452,7 +452,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
-            common: Common::gather(&plan.targets, belongs_to, &*asked),
+            bond: Bond::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,

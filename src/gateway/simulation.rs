@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::breaker::{Admission, Allowance, BreakerSettings, Gates, Health, HealthSettings, Heard, Standing};
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Dice, FixedClock};
-use crate::executor::{Answered, Carry, Common, Executor, Job, Journal, Limits, Piece};
+use crate::executor::{Answered, Bond, Carry, Executor, Job, Journal, Limits, Piece};
 use crate::facts::Told;
 use crate::facts::market::Market;
 use crate::fault::{Fault, FaultKind};
@@ -36,19 +36,22 @@ const PHASE: u64 = 3_000;
 const MOODS: [&str; 12] =
     ["ok", "ok", "ok", "slow", "500", "529", "429", "429-after", "401", "400", "hang", "truncated"];
 
+/// Calls under way, by target.
+type Calls = Arc<Mutex<HashMap<TargetName, u32>>>;
+
 /// The targets of one world.
 struct Stage {
     seed: u64,
     began: Instant,
     gates: Arc<Gates>,
     /// Calls under way that began while the breaker was not closed, by target.
-    probing: Arc<Mutex<HashMap<TargetName, u32>>>,
+    probing: Calls,
 }
 
 /// Part of an answer; gone when the answer is over or was dropped.
 struct UnderWay {
     text: &'static [u8],
-    probe: Option<(TargetName, Arc<Mutex<HashMap<TargetName, u32>>>)>,
+    probe: Option<(TargetName, Calls)>,
 }
 
 impl AsRef<[u8]> for UnderWay {
@@ -106,7 +109,7 @@ impl Stage {
     }
 
     /// The promise of breakers: one probe while it is open, a few while it is half open.
-    fn called(&self, target: &TargetName) -> Option<(TargetName, Arc<Mutex<HashMap<TargetName, u32>>>)> {
+    fn called(&self, target: &TargetName) -> Option<(TargetName, Calls)> {
         let state = self.gates.look(target, Instant::now()).expect("a gate").state;
         let most = match state {
             Standing::Closed => return None,
@@ -269,7 +272,7 @@ impl World {
             },
             deadline: Instant::now() + Duration::from_millis(500 + pick(dice, 40_000)),
             tokens: 10,
-            common: Common::default(),
+            bond: Bond::default(),
             market: None,
         }
     }
