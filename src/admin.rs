@@ -1,6 +1,8 @@
 //! The admin listener: health, metrics, status.
 
+mod audit;
 mod decisions;
+mod keys;
 mod money;
 mod plugins;
 mod policies;
@@ -66,6 +68,11 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/decisions", get(decisions::list))
         .route("/admin/v1/decisions/{id}", get(decisions::one))
         .route("/admin/v1/providers", get(providers::show))
+        .route("/admin/v1/keys", get(keys::list).post(keys::create))
+        .route("/admin/v1/keys/{id}", get(keys::show).patch(keys::update).delete(keys::revoke))
+        .route("/admin/v1/keys/{id}/{action}", post(keys::act))
+        .route("/admin/v1/audit", get(audit::list))
+        .route("/admin/v1/audit/verify", get(audit::verify))
         .route("/admin/v1/plugins", get(plugins::show))
         .route("/admin/v1/usage", get(money::usage))
         .route("/admin/v1/budgets", get(money::budgets))
@@ -85,7 +92,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
             (
                 StatusCode::NOT_FOUND,
                 "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
-                 /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices\n",
+                 /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices /admin/v1/keys \
+                 /admin/v1/audit\n",
             )
         })
         .with_state(admin);

@@ -1,10 +1,13 @@
 //! The command line: one `match` that is the map of the program.
 
+mod audit;
 mod check;
+mod keys;
 mod models;
 mod operator;
 mod plugin;
 mod policy;
+mod remote;
 mod schema;
 mod serve;
 mod usage;
@@ -42,6 +45,12 @@ enum Command {
     Check,
     /// List models with price, context window, capabilities and the day on which they go.
     Models(models::ModelsArgs),
+    /// Make, list, rotate and revoke virtual keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Show and verify the audit log.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Test, explain, replay and describe policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -62,6 +71,8 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::serve(config),
         Command::Check => check::check(config),
         Command::Models(args) => models::models(&args, config),
+        Command::Keys(command) => keys::run(command, config),
+        Command::Audit(command) => audit::run(&command, config),
         Command::Policy(command) => policy::run(command, config),
         Command::Plugin(command) => plugin::run(command, config),
         Command::Usage(args) => usage::usage(&args, config),

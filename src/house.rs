@@ -9,6 +9,7 @@ mod desk;
 mod diagnostic;
 mod feed;
 mod findings;
+mod jwks;
 mod node;
 mod plugins;
 mod read;
@@ -28,12 +29,13 @@ use std::sync::Arc;
 pub use alerts::{carry_alerts, keep_ledger};
 pub use build::Built;
 pub use check::{
-    Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check,
+    Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, base, check,
 };
 pub use config::Config;
 pub use desk::Desk;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
+pub use jwks::follow;
 pub use plugins::{PluginBench, PluginsSettings};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;

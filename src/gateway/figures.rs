@@ -1,4 +1,4 @@
-//! The numbers of this moment: what models cost, and how targets fare. Shared by all workers and all snapshots.
+//! The numbers of this moment: what models cost, how targets fare, what limits have counted; and who may ask. Shared by all workers and all snapshots.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, Reading, Standing};
+use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
+use crate::keys::{Keys, Written};
 use crate::ledger::{
     Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
 };
@@ -27,6 +28,8 @@ pub struct Figures {
     desk: OnceLock<Arc<Desk>>,
     /// Who may go to which target.
     pub gates: Arc<Gates>,
+    /// How often providers are asked whether they answer.
+    pub probe: ArcSwap<ProbeSettings>,
     /// Where prices come from besides the configuration, the least first.
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
@@ -34,22 +37,27 @@ pub struct Figures {
     /// How often a configuration was taken.
     configured: AtomicU64,
     /// What requests have taken of the limits towards clients.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
+    /// Who may ask.
+    pub keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
 }
 
 impl Figures {
     /// Built-in prices, and nothing heard of anybody.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let limits = Arc::new(Limits::new(Instant::now()));
         Self {
+            keys: Arc::new(Keys::new(limits.clone())),
+            limits,
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             desk: OnceLock::new(),
             gates: Arc::new(Gates::new(Dice::fair())),
+            probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
-            limits: Limits::new(Instant::now()),
             clock,
         }
     }
@@ -61,7 +69,9 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
+        self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
+        self.keys.configure(terms.keys);
         if let Some(desk) = self.desk.get() {
             desk.configure(terms.budgets);
         }
@@ -100,6 +110,8 @@ pub struct Terms {
     pub breaker: BreakerSettings,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
+    /// Keys that stand in it.
+    pub keys: Vec<Written>,
     /// What may be spent.
     pub budgets: Vec<Budget>,
 }

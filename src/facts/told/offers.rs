@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::facts::market::{Listing, Live, Market, Offer, Purse, Size, Who};
 
 /// What can be told of a target.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "tags",
     "labels",
     "price",
@@ -22,6 +22,7 @@ const FIELDS: [&str; 15] = [
     "in_flight",
     "ewma",
     "healthy",
+    "health",
     "quota",
     "name",
 ];
