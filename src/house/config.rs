@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
+use super::keystore::KeystoreSettings;
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
@@ -57,6 +58,10 @@ pub struct Config {
     #[serde(deserialize_with = "auth")]
     #[schemars(with = "Option<AuthAsWritten>")]
     pub auth: AuthSettings,
+    /// Secrets that the gateway keeps itself, encrypted at rest: `keystore:NAME`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<KeystoreSettings>")]
+    pub keystore: KeystoreSettings,
     /// Virtual keys by name, for those who keep their configuration in a repository. Others are made with
     /// `tollgate keys create` and kept in the database of `state.ledger`.
     #[serde(deserialize_with = "or_default")]
@@ -200,6 +205,7 @@ impl Default for Config {
             drain: Period::secs(30),
             workers: None,
             auth: AuthSettings::default(),
+            keystore: KeystoreSettings::default(),
             keys: BTreeMap::new(),
             rate_limits: Vec::new(),
             admin: AdminSettings::default(),
