@@ -11,6 +11,7 @@ mod remote;
 mod schema;
 mod secrets;
 mod serve;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +61,8 @@ enum Command {
     /// Make, inspect and test plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Show what was used and spent, by any dimension and period; export the ledger.
+    Usage(usage::UsageArgs),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Audit(command) => audit::run(&command, config),
         Command::Policy(command) => policy::run(command, config),
         Command::Plugin(command) => plugin::run(command, config),
+        Command::Usage(args) => usage::usage(&args, config),
         Command::Schema => schema::schema(),
     }
 }

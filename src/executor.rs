@@ -13,6 +13,7 @@ mod grip;
 mod journal;
 mod live;
 mod passing;
+mod probe;
 mod raw;
 mod switch;
 mod token;

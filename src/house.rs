@@ -1,5 +1,6 @@
 //! Configuration as written → checked (pure) → built snapshot; watched, swapped whole, the last good one kept.
 
+mod alerts;
 mod beside;
 mod build;
 pub mod check;
@@ -26,6 +27,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use alerts::{carry_alerts, keep_ledger};
 pub use build::Built;
 pub use check::{
     Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, base, check,

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod api;
 pub mod breaker;
+pub mod cache;
 pub mod caller;
 pub mod chat;
 pub mod cli;

@@ -36,6 +36,7 @@ mod sandbox;
 mod scrub;
 mod settings;
 mod sigv4;
+mod spoken;
 mod vectors;
 mod vendor;
 mod vertex;
@@ -359,7 +360,7 @@ pub struct Frame {
     pub content: bool,
 }
 
-/// The words of [`dialect`].
+/// The words of [`dialect`]; besides them, `plugin:NAME` for what a plugin speaks.
 pub const DIALECTS: &[&str] = &[
     "anthropic",
     "bedrock",
@@ -386,6 +387,12 @@ pub fn dialect(name: &str, quirks: &QuirkSettings) -> Option<Arc<dyn Provider>> 
         "anthropic" => Some(Arc::new(anthropic::Anthropic::new(quirks.clone()))),
         "vertex" => Some(Arc::new(Vertex::new(quirks, &Scope::default()))),
         "sandbox" => Some(Arc::new(Sandbox::new(Arc::new(openai::OpenAi::new(sandbox::able(quirks)))))),
+        _ if name.starts_with("plugin:") => Some(Arc::new(spoken::Spoken::new(quirks))),
         _ => None,
     }
+}
+
+/// The text of an upstream or of a plugin as a client may see it; `None` where nothing of it may be seen.
+pub fn presentable(text: &str) -> Option<String> {
+    scrub::scrub(text)
 }

@@ -39,6 +39,13 @@ pub fn served(served: Served) -> Response<ReplyBody> {
             unbuffered(&mut response);
             response
         }
+        Ok(Body::Replay(frames)) => {
+            let mut response = Response::new(ReplyBody::Whole(Some(frames)));
+            let kind = HeaderValue::from_static(door.stream_form().content_type());
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            response
+        }
         Ok(Body::Raw(raw)) => {
             let (status, headers) = (raw.status(), raw.headers().clone());
             let mut response = Response::new(ReplyBody::Raw(raw));

@@ -15,14 +15,17 @@ use tokio::sync::watch;
 use super::BAD_CONFIG;
 use crate::admin::{self, Admin, ReloadState};
 use crate::api::Api;
+use crate::api::openai_embeddings::OpenAiEmbeddings;
 use crate::api::reply::{self, ReplyBody};
+use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
-use crate::house::{Built, Desk, House, announce, feed, follow};
+use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread, probe};
+use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger};
 use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
+use crate::plugin::Services;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Decisions, Versions};
 use crate::telemetry::{self, AccessLog};
@@ -49,24 +52,30 @@ pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
     }
 }
 
-fn run(house: House) -> Result<(), String> {
+fn run(mut house: House) -> Result<(), String> {
     telemetry::install_log(&house.checked().config.log.level)?;
     let metrics = telemetry::install_metrics()?;
+    let (errands, runner) = Errands::new();
+    house.serve_plugins(services(&errands));
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
+    let accounts = ledger::Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
+    let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
+    house.figures().open_desk(Arc::new(accounts));
     let keys = house.key_desk(database.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, (database, keys), metrics))
+    runtime.block_on(open(house, built, (database, keys), metrics, (errands, runner)))
 }
 
 async fn open(
-    house: House,
+    mut house: House,
     built: Built,
     (database, keys): (Option<Sqlite>, KeyDesk),
     metrics: metrics_exporter_prometheus::PrometheusHandle,
+    (errands, runner): (Errands, Runner),
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
     let listener =
@@ -88,9 +97,9 @@ async fn open(
     let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
-    let accounts = ledger::Desk::open(database.clone(), &config.state, clock.clone());
-    figures.open_desk(Arc::new(accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
+    tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
+    tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
     let trouble = |refused| format!("the stored keys cannot be read: {refused}");
     keys.refresh().await.map_err(trouble)?;
     let read = serde_json::json!({ "references": built.secrets });
@@ -105,6 +114,8 @@ async fn open(
         answers: Arc::default(),
         decisions: decisions.clone(),
         keys,
+        cache: Store::new(config.cache.max_size.0),
+        repeats: Store::new(config.idempotency.max_size.0),
         database: database.clone(),
         rollout: Arc::default(),
         versions,
@@ -112,6 +123,12 @@ async fn open(
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
+    tokio::spawn(probe(shared.clone(), Arc::new(upstream.sibling())));
+    let for_plugins = Gateway::new(shared.clone(), Arc::new(upstream.sibling()), Dice::fair());
+    tokio::spawn(runner.run(for_plugins, upstream.sibling(), &OpenAiEmbeddings));
+    if config.plugins.embeddings.is_some() {
+        house = with_vectors(house, &shared, &errands).await?;
+    }
 
     let reloads = Arc::new(ReloadState::default());
     let watching = drain.clone();
@@ -147,6 +164,25 @@ async fn open(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn services(errands: &Errands) -> Services {
+    let errands = Arc::new(errands.clone());
+    Services { embedder: Some(errands.clone()), courier: Some(errands), ..Services::default() }
+}
+
+/// Plugins may want vectors while they are loaded, and it is the gateway that makes them: they are loaded once more, now
+/// that it can.
+async fn with_vectors(mut house: House, shared: &Arc<Shared>, errands: &Errands) -> Result<House, String> {
+    let services = services(errands);
+    let again = tokio::task::spawn_blocking(move || {
+        house.serve_plugins(services);
+        let built = house.build(&SystemClock).map_err(|problems| problems.to_string());
+        built.map(|built| (house, built))
+    });
+    let (house, built) = again.await.map_err(|error| format!("plugins: {error}"))??;
+    shared.snapshot.store(built.snapshot);
+    Ok(house)
 }
 
 /// For a person who starts the gateway by hand in a terminal.

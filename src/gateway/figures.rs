@@ -7,12 +7,14 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, Reading, Standing};
+use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
-use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
+use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
 use crate::keys::{Keys, Written};
-use crate::ledger::{Abilities as Known, Budget, Desk, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::ledger::{
+    Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
+};
 use crate::limits::Limits;
 use crate::target::TargetName;
 
@@ -26,6 +28,8 @@ pub struct Figures {
     desk: OnceLock<Arc<Desk>>,
     /// Who may go to which target.
     pub gates: Arc<Gates>,
+    /// How often providers are asked whether they answer.
+    pub probe: ArcSwap<ProbeSettings>,
     /// Where prices come from besides the configuration, the least first.
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
@@ -50,6 +54,7 @@ impl Figures {
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             desk: OnceLock::new(),
             gates: Arc::new(Gates::new(Dice::fair())),
+            probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
@@ -64,6 +69,7 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
+        self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
         self.keys.configure(terms.keys);
         if let Some(desk) = self.desk.get() {
@@ -139,6 +145,26 @@ impl Numbers for Figures {
             (live.healthy, live.health) = (Some(look.state != Standing::Open), Some(look.health));
         }
         live
+    }
+
+    fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {
+        let payer = Payer {
+            key: who.caller.key_id.clone(),
+            user: who.caller.user.clone(),
+            team: who.caller.team.clone(),
+            tags: who.tags.to_vec(),
+            model: who.model.into(),
+            ..Payer::default()
+        };
+        let standing = self.desk.get()?.budgets.standing(budget, &payer, self.clock.unix_ms())?;
+        let shown = |amount| standing.measure.shown(amount);
+        Some(Purse {
+            name: standing.name.clone(),
+            limit: shown(standing.limit),
+            used: shown(standing.used),
+            held: shown(standing.held),
+            resets_ms: standing.resets_ms,
+        })
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {

@@ -10,12 +10,14 @@ use tokio::time::Instant;
 
 use super::admission::Permit;
 use super::arms;
+use super::cached::{Manner, Outline, Question};
 use super::ceiling;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
 use super::identify::{beyond, classify, with_forced};
 use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
+use super::keeping::Keeping;
 use super::papers::Papers;
 use super::raw::RawBody;
 use super::say::{self, Say};
@@ -51,8 +53,8 @@ pub(super) struct Opened<'g> {
     pub(super) gateway: &'g Gateway,
     pub(super) snapshot: Arc<Snapshot>,
     version: Option<usize>,
-    door: &'static dyn Door,
-    method: Method,
+    pub(super) door: &'static dyn Door,
+    pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) caller: Caller,
@@ -60,11 +62,15 @@ pub(super) struct Opened<'g> {
     pub(super) holder: Option<Arc<Holder>>,
     /// How the limits that hold for it stand.
     pub(super) rates: Vec<Rated>,
-    at: Instant,
+    pub(super) at: Instant,
     request_id: Arc<str>,
-    journal: Arc<Journal>,
+    pub(super) journal: Arc<Journal>,
     /// Handed over to the stream when there is one.
     settlement: Option<Box<Settlement>>,
+    /// What the client says of the cache.
+    pub(super) cache_manner: Option<Manner>,
+    /// Who waits for this answer, or is to find it later.
+    pub(super) keeping: Option<Box<Keeping>>,
     pub(super) told: HeaderMap,
 }
 
@@ -73,15 +79,15 @@ pub(super) struct Identified<'o, 'g>(&'o mut Opened<'g>);
 
 /// The body passed the gate.
 pub(super) struct Read<'o, 'g> {
-    opened: &'o mut Opened<'g>,
-    asked: Arc<dyn Asked>,
+    pub(super) opened: &'o mut Opened<'g>,
+    pub(super) asked: Arc<dyn Asked>,
 }
 
 /// There is room for it.
 pub(super) struct Admitted<'o, 'g> {
-    opened: &'o mut Opened<'g>,
-    asked: Arc<dyn Asked>,
-    permit: Permit,
+    pub(super) opened: &'o mut Opened<'g>,
+    pub(super) asked: Arc<dyn Asked>,
+    pub(super) permit: Permit,
 }
 
 /// Guards have seen it, if any of them wanted to.
@@ -92,7 +98,7 @@ pub(super) struct Inspected<'o, 'g> {
 
 /// The policies have spoken.
 pub(super) struct Decided<'o, 'g> {
-    admitted: Admitted<'o, 'g>,
+    pub(super) admitted: Admitted<'o, 'g>,
     decision: Decision,
     /// Somebody who looks at the answers.
     looking: Option<Looking>,
@@ -105,13 +111,15 @@ pub(super) struct Decided<'o, 'g> {
 
 /// We know where it goes.
 pub(super) struct Planned<'o, 'g> {
-    admitted: Admitted<'o, 'g>,
-    job: Job,
+    pub(super) admitted: Admitted<'o, 'g>,
+    pub(super) job: Job,
     caller: Caller,
     /// The most tokens of an answer, as policies said.
     most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
     say: Option<Arc<Say>>,
+    /// What it is as a question of the cache.
+    pub(super) question: Option<Box<Question>>,
 }
 
 /// Its attempts will be counted.
@@ -119,12 +127,14 @@ pub(super) struct Reserved<'o, 'g>(Planned<'o, 'g>);
 
 /// An answer has begun.
 pub(super) struct Carried<'o, 'g> {
-    opened: &'o mut Opened<'g>,
-    progress: Progress,
+    pub(super) opened: &'o mut Opened<'g>,
+    pub(super) progress: Progress,
 }
 
-enum Progress {
+pub(super) enum Progress {
     Whole(Bytes),
+    /// A stream that was sent before.
+    Replay(Bytes),
     Stream(Carrying, Permit),
     Raw(Box<Raw>, Permit),
     Switched(Box<Switched>, Permit),
@@ -149,6 +159,8 @@ impl Gateway {
             request_id: arrived.request_id,
             journal,
             settlement: Some(settlement),
+            cache_manner: None,
+            keeping: None,
             told: HeaderMap::with_capacity(8),
             snapshot,
         }
@@ -249,7 +261,7 @@ impl<'g> Opened<'g> {
         Ok(asked || version.unwrap_or(self.snapshot.strict))
     }
 
-    fn tell(&mut self, name: &'static str, value: &str) {
+    pub(super) fn tell(&mut self, name: &'static str, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.told.insert(name, value);
         }
@@ -324,6 +336,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
         };
         let patience = patience(&facts.headers)?;
         let strict = opened.is_strict(&facts.headers)?;
+        opened.read_cache_manner(&facts.headers)?;
         let store = &opened.gateway.shared.decisions;
         let mut papers = Papers::begin(store, &mut facts);
         let facts = Arc::new(facts);
@@ -398,6 +411,15 @@ impl<'o, 'g> Decided<'o, 'g> {
         let planned = planner::plan(catalogue, session.facts(), &decision, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
+        let outline = Outline {
+            asked: &*asked,
+            decision: &decision,
+            output: output.as_ref(),
+            plan: &plan,
+            caller: &session.facts().caller,
+            snapshot: looking.is_some().then_some(&snapshot),
+        };
+        let question = opened.question(&outline)?;
         let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {
             let inspection = looking.map(|looking| looking.inspection);
@@ -437,7 +459,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, most, say })
+        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, most, say, question })
     }
 }
 
@@ -498,11 +520,18 @@ impl<'o, 'g> Reserved<'o, 'g> {
 
         let keepalive = opened.snapshot.keepalive;
         let heard = say.clone();
+        let prompt =
+            opened.settlement.as_ref().and_then(|s| s.facts.as_ref()).map_or(0, |facts| facts.tokens);
         let mut waiting: Waiting = Box::pin(async move {
             let answered = executor.carry_out(&job).await?;
-            if let Some(say) = heard {
-                let seen = say.seen(&answered);
-                say.admit(seen).await?;
+            if let Some(say) = heard
+                && let Err(fault) = say.admit(say.seen(&answered)).await
+            {
+                // The provider has begun, and will bill it.
+                if let Answered::Stream(live) = &answered {
+                    job.journal.spent(live.target(), live.usage(prompt));
+                }
+                return Err(fault);
             }
             Ok(answered)
         });
@@ -535,8 +564,19 @@ impl Carried<'_, '_> {
         let Self { opened, progress } = self;
         opened.told.insert("server-timing", opened.timing());
         opened.explain(200, None);
+        let mut keeping = opened.keeping.take();
+        if !matches!(progress, Progress::Whole(_) | Progress::Stream(..)) {
+            // Such answers are relayed, and given to nobody else.
+            keeping.take().into_iter().for_each(|keeping| keeping.unfit());
+        }
         match progress {
-            Progress::Whole(bytes) => Body::Whole(bytes),
+            Progress::Whole(bytes) => {
+                if let (Some(keeping), Some(settlement)) = (keeping, &mut opened.settlement) {
+                    keeping.whole(&bytes, settlement);
+                }
+                Body::Whole(bytes)
+            }
+            Progress::Replay(frames) => Body::Replay(frames),
             Progress::Raw(raw, permit) => Body::Raw(Box::new(RawBody::new(
                 raw,
                 &opened.method,
@@ -556,6 +596,7 @@ impl Carried<'_, '_> {
                 carrying,
                 opened.door,
                 opened.settlement.take(),
+                keeping,
                 permit,
                 opened.snapshot.keepalive,
                 opened.gateway.shared.admission.closing(),

@@ -1,5 +1,6 @@
 //! The end of every request: counted, logged and recorded exactly once, whichever way it ends.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +97,8 @@ pub(super) struct Settlement {
     pub(super) held: Option<Box<Held>>,
     /// What its decision is explained by, where somebody keeps that.
     pub(super) papers: Option<Box<Papers>>,
+    /// What the cache did: `hit`, `miss` or `bypass`.
+    pub(super) cache: Option<Cow<'static, str>>,
     /// What is owed to policies beside those in service.
     pub(super) owed: Option<Box<Owed>>,
 }
@@ -192,6 +195,7 @@ impl Settlement {
             held: None,
             papers: None,
             owed: None,
+            cache: None,
         })
     }
 
@@ -295,6 +299,16 @@ impl Settlement {
         let cost = self.price();
         self.cost = Some(cost);
         cost
+    }
+
+    /// The answer was given before: it costs nothing now.
+    pub(super) fn free(&mut self) {
+        self.cost = Some(Some(Nano(0)));
+    }
+
+    /// What is asked for.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.endpoint
     }
 
     fn price(&self) -> Option<Nano> {
@@ -481,6 +495,7 @@ impl Settlement {
                 .and_then(|owed| owed.policies.as_ref())
                 .map(|_| Arm::Candidate.as_str().into()),
             policies: self.owed.as_ref().and_then(|owed| owed.policies.clone()),
+            cache: self.cache.clone(),
             tags,
             candidates: Vec::new(),
             attempts: Vec::new(),

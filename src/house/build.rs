@@ -2,6 +2,7 @@
 
 mod aws;
 mod azure;
+mod dialect;
 mod google;
 pub(super) mod keys;
 
@@ -29,7 +30,7 @@ use crate::breaker::Allowance;
 use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
-use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
+use crate::gateway::{ApiVersion, Board, Caching, Figures, RawRules, Retirement, Snapshot, Terms};
 use crate::guard::Guards;
 use crate::planner::{
     Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion, Strategy, StrategySettings,
@@ -73,13 +74,14 @@ pub fn build(
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let mut bench = Bench { file, sources, secrets, problems: Vec::new() };
+    let plugins = bench.plugins(&checked.config, plugins);
     let listed = listed(checked);
     let vendors: BTreeMap<Arc<str>, Arc<Vendor>> = checked
         .providers
         .iter()
         .filter_map(|(name, provider)| {
             let models = listed.get(name).cloned().unwrap_or_default();
-            bench.vendor(provider, models).map(|vendor| (name.clone(), Arc::new(vendor)))
+            bench.vendor(provider, models, &plugins).map(|vendor| (name.clone(), Arc::new(vendor)))
         })
         .collect();
     let token = checked.config.admin.token.as_ref().filter(|_| !secrets.are_imagined());
@@ -96,7 +98,11 @@ pub fn build(
     bench.pepper(&checked.config);
     let keys = bench.keys(&checked.config);
     let auth = bench.auth(&checked.config, &figures.keys);
-    let plugins = bench.plugins(&checked.config, plugins);
+    if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.offers(model))
+    {
+        let message = format!("plugins.embeddings: there is no model or alias `{model}`");
+        let _: Option<()> = bench.problem(&["plugins", "embeddings"], message);
+    }
     let hosted = Arc::new(Hosted::new(plugins.clone()));
     let known = names(&catalogue, &versions, &checked.config);
     let beside = beside::load(&checked.config, sources, &known, &hosted);
@@ -115,6 +121,7 @@ pub fn build(
         versions,
         strict: config.strict,
         policies,
+        embeddings: config.plugins.embeddings.as_deref().map(Into::into),
         beside,
         guards: Guards::of(&plugins),
         pinned: None,
@@ -133,6 +140,7 @@ pub fn build(
         in_flight: config.limits.in_flight,
         auth,
         rate_limits: figures.limits.rules(&config.rate_limits),
+        caching: caching(config),
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
     };
@@ -229,6 +237,20 @@ pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion], config: &Con
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
         rate_limits: rate_limits(config),
+    }
+}
+
+fn caching(config: &Config) -> Caching {
+    let own = config.models.0.iter().filter(|(_, model)| model.cache.is_some());
+    let versions = config.versions.values().flat_map(|version| &version.models.0);
+    let own = own.chain(versions.filter(|(_, model)| model.cache.is_some()));
+    Caching {
+        usual: config.cache.rules(None),
+        aliases: own
+            .map(|(name, model)| (name.as_str().into(), config.cache.rules(model.cache.as_ref())))
+            .collect(),
+        max_answer: config.cache.max_answer.0,
+        idempotency: config.idempotency.keep.0,
     }
 }
 
@@ -357,7 +379,13 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn vendor(&mut self, provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+    fn vendor(
+        &mut self,
+        provider: &CheckedProvider,
+        models: Vec<Arc<str>>,
+        plugins: &PluginSet,
+    ) -> Option<Vendor> {
+        let interpreter = self.interpreter(provider, plugins)?;
         if self.secrets.are_imagined() {
             return sketched(provider, models);
         }
@@ -403,7 +431,7 @@ impl Bench<'_> {
             name: provider.name.clone(),
             preset: preset_of(provider),
             wire,
-            interpreter: None,
+            interpreter,
             place,
             headers,
             ring,

@@ -247,6 +247,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.plugins();
     desk.health();
     desk.breaker();
+    desk.egress();
     let prices = desk.prices();
     let budgets = desk.budgets();
     let providers = desk.providers();

@@ -10,11 +10,13 @@ use schemars::JsonSchema;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
+use super::alerts::AlertSettings;
 use super::keystore::KeystoreSettings;
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
 use crate::breaker::{BreakerSettings, HealthSettings};
+use crate::cache::{CacheSettings, IdempotencySettings};
 use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
@@ -113,6 +115,14 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<StateSettings>")]
     pub state: StateSettings,
+    /// Answers that are given again to the same question. Off unless a time is set here or at an alias.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<CacheSettings>")]
+    pub cache: CacheSettings,
+    /// Answers that are given again to the same `Idempotency-Key`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<IdempotencySettings>")]
+    pub idempotency: IdempotencySettings,
     /// Deadlines of upstream attempts and of whole requests; a provider and a policy can set others.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<DeadlineSettings>")]
@@ -129,6 +139,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Vec<BudgetSettings>>")]
     pub budgets: Vec<BudgetSettings>,
+    /// Where alerts of budgets go. Changing it needs a restart.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<AlertSettings>")]
+    pub alerts: AlertSettings,
     /// How the health of providers is watched.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<HealthSettings>")]
@@ -218,10 +232,13 @@ impl Default for Config {
             responses: ResponseSettings::default(),
             decisions: DecisionSettings::default(),
             state: StateSettings::default(),
+            cache: CacheSettings::default(),
+            idempotency: IdempotencySettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
             prices: PriceSettings::default(),
             budgets: Vec::new(),
+            alerts: AlertSettings::default(),
             health: HealthSettings::default(),
             breaker: BreakerSettings::default(),
             passthrough: PassthroughSettings::default(),

@@ -24,13 +24,16 @@ pub struct PluginsSettings {
     /// Directory for compiled code, by content; by default `tollgate` in the user's cache directory. Changing it needs
     /// a restart.
     pub cache: Option<PathBuf>,
+    /// The model, or the alias of one, that makes embeddings for plugins that were granted `ai`. Without it, they get
+    /// none.
+    pub embeddings: Option<String>,
     /// Plugins with settings of their own.
     pub list: Vec<PluginSettings>,
 }
 
 impl Default for PluginsSettings {
     fn default() -> Self {
-        Self { dir: "plugins".into(), cache: None, list: Vec::new() }
+        Self { dir: "plugins".into(), cache: None, embeddings: None, list: Vec::new() }
     }
 }
 

@@ -17,7 +17,6 @@ pub struct PluginSettings {
     /// What policies call it: `plugin("intent")`. Lowercase letters, digits, `-` and `_`.
     pub name: String,
     /// The file: a component, or a core module that carries its WIT. By default `NAME.wasm` in the directory of plugins.
-    #[serde(alias = "file")]
     pub path: Option<PathBuf>,
     /// The plugin's own configuration; its `init` gets it as JSON text.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
@@ -107,13 +106,10 @@ pub enum Capability {
     /// Small values that live longer than a call.
     State,
     /// Token counts and embeddings.
-    #[serde(alias = "embeddings")]
     Ai,
     /// The text of requests and answers.
-    #[serde(alias = "prompt_read")]
     Prompt,
     /// Its findings may be cut out of the text.
-    #[serde(alias = "prompt_rewrite")]
     Rewrite,
 }
 
@@ -382,8 +378,8 @@ mod tests {
     #[test]
     fn what_an_operator_writes_is_read() {
         let settings = read(
-            "{ name: intent, file: x.wasm, config: { labels: [code] }, isolation: pooled, \
-             limits: { time: 20ms, memory: 8MiB }, grants: [log, embeddings, prompt, http: [api.example.com]], \
+            "{ name: intent, path: x.wasm, config: { labels: [code] }, isolation: pooled, \
+             limits: { time: 20ms, memory: 8MiB }, grants: [log, ai, prompt, http: [api.example.com]], \
              headers: [x-region], on_error: { classify: { top: other } } }",
         );
         assert!(settings.check().is_ok());

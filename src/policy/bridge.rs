@@ -142,7 +142,12 @@ impl Handle {
             Some(reply) => reply,
             None => self.ask_now(host, request, question)?,
         };
-        reply.map_err(|problem| fault(format!("plugin `{}`: {problem}", self.0)))
+        match reply {
+            Ok(Reply::Closed(problem)) | Err(problem) => {
+                Err(fault(format!("plugin `{}`: {problem}", self.0)))
+            }
+            Ok(reply) => Ok(reply),
+        }
     }
 
     fn ask_now(&self, host: &Host, request: &Request, question: Question) -> Outcome<Result<Reply, String>> {

@@ -13,28 +13,36 @@ use crate::plugin::{
 
 /// The plugins of a snapshot, for policies.
 #[derive(Debug, Clone, Default)]
-pub struct Hosted(PluginSet);
+pub struct Hosted {
+    set: PluginSet,
+    ahead: Arc<[Arc<str>]>,
+}
 
 impl Hosted {
     /// These plugins.
     pub fn new(set: PluginSet) -> Self {
-        Self(set)
+        let ahead = set.iter().filter(|plugin| plugin.settings().prefetch).map(|plugin| plugin.name().into());
+        Self { ahead: ahead.collect(), set }
     }
 }
 
 impl Plugins for Hosted {
     fn names(&self) -> Vec<String> {
-        self.0.names().map(str::to_owned).collect()
+        self.set.names().map(str::to_owned).collect()
     }
 
     fn lacks(&self, plugin: &str, ability: Ability) -> Option<String> {
         let interface = interface(ability);
-        let exports = self.0.get(plugin)?.exports(interface)?;
+        let exports = self.set.get(plugin)?.exports(interface)?;
         (!exports).then(|| format!("plugin `{plugin}` does not export `{}`", interface.as_str()))
     }
 
+    fn ahead(&self) -> &[Arc<str>] {
+        &self.ahead
+    }
+
     fn ask(&self, plugin: &str, question: &Question, about: &About) -> Asking {
-        let Some(plugin) = self.0.get(plugin).cloned() else {
+        let Some(plugin) = self.set.get(plugin).cloned() else {
             let text = format!("there is no plugin `{plugin}`");
             return Box::pin(std::future::ready(Err(text)));
         };
@@ -105,7 +113,7 @@ fn replying<T: Send + 'static>(
         let stands_in = match consequence {
             Consequence::Default(classification) => Some(classes(classification)),
             Consequence::Skip => silent(interface),
-            Consequence::Deny | Consequence::RedactAll => None,
+            Consequence::Deny | Consequence::RedactAll => Some(Reply::Closed(fault.to_string())),
         };
         stands_in.ok_or_else(|| format!("plugin `{}`: {fault}", plugin.name()))
     })

@@ -26,6 +26,8 @@ pub(super) struct Memo {
     answers: Vec<Answered>,
     /// The answer for which an evaluation was abandoned.
     waiting: Option<Waiting>,
+    /// The plugin without whose answer the request is refused.
+    closed: Option<Arc<str>>,
 }
 
 /// A question whose answer is awaited.
@@ -39,7 +41,13 @@ pub(super) struct Waiting {
 impl Memo {
     /// Answers that are known before anybody asks.
     pub(super) fn of(answers: Vec<Answered>) -> Self {
-        Self { answers, waiting: None }
+        let closed = answers.iter().find_map(Answered::closed);
+        Self { answers, waiting: None, closed }
+    }
+
+    /// The plugin without whose answer the request is refused, if one gave none.
+    pub(super) fn closed(&self) -> Option<Arc<str>> {
+        self.closed.clone()
     }
 
     pub(super) fn find(&self, plugin: &str, question: &Question) -> Option<&Result<Reply, String>> {
@@ -48,6 +56,7 @@ impl Memo {
     }
 
     pub(super) fn keep(&mut self, answered: Answered) {
+        self.closed = self.closed.take().or_else(|| answered.closed());
         self.answers.push(answered);
     }
 
@@ -69,6 +78,12 @@ impl Memo {
 
     pub(super) fn take_waiting(&mut self) -> Option<Waiting> {
         self.waiting.take()
+    }
+}
+
+impl Answered {
+    fn closed(&self) -> Option<Arc<str>> {
+        matches!(self.reply, Ok(Reply::Closed(_))).then(|| self.plugin.clone())
     }
 }
 

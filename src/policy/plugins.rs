@@ -16,6 +16,10 @@ pub trait Plugins: Send + Sync {
     fn lacks(&self, _plugin: &str, _ability: Ability) -> Option<String> {
         None
     }
+    /// Classifiers that are asked before the policies run.
+    fn ahead(&self) -> &[Arc<str>] {
+        &[]
+    }
     /// Asks a plugin. `Err` is a failure, in words for the log: what was declared for it has been applied already.
     fn ask(&self, plugin: &str, question: &Question, about: &About) -> Asking;
 }
@@ -103,6 +107,8 @@ pub enum Reply {
     Reject(u16, String, String),
     /// To `call`: a JSON value.
     Json(String),
+    /// It gave no answer, for this reason, and is declared as one without which the request is refused.
+    Closed(String),
 }
 
 /// One thing that a guard found.

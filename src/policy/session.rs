@@ -12,7 +12,7 @@ use super::engine;
 use super::error::RuntimeError;
 use super::hook::Opinion;
 use super::memo::{Answered, Memo, Waiting};
-use super::plugins::Reply;
+use super::plugins::{Question, Reply};
 use super::request::Request;
 use super::seen::{Answer, Completion, FailedAttempt};
 use super::settings::OnError;
@@ -75,6 +75,8 @@ enum End<'a> {
     Opinion(&'a Policy, Opinion),
     /// A policy failed that must not be skipped.
     Denied(&'a Policy),
+    /// A plugin failed that this policy asked, and without whose answer the request is refused.
+    Closed(&'a Policy, Arc<str>),
 }
 
 impl Session {
@@ -109,11 +111,32 @@ impl Session {
                 reads: Reads::default(),
             };
         }
+        self.ask_ahead().await;
         let mut walk = Walk::new(Hook::OnRequest, Dynamic::UNIT);
         loop {
             match self.advance(&mut walk) {
                 Ok(end) => return self.decided(end, walk.errors),
                 Err(pause) => self.wait(pause, &mut walk).await,
+            }
+        }
+    }
+
+    /// Asks the classifiers that are to be asked before the policies run. What is recorded is not asked again.
+    async fn ask_ahead(&self) {
+        let Some(host) = self.chain.policies.first().map(|policy| &policy.host) else { return };
+        for plugin in host.plugins.ahead() {
+            let question = Question::Classify;
+            let is_known = self.request.memo().find(plugin, &question).is_some();
+            if is_known || self.request.facts().body.notes().is_some() {
+                continue;
+            }
+            let asking = host.plugins.ask(plugin, &question, &self.request.about());
+            let waiting =
+                Waiting { plugin: plugin.clone(), question, asking, began: std::time::Instant::now() };
+            let answered = waiting.answer().await;
+            // A refusal is for policies that ask themselves.
+            if !matches!(answered.reply, Ok(Reply::Closed(_))) {
+                self.request.memo().keep(answered);
             }
         }
     }
@@ -152,6 +175,10 @@ impl Session {
                 self.request.add_tags(it.tags);
                 (Reaction::Refuse(Box::new(it.reject.fault())), Some(rule))
             }
+            End::Closed(policy, plugin) => (
+                Reaction::Refuse(Box::new(unavailable(&plugin))),
+                Some(policy.rule(Hook::OnError, None, None)),
+            ),
             End::Denied(policy) => {
                 let fault = Fault::new(FaultKind::Policy, "a policy failed on this request");
                 (Reaction::Refuse(Box::new(fault)), Some(policy.rule(Hook::OnError, None, None)))
@@ -174,6 +201,9 @@ impl Session {
                 self.request.add_tags(it.tags);
                 (Err(it.reject.fault()), Some(rule))
             }
+            End::Closed(policy, plugin) => {
+                (Err(unavailable(&plugin)), Some(policy.rule(Hook::OnResponse, None, None)))
+            }
             End::Denied(policy) => {
                 let rule = policy.rule(Hook::OnResponse, None, None);
                 (Err(Fault::new(FaultKind::Policy, "a policy failed on this answer")), Some(rule))
@@ -192,7 +222,7 @@ impl Session {
         loop {
             // Nobody's opinion ends this walk, and nobody's failure.
             match self.walk(&mut walk).await {
-                End::Denied(_) => {}
+                End::Denied(_) | End::Closed(..) => {}
                 End::Through | End::Opinion(..) => return walk.errors,
             }
         }
@@ -280,7 +310,10 @@ impl Session {
             walk.rounds = 0;
             walk.at += 1;
             policy.carry_out(&self.request);
+            let closed = self.request.memo().closed();
             match said {
+                // Also a script that caught the failure goes no further.
+                Ok(_) if let Some(plugin) = &closed => return Ok(End::Closed(policy, plugin.clone())),
                 Ok(Opinion::None) => {}
                 Ok(opinion) => return Ok(End::Opinion(policy, opinion)),
                 Err(error) => {
@@ -288,6 +321,9 @@ impl Session {
                         policy.host.journal.failed(&error, &self.request.facts().request_id);
                     }
                     walk.errors.push(error);
+                    if let Some(plugin) = closed {
+                        return Ok(End::Closed(policy, plugin));
+                    }
                     if policy.on_error == OnError::Deny {
                         return Ok(End::Denied(policy));
                     }
@@ -301,6 +337,10 @@ impl Session {
         let mut decision = Decision::default();
         match end {
             End::Through => {}
+            End::Closed(_, plugin) => {
+                let decision = Err(unavailable(&plugin));
+                return Decided { decision, errors, reads: self.request.reads() };
+            }
             End::Denied(_) => {
                 let fault = Fault::new(FaultKind::Policy, "a policy failed on this request");
                 return Decided { decision: Err(fault), errors, reads: self.request.reads() };
@@ -327,6 +367,7 @@ impl Session {
         decision.require.clone_from(&wishes.require);
         decision.avoid.clone_from(&wishes.avoid);
         decision.output.clone_from(&wishes.output);
+        decision.cache = wishes.cache;
         decision.rankings.clone_from(&wishes.rankings);
         drop(wishes);
         Decided { decision: Ok(decision), errors, reads: self.request.reads() }
@@ -337,6 +378,12 @@ impl Walk {
     fn new(hook: Hook, second: Dynamic) -> Self {
         Self { hook, second, at: 0, rounds: 0, errors: Vec::new(), on_worker: true, elsewhere: None }
     }
+}
+
+/// What the client is told where a plugin gives no answer without which nothing goes on.
+fn unavailable(plugin: &str) -> Fault {
+    let text = format!("plugin `{plugin}` cannot be asked, and nothing goes on without it");
+    Fault::new(FaultKind::Unavailable, text).code("plugin_unavailable")
 }
 
 #[cfg(test)]

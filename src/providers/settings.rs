@@ -16,7 +16,8 @@ use crate::settings::{Period, SecretRef};
 pub struct ProviderSettings {
     /// Preset to start from; by default the one with the provider's own name, if there is one.
     pub preset: Option<String>,
-    /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama`, `vertex` or `sandbox`.
+    /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama`, `vertex` or `sandbox`; or
+    /// `plugin:NAME` for a language that a plugin speaks.
     pub dialect: Option<String>,
     /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses.
     pub base_url: Option<String>,
@@ -37,6 +38,9 @@ pub struct ProviderSettings {
     pub azure: Option<AzureSettings>,
     /// Region and keys of an AWS account, for providers that want signed requests.
     pub aws: Option<AwsSettings>,
+    /// Its host leads to private addresses. Hosts that are never public (`localhost`, `vllm`, `*.internal`, `10.0.0.8`)
+    /// need not say so.
+    pub private: bool,
     /// Words that policies can require: `private`.
     pub tags: Vec<String>,
     /// Keys and values that policies can require: `region: eu`.

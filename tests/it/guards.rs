@@ -32,9 +32,9 @@ fn guarded(upstream: &Upstream, role: &str, policy: Option<&str>) -> Option<Gate
     Some(setup.start())
 }
 
-/// A folder of compiled code that all stories share, in which the guard is compiled already: it takes seconds where
+/// A folder of compiled code that all stories share, in which this plugin is compiled already: it takes seconds where
 /// the gateway was built for debugging.
-fn warm(bytes: &[u8]) -> String {
+pub fn warm(bytes: &[u8]) -> String {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guards");
     std::fs::create_dir_all(&cache).unwrap();
     let lock = std::fs::File::create(cache.join("lock")).unwrap();

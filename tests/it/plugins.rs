@@ -131,3 +131,72 @@ async fn an_observer_hears_how_every_request_ended() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn a_classifier_without_which_nothing_goes_on_refuses_as_unavailable() {
+    let upstream = Upstream::start(|heard| acts::says(&heard.model()));
+    for policy in [POLICY, "fn on_request(req) { try { plugin(\"intent\").classify(req); } catch { } }\n"] {
+        let config =
+            config(&upstream, "rust").replace("grants:", "on_error: { classify: deny }\n      grants:");
+        let gateway = gateway::setup(&config).policy("10-intent.rhai", policy).start();
+        let ask = json!({"model": "up/m", "messages": [{"role": "user", "content": "a rust question"}]});
+        let reply = chat(gateway.clients, &ask).await;
+        assert_eq!((reply.status, &reply.error()["code"]), (503, &json!("plugin_unavailable")), "{reply:#?}");
+    }
+}
+
+#[tokio::test]
+async fn the_trial_of_a_plugin_leaves_no_numbers_behind() {
+    let Some(bytes) = sample("request-observer") else { return };
+    let upstream = Upstream::start(|heard| acts::says(&heard.model()));
+    let config = format!(
+        "plugins:\n  cache: cache\n  list:\n    - name: intent\n      grants: [log, metrics]\n      \
+         limits: {{ observe: 5s }}\nproviders:\n{}",
+        provider("up", &upstream.url())
+    );
+    let gateway = installed(gateway::setup(&config), &bytes).start();
+    chat(gateway.clients, &client::ask("up/one")).await;
+    let counted = || async {
+        let text = gateway.metrics().await;
+        (gateway::sum(&text, "tollgate_plugin_requests_total", &["up/one"]) > 0.0).then_some(text)
+    };
+    let text = client::eventually_async("a number", counted).await;
+    assert!(!text.contains("trial/model"), "{text}");
+}
+
+#[tokio::test]
+async fn a_classifier_gets_its_vectors_from_the_gateways_own_model() {
+    let Some(bytes) = sample("keyword-classifier") else { return };
+    // One direction for ships, another for everything else.
+    let upstream = Upstream::start(|heard| {
+        if !heard.path.ends_with("/embeddings") {
+            return acts::says(&heard.model());
+        }
+        let texts = heard.json()["input"].as_array().cloned().unwrap_or_default();
+        let of = |text: &serde_json::Value| {
+            if text.as_str().is_some_and(|text| text.contains("sail")) { [1.0, 0.0] } else { [0.0, 1.0] }
+        };
+        let data: Vec<_> = texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| json!({"object": "embedding", "index": index, "embedding": of(text)}))
+            .collect();
+        acts::whole(
+            200,
+            &json!({"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 1, "total_tokens": 1}}),
+        )
+    });
+    let config = format!(
+        "plugins:\n  cache: cache\n  embeddings: vectors\n  list:\n    - name: intent\n      grants: [log, ai, prompt]\n      \
+         prefetch: true\n      limits: {{ time: 5s }}\n      config: {{ labels: {{ code: {{ examples: [we sail at dawn] }} }}, \
+         fallback: other, threshold: 0.3 }}\nmodels: {{ vectors: up/e }}\nproviders:\n{}",
+        provider("up", &upstream.url())
+    );
+    let setup = gateway::setup(&config).policy("10-intent.rhai", POLICY);
+    let gateway = installed(setup, &bytes).start();
+    assert_eq!(said(&gateway, "let us sail away").await, "coder");
+    assert_eq!(said(&gateway, "a cake, please").await, "chatter");
+    assert!(upstream.heard_for("e").len() >= 3, "{:?}", upstream.heard());
+    let wrong = gateway::setup("plugins: { embeddings: vectrs }\n").run(&["check"]);
+    assert!(wrong.code != Some(0) && wrong.err.contains("plugins.embeddings"), "{wrong:?}");
+}

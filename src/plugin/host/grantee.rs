@@ -1,7 +1,7 @@
 //! What one plugin may ask of the host, kept over all of its instances and reloads of its file.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::plugin::allow_list::AllowList;
 use crate::plugin::series::Series;
@@ -19,6 +19,20 @@ pub(super) struct Grantee {
     pub(super) series: Arc<Series>,
     pub(super) hosts: AllowList,
     pub(super) voice: Voice,
+    /// Whether it is only tried: what it counts and keeps then is nobody's business.
+    pub(super) trial: AtomicBool,
+}
+
+impl Grantee {
+    /// Whether it is only tried.
+    pub(super) fn is_tried(&self) -> bool {
+        self.trial.load(Ordering::Relaxed)
+    }
+
+    /// The trial is over.
+    pub(super) fn serve(&self) {
+        self.trial.store(false, Ordering::Relaxed);
+    }
 }
 
 /// The right to speak in the log, so many lines in a second.

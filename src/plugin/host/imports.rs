@@ -140,12 +140,16 @@ impl random::Host for Cell {
 
 impl metrics::Host for Cell {
     fn add(&mut self, name: String, labels: Vec<(String, String)>, by: f64) -> wasmtime::Result<()> {
-        self.grantee.series.add(&name, &labels, by);
+        if !self.grantee.is_tried() {
+            self.grantee.series.add(&name, &labels, by);
+        }
         Ok(())
     }
 
     fn observe(&mut self, name: String, labels: Vec<(String, String)>, value: f64) -> wasmtime::Result<()> {
-        self.grantee.series.observe(&name, &labels, value);
+        if !self.grantee.is_tried() {
+            self.grantee.series.observe(&name, &labels, value);
+        }
         Ok(())
     }
 }
@@ -208,6 +212,7 @@ impl http::Host for Cell {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::clock::FixedClock;
@@ -242,6 +247,7 @@ mod tests {
             series: Arc::new(Series::new("x".into())),
             hosts: AllowList::read(hosts).unwrap(),
             voice: Voice::default(),
+            trial: AtomicBool::default(),
         };
         Cell {
             grantee: Arc::new(grantee),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,7 +75,9 @@ impl Preparation {
         edge.check(&self.settings)?;
         let grantee = Arc::new(self.grantee()?);
         let config = self.settings.config_json();
-        let (component, is_snapshot) = match self.snapshot(&grantee, &component, &config).await? {
+        // What `init` learned from others may be otherwise the next time.
+        let alone = !edge.imported().iter().any(|import| matches!(&**import, "ai" | "http"));
+        let (component, is_snapshot) = match self.snapshot(&grantee, &component, &config, alone).await? {
             Some(snapshot) => (snapshot, true),
             None => (component.into_owned(), false),
         };
@@ -83,6 +86,7 @@ impl Preparation {
         let mut guest = self.guest(grantee, &compiled, &edge, is_snapshot)?;
         trial::run(&mut guest).await?;
         check_needs(&guest.loaded.manifest, &self.settings)?;
+        guest.grantee.serve();
         guest.loaded.prepared_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(guest)
     }
@@ -95,6 +99,7 @@ impl Preparation {
             series: Arc::clone(&self.belongings.series),
             hosts: AllowList::read(&self.settings.hosts().unwrap_or_default())?,
             voice: Voice::default(),
+            trial: AtomicBool::new(true),
         })
     }
 
@@ -104,8 +109,9 @@ impl Preparation {
         grantee: &Arc<Grantee>,
         component: &[u8],
         config: &str,
+        keep: bool,
     ) -> Result<Option<Vec<u8>>, String> {
-        let kept = self.cache.as_deref().map(|cache| Kept::place(cache, component, config));
+        let kept = self.cache.as_deref().filter(|_| keep).map(|cache| Kept::place(cache, component, config));
         if let Some(found) = kept.as_ref().and_then(Kept::read) {
             return Ok(Some(found));
         }
