@@ -9,6 +9,7 @@ mod plugin;
 mod policy;
 mod remote;
 mod schema;
+mod secrets;
 mod serve;
 mod usage;
 
@@ -48,6 +49,9 @@ enum Command {
     /// Make, list, rotate and revoke virtual keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Set, list, rotate and remove secrets of the keystore.
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
     /// Show and verify the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -72,6 +76,7 @@ pub fn run() -> ExitCode {
         Command::Check => check::check(config),
         Command::Models(args) => models::models(&args, config),
         Command::Keys(command) => keys::run(command, config),
+        Command::Secrets(command) => secrets::run(&command, config),
         Command::Audit(command) => audit::run(&command, config),
         Command::Policy(command) => policy::run(command, config),
         Command::Plugin(command) => plugin::run(command, config),

@@ -10,6 +10,7 @@ mod diagnostic;
 mod feed;
 mod findings;
 mod jwks;
+mod keystore;
 mod node;
 mod plugins;
 mod read;
@@ -116,7 +117,9 @@ impl House {
     /// When it cannot be read.
     pub fn admin_token(&self) -> Result<Option<SecretString>, String> {
         let token = self.checked.config.admin.token.as_ref();
-        let resolved = token.map(|token| Secrets::new(directory(self.file.as_deref())).resolve(token));
+        let secrets =
+            Secrets::new(directory(self.file.as_deref())).with_keystore(&self.checked.config.keystore);
+        let resolved = token.map(|token| secrets.resolve(token));
         resolved.transpose().map_err(|error| format!("admin.token: {error}"))
     }
 
@@ -221,7 +224,7 @@ fn built(
     plugins: &PluginBench,
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
-    let secrets = Secrets::new(directory(file));
+    let secrets = Secrets::new(directory(file)).with_keystore(&checked.config.keystore);
     let mut built = build::build(&shown(file), checked, sources, &secrets, figures, plugins, clock)?;
     built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
     beside::try_out(&checked.config, sources, &mut built.snapshot);

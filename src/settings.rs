@@ -35,13 +35,15 @@ pub struct Rate {
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Percent(pub f64);
 
-/// A reference to a secret, never the secret itself: `env:NAME` or `file:PATH`.
+/// A reference to a secret, never the secret itself: `env:NAME`, `file:PATH` or `keystore:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretRef {
     /// An environment variable.
     Env(String),
     /// A file; trailing whitespace is not part of the secret. Watched.
     File(PathBuf),
+    /// A secret of the keystore.
+    Keystore(String),
 }
 
 impl Period {
@@ -184,7 +186,8 @@ impl FromStr for SecretRef {
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
-            _ => Err("not a reference to a secret: write `env:NAME` or `file:PATH`, never the secret itself"
+            Some(("keystore", name)) if !name.is_empty() => Ok(Self::Keystore(name.to_owned())),
+            _ => Err("not a reference to a secret: write `env:NAME`, `file:PATH` or `keystore:NAME`, never the secret itself"
                 .into()),
         }
     }
@@ -195,6 +198,7 @@ impl fmt::Display for SecretRef {
         match self {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Keystore(name) => write!(f, "keystore:{name}"),
         }
     }
 }
@@ -278,7 +282,7 @@ from_text! {
     Date: "a date such as \"2026-11-01\" or \"2026-11-01T12:00:00Z\"", "date", "2026-11-01", "string";
     Rate: "a rate such as \"60/min\", \"1000/day\" or \"60/min burst 10\"", "rate", "60/min", "string";
     Percent: "a share such as \"5%\" or \"0.5%\"", "percent", "5%", ["string", "number"];
-    SecretRef: "a reference to a secret: `env:NAME` or `file:PATH`", "secret", "env:OPENAI_API_KEY", "string";
+    SecretRef: "a reference to a secret: `env:NAME`, `file:PATH` or `keystore:NAME`", "secret", "env:OPENAI_API_KEY", "string";
 }
 
 #[cfg(test)]

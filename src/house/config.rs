@@ -11,6 +11,7 @@ use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::AlertSettings;
+use super::keystore::KeystoreSettings;
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
@@ -59,6 +60,10 @@ pub struct Config {
     #[serde(deserialize_with = "auth")]
     #[schemars(with = "Option<AuthAsWritten>")]
     pub auth: AuthSettings,
+    /// Secrets that the gateway keeps itself, encrypted at rest: `keystore:NAME`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<KeystoreSettings>")]
+    pub keystore: KeystoreSettings,
     /// Virtual keys by name, for those who keep their configuration in a repository. Others are made with
     /// `tollgate keys create` and kept in the database of `state.ledger`.
     #[serde(deserialize_with = "or_default")]
@@ -214,6 +219,7 @@ impl Default for Config {
             drain: Period::secs(30),
             workers: None,
             auth: AuthSettings::default(),
+            keystore: KeystoreSettings::default(),
             keys: BTreeMap::new(),
             rate_limits: Vec::new(),
             admin: AdminSettings::default(),

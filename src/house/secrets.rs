@@ -1,6 +1,6 @@
 //! References to secrets become secrets: named in every error, shown in none.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::keystore::KeystoreSettings;
 use crate::settings::SecretRef;
+use crate::store::keystore::Keystore;
 
 /// Size of a secret file, in bytes.
 const MAX_SECRET: u64 = 64 << 10;
@@ -22,17 +24,38 @@ pub struct Secrets<'w> {
     imagined: bool,
     /// References that were looked up.
     read: RefCell<BTreeSet<String>>,
+    keystore: Option<KeystoreSettings>,
+    opened: OnceCell<Result<Keystore, String>>,
 }
 
 impl<'w> Secrets<'w> {
     /// Relative files are below `dir`, the directory of the configuration file.
     pub fn new(dir: &'w Path) -> Self {
-        Self { dir, env: &|name| std::env::var_os(name), imagined: false, read: RefCell::default() }
+        Self {
+            dir,
+            env: &|name| std::env::var_os(name),
+            imagined: false,
+            read: RefCell::default(),
+            keystore: None,
+            opened: OnceCell::new(),
+        }
     }
 
     /// Nothing is looked up: what is built with these reaches nobody.
     pub fn imagined() -> Self {
-        Self { dir: Path::new("."), env: &|_| None, imagined: true, read: RefCell::default() }
+        Self {
+            dir: Path::new("."),
+            env: &|_| None,
+            imagined: true,
+            read: RefCell::default(),
+            keystore: None,
+            opened: OnceCell::new(),
+        }
+    }
+
+    /// With a keystore.
+    pub fn with_keystore(self, keystore: &KeystoreSettings) -> Self {
+        Self { keystore: Some(keystore.clone()), ..self }
     }
 
     /// References of the secrets that were looked up, for the audit log.
@@ -48,7 +71,7 @@ impl<'w> Secrets<'w> {
     /// With an environment that is handed in.
     #[cfg(test)]
     pub fn with_env(dir: &'w Path, env: &'w dyn Fn(&str) -> Option<OsString>) -> Self {
-        Self { dir, env, imagined: false, read: RefCell::default() }
+        Self { dir, env, imagined: false, read: RefCell::default(), keystore: None, opened: OnceCell::new() }
     }
 
     /// Resolves a reference.
@@ -61,6 +84,7 @@ impl<'w> Secrets<'w> {
         let secret = match reference {
             SecretRef::Env(name) => self.variable(name),
             SecretRef::File(path) => file(&below(self.dir, path)),
+            SecretRef::Keystore(name) => self.kept(name),
         };
         let secret = secret.map_err(complain)?;
         if secret.is_empty() {
@@ -105,6 +129,7 @@ impl<'w> Secrets<'w> {
         let text = match reference {
             SecretRef::Env(name) => self.variable(name),
             SecretRef::File(path) => file(&below(self.dir, path)),
+            SecretRef::Keystore(name) => self.kept(name),
         };
         let text = text.map_err(|what| format!("`{reference}`: {what}"))?;
         if text.is_empty() { Err(format!("`{reference}`: is empty")) } else { Ok(text) }
@@ -121,6 +146,13 @@ impl<'w> Secrets<'w> {
             return Err(format!("`{reference}`: is shorter than {least} bytes"));
         }
         Ok(token)
+    }
+
+    /// A secret of the keystore, which is opened once and forgotten with these.
+    fn kept(&self, name: &str) -> Result<Zeroizing<String>, String> {
+        let Some(settings) = &self.keystore else { return Err("no keystore can be used here".into()) };
+        let store = self.opened.get_or_init(|| settings.open(self.dir, &Secrets::new(self.dir)));
+        store.as_ref().map_err(Clone::clone)?.get(name)
     }
 
     fn variable(&self, name: &str) -> Result<Zeroizing<String>, String> {

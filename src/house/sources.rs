@@ -134,6 +134,12 @@ impl Paths {
             }
         }
         others.extend(config.tls.iter().flat_map(|tls| [below(dir, &tls.cert), below(dir, &tls.key)]));
+        others.push(config.keystore.path(dir));
+        config.keystore.key.iter().for_each(|key| {
+            if let SecretRef::File(path) = key {
+                others.push(below(dir, path));
+            }
+        });
         let jwks = config.auth.jwt.iter().filter(|jwt| !jwt.jwks.contains("://"));
         others.extend(jwks.map(|jwt| below(dir, Path::new(&jwt.jwks))));
         others.extend(config.upstream.extra_roots.iter().map(|path| below(dir, path)));

@@ -41,7 +41,8 @@ impl House {
     pub fn key_desk(&self, database: Option<Sqlite>) -> Result<KeyDesk, String> {
         let keys = self.figures.keys.clone();
         let reference = self.checked.config.auth.pepper.as_ref();
-        let secrets = Secrets::new(directory(self.file.as_deref()));
+        let secrets =
+            Secrets::new(directory(self.file.as_deref())).with_keystore(&self.checked.config.keystore);
         let told = reference.map(|reference| secrets.resolve_token(reference, MIN_PEPPER)).transpose();
         let told = told.map_err(|error| format!("auth.pepper: {error}"))?;
         let Some(database) = database else {

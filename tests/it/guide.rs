@@ -4,8 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies.md");
-const SECTION: &str = "## Your first policy in five minutes\n";
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/");
 
 /// Commands of the page, and the lines that it shows below them.
 struct Step {
@@ -15,10 +14,24 @@ struct Step {
 
 #[test]
 fn the_first_policy_takes_the_commands_of_the_page() {
-    let page = std::fs::read_to_string(PAGE).unwrap();
-    let section = page.split_once(SECTION).expect("the section").1.split("\n## ").next().unwrap();
+    follow("policies.md", "## Your first policy in five minutes\n", 6);
+}
+
+#[test]
+fn the_first_key_takes_the_commands_of_the_page() {
+    follow("keys.md", "## Your first key in five minutes\n", 4);
+}
+
+#[test]
+fn the_first_limit_takes_the_commands_of_the_page() {
+    follow("limits.md", "## Try it\n", 1);
+}
+
+fn follow(page: &str, section: &str, least: usize) {
+    let page = std::fs::read_to_string(format!("{DOCS}{page}")).unwrap();
+    let section = page.split_once(section).expect("the section").1.split("\n## ").next().unwrap();
     let steps = steps(section);
-    assert!(steps.len() >= 6, "the page has {} steps", steps.len());
+    assert!(steps.len() >= least, "the page has {} steps", steps.len());
     let dir = tempfile::tempdir().unwrap();
     let (clients, admin) = (free_port(), free_port());
     let local = |text: &str| {

@@ -212,7 +212,7 @@ async fn scopes_hold_whatever_a_policy_says() {
 async fn one_request_costs_no_more_than_its_key_allows() {
     let upstream = Upstream::start(|_| acts::says("hello"));
     let config = "
-prices: { models: { up/m: { input: 1, output: 10 } } }
+prices: { models: { up/m: { price: { input: 1, output: 10 } } } }
 auth: keys
 keys:
   cheap: { secret: env:CHEAP_KEY, scope: { max_cost: 0.001 } }

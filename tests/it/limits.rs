@@ -49,7 +49,8 @@ async fn of_two_hundred_at_once_exactly_as_many_as_allowed_are_let_in() {
 async fn a_refusal_says_which_limit_and_when_to_come_back_in_every_dialect() {
     let upstream = Upstream::start(|_| acts::says("hello"));
     let limits = "  - { name: all, limits: { requests: [ 1/hour, 100/day ], tokens: 100000/hour } }\n";
-    let gateway = gateway::start(&config(&upstream, limits));
+    let alias = "models: { fast: { targets: [ up/m ] } }\n";
+    let gateway = gateway::start(&format!("{}{alias}", config(&upstream, limits)));
     let first = chat(&gateway, &asked_by("ann")).await;
     assert_eq!(first.said(), "hello");
     assert_eq!(first.header("x-ratelimit-limit-requests"), "1");
@@ -70,7 +71,7 @@ async fn a_refusal_says_which_limit_and_when_to_come_back_in_every_dialect() {
     let reply = client::post(gateway.clients, "/v1/messages", &messages).await;
     assert_eq!((reply.status, &reply.json()["error"]["type"]), (429, &json!("rate_limit_error")));
     let gemini = json!({"contents": [{"role": "user", "parts": [{"text": "x"}]}]});
-    let reply = client::post(gateway.clients, "/v1beta/models/up%2Fm:generateContent", &gemini).await;
+    let reply = client::post(gateway.clients, "/v1beta/models/fast:generateContent", &gemini).await;
     assert_eq!(
         (reply.status, &reply.json()["error"]["status"]),
         (429, &json!("RESOURCE_EXHAUSTED")),

@@ -204,3 +204,41 @@ fn a_changed_audit_log_is_noticed() {
     let lost = setup.run(&["keys", "list"]);
     assert!(lost.code == Some(1) && lost.err.contains("put it back"), "{lost:#?}");
 }
+
+#[tokio::test]
+async fn a_secret_of_the_keystore_is_rotated_without_a_restart() {
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let config = format!(
+        "keystore: {{ file: data/secrets.json, key: env:KEYSTORE_KEY }}\nproviders:\n  up: {{ dialect: openai, base_url: \"{}\", keys: [ keystore:up ] }}\n",
+        upstream.url()
+    );
+    let setup =
+        crate::gateway::setup(&config).env("KEYSTORE_KEY", "a key of the keystore of 32 bytes or more");
+    let path = setup.path().to_owned();
+    let set = move |command: &str, secret: &str| {
+        use std::io::Write as _;
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["secrets", command, "up"])
+            .current_dir(&path)
+            .env("KEYSTORE_KEY", "a key of the keystore of 32 bytes or more")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("a command");
+        child.stdin.take().expect("its input").write_all(secret.as_bytes()).expect("a written secret");
+        assert!(child.wait().expect("its end").success(), "{command}");
+    };
+    set("set", "sk-keystore-first\n");
+    let gateway = setup.start();
+    assert_eq!(chat_as(gateway.clients, "", &ask("up/m")).await.said(), "hello");
+    assert_eq!(upstream.heard()[0].header("authorization"), Some("Bearer sk-keystore-first"));
+    set("rotate", "sk-keystore-second");
+    crate::client::eventually_async("the rotated secret", async || {
+        chat_as(gateway.clients, "", &ask("up/m")).await;
+        (upstream.heard().last()?.header("authorization")? == "Bearer sk-keystore-second").then_some(())
+    })
+    .await;
+    let written =
+        format!("{}{:?}{:?}", everything_below(&gateway.path("data")), gateway.log(), gateway.access());
+    assert!(!written.contains("sk-keystore"), "a secret was written down");
+}
