@@ -2,10 +2,12 @@
 
 mod check;
 mod models;
+mod operator;
 mod plugin;
 mod policy;
 mod schema;
 mod serve;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +48,8 @@ enum Command {
     /// Make, inspect and test plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Show what was used and spent, by any dimension and period; export the ledger.
+    Usage(usage::UsageArgs),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -60,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Models(args) => models::models(&args, config),
         Command::Policy(command) => policy::run(command, config),
         Command::Plugin(command) => plugin::run(command, config),
+        Command::Usage(args) => usage::usage(&args, config),
         Command::Schema => schema::schema(),
     }
 }

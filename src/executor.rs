@@ -7,8 +7,9 @@ mod advice;
 mod answering;
 mod attempt;
 mod backoff;
+mod common;
 mod course;
-mod hold;
+mod grip;
 mod journal;
 mod live;
 mod passing;
@@ -25,14 +26,17 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 pub use advice::{Advice, Advising};
-use course::{Course, Onward};
+pub use common::Common;
+use course::{Course, Onward, Step};
+pub use grip::Grip;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
 pub use switch::Switched;
 
-use crate::breaker::Health;
+use crate::breaker::{Allowance, Gates, Health};
 use crate::clock::{Clock, Dice};
+use crate::facts::market::Market;
 use crate::fault::Fault;
 use crate::ledger::Tab;
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
@@ -52,6 +56,8 @@ pub struct Limits {
     pub max_backoff: Duration,
     /// Bytes of a whole answer.
     pub max_body: u64,
+    /// How many repeats a target's requests pay for.
+    pub allowance: Allowance,
 }
 
 /// What the executor needs to know of a request: how it goes out, and how answers come back to the client's dialect.
@@ -104,6 +110,12 @@ pub struct Job {
     pub limits: Limits,
     /// End of the whole request.
     pub deadline: Instant,
+    /// Tokens of its prompt, for keys with a limit of tokens.
+    pub tokens: u64,
+    /// What it has in common with other requests that should bear the same key.
+    pub common: Common,
+    /// Who knows the context windows of targets.
+    pub market: Option<Arc<dyn Market>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "made once per request and taken apart at once")]
@@ -124,6 +136,7 @@ pub struct Executor {
     upstream: Arc<Upstream>,
     meters: Arc<Meters>,
     health: Arc<Health>,
+    gates: Arc<Gates>,
     dice: Arc<Dice>,
     clock: Arc<dyn Clock>,
 }
@@ -134,10 +147,11 @@ impl Executor {
         upstream: Arc<Upstream>,
         meters: Arc<Meters>,
         health: Arc<Health>,
+        gates: Arc<Gates>,
         dice: Arc<Dice>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { upstream, meters, health, dice, clock }
+        Self { upstream, meters, health, gates, dice, clock }
     }
 
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.
@@ -145,22 +159,24 @@ impl Executor {
     /// # Errors
     /// The first attempt's fault; in a strict request that no target can carry, what the first could not.
     pub async fn carry_out(&self, job: &Job) -> Result<Answered, Fault> {
-        let mut course = Course::new(job);
-        while let Some(turn) = course.turn() {
-            let fault = match self.attempt(job, turn.target).await {
-                Ok(answered) => return Ok(answered),
-                Err(fault) => fault,
+        let mut course = Course::new(job, self);
+        loop {
+            let pause = match course.step() {
+                Step::Over => return Err(course.verdict()),
+                Step::Wait(pause) => pause,
+                Step::Turn(mut turn) => match self.attempt(job, &mut turn).await {
+                    Ok(answered) => return Ok(answered),
+                    Err(fault) => match course.failed(turn, fault).await {
+                        Onward::End(fault) => return Err(fault),
+                        Onward::Step(pause) => pause,
+                    },
+                },
             };
-            match course.failed(turn, fault, self).await {
-                Onward::End(fault) => return Err(fault),
-                Onward::Turn(pause) if pause.is_zero() => {}
-                Onward::Turn(pause) => {
-                    job.journal.pause(Instant::now());
-                    tokio::time::sleep(pause).await;
-                }
+            if !pause.is_zero() {
+                job.journal.pause(Instant::now());
+                tokio::time::sleep(pause).await;
             }
         }
-        Err(course.verdict())
     }
 }
 

@@ -85,7 +85,8 @@ impl Endpoint {
     }
 }
 
-/// Everything that a policy may know of one request.
+/// Everything that a policy may know of one request. Cloning is counting, but for headers and tags.
+#[derive(Clone)]
 pub struct Facts {
     /// The `x-request-id` of this request.
     pub request_id: Arc<str>,

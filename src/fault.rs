@@ -1,10 +1,14 @@
 //! What went wrong, whose fault it is, and whether trying again can help: the one error type of the house.
 
+mod table;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+
+pub use table::{Counts, FaultRule, FaultRules, Row, Then, faults_markdown};
 
 /// One failure of a request or of an attempt.
 ///
@@ -187,43 +191,16 @@ impl FaultKind {
             }
         }
     }
-
-    fn habits(self) -> (Whose, Retry) {
-        match self {
-            Self::BadRequest
-            | Self::NotFound
-            | Self::MethodNotAllowed
-            | Self::UnsupportedMedia
-            | Self::TooLarge
-            | Self::SlowRequest
-            | Self::Unauthorized
-            | Self::Forbidden
-            | Self::Cancelled => (Whose::Caller, Retry::Never),
-            Self::Lossy | Self::ContextTooLong | Self::ContentFiltered | Self::Budget => {
-                (Whose::Caller, Retry::Elsewhere)
-            }
-            Self::Rejected | Self::NoTarget | Self::Policy | Self::Unavailable | Self::Internal => {
-                (Whose::House, Retry::Never)
-            }
-            Self::RateLimited | Self::Overloaded | Self::ServerError | Self::Unreachable => {
-                (Whose::Upstream, Retry::Here)
-            }
-            Self::Timeout(Phase::Total) => (Whose::Upstream, Retry::Never),
-            Self::Timeout(_) | Self::Credentials | Self::Malformed | Self::Truncated => {
-                (Whose::Upstream, Retry::Elsewhere)
-            }
-        }
-    }
 }
 
 impl Fault {
-    /// A fault with the usual owner and retry rule of its kind.
+    /// A fault with the owner and the retry rule that the table has for its kind.
     pub fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
-        let (whose, retry) = kind.habits();
+        let row = kind.row();
         Self {
             kind,
-            whose,
-            retry,
+            whose: row.whose,
+            retry: row.then.retry(),
             after: None,
             message: message.into(),
             code: None,

@@ -25,6 +25,8 @@ mod serve;
 mod settings;
 mod settle;
 mod shadow;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod version;
 mod watch;
@@ -102,8 +104,9 @@ impl Gateway {
     /// A gateway on this worker's transport.
     pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
-        let (health, clock) = (shared.figures.health.clone(), shared.clock.clone());
-        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, dice.clone(), clock));
+        let (health, gates) = (shared.figures.health.clone(), shared.figures.gates.clone());
+        let clock = shared.clock.clone();
+        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, gates, dice.clone(), clock));
         Self { shared, executor, meters, dice }
     }
 

@@ -1,5 +1,6 @@
 //! Configuration as written → checked (pure) → built snapshot; watched, swapped whole, the last good one kept.
 
+mod alerts;
 mod beside;
 mod build;
 pub mod check;
@@ -24,8 +25,11 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use alerts::{carry_alerts, keep_ledger};
 pub use build::Built;
-pub use check::{Base, Checked, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check};
+pub use check::{
+    Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check,
+};
 pub use config::Config;
 pub use desk::Desk;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
@@ -43,6 +47,7 @@ use crate::listener::ListenerSettings;
 use crate::plugin::Services;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
+use secrecy::SecretString;
 use secrets::Secrets;
 use sources::{Sources, directory};
 
@@ -101,6 +106,16 @@ impl House {
     /// Hands plugins what they may use: requests outward, embeddings.
     pub fn serve_plugins(&mut self, services: Services) {
         self.plugins = PluginBench::new(&self.checked.config.plugins, services);
+    }
+
+    /// Bearer token of the admin API, for those who ask a running gateway.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn admin_token(&self) -> Result<Option<SecretString>, String> {
+        let token = self.checked.config.admin.token.as_ref();
+        let resolved = token.map(|token| Secrets::new(directory(self.file.as_deref())).resolve(token));
+        resolved.transpose().map_err(|error| format!("admin.token: {error}"))
     }
 
     /// Builds what requests are served with: secrets resolved, policies compiled.

@@ -30,6 +30,7 @@ mod seen;
 mod series;
 mod session;
 mod settings;
+mod side_road;
 mod state;
 mod suggest;
 mod tables;

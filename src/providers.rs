@@ -31,6 +31,7 @@ mod respond;
 mod responses;
 mod restrained;
 mod retry_after;
+mod ring;
 mod sandbox;
 mod scrub;
 mod settings;
@@ -60,10 +61,11 @@ pub use passage::{Awaited, Ford, Inspection, Interpreter, Sentry};
 pub use realtime::EventMeter;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use respond::respond;
+pub use ring::{Balance, Hold, Key, KeyLimits, KeyLook, Rest, Ring, Sticky, Why, Wish};
 pub use sandbox::Sandbox;
 pub use settings::{
-    AwsSettings, AzureSettings, DeadlineOverrides, GoogleSettings, HeaderSettings, KeyDetails, KeySettings,
-    LabelValue, ProviderSettings, QuirkSettings,
+    AwsSettings, AzureSettings, DeadlineOverrides, FaultDetails, FaultSettings, GoogleSettings,
+    HeaderSettings, KeyDetails, KeySettings, LabelValue, PooledKey, ProviderSettings, QuirkSettings,
 };
 pub use sigv4::{AwsKeys, SigV4};
 pub use vendor::{HttpPlace, Place, Target, Vendor, Withheld};

@@ -18,7 +18,16 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
                 for (name, reason) in &absent {
                     eprintln!("error: plugin `{name}`: {reason}");
                 }
-                if !absent.is_empty() {
+                let beside = snapshot
+                    .beside
+                    .sides()
+                    .flat_map(|(role, side)| side.problems.iter().map(move |p| (role, p)));
+                let mut broken = false;
+                for (role, problem) in beside {
+                    eprintln!("{problem} (the {} policies would not be taken)", role.as_str());
+                    broken = true;
+                }
+                if broken || !absent.is_empty() {
                     return ExitCode::FAILURE;
                 }
                 println!(

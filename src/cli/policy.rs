@@ -5,6 +5,7 @@ mod definitions;
 mod explain;
 mod junit;
 mod replay;
+mod rollout;
 mod test;
 
 use std::path::PathBuf;
@@ -23,6 +24,14 @@ pub(super) enum PolicyCommand {
     Explain(Box<explain::Explain>),
     /// Ask a set of policies about recorded decisions, and show what would change.
     Replay(Box<replay::ReplayCommand>),
+    /// Show what the shadow and candidate policies of the running gateway do otherwise than those in service.
+    Shadow(rollout::Look),
+    /// Give the candidate policies of the running gateway a share of the callers.
+    Promote(rollout::PromoteArgs),
+    /// List the sets of policies that were in service.
+    Versions(rollout::Look),
+    /// Serve an older set of policies until the files on disk change.
+    Rollback(rollout::RollBackArgs),
     /// Show what recorded traffic would cost under other rules or prices.
     Simulate(Box<replay::SimulateCommand>),
 }
@@ -34,6 +43,10 @@ pub(super) fn run(command: PolicyCommand, config: Option<PathBuf>) -> ExitCode {
         PolicyCommand::Test(args) => test::test(&args, config),
         PolicyCommand::Explain(arguments) => explain::explain(*arguments, config),
         PolicyCommand::Replay(arguments) => replay::replay(*arguments, config),
+        PolicyCommand::Shadow(look) => rollout::shadow(&look, config),
+        PolicyCommand::Promote(args) => rollout::promote(&args, config),
+        PolicyCommand::Versions(look) => rollout::versions(&look, config),
+        PolicyCommand::Rollback(args) => rollout::roll_back(&args, config),
         PolicyCommand::Simulate(arguments) => replay::simulate(*arguments, config),
     }
 }

@@ -20,7 +20,7 @@ use crate::api::reply::{self, ReplyBody};
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread};
-use crate::house::{Built, Desk, House, announce, feed};
+use crate::house::{Built, Desk, House, announce, carry_alerts, feed, keep_ledger};
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::plugin::Services;
@@ -57,6 +57,9 @@ fn run(mut house: House) -> Result<(), String> {
     house.serve_plugins(services(&errands));
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
+    let accounts = ledger::Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
+    let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
+    house.figures().open_desk(Arc::new(accounts));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -91,9 +94,9 @@ async fn open(
     let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
-    let accounts = ledger::Desk::open(database.clone(), &config.state, clock.clone());
-    figures.open_desk(Arc::new(accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
+    tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
+    tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {
         figures,

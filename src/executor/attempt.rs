@@ -9,16 +9,18 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
+use super::course::Turn;
+use super::grip::Grip;
 use super::journal::Page;
 use super::live::Live;
 use super::passing;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
-use crate::breaker::Verdict;
+use crate::breaker::{Heard, Pass, Verdict};
 use crate::chat::Loss;
-use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
 use crate::ledger::Entry;
-use crate::providers::{Credential, Held, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
+use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
@@ -65,18 +67,20 @@ struct Sent {
 }
 
 impl Executor {
-    /// Makes one attempt, notes it in the journal and counts it.
-    pub(super) async fn attempt(&self, job: &Job, target: &Target) -> Result<Answered, Fault> {
-        let instead = job.carry.instead(target);
+    /// Makes one attempt, notes it in the journal, and tells everybody whom its end concerns. Dropped before its end, it
+    /// says nothing of target and key.
+    pub(super) async fn attempt(&self, job: &Job, turn: &mut Turn<'_>) -> Result<Answered, Fault> {
+        let instead = job.carry.instead(turn.target);
         let entry = match &job.tab {
             Some(tab) if instead.is_none() => {
-                Some(tab.open(&target.name, target.vendor.preset.as_deref(), None)?)
+                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), None)?)
             }
             _ => None,
         };
-        let capped = entry.as_ref().and_then(Entry::cap).map(|most| target.capped(most));
-        let target = capped.as_ref().unwrap_or(target);
+        let capped = entry.as_ref().and_then(Entry::cap).map(|most| turn.target.capped(most));
+        let target = capped.as_ref().unwrap_or(turn.target);
         let now = Instant::now();
+        let (pass, mut hold) = (turn.pass.take(), turn.hold.take());
         let page = job.journal.begin(target, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         if let Some(relayed) = instead {
@@ -84,31 +88,34 @@ impl Executor {
             meters.attempt("ok", page.succeed(200));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
-        let judge = |verdict, first_token| {
-            self.health.attempted(&target.name, verdict, first_token, Instant::now());
-        };
         let busy = self.health.loads.enter(&target.name);
-        let tried = self.try_once(job, target, &page, now).await;
+        let tried = self.try_once(job, target, hold.as_ref(), &page, now).await;
         match in_the_books(job, entry, tried).await {
             Ok((mut answered, status)) => {
-                match &answered {
-                    Answered::Raw(raw) if let Some(fault) = raw.complaint() => {
-                        meters.attempt(fault.kind.as_str(), page.fail(fault));
-                        judge(Verdict::of(fault), None);
+                if let Answered::Raw(raw) = &answered
+                    && let Some(fault) = raw.complaint()
+                {
+                    meters.attempt(fault.kind.as_str(), page.fail(fault));
+                    self.blame(job, target, fault, pass, hold.as_mut());
+                } else {
+                    let took = page.succeed(status);
+                    meters.attempt("ok", took);
+                    let first_token = matches!(answered, Answered::Stream(_)).then_some(took);
+                    self.health.attempted(&target.name, Verdict::Good, first_token, Instant::now());
+                    busy.took(took, true, Instant::now());
+                    if let Some(pass) = pass {
+                        pass.heard(Heard::Good(took), Instant::now());
                     }
-                    _ => {
-                        let took = page.succeed(status);
-                        meters.attempt("ok", took);
-                        judge(Verdict::Good, matches!(answered, Answered::Stream(_)).then_some(took));
-                        busy.took(took, true, Instant::now());
+                    if let Some(hold) = &mut hold {
+                        hold.good();
                     }
                 }
-                answered.hold(busy);
+                answered.keep(Grip { _busy: Some(busy), hold });
                 Ok(answered)
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
-                judge(Verdict::of(&fault), None);
+                self.blame(job, target, &fault, pass, hold.as_mut());
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.took(now.elapsed(), false, Instant::now());
                 }
@@ -118,10 +125,29 @@ impl Executor {
         }
     }
 
+    /// Tells of a fault whom it counts against.
+    fn blame(&self, job: &Job, target: &Target, fault: &Fault, pass: Option<Pass>, hold: Option<&mut Hold>) {
+        let now = Instant::now();
+        self.health.attempted(&target.name, Verdict::of(fault), None, now);
+        // A deadline that a policy set may have been too short for anybody.
+        let hurried = fault.kind == FaultKind::Timeout(Phase::FirstToken) && job.first_token.is_some();
+        let counts = if hurried { Counts::Nobody } else { fault.counts() };
+        match (counts, pass, hold) {
+            (Counts::Target, Some(pass), _) => pass.heard(Heard::Bad, now),
+            (Counts::Key, _, Some(hold)) if fault.kind == FaultKind::RateLimited => {
+                hold.throttled(fault.after, now, &self.dice);
+            }
+            (Counts::Key, _, Some(hold)) => hold.refused(now, &self.dice),
+            (Counts::Account, _, Some(hold)) => target.vendor.ring.unpaid(hold, now, &self.dice),
+            _ => {}
+        }
+    }
+
     async fn try_once(
         &self,
         job: &Job,
         target: &Target,
+        hold: Option<&Hold>,
         page: &Page<'_>,
         now: Instant,
     ) -> Result<(Answered, u16), Fault> {
@@ -142,7 +168,7 @@ impl Executor {
             return Err(lossy(target, &outgoing.lost));
         }
         if job.carry.switch().is_some() {
-            return Box::pin(self.switch(target, outgoing, due.head(false))).await;
+            return Box::pin(self.switch(target, hold, outgoing, due.head(false))).await;
         }
         let raw = job.carry.raw(target);
         let head = match raw {
@@ -153,7 +179,7 @@ impl Executor {
         let Sent { status, headers, mut body, held, secrets } =
             match (&target.vendor.place, target.vendor.wire.local()) {
                 (Place::Http(place), _) => {
-                    self.send(place, target, outgoing, upload, head, raw.is_some()).await?
+                    self.send(place, target, hold, outgoing, upload, head, raw.is_some()).await?
                 }
                 (Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
                 (Place::Local, None) => {
@@ -196,7 +222,7 @@ impl Executor {
                 asked: form.asked,
                 target: target.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),
-                busy: None,
+                grip: Grip::default(),
                 complaint,
                 upload: upload.cloned(),
                 over: false,
@@ -266,17 +292,19 @@ impl Executor {
         Ok(held)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "each is something else that a request is made of")]
     async fn send(
         &self,
         place: &HttpPlace,
         target: &Target,
+        hold: Option<&Hold>,
         outgoing: Outgoing,
         upload: Option<&Upload>,
         head: Head,
         raw: bool,
     ) -> Result<Sent, Fault> {
         let connect = target.vendor.deadlines.connect;
-        let mut request = outbound(place, target, outgoing)?;
+        let mut request = outbound(place, target, hold, outgoing)?;
         request.upload = upload.cloned();
         let mut secrets = Vec::new();
         let exchange = async {
@@ -432,7 +460,12 @@ impl Head {
 }
 
 /// The request as it goes over the wire: rebuilt from the dialect's own headers and the configured ones, never relayed.
-pub(super) fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -> Result<Outbound, Fault> {
+pub(super) fn outbound(
+    place: &HttpPlace,
+    target: &Target,
+    hold: Option<&Hold>,
+    outgoing: Outgoing,
+) -> Result<Outbound, Fault> {
     let mut path = String::with_capacity(place.base_path.len() + outgoing.path.len() + place.query.len() + 1);
     path.push_str(&place.base_path);
     path.push_str(&outgoing.path);
@@ -447,7 +480,8 @@ pub(super) fn outbound(place: &HttpPlace, target: &Target, outgoing: Outgoing) -
     let mut headers = outgoing.headers;
     headers.insert(USER_AGENT, AGENT);
     headers.insert(ACCEPT_ENCODING, IDENTITY);
-    for (name, value) in &target.vendor.headers {
+    let of_key = hold.map(Hold::headers).into_iter().flatten();
+    for (name, value) in target.vendor.headers.iter().chain(of_key) {
         headers.insert(name.clone(), value.clone());
     }
     let Outgoing { method, body, .. } = outgoing;

@@ -41,6 +41,7 @@ mod tests {
         backoff: Duration::from_millis(200),
         max_backoff: Duration::from_secs(5),
         max_body: 1 << 20,
+        allowance: crate::breaker::Allowance { share: 0.1, floor: 10 },
     };
 
     fn paused(again: u32, after: Option<u64>) -> Option<Duration> {

@@ -8,81 +8,279 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Executor, Job, backoff};
-use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
+use crate::breaker::{Admission, Pass};
+use crate::fault::{Counts, Fault, FaultKind, Phase, Then, Whose};
 use crate::plan::Reaction;
-use crate::providers::Target;
+use crate::providers::{Hold, Rest, Target, Why, Wish};
 use crate::upstream::Upload;
+
+/// The longest that a client is told to wait before it comes again.
+const LONGEST_AFTER: Duration = Duration::from_secs(60);
+/// The shortest.
+const SHORTEST_AFTER: Duration = Duration::from_secs(1);
 
 /// What was tried of a job, and what is left.
 pub(super) struct Course<'j> {
     job: &'j Job,
+    executor: &'j Executor,
     /// The first place of the plan that no turn was taken for yet.
     next: usize,
     /// The place to be tried once more.
-    again: Option<usize>,
+    again: Option<Again>,
+    /// Places that rest and were passed over.
+    resting: Vec<Resting>,
     /// How often each place has failed; only those that have.
     failed: Vec<(usize, u32)>,
     /// Attempts that were made and failed.
     made: u32,
     /// Turns that were taken and have not ended.
     open: u32,
+    /// The window of the largest target for which the prompt was too long.
+    too_small: Option<u64>,
     /// The fault of the first attempt that was made: what the client is told when nothing helps.
     original: Option<Fault>,
     /// What the first target that cannot carry all of the request would lose.
     lossy: Option<Fault>,
 }
 
+/// A place to be tried once more.
+#[derive(Clone, Copy)]
+struct Again {
+    place: usize,
+    /// The key that failed, where another one is to be tried.
+    but: Option<usize>,
+}
+
+/// A place that was passed over.
+#[derive(Clone, Copy)]
+struct Resting {
+    place: usize,
+    wait: Duration,
+    why: Bar,
+}
+
+/// Why a place was passed over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bar {
+    Breaker,
+    Key(Why),
+}
+
 /// One try at one target, about to be made.
 pub(super) struct Turn<'j> {
     /// Where it goes.
     pub(super) target: &'j Target,
+    /// The leave of its breaker; taken by the attempt.
+    pub(super) pass: Option<Pass>,
+    /// The key that it bears; taken by the attempt.
+    pub(super) hold: Option<Hold>,
     place: usize,
+    /// The place of its key among the provider's.
+    key: Option<usize>,
+}
+
+/// What can be done next.
+pub(super) enum Step<'j> {
+    /// Make this try.
+    Turn(Turn<'j>),
+    /// Ask again after this pause: a limit that the configuration sets is used up.
+    Wait(Duration),
+    /// Nothing is left.
+    Over,
 }
 
 /// What comes after a failure.
 pub(super) enum Onward {
-    /// The next turn, after this pause.
-    Turn(Duration),
+    /// The next step, after this pause.
+    Step(Duration),
     /// Nothing: this is what the client is told.
     End(Fault),
 }
 
 impl<'j> Course<'j> {
     /// Nothing was tried yet.
-    pub(super) fn new(job: &'j Job) -> Self {
-        Self { job, next: 0, again: None, failed: Vec::new(), made: 0, open: 0, original: None, lossy: None }
+    pub(super) fn new(job: &'j Job, executor: &'j Executor) -> Self {
+        Self {
+            job,
+            executor,
+            next: 0,
+            again: None,
+            resting: Vec::new(),
+            failed: Vec::new(),
+            made: 0,
+            open: 0,
+            too_small: None,
+            original: None,
+            lossy: None,
+        }
     }
 
-    /// The next try; `None` when nothing is left.
-    pub(super) fn turn(&mut self) -> Option<Turn<'j>> {
+    /// What can be done next: a target that is well, in the plan's order; else the least bad of those that rest.
+    pub(super) fn step(&mut self) -> Step<'j> {
         if self.made + self.open >= self.job.limits.max_attempts {
-            return None;
+            return Step::Over;
         }
-        let place = self.again.take().filter(|place| self.allows(*place)).or_else(|| self.ahead())?;
-        let target = self.job.targets.get(place)?;
+        let now = Instant::now();
+        if let Some(again) = self.again.take().filter(|again| self.allows(again.place)) {
+            match self.repeat(again, now) {
+                Ok(turn) => return self.taken(turn),
+                Err(resting) => self.rests(resting),
+            }
+        }
+        while let Some(place) = self.ahead() {
+            match self.enter(place, now) {
+                Ok(turn) => return self.taken(turn),
+                Err(resting) => self.rests(resting),
+            }
+        }
+        self.least_bad(now)
+    }
+
+    fn taken(&mut self, turn: Turn<'j>) -> Step<'j> {
         self.open += 1;
-        Some(Turn { target, place })
+        Step::Turn(turn)
     }
 
     /// The next place that no turn was taken for.
     fn ahead(&mut self) -> Option<usize> {
-        let place = (self.next..self.job.targets.len()).find(|place| self.allows(*place));
+        let place = self.find_ahead();
         self.next = place.map_or(self.job.targets.len(), |place| place + 1);
         place
+    }
+
+    fn find_ahead(&self) -> Option<usize> {
+        (self.next..self.job.targets.len()).find(|place| self.allows(*place) && self.is_roomier(*place))
     }
 
     fn allows(&self, place: usize) -> bool {
         self.job.targets.get(place).is_some_and(|target| self.job.allows(target))
     }
 
+    /// Whether the place may have room for a prompt that was too long elsewhere.
+    fn is_roomier(&self, place: usize) -> bool {
+        let Some(too_small) = self.too_small else { return true };
+        self.job
+            .targets
+            .get(place)
+            .and_then(|target| self.window(target))
+            .is_none_or(|window| window > too_small)
+    }
+
+    fn window(&self, target: &Target) -> Option<u64> {
+        self.job.market.as_ref()?.offer(&target.name.to_string())?.listing.context_window
+    }
+
+    /// A first try: breaker and keys are asked.
+    fn enter(&self, place: usize, now: Instant) -> Result<Turn<'j>, Resting> {
+        let shut = Resting { place, wait: Duration::ZERO, why: Bar::Breaker };
+        let target = self.job.targets.get(place).ok_or(shut)?;
+        let listed = target.vendor.models.contains(&target.name.model);
+        let gates = &self.executor.gates;
+        let pass = match gates.enter(&target.name, listed, self.job.limits.allowance, now) {
+            Admission::Pass(pass) => pass,
+            Admission::Shut(wait) => return Err(Resting { wait, ..shut }),
+        };
+        let hold = target.vendor.ring.choose(self.wish(target, None), &self.executor.dice, now);
+        let hold = hold.map_err(|Rest { wait, why }| Resting { place, wait, why: Bar::Key(why) })?;
+        Ok(turn(target, place, pass, hold))
+    }
+
+    /// Another try at the same place. The pause has passed, so that a key that rests may be tried all the same.
+    fn repeat(&self, again: Again, now: Instant) -> Result<Turn<'j>, Resting> {
+        let place = again.place;
+        let shut = Resting { place, wait: Duration::ZERO, why: Bar::Breaker };
+        let target = self.job.targets.get(place).ok_or(shut)?;
+        let pass = match self.executor.gates.enter_again(&target.name, false, now) {
+            Admission::Pass(pass) => pass,
+            Admission::Shut(wait) => return Err(Resting { wait, ..shut }),
+        };
+        let (ring, wish) = (&target.vendor.ring, self.wish(target, again.but));
+        let hold = match ring.choose(wish, &self.executor.dice, now) {
+            Ok(hold) => hold,
+            Err(Rest { wait, why }) => match ring.least_bad(wish, now) {
+                Some(hold) => Some(hold),
+                None => return Err(Resting { place, wait, why: Bar::Key(why) }),
+            },
+        };
+        Ok(turn(target, place, pass, hold))
+    }
+
+    /// Everything rests: whoever rests for the shortest time is tried, an open breaker by one request at a time. What
+    /// the configuration limits is waited for.
+    fn least_bad(&mut self, now: Instant) -> Step<'j> {
+        let mut resting = std::mem::take(&mut self.resting);
+        resting.sort_by_key(|resting| resting.wait);
+        let limited = resting.iter().find(|resting| resting.why == Bar::Key(Why::Limited)).copied();
+        let mut others = resting.into_iter().filter(|resting| resting.why != Bar::Key(Why::Limited));
+        while let Some(Resting { place, wait, .. }) = others.next() {
+            let Some(target) = self.job.targets.get(place).filter(|_| self.allows(place)) else { continue };
+            let Admission::Pass(pass) = self.executor.gates.enter_again(&target.name, true, now) else {
+                self.note_rest(wait);
+                continue;
+            };
+            let ring = &target.vendor.ring;
+            let hold = ring.least_bad(self.wish(target, None), now);
+            if hold.is_none() && !ring.is_empty() {
+                continue;
+            }
+            self.resting.extend(others);
+            self.resting.extend(limited);
+            return self.taken(turn(target, place, pass, hold));
+        }
+        let Some(limited) = limited else { return Step::Over };
+        let pause = limited.wait;
+        if pause > self.job.limits.max_backoff || now + pause >= self.job.deadline {
+            let text = "the gateway's own limits for its keys at the provider are used up";
+            let fault = Fault::new(FaultKind::RateLimited, text).after(Some(pause));
+            self.original.get_or_insert(fault.code("key_limits"));
+            return Step::Over;
+        }
+        self.again = Some(Again { place: limited.place, but: None });
+        Step::Wait(pause)
+    }
+
+    /// Nobody may be tried: the client is told when to come again.
+    fn note_rest(&mut self, wait: Duration) {
+        if self.made > 0 {
+            return;
+        }
+        let shortest =
+            self.original.as_ref().and_then(|fault| fault.after).map_or(wait, |after| after.min(wait));
+        let text = "every target of this request has failed lately and is left alone for a moment";
+        let fault = Fault::new(FaultKind::Unavailable, text).code("targets_resting");
+        self.original = Some(fault.after(Some(shortest.max(SHORTEST_AFTER))));
+    }
+
+    fn rests(&mut self, resting: Resting) {
+        if let Some(target) = self.job.targets.get(resting.place) {
+            let reason = match resting.why {
+                Bar::Breaker => "breaker is open",
+                Bar::Key(Why::Refused) => "its keys are refused",
+                Bar::Key(Why::Throttled) => "its keys rest after a rate limit",
+                Bar::Key(Why::Limited) => "the limits of its keys are used up",
+                Bar::Key(Why::Tried) => "no other key is left",
+            };
+            self.job.journal.skip(&target.name, reason);
+            metrics::counter!("tollgate_targets_skipped_total", "provider" => target.name.provider.to_string(),
+                "reason" => resting.why.word())
+            .increment(1);
+        }
+        self.resting.push(resting);
+    }
+
+    fn wish(&self, target: &'j Target, but: Option<usize>) -> Wish<'j> {
+        let sticky = self.job.common.of(target.vendor.ring.sticky());
+        Wish { model: &target.name.model, tokens: self.job.tokens, sticky, but }
+    }
+
     /// A turn has failed: what now.
-    pub(super) async fn failed(&mut self, turn: Turn<'j>, fault: Fault, executor: &Executor) -> Onward {
-        let Turn { target, place } = turn;
+    pub(super) async fn failed(&mut self, turn: Turn<'j>, fault: Fault) -> Onward {
+        let Turn { target, place, key, .. } = turn;
         self.open = self.open.saturating_sub(1);
         if matches!(fault.kind, FaultKind::Lossy | FaultKind::Budget) {
             // Nothing was sent: no attempt is used up. Another target may carry more, or cost less.
             self.lossy.get_or_insert(fault);
-            return Onward::Turn(Duration::ZERO);
+            return Onward::Step(Duration::ZERO);
         }
         self.made += 1;
         let reaction = self.job.reaction(target, self.made, &fault).await;
@@ -93,49 +291,131 @@ impl<'j> Course<'j> {
             // What has gone out cannot be sent again.
             return Onward::End(fault);
         }
-        let pause = match (reaction, fault.retry) {
-            (Reaction::Fail | Reaction::Refuse(_), _) | (Reaction::Usual, Retry::Never) => {
-                return Onward::End(fault);
+        let rule = target.vendor.faults.of(&fault);
+        let then = match reaction {
+            Reaction::Fail | Reaction::Refuse(_) => return Onward::End(fault),
+            Reaction::Usual if rule.then == Then::Stop => return Onward::End(self.told(fault)),
+            Reaction::NextTarget => Then::NextTarget,
+            Reaction::RetryAfter(pause) => {
+                let pause = self.may_retry(target).then_some(pause);
+                return self.onward(place, pause, fault);
             }
-            (Reaction::NextTarget, _) | (Reaction::Usual, Retry::Elsewhere) => None,
-            (Reaction::RetryAfter(pause), _) => Some(pause),
-            (Reaction::Usual, Retry::Here) => self.pause(place, &fault, executor),
+            Reaction::Usual => rule.then,
         };
-        self.note(place);
-        self.original.get_or_insert(fault);
-        match pause.filter(|pause| Instant::now() + *pause < self.job.deadline) {
-            Some(pause) => {
-                self.again = Some(place);
-                Onward::Turn(pause)
-            }
-            None => Onward::Turn(Duration::ZERO),
+        if self.turns_to_another_key(then, &fault, target, place, key) {
+            self.original.get_or_insert(fault);
+            return Onward::Step(Duration::ZERO);
         }
+        let pause = match then {
+            Then::Retry => self.pause(place, target, &fault, rule.after),
+            Then::RetryLast if self.find_ahead().is_none() => self.pause(place, target, &fault, rule.after),
+            Then::LargerContext => {
+                let known = self.window(target).max(self.too_small);
+                self.too_small = known;
+                None
+            }
+            _ => None,
+        };
+        self.onward(place, pause, fault)
     }
 
-    /// How long to wait before another try at this place; `None` when another place is the better try.
-    fn pause(&self, place: usize, fault: &Fault, executor: &Executor) -> Option<Duration> {
-        let retries = self.job.retries.unwrap_or(self.job.limits.retries);
-        let failed = self.failed.iter().find(|(failed, _)| *failed == place).map_or(0, |(_, times)| *times);
-        backoff::pause(failed, retries, fault, &self.job.limits, &executor.dice)
-    }
-
-    fn note(&mut self, place: usize) {
+    /// Another try at this place after the pause, or the next place.
+    fn onward(&mut self, place: usize, pause: Option<Duration>, fault: Fault) -> Onward {
         match self.failed.iter_mut().find(|(failed, _)| *failed == place) {
             Some((_, times)) => *times += 1,
             None => self.failed.push((place, 1)),
         }
+        self.original.get_or_insert(fault);
+        match pause.filter(|pause| Instant::now() + *pause < self.job.deadline) {
+            Some(pause) => {
+                self.again = Some(Again { place, but: None });
+                Onward::Step(pause)
+            }
+            None => Onward::Step(Duration::ZERO),
+        }
+    }
+
+    /// A fault of the key is the key's: another one is tried at once, where there is one.
+    fn turns_to_another_key(
+        &mut self,
+        then: Then,
+        fault: &Fault,
+        target: &'j Target,
+        place: usize,
+        key: Option<usize>,
+    ) -> bool {
+        let of_key = matches!(fault.counts(), Counts::Key | Counts::Account) && then == Then::Retry;
+        if !of_key && then != Then::OtherKey {
+            return false;
+        }
+        let other = key.is_some() && target.vendor.ring.has_other(self.wish(target, key), Instant::now());
+        // Keys that are not out by their fault (a provider's own rule) could be tried for ever.
+        let bounded = (self.made as usize) < self.job.targets.len() + target.vendor.ring.len();
+        if other && bounded {
+            self.again = Some(Again { place, but: key });
+        }
+        other && bounded
+    }
+
+    /// How long to wait before another try at this place; `None` when another place is the better try.
+    fn pause(
+        &self,
+        place: usize,
+        target: &Target,
+        fault: &Fault,
+        least: Option<Duration>,
+    ) -> Option<Duration> {
+        let limits = &self.job.limits;
+        let retries = self.job.retries.unwrap_or(limits.retries);
+        let failed = self.failed.iter().find(|(failed, _)| *failed == place).map_or(0, |(_, times)| *times);
+        let pause = backoff::pause(failed, retries, fault, limits, &self.executor.dice)?;
+        self.may_retry(target).then(|| least.map_or(pause, |least| pause.max(least)))
+    }
+
+    fn may_retry(&self, target: &Target) -> bool {
+        self.executor.gates.may_retry(&target.name, self.job.limits.allowance, Instant::now())
     }
 
     /// What the client is told when nothing is left. A provider's failure is told rather than the losses of others:
     /// another try may succeed.
-    pub(super) fn verdict(self) -> Fault {
-        match (self.original, self.lossy) {
+    pub(super) fn verdict(mut self) -> Fault {
+        let fault = match (self.original.take(), self.lossy.take()) {
             (Some(original), Some(lossy)) if original.whose == Whose::Caller => lossy,
             (Some(original), _) => original,
             (None, Some(lossy)) => lossy,
             (None, None) => out_of_time(),
+        };
+        self.told(fault)
+    }
+
+    /// A fault that passes says when to come again.
+    fn told(&self, fault: Fault) -> Fault {
+        let passes =
+            matches!(fault.kind, FaultKind::RateLimited | FaultKind::Overloaded | FaultKind::Unavailable);
+        match fault.after {
+            None if passes => {
+                let shortest = self.resting.iter().map(|resting| resting.wait).min().unwrap_or_default();
+                fault.after(Some(shortest.clamp(SHORTEST_AFTER, LONGEST_AFTER)))
+            }
+            _ => fault,
         }
     }
+}
+
+impl Bar {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Breaker => "breaker",
+            Self::Key(Why::Refused) => "refused",
+            Self::Key(Why::Throttled) => "throttled",
+            Self::Key(Why::Limited) => "limited",
+            Self::Key(Why::Tried) => "tried",
+        }
+    }
+}
+
+fn turn(target: &Target, place: usize, pass: Pass, hold: Option<Hold>) -> Turn<'_> {
+    Turn { target, key: hold.as_ref().map(Hold::place), pass: Some(pass), hold, place }
 }
 
 fn out_of_time() -> Fault {

@@ -34,10 +34,10 @@ struct Pages {
     unset: Vec<Loss>,
     /// What its target speaks.
     dialect: Option<Dialect>,
-    /// What an answer cost that was withheld.
-    spent: Option<(Target, Usage)>,
     /// Targets that were passed over, and why.
     skipped: Vec<(TargetName, &'static str)>,
+    /// What an answer cost that was withheld.
+    spent: Option<(Target, Usage)>,
 }
 
 #[derive(Debug)]

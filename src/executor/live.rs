@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::answering::Answering;
+use super::grip::Grip;
 use super::watchdog::Watchdog;
-use crate::breaker::Busy;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Frame, StreamRelay, Target};
@@ -36,8 +36,8 @@ pub struct Live {
     finished: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
-    /// Counts as under way at its target until it is over.
-    pub(super) busy: Option<Busy>,
+    /// Given back when it is over.
+    pub(super) grip: Grip,
 }
 
 /// What a stream yields.
@@ -71,7 +71,7 @@ impl Live {
             over: false,
             finished: false,
             fault: None,
-            busy: None,
+            grip: Grip::default(),
         }
     }
 
@@ -216,5 +216,12 @@ impl Live {
         let fault = std::task::ready!(self.watchdog.poll(cx));
         self.over = true;
         Poll::Ready(if self.finished { Piece::End } else { Piece::Broken(fault) })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let mut grip = std::mem::take(&mut self.grip);
+        grip.used(|| self.usage(0).total());
     }
 }

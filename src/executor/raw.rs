@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::answering::Answering;
+use super::grip::Grip;
 use super::live::Piece;
 use super::watchdog::Watchdog;
-use crate::breaker::Busy;
 use crate::chat::Usage;
 use crate::fault::Fault;
 use crate::providers::{Meter, Target};
@@ -43,9 +43,9 @@ pub struct Raw {
     pub(super) complaint: Option<Fault>,
     /// The rest of the request, which is of no use to anybody once the answer is over.
     pub(super) upload: Option<Upload>,
+    /// Given back when it is over.
+    pub(super) grip: Grip,
     pub(super) over: bool,
-    /// Counts as under way at its target until it is over.
-    pub(super) busy: Option<Busy>,
 }
 
 impl Raw {
@@ -133,5 +133,7 @@ impl Drop for Raw {
         if let Some(upload) = &self.upload {
             upload.abandon();
         }
+        let mut grip = std::mem::take(&mut self.grip);
+        grip.used(|| self.usage().map_or(0, |usage| usage.total()));
     }
 }

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use super::attempt::{Head, MAX_ERROR_BODY, outbound, refusal};
+use super::grip::Grip;
 use super::{Answered, Executor};
-use crate::breaker::Busy;
 use crate::fault::{Fault, FaultKind, Retry};
-use crate::providers::{Outgoing, Place, Target};
+use crate::providers::{Hold, Outgoing, Place, Target};
 use crate::upstream::{Duplex, Switching};
 
 /// A provider that speaks WebSocket from now on.
@@ -18,8 +18,8 @@ pub struct Switched {
     pub begun: Bytes,
     /// Who answers.
     pub target: Target,
-    /// Counts as under way at its target until it is over.
-    pub busy: Option<Busy>,
+    /// Given back when the conversation is over.
+    pub grip: Grip,
 }
 
 impl Executor {
@@ -27,6 +27,7 @@ impl Executor {
     pub(super) async fn switch(
         &self,
         target: &Target,
+        hold: Option<&Hold>,
         outgoing: Outgoing,
         head: Head,
     ) -> Result<(Answered, u16), Fault> {
@@ -34,7 +35,7 @@ impl Executor {
             let text = "a provider inside the process has no realtime conversations";
             return Err(Fault::bad_request(text, "model").retry(Retry::Elsewhere));
         };
-        let mut request = outbound(place, target, outgoing)?;
+        let mut request = outbound(place, target, hold, outgoing)?;
         let connect = target.vendor.deadlines.connect;
         let exchange = async {
             let held = self.authorise(place, target, &mut request).await?;
@@ -44,7 +45,7 @@ impl Executor {
         let (switching, held) = timeout_at(head.at, exchange).await.map_err(|_| head.passed())??;
         match switching {
             Switching::Switched { stream, begun } => {
-                let switched = Switched { stream, begun, target: target.clone(), busy: None };
+                let switched = Switched { stream, begun, target: target.clone(), grip: Grip::default() };
                 Ok((Answered::Switched(Box::new(switched)), 101))
             }
             Switching::Refused(answer) if answer.status().is_success() => {

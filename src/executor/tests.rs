@@ -147,6 +147,7 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
         Arc::new(upstream),
         Arc::default(),
         Arc::new(crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now())),
+        Arc::new(Gates::new(Dice::loaded(2))),
         Arc::new(Dice::loaded(1)),
         Arc::new(crate::clock::FixedClock(0)),
     );
@@ -166,8 +167,12 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
             backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(5),
             max_body: 1 << 20,
+            allowance: Allowance { share: 0.1, floor: 10 },
         },
         deadline: began + Duration::from_secs(600),
+        tokens: 0,
+        common: Common::default(),
+        market: None,
     };
     let seen = match executor.carry_out(&job).await {
         Err(fault) => fault.kind.as_str().to_owned(),

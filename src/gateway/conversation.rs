@@ -12,8 +12,7 @@ use super::admission::Permit;
 use super::relay::{Ended, Heard, Way};
 use super::settings::RealtimeSettings;
 use super::settle::{Conversed, Settlement};
-use crate::breaker::Busy;
-use crate::executor::Switched;
+use crate::executor::{Grip, Switched};
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::frames::websocket::{Sender, close_frame};
 use crate::plan::Outcome;
@@ -35,7 +34,7 @@ pub struct Conversation {
     closing: watch::Receiver<bool>,
     rules: RealtimeSettings,
     _permit: Permit,
-    _busy: Option<Busy>,
+    _grip: Grip,
 }
 
 /// Hands a conversation to the connection over which its request came.
@@ -161,7 +160,7 @@ impl Conversation {
         closing: watch::Receiver<bool>,
         rules: RealtimeSettings,
     ) -> Self {
-        let Switched { stream, begun, target, busy } = switched;
+        let Switched { stream, begun, target, grip } = switched;
         let meter = EventMeter::new(target);
         Self {
             provider: stream,
@@ -170,7 +169,7 @@ impl Conversation {
             closing,
             rules,
             _permit: permit,
-            _busy: busy,
+            _grip: grip,
         }
     }
 
@@ -179,7 +178,7 @@ impl Conversation {
         let running = metrics::gauge!(RUNNING);
         running.increment(1.0);
         let running = Lowered(running);
-        let Self { provider, begun: said, mut book, closing, rules, _permit, .. } = self;
+        let Self { provider, begun: said, mut book, closing, rules, _permit, _grip, .. } = self;
         let (mut from_client, mut to_client) = tokio::io::split(client);
         let (mut from_provider, mut to_provider) = tokio::io::split(provider);
         let heard = Heard::new();

@@ -19,7 +19,7 @@ use super::door::{Door, Head};
 use super::line::facts_of;
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
-use crate::executor::{Answered, Job, Journal};
+use crate::executor::{Answered, Common, Job, Journal};
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::plan::Decision;
 use crate::planner;
@@ -231,6 +231,9 @@ async fn carried(
     let planned = planner::plan(snapshot.catalogue_of(None), &facts, &Decision::default(), &gateway.dice);
     let plan = planned.map_err(|unplanned| unplanned.fault)?;
     let job = Job {
+        tokens: asked.tokens(),
+        common: Common::gather(&plan.targets, None, &*asked),
+        market: Some(facts.market.clone()),
         targets: plan.targets,
         retries: plan.retries,
         first_token: plan.first_token,

@@ -7,11 +7,13 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::breaker::{Health, HealthSettings, Reading};
+use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, Reading, Standing};
 use crate::chat::Usage;
-use crate::clock::Clock;
-use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
-use crate::ledger::{Abilities as Known, Budget, Desk, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::clock::{Clock, Dice};
+use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
+use crate::ledger::{
+    Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
+};
 use crate::limits::Limits;
 use crate::target::TargetName;
 
@@ -23,6 +25,8 @@ pub struct Figures {
     pub health: Arc<Health>,
     /// The ledger and the budgets, once they are opened.
     desk: OnceLock<Arc<Desk>>,
+    /// Who may go to which target.
+    pub gates: Arc<Gates>,
     /// Where prices come from besides the configuration, the least first.
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
@@ -41,6 +45,7 @@ impl Figures {
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             desk: OnceLock::new(),
+            gates: Arc::new(Gates::new(Dice::fair())),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
@@ -55,6 +60,7 @@ impl Figures {
         self.sources.store(Arc::new(terms.sources));
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
+        self.gates.configure(terms.breaker);
         self.prices.configure(terms.own, &names);
         if let Some(desk) = self.desk.get() {
             desk.configure(terms.budgets);
@@ -90,6 +96,8 @@ pub struct Terms {
     pub sources: Vec<SourceSettings>,
     /// How health is watched.
     pub health: HealthSettings,
+    /// When targets are left alone.
+    pub breaker: BreakerSettings,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
     /// What may be spent.
@@ -117,11 +125,34 @@ impl Numbers for Figures {
     }
 
     fn live(&self, target: &str) -> Live {
-        let live = self.health.readings().of(target).map(live).unwrap_or_default();
-        match self.health.loads.now(target) {
-            Some(load) => Live { in_flight: Some(load.in_flight), ewma: load.ewma_ms, ..live },
-            None => live,
+        let mut live = self.health.readings().of(target).map(live).unwrap_or_default();
+        if let Some(load) = self.health.loads.now(target) {
+            (live.in_flight, live.ewma) = (Some(load.in_flight), load.ewma_ms);
         }
+        if let Some(look) = self.gates.look_at(target, Instant::now()) {
+            (live.healthy, live.health) = (Some(look.state != Standing::Open), Some(look.health));
+        }
+        live
+    }
+
+    fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {
+        let payer = Payer {
+            key: who.caller.key_id.clone(),
+            user: who.caller.user.clone(),
+            team: who.caller.team.clone(),
+            tags: who.tags.to_vec(),
+            model: who.model.into(),
+            ..Payer::default()
+        };
+        let standing = self.desk.get()?.budgets.standing(budget, &payer, self.clock.unix_ms())?;
+        let shown = |amount| standing.measure.shown(amount);
+        Some(Purse {
+            name: standing.name.clone(),
+            limit: shown(standing.limit),
+            used: shown(standing.used),
+            held: shown(standing.held),
+            resets_ms: standing.resets_ms,
+        })
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {
@@ -157,7 +188,6 @@ fn live(reading: &Reading) -> Live {
         },
         tokens_per_second: reading.tokens_per_second,
         error_rate: (reading.attempts > 0).then_some(reading.error_rate),
-        // Breakers will say here who is let through.
         ..Live::default()
     }
 }

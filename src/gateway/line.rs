@@ -23,7 +23,7 @@ use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Advice, Answered, Job, Journal, Raw, Switched};
+use crate::executor::{Advice, Answered, Common, Job, Journal, Raw, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
@@ -399,7 +399,12 @@ impl<'o, 'g> Decided<'o, 'g> {
                 papers.limits = Some(limits);
             }
         });
+        let caller = session.facts().caller.clone();
+        let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
+            tokens: asked.tokens(),
+            common: Common::gather(&plan.targets, belongs_to, &*asked),
+            market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
             retries: plan.retries,
@@ -411,7 +416,6 @@ impl<'o, 'g> Decided<'o, 'g> {
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        let caller = session.facts().caller.clone();
         Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, most, say })
     }
 }

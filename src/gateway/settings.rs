@@ -63,7 +63,7 @@ impl Default for StreamSettings {
 }
 
 /// How failed attempts are repeated.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetrySettings {
     /// Tries at the same target beyond the first, for faults that may pass (429, 5xx, no connection).
@@ -74,11 +74,23 @@ pub struct RetrySettings {
     pub backoff: Period,
     /// Longest pause, also where `Retry-After` asks for more: then the next target is tried, or the 429 is passed on.
     pub max_backoff: Period,
+    /// The share of a target's requests that may be repeated there, 0 to 1, so that retries never multiply an outage.
+    #[schemars(range(min = 0, max = 1))]
+    pub budget: f64,
+    /// Repeats at a target within ten seconds that are always allowed.
+    pub budget_floor: u32,
 }
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self { retries: 1, max_attempts: 6, backoff: Period::millis(200), max_backoff: Period::secs(5) }
+        Self {
+            retries: 1,
+            max_attempts: 6,
+            backoff: Period::millis(200),
+            max_backoff: Period::secs(5),
+            budget: 0.1,
+            budget_floor: 10,
+        }
     }
 }
 

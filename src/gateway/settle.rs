@@ -307,6 +307,7 @@ impl Settlement {
         let Some(target) = &self.target else { return };
         let (health, now) = (&self.figures.health, Instant::now());
         if fault.is_some_and(|fault| Verdict::of(fault) == Verdict::Failed) {
+            self.figures.gates.broke(&target.name, now);
             return health.broke(&target.name, now);
         }
         let Some((began, to_content)) = self.journal.good() else { return };
@@ -439,10 +440,18 @@ impl Settlement {
 
     fn record(&mut self, outcome: Outcome) -> Record {
         let (rule, tags) = (self.rule.take(), std::mem::take(&mut self.tags));
+        let attempts = self.journal.close();
+        for (target, reason) in self.journal.skipped() {
+            let tried = attempts.iter().any(|attempt| attempt.target == target);
+            let seen = self.candidates.iter_mut().find(|seen| seen.target == target);
+            if let Some(seen) = seen.filter(|_| !tried) {
+                seen.rejected = Some(reason.into());
+            }
+        }
         Record {
             facts: self.facts.take(),
             candidates: std::mem::take(&mut self.candidates),
-            attempts: self.journal.close(),
+            attempts,
             ..self.outline(outcome, rule, tags)
         }
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Snapshot;
 use super::line::pin;
 use crate::clock::Dice;
-use crate::facts::market::Size;
+use crate::facts::market::{Market, Size};
 use crate::facts::{Facts, Past, Reads, Visited};
 use crate::plan::{Decision, Divergence, DivergenceKind as Kind, Dossier, Rule, View, refusal};
 use crate::planner;
@@ -275,18 +275,8 @@ fn log(divergence: &Divergence, untold: u64) {
 async fn compare(question: &mut Question) -> Compared {
     let today = question.snapshot.market_of(question.version).clone();
     let visited = std::mem::take(&mut question.visited);
-    let facts = Arc::new(Facts {
-        request_id: question.facts.request_id.clone(),
-        endpoint: question.facts.endpoint,
-        model: question.facts.model.clone(),
-        caller: question.facts.caller.clone(),
-        headers: question.facts.headers.clone(),
-        tags: question.facts.tags.clone(),
-        at_ms: question.facts.at_ms,
-        body: question.facts.body.clone(),
-        rates: question.facts.rates.clone(),
-        market: Arc::new(Past::just_now(visited, today)),
-    });
+    let market: Arc<dyn Market> = Arc::new(Past::just_now(visited, today));
+    let facts = Arc::new(Facts { market, ..(*question.facts).clone() });
     let (known, reads) = (std::mem::take(&mut question.asked), std::mem::take(&mut question.reads));
     let decided = question.shadow.shadow(&facts, known, reads).decide().await;
     let (live, shadow) = (question.decision.as_ref(), decided.decision.as_ref().ok());

@@ -17,7 +17,7 @@ pub use aws::REGIONS;
 
 use super::beside;
 use super::check::{
-    Base, Checked, CheckedApi, CheckedModel, CheckedProvider, CheckedTarget, HeaderText, Hop,
+    Base, Checked, CheckedApi, CheckedKey, CheckedModel, CheckedProvider, CheckedTarget, HeaderText, Hop,
 };
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
@@ -25,6 +25,7 @@ use super::plugins::{self, PluginBench};
 use super::read::read;
 use super::secrets::Secrets;
 use super::sources::Sources;
+use crate::breaker::Allowance;
 use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
@@ -37,9 +38,7 @@ use crate::plugin::PluginSet;
 use crate::policy::{self, Hosted, NamedPlugins, PolicySet};
 use crate::providers::percent::encoded;
 use crate::providers::presets::Auth;
-use crate::providers::{
-    self, Credential, HeaderSettings, HttpPlace, KeyDetails, KeySettings, Place, Target, Vendor,
-};
+use crate::providers::{self, Credential, HeaderSettings, HttpPlace, Key, Place, Ring, Target, Vendor};
 use crate::settings::SecretRef;
 use crate::target::TargetName;
 
@@ -118,8 +117,8 @@ pub fn build(
         strict: config.strict,
         policies,
         embeddings: config.plugins.embeddings.as_deref().map(Into::into),
-        guards: Guards::of(&plugins),
         beside,
+        guards: Guards::of(&plugins),
         pinned: None,
         plugins,
         limits: Limits {
@@ -128,6 +127,7 @@ pub fn build(
             backoff: config.retries.backoff.0,
             max_backoff: config.retries.max_backoff.0,
             max_body: config.upstream.max_body.0,
+            allowance: Allowance { share: config.retries.budget, floor: config.retries.budget_floor },
         },
         total: config.deadlines.total.0,
         keepalive: config.stream.keepalive.0,
@@ -142,6 +142,7 @@ pub fn build(
         own: checked.prices.clone(),
         sources: config.prices.sources.clone(),
         health: config.health,
+        breaker: config.breaker,
         presets: presets.collect(),
         budgets: checked.budgets.clone(),
     };
@@ -163,11 +164,8 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
             HeaderSettings::Secret(details) => Some((["headers", header], &details.secret)),
             HeaderSettings::Text(_) => None,
         });
-        let key = provider.keys.first().map(|key| match key {
-            KeySettings::Plain(reference) | KeySettings::Full(KeyDetails { secret: reference }) => {
-                (["keys", "0"], reference)
-            }
-        });
+        let places: Vec<String> = (0..provider.keys.len()).map(|place| place.to_string()).collect();
+        let keys = provider.keys.iter().zip(&places).map(|(key, place)| (["keys", place], key.secret()));
         let documents = provider.google.iter().filter_map(|google| google.credentials.as_ref());
         let documents = documents.map(|reference| (["google", "credentials"], reference));
         let applications = provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref());
@@ -180,7 +178,7 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         }
         // A key for Google may be a document; it is read when the whole is built.
         let preset = providers::presets::find(provider.preset.as_ref().unwrap_or(name));
-        let key = key.filter(|_| preset.is_none_or(|preset| preset.auth != Auth::Google));
+        let keys = keys.filter(|_| preset.is_none_or(|preset| preset.auth != Auth::Google));
         let aws = provider.aws.iter().flat_map(|aws| {
             [
                 ("access_key_id", &aws.access_key_id),
@@ -189,7 +187,7 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
             ]
         });
         let aws = aws.filter_map(|(field, reference)| Some((["aws", field], reference.as_ref()?)));
-        for (at, reference) in headers.chain(key).chain(aws) {
+        for (at, reference) in headers.chain(keys).chain(aws) {
             bench.secret(name, &at, reference);
         }
     }
@@ -400,7 +398,11 @@ impl Bench<'_> {
             (None, None, None) => Credential::default(),
         };
         let key = key.filter(|_| on_vertex.is_none() && matches!(credential, Credential::Headers));
-        let mut headers = self.headers(provider, key.as_ref())?;
+        let ring = match &key {
+            Some(key) => self.ring(provider, key)?,
+            None => Ring::default(),
+        };
+        let mut headers = self.headers(&provider.name, &["headers"], &provider.headers)?;
         headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
@@ -409,51 +411,69 @@ impl Bench<'_> {
             interpreter,
             place,
             headers,
+            ring,
             credential,
             traits: provider.traits.clone(),
             deadlines: provider.deadlines,
+            faults: provider.faults.clone(),
             models,
         })
     }
 
-    /// Configured headers, then the credential, so that nothing overrides it.
-    fn headers(&mut self, provider: &CheckedProvider, key: Option<&SecretRef>) -> Option<HeaderMap> {
+    /// The pool of keys, or the one key that the environment has.
+    fn ring(&mut self, provider: &CheckedProvider, first: &SecretRef) -> Option<Ring> {
+        let alone = [CheckedKey::plain(first.clone())];
+        let is_pool = provider.pool.first().is_some_and(|key| key.secret == *first);
+        let written = if is_pool { &provider.pool[..] } else { &alone[..] };
+        let (header, prefix) = match provider.auth {
+            Auth::Bearer | Auth::Aws | Auth::Google | Auth::None => (AUTHORIZATION, "Bearer "),
+            Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
+            Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
+            Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
+        };
+        let mut keys = Vec::with_capacity(written.len());
+        for (place, key) in written.iter().enumerate() {
+            let place = place.to_string();
+            let mut headers = self.headers(&provider.name, &["keys", &place, "headers"], &key.headers)?;
+            let value = self.secret_header(&provider.name, &["keys", &place], &key.secret, prefix)?;
+            headers.insert(header.clone(), value);
+            keys.push(Key::new(key.name.clone(), key.account.clone(), headers, key.limits));
+        }
+        Some(Ring::new(provider.name.clone(), keys, provider.balance, provider.sticky))
+    }
+
+    fn headers(
+        &mut self,
+        provider: &str,
+        at: &[&str],
+        written: &[(HeaderName, HeaderText)],
+    ) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
-        for (name, text) in &provider.headers {
+        for (name, text) in written {
             let value = match text {
                 HeaderText::Plain(value) => value.clone(),
                 HeaderText::Secret(reference) => {
-                    self.secret_header(provider, &["headers", name.as_str()], reference, "")?
+                    self.secret_header(provider, &[at, &[name.as_str()]].concat(), reference, "")?
                 }
             };
             headers.insert(name.clone(), value);
-        }
-        if let Some(reference) = key {
-            let (name, prefix) = match provider.auth {
-                Auth::Bearer | Auth::Aws | Auth::Google | Auth::None => (AUTHORIZATION, "Bearer "),
-                Auth::XApiKey => (HeaderName::from_static("x-api-key"), ""),
-                Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
-                Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
-            };
-            let value = self.secret_header(provider, &["keys", "0"], reference, prefix)?;
-            headers.insert(name, value);
         }
         Some(headers)
     }
 
     fn secret_header(
         &mut self,
-        provider: &CheckedProvider,
+        provider: &str,
         at: &[&str],
         reference: &SecretRef,
         prefix: &str,
     ) -> Option<HeaderValue> {
-        let secret = self.secret(&provider.name, at, reference)?;
+        let secret = self.secret(provider, at, reference)?;
         let text = zeroize::Zeroizing::new(format!("{prefix}{}", secret.expose_secret()));
         let Ok(mut value) = HeaderValue::from_str(&text) else {
             let what = "holds characters that cannot stand in a header";
-            let message = format!("provider `{}`: the secret `{reference}` {what}", provider.name);
-            return self.problem(&[&["providers", &*provider.name], at].concat(), message);
+            let message = format!("provider `{provider}`: the secret `{reference}` {what}");
+            return self.problem(&[&["providers", provider], at].concat(), message);
         };
         value.set_sensitive(true);
         Some(value)

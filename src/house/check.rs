@@ -6,6 +6,7 @@ mod base_url;
 mod budgets;
 mod cycles;
 mod google;
+mod keys;
 mod limits;
 mod models;
 mod prices;
@@ -28,11 +29,12 @@ use super::diagnostic::Diagnostics;
 use super::plugins;
 use super::read::Reading;
 use super::validate::did_you_mean;
+use crate::fault::FaultRules;
 use crate::gateway::VersionSettings;
 use crate::ledger::{Budget, Owns};
 use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
-use crate::providers::{self as tables, GoogleSettings, QuirkSettings};
+use crate::providers::{self as tables, Balance, GoogleSettings, KeyLimits, QuirkSettings, Sticky};
 use crate::settings::SecretRef;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
@@ -66,6 +68,14 @@ pub struct CheckedProvider {
     pub base: Option<Base>,
     /// API keys in the order written; where none is, the variable that the preset names.
     pub keys: Vec<SecretRef>,
+    /// The same with all that was written of them.
+    pub pool: Vec<CheckedKey>,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// What requests bear the same key by.
+    pub sticky: Option<Sticky>,
+    /// What happens after faults, where it is not the usual.
+    pub faults: FaultRules,
     /// How the key is sent.
     pub auth: Auth,
     /// Where on Vertex AI, for providers there.
@@ -86,6 +96,21 @@ pub struct CheckedProvider {
     pub deadlines: Deadlines,
     /// Deviations from the dialect: the preset's with its own merged in.
     pub quirks: QuirkSettings,
+}
+
+/// One key of a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedKey {
+    /// Where the secret is.
+    pub secret: SecretRef,
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Whose account it is.
+    pub account: Arc<str>,
+    /// What it may be used for.
+    pub limits: KeyLimits,
+    /// Headers that go with it.
+    pub headers: Vec<(http::HeaderName, HeaderText)>,
 }
 
 /// Where a provider's requests go.
@@ -213,11 +238,13 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.limits();
     desk.rate_limits();
     desk.deadlines();
+    desk.beside();
     desk.decisions();
     desk.state();
     desk.raw();
     desk.plugins();
     desk.health();
+    desk.breaker();
     let prices = desk.prices();
     let budgets = desk.budgets();
     let providers = desk.providers();
@@ -353,6 +380,38 @@ impl Desk<'_> {
         }
     }
 
+    /// Policies that stand beside those in service.
+    fn beside(&mut self) {
+        let policies = self.reading.config.policies.clone();
+        let (shadow, candidate) = (&policies.shadow, &policies.candidate);
+        for (path, share) in [
+            (&["policies", "shadow", "sample"], shadow.sample.0),
+            (&["policies", "candidate", "share"], candidate.share.0),
+        ] {
+            if !(0.0..=100.0).contains(&share) {
+                self.error(path, format!("`{}` is a share from 0% to 100%", path.join(".")), None);
+            }
+        }
+        let bounds = &candidate.roll_back;
+        for (field, bad) in [
+            ("error_rate", bounds.error_rate.0 < 0.0),
+            ("cost", bounds.cost.0 < 0.0),
+            ("min_requests", bounds.min_requests == 0),
+            ("window", bounds.window.0.is_zero()),
+        ] {
+            if bad {
+                let message = format!("`policies.candidate.roll_back.{field}` is too small");
+                self.error(&["policies", "candidate", "roll_back", field], message, None);
+            }
+        }
+        for (name, dir) in [("shadow", &shadow.dir), ("candidate", &candidate.dir)] {
+            if dir.as_ref() == Some(&policies.dir) {
+                let message = format!("`policies.{name}` is the directory of the policies in service");
+                self.error(&["policies", name], message, None);
+            }
+        }
+    }
+
     /// Records of decisions.
     fn decisions(&mut self) {
         let settings = self.reading.config.decisions.clone();
@@ -411,6 +470,9 @@ impl Desk<'_> {
         }
         if retries.max_attempts == 0 {
             self.error(&["retries", "max_attempts"], "`retries.max_attempts` must be at least 1", None);
+        }
+        if !(0.0..=1.0).contains(&retries.budget) {
+            self.error(&["retries", "budget"], "`retries.budget` is a share from 0 to 1", None);
         }
         if retries.backoff > retries.max_backoff {
             let message = "`retries.backoff` is longer than `retries.max_backoff`";

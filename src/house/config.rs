@@ -10,10 +10,11 @@ use schemars::JsonSchema;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
+use super::alerts::AlertSettings;
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
-use crate::breaker::HealthSettings;
+use crate::breaker::{BreakerSettings, HealthSettings};
 use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
@@ -114,10 +115,18 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Vec<BudgetSettings>>")]
     pub budgets: Vec<BudgetSettings>,
+    /// Where alerts of budgets go. Changing it needs a restart.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<AlertSettings>")]
+    pub alerts: AlertSettings,
     /// How the health of providers is watched.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<HealthSettings>")]
     pub health: HealthSettings,
+    /// When targets that fail are left alone for a while.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<BreakerSettings>")]
+    pub breaker: BreakerSettings,
     /// Raw requests to providers.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PassthroughSettings>")]
@@ -197,7 +206,9 @@ impl Default for Config {
             retries: RetrySettings::default(),
             prices: PriceSettings::default(),
             budgets: Vec::new(),
+            alerts: AlertSettings::default(),
             health: HealthSettings::default(),
+            breaker: BreakerSettings::default(),
             passthrough: PassthroughSettings::default(),
             uploads: UploadSettings::default(),
             files: FileSettings::default(),

@@ -115,6 +115,9 @@ fn inherit(older: &Snapshot, fresh: &Snapshot) {
     let known = older.catalogue.vendors();
     for vendor in fresh.catalogue.vendors() {
         let older = known.iter().find(|older| older.name == vendor.name);
+        if let Some(older) = older {
+            vendor.ring.inherit(&older.ring);
+        }
         if let Credential::Leased(lease) = &vendor.credential
             && let Some(Credential::Leased(older)) = older.map(|older| &older.credential)
         {
@@ -154,6 +157,7 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
         ("upstream", old.upstream != new.upstream),
         ("decisions", old.decisions != new.decisions),
         ("state", old.state != new.state),
+        ("alerts", old.alerts != new.alerts),
         ("plugins.cache", old.plugins.cache != new.plugins.cache),
         ("log", old.log != new.log),
         ("drain", old.drain != new.drain),

@@ -14,7 +14,7 @@ use super::read::{read, utf8};
 use super::secrets::below;
 use crate::gateway::Role;
 use crate::policy;
-use crate::providers::{HeaderSettings, KeyDetails, KeySettings};
+use crate::providers::{HeaderSettings, KeySettings};
 use crate::settings::SecretRef;
 
 /// Size of the configuration and of one policy, in bytes.
@@ -105,9 +105,16 @@ impl Paths {
         config.admin.token.iter().for_each(&mut secret);
         for provider in config.providers.values() {
             for key in &provider.keys {
-                let (KeySettings::Plain(reference) | KeySettings::Full(KeyDetails { secret: reference })) =
-                    key;
-                secret(reference);
+                secret(key.secret());
+                let headers = match key {
+                    KeySettings::Plain(_) => None,
+                    KeySettings::Full(key) => Some(key.headers.values()),
+                };
+                for header in headers.into_iter().flatten() {
+                    if let HeaderSettings::Secret(details) = header {
+                        secret(&details.secret);
+                    }
+                }
             }
             provider.google.iter().filter_map(|google| google.credentials.as_ref()).for_each(&mut secret);
             provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref()).for_each(&mut secret);

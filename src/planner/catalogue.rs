@@ -84,12 +84,13 @@ pub enum Known<'a> {
 }
 
 impl Alias {
-    /// The place of the target to try first: drawn by weight, or the first where no weights are written.
-    pub fn draw_first(&self, dice: &Dice) -> Option<usize> {
+    /// The place of the target to try first: drawn by weight as far as the target is well (0 to 1), or the first where no
+    /// weights are written.
+    pub fn draw_first(&self, dice: &Dice, well: impl Fn(&Target) -> f64) -> Option<usize> {
         if self.targets.iter().all(|t| t.weight.is_none()) {
             return (!self.targets.is_empty()).then_some(0);
         }
-        pick(self.targets.iter().map(|t| t.weight.unwrap_or(1.0)), dice)
+        pick(self.targets.iter().map(|t| t.weight.unwrap_or(1.0) * well(&t.target)), dice)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::catalogue::{Alias, AliasTarget, Catalogue, Known};
 use super::draw::draw;
-use super::strategy::{Runner, Scene, Strategy};
+use super::strategy::{Runner, Scene, Strategy, health};
 use super::{Unplanned, meets, unknown_model};
 use crate::facts::Endpoint;
 use crate::facts::fit::{Unfit, unfit};
@@ -157,7 +157,10 @@ impl<'a> Draft<'a> {
 
     /// The drawn target first, the others in the order written.
     fn in_order(&mut self, alias: &Alias) {
-        let first = alias.draw_first(self.scene.dice);
+        let market = &self.scene.facts.market;
+        let first = alias.draw_first(self.scene.dice, |target| {
+            market.offer(&target.name.to_string()).map_or(1.0, |offer| health(&offer.live))
+        });
         let others = alias.targets.iter().enumerate().filter(|(place, _)| Some(*place) != first);
         let first = first.and_then(|first| alias.targets.get(first));
         for AliasTarget { target, .. } in first.into_iter().chain(others.map(|(_, other)| other)) {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-pub(super) use arrange::{Runner, Scene};
+pub(super) use arrange::{Runner, Scene, health};
 pub use settings::{
     CanarySettings, CheapestSettings, ConditionSettings, FastestSettings, PercentileWord, ScoreSettings,
     StepSettings, StickyWord, StrategySettings, StrategyStep, StrategyWord, TierWord, TimeWord,

@@ -175,6 +175,11 @@ impl Policy {
         self.complaint(hook, "waited for plugins too often: ask fewer of them in one policy")
     }
 
+    /// The failure of a policy that takes long, while too many others do.
+    pub(super) fn too_slow(&self, hook: Hook) -> RuntimeError {
+        self.complaint(hook, "takes long, and too many evaluations that do are waiting: make it do less")
+    }
+
     fn failed(&self, hook: Hook, error: &EvalAltResult) -> RuntimeError {
         let found = failure(error);
         let file =

@@ -39,6 +39,8 @@ thread_local! {
     static CLOCK: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
     /// Whether to look at each operation.
     static WATCHED: Cell<bool> = const { Cell::new(false) };
+    /// How long an evaluation may take on this thread before it has to go on elsewhere, and whether it has.
+    static PATIENCE: Cell<(Option<Duration>, bool)> = const { Cell::new((None, false)) };
 }
 
 /// What the functions of one policy file share.
@@ -97,6 +99,11 @@ pub(super) fn start_clock() {
     WATCHED.set(false);
 }
 
+/// Evaluations on this thread end after so long, until this is said again. Whether the last one ended by that.
+pub(super) fn be_patient(patience: Option<Duration>) -> bool {
+    PATIENCE.replace((patience, false)).1
+}
+
 /// Time that a plugin took is not the script's.
 pub(super) fn excuse(time: Duration) {
     let later = |(last, spent): (Instant, Duration)| Some((last.checked_add(time)?, spent));
@@ -110,5 +117,13 @@ fn overdue(deadline: Duration) -> bool {
     let spent = spent + gap.min(LONGEST_GAP);
     CLOCK.set(Some((now, spent)));
     WATCHED.set(gap > SLOW);
-    spent > deadline
+    if spent > deadline {
+        return true;
+    }
+    let (patience, _) = PATIENCE.get();
+    let elsewhere = patience.is_some_and(|patience| spent > patience);
+    if elsewhere {
+        PATIENCE.set((patience, true));
+    }
+    elsewhere
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rhai::Dynamic;
 
 use super::compile::Policy;
+use super::engine;
 use super::error::RuntimeError;
 use super::hook::Opinion;
 use super::memo::{Answered, Memo, Waiting};
@@ -15,6 +16,8 @@ use super::plugins::{Question, Reply};
 use super::request::Request;
 use super::seen::{Answer, Completion, FailedAttempt};
 use super::settings::OnError;
+use super::side_road;
+use super::wishes::Mark;
 use super::{Chain, Decided};
 use crate::facts::{Facts, Reads};
 use crate::fault::{Fault, FaultKind};
@@ -50,6 +53,18 @@ struct Walk {
     /// Evaluations of that policy so far.
     rounds: usize,
     errors: Vec<RuntimeError>,
+    /// Whether an evaluation that takes long may go on elsewhere.
+    on_worker: bool,
+    /// What came of one that did.
+    elsewhere: Option<(Mark, Result<Opinion, RuntimeError>)>,
+}
+
+/// Why an evaluation was given up, to begin anew.
+enum Pause {
+    /// A plugin has to be waited for.
+    Plugin(Box<Waiting>),
+    /// It takes long: it goes on beside the worker.
+    Slow,
 }
 
 /// How a walk ended.
@@ -101,7 +116,7 @@ impl Session {
         loop {
             match self.advance(&mut walk) {
                 Ok(end) => return self.decided(end, walk.errors),
-                Err(waiting) => self.wait(waiting).await,
+                Err(pause) => self.wait(pause, &mut walk).await,
             }
         }
     }
@@ -128,11 +143,13 @@ impl Session {
 
     /// As [`Session::decide`], for those who have no time to wait: a policy whose plugin is not ready fails.
     pub fn decide_now(&self) -> Decided {
-        let mut walk = Walk::new(Hook::OnRequest, Dynamic::UNIT);
+        let mut walk = Walk { on_worker: false, ..Walk::new(Hook::OnRequest, Dynamic::UNIT) };
         loop {
             match self.advance(&mut walk) {
                 Ok(end) => return self.decided(end, walk.errors),
-                Err(waiting) => {
+                // Not on a worker: nobody waits behind it.
+                Err(Pause::Slow) => walk.on_worker = false,
+                Err(Pause::Plugin(waiting)) => {
                     let Waiting { plugin, question, began, .. } = *waiting;
                     let reply: Result<Reply, String> = Err("its answer is not known".to_owned());
                     self.request.memo().keep(super::memo::answered(plugin, question, reply, began));
@@ -236,30 +253,57 @@ impl Session {
         loop {
             match self.advance(walk) {
                 Ok(end) => return end,
-                Err(waiting) => self.wait(waiting).await,
+                Err(pause) => self.wait(pause, walk).await,
             }
         }
     }
 
-    async fn wait(&self, waiting: Box<Waiting>) {
-        let answered = waiting.answer().await;
-        self.request.memo().keep(answered);
+    async fn wait(&self, pause: Pause, walk: &mut Walk) {
+        match pause {
+            Pause::Plugin(waiting) => {
+                let answered = waiting.answer().await;
+                self.request.memo().keep(answered);
+            }
+            Pause::Slow => walk.elsewhere = self.elsewhere(walk).await,
+        }
+    }
+
+    /// Begins the evaluation anew, beside the workers.
+    async fn elsewhere(&self, walk: &Walk) -> Option<(Mark, Result<Opinion, RuntimeError>)> {
+        let policy = self.chain.policies.get(walk.at)?.clone();
+        let mark = self.request.wishes().begin(walk.hook);
+        let (theirs, request, hook, second) =
+            (policy.clone(), self.request.clone(), walk.hook, walk.second.clone());
+        let said = side_road::evaluate(move || theirs.ask(hook, &request, &second)).await;
+        Some((mark, said.unwrap_or_else(|| Err(policy.too_slow(walk.hook)))))
     }
 
     /// Goes on along the chain until somebody has an opinion or has to wait.
-    fn advance(&self, walk: &mut Walk) -> Result<End<'_>, Box<Waiting>> {
+    fn advance(&self, walk: &mut Walk) -> Result<End<'_>, Pause> {
         while let Some(policy) = self.chain.policies.get(walk.at) {
             if !policy.has(walk.hook) {
                 walk.at += 1;
                 continue;
             }
-            let mark = self.request.wishes().begin(walk.hook);
-            let said = policy.ask(walk.hook, &self.request, &walk.second);
+            let (mark, said) = match walk.elsewhere.take() {
+                Some((mark, said)) => (mark, said),
+                None => {
+                    let mark = self.request.wishes().begin(walk.hook);
+                    engine::be_patient(walk.on_worker.then_some(side_road::PATIENCE));
+                    let said = policy.ask(walk.hook, &self.request, &walk.second);
+                    if engine::be_patient(None) {
+                        self.request.memo().take_waiting();
+                        self.request.wishes().rewind(mark);
+                        return Err(Pause::Slow);
+                    }
+                    (mark, said)
+                }
+            };
             if let Some(waiting) = self.request.memo().take_waiting() {
                 self.request.wishes().rewind(mark);
                 walk.rounds += 1;
                 if walk.rounds < MAX_ROUNDS {
-                    return Err(Box::new(waiting));
+                    return Err(Pause::Plugin(Box::new(waiting)));
                 }
             }
             let said = if walk.rounds < MAX_ROUNDS { said } else { Err(policy.too_many_rounds(walk.hook)) };
@@ -331,7 +375,7 @@ impl Session {
 
 impl Walk {
     fn new(hook: Hook, second: Dynamic) -> Self {
-        Self { hook, second, at: 0, rounds: 0, errors: Vec::new() }
+        Self { hook, second, at: 0, rounds: 0, errors: Vec::new(), on_worker: true, elsewhere: None }
     }
 }
 

@@ -108,6 +108,20 @@ fn reset(headers: &HeaderMap, now_ms: u64) -> Option<Duration> {
     }
     .or_else(|| text("x-ratelimit-reset").and_then(|value| reset_value(value, now_ms)))
     .or_else(|| text("ratelimit-reset").and_then(|value| reset_value(value, now_ms)))
+    .or_else(|| anthropic(headers, now_ms))
+}
+
+/// Anthropic names a moment for each of its limits; the latest of those that are used up counts.
+/// <https://platform.claude.com/docs/en/api/rate-limits>
+#[allow(clippy::cast_precision_loss, reason = "a difference of seconds, clamped to a minute")]
+fn anthropic(headers: &HeaderMap, now_ms: u64) -> Option<Duration> {
+    let text = |name: String| headers.get(name)?.to_str().ok().map(str::trim);
+    let left = |kind: &str| {
+        let used_up = text(format!("anthropic-ratelimit-{kind}-remaining"))? == "0";
+        let moment: jiff::Timestamp = text(format!("anthropic-ratelimit-{kind}-reset"))?.parse().ok()?;
+        used_up.then(|| clamp((moment.as_millisecond() as f64 - now_ms as f64) / 1000.0))
+    };
+    ["requests", "tokens", "input-tokens", "output-tokens"].into_iter().filter_map(left).max()
 }
 
 #[cfg(test)]
@@ -144,6 +158,15 @@ mod tests {
                 ms(20),
             ),
             (&[("x-ratelimit-reset-tokens", "7.66s")], ms(7_660)),
+            (
+                &[
+                    ("anthropic-ratelimit-requests-remaining", "12"),
+                    ("anthropic-ratelimit-requests-reset", "2026-01-01T00:00:40Z"),
+                    ("anthropic-ratelimit-output-tokens-remaining", "0"),
+                    ("anthropic-ratelimit-output-tokens-reset", "2026-01-01T00:00:09Z"),
+                ],
+                ms(9_000),
+            ),
             (&[("x-ratelimit-reset", "1767225610")], ms(10_000)),
             (&[("x-ratelimit-reset", "1767225610000")], ms(10_000)),
             (&[("x-ratelimit-reset", "12")], ms(12_000)),

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ModerationQuirks, RerankQuirks};
+use super::{Balance, ModerationQuirks, RerankQuirks, Sticky};
+use crate::fault::Then;
 use crate::settings::{Period, SecretRef};
 
 /// One provider. Everything that is not given comes from the preset of the same name (or of `preset:`).
@@ -20,8 +21,17 @@ pub struct ProviderSettings {
     pub dialect: Option<String>,
     /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses.
     pub base_url: Option<String>,
-    /// API keys; the first is used.
+    /// API keys. Several are a pool: each attempt bears one of them.
     pub keys: Vec<KeySettings>,
+    /// How one of several keys is chosen: `weighted` (drawn by weight) or `least_loaded` (the fewest requests under way
+    /// for its weight).
+    pub balance: Balance,
+    /// Requests that go out under the same key, so that the provider's prompt cache stays warm: those of one `session`
+    /// (`x-tollgate-session`, or else the user), or those with the same `prefix` (system message and first kilobyte).
+    pub sticky: Option<Sticky>,
+    /// What happens after faults, where it is not what the table of reliability.md says: by the fault's name or by the
+    /// provider's status (`"529": next_target`).
+    pub faults: BTreeMap<String, FaultSettings>,
     /// Where on Vertex AI, and with whose credentials.
     pub google: Option<GoogleSettings>,
     /// Which resource of Azure, and with whose credentials.
@@ -88,16 +98,81 @@ pub struct AzureSettings {
 }
 
 /// One API key: a plain reference, or a reference with more to come.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(untagged)]
 pub enum KeySettings {
     /// `env:NAME` or `file:PATH`.
     Plain(SecretRef),
     /// With further settings.
-    Full(KeyDetails),
+    Full(PooledKey),
 }
 
-/// One API key with further settings.
+impl KeySettings {
+    /// Where the secret is.
+    pub fn secret(&self) -> &SecretRef {
+        match self {
+            Self::Plain(secret) => secret,
+            Self::Full(key) => &key.secret,
+        }
+    }
+}
+
+/// One API key of a pool.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct PooledKey {
+    /// `env:NAME` or `file:PATH`.
+    pub secret: SecretRef,
+    /// Its name in logs, metrics and `/admin/v1/providers`; by default the reference.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Whose account it is. Keys of one account are out together when the account is not paid; by default all are of
+    /// the same.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Its share of the requests, by default 1.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub weight: Option<f64>,
+    /// The most requests a minute.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub rpm: Option<u32>,
+    /// The most tokens a minute, of prompts and answers.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub tpm: Option<u64>,
+    /// The most requests at once.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_in_flight: Option<u32>,
+    /// Headers that go with it, for example the organisation of its account. Values may be secrets by reference.
+    #[serde(default)]
+    pub headers: BTreeMap<String, HeaderSettings>,
+}
+
+/// What happens after a fault: a word, or a word with the shortest pause.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum FaultSettings {
+    /// What happens.
+    Plain(Then),
+    /// With further settings.
+    Full(FaultDetails),
+}
+
+/// What happens after a fault, with further settings.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct FaultDetails {
+    /// What happens.
+    pub then: Then,
+    /// The shortest pause before another try at the same target.
+    #[serde(default)]
+    pub after: Option<Period>,
+}
+
+/// A secret by reference.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct KeyDetails {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::restrained::{Checkpoint, Queue, Ready, Restrained};
-use super::{Credential, Ford, Inspection, Interpreter, Provider};
+use super::{Credential, Ford, Inspection, Interpreter, Provider, Ring};
 use crate::chat::Usage;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultRules};
 use crate::plan::OutputRules;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
 
@@ -24,14 +24,18 @@ pub struct Vendor {
     pub interpreter: Option<Arc<dyn Interpreter>>,
     /// Where it is.
     pub place: Place,
-    /// Credentials and configured headers, marked sensitive; added to every request last, so nothing overrides them.
+    /// Configured headers, those that hold secrets marked sensitive; added to every request, so nothing overrides them.
     pub headers: HeaderMap,
+    /// Its keys; the headers of the one that an attempt bears are added last.
+    pub ring: Ring,
     /// What authorises a request beyond `headers`.
     pub credential: Credential,
     /// What constraints can ask for.
     pub traits: Traits,
     /// Deadlines of its attempts.
     pub deadlines: Deadlines,
+    /// What happens after faults, where it is not the usual.
+    pub faults: FaultRules,
     /// Models that the configuration names, by `models:` of the provider or as targets of aliases.
     pub models: Vec<Arc<str>>,
 }
@@ -46,9 +50,11 @@ impl Vendor {
             interpreter: None,
             place: Place::Local,
             headers: HeaderMap::new(),
+            ring: Ring::default(),
             credential: Credential::default(),
             traits: Traits::default(),
             deadlines: Deadlines::default(),
+            faults: FaultRules::default(),
             models: Vec::new(),
         }
     }
@@ -81,10 +87,10 @@ pub struct Target {
     pub name: TargetName,
     /// What speaks in place of the provider, where rules hold that it does not know of.
     through: Option<Arc<Restrained>>,
-    /// Who looks at its answers.
-    inspection: Option<Arc<dyn Inspection>>,
     /// Those rules.
     rules: Option<Arc<OutputRules>>,
+    /// Who looks at its answers.
+    inspection: Option<Arc<dyn Inspection>>,
 }
 
 /// An answer that the client does not get.
@@ -98,13 +104,20 @@ pub struct Withheld {
 impl Target {
     /// A model of a provider.
     pub fn new(vendor: Arc<Vendor>, name: TargetName) -> Self {
-        Self { vendor, name, through: None, inspection: None, rules: None }
+        Self { vendor, name, through: None, rules: None, inspection: None }
     }
 
     /// The same target under rules for its output, and with somebody who looks at its answers.
     pub fn under(&self, rules: &Arc<OutputRules>, inspection: Option<Arc<dyn Inspection>>) -> Self {
         let through = Arc::new(Restrained::new(self, rules));
-        Self { through: Some(through), inspection, rules: Some(rules.clone()), ..self.clone() }
+        Self { through: Some(through), rules: Some(rules.clone()), inspection, ..self.clone() }
+    }
+
+    /// The same target, with answers of at most so many tokens besides the rules that hold already.
+    pub fn capped(&self, most: u64) -> Self {
+        let mut rules = self.rules.as_deref().cloned().unwrap_or_default();
+        rules.cap(most);
+        self.under(&Arc::new(rules), self.inspection.clone())
     }
 
     /// Whether somebody looks at its answers.
@@ -132,13 +145,6 @@ impl Target {
         let queue = Queue::default();
         let checkpoint = Checkpoint::new(through.listened(), inspection.stream(), queue.clone());
         Some((self.with(through.ready(Ready::Stream(queue))), Box::new(checkpoint)))
-    }
-
-    /// The same target, with answers of at most so many tokens besides the rules that hold already.
-    pub fn capped(&self, most: u64) -> Self {
-        let mut rules = self.rules.as_deref().cloned().unwrap_or_default();
-        rules.cap(most);
-        self.under(&Arc::new(rules), self.inspection.clone())
     }
 
     fn with(&self, through: Restrained) -> Self {

@@ -53,6 +53,13 @@ table! {
     Gauge     "tollgate_provider_first_token_seconds" ["provider", "quantile"] "from the start of an attempt to a stream's first content, within the window; NaN without streams";
     Gauge     "tollgate_provider_tokens_per_second" ["provider"] "generated tokens per second, the median over answers within the window; NaN without answers";
     Counter   "tollgate_attempts_total" ["provider", "outcome"] "attempts at upstreams; outcome is ok or the kind of fault";
+    Counter   "tollgate_retries_denied_total" ["provider"] "tries at the same target that were not made because its budget of retries was used up";
+    Counter   "tollgate_targets_skipped_total" ["provider", "reason"] "targets of plans that were passed over without an attempt; reason is breaker, refused, throttled, limited or tried";
+    Gauge     "tollgate_breaker_state" ["provider", "model"] "breakers of configured models: 0 closed, 1 half open, 2 open";
+    Counter   "tollgate_breaker_openings_total" ["provider"] "breakers that opened";
+    Gauge     "tollgate_key_usable" ["provider", "key"] "0 while a key is out because the provider refused it, 1 once it is accepted again";
+    Counter   "tollgate_key_refusals_total" ["provider", "key"] "alarms: keys that a provider refused, or whose account it wants paid";
+    Counter   "tollgate_key_throttles_total" ["provider", "key"] "rate limits (429) that a key met";
     Counter   "tollgate_token_refreshes_total" ["provider", "outcome"] "fetches of short-lived credentials from token endpoints; outcome is ok or the kind of fault";
     Counter   "tollgate_translation_losses_total" ["from", "to", "field"] "fields that a translation from one dialect to another could not carry as they were said; field is the first name of the path where it is known, `answer` for what an answer said, else other";
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
@@ -82,6 +89,12 @@ table! {
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
     Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
     Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";
+    Counter   "tollgate_budget_refusals_total" ["budget"] "attempts that a hard budget could not bear";
+    Counter   "tollgate_budget_alerts_total" ["budget", "event"] "alerts of budgets: budget_threshold or budget_projection";
+    Gauge     "tollgate_budget_used_ratio" ["budget"] "share of a budget's limit that is spent; of a split one, the largest";
+    Gauge     "tollgate_budget_held" ["budget"] "dollars or tokens that are held for requests under way; of a split one, in the part that was spent most";
+    Counter   "tollgate_alerts_dropped_total" [] "alerts that found no room";
+    Counter   "tollgate_webhooks_total" ["outcome"] "deliveries of alerts to webhooks: ok or failed";
     Counter   "tollgate_store_commits_total" [] "transactions of the database, each of many changes";
     Counter   "tollgate_store_changes_total" [] "changes that the database took";
     Counter   "tollgate_store_lost_total" [] "changes that should be kept and were lost: more waited than `state.spool`, or the database is broken";

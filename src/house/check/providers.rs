@@ -9,9 +9,7 @@ use super::super::validate::did_you_mean;
 use super::base_url::{base_url, is_private};
 use super::{Base, CheckedProvider, Desk, HeaderText, bad_word};
 use crate::providers::presets::{Auth, Preset};
-use crate::providers::{
-    DeadlineOverrides, HeaderSettings, KeyDetails, KeySettings, LabelValue, ProviderSettings, QuirkSettings,
-};
+use crate::providers::{DeadlineOverrides, HeaderSettings, LabelValue, ProviderSettings, QuirkSettings};
 use crate::settings::SecretRef;
 use crate::target::{Deadlines, Origin, Traits};
 
@@ -68,7 +66,9 @@ impl Desk<'_> {
             self.error(&["providers", name], message, Some("add `base_url: https://…/v1`".into()));
         }
         let keys = self.keys(name, own, preset, base.as_ref().filter(|_| aws.is_none()), auth);
-        let headers = self.headers(name, own);
+        let pool = self.pool(name, own, &keys);
+        let faults = self.faults(name, own);
+        let headers = self.headers(&["providers", name, "headers"], &own.headers);
         self.words(name, own);
         let deadlines = self.provider_deadlines(name, own.deadlines.as_ref());
         let (mut quirks, mut query) = (self.quirks(name, own, preset), own.query.clone());
@@ -83,6 +83,10 @@ impl Desk<'_> {
             dialect,
             base,
             keys,
+            pool,
+            balance: own.balance,
+            sticky: own.sticky,
+            faults,
             auth: if google.is_some() { Auth::Google } else { auth },
             google,
             azure,
@@ -196,12 +200,12 @@ impl Desk<'_> {
         base: Option<&Base>,
         auth: Auth,
     ) -> Vec<SecretRef> {
-        if own.keys.len() > 1 {
+        if own.keys.len() > 1 && preset.is_some_and(|preset| preset.auth == Auth::Google) {
             let message = format!("`{name}` has several keys, of which only the first is used");
             self.warning(&["providers", name, "keys"], message, None);
         }
         if !own.keys.is_empty() {
-            return own.keys.iter().map(secret).collect();
+            return own.keys.iter().map(|key| key.secret().clone()).collect();
         }
         if auth == Auth::Aws {
             // An API key of the environment is one way among others.
@@ -241,10 +245,14 @@ impl Desk<'_> {
         preset.map_or(own.clone(), |preset| preset.quirks.with(&own))
     }
 
-    fn headers(&mut self, name: &str, settings: &ProviderSettings) -> Vec<(HeaderName, HeaderText)> {
+    pub(super) fn headers(
+        &mut self,
+        at: &[&str],
+        written: &BTreeMap<String, HeaderSettings>,
+    ) -> Vec<(HeaderName, HeaderText)> {
         let mut headers = Vec::new();
-        for (key, value) in &settings.headers {
-            let path = ["providers", name, "headers", key];
+        for (key, value) in written {
+            let path = [at, &[key.as_str()]].concat();
             let Ok(header) = key.parse::<HeaderName>() else {
                 self.error(&path, format!("{key:?} is not the name of a header"), None);
                 continue;
@@ -341,12 +349,6 @@ const OURS: [&str; 8] = [
 /// Headers whose value is a secret.
 const CREDENTIALS: [&str; 6] =
     ["authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"];
-
-fn secret(key: &KeySettings) -> SecretRef {
-    match key {
-        KeySettings::Plain(secret) | KeySettings::Full(KeyDetails { secret }) => secret.clone(),
-    }
-}
 
 fn text(value: &LabelValue) -> Arc<str> {
     match value {

@@ -76,7 +76,10 @@ fn models_keep_their_order_and_resolve() {
     let z = &checked.models[0];
     assert_eq!((z.targets[0].name.to_string().as_str(), z.targets[0].weight), ("ollama/a/b", None));
     assert_eq!(z.targets[1].weight, Some(0.0));
-    assert_eq!(z.fallback.iter().map(Hop::name).collect::<Vec<_>>(), ["a".into(), "ollama/d".into()]);
+    assert_eq!(
+        z.fallback.iter().map(Hop::name).collect::<Vec<_>>(),
+        ["a", "ollama/d"].map(std::sync::Arc::from)
+    );
     assert_eq!(&*checked.models[1].name, "a");
 }
 

@@ -63,6 +63,11 @@ struct Work<'a> {
     left_out: Vec<(Target, String)>,
 }
 
+/// By what a weight is multiplied: how well the target does, smoothly.
+pub(in crate::planner) fn health(live: &Live) -> f64 {
+    live.health.unwrap_or_else(|| 1.0 - live.error_rate.unwrap_or(0.0)).max(LEAST_HEALTH)
+}
+
 impl Runner {
     /// A target of an alias, with its numbers of this moment.
     pub(in crate::planner) fn of(written: &AliasTarget, facts: &Facts) -> Self {
@@ -78,8 +83,7 @@ impl Runner {
 
     /// Its weight, as far as it is well.
     fn share(&self) -> f64 {
-        let health = 1.0 - self.offer.live.error_rate.unwrap_or(0.0);
-        self.weight.unwrap_or(1.0) * health.max(LEAST_HEALTH)
+        self.weight.unwrap_or(1.0) * health(&self.offer.live)
     }
 
     fn name(&self) -> &str {

@@ -275,10 +275,6 @@ fn what_is_wrong_with_a_word_is_found_at_load() {
             "1:37: `hedge_after` is not part of this version: it comes with hedged requests; until then write `.first_token(\"1500ms\").then(…)`",
         ),
         (
-            "budget(\"team\", req.team)",
-            "1:22: `budget` is not part of this version: it comes with budgets; until then limit a share of the traffic with `bucket(…)`",
-        ),
-        (
             "req.pii()",
             "1:26: `pii` is not part of this version: it comes with the guards; until then use `req.matches(…)` or a guard plugin",
         ),

@@ -65,7 +65,7 @@ mod tests {
             (
                 json!({"code": "image_content_policy_violation", "message": "no"}),
                 K::ContentFiltered,
-                Retry::Elsewhere,
+                Retry::Never,
             ),
             (
                 json!({"code": "context_length_exceeded", "message": "too long"}),

@@ -1,0 +1,347 @@
+//! What stands before every target: its breaker and its budget of retries, for all workers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics::{Gauge, counter, gauge};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::budget::{Allowance, Budget};
+use super::settings::BreakerSettings;
+use super::state::{Breaker, Cause, Entry, Heard, Standing};
+use crate::clock::Dice;
+use crate::target::TargetName;
+
+/// Clients may ask for any model by name: so many targets have a gate, all others are let through.
+const MOST_GATES: usize = 512;
+
+/// A gate that nobody passed for so long is forgotten.
+const IDLE: Duration = Duration::from_secs(900);
+
+/// A target that was asked within this time is in use.
+const IN_USE: Duration = Duration::from_secs(300);
+
+/// The gates of all targets.
+pub struct Gates {
+    settings: ArcSwap<BreakerSettings>,
+    gates: ArcSwap<HashMap<TargetName, Arc<Gate>>>,
+    /// Held while a gate is added or forgotten.
+    keeper: Mutex<()>,
+    dice: Arc<Dice>,
+}
+
+/// The gate of one target.
+pub struct Gate {
+    target: TargetName,
+    /// The target's label in metrics; `None` where the configuration does not name it.
+    gauge: Option<Gauge>,
+    state: Mutex<State>,
+}
+
+struct State {
+    breaker: Breaker,
+    budget: Budget,
+    used: Instant,
+}
+
+/// Leave for one attempt. Dropped without a word, it says nothing of the target.
+pub struct Pass {
+    gates: Arc<Gates>,
+    gate: Option<Arc<Gate>>,
+    probe: bool,
+}
+
+/// Who may go where.
+pub enum Admission {
+    /// Go on.
+    Pass(Pass),
+    /// Not now.
+    Shut(Duration),
+}
+
+/// What is known of a target's breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Look {
+    /// Whether attempts are let through.
+    pub state: Standing,
+    /// Why it opened, while it is not closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// Milliseconds until it may be tried again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retry_in_ms: u64,
+    /// How often it opened in a row.
+    pub openings: u32,
+    /// From 0 to 1: by this, weights are multiplied.
+    pub health: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(ms: &u64) -> bool {
+    *ms == 0
+}
+
+impl Gates {
+    /// No target is known yet.
+    pub fn new(dice: Dice) -> Self {
+        Self {
+            settings: ArcSwap::default(),
+            gates: ArcSwap::default(),
+            keeper: Mutex::default(),
+            dice: Arc::new(dice),
+        }
+    }
+
+    /// Takes other settings. What was learnt stays; without breakers, it is forgotten.
+    pub fn configure(&self, settings: BreakerSettings) {
+        if !settings.enabled {
+            let _keeper = self.keep();
+            for gate in self.gates.load().values() {
+                gate.show(Standing::Closed);
+            }
+            self.gates.store(Arc::default());
+        }
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// An attempt at a target wants through. `listed`: whether the configuration names it.
+    pub fn enter(
+        self: &Arc<Self>,
+        target: &TargetName,
+        listed: bool,
+        allowance: Allowance,
+        now: Instant,
+    ) -> Admission {
+        let Some(gate) = self.gate(target, listed, now) else { return Admission::Pass(self.free()) };
+        let entry = {
+            let mut state = gate.state();
+            state.used = now;
+            state.budget.earn(allowance);
+            state.breaker.enter(now)
+        };
+        self.admit(gate, entry)
+    }
+
+    /// The same for another try, which earns no further one; or, with `anyway`, because nothing else is left: then an
+    /// open breaker lets one through at a time.
+    pub fn enter_again(self: &Arc<Self>, target: &TargetName, anyway: bool, now: Instant) -> Admission {
+        let Some(gate) = self.gates.load().get(target).cloned() else { return Admission::Pass(self.free()) };
+        let entry = {
+            let mut state = gate.state();
+            if anyway { state.breaker.enter_anyway(now) } else { state.breaker.enter(now) }
+        };
+        self.admit(gate, entry)
+    }
+
+    /// Whether the target may be tried once more; the retry is spent then.
+    pub fn may_retry(&self, target: &TargetName, allowance: Allowance, now: Instant) -> bool {
+        let gates = self.gates.load();
+        let Some(gate) = gates.get(target) else { return true };
+        let allowed = gate.state().budget.spend(allowance, now);
+        if !allowed {
+            counter!("tollgate_retries_denied_total", "provider" => target.provider.to_string()).increment(1);
+        }
+        allowed
+    }
+
+    /// A stream whose beginning was good broke off.
+    pub fn broke(&self, target: &TargetName, now: Instant) {
+        if let Some(gate) = self.gates.load().get(target) {
+            self.tell(gate, Heard::Bad, false, now);
+        }
+    }
+
+    /// What an active probe found: a target that answers may be tried by requests before its time.
+    pub fn probed(&self, target: &TargetName, well: bool, now: Instant) {
+        let gates = self.gates.load();
+        let Some(gate) = gates.get(target) else { return };
+        if well {
+            gate.state().breaker.may_be_well(now);
+        } else {
+            self.tell(gate, Heard::Bad, false, now);
+        }
+    }
+
+    /// What is known of a target's breaker.
+    pub fn look(&self, target: &TargetName, now: Instant) -> Option<Look> {
+        Some(self.gates.load().get(target)?.look(now))
+    }
+
+    /// The same for `provider/model` as one text.
+    pub fn look_at(&self, target: &str, now: Instant) -> Option<Look> {
+        self.look(&TargetName::parse(target)?, now)
+    }
+
+    /// All gates of a provider by model, sorted.
+    pub fn of_provider(&self, provider: &str, now: Instant) -> Vec<(Arc<str>, Look)> {
+        let gates = self.gates.load();
+        let own = gates.values().filter(|gate| *gate.target.provider == *provider);
+        let mut own: Vec<_> = own.map(|gate| (gate.target.model.clone(), gate.look(now))).collect();
+        own.sort_by(|a, b| a.0.cmp(&b.0));
+        own
+    }
+
+    /// Targets that are worth an active probe: in use lately, or not closed.
+    pub fn watched(&self, now: Instant) -> Vec<(TargetName, Standing)> {
+        let gates = self.gates.load();
+        let watched = gates.values().filter_map(|gate| {
+            let state = gate.state();
+            let standing = state.breaker.standing();
+            let in_use = now.saturating_duration_since(state.used) < IN_USE;
+            (in_use || standing != Standing::Closed).then(|| (gate.target.clone(), standing))
+        });
+        watched.collect()
+    }
+
+    /// Forgets gates that nobody passed for long; called now and then.
+    pub fn tick(&self, now: Instant) {
+        let is_idle = |gate: &Gate| now.saturating_duration_since(gate.state().used) > IDLE;
+        if !self.gates.load().values().any(|gate| is_idle(gate)) {
+            return;
+        }
+        let _keeper = self.keep();
+        let mut gates = HashMap::clone(&self.gates.load());
+        gates.retain(|_, gate| {
+            let idle = is_idle(gate);
+            if idle {
+                gate.show(Standing::Closed);
+            }
+            !idle
+        });
+        self.gates.store(Arc::new(gates));
+    }
+
+    fn admit(self: &Arc<Self>, gate: Arc<Gate>, entry: Entry) -> Admission {
+        match entry {
+            Entry::Shut(left) => Admission::Shut(left),
+            Entry::Usual => Admission::Pass(Pass { gates: self.clone(), gate: Some(gate), probe: false }),
+            Entry::Probe => {
+                gate.show(Standing::HalfOpen);
+                Admission::Pass(Pass { gates: self.clone(), gate: Some(gate), probe: true })
+            }
+        }
+    }
+
+    fn free(self: &Arc<Self>) -> Pass {
+        Pass { gates: self.clone(), gate: None, probe: false }
+    }
+
+    fn gate(&self, target: &TargetName, listed: bool, now: Instant) -> Option<Arc<Gate>> {
+        match self.gates.load().get(target) {
+            Some(gate) => Some(gate.clone()),
+            None => self.open(target, listed, now),
+        }
+    }
+
+    #[cold]
+    fn open(&self, target: &TargetName, listed: bool, now: Instant) -> Option<Arc<Gate>> {
+        let _keeper = self.keep();
+        let mut gates = HashMap::clone(&self.gates.load());
+        if let Some(gate) = gates.get(target) {
+            return Some(gate.clone());
+        }
+        if gates.len() >= MOST_GATES {
+            return None;
+        }
+        let gauge = listed.then(|| {
+            gauge!("tollgate_breaker_state", "provider" => target.provider.to_string(),
+                "model" => target.model.to_string())
+        });
+        let state = State { breaker: Breaker::new(now), budget: Budget::new(now), used: now };
+        let gate = Arc::new(Gate { target: target.clone(), gauge, state: Mutex::new(state) });
+        gate.show(Standing::Closed);
+        gates.insert(target.clone(), gate.clone());
+        self.gates.store(Arc::new(gates));
+        Some(gate)
+    }
+
+    fn tell(&self, gate: &Gate, heard: Heard, was_probe: bool, now: Instant) {
+        let settings = self.settings.load();
+        if !settings.enabled {
+            return;
+        }
+        // Only what fails needs the dice.
+        let dice = if heard == Heard::Bad || settings.slow.is_some() { self.dice.unit() } else { 0.0 };
+        let (changed, look) = {
+            let mut state = gate.state();
+            let changed = state.breaker.heard(heard, was_probe, &settings, now, dice);
+            (changed, changed.map(|_| state.look(now)))
+        };
+        if let (Some(standing), Some(look)) = (changed, look) {
+            gate.changed(standing, &look);
+        }
+    }
+
+    fn keep(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, now: Instant) -> Look {
+        self.state().look(now)
+    }
+
+    /// 0 closed, 1 half open, 2 open.
+    fn show(&self, standing: Standing) {
+        if let Some(gauge) = &self.gauge {
+            gauge.set(f64::from(standing as u8));
+        }
+    }
+
+    #[cold]
+    fn changed(&self, standing: Standing, look: &Look) {
+        self.show(standing);
+        let (target, cause) = (&self.target, look.cause);
+        if standing == Standing::Open {
+            counter!("tollgate_breaker_openings_total", "provider" => target.provider.to_string())
+                .increment(1);
+            tracing::warn!(%target, ?cause, openings = look.openings, retry_in_ms = look.retry_in_ms,
+                "breaker opened: the target is left alone for a while");
+        } else {
+            tracing::info!(%target, "breaker closed: the target does well again");
+        }
+    }
+}
+
+impl State {
+    fn look(&self, now: Instant) -> Look {
+        let breaker = &self.breaker;
+        Look {
+            state: breaker.standing(),
+            cause: breaker.cause(),
+            retry_in_ms: u64::try_from(breaker.left(now).as_millis()).unwrap_or(u64::MAX),
+            openings: breaker.openings(),
+            health: breaker.health(now),
+        }
+    }
+}
+
+impl Pass {
+    /// How the attempt ended.
+    pub fn heard(mut self, heard: Heard, now: Instant) {
+        if let Some(gate) = self.gate.take() {
+            self.gates.tell(&gate, heard, self.probe, now);
+        }
+    }
+
+    /// Whether the attempt finds out how a target does that was left alone.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(gate) = self.gate.take().filter(|_| self.probe) {
+            self.gates.tell(&gate, Heard::Nothing, true, Instant::now());
+        }
+    }
+}

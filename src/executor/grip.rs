@@ -1,0 +1,35 @@
+//! What an answer under way holds on to until it is over: its place at the target, and the key that it bears.
+
+use super::Answered;
+use crate::breaker::Busy;
+use crate::providers::Hold;
+
+/// What is given back when the answer is over.
+#[derive(Default)]
+pub struct Grip {
+    /// Counts as under way at the target.
+    pub(super) _busy: Option<Busy>,
+    /// The key.
+    pub(super) hold: Option<Hold>,
+}
+
+impl Grip {
+    /// So many tokens were used.
+    pub(super) fn used(&mut self, tokens: impl FnOnce() -> u64) {
+        if let Some(hold) = self.hold.as_mut().filter(|hold| hold.counts_tokens()) {
+            hold.used(tokens());
+        }
+    }
+}
+
+impl Answered {
+    /// Holds on until it is over; a whole answer is over at once.
+    pub(super) fn keep(&mut self, mut grip: Grip) {
+        match self {
+            Self::Whole(relayed, _) => grip.used(|| relayed.usage.map_or(0, |usage| usage.total())),
+            Self::Stream(live) => live.grip = grip,
+            Self::Raw(raw) => raw.grip = grip,
+            Self::Switched(switched) => switched.grip = grip,
+        }
+    }
+}

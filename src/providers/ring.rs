@@ -1,0 +1,382 @@
+//! The keys of one provider: which of them an attempt bears, and which of them rest or are out.
+
+mod bucket;
+mod state;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::HeaderMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use state::State;
+pub use state::{KeyLook, Why};
+
+use crate::clock::Dice;
+
+/// How one of several keys is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Drawn by weight.
+    #[default]
+    Weighted,
+    /// The one with the fewest requests under way for its weight.
+    LeastLoaded,
+}
+
+/// What requests have in common that should go out under the same key, so that a provider's prompt cache stays warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sticky {
+    /// The session (`x-tollgate-session`), or else the user.
+    Session,
+    /// The beginning of the prompt: the system message and the first kilobyte.
+    Prefix,
+}
+
+/// What one key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeyLimits {
+    /// Its share of the requests.
+    pub weight: f64,
+    /// Requests a minute.
+    pub rpm: Option<u32>,
+    /// Tokens a minute, of prompts and answers.
+    pub tpm: Option<u64>,
+    /// Requests at once.
+    pub max_in_flight: Option<u32>,
+}
+
+impl Default for KeyLimits {
+    fn default() -> Self {
+        Self { weight: 1.0, rpm: None, tpm: None, max_in_flight: None }
+    }
+}
+
+/// One key of a provider.
+pub struct Key {
+    /// Its name in logs and metrics: never the secret.
+    pub name: Arc<str>,
+    /// Whose account it is; keys of one account are out together when it is not paid.
+    pub account: Arc<str>,
+    /// The credential and the headers of its account, marked sensitive.
+    pub headers: Arc<HeaderMap>,
+    /// What it may be used for.
+    pub limits: KeyLimits,
+    /// What became of it; handed on to the next configuration, unless the secret is another.
+    state: ArcSwap<State>,
+}
+
+/// The keys of one provider.
+#[derive(Default)]
+pub struct Ring {
+    provider: Arc<str>,
+    keys: Vec<Key>,
+    balance: Balance,
+    sticky: Option<Sticky>,
+}
+
+/// What an attempt says of itself to be given a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The model that is asked.
+    pub model: &'a Arc<str>,
+    /// Tokens of the prompt.
+    pub tokens: u64,
+    /// What it has in common with others, hashed.
+    pub sticky: Option<u64>,
+    /// A key that was tried just now.
+    pub but: Option<usize>,
+}
+
+/// No key may be used now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    /// How long.
+    pub wait: Duration,
+    /// Why.
+    pub why: Why,
+}
+
+/// A key in use by one attempt, until its answer is over. Given back on drop.
+pub struct Hold {
+    provider: Arc<str>,
+    name: Arc<str>,
+    place: usize,
+    model: Arc<str>,
+    headers: Arc<HeaderMap>,
+    state: Arc<State>,
+    /// Tokens that were booked ahead, where they count.
+    booked: Option<u64>,
+    probe: bool,
+}
+
+impl Key {
+    /// A key that nothing has been heard of.
+    pub fn new(name: Arc<str>, account: Arc<str>, headers: HeaderMap, limits: KeyLimits) -> Self {
+        let state = ArcSwap::from_pointee(State::new(limits));
+        Self { name, account, headers: Arc::new(headers), limits, state }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Ring {
+    /// The keys of this provider.
+    pub fn new(provider: Arc<str>, keys: Vec<Key>, balance: Balance, sticky: Option<Sticky>) -> Self {
+        Self { provider, keys, balance, sticky }
+    }
+
+    /// What its requests stick by.
+    pub fn sticky(&self) -> Option<Sticky> {
+        self.sticky
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none: then nothing is chosen, and nothing rests.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// A key for an attempt; `None` where the provider has none.
+    ///
+    /// # Errors
+    /// When all rest, with the shortest wait.
+    pub fn choose(&self, wish: Wish<'_>, dice: &Dice, now: Instant) -> Result<Option<Hold>, Rest> {
+        match &self.keys[..] {
+            [] => return Ok(None),
+            // The usual provider has one key.
+            [only] if wish.but.is_none() => {
+                return match only.state.load().rest(wish.model, wish.tokens, now) {
+                    None => Ok(Some(self.take(0, only, wish, now))),
+                    Some(rest) => Err(rest),
+                };
+            }
+            _ => {}
+        }
+        let mut shortest: Option<Rest> = None;
+        let mut free: Vec<usize> = Vec::new();
+        for (place, key) in self.keys.iter().enumerate() {
+            match key.state.load().rest(wish.model, wish.tokens, now) {
+                None if wish.but != Some(place) => free.push(place),
+                None => {}
+                Some(rest) if shortest.is_none_or(|shortest| rest.wait < shortest.wait) => {
+                    shortest = Some(rest)
+                }
+                Some(_) => {}
+            }
+        }
+        let picked = self.pick(&free, wish.sticky, dice).and_then(|at| free.get(at));
+        match picked.and_then(|place| Some((*place, self.keys.get(*place)?))) {
+            Some((place, key)) => Ok(Some(self.take(place, key, wish, now))),
+            None => Err(shortest.unwrap_or(Rest { wait: Duration::ZERO, why: Why::Tried })),
+        }
+    }
+
+    /// The key that rests for the shortest time, because nothing else is left. Limits that the configuration sets are
+    /// kept all the same.
+    pub fn least_bad(&self, wish: Wish<'_>, now: Instant) -> Option<Hold> {
+        let rests = self.keys.iter().enumerate().map(|(place, key)| {
+            let rest = key.state.load().rest(wish.model, wish.tokens, now);
+            (rest.map_or(Duration::ZERO, |rest| rest.wait), rest.map(|rest| rest.why), place, key)
+        });
+        let (.., place, key) =
+            rests.filter(|(_, why, ..)| *why != Some(Why::Limited)).min_by_key(|(wait, ..)| *wait)?;
+        Some(self.take(place, key, wish, now))
+    }
+
+    /// Whether another key than this one could be used at once.
+    pub fn has_other(&self, wish: Wish<'_>, now: Instant) -> bool {
+        self.keys.len() > 1
+            && self.keys.iter().enumerate().any(|(place, key)| {
+                wish.but != Some(place) && key.state.load().rest(wish.model, wish.tokens, now).is_none()
+            })
+    }
+
+    /// The account of this key pays for nothing more: all its keys are out.
+    pub fn unpaid(&self, hold: &Hold, now: Instant, dice: &Dice) {
+        let Some(account) = self.keys.get(hold.place).map(|key| key.account.clone()) else { return };
+        for key in self.keys.iter().filter(|key| key.account == account) {
+            key.state.load().refused(now, dice.unit());
+            alarm(&self.provider, &key.name, "the account pays for nothing more");
+        }
+    }
+
+    /// How the keys fare.
+    pub fn looks(&self, now: Instant) -> Vec<KeyLook> {
+        self.keys.iter().map(|key| key.state.load().look(&key.name, &key.account, now)).collect()
+    }
+
+    /// Takes over what an older configuration had learnt of keys with the same secret.
+    pub fn inherit(&self, older: &Self) {
+        for key in &self.keys {
+            let known =
+                older.keys.iter().find(|other| other.headers == key.headers && other.limits == key.limits);
+            if let Some(known) = known {
+                key.state.store(known.state.load_full());
+            } else {
+                show(&self.provider, &key.name, true);
+            }
+        }
+    }
+
+    fn take(&self, place: usize, key: &Key, wish: Wish<'_>, now: Instant) -> Hold {
+        let state = key.state.load_full();
+        let probe = state.take(wish.tokens, now);
+        Hold {
+            provider: self.provider.clone(),
+            name: key.name.clone(),
+            place,
+            model: wish.model.clone(),
+            headers: key.headers.clone(),
+            state,
+            booked: key.limits.tpm.map(|_| wish.tokens),
+            probe,
+        }
+    }
+
+    /// Which of the free places.
+    #[allow(clippy::cast_precision_loss, reason = "a hash as a number between 0 and 1")]
+    fn pick(&self, free: &[usize], sticky: Option<u64>, dice: &Dice) -> Option<usize> {
+        if free.len() < 2 {
+            return (!free.is_empty()).then_some(0);
+        }
+        let key = |place: &usize| self.keys.get(*place);
+        let weight = |place: &usize| key(place).map_or(0.0, |key| key.limits.weight);
+        let best = |score: &dyn Fn(&usize) -> f64| {
+            let scores = free.iter().map(score).enumerate();
+            scores.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)
+        };
+        if let (Some(common), Some(_)) = (sticky, self.sticky) {
+            // Weighted rendezvous: a key that goes takes only its own requests along.
+            return best(&|place| {
+                let name = key(place).map_or("", |key| &*key.name);
+                let unit = (mixed(common, name) >> 11) as f64 / (1_u64 << 53) as f64;
+                -unit.max(f64::MIN_POSITIVE).ln() / weight(place).max(f64::MIN_POSITIVE)
+            });
+        }
+        if self.balance == Balance::LeastLoaded {
+            let loads: Vec<f64> = free
+                .iter()
+                .map(|place| {
+                    let busy = key(place).map_or(0, |key| key.state.load().in_flight());
+                    f64::from(busy) / weight(place).max(f64::MIN_POSITIVE)
+                })
+                .collect();
+            let least = loads.iter().copied().fold(f64::INFINITY, f64::min);
+            let even = loads.iter().filter(|load| **load <= least).count();
+            if even == 1 {
+                return loads.iter().position(|load| *load <= least);
+            }
+        }
+        let all: f64 = free.iter().map(weight).sum();
+        let mut left = dice.unit() * all;
+        let drawn = free.iter().position(|place| {
+            left -= weight(place);
+            left < 0.0
+        });
+        Some(drawn.unwrap_or(0))
+    }
+}
+
+impl Hold {
+    /// What the request bears.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Its name in logs: never the secret.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its place among the provider's keys.
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
+    /// The provider accepted it.
+    pub fn good(&mut self) {
+        self.probe = false;
+        if self.state.good(&self.model) {
+            tracing::info!(provider = %self.provider, key = %self.name, "the key is accepted again");
+            show(&self.provider, &self.name, true);
+        }
+    }
+
+    /// The provider limits its rate: it rests for this model, for as long as the provider asks, or longer each time.
+    pub fn throttled(&mut self, after: Option<Duration>, now: Instant, dice: &Dice) {
+        self.probe = false;
+        self.state.throttled(&self.model, after, now, dice.unit());
+        metrics::counter!("tollgate_key_throttles_total", "provider" => self.provider.to_string(),
+            "key" => self.name.to_string())
+        .increment(1);
+    }
+
+    /// The provider refuses it: it is out for a while, longer each time.
+    pub fn refused(&mut self, now: Instant, dice: &Dice) {
+        self.probe = false;
+        if self.state.refused(now, dice.unit()) {
+            alarm(&self.provider, &self.name, "the provider refuses the key");
+        }
+    }
+
+    /// Whether tokens count for it.
+    pub fn counts_tokens(&self) -> bool {
+        self.booked.is_some()
+    }
+
+    /// So many tokens were used in all; those that were not booked ahead are booked now.
+    pub fn used(&mut self, tokens: u64) {
+        if let Some(booked) = self.booked.take() {
+            self.state.book(tokens.saturating_sub(booked));
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.state.give_back(self.probe);
+    }
+}
+
+#[cold]
+fn alarm(provider: &str, key: &str, what: &'static str) {
+    tracing::warn!(provider, key, "alarm: {what}; it is out for a while");
+    metrics::counter!("tollgate_key_refusals_total", "provider" => provider.to_owned(), "key" => key.to_owned())
+        .increment(1);
+    show(provider, key, false);
+}
+
+fn show(provider: &str, key: &str, usable: bool) {
+    metrics::gauge!("tollgate_key_usable", "provider" => provider.to_owned(), "key" => key.to_owned())
+        .set(f64::from(u8::from(usable)));
+}
+
+/// A hash of both, the same in every process.
+fn mixed(common: u64, name: &str) -> u64 {
+    let bytes = common.to_le_bytes().into_iter().chain(name.bytes());
+    // FNV-1a, and a last stir (SplitMix64) so that near names lie far apart.
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Stories of keys: drawn by weight, resting after a 429, out after a 401, back again.
+
+use std::collections::HashMap;
+
+use super::*;
+
+fn key(name: &str, limits: KeyLimits) -> Key {
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", name.parse().unwrap());
+    Key::new(name.into(), "default".into(), headers, limits)
+}
+
+fn ring(weights: &[f64], balance: Balance, sticky: Option<Sticky>) -> Ring {
+    let keys = weights.iter().zip(["a", "b", "c"]);
+    let keys = keys.map(|(weight, name)| key(name, KeyLimits { weight: *weight, ..KeyLimits::default() }));
+    Ring::new("p".into(), keys.collect(), balance, sticky)
+}
+
+fn wish(model: &Arc<str>) -> Wish<'_> {
+    Wish { model, tokens: 10, sticky: None, but: None }
+}
+
+fn draws(ring: &Ring, times: usize) -> HashMap<String, usize> {
+    let (model, dice) = ("m".into(), Dice::loaded(5));
+    let mut drawn = HashMap::new();
+    for _ in 0..times {
+        let hold = ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap();
+        *drawn.entry(hold.name.to_string()).or_default() += 1;
+    }
+    drawn
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_drawn_by_weight() {
+    let drawn = draws(&ring(&[3.0, 1.0], Balance::Weighted, None), 4_000);
+    assert!((2_850..3_150).contains(&drawn["a"]), "{drawn:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_least_loaded_key_is_taken_for_its_weight() {
+    let ring = ring(&[2.0, 1.0], Balance::LeastLoaded, None);
+    let (model, dice) = ("m".into(), Dice::loaded(1));
+    let held: Vec<_> =
+        (0..6).map(|_| ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap()).collect();
+    let of = |name: &str| held.iter().filter(|hold| *hold.name == *name).count();
+    assert_eq!((of("a"), of("b")), (4, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_rests_for_one_model_after_a_429_and_the_others_take_over() {
+    let ring = ring(&[1.0, 1.0], Balance::Weighted, None);
+    let (model, other, dice) = ("m".into(), "n".into(), Dice::loaded(1));
+    let after = Some(Duration::from_secs(7));
+    let mut first = ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap();
+    first.throttled(after, Instant::now(), &dice);
+    for _ in 0..20 {
+        let hold = ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap();
+        assert_ne!(hold.name, first.name);
+    }
+    let second = ring.choose(wish(&model), &dice, Instant::now());
+    second.unwrap().unwrap().throttled(after, Instant::now(), &dice);
+    let rest = ring.choose(wish(&model), &dice, Instant::now()).err().unwrap();
+    assert_eq!(rest, Rest { wait: Duration::from_secs(7), why: Why::Throttled });
+    assert!(ring.choose(wish(&other), &dice, Instant::now()).is_ok(), "another model has its own limits");
+    assert!(ring.least_bad(wish(&model), Instant::now()).is_some());
+    tokio::time::advance(Duration::from_secs(7)).await;
+    assert!(ring.choose(wish(&model), &dice, Instant::now()).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rests_without_a_time_grow_and_a_good_answer_forgets_them() {
+    let ring = ring(&[1.0], Balance::Weighted, None);
+    let (model, dice) = (Arc::from("m"), Dice::loaded(1));
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        ring.least_bad(wish(&model), Instant::now()).unwrap().throttled(None, Instant::now(), &dice);
+        let wait = ring.choose(wish(&model), &dice, Instant::now()).err().unwrap().wait;
+        waits.push(wait.as_secs_f64());
+        tokio::time::advance(wait).await;
+    }
+    for (at, wait) in waits.iter().enumerate() {
+        let most = 2_f64.powi(at.min(5) as i32).min(30.0);
+        assert!((most / 2.0..=most).contains(wait), "{waits:?}");
+    }
+    ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap().good();
+    ring.least_bad(wish(&model), Instant::now()).unwrap().throttled(None, Instant::now(), &dice);
+    assert!(ring.choose(wish(&model), &dice, Instant::now()).err().unwrap().wait <= Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_out_and_one_request_finds_out_whether_it_is_back() {
+    let ring = ring(&[1.0, 1.0], Balance::Weighted, None);
+    let (model, dice) = ("m".into(), Dice::loaded(1));
+    let choose = || ring.choose(wish(&model), &dice, Instant::now());
+    let mut bad = choose().unwrap().unwrap();
+    let name = bad.name.clone();
+    bad.refused(Instant::now(), &dice);
+    drop(bad);
+    assert!((0..30).all(|_| choose().unwrap().unwrap().name != name));
+    tokio::time::advance(Duration::from_secs(23)).await;
+    let held: Vec<_> = (0..30).map(|_| choose().unwrap().unwrap()).collect();
+    let mut probes: Vec<_> = held.into_iter().filter(|hold| hold.name == name).collect();
+    assert_eq!(probes.len(), 1, "single flight");
+    probes.remove(0).refused(Instant::now(), &dice);
+    tokio::time::advance(Duration::from_secs(23)).await;
+    assert!((0..30).all(|_| choose().unwrap().unwrap().name != name), "out for longer now");
+    tokio::time::advance(Duration::from_secs(23)).await;
+    let mut back = (0..60).map(|_| choose().unwrap().unwrap()).find(|hold| hold.name == name).unwrap();
+    back.good();
+    assert_eq!(ring.looks(Instant::now()).iter().filter(|look| look.state == "ok").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_is_not_paid_takes_its_keys_out_and_no_others() {
+    let mut keys: Vec<_> = ["a", "b", "c"].map(|name| key(name, KeyLimits::default())).into();
+    keys[2].account = "second".into();
+    let ring = Ring::new("p".into(), keys, Balance::Weighted, None);
+    let (model, dice) = (Arc::from("m"), Dice::loaded(1));
+    let hold = (0..30).map(|_| ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap());
+    let hold = hold.into_iter().find(|hold| *hold.name == *"a").unwrap();
+    ring.unpaid(&hold, Instant::now(), &dice);
+    let states: Vec<_> = ring.looks(Instant::now()).iter().map(|look| look.state).collect();
+    assert_eq!(states, ["refused", "refused", "ok"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_the_configuration_are_kept() {
+    let limits = KeyLimits { rpm: Some(60), tpm: Some(600), max_in_flight: Some(2), ..KeyLimits::default() };
+    let ring = Ring::new("p".into(), vec![key("a", limits)], Balance::Weighted, None);
+    let (model, dice) = (Arc::from("m"), Dice::loaded(1));
+    let ask =
+        |tokens| ring.choose(Wish { tokens, ..wish(&model) }, &dice, Instant::now()).map(Option::unwrap);
+    let (first, second) = (ask(10).unwrap(), ask(10).unwrap());
+    assert_eq!(ask(10).err().unwrap().why, Why::Limited, "two at once");
+    assert!(ring.least_bad(wish(&model), Instant::now()).is_none(), "nobody passes over a limit");
+    drop((first, second));
+    let mut large = ask(500).unwrap();
+    large.used(700);
+    drop(large);
+    let wait = ask(60).err().unwrap().wait;
+    assert!((15..=19).contains(&wait.as_secs()), "{wait:?}: 720 of 600 are used, and 60 are asked for");
+    tokio::time::advance(wait).await;
+    assert!(ask(60).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_belongs_together_bears_one_key_and_moves_only_when_its_key_is_out() {
+    let ring = ring(&[1.0, 1.0, 1.0], Balance::Weighted, Some(Sticky::Session));
+    let (model, dice) = ("m".into(), Dice::loaded(1));
+    let of = |session: u64| {
+        let wish = Wish { sticky: Some(session), ..wish(&model) };
+        ring.choose(wish, &dice, Instant::now()).unwrap().unwrap().place
+    };
+    let before: Vec<_> = (0..300).map(of).collect();
+    assert_eq!(before, (0..300).map(of).collect::<Vec<_>>());
+    for place in 0..3 {
+        let share = before.iter().filter(|p| **p == place).count();
+        assert!((60..150).contains(&share), "{share} of 300 bear key {place}");
+    }
+    let wish = Wish { sticky: Some(0), ..wish(&model) };
+    ring.choose(wish, &dice, Instant::now()).unwrap().unwrap().refused(Instant::now(), &dice);
+    for (session, place) in before.iter().enumerate().filter(|(_, place)| **place != before[0]) {
+        assert_eq!(of(session as u64), *place, "session {session} moved without need");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_configuration_remembers_keys_and_another_secret_is_another_key() {
+    let older = ring(&[1.0, 1.0], Balance::Weighted, None);
+    let (model, dice) = (Arc::from("m"), Dice::loaded(1));
+    for _ in 0..2 {
+        older.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap().refused(Instant::now(), &dice);
+    }
+    let mut keys: Vec<_> = ["a", "b"].map(|name| key(name, KeyLimits::default())).into();
+    let renewed = HeaderMap::from_iter([("authorization".parse().unwrap(), "renewed".parse().unwrap())]);
+    keys[1].headers = Arc::new(renewed);
+    let fresh = Ring::new("p".into(), keys, Balance::Weighted, None);
+    fresh.inherit(&older);
+    let states: Vec<_> = fresh.looks(Instant::now()).iter().map(|look| look.state).collect();
+    assert_eq!(states, ["refused", "ok"]);
+}
