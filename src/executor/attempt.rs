@@ -242,21 +242,8 @@ impl Executor {
             page.lose(&relayed.lost);
             return Ok((Answered::Whole(relayed, target.clone()), status));
         }
-        let json = is_json(&headers) && target.vendor.interpreter.is_none();
-        let (body, relay) = match slow {
-            false => (body, job.carry.stream(target)?),
-            true => {
-                let whole = match json {
-                    false => None,
-                    true => Some(body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?),
-                };
-                Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
-            }
-        };
-        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, json);
-        live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
-            .await?;
-        Ok((Answered::Stream(Box::new(live)), status))
+        let live = begin(job, target, due, &headers, body).await?;
+        Ok((Answered::Stream(live), status))
     }
 
     /// Adds what authorises the request beyond fixed headers; the last thing that happens to it. What was fetched for
@@ -361,6 +348,33 @@ async fn in_the_books(
         }
     }
     tried
+}
+
+/// Reads a stream until there is something to show.
+async fn begin(
+    job: &Job,
+    target: &Target,
+    due: Due,
+    headers: &HeaderMap,
+    mut body: Answering,
+) -> Result<Box<Live>, Fault> {
+    let idle = target.vendor.deadlines.idle;
+    let json = is_json(headers) && target.vendor.interpreter.is_none();
+    let slow = target.vendor.interpreter.is_some() || target.is_inspected();
+    let (body, relay) = match slow {
+        false => (body, job.carry.stream(target)?),
+        true => {
+            let late = |at: Instant| passed(at, due, Phase::Idle);
+            let whole = match json {
+                false => None,
+                true => Some(body.collect(job.limits.max_body, idle, due.total, late).await?),
+            };
+            Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
+        }
+    };
+    let mut live = Box::new(Live::new(body, relay, target.clone(), idle, due.total, json));
+    live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken)).await?;
+    Ok(live)
 }
 
 /// The refusal of a strict request that this target would not hear as it was said.
