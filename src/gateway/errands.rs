@@ -234,6 +234,9 @@ async fn carried(
     let planned = planner::plan(snapshot.catalogue_of(None), &facts, &Decision::default(), &gateway.dice);
     let plan = planned.map_err(|unplanned| unplanned.fault)?;
     let job = Job {
+        tokens: asked.tokens(),
+        bond: Bond::gather(&plan.targets, None, &*asked),
+        market: Some(facts.market.clone()),
         targets: plan.targets,
         retries: plan.retries,
         first_token: plan.first_token,
@@ -245,9 +248,6 @@ async fn carried(
         limits: snapshot.limits,
         manner: plan.manner,
         judge: None,
-        tokens: facts.body.tokens(),
-        bond: Bond::default(),
-        market: None,
         deadline: Instant::now() + VECTORS.min(snapshot.total),
     };
     let carried = tokio::time::timeout(VECTORS, gateway.executor.carry_out(&job)).await;
