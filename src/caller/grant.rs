@@ -82,16 +82,20 @@ impl Scope {
     /// The data class of a request for which the client says this.
     ///
     /// # Errors
-    /// When the client may not give it.
-    pub fn data_class<'a>(&'a self, said: Option<&'a str>) -> Result<Option<&'a str>, ()> {
+    /// [`NotYours`] when the client may not give it.
+    pub fn data_class<'a>(&'a self, said: Option<&'a str>) -> Result<Option<&'a str>, NotYours> {
         match (&self.data_classes, said) {
             (None, said) => Ok(said),
             (Some(all), None) => Ok(all.first().map(String::as_str)),
             (Some(all), Some(said)) if all.iter().any(|class| class == said) => Ok(Some(said)),
-            (Some(_), Some(_)) => Err(()),
+            (Some(_), Some(_)) => Err(NotYours),
         }
     }
 }
+
+/// A data class that the key is not for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotYours;
 
 #[cfg(test)]
 mod tests {

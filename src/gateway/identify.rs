@@ -104,7 +104,7 @@ pub(super) fn classify(headers: &mut HeaderMap, grant: &Grant) -> Result<(), Fau
             headers.insert(DATA_CLASS, value);
             Ok(())
         }
-        Err(()) => Err(beyond("this key is not for data of this class").at(DATA_CLASS)),
+        Err(NotYours) => Err(beyond("this key is not for data of this class").at(DATA_CLASS)),
     }
 }
 

@@ -154,5 +154,5 @@ fn a_database_that_was_not_closed_is_checked() {
 }
 
 fn thread_yield() {
-    std::thread::sleep(Duration::from_millis(5));
+    std::thread::park_timeout(Duration::from_millis(5));
 }
