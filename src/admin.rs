@@ -1,6 +1,9 @@
 //! The admin listener: health, metrics, status.
 
+mod audit;
 mod decisions;
+mod keys;
+mod money;
 mod plugins;
 mod policies;
 mod prices;
@@ -65,7 +68,14 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/decisions", get(decisions::list))
         .route("/admin/v1/decisions/{id}", get(decisions::one))
         .route("/admin/v1/providers", get(providers::show))
+        .route("/admin/v1/keys", get(keys::list).post(keys::create))
+        .route("/admin/v1/keys/{id}", get(keys::show).patch(keys::update).delete(keys::revoke))
+        .route("/admin/v1/keys/{id}/{action}", post(keys::act))
+        .route("/admin/v1/audit", get(audit::list))
+        .route("/admin/v1/audit/verify", get(audit::verify))
         .route("/admin/v1/plugins", get(plugins::show))
+        .route("/admin/v1/usage", get(money::usage))
+        .route("/admin/v1/budgets", get(money::budgets))
         .route("/admin/v1/policies", get(policies::show))
         .route("/admin/v1/policies/versions", get(policies::versions))
         .route("/admin/v1/policies/rollback", post(policies::roll_back))
@@ -82,7 +92,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
             (
                 StatusCode::NOT_FOUND,
                 "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
-                 /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices\n",
+                 /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices /admin/v1/keys \
+                 /admin/v1/audit\n",
             )
         })
         .with_state(admin);
@@ -129,6 +140,13 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
 async fn metrics_page(State(admin): State<Arc<Admin>>) -> Response {
     #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; the count is small")]
     metrics::gauge!("tollgate_requests_in_flight").set(admin.shared.admission.in_flight() as f64);
+    let desk = admin.shared.figures.desk();
+    for standing in desk.budgets.standings(desk.now(), 1) {
+        let budget = standing.name.to_string();
+        metrics::gauge!("tollgate_budget_used_ratio", "budget" => budget.clone()).set(standing.ratio());
+        metrics::gauge!("tollgate_budget_held", "budget" => budget)
+            .set(standing.measure.shown(standing.held));
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
         .into_response()
 }

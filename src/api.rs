@@ -104,6 +104,14 @@ impl Api {
         {
             return reply::fault(&fault, &request_id);
         }
+        let mut caller = Caller { address, ..Caller::default() };
+        if !matches!(route, routes::Route::Door { .. }) {
+            let known = self.gateway.caller(snapshot, &head.headers, &head.uri, address, route.endpoint());
+            match known {
+                Ok(known) => caller = known,
+                Err(fault) => return reply::fault_at(route.tongue(), &fault, &request_id),
+            }
+        }
         match route {
             routes::Route::Door { door, path } => {
                 let (method, uri, headers) = (head.method, head.uri, head.headers);
@@ -113,8 +121,7 @@ impl Api {
                 reply::served(self.gateway.serve(arrived, body).await)
             }
             routes::Route::Response(lookup) => {
-                // Virtual keys will say whose shelf it is.
-                let shelf = self.gateway.shelf(&Caller { address, ..Caller::default() });
+                let shelf = self.gateway.shelf(&caller);
                 let Some(door) = door_of(&lookup, &shelf) else {
                     return lookup.reply(&shelf, &head.uri, &request_id);
                 };
@@ -125,10 +132,12 @@ impl Api {
                 reply::served(Box::pin(self.gateway.serve(arrived, body)).await)
             }
             routes::Route::Models(shelf) => {
-                shelf.list(snapshot, &self.gateway.prices(), version, head.uri.query(), &request_id)
+                let sight = (&*self.gateway.prices(), &caller);
+                shelf.list(snapshot, sight, version, head.uri.query(), &request_id)
             }
             routes::Route::Model(shelf, id) => {
-                shelf.one(snapshot, &self.gateway.prices(), version, &id, &request_id)
+                let sight = (&*self.gateway.prices(), &caller);
+                shelf.one(snapshot, sight, version, &id, &request_id)
             }
         }
     }

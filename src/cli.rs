@@ -1,12 +1,16 @@
 //! The command line: one `match` that is the map of the program.
 
+mod audit;
 mod check;
+mod keys;
 mod models;
 mod operator;
 mod plugin;
 mod policy;
+mod remote;
 mod schema;
 mod serve;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,12 +45,20 @@ enum Command {
     Check,
     /// List models with price, context window, capabilities and the day on which they go.
     Models(models::ModelsArgs),
+    /// Make, list, rotate and revoke virtual keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Show and verify the audit log.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Test, explain, replay and describe policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Make, inspect and test plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Show what was used and spent, by any dimension and period; export the ledger.
+    Usage(usage::UsageArgs),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -59,8 +71,11 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::serve(config),
         Command::Check => check::check(config),
         Command::Models(args) => models::models(&args, config),
+        Command::Keys(command) => keys::run(command, config),
+        Command::Audit(command) => audit::run(&command, config),
         Command::Policy(command) => policy::run(command, config),
         Command::Plugin(command) => plugin::run(command, config),
+        Command::Usage(args) => usage::usage(&args, config),
         Command::Schema => schema::schema(),
     }
 }

@@ -15,6 +15,7 @@ mod hedge;
 mod journal;
 mod live;
 mod passing;
+mod probe;
 mod race;
 mod raw;
 mod said;

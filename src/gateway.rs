@@ -4,20 +4,26 @@ mod admission;
 mod admit;
 mod arms;
 mod beside;
+mod cached;
+mod ceiling;
 mod conversation;
 mod door;
 mod figures;
 #[cfg(test)]
 mod golden;
+mod identify;
 mod inspect;
 mod intake;
+mod keeping;
 mod line;
 mod market;
 mod observe;
 mod papers;
+mod probe;
 mod raw;
 mod rehearsal;
 mod relay;
+mod repeated;
 mod reserve;
 mod say;
 mod sequel;
@@ -43,6 +49,7 @@ pub use door::{Asked, Door, Head, StreamForm};
 pub use figures::{Figures, Terms};
 pub use intake::{Ahead, Approach, Intake, Unread};
 pub use market::Board;
+pub use probe::probe;
 pub use raw::RawBody;
 pub use rehearsal::Rehearsal;
 pub use serve::{Arrived, Body, Served};
@@ -51,13 +58,15 @@ pub use settings::{
     StreamSettings, UploadSettings, VersionSettings,
 };
 pub use shadow::{Findings, Shadows};
-pub use snapshot::{Pinned, RawRules, Snapshot};
+pub use snapshot::{Caching, Pinned, RawRules, Snapshot};
 pub use version::{ApiVersion, Retirement};
 pub use watch::StreamBody;
 
+use crate::cache::Store;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::executor::Executor;
+use crate::keys::KeyDesk;
 use crate::ledger::Book;
 use crate::policy::rollout::Rollout;
 use crate::store::sqlite::Sqlite;
@@ -79,6 +88,12 @@ pub struct Shared {
     pub figures: Arc<Figures>,
     /// Records of what was decided.
     pub decisions: Decisions,
+    /// Where keys are made and changed, and changes noted.
+    pub keys: KeyDesk,
+    /// Answers that are given again to the same question.
+    pub cache: Arc<Store>,
+    /// Answers that are given again to the same `Idempotency-Key`.
+    pub repeats: Arc<Store>,
     /// The database, if one is configured.
     pub database: Option<Sqlite>,
     /// The trial of a candidate set of policies.

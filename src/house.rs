@@ -1,5 +1,6 @@
 //! Configuration as written → checked (pure) → built snapshot; watched, swapped whole, the last good one kept.
 
+mod alerts;
 mod beside;
 mod build;
 pub mod check;
@@ -8,6 +9,7 @@ mod desk;
 mod diagnostic;
 mod feed;
 mod findings;
+mod jwks;
 mod node;
 mod plugins;
 mod read;
@@ -24,14 +26,16 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use alerts::{carry_alerts, keep_ledger};
 pub use build::Built;
 pub use check::{
-    Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, check,
+    Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, base, check,
 };
 pub use config::Config;
 pub use desk::Desk;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
+pub use jwks::follow;
 pub use plugins::{PluginBench, PluginsSettings};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;

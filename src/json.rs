@@ -124,10 +124,51 @@ impl Body {
         raw.starts_with(|c: char| c.is_ascii_digit()).then(|| raw.parse().ok())?
     }
 
+    /// Feeds what it says to `feed`, the same for bodies that say the same: top-level fields in the order of their names,
+    /// without those in `aside`, and without white space between what is said.
+    pub fn canonical(&self, aside: &[&str], feed: &mut dyn FnMut(&[u8])) {
+        let mut fields: Vec<&Field> =
+            self.fields.iter().filter(|field| !aside.contains(&&*field.key)).collect();
+        fields.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut plain = Vec::new();
+        for field in fields {
+            feed(field.key.as_bytes());
+            plain.clear();
+            without_space(self.value(field), &mut plain);
+            feed(&plain);
+        }
+    }
+
     /// Whether a top-level field is there and is not `null`.
     pub fn has(&self, key: &str) -> bool {
         self.raw_bytes(key).is_some_and(|raw| raw != b"null")
     }
+}
+
+/// JSON without white space outside of its texts.
+fn without_space(json: &[u8], out: &mut Vec<u8>) {
+    let mut rest = json;
+    while let Some(at) = memchr::memchr(b'"', rest) {
+        let (before, text) = rest.split_at(at);
+        out.extend(before.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        let end = end_of_text(text);
+        out.extend_from_slice(text.get(..end).unwrap_or(text));
+        rest = text.get(end..).unwrap_or_default();
+    }
+    out.extend(rest.iter().filter(|byte| !byte.is_ascii_whitespace()));
+}
+
+/// How long the text is with which `json` begins, quotes included.
+fn end_of_text(json: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(found) = memchr::memchr2(b'"', b'\\', json.get(at..).unwrap_or_default()) {
+        at += found + 1;
+        if json.get(at - 1) == Some(&b'"') {
+            return at;
+        }
+        at += 1;
+    }
+    json.len()
 }
 
 #[cfg(test)]

@@ -16,11 +16,13 @@ mod price;
 mod prices;
 mod rate;
 mod reserved;
+mod retention;
 mod row;
 mod settings;
 mod shown;
 mod tab;
 mod tables;
+pub mod usage;
 
 pub use book::{Book, Known};
 pub use bound::{Bound, Size, Work};

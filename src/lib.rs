@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod api;
 pub mod breaker;
+pub mod cache;
 pub mod caller;
 pub mod chat;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod gateway;
 pub mod guard;
 pub mod house;
 pub mod json;
+pub mod keys;
 pub mod ledger;
 pub mod limits;
 pub mod listener;

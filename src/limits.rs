@@ -6,6 +6,7 @@
 mod cell;
 mod held;
 mod notice;
+mod penalty;
 mod rules;
 mod settings;
 mod table;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 pub use held::{Denied, Held, Need};
 pub use notice::{Notice, OpenAiLimit};
+pub use penalty::Penalty;
 pub use rules::{KeyRules, Rules, Subject};
 pub use settings::{Dimension, MatchSettings, RateLimitSettings, Rates, Weights, one_or_many};
 

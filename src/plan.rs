@@ -67,6 +67,20 @@ pub struct Decision {
     /// What holds of the answer, whoever gives it.
     #[serde(skip_serializing_if = "OutputRules::is_empty")]
     pub output: OutputRules,
+    /// Whether the answer may be given again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheWish>,
+}
+
+/// What a policy says of giving the answer again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheWish {
+    /// For so long.
+    #[serde(with = "ms")]
+    For(Duration),
+    /// Never, whoever else says otherwise.
+    Never,
 }
 
 /// How targets compared where a policy ranked them.
@@ -264,6 +278,9 @@ pub struct Record {
     /// Hash of the set of policies that decided, where that is a candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policies: Option<Arc<str>>,
+    /// What the cache did: `hit`, `miss` or `bypass`; nothing where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cow<'static, str>>,
     /// Tags on the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,
@@ -378,6 +395,21 @@ fn as_text<S: serde::Serializer>(target: &TargetName, serializer: S) -> Result<S
 fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TargetName, D::Error> {
     let text = Cow::<str>::deserialize(deserializer)?;
     TargetName::parse(&text).ok_or_else(|| serde::de::Error::custom("not a `provider/model`"))
+}
+
+/// A duration as whole milliseconds.
+mod ms {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
 }
 
 /// Durations as whole milliseconds.

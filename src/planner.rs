@@ -21,6 +21,7 @@ pub use split::{Split, SplitVersion};
 use strategy::Scene;
 pub use strategy::{Strategy, StrategySettings, StrategyWord, TierWord};
 
+use crate::caller::Caller;
 use crate::clock::Dice;
 use crate::facts::Facts;
 use crate::facts::measure::TIERS;
@@ -131,6 +132,23 @@ fn tier_asked(facts: &Facts) -> Result<Option<&'static str>, Fault> {
             format!("write {name} as {}", TIERS.map(|tier| format!("`{tier}`")).join(", ")),
             name,
         )),
+    }
+}
+
+/// Whether a caller may ask for a model by this name: it, or one of the targets behind it, is within what its key is for.
+/// Of a name that leads nowhere, the key's patterns alone decide, so that nobody learns which names exist.
+pub fn is_allowed(catalogue: &Catalogue, caller: &Caller, name: &str) -> bool {
+    let Some(scope) = caller.grant.as_ref().map(|grant| &grant.scope) else { return true };
+    if scope.models.is_none() && scope.providers.is_none() {
+        return true;
+    }
+    let by_name = scope.allows_name(name);
+    let any = |alias: &Alias| alias.targets.iter().any(|one| scope.allows_target(&one.target.name, by_name));
+    match catalogue.find(name) {
+        Some(Known::Target(target)) => scope.allows_target(&target.name, false),
+        Some(Known::Alias(alias)) => any(alias),
+        Some(Known::Split(split)) => split.versions.iter().any(|version| any(&version.alias)),
+        None => by_name,
     }
 }
 

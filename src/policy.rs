@@ -193,6 +193,12 @@ impl PolicySet {
         self.0.policies.iter().map(|policy| &*policy.host.journal.policy)
     }
 
+    /// The hooks behind the decision that any of them defines: `on_error`, `on_response`, `on_complete`.
+    pub fn later_hooks(&self) -> impl Iterator<Item = &'static str> {
+        let later = hook::HOOKS.iter().filter(|form| form.hook != Hook::OnRequest && self.0.has(form.hook));
+        later.map(|form| form.name)
+    }
+
     /// Whether there are no policies.
     pub fn is_empty(&self) -> bool {
         self.0.policies.is_empty()

@@ -5,6 +5,7 @@
 
 mod answers;
 mod decisions;
+pub mod registry;
 mod settings;
 pub mod sqlite;
 mod versions;

@@ -42,6 +42,20 @@ pub struct Origin {
     pub tls13_only: bool,
     /// Speak HTTP/2 without negotiation on a plain connection ("prior knowledge"). Over TLS, ALPN decides.
     pub h2c: bool,
+    /// Which addresses its host may lead to.
+    pub reach: Reach,
+}
+
+/// Which addresses a host may lead to. Each includes the ones before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// Public addresses only.
+    #[default]
+    Public,
+    /// Private ones too: loopback, the house's own networks. Somebody declared it.
+    Private,
+    /// Link-local and metadata addresses too: where a machine hands out its own credentials.
+    Machine,
 }
 
 impl Origin {

@@ -18,10 +18,12 @@
 
 mod answer;
 mod dial;
+mod egress;
 mod gate;
 mod lane;
 mod payload;
 mod pool;
+mod proxy;
 mod reason;
 mod resolve;
 #[cfg(test)]
@@ -51,8 +53,10 @@ use crate::fault::{Fault, FaultKind, Phase};
 use crate::target::Origin;
 pub use answer::AnswerBody;
 use dial::{Dialed, Dialer};
+pub use egress::{Egress, EgressSettings};
 use payload::Draft;
 use pool::{Pick, Pool};
+use proxy::Proxy;
 pub use settings::UpstreamSettings;
 pub use switch::{Duplex, Switching};
 pub use upload::{Source, Standing, Upload, Watch};
@@ -122,13 +126,18 @@ impl fmt::Display for UpstreamError {
 impl std::error::Error for UpstreamError {}
 
 impl Upstream {
-    /// Reads `extra_roots`; the platform's own roots are loaded with the first TLS connection, off the worker thread.
+    /// Reads `extra_roots`, the rules of egress and the environment's proxy; the platform's own roots are loaded with the first TLS connection, off the worker thread.
     ///
     /// # Errors
-    /// `extra_roots` cannot be read or holds no certificate.
+    /// `extra_roots` cannot be read or holds no certificate; a network or the proxy's URL is none.
     pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
         let tls = tls::Tls::new(settings.extra_roots.as_deref()).map_err(UpstreamError)?;
-        Ok(Self::with(settings.clone(), Dialer::new(tls)))
+        let egress = settings
+            .egress
+            .rules()
+            .map_err(|(_, error)| UpstreamError(format!("upstream.egress: {error}")))?;
+        let proxy = proxy(settings.proxy.as_deref()).map_err(UpstreamError)?;
+        Ok(Self::with(settings.clone(), Dialer::new(tls, egress, proxy)))
     }
 
     /// An upstream for another worker thread: connections of its own, root certificates and TLS sessions shared.
@@ -344,4 +353,18 @@ impl Inner {
             }
         });
     }
+}
+
+/// The proxy of the configuration, else the environment's.
+fn proxy(written: Option<&str>) -> Result<Option<Proxy>, String> {
+    let variable = |names: [&str; 2]| {
+        let found = names.into_iter().find_map(|name| std::env::var(name).ok());
+        found.filter(|value| !value.trim().is_empty())
+    };
+    let url = match written {
+        Some(url) => Some(url.to_owned()).filter(|url| !url.trim().is_empty()),
+        None => variable(["HTTPS_PROXY", "https_proxy"]),
+    };
+    let direct = variable(["NO_PROXY", "no_proxy"]).unwrap_or_default();
+    url.map(|url| Proxy::new(&url, &direct)).transpose()
 }

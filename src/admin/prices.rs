@@ -1,14 +1,16 @@
 //! `/admin/v1/prices`: what models cost, how that came to be, and the webhook by which others push prices.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Admin;
+use super::keys::{actor, refusal};
 use crate::ledger::{Document, Known, facts};
 use crate::providers::percent::decoded;
 use crate::target::TargetName;
@@ -90,7 +92,9 @@ fn shown(name: &TargetName, known: Option<&Known>) -> Value {
 /// the process ends.
 pub(super) async fn push(
     State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let asked = match Asked::read(query.as_deref()) {
@@ -98,9 +102,16 @@ pub(super) async fn push(
         Err(error) => return (StatusCode::BAD_REQUEST, error).into_response(),
     };
     let provider = asked.provider.unwrap_or_else(|| "openrouter".to_owned());
+    let size = body.len();
     let read = tokio::task::spawn_blocking(move || Document::read(&body, &provider)).await;
     match read {
         Ok(Ok(document)) => {
+            let detail = json!({ "bytes": size });
+            if let Err(refused) =
+                admin.shared.keys.note(&actor(peer, &headers), "prices.push", "prices", detail).await
+            {
+                return refusal(&refused);
+            }
             let others = if let Document::Models(_, others) = &document { *others } else { 0 };
             let change = admin.shared.figures.prices.push(document);
             changed(&admin, change.is_some(), json!({ "change": change, "left_out": others }))
@@ -111,11 +122,20 @@ pub(super) async fn push(
 }
 
 /// Forgets pushed prices: `?model=…`, or all.
-pub(super) async fn withdraw(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn withdraw(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
     let asked = match Asked::read(query.as_deref()) {
         Ok(asked) => asked,
         Err(error) => return (StatusCode::BAD_REQUEST, error).into_response(),
     };
+    let (actor, target) = (actor(peer, &headers), asked.model.as_deref().unwrap_or("*"));
+    if let Err(refused) = admin.shared.keys.note(&actor, "prices.withdraw", target, json!({})).await {
+        return refusal(&refused);
+    }
     let change = admin.shared.figures.prices.withdraw(asked.model.as_deref());
     changed(&admin, change.is_some(), json!({ "change": change }))
 }

@@ -12,10 +12,11 @@ use super::gemini_generate::{Form, GeminiDoor};
 use super::openai_chat::OpenAiChat;
 use super::reply::{self, ReplyBody};
 use super::routes::unescape;
+use crate::caller::Caller;
 use crate::fault::Fault;
 use crate::gateway::{Door, Snapshot};
 use crate::ledger::Book;
-use crate::planner::{Known, unknown_model};
+use crate::planner::{Known, is_allowed, unknown_model};
 
 /// Whose list it is. The path says so, or headers that only one vendor's clients send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Shelf {
     pub(super) fn list(
         self,
         snapshot: &Snapshot,
-        book: &Book,
+        (book, caller): (&Book, &Caller),
         version: Option<usize>,
         query: Option<&str>,
         request_id: &str,
@@ -65,7 +66,8 @@ impl Shelf {
         let targets = vendors.iter().flat_map(|vendor| {
             vendor.models.iter().map(|model| (format!("{}/{model}", vendor.name), vendor.name.to_string()))
         });
-        let models: Vec<(String, String)> = aliases.chain(targets).collect();
+        let mut models: Vec<(String, String)> = aliases.chain(targets).collect();
+        models.retain(|(name, _)| is_allowed(catalogue, caller, name));
         let query = Query(query.unwrap_or_default());
         let (created, sight) = (snapshot.built_ms, Sight { catalogue, book });
         let body = match self {
@@ -86,17 +88,18 @@ impl Shelf {
     pub(super) fn one(
         self,
         snapshot: &Snapshot,
-        book: &Book,
+        (book, caller): (&Book, &Caller),
         version: Option<usize>,
         id: &str,
         request_id: &str,
     ) -> Response<ReplyBody> {
         let catalogue = snapshot.catalogue_of(version);
-        let owner = match catalogue.find(id).filter(|_| catalogue.offers(id)) {
-            Some(Known::Alias(_) | Known::Split(_)) => "tollgate".into(),
-            Some(Known::Target(target)) => target.name.provider,
-            None => return reply::fault_at(self.door(), &unknown_model(id), request_id),
-        };
+        let owner =
+            match catalogue.find(id).filter(|_| catalogue.offers(id) && is_allowed(catalogue, caller, id)) {
+                Some(Known::Alias(_) | Known::Split(_)) => "tollgate".into(),
+                Some(Known::Target(target)) => target.name.provider,
+                None => return reply::fault_at(self.door(), &unknown_model(id), request_id),
+            };
         answer(&self.model(id, &owner, snapshot.built_ms, &Sight { catalogue, book }), request_id)
     }
 

@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 
@@ -35,6 +37,13 @@ pub fn served(served: Served) -> Response<ReplyBody> {
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(door.stream_form().content_type()));
             unbuffered(&mut response);
+            response
+        }
+        Ok(Body::Replay(frames)) => {
+            let mut response = Response::new(ReplyBody::Whole(Some(frames)));
+            let kind = HeaderValue::from_static(door.stream_form().content_type());
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             response
         }
         Ok(Body::Raw(raw)) => {
@@ -107,6 +116,9 @@ fn error(fault: &Fault, body: Vec<u8>) -> Response<ReplyBody> {
         // Rounded up: a client that comes back a little late is served, one that comes early is not.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if status == StatusCode::UPGRADE_REQUIRED {
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));

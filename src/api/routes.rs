@@ -17,6 +17,7 @@ use super::openai_responses::{InputTokens, Lookup, OpenAiResponses};
 use super::passthrough::{self, FILES, Files};
 use super::realtime::{REALTIME, Realtime};
 use super::reply::{self, ReplyBody};
+use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::Door;
 
@@ -35,6 +36,26 @@ pub(super) enum Route {
     Model(Shelf, String),
     /// A response that is kept here.
     Response(Lookup),
+}
+
+impl Route {
+    /// The operation that a key must be for, where the route itself is one.
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Self::Door { door, .. } => Some(door.endpoint()),
+            Self::Response(_) => Some(Endpoint::Chat),
+            Self::Models(_) | Self::Model(..) => None,
+        }
+    }
+
+    /// The door whose dialect the client understands.
+    pub(super) fn tongue(&self) -> &'static dyn Door {
+        match self {
+            Self::Door { door, .. } => *door,
+            Self::Response(_) => &OpenAiResponses,
+            Self::Models(shelf) | Self::Model(shelf, _) => shelf.door(),
+        }
+    }
 }
 
 /// A request that leads nowhere.

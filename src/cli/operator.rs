@@ -27,6 +27,11 @@ pub(super) struct Operator {
 }
 
 impl Operator {
+    /// Whether a gateway was named.
+    pub(super) fn is_named(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// Asks the gateway, with the configuration's token.
     ///
     /// # Errors
@@ -83,7 +88,8 @@ async fn exchange(
         .method(method)
         .uri(path)
         .header(header::HOST, address)
-        .header(header::CONTENT_TYPE, "application/json");
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("x-tollgate-actor", super::remote::actor());
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
     }

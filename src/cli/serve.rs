@@ -16,10 +16,12 @@ use super::BAD_CONFIG;
 use crate::admin::{self, Admin, ReloadState};
 use crate::api::Api;
 use crate::api::reply::{self, ReplyBody};
+use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread};
-use crate::house::{Built, Desk, House, announce, feed};
+use crate::gateway::{Admission, Gateway, Shadows, Shared, Unread, probe};
+use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger};
+use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::store::sqlite::Sqlite;
@@ -53,17 +55,21 @@ fn run(house: House) -> Result<(), String> {
     let metrics = telemetry::install_metrics()?;
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
+    let accounts = ledger::Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
+    let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
+    house.figures().open_desk(Arc::new(accounts));
+    let keys = house.key_desk(database.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, database, metrics))
+    runtime.block_on(open(house, built, (database, keys), metrics))
 }
 
 async fn open(
     house: House,
     built: Built,
-    database: Option<Sqlite>,
+    (database, keys): (Option<Sqlite>, KeyDesk),
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> Result<(), String> {
     let config = house.checked().config.clone();
@@ -86,9 +92,14 @@ async fn open(
     let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
-    let accounts = ledger::Desk::open(database.clone(), &config.state, clock.clone());
-    figures.open_desk(Arc::new(accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?));
     figures.configure(built.terms);
+    tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
+    tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
+    let trouble = |refused| format!("the stored keys cannot be read: {refused}");
+    keys.refresh().await.map_err(trouble)?;
+    let read = serde_json::json!({ "references": built.secrets });
+    keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
+    tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {
         figures,
@@ -97,6 +108,9 @@ async fn open(
         access_log: access_log.clone(),
         answers: Arc::default(),
         decisions: decisions.clone(),
+        keys,
+        cache: Store::new(config.cache.max_size.0),
+        repeats: Store::new(config.idempotency.max_size.0),
         database: database.clone(),
         rollout: Arc::default(),
         versions,
@@ -104,6 +118,7 @@ async fn open(
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
+    tokio::spawn(probe(shared.clone(), Arc::new(upstream.sibling())));
 
     let reloads = Arc::new(ReloadState::default());
     let watching = drain.clone();

@@ -35,6 +35,8 @@ pub(super) struct Course<'j> {
     made: u32,
     /// Turns that were taken and have not ended.
     open: u32,
+    /// How long was waited for limits that the configuration sets.
+    waited: Duration,
     /// The window of the largest target for which the prompt was too long.
     too_small: Option<u64>,
     /// The fault of the first attempt that was made: what the client is told when nothing helps.
@@ -109,6 +111,7 @@ impl<'j> Course<'j> {
             failed: Vec::new(),
             made: 0,
             open: 0,
+            waited: Duration::ZERO,
             too_small: None,
             original: None,
             lossy: None,
@@ -246,7 +249,8 @@ impl<'j> Course<'j> {
         }
         let Some(limited) = limited else { return Step::Over };
         let pause = limited.wait;
-        if pause > self.job.limits.max_backoff || now + pause >= self.job.deadline {
+        self.waited += pause;
+        if self.waited > self.job.limits.max_backoff || now + pause >= self.job.deadline {
             let text = "the gateway's own limits for its keys at the provider are used up";
             let fault = Fault::new(FaultKind::RateLimited, text).after(Some(pause));
             self.original.get_or_insert(fault.code("key_limits"));

@@ -148,7 +148,7 @@ impl Journal {
     }
 
     /// An answer was made, and is withheld.
-    pub(super) fn spent(&self, target: &Target, usage: Usage) {
+    pub fn spent(&self, target: &Target, usage: Usage) {
         self.pages().spent = Some((target.clone(), usage));
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::caller::Caller;
 use crate::target::{TargetName, Traits};
 
 /// Where candidates and their numbers come from: prices and health as measured in the gateway, data in tests and replays.
@@ -35,6 +36,51 @@ pub trait Market: Send + Sync {
     fn cost(&self, offer: &Offer, size: Size) -> Option<f64> {
         offer.listing.cost(size)
     }
+
+    /// How the part of a budget stands that counts this request; `None` where there is no such budget.
+    fn purse(&self, _budget: &str, _who: Who<'_>) -> Option<Purse> {
+        None
+    }
+}
+
+/// Who asks, and for what, as far as budgets tell it apart.
+#[derive(Clone, Copy)]
+pub struct Who<'a> {
+    /// Key, team and user.
+    pub caller: &'a Caller,
+    /// Tags of the request.
+    pub tags: &'a [(Arc<str>, Arc<str>)],
+    /// The model that was asked for.
+    pub model: &'a str,
+}
+
+/// How a budget stands, in dollars or tokens.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Purse {
+    /// The budget's name.
+    pub name: Arc<str>,
+    /// What may be spent.
+    pub limit: f64,
+    /// What is spent.
+    pub used: f64,
+    /// What is held for requests under way.
+    pub held: f64,
+    /// When something of it is free again, in Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resets_ms: Option<u64>,
+}
+
+impl Purse {
+    /// What is neither spent nor held.
+    pub fn remaining(&self) -> f64 {
+        (self.limit - self.used - self.held).max(0.0)
+    }
+
+    /// The share of the limit that is spent; a limit of nothing is spent.
+    pub fn used_ratio(&self) -> f64 {
+        if self.limit > 0.0 { self.used / self.limit } else { 1.0 }
+    }
 }
 
 /// Where a market of the gateway takes its numbers from: prices when they change, health when somebody looks.
@@ -55,6 +101,11 @@ pub trait Numbers: Send + Sync {
     /// How the target `provider/model` fared lately. Asked on the path of requests: no lock is waited for.
     fn live(&self, _target: &str) -> Live {
         Live::default()
+    }
+
+    /// How the part of a budget stands that counts this request.
+    fn purse(&self, _budget: &str, _who: Who<'_>) -> Option<Purse> {
+        None
     }
 }
 
@@ -239,6 +290,8 @@ pub struct Told {
     pub offers: Vec<Offer>,
     /// What names stand for, as names of targets.
     pub aliases: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// Budgets as they stand.
+    pub purses: Vec<Purse>,
 }
 
 impl Market for Told {
@@ -255,6 +308,10 @@ impl Market for Told {
 
     fn all(&self) -> Vec<Offer> {
         self.offers.clone()
+    }
+
+    fn purse(&self, budget: &str, _: Who<'_>) -> Option<Purse> {
+        self.purses.iter().find(|purse| *purse.name == *budget).cloned()
     }
 }
 

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::market::Market;
+use super::market::{Market, Purse};
 use super::{Body, Endpoint, Facts, Rated};
 use crate::caller::Caller;
 use body::ToldBody;
@@ -105,6 +105,10 @@ pub struct Told {
     /// What is otherwise than usual with targets: `{ openai/gpt-4o: { price: { input: 2, output: 8 }, healthy: false } }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub candidates: BTreeMap<String, Map<String, Value>>,
+    /// How budgets stand, in dollars or tokens: `{ team: { limit: 100, used: 92 } }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, Map<String, Value>>")]
+    pub budgets: BTreeMap<String, Purse>,
     /// What plugins answer: `{ intent: { classify: { top: code, score: 0.9 } } }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub plugins: BTreeMap<String, BTreeMap<String, Value>>,
@@ -187,7 +191,7 @@ impl Told {
             at_ms: self.at_ms()?.unwrap_or(now_ms),
             body,
             rates: self.rates.clone(),
-            market: Overlay::over(market, &self.candidates)?,
+            market: Overlay::over(market, &self.candidates, &self.budgets)?,
         })
     }
 

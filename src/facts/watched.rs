@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::market::{Listing, Market, Offer, Size};
+use super::market::{Listing, Market, Offer, Purse, Size, Who};
 use super::notes::Notes;
 use crate::target::TargetName;
 
@@ -46,6 +46,9 @@ pub struct Visited {
     /// What was reckoned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub costs: Vec<Costed>,
+    /// How budgets stood.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub purses: Vec<Purse>,
 }
 
 impl Watched {
@@ -124,6 +127,15 @@ impl Market for Watched {
         }
         dollars
     }
+
+    fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {
+        let purse = self.market.purse(budget, who)?;
+        let mut visits = self.visits();
+        if !visits.purses.iter().any(|known| known.name == purse.name) {
+            visits.purses.push(purse.clone());
+        }
+        Some(purse)
+    }
 }
 
 /// The market of a recorded request: what was noted of it, and what the configuration of today says of the rest. Numbers
@@ -199,6 +211,18 @@ impl Market for Past {
             Some(known) => known.dollars,
             None => self.today.cost(offer, size),
         }
+    }
+
+    /// As it stood then. How another one stood, nobody knows any more.
+    fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {
+        let noted = self.visited.purses.iter().find(|purse| *purse.name == *budget).cloned();
+        noted.or_else(|| {
+            let today = self.today.purse(budget, who)?;
+            if let Some(notes) = &self.notes {
+                notes.miss(&format!("budget {budget}"));
+            }
+            Some(today)
+        })
     }
 }
 

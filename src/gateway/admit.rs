@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::door::Asked;
+use super::identify::with_forced;
 use super::line::{Opened, tags};
 use crate::caller::Caller;
 use crate::fault::Fault;
@@ -13,16 +14,17 @@ impl Opened<'_> {
     /// in the end is corrected when it is settled.
     pub(super) fn take_limits(&mut self, asked: &dyn Asked) -> Result<(), Fault> {
         let rules = &self.snapshot.rate_limits;
-        if rules.is_empty() {
+        let of_key = self.holder.as_ref().and_then(|holder| holder.rules.as_ref());
+        if rules.is_empty() && of_key.is_none() {
             return Ok(());
         }
-        let tags = tags(&self.headers)?;
+        let tags = with_forced(tags(&self.headers)?, &self.caller);
         let user = self.caller.user.clone().or_else(|| asked.user().map(Into::into));
         let caller = Caller { user, ..self.caller.clone() };
         let subject = Subject { caller: &caller, model: asked.model(), tags: &tags };
         let need = Need { input: asked.tokens(), output: asked.max_tokens() };
         let now = Instant::now();
-        match self.gateway.shared.figures.limits.admit(rules, None, &subject, &need, now) {
+        match self.gateway.shared.figures.limits.admit(rules, of_key, &subject, &need, now) {
             Ok(None) => Ok(()),
             Ok(Some(held)) => {
                 held.notice().tell(&mut self.told);

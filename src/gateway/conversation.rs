@@ -178,7 +178,7 @@ impl Conversation {
         let running = metrics::gauge!(RUNNING);
         running.increment(1.0);
         let running = Lowered(running);
-        let Self { provider, begun: said, mut book, closing, rules, _permit, _grip, .. } = self;
+        let Self { provider, begun: said, mut book, closing, rules, _permit, _grip } = self;
         let (mut from_client, mut to_client) = tokio::io::split(client);
         let (mut from_provider, mut to_provider) = tokio::io::split(provider);
         let heard = Heard::new();

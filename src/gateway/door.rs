@@ -9,6 +9,7 @@ use super::{Approach, Intake};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::{Dialect, Target};
 use crate::store::Shelf;
 
@@ -99,6 +100,10 @@ pub trait Asked: Carry + facts::Body {
         _missing: &mut Vec<Arc<str>>,
     ) -> Result<Option<Arc<dyn Asked>>, Fault> {
         Ok(None)
+    }
+    /// The body, where it is one JSON document that was read to its end: only such requests can be known again.
+    fn json(&self) -> Option<&json::Body> {
+        None
     }
     /// Moves to the front the targets that hold a state which the request builds on. The plan's own order stays
     /// otherwise, and no target is added.

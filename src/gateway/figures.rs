@@ -1,4 +1,4 @@
-//! The numbers of this moment: what models cost, and how targets fare. Shared by all workers and all snapshots.
+//! The numbers of this moment: what models cost, how targets fare, what limits have counted; and who may ask. Shared by all workers and all snapshots.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,11 +7,14 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, Reading, Standing};
+use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
-use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Quantiles, Size};
-use crate::ledger::{Abilities as Known, Budget, Desk, Model, Owns, Prices, SourceSettings, Unit, When};
+use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
+use crate::keys::{Keys, Written};
+use crate::ledger::{
+    Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
+};
 use crate::limits::Limits;
 use crate::target::TargetName;
 
@@ -25,6 +28,8 @@ pub struct Figures {
     desk: OnceLock<Arc<Desk>>,
     /// Who may go to which target.
     pub gates: Arc<Gates>,
+    /// How often providers are asked whether they answer.
+    pub probe: ArcSwap<ProbeSettings>,
     /// Where prices come from besides the configuration, the least first.
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
@@ -32,22 +37,27 @@ pub struct Figures {
     /// How often a configuration was taken.
     configured: AtomicU64,
     /// What requests have taken of the limits towards clients.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
+    /// Who may ask.
+    pub keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
 }
 
 impl Figures {
     /// Built-in prices, and nothing heard of anybody.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let limits = Arc::new(Limits::new(Instant::now()));
         Self {
+            keys: Arc::new(Keys::new(limits.clone())),
+            limits,
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             desk: OnceLock::new(),
             gates: Arc::new(Gates::new(Dice::fair())),
+            probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
-            limits: Limits::new(Instant::now()),
             clock,
         }
     }
@@ -59,7 +69,9 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
+        self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
+        self.keys.configure(terms.keys);
         if let Some(desk) = self.desk.get() {
             desk.configure(terms.budgets);
         }
@@ -98,6 +110,8 @@ pub struct Terms {
     pub breaker: BreakerSettings,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
+    /// Keys that stand in it.
+    pub keys: Vec<Written>,
     /// What may be spent.
     pub budgets: Vec<Budget>,
 }
@@ -131,6 +145,26 @@ impl Numbers for Figures {
             (live.healthy, live.health) = (Some(look.state != Standing::Open), Some(look.health));
         }
         live
+    }
+
+    fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {
+        let payer = Payer {
+            key: who.caller.key_id.clone(),
+            user: who.caller.user.clone(),
+            team: who.caller.team.clone(),
+            tags: who.tags.to_vec(),
+            model: who.model.into(),
+            ..Payer::default()
+        };
+        let standing = self.desk.get()?.budgets.standing(budget, &payer, self.clock.unix_ms())?;
+        let shown = |amount| standing.measure.shown(amount);
+        Some(Purse {
+            name: standing.name.clone(),
+            limit: shown(standing.limit),
+            used: shown(standing.used),
+            held: shown(standing.held),
+            resets_ms: standing.resets_ms,
+        })
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {

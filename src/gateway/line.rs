@@ -10,10 +10,14 @@ use tokio::time::Instant;
 
 use super::admission::Permit;
 use super::arms;
+use super::cached::{Manner, Outline, Question};
+use super::ceiling;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
+use super::identify::{beyond, classify, with_forced};
 use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
+use super::keeping::Keeping;
 use super::papers::Papers;
 use super::raw::RawBody;
 use super::say::{self, Say};
@@ -29,6 +33,7 @@ use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Refused;
+use crate::keys::Holder;
 use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, OutputRules, Route, Step, Verdict};
 use crate::planner::{self, Unplanned};
@@ -49,18 +54,24 @@ pub(super) struct Opened<'g> {
     pub(super) gateway: &'g Gateway,
     pub(super) snapshot: Arc<Snapshot>,
     version: Option<usize>,
-    door: &'static dyn Door,
-    method: Method,
-    uri: Uri,
+    pub(super) door: &'static dyn Door,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) caller: Caller,
+    /// Who holds the key that was shown.
+    pub(super) holder: Option<Arc<Holder>>,
     /// How the limits that hold for it stand.
     pub(super) rates: Vec<Rated>,
-    at: Instant,
+    pub(super) at: Instant,
     request_id: Arc<str>,
-    journal: Arc<Journal>,
+    pub(super) journal: Arc<Journal>,
     /// Handed over to the stream when there is one.
     settlement: Option<Box<Settlement>>,
+    /// What the client says of the cache.
+    pub(super) cache_manner: Option<Manner>,
+    /// Who waits for this answer, or is to find it later.
+    pub(super) keeping: Option<Box<Keeping>>,
     pub(super) told: HeaderMap,
 }
 
@@ -69,15 +80,15 @@ pub(super) struct Identified<'o, 'g>(&'o mut Opened<'g>);
 
 /// The body passed the gate.
 pub(super) struct Read<'o, 'g> {
-    opened: &'o mut Opened<'g>,
-    asked: Arc<dyn Asked>,
+    pub(super) opened: &'o mut Opened<'g>,
+    pub(super) asked: Arc<dyn Asked>,
 }
 
 /// There is room for it.
 pub(super) struct Admitted<'o, 'g> {
-    opened: &'o mut Opened<'g>,
-    asked: Arc<dyn Asked>,
-    permit: Permit,
+    pub(super) opened: &'o mut Opened<'g>,
+    pub(super) asked: Arc<dyn Asked>,
+    pub(super) permit: Permit,
 }
 
 /// Guards have seen it, if any of them wanted to.
@@ -88,7 +99,7 @@ pub(super) struct Inspected<'o, 'g> {
 
 /// The policies have spoken.
 pub(super) struct Decided<'o, 'g> {
-    admitted: Admitted<'o, 'g>,
+    pub(super) admitted: Admitted<'o, 'g>,
     decision: Decision,
     /// Somebody who looks at the answers.
     looking: Option<Looking>,
@@ -101,8 +112,8 @@ pub(super) struct Decided<'o, 'g> {
 
 /// We know where it goes.
 pub(super) struct Planned<'o, 'g> {
-    admitted: Admitted<'o, 'g>,
-    job: Job,
+    pub(super) admitted: Admitted<'o, 'g>,
+    pub(super) job: Job,
     caller: Caller,
     /// Who can go on with a stream that breaks off.
     sequels: Vec<Target>,
@@ -110,6 +121,8 @@ pub(super) struct Planned<'o, 'g> {
     most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
     say: Option<Arc<Say>>,
+    /// What it is as a question of the cache.
+    pub(super) question: Option<Box<Question>>,
 }
 
 /// Its attempts will be counted.
@@ -117,12 +130,14 @@ pub(super) struct Reserved<'o, 'g>(Planned<'o, 'g>);
 
 /// An answer has begun.
 pub(super) struct Carried<'o, 'g> {
-    opened: &'o mut Opened<'g>,
-    progress: Progress,
+    pub(super) opened: &'o mut Opened<'g>,
+    pub(super) progress: Progress,
 }
 
-enum Progress {
+pub(super) enum Progress {
     Whole(Bytes),
+    /// A stream that was sent before.
+    Replay(Bytes),
     Stream(Carrying, Permit),
     Raw(Box<Raw>, Permit),
     Switched(Box<Switched>, Permit),
@@ -141,11 +156,14 @@ impl Gateway {
             uri: arrived.uri,
             headers: arrived.headers,
             caller: Caller { address: arrived.address, ..Caller::default() },
+            holder: None,
             rates: Vec::new(),
             at: arrived.at,
             request_id: arrived.request_id,
             journal,
             settlement: Some(settlement),
+            cache_manner: None,
+            keeping: None,
             told: HeaderMap::with_capacity(8),
             snapshot,
         }
@@ -153,12 +171,13 @@ impl Gateway {
 }
 
 impl<'g> Opened<'g> {
-    /// Virtual keys will say here who asks; until then everybody is welcome and only the address is known. Nobody is,
-    /// once the version that they ask for has gone.
+    /// Who asks: by the key that is shown, where one is asked for. Nobody is welcome once the version that they ask for
+    /// has gone.
     pub(super) fn identify(&mut self) -> Result<Identified<'_, 'g>, Fault> {
         if let Some(version) = self.snapshot.version(self.version) {
             version.in_service(self.gateway.shared.clock.unix_ms())?;
         }
+        self.recognise()?;
         Ok(Identified(self))
     }
 
@@ -180,6 +199,11 @@ impl<'g> Opened<'g> {
             }
         }
         Served { door: self.door, request_id: self.request_id, result, headers: self.told }
+    }
+
+    /// The operation that is asked for.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.door.endpoint()
     }
 
     pub(super) fn note(&mut self, note: impl FnOnce(&mut Settlement)) {
@@ -240,7 +264,7 @@ impl<'g> Opened<'g> {
         Ok(asked || version.unwrap_or(self.snapshot.strict))
     }
 
-    fn tell(&mut self, name: &'static str, value: &str) {
+    pub(super) fn tell(&mut self, name: &'static str, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.told.insert(name, value);
         }
@@ -315,6 +339,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
         };
         let patience = patience(&facts.headers)?;
         let strict = opened.is_strict(&facts.headers)?;
+        opened.read_cache_manner(&facts.headers)?;
         let store = &opened.gateway.shared.decisions;
         let mut papers = Papers::begin(store, &mut facts);
         let facts = Arc::new(facts);
@@ -324,7 +349,11 @@ impl<'o, 'g> Inspected<'o, 'g> {
             s.facts = Some(record);
             (s.tier, s.tier_asked) = (tier.unwrap_or_default(), tier.is_some());
         });
-        if !opened.snapshot.catalogue_of(opened.version).offers(&facts.model) {
+        let catalogue = opened.snapshot.catalogue_of(opened.version);
+        if !planner::is_allowed(catalogue, &facts.caller, &facts.model) {
+            return Err(beyond("this key is not for this model").at("model"));
+        }
+        if !catalogue.offers(&facts.model) {
             return Err(planner::unknown_model(&facts.model));
         }
         let asked_at = Instant::now();
@@ -385,6 +414,15 @@ impl<'o, 'g> Decided<'o, 'g> {
         let planned = planner::plan(catalogue, session.facts(), &decision, &opened.gateway.dice);
         let mut plan = planned.map_err(|unplanned| opened.unplanned(*unplanned))?;
         asked.prefer(&mut plan.targets);
+        let outline = Outline {
+            asked: &*asked,
+            decision: &decision,
+            output: output.as_ref(),
+            plan: &plan,
+            caller: &session.facts().caller,
+            snapshot: looking.is_some().then_some(&snapshot),
+        };
+        let question = opened.question(&outline)?;
         let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {
             let inspection = looking.map(|looking| looking.inspection);
@@ -392,8 +430,15 @@ impl<'o, 'g> Decided<'o, 'g> {
             let all = plan.targets.iter_mut().chain(&mut plan.judge).chain(&mut plan.sequels);
             all.for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
-        let sequels = std::mem::take(&mut plan.sequels);
-        let candidates = std::mem::take(&mut plan.candidates);
+        let mut candidates = std::mem::take(&mut plan.candidates);
+        let within = ceiling::enforce(session.facts(), &*asked, &mut plan.targets, &mut candidates);
+        if let Err(fault) = within {
+            opened.note(|s| s.candidates = candidates);
+            return Err(fault);
+        }
+        // What the key does not allow does not go on with answers either.
+        let mut sequels = std::mem::take(&mut plan.sequels);
+        sequels.retain(|one| plan.targets.iter().any(|target| target.name == one.name));
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
@@ -424,7 +469,15 @@ impl<'o, 'g> Decided<'o, 'g> {
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, sequels, most, say })
+        Ok(Planned {
+            admitted: Admitted { opened, asked, permit },
+            job,
+            caller,
+            sequels,
+            most,
+            say,
+            question,
+        })
     }
 }
 
@@ -486,11 +539,18 @@ impl<'o, 'g> Reserved<'o, 'g> {
         let keepalive = opened.snapshot.keepalive;
         let heard = say.clone();
         let dialect = opened.door.dialect();
+        let prompt =
+            opened.settlement.as_ref().and_then(|s| s.facts.as_ref()).map_or(0, |facts| facts.tokens);
         let mut waiting: Waiting = Box::pin(async move {
             let mut answered = executor.carry_out(&job).await?;
-            if let Some(say) = heard {
-                let seen = say.seen(&answered);
-                say.admit(seen).await?;
+            if let Some(say) = heard
+                && let Err(fault) = say.admit(say.seen(&answered)).await
+            {
+                // The provider has begun, and will bill it.
+                if let Answered::Stream(live) = &answered {
+                    job.journal.spent(live.target(), live.usage(prompt));
+                }
+                return Err(fault);
             }
             if !sequels.is_empty() {
                 answered.followed_by(|| Sequel::new(executor, job, sequels, again(asked, dialect)));
@@ -526,8 +586,19 @@ impl Carried<'_, '_> {
         let Self { opened, progress } = self;
         opened.told.insert("server-timing", opened.timing());
         opened.explain(200, None);
+        let mut keeping = opened.keeping.take();
+        if !matches!(progress, Progress::Whole(_) | Progress::Stream(..)) {
+            // Such answers are relayed, and given to nobody else.
+            keeping.take().into_iter().for_each(|keeping| keeping.unfit());
+        }
         match progress {
-            Progress::Whole(bytes) => Body::Whole(bytes),
+            Progress::Whole(bytes) => {
+                if let (Some(keeping), Some(settlement)) = (keeping, &mut opened.settlement) {
+                    keeping.whole(&bytes, settlement);
+                }
+                Body::Whole(bytes)
+            }
+            Progress::Replay(frames) => Body::Replay(frames),
             Progress::Raw(raw, permit) => Body::Raw(Box::new(RawBody::new(
                 raw,
                 &opened.method,
@@ -547,6 +618,7 @@ impl Carried<'_, '_> {
                 carrying,
                 opened.door,
                 opened.settlement.take(),
+                keeping,
                 permit,
                 opened.snapshot.keepalive,
                 opened.gateway.shared.admission.closing(),
@@ -682,8 +754,12 @@ pub(super) fn facts_of(
     for name in HIDDEN_HEADERS {
         headers.remove(name);
     }
+    if let Some(grant) = &caller.grant {
+        classify(&mut headers, grant)?;
+    }
     let tags = tags(&headers)?;
     inspect::no_forged(&tags)?;
+    let tags = with_forced(tags, &caller);
     let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
     let user = caller.user.or_else(|| asked.user().map(Into::into));
     let caller = Caller { user, session, ..caller };

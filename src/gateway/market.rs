@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::facts::market::{Listing, Market, Numbers, Offer, Size};
+use crate::facts::market::{Listing, Market, Numbers, Offer, Purse, Size, Who};
 use crate::planner::{Alias, Catalogue, Entry, Known};
 use crate::providers::Vendor;
 use crate::target::TargetName;
@@ -213,6 +213,10 @@ impl Market for Board {
 
     fn cost(&self, offer: &Offer, size: Size) -> Option<f64> {
         self.numbers.cost(&offer.listing, size)
+    }
+
+    fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {
+        self.numbers.purse(budget, who)
     }
 }
 

@@ -65,6 +65,7 @@ impl Rehearsal {
             rule: None,
             arm: None,
             policies: None,
+            cache: None,
             tags: facts.tags.clone(),
             candidates: Vec::new(),
             attempts: Vec::new(),

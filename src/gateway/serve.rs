@@ -8,8 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use tokio::time::Instant;
 
+use super::cached::Cached;
 use super::conversation::Conversation;
 use super::raw::RawBody;
+use super::repeated::Repeated;
 use super::watch::StreamBody;
 use super::{Door, Gateway, Snapshot, Unread};
 use crate::fault::Fault;
@@ -56,6 +58,8 @@ pub enum Body {
     Whole(Bytes),
     /// A stream.
     Stream(Box<StreamBody>),
+    /// A stream that was sent before, all of it.
+    Replay(Bytes),
     /// The provider's own bytes, under its own status.
     Raw(Box<RawBody>),
     /// No body: frames both ways, over the connection that the request came by.
@@ -70,9 +74,16 @@ impl Gateway {
             let identified = opened.identify()?;
             let read = identified.read(body).await?;
             let admitted = read.admit()?;
+            let admitted = match admitted.repeated().await? {
+                Repeated::First(admitted) => admitted,
+                Repeated::Again(carried) => return Ok(carried.watch()),
+            };
             let inspected = admitted.inspect().await?;
             let decided = inspected.decide().await?;
-            let planned = decided.plan()?;
+            let planned = match decided.plan()?.cached().await? {
+                Cached::Miss(planned) => planned,
+                Cached::Hit(carried) => return Ok(carried.watch()),
+            };
             let reserved = planned.reserve();
             let carried = reserved.carry_out().await?;
             Ok(carried.watch())

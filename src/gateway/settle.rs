@@ -1,5 +1,6 @@
 //! The end of every request: counted, logged and recorded exactly once, whichever way it ends.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,10 +91,14 @@ pub(super) struct Settlement {
     pub(super) conversation: Option<Conversed>,
     /// The policies that have something to say later, and how many of the tags are theirs already.
     later: Option<Box<(Session, usize)>>,
+    /// The key that was shown, and its team.
+    pub(super) caller: Option<(Arc<str>, Option<Arc<str>>)>,
     /// What it has taken of its limits.
     pub(super) held: Option<Box<Held>>,
     /// What its decision is explained by, where somebody keeps that.
     pub(super) papers: Option<Box<Papers>>,
+    /// What the cache did: `hit`, `miss` or `bypass`.
+    pub(super) cache: Option<Cow<'static, str>>,
     /// What is owed to policies beside those in service.
     pub(super) owed: Option<Box<Owed>>,
 }
@@ -126,6 +131,10 @@ struct Line<'a> {
     first_token_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    team: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,9 +191,11 @@ impl Settlement {
             finish: None,
             conversation: None,
             later: None,
+            caller: None,
             held: None,
             papers: None,
             owed: None,
+            cache: None,
         })
     }
 
@@ -290,6 +301,16 @@ impl Settlement {
         cost
     }
 
+    /// The answer was given before: it costs nothing now.
+    pub(super) fn free(&mut self) {
+        self.cost = Some(Some(Nano(0)));
+    }
+
+    /// What is asked for.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
     fn price(&self) -> Option<Nano> {
         let ensemble = self.journal.used();
         if !ensemble.is_empty() {
@@ -393,6 +414,8 @@ impl Settlement {
             policy_us: micros(self.policy),
             first_token_ms: self.first_token.map(millis),
             address: self.address,
+            key: self.caller.as_ref().map(|(key, _)| &**key),
+            team: self.caller.as_ref().and_then(|(_, team)| team.as_deref()),
             finish: self.finish,
             conversation: self.conversation,
             error,
@@ -482,6 +505,7 @@ impl Settlement {
                 .and_then(|owed| owed.policies.as_ref())
                 .map(|_| Arm::Candidate.as_str().into()),
             policies: self.owed.as_ref().and_then(|owed| owed.policies.clone()),
+            cache: self.cache.clone(),
             tags,
             candidates: Vec::new(),
             attempts: Vec::new(),

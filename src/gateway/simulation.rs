@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::breaker::{Admission, Allowance, BreakerSettings, Gates, Health, HealthSettings, Standing};
+use crate::breaker::{Admission, Allowance, BreakerSettings, Gates, Health, HealthSettings, Heard, Standing};
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Dice, FixedClock};
 use crate::executor::{Answered, Carry, Common, Executor, Job, Journal, Limits, Piece};
@@ -370,4 +370,20 @@ async fn whatever_fails_the_promises_hold() {
         }
     }
     assert!(requests > 8_000 && opened > 500, "{requests} requests, {opened} looks at open breakers");
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "whose breaker is Open")]
+async fn a_second_call_to_an_open_breaker_would_be_noticed() {
+    let world = World::new(1);
+    let name = TargetName { provider: world.vendors[0].name.clone(), model: "m".into() };
+    for _ in 0..3 {
+        let allowance = Allowance { share: 0.1, floor: 5 };
+        match world.stage.gates.enter(&name, true, allowance, Instant::now()) {
+            Admission::Pass(pass) => pass.heard(Heard::Bad, Instant::now()),
+            Admission::Shut(_) => panic!("it opens after three failures"),
+        }
+    }
+    let _first = world.stage.called(&name);
+    world.stage.called(&name);
 }

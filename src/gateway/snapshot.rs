@@ -1,5 +1,6 @@
 //! The immutable whole that requests are served with: swapped at once, never changed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use serde::Serialize;
 use super::beside::Beside;
 use super::settings::RealtimeSettings;
 use super::version::ApiVersion;
+use crate::cache;
 use crate::executor::Limits;
 use crate::facts::market::Market;
 use crate::guard::Guards;
+use crate::keys::Auth;
 use crate::limits::Rules;
 use crate::planner::Catalogue;
 use crate::plugin::PluginSet;
@@ -54,8 +57,12 @@ pub struct Snapshot {
     pub kept: Bounds,
     /// Requests in flight in this process.
     pub in_flight: usize,
+    /// What clients must show.
+    pub auth: Auth,
     /// Limits towards clients.
     pub rate_limits: Rules,
+    /// Which answers are given again.
+    pub caching: Caching,
     /// How raw requests and uploads are treated.
     pub raw: RawRules,
     /// How long conversations may last, and how large their frames may be.
@@ -71,6 +78,31 @@ pub struct Pinned {
     pub on_disk: Arc<str>,
     /// Since when, in Unix milliseconds.
     pub since_ms: u64,
+}
+
+/// Which answers are given again.
+#[derive(Debug, Clone)]
+pub struct Caching {
+    /// For models that say nothing of their own.
+    pub usual: cache::Rules,
+    /// For aliases that do.
+    pub aliases: HashMap<Arc<str>, cache::Rules>,
+    /// The largest answer that is kept, in bytes.
+    pub max_answer: u64,
+    /// How long answers are kept for an `Idempotency-Key`; zero keeps none.
+    pub idempotency: Duration,
+}
+
+impl Caching {
+    /// The rules for the model that a client asks for, or a version of it.
+    pub fn rules(&self, model: &str) -> cache::Rules {
+        if self.aliases.is_empty() {
+            return self.usual;
+        }
+        let alias = model.rsplit_once('@').map_or(model, |(alias, _)| alias);
+        let own = self.aliases.get(model).or_else(|| self.aliases.get(alias));
+        own.copied().unwrap_or(self.usual)
+    }
 }
 
 /// How raw requests and uploads are treated.

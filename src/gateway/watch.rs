@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::admission::Permit;
 use super::door::Door;
+use super::keeping::Keeping;
 use super::settle::Settlement;
 use crate::executor::{Answered, Live, Piece};
 use crate::fault::{Fault, FaultKind};
@@ -36,6 +37,7 @@ pub struct StreamBody {
     carrying: Carrying,
     door: &'static dyn Door,
     settlement: Option<Box<Settlement>>,
+    keeping: Option<Box<Keeping>>,
     _permit: Permit,
     keepalive: Duration,
     timer: Option<Pin<Box<Sleep>>>,
@@ -90,6 +92,7 @@ impl StreamBody {
         carrying: Carrying,
         door: &'static dyn Door,
         settlement: Option<Box<Settlement>>,
+        keeping: Option<Box<Keeping>>,
         permit: Permit,
         keepalive: Duration,
         closing: watch::Receiver<bool>,
@@ -99,6 +102,7 @@ impl StreamBody {
             carrying,
             door,
             settlement,
+            keeping,
             _permit: permit,
             keepalive,
             timer: None,
@@ -125,7 +129,12 @@ impl StreamBody {
                 },
                 Carrying::Live(live) => match live.poll_piece(cx) {
                     Poll::Pending => return self.poll_quiet(cx),
-                    Poll::Ready(Piece::Bytes(bytes)) => return Poll::Ready(Some(bytes)),
+                    Poll::Ready(Piece::Bytes(bytes)) => {
+                        if let Some(keeping) = &mut self.keeping {
+                            keeping.hear(&bytes);
+                        }
+                        return Poll::Ready(Some(bytes));
+                    }
                     Poll::Ready(Piece::End) => {
                         self.end(Outcome::Ok, None);
                         return Poll::Ready(None);
@@ -175,7 +184,12 @@ impl StreamBody {
     fn end(&mut self, outcome: Outcome, fault: Option<&Fault>) {
         self.note_usage();
         self.carrying = Carrying::Over;
-        if let Some(settlement) = self.settlement.take() {
+        let keeping = self.keeping.take();
+        if let Some(mut settlement) = self.settlement.take() {
+            // What broke off is left to others to make.
+            if let Some(keeping) = keeping.filter(|_| outcome == Outcome::Ok) {
+                keeping.streamed(&mut settlement);
+            }
             settlement.settle(200, outcome, fault);
         }
     }

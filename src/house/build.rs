@@ -3,6 +3,7 @@
 mod aws;
 mod azure;
 mod google;
+pub(super) mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::breaker::Allowance;
 use crate::clock::Clock;
 use crate::executor::Limits;
 use crate::facts::market::{Market, Numbers};
-use crate::gateway::{ApiVersion, Board, Figures, RawRules, Retirement, Snapshot, Terms};
+use crate::gateway::{ApiVersion, Board, Caching, Figures, RawRules, Retirement, Snapshot, Terms};
 use crate::guard::Guards;
 use crate::planner::{
     Alias, AliasTarget, Catalogue, Entry, Models, Split, SplitVersion, Strategy, StrategySettings,
@@ -48,6 +49,8 @@ const MIN_TOKEN: usize = 16;
 pub struct Built {
     /// What requests are served with.
     pub snapshot: Arc<Snapshot>,
+    /// References of the secrets that it was built with.
+    pub secrets: Vec<String>,
     /// Bearer token of the admin API.
     pub admin_token: Option<SecretString>,
     /// What the figures are told once the snapshot is in service.
@@ -90,10 +93,12 @@ pub fn build(
         .iter()
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
+    bench.pepper(&checked.config);
+    let keys = bench.keys(&checked.config);
+    let auth = bench.auth(&checked.config, &figures.keys);
     let plugins = bench.plugins(&checked.config, plugins);
     let hosted = Arc::new(Hosted::new(plugins.clone()));
-    let mut known = names(&catalogue, &versions);
-    known.rate_limits = rate_limits(&checked.config);
+    let known = names(&catalogue, &versions, &checked.config);
     let beside = beside::load(&checked.config, sources, &known, &hosted);
     let policies = bench.policies(&checked.config, known, hosted);
 
@@ -126,7 +131,9 @@ pub fn build(
         keepalive: config.stream.keepalive.0,
         kept: (&config.responses).into(),
         in_flight: config.limits.in_flight,
+        auth,
         rate_limits: figures.limits.rules(&config.rate_limits),
+        caching: caching(config),
         raw: raw_rules(checked),
         realtime: checked.config.realtime,
     };
@@ -137,9 +144,11 @@ pub fn build(
         health: config.health,
         breaker: config.breaker,
         presets: presets.collect(),
+        keys,
         budgets: checked.budgets.clone(),
     };
-    Ok(Built { snapshot: Arc::new(snapshot), admin_token, terms, tests: 0 })
+    let secrets = secrets.read();
+    Ok(Built { snapshot: Arc::new(snapshot), secrets, admin_token, terms, tests: 0 })
 }
 
 /// What is wrong with the secrets and policies of a configuration that is refused already, so that everything is said
@@ -215,12 +224,26 @@ fn rate_limits(config: &Config) -> BTreeSet<String> {
 }
 
 /// What policies may name.
-pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion]) -> policy::Names {
+pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion], config: &Config) -> policy::Names {
     let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
     policy::Names {
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
-        ..policy::Names::default()
+        rate_limits: rate_limits(config),
+    }
+}
+
+fn caching(config: &Config) -> Caching {
+    let own = config.models.0.iter().filter(|(_, model)| model.cache.is_some());
+    let versions = config.versions.values().flat_map(|version| &version.models.0);
+    let own = own.chain(versions.filter(|(_, model)| model.cache.is_some()));
+    Caching {
+        usual: config.cache.rules(None),
+        aliases: own
+            .map(|(name, model)| (name.as_str().into(), config.cache.rules(model.cache.as_ref())))
+            .collect(),
+        max_answer: config.cache.max_answer.0,
+        idempotency: config.idempotency.keep.0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
+mod auth;
 mod aws;
 mod azure;
 mod base_url;
@@ -242,6 +243,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.listeners();
     desk.limits();
     desk.rate_limits();
+    desk.who_may_ask();
     desk.deadlines();
     desk.beside();
     desk.decisions();
@@ -250,6 +252,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.plugins();
     desk.health();
     desk.breaker();
+    desk.egress();
     let prices = desk.prices();
     let budgets = desk.budgets();
     let providers = desk.providers();

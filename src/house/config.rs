@@ -10,14 +10,17 @@ use schemars::JsonSchema;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
+use super::alerts::AlertSettings;
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
 use crate::admin::AdminSettings;
 use crate::breaker::{BreakerSettings, HealthSettings};
+use crate::cache::{CacheSettings, IdempotencySettings};
 use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
 };
+use crate::keys::{AuthMode, AuthSettings, KeyTerms};
 use crate::ledger::{BudgetSettings, PriceSettings};
 use crate::limits::RateLimitSettings;
 use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
@@ -52,6 +55,15 @@ pub struct Config {
     /// Worker threads; by default one for each core.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<usize>,
+    /// What clients must show: nothing (`none`), a virtual key (`keys`), or a token of an identity provider (`jwt`).
+    #[serde(deserialize_with = "auth")]
+    #[schemars(with = "Option<AuthAsWritten>")]
+    pub auth: AuthSettings,
+    /// Virtual keys by name, for those who keep their configuration in a repository. Others are made with
+    /// `tollgate keys create` and kept in the database of `state.ledger`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<BTreeMap<String, KeyTerms>>")]
+    pub keys: BTreeMap<String, KeyTerms>,
     /// How many requests and tokens clients may have in a period, and how many requests at once: by key, team, user,
     /// model or tag. What is over a limit is answered with 429. Counts survive reloads.
     #[serde(deserialize_with = "or_default")]
@@ -98,6 +110,14 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<StateSettings>")]
     pub state: StateSettings,
+    /// Answers that are given again to the same question. Off unless a time is set here or at an alias.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<CacheSettings>")]
+    pub cache: CacheSettings,
+    /// Answers that are given again to the same `Idempotency-Key`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<IdempotencySettings>")]
+    pub idempotency: IdempotencySettings,
     /// Deadlines of upstream attempts and of whole requests; a provider and a policy can set others.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<DeadlineSettings>")]
@@ -114,6 +134,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Vec<BudgetSettings>>")]
     pub budgets: Vec<BudgetSettings>,
+    /// Where alerts of budgets go. Changing it needs a restart.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<AlertSettings>")]
+    pub alerts: AlertSettings,
     /// How the health of providers is watched.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<HealthSettings>")]
@@ -171,6 +195,9 @@ impl Config {
         if let Some(path) = self.state.ledger.as_ref().and_then(|place| place.strip_prefix("sqlite:")) {
             self.state.ledger = Some(format!("sqlite:{}", below(dir, Path::new(path)).display()));
         }
+        if let Some(jwt) = self.auth.jwt.as_mut().filter(|jwt| !jwt.jwks.contains("://")) {
+            jwt.jwks = below(dir, Path::new(&jwt.jwks)).display().to_string();
+        }
         for source in self.prices.sources.iter_mut().filter(|source| !source.from.contains("://")) {
             source.from = below(dir, Path::new(&source.from)).display().to_string();
         }
@@ -186,6 +213,8 @@ impl Default for Config {
             compression: CompressionSettings::default(),
             drain: Period::secs(30),
             workers: None,
+            auth: AuthSettings::default(),
+            keys: BTreeMap::new(),
             rate_limits: Vec::new(),
             admin: AdminSettings::default(),
             upstream: UpstreamSettings::default(),
@@ -197,10 +226,13 @@ impl Default for Config {
             responses: ResponseSettings::default(),
             decisions: DecisionSettings::default(),
             state: StateSettings::default(),
+            cache: CacheSettings::default(),
+            idempotency: IdempotencySettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
             prices: PriceSettings::default(),
             budgets: Vec::new(),
+            alerts: AlertSettings::default(),
             health: HealthSettings::default(),
             breaker: BreakerSettings::default(),
             passthrough: PassthroughSettings::default(),
@@ -231,6 +263,25 @@ fn policies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PolicySettings
         None => PolicySettings::default(),
         Some(PoliciesAsWritten::Dir(dir)) => PolicySettings { dir, ..PolicySettings::default() },
         Some(PoliciesAsWritten::Full(settings)) => settings,
+    })
+}
+
+/// `auth:` is a word, or a map with the word in it.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum AuthAsWritten {
+    /// `none`, `keys` or `jwt`.
+    Mode(AuthMode),
+    /// With further settings.
+    Full(AuthSettings),
+}
+
+fn auth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AuthSettings, D::Error> {
+    Ok(match Option::deserialize(deserializer)? {
+        None => AuthSettings::default(),
+        Some(AuthAsWritten::Mode(mode)) => AuthSettings { mode, ..AuthSettings::default() },
+        Some(AuthAsWritten::Full(settings)) => settings,
     })
 }
 

@@ -96,7 +96,7 @@ async fn refresh(figures: &Figures, upstream: &Upstream, source: &SourceSettings
     outcome != "failed"
 }
 
-async fn text(upstream: &Upstream, from: &str) -> Result<Vec<u8>, String> {
+pub(super) async fn text(upstream: &Upstream, from: &str) -> Result<Vec<u8>, String> {
     if !from.contains("://") {
         let path = PathBuf::from(from);
         let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;

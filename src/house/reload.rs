@@ -40,6 +40,7 @@ impl House {
             renew(tls.as_ref())?;
             tell_warnings(&warnings);
             tell_fixed(&at_start, &fresh);
+            note(&shared, &built.snapshot, &built.secrets);
             if let Some(snapshot) = Arc::get_mut(&mut built.snapshot) {
                 snapshot.beside.inherit(&older.beside);
                 snapshot.pinned.clone_from(&pinned);
@@ -69,6 +70,24 @@ impl House {
 pub fn announce(snapshot: &Snapshot, serves: bool) {
     metrics::gauge!("tollgate_snapshot_info", "sha" => snapshot.hash.to_string())
         .set(f64::from(u8::from(serves)));
+}
+
+/// Writes into the audit log that files changed what is in service, and which secrets were read for that. A log that
+/// cannot be written keeps no file from counting: it may be the file that mends it.
+fn note(shared: &Shared, fresh: &Snapshot, secrets: &[String]) {
+    let detail = serde_json::json!({ "references": secrets });
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let noted = runtime.map(|runtime| {
+        runtime.block_on(async {
+            shared.keys.note("gateway", "reload", &fresh.hash, serde_json::json!({})).await?;
+            shared.keys.note("gateway", "secrets.read", &fresh.hash, detail).await
+        })
+    });
+    match noted {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the reload could not be noted in the audit log"),
+        Err(error) => tracing::error!(%error, "the reload could not be noted in the audit log"),
+    }
 }
 
 fn swap(shared: &Shared, fresh: Arc<Snapshot>) {
@@ -155,8 +174,11 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
         ("workers", old.workers != new.workers),
         ("admin", old.admin != new.admin),
         ("upstream", old.upstream != new.upstream),
+        ("cache.max_size", old.cache.max_size != new.cache.max_size),
+        ("idempotency.max_size", old.idempotency.max_size != new.idempotency.max_size),
         ("decisions", old.decisions != new.decisions),
         ("state", old.state != new.state),
+        ("alerts", old.alerts != new.alerts),
         ("plugins.cache", old.plugins.cache != new.plugins.cache),
         ("log", old.log != new.log),
         ("drain", old.drain != new.drain),

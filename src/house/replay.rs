@@ -68,7 +68,9 @@ impl Replay<'_> {
                 all.add(tally);
             }
         }
-        Ok(Report::of(all))
+        let mut report = Report::of(all);
+        report.not_replayed = self.candidate.policies.later_hooks().map(str::to_owned).collect();
+        Ok(report)
     }
 
     fn tally(&self, piece: &[u8]) -> Tally {

@@ -1,5 +1,7 @@
 //! References to secrets become secrets: named in every error, shown in none.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
@@ -18,17 +20,24 @@ pub struct Secrets<'w> {
     dir: &'w Path,
     env: &'w dyn Fn(&str) -> Option<OsString>,
     imagined: bool,
+    /// References that were looked up.
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl<'w> Secrets<'w> {
     /// Relative files are below `dir`, the directory of the configuration file.
     pub fn new(dir: &'w Path) -> Self {
-        Self { dir, env: &|name| std::env::var_os(name), imagined: false }
+        Self { dir, env: &|name| std::env::var_os(name), imagined: false, read: RefCell::default() }
     }
 
     /// Nothing is looked up: what is built with these reaches nobody.
     pub fn imagined() -> Self {
-        Self { dir: Path::new("."), env: &|_| None, imagined: true }
+        Self { dir: Path::new("."), env: &|_| None, imagined: true, read: RefCell::default() }
+    }
+
+    /// References of the secrets that were looked up, for the audit log.
+    pub fn read(&self) -> Vec<String> {
+        self.read.borrow().iter().cloned().collect()
     }
 
     /// Whether nothing is looked up.
@@ -39,7 +48,7 @@ impl<'w> Secrets<'w> {
     /// With an environment that is handed in.
     #[cfg(test)]
     pub fn with_env(dir: &'w Path, env: &'w dyn Fn(&str) -> Option<OsString>) -> Self {
-        Self { dir, env, imagined: false }
+        Self { dir, env, imagined: false, read: RefCell::default() }
     }
 
     /// Resolves a reference.
@@ -48,6 +57,7 @@ impl<'w> Secrets<'w> {
     /// A sentence that names the reference and what is wrong with it, never its value.
     pub fn resolve(&self, reference: &SecretRef) -> Result<SecretString, String> {
         let complain = |what: String| format!("`{reference}`: {what}");
+        self.read.borrow_mut().insert(reference.to_string());
         let secret = match reference {
             SecretRef::Env(name) => self.variable(name),
             SecretRef::File(path) => file(&below(self.dir, path)),
@@ -91,6 +101,7 @@ impl<'w> Secrets<'w> {
     /// # Errors
     /// A sentence that names the reference and what is wrong with it, never its value.
     pub fn document(&self, reference: &SecretRef) -> Result<Zeroizing<String>, String> {
+        self.read.borrow_mut().insert(reference.to_string());
         let text = match reference {
             SecretRef::Env(name) => self.variable(name),
             SecretRef::File(path) => file(&below(self.dir, path)),

@@ -103,6 +103,8 @@ impl Paths {
             }
         };
         config.admin.token.iter().for_each(&mut secret);
+        config.auth.pepper.iter().for_each(&mut secret);
+        config.keys.values().filter_map(|key| key.secret.as_ref()).for_each(&mut secret);
         for provider in config.providers.values() {
             for key in &provider.keys {
                 secret(key.secret());
@@ -132,6 +134,8 @@ impl Paths {
             }
         }
         others.extend(config.tls.iter().flat_map(|tls| [below(dir, &tls.cert), below(dir, &tls.key)]));
+        let jwks = config.auth.jwt.iter().filter(|jwt| !jwt.jwks.contains("://"));
+        others.extend(jwks.map(|jwt| below(dir, Path::new(&jwt.jwks))));
         others.extend(config.upstream.extra_roots.iter().map(|path| below(dir, path)));
         others.sort();
         others.dedup();

@@ -106,7 +106,7 @@ pub(super) fn run(
         tests: &scripts,
         settings: &config.policies,
         data: &config.data,
-        names: &build::names(&snapshot.catalogue, &snapshot.versions),
+        names: &build::names(&snapshot.catalogue, &snapshot.versions, config),
         plugins: Arc::new(Hosted::new(snapshot.plugins.clone())),
         market: snapshot.market.clone(),
         coverage: wanted.coverage,

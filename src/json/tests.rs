@@ -281,3 +281,18 @@ proptest! {
         agree(format!("{{\"a\":{text}}}").as_bytes());
     }
 }
+
+#[test]
+fn bodies_that_say_the_same_are_the_same() {
+    let said = |text: &str| {
+        let mut said = Vec::new();
+        Body::read(text.to_owned().into())
+            .unwrap()
+            .canonical(&["stream"], &mut |part| said.push(part.to_vec()));
+        said
+    };
+    let one = said(r#"{"model": "m", "messages": [ {"content": "a \" b  c\\"} , 1 ], "stream": true}"#);
+    assert_eq!(one, said(r#"{"messages":[{"content":"a \" b  c\\"},1],"model":"m"}"#));
+    assert_ne!(one, said(r#"{"messages":[{"content":"a \" b c\\"},1],"model":"m"}"#));
+    assert_ne!(one, said(r#"{"messages":[{"content":"a \" b  c\\"},1],"model":"n"}"#));
+}

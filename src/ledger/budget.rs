@@ -42,6 +42,17 @@ pub enum Measure {
     Tokens,
 }
 
+impl Measure {
+    /// An amount in dollars or tokens, for displays and comparisons that may be inexact.
+    #[allow(clippy::cast_precision_loss, reason = "for display only")]
+    pub fn shown(self, amount: u64) -> f64 {
+        match self {
+            Self::Dollars => crate::money::Nano(amount).dollars(),
+            Self::Tokens => amount as f64,
+        }
+    }
+}
+
 /// A budget as configured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {

@@ -1,16 +1,21 @@
 //! The ledger in service: budgets, and the database that remembers what was spent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::params;
 
 use super::budget::{Budget, Budgets, Payer, Spent};
+use super::retention;
 use super::row::{End, Row};
 use super::tab::{Opening, Tab};
 use crate::clock::Clock;
 use crate::store::sqlite::{Sqlite, Trouble, Written};
 use crate::store::{Abandoned, OnLoss, StateSettings};
 use crate::target::TargetName;
+
+/// A day of UTC.
+const DAY_MS: u64 = 86_400_000;
 
 /// The ledger and the budgets; shared by all workers.
 pub struct Desk {
@@ -83,6 +88,23 @@ impl Desk {
     /// The tab of a request, where anything is written down or counted.
     pub fn tab(self: &Arc<Self>, opening: impl FnOnce() -> Opening) -> Option<Arc<Tab>> {
         self.is_on().then(|| Tab::new(self.clone(), opening()))
+    }
+
+    /// Turns rows that are older than `keep` into sums of their days, an hour's at a time. Says how many went.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn tidy(&self, keep: Duration) -> Result<usize, Trouble> {
+        let Some(database) = &self.database else { return Ok(0) };
+        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        // Whole days, so that a day is either rows or a sum, but for the one in between.
+        let before = self.now().saturating_sub(keep) / DAY_MS * DAY_MS;
+        let before = i64::try_from(before).unwrap_or(i64::MAX);
+        let mut all = 0;
+        while let Some(gone) = database.write(move |db| retention::roll_up(db, before)).await? {
+            all += gone;
+        }
+        Ok(all)
     }
 
     /// The time, in Unix milliseconds.

@@ -122,6 +122,30 @@ impl Rates {
     }
 }
 
+impl Rates {
+    /// What is wrong with them, and where.
+    pub fn complaints(&self) -> Vec<(&'static str, String)> {
+        let mut complaints = Vec::new();
+        let all = [
+            ("requests", &self.requests),
+            ("tokens", &self.tokens),
+            ("input_tokens", &self.input_tokens),
+            ("output_tokens", &self.output_tokens),
+        ];
+        for (field, rates) in all {
+            for (at, rate) in rates.iter().enumerate() {
+                if rates.iter().take(at).any(|other| other.period == rate.period) {
+                    complaints.push((field, format!("two rates per {} stand here", rate.period_name())));
+                }
+            }
+        }
+        if self.concurrent == Some(0) {
+            complaints.push(("concurrent", "`concurrent` must be more than 0".into()));
+        }
+        complaints
+    }
+}
+
 /// One, or a list.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]

@@ -23,6 +23,9 @@ const MAX_TARGETS: usize = 32;
 /// An error names so many targets with what they lack.
 const MAX_NAMED: usize = 8;
 
+/// Why a target is left out that the caller's key is not for.
+const BEYOND_KEY: &str = "is beyond what the key allows";
+
 /// What a draft came to.
 pub(super) struct Drawn {
     /// First choice first.
@@ -58,6 +61,8 @@ pub(super) struct Draft<'a> {
     members: Vec<TargetName>,
     /// Those that can go on with an answer that another one began.
     sequels: Vec<TargetName>,
+    /// Whether the caller's key is for a name by which the targets at hand came.
+    granted: bool,
     /// How many of the names led to something that exists.
     known: usize,
     /// A policy found no target fit and named none.
@@ -93,6 +98,7 @@ impl<'a> Draft<'a> {
             manner: route.manner.clone(),
             members: Vec::new(),
             sequels: Vec::new(),
+            granted: false,
             known: 0,
             nothing_named: route.steps.is_empty(),
         }
@@ -168,9 +174,14 @@ impl<'a> Draft<'a> {
 
     /// All that the steps name, in the order of the route's own strategy; then what the aliases among them fall back to.
     fn arranged(&mut self, route: &Route) {
-        let (mut all, mut behind): (Vec<AliasTarget>, Vec<Arc<str>>) = (Vec::new(), Vec::new());
+        let (mut all, mut behind): (Vec<AliasTarget>, Vec<(Arc<str>, bool)>) = (Vec::new(), Vec::new());
         for (name, weight) in route.steps.iter().flat_map(|step| &step.choices) {
+            self.granted = self.grants(name);
             let alias = match self.catalogue.find(name) {
+                Some(Known::Target(target)) if self.is_beyond(&target) => {
+                    self.consider(target);
+                    continue;
+                }
                 Some(Known::Target(target)) => {
                     all.push(AliasTarget::new(target, Some(*weight)));
                     continue;
@@ -188,14 +199,24 @@ impl<'a> Draft<'a> {
                 weight: Some(target.weight.unwrap_or(1.0) * weight),
                 ..target.clone()
             };
-            all.extend(alias.targets.iter().map(weighed));
-            behind.extend(alias.fallback.iter().cloned());
+            let (beyond, within): (Vec<_>, Vec<_>) =
+                alias.targets.iter().map(weighed).partition(|written| self.is_beyond(&written.target));
+            beyond.into_iter().for_each(|written| self.consider(written.target));
+            all.extend(within);
+            behind.extend(alias.fallback.iter().map(|name| (name.clone(), self.granted)));
         }
+        // What is beyond the key was taken out above.
+        self.granted = true;
         self.run(&self.catalogue.strategy_of(&route.strategy), &all);
-        behind.iter().for_each(|name| self.add(name, 1));
+        for (name, granted) in behind {
+            self.granted = granted;
+            self.add(&name, 1);
+        }
     }
 
     fn add(&mut self, name: &Arc<str>, depth: usize) {
+        let before = self.granted;
+        self.granted = before || self.grants(name);
         match self.catalogue.find(name) {
             Some(Known::Target(target)) => self.consider(target),
             Some(Known::Alias(alias)) if depth < MAX_ALIAS_DEPTH => self.expand(alias, depth),
@@ -208,6 +229,18 @@ impl<'a> Draft<'a> {
                 self.note(TargetName::parse(name), name, "unknown target");
             }
         }
+        self.granted = before;
+    }
+
+    /// Whether the caller's key is for this name, so that it is for all targets behind it.
+    fn grants(&self, name: &str) -> bool {
+        let grant = self.scene.facts.caller.grant.as_ref();
+        grant.is_some_and(|grant| grant.scope.models.is_some() && grant.scope.allows_name(name))
+    }
+
+    fn is_beyond(&self, target: &Target) -> bool {
+        let grant = self.scene.facts.caller.grant.as_ref();
+        grant.is_some_and(|grant| !grant.scope.allows_target(&target.name, self.granted))
     }
 
     /// The targets in the order of the alias's strategy, then the fallbacks.
@@ -302,6 +335,9 @@ impl<'a> Draft<'a> {
     }
 
     fn weigh(&mut self, target: &Target) -> Judgement {
+        if self.is_beyond(target) {
+            return Judgement::Out(BEYOND_KEY.into());
+        }
         if let Some(reason) = excluded(target, self.decision) {
             return Judgement::Out(reason.into());
         }
@@ -355,6 +391,10 @@ impl<'a> Draft<'a> {
     fn nothing_left(&self, by_default: bool) -> Fault {
         if !self.unfit.is_empty() {
             return self.nobody_can();
+        }
+        if self.candidates.iter().any(|seen| seen.rejected.as_deref() == Some(BEYOND_KEY)) {
+            let text = "no target that this key is for satisfies the constraints that apply to this request";
+            return Fault::new(FaultKind::Forbidden, text).code("key_scope").at("model");
         }
         if self.known > 0 || self.nothing_named {
             let left_out: Vec<_> = self.candidates.iter().filter_map(reason_of_strategy).collect();

@@ -11,6 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::cache::AliasCache;
+
 /// Model aliases in the order written, which is the order of `GET /v1/models`.
 pub type Models = InOrder<ModelSettings>;
 
@@ -38,6 +40,9 @@ pub struct ModelSettings {
     pub versions: InOrder<ModelVersionSettings>,
     /// Mixed into the draw of versions; with another text, all callers are drawn anew. By default the alias's name.
     pub seed: Option<String>,
+    /// How long answers are given again to the same question, `10m`, or a map with that; otherwise as `cache:` says.
+    #[serde(default)]
+    pub cache: Option<AliasCache>,
 }
 
 /// One version of an alias.

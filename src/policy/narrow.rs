@@ -8,7 +8,8 @@ use super::Names;
 use super::bridge::{Findings, Handle};
 use super::hook;
 use super::request::{Outcome, Request, fault, kind, label};
-use crate::plan::{Censor, Constraint, Hook, TakenOut};
+use crate::plan::{CacheWish, Censor, Constraint, Hook, TakenOut};
+use crate::settings::Period;
 
 impl Request {
     pub(super) fn require(&self, what: Dynamic, names: &Names) -> Outcome<()> {
@@ -32,6 +33,26 @@ impl Request {
         let number = number
             .ok_or_else(|| fault(format!("cap_output: expected a number of tokens above 0, not '{most}'")))?;
         self.wishes().output.cap(number);
+        Ok(())
+    }
+
+    /// `req.cache("1h")`: the shortest of all times.
+    pub(super) fn cache(&self, life: &str) -> Outcome<()> {
+        self.before("cache", Hook::OnRequest)?;
+        let life: Period = life.parse().map_err(|problem| fault(format!("cache: {problem}")))?;
+        let mut wishes = self.wishes();
+        wishes.cache = Some(match wishes.cache {
+            None => CacheWish::For(life.0),
+            Some(CacheWish::For(before)) => CacheWish::For(before.min(life.0)),
+            Some(CacheWish::Never) => CacheWish::Never,
+        });
+        Ok(())
+    }
+
+    /// `req.no_cache()`: whoever else says otherwise.
+    pub(super) fn no_cache(&self) -> Outcome<()> {
+        self.before("no_cache", Hook::OnRequest)?;
+        self.wishes().cache = Some(CacheWish::Never);
         Ok(())
     }
 

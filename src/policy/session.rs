@@ -327,6 +327,7 @@ impl Session {
         decision.require.clone_from(&wishes.require);
         decision.avoid.clone_from(&wishes.avoid);
         decision.output.clone_from(&wishes.output);
+        decision.cache = wishes.cache;
         decision.rankings.clone_from(&wishes.rankings);
         drop(wishes);
         Decided { decision: Ok(decision), errors, reads: self.request.reads() }

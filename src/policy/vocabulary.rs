@@ -3,6 +3,7 @@
 //!
 //! *Add a policy function* = one row in the sheet of its theme, below `vocabulary/`.
 
+mod budgets;
 mod definitions;
 mod hooks;
 mod manual;
@@ -37,6 +38,7 @@ const SHEETS: &[&Sheet] = &[
     &request::SHEET,
     &moment::SHEET,
     &market::SHEET,
+    &budgets::SHEET,
     &rates::SHEET,
     &routes::SHEET,
     &hooks::SHEET,

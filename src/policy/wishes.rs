@@ -7,7 +7,7 @@ use rhai::Dynamic;
 
 use super::journal::Level;
 use super::request::Pair;
-use crate::plan::{Constraint, Hook, OutputRules, Ranking};
+use crate::plan::{CacheWish, Constraint, Hook, OutputRules, Ranking};
 
 /// Effects of one evaluation; what a script asks for beyond them is counted and left out.
 const MAX_EFFECTS: usize = 256;
@@ -19,6 +19,8 @@ pub(super) struct Wishes {
     pub(super) require: Vec<Constraint>,
     pub(super) avoid: Vec<Constraint>,
     pub(super) output: OutputRules,
+    /// Whether the answer may be given again.
+    pub(super) cache: Option<CacheWish>,
     /// How targets compared where a script ranked them.
     pub(super) rankings: Vec<Ranking>,
     /// The hook that is being asked.
@@ -60,6 +62,7 @@ pub(super) struct Mark {
     avoid: usize,
     rankings: usize,
     output: OutputRules,
+    cache: Option<CacheWish>,
 }
 
 impl Wishes {
@@ -72,6 +75,7 @@ impl Wishes {
             avoid: self.avoid.len(),
             rankings: self.rankings.len(),
             output: self.output.clone(),
+            cache: self.cache,
         }
     }
 
@@ -87,6 +91,7 @@ impl Wishes {
         self.avoid.truncate(mark.avoid);
         self.rankings.truncate(mark.rankings);
         self.output = mark.output;
+        self.cache = mark.cache;
         self.effects.clear();
         self.left_out = 0;
     }

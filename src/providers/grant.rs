@@ -318,7 +318,14 @@ mod tests {
 
     #[test]
     fn a_form_is_encoded() {
-        let origin = Origin { tls: true, host: "h".into(), port: 443, tls13_only: false, h2c: false };
+        let origin = Origin {
+            tls: true,
+            host: "h".into(),
+            port: 443,
+            tls13_only: false,
+            h2c: false,
+            reach: crate::target::Reach::Public,
+        };
         let ask = GrantAsk::form(origin, PathAndQuery::from_static("/t"), &[("a", "x y"), ("b", "é&=")]);
         assert_eq!(&**ask.body, b"a=x%20y&b=%C3%A9%26%3D");
     }

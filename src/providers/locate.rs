@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::Uri;
 use http::uri::PathAndQuery;
 
-use crate::target::Origin;
+use crate::target::{Origin, Reach};
 
 /// Hosts inside the machine's own network that speak plain HTTP by their vendors' design.
 const PLAIN_HOSTS: &[&str] = &["localhost", "metadata.google.internal", "metadata"];
@@ -21,6 +21,7 @@ pub(super) fn locate(url: &str) -> Result<(Origin, PathAndQuery), String> {
         return Err("contains credentials".into());
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    let reach = if is_near(&host) { Reach::Machine } else { Reach::Public };
     let tls = match uri.scheme_str() {
         Some("https") => true,
         Some("http") if is_near(&host) => false,
@@ -29,7 +30,7 @@ pub(super) fn locate(url: &str) -> Result<(Origin, PathAndQuery), String> {
     };
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Ok((Origin { tls, host: host.into(), port, tls13_only: false, h2c: false }, path))
+    Ok((Origin { tls, host: host.into(), port, tls13_only: false, h2c: false, reach }, path))
 }
 
 fn is_near(host: &str) -> bool {

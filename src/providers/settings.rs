@@ -37,6 +37,9 @@ pub struct ProviderSettings {
     pub azure: Option<AzureSettings>,
     /// Region and keys of an AWS account, for providers that want signed requests.
     pub aws: Option<AwsSettings>,
+    /// Its host leads to private addresses. Hosts that are never public (`localhost`, `vllm`, `*.internal`, `10.0.0.8`)
+    /// need not say so.
+    pub private: bool,
     /// Words that policies can require: `private`.
     pub tags: Vec<String>,
     /// Keys and values that policies can require: `region: eu`.

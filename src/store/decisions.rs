@@ -142,6 +142,7 @@ mod tests {
             rule: None,
             arm: None,
             policies: None,
+            cache: None,
             tags: Vec::new(),
             candidates: Vec::new(),
             attempts: Vec::new(),

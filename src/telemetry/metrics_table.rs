@@ -45,6 +45,7 @@ table! {
     Gauge     "tollgate_cost_usd_total" ["provider", "model"] "dollars that answers cost; only grows (a gauge, because counters are whole numbers)";
     Counter   "tollgate_unpriced_total" ["provider", "model"] "answers whose cost is unknown, because something was used that has no price";
     Counter   "tollgate_price_refreshes_total" ["outcome"] "readings of price sources: changed, unchanged or failed";
+    Counter   "tollgate_auth_failures_total" ["reason"] "requests that were not let in: missing, unknown, expired, revoked, address, token or scope";
     Counter   "tollgate_rate_limited_total" ["limit"] "requests that a limit refused; `key` are the limits in keys themselves";
     Gauge     "tollgate_price_revision" [] "revision of the price book in service";
     Gauge     "tollgate_provider_error_ratio" ["provider"] "share of failed attempts within the window of `health`, 0 to 1";
@@ -56,6 +57,7 @@ table! {
     Counter   "tollgate_hedges_total" ["outcome"] "late whole answers that hedging was asked for: sent, or not because the share of traffic was spent or the target has become slow as a whole (shifted)";
     Counter   "tollgate_retries_denied_total" ["provider"] "tries at the same target that were not made because its budget of retries was used up";
     Counter   "tollgate_targets_skipped_total" ["provider", "reason"] "targets of plans that were passed over without an attempt; reason is breaker, refused, throttled, limited or tried";
+    Counter   "tollgate_probes_total" ["provider", "outcome"] "requests of the gateway's own to see whether a provider answers: ok or failed";
     Gauge     "tollgate_breaker_state" ["provider", "model"] "breakers of configured models: 0 closed, 1 half open, 2 open";
     Counter   "tollgate_breaker_openings_total" ["provider"] "breakers that opened";
     Gauge     "tollgate_key_usable" ["provider", "key"] "0 while a key is out because the provider refused it, 1 once it is accepted again";
@@ -66,6 +68,8 @@ table! {
     Histogram "tollgate_policy_duration_seconds" [] "evaluation of the whole chain of policies";
     Counter   "tollgate_policy_errors_total" ["policy"] "run-time errors of policies";
     Counter   "tollgate_policy_verdicts_total" ["policy", "verdict"] "verdicts by policy: route, respond or reject";
+    Counter   "tollgate_cache_requests_total" ["outcome"] "requests where a cache is on: hit, miss or bypass";
+    Gauge     "tollgate_cache_saved_usd" [] "dollars that answers given again did not cost; only grows";
     Counter   "tollgate_policy_shadow_requests_total" ["outcome"] "requests that the shadow policies were asked about: same, diverged, or dropped where they did not keep up";
     Counter   "tollgate_policy_divergences_total" ["kind"] "requests that the shadow policies would have treated otherwise; kind is route, denial, cost, other or failure";
     Counter   "tollgate_policy_arm_requests_total" ["arm", "outcome"] "requests while a candidate set of policies has a share; arm is live or candidate, outcome is ok or failed";
@@ -90,6 +94,12 @@ table! {
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
     Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
     Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";
+    Counter   "tollgate_budget_refusals_total" ["budget"] "attempts that a hard budget could not bear";
+    Counter   "tollgate_budget_alerts_total" ["budget", "event"] "alerts of budgets: budget_threshold or budget_projection";
+    Gauge     "tollgate_budget_used_ratio" ["budget"] "share of a budget's limit that is spent; of a split one, the largest";
+    Gauge     "tollgate_budget_held" ["budget"] "dollars or tokens that are held for requests under way; of a split one, in the part that was spent most";
+    Counter   "tollgate_alerts_dropped_total" [] "alerts that found no room";
+    Counter   "tollgate_webhooks_total" ["outcome"] "deliveries of alerts to webhooks: ok or failed";
     Counter   "tollgate_store_commits_total" [] "transactions of the database, each of many changes";
     Counter   "tollgate_store_changes_total" [] "changes that the database took";
     Counter   "tollgate_store_lost_total" [] "changes that should be kept and were lost: more waited than `state.spool`, or the database is broken";

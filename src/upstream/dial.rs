@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::egress::Egress;
 use super::lane::Lane;
+use super::proxy::Proxy;
 use super::reason;
 use super::resolve::Resolver;
 use super::shared::Shared;
@@ -30,6 +32,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(super) struct Dialer {
     tls: Arc<Tls>,
     resolver: Arc<Resolver>,
+    egress: Arc<Egress>,
+    proxy: Option<Arc<Proxy>>,
 }
 
 /// A connection just opened.
@@ -39,8 +43,9 @@ pub(super) enum Dialed {
 }
 
 impl Dialer {
-    pub(super) fn new(tls: Arc<Tls>) -> Self {
-        Self { tls, resolver: Arc::new(Resolver::system()) }
+    pub(super) fn new(tls: Arc<Tls>, egress: Egress, proxy: Option<Proxy>) -> Self {
+        let resolver = Arc::new(Resolver::system());
+        Self { tls, resolver, egress: Arc::new(egress), proxy: proxy.map(Arc::new) }
     }
 
     /// The same with another resolver.
@@ -74,7 +79,19 @@ impl Dialer {
     }
 
     async fn tcp(&self, origin: &Origin) -> Result<TcpStream, Fault> {
+        if let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.serves(origin)) {
+            if !self.egress.allows_host(&origin.host) {
+                return self.egress.admit(origin, Vec::new()).and(Err(reason::closed()));
+            }
+            return proxy.through(self.connected(&proxy.origin).await?, origin).await;
+        }
+        self.connected(origin).await
+    }
+
+    async fn connected(&self, origin: &Origin) -> Result<TcpStream, Fault> {
         let addresses = self.resolver.resolve(&origin.host, origin.port).await?;
+        let is_proxy = self.proxy.as_ref().is_some_and(|proxy| proxy.origin == *origin);
+        let addresses = if is_proxy { addresses } else { self.egress.admit(origin, addresses)? };
         let tcp = connect(addresses).await.map_err(|error| reason::connecting(&error))?;
         prepare(&tcp).map_err(|error| reason::connecting(&error))?;
         Ok(tcp)

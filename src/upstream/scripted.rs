@@ -97,6 +97,7 @@ impl Blackhole {
 
 pub(super) fn origin(address: SocketAddr) -> Origin {
     Origin {
+        reach: crate::target::Reach::Private,
         tls: false,
         host: address.ip().to_string().into(),
         port: address.port(),

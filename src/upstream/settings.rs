@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::egress::EgressSettings;
 use crate::settings::{Period, Size};
 
 /// Connections towards providers.
@@ -19,6 +20,11 @@ pub struct UpstreamSettings {
     pub max_body: Size,
     /// PEM file with further root certificates, besides the platform's; relative to the configuration.
     pub extra_roots: Option<std::path::PathBuf>,
+    /// Where connections may lead.
+    pub egress: EgressSettings,
+    /// HTTP proxy through which public providers are called (`http://proxy:3128`); by default `HTTPS_PROXY` of the
+    /// environment, whose `NO_PROXY` names exceptions. Empty text means none. Credentials belong into the environment.
+    pub proxy: Option<String>,
 }
 
 impl Default for UpstreamSettings {
@@ -29,6 +35,8 @@ impl Default for UpstreamSettings {
             prewarm: 1,
             max_body: Size(64 << 20),
             extra_roots: None,
+            egress: EgressSettings::default(),
+            proxy: None,
         }
     }
 }

@@ -135,7 +135,7 @@ async fn a_shadow_sees_real_traffic_and_touches_nothing() {
     }
 
     // A broken shadow is told, and the last good one goes on; the live policies do not care.
-    gateway.save("policies/shadow/10-route.rhai", "fn on_request(req) { rute(\"up/two\") }");
+    gateway.save("policies/shadow/10-route.rhai", "fn on_request(req) { routee(\"up/two\") }");
     let all = until(&gateway, "a problem", |all| all["shadow"]["problems"] != json!([])).await;
     let problem = all["shadow"]["problems"][0].as_str().unwrap();
     assert!(

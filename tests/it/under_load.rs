@@ -50,8 +50,8 @@ fn policy(version: usize) -> String {
 
 fn town(upstream: &Upstream, plugin: &[u8], limits: &str) -> Setup {
     let config = format!(
-        "plugins:\n  cache: cache\n  list:\n    - name: tool\n      grants: [prompt]\n      limits: {{ {limits} }}\n\
-         log: {{ level: warn,tollgate=info }}\nproviders:\n{}",
+        "limits: {{ connections_per_address: 4000, connections: 8000, in_flight: 8000 }}\nplugins:\n  cache: cache\n  list:\n    - name: tool\n      grants: [prompt]\n      limits: {{ {limits} }}\n\
+         providers:\n{}",
         provider("up", &upstream.url())
     );
     let setup = gateway::setup(&config);
@@ -132,7 +132,7 @@ async fn a_hundred_replacements_of_policies_and_plugins_are_noticed_by_nobody_at
         let reloaded = reloads(&gateway).await;
         let file = gateway.path("plugins/tool.wasm");
         match at % 5 {
-            0 => install(&file, b"garbage"),
+            4 => install(&file, b"garbage"),
             1 | 3 => {
                 good.0 = at;
                 gateway.save("policies/10-route.rhai", &policy(at));
@@ -141,7 +141,6 @@ async fn a_hundred_replacements_of_policies_and_plugins_are_noticed_by_nobody_at
             _ => {
                 good.1 = at;
                 install(&file, &named(&format!("a{at}")));
-                gateway.save("policies/10-route.rhai", &policy(good.0));
             }
         }
         settled(&gateway, reloaded).await;
@@ -267,10 +266,11 @@ async fn hostile_policies_and_plugins_delay_no_unrelated_request_at_once() {
     let log = gateway.log().join("\n");
     for part in [
         "10-hostile.rhai:5:",
-        "10-hostile.rhai:6:",
-        "10-hostile.rhai:7:",
-        "10-hostile.rhai:1:",
+        "too many operations (`max_operations`)",
+        "a text larger than 8 MiB",
+        "nested too deeply",
         "10-hostile.rhai:9:",
+        "timeout: not done within 50ms",
     ] {
         assert!(log.contains(part), "no {part} in {log}");
     }

@@ -43,6 +43,10 @@ impl Door for AnthropicCount {
 struct Count(Ask);
 
 impl Asked for Count {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(self.0.body())
+    }
+
     fn model(&self) -> &Arc<str> {
         self.0.model()
     }

@@ -43,6 +43,10 @@ impl Door for AnthropicMessages {
 }
 
 impl Asked for Ask {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(self.body())
+    }
+
     fn model(&self) -> &Arc<str> {
         self.model()
     }

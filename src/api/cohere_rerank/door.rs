@@ -42,6 +42,10 @@ impl Door for CohereRerank {
 }
 
 impl Asked for Ask {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(&self.rerank.body)
+    }
+
     fn model(&self) -> &Arc<str> {
         &self.model
     }

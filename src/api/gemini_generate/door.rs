@@ -56,6 +56,10 @@ impl Door for GeminiDoor {
 }
 
 impl Asked for Ask {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(self.sent())
+    }
+
     fn model(&self) -> &Arc<str> {
         self.model()
     }

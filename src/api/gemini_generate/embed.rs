@@ -231,6 +231,10 @@ fn text_of(ask: &Object, path: &str) -> Result<String, Fault> {
 }
 
 impl Asked for Ask {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(&self.body)
+    }
+
     fn model(&self) -> &Arc<str> {
         &self.model
     }

@@ -48,6 +48,10 @@ pub(in crate::api) fn fault_event(fault: &Fault) -> Bytes {
 }
 
 impl Asked for Ask {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(self.body())
+    }
+
     fn model(&self) -> &Arc<str> {
         self.model()
     }

@@ -39,6 +39,10 @@ impl Door for OpenAiCompletions {
 }
 
 impl Asked for Ask {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(self.body())
+    }
+
     fn model(&self) -> &Arc<str> {
         self.model()
     }

@@ -37,6 +37,10 @@ impl Door for OpenAiEmbeddings {
 }
 
 impl Asked for Ask {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(self.body())
+    }
+
     fn model(&self) -> &Arc<str> {
         self.model()
     }

@@ -35,6 +35,10 @@ impl Door for OpenAiModerations {
 }
 
 impl Asked for Ask {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(&self.body)
+    }
+
     fn model(&self) -> &Arc<str> {
         &self.model
     }

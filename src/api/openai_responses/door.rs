@@ -69,6 +69,10 @@ impl Door for InputTokens {
 }
 
 impl Asked for Ask {
+    fn json(&self) -> Option<&crate::json::Body> {
+        Some(self.body())
+    }
+
     fn model(&self) -> &Arc<str> {
         self.model()
     }

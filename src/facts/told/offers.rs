@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::facts::market::{Listing, Live, Market, Offer, Size};
+use crate::facts::market::{Listing, Live, Market, Offer, Purse, Size, Who};
 
 /// What can be told of a target.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "tags",
     "labels",
     "price",
@@ -22,6 +22,7 @@ const FIELDS: [&str; 15] = [
     "in_flight",
     "ewma",
     "healthy",
+    "health",
     "quota",
     "name",
 ];
@@ -30,6 +31,7 @@ const FIELDS: [&str; 15] = [
 pub(super) struct Overlay {
     around: Arc<dyn Market>,
     told: BTreeMap<String, Offer>,
+    budgets: BTreeMap<String, Purse>,
 }
 
 impl Overlay {
@@ -37,6 +39,7 @@ impl Overlay {
     pub(super) fn over(
         around: &Arc<dyn Market>,
         candidates: &BTreeMap<String, Map<String, Value>>,
+        budgets: &BTreeMap<String, Purse>,
     ) -> Result<Arc<dyn Market>, String> {
         let mut told = BTreeMap::new();
         for (name, fields) in candidates {
@@ -51,7 +54,12 @@ impl Overlay {
             let offer = told_of(&usual, fields).map_err(|error| format!("`candidates.{name}`: {error}"))?;
             told.insert(name.clone(), offer);
         }
-        Ok(Arc::new(Self { around: Arc::clone(around), told }))
+        let named = |(name, purse): (&String, &Purse)| {
+            let name: Arc<str> = name.as_str().into();
+            (name.to_string(), Purse { name, ..purse.clone() })
+        };
+        let budgets = budgets.iter().map(named).collect();
+        Ok(Arc::new(Self { around: Arc::clone(around), told, budgets }))
     }
 
     fn told(&self, offer: Offer) -> Offer {
@@ -82,6 +90,10 @@ impl Market for Overlay {
             Some(told) => Some(told.listing.price?.of(size)),
             None => self.around.cost(offer, size),
         }
+    }
+
+    fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {
+        self.budgets.get(budget).cloned().or_else(|| self.around.purse(budget, who))
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::Uri;
 
 use super::Base;
-use crate::target::Origin;
+use crate::target::{Origin, Reach};
 
 /// A base URL in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,8 @@ pub fn base(url: &str) -> Result<Base, &'static str> {
     if !tls && !is_private(&host) {
         return Err("would send prompts and keys over the open network");
     }
-    Ok(Base { origin: Origin { tls, host: host.into(), port, tls13_only: false, h2c: false }, path })
+    let reach = reach(&host);
+    Ok(Base { origin: Origin { tls, host: host.into(), port, tls13_only: false, h2c: false, reach }, path })
 }
 
 /// Splits a base URL, or says what is wrong with it without repeating it: it may contain a secret.
@@ -80,6 +81,11 @@ pub(super) fn is_private(host: &str) -> bool {
         Ok(IpAddr::V6(ip)) => is_private_v6(ip),
         Err(_) => !host.contains('.') || DOMAINS.iter().any(|domain| host.ends_with(domain)),
     }
+}
+
+/// What a host declares by itself: one that is never public leads to private addresses.
+pub(super) fn reach(host: &str) -> Reach {
+    if is_private(host) { Reach::Private } else { Reach::Public }
 }
 
 fn is_private_v4(ip: Ipv4Addr) -> bool {

@@ -31,6 +31,12 @@ impl Desk<'_> {
                 }
             }
         }
+        for (at, hook) in self.reading.config.alerts.webhooks.clone().iter().enumerate() {
+            if let Err(error) = super::base(&hook.url) {
+                let message = format!("`alerts.webhooks`: the address {error}");
+                self.error(&["alerts", "webhooks", &at.to_string(), "url"], message, None);
+            }
+        }
         if !settings.is_empty() && self.reading.config.state.ledger.is_none() {
             let help = "set `state: { ledger: sqlite:./data/tollgate.db }`";
             let message = "budgets without a ledger forget what was spent when the gateway ends";

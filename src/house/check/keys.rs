@@ -102,6 +102,13 @@ impl Desk<'_> {
         rules
     }
 
+    /// Networks that connections may lead to.
+    pub(super) fn egress(&mut self) {
+        if let Err((place, error)) = self.reading.config.upstream.egress.rules() {
+            self.error(&["upstream", "egress", "networks", &place.to_string()], error, None);
+        }
+    }
+
     /// Breakers and probes.
     pub(super) fn breaker(&mut self) {
         let (breaker, probe) = (self.reading.config.breaker, self.reading.config.health.probe);

@@ -1,7 +1,7 @@
 //! `rate_limits:`: names that can be told apart, and limits that limit something.
 
 use super::Desk;
-use crate::limits::{RateLimitSettings, Rates};
+use crate::limits::RateLimitSettings;
 
 /// The longest name of a limit.
 const LONGEST: usize = 64;
@@ -23,7 +23,12 @@ impl Desk<'_> {
             } else if all.iter().take(at).any(|other| other.name == *name) {
                 self.error(&at_name, format!("two limits are called `{name}`"), None);
             }
-            for (field, complaint) in complaints(limits) {
+            if limits.is_empty() {
+                let message =
+                    format!("rate limit `{name}` limits nothing: give `requests`, `tokens` or `concurrent`");
+                self.error(&["rate_limits", &place, "limits"], message, None);
+            }
+            for (field, complaint) in limits.complaints() {
                 let message = format!("rate limit `{name}`: {complaint}");
                 self.error(&["rate_limits", &place, "limits", field], message, None);
             }
@@ -31,32 +36,8 @@ impl Desk<'_> {
     }
 }
 
-/// What is wrong with limits, and where.
-pub(super) fn complaints(rates: &Rates) -> Vec<(&'static str, String)> {
-    let mut complaints = Vec::new();
-    if rates.is_empty() {
-        complaints.push(("requests", "nothing is limited: give `requests`, `tokens` or `concurrent`".into()));
-    }
-    let all = [
-        ("requests", &rates.requests),
-        ("tokens", &rates.tokens),
-        ("input_tokens", &rates.input_tokens),
-        ("output_tokens", &rates.output_tokens),
-    ];
-    for (field, rates) in all {
-        for (at, rate) in rates.iter().enumerate() {
-            if rates.iter().take(at).any(|other| other.period == rate.period) {
-                complaints.push((field, format!("two rates per {} stand here", rate.period_name())));
-            }
-        }
-    }
-    if rates.concurrent == Some(0) {
-        complaints.push(("concurrent", "`concurrent` must be more than 0".into()));
-    }
-    complaints
-}
-
-fn is_plain(name: &str) -> bool {
+/// Whether a name can stand in headers and addresses as it is.
+pub(super) fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && name.len() <= LONGEST && name.chars().all(plain)
 }

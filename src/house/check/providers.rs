@@ -6,12 +6,12 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::super::validate::did_you_mean;
-use super::base_url::{base_url, is_private};
+use super::base_url::{base_url, is_private, reach};
 use super::{Base, CheckedProvider, Desk, HeaderText, bad_word};
 use crate::providers::presets::{Auth, Preset};
 use crate::providers::{DeadlineOverrides, HeaderSettings, LabelValue, ProviderSettings, QuirkSettings};
 use crate::settings::SecretRef;
-use crate::target::{Deadlines, Origin, Traits};
+use crate::target::{Deadlines, Origin, Reach, Traits};
 
 impl Desk<'_> {
     /// Checks all providers and merges their presets in.
@@ -187,8 +187,15 @@ impl Desk<'_> {
             let message = "`h2c` has no effect over TLS, where HTTP/2 is negotiated";
             self.warning(&["providers", name, "h2c"], message, None);
         }
+        let reach = if settings.private { Reach::Private } else { reach(&url.host) };
+        let egress = self.reading.config.upstream.egress.rules().unwrap_or_default();
+        if egress.is_hosts_only() && !egress.allows_host(&url.host) {
+            let message = format!("`upstream.egress.hosts` does not allow `{}`", url.host);
+            self.error(&path, message, Some("add the host there, or its domain as `*.example.com`".into()));
+        }
         let host = url.host.into();
-        let origin = Origin { tls: url.tls, host, port: url.port, tls13_only, h2c: settings.h2c && !url.tls };
+        let h2c = settings.h2c && !url.tls;
+        let origin = Origin { tls: url.tls, host, port: url.port, tls13_only, h2c, reach };
         Some(Base { origin, path: url.path })
     }
 

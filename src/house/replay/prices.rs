@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::facts::market::{Listing, Market, Offer, Price, Size};
+use crate::facts::market::{Listing, Market, Offer, Price, Purse, Size, Who};
 
 /// Prices by target (`provider/model`) or by model.
 #[derive(Debug)]
@@ -74,5 +74,9 @@ impl Market for Repriced {
             Some(price) => Some(price.of(size)),
             None => self.market.cost(offer, size),
         }
+    }
+
+    fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {
+        self.market.purse(budget, who)
     }
 }

@@ -48,6 +48,8 @@ pub struct Report {
     pub undecided: u64,
     /// Lines that are no records, or records of a later version.
     pub unreadable: u64,
+    /// Hooks of the candidate that were not asked: records do not hold what they see.
+    pub not_replayed: Vec<String>,
     /// Bars that were passed.
     pub exceeded: Vec<String>,
 }
@@ -173,6 +175,7 @@ impl Report {
             samples: tally.samples,
             undecided: tally.undecided,
             unreadable: tally.unreadable,
+            not_replayed: Vec::new(),
             exceeded: Vec::new(),
         }
     }
@@ -247,6 +250,9 @@ impl Report {
         list(&mut text, "for example", self.samples.iter().map(Sample::shown));
         if self.unreadable > 0 {
             let _ = writeln!(text, "\n{} lines were no records and were skipped", self.unreadable);
+        }
+        for hook in &self.not_replayed {
+            let _ = writeln!(text, "\nnot replayed: `{hook}`; records do not hold what it sees");
         }
         for exceeded in &self.exceeded {
             let _ = writeln!(text, "\ntoo much: {exceeded}");

@@ -279,10 +279,6 @@ fn what_is_wrong_with_a_word_is_found_at_load() {
             "1:37: unknown target `nobody/x`: there is no provider `nobody`; aliases under `models:`: canary-next, canary-stable, cheap, strong; providers: openai, sandbox",
         ),
         (
-            "budget(\"team\", req.team)",
-            "1:22: `budget` is not part of this version: it comes with budgets; until then limit a share of the traffic with `bucket(…)`",
-        ),
-        (
             "req.pii()",
             "1:26: `pii` is not part of this version: it comes with the guards; until then use `req.matches(…)` or a guard plugin",
         ),

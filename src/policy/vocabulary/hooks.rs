@@ -47,6 +47,22 @@ const ROWS: &[Row] = &[
     )
     .only_in(Hooks::REQUEST),
     row(
+        "req.cache(ttl: text)",
+        "Gives the answer again for so long (`\"1h\"`) to the same question of the same caller, also where it may be another one each time; the shortest of all such times counts.",
+        |engine, name, _| {
+            engine.register_fn(name, |req: &mut Request, life: rhai::ImmutableString| req.cache(&life));
+        },
+    )
+    .only_in(Hooks::REQUEST),
+    row(
+        "req.no_cache()",
+        "Neither gives a kept answer nor keeps this one, whatever the configuration and other policies say.",
+        |engine, name, _| {
+            engine.register_fn(name, |req: &mut Request| req.no_cache());
+        },
+    )
+    .only_in(Hooks::REQUEST),
+    row(
         "req.stop_on(texts: list of text)",
         "Ends the answer before the first of these texts, whoever answers, also where it comes in pieces of a stream.",
         |engine, name, _| {

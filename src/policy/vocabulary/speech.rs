@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, NativeCallContext};
 
-use super::{Row, Sheet, later, row};
+use super::{Row, Sheet, row};
 use crate::policy::journal::Level;
 use crate::policy::request::{Outcome, fault, kind, request_of};
 
@@ -32,11 +32,6 @@ const ROWS: &[Row] = &[
     log!("info(text)", Info, "Writes a line to the log, with file and line. `print` does the same."),
     log!("warn(text)", Warn, "A warning in the log."),
     log!("error(text)", Error, "An error in the log. It does not end the policy."),
-    later(
-        "budget(kind: text, name: text) → Budget",
-        "What a team, a user or a key has spent and may spend.",
-        "it comes with budgets; until then limit a share of the traffic with `bucket(…)`",
-    ),
 ];
 
 fn bucket(context: NativeCallContext<'_>, salt: &str, id: Dynamic, n: Dynamic) -> Outcome<i64> {

@@ -1,0 +1,117 @@
+//! An answer in the making: one asks the provider, the others wait for what comes of it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Entry, Key, Store};
+
+/// What is known of an answer in the making.
+#[derive(Debug, Clone, Default)]
+enum State {
+    /// It is being made.
+    #[default]
+    Pending,
+    /// Here it is.
+    Done(Arc<Entry>),
+    /// Who made it failed or left: somebody else may try.
+    Failed,
+    /// It cannot be given to others.
+    Unfit,
+}
+
+/// An answer in the making.
+pub(super) struct Flight {
+    pub(super) asks: Key,
+    state: watch::Sender<State>,
+}
+
+/// Who makes the answer. Dropped without an answer, it leaves the place to another.
+pub struct Lead {
+    key: Key,
+    flight: Arc<Flight>,
+    store: Arc<Store>,
+    is_over: bool,
+}
+
+/// Who waits for it.
+pub struct Waiter {
+    state: watch::Receiver<State>,
+    store: Arc<Store>,
+}
+
+/// What came of waiting.
+pub enum Waited {
+    /// The answer.
+    Kept(Arc<Entry>),
+    /// Nobody is at it any more.
+    Nobody,
+    /// There will be none for others.
+    Unfit,
+}
+
+impl Flight {
+    pub(super) fn new(asks: Key) -> Self {
+        Self { asks, state: watch::Sender::default() }
+    }
+}
+
+impl Lead {
+    pub(super) fn new(key: Key, flight: Arc<Flight>, store: Arc<Store>) -> Self {
+        Self { key, flight, store, is_over: false }
+    }
+
+    /// Hash of what is asked.
+    pub fn asks(&self) -> Key {
+        self.flight.asks
+    }
+
+    /// Here is the answer, for everybody who waits and for later.
+    pub fn keep(self, entry: Entry) {
+        let entry = Arc::new(entry);
+        self.store.keep(self.key, entry.clone());
+        self.end(State::Done(entry));
+    }
+
+    /// The answer is not for others: each of those who wait makes his own.
+    pub fn unfit(self) {
+        self.end(State::Unfit);
+    }
+
+    fn end(mut self, state: State) {
+        self.is_over = true;
+        self.store.land(&self.key);
+        self.flight.state.send_replace(state);
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.store.land(&self.key);
+            self.flight.state.send_replace(State::Failed);
+        }
+    }
+}
+
+impl Waiter {
+    pub(super) fn new(flight: &Flight, store: Arc<Store>) -> Self {
+        Self { state: flight.state.subscribe(), store }
+    }
+
+    /// Waits for what comes of it.
+    pub async fn wait(mut self) -> Waited {
+        let over = self.state.wait_for(|state| !matches!(state, State::Pending)).await;
+        match over.map(|state| state.clone()) {
+            Ok(State::Done(entry)) => Waited::Kept(entry),
+            Ok(State::Unfit) => Waited::Unfit,
+            Ok(State::Failed | State::Pending) | Err(_) => Waited::Nobody,
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.store.left();
+    }
+}

@@ -1,0 +1,241 @@
+//! `tollgate usage`: what was used and spent, by any dimension and period, read from the ledger's database.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde_json::{Map, Value};
+
+use crate::clock::{Clock, SystemClock, moment};
+use crate::house::House;
+use crate::ledger::usage::{self, By, NUMBERS, Question, Sum};
+use crate::store::sqlite::look_into;
+
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub(super) struct UsageArgs {
+    /// From when on: so long ago (`24h`, `30d`), a date, or a time in RFC 3339's form.
+    #[arg(long, default_value = "30d")]
+    since: String,
+    /// Until when.
+    #[arg(long)]
+    until: Option<String>,
+    /// By what to tell sums apart, with commas between: key, user, team, model, provider, target, endpoint, tag:NAME,
+    /// hour, day, month, state, outcome, role.
+    #[arg(long, default_value = "")]
+    by: String,
+    /// Only what is so: `--only user=anna`; several must all hold.
+    #[arg(long, value_name = "NAME=VALUE")]
+    only: Vec<String>,
+    /// Single attempts instead of sums: an export.
+    #[arg(long)]
+    attempts: bool,
+    /// The form.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// The database, if it is not the one that the configuration names.
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// One JSON array.
+    Json,
+    /// One JSON object per line.
+    Jsonl,
+    /// Values with commas between.
+    Csv,
+}
+
+/// Shows usage.
+pub(super) fn usage(args: &UsageArgs, config: Option<PathBuf>) -> ExitCode {
+    match shown(args, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tollgate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
+    let now = SystemClock.unix_ms();
+    let mut question = Question {
+        since_ms: moment(&args.since, now).map_err(|error| format!("--since: {error}"))?,
+        until_ms: match &args.until {
+            Some(until) => moment(until, now).map_err(|error| format!("--until: {error}"))?,
+            None => u64::MAX,
+        },
+        by: By::list(&args.by).map_err(|error| format!("--by: {error}"))?,
+        only: Vec::new(),
+    };
+    for filter in &args.only {
+        question.filter(filter).map_err(|error| format!("--only: {error}"))?;
+    }
+    let db = look_into(&database(args, config)?)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = if args.attempts {
+        attempts(&db, &question, args.format, &mut out)?
+    } else {
+        let sums = usage::sums(&db, &question).map_err(|error| error.to_string())?;
+        write_sums(&sums, &question.by, args.format, &mut out)
+    };
+    match written.and_then(|()| out.flush()) {
+        // Whoever reads may have seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+fn database(args: &UsageArgs, config: Option<PathBuf>) -> Result<PathBuf, String> {
+    if let Some(database) = &args.database {
+        return Ok(database.clone());
+    }
+    let house = House::open(config).map_err(|problems| problems.to_string())?;
+    let path = house.checked().config.state.database().map_err(|error| format!("state.ledger: {error}"))?;
+    path.ok_or_else(|| {
+        "the configuration has no ledger; set `state: { ledger: sqlite:./data/tollgate.db }`".to_owned()
+    })
+}
+
+/// Single attempts as they come, so that large exports need no memory.
+fn attempts(
+    db: &rusqlite::Connection,
+    question: &Question,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<io::Result<()>, String> {
+    let mut first = true;
+    let mut written = Ok(());
+    usage::attempts(db, question, usize::MAX, |names, cells| {
+        if written.is_ok() {
+            written = attempt(names, cells, format, std::mem::take(&mut first), out);
+        }
+    })
+    .map_err(|error| error.to_string())?;
+    if format == Format::Json && written.is_ok() {
+        written = writeln!(out, "{}", if first { "[]" } else { "\n]" });
+    }
+    Ok(written)
+}
+
+fn attempt(
+    names: &[String],
+    cells: &[Value],
+    format: Format,
+    first: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let object = || names.iter().cloned().zip(cells.iter().cloned()).collect::<Map<String, Value>>();
+    match format {
+        Format::Jsonl => writeln!(out, "{}", Value::Object(object())),
+        Format::Json => write!(out, "{}{}", if first { "[\n" } else { ",\n" }, Value::Object(object())),
+        Format::Csv | Format::Table => {
+            if first {
+                line(out, names.iter().map(String::as_str))?;
+            }
+            let texts: Vec<String> = cells.iter().map(plain).collect();
+            line(out, texts.iter().map(String::as_str))
+        }
+    }
+}
+
+fn write_sums(sums: &[Sum], by: &[By], format: Format, out: &mut impl Write) -> io::Result<()> {
+    match format {
+        Format::Json => {
+            let all: Vec<Value> = sums.iter().map(|sum| Value::Object(sum.object(by))).collect();
+            writeln!(out, "{}", serde_json::to_string_pretty(&all).unwrap_or_default())
+        }
+        Format::Jsonl => sums.iter().try_for_each(|sum| writeln!(out, "{}", Value::Object(sum.object(by)))),
+        Format::Csv => {
+            let names: Vec<String> = by.iter().map(By::shown).collect();
+            let names = names.iter().map(String::as_str);
+            line(out, names.chain(NUMBERS).chain(["cost_usd"]))?;
+            for sum in sums {
+                let numbers: Vec<String> = sum.numbers().iter().map(ToString::to_string).collect();
+                let cost = sum.cost_nano.to_string();
+                let of = sum.of.iter().map(String::as_str);
+                line(out, of.chain(numbers.iter().map(String::as_str)).chain([cost.as_str()]))?;
+            }
+            Ok(())
+        }
+        Format::Table => table(sums, by, out),
+    }
+}
+
+/// What people want to see of a sum.
+fn table(sums: &[Sum], by: &[By], out: &mut impl Write) -> io::Result<()> {
+    let mut rows: Vec<Vec<String>> = vec![by.iter().map(By::shown).collect()];
+    let heads = ["requests", "attempts", "failed", "input", "cached", "output", "cost in $", "unpriced"];
+    rows[0].extend(heads.map(ToOwned::to_owned));
+    let mut all = Sum::default();
+    for sum in sums {
+        rows.push(row(sum, sum.of.iter().map(|of| if of.is_empty() { "–".to_owned() } else { of.clone() })));
+        add(&mut all, sum);
+    }
+    if sums.len() > 1 {
+        rows.push(row(
+            &all,
+            by.iter().enumerate().map(|(at, _)| (if at == 0 { "all" } else { "" }).to_owned()),
+        ));
+    }
+    let width = |at: usize| rows.iter().map(|row| row.get(at).map_or(0, |cell| cell.chars().count())).max();
+    let widths: Vec<usize> = (0..by.len() + heads.len()).map(|at| width(at).unwrap_or(0)).collect();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| {
+            let space = " ".repeat(width.saturating_sub(cell.chars().count()));
+            // Names stand to the left, numbers to the right.
+            if at < by.len() { format!("{cell}{space}") } else { format!("{space}{cell}") }
+        });
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn row(sum: &Sum, of: impl Iterator<Item = String>) -> Vec<String> {
+    let input = sum.input + sum.cached_read + sum.cache_write;
+    let numbers = [sum.requests, sum.attempts, sum.failed, input, sum.cached_read, sum.output];
+    let numbers = numbers.iter().map(ToString::to_string);
+    of.chain(numbers).chain([sum.cost_nano.to_string(), sum.unpriced.to_string()]).collect()
+}
+
+fn add(all: &mut Sum, sum: &Sum) {
+    all.requests += sum.requests;
+    all.attempts += sum.attempts;
+    all.failed += sum.failed;
+    all.unpriced += sum.unpriced;
+    all.cost_nano += sum.cost_nano;
+    all.input += sum.input;
+    all.cached_read += sum.cached_read;
+    all.cache_write += sum.cache_write;
+    all.output += sum.output;
+}
+
+/// One line of CSV (RFC 4180). A cell that a spreadsheet would take for a formula is kept from being one.
+fn line<'a>(out: &mut impl Write, cells: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    for (at, cell) in cells.enumerate() {
+        if at > 0 {
+            write!(out, ",")?;
+        }
+        let formula = cell.starts_with(['=', '+', '-', '@', '\t']);
+        if formula || cell.contains([',', '"', '\n', '\r']) {
+            let guard = if formula { "'" } else { "" };
+            write!(out, "\"{guard}{}\"", cell.replace('"', "\"\""))?;
+        } else {
+            write!(out, "{cell}")?;
+        }
+    }
+    writeln!(out)
+}
+
+fn plain(cell: &Value) -> String {
+    match cell {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,114 @@
+//! Who asks: what a client shows becomes a caller, with what its key grants.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Uri};
+use tokio::time::Instant;
+
+use super::line::{Opened, Tags};
+use super::{Gateway, Snapshot};
+use crate::caller::{Caller, Grant};
+use crate::facts::Endpoint;
+use crate::fault::{Fault, FaultKind};
+use crate::keys::{Auth, Holder, Visit};
+
+/// How confidential the client says its data is.
+const DATA_CLASS: &str = "x-tollgate-data-class";
+
+impl Gateway {
+    /// Who stands at a door that is not in the line.
+    ///
+    /// # Errors
+    /// When it shows nothing good.
+    pub fn caller(
+        &self,
+        snapshot: &Snapshot,
+        headers: &HeaderMap,
+        uri: &Uri,
+        address: Option<IpAddr>,
+        endpoint: Option<Endpoint>,
+    ) -> Result<Caller, Fault> {
+        let holder = self.holder(snapshot, headers, uri, address, endpoint)?;
+        let mut caller = Caller { address, ..Caller::default() };
+        if let Some(holder) = holder {
+            name(&mut caller, &holder);
+        }
+        Ok(caller)
+    }
+
+    fn holder(
+        &self,
+        snapshot: &Snapshot,
+        headers: &HeaderMap,
+        uri: &Uri,
+        address: Option<IpAddr>,
+        endpoint: Option<Endpoint>,
+    ) -> Result<Option<Arc<Holder>>, Fault> {
+        if matches!(snapshot.auth, Auth::None) {
+            return Ok(None);
+        }
+        let now_ms = self.shared.clock.unix_ms();
+        let visit = Visit { headers, uri, address, endpoint, now_ms, now: Instant::now() };
+        self.shared.figures.keys.identify(&snapshot.auth, &visit)
+    }
+}
+
+impl Opened<'_> {
+    /// Finds out who asks.
+    pub(super) fn recognise(&mut self) -> Result<(), Fault> {
+        let endpoint = Some(self.endpoint());
+        let holder =
+            self.gateway.holder(&self.snapshot, &self.headers, &self.uri, self.caller.address, endpoint)?;
+        if let Some(holder) = holder {
+            name(&mut self.caller, &holder);
+            let caller = (holder.key_id.clone(), holder.team.clone());
+            self.note(|settlement| settlement.caller = Some(caller));
+            self.holder = Some(holder);
+        }
+        Ok(())
+    }
+}
+
+fn name(caller: &mut Caller, holder: &Holder) {
+    caller.key_id = Some(holder.key_id.clone());
+    caller.team = holder.team.clone();
+    caller.user = holder.user.clone();
+    caller.grant = Some(holder.grant.clone());
+}
+
+/// The tags of a request: those that the client gives, but for those that its key forces.
+pub(super) fn with_forced(mut tags: Tags, caller: &Caller) -> Tags {
+    let forced = caller.grant.iter().flat_map(|grant| &grant.tags);
+    for (key, value) in forced {
+        tags.retain(|(known, _)| known != key);
+        tags.push((key.clone(), value.clone()));
+    }
+    tags
+}
+
+/// Puts the data class that the key grants into the headers that policies see.
+///
+/// # Errors
+/// `Forbidden` where the client names one that its key does not.
+pub(super) fn classify(headers: &mut HeaderMap, grant: &Grant) -> Result<(), Fault> {
+    if grant.scope.data_classes.is_none() {
+        return Ok(());
+    }
+    let said = headers.get(DATA_CLASS).map(|value| value.to_str().unwrap_or("?"));
+    match grant.scope.data_class(said) {
+        Ok(None) => Err(beyond("this key is not for data of any class")),
+        Ok(Some(class)) => {
+            let value =
+                class.parse().map_err(|_| beyond("this key's data class cannot stand in a header"))?;
+            headers.insert(DATA_CLASS, value);
+            Ok(())
+        }
+        Err(()) => Err(beyond("this key is not for data of this class").at(DATA_CLASS)),
+    }
+}
+
+/// The refusal of what a key does not grant.
+pub(super) fn beyond(text: &'static str) -> Fault {
+    Fault::new(FaultKind::Forbidden, text).code("key_scope")
+}

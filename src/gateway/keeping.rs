@@ -1,0 +1,103 @@
+//! Answers that are kept while they go to the client, for those who ask the same.
+
+use bytes::{Bytes, BytesMut};
+use std::time::Duration;
+use tokio::time::Instant;
+
+use super::settle::Settlement;
+use crate::cache::{Entry, Form, Key, Lead};
+use crate::facts::Endpoint;
+
+/// What an answer is kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// For everybody who asks the same: only answers that are complete.
+    Cache,
+    /// For the client who sends the same `Idempotency-Key` again.
+    Idempotency,
+}
+
+/// Who waits for the answer of a request. Dropped without one, another may make it.
+#[derive(Default)]
+pub(super) struct Keeping {
+    leads: Vec<(Kind, Lead, Duration, u64)>,
+    frames: BytesMut,
+    /// Frames beyond the largest answer: they are not kept.
+    is_too_large: bool,
+}
+
+/// The hash of some parts.
+pub(super) fn hash(parts: &[&[u8]]) -> Key {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+impl Keeping {
+    /// Keeps the answer for these, too: for so long, and if it has no more than `most` bytes.
+    pub(super) fn push(&mut self, kind: Kind, lead: Lead, life: Duration, most: u64) {
+        self.leads.push((kind, lead, life, most));
+    }
+
+    /// A piece of the stream went out.
+    pub(super) fn hear(&mut self, piece: &Bytes) {
+        let most = self.leads.iter().map(|(.., most)| *most).max().unwrap_or_default();
+        if self.is_too_large || (self.frames.len() + piece.len()) as u64 > most {
+            (self.is_too_large, self.frames) = (true, BytesMut::new());
+            return;
+        }
+        self.frames.extend_from_slice(piece);
+    }
+
+    /// The stream came to its good end.
+    pub(super) fn streamed(mut self, settlement: &mut Settlement) {
+        let frames = std::mem::take(&mut self.frames).freeze();
+        if self.is_too_large {
+            return self.leads.into_iter().for_each(|(_, lead, ..)| lead.unfit());
+        }
+        self.keep(&frames, Form::Stream, settlement);
+    }
+
+    /// The answer is here as one document.
+    pub(super) fn whole(self, body: &Bytes, settlement: &mut Settlement) {
+        self.keep(body, Form::Whole, settlement);
+    }
+
+    /// Nobody else can be given this answer.
+    pub(super) fn unfit(self) {
+        self.leads.into_iter().for_each(|(_, lead, ..)| lead.unfit());
+    }
+
+    fn keep(self, body: &Bytes, form: Form, settlement: &mut Settlement) {
+        let cost = settlement.cost();
+        let target = settlement.target.as_ref().map(|target| target.name.to_string()).unwrap_or_default();
+        let complete = is_complete(settlement);
+        for (kind, lead, life, most) in self.leads {
+            if body.len() as u64 > most || kind == Kind::Cache && !complete {
+                lead.unfit();
+                continue;
+            }
+            let (asks, at) = (lead.asks(), Instant::now());
+            lead.keep(Entry {
+                asks,
+                form,
+                body: body.clone(),
+                target: target.as_str().into(),
+                cost,
+                at,
+                life,
+            });
+        }
+    }
+}
+
+/// Whether the answer is whole: neither filtered nor cut off.
+fn is_complete(settlement: &Settlement) -> bool {
+    match settlement.finish {
+        Some(word) => matches!(word, "stop" | "tool_calls" | "function_call"),
+        None => !matches!(settlement.endpoint(), Endpoint::Chat | Endpoint::Completions),
+    }
+}

@@ -1,0 +1,364 @@
+//! Where keys are made and changed: every change is kept and noted before it counts, and counts at once then.
+
+use std::fmt;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use super::Keys;
+use super::holder::{Key, Shown};
+use super::secret::mint;
+use super::settings::KeyTerms;
+use crate::clock::Clock;
+use crate::store::registry::{Entry, KeyRow, Noted, Registry, Verdict};
+use crate::store::sqlite::Trouble;
+
+/// The longest name of a key.
+const LONGEST: usize = 128;
+
+/// How often a change is tried again when another one came first.
+const TRIES: usize = 5;
+
+/// Makes and changes keys.
+#[derive(Clone)]
+pub struct KeyDesk {
+    keys: Arc<Keys>,
+    registry: Option<Arc<dyn Registry>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What is done to a key.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Other terms.
+    Terms(Box<KeyTerms>),
+    /// Refused until it is enabled.
+    Disable,
+    /// In service again.
+    Enable,
+    /// Refused for good.
+    Revoke,
+    /// A new secret; the old ones end after so many milliseconds.
+    Rotate(u64),
+}
+
+/// Why nothing was done.
+#[derive(Debug, Clone)]
+pub enum Refused {
+    /// There is no such key.
+    Unknown,
+    /// It cannot be: what is wrong.
+    Invalid(String),
+    /// It stands in the configuration, or there is no database.
+    Fixed(&'static str),
+    /// The registry cannot keep it.
+    Trouble(Trouble),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("there is no such key"),
+            Self::Invalid(what) => f.write_str(what),
+            Self::Fixed(why) => f.write_str(why),
+            Self::Trouble(trouble) => trouble.fmt(f),
+        }
+    }
+}
+
+impl From<Trouble> for Refused {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl Change {
+    fn action(&self) -> &'static str {
+        match self {
+            Self::Terms(_) => "key.update",
+            Self::Disable => "key.disable",
+            Self::Enable => "key.enable",
+            Self::Revoke => "key.revoke",
+            Self::Rotate(_) => "key.rotate",
+        }
+    }
+}
+
+impl KeyDesk {
+    /// A desk for these keys; without a registry, it can only show.
+    pub fn new(keys: Arc<Keys>, registry: Option<Arc<dyn Registry>>, clock: Arc<dyn Clock>) -> Self {
+        Self { keys, registry, clock }
+    }
+
+    /// The registry, where there is one.
+    pub fn registry(&self) -> Option<&Arc<dyn Registry>> {
+        self.registry.as_ref()
+    }
+
+    /// Takes what the registry keeps into service.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn refresh(&self) -> Result<(), Refused> {
+        let Some(registry) = &self.registry else { return Ok(()) };
+        let rows = registry.keys().await?;
+        self.keys.stored(rows.into_iter().filter_map(key_of).collect());
+        Ok(())
+    }
+
+    /// Notes who did something else than to a key; where there is no registry, nowhere.
+    ///
+    /// # Errors
+    /// When it cannot be kept: then it must not be done.
+    pub async fn note(&self, actor: &str, action: &str, target: &str, detail: Value) -> Result<(), Refused> {
+        let Some(registry) = &self.registry else { return Ok(()) };
+        Ok(registry.note(self.entry(actor, action, target, detail)).await?)
+    }
+
+    /// Makes a key. Its secret is told here, and never again.
+    ///
+    /// # Errors
+    /// What is wrong with it, or why it cannot be kept.
+    pub async fn create(
+        &self,
+        name: &str,
+        terms: KeyTerms,
+        actor: &str,
+    ) -> Result<(Value, SecretString), Refused> {
+        let registry = self.writable()?;
+        check(name, &terms)?;
+        let minted = mint(None).map_err(Refused::Invalid)?;
+        let row = KeyRow {
+            id: minted.id,
+            name: name.to_owned(),
+            terms: value_of(&terms),
+            secrets: vec![(self.digest(&minted.secret), None)],
+            created_ms: self.clock.unix_ms(),
+            revoked_ms: None,
+            revision: 1,
+        };
+        let detail = json!({ "name": name, "terms": row.terms });
+        let entry = self.entry(actor, "key.create", &row.id, detail);
+        if !registry.put(row.clone(), entry).await? {
+            return Err(Refused::Invalid("a key of this id exists".into()));
+        }
+        self.refresh().await?;
+        self.show(&row.id).map(|shown| (shown, minted.secret))
+    }
+
+    /// Changes a key, by its id or its name. A rotated one has a new secret, which is told here and never again.
+    ///
+    /// # Errors
+    /// What is wrong with it, or why it cannot be kept.
+    pub async fn change(
+        &self,
+        name: &str,
+        change: &Change,
+        actor: &str,
+    ) -> Result<(Value, Option<SecretString>), Refused> {
+        let registry = self.writable()?;
+        for _ in 0..TRIES {
+            let known = self.find(name)?;
+            if known.written {
+                return Err(Refused::Fixed("this key stands in the configuration: change it there"));
+            }
+            let rows = registry.keys().await?;
+            let mut row = rows.into_iter().find(|row| *row.id == *known.id).ok_or(Refused::Unknown)?;
+            let secret = self.apply(&mut row, change)?;
+            let entry = self.entry(actor, change.action(), &row.id, detail(change));
+            let id = row.id.clone();
+            if registry.put(row, entry).await? {
+                self.refresh().await?;
+                return self.show(&id).map(|shown| (shown, secret));
+            }
+        }
+        Err(Refused::Invalid("others change this key at the same time; try again".into()))
+    }
+
+    fn apply(&self, row: &mut KeyRow, change: &Change) -> Result<Option<SecretString>, Refused> {
+        if row.revoked_ms.is_some() {
+            return Err(Refused::Invalid("this key is revoked, for good; make a new one".into()));
+        }
+        row.revision += 1;
+        let now = self.clock.unix_ms();
+        let mut terms: KeyTerms = serde_json::from_value(row.terms.clone()).unwrap_or_default();
+        match change {
+            Change::Terms(fresh) => {
+                check(&row.name, fresh)?;
+                terms = (**fresh).clone();
+            }
+            Change::Disable => terms.disabled = true,
+            Change::Enable => terms.disabled = false,
+            Change::Revoke => {
+                row.revoked_ms = Some(now);
+                row.secrets.clear();
+            }
+            Change::Rotate(overlap_ms) => {
+                let minted = mint(Some(&row.id)).map_err(Refused::Invalid)?;
+                let end = now.saturating_add(*overlap_ms);
+                row.secrets.retain(|(_, until)| until.is_none_or(|until| until > now));
+                for (_, until) in &mut row.secrets {
+                    *until = Some(until.map_or(end, |until| until.min(end)));
+                }
+                row.secrets.push((self.digest(&minted.secret), None));
+                return Ok(Some(minted.secret));
+            }
+        }
+        row.terms = value_of(&terms);
+        Ok(None)
+    }
+
+    /// All keys, without secrets.
+    pub fn list(&self) -> Vec<Value> {
+        let now = self.clock.unix_ms();
+        self.keys.all().iter().map(|key| shown(key, now)).collect()
+    }
+
+    /// One key by its id or its name, without secrets.
+    ///
+    /// # Errors
+    /// When there is none, or several have this name.
+    pub fn show(&self, name: &str) -> Result<Value, Refused> {
+        self.find(name).map(|key| shown(&key, self.clock.unix_ms()))
+    }
+
+    /// What was agreed on of a key, by its id or its name.
+    ///
+    /// # Errors
+    /// As [`Self::show`].
+    pub fn terms(&self, name: &str) -> Result<KeyTerms, Refused> {
+        self.find(name).map(|key| key.terms)
+    }
+
+    /// Entries of the audit log after this number, in order, at most so many.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub async fn audit(&self, after: u64, most: usize) -> Result<Vec<Noted>, Refused> {
+        Ok(self.writable()?.entries(after, most).await?)
+    }
+
+    /// Looks through the whole audit log.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub async fn verify(&self) -> Result<Verdict, Refused> {
+        Ok(self.writable()?.verify().await?)
+    }
+
+    fn find(&self, name: &str) -> Result<Key, Refused> {
+        let all = self.keys.all();
+        if let Some(key) = all.iter().find(|key| *key.id == *name) {
+            return Ok(key.clone());
+        }
+        let mut named = all.into_iter().filter(|key| *key.name == *name && key.revoked_ms.is_none());
+        match (named.next(), named.next()) {
+            (Some(key), None) => Ok(key),
+            (Some(_), Some(_)) => {
+                Err(Refused::Invalid(format!("several keys are called `{name}`; name one by its id")))
+            }
+            (None, _) => Err(Refused::Unknown),
+        }
+    }
+
+    fn writable(&self) -> Result<&Arc<dyn Registry>, Refused> {
+        let text = "there is no database for keys: set `state.ledger`, or write keys under `keys:` of the configuration";
+        self.registry.as_ref().ok_or(Refused::Fixed(text))
+    }
+
+    fn digest(&self, secret: &SecretString) -> String {
+        blake3::Hash::from_bytes(self.keys.hasher().digest(secret.expose_secret())).to_hex().to_string()
+    }
+
+    fn entry(&self, actor: &str, action: &str, target: &str, detail: Value) -> Entry {
+        Entry {
+            at_ms: self.clock.unix_ms(),
+            actor: actor.to_owned(),
+            action: action.to_owned(),
+            target: target.to_owned(),
+            detail,
+        }
+    }
+}
+
+fn check(name: &str, terms: &KeyTerms) -> Result<(), Refused> {
+    if name.trim().is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
+        return Err(Refused::Invalid(format!(
+            "a key's name has 1 to {LONGEST} bytes without control characters"
+        )));
+    }
+    if terms.secret.is_some() || terms.hash.is_some() {
+        let text = "`secret` and `hash` are for keys of the configuration; this one gets a secret of its own";
+        return Err(Refused::Invalid(text.into()));
+    }
+    terms.check().map_err(|(field, what)| Refused::Invalid(format!("`{field}`: {what}")))?;
+    let complaints = terms.limits.complaints();
+    let complaint = complaints.first().filter(|_| !terms.limits.is_empty());
+    complaint.map_or(Ok(()), |(field, what)| Err(Refused::Invalid(format!("`limits.{field}`: {what}"))))
+}
+
+fn value_of(terms: &KeyTerms) -> Value {
+    // Texts, numbers and lists always serialise.
+    serde_json::to_value(terms).unwrap_or_default()
+}
+
+fn detail(change: &Change) -> Value {
+    match change {
+        Change::Terms(terms) => json!({ "terms": value_of(terms) }),
+        Change::Rotate(overlap_ms) => json!({ "overlap_ms": overlap_ms }),
+        Change::Disable | Change::Enable | Change::Revoke => json!({}),
+    }
+}
+
+/// A row that cannot be read is a key that opens nothing; it is told, not guessed.
+fn key_of(row: KeyRow) -> Option<Key> {
+    let Ok(terms) = serde_json::from_value(row.terms) else {
+        tracing::error!(key = row.id, "the terms of a stored key cannot be read; it is not in service");
+        return None;
+    };
+    let secrets = row.secrets.iter().filter_map(|(hash, until_ms)| {
+        let digest = *blake3::Hash::from_hex(hash).ok()?.as_bytes();
+        Some(Shown { digest, sha256: false, until_ms: *until_ms })
+    });
+    Some(Key {
+        id: row.id.as_str().into(),
+        name: row.name.as_str().into(),
+        terms,
+        secrets: secrets.collect(),
+        created_ms: row.created_ms,
+        revoked_ms: row.revoked_ms,
+        written: false,
+    })
+}
+
+fn shown(key: &Key, now_ms: u64) -> Value {
+    let time = |ms: u64| {
+        let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_millisecond(ms).map(|time| time.to_string()).unwrap_or_default()
+    };
+    let mut terms = value_of(&key.terms);
+    if let Some(terms) = terms.as_object_mut() {
+        // A reference says where the secret is kept, which is nobody's business here.
+        terms.shift_remove("secret");
+        terms.shift_remove("hash");
+        terms.shift_remove("disabled");
+    }
+    let mut shown = json!({
+        "id": &*key.id,
+        "name": &*key.name,
+        "state": key.state(now_ms),
+        "source": if key.written { "configuration" } else { "database" },
+        "secrets": key.secrets.iter().filter(|shown| shown.until_ms.is_none_or(|until| until > now_ms)).count(),
+    });
+    if let (Some(shown), Value::Object(terms)) = (shown.as_object_mut(), terms) {
+        if !key.written {
+            shown.insert("created".into(), time(key.created_ms).into());
+        }
+        if let Some(revoked) = key.revoked_ms {
+            shown.insert("revoked".into(), time(revoked).into());
+        }
+        shown.extend(terms);
+    }
+    shown
+}

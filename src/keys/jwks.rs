@@ -1,0 +1,166 @@
+//! The public keys of an identity provider (RFC 7517), as they were read last.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
+use serde::Deserialize;
+
+/// The most keys of one set; providers have two or three.
+const MOST: usize = 64;
+
+/// A set of public keys that is read again and again.
+#[derive(Default)]
+pub struct Jwks {
+    keys: ArcSwapOption<Vec<PublicKey>>,
+    /// Set when a token names a key that is not known.
+    wanted: AtomicBool,
+    /// Milliseconds between two readings.
+    every_ms: AtomicU64,
+}
+
+/// One key.
+pub(super) struct PublicKey {
+    id: Option<String>,
+    kind: Kind,
+}
+
+enum Kind {
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+    P256(Vec<u8>),
+    Ed25519(Vec<u8>),
+}
+
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    kty: String,
+    kid: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+impl Jwks {
+    /// Takes a document into service; says how many of its keys can be used.
+    ///
+    /// # Errors
+    /// When it is no set of keys, or has none that can be used. The keys of before go on.
+    pub fn take(&self, document: &[u8]) -> Result<usize, String> {
+        let keys = parse(document)?;
+        let count = keys.len();
+        self.keys.store(Some(keys.into()));
+        Ok(count)
+    }
+
+    /// How often it is to be read.
+    pub fn refresh_every(&self, period: Duration) {
+        self.every_ms.store(u64::try_from(period.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How often it is to be read.
+    pub fn every(&self) -> Duration {
+        Duration::from_millis(self.every_ms.load(Ordering::Relaxed).max(1_000))
+    }
+
+    /// A token named a key that is not here.
+    pub(super) fn want(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a key was wanted that is not here; says so once.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether any key is there.
+    pub fn is_ready(&self) -> bool {
+        self.keys.load().is_some()
+    }
+
+    /// Whether a signature is one of these keys'; `None` where no key of this name is there.
+    pub(super) fn verify(
+        &self,
+        algorithm: &str,
+        id: Option<&str>,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Option<bool> {
+        let keys = self.keys.load();
+        let fitting = keys.iter().flat_map(|keys| keys.iter()).filter(|key| {
+            key.kind.algorithm() == algorithm && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
+        });
+        fitting.map(|key| key.kind.verify(signed, signature)).reduce(|one, other| one || other)
+    }
+}
+
+impl Kind {
+    fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Rsa { .. } => "RS256",
+            Self::P256(_) => "ES256",
+            Self::Ed25519(_) => "EdDSA",
+        }
+    }
+
+    fn verify(&self, signed: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Rsa { n, e } => {
+                RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, signed, signature).is_ok()
+            }
+            Self::P256(point) => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed, signature).is_ok()
+            }
+            Self::Ed25519(key) => UnparsedPublicKey::new(&ED25519, key).verify(signed, signature).is_ok(),
+        }
+    }
+}
+
+/// Reads a set; keys of kinds that are not known, or not for signatures, are passed over.
+pub(super) fn parse(document: &[u8]) -> Result<Vec<PublicKey>, String> {
+    let document: Document =
+        serde_json::from_slice(document).map_err(|_| "is no set of keys (JWKS)".to_owned())?;
+    let signs = |entry: &Entry| entry.usage.as_deref().is_none_or(|usage| usage == "sig");
+    let keys: Vec<_> = document.keys.iter().filter(|entry| signs(entry)).filter_map(key).take(MOST).collect();
+    if keys.is_empty() {
+        return Err("has no key for RS256, ES256 or EdDSA".into());
+    }
+    Ok(keys)
+}
+
+fn key(entry: &Entry) -> Option<PublicKey> {
+    let bytes = |text: &Option<String>| {
+        let text = text.as_deref()?.trim_end_matches('=');
+        URL_SAFE_NO_PAD.decode(text).ok()
+    };
+    let kind = match (entry.kty.as_str(), entry.crv.as_deref()) {
+        ("RSA", _) => Kind::Rsa { n: without_zeros(bytes(&entry.n)?), e: without_zeros(bytes(&entry.e)?) },
+        ("EC", Some("P-256")) => {
+            let (x, y) = (bytes(&entry.x)?, bytes(&entry.y)?);
+            // An uncompressed point (SEC 1, 2.3.3).
+            (x.len() == 32 && y.len() == 32).then(|| Kind::P256([&[4][..], &x, &y].concat()))?
+        }
+        ("OKP", Some("Ed25519")) => Kind::Ed25519(bytes(&entry.x).filter(|x| x.len() == 32)?),
+        _ => return None,
+    };
+    Some(PublicKey { id: entry.kid.clone(), kind })
+}
+
+/// Some providers write numbers with a zero byte before them, which is not read everywhere.
+fn without_zeros(bytes: Vec<u8>) -> Vec<u8> {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.into_iter().skip(zeros).collect()
+}

@@ -1,0 +1,165 @@
+//! Tokens of an identity provider (RFC 7519): signature, issuer, audience and time are checked, claims become who calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use moka::sync::Cache;
+use serde_json::{Map, Value};
+
+use super::Holder;
+use super::identify::Refusal;
+use super::jwks::Jwks;
+use super::settings::{ClaimSettings, JwtSettings};
+use crate::caller::{Grant, Scope};
+
+/// The longest token that is looked at.
+const LONGEST: usize = 16 << 10;
+
+/// Tokens that were good, so that one signature is not checked for every request.
+const REMEMBERED: u64 = 10_000;
+const FORGET: Duration = Duration::from_secs(60);
+
+/// Verifies tokens by the rules of one configuration.
+pub struct Verifier {
+    settings: JwtSettings,
+    jwks: Arc<Jwks>,
+    good: Cache<[u8; 32], Arc<Holder>>,
+}
+
+impl Verifier {
+    /// By these rules, with these keys.
+    pub fn new(settings: JwtSettings, jwks: Arc<Jwks>) -> Self {
+        // Not longer than a minute: a key that is withdrawn shall count soon.
+        let good = Cache::builder().max_capacity(REMEMBERED).time_to_live(FORGET).build();
+        Self { settings, jwks, good }
+    }
+
+    /// Who shows this token.
+    pub(super) fn verify(&self, token: &str, now_ms: u64) -> Result<Arc<Holder>, Refusal> {
+        if token.len() > LONGEST {
+            return Err(Refusal::For("token"));
+        }
+        let name = *blake3::hash(token.as_bytes()).as_bytes();
+        if let Some(holder) = self.good.get(&name) {
+            return Ok(holder);
+        }
+        let claims = self.claims(token)?;
+        let holder = Arc::new(self.holder(&claims, now_ms).ok_or(Refusal::For("token"))?);
+        self.good.insert(name, holder.clone());
+        Ok(holder)
+    }
+
+    /// The claims of a token whose signature is good.
+    fn claims(&self, token: &str) -> Result<Map<String, Value>, Refusal> {
+        let bad = || Refusal::For("token");
+        let (signed, signature) = token.rsplit_once('.').ok_or_else(bad)?;
+        let (head, claims) = signed.split_once('.').ok_or_else(bad)?;
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| bad());
+        let head: Map<String, Value> = serde_json::from_slice(&decode(head)?).map_err(|_| bad())?;
+        // What must be understood and is not (RFC 7515, 4.1.11).
+        if head.contains_key("crit") {
+            return Err(bad());
+        }
+        let text = |name: &str| head.get(name).and_then(Value::as_str);
+        if !self.jwks.is_ready() {
+            return Err(Refusal::Unready);
+        }
+        let signature = decode(signature)?;
+        match self.jwks.verify(text("alg").ok_or_else(bad)?, text("kid"), signed.as_bytes(), &signature) {
+            Some(true) => serde_json::from_slice(&decode(claims)?).map_err(|_| bad()),
+            Some(false) => Err(bad()),
+            None => {
+                // The provider may have a new key.
+                self.jwks.want();
+                Err(bad())
+            }
+        }
+    }
+
+    /// Whoever the claims name; `None` if the token is for somebody else, or not for now.
+    fn holder(&self, claims: &Map<String, Value>, now_ms: u64) -> Option<Holder> {
+        let JwtSettings { issuer, audience, leeway, claims: names, .. } = &self.settings;
+        let leeway_ms = u64::try_from(leeway.0.as_millis()).unwrap_or(0);
+        let is_for_us = match claims.get("aud")? {
+            Value::String(one) => one == audience,
+            Value::Array(many) => many.iter().any(|one| one == audience.as_str()),
+            _ => false,
+        };
+        let ends_ms = milliseconds(claims.get("exp")?)?.saturating_add(leeway_ms);
+        let begun = claims.get("nbf").is_none_or(|begin| {
+            milliseconds(begin).is_some_and(|begin| begin <= now_ms.saturating_add(leeway_ms))
+        });
+        if claims.get("iss")? != issuer.as_str() || !is_for_us || ends_ms <= now_ms || !begun {
+            return None;
+        }
+        let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
+        let shared = |name: &str| text(claims, name).map(Into::into);
+        Some(Holder {
+            key_id: format!("jwt:{}", short(subject)).into(),
+            user: shared(&names.user),
+            team: shared(&names.team),
+            grant: Arc::new(grant(claims, names)?),
+            rules: None,
+            expires_ms: Some(ends_ms),
+            in_service: true,
+        })
+    }
+}
+
+/// What a token grants. A restriction that cannot be read is no permission: then there is no holder.
+fn grant(claims: &Map<String, Value>, names: &ClaimSettings) -> Option<Grant> {
+    let list = |name: &str| match find(claims, name) {
+        None | Some(Value::Null) => Some(None),
+        Some(value) => words(value).map(Some),
+    };
+    let tags = names.tags.iter().filter_map(|(tag, claim)| {
+        let value = text(claims, claim)?.replace(',', " ");
+        Some((tag.as_str().into(), short(&value).into()))
+    });
+    Some(Grant {
+        name: "jwt".into(),
+        scope: Scope { models: list(&names.models)?, providers: list(&names.providers)?, ..Scope::default() },
+        rate_limits: list(&names.rate_limits)?.unwrap_or_default().into_iter().map(Into::into).collect(),
+        tags: tags.collect(),
+        ..Grant::default()
+    })
+}
+
+/// Texts of a list, or words of a text.
+fn words(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::String(text) => Some(text.split_whitespace().map(str::to_owned).collect()),
+        Value::Array(all) => all.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
+        _ => None,
+    }
+}
+
+/// A claim by its name, or by a path with dots in it.
+fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
+    claims.get(name).or_else(|| {
+        let (first, rest) = name.split_once('.')?;
+        find(claims.get(first)?.as_object()?, rest)
+    })
+}
+
+fn text(claims: &Map<String, Value>, name: &str) -> Option<String> {
+    match find(claims, name)? {
+        Value::String(text) => Some(short(text).to_owned()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        _ => None,
+    }
+}
+
+/// At most 256 bytes of a text.
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(256)).unwrap_or(text)
+}
+
+/// Seconds since 1970, which may have a fraction.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked, and a float saturates")]
+fn milliseconds(value: &Value) -> Option<u64> {
+    value.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| (seconds * 1_000.0) as u64)
+}

@@ -1,0 +1,107 @@
+//! What keys promise: who is let in, who is not, and how little is said of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Uri};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+
+use super::*;
+use crate::caller::Scope;
+use crate::facts::Endpoint;
+use crate::settings::Rate;
+
+const SECRET: &str = "a-secret-of-some-length";
+
+fn keys(terms: KeyTerms) -> Keys {
+    let keys = Keys::new(Arc::new(Limits::new(Instant::now())));
+    let secret = Some(SecretString::from(SECRET.to_owned()));
+    keys.configure(vec![Written { name: "k".into(), terms, secret }]);
+    keys
+}
+
+fn at_the_door(keys: &Keys, shown: &str, now_ms: u64) -> Result<String, (u16, String)> {
+    let auth = Auth::Required(Rate { count: 3, period: Duration::from_secs(60), burst: None }, None);
+    let mut headers = HeaderMap::new();
+    headers.insert("x-api-key", shown.parse().unwrap());
+    let visit = Visit {
+        headers: &headers,
+        uri: &Uri::from_static("/v1/messages"),
+        address: Some([10, 0, 0, 7].into()),
+        endpoint: Some(Endpoint::Chat),
+        now_ms,
+        now: Instant::now(),
+    };
+    let found = keys.identify(&auth, &visit);
+    found
+        .map(|holder| holder.unwrap().key_id.to_string())
+        .map_err(|fault| (fault.client_status(), fault.message.to_string()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shows_nothing_good_hears_the_same_for_every_reason() {
+    let sources = |text: &str| Some(vec![text.to_owned()]);
+    let scope = Scope { endpoints: Some(vec![Endpoint::Embeddings]), ..Scope::default() };
+    for (why, terms, shown, expected) in [
+        ("good", KeyTerms::default(), SECRET, 200),
+        ("unknown", KeyTerms::default(), "another-secret", 401),
+        ("disabled", KeyTerms { disabled: true, ..KeyTerms::default() }, SECRET, 401),
+        (
+            "expired",
+            KeyTerms { expires: Some("1970-01-01".parse().unwrap()), ..KeyTerms::default() },
+            SECRET,
+            401,
+        ),
+        (
+            "not yet expired",
+            KeyTerms { expires: Some("1970-01-02".parse().unwrap()), ..KeyTerms::default() },
+            SECRET,
+            200,
+        ),
+        ("from here", KeyTerms { sources: sources("10.0.0.0/8"), ..KeyTerms::default() }, SECRET, 200),
+        ("from elsewhere", KeyTerms { sources: sources("10.1.0.0/16"), ..KeyTerms::default() }, SECRET, 401),
+        ("from nowhere", KeyTerms { sources: Some(Vec::new()), ..KeyTerms::default() }, SECRET, 401),
+        ("for something else", KeyTerms { scope, ..KeyTerms::default() }, SECRET, 403),
+    ] {
+        let found = at_the_door(&keys(terms), shown, 1_000);
+        let status = found.as_ref().map_or_else(|(status, _)| *status, |_| 200);
+        assert_eq!(status, expected, "{why}");
+        if let Err((401, message)) = found {
+            assert_eq!(message, "missing or invalid API key", "{why}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failing_too_often_costs_time_but_never_a_good_key() {
+    let keys = keys(KeyTerms::default());
+    let statuses: Vec<_> = (0..5).map(|_| at_the_door(&keys, "no", 0).unwrap_err().0).collect();
+    assert_eq!(statuses, [401, 401, 401, 429, 429]);
+    assert!(at_the_door(&keys, SECRET, 0).is_ok());
+    tokio::time::advance(Duration::from_secs(20)).await;
+    assert_eq!(at_the_door(&keys, "no", 0).unwrap_err().0, 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_secret_ends_when_its_time_is_over() {
+    let keys = Keys::new(Arc::new(Limits::new(Instant::now())));
+    let (old, new) = (mint(Some("000000000000")).unwrap().secret, mint(Some("000000000000")).unwrap().secret);
+    let shown = |secret: &SecretString, until_ms| Shown {
+        digest: keys.hasher().digest(secret.expose_secret()),
+        sha256: false,
+        until_ms,
+    };
+    keys.stored(vec![Key {
+        id: "000000000000".into(),
+        name: "k".into(),
+        terms: KeyTerms::default(),
+        secrets: vec![shown(&old, Some(1_000)), shown(&new, None)],
+        created_ms: 0,
+        revoked_ms: None,
+        written: false,
+    }]);
+    let found = |secret: &SecretString, now_ms| at_the_door(&keys, secret.expose_secret(), now_ms).is_ok();
+    assert!(found(&old, 999) && found(&new, 999));
+    assert!(!found(&old, 1_000) && found(&new, 1_000));
+}
