@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::line::{Opened, Tags};
 use super::{Gateway, Snapshot};
-use crate::caller::{Caller, Grant};
+use crate::caller::{Caller, Grant, NotYours};
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
 use crate::keys::{Auth, Holder, Visit};

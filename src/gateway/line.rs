@@ -430,13 +430,15 @@ impl<'o, 'g> Decided<'o, 'g> {
             let all = plan.targets.iter_mut().chain(&mut plan.judge).chain(&mut plan.sequels);
             all.for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
-        let sequels = std::mem::take(&mut plan.sequels);
         let mut candidates = std::mem::take(&mut plan.candidates);
         let within = ceiling::enforce(session.facts(), &*asked, &mut plan.targets, &mut candidates);
         if let Err(fault) = within {
             opened.note(|s| s.candidates = candidates);
             return Err(fault);
         }
+        // What the key does not allow does not go on with answers either.
+        let mut sequels = std::mem::take(&mut plan.sequels);
+        sequels.retain(|one| plan.targets.iter().any(|target| target.name == one.name));
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));

@@ -206,19 +206,7 @@ impl Dossier {
                 ),
             );
         }
-        for attempt in &self.record.attempts {
-            let status = attempt.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
-            line(
-                "attempt",
-                &format!(
-                    "{}: {}{status} after {:.1} ms{}",
-                    attempt.target,
-                    attempt.outcome,
-                    attempt.ms,
-                    role(attempt)
-                ),
-            );
-        }
+        self.record.attempts.iter().for_each(|attempt| line("attempt", &attempted(attempt)));
         if let Some(usage) = &self.record.usage {
             line("used", &format!("{} tokens of the prompt, {} of the answer", usage.prompt(), usage.output));
         }
@@ -326,8 +314,11 @@ fn asked_of(question: &Value) -> String {
     question.as_str().map_or_else(|| question.to_string(), str::to_owned)
 }
 
-fn role(attempt: &AttemptRecord) -> String {
-    if attempt.role.is_primary() { String::new() } else { format!(", {}", attempt.role.as_str()) }
+/// How an attempt went, and why it was made.
+fn attempted(attempt: &AttemptRecord) -> String {
+    let status = attempt.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+    let role = if attempt.role.is_primary() { String::new() } else { format!(", {}", attempt.role.as_str()) };
+    format!("{}: {}{status} after {:.1} ms{role}", attempt.target, attempt.outcome, attempt.ms)
 }
 
 /// The strategy by which a target has its place.
