@@ -387,13 +387,13 @@ impl Budgets {
             let Some(counter) = parts.get_mut(&held.part) else { continue };
             counter.settle(held.since, held.amount, spent);
             counter.roll(&budget.period, now);
-            let due = self.alarm.due(budget, counter, now);
-            let standing = due.then(|| (budget.standing(&held.part, counter), counter.projection(now)));
-            let kinds = if due { self.alarm.take(budget, counter, now) } else { Vec::new() };
-            drop(parts);
-            if let Some((standing, projection)) = standing {
-                self.alarm.ring(kinds, &standing, projection, now);
+            if !self.alarm.due(budget, counter, now) {
+                continue;
             }
+            let kinds = self.alarm.take(budget, counter, now);
+            let standing = budget.standing(&held.part, counter);
+            drop(parts);
+            self.alarm.ring(kinds, &standing, now);
         }
     }
 

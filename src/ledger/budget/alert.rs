@@ -88,7 +88,7 @@ impl Alarm {
         counter.told |= crossed(budget, counter);
     }
 
-    pub(super) fn ring(&self, kinds: Vec<AlertKind>, standing: &Standing, _: Option<f64>, now: u64) {
+    pub(super) fn ring(&self, kinds: Vec<AlertKind>, standing: &Standing, now: u64) {
         for kind in kinds {
             let alert = Alert { kind, standing: standing.clone(), ratio: standing.ratio(), at_ms: now };
             let to = self.to.lock().unwrap_or_else(PoisonError::into_inner);

@@ -124,7 +124,7 @@ fn a_full_disk_keeps_what_must_be_kept_until_there_is_room() {
             db.execute("INSERT INTO note VALUES (?1, ?2)", (id, "x".repeat(100_000))).map(|_| id)
         }
     };
-    db.write(|db: &Connection| db.pragma_update(None, "max_page_count", 40)).wait().unwrap();
+    db.write(|db: &Connection| db.pragma_update(None, "max_page_count", 80)).wait().unwrap();
     let (first, second) = (db.keep(large(1)).wait(), db.keep(large(2)).wait());
     assert_eq!(first, Ok(1));
     assert!(matches!(&second, Err(Trouble::Away(text)) if text.contains("full")), "{second:?}");
