@@ -92,7 +92,7 @@ pub fn build(
         .iter()
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
-    if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.offers(model))
+    if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.knows(model))
     {
         let message = format!("plugins.embeddings: there is no model or alias `{model}`");
         let _: Option<()> = bench.problem(&["plugins", "embeddings"], message);
