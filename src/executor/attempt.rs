@@ -165,10 +165,7 @@ impl Executor {
             total: job.deadline,
         };
         let streams = job.carry.wants_stream();
-        let outgoing = match target.vendor.interpreter {
-            None => job.carry.outgoing(target)?,
-            Some(_) => Box::pin(passing::outgoing(&*job.carry, target)).await?,
-        };
+        let outgoing = passing::outgoing(&*job.carry, target).await?;
         page.lose(&outgoing.lost);
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));

@@ -98,7 +98,7 @@ pub fn build(
     bench.pepper(&checked.config);
     let keys = bench.keys(&checked.config);
     let auth = bench.auth(&checked.config, &figures.keys);
-    if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.offers(model))
+    if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.knows(model))
     {
         let message = format!("plugins.embeddings: there is no model or alias `{model}`");
         let _: Option<()> = bench.problem(&["plugins", "embeddings"], message);
