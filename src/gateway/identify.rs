@@ -97,14 +97,13 @@ pub(super) fn classify(headers: &mut HeaderMap, grant: &Grant) -> Result<(), Fau
     }
     let said = headers.get(DATA_CLASS).map(|value| value.to_str().unwrap_or("?"));
     match grant.scope.data_class(said) {
-        Ok(None) => Err(beyond("this key is not for data of any class")),
-        Ok(Some(class)) => {
+        Some(class) => {
             let value =
                 class.parse().map_err(|_| beyond("this key's data class cannot stand in a header"))?;
             headers.insert(DATA_CLASS, value);
             Ok(())
         }
-        Err(()) => Err(beyond("this key is not for data of this class").at(DATA_CLASS)),
+        None => Err(beyond("this key is not for data of this class").at(DATA_CLASS)),
     }
 }
 
