@@ -139,6 +139,7 @@ fn facts(ask: Ask) -> Facts {
     headers.insert("user-agent", HeaderValue::from_static("OpenAI/Python 1.109.1"));
     headers.insert("x-stainless-lang", HeaderValue::from_static("python"));
     Facts {
+        rates: Default::default(),
         request_id: "0193".into(),
         endpoint: Endpoint::Chat,
         model: ask.model().clone(),

@@ -6,6 +6,7 @@ mod gate;
 mod health;
 mod load;
 mod settings;
+mod spare;
 mod spread;
 mod state;
 mod window;

@@ -7,7 +7,7 @@ mod grant;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use grant::{Grant, Scope};
+pub use grant::{Grant, NotYours, Scope};
 
 /// The client behind a request. Never holds a credential.
 #[derive(Debug, Clone, Default)]

@@ -38,6 +38,7 @@ struct ConfigArg {
     config: Option<PathBuf>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "made once, at the start of a command")]
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway (the default).

@@ -7,14 +7,19 @@ mod advice;
 mod answering;
 mod attempt;
 mod backoff;
-mod common;
+mod bond;
 mod course;
+mod ensemble;
 mod grip;
+mod hedge;
 mod journal;
 mod live;
 mod passing;
 mod probe;
+mod race;
 mod raw;
+mod said;
+mod sequel;
 mod switch;
 mod token;
 mod watchdog;
@@ -27,12 +32,14 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 pub use advice::{Advice, Advising};
-pub use common::Common;
+pub use bond::Bond;
 use course::{Course, Onward, Step};
+pub use ensemble::Judge;
 pub use grip::Grip;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
+pub use sequel::{Again, Sequel};
 pub use switch::Switched;
 
 use crate::breaker::{Allowance, Gates, Health};
@@ -40,6 +47,7 @@ use crate::clock::{Clock, Dice};
 use crate::facts::market::Market;
 use crate::fault::Fault;
 use crate::ledger::Tab;
+use crate::plan::{Manner, Role};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::telemetry::Meters;
 use crate::upstream::{Upload, Upstream};
@@ -85,6 +93,10 @@ pub trait Carry: Send + Sync {
     fn switch(&self) -> Option<&HeaderMap> {
         None
     }
+    /// Whether it goes on with an answer of which the client has the beginning.
+    fn is_sequel(&self) -> bool {
+        false
+    }
     /// The translation of this target's stream into the client's.
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault>;
 }
@@ -97,6 +109,10 @@ pub struct Job {
     pub retries: Option<u32>,
     /// Deadline of each attempt to its first content, as the policy said; `None` leaves it to the target.
     pub first_token: Option<Duration>,
+    /// How the attempts are made, where not simply one after the other.
+    pub manner: Option<Box<Manner>>,
+    /// Who judges the answers of several.
+    pub judge: Option<Judge>,
     /// How it is said.
     pub carry: Arc<dyn Carry>,
     /// What happens to it is noted here, also when it is dropped half-way.
@@ -114,7 +130,7 @@ pub struct Job {
     /// Tokens of its prompt, for keys with a limit of tokens.
     pub tokens: u64,
     /// What it has in common with other requests that should bear the same key.
-    pub common: Common,
+    pub bond: Bond,
     /// Who knows the context windows of targets.
     pub market: Option<Arc<dyn Market>>,
 }
@@ -160,17 +176,30 @@ impl Executor {
     /// # Errors
     /// The first attempt's fault; in a strict request that no target can carry, what the first could not.
     pub async fn carry_out(&self, job: &Job) -> Result<Answered, Fault> {
+        if let Some(manner) = &job.manner {
+            // Boxed, as all that few requests need.
+            if let Some(together) = self.ensemble_of(job, manner) {
+                return Box::pin(self.ensemble(job, together)).await;
+            }
+            if let Some(pace) = self.pace(job, manner) {
+                return Box::pin(self.race(job, pace)).await;
+            }
+        }
         let mut course = Course::new(job, self);
+        let mut role = if job.carry.is_sequel() { Role::Continuation } else { Role::Primary };
         loop {
             let pause = match course.step() {
                 Step::Over => return Err(course.verdict()),
                 Step::Wait(pause) => pause,
-                Step::Turn(mut turn) => match self.attempt(job, &mut turn).await {
+                Step::Turn(mut turn) => match self.attempt(job, &mut turn, role).await {
                     Ok(answered) => return Ok(answered),
-                    Err(fault) => match course.failed(turn, fault).await {
-                        Onward::End(fault) => return Err(fault),
-                        Onward::Step(pause) => pause,
-                    },
+                    Err(fault) => {
+                        role = Role::Retry;
+                        match course.failed(turn, fault).await {
+                            Onward::End(fault) => return Err(fault),
+                            Onward::Step(pause) => pause,
+                        }
+                    }
                 },
             };
             if !pause.is_zero() {

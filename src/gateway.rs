@@ -27,6 +27,7 @@ mod relay;
 mod repeated;
 mod reserve;
 mod say;
+mod sequel;
 mod serve;
 mod settings;
 mod settle;

@@ -141,16 +141,16 @@ fn once<'a>(kinds: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 /// All of these at once; their answers in the same order.
 async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut waiting: Vec<(Pin<Box<F>>, Option<F::Output>)> =
-        futures.map(|future| (Box::pin(future), None)).collect();
+    let mut waiting: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut answers: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
     poll_fn(|cx| {
-        for (future, answer) in waiting.iter_mut().filter(|(_, answer)| answer.is_none()) {
+        for (future, answer) in waiting.iter_mut().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
             if let Poll::Ready(ready) = future.as_mut().poll(cx) {
                 *answer = Some(ready);
             }
         }
-        if waiting.iter().all(|(_, answer)| answer.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+        if answers.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    waiting.into_iter().filter_map(|(_, answer)| answer).collect()
+    answers.into_iter().flatten().collect()
 }

@@ -3,6 +3,7 @@
 mod divergence;
 mod dossier;
 mod explain;
+mod manner;
 mod output;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use divergence::{Divergence, Kind as DivergenceKind, View, refusal};
 pub use dossier::{Dossier, Failure, Limits, PluginAnswer};
+pub use manner::{By, Hedge, Late, Manner, Role, Together, USUAL_SHARE};
 pub use output::{Censor, OutputRules, Redaction, TakenOut, mark};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -213,6 +215,9 @@ pub struct Route {
     /// Words of strategies that put all targets of the steps in order (`.strategy`), instead of the order of the steps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strategy: Vec<Arc<str>>,
+    /// How the attempts are made (`.hedge_after`, `.standby_after`, `race`, `vote`).
+    #[serde(skip_serializing_if = "Manner::is_plain")]
+    pub manner: Manner,
     /// The client chose the provider itself: nothing is left out for what it cannot do.
     #[serde(skip)]
     pub pinned: bool,
@@ -335,6 +340,12 @@ pub struct AttemptRecord {
     pub status: Option<u16>,
     /// From the start of the attempt to its verdict (first content or whole answer), in milliseconds.
     pub ms: f64,
+    /// Why it was made.
+    #[serde(default, skip_serializing_if = "Role::is_primary")]
+    pub role: Role,
+    /// What it used, where its answer is one of several or went into another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// How a request ended, as the client saw it.
@@ -371,6 +382,8 @@ impl AttemptRecord {
             outcome: fault.kind.as_str().into(),
             status: fault.status,
             ms: took.as_secs_f64() * 1e3,
+            role: Role::Primary,
+            usage: None,
         }
     }
 }

@@ -4,6 +4,7 @@ mod catalogue;
 mod draft;
 mod draw;
 mod judges;
+mod manner;
 mod settings;
 mod split;
 mod strategy;
@@ -12,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use catalogue::{Alias, AliasTarget, Catalogue, Entry, Known};
-use draft::Draft;
+use draft::{Draft, Drawn};
 pub use judges::MODERATION;
+pub use manner::{HedgeSettings, TogetherSettings, manner};
 pub use settings::{InOrder, ModelSettings, ModelVersionSettings, Models, TargetSettings, WeightedTarget};
 pub use split::{Split, SplitVersion};
 use strategy::Scene;
@@ -24,7 +26,7 @@ use crate::clock::Dice;
 use crate::facts::Facts;
 use crate::facts::measure::TIERS;
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Candidate, Constraint, Decision, Route, Step, Verdict};
+use crate::plan::{Candidate, Constraint, Decision, Manner, Route, Step, Verdict};
 use crate::providers::{Target, respond};
 use crate::target::{TargetName, Traits};
 
@@ -39,6 +41,12 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Deadline to the first content; `None` means the target's own.
     pub first_token: Option<Duration>,
+    /// How the attempts are made, where not simply one after the other.
+    pub manner: Option<Box<Manner>>,
+    /// Who judges the answers of several.
+    pub judge: Option<Target>,
+    /// Those that can go on with an answer that another one began, in the order of the plan.
+    pub sequels: Vec<Target>,
     /// Everything that was considered, for the decision record.
     pub candidates: Vec<Candidate>,
     /// The version of a model (`alias@version`) by which a target came into the plan, where it came by one.
@@ -54,6 +62,9 @@ impl Plan {
             retries: Some(0),
             timeout: None,
             first_token: None,
+            manner: None,
+            judge: None,
+            sequels: Vec::new(),
             candidates: vec![candidate],
             versions: Vec::new(),
         }
@@ -96,12 +107,12 @@ pub fn plan(
     let tier = tier_asked(facts).map_err(refused)?;
     let scene = Scene { facts, dice, tier };
     let drawn = Draft::new(catalogue, decision, scene, route).draw(route);
-    let (targets, candidates, versions) = match drawn {
-        Ok(drawn) => drawn,
-        Err(unplanned) => return Err(unplanned),
-    };
+    let Drawn { targets, candidates, versions, manner, judge, sequels } = drawn?;
     Ok(Plan {
         targets,
+        manner: (!manner.is_plain()).then(|| Box::new(manner)),
+        judge,
+        sequels,
         retries: route.retries,
         timeout: route.timeout,
         first_token: route.first_token,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use super::spare::Spare;
 use crate::target::TargetName;
 
 /// Clients may ask for any model by name; beyond so many targets, those of a provider are counted together.
@@ -17,6 +18,13 @@ const MOST_TARGETS: usize = 512;
 
 /// Time after which a measurement weighs a third of what it did.
 const MEMORY: Duration = Duration::from_secs(10);
+
+/// The steps by which medians follow, of the latest times and of the usual ones.
+const LATEST: f32 = 1.07;
+const USUAL: f32 = 1.01;
+
+/// A target has become slow where its latest median is so many times its usual one.
+const SHIFTED: f32 = 1.5;
 
 /// A failed attempt counts as one that took at least so long: to fail fast must not look like being fast.
 const PENALTY: Duration = Duration::from_secs(5);
@@ -27,6 +35,8 @@ pub struct Loads {
     loads: ArcSwap<ByName>,
     /// Held while targets are added.
     keeper: Mutex<()>,
+    /// What part of the traffic may be sent twice.
+    pub spare: Spare,
 }
 
 /// By provider, then by model: looked up by their names without putting them together.
@@ -38,6 +48,8 @@ struct Load {
     in_flight: AtomicU32,
     /// Milliseconds as a number of 32 bits, and when they were reckoned, in milliseconds, in as many.
     ewma: AtomicU64,
+    /// Medians of the latest dozen, and of the latest hundred times, as numbers of 32 bits each.
+    medians: AtomicU64,
 }
 
 /// The load of one target at one moment.
@@ -54,12 +66,16 @@ pub struct LoadNow {
 pub struct Busy {
     load: Arc<Load>,
     began: Instant,
+    /// When the request began.
+    at: Instant,
+    /// Whether it was told how long the attempt took.
+    told: bool,
 }
 
 impl Loads {
     /// Nobody is busy.
     pub fn new(now: Instant) -> Self {
-        Self { began: now, loads: ArcSwap::default(), keeper: Mutex::default() }
+        Self { began: now, loads: ArcSwap::default(), keeper: Mutex::default(), spare: Spare::default() }
     }
 
     /// A request begins.
@@ -68,7 +84,18 @@ impl Loads {
         let found = known.get(&target.provider).and_then(|models| models.get(&target.model));
         let load = found.map_or_else(|| self.open(target), Arc::clone);
         load.in_flight.fetch_add(1, Ordering::Relaxed);
-        Busy { load, began: self.began }
+        Busy { load, began: self.began, at: Instant::now(), told: false }
+    }
+
+    /// Whether attempts at this target have become slower as a whole: half of the latest dozen took longer by half than
+    /// it was usual before.
+    pub fn is_slower(&self, target: &TargetName) -> bool {
+        let known = self.loads.load();
+        let found = known.get(&target.provider).and_then(|models| models.get(&target.model));
+        found.is_some_and(|load| {
+            let (latest, usual) = unpack_both(load.medians.load(Ordering::Relaxed));
+            usual > 0.0 && latest > usual * SHIFTED
+        })
     }
 
     /// How busy `provider/model` is; `None` when nothing was ever sent there.
@@ -102,9 +129,38 @@ impl Load {
     }
 }
 
+impl Load {
+    /// Moves the medians towards this time: up where it is longer, down where it is shorter, by a small step each. A time
+    /// that was cut short only ever moves them up.
+    fn median(&self, sample: f32, whole: bool) {
+        let step = |median: f32, step: f32| match median {
+            unknown if unknown <= 0.0 => {
+                if whole {
+                    sample
+                } else {
+                    0.0
+                }
+            }
+            median if sample > median => (median * step).min(sample),
+            median if whole => (median / step).max(sample),
+            median => median,
+        };
+        let moved = |packed| {
+            let (latest, usual) = unpack_both(packed);
+            Some(pack(step(latest, LATEST), step(usual, USUAL).to_bits()))
+        };
+        // The function always gives a value.
+        let _ = self.medians.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
+    }
+}
+
 impl Busy {
     /// The attempt came to its verdict after so long. A longer time than usual counts at once, a shorter one bit by bit.
-    pub fn took(&self, took: Duration, good: bool, now: Instant) {
+    pub fn took(&mut self, took: Duration, good: bool, now: Instant) {
+        self.told = true;
+        if good {
+            self.load.median(took.as_secs_f32() * 1e3, true);
+        }
         let took = if good { took } else { took.max(PENALTY) };
         let sample = took.as_secs_f32() * 1e3;
         // Never 0, which means that nothing was measured.
@@ -129,8 +185,17 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        if !self.told {
+            // Nobody waited for it to the end; that it took so long is known all the same.
+            self.load.median(self.at.elapsed().as_secs_f32() * 1e3, false);
+        }
         self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn unpack_both(packed: u64) -> (f32, f32) {
+    let (first, second) = unpack(packed);
+    (first, f32::from_bits(second))
 }
 
 fn pack(ewma: f32, stamp: u32) -> u64 {
@@ -172,7 +237,7 @@ mod tests {
         let loads = Loads::new(Instant::now());
         let a = target("x/a");
         let ewma = || loads.now("x/a").and_then(|now| now.ewma_ms).unwrap();
-        let busy = loads.enter(&a);
+        let mut busy = loads.enter(&a);
         let ms = Duration::from_millis;
         busy.took(ms(100), true, Instant::now());
         assert_eq!(ewma(), 100.0);
@@ -186,5 +251,24 @@ mod tests {
         assert!((100.0..110.0).contains(&ewma()), "{}", ewma());
         busy.took(ms(1), false, Instant::now());
         assert_eq!(ewma(), 5_000.0, "failing fast is not being fast");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_has_become_slow_as_a_whole_is_known() {
+        let loads = Loads::new(Instant::now());
+        let a = target("x/a");
+        let took = |ms: u64| loads.enter(&a).took(Duration::from_millis(ms), true, Instant::now());
+        assert!(!loads.is_slower(&a));
+        (0..200).for_each(|n| took(if n % 10 == 9 { 900 } else { 100 }));
+        assert!(!loads.is_slower(&a), "one in ten is slow, as ever");
+        (0..12).for_each(|_| took(300));
+        assert!(loads.is_slower(&a), "now all of them are");
+        (0..12).for_each(|_| took(100));
+        assert!(!loads.is_slower(&a));
+        for _ in 0..12 {
+            let _abandoned = loads.enter(&a);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(loads.is_slower(&a), "also where nobody waited for the end");
     }
 }

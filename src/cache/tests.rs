@@ -1,3 +1,5 @@
+//! Stories of the store: many who ask at once, makers who fail, room that ends.
+
 use bytes::Bytes;
 
 use super::*;

@@ -79,16 +79,23 @@ impl Scope {
             && (by_alias || self.models.is_none() || self.allows_name(&target.to_string()))
     }
 
-    /// The data class of a request for which the client says this, among those that it may give; `None` where it may
-    /// not.
-    pub fn data_class<'a>(&'a self, said: Option<&'a str>) -> Option<&'a str> {
-        let all = self.data_classes.as_deref().unwrap_or_default();
-        match said {
-            None => all.first().map(String::as_str),
-            Some(said) => all.iter().map(String::as_str).find(|class| *class == said),
+    /// The data class of a request for which the client says this.
+    ///
+    /// # Errors
+    /// [`NotYours`] when the client may not give it.
+    pub fn data_class<'a>(&'a self, said: Option<&'a str>) -> Result<Option<&'a str>, NotYours> {
+        match (&self.data_classes, said) {
+            (None, said) => Ok(said),
+            (Some(all), None) => Ok(all.first().map(String::as_str)),
+            (Some(all), Some(said)) if all.iter().any(|class| class == said) => Ok(Some(said)),
+            (Some(_), Some(_)) => Err(NotYours),
         }
     }
 }
+
+/// A data class that the key is not for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotYours;
 
 #[cfg(test)]
 mod tests {

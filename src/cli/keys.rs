@@ -16,6 +16,7 @@ use crate::keys::{Change, KeyTerms, mint};
 use crate::settings::Period;
 use terms::TermsArgs;
 
+#[allow(clippy::large_enum_variant, reason = "made once, at the start of a command")]
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {

@@ -19,7 +19,8 @@ use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::{Heard, Pass, Verdict};
 use crate::chat::Loss;
 use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
-use crate::ledger::Entry;
+use crate::ledger::{self, Entry};
+use crate::plan::Role;
 use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
 
@@ -69,11 +70,16 @@ struct Sent {
 impl Executor {
     /// Makes one attempt, notes it in the journal, and tells everybody whom its end concerns. Dropped before its end, it
     /// says nothing of target and key.
-    pub(super) async fn attempt(&self, job: &Job, turn: &mut Turn<'_>) -> Result<Answered, Fault> {
+    pub(super) async fn attempt(
+        &self,
+        job: &Job,
+        turn: &mut Turn<'_>,
+        role: Role,
+    ) -> Result<Answered, Fault> {
         let instead = job.carry.instead(turn.target);
         let entry = match &job.tab {
             Some(tab) if instead.is_none() => {
-                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), None)?)
+                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), Some(booked(role)))?)
             }
             _ => None,
         };
@@ -81,16 +87,16 @@ impl Executor {
         let target = capped.as_ref().unwrap_or(turn.target);
         let now = Instant::now();
         let (pass, mut hold) = (turn.pass.take(), turn.hold.take());
-        let page = job.journal.begin(target, now);
+        let page = job.journal.begin(target, role, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
         if let Some(relayed) = instead {
             page.lose(&relayed.lost);
-            meters.attempt("ok", page.succeed(200));
+            meters.attempt("ok", page.succeed(200, None));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
-        let busy = self.health.loads.enter(&target.name);
+        let mut busy = self.health.loads.enter(&target.name);
         let tried = self.try_once(job, target, hold.as_ref(), &page, now).await;
-        match in_the_books(job, entry, tried).await {
+        match in_the_books(job, entry, role, tried).await {
             Ok((mut answered, status)) => {
                 if let Answered::Raw(raw) = &answered
                     && let Some(fault) = raw.complaint()
@@ -98,7 +104,7 @@ impl Executor {
                     meters.attempt(fault.kind.as_str(), page.fail(fault));
                     self.blame(job, target, fault, pass, hold.as_mut());
                 } else {
-                    let took = page.succeed(status);
+                    let took = page.succeed(status, answered.usage_beside(role));
                     meters.attempt("ok", took);
                     let first_token = matches!(answered, Answered::Stream(_)).then_some(took);
                     self.health.attempted(&target.name, Verdict::Good, first_token, Instant::now());
@@ -190,7 +196,6 @@ impl Executor {
                 }
             };
 
-        let late = |at: Instant| passed(at, due, Phase::Idle);
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
             _ if (200..300).contains(&status) => None,
@@ -232,31 +237,12 @@ impl Executor {
         if let Some(fault) = complaint {
             return Err(fault);
         }
-        let slow = target.vendor.interpreter.is_some() || target.is_inspected();
-        if !streams {
-            let bytes = body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?;
-            let relayed = match slow {
-                false => job.carry.whole(target, bytes)?,
-                true => Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?,
-            };
-            page.lose(&relayed.lost);
-            return Ok((Answered::Whole(relayed, target.clone()), status));
-        }
-        let json = is_json(&headers) && target.vendor.interpreter.is_none();
-        let (body, relay) = match slow {
-            false => (body, job.carry.stream(target)?),
-            true => {
-                let whole = match json {
-                    false => None,
-                    true => Some(body.collect(job.limits.max_body, deadlines.idle, due.total, late).await?),
-                };
-                Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
-            }
+        let answered = if streams {
+            streamed(job, target, body, is_json(&headers), due).await?
+        } else {
+            whole(job, target, page, body, status, due).await?
         };
-        let mut live = Live::new(body, relay, target.clone(), deadlines.idle, due.total, json);
-        live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken))
-            .await?;
-        Ok((Answered::Stream(Box::new(live)), status))
+        Ok((answered, status))
     }
 
     /// Adds what authorises the request beyond fixed headers; the last thing that happens to it. What was fetched for
@@ -340,10 +326,73 @@ impl Executor {
     }
 }
 
+/// The name that the ledger has for a role.
+fn booked(role: Role) -> ledger::Role {
+    match role {
+        Role::Primary => ledger::Role::Primary,
+        Role::Retry | Role::Continuation => ledger::Role::Retry,
+        Role::Hedge => ledger::Role::Hedge,
+        Role::Standby => ledger::Role::Standby,
+        Role::Race | Role::Ensemble => ledger::Role::Ensemble,
+    }
+}
+
+/// Reads a whole answer.
+async fn whole(
+    job: &Job,
+    target: &Target,
+    page: &Page<'_>,
+    mut body: Answering,
+    status: u16,
+    due: Due,
+) -> Result<Answered, Fault> {
+    let late = |at: Instant| passed(at, due, Phase::Idle);
+    let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.total, late).await?;
+    let relayed = if is_slow(target) {
+        Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?
+    } else {
+        job.carry.whole(target, bytes)?
+    };
+    page.lose(&relayed.lost);
+    Ok(Answered::Whole(relayed, target.clone()))
+}
+
+/// Reads a stream up to its first content.
+async fn streamed(
+    job: &Job,
+    target: &Target,
+    mut body: Answering,
+    json: bool,
+    due: Due,
+) -> Result<Answered, Fault> {
+    let idle = target.vendor.deadlines.idle;
+    let json = json && target.vendor.interpreter.is_none();
+    let (body, relay) = if is_slow(target) {
+        let late = |at: Instant| passed(at, due, Phase::Idle);
+        let whole = match json {
+            false => None,
+            true => Some(body.collect(job.limits.max_body, idle, due.total, late).await?),
+        };
+        Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
+    } else {
+        (body, job.carry.stream(target)?)
+    };
+    let mut live = Live::new(body, relay, target.clone(), idle, due.total, json);
+    live.is_sequel = job.carry.is_sequel();
+    live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken)).await?;
+    Ok(Answered::Stream(Box::new(live)))
+}
+
+/// Whether somebody else has to look at its answers, which may take a while.
+fn is_slow(target: &Target) -> bool {
+    target.vendor.interpreter.is_some() || target.is_inspected()
+}
+
 /// Settles an attempt that failed. One that was answered is shown to nobody before it stands in the ledger.
 async fn in_the_books(
     job: &Job,
     entry: Option<Entry>,
+    role: Role,
     tried: Result<(Answered, u16), Fault>,
 ) -> Result<(Answered, u16), Fault> {
     let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
@@ -356,6 +405,10 @@ async fn in_the_books(
             }
             match &tried {
                 Ok((Answered::Raw(raw), _)) if let Some(complaint) = raw.complaint() => entry.fail(complaint),
+                // It is one of several, and paid for by itself.
+                Ok((Answered::Whole(relayed, _), status)) if role == Role::Ensemble => {
+                    entry.used(relayed.usage, *status);
+                }
                 _ => entry.win(tab),
             }
         }

@@ -139,6 +139,23 @@ impl<'j> Course<'j> {
         self.least_bad(now)
     }
 
+    /// A target that is well and was not asked yet, to be asked beside the others.
+    pub(super) fn another(&mut self) -> Option<Turn<'j>> {
+        if self.made + self.open >= self.job.limits.max_attempts {
+            return None;
+        }
+        while let Some(place) = self.ahead() {
+            match self.enter(place, Instant::now()) {
+                Ok(turn) => {
+                    self.open += 1;
+                    return Some(turn);
+                }
+                Err(resting) => self.rests(resting),
+            }
+        }
+        None
+    }
+
     fn taken(&mut self, turn: Turn<'j>) -> Step<'j> {
         self.open += 1;
         Step::Turn(turn)
@@ -273,7 +290,7 @@ impl<'j> Course<'j> {
     }
 
     fn wish(&self, target: &'j Target, but: Option<usize>) -> Wish<'j> {
-        let sticky = self.job.common.of(target.vendor.ring.sticky());
+        let sticky = self.job.bond.of(target.vendor.ring.sticky());
         Wish { model: &target.name.model, tokens: self.job.tokens, sticky, but }
     }
 

@@ -2,6 +2,8 @@
 
 use super::Answered;
 use crate::breaker::Busy;
+use crate::chat::Usage;
+use crate::plan::Role;
 use crate::providers::Hold;
 
 /// What is given back when the answer is over.
@@ -23,6 +25,14 @@ impl Grip {
 }
 
 impl Answered {
+    /// What an answer used that is one of several: the request's own usage will be that of one of them.
+    pub(super) fn usage_beside(&self, role: Role) -> Option<Usage> {
+        match self {
+            Self::Whole(relayed, _) if role == Role::Ensemble => relayed.usage,
+            _ => None,
+        }
+    }
+
     /// Holds on until it is over; a whole answer is over at once.
     pub(super) fn keep(&mut self, mut grip: Grip) {
         match self {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::chat::{Loss, Usage};
 use crate::fault::Fault;
-use crate::plan::AttemptRecord;
+use crate::plan::{AttemptRecord, Role};
 use crate::providers::{Dialect, Target};
 use crate::target::TargetName;
 
@@ -45,6 +45,7 @@ struct Running {
     number: u32,
     target: TargetName,
     dialect: Dialect,
+    role: Role,
     began: Instant,
     lost: Vec<Loss>,
 }
@@ -69,9 +70,9 @@ impl Page<'_> {
     }
 
     /// The attempt brought its first content or its whole answer. The time that it took comes back.
-    pub(super) fn succeed(self, status: u16) -> Duration {
+    pub(super) fn succeed(self, status: u16, usage: Option<Usage>) -> Duration {
         let mut pages = self.journal.pages();
-        let Some(Running { target, dialect, began, lost, .. }) = pages.take(self.number) else {
+        let Some(Running { target, dialect, role, began, lost, .. }) = pages.take(self.number) else {
             return Duration::ZERO;
         };
         let took = began.elapsed();
@@ -81,6 +82,8 @@ impl Page<'_> {
             outcome: "ok".into(),
             status: Some(status),
             ms: ms(took),
+            role,
+            usage,
         });
         took
     }
@@ -99,18 +102,25 @@ impl Drop for Page<'_> {
 
 impl Journal {
     /// An attempt begins.
-    pub(super) fn begin(&self, target: &Target, now: Instant) -> Page<'_> {
-        self.begin_at(&target.name, target.wire().dialect(), now)
+    pub(super) fn begin(&self, target: &Target, role: Role, now: Instant) -> Page<'_> {
+        self.begin_at(&target.name, target.wire().dialect(), role, now)
     }
 
-    fn begin_at(&self, target: &TargetName, dialect: Dialect, now: Instant) -> Page<'_> {
+    fn begin_at(&self, target: &TargetName, dialect: Dialect, role: Role, now: Instant) -> Page<'_> {
         let mut pages = self.pages();
         pages.away.get_or_insert(now);
         pages.begun += 1;
         pages.lost.clear();
         pages.dialect = Some(dialect);
         let number = pages.begun;
-        pages.running.push(Running { number, target: target.clone(), dialect, began: now, lost: Vec::new() });
+        pages.running.push(Running {
+            number,
+            target: target.clone(),
+            dialect,
+            role,
+            began: now,
+            lost: Vec::new(),
+        });
         Page { journal: self, number }
     }
 
@@ -189,6 +199,13 @@ impl Journal {
         pages.upstream + pages.away.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// What the answers of an ensemble used, each with its target.
+    pub fn used(&self) -> Vec<(TargetName, Usage)> {
+        let pages = self.pages();
+        let used = pages.attempts.iter().filter_map(|attempt| Some((attempt.target.clone(), attempt.usage?)));
+        used.collect()
+    }
+
     /// The attempts that have ended so far.
     pub fn so_far(&self) -> Vec<AttemptRecord> {
         self.pages().attempts.clone()
@@ -222,15 +239,22 @@ impl Pages {
     }
 
     fn end(&mut self, number: u32, record: impl FnOnce(TargetName, Duration) -> AttemptRecord) -> Duration {
-        let Some(Running { target, began, .. }) = self.take(number) else { return Duration::ZERO };
+        let Some(Running { target, role, began, .. }) = self.take(number) else { return Duration::ZERO };
         let took = began.elapsed();
-        self.attempts.push(record(target, took));
+        self.attempts.push(AttemptRecord { role, ..record(target, took) });
         took
     }
 }
 
 fn cancelled(target: TargetName, took: Duration) -> AttemptRecord {
-    AttemptRecord { target, outcome: "cancelled".into(), status: None, ms: ms(took) }
+    AttemptRecord {
+        target,
+        outcome: "cancelled".into(),
+        status: None,
+        ms: ms(took),
+        role: Role::Primary,
+        usage: None,
+    }
 }
 
 fn ms(took: Duration) -> f64 {
@@ -249,7 +273,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_under_way_is_upstream_time_too() {
         let (journal, target) = (Journal::default(), TargetName::parse("a/b").unwrap());
-        let page = journal.begin_at(&target, Dialect::OpenAi, Instant::now());
+        let page = journal.begin_at(&target, Dialect::OpenAi, Role::Primary, Instant::now());
         pass(300).await;
         assert_eq!(journal.upstream(), Duration::from_millis(300), "an attempt under way");
         page.fail(&Fault::new(FaultKind::ServerError, "no"));
@@ -258,9 +282,9 @@ mod tests {
         journal.pause(Instant::now());
         pass(100).await;
         assert_eq!(journal.upstream(), Duration::from_millis(400), "a pause under way");
-        let page = journal.begin_at(&target, Dialect::OpenAi, Instant::now());
+        let page = journal.begin_at(&target, Dialect::OpenAi, Role::Primary, Instant::now());
         pass(10).await;
-        page.succeed(200);
+        page.succeed(200, None);
         pass(5).await;
         assert_eq!(journal.upstream(), Duration::from_millis(410), "all of it, once");
     }
@@ -268,19 +292,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn attempts_that_race_are_each_noted_and_their_time_is_counted_once() {
         let (journal, target) = (Journal::default(), TargetName::parse("a/b").unwrap());
-        let slow = journal.begin_at(&target, Dialect::OpenAi, Instant::now());
+        let slow = journal.begin_at(&target, Dialect::OpenAi, Role::Primary, Instant::now());
         slow.lose(&[Loss::new("slow", "dropped")]);
         pass(20).await;
-        let fast = journal.begin_at(&target, Dialect::Gemini, Instant::now());
+        let fast = journal.begin_at(&target, Dialect::Gemini, Role::Hedge, Instant::now());
         fast.lose(&[Loss::new("fast", "dropped")]);
         pass(10).await;
-        assert_eq!(fast.succeed(200), Duration::from_millis(10));
+        assert_eq!(fast.succeed(200, None), Duration::from_millis(10));
         drop(slow);
         pass(50).await;
         assert_eq!((journal.upstream(), journal.attempts()), (Duration::from_millis(30), 2));
         assert_eq!(journal.dialect(), Some(Dialect::Gemini));
         assert_eq!(journal.lost().iter().map(|loss| &*loss.path).collect::<Vec<_>>(), ["fast"]);
-        let outcomes: Vec<_> = journal.close().into_iter().map(|attempt| attempt.outcome).collect();
-        assert_eq!(outcomes, ["ok", "cancelled"]);
+        let ended: Vec<_> =
+            journal.close().into_iter().map(|attempt| (attempt.outcome, attempt.role)).collect();
+        assert_eq!(ended, [("ok".into(), Role::Hedge), ("cancelled".into(), Role::Primary)]);
     }
 }

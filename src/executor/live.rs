@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::answering::Answering;
 use super::grip::Grip;
+use super::sequel::{Resuming, Sequel};
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
@@ -38,6 +39,14 @@ pub struct Live {
     fault: Option<Fault>,
     /// Given back when it is over.
     pub(super) grip: Grip,
+    /// It goes on with an answer of which the client has the beginning: until its first content, nothing is told.
+    pub(super) is_sequel: bool,
+    /// What goes on with it if it breaks off.
+    pub(super) sequel: Option<Box<Sequel>>,
+    /// What does so already.
+    resuming: Option<Resuming>,
+    /// Tokens of the answers that it goes on with.
+    before: u64,
 }
 
 /// What a stream yields.
@@ -72,6 +81,10 @@ impl Live {
             finished: false,
             fault: None,
             grip: Grip::default(),
+            is_sequel: false,
+            sequel: None,
+            resuming: None,
+            before: 0,
         }
     }
 
@@ -128,7 +141,21 @@ impl Live {
             if let Some(bytes) = self.ready.pop_front() {
                 return Poll::Ready(Piece::Bytes(bytes));
             }
+            if let Some(resuming) = &mut self.resuming {
+                match std::task::ready!(resuming.as_mut().poll(cx)) {
+                    Ok(next) => self.go_on(*next),
+                    Err(fault) => {
+                        (self.resuming, self.over) = (None, true);
+                        return Poll::Ready(Piece::Broken(fault));
+                    }
+                }
+                continue;
+            }
             if let Some(fault) = self.fault.take() {
+                if let Some(sequel) = self.sequel.take().filter(|sequel| sequel.can_follow(&fault)) {
+                    self.resuming = Some(sequel.resume(self.target.clone(), fault));
+                    continue;
+                }
                 self.over = true;
                 return Poll::Ready(Piece::Broken(fault));
             }
@@ -142,7 +169,14 @@ impl Live {
                     self.watchdog.expect_within(LINGER);
                     self.relay.finish(&mut self.scratch)
                 }
-                Poll::Pending => return self.poll_deadline(cx),
+                Poll::Pending => {
+                    let passed = std::task::ready!(self.watchdog.poll(cx));
+                    if self.finished {
+                        self.over = true;
+                        return Poll::Ready(Piece::End);
+                    }
+                    Err(passed)
+                }
                 Poll::Ready(_) if self.finished && self.watchdog.silent_for(LINGER) => {
                     self.over = true;
                     Ok(())
@@ -168,6 +202,12 @@ impl Live {
         }
     }
 
+    /// If it breaks off, this goes on.
+    pub(super) fn follow(&mut self, mut sequel: Box<Sequel>) {
+        self.ready.iter().for_each(|frames| sequel.hear(frames));
+        self.sequel = Some(sequel);
+    }
+
     /// Who answers.
     pub fn target(&self) -> &Target {
         &self.target
@@ -176,14 +216,15 @@ impl Live {
     /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing.
     pub fn usage(&self, prompt_estimate: u64) -> Usage {
         let heard = self.relay.text_bytes().div_ceil(4);
-        match self.relay.usage() {
+        let usage = match self.relay.usage() {
             // What was said at the beginning of a stream that broke off says nothing of what came after.
             Some(said) if !self.relay.is_complete() && said.output < heard => {
                 Usage { output: heard, estimated: true, ..said }
             }
             Some(said) => said,
             None => Usage { input: prompt_estimate, output: heard, estimated: true, ..Usage::default() },
-        }
+        };
+        Usage { output: usage.output + self.before, ..usage }
     }
 
     /// Finish reason of the first choice, in OpenAI's words.
@@ -205,17 +246,21 @@ impl Live {
         let mut content = false;
         for frame in self.scratch.drain(..) {
             content |= frame.content;
-            if !frame.bytes.is_empty() {
+            if let Some(sequel) = self.sequel.as_mut().filter(|_| frame.content) {
+                sequel.hear(&frame.bytes);
+            }
+            self.is_sequel &= !frame.content;
+            if !frame.bytes.is_empty() && !self.is_sequel {
                 self.ready.push_back(frame.bytes);
             }
         }
         content
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
-        let fault = std::task::ready!(self.watchdog.poll(cx));
-        self.over = true;
-        Poll::Ready(if self.finished { Piece::End } else { Piece::Broken(fault) })
+    /// Another stream goes on where this one broke off.
+    fn go_on(&mut self, mut next: Self) {
+        next.before = self.usage(0).output;
+        *self = next;
     }
 }
 

@@ -5,6 +5,7 @@ use http::{HeaderMap, Method};
 use super::*;
 use crate::chat::Usage;
 use crate::fault::FaultKind;
+use crate::plan::{By, Hedge, Late, Together};
 use crate::providers::{Dialect, Frame, Local, LocalAnswer, Provider, Vendor};
 use crate::target::TargetName;
 
@@ -132,31 +133,24 @@ impl Carry for Request {
     }
 }
 
-/// What the client saw, which attempts were made, and how long it took in virtual time.
-async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64) {
-    let vendor = Arc::new(Vendor::bare("actor", Arc::new(Actor)));
-    let targets = models
-        .iter()
-        .map(|m| {
-            let name = TargetName { provider: "actor".into(), model: (*m).into() };
-            Target::new(vendor.clone(), name)
-        })
-        .collect();
+fn executor() -> Executor {
     let upstream = Upstream::new(&crate::upstream::UpstreamSettings::default()).unwrap();
-    let executor = Executor::new(
-        Arc::new(upstream),
-        Arc::default(),
-        Arc::new(crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now())),
-        Arc::new(Gates::new(Dice::loaded(2))),
-        Arc::new(Dice::loaded(1)),
-        Arc::new(crate::clock::FixedClock(0)),
-    );
-    let began = Instant::now();
-    let job = Job {
+    let health = crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now());
+    let gates = Arc::new(Gates::new(Dice::loaded(2)));
+    let (dice, clock) = (Arc::new(Dice::loaded(1)), Arc::new(crate::clock::FixedClock(0)));
+    Executor::new(Arc::new(upstream), Arc::default(), Arc::new(health), gates, dice, clock)
+}
+
+fn job_of(models: &[&str], stream: bool) -> Job {
+    let vendor = Arc::new(Vendor::bare("actor", Arc::new(Actor)));
+    let name = |model: &&str| TargetName { provider: "actor".into(), model: (*model).into() };
+    Job {
         tab: None,
-        targets,
+        targets: models.iter().map(|model| Target::new(vendor.clone(), name(model))).collect(),
         retries: None,
         first_token: None,
+        manner: None,
+        judge: None,
         carry: Arc::new(Request { stream }),
         journal: Arc::default(),
         advice: None,
@@ -169,11 +163,16 @@ async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64)
             max_body: 1 << 20,
             allowance: Allowance { share: 0.1, floor: 10 },
         },
-        deadline: began + Duration::from_secs(600),
+        deadline: Instant::now() + Duration::from_secs(600),
         tokens: 0,
-        common: Common::default(),
+        bond: Bond::default(),
         market: None,
-    };
+    }
+}
+
+/// What the client saw, which attempts were made, and how long it took in virtual time.
+async fn told(models: &[&str], stream: bool) -> (String, Vec<&'static str>, u64) {
+    let (executor, job, began) = (executor(), job_of(models, stream), Instant::now());
     let seen = match executor.carry_out(&job).await {
         Err(fault) => fault.kind.as_str().to_owned(),
         Ok(Answered::Whole(relayed, _)) => String::from_utf8_lossy(&relayed.body).into_owned(),
@@ -251,4 +250,82 @@ async fn attempts_are_bounded_over_all_targets() {
 async fn a_stream_that_is_all_here_may_linger_only_shortly() {
     let (seen, _, _) = told(&["quiet-3s"], true).await;
     assert_eq!(seen, "c[DONE]");
+}
+
+/// As `told`, with this manner and time to the first content.
+async fn told_in(
+    manner: Manner,
+    models: &[&str],
+    stream: bool,
+    first_token: u64,
+) -> (String, Vec<String>, u64) {
+    let executor = executor();
+    let mut job = job_of(models, stream);
+    (job.manner, job.first_token) = (Some(Box::new(manner)), Some(Duration::from_secs(first_token)));
+    let began = Instant::now();
+    let seen = match executor.carry_out(&job).await {
+        Err(fault) => fault.kind.as_str().to_owned(),
+        Ok(Answered::Whole(_, target)) => target.name.model.to_string(),
+        Ok(Answered::Stream(live)) => live.target().name.model.to_string(),
+        Ok(_) => "something else".to_owned(),
+    };
+    let took = u64::try_from(began.elapsed().as_millis()).unwrap();
+    let attempts = job.journal.close();
+    let attempts =
+        attempts.iter().map(|one| format!("{} {} {}", one.target.model, one.outcome, one.role.as_str()));
+    (seen, attempts.collect(), took)
+}
+
+fn hedge(after_ms: u64, targets: u8) -> Manner {
+    let after = Late::After(Duration::from_millis(after_ms));
+    Manner { hedge: Some(Hedge { after, targets, share: 1.0 }), ..Manner::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_is_asked_for_elsewhere() {
+    for (models, after, targets, expected, took) in [
+        (["head-20s", "ok", "spare"], 500, 2, vec!["ok ok hedge", "head-20s cancelled primary"], 500),
+        (
+            ["head-20s", "head-9s", "ok"],
+            500,
+            3,
+            vec!["ok ok hedge", "head-20s cancelled primary", "head-9s cancelled hedge"],
+            1_000,
+        ),
+        (["ok", "spare", "spare2"], 500, 2, vec!["ok ok primary"], 0),
+        // A failure is not awaited.
+        (["400-", "ok", "spare"], 500, 2, vec!["400- bad_request primary"], 0),
+        (["401", "ok", "spare"], 500, 2, vec!["401 upstream_credentials primary", "ok ok retry"], 0),
+        // At once.
+        (["head-20s", "ok", "spare"], 0, 2, vec!["ok ok hedge", "head-20s cancelled primary"], 0),
+    ] {
+        let shown = format!("{models:?} after {after}");
+        let (_, attempts, ms) = told_in(hedge(after, targets), &models, false, 60).await;
+        assert_eq!((attempts, ms), (expected.iter().map(ToString::to_string).collect(), took), "{shown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_begins_before_the_time_to_the_first_content_is_over() {
+    let standby = |after: Late| Manner { standby: Some(after), ..Manner::default() };
+    let ms = |ms: u64| Late::After(Duration::from_millis(ms));
+    for (late, took) in [(ms(700), 700), (Late::P95, 2_000), (ms(90_000), 2_000)] {
+        let (seen, attempts, waited) = told_in(standby(late), &["slow-90s", "ok"], true, 4).await;
+        assert_eq!((seen.as_str(), waited), ("ok", took), "{late}: {attempts:?}");
+        assert_eq!(attempts, ["ok ok standby", "slow-90s cancelled primary"], "{late}");
+    }
+    let (seen, attempts, took) = told_in(standby(ms(700)), &["slow-90s", "slow-9s", "ok"], true, 4).await;
+    assert_eq!((seen.as_str(), took), ("ok", 4_700), "both are late, then the next is asked: {attempts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn races_are_won_and_lost() {
+    let race =
+        |of| Manner { together: Some(Together { by: By::Race, of, judge: None }), ..Manner::default() };
+    let (seen, attempts, took) = told_in(race(3), &["slow-9s", "slow-3s", "slow-5s"], true, 60).await;
+    assert_eq!((seen.as_str(), took), ("slow-3s", 3_000), "{attempts:?}");
+    let (seen, attempts, _) = told_in(race(2), &["401-1", "401-2", "ok"], true, 60).await;
+    assert_eq!((seen.as_str(), attempts.len()), ("ok", 3), "{attempts:?}");
+    let (seen, attempts, _) = told_in(race(2), &["401-1", "401-2"], false, 60).await;
+    assert_eq!((seen.as_str(), attempts.len()), ("upstream_credentials", 2), "{attempts:?}");
 }

@@ -47,6 +47,7 @@ pub(super) struct Question {
 }
 
 /// What the cache has to say.
+#[allow(clippy::large_enum_variant, reason = "made once per request and taken apart at once")]
 pub(super) enum Cached<'o, 'g> {
     /// The answer.
     Hit(Carried<'o, 'g>),

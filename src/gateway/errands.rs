@@ -20,7 +20,7 @@ use super::door::{Door, Head};
 use super::line::facts_of;
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
-use crate::executor::{Answered, Common, Job, Journal};
+use crate::executor::{Answered, Bond, Job, Journal};
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::plan::Decision;
 use crate::planner;
@@ -234,6 +234,9 @@ async fn carried(
     let planned = planner::plan(snapshot.catalogue_of(None), &facts, &Decision::default(), &gateway.dice);
     let plan = planned.map_err(|unplanned| unplanned.fault)?;
     let job = Job {
+        tokens: asked.tokens(),
+        bond: Bond::gather(&plan.targets, None, &*asked),
+        market: Some(facts.market.clone()),
         targets: plan.targets,
         retries: plan.retries,
         first_token: plan.first_token,
@@ -243,9 +246,8 @@ async fn carried(
         advice: None,
         strict: false,
         limits: snapshot.limits,
-        tokens: facts.body.tokens(),
-        common: Common::default(),
-        market: None,
+        manner: plan.manner,
+        judge: None,
         deadline: Instant::now() + VECTORS.min(snapshot.total),
     };
     let carried = tokio::time::timeout(VECTORS, gateway.executor.carry_out(&job)).await;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::line::{Opened, Tags};
 use super::{Gateway, Snapshot};
-use crate::caller::{Caller, Grant};
+use crate::caller::{Caller, Grant, NotYours};
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
 use crate::keys::{Auth, Holder, Visit};
@@ -97,13 +97,14 @@ pub(super) fn classify(headers: &mut HeaderMap, grant: &Grant) -> Result<(), Fau
     }
     let said = headers.get(DATA_CLASS).map(|value| value.to_str().unwrap_or("?"));
     match grant.scope.data_class(said) {
-        Some(class) => {
+        Ok(None) => Err(beyond("this key is not for data of any class")),
+        Ok(Some(class)) => {
             let value =
                 class.parse().map_err(|_| beyond("this key's data class cannot stand in a header"))?;
             headers.insert(DATA_CLASS, value);
             Ok(())
         }
-        None => Err(beyond("this key is not for data of this class").at(DATA_CLASS)),
+        Err(NotYours) => Err(beyond("this key is not for data of this class").at(DATA_CLASS)),
     }
 }
 

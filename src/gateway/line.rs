@@ -21,13 +21,14 @@ use super::keeping::Keeping;
 use super::papers::Papers;
 use super::raw::RawBody;
 use super::say::{self, Say};
+use super::sequel::again;
 use super::serve::{Arrived, Body, Served};
 use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
-use crate::executor::{Advice, Answered, Common, Job, Journal, Raw, Switched};
+use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Sequel, Switched};
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
 use crate::fault::{Fault, FaultKind};
@@ -114,6 +115,8 @@ pub(super) struct Planned<'o, 'g> {
     pub(super) admitted: Admitted<'o, 'g>,
     pub(super) job: Job,
     caller: Caller,
+    /// Who can go on with a stream that breaks off.
+    sequels: Vec<Target>,
     /// The most tokens of an answer, as policies said.
     most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
@@ -423,8 +426,11 @@ impl<'o, 'g> Decided<'o, 'g> {
         let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {
             let inspection = looking.map(|looking| looking.inspection);
-            plan.targets.iter_mut().for_each(|target| *target = target.under(&rules, inspection.clone()));
+            // Who judges reads the prompt too, so what is taken out of it is taken out there.
+            let all = plan.targets.iter_mut().chain(&mut plan.judge).chain(&mut plan.sequels);
+            all.for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
+        let sequels = std::mem::take(&mut plan.sequels);
         let mut candidates = std::mem::take(&mut plan.candidates);
         let within = ceiling::enforce(session.facts(), &*asked, &mut plan.targets, &mut candidates);
         if let Err(fault) = within {
@@ -446,12 +452,14 @@ impl<'o, 'g> Decided<'o, 'g> {
         let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
-            common: Common::gather(&plan.targets, belongs_to, &*asked),
+            bond: Bond::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
             targets: plan.targets,
             retries: plan.retries,
             first_token: plan.first_token,
+            judge: plan.judge.map(|target| Judge { target, question: asked.text().into() }),
+            manner: plan.manner,
             carry: asked.clone(),
             journal: opened.journal.clone(),
             tab: None,
@@ -459,7 +467,15 @@ impl<'o, 'g> Decided<'o, 'g> {
             limits: snapshot.limits,
             deadline: opened.at + total,
         };
-        Ok(Planned { admitted: Admitted { opened, asked, permit }, job, caller, most, say, question })
+        Ok(Planned {
+            admitted: Admitted { opened, asked, permit },
+            job,
+            caller,
+            sequels,
+            most,
+            say,
+            question,
+        })
     }
 }
 
@@ -480,7 +496,7 @@ impl<'o, 'g> Reserved<'o, 'g> {
     /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
     /// client hears something; until the first content, the targets behind it may still change.
     pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
-        let Planned { admitted: Admitted { opened, asked, permit }, job, say, .. } = self.0;
+        let Planned { admitted: Admitted { opened, asked, permit }, job, sequels, say, .. } = self.0;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
             let answered = executor.carry_out(&job).await;
@@ -522,8 +538,9 @@ impl<'o, 'g> Reserved<'o, 'g> {
         let heard = say.clone();
         let prompt =
             opened.settlement.as_ref().and_then(|s| s.facts.as_ref()).map_or(0, |facts| facts.tokens);
+        let dialect = opened.door.dialect();
         let mut waiting: Waiting = Box::pin(async move {
-            let answered = executor.carry_out(&job).await?;
+            let mut answered = executor.carry_out(&job).await?;
             if let Some(say) = heard
                 && let Err(fault) = say.admit(say.seen(&answered)).await
             {
@@ -532,6 +549,9 @@ impl<'o, 'g> Reserved<'o, 'g> {
                     job.journal.spent(live.target(), live.usage(prompt));
                 }
                 return Err(fault);
+            }
+            if !sequels.is_empty() {
+                answered.followed_by(|| Sequel::new(executor, job, sequels, again(asked, dialect)));
             }
             Ok(answered)
         });
@@ -592,16 +612,18 @@ impl Carried<'_, '_> {
                 opened.gateway.shared.admission.closing(),
                 opened.snapshot.realtime,
             ))),
-            Progress::Stream(carrying, permit) => Body::Stream(Box::new(StreamBody::new(
-                carrying,
-                opened.door,
-                opened.settlement.take(),
-                keeping,
-                permit,
-                opened.snapshot.keepalive,
-                opened.gateway.shared.admission.closing(),
-                opened.at,
-            ))),
+            Progress::Stream(carrying, permit) => Body::Stream(Box::new(
+                StreamBody::new(
+                    carrying,
+                    opened.door,
+                    opened.settlement.take(),
+                    permit,
+                    opened.snapshot.keepalive,
+                    opened.gateway.shared.admission.closing(),
+                    opened.at,
+                )
+                .kept(keeping),
+            )),
         }
     }
 }

@@ -264,6 +264,7 @@ mod tests {
                 fallback: fallback.iter().map(|name| (*name).into()).collect(),
                 version: None,
                 strategy: None,
+                manner: None,
             })
         };
         let aliases = vec![

@@ -14,6 +14,10 @@ const TEMPLATE: (u64, u64) = (64, 16);
 /// Tokens that pictures, sound and files of a prompt can be beyond its bytes: those that stand elsewhere.
 const MEDIA: u64 = 20_000;
 
+/// Fields that are part of the prompt besides the messages, in any dialect.
+const BESIDE: [&str; 6] =
+    ["tools", "functions", "response_format", "system", "instructions", "output_config"];
+
 impl Settlement {
     /// Opens the tab of a request that is about to go out; `most` is what policies allow an answer. Operations that no
     /// provider bills have none.
@@ -52,9 +56,12 @@ impl Settlement {
 fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
     let number = |name: &str| asked.field(name).and_then(|text| text.trim().parse::<u64>().ok());
     let prompt = asked.tokens();
-    // No tokenizer makes more tokens of a text than it has bytes.
-    let text = (asked.bytes() as u64).max(prompt.saturating_mul(4));
+    // No tokenizer makes more tokens of a text than it has bytes. Of a body with pictures, only the texts count.
+    let (body, said) = (asked.bytes() as u64, prompt.saturating_mul(4));
     let media = asked.has_images() || asked.has_audio() || asked.has_files();
+    let beside =
+        || BESIDE.iter().filter_map(|name| asked.field(name)).map(|text| text.len() as u64).sum::<u64>();
+    let text = if media { said.saturating_add(beside()).min(body) } else { body.max(said) };
     let template = TEMPLATE.0 + TEMPLATE.1.saturating_mul(asked.messages());
     let work = match endpoint {
         _ if asked.is_pinned() => Work::Unknown,

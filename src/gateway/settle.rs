@@ -312,6 +312,16 @@ impl Settlement {
     }
 
     fn price(&self) -> Option<Nano> {
+        let ensemble = self.journal.used();
+        if !ensemble.is_empty() {
+            return ensemble.iter().try_fold(Nano::default(), |mut sum, (target, usage)| {
+                let vendor = self.snapshot.catalogue_of(self.version).vendor(&target.provider);
+                let known = self.book.of(target, vendor.and_then(|vendor| vendor.preset.as_deref()))?;
+                let paid = known.price()?.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms })?;
+                sum += paid;
+                Some(sum)
+            });
+        }
         let target = self.target.as_ref()?;
         let usage = match (self.usage, self.endpoint) {
             (Some(usage), _) => usage,

@@ -92,7 +92,6 @@ impl StreamBody {
         carrying: Carrying,
         door: &'static dyn Door,
         settlement: Option<Box<Settlement>>,
-        keeping: Option<Box<Keeping>>,
         permit: Permit,
         keepalive: Duration,
         closing: watch::Receiver<bool>,
@@ -102,7 +101,7 @@ impl StreamBody {
             carrying,
             door,
             settlement,
-            keeping,
+            keeping: None,
             _permit: permit,
             keepalive,
             timer: None,
@@ -110,6 +109,12 @@ impl StreamBody {
             closing: Closing::new(closing),
             began,
         }
+    }
+
+    /// The same for an answer that others are given, too.
+    pub(super) fn kept(mut self, keeping: Option<Box<Keeping>>) -> Self {
+        self.keeping = keeping;
+        self
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {

@@ -63,7 +63,10 @@ impl Examined {
         let Guard { plugin, role } = guard;
         let verdict = match called.answer {
             Ok(verdict) => verdict,
-            Err(fault) if fault.unsupported => return Ok(count(plugin, "request", "pass")),
+            Err(fault) if fault.unsupported => {
+                count(plugin, "request", "pass");
+                return Ok(());
+            }
             Err(fault) => {
                 count(plugin, "request", "failed");
                 return match plugin.on_error(Interface::Guard) {
@@ -83,11 +86,13 @@ impl Examined {
         let refusal = verdict.reject.as_ref();
         kinds.extend(refusal.filter(|_| found.is_empty()).map(|refusal| &*refusal.code));
         if kinds.is_empty() {
-            return Ok(count(plugin, "request", "pass"));
+            count(plugin, "request", "pass");
+            return Ok(());
         }
         self.tags.push((format!("guard.{}", plugin.name()).into(), kinds.join(",").into()));
         if role.action == GuardAction::Flag {
-            return Ok(count(plugin, "request", "flag"));
+            count(plugin, "request", "flag");
+            return Ok(());
         }
         if let Some(refusal) = refusal {
             count(plugin, "request", "block");

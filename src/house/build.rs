@@ -331,16 +331,16 @@ fn entries(models: &[CheckedModel], vendors: &Vendors) -> Vec<(Arc<str>, Entry)>
 }
 
 fn entry(model: &CheckedModel, vendors: &Vendors) -> Entry {
+    let manner = || (!model.manner.is_plain()).then(|| model.manner.clone());
     if model.versions.is_empty() {
-        return Entry::One(alias(&model.targets, &model.fallback, &model.strategy, None, vendors));
+        let alias = alias(&model.targets, &model.fallback, &model.strategy, None, vendors);
+        return Entry::One(Alias { manner: manner(), ..alias });
     }
     let versions = model.versions.iter().map(|version| {
         let fallback: Vec<Hop> = version.fallback.iter().chain(&model.fallback).cloned().collect();
         let name = Some(version.name.clone());
-        SplitVersion {
-            share: version.share,
-            alias: alias(&version.targets, &fallback, &version.strategy, name, vendors),
-        }
+        let alias = alias(&version.targets, &fallback, &version.strategy, name, vendors);
+        SplitVersion { share: version.share, alias: Alias { manner: manner(), ..alias } }
     });
     Entry::Split(Split { seed: model.seed.clone(), versions: versions.collect() })
 }
@@ -360,6 +360,7 @@ fn alias(
         let tier = written.tier.map(|tier| tier.as_str().into());
         let mut target = AliasTarget::new(resolve(&written.name)?, written.weight);
         (target.priority, target.quality, target.tier) = (written.priority, written.quality, tier);
+        target.continues = written.continues;
         Some(target)
     };
     Alias {
@@ -368,6 +369,7 @@ fn alias(
         version,
         // A strategy that makes no sense was refused by the check.
         strategy: strategy.as_ref().and_then(|written| Strategy::of(written).ok()).map(Arc::new),
+        manner: None,
     }
 }
 

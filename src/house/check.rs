@@ -33,6 +33,7 @@ use super::validate::did_you_mean;
 use crate::fault::FaultRules;
 use crate::gateway::VersionSettings;
 use crate::ledger::{Budget, Owns};
+use crate::plan::Manner;
 use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, Balance, GoogleSettings, KeyLimits, QuirkSettings, Sticky};
@@ -142,6 +143,8 @@ pub struct CheckedModel {
     pub targets: Vec<CheckedTarget>,
     /// How they are put in order.
     pub strategy: Option<StrategySettings>,
+    /// How the attempts are made.
+    pub manner: Manner,
     /// What follows when all targets failed; leads to no cycle.
     pub fallback: Vec<Hop>,
     /// Versions in the order written.
@@ -178,6 +181,8 @@ pub struct CheckedTarget {
     pub tier: Option<TierWord>,
     /// How good its answers are, 0 to 1.
     pub quality: Option<f64>,
+    /// Whether it can go on with an answer that another one began.
+    pub continues: bool,
 }
 
 /// One version of the API.

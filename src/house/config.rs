@@ -272,6 +272,7 @@ fn policies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PolicySettings
     })
 }
 
+#[allow(clippy::large_enum_variant, reason = "made once, when a configuration is read")]
 /// `auth:` is a word, or a map with the word in it.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]

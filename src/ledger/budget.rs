@@ -377,7 +377,7 @@ impl Budgets {
             let budget = &held.purse.budget;
             let spent = match budget.measure {
                 // What nobody can price costs its worst case where the budget says so.
-                Measure::Dollars => nano.unwrap_or_else(|| match budget.unpriced {
+                Measure::Dollars => nano.unwrap_or(match budget.unpriced {
                     Unpriced::Refuse => held.amount,
                     Unpriced::Free => 0,
                 }),

@@ -118,18 +118,28 @@ fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-const INSERT: &str = "INSERT INTO attempt (id, request, n, role, state, outcome, status, run, opened_ms, closed_ms,
+macro_rules! insert {
+    () => {
+        "INSERT INTO attempt (id, request, n, role, state, outcome, status, run, opened_ms, closed_ms,
     endpoint, key, user, team, tags, model, provider, target, snapshot, price_rev, reserved, estimate, cost,
     input, cached_read, cache_write, output, reasoning, audio_ms, characters, images)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)";
+    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)"
+    };
+}
+
+/// An intent that comes after its end changes nothing.
+const INTEND: &str = concat!(insert!(), " ON CONFLICT (id) DO NOTHING");
 
 /// A row that has ended stays as it is: settling twice changes nothing. One whose intent was lost is made now.
-const SETTLE: &str = " ON CONFLICT (id) DO UPDATE SET state = excluded.state, outcome = excluded.outcome,
+const SETTLE: &str = concat!(
+    insert!(),
+    " ON CONFLICT (id) DO UPDATE SET state = excluded.state, outcome = excluded.outcome,
     status = excluded.status, closed_ms = excluded.closed_ms, reserved = excluded.reserved, cost = excluded.cost,
     input = excluded.input, cached_read = excluded.cached_read, cache_write = excluded.cache_write,
     output = excluded.output, reasoning = excluded.reasoning, audio_ms = excluded.audio_ms,
-    characters = excluded.characters, images = excluded.images WHERE attempt.state = 'open'";
+    characters = excluded.characters, images = excluded.images WHERE attempt.state = 'open'"
+);
 
 impl Row {
     /// Writes down that the attempt begins, unless its end is known already.
@@ -142,18 +152,18 @@ impl Row {
             usage: Usage::default(),
             cost: None,
         };
-        self.write(db, &open, concat_sql(INSERT, " ON CONFLICT (id) DO NOTHING"))
+        self.write(db, &open, INTEND)
     }
 
     /// Writes down how it ended.
     pub(super) fn settle(&self, db: &Connection, end: &End) -> rusqlite::Result<()> {
-        self.write(db, end, concat_sql(INSERT, SETTLE))
+        self.write(db, end, SETTLE)
     }
 
-    fn write(&self, db: &Connection, end: &End, sql: String) -> rusqlite::Result<()> {
+    fn write(&self, db: &Connection, end: &End, sql: &str) -> rusqlite::Result<()> {
         let (heading, usage) = (&*self.heading, &end.usage);
         let closed = (end.state != State::Open).then(|| whole(end.closed_ms));
-        db.prepare_cached(&sql)?
+        db.prepare_cached(sql)?
             .execute(params![
                 self.id,
                 &*heading.request,
@@ -189,8 +199,4 @@ impl Row {
             ])
             .map(drop)
     }
-}
-
-fn concat_sql(first: &str, second: &str) -> String {
-    [first, second].concat()
 }

@@ -195,6 +195,14 @@ impl Entry {
         self.estimate(outcome, fault.status);
     }
 
+    /// The attempt was answered, and is paid for by what it used, whatever becomes of its answer.
+    pub fn used(self, usage: Option<Usage>, status: u16) {
+        let opening = &self.sheet.opening;
+        let price = || self.known.as_ref()?.price()?.settle(&usage?, opening.when);
+        let cost = price();
+        self.settle(Closing { usage, cost, outcome: "ok", status: Some(status) });
+    }
+
     /// The attempt ended with this use.
     pub fn settle(mut self, closing: Closing) {
         let Some(usage) = closing.usage else {

@@ -295,7 +295,7 @@ pub fn attempts(
     );
     let mut rows = db.prepare(&sql)?;
     let names: Vec<String> =
-        rows.column_names().into_iter().filter(|name| *name != "at").map(Into::into).collect();
+        rows.column_names().filter(|name| *name != "at").map(Into::into).collect();
     let mut found = rows.query(params_from_iter(parameters))?;
     let mut count = 0;
     while let Some(row) = found.next()? {

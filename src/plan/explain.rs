@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::{Candidate, Constraint, Dossier, Route, Rule, Verdict};
+use super::{AttemptRecord, By, Candidate, Constraint, Dossier, Hedge, Route, Rule, Together, Verdict};
 use crate::facts::Asked;
 use crate::facts::market::Offer;
 
@@ -64,7 +64,20 @@ impl Route {
             }
         };
         let mut text = String::new();
-        for (at, one) in self.steps.iter().enumerate() {
+        let together = self.manner.together.as_ref();
+        if let Some(Together { by, of, judge }) = together {
+            let word = match by {
+                By::Race => "race",
+                By::Vote => "vote",
+                By::Best => "best_of",
+                By::Merge => "merged",
+            };
+            let names: Vec<_> = self.steps.iter().take(*of).map(|one| step(&one.choices)).collect();
+            let judge = judge.as_ref().map(|judge| format!(", {judge:?}")).unwrap_or_default();
+            let _ = write!(text, "{word}([{}]{judge})", names.join(", "));
+        }
+        let first = together.map_or(0, |together| together.of);
+        for (at, one) in self.steps.iter().enumerate().skip(first) {
             let said = step(&one.choices);
             let _ = match (at, said.starts_with("split")) {
                 (0, true) => write!(text, "{said}"),
@@ -85,6 +98,12 @@ impl Route {
         if let Some(tries) = self.retries {
             let _ = write!(text, ".retries({tries})");
         }
+        if let Some(Hedge { after, .. }) = self.manner.hedge {
+            let _ = write!(text, ".hedge_after(\"{after}\")");
+        }
+        if let Some(after) = self.manner.standby {
+            let _ = write!(text, ".standby_after(\"{after}\")");
+        }
         text
     }
 }
@@ -100,6 +119,14 @@ impl Constraint {
 }
 
 impl Dossier {
+    /// What sets of policies beside the live one had to do with it.
+    fn beside(&self) -> Vec<(&'static str, String)> {
+        let arm = self.record.arm.as_ref().zip(self.record.policies.as_ref());
+        let decided = arm.map(|(arm, hash)| ("policies", format!("{arm} {hash}")));
+        let shadow = self.shadow.as_ref().map(|divergence| ("shadow", divergence.shadow.shown()));
+        decided.into_iter().chain(shadow).collect()
+    }
+
     /// The explanation for people: several lines.
     pub fn explained(&self) -> String {
         let mut text = String::new();
@@ -114,9 +141,6 @@ impl Dossier {
         }
         line("snapshot", &self.record.snapshot);
         line("decided by", &self.decided_by());
-        if let (Some(arm), Some(hash)) = (&self.record.arm, &self.record.policies) {
-            line("policies", &format!("{arm} {hash}"));
-        }
         for failure in &self.failures {
             line("failed", &format!("{}: {}", failure.at, failure.message));
         }
@@ -149,9 +173,7 @@ impl Dossier {
                 format!("{} said {} in {} µs", asked_of(&answer.question), answer.reply, answer.micros);
             line("plugin", &format!("{}: {said}", answer.plugin));
         }
-        if let Some(divergence) = &self.shadow {
-            line("shadow", &divergence.shadow.shown());
-        }
+        self.beside().iter().for_each(|(name, what)| line(name, what));
         if let Some(limits) = &self.limits {
             let mut shown = format!("{} ms in all", limits.total_ms);
             if let Some(ms) = limits.first_token_ms {
@@ -188,7 +210,13 @@ impl Dossier {
             let status = attempt.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
             line(
                 "attempt",
-                &format!("{}: {}{status} after {:.1} ms", attempt.target, attempt.outcome, attempt.ms),
+                &format!(
+                    "{}: {}{status} after {:.1} ms{}",
+                    attempt.target,
+                    attempt.outcome,
+                    attempt.ms,
+                    role(attempt)
+                ),
             );
         }
         if let Some(usage) = &self.record.usage {
@@ -296,6 +324,10 @@ impl Dossier {
 /// The question in a word.
 fn asked_of(question: &Value) -> String {
     question.as_str().map_or_else(|| question.to_string(), str::to_owned)
+}
+
+fn role(attempt: &AttemptRecord) -> String {
+    if attempt.role.is_primary() { String::new() } else { format!(", {}", attempt.role.as_str()) }
 }
 
 /// The strategy by which a target has its place.

@@ -9,6 +9,7 @@ use super::judges::{MODERATION, judges};
 use super::split::Split;
 use super::strategy::Strategy;
 use crate::clock::Dice;
+use crate::plan::Manner;
 use crate::providers::{Target, Vendor};
 use crate::target::TargetName;
 
@@ -47,6 +48,8 @@ pub struct Alias {
     pub version: Option<Arc<str>>,
     /// How the targets are put in order; without one, by weight and in the order written.
     pub strategy: Option<Arc<Strategy>>,
+    /// How the attempts are made, where not simply one after the other.
+    pub manner: Option<Manner>,
 }
 
 /// One target of an alias.
@@ -62,6 +65,8 @@ pub struct AliasTarget {
     pub tier: Option<Arc<str>>,
     /// How good its answers are, 0 to 1.
     pub quality: Option<f64>,
+    /// Whether it can go on with an answer that another one began.
+    pub continues: bool,
     /// When it was last tried for want of figures, in Unix milliseconds.
     pub(super) explored: Arc<AtomicU64>,
 }
@@ -69,7 +74,15 @@ pub struct AliasTarget {
 impl AliasTarget {
     /// A target with nothing beyond its weight.
     pub fn new(target: Target, weight: Option<f64>) -> Self {
-        Self { target, weight, priority: None, tier: None, quality: None, explored: Arc::default() }
+        Self {
+            target,
+            weight,
+            priority: None,
+            tier: None,
+            quality: None,
+            continues: false,
+            explored: Arc::default(),
+        }
     }
 }
 
@@ -210,6 +223,11 @@ impl Catalogue {
     /// Whether clients may ask for `provider/model`.
     pub fn is_open(&self) -> bool {
         !self.closed
+    }
+
+    /// The provider of this name.
+    pub fn vendor(&self, name: &str) -> Option<&Arc<Vendor>> {
+        self.vendors.get(name)
     }
 
     /// Configured providers, sorted by name.

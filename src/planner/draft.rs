@@ -10,7 +10,7 @@ use super::{Unplanned, meets, unknown_model};
 use crate::facts::Endpoint;
 use crate::facts::fit::{Unfit, unfit};
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Candidate, Constraint, Decision, Route};
+use crate::plan::{Candidate, Constraint, Decision, Manner, Route};
 use crate::providers::Target;
 use crate::target::TargetName;
 
@@ -26,8 +26,21 @@ const MAX_NAMED: usize = 8;
 /// Why a target is left out that the caller's key is not for.
 const BEYOND_KEY: &str = "is beyond what the key allows";
 
-/// The plan's targets, all that was considered, and the versions by which targets came into it.
-pub(super) type Drawn = (Vec<Target>, Vec<Candidate>, Vec<(TargetName, Arc<str>)>);
+/// What a draft came to.
+pub(super) struct Drawn {
+    /// First choice first.
+    pub(super) targets: Vec<Target>,
+    /// All that was considered.
+    pub(super) candidates: Vec<Candidate>,
+    /// The versions by which targets came into it.
+    pub(super) versions: Vec<(TargetName, Arc<str>)>,
+    /// How the attempts are made.
+    pub(super) manner: Manner,
+    /// Who judges the answers of several.
+    pub(super) judge: Option<Target>,
+    /// Those that can go on with an answer that another one began.
+    pub(super) sequels: Vec<Target>,
+}
 
 pub(super) struct Draft<'a> {
     catalogue: &'a Catalogue,
@@ -44,6 +57,12 @@ pub(super) struct Draft<'a> {
     judges: bool,
     /// Whether the caller's key is for a name by which the targets at hand came.
     granted: bool,
+    /// How the attempts are made, as the route or the first alias says.
+    manner: Manner,
+    /// Targets that are asked together, as a route names them.
+    members: Vec<TargetName>,
+    /// Those that can go on with an answer that another one began.
+    sequels: Vec<TargetName>,
     /// How many of the names led to something that exists.
     known: usize,
     /// A policy found no target fit and named none.
@@ -77,6 +96,9 @@ impl<'a> Draft<'a> {
             unfit: Vec::new(),
             judges: judged && !route.pinned,
             granted: false,
+            manner: route.manner.clone(),
+            members: Vec::new(),
+            sequels: Vec::new(),
             known: 0,
             nothing_named: route.steps.is_empty(),
         }
@@ -85,11 +107,17 @@ impl<'a> Draft<'a> {
     /// The targets of a route.
     pub(super) fn draw(mut self, route: &Route) -> Result<Drawn, Box<Unplanned>> {
         if route.strategy.is_empty() {
-            for step in &route.steps {
+            let together = route.manner.together.as_ref().map_or(0, |together| together.of);
+            for (place, step) in route.steps.iter().enumerate() {
+                let before = self.targets.len();
                 if let Some(name) = draw(&step.choices, self.scene.dice) {
                     self.add(name, 0);
                 }
+                // Of a name that stands for several targets, the first one is asked with the others.
+                let member = self.targets.get(before).filter(|_| place < together);
+                self.members.extend(member.map(|target| target.name.clone()));
             }
+            self.gather();
         } else {
             self.arranged(route);
         }
@@ -100,7 +128,48 @@ impl<'a> Draft<'a> {
             let fault = self.nothing_left(self.decision.verdict.is_none());
             return Err(Box::new(Unplanned { fault, candidates: self.candidates }));
         }
-        Ok((self.targets, self.candidates, self.versions))
+        let judge = self.judge()?;
+        let Self { targets, candidates, versions, manner, sequels, .. } = self;
+        let continues = |target: &&Target| sequels.contains(&target.name);
+        let sequels = targets.iter().filter(continues).cloned().collect();
+        Ok(Drawn { targets, candidates, versions, manner, judge, sequels })
+    }
+
+    /// Those that are asked together come first.
+    fn gather(&mut self) {
+        if self.members.is_empty() {
+            return;
+        }
+        let members = std::mem::take(&mut self.members);
+        self.targets.sort_by_key(|target| !members.contains(&target.name));
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.rank.is_some()) {
+            candidate.rank = self.targets.iter().position(|target| target.name == candidate.target);
+        }
+        if let Some(together) = &mut self.manner.together {
+            together.of = members.len();
+        }
+    }
+
+    /// Who judges reads the prompt, so what constrains the targets constrains the judge.
+    fn judge(&self) -> Result<Option<Target>, Box<Unplanned>> {
+        let together = self.manner.together.as_ref();
+        let Some(name) = together.and_then(|together| together.judge.as_ref()) else { return Ok(None) };
+        let target = match self.catalogue.find(name) {
+            Some(Known::Target(target)) => Some(target),
+            Some(Known::Alias(alias)) => alias.targets.first().map(|first| first.target.clone()),
+            Some(Known::Split(_)) | None => None,
+        };
+        let refused = |kind, text: String| {
+            let candidates = self.candidates.clone();
+            Err(Box::new(Unplanned { fault: Fault::new(kind, text), candidates }))
+        };
+        match target {
+            None => refused(FaultKind::Policy, "the judge of the answers does not exist".to_owned()),
+            Some(target) => match excluded(&target, self.decision) {
+                Some(reason) => refused(FaultKind::NoTarget, format!("the judge of the answers {reason}")),
+                None => Ok(Some(target)),
+            },
+        }
     }
 
     /// All that the steps name, in the order of the route's own strategy; then what the aliases among them fall back to.
@@ -178,10 +247,20 @@ impl<'a> Draft<'a> {
     fn expand(&mut self, alias: &Alias, depth: usize) {
         self.known += 1;
         self.note_version(alias);
+        let continues = alias.targets.iter().filter(|written| written.continues);
+        self.sequels.extend(continues.map(|written| written.target.name.clone()));
+        let first = self.targets.is_empty();
         match (&alias.strategy, self.scene.tier) {
             (Some(strategy), _) => self.run(strategy, &alias.targets),
             (None, Some(_)) if alias.targets.len() > 1 => self.run(&Strategy::by_tier(), &alias.targets),
             (None, _) => self.in_order(alias),
+        }
+        if let Some(manner) = alias.manner.as_ref().filter(|_| first && !self.targets.is_empty()) {
+            let asked = self.manner.together.is_some();
+            self.manner.or(manner);
+            if let Some(together) = self.manner.together.as_mut().filter(|_| !asked) {
+                together.of = together.of.min(self.targets.len());
+            }
         }
         for name in &alias.fallback {
             self.add(name, depth + 1);
@@ -209,7 +288,7 @@ impl<'a> Draft<'a> {
             if self.is_known(&written.target.name) || able.iter().any(twice) {
                 continue;
             }
-            match self.judge(&written.target) {
+            match self.weigh(&written.target) {
                 Judgement::Taken => able.push(Runner::of(written, self.scene.facts)),
                 _ => self.consider(written.target.clone()),
             }
@@ -236,7 +315,7 @@ impl<'a> Draft<'a> {
         if self.targets.len() >= MAX_TARGETS {
             return self.note(Some(target.name), "", "plan is full");
         }
-        match self.judge(&target) {
+        match self.weigh(&target) {
             Judgement::Taken => {
                 let rank = Some(self.targets.len());
                 self.candidates.push(Candidate { rank, ..Candidate::of(target.name.clone()) });
@@ -255,7 +334,7 @@ impl<'a> Draft<'a> {
         self.candidates.iter().any(|seen| seen.target == *name)
     }
 
-    fn judge(&mut self, target: &Target) -> Judgement {
+    fn weigh(&mut self, target: &Target) -> Judgement {
         if self.is_beyond(target) {
             return Judgement::Out(BEYOND_KEY.into());
         }

@@ -26,5 +26,11 @@ pub(super) fn judges(vendors: &[Arc<Vendor>]) -> Option<Alias> {
         AliasTarget::new(Target::new(vendor.clone(), name), None)
     };
     let targets: Vec<_> = judges.into_iter().map(|(_, model, vendor)| target(vendor, model)).collect();
-    (!targets.is_empty()).then(|| Alias { targets, fallback: Vec::new(), version: None, strategy: None })
+    (!targets.is_empty()).then(|| Alias {
+        targets,
+        fallback: Vec::new(),
+        version: None,
+        strategy: None,
+        manner: None,
+    })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::manner::{HedgeSettings, TogetherSettings};
 use super::strategy::{StrategySettings, TierWord};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -27,6 +28,12 @@ pub struct ModelSettings {
     pub fallback: Vec<String>,
     /// How the targets are put in order, instead of a draw by weight.
     pub strategy: Option<StrategySettings>,
+    /// When another target is asked too because a whole answer is late: a duration, or `p95`. The first answer counts.
+    pub hedge: Option<HedgeSettings>,
+    /// When another target is asked too because the first content of a stream is late: a duration, or `p95`.
+    pub standby: Option<String>,
+    /// Asks several targets at once: `race` for the first answer, `vote` for what most of them say, or with a judge.
+    pub together: Option<TogetherSettings>,
     /// Versions by name, each with its share of the callers. A caller (key, else user, else `x-tollgate-session`, else
     /// address) keeps its version; a client can pin one with `alias@version`.
     #[serde(default)]
@@ -77,6 +84,10 @@ pub struct WeightedTarget {
     pub tier: Option<TierWord>,
     /// How good its answers are, 0 to 1, for `score` and `cheapest`.
     pub quality: Option<f64>,
+    /// A stream of text that broke off after its first content goes on here, after the text so far: for models that take
+    /// the beginning of their answer as the last message. Otherwise the client gets an error event.
+    #[serde(default, rename = "continue")]
+    pub continues: bool,
 }
 
 /// A map that keeps the order in which it was written.

@@ -75,6 +75,7 @@ mod tests {
                 fallback: Vec::new(),
                 version: Some(format!("smart@{name}").into()),
                 strategy: None,
+                manner: None,
             },
         };
         Split { seed: seed.into(), versions: shares.iter().map(version).collect() }

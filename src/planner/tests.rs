@@ -51,6 +51,7 @@ fn catalogue() -> Catalogue {
         fallback: fallback.iter().map(|n| Arc::from(*n)).collect(),
         version: version.map(Arc::from),
         strategy: None,
+        manner: None,
     };
     let one = |targets: &[(&str, Option<f64>)], fallback: &[&str]| Entry::One(alias(targets, fallback, None));
     let version = |share: f64, targets: &[(&str, Option<f64>)], fallback: &[&str], name: &str| SplitVersion {

@@ -14,7 +14,7 @@ use super::suggest::hint;
 use super::{Names, candidate, moment, ranking, verdict, vocabulary};
 use crate::facts::fit::Need;
 use crate::facts::measure::{TIERS, measure};
-use crate::plan::STRATEGIES;
+use crate::plan::{Late, STRATEGIES};
 
 /// A finding and its place.
 pub(super) type Finding = (Position, String);
@@ -249,11 +249,12 @@ impl Lint<'_> {
         match (name, method) {
             (
                 "route" | "target" | "candidates" | "cheapest" | "fastest" | "least_busy" | "rank_by"
-                | "health",
+                | "health" | "race" | "vote",
                 false,
             )
             | ("then", _) => self.target(argument),
             ("split", false) if call.args.len() == 1 => self.target(argument),
+            ("best_of" | "merged", false) => call.args.iter().for_each(|targets| self.target(targets)),
             ("cost", false) => call.args.iter().skip(1).for_each(|target| self.target(target)),
             ("plugin", false) => self.plugin(argument),
             _ => {}
@@ -287,6 +288,9 @@ impl Lint<'_> {
             }
             ("now", 1) => moment::zone(text).err(),
             ("between", _) => unless(moment::clock(text).is_some(), moment::not_a_time),
+            ("hedge_after" | "standby_after", _) => {
+                text.parse::<Late>().is_err().then(|| verdict::not_late(name, text))
+            }
             ("strategy", _) => unless(STRATEGIES.contains(&text), verdict::not_a_strategy),
             ("can", _) => unless(Need::named(text).is_some(), candidate::not_an_ability),
             ("tier", 1) => unless(TIERS.contains(&text), ranking::not_a_tier),

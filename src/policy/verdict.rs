@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use rhai::{Array, Dynamic, ImmutableString, Map, NativeCallContext};
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Candidates};
 use super::parameters;
 use super::request::{Outcome, Pair, Request, fault, kind, label};
 use crate::facts::point::score;
-use crate::plan::{self, Reject, STRATEGIES, Step};
+use crate::plan::{self, By, Hedge, Late, Manner, Reject, STRATEGIES, Step, Together};
+
+/// The most targets that are asked at once.
+const MOST_TOGETHER: usize = 8;
 
 /// More tries at one target are never useful.
 const MOST_RETRIES: i64 = 10;
@@ -128,6 +131,8 @@ impl Route {
         if self.plan.strategy.is_empty() {
             self.plan.strategy = next.plan.strategy;
         }
+        // Targets that are asked together stand at the front of a route.
+        self.plan.manner.or(&Manner { together: None, ..next.plan.manner });
         self.plan.name = self.plan.name.or(next.plan.name);
         let new = next.plan.set.into_iter().filter(|(name, _)| self.plan.set.iter().all(|(n, _)| n != name));
         self.plan.set.extend(new.collect::<Vec<_>>());
@@ -177,6 +182,52 @@ impl Route {
             let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name.clone());
             step.choices.retain(|(name, _)| Some(name) == best.as_ref());
         }
+        Ok(self)
+    }
+
+    /// `race(["a", "b"])`, `vote(…)`, `best_of(…, judge)`, `merged(…, judge)`.
+    pub(super) fn together(by: By, targets: &Dynamic, judge: Option<&Dynamic>) -> Outcome<Self> {
+        let word = match by {
+            By::Race => "race",
+            By::Vote => "vote",
+            By::Best => "best_of",
+            By::Merge => "merged",
+        };
+        let names: Vec<Arc<str>> = if let Some(list) = targets.read_lock::<Array>() {
+            list.iter().map(|target| name(word, target)).collect::<Outcome<_>>()?
+        } else if let Some(candidates) = targets.read_lock::<Candidates>() {
+            candidates.kept.iter().map(|target| target.offer().listing.name.clone()).collect()
+        } else {
+            return Err(fault(format!("{word}: expected a list of targets, not {}", kind(targets))));
+        };
+        if !(2..=MOST_TOGETHER).contains(&names.len()) {
+            return Err(fault(format!("{word}: expected 2 to {MOST_TOGETHER} targets, not {}", names.len())));
+        }
+        let judge = judge.map(|judge| name(word, judge)).transpose()?;
+        let mut route = Self::in_order(names);
+        route.plan.manner.together = Some(Together { by, of: route.plan.steps.len(), judge });
+        Ok(route)
+    }
+
+    /// `.hedge_after(300)`, `.hedge_after("p95")`.
+    pub(super) fn hedge_after(mut self, late: &Dynamic) -> Outcome<Self> {
+        self.plan.manner.hedge = Some(Hedge::after(lateness("hedge_after", late)?));
+        Ok(self)
+    }
+
+    pub(super) fn hedge_share(mut self, share: &Dynamic) -> Outcome<Self> {
+        #[allow(clippy::cast_precision_loss, reason = "nobody has a share of 2^53 percent")]
+        let percent = share.as_float().or_else(|_| share.as_int().map(|whole| whole as f64));
+        let percent = percent.ok().filter(|percent| (0.0..=100.0).contains(percent));
+        let problem = || fault(format!("hedge_after: '{share}' is not a share: 0 to 100 percent"));
+        let share = percent.ok_or_else(problem)? / 100.0;
+        self.plan.manner.hedge = self.plan.manner.hedge.map(|hedge| Hedge { share, ..hedge });
+        Ok(self)
+    }
+
+    /// `.standby_after("800ms")`.
+    pub(super) fn standby_after(mut self, late: &Dynamic) -> Outcome<Self> {
+        self.plan.manner.standby = Some(lateness("standby_after", late)?);
         Ok(self)
     }
 
@@ -285,6 +336,19 @@ impl Reaction {
 /// A duration as policies write it.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     text.parse::<crate::settings::Period>().ok().map(|period| period.0).filter(|period| !period.is_zero())
+}
+
+/// Milliseconds, a duration, or `p95`.
+fn lateness(function: &str, given: &Dynamic) -> Outcome<Late> {
+    if let Ok(ms @ 0..=LONGEST_PAUSE_MS) = given.as_int() {
+        return Ok(Late::After(Duration::from_millis(u64::try_from(ms).unwrap_or(0))));
+    }
+    let found = given.as_immutable_string_ref().ok().and_then(|text| text.parse().ok());
+    found.ok_or_else(|| fault(not_late(function, &given.to_string())))
+}
+
+pub(super) fn not_late(function: &str, given: &str) -> String {
+    format!("{function}: '{given}' is neither a duration nor \"p95\" (try 300, \"300ms\" or \"p95\")")
 }
 
 fn period(function: &str, given: &Dynamic) -> Outcome<Duration> {

@@ -54,6 +54,7 @@ table! {
     Gauge     "tollgate_provider_first_token_seconds" ["provider", "quantile"] "from the start of an attempt to a stream's first content, within the window; NaN without streams";
     Gauge     "tollgate_provider_tokens_per_second" ["provider"] "generated tokens per second, the median over answers within the window; NaN without answers";
     Counter   "tollgate_attempts_total" ["provider", "outcome"] "attempts at upstreams; outcome is ok or the kind of fault";
+    Counter   "tollgate_hedges_total" ["outcome"] "late whole answers that hedging was asked for: sent, or not because the share of traffic was spent or the target has become slow as a whole (shifted)";
     Counter   "tollgate_retries_denied_total" ["provider"] "tries at the same target that were not made because its budget of retries was used up";
     Counter   "tollgate_targets_skipped_total" ["provider", "reason"] "targets of plans that were passed over without an attempt; reason is breaker, refused, throttled, limited or tried";
     Counter   "tollgate_probes_total" ["provider", "outcome"] "requests of the gateway's own to see whether a provider answers: ok or failed";

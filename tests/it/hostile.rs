@@ -45,8 +45,9 @@ fn act(way: &str) -> Vec<Act> {
         "huge-body" => acts::answer(200, &[JSON], " ".repeat(3 << 20)),
         "header-drip" => drip("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n", 100),
         "body-drip" => {
-            let mut script =
-                acts::raw("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n");
+            let mut script = vec![Act::Write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n".to_vec(),
+            )];
             script.extend(drip(&" ".repeat(100), 100));
             script
         }

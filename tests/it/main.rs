@@ -28,6 +28,7 @@ mod front;
 mod gateway;
 mod guards;
 mod guide;
+mod hedging;
 mod hooks;
 mod hostile;
 mod images;

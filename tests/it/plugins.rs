@@ -189,7 +189,7 @@ async fn a_classifier_gets_its_vectors_from_the_gateways_own_model() {
     let config = format!(
         "plugins:\n  cache: cache\n  embeddings: vectors\n  list:\n    - name: intent\n      grants: [log, ai, prompt]\n      \
          prefetch: true\n      limits: {{ time: 5s }}\n      config: {{ labels: {{ code: {{ examples: [we sail at dawn] }} }}, \
-         fallback: other, threshold: 0.3 }}\nmodels: {{ vectors: up/e }}\nproviders:\n{}",
+         fallback: other, threshold: 0.3 }}\nmodels: {{ vectors: {{ targets: [ up/e ] }} }}\nproviders:\n{}",
         provider("up", &upstream.url())
     );
     let setup = gateway::setup(&config).policy("10-intent.rhai", POLICY);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::super::validate::did_you_mean;
 use super::{CheckedModel, CheckedTarget, CheckedVersion, Desk, Hop, bad_word};
+use crate::plan::Manner;
 use crate::planner::{
-    InOrder, ModelSettings, ModelVersionSettings, Models, Strategy, StrategySettings, TargetSettings,
+    self, InOrder, ModelSettings, ModelVersionSettings, Models, Strategy, StrategySettings, TargetSettings,
     WeightedTarget,
 };
 use crate::target::TargetName;
@@ -71,7 +72,9 @@ impl Desk<'_> {
         }
         let seed = model.seed.as_deref().unwrap_or(name).into();
         let strategy = model.strategy.clone();
-        CheckedModel { name: name.into(), targets, strategy, fallback, versions, seed }
+        let least = model.versions.0.iter().map(|(_, version)| version.targets.len()).min();
+        let manner = self.manner(&here, name, model, least.unwrap_or(targets.len()));
+        CheckedModel { name: name.into(), targets, strategy, manner, fallback, versions, seed }
     }
 
     fn versions_of(
@@ -144,7 +147,7 @@ impl Desk<'_> {
                 }
                 TargetSettings::Weighted(written) => (written.clone(), [&entry[..], &["to"]].concat()),
             };
-            let WeightedTarget { to: text, weight, priority, tier, quality } = &written;
+            let WeightedTarget { to: text, weight, priority, tier, quality, continues } = &written;
             if let Some(quality) = quality.filter(|quality| !(0.0..=1.0).contains(quality)) {
                 let place = [&entry[..], &["quality"]].concat();
                 self.error(&place, format!("`{quality}` is not between 0 and 1"), None);
@@ -162,7 +165,8 @@ impl Desk<'_> {
                 self.warning(&path, format!("the target `{target}` stands twice in `{name}`"), None);
             }
             let (weight, priority, tier, quality) = (*weight, *priority, *tier, *quality);
-            targets.push(CheckedTarget { name: target, weight, priority, tier, quality });
+            let continues = *continues;
+            targets.push(CheckedTarget { name: target, weight, priority, tier, quality, continues });
         }
         if !bad && self.reading.is_sound(here) {
             let complaint = if all.is_empty() {
@@ -179,6 +183,35 @@ impl Desk<'_> {
             }
         }
         targets
+    }
+
+    /// Hedges, standbys and ensembles make sense, and whoever judges exists.
+    fn manner(&mut self, here: &[&str], name: &str, model: &ModelSettings, targets: usize) -> Manner {
+        let (hedge, standby) = (model.hedge.as_ref(), model.standby.as_deref());
+        let written = planner::manner(hedge, standby, model.together.as_ref(), targets);
+        let manner = written.unwrap_or_else(|(field, message)| {
+            let path = [here, &[field]].concat();
+            if self.reading.is_sound(&path) {
+                self.error(&path, format!("`{field}` of `{name}`: {message}"), None);
+            }
+            Manner::default()
+        });
+        if let Some(judge) = manner.together.as_ref().and_then(|together| together.judge.clone()) {
+            let path = [here, &["together", "judge"]].concat();
+            self.target(&path, &judge, &[], false);
+        }
+        let late = [("hedge", manner.hedge.is_some()), ("standby", manner.standby.is_some())];
+        for (field, _) in
+            late.into_iter().filter(|(_, written)| *written && targets < 2 && model.fallback.is_empty())
+        {
+            let message = format!("`{field}` of `{name}` never has another target to ask");
+            self.warning(
+                &[here, &[field]].concat(),
+                message,
+                Some("add a second target or a fallback".into()),
+            );
+        }
+        manner
     }
 
     /// A strategy says something, and names targets that are there.

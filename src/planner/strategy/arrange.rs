@@ -281,7 +281,7 @@ impl Work<'_> {
         let [whole, streams] = &ranked.measures;
         let measures = if facts.body.stream() { streams } else { whole };
         let rated =
-            |runner| Rated { offer: &Runner::offer(runner), body: &*facts.body, market: &*facts.market };
+            |runner| Rated { offer: Runner::offer(runner), body: &*facts.body, market: &*facts.market };
         let numbers = |measure: &crate::facts::measure::Measure| -> Vec<Option<f64>> {
             group.iter().map(|runner| measure(&rated(runner))).collect()
         };

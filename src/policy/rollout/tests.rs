@@ -1,3 +1,5 @@
+//! Stories of the trial: who gets the candidate, and when it loses its share.
+
 use std::time::Duration;
 
 use super::*;

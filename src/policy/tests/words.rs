@@ -271,8 +271,12 @@ fn what_is_wrong_with_a_word_is_found_at_load() {
             "1:42: can: 'visoin' is not an ability (did you mean `vision`?): tools, vision, audio, files, json, reasoning",
         ),
         (
-            "route(\"cheap\").hedge_after(\"1s\")",
-            "1:37: `hedge_after` is not part of this version: it comes with hedged requests; until then write `.first_token(\"1500ms\").then(…)`",
+            "route(\"cheap\").hedge_after(\"soon\")",
+            "1:49: hedge_after: 'soon' is neither a duration nor \"p95\" (try 300, \"300ms\" or \"p95\")",
+        ),
+        (
+            "race([\"cheap\", \"nobody/x\"])",
+            "1:37: unknown target `nobody/x`: there is no provider `nobody`; aliases under `models:`: canary-next, canary-stable, cheap, strong; providers: openai, sandbox",
         ),
         (
             "req.pii()",

@@ -135,7 +135,7 @@ mod tests {
         let all = described();
         let words = all["words"].as_array().unwrap();
         let find = |name: &str| words.iter().find(|word| word["name"] == name).unwrap();
-        assert!(find("hedge_after")["later"].is_string());
+        assert!(find("similar_to")["later"].is_string());
         assert_eq!(find("model")["of"], "Request");
         assert_eq!(find("bucket")["parameters"].as_array().unwrap().len(), 3);
     }

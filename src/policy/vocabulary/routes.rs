@@ -2,7 +2,8 @@
 
 use rhai::{Dynamic, NativeCallContext};
 
-use super::{Kind, Row, Sheet, later, row};
+use super::{Kind, Row, Sheet, row};
+use crate::plan::By;
 use crate::policy::request::{Outcome, request_of};
 use crate::policy::verdict::{Rejection, Route};
 
@@ -62,15 +63,41 @@ const ROWS: &[Row] = &[
             );
         },
     ),
-    later(
-        "race(targets: list of text) → Route",
-        "Asks several targets at once and takes the first that answers.",
-        "it comes with hedged requests; until then write `fastest([..])`",
+    row(
+        "race(targets: list) → Route",
+        "Asks several targets at once, at most 8, and takes the first that answers: of streams, the one whose first content comes first. The others end at once. Of an alias, its first target is asked. What follows by `.then(..)` is tried when all have failed.",
+        |engine, name, _| {
+            engine.register_fn(name, |context: NativeCallContext<'_>, targets: Dynamic| {
+                Ok(Route::together(By::Race, &targets, None)?.at(&context)) as Outcome<Route>
+            });
+        },
     ),
-    later(
-        "vote(targets: list of text) → Route",
-        "Asks several targets at once and takes what most of them answer.",
-        "it comes with hedged requests; until then write `route(…)`",
+    row(
+        "vote(targets: list) → Route",
+        "Asks several targets at once, at most 8, and takes what most of them answer: texts are compared without case, space and punctuation at their ends, JSON by its value; of a tie, the first named wins. Each answer is paid for. A stream takes the first target that answers.",
+        |engine, name, _| {
+            engine.register_fn(name, |context: NativeCallContext<'_>, targets: Dynamic| {
+                Ok(Route::together(By::Vote, &targets, None)?.at(&context)) as Outcome<Route>
+            });
+        },
+    ),
+    row(
+        "best_of(targets: list, judge) → Route",
+        "Like `vote`; a judge, another target, reads the question and all answers, and chooses.",
+        |engine, name, _| {
+            engine.register_fn(name, |context: NativeCallContext<'_>, targets: Dynamic, judge: Dynamic| {
+                Ok(Route::together(By::Best, &targets, Some(&judge))?.at(&context)) as Outcome<Route>
+            });
+        },
+    ),
+    row(
+        "merged(targets: list, judge) → Route",
+        "Like `best_of`; the judge writes one answer of all.",
+        |engine, name, _| {
+            engine.register_fn(name, |context: NativeCallContext<'_>, targets: Dynamic, judge: Dynamic| {
+                Ok(Route::together(By::Merge, &targets, Some(&judge))?.at(&context)) as Outcome<Route>
+            });
+        },
     ),
     row(
         "route.then(next) → Route",
@@ -93,10 +120,28 @@ const ROWS: &[Row] = &[
             engine.register_fn(name, |route: Route, time: Dynamic| route.first_token(&time));
         },
     ),
-    later(
-        "route.hedge_after(duration: text) → Route",
-        "Asks the next target too when the first has said nothing for so long, and takes whichever answers first.",
-        "it comes with hedged requests; until then write `.first_token(\"1500ms\").then(…)`",
+    row(
+        "route.hedge_after(late) → Route",
+        "Of a whole answer: asks the next target too when the first has not answered after so long (`300`, `\"300ms\"`, `\"p95\"` of its own latency, or `\"0s\"` for both at once), and takes whichever answers first; the other one ends at once. At most 5 % of such requests are sent twice, and none while the first target has become slow as a whole.",
+        |engine, name, _| {
+            engine.register_fn(name, |route: Route, late: Dynamic| route.hedge_after(&late));
+        },
+    ),
+    row(
+        "route.hedge_after(late, share: number) → Route",
+        "At most so many percent of such requests are sent twice.",
+        |engine, name, _| {
+            engine.register_fn(name, |route: Route, late: Dynamic, share: Dynamic| {
+                route.hedge_after(&late)?.hedge_share(&share)
+            });
+        },
+    ),
+    row(
+        "route.standby_after(late) → Route",
+        "Of a stream: asks the next target too when the first has sent no content after so long (`800`, `\"800ms\"`, or `\"p95\"` of its own), and takes whichever begins first.",
+        |engine, name, _| {
+            engine.register_fn(name, |route: Route, late: Dynamic| route.standby_after(&late));
+        },
     ),
     row(
         "route.retries(n: number) → Route",

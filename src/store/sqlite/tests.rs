@@ -110,6 +110,33 @@ fn while_another_holds_the_database_kept_changes_wait_and_others_are_given_up() 
 }
 
 #[test]
+fn a_full_disk_keeps_what_must_be_kept_until_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir, 1_000);
+    // With the third try, somebody has made room.
+    let large = |id: i64| {
+        let mut tries = 0;
+        move |db: &Connection| {
+            tries += 1;
+            if tries == 3 {
+                db.pragma_update(None, "max_page_count", 1_000)?;
+            }
+            db.execute("INSERT INTO note VALUES (?1, ?2)", (id, "x".repeat(100_000))).map(|_| id)
+        }
+    };
+    db.write(|db: &Connection| db.pragma_update(None, "max_page_count", 40)).wait().unwrap();
+    let (first, second) = (db.keep(large(1)).wait(), db.keep(large(2)).wait());
+    assert_eq!(first, Ok(1));
+    assert!(matches!(&second, Err(Trouble::Away(text)) if text.contains("full")), "{second:?}");
+    assert!(matches!(db.write(large(3)).wait(), Err(Trouble::Away(_))));
+    assert_eq!(count(&db), 1, "what stands there can be read");
+    while db.trouble().is_some() {
+        thread_yield();
+    }
+    assert_eq!((count(&db), db.lost()), (2, 0));
+}
+
+#[test]
 fn a_database_that_was_not_closed_is_checked() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("test.db");
@@ -127,5 +154,5 @@ fn a_database_that_was_not_closed_is_checked() {
 }
 
 fn thread_yield() {
-    std::thread::sleep(Duration::from_millis(5));
+    std::thread::park_timeout(Duration::from_millis(5));
 }

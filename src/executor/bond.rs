@@ -1,4 +1,4 @@
-//! What requests have in common that should go out under the same key.
+//! What binds requests to the same key: their session, or the beginning of their prompt.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -10,12 +10,12 @@ const BEGINNING: usize = 1024;
 
 /// What a request has in common with others, hashed; only what a provider of its plan asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Common {
+pub struct Bond {
     session: Option<u64>,
     prefix: Option<u64>,
 }
 
-impl Common {
+impl Bond {
     /// What counts for these targets. `session` is the session, or else the user.
     pub fn gather(targets: &[Target], session: Option<&str>, body: &dyn Body) -> Self {
         let asks = |sticky| targets.iter().any(|target| target.vendor.ring.sticky() == Some(sticky));

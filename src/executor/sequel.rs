@@ -1,0 +1,150 @@
+//! A stream of text that broke off after its first content goes on at a target that can take the beginning of its own
+//! answer. The client sees one stream.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::live::Live;
+use super::{Answered, Carry, Executor, Job};
+use crate::breaker::Verdict;
+use crate::fault::{Fault, FaultKind, Phase};
+use crate::providers::Target;
+
+/// The same request with the beginning of its answer; `None` where the client's dialect has no place for it.
+pub type Again = Arc<dyn Fn(&str) -> Option<Arc<dyn Carry>> + Send + Sync>;
+
+/// A stream that is about to go on.
+pub(super) type Resuming = Pin<Box<dyn Future<Output = Result<Box<Live>, Fault>> + Send>>;
+
+/// The longest beginning that is sent again, in bytes.
+const MOST: usize = 1 << 20;
+
+/// What goes on with a stream if it breaks off.
+pub struct Sequel {
+    executor: Arc<Executor>,
+    job: Job,
+    again: Again,
+    /// The text so far; `None` once there was something else.
+    text: Option<String>,
+}
+
+impl Sequel {
+    /// The sequel of a job's stream, at these targets.
+    pub fn new(executor: Arc<Executor>, job: Job, targets: Vec<Target>, again: Again) -> Box<Self> {
+        let job = Job { targets, retries: Some(0), manner: None, ..job };
+        Box::new(Self { executor, job, again, text: Some(String::new()) })
+    }
+
+    /// Takes note of what the client sees.
+    pub(super) fn hear(&mut self, frames: &[u8]) {
+        let Some(text) = &mut self.text else { return };
+        let fits = String::from_utf8_lossy(frames).lines().all(|line| match line.strip_prefix("data:") {
+            Some(data) => said(data.trim(), text).is_some(),
+            None => true,
+        });
+        if !fits || text.len() > MOST {
+            self.text = None;
+        }
+    }
+
+    /// Whether it can go on after this fault.
+    pub(super) fn can_follow(&self, fault: &Fault) -> bool {
+        let passing = Verdict::of(fault) == Verdict::Failed || fault.kind == FaultKind::Timeout(Phase::Idle);
+        passing
+            && self.text.as_ref().is_some_and(|text| !text.trim().is_empty())
+            && Instant::now() < self.job.deadline
+    }
+
+    /// Goes on; what the client is told if nobody can is the fault that broke the stream.
+    pub(super) fn resume(mut self: Box<Self>, broken: Target, fault: Fault) -> Resuming {
+        // Whoever broke off is asked last.
+        self.job.targets.sort_by_key(|target| target.name == broken.name);
+        let again = self.text.as_deref().and_then(|text| (self.again)(text.trim_end()));
+        Box::pin(async move {
+            let Some(carry) = again else { return Err(fault) };
+            let (executor, now) = (self.executor, Instant::now());
+            self.job.journal.broke(&fault);
+            executor.health.broke(&broken.name, now);
+            executor.gates.broke(&broken.name, now);
+            let job = Job { carry, ..self.job };
+            match executor.carry_out(&job).await {
+                Ok(Answered::Stream(live)) => Ok(live),
+                Ok(_) => Err(fault),
+                Err(other) => {
+                    tracing::debug!(%other, "a stream that broke off could not go on");
+                    Err(fault)
+                }
+            }
+        })
+    }
+}
+
+impl Answered {
+    /// A stream that breaks off goes on with this.
+    pub fn followed_by(&mut self, sequel: impl FnOnce() -> Box<Sequel>) {
+        if let Self::Stream(live) = self {
+            live.follow(sequel());
+        }
+    }
+}
+
+/// Adds the text of one event; `None` when it says anything else that a beginning in words would not have.
+fn said(data: &str, text: &mut String) -> Option<()> {
+    let Ok(event) = serde_json::from_str::<Value>(data) else { return Some(()) };
+    if let Some(choices) = event.get("choices").and_then(Value::as_array) {
+        let [choice] = choices.as_slice() else { return choices.is_empty().then_some(()) };
+        let delta = choice.get("delta")?;
+        let silent = |name: &str| delta.get(name).is_none_or(Value::is_null);
+        let first = choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
+        let plain =
+            first && silent("tool_calls") && silent("function_call") && silent("audio") && silent("refusal");
+        text.push_str(delta.get("content").and_then(Value::as_str).unwrap_or_default());
+        return plain.then_some(());
+    }
+    match event.get("type").and_then(Value::as_str) {
+        Some("content_block_delta") => {
+            text.push_str(event.get("delta")?.get("text")?.as_str()?);
+            Some(())
+        }
+        Some("content_block_start") => {
+            (event.get("content_block")?.get("type")?.as_str()? == "text").then_some(())
+        }
+        Some("message_start" | "message_delta" | "content_block_stop" | "ping") => Some(()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_of_words_can_go_on() {
+        for (events, expected) in [
+            (
+                vec![
+                    r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"a"}}]}"#,
+                    r#"{"choices":[{"delta":{"content":" b"}}]}"#,
+                ],
+                Some("a b"),
+            ),
+            (vec![r#"{"choices":[],"usage":{}}"#, "[DONE]"], Some("")),
+            (vec![r#"{"choices":[{"index":0,"delta":{"tool_calls":[{}]}}]}"#], None),
+            (vec![r#"{"choices":[{"index":1,"delta":{"content":"x"}}]}"#], None),
+            (
+                vec![r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hi"}}"#],
+                Some("hi"),
+            ),
+            (vec![r#"{"type":"content_block_start","content_block":{"type":"tool_use"}}"#], None),
+            (vec![r#"{"type":"response.output_text.delta","delta":"x"}"#], None),
+        ] {
+            let mut text = String::new();
+            let all = events.iter().try_for_each(|event| said(event, &mut text));
+            assert_eq!(all.map(|()| text.as_str()), expected, "{events:?}");
+        }
+    }
+}
