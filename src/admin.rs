@@ -4,6 +4,7 @@ mod audit;
 mod decisions;
 mod keys;
 mod money;
+mod openapi;
 mod plugins;
 mod policies;
 mod prices;
@@ -64,6 +65,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
     let admin = Arc::new(admin);
     tokio::spawn(upkeep(admin.metrics.clone()));
     let guarded = Router::new()
+        .route("/admin/v1/openapi.json", get(openapi::show))
         .route("/admin/v1/status", get(status_page))
         .route("/admin/v1/decisions", get(decisions::list))
         .route("/admin/v1/decisions/{id}", get(decisions::one))

@@ -21,7 +21,7 @@ use terms::TermsArgs;
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// Make a key and print it. It is shown this once.
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// List all keys, without their secrets.
     List(Operator),
     /// Show one key, by its id or its name.

@@ -281,14 +281,14 @@ enum AuthAsWritten {
     /// `none`, `keys` or `jwt`.
     Mode(AuthMode),
     /// With further settings.
-    Full(AuthSettings),
+    Full(Box<AuthSettings>),
 }
 
 fn auth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AuthSettings, D::Error> {
     Ok(match Option::deserialize(deserializer)? {
         None => AuthSettings::default(),
         Some(AuthAsWritten::Mode(mode)) => AuthSettings { mode, ..AuthSettings::default() },
-        Some(AuthAsWritten::Full(settings)) => settings,
+        Some(AuthAsWritten::Full(settings)) => *settings,
     })
 }
 

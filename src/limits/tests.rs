@@ -1,3 +1,5 @@
+//! Counts that hold: exact, corrected, bounded, told.
+
 use std::sync::Arc;
 use std::time::Duration;
 

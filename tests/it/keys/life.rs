@@ -121,7 +121,7 @@ async fn a_revoked_key_is_refused_at_once_under_load() {
     assert!(served >= 80, "{served}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_makes_keys_with_and_without_a_running_gateway() {
     let upstream = Upstream::start(|_| acts::says("hello"));
     let setup = with_store(MODELS, &upstream);
@@ -175,7 +175,7 @@ async fn the_command_line_makes_keys_with_and_without_a_running_gateway() {
     assert!(list.contains("first") && !list.contains(rotated), "{list}");
     let (code, verdict) = tokio::task::block_in_place(|| run(&["audit", "verify"]));
     assert_eq!(code, Some(0), "{verdict}");
-    assert_eq!(run(&["keys", "revoke", "first"]).0, Some(0));
+    assert_eq!(tokio::task::block_in_place(|| run(&["keys", "revoke", "first"])).0, Some(0));
     assert_eq!(chat_as(gateway.clients, rotated, &ask("fast")).await.status, 401);
 }
 

@@ -1,0 +1,156 @@
+//! `/admin/v1/openapi.json`: every endpoint of this listener, described by OpenAPI 3.1.
+
+use std::sync::LazyLock;
+
+use axum::response::{IntoResponse, Response};
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::keys::KeyTerms;
+
+/// One operation: method, path, what it is for, what its body is (empty: it takes none), names of query parameters.
+type Operation = (&'static str, &'static str, &'static str, &'static str, &'static [&'static str]);
+
+/// Every operation, in the order of the routes.
+const OPERATIONS: &[Operation] = &[
+    ("get", "/livez", "whether the process lives", "", &[]),
+    ("get", "/readyz", "whether it wants requests", "", &[]),
+    ("get", "/metrics", "metrics in Prometheus's text form", "", &[]),
+    ("get", "/admin/v1/openapi.json", "this document", "", &[]),
+    ("get", "/admin/v1/status", "the snapshot in service and how reloads went", "", &[]),
+    ("get", "/admin/v1/decisions", "records of decisions, the last one first", "", &[]),
+    ("get", "/admin/v1/decisions/{id}", "the record of one request", "", &[]),
+    ("get", "/admin/v1/providers", "how providers and targets fare", "", &[]),
+    ("get", "/admin/v1/keys", "all virtual keys, without secrets", "", &[]),
+    ("post", "/admin/v1/keys", "makes a key; its secret is in this answer alone", "NewKey", &[]),
+    ("get", "/admin/v1/keys/{id}", "one key by its id or name", "", &[]),
+    ("patch", "/admin/v1/keys/{id}", "changes the fields given; null takes one away", "KeyTerms", &[]),
+    ("delete", "/admin/v1/keys/{id}", "revokes a key for good", "", &[]),
+    ("post", "/admin/v1/keys/{id}/{action}", "revoke, disable, enable or rotate", "Rotation", &[]),
+    ("get", "/admin/v1/audit", "entries of the audit log, in order", "", &["after", "limit"]),
+    ("get", "/admin/v1/audit/verify", "whether the audit log is as it was written", "", &[]),
+    ("get", "/admin/v1/plugins", "plugins and how their calls went", "", &[]),
+    ("get", "/admin/v1/usage", "what was used and spent, by any dimension and period", "", &[]),
+    ("get", "/admin/v1/budgets", "budgets, with what is spent and held", "", &[]),
+    ("get", "/admin/v1/policies", "policies in service and beside it", "", &[]),
+    ("get", "/admin/v1/policies/versions", "sets of policies that were in service", "", &[]),
+    ("post", "/admin/v1/policies/rollback", "takes an earlier set of policies into service", "Any", &[]),
+    ("post", "/admin/v1/policies/promote", "gives a candidate set of policies its share", "Any", &[]),
+    ("get", "/admin/v1/prices", "what models cost, and the changes", "", &["model"]),
+    ("post", "/admin/v1/prices", "takes prices in any form that a source may have", "Any", &["provider"]),
+    ("delete", "/admin/v1/prices", "forgets pushed prices", "", &["model"]),
+];
+
+/// The document.
+pub(super) async fn show() -> Response {
+    axum::Json(&*DOCUMENT).into_response()
+}
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
+
+fn document() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for (method, path, summary, body, query) in OPERATIONS {
+        let place = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
+        if let Some(place) = place.as_object_mut() {
+            place.insert((*method).to_owned(), operation(path, summary, body, query));
+        }
+    }
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+    });
+    let mut generator = settings.into_generator();
+    generator.subschema_for::<KeyTerms>();
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert("Any".into(), json!({}));
+    schemas.insert(
+        "NewKey".into(),
+        json!({
+            "allOf": [{ "$ref": "#/components/schemas/KeyTerms" }],
+            "properties": { "name": { "type": "string", "description": "Its name, for people." } },
+            "required": ["name"],
+        }),
+    );
+    let overlap = json!({ "type": "string", "description": "How long the old secret goes on: `24h`.", "default": "24h" });
+    schemas.insert("Rotation".into(), json!({ "type": "object", "properties": { "overlap": overlap } }));
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tollgate admin API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Paths below /admin/v1 want `Authorization: Bearer <admin.token>`; without a token in the configuration they answer on loopback only.",
+        },
+        "security": [{ "admin": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "admin": { "type": "http", "scheme": "bearer" } },
+            "schemas": schemas,
+        },
+    })
+}
+
+fn operation(path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
+    let text = json!({ "type": "string" });
+    let named = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let in_path = named.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
+    let in_query = query.iter().map(|name| json!({ "name": name, "in": "query", "schema": text }));
+    let mut operation = json!({
+        "summary": summary,
+        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "responses": {
+            "200": { "description": "done" },
+            "default": { "description": "refused; the body says why" },
+        },
+    });
+    if let Some(operation) = operation.as_object_mut() {
+        if !body.is_empty() {
+            let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
+            operation.insert(
+                "requestBody".into(),
+                json!({ "content": { "application/json": { "schema": schema } } }),
+            );
+        }
+        if !path.starts_with("/admin/") {
+            operation.insert("security".into(), json!([]));
+        }
+    }
+    operation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_every_description_is_a_route() {
+        let source = include_str!("../admin.rs");
+        let mut routed: Vec<(String, String)> = Vec::new();
+        for route in source.split(".route(\"").skip(1) {
+            let (path, rest) = route.split_once('"').unwrap();
+            let handlers = rest.split("\n        .").next().unwrap();
+            for method in ["get", "post", "patch", "put", "delete"] {
+                if handlers.contains(&format!("{method}(")) {
+                    routed.push((method.to_owned(), path.to_owned()));
+                }
+            }
+        }
+        let described: Vec<_> =
+            OPERATIONS.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned())).collect();
+        for one in &routed {
+            assert!(described.contains(one), "{one:?} is not in the document");
+        }
+        for one in &described {
+            assert!(routed.contains(one), "{one:?} is described and not there");
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let text = document().to_string();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
+}
