@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod import;
 mod keys;
 mod models;
 mod operator;
@@ -64,6 +65,9 @@ enum Command {
     Plugin(plugin::PluginCommand),
     /// Show what was used and spent, by any dimension and period; export the ledger.
     Usage(usage::UsageArgs),
+    /// Make a configuration of that of another gateway.
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -82,6 +86,7 @@ pub fn run() -> ExitCode {
         Command::Policy(command) => policy::run(command, config),
         Command::Plugin(command) => plugin::run(command, config),
         Command::Usage(args) => usage::usage(&args, config),
+        Command::Import(command) => import::run(&command),
         Command::Schema => schema::schema(),
     }
 }

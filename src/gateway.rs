@@ -10,8 +10,10 @@ mod conversation;
 mod door;
 mod errands;
 mod figures;
+mod gather;
 #[cfg(test)]
 mod golden;
+mod heeded;
 mod identify;
 mod inspect;
 mod intake;

@@ -9,6 +9,7 @@ mod desk;
 mod diagnostic;
 mod feed;
 mod findings;
+pub mod import;
 mod jwks;
 mod keystore;
 mod node;

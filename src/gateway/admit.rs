@@ -3,8 +3,9 @@
 use tokio::time::Instant;
 
 use super::door::Asked;
+use super::gather::tags;
 use super::identify::with_forced;
-use super::line::{Opened, tags};
+use super::line::Opened;
 use crate::caller::Caller;
 use crate::fault::Fault;
 use crate::limits::{Need, Subject};

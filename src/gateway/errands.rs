@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::door::{Door, Head};
-use super::line::facts_of;
+use super::gather::facts_of;
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::executor::{Answered, Bond, Job, Journal};

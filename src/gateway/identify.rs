@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::{HeaderMap, Uri};
 use tokio::time::Instant;
 
-use super::line::{Opened, Tags};
+use super::gather::Tags;
+use super::line::Opened;
 use super::{Gateway, Snapshot};
 use crate::caller::{Caller, Grant, NotYours};
 use crate::facts::Endpoint;

@@ -14,7 +14,9 @@ use super::cached::{Manner, Outline, Question};
 use super::ceiling;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
-use super::identify::{beyond, classify, with_forced};
+use super::gather::{facts_of, patience, recorded, text_of};
+use super::heeded::{enforceable, pin, warnings, with_parameters};
+use super::identify::beyond;
 use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::keeping::Keeping;
@@ -29,25 +31,15 @@ use super::{Gateway, Snapshot};
 use crate::caller::Caller;
 use crate::chat::Loss;
 use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Sequel, Switched};
-use crate::facts::market::Market;
-use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS, Rated};
+use crate::facts::{Endpoint, Facts, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Refused;
 use crate::keys::Holder;
 use crate::ledger::Tier;
-use crate::plan::{self, Decision, Outcome, OutputRules, Route, Step, Verdict};
+use crate::plan::{self, Decision, Outcome, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::policy::Session;
 use crate::providers::Target;
-
-/// The most tags that `x-tollgate-tags` may carry.
-const MAX_TAGS: usize = 16;
-
-/// Keys and values, in the order given.
-pub(super) type Tags = Vec<(Arc<str>, Arc<str>)>;
-
-/// The most losses that `x-tollgate-warnings` names one by one.
-const MAX_WARNINGS: usize = 16;
 
 /// A request that the line has begun to serve; whatever happens, it is settled once.
 pub(super) struct Opened<'g> {
@@ -674,60 +666,6 @@ impl Opened<'_> {
     }
 }
 
-/// The rules for the output, as far as they mean something for this operation. What cannot be enforced is refused: a
-/// rule is never passed over in silence.
-fn enforceable(
-    decision: &mut Decision,
-    endpoint: Endpoint,
-    pinned: bool,
-) -> Result<Option<OutputRules>, Fault> {
-    let refuse = |what: &str| {
-        let text = format!("a policy {what}, which cannot be done to this kind of request");
-        Err(Fault::new(FaultKind::Rejected, text).code("policy_not_enforceable"))
-    };
-    let talks = matches!(endpoint, Endpoint::Chat | Endpoint::Completions | Endpoint::CountTokens);
-    if matches!(decision.verdict, Some(Verdict::Respond(_))) && (!talks || pinned) {
-        return refuse("answers by itself");
-    }
-    let rules = std::mem::take(&mut decision.output);
-    if rules.is_empty() {
-        return Ok(None);
-    }
-    let raw = pinned || matches!(endpoint, Endpoint::Passthrough | Endpoint::Realtime);
-    if rules.changes_prompt() && (!talks || raw) {
-        return refuse("takes something out of the prompt");
-    }
-    if raw {
-        return refuse("limits the answer");
-    }
-    Ok(talks.then_some(rules))
-}
-
-/// The request with the parameters that a policy set. What its operation or dialect does not have is told to the client.
-fn with_parameters(asked: Arc<dyn Asked>, route: &Route, journal: &Journal) -> Result<Arc<dyn Asked>, Fault> {
-    let mut missing = Vec::new();
-    let again = asked.with(&route.set, &mut missing)?;
-    if again.is_none() {
-        missing = route.set.iter().map(|(name, _)| name.clone()).collect();
-    }
-    journal.never_carried(missing.iter().map(|name| Loss::new(name.to_string(), "not set")).collect());
-    Ok(again.unwrap_or(asked))
-}
-
-/// The client chose the provider: a policy's route keeps its deadlines, and nothing is tried twice.
-pub(super) fn pin(decision: &mut Decision, model: &Arc<str>) {
-    let route = match decision.verdict.take() {
-        Some(verdict @ (Verdict::Reject(_) | Verdict::Respond(_))) => {
-            return decision.verdict = Some(verdict);
-        }
-        Some(Verdict::Route(route)) => route,
-        None => Route::default(),
-    };
-    let steps = vec![Step { choices: vec![(model.clone(), 1.0)] }];
-    decision.verdict =
-        Some(Verdict::Route(Route { steps, retries: Some(0), pinned: true, strategy: Vec::new(), ..route }));
-}
-
 fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Fault> {
     let headers = std::mem::take(&mut opened.headers);
     let rates = std::mem::take(&mut opened.rates);
@@ -741,96 +679,4 @@ fn gather(opened: &mut Opened<'_>, asked: &Arc<dyn Asked>) -> Result<Facts, Faul
         opened.snapshot.market_of(opened.version).clone(),
     )?;
     Ok(Facts { rates, ..facts })
-}
-
-/// What policies see of a request, by its head and its body.
-pub(super) fn facts_of(
-    request_id: Arc<str>,
-    endpoint: Endpoint,
-    caller: Caller,
-    mut headers: HeaderMap,
-    asked: &Arc<dyn Asked>,
-    at_ms: u64,
-    market: Arc<dyn Market>,
-) -> Result<Facts, Fault> {
-    for name in HIDDEN_HEADERS {
-        headers.remove(name);
-    }
-    if let Some(grant) = &caller.grant {
-        classify(&mut headers, grant)?;
-    }
-    let tags = tags(&headers)?;
-    inspect::no_forged(&tags)?;
-    let tags = with_forced(tags, &caller);
-    let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
-    let user = caller.user.or_else(|| asked.user().map(Into::into));
-    let caller = Caller { user, session, ..caller };
-    let (model, body) = (asked.model().clone(), asked.clone());
-    let rates = Vec::new();
-    Ok(Facts { request_id, endpoint, model, caller, headers, tags, at_ms, body, rates, market })
-}
-
-pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
-    let body = &facts.body;
-    FactsRecord {
-        endpoint: facts.endpoint,
-        model: facts.model.clone(),
-        stream: body.stream(),
-        tokens: body.tokens(),
-        messages: body.messages(),
-        tools: body.tool_names().len(),
-        max_tokens: body.max_tokens(),
-        user: facts.caller.user.clone(),
-        bytes,
-    }
-}
-
-/// `x-tollgate-warnings: logit_bias (dropped), temperature (lowered to 1)`.
-fn warnings(lost: &[Loss]) -> Option<String> {
-    let mut text = String::new();
-    for (at, loss) in lost.iter().enumerate() {
-        if at == MAX_WARNINGS {
-            text.push_str(&format!(", and {} more", lost.len() - at));
-            break;
-        }
-        if at > 0 {
-            text.push_str(", ");
-        }
-        // A path may hold a field name of the client's own making.
-        text.extend(loss.to_string().chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).take(200));
-    }
-    (!text.is_empty()).then_some(text)
-}
-
-/// `x-tollgate-tags: team=legal,feature=search`.
-pub(super) fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
-    let Some(text) = text_of(headers, "x-tollgate-tags")? else { return Ok(Vec::new()) };
-    let bad = || {
-        Fault::bad_request(
-            format!("write x-tollgate-tags as `key=value,key=value`, at most {MAX_TAGS} of them"),
-            "x-tollgate-tags",
-        )
-    };
-    let mut tags = Vec::new();
-    for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
-        let (key, value) = tag.split_once('=').ok_or_else(bad)?;
-        if key.trim().is_empty() || tags.len() == MAX_TAGS {
-            return Err(bad());
-        }
-        tags.push((key.trim().into(), value.trim().into()));
-    }
-    Ok(tags)
-}
-
-/// `x-tollgate-timeout: 20s`: how long the client will wait; it only ever shortens.
-fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
-    let Some(text) = text_of(headers, "x-tollgate-timeout")? else { return Ok(None) };
-    let period: crate::settings::Period =
-        text.parse().map_err(|error: String| Fault::bad_request(error, "x-tollgate-timeout"))?;
-    Ok(Some(period.0))
-}
-
-fn text_of<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Fault> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    value.to_str().map(Some).map_err(|_| Fault::bad_request("the header is not ASCII text", name))
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::Snapshot;
 use super::door::{Door, Head};
-use super::line::{facts_of, pin, recorded};
+use super::gather::{facts_of, recorded};
+use super::heeded::pin;
 use super::papers::Papers;
 use crate::caller::Caller;
 use crate::clock::Dice;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Snapshot;
-use super::line::pin;
+use super::heeded::pin;
 use crate::clock::Dice;
 use crate::facts::market::{Market, Size};
 use crate::facts::{Facts, Past, Reads, Visited};

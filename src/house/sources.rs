@@ -523,7 +523,9 @@ mod tests {
         write(dir.path(), &[("tollgate.yaml", yaml), ("key", "one")]);
         let config = dir.path().join("tollgate.yaml");
         let one = Sources::read(Some(&config)).unwrap();
-        assert_eq!(one.paths.others, [PathBuf::from("/nowhere/token"), dir.path().join("key")]);
+        let watched =
+            [PathBuf::from("/nowhere/token"), dir.path().join("key"), dir.path().join("keystore.json")];
+        assert_eq!(one.paths.others, watched);
         write(dir.path(), &[("key", "two")]);
         let two = Sources::read(Some(&config)).unwrap();
         assert_eq!(one.hash, two.hash);

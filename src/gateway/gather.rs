@@ -1,0 +1,96 @@
+//! The facts that policies see, gathered from the head and the body of a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::door::Asked;
+use super::identify::{classify, with_forced};
+use super::inspect;
+use crate::caller::Caller;
+use crate::facts::market::Market;
+use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
+use crate::fault::Fault;
+
+/// The most tags that `x-tollgate-tags` may carry.
+const MAX_TAGS: usize = 16;
+
+/// Keys and values, in the order given.
+pub(super) type Tags = Vec<(Arc<str>, Arc<str>)>;
+
+/// What policies see of a request, by its head and its body.
+pub(super) fn facts_of(
+    request_id: Arc<str>,
+    endpoint: Endpoint,
+    caller: Caller,
+    mut headers: HeaderMap,
+    asked: &Arc<dyn Asked>,
+    at_ms: u64,
+    market: Arc<dyn Market>,
+) -> Result<Facts, Fault> {
+    for name in HIDDEN_HEADERS {
+        headers.remove(name);
+    }
+    if let Some(grant) = &caller.grant {
+        classify(&mut headers, grant)?;
+    }
+    let tags = tags(&headers)?;
+    inspect::no_forged(&tags)?;
+    let tags = with_forced(tags, &caller);
+    let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
+    let user = caller.user.or_else(|| asked.user().map(Into::into));
+    let caller = Caller { user, session, ..caller };
+    let (model, body) = (asked.model().clone(), asked.clone());
+    let rates = Vec::new();
+    Ok(Facts { request_id, endpoint, model, caller, headers, tags, at_ms, body, rates, market })
+}
+
+/// What the decision record keeps of a request's facts.
+pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
+    let body = &facts.body;
+    FactsRecord {
+        endpoint: facts.endpoint,
+        model: facts.model.clone(),
+        stream: body.stream(),
+        tokens: body.tokens(),
+        messages: body.messages(),
+        tools: body.tool_names().len(),
+        max_tokens: body.max_tokens(),
+        user: facts.caller.user.clone(),
+        bytes,
+    }
+}
+
+/// `x-tollgate-tags: team=legal,feature=search`.
+pub(super) fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
+    let Some(text) = text_of(headers, "x-tollgate-tags")? else { return Ok(Vec::new()) };
+    let bad = || {
+        Fault::bad_request(
+            format!("write x-tollgate-tags as `key=value,key=value`, at most {MAX_TAGS} of them"),
+            "x-tollgate-tags",
+        )
+    };
+    let mut tags = Vec::new();
+    for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+        let (key, value) = tag.split_once('=').ok_or_else(bad)?;
+        if key.trim().is_empty() || tags.len() == MAX_TAGS {
+            return Err(bad());
+        }
+        tags.push((key.trim().into(), value.trim().into()));
+    }
+    Ok(tags)
+}
+
+/// `x-tollgate-timeout: 20s`: how long the client will wait; it only ever shortens.
+pub(super) fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
+    let Some(text) = text_of(headers, "x-tollgate-timeout")? else { return Ok(None) };
+    let period: crate::settings::Period =
+        text.parse().map_err(|error: String| Fault::bad_request(error, "x-tollgate-timeout"))?;
+    Ok(Some(period.0))
+}
+
+pub(super) fn text_of<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Fault> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    value.to_str().map(Some).map_err(|_| Fault::bad_request("the header is not ASCII text", name))
+}

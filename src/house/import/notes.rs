@@ -1,0 +1,121 @@
+//! What could not be carried, and the secrets that a configuration must not hold.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use crate::house::diagnostic::{Diagnostics, Place};
+use crate::house::findings::Findings;
+use crate::house::node::{Entry, Node};
+
+/// Where LiteLLM's references to variables begin.
+const VARIABLE: &str = "os.environ/";
+
+/// What is noted while a configuration is read.
+pub(super) struct Notes<'w> {
+    findings: Findings,
+    env: &'w dyn Fn(&str) -> Option<String>,
+    /// Secrets that stood in the file, by the name that they have now.
+    secrets: BTreeMap<String, SecretString>,
+    /// Where secrets become files; variables without it.
+    dir: Option<PathBuf>,
+}
+
+impl<'w> Notes<'w> {
+    pub(super) fn new(
+        file: &str,
+        text: &str,
+        env: &'w dyn Fn(&str) -> Option<String>,
+        dir: Option<PathBuf>,
+    ) -> Self {
+        Self { findings: Findings::new(file, text), env, secrets: BTreeMap::new(), dir }
+    }
+
+    /// Something that the result does not have.
+    pub(super) fn left(&mut self, place: Place, what: impl Into<String>, help: Option<&str>) {
+        self.findings.warning(place, format!("not carried: {}", what.into()), help.map(str::to_owned));
+    }
+
+    /// A field that nothing here is like.
+    pub(super) fn unknown(&mut self, field: &Entry, section: &str) {
+        self.findings.mask(field.value.place);
+        self.left(field.place, format!("`{section}.{}`", field.key), None);
+    }
+
+    /// A secret: a reference to it, never the secret itself. What stands in the file itself gets a name.
+    pub(super) fn secret(&mut self, node: &Node, name: &str) -> Option<Value> {
+        let text = super::text(node)?;
+        if let Some(variable) = text.strip_prefix(VARIABLE) {
+            return Some(format!("env:{variable}").into());
+        }
+        self.findings.mask(node.place);
+        let held = |secrets: &BTreeMap<String, SecretString>, name: &str| {
+            secrets.get(name).map(|held| secrecy::ExposeSecret::expose_secret(held) == text)
+        };
+        let base: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+            .collect();
+        let same = |secret: &SecretString| secrecy::ExposeSecret::expose_secret(secret) == text;
+        let known = self.secrets.iter().find(|(_, secret)| same(secret)).map(|(name, _)| name.clone());
+        let name = known.unwrap_or_else(|| {
+            let numbered = (1..).map(|n| if n == 1 { base.clone() } else { format!("{base}_{n}") });
+            numbered.into_iter().find(|name| held(&self.secrets, name).is_none()).unwrap_or_default()
+        });
+        self.secrets.entry(name.clone()).or_insert_with(|| text.into());
+        Some(match &self.dir {
+            Some(dir) => format!("file:{}", dir.join(&name).display()).into(),
+            None => format!("env:{name}").into(),
+        })
+    }
+
+    /// A text that is no secret: a variable is read now.
+    pub(super) fn plain(&mut self, node: &Node, what: &str) -> Option<String> {
+        let text = super::text(node)?;
+        let Some(variable) = text.strip_prefix(VARIABLE) else { return Some(text) };
+        if let Some(value) = (self.env)(variable) {
+            return Some(value);
+        }
+        let help =
+            format!("set {variable} and import again, or replace `set-{variable}.invalid` in the result");
+        self.left(node.place, format!("`{what}`: the variable {variable} is not set"), Some(&help));
+        let placeholder = format!("set-{variable}.invalid").to_ascii_lowercase().replace('_', "-");
+        Some(if matches!(what, "api_base" | "base_url") {
+            format!("https://{placeholder}")
+        } else {
+            placeholder
+        })
+    }
+
+    /// A variable that LiteLLM reads unasked.
+    pub(super) fn variable(&mut self, name: &str, place: Place) -> Option<String> {
+        let value = (self.env)(name);
+        if value.is_none() {
+            self.left(place, format!("the variable {name} is not set"), None);
+        }
+        value
+    }
+
+    /// A number of seconds, as a period.
+    pub(super) fn seconds(&mut self, field: &Entry, into: &mut Map<String, Value>, name: &str) {
+        match super::number(&field.value).filter(|seconds| *seconds > 0.0 && *seconds < 1e9) {
+            Some(seconds) => {
+                into.insert(name.into(), period(seconds).into());
+            }
+            None => self.unknown(field, "litellm_params"),
+        }
+    }
+
+    /// All that was noted, and the secrets.
+    pub(super) fn finish(self) -> (Diagnostics, BTreeMap<String, SecretString>) {
+        (self.findings.finish(), self.secrets)
+    }
+}
+
+/// `30s`, or `1500ms` where seconds are not whole.
+pub(super) fn period(seconds: f64) -> String {
+    let ms = (seconds * 1000.0).round().max(1.0) as u64;
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+}

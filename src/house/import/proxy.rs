@@ -1,0 +1,255 @@
+//! The sections of LiteLLM's configuration beside `model_list`: routing, defaults, the proxy itself.
+
+use serde_json::{Map, Value, json};
+
+use super::notes::{Notes, period};
+use super::{entries, items, number, text, truth};
+use crate::house::diagnostic::Place;
+use crate::house::node::{Entry, Node};
+
+/// A budget of one target: its name, US dollars, the period, and where it was written.
+pub(super) type Budget = (String, f64, Option<String>, Place);
+
+/// What the other sections say.
+#[derive(Debug, Default)]
+pub(super) struct Proxy {
+    /// What follows when all entries of a name failed.
+    fallbacks: Vec<(String, Vec<String>, Place)>,
+    /// What follows when a prompt is too long.
+    larger: Vec<(String, Vec<String>, Place)>,
+    /// What follows for every name.
+    usual: (Vec<String>, Place),
+    /// Other names.
+    aliases: Vec<(String, String, Place)>,
+    retries: Option<u64>,
+    total: Option<f64>,
+    strategy: Option<(String, Place)>,
+    log_json: bool,
+    in_flight: Option<u64>,
+    master: Option<Value>,
+    budget: Option<(f64, Place)>,
+    budget_period: Option<String>,
+    of_providers: Vec<Budget>,
+}
+
+/// Sections and fields that have no meaning for another program, or are what happens here anyway.
+const SILENT: &[&str] = &[
+    "drop_params",
+    "set_verbose",
+    "telemetry",
+    "json_logs",
+    "store_model_in_db",
+    "database_connection_pool_limit",
+    "database_connection_timeout",
+    "proxy_batch_write_at",
+    "proxy_budget_rescheduler_min_time",
+    "proxy_budget_rescheduler_max_time",
+    "disable_spend_logs",
+    "disable_error_logs",
+    "enable_pre_call_checks",
+    "disable_cooldowns",
+    "background_health_checks",
+    "health_check_interval",
+    "modify_params",
+    "use_client_credentials_pass_through_routes",
+    "forward_client_headers_to_llm_api",
+    "infer_model_from_keys",
+];
+
+impl Proxy {
+    /// Reads one section.
+    pub(super) fn read(&mut self, section: &Entry, notes: &mut Notes) {
+        let name = section.key.as_str();
+        match name {
+            "router_settings" | "litellm_settings" | "general_settings" => {
+                for field in entries(&section.value) {
+                    self.field(name, field, notes);
+                }
+            }
+            "environment_variables" => {
+                for field in entries(&section.value) {
+                    notes.secret(&field.value, &field.key);
+                }
+                let help = "set them where the gateway runs";
+                notes.left(section.place, "`environment_variables`", Some(help));
+            }
+            _ => notes.left(section.place, format!("`{name}`"), hint(name)),
+        }
+    }
+
+    fn field(&mut self, section: &str, field: &Entry, notes: &mut Notes) {
+        let value = &field.value;
+        match field.key.as_str() {
+            "fallbacks" => self.fallbacks.extend(pairs(value, notes)),
+            "context_window_fallbacks" => self.larger.extend(pairs(value, notes)),
+            "default_fallbacks" => self.usual = (items(value).iter().filter_map(text).collect(), field.place),
+            "num_retries" | "max_retries" => {
+                self.retries = number(value).map(|number| number.max(0.0) as u64)
+            }
+            "timeout" | "request_timeout" => self.total = number(value).filter(|seconds| *seconds > 0.0),
+            "routing_strategy" => self.strategy = text(value).map(|text| (text, field.place)),
+            "model_group_alias" => self.aliases(value, notes),
+            "json_logs" => self.log_json = truth(value),
+            "max_parallel_requests" | "global_max_parallel_requests" => {
+                self.in_flight = number(value).filter(|number| *number >= 1.0).map(|number| number as u64);
+            }
+            "master_key" => self.master = notes.secret(value, "LITELLM_MASTER_KEY"),
+            "max_budget" => self.budget = number(value).map(|dollars| (dollars, field.place)),
+            "budget_duration" => self.budget_period = text(value),
+            "provider_budget_config" => self.provider_budgets(value),
+            key if SILENT.contains(&key) => {}
+            key => {
+                notes.left(field.place, format!("`{section}.{key}`"), hint(key));
+            }
+        }
+    }
+
+    fn aliases(&mut self, value: &Node, notes: &mut Notes) {
+        for field in entries(value) {
+            let to =
+                text(&field.value).or_else(|| field.value.get("model").and_then(|entry| text(&entry.value)));
+            match to {
+                Some(to) => self.aliases.push((field.key.clone(), to, field.place)),
+                None => notes.unknown(field, "model_group_alias"),
+            }
+        }
+    }
+
+    fn provider_budgets(&mut self, value: &Node) {
+        for field in entries(value) {
+            let get = |names: [&str; 2]| names.iter().find_map(|name| field.value.get(name));
+            let dollars = get(["budget_limit", "max_budget"]).and_then(|entry| number(&entry.value));
+            let period = get(["time_period", "budget_duration"]).and_then(|entry| text(&entry.value));
+            if let Some(dollars) = dollars {
+                self.of_providers.push((field.key.clone(), dollars, period, field.place));
+            }
+        }
+    }
+
+    /// Writes what it found into the configuration and its models.
+    pub(super) fn write(
+        self,
+        config: &mut Map<String, Value>,
+        models: &mut Map<String, Value>,
+        budgets: &[Budget],
+        notes: &mut Notes,
+    ) {
+        for (name, to, place) in &self.aliases {
+            match models.get(to).cloned() {
+                Some(model) => {
+                    models.insert(name.clone(), model);
+                }
+                None => notes.left(*place, format!("the alias `{name}`: there is no `{to}`"), None),
+            }
+        }
+        for (name, to, place) in self.fallbacks.iter().filter(|(name, ..)| name != "*") {
+            fall_back(models, name, to, notes, *place);
+        }
+        for (name, to, place) in &self.larger {
+            let help =
+                "it follows after every fault that another target may mend, not only after a prompt too long";
+            notes.left(*place, format!("`context_window_fallbacks` of `{name}`, to the letter"), Some(help));
+            fall_back(models, name, to, notes, *place);
+        }
+        let everywhere =
+            self.fallbacks.iter().filter(|(name, ..)| name == "*").map(|(_, to, place)| (to, place));
+        let all: Vec<String> = models.keys().cloned().collect();
+        for (usual, place) in everywhere.chain([(&self.usual.0, &self.usual.1)]) {
+            for name in &all {
+                let others: Vec<String> = usual.iter().filter(|usual| *usual != name).cloned().collect();
+                fall_back(models, name, &others, notes, *place);
+            }
+        }
+        if let Some(retries) = self.retries {
+            config.insert("retries".into(), json!({ "retries": retries }));
+        }
+        if let Some(total) = self.total {
+            config.insert("deadlines".into(), json!({ "total": period(total) }));
+        }
+        if let Some(in_flight) = self.in_flight {
+            config.insert("limits".into(), json!({ "in_flight": in_flight }));
+        }
+        let _ = (
+            &self.strategy,
+            &self.master,
+            &self.budget,
+            &self.budget_period,
+            &self.of_providers,
+            budgets,
+            self.log_json,
+        );
+    }
+}
+
+/// Puts names behind the targets of another. Two that follow each other would go round for ever: then it is the other's
+/// targets that follow.
+fn fall_back(models: &mut Map<String, Value>, name: &str, to: &[String], notes: &mut Notes, place: Place) {
+    if !models.contains_key(name) {
+        return notes.left(place, format!("fallbacks of `{name}`: there is no such model"), None);
+    }
+    for to in to {
+        let follows: Vec<Value> = if leads(models, to, name, 0) {
+            let targets =
+                models.get(to).and_then(|model| model["targets"].as_array().cloned()).unwrap_or_default();
+            targets.into_iter().map(|target| target.get("to").cloned().unwrap_or(target)).collect()
+        } else if models.contains_key(to) || to.contains('/') {
+            vec![to.as_str().into()]
+        } else {
+            notes.left(place, format!("the fallback `{to}` of `{name}`: there is no such model"), None);
+            continue;
+        };
+        let Some(model) = models.get_mut(name).and_then(Value::as_object_mut) else { return };
+        let list = model.entry("fallback").or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            list.extend(follows.into_iter().filter(|follows| !list.contains(follows)).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Whether the fallbacks of `from` lead to `to`.
+fn leads(models: &Map<String, Value>, from: &str, to: &str, depth: usize) -> bool {
+    if from == to || depth > MAX_DEPTH {
+        return true;
+    }
+    let fallback = models.get(from).and_then(|model| model.get("fallback")).and_then(Value::as_array);
+    fallback.into_iter().flatten().filter_map(Value::as_str).any(|next| leads(models, next, to, depth + 1))
+}
+
+/// Longer chains of fallbacks are taken for circles.
+const MAX_DEPTH: usize = 6;
+
+/// `[{a: [b, c]}, {d: [e]}]`, or the same as one map.
+fn pairs(value: &Node, notes: &mut Notes) -> Vec<(String, Vec<String>, Place)> {
+    let maps = if entries(value).is_empty() { items(value) } else { std::slice::from_ref(value) };
+    let mut found = Vec::new();
+    for field in maps.iter().flat_map(entries) {
+        let mut to = Vec::new();
+        for item in items(&field.value) {
+            match text(item).or_else(|| item.get("model").and_then(|entry| text(&entry.value))) {
+                Some(name) => to.push(name),
+                None => notes.left(item.place, format!("a fallback of `{}`", field.key), None),
+            }
+        }
+        found.push((field.key.clone(), to, field.place));
+    }
+    found
+}
+
+/// What stands in for something here.
+fn hint(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "guardrails" => "a guard plugin or a policy does this: see docs/plugins.md",
+        "callbacks" | "success_callback" | "failure_callback" => {
+            "the access log and /metrics say it; an observer plugin can send it elsewhere: see docs/plugins.md"
+        }
+        "pass_through_endpoints" => {
+            "raw requests go through /passthrough/PROVIDER/…: see docs/passthrough.md"
+        }
+        "database_url" => {
+            "keys, teams and budgets that LiteLLM keeps in its database are not read: make them anew"
+        }
+        "content_policy_fallbacks" => "a policy's `on_error` can do this: see docs/policies.md",
+        "vector_store_registry" | "mcp_servers" | "prompts" => "there is nothing like this here",
+        _ => return None,
+    })
+}
