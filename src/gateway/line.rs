@@ -29,7 +29,6 @@ use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
-use crate::chat::Loss;
 use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Sequel, Switched};
 use crate::facts::{Endpoint, Facts, Rated};
 use crate::fault::{Fault, FaultKind};
