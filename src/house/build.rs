@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use aws::REGIONS;
 
 use super::beside;
+use super::check::auth::promised;
 use super::check::{
     Base, Checked, CheckedApi, CheckedKey, CheckedModel, CheckedProvider, CheckedTarget, HeaderText, Hop,
 };
@@ -152,6 +153,7 @@ pub fn build(
         breaker: config.breaker,
         presets: presets.collect(),
         keys,
+        promised: promised(config),
         budgets: checked.budgets.clone(),
     };
     let secrets = secrets.read();
