@@ -153,6 +153,7 @@ pub fn build(
         presets: presets.collect(),
         keys,
         budgets: checked.budgets.clone(),
+        chaos: config.chaos.clone(),
     };
     let secrets = secrets.read();
     Ok(Built { snapshot: Arc::new(snapshot), secrets, admin_token, terms, tests: 0 })
