@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
+use crate::executor::{Chaos, ChaosSettings};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
 use crate::keys::{Keys, Promised, Written};
 use crate::ledger::{
@@ -40,6 +41,8 @@ pub struct Figures {
     pub limits: Arc<Limits>,
     /// Who may ask.
     pub keys: Arc<Keys>,
+    /// Faults that are injected on purpose.
+    pub chaos: Arc<Chaos>,
     clock: Arc<dyn Clock>,
 }
 
@@ -50,6 +53,7 @@ impl Figures {
         Self {
             keys: Arc::new(Keys::new(limits.clone())),
             limits,
+            chaos: Arc::new(Chaos::new(clock.clone())),
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             desk: OnceLock::new(),
@@ -77,6 +81,7 @@ impl Figures {
             desk.configure(terms.budgets, || self.keys.budgets());
         }
         self.limits.tidy();
+        self.chaos.configure(&terms.chaos);
         self.configured.fetch_add(1, Ordering::Release);
     }
 
@@ -117,6 +122,8 @@ pub struct Terms {
     pub promised: Promised,
     /// What may be spent.
     pub budgets: Vec<Budget>,
+    /// Faults that are injected on purpose.
+    pub chaos: Vec<ChaosSettings>,
 }
 
 impl Numbers for Figures {

@@ -155,6 +155,7 @@ pub fn build(
         keys,
         promised: promised(config),
         budgets: checked.budgets.clone(),
+        chaos: config.chaos.clone(),
     };
     let secrets = secrets.read();
     Ok(Built { snapshot: Arc::new(snapshot), secrets, admin_token, terms, tests: 0 })
