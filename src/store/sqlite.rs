@@ -36,6 +36,9 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long another process may hold the database before a write is given up.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// How long what waits may be written out when nobody needs the database any more.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Table of the processes that had the database open.
 const RUNS: &str = "CREATE TABLE IF NOT EXISTS run (
     id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, version TEXT NOT NULL,
@@ -53,6 +56,13 @@ struct Inner {
     readers: Readers,
     /// Held until the process ends, or nobody needs the database any more.
     _lock: Lock,
+}
+
+impl Drop for Inner {
+    /// Commands that open the database end without a word otherwise, and the next start would take that for a crash.
+    fn drop(&mut self) {
+        self.writer.close(LAST_PATIENCE);
+    }
 }
 
 impl Sqlite {

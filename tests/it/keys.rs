@@ -1,6 +1,7 @@
 //! Virtual keys: who is let in, who is not, how little is said of it, and that a change counts at once.
 
 mod life;
+mod named;
 mod tokens;
 
 use std::fs;

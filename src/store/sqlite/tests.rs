@@ -153,6 +153,16 @@ fn a_database_that_was_not_closed_is_checked() {
     assert_eq!(count(&again), 1);
 }
 
+#[test]
+fn a_database_that_nobody_needs_any_more_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir, 10);
+    drop(db.keep(note(1)));
+    drop(db);
+    let again = open(&dir, 10);
+    assert_eq!((count(&again), again.was_unclean()), (1, false));
+}
+
 fn thread_yield() {
     std::thread::park_timeout(Duration::from_millis(5));
 }

@@ -1,0 +1,103 @@
+//! What keys name elsewhere, and what operators do beside keys: budgets by name, and the whole audit log.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{ADMIN, admin, chat_as, create, with_store};
+use crate::acts;
+use crate::client::ask;
+use crate::gateway::{self, Gateway, Setup};
+use crate::upstream::Upstream;
+
+const NAMED: &str = "auth: keys
+models: { fast: { targets: [ up/m ] } }
+budgets:
+  - { name: purse, tokens: 100000, per: month, by_name: true }
+  - { name: empty, tokens: 1, per: month, by_name: true }
+  - { name: all, tokens: 1000000, per: month }
+";
+
+/// A gateway whose database outlives it.
+fn town(upstream: &Upstream, database: &std::path::Path) -> Setup {
+    let config = format!(
+        "listen: 127.0.0.1:0\nadmin: {{ listen: 127.0.0.1:0, token: env:ADMIN_TOKEN }}\n\
+         state: {{ ledger: \"sqlite:{}\" }}\nproviders:\n{}{NAMED}",
+        database.display(),
+        gateway::provider("up", &upstream.url())
+    );
+    gateway::setup("").file("tollgate.yaml", &config).env("ADMIN_TOKEN", ADMIN)
+}
+
+async fn used(gateway: &Gateway, name: &str) -> u64 {
+    let all = admin(gateway, Method::GET, "/admin/v1/budgets", &Value::Null).await.json();
+    let all = all["budgets"].as_array().unwrap().clone();
+    all.iter().find(|budget| budget["name"] == name).map_or(0, |budget| budget["used"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn a_budget_by_name_holds_for_the_keys_that_name_it_and_over_a_restart() {
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let state = tempfile::tempdir().unwrap();
+    let database = state.path().join("t.db");
+    let mut gateway = town(&upstream, &database).start();
+    let (_, plain) = create(&gateway, json!({ "name": "plain" })).await;
+    let (_, named) = create(&gateway, json!({ "name": "named", "budgets": ["purse"] })).await;
+    let (_, poor) = create(&gateway, json!({ "name": "poor", "budgets": ["purse", "empty"] })).await;
+
+    assert_eq!(chat_as(gateway.clients, &plain, &ask("fast")).await.status, 200);
+    assert_eq!(used(&gateway, "purse").await, 0);
+    assert_eq!(chat_as(gateway.clients, &named, &ask("fast")).await.status, 200);
+    let spent = used(&gateway, "purse").await;
+    assert!(spent > 0 && used(&gateway, "all").await == 2 * spent);
+    let refused = chat_as(gateway.clients, &poor, &ask("fast")).await;
+    assert_eq!((refused.status, &refused.error()["code"]), (402, &json!("budget_exceeded")));
+    assert!(refused.text().contains("budget `empty` of 1 tokens a month"), "{}", refused.text());
+
+    gateway.terminate();
+    assert!(gateway.ended(Duration::from_secs(10)).is_some_and(|status| status.success()));
+    let gateway = town(&upstream, &database).start();
+    assert_eq!((used(&gateway, "purse").await, used(&gateway, "all").await), (spent, 2 * spent));
+
+    for (key, expected) in [
+        (json!({ "name": "k", "budgets": ["purze"] }), "`budgets`: there is no budget `purze`"),
+        (json!({ "name": "k", "budgets": ["all"] }), "write `by_name: true` there"),
+        (json!({ "name": "k", "rate_limits": ["gold"] }), "`rate_limits`: there is no limit `gold`"),
+    ] {
+        let reply = admin(&gateway, Method::POST, "/admin/v1/keys", &key).await;
+        assert!(reply.status == 400 && reply.text().contains(expected), "{reply:#?}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_operators_change_stands_in_the_audit_log() {
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let gateway = with_store("", &upstream).policy("10-a.rhai", "fn on_request(req) { }").start();
+    let price = json!({ "models": { "up/m": { "price": { "input": 1, "output": 2 } } } });
+    for (path, body, status) in [
+        ("/admin/v1/policies/rollback", json!({ "hash": "disk" }), 200),
+        ("/admin/v1/policies/rollback", json!({ "hash": "zz" }), 409),
+        ("/admin/v1/policies/promote", json!({ "share": 5 }), 409),
+        ("/admin/v1/prices", price, 200),
+    ] {
+        let reply = admin(&gateway, Method::POST, path, &body).await;
+        assert_eq!(reply.status, status, "{path}: {reply:#?}");
+    }
+    let log = admin(&gateway, Method::GET, "/admin/v1/audit", &Value::Null).await.json();
+    let noted: Vec<(String, String)> = log["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["actor"] != "gateway")
+        .map(|entry| (entry["action"].as_str().unwrap().into(), entry["target"].as_str().unwrap().into()))
+        .collect();
+    let noted: Vec<(&str, &str)> = noted.iter().map(|(action, target)| (&**action, &**target)).collect();
+    let expected = [
+        ("policies.rollback", "disk"),
+        ("policies.rollback", "zz"),
+        ("policies.promote", "none"),
+        ("prices.push", "prices"),
+    ];
+    assert_eq!(noted, expected, "{log:#}");
+}
