@@ -1,6 +1,7 @@
 //! The admin listener: health, metrics, status.
 
 mod audit;
+mod chaos;
 mod decisions;
 mod keys;
 mod money;
@@ -75,6 +76,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/keys/{id}/{action}", post(keys::act))
         .route("/admin/v1/audit", get(audit::list))
         .route("/admin/v1/audit/verify", get(audit::verify))
+        .route("/admin/v1/chaos", get(chaos::list).post(chaos::begin).delete(chaos::end))
         .route("/admin/v1/plugins", get(plugins::show))
         .route("/admin/v1/usage", get(money::usage))
         .route("/admin/v1/budgets", get(money::budgets))
@@ -95,7 +97,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
                 StatusCode::NOT_FOUND,
                 "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
                  /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices /admin/v1/keys \
-                 /admin/v1/audit\n",
+                 /admin/v1/audit /admin/v1/chaos\n",
             )
         })
         .with_state(admin);
@@ -129,14 +131,15 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         let text = format!("plugin `{}` is not there: {reason}\n", plugin.name());
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
+    let mut text = "ready".to_owned();
     if let Some(pinned) = &snapshot.pinned {
-        return format!(
-            "ready; rolled back: the policies {} serve until those on disk change\n",
-            pinned.hash
-        )
-        .into_response();
+        text += &format!("; rolled back: the policies {} serve until those on disk change", pinned.hash);
     }
-    "ready\n".into_response()
+    let chaos = admin.shared.figures.chaos.names();
+    if !chaos.is_empty() {
+        text += &format!("; chaos: faults are injected on purpose by {}", chaos.join(", "));
+    }
+    (text + "\n").into_response()
 }
 
 async fn metrics_page(State(admin): State<Arc<Admin>>) -> Response {

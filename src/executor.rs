@@ -8,6 +8,7 @@ mod answering;
 mod attempt;
 mod backoff;
 mod bond;
+mod chaos;
 mod course;
 mod ensemble;
 mod grip;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 
 pub use advice::{Advice, Advising};
 pub use bond::Bond;
+pub use chaos::{Chaos, ChaosKind, ChaosMatch, ChaosSettings, Exposed, StallAt};
 use course::{Course, Onward, Step};
 pub use ensemble::Judge;
 pub use grip::Grip;
@@ -119,6 +121,8 @@ pub struct Job {
     pub journal: Arc<Journal>,
     /// Where its attempts are written down and counted, if they are.
     pub tab: Option<Arc<Tab>>,
+    /// What chaos may do to it; `None` where there is none.
+    pub exposed: Option<Arc<Exposed>>,
     /// Who has a say between attempts, if anybody has.
     pub advice: Option<Arc<dyn Advice>>,
     /// Whether a target that cannot carry all of the request is passed over.

@@ -346,6 +346,9 @@ pub struct AttemptRecord {
     /// What it used, where its answer is one of several or went into another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The chaos experiment that struck it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chaos: Option<Arc<str>>,
 }
 
 /// How a request ended, as the client saw it.
@@ -384,6 +387,7 @@ impl AttemptRecord {
             ms: (took.as_secs_f64() * 1e6).round() / 1e3,
             role: Role::Primary,
             usage: None,
+            chaos: None,
         }
     }
 }

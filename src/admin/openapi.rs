@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::executor::ChaosSettings;
 use crate::keys::KeyTerms;
 
 /// One operation: method, path, what it is for, what its body is (empty: it takes none), names of query parameters.
@@ -29,6 +30,9 @@ const OPERATIONS: &[Operation] = &[
     ("post", "/admin/v1/keys/{id}/{action}", "revoke, disable, enable or rotate", "Rotation", &[]),
     ("get", "/admin/v1/audit", "entries of the audit log, in order", "", &["after", "limit"]),
     ("get", "/admin/v1/audit/verify", "whether the audit log is as it was written", "", &[]),
+    ("get", "/admin/v1/chaos", "faults that are injected on purpose now", "", &[]),
+    ("post", "/admin/v1/chaos", "begins to inject a fault, until its end", "ChaosSettings", &[]),
+    ("delete", "/admin/v1/chaos", "ends an experiment, or all of them", "", &["name"]),
     ("get", "/admin/v1/plugins", "plugins and how their calls went", "", &[]),
     ("get", "/admin/v1/usage", "what was used and spent, by any dimension and period", "", &[]),
     ("get", "/admin/v1/budgets", "budgets, with what is spent and held", "", &[]),
@@ -61,6 +65,7 @@ fn document() -> Value {
     });
     let mut generator = settings.into_generator();
     generator.subschema_for::<KeyTerms>();
+    generator.subschema_for::<ChaosSettings>();
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Any".into(), json!({}));
     schemas.insert(

@@ -37,6 +37,9 @@ pub struct Status {
     /// An operator put older policies in the place of those on disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pinned: Option<Pinned>,
+    /// Faults that are injected on purpose now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    chaos: Vec<serde_json::Value>,
     /// What operators should look at.
     alerts: Vec<serde_json::Value>,
 }
@@ -108,6 +111,7 @@ impl Status {
             policies: snapshot.policies.names().map(Arc::from).collect(),
             policies_hash: snapshot.policies.hash().clone(),
             pinned: snapshot.pinned.clone(),
+            chaos: admin.shared.figures.chaos.shown(),
             alerts: super::policies::alerts(admin),
         }
     }

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
+use super::chaos::Cut;
 use super::passing::Passing;
 use crate::fault::{Fault, FaultKind};
 use crate::upstream::AnswerBody;
@@ -22,6 +23,8 @@ pub(super) enum Answering {
     Local(Script),
     /// Through what may take its time.
     Passing(Passing),
+    /// Broken off on purpose.
+    Cut(Box<Cut>),
 }
 
 /// Pieces to be played, each after its delay.
@@ -55,6 +58,7 @@ impl Answering {
             Self::Http(body) => body.poll_chunk(cx),
             Self::Local(script) => script.poll_piece(cx).map(|piece| piece.map(Ok)),
             Self::Passing(passing) => passing.poll_chunk(cx),
+            Self::Cut(cut) => cut.poll_chunk(cx),
         }
     }
 
@@ -62,7 +66,7 @@ impl Answering {
     pub(super) fn left(&self) -> Option<u64> {
         match self {
             Self::Http(body) => body.size_hint().exact(),
-            Self::Passing(_) => None,
+            Self::Passing(_) | Self::Cut(_) => None,
             Self::Local(script) => Some(script.pieces.iter().map(|(_, piece)| piece.len() as u64).sum()),
         }
     }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
+use super::chaos::Strike;
 use super::course::Turn;
 use super::grip::Grip;
 use super::journal::Page;
@@ -57,14 +58,14 @@ pub(super) struct Head {
 }
 
 /// An answer that has begun.
-struct Sent {
-    status: u16,
-    headers: HeaderMap,
-    body: Answering,
+pub(super) struct Sent {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Answering,
     /// What was fetched to authorise its request.
-    held: Option<Arc<Held>>,
+    pub(super) held: Option<Arc<Held>>,
     /// The credentials that a raw request bore.
-    secrets: Vec<HeaderValue>,
+    pub(super) secrets: Vec<HeaderValue>,
 }
 
 impl Executor {
@@ -77,7 +78,7 @@ impl Executor {
         role: Role,
     ) -> Result<Answered, Fault> {
         let instead = job.carry.instead(turn.target);
-        let entry = match &job.tab {
+        let mut entry = match &job.tab {
             Some(tab) if instead.is_none() => {
                 Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), Some(booked(role)))?)
             }
@@ -94,8 +95,13 @@ impl Executor {
             meters.attempt("ok", page.succeed(200, None));
             return Ok(Answered::Whole(relayed, target.clone()));
         }
+        let strike = job.exposed.as_ref().and_then(|exposed| exposed.strike(target, &self.dice, now));
+        if let Some(strike) = &strike {
+            page.struck(strike.name());
+            entry.iter_mut().for_each(|entry| entry.goes_out_when(strike.sent()));
+        }
         let mut busy = self.health.loads.enter(&target.name);
-        let tried = self.try_once(job, target, hold.as_ref(), &page, now).await;
+        let tried = self.try_once(job, target, hold.as_ref(), &page, now, strike).await;
         match in_the_books(job, entry, role, tried).await {
             Ok((mut answered, status)) => {
                 if let Answered::Raw(raw) = &answered
@@ -156,6 +162,7 @@ impl Executor {
         hold: Option<&Hold>,
         page: &Page<'_>,
         now: Instant,
+        strike: Option<Strike>,
     ) -> Result<(Answered, u16), Fault> {
         let deadlines = &target.vendor.deadlines;
         let first_token = job.first_token.unwrap_or(deadlines.first_token);
@@ -171,6 +178,9 @@ impl Executor {
             return Err(lossy(target, &outgoing.lost));
         }
         if job.carry.switch().is_some() {
+            if let Some(strike) = &strike {
+                Box::pin(strike.shake(due.head(false), target)).await?;
+            }
             return Box::pin(self.switch(target, hold, outgoing, due.head(false))).await;
         }
         let raw = job.carry.raw(target);
@@ -179,19 +189,26 @@ impl Executor {
             None => due.head(streams),
         };
         let upload = job.carry.upload();
-        let Sent { status, headers, mut body, held, secrets } =
-            match (&target.vendor.place, target.vendor.wire.local()) {
-                (Place::Http(place), _) => {
-                    self.send(place, target, hold, outgoing, upload, head, raw.is_some()).await?
-                }
-                (Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
-                (Place::Local, None) => {
-                    return Err(Fault::new(
-                        FaultKind::Internal,
-                        "a provider without an address cannot be called",
-                    ));
-                }
-            };
+        let instead = match &strike {
+            Some(strike) => Box::pin(strike.instead(head, streams)).await?,
+            None => None,
+        };
+        let sent = match (instead, &target.vendor.place, target.vendor.wire.local()) {
+            (Some(injected), ..) => injected,
+            (None, Place::Http(place), _) => {
+                self.send(place, target, hold, outgoing, upload, head, raw.is_some()).await?
+            }
+            (None, Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
+            (None, Place::Local, None) => {
+                let text = "a provider without an address cannot be called";
+                return Err(Fault::new(FaultKind::Internal, text));
+            }
+        };
+        let sent = match &strike {
+            Some(strike) => strike.afterwards(sent),
+            None => sent,
+        };
+        let Sent { status, headers, mut body, held, secrets } = sent;
 
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
@@ -327,10 +344,12 @@ impl Executor {
 fn booked(role: Role) -> ledger::Role {
     match role {
         Role::Primary => ledger::Role::Primary,
-        Role::Retry | Role::Continuation => ledger::Role::Retry,
+        Role::Retry => ledger::Role::Retry,
         Role::Hedge => ledger::Role::Hedge,
         Role::Standby => ledger::Role::Standby,
-        Role::Race | Role::Ensemble => ledger::Role::Ensemble,
+        Role::Race => ledger::Role::Race,
+        Role::Ensemble => ledger::Role::Ensemble,
+        Role::Continuation => ledger::Role::Continuation,
     }
 }
 

@@ -154,6 +154,7 @@ impl Executor {
             carry: Arc::new(Case { request, aloud }),
             journal: job.journal.clone(),
             advice: None,
+            exposed: job.exposed.clone(),
             strict: false,
             limits: job.limits,
             deadline: job.deadline,

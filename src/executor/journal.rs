@@ -1,7 +1,7 @@
 //! What happened to a request so far. Shared with the request's settlement, so that nothing is lost when the client
 //! goes away in the middle of an attempt.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -48,6 +48,7 @@ struct Running {
     role: Role,
     began: Instant,
     lost: Vec<Loss>,
+    chaos: Option<Arc<str>>,
 }
 
 /// The page of one attempt. Dropped before its end, the attempt was cancelled.
@@ -69,10 +70,18 @@ impl Page<'_> {
         }
     }
 
+    /// An experiment strikes the attempt.
+    pub(super) fn struck(&self, chaos: &Arc<str>) {
+        let mut pages = self.journal.pages();
+        if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
+            running.chaos = Some(chaos.clone());
+        }
+    }
+
     /// The attempt brought its first content or its whole answer. The time that it took comes back.
     pub(super) fn succeed(self, status: u16, usage: Option<Usage>) -> Duration {
         let mut pages = self.journal.pages();
-        let Some(Running { target, dialect, role, began, lost, .. }) = pages.take(self.number) else {
+        let Some(Running { target, dialect, role, began, lost, chaos, .. }) = pages.take(self.number) else {
             return Duration::ZERO;
         };
         let took = began.elapsed();
@@ -84,6 +93,7 @@ impl Page<'_> {
             ms: ms(took),
             role,
             usage,
+            chaos,
         });
         took
     }
@@ -120,6 +130,7 @@ impl Journal {
             role,
             began: now,
             lost: Vec::new(),
+            chaos: None,
         });
         Page { journal: self, number }
     }
@@ -239,9 +250,11 @@ impl Pages {
     }
 
     fn end(&mut self, number: u32, record: impl FnOnce(TargetName, Duration) -> AttemptRecord) -> Duration {
-        let Some(Running { target, role, began, .. }) = self.take(number) else { return Duration::ZERO };
+        let Some(Running { target, role, began, chaos, .. }) = self.take(number) else {
+            return Duration::ZERO;
+        };
         let took = began.elapsed();
-        self.attempts.push(AttemptRecord { role, ..record(target, took) });
+        self.attempts.push(AttemptRecord { role, chaos, ..record(target, took) });
         took
     }
 }
@@ -254,6 +267,7 @@ fn cancelled(target: TargetName, took: Duration) -> AttemptRecord {
         ms: ms(took),
         role: Role::Primary,
         usage: None,
+        chaos: None,
     }
 }
 

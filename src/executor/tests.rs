@@ -133,7 +133,7 @@ impl Carry for Request {
     }
 }
 
-fn executor() -> Executor {
+pub(super) fn executor() -> Executor {
     let upstream = Upstream::new(&crate::upstream::UpstreamSettings::default()).unwrap();
     let health = crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now());
     let gates = Arc::new(Gates::new(Dice::loaded(2)));
@@ -141,7 +141,7 @@ fn executor() -> Executor {
     Executor::new(Arc::new(upstream), Arc::default(), Arc::new(health), gates, dice, clock)
 }
 
-fn job_of(models: &[&str], stream: bool) -> Job {
+pub(super) fn job_of(models: &[&str], stream: bool) -> Job {
     let vendor = Arc::new(Vendor::bare("actor", Arc::new(Actor)));
     let name = |model: &&str| TargetName { provider: "actor".into(), model: (*model).into() };
     Job {
@@ -154,6 +154,7 @@ fn job_of(models: &[&str], stream: bool) -> Job {
         carry: Arc::new(Request { stream }),
         journal: Arc::default(),
         advice: None,
+        exposed: None,
         strict: false,
         limits: Limits {
             retries: 1,

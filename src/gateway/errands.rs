@@ -233,6 +233,7 @@ async fn carried(
     let facts = facts_of(id, door.endpoint(), Caller::default(), headers, &asked, at_ms, market)?;
     let planned = planner::plan(snapshot.catalogue_of(None), &facts, &Decision::default(), &gateway.dice);
     let plan = planned.map_err(|unplanned| unplanned.fault)?;
+    let chaos = &gateway.shared.figures.chaos;
     let job = Job {
         tokens: asked.tokens(),
         bond: Bond::gather(&plan.targets, None, &*asked),
@@ -240,6 +241,7 @@ async fn carried(
         targets: plan.targets,
         retries: plan.retries,
         first_token: plan.first_token,
+        exposed: chaos.exposes(&Caller::default(), asked.model(), &[]),
         carry: asked,
         journal: Arc::new(Journal::default()),
         tab: None,

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
+use crate::executor::{Chaos, ChaosSettings};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
-use crate::keys::{Keys, Written};
+use crate::keys::{Keys, Promised, Written};
 use crate::ledger::{
     Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
 };
@@ -40,6 +41,8 @@ pub struct Figures {
     pub limits: Arc<Limits>,
     /// Who may ask.
     pub keys: Arc<Keys>,
+    /// Faults that are injected on purpose.
+    pub chaos: Arc<Chaos>,
     clock: Arc<dyn Clock>,
 }
 
@@ -50,6 +53,7 @@ impl Figures {
         Self {
             keys: Arc::new(Keys::new(limits.clone())),
             limits,
+            chaos: Arc::new(Chaos::new(clock.clone())),
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             desk: OnceLock::new(),
@@ -71,11 +75,13 @@ impl Figures {
         self.gates.configure(terms.breaker);
         self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
+        self.keys.promise(terms.promised);
         self.keys.configure(terms.keys);
         if let Some(desk) = self.desk.get() {
-            desk.configure(terms.budgets);
+            desk.configure(terms.budgets, || self.keys.budgets());
         }
         self.limits.tidy();
+        self.chaos.configure(&terms.chaos);
         self.configured.fetch_add(1, Ordering::Release);
     }
 
@@ -112,8 +118,12 @@ pub struct Terms {
     pub presets: HashMap<Arc<str>, Arc<str>>,
     /// Keys that stand in it.
     pub keys: Vec<Written>,
+    /// What keys may name.
+    pub promised: Promised,
     /// What may be spent.
     pub budgets: Vec<Budget>,
+    /// Faults that are injected on purpose.
+    pub chaos: Vec<ChaosSettings>,
 }
 
 impl Numbers for Figures {

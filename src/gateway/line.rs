@@ -459,6 +459,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             carry: asked.clone(),
             journal: opened.journal.clone(),
             tab: None,
+            exposed: None,
             strict,
             limits: snapshot.limits,
             deadline: opened.at + total,
@@ -477,8 +478,11 @@ impl<'o, 'g> Decided<'o, 'g> {
 
 impl<'o, 'g> Planned<'o, 'g> {
     /// Opens its tab, where anything is written down or counted: what an attempt may cost is held when it begins.
+    /// Chaos may look at it now.
     pub(super) fn reserve(mut self) -> Reserved<'o, 'g> {
         let Admitted { opened, asked, .. } = &mut self.admitted;
+        let tags = opened.settlement.as_ref().map_or(&[][..], |settlement| &settlement.tags);
+        self.job.exposed = opened.gateway.shared.figures.chaos.exposes(&self.caller, asked.model(), tags);
         let desk = opened.gateway.shared.figures.desk();
         if desk.is_on() {
             let (caller, most) = (&self.caller, self.most);

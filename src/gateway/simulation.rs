@@ -261,6 +261,7 @@ impl World {
             journal: Arc::new(Journal::default()),
             tab: None,
             advice: None,
+            exposed: None,
             strict: false,
             limits: Limits {
                 retries: 1,

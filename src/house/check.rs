@@ -1,10 +1,11 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
-mod auth;
+pub(super) mod auth;
 mod aws;
 mod azure;
 mod base_url;
 mod budgets;
+mod chaos;
 mod cycles;
 mod google;
 mod keys;
@@ -252,6 +253,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.plugins();
     desk.health();
     desk.breaker();
+    desk.chaos();
     desk.egress();
     let prices = desk.prices();
     let budgets = desk.budgets();

@@ -17,6 +17,7 @@ use super::secrets::below;
 use crate::admin::AdminSettings;
 use crate::breaker::{BreakerSettings, HealthSettings};
 use crate::cache::{CacheSettings, IdempotencySettings};
+use crate::executor::ChaosSettings;
 use crate::gateway::{
     DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
     UploadSettings, VersionSettings,
@@ -151,6 +152,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<BreakerSettings>")]
     pub breaker: BreakerSettings,
+    /// Faults that are injected on purpose into some of the traffic, each until its end: for game days. None by default.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<ChaosSettings>>")]
+    pub chaos: Vec<ChaosSettings>,
     /// Raw requests to providers.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PassthroughSettings>")]
@@ -241,6 +246,7 @@ impl Default for Config {
             alerts: AlertSettings::default(),
             health: HealthSettings::default(),
             breaker: BreakerSettings::default(),
+            chaos: Vec::new(),
             passthrough: PassthroughSettings::default(),
             uploads: UploadSettings::default(),
             files: FileSettings::default(),

@@ -1,7 +1,7 @@
 //! The tab of one request: every attempt is written down before it can be answered, and settled once, whichever way it
 //! ends.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub struct Entry {
     written: Option<Written<()>>,
     /// Whether it was told how it ended.
     over: bool,
+    /// Whether the request went out, where that is not sure: chaos may hold it back.
+    sent: Option<Arc<AtomicBool>>,
 }
 
 impl Tab {
@@ -107,7 +109,7 @@ impl Tab {
         let hold = reserved.map_err(|refusal| {
             metrics::counter!("tollgate_budget_refusals_total", "budget" => refusal.standing.name.to_string())
                 .increment(1);
-            refused(&refusal, now)
+            refused(&refusal, target, now)
         })?;
         if let Some(trouble) = desk.trouble()
             && !desk.bears(hold.hard)
@@ -132,7 +134,7 @@ impl Tab {
         };
         let written = desk.intend(&row);
         let sheet = self.sheet.clone();
-        Ok(Entry { sheet, row, known, hold: Some(hold), written, over: false })
+        Ok(Entry { sheet, row, known, hold: Some(hold), written, over: false, sent: None })
     }
 
     /// The request is over: the attempt whose answer the client got, or got the beginning of, is settled.
@@ -161,6 +163,11 @@ impl Entry {
     /// The limit that has to stand in the request, for each choice.
     pub fn cap(&self) -> Option<u64> {
         self.hold.as_ref()?.cap
+    }
+
+    /// As long as `sent` is false, nothing went out, and nothing can cost.
+    pub fn goes_out_when(&mut self, sent: Arc<AtomicBool>) {
+        self.sent = Some(sent);
     }
 
     /// Waits until the intent is on the disk. The client hears nothing before.
@@ -228,6 +235,11 @@ impl Entry {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
+        let unsent = self.sent.as_ref().is_some_and(|sent| !sent.load(Ordering::Relaxed));
+        let (state, closing, usage) = match unsent {
+            true => (State::Free, Closing { usage: None, cost: Some(Nano(0)), ..closing }, Usage::default()),
+            false => (state, closing, usage),
+        };
         let desk = &self.sheet.desk;
         let now = desk.now();
         if let Some(hold) = self.hold.take() {
@@ -259,7 +271,7 @@ fn is_free(fault: &Fault) -> bool {
 }
 
 /// A budget's refusal, in words for the client.
-fn refused(refusal: &Refusal, now: u64) -> Fault {
+fn refused(refusal: &Refusal, target: &TargetName, now: u64) -> Fault {
     let Refusal { standing, wanted, passing, status } = refusal;
     let shown = |amount| super::budget::shown(standing.measure, amount);
     let part = if standing.part.is_empty() { String::new() } else { format!(" ({})", standing.part) };
@@ -271,7 +283,9 @@ fn refused(refusal: &Refusal, now: u64) -> Fault {
     let mut text = format!("budget `{}`{part} of {}{period}: ", standing.name, shown(standing.limit));
     let resets = standing.resets_ms.map(|ms| (ms, Duration::from_millis(ms.saturating_sub(now))));
     let Some(wanted) = wanted else {
-        text.push_str("the model has no known price, so nobody knows what the request would cost");
+        text.push_str(&format!(
+            "`{target}` has no known price, so nobody knows what the request would cost; set one under `prices.models`"
+        ));
         return Fault::new(FaultKind::Budget, text).code("price_unknown").status(status.unwrap_or(402));
     };
     text.push_str(&format!("{} are spent", shown(standing.used)));

@@ -343,7 +343,8 @@ fn asked_of(question: &Value) -> String {
 fn attempted(attempt: &AttemptRecord) -> String {
     let status = attempt.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
     let role = if attempt.role.is_primary() { String::new() } else { format!(", {}", attempt.role.as_str()) };
-    format!("{}: {}{status} after {:.1} ms{role}", attempt.target, attempt.outcome, attempt.ms)
+    let chaos = attempt.chaos.as_ref().map(|name| format!(", struck by chaos `{name}`")).unwrap_or_default();
+    format!("{}: {}{status} after {:.1} ms{role}{chaos}", attempt.target, attempt.outcome, attempt.ms)
 }
 
 /// The strategy by which a target has its place.
