@@ -307,7 +307,9 @@ impl Lint<'_> {
             ("strategy", _) => unless(STRATEGIES.contains(&text), verdict::not_a_strategy),
             ("can", _) => unless(Need::named(text).is_some(), candidate::not_an_ability),
             ("tier", 1) => unless(TIERS.contains(&text), ranking::not_a_tier),
-            ("rate", 1) if text != "key" => unknown("limit", "rate_limits", text, &self.around.names.rate_limits),
+            ("rate", 1) if text != "key" => {
+                unknown("limit", "rate_limits", text, &self.around.names.rate_limits)
+            }
             ("budget", 1) => unknown("budget", "budgets", text, &self.around.names.budgets),
             ("fastest", 2) => unless(ranking::TIMES.contains(&text), ranking::not_a_time),
             _ => None,
