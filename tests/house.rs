@@ -55,6 +55,18 @@ fn a_room_imports_only_from_floors_below_its_own() {
 }
 
 #[test]
+fn every_guide_is_on_the_map() {
+    let map = fs::read_to_string("README.md").expect("README.md");
+    let guides = fs::read_dir("docs").expect("docs").map(|entry| entry.expect("an entry").file_name());
+    let guides: Vec<String> = guides.map(|name| name.to_string_lossy().into_owned()).collect();
+    let missing: Vec<_> = guides
+        .iter()
+        .filter(|name| name.ends_with(".md") && !map.contains(&format!("](docs/{name})")))
+        .collect();
+    assert!(missing.is_empty(), "README.md leads to no {missing:?}");
+}
+
+#[test]
 fn every_module_of_the_library_is_a_known_room() {
     let lib = Source::read("src/lib.rs".into());
     let unknown: Vec<_> = declared_modules(&lib.code).filter(|room| floor_of(room).is_none()).collect();

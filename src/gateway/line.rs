@@ -390,7 +390,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
 }
 
 impl<'o, 'g> Decided<'o, 'g> {
-    /// Turns the decision into ordered targets. The cache will follow here.
+    /// Turns the decision into ordered targets.
     pub(super) fn plan(self) -> Result<Planned<'o, 'g>, Fault> {
         let Self { admitted, mut decision, looking, session, patience, strict } = self;
         let Admitted { opened, mut asked, permit } = admitted;

@@ -250,8 +250,11 @@ impl Desk<'_> {
         or_alias: bool,
     ) -> Option<TargetName> {
         let name = TargetName::parse(text);
-        let Some(target) = name.filter(|target| bad_word(&target.model).is_none()) else {
-            let (message, help) = if aliases.iter().any(|alias| alias == text) {
+        let bad = name.as_ref().and_then(|target| bad_word(&target.model));
+        let Some(target) = name.filter(|_| bad.is_none()) else {
+            let (message, help) = if let Some(wrong) = bad {
+                (format!("`{text}`: the model's name {wrong}"), None)
+            } else if aliases.iter().any(|alias| alias == text) {
                 let help = "a target is `provider/model`; an alias can stand in `fallback`";
                 (format!("`{text}` is an alias, not a target"), Some(help.to_owned()))
             } else if or_alias {

@@ -190,6 +190,10 @@ fn each_contradiction_is_named_with_its_place() {
         ),
         (local("models: { m: { targets: [ olama/x ] } }"), vec!["2:27: error: unknown provider `olama`"]),
         (local("models: { m: { targets: [ x ] } }"), vec!["2:27: error: `x` is not `provider/model`"]),
+        (
+            local("models: { m: { targets: [ \"sandbox/a b\" ] } }"),
+            vec!["2:27: error: `sandbox/a b`: the model's name contains white space or control characters"],
+        ),
         (local("models: { m: { targets: [] } }"), vec!["2:16: error: the alias `m` has no targets"]),
         (
             local("models: { 'm n': { targets: [ ollama/x ] } }"),
