@@ -180,8 +180,11 @@ fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
     match &sources.config {
         Some((file, text)) => {
             let (name, dir) = (shown(Some(file)), directory(Some(file)));
-            let (mut checked, warnings) = check(read(&name, text), &Shipped).map_err(|mut all| {
-                all.0.extend(build::beside(&name, sources, &Secrets::new(dir)));
+            let reading = read(&name, text);
+            let keystore = reading.config.keystore.clone();
+            let (mut checked, warnings) = check(reading, &Shipped).map_err(|mut all| {
+                let secrets = Secrets::new(dir).with_keystore(&keystore);
+                all.0.extend(build::beside(&name, sources, &secrets));
                 all.sort();
                 all
             })?;

@@ -18,7 +18,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
@@ -44,6 +44,42 @@ pub struct Keys {
     limits: Arc<Limits>,
     penalty: Penalty,
     jwks: Mutex<HashMap<String, Arc<Jwks>>>,
+    promised: ArcSwapOption<Promised>,
+}
+
+/// Limits and budgets of the configuration that keys may name.
+#[derive(Debug, Clone, Default)]
+pub struct Promised {
+    /// Names under `rate_limits:`.
+    pub rate_limits: Vec<String>,
+    /// Names under `budgets:`, and whether each holds by name.
+    pub budgets: Vec<(String, bool)>,
+}
+
+impl Promised {
+    /// What is wrong with the names in what is said of a key: the field, and the complaint.
+    ///
+    /// # Errors
+    /// The first name that means nothing.
+    pub fn check(&self, terms: &KeyTerms) -> Result<(), (&'static str, String)> {
+        let limit = terms.rate_limits.iter().find(|name| !self.rate_limits.contains(name));
+        if let Some(name) = limit {
+            return Err(("rate_limits", format!("there is no limit `{name}` under `rate_limits`")));
+        }
+        for name in &terms.budgets {
+            match self.budgets.iter().find(|(known, _)| known == name) {
+                Some((_, true)) => {}
+                Some((_, false)) => {
+                    let text = format!(
+                        "budget `{name}` counts what its `for` says, whatever keys name; write `by_name: true` there, or leave it out here"
+                    );
+                    return Err(("budgets", text));
+                }
+                None => return Err(("budgets", format!("there is no budget `{name}` under `budgets`"))),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Where keys come from.
@@ -63,6 +99,7 @@ impl Keys {
             limits,
             penalty: Penalty::new(Instant::now()),
             jwks: Mutex::default(),
+            promised: ArcSwapOption::empty(),
         }
     }
 
@@ -85,6 +122,19 @@ impl Keys {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.stored = keys;
         self.rebuild(&sources);
+    }
+
+    /// Takes what keys may name.
+    pub fn promise(&self, promised: Promised) {
+        self.promised.store(Some(Arc::new(promised)));
+    }
+
+    /// The budgets that keys name, by the ids of these.
+    pub fn budgets(&self) -> HashMap<Arc<str>, Vec<Arc<str>>> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = sources.written.iter().chain(&sources.stored).filter(|key| !key.terms.budgets.is_empty());
+        all.map(|key| (key.id.clone(), key.terms.budgets.iter().map(|name| name.as_str().into()).collect()))
+            .collect()
     }
 
     /// All keys, those of the configuration first.

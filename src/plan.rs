@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use divergence::{Divergence, Kind as DivergenceKind, View, refusal};
-pub use dossier::{Dossier, Failure, Limits, PluginAnswer};
+pub use dossier::{Dossier, Failure, GUARD_ANSWER, GUARD_REQUEST, Limits, PluginAnswer};
 pub use manner::{By, Hedge, Late, Manner, Role, Together, USUAL_SHARE};
 pub use output::{Censor, OutputRules, Redaction, TakenOut, mark};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -384,7 +384,7 @@ impl AttemptRecord {
             target,
             outcome: fault.kind.as_str().into(),
             status: fault.status,
-            ms: took.as_secs_f64() * 1e3,
+            ms: (took.as_secs_f64() * 1e6).round() / 1e3,
             role: Role::Primary,
             usage: None,
             chaos: None,

@@ -83,6 +83,8 @@ pub struct Names {
     pub providers: BTreeSet<String>,
     /// Names under `rate_limits:`.
     pub rate_limits: BTreeSet<String>,
+    /// Names under `budgets:`.
+    pub budgets: BTreeSet<String>,
 }
 
 /// The policies of one snapshot. Sessions share them, so that a request ends with those that it began with.

@@ -1,18 +1,20 @@
 //! `/admin/v1/policies`: which policies serve, what stands beside them, which served before, and what operators change.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Admin;
+use super::keys::{actor, refusal};
 use crate::gateway::{Side, rolled_back};
 use crate::policy::Sticky;
 use crate::settings::Percent;
@@ -28,7 +30,7 @@ pub trait Desk: Send + Sync {
 }
 
 /// `POST …/promote`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Promote {
     share: Percent,
@@ -68,12 +70,24 @@ pub(super) async fn versions(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 /// Serves an older set until the files on disk change.
-pub(super) async fn roll_back(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
+pub(super) async fn roll_back(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let wanted: RollBack = match asked(&body) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
     let (desk, serving) = (admin.desk.clone(), admin.shared.snapshot.load().policies.hash().clone());
+    let target = wanted.hash.as_deref().unwrap_or("before");
+    let detail = json!({ "serving": &*serving });
+    if let Err(refused) =
+        admin.shared.keys.note(&actor(peer, &headers), "policies.rollback", target, detail).await
+    {
+        return refusal(&refused);
+    }
     let done = tokio::task::spawn_blocking(move || desk.roll_back(wanted.hash.as_deref(), &serving)).await;
     match done.map_err(|error| error.to_string()).and_then(|done| done) {
         Ok(done) => {
@@ -87,12 +101,25 @@ pub(super) async fn roll_back(State(admin): State<Arc<Admin>>, body: Bytes) -> R
 }
 
 /// Gives the candidate a share of the callers, until its files change.
-pub(super) async fn promote(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
+pub(super) async fn promote(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let wanted: Promote = match asked(&body) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
     let shared = &admin.shared;
+    let snapshot = shared.snapshot.load_full();
+    let candidate = snapshot.beside.candidate.as_ref().and_then(|side| side.policies.as_ref());
+    let target = candidate.map_or("none", |policies| &**policies.hash());
+    if let Err(refused) =
+        shared.keys.note(&actor(peer, &headers), "policies.promote", target, json!(wanted)).await
+    {
+        return refusal(&refused);
+    }
     if wanted.share.0 == 0.0 {
         return match shared.rollout.withdraw(shared.clock.unix_ms()) {
             Some(halted) => {

@@ -40,8 +40,9 @@ pub(super) fn run(command: &ImportCommand) -> ExitCode {
         Ok(bytes) => house::utf8(&name, bytes),
         Err(error) => Err(Diagnostic::error(&*name, format!("cannot be read: {error}")).into()),
     };
+    let dir = secrets.as_ref().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
     let env = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
-    let imported = match text.and_then(|text| litellm(&name, &text, &env, secrets.clone())) {
+    let imported = match text.and_then(|text| litellm(&name, &text, &env, dir)) {
         Ok(imported) => imported,
         Err(problems) => {
             problems.print();

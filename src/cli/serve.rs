@@ -97,11 +97,12 @@ async fn open(
     let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
+    let trouble = |refused| format!("the stored keys cannot be read: {refused}");
+    // Before budgets, which count what was spent by keys that name them.
+    keys.refresh().await.map_err(trouble)?;
     figures.configure(built.terms);
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
     tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
-    let trouble = |refused| format!("the stored keys cannot be read: {refused}");
-    keys.refresh().await.map_err(trouble)?;
     let read = serde_json::json!({ "references": built.secrets });
     keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));

@@ -344,10 +344,12 @@ impl Executor {
 fn booked(role: Role) -> ledger::Role {
     match role {
         Role::Primary => ledger::Role::Primary,
-        Role::Retry | Role::Continuation => ledger::Role::Retry,
+        Role::Retry => ledger::Role::Retry,
         Role::Hedge => ledger::Role::Hedge,
         Role::Standby => ledger::Role::Standby,
-        Role::Race | Role::Ensemble => ledger::Role::Ensemble,
+        Role::Race => ledger::Role::Race,
+        Role::Ensemble => ledger::Role::Ensemble,
+        Role::Continuation => ledger::Role::Continuation,
     }
 }
 

@@ -191,7 +191,7 @@ impl Journal {
 
     /// Takes the targets that were passed over, with the reasons.
     pub fn skipped(&self) -> Vec<(TargetName, &'static str)> {
-        std::mem::take(&mut self.pages().skipped)
+        self.pages().skipped.clone()
     }
 
     /// A pause before the next try begins: time that is not ours either.
@@ -271,8 +271,9 @@ fn cancelled(target: TargetName, took: Duration) -> AttemptRecord {
     }
 }
 
+/// Milliseconds, to the microsecond.
 fn ms(took: Duration) -> f64 {
-    took.as_secs_f64() * 1e3
+    (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]

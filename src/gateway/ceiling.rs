@@ -6,42 +6,33 @@ use super::identify::beyond;
 use crate::facts::market::Size;
 use crate::facts::{Body, Endpoint, Facts};
 use crate::fault::Fault;
-use crate::plan::{Candidate, OutputRules};
+use crate::plan::{By, OutputRules};
+use crate::planner::Plan;
 use crate::providers::Target;
 
-/// Leaves the targets at which a request stays within what its key may cost, with answers no longer than that.
+/// Tokens of each answer that a judge is shown at most.
+const SHOWN: u64 = 15_360;
+
+/// Tokens by which a judge is told what to do.
+const TASK: u64 = 128;
+
+/// Leaves the targets at which a request stays within what its key may cost, with answers no longer than that. Where
+/// several answer, each of them and who judges them may cost an equal part.
 ///
 /// # Errors
-/// `Forbidden` when none is left.
-pub(super) fn enforce(
-    facts: &Facts,
-    body: &dyn Body,
-    targets: &mut Vec<Target>,
-    candidates: &mut [Candidate],
-) -> Result<(), Fault> {
+/// `Forbidden` when none is left, or who judges may cost more.
+pub(super) fn enforce(facts: &Facts, body: &dyn Body, plan: &mut Plan) -> Result<(), Fault> {
     let Some(most) = facts.caller.grant.as_ref().and_then(|grant| grant.scope.max_cost) else {
         return Ok(());
     };
-    let talks = matches!(facts.endpoint, Endpoint::Chat | Endpoint::Completions);
-    let input = body.tokens();
-    targets.retain_mut(|target| {
-        let name = target.name.to_string();
-        let cost = |output: u64| {
-            let offer = facts.market.offer(&name)?;
-            facts.market.cost(&offer, Size { input, output })
-        };
-        let within = match cost(0) {
-            Some(prompt) if talks => {
-                affordable(prompt, cost(SAMPLE), most, body.max_tokens()).map(|tokens| {
-                    if let Some(tokens) = tokens {
-                        let rules = OutputRules { most: Some(tokens), ..OutputRules::default() };
-                        *target = target.under(&Arc::new(rules), None);
-                    }
-                })
-            }
-            Some(prompt) => (prompt <= most).then_some(()),
-            None => None,
-        };
+    let several = u32::try_from(several(plan, body.stream())).unwrap_or(u32::MAX);
+    let judges = u32::from(plan.judge.is_some());
+    let limit = Limit { facts, most: most / f64::from(several.saturating_add(judges)) };
+    let (input, asked, mut longest) = (body.tokens(), body.max_tokens(), 0);
+    let candidates = &mut plan.candidates;
+    plan.targets.retain_mut(|target| {
+        let within = limit.hold(target, input, asked);
+        longest = longest.max(within.flatten().unwrap_or(SHOWN));
         if within.is_none()
             && let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.target == target.name)
         {
@@ -49,7 +40,51 @@ pub(super) fn enforce(
         }
         within.is_some()
     });
-    if targets.is_empty() { Err(beyond("the request may cost more than this key allows")) } else { Ok(()) }
+    if plan.targets.is_empty() {
+        return Err(beyond("the request may cost more than this key allows"));
+    }
+    let Some(judge) = &mut plan.judge else { return Ok(()) };
+    let shown = longest.min(SHOWN).saturating_mul(several.into()).saturating_add(TASK);
+    match limit.hold(judge, input.saturating_add(shown), None) {
+        Some(_) => Ok(()),
+        None => Err(beyond("who judges the answers may cost more than this key allows")),
+    }
+}
+
+/// How many targets are asked together.
+fn several(plan: &Plan, stream: bool) -> usize {
+    let together = plan.manner.as_ref().and_then(|manner| manner.together.as_ref());
+    let together = together.filter(|together| !stream || together.by == By::Race);
+    together.map_or(1, |together| together.of.min(plan.targets.len())).max(1)
+}
+
+/// What one answer may cost, in dollars.
+struct Limit<'a> {
+    facts: &'a Facts,
+    most: f64,
+}
+
+impl Limit<'_> {
+    /// Cuts the answers of a target to the limit. `None` where not one token fits, `Some(None)` where the answer may be as
+    /// long as it likes, else how long it is at most.
+    fn hold(&self, target: &mut Target, input: u64, asked: Option<u64>) -> Option<Option<u64>> {
+        let Self { facts, most } = *self;
+        let name = target.name.to_string();
+        let cost = |output: u64| {
+            let offer = facts.market.offer(&name)?;
+            facts.market.cost(&offer, Size { input, output })
+        };
+        let prompt = cost(0)?;
+        if !matches!(facts.endpoint, Endpoint::Chat | Endpoint::Completions) {
+            return (prompt <= most).then_some(None);
+        }
+        let cut = affordable(prompt, cost(SAMPLE), most, asked)?;
+        if let Some(tokens) = cut {
+            let rules = OutputRules { most: Some(tokens), ..OutputRules::default() };
+            *target = target.under(&Arc::new(rules), None);
+        }
+        Some(cut.or(asked))
+    }
 }
 
 /// Tokens of an answer by which the price of one is found: fewer than any model can make.

@@ -12,7 +12,7 @@ use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
 use crate::executor::{Chaos, ChaosSettings};
 use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
-use crate::keys::{Keys, Written};
+use crate::keys::{Keys, Promised, Written};
 use crate::ledger::{
     Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
 };
@@ -75,9 +75,10 @@ impl Figures {
         self.gates.configure(terms.breaker);
         self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
+        self.keys.promise(terms.promised);
         self.keys.configure(terms.keys);
         if let Some(desk) = self.desk.get() {
-            desk.configure(terms.budgets);
+            desk.configure(terms.budgets, || self.keys.budgets());
         }
         self.limits.tidy();
         self.chaos.configure(&terms.chaos);
@@ -117,6 +118,8 @@ pub struct Terms {
     pub presets: HashMap<Arc<str>, Arc<str>>,
     /// Keys that stand in it.
     pub keys: Vec<Written>,
+    /// What keys may name.
+    pub promised: Promised,
     /// What may be spent.
     pub budgets: Vec<Budget>,
     /// Faults that are injected on purpose.

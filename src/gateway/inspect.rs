@@ -19,6 +19,12 @@ pub(super) struct Guarded {
     pub(super) examined: Examined,
 }
 
+/// A request that guards do not let pass.
+pub(super) struct Withheld {
+    pub(super) facts: Facts,
+    pub(super) refused: Refused,
+}
+
 /// Somebody who looks at the answers, and what they find.
 pub(super) struct Looking {
     pub(super) inspection: Arc<dyn Inspection>,
@@ -29,8 +35,11 @@ pub(super) struct Looking {
 ///
 /// # Errors
 /// A guard does not let it pass, or finds what cannot be taken out of this kind of request.
-pub(super) async fn examine(snapshot: &Snapshot, mut facts: Facts) -> Result<Guarded, Box<Refused>> {
-    let examined = snapshot.guards.examine(&facts).await?;
+pub(super) async fn examine(snapshot: &Snapshot, mut facts: Facts) -> Result<Guarded, Box<Withheld>> {
+    let examined = match snapshot.guards.examine(&facts).await {
+        Ok(examined) => examined,
+        Err(refused) => return Err(Box::new(Withheld { facts, refused: *refused })),
+    };
     facts.tags.extend_from_slice(&examined.tags);
     if let Some(guard) = examined.changed_by.as_deref().filter(|_| !can_change(facts.endpoint)) {
         let text = format!(
@@ -38,7 +47,8 @@ pub(super) async fn examine(snapshot: &Snapshot, mut facts: Facts) -> Result<Gua
             facts.endpoint.as_str()
         );
         let fault = Fault::new(FaultKind::Rejected, text).code("guard_not_enforceable");
-        return Err(Box::new(Refused { tags: examined.tags, fault }));
+        let refused = Refused { tags: examined.tags, answers: examined.answers, fault };
+        return Err(Box::new(Withheld { facts, refused }));
     }
     Ok(Guarded { facts, examined })
 }

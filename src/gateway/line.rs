@@ -17,7 +17,7 @@ use super::door::{Asked, Door, Head};
 use super::gather::{facts_of, patience, recorded, text_of};
 use super::heeded::{enforceable, pin, warnings, with_parameters};
 use super::identify::beyond;
-use super::inspect::{self, Guarded, Looking};
+use super::inspect::{self, Guarded, Looking, Withheld};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::keeping::Keeping;
 use super::papers::Papers;
@@ -29,7 +29,6 @@ use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
-use crate::chat::Loss;
 use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Sequel, Switched};
 use crate::facts::{Endpoint, Facts, Rated};
 use crate::fault::{Fault, FaultKind};
@@ -311,9 +310,11 @@ impl<'o, 'g> Admitted<'o, 'g> {
         let snapshot = self.opened.snapshot.clone();
         match Box::pin(inspect::examine(&snapshot, facts)).await {
             Ok(guarded) => Ok(Inspected { admitted: self, guarded: Some(Box::new(guarded)) }),
-            Err(refused) => {
-                let Refused { tags, fault } = *refused;
-                self.opened.note(|s| (s.facts, s.tags) = (Some(record), tags));
+            Err(withheld) => {
+                let Withheld { mut facts, refused: Refused { tags, answers, fault } } = *withheld;
+                let mut papers = Papers::begin(&self.opened.gateway.shared.decisions, &mut facts);
+                papers.iter_mut().for_each(|papers| papers.guarded(answers.clone()));
+                self.opened.note(|s| (s.facts, s.tags, s.papers) = (Some(record), tags, papers));
                 Err(fault)
             }
         }
@@ -325,7 +326,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
     pub(super) async fn decide(self) -> Result<Decided<'o, 'g>, Fault> {
         let Self { admitted, guarded } = self;
         let opened = &mut *admitted.opened;
-        let (mut facts, examined) = match guarded.map(|guarded| *guarded) {
+        let (mut facts, mut examined) = match guarded.map(|guarded| *guarded) {
             Some(Guarded { facts, examined }) => (facts, Some(examined)),
             None => (gather(opened, &admitted.asked)?, None),
         };
@@ -358,6 +359,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
         say::count(&decided.errors);
         if let Some(papers) = &mut papers {
             papers.decided(store, &facts, admitted.asked.bytes(), &decided, &session.asked());
+            papers.guarded(examined.as_mut().map(|all| std::mem::take(&mut all.answers)).unwrap_or_default());
         }
         let owed = chosen.owed(&snapshot, opened.version, &facts, &decided, &session).map(|mut owed| {
             if let Some(question) = &mut owed.question {
@@ -422,8 +424,8 @@ impl<'o, 'g> Decided<'o, 'g> {
             let all = plan.targets.iter_mut().chain(&mut plan.judge).chain(&mut plan.sequels);
             all.for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
-        let mut candidates = std::mem::take(&mut plan.candidates);
-        let within = ceiling::enforce(session.facts(), &*asked, &mut plan.targets, &mut candidates);
+        let within = ceiling::enforce(session.facts(), &*asked, &mut plan);
+        let candidates = std::mem::take(&mut plan.candidates);
         if let Err(fault) = within {
             opened.note(|s| s.candidates = candidates);
             return Err(fault);

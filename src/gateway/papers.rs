@@ -17,7 +17,8 @@ pub(super) struct Papers {
     market: Arc<Watched>,
     /// The client wants to hear how it was decided.
     pub(super) explain: bool,
-    seen: Box<Seen>,
+    /// What policies could see; nothing where they were not asked.
+    seen: Option<Box<Seen>>,
     reads: Reads,
     decision: Option<Box<Decision>>,
     failures: Vec<Failure>,
@@ -38,7 +39,7 @@ impl Papers {
         Some(Box::new(Self {
             market,
             explain,
-            seen: Box::default(),
+            seen: None,
             reads: Reads::default(),
             decision: None,
             failures: Vec::new(),
@@ -58,10 +59,20 @@ impl Papers {
     ) {
         self.reads = decided.reads.clone();
         let look = store.is_durable() && bytes <= LOOKED_THROUGH;
-        *self.seen = seen(facts, &self.reads, store.settings(), look);
+        self.seen = Some(Box::new(seen(facts, &self.reads, store.settings(), look)));
         self.decision = decided.decision.as_ref().ok().map(|decision| Box::new(decision.clone()));
         self.plugins = asked.iter().map(Into::into).collect();
         self.failures = decided.errors.iter().map(Into::into).collect();
+    }
+
+    /// What guards said before the policies were asked.
+    pub(super) fn guarded(&mut self, answers: Vec<PluginAnswer>) {
+        self.plugins.splice(..0, answers);
+    }
+
+    /// What guards said of the answer.
+    pub(super) fn watched(&mut self, answers: Vec<PluginAnswer>) {
+        self.plugins.extend(answers);
     }
 
     /// The same papers once more.
@@ -91,7 +102,7 @@ impl Papers {
             policy_us,
             first_token_ms: None,
             error: None,
-            seen: Some(self.seen),
+            seen: self.seen,
             reads: self.reads,
             decision: self.decision,
             failures: self.failures,
@@ -103,8 +114,10 @@ impl Papers {
 
     /// The request is over, or its answer begins: the numbers of the plan's targets are added.
     fn offers<'a>(&mut self, plan: impl Iterator<Item = &'a str>) {
-        if self.seen.visited.offers.is_empty() {
-            self.seen.visited = self.market.take(plan);
+        if let Some(seen) = &mut self.seen
+            && seen.visited.offers.is_empty()
+        {
+            seen.visited = self.market.take(plan);
         }
     }
 }

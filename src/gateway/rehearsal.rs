@@ -11,12 +11,16 @@ use super::Snapshot;
 use super::door::{Door, Head};
 use super::gather::{facts_of, recorded};
 use super::heeded::pin;
+use super::inspect::{self, Guarded, Withheld};
 use super::papers::Papers;
 use crate::caller::Caller;
 use crate::clock::Dice;
+use crate::facts::{Endpoint, Facts};
 use crate::fault::Fault;
-use crate::plan::{Dossier, Limits, Outcome, RECORD_VERSION, Record};
+use crate::guard::Refused;
+use crate::plan::{Dossier, Limits, Outcome, PluginAnswer, RECORD_VERSION, Record};
 use crate::planner;
+use crate::plugin::Pair;
 use crate::store::{DecisionSettings, Decisions, Shelf};
 
 /// A request that nobody sent.
@@ -45,17 +49,12 @@ impl Rehearsal {
         let head = Head { uri: &uri, headers: &headers, shelf: &Shelf::empty() };
         let asked = door.read(body, head)?;
         let market = snapshot.market_of(None).clone();
-        let mut facts =
-            facts_of("rehearsal".into(), door.endpoint(), caller, headers, &asked, at_ms, market)?;
+        let facts = facts_of("rehearsal".into(), door.endpoint(), caller, headers, &asked, at_ms, market)?;
+        let (mut facts, answers, refusal) = guarded(snapshot, door.endpoint(), asked.model(), facts).await;
         let store = Decisions::remembering(DecisionSettings { recent: 1, ..DecisionSettings::default() });
         let papers = Papers::begin(&store, &mut facts);
-        let facts = Arc::new(facts);
-        let began = Instant::now();
-        let session = snapshot.policies.begin(&facts);
-        let decided = session.decide().await;
-        let policy_us = began.elapsed().as_secs_f64() * 1e6;
         let mut papers = papers.ok_or_else(|| Fault::new(crate::fault::FaultKind::Internal, "no papers"))?;
-        papers.decided(&store, &facts, 0, &decided, &session.asked());
+        let facts = Arc::new(facts);
         let mut record = Record {
             v: RECORD_VERSION,
             request_id: facts.request_id.clone(),
@@ -74,12 +73,20 @@ impl Rehearsal {
             cost: None,
             outcome: Outcome::Ok,
         };
-        let (mut status, mut error) = (0, None);
-        let mut refused = |fault: &Fault| {
-            (status, error) = (fault.client_status(), Some(fault.code_str().into()));
-        };
+        if let Some((tags, fault)) = refusal {
+            record.tags.extend(tags);
+            papers.guarded(answers);
+            return Ok(ended(papers.into_dossier(record, at_ms, 0.0), Some(&fault)));
+        }
+        let began = Instant::now();
+        let session = snapshot.policies.begin(&facts);
+        let decided = session.decide().await;
+        let policy_us = began.elapsed().as_secs_f64() * 1e6;
+        papers.decided(&store, &facts, 0, &decided, &session.asked());
+        papers.guarded(answers);
+        let mut refusal = None;
         match decided.decision {
-            Err(fault) => refused(&fault),
+            Err(fault) => refusal = Some(fault),
             Ok(mut decision) => {
                 (record.rule, record.tags) =
                     (decision.rule.take(), [facts.tags.clone(), decision.tags.clone()].concat());
@@ -93,17 +100,40 @@ impl Rehearsal {
                         papers.limits = Some(Limits::of(total, plan.first_token, plan.retries));
                     }
                     Err(unplanned) => {
-                        refused(&unplanned.fault);
-                        record.candidates = unplanned.candidates;
+                        let unplanned = *unplanned;
+                        (refusal, record.candidates) = (Some(unplanned.fault), unplanned.candidates);
                     }
                 }
             }
         }
-        let mut dossier = papers.into_dossier(record, at_ms, policy_us);
-        (dossier.status, dossier.error) = (status, error);
-        if dossier.status > 0 {
-            dossier.record.outcome = Outcome::Error;
-        }
-        Ok(dossier)
+        Ok(ended(papers.into_dossier(record, at_ms, policy_us), refusal.as_ref()))
     }
+}
+
+/// What the guards make of a request: the facts with their tags, what they said, and their refusal.
+async fn guarded(
+    snapshot: &Snapshot,
+    endpoint: Endpoint,
+    model: &str,
+    facts: Facts,
+) -> (Facts, Vec<PluginAnswer>, Option<(Vec<Pair>, Fault)>) {
+    if !snapshot.guards.look_at(endpoint, model) {
+        return (facts, Vec::new(), None);
+    }
+    match inspect::examine(snapshot, facts).await {
+        Ok(Guarded { facts, examined }) => (facts, examined.answers, None),
+        Err(withheld) => {
+            let Withheld { facts, refused: Refused { tags, answers, fault } } = *withheld;
+            (facts, answers, Some((tags, fault)))
+        }
+    }
+}
+
+/// The papers, with what the client would be told where it is refused.
+fn ended(mut dossier: Dossier, refusal: Option<&Fault>) -> Dossier {
+    if let Some(fault) = refusal {
+        (dossier.status, dossier.error) = (fault.client_status(), Some(fault.code_str().into()));
+        dossier.record.outcome = Outcome::Error;
+    }
+    dossier
 }

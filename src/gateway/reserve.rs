@@ -40,6 +40,7 @@ impl Settlement {
                 team: caller.team.clone(),
                 tags: self.tags.clone(),
                 model: asked.model().clone(),
+                named: caller.grant.as_ref().map(|grant| grant.budgets.clone()).unwrap_or_default(),
             },
             size: size(self.endpoint, asked, most),
             when: When { tier: self.tier, unix_ms: self.unix_ms },

@@ -24,7 +24,7 @@ use crate::guard::Noted;
 use crate::ledger::{Book, Closing, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
-use crate::plan::{Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
+use crate::plan::{AttemptRecord, Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
 use crate::policy::rollout::Arm;
 use crate::policy::{Completion, SeenTarget, Session};
 use crate::providers::{Dialect, Target};
@@ -352,7 +352,11 @@ impl Settlement {
 
     /// What others noted: findings in the answer, and what an answer cost that was withheld.
     fn gather(&mut self) {
-        for (key, kinds) in self.found.take().map(|found| found.tags()).unwrap_or_default() {
+        let found = self.found.take();
+        if let (Some(papers), Some(found)) = (&mut self.papers, &found) {
+            papers.watched(found.answers());
+        }
+        for (key, kinds) in found.map(|found| found.tags()).unwrap_or_default() {
             match self.tags.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, known)) => {
                     let mut all: Vec<&str> = known.split(',').collect();
@@ -446,13 +450,13 @@ impl Settlement {
         let papers = self.papers.take()?;
         let explained = papers.explain.then(|| {
             let (rule, tags) = (self.rule.clone(), self.tags.clone());
-            let record = Record {
-                facts: None,
-                attempts: self.journal.so_far(),
-                candidates: self.candidates.clone(),
-                ..self.outline(Outcome::Ok, rule, tags)
-            };
-            self.dossier(papers.copy(), record, status, self.at.elapsed(), error).brief()
+            let (attempts, mut candidates) = (self.journal.so_far(), self.candidates.clone());
+            self.pass_over(&mut candidates, &attempts);
+            let record =
+                Record { facts: None, attempts, candidates, ..self.outline(Outcome::Ok, rule, tags) };
+            let mut copy = papers.copy();
+            copy.watched(self.found.as_ref().map(|found| found.answers()).unwrap_or_default());
+            self.dossier(copy, record, status, self.at.elapsed(), error).brief()
         });
         self.papers = Some(papers);
         explained
@@ -474,18 +478,19 @@ impl Settlement {
     fn record(&mut self, outcome: Outcome) -> Record {
         let (rule, tags) = (self.rule.take(), std::mem::take(&mut self.tags));
         let attempts = self.journal.close();
+        let mut candidates = std::mem::take(&mut self.candidates);
+        self.pass_over(&mut candidates, &attempts);
+        Record { facts: self.facts.take(), candidates, attempts, ..self.outline(outcome, rule, tags) }
+    }
+
+    /// Says of targets that were not tried why the executor passed them over.
+    fn pass_over(&self, candidates: &mut [Candidate], attempts: &[AttemptRecord]) {
         for (target, reason) in self.journal.skipped() {
             let tried = attempts.iter().any(|attempt| attempt.target == target);
-            let seen = self.candidates.iter_mut().find(|seen| seen.target == target);
+            let seen = candidates.iter_mut().find(|seen| seen.target == target);
             if let Some(seen) = seen.filter(|_| !tried) {
                 seen.rejected = Some(reason.into());
             }
-        }
-        Record {
-            facts: self.facts.take(),
-            candidates: std::mem::take(&mut self.candidates),
-            attempts,
-            ..self.outline(outcome, rule, tags)
         }
     }
 

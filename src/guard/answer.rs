@@ -25,7 +25,7 @@ pub(super) async fn inspect(watch: &Watch, answer: &mut Answer) -> Result<(), Fa
     let called = together(asked).await;
     let mut cuts: BTreeMap<u32, Vec<Cut>> = BTreeMap::new();
     for (watcher, called) in watch.watchers.iter().zip(called) {
-        match called.answer {
+        match watch.looked(watcher, called) {
             Err(fault) => {
                 if watch.without(watcher, "response", &fault)? {
                     for segment in &ask.segments {

@@ -1,13 +1,16 @@
 //! What guards make of a request: all of them look at once, and the strictest decides.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
 
 use super::{Guard, Guards, blocked, count, once, refused, together, unavailable};
 use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::plan::{OutputRules, TakenOut};
+use crate::plan::{GUARD_REQUEST, OutputRules, PluginAnswer, TakenOut};
 use crate::plugin::{
-    Ask, Called, Consequence, Finding, GuardAction, GuardOn, Interface, Pair, Phase, Segment, Verdict,
+    Ask, Called, Consequence, Finding, GuardAction, GuardOn, Interface, Pair, Phase, Plugin, Segment, Verdict,
 };
 
 /// A request that the guards let pass.
@@ -19,6 +22,8 @@ pub struct Examined {
     pub output: OutputRules,
     /// The guard that changes the prompt, if one does.
     pub changed_by: Option<Arc<str>>,
+    /// What each of them said, and how long it took.
+    pub answers: Vec<PluginAnswer>,
 }
 
 /// A request that a guard does not let pass.
@@ -26,6 +31,8 @@ pub struct Examined {
 pub struct Refused {
     /// What they found.
     pub tags: Vec<Pair>,
+    /// What each of them said, and how long it took.
+    pub answers: Vec<PluginAnswer>,
     /// What the client is told.
     pub fault: Fault,
 }
@@ -52,23 +59,34 @@ impl Guards {
             }
         }
         match refusal {
-            Some(fault) => Err(Box::new(Refused { tags: examined.tags, fault })),
+            Some(fault) => Err(Box::new(Refused { tags: examined.tags, answers: examined.answers, fault })),
             None => Ok(examined),
         }
     }
 }
 
 impl Examined {
+    /// Counts what came of asking a guard, and keeps it for the papers.
+    fn note(&mut self, plugin: &Plugin, took: Duration, outcome: &'static str, kinds: &[&str]) {
+        count(plugin, "request", outcome);
+        self.answers.push(PluginAnswer {
+            plugin: plugin.name().into(),
+            question: GUARD_REQUEST.into(),
+            reply: json!({ "outcome": outcome, "found": kinds }),
+            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        });
+    }
+
     fn hear(&mut self, guard: &Guard, called: Called<Verdict>, segments: &[Segment]) -> Result<(), Fault> {
-        let Guard { plugin, role } = guard;
+        let (Guard { plugin, role }, took) = (guard, called.took);
         let verdict = match called.answer {
             Ok(verdict) => verdict,
             Err(fault) if fault.unsupported => {
-                count(plugin, "request", "pass");
+                self.note(plugin, took, "pass", &[]);
                 return Ok(());
             }
             Err(fault) => {
-                count(plugin, "request", "failed");
+                self.note(plugin, took, "failed", &[]);
                 return match plugin.on_error(Interface::Guard) {
                     Consequence::Deny => Err(unavailable(plugin, &fault)),
                     Consequence::RedactAll => {
@@ -86,23 +104,23 @@ impl Examined {
         let refusal = verdict.reject.as_ref();
         kinds.extend(refusal.filter(|_| found.is_empty()).map(|refusal| &*refusal.code));
         if kinds.is_empty() {
-            count(plugin, "request", "pass");
+            self.note(plugin, took, "pass", &[]);
             return Ok(());
         }
         self.tags.push((format!("guard.{}", plugin.name()).into(), kinds.join(",").into()));
         if role.action == GuardAction::Flag {
-            count(plugin, "request", "flag");
+            self.note(plugin, took, "flag", &kinds);
             return Ok(());
         }
         if let Some(refusal) = refusal {
-            count(plugin, "request", "block");
+            self.note(plugin, took, "block", &kinds);
             return Err(refused(plugin, refusal, "request"));
         }
         if role.action == GuardAction::Block {
-            count(plugin, "request", "block");
+            self.note(plugin, took, "block", &kinds);
             return Err(blocked(plugin, &kinds, "request"));
         }
-        count(plugin, "request", "redact");
+        self.note(plugin, took, "redact", &kinds);
         let text = |found: &Finding| {
             let segment = segments.iter().find(|segment| segment.id == found.segment)?;
             segment.text.get(found.start as usize..found.end as usize)

@@ -269,7 +269,7 @@ async fn judge(watch: &Watch, window: Window) -> Result<Judged, Fault> {
     let called = together(asked).await;
     let mut judged = Judged { cuts: Vec::new(), safe_until: window.text.len(), gone: false };
     for (watcher, called) in watch.watchers.iter().zip(called) {
-        match called.answer {
+        match watch.looked(watcher, called) {
             Err(fault) => judged.gone |= watch.without(watcher, "stream", &fault)?,
             Ok(verdict) => {
                 let safe = if window.last { window.text.len() } else { verdict.safe_until as usize };

@@ -1,7 +1,10 @@
 //! Those who look at the answers to one request, and what each of them wants to follow a finding.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
 
 use super::answer;
 use super::cut::Cut;
@@ -9,9 +12,9 @@ use super::stream::Stream;
 use super::{blocked, count, once, refused, unavailable};
 use crate::chat::Answer;
 use crate::fault::Fault;
-use crate::plan::mark;
+use crate::plan::{GUARD_ANSWER, PluginAnswer, mark};
 use crate::plugin::{
-    Ask, CallFault, Consequence, Finding, GuardAction, GuardRole, Interface, Pair, Plugin, Refusal,
+    Ask, CallFault, Called, Consequence, Finding, GuardAction, GuardRole, Interface, Pair, Plugin, Refusal,
 };
 use crate::providers::{Awaited, Inspection, Sentry};
 
@@ -37,20 +40,60 @@ pub struct Watch {
     noted: Arc<Noted>,
 }
 
-/// What was found in answers: kinds by guard.
+/// What guards made of the answers, by guard.
 #[derive(Debug, Default)]
-pub struct Noted(Mutex<BTreeMap<Arc<str>, Vec<String>>>);
+pub struct Noted(Mutex<BTreeMap<Arc<str>, Account>>);
+
+/// What one of them found, and how long it looked.
+#[derive(Debug, Default)]
+struct Account {
+    kinds: Vec<String>,
+    looks: u64,
+    failures: u64,
+    took: Duration,
+}
 
 impl Noted {
     /// A tag for each guard that found something: `guard.pii` with its kinds.
     pub fn tags(&self) -> Vec<Pair> {
-        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.iter().map(|(guard, kinds)| (format!("guard.{guard}").into(), kinds.join(",").into())).collect()
+        let tag = |(guard, account): (&Arc<str>, &Account)| {
+            let kinds = account.kinds.join(",");
+            (!kinds.is_empty()).then(|| (format!("guard.{guard}").into(), kinds.into()))
+        };
+        self.accounts().iter().filter_map(tag).collect()
+    }
+
+    /// What each of them said, and how long all its looks took.
+    pub fn answers(&self) -> Vec<PluginAnswer> {
+        let answer = |(guard, account): (&Arc<str>, &Account)| {
+            let mut reply = json!({ "found": account.kinds, "looks": account.looks });
+            if account.failures > 0 {
+                reply["failures"] = account.failures.into();
+            }
+            let micros = u64::try_from(account.took.as_micros()).unwrap_or(u64::MAX);
+            PluginAnswer { plugin: guard.clone(), question: GUARD_ANSWER.into(), reply, micros }
+        };
+        self.accounts().iter().map(answer).collect()
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Account>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looked(&self, guard: &str, took: Duration, failed: bool) {
+        let mut accounts = self.accounts();
+        let account = match accounts.get_mut(guard) {
+            Some(known) => known,
+            None => accounts.entry(guard.into()).or_default(),
+        };
+        account.looks += 1;
+        account.failures += u64::from(failed);
+        account.took += took;
     }
 
     fn note(&self, guard: &str, kinds: &[&str]) {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = noted.entry(guard.into()).or_default();
+        let mut accounts = self.accounts();
+        let known = &mut accounts.entry(guard.into()).or_default().kinds;
         for kind in kinds {
             if !known.iter().any(|known| known == kind) {
                 known.push((*kind).to_owned());
@@ -68,6 +111,13 @@ impl Watch {
     /// What they find.
     pub fn noted(&self) -> Arc<Noted> {
         self.noted.clone()
+    }
+
+    /// One of them has looked at a text; its answer, or why there is none.
+    pub(super) fn looked<T>(&self, watcher: &Watcher, called: Called<T>) -> Result<T, CallFault> {
+        let failed = called.answer.as_ref().is_err_and(|fault| !fault.unsupported);
+        self.noted.looked(watcher.plugin.name(), called.took, failed);
+        called.answer
     }
 
     /// What one of them said of texts, as what is to be cut out of which.

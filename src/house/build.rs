@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use aws::REGIONS;
 
 use super::beside;
+use super::check::auth::promised;
 use super::check::{
     Base, Checked, CheckedApi, CheckedKey, CheckedModel, CheckedProvider, CheckedTarget, HeaderText, Hop,
 };
@@ -152,6 +153,7 @@ pub fn build(
         breaker: config.breaker,
         presets: presets.collect(),
         keys,
+        promised: promised(config),
         budgets: checked.budgets.clone(),
         chaos: config.chaos.clone(),
     };
@@ -210,8 +212,12 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         }
         aliases.extend(versions_in(&config.models));
         let providers = reading.names("providers").into_iter().collect();
-        let rate_limits = rate_limits(config);
-        let names = policy::Names { aliases: aliases.into_iter().collect(), providers, rate_limits };
+        let names = policy::Names {
+            aliases: aliases.into_iter().collect(),
+            providers,
+            rate_limits: rate_limits(config),
+            budgets: budgets(config),
+        };
         let plugins = plugins::configured(&config.plugins, &sources.plugins, &sources.paths.plugins.dir);
         let named = NamedPlugins(plugins.into_iter().map(|plugin| plugin.name).collect());
         bench.policies(config, names, Arc::new(named));
@@ -231,6 +237,11 @@ fn rate_limits(config: &Config) -> BTreeSet<String> {
     config.rate_limits.iter().map(|limit| limit.name.clone()).collect()
 }
 
+/// The budgets that policies may ask for.
+fn budgets(config: &Config) -> BTreeSet<String> {
+    config.budgets.iter().map(|budget| budget.name.clone()).collect()
+}
+
 /// What policies may name.
 pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion], config: &Config) -> policy::Names {
     let all = std::iter::once(catalogue).chain(versions.iter().map(|version| &version.catalogue));
@@ -238,6 +249,7 @@ pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion], config: &Con
         aliases: all.flat_map(Catalogue::names).map(ToString::to_string).collect(),
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
         rate_limits: rate_limits(config),
+        budgets: budgets(config),
     }
 }
 

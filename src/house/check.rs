@@ -1,6 +1,6 @@
 //! What a configuration means, checked without touching the world: no files, no environment, no network.
 
-mod auth;
+pub(super) mod auth;
 mod aws;
 mod azure;
 mod base_url;

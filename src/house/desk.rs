@@ -102,7 +102,7 @@ impl admin::Desk for Desk {
     fn roll_back(&self, to: Option<&str>, serving: &str) -> Result<String, String> {
         if to == Some(DISK) {
             self.ask(None)?;
-            return Ok("the policies on disk serve".into());
+            return Ok("the last good policies on disk serve".into());
         }
         let version = match to {
             Some(hash) => self.versions.find(hash)?,

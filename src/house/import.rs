@@ -154,6 +154,7 @@ fn place_provider(
         }
     }
     let host = found.host.as_deref().and_then(|host| host.split('.').next()).unwrap_or_default();
+    let host = if host.bytes().all(|byte| byte.is_ascii_digit()) { "" } else { host };
     let numbered = (2..).map(|n| format!("{}-{n}", found.provider));
     let named = [found.provider.clone(), format!("{}-{host}", found.provider)];
     // An alias such as `openai/gpt-4o` would read like a model of a provider with that name.
@@ -246,3 +247,6 @@ fn truth(node: &Node) -> bool {
 fn plain_json(node: &Node) -> Value {
     serde_json::to_value(node.to_value()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

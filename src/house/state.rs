@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::House;
 use super::build::keys::MIN_PEPPER;
+use super::check::auth::promised;
 use super::secrets::Secrets;
 use super::sources::directory;
 use crate::clock::SystemClock;
@@ -40,6 +41,7 @@ impl House {
     /// When the pepper cannot be read, or is another one than before.
     pub fn key_desk(&self, database: Option<Sqlite>) -> Result<KeyDesk, String> {
         let keys = self.figures.keys.clone();
+        keys.promise(promised(&self.checked.config));
         let reference = self.checked.config.auth.pepper.as_ref();
         let secrets =
             Secrets::new(directory(self.file.as_deref())).with_keystore(&self.checked.config.keystore);

@@ -127,7 +127,7 @@ impl KeyDesk {
         actor: &str,
     ) -> Result<(Value, SecretString), Refused> {
         let registry = self.writable()?;
-        check(name, &terms)?;
+        self.check(name, &terms)?;
         let minted = mint(None).map_err(Refused::Invalid)?;
         let row = KeyRow {
             id: minted.id,
@@ -185,7 +185,7 @@ impl KeyDesk {
         let mut terms: KeyTerms = serde_json::from_value(row.terms.clone()).unwrap_or_default();
         match change {
             Change::Terms(fresh) => {
-                check(&row.name, fresh)?;
+                self.check(&row.name, fresh)?;
                 terms = (**fresh).clone();
             }
             Change::Disable => terms.disabled = true,
@@ -245,6 +245,13 @@ impl KeyDesk {
     /// When there is none, or it cannot be read.
     pub async fn verify(&self) -> Result<Verdict, Refused> {
         Ok(self.writable()?.verify().await?)
+    }
+
+    fn check(&self, name: &str, terms: &KeyTerms) -> Result<(), Refused> {
+        check(name, terms)?;
+        let promised = self.keys.promised.load();
+        let named = promised.as_ref().map_or(Ok(()), |promised| promised.check(terms));
+        named.map_err(|(field, what)| Refused::Invalid(format!("`{field}`: {what}")))
     }
 
     fn find(&self, name: &str) -> Result<Key, Refused> {

@@ -105,3 +105,28 @@ async fn an_old_secret_ends_when_its_time_is_over() {
     assert!(found(&old, 999) && found(&new, 999));
     assert!(!found(&old, 1_000) && found(&new, 1_000));
 }
+
+#[test]
+fn keys_name_limits_and_budgets_that_there_are() {
+    let promised = Promised {
+        rate_limits: vec!["gold".into()],
+        budgets: vec![("purse".into(), true), ("everything".into(), false)],
+    };
+    let limits = |name: &str| KeyTerms { rate_limits: vec![name.into()], ..KeyTerms::default() };
+    let budgets = |name: &str| KeyTerms { budgets: vec![name.into()], ..KeyTerms::default() };
+    for (terms, expected) in [
+        (limits("gold"), None),
+        (limits("golf"), Some(("rate_limits", "there is no limit `golf`"))),
+        (budgets("purse"), None),
+        (budgets("nurse"), Some(("budgets", "there is no budget `nurse`"))),
+        (budgets("everything"), Some(("budgets", "budget `everything` counts what its `for` says"))),
+    ] {
+        let told = promised.check(&terms).err();
+        let matches = match (&told, expected) {
+            (None, None) => true,
+            (Some((field, text)), Some((at, begins))) => *field == at && text.starts_with(begins),
+            _ => false,
+        };
+        assert!(matches, "{told:?} {expected:?}");
+    }
+}

@@ -68,6 +68,8 @@ pub struct Budget {
     pub period: Period,
     /// Which requests it counts.
     pub of: Match,
+    /// Whether only requests of keys count that name it.
+    pub by_name: bool,
     /// By what it is split into parts.
     pub each: Vec<Dimension>,
     /// Whether requests are refused.
@@ -201,7 +203,13 @@ impl Budget {
             && self.measure == other.measure
             && self.period == other.period
             && self.of == other.of
+            && self.by_name == other.by_name
             && self.each == other.each
+    }
+
+    /// Whether it counts this request. Without a target, what only a target decides counts as holding.
+    fn counts(&self, payer: &Payer, target: Option<&TargetName>) -> bool {
+        (!self.by_name || payer.named.contains(&self.name)) && self.of.holds(payer, target)
     }
 
     fn part(&self, payer: &Payer, target: Option<&TargetName>) -> Part {
@@ -306,7 +314,7 @@ impl Budgets {
         for spent in spent {
             for purse in &fresh {
                 let budget = &purse.budget;
-                if !budget.of.holds(&spent.payer, Some(&spent.target)) {
+                if !budget.counts(&spent.payer, Some(&spent.target)) {
                     continue;
                 }
                 let amount = if budget.measure == Measure::Dollars { spent.nano } else { spent.tokens };
@@ -327,7 +335,7 @@ impl Budgets {
     /// The most tokens of an answer that budgets allow a request which sets no limit itself.
     pub fn usual_cap(&self, payer: &Payer) -> Option<u64> {
         let purses = self.purses.load();
-        let caps = purses.iter().filter(|purse| purse.budget.of.holds(payer, None));
+        let caps = purses.iter().filter(|purse| purse.budget.counts(payer, None));
         caps.filter_map(|purse| purse.budget.max_tokens).min()
     }
 
@@ -344,7 +352,7 @@ impl Budgets {
     ) -> Result<Hold, Box<Refusal>> {
         let purses = self.purses.load();
         let counting: Vec<&Arc<Purse>> =
-            purses.iter().filter(|purse| purse.budget.of.holds(payer, Some(target))).collect();
+            purses.iter().filter(|purse| purse.budget.counts(payer, Some(target))).collect();
         let mut hold = Hold { held: Vec::with_capacity(counting.len()), cap: None, nano: 0, hard: false };
         let mut output = bound.output;
         // All locks at once, in one order for everybody: what is checked is what is held.

@@ -1,5 +1,6 @@
 //! The ledger in service: budgets, and the database that remembers what was spent.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,14 +72,21 @@ impl Desk {
         self.database.as_ref()
     }
 
-    /// Takes the budgets of a configuration; those that are new count what was spent before. Blocks where there is
-    /// something to count; not for workers.
-    pub fn configure(&self, budgets: Vec<Budget>) {
+    /// Takes the budgets of a configuration; those that are new count what was spent before, by keys that name them
+    /// (`named`, by the key's id) too. Blocks where there is something to count; not for workers.
+    pub fn configure(&self, budgets: Vec<Budget>, named: impl FnOnce() -> HashMap<Arc<str>, Vec<Arc<str>>>) {
         let now = self.clock.unix_ms();
         let Some(since) = self.budgets.configure(budgets, now) else { return };
         let Some(database) = &self.database else { return };
         match spent_since(database, since) {
-            Ok(spent) => self.budgets.recount(spent, now),
+            Ok(mut spent) => {
+                let named = named();
+                for Spent { payer, .. } in &mut spent {
+                    let budgets = payer.key.as_ref().and_then(|key| named.get(key));
+                    payer.named = budgets.cloned().unwrap_or_default();
+                }
+                self.budgets.recount(spent, now);
+            }
             Err(trouble) => {
                 tracing::error!(%trouble, "budgets begin at nothing: what was spent is not known")
             }

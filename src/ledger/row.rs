@@ -18,8 +18,12 @@ pub enum Role {
     Hedge,
     /// Begun early, in case that another one fails.
     Standby,
+    /// Beside others, the first of which counts.
+    Race,
     /// One of several whose answers become one.
     Ensemble,
+    /// To go on where a stream broke off.
+    Continuation,
     /// To compare, not to answer.
     Shadow,
 }
@@ -49,7 +53,9 @@ impl Role {
             Self::Retry => "retry",
             Self::Hedge => "hedge",
             Self::Standby => "standby",
+            Self::Race => "race",
             Self::Ensemble => "ensemble",
+            Self::Continuation => "continuation",
             Self::Shadow => "shadow",
         }
     }

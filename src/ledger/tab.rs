@@ -109,7 +109,7 @@ impl Tab {
         let hold = reserved.map_err(|refusal| {
             metrics::counter!("tollgate_budget_refusals_total", "budget" => refusal.standing.name.to_string())
                 .increment(1);
-            refused(&refusal, now)
+            refused(&refusal, target, now)
         })?;
         if let Some(trouble) = desk.trouble()
             && !desk.bears(hold.hard)
@@ -271,7 +271,7 @@ fn is_free(fault: &Fault) -> bool {
 }
 
 /// A budget's refusal, in words for the client.
-fn refused(refusal: &Refusal, now: u64) -> Fault {
+fn refused(refusal: &Refusal, target: &TargetName, now: u64) -> Fault {
     let Refusal { standing, wanted, passing, status } = refusal;
     let shown = |amount| super::budget::shown(standing.measure, amount);
     let part = if standing.part.is_empty() { String::new() } else { format!(" ({})", standing.part) };
@@ -283,7 +283,9 @@ fn refused(refusal: &Refusal, now: u64) -> Fault {
     let mut text = format!("budget `{}`{part} of {}{period}: ", standing.name, shown(standing.limit));
     let resets = standing.resets_ms.map(|ms| (ms, Duration::from_millis(ms.saturating_sub(now))));
     let Some(wanted) = wanted else {
-        text.push_str("the model has no known price, so nobody knows what the request would cost");
+        text.push_str(&format!(
+            "`{target}` has no known price, so nobody knows what the request would cost; set one under `prices.models`"
+        ));
         return Fault::new(FaultKind::Budget, text).code("price_unknown").status(status.unwrap_or(402));
     };
     text.push_str(&format!("{} are spent", shown(standing.used)));

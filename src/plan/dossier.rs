@@ -63,17 +63,31 @@ pub struct Failure {
     pub message: Box<str>,
 }
 
+/// The question of the gateway to a guard, about a request.
+pub const GUARD_REQUEST: &str = "guard the request";
+
+/// The question of the gateway to a guard, about an answer and its pieces.
+pub const GUARD_ANSWER: &str = "guard the answer";
+
 /// What a plugin said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginAnswer {
     /// The plugin's name.
     pub plugin: Arc<str>,
-    /// What it was asked: `classify`, `inspect`, `route`, or `call` with function and arguments.
+    /// What it was asked: `classify`, `inspect`, `route`, or `call` with function and arguments, by policies; [`GUARD_REQUEST`]
+    /// or [`GUARD_ANSWER`] by the gateway.
     pub question: Value,
     /// `Ok` with its answer, or `Err` with its failure in words.
     pub reply: Value,
     /// How long it took, in microseconds.
     pub micros: u64,
+}
+
+impl PluginAnswer {
+    /// Whether a guard said it to the gateway.
+    pub fn is_guards(&self) -> bool {
+        self.question == GUARD_REQUEST || self.question == GUARD_ANSWER
+    }
 }
 
 /// What bounded the attempts.

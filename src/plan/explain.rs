@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::{AttemptRecord, By, Candidate, Constraint, Dossier, Hedge, Route, Rule, Together, Verdict};
+use super::{
+    AttemptRecord, By, Candidate, Constraint, Dossier, Hedge, PluginAnswer, Route, Rule, Together, Verdict,
+};
 use crate::facts::Asked;
 use crate::facts::market::Offer;
 
@@ -234,7 +236,11 @@ impl Dossier {
             add("at", json!(rule.place()));
         }
         let verdict = self.decision.as_ref().and_then(|decision| decision.verdict.as_ref());
-        add("verdict", json!(verdict.map_or_else(|| "default plan".into(), Verdict::shown)));
+        let nothing = || match self.stopped_by() {
+            Some(guard) => format!("refused by guard {guard}"),
+            None => "default plan".into(),
+        };
+        add("verdict", json!(verdict.map_or_else(nothing, Verdict::shown)));
         add("policy_us", json!(self.policy_us));
         add("more", json!(format!("/admin/v1/decisions/{}", record.request_id)));
         if let Some(cost) = record.cost {
@@ -258,10 +264,14 @@ impl Dossier {
             add("tags", json!(record.tags));
         }
         if !self.plugins.is_empty() {
-            let plugins = self.plugins.iter();
-            let plugins =
-                plugins.map(|answer| json!([answer.plugin, asked_of(&answer.question), answer.micros]));
-            add("plugins", plugins.collect());
+            let said = |answer: &PluginAnswer| {
+                let mut said =
+                    vec![json!(answer.plugin), json!(asked_of(&answer.question)), json!(answer.micros)];
+                // What guards say is short, and of kinds only.
+                said.extend(answer.is_guards().then(|| answer.reply.clone()));
+                Value::Array(said)
+            };
+            add("plugins", self.plugins.iter().map(said).collect());
         }
         if let Some(decision) = self.decision.as_ref().filter(|decision| !decision.rankings.is_empty()) {
             add("rankings", json!(decision.rankings));
@@ -299,9 +309,24 @@ impl Dossier {
     pub fn decided_by(&self) -> String {
         match &self.record.rule {
             Some(rule) => format!("{} ({})", rule.shown(), rule.place()),
+            None if self.stopped_by().is_some() => {
+                format!("guard {}, before policies were asked", self.stopped_by().unwrap_or_default())
+            }
             None if self.decision.is_none() => "nobody: a policy failed".to_owned(),
             None => "no policy".to_owned(),
         }
+    }
+
+    /// The guard that let the request go no further.
+    fn stopped_by(&self) -> Option<&str> {
+        if self.decision.is_some() || self.seen.is_some() {
+            return None;
+        }
+        let ended = |outcome: &str| {
+            let one = self.plugins.iter().find(|one| one.is_guards() && one.reply["outcome"] == outcome);
+            one.map(|one| &*one.plugin)
+        };
+        ["block", "failed", "redact"].into_iter().find_map(ended)
     }
 
     fn offer(&self, target: &str) -> Option<&Offer> {

@@ -59,6 +59,8 @@ pub(super) struct Draft<'a> {
     granted: bool,
     /// How the attempts are made, as the route or the first alias says.
     manner: Manner,
+    /// Whether the caller's key is for the alias that names the judge.
+    judge_granted: bool,
     /// Targets that are asked together, as a route names them.
     members: Vec<TargetName>,
     /// Those that can go on with an answer that another one began.
@@ -97,6 +99,7 @@ impl<'a> Draft<'a> {
             judges: judged && !route.pinned,
             granted: false,
             manner: route.manner.clone(),
+            judge_granted: false,
             members: Vec::new(),
             sequels: Vec::new(),
             known: 0,
@@ -150,25 +153,34 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Who judges reads the prompt, so what constrains the targets constrains the judge.
+    /// Who judges reads the prompt, so what constrains the targets constrains the judge. Streams, and single answers, have
+    /// none.
     fn judge(&self) -> Result<Option<Target>, Box<Unplanned>> {
         let together = self.manner.together.as_ref();
         let Some(name) = together.and_then(|together| together.judge.as_ref()) else { return Ok(None) };
+        if self.targets.len() < 2 || self.scene.facts.body.stream() {
+            return Ok(None);
+        }
         let target = match self.catalogue.find(name) {
             Some(Known::Target(target)) => Some(target),
             Some(Known::Alias(alias)) => alias.targets.first().map(|first| first.target.clone()),
             Some(Known::Split(_)) | None => None,
         };
-        let refused = |kind, text: String| {
-            let candidates = self.candidates.clone();
-            Err(Box::new(Unplanned { fault: Fault::new(kind, text), candidates }))
+        let refused = |fault| Err(Box::new(Unplanned { fault, candidates: self.candidates.clone() }));
+        let Some(target) = target else {
+            return refused(Fault::new(FaultKind::Policy, "the judge of the answers does not exist"));
         };
-        match target {
-            None => refused(FaultKind::Policy, "the judge of the answers does not exist".to_owned()),
-            Some(target) => match excluded(&target, self.decision) {
-                Some(reason) => refused(FaultKind::NoTarget, format!("the judge of the answers {reason}")),
-                None => Ok(Some(target)),
-            },
+        let grant = self.scene.facts.caller.grant.as_ref();
+        let granted = self.judge_granted || self.grants(name);
+        if grant.is_some_and(|grant| !grant.scope.allows_target(&target.name, granted)) {
+            let text = format!("the judge of the answers {BEYOND_KEY}");
+            return refused(Fault::new(FaultKind::Forbidden, text).code("key_scope").at("model"));
+        }
+        match excluded(&target, self.decision) {
+            Some(reason) => {
+                refused(Fault::new(FaultKind::NoTarget, format!("the judge of the answers {reason}")))
+            }
+            None => Ok(Some(target)),
         }
     }
 
@@ -258,6 +270,7 @@ impl<'a> Draft<'a> {
         if let Some(manner) = alias.manner.as_ref().filter(|_| first && !self.targets.is_empty()) {
             let asked = self.manner.together.is_some();
             self.manner.or(manner);
+            self.judge_granted = self.granted && !asked;
             if let Some(together) = self.manner.together.as_mut().filter(|_| !asked) {
                 together.of = together.of.min(self.targets.len());
             }

@@ -97,6 +97,19 @@ pub(super) fn shadows(ast: &AST, text: &str, constants: &BTreeMap<String, Dynami
     found
 }
 
+/// What is wrong with a name that has to stand in a section of the configuration.
+fn unknown(noun: &str, section: &str, name: &str, known: &BTreeSet<String>) -> Option<String> {
+    if known.contains(name) {
+        return None;
+    }
+    let hint = super::suggest::hint(name, known.iter().map(String::as_str));
+    let all: Vec<_> = known.iter().map(String::as_str).collect();
+    Some(match all.is_empty() {
+        true => format!("unknown {noun} `{name}`: there are none under `{section}:`"),
+        false => format!("unknown {noun} `{name}`{hint}; under `{section}:` are {}", all.join(", ")),
+    })
+}
+
 /// Line and column of a hook, if the file defines it.
 pub(super) fn hook_place(ast: &AST, name: &str, text: &str) -> Option<(u32, u32)> {
     let hook = functions(ast).find(|function| function.name == name)?;
@@ -294,6 +307,8 @@ impl Lint<'_> {
             ("strategy", _) => unless(STRATEGIES.contains(&text), verdict::not_a_strategy),
             ("can", _) => unless(Need::named(text).is_some(), candidate::not_an_ability),
             ("tier", 1) => unless(TIERS.contains(&text), ranking::not_a_tier),
+            ("rate", 1) if text != "key" => unknown("limit", "rate_limits", text, &self.around.names.rate_limits),
+            ("budget", 1) => unknown("budget", "budgets", text, &self.around.names.budgets),
             ("fastest", 2) => unless(ranking::TIMES.contains(&text), ranking::not_a_time),
             _ => None,
         }

@@ -100,6 +100,7 @@ pub(super) fn names() -> Names {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Names {
         rate_limits: set(&["each-user"]),
+        budgets: set(&["everything", "team"]),
         aliases: set(&["cheap", "strong", "canary-stable", "canary-next"]),
         providers: set(&["sandbox", "openai"]),
     }
@@ -388,6 +389,14 @@ fn mistakes_are_found_at_load_with_their_place() {
         (
             "fn on_request(req) { teams::f() }",
             "1:22: unknown module `teams`: write `import \"teams\" as teams;` at the top of the file",
+        ),
+        (
+            "fn on_request(req) { if rate(\"each-usr\").limit == () || rate(\"key\").limit == () { return route(\"cheap\"); } }",
+            "1:30: unknown limit `each-usr` (did you mean `each-user`?); under `rate_limits:` are each-user",
+        ),
+        (
+            "fn on_request(req) { if budget(\"evrything\").used > 1.0 || budget(\"team\").used > 1.0 { return route(\"cheap\"); } }",
+            "1:32: unknown budget `evrything` (did you mean `everything`?); under `budgets:` are everything, team",
         ),
     ] {
         assert_eq!(errors(&[("10-a", text)]), [format!("policies/10-a.rhai:{expected}")], "{text}");

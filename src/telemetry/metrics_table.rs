@@ -61,6 +61,7 @@ table! {
     Counter   "tollgate_chaos_injected_total" ["kind", "provider"] "attempts that were struck by a fault injected on purpose; kind is latency, error, throttle, stall, cut or garbage";
     Gauge     "tollgate_chaos_active" [] "experiments that run now; anything above 0 means that faults are injected on purpose";
     Counter   "tollgate_guard_verdicts_total" ["guard", "on", "outcome"] "answers of guards about a request, an answer or a stream: what the guard wants done, or how it failed";
+    Counter   "tollgate_plugin_requests_out_total" ["plugin", "host", "outcome"] "requests of plugins outward: answered, or why not";
     Gauge     "tollgate_breaker_state" ["provider", "model"] "breakers of configured models: 0 closed, 1 half open, 2 open";
     Counter   "tollgate_breaker_openings_total" ["provider"] "breakers that opened";
     Gauge     "tollgate_key_usable" ["provider", "key"] "0 while a key is out because the provider refused it, 1 once it is accepted again";

@@ -107,7 +107,8 @@ impl Town {
 
 fn lines(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
     files.sort();
     files
         .iter()
@@ -325,7 +326,8 @@ async fn decisions_are_listed_newest_first_and_filtered() {
 async fn a_torn_line_is_skipped_and_old_files_go() {
     let (town, sent) = recorded("", RULES).await;
     let dir = town.dir.join("decisions");
-    let file = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+    let files = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.into_iter().find(|path| path.is_file()).unwrap();
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, [b"nonsense\n", &bytes[..bytes.len() - 30]].concat()).unwrap();
     let printed = town.run(&["policy", "replay", "--json"]);

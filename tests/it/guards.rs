@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::acts;
 use crate::client::{self, Reply, chat, post};
-use crate::gateway::{self, Gateway, provider};
+use crate::gateway::{self, Gateway, Setup, provider};
 use crate::plugins::sample;
 use crate::upstream::{Heard, Upstream};
 
@@ -15,6 +16,16 @@ const MAIL: &str = "ada@example.org";
 
 /// A gateway with the PII guard in this role, in front of the upstream.
 fn guarded(upstream: &Upstream, role: &str, policy: Option<&str>) -> Option<Gateway> {
+    let setup = guarding(upstream, role)?;
+    let setup = match policy {
+        Some(policy) => setup.policy("10-guards.rhai", policy),
+        None => setup,
+    };
+    Some(setup.start())
+}
+
+/// The same, not started yet.
+fn guarding(upstream: &Upstream, role: &str) -> Option<Setup> {
     let bytes = sample("pii-guard")?;
     let cache = warm(&bytes);
     let config = format!(
@@ -25,11 +36,7 @@ fn guarded(upstream: &Upstream, role: &str, policy: Option<&str>) -> Option<Gate
     let setup = gateway::setup(&config);
     std::fs::create_dir(setup.path().join("plugins")).unwrap();
     std::fs::write(setup.path().join("plugins/pii.wasm"), bytes).unwrap();
-    let setup = match policy {
-        Some(policy) => setup.policy("10-guards.rhai", policy),
-        None => setup,
-    };
-    Some(setup.start())
+    Some(setup)
 }
 
 /// A folder of compiled code that all stories share, in which this plugin is compiled already: it takes seconds where
@@ -81,6 +88,13 @@ fn echo(heard: &Heard) -> Vec<crate::upstream::Act> {
     }
 }
 
+/// Asks, and wants to hear how it was decided.
+async fn asking_why(gateway: &Gateway, ask: &Value) -> Reply {
+    let mut request = client::request(Method::POST, "/v1/chat/completions", &ask.to_string());
+    request.headers_mut().insert("x-tollgate-explain", "1".parse().unwrap());
+    client::open(gateway.clients, request).await.expect("an answer").rest().await
+}
+
 /// The text of all deltas of a stream.
 fn text_of(reply: &Reply) -> String {
     let events = reply.text();
@@ -110,6 +124,57 @@ async fn a_request_with_personal_data_is_refused_in_the_clients_dialect() {
     let blocked =
         gateway.metric("tollgate_guard_verdicts_total", &["guard=\"pii\"", "outcome=\"block\""]).await;
     assert_eq!(blocked, 2.0);
+}
+
+#[tokio::test]
+async fn an_explanation_says_what_guards_said_and_how_long_they_took() {
+    let upstream = Upstream::start(echo);
+    let Some(gateway) = guarded(&upstream, &role("{ action: redact, restore: true }"), None) else { return };
+    let explained = async |ask: &Value| {
+        let reply = asking_why(&gateway, ask).await;
+        let explained: Value = serde_json::from_str(reply.header("x-tollgate-explain")).unwrap();
+        (reply, explained)
+    };
+    let (_, whole) = explained(&says(&format!("write to {MAIL}"))).await;
+    let [request, answer] = &whole["plugins"].as_array().unwrap()[..] else { panic!("{whole}") };
+    assert_eq!((&request[0], &request[1]), (&json!("pii"), &json!("guard the request")));
+    assert!(request[2].as_u64().is_some_and(|micros| micros > 0), "{whole}");
+    assert_eq!(request[3], json!({"outcome": "redact", "found": ["email"]}));
+    assert_eq!((&answer[1], &answer[3]), (&json!("guard the answer"), &json!({"found": [], "looks": 1})));
+
+    let (reply, _) = explained(&streamed(&format!("write to {MAIL}"))).await;
+    let path = format!("/admin/v1/decisions/{}", reply.header("x-request-id"));
+    let dossier = client::get(gateway.admin, &path).await;
+    assert!(dossier.text().contains("\"looks\""), "{dossier:#?}");
+    assert!(!dossier.text().contains(MAIL), "{dossier:#?}");
+}
+
+#[tokio::test]
+async fn an_explanation_of_a_refusal_names_the_guard() {
+    let upstream = Upstream::start(echo);
+    let Some(gateway) = guarded(&upstream, &role("{ on: [request] }"), None) else { return };
+    let reply = asking_why(&gateway, &says(MAIL)).await;
+    let explained: Value = serde_json::from_str(reply.header("x-tollgate-explain")).unwrap();
+    assert_eq!(explained["verdict"], "refused by guard pii");
+    assert_eq!(explained["plugins"][0][3]["outcome"], "block", "{explained}");
+    let path = format!("/admin/v1/decisions/{}", reply.header("x-request-id"));
+    let dossier = client::get(gateway.admin, &path).await;
+    assert_eq!(dossier.status, 200);
+    assert!(dossier.text().contains("guard pii, before policies were asked"), "{dossier:#?}");
+}
+
+#[test]
+fn a_request_that_is_not_sent_is_shown_to_guards_too() {
+    let upstream = Upstream::start(echo);
+    let Some(setup) = guarding(&upstream, &role("{ on: [request] }")) else { return };
+    for (text, expected) in [
+        (MAIL, &["guard pii, before policies were asked", "403 guard_blocked", "guard.pii=email"][..]),
+        ("nothing", &["pii: guard the request said", "target     1. up/m"]),
+    ] {
+        std::fs::write(setup.path().join("request.json"), says(text).to_string()).unwrap();
+        let printed = setup.run(&["policy", "explain", "request.json"]);
+        assert!(expected.iter().all(|part| printed.out.contains(part)), "{text}: {printed:#?}");
+    }
 }
 
 #[tokio::test]

@@ -233,6 +233,51 @@ keys:
 }
 
 #[tokio::test]
+async fn who_judges_answers_is_within_what_the_key_allows() {
+    let upstream = Upstream::start(|_| acts::says("1"));
+    let config = "
+prices:
+  models:
+    up/a: { price: { input: 1, output: 10 } }
+    up/b: { price: { input: 1, output: 10 } }
+    up/j: { price: { input: 1, output: 10 } }
+    up/dear: { price: { input: 1000, output: 1000 } }
+models:
+  careful: { targets: [ up/a, up/b ], together: { by: best, judge: up/j } }
+  dear: { targets: [ up/a, up/b ], together: { by: best, judge: up/dear } }
+auth: keys
+keys:
+  frugal: { secret: env:FRUGAL_KEY, scope: { max_cost: 0.003 } }
+  named: { secret: env:NAMED_KEY, scope: { models: [ careful ] } }
+  parts: { secret: env:PARTS_KEY, scope: { models: [ up/a, up/b ] } }
+";
+    let setup = gateway::setup(&format!("providers:\n{}{config}", provider("up", &upstream.url())));
+    let names = ["FRUGAL", "NAMED", "PARTS"];
+    let setup = names.iter().fold(setup, |setup, name| setup.env(&format!("{name}_KEY"), &key(name)));
+    let gateway = setup.start();
+    for (who, model, status, heard) in [
+        ("NAMED", "careful", 200, 3),
+        ("PARTS", "careful", 403, 0),
+        ("FRUGAL", "careful", 200, 3),
+        ("FRUGAL", "dear", 403, 0),
+    ] {
+        let before = upstream.heard().len();
+        let reply = chat_as(gateway.clients, &key(who), &ask(model)).await;
+        assert_eq!(reply.status, status, "{who} {model}: {reply:#?}");
+        let heard_now = upstream.heard().split_off(before);
+        assert_eq!(heard_now.len(), heard, "{who} {model}");
+        if status == 403 {
+            assert_eq!(reply.error()["code"], json!("key_scope"), "{who} {model}");
+        }
+        for one in heard_now.iter().filter(|_| who == "FRUGAL") {
+            let one = one.json();
+            let most = ["max_tokens", "max_completion_tokens"].iter().find_map(|name| one[*name].as_u64());
+            assert!(most.is_some_and(|most| most < 100), "a third of what the key allows: {one}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_fails_too_often_has_to_wait_and_others_do_not() {
     let upstream = Upstream::start(|_| acts::says("hello"));
     let config = "auth: { mode: keys, failures: 5/hour }\nkeys: { open: { secret: env:OPEN_KEY } }\n";

@@ -33,6 +33,7 @@ mod hedging;
 mod hooks;
 mod hostile;
 mod images;
+mod import;
 mod keys;
 mod limits;
 mod moderations;

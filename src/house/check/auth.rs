@@ -3,7 +3,8 @@
 use super::Desk;
 use super::base_url::base;
 use super::limits::is_plain;
-use crate::keys::{AuthMode, JwtSettings, KeyTerms};
+use crate::house::config::Config;
+use crate::keys::{AuthMode, JwtSettings, KeyTerms, Promised};
 
 impl Desk<'_> {
     /// Checks who may ask.
@@ -77,20 +78,23 @@ impl Desk<'_> {
             self.error(&["keys", name, "limits", field], format!("key `{name}`: {what}"), None);
         }
         let config = &self.reading.config;
-        let unknown_limit = terms
-            .rate_limits
-            .iter()
-            .find(|wanted| !config.rate_limits.iter().any(|limit| limit.name == **wanted))
-            .cloned();
+        let misnamed = promised(config).check(terms).err();
         let providers = terms.scope.providers.iter().flatten();
         let unknown_provider = providers.clone().find(|name| !config.providers.contains_key(*name)).cloned();
-        if let Some(limit) = unknown_limit {
-            let message = format!("key `{name}`: there is no limit `{limit}` under `rate_limits`");
-            self.error(&["keys", name, "rate_limits"], message, None);
+        if let Some((field, what)) = misnamed {
+            self.error(&["keys", name, field], format!("key `{name}`: {what}"), None);
         }
         if let Some(provider) = unknown_provider {
             let message = format!("key `{name}`: there is no provider `{provider}`");
             self.warning(&["keys", name, "scope", "providers"], message, None);
         }
+    }
+}
+
+/// The limits and budgets that keys may name.
+pub(in crate::house) fn promised(config: &Config) -> Promised {
+    Promised {
+        rate_limits: config.rate_limits.iter().map(|limit| limit.name.clone()).collect(),
+        budgets: config.budgets.iter().map(|budget| (budget.name.clone(), budget.by_name)).collect(),
     }
 }

@@ -258,12 +258,22 @@ impl Deployment {
         }
     }
 
+    /// What has a price for prompts alone costs nothing for answers, as LiteLLM reckons.
+    fn round_price(&mut self) {
+        if let Some(prices) = self.facts.get_mut("price").and_then(Value::as_object_mut)
+            && prices.contains_key("input")
+        {
+            prices.entry("output").or_insert_with(|| json!(0.0));
+        }
+    }
+
     /// Puts together what the provider is.
     fn settle(mut self, params: Params, notes: &mut Notes) -> Option<Self> {
         let Some(model) = params.model.and_then(|entry| super::text(&entry.value)) else {
             notes.left(self.place, format!("`{}` has no `litellm_params.model`", self.alias), None);
             return None;
         };
+        self.round_price();
         let place = params.model.map_or(self.place, |entry| entry.value.place);
         let Some(named) = named(&model, params.custom.as_deref(), params.base.is_some()) else {
             let help = "if it speaks OpenAI's API, give the entry an `api_base`";

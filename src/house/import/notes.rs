@@ -38,6 +38,11 @@ impl<'w> Notes<'w> {
         self.findings.warning(place, format!("not carried: {}", what.into()), help.map(str::to_owned));
     }
 
+    /// Keeps a field's value out of what is shown.
+    pub(super) fn hide(&mut self, field: &Entry) {
+        self.findings.mask(field.value.place);
+    }
+
     /// A field that nothing here is like.
     pub(super) fn unknown(&mut self, field: &Entry, section: &str) {
         self.findings.mask(field.value.place);
@@ -51,9 +56,6 @@ impl<'w> Notes<'w> {
             return Some(format!("env:{variable}").into());
         }
         self.findings.mask(node.place);
-        let held = |secrets: &BTreeMap<String, SecretString>, name: &str| {
-            secrets.get(name).map(|held| secrecy::ExposeSecret::expose_secret(held) == text)
-        };
         let base: String = name
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
@@ -62,7 +64,7 @@ impl<'w> Notes<'w> {
         let known = self.secrets.iter().find(|(_, secret)| same(secret)).map(|(name, _)| name.clone());
         let name = known.unwrap_or_else(|| {
             let numbered = (1..).map(|n| if n == 1 { base.clone() } else { format!("{base}_{n}") });
-            numbered.into_iter().find(|name| held(&self.secrets, name).is_none()).unwrap_or_default()
+            numbered.into_iter().find(|name| !self.secrets.contains_key(name)).unwrap_or_default()
         });
         self.secrets.entry(name.clone()).or_insert_with(|| text.into());
         Some(match &self.dir {

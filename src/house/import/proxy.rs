@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::notes::{Notes, period};
+use super::vendors::{Here, table};
 use super::{entries, items, number, text, truth};
 use crate::house::diagnostic::Place;
 use crate::house::node::{Entry, Node};
@@ -24,13 +25,22 @@ pub(super) struct Proxy {
     retries: Option<u64>,
     total: Option<f64>,
     strategy: Option<(String, Place)>,
-    log_json: bool,
+    cached: bool,
+    cache_ttl: Option<f64>,
+    fails: Option<f64>,
+    cool_down: Option<f64>,
     in_flight: Option<u64>,
     master: Option<Value>,
     budget: Option<(f64, Place)>,
     budget_period: Option<String>,
     of_providers: Vec<Budget>,
 }
+
+/// The shortest key, in bytes.
+const SHORTEST_KEY: usize = 16;
+
+/// How long LiteLLM keeps an answer in memory, in seconds, where nothing is said.
+const USUAL_TTL: f64 = 600.0;
 
 /// Sections and fields that have no meaning for another program, or are what happens here anyway.
 const SILENT: &[&str] = &[
@@ -89,11 +99,14 @@ impl Proxy {
             "timeout" | "request_timeout" => self.total = number(value).filter(|seconds| *seconds > 0.0),
             "routing_strategy" => self.strategy = text(value).map(|text| (text, field.place)),
             "model_group_alias" => self.aliases(value, notes),
-            "json_logs" => self.log_json = truth(value),
+            "cache" => self.cached = truth(value),
+            "cache_params" => self.cache_params(value, notes),
+            "allowed_fails" => self.fails = number(value).filter(|fails| *fails >= 0.0),
+            "cooldown_time" => self.cool_down = number(value).filter(|seconds| *seconds > 0.0),
             "max_parallel_requests" | "global_max_parallel_requests" => {
                 self.in_flight = number(value).filter(|number| *number >= 1.0).map(|number| number as u64);
             }
-            "master_key" => self.master = notes.secret(value, "LITELLM_MASTER_KEY"),
+            "master_key" => self.master_key(field, notes),
             "max_budget" => self.budget = number(value).map(|dollars| (dollars, field.place)),
             "budget_duration" => self.budget_period = text(value),
             "provider_budget_config" => self.provider_budgets(value),
@@ -113,6 +126,33 @@ impl Proxy {
                 None => notes.unknown(field, "model_group_alias"),
             }
         }
+    }
+
+    fn cache_params(&mut self, value: &Node, notes: &mut Notes) {
+        for field in entries(value) {
+            match field.key.as_str() {
+                "ttl" => self.cache_ttl = number(&field.value).filter(|seconds| *seconds > 0.0),
+                "type" if text(&field.value).as_deref() == Some("local") => {}
+                "type" => {
+                    notes.left(field.place, "`cache_params.type`: answers are kept in memory here", None)
+                }
+                _ => notes.unknown(field, "cache_params"),
+            }
+        }
+    }
+
+    fn master_key(&mut self, field: &Entry, notes: &mut Notes) {
+        let written = text(&field.value).unwrap_or_default();
+        if !written.starts_with("os.environ/") && written.len() < SHORTEST_KEY {
+            notes.hide(field);
+            let what = format!("`master_key`: a key has at least {SHORTEST_KEY} bytes here");
+            return notes.left(
+                field.place,
+                what,
+                Some("`tollgate keys generate` makes one: see docs/keys.md"),
+            );
+        }
+        self.master = notes.secret(&field.value, "LITELLM_MASTER_KEY");
     }
 
     fn provider_budgets(&mut self, value: &Node) {
@@ -169,15 +209,91 @@ impl Proxy {
         if let Some(in_flight) = self.in_flight {
             config.insert("limits".into(), json!({ "in_flight": in_flight }));
         }
-        let _ = (
-            &self.strategy,
-            &self.master,
-            &self.budget,
-            &self.budget_period,
-            &self.of_providers,
-            budgets,
-            self.log_json,
-        );
+        self.route(models, notes);
+        self.watch(config);
+        self.guard(config, budgets, notes);
+    }
+
+    /// How one entry of a name is chosen.
+    fn route(&self, models: &mut Map<String, Value>, notes: &mut Notes) {
+        let Some((name, place)) = &self.strategy else { return };
+        let strategy = match name.as_str() {
+            "simple-shuffle" | "weighted" => return,
+            "least-busy" => json!("least_busy"),
+            "latency-based-routing" => json!({ "fastest": { "by": "total" } }),
+            "cost-based-routing" => json!("cheapest"),
+            "usage-based-routing" | "usage-based-routing-v2" => {
+                let what = format!("`routing_strategy: {name}`, to the letter: the least busy is chosen");
+                notes.left(*place, what, None);
+                json!("least_busy")
+            }
+            _ => {
+                return notes.left(
+                    *place,
+                    format!("`routing_strategy: {name}`"),
+                    Some("see docs/routing.md"),
+                );
+            }
+        };
+        for model in models.values_mut().filter_map(Value::as_object_mut) {
+            if model.get("targets").and_then(Value::as_array).is_some_and(|targets| targets.len() > 1) {
+                model.insert("strategy".into(), strategy.clone());
+            }
+        }
+    }
+
+    /// When a target is left alone, and which answers are given again.
+    fn watch(&self, config: &mut Map<String, Value>) {
+        let mut breaker = Map::new();
+        if let Some(fails) = self.fails {
+            breaker.insert("consecutive".into(), json!(fails as u64 + 1));
+        }
+        if let Some(seconds) = self.cool_down {
+            breaker.insert("cool_down".into(), period(seconds).into());
+            breaker.insert("max_cool_down".into(), period(seconds).into());
+        }
+        if !breaker.is_empty() {
+            config.insert("breaker".into(), breaker.into());
+        }
+        if self.cached {
+            let ttl = period(self.cache_ttl.unwrap_or(USUAL_TTL));
+            config.insert("cache".into(), json!({ "ttl": ttl, "when": "always", "shared": true }));
+        }
+    }
+
+    /// Who may ask, and what may be spent.
+    fn guard(&self, config: &mut Map<String, Value>, of_targets: &[Budget], notes: &mut Notes) {
+        if let Some(master) = &self.master {
+            config.insert("auth".into(), "keys".into());
+            config.insert("keys".into(), json!({ "master": { "secret": master } }));
+            config.insert("admin".into(), json!({ "token": master }));
+        }
+        let mut budgets = Vec::new();
+        if let Some((dollars, place)) = self.budget {
+            let per = per(self.budget_period.as_deref(), place, notes);
+            budgets.push(json!({ "name": "everything", "dollars": dollars, "per": per, "unpriced": "free" }));
+        }
+        for (name, dollars, period, place) in &self.of_providers {
+            let whose = match table(name) {
+                Some(Here::Preset(preset, _)) => format!("{preset}*"),
+                _ => format!("{name}*"),
+            };
+            let per = per(period.as_deref(), *place, notes);
+            budgets
+                .push(json!({ "name": name, "dollars": dollars, "per": per, "unpriced": "free", "for": { "provider": whose } }));
+        }
+        for (target, dollars, period, place) in of_targets {
+            let per = per(period.as_deref(), *place, notes);
+            let name: String =
+                target.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            budgets.push(json!({ "name": name, "dollars": dollars, "per": per, "unpriced": "free", "for": { "model": target } }));
+        }
+        if !budgets.is_empty() || self.master.is_some() {
+            config.insert("state".into(), json!({ "ledger": "sqlite:./data/tollgate.db" }));
+        }
+        if !budgets.is_empty() {
+            config.insert("budgets".into(), budgets.into());
+        }
     }
 }
 
@@ -233,6 +349,21 @@ fn pairs(value: &Node, notes: &mut Notes) -> Vec<(String, Vec<String>, Place)> {
         found.push((field.key.clone(), to, field.place));
     }
     found
+}
+
+/// The period of a budget: `30d` becomes the month of the calendar.
+fn per(duration: Option<&str>, place: Place, notes: &mut Notes) -> &'static str {
+    match duration {
+        None => "total",
+        Some("1h" | "60m" | "3600s" | "hourly") => "hour",
+        Some("1d" | "24h" | "86400s" | "daily") => "day",
+        Some("7d" | "1w" | "weekly") => "week",
+        Some("30d" | "31d" | "28d" | "1mo" | "monthly") => "month",
+        Some(other) => {
+            notes.left(place, format!("the period `{other}` of a budget: it holds for a month"), None);
+            "month"
+        }
+    }
 }
 
 /// What stands in for something here.

@@ -12,7 +12,7 @@ pub(super) enum Here {
 }
 
 /// Providers by the first part of `litellm_params.model`. Addresses and variables are those that LiteLLM uses
-/// (https://docs.litellm.ai/docs/providers).
+/// (<https://docs.litellm.ai/docs/providers>).
 const TABLE: &[(&str, Here)] = &[
     ("openai", Here::Preset("openai", "OPENAI_API_KEY")),
     ("text-completion-openai", Here::Preset("openai", "OPENAI_API_KEY")),

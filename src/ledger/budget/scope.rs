@@ -23,6 +23,8 @@ pub struct Payer {
     pub tags: Vec<(Arc<str>, Arc<str>)>,
     /// The model as the client asked for it.
     pub model: Arc<str>,
+    /// Budgets that hold for it by name.
+    pub named: Vec<Arc<str>>,
 }
 
 /// Something by which spending is told apart.

@@ -37,6 +37,9 @@ pub struct BudgetSettings {
     /// Which requests it counts; all, where nothing is written. Everything that is written must hold.
     #[serde(default, rename = "for")]
     pub of: PayerSettings,
+    /// Counts only requests of keys that name it under `budgets`.
+    #[serde(default)]
+    pub by_name: bool,
     /// One budget for each of these rather than one for all: `key`, `user`, `team`, `model`, `provider`, `tag:NAME`. All
     /// requests that do not say it have one together.
     #[serde(default)]
@@ -189,6 +192,7 @@ impl BudgetSettings {
             overrun,
             period: Period { per: self.per, rolling: self.rolling, zone },
             of: self.of.checked(),
+            by_name: self.by_name,
             each,
             hard: self.hard,
             shrink: self.shrink,

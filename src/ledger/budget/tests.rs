@@ -200,3 +200,19 @@ fn a_pace_that_is_too_fast_is_told_before_the_limit_is_reached() {
     assert_eq!((alert.kind, alert.standing.used), (AlertKind::BudgetProjection { percent: 120 }, 300));
     assert!(alerts.try_recv().is_err());
 }
+
+#[test]
+fn a_budget_by_name_counts_keys_that_name_it_alone() {
+    let budgets = budgets(&["{ name: gold, tokens: 100, per: day, by_name: true }"]);
+    let named = Payer { named: vec!["gold".into()], ..payer("anna") };
+    let all = bound(60, 30);
+    for _ in 0..3 {
+        let hold = budgets.reserve(&payer("anna"), &target(), &all, NOON).unwrap();
+        assert!(!hold.hard, "nobody named it");
+        budgets.settle(hold, Some(0), 90, NOON);
+    }
+    let hold = budgets.reserve(&named, &target(), &all, NOON).unwrap();
+    budgets.settle(hold, Some(0), 90, NOON);
+    let refusal = budgets.reserve(&named, &target(), &all, NOON).err().unwrap();
+    assert_eq!((&*refusal.standing.name, refusal.standing.used), ("gold", 90));
+}

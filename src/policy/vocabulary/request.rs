@@ -160,7 +160,7 @@ const ROWS: &[Row] = &[
     index!(
         "req.guards[\"pii\"] → list of text",
         Request::guards,
-        "The kinds of what this guard of the configuration (`guard:` of a plugin) found in the request; empty where it found nothing or did not look. They stand in the tag `guard.pii` too."
+        "The kinds of what this guard of the configuration (`guard:` of a plugin) found in the request; empty where it found nothing or did not look, so ask `.is_empty()`. They stand in the tag `guard.pii` too."
     ),
     parameter!("req.temperature → decimal or ()", "temperature", "As the client set it, in any dialect."),
     parameter!("req.top_p → decimal or ()", "top_p", "As the client set it, in any dialect."),

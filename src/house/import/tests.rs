@@ -1,0 +1,171 @@
+//! A configuration of LiteLLM's, in the forms that people write.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{Imported, litellm};
+use crate::house::check::{Shipped, check};
+use crate::house::read;
+
+fn import(text: &str) -> Imported {
+    let env = |name: &str| (name == "SET").then(|| "https://eu.example.org/".to_owned());
+    litellm("config.yaml", text, &env, None).unwrap()
+}
+
+/// The result, which passes the check.
+fn config(text: &str) -> Value {
+    let imported = import(text);
+    if let Err(problems) = check(read("result", &imported.yaml), &Shipped) {
+        panic!("{problems}\n{}", imported.yaml);
+    }
+    serde_json::to_value(serde_yaml::from_str::<serde_yaml::Value>(&imported.yaml).unwrap()).unwrap()
+}
+
+fn left(text: &str) -> Vec<String> {
+    import(text).left.0.iter().map(|found| found.message.clone()).collect()
+}
+
+/// One entry of `model_list` with these parameters.
+fn entry(name: &str, params: &str) -> String {
+    format!("  - {{ model_name: {name}, litellm_params: {{ {params} }} }}\n")
+}
+
+fn list(entries: &[(&str, &str)]) -> String {
+    let entries: String = entries.iter().map(|(name, params)| entry(name, params)).collect();
+    format!("model_list:\n{entries}")
+}
+
+#[test]
+fn entries_of_one_name_become_an_alias() {
+    let found = config(&list(&[
+        ("chat", "model: gpt-4o, api_key: os.environ/ONE, rpm: 300"),
+        (
+            "chat",
+            "model: azure/mine, api_key: os.environ/TWO, api_base: 'https://x.openai.azure.com/', api_version: '2024-10-21', rpm: 100",
+        ),
+        ("solo", "model: anthropic/claude-sonnet-4-5"),
+        ("later", "model: groq/a, order: 1"),
+        ("later", "model: groq/b, order: 2"),
+    ]));
+    assert_eq!(
+        found["models"],
+        json!({
+            "chat": { "targets": [ { "to": "openai/gpt-4o", "weight": 300.0 }, { "to": "azure/mine", "weight": 100.0 } ] },
+            "solo": { "targets": [ "anthropic/claude-sonnet-4-5" ] },
+            "later": { "targets": [ { "to": "groq/a", "weight": 1.0 }, { "to": "groq/b", "weight": 0 } ] },
+        })
+    );
+    assert_eq!(found["providers"]["openai"]["keys"], json!([ { "secret": "env:ONE", "rpm": 300 } ]));
+    assert_eq!(found["providers"]["azure"]["azure"], json!({ "resource": "x", "api_version": "2024-10-21" }));
+}
+
+#[test]
+fn deployments_are_asked_for_by_the_models_name_where_it_is_known() {
+    let base = "api_key: os.environ/K, api_base: 'https://x.openai.azure.com'";
+    let text = format!(
+        "model_list:\n{}{}",
+        entry("a", &format!("model: azure/mine, base_model: azure/gpt-4o, {base}")),
+        entry("b", &format!("model: azure/other, base_model: gpt-4o-mini, {base}"))
+    );
+    let found = config(&text);
+    assert_eq!(found["models"]["a"]["targets"], json!(["azure/gpt-4o"]));
+    let deployments = &found["providers"]["azure"]["azure"]["deployments"];
+    assert_eq!(*deployments, json!({ "gpt-4o": "mine", "gpt-4o-mini": "other" }));
+}
+
+#[test]
+fn fallbacks_follow_and_never_go_round() {
+    let models = list(&[("a", "model: groq/a"), ("b", "model: groq/b"), ("c", "model: groq/c")]);
+    let text = format!(
+        "{models}litellm_settings: {{ fallbacks: [ {{ a: [ b ] }}, {{ b: [ a, nobody ] }} ], default_fallbacks: [ c ] }}\n"
+    );
+    let found = config(&text);
+    assert_eq!(found["models"]["a"]["fallback"], json!(["b", "c"]));
+    assert_eq!(found["models"]["b"]["fallback"], json!(["groq/a", "c"]));
+    assert_eq!(left(&text), ["not carried: the fallback `nobody` of `b`: there is no such model"]);
+}
+
+#[test]
+fn secrets_in_the_file_are_never_copied() {
+    let text = format!(
+        "{}general_settings: {{ master_key: sk-master-0123456789 }}\n",
+        list(&[
+            ("a", "model: gpt-4o, api_key: sk-pasted-0123456789"),
+            ("b", "model: gpt-4, api_key: sk-pasted-0123456789")
+        ])
+    );
+    let imported = import(&text);
+    assert!(!imported.yaml.contains("sk-"), "{}", imported.yaml);
+    assert_eq!(imported.secrets.keys().collect::<Vec<_>>(), ["A_KEY", "LITELLM_MASTER_KEY"]);
+    let found = config(&text);
+    assert_eq!(found["providers"]["openai"]["keys"], json!(["env:A_KEY"]));
+    assert_eq!(found["auth"], json!("keys"));
+    let filed = litellm("config.yaml", &text, &|_| None, Some(PathBuf::from("/secrets"))).unwrap();
+    assert!(filed.yaml.contains("file:/secrets/A_KEY"), "{}", filed.yaml);
+}
+
+#[test]
+fn money_limits_and_deadlines_are_carried() {
+    let models = list(&[(
+        "a",
+        "model: openai/x, timeout: 30, stream_timeout: 1.5, temperature: 0.2, input_cost_per_token: 0.00000125, max_budget: 5, budget_duration: 1d",
+    )]);
+    let found = config(&format!(
+        "{models}litellm_settings: {{ max_budget: 100, budget_duration: 30d, request_timeout: 60, num_retries: 2, cache: true, cache_params: {{ type: local, ttl: 30 }} }}\n\
+         router_settings: {{ allowed_fails: 2, cooldown_time: 30, provider_budget_config: {{ openai: {{ budget_limit: 10, time_period: 1d }} }} }}\n"
+    ));
+    let provider = &found["providers"]["openai"];
+    assert_eq!(provider["deadlines"], json!({ "first_byte": "30s", "first_token": "1500ms" }));
+    assert_eq!(provider["quirks"]["defaults"], json!({ "temperature": 0.2 }));
+    assert_eq!(found["prices"]["models"]["openai/x"]["price"], json!({ "input": 1.25, "output": 0.0 }));
+    assert_eq!(
+        found["budgets"],
+        json!([
+            { "name": "everything", "dollars": 100.0, "per": "month", "unpriced": "free" },
+            { "name": "openai", "dollars": 10.0, "per": "day", "unpriced": "free", "for": { "provider": "openai*" } },
+            { "name": "openai-x", "dollars": 5.0, "per": "day", "unpriced": "free", "for": { "model": "openai/x" } },
+        ])
+    );
+    assert_eq!(found["breaker"], json!({ "consecutive": 3, "cool_down": "30s", "max_cool_down": "30s" }));
+    assert_eq!(found["cache"]["ttl"], "30s");
+    assert_eq!(found["deadlines"]["total"], "60s");
+}
+
+#[test]
+fn what_cannot_be_carried_is_named_with_its_place() {
+    let cases = [
+        (list(&[("a", "model: sagemaker/x")]), "no provider here is like that of `sagemaker/x`"),
+        (list(&[("a", "model: gpt-4o, mock_response: hi")]), "`litellm_params.mock_response`"),
+        (list(&[("'*'", "model: 'openai/*'")]), "the name `*`: its models are asked for as `openai/MODEL`"),
+        (
+            list(&[("a", "model: openai/x, api_base: os.environ/UNSET")]),
+            "`api_base`: the variable UNSET is not set",
+        ),
+        (format!("{}guardrails: []\n", list(&[("a", "model: gpt-4o")])), "`guardrails`"),
+        (
+            format!("{}general_settings: {{ master_key: sk-1234 }}\n", list(&[("a", "model: gpt-4o")])),
+            "`master_key`: a key has at least 16 bytes here",
+        ),
+    ];
+    for (text, expected) in cases {
+        let imported = import(&text);
+        let found = imported.left.0.iter().find(|found| found.message == format!("not carried: {expected}"));
+        let found = found.unwrap_or_else(|| panic!("{expected}: {}", imported.left));
+        assert!(found.place.is_some_and(|place| place.line > 0), "{expected}");
+        assert!(!imported.left.to_string().contains("sk-1234"), "{}", imported.left);
+    }
+}
+
+#[test]
+fn variables_that_are_no_secrets_are_read_at_once() {
+    let found = config(&list(&[("a", "model: openai/x, api_base: os.environ/SET")]));
+    assert_eq!(found["providers"]["openai"]["base_url"], "https://eu.example.org");
+}
+
+#[test]
+fn a_file_without_models_is_refused() {
+    for text in ["", "model_list: 3", "a: [", "models: []"] {
+        assert!(litellm("config.yaml", text, &|_| None, None).is_err(), "{text}");
+    }
+}
