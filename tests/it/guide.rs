@@ -27,6 +27,11 @@ fn the_first_limit_takes_the_commands_of_the_page() {
     follow("limits.md", "## Try it\n", 1);
 }
 
+#[test]
+fn the_game_day_takes_the_commands_of_the_page() {
+    follow("operations.md", "## A game day\n", 5);
+}
+
 fn follow(page: &str, section: &str, least: usize) {
     let page = std::fs::read_to_string(format!("{DOCS}{page}")).unwrap();
     let section = page.split_once(section).expect("the section").1.split("\n## ").next().unwrap();

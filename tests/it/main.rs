@@ -10,6 +10,7 @@ mod audio;
 mod azure;
 mod bedrock;
 mod cached;
+mod chaos;
 mod chat;
 mod cli;
 mod client;
