@@ -28,6 +28,9 @@ use crate::upstream::{Outbound, Standing, Upload};
 /// An error body is read this far; the rest says nothing new.
 pub(super) const MAX_ERROR_BODY: usize = 64 << 10;
 
+/// What is said of a provider that is neither inside the process nor anywhere else.
+const NOWHERE: &str = "a provider without an address cannot be called";
+
 /// How much of an upload a provider inside the process gets to see.
 const MAX_LOCAL_UPLOAD: usize = 4 << 20;
 
@@ -199,16 +202,12 @@ impl Executor {
                 self.send(place, target, hold, outgoing, upload, head, raw.is_some()).await?
             }
             (None, Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
-            (None, Place::Local, None) => {
-                let text = "a provider without an address cannot be called";
-                return Err(Fault::new(FaultKind::Internal, text));
-            }
+            (None, Place::Local, None) => return Err(Fault::new(FaultKind::Internal, NOWHERE)),
         };
-        let sent = match &strike {
+        let Sent { status, headers, mut body, held, secrets } = match &strike {
             Some(strike) => strike.afterwards(sent),
             None => sent,
         };
-        let Sent { status, headers, mut body, held, secrets } = sent;
 
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
