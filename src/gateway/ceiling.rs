@@ -1,12 +1,10 @@
 //! The most that one request of a key may cost: targets beyond it are left out, and answers are cut to it.
 
-use std::sync::Arc;
-
 use super::identify::beyond;
 use crate::facts::market::Size;
 use crate::facts::{Body, Endpoint, Facts};
 use crate::fault::Fault;
-use crate::plan::{By, OutputRules};
+use crate::plan::By;
 use crate::planner::Plan;
 use crate::providers::Target;
 
@@ -80,8 +78,7 @@ impl Limit<'_> {
         }
         let cut = affordable(prompt, cost(SAMPLE), most, asked)?;
         if let Some(tokens) = cut {
-            let rules = OutputRules { most: Some(tokens), ..OutputRules::default() };
-            *target = target.under(&Arc::new(rules), None);
+            *target = target.capped(tokens);
         }
         Some(cut.or(asked))
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::acts;
 use crate::client::{self, Reply, chat, post};
 use crate::gateway::{self, Gateway, Setup, provider};
+use crate::keys::chat_as;
 use crate::plugins::sample;
 use crate::upstream::{Heard, Upstream};
 
@@ -95,14 +96,6 @@ async fn asking_why(gateway: &Gateway, ask: &Value) -> Reply {
     client::open(gateway.clients, request).await.expect("an answer").rest().await
 }
 
-/// The text of all deltas of a stream.
-fn text_of(reply: &Reply) -> String {
-    let events = reply.text();
-    let chunks =
-        events.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
-    chunks.filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()
-}
-
 #[tokio::test]
 async fn a_request_with_personal_data_is_refused_in_the_clients_dialect() {
     let upstream = Upstream::start(echo);
@@ -184,7 +177,7 @@ async fn what_is_taken_out_of_the_prompt_comes_back_into_its_answer() {
     let text = format!("write to {MAIL} and bob@example.org, then to {MAIL}");
     assert_eq!(chat(gateway.clients, &says(&text)).await.said(), text);
     let stream = chat(gateway.clients, &streamed(&text)).await;
-    assert_eq!(text_of(&stream), text);
+    assert_eq!(stream.streamed(), text);
     for heard in upstream.heard() {
         let said = heard.json()["messages"][0]["content"].as_str().unwrap().to_owned();
         assert!(!said.contains('@') && said.contains("[EMAIL_1]"), "{said}");
@@ -224,7 +217,7 @@ async fn answers_and_streams_lose_what_a_guard_finds_however_they_are_cut() {
     for model in ["up/m", "up/tiny"] {
         let ask = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "whom?"}]});
         let reply = chat(gateway.clients, &ask).await;
-        assert_eq!(text_of(&reply), expected, "{model}");
+        assert_eq!(reply.streamed(), expected, "{model}");
         assert!(reply.text().ends_with("data: [DONE]\n\n"), "{}", reply.text());
         let reply = post(
             gateway.clients,
@@ -234,6 +227,30 @@ async fn answers_and_streams_lose_what_a_guard_finds_however_they_are_cut() {
         .await;
         assert!(reply.text().contains("[PHONE]") && !reply.text().contains("ada@"), "{}", reply.text());
         assert!(reply.text().contains("message_stop"), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn what_a_key_may_spend_takes_no_guard_away() {
+    let upstream = Upstream::start(|heard| {
+        let text = format!("ask {MAIL}");
+        if heard.is_stream() { acts::says_stream(&[&text]) } else { acts::says(&text) }
+    });
+    let role = role("{ on: [response, stream], action: redact, kinds: [email] }");
+    let money = "auth: keys\nkeys: { cheap: { secret: env:CHEAP_KEY, scope: { max_cost: 0.001 } } }\n\
+                 prices: { models: { up/m: { price: { input: 1, output: 10 } } } }\n";
+    let Some(setup) = guarding(&upstream, &format!("{role}{money}")) else { return };
+    let gateway = setup.env("CHEAP_KEY", "cheap-key-of-the-story").start();
+    let reply = chat_as(gateway.clients, "cheap-key-of-the-story", &says("whom?")).await;
+    assert_eq!(reply.said(), "ask [EMAIL]");
+    let reply = chat_as(gateway.clients, "cheap-key-of-the-story", &streamed("whom?")).await;
+    assert_eq!(reply.streamed(), "ask [EMAIL]");
+    for heard in upstream.heard() {
+        assert!(
+            heard.json()["max_completion_tokens"].as_u64().is_some_and(|most| most < 100),
+            "{}",
+            heard.json()
+        );
     }
 }
 
@@ -329,7 +346,7 @@ async fn a_policy_takes_out_of_answers_what_it_names() {
         let policy = format!("fn on_request(req) {{ req.redact_output({policy}); }}\n");
         let Some(gateway) = guarded(&upstream, "", Some(&policy)) else { return };
         assert_eq!(chat(gateway.clients, &says("whom?")).await.said(), expected);
-        assert_eq!(text_of(&chat(gateway.clients, &streamed("whom?")).await), expected);
+        assert_eq!(chat(gateway.clients, &streamed("whom?")).await.streamed(), expected);
     }
     let nobody = "fn on_request(req) { req.redact_output([\"email\"]); }\n";
     let Some(gateway) = guarded(&upstream, "", Some(nobody)) else { return };
@@ -362,7 +379,7 @@ async fn a_guard_that_never_loaded_fails_as_declared() {
             }
             Some(said) => {
                 assert_eq!(reply.said(), said);
-                assert_eq!(text_of(&chat(gateway.clients, &streamed("hello")).await), said);
+                assert_eq!(chat(gateway.clients, &streamed("hello")).await.streamed(), said);
             }
         }
     }
