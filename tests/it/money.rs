@@ -83,7 +83,8 @@ fn cost((prompt, output): (u64, u64)) -> u64 {
 
 fn config(up: &Upstream, more: &str) -> String {
     format!(
-        "limits: {{ connections_per_address: 2000 }}\nstate: {{ ledger: sqlite:./data/tollgate.db }}\n\
+        "limits: {{ connections_per_address: 2000 }}\nbreaker: {{ enabled: false }}\n\
+         state: {{ ledger: sqlite:./data/tollgate.db }}\n\
          providers:\n{}models:\n  fast: {{ targets: [ up/m ] }}\n\
          prices: {{ models: {{ \"up/*\": {{ price: {{ input: 2.5, output: 10 }}, max_output: 100 }} }} }}\n{more}",
         gateway::provider("up", &up.url())
