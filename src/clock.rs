@@ -47,6 +47,12 @@ impl Dice {
         Self(Mutex::new(fastrand::Rng::with_seed(seed)))
     }
 
+    /// Dice that fall the same way for the same text: what they decide about a request makes no difference then.
+    pub fn of(text: &str) -> Self {
+        let hash = blake3::hash(text.as_bytes());
+        Self::loaded(hash.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+    }
+
     /// A number in `0.0..1.0`.
     pub fn unit(&self) -> f64 {
         self.roll(fastrand::Rng::f64)

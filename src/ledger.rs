@@ -38,7 +38,7 @@ pub use own::{Own, Owns};
 pub use price::{OffPeak, Price, When};
 pub use prices::{Change, Difference, Prices, told_price};
 pub use rate::{Rate, Tier, Unit};
-pub use row::{Role, State};
+pub use row::State;
 pub use settings::{
     AbovePrice, Day, ModelPrice, OffPeakPrice, PriceSettings, Rates, ReservedSettings, SourceSettings,
 };

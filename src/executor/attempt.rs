@@ -20,7 +20,7 @@ use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::{Heard, Pass, Verdict};
 use crate::chat::Loss;
 use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
-use crate::ledger::{self, Entry};
+use crate::ledger::Entry;
 use crate::plan::Role;
 use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::upstream::{Outbound, Standing, Upload};
@@ -83,7 +83,7 @@ impl Executor {
         let instead = job.carry.instead(turn.target);
         let mut entry = match &job.tab {
             Some(tab) if instead.is_none() => {
-                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), Some(booked(role)))?)
+                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), role)?)
             }
             _ => None,
         };
@@ -336,19 +336,6 @@ impl Executor {
         // AWS answers 403 to what has expired.
         let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
         if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
-    }
-}
-
-/// The name that the ledger has for a role.
-fn booked(role: Role) -> ledger::Role {
-    match role {
-        Role::Primary => ledger::Role::Primary,
-        Role::Retry => ledger::Role::Retry,
-        Role::Hedge => ledger::Role::Hedge,
-        Role::Standby => ledger::Role::Standby,
-        Role::Race => ledger::Role::Race,
-        Role::Ensemble => ledger::Role::Ensemble,
-        Role::Continuation => ledger::Role::Continuation,
     }
 }
 

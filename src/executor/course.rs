@@ -130,13 +130,10 @@ impl<'j> Course<'j> {
                 Err(resting) => self.rests(resting),
             }
         }
-        while let Some(place) = self.ahead() {
-            match self.enter(place, now) {
-                Ok(turn) => return self.taken(turn),
-                Err(resting) => self.rests(resting),
-            }
+        match self.well(now) {
+            Some(turn) => self.taken(turn),
+            None => self.least_bad(now),
         }
-        self.least_bad(now)
     }
 
     /// A target that is well and was not asked yet, to be asked beside the others.
@@ -144,12 +141,16 @@ impl<'j> Course<'j> {
         if self.made + self.open >= self.job.limits.max_attempts {
             return None;
         }
+        let turn = self.well(Instant::now())?;
+        self.open += 1;
+        Some(turn)
+    }
+
+    /// The next target in the plan's order that is well.
+    fn well(&mut self, now: Instant) -> Option<Turn<'j>> {
         while let Some(place) = self.ahead() {
-            match self.enter(place, Instant::now()) {
-                Ok(turn) => {
-                    self.open += 1;
-                    return Some(turn);
-                }
+            match self.enter(place, now) {
+                Ok(turn) => return Some(turn),
                 Err(resting) => self.rests(resting),
             }
         }
@@ -187,7 +188,7 @@ impl<'j> Course<'j> {
     }
 
     fn window(&self, target: &Target) -> Option<u64> {
-        self.job.market.as_ref()?.offer(&target.name.to_string())?.listing.context_window
+        self.job.market.as_ref()?.listing(&target.name)?.context_window
     }
 
     /// A first try: breaker and keys are asked.

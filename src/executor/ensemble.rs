@@ -197,11 +197,7 @@ fn elected(members: &mut Vec<Member>, votes: usize) -> Option<Answered> {
 }
 
 fn shown(text: &str) -> &str {
-    let mut end = text.len().min(MOST_SHOWN);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or(text)
+    text.get(..text.floor_char_boundary(MOST_SHOWN)).unwrap_or(text)
 }
 
 /// A judge's case: a request of our own. The verdict is its text, or an answer for the client.

@@ -189,7 +189,7 @@ impl Journal {
         }
     }
 
-    /// Takes the targets that were passed over, with the reasons.
+    /// The targets that were passed over, with the reasons.
     pub fn skipped(&self) -> Vec<(TargetName, &'static str)> {
         self.pages().skipped.clone()
     }

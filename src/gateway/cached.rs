@@ -282,6 +282,7 @@ fn streamed(door: &dyn Door, asked: &dyn Asked, entry: &Entry) -> Option<bytes::
     let mut relay = Carry::stream(asked, &Target::new(Arc::new(vendor), name)).ok()?;
     let mut frames = Vec::new();
     relay.whole(entry.body.clone(), &mut frames).ok()?;
-    let all: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.iter().copied()).collect();
+    let mut all = Vec::new();
+    frames.iter().for_each(|frame| all.extend_from_slice(&frame.bytes));
     (!all.is_empty()).then(|| all.into())
 }

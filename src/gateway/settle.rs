@@ -316,9 +316,7 @@ impl Settlement {
         if !ensemble.is_empty() {
             return ensemble.iter().try_fold(Nano::default(), |mut sum, (target, usage)| {
                 let vendor = self.snapshot.catalogue_of(self.version).vendor(&target.provider);
-                let known = self.book.of(target, vendor.and_then(|vendor| vendor.preset.as_deref()))?;
-                let paid = known.price()?.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms })?;
-                sum += paid;
+                sum += self.paid(target, vendor.and_then(|vendor| vendor.preset.as_deref()), usage)?;
                 Some(sum)
             });
         }
@@ -329,8 +327,12 @@ impl Settlement {
             (None, Endpoint::Rerank | Endpoint::Moderations) => Usage::default(),
             (None, _) => return None,
         };
-        let known = self.book.of(&target.name, target.vendor.preset.as_deref())?;
-        known.price()?.settle(&usage, When { tier: self.tier, unix_ms: self.unix_ms })
+        self.paid(&target.name, target.vendor.preset.as_deref(), &usage)
+    }
+
+    fn paid(&self, target: &TargetName, preset: Option<&str>, usage: &Usage) -> Option<Nano> {
+        let known = self.book.of(target, preset)?;
+        known.price()?.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms })
     }
 
     /// How long the answer took, and how fast it was; or that it broke off.

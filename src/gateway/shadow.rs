@@ -326,10 +326,8 @@ impl Question {
         if self.pinned {
             pin(&mut decision, &self.facts.model);
         }
-        let seed = blake3::hash(self.facts.request_id.as_bytes());
-        let seed = seed.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let catalogue = self.snapshot.catalogue_of(self.version);
-        let planned = planner::plan(catalogue, facts, &decision, &Dice::loaded(seed));
+        let planned = planner::plan(catalogue, facts, &decision, &Dice::of(&self.facts.request_id));
         let Some(target) = planned.ok().and_then(|plan| plan.targets.first().map(|t| t.name.to_string()))
         else {
             return view;

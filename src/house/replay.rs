@@ -122,15 +122,13 @@ impl Replay<'_> {
         market: &Arc<dyn Market>,
     ) -> Way {
         let (Some(decision), Some(facts)) = (decision, &dossier.record.facts) else { return Way::default() };
-        let seed = blake3::hash(dossier.record.request_id.as_bytes());
-        let seed = seed.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let seen = dossier.seen.as_deref().cloned().unwrap_or_default();
         let visited = seen.visited.clone();
         let (id, reads) = (dossier.record.request_id.clone(), dossier.reads.clone());
         let (mut facts, notes) = Noted::facts(id, dossier.at_ms, facts.clone(), seen, reads);
         facts.market = Arc::new(Past::new(visited, market.clone(), notes, self.prices.is_some()));
         let catalogue = self.candidate.catalogue_of(version);
-        let plan = planner::plan(catalogue, &facts, decision, &Dice::loaded(seed));
+        let plan = planner::plan(catalogue, &facts, decision, &Dice::of(&dossier.record.request_id));
         let Some(target) = plan.ok().and_then(|plan| plan.targets.first().map(|t| t.name.to_string())) else {
             return Way::default();
         };

@@ -6,27 +6,7 @@ use rusqlite::{Connection, params};
 
 use crate::chat::Usage;
 use crate::money::Nano;
-
-/// Why an attempt was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The first of its request.
-    Primary,
-    /// After another one failed.
-    Retry,
-    /// Beside another one that takes long.
-    Hedge,
-    /// Begun early, in case that another one fails.
-    Standby,
-    /// Beside others, the first of which counts.
-    Race,
-    /// One of several whose answers become one.
-    Ensemble,
-    /// To go on where a stream broke off.
-    Continuation,
-    /// To compare, not to answer.
-    Shadow,
-}
+use crate::plan::Role;
 
 /// How far an attempt is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,22 +23,6 @@ pub enum State {
     Abandoned,
     /// Ended without anything that is paid for.
     Free,
-}
-
-impl Role {
-    /// The word for it in the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Retry => "retry",
-            Self::Hedge => "hedge",
-            Self::Standby => "standby",
-            Self::Race => "race",
-            Self::Ensemble => "ensemble",
-            Self::Continuation => "continuation",
-            Self::Shadow => "shadow",
-        }
-    }
 }
 
 impl State {

@@ -9,11 +9,12 @@ use super::bound::{Bound, Size};
 use super::budget::{Hold, Payer, Refusal};
 use super::desk::Desk;
 use super::price::When;
-use super::row::{End, Heading, Role, Row, State};
+use super::row::{End, Heading, Row, State};
 use super::{Book, Known};
 use crate::chat::Usage;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::money::Nano;
+use crate::plan::Role;
 use crate::store::sqlite::{Trouble, Written};
 use crate::target::TargetName;
 
@@ -93,12 +94,7 @@ impl Tab {
     ///
     /// # Errors
     /// The budget that cannot bear it; a ledger that cannot be written, where that is not to be borne.
-    pub fn open(
-        &self,
-        target: &TargetName,
-        preset: Option<&str>,
-        role: Option<Role>,
-    ) -> Result<Entry, Fault> {
+    pub fn open(&self, target: &TargetName, preset: Option<&str>, role: Role) -> Result<Entry, Fault> {
         let Sheet { desk, heading, opening, cap } = &*self.sheet;
         let now = desk.now();
         let known = opening.book.of(target, preset);
@@ -118,14 +114,13 @@ impl Tab {
             return Err(unwritable(&trouble));
         }
         let n = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
-        let usual = if n == 1 { Role::Primary } else { Role::Retry };
         let output = bound.output.unwrap_or(0).min(USUAL_ANSWER);
         let likely = Usage { input: opening.size.prompt, output, ..Usage::default() };
         let row = Row {
             id: desk.fresh_id(now),
             heading: heading.clone(),
             n,
-            role: role.unwrap_or(usual),
+            role,
             provider: target.provider.clone(),
             target: target.to_string(),
             opened_ms: now,

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{Capability, PluginSettings};
+use crate::caller::glob::fits;
 use crate::facts::Endpoint;
 
 /// What a guard looks at, and what follows when it finds something.
@@ -119,19 +120,6 @@ impl GuardRole {
             None => Ok(()),
         }
     }
-}
-
-/// Whether a name fits a pattern in which `*` stands for any letters.
-fn fits(pattern: &str, name: &str) -> bool {
-    let Some((begin, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut left) = name.strip_prefix(begin) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let end = parts.pop().unwrap_or_default();
-    for part in parts {
-        let Some(at) = left.find(part) else { return false };
-        left = left.get(at + part.len()..).unwrap_or_default();
-    }
-    left.ends_with(end)
 }
 
 #[cfg(test)]

@@ -56,6 +56,17 @@ impl Reply {
         self.json()["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The text of all deltas of a streamed chat completion, also of one that broke off.
+    pub fn streamed(&self) -> String {
+        let events = self.text();
+        let chunks = events
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        chunks
+            .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
+            .collect()
+    }
+
     /// The `error` object of an OpenAI error body.
     #[track_caller]
     pub fn error(&self) -> Value {

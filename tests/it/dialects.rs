@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::acts;
-use crate::client::{Reply, chat, post};
+use crate::client::{chat, post};
 use crate::gateway::{self, Gateway};
 use crate::guards::warm;
 use crate::plugins::sample;
@@ -68,13 +68,6 @@ fn asks(text: &str, stream: bool) -> Value {
     })
 }
 
-fn text_of(reply: &Reply) -> String {
-    let events = reply.text();
-    let chunks =
-        events.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
-    chunks.filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()
-}
-
 #[tokio::test]
 async fn a_client_speaks_with_a_provider_whose_language_only_a_plugin_knows() {
     let upstream = Upstream::start(acme);
@@ -89,7 +82,7 @@ async fn a_client_speaks_with_a_provider_whose_language_only_a_plugin_knows() {
     assert!(heard.header("authorization").is_some_and(|key| key.starts_with("Bearer ")), "{heard:?}");
 
     let reply = chat(gateway.clients, &asks("hello", true)).await;
-    assert_eq!(text_of(&reply), "You said: hello");
+    assert_eq!(reply.streamed(), "You said: hello");
     assert!(reply.text().ends_with("data: [DONE]\n\n"), "{}", reply.text());
     let record = gateway.record(reply.header("x-request-id")).await;
     assert_eq!((&record["usage"]["input"], &record["usage"]["output"]), (&json!(5), &json!(2)), "{record}");
@@ -121,7 +114,7 @@ async fn errors_of_the_provider_and_of_the_plugin_are_told_as_what_they_are() {
     assert_eq!((reply.status, &reply.error()["code"]), (502, &json!("dialect_plugin_failed")), "{reply:#?}");
 
     let reply = chat(gateway.clients, &asks("trouble", true)).await;
-    assert!(text_of(&reply) == "Well, " && !reply.text().contains("[DONE]"), "{}", reply.text());
+    assert!(reply.streamed() == "Well, " && !reply.text().contains("[DONE]"), "{}", reply.text());
     assert!(reply.text().contains("too_busy"), "{}", reply.text());
     let reply = chat(gateway.clients, &asks("cut", true)).await;
     assert!(

@@ -107,16 +107,21 @@ async fn a_plugin_that_never_loaded_answers_as_declared() {
     assert_eq!((reply.said().as_str(), reply.header("x-tollgate-rule")), ("chatter", "10-intent/unknown"));
 }
 
-#[tokio::test]
-async fn an_observer_hears_how_every_request_ended() {
-    let Some(bytes) = sample("request-observer") else { return };
-    let upstream = Upstream::start(|heard| acts::says(&heard.model()));
+/// A gateway whose requests the sample observer hears of.
+fn observed(upstream: &Upstream) -> Option<Gateway> {
+    let bytes = sample("request-observer")?;
     let config = format!(
         "plugins:\n  cache: cache\n  list:\n    - name: intent\n      grants: [log, metrics]\n      \
          limits: {{ observe: 5s }}\nproviders:\n{}",
         provider("up", &upstream.url())
     );
-    let gateway = installed(gateway::setup(&config), &bytes).start();
+    Some(installed(gateway::setup(&config), &bytes).start())
+}
+
+#[tokio::test]
+async fn an_observer_hears_how_every_request_ended() {
+    let upstream = Upstream::start(|heard| acts::says(&heard.model()));
+    let Some(gateway) = observed(&upstream) else { return };
     for model in ["up/one", "up/two", "up/one"] {
         chat(gateway.clients, &client::ask(model)).await;
     }
@@ -147,14 +152,8 @@ async fn a_classifier_without_which_nothing_goes_on_refuses_as_unavailable() {
 
 #[tokio::test]
 async fn the_trial_of_a_plugin_leaves_no_numbers_behind() {
-    let Some(bytes) = sample("request-observer") else { return };
     let upstream = Upstream::start(|heard| acts::says(&heard.model()));
-    let config = format!(
-        "plugins:\n  cache: cache\n  list:\n    - name: intent\n      grants: [log, metrics]\n      \
-         limits: {{ observe: 5s }}\nproviders:\n{}",
-        provider("up", &upstream.url())
-    );
-    let gateway = installed(gateway::setup(&config), &bytes).start();
+    let Some(gateway) = observed(&upstream) else { return };
     chat(gateway.clients, &client::ask("up/one")).await;
     let counted = || async {
         let text = gateway.metrics().await;

@@ -1,28 +1,15 @@
 //! Names of models with `*` in them.
 
+use crate::caller::glob;
+
 /// Whether one of the patterns means this model.
 pub(in crate::providers) fn any_matches(patterns: &[String], model: &str) -> bool {
-    patterns.iter().any(|pattern| matches(pattern, model))
-}
-
-/// `*` stands for any text, also for none.
-fn matches(pattern: &str, model: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == model };
-    let Some(mut left) = model.strip_prefix(head) else { return false };
-    let mut pieces = rest.split('*').peekable();
-    while let Some(piece) = pieces.next() {
-        if pieces.peek().is_none() {
-            return left.ends_with(piece);
-        }
-        let Some(at) = left.find(piece) else { return false };
-        left = left.get(at + piece.len()..).unwrap_or_default();
-    }
-    true
+    patterns.iter().any(|pattern| glob::fits(pattern, model))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::glob::fits;
     use crate::providers::presets;
 
     #[test]
@@ -39,7 +26,7 @@ mod tests {
             ("*", "", true),
             ("a*a", "a", false),
         ] {
-            assert_eq!(matches(pattern, model), expected, "{pattern} {model}");
+            assert_eq!(fits(pattern, model), expected, "{pattern} {model}");
         }
     }
 
