@@ -134,6 +134,12 @@ impl facts::Body for Count {
     fn last_user(&self) -> &str {
         self.0.last_user()
     }
+    fn turns(&self) -> Vec<facts::Turn> {
+        self.0.turns()
+    }
+    fn asides(&self) -> Vec<facts::Aside> {
+        self.0.asides()
+    }
     fn user(&self) -> Option<&str> {
         self.0.user()
     }
