@@ -61,6 +61,7 @@ pub use passage::{Awaited, Ford, Inspection, Interpreter, Sentry};
 pub use realtime::EventMeter;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use respond::respond;
+pub use restrained::Tally;
 pub use ring::{Balance, Hold, Key, KeyLimits, KeyLook, Rest, Ring, Sticky, Why, Wish};
 pub use sandbox::Sandbox;
 pub use settings::{

@@ -105,7 +105,7 @@ impl Executor {
         }
         let mut busy = self.health.loads.enter(&target.name);
         let tried = self.try_once(job, target, hold.as_ref(), &page, now, strike).await;
-        match in_the_books(job, entry, role, tried).await {
+        match in_the_books(job, entry, role, &page, tried).await {
             Ok((mut answered, status)) => {
                 if let Answered::Raw(raw) = &answered
                     && let Some(fault) = raw.complaint()
@@ -251,7 +251,7 @@ impl Executor {
             return Err(fault);
         }
         let answered = if streams {
-            streamed(job, target, body, is_json(&headers), due).await?
+            streamed(job, target, page, body, is_json(&headers), due).await?
         } else {
             whole(job, target, page, body, status, due).await?
         };
@@ -351,7 +351,7 @@ async fn whole(
     let late = |at: Instant| passed(at, due, Phase::Idle);
     let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.total, late).await?;
     let relayed = if is_slow(target) {
-        Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?
+        Box::pin(passing::whole(job, page, target, status, bytes)).await?
     } else {
         job.carry.whole(target, bytes)?
     };
@@ -363,25 +363,32 @@ async fn whole(
 async fn streamed(
     job: &Job,
     target: &Target,
+    page: &Page<'_>,
     mut body: Answering,
     json: bool,
     due: Due,
 ) -> Result<Answered, Fault> {
     let idle = target.vendor.deadlines.idle;
     let json = json && target.vendor.interpreter.is_none();
-    let (body, relay) = if is_slow(target) {
+    let (body, relay, tally) = if is_slow(target) {
         let late = |at: Instant| passed(at, due, Phase::Idle);
         let whole = match json {
             false => None,
             true => Some(body.collect(job.limits.max_body, idle, due.total, late).await?),
         };
-        Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
+        Box::pin(passing::stream(job, page, target, body, whole)).await?
     } else {
-        (body, job.carry.stream(target)?)
+        (body, job.carry.stream(target)?, None)
     };
     let mut live = Live::new(body, relay, target.clone(), idle, due.total, json);
-    live.is_sequel = job.carry.is_sequel();
-    live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken)).await?;
+    (live.is_sequel, live.tally) = (job.carry.is_sequel(), tally);
+    let late = |at| passed(at, due, Phase::FirstToken);
+    if let Err(fault) = live.reach_content(due.first_token, job.limits.max_body, late).await {
+        if live.was_held_back() {
+            page.withhold(target, live.usage(job.tokens));
+        }
+        return Err(fault);
+    }
     Ok(Answered::Stream(Box::new(live)))
 }
 
@@ -395,11 +402,15 @@ async fn in_the_books(
     job: &Job,
     entry: Option<Entry>,
     role: Role,
+    page: &Page<'_>,
     tried: Result<(Answered, u16), Fault>,
 ) -> Result<(Answered, u16), Fault> {
     let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
     match &tried {
-        Err(fault) => entry.fail(fault),
+        Err(fault) => match page.withheld() {
+            Some(usage) => entry.withhold(usage, fault),
+            None => entry.fail(fault),
+        },
         Ok(_) => {
             if let Err(fault) = entry.durable().await {
                 entry.fail(&fault);

@@ -13,7 +13,7 @@ use super::sequel::{Resuming, Sequel};
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Frame, StreamRelay, Target};
+use crate::providers::{Frame, StreamRelay, Tally, Target};
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
 /// not answering.
@@ -37,6 +37,8 @@ pub struct Live {
     finished: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
+    /// What has come, where somebody looks at it before it goes on.
+    pub(super) tally: Option<Tally>,
     /// Given back when it is over.
     pub(super) grip: Grip,
     /// It goes on with an answer of which the client has the beginning: until its first content, nothing is told.
@@ -80,6 +82,7 @@ impl Live {
             over: false,
             finished: false,
             fault: None,
+            tally: None,
             grip: Grip::default(),
             is_sequel: false,
             sequel: None,
@@ -153,7 +156,8 @@ impl Live {
             }
             if let Some(fault) = self.fault.take() {
                 if let Some(sequel) = self.sequel.take().filter(|sequel| sequel.can_follow(&fault)) {
-                    self.resuming = Some(sequel.resume(self.target.clone(), fault));
+                    let said = self.usage(0).output;
+                    self.resuming = Some(sequel.resume(self.target.clone(), fault, said));
                     continue;
                 }
                 self.over = true;
@@ -215,8 +219,9 @@ impl Live {
 
     /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing.
     pub fn usage(&self, prompt_estimate: u64) -> Usage {
-        let heard = self.relay.text_bytes().div_ceil(4);
-        let usage = match self.relay.usage() {
+        let came = self.tally.as_ref().map_or(0, Tally::bytes);
+        let heard = self.relay.text_bytes().max(came).div_ceil(4);
+        let usage = match self.relay.usage().or_else(|| self.tally.as_ref()?.usage()) {
             // What was said at the beginning of a stream that broke off says nothing of what came after.
             Some(said) if !self.relay.is_complete() && said.output < heard => {
                 Usage { output: heard, estimated: true, ..said }
@@ -225,6 +230,11 @@ impl Live {
             None => Usage { input: prompt_estimate, output: heard, estimated: true, ..Usage::default() },
         };
         Usage { output: usage.output + self.before, ..usage }
+    }
+
+    /// Whether something of the answer has come that did not go on.
+    pub(super) fn was_held_back(&self) -> bool {
+        self.tally.as_ref().is_some_and(|tally| tally.bytes() > 0 || tally.usage().is_some())
     }
 
     /// Finish reason of the first choice, in OpenAI's words.

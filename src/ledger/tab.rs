@@ -205,6 +205,13 @@ impl Entry {
         self.settle(Closing { usage, cost, outcome: "ok", status: Some(status) });
     }
 
+    /// The attempt was answered, and nobody gets the answer. It is paid for all the same.
+    pub fn withhold(self, usage: Usage, fault: &Fault) {
+        let price = || self.known.as_ref()?.price()?.settle(&usage, self.sheet.opening.when);
+        let (cost, outcome) = (price(), fault.kind.as_str());
+        self.settle(Closing { usage: Some(usage), cost, outcome, status: fault.status });
+    }
+
     /// The attempt ended with this use.
     pub fn settle(mut self, closing: Closing) {
         let Some(usage) = closing.usage else {
