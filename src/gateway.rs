@@ -37,6 +37,7 @@ mod shadow;
 #[cfg(test)]
 mod simulation;
 mod snapshot;
+mod vectors;
 mod version;
 mod watch;
 

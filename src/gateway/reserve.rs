@@ -54,7 +54,7 @@ impl Settlement {
 }
 
 /// How large a request can be.
-fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
+pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
     let number = |name: &str| asked.field(name).and_then(|text| text.trim().parse::<u64>().ok());
     let prompt = asked.tokens();
     // No tokenizer makes more tokens of a text than it has bytes. Of a body with pictures, only the texts count.

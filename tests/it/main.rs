@@ -68,3 +68,4 @@ mod under_load;
 mod upstream;
 mod versions;
 mod vertex;
+mod withheld;
