@@ -41,7 +41,7 @@ pub use grip::Grip;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
-pub use sequel::{Again, Sequel};
+pub use sequel::{Again, Remainder, Sequel};
 pub use switch::Switched;
 
 use crate::breaker::{Allowance, Gates, Health};

@@ -13,9 +13,13 @@ use super::{Answered, Carry, Executor, Job};
 use crate::breaker::Verdict;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::providers::Target;
+use crate::target::TargetName;
 
 /// The same request with the beginning of its answer; `None` where the client's dialect has no place for it.
 pub type Again = Arc<dyn Fn(&str) -> Option<Arc<dyn Carry>> + Send + Sync>;
+
+/// Whether a target may go on, and with how much: after so many tokens by the one that broke off.
+pub type Remainder = Arc<dyn Fn(&Target, &TargetName, u64) -> Option<Target> + Send + Sync>;
 
 /// A stream that is about to go on.
 pub(super) type Resuming = Pin<Box<dyn Future<Output = Result<Box<Live>, Fault>> + Send>>;
@@ -28,15 +32,22 @@ pub struct Sequel {
     executor: Arc<Executor>,
     job: Job,
     again: Again,
+    remainder: Remainder,
     /// The text so far; `None` once there was something else.
     text: Option<String>,
 }
 
 impl Sequel {
     /// The sequel of a job's stream, at these targets.
-    pub fn new(executor: Arc<Executor>, job: Job, targets: Vec<Target>, again: Again) -> Box<Self> {
+    pub fn new(
+        executor: Arc<Executor>,
+        job: Job,
+        targets: Vec<Target>,
+        again: Again,
+        remainder: Remainder,
+    ) -> Box<Self> {
         let job = Job { targets, retries: Some(0), manner: None, ..job };
-        Box::new(Self { executor, job, again, text: Some(String::new()) })
+        Box::new(Self { executor, job, again, remainder, text: Some(String::new()) })
     }
 
     /// Takes note of what the client sees.
@@ -59,11 +70,14 @@ impl Sequel {
             && Instant::now() < self.job.deadline
     }
 
-    /// Goes on; what the client is told if nobody can is the fault that broke the stream.
-    pub(super) fn resume(mut self: Box<Self>, broken: Target, fault: Fault) -> Resuming {
+    /// Goes on after so many tokens; what the client is told if nobody can is the fault that broke the stream.
+    pub(super) fn resume(mut self: Box<Self>, broken: Target, fault: Fault, said: u64) -> Resuming {
+        let allowed = self.job.targets.iter().filter_map(|one| (self.remainder)(one, &broken.name, said));
+        self.job.targets = allowed.collect();
         // Whoever broke off is asked last.
         self.job.targets.sort_by_key(|target| target.name == broken.name);
-        let again = self.text.as_deref().and_then(|text| (self.again)(text.trim_end()));
+        let able = self.text.as_deref().filter(|_| !self.job.targets.is_empty());
+        let again = able.and_then(|text| (self.again)(text.trim_end()));
         Box::pin(async move {
             let Some(carry) = again else { return Err(fault) };
             let (executor, now) = (self.executor, Instant::now());
