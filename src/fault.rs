@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use table::{Counts, FaultRule, FaultRules, Row, Then, faults_markdown};
+pub use table::{Counts, FaultRule, FaultRules, Row, TABLE, Then, faults_markdown};
 
 /// One failure of a request or of an attempt.
 ///

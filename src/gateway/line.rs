@@ -29,7 +29,7 @@ use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
-use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Sequel, Switched};
+use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Remainder, Sequel, Switched};
 use crate::facts::{Endpoint, Facts, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Refused;
@@ -106,8 +106,8 @@ pub(super) struct Planned<'o, 'g> {
     pub(super) admitted: Admitted<'o, 'g>,
     pub(super) job: Job,
     caller: Caller,
-    /// Who can go on with a stream that breaks off.
-    sequels: Vec<Target>,
+    /// Who can go on with a stream that breaks off, and how far.
+    sequels: Option<(Vec<Target>, Remainder)>,
     /// The most tokens of an answer, as policies said.
     most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
@@ -433,6 +433,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         // What the key does not allow does not go on with answers either.
         let mut sequels = std::mem::take(&mut plan.sequels);
         sequels.retain(|one| plan.targets.iter().any(|target| target.name == one.name));
+        let sequels = (!sequels.is_empty()).then(|| (sequels, ceiling::remainder(&session, &*asked)));
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
@@ -440,6 +441,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let limits = plan::Limits::of(total, plan.first_token, plan.retries);
         opened.note(|s| {
             (s.candidates, s.model_versions) = (candidates, versions);
+            s.say.clone_from(&say);
             if let Some(papers) = &mut s.papers {
                 papers.limits = Some(limits);
             }
@@ -550,8 +552,9 @@ impl<'o, 'g> Reserved<'o, 'g> {
                 }
                 return Err(fault);
             }
-            if !sequels.is_empty() {
-                answered.followed_by(|| Sequel::new(executor, job, sequels, again(asked, dialect)));
+            if let Some((targets, remainder)) = sequels {
+                let again = again(asked, dialect);
+                answered.followed_by(|| Sequel::new(executor, job, targets, again, remainder));
             }
             Ok(answered)
         });

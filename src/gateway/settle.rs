@@ -13,6 +13,7 @@ use super::Figures;
 use super::arms::Owed;
 use super::observe;
 use super::papers::Papers;
+use super::say::Say;
 use super::serve::Arrived;
 use super::{Gateway, Shared, Snapshot};
 use crate::breaker::{Answer, Verdict};
@@ -91,6 +92,8 @@ pub(super) struct Settlement {
     pub(super) conversation: Option<Conversed>,
     /// The policies that have something to say later, and how many of the tags are theirs already.
     later: Option<Box<(Session, usize)>>,
+    /// What they say between attempts, and of the answer.
+    pub(super) say: Option<Arc<Say>>,
     /// The key that was shown, and its team.
     pub(super) caller: Option<(Arc<str>, Option<Arc<str>>)>,
     /// What it has taken of its limits.
@@ -191,6 +194,7 @@ impl Settlement {
             finish: None,
             conversation: None,
             later: None,
+            say: None,
             caller: None,
             held: None,
             papers: None,
@@ -406,6 +410,9 @@ impl Settlement {
         if let Some(later) = self.later.take() {
             let (session, known) = *later;
             self.tags.extend(session.tags().into_iter().skip(known));
+            if let (Some(papers), Some(say)) = (&mut self.papers, &self.say) {
+                papers.went_on(&session, say.heard());
+            }
             self.observe(&session, status, took);
             self.complete(session, status, outcome, took);
         }
@@ -474,7 +481,8 @@ impl Settlement {
     ) -> Dossier {
         let first_token_ms = self.first_token.map(millis);
         let dossier = papers.into_dossier(record, self.unix_ms, micros(self.policy));
-        Dossier { status, ms: millis(took), first_token_ms, error: error.map(Into::into), ..dossier }
+        let (error, finish) = (error.map(Into::into), self.finish.map(Into::into));
+        Dossier { status, ms: millis(took), first_token_ms, error, finish, ..dossier }
     }
 
     fn record(&mut self, outcome: Outcome) -> Record {

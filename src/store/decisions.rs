@@ -164,6 +164,8 @@ mod tests {
             failures: Vec::new(),
             plugins: Vec::new(),
             limits: None,
+            later: Vec::new(),
+            finish: None,
             shadow: None,
         }
     }
