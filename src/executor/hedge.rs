@@ -62,8 +62,12 @@ impl Executor {
 impl Job {
     /// Whether it can be sent twice: all of it is here, and its answer is read.
     pub(super) fn is_repeatable(&self) -> bool {
-        let raw = || self.targets.first().is_some_and(|target| self.carry.raw(target).is_some());
-        self.carry.upload().is_none() && self.carry.switch().is_none() && !raw()
+        self.targets.first().is_none_or(|target| self.is_repeatable_at(target))
+    }
+
+    /// The same for one target.
+    pub(super) fn is_repeatable_at(&self, target: &Target) -> bool {
+        self.carry.upload().is_none() && self.carry.switch().is_none() && self.carry.raw(target).is_none()
     }
 }
 

@@ -204,6 +204,8 @@ impl Live {
 
     /// If it breaks off, this goes on.
     pub(super) fn follow(&mut self, mut sequel: Box<Sequel>) {
+        // Who can go on elsewhere need not be silent for long.
+        self.watchdog.expect_within(self.watchdog.idle().min(self.target.vendor.deadlines.handover));
         self.ready.iter().for_each(|frames| sequel.hear(frames));
         self.sequel = Some(sequel);
     }
@@ -246,7 +248,7 @@ impl Live {
         let mut content = false;
         for frame in self.scratch.drain(..) {
             content |= frame.content;
-            if let Some(sequel) = self.sequel.as_mut().filter(|_| frame.content) {
+            if let Some(sequel) = &mut self.sequel {
                 sequel.hear(&frame.bytes);
             }
             self.is_sequel &= !frame.content;

@@ -205,7 +205,8 @@ fn word(attempt: &crate::plan::AttemptRecord) -> &'static str {
 async fn faults_before_the_first_content_are_invisible() {
     for (first, outcomes) in [
         ("500", vec!["server_error", "server_error", "ok"]),
-        ("429", vec!["rate_limited", "rate_limited", "ok"]),
+        ("429", vec!["rate_limited", "ok"]),
+        ("429-2s", vec!["rate_limited", "ok"]),
         ("429-30s", vec!["rate_limited", "ok"]),
         ("401", vec!["upstream_credentials", "ok"]),
         ("slow-90s", vec!["timeout_first_token", "ok"]),

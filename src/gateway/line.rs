@@ -23,7 +23,6 @@ use super::keeping::Keeping;
 use super::papers::Papers;
 use super::raw::RawBody;
 use super::say::{self, Say};
-use super::sequel::again;
 use super::serve::{Arrived, Body, Served};
 use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody, Waiting};
@@ -538,7 +537,6 @@ impl<'o, 'g> Reserved<'o, 'g> {
         let heard = say.clone();
         let prompt =
             opened.settlement.as_ref().and_then(|s| s.facts.as_ref()).map_or(0, |facts| facts.tokens);
-        let dialect = opened.door.dialect();
         let mut waiting: Waiting = Box::pin(async move {
             let mut answered = executor.carry_out(&job).await?;
             if let Some(say) = heard
@@ -551,7 +549,8 @@ impl<'o, 'g> Reserved<'o, 'g> {
                 return Err(fault);
             }
             if !sequels.is_empty() {
-                answered.followed_by(|| Sequel::new(executor, job, sequels, again(asked, dialect)));
+                let again = move |text: &str, seen: &[Bytes]| asked.after(text, seen);
+                answered.followed_by(|| Sequel::new(executor, job, sequels, Arc::new(again)));
             }
             Ok(answered)
         });
