@@ -87,9 +87,10 @@ pub(super) struct Breaker {
     /// When the last of them began, and after which silence of it there may be another.
     probed_at: Instant,
     patience: Duration,
-    /// When it opened last, or, if that is later, when the youngest attempt began that went well: the failure of an older
-    /// one says nothing of now.
-    news_since: Option<Instant>,
+    /// When it opened last: failures of older attempts are known.
+    opened_at: Option<Instant>,
+    /// When the youngest attempt began that went well: failures of older ones are no failures in a row, and no probes.
+    well_since: Option<Instant>,
     /// Failures in a row.
     failures: u32,
     /// Openings that were not followed by a long time of calm.
@@ -121,7 +122,8 @@ impl Breaker {
             probing: 0,
             probed_at: now,
             patience: Duration::ZERO,
-            news_since: None,
+            opened_at: None,
+            well_since: None,
             failures: 0,
             openings: 0,
             closed_at: now,
@@ -227,11 +229,12 @@ impl Breaker {
         match heard {
             Heard::Nothing => return None,
             Heard::Good(took) => {
-                self.news_since = self.news_since.max(Some(entered));
+                self.well_since = self.well_since.max(Some(entered));
                 self.good(took, was_probe, settings, now, dice);
             }
+            Heard::Bad if self.opened_at.is_some_and(|at| entered < at) => {}
             Heard::Bad => {
-                let is_old = self.news_since.is_some_and(|since| entered < since);
+                let is_old = self.well_since.is_some_and(|since| entered < since);
                 self.bad(was_probe, is_old, settings, now, dice);
             }
         }
@@ -274,7 +277,7 @@ impl Breaker {
         (self.health, self.heard_at) = (self.health_at(now).max(0.5), now);
     }
 
-    /// A failure; `is_old` when there were news since that attempt began.
+    /// A failure; `is_old` when an attempt that began later went well.
     fn bad(&mut self, was_probe: bool, is_old: bool, settings: &BreakerSettings, now: Instant, dice: f64) {
         self.follow(0.0, now);
         match self.state {
@@ -309,7 +312,7 @@ impl Breaker {
         self.openings = self.openings.saturating_add(1);
         self.failures = 0;
         self.patience = settings.cool_down.0;
-        self.news_since = self.news_since.max(Some(now));
+        self.opened_at = Some(now);
         self.cause = Some(cause);
         self.state = State::Open { until: now + pause };
     }
@@ -499,8 +502,11 @@ mod tests {
         let probe = bench.breaker.enter_anyway(bench.now);
         assert_eq!(probe, Entry::Probe);
         assert!(matches!(bench.breaker.enter_anyway(bench.now), Entry::Shut(_)));
-        bench.pass(5_000);
-        assert!(matches!(bench.breaker.enter(bench.now), Entry::Shut(_)), "the probe is still under way");
+        bench.pass(4_000);
+        assert!(
+            matches!(bench.breaker.enter_anyway(bench.now), Entry::Shut(_)),
+            "the probe is still under way"
+        );
         bench.end(FAST, probe);
         assert_eq!(bench.breaker.standing(), Standing::HalfOpen);
     }

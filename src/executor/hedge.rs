@@ -41,7 +41,8 @@ impl Executor {
 
     /// Always before the primary's time is over.
     fn standby_after(&self, job: &Job, primary: &Target, after: Late) -> Duration {
-        let limit = job.first_token.unwrap_or(primary.vendor.deadlines.first_token);
+        let deadlines = &primary.vendor.deadlines;
+        let limit = job.first_token.unwrap_or(deadlines.first_token.min(deadlines.handover));
         let middle = limit / STANDBY_PART;
         let wanted = match after {
             Late::After(gap) => gap,

@@ -218,7 +218,8 @@ impl Live {
     /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing.
     pub fn usage(&self, prompt_estimate: u64) -> Usage {
         let heard = self.relay.text_bytes().div_ceil(4);
-        let usage = match self.relay.usage() {
+        // Who says that words cost nothing has not counted.
+        let usage = match self.relay.usage().filter(|said| said.total() > 0 || heard == 0) {
             // What was said at the beginning of a stream that broke off says nothing of what came after.
             Some(said) if !self.relay.is_complete() && said.output < heard => {
                 Usage { output: heard, estimated: true, ..said }

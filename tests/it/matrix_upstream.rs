@@ -148,13 +148,11 @@ async fn tls_that_proves_nothing_gets_no_key_and_the_fallback_answers() {
     ] {
         let server = Secure::start(speech);
         let setup = gateway::setup(&format!(
-            "upstream: {{ extra_roots: roots.pem }}\nproviders:\n{}{}models:\n  m: {{ targets: [ first/m, second/m ] }}\n",
+            "workers: 1\nupstream: {{ extra_roots: roots.pem }}\nproviders:\n{}{}models:\n  m: {{ targets: [ first/m, second/m ] }}\n",
             provider("first", &format!("https://{}/v1", server.address)),
             provider("second", &second.url()),
         ));
         let gateway = setup.file("roots.pem", &ours.pem).start();
-        // The gateway may have opened a connection ahead.
-        let ahead = server.connections.load(Ordering::SeqCst);
         let begun = Instant::now();
         let reply = chat(gateway.clients, &ask("m")).await;
         assert_eq!(reply.said(), if way == "sound" { "over TLS" } else { "alive" }, "{way}: {reply:#?}");
@@ -162,7 +160,9 @@ async fn tls_that_proves_nothing_gets_no_key_and_the_fallback_answers() {
         if way == "sound" {
             continue;
         }
-        let tried = server.connections.load(Ordering::SeqCst) - ahead;
+        assert_eq!(reply.header("x-tollgate-attempts"), "2", "{way}: it is not tried again: {reply:#?}");
+        // One of them may have been opened ahead.
+        let tried = server.connections.load(Ordering::SeqCst);
         assert!(tried <= 2, "{way}: {tried} connections for one request");
         let bytes = String::from_utf8_lossy(&server.heard.lock().unwrap()).into_owned();
         assert_eq!(bytes.contains("authorization"), heard, "{way}: the key was sent: {bytes}");
@@ -287,6 +287,7 @@ async fn usage_is_booked_once_whatever_is_said_of_it() {
     let ways: Vec<(&str, String, Option<(u64, u64)>)> = vec![
         ("absent", format!("{finish}data: [DONE]\n\n"), None),
         ("null", format!("{finish}{}data: [DONE]\n\n", event(chunk(Value::Null))), None),
+        ("zero", format!("{finish}{}data: [DONE]\n\n", event(chunk(usage(0, 0)))), None),
         ("behind the finish", format!("{finish}{}data: [DONE]\n\n", event(chunk(usage(7, 3)))), Some((7, 3))),
         (
             "twice",
@@ -356,7 +357,7 @@ async fn an_answer_on_an_idle_connection_is_given_to_nobody() {
         let model = format!("m{round}");
         let reply = chat(gateway.clients, &ask(&format!("up/{model}"))).await;
         assert_eq!(reply.said(), format!("to {model}"), "round {round}");
-        tokio::time::sleep(Duration::from_millis(if round % 2 == 0 { 45 } else { 1 })).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
     }
 }
 
@@ -374,6 +375,6 @@ async fn an_overloaded_provider_is_not_held_against_its_keys() {
     }
     let providers = client::get(gateway.admin, "/admin/v1/providers").await.json();
     let first = providers["providers"].as_array().unwrap().iter().find(|one| one["name"] == "first").unwrap();
-    assert_eq!(first["keys"][0]["state"], "ready", "{first:#}");
+    assert_eq!(first["keys"][0]["state"], "ok", "{first:#}");
     assert!(first["targets"][0]["breaker"]["health"].as_f64().unwrap() < 1.0, "{first:#}");
 }
