@@ -21,6 +21,7 @@ mod request_id;
 #[cfg(test)]
 mod round_trip;
 mod routes;
+mod sequel;
 mod sight;
 mod tongue;
 mod translate;

@@ -29,7 +29,6 @@ mod relay;
 mod repeated;
 mod reserve;
 mod say;
-mod sequel;
 mod serve;
 mod settings;
 mod settle;

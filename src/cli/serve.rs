@@ -21,7 +21,7 @@ use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread, probe};
-use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger};
+use crate::house::{Built, Desk, House, Watch, announce, carry_alerts, feed, follow, keep_ledger};
 use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
@@ -149,7 +149,8 @@ async fn open(
         // Fails only when no stream is left to be told.
         let _ = close.send(true);
     });
-    let _watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
+    let watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
+    look_on_signal(watch);
 
     let address = listener.local_addr();
     tracing::info!(clients = %address, admin = %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -209,6 +210,33 @@ async fn end_on_signal(drain: Drain, deadline: Duration) {
     next().await;
     drain.begin(Duration::ZERO);
     tracing::warn!("second signal: stopping at once");
+}
+
+/// `SIGHUP` looks at the files at once. `SIGUSR1` asks others to open their logs anew; ours go to standard output, and
+/// the signal is not to end the process.
+fn look_on_signal(watch: Watch) {
+    let (hangup, user) = (signal(SignalKind::hangup()), signal(SignalKind::user_defined1()));
+    let (Ok(mut hangup), Ok(mut user)) = (hangup, user) else {
+        tracing::error!("SIGHUP and SIGUSR1 cannot be caught, and would end the process");
+        return drop(tokio::spawn(keep(watch)));
+    };
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    tracing::info!("SIGHUP: looking at the configuration now");
+                    watch.look();
+                }
+                _ = user.recv() => {}
+            }
+        }
+    });
+}
+
+/// Dropped, it would no longer watch.
+async fn keep(watch: Watch) {
+    std::future::pending::<()>().await;
+    drop(watch);
 }
 
 /// One worker thread's doors.

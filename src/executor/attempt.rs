@@ -1,6 +1,7 @@
 //! One attempt at one target: encode, send, read until there is something to show.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
@@ -49,6 +50,8 @@ pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 struct Due {
     first_byte: Instant,
     first_token: Instant,
+    /// The end of a whole answer.
+    whole: Instant,
     total: Instant,
 }
 
@@ -104,14 +107,15 @@ impl Executor {
             entry.iter_mut().for_each(|entry| entry.goes_out_when(strike.sent()));
         }
         let mut busy = self.health.loads.enter(&target.name);
-        let tried = self.try_once(job, target, hold.as_ref(), &page, now, strike).await;
+        let due = Due::of(job, target, turn.is_last, now);
+        let tried = self.try_once(job, target, hold.as_ref(), &page, due, strike).await;
         match in_the_books(job, entry, role, &page, tried).await {
             Ok((mut answered, status)) => {
                 if let Answered::Raw(raw) = &answered
                     && let Some(fault) = raw.complaint()
                 {
                     meters.attempt(fault.kind.as_str(), page.fail(fault));
-                    self.blame(job, target, fault, pass, hold.as_mut());
+                    self.blame(job, target, fault, now, pass, hold.as_mut());
                 } else {
                     let took = page.succeed(status, answered.usage_beside(role));
                     meters.attempt("ok", took);
@@ -130,7 +134,7 @@ impl Executor {
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
-                self.blame(job, target, &fault, pass, hold.as_mut());
+                self.blame(job, target, &fault, now, pass, hold.as_mut());
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.took(now.elapsed(), false, Instant::now());
                 }
@@ -140,12 +144,20 @@ impl Executor {
         }
     }
 
-    /// Tells of a fault whom it counts against.
-    fn blame(&self, job: &Job, target: &Target, fault: &Fault, pass: Option<Pass>, hold: Option<&mut Hold>) {
+    /// Tells of a fault whom it counts against. The attempt began at `began`.
+    fn blame(
+        &self,
+        job: &Job,
+        target: &Target,
+        fault: &Fault,
+        began: Instant,
+        pass: Option<Pass>,
+        hold: Option<&mut Hold>,
+    ) {
         let now = Instant::now();
-        self.health.attempted(&target.name, Verdict::of(fault), None, now);
-        // A deadline that a policy set may have been too short for anybody.
-        let hurried = fault.kind == FaultKind::Timeout(Phase::FirstToken) && job.first_token.is_some();
+        let hurried = is_hurried(job, target, fault, now.saturating_duration_since(began));
+        let verdict = if hurried { Verdict::Void } else { Verdict::of(fault) };
+        self.health.attempted(&target.name, verdict, None, now);
         let counts = if hurried { Counts::Nobody } else { fault.counts() };
         match (counts, pass, hold) {
             (Counts::Target, Some(pass), _) => pass.heard(Heard::Bad, now),
@@ -164,16 +176,10 @@ impl Executor {
         target: &Target,
         hold: Option<&Hold>,
         page: &Page<'_>,
-        now: Instant,
+        due: Due,
         strike: Option<Strike>,
     ) -> Result<(Answered, u16), Fault> {
         let deadlines = &target.vendor.deadlines;
-        let first_token = job.first_token.unwrap_or(deadlines.first_token);
-        let due = Due {
-            first_byte: (now + deadlines.first_byte).min(job.deadline),
-            first_token: (now + first_token).min(job.deadline),
-            total: job.deadline,
-        };
         let streams = job.carry.wants_stream();
         let outgoing = passing::outgoing(&*job.carry, target).await?;
         page.lose(&outgoing.lost);
@@ -188,7 +194,7 @@ impl Executor {
         }
         let raw = job.carry.raw(target);
         let head = match raw {
-            Some(form) => due.raw_head(form, now + deadlines.first_byte * SLOW_WORK),
+            Some(form) => due.raw_head(form, deadlines.first_byte * (SLOW_WORK - 1)),
             None => due.head(streams),
         };
         let upload = job.carry.upload();
@@ -212,7 +218,7 @@ impl Executor {
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
             _ if (200..300).contains(&status) => None,
-            _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.total).await),
+            _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.whole).await),
         };
         let complaint = match &begun {
             None => None,
@@ -348,8 +354,11 @@ async fn whole(
     status: u16,
     due: Due,
 ) -> Result<Answered, Fault> {
-    let late = |at: Instant| passed(at, due, Phase::Idle);
-    let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.total, late).await?;
+    let late = |at: Instant| {
+        let handed_over = at == due.whole && at < due.total;
+        if handed_over { out_of_patience() } else { passed(at, due, Phase::Idle) }
+    };
+    let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.whole, late).await?;
     let relayed = if is_slow(target) {
         Box::pin(passing::whole(job, page, target, status, bytes)).await?
     } else {
@@ -503,9 +512,29 @@ async fn uploading<T>(
 }
 
 impl Due {
-    /// Raw answers begin with their head. `slow` is for those whose whole work is done before it.
-    fn raw_head(self, form: RawForm, slow: Instant) -> Head {
-        let at = if form.as_it_came || !form.slow { self.first_byte } else { slow.min(self.total) };
+    /// An attempt that begins now has until then. While another target is left that is well, there is less time, and
+    /// never more than half of what is left of the request's: a client who waits shortly is rescued, too.
+    fn of(job: &Job, target: &Target, is_last: bool, now: Instant) -> Self {
+        let deadlines = &target.vendor.deadlines;
+        let first_token = job.first_token.unwrap_or(deadlines.first_token);
+        let end = if is_last || !job.is_repeatable_at(target) {
+            job.deadline
+        } else {
+            let share = job.deadline.saturating_duration_since(now) / 2;
+            now + handover(job, target).min(share)
+        };
+        Self {
+            first_byte: (now + deadlines.first_byte).min(end),
+            first_token: (now + first_token).min(end),
+            whole: end,
+            total: job.deadline,
+        }
+    }
+
+    /// Raw answers begin with their head. Those whose whole work is done before it have so much `more` time.
+    fn raw_head(self, form: RawForm, more: Duration) -> Head {
+        let slow = !form.as_it_came && form.slow;
+        let at = if slow { (self.first_byte + more).min(self.total) } else { self.first_byte };
         Head { at, phase: Phase::FirstByte, due: self }
     }
 
@@ -563,6 +592,30 @@ pub(super) fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &T
         );
     }
     target.wire().fault(status, headers, body)
+}
+
+/// How long the target may take while another one is left.
+fn handover(job: &Job, target: &Target) -> Duration {
+    target.vendor.deadlines.handover.max(job.first_token.unwrap_or_default())
+}
+
+/// Whether a deadline passed that may have been too short for anybody, and so says nothing of the target: one that a
+/// policy set, or what the client's own patience left of one.
+fn is_hurried(job: &Job, target: &Target, fault: &Fault, took: Duration) -> bool {
+    let deadlines = &target.vendor.deadlines;
+    let least = match fault.kind {
+        FaultKind::Timeout(Phase::FirstToken) if job.first_token.is_some() => return true,
+        FaultKind::Timeout(Phase::FirstToken) => deadlines.first_token,
+        FaultKind::Timeout(Phase::FirstByte) => deadlines.first_byte.min(deadlines.first_token),
+        FaultKind::Timeout(Phase::Idle) => deadlines.idle,
+        _ => return false,
+    };
+    took < least.min(handover(job, target))
+}
+
+fn out_of_patience() -> Fault {
+    let text = "the answer was not complete in time, and another target could be asked";
+    Fault::new(FaultKind::Timeout(Phase::Idle), text)
 }
 
 /// Which deadline it was that passed at `at`.

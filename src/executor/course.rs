@@ -29,6 +29,8 @@ pub(super) struct Course<'j> {
     again: Option<Again>,
     /// Places that rest and were passed over.
     resting: Vec<Resting>,
+    /// Places whose provider wants a pause that others need not wait for.
+    put_off: Vec<PutOff>,
     /// How often each place has failed; only those that have.
     failed: Vec<(usize, u32)>,
     /// Attempts that were made and failed.
@@ -51,6 +53,13 @@ struct Again {
     place: usize,
     /// The key that failed, where another one is to be tried.
     but: Option<usize>,
+}
+
+/// A place to be tried once more, not before its time.
+#[derive(Clone, Copy)]
+struct PutOff {
+    place: usize,
+    due: Instant,
 }
 
 /// A place that was passed over.
@@ -76,6 +85,10 @@ pub(super) struct Turn<'j> {
     pub(super) pass: Option<Pass>,
     /// The key that it bears; taken by the attempt.
     pub(super) hold: Option<Hold>,
+    /// Whether nobody else is left who is well.
+    pub(super) is_last: bool,
+    /// Whether it goes to an open breaker, because nothing else was left.
+    is_desperate: bool,
     place: usize,
     /// The place of its key among the provider's.
     key: Option<usize>,
@@ -108,6 +121,7 @@ impl<'j> Course<'j> {
             next: 0,
             again: None,
             resting: Vec::new(),
+            put_off: Vec::new(),
             failed: Vec::new(),
             made: 0,
             open: 0,
@@ -130,10 +144,27 @@ impl<'j> Course<'j> {
                 Err(resting) => self.rests(resting),
             }
         }
-        match self.well(now) {
-            Some(turn) => self.taken(turn),
-            None => self.least_bad(now),
+        if let Some(turn) = self.well(now) {
+            return self.taken(turn);
         }
+        match self.least_bad(now) {
+            Step::Over => self.after_all(now),
+            step => step,
+        }
+    }
+
+    /// Nobody else could answer: whoever wanted a pause is given it, and tried once more.
+    fn after_all(&mut self, now: Instant) -> Step<'j> {
+        let soonest = self.put_off.iter().enumerate().min_by_key(|(_, off)| off.due).map(|(at, _)| at);
+        let Some(PutOff { place, due }) = soonest.map(|at| self.put_off.swap_remove(at)) else {
+            return Step::Over;
+        };
+        let target = self.job.targets.get(place).filter(|target| self.may_retry(target));
+        if due >= self.job.deadline || target.is_none() {
+            return self.after_all(now);
+        }
+        self.again = Some(Again { place, but: None });
+        Step::Wait(due.saturating_duration_since(now))
     }
 
     /// A target that is well and was not asked yet, to be asked beside the others.
@@ -141,8 +172,9 @@ impl<'j> Course<'j> {
         if self.made + self.open >= self.job.limits.max_attempts {
             return None;
         }
-        let turn = self.well(Instant::now())?;
+        let mut turn = self.well(Instant::now())?;
         self.open += 1;
+        turn.is_last = !self.has_other_well();
         Some(turn)
     }
 
@@ -157,9 +189,19 @@ impl<'j> Course<'j> {
         None
     }
 
-    fn taken(&mut self, turn: Turn<'j>) -> Step<'j> {
+    fn taken(&mut self, mut turn: Turn<'j>) -> Step<'j> {
         self.open += 1;
+        turn.is_last = !self.has_other_well();
         Step::Turn(turn)
+    }
+
+    /// Whether a target that was not asked yet is well, and may be asked.
+    fn has_other_well(&self) -> bool {
+        let room = self.made + self.open < self.job.limits.max_attempts;
+        room && (self.next..self.job.targets.len()).any(|place| {
+            let target = self.job.targets.get(place).filter(|_| self.allows(place) && self.is_roomier(place));
+            target.is_some_and(|target| self.executor.gates.is_closed(&target.name))
+        })
     }
 
     /// The next place that no turn was taken for.
@@ -233,7 +275,7 @@ impl<'j> Course<'j> {
         resting.sort_by_key(|resting| resting.wait);
         let limited = resting.iter().find(|resting| resting.why == Bar::Key(Why::Limited)).copied();
         let mut others = resting.into_iter().filter(|resting| resting.why != Bar::Key(Why::Limited));
-        while let Some(Resting { place, wait, .. }) = others.next() {
+        while let Some(Resting { place, wait, why }) = others.next() {
             let Some(target) = self.job.targets.get(place).filter(|_| self.allows(place)) else { continue };
             let Admission::Pass(pass) = self.executor.gates.enter_again(&target.name, true, now) else {
                 self.note_rest(wait);
@@ -246,7 +288,8 @@ impl<'j> Course<'j> {
             }
             self.resting.extend(others);
             self.resting.extend(limited);
-            return self.taken(turn(target, place, pass, hold));
+            let turn = Turn { is_desperate: why == Bar::Breaker, ..turn(target, place, pass, hold) };
+            return self.taken(turn);
         }
         let Some(limited) = limited else { return Step::Over };
         let pause = limited.wait;
@@ -297,7 +340,7 @@ impl<'j> Course<'j> {
 
     /// A turn has failed: what now.
     pub(super) async fn failed(&mut self, turn: Turn<'j>, fault: Fault) -> Onward {
-        let Turn { target, place, key, .. } = turn;
+        let Turn { target, place, key, is_desperate, .. } = turn;
         self.open = self.open.saturating_sub(1);
         if matches!(fault.kind, FaultKind::Lossy | FaultKind::Budget) {
             // Nothing was sent: no attempt is used up. Another target may carry more, or cost less.
@@ -329,6 +372,13 @@ impl<'j> Course<'j> {
             return Onward::Step(Duration::ZERO);
         }
         let pause = match then {
+            // It is left alone, and this was the one try that it gets all the same.
+            Then::Retry | Then::RetryLast if is_desperate => None,
+            Then::Retry if wants_a_pause(&fault) && self.has_other_well() => {
+                let pause = self.pause_before(place, &fault, rule.after);
+                self.put_off.extend(pause.map(|pause| PutOff { place, due: Instant::now() + pause }));
+                None
+            }
             Then::Retry => self.pause(place, target, &fault, rule.after),
             Then::RetryLast if self.find_ahead().is_none() => self.pause(place, target, &fault, rule.after),
             Then::LargerContext => {
@@ -387,11 +437,17 @@ impl<'j> Course<'j> {
         fault: &Fault,
         least: Option<Duration>,
     ) -> Option<Duration> {
+        let pause = self.pause_before(place, fault, least)?;
+        self.may_retry(target).then_some(pause)
+    }
+
+    /// The same before the budget of retries is asked.
+    fn pause_before(&self, place: usize, fault: &Fault, least: Option<Duration>) -> Option<Duration> {
         let limits = &self.job.limits;
         let retries = self.job.retries.unwrap_or(limits.retries);
         let failed = self.failed.iter().find(|(failed, _)| *failed == place).map_or(0, |(_, times)| *times);
         let pause = backoff::pause(failed, retries, fault, limits, &self.executor.dice)?;
-        self.may_retry(target).then(|| least.map_or(pause, |least| pause.max(least)))
+        Some(least.map_or(pause, |least| pause.max(least)))
     }
 
     fn may_retry(&self, target: &Target) -> bool {
@@ -437,7 +493,13 @@ impl Bar {
 }
 
 fn turn(target: &Target, place: usize, pass: Pass, hold: Option<Hold>) -> Turn<'_> {
-    Turn { target, key: hold.as_ref().map(Hold::place), pass: Some(pass), hold, place }
+    let key = hold.as_ref().map(Hold::place);
+    Turn { target, key, pass: Some(pass), hold, place, is_last: true, is_desperate: false }
+}
+
+/// Whether another try at once would only be refused again.
+fn wants_a_pause(fault: &Fault) -> bool {
+    fault.kind == FaultKind::RateLimited || fault.after.is_some_and(|after| !after.is_zero())
 }
 
 fn out_of_time() -> Fault {

@@ -208,6 +208,8 @@ impl Live {
 
     /// If it breaks off, this goes on.
     pub(super) fn follow(&mut self, mut sequel: Box<Sequel>) {
+        // Who can go on elsewhere need not be silent for long.
+        self.watchdog.expect_within(self.watchdog.idle().min(self.target.vendor.deadlines.handover));
         self.ready.iter().for_each(|frames| sequel.hear(frames));
         self.sequel = Some(sequel);
     }
@@ -221,7 +223,9 @@ impl Live {
     pub fn usage(&self, prompt_estimate: u64) -> Usage {
         let came = self.tally.as_ref().map_or(0, Tally::bytes);
         let heard = self.relay.text_bytes().max(came).div_ceil(4);
-        let usage = match self.relay.usage().or_else(|| self.tally.as_ref()?.usage()) {
+        // Who says that words cost nothing has not counted.
+        let told = self.relay.usage().or_else(|| self.tally.as_ref()?.usage());
+        let usage = match told.filter(|said| said.total() > 0 || heard == 0) {
             // What was said at the beginning of a stream that broke off says nothing of what came after.
             Some(said) if !self.relay.is_complete() && said.output < heard => {
                 Usage { output: heard, estimated: true, ..said }
@@ -256,7 +260,7 @@ impl Live {
         let mut content = false;
         for frame in self.scratch.drain(..) {
             content |= frame.content;
-            if let Some(sequel) = self.sequel.as_mut().filter(|_| frame.content) {
+            if let Some(sequel) = &mut self.sequel {
                 sequel.hear(&frame.bytes);
             }
             self.is_sequel &= !frame.content;

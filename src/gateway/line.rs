@@ -23,7 +23,6 @@ use super::keeping::Keeping;
 use super::papers::Papers;
 use super::raw::RawBody;
 use super::say::{self, Say};
-use super::sequel::again;
 use super::serve::{Arrived, Body, Served};
 use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody, Waiting};
@@ -540,7 +539,6 @@ impl<'o, 'g> Reserved<'o, 'g> {
         let heard = say.clone();
         let prompt =
             opened.settlement.as_ref().and_then(|s| s.facts.as_ref()).map_or(0, |facts| facts.tokens);
-        let dialect = opened.door.dialect();
         let mut waiting: Waiting = Box::pin(async move {
             let mut answered = executor.carry_out(&job).await?;
             if let Some(say) = heard
@@ -553,8 +551,8 @@ impl<'o, 'g> Reserved<'o, 'g> {
                 return Err(fault);
             }
             if let Some((targets, remainder)) = sequels {
-                let again = again(asked, dialect);
-                answered.followed_by(|| Sequel::new(executor, job, targets, again, remainder));
+                let again = move |text: &str, seen: &[Bytes]| asked.after(text, seen);
+                answered.followed_by(|| Sequel::new(executor, job, targets, Arc::new(again), remainder));
             }
             Ok(answered)
         });

@@ -13,12 +13,16 @@ use crate::target::Deadlines;
 pub struct DeadlineSettings {
     /// TCP and TLS set-up.
     pub connect: Period,
-    /// From sending the request to the answer's head.
+    /// From sending the request to the answer's head; providers send that of a whole answer when all of it is done.
     pub first_byte: Period,
     /// From sending the request to the first content of a stream.
     pub first_token: Period,
     /// Between two pieces of an answer.
     pub idle: Period,
+    /// While another target is left that is well: from sending the request to the first content of a stream, or to the
+    /// end of a whole answer; then that one is asked. By default `20s`, or what `first_byte` and `first_token` are set
+    /// to if that is longer. Never more than half of what is left of the request's time.
+    pub handover: Option<Period>,
     /// The whole request with all its attempts.
     pub total: Period,
 }
@@ -31,6 +35,7 @@ impl Default for DeadlineSettings {
             first_byte: Period(d.first_byte),
             first_token: Period(d.first_token),
             idle: Period(d.idle),
+            handover: None,
             total: Period(d.total),
         }
     }
@@ -44,7 +49,9 @@ impl From<&DeadlineSettings> for Deadlines {
             first_token: s.first_token.0,
             idle: s.idle.0,
             total: s.total.0,
+            ..Self::default()
         }
+        .handing_over(s.handover.map(|period| period.0))
     }
 }
 

@@ -36,8 +36,8 @@ const PHASE: u64 = 3_000;
 const MOODS: [&str; 12] =
     ["ok", "ok", "ok", "slow", "500", "529", "429", "429-after", "401", "400", "hang", "truncated"];
 
-/// Calls under way, by target.
-type Calls = Arc<Mutex<HashMap<TargetName, u32>>>;
+/// When calls under way began, by target.
+type Calls = Arc<Mutex<HashMap<TargetName, Vec<Instant>>>>;
 
 /// The targets of one world.
 struct Stage {
@@ -51,7 +51,7 @@ struct Stage {
 /// Part of an answer; gone when the answer is over or was dropped.
 struct UnderWay {
     text: &'static [u8],
-    probe: Option<(TargetName, Calls)>,
+    probe: Option<(TargetName, Instant, Calls)>,
 }
 
 impl AsRef<[u8]> for UnderWay {
@@ -62,8 +62,10 @@ impl AsRef<[u8]> for UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        if let Some((target, probing)) = &self.probe {
-            *probing.lock().unwrap().get_mut(target).unwrap() -= 1;
+        if let Some((target, began, probing)) = &self.probe {
+            let mut probing = probing.lock().unwrap();
+            let calls = probing.get_mut(target).unwrap();
+            calls.remove(calls.iter().position(|call| call == began).unwrap());
         }
     }
 }
@@ -108,8 +110,8 @@ impl Stage {
         MOODS[(dice.unit() * MOODS.len() as f64) as usize]
     }
 
-    /// The promise of breakers: one probe while it is open, a few while it is half open.
-    fn called(&self, target: &TargetName) -> Option<(TargetName, Calls)> {
+    /// The promise of breakers: one probe while it is open, a few while it is half open, not counting those that hang.
+    fn called(&self, target: &TargetName) -> Option<(TargetName, Instant, Calls)> {
         let state = self.gates.look(target, Instant::now()).expect("a gate").state;
         let most = match state {
             Standing::Closed => return None,
@@ -117,11 +119,13 @@ impl Stage {
             Standing::HalfOpen => 4,
         };
         let mut probing = self.probing.lock().unwrap();
-        let calls = probing.entry(target.clone()).or_default();
-        *calls += 1;
-        assert!(*calls <= most, "seed {}: {calls} calls to {target}, whose breaker is {state:?}", self.seed);
+        let (calls, now) = (probing.entry(target.clone()).or_default(), Instant::now());
+        calls.push(now);
+        let lively = |began: &&Instant| now - **began < BreakerSettings::default().cool_down.0;
+        let lively = calls.iter().filter(lively).count();
+        assert!(lively <= most, "seed {}: {lively} calls to {target}, whose breaker is {state:?}", self.seed);
         drop(probing);
-        Some((target.clone(), self.probing.clone()))
+        Some((target.clone(), now, self.probing.clone()))
     }
 }
 
@@ -362,7 +366,7 @@ async fn whatever_fails_the_promises_hold() {
         while let Some(ended) = playing.join_next().await {
             ended.unwrap();
         }
-        assert!(world.stage.probing.lock().unwrap().values().all(|calls| *calls == 0), "seed {seed}");
+        assert!(world.stage.probing.lock().unwrap().values().all(Vec::is_empty), "seed {seed}");
         tokio::time::sleep(Duration::from_secs(60)).await;
         for vendor in &world.vendors {
             let busy = vendor.ring.looks(Instant::now()).iter().map(|look| look.in_flight).sum::<u32>();

@@ -461,11 +461,13 @@ impl Desk<'_> {
         let config = &self.reading.config;
         let (deadlines, retries) = (config.deadlines.clone(), config.retries.clone());
         let policy = config.policies.deadline.0;
-        let named: [(&[&str], Duration); 6] = [
+        let handover = deadlines.handover.map_or(Deadlines::default().handover, |period| period.0);
+        let named: [(&[&str], Duration); 7] = [
             (&["deadlines", "connect"], deadlines.connect.0),
             (&["deadlines", "first_byte"], deadlines.first_byte.0),
             (&["deadlines", "first_token"], deadlines.first_token.0),
             (&["deadlines", "idle"], deadlines.idle.0),
+            (&["deadlines", "handover"], handover),
             (&["deadlines", "total"], deadlines.total.0),
             (&["policies", "deadline"], policy),
         ];

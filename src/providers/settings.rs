@@ -238,6 +238,8 @@ pub struct DeadlineOverrides {
     pub first_token: Option<Period>,
     /// Between two pieces of an answer.
     pub idle: Option<Period>,
+    /// How long it may take while another target is left that is well.
+    pub handover: Option<Period>,
 }
 
 /// Deviations of an OpenAI-compatible vendor from OpenAI's dialect, as data.

@@ -24,6 +24,8 @@ pub struct Setup {
     dir: TempDir,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
+    /// What a shell does before it becomes the gateway.
+    before: Option<String>,
 }
 
 /// A running gateway. Killed on drop, after a look whether a key has leaked into its logs.
@@ -52,7 +54,8 @@ type Lines = Arc<Mutex<Vec<String>>>;
 pub fn setup(config: &str) -> Setup {
     let dir = tempfile::tempdir().expect("a folder");
     fs::create_dir(dir.path().join("policies")).expect("a folder");
-    let setup = Setup { dir, env: vec![("TEST_KEY".into(), CANARY.into())], arguments: Vec::new() };
+    let setup =
+        Setup { dir, env: vec![("TEST_KEY".into(), CANARY.into())], arguments: Vec::new(), before: None };
     setup.file("tollgate.yaml", &format!("{FREE_PORTS}{config}"))
 }
 
@@ -79,6 +82,12 @@ impl Setup {
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets a shell do this first: `ulimit -n 64`.
+    pub fn after(mut self, shell: &str) -> Self {
+        self.before = Some(shell.into());
         self
     }
 
@@ -126,8 +135,16 @@ impl Setup {
         printed
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let program = env!("CARGO_BIN_EXE_tollgate");
+        let mut command = match &self.before {
+            None => Command::new(program),
+            Some(before) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("{before}\nexec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
         command.args(arguments).args(&self.arguments).current_dir(self.dir.path());
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -194,7 +211,12 @@ impl Gateway {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name: `HUP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "the signal was not sent");
     }
 

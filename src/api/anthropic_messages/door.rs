@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::TONGUE;
 use super::error::fault_event;
 use super::{Ask, MessageEncoder, encode_answer, error_body, path};
 use crate::api::adjust;
+use crate::api::sequel::{Sequel, documents};
 use crate::api::translate::{self, relay};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
@@ -63,6 +64,17 @@ impl Asked for Ask {
         let body = adjust::MESSAGES.set(self.body(), parameters, missing)?;
         let again = self.again(body).map_err(|fault| adjust::blamed(&fault))?;
         Ok(Some(Arc::new(again)))
+    }
+
+    fn after(&self, text: &str, seen: &[Bytes]) -> Option<Arc<dyn Carry>> {
+        let sequel = Sequel::of(self, "messages", json!({ "role": "assistant", "content": text }))?;
+        let begun = |event: &Value| event.get("type").is_some_and(|kind| kind == "content_block_start");
+        let block = documents(seen).filter(begun).filter_map(|event| event.get("index")?.as_u64()).last()?;
+        let block = usize::try_from(block).ok()?;
+        let hearing = move |target: &Target| -> Result<Box<dyn StreamRelay>, Fault> {
+            Ok(translate::stream(target, &TONGUE, Box::new(MessageEncoder::within_text(block))))
+        };
+        Some(sequel.heard(hearing).carried())
     }
 }
 

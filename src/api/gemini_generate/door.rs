@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::{TONGUE, encode_answer};
 use super::error::{error_body, fault_element, fault_event};
@@ -11,6 +11,7 @@ use super::path;
 use super::stream::GeminiEncoder;
 use super::{Ask, Form};
 use crate::api::adjust;
+use crate::api::sequel::Sequel;
 use crate::api::translate::{self, relay};
 use crate::chat::{Loss, Usage};
 use crate::executor::Carry;
@@ -76,6 +77,25 @@ impl Asked for Ask {
         let body = adjust::CONTENTS.set(self.sent(), parameters, missing)?;
         let again = self.again(body).map_err(|fault| adjust::blamed(&fault))?;
         Ok(Some(Arc::new(again)))
+    }
+
+    fn after(&self, text: &str, _: &[Bytes]) -> Option<Arc<dyn Carry>> {
+        if self.numbers().is_some() {
+            return None;
+        }
+        let beginning = json!({ "role": "model", "parts": [{ "text": text }] });
+        let sequel = Sequel::of(self, "contents", beginning)?;
+        if self.form() != Form::Array {
+            return Some(sequel.carried());
+        }
+        // The array has begun already.
+        let hearing = |target: &Target| -> Result<Box<dyn StreamRelay>, Fault> {
+            Ok(match relay(target, Dialect::Gemini) {
+                Some(relay) => Box::new(ArrayRelay { begun: true, ..ArrayRelay::new(relay.stream(true)) }),
+                None => translate::stream(target, &TONGUE, Box::new(GeminiEncoder::within_array())),
+            })
+        };
+        Some(sequel.heard(hearing).carried())
     }
 }
 

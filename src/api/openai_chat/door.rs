@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::TONGUE;
 use super::decode::Decoded;
 use super::path;
 use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
 use crate::api::adjust;
+use crate::api::sequel::Sequel;
 use crate::api::translate::{self, relay};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
@@ -68,6 +69,12 @@ impl Asked for Ask {
         let body = adjust::CHAT.set(self.body(), parameters, missing)?;
         let again = Self::read(body).map_err(|fault| adjust::blamed(&fault))?;
         Ok(Some(Arc::new(again)))
+    }
+
+    fn after(&self, text: &str, _: &[Bytes]) -> Option<Arc<dyn Carry>> {
+        // DeepSeek and Mistral want to be told that it is a beginning; others pass over the word.
+        let beginning = json!({ "role": "assistant", "content": text, "prefix": true });
+        Some(Sequel::of(self, "messages", beginning)?.carried())
     }
 }
 

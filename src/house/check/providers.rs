@@ -333,6 +333,11 @@ impl Desk<'_> {
                 zero.push(field);
             }
         }
+        if own.handover.is_some_and(|period| period.0.is_zero()) {
+            zero.push("handover");
+        }
+        let general = self.reading.config.deadlines.handover;
+        deadlines = deadlines.handing_over(own.handover.or(general).map(|period| period.0));
         for field in zero {
             let message = format!("`providers.{name}.deadlines.{field}` must be more than 0s");
             self.error(&["providers", name, "deadlines", field], message, None);

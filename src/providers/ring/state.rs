@@ -14,7 +14,7 @@ use super::{KeyLimits, Rest};
 /// is over after the first.
 const OUT: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(600));
 /// First and longest rest after a 429 that names no time.
-const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 /// How long a request waits that finds all places taken, before it looks again.
 const BUSY: Duration = Duration::from_millis(50);
 /// Rate limits are of one model; so many models are remembered.

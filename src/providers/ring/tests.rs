@@ -79,7 +79,7 @@ async fn rests_without_a_time_grow_and_a_good_answer_forgets_them() {
         tokio::time::advance(wait).await;
     }
     for (at, wait) in waits.iter().enumerate() {
-        let most = 2_f64.powi(at.min(5) as i32).min(30.0);
+        let most = 2_f64.powi(at.min(4) as i32).min(16.0);
         assert!((most / 2.0..=most).contains(wait), "{waits:?}");
     }
     ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap().good();
