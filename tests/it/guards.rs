@@ -342,7 +342,7 @@ async fn what_tools_were_called_with_earlier_does_not_leave_either() {
     for (path, ask) in [
         ("/v1/chat/completions", &chats),
         ("/v1/messages", &messages),
-        ("/v1beta/models/up%2Fm:generateContent", &contents),
+        ("/v1beta/models/up/m:generateContent", &contents),
         ("/v1/responses", &items),
     ] {
         let before = upstream.heard().len();

@@ -268,7 +268,7 @@ async fn who_goes_on_has_what_is_left_of_tokens_and_money() {
     let setup = gateway::setup(&format!(
         "auth: keys\nkeys:\n  rich: {{ secret: env:RICH_KEY }}\n  poor: {{ secret: env:POOR_KEY, scope: {{ max_cost: 0.008 }} }}\n  \
          broke: {{ secret: env:BROKE_KEY, scope: {{ max_cost: 0.0045 }} }}\nretries: {{ retries: 0 }}\n\
-         prices: {{ models: {{ \"*\": {{ price: {{ input: 1, output: 100 }} }} }} }}\n\
+         prices: {{ models: {{ \"first/*\": {{ price: {{ input: 1, output: 100 }} }}, \"second/*\": {{ price: {{ input: 1, output: 100 }} }} }} }}\n\
          models:\n  m: {{ targets: [ first/cuts, {{ to: second/b, continue: true }} ] }}\nproviders:\n{}{}",
         gateway::provider("first", &first.url()),
         gateway::provider("second", &second.url()),
