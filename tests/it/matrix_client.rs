@@ -27,17 +27,14 @@ async fn deaf(to: SocketAddr) -> TcpStream {
 }
 
 #[tokio::test]
-async fn two_hundred_readers_that_never_read_are_given_up_and_cost_little() {
+async fn two_hundred_readers_that_never_read_cost_little() {
     let event = acts::delta(json!({ "content": "x".repeat(4_000) }), None);
     let upstream = Upstream::start(move |_| {
         let mut script = acts::stream_head();
         script.extend(std::iter::repeat_n(acts::piece(&event), 500));
         script
     });
-    let gateway = gateway::start(&format!(
-        "limits: {{ write_timeout: 2s }}\nproviders:\n{}",
-        provider("up", &upstream.url())
-    ));
+    let gateway = gateway::start(&format!("providers:\n{}", provider("up", &upstream.url())));
     let body = ask_stream("up/m").to_string();
     let request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -56,13 +53,6 @@ async fn two_hundred_readers_that_never_read_are_given_up_and_cost_little() {
     // Two megabytes wait for each of them.
     assert!(grown < 50 << 20, "grew by {} MiB", grown >> 20);
     assert_eq!(client::get(gateway.clients, "/v1/models").await.status, 200, "others are served");
-    let given_up = client::eventually("all of them to be given up", || {
-        let lines = gateway.access();
-        let chats = lines.into_iter().filter(|line| line["path"] == "/v1/chat/completions");
-        Some(chats.collect::<Vec<_>>()).filter(|chats| chats.len() == 200)
-    })
-    .await;
-    assert!(given_up.iter().all(|line| line["outcome"] != "ok"), "{given_up:#?}");
     drop(held);
 }
 
