@@ -75,10 +75,12 @@ fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
     let text = if media { said.saturating_add(beside()).min(body) } else { body.max(said) };
     let template = TEMPLATE.0 + TEMPLATE.1.saturating_mul(asked.messages());
     let work = match endpoint {
-        _ if asked.is_pinned() => Work::Unknown,
+        // Lists and lookups have no body.
+        _ if asked.is_pinned() && asked.bytes() == 0 => Work::Unknown,
+        _ if asked.is_pinned() => Work::Own,
         Endpoint::Chat | Endpoint::Completions => Work::Text,
         Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Rerank => Work::Reading,
-        _ => Work::Unknown,
+        _ => Work::Own,
     };
     let own = asked.max_tokens();
     Size {

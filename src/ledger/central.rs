@@ -63,13 +63,7 @@ impl Central {
 
     /// Which ledger it is.
     pub(super) async fn identity(&self, session: &Session) -> Result<Identity, Absent> {
-        let fresh = uuid::Builder::from_random_bytes(random()).into_uuid().to_string();
-        let first =
-            "INSERT INTO tollgate.ledger (id) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM tollgate.ledger)";
-        session.execute(first, &[(&fresh, Type::TEXT)]).await?;
-        // Of two gateways that were first at once, both made a row; all take the same one.
-        let rows =
-            session.query("SELECT id, horizon_ms FROM tollgate.ledger ORDER BY id LIMIT 1", &[]).await?;
+        let rows = session.query("SELECT id, horizon_ms FROM tollgate.ledger LIMIT 1", &[]).await?;
         let row = rows.first().ok_or_else(|| Absent::Unfit("its table `ledger` is empty".to_owned()))?;
         let id = row.try_get(0).map_err(|error| Absent::Unfit(error.to_string()))?;
         let horizon_ms = row.try_get(1).map_err(|error| Absent::Unfit(error.to_string()))?;
@@ -218,10 +212,4 @@ fn cells(row: &tokio_postgres::Row) -> Result<Vec<Value>, tokio_postgres::Error>
         })
         .chain([word(ROW.len()).map(Value::from)])
         .collect()
-}
-
-fn random() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    fastrand::fill(&mut bytes);
-    bytes
 }

@@ -134,6 +134,10 @@ impl Shipper {
     /// Notes some of the rows of the past, where the other ledger has not got them.
     async fn look_back(&mut self) -> Result<(), Halt> {
         let Past::Missing(identity, after) = &self.past else { return Ok(()) };
+        // Those of today must not come to wait behind all of the past, nor be taken for too many.
+        if self.outbox.standing().waiting > REFILL as u64 {
+            return Ok(());
+        }
         let (identity, after) = (identity.clone(), after.clone());
         let (id, horizon) = (identity.id.clone(), identity.horizon_ms);
         let noted = self.database.write(move |db| outbox::refill(db, &after, horizon, &id, REFILL)).await?;

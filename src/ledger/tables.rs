@@ -93,6 +93,7 @@ pub(super) const SHARED: &[Step] = &[Step { version: 1, bearable: 1, sql: SHARED
 /// index takes no long texts.
 const SHARED_ATTEMPTS: &str = r#"
 CREATE TABLE tollgate.ledger (id TEXT PRIMARY KEY, horizon_ms BIGINT NOT NULL DEFAULT 0);
+INSERT INTO tollgate.ledger (id) VALUES (gen_random_uuid()::text);
 CREATE TABLE tollgate.attempt (
     id TEXT PRIMARY KEY,
     gateway TEXT NOT NULL,

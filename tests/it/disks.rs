@@ -192,12 +192,12 @@ async fn both(gateway: &Gateway, number: usize) -> (u16, u16) {
 
 #[tokio::test]
 async fn on_a_full_disk_nothing_is_lost_and_budgets_hold_until_there_is_room() {
-    let Some(disk) = Disk::small("2m") else { return };
+    let Some(disk) = Disk::small("32m") else { return };
     let up = provider(&Meter::default());
     let gateway = setup(&disk.path("ledger.db"), &up).start();
     assert_eq!(both(&gateway, 1).await, (200, 200));
     let filler = disk.path("filler");
-    assert!(std::fs::write(&filler, vec![1; 4 << 20]).is_err(), "the disk is full");
+    assert!(std::fs::write(&filler, vec![1; 40 << 20]).is_err(), "the disk is full");
     let mut others = 1;
     client::eventually_async("the ledger to notice", async || {
         others += 1;

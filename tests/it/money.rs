@@ -154,7 +154,7 @@ pub async fn purse(gateway: &Gateway) -> (u64, u64) {
 /// The ledger's rows, as soon as none is open; of a shared ledger, as soon as it has all of them.
 pub async fn rows(gateway: &Gateway) -> Vec<Value> {
     client::eventually_async("all attempts to end", async || {
-        let (own, all) = (lines(gateway, "&scope=own").await, lines(gateway, "").await);
+        let (own, all) = (told(gateway, "&scope=own").await?, told(gateway, "").await?);
         let waiting = admin(gateway, "/admin/v1/usage?scope=own").await["ledger"]["waiting"].as_u64();
         let whole = own.len() == all.len() && own.iter().all(|row| row["state"] != "open");
         (waiting == Some(0) && whole).then_some(all)
@@ -164,8 +164,13 @@ pub async fn rows(gateway: &Gateway) -> Vec<Value> {
 
 /// Single attempts, as the gateway tells them.
 pub async fn lines(gateway: &Gateway, more: &str) -> Vec<Value> {
-    let text = client::get(gateway.admin, &format!("/admin/v1/usage?format=jsonl{more}")).await.text();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{text}"))).collect()
+    told(gateway, more).await.expect("a ledger that answers")
+}
+
+async fn told(gateway: &Gateway, more: &str) -> Option<Vec<Value>> {
+    let reply = client::get(gateway.admin, &format!("/admin/v1/usage?format=jsonl{more}")).await;
+    let lines = || reply.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (reply.status == 200).then(lines)
 }
 
 const KINDS: [&str; 10] =

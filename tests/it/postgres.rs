@@ -10,7 +10,7 @@ use crate::client::{self, ask, chat};
 use crate::gateway::{self, Gateway};
 use crate::money::{Meter, admin, config, config_in, lines, named, play, provider, rows, until_killed};
 use crate::upstream::Upstream;
-pub use server::{Postgres, missing, with_password};
+pub use server::{Postgres, with_password};
 
 /// Answers of one gateway until `number` of them are there.
 async fn ask_for(gateway: &Gateway, numbers: std::ops::Range<usize>) {
@@ -361,7 +361,6 @@ async fn connections_are_encrypted_and_certificates_are_checked() {
     });
     let Some(postgres) = started else { return };
     postgres.ready().await;
-    postgres.run("ALTER SYSTEM SET ssl = on").await;
     let up = provider(&Meter::default());
     let config = config_in(&postgres.state(", roots: roots.pem"), &up, "")
         .replace("/postgres\"", "/postgres?sslmode=verify-full\"");

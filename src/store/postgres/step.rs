@@ -19,10 +19,11 @@ pub struct Step {
 /// Whoever holds it brings the tables up to date; the number means nothing, but no other program takes it.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7813604421155437)";
 
-/// Asked first, because creating what is there needs a right that it may not have.
+/// Asked before anything is made, because most often all is there.
 const IS_THERE: &str = "SELECT to_regclass('tollgate.step') IS NOT NULL";
 
-const FIRST: &str = "CREATE SCHEMA IF NOT EXISTS tollgate;
+/// Making a schema needs a right that the user may not have where somebody else made it for him.
+const FIRST: &str = "DO $$ BEGIN IF to_regnamespace('tollgate') IS NULL THEN CREATE SCHEMA tollgate; END IF; END $$;
 CREATE TABLE IF NOT EXISTS tollgate.step (
     version INTEGER PRIMARY KEY, bearable INTEGER NOT NULL, program TEXT NOT NULL,
     at TIMESTAMPTZ NOT NULL DEFAULT now())";

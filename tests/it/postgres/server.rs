@@ -5,7 +5,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -130,10 +129,6 @@ impl Postgres {
             self.port
         )
     }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
 }
 
 impl Drop for Postgres {
@@ -151,7 +146,7 @@ pub fn with_password(setup: Setup) -> Setup {
 }
 
 /// Says loudly that something is missing; a failure where everything has to be there.
-pub fn missing(what: &str, package: &str) {
+fn missing(what: &str, package: &str) {
     assert!(
         std::env::var_os("CI").is_none_or(|value| value != "true"),
         "{what} is missing: install `{package}`"
@@ -184,6 +179,3 @@ fn programs() -> Option<PathBuf> {
     let all = std::env::split_paths(&search).chain(versions.into_iter().rev());
     all.into_iter().find(|dir| dir.join("initdb").exists() && dir.join("postgres").exists())
 }
-
-/// How long something may take that a busy machine does in the background.
-pub const SOON: Duration = Duration::from_secs(20);
