@@ -125,13 +125,15 @@ pub(super) struct Parcel {
 
 /// Notes that a row has ended.
 pub(super) fn note(db: &Connection, id: &str) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT OR IGNORE INTO outbox (id) VALUES (?1)")?.execute([id]).map(drop)
+    // An insert that is ignored would use up a number all the same.
+    let sql = "INSERT INTO outbox (id) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE id = ?1)";
+    db.prepare_cached(sql)?.execute([id]).map(drop)
 }
 
 /// Notes all rows that a dead process left and that were closed now.
 pub(super) fn note_abandoned(db: &Connection, closed_ms: i64) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO outbox (id)
-        SELECT id FROM attempt WHERE state = 'abandoned' AND closed_ms = ?1";
+    let sql = "INSERT INTO outbox (id) SELECT id FROM attempt WHERE state = 'abandoned' AND closed_ms = ?1
+        AND id NOT IN (SELECT id FROM outbox)";
     db.execute(sql, [closed_ms]).map(drop)
 }
 
@@ -226,7 +228,9 @@ pub(super) fn refill(
         let sql = "INSERT OR REPLACE INTO outbox_note (name, value) VALUES ('destination', ?1)";
         return db.execute(sql, [destination]).map(|_| None);
     };
-    db.execute(&format!("INSERT OR IGNORE INTO outbox (id) {next}"), params![after, since_ms, most])?;
+    let note =
+        format!("INSERT INTO outbox (id) SELECT id FROM ({next}) WHERE id NOT IN (SELECT id FROM outbox)");
+    db.execute(&note, params![after, since_ms, most])?;
     Ok(Some(last))
 }
 

@@ -315,7 +315,10 @@ async fn a_database_that_cannot_be_used_is_told_and_keeps_nobody_from_starting()
     drop(gateway);
     let gateway = with_password(gateway::setup(&config)).start();
     ask_for(&gateway, 5..7).await;
-    assert_eq!(rows(&gateway).await.len(), 4);
+    client::eventually_async("the rows of both", async || {
+        (postgres.count("SELECT count(*) FROM tollgate.attempt").await == 4).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

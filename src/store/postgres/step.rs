@@ -23,7 +23,8 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(7813604421155437)";
 const IS_THERE: &str = "SELECT to_regclass('tollgate.step') IS NOT NULL";
 
 /// Making a schema needs a right that the user may not have where somebody else made it for him.
-const FIRST: &str = "DO $$ BEGIN IF to_regnamespace('tollgate') IS NULL THEN CREATE SCHEMA tollgate; END IF; END $$;
+const FIRST: &str =
+    "DO $$ BEGIN IF to_regnamespace('tollgate') IS NULL THEN CREATE SCHEMA tollgate; END IF; END $$;
 CREATE TABLE IF NOT EXISTS tollgate.step (
     version INTEGER PRIMARY KEY, bearable INTEGER NOT NULL, program TEXT NOT NULL,
     at TIMESTAMPTZ NOT NULL DEFAULT now())";
