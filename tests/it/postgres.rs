@@ -392,8 +392,7 @@ async fn neither_keys_nor_texts_are_in_the_shared_ledger() {
     let gateway = with_password(gateway::setup(&config_in(&postgres.state(""), &up, ""))).start();
     let reply = client::open(gateway.clients, named("whole-1", false)).await.unwrap().rest().await;
     assert_eq!(reply.status, 200);
-    let failing = named(&format!("x {}", gateway::CANARY), false);
-    let mut failing = failing;
+    let mut failing = named(&format!("x {}", gateway::CANARY), false);
     failing.headers_mut().insert("x-request-id", "odd".parse().unwrap());
     client::open(gateway.clients, failing).await.unwrap().rest().await;
     rows(&gateway).await;
