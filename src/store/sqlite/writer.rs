@@ -212,6 +212,14 @@ impl Shared {
                         queue.jobs.push_front(job);
                     }
                 }
+                // Nobody will try again what came meanwhile.
+                let hopeless = if lasting { queue.jobs.len() } else { 0 };
+                for mut job in queue.jobs.drain(..hopeless) {
+                    job.tell(Err(trouble.clone()));
+                    if job.kept {
+                        self.lose();
+                    }
+                }
             }
         }
     }
