@@ -22,13 +22,14 @@ mod secrets;
 mod sources;
 mod state;
 mod trial;
+mod upkeep;
 mod validate;
 mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use alerts::{carry_alerts, keep_ledger};
+pub use alerts::carry_alerts;
 pub use build::Built;
 pub use check::{
     Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, base, check,
@@ -43,6 +44,7 @@ pub use read::{Reading, read, utf8};
 pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};
 pub use trial::{Report, Tested, Wanted};
+pub use upkeep::Upkeep;
 pub use watch::Watch;
 
 use crate::clock::{Clock, SystemClock};

@@ -21,7 +21,7 @@ use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread, probe};
-use crate::house::{Built, Desk, House, Watch, announce, carry_alerts, feed, follow, keep_ledger};
+use crate::house::{Built, Desk, House, Upkeep, Watch, announce, carry_alerts, feed, follow};
 use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
@@ -59,7 +59,8 @@ fn run(mut house: House) -> Result<(), String> {
     house.serve_plugins(services(&errands));
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
-    let accounts = ledger::Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
+    let (central, state) = (house.central()?, &house.checked().config.state);
+    let accounts = ledger::Desk::open(database.clone(), central, state, Arc::new(SystemClock));
     let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
     house.figures().open_desk(Arc::new(accounts));
     let keys = house.key_desk(database.clone())?;
@@ -102,7 +103,7 @@ async fn open(
     keys.refresh().await.map_err(trouble)?;
     figures.configure(built.terms);
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
-    tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
+    let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0);
     let read = serde_json::json!({ "references": built.secrets });
     keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
@@ -161,6 +162,7 @@ async fn open(
     access_log.close();
     shadows.flush(Duration::from_secs(2));
     decisions.close();
+    upkeep.end(LAST_WRITES).await;
     if let Some(database) = database {
         database.close(LAST_WRITES);
     }

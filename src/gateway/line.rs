@@ -104,7 +104,7 @@ pub(super) struct Decided<'o, 'g> {
 pub(super) struct Planned<'o, 'g> {
     pub(super) admitted: Admitted<'o, 'g>,
     pub(super) job: Job,
-    caller: Caller,
+    pub(super) caller: Caller,
     /// Who can go on with a stream that breaks off, and how far.
     sequels: Option<(Vec<Target>, Remainder)>,
     /// The most tokens of an answer, as policies said.

@@ -1,4 +1,4 @@
-//! Alerts of budgets: written to the log, counted, and carried to webhooks; and the upkeep of the ledger.
+//! Alerts of budgets: written to the log, counted, and carried to webhooks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,8 +55,6 @@ const AGAIN: [Duration; 5] = [
     Duration::from_secs(120),
     Duration::from_secs(600),
 ];
-/// How often old rows are looked for.
-const UPKEEP: Duration = Duration::from_secs(3_600);
 
 /// A webhook with its key.
 struct Hook {
@@ -108,22 +106,6 @@ pub async fn carry_alerts(desk: Arc<Desk>, courier: Courier) {
                 deliver(&hook, &upstream, body).await;
                 drop(place);
             });
-        }
-    }
-}
-
-/// Rolls up rows whose time has come, every hour.
-pub async fn keep_ledger(desk: Arc<Desk>, keep: Duration) {
-    if desk.database().is_none() {
-        return;
-    }
-    let mut tick = tokio::time::interval(UPKEEP);
-    loop {
-        tick.tick().await;
-        match desk.tidy(keep).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "old rows of the ledger became sums of their days"),
-            Err(trouble) => tracing::warn!(%trouble, "old rows of the ledger stay for now"),
         }
     }
 }

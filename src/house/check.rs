@@ -452,6 +452,22 @@ impl Desk<'_> {
             let message = "`state.ledger` is no database that is known";
             self.error(&["state", "ledger"], message, Some(help));
         }
+        let postgres = &settings.postgres;
+        if postgres.outbox_max < 1_000 {
+            let message = "`state.postgres.outbox_max` must be at least 1000";
+            self.error(&["state", "postgres", "outbox_max"], message, None);
+        }
+        if postgres.timeout.0.is_zero() {
+            self.error(
+                &["state", "postgres", "timeout"],
+                "`state.postgres.timeout` must be more than 0s",
+                None,
+            );
+        }
+        if !settings.is_shared() && self.reading.is_written(&["state", "postgres"]) {
+            let message = "`state.postgres` does nothing: `state.ledger` is no address of PostgreSQL";
+            self.warning(&["state", "postgres"], message, None);
+        }
         if settings.keep.0 < Duration::from_secs(86_400) {
             self.error(&["state", "keep"], "`state.keep` must be at least 1 day", None);
         }

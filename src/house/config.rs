@@ -199,6 +199,8 @@ impl Config {
             .chain(self.upstream.extra_roots.as_mut())
             .chain(self.decisions.dir.as_mut())
             .chain(self.plugins.cache.as_mut())
+            .chain(self.state.postgres.roots.as_mut())
+            .chain([&mut self.state.postgres.outbox])
         {
             *path = below(dir, path);
         }

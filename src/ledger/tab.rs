@@ -72,20 +72,8 @@ pub struct Entry {
 
 impl Tab {
     pub(super) fn new(desk: Arc<Desk>, opening: Opening) -> Arc<Self> {
-        let payer = &opening.payer;
-        let heading = Heading {
-            request: opening.request.clone(),
-            endpoint: payer.endpoint.as_str(),
-            key: payer.key.clone(),
-            user: payer.user.clone(),
-            team: payer.team.clone(),
-            tags: tags(&payer.tags),
-            model: payer.model.clone(),
-            snapshot: opening.snapshot.clone(),
-            price_rev: opening.book.revision,
-            run: desk.run(),
-        };
-        let cap = desk.budgets.usual_cap(payer);
+        let heading = heading(&opening, desk.run());
+        let cap = desk.budgets.usual_cap(&opening.payer);
         let sheet = Arc::new(Sheet { desk, heading: Arc::new(heading), opening, cap });
         Arc::new(Self { sheet, attempts: AtomicU32::new(0), won: Mutex::default() })
     }
@@ -138,6 +126,53 @@ impl Tab {
         if let Some(entry) = won {
             entry.settle(closing);
         }
+    }
+}
+
+impl Desk {
+    /// A request is answered with what was known: a row without an attempt, for what it would have cost.
+    pub fn given_again(&self, opening: impl FnOnce() -> Opening, target: &str, saved: Option<Nano>) {
+        if self.database().is_none() {
+            return;
+        }
+        let (opening, now) = (opening(), self.now());
+        let row = Row {
+            id: self.fresh_id(now),
+            heading: Arc::new(heading(&opening, self.run())),
+            n: 1,
+            role: Role::Primary,
+            provider: target.split_once('/').map_or(target, |(provider, _)| provider).into(),
+            target: target.to_owned(),
+            opened_ms: now,
+            reserved: 0,
+            estimate: None,
+        };
+        let end = End {
+            state: State::Cached,
+            outcome: "ok",
+            status: Some(200),
+            closed_ms: now,
+            usage: Usage::default(),
+            cost: Some(Nano(0)),
+            saved: saved.unwrap_or_default(),
+        };
+        self.settle(&row, end);
+    }
+}
+
+fn heading(opening: &Opening, run: i64) -> Heading {
+    let payer = &opening.payer;
+    Heading {
+        request: opening.request.clone(),
+        endpoint: payer.endpoint.as_str(),
+        key: payer.key.clone(),
+        user: payer.user.clone(),
+        team: payer.team.clone(),
+        tags: tags(&payer.tags),
+        model: payer.model.clone(),
+        snapshot: opening.snapshot.clone(),
+        price_rev: opening.book.revision,
+        run,
     }
 }
 
@@ -248,7 +283,8 @@ impl Entry {
             desk.budgets.settle(hold, closing.cost.map(|cost| cost.0), usage.total(), now);
         }
         let Closing { cost, outcome, status, .. } = closing;
-        desk.settle(&self.row, End { state, outcome, status, closed_ms: now, usage, cost });
+        let saved = Nano(0);
+        desk.settle(&self.row, End { state, outcome, status, closed_ms: now, usage, cost, saved });
     }
 }
 
@@ -263,7 +299,9 @@ impl Drop for Entry {
 /// Whether nothing was used: the request never got there, or was answered with a refusal.
 fn is_free(fault: &Fault) -> bool {
     match fault.kind {
-        FaultKind::Timeout(Phase::Connect) | FaultKind::Unreachable => true,
+        FaultKind::Timeout(Phase::Connect) => true,
+        // A connection that ended before the answer may have carried the whole request.
+        FaultKind::Unreachable => !fault.sent,
         // The provider got the request and may have worked on it.
         FaultKind::Timeout(_) | FaultKind::Truncated | FaultKind::Cancelled => false,
         FaultKind::Malformed => fault.status.is_some_and(|status| status >= 300),

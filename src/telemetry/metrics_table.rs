@@ -108,6 +108,11 @@ table! {
     Counter   "tollgate_store_changes_total" [] "changes that the database took";
     Counter   "tollgate_store_lost_total" [] "changes that should be kept and were lost: more waited than `state.spool`, or the database is broken";
     Gauge     "tollgate_store_trouble" [] "1 while the database takes nothing";
+    Gauge     "tollgate_outbox_waiting" [] "rows of the ledger that wait on this gateway's disk for PostgreSQL";
+    Gauge     "tollgate_outbox_oldest_seconds" [] "how long the first of them has waited";
+    Gauge     "tollgate_outbox_trouble" [] "1 while PostgreSQL takes no rows";
+    Counter   "tollgate_outbox_shipped_total" [] "rows that PostgreSQL took";
+    Counter   "tollgate_outbox_refused_total" [] "rows that PostgreSQL refused; they stay in this gateway's own ledger";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 

@@ -16,6 +16,9 @@ use crate::client::{self, PATIENCE};
 /// The provider's key in every story. It must never come out anywhere.
 pub const CANARY: &str = "sk-canary-5b1d9c0e7f2a4863";
 
+/// The password of databases in stories. Neither must it.
+pub const DATABASE_CANARY: &str = "pg-canary-93cbf01d24ae6e57";
+
 /// Opens every configuration: free ports, both on loopback.
 pub const FREE_PORTS: &str = "listen: 127.0.0.1:0\nadmin: { listen: 127.0.0.1:0 }\npolicies: ./policies\n";
 
@@ -131,7 +134,8 @@ impl Setup {
         // The readers see the end of the pipes just after the process has gone.
         std::thread::park_timeout(Duration::from_millis(50));
         let printed = Printed { code, out: text(&out), err: text(&err) };
-        assert!(!format!("{printed:?}").contains(CANARY), "a key was printed: {printed:#?}");
+        let leaks = |canary: &&str| format!("{printed:?}").contains(*canary);
+        assert!(![CANARY, DATABASE_CANARY].iter().any(leaks), "a secret was printed: {printed:#?}");
         printed
     }
 
@@ -231,8 +235,9 @@ impl Gateway {
         let _ = self.child.wait();
         for lines in [&self.out, &self.err] {
             let lines = lines.lock().expect("lines");
-            if let Some(leak) = lines.iter().find(|line| line.contains(CANARY)) {
-                panic!("the provider's key is in a log: {leak}");
+            let leaks = |line: &&String| line.contains(CANARY) || line.contains(DATABASE_CANARY);
+            if let Some(leak) = lines.iter().find(leaks) {
+                panic!("a secret is in a log: {leak}");
             }
             if let Some(panic) = lines.iter().find(|line| line.contains("panicked at")) {
                 panic!("the gateway panicked: {panic}");
