@@ -23,6 +23,7 @@ use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
 use crate::ledger::Entry;
 use crate::plan::Role;
 use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
+use crate::queue::Berth;
 use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
@@ -90,6 +91,7 @@ impl Executor {
         let capped = entry.as_ref().and_then(Entry::cap).map(|most| turn.target.capped(most));
         let target = capped.as_ref().unwrap_or(turn.target);
         let now = Instant::now();
+        let berth = turn.berth.take();
         let (pass, mut hold) = (turn.pass.take(), turn.hold.take());
         let page = job.journal.begin(target, role, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
@@ -111,6 +113,7 @@ impl Executor {
                     && let Some(fault) = raw.complaint()
                 {
                     meters.attempt(fault.kind.as_str(), page.fail(fault));
+                    tell_overload(berth.as_ref(), fault);
                     self.blame(job, target, fault, pass, hold.as_mut());
                 } else {
                     let took = page.succeed(status, answered.usage_beside(role));
@@ -121,16 +124,20 @@ impl Executor {
                     if let Some(pass) = pass {
                         pass.heard(Heard::Good(took), Instant::now());
                     }
+                    if let Some(berth) = &berth {
+                        berth.did_well(first_token);
+                    }
                     if let Some(hold) = &mut hold {
-                        hold.good();
+                        hold.good(Instant::now());
                     }
                 }
-                answered.keep(Grip { _busy: Some(busy), hold });
+                answered.keep(Grip { _busy: Some(busy), hold, _berth: berth });
                 Ok(answered)
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
                 self.blame(job, target, &fault, pass, hold.as_mut());
+                tell_overload(berth.as_ref(), &fault);
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.took(now.elapsed(), false, Instant::now());
                 }
@@ -208,6 +215,10 @@ impl Executor {
             Some(strike) => strike.afterwards(sent),
             None => sent,
         };
+
+        if let Some(hold) = hold {
+            hold.told(&headers, self.clock.unix_ms(), Instant::now());
+        }
 
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
@@ -336,6 +347,13 @@ impl Executor {
         // AWS answers 403 to what has expired.
         let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
         if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
+    }
+}
+
+/// A target that says that it has too much gets less at once.
+fn tell_overload(berth: Option<&Berth>, fault: &Fault) {
+    if let Some(berth) = berth.filter(|_| fault.kind == FaultKind::Overloaded) {
+        berth.overloaded();
     }
 }
 

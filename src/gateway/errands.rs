@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::door::{Door, Head};
 use super::gather::facts_of;
 use super::{Gateway, Snapshot};
-use crate::caller::Caller;
+use crate::caller::{Caller, Tenant};
 use crate::executor::{Answered, Bond, Job, Journal};
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::plan::Decision;
@@ -236,6 +236,7 @@ async fn carried(
     let chaos = &gateway.shared.figures.chaos;
     let job = Job {
         tokens: asked.tokens(),
+        tenant: Tenant::default(),
         bond: Bond::gather(&plan.targets, None, &*asked),
         market: Some(facts.market.clone()),
         targets: plan.targets,

@@ -21,6 +21,9 @@ pub struct DeadlineSettings {
     pub idle: Period,
     /// The whole request with all its attempts.
     pub total: Period,
+    /// The fewest tokens a second that a stream may bring once its content has begun, over ten seconds in which the client
+    /// waited for it; one that brings fewer is broken off as `timeout_idle`. `0` asks for none.
+    pub tokens_per_second: u32,
 }
 
 impl Default for DeadlineSettings {
@@ -32,6 +35,7 @@ impl Default for DeadlineSettings {
             first_token: Period(d.first_token),
             idle: Period(d.idle),
             total: Period(d.total),
+            tokens_per_second: d.tokens_per_second,
         }
     }
 }
@@ -44,6 +48,7 @@ impl From<&DeadlineSettings> for Deadlines {
             first_token: s.first_token.0,
             idle: s.idle.0,
             total: s.total.0,
+            tokens_per_second: s.tokens_per_second,
         }
     }
 }

@@ -39,6 +39,7 @@ mod limits;
 mod moderations;
 mod money;
 mod ollama;
+mod overload;
 mod passthrough;
 mod plugins;
 mod policies;
