@@ -113,8 +113,7 @@ impl Executor {
                     && let Some(fault) = raw.complaint()
                 {
                     meters.attempt(fault.kind.as_str(), page.fail(fault));
-                    tell_overload(berth.as_ref(), fault);
-                    self.blame(job, target, fault, pass, hold.as_mut());
+                    self.blame(job, target, fault, pass, hold.as_mut(), berth.as_ref());
                 } else {
                     let took = page.succeed(status, answered.usage_beside(role));
                     meters.attempt("ok", took);
@@ -136,8 +135,7 @@ impl Executor {
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
-                self.blame(job, target, &fault, pass, hold.as_mut());
-                tell_overload(berth.as_ref(), &fault);
+                self.blame(job, target, &fault, pass, hold.as_mut(), berth.as_ref());
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.took(now.elapsed(), false, Instant::now());
                 }
@@ -148,12 +146,22 @@ impl Executor {
     }
 
     /// Tells of a fault whom it counts against.
-    fn blame(&self, job: &Job, target: &Target, fault: &Fault, pass: Option<Pass>, hold: Option<&mut Hold>) {
+    fn blame(
+        &self,
+        job: &Job,
+        target: &Target,
+        fault: &Fault,
+        pass: Option<Pass>,
+        hold: Option<&mut Hold>,
+        berth: Option<&Berth>,
+    ) {
         let now = Instant::now();
         self.health.attempted(&target.name, Verdict::of(fault), None, now);
         // A deadline that a policy set may have been too short for anybody.
         let hurried = fault.kind == FaultKind::Timeout(Phase::FirstToken) && job.first_token.is_some();
-        let counts = if hurried { Counts::Nobody } else { fault.counts() };
+        // A target that takes others at the same time is busy, not broken: it gets less at once.
+        let busy = fault.kind == FaultKind::Overloaded && berth.is_some_and(Berth::overloaded);
+        let counts = if hurried || busy { Counts::Nobody } else { fault.counts() };
         match (counts, pass, hold) {
             (Counts::Target, Some(pass), _) => pass.heard(Heard::Bad, now),
             (Counts::Key, _, Some(hold)) if fault.kind == FaultKind::RateLimited => {
@@ -347,13 +355,6 @@ impl Executor {
         // AWS answers 403 to what has expired.
         let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
         if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
-    }
-}
-
-/// A target that says that it has too much gets less at once.
-fn tell_overload(berth: Option<&Berth>, fault: &Fault) {
-    if let Some(berth) = berth.filter(|_| fault.kind == FaultKind::Overloaded) {
-        berth.overloaded();
     }
 }
 

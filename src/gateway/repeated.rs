@@ -3,6 +3,7 @@
 use http::{HeaderValue, Method};
 
 use super::cached::too_late;
+use super::gather::patience;
 use super::keeping::{Kind, hash};
 use super::line::{Admitted, Carried, Opened, Progress};
 use crate::cache::{Entry, Joined, Waited};
@@ -49,7 +50,8 @@ impl<'o, 'g> Admitted<'o, 'g> {
         let key = hash(&[b"idempotency", scope.as_bytes(), &key]);
         let asks = hash(&[opened.uri.to_string().as_bytes(), body.bytes()]);
         let store = opened.gateway.shared.repeats.clone();
-        let deadline = opened.at + opened.snapshot.total;
+        let total = patience(&opened.headers)?.unwrap_or(opened.snapshot.total).min(opened.snapshot.total);
+        let deadline = opened.at + total;
         loop {
             match store.join(&key, &asks, false) {
                 Joined::Kept(entry) => return Ok(Repeated::Again(self.again(&entry))),

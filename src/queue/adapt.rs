@@ -39,6 +39,8 @@ const BELIEF: f32 = 0.02;
 #[derive(Debug)]
 pub(super) struct Adapt {
     rules: ConcurrencyRules,
+    /// When the target became known.
+    since: Instant,
     /// Infinite while nothing was.
     learnt: f64,
     /// When overload was seen last.
@@ -71,6 +73,7 @@ impl Adapt {
     pub(super) fn new(rules: ConcurrencyRules, now: Instant) -> Self {
         Self {
             rules,
+            since: now,
             learnt: f64::INFINITY,
             sign: None,
             epoch: None,
@@ -100,9 +103,16 @@ impl Adapt {
     }
 
     /// The target said that it has too much, with so many under way, this one included. `good`: its good answers ever.
-    pub(super) fn overloaded(&mut self, under_way: u32, good: u64, now: Instant) {
-        if self.rules.adaptive == Adaptive::Off || !self.refusals.tell(good, now, self.learnt.is_finite()) {
-            return;
+    /// Says whether it takes others at the same time.
+    pub(super) fn overloaded(&mut self, under_way: u32, good: u64, now: Instant) -> bool {
+        if self.rules.adaptive == Adaptive::Off {
+            return false;
+        }
+        let (alive, many) = self.refusals.tell(good, now);
+        if !alive || !(many || self.learnt.is_finite()) {
+            // Nobody knows yet how it does: those that are still under way were taken.
+            let new = good == 0 && now.saturating_duration_since(self.since) < WINDOW;
+            return alive || new && under_way > 1;
         }
         let under_way = f64::from(under_way.max(1));
         let begins = self.epoch.is_none_or(|(since, _)| now.saturating_duration_since(since) >= EPOCH);
@@ -114,6 +124,7 @@ impl Adapt {
         let least = (from / 2.0).ceil().max(f64::from(self.rules.min));
         self.learnt = self.learnt.min(under_way - 1.0).max(least);
         self.sign = Some(now);
+        true
     }
 
     /// It did well. `full`: whether more would have been sent to it.
@@ -144,8 +155,8 @@ impl Adapt {
 }
 
 impl Refusals {
-    /// One more. Says whether they are a sign.
-    fn tell(&mut self, good: u64, now: Instant, known: bool) -> bool {
+    /// One more. Says whether the target does well otherwise, and whether they are many.
+    fn tell(&mut self, good: u64, now: Instant) -> (bool, bool) {
         if now.saturating_duration_since(self.since) >= WINDOW {
             *self = Self { since: now, count: 0, good, good_before: self.good };
         }
@@ -153,7 +164,7 @@ impl Refusals {
         let answers = good.saturating_sub(self.good);
         let alive = good > self.good_before;
         let many = self.count >= REFUSALS && u64::from(self.count) * SHARE >= answers + u64::from(self.count);
-        alive && (many || known)
+        (alive, many)
     }
 }
 

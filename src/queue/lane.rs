@@ -224,13 +224,14 @@ impl Lane {
         self.show_limit(&mut state);
     }
 
-    /// The target said that it has too much.
+    /// The target said that it has too much. Says whether it takes others at the same time.
     #[cold]
-    fn overloaded(&self) {
+    fn overloaded(&self) -> bool {
         let (under_way, good) = (self.under_way.load(Relaxed), self.good.load(Relaxed));
         let mut state = self.state();
-        state.adapt.overloaded(under_way, good, Instant::now());
+        let busy = state.adapt.overloaded(under_way, good, Instant::now());
         self.show_limit(&mut state);
+        busy
     }
 
     /// How it stands.
@@ -406,9 +407,9 @@ impl Berth {
         self.lane.did_well(first_content);
     }
 
-    /// The target said that it has too much.
-    pub fn overloaded(&self) {
-        self.lane.overloaded();
+    /// The target said that it has too much. Says whether it takes others at the same time: then it is busy, not broken.
+    pub fn overloaded(&self) -> bool {
+        self.lane.overloaded()
     }
 
     /// Gives it back at once, as if it had not been taken: for whoever finds that he cannot go after all.

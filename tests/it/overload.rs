@@ -471,3 +471,49 @@ async fn a_stream_that_only_trickles_is_broken_off() {
     assert!(reply.text().contains("too slowly") && !reply.text().contains("[DONE]"), "{reply:#?}");
     assert!((9..16).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_comes_back_is_not_trampled_at_once() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let (state, there) = (broken.clone(), Arc::new(Mutex::new(Vec::<Instant>::new())));
+    let arrived = there.clone();
+    let upstream = Upstream::start(move |_| {
+        arrived.lock().unwrap().push(Instant::now());
+        if state.load(Ordering::SeqCst) {
+            return acts::error(500, "boom");
+        }
+        let mut script = vec![Act::Pause(Duration::from_millis(150))];
+        script.extend(acts::says("here"));
+        script
+    });
+    let gateway = gateway::start(&format!(
+        "{ROOM}log: {{ access: false }}\nretries: {{ retries: 2, backoff: 20ms, budget: 0.1, budget_floor: 5 }}\n\
+         breaker: {{ consecutive: 5, cool_down: 600ms, max_cool_down: 600ms }}\nhealth: {{ probe: {{ interval: 0s }} }}\nproviders:\n{}",
+        provider("up", &upstream.url())
+    ));
+    let second = Duration::from_secs(1);
+    let before = load(&gateway, 60, second).await;
+    assert!(before.iter().all(|(reply, _)| reply.status == 200));
+    broken.store(true, Ordering::SeqCst);
+    there.lock().unwrap().clear();
+    let during = load(&gateway, 60, second * 2).await;
+    let sent = there.lock().unwrap().len();
+    assert!(sent as f64 <= during.len() as f64 * 1.1 + 6.0, "{sent} attempts for {}", during.len());
+    broken.store(false, Ordering::SeqCst);
+    there.lock().unwrap().clear();
+    load(&gateway, 60, second).await;
+    let after = load(&gateway, 60, second).await;
+    let arrivals = there.lock().unwrap().clone();
+    let first = arrivals[0];
+    let within = |ms| arrivals.iter().filter(|at| **at - first < Duration::from_millis(ms)).count();
+    eprintln!(
+        "{sent} attempts for {} requests; then {} {} {}",
+        during.len(),
+        within(100),
+        within(280),
+        within(600)
+    );
+    // One finds out, then two, then four.
+    assert!(within(100) <= 2 && within(280) <= 5, "{} {}", within(100), within(280));
+    assert!(after.iter().all(|(reply, _)| reply.status == 200), "it is well again");
+}
