@@ -18,7 +18,7 @@ use crate::upstream::{Act, Upstream};
 
 /// Requests that a target takes at once, and how long each takes.
 const CAPACITY: usize = 10;
-const SERVICE: Duration = Duration::from_millis(200);
+const SERVICE: Duration = Duration::from_millis(400);
 
 /// How long overload lasts, in seconds: `TOLLGATE_OVERLOAD_SECONDS`.
 fn seconds() -> u64 {
@@ -256,7 +256,7 @@ async fn one_tenant_floods_and_the_others_hardly_notice_at_once() {
         calm.0, under.0, calm.1, under.1
     );
     assert!(refused > 50, "{refused}");
-    // Its turn is the next but one, and a place is free every 20 ms.
+    // Its turn is the next but one, and a place is free every 40 ms.
     assert!(under.1 <= calm.1.mul_f64(1.5) + Duration::from_millis(100), "{calm:?} → {under:?}");
 }
 

@@ -127,7 +127,7 @@ async fn a_full_line_takes_those_who_have_less_in_it() {
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_goes_or_leaves_no_place_is_lost_and_none_is_given_twice() {
     for seed in 0..60 {
-        let dice = Arc::new(Dice::loaded(seed));
+        let (dice, pauses) = (Arc::new(Dice::loaded(seed)), Dice::loaded(seed + 1_000));
         let roll = |dice: &Dice, most: f64| (dice.unit() * most) as u64;
         let most = 1 + u32::try_from(roll(&dice, 8.0)).unwrap();
         let (lane, there) = (lane(most), Arc::new(AtomicU32::new(0)));
@@ -152,7 +152,8 @@ async fn whoever_comes_goes_or_leaves_no_place_is_lost_and_none_is_given_twice()
                 // Some leave while they wait, others while they are served.
                 let _ = served.await;
             });
-            tokio::time::sleep(Duration::from_millis(roll(&dice, 150.0))).await;
+            let pause = roll(&pauses, 150.0);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         while let Some(ended) = all.join_next().await {
             ended.unwrap();
