@@ -366,7 +366,9 @@ impl<'j> Course<'j> {
             match self.enter_from_line(place, ticket, now) {
                 Ok(turn) => return Ok(turn),
                 Err(resting) if resting.why == Bar::Busy => ticket.changed(resting.wait).await,
-                Err(resting) if resting.why.is_waited_for() && now + resting.wait < until => {
+                Err(resting)
+                    if resting.why.is_waited_for() && resting.wait < until.saturating_duration_since(now) =>
+                {
                     ticket.changed(resting.wait).await;
                 }
                 Err(resting) => return Err(Some(resting)),

@@ -16,7 +16,11 @@ use crate::caller::Tenant;
 use crate::target::{Adaptive, ConcurrencyRules, TargetName};
 
 /// The weight of the latest measurement in what is expected.
-const LATEST: f64 = 0.2;
+const LATEST: f64 = 0.05;
+
+/// Whoever would wait so much of his time, as far as it is known, is refused: places come back in bursts, and who is refused
+/// after a wait has waited in vain.
+const MARGIN: f64 = 1.15;
 
 /// The lane to one target.
 pub struct Lane {
@@ -179,7 +183,7 @@ impl Lane {
         let bell = Arc::new(Bell::default());
         let mut state = self.state();
         let wait = state.wait(tenant, self.limit.load(Relaxed)).max(rest);
-        if now + wait > until {
+        if wait.as_secs_f64() * MARGIN > until.saturating_duration_since(now).as_secs_f64() {
             drop(state);
             return Err(self.refused("late", Refused { wait, full: false }));
         }
@@ -312,11 +316,9 @@ impl Lane {
 impl State {
     /// How long a newcomer of this tenant would wait: as many turns as are before it, at the pace of late.
     fn wait(&self, tenant: Tenant, limit: u32) -> Duration {
-        let pace = match (self.gap, self.held) {
-            (Some(gap), _) => gap,
-            (None, Some(held)) if limit != NONE => held / f64::from(limit.max(1)),
-            _ => return Duration::ZERO,
-        };
+        // A line moves no faster than places come back.
+        let places = self.held.filter(|_| limit != NONE).map(|held| held / f64::from(limit.max(1)));
+        let Some(pace) = self.gap.into_iter().chain(places).reduce(f64::max) else { return Duration::ZERO };
         let before = self.line.ahead(tenant) + usize::from(self.called.is_some()) + 1;
         Duration::try_from_secs_f64(pace * before as f64).unwrap_or(Duration::MAX)
     }
