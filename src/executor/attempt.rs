@@ -224,10 +224,6 @@ impl Executor {
             None => sent,
         };
 
-        if let Some(hold) = hold {
-            hold.told(&headers, self.clock.unix_ms(), Instant::now());
-        }
-
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
             _ if (200..300).contains(&status) => None,
@@ -339,6 +335,9 @@ impl Executor {
         };
         let (head, body) = response.into_parts();
         let (status, headers) = (head.status.as_u16(), head.headers);
+        if let Some(hold) = hold {
+            hold.told(&headers, self.clock.unix_ms(), Instant::now());
+        }
         Ok(Sent { status, headers, body: Answering::Http(body), held, secrets })
     }
 
