@@ -15,6 +15,7 @@ mod grip;
 mod hedge;
 mod journal;
 mod live;
+mod pace;
 mod passing;
 mod probe;
 mod race;
@@ -45,12 +46,14 @@ pub use sequel::{Again, Remainder, Sequel};
 pub use switch::Switched;
 
 use crate::breaker::{Allowance, Gates, Health};
+use crate::caller::Tenant;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::Market;
 use crate::fault::Fault;
 use crate::ledger::Tab;
 use crate::plan::{Manner, Role};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
+use crate::queue::Lanes;
 use crate::telemetry::Meters;
 use crate::upstream::{Upload, Upstream};
 
@@ -133,6 +136,8 @@ pub struct Job {
     pub deadline: Instant,
     /// Tokens of its prompt, for keys with a limit of tokens.
     pub tokens: u64,
+    /// Whose turn it takes where it has to wait.
+    pub tenant: Tenant,
     /// What it has in common with other requests that should bear the same key.
     pub bond: Bond,
     /// Who knows the context windows of targets.
@@ -158,6 +163,7 @@ pub struct Executor {
     meters: Arc<Meters>,
     health: Arc<Health>,
     gates: Arc<Gates>,
+    lanes: Arc<Lanes>,
     dice: Arc<Dice>,
     clock: Arc<dyn Clock>,
 }
@@ -169,10 +175,11 @@ impl Executor {
         meters: Arc<Meters>,
         health: Arc<Health>,
         gates: Arc<Gates>,
+        lanes: Arc<Lanes>,
         dice: Arc<Dice>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { upstream, meters, health, gates, dice, clock }
+        Self { upstream, meters, health, gates, lanes, dice, clock }
     }
 
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.
@@ -192,19 +199,22 @@ impl Executor {
         let mut course = Course::new(job, self);
         let mut role = if job.carry.is_sequel() { Role::Continuation } else { Role::Primary };
         loop {
-            let pause = match course.step() {
+            let turn = match course.step() {
                 Step::Over => return Err(course.verdict()),
-                Step::Wait(pause) => pause,
-                Step::Turn(mut turn) => match self.attempt(job, &mut turn, role).await {
-                    Ok(answered) => return Ok(answered),
-                    Err(fault) => {
-                        role = Role::Retry;
-                        match course.failed(turn, fault).await {
-                            Onward::End(fault) => return Err(fault),
-                            Onward::Step(pause) => pause,
-                        }
+                Step::Turn(turn) => Some(turn),
+                // Boxed, as all that few requests need.
+                Step::Wait(place) => Box::pin(course.wait(place)).await,
+            };
+            let Some(mut turn) = turn else { continue };
+            let pause = match self.attempt(job, &mut turn, role).await {
+                Ok(answered) => return Ok(answered),
+                Err(fault) => {
+                    role = Role::Retry;
+                    match course.failed(turn, fault).await {
+                        Onward::End(fault) => return Err(fault),
+                        Onward::Step(pause) => pause,
                     }
-                },
+                }
             };
             if !pause.is_zero() {
                 job.journal.pause(Instant::now());

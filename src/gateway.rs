@@ -20,6 +20,7 @@ mod intake;
 mod keeping;
 mod line;
 mod market;
+pub mod memory;
 mod observe;
 mod papers;
 mod probe;
@@ -53,6 +54,7 @@ pub use errands::{Errands, Runner};
 pub use figures::{Figures, Terms};
 pub use intake::{Ahead, Approach, Intake, Unread};
 pub use market::Board;
+pub use memory::Memory;
 pub use probe::probe;
 pub use raw::RawBody;
 pub use rehearsal::Rehearsal;
@@ -123,8 +125,9 @@ impl Gateway {
     pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
         let (health, gates) = (shared.figures.health.clone(), shared.figures.gates.clone());
-        let clock = shared.clock.clone();
-        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, gates, dice.clone(), clock));
+        let (lanes, clock) = (shared.figures.lanes.clone(), shared.clock.clone());
+        let executor = Executor::new(upstream, meters.clone(), health, gates, lanes, dice.clone(), clock);
+        let executor = Arc::new(executor);
         Self { shared, executor, meters, dice }
     }
 

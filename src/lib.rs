@@ -26,6 +26,7 @@ pub mod planner;
 pub mod plugin;
 pub mod policy;
 pub mod providers;
+pub mod queue;
 pub mod settings;
 pub mod store;
 pub mod target;

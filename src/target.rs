@@ -1,9 +1,13 @@
 //! Where an attempt goes: a provider as configured, and one model of it.
 
+mod concurrency;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use concurrency::{Adaptive, ConcurrencyRules, ConcurrencySettings};
 
 /// One model at one provider, named `provider/model`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,6 +95,8 @@ pub struct Deadlines {
     pub handover: Duration,
     /// The whole request with all its attempts.
     pub total: Duration,
+    /// The fewest tokens a second of a stream after its first content; 0 asks for none.
+    pub tokens_per_second: u32,
 }
 
 impl Default for Deadlines {
@@ -104,6 +110,7 @@ impl Default for Deadlines {
             idle: Duration::from_secs(30),
             handover: HANDOVER,
             total: Duration::from_secs(600),
+            tokens_per_second: 0,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::api::reply::{self, ReplyBody};
 use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread, probe};
+use crate::gateway::{Admission, Errands, Gateway, Memory, Runner, Shadows, Shared, Unread, memory, probe};
 use crate::house::{Built, Desk, House, Upkeep, Watch, announce, carry_alerts, feed, follow};
 use crate::keys::KeyDesk;
 use crate::ledger;
@@ -108,10 +108,11 @@ async fn open(
     keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
+    let room = Arc::new(Memory::default());
     let shared = Arc::new(Shared {
         figures,
         snapshot: built.snapshot.into(),
-        admission: Admission::new(closing),
+        admission: Admission::new(closing, room.clone()),
         access_log: access_log.clone(),
         answers: Arc::default(),
         decisions: decisions.clone(),
@@ -125,6 +126,9 @@ async fn open(
         clock: clock.clone(),
     });
     announce(&shared.snapshot.load(), true);
+    let counted = shared.admission.clone();
+    let most = config.limits.memory.map(|size| size.0);
+    tokio::spawn(memory::watch(room, most, move || counted.in_flight()));
     tokio::spawn(probe(shared.clone(), Arc::new(upstream.sibling())));
     let for_plugins = Gateway::new(shared.clone(), Arc::new(upstream.sibling()), Dice::fair());
     tokio::spawn(runner.run(for_plugins, upstream.sibling(), &OpenAiEmbeddings));

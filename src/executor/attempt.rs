@@ -24,6 +24,7 @@ use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
 use crate::ledger::Entry;
 use crate::plan::Role;
 use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
+use crate::queue::Berth;
 use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
@@ -93,6 +94,7 @@ impl Executor {
         let capped = entry.as_ref().and_then(Entry::cap).map(|most| turn.target.capped(most));
         let target = capped.as_ref().unwrap_or(turn.target);
         let now = Instant::now();
+        let berth = turn.berth.take();
         let (pass, mut hold) = (turn.pass.take(), turn.hold.take());
         let page = job.journal.begin(target, role, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
@@ -115,7 +117,7 @@ impl Executor {
                     && let Some(fault) = raw.complaint()
                 {
                     meters.attempt(fault.kind.as_str(), page.fail(fault));
-                    self.blame(job, target, fault, now, pass, hold.as_mut());
+                    self.blame(job, target, fault, now, pass, hold.as_mut(), berth.as_ref());
                 } else {
                     let took = page.succeed(status, answered.usage_beside(role));
                     meters.attempt("ok", took);
@@ -125,16 +127,19 @@ impl Executor {
                     if let Some(pass) = pass {
                         pass.heard(Heard::Good(took), Instant::now());
                     }
+                    if let Some(berth) = &berth {
+                        berth.did_well(first_token);
+                    }
                     if let Some(hold) = &mut hold {
-                        hold.good();
+                        hold.good(Instant::now());
                     }
                 }
-                answered.keep(Grip { _busy: Some(busy), hold });
+                answered.keep(Grip { _busy: Some(busy), hold, _berth: berth });
                 Ok(answered)
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
-                self.blame(job, target, &fault, now, pass, hold.as_mut());
+                self.blame(job, target, &fault, now, pass, hold.as_mut(), berth.as_ref());
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.took(now.elapsed(), false, Instant::now());
                 }
@@ -153,12 +158,15 @@ impl Executor {
         began: Instant,
         pass: Option<Pass>,
         hold: Option<&mut Hold>,
+        berth: Option<&Berth>,
     ) {
         let now = Instant::now();
         let hurried = is_hurried(job, target, fault, now.saturating_duration_since(began));
         let verdict = if hurried { Verdict::Void } else { Verdict::of(fault) };
         self.health.attempted(&target.name, verdict, None, now);
-        let counts = if hurried { Counts::Nobody } else { fault.counts() };
+        // A target that takes others at the same time is busy, not broken: it gets less at once.
+        let busy = fault.kind == FaultKind::Overloaded && berth.is_some_and(Berth::overloaded);
+        let counts = if hurried || busy { Counts::Nobody } else { fault.counts() };
         match (counts, pass, hold) {
             (Counts::Target, Some(pass), _) => pass.heard(Heard::Bad, now),
             (Counts::Key, _, Some(hold)) if fault.kind == FaultKind::RateLimited => {
@@ -326,6 +334,9 @@ impl Executor {
         };
         let (head, body) = response.into_parts();
         let (status, headers) = (head.status.as_u16(), head.headers);
+        if let Some(hold) = hold {
+            hold.told(&headers, self.clock.unix_ms(), Instant::now());
+        }
         Ok(Sent { status, headers, body: Answering::Http(body), held, secrets })
     }
 

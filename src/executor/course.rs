@@ -3,6 +3,7 @@
 //! Whoever carries a request out takes turns from here and tells how they ended. Turns may be raced: several can be
 //! taken before the first of them ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,12 +13,15 @@ use crate::breaker::{Admission, Pass};
 use crate::fault::{Counts, Fault, FaultKind, Phase, Then, Whose};
 use crate::plan::Reaction;
 use crate::providers::{Hold, Rest, Target, Why, Wish};
+use crate::queue::{Berth, Lane, Ticket};
 use crate::upstream::Upload;
 
 /// The longest that a client is told to wait before it comes again.
 const LONGEST_AFTER: Duration = Duration::from_secs(60);
 /// The shortest.
 const SHORTEST_AFTER: Duration = Duration::from_secs(1);
+/// How long who waits for a place relies on being told of it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What was tried of a job, and what is left.
 pub(super) struct Course<'j> {
@@ -37,7 +41,7 @@ pub(super) struct Course<'j> {
     made: u32,
     /// Turns that were taken and have not ended.
     open: u32,
-    /// How long was waited for limits that the configuration sets.
+    /// How long it has waited in lines.
     waited: Duration,
     /// The window of the largest target for which the prompt was too long.
     too_small: Option<u64>,
@@ -75,12 +79,20 @@ struct Resting {
 enum Bar {
     Breaker,
     Key(Why),
+    /// No more at once, or others wait already.
+    Busy,
 }
+
+/// A place whose line is to be joined.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting(Resting);
 
 /// One try at one target, about to be made.
 pub(super) struct Turn<'j> {
     /// Where it goes.
     pub(super) target: &'j Target,
+    /// One of the places at the target; taken by the attempt.
+    pub(super) berth: Option<Berth>,
     /// The leave of its breaker; taken by the attempt.
     pub(super) pass: Option<Pass>,
     /// The key that it bears; taken by the attempt.
@@ -98,8 +110,8 @@ pub(super) struct Turn<'j> {
 pub(super) enum Step<'j> {
     /// Make this try.
     Turn(Turn<'j>),
-    /// Ask again after this pause: a limit that the configuration sets is used up.
-    Wait(Duration),
+    /// Wait in line: all who could be asked are busy, or their limits are used up.
+    Wait(Waiting),
     /// Nothing is left.
     Over,
 }
@@ -233,7 +245,11 @@ impl<'j> Course<'j> {
         self.job.market.as_ref()?.listing(&target.name)?.context_window
     }
 
-    /// A first try: breaker and keys are asked.
+    fn lane(&self, target: &Target) -> Arc<Lane> {
+        self.executor.lanes.of(&target.name, target.vendor.models.contains(&target.name.model))
+    }
+
+    /// A first try: breaker, target and keys are asked.
     fn enter(&self, place: usize, now: Instant) -> Result<Turn<'j>, Resting> {
         let shut = Resting { place, wait: Duration::ZERO, why: Bar::Breaker };
         let target = self.job.targets.get(place).ok_or(shut)?;
@@ -243,9 +259,42 @@ impl<'j> Course<'j> {
             Admission::Pass(pass) => pass,
             Admission::Shut(wait) => return Err(Resting { wait, ..shut }),
         };
-        let hold = target.vendor.ring.choose(self.wish(target, None), &self.executor.dice, now);
-        let hold = hold.map_err(|Rest { wait, why }| Resting { place, wait, why: Bar::Key(why) })?;
-        Ok(turn(target, place, pass, hold))
+        let berth = self.berth(place, target)?;
+        self.take_key(place, target, pass, berth, now)
+    }
+
+    /// A try of whoever waits in line, as soon as it is his turn.
+    fn enter_from_line(&self, place: usize, ticket: &Ticket, now: Instant) -> Result<Turn<'j>, Resting> {
+        let shut = Resting { place, wait: Duration::ZERO, why: Bar::Breaker };
+        let target = self.job.targets.get(place).ok_or(shut)?;
+        let pass = match self.executor.gates.enter_again(&target.name, false, now) {
+            Admission::Pass(pass) => pass,
+            Admission::Shut(wait) => return Err(Resting { wait, ..shut }),
+        };
+        let berth = ticket.enter().ok_or(Resting { place, wait: LOOK_AGAIN, why: Bar::Busy })?;
+        self.take_key(place, target, pass, berth, now)
+    }
+
+    fn berth(&self, place: usize, target: &'j Target) -> Result<Berth, Resting> {
+        let lane = self.lane(target);
+        lane.enter().ok_or_else(|| Resting { place, wait: lane.wait(self.job.tenant), why: Bar::Busy })
+    }
+
+    fn take_key(
+        &self,
+        place: usize,
+        target: &'j Target,
+        pass: Pass,
+        berth: Berth,
+        now: Instant,
+    ) -> Result<Turn<'j>, Resting> {
+        match target.vendor.ring.choose(self.wish(target, None), &self.executor.dice, now) {
+            Ok(hold) => Ok(turn(target, place, pass, hold, berth)),
+            Err(Rest { wait, why }) => {
+                berth.put_back();
+                Err(Resting { place, wait, why: Bar::Key(why) })
+            }
+        }
     }
 
     /// Another try at the same place. The pause has passed, so that a key that rests may be tried all the same.
@@ -257,51 +306,136 @@ impl<'j> Course<'j> {
             Admission::Pass(pass) => pass,
             Admission::Shut(wait) => return Err(Resting { wait, ..shut }),
         };
+        let berth = self.berth(place, target)?;
         let (ring, wish) = (&target.vendor.ring, self.wish(target, again.but));
         let hold = match ring.choose(wish, &self.executor.dice, now) {
             Ok(hold) => hold,
             Err(Rest { wait, why }) => match ring.least_bad(wish, now) {
                 Some(hold) => Some(hold),
-                None => return Err(Resting { place, wait, why: Bar::Key(why) }),
+                None => {
+                    berth.put_back();
+                    return Err(Resting { place, wait, why: Bar::Key(why) });
+                }
             },
         };
-        Ok(turn(target, place, pass, hold))
+        Ok(turn(target, place, pass, hold, berth))
     }
 
-    /// Everything rests: whoever rests for the shortest time is tried, an open breaker by one request at a time. What
-    /// the configuration limits is waited for.
+    /// Everything rests: whoever rests for the shortest time is tried, an open breaker by one request at a time. Whoever
+    /// is busy, or whose limits are used up, is waited for.
     fn least_bad(&mut self, now: Instant) -> Step<'j> {
         let mut resting = std::mem::take(&mut self.resting);
         resting.sort_by_key(|resting| resting.wait);
-        let limited = resting.iter().find(|resting| resting.why == Bar::Key(Why::Limited)).copied();
-        let mut others = resting.into_iter().filter(|resting| resting.why != Bar::Key(Why::Limited));
-        while let Some(Resting { place, wait, why }) = others.next() {
+        let mut others = resting.into_iter();
+        while let Some(shortest) = others.next() {
+            let Resting { place, wait, why } = shortest;
             let Some(target) = self.job.targets.get(place).filter(|_| self.allows(place)) else { continue };
+            if why.is_waited_for() {
+                self.resting.extend(others);
+                return Step::Wait(Waiting(shortest));
+            }
             let Admission::Pass(pass) = self.executor.gates.enter_again(&target.name, true, now) else {
                 self.note_rest(wait);
                 continue;
             };
+            let berth = match self.berth(place, target) {
+                Ok(berth) => berth,
+                Err(busy) => {
+                    self.resting.extend(others);
+                    return Step::Wait(Waiting(busy));
+                }
+            };
             let ring = &target.vendor.ring;
             let hold = ring.least_bad(self.wish(target, None), now);
             if hold.is_none() && !ring.is_empty() {
+                berth.put_back();
                 continue;
             }
             self.resting.extend(others);
-            self.resting.extend(limited);
-            let turn = Turn { is_desperate: why == Bar::Breaker, ..turn(target, place, pass, hold) };
+            let turn = Turn { is_desperate: why == Bar::Breaker, ..turn(target, place, pass, hold, berth) };
             return self.taken(turn);
         }
-        let Some(limited) = limited else { return Step::Over };
-        let pause = limited.wait;
-        self.waited += pause;
-        if self.waited > self.job.limits.max_backoff || now + pause >= self.job.deadline {
-            let text = "the gateway's own limits for its keys at the provider are used up";
-            let fault = Fault::new(FaultKind::RateLimited, text).after(Some(pause));
-            self.original.get_or_insert(fault.code("key_limits"));
-            return Step::Over;
+        Step::Over
+    }
+
+    /// Waits in the line of a target until there is room; `None` when that would take too long, or something else came
+    /// in the way.
+    pub(super) async fn wait(&mut self, waiting: Waiting) -> Option<Turn<'j>> {
+        let Waiting(Resting { place, wait, why }) = waiting;
+        let target = self.job.targets.get(place)?;
+        let (now, queue) = (Instant::now(), self.executor.lanes.queue());
+        let until = (now + queue.max_wait.0.saturating_sub(self.waited)).min(self.job.deadline);
+        // How long a line takes, the line knows; what else is in the way has been told.
+        let rest = if why == Bar::Busy { Duration::ZERO } else { wait };
+        let ticket = match self.lane(target).join(self.job.tenant, rest, until, queue) {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                self.note_full(why, refused.wait);
+                return None;
+            }
+        };
+        self.job.journal.pause(now);
+        let ended = tokio::time::timeout_at(until, self.served(place, &ticket, until)).await;
+        self.waited += now.elapsed();
+        match ended {
+            Ok(Ok(turn)) => {
+                ticket.served();
+                self.open += 1;
+                return Some(turn);
+            }
+            Ok(Err(Some(resting))) if resting.why.is_waited_for() => {
+                self.note_full(resting.why, resting.wait);
+            }
+            Ok(Err(Some(resting))) => self.rests(resting),
+            Ok(Err(None)) | Err(_) => {
+                let wait = self.lane(target).wait(self.job.tenant);
+                self.note_full(why, wait);
+            }
         }
-        self.again = Some(Again { place: limited.place, but: None });
-        Step::Wait(pause)
+        None
+    }
+
+    /// The turn of one in line; what is in the way if it is nothing that passes in time, `None` if somebody else took
+    /// the place in line.
+    async fn served(
+        &self,
+        place: usize,
+        ticket: &Ticket,
+        until: Instant,
+    ) -> Result<Turn<'j>, Option<Resting>> {
+        ticket.turn().await.map_err(|_| None)?;
+        loop {
+            let now = Instant::now();
+            match self.enter_from_line(place, ticket, now) {
+                Ok(turn) => return Ok(turn),
+                Err(resting) if resting.why == Bar::Busy => ticket.changed(resting.wait).await,
+                Err(resting)
+                    if resting.why.is_waited_for() && resting.wait < until.saturating_duration_since(now) =>
+                {
+                    ticket.changed(resting.wait).await;
+                }
+                Err(resting) => return Err(Some(resting)),
+            }
+        }
+    }
+
+    /// The line of a target takes too long.
+    fn note_full(&mut self, why: Bar, wait: Duration) {
+        let fault = match why {
+            Bar::Key(Why::UsedUp) => {
+                let text = "the provider's limits for the gateway's keys are used up";
+                Fault::new(FaultKind::RateLimited, text).code("key_limits")
+            }
+            Bar::Key(_) => {
+                let text = "the gateway's own limits for its keys at the provider are used up";
+                Fault::new(FaultKind::RateLimited, text).code("key_limits")
+            }
+            Bar::Busy | Bar::Breaker => {
+                let text = "the target is busy, and too many requests wait for it already";
+                Fault::new(FaultKind::Unavailable, text).code("target_busy")
+            }
+        };
+        self.original.get_or_insert(fault.after(Some(wait.clamp(SHORTEST_AFTER, LONGEST_AFTER))));
     }
 
     /// Nobody may be tried: the client is told when to come again.
@@ -323,7 +457,9 @@ impl<'j> Course<'j> {
                 Bar::Key(Why::Refused) => "its keys are refused",
                 Bar::Key(Why::Throttled) => "its keys rest after a rate limit",
                 Bar::Key(Why::Limited) => "the limits of its keys are used up",
+                Bar::Key(Why::UsedUp) => "the provider's limits for its keys are used up",
                 Bar::Key(Why::Tried) => "no other key is left",
+                Bar::Busy => "it is busy",
             };
             self.job.journal.skip(&target.name, reason);
             metrics::counter!("tollgate_targets_skipped_total", "provider" => target.name.provider.to_string(),
@@ -481,20 +617,28 @@ impl<'j> Course<'j> {
 }
 
 impl Bar {
+    /// Whether it passes by itself, so that waiting in line for it makes sense.
+    fn is_waited_for(self) -> bool {
+        matches!(self, Self::Busy | Self::Key(Why::Limited | Why::UsedUp))
+    }
+
     fn word(self) -> &'static str {
         match self {
             Self::Breaker => "breaker",
             Self::Key(Why::Refused) => "refused",
             Self::Key(Why::Throttled) => "throttled",
             Self::Key(Why::Limited) => "limited",
+            Self::Key(Why::UsedUp) => "used_up",
             Self::Key(Why::Tried) => "tried",
+            Self::Busy => "busy",
         }
     }
 }
 
-fn turn(target: &Target, place: usize, pass: Pass, hold: Option<Hold>) -> Turn<'_> {
+fn turn(target: &Target, place: usize, pass: Pass, hold: Option<Hold>, berth: Berth) -> Turn<'_> {
     let key = hold.as_ref().map(Hold::place);
-    Turn { target, key, pass: Some(pass), hold, place, is_last: true, is_desperate: false }
+    let (berth, pass) = (Some(berth), Some(pass));
+    Turn { target, key, berth, pass, hold, place, is_last: true, is_desperate: false }
 }
 
 /// Whether another try at once would only be refused again.

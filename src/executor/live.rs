@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::answering::Answering;
 use super::grip::Grip;
+use super::pace::Pace;
 use super::sequel::{Resuming, Sequel};
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
@@ -30,6 +31,7 @@ pub struct Live {
     ready: VecDeque<Bytes>,
     scratch: Vec<Frame>,
     watchdog: Watchdog,
+    pace: Pace,
     /// The provider answers with one JSON document although a stream was asked for.
     json: bool,
     over: bool,
@@ -74,10 +76,11 @@ impl Live {
         Self {
             body,
             relay,
-            target,
             ready: VecDeque::new(),
             scratch: Vec::new(),
             watchdog: Watchdog::new(idle, end),
+            pace: Pace::new(target.vendor.deadlines.tokens_per_second),
+            target,
             json,
             over: false,
             finished: false,
@@ -157,6 +160,8 @@ impl Live {
             if let Some(fault) = self.fault.take() {
                 if let Some(sequel) = self.sequel.take().filter(|sequel| sequel.can_follow(&fault)) {
                     let said = self.usage(0).output;
+                    // What goes on may need the same place.
+                    self.let_go();
                     self.resuming = Some(sequel.resume(self.target.clone(), fault, said));
                     continue;
                 }
@@ -174,7 +179,10 @@ impl Live {
                     self.relay.finish(&mut self.scratch)
                 }
                 Poll::Pending => {
-                    let passed = std::task::ready!(self.watchdog.poll(cx));
+                    let passed = match self.pace.poll(cx, self.relay.text_bytes()) {
+                        Poll::Ready(slow) if !self.finished => slow,
+                        _ => std::task::ready!(self.watchdog.poll(cx)),
+                    };
                     if self.finished {
                         self.over = true;
                         return Poll::Ready(Piece::End);
@@ -193,6 +201,7 @@ impl Live {
                 }
                 Poll::Ready(Some(Ok(chunk))) => {
                     self.watchdog.heard();
+                    self.pace.heard();
                     self.relay.feed(chunk, &mut self.scratch)
                 }
                 Poll::Ready(Some(Err(fault))) => Err(fault),
@@ -256,6 +265,12 @@ impl Live {
         self.relay.lost()
     }
 
+    /// Gives back what it holds on to.
+    fn let_go(&mut self) {
+        let mut grip = std::mem::take(&mut self.grip);
+        grip.used(|| self.usage(0));
+    }
+
     fn take_frames(&mut self) -> bool {
         let mut content = false;
         for frame in self.scratch.drain(..) {
@@ -280,7 +295,6 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let mut grip = std::mem::take(&mut self.grip);
-        grip.used(|| self.usage(0).total());
+        self.let_go();
     }
 }

@@ -138,7 +138,7 @@ pub(super) fn executor() -> Executor {
     let health = crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now());
     let gates = Arc::new(Gates::new(Dice::loaded(2)));
     let (dice, clock) = (Arc::new(Dice::loaded(1)), Arc::new(crate::clock::FixedClock(0)));
-    Executor::new(Arc::new(upstream), Arc::default(), Arc::new(health), gates, dice, clock)
+    Executor::new(Arc::new(upstream), Arc::default(), Arc::new(health), gates, Arc::default(), dice, clock)
 }
 
 pub(super) fn job_of(models: &[&str], stream: bool) -> Job {
@@ -166,6 +166,7 @@ pub(super) fn job_of(models: &[&str], stream: bool) -> Job {
         },
         deadline: Instant::now() + Duration::from_secs(600),
         tokens: 0,
+        tenant: crate::caller::Tenant::default(),
         bond: Bond::default(),
         market: None,
     }

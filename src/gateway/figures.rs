@@ -17,6 +17,7 @@ use crate::ledger::{
     Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
 };
 use crate::limits::Limits;
+use crate::queue::{LaneTerms, Lanes};
 use crate::target::TargetName;
 
 /// Prices and health.
@@ -29,6 +30,8 @@ pub struct Figures {
     desk: OnceLock<Arc<Desk>>,
     /// Who may go to which target.
     pub gates: Arc<Gates>,
+    /// How many may be there at once, and who waits.
+    pub lanes: Arc<Lanes>,
     /// How often providers are asked whether they answer.
     pub probe: ArcSwap<ProbeSettings>,
     /// Where prices come from besides the configuration, the least first.
@@ -58,6 +61,7 @@ impl Figures {
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             desk: OnceLock::new(),
             gates: Arc::new(Gates::new(Dice::fair())),
+            lanes: Arc::default(),
             probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
@@ -73,6 +77,7 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
+        self.lanes.configure(terms.lanes);
         self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
         self.keys.promise(terms.promised);
@@ -114,6 +119,8 @@ pub struct Terms {
     pub health: HealthSettings,
     /// When targets are left alone.
     pub breaker: BreakerSettings,
+    /// How many may be at a target at once, and who waits.
+    pub lanes: LaneTerms,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
     /// Keys that stand in it.

@@ -68,13 +68,14 @@ pub(super) struct Opened<'g> {
 /// We know who asks.
 pub(super) struct Identified<'o, 'g>(&'o mut Opened<'g>);
 
-/// The body passed the gate.
+/// There is a place for it, and the body passed the gate.
 pub(super) struct Read<'o, 'g> {
     pub(super) opened: &'o mut Opened<'g>,
     pub(super) asked: Arc<dyn Asked>,
+    permit: Permit,
 }
 
-/// There is room for it.
+/// Its limits have room for it.
 pub(super) struct Admitted<'o, 'g> {
     pub(super) opened: &'o mut Opened<'g>,
     pub(super) asked: Arc<dyn Asked>,
@@ -262,10 +263,12 @@ impl<'g> Opened<'g> {
 }
 
 impl<'o, 'g> Identified<'o, 'g> {
-    /// Reads the body: to its end, through the dialect's gate; or as far as the door must know it, if the rest can be
-    /// sent on while it arrives.
+    /// Takes a place among the requests in flight, then reads the body: to its end, through the dialect's gate; or as far
+    /// as the door must know it, if the rest can be sent on while it arrives.
     pub(super) async fn read(self, body: impl Unread) -> Result<Read<'o, 'g>, Fault> {
         let opened = self.0;
+        let admission = &opened.gateway.shared.admission;
+        let permit = admission.enter(opened.caller.tenant(), opened.snapshot.in_flight)?;
         let Opened { gateway, caller, door, method, uri, headers, snapshot, .. } = &*opened;
         let asked = match door.intake(Approach { method, uri, headers, snapshot })? {
             Intake::Whole => {
@@ -284,16 +287,15 @@ impl<'o, 'g> Identified<'o, 'g> {
                 asked
             }
         };
-        Ok(Read { opened, asked })
+        Ok(Read { opened, asked, permit })
     }
 }
 
 impl<'o, 'g> Read<'o, 'g> {
-    /// Takes a place among the requests in flight, and what it needs of the limits that hold for it.
+    /// Takes what it needs of the limits that hold for it.
     pub(super) fn admit(self) -> Result<Admitted<'o, 'g>, Fault> {
-        let permit = self.opened.gateway.shared.admission.enter(self.opened.snapshot.in_flight)?;
         self.opened.take_limits(&*self.asked)?;
-        Ok(Admitted { opened: self.opened, asked: self.asked, permit })
+        Ok(Admitted { opened: self.opened, asked: self.asked, permit: self.permit })
     }
 }
 
@@ -449,6 +451,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
+            tenant: opened.caller.tenant(),
             bond: Bond::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),

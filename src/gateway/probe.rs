@@ -21,8 +21,9 @@ use crate::upstream::Upstream;
 pub async fn probe(shared: Arc<Shared>, upstream: Arc<Upstream>) {
     let figures = &shared.figures;
     let (health, gates, clock) = (figures.health.clone(), figures.gates.clone(), shared.clock.clone());
-    let dice = Arc::new(Dice::fair());
-    let executor = Arc::new(Executor::new(upstream, Arc::new(Meters::default()), health, gates, dice, clock));
+    let (dice, lanes) = (Arc::new(Dice::fair()), figures.lanes.clone());
+    let executor =
+        Arc::new(Executor::new(upstream, Arc::new(Meters::default()), health, gates, lanes, dice, clock));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = Instant::now();

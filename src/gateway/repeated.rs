@@ -3,7 +3,7 @@
 use http::{HeaderValue, Method};
 
 use super::cached::too_late;
-use super::gather::tags;
+use super::gather::{patience, tags};
 use super::identify::with_forced;
 use super::keeping::{Kind, hash};
 use super::line::{Admitted, Carried, Opened, Progress};
@@ -52,7 +52,8 @@ impl<'o, 'g> Admitted<'o, 'g> {
         let key = hash(&[b"idempotency", scope.as_bytes(), &key]);
         let asks = hash(&[opened.uri.to_string().as_bytes(), body.bytes()]);
         let store = opened.gateway.shared.repeats.clone();
-        let deadline = opened.at + opened.snapshot.total;
+        let total = patience(&opened.headers)?.unwrap_or(opened.snapshot.total).min(opened.snapshot.total);
+        let deadline = opened.at + total;
         loop {
             match store.join(&key, &asks, false) {
                 Joined::Kept(entry) => return Ok(Repeated::Again(self.again(&entry))),

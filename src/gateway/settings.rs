@@ -25,6 +25,9 @@ pub struct DeadlineSettings {
     pub handover: Option<Period>,
     /// The whole request with all its attempts.
     pub total: Period,
+    /// The fewest tokens a second that a stream may bring once its content has begun, over ten seconds in which the client
+    /// waited for it; one that brings fewer is broken off as `timeout_idle`. `0` asks for none.
+    pub tokens_per_second: u32,
 }
 
 impl Default for DeadlineSettings {
@@ -37,6 +40,7 @@ impl Default for DeadlineSettings {
             idle: Period(d.idle),
             handover: None,
             total: Period(d.total),
+            tokens_per_second: d.tokens_per_second,
         }
     }
 }
@@ -49,6 +53,7 @@ impl From<&DeadlineSettings> for Deadlines {
             first_token: s.first_token.0,
             idle: s.idle.0,
             total: s.total.0,
+            tokens_per_second: s.tokens_per_second,
             ..Self::default()
         }
         .handing_over(s.handover.map(|period| period.0))

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::breaker::{Admission, Allowance, BreakerSettings, Gates, Health, HealthSettings, Heard, Standing};
+use crate::caller::Tenant;
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Dice, FixedClock};
 use crate::executor::{Answered, Bond, Carry, Executor, Job, Journal, Limits, Piece};
@@ -20,10 +21,12 @@ use crate::fault::{Fault, FaultKind};
 use crate::plan::{By, Decision, Hedge, Late, Manner, Route, Step, Together, Verdict};
 use crate::planner::{self, Alias, AliasTarget, Catalogue, Entry};
 use crate::providers::{
-    Balance, Dialect, Frame, Key, KeyLimits, Local, LocalAnswer, Outgoing, Provider, Relayed, Ring,
+    Balance, Dialect, Frame, Key, KeyLimits, Local, LocalAnswer, Outgoing, Provider, Quotas, Relayed, Ring,
     StreamRelay, Target, Vendor,
 };
-use crate::target::TargetName;
+use crate::queue::{LaneTerms, Lanes, QueueSettings};
+use crate::settings::Period;
+use crate::target::{ConcurrencyRules, TargetName};
 use crate::upstream::{Upstream, UpstreamSettings};
 
 /// Seeds that are played; each is a world of its own.
@@ -211,6 +214,7 @@ struct World {
     stage: Arc<Stage>,
     vendors: Vec<Arc<Vendor>>,
     catalogue: Catalogue,
+    lanes: Arc<Lanes>,
     executor: Arc<Executor>,
 }
 
@@ -234,15 +238,18 @@ impl World {
             manner: None,
         };
         let catalogue = Catalogue::new(vendors.clone(), vec![("any".into(), Entry::One(alias))]);
+        let lanes = Arc::new(Lanes::default());
+        lanes.configure(lane_terms(&vendors, &dice));
         let executor = Executor::new(
             Arc::new(Upstream::new(&UpstreamSettings::default()).unwrap()),
             Arc::default(),
             Arc::new(Health::new(HealthSettings::default(), Instant::now())),
             gates,
+            lanes.clone(),
             Arc::new(Dice::loaded(seed + 2)),
             Arc::new(FixedClock(0)),
         );
-        Self { stage, vendors, catalogue, executor: Arc::new(executor) }
+        Self { stage, vendors, catalogue, lanes, executor: Arc::new(executor) }
     }
 
     fn job(&self, dice: &Dice) -> Job {
@@ -277,9 +284,23 @@ impl World {
             },
             deadline: Instant::now() + Duration::from_millis(500 + pick(dice, 40_000)),
             tokens: 10,
+            tenant: Tenant::numbered(pick(dice, 3)),
             bond: Bond::default(),
             market: None,
         }
+    }
+}
+
+/// Some targets take only a few at once, and lines are short.
+fn lane_terms(vendors: &[Arc<Vendor>], dice: &Dice) -> LaneTerms {
+    let rules = vendors.iter().filter(|_| dice.unit() < 0.4).map(|vendor| {
+        let max = Some(1 + u32::try_from(pick(dice, 3)).unwrap());
+        (vendor.name.clone(), ConcurrencyRules { max, ..ConcurrencyRules::default() })
+    });
+    let max_wait = Period::millis(1 + pick(dice, 8_000));
+    LaneTerms {
+        providers: rules.collect(),
+        queue: QueueSettings { size: 1 + pick(dice, 10) as usize, max_wait },
     }
 }
 
@@ -305,7 +326,8 @@ fn vendor(place: u64, stage: &Arc<Stage>, dice: &Dice) -> Arc<Vendor> {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", key.into());
         let most = (dice.unit() < 0.3).then_some(2);
-        let limits = KeyLimits { max_in_flight: most, ..KeyLimits::default() };
+        let all = Quotas { max_in_flight: most, ..Quotas::default() };
+        let limits = KeyLimits { all, ..KeyLimits::default() };
         Key::new(format!("k{key}").into(), "default".into(), headers, limits)
     });
     let ring = Ring::new(name.clone(), keys.collect(), Balance::Weighted, None);
@@ -371,6 +393,10 @@ async fn whatever_fails_the_promises_hold() {
         for vendor in &world.vendors {
             let busy = vendor.ring.looks(Instant::now()).iter().map(|look| look.in_flight).sum::<u32>();
             assert_eq!(busy, 0, "seed {seed}: every key was given back");
+            for (_, lane) in world.lanes.of_provider(&vendor.name) {
+                let left = (lane.in_flight, lane.waiting, lane.tenants);
+                assert_eq!(left, (0, 0, 0), "seed {seed}: every place was given back");
+            }
             let name = TargetName { provider: vendor.name.clone(), model: "m".into() };
             let allowance = Allowance { share: 0.1, floor: 5 };
             let entered = world.stage.gates.enter(&name, true, allowance, Instant::now());

@@ -112,6 +112,7 @@ impl Vectors<'_> {
         });
         let job = Job {
             tokens: asked.tokens(),
+            tenant: facts.caller.tenant(),
             bond: Bond::gather(&plan.targets, None, &*asked),
             market: Some(facts.market.clone()),
             targets: plan.targets,

@@ -39,7 +39,7 @@ use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, Balance, GoogleSettings, KeyLimits, QuirkSettings, Sticky};
 use crate::settings::SecretRef;
-use crate::target::{Deadlines, Origin, TargetName, Traits};
+use crate::target::{ConcurrencyRules, Deadlines, Origin, TargetName, Traits};
 
 /// A configuration without contradictions, in which every name leads somewhere.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +77,8 @@ pub struct CheckedProvider {
     pub balance: Balance,
     /// What requests bear the same key by.
     pub sticky: Option<Sticky>,
+    /// How many may be at each of its targets at once.
+    pub concurrency: ConcurrencyRules,
     /// What happens after faults, where it is not the usual.
     pub faults: FaultRules,
     /// How the key is sent.
@@ -303,7 +305,7 @@ impl Desk<'_> {
     fn limits(&mut self) {
         let config = &self.reading.config;
         let (limits, compression, upstream) = (&config.limits, &config.compression, &config.upstream);
-        let above_zero: [(&[&str], u64); 23] = [
+        let above_zero: [(&[&str], u64); 24] = [
             (&["limits", "headers"], limits.headers as u64),
             (&["limits", "head"], limits.head.0),
             (&["limits", "uri"], limits.uri.0),
@@ -327,6 +329,7 @@ impl Desk<'_> {
             (&["upstream", "max_body"], upstream.max_body.0),
             (&["policies", "max_operations"], config.policies.max_operations),
             (&["policies", "tests_deadline"], nanos(config.policies.tests_deadline.0)),
+            (&["queue", "max_wait"], nanos(config.queue.max_wait.0)),
         ];
         let at_most: [(&[&str], u64, u64, &str); 8] = [
             (&["drain"], nanos(config.drain.0), nanos(Duration::from_secs(3600)), "1h"),

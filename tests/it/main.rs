@@ -43,6 +43,7 @@ mod matrix_upstream;
 mod moderations;
 mod money;
 mod ollama;
+mod overload;
 mod passthrough;
 mod plugins;
 mod policies;
