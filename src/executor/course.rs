@@ -68,7 +68,7 @@ struct PutOff {
 
 /// A place that was passed over.
 #[derive(Clone, Copy)]
-struct Resting {
+pub(super) struct Resting {
     place: usize,
     wait: Duration,
     why: Bar,
@@ -76,16 +76,21 @@ struct Resting {
 
 /// Why a place was passed over.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Bar {
+pub(super) enum Bar {
     Breaker,
     Key(Why),
     /// No more at once, or others wait already.
     Busy,
 }
 
-/// A place whose line is to be joined.
+/// What is to be waited for.
 #[derive(Clone, Copy)]
-pub(super) struct Waiting(Resting);
+pub(super) enum Waiting {
+    /// The line of a place is to be joined.
+    Line(Resting),
+    /// A place that is to be tried once more wants a pause.
+    Pause(Duration),
+}
 
 /// One try at one target, about to be made.
 pub(super) struct Turn<'j> {
@@ -110,7 +115,7 @@ pub(super) struct Turn<'j> {
 pub(super) enum Step<'j> {
     /// Make this try.
     Turn(Turn<'j>),
-    /// Wait in line: all who could be asked are busy, or their limits are used up.
+    /// Wait: all who could be asked are busy, or their limits are used up, or they wanted a pause.
     Wait(Waiting),
     /// Nothing is left.
     Over,
@@ -176,7 +181,7 @@ impl<'j> Course<'j> {
             return self.after_all(now);
         }
         self.again = Some(Again { place, but: None });
-        Step::Wait(due.saturating_duration_since(now))
+        Step::Wait(Waiting::Pause(due.saturating_duration_since(now)))
     }
 
     /// A target that is well and was not asked yet, to be asked beside the others.
@@ -332,7 +337,7 @@ impl<'j> Course<'j> {
             let Some(target) = self.job.targets.get(place).filter(|_| self.allows(place)) else { continue };
             if why.is_waited_for() {
                 self.resting.extend(others);
-                return Step::Wait(Waiting(shortest));
+                return Step::Wait(Waiting::Line(shortest));
             }
             let Admission::Pass(pass) = self.executor.gates.enter_again(&target.name, true, now) else {
                 self.note_rest(wait);
@@ -342,7 +347,7 @@ impl<'j> Course<'j> {
                 Ok(berth) => berth,
                 Err(busy) => {
                     self.resting.extend(others);
-                    return Step::Wait(Waiting(busy));
+                    return Step::Wait(Waiting::Line(busy));
                 }
             };
             let ring = &target.vendor.ring;
@@ -361,7 +366,14 @@ impl<'j> Course<'j> {
     /// Waits in the line of a target until there is room; `None` when that would take too long, or something else came
     /// in the way.
     pub(super) async fn wait(&mut self, waiting: Waiting) -> Option<Turn<'j>> {
-        let Waiting(Resting { place, wait, why }) = waiting;
+        let Resting { place, wait, why } = match waiting {
+            Waiting::Line(resting) => resting,
+            Waiting::Pause(pause) => {
+                self.job.journal.pause(Instant::now());
+                tokio::time::sleep(pause).await;
+                return None;
+            }
+        };
         let target = self.job.targets.get(place)?;
         let (now, queue) = (Instant::now(), self.executor.lanes.queue());
         let until = (now + queue.max_wait.0.saturating_sub(self.waited)).min(self.job.deadline);
