@@ -3,6 +3,7 @@
 mod audit;
 mod chaos;
 mod decisions;
+mod estimate;
 mod keys;
 mod money;
 mod openapi;
@@ -78,6 +79,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/audit/verify", get(audit::verify))
         .route("/admin/v1/chaos", get(chaos::list).post(chaos::begin).delete(chaos::end))
         .route("/admin/v1/plugins", get(plugins::show))
+        .route("/admin/v1/estimate", post(estimate::make))
+        .route("/admin/v1/tokens", get(estimate::tokens))
         .route("/admin/v1/usage", get(money::usage))
         .route("/admin/v1/budgets", get(money::budgets))
         .route("/admin/v1/policies", get(policies::show))

@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod estimate;
 mod import;
 mod keys;
 mod models;
@@ -48,6 +49,8 @@ enum Command {
     Check,
     /// List models with price, context window, capabilities and the day on which they go.
     Models(models::ModelsArgs),
+    /// Say what a prompt, or so many of usual size, would cost at several models, and which is the cheapest.
+    Estimate(estimate::EstimateArgs),
     /// Make, list, rotate and revoke virtual keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -80,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::serve(config),
         Command::Check => check::check(config),
         Command::Models(args) => models::models(&args, config),
+        Command::Estimate(args) => estimate::estimate(&args, config),
         Command::Keys(command) => keys::run(command, config),
         Command::Secrets(command) => secrets::run(&command, config),
         Command::Audit(command) => audit::run(&command, config),

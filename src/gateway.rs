@@ -76,6 +76,7 @@ use crate::policy::rollout::Rollout;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Answers, Decisions, Shelf, Versions};
 use crate::telemetry::{AccessLog, Meters};
+use crate::tokens::Counter;
 use crate::upstream::Upstream;
 
 /// What all workers share.
@@ -124,7 +125,9 @@ impl Gateway {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
         let (health, gates) = (shared.figures.health.clone(), shared.figures.gates.clone());
         let clock = shared.clock.clone();
-        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, gates, dice.clone(), clock));
+        let counter = shared.figures.tokens.clone();
+        let executor = Executor::new(upstream, meters.clone(), health, gates, dice.clone(), clock, counter);
+        let executor = Arc::new(executor);
         Self { shared, executor, meters, dice }
     }
 
@@ -136,6 +139,11 @@ impl Gateway {
     /// The prices in service.
     pub fn prices(&self) -> Arc<Book> {
         self.shared.figures.prices.book()
+    }
+
+    /// Who counts tokens.
+    pub fn counter(&self) -> Arc<Counter> {
+        self.shared.figures.tokens.clone()
     }
 
     /// The answers kept for one caller.

@@ -30,4 +30,5 @@ pub mod settings;
 pub mod store;
 pub mod target;
 pub mod telemetry;
+pub mod tokens;
 pub mod upstream;

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::api::estimate::Wanted;
 use crate::executor::ChaosSettings;
 use crate::keys::KeyTerms;
 
@@ -34,6 +35,8 @@ const OPERATIONS: &[Operation] = &[
     ("post", "/admin/v1/chaos", "begins to inject a fault, until its end", "ChaosSettings", &[]),
     ("delete", "/admin/v1/chaos", "ends an experiment, or all of them", "", &["name"]),
     ("get", "/admin/v1/plugins", "plugins and how their calls went", "", &[]),
+    ("post", "/admin/v1/estimate", "what prompts would cost at each of several models", "Wanted", &[]),
+    ("get", "/admin/v1/tokens", "what was learned of the tokens that targets count", "", &[]),
     ("get", "/admin/v1/usage", "what was used and spent, by any dimension and period", "", &[]),
     ("get", "/admin/v1/budgets", "budgets, with what is spent and held", "", &[]),
     ("get", "/admin/v1/policies", "policies in service and beside it", "", &[]),
@@ -66,6 +69,7 @@ fn document() -> Value {
     let mut generator = settings.into_generator();
     generator.subschema_for::<KeyTerms>();
     generator.subschema_for::<ChaosSettings>();
+    generator.subschema_for::<Wanted>();
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Any".into(), json!({}));
     schemas.insert(

@@ -1,6 +1,7 @@
 //! A stream under way: upstream bytes in, frames for the client out, with the idle and total deadlines kept.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ use super::grip::Grip;
 use super::sequel::{Resuming, Sequel};
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
+use crate::facts::market::Scale as _;
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Frame, StreamRelay, Target};
+use crate::tokens::Counter;
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
 /// not answering.
@@ -47,6 +50,7 @@ pub struct Live {
     resuming: Option<Resuming>,
     /// Tokens of the answers that it goes on with.
     before: u64,
+    counter: Arc<Counter>,
 }
 
 /// What a stream yields.
@@ -68,6 +72,7 @@ impl Live {
         idle: Duration,
         end: Instant,
         json: bool,
+        counter: Arc<Counter>,
     ) -> Self {
         Self {
             body,
@@ -85,6 +90,7 @@ impl Live {
             sequel: None,
             resuming: None,
             before: 0,
+            counter,
         }
     }
 
@@ -213,18 +219,27 @@ impl Live {
         &self.target
     }
 
-    /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing.
-    pub fn usage(&self, prompt_estimate: u64) -> Usage {
-        let heard = self.relay.text_bytes().div_ceil(4);
+    /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing, by what the target
+    /// reported of others. `rough` is a quarter of the prompt's bytes.
+    pub fn usage(&self, rough: u64) -> Usage {
+        let heard = self.counter.heard(&self.target.name, self.relay.text_bytes());
         let usage = match self.relay.usage() {
             // What was said at the beginning of a stream that broke off says nothing of what came after.
             Some(said) if !self.relay.is_complete() && said.output < heard => {
                 Usage { output: heard, estimated: true, ..said }
             }
             Some(said) => said,
-            None => Usage { input: prompt_estimate, output: heard, estimated: true, ..Usage::default() },
+            None => {
+                let input = self.counter.likely(&self.target.name, rough);
+                Usage { input, output: heard, estimated: true, ..Usage::default() }
+            }
         };
         Usage { output: usage.output + self.before, ..usage }
+    }
+
+    /// Bytes of text of a complete answer, by which others are estimated; zero where it goes on with another one.
+    pub fn heard(&self) -> u64 {
+        if self.before > 0 || !self.relay.is_complete() { 0 } else { self.relay.text_bytes() }
     }
 
     /// Finish reason of the first choice, in OpenAI's words.

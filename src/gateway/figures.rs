@@ -11,13 +11,16 @@ use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettin
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
 use crate::executor::{Chaos, ChaosSettings};
-use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
+use crate::facts::market::{
+    Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Scale as _, Size, Who,
+};
 use crate::keys::{Keys, Promised, Written};
 use crate::ledger::{
     Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
 };
 use crate::limits::Limits;
 use crate::target::TargetName;
+use crate::tokens::Counter;
 
 /// Prices and health.
 pub struct Figures {
@@ -25,6 +28,8 @@ pub struct Figures {
     pub prices: Arc<Prices>,
     /// How targets fare.
     pub health: Arc<Health>,
+    /// How many tokens texts have.
+    pub tokens: Arc<Counter>,
     /// The ledger and the budgets, once they are opened.
     desk: OnceLock<Arc<Desk>>,
     /// Who may go to which target.
@@ -56,6 +61,7 @@ impl Figures {
             chaos: Arc::new(Chaos::new(clock.clone())),
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
+            tokens: Arc::default(),
             desk: OnceLock::new(),
             gates: Arc::new(Gates::new(Dice::fair())),
             probe: ArcSwap::default(),
@@ -96,10 +102,9 @@ impl Figures {
         self.desk.get_or_init(|| Arc::new(Desk::closed(self.clock.clone()))).clone()
     }
 
-    fn model(&self, target: &str) -> Option<Arc<crate::ledger::Known>> {
-        let name = TargetName::parse(target)?;
+    fn model(&self, name: &TargetName) -> Option<Arc<crate::ledger::Known>> {
         let presets = self.presets.load();
-        self.prices.book().of(&name, presets.get(&name.provider).map(|preset| &**preset))
+        self.prices.book().of(name, presets.get(&name.provider).map(|preset| &**preset))
     }
 }
 
@@ -133,7 +138,7 @@ impl Numbers for Figures {
     }
 
     fn fill(&self, listing: &mut Listing) {
-        let Some(known) = self.model(&listing.name) else { return };
+        let Some(known) = TargetName::parse(&listing.name).and_then(|name| self.model(&name)) else { return };
         let model = &known.model;
         let when = When { unix_ms: self.clock.unix_ms(), ..When::default() };
         let rate = |unit| Some(model.price.as_ref()?.rate(unit, 0, when)?.million());
@@ -178,9 +183,11 @@ impl Numbers for Figures {
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {
-        let known = self.model(&listing.name)?;
+        let name = TargetName::parse(&listing.name)?;
+        let known = self.model(&name)?;
         let most = listing.max_output.unwrap_or(u64::MAX);
-        let usage = Usage { input: size.input, output: size.output.min(most), ..Usage::default() };
+        let input = self.tokens.likely(&name, size.input);
+        let usage = Usage { input, output: size.output.min(most), ..Usage::default() };
         let when = When { unix_ms: self.clock.unix_ms(), ..When::default() };
         Some(known.price()?.estimate(&usage, when)?.dollars())
     }

@@ -237,6 +237,7 @@ impl World {
             gates,
             Arc::new(Dice::loaded(seed + 2)),
             Arc::new(FixedClock(0)),
+            Arc::default(),
         );
         Self { stage, vendors, catalogue, executor: Arc::new(executor) }
     }

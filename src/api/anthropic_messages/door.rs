@@ -10,6 +10,7 @@ use super::error::fault_event;
 use super::{Ask, MessageEncoder, encode_answer, error_body, path};
 use crate::api::adjust;
 use crate::api::translate::{self, relay};
+use crate::chat::Request;
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
@@ -87,6 +88,10 @@ impl Carry for Ask {
                 encode_answer(answer, &translate::answer_id("msg_"))
             }),
         }
+    }
+
+    fn counted(&self) -> Option<Request> {
+        self.request().ok().map(|decoded| decoded.request.clone())
     }
 
     fn wants_stream(&self) -> bool {
