@@ -1,6 +1,7 @@
 //! The command line: one `match` that is the map of the program.
 
 mod audit;
+mod budgets;
 mod check;
 mod estimate;
 mod import;
@@ -66,6 +67,9 @@ enum Command {
     /// Make, inspect and test plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Show, make, change and take away budgets of a running gateway.
+    #[command(subcommand)]
+    Budgets(budgets::BudgetsCommand),
     /// Show what was used and spent, by any dimension and period; export the ledger.
     Usage(usage::UsageArgs),
     /// Make a configuration of that of another gateway.
@@ -89,6 +93,7 @@ pub fn run() -> ExitCode {
         Command::Audit(command) => audit::run(&command, config),
         Command::Policy(command) => policy::run(command, config),
         Command::Plugin(command) => plugin::run(command, config),
+        Command::Budgets(command) => budgets::run(command, config),
         Command::Usage(args) => usage::usage(&args, config),
         Command::Import(command) => import::run(&command),
         Command::Schema => schema::schema(),

@@ -7,6 +7,7 @@ mod compact;
 mod desk;
 mod document;
 mod hours;
+mod kept;
 mod litellm;
 mod model;
 mod names;
@@ -33,6 +34,7 @@ pub use budget::{
 pub use compact::List;
 pub use desk::Desk;
 pub use document::Document;
+pub use kept::{kept, pushed};
 pub use model::{Abilities, Kind, Model};
 pub use own::{Own, Owns};
 pub use price::{OffPeak, Price, When};

@@ -151,8 +151,9 @@ struct Line {
 pub fn draft(body: Bytes, sight: &Sight<'_>) -> Result<Draft, Fault> {
     // The gate refuses what could be read in two ways.
     let body = json::Body::read(body)?;
-    let wanted: Wanted = serde_json::from_slice(body.bytes())
-        .map_err(|error| Fault::new(FaultKind::BadRequest, format!("the estimate is not understood: {error}")))?;
+    let wanted: Wanted = serde_json::from_slice(body.bytes()).map_err(|error| {
+        Fault::new(FaultKind::BadRequest, format!("the estimate is not understood: {error}"))
+    })?;
     wanted.draft(sight)
 }
 
@@ -188,7 +189,16 @@ impl Wanted {
             return Err(Fault::bad_request(why, "models").code("missing_required_parameter"));
         }
         let (cached, within) = (self.cached_tokens, self.within);
-        Ok(Draft { prompt, cached, output, requests, tier, within, book_revision: sight.book.revision, offers })
+        Ok(Draft {
+            prompt,
+            cached,
+            output,
+            requests,
+            tier,
+            within,
+            book_revision: sight.book.revision,
+            offers,
+        })
     }
 
     fn said(&self) -> Result<Prompt, Fault> {
@@ -209,7 +219,11 @@ impl Wanted {
             }
             None => Request::default(),
         };
-        let fields = [("messages", &self.messages), ("tools", &self.tools), ("response_format", &self.response_format)];
+        let fields = [
+            ("messages", &self.messages),
+            ("tools", &self.tools),
+            ("response_format", &self.response_format),
+        ];
         let mut chat: Map<String, Value> =
             fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect();
         if !chat.is_empty() {
@@ -254,9 +268,10 @@ impl Within {
             _ => quantiles.p95,
         };
         let mut why = Vec::new();
-        for (name, bound, measured) in
-            [("latency", self.latency_ms, &live.latency), ("first token", self.first_token_ms, &live.first_token)]
-        {
+        for (name, bound, measured) in [
+            ("latency", self.latency_ms, &live.latency),
+            ("first token", self.first_token_ms, &live.first_token),
+        ] {
             match (bound, of(measured)) {
                 (Some(bound), Some(ms)) if ms > bound => {
                     why.push(format!("{name}: {percentile} is {ms:.0} ms, not {bound:.0} ms"));
@@ -389,10 +404,10 @@ impl Draft {
             _ => self.output.min(most),
         };
         let cached = self.cached.min(tokens);
-        let usage =
-            Usage { input: tokens - cached, cached_read: cached, output, ..Usage::default() };
+        let usage = Usage { input: tokens - cached, cached_read: cached, output, ..Usage::default() };
         let when = When { tier: self.tier, unix_ms: offer.unix_ms };
-        let cost = known.as_ref().and_then(|known| known.price()?.estimate(&usage, when)).map(|cost| cost.dollars());
+        let cost =
+            known.as_ref().and_then(|known| known.price()?.estimate(&usage, when)).map(|cost| cost.dollars());
         let mut why = self.within.missed(live, *quality);
         if let Some(window) = model.and_then(|model| model.context_window).map(u64::from)
             && tokens.saturating_add(output) > window

@@ -97,7 +97,11 @@ impl EstimateArgs {
             (.., Some(tokens)) => drop(more.insert("input_tokens".into(), tokens.into())),
             _ => return Err("give the prompt with --text, --prompt or --input-tokens".to_owned()),
         }
-        let others = [("cached_tokens", self.cached_tokens.into()), ("tier", self.tier.clone().into()), ("within", within)];
+        let others = [
+            ("cached_tokens", self.cached_tokens.into()),
+            ("tier", self.tier.clone().into()),
+            ("within", within),
+        ];
         more.extend(others.map(|(name, value): (&str, Value)| (name.to_owned(), value)));
         more.retain(|_, value| !value.is_null());
         if let Some(fields) = wanted.as_object_mut() {
@@ -156,7 +160,8 @@ fn table(estimate: &Value, requests: u64) -> String {
     for target in estimate["targets"].as_array().into_iter().flatten() {
         let exact = target["counted"]["exact"] == false;
         let p95 = target["latency_ms"]["p95"].as_f64();
-        let why: Vec<&str> = target["why"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let why: Vec<&str> =
+            target["why"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let best = !estimate["cheapest"].is_null() && target["id"] == estimate["cheapest"];
         rows.push([
             target["id"].as_str().unwrap_or_default().to_owned(),
@@ -172,7 +177,8 @@ fn table(estimate: &Value, requests: u64) -> String {
         (0..7).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
     let mut out = String::new();
     for row in &rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');
     }

@@ -21,7 +21,7 @@ use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread, probe};
-use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger};
+use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger, restore};
 use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
@@ -100,6 +100,7 @@ async fn open(
     let trouble = |refused| format!("the stored keys cannot be read: {refused}");
     // Before budgets, which count what was spent by keys that name them.
     keys.refresh().await.map_err(trouble)?;
+    restore(&keys, &figures).await.map_err(|refused| format!("what was set cannot be read: {refused}"))?;
     figures.configure(built.terms);
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
     tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));

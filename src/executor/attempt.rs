@@ -169,9 +169,8 @@ impl Executor {
             return Err(refused);
         }
         let Some(request) = job.carry.counted() else { return Err(refused) };
-        let count = move |counter: &Counter| {
-            counter.prompt_at_most(&request, &names.each_ref().map(|name| &**name))
-        };
+        let count =
+            move |counter: &Counter| counter.prompt_at_most(&request, &names.each_ref().map(|name| &**name));
         match self.counter.beside(count).await.flatten() {
             Some(most) => tab.open_within(&target.name, preset, role, most),
             None => Err(refused),

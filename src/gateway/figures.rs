@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use crate::facts::market::{
 };
 use crate::keys::{Keys, Promised, Written};
 use crate::ledger::{
-    Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
+    Abilities as Known, Budget, BudgetSettings, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
 };
 use crate::limits::Limits;
 use crate::target::TargetName;
@@ -44,6 +44,8 @@ pub struct Figures {
     configured: AtomicU64,
     /// What requests have taken of the limits towards clients.
     pub limits: Arc<Limits>,
+    /// Budgets of the configuration, what keys may name of it, and budgets that operators set.
+    allotted: Mutex<Allotted>,
     /// Who may ask.
     pub keys: Arc<Keys>,
     /// Faults that are injected on purpose.
@@ -68,6 +70,7 @@ impl Figures {
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
+            allotted: Mutex::default(),
             clock,
         }
     }
@@ -81,14 +84,59 @@ impl Figures {
         self.gates.configure(terms.breaker);
         self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
-        self.keys.promise(terms.promised);
         self.keys.configure(terms.keys);
-        if let Some(desk) = self.desk.get() {
-            desk.configure(terms.budgets, || self.keys.budgets());
-        }
+        let mut allotted = self.allotted.lock().unwrap_or_else(PoisonError::into_inner);
+        (allotted.written, allotted.promised) = (terms.budgets, terms.promised);
+        self.allot(&allotted);
+        drop(allotted);
         self.limits.tidy();
         self.chaos.configure(&terms.chaos);
         self.configured.fetch_add(1, Ordering::Release);
+    }
+
+    /// Budgets that operators set while an earlier process ran; before the first configuration is taken.
+    pub fn expect_budgets(&self, set: Vec<BudgetSettings>) {
+        self.allotted.lock().unwrap_or_else(PoisonError::into_inner).set = set;
+    }
+
+    /// Takes the budgets that operators set, all of them. Blocks where there is something to count; not for workers.
+    pub fn set_budgets(&self, set: Vec<BudgetSettings>) {
+        let mut allotted = self.allotted.lock().unwrap_or_else(PoisonError::into_inner);
+        allotted.set = set;
+        self.allot(&allotted);
+    }
+
+    /// Whether a budget of this name stands in the configuration.
+    pub fn is_written(&self, budget: &str) -> bool {
+        let allotted = self.allotted.lock().unwrap_or_else(PoisonError::into_inner);
+        allotted.written.iter().any(|written| *written.name == *budget)
+    }
+
+    /// What the configuration says goes before what operators set under the same name.
+    fn allot(&self, allotted: &Allotted) {
+        let (mut all, mut promised) = (allotted.written.clone(), allotted.promised.clone());
+        for settings in &allotted.set {
+            if all.iter().any(|known| *known.name == *settings.name) {
+                tracing::warn!(
+                    budget = settings.name,
+                    "a budget of the configuration hides one that was set"
+                );
+                continue;
+            }
+            match settings.checked() {
+                Ok(budget) => {
+                    promised.budgets.push((settings.name.clone(), budget.by_name));
+                    all.push(budget);
+                }
+                Err(errors) => {
+                    tracing::error!(budget = settings.name, ?errors, "a budget that was set does not count");
+                }
+            }
+        }
+        self.keys.promise(promised);
+        if let Some(desk) = self.desk.get() {
+            desk.configure(all, || self.keys.budgets());
+        }
     }
 
     /// Opens ledger and budgets; before the first configuration is taken.
@@ -106,6 +154,14 @@ impl Figures {
         let presets = self.presets.load();
         self.prices.book().of(name, presets.get(&name.provider).map(|preset| &**preset))
     }
+}
+
+/// What may be spent, by whom it was said.
+#[derive(Default)]
+struct Allotted {
+    written: Vec<Budget>,
+    promised: Promised,
+    set: Vec<BudgetSettings>,
 }
 
 /// What a configuration says of prices and health.

@@ -364,7 +364,9 @@ impl Settlement {
 
     /// What the target reports says how its tokens are to be estimated.
     fn learn(&self) {
-        let (Some(target), Some(usage), Some(facts)) = (&self.target, &self.usage, &self.facts) else { return };
+        let (Some(target), Some(usage), Some(facts)) = (&self.target, &self.usage, &self.facts) else {
+            return;
+        };
         let text = matches!(self.endpoint, Endpoint::Chat | Endpoint::Completions);
         let seen_or_heard = usage.input_image + usage.input_audio > 0;
         // What was given again was reported before.
@@ -408,6 +410,9 @@ impl Settlement {
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
         if let Some(held) = self.held.take() {
             held.settle(self.usage.as_ref(), Instant::now());
+        }
+        if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
+            *usage = tab.within(*usage);
         }
         let cost = self.cost();
         if let Some(tab) = self.tab.take() {

@@ -67,6 +67,8 @@ pub struct Entry {
     row: Row,
     known: Option<Arc<Known>>,
     hold: Option<Hold>,
+    /// Tokens of prompt and answer that were held for it at most.
+    most: (u64, Option<u64>),
     written: Option<Written<()>>,
     /// Whether it was told how it ended.
     over: bool,
@@ -149,7 +151,16 @@ impl Tab {
         };
         let written = desk.intend(&row);
         let sheet = self.sheet.clone();
-        Ok(Entry { sheet, target: target.clone(), row, known, hold: Some(hold), written, over: false, sent: None })
+        let most = (bound.prompt, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
+        let hold = Some(hold);
+        Ok(Entry { sheet, target: target.clone(), row, known, hold, most, written, over: false, sent: None })
+    }
+
+    /// An estimate within what was held for the attempt whose answer goes to the client: nothing that nobody counted is
+    /// dearer than its worst case.
+    pub fn within(&self, usage: Usage) -> Usage {
+        let won = self.won.lock().unwrap_or_else(PoisonError::into_inner);
+        won.as_ref().filter(|_| usage.estimated).map_or(usage, |entry| entry.within(usage))
     }
 
     /// The request is over: the attempt whose answer the client got, or got the beginning of, is settled.
@@ -237,11 +248,20 @@ impl Entry {
         self.finish(state, closing, usage);
     }
 
+    fn within(&self, usage: Usage) -> Usage {
+        let (prompt, output) = self.most;
+        Usage {
+            input: usage.input.min(prompt),
+            output: usage.output.min(output.unwrap_or(u64::MAX)),
+            ..usage
+        }
+    }
+
     /// Nobody says what was used: the prompt was sent, and no answer is known.
     fn estimate(&mut self, outcome: &'static str, status: Option<u16>) {
         let opening = &self.sheet.opening;
         let prompt = opening.scale.likely(&self.target, opening.size.prompt);
-        let usage = Usage { input: prompt, estimated: true, ..Usage::default() };
+        let usage = self.within(Usage { input: prompt, estimated: true, ..Usage::default() });
         let cost = self.known.as_ref().and_then(|known| known.price()?.settle(&usage, opening.when));
         let closing = Closing { usage: Some(usage), cost, outcome, status };
         self.finish(State::Estimated, closing, usage);

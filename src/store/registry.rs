@@ -53,6 +53,21 @@ pub trait Registry: Send + Sync {
     /// Notes who did what.
     fn note(&self, entry: Entry) -> Answer<'_, ()>;
 
+    /// What operators set of a kind while a gateway ran (budgets, prices), by its name.
+    fn settings(&self, _kind: &'static str) -> Answer<'_, Vec<(String, Value)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Sets some of a kind, or takes them away, and notes who did what, together or not at all.
+    fn set(
+        &self,
+        _kind: &'static str,
+        _changes: Vec<(String, Option<Value>)>,
+        _entry: Option<Entry>,
+    ) -> Answer<'_, ()> {
+        Box::pin(async { Err(Trouble::Refused("this database keeps no settings".into())) })
+    }
+
     /// Entries of the audit log after this number, in order, at most so many.
     fn entries(&self, after: u64, most: usize) -> Answer<'_, Vec<Noted>>;
 

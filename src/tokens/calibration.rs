@@ -24,6 +24,9 @@ const MEMORY: f64 = 200_000.0;
 /// A report that is off by more than this says something of pictures or caches, nothing of texts.
 const BELIEVABLE: std::ops::RangeInclusive<f64> = 0.1..=12.0;
 
+/// Bytes of text for a token: less means that much was thought in silence.
+const BYTES: std::ops::RangeInclusive<f64> = 1.0..=12.0;
+
 /// What a target reported of one request, beside what was taken for it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Report {
@@ -91,7 +94,7 @@ impl Sums {
             self.reports += 1;
         }
         let (bytes, output) = (report.bytes as f64, report.output as f64);
-        if output > 0.0 && BELIEVABLE.contains(&(bytes / output)) {
+        if output > 0.0 && BYTES.contains(&(bytes / output)) {
             (self.bytes, self.output) = (self.bytes + bytes, self.output + output);
         }
         if self.rough > MEMORY {
@@ -209,7 +212,11 @@ mod tests {
             calibrations.learn(&claude, report);
         }
         assert!((1_295..=1_301).contains(&calibrations.prompt(&claude, 1_000)));
-        assert!((98..=101).contains(&calibrations.output(&claude, 350)), "{}", calibrations.output(&claude, 350));
+        assert!(
+            (98..=101).contains(&calibrations.output(&claude, 350)),
+            "{}",
+            calibrations.output(&claude, 350)
+        );
         // Another target keeps its own.
         assert_eq!(calibrations.prompt(&target("openai/gpt-4o"), 1_000), 1_000);
         let [learned] = &calibrations.learned()[..] else { panic!("one") };

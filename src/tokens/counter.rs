@@ -57,11 +57,7 @@ type Errand = Box<dyn FnOnce() + Send>;
 
 impl Default for Counter {
     fn default() -> Self {
-        Self {
-            counted: Cache::new(REMEMBERED),
-            calibrations: Calibrations::default(),
-            desk: OnceLock::new(),
-        }
+        Self { counted: Cache::new(REMEMBERED), calibrations: Calibrations::default(), desk: OnceLock::new() }
     }
 }
 
@@ -172,7 +168,8 @@ mod tests {
     async fn a_text_is_counted_once_and_beside_the_workers() {
         let counter = Arc::new(Counter::default());
         let text = "some words that come again with each turn of a conversation, ".repeat(20);
-        let request = Request { messages: vec![Message::plain(Role::User, text.clone())], ..Request::default() };
+        let request =
+            Request { messages: vec![Message::plain(Role::User, text.clone())], ..Request::default() };
         let here = std::thread::current().id();
         let (count, thread) = counter
             .beside(move |counter| (counter.prompt(&request, &["gpt-4o"]), std::thread::current().id()))

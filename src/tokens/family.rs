@@ -84,8 +84,15 @@ const OPENAI: Family = Family {
 };
 
 /// Measured: models that count with tokenizers of their own.
-const MEASURED: Family =
-    Family { exact: false, tool_per_mille: Some(1_100), base: 4, message: 4, tools: 60, picture: 1_000, ..OPENAI };
+const MEASURED: Family = Family {
+    exact: false,
+    tool_per_mille: Some(1_100),
+    base: 4,
+    message: 4,
+    tools: 60,
+    picture: 1_000,
+    ..OPENAI
+};
 
 const OTHER: Family = Family { name: "other", per_mille: 1_060, ..MEASURED };
 
@@ -111,7 +118,15 @@ const FAMILIES: [Family; 24] = [
     Family { name: "gpt-5", words: &["^gpt-5", "^o1", "^o3", "^o4", "^codex"], base: 2, ..OPENAI },
     Family {
         name: "gpt-4o",
-        words: &["gpt-4o", "^gpt-4-1", "^gpt-4-5", "^gpt-audio", "^gpt-realtime", "^gpt-image", "^computer-use"],
+        words: &[
+            "gpt-4o",
+            "^gpt-4-1",
+            "^gpt-4-5",
+            "^gpt-audio",
+            "^gpt-realtime",
+            "^gpt-image",
+            "^computer-use",
+        ],
         ..OPENAI
     },
     Family {
@@ -163,7 +178,14 @@ const FAMILIES: [Family; 24] = [
         ..MEASURED
     },
     Family { name: "gemma", words: &["gemma"], per_mille: 1_040, base: 1, picture: 256, ..MEASURED },
-    Family { name: "llama 3", words: &["llama3-8b", "llama3-70b"], per_mille: 1_020, base: 5, message: 5, ..MEASURED },
+    Family {
+        name: "llama 3",
+        words: &["llama3-8b", "llama3-70b"],
+        per_mille: 1_020,
+        base: 5,
+        message: 5,
+        ..MEASURED
+    },
     Family {
         name: "llama 3.1",
         words: &["llama-3", "llama3"],
@@ -237,7 +259,15 @@ const FAMILIES: [Family; 24] = [
         tools: 135,
         ..MEASURED
     },
-    Family { name: "grok", words: &["grok"], per_mille: 1_000, base: 145, message: 5, tools: 140, ..MEASURED },
+    Family {
+        name: "grok",
+        words: &["grok"],
+        per_mille: 1_000,
+        base: 145,
+        message: 5,
+        tools: 140,
+        ..MEASURED
+    },
     Family { name: "sonar", words: &["sonar"], per_mille: 1_020, base: 0, message: 1, ..MEASURED },
     Family {
         name: "command",

@@ -59,7 +59,8 @@ pub(super) fn at_most(request: &Request, family: &Family, count: &mut dyn FnMut(
         OutputFormat::Other(_) => return None,
         _ => 0,
     };
-    let around = MESSAGE_AT_MOST.saturating_mul(request.messages.len() as u64) + TEMPLATE_AT_MOST + family.base;
+    let around =
+        MESSAGE_AT_MOST.saturating_mul(request.messages.len() as u64) + TEMPLATE_AT_MOST + family.base;
     known.then(|| found.texts + found.others + schema + around + tools_at_most(&request.tools, count))
 }
 

@@ -123,7 +123,9 @@ mod tests {
             ("system", "You are a helpful assistant that can answer to questions about the weather."),
             ("user", "What's the weather like in San Francisco?"),
         ];
-        for (model, expected) in [("gpt-3.5-turbo", 105), ("gpt-4", 105), ("gpt-4o", 101), ("gpt-4o-mini", 101)] {
+        for (model, expected) in
+            [("gpt-3.5-turbo", 105), ("gpt-4", 105), ("gpt-4o", 101), ("gpt-4o-mini", 101)]
+        {
             let family = Family::of(&[model]);
             let mut count = |text: &str| Encoding::count(family.encoding, text);
             let said: u64 =

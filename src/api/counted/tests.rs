@@ -15,8 +15,8 @@ use crate::gateway::Head;
 use crate::json::Body;
 use crate::providers::{QuirkSettings, dialect};
 use crate::store::Shelf;
-use crate::tokens::{Counter, Family, Report};
 use crate::target::TargetName;
+use crate::tokens::{Counter, Family, Report};
 
 /// One recorded request with what was reported of it.
 struct Told {
@@ -108,7 +108,9 @@ fn counts_are_as_near_to_what_providers_report_as_is_stated() {
             sums.heard += counter.heard(&target(&one.model), one.heard);
         }
     }
-    println!("family              prompts  reported  counted  error  median   bytes/4   answers: bytes  tokens  error");
+    println!(
+        "family              prompts  reported  counted  error  median   bytes/4   answers: bytes  tokens  error"
+    );
     for (name, sums) in &mut families {
         sums.errors.sort_by(f64::total_cmp);
         let median = sums.errors[sums.errors.len() / 2];
@@ -137,7 +139,8 @@ fn reports_bring_estimates_nearer() {
     let counter = Counter::default();
     let one = target("anthropic/claude");
     let error = |counter: &Counter| {
-        let likely: u64 = told.iter().map(|t| crate::facts::market::Scale::likely(counter, &one, t.rough)).sum();
+        let likely: u64 =
+            told.iter().map(|t| crate::facts::market::Scale::likely(counter, &one, t.rough)).sum();
         percent(likely, told.iter().map(|t| t.usage.prompt()).sum()).abs()
     };
     if told.is_empty() {
@@ -230,8 +233,18 @@ fn answer(text: &str, stream: bool, spoken: &str) -> Option<(Usage, u64, Option<
 /// Whether it holds nothing but texts and tools of the client: what runs at the provider adds what nobody sees.
 fn is_plain(request: &Value) -> bool {
     let text = request.to_string();
-    let media = ["image", "input_audio", "inlineData", "inline_data", "fileData", "document", "file_id", "file_uri"];
-    let runs = ["web_search", "web_fetch", "code_execution", "mcp", "googleSearch", "urlContext", "codeExecution", "skills"];
+    let media =
+        ["image", "input_audio", "inlineData", "inline_data", "fileData", "document", "file_id", "file_uri"];
+    let runs = [
+        "web_search",
+        "web_fetch",
+        "code_execution",
+        "mcp",
+        "googleSearch",
+        "urlContext",
+        "codeExecution",
+        "skills",
+    ];
     !media.iter().chain(&runs).any(|word| text.contains(&format!("\"{word}")))
         && request.get("cachedContent").is_none()
         && request.get("thinking").is_none_or(|thinking| thinking["type"] != "enabled")

@@ -1,13 +1,17 @@
 //! Keys and audit log in the SQLite database.
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
+use serde_json::Value;
 
 use super::audit::{AuditKey, BEGINNING, Entry, Noted};
 use super::{Answer, KeyRow, Registry};
 use crate::store::sqlite::{Migration, Sqlite};
 
 /// The steps by which the tables came to be.
-pub const REGISTRY_TABLES: &[Migration] = &[Migration { room: "registry", version: 1, sql: TABLES }];
+pub const REGISTRY_TABLES: &[Migration] = &[
+    Migration { room: "registry", version: 1, sql: TABLES },
+    Migration { room: "registry", version: 2, sql: SETTINGS },
+];
 
 /// Times are Unix milliseconds; `secrets` is a list of hashes with the moments at which they end. Entries of the audit
 /// log are never changed: the triggers keep honest programs from it, the chain tells of others.
@@ -34,6 +38,16 @@ CREATE TABLE audit (
 ) STRICT;
 CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_is_not_cut BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+";
+
+/// What operators set while a gateway runs; `value` is JSON.
+const SETTINGS: &str = "
+CREATE TABLE setting (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The registry of one database.
@@ -114,6 +128,40 @@ impl Registry for SqliteRegistry {
     fn note(&self, entry: Entry) -> Answer<'_, ()> {
         let key = self.key.clone();
         Box::pin(self.database.write(move |db| append(db, &key, &entry)))
+    }
+
+    fn settings(&self, kind: &'static str) -> Answer<'_, Vec<(String, Value)>> {
+        Box::pin(self.database.read(move |db| {
+            let mut rows = db.prepare("SELECT name, value FROM setting WHERE kind = ?1 ORDER BY name")?;
+            let found = rows.query_map([kind], |row| {
+                let text: String = row.get(1)?;
+                let value = serde_json::from_str(&text).map_err(|_| rusqlite::Error::InvalidQuery)?;
+                Ok((row.get(0)?, value))
+            })?;
+            found.collect()
+        }))
+    }
+
+    fn set(
+        &self,
+        kind: &'static str,
+        changes: Vec<(String, Option<Value>)>,
+        entry: Option<Entry>,
+    ) -> Answer<'_, ()> {
+        let key = self.key.clone();
+        Box::pin(self.database.write(move |db| {
+            for (name, value) in &changes {
+                match value {
+                    Some(value) => db
+                        .prepare_cached("INSERT OR REPLACE INTO setting VALUES (?1, ?2, ?3)")?
+                        .execute((kind, name, value.to_string()))?,
+                    None => db
+                        .prepare_cached("DELETE FROM setting WHERE kind = ?1 AND name = ?2")?
+                        .execute((kind, name))?,
+                };
+            }
+            entry.as_ref().map_or(Ok(()), |entry| append(db, &key, entry))
+        }))
     }
 
     fn audit_key(&self) -> &AuditKey {
