@@ -39,7 +39,7 @@ pub use desk::Desk;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
 pub use jwks::follow;
-pub use kept::restore;
+pub use kept::{anchor, restore};
 pub use plugins::{PluginBench, PluginsSettings};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;

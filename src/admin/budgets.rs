@@ -88,7 +88,8 @@ pub(super) async fn delete(
 ) -> Response {
     let gone = async {
         set_one(&admin, &name).await?;
-        let who = (&*actor(peer, &headers), "budget.delete", &*name, json!({}));
+        let actor = actor(peer, &headers);
+        let who = (&*actor, "budget.delete", &*name, json!({}));
         admin.shared.keys.set(BUDGETS, vec![(name.clone(), None)], Some(who)).await?;
         take(&admin).await
     };

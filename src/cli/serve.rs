@@ -21,7 +21,7 @@ use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread, probe};
-use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger, restore};
+use crate::house::{Built, Desk, House, anchor, announce, carry_alerts, feed, follow, keep_ledger, restore};
 use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
@@ -106,6 +106,7 @@ async fn open(
     tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
     let read = serde_json::json!({ "references": built.secrets });
     keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
+    tokio::spawn(anchor(keys.clone()));
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let shared = Arc::new(Shared {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -11,6 +12,9 @@ use crate::ledger::{BudgetSettings, Change, pushed};
 
 /// Changes of prices that are kept.
 const MOST_CHANGES: usize = 1_000;
+
+/// How often the end of the audit log is noted.
+const ANCHOR: Duration = Duration::from_secs(600);
 
 /// Changes that wait to be kept.
 const QUEUE: usize = 256;
@@ -30,6 +34,17 @@ pub async fn restore(keys: &KeyDesk, figures: &Arc<Figures>) -> Result<(), Refus
     figures.prices.tell(to);
     tokio::spawn(follow(keys.clone(), told, names));
     Ok(())
+}
+
+/// Notes the end of the audit log outside of the database now and then, as long as the process runs.
+pub async fn anchor(keys: KeyDesk) {
+    let mut tick = tokio::time::interval(ANCHOR);
+    loop {
+        tick.tick().await;
+        if let Err(refused) = keys.anchor().await {
+            tracing::warn!(%refused, "the end of the audit log is not noted");
+        }
+    }
 }
 
 /// Budgets that operators set.

@@ -275,6 +275,18 @@ impl KeyDesk {
         Ok(self.writable()?.entries(after, most).await?)
     }
 
+    /// Notes the end of the audit log outside of the database, and in the log.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn anchor(&self) -> Result<(), Refused> {
+        let Some(registry) = &self.registry else { return Ok(()) };
+        if let Some(anchor) = registry.anchor().await? {
+            tracing::info!(entries = anchor.seq, head = anchor.head, "the audit log ends here");
+        }
+        Ok(())
+    }
+
     /// Looks through the whole audit log.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
 //! Keys and audit log in the SQLite database.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::Value;
 
-use super::audit::{AuditKey, BEGINNING, Entry, Noted};
+use super::audit::{Anchor, AuditKey, BEGINNING, Entry, Noted};
 use super::{Answer, KeyRow, Registry};
 use crate::store::sqlite::{Migration, Sqlite};
 
@@ -91,6 +94,33 @@ impl SqliteRegistry {
     }
 }
 
+impl SqliteRegistry {
+    /// Beside the database.
+    fn anchors_path(&self) -> PathBuf {
+        let mut name = self.database.path().as_os_str().to_owned();
+        name.push(".audit");
+        name.into()
+    }
+}
+
+/// Lines of a number and a hash; what cannot be read is left out.
+fn read_anchors(path: &Path) -> Vec<Anchor> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let anchor = |line: &str| {
+        let (seq, head) = line.split_once(' ')?;
+        Some(Anchor { seq: seq.parse().ok()?, head: head.to_owned() })
+    };
+    text.lines().filter_map(anchor).collect()
+}
+
+fn append_anchor(path: &Path, anchor: &Anchor) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    writeln!(file, "{} {}", anchor.seq, anchor.head)?;
+    file.sync_all()
+}
+
 impl Registry for SqliteRegistry {
     fn keys(&self) -> Answer<'_, Vec<KeyRow>> {
         Box::pin(self.database.read(|db| {
@@ -162,6 +192,26 @@ impl Registry for SqliteRegistry {
             }
             entry.as_ref().map_or(Ok(()), |entry| append(db, &key, entry))
         }))
+    }
+
+    fn anchor(&self) -> Answer<'_, Option<Anchor>> {
+        let path = self.anchors_path();
+        Box::pin(self.database.read(move |db| {
+            let last = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
+            let last = db.query_row(last, [], |row| Ok(Anchor { seq: number(row, 0)?, head: row.get(1)? }));
+            let Some(last) = last.optional()? else { return Ok(None) };
+            if read_anchors(&path).last() == Some(&last) {
+                return Ok(None);
+            }
+            if let Err(error) = append_anchor(&path, &last) {
+                tracing::warn!(file = %path.display(), %error, "the end of the audit log is not noted beside the database");
+            }
+            Ok(Some(last))
+        }))
+    }
+
+    fn anchors(&self) -> Vec<Anchor> {
+        read_anchors(&self.anchors_path())
     }
 
     fn audit_key(&self) -> &AuditKey {
