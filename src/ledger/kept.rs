@@ -38,7 +38,7 @@ struct Written {
 pub fn pushed(kept: Vec<(String, Value)>) -> Owns {
     let read = kept.into_iter().filter_map(|(name, value)| {
         let own = match &value {
-            Value::String(line) => compact::read(line.trim_end()).map(Own::whole),
+            Value::String(line) => compact::read(line.trim_end_matches('\n')).map(Own::whole),
             _ => serde_json::from_value::<ModelPrice>(value).ok().and_then(|price| price.checked().ok()),
         };
         if own.is_none() {
