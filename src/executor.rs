@@ -47,6 +47,7 @@ pub use switch::Switched;
 
 use crate::breaker::{Allowance, Gates, Health};
 use crate::caller::Tenant;
+use crate::chat;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::Market;
 use crate::fault::Fault;
@@ -55,6 +56,7 @@ use crate::plan::{Manner, Role};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::queue::Lanes;
 use crate::telemetry::Meters;
+use crate::tokens::Counter;
 use crate::upstream::{Upload, Upstream};
 
 /// How failed attempts are repeated, and how large an answer may be.
@@ -74,14 +76,21 @@ pub struct Limits {
     pub allowance: Allowance,
 }
 
+/// Makes an answer, beside the workers.
+pub type Instead = Box<dyn FnOnce(&Counter) -> Relayed + Send>;
+
 /// What the executor needs to know of a request: how it goes out, and how answers come back to the client's dialect.
 pub trait Carry: Send + Sync {
     /// The request as this target wants it.
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault>;
     /// A whole answer for the client.
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault>;
-    /// An answer that needs no upstream (an estimate where the target cannot count). Never for streams.
-    fn instead(&self, _target: &Target) -> Option<Relayed> {
+    /// How an answer is made that needs no upstream (a count where the target cannot count). Never for streams.
+    fn instead(&self, _target: &Target) -> Option<Instead> {
+        None
+    }
+    /// The request in the canonical form, for who counts its tokens; `None` where it has none.
+    fn counted(&self) -> Option<chat::Request> {
         None
     }
     /// Whether the client wants a stream.
@@ -166,6 +175,7 @@ pub struct Executor {
     lanes: Arc<Lanes>,
     dice: Arc<Dice>,
     clock: Arc<dyn Clock>,
+    counter: Arc<Counter>,
 }
 
 impl Executor {
@@ -178,8 +188,9 @@ impl Executor {
         lanes: Arc<Lanes>,
         dice: Arc<Dice>,
         clock: Arc<dyn Clock>,
+        counter: Arc<Counter>,
     ) -> Self {
-        Self { upstream, meters, health, gates, lanes, dice, clock }
+        Self { upstream, meters, health, gates, lanes, dice, clock, counter }
     }
 
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.

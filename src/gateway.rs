@@ -78,6 +78,7 @@ use crate::policy::rollout::Rollout;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Answers, Decisions, Shelf, Versions};
 use crate::telemetry::{AccessLog, Meters};
+use crate::tokens::Counter;
 use crate::upstream::Upstream;
 
 /// What all workers share.
@@ -126,7 +127,9 @@ impl Gateway {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
         let (health, gates) = (shared.figures.health.clone(), shared.figures.gates.clone());
         let (lanes, clock) = (shared.figures.lanes.clone(), shared.clock.clone());
-        let executor = Executor::new(upstream, meters.clone(), health, gates, lanes, dice.clone(), clock);
+        let (meters_of, counter) = (meters.clone(), shared.figures.tokens.clone());
+        let executor =
+            Executor::new(upstream, meters_of, health, gates, lanes, dice.clone(), clock, counter);
         let executor = Arc::new(executor);
         Self { shared, executor, meters, dice }
     }
@@ -139,6 +142,11 @@ impl Gateway {
     /// The prices in service.
     pub fn prices(&self) -> Arc<Book> {
         self.shared.figures.prices.book()
+    }
+
+    /// Who counts tokens.
+    pub fn counter(&self) -> Arc<Counter> {
+        self.shared.figures.tokens.clone()
     }
 
     /// The answers kept for one caller.

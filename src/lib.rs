@@ -31,4 +31,5 @@ pub mod settings;
 pub mod store;
 pub mod target;
 pub mod telemetry;
+pub mod tokens;
 pub mod upstream;

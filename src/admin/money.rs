@@ -16,7 +16,7 @@ use crate::ledger::usage::{self, By, Question};
 use crate::ledger::{Standing, shown_amount};
 
 /// Parts of one budget in an answer, unless the question says otherwise.
-const USUAL_PARTS: usize = 100;
+pub(super) const USUAL_PARTS: usize = 100;
 /// The most single attempts in one answer.
 const MOST_ATTEMPTS: usize = 100_000;
 
@@ -167,11 +167,18 @@ pub(super) async fn budgets(State(admin): State<Arc<Admin>>, Query(named): Query
     let desk = admin.shared.figures.desk();
     let standings = desk.budgets.standings(desk.now(), named.limit.unwrap_or(USUAL_PARTS));
     let wanted = |standing: &&Standing| named.name.as_ref().is_none_or(|name| **name == *standing.name);
-    let shown: Vec<_> = standings.iter().filter(wanted).map(shown).collect();
+    let figures = &admin.shared.figures;
+    let shown = standings.iter().filter(wanted).map(|standing| {
+        let mut shown = shown(standing);
+        let source = if figures.is_written(&standing.name) { "configuration" } else { "database" };
+        shown["source"] = source.into();
+        shown
+    });
+    let shown: Vec<_> = shown.collect();
     Json(json!({ "budgets": shown })).into_response()
 }
 
-fn shown(standing: &Standing) -> Value {
+pub(super) fn shown(standing: &Standing) -> Value {
     let text = |amount| shown_amount(standing.measure, amount);
     let at = |ms: u64| {
         let ms = i64::try_from(ms).unwrap_or(i64::MAX);

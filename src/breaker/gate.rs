@@ -316,6 +316,8 @@ impl Gate {
                 .increment(1);
             tracing::warn!(%target, ?cause, openings = look.openings, retry_in_ms = look.retry_in_ms,
                 "breaker opened: the target is left alone for a while");
+            let about = serde_json::json!({ "target": target.to_string(), "retry_in_ms": look.retry_in_ms });
+            crate::telemetry::alarm("breaker_opened", about);
         } else {
             tracing::info!(%target, "breaker closed: the target does well again");
         }

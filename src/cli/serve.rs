@@ -21,7 +21,7 @@ use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Errands, Gateway, Memory, Runner, Shadows, Shared, Unread, memory, probe};
-use crate::house::{Built, Desk, House, Upkeep, Watch, announce, carry_alerts, feed, follow};
+use crate::house::{Built, Desk, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore};
 use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
@@ -101,11 +101,13 @@ async fn open(
     let trouble = |refused| format!("the stored keys cannot be read: {refused}");
     // Before budgets, which count what was spent by keys that name them.
     keys.refresh().await.map_err(trouble)?;
+    restore(&keys, &figures).await.map_err(|refused| format!("what was set cannot be read: {refused}"))?;
     figures.configure(built.terms);
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
     let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0);
     let read = serde_json::json!({ "references": built.secrets });
     keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
+    tokio::spawn(anchor(keys.clone()));
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let room = Arc::new(Memory::default());

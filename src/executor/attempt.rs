@@ -21,10 +21,11 @@ use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::{Heard, Pass, Verdict};
 use crate::chat::Loss;
 use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
-use crate::ledger::Entry;
+use crate::ledger::{Entry, Tab};
 use crate::plan::Role;
 use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::queue::Berth;
+use crate::tokens::{Counter, Family};
 use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
@@ -87,7 +88,14 @@ impl Executor {
         let instead = job.carry.instead(turn.target);
         let mut entry = match &job.tab {
             Some(tab) if instead.is_none() => {
-                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), role)?)
+                let target = turn.target;
+                Some(match tab.open(&target.name, target.vendor.preset.as_deref(), role) {
+                    Err(fault) if fault.kind == FaultKind::Budget => {
+                        // Boxed, as all that few requests need.
+                        Box::pin(self.counted(job, tab, target, role, fault)).await?
+                    }
+                    opened => opened?,
+                })
             }
             _ => None,
         };
@@ -98,7 +106,12 @@ impl Executor {
         let (pass, mut hold) = (turn.pass.take(), turn.hold.take());
         let page = job.journal.begin(target, role, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
-        if let Some(relayed) = instead {
+        if let Some(make) = instead {
+            let Some(relayed) = self.counter.beside(make).await else {
+                let fault = Fault::new(FaultKind::Unavailable, "too many prompts wait to be counted");
+                meters.attempt(fault.kind.as_str(), page.fail(&fault));
+                return Err(fault.after(Some(Duration::from_secs(1))));
+            };
             page.lose(&relayed.lost);
             meters.attempt("ok", page.succeed(200, None));
             return Ok(Answered::Whole(relayed, target.clone()));
@@ -146,6 +159,29 @@ impl Executor {
                 tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
             }
+        }
+    }
+
+    /// A budget cannot bear the worst case, for which every byte of the prompt is a token: with the tokens counted, it may.
+    async fn counted(
+        &self,
+        job: &Job,
+        tab: &Tab,
+        target: &Target,
+        role: Role,
+        refused: Fault,
+    ) -> Result<Entry, Fault> {
+        let preset = target.vendor.preset.as_deref();
+        let names = [target.name.model.clone(), preset.unwrap_or_default().into()];
+        if target.changes_prompt() || !Family::of(&names.each_ref().map(|name| &**name)).exact {
+            return Err(refused);
+        }
+        let Some(request) = job.carry.counted() else { return Err(refused) };
+        let count =
+            move |counter: &Counter| counter.prompt_at_most(&request, &names.each_ref().map(|name| &**name));
+        match self.counter.beside(count).await.flatten() {
+            Some(most) => tab.open_within(&target.name, preset, role, most),
+            None => Err(refused),
         }
     }
 
@@ -265,7 +301,7 @@ impl Executor {
             return Err(fault);
         }
         let answered = if streams {
-            streamed(job, target, page, body, is_json(&headers), due).await?
+            streamed(job, target, page, body, is_json(&headers), due, self.counter.clone()).await?
         } else {
             whole(job, target, page, body, status, due).await?
         };
@@ -387,6 +423,7 @@ async fn streamed(
     mut body: Answering,
     json: bool,
     due: Due,
+    counter: Arc<Counter>,
 ) -> Result<Answered, Fault> {
     let idle = target.vendor.deadlines.idle;
     let json = json && target.vendor.interpreter.is_none();
@@ -400,7 +437,7 @@ async fn streamed(
     } else {
         (body, job.carry.stream(target)?, None)
     };
-    let mut live = Live::new(body, relay, target.clone(), idle, due.total, json);
+    let mut live = Live::new(body, relay, target.clone(), idle, due.total, json, counter);
     (live.is_sequel, live.tally) = (job.carry.is_sequel(), tally);
     let late = |at| passed(at, due, Phase::FirstToken);
     if let Err(fault) = live.reach_content(due.first_token, job.limits.max_body, late).await {

@@ -1,6 +1,7 @@
 //! A stream under way: upstream bytes in, frames for the client out, with the idle and total deadlines kept.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use super::pace::Pace;
 use super::sequel::{Resuming, Sequel};
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
+use crate::facts::market::Scale as _;
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Frame, StreamRelay, Tally, Target};
+use crate::tokens::Counter;
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
 /// not answering.
@@ -51,6 +54,7 @@ pub struct Live {
     resuming: Option<Resuming>,
     /// Tokens of the answers that it goes on with.
     before: u64,
+    counter: Arc<Counter>,
 }
 
 /// What a stream yields.
@@ -72,6 +76,7 @@ impl Live {
         idle: Duration,
         end: Instant,
         json: bool,
+        counter: Arc<Counter>,
     ) -> Self {
         Self {
             body,
@@ -91,6 +96,7 @@ impl Live {
             sequel: None,
             resuming: None,
             before: 0,
+            counter,
         }
     }
 
@@ -228,10 +234,11 @@ impl Live {
         &self.target
     }
 
-    /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing.
-    pub fn usage(&self, prompt_estimate: u64) -> Usage {
+    /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing, by what the target
+    /// reported of others. `rough` is a quarter of the prompt's bytes.
+    pub fn usage(&self, rough: u64) -> Usage {
         let came = self.tally.as_ref().map_or(0, Tally::bytes);
-        let heard = self.relay.text_bytes().max(came).div_ceil(4);
+        let heard = self.counter.heard(&self.target.name, self.relay.text_bytes().max(came));
         // Who says that words cost nothing has not counted.
         let told = self.relay.usage().or_else(|| self.tally.as_ref()?.usage());
         let usage = match told.filter(|said| said.total() > 0 || heard == 0) {
@@ -240,7 +247,10 @@ impl Live {
                 Usage { output: heard, estimated: true, ..said }
             }
             Some(said) => said,
-            None => Usage { input: prompt_estimate, output: heard, estimated: true, ..Usage::default() },
+            None => {
+                let input = self.counter.likely(&self.target.name, rough);
+                Usage { input, output: heard, estimated: true, ..Usage::default() }
+            }
         };
         Usage { output: usage.output + self.before, ..usage }
     }
@@ -248,6 +258,11 @@ impl Live {
     /// Whether something of the answer has come that did not go on.
     pub(super) fn was_held_back(&self) -> bool {
         self.tally.as_ref().is_some_and(|tally| tally.bytes() > 0 || tally.usage().is_some())
+    }
+
+    /// Bytes of text of a complete answer, by which others are estimated; zero where it goes on with another one.
+    pub fn heard(&self) -> u64 {
+        if self.before > 0 || !self.relay.is_complete() { 0 } else { self.relay.text_bytes() }
     }
 
     /// Finish reason of the first choice, in OpenAI's words.

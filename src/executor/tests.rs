@@ -138,7 +138,8 @@ pub(super) fn executor() -> Executor {
     let health = crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now());
     let gates = Arc::new(Gates::new(Dice::loaded(2)));
     let (dice, clock) = (Arc::new(Dice::loaded(1)), Arc::new(crate::clock::FixedClock(0)));
-    Executor::new(Arc::new(upstream), Arc::default(), Arc::new(health), gates, Arc::default(), dice, clock)
+    let (upstream, meters, lanes) = (Arc::new(upstream), Arc::default(), Arc::default());
+    Executor::new(upstream, meters, Arc::new(health), gates, lanes, dice, clock, Arc::default())
 }
 
 pub(super) fn job_of(models: &[&str], stream: bool) -> Job {

@@ -22,8 +22,8 @@ pub async fn probe(shared: Arc<Shared>, upstream: Arc<Upstream>) {
     let figures = &shared.figures;
     let (health, gates, clock) = (figures.health.clone(), figures.gates.clone(), shared.clock.clone());
     let (dice, lanes) = (Arc::new(Dice::fair()), figures.lanes.clone());
-    let executor =
-        Arc::new(Executor::new(upstream, Arc::new(Meters::default()), health, gates, lanes, dice, clock));
+    let (meters, counter) = (Arc::new(Meters::default()), figures.tokens.clone());
+    let executor = Arc::new(Executor::new(upstream, meters, health, gates, lanes, dice, clock, counter));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = Instant::now();

@@ -59,6 +59,7 @@ impl Settlement {
             any_tier: self.tier_asked,
             book: self.book.clone(),
             snapshot: self.snapshot.hash.clone(),
+            scale: self.scale(),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::{Gateway, Shared, Snapshot};
 use crate::breaker::{Answer, Verdict};
 use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
+use crate::facts::market::Scale;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Noted;
@@ -32,6 +33,7 @@ use crate::providers::{Dialect, Target};
 use crate::store::Decisions;
 use crate::target::TargetName;
 use crate::telemetry::{AccessLog, Meters};
+use crate::tokens::Report;
 
 /// What is known of a request when it ends. Dropped without `settle`, it counts as cancelled by the client.
 pub(super) struct Settlement {
@@ -86,6 +88,8 @@ pub(super) struct Settlement {
     pub(super) target: Option<Target>,
     /// What was used.
     pub(super) usage: Option<Usage>,
+    /// Bytes of text of a complete answer, where somebody listened.
+    pub(super) heard: u64,
     /// Finish reason of the first choice.
     pub(super) finish: Option<&'static str>,
     /// What went to and fro, if it was a conversation.
@@ -191,6 +195,7 @@ impl Settlement {
             candidates: Vec::new(),
             target: None,
             usage: None,
+            heard: 0,
             finish: None,
             conversation: None,
             later: None,
@@ -310,6 +315,11 @@ impl Settlement {
         self.cost = Some(Some(Nano(0)));
     }
 
+    /// Who knows what targets make of a prompt.
+    pub(super) fn scale(&self) -> Arc<dyn Scale> {
+        self.figures.tokens.clone()
+    }
+
     /// What is asked for.
     pub(super) fn endpoint(&self) -> Endpoint {
         self.endpoint
@@ -356,6 +366,22 @@ impl Settlement {
         }
     }
 
+    /// What the target reports says how its tokens are to be estimated.
+    fn learn(&self) {
+        let (Some(target), Some(usage), Some(facts)) = (&self.target, &self.usage, &self.facts) else {
+            return;
+        };
+        let text = matches!(self.endpoint, Endpoint::Chat | Endpoint::Completions);
+        let seen_or_heard = usage.input_image + usage.input_audio > 0;
+        // What was given again was reported before.
+        if !text || usage.estimated || seen_or_heard || self.journal.good().is_none() {
+            return;
+        }
+        let output = usage.output.saturating_sub(usage.reasoning);
+        let report = Report { rough: facts.tokens, prompt: usage.prompt(), bytes: self.heard, output };
+        self.figures.tokens.learn(&target.name, report);
+    }
+
     /// What others noted: findings in the answer, and what an answer cost that was withheld.
     fn gather(&mut self) {
         let found = self.found.take();
@@ -382,11 +408,15 @@ impl Settlement {
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
         self.settled = true;
         self.gather();
+        self.learn();
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
         if let Some(held) = self.held.take() {
             held.settle(self.usage.as_ref(), Instant::now());
+        }
+        if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
+            *usage = tab.within(*usage);
         }
         let cost = self.cost();
         if let Some(tab) = self.tab.take() {

@@ -248,6 +248,7 @@ impl World {
             lanes.clone(),
             Arc::new(Dice::loaded(seed + 2)),
             Arc::new(FixedClock(0)),
+            Arc::default(),
         );
         Self { stage, vendors, catalogue, lanes, executor: Arc::new(executor) }
     }

@@ -17,6 +17,7 @@ use super::secrets::Secrets;
 use crate::clock::{Clock, SystemClock};
 use crate::ledger::{Alert, AlertKind, Desk, shown_amount};
 use crate::settings::SecretRef;
+use crate::telemetry;
 use crate::upstream::{Outbound, Upstream};
 
 /// Where alerts go besides the log and the metrics.
@@ -115,12 +116,23 @@ fn tell(alert: &Alert) {
         AlertKind::BudgetThreshold { percent } => ("budget_threshold", percent),
         AlertKind::BudgetProjection { percent } => ("budget_projection", percent),
     };
+    let about = message(alert);
+    telemetry::alarm(event, without_event(about));
     let standing = &alert.standing;
     let budget = standing.name.to_string();
     let used = shown_amount(standing.measure, standing.used);
     let limit = shown_amount(standing.measure, standing.limit);
     tracing::warn!(event, budget, part = standing.part, percent, used, limit, "budget alert");
     metrics::counter!("tollgate_budget_alerts_total", "budget" => budget, "event" => event).increment(1);
+}
+
+/// The event stands beside it.
+fn without_event(mut about: serde_json::Value) -> serde_json::Value {
+    if let Some(about) = about.as_object_mut() {
+        about.shift_remove("event");
+        about.shift_remove("at_ms");
+    }
+    about
 }
 
 /// What a webhook is told: the event, and how the budget stands, in numbers and in words.

@@ -12,6 +12,7 @@ use super::price::When;
 use super::row::{End, Heading, Row, State};
 use super::{Book, Known};
 use crate::chat::Usage;
+use crate::facts::market::Scale;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::money::Nano;
 use crate::plan::Role;
@@ -40,6 +41,8 @@ pub struct Opening {
     pub book: Arc<Book>,
     /// The snapshot that serves it.
     pub snapshot: Arc<str>,
+    /// Who knows what targets make of a prompt.
+    pub scale: Arc<dyn Scale>,
 }
 
 /// The tab of one request.
@@ -60,9 +63,12 @@ struct Sheet {
 /// One attempt on the tab. Dropped without a word, it counts as cancelled: what was sent is estimated.
 pub struct Entry {
     sheet: Arc<Sheet>,
+    target: TargetName,
     row: Row,
     known: Option<Arc<Known>>,
     hold: Option<Hold>,
+    /// Tokens of prompt and answer that were held for it at most.
+    most: (u64, Option<u64>),
     written: Option<Written<()>>,
     /// Whether it was told how it ended.
     over: bool,
@@ -83,12 +89,27 @@ impl Tab {
     /// # Errors
     /// The budget that cannot bear it; a ledger that cannot be written, where that is not to be borne.
     pub fn open(&self, target: &TargetName, preset: Option<&str>, role: Role) -> Result<Entry, Fault> {
+        self.open_within(target, preset, role, u64::MAX)
+    }
+
+    /// The same, where the prompt was counted and has no more tokens than `most`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_within(
+        &self,
+        target: &TargetName,
+        preset: Option<&str>,
+        role: Role,
+        most: u64,
+    ) -> Result<Entry, Fault> {
         let Sheet { desk, heading, opening, cap } = &*self.sheet;
+        let size = Size { prompt_most: opening.size.prompt_most.min(most), ..opening.size };
         let now = desk.now();
         let known = opening.book.of(target, preset);
         let price = known.as_ref().and_then(|known| known.price());
         let model_most = known.as_ref().and_then(|known| known.model.max_output).map(u64::from);
-        let bound = Bound::of(&opening.size, price, opening.when, opening.any_tier, *cap, model_most);
+        let bound = Bound::of(&size, price, opening.when, opening.any_tier, *cap, model_most);
         let reserved = desk.budgets.reserve(&opening.payer, target, &bound, now);
         let hold = reserved.map_err(|refusal| {
             metrics::counter!("tollgate_budget_refusals_total", "budget" => refusal.standing.name.to_string())
@@ -103,7 +124,8 @@ impl Tab {
         }
         let n = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let output = bound.output.unwrap_or(0).min(USUAL_ANSWER);
-        let likely = Usage { input: opening.size.prompt, output, ..Usage::default() };
+        let prompt = opening.scale.likely(target, opening.size.prompt);
+        let likely = Usage { input: prompt, output, ..Usage::default() };
         let row = Row {
             id: desk.fresh_id(now),
             heading: heading.clone(),
@@ -117,7 +139,16 @@ impl Tab {
         };
         let written = desk.intend(&row);
         let sheet = self.sheet.clone();
-        Ok(Entry { sheet, row, known, hold: Some(hold), written, over: false, sent: None })
+        let most = (bound.prompt, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
+        let hold = Some(hold);
+        Ok(Entry { sheet, target: target.clone(), row, known, hold, most, written, over: false, sent: None })
+    }
+
+    /// An estimate within what was held for the attempt whose answer goes to the client: nothing that nobody counted is
+    /// dearer than its worst case.
+    pub fn within(&self, usage: Usage) -> Usage {
+        let won = self.won.lock().unwrap_or_else(PoisonError::into_inner);
+        won.as_ref().filter(|_| usage.estimated).map_or(usage, |entry| entry.within(usage))
     }
 
     /// The request is over: the attempt whose answer the client got, or got the beginning of, is settled.
@@ -259,10 +290,20 @@ impl Entry {
         self.finish(state, closing, usage);
     }
 
+    fn within(&self, usage: Usage) -> Usage {
+        let (prompt, output) = self.most;
+        Usage {
+            input: usage.input.min(prompt),
+            output: usage.output.min(output.unwrap_or(u64::MAX)),
+            ..usage
+        }
+    }
+
     /// Nobody says what was used: the prompt was sent, and no answer is known.
     fn estimate(&mut self, outcome: &'static str, status: Option<u16>) {
         let opening = &self.sheet.opening;
-        let usage = Usage { input: opening.size.prompt, estimated: true, ..Usage::default() };
+        let prompt = opening.scale.likely(&self.target, opening.size.prompt);
+        let usage = self.within(Usage { input: prompt, estimated: true, ..Usage::default() });
         let cost = self.known.as_ref().and_then(|known| known.price()?.settle(&usage, opening.when));
         let closing = Closing { usage: Some(usage), cost, outcome, status };
         self.finish(State::Estimated, closing, usage);

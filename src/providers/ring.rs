@@ -378,6 +378,8 @@ impl Drop for Hold {
 #[cold]
 fn alarm(provider: &str, key: &str, what: &'static str) {
     tracing::warn!(provider, key, "alarm: {what}; it is out for a while");
+    let about = serde_json::json!({ "provider": provider, "key": key, "why": what });
+    crate::telemetry::alarm("key_out", about);
     metrics::counter!("tollgate_key_refusals_total", "provider" => provider.to_owned(), "key" => key.to_owned())
         .increment(1);
     show(provider, key, false);

@@ -112,6 +112,11 @@ impl Target {
         Self { through: Some(through), rules: Some(rules.clone()), inspection, ..self.clone() }
     }
 
+    /// Whether its requests say more than the client wrote.
+    pub fn changes_prompt(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.changes_prompt())
+    }
+
     /// The same target, with answers of at most so many tokens besides the rules that hold already.
     pub fn capped(&self, most: u64) -> Self {
         let mut rules = self.rules.as_deref().cloned().unwrap_or_default();

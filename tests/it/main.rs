@@ -9,6 +9,7 @@ mod anthropic;
 mod audio;
 mod azure;
 mod bedrock;
+mod budgets;
 mod cached;
 mod chaos;
 mod chat;
@@ -70,6 +71,7 @@ mod seeing;
 mod sink;
 mod strict;
 mod testing_policies;
+mod tokens;
 mod turns;
 #[cfg(feature = "wasm")]
 mod under_load;

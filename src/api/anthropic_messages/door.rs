@@ -11,6 +11,7 @@ use super::{Ask, MessageEncoder, encode_answer, error_body, path};
 use crate::api::adjust;
 use crate::api::sequel::{Sequel, documents};
 use crate::api::translate::{self, relay};
+use crate::chat::Request;
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
@@ -99,6 +100,10 @@ impl Carry for Ask {
                 encode_answer(answer, &translate::answer_id("msg_"))
             }),
         }
+    }
+
+    fn counted(&self) -> Option<Request> {
+        self.request().ok().map(|decoded| decoded.request.clone())
     }
 
     fn wants_stream(&self) -> bool {

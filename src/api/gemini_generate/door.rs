@@ -11,10 +11,11 @@ use super::path;
 use super::stream::GeminiEncoder;
 use super::{Ask, Form};
 use crate::api::adjust;
+use crate::api::counted::instead;
 use crate::api::sequel::Sequel;
 use crate::api::translate::{self, relay};
-use crate::chat::{Loss, Usage};
-use crate::executor::Carry;
+use crate::chat::{Loss, Request, Usage};
+use crate::executor::{Carry, Instead};
 use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::{Asked, Door, Head, StreamForm};
@@ -131,13 +132,16 @@ impl Carry for Ask {
         }
     }
 
-    fn instead(&self, target: &Target) -> Option<Relayed> {
+    fn instead(&self, target: &Target) -> Option<Instead> {
         if self.form() != Form::Count || counts(target).is_some() {
             return None;
         }
-        let body = format!(r#"{{"totalTokens":{}}}"#, facts::Body::tokens(self));
-        let lost = vec![Loss::new("answer.totalTokens", "estimated: this target cannot count")];
-        Some(Relayed { body: body.into(), usage: None, finish: None, lost })
+        let write = |tokens| format!(r#"{{"totalTokens":{tokens}}}"#);
+        Some(instead(self.counted(), facts::Body::tokens(self), target, "answer.totalTokens", write))
+    }
+
+    fn counted(&self) -> Option<Request> {
+        self.canonical()
     }
 
     fn wants_stream(&self) -> bool {

@@ -12,6 +12,7 @@ use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
 use crate::api::adjust;
 use crate::api::sequel::Sequel;
 use crate::api::translate::{self, relay};
+use crate::chat::Request;
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
@@ -94,6 +95,10 @@ impl Carry for Ask {
             Some(relay) => relay.whole(body),
             None => translate::whole(target, &body, &TONGUE, |answer| encode_answer(answer, &fallback())),
         }
+    }
+
+    fn counted(&self) -> Option<Request> {
+        self.request().ok().cloned()
     }
 
     fn wants_stream(&self) -> bool {

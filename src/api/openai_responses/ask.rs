@@ -219,7 +219,7 @@ impl Seen for Ask {
 
     fn estimate(&self) -> u64 {
         let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len());
-        (bytes("input") + bytes("instructions") + self.before.bytes()) as u64 / 4
+        (bytes("input") + bytes("instructions") + bytes("tools") + self.before.bytes()) as u64 / 4
     }
 }
 

@@ -9,10 +9,11 @@ use super::ask::Purpose;
 use super::keep::Watched;
 use super::stream::TONGUE;
 use super::{Ask, ResponseEncoder, native};
+use crate::api::counted::instead;
 use crate::api::sequel::{Sequel, behind};
 use crate::api::{adjust, openai_chat, translate};
-use crate::chat::Loss;
-use crate::executor::Carry;
+use crate::chat::Request;
+use crate::executor::{Carry, Instead};
 use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head};
@@ -165,11 +166,14 @@ impl Carry for Ask {
         translate::whole(target, &body, &TONGUE, |answer| encoder.whole(answer.clone()))
     }
 
-    fn instead(&self, _: &Target) -> Option<Relayed> {
+    fn instead(&self, target: &Target) -> Option<Instead> {
         let Purpose::Count = self.purpose() else { return None };
-        let body = format!(r#"{{"object":"response.input_tokens","input_tokens":{}}}"#, self.estimate());
-        let lost = vec![Loss::new("answer.input_tokens", "estimated by the gateway")];
-        Some(Relayed { body: body.into(), usage: None, finish: None, lost })
+        let write = |tokens| format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#);
+        Some(instead(self.counted(), self.estimate(), target, "answer.input_tokens", write))
+    }
+
+    fn counted(&self) -> Option<Request> {
+        self.request().ok().map(|decoded| decoded.request.clone())
     }
 
     fn wants_stream(&self) -> bool {
