@@ -152,6 +152,8 @@ mod tests {
             failures: Vec::new(),
             plugins: Vec::new(),
             limits: None,
+            later: Vec::new(),
+            finish: None,
             shadow: None,
         }
     }
