@@ -128,8 +128,7 @@ impl Gateway {
         let (health, gates) = (shared.figures.health.clone(), shared.figures.gates.clone());
         let (lanes, clock) = (shared.figures.lanes.clone(), shared.clock.clone());
         let (meters_of, counter) = (meters.clone(), shared.figures.tokens.clone());
-        let executor =
-            Executor::new(upstream, meters_of, health, gates, lanes, dice.clone(), clock, counter);
+        let executor = Executor::new(upstream, meters_of, health, gates, lanes, dice.clone(), clock, counter);
         let executor = Arc::new(executor);
         Self { shared, executor, meters, dice }
     }

@@ -21,7 +21,9 @@ use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{Admission, Errands, Gateway, Memory, Runner, Shadows, Shared, Unread, memory, probe};
-use crate::house::{Built, Desk, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore};
+use crate::house::{
+    Built, Desk, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore,
+};
 use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
@@ -87,11 +89,7 @@ async fn open(
 
     let drain = Drain::new();
     let (close, closing) = watch::channel(false);
-    let access_log = if config.log.access {
-        AccessLog::start(std::io::stdout()).map_err(|error| format!("access log: {error}"))?
-    } else {
-        AccessLog::off()
-    };
+    let access_log = access_log(config.log.access)?;
     let decisions = Decisions::start(&config.decisions)?;
     let versions = Arc::new(Versions::open(config.decisions.dir.as_deref()));
     let shadows = Arc::new(Shadows::start()?);
@@ -169,11 +167,16 @@ async fn open(
     shadows.flush(Duration::from_secs(2));
     decisions.close();
     upkeep.end(LAST_WRITES).await;
-    if let Some(database) = database {
-        database.close(LAST_WRITES);
-    }
+    database.into_iter().for_each(|database| database.close(LAST_WRITES));
     tracing::info!("stopped");
     Ok(())
+}
+
+fn access_log(wanted: bool) -> Result<AccessLog, String> {
+    match wanted {
+        true => AccessLog::start(std::io::stdout()).map_err(|error| format!("access log: {error}")),
+        false => Ok(AccessLog::off()),
+    }
 }
 
 fn services(errands: &Errands) -> Services {

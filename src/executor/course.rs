@@ -35,6 +35,8 @@ pub(super) struct Course<'j> {
     resting: Vec<Resting>,
     /// Places whose provider wants a pause that others need not wait for.
     put_off: Vec<PutOff>,
+    /// Places whose line was waited in without a turn: nobody waits there again.
+    in_vain: Vec<usize>,
     /// How often each place has failed; only those that have.
     failed: Vec<(usize, u32)>,
     /// Attempts that were made and failed.
@@ -139,6 +141,7 @@ impl<'j> Course<'j> {
             again: None,
             resting: Vec::new(),
             put_off: Vec::new(),
+            in_vain: Vec::new(),
             failed: Vec::new(),
             made: 0,
             open: 0,
@@ -335,9 +338,14 @@ impl<'j> Course<'j> {
         while let Some(shortest) = others.next() {
             let Resting { place, wait, why } = shortest;
             let Some(target) = self.job.targets.get(place).filter(|_| self.allows(place)) else { continue };
-            if why.is_waited_for() {
+            let waits = !self.in_vain.contains(&place);
+            if why.is_waited_for() && waits {
                 self.resting.extend(others);
                 return Step::Wait(Waiting::Line(shortest));
+            }
+            if why.is_waited_for() {
+                self.note_full(why, wait);
+                continue;
             }
             let Admission::Pass(pass) = self.executor.gates.enter_again(&target.name, true, now) else {
                 self.note_rest(wait);
@@ -345,9 +353,13 @@ impl<'j> Course<'j> {
             };
             let berth = match self.berth(place, target) {
                 Ok(berth) => berth,
-                Err(busy) => {
+                Err(busy) if waits => {
                     self.resting.extend(others);
                     return Step::Wait(Waiting::Line(busy));
+                }
+                Err(busy) => {
+                    self.note_full(busy.why, busy.wait);
+                    continue;
                 }
             };
             let ring = &target.vendor.ring;
@@ -375,6 +387,7 @@ impl<'j> Course<'j> {
             }
         };
         let target = self.job.targets.get(place)?;
+        self.in_vain.push(place);
         let (now, queue) = (Instant::now(), self.executor.lanes.queue());
         let until = (now + queue.max_wait.0.saturating_sub(self.waited)).min(self.job.deadline);
         // How long a line takes, the line knows; what else is in the way has been told.
@@ -392,6 +405,7 @@ impl<'j> Course<'j> {
         match ended {
             Ok(Ok(turn)) => {
                 ticket.served();
+                self.in_vain.retain(|other| *other != place);
                 self.open += 1;
                 return Some(turn);
             }

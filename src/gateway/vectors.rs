@@ -109,6 +109,7 @@ impl Vectors<'_> {
             any_tier: false,
             book: book.clone(),
             snapshot: snapshot.hash.clone(),
+            scale: figures.tokens.clone(),
         });
         let job = Job {
             tokens: asked.tokens(),

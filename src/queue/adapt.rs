@@ -112,7 +112,7 @@ impl Adapt {
         if !alive || !(many || self.learnt.is_finite()) {
             // Nobody knows yet how it does: those that are still under way were taken.
             let new = good == 0 && now.saturating_duration_since(self.since) < WINDOW;
-            return alive || new && under_way > 1;
+            return under_way > 1 && (alive || new);
         }
         let under_way = f64::from(under_way.max(1));
         let begins = self.epoch.is_none_or(|(since, _)| now.saturating_duration_since(since) >= EPOCH);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     fn ids(store: &Decisions) -> Vec<String> {
-        store.recent(99, |_| true).iter().map(|d| d.record.request_id.to_string()).collect()
+        store.recent(2_000, |_| true).iter().map(|d| d.record.request_id.to_string()).collect()
     }
 
     #[test]

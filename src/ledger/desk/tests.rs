@@ -12,6 +12,15 @@ use crate::plan::Role;
 /// A clock that the story sets.
 struct Hands(AtomicU64);
 
+/// Every target counts as estimated.
+struct AsItIs;
+
+impl crate::facts::market::Scale for AsItIs {
+    fn likely(&self, _: &TargetName, rough: u64) -> u64 {
+        rough
+    }
+}
+
 impl Clock for Hands {
     fn unix_ms(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -58,6 +67,7 @@ impl Story {
             any_tier: false,
             book: Prices::new(self.hands.clone()).book(),
             snapshot: "s".into(),
+            scale: Arc::new(AsItIs),
         };
         let tab = self.desk.tab(opening).unwrap();
         let target = TargetName { provider: "up".into(), model: "m".into() };
