@@ -9,6 +9,7 @@ mod attempt;
 mod backoff;
 mod bond;
 mod chaos;
+mod counting;
 mod course;
 mod ensemble;
 mod grip;

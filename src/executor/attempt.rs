@@ -21,11 +21,11 @@ use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::{Heard, Pass, Verdict};
 use crate::chat::Loss;
 use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
-use crate::ledger::{Entry, Tab};
+use crate::ledger::Entry;
 use crate::plan::Role;
 use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
 use crate::queue::Berth;
-use crate::tokens::{Counter, Family};
+use crate::tokens::Counter;
 use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
@@ -159,29 +159,6 @@ impl Executor {
                 tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
             }
-        }
-    }
-
-    /// A budget cannot bear the worst case, for which every byte of the prompt is a token: with the tokens counted, it may.
-    async fn counted(
-        &self,
-        job: &Job,
-        tab: &Tab,
-        target: &Target,
-        role: Role,
-        refused: Fault,
-    ) -> Result<Entry, Fault> {
-        let preset = target.vendor.preset.as_deref();
-        let names = [target.name.model.clone(), preset.unwrap_or_default().into()];
-        if target.changes_prompt() || !Family::of(&names.each_ref().map(|name| &**name)).exact {
-            return Err(refused);
-        }
-        let Some(request) = job.carry.counted() else { return Err(refused) };
-        let count =
-            move |counter: &Counter| counter.prompt_at_most(&request, &names.each_ref().map(|name| &**name));
-        match self.counter.beside(count).await.flatten() {
-            Some(most) => tab.open_within(&target.name, preset, role, most),
-            None => Err(refused),
         }
     }
 

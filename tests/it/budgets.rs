@@ -96,6 +96,8 @@ async fn what_operators_set_outlives_the_process() {
     let database = state.path().join("ledger.db");
     let config =
         config(&up, "").replace("sqlite:./data/tollgate.db", &format!("sqlite:{}", database.display()));
+    let nobody = gateway::provider("openai", "http://127.0.0.1:9/v1");
+    let config = config.replace("providers:\n", &format!("providers:\n{nobody}"));
     let mut gateway = gateway::start(&config);
     let small = json!({ "name": "small", "dollars": 0.000_05, "per": "day" });
     assert_eq!(admin(&gateway, Method::POST, "/admin/v1/budgets", &small).await.status, 201);
@@ -125,7 +127,7 @@ async fn what_operators_set_outlives_the_process() {
     assert!(changes.iter().filter(|change| change["origin"] == "pushed").count() >= 2, "{after}");
     let other =
         admin(&gateway, Method::GET, "/admin/v1/prices?model=openai%2Fgpt-4o", &Value::Null).await.json();
-    assert_eq!(other["known"], true, "{other}");
+    assert_eq!((&other["known"], &other["origin"]), (&json!(true), &json!("pushed")), "{other}");
     assert_eq!(
         admin(&gateway, Method::DELETE, "/admin/v1/prices", &Value::Null).await.json()["changed"],
         true

@@ -71,16 +71,17 @@ const VENDORS: [(&str, &str); 25] = [
     ("cohere", "cohere"),
 ];
 
-/// The largest error of all prompts of a family together, in percent; of families with too few recordings, none is stated.
+/// The largest error of the prompt in the middle (the median of all prompts of a family), in percent; of families with too
+/// few recordings, none is stated.
 const STATED: [(&str, f64); 8] = [
-    ("gpt-4o", 12.0),
-    ("gpt-4", 20.0),
+    ("gpt-4o", 15.0),
+    ("gpt-4", 5.0),
     ("claude", 25.0),
-    ("claude before 4.5", 25.0),
-    ("gemini", 25.0),
-    ("mistral", 30.0),
-    ("deepseek", 25.0),
-    ("qwen", 20.0),
+    ("claude before 4.5", 10.0),
+    ("gemini", 35.0),
+    ("mistral", 15.0),
+    ("deepseek", 12.0),
+    ("qwen", 8.0),
 ];
 
 #[test]
@@ -128,8 +129,8 @@ fn counts_are_as_near_to_what_providers_report_as_is_stated() {
     }
     for (name, most) in STATED {
         let sums = families.get(name).unwrap_or_else(|| panic!("nothing was recorded of {name}"));
-        let error = percent(sums.counted, sums.reported);
-        assert!(error.abs() <= most, "{name}: {error:+.1} % for {} prompts", sums.prompts);
+        let error = sums.errors[sums.errors.len() / 2];
+        assert!(error <= most, "{name}: {error:.1} % in the middle of {} prompts", sums.prompts);
     }
 }
 
