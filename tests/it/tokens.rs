@@ -58,7 +58,7 @@ async fn prompts_are_counted_here_where_the_target_cannot() {
     assert!((20..40).contains(&about.json()["input_tokens"].as_u64().unwrap()), "{}", about.text());
     assert!(about.header("x-tollgate-warnings").contains("estimated"), "{about:#?}");
     let gemini = json!({ "contents": [{ "role": "user", "parts": [{ "text": "hello world" }] }] });
-    let gemini = post(&gateway, "/v1beta/models/openai%2Fgpt-4o:countTokens", &gemini).await;
+    let gemini = post(&gateway, "/v1beta/models/openai/gpt-4o:countTokens", &gemini).await;
     assert_eq!(gemini.json(), json!({ "totalTokens": 9 }), "{}", gemini.text());
     let responses = json!({ "model": "openai/gpt-4", "input": "hello world" });
     let responses = post(&gateway, "/v1/responses/input_tokens", &responses).await;
