@@ -167,6 +167,19 @@ pub enum Answered {
     Switched(Box<Switched>),
 }
 
+/// What is known of targets, by all workers together.
+#[derive(Clone)]
+pub struct TargetState {
+    /// How they do.
+    pub health: Arc<Health>,
+    /// Their breakers.
+    pub gates: Arc<Gates>,
+    /// Who is at them, and who waits.
+    pub lanes: Arc<Lanes>,
+    /// What they make of texts.
+    pub counter: Arc<Counter>,
+}
+
 /// Sends requests to targets until one answers. One per worker thread.
 pub struct Executor {
     upstream: Arc<Upstream>,
@@ -184,13 +197,11 @@ impl Executor {
     pub fn new(
         upstream: Arc<Upstream>,
         meters: Arc<Meters>,
-        health: Arc<Health>,
-        gates: Arc<Gates>,
-        lanes: Arc<Lanes>,
+        known: TargetState,
         dice: Arc<Dice>,
         clock: Arc<dyn Clock>,
-        counter: Arc<Counter>,
     ) -> Self {
+        let TargetState { health, gates, lanes, counter } = known;
         Self { upstream, meters, health, gates, lanes, dice, clock, counter }
     }
 

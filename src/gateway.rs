@@ -125,10 +125,8 @@ impl Gateway {
     /// A gateway on this worker's transport.
     pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
-        let (health, gates) = (shared.figures.health.clone(), shared.figures.gates.clone());
-        let (lanes, clock) = (shared.figures.lanes.clone(), shared.clock.clone());
-        let (meters_of, counter) = (meters.clone(), shared.figures.tokens.clone());
-        let executor = Executor::new(upstream, meters_of, health, gates, lanes, dice.clone(), clock, counter);
+        let (known, clock) = (shared.figures.of_targets(), shared.clock.clone());
+        let executor = Executor::new(upstream, meters.clone(), known, dice.clone(), clock);
         let executor = Arc::new(executor);
         Self { shared, executor, meters, dice }
     }

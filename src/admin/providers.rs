@@ -12,14 +12,16 @@ use super::Admin;
 use crate::breaker::{Look, Reading};
 use crate::queue::LaneLook;
 
+/// How a target does, whether its breaker lets anybody through, and who waits for it.
+type Figures<'a> = (Option<&'a Reading>, Option<Look>, Option<LaneLook>);
+
 /// Providers of the configuration, sorted, each with the figures of its targets within the window.
 pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
     let snapshot = admin.shared.snapshot.load();
     let readings = admin.shared.figures.health.readings();
     let now = Instant::now();
     let providers = snapshot.catalogue.vendors().into_iter().map(|vendor| {
-        let mut targets: BTreeMap<Arc<str>, (Option<&Reading>, Option<Look>, Option<LaneLook>)> =
-            BTreeMap::new();
+        let mut targets: BTreeMap<Arc<str>, Figures<'_>> = BTreeMap::new();
         for (model, reading) in readings.targets_of(&vendor.name) {
             targets.entry(model.into()).or_default().0 = Some(reading);
         }

@@ -272,7 +272,7 @@ impl Asides {
             Value::Object(fields) => {
                 let base64 = fields.get("type").is_some_and(|kind| kind == "base64");
                 for (key, value) in fields {
-                    if !silent.contains(&&*key) && !(base64 && key == "data") {
+                    if !(silent.contains(&&*key) || base64 && key == "data") {
                         self.walk(role, what, silent, value);
                     }
                 }

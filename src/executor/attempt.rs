@@ -130,7 +130,7 @@ impl Executor {
                     && let Some(fault) = raw.complaint()
                 {
                     meters.attempt(fault.kind.as_str(), page.fail(fault));
-                    self.blame(job, target, fault, now, pass, hold.as_mut(), berth.as_ref());
+                    self.blame(job, target, fault, now, (pass, hold.as_mut(), berth.as_ref()));
                 } else {
                     let took = page.succeed(status, answered.usage_beside(role));
                     meters.attempt("ok", took);
@@ -152,7 +152,7 @@ impl Executor {
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
-                self.blame(job, target, &fault, now, pass, hold.as_mut(), berth.as_ref());
+                self.blame(job, target, &fault, now, (pass, hold.as_mut(), berth.as_ref()));
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.took(now.elapsed(), false, Instant::now());
                 }
@@ -169,9 +169,7 @@ impl Executor {
         target: &Target,
         fault: &Fault,
         began: Instant,
-        pass: Option<Pass>,
-        hold: Option<&mut Hold>,
-        berth: Option<&Berth>,
+        (pass, hold, berth): (Option<Pass>, Option<&mut Hold>, Option<&Berth>),
     ) {
         let now = Instant::now();
         let hurried = is_hurried(job, target, fault, now.saturating_duration_since(began));

@@ -138,8 +138,9 @@ pub(super) fn executor() -> Executor {
     let health = crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now());
     let gates = Arc::new(Gates::new(Dice::loaded(2)));
     let (dice, clock) = (Arc::new(Dice::loaded(1)), Arc::new(crate::clock::FixedClock(0)));
-    let (upstream, meters, lanes) = (Arc::new(upstream), Arc::default(), Arc::default());
-    Executor::new(upstream, meters, Arc::new(health), gates, lanes, dice, clock, Arc::default())
+    let (lanes, counter) = (Arc::default(), Arc::default());
+    let known = TargetState { health: Arc::new(health), gates, lanes, counter };
+    Executor::new(Arc::new(upstream), Arc::default(), known, dice, clock)
 }
 
 pub(super) fn job_of(models: &[&str], stream: bool) -> Job {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
-use crate::executor::{Chaos, ChaosSettings};
+use crate::executor::{Chaos, ChaosSettings, TargetState};
 use crate::facts::market::{
     Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Scale as _, Size, Who,
 };
@@ -57,6 +57,12 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// What executors ask of targets, and tell.
+    pub fn of_targets(&self) -> TargetState {
+        let (health, gates) = (self.health.clone(), self.gates.clone());
+        TargetState { health, gates, lanes: self.lanes.clone(), counter: self.tokens.clone() }
+    }
+
     /// Built-in prices, and nothing heard of anybody.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let limits = Arc::new(Limits::new(Instant::now()));

@@ -14,7 +14,7 @@ use crate::breaker::{Admission, Allowance, BreakerSettings, Gates, Health, Healt
 use crate::caller::Tenant;
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Dice, FixedClock};
-use crate::executor::{Answered, Bond, Carry, Executor, Job, Journal, Limits, Piece};
+use crate::executor::{Answered, Bond, Carry, Executor, Job, Journal, Limits, Piece, TargetState};
 use crate::facts::Told;
 use crate::facts::market::Market;
 use crate::fault::{Fault, FaultKind};
@@ -240,16 +240,11 @@ impl World {
         let catalogue = Catalogue::new(vendors.clone(), vec![("any".into(), Entry::One(alias))]);
         let lanes = Arc::new(Lanes::default());
         lanes.configure(lane_terms(&vendors, &dice));
-        let executor = Executor::new(
-            Arc::new(Upstream::new(&UpstreamSettings::default()).unwrap()),
-            Arc::default(),
-            Arc::new(Health::new(HealthSettings::default(), Instant::now())),
-            gates,
-            lanes.clone(),
-            Arc::new(Dice::loaded(seed + 2)),
-            Arc::new(FixedClock(0)),
-            Arc::default(),
-        );
+        let health = Arc::new(Health::new(HealthSettings::default(), Instant::now()));
+        let known = TargetState { health, gates, lanes: lanes.clone(), counter: Arc::default() };
+        let upstream = Arc::new(Upstream::new(&UpstreamSettings::default()).unwrap());
+        let (dice_of, clock) = (Arc::new(Dice::loaded(seed + 2)), Arc::new(FixedClock(0)));
+        let executor = Executor::new(upstream, Arc::default(), known, dice_of, clock);
         Self { stage, vendors, catalogue, lanes, executor: Arc::new(executor) }
     }
 

@@ -273,7 +273,7 @@ pub fn attempts(
 ) -> rusqlite::Result<usize> {
     let statement = Statement::attempts(question, most, Dialect::Sqlite);
     let mut rows = db.prepare(&statement.sql)?;
-    let names: Vec<String> = rows.column_names().into_iter().map(Into::into).collect();
+    let names: Vec<String> = rows.column_names().map(Into::into).collect();
     let mut found = rows.query(params_from_iter(cells(statement.terms)))?;
     let mut count = 0;
     while let Some(row) = found.next()? {

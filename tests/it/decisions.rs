@@ -422,8 +422,8 @@ async fn what_hooks_said_of_attempts_and_answers_is_asked_again() {
     let calls = std::sync::atomic::AtomicUsize::new(0);
     let up = Upstream::start(move |heard| {
         // Every second request at this model fails, the first among them.
-        let fails =
-            heard.model() == "flaky" && calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 2 == 0;
+        let fails = heard.model() == "flaky"
+            && calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst).is_multiple_of(2);
         match (fails, heard.is_stream()) {
             (true, _) => acts::error(503, "busy"),
             (_, true) => acts::says_stream(&["hello"]),

@@ -284,7 +284,9 @@ async fn usage_is_booked_once_whatever_is_said_of_it() {
     let finish = acts::delta(json!({}), Some("stop"));
     let usage = |prompt: u64, answer: u64| json!({ "prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer });
     let event = |value: Value| format!("data: {value}\n\n");
-    let ways: Vec<(&str, String, Option<(u64, u64)>)> = vec![
+    /// The name, the body of the answer, and the usage to be told.
+    type Way = (&'static str, String, Option<(u64, u64)>);
+    let ways: Vec<Way> = vec![
         ("absent", format!("{finish}data: [DONE]\n\n"), None),
         ("null", format!("{finish}{}data: [DONE]\n\n", event(chunk(Value::Null))), None),
         ("zero", format!("{finish}{}data: [DONE]\n\n", event(chunk(usage(0, 0)))), None),
