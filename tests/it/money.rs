@@ -397,7 +397,11 @@ async fn what_the_cache_gives_again_stands_in_the_ledger_and_costs_nothing() {
         assert_eq!(client::open(gateway.clients, request).await.unwrap().rest().await.status, 200);
     }
     assert_eq!(up.heard().len(), 2);
-    let all = rows(&gateway).await;
+    let all = client::eventually_async("a row for each of them", async || {
+        let all = rows(&gateway).await;
+        (all.len() >= 5).then_some(all)
+    })
+    .await;
     let states: Vec<_> = all.iter().map(|row| row["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["settled", "cached", "cached", "settled", "cached"]);
     let (first, second) = (cost((21, 6)), cost((22, 7)));
