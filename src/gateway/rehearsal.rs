@@ -24,6 +24,7 @@ use crate::plugin::Pair;
 use crate::store::{DecisionSettings, Decisions, Shelf};
 
 /// A request that nobody sent.
+#[derive(Clone)]
 pub struct Rehearsal {
     /// Where it would come in.
     pub door: &'static dyn Door,

@@ -374,8 +374,18 @@ async fn a_request_is_explained_before_it_is_sent() {
     let printed = setup.run(&["policy", "explain", "chat.json", "--json"]);
     let value: Value = serde_json::from_str(&printed.out).unwrap();
     assert_eq!(value["decision"]["decision"]["verdict"]["route"]["steps"], json!([[["strong", 1.0]]]));
+    let printed = setup.run(&["policy", "explain", "chat.json", "--repeat", "50"]);
+    assert!(
+        printed.out.contains("1. b/strong") && printed.out.contains("(median of 50; p99 "),
+        "{printed:#?}"
+    );
+    let printed = setup.run(&["policy", "explain", "chat.json", "--repeat", "50", "--json"]);
+    let value: Value = serde_json::from_str(&printed.out).unwrap();
+    let took = |name: &str| value["policy_us"][name].as_f64().unwrap();
+    assert!(took("times") == 50.0 && took("median") > 0.0 && took("median") <= took("p99"), "{value:#}");
     for (arguments, complaint) in [
-        (&["broken.json"][..], "broken.json: "),
+        (&["chat.json", "--repeat", "0"][..], "--repeat"),
+        (&["broken.json"], "broken.json: "),
         (&["nowhere.json"], "nowhere.json: No such file"),
         (&["chat.json", "--endpoint", "chart"], "`chart` is none"),
         (&["gemini.json", "--endpoint", "gemini"], "--model"),

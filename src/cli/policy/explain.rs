@@ -1,17 +1,20 @@
 //! `tollgate policy explain`: how a request is decided, before it is sent, or how one was.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::api;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice, SystemClock, moment};
+use crate::fault::Fault;
 use crate::gateway::Rehearsal;
 use crate::house::House;
 use crate::house::replay::{records_of, source_of, text_of};
@@ -60,9 +63,21 @@ pub(in crate::cli) struct Explain {
     /// Seed of the dice that draw among several targets.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     seed: u64,
+    /// Decide it so many times, and tell how long the policies take.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "id")]
+    repeat: Option<NonZeroU32>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// How long the policies took, in microseconds.
+#[derive(Debug, Serialize)]
+struct Took {
+    times: usize,
+    first: f64,
+    median: f64,
+    p99: f64,
 }
 
 /// Explains.
@@ -74,18 +89,26 @@ pub(super) fn explain(arguments: Explain, config: Option<PathBuf>) -> ExitCode {
             return super::cannot();
         }
     };
-    let dossier = match &arguments.id {
-        Some(id) => recorded(&arguments, id, &house),
+    let found = match &arguments.id {
+        Some(id) => recorded(&arguments, id, &house).map(|dossier| (dossier, None)),
         None => rehearsed(&arguments, &house),
     };
-    match dossier {
-        Ok(dossier) if arguments.json => {
-            let value = json!({ "decision": dossier, "explained": dossier.explained() });
+    match found {
+        Ok((dossier, took)) if arguments.json => {
+            let mut value = json!({ "decision": dossier, "explained": dossier.explained() });
+            if let Some(took) = took {
+                value["policy_us"] = json!(took);
+            }
             println!("{value:#}");
             ExitCode::SUCCESS
         }
-        Ok(dossier) => {
+        Ok((dossier, took)) => {
             print!("{}", dossier.explained());
+            if let Some(Took { times, first, median, p99 }) = took {
+                println!(
+                    "policies took {median:.1} µs (median of {times}; p99 {p99:.1} µs, the first {first:.1} µs)"
+                );
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -94,6 +117,16 @@ pub(super) fn explain(arguments: Explain, config: Option<PathBuf>) -> ExitCode {
             }
             super::cannot()
         }
+    }
+}
+
+impl Took {
+    fn of(mut took: Vec<f64>) -> Self {
+        let first = took.first().copied().unwrap_or_default();
+        took.sort_by(f64::total_cmp);
+        let at =
+            |hundredths: usize| took.get((took.len() - 1) * hundredths / 100).copied().unwrap_or_default();
+        Self { times: took.len(), first, median: at(50), p99: at(99) }
     }
 }
 
@@ -116,7 +149,7 @@ fn recorded(arguments: &Explain, id: &str, house: &House) -> Result<Dossier, Str
     Err(nobody())
 }
 
-fn rehearsed(arguments: &Explain, house: &House) -> Result<Dossier, String> {
+fn rehearsed(arguments: &Explain, house: &House) -> Result<(Dossier, Option<Took>), String> {
     let snapshot = house.sketch(arguments.policies.as_deref()).map_err(|problems| {
         problems.print();
         String::new()
@@ -150,8 +183,17 @@ fn rehearsed(arguments: &Explain, house: &House) -> Result<Dossier, String> {
     let rehearsal = Rehearsal { door, uri, headers, body, caller, at_ms };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("runtime: {error}"))?;
-    let played = runtime.block_on(rehearsal.play(&snapshot, &Dice::loaded(arguments.seed)));
-    played.map_err(|fault| {
+    let played = runtime.block_on(async {
+        let play = async || rehearsal.clone().play(&snapshot, &Dice::loaded(arguments.seed)).await;
+        let dossier = play().await?;
+        let Some(times) = arguments.repeat else { return Ok((dossier, None)) };
+        let mut took = vec![dossier.policy_us];
+        for _ in 1..times.get() {
+            took.push(play().await?.policy_us);
+        }
+        Ok((dossier, Some(Took::of(took))))
+    });
+    played.map_err(|fault: Fault| {
         let name =
             if input.as_os_str() == "-" { "standard input".into() } else { input.display().to_string() };
         format!("{name}: {}", fault.message)
