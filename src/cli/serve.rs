@@ -105,6 +105,8 @@ async fn open(
     let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0);
     let read = serde_json::json!({ "references": built.secrets });
     keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
+    let (notes, log) = (house.notes(), keys.clone());
+    tokio::spawn(notes.clone().carry(log.clone()));
     tokio::spawn(anchor(keys.clone()));
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
@@ -144,6 +146,7 @@ async fn open(
         reloads: reloads.clone(),
         draining: Arc::new(move || watching.is_draining()),
         desk: desk.clone(),
+        secrets: Arc::new(house.standings()),
         token: built.admin_token,
     };
     tokio::spawn(admin::serve(admin_listener, admin));
@@ -167,6 +170,7 @@ async fn open(
     shadows.flush(Duration::from_secs(2));
     decisions.close();
     upkeep.end(LAST_WRITES).await;
+    notes.settle(&log, LAST_WRITES).await;
     database.into_iter().for_each(|database| database.close(LAST_WRITES));
     tracing::info!("stopped");
     Ok(())

@@ -72,9 +72,14 @@ pub struct Key {
     pub headers: Arc<HeaderMap>,
     /// What it may be used for.
     pub limits: KeyLimits,
+    /// Whom to tell that it was refused: the store that it is from may have another one.
+    recall: Option<Recall>,
     /// What became of it; handed on to the next configuration, unless the secret is another.
     state: ArcSwap<State>,
 }
+
+/// Is told that a key was refused.
+pub type Recall = Arc<dyn Fn() + Send + Sync>;
 
 /// The keys of one provider.
 #[derive(Default)]
@@ -126,7 +131,13 @@ impl Key {
     /// A key that nothing has been heard of.
     pub fn new(name: Arc<str>, account: Arc<str>, headers: HeaderMap, limits: KeyLimits) -> Self {
         let state = ArcSwap::from_pointee(State::new(limits.clone()));
-        Self { name, account, headers: Arc::new(headers), limits, state }
+        Self { name, account, headers: Arc::new(headers), limits, recall: None, state }
+    }
+
+    /// With somebody who is told when it is refused.
+    #[must_use]
+    pub fn recalled_by(self, recall: Option<Recall>) -> Self {
+        Self { recall, ..self }
     }
 }
 
@@ -218,6 +229,13 @@ impl Ring {
         for key in self.keys.iter().filter(|key| key.account == account) {
             key.state.load().refused(now, dice.unit());
             alarm(&self.provider, &key.name, "the account pays for nothing more");
+        }
+    }
+
+    /// This key was refused: its store is asked whether it has another one.
+    pub fn recall(&self, hold: &Hold) {
+        if let Some(recall) = self.keys.get(hold.place).and_then(|key| key.recall.as_ref()) {
+            recall();
         }
     }
 
