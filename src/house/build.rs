@@ -480,7 +480,7 @@ impl Bench<'_> {
             Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
             Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
         };
-        let mut keys = Vec::with_capacity(written.len());
+        let (mut keys, mut older) = (Vec::with_capacity(written.len()), Vec::new());
         for (place, key) in written.iter().enumerate() {
             if self.is_lapsed(&key.secret) || self.has_lapsed(&key.headers) {
                 continue;
@@ -490,9 +490,17 @@ impl Bench<'_> {
             let value = self.secret_header(&provider.name, &["keys", &place], &key.secret, prefix)?;
             headers.insert(header.clone(), value);
             let recall = self.secrets.vaults().and_then(|vaults| vaults.recall(&key.secret));
-            let key = Key::new(key.name.clone(), key.account.clone(), headers, key.limits.clone());
-            keys.push(key.recalled_by(recall));
+            let before = self.secrets.vaults().and_then(|vaults| vaults.before(&key.secret));
+            let before = before.and_then(|before| Some((sensitive(prefix, &before)?, headers.clone())));
+            let made = |name, headers| Key::new(name, key.account.clone(), headers, key.limits.clone());
+            keys.push(made(key.name.clone(), headers).recalled_by(recall));
+            if let Some((value, mut headers)) = before {
+                headers.insert(header.clone(), value);
+                older
+                    .push(made(format!("{} (before)", key.name).into(), headers).followed_by(keys.len() - 1));
+            }
         }
+        keys.extend(older);
         Some(Ring::new(provider.name.clone(), keys, provider.balance, provider.sticky))
     }
 
@@ -523,14 +531,11 @@ impl Bench<'_> {
         prefix: &str,
     ) -> Option<HeaderValue> {
         let secret = self.secret(provider, at, reference)?;
-        // Wiped with the last of the requests that bear it.
-        let text = zeroize::Zeroizing::new(format!("{prefix}{}", secret.expose_secret()).into_bytes());
-        let Ok(mut value) = HeaderValue::from_maybe_shared(bytes::Bytes::from_owner(text)) else {
+        let Some(value) = sensitive(prefix, secret.expose_secret()) else {
             let what = "holds characters that cannot stand in a header";
             let message = format!("provider `{provider}`: the secret `{reference}` {what}");
             return self.problem(&[&["providers", provider], at].concat(), message);
         };
-        value.set_sensitive(true);
         Some(value)
     }
 
@@ -617,6 +622,14 @@ impl Bench<'_> {
         self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });
         None
     }
+}
+
+/// A header's value that is not shown, and is wiped with the last of the requests that bear it.
+fn sensitive(prefix: &str, secret: &str) -> Option<HeaderValue> {
+    let text = zeroize::Zeroizing::new([prefix, secret].concat().into_bytes());
+    let mut value = HeaderValue::from_maybe_shared(bytes::Bytes::from_owner(text)).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// The preset under which price lists know a provider's models; the sandbox is one by what it speaks.

@@ -41,6 +41,8 @@ impl House {
             let plugins = plugins.after(&older.plugins);
             let (name, dir) = (shown(file.as_deref()), directory(file.as_deref()));
             let vaults = stores.after(&fresh.config, dir);
+            // Also where this is refused: what it lacks goes on being asked for.
+            stores = vaults.clone();
             let secrets = Secrets::new(dir).with_keystore(&fresh.config.keystore).with_vaults(&vaults);
             let built = built(&name, &fresh, &sources, &secrets, (&figures, &plugins), &SystemClock);
             let mut built = built.inspect_err(|_| note_refused(&shared, &secrets))?;
@@ -57,7 +59,6 @@ impl House {
             ordering.served(pinned.as_ref());
             figures.configure(built.terms);
             vaults.serve(&fresh.config);
-            stores = vaults;
             reloads.succeeded(SystemClock.unix_ms());
             Ok(())
         };

@@ -70,15 +70,18 @@ impl Vaults {
         Self::on(terms(config, dir), Arc::default())
     }
 
-    /// The stores of a newer configuration: the same where nothing was changed in them.
+    /// The stores of a newer configuration: those in service or these, where nothing was changed in them.
     pub(super) fn after(&self, config: &Config, dir: &Path) -> Self {
         let terms = terms(config, dir);
-        if *self.terms == terms { self.clone() } else { Self::on(terms, self.shared.common.clone()) }
+        let current = self.shared.common.current.load_full();
+        let known = current.as_deref().into_iter().chain([self]).find(|known| *known.terms == terms);
+        known.cloned().unwrap_or_else(|| Self::on(terms, self.shared.common.clone()))
     }
 
     fn on(terms: StoreTerms, common: Arc<Common>) -> Self {
         let settings = &terms.settings;
-        let book = Book::new(Terms { refresh: settings.refresh.0, grace: settings.grace.0 });
+        let (refresh, grace, overlap) = (settings.refresh.0, settings.grace.0, settings.overlap.0);
+        let book = Book::new(Terms { refresh, grace, overlap });
         let shared = Arc::new(Shared { book: Mutex::new(book), common });
         Self { terms: Arc::new(terms), shared, inbox: Arc::default() }
     }
@@ -95,6 +98,14 @@ impl Vaults {
         self.send(Errand::Ask(reference.clone(), reply))?;
         let patience = self.terms.settings.timeout.0 + MARGIN;
         told.recv_timeout(patience).unwrap_or_else(|_| Err("its store did not answer in time".into()))
+    }
+
+    /// The value before the one of now, as long as both go on.
+    pub(super) fn before(&self, reference: &SecretRef) -> Option<Zeroizing<String>> {
+        if !reference.is_remote() {
+            return None;
+        }
+        self.shared.book().before(reference, Instant::now())
     }
 
     /// Whether it was known once, and may not be used any more.

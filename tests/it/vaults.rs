@@ -173,6 +173,29 @@ async fn a_refused_key_is_asked_for_at_once() {
 }
 
 #[tokio::test]
+async fn the_key_before_goes_on_while_the_provider_does_not_know_the_new_one() {
+    let vault = Vault::start();
+    vault.set("llm/openai", json!({ "key": first() }));
+    let upstream = Upstream::start(|heard| match bearer(heard) == first() {
+        true => acts::says("hello"),
+        false => acts::error(401, "nobody knows this key"),
+    });
+    let gateway = with_vault(&vault, "refresh: 1s, overlap: 8s", &upstream).start();
+    vault.set("llm/openai", json!({ "key": second() }));
+    eventually_async("a try with the new key", async || {
+        assert_eq!(chat(gateway.clients, &ask("up/m")).await.status, 200, "no request fails for it");
+        upstream.heard().iter().any(|heard| bearer(heard) == second()).then_some(())
+    })
+    .await;
+    assert_eq!(chat(gateway.clients, &ask("up/m")).await.status, 200);
+    let keys = || async { client::get(gateway.admin, "/admin/v1/providers").await.text() };
+    assert!(keys().await.contains("(before)"));
+    eventually_async("the end of the overlap", async || (!keys().await.contains("(before)")).then_some(()))
+        .await;
+    assert_ne!(chat(gateway.clients, &ask("up/m")).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_hangup_asks_for_all_secrets() {
     let vault = Vault::start();
     vault.set("llm/openai", json!({ "key": first() }));

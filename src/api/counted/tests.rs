@@ -234,8 +234,17 @@ fn answer(text: &str, stream: bool, spoken: &str) -> Option<(Usage, u64, Option<
 /// Whether it holds nothing but texts and tools of the client: what runs at the provider adds what nobody sees.
 fn is_plain(request: &Value) -> bool {
     let text = request.to_string();
-    let media =
-        ["image", "input_audio", "inlineData", "inline_data", "fileData", "document", "file_id", "file_uri"];
+    let media = [
+        "image",
+        "input_audio",
+        "inlineData",
+        "inline_data",
+        "fileData",
+        "file_data",
+        "document",
+        "file_id",
+        "file_uri",
+    ];
     let runs = [
         "web_search",
         "web_fetch",

@@ -7,10 +7,11 @@ use super::aws::is_region;
 use super::base_url::base;
 
 /// The shortest and longest time of each period.
-const PERIODS: [(&str, Duration, Duration); 3] = [
+const PERIODS: [(&str, Duration, Duration); 4] = [
     ("refresh", Duration::from_secs(1), Duration::from_secs(86_400)),
     ("grace", Duration::ZERO, Duration::from_secs(7 * 86_400)),
     ("timeout", Duration::from_millis(100), Duration::from_secs(60)),
+    ("overlap", Duration::ZERO, Duration::from_secs(86_400)),
 ];
 
 impl Desk<'_> {
@@ -18,7 +19,7 @@ impl Desk<'_> {
     pub(super) fn vaults(&mut self) {
         let settings = self.reading.config.secrets.clone();
         for ((name, least, most), period) in
-            PERIODS.into_iter().zip([settings.refresh, settings.grace, settings.timeout])
+            PERIODS.into_iter().zip([settings.refresh, settings.grace, settings.timeout, settings.overlap])
         {
             if !(least..=most).contains(&period.0) {
                 let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));

@@ -31,11 +31,15 @@ pub(super) struct Terms {
     pub(super) refresh: Duration,
     /// And for so long after that where the store gives none.
     pub(super) grace: Duration,
+    /// And for so long beside the one that followed it.
+    pub(super) overlap: Duration,
 }
 
 struct Entry {
     /// Wiped when it lapses or is replaced.
     value: Option<Zeroizing<String>>,
+    /// The value before, and until when it goes on.
+    before: Option<(Zeroizing<String>, Instant)>,
     /// When its store said so last.
     confirmed: Instant,
     /// When its store is asked again.
@@ -111,6 +115,21 @@ impl Book {
         }
     }
 
+    /// The value before, as long as it goes on.
+    pub(super) fn before(&self, reference: &SecretRef, now: Instant) -> Option<Zeroizing<String>> {
+        let (value, until) = self.entries.get(reference)?.before.as_ref()?;
+        (now < *until).then(|| value.clone())
+    }
+
+    /// Wipes values whose overlap is over; whether there were any.
+    pub(super) fn part(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for entry in self.entries.values_mut() {
+            any |= entry.before.take_if(|(_, until)| *until <= now).is_some();
+        }
+        any
+    }
+
     /// Whether it was known once, and is not used any more.
     pub(super) fn is_lapsed(&self, reference: &SecretRef) -> bool {
         self.entries.get(reference).is_some_and(|entry| entry.lapsed)
@@ -135,7 +154,7 @@ impl Book {
 
     /// The store said what it is.
     pub(super) fn took(&mut self, reference: &SecretRef, value: Zeroizing<String>, now: Instant) -> News {
-        let refresh = self.terms.refresh;
+        let Terms { refresh, overlap, .. } = self.terms;
         let entry = self.entry(reference, now);
         let news = match &entry.value {
             Some(known) if *known == value && entry.error.is_some() => News::Back,
@@ -144,7 +163,8 @@ impl Book {
             None => News::First,
         };
         if !matches!(news, News::Same | News::Back) {
-            entry.value = Some(value);
+            let before = entry.value.replace(value).filter(|_| !overlap.is_zero());
+            entry.before = before.map(|before| (before, now + overlap));
         }
         (entry.confirmed, entry.due) = (now, now + refresh);
         (entry.failures, entry.error, entry.asking, entry.lapsed) = (0, None, false, false);
@@ -164,7 +184,7 @@ impl Book {
         let over = entry.confirmed + end;
         if may_lapse && entry.value.is_some() {
             if now >= over {
-                (entry.value, entry.lapsed) = (None, true);
+                (entry.value, entry.before, entry.lapsed) = (None, None, true);
                 return News::Lapsed;
             }
             // It ends in time, not with the next pause.
@@ -194,7 +214,9 @@ impl Book {
 
     /// When something has to be asked for next.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.entries.values().filter(|entry| !entry.asking).map(|entry| entry.due).min()
+        let due = self.entries.values().filter(|entry| !entry.asking).map(|entry| entry.due);
+        let ends = self.entries.values().filter_map(|entry| Some(entry.before.as_ref()?.1));
+        due.chain(ends).min()
     }
 
     /// Forgets all but these; the ones that providers alone use may lapse.
@@ -227,6 +249,7 @@ impl Book {
     fn entry(&mut self, reference: &SecretRef, now: Instant) -> &mut Entry {
         self.entries.entry(reference.clone()).or_insert_with(|| Entry {
             value: None,
+            before: None,
             confirmed: now,
             due: now,
             failures: 0,
@@ -245,7 +268,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     fn book() -> (Book, SecretRef, Instant) {
-        let book = Book::new(Terms { refresh: 60 * S, grace: 100 * S });
+        let book = Book::new(Terms { refresh: 60 * S, grace: 100 * S, overlap: 30 * S });
         (book, "vault:a#b".parse().unwrap(), Instant::now())
     }
 
@@ -266,6 +289,21 @@ mod tests {
         assert_eq!(book.took(&a, text("1"), t + 60 * S), News::Same);
         assert_eq!(book.took(&a, text("2"), t + 120 * S), News::Changed);
         assert_eq!(book.value(&a, t + 120 * S), Some(Ok(text("2"))));
+    }
+
+    #[test]
+    fn the_value_before_goes_on_for_a_while_and_is_wiped() {
+        let (mut book, a, t) = book();
+        book.took(&a, text("1"), t);
+        assert_eq!(book.before(&a, t), None);
+        book.took(&a, text("2"), t + 60 * S);
+        assert_eq!(book.before(&a, t + 89 * S), Some(text("1")));
+        assert_eq!(book.next(), Some(t + 90 * S), "before it is asked for again");
+        assert!(!book.part(t + 89 * S) && book.part(t + 90 * S) && !book.part(t + 90 * S));
+        assert_eq!((book.before(&a, t + 90 * S), book.next()), (None, Some(t + 120 * S)));
+        book.took(&a, text("3"), t + 120 * S);
+        book.took(&a, text("4"), t + 130 * S);
+        assert_eq!(book.before(&a, t + 130 * S), Some(text("3")));
     }
 
     #[test]

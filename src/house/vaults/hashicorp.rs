@@ -169,14 +169,11 @@ impl Hashicorp {
         }
         match answer.status {
             200 => found(&answer.body, field).map_err(Trouble::Refused),
-            403 => Err(self.refusal(
-                &answer,
-                &session,
-                &format!(
-                    "the policies of the token do not allow `read` of `{}/data/{path}`, or it has ended",
-                    self.mount
-                ),
-            )),
+            403 => Err(Trouble::Refused(format!(
+                "{}: the policies of the token do not allow `read` of `{}/data/{path}`, or it has ended",
+                self.said(&answer, &[&session.token]),
+                self.mount
+            ))),
             404 => {
                 let deleted = serde_json::from_slice::<ReadAnswer<'_>>(&answer.body)
                     .is_ok_and(|answer| answer.data.is_some_and(|data| data.metadata.is_some()));
@@ -192,7 +189,7 @@ impl Hashicorp {
                 };
                 Err(Trouble::Refused(what))
             }
-            _ => Err(self.refusal(&answer, &session, "no secret came")),
+            status => Err(trouble(status, self.said(&answer, &[&session.token]))),
         }
     }
 
@@ -347,11 +344,6 @@ impl Hashicorp {
         exchange(&self.upstream, GrantAsk { method, origin, path_and_query, headers, body })
             .await
             .map_err(|fault| Trouble::Away(format!("{}: {}", self.base.origin.authority(), fault.message)))
-    }
-
-    fn refusal(&self, answer: &GrantAnswer, session: &Session, what: &str) -> Trouble {
-        let text = self.said(answer, &[&session.token]);
-        trouble(answer.status, format!("{text}: {what}"))
     }
 
     /// The status and Vault's own words, in which no secret of ours stands.

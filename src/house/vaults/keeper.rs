@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::Shared;
 use super::book::News;
 use super::hashicorp::Renewed;
+use super::notes::Said;
 use super::stores::{StoreTerms, Stores, Trouble, store_of};
 use crate::settings::SecretRef;
 use crate::telemetry;
@@ -183,6 +184,9 @@ impl Keeper {
                 )
             });
         }
+        if self.shared.book().part(now) {
+            self.unserved = Some(now);
+        }
         if self.can_serve() && self.unserved.is_some_and(|at| at <= now) {
             self.serve();
         }
@@ -250,7 +254,11 @@ impl Keeper {
             metrics::gauge!("tollgate_secrets_stale", "store" => store).set(stale);
         }
         let target = reference.to_string();
-        self.shared.common.notes.fetched(&target, origin.as_str(), news.as_str(), error.as_deref(), now);
+        let starting = self.shared.common.again.get().is_none();
+        let why = if starting && origin == Origin::Wanted { "start" } else { origin.as_str() };
+        let said = Said { origin: why, outcome: news.as_str(), error: error.as_deref() };
+        let again = matches!(news, News::Same | News::Back | News::StillFailed);
+        self.shared.common.notes.fetched(&target, said, again, now);
         say(news, origin, &target, error.as_deref());
         let other = match news {
             News::Changed | News::Lapsed => true,
@@ -282,7 +290,7 @@ impl Keeper {
             }
         };
         metrics::counter!("tollgate_secret_leases_total", "outcome" => outcome).increment(1);
-        self.shared.common.notes.opened("vault", outcome);
+        self.shared.common.notes.opened("vault", outcome, Instant::now());
     }
 
     /// Has everything built once more, with the values of now.

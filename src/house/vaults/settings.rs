@@ -18,6 +18,9 @@ pub struct SecretsSettings {
     /// How long after that a known value goes on where its store cannot be asked or does not give it any more. Then
     /// providers are not asked with it.
     pub grace: Period,
+    /// How long the value before goes on beside a changed one: a key is borne for so long where the provider refuses the
+    /// one that followed it.
+    pub overlap: Period,
     /// For one value, with all that it takes to be let in.
     pub timeout: Period,
     /// HashiCorp Vault, with a KV store of version 2: `vault:PATH#FIELD`.
@@ -31,6 +34,7 @@ impl Default for SecretsSettings {
         Self {
             refresh: Period::secs(300),
             grace: Period::secs(3_600),
+            overlap: Period::secs(300),
             timeout: Period::secs(5),
             vault: None,
             aws: ManagerSettings::default(),
