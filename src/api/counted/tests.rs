@@ -74,7 +74,7 @@ const VENDORS: [(&str, &str); 25] = [
 /// The largest error of the prompt in the middle (the median of all prompts of a family), in percent; of families with too
 /// few recordings, none is stated.
 const STATED: [(&str, f64); 8] = [
-    ("gpt-4o", 15.0),
+    ("gpt-4o", 12.0),
     ("gpt-4", 5.0),
     ("claude", 25.0),
     ("claude before 4.5", 10.0),
