@@ -156,7 +156,7 @@ impl Keeper {
                 self.waiting.entry(reference.clone()).or_default().push(reply);
                 let away = self.away.get(store_of(&reference)).filter(|(until, _)| now < *until);
                 if let Some((_, error)) = away.cloned() {
-                    self.done(Done::Read(reference, Origin::Wanted, Err(Trouble::Away(error))));
+                    self.told(&reference, Origin::Wanted, Err(Trouble::Away(error)));
                 } else {
                     self.read(reference, Origin::Wanted, now);
                 }
