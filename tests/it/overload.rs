@@ -33,6 +33,12 @@ struct Limited {
 }
 
 fn limited() -> Limited {
+    limited_to(|_| SERVICE)
+}
+
+/// As many at once, for as long as `service` says of each by its number.
+fn limited_to(service: impl Fn(usize) -> Duration + Send + Sync + 'static) -> Limited {
+    let asked = AtomicUsize::new(0);
     let (refused, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (refusals, peak) = (refused.clone(), most.clone());
     let there: Mutex<Vec<Instant>> = Mutex::default();
@@ -44,9 +50,10 @@ fn limited() -> Limited {
             refusals.fetch_add(1, Ordering::SeqCst);
             return acts::error(503, "too much at once");
         }
-        there.push(now + SERVICE);
+        let service = service(asked.fetch_add(1, Ordering::SeqCst));
+        there.push(now + service);
         peak.fetch_max(there.len(), Ordering::SeqCst);
-        let mut script = vec![Act::Pause(SERVICE)];
+        let mut script = vec![Act::Pause(service)];
         script.extend(acts::says("here"));
         script
     });
@@ -213,7 +220,8 @@ async fn one_by_one(gateway: &Gateway, key: &'static str, time: Duration) -> Vec
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_tenant_floods_and_the_others_hardly_notice_at_once() {
-    let Limited { upstream, .. } = limited();
+    // Answers take 300 to 500 ms, so that places come back one by one as they do in life, not ten at a time.
+    let Limited { upstream, .. } = limited_to(|n| SERVICE * 3 / 4 + SERVICE / 2 * (n as u32 * 7 % 11) / 10);
     let config = format!(
         "{ROOM}queue: {{ size: 100, max_wait: 3s }}\nlog: {{ access: false }}\nauth: keys\nkeys:\n  loud: {{ secret: env:LOUD }}\n  quiet: {{ secret: env:QUIET }}\n\
          providers:\n  up: {{ dialect: openai, base_url: \"{}\", keys: [ env:TEST_KEY ], concurrency: 10 }}\n",
@@ -256,9 +264,9 @@ async fn one_tenant_floods_and_the_others_hardly_notice_at_once() {
         calm.0, under.0, calm.1, under.1
     );
     assert!(refused > 50, "{refused}");
-    // Its turn is the next but one. Places come back in bursts: at worst, it waits for the next of them.
-    assert!(under.0 <= calm.0.mul_f64(1.5) + Duration::from_millis(50), "{calm:?} → {under:?}");
-    assert!(under.1 <= calm.1 * 2 + Duration::from_millis(100), "{calm:?} → {under:?}");
+    // Its turn is the next but one.
+    assert!(under.0 <= calm.0.mul_f64(1.5), "{calm:?} → {under:?}");
+    assert!(under.1 <= calm.1.mul_f64(1.5) + Duration::from_millis(50), "{calm:?} → {under:?}");
 }
 
 #[tokio::test]
@@ -338,8 +346,8 @@ async fn memory_that_runs_short_lets_fewer_in_and_then_all_again_at_once() {
     }
     let shed = gateway.metric("tollgate_shed_total", &["reason=\"memory\""]).await;
     eprintln!("at most {most} of {LIMIT} MiB, {shed} refused for it");
-    // Who was let in before may still need more.
-    assert!(shed > 0.0 && most < LIMIT * 2, "{shed} refused, {most} MiB");
+    // What was made of bodies that had been let in.
+    assert!(shed > 0.0 && most < LIMIT * 5 / 4, "{shed} refused, {most} MiB");
     client::eventually_async("memory that has come back", async || {
         let memory = gateway.status().await["memory"].clone();
         (memory["short"] == false && memory["limit_bytes"] == LIMIT << 20).then_some(())
