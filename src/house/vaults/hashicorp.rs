@@ -67,7 +67,7 @@ struct Session {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Renewed {
     /// It goes on.
-    Renewed,
+    Prolonged,
     /// It could not, and a new token is there.
     Login,
     /// There is nothing to be renewed.
@@ -206,7 +206,7 @@ impl Hashicorp {
         match renewed {
             Ok(Some(fresh)) => {
                 *held = Some(fresh);
-                return Renewed::Renewed;
+                return Renewed::Prolonged;
             }
             Ok(None) | Err(Trouble::Refused(_)) => {}
             Err(trouble) => {

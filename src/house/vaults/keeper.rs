@@ -279,7 +279,7 @@ impl Keeper {
     fn renewed(&self, renewed: &Renewed) {
         let outcome = match renewed {
             Renewed::Nothing => return,
-            Renewed::Renewed => "renewed",
+            Renewed::Prolonged => "renewed",
             Renewed::Login => "login",
             Renewed::Failed(error) => {
                 tracing::warn!(
