@@ -57,8 +57,6 @@ async fn two_hundred_readers_that_never_read_cost_little() {
     let streams = || gateway.access().into_iter().filter(|line| line["path"] == "/v1/chat/completions");
     client::eventually("all of them to be given up", || (streams().count() == 200).then_some(())).await;
     assert!(streams().all(|line| line["outcome"] == "cancelled"), "none had its answer");
-    let left = || upstream.heard().iter().all(|heard| heard.left.is_some()).then_some(());
-    client::eventually("their providers to be left", left).await;
     drop(held);
 }
 

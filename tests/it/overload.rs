@@ -100,8 +100,10 @@ async fn lane(gateway: &Gateway) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_three_times_its_load_a_target_does_its_best_at_once() {
-    for (name, concurrency) in [("written", "concurrency: 10"), ("learnt", "tags: []")] {
+async fn under_many_times_its_load_a_target_does_its_best_at_once() {
+    for (name, concurrency, times) in
+        [("written", "concurrency: 10", 3), ("learnt", "tags: []", 3), ("written", "concurrency: 10", 10)]
+    {
         let Limited { upstream, refused, most } = limited();
         let gateway = gateway::start(&format!(
             "{ROOM}queue: {{ size: 200, max_wait: 2s }}\nlog: {{ access: false }}\nproviders:\n  up: {{ dialect: openai, base_url: \"{}\", \
@@ -110,11 +112,11 @@ async fn under_three_times_its_load_a_target_does_its_best_at_once() {
         ));
         let rate = (CAPACITY as f64 / SERVICE.as_secs_f64()) as u32;
         // Both find their pace; connections are made.
-        load(&gateway, rate * 3, Duration::from_secs(2)).await;
+        load(&gateway, rate * times, Duration::from_secs(2)).await;
         let (before, from) = (resident(&gateway), refused.load(Ordering::SeqCst));
         let time = Duration::from_secs(seconds());
         let begun = Instant::now();
-        let answers = load(&gateway, rate * 3, time).await;
+        let answers = load(&gateway, rate * times, time).await;
         let took = begun.elapsed();
         let after = resident(&gateway);
 
@@ -126,20 +128,25 @@ async fn under_three_times_its_load_a_target_does_its_best_at_once() {
             assert!((1..=60).contains(&after), "{reply:#?}");
         }
         let mut bad: Vec<_> = bad.into_iter().map(|(_, took)| took).collect();
+        let refused_in = percentile(&mut bad, 0.5);
         let goodput = good.len() as f64 / took.as_secs_f64() / f64::from(rate);
         let (p50, p99) = (percentile(&mut good, 0.5), percentile(&mut good, 0.99));
         eprintln!(
-            "{name}: {} served in {took:?}, {:.0} % of what the target can; p50 {p50:?}, p99 {p99:?}; {} refused, half of them in {:?}; \
+            "{name}, {times} times: {} served in {took:?}, {:.0} % of what the target can; p50 {p50:?}, p99 {p99:?}; {} refused, half of them in {:?}; \
              the target refused {}, had {} at once; {before} → {after} MiB",
             good.len(),
             goodput * 100.0,
             bad.len(),
-            percentile(&mut bad, 0.5),
+            refused_in,
             refused.load(Ordering::SeqCst) - from,
             most.load(Ordering::SeqCst),
         );
         assert!(goodput >= 0.9, "{name}: {goodput}");
         assert!(p99 <= Duration::from_secs(4), "{name}: {p99:?}");
+        assert!(
+            times < 10 || refused_in < Duration::from_millis(50),
+            "{refused_in:?}: nobody waits for a refusal"
+        );
         assert!(bad.len() > good.len(), "{name}: {} of {}", bad.len(), good.len());
         assert!(after <= before + 24, "{name}: {before} → {after} MiB");
 
@@ -266,7 +273,7 @@ async fn one_tenant_floods_and_the_others_hardly_notice_at_once() {
     assert!(refused > 50, "{refused}");
     // Its turn is the next but one.
     assert!(under.0 <= calm.0.mul_f64(1.5), "{calm:?} → {under:?}");
-    assert!(under.1 <= calm.1.mul_f64(1.5) + Duration::from_millis(50), "{calm:?} → {under:?}");
+    assert!(under.1 <= calm.1.mul_f64(1.5), "{calm:?} → {under:?}");
 }
 
 #[tokio::test]
