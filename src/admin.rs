@@ -52,6 +52,8 @@ pub struct Admin {
     pub draining: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Who puts older policies in the place of those on disk.
     pub desk: Arc<dyn Desk>,
+    /// How secrets in stores elsewhere stand, without their values.
+    pub secrets: Arc<dyn Fn() -> Vec<serde_json::Value> + Send + Sync>,
     /// Bearer token of `/admin/v1/*`; without one these paths answer on loopback only.
     pub token: Option<SecretString>,
 }

@@ -45,6 +45,7 @@ pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
 pub use sequel::{Again, Remainder, Sequel};
 pub use switch::Switched;
+pub use token::{Place, exchange, fetch};
 
 use crate::breaker::{Allowance, Gates, Health};
 use crate::caller::Tenant;

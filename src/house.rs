@@ -1,5 +1,6 @@
 //! Configuration as written → checked (pure) → built snapshot; watched, swapped whole, the last good one kept.
 
+mod account;
 mod alerts;
 mod beside;
 mod build;
@@ -25,6 +26,7 @@ mod state;
 mod trial;
 mod upkeep;
 mod validate;
+mod vaults;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -58,6 +60,8 @@ use crate::settings::SecretRef;
 use secrecy::SecretString;
 use secrets::Secrets;
 use sources::{Sources, directory};
+pub use vaults::Notes;
+use vaults::Vaults;
 
 /// The configuration file that is taken when nobody names one.
 const USUAL_FILE: &str = "tollgate.yaml";
@@ -73,6 +77,7 @@ pub struct House {
     warnings: Diagnostics,
     figures: Arc<Figures>,
     plugins: PluginBench,
+    vaults: Vaults,
 }
 
 impl House {
@@ -88,7 +93,8 @@ impl House {
         let (checked, warnings) = checked(&sources)?;
         let figures = Arc::new(Figures::new(Arc::new(SystemClock)));
         let plugins = PluginBench::new(&checked.config.plugins, Services::default());
-        Ok(Self { file, sources, checked, warnings, figures, plugins })
+        let vaults = Vaults::new(&checked.config, directory(file.as_deref()));
+        Ok(Self { file, sources, checked, warnings, figures, plugins, vaults })
     }
 
     /// The configuration.
@@ -122,10 +128,24 @@ impl House {
     /// When it cannot be read.
     pub fn admin_token(&self) -> Result<Option<SecretString>, String> {
         let token = self.checked.config.admin.token.as_ref();
-        let secrets =
-            Secrets::new(directory(self.file.as_deref())).with_keystore(&self.checked.config.keystore);
-        let resolved = token.map(|token| secrets.resolve(token));
+        let resolved = token.map(|token| self.secrets().resolve(token));
         resolved.transpose().map_err(|error| format!("admin.token: {error}"))
+    }
+
+    /// Where references lead.
+    fn secrets(&self) -> Secrets<'_> {
+        let secrets = Secrets::new(directory(self.file.as_deref()));
+        secrets.with_keystore(&self.checked.config.keystore).with_vaults(&self.vaults)
+    }
+
+    /// Accesses to stores of secrets, for the audit log.
+    pub fn notes(&self) -> Arc<Notes> {
+        self.vaults.notes()
+    }
+
+    /// How secrets in stores stand, without their values.
+    pub fn standings(&self) -> impl Fn() -> Vec<serde_json::Value> + Send + Sync + 'static {
+        self.vaults.standings()
     }
 
     /// Builds what requests are served with: secrets resolved, policies compiled.
@@ -133,7 +153,11 @@ impl House {
     /// # Errors
     /// Everything that is missing or does not compile.
     pub fn build(&self, clock: &dyn Clock) -> Result<Built, Diagnostics> {
-        built(self.file.as_deref(), &self.checked, &self.sources, &self.figures, &self.plugins, clock)
+        let name = shown(self.file.as_deref());
+        let bench = (&self.figures, &self.plugins);
+        let built = built(&name, &self.checked, &self.sources, &self.secrets(), bench, clock)?;
+        self.vaults.serve(&self.checked.config);
+        Ok(built)
     }
 
     /// Runs the tests of the policies, and says what they reached. Needs no secrets.
@@ -212,7 +236,7 @@ fn discover(config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
             continue;
         };
         let regional = preset.base_url.as_ref().is_some_and(|url| url.contains("{region}"));
-        if regional && !build::REGIONS.iter().any(|region| is_set(region)) {
+        if regional && !account::REGIONS.iter().any(|region| is_set(region)) {
             continue;
         }
         if is_set(variable) && !config.providers.contains_key(&preset.name) {
@@ -225,15 +249,14 @@ fn discover(config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
 }
 
 fn built(
-    file: Option<&Path>,
+    name: &str,
     checked: &Checked,
     sources: &Sources,
-    figures: &Arc<Figures>,
-    plugins: &PluginBench,
+    secrets: &Secrets<'_>,
+    (figures, plugins): (&Arc<Figures>, &PluginBench),
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
-    let secrets = Secrets::new(directory(file)).with_keystore(&checked.config.keystore);
-    let mut built = build::build(&shown(file), checked, sources, &secrets, figures, plugins, clock)?;
+    let mut built = build::build(name, checked, sources, secrets, figures, plugins, clock)?;
     built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
     beside::try_out(&checked.config, sources, &mut built.snapshot);
     Ok(built)

@@ -64,9 +64,10 @@ pub use rerank::{RerankAsk, RerankQuirks};
 pub use respond::respond;
 pub use restrained::Tally;
 pub use ring::{
-    Balance, Hold, Key, KeyLimits, KeyLook, Left, ModelLeft, Quotas, Rest, Ring, Sticky, Why, Wish,
+    Balance, Hold, Key, KeyLimits, KeyLook, Left, ModelLeft, Quotas, Recall, Rest, Ring, Sticky, Why, Wish,
 };
 pub use sandbox::Sandbox;
+pub use scrub::scrub;
 pub use settings::{
     AwsSettings, AzureSettings, DeadlineOverrides, FaultDetails, FaultSettings, GoogleSettings,
     HeaderSettings, KeyDetails, KeySettings, LabelValue, PooledKey, ProviderSettings, QuirkSettings,

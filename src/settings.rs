@@ -35,7 +35,8 @@ pub struct Rate {
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Percent(pub f64);
 
-/// A reference to a secret, never the secret itself: `env:NAME`, `file:PATH` or `keystore:NAME`.
+/// A reference to a secret, never the secret itself: `env:NAME`, `file:PATH`, `keystore:NAME`, `vault:PATH#FIELD` or
+/// `aws-secrets:NAME#FIELD`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretRef {
     /// An environment variable.
@@ -44,6 +45,20 @@ pub enum SecretRef {
     File(PathBuf),
     /// A secret of the keystore.
     Keystore(String),
+    /// A field of a secret in HashiCorp Vault.
+    Vault {
+        /// Below the mount, without slashes at its ends.
+        path: String,
+        /// One of its fields.
+        field: String,
+    },
+    /// A secret in AWS Secrets Manager.
+    AwsSecrets {
+        /// Its name or ARN.
+        name: String,
+        /// A field of the JSON object that it is; else the whole text.
+        field: Option<String>,
+    },
 }
 
 impl Period {
@@ -187,9 +202,44 @@ impl FromStr for SecretRef {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
             Some(("keystore", name)) if !name.is_empty() => Ok(Self::Keystore(name.to_owned())),
-            _ => Err("not a reference to a secret: write `env:NAME`, `file:PATH` or `keystore:NAME`, never the secret itself"
+            Some(("vault", place)) => in_vault(place).ok_or_else(|| NOT_IN_VAULT.into()),
+            Some(("aws-secrets", place)) => in_aws(place).ok_or_else(|| NOT_IN_AWS.into()),
+            _ => Err("not a reference to a secret: write `env:NAME`, `file:PATH`, `keystore:NAME`, `vault:PATH#FIELD` or \
+                      `aws-secrets:NAME#FIELD`, never the secret itself"
                 .into()),
         }
+    }
+}
+
+const NOT_IN_VAULT: &str =
+    "not a place in Vault: write `vault:PATH#FIELD`, the path below the mount (`secrets.vault.mount`)";
+const NOT_IN_AWS: &str = "not a place in AWS Secrets Manager: write `aws-secrets:NAME#FIELD`, or `aws-secrets:NAME` for the \
+                          whole text";
+
+/// The longest name of a secret elsewhere; AWS's own limit.
+const LONGEST_PLACE: usize = 2_048;
+
+fn in_vault(place: &str) -> Option<SecretRef> {
+    let (path, field) = place.split_once('#')?;
+    let is_plain = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
+    let is_segment = |segment: &str| is_plain(segment) && !matches!(segment, "." | "..");
+    let sound = place.len() <= LONGEST_PLACE && path.split('/').all(is_segment) && is_plain(field);
+    sound.then(|| SecretRef::Vault { path: path.to_owned(), field: field.to_owned() })
+}
+
+fn in_aws(place: &str) -> Option<SecretRef> {
+    let (name, field) = place.split_once('#').map_or((place, None), |(name, field)| (name, Some(field)));
+    // The characters of names, and those of ARNs.
+    let is_named = |c: char| c.is_ascii_alphanumeric() || "/_+=.@!-:".contains(c);
+    let sound = !name.is_empty() && place.len() <= LONGEST_PLACE && name.chars().all(is_named);
+    let sound = sound && field.is_none_or(|field| !field.is_empty() && !field.chars().any(char::is_control));
+    sound.then(|| SecretRef::AwsSecrets { name: name.to_owned(), field: field.map(str::to_owned) })
+}
+
+impl SecretRef {
+    /// Whether it is kept by another machine, which has to be asked for it.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Vault { .. } | Self::AwsSecrets { .. })
     }
 }
 
@@ -199,6 +249,9 @@ impl fmt::Display for SecretRef {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Keystore(name) => write!(f, "keystore:{name}"),
+            Self::Vault { path, field } => write!(f, "vault:{path}#{field}"),
+            Self::AwsSecrets { name, field: Some(field) } => write!(f, "aws-secrets:{name}#{field}"),
+            Self::AwsSecrets { name, field: None } => write!(f, "aws-secrets:{name}"),
         }
     }
 }
@@ -282,7 +335,7 @@ from_text! {
     Date: "a date such as \"2026-11-01\" or \"2026-11-01T12:00:00Z\"", "date", "2026-11-01", "string";
     Rate: "a rate such as \"60/min\", \"1000/day\" or \"60/min burst 10\"", "rate", "60/min", "string";
     Percent: "a share such as \"5%\" or \"0.5%\"", "percent", "5%", ["string", "number"];
-    SecretRef: "a reference to a secret: `env:NAME`, `file:PATH` or `keystore:NAME`", "secret", "env:OPENAI_API_KEY", "string";
+    SecretRef: "a reference to a secret: `env:NAME`, `file:PATH`, `keystore:NAME`, `vault:PATH#FIELD` or `aws-secrets:NAME#FIELD`", "secret", "env:OPENAI_API_KEY", "string";
 }
 
 #[cfg(test)]
@@ -339,7 +392,39 @@ mod tests {
 
     #[test]
     fn a_pasted_secret_is_not_echoed() {
-        let error = "sk-abcdef".parse::<SecretRef>().unwrap_err();
-        assert!(!error.contains("abcdef"), "{error}");
+        for text in
+            ["sk-abcdef", "vault:abcdef", "vault:#abcdef", "aws-secrets:abc def", "aws-secrets:#abcdef"]
+        {
+            let error = text.parse::<SecretRef>().unwrap_err();
+            assert!(!error.contains("abc"), "{error}");
+        }
+    }
+
+    #[test]
+    fn references_are_written_as_they_are_read() {
+        for (text, remote) in [
+            ("env:KEY", false),
+            ("file:./key", false),
+            ("keystore:openai", false),
+            ("vault:team/openai#api key", true),
+            ("aws-secrets:llm/openai", true),
+            ("aws-secrets:llm/openai#key", true),
+            ("aws-secrets:arn:aws:secretsmanager:eu-west-1:123456789012:secret:llm-AbCdEf#key", true),
+        ] {
+            let reference: SecretRef = text.parse().unwrap();
+            assert_eq!((reference.to_string(), reference.is_remote()), (text.to_owned(), remote));
+        }
+        for text in [
+            "vault:a",
+            "vault:a#",
+            "vault:/a#b",
+            "vault:a/#b",
+            "vault:a/../b#c",
+            "vault:a//b#c",
+            "aws-secrets:",
+            "aws-secrets:a#",
+        ] {
+            assert!(text.parse::<SecretRef>().is_err(), "{text}");
+        }
     }
 }

@@ -43,6 +43,9 @@ pub struct Status {
     /// Faults that are injected on purpose now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     chaos: Vec<serde_json::Value>,
+    /// Secrets in stores elsewhere, without their values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secrets: Vec<serde_json::Value>,
     /// What operators should look at.
     alerts: Vec<serde_json::Value>,
 }
@@ -128,6 +131,7 @@ impl Status {
             policies_hash: snapshot.policies.hash().clone(),
             pinned: snapshot.pinned.clone(),
             chaos: admin.shared.figures.chaos.shown(),
+            secrets: (admin.secrets)(),
             alerts: super::policies::alerts(admin),
         }
     }

@@ -103,8 +103,8 @@ async fn open(
     figures.configure(built.terms);
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
     let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0);
-    let read = serde_json::json!({ "references": built.secrets });
-    keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
+    note_secrets(&keys, &built.secrets).await?;
+    let noting = house.notes().carry(&keys);
     tokio::spawn(anchor(keys.clone()));
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
@@ -144,6 +144,7 @@ async fn open(
         reloads: reloads.clone(),
         draining: Arc::new(move || watching.is_draining()),
         desk: desk.clone(),
+        secrets: Arc::new(house.standings()),
         token: built.admin_token,
     };
     tokio::spawn(admin::serve(admin_listener, admin));
@@ -167,9 +168,16 @@ async fn open(
     shadows.flush(Duration::from_secs(2));
     decisions.close();
     upkeep.end(LAST_WRITES).await;
+    noting.end(LAST_WRITES).await;
     database.into_iter().for_each(|database| database.close(LAST_WRITES));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Writes into the audit log which secrets were read at the start.
+async fn note_secrets(keys: &KeyDesk, references: &[String]) -> Result<(), String> {
+    let read = serde_json::json!({ "references": references, "origin": "start" });
+    keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())
 }
 
 fn access_log(wanted: bool) -> Result<AccessLog, String> {

@@ -183,7 +183,10 @@ impl Executor {
             (Counts::Key, _, Some(hold)) if fault.kind == FaultKind::RateLimited => {
                 hold.throttled(fault.after, now, &self.dice);
             }
-            (Counts::Key, _, Some(hold)) => hold.refused(now, &self.dice),
+            (Counts::Key, _, Some(hold)) => {
+                hold.refused(now, &self.dice);
+                target.vendor.ring.recall(hold);
+            }
             (Counts::Account, _, Some(hold)) => target.vendor.ring.unpaid(hold, now, &self.dice),
             _ => {}
         }
@@ -295,6 +298,10 @@ impl Executor {
             Credential::Headers => return Ok(None),
             Credential::Signed(_) => None,
             Credential::Leased(lease) => Some(Box::pin(self.token(&target.vendor.name, lease)).await?),
+            Credential::Withheld => {
+                let text = "the provider's secret is not known any more: its store cannot be asked";
+                return Err(Fault::new(FaultKind::Credentials, text).retry(Retry::Elsewhere));
+            }
         };
         let signable = Signable {
             method: &request.method,

@@ -11,7 +11,7 @@ use super::Executor;
 use super::attempt::{AGENT, IDENTITY};
 use crate::clock::{Clock, Dice};
 use crate::fault::{Fault, FaultKind, Phase, Retry};
-use crate::providers::{Due, GrantAnswer, GrantAsk, GrantStep, Granted, Held, Lease};
+use crate::providers::{Due, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, Held, Lease};
 use crate::telemetry::Meters;
 use crate::upstream::{Outbound, Upstream};
 
@@ -105,40 +105,57 @@ impl Errand {
     }
 
     async fn fetch(&self, place: &mut Place) -> Result<Granted, Fault> {
-        let mut answers = Vec::new();
-        for _ in 0..MOST_STEPS {
-            match self.lease.grant().step(&answers, self.clock.unix_ms())? {
-                GrantStep::Done(granted) => return Ok(granted),
-                GrantStep::Ask(ask) => {
-                    place.0 = Some(ask.origin.authority());
-                    answers.push(self.ask(*ask).await?);
-                }
-                GrantStep::Read(path) => {
-                    // Files may lie on a volume that has to be waited for.
-                    let content = tokio::task::spawn_blocking(move || std::fs::read(path).ok()).await;
-                    answers.push(GrantAnswer::file(content.ok().flatten()));
-                }
+        fetch(self.lease.grant(), &self.upstream, &*self.clock, place).await
+    }
+}
+
+/// Fetches what authorises requests for a while; `place` says in the end where it got to.
+///
+/// # Errors
+/// What keeps it from being granted.
+pub async fn fetch(
+    grant: &dyn Grant,
+    upstream: &Upstream,
+    clock: &dyn Clock,
+    place: &mut Place,
+) -> Result<Granted, Fault> {
+    let mut answers = Vec::new();
+    for _ in 0..MOST_STEPS {
+        match grant.step(&answers, clock.unix_ms())? {
+            GrantStep::Done(granted) => return Ok(granted),
+            GrantStep::Ask(ask) => {
+                place.0 = Some(ask.origin.authority());
+                answers.push(exchange(upstream, *ask).await?);
+            }
+            GrantStep::Read(path) => {
+                // Files may lie on a volume that has to be waited for.
+                let content = tokio::task::spawn_blocking(move || std::fs::read(path).ok()).await;
+                answers.push(GrantAnswer::file(content.ok().flatten()));
             }
         }
-        Err(Fault::new(FaultKind::Internal, "too many steps"))
     }
+    Err(Fault::new(FaultKind::Internal, "too many steps"))
+}
 
-    async fn ask(&self, ask: GrantAsk) -> Result<GrantAnswer, Fault> {
-        let GrantAsk { method, origin, path_and_query, mut headers, body } = ask;
-        headers.insert(USER_AGENT, AGENT);
-        headers.insert(ACCEPT_ENCODING, IDENTITY);
-        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
-        let body = if body.is_empty() { Vec::new() } else { vec![Bytes::from_owner(body)] };
-        let request = Outbound { method, path_and_query, headers, body, upload: None };
-        let (head, body) = self.upstream.send(&origin, request, CONNECT).await?.into_parts();
-        let body = body.collect(MOST_ANSWER).await?;
-        Ok(GrantAnswer::wiping(head.status.as_u16(), head.headers, body))
-    }
+/// Sends one request whose answer may hold secrets: its body is wiped.
+///
+/// # Errors
+/// When nobody answers, or at too great a length.
+pub async fn exchange(upstream: &Upstream, ask: GrantAsk) -> Result<GrantAnswer, Fault> {
+    let GrantAsk { method, origin, path_and_query, mut headers, body } = ask;
+    headers.insert(USER_AGENT, AGENT);
+    headers.insert(ACCEPT_ENCODING, IDENTITY);
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+    let body = if body.is_empty() { Vec::new() } else { vec![Bytes::from_owner(body)] };
+    let request = Outbound { method, path_and_query, headers, body, upload: None };
+    let (head, body) = upstream.send(&origin, request, CONNECT).await?.into_parts();
+    let body = body.collect(MOST_ANSWER).await?;
+    Ok(GrantAnswer::wiping(head.status.as_u16(), head.headers, body))
 }
 
 /// Where a fetch got to, for its fault.
 #[derive(Default)]
-struct Place(Option<String>);
+pub struct Place(Option<String>);
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

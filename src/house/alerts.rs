@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::check::{Base, base};
-use super::secrets::Secrets;
 use crate::clock::{Clock, SystemClock};
 use crate::ledger::{Alert, AlertKind, Desk, shown_amount};
 use crate::settings::SecretRef;
@@ -70,7 +69,7 @@ impl super::House {
     /// # Errors
     /// A key that cannot be read, or is too short; an address that is none.
     pub fn courier(&self, upstream: Upstream) -> Result<Courier, String> {
-        let secrets = Secrets::new(super::directory(self.file.as_deref()));
+        let secrets = self.secrets();
         let hooks = self.checked.config.alerts.webhooks.iter().enumerate().map(|(at, settings)| {
             let complain = |error: String| format!("alerts.webhooks[{at}]: {error}");
             let base = base(&settings.url).map_err(|error| complain(format!("the address {error}")))?;

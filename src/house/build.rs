@@ -14,12 +14,11 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-pub use aws::REGIONS;
-
 use super::beside;
 use super::check::auth::promised;
 use super::check::{
-    Base, Checked, CheckedApi, CheckedKey, CheckedModel, CheckedProvider, CheckedTarget, HeaderText, Hop,
+    self, Base, Checked, CheckedApi, CheckedKey, CheckedModel, CheckedProvider, CheckedTarget, HeaderText,
+    Hop,
 };
 use super::config::Config;
 use super::diagnostic::{self, Diagnostic, Diagnostics};
@@ -188,7 +187,9 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         let documents = documents.map(|reference| (["google", "credentials"], reference));
         let applications = provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref());
         let applications = applications.map(|reference| (["azure", "client_secret"], reference));
-        for (at, reference) in documents.chain(applications) {
+        // Nobody is asked for the secrets of a configuration that is refused anyway.
+        let here = |reference: &SecretRef| !reference.is_remote();
+        for (at, reference) in documents.chain(applications).filter(|(_, reference)| here(reference)) {
             if let Err(error) = bench.secrets.document(reference) {
                 let path = [&["providers", name.as_str()], &at[..]].concat();
                 let _: Option<()> = bench.problem(&path, format!("provider `{name}`: {error}"));
@@ -205,11 +206,12 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
             ]
         });
         let aws = aws.filter_map(|(field, reference)| Some((["aws", field], reference.as_ref()?)));
-        for (at, reference) in headers.chain(keys).chain(aws) {
+        for (at, reference) in headers.chain(keys).chain(aws).filter(|(_, reference)| here(reference)) {
             bench.secret(name, &at, reference);
         }
     }
-    config.admin.token.as_ref().map(|token| bench.admin_token(token));
+    let token = config.admin.token.as_ref().filter(|token| !token.is_remote());
+    token.map(|token| bench.admin_token(token));
     if reading.is_sound(&["policies"]) && reading.is_sound(&["data"]) {
         let mut aliases = reading.names("models");
         for (name, version) in &config.versions {
@@ -410,6 +412,9 @@ impl Bench<'_> {
         if self.secrets.are_imagined() {
             return sketched(provider, models);
         }
+        if self.lacks_a_secret(provider) {
+            return withheld(provider, models);
+        }
         let on_vertex = match &provider.google {
             Some(google) => Some(self.google(provider, google)?),
             None => None,
@@ -475,14 +480,27 @@ impl Bench<'_> {
             Auth::XGoogApiKey => (HeaderName::from_static("x-goog-api-key"), ""),
             Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
         };
-        let mut keys = Vec::with_capacity(written.len());
+        let (mut keys, mut older) = (Vec::with_capacity(written.len()), Vec::new());
         for (place, key) in written.iter().enumerate() {
+            if self.is_lapsed(&key.secret) || self.has_lapsed(&key.headers) {
+                continue;
+            }
             let place = place.to_string();
             let mut headers = self.headers(&provider.name, &["keys", &place, "headers"], &key.headers)?;
             let value = self.secret_header(&provider.name, &["keys", &place], &key.secret, prefix)?;
             headers.insert(header.clone(), value);
-            keys.push(Key::new(key.name.clone(), key.account.clone(), headers, key.limits.clone()));
+            let recall = self.secrets.vaults().and_then(|vaults| vaults.recall(&key.secret));
+            let before = self.secrets.vaults().and_then(|vaults| vaults.before(&key.secret));
+            let before = before.and_then(|before| Some((sensitive(prefix, &before)?, headers.clone())));
+            let made = |name, headers| Key::new(name, key.account.clone(), headers, key.limits.clone());
+            keys.push(made(key.name.clone(), headers).recalled_by(recall));
+            if let Some((value, mut headers)) = before {
+                headers.insert(header.clone(), value);
+                older
+                    .push(made(format!("{} (before)", key.name).into(), headers).followed_by(keys.len() - 1));
+            }
         }
+        keys.extend(older);
         Some(Ring::new(provider.name.clone(), keys, provider.balance, provider.sticky))
     }
 
@@ -513,13 +531,11 @@ impl Bench<'_> {
         prefix: &str,
     ) -> Option<HeaderValue> {
         let secret = self.secret(provider, at, reference)?;
-        let text = zeroize::Zeroizing::new(format!("{prefix}{}", secret.expose_secret()));
-        let Ok(mut value) = HeaderValue::from_str(&text) else {
+        let Some(value) = sensitive(prefix, secret.expose_secret()) else {
             let what = "holds characters that cannot stand in a header";
             let message = format!("provider `{provider}`: the secret `{reference}` {what}");
             return self.problem(&[&["providers", provider], at].concat(), message);
         };
-        value.set_sensitive(true);
         Some(value)
     }
 
@@ -530,6 +546,32 @@ impl Bench<'_> {
             Err(error) => self
                 .problem(&[&["providers", provider], at].concat(), format!("provider `{provider}`: {error}")),
         }
+    }
+
+    /// Whether this secret was known once, and its store has not given it for too long.
+    fn is_lapsed(&self, reference: &SecretRef) -> bool {
+        self.secrets.vaults().is_some_and(|vaults| vaults.is_lapsed(reference))
+    }
+
+    /// Whether a provider cannot be asked, because one of its secrets has lapsed, or all keys of its pool.
+    fn lacks_a_secret(&self, provider: &CheckedProvider) -> bool {
+        let aws = provider.aws.iter().map(|aws| &aws.settings);
+        let aws =
+            aws.flat_map(|aws| [&aws.access_key_id, &aws.secret_access_key, &aws.session_token]).flatten();
+        let google = provider.google.iter().filter_map(|google| google.credentials.as_ref());
+        let azure = provider.azure.iter().filter_map(|azure| azure.settings.client_secret.as_ref());
+        let pool = !provider.keys.is_empty()
+            && provider.pool.iter().all(|key| self.is_lapsed(&key.secret) || self.has_lapsed(&key.headers));
+        let mut others = aws.chain(google).chain(azure);
+        pool || self.has_lapsed(&provider.headers) || others.any(|reference| self.is_lapsed(reference))
+    }
+
+    /// Whether one of these headers holds a secret that has lapsed.
+    fn has_lapsed(&self, headers: &[(HeaderName, HeaderText)]) -> bool {
+        headers.iter().any(|(_, text)| match text {
+            HeaderText::Plain(_) => false,
+            HeaderText::Secret(reference) => self.is_lapsed(reference),
+        })
     }
 
     fn admin_token(&mut self, reference: &SecretRef) -> Option<SecretString> {
@@ -582,6 +624,14 @@ impl Bench<'_> {
     }
 }
 
+/// A header's value that is not shown, and is wiped with the last of the requests that bear it.
+fn sensitive(prefix: &str, secret: &str) -> Option<HeaderValue> {
+    let text = zeroize::Zeroizing::new([prefix, secret].concat().into_bytes());
+    let mut value = HeaderValue::from_maybe_shared(bytes::Bytes::from_owner(text)).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 /// The preset under which price lists know a provider's models; the sandbox is one by what it speaks.
 fn preset_of(provider: &CheckedProvider) -> Option<Arc<str>> {
     let name = provider.preset.as_deref();
@@ -595,6 +645,14 @@ fn sketched(provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor>
         .or_else(|| providers::dialect("openai", &provider.quirks))?;
     let (traits, deadlines, preset) = (provider.traits.clone(), provider.deadlines, preset_of(provider));
     Some(Vendor { preset, traits, deadlines, models, ..Vendor::bare(&provider.name, wire) })
+}
+
+/// A provider that is there and answers every attempt with a fault, until its secret is known again.
+fn withheld(provider: &CheckedProvider, models: Vec<Arc<str>>) -> Option<Vendor> {
+    let nowhere = || check::base("https://withheld.invalid").ok();
+    let base = provider.base.clone().or_else(nowhere)?;
+    let place = place(provider, &base, None);
+    Some(Vendor { place, credential: Credential::Withheld, ..sketched(provider, models)? })
 }
 
 fn place(provider: &CheckedProvider, base: &Base, region: Option<&str>) -> Place {

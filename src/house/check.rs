@@ -15,6 +15,7 @@ mod prices;
 mod providers;
 #[cfg(test)]
 mod tests;
+mod vaults;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -247,6 +248,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.limits();
     desk.rate_limits();
     desk.who_may_ask();
+    desk.vaults();
     desk.deadlines();
     desk.beside();
     desk.decisions();

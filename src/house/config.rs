@@ -14,6 +14,7 @@ use super::alerts::AlertSettings;
 use super::keystore::KeystoreSettings;
 use super::plugins::{self, PluginsAsWritten, PluginsSettings};
 use super::secrets::below;
+use super::vaults::SecretsSettings;
 use crate::admin::AdminSettings;
 use crate::breaker::{BreakerSettings, HealthSettings};
 use crate::cache::{CacheSettings, IdempotencySettings};
@@ -36,7 +37,7 @@ use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
 
 /// Configuration of Tollgate, an LLM gateway. Unknown fields are refused; everything has a default. Durations are
-/// written `20s`, sizes `20MiB`, secrets only by reference (`env:NAME`, `file:PATH`).
+/// written `20s`, sizes `20MiB`, secrets only by reference (`env:NAME`, `file:PATH`, …).
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -66,6 +67,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<KeystoreSettings>")]
     pub keystore: KeystoreSettings,
+    /// Secrets that other machines keep: `vault:PATH#FIELD`, `aws-secrets:NAME#FIELD`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<SecretsSettings>")]
+    pub secrets: SecretsSettings,
     /// Virtual keys by name, for those who keep their configuration in a repository. Others are made with
     /// `tollgate keys create` and kept in the database of `state.ledger`.
     #[serde(deserialize_with = "or_default")]
@@ -205,6 +210,7 @@ impl Config {
             .chain(self.decisions.dir.as_mut())
             .chain(self.plugins.cache.as_mut())
             .chain(self.state.postgres.roots.as_mut())
+            .chain(self.secrets.vault.as_mut().and_then(|vault| vault.roots.as_mut()))
             .chain([&mut self.state.postgres.outbox])
         {
             *path = below(dir, path);
@@ -232,6 +238,7 @@ impl Default for Config {
             workers: None,
             auth: AuthSettings::default(),
             keystore: KeystoreSettings::default(),
+            secrets: SecretsSettings::default(),
             keys: BTreeMap::new(),
             rate_limits: Vec::new(),
             admin: AdminSettings::default(),

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::desk::{Desk, Ordered};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::sources::{PolicySource, Sources};
+use super::secrets::Secrets;
+use super::sources::{PolicySource, Sources, directory};
 use super::watch::Watch;
-use super::{Checked, House, built, checked};
+use super::{Checked, House, built, checked, shown};
 use crate::admin::ReloadState;
 use crate::clock::{Clock, SystemClock};
 use crate::gateway::{Shared, Snapshot};
+use crate::keys::Refused;
 use crate::listener::TlsReloader;
 use crate::providers::Credential;
 use crate::settings::Percent;
@@ -28,7 +30,8 @@ impl House {
         desk: Arc<Desk>,
         tls: Option<TlsReloader>,
     ) -> Result<Watch, String> {
-        let Self { file, sources, checked: at_start, figures, plugins, .. } = self;
+        let Self { file, sources, checked: at_start, figures, plugins, vaults, .. } = self;
+        let mut stores = vaults.clone();
         let (told, ordering) = (reloads.clone(), desk.clone());
         settle_in(&shared, &shared.snapshot.load(), &sources);
         let accept = move |sources: Sources| {
@@ -36,7 +39,13 @@ impl House {
             let (fresh, warnings) = checked(&sources)?;
             let older = shared.snapshot.load_full();
             let plugins = plugins.after(&older.plugins);
-            let mut built = built(file.as_deref(), &fresh, &sources, &figures, &plugins, &SystemClock)?;
+            let (name, dir) = (shown(file.as_deref()), directory(file.as_deref()));
+            let vaults = stores.after(&fresh.config, dir);
+            // Also where this is refused: what it lacks goes on being asked for.
+            stores = vaults.clone();
+            let secrets = Secrets::new(dir).with_keystore(&fresh.config.keystore).with_vaults(&vaults);
+            let built = built(&name, &fresh, &sources, &secrets, (&figures, &plugins), &SystemClock);
+            let mut built = built.inspect_err(|_| note_refused(&shared, &secrets))?;
             renew(tls.as_ref())?;
             tell_warnings(&warnings);
             tell_fixed(&at_start, &fresh);
@@ -49,6 +58,7 @@ impl House {
             settle_in(&shared, &built.snapshot, &sources);
             ordering.served(pinned.as_ref());
             figures.configure(built.terms);
+            vaults.serve(&fresh.config);
             reloads.succeeded(SystemClock.unix_ms());
             Ok(())
         };
@@ -62,7 +72,8 @@ impl House {
         let watch =
             Watch::start(&sources, accept, report).map_err(|error| format!("file watcher: {error}"))?;
         desk.listen(watch.again());
-        Ok(watch)
+        vaults.listen(watch.again());
+        Ok(watch.also(vaults.refresher()))
     }
 }
 
@@ -75,15 +86,23 @@ pub fn announce(snapshot: &Snapshot, serves: bool) {
 /// Writes into the audit log that files changed what is in service, and which secrets were read for that. A log that
 /// cannot be written keeps no file from counting: it may be the file that mends it.
 fn note(shared: &Shared, fresh: &Snapshot, secrets: &[String]) {
-    let detail = serde_json::json!({ "references": secrets });
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let noted = runtime.map(|runtime| {
-        runtime.block_on(async {
-            shared.keys.note("gateway", "reload", &fresh.hash, serde_json::json!({})).await?;
-            shared.keys.note("gateway", "secrets.read", &fresh.hash, detail).await
-        })
+    write_down(async {
+        shared.keys.note("gateway", "reload", &fresh.hash, serde_json::json!({})).await?;
+        let detail = serde_json::json!({ "references": secrets, "origin": "reload" });
+        shared.keys.note("gateway", "secrets.read", &fresh.hash, detail).await
     });
-    match noted {
+}
+
+/// Writes into the audit log which secrets were read for what was refused then.
+fn note_refused(shared: &Shared, secrets: &Secrets<'_>) {
+    let (references, failed) = (secrets.read(), secrets.failed());
+    let detail = serde_json::json!({ "references": references, "failed": failed, "origin": "reload" });
+    write_down(shared.keys.note("gateway", "secrets.read", "refused", detail));
+}
+
+fn write_down(noting: impl Future<Output = Result<(), Refused>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    match runtime.map(|runtime| runtime.block_on(noting)) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "the reload could not be noted in the audit log"),
         Err(error) => tracing::error!(%error, "the reload could not be noted in the audit log"),

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::keystore::KeystoreSettings;
+use super::vaults::Vaults;
 use crate::settings::SecretRef;
 use crate::store::keystore::Keystore;
 
@@ -24,8 +25,11 @@ pub struct Secrets<'w> {
     imagined: bool,
     /// References that were looked up.
     read: RefCell<BTreeSet<String>>,
+    /// Those of them that led to nothing.
+    failed: RefCell<BTreeSet<String>>,
     keystore: Option<KeystoreSettings>,
     opened: OnceCell<Result<Keystore, String>>,
+    vaults: Option<&'w Vaults>,
 }
 
 impl<'w> Secrets<'w> {
@@ -36,8 +40,10 @@ impl<'w> Secrets<'w> {
             env: &|name| std::env::var_os(name),
             imagined: false,
             read: RefCell::default(),
+            failed: RefCell::default(),
             keystore: None,
             opened: OnceCell::new(),
+            vaults: None,
         }
     }
 
@@ -48,8 +54,10 @@ impl<'w> Secrets<'w> {
             env: &|_| None,
             imagined: true,
             read: RefCell::default(),
+            failed: RefCell::default(),
             keystore: None,
             opened: OnceCell::new(),
+            vaults: None,
         }
     }
 
@@ -58,9 +66,24 @@ impl<'w> Secrets<'w> {
         Self { keystore: Some(keystore.clone()), ..self }
     }
 
+    /// With stores elsewhere.
+    pub fn with_vaults(self, vaults: &'w Vaults) -> Self {
+        Self { vaults: Some(vaults), ..self }
+    }
+
+    /// The stores elsewhere, where they can be asked.
+    pub fn vaults(&self) -> Option<&'w Vaults> {
+        self.vaults
+    }
+
     /// References of the secrets that were looked up, for the audit log.
     pub fn read(&self) -> Vec<String> {
         self.read.borrow().iter().cloned().collect()
+    }
+
+    /// Those of them that led to nothing.
+    pub fn failed(&self) -> Vec<String> {
+        self.failed.borrow().iter().cloned().collect()
     }
 
     /// Whether nothing is looked up.
@@ -71,7 +94,7 @@ impl<'w> Secrets<'w> {
     /// With an environment that is handed in.
     #[cfg(test)]
     pub fn with_env(dir: &'w Path, env: &'w dyn Fn(&str) -> Option<OsString>) -> Self {
-        Self { dir, env, imagined: false, read: RefCell::default(), keystore: None, opened: OnceCell::new() }
+        Self { dir, env, imagined: false, ..Self::new(dir) }
     }
 
     /// Resolves a reference.
@@ -81,12 +104,7 @@ impl<'w> Secrets<'w> {
     pub fn resolve(&self, reference: &SecretRef) -> Result<SecretString, String> {
         let complain = |what: String| format!("`{reference}`: {what}");
         self.read.borrow_mut().insert(reference.to_string());
-        let secret = match reference {
-            SecretRef::Env(name) => self.variable(name),
-            SecretRef::File(path) => file(&below(self.dir, path)),
-            SecretRef::Keystore(name) => self.kept(name),
-        };
-        let secret = secret.map_err(complain)?;
+        let secret = self.text(reference).map_err(complain)?;
         if secret.is_empty() {
             return Err(complain("is empty".into()));
         }
@@ -126,12 +144,7 @@ impl<'w> Secrets<'w> {
     /// A sentence that names the reference and what is wrong with it, never its value.
     pub fn document(&self, reference: &SecretRef) -> Result<Zeroizing<String>, String> {
         self.read.borrow_mut().insert(reference.to_string());
-        let text = match reference {
-            SecretRef::Env(name) => self.variable(name),
-            SecretRef::File(path) => file(&below(self.dir, path)),
-            SecretRef::Keystore(name) => self.kept(name),
-        };
-        let text = text.map_err(|what| format!("`{reference}`: {what}"))?;
+        let text = self.text(reference).map_err(|what| format!("`{reference}`: {what}"))?;
         if text.is_empty() { Err(format!("`{reference}`: is empty")) } else { Ok(text) }
     }
 
@@ -146,6 +159,25 @@ impl<'w> Secrets<'w> {
             return Err(format!("`{reference}`: is shorter than {least} bytes"));
         }
         Ok(token)
+    }
+
+    fn text(&self, reference: &SecretRef) -> Result<Zeroizing<String>, String> {
+        let text = match reference {
+            SecretRef::Env(name) => self.variable(name),
+            SecretRef::File(path) => file(&below(self.dir, path)),
+            SecretRef::Keystore(name) => self.kept(name),
+            SecretRef::Vault { .. } | SecretRef::AwsSecrets { .. } => match self.vaults {
+                Some(vaults) => vaults.get(reference),
+                None => {
+                    Err("a store elsewhere cannot be asked for this secret; use `env:NAME` or `file:PATH`"
+                        .into())
+                }
+            },
+        };
+        if text.is_err() {
+            self.failed.borrow_mut().insert(reference.to_string());
+        }
+        text
     }
 
     /// A secret of the keystore, which is opened once and forgotten with these.

@@ -97,43 +97,14 @@ impl Paths {
     pub fn of(file: Option<&Path>, config: &Config) -> Self {
         let dir = directory(file);
         let mut others: Vec<PathBuf> = Vec::new();
-        let mut secret = |reference: &SecretRef| {
+        each_reference(config, &mut |reference, _| {
             if let SecretRef::File(path) = reference {
                 others.push(below(dir, path));
             }
-        };
-        config.admin.token.iter().for_each(&mut secret);
-        config.auth.pepper.iter().for_each(&mut secret);
-        config.state.postgres.password.iter().for_each(&mut secret);
-        config.keys.values().filter_map(|key| key.secret.as_ref()).for_each(&mut secret);
-        for provider in config.providers.values() {
-            for key in &provider.keys {
-                secret(key.secret());
-                let headers = match key {
-                    KeySettings::Plain(_) => None,
-                    KeySettings::Full(key) => Some(key.headers.values()),
-                };
-                for header in headers.into_iter().flatten() {
-                    if let HeaderSettings::Secret(details) = header {
-                        secret(&details.secret);
-                    }
-                }
-            }
-            provider.google.iter().filter_map(|google| google.credentials.as_ref()).for_each(&mut secret);
-            provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref()).for_each(&mut secret);
-            if let Some(aws) = &provider.aws {
-                [&aws.access_key_id, &aws.secret_access_key, &aws.session_token]
-                    .into_iter()
-                    .flatten()
-                    .for_each(&mut secret);
-                aws.credentials_file.iter().for_each(|path| secret(&SecretRef::File(path.clone())));
-            }
-            for header in provider.headers.values() {
-                if let HeaderSettings::Secret(details) = header {
-                    secret(&details.secret);
-                }
-            }
-        }
+        });
+        let accounts =
+            config.providers.values().filter_map(|provider| provider.aws.as_ref()?.credentials_file.as_ref());
+        others.extend(accounts.map(|path| below(dir, path)));
         others.extend(config.tls.iter().flat_map(|tls| [below(dir, &tls.cert), below(dir, &tls.key)]));
         others.push(config.keystore.path(dir));
         config.keystore.key.iter().for_each(|key| {
@@ -182,6 +153,34 @@ impl Paths {
     pub(super) fn policy_dirs(&self) -> impl Iterator<Item = PathBuf> {
         let dirs = std::iter::once(&self.policies).chain(self.beside.iter().map(|(_, dir, _)| dir));
         dirs.flat_map(|dir| std::iter::once(dir.clone()).chain(BELOW.map(|below| dir.join(below))))
+    }
+}
+
+/// Calls `each` with every reference to a secret that a snapshot is made with, and whether it is a provider's.
+pub(super) fn each_reference(config: &Config, each: &mut dyn FnMut(&SecretRef, bool)) {
+    config.admin.token.iter().for_each(|reference| each(reference, false));
+    config.auth.pepper.iter().for_each(|reference| each(reference, false));
+    config.state.postgres.password.iter().for_each(|reference| each(reference, false));
+    let keys = config.keys.values().filter_map(|key| key.secret.as_ref());
+    keys.for_each(|reference| each(reference, false));
+    for provider in config.providers.values() {
+        let mut secret = |reference: &SecretRef| each(reference, true);
+        let of_keys = provider.keys.iter().filter_map(|key| match key {
+            KeySettings::Plain(_) => None,
+            KeySettings::Full(key) => Some(key.headers.values()),
+        });
+        for header in of_keys.flatten().chain(provider.headers.values()) {
+            if let HeaderSettings::Secret(details) = header {
+                secret(&details.secret);
+            }
+        }
+        provider.keys.iter().for_each(|key| secret(key.secret()));
+        provider.google.iter().filter_map(|google| google.credentials.as_ref()).for_each(&mut secret);
+        provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref()).for_each(&mut secret);
+        let aws = provider.aws.iter();
+        aws.flat_map(|aws| [&aws.access_key_id, &aws.secret_access_key, &aws.session_token])
+            .flatten()
+            .for_each(&mut secret);
     }
 }
 

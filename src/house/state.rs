@@ -11,8 +11,6 @@ use secrecy::{ExposeSecret, SecretString};
 use super::House;
 use super::build::keys::MIN_PEPPER;
 use super::check::auth::promised;
-use super::secrets::Secrets;
-use super::sources::directory;
 use crate::clock::SystemClock;
 use crate::keys::KeyDesk;
 use crate::ledger;
@@ -43,9 +41,7 @@ impl House {
         let keys = self.figures.keys.clone();
         keys.promise(promised(&self.checked.config));
         let reference = self.checked.config.auth.pepper.as_ref();
-        let secrets =
-            Secrets::new(directory(self.file.as_deref())).with_keystore(&self.checked.config.keystore);
-        let told = reference.map(|reference| secrets.resolve_token(reference, MIN_PEPPER)).transpose();
+        let told = reference.map(|reference| self.secrets().resolve_token(reference, MIN_PEPPER)).transpose();
         let told = told.map_err(|error| format!("auth.pepper: {error}"))?;
         let Some(database) = database else {
             told.iter().for_each(|pepper| keys.season(pepper));

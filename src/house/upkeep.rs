@@ -29,11 +29,11 @@ impl House {
         let settings = &state.postgres;
         let tls = place.tls.then(|| trusting(settings.roots.as_deref())).transpose();
         let tls = tls.map_err(|error| format!("state.postgres.roots: {error}"))?;
-        let (dir, keystore) =
-            (directory(self.file.as_deref()).to_owned(), self.checked.config.keystore.clone());
+        let dir = directory(self.file.as_deref()).to_owned();
+        let (keystore, vaults) = (self.checked.config.keystore.clone(), self.vaults.clone());
         let password = settings.password.clone().map(|reference| -> Password {
             Arc::new(move || {
-                let secrets = Secrets::new(&dir).with_keystore(&keystore);
+                let secrets = Secrets::new(&dir).with_keystore(&keystore).with_vaults(&vaults);
                 secrets.resolve(&reference).map_err(|error| format!("state.postgres.password: {error}"))
             })
         });

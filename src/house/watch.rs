@@ -35,6 +35,17 @@ const RESCAN_DEAF: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Watch {
     inbox: Sender<Message>,
+    /// Who looks too when somebody asks to look now.
+    also: Option<Also>,
+}
+
+/// Something else to be done.
+struct Also(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Also {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Also")
+    }
 }
 
 #[derive(Debug)]
@@ -91,7 +102,13 @@ impl Watch {
         // Listening begins before the caller goes on, so that no later change is missed.
         keeper.ears.listen(&keeper.paths);
         std::thread::Builder::new().name("watch".into()).spawn(move || keeper.run(&messages))?;
-        Ok(Self { inbox })
+        Ok(Self { inbox, also: None })
+    }
+
+    /// With somebody who looks too when somebody asks to look now.
+    pub(super) fn also(mut self, look: impl Fn() + Send + Sync + 'static) -> Self {
+        self.also = Some(Also(Box::new(look)));
+        self
     }
 
     /// Asks for everything to be taken once more.
@@ -101,6 +118,9 @@ impl Watch {
 
     /// Looks at the files now (`SIGHUP`, a reload by the admin API).
     pub fn look(&self) {
+        if let Some(Also(look)) = &self.also {
+            look();
+        }
         let _ = self.inbox.send(Message::Look);
     }
 }

@@ -19,6 +19,8 @@ pub enum Credential {
     Signed(Arc<dyn Sign>),
     /// What is fetched over HTTP and expires: a token, or keys to sign with.
     Leased(Arc<Lease>),
+    /// Nothing may be sent: a secret that it needs is not known any more.
+    Withheld,
 }
 
 /// Signs requests. The secret stays inside.

@@ -72,9 +72,16 @@ pub struct Key {
     pub headers: Arc<HeaderMap>,
     /// What it may be used for.
     pub limits: KeyLimits,
+    /// Whom to tell that it was refused: the store that it is from may have another one.
+    recall: Option<Recall>,
+    /// The place of the key that followed it: it is borne only while that one is refused.
+    followed_by: Option<usize>,
     /// What became of it; handed on to the next configuration, unless the secret is another.
     state: ArcSwap<State>,
 }
+
+/// Is told that a key was refused.
+pub type Recall = Arc<dyn Fn() + Send + Sync>;
 
 /// The keys of one provider.
 #[derive(Default)]
@@ -126,7 +133,19 @@ impl Key {
     /// A key that nothing has been heard of.
     pub fn new(name: Arc<str>, account: Arc<str>, headers: HeaderMap, limits: KeyLimits) -> Self {
         let state = ArcSwap::from_pointee(State::new(limits.clone()));
-        Self { name, account, headers: Arc::new(headers), limits, state }
+        Self { name, account, headers: Arc::new(headers), limits, recall: None, followed_by: None, state }
+    }
+
+    /// The key that was here before the one at this place of the ring, for as long as it may still be good.
+    #[must_use]
+    pub fn followed_by(self, place: usize) -> Self {
+        Self { followed_by: Some(place), ..self }
+    }
+
+    /// With somebody who is told when it is refused.
+    #[must_use]
+    pub fn recalled_by(self, recall: Option<Recall>) -> Self {
+        Self { recall, ..self }
     }
 }
 
@@ -175,7 +194,7 @@ impl Ring {
         }
         let mut shortest: Option<Rest> = None;
         let mut free: Vec<usize> = Vec::new();
-        for (place, key) in self.keys.iter().enumerate() {
+        for (place, key) in self.keys.iter().enumerate().filter(|(_, key)| self.is_needed(key, wish, now)) {
             match key.state.load().rest(wish.model, wish.tokens, now) {
                 None if wish.but != Some(place) => free.push(place),
                 None => {}
@@ -195,7 +214,8 @@ impl Ring {
     /// The key that rests for the shortest time, because nothing else is left. Limits are kept all the
     /// same.
     pub fn least_bad(&self, wish: Wish<'_>, now: Instant) -> Option<Hold> {
-        let rests = self.keys.iter().enumerate().map(|(place, key)| {
+        let needed = self.keys.iter().enumerate().filter(|(_, key)| self.is_needed(key, wish, now));
+        let rests = needed.map(|(place, key)| {
             let rest = key.state.load().rest(wish.model, wish.tokens, now);
             (rest.map_or(Duration::ZERO, |rest| rest.wait), rest.map(|rest| rest.why), place, key)
         });
@@ -208,8 +228,17 @@ impl Ring {
     pub fn has_other(&self, wish: Wish<'_>, now: Instant) -> bool {
         self.keys.len() > 1
             && self.keys.iter().enumerate().any(|(place, key)| {
-                wish.but != Some(place) && key.state.load().rest(wish.model, wish.tokens, now).is_none()
+                wish.but != Some(place)
+                    && self.is_needed(key, wish, now)
+                    && key.state.load().rest(wish.model, wish.tokens, now).is_none()
             })
+    }
+
+    /// Whether a key may be borne at all: one that was followed by another, only while that one is refused.
+    fn is_needed(&self, key: &Key, wish: Wish<'_>, now: Instant) -> bool {
+        let Some(next) = key.followed_by.and_then(|place| self.keys.get(place)) else { return true };
+        let rest = next.state.load().rest(wish.model, wish.tokens, now);
+        rest.is_some_and(|rest| rest.why == Why::Refused)
     }
 
     /// The account of this key pays for nothing more: all its keys are out.
@@ -221,9 +250,17 @@ impl Ring {
         }
     }
 
+    /// This key was refused: its store is asked whether it has another one.
+    pub fn recall(&self, hold: &Hold) {
+        if let Some(recall) = self.keys.get(hold.place).and_then(|key| key.recall.as_ref()) {
+            recall();
+        }
+    }
+
     /// What is left for a model with all keys together, as far as anybody knows.
     pub fn left(&self, model: &str, now: Instant) -> Left {
-        self.keys.iter().map(|key| key.state.load().left(model, now)).fold(Left::default(), Left::and)
+        let keys = self.keys.iter().filter(|key| key.followed_by.is_none());
+        keys.map(|key| key.state.load().left(model, now)).fold(Left::default(), Left::and)
     }
 
     /// How the keys fare.

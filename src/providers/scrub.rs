@@ -7,7 +7,7 @@ pub(super) const LONGEST: usize = 512;
 
 /// The text with everything taken out that could be a secret or an address, on one line, at most [`LONGEST`]
 /// characters. `None` when nothing presentable is left: empty, or markup.
-pub(super) fn scrub(text: &str) -> Option<String> {
+pub fn scrub(text: &str) -> Option<String> {
     let text = text.trim();
     if text.is_empty() || is_markup(text) {
         return None;

@@ -66,6 +66,9 @@ table! {
     Counter   "tollgate_breaker_openings_total" ["provider"] "breakers that opened";
     Gauge     "tollgate_key_usable" ["provider", "key"] "0 while a key is out because the provider refused it, 1 once it is accepted again";
     Counter   "tollgate_key_refusals_total" ["provider", "key"] "alarms: keys that a provider refused, or whose account it wants paid";
+    Counter   "tollgate_secret_fetches_total" ["store", "outcome"] "values that a store of secrets (vault, aws-secrets) was asked for: read (for the first time), unchanged, changed, failed or lapsed (not used any more)";
+    Gauge     "tollgate_secrets_stale" ["store"] "values that a store of secrets did not give when it was asked the last time";
+    Counter   "tollgate_secret_leases_total" ["outcome"] "leases of Vault's tokens that were due: renewed, login (a new token was needed) or failed";
     Counter   "tollgate_key_throttles_total" ["provider", "key"] "rate limits (429) that a key met";
     Counter   "tollgate_token_refreshes_total" ["provider", "outcome"] "fetches of short-lived credentials from token endpoints; outcome is ok or the kind of fault";
     Counter   "tollgate_translation_losses_total" ["from", "to", "field"] "fields that a translation from one dialect to another could not carry as they were said; field is the first name of the path where it is known, `answer` for what an answer said, else other";

@@ -135,6 +135,46 @@ async fn what_operators_set_outlives_the_process() {
 }
 
 #[tokio::test]
+async fn each_threshold_is_told_once_in_the_log_the_metrics_and_to_the_webhook() {
+    let up = provider();
+    let hook = Upstream::start(|_| acts::answer(204, &[], ""));
+    let more = format!(
+        "budgets: [ {{ name: team, tokens: 60, per: total, hard: false, projection: false }} ]\n\
+         alerts: {{ webhooks: [ {{ url: \"{}\", secret: env:HOOK_KEY }} ] }}\n",
+        hook.url()
+    );
+    let gateway = gateway::setup(&config(&up, &more)).env("HOOK_KEY", "0123456789abcdef0123").start();
+    // Ten tokens each: half of the budget with the third, 83 % with the fifth, all of it with the sixth.
+    for _ in 0..8 {
+        assert_eq!(status(&gateway).await, 200, "a soft budget refuses nobody");
+    }
+    let told =
+        client::eventually("three deliveries", || (hook.heard().len() >= 3).then(|| hook.heard())).await;
+    let mut told: Vec<_> = told.iter().map(crate::upstream::Heard::json).collect();
+    told.sort_by_key(|alert| alert["percent"].as_u64());
+    let said: Vec<_> = told.iter().map(|alert| (alert["percent"].clone(), alert["used"].clone())).collect();
+    assert_eq!(said, [(50, 30), (80, 50), (100, 60)].map(|(percent, used)| (json!(percent), json!(used))));
+    assert!(
+        told.iter().all(|alert| alert["event"] == "budget_threshold" && alert["name"] == "team"),
+        "{told:?}"
+    );
+    assert_eq!(gateway.metric("tollgate_budget_alerts_total", &["budget=\"team\""]).await, 3.0);
+    let lines: Vec<String> = gateway
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("budget alert") && line.contains("team"))
+        .collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for percent in [50, 80, 100] {
+        assert!(
+            lines.iter().any(|line| line.contains(&format!("\"percent\":{percent}"))),
+            "{percent}: {lines:?}"
+        );
+    }
+    assert_eq!(hook.heard().len(), 3);
+}
+
+#[tokio::test]
 async fn alerts_of_late_are_shown() {
     let up = provider();
     let gateway = gateway::start(&config(

@@ -76,6 +76,7 @@ mod turns;
 #[cfg(feature = "wasm")]
 mod under_load;
 mod upstream;
+mod vaults;
 mod versions;
 mod vertex;
 mod withheld;

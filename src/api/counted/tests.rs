@@ -74,7 +74,7 @@ const VENDORS: [(&str, &str); 25] = [
 /// The largest error of the prompt in the middle (the median of all prompts of a family), in percent; of families with too
 /// few recordings, none is stated.
 const STATED: [(&str, f64); 8] = [
-    ("gpt-4o", 15.0),
+    ("gpt-4o", 12.0),
     ("gpt-4", 5.0),
     ("claude", 25.0),
     ("claude before 4.5", 10.0),
@@ -234,8 +234,17 @@ fn answer(text: &str, stream: bool, spoken: &str) -> Option<(Usage, u64, Option<
 /// Whether it holds nothing but texts and tools of the client: what runs at the provider adds what nobody sees.
 fn is_plain(request: &Value) -> bool {
     let text = request.to_string();
-    let media =
-        ["image", "input_audio", "inlineData", "inline_data", "fileData", "document", "file_id", "file_uri"];
+    let media = [
+        "image",
+        "input_audio",
+        "inlineData",
+        "inline_data",
+        "fileData",
+        "file_data",
+        "document",
+        "file_id",
+        "file_uri",
+    ];
     let runs = [
         "web_search",
         "web_fetch",

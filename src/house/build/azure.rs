@@ -32,7 +32,7 @@ impl Bench<'_> {
     pub(super) fn entra(&mut self, provider: &CheckedProvider, azure: &CheckedAzure) -> Option<Credential> {
         let has_key = provider.keys.first().is_some_and(|key| match key {
             SecretRef::Env(variable) => self.secrets.plain(variable).is_some(),
-            SecretRef::File(_) | SecretRef::Keystore(_) => true,
+            _ => true,
         });
         if has_key && !azure.wants_entra() {
             return Some(Credential::Headers);

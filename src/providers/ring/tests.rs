@@ -227,3 +227,49 @@ async fn what_the_provider_says_of_its_limits_is_believed_until_it_says_otherwis
     says(&second, "90", "5s");
     assert!((0..20).all(|_| ask(&model).is_ok()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_followed_is_borne_only_while_its_follower_is_refused() {
+    for balance in [Balance::Weighted, Balance::LeastLoaded] {
+        let before = || key("before", KeyLimits::default()).followed_by(0);
+        let alone = Ring::new("p".into(), vec![key("a", KeyLimits::default()), before()], balance, None);
+        let (model, dice) = ("m".into(), Dice::loaded(1));
+        let choose = || alone.choose(wish(&model), &dice, Instant::now());
+        let busy: Vec<_> = (0..20).map(|_| choose().unwrap().unwrap()).collect();
+        assert!(busy.iter().all(|hold| *hold.name == *"a"), "also when it is the busier one");
+        drop(busy);
+        choose().unwrap().unwrap().throttled(Some(Duration::from_secs(5)), Instant::now(), &dice);
+        assert_eq!(choose().err().unwrap().why, Why::Throttled, "a rate limit is of the account");
+        assert!(!alone.has_other(wish(&model), Instant::now()));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        choose().unwrap().unwrap().refused(Instant::now(), &dice);
+        let but = Wish { but: Some(0), ..wish(&model) };
+        assert!(alone.has_other(but, Instant::now()));
+        assert_eq!(*choose().unwrap().unwrap().name, *"before");
+        // Once its follower is asked again and accepted, nobody bears it.
+        tokio::time::advance(Duration::from_secs(30)).await;
+        let mut hold = choose().unwrap().unwrap();
+        assert_eq!(*hold.name, *"a");
+        hold.good(Instant::now());
+        drop(hold);
+        assert_eq!(*choose().unwrap().unwrap().name, *"a");
+    }
+}
+
+#[test]
+fn whoever_refuses_a_key_has_its_store_asked() {
+    let told = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = told.clone();
+    let recall: Recall = Arc::new(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    });
+    let keys = vec![key("a", KeyLimits::default()).recalled_by(Some(recall)), key("b", KeyLimits::default())];
+    let ring = Ring::new("p".into(), keys, Balance::Weighted, None);
+    let (model, dice) = ("m".into(), Dice::loaded(1));
+    for (but, times) in [(1, 1), (0, 1)] {
+        let hold =
+            ring.choose(Wish { but: Some(but), ..wish(&model) }, &dice, Instant::now()).unwrap().unwrap();
+        ring.recall(&hold);
+        assert_eq!(told.load(std::sync::atomic::Ordering::SeqCst), times, "{}", hold.name);
+    }
+}
