@@ -19,6 +19,7 @@ mod reload;
 pub mod replay;
 mod schema;
 mod secrets;
+mod shared;
 mod sources;
 mod state;
 mod trial;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::gateway::Pinned;
+use crate::store::redis::RedisStatus;
 
 /// How reloads went. Written by the house, read by the status page.
 #[derive(Debug, Default)]
@@ -40,6 +41,9 @@ pub struct Status {
     /// Faults that are injected on purpose now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     chaos: Vec<serde_json::Value>,
+    /// What is shared with other gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<RedisStatus>,
     /// What operators should look at.
     alerts: Vec<serde_json::Value>,
 }
@@ -112,6 +116,7 @@ impl Status {
             policies_hash: snapshot.policies.hash().clone(),
             pinned: snapshot.pinned.clone(),
             chaos: admin.shared.figures.chaos.shown(),
+            redis: admin.shared.figures.redis().map(|redis| redis.status()),
             alerts: super::policies::alerts(admin),
         }
     }

@@ -20,7 +20,7 @@ use crate::api::reply::{self, ReplyBody};
 use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Errands, Gateway, Runner, Shadows, Shared, Unread, probe};
+use crate::gateway::{Admission, Errands, Figures, Gateway, Runner, Shadows, Shared, Unread, probe};
 use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger};
 use crate::keys::KeyDesk;
 use crate::ledger;
@@ -33,6 +33,9 @@ use crate::upstream::{Upload, Upstream};
 
 /// How long the end of the process waits for the database.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// How long the start of the process waits for the other gateways.
+const MEETING: Duration = Duration::from_secs(3);
 
 /// Runs the gateway until it is told to stop.
 pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
@@ -62,6 +65,8 @@ fn run(mut house: House) -> Result<(), String> {
     let accounts = ledger::Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
     let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
     house.figures().open_desk(Arc::new(accounts));
+    let redis = house.redis(database.as_ref())?;
+    redis.iter().for_each(|redis| house.share(redis));
     let keys = house.key_desk(database.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -101,6 +106,7 @@ async fn open(
     // Before budgets, which count what was spent by keys that name them.
     keys.refresh().await.map_err(trouble)?;
     figures.configure(built.terms);
+    meet(&figures).await?;
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
     tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
     let read = serde_json::json!({ "references": built.secrets });
@@ -123,6 +129,10 @@ async fn open(
         shadows: shadows.clone(),
         clock: clock.clone(),
     });
+    if let Some(redis) = shared.figures.redis().filter(|redis| redis.settings().cache) {
+        shared.cache.share(redis, clock.clone(), "c");
+        shared.repeats.share(redis, clock.clone(), "i");
+    }
     announce(&shared.snapshot.load(), true);
     tokio::spawn(probe(shared.clone(), Arc::new(upstream.sibling())));
     let for_plugins = Gateway::new(shared.clone(), Arc::new(upstream.sibling()), Dice::fair());
@@ -164,6 +174,14 @@ async fn open(
         database.close(LAST_WRITES);
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Meets the other gateways, if there may be any. One that cannot reach Redis starts nevertheless.
+async fn meet(figures: &Figures) -> Result<(), String> {
+    let Some(redis) = figures.redis() else { return Ok(()) };
+    redis.begin()?;
+    redis.settled(MEETING).await;
     Ok(())
 }
 

@@ -83,7 +83,7 @@ impl Executor {
         let instead = job.carry.instead(turn.target);
         let mut entry = match &job.tab {
             Some(tab) if instead.is_none() => {
-                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), role)?)
+                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), role).await?)
             }
             _ => None,
         };

@@ -17,6 +17,7 @@ use crate::ledger::{
     Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
 };
 use crate::limits::Limits;
+use crate::store::redis::Redis;
 use crate::target::TargetName;
 
 /// Prices and health.
@@ -43,6 +44,8 @@ pub struct Figures {
     pub keys: Arc<Keys>,
     /// Faults that are injected on purpose.
     pub chaos: Arc<Chaos>,
+    /// What is shared with other gateways.
+    redis: OnceLock<Arc<Redis>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -62,6 +65,7 @@ impl Figures {
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
+            redis: OnceLock::new(),
             clock,
         }
     }
@@ -94,6 +98,16 @@ impl Figures {
     /// Ledger and budgets; where none were opened, nothing is written down or counted.
     pub fn desk(&self) -> Arc<Desk> {
         self.desk.get_or_init(|| Arc::new(Desk::closed(self.clock.clone()))).clone()
+    }
+
+    /// Other gateways are met there from now on.
+    pub fn share(&self, redis: &Arc<Redis>) {
+        self.redis.get_or_init(|| redis.clone());
+    }
+
+    /// Where other gateways are met, if anywhere.
+    pub fn redis(&self) -> Option<&Arc<Redis>> {
+        self.redis.get()
     }
 
     fn model(&self, target: &str) -> Option<Arc<crate::ledger::Known>> {

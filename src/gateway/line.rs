@@ -291,9 +291,9 @@ impl<'o, 'g> Identified<'o, 'g> {
 
 impl<'o, 'g> Read<'o, 'g> {
     /// Takes a place among the requests in flight, and what it needs of the limits that hold for it.
-    pub(super) fn admit(self) -> Result<Admitted<'o, 'g>, Fault> {
+    pub(super) async fn admit(self) -> Result<Admitted<'o, 'g>, Fault> {
         let permit = self.opened.gateway.shared.admission.enter(self.opened.snapshot.in_flight)?;
-        self.opened.take_limits(&*self.asked)?;
+        self.opened.take_limits(&*self.asked).await?;
         Ok(Admitted { opened: self.opened, asked: self.asked, permit })
     }
 }

@@ -108,6 +108,13 @@ table! {
     Counter   "tollgate_store_changes_total" [] "changes that the database took";
     Counter   "tollgate_store_lost_total" [] "changes that should be kept and were lost: more waited than `state.spool`, or the database is broken";
     Gauge     "tollgate_store_trouble" [] "1 while the database takes nothing";
+    Gauge     "tollgate_redis_up" [] "1 while Redis helps, 0 while this gateway goes by its share";
+    Gauge     "tollgate_redis_gateways" [] "gateways that share the Redis, this one among them";
+    Counter   "tollgate_redis_calls_total" ["outcome"] "calls to Redis that were made: ok, timeout or error";
+    Histogram "tollgate_redis_call_seconds" [] "calls to Redis, as long as somebody waited for them";
+    Counter   "tollgate_redis_connections_total" [] "connections to Redis that were made";
+    Counter   "tollgate_redis_losses_total" [] "times that Redis had lost what it kept, and was told again";
+    Counter   "tollgate_redis_alone_total" ["what"] "decisions that were made without Redis; what is limits or budgets";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 
