@@ -203,6 +203,13 @@ impl Gateway {
         wait(&mut self.child, within)
     }
 
+    /// Kills the process and starts another one in the same folder.
+    pub fn start_again(mut self) -> Self {
+        self.finish();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a folder"));
+        Setup { dir, env: vec![("TEST_KEY".into(), CANARY.into())], arguments: Vec::new() }.start()
+    }
+
     /// Kills the process and looks for the key in everything it wrote.
     fn finish(&mut self) {
         let _ = self.child.kill();

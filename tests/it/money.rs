@@ -16,7 +16,7 @@ use crate::upstream::{Act, Upstream};
 const PRICE: (u64, u64) = (2_500, 10_000);
 
 /// What the provider says it used: prompt and answer.
-type Meter = Arc<Mutex<HashMap<String, Vec<(u64, u64)>>>>;
+pub type Meter = Arc<Mutex<HashMap<String, Vec<(u64, u64)>>>>;
 
 /// `kind-number`, as the client wrote it.
 fn asked(heard: &crate::upstream::Heard) -> (String, u64, String) {
@@ -26,7 +26,7 @@ fn asked(heard: &crate::upstream::Heard) -> (String, u64, String) {
 }
 
 /// A provider that does to a request what its message says, and meters what it gives away whole.
-fn provider(meter: &Meter) -> Upstream {
+pub fn provider(meter: &Meter) -> Upstream {
     let meter = meter.clone();
     let calls: Mutex<HashMap<String, usize>> = Mutex::default();
     Upstream::start(move |heard| {
@@ -81,7 +81,7 @@ fn cost((prompt, output): (u64, u64)) -> u64 {
     prompt * PRICE.0 + output * PRICE.1
 }
 
-fn config(up: &Upstream, more: &str) -> String {
+pub fn config(up: &Upstream, more: &str) -> String {
     format!(
         "limits: {{ connections_per_address: 2000 }}\nbreaker: {{ enabled: false }}\n\
          state: {{ ledger: sqlite:./data/tollgate.db }}\n\
@@ -92,7 +92,7 @@ fn config(up: &Upstream, more: &str) -> String {
 }
 
 /// One request that is called as its message is.
-fn named(text: &str, stream: bool) -> Request<bytes::Bytes> {
+pub fn named(text: &str, stream: bool) -> Request<bytes::Bytes> {
     let mut body =
         json!({ "model": "fast", "max_tokens": 50, "messages": [{ "role": "user", "content": text }] });
     if stream {
@@ -132,19 +132,19 @@ fn nano(dollars: &str) -> u64 {
     whole.parse::<u64>().unwrap() * 1_000_000_000 + format!("{part:0<9}").parse::<u64>().unwrap()
 }
 
-async fn admin(gateway: &Gateway, path: &str) -> Value {
+pub async fn admin(gateway: &Gateway, path: &str) -> Value {
     client::get(gateway.admin, path).await.json()
 }
 
 /// Used and held of the first budget.
-async fn purse(gateway: &Gateway) -> (u64, u64) {
+pub async fn purse(gateway: &Gateway) -> (u64, u64) {
     let budgets = admin(gateway, "/admin/v1/budgets").await;
     let first = &budgets["budgets"][0];
     (first["used"].as_u64().unwrap(), first["held"].as_u64().unwrap())
 }
 
 /// The ledger's rows, as soon as none is open.
-async fn rows(gateway: &Gateway) -> Vec<Value> {
+pub async fn rows(gateway: &Gateway) -> Vec<Value> {
     client::eventually_async("all attempts to end", async || {
         let text = client::get(gateway.admin, "/admin/v1/usage?format=jsonl").await.text();
         let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -154,11 +154,11 @@ async fn rows(gateway: &Gateway) -> Vec<Value> {
     .await
 }
 
-const KINDS: [&str; 10] =
+pub const KINDS: [&str; 10] =
     ["whole", "whole", "stream", "cut", "fails", "hangs", "leaves", "gone", "bad", "truncated"];
 
 /// The same, tried again while others hold what is left.
-async fn persist(gateway: std::net::SocketAddr, kind: &str, number: usize) -> (u16, Option<u64>) {
+pub async fn persist(gateway: std::net::SocketAddr, kind: &str, number: usize) -> (u16, Option<u64>) {
     for _ in 0..400 {
         let played = play(gateway, kind, number).await;
         if played.0 != 429 {
