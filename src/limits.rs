@@ -99,7 +99,7 @@ impl Limits {
 
     /// All gateways that share this Redis count together from now on. Before the first request.
     pub fn share(&self, redis: &Arc<Redis>) {
-        if self.shared.set(Shared::new(redis.clone())).is_ok()
+        if self.shared.set(Shared::new(redis.clone(), self.origin)).is_ok()
             && let Some(shared) = self.shared.get()
         {
             redis.join(shared.clone());
@@ -125,7 +125,7 @@ impl Limits {
     ) -> Result<Option<Box<Held>>, Box<Denied>> {
         let Some(shared) = self.shared.get() else { return self.admit(rules, of_key, subject, need, now) };
         let meters = rules.meters(of_key, subject, cell::since(self.origin, now), true);
-        if meters.is_empty() { Ok(None) } else { shared.take(meters, need, self.origin).await }
+        if meters.is_empty() { Ok(None) } else { shared.take(meters, need).await }
     }
 
     /// The table of this name, with the counts of before.

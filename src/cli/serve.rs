@@ -129,10 +129,7 @@ async fn open(
         shadows: shadows.clone(),
         clock: clock.clone(),
     });
-    if let Some(redis) = shared.figures.redis().filter(|redis| redis.settings().cache) {
-        shared.cache.share(redis, clock.clone(), "c");
-        shared.repeats.share(redis, clock.clone(), "i");
-    }
+    share_answers(&shared);
     announce(&shared.snapshot.load(), true);
     tokio::spawn(probe(shared.clone(), Arc::new(upstream.sibling())));
     let for_plugins = Gateway::new(shared.clone(), Arc::new(upstream.sibling()), Dice::fair());
@@ -175,6 +172,14 @@ async fn open(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Answers are found by the other gateways, if there may be any.
+fn share_answers(shared: &Shared) {
+    if let Some(redis) = shared.figures.redis().filter(|redis| redis.settings().cache) {
+        shared.cache.share(redis, shared.clock.clone(), "c");
+        shared.repeats.share(redis, shared.clock.clone(), "i");
+    }
 }
 
 /// Meets the other gateways, if there may be any. One that cannot reach Redis starts nevertheless.

@@ -41,7 +41,10 @@ pub struct Held {
 #[derive(Debug)]
 struct Taken {
     meter: Meter,
+    /// What was taken here.
     cost: u64,
+    /// What it is reckoned to need.
+    reckoned: u64,
     /// By how much everything counts: while Redis is away, for all gateways.
     times: u64,
 }
@@ -84,14 +87,15 @@ pub(super) fn take(
     let mut held = Held { origin, taken, notice: Notice::default(), far: None };
     let mut rest = meters.into_iter();
     while let Some(meter) = rest.next() {
-        let cost = meter.share_of(meter.cost(need), times);
+        let reckoned = meter.cost(need);
+        let cost = meter.share_of(reckoned, times);
         let result = match meter.bound {
             Bound::Rate(_, pace) => meter.cell.take(pace, cost, now).map_err(Refusal::Wait),
             Bound::AtOnce(most) if meter.cell.enter((most / times).max(1)) => Ok(()),
             Bound::AtOnce(_) => Err(Refusal::Wait(SOON)),
         };
         match result {
-            Ok(()) => held.taken.push(Taken { meter, cost, times }),
+            Ok(()) => held.taken.push(Taken { meter, cost, reckoned, times }),
             Err(refusal) => {
                 let mut denied = Denied::of(&meter, refusal);
                 let mut all = held.undo();
@@ -108,7 +112,10 @@ pub(super) fn take(
 /// What Redis let through: everything is taken there, and the counts here follow.
 pub(super) fn taken(meters: Vec<Meter>, need: &Need, origin: Instant, now: u64, far: Far) -> Box<Held> {
     let notice = Notice::of(meters.iter(), now);
-    let taken = meters.into_iter().map(|meter| Taken { cost: meter.cost(need), meter, times: 1 });
+    let taken = meters.into_iter().map(|meter| {
+        let cost = meter.cost(need);
+        Taken { meter, cost, reckoned: cost, times: 1 }
+    });
     Box::new(Held { origin, taken: taken.collect(), notice, far: Some(far) })
 }
 
@@ -192,6 +199,16 @@ impl Meter {
 }
 
 impl Held {
+    /// It was taken without Redis, which is told later.
+    pub(super) fn owes(&mut self, far: Far) {
+        for taken in &self.taken {
+            if let Bound::Rate(_, pace) = taken.meter.bound {
+                far.correct(&taken.meter, pace, 0, taken.reckoned);
+            }
+        }
+        self.far = Some(far);
+    }
+
     /// How the limits stood when the request was let in.
     pub fn notice(&self) -> &Notice {
         &self.notice
@@ -229,10 +246,10 @@ impl Held {
                 continue;
             }
             let used = usage.map_or(0, |usage| taken.meter.used(usage));
-            let used = used.saturating_mul(taken.times);
-            if let (Some(far), Some(name)) = (&self.far, &taken.meter.far) {
-                far.correct(name, pace, taken.cost, used);
+            if let Some(far) = &self.far {
+                far.correct(&taken.meter, pace, taken.reckoned, used);
             }
+            let used = used.saturating_mul(taken.times);
             if used >= taken.cost {
                 taken.meter.cell.add(pace, used - taken.cost, now);
             } else {

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::cell::{Pace, duration, micros, of_micros, since};
+use super::cell::{Cell, Pace, duration, micros, of_micros, since};
 use super::held::{self, Denied, Held, Need, Refusal, SOON};
 use super::rules::{Bound, Meter};
 use crate::store::redis::{Arg, Away, Member, Redis, Script, Turn, Value, list, number, text};
@@ -24,11 +24,22 @@ static AFTER: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("shar
 /// The counts in Redis.
 pub(super) struct Shared {
     redis: Arc<Redis>,
+    origin: Instant,
     /// Places among requests at once that requests of this gateway have.
     places: Mutex<HashMap<String, Vec<String>>>,
     renewed: Mutex<Instant>,
     next: AtomicU64,
     after: mpsc::Sender<After>,
+    /// What was taken while Redis was away.
+    owed: Mutex<HashMap<String, Owed>>,
+}
+
+/// What Redis has to be told of one count when it is back.
+struct Owed {
+    cell: Arc<Cell>,
+    pace: Pace,
+    /// By how many microseconds it moves.
+    moved: f64,
 }
 
 /// What a request holds in Redis. Its places are given back on drop.
@@ -41,19 +52,21 @@ pub(super) struct Far {
 /// What is told to Redis afterwards.
 struct After {
     key: String,
-    args: [Arg; 3],
+    args: [Arg; 4],
 }
 
 impl Shared {
-    pub(super) fn new(redis: Arc<Redis>) -> Arc<Self> {
+    pub(super) fn new(redis: Arc<Redis>, origin: Instant) -> Arc<Self> {
         let (after, waiting) = mpsc::channel(MOST_WAITING);
         redis.spawn(carry(redis.clone(), waiting));
         Arc::new(Self {
             redis,
+            origin,
             places: Mutex::default(),
             renewed: Mutex::new(Instant::now()),
             next: AtomicU64::new(0),
             after,
+            owed: Mutex::default(),
         })
     }
 
@@ -62,8 +75,8 @@ impl Shared {
         self: &Arc<Self>,
         meters: Vec<Meter>,
         need: &Need,
-        origin: Instant,
     ) -> Result<Option<Box<Held>>, Box<Denied>> {
+        let origin = self.origin;
         let ticks = || since(origin, Instant::now());
         for (at, meter) in meters.iter().enumerate() {
             if let Some(refusal) = meter.too_large(need)
@@ -78,7 +91,7 @@ impl Shared {
             Ok(answer) => answer,
             Err(_) => {
                 drop(far);
-                return self.share(meters, need, origin);
+                return self.share(meters, need);
             }
         };
         let now = ticks();
@@ -102,7 +115,7 @@ impl Shared {
         };
         match Denied::by(&meters, at, Refusal::Wait(wait), now) {
             Some(denied) => Err(denied),
-            None => self.share(meters, need, origin),
+            None => self.share(meters, need),
         }
     }
 
@@ -151,20 +164,19 @@ impl Shared {
     }
 
     /// Redis is away: this gateway's share, or nothing.
-    fn share(
-        &self,
-        meters: Vec<Meter>,
-        need: &Need,
-        origin: Instant,
-    ) -> Result<Option<Box<Held>>, Box<Denied>> {
-        let now = since(origin, Instant::now());
+    fn share(self: &Arc<Self>, meters: Vec<Meter>, need: &Need) -> Result<Option<Box<Held>>, Box<Denied>> {
+        let now = since(self.origin, Instant::now());
         metrics::counter!("tollgate_redis_alone_total", "what" => "limits").increment(1);
         if !self.redis.may_share()
             && let Some(denied) = Denied::by(&meters, 0, Refusal::Away, now)
         {
             return Err(denied);
         }
-        held::take(meters, need, origin, now, self.redis.gateways())
+        let mut held = held::take(meters, need, self.origin, now, self.redis.gateways())?;
+        if let Some(held) = &mut held {
+            held.owes(Far { shared: self.clone(), name: String::new(), has_places: false });
+        }
+        Ok(held)
     }
 
     fn key(&self, name: &str) -> String {
@@ -180,6 +192,22 @@ impl Shared {
         let _ = self.after.try_send(after);
     }
 
+    /// Tells what was taken while Redis was away.
+    async fn pay(&self) -> Result<(), Away> {
+        let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
+        let owed: Vec<_> = owed.into_iter().collect();
+        for some in owed.chunks(AT_ONCE) {
+            let now = since(self.origin, Instant::now());
+            let keys: Vec<String> = some.iter().map(|(key, _)| key.clone()).collect();
+            let told = |(_, Owed { cell, pace, moved }): &(String, Owed)| -> [Arg; 4] {
+                ["d".into(), (*moved).into(), pace.count().into(), micros(cell.ahead(*pace, now)).into()]
+            };
+            let args: Vec<Arg> = some.iter().flat_map(told).collect();
+            self.redis.call_in_turn(&AFTER, &keys, &args).await?;
+        }
+        Ok(())
+    }
+
     /// Says of all places that they are still needed.
     async fn renew(&self) -> Result<(), Away> {
         let lease = self.lease_ms();
@@ -192,15 +220,18 @@ impl Shared {
         };
         for some in places.chunks(AT_ONCE) {
             let keys: Vec<String> = some.iter().map(|(key, _)| key.clone()).collect();
-            let args = some.iter().flat_map(|(_, name)| ["k".into(), name.as_str().into(), lease.into()]);
-            self.redis.call_in_turn(&AFTER, &keys, &args.collect::<Vec<Arg>>()).await?;
+            let told = |(_, name): &(String, String)| -> [Arg; 4] {
+                ["k".into(), name.as_str().into(), lease.into(), 0_u64.into()]
+            };
+            let args: Vec<Arg> = some.iter().flat_map(told).collect();
+            self.redis.call_in_turn(&AFTER, &keys, &args).await?;
         }
         // Those that ended meanwhile were renewed for nobody.
         let still = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let ended: Vec<_> = places.into_iter().filter(|(_, name)| !still.contains_key(name)).collect();
         drop(still);
         for (key, name) in ended {
-            self.tell(After { key, args: ["m".into(), name.into(), 0_u64.into()] });
+            self.tell(After { key, args: ["m".into(), name.into(), 0_u64.into(), 0_u64.into()] });
         }
         Ok(())
     }
@@ -209,7 +240,10 @@ impl Shared {
 impl Member for Shared {
     fn rejoin(&self, _: bool) -> Turn<'_> {
         // Counts that were lost come back with the next request for each: who takes says what he knows.
-        Box::pin(self.renew())
+        Box::pin(async move {
+            self.pay().await?;
+            self.renew().await
+        })
     }
 
     fn beat(&self) -> Turn<'_> {
@@ -221,7 +255,10 @@ impl Member for Shared {
             }
             due
         };
-        Box::pin(async move { if due { self.renew().await } else { Ok(()) } })
+        Box::pin(async move {
+            self.pay().await?;
+            if due { self.renew().await } else { Ok(()) }
+        })
     }
 }
 
@@ -252,13 +289,21 @@ impl Far {
     }
 
     /// So many were reckoned, and so many used.
-    pub(super) fn correct(&self, name: &str, pace: Pace, reckoned: u64, used: u64) {
-        if reckoned == used {
-            return;
-        }
+    pub(super) fn correct(&self, meter: &Meter, pace: Pace, reckoned: u64, used: u64) {
+        let Some(name) = meter.far.as_deref().filter(|_| reckoned != used) else { return };
         let moved = micros(pace.span(used)) - micros(pace.span(reckoned));
-        let args = ["d".into(), moved.into(), pace.count().into()];
-        self.shared.tell(After { key: self.shared.key(name), args });
+        let (shared, key) = (&self.shared, self.shared.key(name));
+        if shared.redis.is_up() {
+            let args = ["d".into(), moved.into(), pace.count().into(), 0_u64.into()];
+            return shared.tell(After { key, args });
+        }
+        let mut owed = shared.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = owed.len() < MOST_WAITING;
+        match owed.get_mut(&key) {
+            Some(owed) => owed.moved += moved,
+            None if room => drop(owed.insert(key, Owed { cell: meter.cell.clone(), pace, moved })),
+            None => {}
+        }
     }
 }
 
@@ -271,7 +316,7 @@ impl Drop for Far {
         let keys = places.remove(&self.name).unwrap_or_default();
         drop(places);
         for key in keys {
-            let args = ["m".into(), self.name.as_str().into(), 0_u64.into()];
+            let args = ["m".into(), self.name.as_str().into(), 0_u64.into(), 0_u64.into()];
             self.shared.tell(After { key, args });
         }
     }
@@ -287,7 +332,7 @@ impl std::fmt::Debug for Far {
 async fn carry(redis: Arc<Redis>, mut waiting: mpsc::Receiver<After>) {
     let mut some = Vec::with_capacity(AT_ONCE);
     while waiting.recv_many(&mut some, AT_ONCE).await > 0 {
-        let (keys, args): (Vec<String>, Vec<[Arg; 3]>) =
+        let (keys, args): (Vec<String>, Vec<[Arg; 4]>) =
             some.drain(..).map(|After { key, args }| (key, args)).unzip();
         let args: Vec<Arg> = args.into_iter().flatten().collect();
         // Never told twice: what may have been heard is left at that.

@@ -105,8 +105,12 @@ async fn tokens_that_were_not_used_are_there_for_the_other_gateway() {
         (client::chat(gateways[1].clients, &large).await.status == 200).then_some(())
     })
     .await;
-    let refused = client::chat(gateways[1].clients, &json!({"model": "up/m", "max_tokens": 2000,
-        "messages": [{"role": "user", "content": "x"}]})).await;
+    let refused = client::chat(
+        gateways[1].clients,
+        &json!({"model": "up/m", "max_tokens": 2000,
+        "messages": [{"role": "user", "content": "x"}]}),
+    )
+    .await;
     assert_eq!(refused.status, 429, "{refused:#?}");
     assert!(refused.error()["message"].to_string().contains("ever lets through"), "{refused:#?}");
 }
@@ -145,7 +149,8 @@ async fn places_of_a_gateway_that_was_killed_come_back_when_its_lease_ends() {
     assert_eq!(open(&second).await.status, 429);
     drop(first);
     let begun = std::time::Instant::now();
-    eventually_async("the places of the dead", async || (open(&second).await.status == 200).then_some(())).await;
+    eventually_async("the places of the dead", async || (open(&second).await.status == 200).then_some(()))
+        .await;
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     drop(three);
 }
@@ -274,7 +279,8 @@ async fn what_one_gateway_finds_out_of_a_target_makes_the_other_careful() {
         client::chat(first.clients, &ask("up/m")).await;
     }
     assert!(standing(first).await.0, "{}", standing(first).await.1);
-    eventually_async("a hint", async || standing(second).await.1.contains("\"health\":0.5").then_some(())).await;
+    eventually_async("a hint", async || standing(second).await.1.contains("\"health\":0.5").then_some(()))
+        .await;
     assert!(!standing(second).await.0, "a hint opens nothing");
     client::chat(second.clients, &ask("up/m")).await;
     assert!(standing(second).await.0, "{}", standing(second).await.1);
@@ -296,9 +302,13 @@ async fn what_is_wrong_with_the_settings_is_said_with_its_place() {
         assert_ne!(printed.code, Some(0), "{redis}");
         assert!(printed.err.contains(said) || printed.out.contains(said), "{redis}: {printed:#?}");
     }
-    let setup: Setup = gateway::setup(&config(&up, "redis: { url: \"redis://127.0.0.1:1\", password: env:NOT_SET }", ""));
+    let setup: Setup =
+        gateway::setup(&config(&up, "redis: { url: \"redis://127.0.0.1:1\", password: env:NOT_SET }", ""));
     let config = setup.path().join("tollgate.yaml").display().to_string();
     let printed = setup.run(&["serve", "--config", &config]);
     assert_eq!(printed.code, Some(78), "{printed:#?}");
-    assert!(printed.err.contains("state.redis.password") && printed.err.contains("env:NOT_SET"), "{printed:#?}");
+    assert!(
+        printed.err.contains("state.redis.password") && printed.err.contains("env:NOT_SET"),
+        "{printed:#?}"
+    );
 }

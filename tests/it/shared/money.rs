@@ -13,7 +13,8 @@ use crate::money::{self, KINDS, Meter, persist, provider, purse, rows};
 use crate::upstream::Upstream;
 
 fn config(up: &Upstream, server: Option<&Server>, limit: u64, more: &str) -> String {
-    let budget = format!("budgets:\n  - {{ name: all, dollars: {}, per: month }}\n{more}", limit as f64 / 1e9);
+    let budget =
+        format!("budgets:\n  - {{ name: all, dollars: {}, per: month }}\n{more}", limit as f64 / 1e9);
     let config = money::config(up, &budget);
     match server {
         None => config,
@@ -135,7 +136,10 @@ async fn what_a_killed_gateway_held_comes_back_and_what_it_spent_does_not() {
     // What the first holds the second cannot have.
     let refused = client::open(second.clients, money::named("whole-7", false)).await.unwrap().rest().await;
     assert_eq!(refused.status, 429, "{}", refused.text());
-    assert!(refused.error()["message"].to_string().contains("are held for requests under way"), "{refused:#?}");
+    assert!(
+        refused.error()["message"].to_string().contains("are held for requests under way"),
+        "{refused:#?}"
+    );
     drop(first);
     let _ = hanging.await;
     let begun = std::time::Instant::now();

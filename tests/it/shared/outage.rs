@@ -10,10 +10,7 @@ use crate::client::{self, Reply, ask, eventually_async};
 use crate::gateway::{self, Gateway, provider};
 use crate::upstream::Upstream;
 
-/// How long a request waits for one call to Redis.
-const TIMEOUT: Duration = Duration::from_millis(50);
-
-/// What it does with Redis in trouble: the clock of one call, and a moment.
+/// The longest that an answer may take with Redis in trouble: the clock of one call, and a moment.
 const MOST: Duration = Duration::from_millis(50 + 250);
 
 /// Everything that can happen to it.
@@ -149,7 +146,8 @@ async fn suffer(trouble: &str, on_loss: &str) {
     }
 
     end(&mut server, trouble);
-    eventually_async("Redis to help again, without a restart", async || is_up(&gateway).await.then_some(())).await;
+    eventually_async("Redis to help again, without a restart", async || is_up(&gateway).await.then_some(()))
+        .await;
     let (after, _) = eventually_async("an answer", async || {
         let timed = timed(&gateway).await;
         (timed.0.status == 200).then_some(timed)
@@ -158,14 +156,16 @@ async fn suffer(trouble: &str, on_loss: &str) {
     // What was counted is not forgotten, also where Redis forgot it.
     let taken = i64::try_from(up.heard().len()).unwrap();
     let told = left(&after);
-    assert!(told <= 1000 - 11 && told <= 1000 - taken + 3, "{trouble}, {on_loss}: {told} left of 1000, {taken} taken");
+    assert!(
+        told <= 1000 - 11 && told <= 1000 - taken + 3,
+        "{trouble}, {on_loss}: {told} left of 1000, {taken} taken"
+    );
     let cost = up.heard().len() as u64 * (7 * 2_500 + 3 * 10_000);
     eventually_async("all that was spent to be counted", async || {
         let budgets = client::get(gateway.admin, "/admin/v1/budgets").await.json();
         (budgets["budgets"][0]["used"] == cost && budgets["budgets"][0]["held"] == 0).then_some(())
     })
     .await;
-    assert!(TIMEOUT < MOST);
 }
 
 #[tokio::test]
@@ -214,7 +214,11 @@ async fn a_gateway_starts_without_redis_and_finds_it_later() {
     let gateway = start(&server, &up, "closed");
     let (reply, _) = timed(&gateway).await;
     assert_eq!((reply.status, reply.error()["code"].clone()), (503, json!("limits_unavailable")));
-    assert_eq!(client::get(gateway.admin, "/readyz").await.status, 200, "it is not the gateway that is broken");
+    assert_eq!(
+        client::get(gateway.admin, "/readyz").await.status,
+        200,
+        "it is not the gateway that is broken"
+    );
     server.start_again();
     eventually_async("Redis", async || (timed(&gateway).await.0.status == 200).then_some(())).await;
 }

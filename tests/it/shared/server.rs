@@ -22,7 +22,9 @@ pub fn server_with(arguments: &[&str]) -> Option<Server> {
     if program().is_none() {
         let required = std::env::var_os("CI").is_some_and(|value| value == "true");
         assert!(!required, "neither redis-server nor valkey-server is installed: run tests/run");
-        eprintln!("SKIPPED: several gateways: neither redis-server nor valkey-server is installed (tests/run)");
+        eprintln!(
+            "SKIPPED: several gateways: neither redis-server nor valkey-server is installed (tests/run)"
+        );
         return None;
     }
     // Somebody else may take the port in between.
