@@ -115,7 +115,8 @@ mod tests {
         let target = TargetName::parse("up/m").unwrap();
         let attempt = |heard: Heard| {
             let now = Instant::now();
-            let Admission::Pass(pass) = gates.enter(&target, true, Allowance::default(), now) else {
+            let Admission::Pass(pass) = gates.enter(&target, true, Allowance { share: 0.1, floor: 5 }, now)
+            else {
                 panic!("shut")
             };
             pass.heard(heard, now);
@@ -138,7 +139,8 @@ mod tests {
         let gates = Arc::new(Gates::new(Dice::loaded(1)));
         gates.configure(BreakerSettings::default());
         let (target, now) = (TargetName::parse("up/m").unwrap(), Instant::now());
-        let Admission::Pass(pass) = gates.enter(&target, true, Allowance::default(), now) else {
+        let Admission::Pass(pass) = gates.enter(&target, true, Allowance { share: 0.1, floor: 5 }, now)
+        else {
             panic!("shut")
         };
         pass.heard(Heard::Bad, now);
