@@ -217,9 +217,10 @@ async fn an_idempotency_key_holds_for_both_gateways() {
     let gateways = pair(&config(&up, &shares(&server, ""), ""));
     met(&gateways).await;
     let [first, second] = &gateways;
-    let (a, b) = tokio::join!(with_key(first, "k", &cold("slow", "ann")), async {
+    let slow = cold("slow", "ann");
+    let (a, b) = tokio::join!(with_key(first, "k", &slow), async {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        with_key(second, "k", &cold("slow", "ann")).await
+        with_key(second, "k", &slow).await
     });
     assert_eq!((a.said(), b.said()), ("once".into(), "once".into()));
     assert_eq!(up.heard().len(), 1, "one of them waited for the other");

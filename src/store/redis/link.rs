@@ -113,7 +113,8 @@ impl Link {
         let Some(connection) = connection else {
             return Err((ErrorKind::Io, "there is no connection").into());
         };
-        MultiplexedConnection::clone(&connection).send_packed_command(command).await
+        // A refusal comes as a value.
+        MultiplexedConnection::clone(&connection).send_packed_command(command).await?.extract_error()
     }
 
     async fn timed(
