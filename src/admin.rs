@@ -1,8 +1,11 @@
 //! The admin listener: health, metrics, status.
 
+mod alerts;
 mod audit;
+mod budgets;
 mod chaos;
 mod decisions;
+mod estimate;
 mod keys;
 mod money;
 mod openapi;
@@ -78,8 +81,12 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/audit/verify", get(audit::verify))
         .route("/admin/v1/chaos", get(chaos::list).post(chaos::begin).delete(chaos::end))
         .route("/admin/v1/plugins", get(plugins::show))
+        .route("/admin/v1/estimate", post(estimate::make))
+        .route("/admin/v1/tokens", get(estimate::tokens))
         .route("/admin/v1/usage", get(money::usage))
-        .route("/admin/v1/budgets", get(money::budgets))
+        .route("/admin/v1/budgets", get(money::budgets).post(budgets::create))
+        .route("/admin/v1/budgets/{name}", get(budgets::one).patch(budgets::update).delete(budgets::delete))
+        .route("/admin/v1/alerts", get(alerts::show))
         .route("/admin/v1/policies", get(policies::show))
         .route("/admin/v1/policies/versions", get(policies::versions))
         .route("/admin/v1/policies/rollback", post(policies::roll_back))
@@ -97,7 +104,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
                 StatusCode::NOT_FOUND,
                 "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
                  /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices /admin/v1/keys \
-                 /admin/v1/audit /admin/v1/chaos\n",
+                 /admin/v1/audit /admin/v1/chaos /admin/v1/usage /admin/v1/budgets /admin/v1/alerts \
+                 /admin/v1/estimate /admin/v1/tokens /admin/v1/openapi.json\n",
             )
         })
         .with_state(admin);

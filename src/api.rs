@@ -3,7 +3,9 @@
 mod adjust;
 pub mod anthropic_messages;
 pub mod cohere_rerank;
+mod counted;
 mod elsewhere;
+pub mod estimate;
 pub mod gemini_generate;
 mod media;
 mod models;
@@ -21,6 +23,7 @@ mod request_id;
 #[cfg(test)]
 mod round_trip;
 mod routes;
+mod sequel;
 mod sight;
 mod tongue;
 mod translate;
@@ -39,6 +42,7 @@ use tokio::time::Instant;
 
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
+use crate::fault::Fault;
 use crate::gateway::{Arrived, Gateway, Snapshot, Unread};
 
 /// All doors of one worker thread.
@@ -131,6 +135,10 @@ impl Api {
                     Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
                 reply::served(Box::pin(self.gateway.serve(arrived, body)).await)
             }
+            routes::Route::Estimate => {
+                let told = Box::pin(self.estimate(body, snapshot, version, &caller)).await;
+                estimate::reply(told, &request_id)
+            }
             routes::Route::Models(shelf) => {
                 let sight = (&*self.gateway.prices(), &caller);
                 shelf.list(snapshot, sight, version, head.uri.query(), &request_id)
@@ -140,5 +148,27 @@ impl Api {
                 shelf.one(snapshot, sight, version, &id, &request_id)
             }
         }
+    }
+
+    async fn estimate<B: Unread>(
+        &self,
+        body: B,
+        snapshot: &Snapshot,
+        version: Option<usize>,
+        caller: &Caller,
+    ) -> Result<serde_json::Value, Fault> {
+        let body = body.collect().await?;
+        let draft = {
+            let book = self.gateway.prices();
+            let sight = estimate::Sight {
+                catalogue: snapshot.catalogue_of(version),
+                market: &**snapshot.market_of(version),
+                book: &book,
+                caller,
+                unix_ms: self.clock.unix_ms(),
+            };
+            estimate::draft(body, &sight)?
+        };
+        draft.make(&self.gateway.counter()).await
     }
 }

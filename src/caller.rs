@@ -3,11 +3,13 @@
 pub mod cidr;
 pub mod glob;
 mod grant;
+mod tenant;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use grant::{Grant, NotYours, Scope};
+pub use tenant::Tenant;
 
 /// The client behind a request. Never holds a credential.
 #[derive(Debug, Clone, Default)]

@@ -17,7 +17,7 @@ pub use request::{
     CacheHint, Media, Message, OutputFormat, Part, Reasoning, Request, Role, Sampling, Tool, ToolChoice,
     ToolKind,
 };
-pub use usage::Usage;
+pub use usage::{Billed, Usage};
 
 /// An object whose fields keep their order.
 pub type Object = serde_json::Map<String, serde_json::Value>;

@@ -1,7 +1,9 @@
 //! The command line: one `match` that is the map of the program.
 
 mod audit;
+mod budgets;
 mod check;
+mod estimate;
 mod import;
 mod keys;
 mod models;
@@ -48,6 +50,8 @@ enum Command {
     Check,
     /// List models with price, context window, capabilities and the day on which they go.
     Models(models::ModelsArgs),
+    /// Say what a prompt, or so many of usual size, would cost at several models, and which is the cheapest.
+    Estimate(estimate::EstimateArgs),
     /// Make, list, rotate and revoke virtual keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -63,6 +67,9 @@ enum Command {
     /// Make, inspect and test plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Show, make, change and take away budgets of a running gateway.
+    #[command(subcommand)]
+    Budgets(budgets::BudgetsCommand),
     /// Show what was used and spent, by any dimension and period; export the ledger.
     Usage(usage::UsageArgs),
     /// Make a configuration of that of another gateway.
@@ -80,11 +87,13 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::serve(config),
         Command::Check => check::check(config),
         Command::Models(args) => models::models(&args, config),
+        Command::Estimate(args) => estimate::estimate(&args, config),
         Command::Keys(command) => keys::run(command, config),
         Command::Secrets(command) => secrets::run(&command, config),
         Command::Audit(command) => audit::run(&command, config),
         Command::Policy(command) => policy::run(command, config),
         Command::Plugin(command) => plugin::run(command, config),
+        Command::Budgets(command) => budgets::run(command, config),
         Command::Usage(args) => usage::usage(&args, config),
         Command::Import(command) => import::run(&command),
         Command::Schema => schema::schema(),

@@ -9,12 +9,14 @@ mod attempt;
 mod backoff;
 mod bond;
 mod chaos;
+mod counting;
 mod course;
 mod ensemble;
 mod grip;
 mod hedge;
 mod journal;
 mod live;
+mod pace;
 mod passing;
 mod probe;
 mod race;
@@ -41,17 +43,21 @@ pub use grip::Grip;
 pub use journal::Journal;
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
-pub use sequel::{Again, Sequel};
+pub use sequel::{Again, Remainder, Sequel};
 pub use switch::Switched;
 
 use crate::breaker::{Allowance, Gates, Health};
+use crate::caller::Tenant;
+use crate::chat;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::Market;
 use crate::fault::Fault;
 use crate::ledger::Tab;
 use crate::plan::{Manner, Role};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
+use crate::queue::Lanes;
 use crate::telemetry::Meters;
+use crate::tokens::Counter;
 use crate::upstream::{Upload, Upstream};
 
 /// How failed attempts are repeated, and how large an answer may be.
@@ -71,14 +77,21 @@ pub struct Limits {
     pub allowance: Allowance,
 }
 
+/// Makes an answer, beside the workers.
+pub type Instead = Box<dyn FnOnce(&Counter) -> Relayed + Send>;
+
 /// What the executor needs to know of a request: how it goes out, and how answers come back to the client's dialect.
 pub trait Carry: Send + Sync {
     /// The request as this target wants it.
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault>;
     /// A whole answer for the client.
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault>;
-    /// An answer that needs no upstream (an estimate where the target cannot count). Never for streams.
-    fn instead(&self, _target: &Target) -> Option<Relayed> {
+    /// How an answer is made that needs no upstream (a count where the target cannot count). Never for streams.
+    fn instead(&self, _target: &Target) -> Option<Instead> {
+        None
+    }
+    /// The request in the canonical form, for who counts its tokens; `None` where it has none.
+    fn counted(&self) -> Option<chat::Request> {
         None
     }
     /// Whether the client wants a stream.
@@ -133,6 +146,8 @@ pub struct Job {
     pub deadline: Instant,
     /// Tokens of its prompt, for keys with a limit of tokens.
     pub tokens: u64,
+    /// Whose turn it takes where it has to wait.
+    pub tenant: Tenant,
     /// What it has in common with other requests that should bear the same key.
     pub bond: Bond,
     /// Who knows the context windows of targets.
@@ -152,14 +167,29 @@ pub enum Answered {
     Switched(Box<Switched>),
 }
 
+/// What is known of targets, by all workers together.
+#[derive(Clone)]
+pub struct TargetState {
+    /// How they do.
+    pub health: Arc<Health>,
+    /// Their breakers.
+    pub gates: Arc<Gates>,
+    /// Who is at them, and who waits.
+    pub lanes: Arc<Lanes>,
+    /// What they make of texts.
+    pub counter: Arc<Counter>,
+}
+
 /// Sends requests to targets until one answers. One per worker thread.
 pub struct Executor {
     upstream: Arc<Upstream>,
     meters: Arc<Meters>,
     health: Arc<Health>,
     gates: Arc<Gates>,
+    lanes: Arc<Lanes>,
     dice: Arc<Dice>,
     clock: Arc<dyn Clock>,
+    counter: Arc<Counter>,
 }
 
 impl Executor {
@@ -167,12 +197,12 @@ impl Executor {
     pub fn new(
         upstream: Arc<Upstream>,
         meters: Arc<Meters>,
-        health: Arc<Health>,
-        gates: Arc<Gates>,
+        known: TargetState,
         dice: Arc<Dice>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { upstream, meters, health, gates, dice, clock }
+        let TargetState { health, gates, lanes, counter } = known;
+        Self { upstream, meters, health, gates, lanes, dice, clock, counter }
     }
 
     /// Tries the plan's targets in order until one answers, the attempts are used up, or the deadline passes.
@@ -192,19 +222,22 @@ impl Executor {
         let mut course = Course::new(job, self);
         let mut role = if job.carry.is_sequel() { Role::Continuation } else { Role::Primary };
         loop {
-            let pause = match course.step() {
+            let turn = match course.step() {
                 Step::Over => return Err(course.verdict()),
-                Step::Wait(pause) => pause,
-                Step::Turn(mut turn) => match self.attempt(job, &mut turn, role).await {
-                    Ok(answered) => return Ok(answered),
-                    Err(fault) => {
-                        role = Role::Retry;
-                        match course.failed(turn, fault).await {
-                            Onward::End(fault) => return Err(fault),
-                            Onward::Step(pause) => pause,
-                        }
+                Step::Turn(turn) => Some(turn),
+                // Boxed, as all that few requests need.
+                Step::Wait(place) => Box::pin(course.wait(place)).await,
+            };
+            let Some(mut turn) = turn else { continue };
+            let pause = match self.attempt(job, &mut turn, role).await {
+                Ok(answered) => return Ok(answered),
+                Err(fault) => {
+                    role = Role::Retry;
+                    match course.failed(turn, fault).await {
+                        Onward::End(fault) => return Err(fault),
+                        Onward::Step(pause) => pause,
                     }
-                },
+                }
             };
             if !pause.is_zero() {
                 job.journal.pause(Instant::now());

@@ -1,5 +1,6 @@
 //! What a policy sees of a request: gathered before the policies run, so that a decision can be recorded and replayed.
 
+mod beginning;
 pub mod fit;
 pub mod market;
 pub mod measure;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Caller;
+pub use beginning::beginning;
 use market::Market;
 pub use notes::{Media, Noted, Notes, Seen, Text};
 pub use reads::{Answer, Asked, Asking, BETWEEN, Reads};
@@ -135,7 +137,8 @@ pub trait Body: Send + Sync {
     fn max_tokens(&self) -> Option<u64> {
         None
     }
-    /// An estimate of the prompt's tokens: its text bytes divided by four.
+    /// An estimate of the prompt's tokens: a quarter of the bytes of its messages and tools. What a target makes of that,
+    /// only its reports tell.
     fn tokens(&self) -> u64;
     /// Names of the tools that the model may call, in order.
     fn tool_names(&self) -> &[Box<str>] {
@@ -172,6 +175,11 @@ pub trait Body: Send + Sync {
         let text = self.text();
         if text.is_empty() { Vec::new() } else { vec![Turn { role: "user", text: text.to_owned() }] }
     }
+    /// What stands in the conversation besides what was said: what tools were called with, thoughts, results that are
+    /// no plain text.
+    fn asides(&self) -> Vec<Aside> {
+        Vec::new()
+    }
     /// The `user` (or `safety_identifier`) field.
     fn user(&self) -> Option<&str>;
     /// A value of the `metadata` object: strings as they are, anything else as JSON text.
@@ -201,6 +209,17 @@ pub struct Turn {
     /// `system` (developers too), `user`, `assistant` or `tool`, whatever the dialect says.
     pub role: &'static str,
     /// Its text; parts are joined by newlines.
+    pub text: String,
+}
+
+/// A text of the conversation that nobody said in words. Each text within a JSON value stands for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// `user`, `assistant` or `tool`.
+    pub role: &'static str,
+    /// `arguments`, `reasoning`, `results` or `prediction`.
+    pub what: &'static str,
+    /// What it says.
     pub text: String,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use table::{Counts, FaultRule, FaultRules, Row, Then, faults_markdown};
+pub use table::{Counts, FaultRule, FaultRules, Row, TABLE, Then, faults_markdown};
 
 /// One failure of a request or of an attempt.
 ///
@@ -32,6 +32,8 @@ pub struct Fault {
     pub param: Option<Cow<'static, str>>,
     /// The HTTP status that the upstream answered or the policy chose; `None` means the kind's own status.
     pub status: Option<u16>,
+    /// Whether the whole request had gone out to an upstream that gave no answer, so that it may be paid for.
+    pub sent: bool,
 }
 
 /// Whose fault it is.
@@ -206,6 +208,7 @@ impl Fault {
             code: None,
             param: None,
             status: None,
+            sent: false,
         }
     }
 
@@ -241,6 +244,12 @@ impl Fault {
     /// Overrides the kind's retry rule.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// The whole request had gone out.
+    pub fn sent(mut self, sent: bool) -> Self {
+        self.sent = sent;
         self
     }
 

@@ -20,6 +20,7 @@ mod intake;
 mod keeping;
 mod line;
 mod market;
+pub mod memory;
 mod observe;
 mod papers;
 mod probe;
@@ -29,7 +30,6 @@ mod relay;
 mod repeated;
 mod reserve;
 mod say;
-mod sequel;
 mod serve;
 mod settings;
 mod settle;
@@ -37,6 +37,7 @@ mod shadow;
 #[cfg(test)]
 mod simulation;
 mod snapshot;
+mod vectors;
 mod version;
 mod watch;
 
@@ -53,6 +54,7 @@ pub use errands::{Errands, Runner};
 pub use figures::{Figures, Terms};
 pub use intake::{Ahead, Approach, Intake, Unread};
 pub use market::Board;
+pub use memory::Memory;
 pub use probe::probe;
 pub use raw::RawBody;
 pub use rehearsal::Rehearsal;
@@ -76,6 +78,7 @@ use crate::policy::rollout::Rollout;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Answers, Decisions, Shelf, Versions};
 use crate::telemetry::{AccessLog, Meters};
+use crate::tokens::Counter;
 use crate::upstream::Upstream;
 
 /// What all workers share.
@@ -122,9 +125,9 @@ impl Gateway {
     /// A gateway on this worker's transport.
     pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
-        let (health, gates) = (shared.figures.health.clone(), shared.figures.gates.clone());
-        let clock = shared.clock.clone();
-        let executor = Arc::new(Executor::new(upstream, meters.clone(), health, gates, dice.clone(), clock));
+        let (known, clock) = (shared.figures.of_targets(), shared.clock.clone());
+        let executor = Executor::new(upstream, meters.clone(), known, dice.clone(), clock);
+        let executor = Arc::new(executor);
         Self { shared, executor, meters, dice }
     }
 
@@ -136,6 +139,11 @@ impl Gateway {
     /// The prices in service.
     pub fn prices(&self) -> Arc<Book> {
         self.shared.figures.prices.book()
+    }
+
+    /// Who counts tokens.
+    pub fn counter(&self) -> Arc<Counter> {
+        self.shared.figures.tokens.clone()
     }
 
     /// The answers kept for one caller.

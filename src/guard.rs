@@ -21,7 +21,7 @@ pub use watch::{Noted, Watch, Watcher};
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
 use crate::plan::Censor;
-use crate::plugin::{CallFault, GuardOn, GuardRole, Plugin, PluginSet, Refusal};
+use crate::plugin::{CallFault, Capability, GuardOn, GuardRole, Plugin, PluginSet, Refusal};
 
 /// Bytes of a guard's own words that a client gets to see.
 const MOST_WORDS: usize = 500;
@@ -48,6 +48,14 @@ impl Guards {
             Some(Guard { plugin: plugin.clone(), role })
         };
         Self { guards: plugins.iter().filter_map(guard).collect(), plugins: plugins.clone() }
+    }
+
+    /// Those that look at what plugins have done for them. A guard that may ask for vectors itself is none of them: it
+    /// would ask about its own questions, without end.
+    #[must_use]
+    pub fn of_errands(&self) -> Self {
+        let alone = |guard: &&Guard| !guard.plugin.settings().grants(Capability::Ai);
+        Self { guards: self.guards.iter().filter(alone).cloned().collect(), plugins: self.plugins.clone() }
     }
 
     /// Whether any of them looks at requests like this one.

@@ -11,6 +11,7 @@ mod feed;
 mod findings;
 pub mod import;
 mod jwks;
+mod kept;
 mod keystore;
 mod node;
 mod plugins;
@@ -23,13 +24,14 @@ mod shared;
 mod sources;
 mod state;
 mod trial;
+mod upkeep;
 mod validate;
 mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use alerts::{carry_alerts, keep_ledger};
+pub use alerts::carry_alerts;
 pub use build::Built;
 pub use check::{
     Base, Checked, CheckedKey, CheckedModel, CheckedProvider, HeaderText, Hop, Shipped, Vendors, base, check,
@@ -39,11 +41,13 @@ pub use desk::Desk;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
 pub use jwks::follow;
+pub use kept::{anchor, restore};
 pub use plugins::{PluginBench, PluginsSettings};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};
 pub use trial::{Report, Tested, Wanted};
+pub use upkeep::Upkeep;
 pub use watch::Watch;
 
 use crate::clock::{Clock, SystemClock};

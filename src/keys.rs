@@ -23,7 +23,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-pub use desk::{Change, KeyDesk, Refused};
+pub use desk::{BUDGETS, Change, KeyDesk, PRICE_CHANGES, PRICES, Refused};
 pub use holder::{Holder, Key, Shown, Written};
 pub use identify::{Auth, Visit};
 pub use jwks::Jwks;
@@ -124,8 +124,20 @@ impl Keys {
         self.rebuild(&sources);
     }
 
-    /// Takes what keys may name.
+    /// Takes what keys may name. Stored keys that name something else are told of: it does not hold for them.
     pub fn promise(&self, promised: Promised) {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in sources.stored.iter().filter(|key| key.revoked_ms.is_none()) {
+            if let Err((_, what)) = promised.check(&key.terms) {
+                tracing::warn!(
+                    key = &*key.id,
+                    name = &*key.name,
+                    what,
+                    "a limit or budget of a stored key does not hold"
+                );
+            }
+        }
+        drop(sources);
         self.promised.store(Some(Arc::new(promised)));
     }
 

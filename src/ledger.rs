@@ -3,14 +3,17 @@
 mod book;
 mod bound;
 mod budget;
+mod central;
 mod compact;
 mod desk;
 mod document;
 mod hours;
+mod kept;
 mod litellm;
 mod model;
 mod names;
 mod openrouter;
+mod outbox;
 mod own;
 mod price;
 mod prices;
@@ -19,6 +22,7 @@ mod reserved;
 mod retention;
 mod row;
 mod settings;
+mod shipping;
 mod shown;
 mod tab;
 mod tables;
@@ -30,10 +34,13 @@ pub use budget::{
     Alert, AlertKind, Budget, BudgetSettings, Budgets, Measure, Payer, Refusal, Standing,
     shown as shown_amount,
 };
+pub use central::Central;
 pub use compact::List;
 pub use desk::Desk;
 pub use document::Document;
+pub use kept::{kept, pushed};
 pub use model::{Abilities, Kind, Model};
+pub use outbox::{Outbox, OutboxStanding};
 pub use own::{Own, Owns};
 pub use price::{OffPeak, Price, When};
 pub use prices::{Change, Difference, Prices, told_price};
@@ -42,6 +49,7 @@ pub use row::State;
 pub use settings::{
     AbovePrice, Day, ModelPrice, OffPeakPrice, PriceSettings, Rates, ReservedSettings, SourceSettings,
 };
+pub use shipping::ship;
 pub use shown::{facts, pricing};
 pub use tab::{Closing, Entry, Opening, Tab};
 pub use tables::TABLES;

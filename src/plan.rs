@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use divergence::{Divergence, Kind as DivergenceKind, View, refusal};
-pub use dossier::{Dossier, Failure, GUARD_ANSWER, GUARD_REQUEST, Limits, PluginAnswer};
+pub use dossier::{Dossier, Failure, GUARD_ANSWER, GUARD_REQUEST, Later, Limits, PluginAnswer};
 pub use manner::{By, Hedge, Late, Manner, Role, Together, USUAL_SHARE};
 pub use output::{Censor, OutputRules, Redaction, TakenOut, mark};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -145,6 +145,24 @@ pub enum Reaction {
     Fail,
     /// This fault goes to the client.
     Refuse(Box<Fault>),
+}
+
+impl Reaction {
+    /// As it is written; empty where nobody has an opinion.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Usual => String::new(),
+            Self::NextTarget => "next_target()".to_owned(),
+            Self::RetryAfter(pause) => format!("retry_after({})", pause.as_millis()),
+            Self::Fail => "fail()".to_owned(),
+            Self::Refuse(fault) => refusal_of(fault),
+        }
+    }
+}
+
+/// A refusal as records have it: `reject("residency")`.
+pub fn refusal_of(fault: &Fault) -> String {
+    format!("reject({:?})", fault.code_str())
 }
 
 /// The policy function that decided.

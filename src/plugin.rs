@@ -39,7 +39,7 @@ pub use function::Function;
 pub use host::{Decoder, examine};
 pub use outcome::{CallFault, Called, Consequence, Outcome};
 pub use role::{GuardAction, GuardOn, GuardRole};
-pub use service::{Awaited, Courier, CourierFault, Delivery, Embedder, Errand, Services};
+pub use service::{Awaited, Behalf, Courier, CourierFault, Delivery, Embedder, Errand, Services};
 pub use set::{PluginHost, PluginSet, PluginSource};
 pub use settings::{
     Capability, ClassifyOnError, DefaultLabel, Grant, GuardOnError, HttpGrant, Interface, Isolation, OnError,

@@ -3,6 +3,7 @@
 //! `add a provider` = one file and one word in [`dialect`]'s table.
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
+mod allowance;
 mod anthropic;
 pub mod aws;
 pub mod azure;
@@ -61,11 +62,15 @@ pub use passage::{Awaited, Ford, Inspection, Interpreter, Sentry};
 pub use realtime::EventMeter;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use respond::respond;
-pub use ring::{Balance, Hold, Key, KeyLimits, KeyLook, Rest, Ring, Sticky, Why, Wish};
+pub use restrained::Tally;
+pub use ring::{
+    Balance, Hold, Key, KeyLimits, KeyLook, Left, ModelLeft, Quotas, Rest, Ring, Sticky, Why, Wish,
+};
 pub use sandbox::Sandbox;
 pub use settings::{
     AwsSettings, AzureSettings, DeadlineOverrides, FaultDetails, FaultSettings, GoogleSettings,
     HeaderSettings, KeyDetails, KeySettings, LabelValue, PooledKey, ProviderSettings, QuirkSettings,
+    QuotaSettings,
 };
 pub use sigv4::{AwsKeys, SigV4};
 pub use vendor::{HttpPlace, Place, Target, Vendor, Withheld};

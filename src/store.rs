@@ -6,6 +6,7 @@
 mod answers;
 mod decisions;
 pub mod keystore;
+pub mod postgres;
 pub mod redis;
 pub mod registry;
 mod settings;
@@ -14,5 +15,5 @@ mod versions;
 
 pub use answers::{Answers, Bounds, Kept, Shelf};
 pub use decisions::{Decisions, chosen, files, find_in, lines};
-pub use settings::{Abandoned, DecisionSettings, OnLoss, ResponseSettings, StateSettings};
+pub use settings::{Abandoned, DecisionSettings, OnLoss, PostgresSettings, ResponseSettings, StateSettings};
 pub use versions::{Version, VersionFile, Versions};

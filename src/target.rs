@@ -1,9 +1,13 @@
 //! Where an attempt goes: a provider as configured, and one model of it.
 
+mod concurrency;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use concurrency::{Adaptive, ConcurrencyRules, ConcurrencySettings};
 
 /// One model at one provider, named `provider/model`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -86,19 +90,64 @@ pub struct Deadlines {
     pub first_token: Duration,
     /// Between two pieces of an answer.
     pub idle: Duration,
+    /// From sending the request to the first content of a stream or the end of a whole answer, while another target is
+    /// left that could be asked instead.
+    pub handover: Duration,
     /// The whole request with all its attempts.
     pub total: Duration,
+    /// The fewest tokens a second of a stream after its first content; 0 asks for none.
+    pub tokens_per_second: u32,
 }
 
 impl Default for Deadlines {
-    /// The defaults of the reliability notes: 3 s, 30 s, 60 s, 30 s, 600 s.
+    /// Whole answers are long work, so a target that is alone may take a minute before its first byte. One that is not
+    /// is left early enough for a client with half a minute of patience to be answered by the next.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(3),
-            first_byte: Duration::from_secs(30),
+            first_byte: Duration::from_secs(60),
             first_token: Duration::from_secs(60),
             idle: Duration::from_secs(30),
+            handover: HANDOVER,
             total: Duration::from_secs(600),
+            tokens_per_second: 0,
+        }
+    }
+}
+
+/// How long a target may be silent while another one is left, unless something else is configured.
+const HANDOVER: Duration = Duration::from_secs(20);
+
+impl Deadlines {
+    /// With this handover; where nothing is said of it, the usual one, but never less than what `first_byte` and
+    /// `first_token` give explicitly.
+    pub fn handing_over(mut self, after: Option<Duration>) -> Self {
+        let usual = Self::default();
+        let given = |set: Duration, usual: Duration| if set == usual { Duration::ZERO } else { set };
+        let longest =
+            given(self.first_byte, usual.first_byte).max(given(self.first_token, usual.first_token));
+        self.handover = after.unwrap_or_else(|| longest.max(HANDOVER));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_a_target_more_time_gives_it_also_before_a_handover() {
+        let secs = Duration::from_secs;
+        let usual = Deadlines::default();
+        for (first_byte, first_token, said, expected) in [
+            (usual.first_byte, usual.first_token, None, 20),
+            (secs(5), usual.first_token, None, 20),
+            (usual.first_byte, secs(90), None, 90),
+            (secs(45), secs(30), None, 45),
+            (secs(45), secs(30), Some(secs(7)), 7),
+        ] {
+            let deadlines = Deadlines { first_byte, first_token, ..usual }.handing_over(said);
+            assert_eq!(deadlines.handover, secs(expected), "{first_byte:?} {first_token:?} {said:?}");
         }
     }
 }

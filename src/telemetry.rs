@@ -1,6 +1,7 @@
 //! Every metric, log line and event name of the house, in one place.
 
 mod access_log;
+mod alerts;
 mod losses;
 mod meters;
 mod metrics_table;
@@ -9,6 +10,7 @@ mod settings;
 use std::io;
 
 pub use access_log::AccessLog;
+pub use alerts::{Alarm, alarm, alerts};
 pub use meters::{Meters, RequestMeters, TargetMeters};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub use metrics_table::{METRICS, Metric, MetricKind, is_own, metrics_markdown};

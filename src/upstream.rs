@@ -54,11 +54,13 @@ use crate::target::Origin;
 pub use answer::AnswerBody;
 use dial::{Dialed, Dialer};
 pub use egress::{Egress, EgressSettings};
+use lane::Again;
 use payload::Draft;
 use pool::{Pick, Pool};
 use proxy::Proxy;
 pub use settings::UpstreamSettings;
 pub use switch::{Duplex, Switching};
+pub use tls::trusting;
 pub use upload::{Source, Standing, Upload, Watch};
 
 /// How soon a reused connection must die for its request to count as never received.
@@ -176,6 +178,7 @@ impl Upstream {
         let pool = self.inner.pool(origin)?;
         let upload = request.upload.clone();
         let mut draft = Draft::new(request);
+        let trace = draft.body.trace();
         let mut resent = false;
         loop {
             let (pick, reused) = match if resent { None } else { pool.pick() } {
@@ -204,17 +207,19 @@ impl Upstream {
                     Err(lost) => lost,
                 },
             };
+            let sent = lost.unsent.is_none() && lost.again != Again::Yes && trace.is_sent();
             if let Some(fault) = upload.as_ref().and_then(broken_off) {
-                return Err(fault);
+                return Err(fault.sent(sent));
             }
             draft = match (lost.unsent, spare) {
                 (Some(unsent), _) if reused => Draft::from(unsent),
                 (_, Some((spare, since))) if lost.again.allows(since) && !resent => {
                     self.inner.resent.fetch_add(1, Ordering::Relaxed);
                     resent = true;
+                    trace.reset();
                     spare
                 }
-                _ => return Err(lost.fault),
+                _ => return Err(lost.fault.sent(sent)),
             };
         }
     }

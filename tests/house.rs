@@ -11,7 +11,18 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 10] = [
     &["chat", "caller", "facts", "plan", "fault", "money", "clock", "target", "settings", "json"],
     &["frames", "store", "telemetry"],
-    &["plugin", "providers", "upstream", "breaker", "limits", "cache", "ledger", "semantic", "tokens"],
+    &[
+        "plugin",
+        "providers",
+        "upstream",
+        "breaker",
+        "queue",
+        "limits",
+        "cache",
+        "ledger",
+        "semantic",
+        "tokens",
+    ],
     &["keys", "guard", "policy", "planner", "executor"],
     &["gateway"],
     &["api"],
@@ -48,6 +59,40 @@ fn a_room_imports_only_from_floors_below_its_own() {
             if let Err(why) = allowed {
                 let path = source.path.display();
                 let _ = writeln!(faults, "{path}:{line}: `{room}` imports `{guest}`, {why}");
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{faults}");
+}
+
+/// Rows that others prove: limits of memory, overload, and what stores do.
+const MATRIX: [(char, u32, &[u32]); 4] = [('U', 28, &[]), ('C', 17, &[]), ('P', 10, &[]), ('R', 8, &[5])];
+
+#[test]
+fn every_row_of_the_fault_matrix_names_tests_that_there_are() {
+    let matrix = fs::read_to_string("docs/faults.md").expect("docs/faults.md");
+    let code: String = ["src", "tests"]
+        .into_iter()
+        .flat_map(sources)
+        .map(|source| source.text)
+        .collect::<Vec<_>>()
+        .join("\n");
+    let (mut rows, mut faults) = (Vec::new(), String::new());
+    for line in matrix.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| row")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, row, .., proofs, _] = cells[..] else { continue };
+        rows.extend(row.split(", ").map(str::to_owned));
+        let names: Vec<&str> = proofs.split(", ").map(|name| name.trim_matches('`')).collect();
+        for name in names {
+            if name.is_empty() || !code.contains(&format!("fn {name}(")) {
+                let _ = writeln!(faults, "{row}: there is no test `{name}`");
+            }
+        }
+    }
+    for (kind, count, elsewhere) in MATRIX {
+        for number in (1..=count).filter(|number| !elsewhere.contains(number)) {
+            if !rows.contains(&format!("{kind}{number}")) {
+                let _ = writeln!(faults, "{kind}{number} has no row");
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::ledger::usage::{self, By, Question};
 use crate::ledger::{Standing, shown_amount};
 
 /// Parts of one budget in an answer, unless the question says otherwise.
-const USUAL_PARTS: usize = 100;
+pub(super) const USUAL_PARTS: usize = 100;
 /// The most single attempts in one answer.
 const MOST_ATTEMPTS: usize = 100_000;
 
@@ -31,6 +31,17 @@ pub(super) struct Wanted {
     only: String,
     format: Option<Format>,
     limit: Option<usize>,
+    scope: Option<Scope>,
+}
+
+/// Whose ledger is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scope {
+    /// That of all gateways, in PostgreSQL; asked where there is one.
+    All,
+    /// This gateway's own: with what is under way, and what waits to be sent.
+    Own,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -72,40 +83,75 @@ pub(super) async fn usage(State(admin): State<Arc<Admin>>, Query(wanted): Query<
         let hint = "there is no ledger; set `state: { ledger: sqlite:./data/tollgate.db }`\n";
         return (StatusCode::NOT_FOUND, hint).into_response();
     };
+    let central = desk.central().filter(|_| wanted.scope != Some(Scope::Own));
+    if wanted.scope == Some(Scope::All) && central.is_none() {
+        let hint =
+            "this gateway has a ledger of its own; `scope=all` needs `state: { ledger: postgres://… }`\n";
+        return (StatusCode::BAD_REQUEST, hint).into_response();
+    }
     if wanted.format == Some(Format::Jsonl) {
         let most = wanted.limit.unwrap_or(MOST_ATTEMPTS).min(MOST_ATTEMPTS);
-        let read = database.read(move |db| {
-            let mut lines = Vec::new();
-            usage::attempts(db, &question, most, |names, cells| {
-                let line: Map<String, Value> = names.iter().cloned().zip(cells.iter().cloned()).collect();
-                // What is data can be serialised.
-                if serde_json::to_writer(&mut lines, &line).is_ok() {
-                    lines.push(b'\n');
-                }
-            })?;
-            Ok(lines)
-        });
-        return match read.await {
+        let read = match central {
+            Some(central) => {
+                let mut lines = Vec::new();
+                let read =
+                    central.attempts(&question, most, |names, cells| line(&mut lines, names, cells)).await;
+                read.map(|_| lines).map_err(|absent| absent.to_string())
+            }
+            None => {
+                let read = database.read(move |db| {
+                    let mut lines = Vec::new();
+                    usage::attempts(db, &question, most, |names, cells| line(&mut lines, names, cells))?;
+                    Ok(lines)
+                });
+                read.await.map_err(|trouble| trouble.to_string())
+            }
+        };
+        return match read {
             Ok(lines) => {
                 ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from(lines)).into_response()
             }
-            Err(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")).into_response(),
+            Err(error) => unknown(&error, central.is_some()),
         };
     }
     let by = question.by.clone();
-    match database.read(move |db| usage::sums(db, &question)).await {
+    let sums = match central {
+        Some(central) => central.sums(&question).await.map_err(|absent| absent.to_string()),
+        None => {
+            let read = database.read(move |db| usage::sums(db, &question)).await;
+            read.map_err(|trouble| trouble.to_string())
+        }
+    };
+    match sums {
         Ok(mut sums) => {
             sums.truncate(wanted.limit.unwrap_or(usize::MAX));
             let usage: Vec<_> = sums.iter().map(|sum| sum.object(&by)).collect();
-            Json(json!({
-                "usage": usage,
-                "ledger": { "waiting": database.waiting(), "lost": database.lost(),
-                    "trouble": database.trouble().map(|trouble| trouble.to_string()) },
-            }))
-            .into_response()
+            let mut ledger = json!({
+                "scope": if central.is_some() { "all" } else { "own" },
+                "waiting": database.waiting(), "lost": database.lost(),
+                "trouble": database.trouble().map(|trouble| trouble.to_string()),
+            });
+            if let Some(outbox) = desk.outbox() {
+                ledger["outbox"] = serde_json::to_value(outbox.standing()).unwrap_or_default();
+            }
+            Json(json!({ "usage": usage, "ledger": ledger })).into_response()
         }
-        Err(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")).into_response(),
+        Err(error) => unknown(&error, central.is_some()),
     }
+}
+
+fn line(lines: &mut Vec<u8>, names: &[String], cells: &[Value]) {
+    let line: Map<String, Value> = names.iter().cloned().zip(cells.iter().cloned()).collect();
+    // What is data can be serialised.
+    if serde_json::to_writer(&mut *lines, &line).is_ok() {
+        lines.push(b'\n');
+    }
+}
+
+/// The ledger that was asked does not answer. Nobody is told another one's sums instead.
+fn unknown(error: &str, shared: bool) -> Response {
+    let hint = if shared { "; `scope=own` asks this gateway's own ledger" } else { "" };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{error}{hint}\n")).into_response()
 }
 
 /// What is asked of budgets.
@@ -121,11 +167,18 @@ pub(super) async fn budgets(State(admin): State<Arc<Admin>>, Query(named): Query
     let desk = admin.shared.figures.desk();
     let standings = desk.budgets.standings(desk.now(), named.limit.unwrap_or(USUAL_PARTS));
     let wanted = |standing: &&Standing| named.name.as_ref().is_none_or(|name| **name == *standing.name);
-    let shown: Vec<_> = standings.iter().filter(wanted).map(shown).collect();
+    let figures = &admin.shared.figures;
+    let shown = standings.iter().filter(wanted).map(|standing| {
+        let mut shown = shown(standing);
+        let source = if figures.is_written(&standing.name) { "configuration" } else { "database" };
+        shown["source"] = source.into();
+        shown
+    });
+    let shown: Vec<_> = shown.collect();
     Json(json!({ "budgets": shown })).into_response()
 }
 
-fn shown(standing: &Standing) -> Value {
+pub(super) fn shown(standing: &Standing) -> Value {
     let text = |amount| shown_amount(standing.measure, amount);
     let at = |ms: u64| {
         let ms = i64::try_from(ms).unwrap_or(i64::MAX);

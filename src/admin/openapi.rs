@@ -6,8 +6,10 @@ use axum::response::{IntoResponse, Response};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::api::estimate::Wanted;
 use crate::executor::ChaosSettings;
 use crate::keys::KeyTerms;
+use crate::ledger::BudgetSettings;
 
 /// One operation: method, path, what it is for, what its body is (empty: it takes none), names of query parameters.
 type Operation = (&'static str, &'static str, &'static str, &'static str, &'static [&'static str]);
@@ -34,8 +36,15 @@ const OPERATIONS: &[Operation] = &[
     ("post", "/admin/v1/chaos", "begins to inject a fault, until its end", "ChaosSettings", &[]),
     ("delete", "/admin/v1/chaos", "ends an experiment, or all of them", "", &["name"]),
     ("get", "/admin/v1/plugins", "plugins and how their calls went", "", &[]),
+    ("post", "/admin/v1/estimate", "what prompts would cost at each of several models", "Wanted", &[]),
+    ("get", "/admin/v1/tokens", "what was learned of the tokens that targets count", "", &[]),
     ("get", "/admin/v1/usage", "what was used and spent, by any dimension and period", "", &[]),
     ("get", "/admin/v1/budgets", "budgets, with what is spent and held", "", &[]),
+    ("post", "/admin/v1/budgets", "makes a budget, beside those of the configuration", "BudgetSettings", &[]),
+    ("get", "/admin/v1/budgets/{name}", "one budget: what was agreed on, and what is spent", "", &[]),
+    ("patch", "/admin/v1/budgets/{name}", "changes the fields given; null takes one away", "Any", &[]),
+    ("delete", "/admin/v1/budgets/{name}", "takes away a budget that was made here", "", &[]),
+    ("get", "/admin/v1/alerts", "what was alarming of late", "", &["event", "limit"]),
     ("get", "/admin/v1/policies", "policies in service and beside it", "", &[]),
     ("get", "/admin/v1/policies/versions", "sets of policies that were in service", "", &[]),
     ("post", "/admin/v1/policies/rollback", "takes an earlier set of policies into service", "Any", &[]),
@@ -66,6 +75,8 @@ fn document() -> Value {
     let mut generator = settings.into_generator();
     generator.subschema_for::<KeyTerms>();
     generator.subschema_for::<ChaosSettings>();
+    generator.subschema_for::<Wanted>();
+    generator.subschema_for::<BudgetSettings>();
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Any".into(), json!({}));
     schemas.insert(

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::keys::{actor, refusal};
-use crate::ledger::{Document, Known, facts};
+use crate::keys::PRICES;
+use crate::ledger::{Document, Known, facts, kept};
 use crate::providers::percent::decoded;
 use crate::target::TargetName;
 
@@ -88,8 +89,8 @@ fn shown(name: &TargetName, known: Option<&Known>) -> Value {
     shown
 }
 
-/// Takes prices in any form that a source may have; they count from the next request on, until they are withdrawn or
-/// the process ends.
+/// Takes prices in any form that a source may have; they count from the next request on, until they are withdrawn; without
+/// a database, or the process ends.
 pub(super) async fn push(
     State(admin): State<Arc<Admin>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -103,13 +104,18 @@ pub(super) async fn push(
     };
     let provider = asked.provider.unwrap_or_else(|| "openrouter".to_owned());
     let size = body.len();
-    let read = tokio::task::spawn_blocking(move || Document::read(&body, &provider)).await;
+    let read = tokio::task::spawn_blocking(move || {
+        let document = Document::read(&body, &provider)?;
+        let rows = kept(&body, &document).into_iter().map(|(name, value)| (name, Some(value))).collect();
+        Ok::<_, String>((document, rows))
+    });
+    let read = read.await;
     match read {
-        Ok(Ok(document)) => {
+        Ok(Ok((document, rows))) => {
             let detail = json!({ "bytes": size });
-            if let Err(refused) =
-                admin.shared.keys.note(&actor(peer, &headers), "prices.push", "prices", detail).await
-            {
+            let actor = actor(peer, &headers);
+            let who = Some((actor.as_str(), "prices.push", "prices", detail));
+            if let Err(refused) = admin.shared.keys.set(PRICES, rows, who).await {
                 return refusal(&refused);
             }
             let others = if let Document::Models(_, others) = &document { *others } else { 0 };
@@ -133,7 +139,15 @@ pub(super) async fn withdraw(
         Err(error) => return (StatusCode::BAD_REQUEST, error).into_response(),
     };
     let (actor, target) = (actor(peer, &headers), asked.model.as_deref().unwrap_or("*"));
-    if let Err(refused) = admin.shared.keys.note(&actor, "prices.withdraw", target, json!({})).await {
+    let keys = &admin.shared.keys;
+    let gone = match keys.settings(PRICES).await {
+        Ok(kept) => kept.into_iter().map(|(name, _)| name),
+        Err(refused) => return refusal(&refused),
+    };
+    let gone = gone.filter(|name| asked.model.as_ref().is_none_or(|model| model == name));
+    let gone = gone.map(|name| (name, None)).collect();
+    let who = Some((actor.as_str(), "prices.withdraw", target, json!({})));
+    if let Err(refused) = keys.set(PRICES, gone, who).await {
         return refusal(&refused);
     }
     let change = admin.shared.figures.prices.withdraw(asked.model.as_deref());

@@ -29,6 +29,9 @@ pub struct Status {
     snapshot: SnapshotStatus,
     reloads: Reloads,
     requests_in_flight: usize,
+    /// Tenants that these requests are of.
+    tenants_in_flight: usize,
+    memory: MemoryStatus,
     draining: bool,
     aliases: Vec<Arc<str>>,
     providers: Vec<ProviderStatus>,
@@ -53,6 +56,15 @@ struct SnapshotStatus {
     hash: Arc<str>,
     generation: u64,
     built_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryStatus {
+    resident_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_bytes: Option<u64>,
+    /// Fewer requests than usual are let in.
+    short: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +103,8 @@ impl ReloadState {
 impl Status {
     pub(super) fn of(admin: &Admin) -> Self {
         let snapshot = admin.shared.snapshot.load();
+        let admission = &admin.shared.admission;
+        let (resident_bytes, limit_bytes) = admission.memory().look();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             snapshot: SnapshotStatus {
@@ -99,7 +113,9 @@ impl Status {
                 built_ms: snapshot.built_ms,
             },
             reloads: admin.reloads.lock().clone(),
-            requests_in_flight: admin.shared.admission.in_flight(),
+            requests_in_flight: admission.in_flight(),
+            tenants_in_flight: admission.tenants(),
+            memory: MemoryStatus { resident_bytes, limit_bytes, short: admission.memory().is_short() },
             draining: (admin.draining)(),
             aliases: snapshot.catalogue.aliases().cloned().collect(),
             providers: snapshot

@@ -36,6 +36,8 @@ pub(super) enum Route {
     Model(Shelf, String),
     /// A response that is kept here.
     Response(Lookup),
+    /// `POST /v1/estimate`.
+    Estimate,
 }
 
 impl Route {
@@ -44,7 +46,7 @@ impl Route {
         match self {
             Self::Door { door, .. } => Some(door.endpoint()),
             Self::Response(_) => Some(Endpoint::Chat),
-            Self::Models(_) | Self::Model(..) => None,
+            Self::Models(_) | Self::Model(..) | Self::Estimate => None,
         }
     }
 
@@ -53,6 +55,7 @@ impl Route {
         match self {
             Self::Door { door, .. } => *door,
             Self::Response(_) => &OpenAiResponses,
+            Self::Estimate => &OpenAiChat,
             Self::Models(shelf) | Self::Model(shelf, _) => shelf.door(),
         }
     }
@@ -99,6 +102,9 @@ const MODEL_DOORS: &[(&str, &str, &dyn Door)] = &[
     ("batchEmbedContents", "/v1beta/models/{model}:batchEmbedContents", &GeminiEmbed(EmbedForm::Batch)),
     ("predict", "/v1beta/models/{model}:predict", &GeminiEmbed(EmbedForm::Predict)),
 ];
+
+/// What prompts would cost.
+const ESTIMATE: &str = "/v1/estimate";
 
 /// Lists of models, and places of single ones.
 const MODELS: &str = "/v1/models";
@@ -170,6 +176,12 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
         }
         return json_body(head, *door).map(|()| Route::Door { door: *door, path });
     }
+    if path == ESTIMATE {
+        return match head.method == Method::POST {
+            true => json_body(head, &OpenAiChat).map(|()| Route::Estimate),
+            false => Err(not_allowed("POST", &OpenAiChat)),
+        };
+    }
     if let Some((path, door)) = model_door(head).or_else(|| named_by_path::door(path)) {
         if head.method != Method::POST {
             return Err(not_allowed("POST", door));
@@ -198,7 +210,7 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
     known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
     known.dedup();
     known.extend(FILES.iter().map(|(path, _)| *path));
-    known.extend([REALTIME, passthrough::PATH, MODELS, GOOGLES_MODELS]);
+    known.extend([REALTIME, passthrough::PATH, MODELS, GOOGLES_MODELS, ESTIMATE]);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
     Err(Refusal {
         fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),
@@ -287,6 +299,7 @@ mod tests {
             Ok(Route::Models(shelf)) => Ok(format!("models {shelf:?}")),
             Ok(Route::Model(_, id)) => Ok(format!("model {id}")),
             Ok(Route::Response(_)) => Ok("kept".into()),
+            Ok(Route::Estimate) => Ok("estimate".into()),
             Err(refusal) => Err(refusal.fault.client_status()),
         }
     }
@@ -311,6 +324,8 @@ mod tests {
             ("GET", "/v1/realtime?model=a", Ok("/v1/realtime")),
             ("POST", "/v1/realtime", Err(405)),
             ("GET", "/v1/modelsx", Err(404)),
+            ("POST", "/v1/estimate", Ok("estimate")),
+            ("GET", "/v1/estimate", Err(405)),
             (
                 "POST",
                 "/v1beta/models/gemini-2.5-pro:generateContent",

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use metrics::{Gauge, gauge};
+use serde_json::json;
 
 use super::health::{ProviderReading, Reading};
 use super::settings::AlertSettings;
+use crate::telemetry;
 
 /// Which alerts last, and the handles of the metrics.
 #[derive(Default)]
@@ -38,8 +40,12 @@ impl Alarms {
                 failed,
                 "alert: the provider fails too often"
             );
+            let about =
+                json!({ "provider": name, "error_rate": error_rate, "bound": bound, "attempts": attempts });
+            telemetry::alarm("provider_fails", about);
         } else if !alert && self.lasting.remove(provider) {
             tracing::info!(provider = name, error_rate, bound, attempts, failed, "alert is over");
+            telemetry::alarm("provider_recovered", json!({ "provider": name, "error_rate": error_rate }));
         }
         alert
     }

@@ -55,6 +55,7 @@ pub struct Pass {
     gates: Arc<Gates>,
     gate: Option<Arc<Gate>>,
     probe: bool,
+    entered: Instant,
 }
 
 /// Who may go where.
@@ -119,25 +120,27 @@ impl Gates {
         allowance: Allowance,
         now: Instant,
     ) -> Admission {
-        let Some(gate) = self.gate(target, listed, now) else { return Admission::Pass(self.free()) };
+        let Some(gate) = self.gate(target, listed, now) else { return Admission::Pass(self.free(now)) };
         let entry = {
             let mut state = gate.state();
             state.used = now;
             state.budget.earn(allowance);
             state.breaker.enter(now)
         };
-        self.admit(gate, entry)
+        self.admit(gate, entry, now)
     }
 
     /// The same for another try, which earns no further one; or, with `anyway`, because nothing else is left: then an
     /// open breaker lets one through at a time.
     pub fn enter_again(self: &Arc<Self>, target: &TargetName, anyway: bool, now: Instant) -> Admission {
-        let Some(gate) = self.gates.load().get(target).cloned() else { return Admission::Pass(self.free()) };
+        let Some(gate) = self.gates.load().get(target).cloned() else {
+            return Admission::Pass(self.free(now));
+        };
         let entry = {
             let mut state = gate.state();
             if anyway { state.breaker.enter_anyway(now) } else { state.breaker.enter(now) }
         };
-        self.admit(gate, entry)
+        self.admit(gate, entry, now)
     }
 
     /// Whether the target may be tried once more; the retry is spent then.
@@ -154,7 +157,7 @@ impl Gates {
     /// A stream whose beginning was good broke off.
     pub fn broke(&self, target: &TargetName, now: Instant) {
         if let Some(gate) = self.gates.load().get(target) {
-            self.tell(gate, Heard::Bad, false, now);
+            self.tell(gate, Heard::Bad, false, now, now);
         }
     }
 
@@ -165,8 +168,14 @@ impl Gates {
         if well {
             gate.state().breaker.may_be_well(now);
         } else {
-            self.tell(gate, Heard::Bad, false, now);
+            self.tell(gate, Heard::Bad, false, now, now);
         }
+    }
+
+    /// Whether all attempts at a target are let through.
+    pub fn is_closed(&self, target: &TargetName) -> bool {
+        let gates = self.gates.load();
+        gates.get(target).is_none_or(|gate| gate.state().breaker.standing() == Standing::Closed)
     }
 
     /// What is known of a target's breaker.
@@ -234,19 +243,21 @@ impl Gates {
         self.gates.store(Arc::new(gates));
     }
 
-    fn admit(self: &Arc<Self>, gate: Arc<Gate>, entry: Entry) -> Admission {
+    fn admit(self: &Arc<Self>, gate: Arc<Gate>, entry: Entry, entered: Instant) -> Admission {
         match entry {
             Entry::Shut(left) => Admission::Shut(left),
-            Entry::Usual => Admission::Pass(Pass { gates: self.clone(), gate: Some(gate), probe: false }),
-            Entry::Probe => {
-                gate.show(Standing::HalfOpen);
-                Admission::Pass(Pass { gates: self.clone(), gate: Some(gate), probe: true })
+            entry => {
+                let probe = entry == Entry::Probe;
+                if probe {
+                    gate.show(Standing::HalfOpen);
+                }
+                Admission::Pass(Pass { gates: self.clone(), gate: Some(gate), probe, entered })
             }
         }
     }
 
-    fn free(self: &Arc<Self>) -> Pass {
-        Pass { gates: self.clone(), gate: None, probe: false }
+    fn free(self: &Arc<Self>, entered: Instant) -> Pass {
+        Pass { gates: self.clone(), gate: None, probe: false, entered }
     }
 
     fn gate(&self, target: &TargetName, listed: bool, now: Instant) -> Option<Arc<Gate>> {
@@ -278,7 +289,7 @@ impl Gates {
         Some(gate)
     }
 
-    fn tell(&self, gate: &Gate, heard: Heard, was_probe: bool, now: Instant) {
+    fn tell(&self, gate: &Gate, heard: Heard, was_probe: bool, entered: Instant, now: Instant) {
         let settings = self.settings.load();
         if !settings.enabled {
             return;
@@ -293,7 +304,7 @@ impl Gates {
         let dice = if heard == Heard::Bad || settings.slow.is_some() { self.dice.unit() } else { 0.0 };
         let (changed, look) = {
             let mut state = gate.state();
-            let changed = state.breaker.heard(heard, was_probe, &settings, now, dice);
+            let changed = state.breaker.heard(heard, was_probe, entered, &settings, now, dice);
             (changed, changed.map(|_| state.look(now)))
         };
         if let (Some(standing), Some(look)) = (changed, look) {
@@ -331,6 +342,8 @@ impl Gate {
                 .increment(1);
             tracing::warn!(%target, ?cause, openings = look.openings, retry_in_ms = look.retry_in_ms,
                 "breaker opened: the target is left alone for a while");
+            let about = serde_json::json!({ "target": target.to_string(), "retry_in_ms": look.retry_in_ms });
+            crate::telemetry::alarm("breaker_opened", about);
         } else {
             tracing::info!(%target, "breaker closed: the target does well again");
         }
@@ -354,7 +367,7 @@ impl Pass {
     /// How the attempt ended.
     pub fn heard(mut self, heard: Heard, now: Instant) {
         if let Some(gate) = self.gate.take() {
-            self.gates.tell(&gate, heard, self.probe, now);
+            self.gates.tell(&gate, heard, self.probe, self.entered, now);
         }
     }
 
@@ -367,7 +380,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if let Some(gate) = self.gate.take().filter(|_| self.probe) {
-            self.gates.tell(&gate, Heard::Nothing, true, Instant::now());
+            self.gates.tell(&gate, Heard::Nothing, true, self.entered, Instant::now());
         }
     }
 }

@@ -249,6 +249,12 @@ impl Windows {
 }
 
 impl Readings {
+    /// Providers that fail too often now.
+    pub fn failing(&self) -> Vec<Arc<str>> {
+        let failing = self.providers.iter().filter(|(_, reading)| reading.alert);
+        failing.map(|(name, _)| name.clone()).collect()
+    }
+
     /// The figures of `provider/model`; `None` when nothing has been heard of it.
     pub fn of(&self, target: &str) -> Option<&Reading> {
         self.targets.get(target)

@@ -84,6 +84,13 @@ pub(super) struct Breaker {
     state: State,
     /// Probes under way, also the one at an open breaker.
     probing: u32,
+    /// When the last of them began, and after which silence of it there may be another.
+    probed_at: Instant,
+    patience: Duration,
+    /// When it opened last: failures of older attempts are known.
+    opened_at: Option<Instant>,
+    /// When the youngest attempt began that went well: failures of older ones are no failures in a row, and no probes.
+    well_since: Option<Instant>,
     /// Failures in a row.
     failures: u32,
     /// Openings that were not followed by a long time of calm.
@@ -113,6 +120,10 @@ impl Breaker {
         Self {
             state: State::Closed,
             probing: 0,
+            probed_at: now,
+            patience: Duration::ZERO,
+            opened_at: None,
+            well_since: None,
             failures: 0,
             openings: 0,
             closed_at: now,
@@ -175,29 +186,38 @@ impl Breaker {
             State::HalfOpen { .. } => {}
         }
         let State::HalfOpen { room, .. } = self.state else { return Entry::Usual };
-        if self.probing >= room {
-            return Entry::Shut(Duration::ZERO);
+        if self.probing >= room && !self.is_overdue(now) {
+            return Entry::Shut(self.patience.saturating_sub(now.saturating_duration_since(self.probed_at)));
         }
+        self.probe(now)
+    }
+
+    fn probe(&mut self, now: Instant) -> Entry {
         self.probing += 1;
+        self.probed_at = now;
         Entry::Probe
+    }
+
+    /// Whether nothing was heard of the last probe for so long that there may be another: a target that is well again
+    /// does not wait for one that hangs.
+    fn is_overdue(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.probed_at) >= self.patience
     }
 
     /// An attempt wants through although the breaker is open, because nothing else is left. One at a time.
     pub(super) fn enter_anyway(&mut self, now: Instant) -> Entry {
         match self.enter(now) {
-            Entry::Shut(left) if !left.is_zero() && self.probing == 0 => {
-                self.probing = 1;
-                Entry::Probe
-            }
+            Entry::Shut(_) if self.probing == 0 || self.is_overdue(now) => self.probe(now),
             entry => entry,
         }
     }
 
-    /// An attempt that had entered has ended. Says whether the breaker opened or closed by it.
+    /// An attempt that had entered at `entered` has ended. Says whether the breaker opened or closed by it.
     pub(super) fn heard(
         &mut self,
         heard: Heard,
         was_probe: bool,
+        entered: Instant,
         settings: &BreakerSettings,
         now: Instant,
         dice: f64,
@@ -208,8 +228,15 @@ impl Breaker {
         let before = self.standing();
         match heard {
             Heard::Nothing => return None,
-            Heard::Good(took) => self.good(took, was_probe, settings, now, dice),
-            Heard::Bad => self.bad(was_probe, settings, now, dice),
+            Heard::Good(took) => {
+                self.well_since = self.well_since.max(Some(entered));
+                self.good(took, was_probe, settings, now, dice);
+            }
+            Heard::Bad if self.opened_at.is_some_and(|at| entered < at) => {}
+            Heard::Bad => {
+                let is_old = self.well_since.is_some_and(|since| entered < since);
+                self.bad(was_probe, is_old, settings, now, dice);
+            }
         }
         let after = self.standing();
         (before != after && after != Standing::HalfOpen).then_some(after)
@@ -250,15 +277,16 @@ impl Breaker {
         (self.health, self.heard_at) = (self.health_at(now).max(0.5), now);
     }
 
-    fn bad(&mut self, was_probe: bool, settings: &BreakerSettings, now: Instant, dice: f64) {
+    /// A failure; `is_old` when an attempt that began later went well.
+    fn bad(&mut self, was_probe: bool, is_old: bool, settings: &BreakerSettings, now: Instant, dice: f64) {
         self.follow(0.0, now);
         match self.state {
-            State::Open { .. } | State::HalfOpen { .. } if was_probe => {
+            State::Open { .. } | State::HalfOpen { .. } if was_probe && !is_old => {
                 self.open(Cause::Probe, settings, now, dice);
             }
             State::Open { .. } | State::HalfOpen { .. } => {}
             State::Closed => {
-                self.failures += 1;
+                self.failures += u32::from(!is_old);
                 self.count(settings, now, |slot| slot.1 += 1);
                 if settings.consecutive > 0 && self.failures >= settings.consecutive {
                     return self.open(Cause::Consecutive, settings, now, dice);
@@ -283,6 +311,8 @@ impl Breaker {
         let pause = doubled.min(settings.max_cool_down.0).mul_f64(1.0 + JITTER * dice);
         self.openings = self.openings.saturating_add(1);
         self.failures = 0;
+        self.patience = settings.cool_down.0;
+        self.opened_at = Some(now);
         self.cause = Some(cause);
         self.state = State::Open { until: now + pause };
     }
@@ -364,7 +394,16 @@ mod tests {
         }
 
         fn end(&mut self, heard: Heard, entry: Entry) {
-            self.breaker.heard(heard, entry == Entry::Probe, &self.settings, self.now, 0.0);
+            self.end_since(heard, entry, self.now);
+        }
+
+        fn end_since(&mut self, heard: Heard, entry: Entry, entered: Instant) {
+            self.breaker.heard(heard, entry == Entry::Probe, entered, &self.settings, self.now, 0.0);
+        }
+
+        /// The same with the longest pauses that the dice can make.
+        fn end_worst(&mut self, heard: Heard, entry: Entry, entered: Instant) {
+            self.breaker.heard(heard, entry == Entry::Probe, entered, &self.settings, self.now, 1.0);
         }
 
         fn many(&mut self, times: usize, heard: Heard) {
@@ -463,10 +502,70 @@ mod tests {
         let probe = bench.breaker.enter_anyway(bench.now);
         assert_eq!(probe, Entry::Probe);
         assert!(matches!(bench.breaker.enter_anyway(bench.now), Entry::Shut(_)));
-        bench.pass(5_000);
-        assert!(matches!(bench.breaker.enter(bench.now), Entry::Shut(_)), "the probe is still under way");
+        bench.pass(4_000);
+        assert!(
+            matches!(bench.breaker.enter_anyway(bench.now), Entry::Shut(_)),
+            "the probe is still under way"
+        );
         bench.end(FAST, probe);
         assert_eq!(bench.breaker.standing(), Standing::HalfOpen);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_hangs_keeps_nobody_from_finding_out_and_its_late_failure_is_old_news() {
+        let mut bench = Bench::new(BreakerSettings { consecutive: 1, ..BreakerSettings::default() });
+        bench.many(1, Heard::Bad);
+        bench.pass(5_000);
+        let (hangs, since) = (bench.breaker.enter(bench.now), bench.now);
+        assert_eq!(hangs, Entry::Probe);
+        bench.pass(2_000);
+        assert_eq!(bench.breaker.enter(bench.now), Entry::Shut(Duration::from_secs(3)));
+        bench.pass(3_000);
+        bench.many(3, FAST);
+        assert_eq!(bench.breaker.standing(), Standing::Closed, "it does not wait for the one that hangs");
+        bench.pass(10_000);
+        bench.end_since(Heard::Bad, hangs, since);
+        assert_eq!(bench.breaker.standing(), Standing::Closed, "others went well since");
+        bench.many(1, Heard::Bad);
+        assert_eq!(bench.breaker.standing(), Standing::Open);
+    }
+
+    /// What the defaults promise: however long a target was down and however it failed, it is in full use again within
+    /// half a minute, as long as there are requests.
+    #[tokio::test(start_paused = true)]
+    async fn with_the_defaults_a_target_is_back_within_thirty_seconds_of_a_flap() {
+        const STEP: u64 = 500;
+        let patience = crate::target::Deadlines::default().handover;
+        for (down, hangs) in [3_000, 9_000, 20_000, 45_000, 61_000, 119_500, 300_000]
+            .into_iter()
+            .flat_map(|down| [(down, false), (down, true)])
+        {
+            let mut bench = Bench::new(BreakerSettings::default());
+            let (began, mut under_way) = (bench.now, Vec::new());
+            let mut back = None;
+            // Two requests a second; what hangs is given up when its time is over.
+            for step in 0..(down + 90_000) / STEP {
+                let up = step * STEP >= down;
+                let overdue = |since: &Instant| bench.now.saturating_duration_since(*since) >= patience;
+                let over: Vec<(Entry, Instant)> =
+                    under_way.extract_if(.., |(_, since)| overdue(since)).collect();
+                over.into_iter().for_each(|(entry, since)| bench.end_worst(Heard::Bad, entry, since));
+                match bench.breaker.enter(bench.now) {
+                    Entry::Shut(_) => back = None,
+                    entry if up => {
+                        bench.end_worst(FAST, entry, bench.now);
+                        let closed = bench.breaker.standing() == Standing::Closed;
+                        back = back.or_else(|| closed.then_some(bench.now));
+                    }
+                    entry if hangs => under_way.push((entry, bench.now)),
+                    entry => bench.end_worst(Heard::Bad, entry, bench.now),
+                }
+                bench.pass(STEP);
+            }
+            let back = back.expect("it is back").saturating_duration_since(began);
+            let after = back.saturating_sub(Duration::from_millis(down));
+            assert!(after <= Duration::from_secs(30), "down for {down} ms, hangs {hangs}: {after:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

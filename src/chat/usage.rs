@@ -53,9 +53,21 @@ pub struct Usage {
     /// Pictures that were asked for, which is what some providers count.
     #[serde(skip_serializing_if = "is_zero")]
     pub images: u64,
+    /// What is charged for, where the provider says that this is other than what was read and written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub billed: Option<Billed>,
     /// The figures are counted by the gateway because the provider gave none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
+}
+
+/// Tokens that a provider charges for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Billed {
+    /// Of the prompt.
+    pub input: u64,
+    /// Of the answer.
+    pub output: u64,
 }
 
 impl Usage {
@@ -84,8 +96,19 @@ impl Usage {
         self.prompt().saturating_add(self.output)
     }
 
+    fn charged(&self) -> Billed {
+        self.billed.unwrap_or(Billed { input: self.prompt(), output: self.output })
+    }
+
     /// Adds what another answer of the same conversation used.
     pub fn add(&mut self, other: &Self) {
+        if self.billed.is_some() || other.billed.is_some() {
+            let (ours, theirs) = (self.charged(), other.charged());
+            self.billed = Some(Billed {
+                input: ours.input.saturating_add(theirs.input),
+                output: ours.output.saturating_add(theirs.output),
+            });
+        }
         let counts = [
             (&mut self.input, other.input),
             (&mut self.cached_read, other.cached_read),

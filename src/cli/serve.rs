@@ -20,8 +20,12 @@ use crate::api::reply::{self, ReplyBody};
 use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Errands, Figures, Gateway, Runner, Shadows, Shared, Unread, probe};
-use crate::house::{Built, Desk, House, announce, carry_alerts, feed, follow, keep_ledger};
+use crate::gateway::{
+    Admission, Errands, Figures, Gateway, Memory, Runner, Shadows, Shared, Unread, memory, probe,
+};
+use crate::house::{
+    Built, Desk, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore,
+};
 use crate::keys::KeyDesk;
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
@@ -62,7 +66,8 @@ fn run(mut house: House) -> Result<(), String> {
     house.serve_plugins(services(&errands));
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
-    let accounts = ledger::Desk::open(database.clone(), &house.checked().config.state, Arc::new(SystemClock));
+    let (central, state) = (house.central()?, &house.checked().config.state);
+    let accounts = ledger::Desk::open(database.clone(), central, state, Arc::new(SystemClock));
     let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
     house.figures().open_desk(Arc::new(accounts));
     let redis = house.redis(database.as_ref())?;
@@ -91,11 +96,7 @@ async fn open(
 
     let drain = Drain::new();
     let (close, closing) = watch::channel(false);
-    let access_log = if config.log.access {
-        AccessLog::start(std::io::stdout()).map_err(|error| format!("access log: {error}"))?
-    } else {
-        AccessLog::off()
-    };
+    let access_log = access_log(config.log.access)?;
     let decisions = Decisions::start(&config.decisions)?;
     let versions = Arc::new(Versions::open(config.decisions.dir.as_deref()));
     let shadows = Arc::new(Shadows::start()?);
@@ -105,18 +106,21 @@ async fn open(
     let trouble = |refused| format!("the stored keys cannot be read: {refused}");
     // Before budgets, which count what was spent by keys that name them.
     keys.refresh().await.map_err(trouble)?;
+    restore(&keys, &figures).await.map_err(|refused| format!("what was set cannot be read: {refused}"))?;
     figures.configure(built.terms);
     meet(&figures).await?;
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
-    tokio::spawn(keep_ledger(figures.desk(), config.state.keep.0));
+    let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0);
     let read = serde_json::json!({ "references": built.secrets });
     keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())?;
+    tokio::spawn(anchor(keys.clone()));
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
+    let room = Arc::new(Memory::default());
     let shared = Arc::new(Shared {
         figures,
         snapshot: built.snapshot.into(),
-        admission: Admission::new(closing),
+        admission: Admission::new(closing, room.clone()),
         access_log: access_log.clone(),
         answers: Arc::default(),
         decisions: decisions.clone(),
@@ -131,6 +135,9 @@ async fn open(
     });
     share_answers(&shared);
     announce(&shared.snapshot.load(), true);
+    let counted = shared.admission.clone();
+    let most = config.limits.memory.map(|size| size.0);
+    tokio::spawn(memory::watch(room, most, move || counted.in_flight()));
     tokio::spawn(probe(shared.clone(), Arc::new(upstream.sibling())));
     let for_plugins = Gateway::new(shared.clone(), Arc::new(upstream.sibling()), Dice::fair());
     tokio::spawn(runner.run(for_plugins, upstream.sibling(), &OpenAiEmbeddings));
@@ -156,7 +163,8 @@ async fn open(
         // Fails only when no stream is left to be told.
         let _ = close.send(true);
     });
-    let _watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
+    let watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
+    look_on_signal(watch);
 
     let address = listener.local_addr();
     tracing::info!(clients = %address, admin = %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -167,9 +175,8 @@ async fn open(
     access_log.close();
     shadows.flush(Duration::from_secs(2));
     decisions.close();
-    if let Some(database) = database {
-        database.close(LAST_WRITES);
-    }
+    upkeep.end(LAST_WRITES).await;
+    database.into_iter().for_each(|database| database.close(LAST_WRITES));
     tracing::info!("stopped");
     Ok(())
 }
@@ -188,6 +195,13 @@ async fn meet(figures: &Figures) -> Result<(), String> {
     redis.begin()?;
     redis.settled(MEETING).await;
     Ok(())
+}
+
+fn access_log(wanted: bool) -> Result<AccessLog, String> {
+    match wanted {
+        true => AccessLog::start(std::io::stdout()).map_err(|error| format!("access log: {error}")),
+        false => Ok(AccessLog::off()),
+    }
 }
 
 fn services(errands: &Errands) -> Services {
@@ -232,6 +246,33 @@ async fn end_on_signal(drain: Drain, deadline: Duration) {
     next().await;
     drain.begin(Duration::ZERO);
     tracing::warn!("second signal: stopping at once");
+}
+
+/// `SIGHUP` looks at the files at once. `SIGUSR1` asks others to open their logs anew; ours go to standard output, and
+/// the signal is not to end the process.
+fn look_on_signal(watch: Watch) {
+    let (hangup, user) = (signal(SignalKind::hangup()), signal(SignalKind::user_defined1()));
+    let (Ok(mut hangup), Ok(mut user)) = (hangup, user) else {
+        tracing::error!("SIGHUP and SIGUSR1 cannot be caught, and would end the process");
+        return drop(tokio::spawn(keep(watch)));
+    };
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    tracing::info!("SIGHUP: looking at the configuration now");
+                    watch.look();
+                }
+                _ = user.recv() => {}
+            }
+        }
+    });
+}
+
+/// Dropped, it would no longer watch.
+async fn keep(watch: Watch) {
+    std::future::pending::<()>().await;
+    drop(watch);
 }
 
 /// One worker thread's doors.

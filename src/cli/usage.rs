@@ -1,4 +1,5 @@
-//! `tollgate usage`: what was used and spent, by any dimension and period, read from the ledger's database.
+//! `tollgate usage`: what was used and spent, by any dimension and period, read from the ledger's database, or from that
+//! of all gateways.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,7 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::clock::{Clock, SystemClock, moment};
 use crate::house::House;
+use crate::ledger::Central;
 use crate::ledger::usage::{self, By, NUMBERS, Question, Sum};
+use crate::store::postgres::Absent;
 use crate::store::sqlite::look_into;
 
 /// What to show.
@@ -22,7 +25,7 @@ pub(super) struct UsageArgs {
     #[arg(long)]
     until: Option<String>,
     /// By what to tell sums apart, with commas between: key, user, team, model, provider, target, endpoint, tag:NAME,
-    /// hour, day, month, state, outcome, role.
+    /// hour, day, month, state, outcome, role, gateway.
     #[arg(long, default_value = "")]
     by: String,
     /// Only what is so: `--only user=anna`; several must all hold.
@@ -37,6 +40,10 @@ pub(super) struct UsageArgs {
     /// The database, if it is not the one that the configuration names.
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
+    /// Only what the gateway of this configuration has in its own file, also where the ledger of all gateways is in
+    /// PostgreSQL.
+    #[arg(long)]
+    own: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,13 +83,12 @@ fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
     for filter in &args.only {
         question.filter(filter).map_err(|error| format!("--only: {error}"))?;
     }
-    let db = look_into(&database(args, config)?)?;
+    let ledger = Ledger::of(args, config)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = if args.attempts {
-        attempts(&db, &question, args.format, &mut out)?
+        attempts(&ledger, &question, args.format, &mut out)?
     } else {
-        let sums = usage::sums(&db, &question).map_err(|error| error.to_string())?;
-        write_sums(&sums, &question.by, args.format, &mut out)
+        write_sums(&ledger.sums(&question)?, &question.by, args.format, &mut out)
     };
     match written.and_then(|()| out.flush()) {
         // Whoever reads may have seen enough.
@@ -91,32 +97,74 @@ fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
     }
 }
 
-fn database(args: &UsageArgs, config: Option<PathBuf>) -> Result<PathBuf, String> {
-    if let Some(database) = &args.database {
-        return Ok(database.clone());
+/// The ledger that is asked.
+enum Ledger {
+    /// A file.
+    Own(rusqlite::Connection),
+    /// That of all gateways.
+    All(tokio::runtime::Runtime, Box<Central>),
+}
+
+impl Ledger {
+    fn of(args: &UsageArgs, config: Option<PathBuf>) -> Result<Self, String> {
+        if let Some(file) = &args.database {
+            return look_into(file).map(Self::Own);
+        }
+        let house = House::open(config).map_err(|problems| problems.to_string())?;
+        if !args.own
+            && let Some(central) = house.central()?
+        {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| format!("runtime: {error}"))?;
+            return Ok(Self::All(runtime, Box::new(central)));
+        }
+        let path =
+            house.checked().config.state.database().map_err(|error| format!("state.ledger: {error}"))?;
+        let path = path
+            .ok_or("the configuration has no ledger; set `state: { ledger: sqlite:./data/tollgate.db }`")?;
+        look_into(&path).map(Self::Own)
     }
-    let house = House::open(config).map_err(|problems| problems.to_string())?;
-    let path = house.checked().config.state.database().map_err(|error| format!("state.ledger: {error}"))?;
-    path.ok_or_else(|| {
-        "the configuration has no ledger; set `state: { ledger: sqlite:./data/tollgate.db }`".to_owned()
-    })
+
+    fn sums(&self, question: &Question) -> Result<Vec<Sum>, String> {
+        match self {
+            Self::Own(db) => usage::sums(db, question).map_err(|error| error.to_string()),
+            Self::All(runtime, central) => {
+                runtime.block_on(central.sums(question)).map_err(|absent| away(&absent))
+            }
+        }
+    }
+
+    fn attempts(&self, question: &Question, visit: impl FnMut(&[String], &[Value])) -> Result<usize, String> {
+        match self {
+            Self::Own(db) => {
+                usage::attempts(db, question, usize::MAX, visit).map_err(|error| error.to_string())
+            }
+            Self::All(runtime, central) => {
+                let read = runtime.block_on(central.attempts(question, usize::MAX, visit));
+                read.map_err(|absent| away(&absent))
+            }
+        }
+    }
+}
+
+fn away(absent: &Absent) -> String {
+    format!("{absent}; with `--own`, the gateway's own file is asked")
 }
 
 /// Single attempts as they come, so that large exports need no memory.
 fn attempts(
-    db: &rusqlite::Connection,
+    ledger: &Ledger,
     question: &Question,
     format: Format,
     out: &mut impl Write,
 ) -> Result<io::Result<()>, String> {
     let mut first = true;
     let mut written = Ok(());
-    usage::attempts(db, question, usize::MAX, |names, cells| {
+    ledger.attempts(question, |names, cells| {
         if written.is_ok() {
             written = attempt(names, cells, format, std::mem::take(&mut first), out);
         }
-    })
-    .map_err(|error| error.to_string())?;
+    })?;
     if format == Format::Json && written.is_ok() {
         written = writeln!(out, "{}", if first { "[]" } else { "\n]" });
     }
@@ -154,12 +202,12 @@ fn write_sums(sums: &[Sum], by: &[By], format: Format, out: &mut impl Write) -> 
         Format::Csv => {
             let names: Vec<String> = by.iter().map(By::shown).collect();
             let names = names.iter().map(String::as_str);
-            line(out, names.chain(NUMBERS).chain(["cost_usd"]))?;
+            line(out, names.chain(NUMBERS).chain(["cost_usd", "saved_usd"]))?;
             for sum in sums {
                 let numbers: Vec<String> = sum.numbers().iter().map(ToString::to_string).collect();
-                let cost = sum.cost_nano.to_string();
+                let money = [sum.cost_nano, sum.saved_nano].map(|nano| nano.to_string());
                 let of = sum.of.iter().map(String::as_str);
-                line(out, of.chain(numbers.iter().map(String::as_str)).chain([cost.as_str()]))?;
+                line(out, of.chain(numbers.iter().chain(&money).map(String::as_str)))?;
             }
             Ok(())
         }
@@ -169,22 +217,25 @@ fn write_sums(sums: &[Sum], by: &[By], format: Format, out: &mut impl Write) -> 
 
 /// What people want to see of a sum.
 fn table(sums: &[Sum], by: &[By], out: &mut impl Write) -> io::Result<()> {
+    let mut all = Sum::default();
+    sums.iter().for_each(|sum| add(&mut all, sum));
+    // Most ledgers know of no answers that were given again.
+    let hits = all.hits > 0;
     let mut rows: Vec<Vec<String>> = vec![by.iter().map(By::shown).collect()];
     let heads = ["requests", "attempts", "failed", "input", "cached", "output", "cost in $", "unpriced"];
     rows[0].extend(heads.map(ToOwned::to_owned));
-    let mut all = Sum::default();
+    rows[0].extend(["hits", "saved in $"].iter().filter(|_| hits).map(|head| (*head).to_owned()));
     for sum in sums {
-        rows.push(row(sum, sum.of.iter().map(|of| if of.is_empty() { "–".to_owned() } else { of.clone() })));
-        add(&mut all, sum);
+        let of = sum.of.iter().map(|of| if of.is_empty() { "–".to_owned() } else { of.clone() });
+        rows.push(row(sum, of, hits));
     }
     if sums.len() > 1 {
-        rows.push(row(
-            &all,
-            by.iter().enumerate().map(|(at, _)| (if at == 0 { "all" } else { "" }).to_owned()),
-        ));
+        let of = by.iter().enumerate().map(|(at, _)| (if at == 0 { "all" } else { "" }).to_owned());
+        rows.push(row(&all, of, hits));
     }
+    let columns = rows[0].len();
     let width = |at: usize| rows.iter().map(|row| row.get(at).map_or(0, |cell| cell.chars().count())).max();
-    let widths: Vec<usize> = (0..by.len() + heads.len()).map(|at| width(at).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
     for row in &rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| {
             let space = " ".repeat(width.saturating_sub(cell.chars().count()));
@@ -196,19 +247,22 @@ fn table(sums: &[Sum], by: &[By], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn row(sum: &Sum, of: impl Iterator<Item = String>) -> Vec<String> {
+fn row(sum: &Sum, of: impl Iterator<Item = String>, hits: bool) -> Vec<String> {
     let input = sum.input + sum.cached_read + sum.cache_write;
     let numbers = [sum.requests, sum.attempts, sum.failed, input, sum.cached_read, sum.output];
     let numbers = numbers.iter().map(ToString::to_string);
-    of.chain(numbers).chain([sum.cost_nano.to_string(), sum.unpriced.to_string()]).collect()
+    let again = [sum.hits.to_string(), sum.saved_nano.to_string()].into_iter().filter(|_| hits);
+    of.chain(numbers).chain([sum.cost_nano.to_string(), sum.unpriced.to_string()]).chain(again).collect()
 }
 
 fn add(all: &mut Sum, sum: &Sum) {
     all.requests += sum.requests;
+    all.hits += sum.hits;
     all.attempts += sum.attempts;
     all.failed += sum.failed;
     all.unpriced += sum.unpriced;
     all.cost_nano += sum.cost_nano;
+    all.saved_nano += sum.saved_nano;
     all.input += sum.input;
     all.cached_read += sum.cached_read;
     all.cache_write += sum.cache_write;

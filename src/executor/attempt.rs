@@ -1,6 +1,7 @@
 //! One attempt at one target: encode, send, read until there is something to show.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
@@ -23,6 +24,8 @@ use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
 use crate::ledger::Entry;
 use crate::plan::Role;
 use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
+use crate::queue::Berth;
+use crate::tokens::Counter;
 use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
@@ -49,6 +52,8 @@ pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 struct Due {
     first_byte: Instant,
     first_token: Instant,
+    /// The end of a whole answer.
+    whole: Instant,
     total: Instant,
 }
 
@@ -83,17 +88,30 @@ impl Executor {
         let instead = job.carry.instead(turn.target);
         let mut entry = match &job.tab {
             Some(tab) if instead.is_none() => {
-                Some(tab.open(&turn.target.name, turn.target.vendor.preset.as_deref(), role).await?)
+                let target = turn.target;
+                Some(match tab.open(&target.name, target.vendor.preset.as_deref(), role).await {
+                    Err(fault) if fault.kind == FaultKind::Budget => {
+                        // Boxed, as all that few requests need.
+                        Box::pin(self.counted(job, tab, target, role, fault)).await?
+                    }
+                    opened => opened?,
+                })
             }
             _ => None,
         };
         let capped = entry.as_ref().and_then(Entry::cap).map(|most| turn.target.capped(most));
         let target = capped.as_ref().unwrap_or(turn.target);
         let now = Instant::now();
+        let berth = turn.berth.take();
         let (pass, mut hold) = (turn.pass.take(), turn.hold.take());
         let page = job.journal.begin(target, role, now);
         let meters = self.meters.target(&target.name.provider, &target.metric_label());
-        if let Some(relayed) = instead {
+        if let Some(make) = instead {
+            let Some(relayed) = self.counter.beside(make).await else {
+                let fault = Fault::new(FaultKind::Unavailable, "too many prompts wait to be counted");
+                meters.attempt(fault.kind.as_str(), page.fail(&fault));
+                return Err(fault.after(Some(Duration::from_secs(1))));
+            };
             page.lose(&relayed.lost);
             meters.attempt("ok", page.succeed(200, None));
             return Ok(Answered::Whole(relayed, target.clone()));
@@ -104,14 +122,15 @@ impl Executor {
             entry.iter_mut().for_each(|entry| entry.goes_out_when(strike.sent()));
         }
         let mut busy = self.health.loads.enter(&target.name);
-        let tried = self.try_once(job, target, hold.as_ref(), &page, now, strike).await;
-        match in_the_books(job, entry, role, tried).await {
+        let due = Due::of(job, target, turn.is_last, now);
+        let tried = self.try_once(job, target, hold.as_ref(), &page, due, strike).await;
+        match in_the_books(job, entry, role, &page, tried).await {
             Ok((mut answered, status)) => {
                 if let Answered::Raw(raw) = &answered
                     && let Some(fault) = raw.complaint()
                 {
                     meters.attempt(fault.kind.as_str(), page.fail(fault));
-                    self.blame(job, target, fault, pass, hold.as_mut());
+                    self.blame(job, target, fault, now, (pass, hold.as_mut(), berth.as_ref()));
                 } else {
                     let took = page.succeed(status, answered.usage_beside(role));
                     meters.attempt("ok", took);
@@ -121,16 +140,19 @@ impl Executor {
                     if let Some(pass) = pass {
                         pass.heard(Heard::Good(took), Instant::now());
                     }
+                    if let Some(berth) = &berth {
+                        berth.did_well(first_token);
+                    }
                     if let Some(hold) = &mut hold {
-                        hold.good();
+                        hold.good(Instant::now());
                     }
                 }
-                answered.keep(Grip { _busy: Some(busy), hold });
+                answered.keep(Grip { _busy: Some(busy), hold, _berth: berth });
                 Ok(answered)
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
-                self.blame(job, target, &fault, pass, hold.as_mut());
+                self.blame(job, target, &fault, now, (pass, hold.as_mut(), berth.as_ref()));
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.took(now.elapsed(), false, Instant::now());
                 }
@@ -140,13 +162,22 @@ impl Executor {
         }
     }
 
-    /// Tells of a fault whom it counts against.
-    fn blame(&self, job: &Job, target: &Target, fault: &Fault, pass: Option<Pass>, hold: Option<&mut Hold>) {
+    /// Tells of a fault whom it counts against. The attempt began at `began`.
+    fn blame(
+        &self,
+        job: &Job,
+        target: &Target,
+        fault: &Fault,
+        began: Instant,
+        (pass, hold, berth): (Option<Pass>, Option<&mut Hold>, Option<&Berth>),
+    ) {
         let now = Instant::now();
-        self.health.attempted(&target.name, Verdict::of(fault), None, now);
-        // A deadline that a policy set may have been too short for anybody.
-        let hurried = fault.kind == FaultKind::Timeout(Phase::FirstToken) && job.first_token.is_some();
-        let counts = if hurried { Counts::Nobody } else { fault.counts() };
+        let hurried = is_hurried(job, target, fault, now.saturating_duration_since(began));
+        let verdict = if hurried { Verdict::Void } else { Verdict::of(fault) };
+        self.health.attempted(&target.name, verdict, None, now);
+        // A target that takes others at the same time is busy, not broken: it gets less at once.
+        let busy = fault.kind == FaultKind::Overloaded && berth.is_some_and(Berth::overloaded);
+        let counts = if hurried || busy { Counts::Nobody } else { fault.counts() };
         match (counts, pass, hold) {
             (Counts::Target, Some(pass), _) => pass.heard(Heard::Bad, now),
             (Counts::Key, _, Some(hold)) if fault.kind == FaultKind::RateLimited => {
@@ -164,16 +195,10 @@ impl Executor {
         target: &Target,
         hold: Option<&Hold>,
         page: &Page<'_>,
-        now: Instant,
+        due: Due,
         strike: Option<Strike>,
     ) -> Result<(Answered, u16), Fault> {
         let deadlines = &target.vendor.deadlines;
-        let first_token = job.first_token.unwrap_or(deadlines.first_token);
-        let due = Due {
-            first_byte: (now + deadlines.first_byte).min(job.deadline),
-            first_token: (now + first_token).min(job.deadline),
-            total: job.deadline,
-        };
         let streams = job.carry.wants_stream();
         let outgoing = passing::outgoing(&*job.carry, target).await?;
         page.lose(&outgoing.lost);
@@ -188,7 +213,7 @@ impl Executor {
         }
         let raw = job.carry.raw(target);
         let head = match raw {
-            Some(form) => due.raw_head(form, now + deadlines.first_byte * SLOW_WORK),
+            Some(form) => due.raw_head(form, deadlines.first_byte * (SLOW_WORK - 1)),
             None => due.head(streams),
         };
         let upload = job.carry.upload();
@@ -212,7 +237,7 @@ impl Executor {
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
             _ if (200..300).contains(&status) => None,
-            _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.total).await),
+            _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.whole).await),
         };
         let complaint = match &begun {
             None => None,
@@ -251,7 +276,7 @@ impl Executor {
             return Err(fault);
         }
         let answered = if streams {
-            streamed(job, target, body, is_json(&headers), due).await?
+            streamed(job, target, page, body, is_json(&headers), due, self.counter.clone()).await?
         } else {
             whole(job, target, page, body, status, due).await?
         };
@@ -320,6 +345,9 @@ impl Executor {
         };
         let (head, body) = response.into_parts();
         let (status, headers) = (head.status.as_u16(), head.headers);
+        if let Some(hold) = hold {
+            hold.told(&headers, self.clock.unix_ms(), Instant::now());
+        }
         Ok(Sent { status, headers, body: Answering::Http(body), held, secrets })
     }
 
@@ -348,10 +376,13 @@ async fn whole(
     status: u16,
     due: Due,
 ) -> Result<Answered, Fault> {
-    let late = |at: Instant| passed(at, due, Phase::Idle);
-    let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.total, late).await?;
+    let late = |at: Instant| {
+        let handed_over = at == due.whole && at < due.total;
+        if handed_over { out_of_patience() } else { passed(at, due, Phase::Idle) }
+    };
+    let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.whole, late).await?;
     let relayed = if is_slow(target) {
-        Box::pin(passing::whole(&*job.carry, &job.journal, target, status, bytes)).await?
+        Box::pin(passing::whole(job, page, target, status, bytes)).await?
     } else {
         job.carry.whole(target, bytes)?
     };
@@ -363,25 +394,33 @@ async fn whole(
 async fn streamed(
     job: &Job,
     target: &Target,
+    page: &Page<'_>,
     mut body: Answering,
     json: bool,
     due: Due,
+    counter: Arc<Counter>,
 ) -> Result<Answered, Fault> {
     let idle = target.vendor.deadlines.idle;
     let json = json && target.vendor.interpreter.is_none();
-    let (body, relay) = if is_slow(target) {
+    let (body, relay, tally) = if is_slow(target) {
         let late = |at: Instant| passed(at, due, Phase::Idle);
         let whole = match json {
             false => None,
             true => Some(body.collect(job.limits.max_body, idle, due.total, late).await?),
         };
-        Box::pin(passing::stream(&*job.carry, &job.journal, target, body, whole)).await?
+        Box::pin(passing::stream(job, page, target, body, whole)).await?
     } else {
-        (body, job.carry.stream(target)?)
+        (body, job.carry.stream(target)?, None)
     };
-    let mut live = Live::new(body, relay, target.clone(), idle, due.total, json);
-    live.is_sequel = job.carry.is_sequel();
-    live.reach_content(due.first_token, job.limits.max_body, |at| passed(at, due, Phase::FirstToken)).await?;
+    let mut live = Live::new(body, relay, target.clone(), idle, due.total, json, counter);
+    (live.is_sequel, live.tally) = (job.carry.is_sequel(), tally);
+    let late = |at| passed(at, due, Phase::FirstToken);
+    if let Err(fault) = live.reach_content(due.first_token, job.limits.max_body, late).await {
+        if live.was_held_back() {
+            page.withhold(target, live.usage(job.tokens));
+        }
+        return Err(fault);
+    }
     Ok(Answered::Stream(Box::new(live)))
 }
 
@@ -395,11 +434,15 @@ async fn in_the_books(
     job: &Job,
     entry: Option<Entry>,
     role: Role,
+    page: &Page<'_>,
     tried: Result<(Answered, u16), Fault>,
 ) -> Result<(Answered, u16), Fault> {
     let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
     match &tried {
-        Err(fault) => entry.fail(fault),
+        Err(fault) => match page.withheld() {
+            Some(usage) => entry.withhold(usage, fault),
+            None => entry.fail(fault),
+        },
         Ok(_) => {
             if let Err(fault) = entry.durable().await {
                 entry.fail(&fault);
@@ -492,9 +535,29 @@ async fn uploading<T>(
 }
 
 impl Due {
-    /// Raw answers begin with their head. `slow` is for those whose whole work is done before it.
-    fn raw_head(self, form: RawForm, slow: Instant) -> Head {
-        let at = if form.as_it_came || !form.slow { self.first_byte } else { slow.min(self.total) };
+    /// An attempt that begins now has until then. While another target is left that is well, there is less time, and
+    /// never more than half of what is left of the request's: a client who waits shortly is rescued, too.
+    fn of(job: &Job, target: &Target, is_last: bool, now: Instant) -> Self {
+        let deadlines = &target.vendor.deadlines;
+        let first_token = job.first_token.unwrap_or(deadlines.first_token);
+        let end = if is_last || !job.is_repeatable_at(target) {
+            job.deadline
+        } else {
+            let share = job.deadline.saturating_duration_since(now) / 2;
+            now + handover(job, target).min(share)
+        };
+        Self {
+            first_byte: (now + deadlines.first_byte).min(end),
+            first_token: (now + first_token).min(end),
+            whole: end,
+            total: job.deadline,
+        }
+    }
+
+    /// Raw answers begin with their head. Those whose whole work is done before it have so much `more` time.
+    fn raw_head(self, form: RawForm, more: Duration) -> Head {
+        let slow = !form.as_it_came && form.slow;
+        let at = if slow { (self.first_byte + more).min(self.total) } else { self.first_byte };
         Head { at, phase: Phase::FirstByte, due: self }
     }
 
@@ -552,6 +615,30 @@ pub(super) fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &T
         );
     }
     target.wire().fault(status, headers, body)
+}
+
+/// How long the target may take while another one is left.
+fn handover(job: &Job, target: &Target) -> Duration {
+    target.vendor.deadlines.handover.max(job.first_token.unwrap_or_default())
+}
+
+/// Whether a deadline passed that may have been too short for anybody, and so says nothing of the target: one that a
+/// policy set, or what the client's own patience left of one.
+fn is_hurried(job: &Job, target: &Target, fault: &Fault, took: Duration) -> bool {
+    let deadlines = &target.vendor.deadlines;
+    let least = match fault.kind {
+        FaultKind::Timeout(Phase::FirstToken) if job.first_token.is_some() => return true,
+        FaultKind::Timeout(Phase::FirstToken) => deadlines.first_token,
+        FaultKind::Timeout(Phase::FirstByte) => deadlines.first_byte.min(deadlines.first_token),
+        FaultKind::Timeout(Phase::Idle) => deadlines.idle,
+        _ => return false,
+    };
+    took < least.min(handover(job, target))
+}
+
+fn out_of_patience() -> Fault {
+    let text = "the answer was not complete in time, and another target could be asked";
+    Fault::new(FaultKind::Timeout(Phase::Idle), text)
 }
 
 /// Which deadline it was that passed at `at`.

@@ -2,11 +2,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::facts::Body;
+use crate::facts::{Body, beginning};
 use crate::providers::{Sticky, Target};
-
-/// How much of a prompt is its beginning, in bytes.
-const BEGINNING: usize = 1024;
 
 /// What a request has in common with others, hashed; only what a provider of its plan asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,10 +16,9 @@ impl Bond {
     /// What counts for these targets. `session` is the session, or else the user.
     pub fn gather(targets: &[Target], session: Option<&str>, body: &dyn Body) -> Self {
         let asks = |sticky| targets.iter().any(|target| target.vendor.ring.sticky() == Some(sticky));
-        let prefix = || hashed(&(body.system(), beginning(body.text())));
         Self {
             session: session.filter(|_| asks(Sticky::Session)).map(|session| hashed(&session)),
-            prefix: asks(Sticky::Prefix).then(prefix),
+            prefix: asks(Sticky::Prefix).then(|| beginning(body)).flatten(),
         }
     }
 
@@ -32,10 +28,6 @@ impl Bond {
             Sticky::Prefix => self.prefix,
         }
     }
-}
-
-fn beginning(text: &str) -> &[u8] {
-    text.as_bytes().get(..BEGINNING).unwrap_or(text.as_bytes())
 }
 
 fn hashed(what: &impl Hash) -> u64 {

@@ -3,6 +3,7 @@
 //! Whoever carries a request out takes turns from here and tells how they ended. Turns may be raced: several can be
 //! taken before the first of them ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,12 +13,15 @@ use crate::breaker::{Admission, Pass};
 use crate::fault::{Counts, Fault, FaultKind, Phase, Then, Whose};
 use crate::plan::Reaction;
 use crate::providers::{Hold, Rest, Target, Why, Wish};
+use crate::queue::{Berth, Lane, Ticket};
 use crate::upstream::Upload;
 
 /// The longest that a client is told to wait before it comes again.
 const LONGEST_AFTER: Duration = Duration::from_secs(60);
 /// The shortest.
 const SHORTEST_AFTER: Duration = Duration::from_secs(1);
+/// How long who waits for a place relies on being told of it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What was tried of a job, and what is left.
 pub(super) struct Course<'j> {
@@ -29,13 +33,17 @@ pub(super) struct Course<'j> {
     again: Option<Again>,
     /// Places that rest and were passed over.
     resting: Vec<Resting>,
+    /// Places whose provider wants a pause that others need not wait for.
+    put_off: Vec<PutOff>,
+    /// Places whose line was waited in without a turn: nobody waits there again.
+    in_vain: Vec<usize>,
     /// How often each place has failed; only those that have.
     failed: Vec<(usize, u32)>,
     /// Attempts that were made and failed.
     made: u32,
     /// Turns that were taken and have not ended.
     open: u32,
-    /// How long was waited for limits that the configuration sets.
+    /// How long it has waited in lines.
     waited: Duration,
     /// The window of the largest target for which the prompt was too long.
     too_small: Option<u64>,
@@ -53,9 +61,16 @@ struct Again {
     but: Option<usize>,
 }
 
+/// A place to be tried once more, not before its time.
+#[derive(Clone, Copy)]
+struct PutOff {
+    place: usize,
+    due: Instant,
+}
+
 /// A place that was passed over.
 #[derive(Clone, Copy)]
-struct Resting {
+pub(super) struct Resting {
     place: usize,
     wait: Duration,
     why: Bar,
@@ -63,19 +78,36 @@ struct Resting {
 
 /// Why a place was passed over.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Bar {
+pub(super) enum Bar {
     Breaker,
     Key(Why),
+    /// No more at once, or others wait already.
+    Busy,
+}
+
+/// What is to be waited for.
+#[derive(Clone, Copy)]
+pub(super) enum Waiting {
+    /// The line of a place is to be joined.
+    Line(Resting),
+    /// A place that is to be tried once more wants a pause.
+    Pause(Duration),
 }
 
 /// One try at one target, about to be made.
 pub(super) struct Turn<'j> {
     /// Where it goes.
     pub(super) target: &'j Target,
+    /// One of the places at the target; taken by the attempt.
+    pub(super) berth: Option<Berth>,
     /// The leave of its breaker; taken by the attempt.
     pub(super) pass: Option<Pass>,
     /// The key that it bears; taken by the attempt.
     pub(super) hold: Option<Hold>,
+    /// Whether nobody else is left who is well.
+    pub(super) is_last: bool,
+    /// Whether it goes to an open breaker, because nothing else was left.
+    is_desperate: bool,
     place: usize,
     /// The place of its key among the provider's.
     key: Option<usize>,
@@ -85,8 +117,8 @@ pub(super) struct Turn<'j> {
 pub(super) enum Step<'j> {
     /// Make this try.
     Turn(Turn<'j>),
-    /// Ask again after this pause: a limit that the configuration sets is used up.
-    Wait(Duration),
+    /// Wait: all who could be asked are busy, or their limits are used up, or they wanted a pause.
+    Wait(Waiting),
     /// Nothing is left.
     Over,
 }
@@ -108,6 +140,8 @@ impl<'j> Course<'j> {
             next: 0,
             again: None,
             resting: Vec::new(),
+            put_off: Vec::new(),
+            in_vain: Vec::new(),
             failed: Vec::new(),
             made: 0,
             open: 0,
@@ -130,10 +164,27 @@ impl<'j> Course<'j> {
                 Err(resting) => self.rests(resting),
             }
         }
-        match self.well(now) {
-            Some(turn) => self.taken(turn),
-            None => self.least_bad(now),
+        if let Some(turn) = self.well(now) {
+            return self.taken(turn);
         }
+        match self.least_bad(now) {
+            Step::Over => self.after_all(now),
+            step => step,
+        }
+    }
+
+    /// Nobody else could answer: whoever wanted a pause is given it, and tried once more.
+    fn after_all(&mut self, now: Instant) -> Step<'j> {
+        let soonest = self.put_off.iter().enumerate().min_by_key(|(_, off)| off.due).map(|(at, _)| at);
+        let Some(PutOff { place, due }) = soonest.map(|at| self.put_off.swap_remove(at)) else {
+            return Step::Over;
+        };
+        let target = self.job.targets.get(place).filter(|target| self.may_retry(target));
+        if due >= self.job.deadline || target.is_none() {
+            return self.after_all(now);
+        }
+        self.again = Some(Again { place, but: None });
+        Step::Wait(Waiting::Pause(due.saturating_duration_since(now)))
     }
 
     /// A target that is well and was not asked yet, to be asked beside the others.
@@ -141,8 +192,9 @@ impl<'j> Course<'j> {
         if self.made + self.open >= self.job.limits.max_attempts {
             return None;
         }
-        let turn = self.well(Instant::now())?;
+        let mut turn = self.well(Instant::now())?;
         self.open += 1;
+        turn.is_last = !self.has_other_well();
         Some(turn)
     }
 
@@ -157,9 +209,19 @@ impl<'j> Course<'j> {
         None
     }
 
-    fn taken(&mut self, turn: Turn<'j>) -> Step<'j> {
+    fn taken(&mut self, mut turn: Turn<'j>) -> Step<'j> {
         self.open += 1;
+        turn.is_last = !self.has_other_well();
         Step::Turn(turn)
+    }
+
+    /// Whether a target that was not asked yet is well, and may be asked.
+    fn has_other_well(&self) -> bool {
+        let room = self.made + self.open < self.job.limits.max_attempts;
+        room && (self.next..self.job.targets.len()).any(|place| {
+            let target = self.job.targets.get(place).filter(|_| self.allows(place) && self.is_roomier(place));
+            target.is_some_and(|target| self.executor.gates.is_closed(&target.name))
+        })
     }
 
     /// The next place that no turn was taken for.
@@ -191,7 +253,11 @@ impl<'j> Course<'j> {
         self.job.market.as_ref()?.listing(&target.name)?.context_window
     }
 
-    /// A first try: breaker and keys are asked.
+    fn lane(&self, target: &Target) -> Arc<Lane> {
+        self.executor.lanes.of(&target.name, target.vendor.models.contains(&target.name.model))
+    }
+
+    /// A first try: breaker, target and keys are asked.
     fn enter(&self, place: usize, now: Instant) -> Result<Turn<'j>, Resting> {
         let shut = Resting { place, wait: Duration::ZERO, why: Bar::Breaker };
         let target = self.job.targets.get(place).ok_or(shut)?;
@@ -201,9 +267,42 @@ impl<'j> Course<'j> {
             Admission::Pass(pass) => pass,
             Admission::Shut(wait) => return Err(Resting { wait, ..shut }),
         };
-        let hold = target.vendor.ring.choose(self.wish(target, None), &self.executor.dice, now);
-        let hold = hold.map_err(|Rest { wait, why }| Resting { place, wait, why: Bar::Key(why) })?;
-        Ok(turn(target, place, pass, hold))
+        let berth = self.berth(place, target)?;
+        self.take_key(place, target, pass, berth, now)
+    }
+
+    /// A try of whoever waits in line, as soon as it is his turn.
+    fn enter_from_line(&self, place: usize, ticket: &Ticket, now: Instant) -> Result<Turn<'j>, Resting> {
+        let shut = Resting { place, wait: Duration::ZERO, why: Bar::Breaker };
+        let target = self.job.targets.get(place).ok_or(shut)?;
+        let pass = match self.executor.gates.enter_again(&target.name, false, now) {
+            Admission::Pass(pass) => pass,
+            Admission::Shut(wait) => return Err(Resting { wait, ..shut }),
+        };
+        let berth = ticket.enter().ok_or(Resting { place, wait: LOOK_AGAIN, why: Bar::Busy })?;
+        self.take_key(place, target, pass, berth, now)
+    }
+
+    fn berth(&self, place: usize, target: &'j Target) -> Result<Berth, Resting> {
+        let lane = self.lane(target);
+        lane.enter().ok_or_else(|| Resting { place, wait: lane.wait(self.job.tenant), why: Bar::Busy })
+    }
+
+    fn take_key(
+        &self,
+        place: usize,
+        target: &'j Target,
+        pass: Pass,
+        berth: Berth,
+        now: Instant,
+    ) -> Result<Turn<'j>, Resting> {
+        match target.vendor.ring.choose(self.wish(target, None), &self.executor.dice, now) {
+            Ok(hold) => Ok(turn(target, place, pass, hold, berth)),
+            Err(Rest { wait, why }) => {
+                berth.put_back();
+                Err(Resting { place, wait, why: Bar::Key(why) })
+            }
+        }
     }
 
     /// Another try at the same place. The pause has passed, so that a key that rests may be tried all the same.
@@ -215,50 +314,154 @@ impl<'j> Course<'j> {
             Admission::Pass(pass) => pass,
             Admission::Shut(wait) => return Err(Resting { wait, ..shut }),
         };
+        let berth = self.berth(place, target)?;
         let (ring, wish) = (&target.vendor.ring, self.wish(target, again.but));
         let hold = match ring.choose(wish, &self.executor.dice, now) {
             Ok(hold) => hold,
             Err(Rest { wait, why }) => match ring.least_bad(wish, now) {
                 Some(hold) => Some(hold),
-                None => return Err(Resting { place, wait, why: Bar::Key(why) }),
+                None => {
+                    berth.put_back();
+                    return Err(Resting { place, wait, why: Bar::Key(why) });
+                }
             },
         };
-        Ok(turn(target, place, pass, hold))
+        Ok(turn(target, place, pass, hold, berth))
     }
 
-    /// Everything rests: whoever rests for the shortest time is tried, an open breaker by one request at a time. What
-    /// the configuration limits is waited for.
+    /// Everything rests: whoever rests for the shortest time is tried, an open breaker by one request at a time. Whoever
+    /// is busy, or whose limits are used up, is waited for.
     fn least_bad(&mut self, now: Instant) -> Step<'j> {
         let mut resting = std::mem::take(&mut self.resting);
         resting.sort_by_key(|resting| resting.wait);
-        let limited = resting.iter().find(|resting| resting.why == Bar::Key(Why::Limited)).copied();
-        let mut others = resting.into_iter().filter(|resting| resting.why != Bar::Key(Why::Limited));
-        while let Some(Resting { place, wait, .. }) = others.next() {
+        let mut others = resting.into_iter();
+        while let Some(shortest) = others.next() {
+            let Resting { place, wait, why } = shortest;
             let Some(target) = self.job.targets.get(place).filter(|_| self.allows(place)) else { continue };
+            let waits = !self.in_vain.contains(&place);
+            if why.is_waited_for() && waits {
+                self.resting.extend(others);
+                return Step::Wait(Waiting::Line(shortest));
+            }
+            if why.is_waited_for() {
+                self.note_full(why, wait);
+                continue;
+            }
             let Admission::Pass(pass) = self.executor.gates.enter_again(&target.name, true, now) else {
                 self.note_rest(wait);
                 continue;
             };
+            let berth = match self.berth(place, target) {
+                Ok(berth) => berth,
+                Err(busy) if waits => {
+                    self.resting.extend(others);
+                    return Step::Wait(Waiting::Line(busy));
+                }
+                Err(busy) => {
+                    self.note_full(busy.why, busy.wait);
+                    continue;
+                }
+            };
             let ring = &target.vendor.ring;
             let hold = ring.least_bad(self.wish(target, None), now);
             if hold.is_none() && !ring.is_empty() {
+                berth.put_back();
                 continue;
             }
             self.resting.extend(others);
-            self.resting.extend(limited);
-            return self.taken(turn(target, place, pass, hold));
+            let turn = Turn { is_desperate: why == Bar::Breaker, ..turn(target, place, pass, hold, berth) };
+            return self.taken(turn);
         }
-        let Some(limited) = limited else { return Step::Over };
-        let pause = limited.wait;
-        self.waited += pause;
-        if self.waited > self.job.limits.max_backoff || now + pause >= self.job.deadline {
-            let text = "the gateway's own limits for its keys at the provider are used up";
-            let fault = Fault::new(FaultKind::RateLimited, text).after(Some(pause));
-            self.original.get_or_insert(fault.code("key_limits"));
-            return Step::Over;
+        Step::Over
+    }
+
+    /// Waits in the line of a target until there is room; `None` when that would take too long, or something else came
+    /// in the way.
+    pub(super) async fn wait(&mut self, waiting: Waiting) -> Option<Turn<'j>> {
+        let Resting { place, wait, why } = match waiting {
+            Waiting::Line(resting) => resting,
+            Waiting::Pause(pause) => {
+                self.job.journal.pause(Instant::now());
+                tokio::time::sleep(pause).await;
+                return None;
+            }
+        };
+        let target = self.job.targets.get(place)?;
+        self.in_vain.push(place);
+        let (now, queue) = (Instant::now(), self.executor.lanes.queue());
+        let until = (now + queue.max_wait.0.saturating_sub(self.waited)).min(self.job.deadline);
+        // How long a line takes, the line knows; what else is in the way has been told.
+        let rest = if why == Bar::Busy { Duration::ZERO } else { wait };
+        let ticket = match self.lane(target).join(self.job.tenant, rest, until, queue) {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                self.note_full(why, refused.wait);
+                return None;
+            }
+        };
+        self.job.journal.pause(now);
+        let ended = tokio::time::timeout_at(until, self.served(place, &ticket, until)).await;
+        self.waited += now.elapsed();
+        match ended {
+            Ok(Ok(turn)) => {
+                ticket.served();
+                self.in_vain.retain(|other| *other != place);
+                self.open += 1;
+                return Some(turn);
+            }
+            Ok(Err(Some(resting))) if resting.why.is_waited_for() => {
+                self.note_full(resting.why, resting.wait);
+            }
+            Ok(Err(Some(resting))) => self.rests(resting),
+            Ok(Err(None)) | Err(_) => {
+                let wait = self.lane(target).wait(self.job.tenant);
+                self.note_full(why, wait);
+            }
         }
-        self.again = Some(Again { place: limited.place, but: None });
-        Step::Wait(pause)
+        None
+    }
+
+    /// The turn of one in line; what is in the way if it is nothing that passes in time, `None` if somebody else took
+    /// the place in line.
+    async fn served(
+        &self,
+        place: usize,
+        ticket: &Ticket,
+        until: Instant,
+    ) -> Result<Turn<'j>, Option<Resting>> {
+        ticket.turn().await.map_err(|_| None)?;
+        loop {
+            let now = Instant::now();
+            match self.enter_from_line(place, ticket, now) {
+                Ok(turn) => return Ok(turn),
+                Err(resting) if resting.why == Bar::Busy => ticket.changed(resting.wait).await,
+                Err(resting)
+                    if resting.why.is_waited_for() && resting.wait < until.saturating_duration_since(now) =>
+                {
+                    ticket.changed(resting.wait).await;
+                }
+                Err(resting) => return Err(Some(resting)),
+            }
+        }
+    }
+
+    /// The line of a target takes too long.
+    fn note_full(&mut self, why: Bar, wait: Duration) {
+        let fault = match why {
+            Bar::Key(Why::UsedUp) => {
+                let text = "the provider's limits for the gateway's keys are used up";
+                Fault::new(FaultKind::RateLimited, text).code("key_limits")
+            }
+            Bar::Key(_) => {
+                let text = "the gateway's own limits for its keys at the provider are used up";
+                Fault::new(FaultKind::RateLimited, text).code("key_limits")
+            }
+            Bar::Busy | Bar::Breaker => {
+                let text = "the target is busy, and too many requests wait for it already";
+                Fault::new(FaultKind::Unavailable, text).code("target_busy")
+            }
+        };
+        self.original.get_or_insert(fault.after(Some(wait.clamp(SHORTEST_AFTER, LONGEST_AFTER))));
     }
 
     /// Nobody may be tried: the client is told when to come again.
@@ -280,7 +483,9 @@ impl<'j> Course<'j> {
                 Bar::Key(Why::Refused) => "its keys are refused",
                 Bar::Key(Why::Throttled) => "its keys rest after a rate limit",
                 Bar::Key(Why::Limited) => "the limits of its keys are used up",
+                Bar::Key(Why::UsedUp) => "the provider's limits for its keys are used up",
                 Bar::Key(Why::Tried) => "no other key is left",
+                Bar::Busy => "it is busy",
             };
             self.job.journal.skip(&target.name, reason);
             metrics::counter!("tollgate_targets_skipped_total", "provider" => target.name.provider.to_string(),
@@ -297,7 +502,7 @@ impl<'j> Course<'j> {
 
     /// A turn has failed: what now.
     pub(super) async fn failed(&mut self, turn: Turn<'j>, fault: Fault) -> Onward {
-        let Turn { target, place, key, .. } = turn;
+        let Turn { target, place, key, is_desperate, .. } = turn;
         self.open = self.open.saturating_sub(1);
         if matches!(fault.kind, FaultKind::Lossy | FaultKind::Budget) {
             // Nothing was sent: no attempt is used up. Another target may carry more, or cost less.
@@ -329,6 +534,13 @@ impl<'j> Course<'j> {
             return Onward::Step(Duration::ZERO);
         }
         let pause = match then {
+            // It is left alone, and this was the one try that it gets all the same.
+            Then::Retry | Then::RetryLast if is_desperate => None,
+            Then::Retry if wants_a_pause(&fault) && self.has_other_well() => {
+                let pause = self.pause_before(place, &fault, rule.after);
+                self.put_off.extend(pause.map(|pause| PutOff { place, due: Instant::now() + pause }));
+                None
+            }
             Then::Retry => self.pause(place, target, &fault, rule.after),
             Then::RetryLast if self.find_ahead().is_none() => self.pause(place, target, &fault, rule.after),
             Then::LargerContext => {
@@ -387,11 +599,17 @@ impl<'j> Course<'j> {
         fault: &Fault,
         least: Option<Duration>,
     ) -> Option<Duration> {
+        let pause = self.pause_before(place, fault, least)?;
+        self.may_retry(target).then_some(pause)
+    }
+
+    /// The same before the budget of retries is asked.
+    fn pause_before(&self, place: usize, fault: &Fault, least: Option<Duration>) -> Option<Duration> {
         let limits = &self.job.limits;
         let retries = self.job.retries.unwrap_or(limits.retries);
         let failed = self.failed.iter().find(|(failed, _)| *failed == place).map_or(0, |(_, times)| *times);
         let pause = backoff::pause(failed, retries, fault, limits, &self.executor.dice)?;
-        self.may_retry(target).then(|| least.map_or(pause, |least| pause.max(least)))
+        Some(least.map_or(pause, |least| pause.max(least)))
     }
 
     fn may_retry(&self, target: &Target) -> bool {
@@ -425,19 +643,33 @@ impl<'j> Course<'j> {
 }
 
 impl Bar {
+    /// Whether it passes by itself, so that waiting in line for it makes sense.
+    fn is_waited_for(self) -> bool {
+        matches!(self, Self::Busy | Self::Key(Why::Limited | Why::UsedUp))
+    }
+
     fn word(self) -> &'static str {
         match self {
             Self::Breaker => "breaker",
             Self::Key(Why::Refused) => "refused",
             Self::Key(Why::Throttled) => "throttled",
             Self::Key(Why::Limited) => "limited",
+            Self::Key(Why::UsedUp) => "used_up",
             Self::Key(Why::Tried) => "tried",
+            Self::Busy => "busy",
         }
     }
 }
 
-fn turn(target: &Target, place: usize, pass: Pass, hold: Option<Hold>) -> Turn<'_> {
-    Turn { target, key: hold.as_ref().map(Hold::place), pass: Some(pass), hold, place }
+fn turn(target: &Target, place: usize, pass: Pass, hold: Option<Hold>, berth: Berth) -> Turn<'_> {
+    let key = hold.as_ref().map(Hold::place);
+    let (berth, pass) = (Some(berth), Some(pass));
+    Turn { target, key, berth, pass, hold, place, is_last: true, is_desperate: false }
+}
+
+/// Whether another try at once would only be refused again.
+fn wants_a_pause(fault: &Fault) -> bool {
+    fault.kind == FaultKind::RateLimited || fault.after.is_some_and(|after| !after.is_zero())
 }
 
 fn out_of_time() -> Fault {

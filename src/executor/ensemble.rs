@@ -81,7 +81,11 @@ impl Executor {
             }
             match course.step() {
                 Step::Turn(turn) => running.begin(self, job, turn, Role::Retry),
-                Step::Wait(pause) => tokio::time::sleep(pause).await,
+                Step::Wait(place) => {
+                    if let Some(turn) = Box::pin(course.wait(place)).await {
+                        running.begin(self, job, turn, Role::Retry);
+                    }
+                }
                 Step::Over => return Err(course.verdict()),
             }
         }
@@ -160,6 +164,7 @@ impl Executor {
             deadline: job.deadline,
             tab: job.tab.clone(),
             tokens: job.tokens,
+            tenant: job.tenant,
             bond: job.bond,
             market: None,
         };

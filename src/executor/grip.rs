@@ -5,6 +5,7 @@ use crate::breaker::Busy;
 use crate::chat::Usage;
 use crate::plan::Role;
 use crate::providers::Hold;
+use crate::queue::Berth;
 
 /// What is given back when the answer is over.
 #[derive(Default)]
@@ -13,13 +14,15 @@ pub struct Grip {
     pub(super) _busy: Option<Busy>,
     /// The key.
     pub(super) hold: Option<Hold>,
+    /// The place at the target; given back last, so that who waits for it finds the key free too.
+    pub(super) _berth: Option<Berth>,
 }
 
 impl Grip {
-    /// So many tokens were used.
-    pub(super) fn used(&mut self, tokens: impl FnOnce() -> u64) {
+    /// This was used.
+    pub(super) fn used(&mut self, usage: impl FnOnce() -> Usage) {
         if let Some(hold) = self.hold.as_mut().filter(|hold| hold.counts_tokens()) {
-            hold.used(tokens());
+            hold.used(&usage());
         }
     }
 }
@@ -36,7 +39,7 @@ impl Answered {
     /// Holds on until it is over; a whole answer is over at once.
     pub(super) fn keep(&mut self, mut grip: Grip) {
         match self {
-            Self::Whole(relayed, _) => grip.used(|| relayed.usage.map_or(0, |usage| usage.total())),
+            Self::Whole(relayed, _) => grip.used(|| relayed.usage.unwrap_or_default()),
             Self::Stream(live) => live.grip = grip,
             Self::Raw(raw) => raw.grip = grip,
             Self::Switched(switched) => switched.grip = grip,

@@ -41,7 +41,8 @@ impl Executor {
 
     /// Always before the primary's time is over.
     fn standby_after(&self, job: &Job, primary: &Target, after: Late) -> Duration {
-        let limit = job.first_token.unwrap_or(primary.vendor.deadlines.first_token);
+        let deadlines = &primary.vendor.deadlines;
+        let limit = job.first_token.unwrap_or(deadlines.first_token.min(deadlines.handover));
         let middle = limit / STANDBY_PART;
         let wanted = match after {
             Late::After(gap) => gap,
@@ -62,8 +63,12 @@ impl Executor {
 impl Job {
     /// Whether it can be sent twice: all of it is here, and its answer is read.
     pub(super) fn is_repeatable(&self) -> bool {
-        let raw = || self.targets.first().is_some_and(|target| self.carry.raw(target).is_some());
-        self.carry.upload().is_none() && self.carry.switch().is_none() && !raw()
+        self.targets.first().is_none_or(|target| self.is_repeatable_at(target))
+    }
+
+    /// The same for one target.
+    pub(super) fn is_repeatable_at(&self, target: &Target) -> bool {
+        self.carry.upload().is_none() && self.carry.switch().is_none() && self.carry.raw(target).is_none()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happened to a request so far. Shared with the request's settlement, so that nothing is lost when the client
 //! goes away in the middle of an attempt.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -55,6 +55,7 @@ struct Running {
 pub(super) struct Page<'j> {
     journal: &'j Journal,
     number: u32,
+    withheld: OnceLock<Usage>,
 }
 
 impl Page<'_> {
@@ -76,6 +77,17 @@ impl Page<'_> {
         if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
             running.chaos = Some(chaos.clone());
         }
+    }
+
+    /// An answer was made, and is withheld.
+    pub(super) fn withhold(&self, target: &Target, usage: Usage) {
+        self.journal.spent(target, usage);
+        self.withheld.get_or_init(|| usage);
+    }
+
+    /// What was used for an answer that is withheld.
+    pub(super) fn withheld(&self) -> Option<Usage> {
+        self.withheld.get().copied()
     }
 
     /// The attempt brought its first content or its whole answer. The time that it took comes back.
@@ -132,7 +144,7 @@ impl Journal {
             lost: Vec::new(),
             chaos: None,
         });
-        Page { journal: self, number }
+        Page { journal: self, number, withheld: OnceLock::new() }
     }
 
     /// What goes on now cannot carry this.

@@ -1,6 +1,7 @@
 //! A stream under way: upstream bytes in, frames for the client out, with the idle and total deadlines kept.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use tokio::time::Instant;
 
 use super::answering::Answering;
 use super::grip::Grip;
+use super::pace::Pace;
 use super::sequel::{Resuming, Sequel};
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Usage};
+use crate::facts::market::Scale as _;
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Frame, StreamRelay, Target};
+use crate::providers::{Frame, StreamRelay, Tally, Target};
+use crate::tokens::Counter;
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
 /// not answering.
@@ -30,6 +34,7 @@ pub struct Live {
     ready: VecDeque<Bytes>,
     scratch: Vec<Frame>,
     watchdog: Watchdog,
+    pace: Pace,
     /// The provider answers with one JSON document although a stream was asked for.
     json: bool,
     over: bool,
@@ -37,6 +42,8 @@ pub struct Live {
     finished: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
+    /// What has come, where somebody looks at it before it goes on.
+    pub(super) tally: Option<Tally>,
     /// Given back when it is over.
     pub(super) grip: Grip,
     /// It goes on with an answer of which the client has the beginning: until its first content, nothing is told.
@@ -47,6 +54,7 @@ pub struct Live {
     resuming: Option<Resuming>,
     /// Tokens of the answers that it goes on with.
     before: u64,
+    counter: Arc<Counter>,
 }
 
 /// What a stream yields.
@@ -68,23 +76,27 @@ impl Live {
         idle: Duration,
         end: Instant,
         json: bool,
+        counter: Arc<Counter>,
     ) -> Self {
         Self {
             body,
             relay,
-            target,
             ready: VecDeque::new(),
             scratch: Vec::new(),
             watchdog: Watchdog::new(idle, end),
+            pace: Pace::new(target.vendor.deadlines.tokens_per_second),
+            target,
             json,
             over: false,
             finished: false,
             fault: None,
+            tally: None,
             grip: Grip::default(),
             is_sequel: false,
             sequel: None,
             resuming: None,
             before: 0,
+            counter,
         }
     }
 
@@ -153,7 +165,10 @@ impl Live {
             }
             if let Some(fault) = self.fault.take() {
                 if let Some(sequel) = self.sequel.take().filter(|sequel| sequel.can_follow(&fault)) {
-                    self.resuming = Some(sequel.resume(self.target.clone(), fault));
+                    let said = self.usage(0).output;
+                    // What goes on may need the same place.
+                    self.let_go();
+                    self.resuming = Some(sequel.resume(self.target.clone(), fault, said));
                     continue;
                 }
                 self.over = true;
@@ -170,7 +185,10 @@ impl Live {
                     self.relay.finish(&mut self.scratch)
                 }
                 Poll::Pending => {
-                    let passed = std::task::ready!(self.watchdog.poll(cx));
+                    let passed = match self.pace.poll(cx, self.relay.text_bytes()) {
+                        Poll::Ready(slow) if !self.finished => slow,
+                        _ => std::task::ready!(self.watchdog.poll(cx)),
+                    };
                     if self.finished {
                         self.over = true;
                         return Poll::Ready(Piece::End);
@@ -189,6 +207,7 @@ impl Live {
                 }
                 Poll::Ready(Some(Ok(chunk))) => {
                     self.watchdog.heard();
+                    self.pace.heard();
                     self.relay.feed(chunk, &mut self.scratch)
                 }
                 Poll::Ready(Some(Err(fault))) => Err(fault),
@@ -204,6 +223,8 @@ impl Live {
 
     /// If it breaks off, this goes on.
     pub(super) fn follow(&mut self, mut sequel: Box<Sequel>) {
+        // Who can go on elsewhere need not be silent for long.
+        self.watchdog.expect_within(self.watchdog.idle().min(self.target.vendor.deadlines.handover));
         self.ready.iter().for_each(|frames| sequel.hear(frames));
         self.sequel = Some(sequel);
     }
@@ -213,18 +234,35 @@ impl Live {
         &self.target
     }
 
-    /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing.
-    pub fn usage(&self, prompt_estimate: u64) -> Usage {
-        let heard = self.relay.text_bytes().div_ceil(4);
-        let usage = match self.relay.usage() {
+    /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing, by what the target
+    /// reported of others. `rough` is a quarter of the prompt's bytes.
+    pub fn usage(&self, rough: u64) -> Usage {
+        let came = self.tally.as_ref().map_or(0, Tally::bytes);
+        let heard = self.counter.heard(&self.target.name, self.relay.text_bytes().max(came));
+        // Who says that words cost nothing has not counted.
+        let told = self.relay.usage().or_else(|| self.tally.as_ref()?.usage());
+        let usage = match told.filter(|said| said.total() > 0 || heard == 0) {
             // What was said at the beginning of a stream that broke off says nothing of what came after.
             Some(said) if !self.relay.is_complete() && said.output < heard => {
                 Usage { output: heard, estimated: true, ..said }
             }
             Some(said) => said,
-            None => Usage { input: prompt_estimate, output: heard, estimated: true, ..Usage::default() },
+            None => {
+                let input = self.counter.likely(&self.target.name, rough);
+                Usage { input, output: heard, estimated: true, ..Usage::default() }
+            }
         };
         Usage { output: usage.output + self.before, ..usage }
+    }
+
+    /// Whether something of the answer has come that did not go on.
+    pub(super) fn was_held_back(&self) -> bool {
+        self.tally.as_ref().is_some_and(|tally| tally.bytes() > 0 || tally.usage().is_some())
+    }
+
+    /// Bytes of text of a complete answer, by which others are estimated; zero where it goes on with another one.
+    pub fn heard(&self) -> u64 {
+        if self.before > 0 || !self.relay.is_complete() { 0 } else { self.relay.text_bytes() }
     }
 
     /// Finish reason of the first choice, in OpenAI's words.
@@ -242,11 +280,17 @@ impl Live {
         self.relay.lost()
     }
 
+    /// Gives back what it holds on to.
+    fn let_go(&mut self) {
+        let mut grip = std::mem::take(&mut self.grip);
+        grip.used(|| self.usage(0));
+    }
+
     fn take_frames(&mut self) -> bool {
         let mut content = false;
         for frame in self.scratch.drain(..) {
             content |= frame.content;
-            if let Some(sequel) = self.sequel.as_mut().filter(|_| frame.content) {
+            if let Some(sequel) = &mut self.sequel {
                 sequel.hear(&frame.bytes);
             }
             self.is_sequel &= !frame.content;
@@ -266,7 +310,6 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let mut grip = std::mem::take(&mut self.grip);
-        grip.used(|| self.usage(0).total());
+        self.let_go();
     }
 }

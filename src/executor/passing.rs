@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::answering::{Answering, Script};
-use super::{Carry, Journal};
+use super::journal::Page;
+use super::{Carry, Job};
 use crate::fault::Fault;
-use crate::providers::{Ford, Outgoing, Relayed, StreamRelay, Target};
+use crate::providers::{Ford, Outgoing, Relayed, StreamRelay, Tally, Target};
 
 /// A body that goes through fords, one after the other.
 pub(super) struct Passing {
@@ -113,8 +114,8 @@ pub(super) async fn outgoing(carry: &dyn Carry, target: &Target) -> Result<Outgo
 /// # Errors
 /// An answer that is none; a guard that withholds it; an interpreter that failed.
 pub(super) async fn whole(
-    carry: &dyn Carry,
-    journal: &Journal,
+    job: &Job,
+    page: &Page<'_>,
     target: &Target,
     status: u16,
     bytes: Bytes,
@@ -123,46 +124,51 @@ pub(super) async fn whole(
         Some(interpreter) => interpreter.hear(status, bytes).await?,
         None => bytes,
     };
-    match inspected(journal, target, &bytes).await? {
-        Some(inspected) => carry.whole(&inspected, bytes),
-        None => carry.whole(target, bytes),
+    match inspected(job, page, target, &bytes).await? {
+        Some(inspected) => job.carry.whole(&inspected, bytes),
+        None => job.carry.whole(target, bytes),
     }
 }
 
-async fn inspected(journal: &Journal, target: &Target, bytes: &[u8]) -> Result<Option<Target>, Fault> {
+async fn inspected(
+    job: &Job,
+    page: &Page<'_>,
+    target: &Target,
+    bytes: &[u8],
+) -> Result<Option<Target>, Fault> {
     target.inspect(bytes).await.map_err(|withheld| {
-        if let Some(usage) = withheld.usage {
-            journal.spent(target, usage);
+        if let Some(made) = withheld.made {
+            page.withhold(target, made.used(job.tokens));
         }
         withheld.fault
     })
 }
 
-/// A streamed answer with its relay, through whatever it has to pass. `whole` is the body of a provider that answers
-/// with one document although a stream was asked for.
+/// A streamed answer with its relay, through whatever it has to pass, and what has come of it before that. `whole` is
+/// the body of a provider that answers with one document although a stream was asked for.
 ///
 /// # Errors
 /// A guard that withholds it; an interpreter that failed.
 pub(super) async fn stream(
-    carry: &dyn Carry,
-    journal: &Journal,
+    job: &Job,
+    page: &Page<'_>,
     target: &Target,
     body: Answering,
     whole: Option<Bytes>,
-) -> Result<(Answering, Box<dyn StreamRelay>), Fault> {
+) -> Result<(Answering, Box<dyn StreamRelay>, Option<Tally>), Fault> {
     if let Some(bytes) = whole {
-        let inspected = inspected(journal, target, &bytes).await?;
-        let relay = carry.stream(inspected.as_ref().unwrap_or(target))?;
-        return Ok((Answering::Local(Script::new(vec![(Duration::ZERO, bytes)])), relay));
+        let inspected = inspected(job, page, target, &bytes).await?;
+        let relay = job.carry.stream(inspected.as_ref().unwrap_or(target))?;
+        return Ok((Answering::Local(Script::new(vec![(Duration::ZERO, bytes)])), relay, None));
     }
     let mut fords: Vec<Box<dyn Ford>> = Vec::new();
     fords.extend(target.vendor.interpreter.as_ref().map(|interpreter| interpreter.listen()));
-    let relay = match target.inspect_stream() {
-        Some((ready, ford)) => {
+    let (relay, tally) = match target.inspect_stream() {
+        Some((ready, ford, tally)) => {
             fords.push(ford);
-            carry.stream(&ready)?
+            (job.carry.stream(&ready)?, Some(tally))
         }
-        None => carry.stream(target)?,
+        None => (job.carry.stream(target)?, None),
     };
-    Ok((Answering::Passing(Passing::new(body, fords)), relay))
+    Ok((Answering::Passing(Passing::new(body, fords)), relay, tally))
 }

@@ -56,7 +56,10 @@ impl Executor {
                 }
                 match course.step() {
                     Step::Over => return Err(course.verdict()),
-                    Step::Wait(pause) => wait(job, pause).await,
+                    Step::Wait(place) => match Box::pin(course.wait(place)).await {
+                        Some(turn) => running.begin(self, job, turn, role),
+                        None => continue,
+                    },
                     Step::Turn(turn) => running.begin(self, job, turn, role),
                 }
                 let beside = if role == Role::Primary { pace.at_once.saturating_sub(1) } else { 0 };

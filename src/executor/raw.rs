@@ -134,6 +134,6 @@ impl Drop for Raw {
             upload.abandon();
         }
         let mut grip = std::mem::take(&mut self.grip);
-        grip.used(|| self.usage().map_or(0, |usage| usage.total()));
+        grip.used(|| self.usage().unwrap_or_default());
     }
 }

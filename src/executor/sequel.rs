@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -13,9 +14,14 @@ use super::{Answered, Carry, Executor, Job};
 use crate::breaker::Verdict;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::providers::Target;
+use crate::target::TargetName;
 
-/// The same request with the beginning of its answer; `None` where the client's dialect has no place for it.
-pub type Again = Arc<dyn Fn(&str) -> Option<Arc<dyn Carry>> + Send + Sync>;
+/// The same request with the beginning of its answer, of which the client has seen these frames; `None` where the
+/// client's dialect has no place for it.
+pub type Again = Arc<dyn Fn(&str, &[Bytes]) -> Option<Arc<dyn Carry>> + Send + Sync>;
+
+/// Whether a target may go on, and with how much: after so many tokens by the one that broke off.
+pub type Remainder = Arc<dyn Fn(&Target, &TargetName, u64) -> Option<Target> + Send + Sync>;
 
 /// A stream that is about to go on.
 pub(super) type Resuming = Pin<Box<dyn Future<Output = Result<Box<Live>, Fault>> + Send>>;
@@ -23,31 +29,48 @@ pub(super) type Resuming = Pin<Box<dyn Future<Output = Result<Box<Live>, Fault>>
 /// The longest beginning that is sent again, in bytes.
 const MOST: usize = 1 << 20;
 
+/// Frames of more bytes than this are not kept, and nobody goes on with them.
+const MOST_SEEN: usize = 4 << 20;
+
 /// What goes on with a stream if it breaks off.
 pub struct Sequel {
     executor: Arc<Executor>,
     job: Job,
     again: Again,
+    remainder: Remainder,
     /// The text so far; `None` once there was something else.
     text: Option<String>,
+    /// What the client has seen, and how much it is.
+    seen: Vec<Bytes>,
+    size: usize,
 }
 
 impl Sequel {
     /// The sequel of a job's stream, at these targets.
-    pub fn new(executor: Arc<Executor>, job: Job, targets: Vec<Target>, again: Again) -> Box<Self> {
+    pub fn new(
+        executor: Arc<Executor>,
+        job: Job,
+        targets: Vec<Target>,
+        again: Again,
+        remainder: Remainder,
+    ) -> Box<Self> {
         let job = Job { targets, retries: Some(0), manner: None, ..job };
-        Box::new(Self { executor, job, again, text: Some(String::new()) })
+        let (text, seen, size) = (Some(String::new()), Vec::new(), 0);
+        Box::new(Self { executor, job, again, remainder, text, seen, size })
     }
 
     /// Takes note of what the client sees.
-    pub(super) fn hear(&mut self, frames: &[u8]) {
+    pub(super) fn hear(&mut self, frames: &Bytes) {
         let Some(text) = &mut self.text else { return };
-        let fits = String::from_utf8_lossy(frames).lines().all(|line| match line.strip_prefix("data:") {
-            Some(data) => said(data.trim(), text).is_some(),
-            None => true,
+        let fits = String::from_utf8_lossy(frames).lines().all(|line| {
+            // Events, or the elements of an array.
+            let data = line.strip_prefix("data:").unwrap_or(line).trim_start_matches(['[', ',', ' ']);
+            !data.starts_with('{') || said(data.trim_end(), text).is_some()
         });
-        if !fits || text.len() > MOST {
-            self.text = None;
+        self.size += frames.len();
+        self.seen.push(frames.clone());
+        if !fits || text.len() > MOST || self.size > MOST_SEEN {
+            (self.text, self.seen) = (None, Vec::new());
         }
     }
 
@@ -59,11 +82,14 @@ impl Sequel {
             && Instant::now() < self.job.deadline
     }
 
-    /// Goes on; what the client is told if nobody can is the fault that broke the stream.
-    pub(super) fn resume(mut self: Box<Self>, broken: Target, fault: Fault) -> Resuming {
+    /// Goes on after so many tokens; what the client is told if nobody can is the fault that broke the stream.
+    pub(super) fn resume(mut self: Box<Self>, broken: Target, fault: Fault, said: u64) -> Resuming {
+        let allowed = self.job.targets.iter().filter_map(|one| (self.remainder)(one, &broken.name, said));
+        self.job.targets = allowed.collect();
         // Whoever broke off is asked last.
         self.job.targets.sort_by_key(|target| target.name == broken.name);
-        let again = self.text.as_deref().and_then(|text| (self.again)(text.trim_end()));
+        let able = self.text.as_deref().filter(|_| !self.job.targets.is_empty());
+        let again = able.and_then(|text| (self.again)(text.trim_end(), &self.seen));
         Box::pin(async move {
             let Some(carry) = again else { return Err(fault) };
             let (executor, now) = (self.executor, Instant::now());
@@ -95,6 +121,9 @@ impl Answered {
 /// Adds the text of one event; `None` when it says anything else that a beginning in words would not have.
 fn said(data: &str, text: &mut String) -> Option<()> {
     let Ok(event) = serde_json::from_str::<Value>(data) else { return Some(()) };
+    if let Some(candidates) = event.get("candidates").and_then(Value::as_array) {
+        return candidates.iter().try_for_each(|candidate| said_by(candidate, text));
+    }
     if let Some(choices) = event.get("choices").and_then(Value::as_array) {
         let [choice] = choices.as_slice() else { return choices.is_empty().then_some(()) };
         let delta = choice.get("delta")?;
@@ -113,9 +142,43 @@ fn said(data: &str, text: &mut String) -> Option<()> {
         Some("content_block_start") => {
             (event.get("content_block")?.get("type")?.as_str()? == "text").then_some(())
         }
-        Some("message_start" | "message_delta" | "content_block_stop" | "ping") => Some(()),
-        _ => None,
+        Some("message_start" | "ping") => Some(()),
+        Some("response.output_text.delta") => {
+            text.push_str(event.get("delta")?.as_str()?);
+            Some(())
+        }
+        Some("response.output_item.added" | "response.output_item.done") => {
+            let kind = event.get("item")?.get("type")?.as_str()?;
+            (matches!(kind, "message" | "reasoning") && text.is_empty()).then_some(())
+        }
+        Some("response.created" | "response.in_progress" | "response.queued")
+        | Some("response.content_part.added" | "response.output_text.annotation.added") => Some(()),
+        Some(kind) if kind.starts_with("response.reasoning") => text.is_empty().then_some(()),
+        // An event without any of it says nothing of the answer.
+        None => event.get("usageMetadata").map(drop),
+        Some(_) => None,
     }
+}
+
+/// The same for a candidate of Gemini's.
+fn said_by(candidate: &Value, text: &mut String) -> Option<()> {
+    let over = candidate.get("finishReason").is_some_and(|reason| !reason.is_null());
+    if over || candidate.get("index").and_then(Value::as_u64).unwrap_or(0) != 0 {
+        return None;
+    }
+    let parts = candidate.get("content").and_then(|content| content.get("parts")).and_then(Value::as_array);
+    for part in parts.into_iter().flatten() {
+        let part = part.as_object()?;
+        let thinks = part.get("thought").is_some_and(|thought| thought == true);
+        let alone = part.keys().all(|key| matches!(key.as_str(), "text" | "thought" | "thoughtSignature"));
+        if !alone {
+            return None;
+        }
+        if !thinks {
+            text.push_str(part.get("text")?.as_str()?);
+        }
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -140,7 +203,32 @@ mod tests {
                 Some("hi"),
             ),
             (vec![r#"{"type":"content_block_start","content_block":{"type":"tool_use"}}"#], None),
-            (vec![r#"{"type":"response.output_text.delta","delta":"x"}"#], None),
+            (
+                vec![
+                    r#"{"type":"response.created","response":{}}"#,
+                    r#"{"type":"response.output_item.added","item":{"type":"message"}}"#,
+                    r#"{"type":"response.output_text.delta","delta":"x"}"#,
+                ],
+                Some("x"),
+            ),
+            (vec![r#"{"type":"response.output_item.added","item":{"type":"function_call"}}"#], None),
+            (
+                vec![
+                    r#"{"type":"response.output_text.delta","delta":"x"}"#,
+                    r#"{"type":"response.output_text.done"}"#,
+                ],
+                None,
+            ),
+            (
+                vec![
+                    r#"{"candidates":[{"content":{"parts":[{"text":"hm","thought":true}]}}]}"#,
+                    r#"{"candidates":[{"content":{"parts":[{"text":"a"},{"text":"b"}]},"index":0}]}"#,
+                ],
+                Some("ab"),
+            ),
+            (vec![r#"{"candidates":[{"content":{"parts":[{"functionCall":{}}]}}]}"#], None),
+            (vec![r#"{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}"#], None),
+            (vec![r#"{"type":"content_block_stop","index":0}"#], None),
         ] {
             let mut text = String::new();
             let all = events.iter().try_for_each(|event| said(event, &mut text));

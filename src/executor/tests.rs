@@ -138,7 +138,9 @@ pub(super) fn executor() -> Executor {
     let health = crate::breaker::Health::new(crate::breaker::HealthSettings::default(), Instant::now());
     let gates = Arc::new(Gates::new(Dice::loaded(2)));
     let (dice, clock) = (Arc::new(Dice::loaded(1)), Arc::new(crate::clock::FixedClock(0)));
-    Executor::new(Arc::new(upstream), Arc::default(), Arc::new(health), gates, dice, clock)
+    let (lanes, counter) = (Arc::default(), Arc::default());
+    let known = TargetState { health: Arc::new(health), gates, lanes, counter };
+    Executor::new(Arc::new(upstream), Arc::default(), known, dice, clock)
 }
 
 pub(super) fn job_of(models: &[&str], stream: bool) -> Job {
@@ -166,6 +168,7 @@ pub(super) fn job_of(models: &[&str], stream: bool) -> Job {
         },
         deadline: Instant::now() + Duration::from_secs(600),
         tokens: 0,
+        tenant: crate::caller::Tenant::default(),
         bond: Bond::default(),
         market: None,
     }
@@ -205,7 +208,8 @@ fn word(attempt: &crate::plan::AttemptRecord) -> &'static str {
 async fn faults_before_the_first_content_are_invisible() {
     for (first, outcomes) in [
         ("500", vec!["server_error", "server_error", "ok"]),
-        ("429", vec!["rate_limited", "rate_limited", "ok"]),
+        ("429", vec!["rate_limited", "ok"]),
+        ("429-2s", vec!["rate_limited", "ok"]),
         ("429-30s", vec!["rate_limited", "ok"]),
         ("401", vec!["upstream_credentials", "ok"]),
         ("slow-90s", vec!["timeout_first_token", "ok"]),
@@ -233,6 +237,69 @@ async fn faults_after_content_end_the_stream_without_its_normal_end() {
 async fn retry_after_is_honoured_before_the_same_target_is_tried_again() {
     let (seen, attempts, seconds) = told(&["429-2s"], false).await;
     assert_eq!((seen.as_str(), attempts.len(), seconds), ("rate_limited", 2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_waited_for_only_when_nobody_else_could_answer() {
+    for (models, outcomes, seconds) in [
+        (vec!["429-2s", "ok"], vec!["rate_limited", "ok"], 0),
+        (vec!["429-2s", "cut-0"], vec!["rate_limited", "upstream_truncated", "rate_limited"], 2),
+        (vec!["429-2s", "429-3s"], vec!["rate_limited"; 4], 3),
+        (vec!["429-30s", "cut-0"], vec!["rate_limited", "upstream_truncated"], 0),
+    ] {
+        let (_, attempts, took) = told(&models, true).await;
+        assert_eq!((attempts, took), (outcomes, seconds), "{models:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_target_has_less_time_while_another_one_is_left() {
+    for (models, stream, outcomes, seconds) in [
+        (vec!["head-40s", "ok"], false, vec!["timeout_first_byte", "ok"], 20),
+        (vec!["head-40s"], false, vec!["ok"], 40),
+        (vec!["ok"], false, vec!["ok"], 0),
+        (vec!["slow-30s", "ok"], false, vec!["timeout_idle", "ok"], 20),
+        (vec!["slow-40s", "ok"], true, vec!["timeout_first_token", "ok"], 20),
+        (vec!["slow-40s"], true, vec!["ok"], 40),
+        (
+            vec!["head-40s", "head-41s", "ok"],
+            true,
+            vec!["timeout_first_byte", "timeout_first_byte", "ok"],
+            40,
+        ),
+        // The last one has all the time that is left to it.
+        (vec!["head-40s", "slow-50s"], true, vec!["timeout_first_byte", "ok"], 70),
+    ] {
+        let (_, attempts, took) = told(&models, stream).await;
+        assert_eq!((attempts, took), (outcomes, seconds), "{models:?}, stream {stream}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_impatient_client_is_answered_within_its_patience_and_blames_nobody() {
+    let executor = executor();
+    for _ in 0..20 {
+        let mut job = job_of(&["head-40s", "slow-9s", "ok"], true);
+        job.deadline = Instant::now() + Duration::from_secs(8);
+        let began = Instant::now();
+        assert!(matches!(executor.carry_out(&job).await, Ok(Answered::Stream(_))));
+        assert_eq!(began.elapsed().as_secs(), 6, "four seconds, two, and the rest");
+    }
+    for target in job_of(&["head-40s", "slow-9s"], true).targets {
+        assert!(executor.gates.is_closed(&target.name), "{} is blamed", target.name);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_rests_gets_one_try_and_no_more() {
+    let executor = executor();
+    for _ in 0..7 {
+        let _ = executor.carry_out(&job_of(&["500"], false)).await;
+    }
+    assert!(!executor.gates.is_closed(&job_of(&["500"], false).targets[0].name));
+    let job = job_of(&["500"], false);
+    assert!(executor.carry_out(&job).await.is_err());
+    assert_eq!(job.journal.close().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

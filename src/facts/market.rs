@@ -83,6 +83,13 @@ impl Purse {
     }
 }
 
+/// Who knows what targets make of a prompt.
+pub trait Scale: Send + Sync {
+    /// The tokens that a target is likely to count, where a quarter of the prompt's bytes are `rough`. Asked on the path of
+    /// requests.
+    fn likely(&self, target: &TargetName, rough: u64) -> u64;
+}
+
 /// Where a market of the gateway takes its numbers from: prices when they change, health when somebody looks.
 pub trait Numbers: Send + Sync {
     /// Fills in what is known of a target besides its tags and labels.

@@ -1,60 +1,118 @@
-//! How many requests are in flight, and whether more may come.
+//! How many requests are in flight, whose they are, and whether more may come.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use metrics::counter;
 use tokio::sync::watch;
 
+use super::memory::Memory;
+use crate::caller::Tenant;
 use crate::fault::{Fault, FaultKind};
+
+/// Tenants are counted in so many places; those who share one share their part too.
+const SLOTS: usize = 1_024;
+
+/// Who has less than an equal share may still come when the house is full, until it is fuller by this part of the limit.
+const SPARE: usize = 4;
 
 /// The count of requests in flight and the switch that ends them.
 #[derive(Clone)]
 pub struct Admission {
-    in_flight: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+    memory: Arc<Memory>,
     closing: watch::Receiver<bool>,
 }
 
+struct Counts {
+    in_flight: AtomicUsize,
+    /// The same by tenant.
+    tenants: Box<[AtomicU32]>,
+    /// How many of those are not zero.
+    present: AtomicUsize,
+}
+
 /// One request's place; given back on drop.
-pub struct Permit(Arc<AtomicUsize>);
+pub struct Permit {
+    counts: Arc<Counts>,
+    slot: usize,
+}
 
 impl Admission {
     /// `closing` turns true when running streams must end: the drain's deadline has passed.
-    pub fn new(closing: watch::Receiver<bool>) -> Self {
-        Self { in_flight: Arc::default(), closing }
+    pub fn new(closing: watch::Receiver<bool>, memory: Arc<Memory>) -> Self {
+        let counts = Counts {
+            in_flight: AtomicUsize::new(0),
+            tenants: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            present: AtomicUsize::new(0),
+        };
+        Self { counts: Arc::new(counts), memory, closing }
     }
 
-    /// Takes a place.
+    /// Takes a place. When `limit` places are taken, tenants who have less than an equal share of them still find one.
     ///
     /// # Errors
-    /// `Unavailable` when `limit` places are taken.
-    pub(super) fn enter(&self, limit: usize) -> Result<Permit, Fault> {
-        let permit = Permit(self.in_flight.clone());
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
-            return Err(Fault::new(
-                FaultKind::Unavailable,
-                "the gateway is at its limit of requests in flight",
-            )
-            .code("at_capacity")
-            .after(Some(Duration::from_secs(1))));
+    /// `Unavailable` when there is none.
+    pub(super) fn enter(&self, tenant: Tenant, limit: usize) -> Result<Permit, Fault> {
+        let counts = &self.counts;
+        let slot = tenant.slot(SLOTS);
+        let own = counts.tenants.get(slot).map_or(0, |own| own.fetch_add(1, Relaxed));
+        if own == 0 {
+            counts.present.fetch_add(1, Relaxed);
         }
-        Ok(permit)
+        let before = counts.in_flight.fetch_add(1, Relaxed);
+        let permit = Permit { counts: self.counts.clone(), slot };
+        let most = limit.min(self.memory.most());
+        if before < most {
+            return Ok(permit);
+        }
+        let share = most / counts.present.load(Relaxed).max(1);
+        if before < most + most / SPARE && (own as usize) < share {
+            return Ok(permit);
+        }
+        drop(permit);
+        Err(self.shed(most < limit))
     }
 
     /// Requests in flight now.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.counts.in_flight.load(Relaxed)
+    }
+
+    /// Tenants that they are of.
+    pub fn tenants(&self) -> usize {
+        self.counts.present.load(Relaxed)
+    }
+
+    /// What memory has to say.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Watches the switch that ends running streams.
     pub(super) fn closing(&self) -> watch::Receiver<bool> {
         self.closing.clone()
     }
+
+    #[cold]
+    fn shed(&self, for_memory: bool) -> Fault {
+        let (reason, text) = if for_memory {
+            ("memory", "the gateway is short of memory")
+        } else {
+            ("in_flight", "the gateway is at its limit of requests in flight")
+        };
+        counter!("tollgate_shed_total", "reason" => reason).increment(1);
+        Fault::new(FaultKind::Unavailable, text).code("at_capacity").after(Some(Duration::from_secs(1)))
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.counts.in_flight.fetch_sub(1, Relaxed);
+        if self.counts.tenants.get(self.slot).is_some_and(|own| own.fetch_sub(1, Relaxed) == 1) {
+            self.counts.present.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -62,16 +120,52 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
+    const A: Tenant = Tenant::numbered(1);
+    const B: Tenant = Tenant::numbered(2);
+    const C: Tenant = Tenant::numbered(3);
+
+    fn admission() -> Admission {
+        let (_switch, closing) = watch::channel(false);
+        Admission::new(closing, Arc::default())
+    }
+
     #[test]
     fn places_are_given_back_also_by_those_who_were_refused() {
-        let (_switch, closing) = watch::channel(false);
-        let admission = Admission::new(closing);
-        let first = admission.enter(1).ok();
+        let admission = admission();
+        let first = admission.enter(A, 1).ok();
         assert!(first.is_some());
-        assert!(admission.enter(1).is_err());
-        assert_eq!(admission.in_flight(), 1);
+        assert!(admission.enter(A, 1).is_err() && admission.enter(B, 1).is_err());
+        assert_eq!((admission.in_flight(), admission.tenants()), (1, 1));
         drop(first);
-        assert!(admission.enter(1).is_ok());
-        assert_eq!(admission.in_flight(), 0);
+        assert!(admission.enter(A, 1).is_ok());
+        assert_eq!((admission.in_flight(), admission.tenants()), (0, 0));
+    }
+
+    #[test]
+    fn who_floods_the_house_keeps_nobody_else_out() {
+        let admission = admission();
+        let enter = |tenant| admission.enter(tenant, 100).ok();
+        let flood: Vec<_> = std::iter::from_fn(|| enter(A)).collect();
+        assert_eq!(flood.len(), 100, "alone, a tenant may have all");
+        let others: Vec<_> =
+            (0..12).filter_map(|_| enter(B)).chain((0..12).filter_map(|_| enter(C))).collect();
+        assert_eq!(others.len(), 24, "others have a share all the same");
+        assert!(enter(A).is_none());
+        let last: Vec<_> = std::iter::from_fn(|| enter(B)).collect();
+        assert_eq!(last.len(), 1, "and the house has an end");
+        drop((flood, others, last));
+        assert_eq!((admission.in_flight(), admission.tenants()), (0, 0));
+    }
+
+    #[test]
+    fn short_of_memory_fewer_may_come() {
+        let admission = admission();
+        let held: Vec<_> = (0..60).map(|_| admission.enter(A, 100).ok()).collect();
+        admission.memory.seen(95, Some(100), 60);
+        assert!(admission.enter(A, 100).is_err());
+        drop(held);
+        assert!(admission.enter(A, 100).is_ok(), "never nobody");
+        admission.memory.seen(50, Some(100), 0);
+        assert_eq!((0..100).filter_map(|_| admission.enter(A, 100).ok()).collect::<Vec<_>>().len(), 100);
     }
 }

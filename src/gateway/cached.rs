@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Snapshot;
 use super::door::{Asked, Door};
 use super::keeping::{Kind, hash};
-use super::line::{Carried, Opened, Planned, Progress};
+use super::line::{Admitted, Carried, Opened, Planned, Progress};
 use crate::cache::{Entry, Form, Joined, Key, Rules, Store, Waited, When};
 use crate::caller::Caller;
 use crate::executor::Carry;
@@ -161,7 +161,7 @@ impl Opened<'_> {
     }
 
     /// An answer that is given again costs nothing; whose it was and what it saves is told.
-    pub(super) fn given_again(&mut self, entry: &Entry) {
+    pub(super) fn given_again(&mut self, entry: &Entry, asked: &dyn Asked, caller: &Caller) {
         let age = entry.age(Instant::now()).as_secs();
         self.told.insert(http::header::AGE, HeaderValue::from(age));
         self.tell("x-tollgate-target", &entry.target);
@@ -170,9 +170,11 @@ impl Opened<'_> {
             metrics::gauge!("tollgate_cache_saved_usd").increment(saved.dollars());
         }
         self.tell("x-tollgate-cost-usd", "0");
+        let desk = self.gateway.shared.figures.desk();
         self.note(|s| {
             s.free();
             s.head_ready();
+            s.given_again(&desk, asked, caller, entry);
         });
     }
 }
@@ -236,9 +238,9 @@ impl<'o, 'g> Planned<'o, 'g> {
     }
 
     fn hit(self, entry: &Entry, progress: Progress) -> Carried<'o, 'g> {
-        let opened = self.admitted.opened;
+        let Admitted { opened, asked, .. } = self.admitted;
         opened.tell_cache("hit");
-        opened.given_again(entry);
+        opened.given_again(entry, &*asked, &self.caller);
         Carried { opened, progress }
     }
 }

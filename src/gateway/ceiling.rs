@@ -1,11 +1,15 @@
 //! The most that one request of a key may cost: targets beyond it are left out, and answers are cut to it.
 
+use std::sync::Arc;
+
 use super::identify::beyond;
+use crate::executor::Remainder;
 use crate::facts::market::Size;
 use crate::facts::{Body, Endpoint, Facts};
 use crate::fault::Fault;
 use crate::plan::By;
 use crate::planner::Plan;
+use crate::policy::Session;
 use crate::providers::Target;
 
 /// Tokens of each answer that a judge is shown at most.
@@ -47,6 +51,26 @@ pub(super) fn enforce(facts: &Facts, body: &dyn Body, plan: &mut Plan) -> Result
         Some(_) => Ok(()),
         None => Err(beyond("who judges the answers may cost more than this key allows")),
     }
+}
+
+/// What is left for whoever goes on with a stream that broke off: its beginning was paid for already, and the client has
+/// heard so much of what it asked for.
+pub(super) fn remainder(session: &Session, body: &dyn Body) -> Remainder {
+    let (session, input, asked) = (session.clone(), body.tokens(), body.max_tokens());
+    Arc::new(move |target, broken, said| {
+        let facts = session.facts();
+        let left = asked.map(|asked| asked.saturating_sub(said));
+        if left == Some(0) {
+            return None;
+        }
+        let mut target = left.map_or_else(|| target.clone(), |left| target.capped(left));
+        if let Some(most) = facts.caller.grant.as_ref().and_then(|grant| grant.scope.max_cost) {
+            let offer = facts.market.offer(&broken.to_string())?;
+            let spent = facts.market.cost(&offer, Size { input, output: said })?;
+            Limit { facts, most: most - spent }.hold(&mut target, input.saturating_add(said), left)?;
+        }
+        Some(target)
+    })
 }
 
 /// How many targets are asked together.

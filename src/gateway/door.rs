@@ -101,6 +101,11 @@ pub trait Asked: Carry + facts::Body {
     ) -> Result<Option<Arc<dyn Asked>>, Fault> {
         Ok(None)
     }
+    /// The same request for whoever goes on with its stream, which broke off after `text`; the client has seen these
+    /// frames. `None` where the dialect has no place for the beginning of an answer.
+    fn after(&self, _text: &str, _seen: &[Bytes]) -> Option<Arc<dyn Carry>> {
+        None
+    }
     /// The body, where it is one JSON document that was read to its end: only such requests can be known again.
     fn json(&self) -> Option<&json::Body> {
         None

@@ -14,18 +14,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use http_body::Body as _;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
 
-use super::door::{Door, Head};
-use super::gather::facts_of;
-use super::{Gateway, Snapshot};
-use crate::caller::Caller;
-use crate::executor::{Answered, Bond, Job, Journal};
-use crate::fault::{Fault, FaultKind, Phase};
-use crate::plan::Decision;
-use crate::planner;
-use crate::plugin::{Awaited, Courier, CourierFault, Delivery, Embedder, Errand};
-use crate::store::Shelf;
+use super::Gateway;
+use super::door::Door;
+use super::vectors::embed;
+use crate::fault::{Fault, FaultKind};
+use crate::plugin::{Awaited, Behalf, Courier, CourierFault, Delivery, Embedder, Errand};
 use crate::target::{Origin, Reach};
 use crate::upstream::{AnswerBody, Outbound, Upstream};
 
@@ -38,9 +32,6 @@ const BUSY: &str = "the gateway does too much for plugins at the moment";
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// How long vectors are waited for at most; the plugin's own limit mostly is shorter.
-const VECTORS: Duration = Duration::from_secs(30);
 
 /// Headers that are the transport's.
 const RESERVED: [HeaderName; 7] =
@@ -62,7 +53,7 @@ pub struct Runner {
 
 enum Task {
     Send(Box<Errand>, oneshot::Sender<Result<Delivery, CourierFault>>),
-    Embed(Vec<String>, oneshot::Sender<Result<Vec<Vec<f32>>, String>>),
+    Embed(Box<Behalf>, Vec<String>, oneshot::Sender<Result<Vec<Vec<f32>>, String>>),
 }
 
 impl Errands {
@@ -93,10 +84,10 @@ impl Courier for Errands {
 }
 
 impl Embedder for Errands {
-    fn embed(&self, texts: Vec<String>) -> Awaited<'_, Result<Vec<Vec<f32>>, String>> {
+    fn embed(&self, behalf: Behalf, texts: Vec<String>) -> Awaited<'_, Result<Vec<Vec<f32>>, String>> {
         Box::pin(async move {
             let (back, answer) = oneshot::channel();
-            self.give(Task::Embed(texts, back))?;
+            self.give(Task::Embed(Box::new(behalf), texts, back))?;
             answer.await.unwrap_or_else(|_| Err(BUSY.to_owned()))
         })
     }
@@ -115,7 +106,9 @@ impl Runner {
                 match task {
                     // Whoever asked may have gone; then nobody misses the answer.
                     Task::Send(errand, back) => drop(back.send(deliver(&upstream, *errand).await)),
-                    Task::Embed(texts, back) => drop(back.send(embed(&gateway, door, &texts).await)),
+                    Task::Embed(behalf, texts, back) => {
+                        drop(back.send(embed(&gateway, door, *behalf, texts).await));
+                    }
                 }
                 drop(place);
             });
@@ -198,86 +191,6 @@ fn undelivered(fault: &Fault) -> CourierFault {
     }
 }
 
-/// Vectors of the model that the configuration names. Policies and guards are not asked: they may be the ones who want
-/// the vectors.
-async fn embed(
-    gateway: &Gateway,
-    door: &'static dyn Door,
-    texts: &[String],
-) -> Result<Vec<Vec<f32>>, String> {
-    let snapshot = gateway.snapshot();
-    let Some(model) = snapshot.embeddings.clone() else {
-        return Err(
-            "no model for embeddings is configured: name one as `plugins: { embeddings: … }`".to_owned()
-        );
-    };
-    if texts.is_empty() {
-        return Ok(Vec::new());
-    }
-    let body = serde_json::json!({ "model": &*model, "input": texts, "encoding_format": "float" });
-    let answer = carried(gateway, &snapshot, door, body.to_string().into()).await;
-    let answer = answer.map_err(|fault| format!("embeddings by `{model}`: {fault}"))?;
-    vectors(&answer, texts.len()).ok_or_else(|| format!("embeddings by `{model}`: the answer lacks vectors"))
-}
-
-async fn carried(
-    gateway: &Gateway,
-    snapshot: &Arc<Snapshot>,
-    door: &'static dyn Door,
-    body: Bytes,
-) -> Result<Bytes, Fault> {
-    let (uri, headers) = (Uri::from_static("/v1/embeddings"), HeaderMap::new());
-    let asked = door.read(body, Head { uri: &uri, headers: &headers, shelf: &Shelf::empty() })?;
-    let (id, at_ms) = ("plugin".into(), gateway.shared.clock.unix_ms());
-    let market = snapshot.market_of(None).clone();
-    let facts = facts_of(id, door.endpoint(), Caller::default(), headers, &asked, at_ms, market)?;
-    let planned = planner::plan(snapshot.catalogue_of(None), &facts, &Decision::default(), &gateway.dice);
-    let plan = planned.map_err(|unplanned| unplanned.fault)?;
-    let chaos = &gateway.shared.figures.chaos;
-    let job = Job {
-        tokens: asked.tokens(),
-        bond: Bond::gather(&plan.targets, None, &*asked),
-        market: Some(facts.market.clone()),
-        targets: plan.targets,
-        retries: plan.retries,
-        first_token: plan.first_token,
-        exposed: chaos.exposes(&Caller::default(), asked.model(), &[]),
-        carry: asked,
-        journal: Arc::new(Journal::default()),
-        tab: None,
-        advice: None,
-        strict: false,
-        limits: snapshot.limits,
-        manner: plan.manner,
-        judge: None,
-        deadline: Instant::now() + VECTORS.min(snapshot.total),
-    };
-    let carried = tokio::time::timeout(VECTORS, gateway.executor.carry_out(&job)).await;
-    match carried {
-        Ok(Ok(Answered::Whole(relayed, _))) => Ok(relayed.body),
-        Ok(Ok(_)) => Err(Fault::new(FaultKind::Malformed, "no whole answer came")),
-        Ok(Err(fault)) => Err(fault),
-        Err(_) => Err(Fault::new(FaultKind::Timeout(Phase::Total), "no vectors came in time")),
-    }
-}
-
-/// The vectors of an answer in OpenAI's dialect, in the order of the texts.
-fn vectors(answer: &[u8], wanted: usize) -> Option<Vec<Vec<f32>>> {
-    #[derive(serde::Deserialize)]
-    struct Answer {
-        data: Vec<Vector>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Vector {
-        index: usize,
-        embedding: Vec<f32>,
-    }
-    let mut data = serde_json::from_slice::<Answer>(answer).ok()?.data;
-    data.sort_by_key(|vector| vector.index);
-    let complete = data.len() == wanted && data.iter().enumerate().all(|(at, vector)| vector.index == at);
-    complete.then(|| data.into_iter().map(|vector| vector.embedding).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,15 +241,8 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_taken_before_the_gateway_is_open() {
         let (errands, _runner) = Errands::new();
-        assert!(errands.embed(vec!["x".into()]).await.unwrap_err().contains("not open yet"));
-    }
-
-    #[test]
-    fn vectors_come_in_the_order_of_their_texts_or_not_at_all() {
-        let answer = br#"{"data":[{"index":1,"embedding":[2.0]},{"index":0,"embedding":[1.0]}]}"#;
-        assert_eq!(vectors(answer, 2), Some(vec![vec![1.0], vec![2.0]]));
-        assert_eq!(vectors(answer, 3), None);
-        assert_eq!(vectors(b"{}", 0), None);
+        let behalf = Behalf::of(&"x".into(), None);
+        assert!(errands.embed(behalf, vec!["x".into()]).await.unwrap_err().contains("not open yet"));
     }
 
     #[test]

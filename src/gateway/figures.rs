@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -10,15 +10,19 @@ use tokio::time::Instant;
 use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
 use crate::chat::Usage;
 use crate::clock::{Clock, Dice};
-use crate::executor::{Chaos, ChaosSettings};
-use crate::facts::market::{Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Size, Who};
+use crate::executor::{Chaos, ChaosSettings, TargetState};
+use crate::facts::market::{
+    Abilities, Listing, Live, Numbers, Price, Purse, Quantiles, Scale as _, Size, Who,
+};
 use crate::keys::{Keys, Promised, Written};
 use crate::ledger::{
-    Abilities as Known, Budget, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
+    Abilities as Known, Budget, BudgetSettings, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
 };
 use crate::limits::Limits;
+use crate::queue::{LaneTerms, Lanes};
 use crate::store::redis::Redis;
 use crate::target::TargetName;
+use crate::tokens::Counter;
 
 /// Prices and health.
 pub struct Figures {
@@ -26,10 +30,14 @@ pub struct Figures {
     pub prices: Arc<Prices>,
     /// How targets fare.
     pub health: Arc<Health>,
+    /// How many tokens texts have.
+    pub tokens: Arc<Counter>,
     /// The ledger and the budgets, once they are opened.
     desk: OnceLock<Arc<Desk>>,
     /// Who may go to which target.
     pub gates: Arc<Gates>,
+    /// How many may be there at once, and who waits.
+    pub lanes: Arc<Lanes>,
     /// How often providers are asked whether they answer.
     pub probe: ArcSwap<ProbeSettings>,
     /// Where prices come from besides the configuration, the least first.
@@ -40,6 +48,8 @@ pub struct Figures {
     configured: AtomicU64,
     /// What requests have taken of the limits towards clients.
     pub limits: Arc<Limits>,
+    /// Budgets of the configuration, what keys may name of it, and budgets that operators set.
+    allotted: Mutex<Allotted>,
     /// Who may ask.
     pub keys: Arc<Keys>,
     /// Faults that are injected on purpose.
@@ -50,6 +60,12 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// What executors ask of targets, and tell.
+    pub fn of_targets(&self) -> TargetState {
+        let (health, gates) = (self.health.clone(), self.gates.clone());
+        TargetState { health, gates, lanes: self.lanes.clone(), counter: self.tokens.clone() }
+    }
+
     /// Built-in prices, and nothing heard of anybody.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let limits = Arc::new(Limits::new(Instant::now()));
@@ -59,13 +75,16 @@ impl Figures {
             chaos: Arc::new(Chaos::new(clock.clone())),
             prices: Arc::new(Prices::new(clock.clone())),
             health: Arc::new(Health::new(HealthSettings::default(), Instant::now())),
+            tokens: Arc::default(),
             desk: OnceLock::new(),
             gates: Arc::new(Gates::new(Dice::fair())),
+            lanes: Arc::default(),
             probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
             redis: OnceLock::new(),
+            allotted: Mutex::default(),
             clock,
         }
     }
@@ -77,16 +96,62 @@ impl Figures {
         self.presets.store(Arc::new(terms.presets));
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
+        self.lanes.configure(terms.lanes);
         self.probe.store(Arc::new(terms.health.probe));
         self.prices.configure(terms.own, &names);
-        self.keys.promise(terms.promised);
         self.keys.configure(terms.keys);
-        if let Some(desk) = self.desk.get() {
-            desk.configure(terms.budgets, || self.keys.budgets());
-        }
+        let mut allotted = self.allotted.lock().unwrap_or_else(PoisonError::into_inner);
+        (allotted.written, allotted.promised) = (terms.budgets, terms.promised);
+        self.allot(&allotted);
+        drop(allotted);
         self.limits.tidy();
         self.chaos.configure(&terms.chaos);
         self.configured.fetch_add(1, Ordering::Release);
+    }
+
+    /// Budgets that operators set while an earlier process ran; before the first configuration is taken.
+    pub fn expect_budgets(&self, set: Vec<BudgetSettings>) {
+        self.allotted.lock().unwrap_or_else(PoisonError::into_inner).set = set;
+    }
+
+    /// Takes the budgets that operators set, all of them. Blocks where there is something to count; not for workers.
+    pub fn set_budgets(&self, set: Vec<BudgetSettings>) {
+        let mut allotted = self.allotted.lock().unwrap_or_else(PoisonError::into_inner);
+        allotted.set = set;
+        self.allot(&allotted);
+    }
+
+    /// Whether a budget of this name stands in the configuration.
+    pub fn is_written(&self, budget: &str) -> bool {
+        let allotted = self.allotted.lock().unwrap_or_else(PoisonError::into_inner);
+        allotted.written.iter().any(|written| *written.name == *budget)
+    }
+
+    /// What the configuration says goes before what operators set under the same name.
+    fn allot(&self, allotted: &Allotted) {
+        let (mut all, mut promised) = (allotted.written.clone(), allotted.promised.clone());
+        for settings in &allotted.set {
+            if all.iter().any(|known| *known.name == *settings.name) {
+                tracing::warn!(
+                    budget = settings.name,
+                    "a budget of the configuration hides one that was set"
+                );
+                continue;
+            }
+            match settings.checked() {
+                Ok(budget) => {
+                    promised.budgets.push((settings.name.clone(), budget.by_name));
+                    all.push(budget);
+                }
+                Err(errors) => {
+                    tracing::error!(budget = settings.name, ?errors, "a budget that was set does not count");
+                }
+            }
+        }
+        self.keys.promise(promised);
+        if let Some(desk) = self.desk.get() {
+            desk.configure(all, || self.keys.budgets());
+        }
     }
 
     /// Opens ledger and budgets; before the first configuration is taken.
@@ -110,11 +175,18 @@ impl Figures {
         self.redis.get()
     }
 
-    fn model(&self, target: &str) -> Option<Arc<crate::ledger::Known>> {
-        let name = TargetName::parse(target)?;
+    fn model(&self, name: &TargetName) -> Option<Arc<crate::ledger::Known>> {
         let presets = self.presets.load();
-        self.prices.book().of(&name, presets.get(&name.provider).map(|preset| &**preset))
+        self.prices.book().of(name, presets.get(&name.provider).map(|preset| &**preset))
     }
+}
+
+/// What may be spent, by whom it was said.
+#[derive(Default)]
+struct Allotted {
+    written: Vec<Budget>,
+    promised: Promised,
+    set: Vec<BudgetSettings>,
 }
 
 /// What a configuration says of prices and health.
@@ -128,6 +200,8 @@ pub struct Terms {
     pub health: HealthSettings,
     /// When targets are left alone.
     pub breaker: BreakerSettings,
+    /// How many may be at a target at once, and who waits.
+    pub lanes: LaneTerms,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
     /// Keys that stand in it.
@@ -147,7 +221,7 @@ impl Numbers for Figures {
     }
 
     fn fill(&self, listing: &mut Listing) {
-        let Some(known) = self.model(&listing.name) else { return };
+        let Some(known) = TargetName::parse(&listing.name).and_then(|name| self.model(&name)) else { return };
         let model = &known.model;
         let when = When { unix_ms: self.clock.unix_ms(), ..When::default() };
         let rate = |unit| Some(model.price.as_ref()?.rate(unit, 0, when)?.million());
@@ -192,9 +266,11 @@ impl Numbers for Figures {
     }
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {
-        let known = self.model(&listing.name)?;
+        let name = TargetName::parse(&listing.name)?;
+        let known = self.model(&name)?;
         let most = listing.max_output.unwrap_or(u64::MAX);
-        let usage = Usage { input: size.input, output: size.output.min(most), ..Usage::default() };
+        let input = self.tokens.likely(&name, size.input);
+        let usage = Usage { input, output: size.output.min(most), ..Usage::default() };
         let when = When { unix_ms: self.clock.unix_ms(), ..When::default() };
         Some(known.price()?.estimate(&usage, when)?.dollars())
     }

@@ -23,13 +23,12 @@ use super::keeping::Keeping;
 use super::papers::Papers;
 use super::raw::RawBody;
 use super::say::{self, Say};
-use super::sequel::again;
 use super::serve::{Arrived, Body, Served};
 use super::settle::Settlement;
 use super::watch::{Carrying, StreamBody, Waiting};
 use super::{Gateway, Snapshot};
 use crate::caller::Caller;
-use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Sequel, Switched};
+use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Remainder, Sequel, Switched};
 use crate::facts::{Endpoint, Facts, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Refused;
@@ -69,13 +68,14 @@ pub(super) struct Opened<'g> {
 /// We know who asks.
 pub(super) struct Identified<'o, 'g>(&'o mut Opened<'g>);
 
-/// The body passed the gate.
+/// There is a place for it, and the body passed the gate.
 pub(super) struct Read<'o, 'g> {
     pub(super) opened: &'o mut Opened<'g>,
     pub(super) asked: Arc<dyn Asked>,
+    permit: Permit,
 }
 
-/// There is room for it.
+/// Its limits have room for it.
 pub(super) struct Admitted<'o, 'g> {
     pub(super) opened: &'o mut Opened<'g>,
     pub(super) asked: Arc<dyn Asked>,
@@ -105,9 +105,9 @@ pub(super) struct Decided<'o, 'g> {
 pub(super) struct Planned<'o, 'g> {
     pub(super) admitted: Admitted<'o, 'g>,
     pub(super) job: Job,
-    caller: Caller,
-    /// Who can go on with a stream that breaks off.
-    sequels: Vec<Target>,
+    pub(super) caller: Caller,
+    /// Who can go on with a stream that breaks off, and how far.
+    sequels: Option<(Vec<Target>, Remainder)>,
     /// The most tokens of an answer, as policies said.
     most: Option<u64>,
     /// What policies have to say of attempts and answers, if any of them has.
@@ -263,10 +263,12 @@ impl<'g> Opened<'g> {
 }
 
 impl<'o, 'g> Identified<'o, 'g> {
-    /// Reads the body: to its end, through the dialect's gate; or as far as the door must know it, if the rest can be
-    /// sent on while it arrives.
+    /// Takes a place among the requests in flight, then reads the body: to its end, through the dialect's gate; or as far
+    /// as the door must know it, if the rest can be sent on while it arrives.
     pub(super) async fn read(self, body: impl Unread) -> Result<Read<'o, 'g>, Fault> {
         let opened = self.0;
+        let admission = &opened.gateway.shared.admission;
+        let permit = admission.enter(opened.caller.tenant(), opened.snapshot.in_flight)?;
         let Opened { gateway, caller, door, method, uri, headers, snapshot, .. } = &*opened;
         let asked = match door.intake(Approach { method, uri, headers, snapshot })? {
             Intake::Whole => {
@@ -285,16 +287,15 @@ impl<'o, 'g> Identified<'o, 'g> {
                 asked
             }
         };
-        Ok(Read { opened, asked })
+        Ok(Read { opened, asked, permit })
     }
 }
 
 impl<'o, 'g> Read<'o, 'g> {
-    /// Takes a place among the requests in flight, and what it needs of the limits that hold for it.
+    /// Takes what it needs of the limits that hold for it.
     pub(super) async fn admit(self) -> Result<Admitted<'o, 'g>, Fault> {
-        let permit = self.opened.gateway.shared.admission.enter(self.opened.snapshot.in_flight)?;
         self.opened.take_limits(&*self.asked).await?;
-        Ok(Admitted { opened: self.opened, asked: self.asked, permit })
+        Ok(Admitted { opened: self.opened, asked: self.asked, permit: self.permit })
     }
 }
 
@@ -433,6 +434,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         // What the key does not allow does not go on with answers either.
         let mut sequels = std::mem::take(&mut plan.sequels);
         sequels.retain(|one| plan.targets.iter().any(|target| target.name == one.name));
+        let sequels = (!sequels.is_empty()).then(|| (sequels, ceiling::remainder(&session, &*asked)));
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
@@ -440,6 +442,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let limits = plan::Limits::of(total, plan.first_token, plan.retries);
         opened.note(|s| {
             (s.candidates, s.model_versions) = (candidates, versions);
+            s.say.clone_from(&say);
             if let Some(papers) = &mut s.papers {
                 papers.limits = Some(limits);
             }
@@ -448,6 +451,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
+            tenant: opened.caller.tenant(),
             bond: Bond::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
@@ -538,7 +542,6 @@ impl<'o, 'g> Reserved<'o, 'g> {
         let heard = say.clone();
         let prompt =
             opened.settlement.as_ref().and_then(|s| s.facts.as_ref()).map_or(0, |facts| facts.tokens);
-        let dialect = opened.door.dialect();
         let mut waiting: Waiting = Box::pin(async move {
             let mut answered = executor.carry_out(&job).await?;
             if let Some(say) = heard
@@ -550,8 +553,9 @@ impl<'o, 'g> Reserved<'o, 'g> {
                 }
                 return Err(fault);
             }
-            if !sequels.is_empty() {
-                answered.followed_by(|| Sequel::new(executor, job, sequels, again(asked, dialect)));
+            if let Some((targets, remainder)) = sequels {
+                let again = move |text: &str, seen: &[Bytes]| asked.after(text, seen);
+                answered.followed_by(|| Sequel::new(executor, job, targets, Arc::new(again), remainder));
             }
             Ok(answered)
         });

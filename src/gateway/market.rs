@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::time::Instant;
 
-use crate::facts::market::{Listing, Market, Numbers, Offer, Purse, Size, Who};
+use crate::facts::market::{Listing, Market, Numbers, Offer, Purse, Quota, Size, Who};
 use crate::planner::{Alias, Catalogue, Entry, Known};
-use crate::providers::Vendor;
+use crate::providers::{Left, Vendor};
 use crate::target::TargetName;
 
 /// The deepest chain of aliases that name aliases, as in a plan.
@@ -156,7 +157,12 @@ impl Board {
     }
 
     fn now(&self, listing: Arc<Listing>) -> Offer {
-        Offer { live: self.numbers.live(&listing.name), listing }
+        let mut live = self.numbers.live(&listing.name);
+        if let Some(vendor) = self.vendors.get(listing.provider()).filter(|vendor| !vendor.ring.is_empty()) {
+            let Left { requests, tokens } = vendor.ring.left(listing.model(), Instant::now());
+            live.quota = Quota { requests, tokens };
+        }
+        Offer { live, listing }
     }
 }
 

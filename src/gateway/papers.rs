@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::facts::{Body, Facts, Media, Reads, Seen, Text, Watched};
-use crate::plan::{Decision, Dossier, Failure, Limits, PluginAnswer, Record};
-use crate::policy::{Answered, Decided};
+use crate::plan::{Decision, Dossier, Failure, Later, Limits, PluginAnswer, Record};
+use crate::policy::{Answered, Decided, Session};
 use crate::store::{DecisionSettings, Decisions};
 
 /// Bodies up to this size are looked through for pictures, sound and files, though no policy asks: another may.
@@ -23,6 +23,7 @@ pub(super) struct Papers {
     decision: Option<Box<Decision>>,
     failures: Vec<Failure>,
     plugins: Vec<PluginAnswer>,
+    later: Vec<Later>,
     pub(super) limits: Option<Limits>,
 }
 
@@ -44,6 +45,7 @@ impl Papers {
             decision: None,
             failures: Vec::new(),
             plugins: Vec::new(),
+            later: Vec::new(),
             limits: None,
         }))
     }
@@ -75,6 +77,17 @@ impl Papers {
         self.plugins.extend(answers);
     }
 
+    /// What was asked of the policies after the decision, and what they read for that.
+    pub(super) fn went_on(&mut self, session: &Session, later: Vec<Later>) {
+        if later.is_empty() {
+            return;
+        }
+        self.later = later;
+        self.reads.extend(session.reads());
+        let known = self.plugins.iter().filter(|answer| !answer.is_guards()).count();
+        self.plugins.extend(session.asked().iter().skip(known).map(PluginAnswer::from));
+    }
+
     /// The same papers once more.
     pub(super) fn copy(&self) -> Self {
         Self {
@@ -85,6 +98,7 @@ impl Papers {
             decision: self.decision.clone(),
             failures: self.failures.clone(),
             plugins: self.plugins.clone(),
+            later: self.later.clone(),
             limits: self.limits,
         }
     }
@@ -107,6 +121,8 @@ impl Papers {
             decision: self.decision,
             failures: self.failures,
             plugins: self.plugins,
+            later: self.later,
+            finish: None,
             limits: self.limits,
             shadow: None,
         }

@@ -20,9 +20,9 @@ use crate::upstream::Upstream;
 /// Runs as long as the process.
 pub async fn probe(shared: Arc<Shared>, upstream: Arc<Upstream>) {
     let figures = &shared.figures;
-    let (health, gates, clock) = (figures.health.clone(), figures.gates.clone(), shared.clock.clone());
-    let dice = Arc::new(Dice::fair());
-    let executor = Arc::new(Executor::new(upstream, Arc::new(Meters::default()), health, gates, dice, clock));
+    let clock = shared.clock.clone();
+    let (meters, dice) = (Arc::new(Meters::default()), Arc::new(Dice::fair()));
+    let executor = Arc::new(Executor::new(upstream, meters, figures.of_targets(), dice, clock));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = Instant::now();

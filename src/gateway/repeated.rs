@@ -3,9 +3,12 @@
 use http::{HeaderValue, Method};
 
 use super::cached::too_late;
+use super::gather::{patience, tags};
+use super::identify::with_forced;
 use super::keeping::{Kind, hash};
 use super::line::{Admitted, Carried, Opened, Progress};
 use crate::cache::{Claim, Entry, Joined, Waited};
+use crate::caller::Caller;
 use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind};
 
@@ -49,7 +52,8 @@ impl<'o, 'g> Admitted<'o, 'g> {
         let key = hash(&[b"idempotency", scope.as_bytes(), &key]);
         let asks = hash(&[opened.uri.to_string().as_bytes(), body.bytes()]);
         let store = opened.gateway.shared.repeats.clone();
-        let deadline = opened.at + opened.snapshot.total;
+        let total = patience(&opened.headers)?.unwrap_or(opened.snapshot.total).min(opened.snapshot.total);
+        let deadline = opened.at + total;
         loop {
             match store.join(&key, &asks, false) {
                 Joined::Kept(entry) => return Ok(Repeated::Again(self.again(&entry))),
@@ -82,9 +86,14 @@ impl<'o, 'g> Admitted<'o, 'g> {
     }
 
     fn again(self, entry: &Entry) -> Carried<'o, 'g> {
-        let opened = self.opened;
+        let Self { opened, asked, .. } = self;
+        let user = opened.caller.user.clone().or_else(|| asked.user().map(Into::into));
+        let caller = Caller { user, ..opened.caller.clone() };
+        // What is wrong with them was told the first time.
+        let tags = with_forced(tags(&opened.headers).unwrap_or_default(), &caller);
+        opened.note(|s| s.tags = tags);
         opened.told.insert("idempotent-replayed", HeaderValue::from_static("true"));
-        opened.given_again(entry);
+        opened.given_again(entry, &*asked, &caller);
         let progress = Progress::again(entry);
         Carried { opened, progress }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::door::Asked;
 use super::settle::Settlement;
+use crate::cache::Entry;
 use crate::caller::Caller;
 use crate::facts::Endpoint;
 use crate::ledger::{Desk, Opening, Payer, Size, Tab, When, Work};
@@ -31,7 +32,18 @@ impl Settlement {
         if matches!(self.endpoint, Endpoint::CountTokens | Endpoint::Files) {
             return None;
         }
-        let tab = desk.tab(|| Opening {
+        let tab = desk.tab(|| self.opening(asked, caller, size(self.endpoint, asked, most)));
+        self.tab = tab.clone();
+        tab
+    }
+
+    /// An answer that was known is given again: that stands in the ledger, too, and costs nothing.
+    pub(super) fn given_again(&self, desk: &Desk, asked: &dyn Asked, caller: &Caller, entry: &Entry) {
+        desk.given_again(|| self.opening(asked, caller, Size::default()), &entry.target, entry.cost);
+    }
+
+    fn opening(&self, asked: &dyn Asked, caller: &Caller, size: Size) -> Opening {
+        Opening {
             request: self.request_id.clone(),
             payer: Payer {
                 endpoint: self.endpoint,
@@ -42,19 +54,18 @@ impl Settlement {
                 model: asked.model().clone(),
                 named: caller.grant.as_ref().map(|grant| grant.budgets.clone()).unwrap_or_default(),
             },
-            size: size(self.endpoint, asked, most),
+            size,
             when: When { tier: self.tier, unix_ms: self.unix_ms },
             any_tier: self.tier_asked,
             book: self.book.clone(),
             snapshot: self.snapshot.hash.clone(),
-        });
-        self.tab = tab.clone();
-        tab
+            scale: self.scale(),
+        }
     }
 }
 
 /// How large a request can be.
-fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
+pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
     let number = |name: &str| asked.field(name).and_then(|text| text.trim().parse::<u64>().ok());
     let prompt = asked.tokens();
     // No tokenizer makes more tokens of a text than it has bytes. Of a body with pictures, only the texts count.
@@ -65,10 +76,12 @@ fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
     let text = if media { said.saturating_add(beside()).min(body) } else { body.max(said) };
     let template = TEMPLATE.0 + TEMPLATE.1.saturating_mul(asked.messages());
     let work = match endpoint {
-        _ if asked.is_pinned() => Work::Unknown,
+        // Lists and lookups have no body.
+        _ if asked.is_pinned() && asked.bytes() == 0 => Work::Unknown,
+        _ if asked.is_pinned() => Work::Own,
         Endpoint::Chat | Endpoint::Completions => Work::Text,
         Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Rerank => Work::Reading,
-        _ => Work::Unknown,
+        _ => Work::Own,
     };
     let own = asked.max_tokens();
     Size {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::executor::{Advice, Advising, Answered};
 use crate::fault::Fault;
-use crate::plan::{Hook, Reaction, Rule};
+use crate::plan::{Hook, Later, Reaction, Rule, refusal_of};
 use crate::planner;
 use crate::policy::{Answer, FailedAttempt, RuntimeError, SeenTarget, Session};
 use crate::providers::{Relayed, Target};
@@ -17,18 +17,36 @@ pub(super) struct Say {
     at: Instant,
     /// The rule that refused, if one did.
     refused: Mutex<Option<Rule>>,
+    /// What was asked, and said.
+    heard: Mutex<Vec<Later>>,
 }
 
 impl Say {
     /// `None` when no policy has anything to say later.
     pub(super) fn of(session: &Session, at: Instant) -> Option<Arc<Self>> {
         let has = session.has(Hook::OnError) || session.has(Hook::OnResponse);
-        has.then(|| Arc::new(Self { session: session.clone(), at, refused: Mutex::default() }))
+        has.then(|| {
+            Arc::new(Self {
+                session: session.clone(),
+                at,
+                refused: Mutex::default(),
+                heard: Mutex::default(),
+            })
+        })
     }
 
     /// The rule that refused the request or its answer after it had been decided.
     pub(super) fn refused_by(&self) -> Option<Rule> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Takes out what was asked and said.
+    pub(super) fn heard(&self) -> Vec<Later> {
+        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn hear(&self, later: Later) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(later);
     }
 
     fn note(&self, rule: Option<Rule>, errors: &[RuntimeError]) {
@@ -41,7 +59,17 @@ impl Say {
     /// Whether an answer may go to the client; `seen` is what policies see of it.
     pub(super) async fn admit(&self, seen: Option<Answer>) -> Result<(), Fault> {
         let Some(answer) = seen else { return Ok(()) };
-        let said = self.session.on_response(answer).await;
+        let later = |said: String| Later::OnResponse {
+            target: answer.target.shown().into(),
+            status: answer.status,
+            stream: answer.stream,
+            usage: answer.usage,
+            finish: answer.finish.map(Into::into),
+            latency_ms: u64::try_from(answer.latency.as_millis()).unwrap_or(u64::MAX),
+            said: said.into(),
+        };
+        let said = self.session.on_response(answer.clone()).await;
+        self.hear(later(said.what.as_ref().err().map(refusal_of).unwrap_or_default()));
         self.note(said.rule, &said.errors);
         said.what
     }
@@ -84,6 +112,14 @@ impl Advice for Say {
         let failed = FailedAttempt::of(seen, attempt, fault);
         Some(Box::pin(async move {
             let said = self.session.on_error(failed).await;
+            self.hear(Later::OnError {
+                target: target.name.to_string().into(),
+                attempt,
+                kind: fault.kind.as_str().into(),
+                status: fault.status,
+                retry_after_ms: fault.after.and_then(|after| u64::try_from(after.as_millis()).ok()),
+                said: said.what.shown().into(),
+            });
             let refuses = matches!(said.what, Reaction::Refuse(_));
             self.note(said.rule.filter(|_| refuses), &said.errors);
             said.what

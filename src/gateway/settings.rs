@@ -13,14 +13,21 @@ use crate::target::Deadlines;
 pub struct DeadlineSettings {
     /// TCP and TLS set-up.
     pub connect: Period,
-    /// From sending the request to the answer's head.
+    /// From sending the request to the answer's head; providers send that of a whole answer when all of it is done.
     pub first_byte: Period,
     /// From sending the request to the first content of a stream.
     pub first_token: Period,
     /// Between two pieces of an answer.
     pub idle: Period,
+    /// While another target is left that is well: from sending the request to the first content of a stream, or to the
+    /// end of a whole answer; then that one is asked. By default `20s`, or what `first_byte` and `first_token` are set
+    /// to if that is longer. Never more than half of what is left of the request's time.
+    pub handover: Option<Period>,
     /// The whole request with all its attempts.
     pub total: Period,
+    /// The fewest tokens a second that a stream may bring once its content has begun, over ten seconds in which the client
+    /// waited for it; one that brings fewer is broken off as `timeout_idle`. `0` asks for none.
+    pub tokens_per_second: u32,
 }
 
 impl Default for DeadlineSettings {
@@ -31,7 +38,9 @@ impl Default for DeadlineSettings {
             first_byte: Period(d.first_byte),
             first_token: Period(d.first_token),
             idle: Period(d.idle),
+            handover: None,
             total: Period(d.total),
+            tokens_per_second: d.tokens_per_second,
         }
     }
 }
@@ -44,7 +53,10 @@ impl From<&DeadlineSettings> for Deadlines {
             first_token: s.first_token.0,
             idle: s.idle.0,
             total: s.total.0,
+            tokens_per_second: s.tokens_per_second,
+            ..Self::default()
         }
+        .handing_over(s.handover.map(|period| period.0))
     }
 }
 

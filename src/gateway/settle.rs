@@ -13,11 +13,13 @@ use super::Figures;
 use super::arms::Owed;
 use super::observe;
 use super::papers::Papers;
+use super::say::Say;
 use super::serve::Arrived;
 use super::{Gateway, Shared, Snapshot};
 use crate::breaker::{Answer, Verdict};
 use crate::chat::{Loss, Usage};
 use crate::executor::Journal;
+use crate::facts::market::Scale;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Noted;
@@ -31,6 +33,7 @@ use crate::providers::{Dialect, Target};
 use crate::store::Decisions;
 use crate::target::TargetName;
 use crate::telemetry::{AccessLog, Meters};
+use crate::tokens::Report;
 
 /// What is known of a request when it ends. Dropped without `settle`, it counts as cancelled by the client.
 pub(super) struct Settlement {
@@ -85,12 +88,16 @@ pub(super) struct Settlement {
     pub(super) target: Option<Target>,
     /// What was used.
     pub(super) usage: Option<Usage>,
+    /// Bytes of text of a complete answer, where somebody listened.
+    pub(super) heard: u64,
     /// Finish reason of the first choice.
     pub(super) finish: Option<&'static str>,
     /// What went to and fro, if it was a conversation.
     pub(super) conversation: Option<Conversed>,
     /// The policies that have something to say later, and how many of the tags are theirs already.
     later: Option<Box<(Session, usize)>>,
+    /// What they say between attempts, and of the answer.
+    pub(super) say: Option<Arc<Say>>,
     /// The key that was shown, and its team.
     pub(super) caller: Option<(Arc<str>, Option<Arc<str>>)>,
     /// What it has taken of its limits.
@@ -188,9 +195,11 @@ impl Settlement {
             candidates: Vec::new(),
             target: None,
             usage: None,
+            heard: 0,
             finish: None,
             conversation: None,
             later: None,
+            say: None,
             caller: None,
             held: None,
             papers: None,
@@ -306,6 +315,11 @@ impl Settlement {
         self.cost = Some(Some(Nano(0)));
     }
 
+    /// Who knows what targets make of a prompt.
+    pub(super) fn scale(&self) -> Arc<dyn Scale> {
+        self.figures.tokens.clone()
+    }
+
     /// What is asked for.
     pub(super) fn endpoint(&self) -> Endpoint {
         self.endpoint
@@ -352,6 +366,22 @@ impl Settlement {
         }
     }
 
+    /// What the target reports says how its tokens are to be estimated.
+    fn learn(&self) {
+        let (Some(target), Some(usage), Some(facts)) = (&self.target, &self.usage, &self.facts) else {
+            return;
+        };
+        let text = matches!(self.endpoint, Endpoint::Chat | Endpoint::Completions);
+        let seen_or_heard = usage.input_image + usage.input_audio > 0;
+        // What was given again was reported before.
+        if !text || usage.estimated || seen_or_heard || self.journal.good().is_none() {
+            return;
+        }
+        let output = usage.output.saturating_sub(usage.reasoning);
+        let report = Report { rough: facts.tokens, prompt: usage.prompt(), bytes: self.heard, output };
+        self.figures.tokens.learn(&target.name, report);
+    }
+
     /// What others noted: findings in the answer, and what an answer cost that was withheld.
     fn gather(&mut self) {
         let found = self.found.take();
@@ -378,11 +408,15 @@ impl Settlement {
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
         self.settled = true;
         self.gather();
+        self.learn();
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
         if let Some(held) = self.held.take() {
             held.settle(self.usage.as_ref(), Instant::now());
+        }
+        if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
+            *usage = tab.within(*usage);
         }
         let cost = self.cost();
         if let Some(tab) = self.tab.take() {
@@ -406,6 +440,9 @@ impl Settlement {
         if let Some(later) = self.later.take() {
             let (session, known) = *later;
             self.tags.extend(session.tags().into_iter().skip(known));
+            if let (Some(papers), Some(say)) = (&mut self.papers, &self.say) {
+                papers.went_on(&session, say.heard());
+            }
             self.observe(&session, status, took);
             self.complete(session, status, outcome, took);
         }
@@ -474,7 +511,8 @@ impl Settlement {
     ) -> Dossier {
         let first_token_ms = self.first_token.map(millis);
         let dossier = papers.into_dossier(record, self.unix_ms, micros(self.policy));
-        Dossier { status, ms: millis(took), first_token_ms, error: error.map(Into::into), ..dossier }
+        let (error, finish) = (error.map(Into::into), self.finish.map(Into::into));
+        Dossier { status, ms: millis(took), first_token_ms, error, finish, ..dossier }
     }
 
     fn record(&mut self, outcome: Outcome) -> Record {

@@ -11,19 +11,22 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::breaker::{Admission, Allowance, BreakerSettings, Gates, Health, HealthSettings, Heard, Standing};
+use crate::caller::Tenant;
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Dice, FixedClock};
-use crate::executor::{Answered, Bond, Carry, Executor, Job, Journal, Limits, Piece};
+use crate::executor::{Answered, Bond, Carry, Executor, Job, Journal, Limits, Piece, TargetState};
 use crate::facts::Told;
 use crate::facts::market::Market;
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{By, Decision, Hedge, Late, Manner, Route, Step, Together, Verdict};
 use crate::planner::{self, Alias, AliasTarget, Catalogue, Entry};
 use crate::providers::{
-    Balance, Dialect, Frame, Key, KeyLimits, Local, LocalAnswer, Outgoing, Provider, Relayed, Ring,
+    Balance, Dialect, Frame, Key, KeyLimits, Local, LocalAnswer, Outgoing, Provider, Quotas, Relayed, Ring,
     StreamRelay, Target, Vendor,
 };
-use crate::target::TargetName;
+use crate::queue::{LaneTerms, Lanes, QueueSettings};
+use crate::settings::Period;
+use crate::target::{ConcurrencyRules, TargetName};
 use crate::upstream::{Upstream, UpstreamSettings};
 
 /// Seeds that are played; each is a world of its own.
@@ -36,8 +39,8 @@ const PHASE: u64 = 3_000;
 const MOODS: [&str; 12] =
     ["ok", "ok", "ok", "slow", "500", "529", "429", "429-after", "401", "400", "hang", "truncated"];
 
-/// Calls under way, by target.
-type Calls = Arc<Mutex<HashMap<TargetName, u32>>>;
+/// When calls under way began, by target.
+type Calls = Arc<Mutex<HashMap<TargetName, Vec<Instant>>>>;
 
 /// The targets of one world.
 struct Stage {
@@ -51,7 +54,7 @@ struct Stage {
 /// Part of an answer; gone when the answer is over or was dropped.
 struct UnderWay {
     text: &'static [u8],
-    probe: Option<(TargetName, Calls)>,
+    probe: Option<(TargetName, Instant, Calls)>,
 }
 
 impl AsRef<[u8]> for UnderWay {
@@ -62,8 +65,10 @@ impl AsRef<[u8]> for UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        if let Some((target, probing)) = &self.probe {
-            *probing.lock().unwrap().get_mut(target).unwrap() -= 1;
+        if let Some((target, began, probing)) = &self.probe {
+            let mut probing = probing.lock().unwrap();
+            let calls = probing.get_mut(target).unwrap();
+            calls.remove(calls.iter().position(|call| call == began).unwrap());
         }
     }
 }
@@ -108,8 +113,8 @@ impl Stage {
         MOODS[(dice.unit() * MOODS.len() as f64) as usize]
     }
 
-    /// The promise of breakers: one probe while it is open, a few while it is half open.
-    fn called(&self, target: &TargetName) -> Option<(TargetName, Calls)> {
+    /// The promise of breakers: one probe while it is open, a few while it is half open, not counting those that hang.
+    fn called(&self, target: &TargetName) -> Option<(TargetName, Instant, Calls)> {
         let state = self.gates.look(target, Instant::now()).expect("a gate").state;
         let most = match state {
             Standing::Closed => return None,
@@ -117,11 +122,13 @@ impl Stage {
             Standing::HalfOpen => 4,
         };
         let mut probing = self.probing.lock().unwrap();
-        let calls = probing.entry(target.clone()).or_default();
-        *calls += 1;
-        assert!(*calls <= most, "seed {}: {calls} calls to {target}, whose breaker is {state:?}", self.seed);
+        let (calls, now) = (probing.entry(target.clone()).or_default(), Instant::now());
+        calls.push(now);
+        let lively = |began: &&Instant| now - **began < BreakerSettings::default().cool_down.0;
+        let lively = calls.iter().filter(lively).count();
+        assert!(lively <= most, "seed {}: {lively} calls to {target}, whose breaker is {state:?}", self.seed);
         drop(probing);
-        Some((target.clone(), self.probing.clone()))
+        Some((target.clone(), now, self.probing.clone()))
     }
 }
 
@@ -207,6 +214,7 @@ struct World {
     stage: Arc<Stage>,
     vendors: Vec<Arc<Vendor>>,
     catalogue: Catalogue,
+    lanes: Arc<Lanes>,
     executor: Arc<Executor>,
 }
 
@@ -230,15 +238,14 @@ impl World {
             manner: None,
         };
         let catalogue = Catalogue::new(vendors.clone(), vec![("any".into(), Entry::One(alias))]);
-        let executor = Executor::new(
-            Arc::new(Upstream::new(&UpstreamSettings::default()).unwrap()),
-            Arc::default(),
-            Arc::new(Health::new(HealthSettings::default(), Instant::now())),
-            gates,
-            Arc::new(Dice::loaded(seed + 2)),
-            Arc::new(FixedClock(0)),
-        );
-        Self { stage, vendors, catalogue, executor: Arc::new(executor) }
+        let lanes = Arc::new(Lanes::default());
+        lanes.configure(lane_terms(&vendors, &dice));
+        let health = Arc::new(Health::new(HealthSettings::default(), Instant::now()));
+        let known = TargetState { health, gates, lanes: lanes.clone(), counter: Arc::default() };
+        let upstream = Arc::new(Upstream::new(&UpstreamSettings::default()).unwrap());
+        let (dice_of, clock) = (Arc::new(Dice::loaded(seed + 2)), Arc::new(FixedClock(0)));
+        let executor = Executor::new(upstream, Arc::default(), known, dice_of, clock);
+        Self { stage, vendors, catalogue, lanes, executor: Arc::new(executor) }
     }
 
     fn job(&self, dice: &Dice) -> Job {
@@ -273,9 +280,23 @@ impl World {
             },
             deadline: Instant::now() + Duration::from_millis(500 + pick(dice, 40_000)),
             tokens: 10,
+            tenant: Tenant::numbered(pick(dice, 3)),
             bond: Bond::default(),
             market: None,
         }
+    }
+}
+
+/// Some targets take only a few at once, and lines are short.
+fn lane_terms(vendors: &[Arc<Vendor>], dice: &Dice) -> LaneTerms {
+    let rules = vendors.iter().filter(|_| dice.unit() < 0.4).map(|vendor| {
+        let max = Some(1 + u32::try_from(pick(dice, 3)).unwrap());
+        (vendor.name.clone(), ConcurrencyRules { max, ..ConcurrencyRules::default() })
+    });
+    let max_wait = Period::millis(1 + pick(dice, 8_000));
+    LaneTerms {
+        providers: rules.collect(),
+        queue: QueueSettings { size: 1 + pick(dice, 10) as usize, max_wait },
     }
 }
 
@@ -301,7 +322,8 @@ fn vendor(place: u64, stage: &Arc<Stage>, dice: &Dice) -> Arc<Vendor> {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", key.into());
         let most = (dice.unit() < 0.3).then_some(2);
-        let limits = KeyLimits { max_in_flight: most, ..KeyLimits::default() };
+        let all = Quotas { max_in_flight: most, ..Quotas::default() };
+        let limits = KeyLimits { all, ..KeyLimits::default() };
         Key::new(format!("k{key}").into(), "default".into(), headers, limits)
     });
     let ring = Ring::new(name.clone(), keys.collect(), Balance::Weighted, None);
@@ -362,11 +384,15 @@ async fn whatever_fails_the_promises_hold() {
         while let Some(ended) = playing.join_next().await {
             ended.unwrap();
         }
-        assert!(world.stage.probing.lock().unwrap().values().all(|calls| *calls == 0), "seed {seed}");
+        assert!(world.stage.probing.lock().unwrap().values().all(Vec::is_empty), "seed {seed}");
         tokio::time::sleep(Duration::from_secs(60)).await;
         for vendor in &world.vendors {
             let busy = vendor.ring.looks(Instant::now()).iter().map(|look| look.in_flight).sum::<u32>();
             assert_eq!(busy, 0, "seed {seed}: every key was given back");
+            for (_, lane) in world.lanes.of_provider(&vendor.name) {
+                let left = (lane.in_flight, lane.waiting, lane.tenants);
+                assert_eq!(left, (0, 0, 0), "seed {seed}: every place was given back");
+            }
             let name = TargetName { provider: vendor.name.clone(), model: "m".into() };
             let allowance = Allowance { share: 0.1, floor: 5 };
             let entered = world.stage.gates.enter(&name, true, allowance, Instant::now());

@@ -203,7 +203,7 @@ impl StreamBody {
         let (Carrying::Live(live), Some(settlement)) = (&self.carrying, &mut self.settlement) else { return };
         let prompt = settlement.facts.as_ref().map_or(0, |facts| facts.tokens);
         settlement.lose(live.lost());
-        settlement.usage = Some(live.usage(prompt));
+        (settlement.usage, settlement.heard) = (Some(live.usage(prompt)), live.heard());
         settlement.finish = live.finish_reason();
         settlement.target = Some(live.target().clone());
     }

@@ -1,4 +1,4 @@
-//! Alerts of budgets: written to the log, counted, and carried to webhooks; and the upkeep of the ledger.
+//! Alerts of budgets: written to the log, counted, and carried to webhooks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::secrets::Secrets;
 use crate::clock::{Clock, SystemClock};
 use crate::ledger::{Alert, AlertKind, Desk, shown_amount};
 use crate::settings::SecretRef;
+use crate::telemetry;
 use crate::upstream::{Outbound, Upstream};
 
 /// Where alerts go besides the log and the metrics.
@@ -55,8 +56,6 @@ const AGAIN: [Duration; 5] = [
     Duration::from_secs(120),
     Duration::from_secs(600),
 ];
-/// How often old rows are looked for.
-const UPKEEP: Duration = Duration::from_secs(3_600);
 
 /// A webhook with its key.
 struct Hook {
@@ -112,33 +111,28 @@ pub async fn carry_alerts(desk: Arc<Desk>, courier: Courier) {
     }
 }
 
-/// Rolls up rows whose time has come, every hour.
-pub async fn keep_ledger(desk: Arc<Desk>, keep: Duration) {
-    if desk.database().is_none() {
-        return;
-    }
-    let mut tick = tokio::time::interval(UPKEEP);
-    loop {
-        tick.tick().await;
-        match desk.tidy(keep).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "old rows of the ledger became sums of their days"),
-            Err(trouble) => tracing::warn!(%trouble, "old rows of the ledger stay for now"),
-        }
-    }
-}
-
 fn tell(alert: &Alert) {
     let (event, percent) = match alert.kind {
         AlertKind::BudgetThreshold { percent } => ("budget_threshold", percent),
         AlertKind::BudgetProjection { percent } => ("budget_projection", percent),
     };
+    let about = message(alert);
+    telemetry::alarm(event, without_event(about));
     let standing = &alert.standing;
     let budget = standing.name.to_string();
     let used = shown_amount(standing.measure, standing.used);
     let limit = shown_amount(standing.measure, standing.limit);
     tracing::warn!(event, budget, part = standing.part, percent, used, limit, "budget alert");
     metrics::counter!("tollgate_budget_alerts_total", "budget" => budget, "event" => event).increment(1);
+}
+
+/// The event stands beside it.
+fn without_event(mut about: serde_json::Value) -> serde_json::Value {
+    if let Some(about) = about.as_object_mut() {
+        about.shift_remove("event");
+        about.shift_remove("at_ms");
+    }
+    about
 }
 
 /// What a webhook is told: the event, and how the budget stands, in numbers and in words.

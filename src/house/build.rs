@@ -41,6 +41,7 @@ use crate::policy::{self, Hosted, NamedPlugins, PolicySet};
 use crate::providers::percent::encoded;
 use crate::providers::presets::Auth;
 use crate::providers::{self, Credential, HeaderSettings, HttpPlace, Key, Place, Ring, Target, Vendor};
+use crate::queue::LaneTerms;
 use crate::settings::SecretRef;
 use crate::target::TargetName;
 
@@ -97,6 +98,7 @@ pub fn build(
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
     bench.pepper(&checked.config);
+    bench.password(&checked.config);
     let keys = bench.keys(&checked.config);
     let auth = bench.auth(&checked.config, &figures.keys);
     if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.knows(model))
@@ -151,6 +153,10 @@ pub fn build(
         sources: config.prices.sources.clone(),
         health: config.health,
         breaker: config.breaker,
+        lanes: LaneTerms {
+            queue: config.queue,
+            providers: checked.providers.iter().map(|(name, own)| (name.clone(), own.concurrency)).collect(),
+        },
         presets: presets.collect(),
         keys,
         promised: promised(config),
@@ -475,7 +481,7 @@ impl Bench<'_> {
             let mut headers = self.headers(&provider.name, &["keys", &place, "headers"], &key.headers)?;
             let value = self.secret_header(&provider.name, &["keys", &place], &key.secret, prefix)?;
             headers.insert(header.clone(), value);
-            keys.push(Key::new(key.name.clone(), key.account.clone(), headers, key.limits));
+            keys.push(Key::new(key.name.clone(), key.account.clone(), headers, key.limits.clone()));
         }
         Some(Ring::new(provider.name.clone(), keys, provider.balance, provider.sticky))
     }

@@ -40,7 +40,7 @@ use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, Balance, GoogleSettings, KeyLimits, QuirkSettings, Sticky};
 use crate::settings::SecretRef;
 use crate::store::redis::RedisSettings;
-use crate::target::{Deadlines, Origin, TargetName, Traits};
+use crate::target::{ConcurrencyRules, Deadlines, Origin, TargetName, Traits};
 
 /// A configuration without contradictions, in which every name leads somewhere.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +78,8 @@ pub struct CheckedProvider {
     pub balance: Balance,
     /// What requests bear the same key by.
     pub sticky: Option<Sticky>,
+    /// How many may be at each of its targets at once.
+    pub concurrency: ConcurrencyRules,
     /// What happens after faults, where it is not the usual.
     pub faults: FaultRules,
     /// How the key is sent.
@@ -304,7 +306,7 @@ impl Desk<'_> {
     fn limits(&mut self) {
         let config = &self.reading.config;
         let (limits, compression, upstream) = (&config.limits, &config.compression, &config.upstream);
-        let above_zero: [(&[&str], u64); 23] = [
+        let above_zero: [(&[&str], u64); 24] = [
             (&["limits", "headers"], limits.headers as u64),
             (&["limits", "head"], limits.head.0),
             (&["limits", "uri"], limits.uri.0),
@@ -328,6 +330,7 @@ impl Desk<'_> {
             (&["upstream", "max_body"], upstream.max_body.0),
             (&["policies", "max_operations"], config.policies.max_operations),
             (&["policies", "tests_deadline"], nanos(config.policies.tests_deadline.0)),
+            (&["queue", "max_wait"], nanos(config.queue.max_wait.0)),
         ];
         let at_most: [(&[&str], u64, u64, &str); 8] = [
             (&["drain"], nanos(config.drain.0), nanos(Duration::from_secs(3600)), "1h"),
@@ -453,6 +456,22 @@ impl Desk<'_> {
             let message = "`state.ledger` is no database that is known";
             self.error(&["state", "ledger"], message, Some(help));
         }
+        let postgres = &settings.postgres;
+        if postgres.outbox_max < 1_000 {
+            let message = "`state.postgres.outbox_max` must be at least 1000";
+            self.error(&["state", "postgres", "outbox_max"], message, None);
+        }
+        if postgres.timeout.0.is_zero() {
+            self.error(
+                &["state", "postgres", "timeout"],
+                "`state.postgres.timeout` must be more than 0s",
+                None,
+            );
+        }
+        if !settings.is_shared() && self.reading.is_written(&["state", "postgres"]) {
+            let message = "`state.postgres` does nothing: `state.ledger` is no address of PostgreSQL";
+            self.warning(&["state", "postgres"], message, None);
+        }
         if settings.keep.0 < Duration::from_secs(86_400) {
             self.error(&["state", "keep"], "`state.keep` must be at least 1 day", None);
         }
@@ -466,11 +485,13 @@ impl Desk<'_> {
         let config = &self.reading.config;
         let (deadlines, retries) = (config.deadlines.clone(), config.retries.clone());
         let policy = config.policies.deadline.0;
-        let named: [(&[&str], Duration); 6] = [
+        let handover = deadlines.handover.map_or(Deadlines::default().handover, |period| period.0);
+        let named: [(&[&str], Duration); 7] = [
             (&["deadlines", "connect"], deadlines.connect.0),
             (&["deadlines", "first_byte"], deadlines.first_byte.0),
             (&["deadlines", "first_token"], deadlines.first_token.0),
             (&["deadlines", "idle"], deadlines.idle.0),
+            (&["deadlines", "handover"], handover),
             (&["deadlines", "total"], deadlines.total.0),
             (&["policies", "deadline"], policy),
         ];

@@ -29,6 +29,7 @@ use crate::listener::{CompressionSettings, LimitSettings, TlsSettings};
 use crate::planner::Models;
 use crate::policy::PolicySettings;
 use crate::providers::ProviderSettings;
+use crate::queue::QueueSettings;
 use crate::settings::Period;
 use crate::store::{DecisionSettings, ResponseSettings, StateSettings};
 use crate::telemetry::LogSettings;
@@ -132,6 +133,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<RetrySettings>")]
     pub retries: RetrySettings,
+    /// Requests that wait for a target which is busy.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<QueueSettings>")]
+    pub queue: QueueSettings,
     /// What models cost.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PriceSettings>")]
@@ -199,6 +204,8 @@ impl Config {
             .chain(self.upstream.extra_roots.as_mut())
             .chain(self.decisions.dir.as_mut())
             .chain(self.plugins.cache.as_mut())
+            .chain(self.state.postgres.roots.as_mut())
+            .chain([&mut self.state.postgres.outbox])
         {
             *path = below(dir, path);
         }
@@ -241,6 +248,7 @@ impl Default for Config {
             idempotency: IdempotencySettings::default(),
             deadlines: DeadlineSettings::default(),
             retries: RetrySettings::default(),
+            queue: QueueSettings::default(),
             prices: PriceSettings::default(),
             budgets: Vec::new(),
             alerts: AlertSettings::default(),

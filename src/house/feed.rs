@@ -44,6 +44,7 @@ pub async fn feed(figures: Arc<Figures>, upstream: Arc<Upstream>) {
         let now = Instant::now();
         figures.health.tick(now);
         figures.gates.tick(now);
+        figures.lanes.tick(now);
         figures.chaos.tick(now);
         let sources = figures.sources.load_full();
         if sources.is_empty() && turns.is_empty() {

@@ -18,9 +18,11 @@ use crate::clock::Dice;
 use crate::facts::market::{Market, Size};
 use crate::facts::{Noted, Past};
 use crate::gateway::Snapshot;
-use crate::plan::{Decision, Dossier};
+use crate::plan::{Decision, Dossier, Later};
 use crate::planner;
-use crate::policy::replay::{Difference, difference, replay};
+use crate::policy::SeenTarget;
+use crate::policy::replay::{Difference, Replayed, Turn, difference, replay};
+use crate::target::TargetName;
 
 /// What is replayed, and how.
 pub struct Replay<'a> {
@@ -40,6 +42,8 @@ struct Outcome<'a> {
     dossier: &'a Dossier,
     difference: Difference,
     new: Option<Decision>,
+    /// The first hook behind the decision that says something else.
+    turn: Option<Turn>,
     failed: bool,
     missed: Vec<String>,
     before: Way,
@@ -69,7 +73,8 @@ impl Replay<'_> {
             }
         }
         let mut report = Report::of(all);
-        report.not_replayed = self.candidate.policies.later_hooks().map(str::to_owned).collect();
+        let unheard = self.candidate.policies.later_hooks().filter(|hook| *hook == "on_complete");
+        report.not_replayed = unheard.map(str::to_owned).collect();
         Ok(report)
     }
 
@@ -100,17 +105,32 @@ impl Replay<'_> {
             Some(prices) => Arc::new(Repriced::new(today.clone(), prices.clone())),
             None => today.clone(),
         };
-        let asked = replay(&self.candidate.policies, dossier, &tomorrow, self.prices.is_some())?;
-        let old = dossier.decision.as_deref();
-        let difference = difference(old, asked.decision.as_ref());
-        let failed = asked.decision.is_none();
-        let before = self.way(dossier, old, version, today);
-        let after = match difference {
-            _ if !asked.missed.is_empty() => Way::default(),
-            _ => self.way(dossier, asked.decision.as_ref(), version, &tomorrow),
+        let catalogue = self.candidate.catalogue_of(version);
+        let known = |target: &TargetName| {
+            let traits = catalogue.vendor(&target.provider).map(|vendor| vendor.traits.clone());
+            SeenTarget::of(target, &traits.unwrap_or_default())
         };
-        let (new, missed) = (asked.decision, asked.missed);
-        Some(Outcome { dossier, difference, new, failed, missed, before, after })
+        let Replayed { decision: new, turn, missed, .. } =
+            replay(&self.candidate.policies, dossier, &tomorrow, self.prices.is_some(), &known)?;
+        let old = dossier.decision.as_deref();
+        let difference = match difference(old, new.as_ref()) {
+            _ if turn.is_some() => Difference::Act,
+            difference => difference,
+        };
+        let failed = new.is_none();
+        // Whoever was refused later cost what was used all the same, but was refused.
+        let was_refused = dossier.later.last().is_some_and(|later| Later::refuses(later.said()));
+        let is_refused = match &turn {
+            Some(turn) => Later::refuses(&turn.after),
+            None => was_refused && difference != Difference::Act,
+        };
+        let before = if was_refused { Way::default() } else { self.way(dossier, old, version, today) };
+        let after = if is_refused || !missed.is_empty() {
+            Way::default()
+        } else {
+            self.way(dossier, new.as_ref(), version, &tomorrow)
+        };
+        Some(Outcome { dossier, difference, new, turn, failed, missed, before, after })
     }
 
     /// The same request always falls the same way: what dice decide makes no difference.

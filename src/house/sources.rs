@@ -104,6 +104,7 @@ impl Paths {
         };
         config.admin.token.iter().for_each(&mut secret);
         config.auth.pepper.iter().for_each(&mut secret);
+        config.state.postgres.password.iter().for_each(&mut secret);
         config.keys.values().filter_map(|key| key.secret.as_ref()).for_each(&mut secret);
         for provider in config.providers.values() {
             for key in &provider.keys {

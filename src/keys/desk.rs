@@ -14,6 +14,14 @@ use crate::clock::Clock;
 use crate::store::registry::{Entry, KeyRow, Noted, Registry, Verdict};
 use crate::store::sqlite::Trouble;
 
+/// Kinds of settings that operators make while a gateway runs: pushed prices by model, budgets by name; and the changes of
+/// prices that there were.
+pub const PRICES: &str = "price";
+/// See [`PRICES`].
+pub const BUDGETS: &str = "budget";
+/// See [`PRICES`].
+pub const PRICE_CHANGES: &str = "price_change";
+
 /// The longest name of a key.
 const LONGEST: usize = 128;
 
@@ -114,6 +122,34 @@ impl KeyDesk {
     pub async fn note(&self, actor: &str, action: &str, target: &str, detail: Value) -> Result<(), Refused> {
         let Some(registry) = &self.registry else { return Ok(()) };
         Ok(registry.note(self.entry(actor, action, target, detail)).await?)
+    }
+
+    /// What operators set of a kind while a gateway ran, by its name; nothing where there is no registry.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn settings(&self, kind: &'static str) -> Result<Vec<(String, Value)>, Refused> {
+        match &self.registry {
+            Some(registry) => Ok(registry.settings(kind).await?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Sets some of a kind, or takes them away; `who` did what, for the audit log: actor, action, target, detail. Says
+    /// whether there is a registry that keeps them.
+    ///
+    /// # Errors
+    /// When they cannot be kept: then they must not count.
+    pub async fn set(
+        &self,
+        kind: &'static str,
+        changes: Vec<(String, Option<Value>)>,
+        who: Option<(&str, &str, &str, Value)>,
+    ) -> Result<bool, Refused> {
+        let Some(registry) = &self.registry else { return Ok(false) };
+        let entry = who.map(|(actor, action, target, detail)| self.entry(actor, action, target, detail));
+        registry.set(kind, changes, entry).await?;
+        Ok(true)
     }
 
     /// Makes a key. Its secret is told here, and never again.
@@ -237,6 +273,18 @@ impl KeyDesk {
     /// When there is none, or it cannot be read.
     pub async fn audit(&self, after: u64, most: usize) -> Result<Vec<Noted>, Refused> {
         Ok(self.writable()?.entries(after, most).await?)
+    }
+
+    /// Notes the end of the audit log outside of the database, and in the log.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn anchor(&self) -> Result<(), Refused> {
+        let Some(registry) = &self.registry else { return Ok(()) };
+        if let Some(anchor) = registry.anchor().await? {
+            tracing::info!(entries = anchor.seq, head = anchor.head, "the audit log ends here");
+        }
+        Ok(())
     }
 
     /// Looks through the whole audit log.

@@ -33,7 +33,9 @@ pub enum Work {
     Text,
     /// Tokens in, none out.
     Reading,
-    /// The provider's own bytes, of which nobody knows how much they will be.
+    /// The provider's own bytes, sound or pictures: as much as the model can say at once, and no limit can be set.
+    Own,
+    /// Nobody knows whether anything is generated at all.
     Unknown,
 }
 
@@ -79,6 +81,7 @@ impl Bound {
                 None => cap.into_iter().chain(model_most).min().unwrap_or(UNKNOWN_MODEL),
             }),
             Work::Reading => Some(0),
+            Work::Own => Some(model_most.unwrap_or(UNKNOWN_MODEL)),
             Work::Unknown => None,
         };
         let price = price.map(|price| {
@@ -210,5 +213,13 @@ mod tests {
         assert_eq!(bound(None, None, Some(4_096)).cap(Some(8_192), true), Some(4_096));
         assert_eq!(bound(None, None, None).output, Some(2 * UNKNOWN_MODEL));
         assert_eq!(bound(None, None, None).cap(Some(8_192), false), None, "nobody counts");
+        let raw = |work, model| {
+            let size = Size { work, choices: 1, ..Size::default() };
+            Bound::of(&size, None, When::default(), false, Some(500), model)
+        };
+        assert_eq!(raw(Work::Own, Some(4_096)).output, Some(4_096), "the budget's limit cannot be put in");
+        assert_eq!(raw(Work::Own, None).output, Some(UNKNOWN_MODEL));
+        assert_eq!(raw(Work::Own, None).cap(Some(100), true), None);
+        assert_eq!(raw(Work::Unknown, Some(4_096)).output, None);
     }
 }

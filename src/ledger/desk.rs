@@ -7,6 +7,8 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::budget::{Budget, Budgets, Payer, Spent};
+use super::central::Central;
+use super::outbox::{self, Outbox};
 use super::retention;
 use super::row::{End, Row};
 use super::tab::{Opening, Tab};
@@ -23,43 +25,55 @@ pub struct Desk {
     /// What may be spent.
     pub budgets: Budgets,
     database: Option<Sqlite>,
+    /// The ledger of all gateways, where there is one, and the rows on their way there.
+    central: Option<(Central, Arc<Outbox>)>,
     on_loss: OnLoss,
     clock: Arc<dyn Clock>,
 }
 
 impl Desk {
     /// A ledger in this database, or, without one, budgets that forget with the process. What a dead process left open
-    /// is closed. Blocks; meant for the start of a process.
+    /// is closed. What ends is noted for `central`, if there is one. Blocks; meant for the start of a process.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub fn open(
         database: Option<Sqlite>,
+        central: Option<Central>,
         settings: &StateSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Trouble> {
+        let ships = central.is_some();
         if let Some(database) = &database {
             let charge = settings.abandoned == Abandoned::Charge;
             let (run, now) = (database.run(), i64::try_from(clock.unix_ms()).unwrap_or(i64::MAX));
             let closed = database
                 .write(move |db| {
-                    db.execute(
+                    let closed = db.execute(
                         "UPDATE attempt SET state = 'abandoned', outcome = 'abandoned', closed_ms = ?1,
                          cost = CASE WHEN ?2 THEN estimate ELSE 0 END WHERE state = 'open' AND run < ?3",
                         params![now, charge, run],
-                    )
+                    )?;
+                    if ships {
+                        outbox::note_abandoned(db, now)?
+                    } else {
+                        outbox::forget(db)?
+                    }
+                    Ok(closed)
                 })
                 .wait()?;
             if closed > 0 {
                 tracing::warn!(attempts = closed, charge, "attempts of a process that died were closed");
             }
         }
-        Ok(Self { budgets: Budgets::default(), database, on_loss: settings.on_ledger_loss, clock })
+        let most = settings.postgres.outbox_max;
+        let central = central.filter(|_| database.is_some()).map(|central| (central, Outbox::new(most)));
+        Ok(Self { budgets: Budgets::default(), database, central, on_loss: settings.on_ledger_loss, clock })
     }
 
     /// Without database and budgets.
     pub fn closed(clock: Arc<dyn Clock>) -> Self {
-        Self { budgets: Budgets::default(), database: None, on_loss: OnLoss::Open, clock }
+        Self { budgets: Budgets::default(), database: None, central: None, on_loss: OnLoss::Open, clock }
     }
 
     /// Whether anything is written down or counted.
@@ -70,6 +84,16 @@ impl Desk {
     /// The database.
     pub fn database(&self) -> Option<&Sqlite> {
         self.database.as_ref()
+    }
+
+    /// Rows on their way to the ledger of all gateways.
+    pub fn outbox(&self) -> Option<&Arc<Outbox>> {
+        self.central.as_ref().map(|(_, outbox)| outbox)
+    }
+
+    /// The ledger of all gateways.
+    pub fn central(&self) -> Option<&Central> {
+        self.central.as_ref().map(|(central, _)| central)
     }
 
     /// Takes the budgets of a configuration; those that are new count what was spent before, by keys that name them
@@ -125,7 +149,9 @@ impl Desk {
     }
 
     pub(super) fn trouble(&self) -> Option<Trouble> {
-        self.database.as_ref()?.trouble()
+        let full = || Trouble::Away("too many rows wait for PostgreSQL".into());
+        let outbox = || self.outbox().filter(|outbox| outbox.is_full()).map(|_| full());
+        self.database.as_ref()?.trouble().or_else(outbox)
     }
 
     /// Whether requests go on while the ledger cannot be written.
@@ -147,9 +173,14 @@ impl Desk {
 
     pub(super) fn settle(&self, row: &Row, end: End) {
         let Some(database) = &self.database else { return };
-        let row = row.clone();
+        let (row, ships) = (row.clone(), self.central.is_some());
         // What cannot be written now waits; what is lost for good is counted and told by the database.
-        drop(database.keep(move |db| row.settle(db, &end)));
+        drop(database.keep(move |db| {
+            if row.settle(db, &end)? && ships {
+                outbox::note(db, &row.id)?;
+            }
+            Ok(())
+        }));
     }
 }
 
@@ -194,3 +225,6 @@ fn spent_since(database: &Sqlite, since: u64) -> Result<Vec<Spent>, Trouble> {
         found.collect()
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::hours::Hours;
 use super::rate::{Rate, Tier, Unit, rate};
 use super::reserved::Reserved;
-use crate::chat::Usage;
+use crate::chat::{Billed, Usage};
 use crate::money::{Nano, Pico};
 
 /// Everything that decides what the use of a model costs.
@@ -138,6 +138,11 @@ fn unpaid(femto: u128, all: u64, given: u64) -> u128 {
 /// The usage in classes that do not overlap. What a provider counts twice is counted once: a part is never larger than
 /// its whole.
 fn tokens(usage: &Usage) -> [(Unit, u64); 10] {
+    if let Some(Billed { input, output }) = usage.billed {
+        // Only these two are on the bill.
+        let billed = Usage { input, output, ..Usage::default() };
+        return tokens(&billed);
+    }
     let input_audio = usage.input_audio.min(usage.input);
     let input_image = usage.input_image.min(usage.input - input_audio);
     let long = usage.cache_write_long.min(usage.cache_write);
@@ -172,6 +177,19 @@ mod tests {
             Rate { unit, tier: Tier::Standard, above: 0, price: price.unwrap() }
         };
         Price { rates: rates.iter().map(rate).collect(), ..Price::default() }
+    }
+
+    #[test]
+    fn what_a_provider_bills_goes_before_what_it_read() {
+        let price = price(&[(Unit::Input, 2.5), (Unit::Output, 10.0), (Unit::CachedRead, 1.0)]);
+        let read = Usage { input: 599, cached_read: 992, output: 40, ..Usage::default() };
+        let billed = Usage { billed: Some(Billed { input: 68, output: 21 }), ..read };
+        let cost = |usage: &Usage| price.settle(usage, When::default()).unwrap().0;
+        assert_eq!(cost(&read), 599 * 2_500 + 992 * 1_000 + 40 * 10_000);
+        assert_eq!(cost(&billed), 68 * 2_500 + 21 * 10_000);
+        let mut both = billed;
+        both.add(&Usage { input: 2, output: 1, ..Usage::default() });
+        assert_eq!(both.billed, Some(Billed { input: 70, output: 22 }));
     }
 
     #[test]

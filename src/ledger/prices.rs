@@ -1,10 +1,11 @@
 //! The price book in service: changed as a whole by configuration, sources and webhooks; every change is told.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::Sender;
 
 use super::book::Book;
 use super::compact::{self, List};
@@ -25,11 +26,12 @@ const MOST_DIFFERENCES: usize = 20;
 pub struct Prices {
     book: ArcSwap<Book>,
     changes: Mutex<VecDeque<Change>>,
+    told: OnceLock<Sender<Change>>,
     clock: Arc<dyn Clock>,
 }
 
 /// One change of the book.
-#[derive(Debug, Clone, Serialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Change {
     /// The revision that it made.
     pub revision: u64,
@@ -44,7 +46,7 @@ pub struct Change {
 }
 
 /// What became of one model.
-#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Difference {
     /// Its name.
     pub model: String,
@@ -62,6 +64,7 @@ impl Prices {
         Self {
             book: ArcSwap::from_pointee(Book::new(1, Owns::default(), Owns::default(), Vec::new())),
             changes: Mutex::default(),
+            told: OnceLock::new(),
             clock,
         }
     }
@@ -79,6 +82,26 @@ impl Prices {
     /// Changes, the last one first.
     pub fn changes(&self) -> Vec<Change> {
         self.lock().iter().rev().cloned().collect()
+    }
+
+    /// Goes on where an earlier process ended: with what was pushed to it, and the changes that it knew, the first one
+    /// first. Revisions count on.
+    pub fn resume(&self, pushed: Owns, known: Vec<Change>) {
+        let mut changes = self.lock();
+        let book = self.book.load();
+        let revision = known.iter().map(|change| change.revision).max().unwrap_or(0).max(book.revision);
+        let (own, fetched) = (book.own.clone(), book.fetched.clone());
+        self.book.store(Arc::new(Book::new(revision, own, pushed, fetched)));
+        changes.extend(known);
+        while changes.len() > MOST_CHANGES {
+            changes.pop_front();
+        }
+    }
+
+    /// Where changes are told from now on. Only the first who asks hears of them.
+    pub fn tell(&self, to: Sender<Change>) {
+        // A second one would take them from the first.
+        let _ = self.told.set(to);
     }
 
     /// Takes what the configuration sets, and forgets sources that it no longer names.
@@ -163,6 +186,11 @@ impl Prices {
             changes.pop_front();
         }
         changes.push_back(change.clone());
+        if let Some(told) = self.told.get()
+            && told.try_send(change.clone()).is_err()
+        {
+            tracing::warn!(revision, "a change of prices is not kept: too many at once");
+        }
         self.book.store(Arc::new(book));
         #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; revisions are few")]
         metrics::gauge!("tollgate_price_revision").set(revision as f64);

@@ -21,6 +21,8 @@ pub enum State {
     Estimated,
     /// Its gateway died.
     Abandoned,
+    /// Never made: the answer was known.
+    Cached,
     /// Ended without anything that is paid for.
     Free,
 }
@@ -34,6 +36,7 @@ impl State {
             Self::Counted => "counted",
             Self::Estimated => "estimated",
             Self::Abandoned => "abandoned",
+            Self::Cached => "cached",
             Self::Free => "free",
         }
     }
@@ -81,6 +84,8 @@ pub(super) struct End {
     pub(super) closed_ms: u64,
     pub(super) usage: Usage,
     pub(super) cost: Option<Nano>,
+    /// What it would have cost, had its answer not been known.
+    pub(super) saved: Nano,
 }
 
 /// SQLite's whole numbers have a sign; sums beyond it are none that anybody has.
@@ -92,9 +97,9 @@ macro_rules! insert {
     () => {
         "INSERT INTO attempt (id, request, n, role, state, outcome, status, run, opened_ms, closed_ms,
     endpoint, key, user, team, tags, model, provider, target, snapshot, price_rev, reserved, estimate, cost,
-    input, cached_read, cache_write, output, reasoning, audio_ms, characters, images)
+    input, cached_read, cache_write, output, reasoning, audio_ms, characters, images, saved)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)"
+    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)"
     };
 }
 
@@ -121,16 +126,17 @@ impl Row {
             closed_ms: 0,
             usage: Usage::default(),
             cost: None,
+            saved: Nano(0),
         };
-        self.write(db, &open, INTEND)
+        self.write(db, &open, INTEND).map(drop)
     }
 
-    /// Writes down how it ended.
-    pub(super) fn settle(&self, db: &Connection, end: &End) -> rusqlite::Result<()> {
+    /// Writes down how it ended. Says whether that was news.
+    pub(super) fn settle(&self, db: &Connection, end: &End) -> rusqlite::Result<bool> {
         self.write(db, end, SETTLE)
     }
 
-    fn write(&self, db: &Connection, end: &End, sql: &str) -> rusqlite::Result<()> {
+    fn write(&self, db: &Connection, end: &End, sql: &str) -> rusqlite::Result<bool> {
         let (heading, usage) = (&*self.heading, &end.usage);
         let closed = (end.state != State::Open).then(|| whole(end.closed_ms));
         db.prepare_cached(sql)?
@@ -166,7 +172,8 @@ impl Row {
                 whole(usage.audio_ms),
                 whole(usage.characters),
                 whole(usage.images),
+                whole(end.saved.0),
             ])
-            .map(drop)
+            .map(|changed| changed > 0)
     }
 }

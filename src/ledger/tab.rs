@@ -12,6 +12,7 @@ use super::price::When;
 use super::row::{End, Heading, Row, State};
 use super::{Book, Known};
 use crate::chat::Usage;
+use crate::facts::market::Scale;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::money::Nano;
 use crate::plan::Role;
@@ -40,6 +41,8 @@ pub struct Opening {
     pub book: Arc<Book>,
     /// The snapshot that serves it.
     pub snapshot: Arc<str>,
+    /// Who knows what targets make of a prompt.
+    pub scale: Arc<dyn Scale>,
 }
 
 /// The tab of one request.
@@ -60,9 +63,12 @@ struct Sheet {
 /// One attempt on the tab. Dropped without a word, it counts as cancelled: what was sent is estimated.
 pub struct Entry {
     sheet: Arc<Sheet>,
+    target: TargetName,
     row: Row,
     known: Option<Arc<Known>>,
     hold: Option<Hold>,
+    /// Tokens of prompt and answer that were held for it at most.
+    most: (u64, Option<u64>),
     written: Option<Written<()>>,
     /// Whether it was told how it ended.
     over: bool,
@@ -72,20 +78,8 @@ pub struct Entry {
 
 impl Tab {
     pub(super) fn new(desk: Arc<Desk>, opening: Opening) -> Arc<Self> {
-        let payer = &opening.payer;
-        let heading = Heading {
-            request: opening.request.clone(),
-            endpoint: payer.endpoint.as_str(),
-            key: payer.key.clone(),
-            user: payer.user.clone(),
-            team: payer.team.clone(),
-            tags: tags(&payer.tags),
-            model: payer.model.clone(),
-            snapshot: opening.snapshot.clone(),
-            price_rev: opening.book.revision,
-            run: desk.run(),
-        };
-        let cap = desk.budgets.usual_cap(payer);
+        let heading = heading(&opening, desk.run());
+        let cap = desk.budgets.usual_cap(&opening.payer);
         let sheet = Arc::new(Sheet { desk, heading: Arc::new(heading), opening, cap });
         Arc::new(Self { sheet, attempts: AtomicU32::new(0), won: Mutex::default() })
     }
@@ -95,12 +89,27 @@ impl Tab {
     /// # Errors
     /// The budget that cannot bear it; a ledger that cannot be written, where that is not to be borne.
     pub async fn open(&self, target: &TargetName, preset: Option<&str>, role: Role) -> Result<Entry, Fault> {
+        self.open_within(target, preset, role, u64::MAX).await
+    }
+
+    /// The same, where the prompt was counted and has no more tokens than `most`.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn open_within(
+        &self,
+        target: &TargetName,
+        preset: Option<&str>,
+        role: Role,
+        most: u64,
+    ) -> Result<Entry, Fault> {
         let Sheet { desk, heading, opening, cap } = &*self.sheet;
+        let size = Size { prompt_most: opening.size.prompt_most.min(most), ..opening.size };
         let now = desk.now();
         let known = opening.book.of(target, preset);
         let price = known.as_ref().and_then(|known| known.price());
         let model_most = known.as_ref().and_then(|known| known.model.max_output).map(u64::from);
-        let bound = Bound::of(&opening.size, price, opening.when, opening.any_tier, *cap, model_most);
+        let bound = Bound::of(&size, price, opening.when, opening.any_tier, *cap, model_most);
         let reserved = if desk.budgets.is_shared() {
             // Boxed, as all that few gateways need.
             Box::pin(desk.budgets.reserve_among_all(&opening.payer, target, &bound, now)).await
@@ -116,7 +125,8 @@ impl Tab {
         }
         let n = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let output = bound.output.unwrap_or(0).min(USUAL_ANSWER);
-        let likely = Usage { input: opening.size.prompt, output, ..Usage::default() };
+        let prompt = opening.scale.likely(target, opening.size.prompt);
+        let likely = Usage { input: prompt, output, ..Usage::default() };
         let row = Row {
             id: desk.fresh_id(now),
             heading: heading.clone(),
@@ -130,7 +140,16 @@ impl Tab {
         };
         let written = desk.intend(&row);
         let sheet = self.sheet.clone();
-        Ok(Entry { sheet, row, known, hold: Some(hold), written, over: false, sent: None })
+        let most = (bound.prompt, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
+        let hold = Some(hold);
+        Ok(Entry { sheet, target: target.clone(), row, known, hold, most, written, over: false, sent: None })
+    }
+
+    /// An estimate within what was held for the attempt whose answer goes to the client: nothing that nobody counted is
+    /// dearer than its worst case.
+    pub fn within(&self, usage: Usage) -> Usage {
+        let won = self.won.lock().unwrap_or_else(PoisonError::into_inner);
+        won.as_ref().filter(|_| usage.estimated).map_or(usage, |entry| entry.within(usage))
     }
 
     /// The request is over: the attempt whose answer the client got, or got the beginning of, is settled.
@@ -139,6 +158,53 @@ impl Tab {
         if let Some(entry) = won {
             entry.settle(closing);
         }
+    }
+}
+
+impl Desk {
+    /// A request is answered with what was known: a row without an attempt, for what it would have cost.
+    pub fn given_again(&self, opening: impl FnOnce() -> Opening, target: &str, saved: Option<Nano>) {
+        if self.database().is_none() {
+            return;
+        }
+        let (opening, now) = (opening(), self.now());
+        let row = Row {
+            id: self.fresh_id(now),
+            heading: Arc::new(heading(&opening, self.run())),
+            n: 1,
+            role: Role::Primary,
+            provider: target.split_once('/').map_or(target, |(provider, _)| provider).into(),
+            target: target.to_owned(),
+            opened_ms: now,
+            reserved: 0,
+            estimate: None,
+        };
+        let end = End {
+            state: State::Cached,
+            outcome: "ok",
+            status: Some(200),
+            closed_ms: now,
+            usage: Usage::default(),
+            cost: Some(Nano(0)),
+            saved: saved.unwrap_or_default(),
+        };
+        self.settle(&row, end);
+    }
+}
+
+fn heading(opening: &Opening, run: i64) -> Heading {
+    let payer = &opening.payer;
+    Heading {
+        request: opening.request.clone(),
+        endpoint: payer.endpoint.as_str(),
+        key: payer.key.clone(),
+        user: payer.user.clone(),
+        team: payer.team.clone(),
+        tags: tags(&payer.tags),
+        model: payer.model.clone(),
+        snapshot: opening.snapshot.clone(),
+        price_rev: opening.book.revision,
+        run,
     }
 }
 
@@ -206,6 +272,13 @@ impl Entry {
         self.settle(Closing { usage, cost, outcome: "ok", status: Some(status) });
     }
 
+    /// The attempt was answered, and nobody gets the answer. It is paid for all the same.
+    pub fn withhold(self, usage: Usage, fault: &Fault) {
+        let price = || self.known.as_ref()?.price()?.settle(&usage, self.sheet.opening.when);
+        let (cost, outcome) = (price(), fault.kind.as_str());
+        self.settle(Closing { usage: Some(usage), cost, outcome, status: fault.status });
+    }
+
     /// The attempt ended with this use.
     pub fn settle(mut self, closing: Closing) {
         let Some(usage) = closing.usage else {
@@ -218,10 +291,20 @@ impl Entry {
         self.finish(state, closing, usage);
     }
 
+    fn within(&self, usage: Usage) -> Usage {
+        let (prompt, output) = self.most;
+        Usage {
+            input: usage.input.min(prompt),
+            output: usage.output.min(output.unwrap_or(u64::MAX)),
+            ..usage
+        }
+    }
+
     /// Nobody says what was used: the prompt was sent, and no answer is known.
     fn estimate(&mut self, outcome: &'static str, status: Option<u16>) {
         let opening = &self.sheet.opening;
-        let usage = Usage { input: opening.size.prompt, estimated: true, ..Usage::default() };
+        let prompt = opening.scale.likely(&self.target, opening.size.prompt);
+        let usage = self.within(Usage { input: prompt, estimated: true, ..Usage::default() });
         let cost = self.known.as_ref().and_then(|known| known.price()?.settle(&usage, opening.when));
         let closing = Closing { usage: Some(usage), cost, outcome, status };
         self.finish(State::Estimated, closing, usage);
@@ -242,7 +325,8 @@ impl Entry {
             desk.budgets.settle(hold, closing.cost.map(|cost| cost.0), usage.total(), now);
         }
         let Closing { cost, outcome, status, .. } = closing;
-        desk.settle(&self.row, End { state, outcome, status, closed_ms: now, usage, cost });
+        let saved = Nano(0);
+        desk.settle(&self.row, End { state, outcome, status, closed_ms: now, usage, cost, saved });
     }
 }
 
@@ -257,7 +341,9 @@ impl Drop for Entry {
 /// Whether nothing was used: the request never got there, or was answered with a refusal.
 fn is_free(fault: &Fault) -> bool {
     match fault.kind {
-        FaultKind::Timeout(Phase::Connect) | FaultKind::Unreachable => true,
+        FaultKind::Timeout(Phase::Connect) => true,
+        // A connection that ended before the answer may have carried the whole request.
+        FaultKind::Unreachable => !fault.sent,
         // The provider got the request and may have worked on it.
         FaultKind::Timeout(_) | FaultKind::Truncated | FaultKind::Cancelled => false,
         FaultKind::Malformed => fault.status.is_some_and(|status| status >= 300),

@@ -1,6 +1,7 @@
-//! What was used and spent: sums by any dimension and period, and single rows, read from the ledger's database.
+//! What was used and spent: sums by any dimension and period, and single rows, read from the ledger's database or from
+//! that of all gateways.
 
-use std::fmt::Write as _;
+mod statement;
 
 use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -8,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::money::Nano;
+pub(super) use statement::{Dialect, ROW, Statement, Term, WORDS};
 
 /// By what sums are told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Sum {
     pub of: Vec<String>,
     /// Requests that got as far as an upstream.
     pub requests: u64,
+    /// Those of them that were answered with what was known.
+    pub hits: u64,
     /// Attempts at upstreams.
     pub attempts: u64,
     /// Attempts that failed or were left.
@@ -51,6 +55,8 @@ pub struct Sum {
     pub unpriced: u64,
     /// What they cost.
     pub cost_nano: Nano,
+    /// What answers would have cost that were known.
+    pub saved_nano: Nano,
     /// What is held for those under way.
     pub reserved_nano: Nano,
     /// Tokens of prompts, without those below.
@@ -72,17 +78,19 @@ pub struct Sum {
 }
 
 /// Columns by which sums can be told apart.
-const COLUMNS: [&str; 10] =
-    ["key", "user", "team", "model", "provider", "target", "endpoint", "state", "outcome", "role"];
+const COLUMNS: [&str; 11] =
+    ["key", "user", "team", "model", "provider", "target", "endpoint", "state", "outcome", "role", "gateway"];
 
 /// The names of the numbers of a sum, in their order.
-pub const NUMBERS: [&str; 15] = [
+pub const NUMBERS: [&str; 17] = [
     "requests",
+    "hits",
     "attempts",
     "failed",
     "open",
     "unpriced",
     "cost_nano",
+    "saved_nano",
     "reserved_nano",
     "input",
     "cached_read",
@@ -93,21 +101,6 @@ pub const NUMBERS: [&str; 15] = [
     "characters",
     "images",
 ];
-
-/// Rows of single attempts, and the sums of days whose rows have gone, side by side.
-const SPENT: &str = "WITH spent AS (
-    SELECT opened_ms AS at, endpoint, coalesce(key, '') AS key, coalesce(user, '') AS user,
-        coalesce(team, '') AS team, tags, model, provider, target, state, outcome, role,
-        n = 1 AS requests, 1 AS attempts, outcome NOT IN ('ok', 'open') AS failed, state = 'open' AS open,
-        cost IS NULL AND state <> 'open' AS unpriced, coalesce(cost, 0) AS cost_nano,
-        CASE WHEN state = 'open' THEN reserved ELSE 0 END AS reserved_nano,
-        input, cached_read, cache_write, output, reasoning, audio_ms, characters, images
-    FROM attempt WHERE opened_ms >= ?1 AND opened_ms < ?2
-    UNION ALL
-    SELECT day * 86400000, endpoint, key, user, team, tags, model, provider, target, 'settled', '', '',
-        requests, attempts, failed, 0, unpriced, cost, 0,
-        input, cached_read, cache_write, output, reasoning, audio_ms, characters, images
-    FROM day WHERE day * 86400000 >= ?1 AND day * 86400000 < ?2) ";
 
 impl By {
     /// As it is written: `user`, `tag:feature`, `day`.
@@ -145,20 +138,6 @@ impl By {
             Self::Tag(name) => format!("tag:{name}"),
         }
     }
-
-    /// The expression for it. Everything that somebody wrote is a parameter.
-    fn sql(&self, parameters: &mut Vec<Cell>) -> String {
-        match self {
-            Self::Column(name) => (*name).to_owned(),
-            Self::Time("hour") => "strftime('%Y-%m-%dT%H:00Z', at / 1000, 'unixepoch')".to_owned(),
-            Self::Time("month") => "strftime('%Y-%m', at / 1000, 'unixepoch')".to_owned(),
-            Self::Time(_) => "strftime('%Y-%m-%d', at / 1000, 'unixepoch')".to_owned(),
-            Self::Tag(name) => {
-                parameters.push(Cell::Text(format!("$.\"{name}\"")));
-                format!("coalesce(json_extract(tags, ?{}), '')", parameters.len())
-            }
-        }
-    }
 }
 
 impl Question {
@@ -173,23 +152,6 @@ impl Question {
         self.only.push((By::named(by.trim())?, value.trim().to_owned()));
         Ok(())
     }
-
-    fn beginning(&self) -> Vec<Cell> {
-        let whole = |ms: u64| Cell::Integer(i64::try_from(ms).unwrap_or(i64::MAX));
-        vec![whole(self.since_ms), whole(self.until_ms)]
-    }
-
-    fn conditions(&self, parameters: &mut Vec<Cell>) -> String {
-        let mut sql = String::new();
-        for (at, (by, value)) in self.only.iter().enumerate() {
-            let expression = by.sql(parameters);
-            parameters.push(Cell::Text(value.clone()));
-            let word = if at == 0 { " WHERE" } else { " AND" };
-            // Writing to a String cannot fail.
-            let _ = write!(sql, "{word} {expression} = ?{}", parameters.len());
-        }
-        sql
-    }
 }
 
 /// The sums that were asked for, the dearest first; in order of time, if they are told apart by it.
@@ -197,61 +159,84 @@ impl Question {
 /// # Errors
 /// When the database cannot be read.
 pub fn sums(db: &Connection, question: &Question) -> rusqlite::Result<Vec<Sum>> {
-    let mut parameters = question.beginning();
-    let by: Vec<String> = question.by.iter().map(|by| by.sql(&mut parameters)).collect();
-    let conditions = question.conditions(&mut parameters);
-    let numbers = NUMBERS.map(|name| format!("coalesce(sum({name}), 0)")).join(", ");
-    let mut sql = SPENT.to_owned() + "SELECT ";
-    for expression in &by {
-        let _ = write!(sql, "{expression}, ");
-    }
-    let _ = write!(sql, "{numbers} FROM spent{conditions}");
-    if !by.is_empty() {
-        let places: Vec<String> = (1..=by.len()).map(|place| place.to_string()).collect();
-        let _ = write!(sql, " GROUP BY {}", places.join(", "));
-        let time = question.by.iter().position(|by| matches!(by, By::Time(_)));
-        let cost = by.len() + 6;
-        let order = time.map_or_else(|| format!("{cost} DESC"), |time| format!("{}, {cost} DESC", time + 1));
-        let _ = write!(sql, " ORDER BY {order}");
-    }
-    let mut rows = db.prepare(&sql)?;
-    let found = rows.query_map(params_from_iter(parameters), |row| sum(row, by.len()))?;
+    let statement = Statement::sums(question, Dialect::Sqlite);
+    let mut rows = db.prepare(&statement.sql)?;
+    let named = question.by.len();
+    let found = rows.query_map(params_from_iter(cells(statement.terms)), |row| sum(row, named))?;
     found.collect()
+}
+
+fn cells(terms: Vec<Term>) -> impl Iterator<Item = Cell> {
+    terms.into_iter().map(|term| match term {
+        Term::Number(number) => Cell::Integer(number),
+        Term::Text(text) => Cell::Text(text),
+    })
 }
 
 fn sum(row: &Row<'_>, named: usize) -> rusqlite::Result<Sum> {
     let of = (0..named).map(|at| row.get::<_, Option<String>>(at).map(Option::unwrap_or_default));
-    let number = |at: usize| row.get::<_, i64>(named + at).map(|number| u64::try_from(number).unwrap_or(0));
-    Ok(Sum {
-        of: of.collect::<Result<_, _>>()?,
-        requests: number(0)?,
-        attempts: number(1)?,
-        failed: number(2)?,
-        open: number(3)?,
-        unpriced: number(4)?,
-        cost_nano: Nano(number(5)?),
-        reserved_nano: Nano(number(6)?),
-        input: number(7)?,
-        cached_read: number(8)?,
-        cache_write: number(9)?,
-        output: number(10)?,
-        reasoning: number(11)?,
-        audio_ms: number(12)?,
-        characters: number(13)?,
-        images: number(14)?,
-    })
+    let of = of.collect::<Result<_, _>>()?;
+    let mut numbers = [0; NUMBERS.len()];
+    for (at, number) in numbers.iter_mut().enumerate() {
+        *number = row.get::<_, i64>(named + at)?;
+    }
+    Ok(Sum::of(of, numbers))
 }
 
 impl Sum {
+    pub(super) fn of(of: Vec<String>, numbers: [i64; NUMBERS.len()]) -> Self {
+        let [
+            requests,
+            hits,
+            attempts,
+            failed,
+            open,
+            unpriced,
+            cost,
+            saved,
+            reserved,
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_ms,
+            characters,
+            images,
+        ] = numbers.map(|number| u64::try_from(number).unwrap_or(0));
+        Self {
+            of,
+            requests,
+            hits,
+            attempts,
+            failed,
+            open,
+            unpriced,
+            cost_nano: Nano(cost),
+            saved_nano: Nano(saved),
+            reserved_nano: Nano(reserved),
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_ms,
+            characters,
+            images,
+        }
+    }
+
     /// Its numbers, in the order of [`NUMBERS`].
-    pub fn numbers(&self) -> [u64; 15] {
+    pub fn numbers(&self) -> [u64; NUMBERS.len()] {
         [
             self.requests,
+            self.hits,
             self.attempts,
             self.failed,
             self.open,
             self.unpriced,
             self.cost_nano.0,
+            self.saved_nano.0,
             self.reserved_nano.0,
             self.input,
             self.cached_read,
@@ -270,6 +255,7 @@ impl Sum {
         let mut object: Map<String, Value> = of.collect();
         object.extend(NUMBERS.iter().zip(self.numbers()).map(|(name, n)| ((*name).to_owned(), n.into())));
         object.insert("cost_usd".to_owned(), self.cost_nano.to_string().into());
+        object.insert("saved_usd".to_owned(), self.saved_nano.to_string().into());
         object
     }
 }
@@ -285,17 +271,10 @@ pub fn attempts(
     most: usize,
     mut visit: impl FnMut(&[String], &[Value]),
 ) -> rusqlite::Result<usize> {
-    let mut parameters = question.beginning();
-    let conditions = question.conditions(&mut parameters);
-    parameters.push(Cell::Integer(i64::try_from(most).unwrap_or(i64::MAX)));
-    let sql = format!(
-        "SELECT * FROM (SELECT *, opened_ms AS at FROM attempt WHERE opened_ms >= ?1 AND opened_ms < ?2){conditions}
-         ORDER BY at LIMIT ?{}",
-        parameters.len()
-    );
-    let mut rows = db.prepare(&sql)?;
-    let names: Vec<String> = rows.column_names().filter(|name| *name != "at").map(Into::into).collect();
-    let mut found = rows.query(params_from_iter(parameters))?;
+    let statement = Statement::attempts(question, most, Dialect::Sqlite);
+    let mut rows = db.prepare(&statement.sql)?;
+    let names: Vec<String> = rows.column_names().map(Into::into).collect();
+    let mut found = rows.query(params_from_iter(cells(statement.terms)))?;
     let mut count = 0;
     while let Some(row) = found.next()? {
         let cells = names.iter().enumerate().map(|(at, name)| {

@@ -62,8 +62,13 @@ pub struct LimitSettings {
     pub connections: usize,
     /// Open connections of one client address.
     pub connections_per_address: usize,
-    /// Requests in flight in this process; more are answered 503 with `Retry-After`.
+    /// Requests in flight in this process; more are answered 503 with `Retry-After`. Tenants (team, else key, else user,
+    /// else address) who have less than an equal share of them may come until it is a quarter more.
     pub in_flight: usize,
+    /// Memory of this process; by default the limit of its control group, if it has one. Above 85 % of it, fewer
+    /// requests are let in until it has come back; the others are answered 503 with `Retry-After`. Changing it needs a
+    /// restart.
+    pub memory: Option<Size>,
     /// HTTP/2 streams of one connection.
     pub h2_streams: u32,
 }
@@ -91,6 +96,7 @@ impl Default for LimitSettings {
             connections: 10_000,
             connections_per_address: 256,
             in_flight: 2_048,
+            memory: None,
             h2_streams: 100,
         }
     }

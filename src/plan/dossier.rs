@@ -1,12 +1,14 @@
 //! All papers of one decision: the record, and what is needed to explain it and to ask other policies the same.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Decision, Divergence, Record};
+use super::{Decision, Divergence, Hook, Record};
+use crate::chat::Usage;
 use crate::facts::{Reads, Seen};
 
 /// All papers of one decision, as the decision store keeps them: without any text of prompt or answer, unless the
@@ -41,6 +43,12 @@ pub struct Dossier {
     /// What they decided; `None` when one failed that must not be skipped, or none was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Box<Decision>>,
+    /// What their hooks behind the decision were asked, and said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later: Vec<Later>,
+    /// Why the answer ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<Box<str>>,
     /// Policies that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
@@ -50,6 +58,70 @@ pub struct Dossier {
     /// Where a shadow would have decided otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Box<Divergence>>,
+}
+
+/// What a hook behind the decision was asked, and what it said: `next_target()`, `reject("code")`, or nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "hook", rename_all = "snake_case")]
+pub enum Later {
+    /// An attempt had failed.
+    OnError {
+        /// Where it went.
+        target: Box<str>,
+        /// How many attempts had been made.
+        attempt: u32,
+        /// What happened.
+        kind: Cow<'static, str>,
+        /// The provider's status.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// How long the provider asked to wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+        /// What the hook said.
+        said: Box<str>,
+    },
+    /// An answer was about to go out.
+    OnResponse {
+        /// Who answered.
+        target: Box<str>,
+        /// The provider's status.
+        status: u16,
+        /// Whether it was a stream.
+        stream: bool,
+        /// What was used, as far as it was known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+        /// Why it ended, as far as it was known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        finish: Option<Cow<'static, str>>,
+        /// From the request's head to the answer.
+        latency_ms: u64,
+        /// What the hook said.
+        said: Box<str>,
+    },
+}
+
+impl Later {
+    /// The hook.
+    pub fn hook(&self) -> Hook {
+        match self {
+            Self::OnError { .. } => Hook::OnError,
+            Self::OnResponse { .. } => Hook::OnResponse,
+        }
+    }
+
+    /// What it said.
+    pub fn said(&self) -> &str {
+        match self {
+            Self::OnError { said, .. } | Self::OnResponse { said, .. } => said,
+        }
+    }
+
+    /// Whether the client got a refusal by what was said.
+    pub fn refuses(said: &str) -> bool {
+        said.starts_with("reject(") || said == "fail()"
+    }
 }
 
 /// A policy that failed while it ran.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "wasm")]
 use wasmtime::component::{ComponentType, Lower};
 
+use crate::caller::Caller;
 use crate::facts::{Endpoint, Facts};
 
 /// A name and a value.
@@ -29,8 +30,10 @@ pub struct Context {
     pub endpoint: Endpoint,
     /// The model's name as the client asked for it.
     pub model: Arc<str>,
-    /// Who asks.
+    /// Who asks, as plugins see it.
     pub principal: Principal,
+    /// Who asks, as the gateway knows it.
+    pub caller: Caller,
     /// Lowercase names. Each plugin sees only those that its settings name.
     pub headers: Vec<Pair>,
     /// The request's `metadata`, values as JSON text.
@@ -240,6 +243,7 @@ impl Ask {
                 team: caller.team.clone(),
                 tags: Vec::new(),
             },
+            caller: caller.clone(),
             headers: headers.iter().filter_map(shown).collect(),
             metadata: metadata(body.field("metadata")),
             features: Features {
@@ -277,6 +281,7 @@ impl Context {
             endpoint,
             model: model.into(),
             principal: Principal::default(),
+            caller: Caller::default(),
             headers: Vec::new(),
             metadata: Vec::new(),
             features: Features::default(),
@@ -293,26 +298,33 @@ impl Segment {
         Self { id, origin: Origin::User, path: path.into(), text: text.into() }
     }
 
-    /// All text of a request: one for each message, or one in all where there are no messages.
+    /// All text of a request: one for each message, or one in all where there are no messages; then what stands beside
+    /// the words, such as what tools were called with.
     pub fn all_of(facts: &Facts) -> Vec<Self> {
-        let turns = facts.body.turns();
-        if turns.is_empty() {
+        let (turns, asides) = (facts.body.turns(), facts.body.asides());
+        if turns.is_empty() && asides.is_empty() {
             let text = facts.body.text();
             return if text.is_empty() { Vec::new() } else { vec![Self::user(0, "input", text)] };
         }
-        let piece = |(id, turn): (u32, crate::facts::Turn)| Self {
+        let said = turns.into_iter().map(|turn| ("messages", turn.role, turn.text));
+        let beside = asides.into_iter().map(|aside| (aside.what, aside.role, aside.text));
+        let piece = |(id, (place, role, text)): (u32, (&str, &str, String))| Self {
             id,
-            origin: match turn.role {
-                "system" => Origin::System,
-                "user" => Origin::User,
-                "assistant" => Origin::Assistant,
-                "tool" => Origin::Tool,
-                _ => Origin::Other,
-            },
-            path: format!("messages[{id}]").into(),
-            text: turn.text.into(),
+            origin: origin(role),
+            path: format!("{place}[{id}]").into(),
+            text: text.into(),
         };
-        (0..).zip(turns).map(piece).filter(|segment| !segment.text.is_empty()).collect()
+        (0..).zip(said.chain(beside)).map(piece).filter(|segment| !segment.text.is_empty()).collect()
+    }
+}
+
+fn origin(role: &str) -> Origin {
+    match role {
+        "system" => Origin::System,
+        "user" => Origin::User,
+        "assistant" => Origin::Assistant,
+        "tool" => Origin::Tool,
+        _ => Origin::Other,
     }
 }
 

@@ -10,9 +10,11 @@ mod imports;
 mod instance;
 mod kept;
 mod prepare;
+mod road;
 mod sandbox;
 mod snapshot;
 mod ticker;
+mod trace;
 mod trial;
 mod wire;
 

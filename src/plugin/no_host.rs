@@ -98,6 +98,7 @@ calls! {
     route Route (Arc<Ask>, Arc<[Candidate]>) -> RouteDecision;
     observe Complete (Arc<Ask>, Arc<Completion>) -> ();
     call Call (String, String) -> String;
+    call_about Call (Option<Arc<Ask>>, String, String) -> String;
     signatures Signatures () -> Vec<Signature>;
     encode Encode (String) -> Outgoing;
     decode Decode (u16, bytes::Bytes) -> String;

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ask::{Ask, Pair};
+use crate::caller::Caller;
 use crate::clock::{Clock, Dice, SystemClock};
 
 /// A future in a box, for traits that are handed in.
@@ -13,7 +15,36 @@ pub type Awaited<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Makes vectors of texts.
 pub trait Embedder: Send + Sync {
     /// One vector for each text, in order; an error in words.
-    fn embed(&self, texts: Vec<String>) -> Awaited<'_, Result<Vec<Vec<f32>>, String>>;
+    fn embed(&self, behalf: Behalf, texts: Vec<String>) -> Awaited<'_, Result<Vec<Vec<f32>>, String>>;
+}
+
+/// On whose behalf something is done.
+#[derive(Debug, Clone)]
+pub struct Behalf {
+    /// The plugin that wants it.
+    pub plugin: Arc<str>,
+    /// The request that the plugin is asked about; empty where it is asked about none.
+    pub request: Arc<str>,
+    /// Who made that request.
+    pub caller: Caller,
+    /// The tags that it has by now.
+    pub tags: Vec<Pair>,
+}
+
+impl Behalf {
+    /// A plugin's, while it is asked about this.
+    pub fn of(plugin: &Arc<str>, about: Option<&Ask>) -> Self {
+        let plugin = Arc::clone(plugin);
+        match about.map(|ask| &ask.context) {
+            Some(context) => Self {
+                plugin,
+                request: context.request_id.clone(),
+                caller: context.caller.clone(),
+                tags: context.tags.clone(),
+            },
+            None => Self { plugin, request: "".into(), caller: Caller::default(), tags: Vec::new() },
+        }
+    }
 }
 
 /// Carries a plugin's requests to hosts that the host's allow-list has let pass. It follows no redirects.

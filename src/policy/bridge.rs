@@ -16,6 +16,7 @@ use super::plugins::{Finding, Plan, Question, Reply};
 use super::request::{Outcome, Request, fault, json_of, value_of};
 use super::verdict::{Rejection, Route};
 use crate::plan::{self, Step};
+use crate::plugin::Segment;
 
 /// `plugin("intent")`.
 #[derive(Clone)]
@@ -183,15 +184,12 @@ fn located(mut findings: Vec<Finding>, request: &Request) -> Vec<Finding> {
     if unknown.is_empty() {
         return findings;
     }
-    let body = &request.facts().body;
-    let turns = body.turns();
+    let pieces = Segment::all_of(request.facts());
     for finding in unknown {
-        let place = usize::try_from(finding.segment).unwrap_or(usize::MAX);
-        let piece =
-            if turns.is_empty() { Some(body.text()) } else { turns.get(place).map(|turn| &*turn.text) };
+        let piece = pieces.iter().find(|piece| piece.id == finding.segment);
         let ends = usize::try_from(finding.start).ok().zip(usize::try_from(finding.end).ok());
         finding.text =
-            piece.zip(ends).and_then(|(piece, (start, end))| Some(piece.get(start..end)?.to_owned()));
+            piece.zip(ends).and_then(|(piece, (start, end))| Some(piece.text.get(start..end)?.to_owned()));
     }
     findings
 }

@@ -7,8 +7,8 @@ use super::plugins::{Ability, About, Asking, Finding, Plan, Plugins, Question, R
 use crate::facts::Facts;
 use crate::facts::market::{Offer, Size};
 use crate::plugin::{
-    Ask, Called, Candidate, Classification, Consequence, Interface, Phase, Plugin, PluginSet, RouteDecision,
-    RoutePlan, Segment, Verdict,
+    Ask, Called, Candidate, Capability, Classification, Consequence, Interface, Phase, Plugin, PluginSet,
+    RouteDecision, RoutePlan, Segment, Verdict,
 };
 
 /// The plugins of a snapshot, for policies.
@@ -59,7 +59,9 @@ impl Plugins for Hosted {
                 replying(&plugin, Interface::Route, plugin.route(ask(), candidates), way)
             }
             Question::Call { function, arguments } => {
-                let call = plugin.call(function.clone(), arguments.clone());
+                // What a function does for a request matters only where others do it for the plugin.
+                let about = plugin.settings().grants(Capability::Ai).then(ask);
+                let call = plugin.call_about(about, function.clone(), arguments.clone());
                 replying(&plugin, Interface::Functions, call, Reply::Json)
             }
         }

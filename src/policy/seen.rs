@@ -84,6 +84,11 @@ impl SeenTarget {
         })))
     }
 
+    /// `provider/model`; empty where there is none.
+    pub fn shown(&self) -> String {
+        self.0.as_ref().map(|known| known.name.to_string()).unwrap_or_default()
+    }
+
     fn name(&mut self) -> Dynamic {
         self.0.as_ref().map_or(Dynamic::UNIT, |known| known.name.to_string().into())
     }

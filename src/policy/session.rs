@@ -143,19 +143,23 @@ impl Session {
 
     /// As [`Session::decide`], for those who have no time to wait: a policy whose plugin is not ready fails.
     pub fn decide_now(&self) -> Decided {
-        let mut walk = Walk { on_worker: false, ..Walk::new(Hook::OnRequest, Dynamic::UNIT) };
-        loop {
-            match self.advance(&mut walk) {
-                Ok(end) => return self.decided(end, walk.errors),
-                // Not on a worker: nobody waits behind it.
-                Err(Pause::Slow) => walk.on_worker = false,
-                Err(Pause::Plugin(waiting)) => {
-                    let Waiting { plugin, question, began, .. } = *waiting;
-                    let reply: Result<Reply, String> = Err("its answer is not known".to_owned());
-                    self.request.memo().keep(super::memo::answered(plugin, question, reply, began));
-                }
-            }
-        }
+        let mut walk = Walk::new(Hook::OnRequest, Dynamic::UNIT);
+        let end = self.walk_now(&mut walk);
+        self.decided(end, walk.errors)
+    }
+
+    /// As [`Session::on_error`], for those who have no time to wait.
+    pub fn on_error_now(&self, failed: FailedAttempt) -> Said<Reaction> {
+        let mut walk = Walk::new(Hook::OnError, Dynamic::from(failed));
+        let end = self.walk_now(&mut walk);
+        self.reacted(end, walk.errors)
+    }
+
+    /// As [`Session::on_response`], for those who have no time to wait.
+    pub fn on_response_now(&self, answer: Answer) -> Said<Result<(), Fault>> {
+        let mut walk = Walk::new(Hook::OnResponse, Dynamic::from(answer));
+        let end = self.walk_now(&mut walk);
+        self.judged(end, walk.errors)
     }
 
     /// An attempt failed before the client heard anything: what to do now.
@@ -165,6 +169,10 @@ impl Session {
         }
         let mut walk = Walk::new(Hook::OnError, Dynamic::from(failed));
         let end = self.walk(&mut walk).await;
+        self.reacted(end, walk.errors)
+    }
+
+    fn reacted(&self, end: End<'_>, errors: Vec<RuntimeError>) -> Said<Reaction> {
         let (what, rule) = match end {
             End::Through => (Reaction::Usual, None),
             End::Opinion(policy, Opinion::React(reaction)) => {
@@ -185,7 +193,7 @@ impl Session {
             }
             End::Opinion(..) => (Reaction::Usual, None),
         };
-        Said { what, rule, errors: walk.errors }
+        Said { what, rule, errors }
     }
 
     /// A whole answer is here, or the head of a stream: `Err` when it must not go to the client.
@@ -195,6 +203,10 @@ impl Session {
         }
         let mut walk = Walk::new(Hook::OnResponse, Dynamic::from(answer));
         let end = self.walk(&mut walk).await;
+        self.judged(end, walk.errors)
+    }
+
+    fn judged(&self, end: End<'_>, errors: Vec<RuntimeError>) -> Said<Result<(), Fault>> {
         let (what, rule) = match end {
             End::Opinion(policy, Opinion::Reject(it)) => {
                 let rule = policy.rule(Hook::OnResponse, it.at.as_ref(), it.name);
@@ -210,7 +222,7 @@ impl Session {
             }
             End::Through | End::Opinion(..) => (Ok(()), None),
         };
-        Said { what, rule, errors: walk.errors }
+        Said { what, rule, errors }
     }
 
     /// The last byte is out and the request is settled. The policies that failed, already logged.
@@ -249,11 +261,33 @@ impl Session {
         self.request.memo().answers().to_vec()
     }
 
+    /// Takes out what the policies read since this was asked last.
+    pub fn reads(&self) -> Reads {
+        self.request.reads()
+    }
+
     async fn walk(&self, walk: &mut Walk) -> End<'_> {
         loop {
             match self.advance(walk) {
                 Ok(end) => return end,
                 Err(pause) => self.wait(pause, walk).await,
+            }
+        }
+    }
+
+    /// Without waiting for anybody: a plugin that is not ready has no answer.
+    fn walk_now(&self, walk: &mut Walk) -> End<'_> {
+        walk.on_worker = false;
+        loop {
+            match self.advance(walk) {
+                Ok(end) => return end,
+                // Nobody waits behind it.
+                Err(Pause::Slow) => {}
+                Err(Pause::Plugin(waiting)) => {
+                    let Waiting { plugin, question, began, .. } = *waiting;
+                    let reply: Result<Reply, String> = Err("its answer is not known".to_owned());
+                    self.request.memo().keep(super::memo::answered(plugin, question, reply, began));
+                }
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::plan::OutputRules;
 use crate::target::TargetName;
 use filter::{Filter, Filtered};
+pub use inspected::Tally;
 pub(super) use inspected::{Checkpoint, Queue, Ready};
 
 /// One model of a vendor, under rules.

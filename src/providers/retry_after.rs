@@ -37,6 +37,17 @@ pub(super) fn reset_value(value: &str, now_ms: u64) -> Option<Duration> {
     }))
 }
 
+/// The time until a limit is full again, which may be long: "6ms", "2m59.56s", seconds, a moment in RFC 3339's form.
+pub(super) fn until_full(value: &str, now_ms: u64) -> Option<Duration> {
+    #[allow(clippy::cast_precision_loss, reason = "a difference of milliseconds")]
+    let until = || {
+        let at = value.parse::<jiff::Timestamp>().ok()?.as_millisecond();
+        Some((at as f64 - now_ms as f64) / 1000.0)
+    };
+    let seconds = number(value).or_else(|| period(value)).or_else(until)?;
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0 * 31.0)).ok()
+}
+
 /// The pause that an error text mentions: "try again in 1.2s", "retry in 6m0s".
 pub(super) fn from_text(text: &str) -> Option<Duration> {
     let lower = text.to_ascii_lowercase();

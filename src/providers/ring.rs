@@ -1,6 +1,7 @@
 //! The keys of one provider: which of them an attempt bears, and which of them rest or are out.
 
 mod bucket;
+mod quota;
 mod state;
 
 use std::fmt;
@@ -13,9 +14,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub use quota::{Left, Quotas};
 use state::State;
-pub use state::{KeyLook, Why};
+pub use state::{KeyLook, ModelLeft, Why};
 
+use super::allowance::Allowance;
+use crate::chat::Usage;
 use crate::clock::Dice;
 
 /// How one of several keys is chosen.
@@ -40,21 +44,21 @@ pub enum Sticky {
 }
 
 /// What one key may be used for.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KeyLimits {
     /// Its share of the requests.
     pub weight: f64,
-    /// Requests a minute.
-    pub rpm: Option<u32>,
-    /// Tokens a minute, of prompts and answers.
-    pub tpm: Option<u64>,
-    /// Requests at once.
-    pub max_in_flight: Option<u32>,
+    /// All of its requests together.
+    pub all: Quotas,
+    /// Those to models of this pattern; for each model, the first that fits.
+    pub models: Vec<(Arc<str>, Quotas)>,
+    /// Whether what the provider says in the headers of its answers is believed.
+    pub learn: bool,
 }
 
 impl Default for KeyLimits {
     fn default() -> Self {
-        Self { weight: 1.0, rpm: None, tpm: None, max_in_flight: None }
+        Self { weight: 1.0, all: Quotas::default(), models: Vec::new(), learn: true }
     }
 }
 
@@ -114,12 +118,14 @@ pub struct Hold {
     /// Tokens that were booked ahead, where they count.
     booked: Option<u64>,
     probe: bool,
+    /// The how manieth of the key's attempts it is; `None` where the provider's word of its limits is not believed.
+    number: Option<u64>,
 }
 
 impl Key {
     /// A key that nothing has been heard of.
     pub fn new(name: Arc<str>, account: Arc<str>, headers: HeaderMap, limits: KeyLimits) -> Self {
-        let state = ArcSwap::from_pointee(State::new(limits));
+        let state = ArcSwap::from_pointee(State::new(limits.clone()));
         Self { name, account, headers: Arc::new(headers), limits, state }
     }
 }
@@ -186,15 +192,15 @@ impl Ring {
         }
     }
 
-    /// The key that rests for the shortest time, because nothing else is left. Limits that the configuration sets are
-    /// kept all the same.
+    /// The key that rests for the shortest time, because nothing else is left. Limits are kept all the
+    /// same.
     pub fn least_bad(&self, wish: Wish<'_>, now: Instant) -> Option<Hold> {
         let rests = self.keys.iter().enumerate().map(|(place, key)| {
             let rest = key.state.load().rest(wish.model, wish.tokens, now);
             (rest.map_or(Duration::ZERO, |rest| rest.wait), rest.map(|rest| rest.why), place, key)
         });
-        let (.., place, key) =
-            rests.filter(|(_, why, ..)| *why != Some(Why::Limited)).min_by_key(|(wait, ..)| *wait)?;
+        let kept = |why: &Option<Why>| !matches!(why, Some(Why::Limited | Why::UsedUp));
+        let (.., place, key) = rests.filter(|(_, why, ..)| kept(why)).min_by_key(|(wait, ..)| *wait)?;
         Some(self.take(place, key, wish, now))
     }
 
@@ -213,6 +219,11 @@ impl Ring {
             key.state.load().refused(now, dice.unit());
             alarm(&self.provider, &key.name, "the account pays for nothing more");
         }
+    }
+
+    /// What is left for a model with all keys together, as far as anybody knows.
+    pub fn left(&self, model: &str, now: Instant) -> Left {
+        self.keys.iter().map(|key| key.state.load().left(model, now)).fold(Left::default(), Left::and)
     }
 
     /// How the keys fare.
@@ -235,7 +246,9 @@ impl Ring {
 
     fn take(&self, place: usize, key: &Key, wish: Wish<'_>, now: Instant) -> Hold {
         let state = key.state.load_full();
-        let probe = state.take(wish.tokens, now);
+        let taken = state.take(wish.model, wish.tokens, now);
+        let counts_tokens =
+            key.limits.all.counts_tokens() || key.limits.models.iter().any(|(_, own)| own.counts_tokens());
         Hold {
             provider: self.provider.clone(),
             name: key.name.clone(),
@@ -243,8 +256,9 @@ impl Ring {
             model: wish.model.clone(),
             headers: key.headers.clone(),
             state,
-            booked: key.limits.tpm.map(|_| wish.tokens),
-            probe,
+            booked: counts_tokens.then_some(wish.tokens),
+            probe: taken.probe,
+            number: key.limits.learn.then_some(taken.number),
         }
     }
 
@@ -309,9 +323,9 @@ impl Hold {
     }
 
     /// The provider accepted it.
-    pub fn good(&mut self) {
+    pub fn good(&mut self, now: Instant) {
         self.probe = false;
-        if self.state.good(&self.model) {
+        if self.state.good(&self.model, now) {
             tracing::info!(provider = %self.provider, key = %self.name, "the key is accepted again");
             show(&self.provider, &self.name, true);
         }
@@ -339,23 +353,33 @@ impl Hold {
         self.booked.is_some()
     }
 
-    /// So many tokens were used in all; those that were not booked ahead are booked now.
-    pub fn used(&mut self, tokens: u64) {
+    /// This was used; what was not booked ahead is booked now.
+    pub fn used(&mut self, usage: &Usage) {
         if let Some(booked) = self.booked.take() {
-            self.state.book(tokens.saturating_sub(booked));
+            self.state.book(&self.model, usage, booked);
+        }
+    }
+
+    /// What the provider says of its limits in the headers of an answer.
+    pub fn told(&self, headers: &HeaderMap, now_ms: u64, now: Instant) {
+        let Some(number) = self.number else { return };
+        if let Some(said) = Allowance::read(headers, now_ms) {
+            self.state.told(&self.model, &said, number, now);
         }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.state.give_back(self.probe);
+        self.state.give_back(&self.model, self.probe);
     }
 }
 
 #[cold]
 fn alarm(provider: &str, key: &str, what: &'static str) {
     tracing::warn!(provider, key, "alarm: {what}; it is out for a while");
+    let about = serde_json::json!({ "provider": provider, "key": key, "why": what });
+    crate::telemetry::alarm("key_out", about);
     metrics::counter!("tollgate_key_refusals_total", "provider" => provider.to_owned(), "key" => key.to_owned())
         .increment(1);
     show(provider, key, false);

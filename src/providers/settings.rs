@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Balance, ModerationQuirks, RerankQuirks, Sticky};
 use crate::fault::Then;
 use crate::settings::{Period, SecretRef};
+use crate::target::ConcurrencySettings;
 
 /// One provider. Everything that is not given comes from the preset of the same name (or of `preset:`).
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -29,6 +30,9 @@ pub struct ProviderSettings {
     /// Requests that go out under the same key, so that the provider's prompt cache stays warm: those of one `session`
     /// (`x-tollgate-session`, or else the user), or those with the same `prefix` (system message and first kilobyte).
     pub sticky: Option<Sticky>,
+    /// The most requests at once for each of its models: a number, or a map with what else is learnt of a target that says
+    /// that it has too much. What is more waits (see `queue`).
+    pub concurrency: Option<ConcurrencySettings>,
     /// What happens after faults, where it is not what the table of reliability.md says: by the fault's name or by the
     /// provider's status (`"529": next_target`).
     pub faults: BTreeMap<String, FaultSettings>,
@@ -141,17 +145,75 @@ pub struct PooledKey {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub rpm: Option<u32>,
+    /// The most requests a day.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub rpd: Option<u32>,
     /// The most tokens a minute, of prompts and answers.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub tpm: Option<u64>,
+    /// The most tokens of prompts a minute; those that the provider read from its cache do not count.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub input_tpm: Option<u64>,
+    /// The most tokens of answers a minute.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub output_tpm: Option<u64>,
     /// The most requests at once.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub max_in_flight: Option<u32>,
+    /// The same by model, with `*` for any text (`gpt-4o*`): models of one pattern share it, and for each model the
+    /// longest pattern that fits counts.
+    #[serde(default)]
+    pub models: BTreeMap<String, QuotaSettings>,
+    /// Whether what the provider says of its limits in the headers of its answers is believed: a key of which nothing is
+    /// left is passed over, or waited for. By default it is.
+    #[serde(default)]
+    pub learn_limits: Option<bool>,
     /// Headers that go with it, for example the organisation of its account. Values may be secrets by reference.
     #[serde(default)]
     pub headers: BTreeMap<String, HeaderSettings>,
+}
+
+impl PooledKey {
+    /// What all requests with it may use together.
+    pub fn together(&self) -> QuotaSettings {
+        QuotaSettings {
+            rpm: self.rpm,
+            rpd: self.rpd,
+            tpm: self.tpm,
+            input_tpm: self.input_tpm,
+            output_tpm: self.output_tpm,
+            max_in_flight: self.max_in_flight,
+        }
+    }
+}
+
+/// What may be used of a key, in the words of vendors.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuotaSettings {
+    /// The most requests a minute.
+    #[schemars(range(min = 1))]
+    pub rpm: Option<u32>,
+    /// The most requests a day.
+    #[schemars(range(min = 1))]
+    pub rpd: Option<u32>,
+    /// The most tokens a minute, of prompts and answers.
+    #[schemars(range(min = 1))]
+    pub tpm: Option<u64>,
+    /// The most tokens of prompts a minute; those that the provider read from its cache do not count.
+    #[schemars(range(min = 1))]
+    pub input_tpm: Option<u64>,
+    /// The most tokens of answers a minute.
+    #[schemars(range(min = 1))]
+    pub output_tpm: Option<u64>,
+    /// The most requests at once.
+    #[schemars(range(min = 1))]
+    pub max_in_flight: Option<u32>,
 }
 
 /// What happens after a fault: a word, or a word with the shortest pause.
@@ -238,6 +300,10 @@ pub struct DeadlineOverrides {
     pub first_token: Option<Period>,
     /// Between two pieces of an answer.
     pub idle: Option<Period>,
+    /// How long it may take while another target is left that is well.
+    pub handover: Option<Period>,
+    /// The fewest tokens a second of a stream whose content has begun; `0` asks for none.
+    pub tokens_per_second: Option<u32>,
 }
 
 /// Deviations of an OpenAI-compatible vendor from OpenAI's dialect, as data.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::restrained::{Checkpoint, Queue, Ready, Restrained};
+use super::restrained::{Checkpoint, Queue, Ready, Restrained, Tally};
 use super::{Credential, Ford, Inspection, Interpreter, Provider, Ring};
-use crate::chat::Usage;
 use crate::fault::{Fault, FaultRules};
 use crate::plan::OutputRules;
 use crate::target::{Deadlines, Origin, TargetName, Traits};
@@ -97,8 +96,8 @@ pub struct Target {
 pub struct Withheld {
     /// Why.
     pub fault: Fault,
-    /// What was used for it.
-    pub usage: Option<Usage>,
+    /// What the provider made, where it is an answer.
+    pub made: Option<Tally>,
 }
 
 impl Target {
@@ -111,6 +110,11 @@ impl Target {
     pub fn under(&self, rules: &Arc<OutputRules>, inspection: Option<Arc<dyn Inspection>>) -> Self {
         let through = Arc::new(Restrained::new(self, rules));
         Self { through: Some(through), rules: Some(rules.clone()), inspection, ..self.clone() }
+    }
+
+    /// Whether its requests say more than the client wrote.
+    pub fn changes_prompt(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.changes_prompt())
     }
 
     /// The same target, with answers of at most so many tokens besides the rules that hold already.
@@ -132,19 +136,23 @@ impl Target {
     /// The provider's fault when its body is no answer; the answer is withheld.
     pub async fn inspect(&self, body: &[u8]) -> Result<Option<Self>, Withheld> {
         let (Some(inspection), Some(through)) = (&self.inspection, &self.through) else { return Ok(None) };
-        let mut answer = through.said(body).map_err(|fault| Withheld { fault, usage: None })?;
-        let usage = answer.usage;
-        inspection.whole(&mut answer).await.map_err(|fault| Withheld { fault, usage })?;
+        let mut answer = through.said(body).map_err(|fault| Withheld { fault, made: None })?;
+        if let Err(fault) = inspection.whole(&mut answer).await {
+            let tally = Tally::default();
+            tally.take(&answer.into_events());
+            return Err(Withheld { fault, made: Some(tally) });
+        }
         Ok(Some(self.with(through.ready(Ready::whole(answer)))))
     }
 
-    /// What a streamed answer has to pass, and the target that gives what has passed, whatever bytes its decoder is
-    /// fed with; `None` where nobody looks.
-    pub fn inspect_stream(&self) -> Option<(Self, Box<dyn Ford>)> {
+    /// What a streamed answer has to pass, the target that gives what has passed, whatever bytes its decoder is fed
+    /// with, and what the provider has sent; `None` where nobody looks.
+    pub fn inspect_stream(&self) -> Option<(Self, Box<dyn Ford>, Tally)> {
         let (inspection, through) = (self.inspection.as_ref()?, self.through.as_ref()?);
-        let queue = Queue::default();
-        let checkpoint = Checkpoint::new(through.listened(), inspection.stream(), queue.clone());
-        Some((self.with(through.ready(Ready::Stream(queue))), Box::new(checkpoint)))
+        let (queue, tally) = (Queue::default(), Tally::default());
+        let checkpoint =
+            Checkpoint::new(through.listened(), inspection.stream(), queue.clone(), tally.clone());
+        Some((self.with(through.ready(Ready::Stream(queue))), Box::new(checkpoint), tally))
     }
 
     fn with(&self, through: Restrained) -> Self {

@@ -1,14 +1,15 @@
 //! Decision records that are kept: the last ones in memory, and all of them on disk where the configuration says so.
 
 mod files;
+mod ring;
 mod writer;
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use files::{files, find_in, lines};
+use ring::Ring;
 use writer::Writer;
 
 use super::DecisionSettings;
@@ -20,7 +21,7 @@ pub struct Decisions(Arc<Inner>);
 
 struct Inner {
     settings: DecisionSettings,
-    recent: Mutex<VecDeque<Arc<Dossier>>>,
+    recent: Ring,
     writer: Option<Writer>,
 }
 
@@ -37,8 +38,7 @@ impl Decisions {
             }
             None => None,
         };
-        let room = settings.recent.min(1_024);
-        let recent = Mutex::new(VecDeque::with_capacity(room));
+        let recent = Ring::new(settings.recent);
         Ok(Self(Arc::new(Inner { settings: settings.clone(), recent, writer })))
     }
 
@@ -49,7 +49,8 @@ impl Decisions {
 
     /// A store that writes nothing to disk, whatever the settings say.
     pub fn remembering(settings: DecisionSettings) -> Self {
-        Self(Arc::new(Inner { settings, recent: Mutex::default(), writer: None }))
+        let recent = Ring::new(settings.recent);
+        Self(Arc::new(Inner { settings, recent, writer: None }))
     }
 
     /// How it was set up.
@@ -75,30 +76,17 @@ impl Decisions {
         {
             writer.push(dossier.clone());
         }
-        let most = self.0.settings.recent;
-        if most == 0 {
-            return;
-        }
-        let mut recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = if recent.len() >= most { recent.pop_front() } else { None };
-        recent.push_back(dossier);
-        drop(recent);
-        // Freed outside of the lock.
-        drop(oldest);
+        self.0.recent.keep(dossier);
     }
 
     /// The newest records first, as far as they are in memory and `wanted`; at most `most` of them.
     pub fn recent(&self, most: usize, wanted: impl Fn(&Dossier) -> bool) -> Vec<Arc<Dossier>> {
-        // Copied out under the lock, looked at outside.
-        let all: Vec<_> =
-            self.0.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect();
-        all.into_iter().filter(|dossier| wanted(dossier)).take(most).collect()
+        self.0.recent.all().into_iter().filter(|dossier| wanted(dossier)).take(most).collect()
     }
 
     /// The record of a request, as long as it is in memory.
     pub fn get(&self, id: &str) -> Option<Arc<Dossier>> {
-        let recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.iter().rev().find(|dossier| *dossier.record.request_id == *id).cloned()
+        self.0.recent.find(|dossier| *dossier.record.request_id == *id)
     }
 
     /// Where records are on disk.
@@ -164,12 +152,14 @@ mod tests {
             failures: Vec::new(),
             plugins: Vec::new(),
             limits: None,
+            later: Vec::new(),
+            finish: None,
             shadow: None,
         }
     }
 
     fn ids(store: &Decisions) -> Vec<String> {
-        store.recent(99, |_| true).iter().map(|d| d.record.request_id.to_string()).collect()
+        store.recent(2_000, |_| true).iter().map(|d| d.record.request_id.to_string()).collect()
     }
 
     #[test]
@@ -181,6 +171,24 @@ mod tests {
         assert_eq!(ids(&store), ["c", "b"]);
         assert!(store.get("a").is_none() && store.get("b").is_some());
         assert!(!Decisions::off().is_on());
+    }
+
+    #[test]
+    fn those_of_many_threads_are_told_in_their_order() {
+        let store = Decisions::start(&DecisionSettings { recent: 1_000, ..Default::default() }).unwrap();
+        for id in ["a", "b", "c", "d"] {
+            std::thread::scope(|scope| scope.spawn(|| store.keep(dossier(id))).join().unwrap());
+        }
+        store.keep(dossier("b"));
+        assert_eq!(ids(&store), ["b", "d", "c", "b", "a"]);
+        let newest = store.recent(1, |_| true).remove(0);
+        assert!(Arc::ptr_eq(&store.get("b").unwrap(), &newest), "the newest of those with one id");
+        for n in 0..5_000 {
+            store.keep(dossier(&format!("id-{n}")));
+        }
+        let kept = ids(&store);
+        assert!(kept.len() <= 1_004, "{} are kept", kept.len());
+        assert!(kept[..200].iter().enumerate().all(|(n, id)| *id == format!("id-{}", 4_999 - n)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use audit::{AuditKey, Entry, Noted, Verdict, verify};
+pub use audit::{Anchor, AuditKey, Entry, Noted, Verdict, verify};
 pub use sqlite::{REGISTRY_TABLES, SqliteRegistry};
 
 use super::sqlite::Trouble;
@@ -53,8 +53,34 @@ pub trait Registry: Send + Sync {
     /// Notes who did what.
     fn note(&self, entry: Entry) -> Answer<'_, ()>;
 
+    /// What operators set of a kind while a gateway ran (budgets, prices), by its name.
+    fn settings(&self, _kind: &'static str) -> Answer<'_, Vec<(String, Value)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Sets some of a kind, or takes them away, and notes who did what, together or not at all.
+    fn set(
+        &self,
+        _kind: &'static str,
+        _changes: Vec<(String, Option<Value>)>,
+        _entry: Option<Entry>,
+    ) -> Answer<'_, ()> {
+        Box::pin(async { Err(Trouble::Refused("this database keeps no settings".into())) })
+    }
+
     /// Entries of the audit log after this number, in order, at most so many.
     fn entries(&self, after: u64, most: usize) -> Answer<'_, Vec<Noted>>;
+
+    /// Notes the last entry's number and hash outside of the database, so that an end that is cut off is noticed. Says what
+    /// was noted, if that is new.
+    fn anchor(&self) -> Answer<'_, Option<Anchor>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// What was noted so.
+    fn anchors(&self) -> Vec<Anchor> {
+        Vec::new()
+    }
 
     /// The key of the chain.
     fn audit_key(&self) -> &AuditKey;
@@ -63,16 +89,26 @@ pub trait Registry: Send + Sync {
     fn verify(&self) -> Answer<'_, Verdict> {
         Box::pin(async {
             let mut last: Option<Noted> = None;
+            let anchors = self.anchors();
             loop {
                 let after = last.as_ref().map_or(0, |last| last.seq);
                 let mut part = self.entries(after, PART).await?;
                 if let Err(broken) = verify(self.audit_key(), last.as_ref(), &part) {
                     return Ok(broken);
                 }
+                if let Some(broken) = audit::adrift(&anchors, &part) {
+                    return Ok(broken);
+                }
                 match part.pop() {
                     Some(noted) => last = Some(noted),
                     None => {
                         let (entries, head) = last.map_or((0, String::new()), |last| (last.seq, last.hash));
+                        if let Some(anchor) = anchors.iter().find(|anchor| anchor.seq > entries) {
+                            return Ok(Verdict::Broken {
+                                seq: anchor.seq,
+                                reason: "it was noted, and the log ends before it",
+                            });
+                        }
                         return Ok(Verdict::Sound { entries, head });
                     }
                 }

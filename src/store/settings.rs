@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Bounds;
+use super::postgres::Place;
 use super::redis::RedisSettings;
-use crate::settings::{Period, Size};
+use crate::settings::{Period, SecretRef, Size};
 
 /// Answers of the Responses API that are kept, in memory, for `previous_response_id` and `GET /v1/responses/{id}`.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
@@ -79,8 +80,11 @@ impl Default for DecisionSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct StateSettings {
     /// The database of ledger, virtual keys and audit log: `sqlite:./data/tollgate.db`. Its directory is made if it is
-    /// not there. One gateway at a time may have it open.
+    /// not there. One gateway at a time may have it open. With `postgres://USER@HOST/DATABASE`, the rows of all gateways
+    /// come together there, by way of a file of each (`postgres.outbox`).
     pub ledger: Option<String>,
+    /// How the ledger of all gateways is reached, and where rows wait for it.
+    pub postgres: PostgresSettings,
     /// What happens to requests that no budget counts while the ledger cannot be written: they go on and their rows
     /// wait in memory (`open`), or they are refused with 503 (`closed`). Requests that a hard budget counts are always
     /// refused then.
@@ -95,6 +99,40 @@ pub struct StateSettings {
     pub keep: Period,
     /// What several gateways share over one Redis or Valkey. Without it, each counts for itself.
     pub redis: Option<RedisSettings>,
+}
+
+/// A ledger in PostgreSQL, shared by gateways.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct PostgresSettings {
+    /// The user's password. It is read anew for every connection.
+    pub password: Option<SecretRef>,
+    /// A file (PEM) with certificates of authorities beyond those of the system. Connections are encrypted and the
+    /// certificate checked, unless the database is on this machine or the address says `sslmode=disable`.
+    pub roots: Option<PathBuf>,
+    /// The gateway's own file: every row stands there, durably, before its answer goes out, and is sent on from there.
+    pub outbox: PathBuf,
+    /// How many rows may wait to be sent. Beyond that, what happens is what happens while the ledger cannot be
+    /// written; rows are not lost, and go on to be sent.
+    #[schemars(range(min = 1_000))]
+    pub outbox_max: u64,
+    /// How long connecting, and each call, may take.
+    pub timeout: Period,
+    /// How this gateway is called in the ledger; the machine's name unless it is written.
+    pub gateway: Option<String>,
+}
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self {
+            password: None,
+            roots: None,
+            outbox: "./data/tollgate.db".into(),
+            outbox_max: 1_000_000,
+            timeout: Period::secs(10),
+            gateway: None,
+        }
+    }
 }
 
 /// What happens while the ledger cannot be written.
@@ -123,6 +161,7 @@ impl Default for StateSettings {
     fn default() -> Self {
         Self {
             ledger: None,
+            postgres: PostgresSettings::default(),
             on_ledger_loss: OnLoss::Open,
             abandoned: Abandoned::Charge,
             spool: 65_536,
@@ -133,15 +172,35 @@ impl Default for StateSettings {
 }
 
 impl StateSettings {
-    /// The database's file, if one is configured.
+    /// The gateway's own database file, if one is configured.
     ///
     /// # Errors
     /// When it is none that is known: what to write instead.
     pub fn database(&self) -> Result<Option<PathBuf>, String> {
         let Some(written) = &self.ledger else { return Ok(None) };
+        if self.is_shared() {
+            return self.shared().map(|_| Some(self.postgres.outbox.clone()));
+        }
         match written.split_once(':') {
             Some(("sqlite", path)) if !path.trim_matches('/').is_empty() => Ok(Some(path.into())),
-            _ => Err("write `sqlite:PATH`, for example `sqlite:./data/tollgate.db`".to_owned()),
+            _ => Err("write `sqlite:PATH`, for example `sqlite:./data/tollgate.db`, or \
+                      `postgres://USER@HOST/DATABASE`"
+                .to_owned()),
         }
+    }
+
+    /// Whether the ledger is one of several gateways.
+    pub fn is_shared(&self) -> bool {
+        let written = self.ledger.as_deref().unwrap_or_default();
+        written.starts_with("postgres:") || written.starts_with("postgresql:")
+    }
+
+    /// Where the ledger of all gateways is, if there is one.
+    ///
+    /// # Errors
+    /// What is wrong with its address.
+    pub fn shared(&self) -> Result<Option<Place>, String> {
+        let written = self.ledger.as_ref().filter(|_| self.is_shared());
+        written.map(|written| written.parse()).transpose()
     }
 }

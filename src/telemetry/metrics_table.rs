@@ -91,6 +91,13 @@ table! {
     Gauge     "tollgate_snapshot_info" ["sha"] "1 for the content hash of the snapshot in service";
     Gauge     "tollgate_build_info" ["version"] "1 for the version of this binary";
     Gauge     "tollgate_requests_in_flight" [] "requests being served";
+    Counter   "tollgate_shed_total" ["reason"] "requests that were answered 503 before they were looked at; reason is in_flight or memory";
+    Gauge     "tollgate_memory_resident_bytes" [] "memory of the process";
+    Gauge     "tollgate_memory_limit_bytes" [] "memory that it may have, as far as it knows; 0 without a limit";
+    Gauge     "tollgate_queue_waiting" ["provider", "model"] "requests that wait for a configured model";
+    Histogram "tollgate_queue_wait_seconds" ["provider"] "waits of requests that were served in the end";
+    Counter   "tollgate_queue_refused_total" ["provider", "reason"] "waits that were refused or broken off: full, late where it would have taken too long, pushed_out by another tenant";
+    Gauge     "tollgate_concurrency_limit" ["provider", "model"] "requests that a configured model gets at once, written or learnt; 0 without a limit";
     Gauge     "tollgate_conversations" [] "conversations over a WebSocket that run now";
     Gauge     "tollgate_connections" [] "open client connections";
     Counter   "tollgate_connections_refused_total" ["reason"] "client connections closed before their first request; reason is total, address, tls_handshake or first_byte";
@@ -108,6 +115,11 @@ table! {
     Counter   "tollgate_store_changes_total" [] "changes that the database took";
     Counter   "tollgate_store_lost_total" [] "changes that should be kept and were lost: more waited than `state.spool`, or the database is broken";
     Gauge     "tollgate_store_trouble" [] "1 while the database takes nothing";
+    Gauge     "tollgate_outbox_waiting" [] "rows of the ledger that wait on this gateway's disk for PostgreSQL";
+    Gauge     "tollgate_outbox_oldest_seconds" [] "how long the first of them has waited";
+    Gauge     "tollgate_outbox_trouble" [] "1 while PostgreSQL takes no rows";
+    Counter   "tollgate_outbox_shipped_total" [] "rows that PostgreSQL took";
+    Counter   "tollgate_outbox_refused_total" [] "rows that PostgreSQL refused; they stay in this gateway's own ledger";
     Gauge     "tollgate_redis_up" [] "1 while Redis helps, 0 while this gateway goes by its share";
     Gauge     "tollgate_redis_gateways" [] "gateways that share the Redis, this one among them";
     Counter   "tollgate_redis_calls_total" ["outcome"] "calls to Redis that were made: ok, timeout or error";
@@ -188,7 +200,7 @@ mod tests {
             assert!(counted(metric.name), "nobody counts {}", metric.name);
         }
         let names = text.split("\"tollgate_").skip(1).filter_map(|rest| rest.split('"').next());
-        for name in names.filter(|name| !name.is_empty() && !name.contains([' ', '{'])) {
+        for name in names.filter(|name| !name.is_empty() && !name.contains([' ', '{', ':'])) {
             assert!(
                 METRICS.iter().any(|m| m.name["tollgate_".len()..] == *name),
                 "tollgate_{name} is missing"

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -41,16 +42,51 @@ impl From<Request<Payload>> for Draft {
 /// pieces; the upload is the same.
 #[derive(Clone)]
 pub(super) struct Payload {
-    pieces: Arc<[Bytes]>,
+    pieces: Arc<Pieces>,
     next: usize,
     left: u64,
     upload: Option<Upload>,
 }
 
+/// The pieces, and whether a copy was handed over to the connection whole.
+struct Pieces {
+    all: Vec<Bytes>,
+    handed_over: AtomicBool,
+}
+
+/// Looks from outside whether a request went out whole.
+#[derive(Clone)]
+pub(super) struct Trace(Arc<Pieces>);
+
+impl Trace {
+    /// The request goes out once more.
+    pub(super) fn reset(&self) {
+        self.0.handed_over.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the connection took the whole body of this request.
+    pub(super) fn is_sent(&self) -> bool {
+        self.0.handed_over.load(Ordering::Relaxed)
+    }
+}
+
 impl Payload {
     fn new(pieces: Vec<Bytes>, upload: Option<Upload>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self { pieces: pieces.into(), next: 0, left, upload: upload.filter(|upload| !upload.is_over()) }
+        let upload = upload.filter(|upload| !upload.is_over());
+        let handed_over = AtomicBool::new(left == 0 && upload.is_none());
+        Self { pieces: Arc::new(Pieces { all: pieces, handed_over }), next: 0, left, upload }
+    }
+
+    /// Its trace.
+    pub(super) fn trace(&self) -> Trace {
+        Trace(self.pieces.clone())
+    }
+
+    fn handed_over(&self) {
+        if self.left == 0 && self.upload.is_none() {
+            self.pieces.handed_over.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -62,10 +98,11 @@ impl Body for Payload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        while let Some(piece) = self.pieces.get(self.next).cloned() {
+        while let Some(piece) = self.pieces.all.get(self.next).cloned() {
             self.next += 1;
             if !piece.is_empty() {
                 self.left -= piece.len() as u64;
+                self.handed_over();
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
         }
@@ -73,6 +110,7 @@ impl Body for Payload {
         let polled = upload.poll(cx);
         if matches!(polled, Poll::Ready(None)) {
             self.upload = None;
+            self.handed_over();
         }
         polled.map_ok(Frame::data)
     }

@@ -23,7 +23,7 @@ impl Tls {
     /// Reads the PEM file at `extra_roots`.
     pub(super) fn new(extra_roots: Option<&Path>) -> Result<Arc<Self>, String> {
         let extra = match extra_roots {
-            Some(path) => read(path)?,
+            Some(path) => read(path).map_err(|error| format!("extra_roots: {error}"))?,
             None => Vec::new(),
         };
         Ok(Arc::new(Self {
@@ -52,34 +52,52 @@ impl Tls {
     }
 
     fn build(&self, tls13_only: bool) -> Result<Arc<ClientConfig>, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = match self.verifier.get() {
             Some(verifier) => Arc::clone(verifier),
             None => {
-                let new = Verifier::new_with_extra_roots(self.extra.iter().cloned(), Arc::clone(&provider))
-                    .map_err(|error| error.to_string())?;
+                let new = verifier(&self.extra)?;
                 Arc::clone(self.verifier.get_or_init(|| Arc::new(new)))
             }
         };
-        let versions: &[_] = if tls13_only { &[&TLS13] } else { &[&TLS13, &TLS12] };
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .map_err(|error| error.to_string())?
-            .dangerous() // The name is rustls' own for any verifier but its built-in one.
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+        let mut config = config(verifier, tls13_only)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::clone(self.built(tls13_only).get_or_init(|| Arc::new(config))))
     }
 }
 
+/// TLS for other protocols than HTTP: the platform's roots, and those of the PEM file at `roots`. Blocks.
+///
+/// # Errors
+/// When the file cannot be read or holds no certificate, or the platform has no roots.
+pub fn trusting(roots: Option<&Path>) -> Result<ClientConfig, String> {
+    let extra = roots.map(read).transpose()?.unwrap_or_default();
+    config(Arc::new(verifier(&extra)?), false)
+}
+
+fn verifier(extra: &[CertificateDer<'static>]) -> Result<Verifier, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Verifier::new_with_extra_roots(extra.iter().cloned(), provider).map_err(|error| error.to_string())
+}
+
+fn config(verifier: Arc<Verifier>, tls13_only: bool) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions: &[_] = if tls13_only { &[&TLS13] } else { &[&TLS13, &TLS12] };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(|error| error.to_string())?
+        .dangerous() // The name is rustls' own for any verifier but its built-in one.
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok(config)
+}
+
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let at = || format!("extra_roots: {}", path.display());
+    let at = || path.display();
     let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("{}: {error}", at()))?;
+        .map_err(|error| format!("`{}`: {error}", at()))?;
     if found.is_empty() {
-        return Err(format!("{}: no certificate in it", at()));
+        return Err(format!("`{}`: no certificate in it", at()));
     }
     Ok(found)
 }

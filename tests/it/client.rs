@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::gateway::CANARY;
+use crate::gateway::{CANARY, DATABASE_CANARY};
 
 /// How long a story waits for anything before it calls it hung.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -245,4 +245,5 @@ pub async fn eventually_async<T>(what: &str, mut test: impl AsyncFnMut() -> Opti
 #[track_caller]
 fn harmless(text: &str) {
     assert!(!text.contains(CANARY), "the provider's key reached the client: {text}");
+    assert!(!text.contains(DATABASE_CANARY), "the database's password reached the client: {text}");
 }

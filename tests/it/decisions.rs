@@ -404,3 +404,108 @@ async fn recorded_traffic_has_a_price_under_other_prices() {
     let printed = town.run(&["policy", "simulate", "--prices", "broken.yaml"]);
     assert!(printed.code == Some(2) && printed.err.contains("broken.yaml: "), "{printed:#?}");
 }
+
+/// What is between attempts, and before an answer.
+const LATER: &str = r#"fn on_request(req) { route("a/flaky").then("fast").named("both"); }
+
+fn on_error(req, err) {
+    if err.kind == "overloaded" && err.attempt == 1 && req.headers["x-patient"] == "yes" { return retry_after(1); }
+}
+
+fn on_response(req, res) {
+    if res.finish == "length" || res.latency_ms > 60_000 { return reject(502, "too_short", "the answer is too short"); }
+    if req.headers["x-picky"] == "yes" && res.target.name != "a/flaky" { return reject(502, "not_wanted", "no"); }
+}"#;
+
+#[tokio::test]
+async fn what_hooks_said_of_attempts_and_answers_is_asked_again() {
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let up = Upstream::start(move |heard| {
+        // Every second request at this model fails, the first among them.
+        let fails = heard.model() == "flaky"
+            && calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst).is_multiple_of(2);
+        match (fails, heard.is_stream()) {
+            (true, _) => acts::error(503, "busy"),
+            (_, true) => acts::says_stream(&["hello"]),
+            _ => acts::says("hello"),
+        }
+    });
+    let config = format!(
+        "decisions: ./decisions\nretries: {{ retries: 0 }}\nbreaker: {{ enabled: false }}\nproviders:\n{}models:\n  fast: {{ targets: [ a/fast ] }}\n",
+        provider("a", &up.url())
+    );
+    let setup = gateway::setup(&config).policy("10-rules.rhai", LATER);
+    let gateway = setup.start();
+    let mut statuses = Vec::new();
+    for headers in [&[][..], &[("x-patient", "yes")], &[("x-picky", "yes")], &[]] {
+        statuses.push(send(&gateway, &says("hello"), headers).await.status);
+        statuses.push(send(&gateway, &ask_stream("fast"), headers).await.status);
+    }
+    assert!(statuses.contains(&200) && statuses.contains(&502), "{statuses:?}");
+    let refused = statuses.iter().filter(|status| **status == 502).count();
+    let dir = gateway.path("");
+    eventually("all records on disk", || {
+        (lines(&dir.join("decisions")).len() == statuses.len()).then_some(())
+    })
+    .await;
+    let town = Town { gateway, dir };
+    let replayed = |rules: Option<&str>| {
+        let mut arguments = vec!["policy", "replay", "--json"];
+        if let Some(rules) = rules {
+            town.rules("next", rules);
+            arguments.extend(["--policies", "next"]);
+        }
+        let printed = town.run(&arguments);
+        serde_json::from_str::<Value>(&printed.out).unwrap_or_else(|_| panic!("{printed:#?}"))
+    };
+    let report = replayed(None);
+    assert_eq!((&report["same"], &report["changed"]), (&json!(8), &json!(0)), "{report:#}");
+    assert_eq!((&report["undecidable"], &report["not_replayed"]), (&json!(0), &json!([])), "{report:#}");
+    assert_eq!(
+        report["denied"],
+        json!({"before": refused, "after": refused, "newly": 0, "no_longer": 0}),
+        "{report:#}"
+    );
+
+    // Nobody is picky any more.
+    let report = replayed(Some(&LATER.replace("\"x-picky\"] == \"yes\"", "\"x-picky\"] == \"very\"")));
+    assert_eq!(
+        (&report["changed"], &report["denied"]["no_longer"]),
+        (&json!(refused), &json!(refused)),
+        "{report:#}"
+    );
+    assert!(report["samples"].to_string().contains("on_response: no opinion"), "{report:#}");
+    // Everybody leaves a target at its first failure.
+    let left = LATER.replace(
+        "if err.kind == \"overloaded\" && err.attempt == 1",
+        "if err.status == 503 { return next_target(); }\n    if err.attempt == 99",
+    );
+    let report = replayed(Some(&left));
+    assert!(report["changed"].as_u64() >= Some(2), "{report:#}");
+    assert!(report["samples"].to_string().contains("on_error: next_target()"), "{report:#}");
+    // What nobody read then is not guessed.
+    let report = replayed(Some(&LATER.replace("res.finish == \"length\"", "req.contains_any([\"new\"])")));
+    assert_eq!((&report["changed"], &report["undecidable"]), (&json!(0), &json!(8)), "{report:#}");
+    // A hook that the policies in service did not have is asked of what became of the attempts.
+    let report = replayed(Some(&format!("{LATER}\nfn on_complete(req, out) {{ metric(\"n\").add(); }}")));
+    assert_eq!(
+        (&report["same"], &report["not_replayed"]),
+        (&json!(8), &json!(["on_complete"])),
+        "{report:#}"
+    );
+}
+
+#[tokio::test]
+async fn a_hook_that_is_new_is_asked_of_old_answers() {
+    let (town, sent) = recorded("", RULES).await;
+    let strict = format!(
+        "{RULES}\nfn on_response(req, res) {{ if res.target.provider == \"b\" {{ return reject(502, \"no_b\", \"no\"); }} }}"
+    );
+    town.rules("strict", &strict);
+    let printed = town.run(&["policy", "replay", "--policies", "strict", "--json", "--max-denied", "1%"]);
+    let report: Value = serde_json::from_str(&printed.out).unwrap_or_else(|_| panic!("{printed:#?}"));
+    assert_eq!(printed.code, Some(1), "{printed:#?}");
+    let newly = report["denied"]["newly"].as_u64().unwrap_or_default();
+    assert!(newly >= 10 && report["changed"] == newly && report["same"] == sent as u64 - newly, "{report:#}");
+    assert!(report["samples"].to_string().contains("on_response: reject(\\\"no_b\\\")"), "{report:#}");
+}

@@ -16,6 +16,9 @@ use crate::client::{self, PATIENCE};
 /// The provider's key in every story. It must never come out anywhere.
 pub const CANARY: &str = "sk-canary-5b1d9c0e7f2a4863";
 
+/// The password of databases in stories. Neither must it.
+pub const DATABASE_CANARY: &str = "pg-canary-93cbf01d24ae6e57";
+
 /// Opens every configuration: free ports, both on loopback.
 pub const FREE_PORTS: &str = "listen: 127.0.0.1:0\nadmin: { listen: 127.0.0.1:0 }\npolicies: ./policies\n";
 
@@ -24,6 +27,8 @@ pub struct Setup {
     dir: TempDir,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
+    /// What a shell does before it becomes the gateway.
+    before: Option<String>,
 }
 
 /// A running gateway. Killed on drop, after a look whether a key has leaked into its logs.
@@ -52,7 +57,8 @@ type Lines = Arc<Mutex<Vec<String>>>;
 pub fn setup(config: &str) -> Setup {
     let dir = tempfile::tempdir().expect("a folder");
     fs::create_dir(dir.path().join("policies")).expect("a folder");
-    let setup = Setup { dir, env: vec![("TEST_KEY".into(), CANARY.into())], arguments: Vec::new() };
+    let setup =
+        Setup { dir, env: vec![("TEST_KEY".into(), CANARY.into())], arguments: Vec::new(), before: None };
     setup.file("tollgate.yaml", &format!("{FREE_PORTS}{config}"))
 }
 
@@ -79,6 +85,12 @@ impl Setup {
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets a shell do this first: `ulimit -n 64`.
+    pub fn after(mut self, shell: &str) -> Self {
+        self.before = Some(shell.into());
         self
     }
 
@@ -122,12 +134,21 @@ impl Setup {
         // The readers see the end of the pipes just after the process has gone.
         std::thread::park_timeout(Duration::from_millis(50));
         let printed = Printed { code, out: text(&out), err: text(&err) };
-        assert!(!format!("{printed:?}").contains(CANARY), "a key was printed: {printed:#?}");
+        let leaks = |canary: &&str| format!("{printed:?}").contains(*canary);
+        assert!(![CANARY, DATABASE_CANARY].iter().any(leaks), "a secret was printed: {printed:#?}");
         printed
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let program = env!("CARGO_BIN_EXE_tollgate");
+        let mut command = match &self.before {
+            None => Command::new(program),
+            Some(before) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("{before}\nexec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
         command.args(arguments).args(&self.arguments).current_dir(self.dir.path());
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -194,7 +215,12 @@ impl Gateway {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name: `HUP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "the signal was not sent");
     }
 
@@ -207,7 +233,8 @@ impl Gateway {
     pub fn start_again(mut self) -> Self {
         self.finish();
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a folder"));
-        Setup { dir, env: vec![("TEST_KEY".into(), CANARY.into())], arguments: Vec::new() }.start()
+        let env = vec![("TEST_KEY".into(), CANARY.into())];
+        Setup { dir, env, arguments: Vec::new(), before: None }.start()
     }
 
     /// Kills the process and looks for the key in everything it wrote.
@@ -216,8 +243,9 @@ impl Gateway {
         let _ = self.child.wait();
         for lines in [&self.out, &self.err] {
             let lines = lines.lock().expect("lines");
-            if let Some(leak) = lines.iter().find(|line| line.contains(CANARY)) {
-                panic!("the provider's key is in a log: {leak}");
+            let leaks = |line: &&String| line.contains(CANARY) || line.contains(DATABASE_CANARY);
+            if let Some(leak) = lines.iter().find(leaks) {
+                panic!("a secret is in a log: {leak}");
             }
             if let Some(panic) = lines.iter().find(|line| line.contains("panicked at")) {
                 panic!("the gateway panicked: {panic}");

@@ -315,6 +315,48 @@ async fn arguments_of_tools_and_reasoning_are_looked_at_too() {
 }
 
 #[tokio::test]
+async fn what_tools_were_called_with_earlier_does_not_leave_either() {
+    let upstream = Upstream::start(|_| acts::says("sent to [EMAIL_1]"));
+    let Some(gateway) = guarded(&upstream, &role("{ on: [request], action: redact, restore: true }"), None)
+    else {
+        return;
+    };
+    let chats = json!({"model": "up/m", "messages": [
+        {"role": "user", "content": "write to her"},
+        {"role": "assistant", "content": null, "reasoning_content": format!("that is {MAIL}"), "tool_calls": [{"id": "c",
+            "type": "function", "function": {"name": "mail", "arguments": "{\"to\":\"ad\\u0061@example.org\",\"card\":4111111111111111}"}}]},
+        {"role": "tool", "tool_call_id": "c", "content": "done"}]});
+    let messages = json!({"model": "up/m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "write to her"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "mail", "input": {"to": [MAIL], "card": 4111111111111111_u64}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "done"},
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": format!("her card: {MAIL}")}}]}]});
+    let contents = json!({"contents": [
+        {"role": "user", "parts": [{"text": "write to her"}]},
+        {"role": "model", "parts": [{"functionCall": {"name": "mail", "args": {"to": MAIL, "card": 4111111111111111_u64}}}]},
+        {"role": "user", "parts": [{"functionResponse": {"name": "mail", "response": {"rows": [{"to": MAIL}]}}}]}]});
+    let items = json!({"model": "up/m", "input": [
+        {"role": "user", "content": "write to her"},
+        {"type": "function_call", "call_id": "c", "name": "mail", "arguments": "{\"to\":\"ada@example.org\",\"card\":4111111111111111}"},
+        {"type": "function_call_output", "call_id": "c", "output": "done"}]});
+    for (path, ask) in [
+        ("/v1/chat/completions", &chats),
+        ("/v1/messages", &messages),
+        ("/v1beta/models/up/m:generateContent", &contents),
+        ("/v1/responses", &items),
+    ] {
+        let before = upstream.heard().len();
+        let reply = post(gateway.clients, path, ask).await;
+        assert_eq!(reply.status, 200, "{path}: {reply:#?}");
+        assert!(reply.text().contains(&format!("sent to {MAIL}")), "{path}: {}", reply.text());
+        let heard = upstream.heard()[before..].to_vec();
+        let text = String::from_utf8_lossy(&heard[0].body).into_owned();
+        assert!(!text.contains("example.org") && !text.contains("41111"), "{path}: {text}");
+        assert!(text.contains("[EMAIL_1]"), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_flag_changes_nothing_and_policies_see_it() {
     let upstream = Upstream::start(|heard| acts::says(&heard.model()));
     let policy = "fn on_request(req) {\n    if \"email\" in req.guards[\"pii\"] { return route(\"up/private\").named(\"pii\"); }\n    route(\"up/public\")\n}\n";

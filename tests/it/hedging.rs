@@ -253,3 +253,46 @@ async fn a_cut_after_the_first_content_goes_on_where_a_target_can() {
     let facts = recording::streamed(&chat(gateway.clients, &ask_stream("m")).await.text());
     assert!(facts.error.is_some() && !facts.done, "no false end");
 }
+
+#[tokio::test]
+async fn who_goes_on_has_what_is_left_of_tokens_and_money() {
+    let long = "word ".repeat(40);
+    let cuts = long.clone();
+    let first = Upstream::start(move |_| {
+        let mut script = acts::stream_open(&acts::events(&[&cuts]), usize::MAX);
+        script.extend([Act::Pause(Duration::from_millis(30)), Act::Close]);
+        script
+    });
+    let second = speaking("and so on");
+    // A token of an answer costs a ten-thousandth of a dollar, and the beginning of the answer has fifty.
+    let setup = gateway::setup(&format!(
+        "auth: keys\nkeys:\n  rich: {{ secret: env:RICH_KEY }}\n  poor: {{ secret: env:POOR_KEY, scope: {{ max_cost: 0.008 }} }}\n  \
+         broke: {{ secret: env:BROKE_KEY, scope: {{ max_cost: 0.0045 }} }}\nretries: {{ retries: 0 }}\n\
+         prices: {{ models: {{ \"first/*\": {{ price: {{ input: 1, output: 100 }} }}, \"second/*\": {{ price: {{ input: 1, output: 100 }} }} }} }}\n\
+         models:\n  m: {{ targets: [ first/cuts, {{ to: second/b, continue: true }} ] }}\nproviders:\n{}{}",
+        gateway::provider("first", &first.url()),
+        gateway::provider("second", &second.url()),
+    ));
+    let keys = ["RICH_KEY", "POOR_KEY", "BROKE_KEY"];
+    let setup = keys.into_iter().fold(setup, |setup, key| setup.env(key, &format!("{key}-of-the-story")));
+    let gateway = setup.start();
+    let ask = |most: u64| json!({"model": "m", "stream": true, "max_tokens": most, "messages": [{"role": "user", "content": "on"}]});
+    let heard = async |key: &str, most: u64| {
+        let before = second.heard().len();
+        let reply = crate::keys::chat_as(gateway.clients, &format!("{key}-of-the-story"), &ask(most)).await;
+        let done = recording::streamed(&reply.text()).done;
+        let asked = second.heard()[before..].first().map(|heard| {
+            let body = heard.json();
+            let most = body.get("max_tokens").or(body.get("max_completion_tokens"));
+            most.and_then(Value::as_u64).expect("a limit")
+        });
+        (done, asked)
+    };
+    let (done, most) = heard("RICH_KEY", 120).await;
+    assert!(done && most.is_some_and(|most| (65..=75).contains(&most)), "{most:?}");
+    let (done, most) = heard("POOR_KEY", 120).await;
+    assert!(done && most.is_some_and(|most| (20..=30).contains(&most)), "{most:?}");
+    // Nothing is left: the client hears of the cut.
+    assert_eq!(heard("RICH_KEY", 40).await, (false, None));
+    assert_eq!(heard("BROKE_KEY", 120).await, (false, None));
+}

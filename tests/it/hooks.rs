@@ -238,7 +238,10 @@ async fn what_goes_wrong_in_a_hook_ends_as_declared() {
             (gateway.metric("tollgate_policy_errors_total", &labels).await >= 1.0).then_some(())
         })
         .await;
-        assert!(gateway.log().iter().any(|line| line.contains("10-hooks.rhai:3:")), "{:#?}", gateway.log());
+        eventually_async("the log says where", async || {
+            gateway.log().iter().any(|line| line.contains("10-hooks.rhai:3:")).then_some(())
+        })
+        .await;
     }
 }
 

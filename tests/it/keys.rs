@@ -96,7 +96,7 @@ fn keys(upstream: &Upstream) -> Setup {
     setup
 }
 
-fn key(name: &str) -> String {
+pub fn key(name: &str) -> String {
     format!("tg-story-secret-{}", name.to_lowercase())
 }
 

@@ -111,13 +111,16 @@ async fn timeouts_of_a_policy_bind() {
     let (_ups, gateway) = town(&[(
         "10.rhai",
         r#"fn on_request(req) {
-            if req.headers["x-way"] == "total" { return route("silent/x").timeout("300ms").then("b/second"); }
+            if req.headers["x-way"] == "total" { return route("silent/x").timeout("300ms").then("silent/y"); }
+            if req.headers["x-way"] == "shared" { return route("silent/x").timeout("600ms").then("b/second"); }
             if req.headers["x-way"] == "first" { return route("silent/x").first_token("300ms").then("b/second"); }
         }"#,
     )]);
     let begun = Instant::now();
     let reply = with_header(&gateway, "x-way", "total").await;
     assert_eq!(reply.status, 504, "the whole request has 300 ms: {reply:#?}");
+    let reply = with_header(&gateway, "x-way", "shared").await;
+    assert_eq!(reply.header("x-tollgate-target"), "b/second", "the first one has half of it: {reply:#?}");
     let mut question =
         client::request(http::Method::POST, "/v1/chat/completions", &client::ask_stream("fast").to_string());
     question.headers_mut().insert("x-way", "first".parse().unwrap());

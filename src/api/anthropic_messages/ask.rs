@@ -153,7 +153,7 @@ impl Seen for Ask {
 
     fn estimate(&self) -> u64 {
         let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len() as u64);
-        (bytes("messages") + bytes("system")) / 4
+        (bytes("messages") + bytes("system") + bytes("tools")) / 4
     }
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::error::fault_event;
 use super::{Ask, error_body};
-use crate::chat::Loss;
-use crate::executor::Carry;
+use crate::api::counted::instead;
+use crate::executor::{Carry, Instead};
 use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::{Asked, Door, Head};
@@ -69,13 +69,13 @@ impl Carry for Count {
         ability(target).ok_or_else(unable)?.whole(body)
     }
 
-    fn instead(&self, target: &Target) -> Option<Relayed> {
+    fn instead(&self, target: &Target) -> Option<Instead> {
         if ability(target).is_some() {
             return None;
         }
-        let body = format!(r#"{{"input_tokens":{}}}"#, self.0.estimate());
-        let lost = vec![Loss::new("answer.input_tokens", "estimated: this provider does not count")];
-        Some(Relayed { body: body.into(), usage: None, finish: None, lost })
+        let request = self.0.request().ok().map(|decoded| decoded.request.clone());
+        let write = |tokens| format!(r#"{{"input_tokens":{tokens}}}"#);
+        Some(instead(request, self.0.estimate(), target, "answer.input_tokens", write))
     }
 
     fn wants_stream(&self) -> bool {
@@ -133,6 +133,12 @@ impl facts::Body for Count {
     }
     fn last_user(&self) -> &str {
         self.0.last_user()
+    }
+    fn turns(&self) -> Vec<facts::Turn> {
+        self.0.turns()
+    }
+    fn asides(&self) -> Vec<facts::Aside> {
+        self.0.asides()
     }
     fn user(&self) -> Option<&str> {
         self.0.user()

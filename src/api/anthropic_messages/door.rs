@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::TONGUE;
 use super::error::fault_event;
 use super::{Ask, MessageEncoder, encode_answer, error_body, path};
 use crate::api::adjust;
+use crate::api::sequel::{Sequel, documents};
 use crate::api::translate::{self, relay};
+use crate::chat::Request;
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
@@ -64,6 +66,17 @@ impl Asked for Ask {
         let again = self.again(body).map_err(|fault| adjust::blamed(&fault))?;
         Ok(Some(Arc::new(again)))
     }
+
+    fn after(&self, text: &str, seen: &[Bytes]) -> Option<Arc<dyn Carry>> {
+        let sequel = Sequel::of(self, "messages", json!({ "role": "assistant", "content": text }))?;
+        let begun = |event: &Value| event.get("type").is_some_and(|kind| kind == "content_block_start");
+        let block = documents(seen).filter(begun).filter_map(|event| event.get("index")?.as_u64()).last()?;
+        let block = usize::try_from(block).ok()?;
+        let hearing = move |target: &Target| -> Result<Box<dyn StreamRelay>, Fault> {
+            Ok(translate::stream(target, &TONGUE, Box::new(MessageEncoder::within_text(block))))
+        };
+        Some(sequel.heard(hearing).carried())
+    }
 }
 
 impl Carry for Ask {
@@ -87,6 +100,10 @@ impl Carry for Ask {
                 encode_answer(answer, &translate::answer_id("msg_"))
             }),
         }
+    }
+
+    fn counted(&self) -> Option<Request> {
+        self.request().ok().map(|decoded| decoded.request.clone())
     }
 
     fn wants_stream(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::api::adjust::{MESSAGES, Places};
-use crate::api::sight::{Look, MediaKinds, append, role, text_of, value_of};
+use crate::api::sight::{Asides, Look, MediaKinds, append, role, text_of, value_of};
 use crate::facts::Turn;
 use crate::json::{self, Body};
 
@@ -80,6 +80,27 @@ impl Look for Messages {
             }
         }
         turns
+    }
+
+    fn asides(body: &Body) -> Asides {
+        let mut asides = Asides::default();
+        messages(body).for_each(|(_, content)| beside(content, &mut asides));
+        asides
+    }
+}
+
+/// What of a content is no plain text.
+fn beside(content: &str, asides: &mut Asides) {
+    for block in json::elements(content) {
+        let of = |key| value_of(block, key).unwrap_or_default();
+        match &*text_of(block, "type") {
+            "text" | "image" | "redacted_thinking" => {}
+            "thinking" => asides.thoughts(of("thinking")),
+            "tool_use" | "server_tool_use" | "mcp_tool_use" => asides.arguments(of("input")),
+            "tool_result" => beside(of("content"), asides),
+            // Documents, results of searches and of the provider's own tools.
+            _ => asides.results(block),
+        }
     }
 }
 
@@ -158,8 +179,35 @@ mod tests {
                 said("tool", "res")
             ]
         );
+        let beside = Messages::asides(&body);
+        assert_eq!(beside.shown(), [("reasoning", "hm"), ("arguments", "x")]);
         assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });
         let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
         assert_eq!(names, ["f", "mcp_toolset"]);
+    }
+
+    #[test]
+    fn documents_and_results_are_there_too() {
+        let body = Body::read(Bytes::from_static(
+            br#"{"messages":[{"role":"user","content":[
+              {"type":"document","title":"t","source":{"type":"text","media_type":"text/plain","data":"plain"}},
+              {"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"JVBERi0="}},
+              {"type":"image","source":{"type":"base64","data":"AA=="}},
+              {"type":"tool_result","tool_use_id":"t","content":[{"type":"search_result","source":"s","content":[{"type":"text","text":"r"}]}]}]},
+              {"role":"assistant","content":[{"type":"server_tool_use","id":"s","name":"web_search","input":{"query":"q"}},
+              {"type":"web_search_tool_result","tool_use_id":"s","content":[{"type":"web_search_result","url":"u","title":"found","encrypted_content":"x"}]}]}]}"#,
+        ))
+        .unwrap();
+        let beside = Messages::asides(&body);
+        let results = |text| ("results", text);
+        let expected = [
+            results("t"),
+            results("plain"),
+            results("s"),
+            results("r"),
+            ("arguments", "q"),
+            results("found"),
+        ];
+        assert_eq!(beside.shown(), expected);
     }
 }

@@ -63,6 +63,11 @@ impl MessageEncoder {
         }
     }
 
+    /// The encoder of a message whose beginning was said already, up to a text in block number `block`.
+    pub(super) fn within_text(block: usize) -> Self {
+        Self { started: true, next: block + 1, open: Open::Text, ..Self::new(String::new()) }
+    }
+
     fn start(&mut self, id: &str, model: &str, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.started, true) {
             return;

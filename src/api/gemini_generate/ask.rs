@@ -10,6 +10,7 @@ use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_CHOICES, MAX_TOKENS, MAX_TOOLS};
 use crate::api::routes::MODEL_PLACES;
 use crate::api::sight::{Envelope, Seen, Sight};
+use crate::chat::Request;
 use crate::fault::Fault;
 use crate::gateway::Head;
 use crate::json::{self, Body};
@@ -133,6 +134,11 @@ impl Ask {
         self.numbers.as_deref()
     }
 
+    /// The whole request in the canonical form; `None` where it cannot be understood.
+    pub(in crate::api) fn canonical(&self) -> Option<Request> {
+        self.decoded().ok().map(|decoded| decoded.request.clone())
+    }
+
     /// The whole request for a target of another dialect, decoded at most once.
     pub(super) fn decoded(&self) -> Result<&Decoded, Fault> {
         let decoded = self.decoded.get_or_init(|| decode(&self.body, &self.model, self.form.is_stream()));
@@ -195,6 +201,12 @@ impl Seen for Ask {
     }
 
     fn estimate(&self) -> u64 {
-        self.body.field("contents").map_or(0, |field| field.value.len() as u64 / 4)
+        let system = if self.body.field("systemInstruction").is_some() {
+            "systemInstruction"
+        } else {
+            "system_instruction"
+        };
+        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len() as u64);
+        (bytes("contents") + bytes(system) + bytes("tools")) / 4
     }
 }

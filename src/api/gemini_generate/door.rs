@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::{TONGUE, encode_answer};
 use super::error::{error_body, fault_element, fault_event};
@@ -11,9 +11,11 @@ use super::path;
 use super::stream::GeminiEncoder;
 use super::{Ask, Form};
 use crate::api::adjust;
+use crate::api::counted::instead;
+use crate::api::sequel::Sequel;
 use crate::api::translate::{self, relay};
-use crate::chat::{Loss, Usage};
-use crate::executor::Carry;
+use crate::chat::{Loss, Request, Usage};
+use crate::executor::{Carry, Instead};
 use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::{Asked, Door, Head, StreamForm};
@@ -77,6 +79,25 @@ impl Asked for Ask {
         let again = self.again(body).map_err(|fault| adjust::blamed(&fault))?;
         Ok(Some(Arc::new(again)))
     }
+
+    fn after(&self, text: &str, _: &[Bytes]) -> Option<Arc<dyn Carry>> {
+        if self.numbers().is_some() {
+            return None;
+        }
+        let beginning = json!({ "role": "model", "parts": [{ "text": text }] });
+        let sequel = Sequel::of(self, "contents", beginning)?;
+        if self.form() != Form::Array {
+            return Some(sequel.carried());
+        }
+        // The array has begun already.
+        let hearing = |target: &Target| -> Result<Box<dyn StreamRelay>, Fault> {
+            Ok(match relay(target, Dialect::Gemini) {
+                Some(relay) => Box::new(ArrayRelay { begun: true, ..ArrayRelay::new(relay.stream(true)) }),
+                None => translate::stream(target, &TONGUE, Box::new(GeminiEncoder::within_array())),
+            })
+        };
+        Some(sequel.heard(hearing).carried())
+    }
 }
 
 impl Carry for Ask {
@@ -111,13 +132,16 @@ impl Carry for Ask {
         }
     }
 
-    fn instead(&self, target: &Target) -> Option<Relayed> {
+    fn instead(&self, target: &Target) -> Option<Instead> {
         if self.form() != Form::Count || counts(target).is_some() {
             return None;
         }
-        let body = format!(r#"{{"totalTokens":{}}}"#, facts::Body::tokens(self));
-        let lost = vec![Loss::new("answer.totalTokens", "estimated: this target cannot count")];
-        Some(Relayed { body: body.into(), usage: None, finish: None, lost })
+        let write = |tokens| format!(r#"{{"totalTokens":{tokens}}}"#);
+        Some(instead(self.counted(), facts::Body::tokens(self), target, "answer.totalTokens", write))
+    }
+
+    fn counted(&self) -> Option<Request> {
+        self.canonical()
     }
 
     fn wants_stream(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Where Gemini's requests keep what policies ask for.
 
 use crate::api::adjust::{CONTENTS, Places};
-use crate::api::sight::{Look, MediaKinds, role};
+use crate::api::sight::{Asides, Look, MediaKinds, role};
 use crate::facts::Turn;
 use crate::json::{self, Body};
 
@@ -78,6 +78,34 @@ impl Look for Contents {
         turns
     }
 
+    fn asides(body: &Body) -> Asides {
+        let mut asides = Asides::default();
+        for part in contents(body).flat_map(parts) {
+            for (key, value) in json::entries(part) {
+                match &*key {
+                    "functionCall" | "function_call" => {
+                        asides.arguments(value_of(value, &["args"]).unwrap_or_default());
+                    }
+                    "functionResponse" | "function_response" => {
+                        // What is a plain text there counts as said.
+                        let given = json::entries(value_of(value, &["response"]).unwrap_or_default());
+                        given
+                            .filter(|(_, raw)| json::text(raw).is_none())
+                            .for_each(|(_, raw)| asides.results(raw));
+                    }
+                    "executableCode" | "executable_code" => {
+                        asides.arguments(value_of(value, &["code"]).unwrap_or_default());
+                    }
+                    "codeExecutionResult" | "code_execution_result" => {
+                        asides.results(value_of(value, &["output"]).unwrap_or_default());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        asides
+    }
+
     fn last_user(body: &Body) -> String {
         let is_user = |content: &&str| {
             let role = value_of(content, &["role"]).and_then(json::text);
@@ -143,8 +171,8 @@ mod tests {
         let body = Body::read(Bytes::from_static(
             br#"{"system_instruction":{"parts":{"text":"be brief"}},
             "contents":[{"role":"user","parts":[{"text":"one"},{"inlineData":{"mimeType":"image/png","data":"AA=="}}]},
-              {"role":"model","parts":[{"functionCall":{"name":"f"}}]},
-              {"role":"user","parts":[{"functionResponse":{"name":"f","response":{"output":"result"}}}]},
+              {"role":"model","parts":[{"functionCall":{"name":"f","args":{"to":"ada"}}},{"executableCode":{"code":"x = 1"}}]},
+              {"role":"user","parts":[{"functionResponse":{"name":"f","response":{"output":"result","rows":[{"n":7}]}}}]},
               {"parts":[{"t\u0065xt":"two"},{"fileData":{"fileUri":"gs://x","mimeType":"application/pdf"}}]}, 7],
             "tools":[{"functionDeclarations":[{"name":"f"},{"name":"g"}]},{"googleSearch":{}}]}"#,
         ))
@@ -158,6 +186,8 @@ mod tests {
             turns,
             [said("system", "be brief"), said("user", "one"), said("tool", "result"), said("user", "two")]
         );
+        let beside = Contents::asides(&body);
+        assert_eq!(beside.shown(), [("arguments", "ada"), ("arguments", "x = 1"), ("results", "7")]);
         assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });
         let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
         assert_eq!(names, ["f", "g", "googleSearch"]);

@@ -61,6 +61,11 @@ impl GeminiEncoder {
         Self { array, written: 0, id: fallback, model: String::new(), choices: Vec::new(), usage: None }
     }
 
+    /// The encoder of an array whose beginning was said already.
+    pub(in crate::api) fn within_array() -> Self {
+        Self { written: 1, ..Self::new(true, String::new()) }
+    }
+
     fn choice(&mut self, index: u32) -> &mut ChoiceState {
         let at = self.choices.iter().position(|choice| choice.index == index).unwrap_or_else(|| {
             self.choices.push(ChoiceState { index, ..ChoiceState::default() });

@@ -152,7 +152,8 @@ impl Seen for Ask {
     }
 
     fn estimate(&self) -> u64 {
-        self.body.field("messages").map_or(0, |field| field.value.len() as u64 / 4)
+        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len() as u64);
+        (bytes("messages") + bytes("tools") + bytes("functions")) / 4
     }
 }
 

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::TONGUE;
 use super::decode::Decoded;
 use super::path;
 use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
 use crate::api::adjust;
+use crate::api::sequel::Sequel;
 use crate::api::translate::{self, relay};
+use crate::chat::Request;
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
@@ -69,6 +71,12 @@ impl Asked for Ask {
         let again = Self::read(body).map_err(|fault| adjust::blamed(&fault))?;
         Ok(Some(Arc::new(again)))
     }
+
+    fn after(&self, text: &str, _: &[Bytes]) -> Option<Arc<dyn Carry>> {
+        // DeepSeek and Mistral want to be told that it is a beginning; others pass over the word.
+        let beginning = json!({ "role": "assistant", "content": text, "prefix": true });
+        Some(Sequel::of(self, "messages", beginning)?.carried())
+    }
 }
 
 impl Carry for Ask {
@@ -87,6 +95,10 @@ impl Carry for Ask {
             Some(relay) => relay.whole(body),
             None => translate::whole(target, &body, &TONGUE, |answer| encode_answer(answer, &fallback())),
         }
+    }
+
+    fn counted(&self) -> Option<Request> {
+        self.request().ok().cloned()
     }
 
     fn wants_stream(&self) -> bool {

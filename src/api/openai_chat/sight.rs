@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::api::adjust::{CHAT, Places};
-use crate::api::sight::{Look, MediaKinds, append, role, text_of, value_of};
+use crate::api::sight::{Asides, Look, MediaKinds, append, role, text_of, value_of};
 use crate::facts::Turn;
 use crate::json::{self, Body};
 
@@ -56,6 +56,38 @@ impl Look for Chat {
             |message: Message<'_>| Turn { role: role(&message.role), text: joined([message].into_iter()) };
         messages(body).map(turn).collect()
     }
+
+    fn asides(body: &Body) -> Asides {
+        let mut asides = Asides::default();
+        for message in json::elements(body.raw("messages").unwrap_or_default()) {
+            for (key, value) in json::entries(message) {
+                match &*key {
+                    "tool_calls" => json::elements(value).for_each(|call| called(call, &mut asides)),
+                    "function_call" => asides.arguments(value_of(value, "arguments").unwrap_or_default()),
+                    "reasoning_content" | "reasoning" | "reasoning_text" => asides.thoughts(value),
+                    "reasoning_details" => {
+                        for detail in json::elements(value) {
+                            let texts = ["text", "summary"].into_iter();
+                            texts
+                                .filter_map(|key| value_of(detail, key))
+                                .for_each(|raw| asides.thoughts(raw));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let prediction = body.raw("prediction").and_then(|raw| value_of(raw, "content"));
+        prediction.into_iter().for_each(|raw| asides.prediction(raw));
+        asides
+    }
+}
+
+/// What a tool was called with: JSON, or any text for a tool of the client's own kind.
+fn called(call: &str, asides: &mut Asides) {
+    let of = |kind, field| value_of(value_of(call, kind)?, field);
+    let arguments = of("function", "arguments").or_else(|| of("custom", "input"));
+    arguments.into_iter().for_each(|raw| asides.arguments(raw));
 }
 
 /// A message as far as it is looked at here.
@@ -135,6 +167,23 @@ mod tests {
             Chat::turns(&body).into_iter().map(|turn| format!("{}: {}", turn.role, turn.text)).collect();
         assert_eq!(turns[..2], ["system: be\tbrief", "system: in French"]);
         assert_eq!(turns[2..6], ["user: one", "assistant: ", "tool: result", "user: two\nthree"]);
+    }
+
+    #[test]
+    fn what_tools_were_called_with_is_there_too() {
+        let body = body(
+            r#"{"prediction":{"type":"content","content":[{"type":"text","text":"soon"}]},"messages":[
+                {"role":"assistant","content":null,"reasoning_content":"hm","reasoning_details":[{"type":"reasoning.text",
+                 "text":"hm","signature":"s"},{"summary":"so"},{"data":"AA=="}],"tool_calls":[
+                {"id":"c","function":{"name":"f","arguments":"{\"to\":\"ad\u0061@x.org\",\"cards\":[4111,true,\"\"]}"}},
+                {"id":"d","custom":{"name":"g","input":"free {text"}},7]},
+                {"role":"assistant","function_call":{"name":"f","arguments":"[[\"old\"]]"}}]}"#,
+        );
+        let said = Chat::asides(&body);
+        let arguments = ["ada@x.org", "4111", "free {text", "old"].map(|text| ("arguments", text));
+        let thoughts = ["hm", "hm", "so"].map(|text| ("reasoning", text));
+        let expected = [&thoughts[..], &arguments, &[("prediction", "soon")]].concat();
+        assert_eq!(said.shown(), expected);
     }
 
     #[test]

@@ -149,13 +149,22 @@ impl Ask {
 
     /// What keeps the answer of `target`, unless the client forbade it.
     pub(super) fn keeper(&self, target: &Target, native: bool) -> Option<Keeper> {
-        self.store.then(|| Keeper {
-            shelf: self.shelf.clone(),
-            previous: self.previous.clone(),
-            request: self.body.bytes().clone(),
-            target: target.name.clone(),
-            native,
-        })
+        self.keeping()(target, native)
+    }
+
+    /// The same for whoever answers when this request is gone.
+    pub(super) fn keeping(&self) -> impl Fn(&Target, bool) -> Option<Keeper> + Send + Sync + 'static {
+        let (store, shelf, previous) = (self.store, self.shelf.clone(), self.previous.clone());
+        let request = self.body.bytes().clone();
+        move |target, native| {
+            store.then(|| Keeper {
+                shelf: shelf.clone(),
+                previous: previous.clone(),
+                request: request.clone(),
+                target: target.name.clone(),
+                native,
+            })
+        }
     }
 
     /// The whole request in the canonical form, decoded at most once.
@@ -210,7 +219,7 @@ impl Seen for Ask {
 
     fn estimate(&self) -> u64 {
         let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len());
-        (bytes("input") + bytes("instructions") + self.before.bytes()) as u64 / 4
+        (bytes("input") + bytes("instructions") + bytes("tools") + self.before.bytes()) as u64 / 4
     }
 }
 

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ask::Purpose;
 use super::keep::Watched;
 use super::stream::TONGUE;
 use super::{Ask, ResponseEncoder, native};
+use crate::api::counted::instead;
+use crate::api::sequel::{Sequel, behind};
 use crate::api::{adjust, openai_chat, translate};
-use crate::chat::Loss;
-use crate::executor::Carry;
+use crate::chat::Request;
+use crate::executor::{Carry, Instead};
 use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head};
@@ -92,6 +94,29 @@ impl Asked for Ask {
         Ok(Some(Arc::new(again)))
     }
 
+    fn after(&self, text: &str, seen: &[Bytes]) -> Option<Arc<dyn Carry>> {
+        let Purpose::Answer = self.purpose() else { return None };
+        let said = json!({ "type": "output_text", "text": text, "annotations": [] });
+        let beginning = json!({ "type": "message", "role": "assistant", "content": [said] });
+        let input = behind(self.body(), "input", beginning)?;
+        let body = adjust::RESPONSES.set(self.body(), &[("input".into(), input)], &mut Vec::new()).ok()?;
+        let again = Arc::new(Self::read(body, self.shelf(), false).ok()?);
+        // Kept is what the client sent, and the answer as one.
+        let (given, keep, seen) = (self.given(), self.keeping(), seen.to_vec());
+        let hearing = move |target: &Target| -> Result<Box<dyn StreamRelay>, Fault> {
+            let encoder = ResponseEncoder::going_on(given.clone(), keep(target, false), &seen);
+            let encoder = encoder.ok_or_else(|| Fault::new(FaultKind::Truncated, "no text was under way"))?;
+            Ok(translate::stream(target, &TONGUE, Box::new(encoder)))
+        };
+        let asked = again.clone();
+        // Its stream is read event by event, so it is asked in the dialect that it is read in.
+        let saying = move |target: &Target| match target.wire().dialect() {
+            Dialect::Responses => again.outgoing(target),
+            _ => again.translated(target),
+        };
+        Some(Sequel::new(asked).said(saying).heard(hearing).carried())
+    }
+
     /// The provider that made the previous response keeps more of it than any client sees.
     fn prefer(&self, targets: &mut [Target]) {
         let keeper = match self.purpose() {
@@ -104,6 +129,17 @@ impl Asked for Ask {
     }
 }
 
+impl Ask {
+    /// The request for a target of another dialect.
+    fn translated(&self, target: &Target) -> Result<Outgoing, Fault> {
+        let decoded = self.request()?;
+        let clients = |path: &str| decoded.origins.clients(path);
+        let mut outgoing = translate::outgoing(target, &decoded.request, clients)?;
+        outgoing.lost.splice(0..0, decoded.lost.iter().cloned());
+        Ok(outgoing)
+    }
+}
+
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         if let Purpose::Errand(errand) = self.purpose() {
@@ -112,11 +148,7 @@ impl Carry for Ask {
         if let Some(relay) = relay(target) {
             return native::outgoing(relay, self.body(), self.before(), self.shelf(), target);
         }
-        let decoded = self.request()?;
-        let clients = |path: &str| decoded.origins.clients(path);
-        let mut outgoing = translate::outgoing(target, &decoded.request, clients)?;
-        outgoing.lost.splice(0..0, decoded.lost.iter().cloned());
-        Ok(outgoing)
+        self.translated(target)
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
@@ -134,11 +166,14 @@ impl Carry for Ask {
         translate::whole(target, &body, &TONGUE, |answer| encoder.whole(answer.clone()))
     }
 
-    fn instead(&self, _: &Target) -> Option<Relayed> {
+    fn instead(&self, target: &Target) -> Option<Instead> {
         let Purpose::Count = self.purpose() else { return None };
-        let body = format!(r#"{{"object":"response.input_tokens","input_tokens":{}}}"#, self.estimate());
-        let lost = vec![Loss::new("answer.input_tokens", "estimated by the gateway")];
-        Some(Relayed { body: body.into(), usage: None, finish: None, lost })
+        let write = |tokens| format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#);
+        Some(instead(self.counted(), self.estimate(), target, "answer.input_tokens", write))
+    }
+
+    fn counted(&self) -> Option<Request> {
+        self.request().ok().map(|decoded| decoded.request.clone())
     }
 
     fn wants_stream(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::api::adjust::{Places, RESPONSES};
-use crate::api::sight::{Look, MediaKinds, append, role, text_of, value_of};
+use crate::api::sight::{Asides, Look, MediaKinds, append, role, text_of, value_of};
 use crate::facts::Turn;
 use crate::json::{self, Body};
 
@@ -81,6 +81,25 @@ impl Look for Responses {
         turns
     }
 
+    fn asides(body: &Body) -> Asides {
+        let mut asides = Asides::default();
+        for item in json::elements(body.raw("input").unwrap_or_default()) {
+            for (key, value) in json::entries(item) {
+                match &*key {
+                    "arguments" | "input" | "action" | "operation" | "code" | "queries" => {
+                        asides.arguments(value)
+                    }
+                    "summary" => asides.thoughts(value),
+                    "results" | "outputs" => asides.results(value),
+                    // A text or a list of parts counts as said.
+                    "output" if value.starts_with('{') => asides.results(value),
+                    _ => {}
+                }
+            }
+        }
+        asides
+    }
+
     fn last_user(body: &Body) -> String {
         let mut all = String::new();
         append_input(&mut all, body);
@@ -148,9 +167,10 @@ mod tests {
         let body = Body::read(Bytes::from_static(
             br#"{"instructions":"be brief","input":[{"role":"developer","content":"in French"},
             {"role":"user","content":[{"type":"input_text","text":"tw\u006f"},{"type":"input_image","image_url":"x"}]},
-            {"type":"reasoning","summary":[],"content":[]},
+            {"type":"reasoning","summary":[{"type":"summary_text","text":"so"}],"content":[]},
             {"type":"message","role":"assistant","content":[{"type":"output_text","text":"hm"},{"type":"refusal","refusal":"no"}]},
-            {"type":"function_call","call_id":"c","name":"f","arguments":"{}"},
+            {"type":"function_call","call_id":"c","name":"f","arguments":"{\"to\":[\"ada\"]}"},
+            {"type":"custom_tool_call","input":"free"},
             {"type":"function_call_output","call_id":"c","output":[{"type":"input_text","text":"res"},{"type":"input_file","file_id":"f"}]}, 7],
             "tools":[{"type":"function","name":"f"},{"type":"web_search"},{"type":"namespace","name":"n","tools":[{"type":"function","name":"g"}]}]}"#,
         ))
@@ -158,6 +178,8 @@ mod tests {
         assert_eq!(Responses::system(&body), "be brief\nin French");
         assert_eq!(Responses::text(&body), "be brief\nin French\ntwo\nhm\nno\nres");
         assert_eq!(Responses::last_user(&body), "two");
+        let beside = Responses::asides(&body);
+        assert_eq!(beside.shown(), [("reasoning", "so"), ("arguments", "ada"), ("arguments", "free")]);
         assert_eq!(Responses::media(&body), MediaKinds { images: true, audio: false, files: true });
         let names = Responses::tool_names(&body);
         assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["f", "web_search", "g"]);

@@ -3,6 +3,7 @@
 //! `response.created` `response.in_progress` (`output_item.added` … `output_item.done`)… `response.completed`
 //! <https://platform.openai.com/docs/api-reference/responses-streaming>
 
+mod resume;
 mod say;
 
 use std::sync::Arc;

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::{CheckedKey, Desk, bad_word};
 use crate::fault::{FaultRule, FaultRules};
-use crate::providers::{FaultSettings, KeyLimits, KeySettings, PooledKey, ProviderSettings};
+use crate::providers::{
+    FaultSettings, KeyLimits, KeySettings, PooledKey, ProviderSettings, QuotaSettings, Quotas,
+};
 use crate::settings::SecretRef;
+use crate::target::ConcurrencyRules;
 
 /// The account of keys for which none is written.
 const ACCOUNT: &str = "default";
@@ -57,14 +60,14 @@ impl Desk<'_> {
         if !weight.is_finite() || weight < 0.0 {
             self.error(&[path, &["weight"]].concat(), "a key's `weight` is a number from 0 up", None);
         }
-        let none = [
-            ("rpm", written.rpm.map(u64::from)),
-            ("tpm", written.tpm),
-            ("max_in_flight", written.max_in_flight.map(u64::from)),
-        ];
-        for (field, _) in none.into_iter().filter(|(_, most)| *most == Some(0)) {
-            self.error(&[path, &[field]].concat(), format!("a key's `{field}` must be at least 1"), None);
-        }
+        let all = self.quotas(path, written.together());
+        let mut models: Vec<_> = written
+            .models
+            .iter()
+            .map(|(name, own)| (name.as_str().into(), self.quotas(&[path, &["models", name]].concat(), *own)))
+            .collect();
+        // The longest pattern says most.
+        models.sort_by_key(|(name, _): &(Arc<str>, Quotas)| std::cmp::Reverse(name.len()));
         for (field, word) in [("name", &written.name), ("account", &written.account)] {
             if let Some(complaint) = word.as_deref().and_then(bad_word) {
                 self.error(&[path, &[field]].concat(), format!("a key's `{field}` {complaint}"), None);
@@ -74,15 +77,48 @@ impl Desk<'_> {
         CheckedKey {
             name: or(&written.name, plain.name),
             account: or(&written.account, plain.account),
-            limits: KeyLimits {
-                weight,
-                rpm: written.rpm,
-                tpm: written.tpm,
-                max_in_flight: written.max_in_flight,
-            },
+            limits: KeyLimits { weight, all, models, learn: written.learn_limits.unwrap_or(true) },
             headers: self.headers(&[path, &["headers"]].concat(), &written.headers),
             secret: plain.secret,
         }
+    }
+
+    fn quotas(&mut self, path: &[&str], written: QuotaSettings) -> Quotas {
+        let QuotaSettings { rpm, rpd, tpm, input_tpm, output_tpm, max_in_flight } = written;
+        let none = [
+            ("rpm", rpm.map(u64::from)),
+            ("rpd", rpd.map(u64::from)),
+            ("tpm", tpm),
+            ("input_tpm", input_tpm),
+            ("output_tpm", output_tpm),
+            ("max_in_flight", max_in_flight.map(u64::from)),
+        ];
+        for (field, _) in none.into_iter().filter(|(_, most)| *most == Some(0)) {
+            self.error(&[path, &[field]].concat(), format!("a key's `{field}` must be at least 1"), None);
+        }
+        Quotas { rpm, rpd, tpm, input_tpm, output_tpm, max_in_flight }
+    }
+
+    /// How many may be at each target of a provider at once.
+    pub(super) fn concurrency(&mut self, name: &str, own: &ProviderSettings) -> ConcurrencyRules {
+        let rules = own.concurrency.map(ConcurrencyRules::from).unwrap_or_default();
+        let mut wrong = |message: &str| {
+            self.error(
+                &["providers", name, "concurrency"],
+                format!("`concurrency` of `{name}`: {message}"),
+                None,
+            );
+        };
+        if rules.max == Some(0) || rules.min == 0 {
+            wrong("at least 1 request must be let through");
+        }
+        if rules.max.is_some_and(|max| max < rules.min) {
+            wrong("`max` is less than `min`");
+        }
+        if !rules.slow.is_finite() || rules.slow < 1.0 {
+            wrong("`slow` is a number above 1");
+        }
+        rules
     }
 
     /// What happens after faults, where it is not the usual.

@@ -68,6 +68,7 @@ impl Desk<'_> {
         let keys = self.keys(name, own, preset, base.as_ref().filter(|_| aws.is_none()), auth);
         let pool = self.pool(name, own, &keys);
         let faults = self.faults(name, own);
+        let concurrency = self.concurrency(name, own);
         let headers = self.headers(&["providers", name, "headers"], &own.headers);
         self.words(name, own);
         let deadlines = self.provider_deadlines(name, own.deadlines.as_ref());
@@ -86,6 +87,7 @@ impl Desk<'_> {
             pool,
             balance: own.balance,
             sticky: own.sticky,
+            concurrency,
             faults,
             auth: if google.is_some() { Auth::Google } else { auth },
             google,
@@ -319,6 +321,7 @@ impl Desk<'_> {
     fn provider_deadlines(&mut self, name: &str, own: Option<&DeadlineOverrides>) -> Deadlines {
         let mut deadlines = Deadlines::from(&self.reading.config.deadlines);
         let Some(own) = own else { return deadlines };
+        deadlines.tokens_per_second = own.tokens_per_second.unwrap_or(deadlines.tokens_per_second);
         let slots = [
             ("connect", own.connect, &mut deadlines.connect),
             ("first_byte", own.first_byte, &mut deadlines.first_byte),
@@ -333,6 +336,11 @@ impl Desk<'_> {
                 zero.push(field);
             }
         }
+        if own.handover.is_some_and(|period| period.0.is_zero()) {
+            zero.push("handover");
+        }
+        let general = self.reading.config.deadlines.handover;
+        deadlines = deadlines.handing_over(own.handover.or(general).map(|period| period.0));
         for field in zero {
             let message = format!("`providers.{name}.deadlines.{field}` must be more than 0s");
             self.error(&["providers", name, "deadlines", field], message, None);

@@ -48,7 +48,7 @@ pub struct Report {
     pub undecided: u64,
     /// Lines that are no records, or records of a later version.
     pub unreadable: u64,
-    /// Hooks of the candidate that were not asked: records do not hold what they see.
+    /// Hooks of the candidate that were not asked: nothing of a request depends on them.
     pub not_replayed: Vec<String>,
     /// Bars that were passed.
     pub exceeded: Vec<String>,
@@ -252,7 +252,7 @@ impl Report {
             let _ = writeln!(text, "\n{} lines were no records and were skipped", self.unreadable);
         }
         for hook in &self.not_replayed {
-            let _ = writeln!(text, "\nnot replayed: `{hook}`; records do not hold what it sees");
+            let _ = writeln!(text, "\nnot replayed: `{hook}`; nothing of a request depends on it");
         }
         for exceeded in &self.exceeded {
             let _ = writeln!(text, "\ntoo much: {exceeded}");

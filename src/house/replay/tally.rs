@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Outcome;
-use crate::plan::{Dossier, Verdict};
+use crate::plan::{Decision, Dossier, Hook};
 use crate::policy::replay::Difference;
 
 /// Reasons why records were undecidable that are told apart.
@@ -153,8 +153,11 @@ impl Tally {
             id: outcome.dossier.record.request_id.to_string(),
             rule_before: rule_before(outcome.dossier),
             rule_after: rule_after(outcome),
-            before: said(outcome.dossier.decision.as_deref().map(|decision| decision.verdict.as_ref())),
-            after: said(outcome.new.as_ref().map(|decision| decision.verdict.as_ref())),
+            before: said(
+                outcome.dossier.decision.as_deref(),
+                outcome.turn.as_ref().map(|it| (it.hook, &it.before)),
+            ),
+            after: said(outcome.new.as_ref(), outcome.turn.as_ref().map(|it| (it.hook, &it.after))),
         };
         self.add_sample(sample);
     }
@@ -241,12 +244,19 @@ fn nobody(failed: bool) -> String {
     if failed { "(failed)".into() } else { "(default plan)".into() }
 }
 
-fn said(verdict: Option<Option<&Verdict>>) -> String {
-    match verdict {
+/// What was decided, and what a hook behind that made of it.
+fn said(decision: Option<&Decision>, turn: Option<(Hook, &String)>) -> String {
+    let mut text = match decision.map(|decision| decision.verdict.as_ref()) {
         Some(Some(verdict)) => verdict.shown(),
         Some(None) => "(default plan)".into(),
         None => "(failed)".into(),
+    };
+    if let Some((hook, said)) = turn {
+        let hook = if hook == Hook::OnError { "on_error" } else { "on_response" };
+        let said = if said.is_empty() { "no opinion" } else { said };
+        text.push_str(&format!(", {hook}: {said}"));
     }
+    text
 }
 
 fn day(at_ms: u64) -> String {

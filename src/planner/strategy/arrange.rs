@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Condition, Ranked, Step, StickyWord, Strategy};
 use crate::clock::Dice;
-use crate::facts::Facts;
 use crate::facts::fit::Need;
 use crate::facts::market::{Listing, Live, Offer};
 use crate::facts::measure::{Rated, TIERS, weighed};
 use crate::facts::point::{point, score};
+use crate::facts::{Facts, beginning};
 use crate::planner::catalogue::AliasTarget;
 use crate::planner::draw::pick;
 use crate::providers::Target;
@@ -19,9 +19,6 @@ const EXPLORE_EVERY_MS: u64 = 10_000;
 
 /// However much fails at a target, this part of its weight stays, so that it is seen when it recovers.
 const LEAST_HEALTH: f64 = 0.1;
-
-/// Bytes at the beginning of a prompt that make it the same for prompt caches.
-const PROMPT_BEGINNING: usize = 1 << 10;
 
 /// The priority of a target that has none among others that have.
 const USUAL_PRIORITY: u32 = 1;
@@ -342,12 +339,7 @@ impl StickyWord {
             Self::User => named(&caller.user),
             Self::Session => named(&caller.session),
             Self::Key => named(&caller.key_id),
-            Self::Prompt => {
-                let system = facts.body.system();
-                let all = if system.is_empty() { facts.body.text() } else { system };
-                let beginning = all.as_bytes().get(..PROMPT_BEGINNING).unwrap_or(all.as_bytes());
-                (!beginning.is_empty()).then(|| blake3::hash(beginning).to_hex().to_string())
-            }
+            Self::Prompt => Some(format!("prompt:{:016x}", beginning(&*facts.body)?)),
         }
     }
 }

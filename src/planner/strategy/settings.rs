@@ -169,7 +169,7 @@ pub enum StickyWord {
     Session,
     /// The virtual key.
     Key,
-    /// The system prompt, or the beginning of the prompt where there is none, so that prompt caches stay warm.
+    /// The system prompt and the first kilobyte of the text, so that prompt caches stay warm.
     Prompt,
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::{ComponentNamedList, ComponentType, Lift, Lower};
 
+use super::road::patient;
 use super::wire;
 use crate::plugin::answer::{
     self, Classification, DialectFault, Outgoing, RouteDecision, Signature, Verdict, WindowVerdict,
@@ -24,11 +25,11 @@ impl Plugin {
         ask: Arc<Ask>,
     ) -> impl Future<Output = Called<Classification>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move {
+        patient(async move {
             let context = plugin.shown(&ask.context, Function::Classify);
             let params = (&context, plugin.text(&ask.segments));
-            plugin.ask(Function::Classify, params, Classification::check).await
-        }
+            plugin.ask(Function::Classify, Some(&ask), params, Classification::check).await
+        })
     }
 
     /// Asks a guard what must not pass.
@@ -38,12 +39,12 @@ impl Plugin {
         ask: Arc<Ask>,
     ) -> impl Future<Output = Called<Verdict>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move {
+        patient(async move {
             let context = plugin.shown(&ask.context, Function::Inspect);
             let segments = plugin.text(&ask.segments);
             let check = |verdict: &Verdict| verdict.check(segments);
-            plugin.ask(Function::Inspect, (phase, &context, segments), check).await
-        }
+            plugin.ask(Function::Inspect, Some(&ask), (phase, &context, segments), check).await
+        })
     }
 
     /// Asks a guard about a piece of a stream. A guard that may not see the prompt sees no answers either.
@@ -53,11 +54,11 @@ impl Plugin {
         window: Window,
     ) -> impl Future<Output = Called<WindowVerdict>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move {
+        patient(async move {
             let context = plugin.shown(&ask.context, Function::InspectWindow);
             let check = |verdict: &WindowVerdict| verdict.check(&window);
-            plugin.ask(Function::InspectWindow, (&context, &window), check).await
-        }
+            plugin.ask(Function::InspectWindow, Some(&ask), (&context, &window), check).await
+        })
     }
 
     /// Asks a router where to go.
@@ -67,13 +68,13 @@ impl Plugin {
         candidates: Arc<[Candidate]>,
     ) -> impl Future<Output = Called<RouteDecision>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move {
+        patient(async move {
             let context = plugin.shown(&ask.context, Function::Route);
             let wanted = plugin.loaded().is_some_and(|loaded| loaded.manifest.needs.candidates);
             let candidates: &[Candidate] = if wanted { &candidates } else { &[] };
             let params = (&context, plugin.text(&ask.segments), candidates);
-            plugin.ask(Function::Route, params, RouteDecision::check).await
-        }
+            plugin.ask(Function::Route, Some(&ask), params, RouteDecision::check).await
+        })
     }
 
     /// Tells an observer how a request ended.
@@ -83,10 +84,10 @@ impl Plugin {
         completion: Arc<Completion>,
     ) -> impl Future<Output = Called<()>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move {
+        patient(async move {
             let context = plugin.shown(&ask.context, Function::Complete);
-            plugin.tell(Function::Complete, (&context, &*completion)).await
-        }
+            plugin.tell(Function::Complete, Some(&ask), (&context, &*completion)).await
+        })
     }
 
     /// Calls a free function with arguments as JSON text; the result is JSON text too.
@@ -95,20 +96,30 @@ impl Plugin {
         name: String,
         args: String,
     ) -> impl Future<Output = Called<String>> + Send + use<> {
+        self.call_about(None, name, args)
+    }
+
+    /// The same while this request is served: what the function has done for it is done on its behalf.
+    pub fn call_about(
+        self: &Arc<Self>,
+        about: Option<Arc<Ask>>,
+        name: String,
+        args: String,
+    ) -> impl Future<Output = Called<String>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move {
+        patient(async move {
             let check = |said: &String| answer::text("the result", said);
-            plugin.ask(Function::Call, (name.as_str(), args.as_str()), check).await
-        }
+            plugin.ask(Function::Call, about.as_ref(), (name.as_str(), args.as_str()), check).await
+        })
     }
 
     /// The functions that [`Plugin::call`] knows.
     pub fn signatures(self: &Arc<Self>) -> impl Future<Output = Called<Vec<Signature>>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move {
-            let called: Called<(Vec<Signature>,)> = plugin.tell(Function::Signatures, ()).await;
+        patient(async move {
+            let called: Called<(Vec<Signature>,)> = plugin.tell(Function::Signatures, None, ()).await;
             Called { answer: called.answer.map(|(signatures,)| signatures), took: called.took }
-        }
+        })
     }
 
     /// Says a chat completions request, as JSON text, in a provider's language.
@@ -117,7 +128,9 @@ impl Plugin {
         request: String,
     ) -> impl Future<Output = Called<Outgoing>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move { plugin.ask(Function::Encode, (request.as_str(),), |_: &Outgoing| Ok(())).await }
+        patient(async move {
+            plugin.ask(Function::Encode, None, (request.as_str(),), |_: &Outgoing| Ok(())).await
+        })
     }
 
     /// Reads a provider's whole answer as a `chat.completion`.
@@ -127,7 +140,9 @@ impl Plugin {
         body: bytes::Bytes,
     ) -> impl Future<Output = Called<String>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move { plugin.ask(Function::Decode, (status, &*body), |_: &String| Ok(())).await }
+        patient(
+            async move { plugin.ask(Function::Decode, None, (status, &*body), |_: &String| Ok(())).await },
+        )
     }
 
     /// Reads a provider's answer with a status of 400 or more.
@@ -138,11 +153,11 @@ impl Plugin {
         body: bytes::Bytes,
     ) -> impl Future<Output = Called<DialectFault>> + Send + use<> {
         let plugin = Arc::clone(self);
-        async move {
+        patient(async move {
             let params = (status, headers.as_slice(), &*body);
-            let called: Called<(DialectFault,)> = plugin.tell(Function::Fault, params).await;
+            let called: Called<(DialectFault,)> = plugin.tell(Function::Fault, None, params).await;
             Called { answer: called.answer.map(|(fault,)| fault), took: called.took }
-        }
+        })
     }
 
     /// What this plugin sees of a request.
@@ -164,6 +179,7 @@ impl Plugin {
     async fn ask<P, T>(
         &self,
         function: Function,
+        about: Option<&Arc<Ask>>,
         params: P,
         check: impl FnOnce(&T) -> Result<(), String>,
     ) -> Called<T>
@@ -172,7 +188,7 @@ impl Plugin {
         T: ComponentType + Lift + Send + Sync + 'static,
     {
         let mut visit = Visit::begin(self, function);
-        let returned = visit.enter::<P, (Result<T, wire::Failure>,)>(params).await;
+        let returned = visit.enter::<P, (Result<T, wire::Failure>,)>(about, params).await;
         visit.end(returned.and_then(|(returned,)| {
             let value = returned?;
             check(&value)
@@ -182,13 +198,13 @@ impl Plugin {
     }
 
     /// Calls a function that answers in any case.
-    async fn tell<P, R>(&self, function: Function, params: P) -> Called<R>
+    async fn tell<P, R>(&self, function: Function, about: Option<&Arc<Ask>>, params: P) -> Called<R>
     where
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         let mut visit = Visit::begin(self, function);
-        let returned = visit.enter(params).await;
+        let returned = visit.enter(about, params).await;
         visit.end(returned)
     }
 }
@@ -216,7 +232,7 @@ impl<'a> Visit<'a> {
         Ok(())
     }
 
-    async fn enter<P, R>(&mut self, params: P) -> Result<R, CallFault>
+    async fn enter<P, R>(&mut self, about: Option<&Arc<Ask>>, params: P) -> Result<R, CallFault>
     where
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
@@ -227,7 +243,7 @@ impl<'a> Visit<'a> {
         };
         self.pass()?;
         let limit = guest.limit(self.function);
-        let (returned, memory) = guest.enter(self.function, params, limit).await?;
+        let (returned, memory) = guest.enter(self.function, params, limit, about.cloned()).await?;
         self.plugin.meters.memory(memory);
         Ok(returned)
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 
 use super::grantee::Grantee;
+use super::road;
+use crate::plugin::ask::Ask;
 
 /// Core instances, tables and memories of one component: Python has more than 16.
 const PARTS: usize = 64;
@@ -24,6 +26,8 @@ pub(super) struct Cell {
     pub(super) deadline: Instant,
     /// Ticks in which this call has run.
     pub(super) ticks: u32,
+    /// The request that the call is about.
+    pub(super) about: Option<Arc<Ask>>,
 }
 
 /// How large an instance may grow.
@@ -53,10 +57,12 @@ impl Cell {
     /// once.
     pub(super) fn store(engine: &Engine, grantee: Arc<Grantee>, memory: usize, fuel: usize) -> Store<Self> {
         let ceiling = Ceiling::of(memory);
-        let mut store = Store::new(engine, Self { grantee, ceiling, deadline: Instant::now(), ticks: 0 });
+        let cell = Self { grantee, ceiling, deadline: Instant::now(), ticks: 0, about: None };
+        let mut store = Store::new(engine, cell);
         store.limiter(|cell| &mut cell.ceiling);
         store.set_hostcall_fuel(fuel);
         store.epoch_deadline_callback(|mut store| {
+            road::computed();
             let cell = store.data_mut();
             cell.ticks += 1;
             if cell.ticks >= FAIR_TICKS && Instant::now() >= cell.deadline {

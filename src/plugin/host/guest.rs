@@ -11,6 +11,7 @@ use super::grantee::Grantee;
 use super::instance::Instance;
 use super::sandbox::Sandbox;
 use crate::plugin::Loaded;
+use crate::plugin::ask::Ask;
 use crate::plugin::function::{Function, full_name};
 use crate::plugin::outcome::{CallFault, Outcome};
 use crate::plugin::settings::{Interface, Isolation, PluginLimits};
@@ -86,6 +87,7 @@ impl Guest {
         function: Function,
         params: P,
         limit: Duration,
+        about: Option<Arc<Ask>>,
     ) -> Result<(R, usize), CallFault>
     where
         P: ComponentNamedList + Lower + Send + Sync,
@@ -95,6 +97,7 @@ impl Guest {
         let _place = self.place().await?;
         let _ticking = self.sandbox.ticker.tick();
         let mut instance = self.check_out(limit).await?;
+        instance.store.data_mut().about = about;
         let returned = instance.call(export, params, limit, fuel(function)).await?;
         let memory = instance.memory();
         self.check_in(instance);

@@ -7,7 +7,7 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::cell::Cell;
-use crate::plugin::service::{CourierFault, Errand};
+use crate::plugin::service::{Behalf, CourierFault, Errand};
 use crate::plugin::shelf::Full;
 use bindings::tollgate::plugin::{ai, clock, http, log, metrics, random, state, types};
 
@@ -172,7 +172,8 @@ impl ai::Host for Cell {
             let said = format!("{} texts at once, at most {MOST_TEXTS}", texts.len());
             return Ok(Err(types::Failure::Unsupported(said)));
         }
-        Ok(embedder.embed(texts).await.map_err(types::Failure::Unavailable))
+        let behalf = Behalf::of(&self.grantee.name, self.about.as_deref());
+        Ok(embedder.embed(behalf, texts).await.map_err(types::Failure::Unavailable))
     }
 }
 
@@ -225,7 +226,7 @@ mod tests {
     struct Echo;
 
     impl Embedder for Echo {
-        fn embed(&self, texts: Vec<String>) -> Awaited<'_, Result<Vec<Vec<f32>>, String>> {
+        fn embed(&self, _: Behalf, texts: Vec<String>) -> Awaited<'_, Result<Vec<Vec<f32>>, String>> {
             Box::pin(async move { Ok(vec![vec![1.0]; texts.len()]) })
         }
     }
@@ -254,6 +255,7 @@ mod tests {
             ceiling: Ceiling::of(1),
             deadline: Instant::now() + Duration::from_secs(60),
             ticks: 0,
+            about: None,
         }
     }
 

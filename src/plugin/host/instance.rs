@@ -10,6 +10,7 @@ use wasmtime::component::{ComponentExportIndex, ComponentNamedList, InstancePre,
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::cell::{Cell, Overdue};
+use super::trace;
 use crate::plugin::outcome::{CallFault, Outcome};
 
 /// Calls of one instance that is used again.
@@ -118,11 +119,12 @@ async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T
 /// What a failed call was.
 fn explain(error: &wasmtime::Error, store: &Store<Cell>, limit: Duration) -> CallFault {
     let trap = error.downcast_ref::<Trap>();
+    let place = trace::place(error).map(|place| format!(", {place}")).unwrap_or_default();
     if error.is::<Overdue>() || trap == Some(&Trap::Interrupt) {
-        return CallFault::new(Outcome::Timeout, format!("not done within {limit:?}, its limit"));
+        return CallFault::new(Outcome::Timeout, format!("not done within {limit:?}, its limit{place}"));
     }
     if let Some(refused) = &store.data().ceiling.refused {
-        return CallFault::new(Outcome::Oom, refused);
+        return CallFault::new(Outcome::Oom, format!("{refused}{place}"));
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return CallFault::new(Outcome::Busy, "all instances of the pool are taken");
@@ -136,5 +138,5 @@ fn explain(error: &wasmtime::Error, store: &Store<Cell>, limit: Duration) -> Cal
         }
         None => error.root_cause().to_string(),
     };
-    CallFault::new(Outcome::Trap, message)
+    CallFault::new(Outcome::Trap, message + place.as_str())
 }

@@ -120,7 +120,7 @@ where
 {
     let limit = guest.limit(function).max(PATIENCE);
     let (interface, name) = function.path();
-    let returned = guest.enter(function, params, limit).await;
+    let returned = guest.enter(function, params, limit, None).await;
     returned.map(|(returned, _)| returned).map_err(|fault| format!("{interface}.{name}, when tried: {fault}"))
 }
 

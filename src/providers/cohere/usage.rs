@@ -2,11 +2,11 @@
 //!
 //! `tokens` counts what the model read and wrote, Cohere's own preamble and tool prompts included; `billed_units`
 //! leaves those out. Cached tokens are a part of `tokens.input_tokens` (1,591 read, 992 of them cached, 68 billed), so
-//! that only `tokens` can be split into classes. What is billed stands in the answer's `billed_units`.
+//! that only `tokens` can be split into classes; `billed_units` says what is charged for.
 
 use serde_json::Value;
 
-use crate::chat::Usage;
+use crate::chat::{Billed, Usage};
 
 /// No answer has more tokens than this; what claims to is cut, so that no sum overflows.
 const MOST: u64 = 1 << 40;
@@ -28,6 +28,11 @@ pub(super) fn read(usage: &Value) -> Option<Usage> {
     // Embeddings count text and images apart.
     let prompt = input.unwrap_or(0) + images;
     let output = output.unwrap_or(0);
+    let charged = |key: &str| billed.and_then(|billed| billed.get(key)).and_then(number);
+    let charged = tokens.and(Some(())).and_then(|()| {
+        let (input, output) = (charged("input_tokens")?, charged("output_tokens")?);
+        Some(Billed { input: input.saturating_add(charged("image_tokens").unwrap_or(0)), output })
+    });
     let cached_read = usage.get("cached_tokens").and_then(number).unwrap_or(0).min(prompt);
     Some(Usage {
         input: prompt - cached_read,
@@ -35,6 +40,7 @@ pub(super) fn read(usage: &Value) -> Option<Usage> {
         output,
         reasoning: count("reasoning_tokens").unwrap_or(0).min(output),
         input_image: images.min(prompt - cached_read),
+        billed: charged.filter(|charged| (charged.input, charged.output) != (prompt, output)),
         ..Usage::default()
     })
 }
@@ -44,4 +50,27 @@ fn number(value: &Value) -> Option<u64> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to positive counts")]
     let from_float = |n: f64| n.clamp(0.0, 1e12) as u64;
     value.as_u64().or_else(|| value.as_f64().map(from_float)).map(|n| n.min(MOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_billed_stands_beside_what_was_read() {
+        let told = read(&json!({
+            "tokens": { "input_tokens": 1591, "output_tokens": 40 }, "cached_tokens": 992,
+            "billed_units": { "input_tokens": 68, "output_tokens": 21 },
+        }));
+        let told = told.unwrap();
+        assert_eq!((told.prompt(), told.output), (1591, 40));
+        assert_eq!(told.billed, Some(Billed { input: 68, output: 21 }));
+        let alike = json!({
+            "tokens": { "input_tokens": 5, "output_tokens": 2 }, "billed_units": { "input_tokens": 5, "output_tokens": 2 },
+        });
+        assert_eq!(read(&alike).unwrap().billed, None);
+        assert_eq!(read(&json!({ "billed_units": { "input_tokens": 5 } })).unwrap().billed, None);
+    }
 }

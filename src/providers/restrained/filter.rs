@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
 use super::channel::{Channel, Needle, Then};
-use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Part, Request, StreamDecoder, Usage};
+use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Media, Part, Request, StreamDecoder, Usage};
 use crate::fault::{Fault, FaultKind};
 use crate::json::write_text;
 use crate::plan::OutputRules;
@@ -124,6 +126,10 @@ pub(super) fn redact(request: &mut Request, rules: &OutputRules) -> Result<(), F
     if let Some(user) = &mut request.user {
         eraser.text(user);
     }
+    // It only helps the provider to be quick, and it may repeat the prompt.
+    if request.rest.get("prediction").is_some_and(|prediction| eraser.finds(prediction)) {
+        request.rest.remove("prediction");
+    }
     Ok(())
 }
 
@@ -181,8 +187,22 @@ impl<'r> Eraser<'r> {
             Part::ToolCall { arguments, .. } => self.arguments(arguments),
             Part::ToolResult { content, .. } => content.iter_mut().for_each(|part| self.part(part)),
             Part::Other(value) => self.value(value),
+            Part::File { media: Media::Inline { mime, base64 }, .. } if mime.starts_with("text/") => {
+                let text =
+                    BASE64_STANDARD.decode(&*base64).ok().and_then(|text| String::from_utf8(text).ok());
+                if let Some(erased) = text.and_then(|text| self.erased(&text)) {
+                    *base64 = BASE64_STANDARD.encode(erased);
+                }
+            }
             Part::Image { .. } | Part::Audio { .. } | Part::File { .. } => {}
         }
+    }
+
+    /// Whether something is to be taken out of a value.
+    fn finds(&self, value: &serde_json::Value) -> bool {
+        let mut without = value.clone();
+        self.value(&mut without);
+        without != *value
     }
 
     /// Arguments are JSON, in which a text may be written in several ways.
@@ -204,6 +224,11 @@ impl<'r> Eraser<'r> {
             serde_json::Value::String(text) => self.text(text),
             serde_json::Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
             serde_json::Value::Object(fields) => fields.values_mut().for_each(|field| self.value(field)),
+            serde_json::Value::Number(number) => {
+                if let Some(erased) = self.erased(&number.to_string()) {
+                    *value = erased.into();
+                }
+            }
             _ => {}
         }
     }

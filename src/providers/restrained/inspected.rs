@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::chat::{Answer, Event, StreamDecoder};
+use crate::chat::{Answer, Event, StreamDecoder, Usage};
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Awaited, Ford, Sentry};
 
@@ -62,11 +62,60 @@ impl StreamDecoder for Queue {
     }
 }
 
+/// What a provider has sent of a stream that somebody looks at. Not all of it has gone on, and all of it is paid for.
+#[derive(Clone, Default)]
+pub struct Tally(Arc<Mutex<Heard>>);
+
+#[derive(Clone, Copy, Default)]
+struct Heard {
+    bytes: u64,
+    usage: Option<Usage>,
+}
+
+impl Tally {
+    /// Bytes of text so far, arguments and thoughts among them.
+    pub fn bytes(&self) -> u64 {
+        self.heard(|heard| heard.bytes)
+    }
+
+    /// What the provider said of its use.
+    pub fn usage(&self) -> Option<Usage> {
+        self.heard(|heard| heard.usage)
+    }
+
+    /// What was used; what the provider did not say is estimated, with so many tokens of the prompt.
+    pub fn used(&self, prompt: u64) -> Usage {
+        let output = self.bytes().div_ceil(4);
+        self.usage().unwrap_or(Usage { input: prompt, output, estimated: true, ..Usage::default() })
+    }
+
+    /// Takes note of what came.
+    pub(in crate::providers) fn take(&self, events: &[Event]) {
+        self.heard(|heard| {
+            for event in events {
+                match event {
+                    Event::Text { text, .. } | Event::Refusal { text, .. } | Event::Thinking { text, .. } => {
+                        heard.bytes += text.len() as u64;
+                    }
+                    Event::ToolCallDelta { arguments, .. } => heard.bytes += arguments.len() as u64,
+                    Event::Usage(usage) => heard.usage = Some(*usage),
+                    _ => {}
+                }
+            }
+        });
+    }
+
+    fn heard<T>(&self, look: impl FnOnce(&mut Heard) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// A stream that is decoded and looked at; what may go on comes out of the queue.
 pub(in crate::providers) struct Checkpoint {
     decoder: Box<dyn StreamDecoder>,
     sentry: Box<dyn Sentry>,
     queue: Queue,
+    tally: Tally,
 }
 
 impl Checkpoint {
@@ -74,13 +123,15 @@ impl Checkpoint {
         decoder: Box<dyn StreamDecoder>,
         sentry: Box<dyn Sentry>,
         queue: Queue,
+        tally: Tally,
     ) -> Self {
-        Self { decoder, sentry, queue }
+        Self { decoder, sentry, queue, tally }
     }
 
     /// What was decoded goes on, and then what decoding came to.
     async fn pass(&mut self, events: Vec<Event>, decoded: Result<(), Fault>) -> Result<Bytes, Fault> {
         if !events.is_empty() {
+            self.tally.take(&events);
             let mut out = Vec::with_capacity(events.len());
             let passed = self.sentry.pass(events, &mut out).await;
             self.queue.push(out);

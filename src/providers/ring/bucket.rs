@@ -1,31 +1,33 @@
-//! So many in a minute: a bucket that fills evenly.
+//! So many within a time: a bucket that fills evenly.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What one key may still do within a minute.
-#[derive(Debug)]
+/// What may still be used.
+#[derive(Debug, Clone)]
 pub(super) struct Bucket {
-    per_minute: f64,
+    size: f64,
+    per_second: f64,
     /// Below zero after more was used than was booked ahead.
     left: f64,
     at: Instant,
 }
 
 impl Bucket {
-    pub(super) fn new(per_minute: f64, now: Instant) -> Self {
-        Self { per_minute, left: per_minute, at: now }
+    /// A full one, which fills within `period`.
+    pub(super) fn new(size: f64, period: Duration, now: Instant) -> Self {
+        Self { size, per_second: size / period.as_secs_f64(), left: size, at: now }
     }
 
     /// How long until so many are free; what is more than the bucket holds waits until it is full.
     pub(super) fn wait(&mut self, amount: f64, now: Instant) -> Duration {
         self.fill(now);
-        let missing = amount.min(self.per_minute) - self.left;
+        let missing = amount.min(self.size) - self.left;
         if missing <= 0.0 {
             Duration::ZERO
         } else {
-            Duration::from_secs_f64(missing * 60.0 / self.per_minute)
+            Duration::try_from_secs_f64(missing / self.per_second).unwrap_or(Duration::MAX)
         }
     }
 
@@ -39,9 +41,31 @@ impl Bucket {
         self.left -= amount;
     }
 
+    /// Somebody who counts himself says how it stands: its size, what is left, and when it will be full.
+    pub(super) fn told(&mut self, size: f64, left: f64, full_in: Option<Duration>, now: Instant) {
+        let missing = size - left;
+        if let Some(full_in) = full_in.filter(|full_in| missing > 0.0 && !full_in.is_zero()) {
+            self.per_second = missing / full_in.as_secs_f64();
+        }
+        (self.size, self.left, self.at) = (size, left, now);
+    }
+
+    /// How many are left.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole requests or tokens")]
+    pub(super) fn left(&mut self, now: Instant) -> u64 {
+        self.fill(now);
+        self.left.max(0.0) as u64
+    }
+
+    /// Whether it is nearly empty.
+    pub(super) fn is_low(&mut self, share: f64, now: Instant) -> bool {
+        self.fill(now);
+        self.left < self.size * share
+    }
+
     fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + passed * self.per_minute / 60.0).min(self.per_minute);
+        self.left = (self.left + passed * self.per_second).min(self.size);
         self.at = now;
     }
 }

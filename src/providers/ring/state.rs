@@ -1,20 +1,23 @@
 //! What became of one key: whether it rests, is out, or has used up its limits.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::bucket::Bucket;
+use super::quota::{Counts, Learnt, Left};
 use super::{KeyLimits, Rest};
+use crate::caller::glob;
+use crate::chat::Usage;
+use crate::providers::allowance::Allowance;
 
 /// First and longest time that a refused key is out; doubled each time. A refusal that passes (a provider's own trouble)
 /// is over after the first.
 const OUT: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(600));
 /// First and longest rest after a 429 that names no time.
-const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 /// How long a request waits that finds all places taken, before it looks again.
 const BUSY: Duration = Duration::from_millis(50);
 /// Rate limits are of one model; so many models are remembered.
@@ -30,6 +33,8 @@ pub enum Why {
     Throttled,
     /// The configuration limits its use.
     Limited,
+    /// The provider said in an earlier answer that nothing is left.
+    UsedUp,
     /// It was tried just now.
     Tried,
 }
@@ -49,6 +54,22 @@ pub struct KeyLook {
     pub in_flight: u32,
     /// Models for which it rests.
     pub resting: Vec<Arc<str>>,
+    /// What the provider says is left.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<ModelLeft>,
+}
+
+/// What the provider says is left of a key for one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ModelLeft {
+    /// The model.
+    pub model: Arc<str>,
+    /// Requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// Tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
 }
 
 /// What became of a key.
@@ -56,6 +77,8 @@ pub struct KeyLook {
 pub(super) struct State {
     limits: KeyLimits,
     in_flight: AtomicU32,
+    /// Attempts ever.
+    sent: AtomicU64,
     /// Whether anything in `troubles` matters; the usual key has none.
     troubled: AtomicBool,
     troubles: Mutex<Troubles>,
@@ -65,8 +88,10 @@ pub(super) struct State {
 struct Troubles {
     out: Option<Out>,
     resting: Vec<Resting>,
-    requests: Option<Bucket>,
-    tokens: Option<Bucket>,
+    /// Of the whole key, and of models with limits of their own: each by the pattern of their names.
+    counts: Vec<(Option<Arc<str>>, Counts)>,
+    /// What the provider said.
+    learnt: Vec<Learnt>,
 }
 
 #[derive(Debug)]
@@ -84,26 +109,34 @@ struct Resting {
     strikes: u32,
 }
 
+/// What an attempt took of a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    /// Whether it finds out if a refused key is accepted again.
+    pub(super) probe: bool,
+    /// The how manieth of the key's attempts it is.
+    pub(super) number: u64,
+}
+
 impl State {
     pub(super) fn new(limits: KeyLimits) -> Self {
         let now = Instant::now();
-        let requests = limits.rpm.map(|rpm| Bucket::new(f64::from(rpm), now));
-        #[allow(clippy::cast_precision_loss, reason = "a number of tokens")]
-        let tokens = limits.tpm.map(|tpm| Bucket::new(tpm as f64, now));
+        let mut counts: Vec<_> = Vec::new();
+        if limits.all.is_any() {
+            counts.push((None, Counts::new(limits.all, now)));
+        }
+        counts.extend(limits.models.iter().map(|(name, own)| (Some(name.clone()), Counts::new(*own, now))));
         Self {
             limits,
             in_flight: AtomicU32::new(0),
-            troubled: AtomicBool::new(requests.is_some() || tokens.is_some()),
-            troubles: Mutex::new(Troubles { out: None, resting: Vec::new(), requests, tokens }),
+            sent: AtomicU64::new(0),
+            troubled: AtomicBool::new(!counts.is_empty()),
+            troubles: Mutex::new(Troubles { out: None, resting: Vec::new(), counts, learnt: Vec::new() }),
         }
     }
 
     /// How long it may not be used, if it may not.
-    #[allow(clippy::cast_precision_loss, reason = "a number of tokens")]
     pub(super) fn rest(&self, model: &str, tokens: u64, now: Instant) -> Option<Rest> {
-        if self.limits.max_in_flight.is_some_and(|most| self.in_flight() >= most) {
-            return Some(Rest { wait: BUSY, why: Why::Limited });
-        }
         if !self.troubled.load(Ordering::Acquire) {
             return None;
         }
@@ -119,52 +152,81 @@ impl State {
         {
             return Some(Rest { wait: resting.until - now, why: Why::Throttled });
         }
-        let requests = troubles.requests.as_mut().map_or(Duration::ZERO, |bucket| bucket.wait(1.0, now));
-        let tokens =
-            troubles.tokens.as_mut().map_or(Duration::ZERO, |bucket| bucket.wait(tokens as f64, now));
-        let wait = requests.max(tokens);
-        (!wait.is_zero()).then_some(Rest { wait, why: Why::Limited })
+        let own = troubles.counts_of(model).map(|counts| counts.wait(tokens, BUSY, now)).max();
+        if let Some(wait) = own.filter(|wait| !wait.is_zero()) {
+            return Some(Rest { wait, why: Why::Limited });
+        }
+        let wait = troubles.learnt_of(model).map_or(Duration::ZERO, |learnt| learnt.wait(tokens, now));
+        (!wait.is_zero()).then_some(Rest { wait, why: Why::UsedUp })
     }
 
-    /// One attempt takes it. Says whether the attempt finds out if a refused key is accepted again.
-    #[allow(clippy::cast_precision_loss, reason = "a number of tokens")]
-    pub(super) fn take(&self, tokens: u64, now: Instant) -> bool {
+    /// One attempt takes it.
+    pub(super) fn take(&self, model: &str, tokens: u64, now: Instant) -> Taken {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         if !self.troubled.load(Ordering::Acquire) {
-            return false;
+            return Taken { probe: false, number };
         }
         let mut troubles = self.troubles();
-        if let Some(bucket) = &mut troubles.requests {
-            bucket.take(1.0, now);
+        troubles.counts_of(model).for_each(|counts| counts.take(tokens, now));
+        if let Some(learnt) = troubles.learnt_of(model) {
+            learnt.take(tokens, now);
         }
-        if let Some(bucket) = &mut troubles.tokens {
-            bucket.take(tokens as f64, now);
-        }
-        match &mut troubles.out {
+        let probe = match &mut troubles.out {
             Some(out) if !out.probing => {
                 out.probing = true;
                 true
             }
             _ => false,
-        }
+        };
+        Taken { probe, number }
     }
 
-    pub(super) fn give_back(&self, was_probe: bool) {
+    /// The provider says in the headers of an answer how its limits stand; `number` is that of the attempt.
+    pub(super) fn told(&self, model: &Arc<str>, said: &Allowance, number: u64, now: Instant) {
+        let mut troubles = self.troubles();
+        let since = self.sent.load(Ordering::Relaxed).saturating_sub(number);
+        match troubles.learnt_of(model) {
+            Some(learnt) => learnt.told(said, since, now),
+            None => {
+                if troubles.learnt.len() >= MOST_MODELS {
+                    troubles.learnt.remove(0);
+                }
+                let mut learnt = Learnt::new(model.clone());
+                learnt.told(said, since, now);
+                troubles.learnt.push(learnt);
+            }
+        }
+        self.mark(&mut troubles, now);
+    }
+
+    /// What is left for a model, as far as anybody knows.
+    pub(super) fn left(&self, model: &str, now: Instant) -> Left {
+        let mut troubles = self.troubles();
+        let own = troubles.counts_of(model).map(|counts| counts.left(now)).fold(Left::default(), Left::min);
+        let learnt = troubles.learnt_of(model).map(|learnt| learnt.left(now)).unwrap_or_default();
+        own.min(learnt)
+    }
+
+    pub(super) fn give_back(&self, model: &str, was_probe: bool) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.is_counted() {
+            self.troubles().counts_of(model).for_each(Counts::give_back);
+        }
         if was_probe && let Some(out) = &mut self.troubles().out {
             out.probing = false;
         }
     }
 
     /// It was accepted. Says whether it had been out.
-    pub(super) fn good(&self, model: &str) -> bool {
+    pub(super) fn good(&self, model: &str, now: Instant) -> bool {
         if !self.troubled.load(Ordering::Acquire) {
             return false;
         }
         let mut troubles = self.troubles();
         troubles.resting.retain(|resting| *resting.model != *model);
         let was_out = troubles.out.take().is_some();
-        self.mark(&troubles);
+        self.mark(&mut troubles, now);
         was_out
     }
 
@@ -194,7 +256,7 @@ impl State {
                 troubles.resting.push(Resting { model: model.clone(), until, strikes: 1 });
             }
         }
-        self.mark(&troubles);
+        self.mark(&mut troubles, now);
     }
 
     /// It is out. Says whether that is news.
@@ -208,16 +270,17 @@ impl State {
         };
         let pause = OUT.0.saturating_mul(1 << strikes.min(16)).min(OUT.1).mul_f64(0.9 + dice / 5.0);
         troubles.out = Some(Out { until: now + pause, strikes: strikes + 1, probing: false });
-        self.mark(&troubles);
+        self.mark(&mut troubles, now);
         true
     }
 
-    /// Tokens that were used and not booked ahead.
-    #[allow(clippy::cast_precision_loss, reason = "a number of tokens")]
-    pub(super) fn book(&self, tokens: u64) {
-        if let Some(bucket) = &mut self.troubles().tokens {
-            bucket.owe(tokens as f64);
-        }
+    /// What was used, of which so many tokens were booked ahead.
+    pub(super) fn book(&self, model: &str, usage: &Usage, booked: u64) {
+        self.troubles().counts_of(model).for_each(|counts| counts.book(usage, booked));
+    }
+
+    fn is_counted(&self) -> bool {
+        self.limits.all.is_any() || !self.limits.models.is_empty()
     }
 
     pub(super) fn in_flight(&self) -> u32 {
@@ -225,7 +288,12 @@ impl State {
     }
 
     pub(super) fn look(&self, name: &Arc<str>, account: &Arc<str>, now: Instant) -> KeyLook {
-        let troubles = self.troubles();
+        let mut troubles = self.troubles();
+        let left = troubles.learnt.iter_mut().map(|learnt| {
+            let Left { requests, tokens } = learnt.left(now);
+            ModelLeft { model: learnt.model.clone(), requests, tokens }
+        });
+        let left = left.collect();
         let resting: Vec<&Resting> = troubles.resting.iter().filter(|resting| now < resting.until).collect();
         let out = troubles.out.as_ref().map(|out| out.until.saturating_duration_since(now));
         let rest = resting.iter().map(|resting| resting.until - now).max();
@@ -242,18 +310,38 @@ impl State {
             retry_in_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             in_flight: self.in_flight(),
             resting: resting.iter().map(|resting| resting.model.clone()).collect(),
+            left,
         }
     }
 
-    fn mark(&self, troubles: &Troubles) {
+    fn mark(&self, troubles: &mut Troubles, now: Instant) {
         let any = troubles.out.is_some()
             || !troubles.resting.is_empty()
-            || troubles.requests.is_some()
-            || troubles.tokens.is_some();
+            || !troubles.counts.is_empty()
+            || troubles.learnt.iter_mut().any(|learnt| learnt.is_low(now));
         self.troubled.store(any, Ordering::Release);
     }
 
     fn troubles(&self) -> std::sync::MutexGuard<'_, Troubles> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Troubles {
+    /// The counts that hold for a model: those of the key, and those of the first pattern that fits.
+    fn counts_of(&mut self, model: &str) -> impl Iterator<Item = &mut Counts> {
+        let mut found = false;
+        self.counts.iter_mut().filter_map(move |(pattern, counts)| match pattern {
+            None => Some(counts),
+            Some(pattern) if !found && glob::fits(pattern, model) => {
+                found = true;
+                Some(counts)
+            }
+            Some(_) => None,
+        })
+    }
+
+    fn learnt_of(&mut self, model: &str) -> Option<&mut Learnt> {
+        self.learnt.iter_mut().find(|learnt| *learnt.model == *model)
     }
 }

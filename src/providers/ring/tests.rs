@@ -79,10 +79,10 @@ async fn rests_without_a_time_grow_and_a_good_answer_forgets_them() {
         tokio::time::advance(wait).await;
     }
     for (at, wait) in waits.iter().enumerate() {
-        let most = 2_f64.powi(at.min(5) as i32).min(30.0);
+        let most = 2_f64.powi(at.min(4) as i32).min(16.0);
         assert!((most / 2.0..=most).contains(wait), "{waits:?}");
     }
-    ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap().good();
+    ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap().good(Instant::now());
     ring.least_bad(wish(&model), Instant::now()).unwrap().throttled(None, Instant::now(), &dice);
     assert!(ring.choose(wish(&model), &dice, Instant::now()).err().unwrap().wait <= Duration::from_secs(1));
 }
@@ -106,7 +106,7 @@ async fn a_refused_key_is_out_and_one_request_finds_out_whether_it_is_back() {
     assert!((0..30).all(|_| choose().unwrap().unwrap().name != name), "out for longer now");
     tokio::time::advance(Duration::from_secs(23)).await;
     let mut back = (0..60).map(|_| choose().unwrap().unwrap()).find(|hold| hold.name == name).unwrap();
-    back.good();
+    back.good(Instant::now());
     assert_eq!(ring.looks(Instant::now()).iter().filter(|look| look.state == "ok").count(), 2);
 }
 
@@ -125,7 +125,8 @@ async fn an_account_that_is_not_paid_takes_its_keys_out_and_no_others() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_of_the_configuration_are_kept() {
-    let limits = KeyLimits { rpm: Some(60), tpm: Some(600), max_in_flight: Some(2), ..KeyLimits::default() };
+    let all = Quotas { rpm: Some(60), tpm: Some(600), max_in_flight: Some(2), ..Quotas::default() };
+    let limits = KeyLimits { all, ..KeyLimits::default() };
     let ring = Ring::new("p".into(), vec![key("a", limits)], Balance::Weighted, None);
     let (model, dice) = (Arc::from("m"), Dice::loaded(1));
     let ask =
@@ -135,7 +136,7 @@ async fn limits_of_the_configuration_are_kept() {
     assert!(ring.least_bad(wish(&model), Instant::now()).is_none(), "nobody passes over a limit");
     drop((first, second));
     let mut large = ask(500).unwrap();
-    large.used(700);
+    large.used(&Usage { input: 500, output: 200, ..Usage::default() });
     drop(large);
     let wait = ask(60).err().unwrap().wait;
     assert!((15..=19).contains(&wait.as_secs()), "{wait:?}: 720 of 600 are used, and 60 are asked for");
@@ -178,4 +179,51 @@ async fn a_new_configuration_remembers_keys_and_another_secret_is_another_key() 
     fresh.inherit(&older);
     let states: Vec<_> = fresh.looks(Instant::now()).iter().map(|look| look.state).collect();
     assert_eq!(states, ["refused", "ok"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn models_have_limits_of_their_own_and_what_was_generated_is_paid_for_afterwards() {
+    let own = Quotas { rpm: Some(2), output_tpm: Some(60), ..Quotas::default() };
+    let models = vec![("gpt-4o*".into(), own), ("*".into(), Quotas { rpd: Some(1), ..Quotas::default() })];
+    let limits = KeyLimits { models, ..KeyLimits::default() };
+    let ring = Ring::new("p".into(), vec![key("a", limits)], Balance::Weighted, None);
+    let dice = Dice::loaded(1);
+    let ask = |model: &str| ring.choose(wish(&model.into()), &dice, Instant::now()).map(Option::unwrap);
+    let mut first = ask("gpt-4o-mini").unwrap();
+    first.used(&Usage { input: 10, output: 90, ..Usage::default() });
+    let wait = ask("gpt-4o").err().unwrap();
+    assert_eq!((wait.why, wait.wait.as_secs()), (Why::Limited, 31), "30 of 60 were used too many");
+    assert!(ask("o3").is_ok() && ask("o4").is_err(), "the others share one a day");
+    tokio::time::advance(wait.wait).await;
+    assert!(ask("gpt-4o").is_ok());
+    assert_eq!(ring.left("o3", Instant::now()).requests, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_provider_says_of_its_limits_is_believed_until_it_says_otherwise() {
+    let ring = ring(&[1.0], Balance::Weighted, None);
+    let (model, other, dice) = (Arc::from("m"), Arc::from("n"), Dice::loaded(1));
+    let ask = |model| ring.choose(wish(model), &dice, Instant::now()).map(Option::unwrap);
+    let says = |hold: &Hold, left: &str, reset: &str| {
+        let pairs = [("limit", "100"), ("remaining", left), ("reset", reset)].map(|(what, value)| {
+            (format!("x-ratelimit-{what}-requests").parse().unwrap(), value.parse().unwrap())
+        });
+        hold.told(&HeaderMap::from_iter(pairs), 0, Instant::now());
+    };
+    assert_eq!(ring.left("m", Instant::now()), Left::default(), "nobody knows yet");
+    let first = ask(&model).unwrap();
+    says(&first, "2", "49s");
+    assert_eq!(ring.left("m", Instant::now()).requests, Some(2));
+    let (second, _third) = (ask(&model).unwrap(), ask(&model).unwrap());
+    let rest = ask(&model).err().unwrap();
+    assert_eq!(rest.why, Why::UsedUp);
+    assert!((450..550).contains(&rest.wait.as_millis()), "one each half second: {:?}", rest.wait);
+    assert!(ask(&other).is_ok(), "limits are of a model");
+    // The answer to the second was made when the third had not come.
+    says(&second, "1", "50s");
+    assert_eq!(ask(&model).err().unwrap().why, Why::UsedUp);
+    tokio::time::advance(rest.wait * 2).await;
+    assert!(ask(&model).is_ok());
+    says(&second, "90", "5s");
+    assert!((0..20).all(|_| ask(&model).is_ok()));
 }

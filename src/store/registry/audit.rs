@@ -43,6 +43,15 @@ pub struct Noted {
     pub hash: String,
 }
 
+/// The end of the log at some moment, as it was noted outside of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// The last entry's number.
+    pub seq: u64,
+    /// And its hash.
+    pub head: String,
+}
+
 /// What came of a look through the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
@@ -99,6 +108,14 @@ impl AuditKey {
         }
         hasher.finalize().to_hex().to_string()
     }
+}
+
+/// The first of these entries that is not the one which was noted under its number.
+pub(super) fn adrift(anchors: &[Anchor], part: &[Noted]) -> Option<Verdict> {
+    let other =
+        |noted: &&Noted| anchors.iter().any(|anchor| anchor.seq == noted.seq && anchor.head != noted.hash);
+    let noted = part.iter().find(other)?;
+    Some(Verdict::Broken { seq: noted.seq, reason: "another entry was noted under its number" })
 }
 
 /// Looks through a part of the chain; `before` is what the part before it ended with, for the first part nothing.

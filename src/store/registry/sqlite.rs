@@ -1,13 +1,20 @@
 //! Keys and audit log in the SQLite database.
 
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use super::audit::{AuditKey, BEGINNING, Entry, Noted};
+use rusqlite::{Connection, OptionalExtension as _, Row};
+use serde_json::Value;
+
+use super::audit::{Anchor, AuditKey, BEGINNING, Entry, Noted};
 use super::{Answer, KeyRow, Registry};
 use crate::store::sqlite::{Migration, Sqlite};
 
 /// The steps by which the tables came to be.
-pub const REGISTRY_TABLES: &[Migration] = &[Migration { room: "registry", version: 1, sql: TABLES }];
+pub const REGISTRY_TABLES: &[Migration] = &[
+    Migration { room: "registry", version: 1, sql: TABLES },
+    Migration { room: "registry", version: 2, sql: SETTINGS },
+];
 
 /// Times are Unix milliseconds; `secrets` is a list of hashes with the moments at which they end. Entries of the audit
 /// log are never changed: the triggers keep honest programs from it, the chain tells of others.
@@ -34,6 +41,16 @@ CREATE TABLE audit (
 ) STRICT;
 CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_is_not_cut BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+";
+
+/// What operators set while a gateway runs; `value` is JSON.
+const SETTINGS: &str = "
+CREATE TABLE setting (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The registry of one database.
@@ -77,6 +94,33 @@ impl SqliteRegistry {
     }
 }
 
+impl SqliteRegistry {
+    /// Beside the database.
+    fn anchors_path(&self) -> PathBuf {
+        let mut name = self.database.path().as_os_str().to_owned();
+        name.push(".audit");
+        name.into()
+    }
+}
+
+/// Lines of a number and a hash; what cannot be read is left out.
+fn read_anchors(path: &Path) -> Vec<Anchor> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let anchor = |line: &str| {
+        let (seq, head) = line.split_once(' ')?;
+        Some(Anchor { seq: seq.parse().ok()?, head: head.to_owned() })
+    };
+    text.lines().filter_map(anchor).collect()
+}
+
+fn append_anchor(path: &Path, anchor: &Anchor) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    writeln!(file, "{} {}", anchor.seq, anchor.head)?;
+    file.sync_all()
+}
+
 impl Registry for SqliteRegistry {
     fn keys(&self) -> Answer<'_, Vec<KeyRow>> {
         Box::pin(self.database.read(|db| {
@@ -114,6 +158,60 @@ impl Registry for SqliteRegistry {
     fn note(&self, entry: Entry) -> Answer<'_, ()> {
         let key = self.key.clone();
         Box::pin(self.database.write(move |db| append(db, &key, &entry)))
+    }
+
+    fn settings(&self, kind: &'static str) -> Answer<'_, Vec<(String, Value)>> {
+        Box::pin(self.database.read(move |db| {
+            let mut rows = db.prepare("SELECT name, value FROM setting WHERE kind = ?1 ORDER BY name")?;
+            let found = rows.query_map([kind], |row| {
+                let text: String = row.get(1)?;
+                let value = serde_json::from_str(&text).map_err(|_| rusqlite::Error::InvalidQuery)?;
+                Ok((row.get(0)?, value))
+            })?;
+            found.collect()
+        }))
+    }
+
+    fn set(
+        &self,
+        kind: &'static str,
+        changes: Vec<(String, Option<Value>)>,
+        entry: Option<Entry>,
+    ) -> Answer<'_, ()> {
+        let key = self.key.clone();
+        Box::pin(self.database.write(move |db| {
+            for (name, value) in &changes {
+                match value {
+                    Some(value) => db
+                        .prepare_cached("INSERT OR REPLACE INTO setting VALUES (?1, ?2, ?3)")?
+                        .execute((kind, name, value.to_string()))?,
+                    None => db
+                        .prepare_cached("DELETE FROM setting WHERE kind = ?1 AND name = ?2")?
+                        .execute((kind, name))?,
+                };
+            }
+            entry.as_ref().map_or(Ok(()), |entry| append(db, &key, entry))
+        }))
+    }
+
+    fn anchor(&self) -> Answer<'_, Option<Anchor>> {
+        let path = self.anchors_path();
+        Box::pin(self.database.read(move |db| {
+            let last = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
+            let last = db.query_row(last, [], |row| Ok(Anchor { seq: number(row, 0)?, head: row.get(1)? }));
+            let Some(last) = last.optional()? else { return Ok(None) };
+            if read_anchors(&path).last() == Some(&last) {
+                return Ok(None);
+            }
+            if let Err(error) = append_anchor(&path, &last) {
+                tracing::warn!(file = %path.display(), %error, "the end of the audit log is not noted beside the database");
+            }
+            Ok(Some(last))
+        }))
+    }
+
+    fn anchors(&self) -> Vec<Anchor> {
+        read_anchors(&self.anchors_path())
     }
 
     fn audit_key(&self) -> &AuditKey {

@@ -76,3 +76,37 @@ async fn the_chain_tells_of_every_change() {
         assert!(refused.is_err(), "{sql}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_cut_off_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, registry) = tokio::task::block_in_place(|| open(&dir));
+    assert_eq!(registry.anchor().await.unwrap(), None, "nothing to note");
+    for target in ["a", "b", "c"] {
+        registry.note(entry(target)).await.unwrap();
+    }
+    assert_eq!(registry.anchor().await.unwrap().map(|anchor| anchor.seq), Some(3));
+    assert_eq!(registry.anchor().await.unwrap(), None, "noted already");
+    registry.note(entry("d")).await.unwrap();
+    assert!(matches!(registry.verify().await.unwrap(), Verdict::Sound { entries: 4, .. }));
+    let cut = "DROP TRIGGER audit_is_not_cut; DELETE FROM audit WHERE seq > 2";
+    db.write(move |db| db.execute_batch(cut)).await.unwrap();
+    assert!(matches!(registry.verify().await.unwrap(), Verdict::Broken { seq: 3, .. }));
+    // The same number again, by somebody who has the key.
+    registry.note(entry("forged")).await.unwrap();
+    assert!(matches!(registry.verify().await.unwrap(), Verdict::Broken { seq: 3, .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_operators_set_is_kept_with_its_note() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_db, registry) = tokio::task::block_in_place(|| open(&dir));
+    let set = |name: &str, value| vec![(name.to_owned(), value)];
+    registry.set("budget", set("a", Some(json!({ "dollars": 1 }))), Some(entry("a"))).await.unwrap();
+    registry.set("price", set("a", Some(json!(7))), None).await.unwrap();
+    registry.set("budget", set("b", Some(json!(2))), None).await.unwrap();
+    registry.set("budget", set("b", None), Some(entry("b"))).await.unwrap();
+    assert_eq!(registry.settings("budget").await.unwrap(), [("a".to_owned(), json!({ "dollars": 1 }))]);
+    assert_eq!(registry.settings("price").await.unwrap(), [("a".to_owned(), json!(7))]);
+    assert_eq!(registry.entries(0, 10).await.unwrap().len(), 2);
+}

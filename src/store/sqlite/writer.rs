@@ -129,10 +129,12 @@ impl Shared {
             let outcome = group(db, &mut batch, run);
             self.account(outcome, &mut batch);
         }
-        let now = i64::try_from(SystemClock.unix_ms()).unwrap_or(i64::MAX);
         // A database in trouble stays open in its own eyes, and is checked at the next start.
-        let _ = db.execute("UPDATE run SET ended_ms = ?1, seen_ms = ?1 WHERE id = ?2", (now, run));
-        let _ = db.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+        if self.lasting(false).is_none() {
+            let now = i64::try_from(SystemClock.unix_ms()).unwrap_or(i64::MAX);
+            let _ = db.execute("UPDATE run SET ended_ms = ?1, seen_ms = ?1 WHERE id = ?2", (now, run));
+            let _ = db.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+        }
         let mut queue = self.lock();
         queue.ended = true;
         for mut job in queue.jobs.drain(..) {
@@ -147,6 +149,13 @@ impl Shared {
     fn gather(&self, batch: &mut VecDeque<Job>) -> bool {
         let mut queue = self.lock();
         queue.writing = false;
+        if self.lasting(false).is_some() {
+            // A try that goes well would prove nothing: what was lost before stays lost.
+            while !queue.closed {
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            return false;
+        }
         if self.troubled.load(Ordering::Acquire) {
             let due = Instant::now() + AGAIN;
             while !queue.closed && Instant::now() < due {
@@ -201,6 +210,14 @@ impl Shared {
                         self.lose();
                     } else {
                         queue.jobs.push_front(job);
+                    }
+                }
+                // Nobody will try again what came meanwhile.
+                let hopeless = if lasting { queue.jobs.len() } else { 0 };
+                for mut job in queue.jobs.drain(..hopeless) {
+                    job.tell(Err(trouble.clone()));
+                    if job.kept {
+                        self.lose();
                     }
                 }
             }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::fault::{FaultKind, Phase};
 use crate::settings::Period;
-use crate::target::Origin;
+use crate::target::{Origin, Reach};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::scripted::{
     Blackhole, CONNECT, Scripted, ask, ok, origin, read_request, request, reset, send, until, upstream,
@@ -253,6 +253,28 @@ async fn an_unknown_host_says_so() {
     let unknown = Origin { host: "nowhere.invalid".into(), ..origin("127.0.0.1:9".parse().unwrap()) };
     let fault = ask(&upstream, &unknown).await.unwrap_err();
     assert_eq!((fault.kind, &*fault.message), (FaultKind::Unreachable, "dns: no such host"));
+}
+
+#[tokio::test]
+async fn a_name_that_turns_to_a_private_address_is_not_followed_there() {
+    let server = Scripted::saying(ok("hi"), false).await;
+    let named = |reach| Origin { host: "api.example.com".into(), reach, ..server.origin() };
+    for private in [[127, 0, 0, 1], [10, 0, 0, 1], [169, 254, 169, 254]] {
+        let mut upstream = upstream();
+        let resolver = Resolver::with(move |_| Box::pin(async move { Ok(vec![private.into()]) }));
+        let inner = Arc::get_mut(&mut upstream.inner).unwrap();
+        inner.dialer = inner.dialer.clone().resolving(resolver);
+        // The connection goes to the address that was judged, however the name answers the next time.
+        let fault = ask(&upstream, &named(Reach::Public)).await.unwrap_err();
+        assert_eq!(fault.code_str(), "egress_refused", "{private:?}: {fault}");
+        if private == [127, 0, 0, 1] {
+            assert_eq!(server.accepted(), 0);
+            assert_eq!(ask(&upstream, &named(Reach::Private)).await.unwrap(), "hi", "declared");
+            let fault = ask(&upstream, &named(Reach::Public)).await.unwrap_err();
+            assert_eq!(fault.code_str(), "egress_refused", "its kept connection is another's: {fault}");
+        }
+    }
+    assert_eq!(server.accepted(), 1);
 }
 
 #[tokio::test]

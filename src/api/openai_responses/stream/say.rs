@@ -21,6 +21,11 @@ impl Voice {
         next
     }
 
+    /// The event of this number was said by another.
+    pub(super) fn go_on_after(&mut self, number: u64) {
+        self.sequence = self.sequence.max(number.saturating_add(1));
+    }
+
     /// One event; `fields` adds its own, each with a comma before it.
     pub(super) fn say(&mut self, out: &mut Vec<u8>, name: &str, fields: impl FnOnce(&mut Vec<u8>)) {
         if self.silent {

@@ -1,0 +1,170 @@
+//! `/admin/v1/budgets`: budgets that are made, changed and taken away while the gateway runs, beside those of the
+//! configuration.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use super::keys::{actor, refusal};
+use super::money::shown;
+use crate::keys::{BUDGETS, Refused};
+use crate::ledger::BudgetSettings;
+
+/// Why a budget of the configuration stays as it is.
+const WRITTEN: Refused = Refused::Fixed("this budget stands in the configuration: change it there");
+/// Why none can be made.
+const NOWHERE: Refused =
+    Refused::Fixed("there is no database for budgets: set `state.ledger`, or write them under `budgets:`");
+
+/// Who asks.
+type Peer = ConnectInfo<SocketAddr>;
+
+/// Makes a budget; it counts what the ledger knows of its period.
+pub(super) async fn create(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): Peer,
+    headers: HeaderMap,
+    Json(settings): Json<Value>,
+) -> Response {
+    let name = settings["name"].as_str().unwrap_or_default().to_owned();
+    let made = async {
+        if admin.shared.figures.is_written(&name) || found(&admin, &name).await?.is_some() {
+            return Err(Refused::Fixed("there is a budget of this name"));
+        }
+        put(&admin, &actor(peer, &headers), "budget.create", &name, settings).await
+    };
+    answered(&admin, &name, StatusCode::CREATED, made.await)
+}
+
+/// One budget: what was agreed on, where it stands, and what is spent of it.
+pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    match found(&admin, &name).await {
+        Ok(settings) => match said(&admin, &name, settings.as_ref()) {
+            Some(budget) => Json(budget).into_response(),
+            None => no(&Refused::Unknown),
+        },
+        Err(refused) => no(&refused),
+    }
+}
+
+/// Changes the fields given; null takes one away. What was spent stays, as long as the same requests are counted.
+pub(super) async fn update(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): Peer,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    Json(fields): Json<Map<String, Value>>,
+) -> Response {
+    let changed = async {
+        let mut settings = set_one(&admin, &name).await?;
+        if let Some(known) = settings.as_object_mut() {
+            for (field, value) in fields {
+                match value {
+                    Value::Null => drop(known.shift_remove(&field)),
+                    value => drop(known.insert(field, value)),
+                }
+            }
+        }
+        if settings["name"] != *name {
+            return Err(Refused::Invalid("a budget keeps its name; make another one".into()));
+        }
+        put(&admin, &actor(peer, &headers), "budget.update", &name, settings).await
+    };
+    answered(&admin, &name, StatusCode::OK, changed.await)
+}
+
+/// Takes a budget away.
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): Peer,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let gone = async {
+        set_one(&admin, &name).await?;
+        let actor = actor(peer, &headers);
+        let who = (&*actor, "budget.delete", &*name, json!({}));
+        admin.shared.keys.set(BUDGETS, vec![(name.clone(), None)], Some(who)).await?;
+        take(&admin).await
+    };
+    match gone.await {
+        Ok(()) => Json(json!({ "name": name, "deleted": true })).into_response(),
+        Err(refused) => no(&refused),
+    }
+}
+
+fn no(refused: &Refused) -> Response {
+    match refused {
+        Refused::Unknown => (StatusCode::NOT_FOUND, "there is no such budget\n").into_response(),
+        other => refusal(other),
+    }
+}
+
+/// What was set under this name.
+async fn found(admin: &Admin, name: &str) -> Result<Option<Value>, Refused> {
+    let all = admin.shared.keys.settings(BUDGETS).await?;
+    Ok(all.into_iter().find(|(known, _)| known == name).map(|(_, settings)| settings))
+}
+
+/// The same, of a budget that can be changed.
+async fn set_one(admin: &Admin, name: &str) -> Result<Value, Refused> {
+    match found(admin, name).await? {
+        Some(settings) => Ok(settings),
+        None if admin.shared.figures.is_written(name) => Err(WRITTEN),
+        None => Err(Refused::Unknown),
+    }
+}
+
+async fn put(admin: &Admin, actor: &str, action: &str, name: &str, settings: Value) -> Result<(), Refused> {
+    let read: BudgetSettings =
+        serde_json::from_value(settings).map_err(|error| Refused::Invalid(format!("the budget: {error}")))?;
+    read.checked().map_err(|errors| {
+        let told = errors.into_iter().map(|(field, what)| format!("`{field}`: {what}"));
+        Refused::Invalid(told.collect::<Vec<_>>().join("; "))
+    })?;
+    // Only what was written and can be read comes here.
+    let value = serde_json::to_value(&read).unwrap_or_default();
+    let who = Some((actor, action, name, value.clone()));
+    if !admin.shared.keys.set(BUDGETS, vec![(name.to_owned(), Some(value))], who).await? {
+        return Err(NOWHERE);
+    }
+    take(admin).await
+}
+
+/// Takes what is kept into service.
+async fn take(admin: &Admin) -> Result<(), Refused> {
+    let kept = admin.shared.keys.settings(BUDGETS).await?;
+    let set = kept.into_iter().filter_map(|(_, value)| serde_json::from_value(value).ok()).collect();
+    let figures = admin.shared.figures.clone();
+    // What was spent is read from the ledger.
+    let taken = tokio::task::spawn_blocking(move || figures.set_budgets(set)).await;
+    taken.map_err(|_| Refused::Invalid("the budgets could not be taken".into()))
+}
+
+fn answered(admin: &Admin, name: &str, status: StatusCode, done: Result<(), Refused>) -> Response {
+    match done {
+        Ok(()) => (status, Json(said(admin, name, None))).into_response(),
+        Err(refused) => no(&refused),
+    }
+}
+
+fn said(admin: &Admin, name: &str, settings: Option<&Value>) -> Option<Value> {
+    let desk = admin.shared.figures.desk();
+    let standings = desk.budgets.standings(desk.now(), super::money::USUAL_PARTS);
+    let parts: Vec<Value> = standings.iter().filter(|s| *s.name == *name).map(shown).collect();
+    let source = if admin.shared.figures.is_written(name) { "configuration" } else { "database" };
+    let known = settings.is_some() || desk.budgets.names().iter().any(|known| **known == *name);
+    known.then(|| {
+        let mut said = json!({ "name": name, "source": source, "parts": parts });
+        if let Some(settings) = settings {
+            said["settings"] = settings.clone();
+        }
+        said
+    })
+}

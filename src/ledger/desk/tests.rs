@@ -1,0 +1,284 @@
+//! The ledger over time: windows, clocks that jump, ends that are told twice or late, and rows for other ledgers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::FutureExt as _;
+
+use super::*;
+use crate::chat::Usage;
+use crate::ledger::usage::{self, By, Question};
+use crate::ledger::{BudgetSettings, Closing, Entry, Prices, Size, TABLES, When};
+use crate::money::Nano;
+use crate::plan::Role;
+
+/// A clock that the story sets.
+struct Hands(AtomicU64);
+
+/// Every target counts as estimated.
+struct AsItIs;
+
+impl crate::facts::market::Scale for AsItIs {
+    fn likely(&self, _: &TargetName, rough: u64) -> u64 {
+        rough
+    }
+}
+
+impl Clock for Hands {
+    fn unix_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The end of a February, one second before midnight.
+const EVE: u64 = 1_772_323_199_000;
+const HOUR: u64 = 3_600_000;
+
+struct Story {
+    dir: tempfile::TempDir,
+    hands: Arc<Hands>,
+    desk: Arc<Desk>,
+}
+
+impl Story {
+    fn begin() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let hands = Arc::new(Hands(AtomicU64::new(EVE)));
+        let desk = open(dir.path(), &hands);
+        Self { dir, hands, desk }
+    }
+
+    /// The process dies, and another one takes up its ledger.
+    fn again(self) -> Self {
+        let Self { dir, hands, desk } = self;
+        desk.database().unwrap().close(Duration::from_secs(5));
+        drop(desk);
+        let desk = open(dir.path(), &hands);
+        Self { dir, hands, desk }
+    }
+
+    fn at(&self, ms: u64) {
+        self.hands.0.store(ms, Ordering::Relaxed);
+    }
+
+    fn attempt(&self) -> Entry {
+        let opening = || Opening {
+            request: "r".into(),
+            payer: Payer { user: Some("anna".into()), model: "fast".into(), ..Payer::default() },
+            size: Size { prompt: 10, prompt_most: 100, asked: Some(10), choices: 1, ..Size::default() },
+            when: When { unix_ms: self.desk.now(), ..When::default() },
+            any_tier: false,
+            book: Prices::new(self.hands.clone()).book(),
+            snapshot: "s".into(),
+            scale: Arc::new(AsItIs),
+        };
+        let tab = self.desk.tab(opening).unwrap();
+        let target = TargetName { provider: "up".into(), model: "m".into() };
+        // Nobody shares, so nobody is waited for.
+        tab.open(&target, None, Role::Primary).now_or_never().unwrap().unwrap()
+    }
+
+    fn used(&self, budget: &str) -> u64 {
+        let all = self.desk.budgets.standings(self.desk.now(), 10);
+        all.iter().find(|standing| &*standing.name == budget).map_or(0, |standing| standing.used)
+    }
+
+    fn sums(&self, by: &str) -> Vec<(String, u64)> {
+        let database = self.desk.database().unwrap();
+        // What was handed over before is written before this.
+        database.write(|_| Ok(())).wait().unwrap();
+        let question = Question { until_ms: u64::MAX, by: By::list(by).unwrap(), ..Question::default() };
+        let sums = database.read_now(|db| usage::sums(db, &question)).unwrap();
+        sums.into_iter().map(|sum| (sum.of.join(","), sum.cost_nano.0)).collect()
+    }
+}
+
+fn open(dir: &std::path::Path, hands: &Arc<Hands>) -> Arc<Desk> {
+    let database = Sqlite::open(&dir.join("t.db"), &[TABLES], 1_000).unwrap();
+    let clock: Arc<dyn Clock> = hands.clone();
+    let desk = Desk::open(Some(database), None, &StateSettings::default(), clock).unwrap();
+    let budgets = "[ { name: day, tokens: 100000, per: day }, { name: month, tokens: 100000, per: month } ]";
+    let budgets: Vec<BudgetSettings> = serde_yaml::from_str(budgets).unwrap();
+    let budgets = budgets.iter().map(|settings| settings.checked().unwrap()).collect();
+    desk.configure(budgets, HashMap::new);
+    Arc::new(desk)
+}
+
+fn closing(tokens: u64, cost: u64) -> Closing {
+    let usage = Usage { input: tokens, ..Usage::default() };
+    Closing { usage: Some(usage), cost: Some(Nano(cost)), outcome: "ok", status: Some(200) }
+}
+
+#[test]
+fn what_runs_over_midnight_counts_where_it_began_also_after_a_restart() {
+    let story = Story::begin();
+    let before = story.attempt();
+    story.at(EVE + 2_000);
+    let after = story.attempt();
+    assert_eq!((story.used("day"), story.used("month")), (0, 0));
+    before.settle(closing(40, 4));
+    after.settle(closing(7, 1));
+    assert_eq!((story.used("day"), story.used("month")), (7, 7), "a new day, and a new month");
+    let days = [("2026-02-28".to_owned(), 4), ("2026-03-01".to_owned(), 1)];
+    assert_eq!(story.sums("day"), days);
+    assert_eq!(story.sums("month"), [("2026-02".to_owned(), 4), ("2026-03".to_owned(), 1)]);
+    let story = story.again();
+    assert_eq!((story.used("day"), story.used("month")), (7, 7));
+    assert_eq!(story.sums("day"), days);
+}
+
+#[test]
+fn a_clock_that_jumps_gives_nothing_twice_and_loses_nothing() {
+    let story = Story::begin();
+    story.attempt().settle(closing(30, 3));
+    // Two days ahead, with an attempt under way.
+    let open = story.attempt();
+    story.at(EVE + 48 * HOUR);
+    assert_eq!(story.used("day"), 0);
+    story.attempt().settle(closing(5, 1));
+    open.settle(closing(20, 2));
+    assert_eq!(story.used("day"), 5);
+    // And back again: the window that was left is not open anew.
+    story.at(EVE);
+    story.attempt().settle(closing(11, 1));
+    assert_eq!(story.used("day"), 16, "it counts on in the later one");
+    let all: u64 = story.sums("day").iter().map(|(_, cost)| cost).sum();
+    assert_eq!(all, 7, "every attempt stands there once: {:?}", story.sums("day"));
+}
+
+/// One row and its end, straight into the database, in any order.
+fn row(id: &str) -> Row {
+    let heading = crate::ledger::row::Heading {
+        request: "r".into(),
+        endpoint: "chat",
+        key: None,
+        user: None,
+        team: None,
+        tags: "{}".into(),
+        model: "fast".into(),
+        snapshot: "s".into(),
+        price_rev: 1,
+        run: 1,
+    };
+    Row {
+        id: id.into(),
+        heading: Arc::new(heading),
+        n: 1,
+        role: Role::Primary,
+        provider: "up".into(),
+        target: "up/m".into(),
+        opened_ms: EVE,
+        reserved: 9,
+        estimate: Some(8),
+    }
+}
+
+fn end(cost: u64) -> End {
+    End {
+        state: crate::ledger::State::Settled,
+        outcome: "ok",
+        status: Some(200),
+        closed_ms: EVE + 1,
+        usage: Usage::default(),
+        cost: Some(Nano(cost)),
+        saved: Nano(0),
+    }
+}
+
+#[test]
+fn ends_come_late_twice_or_before_their_beginning_and_count_once() {
+    /// Everything that may be written of one attempt.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Intend,
+        Settle(u64),
+        Reap,
+    }
+    use Step::{Intend, Reap, Settle};
+    let check = |steps: &[Step], expected: (&str, Option<u64>), noted: i64| {
+        let story = Story::begin();
+        let steps = steps.to_vec();
+        let written = story.desk.database().unwrap().write(move |db| {
+            for step in &steps {
+                match step {
+                    Intend => row("a").intend(db)?,
+                    Settle(cost) => {
+                        if row("a").settle(db, &end(*cost))? {
+                            outbox::note(db, "a")?;
+                        }
+                    }
+                    Reap => {
+                        db.execute(
+                            "UPDATE attempt SET state = 'abandoned', cost = estimate WHERE state = 'open'",
+                            [],
+                        )?;
+                    }
+                }
+            }
+            let found = db.query_row("SELECT state, cost FROM attempt", [], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))
+            })?;
+            let rows: i64 = db.query_row("SELECT count(*) FROM attempt", [], |row| row.get(0))?;
+            let waiting = db.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, i64>(0))?;
+            Ok((found, rows, waiting))
+        });
+        let ((state, cost), rows, waiting) = written.wait().unwrap();
+        let cost = cost.and_then(|cost| u64::try_from(cost).ok());
+        assert_eq!(((state.as_str(), cost), rows, waiting), (expected, 1, noted));
+    };
+    check(&[Intend], ("open", None), 0);
+    check(&[Intend, Settle(5)], ("settled", Some(5)), 1);
+    check(&[Intend, Settle(5), Settle(6)], ("settled", Some(5)), 1);
+    check(&[Settle(5), Intend], ("settled", Some(5)), 1);
+    check(&[Settle(5), Intend, Settle(5)], ("settled", Some(5)), 1);
+    check(&[Intend, Reap, Settle(5)], ("abandoned", Some(8)), 0);
+    check(&[Intend, Intend, Settle(5), Reap], ("settled", Some(5)), 1);
+}
+
+#[test]
+fn rows_wait_in_the_order_of_their_ends_until_they_are_struck_off() {
+    let story = Story::begin();
+    let database = story.desk.database().unwrap();
+    let parcel = database
+        .write(|db| {
+            for id in ["c", "a", "b"] {
+                row(id).settle(db, &end(1))?;
+                outbox::note(db, id)?;
+                outbox::note(db, id)?;
+            }
+            assert_eq!(outbox::count(db)?, outbox::Count { waiting: 3, oldest_ms: Some(EVE + 1) });
+            assert_eq!(retention::roll_up(db, i64::MAX)?, None, "what waits stays a row");
+            outbox::parcel(db, 2)
+        })
+        .wait()
+        .unwrap();
+    let ids: Vec<_> = parcel.rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids, ["c", "a"]);
+    let left = database
+        .write(move |db| {
+            outbox::strike(db, parcel.last)?;
+            assert_eq!(retention::roll_up(db, i64::MAX)?, Some(2));
+            outbox::count(db)
+        })
+        .wait()
+        .unwrap();
+    assert_eq!(left.waiting, 1);
+}
+
+#[test]
+fn another_ledger_gets_everything_that_is_still_there() {
+    let story = Story::begin();
+    let noted = story.desk.database().unwrap().write(|db| {
+        for id in ["a", "b", "c", "d"] {
+            row(id).settle(db, &end(1))?;
+        }
+        row("e").intend(db)?;
+        outbox::note(db, "c")?;
+        let mut after = String::new();
+        while let Some(last) = outbox::refill(db, &after, 0, "there", 3)? {
+            after = last;
+        }
+        assert_eq!(outbox::destination(db)?.as_deref(), Some("there"));
+        outbox::count(db)
+    });
+    assert_eq!(noted.wait().unwrap().waiting, 4, "each once, and none that is open");
+}

@@ -1,0 +1,200 @@
+//! Budgets that operators make while the gateway runs, prices that were pushed, and what was alarming: kept, noted, shown.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::acts;
+use crate::client::{self, Reply, ask, chat};
+use crate::gateway::{self, Gateway};
+use crate::upstream::Upstream;
+
+fn config(up: &Upstream, more: &str) -> String {
+    format!(
+        "state: {{ ledger: sqlite:./data/tollgate.db }}\nproviders:\n{}models:\n  fast: {{ targets: [ up/m ] }}\n\
+         prices: {{ models: {{ \"up/*\": {{ price: {{ input: 2.5, output: 10 }}, max_output: 100 }} }} }}\n{more}",
+        gateway::provider("up", &up.url())
+    )
+}
+
+/// Seven tokens in and three out, each time: $0.0000475.
+fn provider() -> Upstream {
+    Upstream::start(|_| acts::says("hi"))
+}
+
+async fn admin(gateway: &Gateway, method: Method, path: &str, body: &Value) -> Reply {
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    client::open(gateway.admin, client::request(method, path, &text)).await.unwrap().rest().await
+}
+
+async fn status(gateway: &Gateway) -> u16 {
+    let mut asked = ask("fast");
+    asked["max_tokens"] = 20.into();
+    chat(gateway.clients, &asked).await.status
+}
+
+#[tokio::test]
+async fn budgets_are_made_changed_and_taken_away_while_requests_run() {
+    let up = provider();
+    let gateway = gateway::start(&config(&up, "budgets:\n  - { name: written, dollars: 5, per: day }\n"));
+    assert_eq!(status(&gateway).await, 200);
+    let small = json!({ "name": "small/day", "dollars": 0.000_05, "per": "day" });
+    let made = admin(&gateway, Method::POST, "/admin/v1/budgets", &small).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert!(made.json()["parts"][0]["used"].as_u64().unwrap() > 0, "what was spent before: {}", made.text());
+    assert_eq!(status(&gateway).await, 402);
+
+    let place = "/admin/v1/budgets/small%2Fday";
+    let more = admin(&gateway, Method::PATCH, place, &json!({ "dollars": 1, "alerts": [90] })).await;
+    assert_eq!(more.status, 200, "{}", more.text());
+    assert_eq!(status(&gateway).await, 200);
+    let shown = admin(&gateway, Method::GET, place, &Value::Null).await.json();
+    assert_eq!((&shown["settings"]["dollars"], &shown["source"]), (&json!(1.0), &json!("database")));
+    let all = admin(&gateway, Method::GET, "/admin/v1/budgets", &Value::Null).await.json();
+    let sources: Vec<_> =
+        all["budgets"].as_array().unwrap().iter().map(|b| (b["name"].clone(), b["source"].clone())).collect();
+    assert!(sources.contains(&(json!("written"), json!("configuration"))), "{all}");
+    assert!(sources.contains(&(json!("small/day"), json!("database"))), "{all}");
+
+    for (method, path, body, expected) in [
+        (Method::POST, "/admin/v1/budgets", small.clone(), 409),
+        (Method::POST, "/admin/v1/budgets", json!({ "name": "written", "dollars": 1, "per": "day" }), 409),
+        (Method::POST, "/admin/v1/budgets", json!({ "name": "x", "dollars": 1, "per": "year" }), 400),
+        (Method::POST, "/admin/v1/budgets", json!({ "name": "x", "per": "day" }), 400),
+        (Method::POST, "/admin/v1/budgets", json!({ "name": "x y", "dollars": 1, "per": "day" }), 400),
+        (Method::PATCH, place, json!({ "name": "other" }), 400),
+        (Method::PATCH, "/admin/v1/budgets/written", json!({ "dollars": 9 }), 409),
+        (Method::DELETE, "/admin/v1/budgets/written", Value::Null, 409),
+        (Method::DELETE, "/admin/v1/budgets/nobody", Value::Null, 404),
+        (Method::GET, "/admin/v1/budgets/nobody", Value::Null, 404),
+    ] {
+        let reply = admin(&gateway, method.clone(), path, &body).await;
+        assert_eq!(reply.status, expected, "{method} {path} {body}: {}", reply.text());
+    }
+
+    // A reload of the configuration leaves them alone.
+    gateway.save_config(&config(&up, "budgets:\n  - { name: written, dollars: 6, per: day }\n"));
+    client::eventually_async("the reload", async || {
+        let all = admin(&gateway, Method::GET, "/admin/v1/budgets?name=written", &Value::Null).await.json();
+        (all["budgets"][0]["limit"] == 6_000_000_000_u64).then_some(())
+    })
+    .await;
+    let gone = admin(&gateway, Method::DELETE, place, &Value::Null).await;
+    assert_eq!(gone.status, 200, "{}", gone.text());
+    assert_eq!(admin(&gateway, Method::GET, place, &Value::Null).await.status, 404);
+    let audit = admin(&gateway, Method::GET, "/admin/v1/audit", &Value::Null).await.text();
+    for action in ["budget.create", "budget.update", "budget.delete"] {
+        assert!(audit.contains(action), "{action}: {audit}");
+    }
+    let sound = admin(&gateway, Method::GET, "/admin/v1/audit/verify", &Value::Null).await;
+    assert!(sound.text().contains("sound"), "{}", sound.text());
+}
+
+#[tokio::test]
+async fn what_operators_set_outlives_the_process() {
+    let up = provider();
+    let state = tempfile::tempdir().unwrap();
+    let database = state.path().join("ledger.db");
+    let config =
+        config(&up, "").replace("sqlite:./data/tollgate.db", &format!("sqlite:{}", database.display()));
+    let nobody = gateway::provider("openai", "http://127.0.0.1:9/v1");
+    let config = config.replace("providers:\n", &format!("providers:\n{nobody}"));
+    let mut gateway = gateway::start(&config);
+    let small = json!({ "name": "small", "dollars": 0.000_05, "per": "day" });
+    assert_eq!(admin(&gateway, Method::POST, "/admin/v1/budgets", &small).await.status, 201);
+    let price = json!({ "models": { "up/other": { "price": { "input": 1, "output": 1 } } } });
+    let pushed = admin(&gateway, Method::POST, "/admin/v1/prices", &price).await;
+    assert_eq!(pushed.status, 200, "{}", pushed.text());
+    let list =
+        json!({ "gpt-4o": { "litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-6 } });
+    assert_eq!(admin(&gateway, Method::POST, "/admin/v1/prices", &list).await.status, 200);
+    let before = admin(&gateway, Method::GET, "/admin/v1/prices", &Value::Null).await.json();
+    client::eventually("the changes on the disk", || {
+        let db = rusqlite::Connection::open(&database).ok()?;
+        let kept: i64 = db
+            .query_row("SELECT count(*) FROM setting WHERE kind = 'price_change'", [], |r| r.get(0))
+            .ok()?;
+        (kept >= 2).then_some(())
+    })
+    .await;
+    gateway.terminate();
+    assert!(gateway.ended(client::PATIENCE).is_some());
+    let gateway = gateway::start(&config);
+
+    assert_eq!(status(&gateway).await, 402, "the budget holds again");
+    let after = admin(&gateway, Method::GET, "/admin/v1/prices", &Value::Null).await.json();
+    assert!(after["revision"].as_u64() >= before["revision"].as_u64(), "{before} {after}");
+    let changes = after["changes"].as_array().unwrap();
+    assert!(changes.iter().filter(|change| change["origin"] == "pushed").count() >= 2, "{after}");
+    let other =
+        admin(&gateway, Method::GET, "/admin/v1/prices?model=openai%2Fgpt-4o", &Value::Null).await.json();
+    assert_eq!((&other["known"], &other["origin"]), (&json!(true), &json!("pushed")), "{other}");
+    assert_eq!(
+        admin(&gateway, Method::DELETE, "/admin/v1/prices", &Value::Null).await.json()["changed"],
+        true
+    );
+}
+
+#[tokio::test]
+async fn alerts_of_late_are_shown() {
+    let up = provider();
+    let gateway = gateway::start(&config(
+        &up,
+        "budgets:\n  - { name: tiny, dollars: 0.0002, per: day, hard: false }\n",
+    ));
+    for _ in 0..3 {
+        assert_eq!(status(&gateway).await, 200);
+    }
+    let told = client::eventually_async("an alert", async || {
+        let told = client::get(gateway.admin, "/admin/v1/alerts?event=budget_threshold").await.json();
+        told["alerts"].as_array().is_some_and(|alerts| !alerts.is_empty()).then_some(told)
+    })
+    .await;
+    let alert = &told["alerts"][0];
+    assert_eq!((&alert["event"], &alert["name"]), (&json!("budget_threshold"), &json!("tiny")), "{told}");
+    assert!(alert["at_ms"].as_u64().unwrap() > 0 && alert["used_text"].as_str().unwrap().starts_with('$'));
+    assert_eq!(client::get(gateway.admin, "/admin/v1/alerts?limit=0").await.json()["alerts"], json!([]));
+}
+
+#[tokio::test]
+async fn the_command_changes_budgets_of_a_running_gateway() {
+    let up = provider();
+    let gateway = gateway::start(&config(&up, ""));
+    let address = gateway.admin.to_string();
+    let run = |arguments: &[&str]| {
+        let all: Vec<&str> = arguments.iter().copied().chain(["--admin", &address]).collect();
+        let command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(&all)
+            .env_clear()
+            .env("TEST_KEY", gateway::CANARY)
+            .current_dir(gateway.path(""))
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        gateway::Printed { code: command.status.code(), out: text(command.stdout), err: text(command.stderr) }
+    };
+    let made = run(&[
+        "budgets",
+        "create",
+        "team-x",
+        "--dollars",
+        "20",
+        "--per",
+        "day",
+        "--for",
+        "team=x",
+        "--each",
+        "user",
+    ]);
+    assert_eq!(made.code, Some(0), "{made:#?}");
+    let listed = run(&["budgets", "create", "all", "--tokens", "1000", "--per", "hour"]);
+    assert_eq!(listed.code, Some(0), "{listed:#?}");
+    let listed = run(&["budgets", "list"]);
+    assert!(listed.out.contains("all") && listed.out.contains("1000 tokens"), "{listed:#?}");
+    let changed = run(&["budgets", "update", "all", "--dollars", "3"]);
+    assert_eq!(changed.code, Some(0), "{changed:#?}");
+    let shown = run(&["budgets", "show", "all"]);
+    assert!(shown.out.contains("\"dollars\": 3.0"), "{shown:#?}");
+    assert_eq!(run(&["budgets", "delete", "all"]).code, Some(0));
+    let gone = run(&["budgets", "show", "all"]);
+    assert!(gone.code != Some(0) && gone.err.contains("no such budget"), "{gone:#?}");
+}
