@@ -29,7 +29,7 @@ use crate::store::redis::Redis;
 use crate::target::TargetName;
 use alert::Alarm;
 use counter::Counter;
-use shared::{Need, Purser};
+use shared::{Need, Purser, Rota};
 
 /// Fewer tokens than these are no answer: a request is refused rather than shrunk below them.
 const LEAST_ANSWER: u64 = 16;
@@ -110,6 +110,8 @@ struct Sums {
     parts: Mutex<HashMap<Part, Counter>>,
     /// Parts of which Redis is to hear.
     dirty: Mutex<Vec<Part>>,
+    /// Parts of which Redis is to be heard.
+    rota: Mutex<Rota>,
 }
 
 /// All budgets in service; shared by all workers.
@@ -337,7 +339,12 @@ impl Budgets {
                 let memory = budget.period.memory(now);
                 since = Some(since.map_or(memory, |since| since.min(memory)));
                 let order = ORDER.fetch_add(1, Ordering::Relaxed);
-                Arc::new(Sums { order, parts: Mutex::default(), dirty: Mutex::default() })
+                Arc::new(Sums {
+                    order,
+                    parts: Mutex::default(),
+                    dirty: Mutex::default(),
+                    rota: Mutex::default(),
+                })
             });
             Arc::new(Purse { far: shared::name(&budget), budget, sums })
         });

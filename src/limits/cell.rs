@@ -50,6 +50,8 @@ pub(super) struct Cell {
     /// The count and the period for which `word` was last written: after a reload, they may differ. Of requests at once,
     /// how many other gateways have.
     pace: AtomicU64,
+    /// The memory of Redis that was told of this count, by its mark.
+    told: AtomicU64,
 }
 
 /// How a cell is to be read.
@@ -185,6 +187,16 @@ impl Cell {
     pub(super) fn ahead(&self, pace: Pace, now: u64) -> u64 {
         self.adopt(pace, now);
         self.word.load(Ordering::Acquire).saturating_sub(now)
+    }
+
+    /// Whether this memory of Redis was never told of the count.
+    pub(super) fn is_news(&self, mark: u64) -> bool {
+        self.told.load(Ordering::Relaxed) != mark
+    }
+
+    /// This memory of Redis was told.
+    pub(super) fn was_told(&self, mark: u64) {
+        self.told.store(mark, Ordering::Relaxed);
     }
 
     /// Whether it says the same as a fresh one.

@@ -203,7 +203,7 @@ impl Held {
     pub(super) fn owes(&mut self, far: Far) {
         for taken in &self.taken {
             if let Bound::Rate(_, pace) = taken.meter.bound {
-                far.correct(&taken.meter, pace, 0, taken.reckoned);
+                far.correct(&taken.meter, pace, [0, taken.reckoned], [0, taken.cost]);
             }
         }
         self.far = Some(far);
@@ -246,14 +246,14 @@ impl Held {
                 continue;
             }
             let used = usage.map_or(0, |usage| taken.meter.used(usage));
-            if let Some(far) = &self.far {
-                far.correct(&taken.meter, pace, taken.reckoned, used);
-            }
-            let used = used.saturating_mul(taken.times);
-            if used >= taken.cost {
-                taken.meter.cell.add(pace, used - taken.cost, now);
+            let here = used.saturating_mul(taken.times);
+            if here >= taken.cost {
+                taken.meter.cell.add(pace, here - taken.cost, now);
             } else {
-                taken.meter.cell.give_back(pace, taken.cost - used);
+                taken.meter.cell.give_back(pace, taken.cost - here);
+            }
+            if let Some(far) = &self.far {
+                far.correct(&taken.meter, pace, [taken.reckoned, used], [taken.cost, here]);
             }
         }
     }

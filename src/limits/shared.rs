@@ -38,8 +38,10 @@ pub(super) struct Shared {
 struct Owed {
     cell: Arc<Cell>,
     pace: Pace,
-    /// By how many microseconds it moves.
+    /// By how many microseconds it moves for all gateways.
     moved: f64,
+    /// By how many it has moved here.
+    here: f64,
 }
 
 /// What a request holds in Redis. Its places are given back on drop.
@@ -52,7 +54,7 @@ pub(super) struct Far {
 /// What is told to Redis afterwards.
 struct After {
     key: String,
-    args: [Arg; 4],
+    args: [Arg; 5],
 }
 
 impl Shared {
@@ -130,7 +132,8 @@ impl Shared {
     ) -> Result<(Option<(usize, u64)>, Vec<u64>), Away> {
         let term = self.redis.term();
         let mut keys = Vec::with_capacity(meters.len() + 1);
-        let mut args = Vec::with_capacity(3 + meters.len() * 5);
+        let mut args = Vec::with_capacity(3 + meters.len() * 6);
+        let mark = term.mark();
         keys.push(self.redis.key("epoch"));
         args.extend([term.epoch.as_str().into(), far.name.as_str().into(), self.lease_ms().into()]);
         for meter in meters {
@@ -142,9 +145,11 @@ impl Shared {
                     micros(pace.span(pace.capacity())).into(),
                     micros(meter.cell.ahead(pace, now)).into(),
                     pace.count().into(),
+                    u64::from(meter.cell.is_news(mark)).into(),
                 ]),
                 Bound::AtOnce(most) => {
-                    args.extend(["c".into(), most.into(), 0_u64.into(), 0_u64.into(), 0_u64.into()]);
+                    let none = || Arg::from(0_u64);
+                    args.extend(["c".into(), most.into(), none(), none(), none(), none()]);
                 }
             }
         }
@@ -159,6 +164,7 @@ impl Shared {
         if counts.len() != meters.len() {
             return Err(strange(&answer));
         }
+        meters.iter().for_each(|meter| meter.cell.was_told(mark));
         let refused = usize::try_from(*refused).unwrap_or(usize::MAX).checked_sub(1).map(|at| (at, *wait));
         Ok((refused, counts.to_vec()))
     }
@@ -196,14 +202,15 @@ impl Shared {
     async fn pay(&self) -> Result<(), Away> {
         let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
         let owed: Vec<_> = owed.into_iter().collect();
+        let mark = self.redis.term().mark();
         for some in owed.chunks(AT_ONCE) {
             let now = since(self.origin, Instant::now());
             let keys: Vec<String> = some.iter().map(|(key, _)| key.clone()).collect();
-            let told = |(_, Owed { cell, pace, moved }): &(String, Owed)| -> [Arg; 4] {
-                ["d".into(), (*moved).into(), pace.count().into(), micros(cell.ahead(*pace, now)).into()]
-            };
+            let told =
+                |(_, owed): &(String, Owed)| moves(&owed.cell, owed.pace, owed.moved, owed.here, mark, now);
             let args: Vec<Arg> = some.iter().flat_map(told).collect();
             self.redis.call_in_turn(&AFTER, &keys, &args).await?;
+            some.iter().for_each(|(_, owed)| owed.cell.was_told(mark));
         }
         Ok(())
     }
@@ -220,9 +227,7 @@ impl Shared {
         };
         for some in places.chunks(AT_ONCE) {
             let keys: Vec<String> = some.iter().map(|(key, _)| key.clone()).collect();
-            let told = |(_, name): &(String, String)| -> [Arg; 4] {
-                ["k".into(), name.as_str().into(), lease.into(), 0_u64.into()]
-            };
+            let told = |(_, name): &(String, String)| of_place("k", name, lease);
             let args: Vec<Arg> = some.iter().flat_map(told).collect();
             self.redis.call_in_turn(&AFTER, &keys, &args).await?;
         }
@@ -231,7 +236,7 @@ impl Shared {
         let ended: Vec<_> = places.into_iter().filter(|(_, name)| !still.contains_key(name)).collect();
         drop(still);
         for (key, name) in ended {
-            self.tell(After { key, args: ["m".into(), name.into(), 0_u64.into(), 0_u64.into()] });
+            self.tell(After { key, args: of_place("m", &name, 0) });
         }
         Ok(())
     }
@@ -288,20 +293,22 @@ impl Far {
         places.remove(&self.name);
     }
 
-    /// So many were reckoned, and so many used.
-    pub(super) fn correct(&self, meter: &Meter, pace: Pace, reckoned: u64, used: u64) {
-        let Some(name) = meter.far.as_deref().filter(|_| reckoned != used) else { return };
-        let moved = micros(pace.span(used)) - micros(pace.span(reckoned));
+    /// So many were reckoned, and so many used: by all gateways' measure, and by that of the count here, which has
+    /// moved already.
+    pub(super) fn correct(&self, meter: &Meter, pace: Pace, far: [u64; 2], here: [u64; 2]) {
+        let Some(name) = meter.far.as_deref().filter(|_| far[0] != far[1]) else { return };
+        let by = |[reckoned, used]: [u64; 2]| micros(pace.span(used)) - micros(pace.span(reckoned));
+        let (moved, here) = (by(far), by(here));
         let (shared, key) = (&self.shared, self.shared.key(name));
         if shared.redis.is_up() {
-            let args = ["d".into(), moved.into(), pace.count().into(), 0_u64.into()];
-            return shared.tell(After { key, args });
+            let (mark, now) = (shared.redis.term().mark(), since(shared.origin, Instant::now()));
+            return shared.tell(After { key, args: moves(&meter.cell, pace, moved, here, mark, now) });
         }
         let mut owed = shared.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let room = owed.len() < MOST_WAITING;
         match owed.get_mut(&key) {
-            Some(owed) => owed.moved += moved,
-            None if room => drop(owed.insert(key, Owed { cell: meter.cell.clone(), pace, moved })),
+            Some(owed) => (owed.moved, owed.here) = (owed.moved + moved, owed.here + here),
+            None if room => drop(owed.insert(key, Owed { cell: meter.cell.clone(), pace, moved, here })),
             None => {}
         }
     }
@@ -316,8 +323,7 @@ impl Drop for Far {
         let keys = places.remove(&self.name).unwrap_or_default();
         drop(places);
         for key in keys {
-            let args = ["m".into(), self.name.as_str().into(), 0_u64.into(), 0_u64.into()];
-            self.shared.tell(After { key, args });
+            self.shared.tell(After { key, args: of_place("m", &self.name, 0) });
         }
     }
 }
@@ -328,11 +334,23 @@ impl std::fmt::Debug for Far {
     }
 }
 
+/// A count moves for all gateways, and has moved here: along goes what was known of it before, which counts where
+/// Redis has lost it.
+fn moves(cell: &Cell, pace: Pace, moved: f64, here: f64, mark: u64, now: u64) -> [Arg; 5] {
+    let known = (micros(cell.ahead(pace, now)) - here).max(0.0);
+    ["d".into(), moved.into(), pace.count().into(), known.into(), u64::from(cell.is_news(mark)).into()]
+}
+
+/// What becomes of a place.
+fn of_place(word: &str, name: &str, lease: u64) -> [Arg; 5] {
+    [word.into(), name.into(), lease.into(), 0_u64.into(), 0_u64.into()]
+}
+
 /// Carries what is told afterwards to Redis, as much at once as there is.
 async fn carry(redis: Arc<Redis>, mut waiting: mpsc::Receiver<After>) {
     let mut some = Vec::with_capacity(AT_ONCE);
     while waiting.recv_many(&mut some, AT_ONCE).await > 0 {
-        let (keys, args): (Vec<String>, Vec<[Arg; 4]>) =
+        let (keys, args): (Vec<String>, Vec<[Arg; 5]>) =
             some.drain(..).map(|After { key, args }| (key, args)).unzip();
         let args: Vec<Arg> = args.into_iter().flatten().collect();
         // Never told twice: what may have been heard is left at that.

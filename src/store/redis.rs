@@ -340,6 +340,11 @@ impl Redis {
 }
 
 impl Term {
+    /// Tells this memory of Redis from those that were lost; never zero.
+    pub fn mark(&self) -> u64 {
+        self.epoch.get(..16).and_then(|start| u64::from_str_radix(start, 16).ok()).unwrap_or(1).max(1)
+    }
+
     /// Whether it was ever agreed.
     pub fn is_known(&self) -> bool {
         !self.epoch.is_empty()

