@@ -341,21 +341,8 @@ impl Member for Purser {
     fn beat(&self) -> Turn<'_> {
         Box::pin(async move {
             let mut entries = self.dirty();
-            // Those of which something is still to be told by then come again.
-            let again: Vec<_> = entries.iter().map(|e| (e.purse.clone(), e.part.clone())).collect();
             self.asked(&mut entries);
-            self.exchange(entries, true).await?;
-            let mut seen = HashSet::new();
-            for (purse, part) in again {
-                let mut parts = purse.sums.lock();
-                let Some(counter) = parts.get_mut(&part) else { continue };
-                let busy = counter.used().saturating_add(counter.held());
-                let keeps = counter.credit.cap > busy || counter.held() > 0;
-                if keeps && seen.insert((purse.sums.order, part.clone())) {
-                    Self::changed(&purse, &part, counter);
-                }
-            }
-            Ok(())
+            self.exchange(entries, true).await
         })
     }
 }
@@ -407,6 +394,10 @@ impl Entry {
         let credit = &mut counter.credit;
         (credit.cap, credit.known) = (cap, true);
         (credit.others_used, credit.others_held) = (others_used, others_held);
+        if cap > counter.used().saturating_add(counter.held()) {
+            // Whoever asked may not need it any more; then it is given back.
+            Purser::changed(&self.purse, &self.part, counter);
+        }
         drop(parts);
         super::lock(&self.purse.sums.rota).join(&self.part);
     }
