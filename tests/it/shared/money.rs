@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::server::{Server, server};
-use super::{met, pair};
+use super::{met, outage, pair};
 use crate::client::{self, eventually_async};
 use crate::gateway::{self, Gateway};
-use crate::money::{self, KINDS, Meter, persist, provider, purse, rows};
+use crate::money::{self, KINDS, Meter, persist, play, provider, purse, rows};
 use crate::upstream::Upstream;
 
 fn config(up: &Upstream, server: Option<&Server>, limit: u64, more: &str) -> String {
@@ -110,6 +110,71 @@ async fn without_redis_the_same_crowd_spends_more() {
     let limit = 20_000_000;
     let (used, _) = rush(None, limit).await;
     assert!(used > limit, "{used} of {limit}");
+}
+
+/// 300 clients of two gateways at once against one budget that is too small for them, while Redis has this trouble; says
+/// what was spent in all.
+async fn rush_through(trouble: &str, on_loss: &str, limit: u64) -> Option<u64> {
+    let mut server = server()?;
+    let up = provider(&Meter::default());
+    let config = config(&up, Some(&server), limit, "");
+    let gateways = pair(&config.replace("timeout: 2s", "timeout: 200ms").replace("closed", on_loss));
+    met(&gateways).await;
+    let clients: Vec<_> = (0..300)
+        .map(|number| {
+            let (to, kind) = (gateways[number % 2].clients, ["whole", "stream", "cut"][number / 2 % 3]);
+            tokio::spawn(async move {
+                let mut status = 0;
+                for _ in 0..400 {
+                    status = play(to, kind, number).await.0;
+                    if !matches!(status, 429 | 503) {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(25)).await;
+                }
+                status
+            })
+        })
+        .collect();
+    client::eventually("some to be served", || (up.heard().len() >= 30).then_some(())).await;
+    outage::begin(&mut server, trouble);
+    // Longer than the lease lasts.
+    tokio::time::sleep(Duration::from_secs(if trouble == "flush" { 0 } else { 3 })).await;
+    outage::end(&mut server, trouble);
+    let mut statuses: HashMap<u16, usize> = HashMap::new();
+    for one in clients {
+        *statuses.entry(one.await.expect("a client")).or_default() += 1;
+    }
+    let mut sum = 0;
+    for gateway in &gateways {
+        sum += rows(gateway).await.iter().map(|row| row["cost"].as_u64().expect("a cost")).sum::<u64>();
+    }
+    agree(&gateways, sum, &server).await;
+    eprintln!("{trouble}, {on_loss}: {sum} spent of {limit}, {statuses:?}");
+    assert!(
+        sum > limit / 2,
+        "{trouble}, {on_loss}: most of it could be spent: {sum} of {limit}, {statuses:?}"
+    );
+    Some(sum)
+}
+
+#[tokio::test]
+async fn whatever_happens_to_redis_meanwhile_a_closed_budget_of_two_gateways_is_not_overspent() {
+    let limit = 20_000_000;
+    for trouble in ["flush", "kill", "stop"] {
+        let Some(used) = rush_through(trouble, "closed", limit).await else { return };
+        assert!(used <= limit, "{trouble}: {used} of {limit}");
+    }
+}
+
+/// What the other took since one last heard of it may be spent beyond the limit: at most what it gets in half a second.
+#[tokio::test]
+async fn whatever_happens_to_redis_meanwhile_a_shared_budget_is_overspent_by_little_at_most() {
+    let limit = 20_000_000;
+    for trouble in ["flush", "kill", "stop"] {
+        let Some(used) = rush_through(trouble, "share", limit).await else { return };
+        assert!(used <= limit + limit / 4, "{trouble}: {used} of {limit}");
+    }
 }
 
 /// Asks until it is let through.

@@ -26,7 +26,7 @@ fn is_felt(trouble: &str) -> bool {
     !matches!(trouble, "flush" | "script flush" | "kill clients")
 }
 
-fn begin(server: &mut Server, trouble: &str) {
+pub fn begin(server: &mut Server, trouble: &str) {
     match trouble {
         "stop" => server.signal("STOP"),
         "kill" => server.kill(),
@@ -54,7 +54,7 @@ fn begin(server: &mut Server, trouble: &str) {
     }
 }
 
-fn end(server: &mut Server, trouble: &str) {
+pub fn end(server: &mut Server, trouble: &str) {
     match trouble {
         "stop" => server.signal("CONT"),
         "kill" => server.start_again(),
