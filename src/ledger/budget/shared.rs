@@ -244,7 +244,8 @@ impl Purser {
         };
         let answer = list(answer);
         let [word, agreed @ ..] = &answer[..] else { return Err(strange(&answer)) };
-        if text(word) != Some("ok") {
+        let is_early = text(word) == Some("early");
+        if !is_early && text(word) != Some("ok") {
             self.redis.estranged();
             let what = text(word).unwrap_or("Redis answered with something else than was asked for");
             return Err(Away(what.into()));
@@ -256,7 +257,7 @@ impl Purser {
         for (entry, agreed) in entries.iter().zip(numbers.chunks(3)) {
             let whole = |at: usize| agreed.get(at).and_then(|number| u64::try_from(*number).ok());
             if let (Some(cap), Some(used), Some(held)) = (whole(0), whole(1), whole(2)) {
-                entry.heard(cap, used, held);
+                entry.heard(cap, used, held, is_early);
             }
         }
         Ok(())
@@ -368,7 +369,7 @@ impl Entry {
             Say::Again => (credit.cap.max(busy), busy, false),
             Say::GiveBack => {
                 // Before it is told, so that nobody spends what is about to be given away.
-                credit.cap = busy;
+                credit.cap = credit.cap.min(busy);
                 (busy, busy, false)
             }
         };
@@ -384,7 +385,7 @@ impl Entry {
         (key, [used, floor, wanted, u64::from(eager), budget.ceiling(), seen, life, counts])
     }
 
-    fn heard(&self, cap: u64, others_used: u64, others_held: u64) {
+    fn heard(&self, cap: u64, others_used: u64, others_held: u64, is_early: bool) {
         let mut parts = self.purse.sums.lock();
         let Some(counter) = parts.get_mut(&self.part) else { return };
         let rolls = self.purse.budget.period.slots().is_some();
@@ -392,6 +393,12 @@ impl Entry {
             return;
         }
         let credit = &mut counter.credit;
+        if is_early {
+            // A share of what is left stays what it was: it is not measured anew while others have not told theirs.
+            credit.others_used = credit.others_used.max(others_used);
+            credit.others_held = credit.others_held.max(others_held);
+            return;
+        }
         (credit.cap, credit.known) = (cap, true);
         (credit.others_used, credit.others_held) = (others_used, others_held);
         if cap > counter.used().saturating_add(counter.held()) {

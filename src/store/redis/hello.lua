@@ -24,7 +24,8 @@ else
 end
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + lease), gateway)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now - 60 * lease))
-if ARGV[7] == '1' then redis.call('HSET', KEYS[1], 'in:' .. gateway, '1') end
+-- What was told to a memory that is lost was not told to this one.
+if ARGV[7] == '1' and ARGV[4] == id then redis.call('HSET', KEYS[1], 'in:' .. gateway, '1') end
 local ready = tonumber(redis.call('HGET', KEYS[1], 'ready') or '0')
 if ready ~= 0 then
   local expected = redis.call('HGET', KEYS[1], 'expect') or ''

@@ -140,7 +140,14 @@ impl Redis {
     }
 
     fn agree(&self, heard: Heard, until: Instant) {
-        let Heard { epoch, ready, gateways, .. } = heard;
+        let Heard { epoch, ready, mut gateways, .. } = heard;
+        if !ready {
+            // Those who have not told yet what they hold still hold it.
+            let before = self.term();
+            let silent = before.gateways.iter().filter(|known| !gateways.contains(known));
+            let silent: Vec<String> = silent.cloned().collect();
+            gateways.extend(silent);
+        }
         metrics::gauge!("tollgate_redis_gateways").set(f64::from(u32::try_from(gateways.len()).unwrap_or(0)));
         self.term.store(Arc::new(Term { epoch, ready, gateways, until: Some(until) }));
         if ready {

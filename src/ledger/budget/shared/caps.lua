@@ -18,18 +18,19 @@ end
 if not alive(gateway) then return {'lapsed'} end
 local ready = redis.call('HGET', KEYS[1], 'ready') == '0'
 local gateways = math.max(1, redis.call('ZCOUNT', KEYS[2], string.format('%.0f', now), '+inf'))
-local answer = {'ok'}
+-- Before all have told what they hold, what is known of others here is too little.
+local answer = {ready and 'ok' or 'early'}
 for i = 3, #KEYS do
   local a = 4 + (i - 3) * 8
   local spent, floor, wanted = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
   local eager, limit, seen = ARGV[a + 4] == '1', tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6])
   local life, counts = tonumber(ARGV[a + 7]), tonumber(ARGV[a + 8])
   local kept = redis.call('HGETALL', KEYS[i])
-  local lost, used, taken, stale = 0, 0, 0, false
+  local most, used, taken, stale = 0, 0, 0, false
   for f = 1, #kept, 2 do
     local name, value = kept[f], kept[f + 1]
-    if name == 'lost' then
-      lost = tonumber(value) or 0
+    if name == 'seen' then
+      most = tonumber(value) or 0
     else
       local s, c, r, n, at = string.match(value, '^(%d+)|(%d+)|([^|]*)|(%d+)|(%d+)$')
       s, c, n, at = tonumber(s) or 0, tonumber(c) or 0, tonumber(n) or 0, tonumber(at) or now
@@ -49,11 +50,12 @@ for i = 3, #KEYS do
     answer[#answer + 1] = 0
     answer[#answer + 1] = 0
   else
-    if ready and seen > lost + used + spent then
-      -- Somebody knows of more than is left here: this memory was lost, and not all who spent tell it again.
-      lost = seen - used - spent
-      redis.call('HSET', KEYS[i], 'lost', string.format('%.0f', lost))
+    if ready and seen > math.max(most, used + spent) then
+      -- Somebody knows of more than is left here: this memory was lost, and not all who spent have told it again.
+      most = seen
+      redis.call('HSET', KEYS[i], 'seen', string.format('%.0f', most))
     end
+    local lost = math.max(0, most - used - spent)
     local cap = floor
     if ready then
       local room = limit - lost - taken
