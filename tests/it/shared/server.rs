@@ -41,7 +41,8 @@ pub fn server_with(arguments: &[&str]) -> Option<Server> {
     panic!("no Redis could be started");
 }
 
-fn program() -> Option<&'static str> {
+/// The server that is installed.
+pub fn program() -> Option<&'static str> {
     ["redis-server", "valkey-server"].into_iter().find(|name| {
         let run = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         run.is_ok_and(|status| status.success())
