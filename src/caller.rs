@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use grant::{Grant, NotYours, Scope};
-pub use tenant::Tenant;
+pub use tenant::{Tenant, one_client};
 
 /// The client behind a request. Never holds a credential.
 #[derive(Debug, Clone, Default)]

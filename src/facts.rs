@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::caller::Caller;
 pub use beginning::beginning;
 use market::Market;
-pub use notes::{Media, Noted, Notes, Seen, Text};
+pub use notes::{HeaderNames, Media, Noted, Notes, Seen, Text};
 pub use reads::{Answer, Asked, Asking, BETWEEN, Reads};
 pub use told::{Message, Messages, Modality, Told};
 pub use watched::{Costed, Past, Visited, Watched};

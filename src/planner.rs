@@ -26,6 +26,7 @@ use crate::clock::Dice;
 use crate::facts::Facts;
 use crate::facts::measure::TIERS;
 use crate::fault::{Fault, FaultKind};
+use crate::headers;
 use crate::plan::{Candidate, Constraint, Decision, Manner, Route, Step, Verdict};
 use crate::providers::{Target, respond};
 use crate::target::{TargetName, Traits};
@@ -123,14 +124,14 @@ pub fn plan(
 
 /// `x-tollgate-tier: cheap`.
 fn tier_asked(facts: &Facts) -> Result<Option<&'static str>, Fault> {
-    let name = "x-tollgate-tier";
+    let name = &headers::TIER;
     let Some(value) = facts.headers.get(name) else { return Ok(None) };
     let known = TIERS.into_iter().find(|tier| value.as_bytes().eq_ignore_ascii_case(tier.as_bytes()));
     match known {
         Some(tier) => Ok(Some(tier)),
         None => Err(Fault::bad_request(
             format!("write {name} as {}", TIERS.map(|tier| format!("`{tier}`")).join(", ")),
-            name,
+            name.as_str(),
         )),
     }
 }

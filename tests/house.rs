@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 /// The floors from the ground up. A room imports only from floors below its own, never from a sibling.
 /// Floor 0 is the vocabulary: its nouns are made of each other, so they alone may import among themselves.
 const FLOORS: [&[&str]; 10] = [
-    &["chat", "caller", "facts", "plan", "fault", "money", "clock", "target", "settings", "json"],
+    &[
+        "chat", "caller", "facts", "plan", "fault", "money", "clock", "target", "settings", "json",
+        "headers", "threads",
+    ],
     &["frames", "store", "telemetry"],
     &[
         "plugin",

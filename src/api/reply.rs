@@ -13,6 +13,7 @@ use http_body::{Frame, SizeHint};
 use super::openai_chat;
 use crate::fault::Fault;
 use crate::gateway::{Body, Conversation, Door, RawBody, Served, StreamBody, Takeover};
+use crate::headers;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -105,7 +106,7 @@ pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Reply
 /// Adds the request's id.
 pub(super) fn name(response: &mut Response<ReplyBody>, request_id: &str) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
-        response.headers_mut().insert("x-request-id", value);
+        response.headers_mut().insert(&headers::REQUEST_ID, value);
     }
 }
 

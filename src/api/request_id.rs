@@ -5,13 +5,14 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::clock::Dice;
+use crate::headers;
 
 /// Longest id taken over from a client.
 const MAX_LENGTH: usize = 128;
 
 /// `x-request-id` of the client (visible ASCII, at most 128 characters), or a new UUIDv7.
 pub(super) fn choose(headers: &HeaderMap, unix_ms: u64, dice: &Dice) -> Arc<str> {
-    let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    let own = headers.get(&headers::REQUEST_ID).and_then(|value| value.to_str().ok());
     match own {
         Some(id) if !id.is_empty() && id.len() <= MAX_LENGTH && id.bytes().all(|b| b.is_ascii_graphic()) => {
             id.into()

@@ -36,8 +36,8 @@ impl Caller {
     }
 }
 
-/// IPv6 clients own whole /64 networks.
-fn one_client(address: IpAddr) -> IpAddr {
+/// The address that stands for all of one client's: IPv6 clients own whole /64 networks.
+pub fn one_client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,

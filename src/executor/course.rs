@@ -254,7 +254,7 @@ impl<'j> Course<'j> {
     }
 
     fn lane(&self, target: &Target) -> Arc<Lane> {
-        self.executor.lanes.of(&target.name, target.vendor.models.contains(&target.name.model))
+        self.executor.lanes.of(&target.name, || target.vendor.models.contains(&target.name.model))
     }
 
     /// A first try: breaker, target and keys are asked.
@@ -339,11 +339,11 @@ impl<'j> Course<'j> {
             let Resting { place, wait, why } = shortest;
             let Some(target) = self.job.targets.get(place).filter(|_| self.allows(place)) else { continue };
             let waits = !self.in_vain.contains(&place);
-            if why.is_waited_for() && waits {
-                self.resting.extend(others);
-                return Step::Wait(Waiting::Line(shortest));
-            }
             if why.is_waited_for() {
+                if waits {
+                    self.resting.extend(others);
+                    return Step::Wait(Waiting::Line(shortest));
+                }
                 self.note_full(why, wait);
                 continue;
             }

@@ -63,16 +63,10 @@ impl Pace {
             let due = now + (SPAN - waited);
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
             // Set anew only when it fires too early, not with every piece.
-            if timer.deadline() > due {
-                timer.as_mut().reset(due);
-            }
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             timer.as_mut().reset(due);
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
         }
     }
 }

@@ -280,12 +280,18 @@ impl Listing {
 
     /// The provider's name in the configuration.
     pub fn provider(&self) -> &str {
-        self.name.split_once('/').map_or(&*self.name, |(provider, _)| provider)
+        self.cut().map_or(&*self.name, |(provider, _)| provider)
     }
 
     /// The model's name as the provider knows it.
     pub fn model(&self) -> &str {
-        self.name.split_once('/').map_or("", |(_, model)| model)
+        self.cut().map_or("", |(_, model)| model)
+    }
+
+    /// Provider and model: the hot path looks for listings by them.
+    fn cut(&self) -> Option<(&str, &str)> {
+        let slash = memchr::memchr(b'/', self.name.as_bytes())?;
+        Some((self.name.get(..slash)?, self.name.get(slash + 1..)?))
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::reads::{Answer, BETWEEN, Reads};
 use super::watched::Visited;
@@ -14,6 +14,10 @@ use crate::caller::{Caller, Grant, Scope};
 
 /// Who may have said something.
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
+
+/// Names of headers, in one piece: every record of a decision has some twenty of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeaderNames(Box<str>);
 
 /// What a policy could see beyond [`FactsRecord`]: without any text of the prompt, unless it was asked for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -41,8 +45,8 @@ pub struct Seen {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,
     /// Names of all headers that policies could see.
-    #[serde(with = "names", skip_serializing_if = "Vec::is_empty")]
-    pub header_names: Vec<HeaderName>,
+    #[serde(skip_serializing_if = "HeaderNames::is_empty")]
+    pub header_names: HeaderNames,
     /// Headers that are recorded whether or not a policy read them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(Box<str>, Box<str>)>,
@@ -197,7 +201,7 @@ impl Notes {
     /// Looks whether the header's value is known, or known to be none.
     pub fn look_for_header(&self, name: &str) {
         let known = |other: &str| other.eq_ignore_ascii_case(name);
-        let is_there = self.seen.header_names.iter().any(|other| known(other.as_str()));
+        let is_there = self.seen.header_names.iter().any(known);
         let recorded = self.seen.headers.iter().any(|(other, _)| known(other));
         let asked = self.reads.asked.iter().any(|asked| {
             asked.ask == "header" && known(&asked.of) && matches!(asked.answer, Answer::Text(_))
@@ -348,20 +352,40 @@ impl Body for Noted {
     }
 }
 
-/// Names of headers as texts.
-mod names {
-    use http::HeaderName;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(names: &[HeaderName], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(names.iter().map(HeaderName::as_str))
+impl HeaderNames {
+    /// The names, one after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split_terminator('\n')
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<HeaderName>, D::Error> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> FromIterator<&'a str> for HeaderNames {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
+        // More than the names of most requests need.
+        let mut text = String::with_capacity(512);
+        for name in names {
+            text.push_str(name);
+            text.push('\n');
+        }
+        Self(text.into())
+    }
+}
+
+impl Serialize for HeaderNames {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for HeaderNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
-        Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
+        Ok(texts.iter().map(String::as_str).filter(|text| text.parse::<HeaderName>().is_ok()).collect())
     }
 }
 
@@ -411,8 +435,7 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_noted() {
-        let names = vec![HeaderName::from_static("x-tier"), HeaderName::from_static("x-other")];
-        let seen = Seen { header_names: names, ..Seen::default() };
+        let seen = Seen { header_names: ["x-tier", "x-other"].into_iter().collect(), ..Seen::default() };
         let facts = noted(&[("header", "x-tier", Answer::Text("gold".into()))], seen);
         let notes = facts.body.notes().unwrap();
         assert_eq!(facts.headers.get("x-tier").map(HeaderValue::as_bytes), Some(&b"gold"[..]));

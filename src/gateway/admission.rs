@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::counter;
 use tokio::sync::watch;
 
-use super::memory::Memory;
+use super::memory::{Memory, Room};
 use crate::caller::Tenant;
 use crate::fault::{Fault, FaultKind};
 
@@ -36,7 +36,7 @@ struct Counts {
 /// One request's place; given back on drop.
 pub struct Permit {
     counts: Arc<Counts>,
-    slot: usize,
+    tenant: Tenant,
 }
 
 impl Admission {
@@ -62,7 +62,7 @@ impl Admission {
             counts.present.fetch_add(1, Relaxed);
         }
         let before = counts.in_flight.fetch_add(1, Relaxed);
-        let permit = Permit { counts: self.counts.clone(), slot };
+        let permit = Permit { counts: self.counts.clone(), tenant };
         let most = limit.min(self.memory.most());
         if before < most {
             return Ok(permit);
@@ -73,6 +73,14 @@ impl Admission {
         }
         drop(permit);
         Err(self.shed(most < limit))
+    }
+
+    /// Room in memory for a body of so many bytes, while it is read.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is none.
+    pub(super) fn room_for(&self, bytes: u64) -> Result<Room<'_>, Fault> {
+        self.memory.room_for(bytes, self.in_flight()).ok_or_else(|| self.shed(true))
     }
 
     /// Requests in flight now.
@@ -107,10 +115,18 @@ impl Admission {
     }
 }
 
+impl Permit {
+    /// Whose place it is.
+    pub(super) fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.counts.in_flight.fetch_sub(1, Relaxed);
-        if self.counts.tenants.get(self.slot).is_some_and(|own| own.fetch_sub(1, Relaxed) == 1) {
+        if self.counts.tenants.get(self.tenant.slot(SLOTS)).is_some_and(|own| own.fetch_sub(1, Relaxed) == 1)
+        {
             self.counts.present.fetch_sub(1, Relaxed);
         }
     }

@@ -17,6 +17,7 @@ use crate::caller::Caller;
 use crate::executor::Carry;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Phase};
+use crate::headers;
 use crate::plan::{CacheWish, Decision, OutputRules, Verdict};
 use crate::planner::Plan;
 use crate::providers::{self, Dialect, QuirkSettings, Target, Vendor};
@@ -137,8 +138,8 @@ impl Opened<'_> {
     /// # Errors
     /// A word that is none.
     pub(super) fn read_cache_manner(&mut self, headers: &HeaderMap) -> Result<(), Fault> {
-        const NAME: &str = "x-tollgate-cache";
-        let Some(value) = headers.get(NAME) else { return Ok(()) };
+        let name = &headers::CACHE;
+        let Some(value) = headers.get(name) else { return Ok(()) };
         let manner = match value.to_str().map(str::trim).map(str::to_ascii_lowercase).as_deref() {
             Ok("use") => Manner::Use,
             Ok("refresh") => Manner::Refresh,
@@ -146,7 +147,7 @@ impl Opened<'_> {
             _ => {
                 return Err(Fault::bad_request(
                     "write x-tollgate-cache as `use`, `refresh` or `bypass`",
-                    NAME,
+                    name.as_str(),
                 ));
             }
         };
@@ -155,7 +156,7 @@ impl Opened<'_> {
     }
 
     fn tell_cache(&mut self, word: &'static str) {
-        self.told.insert("x-tollgate-cache", HeaderValue::from_static(word));
+        self.told.insert(&headers::CACHE, HeaderValue::from_static(word));
         metrics::counter!("tollgate_cache_requests_total", "outcome" => word).increment(1);
         self.note(|s| s.cache = Some(Cow::Borrowed(word)));
     }
@@ -164,12 +165,12 @@ impl Opened<'_> {
     pub(super) fn given_again(&mut self, entry: &Entry, asked: &dyn Asked, caller: &Caller) {
         let age = entry.age(Instant::now()).as_secs();
         self.told.insert(http::header::AGE, HeaderValue::from(age));
-        self.tell("x-tollgate-target", &entry.target);
+        self.tell(&headers::TARGET, &entry.target);
         if let Some(saved) = entry.cost {
-            self.tell("x-tollgate-cost-saved-usd", &saved.to_string());
+            self.tell(&headers::COST_SAVED, &saved.to_string());
             metrics::gauge!("tollgate_cache_saved_usd").increment(saved.dollars());
         }
-        self.tell("x-tollgate-cost-usd", "0");
+        self.tell(&headers::COST, "0");
         let desk = self.gateway.shared.figures.desk();
         self.note(|s| {
             s.free();

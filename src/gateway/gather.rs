@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName};
 
 use super::door::Asked;
 use super::identify::{classify, with_forced};
@@ -12,6 +13,7 @@ use crate::caller::Caller;
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
 use crate::fault::Fault;
+use crate::headers;
 
 /// The most tags that `x-tollgate-tags` may carry.
 const MAX_TAGS: usize = 16;
@@ -38,7 +40,7 @@ pub(super) fn facts_of(
     let tags = tags(&headers)?;
     inspect::no_forged(&tags)?;
     let tags = with_forced(tags, &caller);
-    let session = text_of(&headers, "x-tollgate-session")?.map(Into::into);
+    let session = text_of(&headers, &headers::SESSION)?.map(Into::into);
     let user = caller.user.or_else(|| asked.user().map(Into::into));
     let caller = Caller { user, session, ..caller };
     let (model, body) = (asked.model().clone(), asked.clone());
@@ -64,7 +66,7 @@ pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
 
 /// `x-tollgate-tags: team=legal,feature=search`.
 pub(super) fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
-    let Some(text) = text_of(headers, "x-tollgate-tags")? else { return Ok(Vec::new()) };
+    let Some(text) = text_of(headers, &headers::TAGS)? else { return Ok(Vec::new()) };
     let bad = || {
         Fault::bad_request(
             format!("write x-tollgate-tags as `key=value,key=value`, at most {MAX_TAGS} of them"),
@@ -84,13 +86,22 @@ pub(super) fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
 
 /// `x-tollgate-timeout: 20s`: how long the client will wait; it only ever shortens.
 pub(super) fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
-    let Some(text) = text_of(headers, "x-tollgate-timeout")? else { return Ok(None) };
+    let Some(text) = text_of(headers, &headers::TIMEOUT)? else { return Ok(None) };
     let period: crate::settings::Period =
         text.parse().map_err(|error: String| Fault::bad_request(error, "x-tollgate-timeout"))?;
     Ok(Some(period.0))
 }
 
-pub(super) fn text_of<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Fault> {
+/// The length that a request says its body has; nothing where it says none.
+pub(super) fn length_of(headers: &HeaderMap) -> u64 {
+    let said = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    said.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+pub(super) fn text_of<'h>(
+    headers: &'h HeaderMap,
+    name: &'static HeaderName,
+) -> Result<Option<&'h str>, Fault> {
     let Some(value) = headers.get(name) else { return Ok(None) };
-    value.to_str().map(Some).map_err(|_| Fault::bad_request("the header is not ASCII text", name))
+    value.to_str().map(Some).map_err(|_| Fault::bad_request("the header is not ASCII text", name.as_str()))
 }

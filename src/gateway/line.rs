@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::admission::Permit;
@@ -14,7 +14,7 @@ use super::cached::{Manner, Outline, Question};
 use super::ceiling;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
-use super::gather::{facts_of, patience, recorded, text_of};
+use super::gather::{facts_of, length_of, patience, recorded, text_of};
 use super::heeded::{enforceable, pin, warnings, with_parameters};
 use super::identify::beyond;
 use super::inspect::{self, Guarded, Looking, Withheld};
@@ -32,6 +32,7 @@ use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Remainde
 use crate::facts::{Endpoint, Facts, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Refused;
+use crate::headers;
 use crate::keys::Holder;
 use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, Verdict};
@@ -174,11 +175,11 @@ impl<'g> Opened<'g> {
 
     /// The end of the line: what was not handed over to a stream is settled now.
     pub(super) fn answer(mut self, result: Result<Body, Fault>) -> Served {
-        self.told.insert("x-tollgate-attempts", HeaderValue::from(self.journal.attempts()));
+        self.told.insert(&headers::ATTEMPTS, HeaderValue::from(self.journal.attempts()));
         if result.is_ok()
             && let Some(warnings) = warnings(&self.journal.lost())
         {
-            self.tell("x-tollgate-warnings", &warnings);
+            self.tell(&headers::WARNINGS, &warnings);
         }
         if let Err(fault) = &result {
             self.explain(fault.client_status(), Some(fault.code_str()));
@@ -222,40 +223,45 @@ impl<'g> Opened<'g> {
     fn explain(&mut self, status: u16, error: Option<&str>) {
         let explained = self.settlement.as_mut().and_then(|s| s.explain(status, error));
         if let Some(explained) = explained {
-            self.tell("x-tollgate-explain", &explained);
+            self.tell(&headers::EXPLAIN, &explained);
         }
     }
 
     /// Who answers, and as which version of the model.
     fn tell_target(&mut self, target: &Target) {
-        self.tell("x-tollgate-target", &target.name.to_string());
+        self.tell(&headers::TARGET, &target.name.to_string());
         let version = self.settlement.as_ref().and_then(|s| s.model_version(&target.name));
         if let Some(version) = version {
-            self.tell("x-tollgate-model-version", &version);
+            self.tell(&headers::MODEL_VERSION, &version);
         }
     }
 
     /// What a whole answer cost, in dollars; nothing where nobody knows.
     fn tell_cost(&mut self) {
         if let Some(cost) = self.settlement.as_mut().and_then(|settlement| settlement.cost()) {
-            self.tell("x-tollgate-cost-usd", &cost.to_string());
+            self.tell(&headers::COST, &cost.to_string());
         }
     }
 
     /// As the configuration says, or `x-tollgate-strict: true`: a client can ask for more, never for less.
     fn is_strict(&self, headers: &HeaderMap) -> Result<bool, Fault> {
-        let name = "x-tollgate-strict";
+        let name = &headers::STRICT;
         let asked = match text_of(headers, name)? {
             None => false,
             Some(word) if word.eq_ignore_ascii_case("true") || word == "1" => true,
             Some(word) if word.eq_ignore_ascii_case("false") || word == "0" => false,
-            Some(_) => return Err(Fault::bad_request("write x-tollgate-strict as `true` or `false`", name)),
+            Some(_) => {
+                return Err(Fault::bad_request(
+                    "write x-tollgate-strict as `true` or `false`",
+                    name.as_str(),
+                ));
+            }
         };
         let version = self.snapshot.version(self.version).and_then(|version| version.strict);
         Ok(asked || version.unwrap_or(self.snapshot.strict))
     }
 
-    pub(super) fn tell(&mut self, name: &'static str, value: &str) {
+    pub(super) fn tell(&mut self, name: &'static HeaderName, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.told.insert(name, value);
         }
@@ -272,7 +278,9 @@ impl<'o, 'g> Identified<'o, 'g> {
         let Opened { gateway, caller, door, method, uri, headers, snapshot, .. } = &*opened;
         let asked = match door.intake(Approach { method, uri, headers, snapshot })? {
             Intake::Whole => {
+                let room = admission.room_for(length_of(headers))?;
                 let bytes = body.collect().await?;
+                drop(room);
                 let shelf = gateway.shared.answers.shelf(snapshot.kept, caller.key_id.clone());
                 let head = Head { uri, headers, shelf: &shelf };
                 let (door, read_at) = (*door, Instant::now());
@@ -354,25 +362,25 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let snapshot = opened.snapshot.clone();
         let chosen = arms::choose(opened.gateway, &snapshot, &facts);
         let session = chosen.policies.begin(&facts);
-        let decided = session.decide().await;
+        let mut decided = session.decide().await;
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
         say::count(&decided.errors);
-        if let Some(papers) = &mut papers {
-            papers.decided(store, &facts, admitted.asked.bytes(), &decided, &session.asked());
-            papers.guarded(examined.as_mut().map(|all| std::mem::take(&mut all.answers)).unwrap_or_default());
-        }
         let owed = chosen.owed(&snapshot, opened.version, &facts, &decided, &session).map(|mut owed| {
             if let Some(question) = &mut owed.question {
                 (question.bytes, question.pinned) = (admitted.asked.bytes(), admitted.asked.is_pinned());
             }
             owed
         });
+        if let Some(papers) = &mut papers {
+            papers.decided(store, &facts, admitted.asked.bytes(), &mut decided, &session.asked());
+            papers.guarded(examined.as_mut().map(|all| std::mem::take(&mut all.answers)).unwrap_or_default());
+        }
         opened.note(|s| (s.policy, s.papers, s.owed) = (took, papers, owed));
         let mut decision = decided.decision?;
         opened.gateway.meters.verdict(&decision);
         if let Some(name) = chosen.rule_name(decision.rule.as_ref()) {
-            opened.tell("x-tollgate-rule", &name);
+            opened.tell(&headers::RULE, &name);
         }
         let rule = decision.rule.take();
         let mut tags = facts.tags.clone();
@@ -451,7 +459,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
-            tenant: opened.caller.tenant(),
+            tenant: permit.tenant(),
             bond: Bond::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),
@@ -522,7 +530,7 @@ impl<'o, 'g> Reserved<'o, 'g> {
                     Ok(Carried { opened, progress: Progress::Whole(relayed.body) })
                 }
                 Answered::Raw(raw) => {
-                    opened.tell("x-tollgate-target", &raw.target().name.to_string());
+                    opened.tell(&headers::TARGET, &raw.target().name.to_string());
                     opened.note(Settlement::head_ready);
                     Ok(Carried { opened, progress: Progress::Raw(raw, permit) })
                 }
@@ -586,7 +594,7 @@ impl Carried<'_, '_> {
     /// Lets the answer go to the client, and watches a stream to its end.
     pub(super) fn watch(self) -> Body {
         let Self { opened, progress } = self;
-        opened.told.insert("server-timing", opened.timing());
+        opened.told.insert(&headers::SERVER_TIMING, opened.timing());
         opened.explain(200, None);
         let mut keeping = opened.keeping.take();
         if !matches!(progress, Progress::Whole(_) | Progress::Stream(..)) {
@@ -657,7 +665,7 @@ impl Opened<'_> {
     /// Notes the rule of a refusal that came after the decision.
     fn refused(&mut self, say: Option<&Say>) {
         let Some(rule) = say.and_then(Say::refused_by) else { return };
-        self.tell("x-tollgate-rule", &rule.shown());
+        self.tell(&headers::RULE, &rule.shown());
         self.note(|s| s.rule = Some(rule));
     }
 

@@ -18,6 +18,11 @@ const LOW: u64 = 80;
 /// So many requests are let in however little memory there is: with none at all, nothing would tell that it has come back.
 const LEAST: usize = 8;
 
+/// A body that is read takes so many times its length: itself, and what is made of it for a provider.
+const COPIES: u64 = 2;
+/// Bodies of which more is not resident yet than fits below so many hundredths of the limit are not begun.
+const FULL: u64 = 95;
+
 /// Memory that has grown by this part since the last look at it is still growing.
 const GROWTH: u64 = 100;
 
@@ -32,6 +37,16 @@ pub struct Memory {
     fell_at: AtomicU64,
     /// Bytes that there are; 0 where nobody knows.
     limit: AtomicU64,
+    /// Bytes of bodies that are being read.
+    arriving: AtomicU64,
+    /// Bytes of bodies that were read since memory was looked at.
+    arrived: AtomicU64,
+}
+
+/// Room for a body while it is read.
+pub(super) struct Room<'m> {
+    memory: &'m Memory,
+    bytes: u64,
 }
 
 impl Default for Memory {
@@ -41,6 +56,8 @@ impl Default for Memory {
             resident: AtomicU64::new(0),
             fell_at: AtomicU64::new(0),
             limit: AtomicU64::new(0),
+            arriving: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
         }
     }
 }
@@ -56,6 +73,19 @@ impl Memory {
         (self.resident.load(Relaxed), Some(self.limit.load(Relaxed)).filter(|limit| *limit > 0))
     }
 
+    /// Room for a body of so many bytes, of one of so many requests in flight; `None` where there is none.
+    pub(super) fn room_for(&self, bytes: u64, in_flight: usize) -> Option<Room<'_>> {
+        let limit = self.limit.load(Relaxed);
+        let before = self.arriving.fetch_add(bytes, Relaxed).saturating_add(self.arrived.load(Relaxed));
+        let needed = before.saturating_add(bytes).saturating_mul(COPIES);
+        let full = self.resident.load(Relaxed).saturating_add(needed) > limit / 100 * FULL;
+        if limit == 0 || !full || in_flight <= LEAST {
+            return Some(Room { memory: self, bytes });
+        }
+        self.arriving.fetch_sub(bytes, Relaxed);
+        None
+    }
+
     /// Whether fewer requests than usual are let in.
     pub fn is_short(&self) -> bool {
         self.most() != usize::MAX
@@ -64,6 +94,7 @@ impl Memory {
     /// So many bytes are resident, of so many, with so many requests in flight.
     pub(super) fn seen(&self, resident: u64, limit: Option<u64>, in_flight: usize) {
         self.resident.store(resident, Relaxed);
+        self.arrived.store(0, Relaxed);
         self.limit.store(limit.unwrap_or(0), Relaxed);
         let Some(limit) = limit else { return self.most.store(usize::MAX, Relaxed) };
         let part = |hundredths: u64| limit / 100 * hundredths;
@@ -82,6 +113,13 @@ impl Memory {
             self.most.store((most.min(in_flight) / 2).max(LEAST), Relaxed);
             self.fell_at.store(resident, Relaxed);
         }
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.memory.arriving.fetch_sub(self.bytes, Relaxed);
+        self.memory.arrived.fetch_add(self.bytes, Relaxed);
     }
 }
 
@@ -161,6 +199,21 @@ mod tests {
         memory.seen(990, None, 4);
         assert!(!memory.is_short());
         assert!(resident().is_none_or(|bytes| bytes > 1 << 20));
+    }
+
+    #[test]
+    fn bodies_find_room_for_what_is_not_resident_yet() {
+        let memory = Memory::default();
+        assert!(memory.room_for(u64::MAX / 4, 100).is_some(), "nobody knows of a limit");
+        memory.seen(500, Some(1_000), 100);
+        let first = memory.room_for(200, 100).expect("room");
+        assert!(memory.room_for(50, 100).is_none(), "500 and twice 250 are too much");
+        assert!(memory.room_for(50, LEAST).is_some(), "there is room for a few, whatever is seen");
+        drop(first);
+        assert!(memory.room_for(1, 100).is_none(), "what was read is not seen yet");
+        memory.seen(700, Some(1_000), 100);
+        assert!(memory.room_for(100, 100).is_some());
+        assert!(memory.room_for(100, 100).is_none());
     }
 
     #[test]

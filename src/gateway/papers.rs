@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::facts::{Body, Facts, Media, Reads, Seen, Text, Watched};
+use crate::headers;
 use crate::plan::{Decision, Dossier, Failure, Later, Limits, PluginAnswer, Record};
 use crate::policy::{Answered, Decided, Session};
 use crate::store::{DecisionSettings, Decisions};
@@ -56,10 +57,10 @@ impl Papers {
         store: &Decisions,
         facts: &Arc<Facts>,
         bytes: usize,
-        decided: &Decided,
+        decided: &mut Decided,
         asked: &[Answered],
     ) {
-        self.reads = decided.reads.clone();
+        self.reads = std::mem::take(&mut decided.reads);
         let look = store.is_durable() && bytes <= LOOKED_THROUGH;
         self.seen = Some(Box::new(seen(facts, &self.reads, store.settings(), look)));
         self.decision = decided.decision.as_ref().ok().map(|decision| Box::new(decision.clone()));
@@ -139,7 +140,7 @@ impl Papers {
 }
 
 fn wants_explanation(facts: &Facts) -> bool {
-    let asked = facts.headers.get("x-tollgate-explain").map(|value| value.as_bytes().to_ascii_lowercase());
+    let asked = facts.headers.get(&headers::EXPLAIN).map(|value| value.as_bytes().to_ascii_lowercase());
     asked.is_some_and(|word| matches!(&*word, b"1" | b"true"))
 }
 
@@ -148,7 +149,7 @@ fn seen(facts: &Facts, reads: &Reads, settings: &DecisionSettings, look: bool) -
     let read = |names: &[&str]| reads.facts.iter().any(|fact| names.contains(&&**fact));
     let media = look || read(&["has_images", "has_audio", "has_files", "modalities"]);
     // By these two, strategies put targets in order.
-    let always = ["x-tollgate-tier", "x-tollgate-data-class"].into_iter();
+    let always = [headers::TIER.as_str(), headers::DATA_CLASS.as_str()].into_iter();
     let always = always.filter(|name| !settings.headers.iter().any(|other| other.eq_ignore_ascii_case(name)));
     let headers = settings.headers.iter().map(String::as_str).chain(always).filter_map(|name| {
         let value = facts.headers.get(name)?.to_str().ok()?;
@@ -169,7 +170,7 @@ fn seen(facts: &Facts, reads: &Reads, settings: &DecisionSettings, look: bool) -
             .map(Box::new),
         rates: facts.rates.clone(),
         tags: facts.tags.clone(),
-        header_names: facts.headers.keys().cloned().collect::<Vec<HeaderName>>(),
+        header_names: facts.headers.keys().map(HeaderName::as_str).collect(),
         headers: headers.collect(),
         tools: body.tool_names().to_vec(),
         json: body.has_json_output(),

@@ -80,9 +80,9 @@ impl Rehearsal {
         }
         let began = Instant::now();
         let session = snapshot.policies.begin(&facts);
-        let decided = session.decide().await;
+        let mut decided = session.decide().await;
         let policy_us = began.elapsed().as_secs_f64() * 1e6;
-        papers.decided(&store, &facts, 0, &decided, &session.asked());
+        papers.decided(&store, &facts, 0, &mut decided, &session.asked());
         papers.guarded(answers);
         let mut refusal = None;
         match decided.decision {

@@ -288,7 +288,21 @@ impl Entry {
             return self.estimate(closing.outcome, closing.status);
         };
         let state = if usage.estimated { State::Estimated } else { State::Settled };
+        if state == State::Settled
+            && self.most.1.is_some_and(|most| usage.output.saturating_sub(usage.reasoning) > most)
+        {
+            self.doubt(&usage);
+        }
         self.finish(state, closing, usage);
+    }
+
+    /// More was reported than can have been answered. It is booked all the same: the provider will bill it.
+    #[cold]
+    fn doubt(&self, usage: &Usage) {
+        let (request_id, target, most) = (&*self.sheet.opening.request, &self.target, self.most.1);
+        tracing::warn!(request_id, %target, reported = usage.output, most, "a provider reports more tokens than an answer can have");
+        metrics::counter!("tollgate_usage_doubtful_total", "provider" => target.provider.to_string())
+            .increment(1);
     }
 
     fn within(&self, usage: Usage) -> Usage {

@@ -1,9 +1,11 @@
 //! How many connections are open: in total, per client address, per worker.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::caller::one_client;
 
 /// Gauge of open connections.
 const CONNECTIONS: &str = "tollgate_connections";
@@ -78,14 +80,6 @@ impl Drop for Seat {
                 taken.by_address.remove(&self.address);
             }
         }
-    }
-}
-
-/// IPv6 clients own whole /64 networks, so one of these counts as one address.
-fn one_client(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
     }
 }
 

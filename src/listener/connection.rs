@@ -42,6 +42,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// 8 KiB and grow only as far as a connection needs. A prompt of 256 KiB read through 64 KiB costs three
 /// times the processor time of one read through this.
 const BUFFER: usize = 256 << 10;
+/// Bytes of an answer that the system may hold before it sends them: more than it can send until it asks for more.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 << 10;
 /// What is read at once to find out the protocol; most first requests fit.
 const FIRST_READ: usize = 2048;
 
@@ -116,6 +119,16 @@ pub(super) async fn serve<H: Handler>(arrival: Arrival, handler: Arc<H>, rules: 
     drop(seat);
 }
 
+/// Without a bound, the system takes megabytes for a client that never reads, whom nobody would notice before the answer's
+/// end.
+fn bound_unsent(stream: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // A system that cannot do it has bounds of its own, which are only larger.
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = stream;
+}
+
 /// A connection that has said its first word.
 struct Opened {
     io: Transport,
@@ -127,6 +140,7 @@ async fn open(stream: std::net::TcpStream, rules: &Rules) -> Option<Opened> {
     let stream = TcpStream::from_std(stream).ok()?;
     // An answer must not wait for the acknowledgement of the piece before.
     stream.set_nodelay(true).ok()?;
+    bound_unsent(&stream);
     let mut io = match &rules.tls {
         None => Transport::Plain(stream),
         Some(tls) => {

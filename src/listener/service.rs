@@ -72,7 +72,8 @@ pub(super) fn answer<H: Handler>(
         let line = &served.line;
         let response = match served.judge(request) {
             Ok(request) => {
-                let mut response = line.handler.handle(request, line.peer).await;
+                // Boxed: hyper moves what is inside of this future, and keeps room for it with each connection.
+                let mut response = Box::pin(line.handler.handle(request, line.peer)).await;
                 if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
                     line.wire.hand_over(takeover);
                 }

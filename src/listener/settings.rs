@@ -66,8 +66,8 @@ pub struct LimitSettings {
     /// else address) who have less than an equal share of them may come until it is a quarter more.
     pub in_flight: usize,
     /// Memory of this process; by default the limit of its control group, if it has one. Above 85 % of it, fewer
-    /// requests are let in until it has come back; the others are answered 503 with `Retry-After`. Changing it needs a
-    /// restart.
+    /// requests are let in until it has come back, and a body for which no room is left is not read; the others are
+    /// answered 503 with `Retry-After`. Changing it needs a restart.
     pub memory: Option<Size>,
     /// HTTP/2 streams of one connection.
     pub h2_streams: u32,

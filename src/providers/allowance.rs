@@ -30,46 +30,78 @@ pub struct Standing {
     pub full_in: Option<Duration>,
 }
 
-/// The headers of one form: the limit, what is left of it, when all of it is back.
-struct Form(&'static str, &'static str, &'static str, fn(&mut Allowance) -> &mut Option<Standing>);
+/// One form: whose it is, what it is called in the names of its headers, and what it is about.
+struct Form(Vendor, &'static str, fn(&mut Allowance) -> &mut Option<Standing>);
 
-/// The forms in which vendors say it, by what they are about. Of several, the first that an answer has counts. Whether a
+/// How the three headers of a form are put together.
+#[derive(Clone, Copy, PartialEq)]
+enum Vendor {
+    /// `x-ratelimit-{limit|remaining|reset}-{form}`
+    Usual,
+    /// `anthropic-ratelimit-{form}-{limit|remaining|reset}`
+    Anthropic,
+}
+
+/// The forms in which vendors say it. Of several that are about the same, the first that an answer has counts. Whether a
 /// day or a minute is meant is seen by how fast it fills.
 /// <https://platform.openai.com/docs/guides/rate-limits>, <https://console.groq.com/docs/rate-limits>,
 /// <https://inference-docs.cerebras.ai/support/rate-limits>, <https://platform.claude.com/docs/en/api/rate-limits>
-#[rustfmt::skip]
 const FORMS: [Form; 9] = [
-    Form("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", requests),
-    Form("x-ratelimit-limit-req-minute", "x-ratelimit-remaining-req-minute", "x-ratelimit-reset-req-minute", requests),
-    Form("x-ratelimit-limit-requests-day", "x-ratelimit-remaining-requests-day", "x-ratelimit-reset-requests-day", requests),
-    Form("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", tokens),
-    Form("x-ratelimit-limit-tokens-minute", "x-ratelimit-remaining-tokens-minute", "x-ratelimit-reset-tokens-minute", tokens),
-    Form("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset", requests),
-    Form("anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset", tokens),
-    Form("anthropic-ratelimit-input-tokens-limit", "anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset", input),
-    Form("anthropic-ratelimit-output-tokens-limit", "anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset", output),
+    Form(Vendor::Usual, "requests", requests),
+    Form(Vendor::Usual, "req-minute", requests),
+    Form(Vendor::Usual, "requests-day", requests),
+    Form(Vendor::Usual, "tokens", tokens),
+    Form(Vendor::Usual, "tokens-minute", tokens),
+    Form(Vendor::Anthropic, "requests", requests),
+    Form(Vendor::Anthropic, "tokens", tokens),
+    Form(Vendor::Anthropic, "input-tokens", input),
+    Form(Vendor::Anthropic, "output-tokens", output),
 ];
+
+/// What the three headers of a form tell, in the order of [`place`].
+type Three<'a> = [Option<&'a str>; 3];
+
+impl Vendor {
+    /// The name of a header without what is common to all, cut into form and part.
+    fn cut(name: &str) -> Option<(Self, &str, &str)> {
+        if let Some(rest) = name.strip_prefix("x-ratelimit-") {
+            let (part, form) = rest.split_once('-')?;
+            return Some((Self::Usual, form, part));
+        }
+        let (form, part) = name.strip_prefix("anthropic-ratelimit-")?.rsplit_once('-')?;
+        Some((Self::Anthropic, form, part))
+    }
+}
 
 impl Allowance {
     /// What the headers of an answer say, if they say anything. Garbage is passed over.
     pub fn read(headers: &HeaderMap, now_ms: u64) -> Option<Self> {
-        let ours = |name: &str| name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-");
-        if !headers.keys().any(|name| ours(name.as_str())) {
-            return None;
+        let mut said: [Three<'_>; FORMS.len()] = Default::default();
+        for (name, value) in headers {
+            if let Some((vendor, form, part)) = Vendor::cut(name.as_str())
+                && let Some(at) = FORMS.iter().position(|known| known.0 == vendor && known.1 == form)
+                && let Some(slot) = place(part).and_then(|place| said[at].get_mut(place))
+                && slot.is_none()
+            {
+                *slot = value.to_str().ok().map(str::trim);
+            }
         }
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let mut all = Self::default();
-        for Form(limit, remaining, reset, slot) in &FORMS {
-            let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
+        for (Form(.., slot), [limit, remaining, reset]) in FORMS.iter().zip(said) {
+            let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
             let (Some(limit), Some(remaining)) = (number(limit), number(remaining)) else { continue };
             if limit == 0 || remaining > limit {
                 continue;
             }
-            let full_in = text(reset).and_then(|value| retry_after::until_full(value, now_ms));
+            let full_in = reset.and_then(|value| retry_after::until_full(value, now_ms));
             slot(&mut all).get_or_insert(Standing { limit, remaining, full_in });
         }
         (all != Self::default()).then_some(all)
     }
+}
+
+fn place(part: &str) -> Option<usize> {
+    ["limit", "remaining", "reset"].iter().position(|known| *known == part)
 }
 
 fn requests(all: &mut Allowance) -> &mut Option<Standing> {

@@ -62,12 +62,15 @@ impl Lanes {
         self.terms.load().queue
     }
 
-    /// The lane to a target. `listed`: whether the configuration names it.
-    pub fn of(&self, target: &TargetName, listed: bool) -> Arc<Lane> {
+    /// The lane to a target. `listed` says whether the configuration names it; it is only asked of one without a lane.
+    pub fn of(&self, target: &TargetName, listed: impl FnOnce() -> bool) -> Arc<Lane> {
         let lanes = self.lanes.load();
         let models = lanes.get(&target.provider);
-        let own = models.and_then(|models| models.get(&target.model));
-        match own.or_else(|| models.filter(|_| !listed)?.get(OTHERS)) {
+        if let Some(own) = models.and_then(|models| models.get(&target.model)) {
+            return own.clone();
+        }
+        let listed = listed();
+        match models.filter(|_| !listed).and_then(|models| models.get(OTHERS)) {
             Some(lane) => lane.clone(),
             None => self.open(target, listed),
         }

@@ -1,15 +1,14 @@
 //! Decision records that are kept: the last ones in memory, and all of them on disk where the configuration says so.
 
 mod files;
-mod ring;
 mod writer;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use files::{files, find_in, lines};
-use ring::Ring;
 use writer::Writer;
 
 use super::DecisionSettings;
@@ -21,7 +20,8 @@ pub struct Decisions(Arc<Inner>);
 
 struct Inner {
     settings: DecisionSettings,
-    recent: Ring,
+    /// The oldest first.
+    recent: Mutex<VecDeque<Arc<Dossier>>>,
     writer: Option<Writer>,
 }
 
@@ -38,8 +38,7 @@ impl Decisions {
             }
             None => None,
         };
-        let recent = Ring::new(settings.recent);
-        Ok(Self(Arc::new(Inner { settings: settings.clone(), recent, writer })))
+        Ok(Self(Arc::new(Inner { settings: settings.clone(), recent: Mutex::default(), writer })))
     }
 
     /// A store that keeps nothing.
@@ -49,8 +48,7 @@ impl Decisions {
 
     /// A store that writes nothing to disk, whatever the settings say.
     pub fn remembering(settings: DecisionSettings) -> Self {
-        let recent = Ring::new(settings.recent);
-        Self(Arc::new(Inner { settings, recent, writer: None }))
+        Self(Arc::new(Inner { settings, recent: Mutex::default(), writer: None }))
     }
 
     /// How it was set up.
@@ -76,17 +74,28 @@ impl Decisions {
         {
             writer.push(dossier.clone());
         }
-        self.0.recent.keep(dossier);
+        let most = self.0.settings.recent;
+        if most == 0 {
+            return;
+        }
+        let mut recent = self.0.recent();
+        let oldest = if recent.len() >= most { recent.pop_front() } else { None };
+        recent.push_back(dossier);
+        drop(recent);
+        // Freed outside of the lock.
+        drop(oldest);
     }
 
     /// The newest records first, as far as they are in memory and `wanted`; at most `most` of them.
     pub fn recent(&self, most: usize, wanted: impl Fn(&Dossier) -> bool) -> Vec<Arc<Dossier>> {
-        self.0.recent.all().into_iter().filter(|dossier| wanted(dossier)).take(most).collect()
+        // Copied out under the lock, looked at outside.
+        let all: Vec<_> = self.0.recent().iter().rev().cloned().collect();
+        all.into_iter().filter(|dossier| wanted(dossier)).take(most).collect()
     }
 
     /// The record of a request, as long as it is in memory.
     pub fn get(&self, id: &str) -> Option<Arc<Dossier>> {
-        self.0.recent.find(|dossier| *dossier.record.request_id == *id)
+        self.0.recent().iter().rev().find(|dossier| *dossier.record.request_id == *id).cloned()
     }
 
     /// Where records are on disk.
@@ -99,6 +108,12 @@ impl Decisions {
         if let Some(writer) = &self.0.writer {
             writer.close(Duration::from_secs(2));
         }
+    }
+}
+
+impl Inner {
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Arc<Dossier>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,8 +202,8 @@ mod tests {
             store.keep(dossier(&format!("id-{n}")));
         }
         let kept = ids(&store);
-        assert!(kept.len() <= 1_004, "{} are kept", kept.len());
-        assert!(kept[..200].iter().enumerate().all(|(n, id)| *id == format!("id-{}", 4_999 - n)));
+        assert_eq!(kept.len(), 1_000);
+        assert!(kept.iter().enumerate().all(|(n, id)| *id == format!("id-{}", 4_999 - n)));
     }
 
     #[test]

@@ -92,6 +92,7 @@ table! {
     Gauge     "tollgate_build_info" ["version"] "1 for the version of this binary";
     Gauge     "tollgate_requests_in_flight" [] "requests being served";
     Counter   "tollgate_shed_total" ["reason"] "requests that were answered 503 before they were looked at; reason is in_flight or memory";
+    Counter   "tollgate_usage_doubtful_total" ["provider"] "reports of more tokens than an answer could have by its limit; they are booked, and logged";
     Gauge     "tollgate_memory_resident_bytes" [] "memory of the process";
     Gauge     "tollgate_memory_limit_bytes" [] "memory that it may have, as far as it knows; 0 without a limit";
     Gauge     "tollgate_queue_waiting" ["provider", "model"] "requests that wait for a configured model";

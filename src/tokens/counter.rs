@@ -1,12 +1,9 @@
 //! Who counts: each text once, beside the workers, and as near as can be where nobody waits for that.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use moka::sync::Cache;
 use serde::Serialize;
-use tokio::sync::oneshot;
 
 use super::calibration::{Calibrations, Learned, Report};
 use super::encoding::Encoding;
@@ -15,6 +12,7 @@ use super::prompt::{at_most, prompt};
 use crate::chat::Request;
 use crate::facts::market::Scale;
 use crate::target::TargetName;
+use crate::threads::Beside;
 
 /// Counts of texts that are remembered: those of conversations come again with each turn.
 const REMEMBERED: u64 = 16_384;
@@ -50,14 +48,14 @@ pub struct Method {
 pub struct Counter {
     counted: Cache<[u8; 16], u32>,
     calibrations: Calibrations,
-    desk: OnceLock<Option<SyncSender<Errand>>>,
+    beside: Beside,
 }
-
-type Errand = Box<dyn FnOnce() + Send>;
 
 impl Default for Counter {
     fn default() -> Self {
-        Self { counted: Cache::new(REMEMBERED), calibrations: Calibrations::default(), desk: OnceLock::new() }
+        // One thread, so that counting never takes more than a core.
+        let beside = Beside::new("tokens", || 1, MOST_WAITING);
+        Self { counted: Cache::new(REMEMBERED), calibrations: Calibrations::default(), beside }
     }
 }
 
@@ -67,17 +65,8 @@ impl Counter {
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Option<T> {
-        let (done, told) = oneshot::channel();
         let this = self.clone();
-        let errand = move || {
-            // Who asked may have gone.
-            if !done.is_closed() {
-                // They may also have gone since.
-                let _ = done.send(work(&this));
-            }
-        };
-        self.desk.get_or_init(open).as_ref()?.try_send(Box::new(errand)).ok()?;
-        told.await.ok()
+        self.beside.run(move || work(&this)).await
     }
 
     /// Tokens of a prompt, for the model of these names. Takes milliseconds.
@@ -142,20 +131,6 @@ impl Scale for Counter {
 impl Family {
     fn method(&self) -> Method {
         Method { encoding: self.encoding.name(), family: self.name, exact: self.exact }
-    }
-}
-
-/// The thread that counts; one, so that counting never takes more than a core.
-fn open() -> Option<SyncSender<Errand>> {
-    let (send, receive) = sync_channel(MOST_WAITING);
-    let thread = std::thread::Builder::new().name("tokens".to_owned());
-    thread.spawn(move || drive(&receive)).ok().map(|_| send)
-}
-
-fn drive(errands: &Receiver<Errand>) {
-    while let Ok(errand) = errands.recv() {
-        // A defect in one count costs that one.
-        drop(catch_unwind(AssertUnwindSafe(errand)));
     }
 }
 

@@ -1,8 +1,11 @@
 //! Late answers: hedges, standbys, races and votes, over real sockets.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::acts;
 use crate::client::{Reply, ask, ask_stream, chat, eventually};
@@ -120,6 +123,42 @@ async fn hedges_keep_to_their_share_of_the_traffic() {
     }
     let hedged = second.heard().len();
     assert!((4..=7).contains(&hedged), "{hedged} of 60 requests were sent twice");
+}
+
+#[tokio::test]
+async fn a_target_that_slows_down_as_a_whole_is_not_asked_twice() {
+    let time = Arc::new(AtomicU64::new(20));
+    let pause = time.clone();
+    let slowing = Upstream::start(move |_| {
+        let mut script = vec![Act::Pause(Duration::from_millis(pause.load(Ordering::SeqCst)))];
+        script.extend(acts::says("first"));
+        script
+    });
+    let (first, second, gateway) = pair(
+        slowing,
+        speaking("hedged"),
+        "models:\n  m: { targets: [ first/a, second/b ], hedge: { after: 100ms, share: 50 } }\n",
+    );
+    let ask_many = async |many: usize| {
+        for _ in 0..many / 10 {
+            let mut asked = JoinSet::new();
+            for _ in 0..10 {
+                let to = gateway.clients;
+                asked.spawn(async move { chat(to, &ask("m")).await.status });
+            }
+            assert!(asked.join_all().await.iter().all(|status| *status == 200));
+        }
+    };
+    ask_many(100).await;
+    let before = second.heard().len();
+    time.store(400, Ordering::SeqCst);
+    ask_many(100).await;
+    let hedged = second.heard().len() - before;
+    // The first dozens show that it is slower; half of all might have been sent twice.
+    assert!((1..=40).contains(&hedged), "{hedged} of 100 late ones were sent twice");
+    let spared = gateway.metric("tollgate_hedges_total", &["outcome=\"shifted\""]).await;
+    assert!(spared >= 40.0, "{spared} were not, as it had slowed down");
+    assert_eq!(first.heard().len(), 200);
 }
 
 #[tokio::test]

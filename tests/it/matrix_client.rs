@@ -34,7 +34,8 @@ async fn two_hundred_readers_that_never_read_cost_little() {
         script.extend(std::iter::repeat_n(acts::piece(&event), 500));
         script
     });
-    let gateway = gateway::start(&format!("providers:\n{}", provider("up", &upstream.url())));
+    let config = format!("limits: {{ write_timeout: 2s }}\nproviders:\n{}", provider("up", &upstream.url()));
+    let gateway = gateway::start(&config);
     let body = ask_stream("up/m").to_string();
     let request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -53,6 +54,9 @@ async fn two_hundred_readers_that_never_read_cost_little() {
     // Two megabytes wait for each of them.
     assert!(grown < 50 << 20, "grew by {} MiB", grown >> 20);
     assert_eq!(client::get(gateway.clients, "/v1/models").await.status, 200, "others are served");
+    let streams = || gateway.access().into_iter().filter(|line| line["path"] == "/v1/chat/completions");
+    client::eventually("all of them to be given up", || (streams().count() == 200).then_some(())).await;
+    assert!(streams().all(|line| line["outcome"] == "cancelled"), "none had its answer");
     drop(held);
 }
 

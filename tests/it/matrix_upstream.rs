@@ -320,6 +320,28 @@ async fn usage_is_booked_once_whatever_is_said_of_it() {
 }
 
 #[tokio::test]
+async fn usage_beyond_the_limit_of_an_answer_is_booked_and_told() {
+    let upstream = Upstream::start(|_| {
+        let mut answer = acts::completion("here");
+        answer["usage"] = json!({ "prompt_tokens": 7, "completion_tokens": 900, "total_tokens": 907 });
+        acts::whole(200, &answer)
+    });
+    let gateway = gateway::start(&format!(
+        "state: {{ ledger: \"sqlite:./data/ledger.db\" }}\nproviders:\n{}",
+        provider("up", &upstream.url())
+    ));
+    for (most, doubts) in [(1_000, 0.0), (10, 1.0)] {
+        let mut question = ask("up/m");
+        question["max_tokens"] = most.into();
+        let reply = chat(gateway.clients, &question).await;
+        let record = gateway.record(reply.header("x-request-id")).await;
+        assert_eq!(record["usage"]["output"], 900, "{record:#}");
+        let told = gateway.metric("tollgate_usage_doubtful_total", &["provider=\"up\""]).await;
+        assert!((told - doubts).abs() < 0.5, "{most}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_flood_of_interim_answers_and_unasked_switches_end_in_the_fallback() {
     let first = Upstream::start(|heard| match heard.model().as_str() {
         "flood" => acts::raw("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(200_000)),

@@ -33,6 +33,12 @@ struct Limited {
 }
 
 fn limited() -> Limited {
+    limited_to(|_| SERVICE)
+}
+
+/// As many at once, for as long as `service` says of each by its number.
+fn limited_to(service: impl Fn(usize) -> Duration + Send + Sync + 'static) -> Limited {
+    let asked = AtomicUsize::new(0);
     let (refused, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (refusals, peak) = (refused.clone(), most.clone());
     let there: Mutex<Vec<Instant>> = Mutex::default();
@@ -44,9 +50,10 @@ fn limited() -> Limited {
             refusals.fetch_add(1, Ordering::SeqCst);
             return acts::error(503, "too much at once");
         }
-        there.push(now + SERVICE);
+        let service = service(asked.fetch_add(1, Ordering::SeqCst));
+        there.push(now + service);
         peak.fetch_max(there.len(), Ordering::SeqCst);
-        let mut script = vec![Act::Pause(SERVICE)];
+        let mut script = vec![Act::Pause(service)];
         script.extend(acts::says("here"));
         script
     });
@@ -93,8 +100,10 @@ async fn lane(gateway: &Gateway) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_three_times_its_load_a_target_does_its_best_at_once() {
-    for (name, concurrency) in [("written", "concurrency: 10"), ("learnt", "tags: []")] {
+async fn under_many_times_its_load_a_target_does_its_best_at_once() {
+    for (name, concurrency, times) in
+        [("written", "concurrency: 10", 3), ("learnt", "tags: []", 3), ("written", "concurrency: 10", 10)]
+    {
         let Limited { upstream, refused, most } = limited();
         let gateway = gateway::start(&format!(
             "{ROOM}queue: {{ size: 200, max_wait: 2s }}\nlog: {{ access: false }}\nproviders:\n  up: {{ dialect: openai, base_url: \"{}\", \
@@ -103,11 +112,11 @@ async fn under_three_times_its_load_a_target_does_its_best_at_once() {
         ));
         let rate = (CAPACITY as f64 / SERVICE.as_secs_f64()) as u32;
         // Both find their pace; connections are made.
-        load(&gateway, rate * 3, Duration::from_secs(2)).await;
+        load(&gateway, rate * times, Duration::from_secs(2)).await;
         let (before, from) = (resident(&gateway), refused.load(Ordering::SeqCst));
         let time = Duration::from_secs(seconds());
         let begun = Instant::now();
-        let answers = load(&gateway, rate * 3, time).await;
+        let answers = load(&gateway, rate * times, time).await;
         let took = begun.elapsed();
         let after = resident(&gateway);
 
@@ -119,20 +128,25 @@ async fn under_three_times_its_load_a_target_does_its_best_at_once() {
             assert!((1..=60).contains(&after), "{reply:#?}");
         }
         let mut bad: Vec<_> = bad.into_iter().map(|(_, took)| took).collect();
+        let refused_in = percentile(&mut bad, 0.5);
         let goodput = good.len() as f64 / took.as_secs_f64() / f64::from(rate);
         let (p50, p99) = (percentile(&mut good, 0.5), percentile(&mut good, 0.99));
         eprintln!(
-            "{name}: {} served in {took:?}, {:.0} % of what the target can; p50 {p50:?}, p99 {p99:?}; {} refused, half of them in {:?}; \
+            "{name}, {times} times: {} served in {took:?}, {:.0} % of what the target can; p50 {p50:?}, p99 {p99:?}; {} refused, half of them in {:?}; \
              the target refused {}, had {} at once; {before} → {after} MiB",
             good.len(),
             goodput * 100.0,
             bad.len(),
-            percentile(&mut bad, 0.5),
+            refused_in,
             refused.load(Ordering::SeqCst) - from,
             most.load(Ordering::SeqCst),
         );
         assert!(goodput >= 0.9, "{name}: {goodput}");
         assert!(p99 <= Duration::from_secs(4), "{name}: {p99:?}");
+        assert!(
+            times < 10 || refused_in < Duration::from_millis(50),
+            "{refused_in:?}: nobody waits for a refusal"
+        );
         assert!(bad.len() > good.len(), "{name}: {} of {}", bad.len(), good.len());
         assert!(after <= before + 24, "{name}: {before} → {after} MiB");
 
@@ -213,7 +227,8 @@ async fn one_by_one(gateway: &Gateway, key: &'static str, time: Duration) -> Vec
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_tenant_floods_and_the_others_hardly_notice_at_once() {
-    let Limited { upstream, .. } = limited();
+    // Answers take 300 to 500 ms, so that places come back one by one as they do in life, not ten at a time.
+    let Limited { upstream, .. } = limited_to(|n| SERVICE * 3 / 4 + SERVICE / 2 * (n as u32 * 7 % 11) / 10);
     let config = format!(
         "{ROOM}queue: {{ size: 100, max_wait: 3s }}\nlog: {{ access: false }}\nauth: keys\nkeys:\n  loud: {{ secret: env:LOUD }}\n  quiet: {{ secret: env:QUIET }}\n\
          providers:\n  up: {{ dialect: openai, base_url: \"{}\", keys: [ env:TEST_KEY ], concurrency: 10 }}\n",
@@ -256,9 +271,9 @@ async fn one_tenant_floods_and_the_others_hardly_notice_at_once() {
         calm.0, under.0, calm.1, under.1
     );
     assert!(refused > 50, "{refused}");
-    // Its turn is the next but one. Places come back in bursts: at worst, it waits for the next of them.
-    assert!(under.0 <= calm.0.mul_f64(1.5) + Duration::from_millis(50), "{calm:?} → {under:?}");
-    assert!(under.1 <= calm.1 * 2 + Duration::from_millis(100), "{calm:?} → {under:?}");
+    // Its turn is the next but one.
+    assert!(under.0 <= calm.0.mul_f64(1.5), "{calm:?} → {under:?}");
+    assert!(under.1 <= calm.1.mul_f64(1.5), "{calm:?} → {under:?}");
 }
 
 #[tokio::test]
@@ -338,8 +353,8 @@ async fn memory_that_runs_short_lets_fewer_in_and_then_all_again_at_once() {
     }
     let shed = gateway.metric("tollgate_shed_total", &["reason=\"memory\""]).await;
     eprintln!("at most {most} of {LIMIT} MiB, {shed} refused for it");
-    // Who was let in before may still need more.
-    assert!(shed > 0.0 && most < LIMIT * 2, "{shed} refused, {most} MiB");
+    // What was made of bodies that had been let in.
+    assert!(shed > 0.0 && most < LIMIT * 5 / 4, "{shed} refused, {most} MiB");
     client::eventually_async("memory that has come back", async || {
         let memory = gateway.status().await["memory"].clone();
         (memory["short"] == false && memory["limit_bytes"] == LIMIT << 20).then_some(())

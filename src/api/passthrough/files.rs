@@ -73,7 +73,7 @@ fn provider(approach: Approach<'_>) -> Result<Arc<str>, Fault> {
         .filter(|vendor| vendor.wire.media_path("files", "").is_some())
         .map(|vendor| vendor.name.clone())
         .collect();
-    let header = approach.headers.get("x-tollgate-provider").and_then(|value| value.to_str().ok());
+    let header = approach.headers.get(&crate::headers::PROVIDER).and_then(|value| value.to_str().ok());
     let query = approach.uri.query().unwrap_or_default().split('&');
     let said = header.or_else(|| query.filter_map(|pair| pair.strip_prefix("provider=")).next());
     if let Some(said) = said {

@@ -53,7 +53,7 @@ impl Door for Original {
     fn intake(&self, approach: Approach<'_>) -> Result<Intake, Fault> {
         let path = version_off(approach.uri.path());
         check_path(path)?;
-        if let Some(provider) = approach.headers.get("x-tollgate-provider") {
+        if let Some(provider) = approach.headers.get(&crate::headers::PROVIDER) {
             let provider = provider.to_str().unwrap_or_default();
             open(approach.snapshot, provider)?;
             let below = Below::BaseUrl { path: path.to_owned(), query: client_query(approach) };

@@ -188,7 +188,7 @@ impl Work<'_> {
         group: Group,
     ) -> Vec<Group> {
         let headers = &self.scene.facts.headers;
-        let class = headers.get("x-tollgate-data-class").map(|value| value.to_str().unwrap_or("?"));
+        let class = headers.get(&crate::headers::DATA_CLASS).map(|value| value.to_str().unwrap_or("?"));
         match (classes, class) {
             (None, None) => vec![group],
             (None, Some(class)) => self.only(group, |listing| {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::plugin::outcome::{CallFault, Called, Outcome};
+use crate::threads::half_of_the_cores;
 
 /// A call under way.
 type Call<T> = Pin<Box<dyn Future<Output = Called<T>> + Send>>;
@@ -81,11 +82,7 @@ fn send<T: Send + 'static>(road: &UnboundedSender<Task>, mut call: Call<T>) -> o
 fn road() -> Option<&'static UnboundedSender<Task>> {
     static ROADS: OnceLock<Vec<UnboundedSender<Task>>> = OnceLock::new();
     static TURN: AtomicUsize = AtomicUsize::new(0);
-    let roads = ROADS.get_or_init(|| {
-        // Half of the cores, so that workers have the other half.
-        let cores = thread::available_parallelism().map_or(2, usize::from);
-        (0..(cores / 2).max(1)).filter_map(pave).collect()
-    });
+    let roads = ROADS.get_or_init(|| (0..half_of_the_cores()).filter_map(pave).collect());
     roads.get(TURN.fetch_add(1, Ordering::Relaxed).checked_rem(roads.len())?)
 }
 

@@ -17,7 +17,7 @@ fn lane(max: u32) -> Arc<Lane> {
     let lanes = Lanes::default();
     let rules = ConcurrencyRules { max: Some(max), adaptive: Adaptive::Off, ..ConcurrencyRules::default() };
     lanes.configure(LaneTerms { providers: [("p".into(), rules)].into(), ..LaneTerms::default() });
-    lanes.of(&TargetName::parse("p/m").unwrap(), true)
+    lanes.of(&TargetName::parse("p/m").unwrap(), || true)
 }
 
 fn join(lane: &Arc<Lane>, tenant: u64, seconds: u64) -> Result<Ticket, Refused> {
@@ -52,7 +52,7 @@ async fn seconds(seconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn without_a_limit_nobody_waits_and_everybody_is_counted() {
     let lanes = Lanes::default();
-    let lane = lanes.of(&TargetName::parse("p/m").unwrap(), true);
+    let lane = lanes.of(&TargetName::parse("p/m").unwrap(), || true);
     let berths: Vec<_> = (0..10_000).map(|_| lane.enter().unwrap()).collect();
     assert_eq!((lane.look().in_flight, lane.look().limit), (10_000, None));
     drop(berths);
@@ -181,7 +181,7 @@ async fn a_limit_that_is_lifted_lets_those_who_wait_go() {
         LaneTerms { providers: [("p".into(), rules)].into(), ..LaneTerms::default() }
     };
     lanes.configure(terms(Some(1)));
-    let lane = lanes.of(&TargetName::parse("p/m").unwrap(), true);
+    let lane = lanes.of(&TargetName::parse("p/m").unwrap(), || true);
     let berth = lane.enter().unwrap();
     let waiting: Vec<_> = (0..5)
         .map(|tenant| {
@@ -207,9 +207,9 @@ async fn a_limit_that_is_lifted_lets_those_who_wait_go() {
 async fn names_that_clients_invent_share_a_lane() {
     let lanes = Lanes::default();
     for n in 0..2 * MOST_LANES {
-        lanes.of(&TargetName::parse(&format!("p/{n}")).unwrap(), false);
+        lanes.of(&TargetName::parse(&format!("p/{n}")).unwrap(), || false);
     }
     assert_eq!(lanes.of_provider("p").len(), MOST_LANES + 1);
-    let own = lanes.of(&TargetName::parse("p/named").unwrap(), true);
+    let own = lanes.of(&TargetName::parse("p/named").unwrap(), || true);
     assert_eq!(&*own.target().model, "named");
 }
