@@ -4,6 +4,7 @@ mod alert;
 mod budget;
 mod gate;
 mod health;
+mod hints;
 mod load;
 mod settings;
 mod spare;

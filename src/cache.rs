@@ -1,14 +1,16 @@
 //! Answers that are given again: kept by the hash of their question, and made once when many ask at the same time.
 //!
-//! Bounded in bytes; what has to go, goes by how often and how lately it was asked for.
+//! Bounded in bytes; what has to go, goes by how often and how lately it was asked for. Behind it there may be a Redis
+//! with the answers of other gateways.
 
 mod entry;
+mod far;
 mod flight;
 mod settings;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
 use moka::Expiry;
@@ -16,9 +18,13 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 pub use entry::{Entry, Form};
+pub use far::{Claim, Claimed, Far};
 use flight::Flight;
 pub use flight::{Lead, Waited, Waiter};
 pub use settings::{AliasCache, CacheSettings, IdempotencySettings, Rules, When};
+
+use crate::clock::Clock;
+use crate::store::redis::Redis;
 
 /// Requests that wait for somebody else's answer, all together; beyond them, everybody asks for himself.
 const MOST_WAITING: usize = 10_000;
@@ -31,6 +37,7 @@ pub struct Store {
     kept: Cache<Key, Arc<Entry>>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     waiting: AtomicUsize,
+    far: OnceLock<Arc<Far>>,
 }
 
 /// What there is for somebody who asks.
@@ -52,7 +59,17 @@ impl Store {
     pub fn new(max_bytes: u64) -> Arc<Self> {
         let weigh = |_: &Key, entry: &Arc<Entry>| u32::try_from(entry.weight()).unwrap_or(u32::MAX);
         let kept = Cache::builder().max_capacity(max_bytes).weigher(weigh).expire_after(OwnLife).build();
-        Arc::new(Self { kept, flights: Mutex::default(), waiting: AtomicUsize::new(0) })
+        Arc::new(Self { kept, flights: Mutex::default(), waiting: AtomicUsize::new(0), far: OnceLock::new() })
+    }
+
+    /// Answers are found by all gateways that share this Redis. `shelf` tells this store from others.
+    pub fn share(&self, redis: &Arc<Redis>, clock: Arc<dyn Clock>, shelf: &'static str) {
+        self.far.get_or_init(|| Far::new(redis.clone(), clock, shelf));
+    }
+
+    /// Where the answers of other gateways are, if gateways share them.
+    pub fn far(&self) -> Option<&Arc<Far>> {
+        self.far.get()
     }
 
     /// A kept answer.
@@ -88,7 +105,15 @@ impl Store {
         self.kept.weighted_size()
     }
 
-    fn keep(&self, key: Key, entry: Arc<Entry>) {
+    /// Says whether other gateways will find it.
+    fn keep(&self, key: Key, entry: Arc<Entry>) -> bool {
+        let told = self.far.get().is_some_and(|far| far.keep(&key, &entry));
+        self.kept.insert(key, entry);
+        told
+    }
+
+    /// Keeps what another gateway made.
+    fn found(&self, key: Key, entry: Arc<Entry>) {
         self.kept.insert(key, entry);
     }
 

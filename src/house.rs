@@ -21,6 +21,7 @@ mod reload;
 pub mod replay;
 mod schema;
 mod secrets;
+mod shared;
 mod sources;
 mod state;
 mod trial;

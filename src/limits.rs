@@ -1,7 +1,8 @@
 //! Limits towards clients: requests and tokens in a period, and requests at once, by key, team, user, model or tag.
 //!
 //! Counts live in this process, outside of every snapshot: a reload keeps them. What they count is named by hashes in
-//! tables of bounded size, so that clients who invent names cannot fill the memory.
+//! tables of bounded size, so that clients who invent names cannot fill the memory. Where gateways share them, Redis
+//! counts, and what is here follows it.
 
 mod cell;
 mod held;
@@ -9,10 +10,11 @@ mod notice;
 mod penalty;
 mod rules;
 mod settings;
+mod shared;
 mod table;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,12 +25,15 @@ pub use penalty::Penalty;
 pub use rules::{KeyRules, Rules, Subject};
 pub use settings::{Dimension, MatchSettings, RateLimitSettings, Rates, Weights, one_or_many};
 
+use crate::store::redis::Redis;
+use shared::Shared;
 use table::Table;
 
 /// Every count of this process.
 pub struct Limits {
     origin: Instant,
     tables: Mutex<HashMap<TableName, Arc<Table>>>,
+    shared: OnceLock<Arc<Shared>>,
 }
 
 /// What a limit counts.
@@ -70,7 +75,7 @@ struct TableName {
 impl Limits {
     /// Nothing was counted yet.
     pub fn new(now: Instant) -> Self {
-        Self { origin: now, tables: Mutex::default() }
+        Self { origin: now, tables: Mutex::default(), shared: OnceLock::new() }
     }
 
     /// Lets a request in, or says which limit it would break. Either everything is counted, or nothing.
@@ -89,7 +94,38 @@ impl Limits {
             return Ok(None);
         }
         let ticks = cell::since(self.origin, now);
-        held::take(rules.meters(of_key, subject, ticks), need, self.origin, ticks)
+        held::take(rules.meters(of_key, subject, ticks, false), need, self.origin, ticks, 1)
+    }
+
+    /// All gateways that share this Redis count together from now on. Before the first request.
+    pub fn share(&self, redis: &Arc<Redis>) {
+        if self.shared.set(Shared::new(redis.clone(), self.origin)).is_ok()
+            && let Some(shared) = self.shared.get()
+        {
+            redis.join(shared.clone());
+        }
+    }
+
+    /// Whether counts are kept elsewhere, so that asking takes a while.
+    pub fn is_shared(&self) -> bool {
+        self.shared.get().is_some()
+    }
+
+    /// The same as [`Self::admit`], over all gateways.
+    ///
+    /// # Errors
+    /// The limit that is reached, and when it lets the next one through; or one that cannot be asked.
+    pub async fn admit_among_all(
+        &self,
+        rules: &Rules,
+        of_key: Option<&KeyRules>,
+        subject: &Subject<'_>,
+        need: &Need,
+        now: Instant,
+    ) -> Result<Option<Box<Held>>, Box<Denied>> {
+        let Some(shared) = self.shared.get() else { return self.admit(rules, of_key, subject, need, now) };
+        let meters = rules.meters(of_key, subject, cell::since(self.origin, now), true);
+        if meters.is_empty() { Ok(None) } else { shared.take(meters, need).await }
     }
 
     /// The table of this name, with the counts of before.

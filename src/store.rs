@@ -1,12 +1,13 @@
 //! What the gateway keeps between requests: answers that a later request may refer to, and records of decisions.
 //!
 //! Everything here is bounded. Only records of decisions and the database are written to disk, and only where the
-//! configuration names a place for them.
+//! configuration names a place for them. What several gateways share stands in Redis.
 
 mod answers;
 mod decisions;
 pub mod keystore;
 pub mod postgres;
+pub mod redis;
 pub mod registry;
 mod settings;
 pub mod sqlite;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::gateway::Pinned;
+use crate::store::redis::RedisStatus;
 
 /// How reloads went. Written by the house, read by the status page.
 #[derive(Debug, Default)]
@@ -46,6 +47,9 @@ pub struct Status {
     /// Secrets in stores elsewhere, without their values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     secrets: Vec<serde_json::Value>,
+    /// What is shared with other gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<RedisStatus>,
     /// What operators should look at.
     alerts: Vec<serde_json::Value>,
 }
@@ -132,6 +136,7 @@ impl Status {
             pinned: snapshot.pinned.clone(),
             chaos: admin.shared.figures.chaos.shown(),
             secrets: (admin.secrets)(),
+            redis: admin.shared.figures.redis().map(|redis| redis.status()),
             alerts: super::policies::alerts(admin),
         }
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::budget::{Allowance, Budget};
+use super::hints::Hints;
 use super::settings::BreakerSettings;
 use super::state::{Breaker, Cause, Entry, Heard, Standing};
 use crate::clock::Dice;
@@ -31,6 +32,8 @@ pub struct Gates {
     /// Held while a gate is added or forgotten.
     keeper: Mutex<()>,
     dice: Arc<Dice>,
+    /// What other gateways say.
+    pub(super) hints: Hints,
 }
 
 /// The gate of one target.
@@ -93,6 +96,7 @@ impl Gates {
             gates: ArcSwap::default(),
             keeper: Mutex::default(),
             dice: Arc::new(dice),
+            hints: Hints::default(),
         }
     }
 
@@ -176,7 +180,8 @@ impl Gates {
 
     /// What is known of a target's breaker.
     pub fn look(&self, target: &TargetName, now: Instant) -> Option<Look> {
-        Some(self.gates.load().get(target)?.look(now))
+        let look = self.gates.load().get(target)?.look(now);
+        Some(Look { health: self.hints.temper(look.health, target, now), ..look })
     }
 
     /// The same for `provider/model` as one text.
@@ -188,7 +193,11 @@ impl Gates {
     pub fn of_provider(&self, provider: &str, now: Instant) -> Vec<(Arc<str>, Look)> {
         let gates = self.gates.load();
         let own = gates.values().filter(|gate| *gate.target.provider == *provider);
-        let mut own: Vec<_> = own.map(|gate| (gate.target.model.clone(), gate.look(now))).collect();
+        let look = |gate: &Gate| {
+            let look = gate.look(now);
+            Look { health: self.hints.temper(look.health, &gate.target, now), ..look }
+        };
+        let mut own: Vec<_> = own.map(|gate| (gate.target.model.clone(), look(gate))).collect();
         own.sort_by(|a, b| a.0.cmp(&b.0));
         own
     }
@@ -203,6 +212,17 @@ impl Gates {
             (in_use || standing != Standing::Closed).then(|| (gate.target.clone(), standing))
         });
         watched.collect()
+    }
+
+    /// Targets whose breakers are open, and for how long.
+    pub(super) fn open_ones(&self, now: Instant) -> Vec<(TargetName, Duration)> {
+        let gates = self.gates.load();
+        let open = gates.values().filter_map(|gate| {
+            let state = gate.state();
+            let is_open = state.breaker.standing() == Standing::Open;
+            is_open.then(|| (gate.target.clone(), state.breaker.left(now)))
+        });
+        open.filter(|(_, left)| !left.is_zero()).collect()
     }
 
     /// Forgets gates that nobody passed for long; called now and then.
@@ -274,6 +294,12 @@ impl Gates {
         if !settings.enabled {
             return;
         }
+        // Where others have found out already, one failure is enough.
+        let warned = heard == Heard::Bad && settings.consecutive > 1 && self.hints.warn_of(&gate.target, now);
+        let settings = match warned {
+            true => Arc::new(BreakerSettings { consecutive: 1, ..BreakerSettings::clone(&settings) }),
+            false => Arc::clone(&settings),
+        };
         // Only what fails needs the dice.
         let dice = if heard == Heard::Bad || settings.slow.is_some() { self.dice.unit() } else { 0.0 };
         let (changed, look) = {

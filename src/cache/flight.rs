@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Entry, Key, Store};
+use super::{Claimed, Entry, Key, Store};
 
 /// What is known of an answer in the making.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +32,8 @@ pub struct Lead {
     flight: Arc<Flight>,
     store: Arc<Store>,
     is_over: bool,
+    /// The place among gateways.
+    claimed: Option<Claimed>,
 }
 
 /// Who waits for it.
@@ -58,7 +60,7 @@ impl Flight {
 
 impl Lead {
     pub(super) fn new(key: Key, flight: Arc<Flight>, store: Arc<Store>) -> Self {
-        Self { key, flight, store, is_over: false }
+        Self { key, flight, store, is_over: false, claimed: None }
     }
 
     /// Hash of what is asked.
@@ -66,10 +68,27 @@ impl Lead {
         self.flight.asks
     }
 
-    /// Here is the answer, for everybody who waits and for later.
-    pub fn keep(self, entry: Entry) {
+    /// It is made for all gateways; they know.
+    pub fn claimed(&mut self, claimed: Claimed) {
+        self.claimed = Some(claimed);
+    }
+
+    /// Another gateway made the answer.
+    pub fn found(self, entry: Entry) -> Arc<Entry> {
         let entry = Arc::new(entry);
-        self.store.keep(self.key, entry.clone());
+        self.store.found(self.key, entry.clone());
+        self.end(State::Done(entry.clone()));
+        entry
+    }
+
+    /// Here is the answer, for everybody who waits and for later.
+    pub fn keep(mut self, entry: Entry) {
+        let entry = Arc::new(entry);
+        if self.store.keep(self.key, entry.clone())
+            && let Some(claimed) = self.claimed.take()
+        {
+            claimed.kept();
+        }
         self.end(State::Done(entry));
     }
 

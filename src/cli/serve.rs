@@ -20,7 +20,9 @@ use crate::api::reply::{self, ReplyBody};
 use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
-use crate::gateway::{Admission, Errands, Gateway, Memory, Runner, Shadows, Shared, Unread, memory, probe};
+use crate::gateway::{
+    Admission, Errands, Figures, Gateway, Memory, Runner, Shadows, Shared, Unread, memory, probe,
+};
 use crate::house::{
     Built, Desk, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore,
 };
@@ -35,6 +37,9 @@ use crate::upstream::{Upload, Upstream};
 
 /// How long the end of the process waits for the database.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// How long the start of the process waits for the other gateways.
+const MEETING: Duration = Duration::from_secs(3);
 
 /// Runs the gateway until it is told to stop.
 pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
@@ -65,6 +70,8 @@ fn run(mut house: House) -> Result<(), String> {
     let accounts = ledger::Desk::open(database.clone(), central, state, Arc::new(SystemClock));
     let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
     house.figures().open_desk(Arc::new(accounts));
+    let redis = house.redis(database.as_ref())?;
+    redis.iter().for_each(|redis| house.share(redis));
     let keys = house.key_desk(database.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -101,6 +108,7 @@ async fn open(
     keys.refresh().await.map_err(trouble)?;
     restore(&keys, &figures).await.map_err(|refused| format!("what was set cannot be read: {refused}"))?;
     figures.configure(built.terms);
+    meet(&figures).await?;
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
     let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0);
     note_secrets(&keys, &built.secrets).await?;
@@ -125,6 +133,7 @@ async fn open(
         shadows: shadows.clone(),
         clock: clock.clone(),
     });
+    share_answers(&shared);
     announce(&shared.snapshot.load(), true);
     let counted = shared.admission.clone();
     let most = config.limits.memory.map(|size| size.0);
@@ -178,6 +187,22 @@ async fn open(
 async fn note_secrets(keys: &KeyDesk, references: &[String]) -> Result<(), String> {
     let read = serde_json::json!({ "references": references, "origin": "start" });
     keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())
+}
+
+/// Answers are found by the other gateways, if there may be any.
+fn share_answers(shared: &Shared) {
+    if let Some(redis) = shared.figures.redis().filter(|redis| redis.settings().cache) {
+        shared.cache.share(redis, shared.clock.clone(), "c");
+        shared.repeats.share(redis, shared.clock.clone(), "i");
+    }
+}
+
+/// Meets the other gateways, if there may be any. One that cannot reach Redis starts nevertheless.
+async fn meet(figures: &Figures) -> Result<(), String> {
+    let Some(redis) = figures.redis() else { return Ok(()) };
+    redis.begin()?;
+    redis.settled(MEETING).await;
+    Ok(())
 }
 
 fn access_log(wanted: bool) -> Result<AccessLog, String> {

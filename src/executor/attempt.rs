@@ -89,7 +89,7 @@ impl Executor {
         let mut entry = match &job.tab {
             Some(tab) if instead.is_none() => {
                 let target = turn.target;
-                Some(match tab.open(&target.name, target.vendor.preset.as_deref(), role) {
+                Some(match tab.open(&target.name, target.vendor.preset.as_deref(), role).await {
                     Err(fault) if fault.kind == FaultKind::Budget => {
                         // Boxed, as all that few requests need.
                         Box::pin(self.counted(job, tab, target, role, fault)).await?

@@ -26,7 +26,7 @@ impl Executor {
         let count =
             move |counter: &Counter| counter.prompt_at_most(&request, &names.each_ref().map(|name| &**name));
         match self.counter.beside(count).await.flatten() {
-            Some(most) => tab.open_within(&target.name, preset, role, most),
+            Some(most) => tab.open_within(&target.name, preset, role, most).await,
             None => Err(refused),
         }
     }

@@ -13,7 +13,7 @@ use crate::limits::{Need, Subject};
 impl Opened<'_> {
     /// Takes one request, and the tokens that it is reckoned to need, from every limit that holds for it. What it needed
     /// in the end is corrected when it is settled.
-    pub(super) fn take_limits(&mut self, asked: &dyn Asked) -> Result<(), Fault> {
+    pub(super) async fn take_limits(&mut self, asked: &dyn Asked) -> Result<(), Fault> {
         let rules = &self.snapshot.rate_limits;
         let of_key = self.holder.as_ref().and_then(|holder| holder.rules.as_ref());
         if rules.is_empty() && of_key.is_none() {
@@ -24,8 +24,14 @@ impl Opened<'_> {
         let caller = Caller { user, ..self.caller.clone() };
         let subject = Subject { caller: &caller, model: asked.model(), tags: &tags };
         let need = Need { input: asked.tokens(), output: asked.max_tokens() };
-        let now = Instant::now();
-        match self.gateway.shared.figures.limits.admit(rules, of_key, &subject, &need, now) {
+        let (limits, now) = (&self.gateway.shared.figures.limits, Instant::now());
+        let admitted = if limits.is_shared() {
+            // Boxed, as all that few requests need.
+            Box::pin(limits.admit_among_all(rules, of_key, &subject, &need, now)).await
+        } else {
+            limits.admit(rules, of_key, &subject, &need, now)
+        };
+        match admitted {
             Ok(None) => Ok(()),
             Ok(Some(held)) => {
                 held.notice().tell(&mut self.told);

@@ -12,7 +12,7 @@ use super::Snapshot;
 use super::door::{Asked, Door};
 use super::keeping::{Kind, hash};
 use super::line::{Admitted, Carried, Opened, Planned, Progress};
-use crate::cache::{Entry, Form, Joined, Key, Rules, Waited, When};
+use crate::cache::{Entry, Form, Joined, Key, Rules, Store, Waited, When};
 use crate::caller::Caller;
 use crate::executor::Carry;
 use crate::facts::Endpoint;
@@ -196,7 +196,7 @@ impl<'o, 'g> Planned<'o, 'g> {
         let key = question.stream.unwrap_or(question.whole);
         if question.stream.is_some()
             && !question.anew
-            && let Some(entry) = store.get(&question.whole)
+            && let Some(entry) = known(&store, &question.whole).await
             && let Some(frames) = streamed(self.admitted.opened.door, &*self.admitted.asked, &entry)
         {
             let progress = Progress::Replay(frames);
@@ -207,6 +207,11 @@ impl<'o, 'g> Planned<'o, 'g> {
             match store.join(&key, &key, anew) {
                 Joined::Kept(entry) => return Ok(Cached::Hit(self.replay(&entry))),
                 Joined::Lead(lead) => {
+                    if let Some(far) = store.far().filter(|_| !anew)
+                        && let Some(entry) = far.get(&key).await
+                    {
+                        return Ok(Cached::Hit(self.replay(&lead.found(entry))));
+                    }
                     let opened = &mut *self.admitted.opened;
                     opened.tell_cache("miss");
                     let most = opened.snapshot.caching.max_answer;
@@ -249,6 +254,14 @@ impl Progress {
             Form::Stream => Self::Replay(entry.body.clone()),
         }
     }
+}
+
+/// An answer that is kept here, or by another gateway.
+async fn known(store: &Store, key: &Key) -> Option<Arc<Entry>> {
+    if let Some(entry) = store.get(key) {
+        return Some(entry);
+    }
+    store.far()?.get(key).await.map(Arc::new)
 }
 
 /// The deadline passed while others made the answer.

@@ -20,6 +20,7 @@ use crate::ledger::{
 };
 use crate::limits::Limits;
 use crate::queue::{LaneTerms, Lanes};
+use crate::store::redis::Redis;
 use crate::target::TargetName;
 use crate::tokens::Counter;
 
@@ -53,6 +54,8 @@ pub struct Figures {
     pub keys: Arc<Keys>,
     /// Faults that are injected on purpose.
     pub chaos: Arc<Chaos>,
+    /// What is shared with other gateways.
+    redis: OnceLock<Arc<Redis>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -80,6 +83,7 @@ impl Figures {
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
             configured: AtomicU64::new(0),
+            redis: OnceLock::new(),
             allotted: Mutex::default(),
             clock,
         }
@@ -159,6 +163,16 @@ impl Figures {
     /// Ledger and budgets; where none were opened, nothing is written down or counted.
     pub fn desk(&self) -> Arc<Desk> {
         self.desk.get_or_init(|| Arc::new(Desk::closed(self.clock.clone()))).clone()
+    }
+
+    /// Other gateways are met there from now on.
+    pub fn share(&self, redis: &Arc<Redis>) {
+        self.redis.get_or_init(|| redis.clone());
+    }
+
+    /// Where other gateways are met, if anywhere.
+    pub fn redis(&self) -> Option<&Arc<Redis>> {
+        self.redis.get()
     }
 
     fn model(&self, name: &TargetName) -> Option<Arc<crate::ledger::Known>> {

@@ -301,8 +301,8 @@ impl<'o, 'g> Identified<'o, 'g> {
 
 impl<'o, 'g> Read<'o, 'g> {
     /// Takes what it needs of the limits that hold for it.
-    pub(super) fn admit(self) -> Result<Admitted<'o, 'g>, Fault> {
-        self.opened.take_limits(&*self.asked)?;
+    pub(super) async fn admit(self) -> Result<Admitted<'o, 'g>, Fault> {
+        self.opened.take_limits(&*self.asked).await?;
         Ok(Admitted { opened: self.opened, asked: self.asked, permit: self.permit })
     }
 }

@@ -7,7 +7,7 @@ use super::gather::{patience, tags};
 use super::identify::with_forced;
 use super::keeping::{Kind, hash};
 use super::line::{Admitted, Carried, Opened, Progress};
-use crate::cache::{Entry, Joined, Waited};
+use crate::cache::{Claim, Entry, Joined, Waited};
 use crate::caller::Caller;
 use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind};
@@ -57,7 +57,16 @@ impl<'o, 'g> Admitted<'o, 'g> {
         loop {
             match store.join(&key, &asks, false) {
                 Joined::Kept(entry) => return Ok(Repeated::Again(self.again(&entry))),
-                Joined::Lead(lead) => {
+                Joined::Lead(mut lead) => {
+                    if let Some(far) = store.far() {
+                        match far.claim(&key, &asks, deadline).await.map_err(|()| too_late())? {
+                            Claim::Kept(entry) if entry.asks != asks => return Err(conflict()),
+                            Claim::Kept(entry) => return Ok(Repeated::Again(self.again(&lead.found(entry)))),
+                            Claim::Ours(claimed) => lead.claimed(claimed),
+                            Claim::Conflict => return Err(conflict()),
+                            Claim::Away => {}
+                        }
+                    }
                     let most = self.opened.snapshot.limits.max_body;
                     self.opened.keeping.get_or_insert_default().push(Kind::Idempotency, lead, keep, most);
                     return Ok(Repeated::First(self));

@@ -73,7 +73,7 @@ impl Gateway {
         let result = async {
             let identified = opened.identify()?;
             let read = identified.read(body).await?;
-            let admitted = read.admit()?;
+            let admitted = read.admit().await?;
             let admitted = match admitted.repeated().await? {
                 Repeated::First(admitted) => admitted,
                 Repeated::Again(carried) => return Ok(carried.watch()),

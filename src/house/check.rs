@@ -40,6 +40,7 @@ use crate::planner::{StrategySettings, TierWord};
 use crate::providers::presets::{self, Auth, Preset};
 use crate::providers::{self as tables, Balance, GoogleSettings, KeyLimits, QuirkSettings, Sticky};
 use crate::settings::SecretRef;
+use crate::store::redis::RedisSettings;
 use crate::target::{ConcurrencyRules, Deadlines, Origin, TargetName, Traits};
 
 /// A configuration without contradictions, in which every name leads somewhere.
@@ -475,6 +476,10 @@ impl Desk<'_> {
         }
         if settings.keep.0 < Duration::from_secs(86_400) {
             self.error(&["state", "keep"], "`state.keep` must be at least 1 day", None);
+        }
+        for (field, what) in settings.redis.iter().flat_map(RedisSettings::complaints) {
+            let message = format!("`state.redis.{field}` cannot be used");
+            self.error(&["state", "redis", field], message, Some(what));
         }
     }
 

@@ -58,7 +58,7 @@ impl House {
 
 /// The pepper beside the database, made where there is none; which only its owner may read.
 fn own_pepper(database: &Sqlite) -> Result<SecretString, String> {
-    let path = pepper_path(database.path());
+    let path = beside(database.path(), ".pepper");
     let complain = |what: String| format!("`{}`: {what}", path.display());
     match fs::read_to_string(&path) {
         Ok(text) if text.trim().len() >= MIN_PEPPER => return Ok(SecretString::from(text.trim().to_owned())),
@@ -76,13 +76,15 @@ fn own_pepper(database: &Sqlite) -> Result<SecretString, String> {
     Ok(text)
 }
 
-fn pepper_path(database: &Path) -> PathBuf {
+/// The path of a file beside the database, named after it.
+pub(super) fn beside(database: &Path, ending: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
-    name.push(".pepper");
+    name.push(ending);
     name.into()
 }
 
-fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+/// Writes a file that is not there yet, and that only its owner may read.
+pub(super) fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;

@@ -1,17 +1,19 @@
 //! Budgets: what may be spent, held for requests under way and settled when they end. Exact in one process: a request is
-//! let through only if all budgets that count it can bear its worst case, and all of them hold it at once.
+//! let through only if all budgets that count it can bear its worst case, and all of them hold it at once. Where several
+//! gateways share them, each spends what it has agreed on with the others (`shared.rs`).
 
 mod alert;
 mod counter;
 mod period;
 mod scope;
 mod settings;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -22,9 +24,12 @@ pub use scope::{Dimension, Match, Payer};
 pub use settings::{BudgetSettings, Unpriced};
 
 use super::bound::Bound;
+use crate::clock::Clock;
+use crate::store::redis::Redis;
 use crate::target::TargetName;
 use alert::Alarm;
 use counter::Counter;
+use shared::{Need, Purser, Rota};
 
 /// Fewer tokens than these are no answer: a request is refused rather than shrunk below them.
 const LEAST_ANSWER: u64 = 16;
@@ -95,19 +100,26 @@ type Part = Box<[Arc<str>]>;
 struct Purse {
     budget: Budget,
     sums: Arc<Sums>,
+    /// Its name in Redis.
+    far: String,
 }
 
 struct Sums {
     /// The order in which locks are taken.
     order: u64,
     parts: Mutex<HashMap<Part, Counter>>,
+    /// Parts of which Redis is to hear.
+    dirty: Mutex<Vec<Part>>,
+    /// Parts of which Redis is to be heard.
+    rota: Mutex<Rota>,
 }
 
 /// All budgets in service; shared by all workers.
 #[derive(Default)]
 pub struct Budgets {
-    purses: ArcSwap<Vec<Arc<Purse>>>,
+    purses: Arc<ArcSwap<Vec<Arc<Purse>>>>,
     alarm: Alarm,
+    shared: OnceLock<Arc<Purser>>,
 }
 
 /// What is held for one attempt. Must be settled; what is dropped unsettled stays held until its window ends.
@@ -139,6 +151,34 @@ pub struct Refusal {
     pub passing: bool,
     /// The status that the configuration wants.
     pub status: Option<u16>,
+}
+
+/// Why nothing could be held.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Denied {
+    /// A budget cannot bear it.
+    Refused(Box<Refusal>),
+    /// Whether a budget can bear it is not known here: the other gateways cannot be asked. Its name.
+    Away(Arc<str>),
+}
+
+/// How something is held of a budget that gateways share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// What is lacking can be asked for.
+    Asks,
+    /// It was asked for.
+    Knows,
+    /// It cannot be asked for.
+    Alone,
+}
+
+/// What came of trying to hold something.
+enum Tried {
+    Held(Hold),
+    Refused(Box<Refusal>),
+    /// More has to be asked for first.
+    Short(Vec<Need>),
 }
 
 /// How a budget, or a part of it, stands.
@@ -230,8 +270,8 @@ impl Budget {
             part: self.shown(part),
             measure: self.measure,
             limit: self.limit,
-            used: counter.used(),
-            held: counter.held(),
+            used: counter.used_by_all(),
+            held: counter.held_by_all(),
             per: self.period.per.as_str(),
             rolling: self.period.rolling,
             hard: self.hard,
@@ -247,8 +287,12 @@ impl Budget {
 
 impl Sums {
     fn lock(&self) -> MutexGuard<'_, HashMap<Part, Counter>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.parts)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The sums of a part, brought up to this moment.
@@ -295,9 +339,14 @@ impl Budgets {
                 let memory = budget.period.memory(now);
                 since = Some(since.map_or(memory, |since| since.min(memory)));
                 let order = ORDER.fetch_add(1, Ordering::Relaxed);
-                Arc::new(Sums { order, parts: Mutex::default() })
+                Arc::new(Sums {
+                    order,
+                    parts: Mutex::default(),
+                    dirty: Mutex::default(),
+                    rota: Mutex::default(),
+                })
             });
-            Arc::new(Purse { budget, sums })
+            Arc::new(Purse { far: shared::name(&budget), budget, sums })
         });
         let mut purses: Vec<_> = purses.collect();
         purses.sort_by_key(|purse| purse.sums.order);
@@ -325,8 +374,11 @@ impl Budgets {
         }
         for purse in fresh {
             // What was told before is not told again.
-            for counter in purse.sums.lock().values_mut() {
+            for (part, counter) in purse.sums.lock().iter_mut() {
                 self.alarm.quietly(&purse.budget, counter);
+                if self.is_shared() {
+                    Purser::changed(purse, part, counter);
+                }
             }
         }
         self.alarm.expect(Vec::new());
@@ -350,11 +402,81 @@ impl Budgets {
         bound: &Bound,
         now: u64,
     ) -> Result<Hold, Box<Refusal>> {
+        match self.try_reserve((payer, target), bound, now, None) {
+            Tried::Held(hold) => Ok(hold),
+            Tried::Refused(refusal) => Err(refusal),
+            // Nobody shares, so nobody is asked.
+            Tried::Short(_) => Ok(Hold { held: Vec::new(), cap: None, nano: 0, hard: false }),
+        }
+    }
+
+    /// Counts together with all gateways that share this Redis from now on. Before the first request.
+    pub fn share(&self, redis: &Arc<Redis>, clock: Arc<dyn Clock>) {
+        self.shared.get_or_init(|| Purser::new(redis.clone(), clock, self.purses.clone()));
+    }
+
+    /// Whether several gateways count together.
+    pub fn is_shared(&self) -> bool {
+        self.shared.get().is_some()
+    }
+
+    /// The same as [`Self::reserve`], together with other gateways: asks them where what was agreed does not suffice.
+    ///
+    /// # Errors
+    /// The first budget that cannot bear it, or of which that is not known.
+    pub async fn reserve_among_all(
+        &self,
+        payer: &Payer,
+        target: &TargetName,
+        bound: &Bound,
+        now: u64,
+    ) -> Result<Hold, Denied> {
+        let Some(purser) = self.shared.get() else {
+            return self.reserve(payer, target, bound, now).map_err(Denied::Refused);
+        };
+        let of = (payer, target);
+        let mut alone = !purser.can_ask();
+        // What was asked for may be gone when it comes: others of this gateway were faster.
+        for _ in 0..if alone { 0 } else { 2 } {
+            let needs = match self.try_reserve(of, bound, now, Some((purser, Manner::Asks))) {
+                Tried::Held(hold) => return Ok(hold),
+                Tried::Refused(refusal) => return Err(Denied::Refused(refusal)),
+                Tried::Short(needs) => needs,
+            };
+            if purser.draw(needs).await.is_err() {
+                alone = true;
+                break;
+            }
+        }
+        let manner = if alone { Manner::Alone } else { Manner::Knows };
+        if alone {
+            metrics::counter!("tollgate_redis_alone_total", "what" => "budgets").increment(1);
+        }
+        match self.try_reserve(of, bound, now, Some((purser, manner))) {
+            Tried::Held(hold) => Ok(hold),
+            // Where it may be that there is enough, it is not said that there is not.
+            Tried::Refused(refusal)
+                if alone && refusal.wanted.is_some_and(|wanted| wanted <= refusal.standing.remaining()) =>
+            {
+                Err(Denied::Away(refusal.standing.name.clone()))
+            }
+            Tried::Refused(refusal) => Err(Denied::Refused(refusal)),
+            Tried::Short(_) => Err(Denied::Away("".into())),
+        }
+    }
+
+    fn try_reserve(
+        &self,
+        (payer, target): (&Payer, &TargetName),
+        bound: &Bound,
+        now: u64,
+        shared: Option<(&Arc<Purser>, Manner)>,
+    ) -> Tried {
         let purses = self.purses.load();
         let counting: Vec<&Arc<Purse>> =
             purses.iter().filter(|purse| purse.budget.counts(payer, Some(target))).collect();
         let mut hold = Hold { held: Vec::with_capacity(counting.len()), cap: None, nano: 0, hard: false };
-        let mut output = bound.output;
+        let (mut output, mut needs) = (bound.output, Vec::new());
         // All locks at once, in one order for everybody: what is checked is what is held.
         let mut locked: Vec<_> = counting.iter().map(|purse| purse.sums.lock()).collect();
         let mut chosen: Vec<Part> = Vec::with_capacity(counting.len());
@@ -362,21 +484,43 @@ impl Budgets {
             let budget = &purse.budget;
             let mut part = budget.part(payer, Some(target));
             let counter = part_of(parts, budget, &mut part, now);
-            if budget.hard {
-                output = fit(budget, &part, counter, bound, output)?;
+            let room = match shared {
+                _ if !budget.hard => u64::MAX,
+                Some((purser, manner)) => purser.room(budget, counter, manner == Manner::Alone),
+                None => budget.ceiling().saturating_sub(counter.used().saturating_add(counter.held())),
+            };
+            let lacks = bound.amount(budget.measure, output).filter(|amount| *amount.max(&1) > room);
+            match (lacks, shared) {
+                (Some(amount), Some((_, Manner::Asks))) if budget.hard => {
+                    let (purse, part, amount) = (Arc::clone(purse), part.clone(), amount.max(1));
+                    needs.push(Need { purse, part, amount });
+                }
+                _ if budget.hard => match fit(budget, &part, counter, bound, output, room) {
+                    Ok(fits) => output = fits,
+                    Err(refusal) => return Tried::Refused(refusal),
+                },
+                _ => {}
             }
             chosen.push(part);
+        }
+        if !needs.is_empty() {
+            return Tried::Short(needs);
         }
         for ((purse, parts), mut part) in counting.iter().zip(&mut locked).zip(chosen) {
             let budget = &purse.budget;
             let amount = bound.amount(budget.measure, output).unwrap_or(0);
-            let since = part_of(parts, budget, &mut part, now).hold(amount);
+            let counter = part_of(parts, budget, &mut part, now);
+            let since = counter.hold(amount);
+            if shared.is_some() {
+                counter.credit.used_again();
+                Purser::changed(purse, &part, counter);
+            }
             hold.hard |= budget.hard;
             hold.held.push(Held { purse: Arc::clone(purse), part, amount, since });
         }
         hold.nano = bound.amount(Measure::Dollars, output).unwrap_or(0);
         hold.cap = bound.cap(output, !counting.is_empty());
-        Ok(hold)
+        Tried::Held(hold)
     }
 
     /// The attempt is over: what was held is free again, and what it cost is spent.
@@ -395,6 +539,9 @@ impl Budgets {
             let Some(counter) = parts.get_mut(&held.part) else { continue };
             counter.settle(held.since, held.amount, spent);
             counter.roll(&budget.period, now);
+            if self.is_shared() {
+                Purser::changed(&held.purse, &held.part, counter);
+            }
             if !self.alarm.due(budget, counter, now) {
                 continue;
             }
@@ -457,9 +604,8 @@ fn fit(
     counter: &Counter,
     bound: &Bound,
     output: Option<u64>,
+    room: u64,
 ) -> Result<Option<u64>, Box<Refusal>> {
-    let taken = counter.used().saturating_add(counter.held());
-    let room = budget.ceiling().saturating_sub(taken);
     let refuse = |wanted: Option<u64>, passing: bool| {
         let standing = budget.standing(part, counter);
         Err(Box::new(Refusal { standing, wanted, passing, status: budget.status }))
@@ -481,6 +627,7 @@ fn fit(
     {
         return Ok(output.map(|output| output.min(most)));
     }
-    let passing = amount <= budget.ceiling().saturating_sub(counter.used()) && counter.held() > 0;
+    let left = budget.ceiling().saturating_sub(counter.used_by_all());
+    let passing = amount <= left && counter.held_by_all() > 0;
     refuse(Some(amount), passing)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bound::{Bound, Size};
-use super::budget::{Hold, Payer, Refusal};
+use super::budget::{Denied, Hold, Payer, Refusal};
 use super::desk::Desk;
 use super::price::When;
 use super::row::{End, Heading, Row, State};
@@ -88,15 +88,15 @@ impl Tab {
     ///
     /// # Errors
     /// The budget that cannot bear it; a ledger that cannot be written, where that is not to be borne.
-    pub fn open(&self, target: &TargetName, preset: Option<&str>, role: Role) -> Result<Entry, Fault> {
-        self.open_within(target, preset, role, u64::MAX)
+    pub async fn open(&self, target: &TargetName, preset: Option<&str>, role: Role) -> Result<Entry, Fault> {
+        self.open_within(target, preset, role, u64::MAX).await
     }
 
     /// The same, where the prompt was counted and has no more tokens than `most`.
     ///
     /// # Errors
     /// As above.
-    pub fn open_within(
+    pub async fn open_within(
         &self,
         target: &TargetName,
         preset: Option<&str>,
@@ -110,12 +110,13 @@ impl Tab {
         let price = known.as_ref().and_then(|known| known.price());
         let model_most = known.as_ref().and_then(|known| known.model.max_output).map(u64::from);
         let bound = Bound::of(&size, price, opening.when, opening.any_tier, *cap, model_most);
-        let reserved = desk.budgets.reserve(&opening.payer, target, &bound, now);
-        let hold = reserved.map_err(|refusal| {
-            metrics::counter!("tollgate_budget_refusals_total", "budget" => refusal.standing.name.to_string())
-                .increment(1);
-            refused(&refusal, target, now)
-        })?;
+        let reserved = if desk.budgets.is_shared() {
+            // Boxed, as all that few gateways need.
+            Box::pin(desk.budgets.reserve_among_all(&opening.payer, target, &bound, now)).await
+        } else {
+            desk.budgets.reserve(&opening.payer, target, &bound, now).map_err(Denied::Refused)
+        };
+        let hold = reserved.map_err(|denied| denied_fault(&denied, target, now))?;
         if let Some(trouble) = desk.trouble()
             && !desk.bears(hold.hard)
         {
@@ -362,6 +363,26 @@ fn is_free(fault: &Fault) -> bool {
         FaultKind::Malformed => fault.status.is_some_and(|status| status >= 300),
         FaultKind::Unavailable => false,
         _ => true,
+    }
+}
+
+/// Why nothing was held, in words for the client.
+fn denied_fault(denied: &Denied, target: &TargetName, now: u64) -> Fault {
+    let name = match denied {
+        Denied::Refused(refusal) => &refusal.standing.name,
+        Denied::Away(name) => name,
+    };
+    metrics::counter!("tollgate_budget_refusals_total", "budget" => name.to_string()).increment(1);
+    match denied {
+        Denied::Refused(refusal) => refused(refusal, target, now),
+        Denied::Away(name) => {
+            let text = format!(
+                "budget `{name}` is counted over all gateways, which cannot be asked now, and this gateway's share of it is used up"
+            );
+            Fault::new(FaultKind::Unavailable, text)
+                .code("budget_unavailable")
+                .after(Some(Duration::from_secs(1)))
+        }
     }
 }
 

@@ -31,13 +31,27 @@ pub(super) fn duration(ticks: u64) -> Duration {
     Duration::from_nanos(ticks.div_ceil(PER_NANO))
 }
 
+/// Ticks in microseconds, as Redis counts.
+#[allow(clippy::cast_precision_loss, reason = "finer than Redis' clock")]
+pub(super) fn micros(ticks: u64) -> f64 {
+    ticks as f64 / (PER_NANO * 1_000) as f64
+}
+
+/// Microseconds in ticks.
+pub(super) fn of_micros(micros: u64) -> u64 {
+    micros.saturating_mul(PER_NANO * 1_000)
+}
+
 /// What one subject has used of one limit.
 #[derive(Debug, Default)]
 pub(super) struct Cell {
     /// When the count is back at nothing, in ticks; or the number of requests at once.
     word: AtomicU64,
-    /// The count and the period for which `word` was last written: after a reload, they may differ.
+    /// The count and the period for which `word` was last written: after a reload, they may differ. Of requests at once,
+    /// how many other gateways have.
     pace: AtomicU64,
+    /// The memory of Redis that was told of this count, by its mark.
+    told: AtomicU64,
 }
 
 /// How a cell is to be read.
@@ -66,8 +80,13 @@ impl Pace {
         self.capacity
     }
 
+    /// So many in a period.
+    pub(super) fn count(self) -> u64 {
+        self.count
+    }
+
     /// How far so many move the word.
-    fn span(self, cost: u64) -> u64 {
+    pub(super) fn span(self, cost: u64) -> u64 {
         let span = u128::from(cost) * u128::from(self.period) / u128::from(self.count.max(1));
         u64::try_from(span).unwrap_or(u64::MAX >> 2).min(u64::MAX >> 2)
     }
@@ -143,9 +162,41 @@ impl Cell {
         let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
     }
 
-    /// Requests at once.
-    pub(super) fn inside(&self) -> u64 {
+    /// Requests at once of this gateway.
+    pub(super) fn own_inside(&self) -> u64 {
         self.word.load(Ordering::Acquire)
+    }
+
+    /// Requests at once, those of other gateways among them.
+    pub(super) fn inside(&self) -> u64 {
+        self.word.load(Ordering::Acquire).saturating_add(self.pace.load(Ordering::Relaxed))
+    }
+
+    /// All gateways together have so many requests at once.
+    pub(super) fn all_inside(&self, all: u64) {
+        self.pace.store(all.saturating_sub(self.word.load(Ordering::Acquire)), Ordering::Relaxed);
+    }
+
+    /// The count is back at nothing after so long, as all gateways together know it.
+    pub(super) fn stands(&self, pace: Pace, ahead: u64, now: u64) {
+        self.pace.store(pace.mark(), Ordering::Release);
+        self.word.store(now.saturating_add(ahead), Ordering::Release);
+    }
+
+    /// How long until the count is back at nothing, in ticks.
+    pub(super) fn ahead(&self, pace: Pace, now: u64) -> u64 {
+        self.adopt(pace, now);
+        self.word.load(Ordering::Acquire).saturating_sub(now)
+    }
+
+    /// Whether this memory of Redis was never told of the count.
+    pub(super) fn is_news(&self, mark: u64) -> bool {
+        self.told.load(Ordering::Relaxed) != mark
+    }
+
+    /// This memory of Redis was told.
+    pub(super) fn was_told(&self, mark: u64) {
+        self.told.store(mark, Ordering::Relaxed);
     }
 
     /// Whether it says the same as a fresh one.

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::cell::since;
 use super::rules::{Bound, Meter};
+use super::shared::Far;
 use super::{Notice, Weights, What};
 use crate::chat::Usage;
 use crate::facts::Rated;
@@ -16,7 +17,7 @@ use crate::fault::{Fault, FaultKind, Retry, Whose};
 const USUAL_OUTPUT: u64 = 512;
 
 /// When to come back where requests at once are limited, and nobody knows when one ends.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// What a request will need, as far as it is known beforehand.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,12 +34,19 @@ pub struct Held {
     origin: Instant,
     taken: Vec<Taken>,
     notice: Notice,
+    /// What is held in Redis besides.
+    far: Option<Far>,
 }
 
 #[derive(Debug)]
 struct Taken {
     meter: Meter,
+    /// What was taken here.
     cost: u64,
+    /// What it is reckoned to need.
+    reckoned: u64,
+    /// By how much everything counts: while Redis is away, for all gateways.
+    times: u64,
 }
 
 /// A limit that is reached.
@@ -53,36 +61,41 @@ pub struct Denied {
     after: Option<Duration>,
     /// More than the limit ever lets through at once.
     too_large: Option<u64>,
+    /// The count is kept elsewhere, and cannot be asked for.
+    away: bool,
 }
 
-/// Takes from every meter, or from none.
+/// Takes from every meter, or from none; `times` as much where this gateway has only a share.
 pub(super) fn take(
     meters: Vec<Meter>,
     need: &Need,
     origin: Instant,
     now: u64,
+    times: u64,
 ) -> Result<Option<Box<Held>>, Box<Denied>> {
     if meters.is_empty() {
         return Ok(None);
     }
     // Looked at first, so that a request which one limit refuses does not stand in the way of others for a moment.
     for meter in &meters {
-        if let Err(refusal) = meter.would_take(need, now) {
+        if let Err(refusal) = meter.would_take(need, now, times) {
             let notice = Notice::of(meters.iter(), now);
             return Err(Box::new(Denied { notice, ..Denied::of(meter, refusal) }));
         }
     }
-    let mut held = Held { origin, taken: Vec::with_capacity(meters.len()), notice: Notice::default() };
+    let taken = Vec::with_capacity(meters.len());
+    let mut held = Held { origin, taken, notice: Notice::default(), far: None };
     let mut rest = meters.into_iter();
     while let Some(meter) = rest.next() {
-        let cost = meter.cost(need);
+        let reckoned = meter.cost(need);
+        let cost = meter.share_of(reckoned, times);
         let result = match meter.bound {
             Bound::Rate(_, pace) => meter.cell.take(pace, cost, now).map_err(Refusal::Wait),
-            Bound::AtOnce(most) if meter.cell.enter(most) => Ok(()),
+            Bound::AtOnce(most) if meter.cell.enter((most / times).max(1)) => Ok(()),
             Bound::AtOnce(_) => Err(Refusal::Wait(SOON)),
         };
         match result {
-            Ok(()) => held.taken.push(Taken { meter, cost }),
+            Ok(()) => held.taken.push(Taken { meter, cost, reckoned, times }),
             Err(refusal) => {
                 let mut denied = Denied::of(&meter, refusal);
                 let mut all = held.undo();
@@ -96,15 +109,41 @@ pub(super) fn take(
     Ok(Some(Box::new(held)))
 }
 
+/// What Redis let through: everything is taken there, and the counts here follow.
+pub(super) fn taken(meters: Vec<Meter>, need: &Need, origin: Instant, now: u64, far: Far) -> Box<Held> {
+    let notice = Notice::of(meters.iter(), now);
+    let taken = meters.into_iter().map(|meter| {
+        let cost = meter.cost(need);
+        Taken { meter, cost, reckoned: cost, times: 1 }
+    });
+    Box::new(Held { origin, taken: taken.collect(), notice, far: Some(far) })
+}
+
 /// Why nothing can be taken.
-enum Refusal {
+pub(super) enum Refusal {
     Wait(Duration),
     TooLarge(u64),
+    Away,
 }
 
 impl Meter {
+    /// What counts `times` as much, but never more than what is let through at once.
+    fn share_of(&self, cost: u64, times: u64) -> u64 {
+        match self.bound {
+            Bound::Rate(_, pace) => cost.saturating_mul(times).min(pace.capacity().max(cost)),
+            Bound::AtOnce(_) => cost,
+        }
+    }
+
+    /// More than is ever let through.
+    pub(super) fn too_large(&self, need: &Need) -> Option<Refusal> {
+        let Bound::Rate(_, pace) = self.bound else { return None };
+        let cost = self.cost(need);
+        (cost > pace.capacity()).then_some(Refusal::TooLarge(cost))
+    }
+
     /// What the request is reckoned to cost here.
-    fn cost(&self, need: &Need) -> u64 {
+    pub(super) fn cost(&self, need: &Need) -> u64 {
         let capacity = match self.bound {
             Bound::Rate(_, pace) => pace.capacity(),
             Bound::AtOnce(_) => return 1,
@@ -144,22 +183,32 @@ impl Meter {
         (input as f64 * of_input + cached as f64 * of_cached + output as f64 * of_output).ceil() as u64
     }
 
-    fn would_take(&self, need: &Need, now: u64) -> Result<(), Refusal> {
+    fn would_take(&self, need: &Need, now: u64, times: u64) -> Result<(), Refusal> {
+        if let Some(refusal) = self.too_large(need) {
+            return Err(refusal);
+        }
         match self.bound {
             Bound::Rate(_, pace) => {
-                let cost = self.cost(need);
-                if cost > pace.capacity() {
-                    return Err(Refusal::TooLarge(cost));
-                }
+                let cost = self.share_of(self.cost(need), times);
                 self.cell.would_take(pace, cost, now).map_err(Refusal::Wait)
             }
-            Bound::AtOnce(most) if self.cell.inside() < most => Ok(()),
+            Bound::AtOnce(most) if self.cell.own_inside() < (most / times).max(1) => Ok(()),
             Bound::AtOnce(_) => Err(Refusal::Wait(SOON)),
         }
     }
 }
 
 impl Held {
+    /// It was taken without Redis, which is told later.
+    pub(super) fn owes(&mut self, far: Far) {
+        for taken in &self.taken {
+            if let Bound::Rate(_, pace) = taken.meter.bound {
+                far.correct(&taken.meter, pace, [0, taken.reckoned], [0, taken.cost]);
+            }
+        }
+        self.far = Some(far);
+    }
+
     /// How the limits stood when the request was let in.
     pub fn notice(&self) -> &Notice {
         &self.notice
@@ -197,10 +246,14 @@ impl Held {
                 continue;
             }
             let used = usage.map_or(0, |usage| taken.meter.used(usage));
-            if used >= taken.cost {
-                taken.meter.cell.add(pace, used - taken.cost, now);
+            let here = used.saturating_mul(taken.times);
+            if here >= taken.cost {
+                taken.meter.cell.add(pace, here - taken.cost, now);
             } else {
-                taken.meter.cell.give_back(pace, taken.cost - used);
+                taken.meter.cell.give_back(pace, taken.cost - here);
+            }
+            if let Some(far) = &self.far {
+                far.correct(&taken.meter, pace, [taken.reckoned, used], [taken.cost, here]);
             }
         }
     }
@@ -238,17 +291,29 @@ impl Denied {
             }
             Bound::AtOnce(most) => format!("{most} requests at once"),
         };
-        let (after, too_large) = match refusal {
-            Refusal::Wait(after) => (Some(after), None),
-            Refusal::TooLarge(cost) => (None, Some(cost)),
+        let (after, too_large) = match &refusal {
+            Refusal::Wait(after) => (Some(*after), None),
+            Refusal::TooLarge(cost) => (None, Some(*cost)),
+            Refusal::Away => (Some(SOON), None),
         };
-        let notice = Notice::default();
-        Self { limit: reached.limit.clone(), notice, what: reached.what, bound, after, too_large }
+        let (notice, away) = (Notice::default(), matches!(refusal, Refusal::Away));
+        Self { limit: reached.limit.clone(), notice, what: reached.what, bound, after, too_large, away }
+    }
+
+    /// One of these cannot bear it, as Redis says.
+    pub(super) fn by(meters: &[Meter], at: usize, refusal: Refusal, now: u64) -> Option<Box<Self>> {
+        let notice = Notice::of(meters.iter(), now);
+        Some(Box::new(Self { notice, ..Self::of(meters.get(at)?, refusal) }))
     }
 
     /// The refusal as the client sees it.
     pub fn fault(&self) -> Fault {
         let Self { limit, bound, .. } = self;
+        if self.away {
+            let text =
+                format!("the rate limit `{limit}` is counted over all gateways, which cannot be done now");
+            return Fault::new(FaultKind::Unavailable, text).code("limits_unavailable").after(self.after);
+        }
         let message = match (self.too_large, self.after) {
             (Some(cost), _) => format!(
                 "the request takes about {cost} {}, more than the rate limit `{limit}` ever lets through at once: {bound}",

@@ -63,6 +63,8 @@ pub(super) struct Meter {
     pub(super) bound: Bound,
     pub(super) weights: Weights,
     pub(super) cell: Arc<Cell>,
+    /// The name of the count in Redis, where gateways share it.
+    pub(super) far: Option<String>,
 }
 
 impl Limits {
@@ -119,16 +121,23 @@ impl Rules {
         self.0.iter().any(|rule| *rule.name == *name)
     }
 
-    pub(super) fn meters(&self, of_key: Option<&KeyRules>, subject: &Subject<'_>, now: u64) -> Vec<Meter> {
+    /// The counts that a request changes; with the names that they have in Redis if they are `shared`.
+    pub(super) fn meters(
+        &self,
+        of_key: Option<&KeyRules>,
+        subject: &Subject<'_>,
+        now: u64,
+        shared: bool,
+    ) -> Vec<Meter> {
         let mut meters = Vec::new();
         if let (Some(rules), Some(id)) = (of_key, &subject.caller.key_id) {
-            meters.extend(rules.0.iter().map(|gauge| gauge.meter(&[id], now)));
+            meters.extend(rules.0.iter().map(|gauge| gauge.meter(&[id], now, shared)));
         }
         let address = subject.caller.address.map(|address| whose(address).to_string());
         for rule in self.0.iter().filter(|rule| rule.holds_for(subject)) {
             let parts: Vec<&str> =
                 rule.per.iter().map(|dimension| subject.part(*dimension, address.as_deref())).collect();
-            meters.extend(rule.gauges.iter().map(|gauge| gauge.meter(&parts, now)));
+            meters.extend(rule.gauges.iter().map(|gauge| gauge.meter(&parts, now, shared)));
         }
         meters
     }
@@ -190,13 +199,33 @@ pub fn whose(address: IpAddr) -> IpAddr {
 }
 
 impl Gauge {
-    fn meter(&self, subject: &[&str], now: u64) -> Meter {
+    fn meter(&self, subject: &[&str], now: u64, shared: bool) -> Meter {
         Meter {
+            far: shared.then(|| self.far(subject)),
             limit: self.limit.clone(),
             what: self.what,
             bound: self.bound,
             weights: self.weights,
             cell: self.table.cell(subject, now),
         }
+    }
+
+    /// The name of a count in Redis: hashed, because part of it comes from clients.
+    fn far(&self, subject: &[&str]) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |part: &[u8]| {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        };
+        add(self.limit.as_bytes());
+        add(self.what.as_str().as_bytes());
+        let period = match self.bound {
+            Bound::Rate(rate, _) => rate.period,
+            Bound::AtOnce(_) => Duration::ZERO,
+        };
+        add(&period.as_nanos().to_le_bytes());
+        subject.iter().for_each(|part| add(part.as_bytes()));
+        let hex = hasher.finalize().to_hex();
+        hex.get(..32).unwrap_or(&hex).to_owned()
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Bounds;
 use super::postgres::Place;
+use super::redis::RedisSettings;
 use crate::settings::{Period, SecretRef, Size};
 
 /// Answers of the Responses API that are kept, in memory, for `previous_response_id` and `GET /v1/responses/{id}`.
@@ -96,6 +97,8 @@ pub struct StateSettings {
     pub spool: usize,
     /// How long the rows of single attempts are kept. Sums by day are kept for good.
     pub keep: Period,
+    /// What several gateways share over one Redis or Valkey. Without it, each counts for itself.
+    pub redis: Option<RedisSettings>,
 }
 
 /// A ledger in PostgreSQL, shared by gateways.
@@ -163,6 +166,7 @@ impl Default for StateSettings {
             abandoned: Abandoned::Charge,
             spool: 65_536,
             keep: Period::secs(400 * 86_400),
+            redis: None,
         }
     }
 }

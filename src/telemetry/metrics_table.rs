@@ -124,6 +124,13 @@ table! {
     Gauge     "tollgate_outbox_trouble" [] "1 while PostgreSQL takes no rows";
     Counter   "tollgate_outbox_shipped_total" [] "rows that PostgreSQL took";
     Counter   "tollgate_outbox_refused_total" [] "rows that PostgreSQL refused; they stay in this gateway's own ledger";
+    Gauge     "tollgate_redis_up" [] "1 while Redis helps, 0 while this gateway goes by its share";
+    Gauge     "tollgate_redis_gateways" [] "gateways that share the Redis, this one among them";
+    Counter   "tollgate_redis_calls_total" ["outcome"] "calls to Redis that were made: ok, timeout or error";
+    Histogram "tollgate_redis_call_seconds" [] "calls to Redis, as long as somebody waited for them";
+    Counter   "tollgate_redis_connections_total" [] "connections to Redis that were made";
+    Counter   "tollgate_redis_losses_total" [] "times that Redis had lost what it kept, and was told again";
+    Counter   "tollgate_redis_alone_total" ["what"] "decisions that were made without Redis; what is limits or budgets";
     Counter   "tollgate_access_log_dropped_total" [] "access log lines dropped because standard output did not keep up";
 }
 

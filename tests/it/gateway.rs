@@ -229,6 +229,14 @@ impl Gateway {
         wait(&mut self.child, within)
     }
 
+    /// Kills the process and starts another one in the same folder.
+    pub fn start_again(mut self) -> Self {
+        self.finish();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a folder"));
+        let env = vec![("TEST_KEY".into(), CANARY.into())];
+        Setup { dir, env, arguments: Vec::new(), before: None }.start()
+    }
+
     /// Kills the process and looks for the key in everything it wrote.
     fn finish(&mut self) {
         let _ = self.child.kill();

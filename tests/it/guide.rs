@@ -4,6 +4,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::shared::server;
+
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/");
 
 /// Commands of the page, and the lines that it shows below them.
@@ -32,16 +34,30 @@ fn the_game_day_takes_the_commands_of_the_page() {
     follow("operations.md", "## A game day\n", 5);
 }
 
+#[test]
+fn the_second_gateway_takes_the_commands_of_the_page() {
+    if server::program() == Some("redis-server") {
+        follow("several-gateways.md", "## Try it\n", 1);
+    } else {
+        eprintln!("SKIPPED: the guide of several gateways: no redis-server (tests/run)");
+    }
+}
+
 fn follow(page: &str, section: &str, least: usize) {
     let page = std::fs::read_to_string(format!("{DOCS}{page}")).unwrap();
     let section = page.split_once(section).expect("the section").1.split("\n## ").next().unwrap();
     let steps = steps(section);
     assert!(steps.len() >= least, "the page has {} steps", steps.len());
     let dir = tempfile::tempdir().unwrap();
-    let (clients, admin) = (free_port(), free_port());
+    let ports = [" 6390", ":6390", ":8080", ":8081", ":9090", ":9091"];
+    let free = [free_port(), free_port(), free_port(), free_port(), free_port()];
     let local = |text: &str| {
-        text.replace("127.0.0.1:8080", &format!("127.0.0.1:{clients}"))
-            .replace("127.0.0.1:9090", &format!("127.0.0.1:{admin}"))
+        let mut text = text.to_owned();
+        for (known, port) in ports.iter().zip(free.iter().take(1).chain(&free)) {
+            let (before, _) = known.split_at(1);
+            text = text.replace(known, &format!("{before}{port}"));
+        }
+        text
     };
     // One shell for all, as somebody who types them has: what a step prints ends with a mark.
     let mut script = String::from("trap 'kill $(cat tollgate.pid) 2>/dev/null' EXIT\n");

@@ -68,6 +68,7 @@ mod routing;
 mod sdk;
 mod secrets;
 mod seeing;
+mod shared;
 mod sink;
 mod strict;
 mod testing_policies;

@@ -173,11 +173,11 @@ async fn told(gateway: &Gateway, more: &str) -> Option<Vec<Value>> {
     (reply.status == 200).then(lines)
 }
 
-const KINDS: [&str; 10] =
+pub const KINDS: [&str; 10] =
     ["whole", "whole", "stream", "cut", "fails", "hangs", "leaves", "gone", "bad", "truncated"];
 
 /// The same, tried again while others hold what is left.
-async fn persist(gateway: std::net::SocketAddr, kind: &str, number: usize) -> (u16, Option<u64>) {
+pub async fn persist(gateway: std::net::SocketAddr, kind: &str, number: usize) -> (u16, Option<u64>) {
     for _ in 0..400 {
         let played = play(gateway, kind, number).await;
         if played.0 != 429 {

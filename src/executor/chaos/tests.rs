@@ -169,7 +169,7 @@ async fn what_the_configuration_began_does_not_begin_again_with_a_reload() {
     tokio::time::advance(Duration::from_secs(20)).await;
     chaos.tick(Instant::now());
     chaos.configure(std::slice::from_ref(&minute));
-    assert_eq!(*chaos.names(), ["mine".into()], "it is over");
+    assert_eq!(*chaos.names(), [Arc::<str>::from("mine")], "it is over");
     chaos.configure(&[settings(&json!({ "for": "2m" }))]);
     assert_eq!(chaos.names().len(), 2, "another one");
     assert_eq!(chaos.end(None, "a test").len(), 2);

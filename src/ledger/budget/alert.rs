@@ -103,7 +103,8 @@ impl Alarm {
 /// The thresholds that are crossed, one bit each.
 fn crossed(budget: &Budget, counter: &Counter) -> u32 {
     let share = |percent: u32| u128::from(budget.limit) * u128::from(percent);
-    let reached = |percent: &u32| budget.limit > 0 && u128::from(counter.used()) * 100 >= share(*percent);
+    let reached =
+        |percent: &u32| budget.limit > 0 && u128::from(counter.used_by_all()) * 100 >= share(*percent);
     let places = budget.alerts.iter().enumerate();
     places.filter(|(_, percent)| reached(percent)).fold(0, |bits, (place, _)| bits | 1 << place)
 }
@@ -116,7 +117,7 @@ fn crossed(budget: &Budget, counter: &Counter) -> u32 {
     reason = "a projection is not exact"
 )]
 fn projected(budget: &Budget, counter: &Counter, now: u64) -> Option<u32> {
-    if !budget.projection || counter.projected || budget.limit == 0 || counter.used() > budget.limit {
+    if !budget.projection || counter.projected || budget.limit == 0 || counter.used_by_all() > budget.limit {
         return None;
     }
     let ratio = counter.projection(now)? / budget.limit as f64;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::period::{Period, Window};
+use super::shared::Credit;
 
 /// A projection needs a part of the time to stand on.
 const LEAST_PASSED: f64 = 0.1;
@@ -19,6 +20,8 @@ pub(super) struct Counter {
     pub(super) told: u32,
     /// Whether it was told that the limit will be exceeded.
     pub(super) projected: bool,
+    /// What is agreed with other gateways.
+    pub(super) credit: Credit,
 }
 
 impl Counter {
@@ -30,7 +33,7 @@ impl Counter {
             }
             None => (period.window(now), VecDeque::new()),
         };
-        Self { window, used: 0, held: 0, slots, told: 0, projected: false }
+        Self { window, used: 0, held: 0, slots, told: 0, projected: false, credit: Credit::default() }
     }
 
     /// Goes on to the window in which the moment falls. A moment before the window in use is one of that window: a clock
@@ -59,6 +62,21 @@ impl Counter {
 
     pub(super) fn held(&self) -> u64 {
         self.held
+    }
+
+    /// What was spent here and by other gateways.
+    pub(super) fn used_by_all(&self) -> u64 {
+        self.used.saturating_add(self.credit.others_used)
+    }
+
+    /// What is held here, and what other gateways may still spend.
+    pub(super) fn held_by_all(&self) -> u64 {
+        self.held.saturating_add(self.credit.others_held)
+    }
+
+    /// The window of the calendar, or the newest slot.
+    pub(super) fn window(&self) -> Window {
+        self.window
     }
 
     /// Whether nobody would miss it.
@@ -134,6 +152,6 @@ impl Counter {
         }
         let length = (self.window.until - self.window.since) as f64;
         let passed = now.saturating_sub(self.window.since) as f64 / length;
-        (passed >= LEAST_PASSED).then(|| self.used as f64 / passed)
+        (passed >= LEAST_PASSED).then(|| self.used_by_all() as f64 / passed)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::chat::Usage;
 use crate::ledger::usage::{self, By, Question};
@@ -71,7 +73,8 @@ impl Story {
         };
         let tab = self.desk.tab(opening).unwrap();
         let target = TargetName { provider: "up".into(), model: "m".into() };
-        tab.open(&target, None, Role::Primary).unwrap()
+        // Nobody shares, so nobody is waited for.
+        tab.open(&target, None, Role::Primary).now_or_never().unwrap().unwrap()
     }
 
     fn used(&self, budget: &str) -> u64 {

@@ -142,17 +142,24 @@ async fn a_redirect_is_returned_and_not_followed() {
 #[tokio::test]
 async fn an_answer_to_a_later_request_is_never_delivered() {
     // The peer speaks out of turn a moment after its answer.
-    let server = Scripted::start(|_, mut stream| async move {
-        while read_request(&mut stream).await.is_some() {
-            stream.write_all(ok("mine").as_bytes()).await.ok();
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            stream.write_all(ok("not yours").as_bytes()).await.ok();
+    let (spoke, mut spoken) = tokio::sync::mpsc::unbounded_channel();
+    let server = Scripted::start(move |_, mut stream| {
+        let spoke = spoke.clone();
+        async move {
+            while read_request(&mut stream).await.is_some() {
+                stream.write_all(ok("mine").as_bytes()).await.ok();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                stream.write_all(ok("not yours").as_bytes()).await.ok();
+                spoke.send(()).ok();
+            }
         }
     })
     .await;
     let upstream = upstream();
     for _ in 0..5 {
         assert_eq!(ask(&upstream, &server.origin()).await.unwrap(), "mine");
+        // What comes after the next request is its answer, as far as anybody can tell.
+        spoken.recv().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(server.accepted(), 5);

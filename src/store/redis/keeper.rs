@@ -1,0 +1,193 @@
+//! Keeps the connection and this gateway's lease: on a thread of its own, so that neither waits for requests.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Away, Member, Redis, Script, State, Term, Value, fresh_id, list, lock, number, text};
+
+/// How often it is said that this gateway lives.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// How often Redis is tried while it is away.
+const PROBE: Duration = Duration::from_millis(250);
+
+/// So many tries on one connection, and another one is made.
+const TRIES: u32 = 4;
+
+/// How long a memory of unknown past waits for gateways that nobody knows, in milliseconds: three beats.
+const STRANGERS: u64 = 1_500;
+
+static HELLO: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("hello.lua")));
+
+/// Never ends.
+pub(super) async fn keep(redis: Arc<Redis>) {
+    let mut failed = 0;
+    loop {
+        let pause = match redis.round().await {
+            Ok(()) => {
+                failed = 0;
+                redis.comes_up();
+                redis.beat().await;
+                // A memory that is not ready is asked again sooner.
+                if redis.term().ready { BEAT } else { PROBE }
+            }
+            Err(away) => {
+                redis.goes_down(&away.0);
+                lock(&redis.state).error = away.0.to_string();
+                failed += 1;
+                if failed % TRIES == 0 {
+                    redis.link.drop_connection();
+                    redis.bulk.drop_connection();
+                }
+                redis.settle();
+                PROBE
+            }
+        };
+        let early = tokio::time::timeout(pause, redis.wake.notified()).await.is_ok();
+        if early {
+            // Many may wake it at once; it does not run for that.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// What Redis says to a hello.
+struct Heard {
+    epoch: String,
+    ready: bool,
+    lapsed: bool,
+    gateways: Vec<String>,
+}
+
+impl Redis {
+    /// Says hello; where Redis knows nothing of us, everybody tells what he holds first.
+    async fn round(&self) -> Result<(), Away> {
+        self.link.connect().await.map_err(|trouble| Away(trouble.text))?;
+        self.bulk.connect().await.map_err(|trouble| Away(trouble.text))?;
+        self.bulk_failures.store(0, Ordering::Relaxed);
+        let known = self.term();
+        let (heard, until) = self.hello(&known.epoch, known.is_known()).await?;
+        let is_new = heard.epoch != known.epoch;
+        if !is_new && !heard.lapsed {
+            self.agree(heard, until);
+            return Ok(());
+        }
+        if is_new && known.is_known() {
+            tracing::warn!("Redis has lost what it kept: everything that is known here is told again");
+            metrics::counter!("tollgate_redis_losses_total").increment(1);
+        }
+        // What was given out before a lease ran out may be somebody else's by now.
+        let lapsed = heard.lapsed || !self.holds_lease();
+        let epoch = heard.epoch.clone();
+        self.agree(Heard { ready: false, ..heard }, until);
+        for member in self.everybody() {
+            if let Err(away) = member.rejoin(lapsed).await {
+                // The next round begins anew.
+                self.term.store(Arc::new(known.as_ref().clone()));
+                return Err(away);
+            }
+        }
+        let (heard, until) = self.hello(&epoch, true).await?;
+        self.agree(heard, until);
+        Ok(())
+    }
+
+    async fn hello(&self, epoch: &str, joined: bool) -> Result<(Heard, Instant), Away> {
+        let keys = [self.key("epoch"), self.key("gateways")];
+        let lease = self.settings.lease.0;
+        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        let args = [
+            self.node().into(),
+            self.run().into(),
+            lease_ms.into(),
+            epoch.into(),
+            self.term().gateways.join(",").into(),
+            fresh_id().into(),
+            u64::from(joined).into(),
+            STRANGERS.min(lease_ms).into(),
+        ];
+        let sent = Instant::now();
+        let answer = list(self.call_in_turn(&HELLO, &keys, &args).await?);
+        match answer.first().and_then(text) {
+            Some("ok") => {}
+            Some("taken") => {
+                let fresh = fresh_id();
+                tracing::error!(
+                    gateway = self.node(),
+                    "another gateway has this gateway's name: was its data copied? This one takes another name"
+                );
+                *lock(&self.node) = fresh;
+                self.term.store(Arc::default());
+                return Err(Away("another gateway has this gateway's name".into()));
+            }
+            _ => return Err(strange()),
+        }
+        let [_, id, ready, lapsed, alive] = &answer[..] else { return Err(strange()) };
+        let heard = Heard {
+            epoch: text(id).ok_or_else(strange)?.to_owned(),
+            ready: number(ready) == Some(1),
+            lapsed: number(lapsed) == Some(1),
+            gateways: match alive {
+                Value::Array(all) => all.iter().filter_map(text).map(str::to_owned).collect(),
+                _ => Vec::new(),
+            },
+        };
+        // Redis counts from when it heard us, which is later; what clocks drift apart is less than the rest.
+        Ok((heard, sent + lease - lease / 20))
+    }
+
+    fn agree(&self, heard: Heard, until: Instant) {
+        let Heard { epoch, ready, mut gateways, .. } = heard;
+        if !ready {
+            // Those who have not told yet what they hold still hold it.
+            let before = self.term();
+            let silent = before.gateways.iter().filter(|known| !gateways.contains(known));
+            let silent: Vec<String> = silent.cloned().collect();
+            gateways.extend(silent);
+        }
+        metrics::gauge!("tollgate_redis_gateways").set(f64::from(u32::try_from(gateways.len()).unwrap_or(0)));
+        self.term.store(Arc::new(Term { epoch, ready, gateways, until: Some(until) }));
+        if ready {
+            self.settle();
+        }
+    }
+
+    /// It is known how Redis stands.
+    fn settle(&self) {
+        self.settled.send_replace(true);
+    }
+
+    fn comes_up(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+        if self.up.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        metrics::gauge!("tollgate_redis_up").set(1.0);
+        let away = {
+            let mut state = lock(&self.state);
+            std::mem::replace(&mut *state, State { down_since: None, error: String::new() }).down_since
+        };
+        let away_ms = away.map(|since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX));
+        tracing::info!(gateway = self.node(), gateways = self.gateways(), away_ms, "Redis is there");
+    }
+
+    async fn beat(&self) {
+        for member in self.everybody() {
+            if let Err(away) = member.beat().await {
+                tracing::debug!(error = &*away.0, "a beat came to nothing");
+                return;
+            }
+        }
+    }
+
+    fn everybody(&self) -> Vec<Arc<dyn Member>> {
+        lock(&self.members).clone()
+    }
+}
+
+fn strange() -> Away {
+    Away("Redis answered with something else than was asked for".into())
+}
