@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// Longest text shown to a client, in characters.
 pub(super) const LONGEST: usize = 512;
 
-/// The text with everything taken out that could be a secret or an address, on one line, at most [`LONGEST`]
+/// The text with everything taken out that could be a secret or an address, on one line, at most `LONGEST`
 /// characters. `None` when nothing presentable is left: empty, or markup.
 pub fn scrub(text: &str) -> Option<String> {
     let text = text.trim();
