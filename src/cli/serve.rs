@@ -158,12 +158,7 @@ async fn open(
     };
     tokio::spawn(admin::serve(admin_listener, admin));
     tokio::spawn(end_on_signal(drain.clone(), config.drain.0));
-    let expired = drain.expired();
-    tokio::spawn(async move {
-        expired.await;
-        // Fails only when no stream is left to be told.
-        let _ = close.send(true);
-    });
+    end_streams(&drain, close);
     let watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
     look_on_signal(watch);
 
@@ -181,6 +176,16 @@ async fn open(
     database.into_iter().for_each(|database| database.close(LAST_WRITES));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ends running streams once the drain's deadline has passed.
+fn end_streams(drain: &Drain, close: watch::Sender<bool>) {
+    let expired = drain.expired();
+    tokio::spawn(async move {
+        expired.await;
+        // Fails only when no stream is left to be told.
+        let _ = close.send(true);
+    });
 }
 
 /// Writes into the audit log which secrets were read at the start.
