@@ -2,7 +2,7 @@
 //! requests waiting.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
@@ -39,10 +39,8 @@ impl Beside {
                 let _ = done.send(work());
             }
         };
-        match self.line()?.try_send(Box::new(errand)) {
-            Ok(()) => told.await.ok(),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => None,
-        }
+        self.line()?.try_send(Box::new(errand)).ok()?;
+        told.await.ok()
     }
 
     fn line(&self) -> Option<&SyncSender<Errand>> {

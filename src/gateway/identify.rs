@@ -12,10 +12,8 @@ use super::{Gateway, Snapshot};
 use crate::caller::{Caller, Grant, NotYours};
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
+use crate::headers;
 use crate::keys::{Auth, Holder, Visit};
-
-/// How confidential the client says its data is.
-const DATA_CLASS: &str = "x-tollgate-data-class";
 
 impl Gateway {
     /// Who stands at a door that is not in the line.
@@ -96,16 +94,18 @@ pub(super) fn classify(headers: &mut HeaderMap, grant: &Grant) -> Result<(), Fau
     if grant.scope.data_classes.is_none() {
         return Ok(());
     }
-    let said = headers.get(DATA_CLASS).map(|value| value.to_str().unwrap_or("?"));
+    let said = headers.get(&headers::DATA_CLASS).map(|value| value.to_str().unwrap_or("?"));
     match grant.scope.data_class(said) {
         Ok(None) => Err(beyond("this key is not for data of any class")),
         Ok(Some(class)) => {
             let value =
                 class.parse().map_err(|_| beyond("this key's data class cannot stand in a header"))?;
-            headers.insert(DATA_CLASS, value);
+            headers.insert(&headers::DATA_CLASS, value);
             Ok(())
         }
-        Err(NotYours) => Err(beyond("this key is not for data of this class").at(DATA_CLASS)),
+        Err(NotYours) => {
+            Err(beyond("this key is not for data of this class").at(headers::DATA_CLASS.as_str()))
+        }
     }
 }
 

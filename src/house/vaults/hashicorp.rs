@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::settings::VaultSettings;
-use super::stores::{Local, Trouble};
+use super::stores::{Local, Trouble, field_of};
 use crate::executor::exchange;
 use crate::house::check::{Base, base};
 use crate::providers::percent::encoded;
@@ -412,13 +412,7 @@ fn found(body: &[u8], field: &str) -> Result<Zeroizing<String>, String> {
     let fields = answer.data.and_then(|data| data.data);
     let fields =
         fields.ok_or("the answer is none of a KV store of version 2; is version 1 mounted there?")?;
-    let raw = fields.get(field).ok_or_else(|| {
-        let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
-        names.sort_unstable();
-        format!("the secret has no field `{field}`; it has {}", names.join(", "))
-    })?;
-    let text = serde_json::from_str::<String>(raw.get()).map(Zeroizing::new);
-    text.map_err(|_| format!("the field `{field}` is no text"))
+    field_of(&fields, field)
 }
 
 fn wiped<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::settings::ManagerSettings;
-use super::stores::{Local, Trouble};
+use super::stores::{Local, Trouble, field_of};
 use crate::clock::{Clock, SystemClock};
 use crate::executor::{Place, exchange, fetch};
 use crate::house::account::{Account, Opened, REGIONS};
@@ -181,13 +181,7 @@ fn found(body: &[u8], field: Option<&str>) -> Result<Zeroizing<String>, String> 
     let fields: HashMap<String, &RawValue> = serde_json::from_str(&text).map_err(|_| {
         format!("the secret is no JSON object, so it has no field `{field}`; leave `#{field}` out")
     })?;
-    let raw = fields.get(field).ok_or_else(|| {
-        let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
-        names.sort_unstable();
-        format!("the secret has no field `{field}`; it has {}", names.join(", "))
-    })?;
-    let text = serde_json::from_str::<String>(raw.get()).map(Zeroizing::new);
-    text.map_err(|_| format!("the field `{field}` is no text"))
+    field_of(&fields, field)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The stores that references lead to, and what opens them.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::SecretString;
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::hashicorp::Hashicorp;
@@ -119,4 +121,18 @@ pub(super) fn store_of(reference: &SecretRef) -> &'static str {
         SecretRef::Vault { .. } => "vault",
         _ => "aws-secrets",
     }
+}
+
+/// One field of a secret, which must be a text. Nothing else of the secret is taken out, nor shown.
+pub(super) fn field_of(
+    fields: &HashMap<String, &RawValue>,
+    field: &str,
+) -> Result<Zeroizing<String>, String> {
+    let raw = fields.get(field).ok_or_else(|| {
+        let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        format!("the secret has no field `{field}`; it has {}", names.join(", "))
+    })?;
+    let text = serde_json::from_str::<String>(raw.get()).map(Zeroizing::new);
+    text.map_err(|_| format!("the field `{field}` is no text"))
 }
