@@ -8,6 +8,7 @@ mod compact;
 mod desk;
 mod document;
 mod hours;
+mod intents;
 mod kept;
 mod litellm;
 mod model;

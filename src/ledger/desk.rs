@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::params;
-
 use super::budget::{Budget, Budgets, Payer, Spent};
 use super::central::Central;
+use super::intents::{self, Intents, Record};
 use super::outbox::{self, Outbox};
 use super::retention;
 use super::row::{End, Row};
 use super::tab::{Opening, Tab};
 use crate::clock::Clock;
-use crate::store::sqlite::{Sqlite, Trouble, Written};
+use crate::store::sqlite::{Gathering, Sqlite, Trouble, Written};
 use crate::store::{Abandoned, OnLoss, StateSettings};
 use crate::target::TargetName;
 
@@ -25,6 +24,8 @@ pub struct Desk {
     /// What may be spent.
     pub budgets: Budgets,
     database: Option<Sqlite>,
+    /// What is written of attempts.
+    records: Option<Gathering<Intents>>,
     /// The ledger of all gateways, where there is one, and the rows on their way there.
     central: Option<(Central, Arc<Outbox>)>,
     on_loss: OnLoss,
@@ -49,11 +50,7 @@ impl Desk {
             let (run, now) = (database.run(), i64::try_from(clock.unix_ms()).unwrap_or(i64::MAX));
             let closed = database
                 .write(move |db| {
-                    let closed = db.execute(
-                        "UPDATE attempt SET state = 'abandoned', outcome = 'abandoned', closed_ms = ?1,
-                         cost = CASE WHEN ?2 THEN estimate ELSE 0 END WHERE state = 'open' AND run < ?3",
-                        params![now, charge, run],
-                    )?;
+                    let closed = intents::close_abandoned(db, now, charge, run)?;
                     if ships {
                         outbox::note_abandoned(db, now)?
                     } else {
@@ -68,12 +65,15 @@ impl Desk {
         }
         let most = settings.postgres.outbox_max;
         let central = central.filter(|_| database.is_some()).map(|central| (central, Outbox::new(most)));
-        Ok(Self { budgets: Budgets::default(), database, central, on_loss: settings.on_ledger_loss, clock })
+        let records = database.as_ref().map(|database| database.gathering(Intents::new(ships)));
+        let on_loss = settings.on_ledger_loss;
+        Ok(Self { budgets: Budgets::default(), database, records, central, on_loss, clock })
     }
 
     /// Without database and budgets.
     pub fn closed(clock: Arc<dyn Clock>) -> Self {
-        Self { budgets: Budgets::default(), database: None, central: None, on_loss: OnLoss::Open, clock }
+        let on_loss = OnLoss::Open;
+        Self { budgets: Budgets::default(), database: None, records: None, central: None, on_loss, clock }
     }
 
     /// Whether anything is written down or counted.
@@ -166,21 +166,15 @@ impl Desk {
         id.simple().to_string()
     }
 
-    pub(super) fn intend(&self, row: &Row) -> Option<Written<()>> {
-        let (database, row) = (self.database.as_ref()?, row.clone());
-        Some(database.keep(move |db| row.intend(db)))
+    pub(super) fn intend(&self, row: &Arc<Row>) -> Option<Written<()>> {
+        Some(self.records.as_ref()?.keep(Record::Intent(row.clone())))
     }
 
-    pub(super) fn settle(&self, row: &Row, end: End) {
-        let Some(database) = &self.database else { return };
-        let (row, ships) = (row.clone(), self.central.is_some());
-        // What cannot be written now waits; what is lost for good is counted and told by the database.
-        drop(database.keep(move |db| {
-            if row.settle(db, &end)? && ships {
-                outbox::note(db, &row.id)?;
-            }
-            Ok(())
-        }));
+    /// What cannot be written now waits; what is lost for good is counted and told by the database.
+    pub(super) fn settle(&self, row: &Arc<Row>, end: End) {
+        if let Some(records) = &self.records {
+            records.tell(Record::Ended(row.clone(), end));
+        }
     }
 }
 

@@ -5,8 +5,10 @@ use rusqlite::{Connection, params};
 /// So much is rolled up in one transaction, so that nobody waits long for it.
 const HOUR_MS: i64 = 3_600_000;
 
-/// What the ledger of all gateways has not got yet stays a row until it has.
-const OLD: &str = "opened_ms < ?2 AND state <> 'open' AND id NOT IN (SELECT id FROM outbox)";
+/// What the ledger of all gateways has not got yet stays a row until it has, and what stands on a sheet beside an attempt
+/// that is still under way stays one until that has ended.
+const OLD: &str = "opened_ms < ?2 AND state <> 'open' AND id NOT IN (SELECT id FROM outbox)
+    AND id NOT IN (SELECT value ->> 0 FROM intent, json_each(intent.attempts))";
 
 /// The sums of rows, and how they are added to those that are there; the same for both databases.
 pub(super) const SUMS: &str = r#"endpoint, coalesce(key, ''), coalesce("user", ''), coalesce(team, ''), tags,

@@ -1,8 +1,11 @@
 //! One attempt at an upstream as it stands in the ledger, from intent to end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, params};
+use serde::Serialize;
+use serde::ser::{SerializeSeq as _, Serializer};
 
 use crate::chat::Usage;
 use crate::money::Nano;
@@ -59,7 +62,7 @@ pub(super) struct Heading {
 }
 
 /// One attempt.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Row {
     pub(super) id: String,
     pub(super) heading: Arc<Heading>,
@@ -72,6 +75,8 @@ pub(super) struct Row {
     pub(super) reserved: u64,
     /// Nano-dollars that it counts for if nobody ever settles it.
     pub(super) estimate: Option<u64>,
+    /// The sheet on which its intent stands, if it does; see `intents.rs`.
+    pub(super) sheet: AtomicI64,
 }
 
 /// How an attempt ended.
@@ -93,87 +98,78 @@ fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-macro_rules! insert {
-    () => {
-        "INSERT INTO attempt (id, request, n, role, state, outcome, status, run, opened_ms, closed_ms,
+/// A row that has ended stays as it is: settling twice changes nothing.
+pub(super) const SETTLE: &str = "INSERT INTO attempt (id, request, n, role, state, outcome, status, run, opened_ms, closed_ms,
     endpoint, key, user, team, tags, model, provider, target, snapshot, price_rev, reserved, estimate, cost,
     input, cached_read, cache_write, output, reasoning, audio_ms, characters, images, saved)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)"
-    };
+    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32) ON CONFLICT (id) DO NOTHING";
+
+/// An attempt that begins, as an array in the order of the view `booked`.
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let heading = &*self.heading;
+        let mut list = to.serialize_seq(None)?;
+        list.serialize_element(&self.id)?;
+        list.serialize_element(&*heading.request)?;
+        list.serialize_element(&self.n)?;
+        list.serialize_element(self.role.as_str())?;
+        list.serialize_element(&heading.run)?;
+        list.serialize_element(&whole(self.opened_ms))?;
+        list.serialize_element(heading.endpoint)?;
+        list.serialize_element(&heading.key.as_deref())?;
+        list.serialize_element(&heading.user.as_deref())?;
+        list.serialize_element(&heading.team.as_deref())?;
+        list.serialize_element(&heading.tags)?;
+        list.serialize_element(&*heading.model)?;
+        list.serialize_element(&*self.provider)?;
+        list.serialize_element(&self.target)?;
+        list.serialize_element(&*heading.snapshot)?;
+        list.serialize_element(&whole(heading.price_rev))?;
+        list.serialize_element(&whole(self.reserved))?;
+        list.serialize_element(&self.estimate.map(whole))?;
+        list.end()
+    }
 }
 
-/// An intent that comes after its end changes nothing.
-const INTEND: &str = concat!(insert!(), " ON CONFLICT (id) DO NOTHING");
-
-/// A row that has ended stays as it is: settling twice changes nothing. One whose intent was lost is made now.
-const SETTLE: &str = concat!(
-    insert!(),
-    " ON CONFLICT (id) DO UPDATE SET state = excluded.state, outcome = excluded.outcome,
-    status = excluded.status, closed_ms = excluded.closed_ms, reserved = excluded.reserved, cost = excluded.cost,
-    input = excluded.input, cached_read = excluded.cached_read, cache_write = excluded.cache_write,
-    output = excluded.output, reasoning = excluded.reasoning, audio_ms = excluded.audio_ms,
-    characters = excluded.characters, images = excluded.images WHERE attempt.state = 'open'"
-);
-
 impl Row {
-    /// Writes down that the attempt begins, unless its end is known already.
-    pub(super) fn intend(&self, db: &Connection) -> rusqlite::Result<()> {
-        let open = End {
-            state: State::Open,
-            outcome: "open",
-            status: None,
-            closed_ms: 0,
-            usage: Usage::default(),
-            cost: None,
-            saved: Nano(0),
-        };
-        self.write(db, &open, INTEND).map(drop)
-    }
-
-    /// Writes down how it ended. Says whether that was news.
-    pub(super) fn settle(&self, db: &Connection, end: &End) -> rusqlite::Result<bool> {
-        self.write(db, end, SETTLE)
-    }
-
-    fn write(&self, db: &Connection, end: &End, sql: &str) -> rusqlite::Result<bool> {
+    /// Writes down how it ended, by [`SETTLE`]. Says whether that was news.
+    pub(super) fn settle(&self, by: &mut CachedStatement<'_>, end: &End) -> rusqlite::Result<bool> {
         let (heading, usage) = (&*self.heading, &end.usage);
-        let closed = (end.state != State::Open).then(|| whole(end.closed_ms));
-        db.prepare_cached(sql)?
-            .execute(params![
-                self.id,
-                &*heading.request,
-                self.n,
-                self.role.as_str(),
-                end.state.as_str(),
-                end.outcome,
-                end.status,
-                heading.run,
-                whole(self.opened_ms),
-                closed,
-                heading.endpoint,
-                heading.key.as_deref(),
-                heading.user.as_deref(),
-                heading.team.as_deref(),
-                heading.tags,
-                &*heading.model,
-                &*self.provider,
-                self.target,
-                &*heading.snapshot,
-                whole(heading.price_rev),
-                whole(self.reserved),
-                self.estimate.map(whole),
-                end.cost.map(|cost| whole(cost.0)),
-                whole(usage.input),
-                whole(usage.cached_read),
-                whole(usage.cache_write),
-                whole(usage.output),
-                whole(usage.reasoning),
-                whole(usage.audio_ms),
-                whole(usage.characters),
-                whole(usage.images),
-                whole(end.saved.0),
-            ])
-            .map(|changed| changed > 0)
+        by.execute(params![
+            self.id,
+            &*heading.request,
+            self.n,
+            self.role.as_str(),
+            end.state.as_str(),
+            end.outcome,
+            end.status,
+            heading.run,
+            whole(self.opened_ms),
+            whole(end.closed_ms),
+            heading.endpoint,
+            heading.key.as_deref(),
+            heading.user.as_deref(),
+            heading.team.as_deref(),
+            heading.tags,
+            &*heading.model,
+            &*self.provider,
+            self.target,
+            &*heading.snapshot,
+            whole(heading.price_rev),
+            whole(self.reserved),
+            self.estimate.map(whole),
+            end.cost.map(|cost| whole(cost.0)),
+            whole(usage.input),
+            whole(usage.cached_read),
+            whole(usage.cache_write),
+            whole(usage.output),
+            whole(usage.reasoning),
+            whole(usage.audio_ms),
+            whole(usage.characters),
+            whole(usage.images),
+            whole(end.saved.0),
+        ])
+        .map(|changed| changed > 0)
     }
 }

@@ -1,7 +1,7 @@
 //! The tab of one request: every attempt is written down before it can be answered, and settled once, whichever way it
 //! ends.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ struct Sheet {
 pub struct Entry {
     sheet: Arc<Sheet>,
     target: TargetName,
-    row: Row,
+    row: Arc<Row>,
     known: Option<Arc<Known>>,
     hold: Option<Hold>,
     /// Tokens of prompt and answer that were held for it at most.
@@ -137,7 +137,9 @@ impl Tab {
             opened_ms: now,
             reserved: hold.nano,
             estimate: price.and_then(|price| price.estimate(&likely, opening.when)).map(|nano| nano.0),
+            sheet: AtomicI64::new(0),
         };
+        let row = Arc::new(row);
         let written = desk.intend(&row);
         let sheet = self.sheet.clone();
         let most = (bound.prompt, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
@@ -178,7 +180,9 @@ impl Desk {
             opened_ms: now,
             reserved: 0,
             estimate: None,
+            sheet: AtomicI64::new(0),
         };
+        let row = Arc::new(row);
         let end = End {
             state: State::Cached,
             outcome: "ok",

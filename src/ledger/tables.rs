@@ -7,6 +7,7 @@ use crate::store::sqlite::Migration;
 pub const TABLES: &[Migration] = &[
     Migration { room: "ledger", version: 1, sql: ATTEMPTS },
     Migration { room: "ledger", version: 2, sql: OUTBOX },
+    Migration { room: "ledger", version: 3, sql: INTENTS },
 ];
 
 /// One row for every attempt at an upstream; money in nano-dollars, times in Unix milliseconds. `cost` is NULL where
@@ -83,6 +84,23 @@ CREATE TABLE unshippable (id TEXT PRIMARY KEY, why TEXT NOT NULL, at_ms INTEGER 
 ALTER TABLE attempt ADD COLUMN saved INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE day ADD COLUMN hits INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE day ADD COLUMN saved INTEGER NOT NULL DEFAULT 0;
+";
+
+/// `intent` holds what is under way: on each sheet the attempts that began together, a JSON array with one array for each.
+/// `booked` is all attempts, whether they have ended or not.
+const INTENTS: &str = "
+CREATE TABLE intent (sheet INTEGER PRIMARY KEY, attempts TEXT NOT NULL) STRICT;
+CREATE VIEW booked AS
+SELECT id, request, n, role, state, outcome, status, run, opened_ms, closed_ms, endpoint, key, user, team, tags, model,
+    provider, target, snapshot, price_rev, reserved, estimate, cost, input, cached_read, cache_write, output, reasoning,
+    audio_ms, characters, images, saved
+FROM attempt
+UNION ALL
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'open', 'open', NULL, value ->> 4, value ->> 5, NULL,
+    value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
+    value ->> 14, value ->> 15, value ->> 16, value ->> 17, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0
+FROM intent, json_each(intent.attempts)
+WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.id = value ->> 0);
 ";
 
 /// The steps of the tables that all gateways share. They say the same as those above; a row of `attempt` is there once

@@ -3,6 +3,7 @@
 //! What is handed over is durable when its answer comes: the transaction was synced to the disk. Nobody who hands
 //! something over waits for the disk unless he awaits that answer.
 
+mod gathering;
 mod job;
 mod lock;
 mod migration;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub use gathering::{Gathered, Gathering};
 pub use job::Written;
 pub use migration::Migration;
 pub use trouble::Trouble;
@@ -53,6 +55,8 @@ struct Inner {
     run: i64,
     unclean: bool,
     writer: Writer,
+    /// Changes that may wait to be written.
+    most: usize,
     readers: Readers,
     /// Held until the process ends, or nobody needs the database any more.
     _lock: Lock,
@@ -83,7 +87,7 @@ impl Sqlite {
         let (run, unclean) = opened;
         let writer = Writer::start(db, run, most).map_err(|error| complain(error.to_string()))?;
         let (path, readers) = (path.to_owned(), Readers::new(path.to_owned()));
-        Ok(Self(Arc::new(Inner { path, run, unclean, writer, readers, _lock: lock })))
+        Ok(Self(Arc::new(Inner { path, run, unclean, writer, most: most.max(1), readers, _lock: lock })))
     }
 
     /// Hands over a change. It is made together with others; what it says comes back when it is durable. If the disk
@@ -109,6 +113,12 @@ impl Sqlite {
         let (job, written) = Job::new(change, true);
         self.0.writer.push(job);
         written
+    }
+
+    /// A heap for changes of one kind that must not be lost, which are made together; so many may lie there as changes
+    /// may wait. Who reads sees all of them that were handed over before a change that is durable.
+    pub fn gathering<G: Gathered>(&self, gathered: G) -> Gathering<G> {
+        Gathering::new(self.0.writer.clone(), gathered, self.0.most)
     }
 
     /// Looks something up, on a thread that may block.

@@ -111,7 +111,7 @@ fn missing(database: &Path, answered: &[String]) -> Vec<String> {
     let db = rusqlite::Connection::open(database).expect("a database");
     let sound: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("an answer");
     assert_eq!(sound, "ok");
-    let mut rows = db.prepare("SELECT count(*) FROM attempt WHERE request = ?1").expect("a table");
+    let mut rows = db.prepare("SELECT count(*) FROM booked WHERE request = ?1").expect("a table");
     let mut count = |text: &String| rows.query_row([text], |row| row.get::<_, i64>(0)).expect("a count");
     answered.iter().filter(|text| count(text) != 1).cloned().collect()
 }

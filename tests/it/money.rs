@@ -650,7 +650,7 @@ async fn exchange(
 /// Answers that are not in the ledger exactly once.
 fn unaccounted(database: &std::path::Path, answered: &[String]) -> Vec<String> {
     let db = rusqlite::Connection::open(database).unwrap();
-    let mut rows = db.prepare("SELECT count(*) FROM attempt WHERE request = ?1").unwrap();
+    let mut rows = db.prepare("SELECT count(*) FROM booked WHERE request = ?1").unwrap();
     let count = |text: &String| rows.query_row([text], |row| row.get::<_, i64>(0)).unwrap();
     let mut count = count;
     answered.iter().filter(|text| count(text) != 1).cloned().collect()

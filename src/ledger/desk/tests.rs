@@ -1,15 +1,19 @@
 //! The ledger over time: windows, clocks that jump, ends that are told twice or late, and rows for other ledgers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
+use rusqlite::Connection;
 
 use super::*;
 use crate::chat::Usage;
+use crate::ledger::outbox;
+use crate::ledger::row::SETTLE;
 use crate::ledger::usage::{self, By, Question};
 use crate::ledger::{BudgetSettings, Closing, Entry, Prices, Size, TABLES, When};
 use crate::money::Nano;
 use crate::plan::Role;
+use crate::store::sqlite::Gathered as _;
 
 /// A clock that the story sets.
 struct Hands(AtomicU64);
@@ -169,7 +173,12 @@ fn row(id: &str) -> Row {
         opened_ms: EVE,
         reserved: 9,
         estimate: Some(8),
+        sheet: AtomicI64::new(0),
     }
+}
+
+fn settle(db: &Connection, row: &Row, end: &End) -> rusqlite::Result<bool> {
+    row.settle(&mut db.prepare_cached(SETTLE)?, end)
 }
 
 fn end(cost: u64) -> End {
@@ -191,47 +200,91 @@ fn ends_come_late_twice_or_before_their_beginning_and_count_once() {
     enum Step {
         Intend,
         Settle(u64),
+        /// The process dies, and another one closes what it left.
         Reap,
     }
     use Step::{Intend, Reap, Settle};
-    let check = |steps: &[Step], expected: (&str, Option<u64>), noted: i64| {
+    /// The steps that stand in one list are made together.
+    fn check(steps: &[&[Step]], expected: (&str, Option<u64>), noted: i64) {
         let story = Story::begin();
-        let steps = steps.to_vec();
+        let steps: Vec<Vec<Step>> = steps.iter().map(|steps| steps.to_vec()).collect();
+        let said = format!("{steps:?}");
         let written = story.desk.database().unwrap().write(move |db| {
-            for step in &steps {
-                match step {
-                    Intend => row("a").intend(db)?,
-                    Settle(cost) => {
-                        if row("a").settle(db, &end(*cost))? {
-                            outbox::note(db, "a")?;
-                        }
-                    }
-                    Reap => {
-                        db.execute(
-                            "UPDATE attempt SET state = 'abandoned', cost = estimate WHERE state = 'open'",
-                            [],
-                        )?;
-                    }
+            let (row, mut intents) = (Arc::new(row("a")), Intents::new(true));
+            for steps in &steps {
+                if let [Reap] = steps[..] {
+                    intents::close_abandoned(db, 1, true, 2)?;
+                    continue;
                 }
+                let records = steps.iter().map(|step| match step {
+                    Settle(cost) => Record::Ended(row.clone(), end(*cost)),
+                    Intend | Reap => Record::Intent(row.clone()),
+                });
+                let records: Vec<Record> = records.collect();
+                let records: Vec<&Record> = records.iter().collect();
+                intents.make(db, &records)?;
+                intents.made(&records);
             }
-            let found = db.query_row("SELECT state, cost FROM attempt", [], |row| {
+            let found = db.query_row("SELECT state, cost FROM booked", [], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))
             })?;
-            let rows: i64 = db.query_row("SELECT count(*) FROM attempt", [], |row| row.get(0))?;
+            let rows: i64 = db.query_row("SELECT count(*) FROM booked", [], |row| row.get(0))?;
             let waiting = db.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, i64>(0))?;
-            Ok((found, rows, waiting))
+            // One more thing is written, and what has ended stands on no sheet.
+            intents.make(db, &[])?;
+            let sheets = db.query_row("SELECT count(*) FROM intent", [], |row| row.get::<_, i64>(0))?;
+            Ok((found, rows, waiting, sheets))
         });
-        let ((state, cost), rows, waiting) = written.wait().unwrap();
+        let ((state, cost), rows, waiting, sheets) = written.wait().unwrap();
         let cost = cost.and_then(|cost| u64::try_from(cost).ok());
-        assert_eq!(((state.as_str(), cost), rows, waiting), (expected, 1, noted));
-    };
-    check(&[Intend], ("open", None), 0);
-    check(&[Intend, Settle(5)], ("settled", Some(5)), 1);
-    check(&[Intend, Settle(5), Settle(6)], ("settled", Some(5)), 1);
-    check(&[Settle(5), Intend], ("settled", Some(5)), 1);
-    check(&[Settle(5), Intend, Settle(5)], ("settled", Some(5)), 1);
-    check(&[Intend, Reap, Settle(5)], ("abandoned", Some(8)), 0);
-    check(&[Intend, Intend, Settle(5), Reap], ("settled", Some(5)), 1);
+        let open = i64::from(state == "open");
+        let expected = (expected, 1, noted, open);
+        assert_eq!(((state.as_str(), cost), rows, waiting, sheets), expected, "{said}");
+    }
+    check(&[&[Intend]], ("open", None), 0);
+    check(&[&[Intend], &[Settle(5)]], ("settled", Some(5)), 1);
+    check(&[&[Intend, Settle(5)]], ("settled", Some(5)), 1);
+    check(&[&[Intend], &[Settle(5)], &[Settle(6)]], ("settled", Some(5)), 1);
+    check(&[&[Intend], &[Settle(5), Settle(6)]], ("settled", Some(5)), 1);
+    check(&[&[Settle(5)]], ("settled", Some(5)), 1);
+    check(&[&[Intend], &[Reap], &[Settle(5)]], ("abandoned", Some(8)), 0);
+    check(&[&[Intend], &[Settle(5)], &[Reap]], ("settled", Some(5)), 1);
+}
+
+#[test]
+fn a_sheet_stays_until_the_last_of_its_attempts_has_ended() {
+    let story = Story::begin();
+    let written = story.desk.database().unwrap().write(|db| {
+        let rows = ["a", "b", "c"].map(|id| Arc::new(row(id)));
+        let mut intents = Intents::new(false);
+        let mut write = |records: &[Record]| {
+            let records: Vec<&Record> = records.iter().collect();
+            intents.make(db, &records)?;
+            intents.made(&records);
+            let count = |what: &str| db.query_row(what, [], |row| row.get::<_, i64>(0));
+            Ok::<_, rusqlite::Error>((
+                count("SELECT count(*) FROM intent")?,
+                count("SELECT count(*) FROM booked WHERE state = 'open'")?,
+                count("SELECT count(*) FROM attempt")?,
+            ))
+        };
+        let begun = |at: usize| Record::Intent(rows[at].clone());
+        let ended = |at: usize| Record::Ended(rows[at].clone(), end(1));
+        Ok([
+            write(&[begun(0), begun(1)])?,
+            write(&[ended(0)])?,
+            // What stands beside an attempt that is under way stays a row.
+            (0, 0, retention::roll_up(db, i64::MAX)?.map_or(0, |gone| gone as i64)),
+            write(&[begun(2)])?,
+            write(&[ended(1)])?,
+            write(&[])?,
+            write(&[ended(2)])?,
+            write(&[])?,
+        ])
+    });
+    let seen = written.wait().unwrap();
+    let expected = [(1, 2, 0), (1, 1, 1), (0, 0, 0), (2, 2, 1), (2, 1, 2), (1, 1, 2), (1, 0, 3), (0, 0, 3)];
+    assert_eq!(seen, expected);
 }
 
 #[test]
@@ -241,7 +294,7 @@ fn rows_wait_in_the_order_of_their_ends_until_they_are_struck_off() {
     let parcel = database
         .write(|db| {
             for id in ["c", "a", "b"] {
-                row(id).settle(db, &end(1))?;
+                settle(db, &row(id), &end(1))?;
                 outbox::note(db, id)?;
                 outbox::note(db, id)?;
             }
@@ -269,9 +322,9 @@ fn another_ledger_gets_everything_that_is_still_there() {
     let story = Story::begin();
     let noted = story.desk.database().unwrap().write(|db| {
         for id in ["a", "b", "c", "d"] {
-            row(id).settle(db, &end(1))?;
+            settle(db, &row(id), &end(1))?;
         }
-        row("e").intend(db)?;
+        Intents::new(true).make(db, &[&Record::Intent(Arc::new(row("e")))])?;
         outbox::note(db, "c")?;
         let mut after = String::new();
         while let Some(last) = outbox::refill(db, &after, 0, "there", 3)? {

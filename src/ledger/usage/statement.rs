@@ -93,7 +93,7 @@ impl Dialect {
     /// A statement with the names of this dialect. Words in capitals stand for what they do not share.
     pub(in crate::ledger) fn said(self, sql: &str) -> String {
         match self {
-            Self::Sqlite => sql.replace("GATEWAY", "''").replace("ATTEMPT", "attempt").replace("DAY", "day"),
+            Self::Sqlite => sql.replace("GATEWAY", "''").replace("ATTEMPT", "booked").replace("DAY", "day"),
             Self::Postgres => sql
                 .replace("GATEWAY", "gateway")
                 .replace("ATTEMPT", "tollgate.attempt")

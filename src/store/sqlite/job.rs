@@ -29,6 +29,11 @@ impl<T> Future for Written<T> {
 }
 
 impl<T> Written<T> {
+    pub(super) fn awaited() -> (oneshot::Sender<Result<T, Trouble>>, Self) {
+        let (reply, answer) = oneshot::channel();
+        (reply, Self(answer))
+    }
+
     /// Waits without a runtime. Blocks; not for workers.
     ///
     /// # Errors
@@ -44,9 +49,19 @@ impl Job {
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
+        let (reply, written) = Written::awaited();
         let work = Box::new(Change { change, made: None, reply: Some(reply) });
-        (Self { work, kept }, Written(answer))
+        (Self { work, kept }, written)
+    }
+
+    /// Work that must not be lost.
+    pub(super) fn of(work: Box<dyn Work>) -> Self {
+        Self { work, kept: true }
+    }
+
+    /// How many changes it is.
+    pub(super) fn count(&self) -> u64 {
+        self.work.count()
     }
 
     /// Makes the change within the transaction that is open. What it says is kept until [`Job::tell`].
@@ -54,15 +69,24 @@ impl Job {
         self.work.make(db)
     }
 
-    /// Tells who waits how it ended; only the first word is heard.
-    pub(super) fn tell(&mut self, outcome: Result<(), Trouble>) {
-        self.work.tell(outcome);
+    /// Tells who waits how it ended; only the first word is heard. Says whether there is more to do of the kind.
+    pub(super) fn tell(&mut self, outcome: Result<(), Trouble>) -> bool {
+        self.work.tell(outcome)
+    }
+
+    /// It will never be made. Says how many changes are lost that should have been kept.
+    pub(super) fn give_up(&mut self, trouble: &Trouble) -> u64 {
+        let lost = self.work.give_up(trouble);
+        if self.kept { lost } else { 0 }
     }
 }
 
-trait Work: Send {
+/// What a job does; see there.
+pub(super) trait Work: Send {
+    fn count(&self) -> u64;
     fn make(&mut self, db: &Connection) -> rusqlite::Result<()>;
-    fn tell(&mut self, outcome: Result<(), Trouble>);
+    fn tell(&mut self, outcome: Result<(), Trouble>) -> bool;
+    fn give_up(&mut self, trouble: &Trouble) -> u64;
 }
 
 struct Change<T, F> {
@@ -76,16 +100,23 @@ where
     T: Send,
     F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
 {
+    fn count(&self) -> u64 {
+        1
+    }
+
     fn make(&mut self, db: &Connection) -> rusqlite::Result<()> {
         self.made = None;
-        // One bad change must not end the thread that all others depend on.
-        let made = catch_unwind(AssertUnwindSafe(|| (self.change)(db)));
-        self.made = Some(made.unwrap_or(Err(rusqlite::Error::InvalidQuery))?);
+        self.made = Some(guarded(|| (self.change)(db))?);
         Ok(())
     }
 
-    fn tell(&mut self, outcome: Result<(), Trouble>) {
-        let Some(reply) = self.reply.take() else { return };
+    fn give_up(&mut self, trouble: &Trouble) -> u64 {
+        self.tell(Err(trouble.clone()));
+        1
+    }
+
+    fn tell(&mut self, outcome: Result<(), Trouble>) -> bool {
+        let Some(reply) = self.reply.take() else { return false };
         let answer = match (outcome, self.made.take()) {
             (Ok(()), Some(made)) => Ok(made),
             (Ok(()), None) => Err(Trouble::Closed),
@@ -93,5 +124,11 @@ where
         };
         // Whoever asked may have gone.
         let _ = reply.send(answer);
+        false
     }
+}
+
+/// One bad change must not end the thread that all others depend on.
+pub(super) fn guarded<T>(make: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    catch_unwind(AssertUnwindSafe(make)).unwrap_or(Err(rusqlite::Error::InvalidQuery))
 }

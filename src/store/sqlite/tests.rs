@@ -166,3 +166,73 @@ fn a_database_that_nobody_needs_any_more_is_closed() {
 fn thread_yield() {
     std::thread::park_timeout(Duration::from_millis(5));
 }
+
+/// Notes by the heap; those below zero are refused.
+#[derive(Default)]
+struct Notes {
+    made: Arc<std::sync::Mutex<Vec<i64>>>,
+}
+
+impl Gathered for Notes {
+    type Item = i64;
+
+    fn make(&mut self, db: &Connection, items: &[&i64]) -> rusqlite::Result<()> {
+        let mut insert = db.prepare_cached("INSERT INTO note SELECT ?1, 'x' WHERE ?1 > 0")?;
+        for id in items {
+            if insert.execute([id])? == 0 {
+                return Err(rusqlite::Error::QueryReturnedNoRows);
+            }
+        }
+        Ok(())
+    }
+
+    fn made(&mut self, items: &[&i64]) {
+        self.made.lock().unwrap().extend(items.iter().copied());
+    }
+}
+
+#[test]
+fn what_lies_on_a_heap_is_made_together_and_one_bad_change_harms_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir, 10_000);
+    let made = Arc::default();
+    let notes = db.gathering(Notes { made: Arc::clone(&made) });
+    let written: Vec<_> = (1..=3_000).map(|id| notes.keep(if id % 1_000 == 0 { -id } else { id })).collect();
+    let refused: Vec<_> =
+        written.into_iter().map(Written::wait).enumerate().filter(|(_, said)| said.is_err()).collect();
+    assert_eq!(refused.iter().map(|(at, _)| at + 1).collect::<Vec<_>>(), [1_000, 2_000, 3_000]);
+    assert!(matches!(refused[0].1, Err(Trouble::Refused(_))), "{refused:?}");
+    assert_eq!((count(&db), db.lost(), db.trouble()), (2_997, 3, None));
+    notes.tell(3_001);
+    db.write(|_| Ok(())).wait().unwrap();
+    assert_eq!((count(&db), db.waiting()), (2_998, 0), "who writes after it sees it");
+    let mut made = made.lock().unwrap().clone();
+    made.sort_unstable();
+    assert_eq!(made, (1..=3_001).filter(|id| id % 1_000 != 0).collect::<Vec<i64>>());
+    db.close(Duration::from_secs(5));
+    assert_eq!(notes.keep(4_000).wait(), Err(Trouble::Closed));
+    assert_eq!(notes.keep(4_001).wait(), Err(Trouble::Closed));
+    assert_eq!(db.lost(), 5);
+}
+
+#[test]
+fn a_heap_waits_in_memory_while_another_holds_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir, 3);
+    db.write(|db: &Connection| db.busy_timeout(Duration::from_millis(50))).wait().unwrap();
+    let notes = db.gathering(Notes::default());
+    let other = Connection::open(db.path()).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert!(matches!(notes.keep(1).wait(), Err(Trouble::Away(_))));
+    assert!(matches!(db.trouble(), Some(Trouble::Away(_))));
+    notes.tell(2);
+    notes.tell(3);
+    assert_eq!(notes.keep(4).wait(), Err(Trouble::Swamped), "the room in memory has an end");
+    assert_eq!(db.lost(), 1);
+    other.execute_batch("ROLLBACK").unwrap();
+    while db.trouble().is_some() || db.waiting() > 0 {
+        thread_yield();
+    }
+    assert_eq!(notes.keep(7).wait(), Ok(()));
+    assert_eq!((count(&db), db.waiting()), (4, 0), "1, 2, 3 and 7");
+}

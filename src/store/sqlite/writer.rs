@@ -1,7 +1,7 @@
 //! The thread that writes: takes what has gathered, makes it in one transaction, and answers when it is on the disk.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -18,6 +18,7 @@ const GROUP: usize = 512;
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// A handle to the thread.
+#[derive(Clone)]
 pub(super) struct Writer(Arc<Shared>);
 
 struct Shared {
@@ -28,6 +29,8 @@ struct Shared {
     troubled: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
     lost: AtomicU64,
+    /// Changes on heaps.
+    gathered: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -48,6 +51,7 @@ impl Writer {
             troubled: AtomicBool::new(false),
             trouble: Mutex::default(),
             lost: AtomicU64::new(0),
+            gathered: AtomicUsize::new(0),
         });
         let theirs = shared.clone();
         thread::Builder::new().name("sqlite".into()).spawn(move || theirs.work(&db, run))?;
@@ -55,18 +59,24 @@ impl Writer {
     }
 
     /// Hands a change over. Never waits for the disk.
-    pub(super) fn push(&self, mut job: Job) {
+    pub(super) fn push(&self, job: Job) {
+        self.hand(job, self.0.most);
+    }
+
+    /// The same for a heap, which has its own bound.
+    pub(super) fn sweep(&self, job: Job) {
+        self.hand(job, usize::MAX);
+    }
+
+    fn hand(&self, mut job: Job, most: usize) {
         let mut queue = self.0.lock();
         let refused = match self.0.lasting(queue.closed) {
-            None if queue.jobs.len() >= self.0.most => Some(Trouble::Swamped),
+            None if queue.jobs.len() >= most => Some(Trouble::Swamped),
             other => other,
         };
         if let Some(trouble) = refused {
             drop(queue);
-            if job.kept {
-                self.0.lose();
-            }
-            return job.tell(Err(trouble));
+            return self.0.lose(job.give_up(&trouble));
         }
         let first = queue.jobs.is_empty();
         queue.jobs.push_back(job);
@@ -84,7 +94,22 @@ impl Writer {
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.0.lock().jobs.len()
+        self.0.lock().jobs.len() + self.0.gathered.load(Ordering::Relaxed)
+    }
+
+    /// So many changes lie on a heap.
+    pub(super) fn gathered(&self, many: usize) {
+        self.0.gathered.fetch_add(many, Ordering::Relaxed);
+    }
+
+    /// So many do no more.
+    pub(super) fn swept(&self, many: usize) {
+        self.0.gathered.fetch_sub(many, Ordering::Relaxed);
+    }
+
+    /// So many changes are lost that should have been kept.
+    pub(super) fn lose(&self, many: u64) {
+        self.0.lose(many);
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -118,9 +143,11 @@ impl Shared {
         trouble.clone().filter(|trouble| matches!(trouble, Trouble::Broken(_)))
     }
 
-    fn lose(&self) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("tollgate_store_lost_total").increment(1);
+    fn lose(&self, many: u64) {
+        if many > 0 {
+            self.lost.fetch_add(many, Ordering::Relaxed);
+            metrics::counter!("tollgate_store_lost_total").increment(many);
+        }
     }
 
     fn work(&self, db: &Connection, run: i64) {
@@ -138,7 +165,7 @@ impl Shared {
         let mut queue = self.lock();
         queue.ended = true;
         for mut job in queue.jobs.drain(..) {
-            job.tell(Err(Trouble::Closed));
+            self.lose(job.give_up(&Trouble::Closed));
         }
         drop(queue);
         self.changed.notify_all();
@@ -184,15 +211,18 @@ impl Shared {
         match outcome {
             Ok(refused) => {
                 metrics::counter!("tollgate_store_commits_total").increment(1);
-                metrics::counter!("tollgate_store_changes_total").increment(batch.len() as u64);
+                let changes = batch.iter().map(Job::count).sum();
+                metrics::counter!("tollgate_store_changes_total").increment(changes);
                 for (mut job, refused) in batch.drain(..).zip(refused) {
-                    if let Some(trouble) = &refused
-                        && job.kept
-                    {
-                        tracing::error!(%trouble, "a change that should be kept was refused");
-                        self.lose();
+                    if let Some(trouble) = refused {
+                        if job.kept {
+                            tracing::error!(%trouble, "a change that should be kept was refused");
+                        }
+                        self.lose(job.give_up(&trouble));
+                    } else if job.tell(Ok(())) {
+                        // Before whatever came meanwhile, which may look for it.
+                        self.lock().jobs.push_front(job);
                     }
-                    job.tell(refused.map_or(Ok(()), Err));
                 }
                 self.well();
             }
@@ -202,23 +232,17 @@ impl Shared {
                 let mut queue = self.lock();
                 let closed = queue.closed;
                 while let Some(mut job) = batch.pop_back() {
-                    job.tell(Err(trouble.clone()));
-                    if !job.kept {
-                        continue;
-                    }
-                    if lasting || closed {
-                        self.lose();
-                    } else {
+                    if job.kept && !lasting && !closed {
+                        job.tell(Err(trouble.clone()));
                         queue.jobs.push_front(job);
+                    } else {
+                        self.lose(job.give_up(&trouble));
                     }
                 }
                 // Nobody will try again what came meanwhile.
                 let hopeless = if lasting { queue.jobs.len() } else { 0 };
                 for mut job in queue.jobs.drain(..hopeless) {
-                    job.tell(Err(trouble.clone()));
-                    if job.kept {
-                        self.lose();
-                    }
+                    self.lose(job.give_up(&trouble));
                 }
             }
         }
