@@ -138,6 +138,7 @@ impl Noted {
             user: record.user.clone(),
             session: seen.session.clone(),
             grant: seen.grant(),
+            ..Caller::default()
         };
         let asked = reads.asked.iter().filter(|asked| asked.ask == "header");
         let asked = asked.filter_map(|asked| match &asked.answer {

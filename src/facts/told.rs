@@ -205,7 +205,7 @@ impl Told {
             team: shared(&self.team),
             user: shared(&self.user).or_else(|| body.user().map(Into::into)),
             session: shared(&self.session),
-            grant: None,
+            ..Caller::default()
         })
     }
 

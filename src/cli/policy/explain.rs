@@ -176,8 +176,7 @@ fn rehearsed(arguments: &Explain, house: &House) -> Result<(Dossier, Option<Took
         user: shared(&arguments.user),
         team: shared(&arguments.team),
         key_id: shared(&arguments.key_id),
-        session: None,
-        grant: None,
+        ..Caller::default()
     };
     let headers = headers(&arguments.header)?;
     let rehearsal = Rehearsal { door, uri, headers, body, caller, at_ms };
