@@ -310,8 +310,7 @@ fn collect(from: Option<impl Read + Send + 'static>) -> (Lines, mpsc::Receiver<S
 /// All lines, once the pipe is closed; whoever inherited it may keep it open until this time.
 fn to_the_end((lines, news): (Lines, mpsc::Receiver<String>), end: Instant) -> String {
     while news.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
-    let text = lines.lock().expect("lines").join("\n");
-    text
+    lines.lock().expect("lines").join("\n")
 }
 
 fn wait(child: &mut Child, within: Duration) -> Option<ExitStatus> {
