@@ -48,6 +48,12 @@ impl Priority {
         asked.map_or(self, |asked| asked.min(self))
     }
 
+    /// Whether it is the one of those who say nothing.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Its place among [`Self::ALL`].
     pub const fn place(self) -> usize {
         self as usize

@@ -108,10 +108,6 @@ fn minute() -> Period {
     Period::secs(60)
 }
 
-fn is_normal(priority: &Priority) -> bool {
-    *priority == Priority::Normal
-}
-
 /// A virtual key: whose it is, what it may be used for, and how much.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -146,7 +142,7 @@ pub struct KeyTerms {
     pub sources: Option<Vec<String>>,
     /// How important its requests are while there is too much to do: `low`, `normal` or `high`. Clients can ask for less
     /// with `x-tollgate-priority`.
-    #[serde(skip_serializing_if = "is_normal")]
+    #[serde(skip_serializing_if = "Priority::is_usual")]
     pub priority: Priority,
     /// How much it may be used.
     #[serde(skip_serializing_if = "Rates::is_empty")]

@@ -168,10 +168,12 @@ async fn clients_and_policies_say_what_may_wait() {
         upstream.url()
     );
     let gateway = with_keys(&config)
-        .policy("10-later.rhai", "fn on_request(req) { if req.tags[\"later\"] == \"yes\" { return route(req.model).priority(\"low\"); } }")
+        .policy("10-later.rhai", "fn on_request(req) { if req.tags[\"later\"] == \"yes\" { return route(req.model).priority(\"low\"); } if req.tags[\"cheap\"] == \"yes\" && req.priority == \"low\" { return respond(`cheap, as it is ${req.priority}`); } }")
         .start();
     let bad = asks(gateway.clients, "people", Some(("x-tollgate-priority", "urgent"))).await;
     assert_eq!((bad.status, &bad.error()["param"]), (400, &json!("x-tollgate-priority")), "{bad:#?}");
+    let cheap = asks(gateway.clients, "batch", Some(("x-tollgate-tags", "cheap=yes"))).await;
+    assert_eq!(cheap.said(), "cheap, as it is low");
     let to = gateway.clients;
     let waited = async |key: &'static str, header: (&'static str, &'static str), priority: &str| {
         let label = format!("priority=\"{priority}\"");
