@@ -10,6 +10,8 @@ use crate::plugin;
 const TARGET: &str = "wasm32-unknown-unknown";
 /// As `wit/world.wit` of a new plugin calls its world.
 const WORLD: &str = "plugin";
+/// Where Debian's wasi-libc has its headers.
+const LIBRARY_OF_C: &str = "/usr/include/wasm32-wasi";
 
 /// Which folder to build.
 #[derive(Debug, clap::Args)]
@@ -150,30 +152,24 @@ fn python(folder: &Path) -> Result<PathBuf, String> {
 
 /// clang with the C library of WASI, of which nothing may be left that asks for an operating system.
 fn c(folder: &Path) -> Result<PathBuf, String> {
-    let target = folder.join("target");
+    let sdk = env::var_os("WASI_SDK_PATH").map(PathBuf::from);
+    if sdk.is_none() && !Path::new(LIBRARY_OF_C).is_dir() {
+        let packages =
+            "install Debian's packages clang, lld and wasi-libc, or set WASI_SDK_PATH to a wasi-sdk";
+        return Err(format!("there is no C library for WebAssembly in {LIBRARY_OF_C}: {packages}"));
+    }
     let bindings = ["c", "wit", "--world", WORLD, "--out-dir", "target"];
     run(Command::new("wit-bindgen").current_dir(folder).args(bindings)).map_err(|error| {
         let install =
             "cargo install wit-bindgen-cli --version 0.57.1 --locked --no-default-features --features c";
-        format!("{error} (`{install}` installs it)")
+        if error.contains("cannot be run") { format!("{error} `{install}` installs it") } else { error }
     })?;
-    let sdk = env::var_os("WASI_SDK_PATH");
-    let clang = sdk.map_or_else(|| "clang".into(), |sdk| Path::new(&sdk).join("bin/clang"));
-    let made = target.join("plugin.wasm");
+    let made = folder.join("target/plugin.wasm");
+    let clang = sdk.map_or_else(|| "clang".into(), |sdk| sdk.join("bin/clang"));
     let compile = &mut Command::new(clang);
-    compile.current_dir(folder).args([
-        "--target=wasm32-wasi",
-        "-mexec-model=reactor",
-        "-O2",
-        "-Wall",
-        "-Itarget",
-    ]);
-    compile.args(sources_of_c(folder)?).args(["target/plugin.c", "target/plugin_component_type.o", "-o"]);
-    run(compile.arg(&made)).map_err(|error| {
-        format!(
-            "{error} (Debian has it in the packages clang, lld and wasi-libc; elsewhere set WASI_SDK_PATH)"
-        )
-    })?;
+    let flags = ["--target=wasm32-wasi", "-mexec-model=reactor", "-O2", "-Wall", "-Itarget"];
+    compile.current_dir(folder).args(flags).args(sources_of_c(folder)?);
+    run(compile.args(["target/plugin.c", "target/plugin_component_type.o", "-o"]).arg(&made))?;
     Ok(made)
 }
 
