@@ -3,12 +3,14 @@
 pub mod cidr;
 pub mod glob;
 mod grant;
+mod priority;
 mod tenant;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use grant::{Grant, NotYours, Scope};
+pub use priority::Priority;
 pub use tenant::{Tenant, one_client};
 
 /// The client behind a request. Never holds a credential.
@@ -24,6 +26,8 @@ pub struct Caller {
     pub user: Option<Arc<str>>,
     /// What the client itself says that its requests have in common (`x-tollgate-session`).
     pub session: Option<Arc<str>>,
+    /// How important its requests are: as its key says, or less where the client asks for less.
+    pub priority: Priority,
     /// What the key or token grants; `None` where nobody has to show one.
     pub grant: Option<Arc<Grant>>,
 }

@@ -25,6 +25,8 @@ names! {
     EXPLAIN = "x-tollgate-explain";
     /// The version of the model that answered.
     MODEL_VERSION = "x-tollgate-model-version";
+    /// How important a request is, where it is less so than its key.
+    PRIORITY = "x-tollgate-priority";
     /// Who is to get a request that names no model.
     PROVIDER = "x-tollgate-provider";
     /// A request's number, chosen by the client or by the gateway.

@@ -16,6 +16,7 @@ pub use manner::{By, Hedge, Late, Manner, Role, Together, USUAL_SHARE};
 pub use output::{Censor, OutputRules, Redaction, TakenOut, mark};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::caller::Priority;
 use crate::chat::Usage;
 use crate::facts::FactsRecord;
 use crate::fault::{Fault, FaultKind};
@@ -230,6 +231,9 @@ pub struct Route {
     /// Tries at the same target beyond the first (`.retries`); `None` means the configuration's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
+    /// Its place among those who wait (`.priority`); `None` means the caller's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
     /// Words of strategies that put all targets of the steps in order (`.strategy`), instead of the order of the steps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strategy: Vec<Arc<str>>,

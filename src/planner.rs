@@ -22,6 +22,7 @@ use strategy::Scene;
 pub use strategy::{Strategy, StrategySettings, StrategyWord, TierWord};
 
 use crate::caller::Caller;
+use crate::caller::Priority;
 use crate::clock::Dice;
 use crate::facts::Facts;
 use crate::facts::measure::TIERS;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Tries at the same target beyond the first; `None` means the configuration's.
     pub retries: Option<u32>,
+    /// Its place among those who wait; `None` means the caller's.
+    pub priority: Option<Priority>,
     /// Deadline of the whole request; `None` means the configuration's.
     pub timeout: Option<Duration>,
     /// Deadline to the first content; `None` means the target's own.
@@ -61,6 +64,7 @@ impl Plan {
         Self {
             targets: vec![target],
             retries: Some(0),
+            priority: None,
             timeout: None,
             first_token: None,
             manner: None,
@@ -115,6 +119,7 @@ pub fn plan(
         judge,
         sequels,
         retries: route.retries,
+        priority: route.priority,
         timeout: route.timeout,
         first_token: route.first_token,
         candidates,

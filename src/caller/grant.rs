@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cidr::Cidr;
-use super::glob;
+use super::{Priority, glob};
 use crate::facts::Endpoint;
 use crate::target::TargetName;
 
@@ -19,6 +19,8 @@ pub struct Grant {
     pub app: Option<Arc<str>>,
     /// What it may be used for.
     pub scope: Scope,
+    /// How important its requests are.
+    pub priority: Priority,
     /// Where it may be used from; everywhere, where nothing is said.
     pub sources: Option<Vec<Cidr>>,
     /// Limits of `rate_limits:` that hold for it by name.

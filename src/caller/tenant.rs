@@ -3,21 +3,36 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::Caller;
+use super::{Caller, Priority};
 
-/// Whoever counts as one where room is short: a hash of its name, so that it costs nothing to carry along.
+/// Whoever counts as one where room is short: a hash of its name, so that it costs nothing to carry along. Who has
+/// requests of several priorities counts once with each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Tenant(u64);
+pub struct Tenant {
+    who: u64,
+    priority: Priority,
+}
 
 impl Tenant {
     /// The tenant of this number, for tests.
     pub const fn numbered(number: u64) -> Self {
-        Self(number)
+        Self { who: number, priority: Priority::Normal }
+    }
+
+    /// The same with another priority.
+    #[must_use]
+    pub const fn with(self, priority: Priority) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// How important its requests are.
+    pub const fn priority(self) -> Priority {
+        self.priority
     }
 
     /// One of so many places for counts.
     pub fn slot(self, slots: usize) -> usize {
-        usize::try_from(self.0 % slots.max(1) as u64).unwrap_or(0)
+        usize::try_from(self.who % slots.max(1) as u64).unwrap_or(0)
     }
 }
 
@@ -32,7 +47,7 @@ impl Caller {
             (_, _, Some(user), _) => ("user", user).hash(&mut hash),
             (.., address) => address.map(one_client).hash(&mut hash),
         }
-        Tenant(hash.finish())
+        Tenant { who: hash.finish(), priority: self.priority }
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::reads::{Answer, BETWEEN, Reads};
 use super::watched::Visited;
 use super::{Body, Facts, FactsRecord, Rated, Turn};
-use crate::caller::{Caller, Grant, Scope};
+use crate::caller::{Caller, Grant, Priority, Scope};
 
 /// Who may have said something.
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
@@ -32,6 +32,9 @@ pub struct Seen {
     /// The team of the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub team: Option<Arc<str>>,
+    /// How important the request is.
+    #[serde(skip_serializing_if = "Priority::is_usual")]
+    pub priority: Priority,
     /// The session that the client named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Arc<str>>,
@@ -137,6 +140,7 @@ impl Noted {
             team: seen.team.clone(),
             user: record.user.clone(),
             session: seen.session.clone(),
+            priority: seen.priority,
             grant: seen.grant(),
         };
         let asked = reads.asked.iter().filter(|asked| asked.ask == "header");

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use super::market::{Market, Purse};
 use super::{Body, Endpoint, Facts, Rated};
-use crate::caller::Caller;
+use crate::caller::{Caller, Priority};
 use body::ToldBody;
 use offers::Overlay;
 
@@ -45,6 +45,9 @@ pub struct Told {
     /// The team of the client's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
+    /// How important the request is, by its key: `low`, `normal` or `high`.
+    #[serde(default, skip_serializing_if = "Priority::is_usual")]
+    pub priority: Priority,
     /// The public id of the client's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
@@ -205,6 +208,7 @@ impl Told {
             team: shared(&self.team),
             user: shared(&self.user).or_else(|| body.user().map(Into::into)),
             session: shared(&self.session),
+            priority: self.priority,
             grant: None,
         })
     }
@@ -337,7 +341,7 @@ mod tests {
     #[test]
     fn everything_that_a_policy_sees_can_be_told() {
         let facts = told(json!({
-            "model": "gpt-4o", "endpoint": "embeddings", "stream": true, "user": "ann", "team": "web",
+            "model": "gpt-4o", "endpoint": "embeddings", "stream": true, "user": "ann", "team": "web", "priority": "low",
             "key_id": "k1", "ip": "10.0.0.7", "headers": { "X-Tier": "gold", "x-many": ["a", 2] },
             "metadata": { "feature": "search", "depth": 3 }, "tags": { "team": "legal" },
             "data_class": "internal", "max_tokens": 50, "tools": ["search"], "modalities": ["image"],
@@ -347,6 +351,7 @@ mod tests {
         assert_eq!((facts.endpoint, &*facts.model), (Endpoint::Embeddings, "gpt-4o"));
         assert_eq!(facts.caller.anchor().as_deref(), Some("key:k1"));
         assert_eq!((facts.caller.user.as_deref(), facts.caller.team.as_deref()), (Some("ann"), Some("web")));
+        assert_eq!(facts.caller.priority, Priority::Low);
         assert_eq!(facts.headers["x-tier"], "gold");
         assert_eq!(facts.headers["x-tollgate-data-class"], "internal");
         assert_eq!(facts.headers.get_all("x-many").iter().count(), 2);

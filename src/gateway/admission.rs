@@ -8,14 +8,14 @@ use metrics::counter;
 use tokio::sync::watch;
 
 use super::memory::{Memory, Room};
-use crate::caller::Tenant;
+use crate::caller::{Priority, Tenant};
 use crate::fault::{Fault, FaultKind};
 
-/// Tenants are counted in so many places; those who share one share their part too.
+/// Tenants of one priority are counted in so many places; those who share one share their part too.
 const SLOTS: usize = 1_024;
 
-/// Who has less than an equal share may still come when the house is full, until it is fuller by this part of the limit.
-const SPARE: usize = 4;
+/// Parts of the limit.
+const PARTS: usize = 8;
 
 /// The count of requests in flight and the switch that ends them.
 #[derive(Clone)]
@@ -27,10 +27,12 @@ pub struct Admission {
 
 struct Counts {
     in_flight: AtomicUsize,
-    /// The same by tenant.
+    /// The same by tenant, those of each priority by themselves.
     tenants: Box<[AtomicU32]>,
     /// How many of those are not zero.
     present: AtomicUsize,
+    /// The same, each as many times as its priority weighs.
+    weight: AtomicUsize,
 }
 
 /// One request's place; given back on drop.
@@ -44,43 +46,48 @@ impl Admission {
     pub fn new(closing: watch::Receiver<bool>, memory: Arc<Memory>) -> Self {
         let counts = Counts {
             in_flight: AtomicUsize::new(0),
-            tenants: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            tenants: (0..SLOTS * Priority::ALL.len()).map(|_| AtomicU32::new(0)).collect(),
             present: AtomicUsize::new(0),
+            weight: AtomicUsize::new(0),
         };
         Self { counts: Arc::new(counts), memory, closing }
     }
 
-    /// Takes a place. When `limit` places are taken, tenants who have less than an equal share of them still find one.
+    /// Takes a place. Where many of the `limit` places are taken, those of a low priority find none any more, then those of
+    /// the usual one; tenants who have less than their share still do.
     ///
     /// # Errors
     /// `Unavailable` when there is none.
     pub(super) fn enter(&self, tenant: Tenant, limit: usize) -> Result<Permit, Fault> {
         let counts = &self.counts;
-        let slot = tenant.slot(SLOTS);
-        let own = counts.tenants.get(slot).map_or(0, |own| own.fetch_add(1, Relaxed));
+        let (priority, weight) = (tenant.priority(), tenant.priority().weight() as usize);
+        let own = counts.tenants.get(slot(tenant)).map_or(0, |own| own.fetch_add(1, Relaxed));
         if own == 0 {
             counts.present.fetch_add(1, Relaxed);
+            counts.weight.fetch_add(weight, Relaxed);
         }
         let before = counts.in_flight.fetch_add(1, Relaxed);
         let permit = Permit { counts: self.counts.clone(), tenant };
         let most = limit.min(self.memory.most());
-        if before < most {
+        let (anybody, fewest) = ends(priority);
+        let parts = |number: usize| most.saturating_mul(number) / PARTS;
+        if before < parts(anybody) {
             return Ok(permit);
         }
-        let share = most / counts.present.load(Relaxed).max(1);
-        if before < most + most / SPARE && (own as usize) < share {
+        let share = most.saturating_mul(weight) / counts.weight.load(Relaxed).max(1);
+        if before < parts(fewest) && (own as usize) < share {
             return Ok(permit);
         }
         drop(permit);
-        Err(self.shed(most < limit))
+        Err(self.shed(most < limit, priority))
     }
 
-    /// Room in memory for a body of so many bytes, while it is read.
+    /// Room in memory for a body of so many bytes, while it is read; those of a low priority find none first.
     ///
     /// # Errors
     /// `Unavailable` when there is none.
-    pub(super) fn room_for(&self, bytes: u64) -> Result<Room<'_>, Fault> {
-        self.memory.room_for(bytes, self.in_flight()).ok_or_else(|| self.shed(true))
+    pub(super) fn room_for(&self, bytes: u64, priority: Priority) -> Result<Room<'_>, Fault> {
+        self.memory.room_for(bytes, self.in_flight(), priority).ok_or_else(|| self.shed(true, priority))
     }
 
     /// Requests in flight now.
@@ -104,15 +111,29 @@ impl Admission {
     }
 
     #[cold]
-    fn shed(&self, for_memory: bool) -> Fault {
+    fn shed(&self, for_memory: bool, priority: Priority) -> Fault {
         let (reason, text) = if for_memory {
             ("memory", "the gateway is short of memory")
         } else {
             ("in_flight", "the gateway is at its limit of requests in flight")
         };
-        counter!("tollgate_shed_total", "reason" => reason).increment(1);
+        counter!("tollgate_shed_total", "reason" => reason, "priority" => priority.word()).increment(1);
         Fault::new(FaultKind::Unavailable, text).code("at_capacity").after(Some(Duration::from_secs(1)))
     }
+}
+
+/// How many parts of the limit may be taken for anybody of this priority to come, and for a tenant who has less than its
+/// share. A flood of any priority leaves room for those who have little, also for those of a lower one.
+const fn ends(priority: Priority) -> (usize, usize) {
+    match priority {
+        Priority::Low => (6, 10),
+        Priority::Normal => (8, 10),
+        Priority::High => (9, 12),
+    }
+}
+
+fn slot(tenant: Tenant) -> usize {
+    tenant.priority().place() * SLOTS + tenant.slot(SLOTS)
 }
 
 impl Permit {
@@ -125,9 +146,10 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.counts.in_flight.fetch_sub(1, Relaxed);
-        if self.counts.tenants.get(self.tenant.slot(SLOTS)).is_some_and(|own| own.fetch_sub(1, Relaxed) == 1)
-        {
+        let own = self.counts.tenants.get(slot(self.tenant));
+        if own.is_some_and(|own| own.fetch_sub(1, Relaxed) == 1) {
             self.counts.present.fetch_sub(1, Relaxed);
+            self.counts.weight.fetch_sub(self.tenant.priority().weight() as usize, Relaxed);
         }
     }
 }
@@ -171,6 +193,35 @@ mod tests {
         assert_eq!(last.len(), 1, "and the house has an end");
         drop((flood, others, last));
         assert_eq!((admission.in_flight(), admission.tenants()), (0, 0));
+    }
+
+    #[test]
+    fn those_of_a_low_priority_are_refused_first_and_those_of_a_high_one_last() {
+        let admission = admission();
+        let enter = |tenant: Tenant, priority| admission.enter(tenant.with(priority), 80).ok();
+        let flood = |tenant, priority| std::iter::from_fn(|| enter(tenant, priority)).collect::<Vec<_>>();
+        let alone = flood(A, Priority::Low);
+        assert_eq!(alone.len(), 80, "alone, a low one may have all");
+        drop(alone);
+        let usual = flood(A, Priority::Normal);
+        assert_eq!(usual.len(), 80);
+        let low = flood(B, Priority::Low);
+        assert_eq!(low.len(), 16, "a fifth of the places is its share");
+        let high = flood(C, Priority::High);
+        assert_eq!((admission.in_flight(), high.len()), (80 + 16 + 24, 24));
+        drop((usual, low, high));
+        let high = flood(C, Priority::High);
+        assert_eq!(high.len(), 90);
+        let low = flood(B, Priority::Low);
+        assert_eq!(low.len(), 4, "a seventeenth is left to it whoever floods");
+        assert!(enter(A, Priority::Normal).is_some());
+        drop((high, low));
+        let busy: Vec<_> = (0..60).map(|n| enter(Tenant::numbered(n), Priority::Normal)).collect();
+        assert!(enter(B, Priority::Low).is_none(), "no share is left, and three quarters are taken");
+        assert!(enter(B, Priority::Normal).is_some());
+        drop(busy);
+        assert_eq!((admission.in_flight(), admission.tenants()), (0, 0));
+        assert_eq!(admission.counts.weight.load(Relaxed), 0);
     }
 
     #[test]

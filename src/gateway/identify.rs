@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http::{HeaderMap, Uri};
 use tokio::time::Instant;
 
-use super::gather::Tags;
+use super::gather::{Tags, text_of};
 use super::line::Opened;
 use super::{Gateway, Snapshot};
-use crate::caller::{Caller, Grant, NotYours};
+use crate::caller::{Caller, Grant, NotYours, Priority};
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
 use crate::headers;
@@ -33,6 +33,7 @@ impl Gateway {
         if let Some(holder) = holder {
             name(&mut caller, &holder);
         }
+        caller.priority = caller.priority.lowered_to(priority(headers)?);
         Ok(caller)
     }
 
@@ -65,6 +66,7 @@ impl Opened<'_> {
             self.note(|settlement| settlement.caller = Some(caller));
             self.holder = Some(holder);
         }
+        self.caller.priority = self.caller.priority.lowered_to(priority(&self.headers)?);
         Ok(())
     }
 }
@@ -73,7 +75,15 @@ fn name(caller: &mut Caller, holder: &Holder) {
     caller.key_id = Some(holder.key_id.clone());
     caller.team = holder.team.clone();
     caller.user = holder.user.clone();
+    caller.priority = holder.grant.priority;
     caller.grant = Some(holder.grant.clone());
+}
+
+/// `x-tollgate-priority: low`: a client can ask for less than its key has, never for more.
+fn priority(headers: &HeaderMap) -> Result<Option<Priority>, Fault> {
+    let name = &headers::PRIORITY;
+    let Some(text) = text_of(headers, name)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|error: String| Fault::bad_request(error, name.as_str()))
 }
 
 /// The tags of a request: those that the client gives, but for those that its key forces.

@@ -278,7 +278,7 @@ impl<'o, 'g> Identified<'o, 'g> {
         let Opened { gateway, caller, door, method, uri, headers, snapshot, .. } = &*opened;
         let asked = match door.intake(Approach { method, uri, headers, snapshot })? {
             Intake::Whole => {
-                let room = admission.room_for(length_of(headers))?;
+                let room = admission.room_for(length_of(headers), caller.priority)?;
                 let bytes = body.collect().await?;
                 drop(room);
                 let shelf = gateway.shared.answers.shelf(snapshot.kept, caller.key_id.clone());
@@ -459,7 +459,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
-            tenant: permit.tenant(),
+            tenant: plan.priority.map_or(permit.tenant(), |priority| permit.tenant().with(priority)),
             bond: Bond::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),

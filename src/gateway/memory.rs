@@ -8,6 +8,8 @@ use std::time::Duration;
 use metrics::gauge;
 use tokio::time::MissedTickBehavior;
 
+use crate::caller::Priority;
+
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -21,7 +23,13 @@ const LEAST: usize = 8;
 /// A body that is read takes so many times its length: itself, and what is made of it for a provider.
 const COPIES: u64 = 2;
 /// Bodies of which more is not resident yet than fits below so many hundredths of the limit are not begun.
-const FULL: u64 = 95;
+const fn full(priority: Priority) -> u64 {
+    match priority {
+        Priority::Low => 90,
+        Priority::Normal => 95,
+        Priority::High => 97,
+    }
+}
 
 /// Memory that has grown by this part since the last look at it is still growing.
 const GROWTH: u64 = 100;
@@ -74,11 +82,11 @@ impl Memory {
     }
 
     /// Room for a body of so many bytes, of one of so many requests in flight; `None` where there is none.
-    pub(super) fn room_for(&self, bytes: u64, in_flight: usize) -> Option<Room<'_>> {
+    pub(super) fn room_for(&self, bytes: u64, in_flight: usize, priority: Priority) -> Option<Room<'_>> {
         let limit = self.limit.load(Relaxed);
         let before = self.arriving.fetch_add(bytes, Relaxed).saturating_add(self.arrived.load(Relaxed));
         let needed = before.saturating_add(bytes).saturating_mul(COPIES);
-        let full = self.resident.load(Relaxed).saturating_add(needed) > limit / 100 * FULL;
+        let full = self.resident.load(Relaxed).saturating_add(needed) > limit / 100 * full(priority);
         if limit == 0 || !full || in_flight <= LEAST {
             return Some(Room { memory: self, bytes });
         }
@@ -204,16 +212,21 @@ mod tests {
     #[test]
     fn bodies_find_room_for_what_is_not_resident_yet() {
         let memory = Memory::default();
-        assert!(memory.room_for(u64::MAX / 4, 100).is_some(), "nobody knows of a limit");
+        let usual = Priority::Normal;
+        assert!(memory.room_for(u64::MAX / 4, 100, usual).is_some(), "nobody knows of a limit");
         memory.seen(500, Some(1_000), 100);
-        let first = memory.room_for(200, 100).expect("room");
-        assert!(memory.room_for(50, 100).is_none(), "500 and twice 250 are too much");
-        assert!(memory.room_for(50, LEAST).is_some(), "there is room for a few, whatever is seen");
+        let first = memory.room_for(200, 100, usual).expect("room");
+        assert!(memory.room_for(50, 100, usual).is_none(), "500 and twice 250 are too much");
+        assert!(memory.room_for(50, LEAST, usual).is_some(), "there is room for a few, whatever is seen");
         drop(first);
-        assert!(memory.room_for(1, 100).is_none(), "what was read is not seen yet");
+        assert!(memory.room_for(1, 100, usual).is_none(), "what was read is not seen yet");
         memory.seen(700, Some(1_000), 100);
-        assert!(memory.room_for(100, 100).is_some());
-        assert!(memory.room_for(100, 100).is_none());
+        assert!(memory.room_for(100, 100, usual).is_some());
+        assert!(memory.room_for(100, 100, usual).is_none());
+        memory.seen(900, Some(1_000), 100);
+        let finds = |bytes, priority| memory.room_for(bytes, 100, priority).is_some();
+        assert!(!finds(1, Priority::Low) && finds(1, usual), "low ones are turned away first");
+        assert!(!finds(30, usual) && finds(30, Priority::High));
     }
 
     #[test]

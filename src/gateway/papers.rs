@@ -159,6 +159,7 @@ fn seen(facts: &Facts, reads: &Reads, settings: &DecisionSettings, look: bool) -
         ip: facts.caller.address,
         key_id: facts.caller.key_id.clone(),
         team: facts.caller.team.clone(),
+        priority: facts.caller.priority,
         session: facts.caller.session.clone(),
         scope: facts
             .caller

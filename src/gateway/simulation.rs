@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::breaker::{Admission, Allowance, BreakerSettings, Gates, Health, HealthSettings, Heard, Standing};
-use crate::caller::Tenant;
+use crate::caller::{Priority, Tenant};
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Dice, FixedClock};
 use crate::executor::{Answered, Bond, Carry, Executor, Job, Journal, Limits, Piece, TargetState};
@@ -280,7 +280,7 @@ impl World {
             },
             deadline: Instant::now() + Duration::from_millis(500 + pick(dice, 40_000)),
             tokens: 10,
-            tenant: Tenant::numbered(pick(dice, 3)),
+            tenant: Tenant::numbered(pick(dice, 3)).with(Priority::ALL[pick(dice, 3) as usize]),
             bond: Bond::default(),
             market: None,
         }

@@ -137,6 +137,7 @@ impl KeyTerms {
             name: name.clone(),
             app: self.app.as_deref().map(Into::into),
             scope: self.scope.clone(),
+            priority: self.priority,
             sources: self.sources.as_ref().map(parse),
             rate_limits: shared(&self.rate_limits),
             budgets: shared(&self.budgets),

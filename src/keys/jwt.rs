@@ -12,7 +12,7 @@ use super::Holder;
 use super::identify::Refusal;
 use super::jwks::Jwks;
 use super::settings::{ClaimSettings, JwtSettings};
-use crate::caller::{Grant, Scope};
+use crate::caller::{Grant, Priority, Scope};
 
 /// The longest token that is looked at.
 const LONGEST: usize = 16 << 10;
@@ -118,8 +118,13 @@ fn grant(claims: &Map<String, Value>, names: &ClaimSettings) -> Option<Grant> {
         let value = text(claims, claim)?.replace(',', " ");
         Some((tag.as_str().into(), short(&value).into()))
     });
+    let priority = match find(claims, &names.priority) {
+        None | Some(Value::Null) => Priority::default(),
+        Some(value) => value.as_str()?.parse().ok()?,
+    };
     Some(Grant {
         name: "jwt".into(),
+        priority,
         scope: Scope { models: list(&names.models)?, providers: list(&names.providers)?, ..Scope::default() },
         rate_limits: list(&names.rate_limits)?.unwrap_or_default().into_iter().map(Into::into).collect(),
         tags: tags.collect(),

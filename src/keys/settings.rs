@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::caller::Scope;
+use crate::caller::{Priority, Scope};
 use crate::limits::Rates;
 use crate::settings::{Date, Period, Rate, SecretRef};
 
@@ -80,6 +80,8 @@ pub struct ClaimSettings {
     pub providers: String,
     /// Limits of `rate_limits:` that hold for it by name.
     pub rate_limits: String,
+    /// How important its requests are: `low`, `normal` or `high`.
+    pub priority: String,
     /// Tags that its requests get, each with its claim.
     pub tags: BTreeMap<String, String>,
 }
@@ -92,6 +94,7 @@ impl Default for ClaimSettings {
             models: "tollgate.models".into(),
             providers: "tollgate.providers".into(),
             rate_limits: "tollgate.rate_limits".into(),
+            priority: "tollgate.priority".into(),
             tags: BTreeMap::new(),
         }
     }
@@ -137,6 +140,10 @@ pub struct KeyTerms {
     /// Addresses that it may be used from: `10.0.0.0/8`, `192.0.2.7`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<String>>,
+    /// How important its requests are while there is too much to do: `low`, `normal` or `high`. Clients can ask for less
+    /// with `x-tollgate-priority`.
+    #[serde(skip_serializing_if = "Priority::is_usual")]
+    pub priority: Priority,
     /// How much it may be used.
     #[serde(skip_serializing_if = "Rates::is_empty")]
     pub limits: Rates,

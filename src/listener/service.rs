@@ -118,8 +118,8 @@ impl<H: Handler> Served<H> {
         }
         let last = |fault| Refusal { fault, last: true };
         check(&parts, length, &settings.limits).map_err(last)?;
-        // The gateway counts by tenant, and lets some in who have less than their share.
-        if self.others >= settings.limits.in_flight + settings.limits.in_flight / 4 {
+        // The gateway counts by tenant and priority, and lets some in who have less than their share.
+        if self.others >= settings.limits.in_flight + settings.limits.in_flight / 2 {
             let fault = Fault::new(FaultKind::Unavailable, "the gateway is at capacity");
             return Err(Refusal { fault: fault.after(Some(Duration::from_secs(1))), last: false });
         }

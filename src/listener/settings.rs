@@ -63,7 +63,8 @@ pub struct LimitSettings {
     /// Open connections of one client address.
     pub connections_per_address: usize,
     /// Requests in flight in this process; more are answered 503 with `Retry-After`. Tenants (team, else key, else user,
-    /// else address) who have less than an equal share of them may come until it is a quarter more.
+    /// else address) who have less than their share of them may come until it is a quarter more, those of a high priority
+    /// until it is half more.
     pub in_flight: usize,
     /// Memory of this process; by default the limit of its control group, if it has one. Above 85 % of it, fewer
     /// requests are let in until it has come back, and a body for which no room is left is not read; the others are

@@ -100,6 +100,9 @@ impl Route {
         if let Some(tries) = self.retries {
             let _ = write!(text, ".retries({tries})");
         }
+        if let Some(priority) = self.priority {
+            let _ = write!(text, ".priority({:?})", priority.word());
+        }
         if let Some(Hedge { after, .. }) = self.manner.hedge {
             let _ = write!(text, ".hedge_after(\"{after}\")");
         }
@@ -408,9 +411,13 @@ mod tests {
             steps: vec![step(&[("a/x", 70.0), ("b", 30.0)]), step(&[("c", 1.0)])],
             timeout: Some(std::time::Duration::from_secs(20)),
             retries: Some(0),
+            priority: Some(crate::caller::Priority::Low),
             ..Route::default()
         };
-        assert_eq!(route.shown(), r#"split(#{ "a/x": 70, "b": 30 }).then("c").timeout("20s").retries(0)"#);
+        assert_eq!(
+            route.shown(),
+            r#"split(#{ "a/x": 70, "b": 30 }).then("c").timeout("20s").retries(0).priority("low")"#
+        );
     }
 
     #[test]

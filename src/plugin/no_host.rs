@@ -65,7 +65,7 @@ pub struct Decoder(());
 
 #[allow(missing_docs, reason = "as in the host")]
 impl Decoder {
-    pub async fn feed(&mut self, _: &[u8]) -> Called<Vec<String>> {
+    pub async fn feed(&mut self, _: bytes::Bytes) -> Called<Vec<String>> {
         absent()
     }
 

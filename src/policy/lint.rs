@@ -12,6 +12,7 @@ use super::patterns::Patterns;
 use super::plugins::{Ability, Plugins};
 use super::suggest::hint;
 use super::{Names, candidate, moment, ranking, verdict, vocabulary};
+use crate::caller::Priority;
 use crate::facts::fit::Need;
 use crate::facts::measure::{TIERS, measure};
 use crate::plan::{Late, STRATEGIES};
@@ -304,6 +305,7 @@ impl Lint<'_> {
             ("hedge_after" | "standby_after", _) => {
                 text.parse::<Late>().is_err().then(|| verdict::not_late(name, text))
             }
+            ("priority", _) => unless(text.parse::<Priority>().is_ok(), verdict::not_a_priority),
             ("strategy", _) => unless(STRATEGIES.contains(&text), verdict::not_a_strategy),
             ("can", _) => unless(Need::named(text).is_some(), candidate::not_an_ability),
             ("tier", 1) => unless(TIERS.contains(&text), ranking::not_a_tier),

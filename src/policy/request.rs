@@ -133,6 +133,10 @@ impl Request {
         or_unit(self.0.facts.caller.team.as_deref())
     }
 
+    pub(super) fn priority(&mut self) -> &'static str {
+        self.0.facts.caller.priority.word()
+    }
+
     pub(super) fn key_id(&mut self) -> Dynamic {
         or_unit(self.0.facts.caller.key_id.as_deref())
     }

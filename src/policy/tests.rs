@@ -177,12 +177,13 @@ fn routes_are_built_step_by_step() {
 #[test]
 fn a_route_carries_its_settings() {
     let decided = ask(
-        r#"route("cheap").timeout("20s").first_token("800ms").retries(2).named("slow lane").tag("tier", "low")"#,
+        r#"route("cheap").timeout("20s").first_token("800ms").retries(2).priority("low").named("slow lane").tag("tier", "low")"#,
     );
     let route = route(&decided);
     assert_eq!(route.timeout, Some(Duration::from_secs(20)));
     assert_eq!(route.first_token, Some(Duration::from_millis(800)));
     assert_eq!(route.retries, Some(2));
+    assert_eq!(route.priority, Some(crate::caller::Priority::Low));
     let decision = decided.decision.as_ref().unwrap();
     assert_eq!(
         decision.rule,

@@ -8,6 +8,7 @@ use rhai::{Array, Dynamic, ImmutableString, Map, NativeCallContext};
 use super::candidate::{Candidate, Candidates};
 use super::parameters;
 use super::request::{Outcome, Pair, Request, fault, kind, label};
+use crate::caller::Priority;
 use crate::facts::point::score;
 use crate::plan::{self, By, Hedge, Late, Manner, Reject, STRATEGIES, Step, Together};
 
@@ -128,6 +129,7 @@ impl Route {
         self.plan.timeout = self.plan.timeout.or(next.plan.timeout);
         self.plan.first_token = self.plan.first_token.or(next.plan.first_token);
         self.plan.retries = self.plan.retries.or(next.plan.retries);
+        self.plan.priority = self.plan.priority.or(next.plan.priority);
         if self.plan.strategy.is_empty() {
             self.plan.strategy = next.plan.strategy;
         }
@@ -156,6 +158,12 @@ impl Route {
         let problem =
             || fault(format!("retries: expected a whole number from 0 to {MOST_RETRIES}, not '{tries}'"));
         self.plan.retries = Some(number.ok_or_else(problem)?);
+        Ok(self)
+    }
+
+    /// `.priority("low")`.
+    pub(super) fn priority(mut self, word: &str) -> Outcome<Self> {
+        self.plan.priority = Some(word.parse().map_err(|_| fault(not_a_priority(word)))?);
         Ok(self)
     }
 
@@ -354,6 +362,12 @@ pub(super) fn not_late(function: &str, given: &str) -> String {
 fn period(function: &str, given: &Dynamic) -> Outcome<Duration> {
     let found = given.as_immutable_string_ref().ok().and_then(|text| duration(&text));
     found.ok_or_else(|| fault(not_a_duration(function, &given.to_string())))
+}
+
+pub(super) fn not_a_priority(word: &str) -> String {
+    let known = Priority::ALL.map(Priority::word);
+    let hint = super::suggest::hint(word, known);
+    format!("priority: '{word}' is not a priority{hint}: {}", known.join(", "))
 }
 
 pub(super) fn not_a_strategy(word: &str) -> String {

@@ -120,8 +120,17 @@ impl<T> Fair<T> {
     /// Makes room for one of this tenant: the last of the tenant who has most in line goes, if that one has more than
     /// this one would have.
     pub(super) fn push_out(&mut self, newcomer: Tenant) -> Option<T> {
+        self.pop_longest(self.of(newcomer) + 1)
+    }
+
+    /// The last of the tenant who has most in line goes.
+    pub(super) fn pop_last(&mut self) -> Option<T> {
+        self.pop_longest(0)
+    }
+
+    fn pop_longest(&mut self, more_than: usize) -> Option<T> {
         let longest = self.turns.values().copied().max_by_key(|tenant| self.of(*tenant))?;
-        if self.of(longest) <= self.of(newcomer) + 1 {
+        if self.of(longest) <= more_than {
             return None;
         }
         let last = self.parties.get_mut(&longest)?.line.pop_back()?;

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::adapt::{Adapt, NONE};
-use super::fair::Fair;
+use super::ranks::Ranks;
 use super::settings::QueueSettings;
 use crate::caller::Tenant;
 use crate::target::{Adaptive, ConcurrencyRules, TargetName};
@@ -40,7 +40,7 @@ pub struct Lane {
 }
 
 struct State {
-    line: Fair<Arc<Bell>>,
+    line: Ranks<Arc<Bell>>,
     /// Whose turn it is.
     called: Option<Arc<Bell>>,
     adapt: Adapt,
@@ -130,7 +130,7 @@ impl Lane {
             good: AtomicU64::new(0),
             measures: AtomicBool::new(false),
             state: Mutex::new(State {
-                line: Fair::default(),
+                line: Ranks::default(),
                 called: None,
                 adapt: Adapt::new(rules, now),
                 gap: None,
@@ -185,12 +185,12 @@ impl Lane {
         let wait = state.wait(tenant, self.limit.load(Relaxed)).max(rest);
         if wait.as_secs_f64() * MARGIN > until.saturating_duration_since(now).as_secs_f64() {
             drop(state);
-            return Err(self.refused("late", Refused { wait, full: false }));
+            return Err(self.refused("late", tenant, Refused { wait, full: false }));
         }
         if state.line.len() >= settings.size {
             let Some(last) = state.line.push_out(tenant).filter(|_| settings.size > 0) else {
                 drop(state);
-                return Err(self.refused("full", Refused { wait, full: true }));
+                return Err(self.refused("full", tenant, Refused { wait, full: true }));
             };
             last.pushed_out.store(true, SeqCst);
             last.news.notify_one();
@@ -302,9 +302,10 @@ impl Lane {
     }
 
     #[cold]
-    fn refused(&self, reason: &'static str, refused: Refused) -> Refused {
-        counter!("tollgate_queue_refused_total", "provider" => self.target.provider.to_string(), "reason" => reason)
-            .increment(1);
+    fn refused(&self, reason: &'static str, tenant: Tenant, refused: Refused) -> Refused {
+        counter!("tollgate_queue_refused_total", "provider" => self.target.provider.to_string(), "reason" => reason,
+            "priority" => tenant.priority().word())
+        .increment(1);
         refused
     }
 
@@ -351,7 +352,7 @@ impl Ticket {
     pub async fn turn(&self) -> Result<(), PushedOut> {
         loop {
             if self.bell.pushed_out.load(SeqCst) {
-                self.lane.refused("pushed_out", Refused { wait: Duration::ZERO, full: true });
+                self.lane.refused("pushed_out", self.tenant, Refused { wait: Duration::ZERO, full: true });
                 return Err(PushedOut);
             }
             if self.bell.called.load(SeqCst) {
@@ -381,8 +382,9 @@ impl Ticket {
         }
         state.last = Some(now);
         drop(state);
-        histogram!("tollgate_queue_wait_seconds", "provider" => self.lane.target.provider.to_string())
-            .record(now.saturating_duration_since(self.joined).as_secs_f64());
+        histogram!("tollgate_queue_wait_seconds", "provider" => self.lane.target.provider.to_string(),
+            "priority" => self.tenant.priority().word())
+        .record(now.saturating_duration_since(self.joined).as_secs_f64());
     }
 }
 

@@ -94,13 +94,13 @@ table! {
     Gauge     "tollgate_snapshot_info" ["sha"] "1 for the content hash of the snapshot in service";
     Gauge     "tollgate_build_info" ["version"] "1 for the version of this binary";
     Gauge     "tollgate_requests_in_flight" [] "requests being served";
-    Counter   "tollgate_shed_total" ["reason"] "requests that were answered 503 before they were looked at; reason is in_flight or memory";
+    Counter   "tollgate_shed_total" ["reason", "priority"] "requests that were answered 503 before they were looked at; reason is in_flight or memory, priority that of the key";
     Counter   "tollgate_usage_doubtful_total" ["provider"] "reports of more tokens than an answer could have by its limit; they are booked, and logged";
     Gauge     "tollgate_memory_resident_bytes" [] "memory of the process";
     Gauge     "tollgate_memory_limit_bytes" [] "memory that it may have, as far as it knows; 0 without a limit";
     Gauge     "tollgate_queue_waiting" ["provider", "model"] "requests that wait for a configured model";
-    Histogram "tollgate_queue_wait_seconds" ["provider"] "waits of requests that were served in the end";
-    Counter   "tollgate_queue_refused_total" ["provider", "reason"] "waits that were refused or broken off: full, late where it would have taken too long, pushed_out by another tenant";
+    Histogram "tollgate_queue_wait_seconds" ["provider", "priority"] "waits of requests that were served in the end";
+    Counter   "tollgate_queue_refused_total" ["provider", "reason", "priority"] "waits that were refused or broken off: full, late where it would have taken too long, pushed_out by another tenant or a higher priority";
     Gauge     "tollgate_concurrency_limit" ["provider", "model"] "requests that a configured model gets at once, written or learnt; 0 without a limit";
     Gauge     "tollgate_conversations" [] "conversations over a WebSocket that run now";
     Gauge     "tollgate_connections" [] "open client connections";

@@ -105,6 +105,11 @@ pub fn truncated() -> Vec<Act> {
     vec![Act::Write(bytes), Act::Close]
 }
 
+/// The same after a pause.
+pub fn after(pause: Duration, script: Vec<Act>) -> Vec<Act> {
+    std::iter::once(Act::Pause(pause)).chain(script).collect()
+}
+
 /// One byte of the answer every `pause`.
 pub fn trickle(acts: Vec<Act>, pause: Duration) -> Vec<Act> {
     let mut slow = Vec::new();

@@ -86,15 +86,12 @@ async fn five_hundred_who_ask_the_same_ask_once() {
     let up = numbered();
     let gateway = town(&up, "");
     let (to, question) = (gateway.clients, Arc::new(cold("fast", "slow").to_string()));
-    let asked: Vec<_> = (0..500)
-        .map(|_| {
-            let question = question.clone();
-            tokio::spawn(async move { send(to, "/v1/chat/completions", &question, &[]).await })
-        })
-        .collect();
+    let asks = |_| {
+        let question = question.clone();
+        async move { send(to, "/v1/chat/completions", &question, &[]).await }
+    };
     let mut outcomes = (0, 0);
-    for one in asked {
-        let reply = one.await.unwrap();
+    for reply in client::at_once(500, asks).await {
         assert_eq!(reply.said(), "answer 0");
         match reply.header("x-tollgate-cache") {
             "miss" => {
@@ -260,16 +257,11 @@ async fn who_fails_is_followed_by_one_other() {
     let up = numbered();
     let gateway = town(&up, "");
     let (to, question) = (gateway.clients, cold("fast", "fails first slow").to_string());
-    let asked: Vec<_> = (0..20)
-        .map(|_| {
-            let question = question.clone();
-            tokio::spawn(async move { send(to, "/v1/chat/completions", &question, &[]).await })
-        })
-        .collect();
-    let mut statuses = Vec::new();
-    for one in asked {
-        statuses.push(one.await.unwrap().status);
-    }
+    let asks = |_| {
+        let question = question.clone();
+        async move { send(to, "/v1/chat/completions", &question, &[]).await.status }
+    };
+    let statuses = client::at_once(20, asks).await;
     assert_eq!(statuses.iter().filter(|status| **status == 400).count(), 1, "{statuses:?}");
     assert_eq!((statuses.iter().filter(|status| **status == 200).count(), up.heard().len()), (19, 2));
 }

@@ -150,11 +150,8 @@ async fn an_early_token_is_not_held_back() {
 
 #[tokio::test]
 async fn a_thinking_provider_is_bridged_by_comments() {
-    let upstream = Upstream::start(|_| {
-        let mut script = vec![Act::Pause(Duration::from_millis(700))];
-        script.extend(acts::says_stream(&["at last"]));
-        script
-    });
+    let upstream =
+        Upstream::start(|_| acts::after(Duration::from_millis(700), acts::says_stream(&["at last"])));
     let config = format!("stream: {{ keepalive: 100ms }}\nproviders:\n{}", provider("up", &upstream.url()));
     let gateway = gateway::start(&config);
     let reply = chat(gateway.clients, &ask_stream("up/m")).await;

@@ -180,6 +180,19 @@ pub async fn chat_live(to: SocketAddr, body: &Value) -> Live {
     open(to, request).await.expect("an answer")
 }
 
+/// So many at once, each by its number; what came of them in the same order.
+pub async fn at_once<T: Send + 'static, F>(count: usize, ask: impl Fn(usize) -> F) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+{
+    let asked: Vec<_> = (0..count).map(|number| tokio::spawn(ask(number))).collect();
+    let mut all = Vec::with_capacity(count);
+    for one in asked {
+        all.push(one.await.expect("one that ends"));
+    }
+    all
+}
+
 /// Bytes as they are; the connection's whole output until it closes or stays silent for `silence`.
 pub async fn raw(to: SocketAddr, bytes: &[u8], silence: Duration) -> Raw {
     let mut stream = TcpStream::connect(to).await.expect("a listener");

@@ -49,6 +49,31 @@ fn the_cases_of_the_sample_plugins_hold_in_the_sandbox() {
     }
 }
 
+#[test]
+fn a_plugin_in_c_is_made_built_and_tried() {
+    let tools = root().join("target/toolchain/c/bin");
+    let sdk = std::env::var("WASI_SDK_PATH").is_ok();
+    let there = format!("PATH={}:$PATH; command -v wit-bindgen", quoted(&tools));
+    let libc = Path::new("/usr/include/wasm32-wasi/stdlib.h").exists();
+    if !(sdk || libc) || !shell(&there, &root()).status.success() {
+        return skip("a plugin in C: no clang with wasi-libc, or no wit-bindgen (plugins/build c)", true);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "set -e\nPATH={}:$PATH\ntollgate plugin new --lang c intent\ncd intent\n\
+         cc -Wall -Wextra -Werror -o test_words.bin test_words.c words.c\n./test_words.bin\n\
+         tollgate plugin build\ntollgate plugin test\ntollgate plugin inspect intent.wasm --settings settings.yaml\n\
+         echo 'config: 7' > bad.yaml\ntollgate plugin inspect intent.wasm --settings bad.yaml || true\n",
+        quoted(&tools)
+    );
+    let told = shell(&script, folder.path());
+    let (out, err) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+    assert!(told.status.success(), "{out}\n{err}");
+    for part in ["3 passed, 0 failed", "imports       nothing", "write labels and their words"] {
+        assert!(out.contains(part) || err.contains(part), "no `{part}` in\n{out}\n{err}");
+    }
+}
+
 /// Every line of the shell in a chapter of the guide.
 fn commands(chapter: &str) -> String {
     let (_, text) = GUIDE.split_once(chapter).unwrap();

@@ -127,13 +127,10 @@ impl Setup {
     /// Runs the binary to its end; kills it when it does not end.
     pub fn run(&self, arguments: &[&str]) -> Printed {
         let mut child = self.command(arguments).spawn().expect("the binary starts");
-        let (out, _) = collect(child.stdout.take());
-        let (err, _) = collect(child.stderr.take());
+        let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
         let code = wait(&mut child, PATIENCE).and_then(|status| status.code());
-        let text = |lines: &Lines| lines.lock().expect("lines").join("\n");
-        // The readers see the end of the pipes just after the process has gone.
-        std::thread::park_timeout(Duration::from_millis(50));
-        let printed = Printed { code, out: text(&out), err: text(&err) };
+        let end = Instant::now() + PATIENCE;
+        let printed = Printed { code, out: to_the_end(out, end), err: to_the_end(err, end) };
         let leaks = |canary: &&str| format!("{printed:?}").contains(*canary);
         assert!(![CANARY, DATABASE_CANARY].iter().any(leaks), "a secret was printed: {printed:#?}");
         printed
@@ -308,6 +305,12 @@ fn collect(from: Option<impl Read + Send + 'static>) -> (Lines, mpsc::Receiver<S
         }
     });
     (lines, news)
+}
+
+/// All lines, once the pipe is closed; whoever inherited it may keep it open until this time.
+fn to_the_end((lines, news): (Lines, mpsc::Receiver<String>), end: Instant) -> String {
+    while news.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
+    lines.lock().expect("lines").join("\n")
 }
 
 fn wait(child: &mut Child, within: Duration) -> Option<ExitStatus> {

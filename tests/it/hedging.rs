@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 use crate::acts;
-use crate::client::{Reply, ask, ask_stream, chat, eventually};
+use crate::client::{Reply, ask, ask_stream, at_once, chat, eventually};
 use crate::gateway::{self, Gateway};
 use crate::recording;
 use crate::upstream::{Act, Upstream};
@@ -108,11 +107,7 @@ async fn a_quick_answer_is_not_hedged_and_a_policy_may_ask_for_it() {
 
 #[tokio::test]
 async fn hedges_keep_to_their_share_of_the_traffic() {
-    let slow = Upstream::start(|_| {
-        let mut script = vec![Act::Pause(Duration::from_millis(25))];
-        script.extend(acts::says("slow"));
-        script
-    });
+    let slow = Upstream::start(|_| acts::after(Duration::from_millis(25), acts::says("slow")));
     let (_first, second, gateway) = pair(
         slow,
         speaking("hedged"),
@@ -130,9 +125,7 @@ async fn a_target_that_slows_down_as_a_whole_is_not_asked_twice() {
     let time = Arc::new(AtomicU64::new(20));
     let pause = time.clone();
     let slowing = Upstream::start(move |_| {
-        let mut script = vec![Act::Pause(Duration::from_millis(pause.load(Ordering::SeqCst)))];
-        script.extend(acts::says("first"));
-        script
+        acts::after(Duration::from_millis(pause.load(Ordering::SeqCst)), acts::says("first"))
     });
     let (first, second, gateway) = pair(
         slowing,
@@ -141,12 +134,11 @@ async fn a_target_that_slows_down_as_a_whole_is_not_asked_twice() {
     );
     let ask_many = async |many: usize| {
         for _ in 0..many / 10 {
-            let mut asked = JoinSet::new();
-            for _ in 0..10 {
-                let to = gateway.clients;
-                asked.spawn(async move { chat(to, &ask("m")).await.status });
-            }
-            assert!(asked.join_all().await.iter().all(|status| *status == 200));
+            let to = gateway.clients;
+            assert_eq!(
+                at_once(10, move |_| async move { chat(to, &ask("m")).await.status }).await,
+                [200; 10]
+            );
         }
     };
     ask_many(100).await;

@@ -29,16 +29,12 @@ async fn of_two_hundred_at_once_exactly_as_many_as_allowed_are_let_in() {
     let upstream = Upstream::start(|_| acts::says("hello"));
     let limits = "  - { name: each, per: user, limits: { requests: 50/day } }\n";
     let gateway = gateway::start(&config(&upstream, limits));
-    let all: Vec<_> = (0..200)
-        .map(|n| {
-            let (to, body) = (gateway.clients, asked_by(if n % 2 == 0 { "ann" } else { "bob" }));
-            tokio::spawn(async move { client::chat(to, &body).await.status })
-        })
-        .collect();
-    let mut statuses = Vec::new();
-    for one in all {
-        statuses.push(one.await.expect("an answer"));
-    }
+    let to = gateway.clients;
+    let asks = move |n| {
+        let body = asked_by(if n % 2 == 0 { "ann" } else { "bob" });
+        async move { client::chat(to, &body).await.status }
+    };
+    let statuses = client::at_once(200, asks).await;
     let count = |status: u16| statuses.iter().filter(|known| **known == status).count();
     assert_eq!((count(200), count(429)), (100, 100));
     assert_eq!(upstream.heard().len(), 100);

@@ -50,6 +50,7 @@ mod plugins;
 mod policies;
 mod postgres;
 mod prices;
+mod priority;
 mod promises;
 mod realtime;
 mod recording;

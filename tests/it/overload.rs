@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::acts;
-use crate::client::{self, Reply, ask, ask_stream, chat};
+use crate::client::{self, Reply, ask, ask_stream, at_once, chat};
 use crate::gateway::{self, Gateway, provider};
 use crate::keys::send;
 use crate::upstream::{Act, Upstream};
@@ -53,9 +53,7 @@ fn limited_to(service: impl Fn(usize) -> Duration + Send + Sync + 'static) -> Li
         let service = service(asked.fetch_add(1, Ordering::SeqCst));
         there.push(now + service);
         peak.fetch_max(there.len(), Ordering::SeqCst);
-        let mut script = vec![Act::Pause(service)];
-        script.extend(acts::says("here"));
-        script
+        acts::after(service, acts::says("here"))
     });
     Limited { upstream, refused, most }
 }
@@ -172,11 +170,8 @@ async fn who_cannot_be_served_in_time_is_told_at_once() {
         upstream.url()
     ));
     assert_eq!(chat(gateway.clients, &ask("up/m")).await.status, 200);
-    let mut waiting = JoinSet::new();
-    for _ in 0..6 {
-        let to = gateway.clients;
-        waiting.spawn(async move { chat(to, &ask("up/m")).await.status });
-    }
+    let to = gateway.clients;
+    let waiting = tokio::spawn(at_once(6, move |_| async move { chat(to, &ask("up/m")).await.status }));
     client::eventually_async("a line", async || (lane(&gateway).await["waiting"] == 5).then_some(())).await;
     let begun = Instant::now();
     let (name, hurried) = ("x-tollgate-timeout", ask("up/m").to_string());
@@ -185,7 +180,7 @@ async fn who_cannot_be_served_in_time_is_told_at_once() {
     assert_eq!((reply.status, &reply.error()["code"]), (503, &json!("target_busy")), "{reply:#?}");
     assert!(!reply.header("retry-after").is_empty());
     assert!(begun.elapsed() < Duration::from_millis(400), "at once, not after {:?}", begun.elapsed());
-    assert!(waiting.join_all().await.iter().all(|status| *status == 200));
+    assert_eq!(waiting.await.unwrap(), [200; 6]);
     assert!(gateway.metric("tollgate_queue_refused_total", &["reason=\"late\""]).await >= 1.0);
     assert!(gateway.metric("tollgate_queue_wait_seconds_count", &[]).await >= 5.0);
 }
@@ -278,11 +273,7 @@ async fn one_tenant_floods_and_the_others_hardly_notice_at_once() {
 
 #[tokio::test]
 async fn who_floods_the_house_keeps_nobody_else_out() {
-    let upstream = Upstream::start(|_| {
-        let mut script = vec![Act::Pause(Duration::from_millis(1_500))];
-        script.extend(acts::says("here"));
-        script
-    });
+    let upstream = Upstream::start(|_| acts::after(Duration::from_millis(1_500), acts::says("here")));
     let config = format!(
         "limits: {{ in_flight: 40 }}\nauth: keys\nkeys:\n  loud: {{ secret: env:LOUD }}\n  quiet: {{ secret: env:QUIET }}\nproviders:\n{}",
         provider("up", &upstream.url())
@@ -291,15 +282,11 @@ async fn who_floods_the_house_keeps_nobody_else_out() {
         .env("LOUD", "loud-key-0123456789")
         .env("QUIET", "quiet-key-0123456789")
         .start();
-    let mut flood = JoinSet::new();
-    for _ in 0..60 {
-        let to = gateway.clients;
-        flood.spawn(async move {
-            let headers = [("authorization", "Bearer loud-key-0123456789")];
-            let body = ask("up/m").to_string();
-            send(to, Method::POST, "/v1/chat/completions", &headers, &body).await
-        });
-    }
+    let to = gateway.clients;
+    let flood = tokio::spawn(at_once(60, move |_| async move {
+        let headers = [("authorization", "Bearer loud-key-0123456789")];
+        send(to, Method::POST, "/v1/chat/completions", &headers, &ask("up/m").to_string()).await
+    }));
     client::eventually_async("a full house", async || {
         (gateway.status().await["requests_in_flight"] == 40).then_some(())
     })
@@ -308,7 +295,7 @@ async fn who_floods_the_house_keeps_nobody_else_out() {
     let body = ask("up/m").to_string();
     let reply = send(gateway.clients, Method::POST, "/v1/chat/completions", &headers, &body).await;
     assert_eq!(reply.status, 200, "{reply:#?}");
-    let answers = flood.join_all().await;
+    let answers = flood.await.unwrap();
     let refused: Vec<_> = answers.iter().filter(|reply| reply.status != 200).collect();
     assert!(refused.len() >= 10, "{}", refused.len());
     for reply in &refused {
@@ -320,11 +307,7 @@ async fn who_floods_the_house_keeps_nobody_else_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_that_runs_short_lets_fewer_in_and_then_all_again_at_once() {
-    let upstream = Upstream::start(|_| {
-        let mut script = vec![Act::Pause(Duration::from_millis(1_000))];
-        script.extend(acts::says("here"));
-        script
-    });
+    let upstream = Upstream::start(|_| acts::after(Duration::from_millis(1_000), acts::says("here")));
     const LIMIT: u64 = 192;
     let gateway = gateway::start(&format!(
         "limits: {{ memory: {LIMIT}MiB, connections_per_address: 1000 }}\nlog: {{ access: false }}\nretries: {{ retries: 0 }}\nproviders:\n{}",

@@ -126,11 +126,7 @@ async fn limits_of_a_key_hold_and_what_sticks_stays() {
         assert!(four.iter().all(|one| key_of(one) == key_of(&four[0])), "one session, one key");
     }
 
-    let upstream = Upstream::start(|_| {
-        let mut script = vec![Act::Pause(Duration::from_millis(300))];
-        script.extend(acts::says("alive"));
-        script
-    });
+    let upstream = Upstream::start(|_| acts::after(Duration::from_millis(300), acts::says("alive")));
     let gateway = gateway::start(&format!(
         "providers:\n  up: {{ dialect: openai, base_url: \"{}\", keys: [ {{ secret: env:TEST_KEY, max_in_flight: 1 }} ] }}\n",
         upstream.url()
@@ -185,11 +181,7 @@ async fn a_target_that_fails_for_long_is_left_alone_and_comes_back() {
 
 #[tokio::test]
 async fn when_all_targets_rest_one_request_at_a_time_tries_and_the_others_are_told_when_to_come_again() {
-    let upstream = Upstream::start(|_| {
-        let mut script = vec![Act::Pause(Duration::from_millis(300))];
-        script.extend(acts::error(500, "boom"));
-        script
-    });
+    let upstream = Upstream::start(|_| acts::after(Duration::from_millis(300), acts::error(500, "boom")));
     let gateway = gateway::start(&format!(
         "retries: {{ retries: 0 }}\nbreaker: {{ consecutive: 2, cool_down: 30s, max_cool_down: 30s }}\nproviders:\n{}",
         gateway::provider("up", &upstream.url())
@@ -198,12 +190,8 @@ async fn when_all_targets_rest_one_request_at_a_time_tries_and_the_others_are_to
         assert_eq!(chat(gateway.clients, &ask("up/m")).await.status, 500);
     }
     let before = upstream.heard().len();
-    let mut asking = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let clients = gateway.clients;
-        asking.spawn(async move { chat(clients, &ask("up/m")).await });
-    }
-    let replies = asking.join_all().await;
+    let to = gateway.clients;
+    let replies = client::at_once(8, move |_| async move { chat(to, &ask("up/m")).await }).await;
     let told: Vec<_> = replies.iter().filter(|reply| reply.status == 503).collect();
     assert_eq!((upstream.heard().len() - before, told.len()), (1, 7), "{replies:#?}");
     for reply in told {

@@ -8,15 +8,11 @@ use serde_json::{Value, json};
 use crate::acts;
 use crate::client::{Reply, ask, chat, open, request};
 use crate::gateway::{self, Gateway};
-use crate::upstream::{Act, Upstream};
+use crate::upstream::Upstream;
 
 /// Two providers, `slow` and `quick`, with this under `models:` and beside it.
 fn two(rest: &str) -> (Upstream, Upstream, Gateway) {
-    let slow = Upstream::start(|_| {
-        let mut script = vec![Act::Pause(Duration::from_millis(150))];
-        script.extend(acts::says("slow"));
-        script
-    });
+    let slow = Upstream::start(|_| acts::after(Duration::from_millis(150), acts::says("slow")));
     let quick = Upstream::start(|_| acts::says("quick"));
     let gateway = gateway::start(&format!(
         "providers:\n{}{}{rest}",

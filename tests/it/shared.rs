@@ -56,17 +56,11 @@ async fn two_gateways_let_in_exactly_as_many_as_one() {
     let limits = "rate_limits:\n  - { name: each, per: user, limits: { requests: 50/day } }\n";
     let gateways = pair(&config(&up, &shares(&server, ""), limits));
     met(&gateways).await;
-    let all: Vec<_> = (0..200)
-        .map(|n| {
-            let to = gateways[n % 2].clients;
-            let body = asked_by(if n % 4 < 2 { "ann" } else { "bob" });
-            tokio::spawn(async move { client::chat(to, &body).await.status })
-        })
-        .collect();
-    let mut statuses = Vec::new();
-    for one in all {
-        statuses.push(one.await.expect("an answer"));
-    }
+    let asks = |n: usize| {
+        let (to, body) = (gateways[n % 2].clients, asked_by(if n % 4 < 2 { "ann" } else { "bob" }));
+        async move { client::chat(to, &body).await.status }
+    };
+    let statuses = client::at_once(200, asks).await;
     let count = |status: u16| statuses.iter().filter(|known| **known == status).count();
     assert_eq!((count(200), count(429)), (100, 100), "{statuses:?}");
     assert_eq!(up.heard().len(), 100);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::caller::Scope;
+use crate::caller::{Priority, Scope};
 use crate::facts::Endpoint;
 use crate::keys::KeyTerms;
 use crate::limits::Rates;
@@ -41,6 +41,9 @@ pub(super) struct TermsArgs {
     /// An address or a block of addresses that it may be used from: 10.0.0.0/8.
     #[arg(long = "source", value_name = "CIDR")]
     sources: Vec<String>,
+    /// How important its requests are while there is too much to do: low, normal or high.
+    #[arg(long, value_name = "PRIORITY")]
+    priority: Option<Priority>,
     /// Requests that are let through: 60/min.
     #[arg(long, value_name = "RATE")]
     requests: Vec<Rate>,
@@ -92,6 +95,7 @@ impl TermsArgs {
                 data_classes: some(&self.data_classes),
             },
             sources: some(&self.sources),
+            priority: self.priority.unwrap_or_default(),
             limits: Rates {
                 requests: self.requests.clone(),
                 tokens: self.tokens.clone(),

@@ -89,7 +89,7 @@ async fn speak(plugin: &Arc<Plugin>, case: &Case) -> Result<Value, Value> {
     let mut decoder = told(plugin.decoder().await)?;
     let mut chunks = Vec::new();
     for piece in case.decode_stream.iter().flatten() {
-        chunks.extend(told(decoder.feed(piece.as_bytes()).await)?);
+        chunks.extend(told(decoder.feed(piece.clone().into()).await)?);
     }
     chunks.extend(told(decoder.end().await)?);
     let chunks: Vec<Value> = chunks.iter().map(|chunk| body(chunk.as_bytes())).collect();

@@ -10,11 +10,13 @@ use crate::plugin;
 const TARGET: &str = "wasm32-unknown-unknown";
 /// As `wit/world.wit` of a new plugin calls its world.
 const WORLD: &str = "plugin";
+/// Where Debian's wasi-libc has its headers.
+const LIBRARY_OF_C: &str = "/usr/include/wasm32-wasi";
 
 /// Which folder to build.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Build {
-    /// The plugin's folder: with Cargo.toml, package.json or requirements.txt.
+    /// The plugin's folder: with Cargo.toml, package.json, requirements.txt, or files of C beside wit/world.wit.
     #[arg(default_value = ".")]
     folder: PathBuf,
     /// Where to write the component; by default NAME.wasm in the folder.
@@ -34,9 +36,11 @@ impl Build {
             js(&folder)?
         } else if has("requirements.txt") {
             python(&folder)?
+        } else if has("wit/world.wit") && !sources_of_c(&folder)?.is_empty() {
+            c(&folder)?
         } else {
             return Err(format!(
-                "{}: there is no Cargo.toml, package.json or requirements.txt: it is no plugin's folder",
+                "{}: there is no Cargo.toml, package.json, requirements.txt, nor any *.c with wit/world.wit: it is no plugin's folder",
                 folder.display()
             ));
         };
@@ -144,6 +148,42 @@ fn python(folder: &Path) -> Result<PathBuf, String> {
     ];
     run(Command::new(bin.join("componentize-py")).current_dir(folder).args(arguments))?;
     Ok(made)
+}
+
+/// clang with the C library of WASI, of which nothing may be left that asks for an operating system.
+fn c(folder: &Path) -> Result<PathBuf, String> {
+    let sdk = env::var_os("WASI_SDK_PATH").map(PathBuf::from);
+    if sdk.is_none() && !Path::new(LIBRARY_OF_C).is_dir() {
+        let packages =
+            "install Debian's packages clang, lld and wasi-libc, or set WASI_SDK_PATH to a wasi-sdk";
+        return Err(format!("there is no C library for WebAssembly in {LIBRARY_OF_C}: {packages}"));
+    }
+    let bindings = ["c", "wit", "--world", WORLD, "--out-dir", "target"];
+    run(Command::new("wit-bindgen").current_dir(folder).args(bindings)).map_err(|error| {
+        let install =
+            "cargo install wit-bindgen-cli --version 0.57.1 --locked --no-default-features --features c";
+        if error.contains("cannot be run") { format!("{error} `{install}` installs it") } else { error }
+    })?;
+    let made = folder.join("target/plugin.wasm");
+    let clang = sdk.map_or_else(|| "clang".into(), |sdk| sdk.join("bin/clang"));
+    let compile = &mut Command::new(clang);
+    let flags = ["--target=wasm32-wasi", "-mexec-model=reactor", "-O2", "-Wall", "-Itarget"];
+    compile.current_dir(folder).args(flags).args(sources_of_c(folder)?);
+    run(compile.args(["target/plugin.c", "target/plugin_component_type.o", "-o"]).arg(&made))?;
+    Ok(made)
+}
+
+/// All of a folder's files of C, but its tests.
+fn sources_of_c(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let files = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let names = files.flatten().map(|file| PathBuf::from(file.file_name()));
+    let is_source = |name: &PathBuf| {
+        let is_test = name.to_string_lossy().starts_with("test_");
+        name.extension().is_some_and(|ending| ending == "c") && !is_test
+    };
+    let mut sources: Vec<_> = names.filter(is_source).collect();
+    sources.sort();
+    Ok(sources)
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

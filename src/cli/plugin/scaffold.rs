@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sources::{JS, PYTHON, RUST, SDK, Source, WIT};
+use sources::{C, JS, PYTHON, RUST, SDK, Source, WIT};
 
 /// What to make.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,7 @@ pub(in crate::cli) struct New {
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Lang {
     Rust,
+    C,
     Js,
     Python,
 }
@@ -38,6 +39,7 @@ impl New {
         }
         let (own, sdk): (&[Source], &[Source]) = match self.lang {
             Lang::Rust => (&RUST, &SDK),
+            Lang::C => (&C, &[]),
             Lang::Js => (&JS, &[]),
             Lang::Python => (&PYTHON, &[]),
         };
@@ -52,7 +54,7 @@ impl New {
         }
         let wit = match self.lang {
             Lang::Rust => "tollgate-plugin/wit/tollgate.wit",
-            Lang::Js | Lang::Python => "wit/deps/tollgate-plugin/tollgate.wit",
+            Lang::C | Lang::Js | Lang::Python => "wit/deps/tollgate-plugin/tollgate.wit",
         };
         self.write(&dir.join(wit), WIT)?;
         let shown = dir.display();
@@ -102,7 +104,7 @@ mod tests {
 
     #[test]
     fn every_language_makes_what_its_readme_speaks_of() {
-        for lang in [Lang::Rust, Lang::Js, Lang::Python] {
+        for lang in [Lang::Rust, Lang::C, Lang::Js, Lang::Python] {
             let folder = tempfile::tempdir().unwrap();
             let dir = folder.path().join("intent");
             New { lang, name: "intent".to_owned(), dir: Some(dir.clone()) }.run().unwrap();

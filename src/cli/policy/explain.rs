@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::api;
-use crate::caller::Caller;
+use crate::caller::{Caller, Priority};
 use crate::clock::{Clock, Dice, SystemClock, moment};
 use crate::fault::Fault;
 use crate::gateway::Rehearsal;
@@ -51,6 +51,9 @@ pub(in crate::cli) struct Explain {
     /// The team of the client's key.
     #[arg(long, value_name = "NAME")]
     team: Option<String>,
+    /// The priority of the client's key: low, normal or high.
+    #[arg(long)]
+    priority: Option<Priority>,
     /// The public id of the client's key.
     #[arg(long, value_name = "ID")]
     key_id: Option<String>,
@@ -176,8 +179,8 @@ fn rehearsed(arguments: &Explain, house: &House) -> Result<(Dossier, Option<Took
         user: shared(&arguments.user),
         team: shared(&arguments.team),
         key_id: shared(&arguments.key_id),
-        session: None,
-        grant: None,
+        priority: arguments.priority.unwrap_or_default(),
+        ..Caller::default()
     };
     let headers = headers(&arguments.header)?;
     let rehearsal = Rehearsal { door, uri, headers, body, caller, at_ms };

@@ -126,7 +126,7 @@ impl Ford for Listening {
         Box::pin(async move {
             let plugin = self.plugin.clone();
             let chunks =
-                self.decoder().await?.feed(&chunk).await.answer.map_err(|fault| unheard(&plugin, &fault))?;
+                self.decoder().await?.feed(chunk).await.answer.map_err(|fault| unheard(&plugin, &fault))?;
             Ok(events(&chunks).into())
         })
     }

@@ -36,6 +36,10 @@ const GETTERS: &[Getter] = &[
         let tries = ruling.route().and_then(|route| route.retries);
         tries.map_or(Dynamic::UNIT, |tries| i64::from(tries).into())
     }),
+    ("priority", |ruling| {
+        let priority = ruling.route().and_then(|route| route.priority);
+        priority.map_or(Dynamic::UNIT, |priority| priority.word().into())
+    }),
     ("status", |ruling| ruling.reject().map_or(Dynamic::UNIT, |reject| i64::from(reject.status).into())),
     ("code", |ruling| text(ruling.reject().map(|reject| &*reject.code))),
     ("message", |ruling| text(ruling.reject().map(|reject| &*reject.message))),

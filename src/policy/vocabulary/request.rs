@@ -88,6 +88,11 @@ const ROWS: &[Row] = &[
         "The user: of the key, else the body's `user` or `safety_identifier`."
     ),
     getter!("req.team → text or ()", Request::team, "The team that the client's key belongs to."),
+    getter!(
+        "req.priority → text",
+        Request::priority,
+        "How important it is, by its key or as little as the client says: `\"low\"`, `\"normal\"` or `\"high\"`."
+    ),
     getter!("req.key_id → text or ()", Request::key_id, "The public id of the client's key."),
     getter!("req.ip → text or ()", Request::ip, "The client's address."),
     getter!("req.session → text or ()", Request::session, "What the client sends as `x-tollgate-session`."),

@@ -1,6 +1,6 @@
 //! Verdicts, and what can be added to them.
 
-use rhai::{Dynamic, NativeCallContext};
+use rhai::{Dynamic, ImmutableString, NativeCallContext};
 
 use super::{Kind, Row, Sheet, row};
 use crate::plan::By;
@@ -148,6 +148,13 @@ const ROWS: &[Row] = &[
         "Further tries at the same target before the next one, 0 to 10.",
         |engine, name, _| {
             engine.register_fn(name, |route: Route, tries: Dynamic| route.retries(&tries));
+        },
+    ),
+    row(
+        "route.priority(word: text) → Route",
+        "Its place among those who wait for a busy target, instead of its key's: `\"low\"`, `\"normal\"` or `\"high\"`.",
+        |engine, name, _| {
+            engine.register_fn(name, |route: Route, word: ImmutableString| route.priority(&word));
         },
     ),
     row(

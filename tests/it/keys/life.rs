@@ -17,13 +17,17 @@ const MODELS: &str = "auth: keys\nmodels: { fast: { targets: [ up/m ] } }\n";
 async fn a_key_is_made_rotated_disabled_and_revoked() {
     let upstream = Upstream::start(|_| acts::says("hello"));
     let gateway = with_store(MODELS, &upstream).start();
-    let (id, first) =
-        create(&gateway, json!({ "name": "ci", "team": "platform", "scope": { "models": ["fast"] } })).await;
+    let (id, first) = create(
+        &gateway,
+        json!({ "name": "ci", "team": "platform", "priority": "high", "scope": { "models": ["fast"] } }),
+    )
+    .await;
     assert!(first.starts_with(&format!("tg-{id}-")), "{first}");
     let used = async |key: &str| chat_as(gateway.clients, key, &ask("fast")).await.status;
     assert_eq!(used(&first).await, 200);
     let listed = admin(&gateway, Method::GET, "/admin/v1/keys", &Value::Null).await;
     assert!(!listed.text().contains(&first) && listed.json()["keys"][0]["state"] == "active", "{listed:#?}");
+    assert_eq!(listed.json()["keys"][0]["priority"], "high");
 
     let act = async |action: &str, body: Value| {
         let path = format!("/admin/v1/keys/{id}/{action}");

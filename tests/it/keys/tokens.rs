@@ -105,6 +105,7 @@ async fn a_token_says_who_asks_and_a_wrong_one_says_nothing() {
         ("without an end", ed.token("one", &claims(json!({ "exp": null })))),
         ("not yet", ed.token("one", &claims(json!({ "nbf": 3_900_000_000_u64 })))),
         ("an unreadable restriction", ed.token("one", &claims(json!({ "tollgate": { "models": 7 } })))),
+        ("no priority", ed.token("one", &claims(json!({ "tollgate": { "priority": "urgent" } })))),
         ("no algorithm", format!("{none}.{payload}.")),
         ("a symmetric one", format!("{symmetric}.{payload}.AAAA")),
         ("no signature", format!("{head}.{payload}.")),
@@ -112,7 +113,8 @@ async fn a_token_says_who_asks_and_a_wrong_one_says_nothing() {
         let reply = chat_as(gateway.clients, &token, &ask("fast")).await;
         assert_eq!((reply.status, &reply.error()["code"]), (401, &json!("invalid_api_key")), "{why}");
     }
-    let scoped = ed.token("one", &claims(json!({ "tollgate": { "models": "fast other" } })));
+    let scoped =
+        ed.token("one", &claims(json!({ "tollgate": { "models": "fast other", "priority": "high" } })));
     assert_eq!(chat_as(gateway.clients, &scoped, &ask("fast")).await.said(), "hello");
     assert_eq!(chat_as(gateway.clients, &scoped, &ask("slow")).await.status, 403);
 

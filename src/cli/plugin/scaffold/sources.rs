@@ -25,6 +25,7 @@ sources! {
         "src/testing.rs" "src/testing/host.rs" "src/testing/stream.rs"
     ];
     RUST in "rust" ["Cargo.toml.txt" "README.md" "src/lib.rs.txt" "cases.yaml" "settings.yaml" "gitignore"];
+    C in "c" ["classify.c" "words.c" "words.h" "test_words.c" "wit/world.wit" "README.md" "cases.yaml" "settings.yaml" "gitignore"];
     JS in "js" ["package.json" "plugin.js" "plugin.test.js" "wit/world.wit" "README.md" "cases.yaml" "settings.yaml" "gitignore"];
     PYTHON in "python" ["requirements.txt" "plugin.py" "words.py" "test_words.py" "wit/world.wit" "README.md" "cases.yaml" "settings.yaml" "gitignore"];
 }

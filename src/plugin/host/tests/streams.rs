@@ -1,9 +1,16 @@
 //! Classifiers, guards and dialects: values that are more than a text, and a decoder that lives as long as a stream.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+
 use super::forge::{Forge, Word};
 use super::{asked, load, sound};
 use crate::plugin::{Label, Outcome, Phase, Window};
 use Word::{Float, Number, Text};
+
+/// What a stream brings.
+const DATA: Bytes = Bytes::from_static(b"data");
 
 #[tokio::test]
 async fn a_classifier_answers_with_labels() {
@@ -75,6 +82,11 @@ fn a_guard_must_be_granted_the_text() {
 
 /// A dialect whose decoder says how many calls it has had.
 fn dialect() -> Forge {
+    dialect_that("")
+}
+
+/// The same, doing something else first with what it reads.
+fn dialect_that(reads: &str) -> Forge {
     let mut forge = Forge::new();
     let empty = [Number(0), Number(0)];
     let mut words = vec![Number(0), Text("POST"), Text("/v1/generate"), Number(0), Number(0)];
@@ -101,7 +113,7 @@ fn dialect() -> Forge {
     let count = format!(
         "(i32.store8 (i32.const {digit}) (i32.add (i32.load8_u (i32.const {digit})) (i32.const 1))) (i32.const {chunks})"
     );
-    let feed = format!("(if (i32.eqz (local.get 2)) (then unreachable)) {count}");
+    let feed = format!("(if (i32.eqz (local.get 2)) (then unreachable)) {reads} {count}");
     forge.function("dialect", "[method]decoder.feed", "(param i32 i32 i32) (result i32)", &feed);
     forge.function("dialect", "[method]decoder.end", "(param i32) (result i32)", &count);
     forge
@@ -121,15 +133,48 @@ async fn a_dialect_says_requests_and_reads_streams() {
     let mut one = plugin.decoder().await.answer.unwrap();
     let mut other = plugin.decoder().await.answer.unwrap();
     for expected in ["1", "2", "3"] {
-        assert_eq!(one.feed(b"data").await.answer.unwrap(), [expected]);
+        assert_eq!(one.feed(DATA).await.answer.unwrap(), [expected]);
     }
-    assert_eq!(other.feed(b"data").await.answer.unwrap(), ["1"]);
+    assert_eq!(other.feed(DATA).await.answer.unwrap(), ["1"]);
     assert_eq!(one.end().await.answer.unwrap(), ["4"]);
     // After a trap the stream is over, and says why.
     for _ in 0..2 {
-        let fault = other.feed(b"").await.answer.unwrap_err();
+        let fault = other.feed(Bytes::new()).await.answer.unwrap_err();
         assert!(fault.message.contains("it gave up"), "{fault}");
     }
+}
+
+/// How often somebody else has a turn on the thread on which a call is awaited.
+async fn turns_beside<T>(call: impl Future<Output = T>) -> (T, u32) {
+    let mut turns = 0;
+    let others = async {
+        loop {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = call => (done, turns),
+        () = others => unreachable!("it goes on for ever"),
+    }
+}
+
+#[tokio::test]
+async fn a_decoder_that_computes_holds_no_worker_up() {
+    let forge = dialect_that("(if (i32.eq (local.get 2) (i32.const 9)) (then (loop $again (br $again))))");
+    let plugin = sound("{ name: lingo, grants: [prompt], limits: { time: 300ms } }", forge.module());
+    let mut decoder = plugin.decoder().await.answer.unwrap();
+    let (read, few) = turns_beside(decoder.feed(DATA)).await;
+    assert_eq!(read.answer.unwrap(), ["1"]);
+    let begun = std::time::Instant::now();
+    let (stuck, turns) = turns_beside(decoder.feed(Bytes::from_static(b"ninebytes"))).await;
+    assert_eq!(stuck.outcome(), Outcome::Timeout);
+    assert!(begun.elapsed() > Duration::from_millis(250), "{:?}", begun.elapsed());
+    // On the same thread, one turn a millisecond would be left for all others.
+    assert!(turns > 3_000, "{turns} turns, {few} beside a short one");
+    let fault = decoder.feed(DATA).await.answer.unwrap_err();
+    assert_eq!(fault.outcome, Outcome::Timeout, "the stream is over, and says why");
 }
 
 #[tokio::test]
