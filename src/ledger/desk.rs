@@ -173,7 +173,7 @@ impl Desk {
     /// What cannot be written now waits; what is lost for good is counted and told by the database.
     pub(super) fn settle(&self, row: &Arc<Row>, end: End) {
         if let Some(records) = &self.records {
-            records.tell(Record::Ended(row.clone(), end));
+            records.tell(Record::Ended(row.clone(), Box::new(end)));
         }
     }
 }

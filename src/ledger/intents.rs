@@ -21,7 +21,7 @@ pub(super) enum Record {
     /// It begins.
     Intent(Arc<Row>),
     /// It has ended.
-    Ended(Arc<Row>, End),
+    Ended(Arc<Row>, Box<End>),
 }
 
 /// Writes down what is gathered.

@@ -217,7 +217,7 @@ fn ends_come_late_twice_or_before_their_beginning_and_count_once() {
                     continue;
                 }
                 let records = steps.iter().map(|step| match step {
-                    Settle(cost) => Record::Ended(row.clone(), end(*cost)),
+                    Settle(cost) => Record::Ended(row.clone(), Box::new(end(*cost))),
                     Intend | Reap => Record::Intent(row.clone()),
                 });
                 let records: Vec<Record> = records.collect();
@@ -269,7 +269,7 @@ fn a_sheet_stays_until_the_last_of_its_attempts_has_ended() {
             ))
         };
         let begun = |at: usize| Record::Intent(rows[at].clone());
-        let ended = |at: usize| Record::Ended(rows[at].clone(), end(1));
+        let ended = |at: usize| Record::Ended(rows[at].clone(), Box::new(end(1)));
         Ok([
             write(&[begun(0), begun(1)])?,
             write(&[ended(0)])?,
