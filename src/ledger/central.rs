@@ -8,7 +8,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::retention::{ADD, SUMMED, SUMS};
 use super::tables::SHARED;
-use super::usage::{Dialect, NUMBERS, Question, ROW, Statement, Sum, Term, WORDS};
+use super::usage::{Dialect, NUMBERS, OPENED, Question, ROW, Statement, Sum, Term, WORDS, columns};
 use crate::store::postgres::{Absent, Parameter, Postgres, Session};
 
 /// An hour's rows are rolled up at a time, so that nobody waits long for it.
@@ -40,7 +40,7 @@ pub(super) struct Identity {
 impl Central {
     /// The ledger in this database; `gateway` is how this one is called there.
     pub fn new(db: Postgres, gateway: &str) -> Self {
-        let columns = ROW.map(|name| format!("\"{name}\"")).join(", ");
+        let columns = columns();
         let kinds = ROW
             .map(|name| format!("\"{name}\" {}", if WORDS.contains(&name) { "TEXT" } else { "BIGINT" }))
             .join(", ");
@@ -178,9 +178,6 @@ impl Central {
         Ok(all)
     }
 }
-
-/// Where a row says when its attempt began.
-const OPENED: usize = 8;
 
 fn parameters(terms: &[Term]) -> Vec<Parameter<'_>> {
     let parameter = |term: &'_ Term| match term {

@@ -13,7 +13,7 @@ use rusqlite::{Connection, params};
 
 use super::outbox;
 use super::row::{End, Row, SETTLE};
-use super::usage::ROW;
+use super::usage::{ROW, columns};
 use crate::store::sqlite::Gathered;
 
 /// Something to be written of an attempt.
@@ -63,11 +63,11 @@ impl Gathered for Intents {
             _ => None,
         };
         let ended: HashSet<*const Row> = records.iter().filter_map(ended).collect();
-        let begins = |record: &'_ &Record| match record {
-            Record::Intent(row) if !ended.contains(&Arc::as_ptr(row)) => Some(row.clone()),
+        let begins = records.iter().filter_map(|record| match record {
+            Record::Intent(row) if !ended.contains(&Arc::as_ptr(row)) => Some(&**row),
             _ => None,
-        };
-        let begin: Vec<Arc<Row>> = records.iter().filter_map(begins).collect();
+        });
+        let begin: Vec<&Row> = begins.collect();
         if !begin.is_empty() {
             let sheet = serde_json::to_string(&begin)
                 .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
@@ -127,7 +127,6 @@ pub(super) fn close_abandoned(
          cost = CASE WHEN ?2 THEN estimate ELSE 0 END WHERE state = 'open' AND run < ?3",
         params![now_ms, charge, run],
     )?;
-    let columns = ROW.map(|name| format!("\"{name}\"")).join(", ");
     let closed = ROW.map(|name| match name {
         "state" | "outcome" => "'abandoned'".to_owned(),
         "closed_ms" => "?1".to_owned(),
@@ -135,7 +134,8 @@ pub(super) fn close_abandoned(
         name => format!("\"{name}\""),
     });
     let take = format!(
-        "INSERT INTO attempt ({columns}) SELECT {} FROM booked WHERE state = 'open' AND run < ?3",
+        "INSERT INTO attempt ({}) SELECT {} FROM booked WHERE state = 'open' AND run < ?3",
+        columns(),
         closed.join(", ")
     );
     let sheets = db.execute(&take, params![now_ms, charge, run])?;

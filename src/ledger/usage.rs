@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::money::Nano;
-pub(super) use statement::{Dialect, ROW, Statement, Term, WORDS};
+pub(super) use statement::{Dialect, OPENED, ROW, Statement, Term, WORDS, columns};
 
 /// By what sums are told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,23 +271,62 @@ pub fn attempts(
     most: usize,
     mut visit: impl FnMut(&[String], &[Value]),
 ) -> rusqlite::Result<usize> {
-    let statement = Statement::attempts(question, most, Dialect::Sqlite);
+    let names: Vec<String> = ROW.iter().copied().map(Into::into).collect();
+    // What ends meanwhile is seen once.
+    let _moment = db.unchecked_transaction()?;
+    let mut open = Vec::new();
+    each_row(db, Statement::own_attempts(question, most, true), |row| {
+        open.push(row);
+        true
+    })?;
+    let mut open = open.into_iter().peekable();
+    let count = std::cell::Cell::new(0);
+    let mut show = |row: Vec<Value>| {
+        visit(&names, &row);
+        count.set(count.get() + 1);
+        count.get() < most
+    };
+    each_row(db, Statement::own_attempts(question, most, false), |row| {
+        let at = began(&row);
+        while let Some(before) = open.next_if(|open| began(open) < at) {
+            if !show(before) {
+                return false;
+            }
+        }
+        show(row)
+    })?;
+    if count.get() < most {
+        let _ = open.all(show);
+    }
+    Ok(count.get())
+}
+
+/// When an attempt began, and its id, which tells those of one time apart.
+fn began(row: &[Value]) -> (Option<i64>, Option<&str>) {
+    (row[OPENED].as_i64(), row[0].as_str())
+}
+
+/// Shows rows of attempts to `visit` until it has seen enough.
+fn each_row(
+    db: &Connection,
+    statement: Statement,
+    mut visit: impl FnMut(Vec<Value>) -> bool,
+) -> rusqlite::Result<()> {
     let mut rows = db.prepare(&statement.sql)?;
-    let names: Vec<String> = rows.column_names().map(Into::into).collect();
     let mut found = rows.query(params_from_iter(cells(statement.terms)))?;
-    let mut count = 0;
     while let Some(row) = found.next()? {
-        let cells = names.iter().enumerate().map(|(at, name)| {
+        let cells = ROW.iter().enumerate().map(|(at, name)| {
             Ok(match row.get::<_, Cell>(at)? {
                 Cell::Integer(number) => number.into(),
-                Cell::Text(text) if name == "tags" => serde_json::from_str(&text).unwrap_or(Value::Null),
+                Cell::Text(text) if *name == "tags" => serde_json::from_str(&text).unwrap_or(Value::Null),
                 Cell::Text(text) => text.into(),
                 Cell::Real(number) => number.into(),
                 Cell::Null | Cell::Blob(_) => Value::Null,
             })
         });
-        visit(&names, &cells.collect::<rusqlite::Result<Vec<Value>>>()?);
-        count += 1;
+        if !visit(cells.collect::<rusqlite::Result<_>>()?) {
+            break;
+        }
     }
-    Ok(count)
+    Ok(())
 }

@@ -288,6 +288,62 @@ fn a_sheet_stays_until_the_last_of_its_attempts_has_ended() {
 }
 
 #[test]
+fn single_attempts_come_in_the_order_of_their_beginning_whether_they_have_ended_or_not() {
+    let story = Story::begin();
+    let mut under_way = Vec::new();
+    for n in 0..6 {
+        story.at(EVE + n);
+        let entry = story.attempt();
+        if n % 3 == 1 {
+            under_way.push(entry);
+        } else {
+            entry.settle(closing(1, n));
+        }
+    }
+    let database = story.desk.database().unwrap();
+    database.write(|_| Ok(())).wait().unwrap();
+    let question = Question { until_ms: u64::MAX, ..Question::default() };
+    let seen = |most| {
+        let mut seen = Vec::new();
+        let look = |db: &Connection| {
+            usage::attempts(db, &question, most, |names, row| {
+                assert_eq!(names[usage::OPENED], "opened_ms");
+                seen.push((row[usage::OPENED].as_u64().unwrap() - EVE, row[4].as_str() == Some("open")));
+            })
+        };
+        let count = database.read_now(look).unwrap();
+        assert_eq!(count, seen.len());
+        seen
+    };
+    let all: Vec<_> = (0..6).map(|n| (n, n % 3 == 1)).collect();
+    for most in [0, 1, 2, 4, 5, 6, 100] {
+        assert_eq!(seen(most), all[..most.min(6)], "at most {most}");
+    }
+    drop(under_way);
+}
+
+#[test]
+fn a_long_list_of_attempts_is_read_as_it_stands_without_sorting_it() {
+    let story = Story::begin();
+    let question = Question { until_ms: u64::MAX, ..Question::default() };
+    let plan = |open| {
+        let statement = usage::Statement::own_attempts(&question, 10, open);
+        let explain = |db: &Connection| {
+            let mut steps = db.prepare(&format!("EXPLAIN QUERY PLAN {}", statement.sql))?;
+            let steps = steps.query_map((0, i64::MAX, 10), |row| row.get::<_, String>(3))?;
+            steps.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        story.desk.database().unwrap().read_now(explain).unwrap().join("\n")
+    };
+    assert!(
+        plan(false).contains("attempt_opened") && !plan(false).contains("TEMP B-TREE"),
+        "{}",
+        plan(false)
+    );
+    assert!(plan(true).contains("TEMP B-TREE"), "the few of both kinds are: {}", plan(true));
+}
+
+#[test]
 fn rows_wait_in_the_order_of_their_ends_until_they_are_struck_off() {
     let story = Story::begin();
     let database = story.desk.database().unwrap();

@@ -63,6 +63,14 @@ pub(in crate::ledger) const ROW: [&str; 32] = [
     "saved",
 ];
 
+/// Where it says when its attempt began.
+pub(in crate::ledger) const OPENED: usize = 8;
+
+/// Its columns as SQL names them.
+pub(in crate::ledger) fn columns() -> String {
+    ROW.map(|name| format!("\"{name}\"")).join(", ")
+}
+
 /// Those of its columns that are words.
 pub(in crate::ledger) const WORDS: [&str; 14] = [
     "id", "request", "role", "state", "outcome", "endpoint", "key", "user", "team", "tags", "model",
@@ -176,6 +184,23 @@ impl Statement {
         most: usize,
         dialect: Dialect,
     ) -> Self {
+        Self::page(question, after, most, dialect, "ATTEMPT WHERE")
+    }
+
+    /// Asks for single attempts in the gateway's own database that are under way, or for those that are not: apart, so
+    /// that the many are read in the order in which they stand there.
+    pub(in crate::ledger) fn own_attempts(question: &Question, most: usize, open: bool) -> Self {
+        let from = if open { "booked WHERE state = 'open' AND" } else { "attempt WHERE state <> 'open' AND" };
+        Self::page(question, None, most, Dialect::Sqlite, from)
+    }
+
+    fn page(
+        question: &Question,
+        after: Option<(i64, String)>,
+        most: usize,
+        dialect: Dialect,
+        from: &str,
+    ) -> Self {
         let mut terms = beginning(question);
         let mut conditions = conditions(question, dialect, &mut terms);
         if let Some((at, id)) = after {
@@ -185,11 +210,11 @@ impl Statement {
             let _ = write!(conditions, "{word} (at, id) > (?{}, ?{})", terms.len() - 1, terms.len());
         }
         terms.push(Term::Number(i64::try_from(most).unwrap_or(i64::MAX)));
-        let columns = ROW.map(|name| format!("\"{name}\"")).join(", ");
+        let columns = columns();
         let also = if dialect == Dialect::Postgres { ", gateway" } else { "" };
         let sql = format!(
-            "SELECT {columns}{also} FROM (SELECT {columns}, GATEWAY AS gateway, opened_ms AS at FROM ATTEMPT
-             WHERE opened_ms >= ?1 AND opened_ms < ?2) AS found{conditions} ORDER BY at, id LIMIT ?{}",
+            "SELECT {columns}{also} FROM (SELECT {columns}, GATEWAY AS gateway, opened_ms AS at FROM {from}
+             opened_ms >= ?1 AND opened_ms < ?2) AS found{conditions} ORDER BY at, id LIMIT ?{}",
             terms.len()
         );
         Self { sql: dialect.said(&sql), terms }
