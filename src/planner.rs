@@ -21,8 +21,7 @@ pub use split::{Split, SplitVersion};
 use strategy::Scene;
 pub use strategy::{Strategy, StrategySettings, StrategyWord, TierWord};
 
-use crate::caller::Caller;
-use crate::caller::Priority;
+use crate::caller::{Caller, Priority};
 use crate::clock::Dice;
 use crate::facts::Facts;
 use crate::facts::measure::TIERS;

@@ -25,6 +25,12 @@ impl Tenant {
         Self { priority, ..self }
     }
 
+    /// The same with this priority, if there is one.
+    #[must_use]
+    pub fn ranked(self, priority: Option<Priority>) -> Self {
+        priority.map_or(self, |priority| self.with(priority))
+    }
+
     /// How important its requests are.
     pub const fn priority(self) -> Priority {
         self.priority

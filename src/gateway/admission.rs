@@ -29,9 +29,7 @@ struct Counts {
     in_flight: AtomicUsize,
     /// The same by tenant, those of each priority by themselves.
     tenants: Box<[AtomicU32]>,
-    /// How many of those are not zero.
-    present: AtomicUsize,
-    /// The same, each as many times as its priority weighs.
+    /// How many of those are not zero, each as many times as its priority weighs.
     weight: AtomicUsize,
 }
 
@@ -47,7 +45,6 @@ impl Admission {
         let counts = Counts {
             in_flight: AtomicUsize::new(0),
             tenants: (0..SLOTS * Priority::ALL.len()).map(|_| AtomicU32::new(0)).collect(),
-            present: AtomicUsize::new(0),
             weight: AtomicUsize::new(0),
         };
         Self { counts: Arc::new(counts), memory, closing }
@@ -63,7 +60,6 @@ impl Admission {
         let (priority, weight) = (tenant.priority(), tenant.priority().weight() as usize);
         let own = counts.tenants.get(slot(tenant)).map_or(0, |own| own.fetch_add(1, Relaxed));
         if own == 0 {
-            counts.present.fetch_add(1, Relaxed);
             counts.weight.fetch_add(weight, Relaxed);
         }
         let before = counts.in_flight.fetch_add(1, Relaxed);
@@ -97,7 +93,7 @@ impl Admission {
 
     /// Tenants that they are of.
     pub fn tenants(&self) -> usize {
-        self.counts.present.load(Relaxed)
+        self.counts.tenants.iter().filter(|own| own.load(Relaxed) > 0).count()
     }
 
     /// What memory has to say.
@@ -148,7 +144,6 @@ impl Drop for Permit {
         self.counts.in_flight.fetch_sub(1, Relaxed);
         let own = self.counts.tenants.get(slot(self.tenant));
         if own.is_some_and(|own| own.fetch_sub(1, Relaxed) == 1) {
-            self.counts.present.fetch_sub(1, Relaxed);
             self.counts.weight.fetch_sub(self.tenant.priority().weight() as usize, Relaxed);
         }
     }

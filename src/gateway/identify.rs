@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::gather::{Tags, text_of};
 use super::line::Opened;
 use super::{Gateway, Snapshot};
-use crate::caller::{Caller, Grant, NotYours, Priority};
+use crate::caller::{Caller, Grant, NotYours};
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
 use crate::headers;
@@ -33,7 +33,7 @@ impl Gateway {
         if let Some(holder) = holder {
             name(&mut caller, &holder);
         }
-        caller.priority = caller.priority.lowered_to(priority(headers)?);
+        lower(&mut caller, headers)?;
         Ok(caller)
     }
 
@@ -66,8 +66,7 @@ impl Opened<'_> {
             self.note(|settlement| settlement.caller = Some(caller));
             self.holder = Some(holder);
         }
-        self.caller.priority = self.caller.priority.lowered_to(priority(&self.headers)?);
-        Ok(())
+        lower(&mut self.caller, &self.headers)
     }
 }
 
@@ -80,10 +79,12 @@ fn name(caller: &mut Caller, holder: &Holder) {
 }
 
 /// `x-tollgate-priority: low`: a client can ask for less than its key has, never for more.
-fn priority(headers: &HeaderMap) -> Result<Option<Priority>, Fault> {
+fn lower(caller: &mut Caller, headers: &HeaderMap) -> Result<(), Fault> {
     let name = &headers::PRIORITY;
-    let Some(text) = text_of(headers, name)? else { return Ok(None) };
-    text.parse().map(Some).map_err(|error: String| Fault::bad_request(error, name.as_str()))
+    let asked = text_of(headers, name)?.map(str::parse).transpose();
+    let asked = asked.map_err(|error: String| Fault::bad_request(error, name.as_str()))?;
+    caller.priority = caller.priority.lowered_to(asked);
+    Ok(())
 }
 
 /// The tags of a request: those that the client gives, but for those that its key forces.

@@ -459,7 +459,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
             tokens: asked.tokens(),
-            tenant: plan.priority.map_or(permit.tenant(), |priority| permit.tenant().with(priority)),
+            tenant: permit.tenant().ranked(plan.priority),
             bond: Bond::gather(&plan.targets, belongs_to, &*asked),
             market: Some(snapshot.market_of(opened.version).clone()),
             advice: say.clone().map(|say| say as Arc<dyn Advice>),

@@ -113,7 +113,7 @@ impl Vectors<'_> {
         });
         let job = Job {
             tokens: asked.tokens(),
-            tenant: facts.caller.tenant().with(plan.priority.unwrap_or(facts.caller.priority)),
+            tenant: facts.caller.tenant().ranked(plan.priority),
             bond: Bond::gather(&plan.targets, None, &*asked),
             market: Some(facts.market.clone()),
             targets: plan.targets,
