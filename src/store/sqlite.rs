@@ -55,8 +55,6 @@ struct Inner {
     run: i64,
     unclean: bool,
     writer: Writer,
-    /// Changes that may wait to be written.
-    most: usize,
     readers: Readers,
     /// Held until the process ends, or nobody needs the database any more.
     _lock: Lock,
@@ -87,7 +85,7 @@ impl Sqlite {
         let (run, unclean) = opened;
         let writer = Writer::start(db, run, most).map_err(|error| complain(error.to_string()))?;
         let (path, readers) = (path.to_owned(), Readers::new(path.to_owned()));
-        Ok(Self(Arc::new(Inner { path, run, unclean, writer, most: most.max(1), readers, _lock: lock })))
+        Ok(Self(Arc::new(Inner { path, run, unclean, writer, readers, _lock: lock })))
     }
 
     /// Hands over a change. It is made together with others; what it says comes back when it is durable. If the disk
@@ -118,7 +116,7 @@ impl Sqlite {
     /// A heap for changes of one kind that must not be lost, which are made together; so many may lie there as changes
     /// may wait. Who reads sees all of them that were handed over before a change that is durable.
     pub fn gathering<G: Gathered>(&self, gathered: G) -> Gathering<G> {
-        Gathering::new(self.0.writer.clone(), gathered, self.0.most)
+        Gathering::new(self.0.writer.clone(), gathered)
     }
 
     /// Looks something up, on a thread that may block.

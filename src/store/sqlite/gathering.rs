@@ -38,13 +38,10 @@ struct Heap<G: Gathered> {
     on: Mutex<On<G::Item>>,
     /// Only the thread that writes asks it.
     gathered: Mutex<G>,
-    most: usize,
 }
 
 struct On<I> {
     items: Vec<Item<I>>,
-    /// Changes that were taken and are not durable yet.
-    under_way: usize,
     /// Whether the thread that writes knows that there is something.
     awaited: bool,
     /// Why nothing is taken any more.
@@ -66,9 +63,9 @@ impl<I> Item<I> {
 }
 
 impl<G: Gathered> Gathering<G> {
-    pub(super) fn new(writer: Writer, gathered: G, most: usize) -> Self {
-        let on = On { items: Vec::new(), under_way: 0, awaited: false, ended: None };
-        Self { heap: Arc::new(Heap { on: Mutex::new(on), gathered: Mutex::new(gathered), most }), writer }
+    pub(super) fn new(writer: Writer, gathered: G) -> Self {
+        let on = On { items: Vec::new(), awaited: false, ended: None };
+        Self { heap: Arc::new(Heap { on: Mutex::new(on), gathered: Mutex::new(gathered) }), writer }
     }
 
     /// Hands over a change. The answer tells of the first try, when that is durable.
@@ -85,14 +82,12 @@ impl<G: Gathered> Gathering<G> {
 
     fn leave(&self, mut item: Item<G::Item>) {
         let mut on = self.heap.on();
-        let full = || (on.items.len() + on.under_way >= self.heap.most).then_some(Trouble::Swamped);
-        if let Some(trouble) = on.ended.clone().or_else(full) {
+        if let Some(trouble) = on.ended.clone().or_else(|| self.writer.gathered()) {
             drop(on);
             self.writer.lose(1);
             return item.tell(Err(trouble));
         }
         on.items.push(item);
-        self.writer.gathered(1);
         let first = !std::mem::replace(&mut on.awaited, true);
         drop(on);
         if first {
@@ -150,7 +145,6 @@ impl<G: Gathered> Work for Sweep<G> {
         {
             let mut on = self.heap.on();
             let many = on.items.len().min(ARMFUL.saturating_sub(self.taken.len()));
-            on.under_way += many;
             if self.taken.is_empty() && many == on.items.len() {
                 std::mem::swap(&mut self.taken, &mut on.items);
             } else {
@@ -194,7 +188,6 @@ impl<G: Gathered> Work for Sweep<G> {
         self.heap.gathered.lock().unwrap_or_else(PoisonError::into_inner).made(&made);
         self.taken.clear();
         let mut on = self.heap.on();
-        on.under_way = 0;
         on.awaited = !on.items.is_empty();
         on.awaited
     }
@@ -202,7 +195,7 @@ impl<G: Gathered> Work for Sweep<G> {
     fn give_up(&mut self, trouble: &Trouble) -> u64 {
         let mut on = self.heap.on();
         on.ended = matches!(trouble, Trouble::Broken(_) | Trouble::Closed).then(|| trouble.clone());
-        (on.under_way, on.awaited) = (0, false);
+        on.awaited = false;
         let left = std::mem::take(&mut on.items);
         drop(on);
         self.taken.extend(left);

@@ -17,6 +17,12 @@ const GROUP: usize = 512;
 /// How long until a database in trouble is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// From so many changes a millisecond on, changes are worth waiting for: each sync of the disk costs about as much of a
+/// processor as two requests do, whether one change waits for it or fifty.
+const MANY: f64 = 6.0;
+/// How long then lies between the beginnings of two commits. No model answers so fast that its client could notice.
+const APART: Duration = Duration::from_millis(3);
+
 /// A handle to the thread.
 #[derive(Clone)]
 pub(super) struct Writer(Arc<Shared>);
@@ -63,7 +69,7 @@ impl Writer {
         self.hand(job, self.0.most);
     }
 
-    /// The same for a heap, which has its own bound.
+    /// The same for a heap, whose changes are counted one by one.
     pub(super) fn sweep(&self, job: Job) {
         self.hand(job, usize::MAX);
     }
@@ -97,9 +103,13 @@ impl Writer {
         self.0.lock().jobs.len() + self.0.gathered.load(Ordering::Relaxed)
     }
 
-    /// So many changes lie on a heap.
-    pub(super) fn gathered(&self, many: usize) {
-        self.0.gathered.fetch_add(many, Ordering::Relaxed);
+    /// One more change lies on a heap, if there is room for it.
+    pub(super) fn gathered(&self) -> Option<Trouble> {
+        let before = self.0.gathered.fetch_add(1, Ordering::Relaxed);
+        (before >= self.0.most).then(|| {
+            self.swept(1);
+            Trouble::Swamped
+        })
     }
 
     /// So many do no more.
@@ -152,8 +162,11 @@ impl Shared {
 
     fn work(&self, db: &Connection, run: i64) {
         let mut batch: VecDeque<Job> = VecDeque::with_capacity(GROUP);
-        while self.gather(&mut batch) {
+        let mut pace = Pace::new(Instant::now());
+        while self.gather(&mut batch, &pace) {
+            let began = Instant::now();
             let outcome = group(db, &mut batch, run);
+            pace.commit(began, batch.iter().map(Job::count).sum());
             self.account(outcome, &mut batch);
         }
         // A database in trouble stays open in its own eyes, and is checked at the next start.
@@ -171,9 +184,9 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits for something to write. While the database is in trouble, it is tried again every now and then, whether or
+    /// Waits for something to write, and for more of it if much comes. While the database is in trouble, it is tried again every now and then, whether or
     /// not anything waits. False at the end.
-    fn gather(&self, batch: &mut VecDeque<Job>) -> bool {
+    fn gather(&self, batch: &mut VecDeque<Job>, pace: &Pace) -> bool {
         let mut queue = self.lock();
         queue.writing = false;
         if self.lasting(false).is_some() {
@@ -198,6 +211,11 @@ impl Shared {
                     return false;
                 }
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            let left = pace.due.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                let more = self.changed.wait_timeout_while(queue, left, |queue| !queue.closed);
+                queue = more.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
         let many = queue.jobs.len().min(GROUP);
@@ -266,6 +284,27 @@ impl Shared {
     }
 }
 
+/// How commits follow each other.
+struct Pace {
+    /// When the last one began.
+    began: Instant,
+    /// When the next one may.
+    due: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { began: now, due: now }
+    }
+
+    /// A commit of so many changes began.
+    fn commit(&mut self, began: Instant, changes: u64) {
+        let since = began.saturating_duration_since(self.began).as_secs_f64() * 1e3;
+        let busy = changes as f64 >= MANY * since;
+        *self = Self { began, due: if busy { began + APART } else { began } };
+    }
+}
+
 /// Makes all changes in one transaction. A change that cannot be made is undone and told of; the others stand.
 fn group(db: &Connection, batch: &mut VecDeque<Job>, run: i64) -> Result<Vec<Option<Trouble>>, Trouble> {
     let made = changes(db, batch, run).map_err(|error| Trouble::of(&error));
@@ -306,4 +345,29 @@ fn changes(db: &Connection, batch: &mut VecDeque<Job>, run: i64) -> rusqlite::Re
     db.prepare_cached("UPDATE run SET seen_ms = ?1 WHERE id = ?2")?.execute((now, run))?;
     say("COMMIT")?;
     Ok(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_keep_apart_only_while_much_is_to_be_written() {
+        let start = Instant::now();
+        let at = |us: u64| start + Duration::from_micros(us);
+        let mut pace = Pace::new(start);
+        let mut due_after = |us: u64, changes| {
+            pace.commit(at(us), changes);
+            pace.due.saturating_duration_since(at(us))
+        };
+        assert_eq!(
+            due_after(1_000_000, 500),
+            Duration::ZERO,
+            "much at once after a long time is written at once"
+        );
+        assert_eq!(due_after(1_000_500, 1), Duration::ZERO, "one client that asks again and again");
+        assert_eq!(due_after(1_001_000, 3), APART);
+        assert_eq!(due_after(1_004_000, 18), APART, "it goes on as long as enough comes");
+        assert_eq!(due_after(1_007_000, 17), Duration::ZERO);
+    }
 }
