@@ -43,6 +43,49 @@ fn the_second_gateway_takes_the_commands_of_the_page() {
     }
 }
 
+/// What the README shows, in a copy of what a clone has: without a configuration, and with the built-in one on free ports.
+#[test]
+fn the_readme_takes_the_commands_of_the_page() {
+    let readme = include_str!("../../README.md").split_once("## Run it\n").expect("the section").1;
+    let steps = steps(readme.split("\n## ").next().unwrap());
+    let commands: Vec<&str> = steps.iter().map(|step| step.commands.trim()).collect();
+    let [start, whole, streamed, auto, edit, example] = commands[..] else {
+        panic!("the section has other steps: {commands:#?}")
+    };
+    assert_eq!(start, "cargo run --release");
+    let clone = env!("CARGO_MANIFEST_DIR");
+    let (clients, admin) = (free_port(), free_port());
+    let ask = |commands: &str| commands.replace(":8080", &format!(":{clients}"));
+    let check = example.lines().next().unwrap().replace("cargo run --release --", "tollgate");
+    let script = format!(
+        "set -e; cp -r {clone}/policies {clone}/examples .; trap 'kill $(cat pid) 2>/dev/null' EXIT
+         tollgate check; tollgate policy test; {check}; tollgate check --config examples/thrift/tollgate.yaml
+         tollgate policy test --config examples/thrift/tollgate.yaml
+         printf 'listen: 127.0.0.1:{clients}\nadmin: {{ listen: 127.0.0.1:{admin} }}\n' > tollgate.yaml
+         cat {clone}/src/house/default.yaml >> tollgate.yaml
+         tollgate > log 2>&1 & echo $! > pid
+         curl -s --retry 50 --retry-connrefused --retry-delay 1 -o /dev/null http://127.0.0.1:{admin}/readyz
+         echo === ready; {whole}
+         echo === whole; {streamed}
+         echo === streamed; {auto}
+         echo === auto; {edit}
+         for i in $(seq 50); do {auto} | tee rule | grep -q strong && break; sleep 0.1; done; cat rule",
+        whole = ask(whole),
+        streamed = ask(streamed),
+        auto = ask(auto),
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let printed = run(&script, dir.path());
+    let mut said = printed.split("=== ");
+    for expected in
+        ["ok: ", "chat.completion", "data: [DONE]", "10-cheap-by-default/cheap", "10-cheap-by-default/strong"]
+    {
+        let part = said.next().unwrap_or_default();
+        assert!(part.contains(expected), "no `{expected}` in\n{part}\nof\n{printed}");
+    }
+    assert!(!printed.contains("error"), "{printed}");
+}
+
 fn follow(page: &str, section: &str, least: usize) {
     let page = std::fs::read_to_string(format!("{DOCS}{page}")).unwrap();
     let section = page.split_once(section).expect("the section").1.split("\n## ").next().unwrap();

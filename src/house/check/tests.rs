@@ -299,6 +299,8 @@ fn the_example_is_good_and_names_its_schema() {
     let (_, warnings) =
         check(read("examples/tollgate.yaml", text), &Tables).unwrap_or_else(|all| panic!("{all}"));
     assert_eq!(warnings.to_string(), "");
+    let thrift = include_str!("../../../examples/thrift/tollgate.yaml");
+    assert!(check(read("examples/thrift/tollgate.yaml", thrift), &Tables).is_ok());
 }
 
 #[test]
