@@ -12,7 +12,8 @@ pub struct AdminSettings {
     /// Address and port; port 0 picks one and prints it.
     #[schemars(extend("format" = "address"))]
     pub listen: std::net::SocketAddr,
-    /// Bearer token of `/admin/v1/*`, at least 16 bytes. Without it, these paths answer on loopback only.
+    /// Bearer token of `/admin/v1/*`, at least 16 bytes. Without it, these paths answer programs on this
+    /// machine only, and no web pages in its browsers.
     /// `/livez`, `/readyz` and `/metrics` are open.
     pub token: Option<SecretRef>,
 }

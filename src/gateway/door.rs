@@ -56,6 +56,8 @@ pub trait Door: Send + Sync + 'static {
 pub enum StreamForm {
     /// Server-sent events.
     Events,
+    /// The same for clients that take comments for events.
+    BareEvents,
     /// One JSON array that grows.
     Array,
 }
@@ -64,7 +66,7 @@ impl StreamForm {
     /// The response's content type.
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Events => "text/event-stream; charset=utf-8",
+            Self::Events | Self::BareEvents => "text/event-stream; charset=utf-8",
             Self::Array => "application/json; charset=utf-8",
         }
     }
@@ -73,7 +75,7 @@ impl StreamForm {
     pub(super) fn keepalive(self) -> Bytes {
         Bytes::from_static(match self {
             Self::Events => b": keepalive\n\n",
-            Self::Array => b"\n",
+            Self::BareEvents | Self::Array => b"\n",
         })
     }
 }

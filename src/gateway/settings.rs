@@ -64,7 +64,9 @@ impl From<&DeadlineSettings> for Deadlines {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct StreamSettings {
-    /// Interval of `: keepalive` comments towards the client while the upstream thinks; `0s` sends none.
+    /// While the upstream thinks: after so long the client gets the head of its stream, and then, each time it has heard
+    /// nothing for as long again, a comment (`: keepalive`; in Gemini's dialect, whose SDKs know none, an empty line).
+    /// `0s` sends nothing.
     pub keepalive: Period,
 }
 

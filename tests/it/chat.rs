@@ -161,6 +161,20 @@ async fn a_thinking_provider_is_bridged_by_comments() {
 }
 
 #[tokio::test]
+async fn googles_clients_are_kept_waiting_by_empty_lines() {
+    let upstream =
+        Upstream::start(|_| acts::after(Duration::from_millis(700), acts::says_stream(&["at last"])));
+    let config = format!("stream: {{ keepalive: 100ms }}\nproviders:\n{}", provider("up", &upstream.url()));
+    let gateway = gateway::start(&config);
+    let ask = json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]});
+    let path = "/v1beta/models/up/m:streamGenerateContent?alt=sse";
+    let text = client::post(gateway.clients, path, &ask).await.text();
+    assert!(text.starts_with('\n') && text.contains("at last"), "{text}");
+    let odd: Vec<_> = text.lines().filter(|line| !line.is_empty() && !line.starts_with("data: ")).collect();
+    assert!(odd.is_empty(), "their SDK takes such lines for JSON: {odd:?}");
+}
+
+#[tokio::test]
 async fn a_whole_answer_to_a_stream_request_becomes_a_stream() {
     let upstream = Upstream::start(|_| acts::says("all at once"));
     let gateway = gateway::start(&format!("providers:\n{}", provider("up", &upstream.url())));

@@ -52,7 +52,7 @@ impl Door for GeminiDoor {
     fn stream_form(&self) -> StreamForm {
         match self.0 {
             Form::Array => StreamForm::Array,
-            _ => StreamForm::Events,
+            _ => StreamForm::BareEvents,
         }
     }
 }
