@@ -20,7 +20,7 @@ mod stream;
 mod tests;
 
 #[cfg(test)]
-pub(in crate::api) use answer::encode_answer;
+pub(in crate::api) use answer::{TONGUE, encode_answer};
 pub use ask::{Ask, Form, MAX_CONTENTS};
 #[cfg(test)]
 pub(in crate::api) use decode::decode;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Loss, Part, ToolKind, Usage};
+use crate::json;
 
 /// The most losses that one answer reports.
 const MAX_LOSSES: usize = 64;
@@ -21,6 +22,8 @@ pub(super) struct Tongue {
     pub(super) thinking: bool,
     /// Calls of the client's tools.
     pub(super) calls: bool,
+    /// Arguments of calls as text of any form, not only as an object.
+    pub(super) texts: bool,
     /// This citation, with all that it says.
     pub(super) citation: fn(&Value) -> bool,
     /// This part of another dialect.
@@ -83,6 +86,11 @@ impl Tongue {
                 }
                 Part::ToolCall { .. } if !self.calls => lose("", "tool call dropped".to_owned()),
                 Part::ToolCall { kind: ToolKind::Server, .. } => lose("", "dropped".to_owned()),
+                Part::ToolCall { kind: ToolKind::Function, arguments, .. }
+                    if !self.texts && !is_object(arguments) =>
+                {
+                    lose(".arguments", "not a JSON object, told as a text in one".to_owned());
+                }
                 Part::Image { .. } | Part::Audio { .. } | Part::File { .. } if !(self.media)(part) => {
                     lose("", "dropped".to_owned());
                 }
@@ -197,12 +205,12 @@ pub(super) fn never<T: ?Sized>(_: &T) -> bool {
     false
 }
 
-/// `null` and empty lists are how dialects say nothing.
 /// The provider's own books: they stand in every answer, and a client of another dialect has no use for them.
 fn is_of_use(field: &str) -> bool {
     !matches!(field, "system_fingerprint" | "service_tier")
 }
 
+/// `null` and empty lists are how dialects say nothing.
 fn says_something(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -213,11 +221,51 @@ fn says_something(value: &Value) -> bool {
     }
 }
 
+/// Whether a call's arguments are an object, or nothing, which is as good as an empty one. A model may write anything.
+fn is_object(arguments: &str) -> bool {
+    arguments.trim().is_empty() || json::parse(arguments.as_bytes()).is_some_and(|value| value.is_object())
+}
+
 fn foreign(value: &Value) -> String {
     let named = value.get("type").and_then(Value::as_str);
     let first = || value.as_object()?.keys().next().map(String::as_str);
     match named.or_else(first).filter(|kind| kind.len() <= 64) {
         Some(kind) => format!("{kind} dropped"),
         None => "dropped".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{anthropic_messages, gemini_generate, openai_chat};
+
+    #[test]
+    fn arguments_that_are_no_object_are_told_of_where_the_dialect_wants_one() {
+        let call = |arguments: &str| {
+            let content = vec![Part::ToolCall {
+                id: "c".into(),
+                name: "f".into(),
+                arguments: arguments.into(),
+                kind: ToolKind::Function,
+                signature: None,
+                cache: None,
+            }];
+            Answer { choices: vec![Choice { content, ..Choice::default() }], ..Answer::default() }
+        };
+        for (arguments, told) in
+            [("{\"a\":1}", false), ("", false), ("{\"city\": \"Par", true), ("[1]", true)]
+        {
+            for tongue in [&anthropic_messages::TONGUE, &gemini_generate::TONGUE] {
+                let lost = tongue.unsaid(&call(arguments));
+                let paths: Vec<_> = lost.iter().map(Loss::to_string).collect();
+                assert_eq!(!paths.is_empty(), told, "{arguments}: {paths:?}");
+                assert!(
+                    paths.iter().all(|path| path.contains("choices[0].content[0].arguments")),
+                    "{paths:?}"
+                );
+            }
+            assert!(openai_chat::TONGUE.unsaid(&call(arguments)).is_empty(), "{arguments}");
+        }
     }
 }

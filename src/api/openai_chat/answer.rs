@@ -26,6 +26,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     refusal: true,
     thinking: true,
     calls: true,
+    texts: true,
     citation: is_whole_annotation,
     foreign: never,
     media: |part| match part {

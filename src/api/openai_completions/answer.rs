@@ -16,6 +16,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     refusal: false,
     thinking: false,
     calls: false,
+    texts: true,
     citation: |_| false,
     foreign: never,
     media: never,
