@@ -1,5 +1,6 @@
 //! The admin listener: health, metrics, status.
 
+mod admit;
 mod alerts;
 mod audit;
 mod budgets;
@@ -16,22 +17,21 @@ mod providers;
 mod settings;
 mod status;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use policies::Desk;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 pub use settings::AdminSettings;
 pub use status::{ReloadState, Status};
-use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
 use crate::gateway::Shared;
@@ -95,7 +95,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/policies/promote", post(policies::promote))
         .route("/admin/v1/prices", get(prices::show).post(prices::push).delete(prices::withdraw))
         .layer(DefaultBodyLimit::max(MOST_PRICES))
-        .route_layer(middleware::from_fn_with_state(admin.clone(), authorize));
+        .route_layer(middleware::from_fn_with_state(admin.clone(), admit::admit));
     let app = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -168,34 +168,4 @@ async fn metrics_page(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn status_page(State(admin): State<Arc<Admin>>) -> Response {
     axum::Json(Status::of(&admin)).into_response()
-}
-
-/// The right token; or, where none is configured, a caller on this machine.
-async fn authorize(
-    State(admin): State<Arc<Admin>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let allowed = match &admin.token {
-        Some(token) => bears(&request, token),
-        None => is_loopback(peer.ip()),
-    };
-    if allowed {
-        return next.run(request).await;
-    }
-    let hint = "authorization required: send `Authorization: Bearer <admin.token>`\n";
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], hint).into_response()
-}
-
-fn bears(request: &Request, token: &SecretString) -> bool {
-    let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    let Some(given) = given.and_then(|value| value.strip_prefix(b"Bearer ")) else { return false };
-    // Hashes of equal length are compared, so that neither content nor length of the token leaks by timing.
-    let (given, token) = (blake3::hash(given), blake3::hash(token.expose_secret().as_bytes()));
-    given.as_bytes().ct_eq(token.as_bytes()).into()
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
 }

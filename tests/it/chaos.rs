@@ -159,3 +159,22 @@ async fn chaos_without_an_end_is_refused_with_its_place() {
         assert!(printed.err.contains(part) || printed.out.contains(part), "{part}: {printed:#?}");
     }
 }
+
+#[tokio::test]
+async fn no_web_page_begins_an_experiment() {
+    let gateway = gateway::start("providers: { sandbox: { dialect: sandbox } }\n");
+    let experiment = r#"{"name":"x","kind":"error","for":"1h","match":{"provider":"none"}}"#;
+    let begin =
+        async |headers: &[_]| send(gateway.admin, Method::POST, "/admin/v1/chaos", headers, experiment).await;
+    for page in [
+        [("origin", "https://evil.example"), ("content-type", "text/plain")],
+        [("host", "evil.example:9090"), ("origin", "http://evil.example:9090")],
+        [("sec-fetch-site", "cross-site"), ("content-type", "application/json")],
+    ] {
+        let reply = begin(&page).await;
+        assert_eq!(reply.status, 403, "{page:?}: {reply:#?}");
+        assert!(reply.text().contains("admin.token"), "{reply:#?}");
+    }
+    let program = begin(&[]).await;
+    assert!(program.status < 300, "{program:#?}");
+}
