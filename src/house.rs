@@ -44,7 +44,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
 pub use jwks::follow;
 pub use kept::{anchor, restore};
-pub use plugins::{PluginBench, PluginsSettings};
+pub use plugins::{PluginBench, PluginsSettings, usual_cache};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;
 pub use schema::{reference_markdown, schema_json};

@@ -194,8 +194,8 @@ impl PluginBench {
     }
 }
 
-/// `$XDG_CACHE_HOME/tollgate`, or `~/.cache/tollgate`.
-fn usual_cache() -> Option<PathBuf> {
+/// Where compiled plugins are kept unless somebody says otherwise: `$XDG_CACHE_HOME/tollgate`, or `~/.cache/tollgate`.
+pub fn usual_cache() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
     Some(cache.join("tollgate"))

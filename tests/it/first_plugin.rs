@@ -62,7 +62,8 @@ fn a_plugin_in_c_is_made_built_and_tried() {
     let script = format!(
         "set -e\nPATH={}:$PATH\ntollgate plugin new --lang c intent\ncd intent\n\
          cc -Wall -Wextra -Werror -o test_words.bin test_words.c words.c\n./test_words.bin\n\
-         tollgate plugin build\ntollgate plugin test\ntollgate plugin inspect intent.wasm --settings settings.yaml\n\
+         export XDG_CACHE_HOME=$PWD/compiled\n\
+         tollgate plugin build\ntollgate plugin test\nfind compiled -type f | grep -q .\ntollgate plugin inspect intent.wasm --settings settings.yaml\n\
          echo 'config: 7' > bad.yaml\ntollgate plugin inspect intent.wasm --settings bad.yaml || true\n",
         quoted(&tools)
     );

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::house::usual_cache;
 use crate::plugin::{Plugin, PluginHost, PluginSet, PluginSettings, PluginSource, Services};
 
 /// Reads settings from a YAML file: one entry of the configuration's `plugins:`.
@@ -22,7 +23,7 @@ pub(super) fn load(mut settings: PluginSettings, file: &Path) -> Result<Arc<Plug
     settings.path = Some(std::path::absolute(file).map_err(|error| format!("{}: {error}", file.display()))?);
     let name = settings.name.clone();
     let source = PluginSource::read(settings, Path::new("."));
-    let host = PluginHost::new(Services::default(), None);
+    let host = PluginHost::new(Services::default(), usual_cache());
     let set = PluginSet::load(&host, vec![source], None);
     set.get(&name).cloned().ok_or_else(|| format!("{name}: the host did not take it"))
 }
