@@ -47,13 +47,15 @@ pub struct Keys {
     promised: ArcSwapOption<Promised>,
 }
 
-/// Limits and budgets of the configuration that keys may name.
+/// Limits, budgets and providers of the configuration that keys may name.
 #[derive(Debug, Clone, Default)]
 pub struct Promised {
     /// Names under `rate_limits:`.
     pub rate_limits: Vec<String>,
     /// Names under `budgets:`, and whether each holds by name.
     pub budgets: Vec<(String, bool)>,
+    /// Names under `providers:`.
+    pub providers: Vec<String>,
 }
 
 impl Promised {
@@ -79,6 +81,12 @@ impl Promised {
             }
         }
         Ok(())
+    }
+
+    /// A provider that a key may use and that there is not.
+    pub fn missing<'t>(&self, terms: &'t KeyTerms) -> Option<&'t str> {
+        let all = terms.scope.providers.iter().flatten();
+        all.map(String::as_str).find(|name| !self.providers.iter().any(|known| known == name))
     }
 }
 

@@ -31,6 +31,7 @@ mod series;
 mod session;
 mod settings;
 mod side_road;
+mod slips;
 mod state;
 mod suggest;
 mod tables;

@@ -177,17 +177,36 @@ impl Terms {
 fn line(budget: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let part = text(&budget["part"]);
-    let part = if part.is_empty() { String::new() } else { format!(" ({part})") };
+    let part = if part.is_empty() { each(&budget["each"]) } else { part };
+    let part = if part.is_empty() { part } else { format!(" ({part})") };
     let shown = &budget["shown"];
     format!(
-        "{}{part}  {} of {} a {}, {} held  [{}]",
+        "{}{part}  {} of {} a {}, {} held{}  [{}]",
         text(&budget["name"]),
         text(&shown["used"]),
         text(&shown["limit"]),
         text(&budget["per"]),
         text(&shown["held"]),
+        whose(&budget["for"]),
         text(&budget["source"]),
     )
+}
+
+/// By what a budget is split of which nobody has spent anything.
+fn each(dimensions: &Value) -> String {
+    let all: Vec<&str> = dimensions.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if all.is_empty() { String::new() } else { format!("for each {}", all.join(", ")) }
+}
+
+/// Which requests a budget counts: `, for team=x`.
+fn whose(of: &Value) -> String {
+    let words = |all: &Value| {
+        let words = all.as_array().into_iter().flatten().filter_map(Value::as_str);
+        words.collect::<Vec<_>>().join("|")
+    };
+    let all: Vec<_> =
+        of.as_object().into_iter().flatten().map(|(k, v)| format!("{k}={}", words(v))).collect();
+    if all.is_empty() { String::new() } else { format!(", for {}", all.join(" ")) }
 }
 
 fn print(value: &Value) {

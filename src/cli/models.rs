@@ -74,7 +74,7 @@ pub(super) fn models(args: &ModelsArgs, config: Option<PathBuf>) -> ExitCode {
         let all: Vec<Value> = rows.iter().map(Row::json).collect();
         say(&[serde_json::to_string_pretty(&all).unwrap_or_default()]);
     } else {
-        say(&table(&rows));
+        say(&table(&rows, args.all));
     }
     ExitCode::SUCCESS
 }
@@ -164,8 +164,8 @@ fn say(lines: &[String]) {
     }
 }
 
-/// A table; prices in dollars for a million tokens.
-fn table(rows: &[Row]) -> Vec<String> {
+/// A table; prices in dollars for a million tokens. `all` models of the price lists were asked for.
+fn table(rows: &[Row], all: bool) -> Vec<String> {
     let head = ["MODEL", "KIND", "CONTEXT", "OUTPUT", "$IN/M", "$OUT/M", "UNTIL", "CAPABILITIES"];
     let table: Vec<[String; 8]> =
         std::iter::once(head.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
@@ -180,9 +180,11 @@ fn table(rows: &[Row]) -> Vec<String> {
         })
         .collect();
     if rows.is_empty() {
-        lines.push(
-            "no model; list some under `models:` of a provider, or try `tollgate models --all`".to_owned(),
-        );
+        lines.push(if all {
+            "no price list knows such a model".to_owned()
+        } else {
+            "no model; list some under `models:` of a provider, or try `tollgate models --all`".to_owned()
+        });
     }
     lines
 }

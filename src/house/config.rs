@@ -44,19 +44,20 @@ pub struct Config {
     /// Address and port for clients; port 0 picks one and prints it. Changing it needs a restart.
     #[schemars(extend("format" = "address"))]
     pub listen: SocketAddr,
-    /// TLS towards clients. Without it, clients speak plain HTTP/1.1 or HTTP/2.
+    /// TLS towards clients. Without it, clients speak plain HTTP/1.1 or HTTP/2. Files are read again when they change; other
+    /// paths need a restart.
     pub tls: Option<TlsSettings>,
-    /// Limits and deadlines of the client listener.
+    /// Limits and deadlines of the client listener. Changing it needs a restart.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<LimitSettings>")]
     pub limits: LimitSettings,
-    /// Compressed request bodies.
+    /// Compressed request bodies. Changing it needs a restart.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<CompressionSettings>")]
     pub compression: CompressionSettings,
-    /// How long running requests may go on after a stop was asked for; at most `1h`.
+    /// How long running requests may go on after a stop was asked for; at most `1h`. Changing it needs a restart.
     pub drain: Period,
-    /// Worker threads; by default one for each core.
+    /// Worker threads; by default one for each core. Changing it needs a restart.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<usize>,
     /// What clients must show: nothing (`none`), a virtual key (`keys`), or a token of an identity provider (`jwt`).
@@ -81,11 +82,11 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Vec<RateLimitSettings>>")]
     pub rate_limits: Vec<RateLimitSettings>,
-    /// The admin listener: health, metrics, status.
+    /// The admin listener: health, metrics, status. Changing it needs a restart.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<AdminSettings>")]
     pub admin: AdminSettings,
-    /// Connections towards providers.
+    /// Connections towards providers. Changing it needs a restart.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<UpstreamSettings>")]
     pub upstream: UpstreamSettings,
@@ -101,7 +102,7 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
     pub data: serde_json::Map<String, serde_json::Value>,
-    /// What is written to standard output and standard error.
+    /// What is written to standard output and standard error. Changing it needs a restart.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<LogSettings>")]
     pub log: LogSettings,

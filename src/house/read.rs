@@ -79,7 +79,10 @@ impl Reading {
     fn node(&self, path: &[&str]) -> Option<&Node> {
         let mut node = self.tree.as_ref()?;
         for step in path {
-            node = &node.get(step)?.value;
+            node = match &node.kind {
+                Kind::List(items) => items.get(step.parse::<usize>().ok()?)?,
+                _ => &node.get(step)?.value,
+            };
         }
         Some(node)
     }

@@ -164,6 +164,18 @@ impl KeyDesk {
     ) -> Result<(Value, SecretString), Refused> {
         let registry = self.writable()?;
         self.check(name, &terms)?;
+        self.refresh().await?;
+        let promised = self.keys.promised.load();
+        if let Some(provider) = promised.as_ref().and_then(|promised| promised.missing(&terms)) {
+            let text = format!("`scope.providers`: there is no provider `{provider}` under `providers`");
+            return Err(Refused::Invalid(text));
+        }
+        // Two of one name could be told apart by their ids alone. A revoked one is gone.
+        if self.keys.all().iter().any(|key| *key.name == *name && key.revoked_ms.is_none()) {
+            return Err(Refused::Fixed(
+                "there is a key of this name: choose another, or rotate or revoke that one",
+            ));
+        }
         let minted = mint(None).map_err(Refused::Invalid)?;
         let row = KeyRow {
             id: minted.id,

@@ -111,6 +111,7 @@ fn keys_name_limits_and_budgets_that_there_are() {
     let promised = Promised {
         rate_limits: vec!["gold".into()],
         budgets: vec![("purse".into(), true), ("everything".into(), false)],
+        providers: Vec::new(),
     };
     let limits = |name: &str| KeyTerms { rate_limits: vec![name.into()], ..KeyTerms::default() };
     let budgets = |name: &str| KeyTerms { budgets: vec![name.into()], ..KeyTerms::default() };

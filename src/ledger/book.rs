@@ -1,7 +1,8 @@
 //! The price book: for every target its model's facts and price, out of four layers of which the upper counts.
 //!
 //! What the configuration sets; what was pushed; what was fetched, the later source first; what is built in. Lists know
-//! models by the preset of their provider, settings by the provider's name in the configuration.
+//! models by the preset of their provider; settings, those of a source in our own form among them, by the provider's name
+//! in the configuration or by its preset, and count before lists, since they may say as little as a discount.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use arc_swap::ArcSwap;
 use super::compact::List;
 use super::model::Model;
 use super::names::candidates;
-use super::own::Owns;
+use super::own::{Own, Owns};
 use super::price::Price;
 use super::rate::{Rate, Tier, Unit};
 use crate::money::Pico;
@@ -36,8 +37,17 @@ pub struct Book {
     /// What was pushed.
     pub(super) pushed: Owns,
     /// What was fetched: sources in the order of the configuration.
-    pub(super) fetched: Vec<(Arc<str>, List)>,
+    pub(super) fetched: Vec<(Arc<str>, Fetched)>,
     known: ArcSwap<HashMap<TargetName, Option<Arc<Known>>>>,
+}
+
+/// What a source said.
+#[derive(Clone)]
+pub(super) enum Fetched {
+    /// Whole models.
+    Models(List),
+    /// Settings in our own form.
+    Own(Owns),
 }
 
 /// What is known of a target.
@@ -59,7 +69,7 @@ impl Known {
 }
 
 impl Book {
-    pub(super) fn new(revision: u64, own: Owns, pushed: Owns, fetched: Vec<(Arc<str>, List)>) -> Self {
+    pub(super) fn new(revision: u64, own: Owns, pushed: Owns, fetched: Vec<(Arc<str>, Fetched)>) -> Self {
         Self { revision, own, pushed, fetched, known: ArcSwap::default() }
     }
 
@@ -80,55 +90,81 @@ impl Book {
     }
 
     fn look_up(&self, target: &TargetName, preset: Option<&str>) -> Option<Known> {
-        let listed = preset.and_then(|preset| self.listed(preset, &target.model));
-        let mut known = listed;
+        let mut known = preset.and_then(|preset| self.listed(preset, &target.model));
         // What is set by the provider's own name counts before what is set by its preset's.
-        let pushed = self.pushed.find(&target.provider, &target.model);
-        for (own, origin) in
-            [(pushed, "pushed"), (self.own.find(&target.provider, &target.model), "configuration")]
-        {
-            let Some(own) = own else { continue };
+        let (provider, model) = (&*target.provider, &*target.model);
+        let fetched =
+            self.settings().filter_map(|(origin, owns)| Some((owns.find(provider, model)?, origin)));
+        let pushed = self.pushed.find(provider, model).map(|own| (own, "pushed"));
+        let own = self.own.find(provider, model).map(|own| (own, "configuration"));
+        for (own, origin) in fetched.chain(pushed).chain(own) {
             if let Some((preset, model)) = own.like.as_deref().and_then(|like| like.split_once('/')) {
                 known = self.listed(preset, model).or(known);
             }
-            let (below, listed_as) = known.map(|known| (known.model, known.listed_as)).unwrap_or_default();
-            known = Some(Known { model: own.over(below), origin: origin.into(), listed_as });
+            known = Some(above(own, origin, known));
         }
         known
     }
 
-    /// What lists and pushed prices say of a preset's model, under its own name or one that means the same.
+    /// What lists, settings of sources and pushed prices say of a preset's model, under its own name or one that means
+    /// the same.
     fn listed(&self, preset: &str, model: &str) -> Option<Known> {
         if preset == SANDBOX {
             return Some(Known { model: free(), origin: "built-in".into(), listed_as: None });
         }
         let names = candidates(preset, model);
-        let found = names.iter().find_map(|name| {
-            let fetched = self.fetched.iter().rev().map(|(source, list)| (source, list));
-            let fetched =
-                fetched.filter_map(|(source, list)| Some((list.find(preset, name)?, source.clone())));
-            let lists = fetched.chain(BUILT_IN.find(preset, name).map(|model| (model, "built-in".into())));
-            let (model, origin) = lists.into_iter().next()?;
-            Some(Known { model, origin, listed_as: Some(format!("{preset}/{name}")) })
+        let mut found = names.iter().find_map(|name| {
+            let lists = self.lists().filter_map(|(source, list)| Some((list.find(preset, name)?, source)));
+            let (model, origin) =
+                lists.chain(BUILT_IN.find(preset, name).map(|model| (model, "built-in"))).next()?;
+            Some(Known { model, origin: origin.into(), listed_as: Some(format!("{preset}/{name}")) })
         });
-        let pushed = names.iter().find_map(|name| self.pushed.find(preset, name));
-        let Some(own) = pushed else { return found };
-        let (below, listed_as) = found.map(|known| (known.model, known.listed_as)).unwrap_or_default();
-        Some(Known { model: own.over(below), origin: "pushed".into(), listed_as })
+        for (origin, owns) in self.settings().chain([("pushed", &self.pushed)]) {
+            if let Some(own) = names.iter().find_map(|name| owns.find(preset, name)) {
+                found = Some(above(own, origin, found));
+            }
+        }
+        found
+    }
+
+    /// Sources of whole models, those that count first in front.
+    fn lists(&self) -> impl Iterator<Item = (&str, &List)> {
+        self.fetched.iter().rev().filter_map(|(source, fetched)| match fetched {
+            Fetched::Models(list) => Some((&**source, list)),
+            Fetched::Own(_) => None,
+        })
+    }
+
+    /// Sources of settings, those that count first at the end.
+    fn settings(&self) -> impl Iterator<Item = (&str, &Owns)> {
+        self.fetched.iter().filter_map(|(source, fetched)| match fetched {
+            Fetched::Own(owns) => Some((&**source, owns)),
+            Fetched::Models(_) => None,
+        })
     }
 
     /// All models of a preset by the names of lists, with where they come from; what is built in last.
     pub fn models_of(&self, preset: &str) -> Vec<(String, Arc<str>, Model)> {
         let prefix = format!("{preset}/");
         let mut models: Vec<(String, Arc<str>, Model)> = Vec::new();
-        let lists = self.fetched.iter().rev().map(|(source, list)| (source.clone(), list));
-        for (origin, list) in lists.chain([("built-in".into(), &BUILT_IN)]) {
-            models.extend(list.below(&prefix).map(|(name, model)| (name.to_owned(), origin.clone(), model)));
+        let set = self.settings().flat_map(|(_, owns)| owns.0.keys());
+        for name in set.filter(|name| !name.ends_with('*')) {
+            let known = name.strip_prefix(&prefix).and_then(|model| self.listed(preset, model));
+            models.extend(known.map(|known| (name.clone(), known.origin, known.model)));
+        }
+        for (origin, list) in self.lists().chain([("built-in", &BUILT_IN)]) {
+            models.extend(list.below(&prefix).map(|(name, model)| (name.to_owned(), origin.into(), model)));
         }
         models.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         models.dedup_by(|(a, ..), (b, ..)| a == b);
         models
     }
+}
+
+/// What is known with this set over it.
+fn above(own: &Own, origin: &str, below: Option<Known>) -> Known {
+    let (below, listed_as) = below.map(|known| (known.model, known.listed_as)).unwrap_or_default();
+    Known { model: own.over(below), origin: origin.into(), listed_as }
 }
 
 /// A model that costs nothing.

@@ -11,7 +11,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -186,8 +186,13 @@ enum Tried {
 pub struct Standing {
     /// The budget's name.
     pub name: Arc<str>,
-    /// Which part of it: `user=anna`; empty where there is one for all.
+    /// Which part of it: `user=anna`; empty where there is one for all, and where nothing of a split one is spent yet.
     pub part: String,
+    /// By what it is split.
+    pub each: Vec<String>,
+    /// Which requests it counts.
+    #[serde(rename = "for")]
+    pub of: BTreeMap<String, Vec<String>>,
     /// What is counted.
     pub measure: Measure,
     /// The limit, in nano-dollars or tokens.
@@ -268,6 +273,8 @@ impl Budget {
         Standing {
             name: self.name.clone(),
             part: self.shown(part),
+            each: self.each.iter().map(Dimension::shown).collect(),
+            of: self.of.shown(),
             measure: self.measure,
             limit: self.limit,
             used: counter.used_by_all(),
@@ -581,7 +588,7 @@ impl Budgets {
                 })
                 .collect();
             drop(parts);
-            if standings.is_empty() && budget.each.is_empty() {
+            if standings.is_empty() {
                 standings.push(budget.standing(&[], &Counter::new(&budget.period, now)));
             }
             standings.sort_by_key(|standing| std::cmp::Reverse(standing.used));

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
-use super::book::Book;
+use super::book::{Book, Fetched};
 use super::compact::{self, List};
 use super::document::Document;
 use super::model::Model;
@@ -147,18 +147,24 @@ impl Prices {
 
     /// Takes a source's new document. `order` names all sources, the least first.
     pub fn fetched(&self, source: &Arc<str>, document: Document, order: &[Arc<str>]) -> Option<Change> {
-        let list = match document {
-            Document::Models(models, _) => List::of(models),
-            Document::Own(owns) => {
-                List::of(owns.0.into_iter().map(|(name, own)| (name, own.over(Model::default()))))
-            }
+        let mut fresh = match document {
+            Document::Models(models, _) => Fetched::Models(List::of(models)),
+            Document::Own(owns) => Fetched::Own(owns),
         };
         self.change(source, |book| {
-            let older = book.fetched.iter().find(|(name, _)| name == source).map(|(_, list)| list.clone());
-            let differences = between_lists(&older.unwrap_or_default(), &list);
+            let older = book.fetched.iter().find(|(name, _)| name == source).map(|(_, fetched)| fetched);
+            let differences = match (older, &mut fresh) {
+                (Some(Fetched::Models(older)), Fetched::Models(list)) => between_lists(older, list),
+                (_, Fetched::Models(list)) => between_lists(&List::default(), list),
+                (Some(Fetched::Own(older)), Fetched::Own(owns)) => {
+                    owns.inherit(older);
+                    between(&told_owns(older), &told_owns(owns))
+                }
+                (_, Fetched::Own(owns)) => between(&BTreeMap::new(), &told_owns(owns)),
+            };
             let mut fetched: Vec<_> =
                 book.fetched.iter().filter(|(name, _)| name != source).cloned().collect();
-            fetched.push((source.clone(), list));
+            fetched.push((source.clone(), fresh));
             fetched.sort_by_key(|(name, _)| order.iter().position(|known| known == name));
             Some((Book::new(book.revision, book.own.clone(), book.pushed.clone(), fetched), differences))
         })
@@ -341,6 +347,33 @@ mod tests {
         assert_eq!(told, expected);
         let first = &prices.changes()[5].differences[0];
         assert_eq!((first.model.as_str(), first.after.as_deref()), ("openai/gpt-4o", Some("input 2")));
+    }
+
+    #[test]
+    fn a_source_in_our_own_form_prices_providers_without_a_preset() {
+        let prices = Prices::new(Arc::new(FixedClock(0)));
+        let (list, own): (Arc<str>, Arc<str>) = ("list.json".into(), "own.json".into());
+        let order = [own.clone(), list.clone()];
+        let fetched = |source, text| prices.fetched(source, document(text), &order).unwrap();
+        fetched(&list, r#"{"gpt-4o": {"litellm_provider": "openai", "input_cost_per_token": 2e-6}}"#);
+        let change = fetched(
+            &own,
+            r#"{"models": {"oa/ok": {"price": {"input": 4, "output": 8}}, "openai/*": {"percent": 50},
+                "vllm/*": {"price": {"input": 1, "output": 1}}, "oa/same": {"like": "openai/gpt-4o"}}}"#,
+        );
+        assert_eq!(change.differences[0].after.as_deref(), Some("input 4, output 8"));
+        for (target, preset, expected) in [
+            ("oa/ok", None, Some("4")),
+            ("vllm/any", None, Some("1")),
+            ("oa/same", None, Some("1")),
+            ("openai/gpt-4o", Some("openai"), Some("1")),
+            ("oa/other", None, None),
+        ] {
+            let expected = expected.map(|rate| (rate.to_owned(), "own.json".to_owned()));
+            assert_eq!(input(&prices, target, preset), expected, "{target}");
+        }
+        prices.push(document(r#"{"models": {"oa/ok": {"price": {"input": 5}}}}"#));
+        assert_eq!(input(&prices, "oa/ok", None), Some(("5".into(), "pushed".into())));
     }
 
     #[test]

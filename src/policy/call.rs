@@ -3,12 +3,16 @@
 //! `Engine::call_fn` looks every function of a script up anew in each call: with all the combinations of argument
 //! types that an operator may have, that is a third of a policy's time. The functions of an engine and a script never
 //! change, so what was found once stays true.
+//!
+//! The hook's statements run without the function around them: to what stops an evaluation (operations, time, nesting,
+//! sizes) Rhai gives the place of the outermost call, which would be that of the hook itself, in no file.
 
 use std::sync::{Mutex, PoisonError};
 
-use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, ImmutableString, Scope};
+use rhai::{AST, ASTNode, Caches, Dynamic, Engine, EvalAltResult, ImmutableString, Scope, Stmt};
 
 use super::hook::Form;
+use super::lint;
 use super::request::Request;
 
 /// Caches kept for later calls: as many as calls may run at once.
@@ -16,22 +20,32 @@ const MAX_KEPT: usize = 64;
 
 /// A prepared call of a hook, such as `on_error(req, err)`.
 pub(super) struct Call {
-    statement: AST,
+    body: Vec<Stmt>,
+    /// What the file calls the hook's parameters.
+    parameters: Vec<ImmutableString>,
     form: &'static Form,
     source: Option<ImmutableString>,
     kept: Mutex<Vec<Caches>>,
 }
 
 impl Call {
-    /// `None` when the call itself does not compile, which is a defect.
-    pub(super) fn of(engine: &Engine, policy: &AST, form: &'static Form) -> Option<Self> {
-        let mut scope = Scope::new();
-        for parameter in form.parameters {
-            scope.push_constant(*parameter, ());
-        }
-        let call = format!("{}({})", form.name, form.parameters.join(", "));
-        let statement = engine.compile_with_scope(&scope, call).ok()?;
-        Some(Self { statement, form, source: policy.source().map(Into::into), kept: Mutex::default() })
+    /// `None` when the policy does not define the hook.
+    pub(super) fn of(policy: &AST, form: &'static Form) -> Option<Self> {
+        let hook = policy.shared_lib().get_script_fn(form.name, form.parameters.len())?;
+        let mut body = Vec::new();
+        lint::alone(policy, hook).walk(&mut |path: &[ASTNode<'_>]| {
+            if let [ASTNode::Stmt(statement)] = path {
+                body.push((*statement).clone());
+            }
+            true
+        });
+        Some(Self {
+            body,
+            parameters: hook.params.to_vec(),
+            form,
+            source: policy.source().map(Into::into),
+            kept: Mutex::default(),
+        })
     }
 
     /// The form of the hook that is called.
@@ -65,13 +79,14 @@ impl Call {
         global.source.clone_from(&self.source);
         global.lib.push(policy.shared_lib().clone());
         global.tag = Dynamic::from(request.clone());
+        // Constants of the hook are its own.
+        global.scope_level = 1;
         let mut scope = Scope::new();
-        scope.push_constant_dynamic("req", Dynamic::from(request.clone()));
-        if let Some(name) = self.form.parameters.get(1) {
-            scope.push_constant_dynamic(*name, second.clone());
+        for (name, value) in self.parameters.iter().zip([Dynamic::from(request.clone()), second.clone()]) {
+            scope.push_dynamic(name.clone(), value);
         }
         #[allow(deprecated, reason = "the only public way to hand in caches that outlive a call")]
-        engine.eval_statements_raw(&mut global, caches, &mut scope, self.statement.statements())
+        engine.eval_statements_raw(&mut global, caches, &mut scope, &self.body)
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Caches>> {

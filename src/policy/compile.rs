@@ -14,7 +14,7 @@ use super::call::Call;
 use super::call_word;
 use super::engine::{self, Host};
 use super::error::{PolicyError, RuntimeError, failure};
-use super::hook::{HOOKS, Opinion};
+use super::hook::{Form, HOOKS, Opinion};
 use super::journal::Journal;
 use super::library::Library;
 use super::lint::{self, Surroundings};
@@ -29,9 +29,6 @@ use super::trial::Lines;
 use super::verdict::Place;
 use super::{Names, Source};
 use crate::plan::{Hook, Rule};
-
-/// Where the prepared call of the hook stands.
-const CALL: (u32, u32) = (1, 1);
 
 /// What all files of one generation are compiled against.
 pub(super) struct World<'a> {
@@ -56,8 +53,6 @@ pub(super) struct Policy {
     calls: [Option<Call>; HOOKS.len()],
     /// Where its hooks are defined: the place of failures that have none of their own.
     defined: [(u32, u32); HOOKS.len()],
-    /// Where its first empty loop is: the place of evaluations that were stopped in one.
-    idle: Option<(u32, u32)>,
 }
 
 impl World<'_> {
@@ -102,12 +97,8 @@ pub(super) fn policy(
     engine.register_global_module(constants.into());
     let places = HOOKS.each_ref().map(|form| lint::hook_place(&parsed.ast, form.name, &source.text));
     let defined = places.map(|place| place.unwrap_or((1, 1)));
-    let idle = lint::empty_loop(&parsed.ast);
-    let calls = HOOKS.each_ref().map(|form| {
-        let place = lint::hook_place(&parsed.ast, form.name, &source.text);
-        place.and_then(|_| Call::of(&engine, &ast, form))
-    });
-    (errors.len() == before).then_some(Policy { host, on_error, engine, ast, calls, defined, idle })
+    let calls = HOOKS.each_ref().map(|form| Call::of(&ast, form));
+    (errors.len() == before).then_some(Policy { host, on_error, engine, ast, calls, defined })
 }
 
 impl Policy {
@@ -185,19 +176,14 @@ impl Policy {
         let file =
             found.source.map_or_else(|| Arc::clone(&self.host.journal.file), |file| Path::new(&file).into());
         let policy = Arc::clone(&self.host.journal.policy);
-        let place = (found.line, found.column);
-        let (line, column) = if place > CALL {
-            place
+        let (line, column, message) = if found.line > 0 {
+            (found.line, found.column, found.message)
         } else {
-            // What has no place of its own has that of the prepared call, which is in no file.
-            match error.unwrap_inner() {
-                EvalAltResult::ErrorTooManyOperations(_) | EvalAltResult::ErrorTerminated(..) => {
-                    self.idle.unwrap_or(self.defined[hook as usize])
-                }
-                _ => self.defined[hook as usize],
-            }
+            // An operation of the language that has no place, such as the change of a list's element.
+            let (line, column) = self.defined[hook as usize];
+            (line, column, format!("{} (somewhere in `{}`)", found.message, Form::of(hook).name))
         };
-        RuntimeError { policy, file, message: found.message, line, column }
+        RuntimeError { policy, file, message, line, column }
     }
 
     fn complaint(&self, hook: Hook, message: &str) -> RuntimeError {
@@ -232,7 +218,7 @@ pub(super) fn prepare(
     let mut ast = match call_word::to_run(|| engine.compile(&source.text)) {
         Ok(ast) => ast,
         Err(error) => {
-            errors.push(PolicyError::syntax(&source.path, &error, &[]));
+            errors.push(PolicyError::syntax(&source.path, &source.text, &error, &[]));
             return None;
         }
     };
@@ -317,7 +303,7 @@ fn undefined(source: &Source, error: &rhai::ParseError, parsed: &Parsed) -> Poli
     for function in lint::functions(&parsed.ast) {
         words.extend(function.params.iter().map(ImmutableString::as_str));
     }
-    PolicyError::syntax(&source.path, error, &words)
+    PolicyError::syntax(&source.path, &source.text, error, &words)
 }
 
 /// `const ON_ERROR = "skip";` of a file goes before the settings.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rhai::{EvalAltResult, LexError, ParseError, ParseErrorType, Position};
 
+use super::slips;
 use super::suggest::hint;
 use super::vocabulary;
 
@@ -60,8 +61,11 @@ impl PolicyError {
         Self { file: file.to_owned(), line: line.max(1), column: column.max(1), message: message.into() }
     }
 
-    /// A syntax error. `words` are the names that a mistyped variable may have meant.
-    pub(super) fn syntax(file: &Path, error: &ParseError, words: &[&str]) -> Self {
+    /// A syntax error in `text`. `words` are the names that a mistyped variable may have meant.
+    pub(super) fn syntax(file: &Path, text: &str, error: &ParseError, words: &[&str]) -> Self {
+        if let Some(advice) = slips::advice(error, text) {
+            return Self::new(file, error.position(), advice);
+        }
         let message = match error.err_type() {
             ParseErrorType::VariableUndefined(name) => {
                 format!("unknown variable `{name}`{}", hint(name, words.iter().copied()))

@@ -141,7 +141,7 @@ fn file(
     let mut ast = match call_word::to_run(|| engine.compile_with_scope(&constants, &source.text)) {
         Ok(ast) => ast,
         Err(error) => {
-            errors.push(PolicyError::syntax(&source.path, &error, &[]));
+            errors.push(PolicyError::syntax(&source.path, &source.text, &error, &[]));
             return None;
         }
     };

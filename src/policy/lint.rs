@@ -1,12 +1,13 @@
 //! Checks of a compiled policy that the language leaves to run time: unknown functions, properties and targets.
 
+mod arguments;
 mod kinds;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, ScriptFuncDef, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Dynamic, Expr, FnCallExpr, Position, ScriptFuncDef, Stmt, StmtBlock};
 
-use super::hook::{HOOKS, NO_HOOKS};
+use super::hook::{self, HOOKS, NO_HOOKS};
 use super::language::FUNCTIONS;
 use super::patterns::Patterns;
 use super::plugins::{Ability, Plugins};
@@ -117,18 +118,6 @@ pub(super) fn hook_place(ast: &AST, name: &str, text: &str) -> Option<(u32, u32)
     Some(super::error::place(place(text, hook)))
 }
 
-/// Line and column of the first loop with nothing in it: the engine gives such a loop no place when it stops it.
-pub(super) fn empty_loop(ast: &AST) -> Option<(u32, u32)> {
-    let mut found = None;
-    walk(ast, |node| match node {
-        ASTNode::Stmt(Stmt::While(parts, at) | Stmt::Do(parts, _, at)) if parts.body.is_empty() => {
-            found.get_or_insert(super::error::place(*at));
-        }
-        _ => {}
-    });
-    found
-}
-
 struct Lint<'a> {
     around: &'a Surroundings<'a>,
     ast: &'a AST,
@@ -149,7 +138,10 @@ impl Lint<'_> {
             let (name, parameters) = (function.name.as_str(), function.params.len());
             let at = place(self.around.text, function);
             match HOOKS.iter().find(|form| form.name == name) {
-                Some(form) if form.parameters.len() == parameters => defined = true,
+                Some(form) if form.parameters.len() == parameters => {
+                    defined = true;
+                    self.said(form, function);
+                }
                 Some(form) => {
                     defined = true;
                     self.report(at, format!("`{name}` is written `{}`", form.written()));
@@ -176,6 +168,29 @@ impl Lint<'_> {
         }
     }
 
+    /// What a hook returns in so many words.
+    fn said(&mut self, form: &hook::Form, hook: &ScriptFuncDef) {
+        let mut ends = Vec::new();
+        alone(self.ast, hook).walk(&mut |path: &[ASTNode<'_>]| {
+            match path {
+                [ASTNode::Stmt(statement)] => ends = last(statement),
+                [.., ASTNode::Stmt(Stmt::Return(Some(said), how, _))] if !how.contains(ASTFlags::BREAK) => {
+                    self.ends(form, said);
+                }
+                _ => {}
+            }
+            true
+        });
+        ends.iter().for_each(|said| self.ends(form, said));
+    }
+
+    fn ends(&mut self, form: &hook::Form, said: &Expr) {
+        let problem = arguments::literal(said).and_then(|value| form.opinion(value).err());
+        if let Some(problem) = problem {
+            self.report(said.start_position(), problem);
+        }
+    }
+
     fn call(&mut self, call: &FnCallExpr, at: Position, method: bool) {
         let name = call.name.as_str();
         let word = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
@@ -186,7 +201,7 @@ impl Lint<'_> {
             return self.imported(call, at);
         }
         if !self.exists(name) {
-            let hint = self.hint(name);
+            let hint = self.hint(name, method);
             return self.report(at, format!("unknown function `{name}`{hint}"));
         }
         let own = functions(self.ast).any(|function| function.name == name);
@@ -198,7 +213,9 @@ impl Lint<'_> {
         if let Some(later) = coming(name) {
             return self.report(at, format!("`{name}` is not part of this version: {later}"));
         }
-        if !FUNCTIONS.contains(&name) {
+        // Nobody asks the language's own function of this name to split a text that stands there in so many words.
+        let ours = || call.args.first().is_none_or(|first| arguments::literal(first).is_some());
+        if !FUNCTIONS.contains(&name) || !method && ours() {
             self.arguments(call, at, method);
         }
         self.literals(call, method);
@@ -222,36 +239,38 @@ impl Lint<'_> {
             || functions(self.ast).any(|function| function.name == name)
     }
 
-    fn hint(&self, name: &str) -> String {
+    fn hint(&self, name: &str, method: bool) -> String {
         let ast = self.ast;
-        let language: &[&str] = FUNCTIONS;
-        let own = functions(ast).map(|function| function.name.as_str());
-        let all = own.chain(vocabulary::function_names()).chain(language.iter().copied());
         if vocabulary::vocabulary().iter().any(|entry| entry.is_property() && entry.name == name) {
             return format!(" (`{name}` is a property: write it without parentheses)");
         }
-        hint(name, all)
+        // Behind a dot, a method of the gateway's own values is meant rather than a function of the language.
+        let methods = vocabulary::methods().filter(|_| method);
+        let meant = hint(name, methods);
+        if !meant.is_empty() {
+            return meant;
+        }
+        let language: &[&str] = FUNCTIONS;
+        let own = functions(ast).map(|function| function.name.as_str());
+        hint(name, own.chain(vocabulary::function_names()).chain(language.iter().copied()))
     }
 
     fn arguments(&mut self, call: &FnCallExpr, at: Position, method: bool) {
+        let given = call.args.len();
+        let is_function = |entry: &&vocabulary::Entry| entry.form == vocabulary::Form::Function;
+        // `route(…)` is the function, not `plugin.route(…)` with the plugin in front.
+        let plain = !method && vocabulary::named(&call.name).any(|entry| is_function(&entry));
+        let meant = || vocabulary::named(&call.name).filter(move |entry| !plain || is_function(entry));
         let fits = |entry: &vocabulary::Entry| {
-            let wanted = entry.parameters.len() + usize::from(entry.is_method());
-            call.args.len() + usize::from(method) == wanted
+            entry.parameters.len() + usize::from(entry.is_method()) == given + usize::from(method)
         };
-        if !vocabulary::named(&call.name).any(fits) {
-            let written: Vec<_> =
-                vocabulary::named(&call.name).map(|entry| format!("`{}`", entry.row.signature)).collect();
-            if !written.is_empty() {
-                let given = call.args.len();
-                self.report(
-                    at,
-                    format!(
-                        "`{}` is written {}, here it has {given} arguments",
-                        call.name,
-                        written.join(" or ")
-                    ),
-                );
-            }
+        if meant().any(fits) {
+            return;
+        }
+        let written: Vec<_> = meant().map(|entry| format!("`{}`", entry.row.signature)).collect();
+        if !written.is_empty() {
+            let (name, written) = (&call.name, written.join(" or "));
+            self.report(at, format!("`{name}` is written {written}, here it has {given} arguments"));
         }
     }
 
@@ -429,4 +448,27 @@ pub(super) fn place(text: &str, function: &ScriptFuncDef) -> Position {
         (Some(column), Ok(line)) => Position::new(line, column),
         _ => brace,
     }
+}
+
+/// The expressions that a block may give whose last statement this is.
+fn last(statement: &Stmt) -> Vec<Expr> {
+    let ends = |block: &StmtBlock| block.statements().last().map(last).unwrap_or_default();
+    match statement {
+        Stmt::Expr(said) => match &**said {
+            Expr::Stmt(block) => ends(block),
+            said => vec![said.clone()],
+        },
+        Stmt::If(parts, _) => [ends(&parts.body), ends(&parts.branch)].concat(),
+        Stmt::Block(block) => ends(block),
+        _ => Vec::new(),
+    }
+}
+
+/// The file with this function alone. (`clone_functions_only_filtered` of rhai 1.27 keeps all of them.)
+pub(super) fn alone(ast: &AST, function: &ScriptFuncDef) -> AST {
+    let mut one = ast.clone_functions_only();
+    one.retain_functions(|_, _, name, parameters| {
+        name == function.name && parameters == function.params.len()
+    });
+    one
 }

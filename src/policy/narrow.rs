@@ -29,10 +29,7 @@ impl Request {
     /// `req.cap_output(512)`: the lowest of all counts.
     pub(super) fn cap_output(&self, most: &Dynamic) -> Outcome<()> {
         self.before("cap_output", Hook::OnRequest)?;
-        let number = most.as_int().ok().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
-        let number = number
-            .ok_or_else(|| fault(format!("cap_output: expected a number of tokens above 0, not '{most}'")))?;
-        self.wishes().output.cap(number);
+        self.wishes().output.cap(tokens(most)?);
         Ok(())
     }
 
@@ -160,3 +157,9 @@ const MAX_CENSORS: usize = 32;
 /// Texts of `stop_on` for one request, and the bytes of each.
 const MAX_STOPS: usize = 64;
 const MAX_STOP: usize = 256;
+
+/// A limit of an answer.
+pub(super) fn tokens(given: &Dynamic) -> Outcome<u64> {
+    let number = given.as_int().ok().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+    number.ok_or_else(|| fault(format!("cap_output: expected a number of tokens above 0, not '{given}'")))
+}

@@ -367,10 +367,8 @@ impl Request {
     }
 
     /// The caller's share of `0..n`, the same in every process and version: BLAKE3 of salt, a zero byte and id.
-    pub(super) fn bucket(&self, salt: &str, id: &Dynamic, n: i64) -> Outcome<i64> {
-        let shares = u64::try_from(n).ok().filter(|n| *n > 0);
-        let shares =
-            shares.ok_or_else(|| fault(format!("bucket: {n} is not a number of shares (try 100)")))?;
+    pub(super) fn bucket(&self, salt: &str, id: &Dynamic, n: &Dynamic) -> Outcome<i64> {
+        let shares = shares(n)?;
         let mut hash = blake3::Hasher::new();
         hash.update(salt.as_bytes()).update(&[0]);
         match id.as_immutable_string_ref() {
@@ -379,13 +377,21 @@ impl Request {
             Err(_) => match self.0.facts.caller.address {
                 Some(address) => hash.update(address.to_string().as_bytes()),
                 // Nobody to tell apart: the last share, so that `bucket(…) < 5` does not choose everybody.
-                None => return Ok(n - 1),
+                None => return Ok(i64::try_from(shares - 1).unwrap_or_default()),
             },
         };
         let mut first = [0; 8];
         hash.finalize_xof().fill(&mut first);
         Ok(i64::try_from(u64::from_le_bytes(first) % shares).unwrap_or_default())
     }
+}
+
+/// How many shares `bucket` is to tell apart.
+pub(super) fn shares(n: &Dynamic) -> Outcome<u64> {
+    let problem = |_| fault(format!("bucket: expected a whole number of shares, not {}", kind(n)));
+    let whole = n.as_int().map_err(problem)?;
+    let shares = u64::try_from(whole).ok().filter(|shares| *shares > 0);
+    shares.ok_or_else(|| fault(format!("bucket: {whole} is not a number of shares (try 100)")))
 }
 
 /// The request that an evaluation is about, for functions that do not get it handed.

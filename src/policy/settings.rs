@@ -23,7 +23,7 @@ pub struct PolicySettings {
     /// Whether the tests beside the policies (`*_test.rhai`, `tests/*.yaml`) run at start and at every reload: a set
     /// whose tests fail is not taken.
     pub tests: Switch,
-    /// Wall-clock time of all these tests together.
+    /// Wall-clock time of all these tests together; `tollgate policy test` gives as much to each.
     pub tests_deadline: Period,
     /// Policies that are asked beside those in service, without effect, to see what they would do.
     #[serde(deserialize_with = "dir_or_all")]

@@ -1,5 +1,6 @@
 //! Stories of policies: what they say, what is refused at load, what happens when they fail.
 
+mod literals;
 mod words;
 
 use std::sync::Arc;
@@ -460,22 +461,26 @@ fn failures_have_their_place_and_a_reason() {
             "unknown property `modle` of a request (did you mean `model`?)",
         ),
         ("let n = 99; reject(n, \"a\", \"b\")", "1:34", "reject: '99' is not an HTTP status from 400 to 599"),
-        ("split(#{})", "1:22", "split: no target has a weight above 0"),
+        ("let none = #{}; split(none)", "1:38", "split: no target has a weight above 0"),
         ("let w = -1; split(#{ \"cheap\": w })", "1:34", "split: '-1' is not a weight for 'cheap' (try 70)"),
         (
-            "\"cheap\"",
+            "let said = \"cheap\"; said",
             "1:4",
             "`on_request` must return route(…), split(…), respond(…), reject(…) or nothing, not a text",
         ),
-        ("loop {}", "1:22", "stopped: too many operations (`max_operations`); an endless loop?"),
-        ("on_request(req)", "1:4", "stopped: calls are nested too deeply; an endless recursion?"),
+        ("loop {}", "1:27", "stopped: too many operations (`max_operations`); an endless loop?"),
+        ("on_request(req)", "1:22", "stopped: calls are nested too deeply; an endless recursion?"),
         (
             "let s = \"x\"; loop { s += s; }",
-            "1:4",
+            "1:44",
             "stopped: a text larger than 8 MiB; look at long prompts with `req.contains_any`, `req.matches` and `req.words`",
         ),
-        ("bucket(\"a\", \"b\", 0)", "1:22", "bucket: 0 is not a number of shares (try 100)"),
-        ("req.contains_any([1])", "1:26", "contains_any: expected a list of texts, found i64 in it"),
+        ("let n = 0; bucket(\"a\", \"b\", n)", "1:33", "bucket: 0 is not a number of shares (try 100)"),
+        (
+            "let all = [1]; req.contains_any(all)",
+            "1:41",
+            "contains_any: expected a list of texts, found i64 in it",
+        ),
     ] {
         let decided = ask(script);
         let error = &decided.errors[0];
@@ -483,6 +488,45 @@ fn failures_have_their_place_and_a_reason() {
         assert_eq!((at.as_str(), error.message.as_str()), (place, reason), "{script}");
         assert_eq!(&*error.policy, "10-test");
         assert!(decided.decision.is_err());
+    }
+}
+
+#[test]
+fn what_is_stopped_is_told_where_it_ran_and_nowhere_else() {
+    let settings =
+        PolicySettings { deadline: crate::settings::Period::secs(60), ..PolicySettings::default() };
+    let stopped = "stopped: too many operations (`max_operations`); an endless loop?";
+    for (body, line) in [
+        ("if req.model == \"loop\" { loop { } }\n  for i in 0..1000000 { let x = i; }", 3),
+        ("if req.model == \"loop\" { loop { } }\n  while true { }", 3),
+        ("for i in 0..1000000 { }", 2),
+        ("let n = 0;\n  while n >= 0 {\n    n += 1; }", 4),
+        ("let n = 0;\n  far(n);", 3),
+        ("let list = [1];\n  list.map(|n| {\n    far(n) });", 3),
+    ] {
+        let text =
+            format!("fn on_request(req) {{\n  {body}\n}}\nfn far(n) {{\n  loop {{ let m = n; }}\n}}\n");
+        let set = load_with(&[("10-a", &text)], &settings).unwrap();
+        let decided = set.decide(&facts("auto", Fake::default()));
+        let error = &decided.errors[0];
+        assert_eq!((error.line, error.message.as_str()), (line, stopped), "{text}");
+    }
+}
+
+#[test]
+fn what_is_stopped_nowhere_is_told_so() {
+    // Changing an element of a list has no place in the language; one of these limits ends at one.
+    let text = "fn on_request(req) { let list = [0, 0]; loop { list[1] = list[0] + 1; } }";
+    let said = (1_000..1_020).map(|max_operations| {
+        let settings = PolicySettings { max_operations, ..PolicySettings::default() };
+        let decided =
+            load_with(&[("10-a", text)], &settings).unwrap().decide(&facts("auto", Fake::default()));
+        (decided.errors[0].column, decided.errors[0].message.clone())
+    });
+    let nowhere: Vec<_> = said.filter(|(_, message)| message.contains("somewhere")).collect();
+    assert!(!nowhere.is_empty());
+    for (column, message) in nowhere {
+        assert!(column == 4 && message.ends_with("(somewhere in `on_request`)"), "{column}: {message}");
     }
 }
 

@@ -278,12 +278,15 @@ impl Route {
 
 impl Rejection {
     pub(super) fn new(status: &Dynamic, code: &Dynamic, message: &Dynamic) -> Outcome<Self> {
-        let number =
-            status.as_int().ok().and_then(|n| u16::try_from(n).ok()).filter(|n| (400..600).contains(n));
-        let problem = || fault(format!("reject: '{status}' is not an HTTP status from 400 to 599"));
-        let status = number.ok_or_else(problem)?;
+        let status = Self::status(status)?;
         let reject = Reject { status, code: text("code", code)?, message: text("message", message)? };
         Ok(Self { reject, name: None, tags: Vec::new(), at: None })
+    }
+
+    pub(super) fn status(given: &Dynamic) -> Outcome<u16> {
+        let number = given.as_int().ok().and_then(|n| u16::try_from(n).ok());
+        let problem = || fault(format!("reject: '{given}' is not an HTTP status from 400 to 599"));
+        number.filter(|n| (400..600).contains(n)).ok_or_else(problem)
     }
 
     /// Said here.
@@ -305,10 +308,14 @@ impl Rejection {
 
 impl Response {
     pub(super) fn new(given: &Dynamic, context: &NativeCallContext<'_>) -> Outcome<Self> {
+        let at = Some(Place::of(context));
+        Ok(Self { text: Self::text(given)?, name: None, tags: Vec::new(), at })
+    }
+
+    pub(super) fn text(given: &Dynamic) -> Outcome<Arc<str>> {
         let text = given.as_immutable_string_ref();
         let text = text.map_err(|_| fault(format!("respond: expected a text, not {}", kind(given))))?;
-        let at = Some(Place::of(context));
-        Ok(Self { text: text.as_str().into(), name: None, tags: Vec::new(), at })
+        Ok(text.as_str().into())
     }
 
     pub(super) fn named(mut self, name: &str) -> Self {

@@ -233,6 +233,11 @@ fn place(name: &str) -> usize {
     properties().position(|known| known == name).unwrap_or(usize::MAX)
 }
 
+/// Names of methods.
+pub(super) fn methods<'a>() -> impl Iterator<Item = &'a str> {
+    vocabulary().iter().filter(|entry| entry.is_method()).map(|entry| entry.name)
+}
+
 /// Names of functions and methods.
 pub(super) fn function_names<'a>() -> impl Iterator<Item = &'a str> {
     vocabulary().iter().filter(|entry| !entry.is_property()).map(|entry| entry.name)

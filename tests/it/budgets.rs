@@ -226,6 +226,10 @@ async fn the_command_changes_budgets_of_a_running_gateway() {
         "user",
     ]);
     assert_eq!(made.code, Some(0), "{made:#?}");
+    assert!(made.out.contains("\"limit\": 20000000000"), "{made:#?}");
+    let listed = run(&["budgets", "list"]);
+    let line = listed.out.lines().find(|line| line.starts_with("team-x")).unwrap_or_default();
+    assert!(line.starts_with("team-x (for each user)") && line.contains("for team=x"), "{listed:#?}");
     let listed = run(&["budgets", "create", "all", "--tokens", "1000", "--per", "hour"]);
     assert_eq!(listed.code, Some(0), "{listed:#?}");
     let listed = run(&["budgets", "list"]);

@@ -410,6 +410,17 @@ async fn recorded_traffic_has_a_price_under_other_prices() {
     };
     let cheap = simulate(&["--policies", "cheap"]);
     assert_eq!(cheap["cost"]["after"], 0.0, "{cheap:#}");
+    fs::write(
+        town.dir.join("strange.yaml"),
+        "b/strnog: { input: 1, output: 1 }\nfast: { input: 1, output: 1 }\n",
+    )
+    .unwrap();
+    let printed = town.run(&["policy", "simulate", "--prices", "strange.yaml"]);
+    assert!(
+        printed.err.contains("strange.yaml: no target of the configuration is `b/strnog`"),
+        "{printed:#?}"
+    );
+    assert!(!printed.err.contains("`fast`"), "{printed:#?}");
     fs::write(town.dir.join("broken.yaml"), "a: 3").unwrap();
     let printed = town.run(&["policy", "simulate", "--prices", "broken.yaml"]);
     assert!(printed.code == Some(2) && printed.err.contains("broken.yaml: "), "{printed:#?}");

@@ -172,6 +172,8 @@ async fn lists_of_models_tell_what_is_known() {
     let printed = setup.run(&["models", "gpt-4o"]);
     assert_eq!(printed.code, Some(0), "{printed:?}");
     assert!(printed.out.contains("openai/gpt-4o") && printed.out.contains("128000"), "{}", printed.out);
+    let none = setup.run(&["models", "--all", "zzzz"]);
+    assert!(none.out.contains("no price list knows such a model") && !none.out.contains("--all"), "{none:?}");
     let all = setup.run(&["models", "--all", "--json", "anthropic/claude-sonnet-4-5"]);
     let all: Value = serde_json::from_str(&all.out).unwrap();
     assert_eq!(all[0]["pricing"]["cache_write_long"], 6.0, "{all}");

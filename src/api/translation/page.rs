@@ -20,6 +20,9 @@ with 400 instead, before anything is sent; losses in answers, which are paid for
 streamed answers come after the response's head: they stand in the log and, in server-sent events towards clients of the
 OpenAI and Anthropic dialects, in a comment `: tollgate-warnings …` before the end.
 
+Answers of Anthropic's dialect must have counts of tokens. Where a provider reported none, its clients read 0; what the
+gateway books is its own estimate, which stands in the access log, the ledger and the decision record.
+
 The tables below are found out by running the translations: each field of a maximal document is taken away in turn, and
 what changes on the other side is what became of it.
 

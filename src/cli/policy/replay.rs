@@ -1,6 +1,6 @@
 //! `tollgate policy replay` and `simulate`: recorded decisions through other rules, or at other prices.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -83,6 +83,8 @@ pub(super) fn simulate(arguments: SimulateCommand, config: Option<PathBuf>) -> E
         Ok(prices) => prices.map(Arc::new),
         Err(error) => return complain(&error),
     };
+    let file = arguments.prices.as_deref();
+    let prices = file.zip(prices);
     run(&arguments.rules, config, since, prices, 0, |report| Spend(report, days).summary())
 }
 
@@ -90,7 +92,7 @@ fn run(
     rules: &Rules,
     config: Option<PathBuf>,
     since_ms: u64,
-    prices: Option<Arc<Prices>>,
+    prices: Option<(&Path, Arc<Prices>)>,
     samples: usize,
     summary: impl Fn(&Report) -> String,
 ) -> ExitCode {
@@ -107,6 +109,13 @@ fn run(
             return super::cannot();
         }
     };
+    if let Some((file, prices)) = &prices {
+        for name in prices.strangers(&*candidate.market) {
+            let told = "its price counts only where a request names it";
+            eprintln!("tollgate: {}: no target of the configuration is `{name}`: {told}", file.display());
+        }
+    }
+    let prices = prices.as_ref().map(|(_, prices)| Arc::clone(prices));
     let replay = Replay { candidate: &candidate, since_ms, prices, samples };
     let report =
         source_of(&rules.from, store.as_deref(), since_ms).and_then(|source| replay.run(&source.files));

@@ -78,23 +78,23 @@ impl Desk<'_> {
             self.error(&["keys", name, "limits", field], format!("key `{name}`: {what}"), None);
         }
         let config = &self.reading.config;
-        let misnamed = promised(config).check(terms).err();
-        let providers = terms.scope.providers.iter().flatten();
-        let unknown_provider = providers.clone().find(|name| !config.providers.contains_key(*name)).cloned();
+        let promised = promised(config);
+        let (misnamed, missing) = (promised.check(terms).err(), promised.missing(terms));
         if let Some((field, what)) = misnamed {
             self.error(&["keys", name, field], format!("key `{name}`: {what}"), None);
         }
-        if let Some(provider) = unknown_provider {
+        if let Some(provider) = missing {
             let message = format!("key `{name}`: there is no provider `{provider}`");
             self.warning(&["keys", name, "scope", "providers"], message, None);
         }
     }
 }
 
-/// The limits and budgets that keys may name.
+/// What keys may name.
 pub(in crate::house) fn promised(config: &Config) -> Promised {
     Promised {
         rate_limits: config.rate_limits.iter().map(|limit| limit.name.clone()).collect(),
         budgets: config.budgets.iter().map(|budget| (budget.name.clone(), budget.by_name)).collect(),
+        providers: config.providers.keys().cloned().collect(),
     }
 }

@@ -23,10 +23,11 @@ impl Desk<'_> {
             } else if all.iter().take(at).any(|other| other.name == *name) {
                 self.error(&at_name, format!("two limits are called `{name}`"), None);
             }
-            if limits.is_empty() {
+            let at_limits = ["rate_limits", &place, "limits"];
+            if limits.is_empty() && self.reading.is_sound(&at_limits) {
                 let message =
                     format!("rate limit `{name}` limits nothing: give `requests`, `tokens` or `concurrent`");
-                self.error(&["rate_limits", &place, "limits"], message, None);
+                self.error(&at_limits, message, None);
             }
             for (field, complaint) in limits.complaints() {
                 let message = format!("rate limit `{name}`: {complaint}");

@@ -13,6 +13,9 @@ use crate::providers::{DeadlineOverrides, HeaderSettings, LabelValue, ProviderSe
 use crate::settings::SecretRef;
 use crate::target::{Deadlines, Origin, Reach, Traits};
 
+/// Paths of operations, which people copy from examples along with the address.
+const OPERATIONS: [&str; 2] = ["/chat/completions", "/v1/messages"];
+
 impl Desk<'_> {
     /// Checks all providers and merges their presets in.
     pub(super) fn providers(&mut self) -> BTreeMap<Arc<str>, CheckedProvider> {
@@ -175,6 +178,15 @@ impl Desk<'_> {
                 return None;
             }
         };
+        let operation = OPERATIONS.iter().find(|operation| url.path.ends_with(*operation));
+        if let Some(operation) = operation.filter(|_| settings.base_url.is_some()) {
+            let message = format!(
+                "the `base_url` of `{name}` ends in `{operation}`, which the gateway adds: requests would go to `{}{operation}`",
+                url.path
+            );
+            let help = format!("leave `{operation}` out");
+            self.error(&path, message, Some(help));
+        }
         if !url.tls && !is_private(&url.host) {
             let message =
                 format!("plain http to `{}` would send prompts and keys over the open network", url.host);

@@ -1,7 +1,9 @@
 //! What contradicts itself in a configuration, as a table of cases.
 
 use super::*;
+use crate::clock::FixedClock;
 use crate::house::{Diagnostic, read};
+use crate::ledger::Prices;
 
 /// The shipped presets, and two dialects.
 struct Tables;
@@ -157,6 +159,18 @@ fn each_contradiction_is_named_with_its_place() {
             vec!["1:63: error: the `base_url` of `a` contains credentials"],
         ),
         (
+            provider("base_url: 'https://x.com/v1/chat/completions/'"),
+            vec![
+                "1:63: error: the `base_url` of `a` ends in `/chat/completions`, which the gateway adds: requests would go to `/v1/chat/completions/chat/completions`",
+            ],
+        ),
+        (
+            local("rate_limits: [ { name: l, limits: { requests: 60 } } ]"),
+            vec![
+                "2:47: error: `rate_limits[0].limits.requests`: `60` is not a rate (try \"60/min\", \"1000/day\" or \"60/min burst 10\")",
+            ],
+        ),
+        (
             provider("base_url: 'https://x.com', tls_min: 1.1"),
             vec!["1:89: error: `1.1` is not one of `1.2`, `1.3`"],
         ),
@@ -301,6 +315,25 @@ fn the_example_is_good_and_names_its_schema() {
     assert_eq!(warnings.to_string(), "");
     let thrift = include_str!("../../../examples/thrift/tollgate.yaml");
     assert!(check(read("examples/thrift/tollgate.yaml", thrift), &Tables).is_ok());
+}
+
+#[test]
+fn a_dollar_budget_can_bear_every_alias_of_the_example() {
+    let checked = good(include_str!("../../../examples/tollgate.yaml"));
+    assert!(!checked.budgets.is_empty(), "without budgets, nothing needs a price");
+    let prices = Prices::new(Arc::new(FixedClock(0)));
+    prices.configure(checked.prices, &[]);
+    for model in &checked.models {
+        let last = model.fallback.iter().filter_map(|hop| match hop {
+            Hop::Target(target) => Some(target),
+            Hop::Alias(_) => None,
+        });
+        for target in model.targets.iter().map(|target| &target.name).chain(last) {
+            let preset = checked.providers[&target.provider].preset.as_deref();
+            let known = prices.book().of(target, preset);
+            assert!(known.is_some_and(|known| known.price().is_some()), "{}: {target}", model.name);
+        }
+    }
 }
 
 #[test]

@@ -276,7 +276,10 @@ impl Deployment {
         self.round_price();
         let place = params.model.map_or(self.place, |entry| entry.value.place);
         let Some(named) = named(&model, params.custom.as_deref(), params.base.is_some()) else {
-            let help = "if it speaks OpenAI's API, give the entry an `api_base`";
+            let help = match model.as_str() {
+                "*" => "any model can be asked for as `provider/model`, and a policy can route other names",
+                _ => "if it speaks OpenAI's API, give the entry an `api_base`",
+            };
             notes.left(place, format!("no provider here is like that of `{model}`"), Some(help));
             return None;
         };
@@ -325,7 +328,7 @@ impl Deployment {
         notes: &mut Notes,
         place: Place,
     ) -> Option<()> {
-        let base = params.base.as_deref().map(|base| base.trim_end_matches('/').to_owned());
+        let base = params.base.as_deref().map(|base| root(base).to_owned());
         match here {
             Here::Preset("azure", _) => self.azure(base, params, notes, place)?,
             Here::Preset(preset, _) => {
@@ -392,6 +395,13 @@ impl Deployment {
         some(&mut self.settings, "azure", azure);
         Some(())
     }
+}
+
+/// The address to which paths are added: people write that of the operation, too.
+fn root(base: &str) -> &str {
+    let base = base.trim_end_matches('/');
+    let operation = ["/chat/completions", "/messages"].into_iter().find_map(|path| base.strip_suffix(path));
+    operation.unwrap_or(base).trim_end_matches('/')
 }
 
 /// The host of an address.

@@ -31,6 +31,8 @@ pub(super) struct Proxy {
     cool_down: Option<f64>,
     in_flight: Option<u64>,
     master: Option<Value>,
+    /// There is a `master_key`, so only those with a key may ask.
+    closed: bool,
     budget: Option<(f64, Place)>,
     budget_period: Option<String>,
     of_providers: Vec<Budget>,
@@ -142,15 +144,15 @@ impl Proxy {
     }
 
     fn master_key(&mut self, field: &Entry, notes: &mut Notes) {
+        self.closed = true;
         let written = text(&field.value).unwrap_or_default();
         if !written.starts_with("os.environ/") && written.len() < SHORTEST_KEY {
             notes.hide(field);
-            let what = format!("`master_key`: a key has at least {SHORTEST_KEY} bytes here");
-            return notes.left(
-                field.place,
-                what,
-                Some("`tollgate keys generate` makes one: see docs/keys.md"),
+            let what = format!(
+                "`master_key`: a key has at least {SHORTEST_KEY} bytes here, so this one is left out, and everybody is refused until there is another"
             );
+            let help = "`tollgate keys create NAME` makes one while the gateway runs: see docs/keys.md";
+            return notes.left(field.place, what, Some(help));
         }
         self.master = notes.secret(&field.value, "LITELLM_MASTER_KEY");
     }
@@ -236,7 +238,9 @@ impl Proxy {
             }
         };
         for model in models.values_mut().filter_map(Value::as_object_mut) {
-            if model.get("targets").and_then(Value::as_array).is_some_and(|targets| targets.len() > 1) {
+            let Some(targets) = model.get_mut("targets").and_then(Value::as_array_mut) else { continue };
+            if targets.len() > 1 {
+                targets.iter_mut().for_each(weigh_nothing);
                 model.insert("strategy".into(), strategy.clone());
             }
         }
@@ -263,8 +267,10 @@ impl Proxy {
 
     /// Who may ask, and what may be spent.
     fn guard(&self, config: &mut Map<String, Value>, of_targets: &[Budget], notes: &mut Notes) {
-        if let Some(master) = &self.master {
+        if self.closed {
             config.insert("auth".into(), "keys".into());
+        }
+        if let Some(master) = &self.master {
             config.insert("keys".into(), json!({ "master": { "secret": master } }));
             config.insert("admin".into(), json!({ "token": master }));
         }
@@ -288,12 +294,19 @@ impl Proxy {
                 target.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
             budgets.push(json!({ "name": name, "dollars": dollars, "per": per, "unpriced": "free", "for": { "model": target } }));
         }
-        if !budgets.is_empty() || self.master.is_some() {
+        if !budgets.is_empty() || self.closed {
             config.insert("state".into(), json!({ "ledger": "sqlite:./data/tollgate.db" }));
         }
         if !budgets.is_empty() {
             config.insert("budgets".into(), budgets.into());
         }
+    }
+}
+
+/// Only LiteLLM's shuffle draws by weights and limits; what is tried last stays last.
+fn weigh_nothing(target: &mut Value) {
+    if target["weight"].as_f64().is_some_and(|weight| weight > 0.0) {
+        *target = target["to"].take();
     }
 }
 

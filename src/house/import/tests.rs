@@ -145,7 +145,7 @@ fn what_cannot_be_carried_is_named_with_its_place() {
         (format!("{}guardrails: []\n", list(&[("a", "model: gpt-4o")])), "`guardrails`"),
         (
             format!("{}general_settings: {{ master_key: sk-1234 }}\n", list(&[("a", "model: gpt-4o")])),
-            "`master_key`: a key has at least 16 bytes here",
+            "`master_key`: a key has at least 16 bytes here, so this one is left out, and everybody is refused until there is another",
         ),
     ];
     for (text, expected) in cases {
@@ -168,4 +168,51 @@ fn a_file_without_models_is_refused() {
     for text in ["", "model_list: 3", "a: [", "models: []"] {
         assert!(litellm("config.yaml", text, &|_| None, None).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_master_key_that_is_too_short_leaves_nobody_in() {
+    let text = format!("{}general_settings: {{ master_key: sk-1234 }}\n", list(&[("a", "model: gpt-4o")]));
+    let found = config(&text);
+    assert_eq!((&found["auth"], &found["keys"]), (&json!("keys"), &Value::Null));
+    assert_eq!(found["state"], json!({ "ledger": "sqlite:./data/tollgate.db" }));
+    let said = left(&text).join("\n");
+    assert!(said.contains("everybody is refused until"), "{said}");
+}
+
+#[test]
+fn only_a_shuffle_draws_by_limits() {
+    let entries = [("a", "model: gpt-4o, rpm: 300"), ("a", "model: groq/x, rpm: 100")];
+    for (strategy, targets) in [
+        ("least-busy", json!(["openai/gpt-4o", "groq/x"])),
+        (
+            "simple-shuffle",
+            json!([{ "to": "openai/gpt-4o", "weight": 300.0 }, { "to": "groq/x", "weight": 100.0 }]),
+        ),
+    ] {
+        let text = format!("{}router_settings: {{ routing_strategy: {strategy} }}\n", list(&entries));
+        assert_eq!(config(&text)["models"]["a"]["targets"], targets, "{strategy}");
+    }
+}
+
+#[test]
+fn the_address_of_an_operation_is_that_of_its_provider() {
+    for (model, written, expected) in [
+        ("anthropic/claude-sonnet-4-5", "https://a.example.org/v1/messages", "https://a.example.org/v1"),
+        ("anthropic/claude-sonnet-4-5", "https://a.example.org/", "https://a.example.org/v1"),
+        ("openai/x", "https://b.example.org/v1/chat/completions/", "https://b.example.org/v1"),
+    ] {
+        let text = list(&[("a", &format!("model: {model}, api_base: '{written}'"))]);
+        let providers = config(&text)["providers"].clone();
+        let found = providers.as_object().unwrap().values().next().unwrap()["base_url"].clone();
+        assert_eq!(found, expected, "{written}");
+    }
+}
+
+#[test]
+fn a_star_is_told_how_models_are_asked_for() {
+    let text = list(&[("a", "model: gpt-4o"), ("'*'", "model: '*'")]);
+    let found = import(&text).left;
+    let help = found.0[0].help.as_deref().unwrap_or_default();
+    assert!(help.contains("`provider/model`") && !help.contains("api_base"), "{found}");
 }

@@ -28,6 +28,16 @@ impl Prices {
         Ok(Self(prices))
     }
 
+    /// Names that no target of this market has.
+    pub fn strangers(&self, market: &dyn Market) -> Vec<&str> {
+        let offers = market.all();
+        let has = |target: &str, name: &str| {
+            target == name || target.split_once('/').is_some_and(|(_, model)| model == name)
+        };
+        let names = self.0.keys().map(String::as_str);
+        names.filter(|name| !offers.iter().any(|offer| has(&offer.listing.name, name))).collect()
+    }
+
     fn of(&self, target: &str) -> Option<Price> {
         let model = || self.0.get(target.split_once('/')?.1);
         self.0.get(target).or_else(model).copied()

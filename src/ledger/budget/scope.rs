@@ -1,5 +1,6 @@
 //! Who pays for a request, and which budgets that concerns.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::facts::Endpoint;
@@ -104,12 +105,22 @@ impl Pattern {
         }
     }
 
+    fn shown(&self) -> String {
+        if self.open { format!("{}*", self.text) } else { self.text.to_string() }
+    }
+
     fn fits(&self, word: &str) -> bool {
         if self.open { word.starts_with(&*self.text) } else { word == &*self.text }
     }
 }
 
 impl Match {
+    /// As it is written.
+    pub(super) fn shown(&self) -> BTreeMap<String, Vec<String>> {
+        let words = |patterns: &[Pattern]| patterns.iter().map(Pattern::shown).collect();
+        self.0.iter().map(|(dimension, patterns)| (dimension.shown(), words(patterns))).collect()
+    }
+
     /// Whether all of it holds. Without a target, what only a target decides counts as holding.
     pub(super) fn holds(&self, payer: &Payer, target: Option<&TargetName>) -> bool {
         self.0.iter().all(|(dimension, patterns)| {

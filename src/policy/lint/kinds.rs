@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, FnPtr, Position, ScriptFuncDef, Stmt};
 
-use super::{Finding, functions, walk};
+use super::{Finding, alone, arguments, functions, walk};
 use crate::policy::language::FUNCTIONS;
-use crate::policy::parameters;
 use crate::policy::suggest::hint;
 use crate::policy::vocabulary::{self, ANYTHING, Entry, Form, Hooks, Kind, Type};
 
@@ -202,10 +201,12 @@ impl<'a> Reading<'a> {
             let receiver = usize::from(entry.form == Form::Method);
             entry.parameters.len() + receiver == call.args.len()
         };
-        match vocabulary::named(&call.name).find(fits) {
-            Some(entry) => self.used(entry, at),
-            None => ANYTHING,
+        let Some(entry) = vocabulary::named(&call.name).find(fits) else { return ANYTHING };
+        // Which method it is that is called so, its name alone does not say.
+        if entry.form == Form::Function {
+            self.found.extend(arguments::findings(entry, call));
         }
+        self.used(entry, at)
     }
 
     /// What `what.rhs` is.
@@ -263,10 +264,8 @@ impl<'a> Reading<'a> {
             .map(|entry| (entry, entry.parameters.len()))
             .chain(functions.map(|entry| (entry, entry.parameters.len().wrapping_sub(1))));
         if let Some((entry, _)) = all.find(|(_, parameters)| *parameters == call.args.len()) {
-            if let (("Route", "set"), Some(Expr::StringConstant(text, at))) =
-                ((kind.name, name), call.args.first())
-            {
-                self.found.extend(parameters::problem(text).map(|problem| (*at, problem)));
+            if entry.is_method() {
+                self.found.extend(arguments::findings(entry, call));
             }
             return self.used(entry, at);
         }
@@ -314,13 +313,4 @@ fn closure(expression: &Expr) -> Option<String> {
         Expr::DynamicConstant(value, _) => pointer(value),
         _ => None,
     }
-}
-
-/// The file with this function alone. (`clone_functions_only_filtered` of rhai 1.27 keeps all of them.)
-fn alone(ast: &AST, function: &ScriptFuncDef) -> AST {
-    let mut one = ast.clone_functions_only();
-    one.retain_functions(|_, _, name, parameters| {
-        name == function.name && parameters == function.params.len()
-    });
-    one
 }

@@ -286,9 +286,12 @@ async fn wrong_returns_are_told_with_what_would_be_right() {
             "fn on_error(req, err) { route(\"cheap\") }",
             "`on_error` must return next_target(), retry_after(ms), fail(), reject(…) or nothing, not a route",
         ),
-        ("fn on_response(req, res) { 7 }", "`on_response` must return reject(…) or nothing, not a number"),
         (
-            "fn on_request(req) { [1] }",
+            "fn on_response(req, res) { let n = 7; n }",
+            "`on_response` must return reject(…) or nothing, not a number",
+        ),
+        (
+            "fn on_request(req) { let list = [1]; list }",
             "`on_request` must return route(…), split(…), respond(…), reject(…) or nothing, not a list",
         ),
     ] {

@@ -20,8 +20,6 @@ use crate::policy::state::State;
 
 /// What the names of test functions begin with.
 const PREFIX: &str = "test_";
-/// A test that takes longer is stopped, where nothing else is said.
-const LONGEST: Duration = Duration::from_secs(10);
 /// The time is looked at each so many operations.
 const LOOK_EVERY: u64 = 128;
 
@@ -36,6 +34,8 @@ pub(super) struct TestFile {
     ast: AST,
     stage: Arc<Stage>,
     until: Arc<Mutex<Option<Instant>>>,
+    /// A test that takes longer is stopped, where nothing else is said: what all of them may take together.
+    longest: Duration,
 }
 
 /// One test.
@@ -113,13 +113,14 @@ impl TestFile {
             ast,
             stage,
             until,
+            longest: world.settings.tests_deadline.0,
         })
     }
 
     /// Runs a test: what failed, and where.
     pub(super) fn run(&self, function: &Function, until: Option<Instant>) -> Result<(), PolicyError> {
         self.stage.clear();
-        let longest = Instant::now() + LONGEST;
+        let longest = Instant::now() + self.longest;
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(until.map_or(longest, |until| until.min(longest)));
         let options = CallFnOptions::new().eval_ast(false);
@@ -138,7 +139,10 @@ impl TestFile {
         let found = failure(error);
         let message = match error.unwrap_inner() {
             EvalAltResult::ErrorTerminated(..) => {
-                "stopped: the test takes too long (`policies.tests_deadline`); an endless loop?".to_owned()
+                let longest = self.longest;
+                format!(
+                    "stopped: it takes longer than `policies.tests_deadline` ({longest:?}); an endless loop?"
+                )
             }
             _ => words::legible(found.message),
         };

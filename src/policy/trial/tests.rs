@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::facts::market;
 use crate::policy::plugins::{About, Asking, Question};
+use crate::settings::Period;
 
 /// Plugins that are configured, and that no test may reach.
 struct Configured;
@@ -64,7 +65,7 @@ fn bench(tests: &[(&str, &str)], coverage: bool) -> Result<Bench, Vec<PolicyErro
             source("lib/teams", "fn is_rich(team) {\n    team in [\"legal\", \"sales\"]\n}\n"),
         ],
         tests: &tests,
-        settings: &PolicySettings::default(),
+        settings: &PolicySettings { tests_deadline: Period::secs(1), ..PolicySettings::default() },
         data: json!({}).as_object().unwrap(),
         names: &Names {
             aliases: names(&["cheap", "strong"]),
@@ -169,7 +170,7 @@ fn a_failure_says_where_and_both_values() {
     );
     at("asert_eq(1, 1);", here, "no function `asert_eq (i64, i64)` (did you mean `assert_eq`?)");
     at("heavy(3)", "10-tiers.rhai:3:21", "unknown property 'tokens'");
-    at("loop { }", "10-tiers_test.rhai:1:4", "stopped: the test takes too long");
+    at("loop { }", "10-tiers_test.rhai:1:4", "stopped: it takes longer than `policies.tests_deadline` (1s)");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rhai::{Dynamic, NativeCallContext};
 
 use super::{Row, Sheet, row};
 use crate::policy::journal::Level;
-use crate::policy::request::{Outcome, fault, kind, request_of};
+use crate::policy::request::{Outcome, request_of};
 
 pub(super) const SHEET: Sheet = Sheet { kinds: &[], rows: ROWS };
 
@@ -35,8 +35,5 @@ const ROWS: &[Row] = &[
 ];
 
 fn bucket(context: NativeCallContext<'_>, salt: &str, id: Dynamic, n: Dynamic) -> Outcome<i64> {
-    let shares = n
-        .as_int()
-        .map_err(|_| fault(format!("bucket: expected a whole number of shares, not {}", kind(&n))))?;
-    request_of("bucket", &context)?.bucket(salt, &id, shares)
+    request_of("bucket", &context)?.bucket(salt, &id, &n)
 }

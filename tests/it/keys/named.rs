@@ -71,6 +71,23 @@ async fn a_budget_by_name_holds_for_the_keys_that_name_it_and_over_a_restart() {
 }
 
 #[tokio::test]
+async fn a_name_is_one_keys_until_it_is_revoked() {
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let gateway = with_store("", &upstream).start();
+    let (id, _) = create(&gateway, json!({ "name": "a" })).await;
+    let again = admin(&gateway, Method::POST, "/admin/v1/keys", &json!({ "name": "a" })).await;
+    assert_eq!(again.status, 409, "{again:#?}");
+    assert!(again.text().contains("there is a key of this name"), "{}", again.text());
+    let revoked = admin(&gateway, Method::DELETE, &format!("/admin/v1/keys/{id}"), &Value::Null).await;
+    assert_eq!(revoked.status, 200, "{revoked:#?}");
+    create(&gateway, json!({ "name": "a" })).await;
+    let strange = json!({ "name": "b", "scope": { "providers": ["up", "nope"] } });
+    let strange = admin(&gateway, Method::POST, "/admin/v1/keys", &strange).await;
+    assert_eq!(strange.status, 400, "{strange:#?}");
+    assert!(strange.text().contains("there is no provider `nope`"), "{}", strange.text());
+}
+
+#[tokio::test]
 async fn whatever_operators_change_stands_in_the_audit_log() {
     let upstream = Upstream::start(|_| acts::says("hello"));
     let gateway = with_store("", &upstream).policy("10-a.rhai", "fn on_request(req) { }").start();
