@@ -144,6 +144,11 @@ impl House {
         self.vaults.notes()
     }
 
+    /// Gives back what opens the stores of secrets, at the end. Blocks, for so long at most.
+    pub fn closer(&self) -> impl FnOnce(std::time::Duration) + Send + 'static {
+        self.vaults.closer()
+    }
+
     /// How secrets in stores stand, without their values.
     pub fn standings(&self) -> impl Fn() -> Vec<serde_json::Value> + Send + Sync + 'static {
         self.vaults.standings()

@@ -61,6 +61,10 @@ pub enum SecretRef {
     },
 }
 
+/// A reference to a secret that is needed where no store elsewhere can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LocalRef(pub SecretRef);
+
 impl Period {
     /// Whole seconds.
     pub const fn secs(secs: u64) -> Self {
@@ -243,6 +247,27 @@ impl SecretRef {
     }
 }
 
+impl FromStr for LocalRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const WRITE: &str = "write `env:NAME`, `file:PATH` or `keystore:NAME`";
+        match text.parse::<SecretRef>() {
+            Ok(reference) if reference.is_remote() => {
+                Err(format!("a store elsewhere cannot be asked for this secret: {WRITE}"))
+            }
+            Ok(reference) => Ok(Self(reference)),
+            Err(_) => Err(format!("not a reference to a secret: {WRITE}, never the secret itself")),
+        }
+    }
+}
+
+impl fmt::Display for LocalRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl fmt::Display for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -335,6 +360,7 @@ from_text! {
     Date: "a date such as \"2026-11-01\" or \"2026-11-01T12:00:00Z\"", "date", "2026-11-01", "string";
     Rate: "a rate such as \"60/min\", \"1000/day\" or \"60/min burst 10\"", "rate", "60/min", "string";
     Percent: "a share such as \"5%\" or \"0.5%\"", "percent", "5%", ["string", "number"];
+    LocalRef: "a reference to a secret on this machine: `env:NAME`, `file:PATH` or `keystore:NAME`", "local-secret", "env:REDIS_PASSWORD", "string";
     SecretRef: "a reference to a secret: `env:NAME`, `file:PATH`, `keystore:NAME`, `vault:PATH#FIELD` or `aws-secrets:NAME#FIELD`", "secret", "env:OPENAI_API_KEY", "string";
 }
 

@@ -60,7 +60,7 @@ use pool::{Pick, Pool};
 use proxy::Proxy;
 pub use settings::UpstreamSettings;
 pub use switch::{Duplex, Switching};
-pub use tls::trusting;
+pub use tls::{certificates, trusting};
 pub use upload::{Source, Standing, Upload, Watch};
 
 /// How soon a reused connection must die for its request to count as never received.
@@ -133,7 +133,8 @@ impl Upstream {
     /// # Errors
     /// `extra_roots` cannot be read or holds no certificate; a network or the proxy's URL is none.
     pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
-        let tls = tls::Tls::new(settings.extra_roots.as_deref()).map_err(UpstreamError)?;
+        let tls = tls::Tls::new(settings.extra_roots.as_deref());
+        let tls = tls.map_err(|error| UpstreamError(format!("extra_roots: {error}")))?;
         let egress = settings
             .egress
             .rules()

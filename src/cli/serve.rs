@@ -38,6 +38,9 @@ use crate::upstream::{Upload, Upstream};
 /// How long the end of the process waits for the database.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
+/// How long the end of the process waits for stores of secrets to take back what opened them.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How long the start of the process waits for the other gateways.
 const MEETING: Duration = Duration::from_secs(3);
 
@@ -159,6 +162,7 @@ async fn open(
     tokio::spawn(admin::serve(admin_listener, admin));
     tokio::spawn(end_on_signal(drain.clone(), config.drain.0));
     end_streams(&drain, close);
+    let close_stores = house.closer();
     let watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
     look_on_signal(watch);
 
@@ -172,6 +176,7 @@ async fn open(
     shadows.flush(Duration::from_secs(2));
     decisions.close();
     upkeep.end(LAST_WRITES).await;
+    close_stores(LAST_WORDS);
     noting.end(LAST_WRITES).await;
     database.into_iter().for_each(|database| database.close(LAST_WRITES));
     tracing::info!("stopped");

@@ -5,6 +5,7 @@ mod azure;
 mod dialect;
 mod google;
 pub(super) mod keys;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -97,7 +98,7 @@ pub fn build(
         .map(|version| api_version(version, checked, &catalogue, &vendors, &numbers))
         .collect();
     bench.pepper(&checked.config);
-    bench.password(&checked.config);
+    bench.shared(&checked.config);
     let keys = bench.keys(&checked.config);
     let auth = bench.auth(&checked.config, &figures.keys);
     if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.knows(model))

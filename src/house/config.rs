@@ -211,6 +211,7 @@ impl Config {
             .chain(self.decisions.dir.as_mut())
             .chain(self.plugins.cache.as_mut())
             .chain(self.state.postgres.roots.as_mut())
+            .chain(self.state.redis.as_mut().and_then(|redis| redis.ca.as_mut()))
             .chain(self.secrets.vault.as_mut().and_then(|vault| vault.roots.as_mut()))
             .chain([&mut self.state.postgres.outbox])
         {

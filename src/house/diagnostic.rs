@@ -182,8 +182,52 @@ pub(super) fn mask(line: &str, place: Place) -> String {
     format!("{before}{}{after}", "*".repeat(inside.chars().count()))
 }
 
-/// Masks what looks like a key that was pasted in: the known beginnings of providers' keys.
+/// Masks what looks like a secret that was pasted in: keys with the known beginnings of providers, and passwords in
+/// addresses.
 pub(super) fn mask_secrets(line: &str) -> String {
+    let mut line = mask_keys(line);
+    mask_logins(&mut line);
+    mask_passwords(&mut line);
+    line
+}
+
+/// `://user:password@`.
+fn mask_logins(line: &mut String) {
+    let mut from = 0;
+    while let Some(found) = line.get(from..).and_then(|rest| rest.find("://")) {
+        let start = from + found + 3;
+        let length = line[start..].find(|c: char| c.is_whitespace() || "\"'`".contains(c));
+        let end = length.map_or(line.len(), |length| start + length);
+        let address = &line[start..end];
+        // A password that was not escaped may have anything in it, so the last `@` ends it.
+        if let (Some(colon), Some(at)) = (address.find(':'), address.rfind('@'))
+            && colon < at
+        {
+            blot(line, start + colon + 1..start + at);
+        }
+        from = start;
+    }
+}
+
+/// `password=…`, in an address or a list of settings.
+fn mask_passwords(line: &mut String) {
+    const WORD: &str = "password=";
+    let mut from = 0;
+    while let Some(found) = line.get(from..).and_then(|rest| rest.to_ascii_lowercase().find(WORD)) {
+        let start = from + found + WORD.len();
+        let end = line[start..].find(|c: char| c.is_whitespace() || "&\"'`".contains(c));
+        let end = end.map_or(line.len(), |length| start + length);
+        blot(line, start..end);
+        from = start;
+    }
+}
+
+fn blot(line: &mut String, range: Range<usize>) {
+    let stars = "*".repeat(line.get(range.clone()).map_or(0, |inside| inside.chars().count()));
+    line.replace_range(range, &stars);
+}
+
+fn mask_keys(line: &str) -> String {
     const BEGINNINGS: [&str; 11] =
         ["sk-", "sk_", "gsk_", "xai-", "AIza", "hf_", "nvapi-", "pplx-", "ghp_", "github_pat_", "Bearer "];
     let mut line = line.to_owned();
@@ -228,6 +272,13 @@ mod tests {
             ("risk-assessment-team: desk-organiser-1", "risk-assessment-team: desk-organiser-1"),
             ("auth: Bearer abcdefgh.ijkl", "auth: Bearer *************"),
             ("model: sk-1", "model: sk-1"),
+            ("ledger: \"postgres://a:hunter2@h/d\"", "ledger: \"postgres://a:*******@h/d\""),
+            ("ledger: postgres://a:hü/n@t#2@h1:5432,h2/d", "ledger: postgres://a:********@h1:5432,h2/d"),
+            ("{ url: 'redis://:hunter2@h:1' }", "{ url: 'redis://:*******@h:1' }"),
+            ("postgres://a@h/d?password=hunter2&x=y", "postgres://a@h/d?password=*******&x=y"),
+            ("url: \"redis://h:1?Password=hunter2\"", "url: \"redis://h:1?Password=*******\""),
+            ("url: redis://h:6379/1, to: a@b", "url: redis://h:6379/1, to: a@b"),
+            ("base_url: https://api.example.com:8443/v1", "base_url: https://api.example.com:8443/v1"),
         ] {
             assert_eq!(mask_secrets(line), masked);
         }

@@ -106,6 +106,9 @@ fn sections<'s>(root: &'s Value, field: &'s Value) -> Vec<(&'static str, &'s Val
 /// What a field is, in words.
 fn kind(root: &Value, field: &Value) -> String {
     let field = resolve(root, field);
+    if field.get("format").and_then(Value::as_str) == Some("local-secret") {
+        return "secret".into();
+    }
     if let Some(format @ ("period" | "size" | "percent" | "secret" | "address" | "date" | "rate")) =
         field.get("format").and_then(Value::as_str)
     {

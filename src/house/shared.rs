@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::House;
-use super::secrets::{Secrets, below};
+use super::secrets::Secrets;
 use super::sources::directory;
 use super::state::{beside, write_new};
 use crate::clock::SystemClock;
-use crate::store::redis::{Redis, fresh_id};
+use crate::store::redis::{Password, Redis, fresh_id};
 use crate::store::sqlite::Sqlite;
 
 impl House {
@@ -20,13 +20,18 @@ impl House {
     pub fn redis(&self, database: Option<&Sqlite>) -> Result<Option<Arc<Redis>>, String> {
         let Some(settings) = &self.checked.config.state.redis else { return Ok(None) };
         let dir = directory(self.file.as_deref());
-        let secrets = Secrets::new(dir).with_keystore(&self.checked.config.keystore);
-        let password = settings.password.as_ref().map(|reference| secrets.resolve(reference)).transpose();
-        let password = password.map_err(|error| format!("state.redis.password: {error}"))?;
+        let (below_dir, keystore) = (dir.to_owned(), self.checked.config.keystore.clone());
+        let password = settings.password.clone().map(|reference| -> Password {
+            Arc::new(move || {
+                let secrets = Secrets::new(&below_dir).with_keystore(&keystore);
+                secrets.resolve(&reference.0).map_err(|error| format!("state.redis.password: {error}"))
+            })
+        });
+        password.as_ref().map(|password| password()).transpose()?;
         let read = |path: &Path| {
             fs::read(path).map_err(|error| format!("state.redis.ca: `{}`: {error}", path.display()))
         };
-        let ca = settings.ca.as_deref().map(|path| read(&below(dir, path))).transpose()?;
+        let ca = settings.ca.as_deref().map(read).transpose()?;
         // What it spent is known after a restart where there is a ledger; then it must have the name that it had.
         let node = database.map_or_else(|| Ok(fresh_id()), own_name)?;
         Redis::new(settings, password, ca, node).map(Some)

@@ -161,6 +161,8 @@ pub(super) fn each_reference(config: &Config, each: &mut dyn FnMut(&SecretRef, b
     config.admin.token.iter().for_each(|reference| each(reference, false));
     config.auth.pepper.iter().for_each(|reference| each(reference, false));
     config.state.postgres.password.iter().for_each(|reference| each(reference, false));
+    let redis = config.state.redis.iter().filter_map(|redis| redis.password.as_ref());
+    redis.for_each(|reference| each(&reference.0, false));
     let keys = config.keys.values().filter_map(|key| key.secret.as_ref());
     keys.for_each(|reference| each(reference, false));
     for provider in config.providers.values() {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::diagnostic::Place;
 use super::findings::Findings;
 use super::node::{Kind, Node, Scalar};
-use crate::settings::{Date, Percent, Period, Rate, SecretRef, Size};
+use crate::settings::{Date, LocalRef, Percent, Period, Rate, SecretRef, Size};
 
 /// Reports everything in `node` that `schema` does not allow, and marks it as faulty. A plain number where text is
 /// expected (`tls_min: 1.3`) becomes text.
@@ -151,13 +151,15 @@ impl<'w> Walk<'w> {
             Some("rate") => text.parse::<Rate>().map(drop),
             Some("percent") => text.parse::<Percent>().map(drop),
             Some("secret") => text.parse::<SecretRef>().map(drop),
+            Some("local-secret") => text.parse::<LocalRef>().map(drop),
             Some("address") => text.parse::<SocketAddr>().map(drop).map_err(|_| {
                 format!("`{text}` is not an IP address with a port (try \"127.0.0.1:8080\" or \"[::]:8080\")")
             }),
             _ => Ok(()),
         };
         if let Err(complaint) = verdict {
-            if schema.get("format").and_then(Value::as_str) == Some("secret") {
+            let format = schema.get("format").and_then(Value::as_str);
+            if matches!(format, Some("secret" | "local-secret")) {
                 self.findings.mask(node.place);
             }
             self.wrong(node, path, &complaint);
@@ -180,7 +182,10 @@ impl<'w> Walk<'w> {
         for branch in branches {
             let formatted = branch.get("format").and_then(|format| Some((format.as_str()?, branch)));
             match formatted {
-                Some(("period" | "size" | "percent" | "secret" | "date" | "rate", branch)) => {
+                Some((
+                    "period" | "size" | "percent" | "secret" | "local-secret" | "date" | "rate",
+                    branch,
+                )) => {
                     expected.extend(branch.get("description").and_then(Value::as_str).map(str::to_owned));
                 }
                 Some(("address", _)) => expected.push("an IP address with a port".into()),

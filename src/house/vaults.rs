@@ -167,6 +167,20 @@ impl Vaults {
         }
     }
 
+    /// Gives back what opens the stores in service. Blocks, for so long at most.
+    pub(super) fn closer(&self) -> impl FnOnce(Duration) + Send + 'static {
+        let common = self.shared.common.clone();
+        move |patience| {
+            let Some(vaults) = common.current.swap(None) else { return };
+            let Some(Ok(to)) = vaults.inbox.get() else { return };
+            let (done, told) = sync_channel(1);
+            if to.send(Errand::Close(done)).is_ok() {
+                // Whatever was not given back in time ends with its lease.
+                let _ = told.recv_timeout(patience);
+            }
+        }
+    }
+
     /// What is noted for the audit log.
     pub(super) fn notes(&self) -> Arc<Notes> {
         self.shared.common.notes.clone()

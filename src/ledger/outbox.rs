@@ -94,7 +94,7 @@ impl Outbox {
 
     pub(super) fn ill(&self, why: &str) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.as_deref() != Some(why) {
+        if trouble.as_deref().is_none_or(|known| !is_same(known, why)) {
             tracing::warn!(why, "the ledger of all gateways takes nothing; rows wait on this one's disk");
         }
         *trouble = Some(why.into());
@@ -107,6 +107,12 @@ impl Outbox {
         }
         metrics::gauge!("tollgate_outbox_trouble").set(0.0);
     }
+}
+
+/// Whether two troubles differ in numbers alone: how long ago a certificate ended makes no other trouble of it.
+fn is_same(one: &str, other: &str) -> bool {
+    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    words(one) == words(other)
 }
 
 /// How many rows wait, and when the first of them ended.
@@ -250,4 +256,21 @@ fn tags(text: &str) -> String {
         other => (plain(name), other),
     });
     Value::Object(clean.collect()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expired_certificate_is_one_trouble_however_long_ago_it_ended() {
+        let expired = |at, ago| {
+            format!(
+                "PostgreSQL: certificate expired: verification time {at} (UNIX), but it is not valid after \
+                 1763718556 ({ago} seconds ago)"
+            )
+        };
+        assert!(is_same(&expired(1_763_804_956_u64, 86_400), &expired(1_763_804_971, 86_415)));
+        assert!(!is_same(&expired(1_763_804_956, 86_400), "PostgreSQL: no answer within 10s"));
+    }
 }

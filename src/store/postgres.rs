@@ -26,6 +26,9 @@ pub type Password = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync>;
 /// A parameter of a statement, with its type: so nothing is prepared, and poolers between need not know of it.
 pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
+/// What a server says of how texts are written in its database.
+const ENCODING: &str = "server_encoding";
+
 /// How often what a closed connection may hold on to is looked for.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -51,12 +54,27 @@ impl std::fmt::Display for Absent {
 
 impl std::error::Error for Absent {}
 
+impl Absent {
+    /// The same, after what another host said.
+    fn and_before(self, before: Option<Self>) -> Self {
+        let Some(Self::Away(first) | Self::Unfit(first) | Self::Refused(first)) = before else { return self };
+        match self {
+            Self::Away(text) => Self::Away(format!("{first}; then {text}")),
+            Self::Unfit(text) => Self::Unfit(format!("{first}; then {text}")),
+            Self::Refused(text) => Self::Refused(format!("{first}; then {text}")),
+        }
+    }
+}
+
 /// The database; cheap to clone.
 #[derive(Clone)]
 pub struct Postgres(Arc<Inner>);
 
 struct Inner {
-    config: Config,
+    /// One for each of its hosts, in the order in which they are tried.
+    hosts: Vec<Config>,
+    /// How long connecting to one of them may take.
+    patience: Duration,
     tls: Option<ClientConfig>,
     password: Option<Password>,
     timeout: Duration,
@@ -78,7 +96,7 @@ impl Drop for Session {
 }
 
 impl Postgres {
-    /// The database at this place. `timeout` is how long connecting and each call may take.
+    /// The database at this place. `timeout` is how long each call may take, and connecting to each of its hosts.
     pub fn new(
         place: &Place,
         tls: Option<ClientConfig>,
@@ -87,14 +105,16 @@ impl Postgres {
     ) -> Self {
         let mut config = place.config.clone();
         config.application_name("tollgate").connect_timeout(timeout).keepalives_idle(KEEPALIVE);
-        Self(Arc::new(Inner { config, tls, password, timeout, idle: Mutex::default() }))
+        let (hosts, idle) = (place::each_host(&config), Mutex::default());
+        Self(Arc::new(Inner { hosts, patience: timeout, tls, password, timeout, idle }))
     }
 
     /// The same database, for calls that may take so long, if that is longer. Connecting takes no longer.
     pub fn patient(&self, timeout: Duration) -> Self {
-        let Inner { config, tls, password, timeout: usual, .. } = &*self.0;
-        let (config, tls, password) = (config.clone(), tls.clone(), password.clone());
-        Self(Arc::new(Inner { config, tls, password, timeout: timeout.max(*usual), idle: Mutex::default() }))
+        let Inner { hosts, patience, tls, password, timeout: usual, .. } = &*self.0;
+        let (hosts, tls, password) = (hosts.clone(), tls.clone(), password.clone());
+        let (timeout, idle) = (timeout.max(*usual), Mutex::default());
+        Self(Arc::new(Inner { hosts, patience: *patience, tls, password, timeout, idle }))
     }
 
     /// A connection: the one that was given back, or a new one.
@@ -117,29 +137,49 @@ impl Postgres {
         }
     }
 
+    /// Tries one host after the other: one that is silent takes no more than its own time.
     async fn connect(&self) -> Result<Session, Absent> {
-        let Inner { config, tls, password, timeout, .. } = &*self.0;
-        let mut config = config.clone();
-        if let Some(password) = password {
-            let secret = password().map_err(Absent::Away)?;
-            config.password(secret.expose_secret());
+        let password =
+            self.0.password.as_ref().map(|password| password()).transpose().map_err(Absent::Away)?;
+        let mut absent = None;
+        for host in &self.0.hosts {
+            let mut config = host.clone();
+            if let Some(secret) = &password {
+                config.password(secret.expose_secret());
+            }
+            match self.open(&config).await {
+                Ok(session) => return Ok(session),
+                Err(found) => absent = Some(found.and_before(absent)),
+            }
         }
+        Err(absent.unwrap_or_else(|| Absent::Away("its address names no host".to_owned())))
+    }
+
+    async fn open(&self, config: &Config) -> Result<Session, Absent> {
+        let Inner { tls, timeout, patience, .. } = &*self.0;
         let connecting = async {
             // Whoever drives the connection ends with it.
-            let (client, driver) = match tls {
+            let (client, driver, encoding) = match tls {
                 Some(tls) => {
                     let (client, connection) = config.connect(MakeRustlsConnect::new(tls.clone())).await?;
-                    (client, tokio::spawn(connection).abort_handle())
+                    let encoding = connection.parameter(ENCODING).map(str::to_owned);
+                    (client, tokio::spawn(connection).abort_handle(), encoding)
                 }
                 None => {
                     let (client, connection) = config.connect(NoTls).await?;
-                    (client, tokio::spawn(connection).abort_handle())
+                    let encoding = connection.parameter(ENCODING).map(str::to_owned);
+                    (client, tokio::spawn(connection).abort_handle(), encoding)
                 }
             };
-            Ok(Session { client, driver, timeout: *timeout })
+            Ok((Session { client, driver, timeout: *timeout }, encoding))
         };
-        let patience = config.get_connect_timeout().copied().unwrap_or(*timeout);
-        let session = in_time(patience, connecting).await?;
+        let (session, encoding) = in_time(*patience, connecting).await?;
+        if let Some(encoding) = encoding.filter(|encoding| encoding != "UTF8") {
+            return Err(Absent::Unfit(format!(
+                "the database's encoding is {encoding}, in which not every text can be written; make one with \
+                 `ENCODING 'UTF8'`"
+            )));
+        }
         // The server gives up what nobody waits for any more.
         let limit = format!("SET statement_timeout = {}", timeout.as_millis().max(1));
         session.batch(&limit).await?;
@@ -219,6 +259,29 @@ mod tests {
         let absent = postgres.session().await.map(drop).unwrap_err();
         assert!(matches!(&absent, Absent::Away(text) if text.contains("no answer within 50ms")), "{absent}");
         assert!(began.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn the_second_host_is_reached_where_the_first_says_nothing() {
+        let (deaf, second) = (listener(), tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let (first, second_at) = (deaf.local_addr().unwrap(), second.local_addr().unwrap());
+        let place: Place = format!("postgres://anna@{first},{second_at}/x").parse().unwrap();
+        let postgres = Postgres::new(&place, None, None, Duration::from_millis(200));
+        let reached = async {
+            let (mut socket, _) = second.accept().await.unwrap();
+            let mut start = [0; 64];
+            let read = tokio::io::AsyncReadExt::read(&mut socket, &mut start).await.unwrap();
+            assert!(String::from_utf8_lossy(&start[..read]).contains("anna"), "a start-up message");
+        };
+        let (absent, reached) =
+            tokio::join!(postgres.session(), tokio::time::timeout(Duration::from_secs(5), reached));
+        assert!(reached.is_ok(), "the second host was not tried");
+        let text = absent.map(drop).unwrap_err().to_string();
+        assert!(text.contains("no answer within 200ms; then "), "{text}");
+    }
+
+    fn listener() -> std::net::TcpListener {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap()
     }
 
     #[tokio::test]

@@ -1,10 +1,12 @@
-//! What several gateways share over one Redis or Valkey: one connection, scripts that each are one step, and a lease by
+//! What several gateways share over one Redis or Valkey: two connections, scripts that each are one step, and a lease by
 //! which a gateway that died is known.
 //!
 //! No call waits longer than its timeout, and while Redis is away none is made: a thread of its own keeps the connection,
 //! says twice a second that this gateway lives, and finds out when Redis is back. What was lost in Redis is told again by
 //! those who hold it, before anybody else hears that it is back.
 
+mod bulk;
+mod herald;
 mod keeper;
 mod link;
 mod script;
@@ -16,18 +18,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use secrecy::SecretString;
 use serde::Serialize;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use ::redis::{Value, cmd};
-use link::Link;
+use bulk::Bulk;
+use herald::Herald;
+pub use link::Password;
+use link::{Kind, Link, Trouble};
 pub use script::{Arg, Script};
 pub use settings::{OnRedisLoss, Place, RedisSettings};
 
-/// So many calls in a row that fail by the clock, and no more are made until Redis is back.
+/// So many calls in a row without an answer in time, and no more are made until Redis is back.
 const MOST_FAILURES: u64 = 5;
 
 /// What Redis keeps for us has this form; another one has another number, so that gateways of both can run at once.
@@ -55,10 +59,12 @@ pub struct Redis {
     node: Mutex<String>,
     run: String,
     link: Link,
-    /// For what may be large, so that nobody else waits behind it.
-    bulk: Link,
-    bulk_failures: AtomicU64,
+    /// Whether everything that scripts do was found to be allowed.
+    tried: AtomicBool,
+    bulk: Bulk,
     up: AtomicBool,
+    /// The same, for those who wait for it.
+    is_there: tokio::sync::watch::Sender<bool>,
     failures: AtomicU64,
     term: ArcSwap<Term>,
     state: Mutex<State>,
@@ -85,7 +91,9 @@ pub struct Term {
 
 struct State {
     down_since: Option<Instant>,
+    /// Why it is away, or was when it was last.
     error: String,
+    herald: Herald,
 }
 
 /// How Redis stands, for operators.
@@ -108,6 +116,12 @@ pub struct RedisStatus {
     /// Why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// Why it was away when it was last, where it helps again.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_error: String,
+    /// Why answers are not shared although it helps otherwise: they have a connection of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers_error: Option<Arc<str>>,
 }
 
 impl Redis {
@@ -118,23 +132,24 @@ impl Redis {
     /// Settings that no connection can be made with; no thread.
     pub fn new(
         settings: &RedisSettings,
-        password: Option<SecretString>,
+        password: Option<Password>,
         ca: Option<Vec<u8>>,
         node: String,
     ) -> Result<Arc<Self>, String> {
         let link = Link::new(settings, password.clone(), ca.clone())?;
-        let bulk = Link::new(settings, password, ca)?;
+        let bulk = Bulk::new(Link::new(settings, password, ca)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("state.redis: {error}"))?;
-        let state = State { down_since: Some(Instant::now()), error: "not connected yet".into() };
+        let state = State { down_since: Some(Instant::now()), error: String::new(), herald: Herald::new() };
         Ok(Arc::new(Self {
             settings: settings.clone(),
             node: Mutex::new(node),
             run: fresh_id(),
             link,
+            tried: AtomicBool::new(false),
             bulk,
-            bulk_failures: AtomicU64::new(0),
             up: AtomicBool::new(false),
+            is_there: tokio::sync::watch::Sender::new(false),
             failures: AtomicU64::new(0),
             term: ArcSwap::default(),
             state: Mutex::new(state),
@@ -152,9 +167,12 @@ impl Redis {
     /// No thread.
     pub fn begin(self: &Arc<Self>) -> Result<(), String> {
         let Some(runtime) = lock(&self.runtime).take() else { return Ok(()) };
-        let kept = self.clone();
+        metrics::gauge!("tollgate_redis_up").set(0.0);
+        let (kept, second) = (self.clone(), self.clone());
         let thread = std::thread::Builder::new().name("redis".into());
-        let spawned = thread.spawn(move || runtime.block_on(keeper::keep(kept)));
+        let spawned = thread.spawn(move || {
+            runtime.block_on(async { tokio::join!(keeper::keep(kept), bulk::look_after(second)) });
+        });
         spawned.map(drop).map_err(|error| format!("state.redis: {error}"))
     }
 
@@ -251,7 +269,7 @@ impl Redis {
     /// # Errors
     /// No answer in time, or a refusal.
     pub async fn fetch(&self, command: &::redis::Cmd) -> Result<Value, Away> {
-        self.on_bulk(self.bulk.send(command)).await
+        self.on_bulk(async |link: Arc<Link>| link.send(command).await).await
     }
 
     /// The same for a script.
@@ -259,20 +277,7 @@ impl Redis {
     /// # Errors
     /// No answer in time, or a refusal.
     pub async fn fetch_by(&self, script: &Script, keys: &[String], args: &[Arg]) -> Result<Value, Away> {
-        self.on_bulk(self.bulk.run(script, keys, args)).await
-    }
-
-    async fn on_bulk(&self, sent: impl Future<Output = Result<Value, link::Trouble>>) -> Result<Value, Away> {
-        // Trouble with what is large says nothing of the rest; it is left alone until the next beat.
-        if !self.is_up() || self.bulk_failures.load(Ordering::Relaxed) >= MOST_FAILURES {
-            return Err(self.away());
-        }
-        let result = sent.await;
-        match &result {
-            Ok(_) => self.bulk_failures.store(0, Ordering::Relaxed),
-            Err(_) => drop(self.bulk_failures.fetch_add(1, Ordering::Relaxed)),
-        }
-        result.map_err(|trouble| Away(trouble.text))
+        self.on_bulk(async |link: Arc<Link>| link.run(script, keys, args).await).await
     }
 
     /// Redis does not know the term that we go by: the keeper finds out.
@@ -298,11 +303,13 @@ impl Redis {
             gateways: term.gateways.len(),
             epoch: term.epoch.clone(),
             away_ms: away.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
-            error: if up { String::new() } else { state.error.clone() },
+            error: if up { String::new() } else { state.why().to_owned() },
+            last_error: if up { state.error.clone() } else { String::new() },
+            answers_error: self.bulk.trouble().filter(|_| up),
         }
     }
 
-    fn tell_outcome(&self, result: Result<Value, link::Trouble>) -> Result<Value, Away> {
+    fn tell_outcome(&self, result: Result<Value, Trouble>) -> Result<Value, Away> {
         match result {
             Ok(value) => {
                 self.failures.store(0, Ordering::Relaxed);
@@ -310,32 +317,48 @@ impl Redis {
             }
             Err(trouble) => {
                 let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-                if !trouble.slow || failures >= MOST_FAILURES {
-                    self.goes_down(&trouble.text);
+                if trouble.kind == Kind::Refused {
+                    // What was allowed may not be any more.
+                    self.tried.store(false, Ordering::Relaxed);
+                }
+                if (trouble.kind != Kind::Slow || failures >= MOST_FAILURES) && self.goes_down() {
+                    self.tell_trouble(&trouble.text);
+                    self.wake.notify_one();
                 }
                 Err(Away(trouble.text))
             }
         }
     }
 
-    fn goes_down(&self, why: &Arc<str>) {
-        if self.up.swap(false, Ordering::AcqRel) {
+    /// No more calls are made. Says whether some were before.
+    fn goes_down(&self) -> bool {
+        let was_up = self.up.swap(false, Ordering::AcqRel);
+        if was_up {
+            self.is_there.send_replace(false);
             metrics::gauge!("tollgate_redis_up").set(0.0);
-            let on_loss = self.settings.on_loss;
-            tracing::warn!(
-                error = &**why,
-                ?on_loss,
-                "Redis is away: limits and budgets go by what they hold"
-            );
-            let mut state = lock(&self.state);
-            state.down_since = Some(Instant::now());
-            state.error = why.to_string();
+            lock(&self.state).down_since = Some(Instant::now());
         }
-        self.wake.notify_one();
+        was_up
+    }
+
+    /// Why Redis is away, for the status; and for the log, if that was not said yet.
+    fn tell_trouble(&self, why: &str) {
+        let mut state = lock(&self.state);
+        why.clone_into(&mut state.error);
+        if state.herald.begins(why) {
+            let on_loss = self.settings.on_loss;
+            tracing::warn!(error = why, ?on_loss, "Redis is away: limits and budgets go by what they hold");
+        }
     }
 
     fn away(&self) -> Away {
-        Away(lock(&self.state).error.as_str().into())
+        Away(lock(&self.state).why().into())
+    }
+}
+
+impl State {
+    fn why(&self) -> &str {
+        if self.error.is_empty() { "not connected yet" } else { &self.error }
     }
 }
 

@@ -125,6 +125,7 @@ table! {
     Counter   "tollgate_outbox_shipped_total" [] "rows that PostgreSQL took";
     Counter   "tollgate_outbox_refused_total" [] "rows that PostgreSQL refused; they stay in this gateway's own ledger";
     Gauge     "tollgate_redis_up" [] "1 while Redis helps, 0 while this gateway goes by its share";
+    Gauge     "tollgate_redis_answers_up" [] "0 while Redis gives no answer on its second connection, so that kept answers are this gateway's own";
     Gauge     "tollgate_redis_gateways" [] "gateways that share the Redis, this one among them";
     Counter   "tollgate_redis_calls_total" ["outcome"] "calls to Redis that were made: ok, timeout or error";
     Histogram "tollgate_redis_call_seconds" [] "calls to Redis, as long as somebody waited for them";

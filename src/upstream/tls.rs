@@ -23,7 +23,7 @@ impl Tls {
     /// Reads the PEM file at `extra_roots`.
     pub(super) fn new(extra_roots: Option<&Path>) -> Result<Arc<Self>, String> {
         let extra = match extra_roots {
-            Some(path) => read(path).map_err(|error| format!("extra_roots: {error}"))?,
+            Some(path) => certificates(path)?,
             None => Vec::new(),
         };
         Ok(Arc::new(Self {
@@ -70,7 +70,7 @@ impl Tls {
 /// # Errors
 /// When the file cannot be read or holds no certificate, or the platform has no roots.
 pub fn trusting(roots: Option<&Path>) -> Result<ClientConfig, String> {
-    let extra = roots.map(read).transpose()?.unwrap_or_default();
+    let extra = roots.map(certificates).transpose()?.unwrap_or_default();
     config(Arc::new(verifier(&extra)?), false)
 }
 
@@ -91,7 +91,11 @@ fn config(verifier: Arc<Verifier>, tls13_only: bool) -> Result<ClientConfig, Str
     Ok(config)
 }
 
-fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a PEM file, at least one. Blocks.
+///
+/// # Errors
+/// When the file cannot be read or holds no certificate, with its name.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let at = || path.display();
     let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

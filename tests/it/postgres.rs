@@ -404,3 +404,17 @@ async fn neither_keys_nor_texts_are_in_the_shared_ledger() {
         assert!(!told.contains(secret), "{secret} is in {told}");
     }
 }
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_text_is_refused_with_its_encoding() {
+    let Some(postgres) = Postgres::start() else { return };
+    postgres.run("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0").await;
+    let up = provider(&Meter::default());
+    let config = config_in(&postgres.state("").replace("/postgres\"", "/latin\""), &up, "");
+    let gateway = with_password(gateway::setup(&config)).start();
+    let told = client::eventually_async("the trouble", async || {
+        outbox(&gateway).await["trouble"].as_str().map(ToOwned::to_owned)
+    })
+    .await;
+    assert!(told.contains("the database's encoding is LATIN1"), "{told}");
+}

@@ -1,5 +1,6 @@
 //! Several gateways that share one Redis: they count together, find each other's answers, and warn each other.
 
+mod links;
 mod money;
 mod outage;
 pub mod server;
@@ -281,7 +282,7 @@ async fn what_one_gateway_finds_out_of_a_target_makes_the_other_careful() {
 async fn what_is_wrong_with_the_settings_is_said_with_its_place() {
     let up = Upstream::start(|_| acts::says("hello"));
     for (redis, said) in [
-        ("{ url: \"redis://:pw@127.0.0.1:1\" }", "user and password do not stand here"),
+        ("{ url: \"redis://:hunter2@127.0.0.1:1\" }", "user and password do not stand here"),
         ("{ url: \"127.0.0.1:6379\" }", "write `redis://HOST:PORT/DATABASE`"),
         ("{ uri: \"redis://127.0.0.1\" }", "uri"),
         ("{ url: \"redis://127.0.0.1:1\", lease: 1s }", "must be from 2s to 10m"),
@@ -292,14 +293,45 @@ async fn what_is_wrong_with_the_settings_is_said_with_its_place() {
         let printed = setup.run(&["check", "--config", &config]);
         assert_ne!(printed.code, Some(0), "{redis}");
         assert!(printed.err.contains(said) || printed.out.contains(said), "{redis}: {printed:#?}");
+        let shown = format!("{}{}", printed.err, printed.out);
+        assert!(!shown.contains("hunter2"), "a password is shown: {shown}");
     }
-    let setup: Setup =
-        gateway::setup(&config(&up, "redis: { url: \"redis://127.0.0.1:1\", password: env:NOT_SET }", ""));
-    let config = setup.path().join("tollgate.yaml").display().to_string();
-    let printed = setup.run(&["serve", "--config", &config]);
-    assert_eq!(printed.code, Some(78), "{printed:#?}");
-    assert!(
-        printed.err.contains("state.redis.password") && printed.err.contains("env:NOT_SET"),
-        "{printed:#?}"
-    );
+}
+
+/// What `serve` would refuse, `check` refuses with the same words.
+#[tokio::test]
+async fn what_redis_and_postgres_are_reached_with_is_looked_at_by_check_and_serve() {
+    let up = Upstream::start(|_| acts::says("hello"));
+    let redis = |more: &str| format!("redis: {{ url: \"rediss://127.0.0.1:1\", {more} }}");
+    let postgres = |more: &str| {
+        format!(
+            "ledger: \"postgres://a@127.0.0.1:1/d\", postgres: {{ password: env:GOOD, outbox: ./o.db, {more} }}"
+        )
+    };
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    for (state, place, said) in [
+        (redis("password: env:NOT_SET"), "state.redis.password", "env:NOT_SET"),
+        (redis("password: file:empty"), "state.redis.password", "is empty"),
+        (redis("password: \"vault:a#b\""), "state.redis.password", "a store elsewhere cannot be asked"),
+        (redis("password: hunter2"), "state.redis.password", "`file:PATH` or `keystore:NAME`, never"),
+        (redis("ca: absent.pem"), "state.redis.ca", "absent.pem"),
+        (redis("ca: empty"), "state.redis.ca", "no certificate in it"),
+        (redis("ca: garbage"), "state.redis.ca", "no certificate in it"),
+        (redis("ca: key.pem"), "state.redis.ca", "no certificate in it"),
+        (postgres("roots: absent.pem"), "state.postgres.roots", "absent.pem"),
+        (postgres("roots: key.pem"), "state.postgres.roots", "no certificate in it"),
+    ] {
+        let setup: Setup = gateway::setup(&config(&up, &state, "")).env("GOOD", "word");
+        let setup = setup.file("empty", "").file("garbage", "none").file("key.pem", &key);
+        let config = setup.path().join("tollgate.yaml").display().to_string();
+        for command in ["check", "serve"] {
+            let printed = setup.run(&[command, "--config", &config]);
+            let shown = format!("{}{}", printed.err, printed.out);
+            assert!(printed.code.is_some_and(|code| code != 0), "{command} {state}: {shown}");
+            for part in [place, said, "tollgate.yaml:"] {
+                assert!(shown.contains(part), "{command} {state}: {part} is missing: {shown}");
+            }
+            assert!(!shown.contains("hunter2") && !shown.contains("aws-secrets"), "{state}: {shown}");
+        }
+    }
 }

@@ -233,6 +233,74 @@ async fn an_approle_logs_in_renews_its_lease_and_logs_in_again() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_denied_costs_no_log_ins_and_tokens_are_given_back() {
+    let vault = Vault::start();
+    vault.set("llm/openai", json!({ "key": first() }));
+    vault.lease(Duration::from_secs(600));
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let secrets = format!(
+        "secrets: {{ refresh: 1s, vault: {{ address: '{}', app_role: {{ role_id: env:ROLE, secret_id: file:proof }} }} }}\n",
+        vault.url()
+    );
+    let setup = gateway::setup(&format!("{secrets}{}", provider("vault:llm/openai#key", &upstream)));
+    let (role, proof) = vault.role();
+    let gateway = setup.env("ROLE", &role).file("proof", &proof).start();
+    vault.forbid("llm/openai");
+    let denied = || vault.heard().iter().filter(|heard| heard.path.contains("/data/")).count();
+    for _ in 0..3 {
+        let before = denied();
+        gateway.signal("HUP");
+        client::eventually("a refusal", || (denied() > before).then_some(())).await;
+    }
+    assert_eq!((vault.count("login"), vault.count("revoke-self")), (1, 0));
+    // A token that somebody revoked is another matter; but not as often as it is asked for.
+    vault.revoke();
+    gateway.signal("HUP");
+    client::eventually("another log-in", || (vault.count("login") == 2).then_some(())).await;
+    vault.revoke();
+    for _ in 0..3 {
+        let before = denied();
+        gateway.signal("HUP");
+        client::eventually("one more refusal", || (denied() > before).then_some(())).await;
+    }
+    assert_eq!(vault.count("login"), 2, "one a minute");
+}
+
+#[tokio::test]
+async fn the_last_token_of_an_approle_is_given_back_at_the_end() {
+    let vault = Vault::start();
+    vault.set("llm/openai", json!({ "key": first() }));
+    vault.lease(Duration::from_secs(600));
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let secrets = format!(
+        "secrets: {{ vault: {{ address: '{}', app_role: {{ role_id: env:ROLE, secret_id: file:proof }} }} }}\n",
+        vault.url()
+    );
+    let setup = gateway::setup(&format!("{secrets}{}", provider("vault:llm/openai#key", &upstream)));
+    let (role, proof) = vault.role();
+    let mut gateway = setup.env("ROLE", &role).file("proof", &proof).start();
+    assert_eq!(chat(gateway.clients, &ask("up/m")).await.status, 200);
+    assert_eq!((vault.count("login"), vault.count("revoke-self")), (1, 0));
+    gateway.terminate();
+    assert!(gateway.ended(client::PATIENCE).is_some_and(|status| status.success()));
+    assert_eq!((vault.count("login"), vault.count("revoke-self")), (1, 1));
+}
+
+#[tokio::test]
+async fn roots_of_vault_that_are_none_are_called_by_their_name() {
+    let vault = Vault::start();
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let secrets = format!(
+        "secrets: {{ vault: {{ address: '{}', token: env:VAULT, roots: absent.pem }} }}\n",
+        vault.url()
+    );
+    let setup = gateway::setup(&format!("{secrets}{}", provider("vault:llm/openai#key", &upstream)));
+    let printed = setup.env("VAULT", &vault.token()).run(&["check"]);
+    let shown = format!("{}{}", printed.err, printed.out);
+    assert!(shown.contains("secrets.vault.roots: `") && !shown.contains("extra_roots"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_token_that_was_replaced_is_read_anew() {
     let vault = Vault::start();
     vault.set("llm/openai", json!({ "key": first() }));

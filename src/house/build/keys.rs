@@ -45,17 +45,6 @@ impl Bench<'_> {
         }
     }
 
-    /// Whether the password of the ledger of all gateways is there, where the configuration names one.
-    pub(super) fn password(&mut self, config: &Config) {
-        let reference = config.state.postgres.password.as_ref().filter(|_| !self.secrets.are_imagined());
-        if let Some(reference) = reference
-            && let Err(error) = self.secrets.resolve(reference)
-        {
-            let message = format!("state.postgres.password: {error}");
-            let _: Option<()> = self.problem(&["state", "postgres", "password"], message);
-        }
-    }
-
     /// What clients must show.
     pub(super) fn auth(&mut self, config: &Config, keys: &Keys) -> Auth {
         let settings = &config.auth;

@@ -2,6 +2,7 @@
 //! <https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2>
 
 use std::collections::HashMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -29,6 +30,10 @@ const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 
 /// Leases are not renewed more often than this.
 const LEAST: Duration = Duration::from_millis(500);
+/// A token that is refused makes way for another one at most so often.
+const LOG_INS: Duration = Duration::from_secs(60);
+/// How long is waited for a token that is given back.
+const PARTING: Duration = Duration::from_secs(1);
 /// A renewal that failed is tried again after this time at the latest.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -41,6 +46,8 @@ pub(super) struct Hashicorp {
     local: Local,
     upstream: Upstream,
     session: Mutex<Option<Session>>,
+    /// When a token was last replaced because it was refused.
+    replaced: std::sync::Mutex<Option<Instant>>,
 }
 
 /// As whom it is asked.
@@ -152,6 +159,7 @@ impl Hashicorp {
             local,
             upstream,
             session: Mutex::default(),
+            replaced: std::sync::Mutex::default(),
         })
     }
 
@@ -225,6 +233,8 @@ impl Hashicorp {
         match fresh {
             Ok(fresh) => {
                 *held = Some(fresh);
+                drop(held);
+                self.give_back(&session).await;
                 Renewed::Login
             }
             Err(trouble) => {
@@ -254,13 +264,63 @@ impl Hashicorp {
             Some(session) if !is_refused(&session.token) => return Ok(Some(session.clone())),
             _ => {}
         }
-        if let Login::Token(reference) = &self.login
-            && self.local.resolve(reference).is_ok_and(|token| is_refused(&token))
-        {
-            return Ok(None);
+        match &self.login {
+            Login::Token(reference) => {
+                if self.local.resolve(reference).is_ok_and(|token| is_refused(&token)) {
+                    return Ok(None);
+                }
+            }
+            // A token that lives was refused for what it may, and so would the next one be.
+            Login::AppRole { .. } => {
+                if !self.may_replace() || self.lives(refused).await {
+                    return Ok(None);
+                }
+            }
         }
         *held = None;
-        Ok(Some(held.insert(self.log_in().await?).clone()))
+        let fresh = held.insert(self.log_in().await?).clone();
+        drop(held);
+        self.give_back(refused).await;
+        Ok(Some(fresh))
+    }
+
+    /// Whether a token is let in at all, as far as it may ask that itself.
+    async fn lives(&self, session: &Session) -> bool {
+        let looked = self.send(Method::GET, "auth/token/lookup-self", Some(&session.token), None).await;
+        let lives = looked.is_ok_and(|answer| answer.status == 200);
+        if !lives {
+            *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        lives
+    }
+
+    /// Whether it is long enough ago that a refused token was replaced: one without the right to look itself up
+    /// may be refused for what it may, again and again.
+    fn may_replace(&self) -> bool {
+        let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.is_none_or(|before| before.elapsed() >= LOG_INS)
+    }
+
+    /// The token that is held is not needed any more.
+    pub(super) async fn close(&self) {
+        let held = self.session.lock().await.take();
+        if let Some(session) = held {
+            self.give_back(&session).await;
+        }
+    }
+
+    /// Has Vault forget a token that it made for us; one that somebody else handed in is his. Where this fails, it
+    /// ends with its lease.
+    async fn give_back(&self, session: &Session) {
+        if let Login::AppRole { .. } = &self.login {
+            let body = Some(Zeroizing::new(b"{}".to_vec()));
+            let sent = self.send(Method::POST, "auth/token/revoke-self", Some(&session.token), body);
+            match tokio::time::timeout(PARTING, sent).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(trouble)) => tracing::debug!(%trouble, "a token of Vault was not given back"),
+                Err(_) => tracing::debug!("a token of Vault was not given back in time"),
+            }
+        }
     }
 
     async fn log_in(&self) -> Result<Session, Trouble> {
@@ -355,7 +415,8 @@ impl Hashicorp {
         }
         let known = match answer.status {
             503 => " (sealed, or in maintenance)",
-            429 | 472 | 473 => " (a standby; name an address that leads to the active node)",
+            429 => " (a quota of its own: too many were asked for)",
+            472 | 473 => " (a standby; name an address that leads to the active node)",
             300..=399 => {
                 " (a redirect, which is not followed; name an address that leads to the active node)"
             }

@@ -33,6 +33,8 @@ pub(super) enum Errand {
     Recall(SecretRef),
     /// Something else is due than before.
     Look,
+    /// Nobody asks any more; what was opened is given back, and then this one is told.
+    Close(SyncSender<()>),
 }
 
 type Reply = SyncSender<Result<Zeroizing<String>, String>>;
@@ -108,7 +110,13 @@ impl Keeper {
             let due = self.due().await;
             tokio::select! {
                 errand = errands.recv() => match errand {
-                    None => return,
+                    None => return self.stores.close().await,
+                    Some(Errand::Close(done)) => {
+                        self.stores.close().await;
+                        // Who waited may have gone.
+                        let _ = done.try_send(());
+                        return;
+                    }
                     Some(errand) => self.take(errand),
                 },
                 Some(done) = self.jobs.join_next() => match done {
@@ -140,7 +148,7 @@ impl Keeper {
     fn take(&mut self, errand: Errand) {
         let now = Instant::now();
         match errand {
-            Errand::Look => {}
+            Errand::Look | Errand::Close(_) => {}
             Errand::Recall(reference) => {
                 if self.shared.book().recall(&reference, now) {
                     self.read(reference, Origin::Refused, now);

@@ -15,7 +15,7 @@ use super::settings::SecretsSettings;
 use crate::house::keystore::KeystoreSettings;
 use crate::house::secrets::Secrets;
 use crate::settings::SecretRef;
-use crate::upstream::{Upstream, UpstreamSettings};
+use crate::upstream::{Upstream, UpstreamSettings, certificates};
 
 /// What all stores are made of; other terms are other stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,13 @@ impl Stores {
                 UpstreamSettings { extra_roots, idle_connections: 4, prewarm: 0, ..terms.upstream.clone() };
             Upstream::new(&own).map_err(|error| error.to_string())
         };
-        let vault = upstream(roots).and_then(|upstream| Hashicorp::new(&settings, local.clone(), upstream));
+        let reach = match &settings.roots {
+            Some(path) => certificates(path).map_err(|error| format!("secrets.vault.roots: {error}")),
+            None => Ok(Vec::new()),
+        };
+        let vault = reach
+            .and_then(|_| upstream(roots))
+            .and_then(|upstream| Hashicorp::new(&settings, local.clone(), upstream));
         let aws = upstream(terms.upstream.extra_roots.clone());
         let aws = aws.and_then(|upstream| ManagerOfAws::new(&terms.settings.aws, local, upstream));
         Arc::new(Self { vault, aws })
@@ -106,6 +112,13 @@ impl Stores {
             "" => Err(Trouble::Refused("is empty".into())),
             trimmed if trimmed.len() == text.len() => Ok(text),
             trimmed => Ok(Zeroizing::new(trimmed.to_owned())),
+        }
+    }
+
+    /// Gives back what was opened.
+    pub(super) async fn close(&self) {
+        if let Ok(vault) = &self.vault {
+            vault.close().await;
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 
 /// The address of a database, checked.
 #[derive(Debug, Clone)]
@@ -49,6 +49,49 @@ impl FromStr for Place {
         config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
         Ok(Self { config, tls })
     }
+}
+
+/// The same with one host each, in the order in which they are tried, so that each can have a time of its own.
+pub(super) fn each_host(config: &Config) -> Vec<Config> {
+    let (names, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let mut hosts: Vec<Config> = (0..names.len().max(addresses.len()))
+        .map(|at| {
+            let mut host = without_hosts(config);
+            match names.get(at) {
+                Some(Host::Tcp(name)) => drop(host.host(name)),
+                Some(Host::Unix(path)) => drop(host.host_path(path)),
+                None => {}
+            }
+            addresses.get(at).map(|address| host.hostaddr(*address));
+            // One port is that of all hosts.
+            ports.get(at).or(ports.first()).map(|port| host.port(*port));
+            host
+        })
+        .collect();
+    if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+        fastrand::shuffle(&mut hosts);
+    }
+    hosts
+}
+
+/// All that an address can say beside its hosts. The password comes later.
+fn without_hosts(config: &Config) -> Config {
+    let mut bare = Config::new();
+    config.get_user().map(|user| bare.user(user));
+    config.get_dbname().map(|name| bare.dbname(name));
+    config.get_options().map(|options| bare.options(options));
+    config.get_application_name().map(|name| bare.application_name(name));
+    config.get_connect_timeout().map(|timeout| bare.connect_timeout(*timeout));
+    config.get_tcp_user_timeout().map(|timeout| bare.tcp_user_timeout(*timeout));
+    config.get_keepalives_interval().map(|interval| bare.keepalives_interval(interval));
+    config.get_keepalives_retries().map(|retries| bare.keepalives_retries(retries));
+    bare.keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .target_session_attrs(config.get_target_session_attrs())
+        .channel_binding(config.get_channel_binding());
+    bare
 }
 
 /// The address without its `sslmode`, whose words the client library does not all know.
@@ -103,5 +146,22 @@ mod tests {
         check("postgres://db/ledger", Err("names no user"));
         check("postgres://tollgate@db", Err("no database"));
         check("postgres://tollgate@db:port/x", Err("write `postgres://"));
+    }
+
+    #[test]
+    fn each_host_has_all_that_the_address_says() {
+        let url = "postgres://a@db1:1,db2:2/d?target_session_attrs=read-write&options=-cx%3Dy&keepalives_interval=7";
+        let place: Place = url.parse().unwrap();
+        let hosts = each_host(&place.config);
+        let seen: Vec<_> = hosts.iter().map(|host| (host.get_hosts().to_vec(), host.get_ports())).collect();
+        let name = |name: &str| vec![Host::Tcp(name.to_owned())];
+        assert_eq!(seen, [(name("db1"), &[1][..]), (name("db2"), &[2][..])]);
+        for one in ["postgres://a@db1:1/d", "postgres://a@db2:2/d"].into_iter().zip(&hosts) {
+            let alone: Place = one.0.parse().unwrap();
+            let mut alone = alone.config;
+            alone.options("-cx=y").keepalives_interval(std::time::Duration::from_secs(7));
+            alone.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+            assert_eq!(one.1, &alone);
+        }
     }
 }

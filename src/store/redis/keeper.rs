@@ -4,15 +4,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Away, Member, Redis, Script, State, Term, Value, fresh_id, list, lock, number, text};
+use super::{Away, Member, Redis, Script, Term, Value, fresh_id, list, lock, number, text};
 
 /// How often it is said that this gateway lives.
-const BEAT: Duration = Duration::from_millis(500);
+pub(super) const BEAT: Duration = Duration::from_millis(500);
 
 /// How often Redis is tried while it is away.
-const PROBE: Duration = Duration::from_millis(250);
+pub(super) const PROBE: Duration = Duration::from_millis(250);
 
 /// So many tries on one connection, and another one is made.
 const TRIES: u32 = 4;
@@ -20,13 +21,23 @@ const TRIES: u32 = 4;
 /// How long a memory of unknown past waits for gateways that nobody knows, in milliseconds: three beats.
 const STRANGERS: u64 = 1_500;
 
+/// Many may wake the keeper at once; it does not run for each.
+const GATHER: Duration = Duration::from_millis(5);
+
 static HELLO: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("hello.lua")));
+static TRIAL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("trial.lua")));
 
 /// Never ends.
 pub(super) async fn keep(redis: Arc<Redis>) {
-    let mut failed = 0;
+    let (mut failed, mut pace) = (0, Pace::default());
     loop {
-        let pause = match redis.round().await {
+        let mut round = redis.round().await;
+        if round.is_err() && redis.is_up() && !redis.link.is_connected() {
+            // Somebody closed the connection, which says nothing of Redis: it may be there for another one.
+            redis.bulk.drop_connection();
+            round = redis.round().await;
+        }
+        let pause = match round {
             Ok(()) => {
                 failed = 0;
                 redis.comes_up();
@@ -35,21 +46,37 @@ pub(super) async fn keep(redis: Arc<Redis>) {
                 if redis.term().ready { BEAT } else { PROBE }
             }
             Err(away) => {
-                redis.goes_down(&away.0);
-                lock(&redis.state).error = away.0.to_string();
+                redis.goes_down();
+                redis.tell_trouble(&away.0);
                 failed += 1;
                 if failed % TRIES == 0 {
                     redis.link.drop_connection();
+                }
+                if !redis.link.is_connected() {
                     redis.bulk.drop_connection();
                 }
-                redis.settle();
                 PROBE
             }
         };
-        let early = tokio::time::timeout(pause, redis.wake.notified()).await.is_ok();
-        if early {
-            // Many may wake it at once; it does not run for that.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        pace.rest(pause, &redis.wake).await;
+    }
+}
+
+/// How often the keeper runs, whoever wakes it.
+#[derive(Default)]
+struct Pace {
+    /// When it was last woken before its time.
+    woken: Option<Instant>,
+}
+
+impl Pace {
+    async fn rest(&mut self, pause: Duration, wake: &Notify) {
+        if tokio::time::timeout(pause, wake.notified()).await.is_ok() {
+            // Whoever is in trouble may wake it again and again: it does not run more often for that.
+            let gathered = Instant::now() + GATHER;
+            let due = self.woken.map_or(gathered, |before| gathered.max(before + PROBE));
+            tokio::time::sleep_until(due).await;
+            self.woken = Some(due);
         }
     }
 }
@@ -65,9 +92,13 @@ struct Heard {
 impl Redis {
     /// Says hello; where Redis knows nothing of us, everybody tells what he holds first.
     async fn round(&self) -> Result<(), Away> {
-        self.link.connect().await.map_err(|trouble| Away(trouble.text))?;
-        self.bulk.connect().await.map_err(|trouble| Away(trouble.text))?;
-        self.bulk_failures.store(0, Ordering::Relaxed);
+        if self.link.connect().await.map_err(|trouble| Away(trouble.text))? {
+            self.tried.store(false, Ordering::Relaxed);
+        }
+        if !self.tried.load(Ordering::Relaxed) {
+            self.call_in_turn(&TRIAL, &[self.key("trial")], &[]).await?;
+            self.tried.store(true, Ordering::Relaxed);
+        }
         let known = self.term();
         let (heard, until) = self.hello(&known.epoch, known.is_known()).await?;
         let is_new = heard.epoch != known.epoch;
@@ -166,12 +197,14 @@ impl Redis {
             return;
         }
         metrics::gauge!("tollgate_redis_up").set(1.0);
-        let away = {
-            let mut state = lock(&self.state);
-            std::mem::replace(&mut *state, State { down_since: None, error: String::new() }).down_since
-        };
-        let away_ms = away.map(|since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX));
-        tracing::info!(gateway = self.node(), gateways = self.gateways(), away_ms, "Redis is there");
+        self.is_there.send_replace(true);
+        self.bulk.look_now();
+        let mut state = lock(&self.state);
+        let away_ms = state.down_since.take();
+        let away_ms = away_ms.map(|since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX));
+        if state.herald.ends() {
+            tracing::info!(gateway = self.node(), gateways = self.gateways(), away_ms, "Redis is there");
+        }
     }
 
     async fn beat(&self) {
@@ -190,4 +223,25 @@ impl Redis {
 
 fn strange() -> Away {
     Away("Redis answered with something else than was asked for".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_woken_again_and_again_keeps_his_pace() {
+        let (mut pace, wake, begun) = (Pace::default(), Notify::new(), Instant::now());
+        wake.notify_one();
+        pace.rest(BEAT, &wake).await;
+        assert_eq!(begun.elapsed(), GATHER, "once, it is at once");
+        for _ in 0..40 {
+            wake.notify_one();
+            pace.rest(BEAT, &wake).await;
+        }
+        assert_eq!(begun.elapsed(), GATHER + 40 * PROBE);
+        let begun = Instant::now();
+        pace.rest(BEAT, &wake).await;
+        assert_eq!(begun.elapsed(), BEAT, "left alone");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{Period, SecretRef};
+use crate::settings::{LocalRef, Period};
 
 /// What several gateways share over one Redis or Valkey: counts of limits, budgets, kept answers, what breakers know.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct RedisSettings {
     /// The user, where it knows several.
     pub username: Option<String>,
     /// Its password, by reference: `env:NAME`, `file:PATH` or `keystore:NAME`.
-    pub password: Option<SecretRef>,
+    pub password: Option<LocalRef>,
     /// A file with the certificates that are trusted for `rediss://`, in PEM, instead of those of the system.
     pub ca: Option<PathBuf>,
     /// All keys begin with it, in braces. Gateways with the same prefix share; others do not meet.

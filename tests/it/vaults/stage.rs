@@ -147,6 +147,11 @@ impl State {
             "auth/token/lookup-self" => {
                 acts::whole(200, &json!({ "data": { "ttl": 0, "renewable": false } }))
             }
+            "auth/token/revoke-self" => {
+                *self.counts.entry("revoke-self").or_default() += 1;
+                self.tokens.remove(&token);
+                acts::whole(204, &json!({}))
+            }
             "auth/token/renew-self" if self.no_renewals => errors(403, "permission denied"),
             "auth/token/renew-self" => {
                 *self.counts.entry("renew-self").or_default() += 1;

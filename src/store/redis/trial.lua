@@ -1,0 +1,22 @@
+-- Whether everything that the other scripts do is allowed: a user who may say hello may lack the rest. KEYS: a key of its own.
+local key = KEYS[1]
+redis.call('SET', key, '1', 'PX', 1000)
+redis.call('PTTL', key)
+redis.call('GET', key)
+redis.call('DEL', key)
+redis.call('HSET', key, 'a', '1')
+redis.call('PEXPIRE', key, 1000)
+redis.call('HGET', key, 'a')
+redis.call('HGETALL', key)
+redis.call('HEXISTS', key, 'a')
+redis.call('HDEL', key, 'a')
+redis.call('ZADD', key, 1, 'a')
+redis.call('PEXPIRE', key, 1000)
+redis.call('ZSCORE', key, 'a')
+redis.call('ZCARD', key)
+redis.call('ZCOUNT', key, 0, 1)
+redis.call('ZRANGEBYSCORE', key, 0, 1)
+redis.call('ZREMRANGEBYSCORE', key, 2, 3)
+redis.call('ZREM', key, 'a')
+redis.call('TIME')
+return 1
