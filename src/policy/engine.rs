@@ -75,7 +75,7 @@ pub(super) fn build(settings: &PolicySettings, host: &Arc<Host>) -> Engine {
     let deadline = settings.deadline.0;
     engine.on_progress(move |operations| {
         let looks = operations.is_multiple_of(LOOK_EVERY) || WATCHED.get();
-        (looks && overdue(deadline)).then(|| Dynamic::UNIT)
+        if looks && overdue(deadline) { Some(Dynamic::UNIT) } else { None }
     });
     // The language's own `in` calls its `==` for each element, which takes ten times as long.
     engine.register_fn("contains", |list: &mut Array, text: ImmutableString| {
