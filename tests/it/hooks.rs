@@ -224,7 +224,7 @@ async fn what_goes_wrong_in_a_hook_ends_as_declared() {
         ("fn on_error(req, err) { throw \"oh\" }", "deny", 500),
         ("fn on_error(req, err) { throw \"oh\" }", "skip", 200),
         ("fn on_response(req, res) { loop {} }", "deny", 500),
-        ("fn on_response(req, res) { 5 }", "skip", 200),
+        ("fn on_response(req, res) { let five = 5; five }", "skip", 200),
         ("fn on_complete(req, out) { throw \"oh\" }", "deny", 200),
     ] {
         let policy = format!(
