@@ -206,6 +206,7 @@ impl Checked {
             limits: self.config.limits.clone(),
             tls: self.config.tls.clone(),
             compression: self.config.compression.clone(),
+            reuse_port: self.config.reuse_port,
         }
     }
 }

@@ -76,6 +76,8 @@ pub struct ListenerSettings {
     pub tls: Option<TlsSettings>,
     /// Compressed request bodies.
     pub compression: CompressionSettings,
+    /// Whether other processes may listen on the same address at the same time.
+    pub reuse_port: bool,
 }
 
 /// A bound listener that does not serve yet.
@@ -94,7 +96,8 @@ impl Listener {
     /// The address cannot be had, or certificate and key do not load or do not belong together.
     pub fn bind(address: SocketAddr, settings: ListenerSettings) -> Result<Self, ListenError> {
         let tls = settings.tls.as_ref().map(TlsReloader::load).transpose()?;
-        let (socket, address) = open(address).map_err(|source| ListenError::Bind { address, source })?;
+        let (socket, address) =
+            open(address, settings.reuse_port).map_err(|source| ListenError::Bind { address, source })?;
         Ok(Self { socket, address, settings: Arc::new(settings), tls })
     }
 
@@ -141,7 +144,11 @@ impl fmt::Display for ListenError {
         match self {
             Self::Bind { address, source } => match source.kind() {
                 io::ErrorKind::AddrInUse => {
-                    write!(f, "cannot listen on {address}: address in use (another process listens there)")
+                    write!(
+                        f,
+                        "cannot listen on {address}: address in use (another process listens there, and not both have \
+                         `reuse_port: true`)"
+                    )
                 }
                 io::ErrorKind::PermissionDenied => {
                     write!(f, "cannot listen on {address}: permission denied (ports below 1024 need it)")
@@ -167,11 +174,13 @@ impl From<TlsError> for ListenError {
 /// Connections that the kernel keeps while the acceptor is busy.
 const BACKLOG: i32 = 4096;
 
-fn open(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+fn open(address: SocketAddr, reuse_port: bool) -> io::Result<(std::net::TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the old process's connections to leave TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -154,13 +154,13 @@ async fn open(
         shared: shared.clone(),
         metrics,
         reloads: reloads.clone(),
-        draining: Arc::new(move || watching.is_draining()),
+        draining: Arc::new(move || watching.is_leaving()),
         desk: desk.clone(),
         secrets: Arc::new(house.standings()),
         token: built.admin_token,
     };
     tokio::spawn(admin::serve(admin_listener, admin));
-    tokio::spawn(end_on_signal(drain.clone(), config.drain.0));
+    tokio::spawn(end_on_signal(drain.clone(), config.drain_delay.0, config.drain.0));
     end_streams(&drain, close);
     let close_stores = house.closer();
     let watch = house.watch(shared.clone(), reloads, desk, listener.tls())?;
@@ -249,8 +249,8 @@ fn greet(address: SocketAddr) {
     }
 }
 
-/// The first signal drains, the second ends at once.
-async fn end_on_signal(drain: Drain, deadline: Duration) {
+/// The first signal drains after `delay`, the second ends at once.
+async fn end_on_signal(drain: Drain, delay: Duration, deadline: Duration) {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
@@ -259,9 +259,21 @@ async fn end_on_signal(drain: Drain, deadline: Duration) {
     };
     let mut next = async || tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () };
     next().await;
+    if !delay.is_zero() {
+        drain.leave_soon();
+        tracing::info!(delay_s = delay.as_secs_f64(), in_flight = drain.in_flight(), "leaving soon");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = next() => return end_at_once(&drain),
+        }
+    }
     drain.begin(deadline);
     tracing::info!(deadline_s = deadline.as_secs_f64(), in_flight = drain.in_flight(), "draining");
     next().await;
+    end_at_once(&drain);
+}
+
+fn end_at_once(drain: &Drain) {
     drain.begin(Duration::ZERO);
     tracing::warn!("second signal: stopping at once");
 }

@@ -300,6 +300,11 @@ impl Desk<'_> {
             let help = "set `admin.token`; without it, `/admin/v1/*` answers on loopback only";
             self.warning(&["admin", "listen"], message, Some(help.into()));
         }
+        if self.reading.config.reuse_port && self.reading.config.drain_delay.0.is_zero() {
+            let message =
+                "`reuse_port` without a `drain_delay`: who has just connected would be turned away at a stop";
+            self.error(&["reuse_port"], message, Some("add `drain_delay: 5s`".into()));
+        }
         if self.reading.config.log.level.trim().is_empty() {
             self.error(&["log", "level"], "`log.level` is empty", Some("try \"info\"".into()));
         }
@@ -334,7 +339,8 @@ impl Desk<'_> {
             (&["policies", "tests_deadline"], nanos(config.policies.tests_deadline.0)),
             (&["queue", "max_wait"], nanos(config.queue.max_wait.0)),
         ];
-        let at_most: [(&[&str], u64, u64, &str); 8] = [
+        let at_most: [(&[&str], u64, u64, &str); 9] = [
+            (&["drain_delay"], nanos(config.drain_delay.0), nanos(Duration::from_secs(600)), "10m"),
             (&["drain"], nanos(config.drain.0), nanos(Duration::from_secs(3600)), "1h"),
             (&["limits", "body"], limits.body.0, 1 << 30, "1GiB"),
             (&["limits", "upload"], limits.upload.0, 1 << 40, "1024GiB"),

@@ -44,6 +44,9 @@ pub struct Config {
     /// Address and port for clients; port 0 picks one and prints it. Changing it needs a restart.
     #[schemars(extend("format" = "address"))]
     pub listen: SocketAddr,
+    /// Whether another gateway may listen on the same address at the same time, so that it can take over while this one
+    /// ends (`SO_REUSEPORT`); needs `drain_delay`. Changing it needs a restart.
+    pub reuse_port: bool,
     /// TLS towards clients. Without it, clients speak plain HTTP/1.1 or HTTP/2. Files are read again when they change; other
     /// paths need a restart.
     pub tls: Option<TlsSettings>,
@@ -55,7 +58,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<CompressionSettings>")]
     pub compression: CompressionSettings,
-    /// How long running requests may go on after a stop was asked for; at most `1h`. Changing it needs a restart.
+    /// How long requests are still served once a stop was asked for, while `/readyz` fails already: as long as balancers
+    /// need to send them elsewhere; at most `10m`. Changing it needs a restart.
+    pub drain_delay: Period,
+    /// How long running requests may go on after that; at most `1h`. Changing it needs a restart.
     pub drain: Period,
     /// Worker threads; by default one for each core. Changing it needs a restart.
     #[schemars(range(min = 1, max = 1024))]
@@ -233,9 +239,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 8080).into(),
+            reuse_port: false,
             tls: None,
             limits: LimitSettings::default(),
             compression: CompressionSettings::default(),
+            drain_delay: Period::secs(0),
             drain: Period::secs(30),
             workers: None,
             auth: AuthSettings::default(),

@@ -200,6 +200,8 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
         ("alerts", old.alerts != new.alerts),
         ("plugins.cache", old.plugins.cache != new.plugins.cache),
         ("log", old.log != new.log),
+        ("reuse_port", old.reuse_port != new.reuse_port),
+        ("drain_delay", old.drain_delay != new.drain_delay),
         ("drain", old.drain != new.drain),
     ];
     for (setting, _) in changed.iter().filter(|(_, changed)| *changed) {

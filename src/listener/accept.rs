@@ -51,8 +51,10 @@ pub(super) async fn serve<H: Handler>(
             None => std::future::pending().await,
         }
     };
+    let shared = rules.settings.reuse_port;
     tokio::select! {
         biased;
+        () = drain.leaving(), if shared => {}
         () = drain.began() => {}
         () = accept(&socket, &workers, &capacity) => {
             tracing::error!("the listener has no workers left");
@@ -60,7 +62,13 @@ pub(super) async fn serve<H: Handler>(
         }
         () = renewal => {}
     }
-    drop(socket);
+    match socket.into_std() {
+        // The next instance has the address already: what the kernel gave to this one must not be lost.
+        Ok(socket) if shared => take_the_rest(&socket, &workers, &capacity),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "connections that wait for the listener are lost"),
+    }
+    drain.began().await;
     workers.iter_mut().for_each(Worker::close);
     see_out(&mut workers, &drain).await;
 }
@@ -84,12 +92,34 @@ async fn accept(socket: &TcpListener, workers: &[Worker], capacity: &Arc<Capacit
     }
 }
 
+/// Takes what has queued up and closes the queue.
+fn take_the_rest(socket: &std::net::TcpListener, workers: &[Worker], capacity: &Arc<Capacity>) {
+    loop {
+        match socket.accept() {
+            Ok((stream, address)) => {
+                let alive = workers.iter().filter(|worker| worker.is_alive());
+                let Some(worker) = alive.min_by_key(|worker| worker.load()) else { return };
+                if stream.set_nonblocking(true).is_ok() {
+                    seat(stream, address, worker, capacity);
+                }
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => return tracing::warn!(%error, "connections that wait for the listener are lost"),
+        }
+    }
+}
+
 fn hand_over(stream: TcpStream, address: SocketAddr, worker: &Worker, capacity: &Arc<Capacity>) {
+    if let Ok(stream) = stream.into_std() {
+        seat(stream, address, worker, capacity);
+    }
+}
+
+fn seat(stream: std::net::TcpStream, address: SocketAddr, worker: &Worker, capacity: &Arc<Capacity>) {
     // Without a seat the connection is closed by dropping it.
     let Some(seat) = capacity.admit(address.ip(), &worker.open) else { return };
-    if let Ok(stream) = stream.into_std() {
-        worker.take(Arrival { stream, address, seat });
-    }
+    worker.take(Arrival { stream, address, seat });
 }
 
 fn is_about_one_connection(error: &io::Error) -> bool {

@@ -272,6 +272,9 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             match exit.poll(cx) {
                 Poll::Ready(Step::Cut) => return Poll::Ready(End::Cut),
+                // Over HTTP/1 the next answer says so; an idle connection closed now might be in use by the time that
+                // its client hears of it.
+                Poll::Ready(Step::Leaving) if !patience.http2 => {}
                 // Saying it again does no harm.
                 Poll::Ready(_) => goodbye(conn.as_mut()),
                 Poll::Pending => match patience.poll(cx) {

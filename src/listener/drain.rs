@@ -15,8 +15,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Shared by everybody who takes part in shutting down; clones are the same switch.
 ///
-/// It goes one way: open, draining (nothing new, what runs may finish), expired (what still runs should
-/// end with an error event now), cut (connections are dropped).
+/// It goes one way: open, leaving (requests are served, but those who send them are asked to go elsewhere), draining
+/// (nothing new, what runs may finish), expired (what still runs should end with an error event now), cut (connections
+/// are dropped).
 #[derive(Clone)]
 pub struct Drain(Arc<Switch>);
 
@@ -37,9 +38,10 @@ struct Course {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     Open = 0,
-    Draining = 1,
-    Expired = 2,
-    Cut = 3,
+    Leaving = 1,
+    Draining = 2,
+    Expired = 3,
+    Cut = 4,
 }
 
 impl Drain {
@@ -54,6 +56,11 @@ impl Drain {
         }))
     }
 
+    /// Says that the end is near: readiness fails from here on, and nothing else changes for those who ask.
+    pub fn leave_soon(&self) {
+        self.advance(Step::Leaving);
+    }
+
     /// Begins to drain; running requests have until `deadline` from now. A second call can only bring the
     /// end nearer (a second signal: `Duration::ZERO`).
     pub fn begin(&self, deadline: Duration) {
@@ -64,14 +71,24 @@ impl Drain {
         });
     }
 
-    /// Whether new requests are refused. Readiness fails from then on.
+    /// Whether new requests should go elsewhere: readiness fails.
+    pub fn is_leaving(&self) -> bool {
+        self.step() >= Step::Leaving
+    }
+
+    /// Whether new requests are refused.
     pub fn is_draining(&self) -> bool {
-        self.step() != Step::Open
+        self.step() >= Step::Draining
     }
 
     /// Requests whose response has not ended.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the end is near.
+    pub(super) fn leaving(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.reached(Step::Leaving)
     }
 
     /// Waits until draining begins.
@@ -88,8 +105,9 @@ impl Drain {
     pub(super) fn step(&self) -> Step {
         match self.0.step.load(Ordering::Relaxed) {
             0 => Step::Open,
-            1 => Step::Draining,
-            2 => Step::Expired,
+            1 => Step::Leaving,
+            2 => Step::Draining,
+            3 => Step::Expired,
             _ => Step::Cut,
         }
     }
@@ -186,8 +204,9 @@ pub(super) struct Exit {
 }
 
 impl Exit {
+    /// Whoever comes while the gateway leaves is not told so: there is nothing yet that has changed.
     pub(super) fn new(drain: &Drain) -> Self {
-        Self { drain: drain.clone(), seen: Step::Open, registered: None }
+        Self { drain: drain.clone(), seen: drain.step().min(Step::Leaving), registered: None }
     }
 
     /// Ready once for every step that the drain has gone (it may skip some).

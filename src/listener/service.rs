@@ -76,6 +76,9 @@ pub(super) fn answer<H: Handler>(
                 let mut response = Box::pin(line.handler.handle(request, line.peer)).await;
                 if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
                     line.wire.hand_over(takeover);
+                } else if line.rules.drain.is_leaving() {
+                    // Whoever is told so asks the next instance, which the end of the connection might not let them.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
             }

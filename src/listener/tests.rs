@@ -49,7 +49,15 @@ impl Stand {
     }
 
     fn with_workers(settings: ListenerSettings, workers: usize) -> Self {
-        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), settings).expect("a free port");
+        Self::bound(([127, 0, 0, 1], 0).into(), settings, workers)
+    }
+
+    fn at(address: SocketAddr, settings: ListenerSettings) -> Self {
+        Self::bound(address, settings, 1)
+    }
+
+    fn bound(address: SocketAddr, settings: ListenerSettings, workers: usize) -> Self {
+        let listener = Listener::bind(address, settings).expect("a free port");
         let (address, drain, seen) = (listener.local_addr(), Drain::new(), Arc::<Seen>::default());
         let (handler, its_drain) = (seen.clone(), drain.clone());
         let make = move |_| Probe { seen: handler.clone(), drain: its_drain.clone() };

@@ -1,9 +1,16 @@
 //! Rows R of the fault matrix: signals, limits of the operating system, logs that nobody takes, starts that fail.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use http::Method;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -250,14 +257,14 @@ async fn one_gateway_takes_over_from_another_and_no_request_fails() {
         format!("state: {{ ledger: \"sqlite:./t.db\" }}\nproviders:\n{}", provider("up", &upstream.url()));
     let older = gateway::start(&config);
     let younger = gateway::start(&config);
-    let serving = std::sync::Arc::new(std::sync::Mutex::new(older.clients));
-    let going = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let serving = Arc::new(std::sync::Mutex::new(older.clients));
+    let going = Arc::new(AtomicBool::new(true));
     let clients: Vec<_> = (0..4)
         .map(|_| {
             let (serving, going) = (serving.clone(), going.clone());
             tokio::spawn(async move {
                 let mut answered = 0;
-                while going.load(std::sync::atomic::Ordering::SeqCst) {
+                while going.load(SeqCst) {
                     let to = *serving.lock().unwrap();
                     let reply = chat(to, &ask_stream("up/m")).await;
                     assert!(reply.whole && reply.text().contains("[DONE]"), "{reply:#?}");
@@ -274,7 +281,7 @@ async fn one_gateway_takes_over_from_another_and_no_request_fails() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     older.terminate();
     tokio::time::sleep(Duration::from_millis(800)).await;
-    going.store(false, std::sync::atomic::Ordering::SeqCst);
+    going.store(false, SeqCst);
     let mut answered = 0;
     for client in clients {
         answered += client.await.unwrap();
@@ -283,6 +290,95 @@ async fn one_gateway_takes_over_from_another_and_no_request_fails() {
     assert_eq!(older.ended(Duration::from_secs(5)).and_then(|status| status.code()), Some(0));
     client::eventually("every request to have its line", || {
         (answered == older.access().len() + younger.access().len()).then_some(())
+    })
+    .await;
+}
+
+/// Asks on one connection, as often as it may, until it is told to go elsewhere; how many answers came.
+async fn asked_until_close(to: SocketAddr, going: &AtomicBool) -> usize {
+    let stream = TcpStream::connect(to).await.expect("a listener");
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.expect("a connection");
+    let connection = tokio::spawn(connection);
+    let mut answered = 0;
+    while going.load(SeqCst) {
+        let mut request = client::request(Method::POST, "/v1/chat/completions", &ask("up/m").to_string());
+        request.headers_mut().insert("host", "gateway".parse().unwrap());
+        sender.ready().await.expect("an open connection");
+        let answer = sender.send_request(request.map(Full::new)).await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        let last = answer.headers().get("connection").is_some_and(|value| value == "close");
+        answer.into_body().collect().await.expect("all of it");
+        answered += 1;
+        if last {
+            break;
+        }
+    }
+    drop(sender);
+    let _ = connection.await;
+    answered
+}
+
+/// Twice in a row, as a rolling upgrade does it, on the address that clients know.
+#[tokio::test]
+async fn a_gateway_takes_over_the_address_of_another_and_no_request_fails() {
+    let upstream = slow(Duration::from_millis(200));
+    let config = |listen: &str| {
+        format!(
+            "listen: {listen}\nadmin: {{ listen: 127.0.0.1:0 }}\nreuse_port: true\ndrain_delay: 500ms\n\
+             state: {{ ledger: \"sqlite:./t.db\" }}\nlimits: {{ connections_per_address: 5000 }}\nproviders:\n{}",
+            provider("up", &upstream.url())
+        )
+    };
+    let start = |listen: &str| gateway::setup("").file("tollgate.yaml", &config(listen)).start();
+    let mut serving = start("127.0.0.1:0");
+    let address = serving.clients;
+    let going = Arc::new(AtomicBool::new(true));
+    let clients: Vec<_> = (0..6)
+        .map(|number| {
+            let going = going.clone();
+            tokio::spawn(async move {
+                let mut answered = 0;
+                while going.load(SeqCst) {
+                    answered += match number % 3 {
+                        0 => {
+                            let reply = chat(address, &ask_stream("up/m")).await;
+                            assert!(reply.whole && reply.text().contains("[DONE]"), "{reply:#?}");
+                            1
+                        }
+                        1 => {
+                            let reply = chat(address, &ask("up/m")).await;
+                            assert!(reply.whole && reply.status == 200, "{reply:#?}");
+                            1
+                        }
+                        _ => asked_until_close(address, &going).await,
+                    };
+                }
+                answered
+            })
+        })
+        .collect();
+    let mut lines = 0;
+    for _ in 0..2 {
+        let younger = start(&address.to_string());
+        assert_eq!(younger.clients, address);
+        assert_eq!(client::get(younger.admin, "/readyz").await.status, 200);
+        serving.terminate();
+        assert_eq!(serving.ended(Duration::from_secs(10)).and_then(|status| status.code()), Some(0));
+        lines += serving.access().len();
+        serving = younger;
+        let before = serving.access().len();
+        client::eventually("the younger one to serve", || {
+            (serving.access().len() > before + 10).then_some(())
+        })
+        .await;
+    }
+    going.store(false, SeqCst);
+    let mut answered = 0;
+    for client in clients {
+        answered += client.await.unwrap();
+    }
+    client::eventually("every request to have its line", || {
+        (answered == lines + serving.access().len()).then_some(())
     })
     .await;
 }

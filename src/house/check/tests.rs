@@ -259,6 +259,13 @@ fn each_contradiction_is_named_with_its_place() {
                 "2:8: error: `drain` must be at most 1h",
             ],
         ),
+        ("drain_delay: 11m".into(), vec!["1:14: error: `drain_delay` must be at most 10m"]),
+        (
+            "reuse_port: true".into(),
+            vec![
+                "1:13: error: `reuse_port` without a `drain_delay`: who has just connected would be turned away at a stop",
+            ],
+        ),
         (
             "listen: 0.0.0.0:9090".into(),
             vec![

@@ -12,9 +12,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 
-type Sender = http2::SendRequest<Full<Bytes>>;
+pub(super) type Sender = http2::SendRequest<Full<Bytes>>;
 
-async fn speak_http2<I>(io: I) -> (Sender, JoinHandle<()>)
+pub(super) async fn speak_http2<I>(io: I) -> (Sender, JoinHandle<()>)
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -22,12 +22,12 @@ where
     (sender, tokio::spawn(async move { drop(conn.await) }))
 }
 
-fn request(path: &str, body: &'static str) -> Request<Full<Bytes>> {
+pub(super) fn request(path: &str, body: &'static str) -> Request<Full<Bytes>> {
     let request = Request::post(format!("http://a{path}"));
     request.body(Full::new(Bytes::from_static(body.as_bytes()))).expect("a request")
 }
 
-async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> (u16, String) {
+pub(super) async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> (u16, String) {
     let answer = timeout(PATIENCE, sender.send_request(request)).await.expect("in time").expect("an answer");
     let status = answer.status().as_u16();
     let body = answer.into_body().collect().await.expect("a body").to_bytes();
