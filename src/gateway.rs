@@ -25,6 +25,7 @@ mod observe;
 mod papers;
 mod probe;
 mod raw;
+mod recall;
 mod rehearsal;
 mod relay;
 mod repeated;
@@ -57,6 +58,7 @@ pub use market::Board;
 pub use memory::Memory;
 pub use probe::probe;
 pub use raw::RawBody;
+pub use recall::recall;
 pub use rehearsal::Rehearsal;
 pub use serve::{Arrived, Body, Served};
 pub use settings::{

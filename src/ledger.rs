@@ -46,6 +46,7 @@ pub use own::{Own, Owns};
 pub use price::{OffPeak, Price, When};
 pub use prices::{Change, Difference, Prices, told_price};
 pub use rate::{Rate, Tier, Unit};
+pub use reserved::Reserved;
 pub use row::State;
 pub use settings::{
     AbovePrice, Day, ModelPrice, OffPeakPrice, PriceSettings, Rates, ReservedSettings, SourceSettings,

@@ -115,14 +115,7 @@ pub(super) async fn usage(State(admin): State<Arc<Admin>>, Query(wanted): Query<
         };
     }
     let by = question.by.clone();
-    let sums = match central {
-        Some(central) => central.sums(&question).await.map_err(|absent| absent.to_string()),
-        None => {
-            let read = database.read(move |db| usage::sums(db, &question)).await;
-            read.map_err(|trouble| trouble.to_string())
-        }
-    };
-    match sums {
+    match desk.sums(question, central.is_none()).await.unwrap_or_else(|| Ok(Vec::new())) {
         Ok(mut sums) => {
             sums.truncate(wanted.limit.unwrap_or(usize::MAX));
             let usage: Vec<_> = sums.iter().map(|sum| sum.object(&by)).collect();

@@ -21,7 +21,7 @@ use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{
-    Admission, Errands, Figures, Gateway, Memory, Runner, Shadows, Shared, Unread, memory, probe,
+    Admission, Errands, Figures, Gateway, Memory, Runner, Shadows, Shared, Unread, memory, probe, recall,
 };
 use crate::house::{
     Built, Desk, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore,
@@ -112,6 +112,7 @@ async fn open(
     restore(&keys, &figures).await.map_err(|refused| format!("what was set cannot be read: {refused}"))?;
     figures.configure(built.terms);
     meet(&figures).await?;
+    recall(&figures, MEETING).await;
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
     let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0);
     note_secrets(&keys, &built.secrets).await?;

@@ -175,7 +175,8 @@ impl Figures {
         self.redis.get()
     }
 
-    fn model(&self, name: &TargetName) -> Option<Arc<crate::ledger::Known>> {
+    /// What is known of a target: its price and facts.
+    pub(super) fn known(&self, name: &TargetName) -> Option<Arc<crate::ledger::Known>> {
         let presets = self.presets.load();
         self.prices.book().of(name, presets.get(&name.provider).map(|preset| &**preset))
     }
@@ -221,7 +222,7 @@ impl Numbers for Figures {
     }
 
     fn fill(&self, listing: &mut Listing) {
-        let Some(known) = TargetName::parse(&listing.name).and_then(|name| self.model(&name)) else { return };
+        let Some(known) = TargetName::parse(&listing.name).and_then(|name| self.known(&name)) else { return };
         let model = &known.model;
         let when = When { unix_ms: self.clock.unix_ms(), ..When::default() };
         let rate = |unit| Some(model.price.as_ref()?.rate(unit, 0, when)?.million());
@@ -267,7 +268,7 @@ impl Numbers for Figures {
 
     fn cost(&self, listing: &Listing, size: Size) -> Option<f64> {
         let name = TargetName::parse(&listing.name)?;
-        let known = self.model(&name)?;
+        let known = self.known(&name)?;
         let most = listing.max_output.unwrap_or(u64::MAX);
         let input = self.tokens.likely(&name, size.input);
         let usage = Usage { input, output: size.output.min(most), ..Usage::default() };

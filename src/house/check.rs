@@ -300,9 +300,9 @@ impl Desk<'_> {
             let help = "set `admin.token`; without it, `/admin/v1/*` answers on loopback only";
             self.warning(&["admin", "listen"], message, Some(help.into()));
         }
-        if self.reading.config.reuse_port && self.reading.config.drain_delay.0.is_zero() {
+        if self.reading.config.reuse_port && self.reading.config.drain_delay.0 < Duration::from_secs(1) {
             let message =
-                "`reuse_port` without a `drain_delay`: who has just connected would be turned away at a stop";
+                "`reuse_port` needs a `drain_delay` of 1s or more: who has just connected must be served";
             self.error(&["reuse_port"], message, Some("add `drain_delay: 5s`".into()));
         }
         if self.reading.config.log.level.trim().is_empty() {

@@ -45,7 +45,7 @@ pub struct Config {
     #[schemars(extend("format" = "address"))]
     pub listen: SocketAddr,
     /// Whether another gateway may listen on the same address at the same time, so that it can take over while this one
-    /// ends (`SO_REUSEPORT`); needs `drain_delay`. Changing it needs a restart.
+    /// ends (`SO_REUSEPORT`); needs a `drain_delay` of 1s or more. Changing it needs a restart.
     pub reuse_port: bool,
     /// TLS towards clients. Without it, clients speak plain HTTP/1.1 or HTTP/2. Files are read again when they change; other
     /// paths need a restart.

@@ -15,6 +15,7 @@ use super::names::candidates;
 use super::own::{Own, Owns};
 use super::price::Price;
 use super::rate::{Rate, Tier, Unit};
+use super::reserved::Reserved;
 use crate::money::Pico;
 use crate::target::TargetName;
 
@@ -141,6 +142,12 @@ impl Book {
             Fetched::Own(owns) => Some((&**source, owns)),
             Fetched::Models(_) => None,
         })
+    }
+
+    /// Capacity that is paid for already.
+    pub fn reserved(&self) -> Vec<Arc<Reserved>> {
+        let owns = self.settings().map(|(_, owns)| owns).chain([&self.pushed, &self.own]);
+        owns.flat_map(|owns| owns.0.values().filter_map(|own| own.reserved.clone())).collect()
     }
 
     /// All models of a preset by the names of lists, with where they come from; what is built in last.

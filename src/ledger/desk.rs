@@ -11,6 +11,7 @@ use super::outbox::{self, Outbox};
 use super::retention;
 use super::row::{End, Row};
 use super::tab::{Opening, Tab};
+use super::usage::{self, Question, Sum};
 use crate::clock::Clock;
 use crate::store::sqlite::{Gathering, Sqlite, Trouble, Written};
 use crate::store::{Abandoned, OnLoss, StateSettings};
@@ -120,6 +121,22 @@ impl Desk {
     /// The tab of a request, where anything is written down or counted.
     pub fn tab(self: &Arc<Self>, opening: impl FnOnce() -> Opening) -> Option<Arc<Tab>> {
         self.is_on().then(|| Tab::new(self.clone(), opening()))
+    }
+
+    /// What was used and spent, by the ledger of all gateways, if there is one and `own` is not asked for. `None` without
+    /// a ledger.
+    ///
+    /// # Errors
+    /// What keeps the ledger from being read.
+    pub async fn sums(&self, question: Question, own: bool) -> Option<Result<Vec<Sum>, String>> {
+        let database = self.database()?;
+        Some(match self.central().filter(|_| !own) {
+            Some(central) => central.sums(&question).await.map_err(|absent| absent.to_string()),
+            None => {
+                let read = database.read(move |db| usage::sums(db, &question)).await;
+                read.map_err(|trouble| trouble.to_string())
+            }
+        })
     }
 
     /// Turns rows that are older than `keep` into sums of their days, an hour's at a time. Says how many went.

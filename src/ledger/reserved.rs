@@ -1,5 +1,6 @@
 //! Capacity that is paid for already: so many tokens of each period cost nothing more.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::tz::TimeZone;
@@ -31,6 +32,8 @@ pub struct Reserved {
     /// Where its days begin.
     pub zone: TimeZone,
     taken: Mutex<Taken>,
+    /// Whether what was taken before is counted.
+    recalled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +53,7 @@ impl PartialEq for Reserved {
 impl Reserved {
     /// Capacity of which nothing is taken yet.
     pub fn new(tokens: u64, every: Every, zone: TimeZone) -> Self {
-        Self { tokens, every, zone, taken: Mutex::default() }
+        Self { tokens, every, zone, taken: Mutex::default(), recalled: AtomicBool::new(false) }
     }
 
     /// Takes up to `wanted` tokens out of the period in which the moment falls, and says how many there were. A moment
@@ -65,6 +68,29 @@ impl Reserved {
     /// Tokens that are left in the period in which the moment falls.
     pub fn left(&self, unix_ms: u64) -> u64 {
         self.tokens.saturating_sub(self.current(unix_ms).tokens)
+    }
+
+    /// When the period began in which the moment falls, both in Unix milliseconds.
+    pub fn since_ms(&self, unix_ms: u64) -> u64 {
+        u64::try_from(self.began(unix_ms)).unwrap_or(0).saturating_mul(1_000)
+    }
+
+    /// Counts what was taken, before anybody counted here, of the period that began at `since_ms`.
+    pub fn recall(&self, tokens: u64, since_ms: u64) {
+        let mut taken = self.current(since_ms);
+        if u64::try_from(taken.since).is_ok_and(|since| since * 1_000 == since_ms) {
+            taken.tokens = taken.tokens.saturating_add(tokens);
+        }
+    }
+
+    /// Nothing was taken that is not counted.
+    pub fn is_recalled(&self) -> bool {
+        self.recalled.load(Ordering::Relaxed)
+    }
+
+    /// From now on, nothing that was taken is not counted.
+    pub fn recalled(&self) {
+        self.recalled.store(true, Ordering::Relaxed);
     }
 
     fn current(&self, unix_ms: u64) -> std::sync::MutexGuard<'_, Taken> {
@@ -117,5 +143,21 @@ mod tests {
             assert_eq!(reserved.take(10, start), 10, "{every:?}: a clock that goes back");
             assert_eq!(reserved.left(at(after)), 90, "{every:?}");
         }
+    }
+
+    #[test]
+    fn what_was_taken_before_counts_in_its_period_only() {
+        let reserved = Reserved::new(100, Every::Day, TimeZone::get("America/New_York").unwrap());
+        let (today, tomorrow) = (at("2026-07-01T12:00:00Z"), at("2026-07-02T12:00:00Z"));
+        let since = reserved.since_ms(today);
+        assert_eq!(since, at("2026-07-01T04:00:00Z"));
+        assert_eq!(reserved.take(10, today), 10);
+        reserved.recall(70, since);
+        assert_eq!(reserved.left(today), 20);
+        reserved.recall(70, since);
+        assert_eq!(reserved.left(today), 0, "more may have been used than was reserved");
+        assert_eq!(reserved.left(tomorrow), 100);
+        reserved.recall(70, since);
+        assert_eq!(reserved.left(tomorrow), 100, "yesterday is over");
     }
 }

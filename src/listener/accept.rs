@@ -6,6 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use socket2::SockFilter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
@@ -19,6 +21,8 @@ use super::{Handler, Listener};
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Time that workers have to end once their connections were cut.
 const CUT: Duration = Duration::from_secs(2);
+/// Time for handshakes that have begun before the address was left to another process: the way to a client and back.
+const HANDSHAKES: Duration = Duration::from_millis(300);
 /// First and longest pause after the operating system refused to accept.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -62,13 +66,11 @@ pub(super) async fn serve<H: Handler>(
         }
         () = renewal => {}
     }
-    match socket.into_std() {
-        // The next instance has the address already: what the kernel gave to this one must not be lost.
-        Ok(socket) if shared => take_the_rest(&socket, &workers, &capacity),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "connections that wait for the listener are lost"),
+    if shared {
+        hand_on(socket, &workers, &capacity, &drain).await;
+    } else {
+        drop(socket);
     }
-    drain.began().await;
     workers.iter_mut().for_each(Worker::close);
     see_out(&mut workers, &drain).await;
 }
@@ -92,20 +94,54 @@ async fn accept(socket: &TcpListener, workers: &[Worker], capacity: &Arc<Capacit
     }
 }
 
-/// Takes what has queued up and closes the queue.
-fn take_the_rest(socket: &std::net::TcpListener, workers: &[Worker], capacity: &Arc<Capacity>) {
+/// Leaves the address to another process that listens on it, too, without losing anybody: what the kernel has given to
+/// this socket would be reset with it. Returns when the drain begins.
+async fn hand_on(socket: TcpListener, workers: &[Worker], capacity: &Arc<Capacity>, drain: &Drain) {
+    let deaf = deafen(&socket);
+    if deaf.is_ok() {
+        // Ends only when no worker is left.
+        let _ = timeout(HANDSHAKES, accept(&socket, workers, capacity)).await;
+    }
+    let took = socket.into_std().and_then(|socket| take_the_rest(&socket, workers, capacity));
+    if let Err(error) = deaf.and(took) {
+        tracing::warn!(%error, "connections that were made in this moment may be lost");
+    }
+    drain.began().await;
+}
+
+/// Makes the kernel drop what asks for a connection on this socket: whoever asks does so again after a second (RFC 6298,
+/// section 2), and by then only the other process is there.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn deafen(socket: &TcpListener) -> io::Result<()> {
+    // Classic BPF over the TCP header: byte 13 has the flags, 0x02 is SYN, 0x10 ACK.
+    let filter =
+        [(0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, u32::MAX)];
+    socket2::SockRef::from(socket)
+        .attach_filter(&filter.map(|(code, yes, no, value)| SockFilter::new(code, yes, no, value)))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn deafen(_: &TcpListener) -> io::Result<()> {
+    Ok(())
+}
+
+/// Takes what has queued up.
+fn take_the_rest(
+    socket: &std::net::TcpListener,
+    workers: &[Worker],
+    capacity: &Arc<Capacity>,
+) -> io::Result<()> {
     loop {
         match socket.accept() {
             Ok((stream, address)) => {
                 let alive = workers.iter().filter(|worker| worker.is_alive());
-                let Some(worker) = alive.min_by_key(|worker| worker.load()) else { return };
-                if stream.set_nonblocking(true).is_ok() {
-                    seat(stream, address, worker, capacity);
-                }
+                let Some(worker) = alive.min_by_key(|worker| worker.load()) else { return Ok(()) };
+                stream.set_nonblocking(true)?;
+                seat(stream, address, worker, capacity);
             }
             Err(error) if is_about_one_connection(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(error) => return tracing::warn!(%error, "connections that wait for the listener are lost"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -318,13 +318,14 @@ async fn asked_until_close(to: SocketAddr, going: &AtomicBool) -> usize {
     answered
 }
 
-/// Twice in a row, as a rolling upgrade does it, on the address that clients know.
-#[tokio::test]
+/// Twice in a row, as a rolling upgrade does it, on the address that clients know. Several threads, because clients go on
+/// while this one waits for processes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_gateway_takes_over_the_address_of_another_and_no_request_fails() {
     let upstream = slow(Duration::from_millis(200));
     let config = |listen: &str| {
         format!(
-            "listen: {listen}\nadmin: {{ listen: 127.0.0.1:0 }}\nreuse_port: true\ndrain_delay: 500ms\n\
+            "listen: {listen}\nadmin: {{ listen: 127.0.0.1:0 }}\nreuse_port: true\ndrain_delay: 1s\n\
              state: {{ ledger: \"sqlite:./t.db\" }}\nlimits: {{ connections_per_address: 5000 }}\nproviders:\n{}",
             provider("up", &upstream.url())
         )

@@ -69,6 +69,23 @@ async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
+async fn what_was_taken_of_reserved_capacity_is_known_after_a_restart() {
+    let up = biller();
+    let more = "state: { ledger: \"sqlite:./t.db\" }\n\
+                prices: { models: { openai/gpt-4o: { reserved: { tokens: 1650, per: month } } } }\n";
+    let gateway = gateway::start(&config(&up, more));
+    assert_eq!(cost(&gateway, "fast").await.as_deref(), Some("0"), "1,100 of 1,650 tokens");
+    until("its row", async || {
+        let usage = client::get(gateway.admin, "/admin/v1/usage").await.json();
+        usage["usage"][0]["attempts"] == 1 && usage["usage"][0]["open"] == 0
+    })
+    .await;
+    let gateway = gateway.start_again();
+    assert_eq!(cost(&gateway, "fast").await.as_deref(), Some("0.0015"), "half of them are left");
+    assert_eq!(cost(&gateway, "fast").await.as_deref(), Some("0.003"));
+}
+
+#[tokio::test]
 async fn every_answer_says_what_it_cost_and_unknown_is_not_zero() {
     let up = biller();
     let gateway = gateway(&up);

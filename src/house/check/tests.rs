@@ -263,7 +263,7 @@ fn each_contradiction_is_named_with_its_place() {
         (
             "reuse_port: true".into(),
             vec![
-                "1:13: error: `reuse_port` without a `drain_delay`: who has just connected would be turned away at a stop",
+                "1:13: error: `reuse_port` needs a `drain_delay` of 1s or more: who has just connected must be served",
             ],
         ),
         (
