@@ -43,7 +43,7 @@ pub use desk::Desk;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use feed::feed;
 pub use jwks::follow;
-pub use kept::{anchor, restore};
+pub use kept::{anchor, restore, share_keys};
 pub use plugins::{PluginBench, PluginsSettings, usual_cache};
 pub use read::{Reading, read, utf8};
 pub use reload::announce;

@@ -37,8 +37,12 @@ impl Place {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("runtime: {error}"))?;
-        let desk = house.key_desk(database)?;
-        runtime.block_on(desk.refresh()).map_err(|refused| refused.to_string())?;
+        let desk = house.key_desk(database, house.central()?.as_ref())?;
+        let known = async {
+            desk.pull().await?;
+            desk.refresh().await
+        };
+        runtime.block_on(known).map_err(|refused| refused.to_string())?;
         Ok(Self::Here(runtime, Box::new(desk)))
     }
 }

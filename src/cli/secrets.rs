@@ -93,7 +93,7 @@ fn note(house: &House, action: &str, name: &str) -> Result<(), String> {
         Ok(database) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| format!("runtime: {error}"))?;
-            let desk = house.key_desk(database)?;
+            let desk = house.key_desk(database, None)?;
             let noted = runtime.block_on(desk.note(&super::remote::actor(), action, name, json!({})));
             noted.map_err(|refused| refused.to_string())
         }

@@ -21,16 +21,17 @@ use crate::cache::Store;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::fault::Fault;
 use crate::gateway::{
-    Admission, Errands, Figures, Gateway, Memory, Runner, Shadows, Shared, Unread, memory, probe, recall,
+    Admission, Errands, Figures, Gateway, Memory, Runner, Shadows, Shared, Terms, Unread, memory, probe,
+    recall,
 };
 use crate::house::{
-    Built, Desk, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore,
+    Built, Desk, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore, share_keys,
 };
-use crate::keys::KeyDesk;
+use crate::keys::{KeyDesk, Refused};
 use crate::ledger;
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::plugin::Services;
-use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::{Sqlite, Trouble};
 use crate::store::{Decisions, Versions};
 use crate::telemetry::{self, AccessLog};
 use crate::upstream::{Upload, Upstream};
@@ -70,12 +71,12 @@ fn run(mut house: House) -> Result<(), String> {
     let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
     let database = house.database()?;
     let (central, state) = (house.central()?, &house.checked().config.state);
+    let keys = house.key_desk(database.clone(), central.as_ref())?;
     let accounts = ledger::Desk::open(database.clone(), central, state, Arc::new(SystemClock));
     let accounts = accounts.map_err(|trouble| format!("state.ledger: {trouble}"))?;
     house.figures().open_desk(Arc::new(accounts));
     let redis = house.redis(database.as_ref())?;
     redis.iter().for_each(|redis| house.share(redis));
-    let keys = house.key_desk(database.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -106,18 +107,13 @@ async fn open(
     let desk = Arc::new(Desk::new(versions.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
-    let trouble = |refused| format!("the stored keys cannot be read: {refused}");
-    // Before budgets, which count what was spent by keys that name them.
-    keys.refresh().await.map_err(trouble)?;
-    restore(&keys, &figures).await.map_err(|refused| format!("what was set cannot be read: {refused}"))?;
-    figures.configure(built.terms);
-    meet(&figures).await?;
-    recall(&figures, MEETING).await;
+    let met = remember(&keys, &figures, built.terms).await?;
     tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
     let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0);
     note_secrets(&keys, &built.secrets).await?;
     let noting = house.notes().carry(&keys);
     tokio::spawn(anchor(keys.clone()));
+    tokio::spawn(share_keys(keys.clone(), figures.clone(), !met));
     tokio::spawn(follow(figures.keys.clone(), Arc::new(upstream.sibling())));
     tokio::spawn(feed(figures.clone(), Arc::new(upstream.sibling())));
     let room = Arc::new(Memory::default());
@@ -214,6 +210,32 @@ async fn meet(figures: &Figures) -> Result<(), String> {
     redis.begin()?;
     redis.settled(MEETING).await;
     Ok(())
+}
+
+/// Takes into service what is written, what is kept, and what other gateways know; says whether the keys that all share
+/// could be brought.
+async fn remember(keys: &KeyDesk, figures: &Arc<Figures>, terms: Terms) -> Result<bool, String> {
+    let met = meet_keys(keys).await?;
+    // Before budgets, which count what was spent by keys that name them.
+    keys.refresh().await.map_err(|refused| format!("the stored keys cannot be read: {refused}"))?;
+    restore(keys, figures).await.map_err(|refused| format!("what was set cannot be read: {refused}"))?;
+    figures.configure(terms);
+    meet(figures).await?;
+    recall(figures, MEETING).await;
+    Ok(met)
+}
+
+/// Brings the keys that all gateways share; says whether it could. One that cannot reach them starts with those that it
+/// knew last.
+async fn meet_keys(keys: &KeyDesk) -> Result<bool, String> {
+    let why = match tokio::time::timeout(MEETING, keys.pull()).await {
+        Ok(Ok(_)) => return Ok(true),
+        Ok(Err(Refused::Trouble(Trouble::Refused(text)))) => return Err(text.to_string()),
+        Ok(Err(refused)) => refused.to_string(),
+        Err(_) => "PostgreSQL takes long".to_owned(),
+    };
+    tracing::warn!(why, "keys and what operators set are those that this gateway knew last");
+    Ok(false)
 }
 
 fn access_log(wanted: bool) -> Result<AccessLog, String> {

@@ -34,6 +34,7 @@ use super::read::Reading;
 use super::validate::did_you_mean;
 use crate::fault::FaultRules;
 use crate::gateway::VersionSettings;
+use crate::keys::AuthMode;
 use crate::ledger::{Budget, Owns};
 use crate::plan::Manner;
 use crate::planner::{StrategySettings, TierWord};
@@ -479,6 +480,12 @@ impl Desk<'_> {
         if !settings.is_shared() && self.reading.is_written(&["state", "postgres"]) {
             let message = "`state.postgres` does nothing: `state.ledger` is no address of PostgreSQL";
             self.warning(&["state", "postgres"], message, None);
+        }
+        let auth = &self.reading.config.auth;
+        if settings.is_shared() && auth.mode != AuthMode::None && auth.pepper.is_none() {
+            let message = "keys that are made while this gateway runs are known to it alone";
+            let help = "give all gateways of this PostgreSQL the same `auth.pepper`, and they share keys";
+            self.warning(&["state", "ledger"], message, Some(help.into()));
         }
         if settings.keep.0 < Duration::from_secs(86_400) {
             self.error(&["state", "keep"], "`state.keep` must be at least 1 day", None);

@@ -1,4 +1,5 @@
-//! What operators set while an earlier process ran goes on with this one: pushed prices, budgets, the changes of prices.
+//! What operators set while an earlier process ran, or at another gateway, goes on with this one: pushed prices, budgets, the
+//! changes of prices.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +16,9 @@ const MOST_CHANGES: usize = 1_000;
 
 /// How often the end of the audit log is noted.
 const ANCHOR: Duration = Duration::from_secs(600);
+
+/// How often what other gateways have changed is looked for.
+const SHARE: Duration = Duration::from_secs(1);
 
 /// Changes that wait to be kept.
 const QUEUE: usize = 256;
@@ -45,6 +49,37 @@ pub async fn anchor(keys: KeyDesk) {
             tracing::warn!(%refused, "the end of the audit log is not noted");
         }
     }
+}
+
+/// Looks every second for what other gateways have changed, as long as the process runs. `told`: it was said already that
+/// this cannot be known.
+pub async fn share_keys(keys: KeyDesk, figures: Arc<Figures>, mut told: bool) {
+    loop {
+        tokio::time::sleep(SHARE).await;
+        let taken = match keys.pull().await {
+            Ok(true) => take(&keys, &figures).await,
+            Ok(false) => Ok(()),
+            Err(refused) => Err(refused),
+        };
+        match &taken {
+            Err(refused) if !told => {
+                tracing::warn!(%refused, "keys and what operators set are those that this gateway knew last");
+            }
+            Ok(()) if told => tracing::info!("keys and what operators set are up to date again"),
+            _ => {}
+        }
+        told = taken.is_err();
+        metrics::gauge!("tollgate_shared_keys_trouble").set(if told { 1.0 } else { 0.0 });
+    }
+}
+
+/// Takes into service what others set.
+async fn take(keys: &KeyDesk, figures: &Arc<Figures>) -> Result<(), Refused> {
+    figures.prices.repush(pushed(keys.settings(PRICES).await?));
+    let (set, figures) = (budgets(keys).await?, figures.clone());
+    // Fails only when the process ends.
+    let _ = tokio::task::spawn_blocking(move || figures.set_budgets(set)).await;
+    Ok(())
 }
 
 /// Budgets that operators set.

@@ -12,9 +12,9 @@ use super::House;
 use super::build::keys::MIN_PEPPER;
 use super::check::auth::promised;
 use crate::clock::SystemClock;
-use crate::keys::KeyDesk;
-use crate::ledger;
-use crate::store::registry::{REGISTRY_TABLES, Registry, SqliteRegistry};
+use crate::keys::{KeyDesk, SHARED_KINDS};
+use crate::ledger::{self, Central};
+use crate::store::registry::{REGISTRY_TABLES, Registry, SharedRegistry, SqliteRegistry};
 use crate::store::sqlite::{Migration, Sqlite};
 
 /// The tables of all rooms.
@@ -32,12 +32,12 @@ impl House {
         Sqlite::open(&path, TABLES, state.spool).map(Some).map_err(complain)
     }
 
-    /// The desk at which keys are made and changed; without a database, it only shows those of the configuration.
+    /// The desk at which keys are made and changed, for all gateways that share `central` and a pepper; without a database, it only shows those of the configuration.
     /// Blocks.
     ///
     /// # Errors
     /// When the pepper cannot be read, or is another one than before.
-    pub fn key_desk(&self, database: Option<Sqlite>) -> Result<KeyDesk, String> {
+    pub fn key_desk(&self, database: Option<Sqlite>, central: Option<&Central>) -> Result<KeyDesk, String> {
         let keys = self.figures.keys.clone();
         keys.promise(promised(&self.checked.config));
         let reference = self.checked.config.auth.pepper.as_ref();
@@ -47,11 +47,15 @@ impl House {
             told.iter().for_each(|pepper| keys.season(pepper));
             return Ok(KeyDesk::new(keys, None, Arc::new(SystemClock)));
         };
+        let shared = central.filter(|_| told.is_some());
         let pepper = told.map_or_else(|| own_pepper(&database), Ok)?;
         keys.season(&pepper);
         let registry = SqliteRegistry::open(database, pepper.expose_secret().as_bytes())
             .map_err(|error| format!("auth.pepper: {error}"))?;
-        let registry: Arc<dyn Registry> = Arc::new(registry);
+        let registry: Arc<dyn Registry> = match shared.map(Central::database) {
+            Some((postgres, steps)) => Arc::new(SharedRegistry::new(registry, postgres, steps, SHARED_KINDS)),
+            None => Arc::new(registry),
+        };
         Ok(KeyDesk::new(keys, Some(registry), Arc::new(SystemClock)))
     }
 }

@@ -22,6 +22,9 @@ pub const BUDGETS: &str = "budget";
 /// See [`PRICES`].
 pub const PRICE_CHANGES: &str = "price_change";
 
+/// Kinds that all gateways share, where they share keys.
+pub const SHARED_KINDS: &[&str] = &[PRICES, BUDGETS];
+
 /// The longest name of a key.
 const LONGEST: usize = 128;
 
@@ -115,6 +118,20 @@ impl KeyDesk {
         Ok(())
     }
 
+    /// Brings what other gateways have changed; says whether there was anything, which is in service then as far as keys go.
+    ///
+    /// # Errors
+    /// When it cannot be known: what was known goes on.
+    pub async fn pull(&self) -> Result<bool, Refused> {
+        let Some(registry) = &self.registry else { return Ok(false) };
+        registry.pull().await?;
+        let news = registry.news();
+        if news {
+            self.refresh().await?;
+        }
+        Ok(news)
+    }
+
     /// Notes who did something else than to a key; where there is no registry, nowhere.
     ///
     /// # Errors
@@ -164,6 +181,7 @@ impl KeyDesk {
     ) -> Result<(Value, SecretString), Refused> {
         let registry = self.writable()?;
         self.check(name, &terms)?;
+        registry.pull().await?;
         self.refresh().await?;
         let promised = self.keys.promised.load();
         if let Some(provider) = promised.as_ref().and_then(|promised| promised.missing(&terms)) {
@@ -207,6 +225,8 @@ impl KeyDesk {
     ) -> Result<(Value, Option<SecretString>), Refused> {
         let registry = self.writable()?;
         for _ in 0..TRIES {
+            registry.pull().await?;
+            self.refresh().await?;
             let known = self.find(name)?;
             if known.written {
                 return Err(Refused::Fixed("this key stands in the configuration: change it there"));

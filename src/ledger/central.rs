@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::retention::{ADD, SUMMED, SUMS};
 use super::tables::SHARED;
 use super::usage::{Dialect, NUMBERS, OPENED, Question, ROW, Statement, Sum, Term, WORDS, columns};
-use crate::store::postgres::{Absent, Parameter, Postgres, Session};
+use crate::store::postgres::{Absent, Parameter, Postgres, Session, Step};
 
 /// An hour's rows are rolled up at a time, so that nobody waits long for it.
 const HOUR_MS: i64 = 3_600_000;
@@ -17,6 +17,8 @@ const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 /// How long questions and upkeep may take, at least.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for what administrators change.
+const SHARED_CALLS: Duration = Duration::from_secs(5);
 /// Single attempts that are fetched at a time.
 const PAGE: usize = 2_000;
 
@@ -51,6 +53,11 @@ impl Central {
         );
         let asked = db.patient(PATIENCE);
         Self { db, asked, gateway: gateway.into(), take: take.into() }
+    }
+
+    /// The database, with the steps that make all its tables, for those who share something else in it.
+    pub fn database(&self) -> (Postgres, &'static [Step]) {
+        (self.db.patient(SHARED_CALLS), SHARED)
     }
 
     /// A connection to it, with all its tables.

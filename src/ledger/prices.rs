@@ -132,6 +132,15 @@ impl Prices {
         })
     }
 
+    /// Takes what was pushed to another gateway in the place of all that was pushed before.
+    pub fn repush(&self, mut pushed: Owns) -> Option<Change> {
+        self.change("pushed", |book| {
+            pushed.inherit(&book.pushed);
+            let differences = between(&told_owns(&book.pushed), &told_owns(&pushed));
+            Some((Book::new(book.revision, book.own.clone(), pushed, book.fetched.clone()), differences))
+        })
+    }
+
     /// Forgets what was pushed: one model, or all.
     pub fn withdraw(&self, model: Option<&str>) -> Option<Change> {
         self.change("pushed", |book| {

@@ -1,6 +1,7 @@
 //! The tables of the ledger.
 
 use crate::store::postgres::Step;
+use crate::store::registry::SHARED_REGISTRY;
 use crate::store::sqlite::Migration;
 
 /// The steps by which they came to be.
@@ -105,7 +106,7 @@ WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.id = value ->> 0);
 
 /// The steps of the tables that all gateways share. They say the same as those above; a row of `attempt` is there once
 /// it has ended, with the name of its gateway.
-pub(super) const SHARED: &[Step] = &[Step { version: 1, bearable: 1, sql: SHARED_ATTEMPTS }];
+pub(super) const SHARED: &[Step] = &[Step { version: 1, bearable: 1, sql: SHARED_ATTEMPTS }, SHARED_REGISTRY];
 
 /// `ledger` has one row: which ledger it is. `day` is keyed by a hash of what its sums are told apart by, because an
 /// index takes no long texts.

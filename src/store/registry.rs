@@ -1,6 +1,7 @@
 //! Where virtual keys and the audit log are kept: one trait, so that several kinds of database can keep them.
 
 mod audit;
+mod shared;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use audit::{Anchor, AuditKey, Entry, Noted, Verdict, verify};
+pub use shared::{SHARED_REGISTRY, SharedRegistry};
 pub use sqlite::{REGISTRY_TABLES, SqliteRegistry};
 
 use super::sqlite::Trouble;
@@ -84,6 +86,16 @@ pub trait Registry: Send + Sync {
 
     /// The key of the chain.
     fn audit_key(&self) -> &AuditKey;
+
+    /// Brings what other gateways have changed.
+    fn pull(&self) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Whether something was brought since this was asked the last time.
+    fn news(&self) -> bool {
+        false
+    }
 
     /// Looks through the whole audit log.
     fn verify(&self) -> Answer<'_, Verdict> {

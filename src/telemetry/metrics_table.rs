@@ -124,6 +124,7 @@ table! {
     Gauge     "tollgate_outbox_trouble" [] "1 while PostgreSQL takes no rows";
     Counter   "tollgate_outbox_shipped_total" [] "rows that PostgreSQL took";
     Counter   "tollgate_outbox_refused_total" [] "rows that PostgreSQL refused; they stay in this gateway's own ledger";
+    Gauge     "tollgate_shared_keys_trouble" [] "1 while PostgreSQL does not say which keys, budgets and prices others have changed";
     Gauge     "tollgate_redis_up" [] "1 while Redis helps, 0 while this gateway goes by its share";
     Gauge     "tollgate_redis_answers_up" [] "0 while Redis gives no answer on its second connection, so that kept answers are this gateway's own";
     Gauge     "tollgate_redis_gateways" [] "gateways that share the Redis, this one among them";

@@ -1,6 +1,7 @@
 //! The ledger of all gateways in a real PostgreSQL: it gets every row once, whatever happens in between.
 
 mod server;
+mod shared_keys;
 
 use std::time::Duration;
 

@@ -58,6 +58,7 @@ CREATE TABLE setting (
 pub struct SqliteRegistry {
     database: Sqlite,
     key: AuditKey,
+    mark: String,
 }
 
 impl SqliteRegistry {
@@ -77,7 +78,7 @@ impl SqliteRegistry {
             })
         });
         match known.wait() {
-            Ok(known) if known == mark => Ok(Self { database, key: AuditKey::of(pepper) }),
+            Ok(known) if known == mark => Ok(Self { database, key: AuditKey::of(pepper), mark }),
             Ok(_) => Err("the pepper is not the one that the stored keys were hashed with".into()),
             Err(trouble) => Err(trouble.to_string()),
         }
@@ -95,6 +96,44 @@ impl SqliteRegistry {
 }
 
 impl SqliteRegistry {
+    /// What tells peppers apart without telling what they are.
+    pub(super) fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// Which shared database this is a copy of.
+    pub(super) fn copied(&self) -> Answer<'_, Option<String>> {
+        Box::pin(self.database.read(|db| {
+            let of = "SELECT value FROM registry WHERE name = 'copy'";
+            db.query_row(of, [], |row| row.get(0)).optional()
+        }))
+    }
+
+    /// Becomes a copy of `database`: of all its keys, and of its settings of these kinds (kind, name, value).
+    pub(super) fn copy(
+        &self,
+        database: String,
+        keys: Vec<KeyRow>,
+        kinds: &'static [&'static str],
+        settings: Vec<(String, String, Value)>,
+    ) -> Answer<'_, ()> {
+        Box::pin(self.database.write(move |db| {
+            db.execute("INSERT OR REPLACE INTO registry VALUES ('copy', ?1)", [&database])?;
+            db.execute("DELETE FROM vkey", [])?;
+            for row in &keys {
+                keep(db, row)?;
+            }
+            for kind in kinds {
+                db.execute("DELETE FROM setting WHERE kind = ?1", [kind])?;
+            }
+            for (kind, name, value) in settings.iter().filter(|(kind, ..)| kinds.contains(&&**kind)) {
+                let mut set = db.prepare_cached("INSERT OR REPLACE INTO setting VALUES (?1, ?2, ?3)")?;
+                set.execute((kind, name, value.to_string()))?;
+            }
+            Ok(())
+        }))
+    }
+
     /// Beside the database.
     fn anchors_path(&self) -> PathBuf {
         let mut name = self.database.path().as_os_str().to_owned();
@@ -138,18 +177,7 @@ impl Registry for SqliteRegistry {
             if row.revision != known.unwrap_or(0) + 1 {
                 return Ok(false);
             }
-            let secrets = serde_json::to_string(&row.secrets).unwrap_or_default();
-            db.prepare_cached("INSERT OR REPLACE INTO vkey VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
-                (
-                    &row.id,
-                    &row.name,
-                    row.terms.to_string(),
-                    secrets,
-                    signed(row.created_ms),
-                    row.revoked_ms.map(signed),
-                    signed(row.revision),
-                ),
-            )?;
+            keep(db, &row)?;
             append(db, &key, &entry)?;
             Ok(true)
         }))
@@ -224,6 +252,14 @@ impl Registry for SqliteRegistry {
             rows.query_map((signed(after), signed(most as u64)), noted)?.collect()
         }))
     }
+}
+
+fn keep(db: &Connection, row: &KeyRow) -> rusqlite::Result<()> {
+    let secrets = serde_json::to_string(&row.secrets).unwrap_or_default();
+    let mut keep = db.prepare_cached("INSERT OR REPLACE INTO vkey VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    let (created, revoked, revision) =
+        (signed(row.created_ms), row.revoked_ms.map(signed), signed(row.revision));
+    keep.execute((&row.id, &row.name, row.terms.to_string(), secrets, created, revoked, revision)).map(drop)
 }
 
 /// Adds an entry to the chain, within the transaction that is open.
