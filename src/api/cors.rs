@@ -28,13 +28,18 @@ pub(super) struct Page {
 impl Page {
     /// The page that a request comes from; `None` where no page may ask.
     pub(super) fn of(headers: &HeaderMap, settings: &CorsSettings) -> Option<Self> {
+        if settings.origins.is_empty() {
+            return None;
+        }
         let all = settings.origins.iter().any(|pattern| pattern == "*");
-        let allowed = match headers.get(ORIGIN) {
-            Some(_) if all => Some(ANY),
-            Some(origin) => origin.to_str().is_ok_and(|text| allows(settings, text)).then(|| origin.clone()),
-            None => None,
+        let origin = headers.get(ORIGIN);
+        let allowed = match all {
+            true => origin.map(|_| ANY),
+            false => {
+                origin.filter(|origin| origin.to_str().is_ok_and(|text| allows(settings, text))).cloned()
+            }
         };
-        (!settings.origins.is_empty()).then_some(Self { allowed, varies: !all })
+        Some(Self { allowed, varies: !all })
     }
 
     /// Lets the page read a response.
