@@ -90,6 +90,10 @@ pub fn decode(body: &Body) -> Result<Decoded, Fault> {
     if thread.is_some_and(|kind| kind == "continue") {
         return Err(elsewhere());
     }
+    if top.peek("compaction").is_some_and(|asked| !asked.is_null()) {
+        let message = "only a provider of Anthropic's own dialect compacts a conversation";
+        return Err(Fault::bad_request(message, "compaction").retry(Retry::Elsewhere));
+    }
     let rest = top.rest();
     lost.extend(rest.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key));
     Ok(Decoded { request, lost: lost.into_iter().map(Loss::dropped).collect(), origins })
