@@ -3,6 +3,7 @@
 mod adjust;
 pub mod anthropic_messages;
 pub mod cohere_rerank;
+mod cors;
 mod counted;
 mod elsewhere;
 pub mod estimate;
@@ -16,6 +17,7 @@ pub mod openai_embeddings;
 pub mod openai_moderations;
 pub mod openai_responses;
 mod passthrough;
+mod proxied;
 mod raw;
 mod realtime;
 pub mod reply;
@@ -44,6 +46,7 @@ use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::fault::Fault;
 use crate::gateway::{Arrived, Gateway, Snapshot, Unread};
+use crate::keys::Auth;
 
 /// All doors of one worker thread.
 pub struct Api {
@@ -73,6 +76,11 @@ impl Api {
         let (mut head, body) = request.into_parts();
         let request_id = request_id::choose(&head.headers, self.clock.unix_ms(), &self.dice);
         let snapshot = self.gateway.snapshot();
+        if let Some(answer) = cors::preflight(&head, &snapshot.cors, &request_id) {
+            return answer;
+        }
+        let address = address.map(|peer| proxied::client(peer, &head.headers, &snapshot.proxies));
+        let page = cors::Page::of(&head.headers, &snapshot.cors);
         let version = versioned::enter(&head.uri, &snapshot.versions).map(|(version, uri)| {
             head.uri = uri;
             version
@@ -80,9 +88,15 @@ impl Api {
         if let Some(uri) = elsewhere::enter(&head.uri) {
             head.uri = uri;
         }
-        let mut response = self.answer(head, body, &snapshot, version, address, at, request_id).await;
+        let mut response = match cors::refuse_strangers(&head, &snapshot.cors) {
+            Err(fault) if matches!(snapshot.auth, Auth::None) => reply::fault(&fault, &request_id),
+            _ => self.answer(head, body, &snapshot, version, address, at, request_id).await,
+        };
         if let Some(version) = snapshot.version(version) {
             response.headers_mut().extend(version.headers.clone());
+        }
+        if let Some(page) = page {
+            page.tell(response.headers_mut());
         }
         response
     }

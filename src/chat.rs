@@ -21,3 +21,6 @@ pub use usage::{Billed, Usage};
 
 /// An object whose fields keep their order.
 pub type Object = serde_json::Map<String, serde_json::Value>;
+
+/// How Anthropic's codes begin for what is wrong with a conversation that it keeps for the client (`thread_not_found`).
+pub const THREAD: &str = "thread_";

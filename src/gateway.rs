@@ -62,8 +62,8 @@ pub use recall::recall;
 pub use rehearsal::Rehearsal;
 pub use serve::{Arrived, Body, Served};
 pub use settings::{
-    AfterSunset, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings,
-    StreamSettings, UploadSettings, VersionSettings,
+    AfterSunset, CorsSettings, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings,
+    RetrySettings, StreamSettings, UploadSettings, VersionSettings,
 };
 pub use shadow::{Findings, Shadows};
 pub use snapshot::{Caching, Pinned, RawRules, Snapshot};

@@ -44,7 +44,11 @@ pub(super) struct Tongue {
 
 /// Losses, each once, up to a bound.
 #[derive(Debug, Default)]
-pub(super) struct Unsaid(Vec<Loss>);
+pub(super) struct Unsaid {
+    losses: Vec<Loss>,
+    /// What the calls of a stream have said so far, by choice and call, where only objects can be told as they are.
+    arguments: Vec<(u32, u32, String)>,
+}
 
 impl Tongue {
     /// What of a whole answer this dialect does not say.
@@ -66,7 +70,7 @@ impl Tongue {
         if let Some(usage) = &answer.usage {
             self.usage(usage, &mut lost);
         }
-        lost.0
+        lost.losses
     }
 
     fn choice(&self, choice: &Choice, lost: &mut Unsaid) {
@@ -128,6 +132,15 @@ impl Tongue {
                 let path = format!("answer.choices[{choice}].content");
                 lost.push(Loss::new(path, "tool call dropped"));
             }
+            Event::ToolCallStart { choice, call, kind: ToolKind::Function, .. } if !self.texts => {
+                lost.arguments.push((*choice, *call, String::new()));
+            }
+            Event::ToolCallDelta { choice, call, arguments } => {
+                let place = |(of, at, _): &&mut (u32, u32, String)| (*of, *at) == (*choice, *call);
+                if let Some((.., said)) = lost.arguments.iter_mut().find(place) {
+                    said.push_str(arguments);
+                }
+            }
             Event::Thinking { choice, text, .. } if !self.thinking && !text.is_empty() => {
                 let path = format!("answer.choices[{choice}].content");
                 lost.push(Loss::new(path, "thinking dropped"));
@@ -146,6 +159,7 @@ impl Tongue {
             }
             Event::Finish { choice, finish } => self.finish(*choice, finish, lost),
             Event::Usage(usage) => self.usage(usage, lost),
+            Event::End => lost.judge_arguments(),
             _ => {}
         }
     }
@@ -178,8 +192,18 @@ impl Tongue {
 
 impl Unsaid {
     fn push(&mut self, loss: Loss) {
-        if self.0.len() < MAX_LOSSES && !self.0.contains(&loss) {
-            self.0.push(loss);
+        if self.losses.len() < MAX_LOSSES && !self.losses.contains(&loss) {
+            self.losses.push(loss);
+        }
+    }
+
+    /// At the end of a stream, when every call has said all of its arguments.
+    fn judge_arguments(&mut self) {
+        for (choice, call, said) in std::mem::take(&mut self.arguments) {
+            if !is_object(&said) {
+                let path = format!("answer.choices[{choice}].tool_calls[{call}].arguments");
+                self.push(Loss::new(path, "not a JSON object"));
+            }
         }
     }
 
@@ -189,12 +213,12 @@ impl Unsaid {
 
     /// The losses so far.
     pub(super) fn list(&self) -> &[Loss] {
-        &self.0
+        &self.losses
     }
 
     /// The losses as a comment between the events of a stream; `None` where nothing is lost.
     pub(super) fn comment(&self) -> Option<String> {
-        let losses: Vec<String> = self.0.iter().map(Loss::to_string).collect();
+        let losses: Vec<String> = self.losses.iter().map(Loss::to_string).collect();
         let text: String = losses.join(", ").chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         (!text.is_empty()).then(|| format!(": tollgate-warnings {text}\n\n"))
     }
@@ -266,6 +290,32 @@ mod tests {
                 );
             }
             assert!(openai_chat::TONGUE.unsaid(&call(arguments)).is_empty(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn arguments_of_a_stream_are_judged_at_its_end() {
+        let start = |call: u32| Event::ToolCallStart {
+            choice: 0,
+            call,
+            id: format!("c{call}"),
+            name: "f".into(),
+            kind: ToolKind::Function,
+            signature: None,
+        };
+        let more = |call: u32, text: &str| Event::ToolCallDelta { choice: 0, call, arguments: text.into() };
+        // Two calls that are woven, and one that says nothing.
+        let events =
+            [start(0), more(0, "{\"a\":"), start(1), more(1, "{\"city\": \"Par"), more(0, "1}"), start(2)];
+        for tongue in [&anthropic_messages::TONGUE, &gemini_generate::TONGUE, &openai_chat::TONGUE] {
+            let mut lost = Unsaid::default();
+            events.iter().for_each(|event| tongue.hear(event, &mut lost));
+            assert!(lost.list().is_empty(), "more of them may come");
+            tongue.hear(&Event::End, &mut lost);
+            let paths: Vec<_> = lost.list().iter().map(|loss| &*loss.path).collect();
+            let expected: &[&str] =
+                if tongue.texts { &[] } else { &["answer.choices[0].tool_calls[1].arguments"] };
+            assert_eq!(paths, expected);
         }
     }
 }

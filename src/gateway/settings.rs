@@ -124,6 +124,23 @@ impl Default for PassthroughSettings {
     }
 }
 
+/// Pages in browsers that may call the gateway from an origin of their own (CORS).
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorsSettings {
+    /// Their origins, `https://app.example.com`; a `*` stands for any text (`https://*.example.com`, `http://localhost:*`),
+    /// alone for every page there is. Without one, no page of another origin may read an answer.
+    pub origins: Vec<String>,
+    /// How long a browser may remember that a page is allowed.
+    pub max_age: Period,
+}
+
+impl Default for CorsSettings {
+    fn default() -> Self {
+        Self { origins: Vec::new(), max_age: Period::secs(600) }
+    }
+}
+
 /// Request bodies that are sent on while they arrive: audio, pictures, files, raw requests.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]

@@ -8,9 +8,10 @@ use http::HeaderName;
 use serde::Serialize;
 
 use super::beside::Beside;
-use super::settings::RealtimeSettings;
+use super::settings::{CorsSettings, RealtimeSettings};
 use super::version::ApiVersion;
 use crate::cache;
+use crate::caller::cidr::Cidr;
 use crate::executor::Limits;
 use crate::facts::market::Market;
 use crate::guard::Guards;
@@ -67,6 +68,10 @@ pub struct Snapshot {
     pub caching: Caching,
     /// How raw requests and uploads are treated.
     pub raw: RawRules,
+    /// Whose `x-forwarded-for` is believed.
+    pub proxies: Vec<Cidr>,
+    /// Pages in browsers that may ask.
+    pub cors: CorsSettings,
     /// How long conversations may last, and how large their frames may be.
     pub realtime: RealtimeSettings,
 }

@@ -129,14 +129,7 @@ pub fn build(
         guards: Guards::of(&plugins),
         pinned: None,
         plugins,
-        limits: Limits {
-            retries: config.retries.retries,
-            max_attempts: config.retries.max_attempts,
-            backoff: config.retries.backoff.0,
-            max_backoff: config.retries.max_backoff.0,
-            max_body: config.upstream.max_body.0,
-            allowance: Allowance { share: config.retries.budget, floor: config.retries.budget_floor },
-        },
+        limits: limits(config),
         total: config.deadlines.total.0,
         keepalive: config.stream.keepalive.0,
         kept: (&config.responses).into(),
@@ -145,6 +138,9 @@ pub fn build(
         rate_limits: figures.limits.rules(&config.rate_limits),
         caching: caching(config),
         raw: raw_rules(checked),
+        // They were checked.
+        proxies: config.proxies.iter().filter_map(|block| block.parse().ok()).collect(),
+        cors: config.cors.clone(),
         realtime: checked.config.realtime,
     };
     let presets = vendors.values().filter_map(|vendor| Some((vendor.name.clone(), vendor.preset.clone()?)));
@@ -259,6 +255,17 @@ pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion], config: &Con
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
         rate_limits: rate_limits(config),
         budgets: budgets(config),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        retries: config.retries.retries,
+        max_attempts: config.retries.max_attempts,
+        backoff: config.retries.backoff.0,
+        max_backoff: config.retries.max_backoff.0,
+        max_body: config.upstream.max_body.0,
+        allowance: Allowance { share: config.retries.budget, floor: config.retries.budget_floor },
     }
 }
 

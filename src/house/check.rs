@@ -4,6 +4,7 @@ pub(super) mod auth;
 mod aws;
 mod azure;
 mod base_url;
+mod browsers;
 mod budgets;
 mod chaos;
 mod cycles;
@@ -13,6 +14,7 @@ mod limits;
 mod models;
 mod prices;
 mod providers;
+mod proxies;
 #[cfg(test)]
 mod tests;
 mod vaults;
@@ -255,6 +257,8 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.beside();
     desk.decisions();
     desk.state();
+    desk.proxies();
+    desk.browsers();
     desk.raw();
     desk.plugins();
     desk.health();

@@ -20,8 +20,8 @@ use crate::breaker::{BreakerSettings, HealthSettings};
 use crate::cache::{CacheSettings, IdempotencySettings};
 use crate::executor::ChaosSettings;
 use crate::gateway::{
-    DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings, StreamSettings,
-    UploadSettings, VersionSettings,
+    CorsSettings, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings, RetrySettings,
+    StreamSettings, UploadSettings, VersionSettings,
 };
 use crate::keys::{AuthMode, AuthSettings, KeyTerms};
 use crate::ledger::{BudgetSettings, PriceSettings};
@@ -61,7 +61,12 @@ pub struct Config {
     /// How long requests are still served once a stop was asked for, while `/readyz` fails already: as long as balancers
     /// need to send them elsewhere; at most `10m`. Changing it needs a restart.
     pub drain_delay: Period,
-    /// How long running requests may go on after that; at most `1h`. Changing it needs a restart.
+    /// Proxies in front of the gateway, as blocks of addresses (`10.0.0.0/8`): of what they write into `x-forwarded-for`, the
+    /// last address that is none of theirs is the client's. Nobody else's is believed.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub proxies: Vec<String>,
+    /// How long running requests may go on after a stop was asked for, and `drain_delay`; at most `1h`. Changing it needs a restart.
     pub drain: Period,
     /// Worker threads; by default one for each core. Changing it needs a restart.
     #[schemars(range(min = 1, max = 1024))]
@@ -173,6 +178,10 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Vec<ChaosSettings>>")]
     pub chaos: Vec<ChaosSettings>,
+    /// Pages in browsers that may call the gateway.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<CorsSettings>")]
+    pub cors: CorsSettings,
     /// Raw requests to providers.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<PassthroughSettings>")]
@@ -244,6 +253,7 @@ impl Default for Config {
             limits: LimitSettings::default(),
             compression: CompressionSettings::default(),
             drain_delay: Period::secs(0),
+            proxies: Vec::new(),
             drain: Period::secs(30),
             workers: None,
             auth: AuthSettings::default(),
@@ -272,6 +282,7 @@ impl Default for Config {
             health: HealthSettings::default(),
             breaker: BreakerSettings::default(),
             chaos: Vec::new(),
+            cors: CorsSettings::default(),
             passthrough: PassthroughSettings::default(),
             uploads: UploadSettings::default(),
             files: FileSettings::default(),

@@ -281,7 +281,8 @@ impl Body for RequestBody {
 
 /// The fault of a body over `limit` bytes.
 pub(super) fn too_large(limit: u64) -> Fault {
-    Fault::new(FaultKind::TooLarge, format!("the request body is larger than {limit} bytes"))
+    let allowed = "`limits.body` of the gateway, of forms, files and raw requests `limits.upload`";
+    Fault::new(FaultKind::TooLarge, format!("the request body is larger than {limit} bytes ({allowed})"))
 }
 
 fn too_slow() -> Fault {

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::caller::one_client;
 
@@ -11,6 +14,8 @@ use crate::caller::one_client;
 const CONNECTIONS: &str = "tollgate_connections";
 /// Counter of connections closed right after accept, by `reason`.
 const REFUSED: &str = "tollgate_connections_refused_total";
+/// How long the log is silent after it told of a connection that found no seat.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// The seats of the house.
 pub(super) struct Capacity {
@@ -23,6 +28,8 @@ pub(super) struct Capacity {
 struct Taken {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
+    /// When the log last told of one that found none.
+    told: Option<Instant>,
 }
 
 /// One open connection; gives its place back on drop.
@@ -52,9 +59,25 @@ impl Capacity {
             metrics::gauge!(CONNECTIONS).set(taken.total as f64);
             return Some(Seat { capacity: self.clone(), address, worker: worker.clone() });
         };
+        let tell = taken.told.is_none_or(|at| at.elapsed() >= SILENCE);
+        if tell {
+            taken.told = Some(Instant::now());
+        }
         drop(taken);
         refused(reason);
+        if tell {
+            self.complain(client, reason);
+        }
         None
+    }
+
+    /// The client only sees a connection that closes; who runs the gateway learns why.
+    fn complain(&self, client: IpAddr, reason: &str) {
+        let (open, limit) = match reason {
+            "address" => (self.per_address, "limits.connections_per_address"),
+            _ => (self.total, "limits.connections"),
+        };
+        tracing::warn!(address = %client, open, limit, "connections are closed unheard: as many are open as the limit allows");
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {

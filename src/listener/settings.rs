@@ -60,7 +60,7 @@ pub struct LimitSettings {
     pub upload: Size,
     /// Open connections in total.
     pub connections: usize,
-    /// Open connections of one client address.
+    /// Open connections of one address; behind a proxy, all clients come from its own.
     pub connections_per_address: usize,
     /// Requests in flight in this process; more are answered 503 with `Retry-After`. Tenants (team, else key, else user,
     /// else address) who have less than their share of them may come until it is a quarter more, those of a high priority
@@ -95,7 +95,7 @@ impl Default for LimitSettings {
             body: Size(20 << 20),
             upload: Size(512 << 20),
             connections: 10_000,
-            connections_per_address: 256,
+            connections_per_address: 2048,
             in_flight: 2_048,
             memory: None,
             h2_streams: 100,

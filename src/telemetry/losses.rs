@@ -64,6 +64,7 @@ const FIELDS: &[&str] = &[
     "temperature",
     "text",
     "thinking",
+    "thread",
     "toolConfig",
     "tool_choice",
     "tools",

@@ -40,6 +40,11 @@ pub fn play(heard: &Heard) -> Vec<Act> {
             529,
             &json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}),
         ),
+        "forgetful" if heard.json()["thread"]["type"] == "continue" => acts::whole(
+            404,
+            &json!({"type": "error", "error": {"type": "not_found_error", "message": "no usable thread",
+                "details": {"error_code": "thread_not_found"}}}),
+        ),
         "breaks" => {
             let (said, _) = STREAM.split_once("event: content_block_stop").unwrap();
             let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
@@ -227,4 +232,26 @@ async fn errors_have_anthropics_shape_wherever_they_arise() {
     openai["stream_options"] = json!({"include_usage": true});
     let text = chat(gateway.clients, &openai).await.text();
     assert!(text.contains("\"error\"") && !text.contains("[DONE]"), "{text}");
+}
+
+#[tokio::test]
+async fn a_thread_goes_on_where_it_is_kept_and_is_told_to_be_gone_elsewhere() {
+    let (claude, other, gateway) = house();
+    let ask = async |model: &str, thread: Value| {
+        let body = json!({"model": model, "max_tokens": 9, "thread": thread, "messages": [{"role": "user", "content": "hi"}]});
+        post(gateway.clients, "/v1/messages", &body).await
+    };
+    let (begin, more) =
+        (json!({"type": "create"}), json!({"type": "continue", "previous_message_id": "msg_1"}));
+    assert_eq!(ask("claude/m", more.clone()).await.status, 200);
+    assert_eq!(claude.heard()[0].json()["thread"], more);
+    // By this code Anthropic's SDKs send the whole conversation.
+    for (model, status) in [("claude/forgetful", 404), ("other/m", 400)] {
+        let gone = ask(model, more.clone()).await;
+        let told = &gone.json()["error"]["details"]["error_code"];
+        assert_eq!((gone.status, told), (status, &json!("thread_not_found")), "{gone:#?}");
+    }
+    assert!(other.heard().is_empty(), "half of a conversation is no question");
+    let begun = ask("other/m", begin).await;
+    assert_eq!((begun.status, begun.header("x-tollgate-warnings")), (200, "thread (dropped)"), "{begun:#?}");
 }

@@ -289,3 +289,16 @@ async fn a_drain_that_takes_too_long_ends_streams_with_an_error() {
     assert!(reply.text().contains("\"error\"") && !reply.text().contains("[DONE]"), "{reply:#?}");
     assert!(gateway.ended(Duration::from_secs(5)).is_some_and(|status| status.success()));
 }
+
+#[tokio::test]
+async fn a_connection_beyond_the_limit_of_its_address_is_told_in_the_log() {
+    let (_upstream, gateway) = house("limits: { connections_per_address: 1 }\n");
+    let held = tokio::net::TcpStream::connect(gateway.clients).await.expect("a connection");
+    let refused = client::raw(gateway.clients, b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n", SILENCE).await;
+    assert!(refused.statuses().is_empty(), "{refused:#?}");
+    client::eventually("a warning", || {
+        gateway.log().iter().any(|line| line.contains("limits.connections_per_address")).then_some(())
+    })
+    .await;
+    drop(held);
+}

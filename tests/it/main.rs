@@ -9,6 +9,7 @@ mod anthropic;
 mod audio;
 mod azure;
 mod bedrock;
+mod browsers;
 mod budgets;
 mod cached;
 mod chaos;

@@ -34,7 +34,8 @@ pub fn encode_answer(answer: &Answer, fallback_id: &str) -> Vec<u8> {
     let id = if answer.id.is_empty() { fallback_id } else { &answer.id };
     let choice = answer.choices.first();
     let content = choice.map(|choice| choice.content.as_slice()).unwrap_or_default();
-    let blocks: Vec<Value> = content.iter().filter_map(block).collect();
+    let mut blocks: Vec<Value> = Vec::new();
+    content.iter().filter_map(block).for_each(|block| push(&mut blocks, block));
     let finish = choice.and_then(|choice| choice.finish.as_ref());
     let calls = content.iter().any(|part| matches!(part, Part::ToolCall { .. }));
     let refuses = content.iter().any(|part| matches!(part, Part::Refusal(_)));
@@ -49,6 +50,20 @@ pub fn encode_answer(answer: &Answer, fallback_id: &str) -> Vec<u8> {
         "usage": usage_json(&answer.usage.unwrap_or_default()),
     });
     json::to_text(&body).into_bytes()
+}
+
+/// Texts that follow each other are one block, as in streams and as Anthropic itself says them: its SDKs read a structured
+/// answer block by block, and others cut theirs anywhere.
+fn push(blocks: &mut Vec<Value>, block: Value) {
+    let plain = |block: &Value| block["type"] == "text" && block.get("citations").is_none();
+    if plain(&block)
+        && let Some(last) = blocks.last_mut().filter(|last| plain(last))
+        && let (Value::String(said), Some(more)) = (&mut last["text"], block["text"].as_str())
+    {
+        said.push_str(more);
+    } else {
+        blocks.push(block);
+    }
 }
 
 fn block(part: &Part) -> Option<Value> {
@@ -175,6 +190,30 @@ mod tests {
                     "cache_creation": {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 0}},
             })
         );
+    }
+
+    #[test]
+    fn texts_that_follow_each_other_are_one_block() {
+        let cited = |text: &str| Part::Text {
+            text: text.into(),
+            citations: vec![json!({"type": "char_location", "cited_text": "x"})],
+            cache: None,
+        };
+        let hidden = Part::Thinking { text: "hm".into(), signature: None, redacted: None };
+        let parts = vec![
+            Part::text("{\"a\""),
+            Part::text(":1}"),
+            hidden,
+            Part::text("b"),
+            cited("c"),
+            cited("d"),
+            Part::text("e"),
+            Part::Refusal("f".into()),
+        ];
+        let body = encoded(parts, FinishReason::Stop.into());
+        let texts: Vec<_> =
+            body["content"].as_array().unwrap().iter().map(|block| block["text"].clone()).collect();
+        assert_eq!(json!(texts), json!(["{\"a\":1}", null, "b", "c", "d", "ef"]));
     }
 
     #[test]

@@ -37,12 +37,18 @@ impl Ask {
     /// `BadRequest` with the parameter's name.
     pub fn read(body: Body, headers: &HeaderMap, counts: bool) -> Result<Self, Fault> {
         let (mut model, mut messages, mut stream, mut max_tokens, mut user) = (None, None, None, None, None);
+        // A thread that goes on after a pause has nothing to add.
+        let continues = body.field("thread").is_some();
         for field in body.fields() {
             let param = |name| Param { name, raw: body.value(field), items: field.items };
             match &*field.key {
                 "model" => model = Some(param("model").model()?),
                 "messages" => {
-                    param("messages").filled_array(MAX_MESSAGES)?;
+                    let array = param("messages");
+                    match continues && array.items == 0 {
+                        true => drop(array.array(MAX_MESSAGES)?),
+                        false => array.filled_array(MAX_MESSAGES)?,
+                    }
                     messages = Some(field.items);
                 }
                 "stream" => stream = param("stream").boolean()?,
@@ -188,6 +194,8 @@ mod tests {
             );
         }
         assert!(ask(r#"{"model":"m","messages":[1]}"#, true).is_ok());
+        let paused = r#"{"model":"m","max_tokens":1,"messages":[],"thread":{"type":"continue","previous_message_id":"m1"}}"#;
+        assert!(ask(paused, false).is_ok());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::chat::{
     CacheHint, Loss, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Sampling, Tool,
     ToolChoice, ToolKind,
 };
-use crate::fault::Fault;
+use crate::fault::{Fault, Retry};
 use crate::json::Body;
 
 /// A request in the canonical form, for targets that speak another dialect.
@@ -86,9 +86,23 @@ pub fn decode(body: &Body) -> Result<Decoded, Fault> {
     if top.peek("service_tier").is_some_and(|tier| tier == "auto") {
         top.take("service_tier");
     }
+    let thread = top.peek("thread").and_then(|thread| thread.get("type"));
+    if thread.is_some_and(|kind| kind == "continue") {
+        return Err(elsewhere());
+    }
+    if top.peek("compaction").is_some_and(|asked| !asked.is_null()) {
+        let message = "only a provider of Anthropic's own dialect compacts a conversation";
+        return Err(Fault::bad_request(message, "compaction").retry(Retry::Elsewhere));
+    }
     let rest = top.rest();
     lost.extend(rest.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key));
     Ok(Decoded { request, lost: lost.into_iter().map(Loss::dropped).collect(), origins })
+}
+
+/// What came before is kept at a provider of Anthropic's dialect, if anywhere. By this code Anthropic's SDKs send all of it.
+fn elsewhere() -> Fault {
+    let message = "this thread is not kept here: only a provider of Anthropic's own dialect keeps threads; send the whole conversation";
+    Fault::bad_request(message, "thread.previous_message_id").code("thread_not_found").retry(Retry::Elsewhere)
 }
 
 fn message(role: Role, content: Vec<Part>) -> Message {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::api::openai_chat::presentable;
+use crate::chat::THREAD;
 use crate::fault::{Fault, FaultKind};
 use crate::frames::sse_named;
 
@@ -12,11 +13,11 @@ const MAX_MESSAGE: usize = 1024;
 
 /// The body of an error response: `{"type":"error","error":{"type","message"},"request_id"}`.
 pub fn error_body(fault: &Fault, request_id: &str) -> Vec<u8> {
-    let body = json!({
-        "type": "error",
-        "error": { "type": error_type(fault), "message": presentable(&fault.message, MAX_MESSAGE) },
-        "request_id": request_id,
-    });
+    let mut error = json!({ "type": error_type(fault), "message": presentable(&fault.message, MAX_MESSAGE) });
+    if fault.code_str().starts_with(THREAD) {
+        error["details"] = json!({ "error_code": fault.code_str() });
+    }
+    let body = json!({ "type": "error", "error": error, "request_id": request_id });
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
@@ -86,6 +87,9 @@ mod tests {
         let body: Value = serde_json::from_slice(&error_body(&fault, "req_1")).unwrap();
         let error = json!({"type": "invalid_request_error", "message": "no such thing\u{fffd} "});
         assert_eq!(body, json!({"type": "error", "error": error, "request_id": "req_1"}));
+        let gone = Fault::bad_request("send all of it", "thread").code("thread_not_found");
+        let body: Value = serde_json::from_slice(&error_body(&gone, "req_1")).unwrap();
+        assert_eq!(body["error"]["details"], json!({"error_code": "thread_not_found"}));
         let event = fault_event(&fault);
         assert!(event.starts_with(b"event: error\ndata: {\"type\":\"error\",") && event.ends_with(b"}}\n\n"));
     }

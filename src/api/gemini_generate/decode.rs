@@ -6,7 +6,7 @@ use super::content::{self, field, unread, wrong};
 use super::path::Origin;
 use super::schema;
 use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, Tool, ToolChoice, ToolKind};
-use crate::fault::Fault;
+use crate::fault::{Fault, Retry};
 use crate::json::{self, Body};
 
 /// A request read for a target of another dialect.
@@ -37,6 +37,9 @@ pub(in crate::api) fn decode(body: &Body, model: &str, stream: bool) -> Result<D
     };
     let mut request = Request { model: model.to_owned(), stream, include_usage: true, ..Request::default() };
     take("model", "model");
+    if take("cachedContent", "cached_content").is_some() {
+        return Err(kept_by_google());
+    }
     if let Some(system) = take("systemInstruction", "system_instruction") {
         request.messages.extend(content::instructions(&system, &mut origins, &mut lost)?);
     }
@@ -54,6 +57,12 @@ pub(in crate::api) fn decode(body: &Body, model: &str, stream: bool) -> Result<D
     }
     lost.extend(object.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| Loss::dropped(key)));
     Ok(Decoded { request, lost, origins, tools: places })
+}
+
+/// The beginning of the prompt lies there: any other model would answer the rest of a question.
+fn kept_by_google() -> Fault {
+    let message = "cached content lives at Google, and the target of this request is another provider: send what it holds";
+    Fault::bad_request(message, "cachedContent").retry(Retry::Elsewhere)
 }
 
 fn tools(tools: &Value, places: &mut Vec<(usize, usize)>, lost: &mut Vec<Loss>) -> Result<Vec<Tool>, Fault> {

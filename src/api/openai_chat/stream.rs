@@ -26,6 +26,8 @@ pub struct ChatEncoder {
     /// Tool calls by choice and the provider's number; their place among those of their choice is what the client
     /// sees.
     calls: Vec<Call>,
+    /// How many entries of each further list of a choice were said.
+    listed: Vec<(u32, String, usize)>,
     usage: Option<Usage>,
     /// Choice and end of the text chunk just written: log probabilities that follow at once belong into it.
     last_text: Option<(u32, usize)>,
@@ -58,6 +60,7 @@ impl ChatEncoder {
             tail,
             begun: Vec::new(),
             calls: Vec::new(),
+            listed: Vec::new(),
             usage: None,
             last_text: None,
             said: 0,
@@ -146,6 +149,24 @@ impl ChatEncoder {
         self.delta(choice, out, |out| write_object(out, delta));
     }
 
+    /// Entries of a list with their places in the whole of it: OpenAI's SDK for Python (3.54) puts lists of several deltas
+    /// together by `index`, and gives the stream up without it.
+    fn numbered(&mut self, choice: u32, key: &str, mut entries: Vec<Value>) -> Value {
+        let known = self.listed.iter().position(|(of, list, _)| *of == choice && list == key);
+        let at = known.unwrap_or_else(|| {
+            self.listed.push((choice, key.to_owned(), 0));
+            self.listed.len() - 1
+        });
+        let count = &mut self.listed[at].2;
+        for entry in &mut entries {
+            if let Value::Object(entry) = entry {
+                entry.entry("index").or_insert_with(|| (*count).into());
+            }
+            *count += 1;
+        }
+        Value::Array(entries)
+    }
+
     fn thinking(
         &mut self,
         choice: u32,
@@ -163,7 +184,8 @@ impl ChatEncoder {
         // The proof is of use only with all of the text that it proves, so that the client can send both back.
         let thought = if signature.is_some() { std::mem::take(&mut self.thought) } else { String::new() };
         if let Some(detail) = reasoning_detail(&thought, signature, redacted) {
-            self.field(choice, "reasoning_details", Value::Array(vec![detail]), out);
+            let details = self.numbered(choice, "reasoning_details", vec![detail]);
+            self.field(choice, "reasoning_details", details, out);
         }
     }
 
@@ -234,8 +256,14 @@ impl ChatEncoder {
         };
         self.begin(choice, Role::Assistant, out);
         let is_beside = |key: &String| BESIDE_MESSAGE.contains(&&**key);
-        let delta: Object =
-            fields.iter().filter(|(key, _)| !is_beside(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut delta = Object::new();
+        for (key, value) in fields.iter().filter(|(key, _)| !is_beside(key)) {
+            let value = match value {
+                Value::Array(entries) => self.numbered(choice, key, entries.clone()),
+                other => other.clone(),
+            };
+            delta.insert(key.clone(), value);
+        }
         self.open_choice(choice, out);
         out.extend_from_slice(b",\"delta\":");
         write_object(out, &delta);
@@ -287,7 +315,8 @@ impl StreamEncoder for ChatEncoder {
             Event::Citation { choice, value } => {
                 self.citing = true;
                 if let Some(note) = annotation(value, self.cited, self.said) {
-                    self.field(*choice, "annotations", Value::Array(vec![note]), out);
+                    let notes = self.numbered(*choice, "annotations", vec![note]);
+                    self.field(*choice, "annotations", notes, out);
                 }
             }
             // A client would take the provider's own tools for its own.

@@ -5,13 +5,20 @@
 use http::HeaderMap;
 use serde_json::Value;
 
+use crate::chat::THREAD;
 use crate::fault::{Fault, FaultKind, Phase, Retry, Whose};
 use crate::providers::openai;
 
 /// An error answer. `body` may be cut, may be HTML, may be empty.
 pub(super) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now_ms: u64) -> Fault {
     let fault = openai::fault::from_answer(status, headers, body, now_ms);
-    let fault = match kind_in(&serde_json::from_slice(body).unwrap_or_default()).as_deref() {
+    let said: Value = serde_json::from_slice(body).unwrap_or_default();
+    if let Some(code) = thread_code(&said).filter(|_| (400..500).contains(&status)) {
+        // Another account may have the thread, and nothing is wrong with this one.
+        let missing = Fault::new(FaultKind::BadRequest, fault.message).status(status).retry(Retry::Elsewhere);
+        return missing.code(code);
+    }
+    let fault = match kind_in(&said).as_deref() {
         Some("billing_error") => broke(fault),
         _ => fault,
     };
@@ -54,12 +61,20 @@ fn broke(fault: Fault) -> Fault {
         .after(fault.after)
 }
 
+/// What is wrong with a conversation that the provider keeps: Anthropic's SDKs (2.12 of Python's) go on by this word.
+fn thread_code(value: &Value) -> Option<String> {
+    let code = value.pointer("/error/details/error_code")?.as_str()?;
+    (code.starts_with(THREAD) && code.len() <= 64).then(|| code.to_owned())
+}
+
 fn kind_in(value: &Value) -> Option<String> {
     value.get("error")?.get("type")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -102,6 +117,23 @@ mod tests {
             assert_eq!((fault.kind, fault.client_status()), (expected, client), "{kind}: {fault}");
             let inside = inside_success(&serde_json::from_str(&body).unwrap(), 0);
             assert_eq!(inside.kind, expected, "inside: {kind}: {inside}");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_gone_is_told_by_its_code() {
+        for (status, kind) in
+            [(404, "not_found_error"), (409, "conflict_error"), (400, "invalid_request_error")]
+        {
+            let body = json!({"type": "error", "error": {"type": kind, "message": "no usable thread",
+                "details": {"error_code": "thread_not_found"}}});
+            let fault = from_answer(status, &HeaderMap::new(), body.to_string().as_bytes(), 0);
+            let told = (fault.kind, fault.client_status(), fault.retry, fault.code_str());
+            assert_eq!(
+                told,
+                (FaultKind::BadRequest, status, Retry::Elsewhere, "thread_not_found"),
+                "{status}"
+            );
         }
     }
 

@@ -172,12 +172,38 @@ fn thoughts_refusals_and_citations_have_their_fields() {
     ];
     let expected = [
         json!({"reasoning_content": "hm"}),
-        json!({"reasoning_details": [{"type": "reasoning.text", "text": "hm", "signature": "sig"}]}),
-        json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": "blob"}]}),
+        json!({"reasoning_details": [{"type": "reasoning.text", "text": "hm", "signature": "sig", "index": 0}]}),
+        json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": "blob", "index": 1}]}),
         json!({"refusal": "no"}),
-        json!({"annotations": [{"url": "u"}]}),
+        json!({"annotations": [{"url": "u", "index": 0}]}),
     ];
     assert_eq!(deltas(&events)[1..], expected);
+}
+
+#[test]
+fn lists_of_several_deltas_can_be_put_together() {
+    let cited = |choice: u32, url: &str| Event::Citation { choice, value: json!({ "url": url }) };
+    let images = |entries: Value| Event::Other {
+        choice: Some(0),
+        fields: json!({ "images": entries }).as_object().cloned().unwrap(),
+    };
+    let events = [
+        Event::ChoiceStart { choice: 0, role: Role::Assistant },
+        Event::ChoiceStart { choice: 1, role: Role::Assistant },
+        cited(0, "a"),
+        cited(0, "b"),
+        cited(1, "c"),
+        images(json!([{"n": 1}, {"n": 2}])),
+        images(json!([{"n": 3}, {"n": 4, "index": 7}, "five"])),
+    ];
+    let expected = [
+        json!({"annotations": [{"url": "a", "index": 0}]}),
+        json!({"annotations": [{"url": "b", "index": 1}]}),
+        json!({"annotations": [{"url": "c", "index": 0}]}),
+        json!({"images": [{"n": 1, "index": 0}, {"n": 2, "index": 1}]}),
+        json!({"images": [{"n": 3, "index": 2}, {"n": 4, "index": 7}, "five"]}),
+    ];
+    assert_eq!(deltas(&events)[2..], expected);
 }
 
 #[test]
