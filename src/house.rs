@@ -171,7 +171,8 @@ impl House {
     /// # Errors
     /// What `serve` would refuse besides failing tests; tests that cannot be read.
     pub fn test(&self, wanted: &Wanted<'_>) -> Result<Report, Diagnostics> {
-        trial::run(&self.checked.config, &self.sources, &*self.sketch(None)?, wanted)
+        let built = self.sketched(None)?;
+        trial::run(&self.checked.config, &self.sources, &built.snapshot, &built.terms, wanted)
     }
 
     /// Builds the same without secrets, for those who plan and never send; with the policies of another directory, if
@@ -180,12 +181,20 @@ impl House {
     /// # Errors
     /// Everything that does not compile.
     pub fn sketch(&self, policies: Option<&Path>) -> Result<Arc<Snapshot>, Diagnostics> {
+        let built = self.sketched(policies)?;
+        // Without a ledger, budgets stand as if nothing were spent; without a desk, there would be none.
+        let _ = self.figures.desk();
+        self.figures.configure(built.terms);
+        Ok(built.snapshot)
+    }
+
+    fn sketched(&self, policies: Option<&Path>) -> Result<Built, Diagnostics> {
         let mut sources = self.sources.clone();
         if let Some(dir) = policies {
             sources.take_policies(dir)?;
         }
         let name = shown(self.file.as_deref());
-        let built = build::build(
+        build::build(
             &name,
             &self.checked,
             &sources,
@@ -193,9 +202,7 @@ impl House {
             &self.figures,
             &self.plugins,
             &SystemClock,
-        )?;
-        self.figures.configure(built.terms);
-        Ok(built.snapshot)
+        )
     }
 }
 
@@ -263,8 +270,8 @@ fn built(
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let mut built = build::build(name, checked, sources, secrets, figures, plugins, clock)?;
-    built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
-    beside::try_out(&checked.config, sources, &mut built.snapshot);
+    built.tests = trial::before_service(&checked.config, sources, &built.snapshot, &built.terms)?;
+    beside::try_out(&checked.config, sources, &mut built.snapshot, &built.terms);
     Ok(built)
 }
 
