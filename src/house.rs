@@ -242,6 +242,11 @@ fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
     }
 }
 
+/// What is wrong with the text of a configuration by itself.
+fn faults_in(file: &Path, text: &str) -> Vec<Diagnostic> {
+    check(read(&shown(Some(file)), text), &Shipped).map_or_else(|faults| faults.0, |_| Vec::new())
+}
+
 /// Adds every provider whose well-known key variable is set.
 fn discover(config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
     for preset in presets::all() {
