@@ -166,6 +166,14 @@ impl House {
         Ok(built)
     }
 
+    /// Plugins that a snapshot is without, each with its reason and its place in the configuration.
+    pub fn absent(&self, snapshot: &Snapshot) -> Diagnostics {
+        let (name, config) = (self.name(), &self.checked.config.plugins);
+        let text = self.sources.config.as_ref().map(|(_, text)| text.as_str());
+        let faults = snapshot.plugins.faults();
+        Diagnostics(faults.map(|(plugin, why)| plugins::fault(&name, text, config, plugin, why)).collect())
+    }
+
     /// Runs the tests of the policies, and says what they reached. Needs no secrets.
     ///
     /// # Errors
