@@ -93,7 +93,7 @@ impl House {
         let sources = Sources::read(file.as_deref())?;
         let (checked, warnings) = checked(&sources)?;
         let figures = Arc::new(Figures::new(Arc::new(SystemClock)));
-        let plugins = PluginBench::new(&checked.config.plugins, Services::default());
+        let plugins = PluginBench::of_a_command(&checked.config.plugins);
         let vaults = Vaults::new(&checked.config, directory(file.as_deref()));
         Ok(Self { file, sources, checked, warnings, figures, plugins, vaults })
     }

@@ -194,6 +194,12 @@ impl PluginBench {
         Self { host: Arc::new(PluginHost::new(services, cache)), previous: None }
     }
 
+    /// The bench of a command, which offers plugins nothing.
+    pub(super) fn of_a_command(settings: &PluginsSettings) -> Self {
+        let cache = settings.cache.clone().or_else(usual_cache);
+        Self { host: Arc::new(PluginHost::new(Services::default(), cache).of_a_command()), previous: None }
+    }
+
     /// The bench for the snapshot after the one with these plugins.
     #[must_use]
     pub fn after(&self, previous: &PluginSet) -> Self {
