@@ -87,15 +87,8 @@ fn document() -> Value {
     generator.subschema_for::<BudgetSettings>();
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Any".into(), json!({}));
-    schemas.insert(
-        "NewKey".into(),
-        json!({
-            "allOf": [{ "$ref": "#/components/schemas/KeyTerms" }],
-            "properties": { "name": { "type": "string", "description": "Its name, for people." } },
-            "required": ["name"],
-        }),
-    );
-    let overlap = json!({ "type": "string", "description": "How long the old secret goes on: `24h`.", "default": "24h" });
+    let new_key = new_key(schemas.get("KeyTerms").cloned().unwrap_or_default());
+    schemas.insert("NewKey".into(), new_key);
     let why = json!({ "type": "string", "description": "Why." });
     let refusal = json!({ "type": "object", "properties": { "error": why }, "required": ["error"] });
     schemas.insert("Refusal".into(), refusal);
@@ -108,6 +101,7 @@ fn document() -> Value {
         "Promote".into(),
         json!({ "type": "object", "properties": { "share": share, "sticky": sticky }, "required": ["share"] }),
     );
+    let overlap = json!({ "type": "string", "description": "How long the old secret goes on: `24h`.", "default": "24h" });
     schemas.insert("Rotation".into(), json!({ "type": "object", "properties": { "overlap": overlap } }));
     json!({
         "openapi": "3.1.0",
@@ -125,11 +119,25 @@ fn document() -> Value {
     })
 }
 
+/// What is agreed on about a key, and its name. What only the configuration may say is left out.
+fn new_key(mut terms: Value) -> Value {
+    if let Some(properties) = terms.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.retain(|name, _| !matches!(name.as_str(), "secret" | "hash"));
+        properties.insert("name".into(), json!({ "type": "string", "description": "Its name, for people." }));
+    }
+    terms["required"] = json!(["name"]);
+    terms
+}
+
 fn operation(path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
     let text = json!({ "type": "string" });
     let named = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let in_path = named.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
-    let in_query = query.iter().map(|name| json!({ "name": name, "in": "query", "schema": text }));
+    let whole = json!({ "type": "integer", "minimum": 0 });
+    let in_query = query.iter().map(|name| {
+        let schema = if matches!(*name, "limit" | "after" | "status") { &whole } else { &text };
+        json!({ "name": name, "in": "query", "schema": schema })
+    });
     let mut operation = json!({
         "summary": summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
@@ -198,6 +206,15 @@ mod tests {
             let known: Vec<_> = read.split('`').skip(3).step_by(2).collect();
             assert_eq!(known, described, "{read}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_new_key_is_among_its_fields_which_allow_no_other() {
+        let document = document();
+        let key = &document["components"]["schemas"]["NewKey"];
+        assert_eq!(key["additionalProperties"], false);
+        let has = |name: &str| key["properties"].get(name).is_some();
+        assert!(has("name") && has("team") && !has("secret") && !has("hash"), "{key:#}");
     }
 
     #[test]
