@@ -14,6 +14,7 @@ mod plugins;
 mod policies;
 mod prices;
 mod providers;
+mod refusals;
 mod settings;
 mod status;
 
@@ -95,7 +96,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/admin/v1/policies/promote", post(policies::promote))
         .route("/admin/v1/prices", get(prices::show).post(prices::push).delete(prices::withdraw))
         .layer(DefaultBodyLimit::max(MOST_PRICES))
-        .route_layer(middleware::from_fn_with_state(admin.clone(), admit::admit));
+        .route_layer(middleware::from_fn_with_state(admin.clone(), admit::admit))
+        .layer(middleware::map_response(refusals::shape));
     let app = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

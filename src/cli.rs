@@ -16,13 +16,17 @@ mod secrets;
 mod serve;
 mod usage;
 
+use std::panic;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::{Parser, Subcommand};
 
 /// Exit status for a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIG: u8 = 78;
+
+/// Exit status of a command whose reader went away: 128 and the number of `SIGPIPE`.
+const CLOSED_PIPE: i32 = 141;
 
 /// A self-hosted gateway for LLM traffic.
 #[derive(Debug, Parser)]
@@ -83,7 +87,11 @@ enum Command {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let config = cli.config.config;
-    match cli.command.unwrap_or(Command::Serve) {
+    let command = cli.command.unwrap_or(Command::Serve);
+    if !matches!(command, Command::Serve) {
+        end_with_the_reader();
+    }
+    match command {
         Command::Serve => serve::serve(config),
         Command::Check => check::check(config),
         Command::Models(args) => models::models(&args, config),
@@ -98,4 +106,17 @@ pub fn run() -> ExitCode {
         Command::Import(command) => import::run(&command),
         Command::Schema => schema::schema(),
     }
+}
+
+/// Who reads the output through a pipe may have seen enough (`tollgate schema | head`): then a command ends, without a
+/// word, with the status that shells give to one that a closed pipe ended.
+fn end_with_the_reader() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let said = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if said.starts_with("failed printing to std") && said.contains("Broken pipe") {
+            process::exit(CLOSED_PIPE);
+        }
+        usual(info);
+    }));
 }

@@ -93,7 +93,7 @@ impl House {
         let sources = Sources::read(file.as_deref())?;
         let (checked, warnings) = checked(&sources)?;
         let figures = Arc::new(Figures::new(Arc::new(SystemClock)));
-        let plugins = PluginBench::new(&checked.config.plugins, Services::default());
+        let plugins = PluginBench::of_a_command(&checked.config.plugins);
         let vaults = Vaults::new(&checked.config, directory(file.as_deref()));
         Ok(Self { file, sources, checked, warnings, figures, plugins, vaults })
     }
@@ -166,12 +166,21 @@ impl House {
         Ok(built)
     }
 
+    /// Plugins that a snapshot is without, each with its reason and its place in the configuration.
+    pub fn absent(&self, snapshot: &Snapshot) -> Diagnostics {
+        let (name, config) = (self.name(), &self.checked.config.plugins);
+        let text = self.sources.config.as_ref().map(|(_, text)| text.as_str());
+        let faults = snapshot.plugins.faults();
+        Diagnostics(faults.map(|(plugin, why)| plugins::fault(&name, text, config, plugin, why)).collect())
+    }
+
     /// Runs the tests of the policies, and says what they reached. Needs no secrets.
     ///
     /// # Errors
     /// What `serve` would refuse besides failing tests; tests that cannot be read.
     pub fn test(&self, wanted: &Wanted<'_>) -> Result<Report, Diagnostics> {
-        trial::run(&self.checked.config, &self.sources, &*self.sketch(None)?, wanted)
+        let built = self.sketched(None)?;
+        trial::run(&self.checked.config, &self.sources, &built.snapshot, &built.terms, wanted)
     }
 
     /// Builds the same without secrets, for those who plan and never send; with the policies of another directory, if
@@ -180,12 +189,20 @@ impl House {
     /// # Errors
     /// Everything that does not compile.
     pub fn sketch(&self, policies: Option<&Path>) -> Result<Arc<Snapshot>, Diagnostics> {
+        let built = self.sketched(policies)?;
+        // Without a ledger, budgets stand as if nothing were spent; without a desk, there would be none.
+        let _ = self.figures.desk();
+        self.figures.configure(built.terms);
+        Ok(built.snapshot)
+    }
+
+    fn sketched(&self, policies: Option<&Path>) -> Result<Built, Diagnostics> {
         let mut sources = self.sources.clone();
         if let Some(dir) = policies {
             sources.take_policies(dir)?;
         }
         let name = shown(self.file.as_deref());
-        let built = build::build(
+        build::build(
             &name,
             &self.checked,
             &sources,
@@ -193,9 +210,7 @@ impl House {
             &self.figures,
             &self.plugins,
             &SystemClock,
-        )?;
-        self.figures.configure(built.terms);
-        Ok(built.snapshot)
+        )
     }
 }
 
@@ -236,6 +251,11 @@ fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
     }
 }
 
+/// What is wrong with the text of a configuration by itself.
+fn faults_in(file: &Path, text: &str) -> Vec<Diagnostic> {
+    check(read(&shown(Some(file)), text), &Shipped).map_or_else(|faults| faults.0, |_| Vec::new())
+}
+
 /// Adds every provider whose well-known key variable is set.
 fn discover(config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
     for preset in presets::all() {
@@ -264,8 +284,8 @@ fn built(
     clock: &dyn Clock,
 ) -> Result<Built, Diagnostics> {
     let mut built = build::build(name, checked, sources, secrets, figures, plugins, clock)?;
-    built.tests = trial::before_service(&checked.config, sources, &built.snapshot)?;
-    beside::try_out(&checked.config, sources, &mut built.snapshot);
+    built.tests = trial::before_service(&checked.config, sources, &built.snapshot, &built.terms)?;
+    beside::try_out(&checked.config, sources, &mut built.snapshot, &built.terms);
     Ok(built)
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::Admin;
 use super::keys::{actor, refusal};
 use super::money::shown;
+use super::refusals::{bad, json_of};
 use crate::keys::{BUDGETS, Refused};
 use crate::ledger::BudgetSettings;
 
@@ -30,8 +32,13 @@ pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
     ConnectInfo(peer): Peer,
     headers: HeaderMap,
-    Json(settings): Json<Value>,
+    body: Bytes,
 ) -> Response {
+    let settings: Map<String, Value> = match json_of(&body, "a budget") {
+        Ok(settings) => settings,
+        Err(why) => return bad(&why),
+    };
+    let settings = Value::Object(settings);
     let name = settings["name"].as_str().unwrap_or_default().to_owned();
     let made = async {
         if admin.shared.figures.is_written(&name) || found(&admin, &name).await?.is_some() {
@@ -59,8 +66,12 @@ pub(super) async fn update(
     ConnectInfo(peer): Peer,
     Path(name): Path<String>,
     headers: HeaderMap,
-    Json(fields): Json<Map<String, Value>>,
+    body: Bytes,
 ) -> Response {
+    let fields: Map<String, Value> = match json_of(&body, "the fields that change") {
+        Ok(fields) => fields,
+        Err(why) => return bad(&why),
+    };
     let changed = async {
         let mut settings = set_one(&admin, &name).await?;
         if let Some(known) = settings.as_object_mut() {

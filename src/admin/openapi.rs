@@ -14,6 +14,14 @@ use crate::ledger::BudgetSettings;
 /// One operation: method, path, what it is for, what its body is (empty: it takes none), names of query parameters.
 type Operation = (&'static str, &'static str, &'static str, &'static str, &'static [&'static str]);
 
+/// Query parameters of the lists that have many. A test holds them against what is read.
+const DECISIONS: &[&str] = &["rule", "target", "outcome", "model", "status", "since", "limit", "format"];
+const USAGE: &[&str] = &["since", "until", "by", "only", "format", "limit", "scope"];
+const BUDGETS: &[&str] = &["name", "limit"];
+
+/// Bodies that may be left out.
+const OPTIONAL: &[&str] = &["Rotation", "RollBack"];
+
 /// Every operation, in the order of the routes.
 const OPERATIONS: &[Operation] = &[
     ("get", "/livez", "whether the process lives", "", &[]),
@@ -21,7 +29,7 @@ const OPERATIONS: &[Operation] = &[
     ("get", "/metrics", "metrics in Prometheus's text form", "", &[]),
     ("get", "/admin/v1/openapi.json", "this document", "", &[]),
     ("get", "/admin/v1/status", "the snapshot in service and how reloads went", "", &[]),
-    ("get", "/admin/v1/decisions", "records of decisions, the last one first", "", &[]),
+    ("get", "/admin/v1/decisions", "records of decisions, the last one first", "", DECISIONS),
     ("get", "/admin/v1/decisions/{id}", "the record of one request", "", &[]),
     ("get", "/admin/v1/providers", "how providers and targets fare", "", &[]),
     ("get", "/admin/v1/keys", "all virtual keys, without secrets", "", &[]),
@@ -38,17 +46,17 @@ const OPERATIONS: &[Operation] = &[
     ("get", "/admin/v1/plugins", "plugins and how their calls went", "", &[]),
     ("post", "/admin/v1/estimate", "what prompts would cost at each of several models", "Wanted", &[]),
     ("get", "/admin/v1/tokens", "what was learned of the tokens that targets count", "", &[]),
-    ("get", "/admin/v1/usage", "what was used and spent, by any dimension and period", "", &[]),
-    ("get", "/admin/v1/budgets", "budgets, with what is spent and held", "", &[]),
+    ("get", "/admin/v1/usage", "what was used and spent, by any dimension and period", "", USAGE),
+    ("get", "/admin/v1/budgets", "budgets, with what is spent and held", "", BUDGETS),
     ("post", "/admin/v1/budgets", "makes a budget, beside those of the configuration", "BudgetSettings", &[]),
     ("get", "/admin/v1/budgets/{name}", "one budget: what was agreed on, and what is spent", "", &[]),
-    ("patch", "/admin/v1/budgets/{name}", "changes the fields given; null takes one away", "Any", &[]),
+    ("patch", "/admin/v1/budgets/{name}", "changes the fields given; null takes one away", "Fields", &[]),
     ("delete", "/admin/v1/budgets/{name}", "takes away a budget that was made here", "", &[]),
     ("get", "/admin/v1/alerts", "what was alarming of late", "", &["event", "limit"]),
     ("get", "/admin/v1/policies", "policies in service and beside it", "", &[]),
     ("get", "/admin/v1/policies/versions", "sets of policies that were in service", "", &[]),
-    ("post", "/admin/v1/policies/rollback", "takes an earlier set of policies into service", "Any", &[]),
-    ("post", "/admin/v1/policies/promote", "gives a candidate set of policies its share", "Any", &[]),
+    ("post", "/admin/v1/policies/rollback", "takes an earlier set of policies into service", "RollBack", &[]),
+    ("post", "/admin/v1/policies/promote", "gives a candidate set of policies its share", "Promote", &[]),
     ("get", "/admin/v1/prices", "what models cost, and the changes", "", &["model"]),
     ("post", "/admin/v1/prices", "takes prices in any form that a source may have", "Any", &["provider"]),
     ("delete", "/admin/v1/prices", "forgets pushed prices", "", &["model"]),
@@ -79,13 +87,19 @@ fn document() -> Value {
     generator.subschema_for::<BudgetSettings>();
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Any".into(), json!({}));
+    let new_key = new_key(schemas.get("KeyTerms").cloned().unwrap_or_default());
+    schemas.insert("NewKey".into(), new_key);
+    let why = json!({ "type": "string", "description": "Why." });
+    let refusal = json!({ "type": "object", "properties": { "error": why }, "required": ["error"] });
+    schemas.insert("Refusal".into(), refusal);
+    schemas.insert("Fields".into(), json!({ "type": "object" }));
+    let hash = json!({ "type": "string", "description": "The set; without it, the one that served before." });
+    schemas.insert("RollBack".into(), json!({ "type": "object", "properties": { "hash": hash } }));
+    let share = json!({ "type": ["number", "string"], "description": "Percent of the callers: `5`, `5%`." });
+    let sticky = json!({ "enum": ["caller", "user", "team", "session", "request", null] });
     schemas.insert(
-        "NewKey".into(),
-        json!({
-            "allOf": [{ "$ref": "#/components/schemas/KeyTerms" }],
-            "properties": { "name": { "type": "string", "description": "Its name, for people." } },
-            "required": ["name"],
-        }),
+        "Promote".into(),
+        json!({ "type": "object", "properties": { "share": share, "sticky": sticky }, "required": ["share"] }),
     );
     let overlap = json!({ "type": "string", "description": "How long the old secret goes on: `24h`.", "default": "24h" });
     schemas.insert("Rotation".into(), json!({ "type": "object", "properties": { "overlap": overlap } }));
@@ -105,17 +119,34 @@ fn document() -> Value {
     })
 }
 
+/// What is agreed on about a key, and its name. What only the configuration may say is left out.
+fn new_key(mut terms: Value) -> Value {
+    if let Some(properties) = terms.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.retain(|name, _| !matches!(name.as_str(), "secret" | "hash"));
+        properties.insert("name".into(), json!({ "type": "string", "description": "Its name, for people." }));
+    }
+    terms["required"] = json!(["name"]);
+    terms
+}
+
 fn operation(path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
     let text = json!({ "type": "string" });
     let named = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let in_path = named.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
-    let in_query = query.iter().map(|name| json!({ "name": name, "in": "query", "schema": text }));
+    let whole = json!({ "type": "integer", "minimum": 0 });
+    let in_query = query.iter().map(|name| {
+        let schema = if matches!(*name, "limit" | "after" | "status") { &whole } else { &text };
+        json!({ "name": name, "in": "query", "schema": schema })
+    });
     let mut operation = json!({
         "summary": summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": {
             "200": { "description": "done" },
-            "default": { "description": "refused; the body says why" },
+            "default": {
+                "description": "refused",
+                "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Refusal" } } },
+            },
         },
     });
     if let Some(operation) = operation.as_object_mut() {
@@ -123,7 +154,7 @@ fn operation(path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
             let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
             operation.insert(
                 "requestBody".into(),
-                json!({ "content": { "application/json": { "schema": schema } } }),
+                json!({ "required": !OPTIONAL.contains(&body), "content": { "application/json": { "schema": schema } } }),
             );
         }
         if !path.starts_with("/admin/") {
@@ -158,6 +189,32 @@ mod tests {
         for one in &described {
             assert!(routed.contains(one), "{one:?} is described and not there");
         }
+    }
+
+    #[test]
+    fn every_query_parameter_is_described() {
+        fn read<T: serde::de::DeserializeOwned>() -> String {
+            let uri = "http://localhost/?nothing-like-it=1".parse().unwrap();
+            axum::extract::Query::<T>::try_from_uri(&uri).map(|_| ()).unwrap_err().body_text()
+        }
+        for (read, described) in [
+            (read::<crate::admin::decisions::Wanted>(), DECISIONS),
+            (read::<crate::admin::money::Wanted>(), USAGE),
+            (read::<crate::admin::money::Named>(), BUDGETS),
+        ] {
+            // `unknown field `x`, expected one of `a`, `b``
+            let known: Vec<_> = read.split('`').skip(3).step_by(2).collect();
+            assert_eq!(known, described, "{read}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_new_key_is_among_its_fields_which_allow_no_other() {
+        let document = document();
+        let key = &document["components"]["schemas"]["NewKey"];
+        assert_eq!(key["additionalProperties"], false);
+        let has = |name: &str| key["properties"].get(name).is_some();
+        assert!(has("name") && has("team") && !has("secret") && !has("hash"), "{key:#}");
     }
 
     #[test]

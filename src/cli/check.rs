@@ -14,10 +14,8 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
         Ok(house) => match built(&house).inspect(|_| house.warnings().print()) {
             Ok(built) => {
                 let snapshot = built.snapshot;
-                let absent: Vec<_> = snapshot.plugins.faults().collect();
-                for (name, reason) in &absent {
-                    eprintln!("error: plugin `{name}`: {reason}");
-                }
+                let absent = house.absent(&snapshot);
+                absent.print();
                 let beside = snapshot
                     .beside
                     .sides()
@@ -27,7 +25,7 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
                     eprintln!("{problem} (the {} policies would not be taken)", role.as_str());
                     broken = true;
                 }
-                if broken || !absent.is_empty() {
+                if broken || !absent.0.is_empty() {
                     return ExitCode::FAILURE;
                 }
                 println!(

@@ -89,6 +89,17 @@ impl Figures {
         }
     }
 
+    /// What a configuration alone says, as tests of policies go by it: its prices, budgets of which nothing is spent,
+    /// targets of which nothing was heard. Nothing that happens outside makes such a test fail.
+    pub fn untouched(terms: &Terms, clock: Arc<dyn Clock>) -> Self {
+        let figures = Self::new(clock);
+        let names: Vec<Arc<str>> = terms.sources.iter().map(|source| source.from.as_str().into()).collect();
+        figures.presets.store(Arc::new(terms.presets.clone()));
+        figures.prices.configure(terms.own.clone(), &names);
+        figures.desk().configure(terms.budgets.clone(), HashMap::new);
+        figures
+    }
+
     /// Takes what a configuration says, once it is in service.
     pub fn configure(&self, terms: Terms) {
         let names: Vec<Arc<str>> = terms.sources.iter().map(|source| source.from.as_str().into()).collect();

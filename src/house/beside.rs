@@ -7,7 +7,7 @@ use super::config::Config;
 use super::diagnostic::Diagnostic;
 use super::sources::{BesideSource, Sources};
 use super::trial;
-use crate::gateway::{Beside, Role, Side, Snapshot};
+use crate::gateway::{Beside, Role, Side, Snapshot, Terms};
 use crate::policy::{self, Hosted, PolicySet};
 
 /// Compiles the sets that there are.
@@ -30,10 +30,11 @@ pub(super) fn load(
 }
 
 /// Runs the tests of these sets; one whose tests fail is not taken.
-pub(super) fn try_out(config: &Config, sources: &Sources, snapshot: &mut Arc<Snapshot>) {
+pub(super) fn try_out(config: &Config, sources: &Sources, snapshot: &mut Arc<Snapshot>, terms: &Terms) {
     for read in &sources.beside {
         let Ok(files) = &read.files else { continue };
-        let Err(failures) = trial::before_service(config, &sources.with_beside(files), snapshot) else {
+        let Err(failures) = trial::before_service(config, &sources.with_beside(files), snapshot, terms)
+        else {
             continue;
         };
         let problems = failures.0.iter().map(Diagnostic::headline).collect();

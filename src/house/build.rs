@@ -596,14 +596,8 @@ impl Bench<'_> {
         let configured = plugins::configured(&config.plugins, &self.sources.plugins, dir);
         let (set, faults) = bench.load(configured, dir);
         for (name, reason) in faults {
-            let at = config.plugins.list.iter().position(|plugin| plugin.name == name);
-            let place = self.sources.config.as_ref().map(|(_, text)| {
-                let reading = read(self.file, text);
-                let path = at.map_or_else(|| vec!["plugins".to_owned()], |at| plugins::path_in(&reading, at));
-                reading.place(&path.iter().map(String::as_str).collect::<Vec<_>>())
-            });
-            let message = format!("plugin `{name}`: {reason}");
-            self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });
+            let text = self.sources.config.as_ref().map(|(_, text)| text.as_str());
+            self.problems.push(plugins::fault(self.file, text, &config.plugins, &name, &reason));
         }
         set
     }

@@ -66,7 +66,8 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Vec<String>>")]
     pub proxies: Vec<String>,
-    /// How long running requests may go on after a stop was asked for, and `drain_delay`; at most `1h`. Changing it needs a restart.
+    /// How long running requests may go on after a stop was asked for, and after `drain_delay`; at most `1h`. Changing it needs
+    /// a restart.
     pub drain: Period,
     /// Worker threads; by default one for each core. Changing it needs a restart.
     #[schemars(range(min = 1, max = 1024))]

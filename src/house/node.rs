@@ -150,7 +150,7 @@ pub(super) struct Parsed {
     pub broken: bool,
 }
 
-/// Parses one YAML document. Tags, merge keys and further documents are refused.
+/// Parses one YAML document. Tags and further documents are refused; merge keys (`<<`) are carried out.
 pub(super) fn parse(text: &str) -> Parsed {
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
@@ -172,10 +172,18 @@ pub(super) fn parse(text: &str) -> Parsed {
 struct Builder {
     root: Option<Node>,
     open: Vec<Open>,
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<usize, (Node, Extent)>,
     documents: usize,
     nodes: usize,
     problems: Vec<Problem>,
+}
+
+/// How large a node is with all that it holds.
+#[derive(Clone, Copy)]
+struct Extent {
+    nodes: usize,
+    /// Lists and maps in each other; 0 for a scalar.
+    depth: usize,
 }
 
 /// A list or map whose end has not come.
@@ -186,8 +194,12 @@ struct Open {
     key: Option<(String, Place)>,
     /// The keys so far and their lines.
     lines: HashMap<String, usize>,
+    /// Entries of merge keys, the first of a name before the others: they hold where the map says nothing itself.
+    merged: Vec<Entry>,
     /// Nodes before this one began, to know how many it holds.
     nodes_before: usize,
+    /// The depth of the deepest node in it.
+    below: usize,
 }
 
 impl Builder {
@@ -207,7 +219,7 @@ impl Builder {
                 let node =
                     Node { place, kind: Kind::Scalar { text: text.into_owned(), value }, faulty: false };
                 self.count(1, place)?;
-                self.finish(node, anchor, 1)?;
+                self.finish(node, anchor, Extent { nodes: 1, depth: 0 })?;
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place);
@@ -218,17 +230,22 @@ impl Builder {
                 self.begin(Kind::Map(Vec::new()), anchor, place)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                if let Some(done) = self.open.pop() {
-                    let size = self.nodes - done.nodes_before;
-                    self.finish(done.node, done.anchor, size)?;
+                if let Some(mut done) = self.open.pop() {
+                    done.take_merged();
+                    let extent = Extent { nodes: self.nodes - done.nodes_before, depth: done.below + 1 };
+                    self.finish(done.node, done.anchor, extent)?;
                 }
             }
             Event::Alias(anchor) => {
-                let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
+                let Some((node, extent)) = self.anchors.get(&anchor).cloned() else {
                     return Err(problem(place, "this alias refers to something that contains it"));
                 };
-                self.count(size, place)?;
-                self.finish(Node { place, ..node }, 0, size)?;
+                // Aliases of aliases nest without a bracket more; whoever walks the tree does it by recursion.
+                if self.open.len() + extent.depth > MAX_DEPTH {
+                    return Err(too_deep(place));
+                }
+                self.count(extent.nodes, place)?;
+                self.finish(Node { place, ..node }, 0, extent)?;
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
@@ -237,12 +254,20 @@ impl Builder {
 
     fn begin(&mut self, kind: Kind, anchor: usize, place: Place) -> Result<(), Problem> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(problem(place, format!("nested more than {MAX_DEPTH} levels deep")));
+            return Err(too_deep(place));
         }
         let nodes_before = self.nodes;
         self.count(1, place)?;
         let node = Node { place, kind, faulty: false };
-        self.open.push(Open { node, anchor, key: None, lines: HashMap::new(), nodes_before });
+        self.open.push(Open {
+            node,
+            anchor,
+            key: None,
+            lines: HashMap::new(),
+            merged: Vec::new(),
+            nodes_before,
+            below: 0,
+        });
         Ok(())
     }
 
@@ -255,20 +280,26 @@ impl Builder {
     }
 
     /// Puts a complete node where it belongs.
-    fn finish(&mut self, node: Node, anchor: usize, size: usize) -> Result<(), Problem> {
+    fn finish(&mut self, node: Node, anchor: usize, extent: Extent) -> Result<(), Problem> {
         if anchor != 0 {
-            self.anchors.insert(anchor, (node.clone(), size));
+            self.anchors.insert(anchor, (node.clone(), extent));
         }
         let Some(parent) = self.open.last_mut() else {
             self.root = (!is_nothing(&node)).then_some(node);
             return Ok(());
         };
+        parent.below = parent.below.max(extent.depth);
         match (&mut parent.node.kind, parent.key.take()) {
             (Kind::List(items), _) => items.push(node),
             (Kind::Map(entries), Some((key, place))) => {
                 if key == "<<" {
-                    let found = problem(place, "merge keys (`<<`) are not supported");
-                    self.problems.push(found.with("write the fields out, or use an alias for a whole value"));
+                    match mergeable(node) {
+                        Some(merged) => parent.merged.extend(merged),
+                        None => {
+                            let found = problem(place, "a merge key (`<<`) takes a map, or a list of maps");
+                            self.problems.push(found.with("name an anchor of a map: `<<: *name`"));
+                        }
+                    }
                 } else if let Some(first) = parent.lines.get(&key) {
                     let message = format!("duplicate key `{key}` (first on line {first})");
                     self.problems.push(problem(place, message));
@@ -295,11 +326,41 @@ impl Builder {
     }
 }
 
+impl Open {
+    fn take_merged(&mut self) {
+        let Kind::Map(entries) = &mut self.node.kind else { return };
+        for entry in self.merged.drain(..) {
+            if self.lines.insert(entry.key.clone(), entry.place.line).is_none() {
+                entries.push(entry);
+            }
+        }
+    }
+}
+
+/// The entries that a merge key brings, of several maps those of the first one first.
+fn mergeable(node: Node) -> Option<Vec<Entry>> {
+    match node.kind {
+        Kind::Map(entries) => Some(entries),
+        Kind::List(maps) => {
+            let maps = maps.into_iter().map(|map| match map.kind {
+                Kind::Map(entries) => Some(entries),
+                _ => None,
+            });
+            Some(maps.collect::<Option<Vec<_>>>()?.concat())
+        }
+        Kind::Scalar { .. } => None,
+    }
+}
+
 impl Problem {
     fn with(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
+}
+
+fn too_deep(place: Place) -> Problem {
+    problem(place, format!("nested more than {MAX_DEPTH} levels deep"))
 }
 
 fn problem(place: Place, message: impl Into<String>) -> Problem {
@@ -438,7 +499,12 @@ mod tests {
             ("a: 1\nb: 2\na: 3\n", 3, 1, "duplicate key `a` (first on line 1)"),
             ("a: 1\n---\nb: 2\n", 2, 1, "a second document begins here"),
             ("a: !x 1\n", 1, 4, "tags (`!…`) are not supported"),
-            ("a: &x { b: 1 }\nc:\n  <<: *x\n", 3, 3, "merge keys (`<<`) are not supported"),
+            (
+                "a: &x [ { b: 1 }, 2 ]\nc:\n  <<: *x\n",
+                3,
+                3,
+                "a merge key (`<<`) takes a map, or a list of maps",
+            ),
             ("a:\n\tb: 1\n", 2, 1, "a tab in the indentation"),
             ("? [a, b]\n: 1\n", 1, 3, "a key must be text"),
             ("a: &x [ *x ]\n", 1, 9, "this alias refers to something that contains it"),
@@ -452,10 +518,40 @@ mod tests {
     }
 
     #[test]
+    fn merge_keys_bring_what_a_map_does_not_say_itself() {
+        for (text, expected) in [
+            ("a: &x { b: 1, c: 2 }\nd: { c: 3, <<: *x }\n", "{b: 1, c: 3}"),
+            ("a: &x { b: 1 }\nd:\n  <<: *x\n  b: 2\n", "{b: 2}"),
+            ("a: &x { b: 1 }\ne: &y { b: 2, c: 2 }\nd:\n  <<: [ *x, *y ]\n", "{b: 1, c: 2}"),
+            ("a: &x { b: 1 }\ne: &y { <<: *x, c: 2 }\nd: { <<: *y }\n", "{b: 1, c: 2}"),
+        ] {
+            let parsed = parse(text);
+            assert_eq!(parsed.problems, [], "{text}");
+            let found = &parsed.root.unwrap().get("d").unwrap().value.to_value();
+            assert_eq!(found, &serde_yaml::from_str::<Value>(expected).unwrap(), "{text}");
+        }
+        // What it brings stands where it was written.
+        let root = parse("a: &x { b: 1 }\nd:\n  <<: *x\n").root.unwrap();
+        assert_eq!(root.get("d").unwrap().value.get("b").unwrap().place.line, 1);
+    }
+
+    #[test]
     fn a_file_without_content_is_nothing() {
         for text in ["", "\n\n", "# only a comment\n", "---\n", "~\n"] {
             assert_eq!(parse(text), Parsed::default(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn aliases_of_aliases_nest_no_deeper_than_brackets() {
+        let mut text = String::from("a0: &a0 { x: 1 }\n");
+        for n in 1..40 {
+            let deep = format!("{}*a{}{}", "{ a: ".repeat(50), n - 1, " }".repeat(50));
+            text.push_str(&format!("a{n}: &a{n} {deep}\n"));
+        }
+        let found = problems(&text);
+        assert_eq!((found[0].0, found[0].2.as_str()), (3, "nested more than 64 levels deep"));
+        assert_eq!(problems("a: &x [ [ 1 ] ]\nb: &y { c: *x }\nd: [ *y, *x ]\n"), []);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
-use super::read::Reading;
+use super::diagnostic::Diagnostic;
+use super::read::{Reading, read};
 use super::secrets::below;
 use super::sources::{Stamp, stamp};
 use crate::plugin::{FILE_CAP, PluginHost, PluginSet, PluginSettings, PluginSource, Services};
@@ -142,6 +143,27 @@ pub(super) fn path_in(reading: &Reading, at: usize) -> Vec<String> {
     list.iter().map(|key| (*key).to_owned()).chain([at.to_string()]).collect()
 }
 
+/// Why a plugin is not there, with the place of its entry in the configuration `file`.
+pub(super) fn fault(
+    file: &str,
+    text: Option<&str>,
+    config: &PluginsSettings,
+    name: &str,
+    reason: &str,
+) -> Diagnostic {
+    let at = config.list.iter().position(|plugin| plugin.name == name);
+    let place = text.map(|text| {
+        let reading = read(file, text);
+        let path = at.map_or_else(|| vec!["plugins".to_owned()], |at| path_in(&reading, at));
+        reading.place(&path.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    let fault = Diagnostic { place, ..Diagnostic::error(file, format!("plugin `{name}`: {reason}")) };
+    if at.is_some() && reason.contains("No such file") {
+        return fault.help("a relative `path` begins in the directory of the plugins: `plugins/` beside the configuration, or `plugins.dir`");
+    }
+    fault
+}
+
 /// Every plugin with its settings: those of the list, then those that only lie in the directory.
 pub(super) fn configured(
     settings: &PluginsSettings,
@@ -170,6 +192,12 @@ impl PluginBench {
     pub fn new(settings: &PluginsSettings, services: Services) -> Self {
         let cache = settings.cache.clone().or_else(usual_cache);
         Self { host: Arc::new(PluginHost::new(services, cache)), previous: None }
+    }
+
+    /// The bench of a command, which offers plugins nothing.
+    pub(super) fn of_a_command(settings: &PluginsSettings) -> Self {
+        let cache = settings.cache.clone().or_else(usual_cache);
+        Self { host: Arc::new(PluginHost::new(Services::default(), cache).of_a_command()), previous: None }
     }
 
     /// The bench for the snapshot after the one with these plugins.

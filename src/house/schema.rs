@@ -26,6 +26,7 @@ pub fn reference_markdown() -> String {
          ```yaml\n# yaml-language-server: $schema=docs/tollgate.schema.json\n```\n\n\
          `tollgate check` shows everything that is wrong at once, with file, line and column.\n\
          A complete example: [examples/tollgate.yaml](../examples/tollgate.yaml).\n\n\
+         The file is YAML 1.2: `yes`, `on` and `0123` are texts. Anchors, aliases (`*name`) and merge keys (`<<: *name`) work.\n\n\
          | written as | means |\n|---|---|\n\
          | period | a duration: `20s`, `800ms`, `5m`, `1h 30m` |\n\
          | size | a number of bytes: `65536`, `64KiB`, `20MiB`, `1GB` |\n\

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::config::Config;
 use super::diagnostic::{Diagnostic, Diagnostics};
+use super::faults_in;
 use super::plugins::{PluginFile, PluginPaths};
 use super::read::{read, utf8};
 use super::secrets::below;
@@ -234,7 +235,12 @@ impl Sources {
                 text.as_ref().is_some_and(|(_, text)| text_of(path).is_ok_and(|again| again == *text))
             });
             if unchanged && before == Stamps::of(&paths) {
-                return Ok(Self::of(text, policies?, beside, plugins, paths, &others));
+                // Whoever mends what cannot be read shall know of the rest at once.
+                let policies = policies.map_err(|mut faults| {
+                    faults.0.extend(text.iter().flat_map(|(path, text)| faults_in(path, text)));
+                    faults
+                })?;
+                return Ok(Self::of(text, policies, beside, plugins, paths, &others));
             }
         }
         let name = config.unwrap_or(Path::new("policies")).display().to_string();
@@ -371,7 +377,8 @@ fn policies(dir: &Path, expected: bool) -> Result<Vec<PolicySource>, Diagnostics
             Err(error) if error.kind() == io::ErrorKind::NotFound && !expected => {}
             Err(error) => {
                 let message = format!("cannot read the directory of the policies: {error}");
-                faults.push(Diagnostic::error(dir.display().to_string(), message));
+                let help = "make the directory, or name another one";
+                faults.push(Diagnostic::error(dir.display().to_string(), message).help(help));
             }
         }
     }
@@ -410,7 +417,11 @@ fn listing(dir: &Path) -> io::Result<Vec<PathBuf>> {
 fn text_of(path: &Path) -> Result<String, Diagnostics> {
     let name = path.display().to_string();
     match contents(path) {
-        Ok(bytes) => utf8(&name, bytes),
+        // Editors of Windows begin a file with a mark that nobody sees.
+        Ok(bytes) => utf8(&name, bytes).map(|text| match text.strip_prefix('\u{feff}') {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        }),
         Err(error) => Err(Diagnostic::error(name, format!("cannot be read: {error}")).into()),
     }
 }
@@ -503,6 +514,7 @@ mod tests {
             ],
         );
         let config = dir.path().join("tollgate.yaml");
+        write(dir.path(), &[("rules/lib/words.rhai", "\u{feff}w")]);
         let sources = Sources::read(Some(&config)).unwrap();
         let names: Vec<_> = sources.policies.iter().map(|p| (p.name.as_str(), p.text.as_str())).collect();
         assert_eq!(names, [("10-a", "a"), ("20-b", "b"), ("lib/words", "w")]);
@@ -542,6 +554,13 @@ mod tests {
         assert!(error(&config).contains("tollgate.yaml: error: cannot be read: No such file"));
         write(dir.path(), &[("tollgate.yaml", "policies: rules\n")]);
         assert!(error(&config).contains("cannot read the directory of the policies: No such file"));
+        write(dir.path(), &[("tollgate.yaml", "policies: rules\nlisen: x\ndrain: soon\n")]);
+        let all = error(&config);
+        for fault in ["directory of the policies", "2:1: error: unknown field `lisen`", "3:8: error: `drain`"]
+        {
+            assert!(all.contains(fault), "{all}");
+        }
+        write(dir.path(), &[("tollgate.yaml", "policies: rules\n")]);
         write(dir.path(), &[("rules/big.rhai", &"x".repeat((1 << 20) + 1))]);
         std::os::unix::fs::symlink("nowhere", dir.path().join("rules/dangling.rhai")).unwrap();
         let both = error(&config);

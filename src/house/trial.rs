@@ -12,7 +12,9 @@ use super::build;
 use super::config::Config;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::sources::{PolicySource, Sources};
-use crate::gateway::Snapshot;
+use crate::clock::SystemClock;
+use crate::facts::market::Numbers;
+use crate::gateway::{Board, Figures, Snapshot, Terms};
 use crate::policy::Hosted;
 use crate::policy::trial::{Bench, FileCoverage, Material};
 use crate::policy::{self, Switch};
@@ -74,12 +76,13 @@ pub(super) fn before_service(
     config: &Config,
     sources: &Sources,
     snapshot: &Snapshot,
+    terms: &Terms,
 ) -> Result<usize, Diagnostics> {
     if sources.tests.is_empty() || config.policies.tests == Switch::Off {
         return Ok(0);
     }
     let until = Some(Instant::now() + config.policies.tests_deadline.0);
-    let report = run(config, sources, snapshot, &Wanted { until, ..Wanted::default() })?;
+    let report = run(config, sources, snapshot, terms, &Wanted { until, ..Wanted::default() })?;
     let failures: Vec<_> = report.failures().cloned().collect();
     if failures.is_empty() { Ok(report.tests.len()) } else { Err(Diagnostics(failures)) }
 }
@@ -92,6 +95,7 @@ pub(super) fn run(
     config: &Config,
     sources: &Sources,
     snapshot: &Snapshot,
+    terms: &Terms,
     wanted: &Wanted<'_>,
 ) -> Result<Report, Diagnostics> {
     let began = Instant::now();
@@ -101,6 +105,8 @@ pub(super) fn run(
         .partition(|source| source.path.extension().is_some_and(|ending| ending == "rhai"));
     let policies: Vec<policy::Source> = sources.policies.iter().map(Into::into).collect();
     let scripts: Vec<policy::Source> = scripts.into_iter().map(Into::into).collect();
+    // Not the snapshot's own market: a provider that is down, or a budget that is spent, refuses nobody's edit.
+    let numbers: Arc<dyn Numbers> = Arc::new(Figures::untouched(terms, Arc::new(SystemClock)));
     let bench = Bench::new(&Material {
         policies: &policies,
         tests: &scripts,
@@ -108,7 +114,7 @@ pub(super) fn run(
         data: &config.data,
         names: &build::names(&snapshot.catalogue, &snapshot.versions, config),
         plugins: Arc::new(Hosted::new(snapshot.plugins.clone())),
-        market: snapshot.market.clone(),
+        market: Arc::new(Board::new(&snapshot.catalogue, &numbers)),
         coverage: wanted.coverage,
     });
     let all: Vec<policy::Source> = policies.iter().chain(&scripts).cloned().collect();

@@ -81,11 +81,9 @@ impl RequestBody {
         }
     }
 
-    pub(super) fn received(
-        incoming: Incoming,
-        limits: &LimitSettings,
-        remains: Option<Arc<Remains>>,
-    ) -> Self {
+    pub(super) fn received(incoming: Incoming, limits: &LimitSettings, remains: &Arc<Remains>) -> Self {
+        // Without a body there is nothing that could be left.
+        let remains = (!incoming.is_end_stream()).then(|| remains.clone());
         let pace = Pace {
             timeout: limits.body_timeout.0,
             rate: limits.body_min_rate.0,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, EXPECT, UPGRADE};
 use http::{HeaderValue, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -43,8 +43,8 @@ struct Served<H> {
     number: u64,
     /// How many requests the process was serving when it came.
     others: usize,
-    /// What is left of the request's body, over HTTP/2; dropped after the response's end.
-    remains: Option<Arc<Remains>>,
+    /// What is left of the request's body; over HTTP/2, dropped after the response's end.
+    remains: Arc<Remains>,
 }
 
 struct Refusal {
@@ -67,10 +67,12 @@ pub(super) fn answer<H: Handler>(
     line: Arc<Line<H>>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Reply<H>>, Infallible>> + Send {
-    let served = Served::arrive(line, request.version());
+    let served = Served::arrive(line);
     async move {
         let line = &served.line;
-        let response = match served.judge(request) {
+        let behind = request.version() < Version::HTTP_2;
+        let waits_for_word = behind && request.headers().contains_key(EXPECT);
+        let mut response = match served.judge(request) {
             Ok(request) => {
                 // Boxed: hyper moves what is inside of this future, and keeps room for it with each connection.
                 let mut response = Box::pin(line.handler.handle(request, line.peer)).await;
@@ -84,6 +86,13 @@ pub(super) fn answer<H: Handler>(
             }
             Err(refusal) => refuse(&*line.handler, &refusal),
         };
+        if behind {
+            // Whoever asked first whether to send its body takes reading for a yes.
+            let is_last = response.headers().contains_key(CONNECTION);
+            if !served.remains.settle(!is_last && !waits_for_word).await && !is_last {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
         Ok(response.map(|body| Reply { body, served }))
     }
 }
@@ -100,17 +109,16 @@ fn refuse<H: Handler>(handler: &H, refusal: &Refusal) -> Response<H::Body> {
 }
 
 impl<H: Handler> Served<H> {
-    fn arrive(line: Arc<Line<H>>, version: Version) -> Self {
+    fn arrive(line: Arc<Line<H>>) -> Self {
         let (number, others) = (line.wire.arrive(), line.rules.drain.enter());
-        let remains = (version == Version::HTTP_2).then(Arc::default);
-        Self { line, number, others, remains }
+        Self { line, number, others, remains: Arc::default() }
     }
 
     fn judge(&self, request: Request<Incoming>) -> Result<Request<RequestBody>, Refusal> {
         let (mut parts, incoming) = request.into_parts();
         let length = incoming.size_hint().exact();
         // From here on, it keeps itself when it is dropped.
-        let body = RequestBody::received(incoming, &self.line.rules.settings.limits, self.remains.clone());
+        let body = RequestBody::received(incoming, &self.line.rules.settings.limits, &self.remains);
         let Rules { settings, drain, .. } = &*self.line.rules;
         if let Some(verdict) = self.line.wire.verdict(self.number) {
             return Err(Refusal { fault: verdict.fault(), last: true });

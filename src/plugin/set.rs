@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -18,6 +19,10 @@ use super::{FILE_CAP, Plugin};
 
 /// Instances of all plugins that may live at once, unless told otherwise.
 const INSTANCES: u32 = 1_000;
+/// How long a gateway that serves waits for one plugin. Compiling 18 MB of Python takes half a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a command does, on however slow a machine.
+const OF_COMMANDS: Duration = Duration::from_secs(3600);
 
 /// What lives as long as the process: the engine, compiled code, what plugins keep, and what they may use.
 pub struct PluginHost {
@@ -25,6 +30,7 @@ pub struct PluginHost {
     /// Where compiled code and snapshots are kept; `None` keeps none.
     cache: Option<PathBuf>,
     instances: u32,
+    patience: Duration,
     /// Started for the first plugin.
     sandbox: OnceLock<Result<Arc<Sandbox>, String>>,
     belongings: Mutex<HashMap<String, Belongings>>,
@@ -57,13 +63,33 @@ pub struct PluginSet {
 impl PluginHost {
     /// A host that keeps compiled code in the directory `cache`.
     pub fn new(services: Services, cache: Option<PathBuf>) -> Self {
-        Self { services, cache, instances: INSTANCES, sandbox: OnceLock::new(), belongings: Mutex::default() }
+        Self {
+            services,
+            cache,
+            instances: INSTANCES,
+            patience: PATIENCE,
+            sandbox: OnceLock::new(),
+            belongings: Mutex::default(),
+        }
     }
 
     /// Lets this many instances of all plugins live at once, instead of 1,000.
     #[must_use]
     pub fn with_instances(mut self, instances: u32) -> Self {
         self.instances = instances.max(1);
+        self
+    }
+
+    /// Waits for plugins as a command does. Whoever serves finds what was not compiled in time with the next reload; when
+    /// a command ends, all of it is lost.
+    #[must_use]
+    pub fn of_a_command(self) -> Self {
+        self.with_patience(OF_COMMANDS)
+    }
+
+    #[must_use]
+    pub(super) fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -202,6 +228,7 @@ fn prepare(host: &PluginHost, source: &PluginSource, sha256: &str) -> Result<Gue
         cache: host.cache.clone(),
         settings: settings.clone(),
         bytes,
+        patience: host.patience,
     };
     preparation.run().map_err(|error| format!("{shown}: {error}"))
 }

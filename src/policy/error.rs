@@ -134,7 +134,8 @@ fn explain(error: &EvalAltResult) -> String {
         EvalAltResult::ErrorRuntime(thrown, _) => thrown.to_string(),
         EvalAltResult::ErrorMismatchDataType(wanted, given, _)
         | EvalAltResult::ErrorMismatchOutputType(wanted, given, _) => {
-            format!("expected {wanted}, not {given}")
+            let missing = if given == "()" { MISSING } else { "" };
+            format!("expected {wanted}, not {given}{missing}")
         }
         other => {
             // The library ends its texts with the place, which we give ourselves.
@@ -145,12 +146,19 @@ fn explain(error: &EvalAltResult) -> String {
     }
 }
 
+/// Said of `()` where something else is wanted: it is what a request does not have.
+const MISSING: &str =
+    ": what is missing is `()`; ask `x == ()` first, give a default (`x ?? \"none\"`), or write `x?.…`";
+
 /// `timeout (Route, Request)` → which function it is and how it is meant.
 fn unknown_function(signature: &str) -> String {
     let signature = signature.strip_prefix("__").unwrap_or(signature);
     let name = signature.split([' ', '(']).next().unwrap_or_default();
     let meant: Vec<_> = vocabulary::named(name).map(|entry| format!("`{}`", entry.row.signature)).collect();
     if meant.is_empty() {
+        if signature.strip_prefix(name).is_some_and(|arguments| arguments.starts_with(" (()")) {
+            return format!("`{name}` of `()`{MISSING}");
+        }
         let hint = hint(name, vocabulary::function_names());
         return format!("no function `{signature}`{hint}");
     }
@@ -163,6 +171,9 @@ fn unknown_property(text: &str) -> String {
         return lowercase(text);
     };
     let kind = text.rsplit('\'').nth(1).and_then(vocabulary::Kind::named);
+    if text.ends_with("'()'") {
+        return format!("property `{name}` of `()`{MISSING}");
+    }
     if let Some(kind) = kind {
         let all = vocabulary::of(kind).map(|entry| entry.name);
         return format!("unknown property `{name}` of a {}{}", kind.name.to_lowercase(), hint(name, all));

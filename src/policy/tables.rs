@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rhai::{Array, Dynamic, Engine, ImmutableString};
+use rhai::{Array, Dynamic, Engine, ImmutableString, Map, Variant};
 use serde_json::Value;
 
 /// An object of the configuration's data. A handle: looking something up never copies the table.
@@ -42,10 +42,21 @@ pub(super) fn register(engine: &mut Engine) {
     engine
         .register_type_with_name::<Table>("Table")
         .register_indexer_get(Table::entry)
+        .register_indexer_get(|table: &mut Table, key: i64| table.entry(&key.to_string()))
         .register_fn("contains", Table::has)
         .register_fn("keys", Table::keys)
         .register_fn("values", Table::values)
         .register_fn("len", Table::len);
+    nothing_without_a_key::<Table>(engine);
+    engine.register_fn("contains", |_: &mut Map, (): ()| false);
+}
+
+/// Under a missing key there is nothing: `data.teams[req.team]` of a caller without a team is `()`, and that caller is in
+/// no table.
+pub(super) fn nothing_without_a_key<T: Variant + Clone>(engine: &mut Engine) {
+    engine
+        .register_indexer_get(|_: &mut T, (): ()| Dynamic::UNIT)
+        .register_fn("contains", |_: &mut T, (): ()| false);
 }
 
 fn dynamic(value: &Value) -> Dynamic {

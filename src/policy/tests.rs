@@ -216,6 +216,10 @@ fn facts_are_seen_and_what_is_missing_is_nothing() {
         r#"req.team in ["app", "web"] && !(req.user in ["app"]) && !("x" in [1, ()]) && 1 in [2, 1]"#,
         r#"rate("each-user").used_ratio == 0.75 && rate("each-user").remaining == 15 && rate("key").limit == ()"#,
         r#""web" in data.teams && !("app" in data.teams) && data.none == ()"#,
+        // Nobody's team, user or header is in any table.
+        r#"data.teams[req.user] == () && data.teams[req.user]?.tier == () && !(req.user in data.teams)"#,
+        r#"req.headers[req.user] == () && req.tags[()] == () && req.metadata[()] == () && !(req.user in req.tags)"#,
+        r#"!(req.user in #{ a: 1 }) && data[2026] == ()"#,
     ] {
         let decided = ask(&format!("if {condition} {{ route(\"cheap\") }}"));
         assert_eq!(steps(route(&decided)), "cheap:1", "{condition}");
@@ -467,6 +471,21 @@ fn failures_have_their_place_and_a_reason() {
             "let said = \"cheap\"; said",
             "1:4",
             "`on_request` must return route(…), split(…), respond(…), reject(…) or nothing, not a text",
+        ),
+        (
+            "req.user.starts_with(\"a\")",
+            "1:31",
+            "`starts_with` of `()`: what is missing is `()`; ask `x == ()` first, give a default (`x ?? \"none\"`), or write `x?.…`",
+        ),
+        (
+            "data.teams[req.user].tier == 1",
+            "1:43",
+            "property `tier` of `()`: what is missing is `()`; ask `x == ()` first, give a default (`x ?? \"none\"`), or write `x?.…`",
+        ),
+        (
+            "let m = #{}; m[req.user]",
+            "1:37",
+            "expected string, not (): what is missing is `()`; ask `x == ()` first, give a default (`x ?? \"none\"`), or write `x?.…`",
         ),
         ("loop {}", "1:27", "stopped: too many operations (`max_operations`); an endless loop?"),
         ("on_request(req)", "1:22", "stopped: calls are nested too deeply; an endless recursion?"),

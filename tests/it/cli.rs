@@ -1,5 +1,7 @@
 //! The command line: what it prints, and the status with which it ends.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::gateway;
@@ -48,6 +50,27 @@ fn check_prints_broken_policies_with_their_place() {
     for part in ["10-broken.rhai:3:1", "20-also.rhai:2:5"] {
         assert!(printed.err.contains(part), "no {part} in\n{}", printed.err);
     }
+}
+
+#[test]
+fn check_says_which_entry_names_a_plugin_that_is_not_there() {
+    let setup = gateway::setup("plugins:\n  - { name: gone, path: plugins/gone.wasm }\n");
+    let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+    assert_eq!(printed.code, Some(1), "{printed:#?}");
+    let told =
+        |line: &str| line.starts_with("tollgate.yaml:") && line.contains("plugin `gone`: plugins/plugins/");
+    assert!(printed.err.lines().any(told), "{}", printed.err);
+    assert!(printed.err.contains("begins in the directory of the plugins"), "{}", printed.err);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_a_command_quietly() {
+    let setup = gateway::setup("");
+    let mut schema = setup.command(&["schema"]);
+    let mut child = schema.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr)), (Some(141), "".into()));
 }
 
 #[test]

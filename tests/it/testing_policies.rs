@@ -134,6 +134,49 @@ async fn a_set_whose_tests_fail_is_not_taken() {
     assert_eq!(said().await, "two");
 }
 
+#[tokio::test]
+async fn tests_of_policies_go_by_the_configuration_whatever_happens_outside() {
+    const RULE: &str = r#"
+fn on_request(req) {
+    if budget("all").used_ratio > 0.5 { return reject(402, "spent", "all is spent"); }
+    let well = candidates(["up/dear", "up/cheap"]).where("healthy");
+    if well.is_empty { return reject(503, "nobody", "nobody is well"); }
+    cheapest(well)
+}
+"#;
+    const TEST: &str = r#"
+fn test_the_cheaper_one_first() {
+    assert_eq(on_request(mock(#{ model: "auto" })).targets, ["up/cheap", "up/dear"]);
+}
+fn test_near_the_end_of_the_budget() {
+    let req = mock(#{ model: "auto", budgets: #{ all: #{ limit: 1, used: 0.6 } } });
+    assert_rejected(on_request(req), "spent");
+}
+"#;
+    let upstream = Upstream::start(|_| acts::error(500, "boom"));
+    let setup = gateway::setup(&format!(
+        "retries: {{ retries: 0 }}\nbreaker: {{ consecutive: 1, cool_down: 60s, max_cool_down: 60s }}\n\
+         budgets: [ {{ name: all, dollars: 1, per: month }} ]\nprices:\n  models:\n    \
+         up/dear: {{ price: {{ input: 9, output: 9 }} }}\n    up/cheap: {{ price: {{ input: 1, output: 1 }} }}\n\
+         providers:\n{}",
+        provider("up", &upstream.url())
+    ));
+    let setup = setup.policy("10-well.rhai", RULE).policy("10-well_test.rhai", TEST);
+    let setup = setup.file("ask.json", &ask("auto").to_string());
+    for command in [&["policy", "test"][..], &["check"]] {
+        let printed = setup.run(command);
+        assert_eq!(printed.code, Some(0), "{command:?}: {printed:#?}");
+    }
+    let explained = setup.run(&["policy", "explain", "ask.json"]);
+    assert!(explained.out.contains("1. up/cheap"), "{explained:#?}");
+
+    let gateway = setup.start();
+    let code = async || chat(gateway.clients, &ask("auto")).await.error()["code"].clone();
+    until(async || code().await == "nobody").await;
+    gateway.save("policies/10-well.rhai", &RULE.replace("\"nobody\"", "\"all-rest\""));
+    until(async || code().await == "all-rest").await;
+}
+
 /// Waits until something is so.
 async fn until(mut holds: impl AsyncFnMut() -> bool) {
     let begun = std::time::Instant::now();

@@ -23,7 +23,7 @@ pub(super) fn load(mut settings: PluginSettings, file: &Path) -> Result<Arc<Plug
     settings.path = Some(std::path::absolute(file).map_err(|error| format!("{}: {error}", file.display()))?);
     let name = settings.name.clone();
     let source = PluginSource::read(settings, Path::new("."));
-    let host = PluginHost::new(Services::default(), usual_cache());
+    let host = PluginHost::new(Services::default(), usual_cache()).of_a_command();
     let set = PluginSet::load(&host, vec![source], None);
     set.get(&name).cloned().ok_or_else(|| format!("{name}: the host did not take it"))
 }

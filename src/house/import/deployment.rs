@@ -328,7 +328,9 @@ impl Deployment {
         notes: &mut Notes,
         place: Place,
     ) -> Option<()> {
-        let base = params.base.as_deref().map(|base| root(base).to_owned());
+        // Where a server listens everywhere, people write that address for this machine.
+        let here_it_is = |base| root(base).replacen("://0.0.0.0", "://127.0.0.1", 1);
+        let base = params.base.as_deref().map(here_it_is);
         match here {
             Here::Preset("azure", _) => self.azure(base, params, notes, place)?,
             Here::Preset(preset, _) => {

@@ -201,6 +201,8 @@ fn the_address_of_an_operation_is_that_of_its_provider() {
         ("anthropic/claude-sonnet-4-5", "https://a.example.org/v1/messages", "https://a.example.org/v1"),
         ("anthropic/claude-sonnet-4-5", "https://a.example.org/", "https://a.example.org/v1"),
         ("openai/x", "https://b.example.org/v1/chat/completions/", "https://b.example.org/v1"),
+        // A server of one's own, as LiteLLM's pages write it.
+        ("openai/x", "http://0.0.0.0:4000/v1", "http://127.0.0.1:4000/v1"),
     ] {
         let text = list(&[("a", &format!("model: {model}, api_base: '{written}'"))]);
         let providers = config(&text)["providers"].clone();

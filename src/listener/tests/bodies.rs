@@ -34,6 +34,46 @@ async fn an_announced_body_over_the_limit_is_refused_unread() {
     stand.stop().await;
 }
 
+/// A connection on which the probe answers a POST without reading its body, and what it said of the connection's end.
+async fn unread(stand: &Stand, headers: &str, body: &str) -> (TcpStream, String) {
+    let mut stream = stand.connect().await;
+    let head = format!("POST /path HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).await.expect("the listener reads");
+    stream.flush().await.expect("the listener reads");
+    // Clients write head and body apart.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    stream.write_all(body.as_bytes()).await.expect("the listener reads");
+    let answer = read_until(&mut stream, "\r\n\r\n/path").await;
+    (stream, answer)
+}
+
+#[tokio::test]
+async fn behind_a_body_that_nobody_read_the_connection_serves_on_or_says_that_it_ends() {
+    let stand = Stand::start(ListenerSettings::default());
+    for (headers, body) in [
+        ("content-length: 5\r\n", "hello"),
+        ("transfer-encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("content-length: 0\r\n", ""),
+    ] {
+        let (mut stream, answer) = unread(&stand, headers, body).await;
+        assert!(!answer.contains("connection: close"), "{headers}: {answer}");
+        stream.write_all(post("content-length: 2\r\n").as_bytes()).await.expect("the listener reads");
+        stream.write_all(b"on").await.expect("the listener reads");
+        assert!(read_all(&mut stream).await.ends_with("\r\n\r\non"), "{headers}");
+    }
+    for (headers, body) in [
+        ("content-length: 5\r\n", "hell"),
+        ("content-length: 500000\r\n", "hello"),
+        ("content-length: 5\r\nexpect: 100-continue\r\n", ""),
+    ] {
+        let (mut stream, answer) = unread(&stand, headers, body).await;
+        assert!(answer.contains("connection: close"), "{headers}: {answer}");
+        assert!(!answer.contains("100 Continue"), "{headers}: {answer}");
+        read_all(&mut stream).await;
+    }
+    stand.stop().await;
+}
+
 #[tokio::test]
 async fn the_answer_to_a_large_refused_body_arrives() {
     let stand = Stand::start(with_limits(|limits| limits.body = Size(1000)));

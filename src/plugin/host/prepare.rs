@@ -25,8 +25,6 @@ use crate::plugin::service::Services;
 use crate::plugin::set::Belongings;
 use crate::plugin::settings::{Capability, Isolation, PluginSettings};
 
-/// How long the preparation of one plugin is waited for. Compiling 18 MB of Python takes half a minute.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Stack of the thread that compiles.
 const STACK: usize = 16 << 20;
 
@@ -38,12 +36,15 @@ pub(in crate::plugin) struct Preparation {
     pub(in crate::plugin) cache: Option<PathBuf>,
     pub(in crate::plugin) settings: PluginSettings,
     pub(in crate::plugin) bytes: Vec<u8>,
+    /// How long it is waited for.
+    pub(in crate::plugin) patience: Duration,
 }
 
 impl Preparation {
     /// Prepares the plugin on a thread of its own and waits for it: a file that makes the compiler panic or stall ends
     /// in an error as well.
     pub(in crate::plugin) fn run(self) -> Result<Guest, String> {
+        let patience = self.patience;
         let (done, waiting) = mpsc::sync_channel(1);
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -56,10 +57,10 @@ impl Preparation {
         };
         let builder = thread::Builder::new().name("plugin-prepare".into()).stack_size(STACK);
         builder.spawn(work).map_err(|error| format!("thread: {error}"))?;
-        waiting.recv_timeout(PATIENCE).unwrap_or_else(|error| {
+        waiting.recv_timeout(patience).unwrap_or_else(|error| {
             Err(match error {
                 RecvTimeoutError::Timeout => format!(
-                    "not compiled within {PATIENCE:?}; that goes on behind, and a reload finds what it made"
+                    "not compiled within {patience:?}; that goes on behind, and a reload finds what it made"
                 ),
                 RecvTimeoutError::Disconnected => {
                     "its preparation broke off: the file is malformed, or too odd".into()

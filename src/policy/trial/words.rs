@@ -69,11 +69,14 @@ pub(super) fn legible(message: String) -> String {
         let name = name_of(rest, ' ');
         return format!("{message}{}", hint(&name, WORDS.into_iter()));
     }
+    if let Some(rest) = message.strip_prefix("property `")
+        && message.contains("` of `()`")
+    {
+        let name = name_of(rest, '`');
+        return format!("`{name}` of nothing: the policy has no opinion on this request");
+    }
     if let Some(rest) = message.strip_prefix("unknown property '") {
         let name = name_of(rest, '\'');
-        if message.ends_with("'()'") {
-            return format!("`{name}` of nothing: the policy has no opinion on this request");
-        }
         if message.ends_with("'Ruling'") {
             let known: Vec<_> = ruling::properties().collect();
             return format!(

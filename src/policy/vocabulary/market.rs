@@ -9,6 +9,7 @@ use crate::policy::candidate::{Candidate, Candidates, Cost, Delay, Labels, Left,
 use crate::policy::engine::Host;
 use crate::policy::ranking;
 use crate::policy::request::{Outcome, Request, fault, kind, request_of};
+use crate::policy::tables::nothing_without_a_key;
 use crate::policy::verdict::Route;
 
 pub(super) const SHEET: Sheet = Sheet { kinds: KINDS, rows: ROWS };
@@ -26,6 +27,7 @@ const KINDS: &[Kind] = &[
                 .register_type_with_name::<Labels>("Labels")
                 .register_indexer_get(Labels::entry)
                 .register_fn("contains", Labels::has);
+            nothing_without_a_key::<Labels>(engine);
         },
     },
     Kind {

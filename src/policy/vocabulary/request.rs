@@ -6,6 +6,7 @@ use rhai::{Array, Dynamic};
 
 use super::{Hooks, Kind, Row, Sheet, later, row};
 use crate::policy::request::{Guards, Headers, Metadata, Request, Tags, Turn};
+use crate::policy::tables::nothing_without_a_key;
 
 pub(super) const SHEET: Sheet = Sheet { kinds: KINDS, rows: ROWS };
 
@@ -30,6 +31,9 @@ const KINDS: &[Kind] = &[
                 .register_fn("contains", Metadata::has)
                 .register_indexer_get(Tags::entry)
                 .register_fn("contains", Tags::has);
+            nothing_without_a_key::<Headers>(engine);
+            nothing_without_a_key::<Metadata>(engine);
+            nothing_without_a_key::<Tags>(engine);
         },
     },
     Kind {

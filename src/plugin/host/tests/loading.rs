@@ -107,6 +107,14 @@ async fn a_file_that_is_missing_leaves_a_plugin_that_answers_as_declared() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_is_not_ready_in_time_is_absent_and_says_so() {
+    let host = PluginHost::new(Services::default(), None).with_patience(std::time::Duration::ZERO);
+    let set = PluginSet::load(&host, vec![source("{ name: a }", toolbox().module())], None);
+    let (_, reason) = set.faults().next().unwrap();
+    assert!(reason.contains("not compiled within 0ns; that goes on behind"), "{reason}");
+}
+
+#[tokio::test]
 async fn what_has_not_changed_is_taken_over_and_state_outlives_what_has() {
     let mut forge = toolbox();
     forge.imports("state", "delete", "(param i32 i32 i32)");
