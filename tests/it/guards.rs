@@ -254,6 +254,11 @@ async fn what_a_key_may_spend_takes_no_guard_away() {
     }
 }
 
+/// Whether the name is there; ids of requests may well have its letters.
+fn says_ada(text: &str) -> bool {
+    [" ada", "\"ada", "ada@", "ada\""].iter().any(|part| text.contains(part))
+}
+
 #[tokio::test]
 async fn an_answer_with_personal_data_is_withheld_and_a_stream_ends_with_an_error() {
     let upstream = Upstream::start(|heard| {
@@ -273,11 +278,11 @@ async fn an_answer_with_personal_data_is_withheld_and_a_stream_ends_with_an_erro
 
     let reply = chat(gateway.clients, &streamed("whom?")).await;
     let text = reply.text();
-    assert!(!text.contains("ada") && !text.contains("[DONE]"), "{text}");
+    assert!(!says_ada(&text) && !text.contains("[DONE]"), "{text}");
     assert!(text.contains("guard_blocked"), "{text}");
     let ask = json!({"model": "up/m", "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "?"}]});
     let reply = post(gateway.clients, "/v1/messages", &ask).await;
-    assert!(!reply.text().contains("ada") && !reply.text().contains("message_stop"), "{}", reply.text());
+    assert!(!says_ada(&reply.text()) && !reply.text().contains("message_stop"), "{}", reply.text());
     assert!(reply.text().contains("guard `pii`"), "{}", reply.text());
 }
 
@@ -310,7 +315,7 @@ async fn arguments_of_tools_and_reasoning_are_looked_at_too() {
     assert_eq!(arguments, r#"{"to":"\n[EMAIL]","n":1}"#);
     let reply = chat(gateway.clients, &streamed("whom?")).await;
     let text = reply.text();
-    assert!(!text.contains("ada") && !text.contains("ple.org"), "{text}");
+    assert!(!says_ada(&text) && !text.contains("ple.org"), "{text}");
     assert!(text.contains(r#"{\"to\":\"\\n[EMAIL]\",\"n\":1}"#) && text.contains("yes"), "{text}");
 }
 
