@@ -82,6 +82,8 @@ pub struct SharedRegistry {
     /// The number of the last change that is in the copy.
     seen: AtomicI64,
     news: AtomicBool,
+    /// Whoever brings or changes something does so alone: what was brought is older than what was changed meanwhile.
+    alone: tokio::sync::Mutex<()>,
 }
 
 impl SharedRegistry {
@@ -93,7 +95,7 @@ impl SharedRegistry {
         kinds: &'static [&'static str],
     ) -> Self {
         let (joined, seen, news) = (Mutex::default(), AtomicI64::new(NONE), AtomicBool::new(false));
-        Self { own, db, steps, kinds, joined, seen, news }
+        Self { own, db, steps, kinds, joined, seen, news, alone: tokio::sync::Mutex::default() }
     }
 
     /// Brings the copy up to date.
@@ -189,6 +191,7 @@ impl Registry for SharedRegistry {
 
     fn put(&self, row: KeyRow, entry: Entry) -> Answer<'_, bool> {
         Box::pin(async move {
+            let _alone = self.alone.lock().await;
             let (session, change) = self.turn().await?;
             let known = "SELECT revision FROM tollgate.vkey WHERE id = $1";
             let known = session.query(known, &[(&row.id, Type::TEXT)]).await?;
@@ -226,6 +229,7 @@ impl Registry for SharedRegistry {
             return self.own.set(kind, changes, entry);
         }
         Box::pin(async move {
+            let _alone = self.alone.lock().await;
             let (session, change) = self.turn().await?;
             for (name, value) in &changes {
                 match value {
@@ -258,7 +262,10 @@ impl Registry for SharedRegistry {
     }
 
     fn pull(&self) -> Answer<'_, ()> {
-        Box::pin(self.bring())
+        Box::pin(async {
+            let _alone = self.alone.lock().await;
+            self.bring().await
+        })
     }
 
     fn news(&self) -> bool {
