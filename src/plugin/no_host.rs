@@ -52,6 +52,7 @@ pub(super) struct Preparation {
     pub(super) cache: Option<PathBuf>,
     pub(super) settings: PluginSettings,
     pub(super) bytes: Vec<u8>,
+    pub(super) patience: Duration,
 }
 
 impl Preparation {
