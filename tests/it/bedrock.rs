@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::acts;
-use crate::client::{Reply, chat, eventually, post};
+use crate::client::{Reply, chat, eventually_async, post};
 use crate::gateway::{self, CANARY, Gateway};
 use crate::upstream::{Act, Heard, Upstream};
 
@@ -477,13 +477,12 @@ async fn keys_come_from_where_aws_programs_look() {
     assert_eq!(chat(of_profile.clients, &ask).await.said(), "Hello");
     assert!(aws.heard().last().unwrap().header("authorization").unwrap().contains("AKIDOLD"));
     // The file is watched.
-    let before = of_profile.status().await["generation"].clone();
+    let before = of_profile.status().await["snapshot"]["generation"].clone();
     of_profile.save("keys", &keys);
-    eventually("a reload", || {
-        of_profile.log().iter().any(|line| line.contains("reload") && !line.contains("error")).then_some(())
+    eventually_async("a reload", async || {
+        (of_profile.status().await["snapshot"]["generation"] != before).then_some(())
     })
     .await;
-    let _ = before;
     assert_eq!(chat(of_profile.clients, &ask).await.said(), "Hello");
     verify(aws.heard().last().unwrap(), None);
 
