@@ -8,7 +8,7 @@ use std::time::Duration;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use socket2::SockFilter;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
 use super::capacity::Capacity;
@@ -82,9 +82,10 @@ async fn accept(socket: &TcpListener, workers: &[Worker], capacity: &Arc<Capacit
         match socket.accept().await {
             Ok((stream, address)) => {
                 backoff.accepted();
-                let alive = workers.iter().filter(|worker| worker.is_alive());
-                let Some(worker) = alive.min_by_key(|worker| worker.load()) else { return };
-                hand_over(stream, address, worker, capacity);
+                let Some(worker) = idlest(workers) else { return };
+                if let Ok(stream) = stream.into_std() {
+                    seat(stream, address, worker, capacity);
+                }
             }
             Err(error) if is_about_one_connection(&error) => {}
             // Descriptors or memory have run out. The connection stays in the queue, so trying again at
@@ -134,8 +135,7 @@ fn take_the_rest(
     loop {
         match socket.accept() {
             Ok((stream, address)) => {
-                let alive = workers.iter().filter(|worker| worker.is_alive());
-                let Some(worker) = alive.min_by_key(|worker| worker.load()) else { return Ok(()) };
+                let Some(worker) = idlest(workers) else { return Ok(()) };
                 stream.set_nonblocking(true)?;
                 seat(stream, address, worker, capacity);
             }
@@ -146,10 +146,9 @@ fn take_the_rest(
     }
 }
 
-fn hand_over(stream: TcpStream, address: SocketAddr, worker: &Worker, capacity: &Arc<Capacity>) {
-    if let Ok(stream) = stream.into_std() {
-        seat(stream, address, worker, capacity);
-    }
+/// The worker with the fewest connections; `None` where none is left.
+fn idlest(workers: &[Worker]) -> Option<&Worker> {
+    workers.iter().filter(|worker| worker.is_alive()).min_by_key(|worker| worker.load())
 }
 
 fn seat(stream: std::net::TcpStream, address: SocketAddr, worker: &Worker, capacity: &Arc<Capacity>) {
