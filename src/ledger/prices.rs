@@ -123,32 +123,28 @@ impl Prices {
                 Owns(models.into_iter().map(|(name, model)| (name, Own::whole(model))).collect())
             }
         };
-        self.change("pushed", |book| {
-            let mut pushed = book.pushed.clone();
-            pushed.0.extend(fresh.0);
-            pushed.inherit(&book.pushed);
-            let differences = between(&told_owns(&book.pushed), &told_owns(&pushed));
-            Some((Book::new(book.revision, book.own.clone(), pushed, book.fetched.clone()), differences))
-        })
+        self.change_pushed(|pushed| pushed.0.extend(fresh.0))
     }
 
     /// Takes what was pushed to another gateway in the place of all that was pushed before.
-    pub fn repush(&self, mut pushed: Owns) -> Option<Change> {
-        self.change("pushed", |book| {
-            pushed.inherit(&book.pushed);
-            let differences = between(&told_owns(&book.pushed), &told_owns(&pushed));
-            Some((Book::new(book.revision, book.own.clone(), pushed, book.fetched.clone()), differences))
-        })
+    pub fn repush(&self, all: Owns) -> Option<Change> {
+        self.change_pushed(|pushed| *pushed = all)
     }
 
     /// Forgets what was pushed: one model, or all.
     pub fn withdraw(&self, model: Option<&str>) -> Option<Change> {
+        self.change_pushed(|pushed| match model {
+            Some(name) => drop(pushed.0.remove(name)),
+            None => pushed.0.clear(),
+        })
+    }
+
+    /// What was taken of capacity whose terms stay is kept.
+    fn change_pushed(&self, change: impl FnOnce(&mut Owns)) -> Option<Change> {
         self.change("pushed", |book| {
             let mut pushed = book.pushed.clone();
-            match model {
-                Some(name) => drop(pushed.0.remove(name)),
-                None => pushed.0.clear(),
-            }
+            change(&mut pushed);
+            pushed.inherit(&book.pushed);
             let differences = between(&told_owns(&book.pushed), &told_owns(&pushed));
             Some((Book::new(book.revision, book.own.clone(), pushed, book.fetched.clone()), differences))
         })
