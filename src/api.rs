@@ -136,7 +136,8 @@ impl Api {
                 let snapshot = snapshot.clone();
                 let arrived =
                     Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
-                reply::served(self.gateway.serve(arrived, body).await)
+                // Boxed where it begins: what is around it is moved once more, into the listener's box.
+                reply::served(Box::pin(self.gateway.serve(arrived, body)).await)
             }
             routes::Route::Response(lookup) => {
                 let shelf = self.gateway.shelf(&caller);

@@ -48,6 +48,8 @@ struct State {
     breaker: Breaker,
     budget: Budget,
     used: Instant,
+    /// When it last answered well.
+    well: Option<Instant>,
 }
 
 /// Leave for one attempt. Dropped without a word, it says nothing of the target.
@@ -202,14 +204,16 @@ impl Gates {
         own
     }
 
-    /// Targets that are worth an active probe: in use lately, or not closed.
-    pub fn watched(&self, now: Instant) -> Vec<(TargetName, Standing)> {
+    /// Targets that are worth an active probe: in use lately without an answer for so long, or not closed. One that
+    /// answers requests tells more of itself than a probe could, and may be at its limit.
+    pub fn watched(&self, silent_for: Duration, now: Instant) -> Vec<(TargetName, Standing)> {
         let gates = self.gates.load();
         let watched = gates.values().filter_map(|gate| {
             let state = gate.state();
             let standing = state.breaker.standing();
             let in_use = now.saturating_duration_since(state.used) < IN_USE;
-            (in_use || standing != Standing::Closed).then(|| (gate.target.clone(), standing))
+            let silent = state.well.is_none_or(|well| now.saturating_duration_since(well) >= silent_for);
+            (in_use && silent || standing != Standing::Closed).then(|| (gate.target.clone(), standing))
         });
         watched.collect()
     }
@@ -281,7 +285,7 @@ impl Gates {
             gauge!("tollgate_breaker_state", "provider" => target.provider.to_string(),
                 "model" => target.model.to_string())
         });
-        let state = State { breaker: Breaker::new(now), budget: Budget::new(now), used: now };
+        let state = State { breaker: Breaker::new(now), budget: Budget::new(now), used: now, well: None };
         let gate = Arc::new(Gate { target: target.clone(), gauge, state: Mutex::new(state) });
         gate.show(Standing::Closed);
         gates.insert(target.clone(), gate.clone());
@@ -304,6 +308,9 @@ impl Gates {
         let dice = if heard == Heard::Bad || settings.slow.is_some() { self.dice.unit() } else { 0.0 };
         let (changed, look) = {
             let mut state = gate.state();
+            if matches!(heard, Heard::Good(_)) {
+                state.well = Some(now);
+            }
             let changed = state.breaker.heard(heard, was_probe, entered, &settings, now, dice);
             (changed, changed.map(|_| state.look(now)))
         };

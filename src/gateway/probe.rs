@@ -1,8 +1,9 @@
-//! Asks providers now and then whether they answer: those that were in use lately, and those whose targets are left
-//! alone, so that they are tried again as soon as they are back.
+//! Asks providers now and then whether they answer: those that were in use lately and have not answered since, and
+//! those whose targets are left alone, so that they are tried again as soon as they are back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -33,15 +34,15 @@ pub async fn probe(shared: Arc<Shared>, upstream: Arc<Upstream>) {
             continue;
         }
         last = Instant::now();
-        round(&shared, &executor).await;
+        round(&shared, &executor, every).await;
     }
 }
 
 /// One question to each provider that is worth one; the answer holds for all of its targets.
-async fn round(shared: &Arc<Shared>, executor: &Arc<Executor>) {
+async fn round(shared: &Arc<Shared>, executor: &Arc<Executor>, every: Duration) {
     let timeout = shared.figures.probe.load().timeout.0;
     let mut asking = JoinSet::new();
-    for (target, watched) in watched(shared) {
+    for (target, watched) in watched(shared, every) {
         let executor = executor.clone();
         asking.spawn(async move { (executor.probe(&target, timeout).await, target, watched) });
     }
@@ -61,9 +62,9 @@ async fn round(shared: &Arc<Shared>, executor: &Arc<Executor>) {
 }
 
 /// A target of each provider to ask by, and all of its targets that are watched.
-fn watched(shared: &Shared) -> Vec<(Target, Vec<(TargetName, Standing)>)> {
+fn watched(shared: &Shared, silent_for: Duration) -> Vec<(Target, Vec<(TargetName, Standing)>)> {
     let mut providers: BTreeMap<Arc<str>, Vec<(TargetName, Standing)>> = BTreeMap::new();
-    for (target, standing) in shared.figures.gates.watched(Instant::now()) {
+    for (target, standing) in shared.figures.gates.watched(silent_for, Instant::now()) {
         providers.entry(target.provider.clone()).or_default().push((target, standing));
     }
     let snapshot = shared.snapshot.load();

@@ -376,7 +376,7 @@ async fn whatever_fails_the_promises_hold() {
             opened += world
                 .stage
                 .gates
-                .watched(Instant::now())
+                .watched(Duration::ZERO, Instant::now())
                 .iter()
                 .filter(|(_, state)| *state == Standing::Open)
                 .count();

@@ -1,7 +1,7 @@
 //! Keys that are limited or refused, targets that fail for long, budgets of retries: what operators and clients see.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -199,6 +199,52 @@ async fn when_all_targets_rest_one_request_at_a_time_tries_and_the_others_are_to
         let after: u64 = reply.header("retry-after").parse().unwrap();
         assert!((1..=36).contains(&after), "{reply:#?}");
     }
+}
+
+#[tokio::test]
+async fn probes_end_the_rest_of_a_target_that_is_back_and_leave_busy_ones_alone() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let state = broken.clone();
+    let upstream = Upstream::start(move |heard| match heard.path.as_str() {
+        "/v1/models" if state.load(Ordering::SeqCst) => acts::error(503, "away"),
+        "/v1/models" => acts::answer(200, &[JSON], r#"{"object":"list","data":[]}"#),
+        _ if state.load(Ordering::SeqCst) => acts::error(500, "boom"),
+        _ => acts::says("here"),
+    });
+    let probes = || upstream.heard().iter().filter(|heard| heard.path == "/v1/models").count();
+    let gateway = gateway::start(&format!(
+        "retries: {{ retries: 0 }}\nbreaker: {{ consecutive: 2, cool_down: 10m, max_cool_down: 10m }}\n\
+         health: {{ probe: {{ interval: 1s, timeout: 500ms }} }}\nproviders:\n{}",
+        gateway::provider("up", &upstream.url())
+    ));
+    for _ in 0..2 {
+        assert_eq!(chat(gateway.clients, &ask("up/m")).await.status, 500);
+    }
+    client::eventually("probes of a target that rests", || (probes() >= 2).then_some(())).await;
+    assert_eq!(provider(&gateway, "up").await["targets"][0]["breaker"]["state"], "open");
+    let failed = gateway.metric("tollgate_probes_total", &["provider=\"up\"", "outcome=\"failed\""]).await;
+    assert!(failed >= 1.0, "{failed}");
+
+    broken.store(false, Ordering::SeqCst);
+    client::eventually_async("an answer long before ten minutes are over", async || {
+        (chat(gateway.clients, &ask("up/m")).await.status == 200).then_some(())
+    })
+    .await;
+    // Three answers close it: see `breaker.probes`.
+    client::eventually_async("a closed breaker", async || {
+        assert_eq!(chat(gateway.clients, &ask("up/m")).await.status, 200);
+        (provider(&gateway, "up").await["targets"][0]["breaker"]["state"] == "closed").then_some(())
+    })
+    .await;
+
+    let before = probes();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(2_500) {
+        assert_eq!(chat(gateway.clients, &ask("up/m")).await.status, 200);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(probes(), before, "who answers requests is not asked beside them");
+    client::eventually("a probe of a target that nobody asks", || (probes() > before).then_some(())).await;
 }
 
 #[tokio::test]
