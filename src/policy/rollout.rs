@@ -92,6 +92,8 @@ struct Trial {
     settings: CandidateSettings,
     /// What an operator asked for, in percent; lasts until files change.
     by_admin: Option<f64>,
+    /// And what callers are told by. Beside the settings, which say whether the files have changed.
+    sticky_by_admin: Option<Sticky>,
     halted: Option<Halted>,
     live: Window,
     candidate: Window,
@@ -117,6 +119,7 @@ impl Rollout {
                     hash: hash.clone(),
                     settings: settings.clone(),
                     by_admin: None,
+                    sticky_by_admin: None,
                     halted: halted.filter(|halted| halted.hash == *hash),
                     live: Window::new(window, now),
                     candidate: Window::new(window, now),
@@ -132,7 +135,7 @@ impl Rollout {
         if share <= 0.0 {
             return None;
         }
-        let sticky = self.lock().as_ref().map_or(Sticky::default(), |trial| trial.settings.sticky);
+        let sticky = self.lock().as_ref().map_or(Sticky::default(), Trial::sticky);
         let told = format!("candidate {}", told_by(sticky, caller).unwrap_or_else(|| request_id.to_owned()));
         Some(if chosen(&told, share) { Arm::Candidate } else { Arm::Live })
     }
@@ -169,9 +172,7 @@ impl Rollout {
             let window = trial.settings.roll_back.window.0;
             (trial.live, trial.candidate) = (Window::new(window, now), Window::new(window, now));
         }
-        if let Some(sticky) = sticky {
-            trial.settings.sticky = sticky;
-        }
+        trial.sticky_by_admin = sticky.or(trial.sticky_by_admin);
         self.show(state.as_ref());
         Ok(())
     }
@@ -193,7 +194,7 @@ impl Rollout {
             hash: trial.hash.clone(),
             share_percent: trial.share(),
             set_by: if trial.by_admin.is_some() { "operator" } else { "configuration" },
-            sticky: trial.settings.sticky,
+            sticky: trial.sticky(),
             live: trial.live.sum(now),
             candidate: trial.candidate.sum(now),
             rolled_back: trial.halted.clone(),
@@ -218,6 +219,10 @@ impl Rollout {
 impl Trial {
     fn share(&self) -> f64 {
         if self.halted.is_some() { 0.0 } else { self.by_admin.unwrap_or(self.settings.share.0) }
+    }
+
+    fn sticky(&self) -> Sticky {
+        self.sticky_by_admin.unwrap_or(self.settings.sticky)
     }
 
     fn halt(&mut self, kind: &str, reason: String, unix_ms: u64) -> Halted {

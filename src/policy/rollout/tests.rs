@@ -96,6 +96,13 @@ async fn operators_give_and_take_a_share_and_a_restart_remembers() {
     assert_eq!(rollout.arm_of(&user(1), "r"), None);
     rollout.promote(100.0, Some(Sticky::Request), Instant::now()).unwrap();
     assert_eq!(rollout.arm_of(&user(1), "r"), Some(Arm::Candidate));
+    // The configuration is read again for some other reason.
+    rollout.configure(Some((&"c1".into(), &settings(0.0))), None, Instant::now());
+    let standing = rollout.standing(Instant::now()).unwrap();
+    assert_eq!(
+        (standing.share_percent, standing.set_by, standing.sticky),
+        (100.0, "operator", Sticky::Request)
+    );
     let halted = rollout.withdraw(9).expect("it had a share");
     assert_eq!((&*halted.kind, halted.share), ("admin", 100.0));
     assert!(rollout.withdraw(9).is_none());
