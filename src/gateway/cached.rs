@@ -115,6 +115,11 @@ impl Opened<'_> {
         targets.sort();
         targets.extend(plan.versions.iter().map(|(_, version)| version.to_string()));
         targets.iter().for_each(|target| add(target.as_bytes()));
+        // And whom the policies want asked first, and how: what one target says is no answer where they chose another.
+        if let Some(Verdict::Route(route)) = &decision.verdict {
+            let way = (&route.steps, &route.strategy, &route.manner);
+            add(serde_json::to_vec(&way).unwrap_or_default().as_slice());
+        }
         if let Some(output) = output {
             add(serde_json::to_vec(output).unwrap_or_default().as_slice());
             add(&[u8::from(output.redact_all), u8::from(output.inspected)]);

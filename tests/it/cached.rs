@@ -253,6 +253,31 @@ async fn clients_and_policies_have_a_say_and_changes_begin_anew() {
 }
 
 #[tokio::test]
+async fn what_one_target_said_is_no_answer_where_the_policy_chose_another() {
+    let (weak, strong) = (Upstream::start(|_| acts::says("weak")), Upstream::start(|_| acts::says("strong")));
+    let config = format!(
+        "cache: {{ ttl: 10m }}\nproviders:\n{}{}",
+        gateway::provider("weak", &weak.url()),
+        gateway::provider("strong", &strong.url())
+    );
+    let policy = r#"fn on_request(req) {
+    if req.headers["x-hard"] != () { return route("strong/m").then("weak/m"); }
+    route("weak/m").then("strong/m")
+}"#;
+    let gateway = gateway::setup(&config).policy("10-hard.rhai", policy).start();
+    let body = cold("any", "x");
+    for (headers, said, cache) in [
+        (&[][..], "weak", "miss"),
+        (&[("x-hard", "1")], "strong", "miss"),
+        (&[], "weak", "hit"),
+        (&[("x-hard", "1")], "strong", "hit"),
+    ] {
+        let reply = chat(&gateway, &body, headers).await;
+        assert_eq!((&*reply.said(), reply.header("x-tollgate-cache")), (said, cache), "{headers:?}");
+    }
+}
+
+#[tokio::test]
 async fn who_fails_is_followed_by_one_other() {
     let up = numbered();
     let gateway = town(&up, "");
