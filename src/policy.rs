@@ -52,6 +52,7 @@ use crate::facts::{Facts, Reads};
 use crate::fault::Fault;
 use crate::plan::{Decision, Hook};
 use compile::{Policy, World};
+pub use engine::ELEMENTS;
 pub use error::{PolicyError, RuntimeError};
 pub use hosted::{Hosted, NamedPlugins};
 use library::Library;

@@ -8,6 +8,7 @@ mod browsers;
 mod budgets;
 mod chaos;
 mod cycles;
+mod data;
 mod google;
 mod keys;
 mod limits;
@@ -255,6 +256,7 @@ pub fn check(reading: Reading, vendors: &dyn Vendors) -> Result<(Checked, Diagno
     desk.vaults();
     desk.deadlines();
     desk.beside();
+    desk.data();
     desk.decisions();
     desk.state();
     desk.proxies();

@@ -22,7 +22,7 @@ const EXPRESSION_DEPTH: (usize, usize) = (64, 32);
 /// the deadline.
 pub(super) const STRING_BYTES: usize = 8 << 20;
 /// Elements of an array, keys of a map.
-pub(super) const ELEMENTS: usize = 10_000;
+pub const ELEMENTS: usize = 10_000;
 const VARIABLES: usize = 128;
 const FUNCTIONS: usize = 200;
 const MODULES: usize = 32;

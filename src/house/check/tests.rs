@@ -452,3 +452,14 @@ fn versions_are_told_apart_and_lead_somewhere() {
         assert_eq!(findings(&text), expected, "{text}");
     }
 }
+
+#[test]
+fn lists_of_data_are_no_longer_than_those_of_policies() {
+    let list = |count: usize| vec!["w"; count].join(", ");
+    let with =
+        |count| format!("data: {{ teams: {{ words: [ {} ] }} }}\nproviders: {{ ollama: }}\n", list(count));
+    assert_eq!(findings(&with(10_000)), Vec::<String>::new());
+    let found = findings(&with(10_001));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("the list `data.teams.words` has 10001 elements"), "{found:?}");
+}
