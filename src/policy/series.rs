@@ -1,7 +1,7 @@
 //! `metric("name")` in scripts: counters and histograms of their own, under `tollgate_policy_`, with a bounded number
 //! of series.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rhai::{Dynamic, Map};
@@ -79,50 +79,58 @@ impl Metric {
 
 /// Counts what a finished evaluation wanted to count.
 pub(super) fn count(series: &Series, by: f64) {
-    let Some((name, labels)) = admitted(series) else { return };
-    // Counters of the exporter are whole numbers.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked when it was asked for"
-    )]
-    metrics::counter!(name, &labels).increment(by.round() as u64);
+    let Some(admitted) = admitted(series, by) else { return };
+    metrics::counter!(admitted.name, &admitted.labels).increment(admitted.whole);
 }
 
 /// Notes what a finished evaluation wanted to note.
 pub(super) fn observe(series: &Series, value: f64) {
-    let Some((name, labels)) = admitted(series) else { return };
-    metrics::histogram!(name, &labels).record(value);
+    let Some(admitted) = admitted(series, 0.0) else { return };
+    metrics::histogram!(admitted.name, &admitted.labels).record(value);
+}
+
+/// A series as the exporter has it.
+struct Admitted {
+    name: String,
+    labels: Vec<(String, String)>,
+    /// How many more to count.
+    whole: u64,
 }
 
 /// The series under its full name; with `other` for its labels once there are too many of them.
-fn admitted(series: &Series) -> Option<(String, Vec<(String, String)>)> {
+fn admitted(series: &Series, by: f64) -> Option<Admitted> {
     static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
     let known = KNOWN.get_or_init(Mutex::default);
-    let fits = known.lock().unwrap_or_else(PoisonError::into_inner).admit(series)?;
+    let (fits, whole) = known.lock().unwrap_or_else(PoisonError::into_inner).admit(series, by)?;
     let value = |value: &Arc<str>| if fits { value.to_string() } else { "other".to_owned() };
     let labels = series.labels.iter().map(|(name, text)| (name.to_string(), value(text))).collect();
-    Some((format!("{PREFIX}{}", series.name), labels))
+    Some(Admitted { name: format!("{PREFIX}{}", series.name), labels, whole })
 }
 
+/// The series of each metric, with what is left of fractions: counters of the exporter are whole numbers.
 #[derive(Default)]
-struct Known(std::collections::HashMap<Arc<str>, HashSet<Vec<Pair>>>);
+struct Known(HashMap<Arc<str>, HashMap<Vec<Pair>, f64>>);
 
 impl Known {
-    /// Whether the series may have its own labels; `None` when there are too many metrics.
-    fn admit(&mut self, series: &Series) -> Option<bool> {
+    /// Whether the series may have its own labels, and how many whole things it counts by now; `None` when there are too
+    /// many metrics.
+    fn admit(&mut self, series: &Series, by: f64) -> Option<(bool, u64)> {
         if !self.0.contains_key(&series.name) && self.0.len() >= MAX_METRICS {
             return None;
         }
         let all = self.0.entry(Arc::clone(&series.name)).or_default();
-        if all.contains(&series.labels) {
-            return Some(true);
-        }
-        if all.len() >= MAX_SERIES {
-            return Some(false);
-        }
-        all.insert(series.labels.clone());
-        Some(true)
+        let fits = all.contains_key(&series.labels) || all.len() < MAX_SERIES;
+        // Those beyond share what is left, as they share a series.
+        let labels = if fits { series.labels.clone() } else { Vec::new() };
+        let rest = all.entry(labels).or_default();
+        let sum = *rest + by;
+        *rest = sum.fract();
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked when it was asked for; what does not fit saturates"
+        )]
+        Some((fits, sum as u64))
     }
 }
 
@@ -148,9 +156,17 @@ mod tests {
             labels: vec![("user".into(), format!("u{n}").into())],
         };
         for n in 0..MAX_SERIES {
-            assert_eq!(known.admit(&series(n)), Some(true));
+            assert_eq!(known.admit(&series(n), 1.0), Some((true, 1)));
         }
-        assert_eq!(known.admit(&series(MAX_SERIES)), Some(false));
-        assert_eq!(known.admit(&series(3)), Some(true), "what is known stays");
+        assert_eq!(known.admit(&series(MAX_SERIES), 1.0), Some((false, 1)));
+        assert_eq!(known.admit(&series(3), 1.0), Some((true, 1)), "what is known stays");
+    }
+
+    #[test]
+    fn fractions_add_up() {
+        let mut known = Known::default();
+        let series = Series { name: "dollars".into(), labels: Vec::new() };
+        let counted: Vec<_> = (0..10).filter_map(|_| known.admit(&series, 0.25)).map(|(_, n)| n).collect();
+        assert_eq!(counted, [0, 0, 0, 1, 0, 0, 0, 1, 0, 0]);
     }
 }

@@ -92,6 +92,9 @@ fn refused(entry: &Entry, place: usize, value: &Dynamic, first: Option<&Dynamic>
             Some(name) => parameters::value(&name, value).map(drop),
             None => Ok(()),
         },
+        ("State", "incr", 1) if value.is_float() => {
+            return Some("state.incr counts whole things: write a number without a fraction".to_owned());
+        }
         ("Request", "cap_output", 0) => narrow::tokens(value).map(drop),
         _ => Ok(()),
     };

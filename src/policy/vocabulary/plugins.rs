@@ -196,16 +196,25 @@ const ROWS: &[Row] = &[
             engine.register_fn(name, |context: NativeCallContext<'_>, metric: &mut Metric, by: i64| {
                 metric.add(&request_of("metric", &context)?, None, float(by))
             });
+            engine.register_fn(name, |context: NativeCallContext<'_>, metric: &mut Metric, by: f64| {
+                metric.add(&request_of("metric", &context)?, None, by)
+            });
         },
     ),
     row(
         "metric.add(labels: map, number: number)",
-        "Counts so many more for these labels.",
+        "Counts so many more for these labels. Fractions add up: the metric shows whole numbers.",
         |engine, name, _| {
             engine.register_fn(
                 name,
                 |context: NativeCallContext<'_>, metric: &mut Metric, labels: Map, by: i64| {
                     metric.add(&request_of("metric", &context)?, Some(&labels), float(by))
+                },
+            );
+            engine.register_fn(
+                name,
+                |context: NativeCallContext<'_>, metric: &mut Metric, labels: Map, by: f64| {
+                    metric.add(&request_of("metric", &context)?, Some(&labels), by)
                 },
             );
         },
