@@ -1,6 +1,7 @@
 //! Metrics that plugins make themselves: `tollgate_plugin_NAME{plugin="…", …}`, a hundred series for each plugin.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, with_recorder};
@@ -23,6 +24,8 @@ const METADATA: Metadata<'static> = Metadata::new("tollgate::plugin", Level::INF
 pub struct Series {
     plugin: Arc<str>,
     known: Mutex<HashMap<Key, Meter>>,
+    /// Whether the log has it that there are too many.
+    told: AtomicBool,
 }
 
 enum Meter {
@@ -34,7 +37,7 @@ enum Meter {
 impl Series {
     /// No series yet.
     pub fn new(plugin: Arc<str>) -> Self {
-        Self { plugin, known: Mutex::default() }
+        Self { plugin, known: Mutex::default(), told: AtomicBool::new(false) }
     }
 
     /// Adds to a counter. What is negative or no number is not counted.
@@ -88,7 +91,7 @@ impl Series {
             let mut meter = new(&key);
             use_it(&mut meter);
             known.insert(key, meter);
-        } else if known.len() == MOST_SERIES {
+        } else if !self.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 plugin = &*self.plugin,
                 metric = name,
