@@ -118,8 +118,8 @@ impl Door for Named {
         self.door.error_body(fault, request_id)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
-        self.door.fault_event(fault)
+    fn fault_event(&self, fault: &Fault, begun: bool) -> Bytes {
+        self.door.fault_event(fault, begun)
     }
 
     fn stream_form(&self) -> StreamForm {

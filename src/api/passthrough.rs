@@ -72,8 +72,8 @@ impl Door for Passthrough {
         self.0.error_body(fault, request_id)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
-        self.0.fault_event(fault)
+    fn fault_event(&self, fault: &Fault, begun: bool) -> Bytes {
+        self.0.fault_event(fault, begun)
     }
 }
 

@@ -43,8 +43,9 @@ pub trait Door: Send + Sync + 'static {
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault>;
     /// The body of a response that says a fault, in this dialect.
     fn error_body(&self, fault: &Fault, request_id: &str) -> Vec<u8>;
-    /// The frames that end a stream with an error, in this dialect; never its normal end.
-    fn fault_event(&self, fault: &Fault) -> Bytes;
+    /// The frames that end a stream with an error, in this dialect; never its normal end. `begun`: whether the client has
+    /// some of the answer.
+    fn fault_event(&self, fault: &Fault, begun: bool) -> Bytes;
     /// The form of this door's streams.
     fn stream_form(&self) -> StreamForm {
         StreamForm::Events

@@ -181,7 +181,8 @@ impl StreamBody {
             Carrying::Live(live) => live.fault(fault),
             _ => None,
         };
-        let event = told.unwrap_or_else(|| self.door.fault_event(fault));
+        let begun = matches!(self.carrying, Carrying::Live(_));
+        let event = told.unwrap_or_else(|| self.door.fault_event(fault, begun));
         self.end(Outcome::Broken, Some(fault));
         event
     }

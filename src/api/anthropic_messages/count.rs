@@ -34,7 +34,7 @@ impl Door for AnthropicCount {
         error_body(fault, request_id)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
+    fn fault_event(&self, fault: &Fault, _: bool) -> Bytes {
         fault_event(fault)
     }
 }

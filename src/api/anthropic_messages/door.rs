@@ -39,7 +39,7 @@ impl Door for AnthropicMessages {
         error_body(fault, request_id)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
+    fn fault_event(&self, fault: &Fault, _: bool) -> Bytes {
         fault_event(fault)
     }
 }

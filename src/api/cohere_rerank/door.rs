@@ -36,7 +36,7 @@ impl Door for CohereRerank {
         serde_json::to_vec(&body).unwrap_or_default()
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
+    fn fault_event(&self, fault: &Fault, _: bool) -> Bytes {
         self.error_body(fault, "").into()
     }
 }

@@ -42,9 +42,9 @@ impl Door for GeminiDoor {
         error_body(fault)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
+    fn fault_event(&self, fault: &Fault, begun: bool) -> Bytes {
         match self.0 {
-            Form::Array => fault_element(fault),
+            Form::Array => fault_element(fault, begun),
             _ => fault_event(fault),
         }
     }

@@ -51,7 +51,7 @@ impl Door for GeminiEmbed {
         error_body(fault)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
+    fn fault_event(&self, fault: &Fault, _: bool) -> Bytes {
         fault_event(fault)
     }
 }

@@ -22,9 +22,10 @@ pub(super) fn fault_event(fault: &Fault) -> Bytes {
     event.into()
 }
 
-/// The last element of a stream that is a JSON array.
-pub(super) fn fault_element(fault: &Fault) -> Bytes {
-    format!(",\r\n{}\r\n]", error(fault)).into()
+/// The last element of a stream that is a JSON array. `begun`: whether there are others before it.
+pub(super) fn fault_element(fault: &Fault, begun: bool) -> Bytes {
+    let before = if begun { ",\r\n" } else { "[" };
+    format!("{before}{}\r\n]", error(fault)).into()
 }
 
 fn error(fault: &Fault) -> Value {
@@ -68,5 +69,22 @@ fn word(status: u16) -> &'static str {
         502 | 503 => "UNAVAILABLE",
         504 => "DEADLINE_EXCEEDED",
         _ => "INTERNAL",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+
+    #[test]
+    fn an_array_is_one_wherever_it_breaks_off() {
+        let fault = Fault::new(FaultKind::Truncated, "the provider's stream ended");
+        for (before, begun, elements) in [("", false, 1), ("[{}", true, 2)] {
+            let text = [before.as_bytes(), &fault_element(&fault, begun)].concat();
+            let list: Vec<Value> = serde_json::from_slice(&text).unwrap();
+            assert_eq!(list.len(), elements);
+            assert!(list.last().unwrap()["error"]["code"].is_u64());
+        }
     }
 }

@@ -210,6 +210,6 @@ impl StreamEncoder for GeminiEncoder {
     }
 
     fn fault(&mut self, fault: &Fault) -> Bytes {
-        if self.array { fault_element(fault) } else { fault_event(fault) }
+        if self.array { fault_element(fault, self.written > 0) } else { fault_event(fault) }
     }
 }

@@ -33,7 +33,7 @@ impl Door for OpenAiCompletions {
         error_body(fault)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
+    fn fault_event(&self, fault: &Fault, _: bool) -> Bytes {
         fault_event(fault)
     }
 }

@@ -43,7 +43,7 @@ impl Door for OpenAiResponses {
         openai_chat::error_body(fault)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
+    fn fault_event(&self, fault: &Fault, _: bool) -> Bytes {
         ResponseEncoder::unstarted(fault)
     }
 }
@@ -65,7 +65,7 @@ impl Door for InputTokens {
         openai_chat::error_body(fault)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
+    fn fault_event(&self, fault: &Fault, _: bool) -> Bytes {
         ResponseEncoder::unstarted(fault)
     }
 }

@@ -82,8 +82,8 @@ impl Door for Original {
         self.0.error_body(fault, request_id)
     }
 
-    fn fault_event(&self, fault: &Fault) -> Bytes {
-        self.0.fault_event(fault)
+    fn fault_event(&self, fault: &Fault, begun: bool) -> Bytes {
+        self.0.fault_event(fault, begun)
     }
 }
 
