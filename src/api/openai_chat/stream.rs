@@ -29,6 +29,8 @@ pub struct ChatEncoder {
     /// How many entries of each further list of a choice were said.
     listed: Vec<(u32, String, usize)>,
     usage: Option<Usage>,
+    /// Fields of the whole answer, until a chunk is due that can bear them: clients look at the first choice of each.
+    held: Object,
     /// Choice and end of the text chunk just written: log probabilities that follow at once belong into it.
     last_text: Option<(u32, usize)>,
     /// Characters said so far, and where the last piece that came after a citation begins.
@@ -62,6 +64,7 @@ impl ChatEncoder {
             calls: Vec::new(),
             listed: Vec::new(),
             usage: None,
+            held: Object::new(),
             last_text: None,
             said: 0,
             cited: 0,
@@ -247,11 +250,7 @@ impl ChatEncoder {
 
     fn other(&mut self, choice: Option<u32>, fields: &Object, out: &mut Vec<u8>) {
         let Some(choice) = choice else {
-            self.start("", "", 0);
-            out.extend_from_slice(&self.head);
-            out.extend_from_slice(b"[]");
-            write_more(out, fields.iter());
-            out.extend_from_slice(self.tail);
+            self.held.extend(fields.clone());
             return;
         };
         self.begin(choice, Role::Assistant, out);
@@ -279,6 +278,7 @@ impl ChatEncoder {
             out.extend_from_slice(&self.head);
             out.extend_from_slice(b"[],\"usage\":");
             write_value(out, &usage_json(&usage));
+            write_more(out, self.held.iter());
             out.extend_from_slice(b"}\n\n");
         }
         out.extend_from_slice(SSE_DONE);
@@ -328,6 +328,7 @@ impl StreamEncoder for ChatEncoder {
                 out.extend_from_slice(b",\"delta\":{},\"logprobs\":null,\"finish_reason\":\"");
                 out.extend_from_slice(finish_word(finish).as_bytes());
                 out.extend_from_slice(b"\"}]");
+                write_more(out, std::mem::take(&mut self.held).iter());
                 out.extend_from_slice(self.tail);
             }
             Event::Usage(usage) => self.usage = Some(*usage),

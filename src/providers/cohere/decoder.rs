@@ -169,12 +169,12 @@ impl CohereDecoder {
             (None, None) if calls => FinishReason::ToolCalls.into(),
             (None, None) => FinishReason::Stop.into(),
         };
-        events.push(Event::Finish { choice: 0, finish });
         let mut rest = Object::new();
         decode::keep_billed(counted, &mut rest);
         if !rest.is_empty() {
             events.push(Event::Other { choice: None, fields: rest });
         }
+        events.push(Event::Finish { choice: 0, finish });
         events.push(Event::End);
         self.ended = true;
         Ok(())

@@ -235,10 +235,14 @@ fn unknown_fields_travel() {
     let events = [
         Event::Other { choice: None, fields: fields(json!({"citations": ["u"], "service_tier": "x"})) },
         Event::Other { choice: Some(0), fields: fields(json!({"audio": {"id": "a"}, "stop_reason": "s"})) },
+        finish(0, FinishReason::Stop),
     ];
-    let chunks = run(true, &events);
-    assert_eq!((&chunks[0]["choices"], &chunks[0]["citations"]), (&json!([]), &json!(["u"])));
-    let choice = &chunks[2]["choices"][0];
+    let chunks = run(false, &events);
+    assert!(chunks.iter().all(|chunk| chunk["choices"] != json!([])), "clients look at the first choice");
+    let last = chunks.last().unwrap();
+    assert_eq!((&last["citations"], &last["service_tier"]), (&json!(["u"]), &json!("x")));
+    assert_eq!(last["choices"][0]["finish_reason"], "stop");
+    let choice = &chunks[1]["choices"][0];
     assert_eq!((&choice["delta"], &choice["stop_reason"]), (&json!({"audio": {"id": "a"}}), &json!("s")));
 }
 
