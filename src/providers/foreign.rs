@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::chat::{Loss, Message, Object, Part, Reasoning, Role, Tool, ToolKind};
+use crate::chat::{Loss, Message, Object, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind};
 use crate::fault::{Fault, Retry};
 
 /// Whether a top-level field of another dialect asks for what is done here unasked, so that nothing is lost without it.
@@ -27,6 +27,19 @@ pub(super) fn arguments(arguments: &str, kind: ToolKind) -> Value {
         // The model wrote no JSON; it shall see what it wrote.
         Err(_) => json!({ "arguments": arguments }),
     }
+}
+
+/// The choice among the tools, without one that names what is not offered: a provider's own tool of another provider, which
+/// was left out, or nothing at all.
+pub(super) fn choice<'a>(asked: &'a Request, lost: &mut Vec<Loss>) -> Option<&'a ToolChoice> {
+    let choice = asked.tool_choice.as_ref()?;
+    if let ToolChoice::Named(name) = choice
+        && !asked.tools.iter().any(|tool| tool.kind != ToolKind::Server && tool.name == *name)
+    {
+        lost.push(Loss::new("tool_choice", "dropped: it names a tool that is not offered here"));
+        return None;
+    }
+    Some(choice)
 }
 
 /// The tools that a dialect of functions alone can offer, in OpenAI's form; only the one of the name `named`, where

@@ -15,6 +15,7 @@ mod finish;
 pub(super) mod losses;
 pub(super) mod normalise;
 mod peek;
+pub(super) mod reasoning;
 pub(super) mod request;
 mod state;
 pub(super) mod stream;

@@ -198,8 +198,9 @@ fn reasoning(
     thinking.close(lost);
     Ok(match &*kind {
         "enabled" => Some(Reasoning { effort, budget_tokens, rest: Object::new() }),
-        // As the model likes is what other providers do unasked; not at all is what most models do.
-        _ if effort.is_some() && kind != "disabled" => Some(Reasoning { effort, ..Reasoning::default() }),
+        "disabled" => Some(Reasoning { effort: Some("none".into()), ..Reasoning::default() }),
+        // As the model likes is what other providers do unasked.
+        _ if effort.is_some() => Some(Reasoning { effort, ..Reasoning::default() }),
         _ => None,
     })
 }

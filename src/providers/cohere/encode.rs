@@ -74,7 +74,8 @@ fn documents(found: Vec<Value>, body: &mut Object) {
 }
 
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
-    let named = match &asked.tool_choice {
+    let choice = foreign::choice(asked, lost);
+    let named = match choice {
         Some(ToolChoice::Named(name)) => Some(name.as_str()),
         _ => None,
     };
@@ -89,13 +90,13 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
         body.insert("strict_tools".into(), true.into());
     }
     if kept.is_empty() {
-        if !matches!(asked.tool_choice, None | Some(ToolChoice::Auto | ToolChoice::None)) {
+        if !matches!(choice, None | Some(ToolChoice::Auto | ToolChoice::None)) {
             lost.push(Loss::dropped("tool_choice"));
         }
         return;
     }
     body.insert("tools".into(), Value::Array(kept));
-    match &asked.tool_choice {
+    match choice {
         None | Some(ToolChoice::Auto) => {}
         Some(ToolChoice::None) => put(body, "tool_choice", Some("NONE")),
         Some(ToolChoice::Required | ToolChoice::Named(_)) => put(body, "tool_choice", Some("REQUIRED")),

@@ -54,6 +54,9 @@ pub(super) fn put<'a>(
         // Contents must not be empty: instructions alone are the question.
         contents.push(json!({ "role": "user", "parts": std::mem::take(&mut system) }));
     }
+    if contents.is_empty() {
+        contents.push(json!({ "role": "user", "parts": [{ "text": " " }] }));
+    }
     if !system.is_empty() {
         body.insert("systemInstruction".into(), json!({ "parts": system }));
     }
@@ -63,7 +66,7 @@ pub(super) fn put<'a>(
 
 /// A turn of one text; `None` where it may have to join another one.
 fn verbatim<'a>(message: &'a Message, last: Option<Role>, next: Option<&Message>) -> Option<Verbatim<'a>> {
-    let text = message.as_plain()?;
+    let text = message.as_plain().filter(|text| !text.is_blank())?;
     let before = match message.role {
         Role::User => r#"{"role":"user","parts":[{"text":"#,
         Role::Assistant
@@ -208,6 +211,9 @@ impl<'a> Writer<'a> {
                     }
                     parts.push(Value::Object(part));
                 }
+                // An empty text is refused, and says nothing.
+                Part::Text { text, .. } if text.is_empty() => {}
+                Part::Refusal(text) if text.is_empty() => {}
                 Part::Text { text, .. } => parts.push(json!({ "text": text })),
                 Part::Refusal(text) => parts.push(json!({ "text": text })),
                 other => {

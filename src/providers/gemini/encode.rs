@@ -1,10 +1,10 @@
 //! The canonical chat request as a generateContent request: <https://ai.google.dev/api/generate-content>
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::model::Model;
 use super::{Surface, contents, request, schema, think, tools};
-use crate::chat::{Loss, Object, OutputFormat, Request};
+use crate::chat::{Loss, Object, OutputFormat, Request, ToolKind};
 use crate::fault::Fault;
 use crate::json;
 use crate::providers::{Outgoing, QuirkSettings, foreign};
@@ -41,7 +41,7 @@ pub(super) fn chat(
     tools::put(asked, model, &mut body, &mut lost);
     let mut config = Object::new();
     sampling(asked, &mut config, &mut lost);
-    output(&asked.output, model, &mut config, &mut lost);
+    output(asked, model, &mut body, &mut config, &mut lost);
     if let Some(thinking) = asked.reasoning.as_ref().and_then(|r| think::config(r, model, &mut lost)) {
         config.insert("thinkingConfig".into(), Value::Object(thinking));
     }
@@ -106,8 +106,29 @@ fn sampling(asked: &Request, config: &mut Object, lost: &mut Vec<Loss>) {
     }
 }
 
-fn output(output: &OutputFormat, model: Model<'_>, config: &mut Object, lost: &mut Vec<Loss>) {
+fn output(asked: &Request, model: Model<'_>, body: &mut Object, config: &mut Object, lost: &mut Vec<Loss>) {
     const JSON: &str = "application/json";
+    let output = &asked.output;
+    // Before Gemini 3, functions and JSON exclude each other.
+    if !model.is_third() && asked.tools.iter().any(|tool| tool.kind != ToolKind::Server) {
+        let wanted = match output {
+            OutputFormat::JsonObject => "When you do not call a function, answer with JSON alone.".to_owned(),
+            OutputFormat::JsonSchema { .. } => format!(
+                "When you do not call a function, answer with JSON alone that fits this JSON Schema:\n{}",
+                output.described_schema()
+            ),
+            OutputFormat::Text | OutputFormat::Other(_) => String::new(),
+        };
+        if !wanted.is_empty() {
+            let what = "asked for in the instructions: this model takes functions or JSON, not both";
+            lost.push(Loss::new("response_format", what));
+            let instructions = body.entry("systemInstruction").or_insert_with(|| json!({ "parts": [] }));
+            if let Some(parts) = instructions.get_mut("parts").and_then(Value::as_array_mut) {
+                parts.push(json!({ "text": wanted }));
+            }
+            return;
+        }
+    }
     match output {
         OutputFormat::Text => {}
         OutputFormat::JsonObject => put(config, "responseMimeType", Some(JSON)),
@@ -185,5 +206,65 @@ fn extensions(google: &Object, body: &mut Object, config: &mut Object, lost: &mu
             }
             _ => lost.push(Loss::dropped(format!("google.{field}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Message, Part, Role, Tool, ToolChoice};
+
+    fn encoded(asked: &Request, model: &str) -> (Value, Vec<String>) {
+        let target = TargetName { provider: "gemini".into(), model: model.into() };
+        let outgoing = chat(asked, &target, &QuirkSettings::default(), Surface::Gemini).unwrap();
+        let lost = outgoing.lost.iter().map(|loss| loss.path.to_string()).collect();
+        (serde_json::from_slice(&outgoing.body.concat()).unwrap(), lost)
+    }
+
+    fn said(role: Role, texts: &[&str]) -> Message {
+        let content = texts.iter().map(|text| Part::text(*text)).collect();
+        Message { role, content, name: None, rest: Object::new() }
+    }
+
+    fn tool(name: &str, kind: ToolKind) -> Tool {
+        let rest = json!({ "type": "web_search_20250305", "name": name }).as_object().unwrap().clone();
+        let rest = if kind == ToolKind::Server { rest } else { Object::new() };
+        let parameters =
+            (kind == ToolKind::Function).then(|| json!({"type": "object", "properties": {"a": {}}}));
+        Tool { name: name.into(), description: None, parameters, strict: None, kind, cache: None, rest }
+    }
+
+    #[test]
+    fn empty_texts_are_not_said() {
+        for (messages, expected) in [
+            (vec![said(Role::User, &[""])], json!([{"role": "user", "parts": [{"text": " "}]}])),
+            (
+                vec![said(Role::User, &["a"]), said(Role::Assistant, &[""]), said(Role::User, &["", "b"])],
+                json!([{"role": "user", "parts": [{"text": "a"}]}, {"role": "user", "parts": [{"text": "b"}]}]),
+            ),
+        ] {
+            let (sent, _) = encoded(&Request { messages, ..Request::default() }, "gemini-2.5-flash");
+            assert_eq!(sent["contents"], expected);
+        }
+    }
+
+    #[test]
+    fn what_older_models_cannot_do_at_once_is_told() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+        let output = OutputFormat::JsonSchema { name: "n".into(), description: None, schema, strict: None };
+        let tools = vec![tool("f", ToolKind::Function), tool("web_search", ToolKind::Server)];
+        let tool_choice = Some(ToolChoice::Named("web_search".into()));
+        let messages = vec![said(Role::User, &["q"])];
+        let asked = Request { messages, tools, tool_choice, output, ..Request::default() };
+        let (sent, lost) = encoded(&asked, "gemini-2.5-flash");
+        assert_eq!(sent["tools"].as_array().map(Vec::len), Some(1), "{sent:#}");
+        assert!(sent["generationConfig"].get("responseMimeType").is_none(), "{sent:#}");
+        assert!(sent["systemInstruction"]["parts"][0]["text"].as_str().unwrap().contains("JSON Schema"));
+        assert!(sent.get("toolConfig").is_none(), "a name that is not offered is refused");
+        assert_eq!(lost, ["tools", "tool_choice", "response_format"]);
+        let (sent, lost) = encoded(&asked, "gemini-3-flash-preview");
+        assert_eq!(sent["tools"].as_array().map(Vec::len), Some(2), "{sent:#}");
+        assert_eq!(sent["generationConfig"]["responseMimeType"], "application/json");
+        assert_eq!(lost, ["tool_choice"]);
     }
 }

@@ -11,7 +11,9 @@ use crate::chat::{Loss, Object, Reasoning};
 /// The `thinkingConfig`, if any.
 pub(super) fn config(reasoning: &Reasoning, model: Model<'_>, lost: &mut Vec<Loss>) -> Option<Object> {
     if !model.thinks() {
-        lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
+        if reasoning.effort.as_deref() != Some("none") {
+            lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
+        }
         return None;
     }
     let mut config = Object::new();

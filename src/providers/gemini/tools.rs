@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::model::Model;
 use super::schema;
 use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
+use crate::providers::foreign;
 
 /// Tools that run at Google, by their names in requests, in either spelling.
 const OWN: &[&str] = &[
@@ -37,6 +38,11 @@ pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &m
             functions.push(declaration(tool, at, model, lost));
         }
     }
+    // https://ai.google.dev/gemini-api/docs/function-calling#multi-tool-use
+    if !functions.is_empty() && !model.is_third() && !others.is_empty() {
+        others.clear();
+        lost.push(Loss::new("tools", "Google's own dropped: this model takes them or functions, not both"));
+    }
     let mut tools = Vec::new();
     if !functions.is_empty() {
         tools.push(json!({ "functionDeclarations": functions }));
@@ -45,7 +51,8 @@ pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &m
     if !tools.is_empty() {
         body.insert("tools".into(), Value::Array(tools));
     }
-    if let Some(config) = asked.tool_choice.as_ref().and_then(|choice| choice_of(choice, lost)) {
+    let choice = foreign::choice(asked, lost);
+    if let Some(config) = choice.and_then(|choice| choice_of(choice, lost)) {
         body.insert("toolConfig".into(), config);
     }
     if asked.parallel_tool_calls == Some(false) && !asked.tools.is_empty() {

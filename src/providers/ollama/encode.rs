@@ -51,7 +51,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     tools(asked, &mut body, &mut lost);
     output(&asked.output, &mut body, &mut lost);
     if let Some(reasoning) = &asked.reasoning {
-        put(&mut body, "think", think(reasoning, &mut lost));
+        put(&mut body, "think", think(reasoning, &target.model, &mut lost));
     }
     put(&mut body, "logprobs", asked.sampling.logprobs.filter(|wanted| *wanted));
     put(&mut body, "top_logprobs", asked.sampling.top_logprobs.filter(|n| *n > 0));
@@ -141,8 +141,8 @@ fn output(output: &OutputFormat, body: &mut Object, lost: &mut Vec<Loss>) {
     }
 }
 
-/// Ollama takes a truth, or a level: <https://docs.ollama.com/capabilities/thinking>
-fn think(reasoning: &Reasoning, lost: &mut Vec<Loss>) -> Option<Value> {
+/// Ollama takes a truth; a level from gpt-oss alone: <https://docs.ollama.com/capabilities/thinking>
+fn think(reasoning: &Reasoning, model: &str, lost: &mut Vec<Loss>) -> Option<Value> {
     for (field, value) in &reasoning.rest {
         // How OpenAI asks for the summary of thinking, and OpenRouter for any thinking.
         if !matches!((&**field, value), ("summary", _) | ("enabled", Value::Bool(true))) {
@@ -162,6 +162,10 @@ fn think(reasoning: &Reasoning, lost: &mut Vec<Loss>) -> Option<Value> {
         "medium" => "medium",
         _ => "high",
     };
+    if !model.contains("gpt-oss") {
+        lost.push(Loss::new("reasoning_effort", "became thinking: this model knows no levels"));
+        return Some(true.into());
+    }
     if reasoning.effort.as_deref() != Some(level) {
         lost.push(Loss::new("reasoning_effort", format!("became {level}")));
     }

@@ -148,9 +148,15 @@ fn parameters_become_options() {
             budget_tokens: budget,
             ..Reasoning::default()
         });
-        let (sent, lost) = encoded(&Request { reasoning, ..Request::default() });
-        assert_eq!((&sent["think"], lost.len()), (&expected, losses), "{effort:?} {budget:?}");
+        let target = TargetName::parse("ollama/gpt-oss:20b").unwrap();
+        let outgoing = ollama().encode(&Request { reasoning, ..Request::default() }, &target).unwrap();
+        let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+        assert_eq!((&sent["think"], outgoing.lost.len()), (&expected, losses), "{effort:?} {budget:?}");
     }
+    // Others know no levels, and refuse them.
+    let reasoning = Some(Reasoning { effort: Some("low".into()), ..Reasoning::default() });
+    let (sent, lost) = encoded(&Request { reasoning, ..Request::default() });
+    assert_eq!((&sent["think"], lost.len()), (&json!(true), 1));
 }
 
 #[test]

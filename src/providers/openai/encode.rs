@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{details, request};
+use super::{details, reasoning, request};
 use crate::chat::{
-    Loss, Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind,
+    Loss, Media, Message, Object, OutputFormat, Part, Request, Role, Tool, ToolChoice, ToolKind,
 };
 use crate::fault::{Fault, Retry};
 use crate::json::{self, Verbatim};
-use crate::providers::{Outgoing, QuirkSettings};
+use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
 /// Stop sequences that a request may have.
@@ -41,7 +41,11 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     output(&asked.output, &mut body, &mut lost);
     sampling(asked, &mut body, &mut lost);
     if let Some(reasoning) = &asked.reasoning {
-        think(reasoning, &target.model, &mut body, &mut lost);
+        reasoning::think(reasoning, &target.model, quirks, &mut body, &mut lost);
+    }
+    let thinks = body.get("reasoning_effort").and_then(Value::as_str).is_some_and(|effort| effort != "none");
+    if reasoning::has_its_sampling(&target.model, thinks) {
+        reasoning::leave_sampling(&mut body, &mut lost);
     }
     put(&mut body, "user", asked.user.as_deref().map(|user| user_of(user, &mut lost)));
     if !asked.metadata.is_empty() {
@@ -327,7 +331,7 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     if !kept.is_empty() {
         body.insert("tools".into(), Value::Array(kept));
     }
-    let choice = asked.tool_choice.as_ref().map(|choice| match choice {
+    let choice = foreign::choice(asked, lost).map(|choice| match choice {
         ToolChoice::Auto => "auto".into(),
         ToolChoice::None => "none".into(),
         ToolChoice::Required => "required".into(),
@@ -402,39 +406,6 @@ fn sampling(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     put(body, "logprobs", sampling.logprobs);
     put(body, "top_logprobs", sampling.top_logprobs);
     put(body, "n", sampling.n);
-}
-
-fn think(reasoning: &Reasoning, model: &str, body: &mut Object, lost: &mut Vec<Loss>) {
-    if never_thinks(model) {
-        lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
-        return;
-    }
-    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
-        lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
-    }
-    put(body, "reasoning_effort", effort(reasoning));
-    if !reasoning.rest.is_empty() {
-        body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));
-    }
-}
-
-/// OpenAI's older models refuse the parameter itself.
-pub(in crate::providers) fn never_thinks(model: &str) -> bool {
-    ["gpt-4", "gpt-3.5", "chatgpt-"].iter().any(|older| model.starts_with(older))
-}
-
-/// OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
-pub(in crate::providers) fn effort(reasoning: &Reasoning) -> Option<String> {
-    let effort = reasoning.effort.clone().or_else(|| {
-        Some(String::from(match reasoning.budget_tokens? {
-            0 => "minimal",
-            1..=2_048 => "low",
-            2_049..=8_192 => "medium",
-            _ => "high",
-        }))
-    });
-    // Anthropic's highest has no name of its own here.
-    effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort })
 }
 
 #[cfg(test)]

@@ -187,7 +187,9 @@ pub(super) fn effort(body: &mut Object, model: &str, quirks: &QuirkSettings, los
             body.insert("reasoning_effort".into(), effort.into());
         }
         None => {
-            lost.push(Loss::new("reasoning_effort", "dropped: this model does not know it"));
+            if asked != "none" {
+                lost.push(Loss::new("reasoning_effort", "dropped: this model does not know it"));
+            }
             body.shift_remove("reasoning_effort");
         }
     }

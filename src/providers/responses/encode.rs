@@ -6,11 +6,14 @@ use super::{items, path, tools};
 use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request};
 use crate::fault::Fault;
 use crate::json;
-use crate::providers::openai::encode::{effort, never_thinks, put, user_of};
+use crate::providers::openai::encode::{put, user_of};
+use crate::providers::openai::reasoning::{effort_for, has_its_sampling, leave_sampling, never_thinks};
 use crate::providers::openai::{losses, request};
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
+/// What is asked for with log probabilities.
+const LOGPROBS: &str = "message.output_text.logprobs";
 /// Fewest output tokens that this API takes.
 const LEAST_OUTPUT: u64 = 16;
 
@@ -52,6 +55,11 @@ pub(super) fn request(
     sampling(asked, &mut body, &mut include, &mut lost);
     if let Some(reasoning) = &asked.reasoning {
         think(reasoning, model, quirks, &mut body, &mut lost);
+    }
+    let effort = body.get("reasoning").and_then(|thought| thought.get("effort")).and_then(Value::as_str);
+    if has_its_sampling(model, effort.is_some_and(|effort| effort != "none")) {
+        leave_sampling(&mut body, &mut lost);
+        include.retain(|wanted| *wanted != LOGPROBS);
     }
     // Models that never think refuse to be asked for it.
     if !never_thinks(model) && !model.starts_with("gpt-5-chat") {
@@ -152,7 +160,7 @@ fn sampling(asked: &Request, body: &mut Object, include: &mut Vec<Value>, lost: 
     put(body, "temperature", sampling.temperature);
     put(body, "top_p", sampling.top_p);
     if sampling.logprobs == Some(true) {
-        include.push("message.output_text.logprobs".into());
+        include.push(LOGPROBS.into());
         put(body, "top_logprobs", sampling.top_logprobs);
     }
     let unsaid = [
@@ -177,14 +185,16 @@ fn think(
     lost: &mut Vec<Loss>,
 ) {
     if never_thinks(model) {
-        lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
+        if reasoning.effort.as_deref() != Some("none") {
+            lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
+        }
         return;
     }
     let mut thought = Object::new();
     if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
         lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
     }
-    put(&mut thought, "effort", effort(reasoning));
+    put(&mut thought, "effort", effort_for(reasoning, model, lost));
     // Who sets a budget of thinking, as Anthropic's and Google's clients do, wants to read it.
     let mut shows = reasoning.budget_tokens.is_some_and(|budget| budget > 0);
     for (field, value) in &reasoning.rest {

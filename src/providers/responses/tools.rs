@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
+use crate::providers::foreign;
 use crate::providers::openai::encode::put;
 use crate::providers::openai::losses;
 
@@ -30,7 +31,7 @@ pub(super) fn put_all(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) 
         return;
     }
     body.insert("tools".into(), Value::Array(kept));
-    put(body, "tool_choice", asked.tool_choice.as_ref().map(|choice| self::choice(choice, &asked.tools)));
+    put(body, "tool_choice", foreign::choice(asked, lost).map(|choice| self::choice(choice, &asked.tools)));
     put(body, "parallel_tool_calls", asked.parallel_tool_calls);
 }
 
