@@ -14,6 +14,7 @@ use super::openai_chat;
 use crate::fault::Fault;
 use crate::gateway::{Body, Conversation, Door, RawBody, Served, StreamBody, Takeover};
 use crate::headers;
+use crate::providers::Dialect;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -61,7 +62,7 @@ pub fn served(served: Served) -> Response<ReplyBody> {
         Err(fault) => error(&fault, door.error_body(&fault, &request_id)),
     };
     response.headers_mut().extend(told);
-    name(&mut response, &request_id);
+    name_at(door, &mut response, &request_id);
     response
 }
 
@@ -91,7 +92,7 @@ pub fn fault(fault: &Fault, request_id: &str) -> Response<ReplyBody> {
 /// The response that says a fault in the shape of this door's dialect.
 pub(super) fn fault_at(door: &dyn Door, fault: &Fault, request_id: &str) -> Response<ReplyBody> {
     let mut response = error(fault, door.error_body(fault, request_id));
-    name(&mut response, request_id);
+    name_at(door, &mut response, request_id);
     response
 }
 
@@ -101,6 +102,16 @@ pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Reply
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
+}
+
+/// Adds the request's id, also by the name that clients of the door's dialect look for.
+fn name_at(door: &dyn Door, response: &mut Response<ReplyBody>, request_id: &str) {
+    name(response, request_id);
+    if door.dialect() == Dialect::Anthropic
+        && let Ok(value) = HeaderValue::from_str(request_id)
+    {
+        response.headers_mut().insert("request-id", value);
+    }
 }
 
 /// Adds the request's id.
