@@ -60,10 +60,13 @@ impl Filter {
                 give_back(&mut kept, &mut text);
             }
             match &mut part {
-                Part::Text { text: said, .. } => {
+                Part::Text { text: said, citations, .. } => {
                     let (out, stopped) = text.feed(&self.text, said);
                     *said = out.into();
                     if let Some(stopped) = stopped {
+                        // Both would say what stands behind the end.
+                        citations.clear();
+                        choice.logprobs = None;
                         kept.push(part);
                         choice.content = kept;
                         choice.finish = Some(stop(&stopped));
@@ -513,12 +516,29 @@ mod tests {
 
     #[test]
     fn whole_answers_are_treated_the_same() {
-        let content = vec![Part::text("dear [EMAIL_1], ST"), Part::text("OP here"), Part::text("gone")];
-        let choice = Choice { content, finish: Some(FinishReason::Length.into()), ..Choice::default() };
+        let behind = Part::Text { text: "OP here".into(), cache: None, citations: vec!["here".into()] };
+        let content = vec![Part::text("dear [EMAIL_1], ST"), behind, Part::text("gone")];
+        let choice = Choice {
+            content,
+            finish: Some(FinishReason::Length.into()),
+            logprobs: Some(serde_json::json!({"content": [{"token": "here"}]})),
+            ..Choice::default()
+        };
         let mut answer = Answer { choices: vec![choice], ..Answer::default() };
         Filter::new(&rules()).whole(&mut answer);
         let choice = &answer.choices[0];
         assert_eq!(choice.content, [Part::text("dear ann \"A\" <a@b.c>, "), Part::text("")]);
         assert_eq!(choice.finish, Some(stop("STOP")));
+        assert_eq!(choice.logprobs, None, "they say what stands behind the end");
+    }
+
+    #[test]
+    fn an_answer_that_does_not_end_early_keeps_its_log_probabilities() {
+        let logprobs = Some(serde_json::json!({"content": []}));
+        let content = vec![Part::text("go on")];
+        let choice = Choice { content, logprobs: logprobs.clone(), ..Choice::default() };
+        let mut answer = Answer { choices: vec![choice], ..Answer::default() };
+        Filter::new(&rules()).whole(&mut answer);
+        assert_eq!(answer.choices[0].logprobs, logprobs);
     }
 }
