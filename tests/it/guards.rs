@@ -362,6 +362,23 @@ async fn what_tools_were_called_with_earlier_does_not_leave_either() {
 }
 
 #[tokio::test]
+async fn a_thought_in_between_hides_nothing_of_a_text() {
+    let upstream = Upstream::start(|_| {
+        let deltas = [
+            json!({"content": "mail ada@exam"}),
+            json!({"reasoning_content": "hm"}),
+            json!({"content": "ple.org now"}),
+        ];
+        let text: String = deltas.into_iter().map(|delta| acts::delta(delta, None)).collect();
+        acts::stream(&format!("{text}{}", acts::ENDING), 60)
+    });
+    let Some(gateway) = guarded(&upstream, &role("{ on: [stream], action: redact }"), None) else { return };
+    let reply = chat(gateway.clients, &streamed("whom?")).await;
+    assert_eq!(reply.streamed(), "mail [EMAIL] now", "{}", reply.text());
+    assert!(reply.text().contains("\"hm\""), "{}", reply.text());
+}
+
+#[tokio::test]
 async fn a_flag_changes_nothing_and_policies_see_it() {
     let upstream = Upstream::start(|heard| acts::says(&heard.model()));
     let policy = "fn on_request(req) {\n    if \"email\" in req.guards[\"pii\"] { return route(\"up/private\").named(\"pii\"); }\n    route(\"up/public\")\n}\n";
