@@ -180,6 +180,14 @@ pub trait Body: Send + Sync {
     fn asides(&self) -> Vec<Aside> {
         Vec::new()
     }
+    /// What is said around the conversation: what tools are good for, and which form the answer is to have.
+    fn definitions(&self) -> Vec<Aside> {
+        Vec::new()
+    }
+    /// Whether the prompt is given as token ids, of which only the model knows what they say.
+    fn has_token_ids(&self) -> bool {
+        false
+    }
     /// The `user` (or `safety_identifier`) field.
     fn user(&self) -> Option<&str>;
     /// A value of the `metadata` object: strings as they are, anything else as JSON text.
@@ -215,9 +223,9 @@ pub struct Turn {
 /// A text of the conversation that nobody said in words. Each text within a JSON value stands for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
-    /// `user`, `assistant` or `tool`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: &'static str,
-    /// `arguments`, `reasoning`, `results` or `prediction`.
+    /// `arguments`, `reasoning`, `results`, `prediction`, `name`, `refusal`, `suffix`, `tools` …
     pub what: &'static str,
     /// What it says.
     pub text: String,

@@ -60,7 +60,13 @@ impl Guards {
 
     /// Whether any of them looks at requests like this one.
     pub fn look_at(&self, endpoint: Endpoint, model: &str) -> bool {
-        self.guards.iter().any(|guard| guard.looks(GuardOn::Request, endpoint, model))
+        self.looking(endpoint, model).is_some()
+    }
+
+    /// The first of those that look at requests like this one.
+    pub fn looking(&self, endpoint: Endpoint, model: &str) -> Option<&str> {
+        let guard = self.guards.iter().find(|guard| guard.looks(GuardOn::Request, endpoint, model));
+        guard.map(|guard| guard.plugin.name())
     }
 
     /// Who looks at the answers to a request: guards by their role, and those that policies named. `None` when nobody

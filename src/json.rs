@@ -6,6 +6,7 @@
 mod flaw;
 mod gate;
 mod keys;
+mod rename;
 mod scan;
 mod splice;
 mod text;
@@ -19,6 +20,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::fault::Fault;
+pub use rename::rename;
 pub use splice::Splice;
 pub use text::Text;
 pub use tree::parse;

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 pub use door::CohereRerank;
 
 use super::openai_chat::param::{Param, invalid_value, missing, wrong_type};
+use super::sight::Asides;
 use crate::facts;
 use crate::fault::Fault;
 use crate::json::{self, Body};
@@ -121,6 +122,18 @@ impl facts::Body for Ask {
             text.push_str(&self.query);
             text
         })
+    }
+
+    /// Fields of documents that are not looked at to rank them, and that leave with them.
+    fn asides(&self) -> Vec<facts::Aside> {
+        let mut asides = Asides::default();
+        for document in self.rerank.raw_documents().filter(|raw| raw.starts_with('{')) {
+            for (key, value) in json::entries(document).filter(|(key, _)| key != "image") {
+                asides.key(&key);
+                asides.given(value);
+            }
+        }
+        asides.into_vec()
     }
 
     fn last_user(&self) -> &str {

@@ -196,6 +196,11 @@ impl facts::Body for Ask {
         })
     }
 
+    fn has_token_ids(&self) -> bool {
+        let inputs = self.body.raw("input").unwrap_or_default();
+        json::elements(inputs).next().is_some_and(|first| !first.starts_with('"'))
+    }
+
     fn last_user(&self) -> &str {
         self.text()
     }
@@ -232,6 +237,7 @@ mod tests {
         ] {
             let ask = ask(&format!(r#""model":"m","input":{input}"#)).unwrap();
             assert_eq!((ask.messages(), ask.tokens(), ask.text()), (inputs, tokens, text), "{input}");
+            assert_eq!(ask.has_token_ids(), text.is_empty(), "{input}");
         }
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Seen {
     pub(super) json: Option<Body>,
     /// What the client says to the model.
     pub(super) text: String,
+    /// What it says besides, such as how to speak.
+    pub(super) asides: Vec<facts::Aside>,
     /// Kinds of media in the request.
     pub(super) images: bool,
     pub(super) audio: bool,
@@ -126,6 +128,10 @@ impl facts::Body for RawAsk {
 
     fn last_user(&self) -> &str {
         &self.seen.text
+    }
+
+    fn asides(&self) -> Vec<facts::Aside> {
+        self.seen.asides.clone()
     }
 
     fn user(&self) -> Option<&str> {

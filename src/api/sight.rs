@@ -1,10 +1,12 @@
 //! What policies may see of a request, read from its JSON text without decoding it, each thing at most once.
 
+mod asides;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use serde_json::Value;
+pub(super) use asides::Asides;
 
 use super::adjust::Places;
 use crate::facts::{self, Aside, Turn};
@@ -33,6 +35,8 @@ pub(super) trait Look {
     fn turns(body: &Body) -> Vec<Turn>;
     /// What stands beside that.
     fn asides(body: &Body) -> Asides;
+    /// What is said around it: of tools, and of the form of the answer.
+    fn definitions(body: &Body) -> Asides;
 }
 
 /// A request that is seen through a [`Sight`]: policies see of it what its dialect keeps, and its envelope.
@@ -116,7 +120,11 @@ impl<T: Seen> facts::Body for T {
     }
 
     fn asides(&self) -> Vec<Aside> {
-        T::Dialect::asides(self.shown()).0
+        T::Dialect::asides(self.shown()).into_vec()
+    }
+
+    fn definitions(&self) -> Vec<Aside> {
+        T::Dialect::definitions(self.shown()).into_vec()
     }
 
     fn user(&self) -> Option<&str> {
@@ -203,92 +211,6 @@ impl<D> fmt::Debug for Sight<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the prompt itself.
         f.write_str("Sight")
-    }
-}
-
-/// Gathers what stands beside the words of a conversation, from raw JSON values.
-#[derive(Default)]
-pub(super) struct Asides(Vec<Aside>);
-
-/// Fields of parts that tell what a part is, not what it says.
-const SILENT: [&str; 14] = [
-    "type",
-    "id",
-    "tool_use_id",
-    "call_id",
-    "status",
-    "signature",
-    "encrypted_content",
-    "encrypted_index",
-    "cache_control",
-    "media_type",
-    "mime_type",
-    "mimeType",
-    "file_id",
-    "url",
-];
-
-impl Asides {
-    /// What a tool was called with: a JSON value, or a text that holds one.
-    pub(super) fn arguments(&mut self, raw: &str) {
-        self.read("assistant", "arguments", &[], raw);
-    }
-
-    /// What somebody thought.
-    pub(super) fn thoughts(&mut self, raw: &str) {
-        self.read("assistant", "reasoning", &SILENT, raw);
-    }
-
-    /// What a tool gave, or a document says.
-    pub(super) fn results(&mut self, raw: &str) {
-        self.read("tool", "results", &SILENT, raw);
-    }
-
-    /// What the client thinks the answer will be.
-    pub(super) fn prediction(&mut self, raw: &str) {
-        self.read("user", "prediction", &SILENT, raw);
-    }
-
-    fn read(&mut self, role: &'static str, what: &'static str, silent: &[&str], raw: &str) {
-        let value = match serde_json::from_str(raw) {
-            Ok(Value::String(text)) => match serde_json::from_str(&text) {
-                Ok(value @ (Value::Object(_) | Value::Array(_))) => value,
-                _ => Value::String(text),
-            },
-            Ok(value) => value,
-            Err(_) => return,
-        };
-        self.walk(role, what, silent, value);
-    }
-
-    fn walk(&mut self, role: &'static str, what: &'static str, silent: &[&str], value: Value) {
-        let text = match value {
-            Value::String(text) => text,
-            // It may be that of a card.
-            Value::Number(number) => number.to_string(),
-            Value::Array(items) => {
-                return items.into_iter().for_each(|item| self.walk(role, what, silent, item));
-            }
-            Value::Object(fields) => {
-                let base64 = fields.get("type").is_some_and(|kind| kind == "base64");
-                for (key, value) in fields {
-                    if !(silent.contains(&&*key) || base64 && key == "data") {
-                        self.walk(role, what, silent, value);
-                    }
-                }
-                return;
-            }
-            Value::Null | Value::Bool(_) => return,
-        };
-        if !text.is_empty() {
-            self.0.push(Aside { role, what, text });
-        }
-    }
-
-    /// What was gathered, in the order of its places.
-    #[cfg(test)]
-    pub(super) fn shown(&self) -> Vec<(&'static str, &str)> {
-        self.0.iter().map(|aside| (aside.what, &*aside.text)).collect()
     }
 }
 

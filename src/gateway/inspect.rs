@@ -36,6 +36,15 @@ pub(super) struct Looking {
 /// # Errors
 /// A guard does not let it pass, or finds what cannot be taken out of this kind of request.
 pub(super) async fn examine(snapshot: &Snapshot, mut facts: Facts) -> Result<Guarded, Box<Withheld>> {
+    if let Some(guard) = snapshot.guards.looking(facts.endpoint, &facts.model)
+        && facts.body.has_token_ids()
+    {
+        let text =
+            format!("guard `{guard}` looks at this request, and token ids say nothing to it: send the text");
+        let fault = Fault::new(FaultKind::Rejected, text).code("guard_not_enforceable");
+        let refused = Refused { tags: Vec::new(), answers: Vec::new(), fault };
+        return Err(Box::new(Withheld { facts, refused }));
+    }
     let examined = match snapshot.guards.examine(&facts).await {
         Ok(examined) => examined,
         Err(refused) => return Err(Box::new(Withheld { facts, refused: *refused })),

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::json;
+
 /// Stands in the place of a text of which nothing may be seen.
 pub(super) const ALL_GONE: &str = "[REDACTED]";
 
@@ -51,7 +53,7 @@ pub(super) fn apply<'t>(text: &'t str, cuts: &[Cut]) -> Cow<'t, str> {
     out.into()
 }
 
-/// The texts within a JSON value, each on a line of its own.
+/// The texts within a JSON value, keys among them, each on a line of its own.
 pub(super) fn texts(value: &Value) -> String {
     let mut all = String::new();
     gather(value, &mut all);
@@ -60,18 +62,25 @@ pub(super) fn texts(value: &Value) -> String {
 
 fn gather(value: &Value, all: &mut String) {
     match value {
-        Value::String(text) => {
-            if !all.is_empty() {
-                all.push('\n');
-            }
-            all.push_str(text);
-        }
+        Value::String(text) => line(text, all),
         Value::Array(items) => items.iter().for_each(|item| gather(item, all)),
-        Value::Object(fields) => fields.values().for_each(|field| gather(field, all)),
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                line(key, all);
+                gather(field, all);
+            }
+        }
         // A number may be one that must not be seen, such as that of a card.
-        Value::Number(number) => gather(&Value::String(number.to_string()), all),
+        Value::Number(number) => line(&number.to_string(), all),
         _ => {}
     }
+}
+
+fn line(text: &str, all: &mut String) {
+    if !all.is_empty() {
+        all.push('\n');
+    }
+    all.push_str(text);
 }
 
 /// Cuts out of a JSON value what was found in its [`texts`].
@@ -102,7 +111,11 @@ impl Walk<'_> {
                 }
             }
             Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
-            Value::Object(fields) => fields.values_mut().for_each(|field| self.value(field)),
+            Value::Object(fields) => json::rename(fields, |key, field| {
+                let cut = self.text(key);
+                self.value(field);
+                cut
+            }),
             _ => {}
         }
     }
@@ -150,6 +163,7 @@ mod tests {
     fn values_lose_what_was_found_in_their_texts() {
         for (mut value, secret, expected) in [
             (json!({"to": "ada@x.org", "n": 1}), "ada@x.org", json!({"to": "[X]", "n": 1})),
+            (json!({"ada@x.org": {"ada@x.org": 1}}), "ada@x.org", json!({"[X]": {"ada@x.org": 1}})),
             (json!(["", "a", {"b": "say \"hi\"\n"}]), "hi", json!(["", "a", {"b": "say \"[X]\"\n"}])),
             (
                 json!({"card": 4111_1111_1111_1111_u64, "k": true}),
@@ -162,6 +176,9 @@ mod tests {
             apply_within(&mut value, &[cut(at, at + secret.len(), "[X]")]);
             assert_eq!(value, expected);
         }
+        let mut value = json!({"ada": 1, "bob": [2], "c": 3});
+        apply_within(&mut value, &[cut(0, 3, "[X]"), cut(6, 9, "[X]")]);
+        assert_eq!(value.to_string(), r#"{"[X]":1,"[X] 2":[2],"c":3}"#, "no field is lost");
         let mut value = json!(["one", "two", "three"]);
         let text = texts(&value);
         assert_eq!(text, "one\ntwo\nthree");

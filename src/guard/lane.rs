@@ -30,6 +30,8 @@ pub(super) struct Lane {
     held: String,
     /// How much was held when nobody let any of it go.
     in_vain: usize,
+    /// Whether text has come that nobody has looked at.
+    fresh: bool,
     /// JSON is looked at when it is complete: a client can use it only then, and letters may be escaped in it.
     json: bool,
     /// Whether something was cut out of it.
@@ -74,6 +76,7 @@ impl Lane {
     /// More text has come.
     pub(super) fn hold(&mut self, text: &str) {
         self.held.push_str(text);
+        self.fresh |= !text.is_empty();
     }
 
     /// What is held.
@@ -89,13 +92,14 @@ impl Lane {
     /// Whether it is time to look at what is held.
     pub(super) fn is_due(&self) -> bool {
         let grown = self.held.len() - self.in_vain.min(self.held.len());
-        !self.json && (self.held.len() < PATIENT_FROM || grown >= self.held.len() / 8)
+        self.fresh && !self.json && (self.held.len() < PATIENT_FROM || grown >= self.held.len() / 8)
     }
 
     /// Lets the text go up to `until`, without what is cut out. A cut that crosses the place moves it to its left.
     pub(super) fn release(&mut self, until: usize, cuts: &[Cut]) -> String {
         let until = cuts.iter().filter(|cut| cut.end > until).map(|cut| cut.start).fold(until, usize::min);
         let own: Vec<Cut> = cuts.iter().filter(|cut| cut.end <= until).cloned().collect();
+        self.fresh = false;
         self.in_vain = if until == 0 { self.held.len() } else { 0 };
         let rest = self.held.split_off(until);
         let passed = std::mem::replace(&mut self.held, rest);
@@ -163,6 +167,17 @@ mod tests {
         lane.hold("x");
         lane.release(1, &[]);
         assert_eq!(lane.before().len(), 255);
+    }
+
+    #[test]
+    fn held_text_is_not_looked_at_again_until_more_has_come() {
+        let mut lane = Lane::default();
+        lane.hold("write to ada");
+        assert!(lane.is_due());
+        assert_eq!(lane.release(9, &[]), "write to ");
+        assert!(!lane.is_due());
+        lane.hold("@");
+        assert!(lane.is_due());
     }
 
     #[test]

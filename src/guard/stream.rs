@@ -144,7 +144,8 @@ impl Alternative {
         Ok(())
     }
 
-    /// More of a run. The runs before it are over.
+    /// More of a run. The runs before it are over, but for text, which goes on behind thoughts and refusals: clients put
+    /// it together as if nothing had come between, so it is not let go before a guard lets it, or a call ends it.
     async fn hold(
         &mut self,
         watch: &Watch,
@@ -154,7 +155,9 @@ impl Alternative {
         out: &mut Vec<Event>,
     ) -> Result<(), Fault> {
         let over = |other: Channel| match (other, channel) {
-            (Channel::Call(_), Channel::Call(_)) => false,
+            (Channel::Call(_), Channel::Call(_)) | (Channel::Text, Channel::Thinking | Channel::Refusal) => {
+                false
+            }
             _ => other != channel,
         };
         let ended: Vec<Channel> = self

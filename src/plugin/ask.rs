@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::{ComponentType, Lower};
 
 use crate::caller::Caller;
-use crate::facts::{Endpoint, Facts};
+use crate::facts::{Aside, Endpoint, Facts};
 
 /// A name and a value.
 pub type Pair = (Arc<str>, Arc<str>);
@@ -298,10 +298,21 @@ impl Segment {
         Self { id, origin: Origin::User, path: path.into(), text: text.into() }
     }
 
-    /// All text of a request: one for each message, or one in all where there are no messages; then what stands beside
-    /// the words, such as what tools were called with.
+    /// All text of a request: that of its conversation, and then what is said around it, such as what tools are good
+    /// for.
     pub fn all_of(facts: &Facts) -> Vec<Self> {
-        let (turns, asides) = (facts.body.turns(), facts.body.asides());
+        Self::pieces(facts, facts.body.definitions())
+    }
+
+    /// The text of the conversation: one for each message, or one in all where there are no messages; then what stands
+    /// beside the words, such as what tools were called with. All that a request says begins with it.
+    pub fn of_conversation(facts: &Facts) -> Vec<Self> {
+        Self::pieces(facts, Vec::new())
+    }
+
+    fn pieces(facts: &Facts, around: Vec<Aside>) -> Vec<Self> {
+        let (turns, mut asides) = (facts.body.turns(), facts.body.asides());
+        asides.extend(around);
         if turns.is_empty() && asides.is_empty() {
             let text = facts.body.text();
             return if text.is_empty() { Vec::new() } else { vec![Self::user(0, "input", text)] };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext, Position};
+use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext};
 
 use super::engine::{self, Host};
 use super::memo::{MAX_QUESTIONS, Waiting, answered};
@@ -130,7 +130,7 @@ impl Handle {
         let known = {
             let memo = request.memo();
             if memo.is_waiting() {
-                return Err(abandoned());
+                return Err(engine::ended());
             }
             if memo.is_full() && memo.find(&self.0, &question).is_none() {
                 return Err(fault(format!(
@@ -168,7 +168,7 @@ impl Handle {
             }
             Poll::Pending => {
                 request.memo().wait(Waiting { plugin: Arc::clone(&self.0), question, asking, began });
-                Err(abandoned())
+                Err(engine::ended())
             }
         }
     }
@@ -192,11 +192,6 @@ fn located(mut findings: Vec<Finding>, request: &Request) -> Vec<Finding> {
             piece.zip(ends).and_then(|(piece, (start, end))| Some(piece.text.get(start..end)?.to_owned()));
     }
     findings
-}
-
-/// The end of an evaluation that has to wait. Scripts cannot catch it.
-fn abandoned() -> Box<EvalAltResult> {
-    EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()
 }
 
 /// Why there is no such plugin, and which there are.

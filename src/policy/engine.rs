@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rhai::{Array, Dynamic, Engine, ImmutableString};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 
 use super::journal::Journal;
 use super::settings::PolicySettings;
@@ -30,6 +30,8 @@ const MODULES: usize = 32;
 const LOOK_EVERY: u64 = 32;
 /// When so many operations took longer than this, they work on large values, and the clock is looked at each time.
 const SLOW: Duration = Duration::from_micros(250);
+/// Texts of so many bytes are read through beside the workers only: a regular expression may take milliseconds for one.
+const LONG_TEXT: u64 = 256 << 10;
 /// Between two looks no more than this counts: beyond it, it was the machine that paused this thread.
 const LONGEST_GAP: Duration = Duration::from_millis(5);
 
@@ -110,6 +112,33 @@ pub(super) fn excuse(time: Duration) {
     CLOCK.set(CLOCK.get().and_then(later));
 }
 
+/// Reads a text of about so many bytes outside of the script, where nothing can end it. So a long one is not read at all
+/// on a thread where others wait, and elsewhere all of its time is the evaluation's, which ends at its next operation
+/// where that was too much.
+///
+/// # Errors
+/// The evaluation has to go on elsewhere; scripts cannot catch it.
+pub(super) fn reading<T>(bytes: u64, read: impl FnOnce() -> T) -> Result<T, Box<EvalAltResult>> {
+    if bytes < LONG_TEXT {
+        return Ok(read());
+    }
+    if let (Some(patience), _) = PATIENCE.get() {
+        PATIENCE.set((Some(patience), true));
+        return Err(ended());
+    }
+    let began = Instant::now();
+    let done = read();
+    let took = began.elapsed();
+    CLOCK.set(CLOCK.get().map(|(last, spent)| (last.checked_add(took).unwrap_or(last), spent + took)));
+    WATCHED.set(true);
+    Ok(done)
+}
+
+/// The end of an evaluation that has to begin anew. Scripts cannot catch it.
+pub(super) fn ended() -> Box<EvalAltResult> {
+    EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()
+}
+
 /// Ends the evaluation where it is overdue. Apart, so that operations between two looks cost a comparison.
 #[cold]
 #[inline(never)]
@@ -133,4 +162,33 @@ fn overdue(deadline: Duration) -> bool {
         PATIENCE.set((patience, true));
     }
     elsewhere
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_not_read_where_others_wait() {
+        be_patient(Some(Duration::from_secs(60)));
+        assert_eq!(reading(LONG_TEXT - 1, || 7).ok(), Some(7));
+        assert!(!be_patient(Some(Duration::from_secs(60))));
+        assert!(reading(LONG_TEXT, || 7).is_err());
+        assert!(be_patient(None), "it goes on elsewhere");
+        assert_eq!(reading(LONG_TEXT, || 7).ok(), Some(7));
+    }
+
+    #[test]
+    fn all_of_the_time_that_a_long_text_takes_is_the_evaluations() {
+        be_patient(None);
+        start_clock();
+        let began = Instant::now();
+        let read = reading(LONG_TEXT, || {
+            while began.elapsed() < LONGEST_GAP * 3 {
+                std::hint::spin_loop();
+            }
+        });
+        assert!(read.is_ok() && WATCHED.get());
+        assert!(overdue(LONGEST_GAP * 2), "more than the machine's own pauses may count");
+    }
 }

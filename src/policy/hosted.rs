@@ -46,11 +46,12 @@ impl Plugins for Hosted {
             let text = format!("there is no plugin `{plugin}`");
             return Box::pin(std::future::ready(Err(text)));
         };
-        let ask = || Arc::new(asked(&plugin, about));
+        let said = || Segment::of_conversation(&about.facts);
+        let ask = || Arc::new(asked(&plugin, about, said));
         match question {
             Question::Classify => replying(&plugin, Interface::Classify, plugin.classify(ask()), classes),
             Question::Inspect => {
-                let ask = ask();
+                let ask = Arc::new(asked(&plugin, about, || Segment::all_of(&about.facts)));
                 let call = plugin.inspect(Phase::Request, ask.clone());
                 replying(&plugin, Interface::Guard, call, move |said| findings(said, &ask.segments))
             }
@@ -174,9 +175,9 @@ fn planned(mut plan: RoutePlan) -> Plan {
     Plan { steps, timeout_ms, retries, tags: plan.tags, reason: plan.reason }
 }
 
-/// A request as this plugin sees it.
-fn asked(plugin: &Plugin, about: &About) -> Ask {
-    let text = if plugin.reads_text() { Segment::all_of(&about.facts) } else { Vec::new() };
+/// A request as this plugin sees it. What tools are good for says nothing of its kind, so only guards see that too.
+fn asked(plugin: &Plugin, about: &About, text: impl FnOnce() -> Vec<Segment>) -> Ask {
+    let text = if plugin.reads_text() { text() } else { Vec::new() };
     Ask::of(&about.facts, &about.tags, &plugin.settings().headers, text)
 }
 

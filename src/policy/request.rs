@@ -9,11 +9,12 @@ use serde_json::Value;
 
 pub(super) use parts::{Guards, Headers, Metadata, Tags, Turn};
 
+use super::engine;
 use super::memo::Memo;
 use super::patterns::Patterns;
 use super::plugins::About;
 use super::wishes::Wishes;
-use crate::facts::{Answer, Asking, BETWEEN, Facts, Reads};
+use crate::facts::{Answer, Asking, BETWEEN, Body, Facts, Reads};
 use crate::plan::Ranking;
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
@@ -231,25 +232,27 @@ impl Request {
         self.0.facts.body.turns().into_iter().map(|turn| Dynamic::from(Turn(Arc::new(turn)))).collect()
     }
 
-    pub(super) fn lines(&mut self) -> i64 {
-        let body = &self.0.facts.body;
-        let lines = match body.notes().filter(|notes| !notes.have_text()) {
+    pub(super) fn lines(&mut self) -> Outcome<i64> {
+        let lines = match self.0.facts.body.notes().filter(|notes| !notes.have_text()) {
             Some(notes) => match notes.expect("lines", "") {
                 Some(Answer::Whole(lines)) => *lines,
                 _ => 0,
             },
-            None => count(body.text().lines().count()),
+            None => self.reading(|body| count(body.text().lines().count()))?,
         };
         self.0.asking.asked("lines", "", Answer::Whole(lines));
-        lines
+        Ok(lines)
     }
 
     pub(super) fn bytes(&mut self) -> i64 {
         count(self.0.facts.body.text().len())
     }
 
-    pub(super) fn words(&mut self) -> i64 {
-        *self.0.words.get_or_init(|| whole(self.0.facts.body.words()))
+    pub(super) fn words(&mut self) -> Outcome<i64> {
+        match self.0.words.get() {
+            Some(words) => Ok(*words),
+            None => self.reading(|body| *self.0.words.get_or_init(|| whole(body.words()))),
+        }
     }
 
     pub(super) fn headers(&mut self) -> Headers {
@@ -315,22 +318,24 @@ impl Request {
     }
 
     pub(super) fn starts_with_any(&mut self, texts: Array) -> Outcome<bool> {
-        let said = self.0.facts.body.last_user().trim_start();
-        for text in &texts {
-            let text = text.as_immutable_string_ref().map_err(|given| {
-                fault(format!("starts_with_any: expected a list of texts, found {given} in it"))
-            })?;
-            let mut letters = said.chars().flat_map(char::to_lowercase);
-            if text.chars().flat_map(char::to_lowercase).all(|c| letters.next() == Some(c)) {
-                return Ok(true);
+        self.reading(|body| {
+            let said = body.last_user().trim_start();
+            for text in &texts {
+                let text = text.as_immutable_string_ref().map_err(|given| {
+                    fault(format!("starts_with_any: expected a list of texts, found {given} in it"))
+                })?;
+                let mut letters = said.chars().flat_map(char::to_lowercase);
+                if text.chars().flat_map(char::to_lowercase).all(|c| letters.next() == Some(c)) {
+                    return Ok(true);
+                }
             }
-        }
-        Ok(false)
+            Ok(false)
+        })?
     }
 
     pub(super) fn count(&self, pattern: &str, patterns: &Patterns) -> Outcome<i64> {
         let regex = patterns.regex(pattern).map_err(|problem| fault(format!("count: {problem}")))?;
-        Ok(count(regex.find_iter(self.0.facts.body.text()).count()))
+        self.reading(|body| count(regex.find_iter(body.text()).count()))
     }
 
     pub(super) fn matches(&self, pattern: &str, patterns: &Patterns) -> Outcome<bool> {
@@ -350,6 +355,13 @@ impl Request {
         value
     }
 
+    /// Reads through the prompt, which may be long: where nobody waits behind it. Its estimate tells how long, since the
+    /// text itself is not known before it is read.
+    fn reading<T>(&self, read: impl FnOnce(&dyn Body) -> T) -> Outcome<T> {
+        let body = &*self.0.facts.body;
+        engine::reading(body.tokens().saturating_mul(4), || read(body))
+    }
+
     /// Yes or no to a question about the prompt: from the prompt, or from what was noted when it was here.
     fn truth(
         &self,
@@ -360,7 +372,9 @@ impl Request {
         let body = &self.0.facts.body;
         let answer = match body.notes().and_then(|notes| notes.truth(ask, of)) {
             Some(noted) => noted,
-            None => find(body.text()).map_err(|problem| fault(format!("{ask}: {problem}")))?,
+            None => self
+                .reading(|body| find(body.text()))?
+                .map_err(|problem| fault(format!("{ask}: {problem}")))?,
         };
         self.0.asking.asked(ask, of, Answer::Truth(answer));
         Ok(answer)

@@ -3,6 +3,7 @@
 
 mod ceiling;
 mod channel;
+mod eraser;
 mod filter;
 mod inspected;
 
@@ -142,7 +143,7 @@ impl Provider for Restrained {
         if let Some(most) = self.rules.most {
             ceiling::lower(&mut request, most);
         }
-        filter::redact(&mut request, &self.rules)?;
+        eraser::redact(&mut request, &self.rules)?;
         self.model.wire().encode(&request, target)
     }
 

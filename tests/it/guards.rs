@@ -361,6 +361,135 @@ async fn what_tools_were_called_with_earlier_does_not_leave_either() {
     }
 }
 
+/// Requests that have the address in a place where nobody would look for it first.
+fn hidden() -> Vec<(&'static str, Value)> {
+    let asks = |more: Value| {
+        let mut ask = says("hi");
+        ask.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ("/v1/chat/completions", ask)
+    };
+    let said = |message: Value| asks(json!({"messages": [{"role": "user", "content": "hi"}, message]}));
+    let call = |arguments: &str| json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}]);
+    let tool = |function: Value| asks(json!({"tools": [{"type": "function", "function": function}]}));
+    let blocks = |content: Value| {
+        let messages = json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": content}]);
+        ("/v1/messages", json!({"model": "up/m", "max_tokens": 9, "messages": messages}))
+    };
+    let answered = json!({"name": "f", "response": {MAIL: 1}});
+    let parts = json!([{"role": "user", "parts": [{"functionResponse": answered}]}]);
+    vec![
+        said(
+            json!({"role": "assistant", "content": null, "tool_calls": call(&json!({MAIL: 1}).to_string())}),
+        ),
+        said(json!({"role": "user", "name": MAIL, "content": "hi"})),
+        said(json!({"role": "assistant", "content": null, "refusal": MAIL})),
+        tool(json!({"name": "f", "description": format!("mail {MAIL}")})),
+        tool(json!({"name": "f", "parameters": {"type": "object", "properties": {"to": {"enum": [MAIL]}}}})),
+        asks(
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"description": MAIL}}}}),
+        ),
+        blocks(json!([{"type": "tool_use", "id": "t", "name": "f", "input": {MAIL: 1}}])),
+        (
+            "/v1/responses",
+            json!({"model": "up/m", "input": "hi", "prompt": {"id": "p", "variables": {"to": MAIL}}}),
+        ),
+        ("/v1beta/models/up%2Fm:generateContent", json!({"contents": parts})),
+        ("/v1/completions", json!({"model": "up/m", "prompt": "hi", "suffix": MAIL})),
+        ("/v1/audio/speech", json!({"model": "up/m", "input": "hi", "voice": "v", "instructions": MAIL})),
+        ("/v1/rerank", json!({"model": "up/m", "query": "hi", "documents": [{"text": "hi", "from": MAIL}]})),
+    ]
+}
+
+#[tokio::test]
+async fn no_text_of_a_request_passes_a_guard_unseen() {
+    let upstream = Upstream::start(echo);
+    let Some(gateway) = guarded(&upstream, &role("{ on: [request] }"), None) else { return };
+    for (path, ask) in hidden() {
+        let reply = post(gateway.clients, path, &ask).await;
+        assert_eq!(reply.status, 403, "{path} {ask}: {reply:#?}");
+        assert!(reply.text().contains("found email in the request"), "{path} {ask}: {reply:#?}");
+    }
+    let ids = [
+        ("/v1/embeddings", json!({"model": "up/m", "input": [1, 2]})),
+        ("/v1/embeddings", json!({"model": "up/m", "input": [[1], [2]]})),
+        ("/v1/completions", json!({"model": "up/m", "prompt": [1, 2]})),
+    ];
+    for (path, ask) in ids {
+        let reply = post(gateway.clients, path, &ask).await;
+        assert_eq!(
+            (reply.status, &reply.error()["code"]),
+            (403, &json!("guard_not_enforceable")),
+            "{path} {ask}"
+        );
+    }
+    assert!(upstream.heard().is_empty());
+    // What providers keep with a request, and what ends an answer, is no text of the prompt.
+    let mut ask = says("hi");
+    ask["metadata"] = json!({"mail": MAIL});
+    ask["stop"] = json!([MAIL]);
+    assert_eq!(chat(gateway.clients, &ask).await.said(), "hi");
+}
+
+#[tokio::test]
+async fn what_is_found_anywhere_in_a_request_does_not_leave_in_any_place_of_it() {
+    let upstream = Upstream::start(echo);
+    let Some(gateway) = guarded(&upstream, &role("{ on: [request], action: redact }"), None) else { return };
+    let places = [
+        json!({"tools": [{"type": "function", "function": {"name": "f", "description": MAIL}}]}),
+        json!({"messages": [{"role": "user", "name": MAIL, "content": "hi"}]}),
+        json!({"metadata": {"mail": MAIL}, "stop": [MAIL], "messages": [{"role": "user", "content": MAIL}]}),
+    ];
+    for place in places {
+        let mut ask = says("hi");
+        ask.as_object_mut().unwrap().extend(place.as_object().unwrap().clone());
+        assert_eq!(chat(gateway.clients, &ask).await.status, 200, "{ask}");
+    }
+    let heard = upstream.heard();
+    assert_eq!(heard.len(), 3);
+    for heard in heard {
+        let said = heard.json().to_string();
+        assert!(!said.contains(MAIL) && said.contains("[EMAIL_1]"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_arguments_are_texts_of_an_answer_too() {
+    let upstream = Upstream::start(|heard: &Heard| {
+        let function = json!({"name": "mail", "arguments": json!({MAIL: 1}).to_string()});
+        if heard.is_stream() {
+            let call =
+                json!({"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": function}]});
+            return acts::stream(&format!("{}{}", acts::delta(call, None), acts::ENDING), 50);
+        }
+        let mut body = acts::completion("");
+        body["choices"][0]["message"] = json!({"role": "assistant", "content": null,
+            "tool_calls": [{"id": "t", "type": "function", "function": function}]});
+        acts::whole(200, &body)
+    });
+    let Some(gateway) = guarded(&upstream, &role("{ action: redact }"), None) else { return };
+    for ask in [says("whom?"), streamed("whom?")] {
+        let text = chat(gateway.clients, &ask).await.text();
+        assert!(!says_ada(&text) && text.contains(r#"{\"[EMAIL]\":1}"#), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_thought_in_between_hides_nothing_of_a_text() {
+    let upstream = Upstream::start(|_| {
+        let deltas = [
+            json!({"content": "mail ada@exam"}),
+            json!({"reasoning_content": "hm"}),
+            json!({"content": "ple.org now"}),
+        ];
+        let text: String = deltas.into_iter().map(|delta| acts::delta(delta, None)).collect();
+        acts::stream(&format!("{text}{}", acts::ENDING), 60)
+    });
+    let Some(gateway) = guarded(&upstream, &role("{ on: [stream], action: redact }"), None) else { return };
+    let reply = chat(gateway.clients, &streamed("whom?")).await;
+    assert_eq!(reply.streamed(), "mail [EMAIL] now", "{}", reply.text());
+    assert!(reply.text().contains("\"hm\""), "{}", reply.text());
+}
+
 #[tokio::test]
 async fn a_flag_changes_nothing_and_policies_see_it() {
     let upstream = Upstream::start(|heard| acts::says(&heard.model()));

@@ -140,6 +140,9 @@ impl facts::Body for Count {
     fn asides(&self) -> Vec<facts::Aside> {
         self.0.asides()
     }
+    fn definitions(&self) -> Vec<facts::Aside> {
+        self.0.definitions()
+    }
     fn user(&self) -> Option<&str> {
         self.0.user()
     }

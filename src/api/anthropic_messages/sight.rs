@@ -84,7 +84,17 @@ impl Look for Messages {
 
     fn asides(body: &Body) -> Asides {
         let mut asides = Asides::default();
+        beside(body.raw("system").unwrap_or_default(), &mut asides);
         messages(body).for_each(|(_, content)| beside(content, &mut asides));
+        asides
+    }
+
+    fn definitions(body: &Body) -> Asides {
+        let mut asides = Asides::default();
+        asides.tools(body.raw("tools").unwrap_or_default());
+        asides.schema(body.raw("output_format").unwrap_or_default());
+        let config = body.raw("output_config").unwrap_or_default();
+        asides.schema(value_of(config, "format").unwrap_or_default());
         asides
     }
 }
@@ -94,7 +104,8 @@ fn beside(content: &str, asides: &mut Asides) {
     for block in json::elements(content) {
         let of = |key| value_of(block, key).unwrap_or_default();
         match &*text_of(block, "type") {
-            "text" | "image" | "redacted_thinking" => {}
+            "image" | "redacted_thinking" => {}
+            "text" => asides.results(of("citations")),
             "thinking" => asides.thoughts(of("thinking")),
             "tool_use" | "server_tool_use" | "mcp_tool_use" => asides.arguments(of("input")),
             "tool_result" => beside(of("content"), asides),
@@ -180,7 +191,7 @@ mod tests {
             ]
         );
         let beside = Messages::asides(&body);
-        assert_eq!(beside.shown(), [("reasoning", "hm"), ("arguments", "x")]);
+        assert_eq!(beside.shown(), [("reasoning", "hm"), ("arguments", "text"), ("arguments", "x")]);
         assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });
         let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
         assert_eq!(names, ["f", "mcp_toolset"]);
@@ -205,6 +216,7 @@ mod tests {
             results("plain"),
             results("s"),
             results("r"),
+            ("arguments", "query"),
             ("arguments", "q"),
             results("found"),
         ];

@@ -62,6 +62,8 @@ struct Ask {
     model: Arc<str>,
     form: EmbedForm,
     texts: Vec<String>,
+    /// What stands above the texts.
+    titles: Vec<String>,
     /// What the vectors are for, of the first instance that says it.
     task: Option<String>,
     dimensions: Option<u64>,
@@ -82,9 +84,9 @@ impl Ask {
             }
             EmbedForm::Predict => found.instances(&value)?,
         }
-        let Found { texts, task, dimensions, lost } = found;
+        let Found { texts, titles, task, dimensions, lost } = found;
         let model = model_of(head.uri.path())?;
-        Ok(Self { body, model, form, texts, task, dimensions, lost, text: OnceLock::new() })
+        Ok(Self { body, model, form, texts, titles, task, dimensions, lost, text: OnceLock::new() })
     }
 
     /// The body for Google: only models' names inside of it are replaced.
@@ -157,6 +159,7 @@ impl Ask {
 #[derive(Default)]
 struct Found {
     texts: Vec<String>,
+    titles: Vec<String>,
     task: Option<String>,
     dimensions: Option<u64>,
     lost: Vec<Loss>,
@@ -171,6 +174,7 @@ impl Found {
         for settings in [Some(object), nested].into_iter().flatten() {
             let wanted = field(settings, "outputDimensionality", "output_dimensionality");
             self.dimensions = wanted.and_then(Value::as_u64).or(self.dimensions);
+            self.title(settings.get("title"));
             const KNOWN: &[&str] =
                 &["model", "content", "outputDimensionality", "output_dimensionality", "embedContentConfig"];
             self.lose(settings.keys().filter(|key| !KNOWN.contains(&key.as_str())), "");
@@ -184,6 +188,7 @@ impl Found {
             let text = instance.get("content").and_then(Value::as_str);
             let text = text.ok_or_else(|| wrong(format!("instances[{at}].content"), "a text"))?;
             self.texts.push(text.to_owned());
+            self.title(instance.get("title"));
             let task = ["task_type", "taskType"].iter().find_map(|key| instance.get(*key)?.as_str());
             self.task = self.task.take().or_else(|| task.map(str::to_owned));
             const KNOWN: &[&str] = &["content", "task_type", "taskType"];
@@ -198,6 +203,10 @@ impl Found {
             self.lose(settings.keys().filter(|key| !KNOWN.contains(&key.as_str())), "parameters.");
         }
         Ok(())
+    }
+
+    fn title(&mut self, title: Option<&Value>) {
+        self.titles.extend(title.and_then(Value::as_str).map(str::to_owned));
     }
 
     /// Names what is not told to others, each once.
@@ -310,6 +319,11 @@ impl facts::Body for Ask {
 
     fn text(&self) -> &str {
         self.text.get_or_init(|| self.texts.join("\n"))
+    }
+
+    fn asides(&self) -> Vec<facts::Aside> {
+        let aside = |title: &String| facts::Aside { role: "user", what: "title", text: title.clone() };
+        self.titles.iter().map(aside).collect()
     }
 
     fn system(&self) -> &str {

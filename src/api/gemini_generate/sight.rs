@@ -88,10 +88,12 @@ impl Look for Contents {
                     }
                     "functionResponse" | "function_response" => {
                         // What is a plain text there counts as said.
-                        let given = json::entries(value_of(value, &["response"]).unwrap_or_default());
-                        given
-                            .filter(|(_, raw)| json::text(raw).is_none())
-                            .for_each(|(_, raw)| asides.results(raw));
+                        for (key, raw) in json::entries(value_of(value, &["response"]).unwrap_or_default()) {
+                            asides.key(&key);
+                            if json::text(raw).is_none() {
+                                asides.given(raw);
+                            }
+                        }
                     }
                     "executableCode" | "executable_code" => {
                         asides.arguments(value_of(value, &["code"]).unwrap_or_default());
@@ -101,6 +103,21 @@ impl Look for Contents {
                     }
                     _ => {}
                 }
+            }
+        }
+        asides
+    }
+
+    fn definitions(body: &Body) -> Asides {
+        let mut asides = Asides::default();
+        asides.tools(body.raw("tools").unwrap_or_default());
+        let config = body.raw("generationConfig").or_else(|| body.raw("generation_config"));
+        for (key, schema) in json::entries(config.unwrap_or_default()) {
+            if matches!(
+                &*key,
+                "responseSchema" | "response_schema" | "responseJsonSchema" | "response_json_schema"
+            ) {
+                asides.schema(schema);
             }
         }
         asides
@@ -187,7 +204,9 @@ mod tests {
             [said("system", "be brief"), said("user", "one"), said("tool", "result"), said("user", "two")]
         );
         let beside = Contents::asides(&body);
-        assert_eq!(beside.shown(), [("arguments", "ada"), ("arguments", "x = 1"), ("results", "7")]);
+        let arguments = ["to", "ada", "x = 1"].map(|text| ("arguments", text));
+        let results = ["output", "rows", "n", "7"].map(|text| ("results", text));
+        assert_eq!(beside.shown(), [&arguments[..], &results].concat());
         assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });
         let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
         assert_eq!(names, ["f", "g", "googleSearch"]);

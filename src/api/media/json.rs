@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::Media;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::raw::{RawAsk, Seen, Way};
+use crate::api::sight::Asides;
 use crate::chat::Usage;
 use crate::executor::RawForm;
 use crate::fault::Fault;
@@ -18,6 +19,9 @@ use crate::providers::{Outgoing, Relayed, Target};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
+
+/// Fields in which a client says something besides what is to be spoken or drawn.
+const BESIDE: [&str; 2] = ["instructions", "negative_prompt"];
 
 /// Most pictures that one request may ask for; vendors allow ten.
 const MAX_PICTURES: u64 = 128;
@@ -52,13 +56,23 @@ pub(super) fn read(media: Media, body: Bytes, head: Head<'_>) -> Result<Arc<dyn 
     } else {
         asked.images = pictures;
     }
+    let mut asides = Asides::default();
+    for field in BESIDE {
+        asides.text("user", field, &body.str(field).unwrap_or_default());
+    }
     let accept = head.headers.get(ACCEPT).cloned().unwrap_or(ANYTHING);
     Ok(Arc::new(RawAsk {
         model,
         pinned: false,
         bytes: body.bytes().len(),
         upload: None,
-        seen: Seen { json: Some(body.clone()), text, images: media == Media::Edit, ..Seen::default() },
+        seen: Seen {
+            json: Some(body.clone()),
+            text,
+            asides: asides.into_vec(),
+            images: media == Media::Edit,
+            ..Seen::default()
+        },
         way: Box::new(JsonWay { media, body, asked, accept }),
     }))
 }

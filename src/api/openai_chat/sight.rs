@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::decode::message::document;
 use crate::api::adjust::{CHAT, Places};
 use crate::api::sight::{Asides, Look, MediaKinds, append, role, text_of, value_of};
 use crate::facts::Turn;
@@ -60,8 +61,13 @@ impl Look for Chat {
     fn asides(body: &Body) -> Asides {
         let mut asides = Asides::default();
         for message in json::elements(body.raw("messages").unwrap_or_default()) {
+            let said_by = role(&text_of(message, "role"));
             for (key, value) in json::entries(message) {
                 match &*key {
+                    "role" | "id" | "tool_call_id" | "cache_control" => {}
+                    "content" => json::elements(value).for_each(|part| beside(part, &mut asides)),
+                    "name" => asides.name(said_by, value),
+                    "refusal" => asides.refusal(value),
                     "tool_calls" => json::elements(value).for_each(|call| called(call, &mut asides)),
                     "function_call" => asides.arguments(value_of(value, "arguments").unwrap_or_default()),
                     "reasoning_content" | "reasoning" | "reasoning_text" => asides.thoughts(value),
@@ -73,13 +79,40 @@ impl Look for Chat {
                                 .for_each(|raw| asides.thoughts(raw));
                         }
                     }
-                    _ => {}
+                    _ => asides.field(said_by, value),
                 }
             }
         }
+        // No OpenAI, but some vendors ground answers on them.
+        asides.given(body.raw("documents").unwrap_or_default());
         let prediction = body.raw("prediction").and_then(|raw| value_of(raw, "content"));
         prediction.into_iter().for_each(|raw| asides.prediction(raw));
         asides
+    }
+
+    fn definitions(body: &Body) -> Asides {
+        let mut asides = Asides::default();
+        asides.tools(body.raw("tools").unwrap_or_default());
+        asides.tools(body.raw("functions").unwrap_or_default());
+        asides.schema(body.raw("response_format").unwrap_or_default());
+        asides
+    }
+}
+
+/// What of a part is no plain text.
+fn beside(part: &str, asides: &mut Asides) {
+    match &*text_of(part, "type") {
+        "text" | "refusal" | "image_url" | "image" | "input_image" | "input_audio" | "audio"
+        | "audio_url" => {}
+        "file" => {
+            let of = |key| value_of(value_of(part, "file")?, key).and_then(json::text);
+            let name = of("filename");
+            let data = of("file_data").map(|data| document(data.into_owned(), name.as_deref()));
+            asides.file(name.as_deref(), data.and_then(|media| media.as_text()));
+        }
+        _ if json::text(part).is_some() => {}
+        // Thoughts, documents and whatever else a vendor knows.
+        _ => asides.results(part),
     }
 }
 
@@ -180,10 +213,48 @@ mod tests {
                 {"role":"assistant","function_call":{"name":"f","arguments":"[[\"old\"]]"}}]}"#,
         );
         let said = Chat::asides(&body);
-        let arguments = ["ada@x.org", "4111", "free {text", "old"].map(|text| ("arguments", text));
+        let arguments =
+            ["to", "ada@x.org", "cards", "4111", "free {text", "old"].map(|text| ("arguments", text));
         let thoughts = ["hm", "hm", "so"].map(|text| ("reasoning", text));
         let expected = [&thoughts[..], &arguments, &[("prediction", "soon")]].concat();
         assert_eq!(said.shown(), expected);
+    }
+
+    #[test]
+    fn names_refusals_and_documents_are_there_too() {
+        let body = body(
+            r#"{"messages":[{"role":"user","name":"ada","content":[{"type":"text","text":"said"},"said",
+                {"type":"file","file":{"filename":"a.txt","file_data":"data:text/plain;base64,Ym9i"}},
+                {"type":"file","file":{"filename":"b.pdf","file_data":"data:application/pdf;base64,Ym9i"}},
+                {"type":"thinking","thinking":[{"type":"text","text":"hm"}]}]},
+                {"role":"assistant","content":null,"refusal":"no","audio":{"id":"x"},"notes":{"k":"v"}}],
+                "documents":[{"id":"d"}]}"#,
+        );
+        let expected = [
+            ("name", "ada"),
+            ("files", "a.txt"),
+            ("files", "bob"),
+            ("files", "b.pdf"),
+            ("results", "hm"),
+            ("refusal", "no"),
+            ("fields", "k"),
+            ("fields", "v"),
+            ("results", "id"),
+            ("results", "d"),
+        ];
+        assert_eq!(Chat::asides(&body).shown(), expected);
+    }
+
+    #[test]
+    fn what_is_said_of_tools_and_of_the_answer_stands_apart() {
+        let body = body(
+            r#"{"messages":[],"tools":[{"type":"function","function":{"name":"f","description":"mail"}}],
+                "functions":[{"name":"g","description":"call"}],"response_format":{"type":"json_schema",
+                "json_schema":{"name":"answer","schema":{"type":"object","description":"who"}}}}"#,
+        );
+        assert!(Chat::asides(&body).shown().is_empty());
+        let expected = [("tools", "mail"), ("tools", "call"), ("schema", "answer"), ("schema", "who")];
+        assert_eq!(Chat::definitions(&body).shown(), expected);
     }
 
     #[test]

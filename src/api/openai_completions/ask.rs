@@ -1,5 +1,6 @@
 //! A request for a text completion with a checked envelope.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use super::decode::{self, Decoded};
@@ -157,6 +158,19 @@ impl facts::Body for Ask {
         })
     }
 
+    /// What stands behind the place that the model fills.
+    fn asides(&self) -> Vec<facts::Aside> {
+        let suffix = self.body.str("suffix").filter(|suffix| !suffix.is_empty());
+        let aside =
+            |text: Cow<'_, str>| facts::Aside { role: "user", what: "suffix", text: text.into_owned() };
+        suffix.map(aside).into_iter().collect()
+    }
+
+    fn has_token_ids(&self) -> bool {
+        let prompts = self.body.raw("prompt").unwrap_or_default();
+        json::elements(prompts).next().is_some_and(|first| !first.starts_with('"'))
+    }
+
     fn system(&self) -> &str {
         ""
     }
@@ -201,7 +215,16 @@ mod tests {
         ] {
             let ask = ask(&format!(r#""model":"m","prompt":{prompt}"#)).unwrap();
             assert_eq!((ask.tokens(), ask.text()), (tokens, text), "{prompt}");
+            assert_eq!(ask.has_token_ids(), text.is_empty(), "{prompt}");
         }
+        assert!(ask(r#""model":"m","prompt":[["hidden"]]"#).unwrap().has_token_ids());
+    }
+
+    #[test]
+    fn a_suffix_is_part_of_what_is_said() {
+        let asides = ask(r#""model":"m","prompt":"a","suffix":"b""#).unwrap().asides();
+        assert_eq!((asides.len(), asides[0].what, &*asides[0].text), (1, "suffix", "b"));
+        assert!(ask(r#""model":"m","prompt":"a","suffix":null"#).unwrap().asides().is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::api::adjust::{Places, RESPONSES};
+use crate::api::openai_chat::decode::message::document;
 use crate::api::sight::{Asides, Look, MediaKinds, append, role, text_of, value_of};
 use crate::facts::Turn;
 use crate::json::{self, Body};
@@ -90,13 +91,27 @@ impl Look for Responses {
                         asides.arguments(value)
                     }
                     "summary" => asides.thoughts(value),
-                    "results" | "outputs" => asides.results(value),
+                    "results" | "outputs" | "reason" | "error" => asides.results(value),
+                    "tools" => asides.tools(value),
+                    "content" | "output" if value.starts_with('[') => {
+                        json::elements(value).for_each(|part| beside(part, &mut asides));
+                    }
                     // A text or a list of parts counts as said.
                     "output" if value.starts_with('{') => asides.results(value),
                     _ => {}
                 }
             }
         }
+        let prompt = body.raw("prompt").unwrap_or_default();
+        asides.variables(value_of(prompt, "variables").unwrap_or_default());
+        asides
+    }
+
+    fn definitions(body: &Body) -> Asides {
+        let mut asides = Asides::default();
+        asides.tools(body.raw("tools").unwrap_or_default());
+        let text = body.raw("text").unwrap_or_default();
+        asides.schema(value_of(text, "format").unwrap_or_default());
         asides
     }
 
@@ -107,6 +122,17 @@ impl Look for Responses {
             append_content(&mut all, item.content);
         }
         all
+    }
+}
+
+/// What of a part is no plain text.
+fn beside(part: &str, asides: &mut Asides) {
+    asides.results(value_of(part, "annotations").unwrap_or_default());
+    if text_of(part, "type") == "input_file" {
+        let of = |key| value_of(part, key).and_then(json::text);
+        let name = of("filename");
+        let data = of("file_data").map(|data| document(data.into_owned(), name.as_deref()));
+        asides.file(name.as_deref(), data.and_then(|media| media.as_text()));
     }
 }
 
@@ -179,10 +205,21 @@ mod tests {
         assert_eq!(Responses::text(&body), "be brief\nin French\ntwo\nhm\nno\nres");
         assert_eq!(Responses::last_user(&body), "two");
         let beside = Responses::asides(&body);
-        assert_eq!(beside.shown(), [("reasoning", "so"), ("arguments", "ada"), ("arguments", "free")]);
+        let arguments = ["to", "ada", "free"].map(|text| ("arguments", text));
+        assert_eq!(beside.shown(), [&[("reasoning", "so")][..], &arguments].concat());
         assert_eq!(Responses::media(&body), MediaKinds { images: true, audio: false, files: true });
         let names = Responses::tool_names(&body);
         assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["f", "web_search", "g"]);
+        let around = Body::read(Bytes::from_static(
+            br#"{"prompt":{"id":"p","variables":{"to":"ada"}},"input":[{"role":"user","content":[
+            {"type":"input_file","filename":"a.txt","file_data":"data:text/plain;base64,Ym9i"}]}],
+            "text":{"format":{"type":"json_schema","name":"n","schema":{"description":"who"}}}}"#,
+        ))
+        .unwrap();
+        let variables = ["to", "ada"].map(|text| ("variables", text));
+        let beside = Responses::asides(&around);
+        assert_eq!(beside.shown(), [&[("files", "a.txt"), ("files", "bob")][..], &variables].concat());
+        assert_eq!(Responses::definitions(&around).shown(), [("schema", "n"), ("schema", "who")]);
         let plain = Body::read(Bytes::from_static(br#"{"input":"hi"}"#)).unwrap();
         assert_eq!((Responses::text(&plain), Responses::last_user(&plain)), ("hi".into(), "hi".into()));
     }

@@ -318,3 +318,18 @@ fn what_is_right_is_left_alone() {
         assert_eq!(errors(&[("10-a", &text)]), Vec::<String>::new(), "{body}");
     }
 }
+
+#[tokio::test]
+async fn long_prompts_are_read_through_beside_the_workers() {
+    let policy = r#"fn on_request(req) {
+        req.tag("seen", "once");
+        let found = [req.count("a") == 3, req.words == 3, req.lines == 1, req.matches("ad$"),
+            req.contains_any(["AC"]), req.starts_with_any(["AB"])];
+        if found.all(|it| it) { return route("cheap"); }
+    }"#;
+    let body = Fake { text: "ab ac ad".into(), tokens: 1 << 20, ..Fake::default() };
+    let decided = load(&[("10-a", policy)]).begin(&facts("auto", body)).decide().await;
+    assert!(decided.errors.is_empty(), "{:?}", decided.errors);
+    assert_eq!(steps(route(&decided)), "cheap:1");
+    assert_eq!(decided.decision.unwrap().tags, [("seen".into(), "once".into())]);
+}

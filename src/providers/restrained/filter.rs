@@ -1,17 +1,13 @@
-//! What is done to texts: prompts without what must not leave, answers that end before unwanted texts and have back
-//! what was taken out of the prompt.
+//! What is done to answers: they end before unwanted texts, and have back what was taken out of the prompt.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
 use super::channel::{Channel, Needle, Then};
-use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Media, Part, Request, StreamDecoder, Usage};
-use crate::fault::{Fault, FaultKind};
+use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Part, StreamDecoder, Usage};
+use crate::fault::Fault;
 use crate::json::write_text;
 use crate::plan::OutputRules;
 use crate::providers::{Frame, StreamRelay};
@@ -60,10 +56,13 @@ impl Filter {
                 give_back(&mut kept, &mut text);
             }
             match &mut part {
-                Part::Text { text: said, .. } => {
+                Part::Text { text: said, citations, .. } => {
                     let (out, stopped) = text.feed(&self.text, said);
                     *said = out.into();
                     if let Some(stopped) = stopped {
+                        // Both would say what stands behind the end.
+                        citations.clear();
+                        choice.logprobs = None;
                         kept.push(part);
                         choice.content = kept;
                         choice.finish = Some(stop(&stopped));
@@ -110,132 +109,6 @@ fn escaped(needle: &Needle) -> Needle {
 fn stop(before: &str) -> Finish {
     Finish { reason: FinishReason::Stop, raw: None, stop_sequence: Some(before.to_owned()) }
 }
-
-/// The request without what must not leave.
-///
-/// # Errors
-/// More to take out than can be looked for.
-pub(super) fn redact(request: &mut Request, rules: &OutputRules) -> Result<(), Fault> {
-    if !rules.changes_prompt() {
-        return Ok(());
-    }
-    let eraser = Eraser::of(rules)?;
-    for message in &mut request.messages {
-        message.content.iter_mut().for_each(|part| eraser.part(part));
-    }
-    if let Some(user) = &mut request.user {
-        eraser.text(user);
-    }
-    // It only helps the provider to be quick, and it may repeat the prompt.
-    if request.rest.get("prediction").is_some_and(|prediction| eraser.finds(prediction)) {
-        request.rest.remove("prediction");
-    }
-    Ok(())
-}
-
-/// Takes texts out of a request. All of them are looked for at once: a prompt may have thousands.
-struct Eraser<'r> {
-    rules: &'r OutputRules,
-    values: AhoCorasick,
-}
-
-impl<'r> Eraser<'r> {
-    fn of(rules: &'r OutputRules) -> Result<Self, Fault> {
-        let values = rules.redact.iter().map(|it| it.value.as_bytes());
-        let built = AhoCorasickBuilder::new().match_kind(MatchKind::LeftmostLongest).build(values);
-        let values = built.map_err(|error| {
-            let text = format!("the texts to be taken out of the prompt cannot be looked for: {error}");
-            Fault::new(FaultKind::Internal, text)
-        })?;
-        Ok(Self { rules, values })
-    }
-
-    fn erased(&self, text: &str) -> Option<String> {
-        if self.rules.redact_all {
-            return (!text.is_empty()).then(|| ALL_GONE.to_owned());
-        }
-        let (mut out, mut rest) = (String::new(), 0);
-        for found in self.values.find_iter(text) {
-            out.push_str(text.get(rest..found.start()).unwrap_or_default());
-            out.push_str(self.rules.redact.get(found.pattern().as_usize()).map_or("", |it| &it.placeholder));
-            rest = found.end();
-        }
-        (rest > 0).then(|| out + text.get(rest..).unwrap_or_default())
-    }
-
-    fn text(&self, text: &mut String) {
-        if let Some(erased) = self.erased(text) {
-            *text = erased;
-        }
-    }
-
-    fn part(&self, part: &mut Part) {
-        match part {
-            Part::Text { text, citations, .. } => {
-                if let Some(erased) = self.erased(text) {
-                    *text = erased.into();
-                }
-                citations.iter_mut().for_each(|value| self.value(value));
-            }
-            Part::Refusal(text) => self.text(text),
-            Part::Thinking { text, signature, .. } => {
-                if let Some(erased) = self.erased(text) {
-                    // It proved another text.
-                    (*text, *signature) = (erased, None);
-                }
-            }
-            Part::ToolCall { arguments, .. } => self.arguments(arguments),
-            Part::ToolResult { content, .. } => content.iter_mut().for_each(|part| self.part(part)),
-            Part::Other(value) => self.value(value),
-            Part::File { media: Media::Inline { mime, base64 }, .. } if mime.starts_with("text/") => {
-                let text =
-                    BASE64_STANDARD.decode(&*base64).ok().and_then(|text| String::from_utf8(text).ok());
-                if let Some(erased) = text.and_then(|text| self.erased(&text)) {
-                    *base64 = BASE64_STANDARD.encode(erased);
-                }
-            }
-            Part::Image { .. } | Part::Audio { .. } | Part::File { .. } => {}
-        }
-    }
-
-    /// Whether something is to be taken out of a value.
-    fn finds(&self, value: &serde_json::Value) -> bool {
-        let mut without = value.clone();
-        self.value(&mut without);
-        without != *value
-    }
-
-    /// Arguments are JSON, in which a text may be written in several ways.
-    fn arguments(&self, arguments: &mut String) {
-        match serde_json::from_str::<serde_json::Value>(arguments) {
-            Ok(mut value @ (serde_json::Value::Object(_) | serde_json::Value::Array(_))) => {
-                let before = value.clone();
-                self.value(&mut value);
-                if value != before {
-                    *arguments = value.to_string();
-                }
-            }
-            _ => self.text(arguments),
-        }
-    }
-
-    fn value(&self, value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::String(text) => self.text(text),
-            serde_json::Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
-            serde_json::Value::Object(fields) => fields.values_mut().for_each(|field| self.value(field)),
-            serde_json::Value::Number(number) => {
-                if let Some(erased) = self.erased(&number.to_string()) {
-                    *value = erased.into();
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What stands in the place of a text where all text is taken out.
-const ALL_GONE: &str = "[REDACTED]";
 
 /// A stream whose texts are looked through.
 pub(super) struct Filtered {
@@ -513,12 +386,29 @@ mod tests {
 
     #[test]
     fn whole_answers_are_treated_the_same() {
-        let content = vec![Part::text("dear [EMAIL_1], ST"), Part::text("OP here"), Part::text("gone")];
-        let choice = Choice { content, finish: Some(FinishReason::Length.into()), ..Choice::default() };
+        let behind = Part::Text { text: "OP here".into(), cache: None, citations: vec!["here".into()] };
+        let content = vec![Part::text("dear [EMAIL_1], ST"), behind, Part::text("gone")];
+        let choice = Choice {
+            content,
+            finish: Some(FinishReason::Length.into()),
+            logprobs: Some(serde_json::json!({"content": [{"token": "here"}]})),
+            ..Choice::default()
+        };
         let mut answer = Answer { choices: vec![choice], ..Answer::default() };
         Filter::new(&rules()).whole(&mut answer);
         let choice = &answer.choices[0];
         assert_eq!(choice.content, [Part::text("dear ann \"A\" <a@b.c>, "), Part::text("")]);
         assert_eq!(choice.finish, Some(stop("STOP")));
+        assert_eq!(choice.logprobs, None, "they say what stands behind the end");
+    }
+
+    #[test]
+    fn an_answer_that_does_not_end_early_keeps_its_log_probabilities() {
+        let logprobs = Some(serde_json::json!({"content": []}));
+        let content = vec![Part::text("go on")];
+        let choice = Choice { content, logprobs: logprobs.clone(), ..Choice::default() };
+        let mut answer = Answer { choices: vec![choice], ..Answer::default() };
+        Filter::new(&rules()).whole(&mut answer);
+        assert_eq!(answer.choices[0].logprobs, logprobs);
     }
 }
