@@ -1,6 +1,7 @@
 //! Stories of policies: what they say, what is refused at load, what happens when they fail.
 
 mod literals;
+mod replayed;
 mod words;
 
 use std::sync::Arc;
