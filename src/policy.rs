@@ -44,13 +44,14 @@ mod wishes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::facts::{Facts, Reads};
 use crate::fault::Fault;
 use crate::plan::{Decision, Hook};
+use crate::target::Traits;
 use compile::{Policy, World};
 pub use engine::ELEMENTS;
 pub use error::{PolicyError, RuntimeError};
@@ -87,6 +88,17 @@ pub struct Names {
     pub rate_limits: BTreeSet<String>,
     /// Names under `budgets:`.
     pub budgets: BTreeSet<String>,
+    /// Tags and labels of the providers; `None` where they are not known.
+    pub marks: Option<Marks>,
+}
+
+/// What constraints can ask for besides names.
+#[derive(Debug, Clone, Default)]
+pub struct Marks {
+    /// Tags that some provider has.
+    pub tags: BTreeSet<String>,
+    /// Labels that some provider has, and their values.
+    pub labels: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The policies of one snapshot. Sessions share them, so that a request ends with those that it began with.
@@ -243,6 +255,20 @@ pub fn hash_of<'s>(texts: impl Iterator<Item = (&'s str, &'s str)>) -> Arc<str> 
 impl Chain {
     fn has(&self, hook: Hook) -> bool {
         self.hooks[hook as usize]
+    }
+}
+
+impl Marks {
+    /// Those of all these providers.
+    pub fn of<'t>(all: impl Iterator<Item = &'t Traits>) -> Self {
+        let mut marks = Self::default();
+        for traits in all {
+            marks.tags.extend(traits.tags.iter().map(ToString::to_string));
+            for (key, value) in &traits.labels {
+                marks.labels.entry(key.to_string()).or_default().insert(value.to_string());
+            }
+        }
+        marks
     }
 }
 

@@ -553,6 +553,8 @@ impl Due {
             let share = job.deadline.saturating_duration_since(now) / 2;
             now + handover(job, target).min(share)
         };
+        let most = job.manner.as_ref().and_then(|manner| manner.attempt);
+        let end = most.map_or(end, |most| end.min(now + most));
         Self {
             first_byte: (now + deadlines.first_byte).min(end),
             first_token: (now + first_token).min(end),
@@ -644,8 +646,7 @@ fn is_hurried(job: &Job, target: &Target, fault: &Fault, took: Duration) -> bool
 }
 
 fn out_of_patience() -> Fault {
-    let text = "the answer was not complete in time, and another target could be asked";
-    Fault::new(FaultKind::Timeout(Phase::Idle), text)
+    Fault::new(FaultKind::Timeout(Phase::Idle), "the answer was not complete in the time of the attempt")
 }
 
 /// Which deadline it was that passed at `at`.

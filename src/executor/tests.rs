@@ -350,6 +350,41 @@ fn hedge(after_ms: u64, targets: u8) -> Manner {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_has_the_time_that_its_route_gives_it() {
+    let brief = || Manner { attempt: Some(Duration::from_millis(400)), ..Manner::default() };
+    for (models, stream, expected, took) in [
+        (["head-20s", "ok"], false, ["head-20s timeout_first_byte primary", "ok ok retry"], 400),
+        (["slow-20s", "ok"], false, ["slow-20s timeout_idle primary", "ok ok retry"], 400),
+        (["slow-20s", "ok"], true, ["slow-20s timeout_first_token primary", "ok ok retry"], 400),
+        // The last one has no more.
+        (
+            ["401", "head-20s"],
+            false,
+            ["401 upstream_credentials primary", "head-20s timeout_first_byte retry"],
+            400,
+        ),
+    ] {
+        let executor = executor();
+        let mut job = job_of(&models, stream);
+        (job.manner, job.retries) = (Some(Box::new(brief())), Some(0));
+        let began = Instant::now();
+        // How it ends stands in the journal.
+        drop(executor.carry_out(&job).await);
+        let ms = began.elapsed().as_millis();
+        let attempts = job.journal.close();
+        let told = |one: &crate::plan::AttemptRecord| {
+            format!("{} {} {}", one.target.model, one.outcome, one.role.as_str())
+        };
+        let attempts: Vec<_> = attempts.iter().map(told).collect();
+        assert_eq!(
+            (attempts, ms),
+            (expected.map(str::to_owned).to_vec(), took),
+            "{models:?}, stream {stream}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_answer_is_asked_for_elsewhere() {
     for (models, after, targets, expected, took) in [
         (["head-20s", "ok", "spare"], 500, 2, vec!["ok ok hedge", "head-20s cancelled primary"], 500),

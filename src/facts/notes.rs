@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::reads::{Answer, BETWEEN, Reads};
+use super::reads::{Answer, BETWEEN, LISTS, Reads, written};
 use super::watched::Visited;
 use super::{Body, Facts, FactsRecord, Rated, Turn};
 use crate::caller::{Caller, Grant, Priority, Scope};
@@ -177,22 +177,34 @@ impl Notes {
         if let Some(Answer::Truth(truth)) = self.answer(ask, of) {
             return Some(*truth);
         }
-        if ask == "contains_any"
-            && let Some(truth) = self.inferred(of)
-        {
+        if let Some(truth) = self.inferred(ask, of) {
             return Some(truth);
         }
-        self.miss(&format!("{ask}({of:?})"));
+        self.miss(&written(ask, of));
         Some(false)
     }
 
+    /// A number that is counted in the prompt; `None` when the prompt itself was recorded and can be asked.
+    pub fn number(&self, ask: &str, of: &str) -> Option<i64> {
+        if self.seen.text.is_some() {
+            return None;
+        }
+        Some(match self.expect(ask, of) {
+            Some(Answer::Whole(number)) => *number,
+            _ => 0,
+        })
+    }
+
     /// What follows from other lists of words: none of more words, or one of fewer.
-    fn inferred(&self, of: &str) -> Option<bool> {
+    fn inferred(&self, ask: &str, of: &str) -> Option<bool> {
+        if !LISTS.contains(&ask) {
+            return None;
+        }
         let wanted: Vec<&str> = of.split(BETWEEN).collect();
         let among = |few: &[&str], many: &[&str]| {
             few.iter().all(|word| many.iter().any(|other| other.eq_ignore_ascii_case(word)))
         };
-        let lists = self.reads.asked.iter().filter(|asked| asked.ask == "contains_any");
+        let lists = self.reads.asked.iter().filter(|asked| asked.ask == ask);
         lists.map(|asked| (asked.of.split(BETWEEN).collect::<Vec<_>>(), &asked.answer)).find_map(
             |(known, answer)| match answer {
                 Answer::Truth(true) => among(&known, &wanted).then_some(true),
@@ -232,7 +244,7 @@ impl Notes {
     pub fn expect(&self, ask: &str, of: &str) -> Option<&Answer> {
         let answer = self.answer(ask, of);
         if answer.is_none() {
-            self.miss(&format!("{ask}({of:?})"));
+            self.miss(&written(ask, of));
         }
         answer
     }
@@ -240,6 +252,13 @@ impl Notes {
     /// What was asked for in vain.
     pub fn missed(&self) -> Vec<String> {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The turns of a prompt that was not recorded, as far as it was noted who spoke: their texts are empty.
+    fn speakers(&self) -> Vec<Turn> {
+        let Some(Answer::Text(roles)) = self.expect("turns", "") else { return Vec::new() };
+        let role = |letter: char| ROLES.into_iter().find(|role| role.starts_with(letter));
+        roles.chars().filter_map(role).map(|role| Turn { role, text: String::new() }).collect()
     }
 
     fn text(&self, name: &str, part: impl Fn(&Text) -> &str) -> &str {
@@ -318,10 +337,7 @@ impl Body for Noted {
     }
 
     fn turns(&self) -> Vec<Turn> {
-        let Some(text) = &self.notes.seen.text else {
-            self.notes.miss("turns");
-            return Vec::new();
-        };
+        let Some(text) = &self.notes.seen.text else { return self.notes.speakers() };
         let turn = |(role, text): &(Cow<'static, str>, Box<str>)| {
             let role = ROLES.into_iter().find(|known| known == role).unwrap_or("user");
             Turn { role, text: text.to_string() }

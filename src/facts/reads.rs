@@ -1,7 +1,8 @@
 //! What policies read of a request, so that a decision can be explained, and another policy be asked the same.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -11,8 +12,12 @@ pub const BETWEEN: char = '\u{1f}';
 
 /// Questions that are noted of one request; a script that asks more in a loop is not followed further.
 const MOST: usize = 256;
-/// Bytes of a question or answer that are kept; a longer one is not noted.
+/// Bytes of a question or answer that are kept; of a longer question its hash is, a longer answer is not noted.
 const LONGEST: usize = 4_096;
+/// Characters of a question that people are shown.
+const SHOWN: usize = 200;
+/// Questions that are asked with a list of words.
+pub(super) const LISTS: [&str; 2] = ["contains_any", "starts_with_any"];
 
 /// What policies asked, in the order of the first time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,7 +39,7 @@ pub struct Reads {
 pub struct Asked {
     /// The word of the vocabulary: `contains_any`, `matches`, `header`, `metadata`, `field`, `tag`.
     pub ask: Cow<'static, str>,
-    /// What about: a name, an expression, or words with [`BETWEEN`] them.
+    /// What about: a name, an expression, or words with [`BETWEEN`] them; `blake3:` and the hash of what is long.
     #[serde(serialize_with = "list_or_text", deserialize_with = "joined")]
     pub of: Box<str>,
     /// What came of it.
@@ -62,6 +67,8 @@ pub enum Answer {
 pub struct Asking {
     facts: [AtomicU64; 2],
     asked: Mutex<Vec<Asked>>,
+    /// An answer was too long to be noted.
+    cut: AtomicBool,
 }
 
 impl Asking {
@@ -75,9 +82,12 @@ impl Asking {
 
     /// A question was asked, and answered.
     pub fn asked(&self, ask: &'static str, of: &str, answer: Answer) {
-        let long = matches!(&answer, Answer::Text(text) if text.len() > LONGEST);
+        if matches!(&answer, Answer::Text(text) if text.len() > LONGEST) {
+            return self.cut.store(true, Ordering::Relaxed);
+        }
+        let of = &*kept(of);
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if long || of.len() > LONGEST || asked.len() > MOST {
+        if asked.len() > MOST {
             return;
         }
         if !asked.iter().any(|known| known.ask == ask && *known.of == *of) {
@@ -88,7 +98,7 @@ impl Asking {
     /// Takes everything out; `names` gives the name of the property at a place.
     pub fn take(&self, names: impl Fn(usize) -> Option<&'static str>) -> Reads {
         let mut asked = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
-        let cut = asked.len() > MOST;
+        let cut = self.cut.swap(false, Ordering::Relaxed) || asked.len() > MOST;
         asked.truncate(MOST);
         let mut facts = Vec::new();
         for (at, word) in self.facts.iter().enumerate() {
@@ -111,6 +121,7 @@ impl Reads {
 
     /// The answer that was given.
     pub fn answer(&self, ask: &str, of: &str) -> Option<&Answer> {
+        let of = &*kept(of);
         self.asked.iter().find(|asked| asked.ask == ask && *asked.of == *of).map(|asked| &asked.answer)
     }
 
@@ -127,12 +138,7 @@ impl Reads {
 impl Asked {
     /// As it would stand in a policy: `contains_any(["a", "b"]) → true`.
     pub fn shown(&self) -> String {
-        let of = if self.ask == "contains_any" {
-            let words: Vec<_> = self.of.split(BETWEEN).map(|word| format!("{word:?}")).collect();
-            format!("[{}]", words.join(", "))
-        } else {
-            format!("{:?}", self.of)
-        };
+        let of = about(&self.ask, &self.of);
         let answer = match &self.answer {
             Answer::Truth(truth) => truth.to_string(),
             Answer::Whole(number) => number.to_string(),
@@ -143,13 +149,51 @@ impl Asked {
         match &*self.ask {
             "state" => format!("state.get({of}) → {answer}"),
             "parameter" => format!("{} → {answer}", self.of),
-            "lines" => format!("lines → {answer}"),
             "header" => format!("headers[{of}] → {answer}"),
             "metadata" => format!("metadata[{of}] → {answer}"),
             "tag" => format!("tags[{of}] → {answer}"),
+            ask if self.of.is_empty() => format!("{ask} → {answer}"),
             ask => format!("{ask}({of}) → {answer}"),
         }
     }
+}
+
+/// A question as it would stand in a policy, without the rest of what is long: `contains_any(["a", "b"])`.
+pub(super) fn written(ask: &str, of: &str) -> String {
+    if of.is_empty() { ask.to_owned() } else { format!("{ask}({})", about(ask, of)) }
+}
+
+fn about(ask: &str, of: &str) -> String {
+    if !LISTS.contains(&ask) {
+        return quoted(of);
+    }
+    let mut text = String::from("[");
+    for (place, word) in of.split(BETWEEN).enumerate() {
+        if text.len() > SHOWN {
+            // Writing to a String cannot fail.
+            let _ = write!(text, ", … {} in all", of.split(BETWEEN).count());
+            break;
+        }
+        text.push_str(if place > 0 { ", " } else { "" });
+        text.push_str(&quoted(word));
+    }
+    text.push(']');
+    text
+}
+
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
+    }
+}
+
+/// What a question is kept under.
+fn kept(of: &str) -> Cow<'_, str> {
+    if of.len() <= LONGEST {
+        return of.into();
+    }
+    format!("blake3:{}", blake3::hash(of.as_bytes()).to_hex()).into()
 }
 
 impl From<Option<&str>> for Answer {
@@ -201,6 +245,23 @@ mod tests {
         let shown: Vec<_> = reads.asked.iter().map(Asked::shown).collect();
         assert_eq!(shown, [r#"contains_any(["a", "b c"]) → true"#, r#"headers["x-tier"] → ()"#]);
         assert!(asking.take(|_| None).is_empty());
+    }
+
+    #[test]
+    fn of_a_long_question_the_hash_is_kept_and_people_see_its_beginning() {
+        let words: Vec<String> = (0..2_000).map(|n| format!("word{n}")).collect();
+        let of = words.join(BETWEEN.encode_utf8(&mut [0; 4]));
+        let asking = Asking::default();
+        asking.asked("contains_any", &of, Answer::Truth(true));
+        asking.asked("header", "x-long", Answer::Text("x".repeat(LONGEST + 1).into()));
+        let reads = asking.take(|_| None);
+        assert_eq!(reads.answer("contains_any", &of), Some(&Answer::Truth(true)));
+        assert!(reads.answer("contains_any", &format!("{of}s")).is_none());
+        assert!(reads.asked[0].of.starts_with("blake3:") && reads.asked.len() == 1);
+        assert!(reads.cut, "an answer was not noted");
+        let shown = written("contains_any", &of);
+        assert!(shown.starts_with(r#"contains_any(["word0", "word1", "#), "{shown}");
+        assert!(shown.ends_with(", … 2000 in all])") && shown.len() < 300, "{shown}");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Snapshot;
+use super::line::Opened;
+use super::papers::Papers;
+use super::{Snapshot, arms};
 use crate::facts::{Endpoint, Facts};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::{Examined, Noted, Refused, Watch};
@@ -87,6 +89,25 @@ pub(super) fn look(
         watchers.iter().flat_map(|watcher| watcher.headers().iter().cloned()).collect();
     let watch = Arc::new(Watch::new(watchers, Ask::of(facts, tags, &headers, Vec::new())));
     Ok(Some(Looking { noted: watch.noted(), inspection: Arc::new(watch) }))
+}
+
+impl Opened<'_> {
+    /// Guards do not let it pass: policies are not asked of it, but they and observers hear of its end.
+    pub(super) fn withheld(&mut self, withheld: Withheld) -> Fault {
+        let Withheld { mut facts, refused: Refused { tags, answers, fault } } = withheld;
+        facts.tags.retain(|tag| !tags.contains(tag));
+        facts.tags.extend_from_slice(&tags);
+        let mut papers = Papers::begin(&self.gateway.shared.decisions, &mut facts);
+        papers.iter_mut().for_each(|papers| papers.guarded(answers.clone()));
+        let snapshot = self.snapshot.clone();
+        let tags = facts.tags.clone();
+        let session = arms::choose(self.gateway, &snapshot, &facts).policies.begin(&Arc::new(facts));
+        self.note(|s| {
+            s.follow(&session);
+            (s.tags, s.papers) = (tags, papers);
+        });
+        fault
+    }
 }
 
 /// Refuses tags of a client that look as if a guard had put them there.

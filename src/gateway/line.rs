@@ -17,7 +17,7 @@ use super::door::{Asked, Door, Head};
 use super::gather::{facts_of, length_of, patience, recorded, text_of};
 use super::heeded::{enforceable, pin, warnings, with_parameters};
 use super::identify::beyond;
-use super::inspect::{self, Guarded, Looking, Withheld};
+use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
 use super::keeping::Keeping;
 use super::papers::Papers;
@@ -31,7 +31,6 @@ use crate::caller::Caller;
 use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Remainder, Sequel, Switched};
 use crate::facts::{Endpoint, Facts, Rated};
 use crate::fault::{Fault, FaultKind};
-use crate::guard::Refused;
 use crate::headers;
 use crate::keys::Holder;
 use crate::ledger::Tier;
@@ -320,11 +319,8 @@ impl<'o, 'g> Admitted<'o, 'g> {
         match Box::pin(inspect::examine(&snapshot, facts)).await {
             Ok(guarded) => Ok(Inspected { admitted: self, guarded: Some(Box::new(guarded)) }),
             Err(withheld) => {
-                let Withheld { mut facts, refused: Refused { tags, answers, fault } } = *withheld;
-                let mut papers = Papers::begin(&self.opened.gateway.shared.decisions, &mut facts);
-                papers.iter_mut().for_each(|papers| papers.guarded(answers.clone()));
-                self.opened.note(|s| (s.facts, s.tags, s.papers) = (Some(record), tags, papers));
-                Err(fault)
+                self.opened.note(|s| s.facts = Some(record));
+                Err(self.opened.withheld(*withheld))
             }
         }
     }
@@ -376,7 +372,10 @@ impl<'o, 'g> Inspected<'o, 'g> {
             papers.decided(store, &facts, admitted.asked.bytes(), &mut decided, &session.asked());
             papers.guarded(examined.as_mut().map(|all| std::mem::take(&mut all.answers)).unwrap_or_default());
         }
-        opened.note(|s| (s.policy, s.papers, s.owed) = (took, papers, owed));
+        opened.note(|s| {
+            (s.policy, s.papers, s.owed) = (took, papers, owed);
+            s.follow(&session);
+        });
         let mut decision = decided.decision?;
         opened.gateway.meters.verdict(&decision);
         if let Some(name) = chosen.rule_name(decision.rule.as_ref()) {
@@ -390,10 +389,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
         }
         let looking = inspect::look(&opened.snapshot, &facts, &tags, &mut decision.output)?;
         let noted = looking.as_ref().map(|looking| looking.noted.clone());
-        opened.note(|s| {
-            (s.rule, s.tags, s.found) = (rule, tags, noted);
-            s.follow(&session);
-        });
+        opened.note(|s| (s.rule, s.tags, s.found) = (rule, tags, noted));
         Ok(Decided { admitted, decision, looking, session, patience, strict })
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Ended {
     pub(super) first_token: Option<Duration>,
     /// From the request's head to its end.
     pub(super) took: Duration,
+    /// Whether the answer was given before.
+    pub(super) cached: bool,
 }
 
 /// Whether any plugin wants to hear of the end.
@@ -78,6 +80,28 @@ fn completion(ended: &Ended, attempts: &[AttemptRecord]) -> Completion {
         first_token_ms: ended.first_token.map(millis),
         duration_ms: millis(ended.took),
         attempts: made.collect(),
-        cache_hit: false,
+        cache_hit: ended.cached,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_given_before_is_told_as_one() {
+        for cached in [false, true] {
+            let ended = Ended {
+                target: "a/b".into(),
+                status: 200,
+                finish: Some("stop"),
+                usage: Usage::default(),
+                cost: Some(Nano(0)),
+                first_token: None,
+                took: Duration::from_millis(3),
+                cached,
+            };
+            assert_eq!(completion(&ended, &[]).cache_hit, cached);
+        }
     }
 }

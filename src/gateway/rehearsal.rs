@@ -8,18 +8,21 @@ use http::{HeaderMap, Uri};
 use tokio::time::Instant;
 
 use super::Snapshot;
-use super::door::{Door, Head};
+use super::door::{Asked, Door, Head};
 use super::gather::{facts_of, recorded};
-use super::heeded::pin;
+use super::heeded::{enforceable, pin, with_parameters};
 use super::inspect::{self, Guarded, Withheld};
 use super::papers::Papers;
 use crate::caller::Caller;
 use crate::clock::Dice;
+use crate::executor::Journal;
 use crate::facts::{Endpoint, Facts};
 use crate::fault::Fault;
-use crate::guard::Refused;
-use crate::plan::{Dossier, Limits, Outcome, PluginAnswer, RECORD_VERSION, Record};
-use crate::planner;
+use crate::guard::{Examined, Refused};
+use crate::plan::{
+    Decision, Dossier, Limits, Outcome, OutputRules, PluginAnswer, RECORD_VERSION, Record, Verdict,
+};
+use crate::planner::{self, Plan, Unplanned};
 use crate::plugin::Pair;
 use crate::store::{DecisionSettings, Decisions, Shelf};
 
@@ -51,7 +54,8 @@ impl Rehearsal {
         let asked = door.read(body, head)?;
         let market = snapshot.market_of(None).clone();
         let facts = facts_of("rehearsal".into(), door.endpoint(), caller, headers, &asked, at_ms, market)?;
-        let (mut facts, answers, refusal) = guarded(snapshot, door.endpoint(), asked.model(), facts).await;
+        let Shown { mut facts, answers, output, refusal } =
+            guarded(snapshot, door.endpoint(), asked.model(), facts).await;
         let store = Decisions::remembering(DecisionSettings { recent: 1, ..DecisionSettings::default() });
         let papers = Papers::begin(&store, &mut facts);
         let mut papers = papers.ok_or_else(|| Fault::new(crate::fault::FaultKind::Internal, "no papers"))?;
@@ -91,10 +95,8 @@ impl Rehearsal {
             Ok(mut decision) => {
                 (record.rule, record.tags) =
                     (decision.rule.take(), [facts.tags.clone(), decision.tags.clone()].concat());
-                if asked.is_pinned() {
-                    pin(&mut decision, asked.model());
-                }
-                match planner::plan(snapshot.catalogue_of(None), &facts, &decision, dice) {
+                decision.output.join(output);
+                match planned(snapshot, &facts, &asked, &record.tags, decision, dice) {
                     Ok(plan) => {
                         record.candidates = plan.candidates;
                         let total: Duration = plan.timeout.unwrap_or(snapshot.total);
@@ -111,21 +113,53 @@ impl Rehearsal {
     }
 }
 
-/// What the guards make of a request: the facts with their tags, what they said, and their refusal.
-async fn guarded(
+/// The plan of a decision, of which everything can be done that it wants done.
+fn planned(
     snapshot: &Snapshot,
-    endpoint: Endpoint,
-    model: &str,
+    facts: &Facts,
+    asked: &Arc<dyn Asked>,
+    tags: &[Pair],
+    mut decision: Decision,
+    dice: &Dice,
+) -> Result<Plan, Box<Unplanned>> {
+    let refused = |fault| Box::new(Unplanned { fault, candidates: Vec::new() });
+    inspect::look(snapshot, facts, tags, &mut decision.output).map_err(refused)?;
+    if let Some(Verdict::Route(route)) = &decision.verdict
+        && !route.set.is_empty()
+    {
+        with_parameters(asked.clone(), route, &Journal::default()).map_err(refused)?;
+    }
+    enforceable(&mut decision, facts.endpoint, asked.is_pinned()).map_err(refused)?;
+    if asked.is_pinned() {
+        pin(&mut decision, asked.model());
+    }
+    planner::plan(snapshot.catalogue_of(None), facts, &decision, dice)
+}
+
+/// What the guards make of a request.
+struct Shown {
+    /// With their tags.
     facts: Facts,
-) -> (Facts, Vec<PluginAnswer>, Option<(Vec<Pair>, Fault)>) {
+    /// What they said.
+    answers: Vec<PluginAnswer>,
+    /// What of the prompt must not leave.
+    output: OutputRules,
+    /// Their refusal, and the tags that come with it.
+    refusal: Option<(Vec<Pair>, Fault)>,
+}
+
+async fn guarded(snapshot: &Snapshot, endpoint: Endpoint, model: &str, facts: Facts) -> Shown {
+    let nothing = |facts| Shown { facts, answers: Vec::new(), output: OutputRules::default(), refusal: None };
     if !snapshot.guards.look_at(endpoint, model) {
-        return (facts, Vec::new(), None);
+        return nothing(facts);
     }
     match inspect::examine(snapshot, facts).await {
-        Ok(Guarded { facts, examined }) => (facts, examined.answers, None),
+        Ok(Guarded { facts, examined: Examined { answers, output, .. } }) => {
+            Shown { answers, output, ..nothing(facts) }
+        }
         Err(withheld) => {
             let Withheld { facts, refused: Refused { tags, answers, fault } } = *withheld;
-            (facts, answers, Some((tags, fault)))
+            Shown { answers, refusal: Some((tags, fault)), ..nothing(facts) }
         }
     }
 }

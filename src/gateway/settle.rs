@@ -208,12 +208,16 @@ impl Settlement {
         })
     }
 
-    /// Policies that have hooks behind the decision put further tags on the request, and may want to hear of its end.
+    /// Policies that have hooks behind the decision put further tags on the request, and may want to hear of its end,
+    /// whatever it is.
     pub(super) fn follow(&mut self, session: &Session) {
         let hooked =
             [Hook::OnError, Hook::OnResponse, Hook::OnComplete].into_iter().any(|hook| session.has(hook));
         if hooked || observe::observed(&self.snapshot.plugins) {
-            self.later = Some(Box::new((session.clone(), session.tags().len())));
+            let tags = session.tags();
+            let known = tags.len();
+            self.tags = [session.facts().tags.clone(), tags].concat();
+            self.later = Some(Box::new((session.clone(), known)));
         }
     }
 
@@ -255,6 +259,7 @@ impl Settlement {
             cost,
             first_token: self.first_token,
             took,
+            cached: self.cache.as_deref() == Some("hit"),
         };
         observe::tell(&self.snapshot.plugins, session, &ended, &attempts, &self.tags);
     }

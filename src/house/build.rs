@@ -222,6 +222,8 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
             providers,
             rate_limits: rate_limits(config),
             budgets: budgets(config),
+            // Of a provider that is refused, nobody knows them.
+            marks: None,
         };
         let plugins = plugins::configured(&config.plugins, &sources.plugins, &sources.paths.plugins.dir);
         let named = NamedPlugins(plugins.into_iter().map(|plugin| plugin.name).collect());
@@ -255,6 +257,7 @@ pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion], config: &Con
         providers: catalogue.vendors().iter().map(|vendor| vendor.name.to_string()).collect(),
         rate_limits: rate_limits(config),
         budgets: budgets(config),
+        marks: Some(policy::Marks::of(catalogue.vendors().iter().map(|vendor| &vendor.traits))),
     }
 }
 

@@ -23,6 +23,9 @@ pub struct Manner {
     /// Several targets are asked at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub together: Option<Together>,
+    /// Deadline of each attempt: of a whole answer, or of a stream to its first content. Only router plugins say so.
+    #[serde(with = "super::as_ms", rename = "attempt_ms", skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Duration>,
 }
 
 /// When and how far a request is sent twice.
@@ -102,6 +105,7 @@ impl Manner {
     pub fn or(&mut self, other: &Self) {
         self.hedge = self.hedge.or(other.hedge);
         self.standby = self.standby.or(other.standby);
+        self.attempt = self.attempt.or(other.attempt);
         if self.together.is_none() {
             self.together.clone_from(&other.together);
         }

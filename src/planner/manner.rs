@@ -86,7 +86,7 @@ pub fn manner(
             "targets that are asked together are not asked one after the other too".into(),
         ));
     }
-    Ok(Manner { hedge, standby, together })
+    Ok(Manner { hedge, standby, together, attempt: None })
 }
 
 fn hedge_of(written: &HedgeSettings) -> Result<Hedge, String> {

@@ -94,10 +94,10 @@ pub struct RouteStep {
     pub rank: u32,
     /// Share among its rank.
     pub weight: f32,
-    /// Deadline of the attempt in milliseconds.
+    /// Deadline of each attempt in milliseconds; the first step that has one speaks for all.
     #[cfg_attr(feature = "wasm", component(name = "timeout-ms"))]
     pub timeout_ms: Option<u32>,
-    /// Further tries at this target.
+    /// Further tries at the same target; the first step that has them speaks for all.
     pub retries: Option<u32>,
     /// Ask the next one too after this many milliseconds.
     #[cfg_attr(feature = "wasm", component(name = "hedge-after-ms"))]

@@ -241,7 +241,7 @@ impl Ask {
                 key_id: caller.key_id.clone().unwrap_or_default(),
                 user: caller.user.clone().or_else(|| body.user().map(Into::into)),
                 team: caller.team.clone(),
-                tags: Vec::new(),
+                tags: caller.grant.as_ref().map(|grant| grant.tags.clone()).unwrap_or_default(),
             },
             caller: caller.clone(),
             headers: headers.iter().filter_map(shown).collect(),
@@ -342,6 +342,28 @@ fn origin(role: &str) -> Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caller::Grant;
+    use crate::facts::{FactsRecord, Noted, Reads, Seen};
+
+    #[test]
+    fn a_plugin_sees_the_tags_of_the_key() {
+        let record = FactsRecord {
+            endpoint: Endpoint::Chat,
+            model: "m".into(),
+            stream: false,
+            tokens: 1,
+            messages: 1,
+            tools: 0,
+            max_tokens: None,
+            user: None,
+            bytes: 2,
+        };
+        let (mut facts, _) = Noted::facts("r".into(), 0, record, Seen::default(), Reads::default());
+        assert_eq!(Ask::of(&facts, &[], &[], Vec::new()).context.principal.tags, []);
+        let tags: Vec<Pair> = vec![("plan".into(), "gold".into())];
+        facts.caller.grant = Some(Arc::new(Grant { tags: tags.clone(), ..Grant::default() }));
+        assert_eq!(Ask::of(&facts, &[], &[], Vec::new()).context.principal.tags, tags);
+    }
 
     #[test]
     fn metadata_is_said_as_json_and_what_is_none_is_nothing() {

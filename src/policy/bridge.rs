@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext};
 
@@ -15,7 +15,7 @@ use super::memo::{MAX_QUESTIONS, Waiting, answered};
 use super::plugins::{Finding, Plan, Question, Reply};
 use super::request::{Outcome, Request, fault, json_of, value_of};
 use super::verdict::{Rejection, Route};
-use crate::plan::{self, Step};
+use crate::plan::{self, Hedge, Late, Manner, Step};
 use crate::plugin::Segment;
 
 /// `plugin("intent")`.
@@ -115,14 +115,22 @@ impl Handle {
         if !steps.iter().any(|step| !step.choices.is_empty()) {
             return Err(fault(format!("plugin `{}`: its plan names no target", self.0)));
         }
-        let route = plan::Route {
-            steps,
-            timeout: plan.timeout_ms.map(|ms| std::time::Duration::from_millis(ms.into())),
-            retries: plan.retries.map(|tries| tries.min(10)),
-            ..plan::Route::default()
+        let time = |ms: u32| Duration::from_millis(ms.into());
+        let manner = Manner {
+            hedge: plan.hedge_after_ms.map(|ms| Hedge::after(Late::After(time(ms)))),
+            attempt: plan.timeout_ms.map(time),
+            ..Manner::default()
         };
+        let retries = plan.retries.map(|tries| tries.min(10));
+        let route = plan::Route { steps, retries, manner, ..plan::Route::default() };
         let tags = plan.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Ok(Route { plan: route, tags, at: None })
+        let route = Route { plan: route, tags, at: None };
+        plan.set.iter().try_fold(route, |route, (name, json)| {
+            let value = serde_json::from_str(json).map_err(|_| {
+                fault(format!("plugin `{}`: its plan sets `{name}` to what is no JSON", self.0))
+            })?;
+            route.set(name, &value_of(&value))
+        })
     }
 
     /// The answer: known, or ready at once. Otherwise the evaluation ends here, and begins anew when it has come.

@@ -161,9 +161,13 @@ fn planned(mut plan: RoutePlan) -> Plan {
     plan.steps.sort_by_key(|step| step.rank);
     let mut steps: Vec<Vec<(String, f64)>> = Vec::new();
     let mut rank = None;
+    // Who is hedged is whoever is asked first.
+    let first = plan.steps.first().map(|step| step.rank);
+    let hedge_after_ms = plan.steps.iter().filter(|step| Some(step.rank) == first);
+    let hedge_after_ms = hedge_after_ms.filter_map(|step| step.hedge_after_ms).min();
     let timeout_ms = plan.steps.iter().find_map(|step| step.timeout_ms);
     let retries = plan.steps.iter().find_map(|step| step.retries);
-    for step in plan.steps {
+    for step in std::mem::take(&mut plan.steps) {
         if rank != Some(step.rank) {
             steps.push(Vec::new());
             rank = Some(step.rank);
@@ -172,7 +176,8 @@ fn planned(mut plan: RoutePlan) -> Plan {
             choices.push((step.target, f64::from(step.weight)));
         }
     }
-    Plan { steps, timeout_ms, retries, tags: plan.tags, reason: plan.reason }
+    let RoutePlan { set, tags, reason, .. } = plan;
+    Plan { steps, timeout_ms, retries, hedge_after_ms, set, tags, reason }
 }
 
 /// A request as this plugin sees it. What tools are good for says nothing of its kind, so only guards see that too.
@@ -202,5 +207,37 @@ fn candidate(offer: &Offer, dollars: Option<f64>) -> Candidate {
         context_window: listing.context_window.map_or(0, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
         region: listing.labels.get("region").cloned().unwrap_or_default(),
         tags: listing.tags.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::RouteStep;
+
+    #[test]
+    fn a_routers_steps_are_grouped_by_rank_and_its_first_ones_speak_for_all() {
+        let step = |target: &str, rank, timeout_ms, hedge_after_ms| RouteStep {
+            target: target.into(),
+            rank,
+            weight: 1.0,
+            timeout_ms,
+            retries: None,
+            hedge_after_ms,
+        };
+        let plan = planned(RoutePlan {
+            steps: vec![
+                step("c", 7, Some(900), Some(1)),
+                step("a", 0, None, Some(300)),
+                step("b", 0, None, Some(200)),
+            ],
+            set: vec![("top_p".into(), "0.5".into())],
+            ..RoutePlan::default()
+        });
+        let names: Vec<Vec<&str>> =
+            plan.steps.iter().map(|step| step.iter().map(|(name, _)| name.as_str()).collect()).collect();
+        assert_eq!(names, [vec!["a", "b"], vec!["c"]]);
+        assert_eq!((plan.timeout_ms, plan.hedge_after_ms), (Some(900), Some(200)));
+        assert_eq!(plan.set, [("top_p".to_owned(), "0.5".to_owned())]);
     }
 }

@@ -5,14 +5,16 @@ mod kinds;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rhai::{AST, ASTFlags, ASTNode, Dynamic, Expr, FnCallExpr, Position, ScriptFuncDef, Stmt, StmtBlock};
+use rhai::{
+    AST, ASTFlags, ASTNode, Dynamic, Expr, FnCallExpr, Ident, Map, Position, ScriptFuncDef, Stmt, StmtBlock,
+};
 
 use super::hook::{self, HOOKS, NO_HOOKS};
 use super::language::FUNCTIONS;
 use super::patterns::Patterns;
 use super::plugins::{Ability, Plugins};
 use super::suggest::hint;
-use super::{Names, candidate, moment, ranking, verdict, vocabulary};
+use super::{Names, candidate, moment, narrow, ranking, verdict, vocabulary};
 use crate::caller::Priority;
 use crate::facts::fit::Need;
 use crate::facts::measure::{TIERS, measure};
@@ -290,6 +292,7 @@ impl Lint<'_> {
             ("best_of" | "merged", false) => call.args.iter().for_each(|targets| self.target(targets)),
             ("cost", false) => call.args.iter().skip(1).for_each(|target| self.target(target)),
             ("plugin", false) => self.plugin(argument),
+            ("require" | "avoid", true) => self.constraint(name, argument),
             _ => {}
         }
         if let Some(Expr::Map(weights, _)) = call.args.last().filter(|_| name == "rank_by") {
@@ -366,6 +369,32 @@ impl Lint<'_> {
             && let Some(problem) = self.around.plugins.lacks(plugin, ability)
         {
             self.report(*at, problem);
+        }
+    }
+
+    /// What targets must or must not be: something that any of them is.
+    fn constraint(&mut self, function: &str, argument: &Expr) {
+        let single = |key: &Ident, value| Dynamic::from(Map::from([(key.name.as_str().into(), value)]));
+        match argument {
+            Expr::Array(items, _) => items.iter().for_each(|item| self.constraint(function, item)),
+            Expr::Map(entries, _) => {
+                for (key, value) in &entries.0 {
+                    let label = arguments::literal(value).map(|value| single(key, value));
+                    self.narrowing(function, label, key.pos);
+                }
+            }
+            Expr::Variable(variable, _, at) if variable.0.is_none() && variable.2.is_empty() => {
+                let value = self.around.constants.get(variable.1.as_str()).cloned();
+                self.narrowing(function, value, *at);
+            }
+            argument => self.narrowing(function, arguments::literal(argument), argument.start_position()),
+        }
+    }
+
+    fn narrowing(&mut self, function: &str, what: Option<Dynamic>, at: Position) {
+        let problem = what.and_then(|what| narrow::problem(function, &what, self.around.names));
+        if let Some(problem) = problem {
+            self.report(at, problem);
         }
     }
 
@@ -458,6 +487,7 @@ fn last(statement: &Stmt) -> Vec<Expr> {
             Expr::Stmt(block) => ends(block),
             said => vec![said.clone()],
         },
+        Stmt::Return(Some(said), how, _) if !how.contains(ASTFlags::BREAK) => vec![(**said).clone()],
         Stmt::If(parts, _) => [ends(&parts.body), ends(&parts.branch)].concat(),
         Stmt::Block(block) => ends(block),
         _ => Vec::new(),

@@ -6,8 +6,10 @@ use rhai::{Array, Dynamic, Map};
 
 use super::Names;
 use super::bridge::{Findings, Handle};
+use super::error::failure;
 use super::hook;
 use super::request::{Outcome, Request, fault, kind, label};
+use super::suggest::hint;
 use crate::plan::{CacheWish, Censor, Constraint, Hook, TakenOut};
 use crate::settings::Period;
 
@@ -36,7 +38,7 @@ impl Request {
     /// `req.cache("1h")`: the shortest of all times.
     pub(super) fn cache(&self, life: &str) -> Outcome<()> {
         self.before("cache", Hook::OnRequest)?;
-        let life: Period = life.parse().map_err(|problem| fault(format!("cache: {problem}")))?;
+        let life = lasting(life)?;
         let mut wishes = self.wishes();
         wishes.cache = Some(match wishes.cache {
             None => CacheWish::For(life.0),
@@ -126,6 +128,46 @@ impl Request {
     }
 }
 
+/// What is wrong with a constraint that stands in a policy in so many words: that no target is ever so.
+pub(super) fn problem(function: &str, what: &Dynamic, names: &Names) -> Option<String> {
+    match constraints(function, what.clone(), names) {
+        Ok(all) => all.iter().find_map(|one| names.never(one)).map(|why| format!("{function}: {why}")),
+        Err(error) => Some(failure(&error).message),
+    }
+}
+
+impl Names {
+    /// Why a constraint never holds, as far as that is known.
+    fn never(&self, constraint: &Constraint) -> Option<String> {
+        let marks = self.marks.as_ref()?;
+        match constraint {
+            Constraint::Name(name) => {
+                let provider = name.split_once('/').map_or(&**name, |(provider, _)| provider);
+                (!self.providers.contains(provider)).then(|| self.unknown(name))
+            }
+            Constraint::Tag(tag) if marks.tags.contains(&**tag) => None,
+            Constraint::Tag(alias) if self.aliases.contains(&**alias) => Some(format!(
+                "`{alias}` is an alias: name its targets, their providers, or a tag that they have"
+            )),
+            Constraint::Tag(tag) => {
+                let hint = hint(tag, marks.tags.iter().chain(&self.providers).map(String::as_str));
+                Some(format!("no target has the tag `{tag}`, and no provider is called so{hint}"))
+            }
+            Constraint::Label(key, value) => match marks.labels.get(&**key) {
+                Some(values) if values.contains(&**value) => None,
+                Some(values) => {
+                    let hint = hint(value, values.iter().map(String::as_str));
+                    Some(format!("no target has the label `{key}: {value}`{hint}"))
+                }
+                None => {
+                    let hint = hint(key, marks.labels.keys().map(String::as_str));
+                    Some(format!("no target has a label `{key}`{hint}"))
+                }
+            },
+        }
+    }
+}
+
 fn constraints(function: &str, what: Dynamic, names: &Names) -> Outcome<Vec<Constraint>> {
     if let Some(labels) = what.read_lock::<Map>() {
         let one = |(key, value): (&rhai::Identifier, &Dynamic)| {
@@ -157,6 +199,11 @@ const MAX_CENSORS: usize = 32;
 /// Texts of `stop_on` for one request, and the bytes of each.
 const MAX_STOPS: usize = 64;
 const MAX_STOP: usize = 256;
+
+/// How long an answer may be given again.
+pub(super) fn lasting(text: &str) -> Outcome<Period> {
+    text.parse().map_err(|problem| fault(format!("cache: {problem}")))
+}
 
 /// A limit of an answer.
 pub(super) fn tokens(given: &Dynamic) -> Outcome<u64> {

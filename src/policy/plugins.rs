@@ -136,10 +136,16 @@ pub struct Finding {
 pub struct Plan {
     /// Targets with their weights, grouped by rank, first rank first.
     pub steps: Vec<Vec<(String, f64)>>,
-    /// Deadline of the request in milliseconds.
+    /// Deadline of each attempt in milliseconds.
     pub timeout_ms: Option<u32>,
     /// Further tries at the same target.
     pub retries: Option<u32>,
+    /// The next step is asked too when the first has not answered after so many milliseconds.
+    #[serde(default)]
+    pub hedge_after_ms: Option<u32>,
+    /// Parameters to set, values as JSON text.
+    #[serde(default)]
+    pub set: Vec<(String, String)>,
     /// Tags for the request.
     pub tags: Vec<(String, String)>,
     /// Why.

@@ -2,6 +2,7 @@
 
 mod parts;
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, Map, NativeCallContext};
@@ -14,7 +15,7 @@ use super::memo::Memo;
 use super::patterns::Patterns;
 use super::plugins::About;
 use super::wishes::Wishes;
-use crate::facts::{Answer, Asking, BETWEEN, Body, Facts, Reads};
+use crate::facts::{self, Answer, Asking, BETWEEN, Body, Facts, Notes, Reads};
 use crate::plan::Ranking;
 
 /// What functions of the vocabulary return: a value, or an error that gets its position from the engine.
@@ -203,13 +204,22 @@ impl Request {
 
     pub(super) fn modalities(&mut self) -> Array {
         let body = &self.0.facts.body;
-        let all = [
-            ("text", !body.text().is_empty()),
-            ("image", body.has_images()),
-            ("audio", body.has_audio()),
-            ("file", body.has_files()),
-        ];
-        all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.into()).collect()
+        let words = match self.unspoken().and_then(|notes| notes.answer("modalities", "")) {
+            Some(Answer::Text(words)) => words.to_string(),
+            _ => {
+                let all = [
+                    ("text", !body.text().is_empty()),
+                    ("image", body.has_images()),
+                    ("audio", body.has_audio()),
+                    ("file", body.has_files()),
+                ];
+                let there: Vec<_> =
+                    all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect();
+                there.join(" ")
+            }
+        };
+        self.0.asking.asked("modalities", "", Answer::Text(words.as_str().into()));
+        words.split_whitespace().map(|word| word.into()).collect()
     }
 
     pub(super) fn has_json_output(&mut self) -> bool {
@@ -229,23 +239,15 @@ impl Request {
     }
 
     pub(super) fn turns(&mut self) -> Array {
-        self.0.facts.body.turns().into_iter().map(|turn| Dynamic::from(Turn(Arc::new(turn)))).collect()
+        self.conversation().into_iter().map(|turn| Dynamic::from(Turn::of(turn, self))).collect()
     }
 
     pub(super) fn lines(&mut self) -> Outcome<i64> {
-        let lines = match self.0.facts.body.notes().filter(|notes| !notes.have_text()) {
-            Some(notes) => match notes.expect("lines", "") {
-                Some(Answer::Whole(lines)) => *lines,
-                _ => 0,
-            },
-            None => self.reading(|body| count(body.text().lines().count()))?,
-        };
-        self.0.asking.asked("lines", "", Answer::Whole(lines));
-        Ok(lines)
+        self.number("lines", "", |text| text.lines().count())
     }
 
-    pub(super) fn bytes(&mut self) -> i64 {
-        count(self.0.facts.body.text().len())
+    pub(super) fn bytes(&mut self) -> Outcome<i64> {
+        self.number("bytes", "", str::len)
     }
 
     pub(super) fn words(&mut self) -> Outcome<i64> {
@@ -289,8 +291,12 @@ impl Request {
     }
 
     pub(super) fn texts(&mut self, role: &str) -> Array {
-        let turns = self.0.facts.body.turns().into_iter().filter(|turn| turn.role == role);
-        turns.map(|turn| Dynamic::from(turn.text)).collect()
+        let mut turns = self.conversation();
+        turns.retain(|turn| turn.role == role);
+        if let Some(notes) = self.unspoken().filter(|_| !turns.is_empty()) {
+            notes.miss(&format!("texts({role:?})"));
+        }
+        turns.into_iter().map(|turn| Dynamic::from(turn.text)).collect()
     }
 
     pub(super) fn tag(&mut self, key: &str, value: Dynamic) -> Outcome<()> {
@@ -305,41 +311,33 @@ impl Request {
     }
 
     pub(super) fn contains_any(&self, words: &Array, patterns: &Patterns) -> Outcome<bool> {
-        let mut borrowed = Vec::with_capacity(words.len());
-        for word in words {
-            let word = word.as_immutable_string_ref().map_err(|given| {
-                fault(format!("contains_any: expected a list of texts, found {given} in it"))
-            })?;
-            borrowed.push(word);
-        }
-        let words: Vec<&str> = borrowed.iter().map(|word| word.as_str()).collect();
+        let words = texts("contains_any", words)?;
+        let words: Vec<&str> = words.iter().map(|word| word.as_str()).collect();
         let of = words.join(BETWEEN.encode_utf8(&mut [0; 4]));
-        self.truth("contains_any", &of, |text| patterns.finds_any(text, &words))
+        self.truth("contains_any", &of, |body| patterns.finds_any(body.text(), &words))
     }
 
-    pub(super) fn starts_with_any(&mut self, texts: Array) -> Outcome<bool> {
-        self.reading(|body| {
+    pub(super) fn starts_with_any(&mut self, words: Array) -> Outcome<bool> {
+        let words = texts("starts_with_any", &words)?;
+        let words: Vec<&str> = words.iter().map(|word| word.as_str()).collect();
+        let of = words.join(BETWEEN.encode_utf8(&mut [0; 4]));
+        self.truth("starts_with_any", &of, |body| {
             let said = body.last_user().trim_start();
-            for text in &texts {
-                let text = text.as_immutable_string_ref().map_err(|given| {
-                    fault(format!("starts_with_any: expected a list of texts, found {given} in it"))
-                })?;
+            let begins = |word: &&str| {
                 let mut letters = said.chars().flat_map(char::to_lowercase);
-                if text.chars().flat_map(char::to_lowercase).all(|c| letters.next() == Some(c)) {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })?
+                word.chars().flat_map(char::to_lowercase).all(|c| letters.next() == Some(c))
+            };
+            Ok(words.iter().any(begins))
+        })
     }
 
     pub(super) fn count(&self, pattern: &str, patterns: &Patterns) -> Outcome<i64> {
         let regex = patterns.regex(pattern).map_err(|problem| fault(format!("count: {problem}")))?;
-        self.reading(|body| count(regex.find_iter(body.text()).count()))
+        self.number("count", pattern, |text| regex.find_iter(text).count())
     }
 
     pub(super) fn matches(&self, pattern: &str, patterns: &Patterns) -> Outcome<bool> {
-        self.truth("matches", pattern, |text| Ok(patterns.regex(pattern)?.is_match(text)))
+        self.truth("matches", pattern, |body| Ok(patterns.regex(pattern)?.is_match(body.text())))
     }
 
     /// A value that is not the request's own: as `find` gives it, or as it was noted when the request was here.
@@ -367,17 +365,39 @@ impl Request {
         &self,
         ask: &'static str,
         of: &str,
-        find: impl FnOnce(&str) -> Result<bool, String>,
+        find: impl FnOnce(&dyn Body) -> Result<bool, String>,
     ) -> Outcome<bool> {
         let body = &self.0.facts.body;
         let answer = match body.notes().and_then(|notes| notes.truth(ask, of)) {
             Some(noted) => noted,
-            None => self
-                .reading(|body| find(body.text()))?
-                .map_err(|problem| fault(format!("{ask}: {problem}")))?,
+            None => self.reading(|body| find(body))?.map_err(|problem| fault(format!("{ask}: {problem}")))?,
         };
         self.0.asking.asked(ask, of, Answer::Truth(answer));
         Ok(answer)
+    }
+
+    /// The same for what is counted in the prompt.
+    fn number(&self, ask: &'static str, of: &str, find: impl FnOnce(&str) -> usize) -> Outcome<i64> {
+        let number = match self.0.facts.body.notes().and_then(|notes| notes.number(ask, of)) {
+            Some(noted) => noted,
+            None => self.reading(|body| count(find(body.text())))?,
+        };
+        self.0.asking.asked(ask, of, Answer::Whole(number));
+        Ok(number)
+    }
+
+    /// What was said, in order. Who spoke is noted, by first letters: of a prompt that was not recorded, no more is
+    /// known.
+    fn conversation(&self) -> Vec<facts::Turn> {
+        let turns = self.0.facts.body.turns();
+        let roles: String = turns.iter().filter_map(|turn| turn.role.chars().next()).collect();
+        self.0.asking.asked("turns", "", Answer::Text(roles.into()));
+        turns
+    }
+
+    /// What is noted of a request whose prompt was not recorded.
+    fn unspoken(&self) -> Option<&Notes> {
+        self.0.facts.body.notes().filter(|notes| !notes.have_text())
     }
 
     /// The caller's share of `0..n`, the same in every process and version: BLAKE3 of salt, a zero byte and id.
@@ -398,6 +418,16 @@ impl Request {
         hash.finalize_xof().fill(&mut first);
         Ok(i64::try_from(u64::from_le_bytes(first) % shares).unwrap_or_default())
     }
+}
+
+/// The texts of a list.
+fn texts<'a>(function: &str, list: &'a Array) -> Outcome<Vec<impl Deref<Target = ImmutableString> + 'a>> {
+    let text = |given: &'a Dynamic| {
+        given
+            .as_immutable_string_ref()
+            .map_err(|given| fault(format!("{function}: expected a list of texts, found {given} in it")))
+    };
+    list.iter().map(text).collect()
 }
 
 /// How many shares `bucket` is to tell apart.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rhai::Dynamic;
 
 use super::request::{Outcome, Request, fault, kind};
+use super::verdict::{duration, not_a_duration};
 use super::wishes::Effect;
 
 /// Keys that are kept at most; beyond them, those go that end soonest.
@@ -140,6 +141,11 @@ fn sum(value: &Dynamic, by: i64) -> Dynamic {
 
 fn lasting(life: Option<Duration>) -> Duration {
     life.unwrap_or(USUAL_LIFE).min(LONGEST_LIFE)
+}
+
+/// How long a value is kept.
+pub(super) fn life(function: &str, text: &str) -> Outcome<Duration> {
+    duration(text).ok_or_else(|| fault(not_a_duration(function, text)))
 }
 
 fn checked(key: &str) -> Outcome<&str> {

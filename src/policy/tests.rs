@@ -1,6 +1,7 @@
 //! Stories of policies: what they say, what is refused at load, what happens when they fail.
 
 mod literals;
+mod replayed;
 mod words;
 
 use std::sync::Arc;
@@ -98,8 +99,13 @@ pub(super) fn facts(model: &str, body: Fake) -> Arc<Facts> {
 }
 
 pub(super) fn names() -> Names {
-    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+    let labels = [("region", set(&["eu", "us"])), ("zero_retention", set(&["true"]))];
+    let labels = labels.map(|(key, values)| (key.to_owned(), values)).into();
     Names {
+        marks: Some(Marks { tags: set(&["private", "us-east"]), labels }),
         rate_limits: set(&["each-user"]),
         budgets: set(&["everything", "team"]),
         aliases: set(&["cheap", "strong", "canary-stable", "canary-next"]),

@@ -397,6 +397,32 @@ async fn a_request_is_explained_before_it_is_sent() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_done_to_a_request_is_told_before_it_is_sent() {
+    let rules = r#"fn on_request(req) {
+        let wish = req.headers["x-wish"];
+        if wish == "respond" { return respond("hi"); }
+        if wish == "redact" { req.redact_output(["email"]); }
+        if wish == "cap" { req.cap_output(5); }
+    }"#;
+    let (_ups, setup) = town("", rules);
+    let setup = setup
+        .file("chat.json", &says("hi").to_string())
+        .file("vectors.json", &json!({ "model": "fast", "input": "hi" }).to_string());
+    for (file, wish, part) in [
+        ("vectors.json", "respond", "policy_not_enforceable"),
+        ("vectors.json", "none", "1. a/fast"),
+        ("chat.json", "redact", "policy_not_enforceable"),
+        ("chat.json", "respond", "1. "),
+        ("chat.json", "cap", "1. a/fast"),
+    ] {
+        let endpoint = if file == "vectors.json" { "embeddings" } else { "chat" };
+        let wish = format!("x-wish: {wish}");
+        let printed = setup.run(&["policy", "explain", file, "--endpoint", endpoint, "-H", &wish]);
+        assert!(printed.code == Some(0) && printed.out.contains(part), "{file} {wish}: {printed:#?}");
+    }
+}
+
+#[tokio::test]
 async fn recorded_traffic_has_a_price_under_other_prices() {
     let (town, _) = recorded("", RULES).await;
     fs::write(town.dir.join("prices.yaml"), "b/strong: { input: 1000000, output: 0 }\na/fast: { input: 0, output: 0 }\nx: { input: 0, output: 0 }\ny: { input: 0, output: 0 }\n").unwrap();

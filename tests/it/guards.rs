@@ -120,6 +120,19 @@ async fn a_request_with_personal_data_is_refused_in_the_clients_dialect() {
 }
 
 #[tokio::test]
+async fn policies_hear_how_a_request_ended_that_a_guard_refused() {
+    let upstream = Upstream::start(echo);
+    let policy = "fn on_complete(req, out) { metric(\"ended\").add(#{ found: req.guards[\"pii\"][0], status: `${out.status}` }); }";
+    let Some(gateway) = guarded(&upstream, &role("{ on: [request] }"), Some(policy)) else { return };
+    assert_eq!(chat(gateway.clients, &says(MAIL)).await.status, 403);
+    let begun = std::time::Instant::now();
+    while gateway.metric("tollgate_policy_ended", &["found=\"email\"", "status=\"403\""]).await < 1.0 {
+        assert!(begun.elapsed() < client::PATIENCE, "{:?}", gateway.log());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn an_explanation_says_what_guards_said_and_how_long_they_took() {
     let upstream = Upstream::start(echo);
     let Some(gateway) = guarded(&upstream, &role("{ action: redact, restore: true }"), None) else { return };

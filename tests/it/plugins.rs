@@ -107,21 +107,21 @@ async fn a_plugin_that_never_loaded_answers_as_declared() {
     assert_eq!((reply.said().as_str(), reply.header("x-tollgate-rule")), ("chatter", "10-intent/unknown"));
 }
 
-/// A gateway whose requests the sample observer hears of.
-fn observed(upstream: &Upstream) -> Option<Gateway> {
+/// A gateway whose requests the sample observer hears of, with this policy.
+fn observed(upstream: &Upstream, policy: &str) -> Option<Gateway> {
     let bytes = sample("request-observer")?;
     let config = format!(
         "plugins:\n  cache: cache\n  list:\n    - name: intent\n      grants: [log, metrics]\n      \
          limits: {{ observe: 5s }}\nproviders:\n{}",
         provider("up", &upstream.url())
     );
-    Some(installed(gateway::setup(&config), &bytes).start())
+    Some(installed(gateway::setup(&config).policy("10-observed.rhai", policy), &bytes).start())
 }
 
 #[tokio::test]
 async fn an_observer_hears_how_every_request_ended() {
     let upstream = Upstream::start(|heard| acts::says(&heard.model()));
-    let Some(gateway) = observed(&upstream) else { return };
+    let Some(gateway) = observed(&upstream, "fn on_request(req) {}") else { return };
     for model in ["up/one", "up/two", "up/one"] {
         chat(gateway.clients, &client::ask(model)).await;
     }
@@ -133,6 +133,31 @@ async fn an_observer_hears_how_every_request_ended() {
             break;
         }
         assert!(begun.elapsed() < client::PATIENCE, "{text}\n{:?}", gateway.log());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn observers_and_policies_hear_of_requests_that_a_policy_failed_on() {
+    let upstream = Upstream::start(|heard| acts::says(&heard.model()));
+    let policy = r#"
+        fn on_request(req) { if req.model == "up/fails" { throw "no"; } }
+        fn on_complete(req, out) { metric("ended").add(#{ status: `${out.status}` }); }
+    "#;
+    let Some(gateway) = observed(&upstream, policy) else { return };
+    for (model, status) in [("up/fails", 500), ("up/works", 200)] {
+        assert_eq!(chat(gateway.clients, &client::ask(model)).await.status, status, "{model}");
+    }
+    let begun = Instant::now();
+    loop {
+        let text = gateway.metrics().await;
+        let count = |name: &str, label: &str| gateway::sum(&text, name, &[label]);
+        let seen = ["status=\"failed\"", "status=\"ok\""].map(|l| count("tollgate_plugin_requests_total", l));
+        let ended = ["status=\"500\"", "status=\"200\""].map(|l| count("tollgate_policy_ended", l));
+        if (seen, ended) == ([1.0, 1.0], [1.0, 1.0]) {
+            break;
+        }
+        assert!(begun.elapsed() < client::PATIENCE, "{seen:?} {ended:?}\n{text}\n{:?}", gateway.log());
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
@@ -153,7 +178,7 @@ async fn a_classifier_without_which_nothing_goes_on_refuses_as_unavailable() {
 #[tokio::test]
 async fn the_trial_of_a_plugin_leaves_no_numbers_behind() {
     let upstream = Upstream::start(|heard| acts::says(&heard.model()));
-    let Some(gateway) = observed(&upstream) else { return };
+    let Some(gateway) = observed(&upstream, "fn on_request(req) {}") else { return };
     chat(gateway.clients, &client::ask("up/one")).await;
     let counted = || async {
         let text = gateway.metrics().await;

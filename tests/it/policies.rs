@@ -161,7 +161,7 @@ async fn a_constraint_outlives_the_policies_after_it() {
     let (_ups, gateway) = town_with(
         "",
         &[
-            ("10.rhai", "fn on_request(req) { req.require(\"private\"); }"),
+            ("10.rhai", "fn on_request(req) { let wanted = \"private\"; req.require(wanted); }"),
             ("20.rhai", "fn on_request(req) { route(\"a/x\").then(\"b/y\") }"),
         ],
     );

@@ -9,6 +9,7 @@ use crate::policy::narrow;
 use crate::policy::parameters;
 use crate::policy::request::{Outcome, kind};
 use crate::policy::series::Metric;
+use crate::policy::state;
 use crate::policy::verdict::{Reaction, Rejection, Response, Route};
 use crate::policy::vocabulary::{Entry, Type};
 
@@ -54,7 +55,7 @@ fn takes(wanted: Type, value: &Dynamic) -> bool {
         "true/false" => value.is_bool(),
         "list" => value.is::<Array>(),
         "map" => value.is::<Map>(),
-        _ => true,
+        _ => wanted.kind().is_none(),
     }
 }
 
@@ -72,10 +73,7 @@ fn refused(entry: &Entry, place: usize, value: &Dynamic, first: Option<&Dynamic>
         ("", "merged", 0) => Route::together(By::Merge, value, None).map(drop),
         ("", "retry_after", 0) => Reaction::retry_after(value).map(drop),
         ("", "bucket", 2) => crate::policy::request::shares(value).map(drop),
-        ("", "metric", 0) => match value.as_immutable_string_ref() {
-            Ok(name) => Metric::named(&name).map(drop),
-            Err(_) => Ok(()),
-        },
+        ("", "metric", 0) => text(value, |name| Metric::named(name).map(drop)),
         ("Route", "then", 0) => route().then(value.clone()).map(drop),
         ("Route", "timeout", 0) => route().timeout(value).map(drop),
         ("Route", "first_token", 0) => route().first_token(value).map(drop),
@@ -96,7 +94,16 @@ fn refused(entry: &Entry, place: usize, value: &Dynamic, first: Option<&Dynamic>
             return Some("state.incr counts whole things: write a number without a fraction".to_owned());
         }
         ("Request", "cap_output", 0) => narrow::tokens(value).map(drop),
+        ("Request", "cache", 0) => text(value, |life| narrow::lasting(life).map(drop)),
+        ("State", "set" | "incr", 2) => {
+            text(value, |life| state::life(&format!("state.{}", entry.name), life).map(drop))
+        }
         _ => Ok(()),
     };
     outcome.err().map(|error| failure(&error).message)
+}
+
+/// What is said of a text; of anything else, that it is none is said elsewhere.
+fn text(value: &Dynamic, check: impl FnOnce(&str) -> Outcome<()>) -> Outcome<()> {
+    value.as_immutable_string_ref().map_or(Ok(()), |text| check(&text))
 }

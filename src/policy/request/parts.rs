@@ -25,15 +25,25 @@ pub(in crate::policy) struct Guards(pub(super) Request);
 
 /// One of `req.turns`.
 #[derive(Clone)]
-pub(in crate::policy) struct Turn(pub(super) Arc<facts::Turn>);
+pub(in crate::policy) struct Turn {
+    turn: Arc<facts::Turn>,
+    of: Request,
+}
 
 impl Turn {
+    pub(super) fn of(turn: facts::Turn, request: &Request) -> Self {
+        Self { turn: Arc::new(turn), of: request.clone() }
+    }
+
     pub(in crate::policy) fn role(&mut self) -> ImmutableString {
-        self.0.role.into()
+        self.turn.role.into()
     }
 
     pub(in crate::policy) fn text(&mut self) -> ImmutableString {
-        self.0.text.as_str().into()
+        if let Some(notes) = self.of.unspoken() {
+            notes.miss("turn.text");
+        }
+        self.turn.text.as_str().into()
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::fault::Phase;
-use crate::policy::plugins::{About, Asking, Finding, Plugins, Question};
+use crate::plan::{Hedge, Late};
+use crate::policy::plugins::{About, Asking, Finding, Plan, Plugins, Question};
 use crate::policy::tests::{Fake, facts, names};
 use crate::policy::{PolicyError, PolicySet, PolicySettings, SeenTarget, Source};
 use crate::target::{TargetName, Traits};
@@ -14,6 +15,8 @@ use crate::target::{TargetName, Traits};
 #[derive(Default)]
 struct Town {
     asked: AtomicU32,
+    /// Its router wants what cannot be.
+    is_hot: bool,
 }
 
 impl Plugins for Town {
@@ -41,7 +44,15 @@ impl Plugins for Town {
                 };
                 Ok(Reply::Findings { findings: vec![email], reject: None })
             }
-            (_, Question::Route) => Ok(Reply::Pass),
+            ("quick", Question::Route) => Ok(Reply::Pass),
+            (_, Question::Route) => Ok(Reply::Plan(Plan {
+                steps: vec![vec![("strong".into(), 1.0)], vec![("cheap".into(), 1.0)]],
+                timeout_ms: Some(400),
+                retries: Some(0),
+                hedge_after_ms: Some(150),
+                set: vec![("temperature".into(), if self.is_hot { "\"hot\"" } else { "0.2" }.into())],
+                ..Plan::default()
+            })),
             (_, Question::Call { function, arguments }) => {
                 Ok(Reply::Json(format!(r#"{{"said": "{function}", "given": {arguments}}}"#)))
             }
@@ -135,6 +146,22 @@ async fn a_policy_that_has_to_wait_is_asked_again_and_its_wishes_count_once() {
         r#"fn on_request(req) { if state.get("test-waiting") == 1 { return route("cheap"); } }"#,
     )]);
     assert!(again.decide().await.decision.unwrap().verdict.is_some(), "what is kept outlives its request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_whole_of_a_routers_plan_is_carried_out() {
+    let policy = &[("10-a", r#"fn on_request(req) { plugin("slow").route(req) }"#)];
+    let (session, _) = begin(policy);
+    let Some(Verdict::Route(route)) = session.decide().await.decision.unwrap().verdict else { panic!() };
+    let ms = Duration::from_millis;
+    assert_eq!(route.steps.len(), 2);
+    assert_eq!(route.manner.hedge, Some(Hedge::after(Late::After(ms(150)))));
+    assert_eq!((route.manner.attempt, route.timeout, route.retries), (Some(ms(400)), None, Some(0)));
+    assert_eq!(route.set, [("temperature".into(), serde_json::json!(0.2))]);
+
+    let set = load(policy, &Arc::new(Town { is_hot: true, ..Town::default() })).unwrap();
+    let decided = set.begin(&facts("auto", Fake::default())).decide().await;
+    assert!(decided.errors[0].message.contains("`temperature` takes a number"), "{:?}", decided.errors);
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,7 +374,7 @@ async fn hooks_and_properties_are_checked_at_load() {
             "1:32: unknown property `satus` of an answer (did you mean `status`?)",
         ),
         (
-            "fn on_response(req, res) { req.require(\"x\") }",
+            "fn on_response(req, res) { req.require(\"private\") }",
             "1:32: `require` works in `on_request` and `on_error`, but this runs in `on_response`",
         ),
         (

@@ -7,10 +7,9 @@ use rhai::{Dynamic, Map, NativeCallContext};
 use super::{Kind, Row, Sheet, kind, row};
 use crate::policy::bridge::{Classes, Findings, Handle};
 use crate::policy::call_word;
-use crate::policy::request::{Outcome, Request, fault, request_of};
+use crate::policy::request::{Request, request_of};
 use crate::policy::series::Metric;
-use crate::policy::state::State;
-use crate::policy::verdict::{duration, not_a_duration};
+use crate::policy::state::{State, life};
 
 pub(super) const SHEET: Sheet = Sheet { kinds: KINDS, rows: ROWS };
 
@@ -233,10 +232,6 @@ const ROWS: &[Row] = &[
         );
     }),
 ];
-
-fn life(function: &str, text: &str) -> Outcome<std::time::Duration> {
-    duration(text).ok_or_else(|| fault(not_a_duration(function, text)))
-}
 
 #[allow(clippy::cast_precision_loss, reason = "nobody counts beyond 53 bits at once")]
 fn float(by: i64) -> f64 {
