@@ -40,7 +40,7 @@ pub use chaos::{Chaos, ChaosKind, ChaosMatch, ChaosSettings, Exposed, StallAt};
 use course::{Course, Onward, Step};
 pub use ensemble::Judge;
 pub use grip::Grip;
-pub use journal::Journal;
+pub use journal::{Journal, Spent};
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
 pub use sequel::{Again, Remainder, Sequel};

@@ -447,7 +447,7 @@ async fn in_the_books(
     let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
     match &tried {
         Err(fault) => match page.withheld() {
-            Some(usage) => entry.withhold(usage, fault),
+            Some(usage) => page.pay(entry.withhold(usage, fault)),
             None => entry.fail(fault),
         },
         Ok(_) => {
@@ -459,7 +459,7 @@ async fn in_the_books(
                 Ok((Answered::Raw(raw), _)) if let Some(complaint) = raw.complaint() => entry.fail(complaint),
                 // It is one of several, and paid for by itself.
                 Ok((Answered::Whole(relayed, _), status)) if role == Role::Ensemble => {
-                    entry.used(relayed.usage, *status);
+                    page.pay(entry.used(relayed.usage, *status));
                 }
                 _ => entry.win(tab),
             }

@@ -269,18 +269,22 @@ impl Entry {
     }
 
     /// The attempt was answered, and is paid for by what it used, whatever becomes of its answer.
-    pub fn used(self, usage: Option<Usage>, status: u16) {
-        let opening = &self.sheet.opening;
-        let price = || self.known.as_ref()?.price()?.settle(&usage?, opening.when);
-        let cost = price();
+    /// What it cost comes back, where that is known: what is paid for in advance is taken once.
+    pub fn used(self, usage: Option<Usage>, status: u16) -> Option<Nano> {
+        let cost = usage.and_then(|usage| self.price(&usage));
         self.settle(Closing { usage, cost, outcome: "ok", status: Some(status) });
+        cost
     }
 
-    /// The attempt was answered, and nobody gets the answer. It is paid for all the same.
-    pub fn withhold(self, usage: Usage, fault: &Fault) {
-        let price = || self.known.as_ref()?.price()?.settle(&usage, self.sheet.opening.when);
-        let (cost, outcome) = (price(), fault.kind.as_str());
+    /// The attempt was answered, and nobody gets the answer. It is paid for all the same. What it cost comes back.
+    pub fn withhold(self, usage: Usage, fault: &Fault) -> Option<Nano> {
+        let (cost, outcome) = (self.price(&usage), fault.kind.as_str());
         self.settle(Closing { usage: Some(usage), cost, outcome, status: fault.status });
+        cost
+    }
+
+    fn price(&self, usage: &Usage) -> Option<Nano> {
+        self.known.as_ref()?.price()?.settle(usage, self.sheet.opening.when)
     }
 
     /// The attempt ended with this use.
@@ -323,7 +327,7 @@ impl Entry {
         let opening = &self.sheet.opening;
         let prompt = opening.scale.likely(&self.target, opening.size.prompt);
         let usage = self.within(Usage { input: prompt, estimated: true, ..Usage::default() });
-        let cost = self.known.as_ref().and_then(|known| known.price()?.settle(&usage, opening.when));
+        let cost = self.price(&usage);
         let closing = Closing { usage: Some(usage), cost, outcome, status };
         self.finish(State::Estimated, closing, usage);
     }
