@@ -73,9 +73,9 @@ impl Price {
         let then = match off_peak {
             None => usual,
             Some(off_peak) => {
-                let named = off_peak.rates.iter().find(|(named, _)| *named == unit && tier == Tier::Standard);
+                let named = off_peak.named(unit, &self.rates).filter(|_| tier == Tier::Standard);
                 match (named, off_peak.percent) {
-                    (Some((_, price)), _) => *price,
+                    (Some(price), _) => price,
                     (None, Some(percent)) => usual.percent(percent),
                     (None, None) => usual,
                 }
@@ -124,6 +124,23 @@ impl Price {
             otherwise = true;
         }
         (!missing || otherwise).then_some(sum)
+    }
+}
+
+impl OffPeak {
+    /// What a unit costs then: by its own price, or by that of the unit whose price stands in for it as it does at all
+    /// other times.
+    fn named(&self, unit: Unit, usual: &[Rate]) -> Option<Pico> {
+        let mut unit = unit;
+        loop {
+            if let Some((_, price)) = self.rates.iter().find(|(named, _)| *named == unit) {
+                return Some(*price);
+            }
+            if usual.iter().any(|rate| rate.unit == unit) {
+                return None;
+            }
+            unit = unit.stand_in()?;
+        }
     }
 }
 
@@ -278,6 +295,22 @@ mod tests {
         assert_eq!(at(12 * 3_600_000, Tier::Standard), Some(Nano(3_000_000)), "noon");
         assert_eq!(at(17 * 3_600_000, Tier::Standard), Some(Nano(250_000 + 1_000_000)), "evening");
         assert_eq!(at(17 * 3_600_000, Tier::Batch), Some(Nano(500_000 + 1_000_000)), "no price of its own");
+    }
+
+    #[test]
+    fn what_has_no_price_of_its_own_follows_its_stand_in_through_the_hours() {
+        let mut deepseek = price(&[(Unit::Input, 1.0), (Unit::Output, 2.0), (Unit::InputAudio, 4.0)]);
+        let always = Hours { zone: TimeZone::UTC, days_zone: None, days: EVERY_DAY, spans: vec![(0, 1440)] };
+        let rates = vec![(Unit::Input, Pico(500_000)), (Unit::Output, Pico(1_000_000))];
+        deepseek.off_peak = vec![OffPeak { hours: vec![always], rates, percent: None }];
+        let cost = |usage: Usage| deepseek.settle(&usage, When::default()).unwrap();
+        let none = Usage::default();
+        let plain = Usage { input: 1_000, output: 1_000, ..none };
+        assert_eq!(cost(plain), Nano(1_500_000));
+        let parts = Usage { input: 100, cached_read: 900, reasoning: 900, ..plain };
+        assert_eq!(cost(parts), Nano(1_500_000), "the same tokens, of other kinds");
+        let heard = Usage { input_audio: 1_000, ..plain };
+        assert_eq!(cost(heard), Nano(5_000_000), "its own price counts at all hours");
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Unit {
     }
 
     /// The unit whose price counts where this one has none.
-    fn stand_in(self) -> Option<Self> {
+    pub(super) fn stand_in(self) -> Option<Self> {
         match self {
             Self::CachedRead | Self::CacheWrite | Self::InputAudio | Self::InputImage => Some(Self::Input),
             Self::CacheWriteLong => Some(Self::CacheWrite),
