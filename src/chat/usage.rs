@@ -53,6 +53,9 @@ pub struct Usage {
     /// Pictures that were asked for, which is what some providers count.
     #[serde(skip_serializing_if = "is_zero")]
     pub images: u64,
+    /// How often the price of a request is charged, where the provider says so (Cohere's search units).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub searches: u64,
     /// What is charged for, where the provider says that this is other than what was read and written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billed: Option<Billed>,
@@ -125,6 +128,7 @@ impl Usage {
             (&mut self.audio_ms, other.audio_ms),
             (&mut self.characters, other.characters),
             (&mut self.images, other.images),
+            (&mut self.searches, other.searches),
         ];
         for (count, more) in counts {
             *count = count.saturating_add(more);

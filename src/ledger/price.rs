@@ -120,7 +120,7 @@ impl Price {
             }
         }
         if let Some(price) = of(Unit::Request) {
-            sum += u128::from(price.0) * 1_000;
+            sum += u128::from(usage.searches.max(1)) * u128::from(price.0) * 1_000;
             otherwise = true;
         }
         (!missing || otherwise).then_some(sum)
@@ -311,6 +311,16 @@ mod tests {
         assert_eq!(cost(parts), Nano(1_500_000), "the same tokens, of other kinds");
         let heard = Usage { input_audio: 1_000, ..plain };
         assert_eq!(cost(heard), Nano(5_000_000), "its own price counts at all hours");
+    }
+
+    #[test]
+    fn searches_are_paid_for_as_often_as_the_provider_says() {
+        let rerank = price(&[(Unit::Request, 0.002)]);
+        let cost = |searches| {
+            let usage = Usage { searches, ..Usage::default() };
+            rerank.settle(&usage, When::default()).map(|nano| nano.0)
+        };
+        assert_eq!((cost(0), cost(1), cost(10)), (Some(2_000_000), Some(2_000_000), Some(20_000_000)));
     }
 
     #[test]
