@@ -123,7 +123,12 @@ impl Price {
             sum += u128::from(usage.searches.max(1)) * u128::from(price.0) * 1_000;
             otherwise = true;
         }
-        (!missing || otherwise).then_some(sum)
+        // Sound that is paid for by its tokens, of which nobody counted any.
+        let uncounted = usage.characters > 0
+            && usage.estimated
+            && of(Unit::Character).is_none()
+            && of(Unit::OutputAudio).is_some_and(|price| price.0 > 0);
+        (!uncounted && (!missing || otherwise)).then_some(sum)
     }
 }
 
@@ -321,6 +326,18 @@ mod tests {
             rerank.settle(&usage, When::default()).map(|nano| nano.0)
         };
         assert_eq!((cost(0), cost(1), cost(10)), (Some(2_000_000), Some(2_000_000), Some(20_000_000)));
+    }
+
+    #[test]
+    fn sound_whose_tokens_nobody_counted_has_no_known_cost() {
+        let asked = Usage { input: 1_000, characters: 4_000, estimated: true, ..Usage::default() };
+        let counted = Usage { input: 900, output: 5_000, output_audio: 5_000, estimated: false, ..asked };
+        let by_token = price(&[(Unit::Input, 0.6), (Unit::OutputAudio, 12.0)]);
+        let cost = |price: &Price, usage: &Usage| price.settle(usage, When::default()).map(|nano| nano.0);
+        assert_eq!(cost(&by_token, &asked), None);
+        assert_eq!(cost(&by_token, &counted), Some(540_000 + 60_000_000));
+        assert_eq!(cost(&price(&[(Unit::Character, 15.0)]), &asked), Some(60_000_000));
+        assert_eq!(cost(&price(&[(Unit::Input, 0.6)]), &asked), Some(600_000), "only its text is paid for");
     }
 
     #[test]
