@@ -145,6 +145,8 @@ pub struct Job {
     pub limits: Limits,
     /// End of the whole request.
     pub deadline: Instant,
+    /// Whether it, or one of its targets, names a class of service, so that what goes out is looked at for it.
+    pub tiered: bool,
     /// Tokens of its prompt, for keys with a limit of tokens.
     pub tokens: u64,
     /// Whose turn it takes where it has to wait.

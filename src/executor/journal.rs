@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::chat::{Loss, Usage};
+use crate::chat::{Loss, Tier, Usage};
 use crate::fault::Fault;
 use crate::money::Nano;
 use crate::plan::{AttemptRecord, Role};
@@ -61,6 +61,7 @@ struct Running {
     began: Instant,
     lost: Vec<Loss>,
     chaos: Option<Arc<str>>,
+    tier: Option<Tier>,
 }
 
 /// The page of one attempt. Dropped before its end, the attempt was cancelled.
@@ -92,8 +93,23 @@ impl Page<'_> {
         }
     }
 
+    /// The attempt asks for this service, or was given it; `None` changes nothing.
+    pub(super) fn serve(&self, tier: Option<Tier>) {
+        let mut pages = self.journal.pages();
+        if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
+            running.tier = tier.or(running.tier);
+        }
+    }
+
+    /// The service that answers, as far as request and head of the answer tell.
+    pub(super) fn tier(&self) -> Option<Tier> {
+        let pages = self.journal.pages();
+        pages.running.iter().find(|running| running.number == self.number)?.tier
+    }
+
     /// An answer was made, and is withheld.
     pub(super) fn withhold(&self, target: &Target, usage: Usage) {
+        let usage = Usage { tier: usage.tier.or(self.tier()), ..usage };
         self.journal.spent(target, usage);
         self.withheld.get_or_init(|| usage);
     }
@@ -168,6 +184,7 @@ impl Journal {
             began: now,
             lost: Vec::new(),
             chaos: None,
+            tier: None,
         });
         Page { journal: self, number, withheld: OnceLock::new(), paid: OnceLock::new() }
     }

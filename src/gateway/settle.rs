@@ -60,9 +60,9 @@ pub(super) struct Settlement {
     pub(super) tab: Option<Arc<Tab>>,
     /// What it cost, once it was asked.
     cost: Option<Option<Nano>>,
-    /// The service that was asked for, or that did the work.
+    /// The service by which an attempt is reckoned of which nobody knows the end.
     pub(super) tier: Tier,
-    /// Whether the request names a service, so that the answer may name another.
+    /// Whether the request or one of its targets names a service, so that an answer may be of any.
     pub(super) tier_asked: bool,
     /// When the whole body was here.
     pub(super) read_at: Option<Instant>,

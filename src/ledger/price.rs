@@ -35,7 +35,7 @@ pub struct OffPeak {
 /// Under which conditions something was used.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct When {
-    /// The service that did it.
+    /// The service that did it, where the usage does not name one.
     pub tier: Tier,
     /// When it began, in Unix milliseconds.
     pub unix_ms: u64,
@@ -89,7 +89,8 @@ impl Price {
     fn femto(&self, usage: &Usage, when: When) -> Option<u128> {
         let prompt = usage.prompt();
         let off_peak = self.off_peak_at(when.unix_ms);
-        let of = |unit| self.rate_in(unit, prompt, when.tier, off_peak);
+        let tier = usage.tier.unwrap_or(when.tier);
+        let of = |unit| self.rate_in(unit, prompt, tier, off_peak);
         let mut sum: u128 = 0;
         let mut missing = false;
         for (unit, count) in tokens(usage) {
@@ -319,13 +320,20 @@ mod tests {
     }
 
     #[test]
-    fn searches_are_paid_for_as_often_as_the_provider_says() {
-        let rerank = price(&[(Unit::Request, 0.002)]);
-        let cost = |searches| {
-            let usage = Usage { searches, ..Usage::default() };
-            rerank.settle(&usage, When::default()).map(|nano| nano.0)
-        };
-        assert_eq!((cost(0), cost(1), cost(10)), (Some(2_000_000), Some(2_000_000), Some(20_000_000)));
+    fn the_service_that_the_usage_names_counts_before_the_one_that_was_asked_for() {
+        let mut tiered = price(&[(Unit::Input, 1.0)]);
+        tiered.rates.push(Rate { unit: Unit::Input, tier: Tier::Flex, above: 0, price: Pico(500_000) });
+        let usage = Usage { input: 1_000, ..Usage::default() };
+        let flex = When { tier: Tier::Flex, unix_ms: 0 };
+        for (said, when, expected) in [
+            (None, When::default(), 1_000_000),
+            (None, flex, 500_000),
+            (Some(Tier::Standard), flex, 1_000_000),
+            (Some(Tier::Flex), When::default(), 500_000),
+        ] {
+            let usage = Usage { tier: said, ..usage };
+            assert_eq!(tiered.settle(&usage, when), Some(Nano(expected)), "{said:?} {when:?}");
+        }
     }
 
     #[test]
@@ -338,6 +346,16 @@ mod tests {
         assert_eq!(cost(&by_token, &counted), Some(540_000 + 60_000_000));
         assert_eq!(cost(&price(&[(Unit::Character, 15.0)]), &asked), Some(60_000_000));
         assert_eq!(cost(&price(&[(Unit::Input, 0.6)]), &asked), Some(600_000), "only its text is paid for");
+    }
+
+    #[test]
+    fn searches_are_paid_for_as_often_as_the_provider_says() {
+        let rerank = price(&[(Unit::Request, 0.002)]);
+        let cost = |searches| {
+            let usage = Usage { searches, ..Usage::default() };
+            rerank.settle(&usage, When::default()).map(|nano| nano.0)
+        };
+        assert_eq!((cost(0), cost(1), cost(10)), (Some(2_000_000), Some(2_000_000), Some(20_000_000)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::chat::Tier;
 use crate::money::Pico;
 
 /// What is counted.
@@ -39,22 +40,6 @@ pub enum Unit {
     Character,
     /// A request.
     Request,
-}
-
-/// Which service was paid for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum Tier {
-    /// The usual one.
-    #[default]
-    Standard,
-    /// Done within a day.
-    Batch,
-    /// Slower and cheaper.
-    Flex,
-    /// Faster and dearer.
-    Priority,
 }
 
 /// The price of one unit under one condition.
@@ -107,29 +92,6 @@ impl Unit {
             Self::Reasoning | Self::OutputAudio | Self::OutputImage => Some(Self::Output),
             _ => None,
         }
-    }
-}
-
-impl Tier {
-    /// All of them, with the letter of the compact form and the name that people write.
-    pub const ALL: [(Self, char, &'static str); 4] = [
-        (Self::Standard, 's', "standard"),
-        (Self::Batch, 'b', "batch"),
-        (Self::Flex, 'f', "flex"),
-        (Self::Priority, 'p', "priority"),
-    ];
-
-    /// The tier of a `service_tier` field; what is unknown or left to the provider is the usual one.
-    pub fn named(text: &str) -> Self {
-        Self::ALL.iter().find(|(_, _, name)| *name == text).map_or(Self::Standard, |(tier, ..)| *tier)
-    }
-
-    /// What an answer says of the tier in which it was made, if it does: the last `service_tier` in its JSON.
-    pub fn said_in(body: &[u8]) -> Option<Self> {
-        let rest = &body[memchr::memmem::rfind(body, b"\"service_tier\"")? + 14..];
-        let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-        let end = memchr::memchr(b'"', rest)?;
-        std::str::from_utf8(&rest[..end]).ok().map(Self::named)
     }
 }
 
@@ -256,19 +218,6 @@ mod tests {
             (Unit::Image, Tier::Flex, 7),
         ] {
             assert_eq!(rate(&rates, unit, tier, 10), Some(Pico(expected)), "{unit:?} {tier:?}");
-        }
-    }
-
-    #[test]
-    fn answers_say_their_tier() {
-        for (body, expected) in [
-            (r#"{"service_tier": "flex"}"#, Some(Tier::Flex)),
-            (r#"{"service_tier":"default","usage":{}}"#, Some(Tier::Standard)),
-            (r#"{"service_tier":null}"#, None),
-            (r#"{"service_tier"#, None),
-            ("{}", None),
-        ] {
-            assert_eq!(Tier::said_in(body.as_bytes()), expected, "{body}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::desk::Desk;
 use super::price::When;
 use super::row::{End, Heading, Row, State};
 use super::{Book, Known};
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 use crate::facts::market::Scale;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::money::Nano;
@@ -74,6 +74,8 @@ pub struct Entry {
     over: bool,
     /// Whether the request went out, where that is not sure: chaos may hold it back.
     sent: Option<Arc<AtomicBool>>,
+    /// The service that answers, where that is known.
+    tier: Option<Tier>,
 }
 
 impl Tab {
@@ -144,7 +146,8 @@ impl Tab {
         let sheet = self.sheet.clone();
         let most = (bound.prompt, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
         let hold = Some(hold);
-        Ok(Entry { sheet, target: target.clone(), row, known, hold, most, written, over: false, sent: None })
+        let target = target.clone();
+        Ok(Entry { sheet, target, row, known, hold, most, written, over: false, sent: None, tier: None })
     }
 
     /// An estimate within what was held for the attempt whose answer goes to the client: nothing that nobody counted is
@@ -229,6 +232,11 @@ impl Entry {
     /// The limit that has to stand in the request, for each choice.
     pub fn cap(&self) -> Option<u64> {
         self.hold.as_ref()?.cap
+    }
+
+    /// This service answers it, as far as request and head of the answer tell.
+    pub fn served_in(&mut self, tier: Tier) {
+        self.tier = Some(tier);
     }
 
     /// As long as `sent` is false, nothing went out, and nothing can cost.
@@ -326,7 +334,8 @@ impl Entry {
     fn estimate(&mut self, outcome: &'static str, status: Option<u16>) {
         let opening = &self.sheet.opening;
         let prompt = opening.scale.likely(&self.target, opening.size.prompt);
-        let usage = self.within(Usage { input: prompt, estimated: true, ..Usage::default() });
+        let usage = Usage { input: prompt, estimated: true, tier: self.tier, ..Usage::default() };
+        let usage = self.within(usage);
         let cost = self.price(&usage);
         let closing = Closing { usage: Some(usage), cost, outcome, status };
         self.finish(State::Estimated, closing, usage);
