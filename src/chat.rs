@@ -8,6 +8,7 @@ mod event;
 mod loss;
 pub mod proof;
 mod request;
+mod tier;
 mod usage;
 
 pub use answer::{Answer, Choice, Finish, FinishReason};
@@ -17,6 +18,7 @@ pub use request::{
     CacheHint, Media, Message, OutputFormat, Part, Reasoning, Request, Role, Sampling, Tool, ToolChoice,
     ToolKind,
 };
+pub use tier::Tier;
 pub use usage::{Billed, Usage};
 
 /// An object whose fields keep their order.

@@ -40,7 +40,7 @@ pub use chaos::{Chaos, ChaosKind, ChaosMatch, ChaosSettings, Exposed, StallAt};
 use course::{Course, Onward, Step};
 pub use ensemble::Judge;
 pub use grip::Grip;
-pub use journal::Journal;
+pub use journal::{Journal, Spent};
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
 pub use sequel::{Again, Remainder, Sequel};
@@ -145,6 +145,8 @@ pub struct Job {
     pub limits: Limits,
     /// End of the whole request.
     pub deadline: Instant,
+    /// Whether it, or one of its targets, names a class of service, so that what goes out is looked at for it.
+    pub tiered: bool,
     /// Tokens of its prompt, for keys with a limit of tokens.
     pub tokens: u64,
     /// Whose turn it takes where it has to wait.

@@ -19,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Caller;
+use crate::chat::Tier;
 pub use beginning::beginning;
 use market::Market;
 pub use notes::{HeaderNames, Media, Noted, Notes, Seen, Text};
@@ -200,6 +201,11 @@ pub trait Body: Send + Sync {
     /// wherever the client's dialect keeps it.
     fn parameter(&self, name: &str) -> Option<&str> {
         self.field(name)
+    }
+    /// The class of service that the client asks for, where its request names one.
+    fn service_tier(&self) -> Option<Tier> {
+        let raw = ["service_tier", "serviceTier"].into_iter().find_map(|name| self.field(name))?;
+        Some(Tier::asked(raw.trim_matches('"')))
     }
     /// How many words the text has.
     fn words(&self) -> u64 {

@@ -368,6 +368,9 @@ pub struct AttemptRecord {
     /// What it used, where its answer is one of several or went into another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What that cost, until the request's own cost is reckoned of it.
+    #[serde(skip)]
+    pub cost: Option<Nano>,
     /// The chaos experiment that struck it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chaos: Option<Arc<str>>,
@@ -409,6 +412,7 @@ impl AttemptRecord {
             ms: (took.as_secs_f64() * 1e6).round() / 1e3,
             role: Role::Primary,
             usage: None,
+            cost: None,
             chaos: None,
         }
     }

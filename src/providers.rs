@@ -35,6 +35,7 @@ mod retry_after;
 mod ring;
 mod sandbox;
 mod scrub;
+mod service;
 mod settings;
 mod sigv4;
 mod spoken;
@@ -68,6 +69,7 @@ pub use ring::{
 };
 pub use sandbox::Sandbox;
 pub use scrub::scrub;
+pub use service::given_tier;
 pub use settings::{
     AwsSettings, AzureSettings, DeadlineOverrides, FaultDetails, FaultSettings, GoogleSettings,
     HeaderSettings, KeyDetails, KeySettings, LabelValue, PooledKey, ProviderSettings, QuirkSettings,

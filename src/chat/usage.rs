@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Tier;
+
 /// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio`, `output_image` and the
 /// prediction counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, and `cache_write_long` is a
 /// part of `cache_write`.
@@ -53,6 +55,12 @@ pub struct Usage {
     /// Pictures that were asked for, which is what some providers count.
     #[serde(skip_serializing_if = "is_zero")]
     pub images: u64,
+    /// How often the price of a request is charged, where the provider says so (Cohere's search units).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub searches: u64,
+    /// The service that did it, where the answer or the request as it went out named one.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub tier: Option<Tier>,
     /// What is charged for, where the provider says that this is other than what was read and written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billed: Option<Billed>,
@@ -125,15 +133,28 @@ impl Usage {
             (&mut self.audio_ms, other.audio_ms),
             (&mut self.characters, other.characters),
             (&mut self.images, other.images),
+            (&mut self.searches, other.searches),
         ];
         for (count, more) in counts {
             *count = count.saturating_add(more);
         }
         self.estimated |= other.estimated;
+        self.tier = self.tier.or(other.tier);
+    }
+
+    /// The same, done by the service that the answer names, if it names one.
+    #[must_use]
+    pub fn in_tier(self, said: Option<&str>) -> Self {
+        Self { tier: said.and_then(Tier::said).or(self.tier), ..self }
     }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_usual(tier: &Option<Tier>) -> bool {
+    tier.unwrap_or_default() == Tier::Standard
 }

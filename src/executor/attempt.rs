@@ -23,7 +23,9 @@ use crate::chat::Loss;
 use crate::fault::{Counts, Fault, FaultKind, Phase, Retry};
 use crate::ledger::Entry;
 use crate::plan::Role;
-use crate::providers::{Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target};
+use crate::providers::{
+    Credential, Held, Hold, HttpPlace, Local, Meter, Outgoing, Place, Signable, Target, given_tier,
+};
 use crate::queue::Berth;
 use crate::tokens::Counter;
 use crate::upstream::{Outbound, Standing, Upload};
@@ -205,6 +207,9 @@ impl Executor {
         let streams = job.carry.wants_stream();
         let outgoing = passing::outgoing(&*job.carry, target).await?;
         page.lose(&outgoing.lost);
+        if job.tiered {
+            page.serve(Some(outgoing.tier()));
+        }
         if job.strict && !outgoing.lost.is_empty() {
             return Err(lossy(target, &outgoing.lost));
         }
@@ -236,6 +241,9 @@ impl Executor {
             Some(strike) => strike.afterwards(sent),
             None => sent,
         };
+        if job.tiered {
+            page.serve(given_tier(&headers));
+        }
 
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
@@ -266,6 +274,7 @@ impl Executor {
                 headers,
                 body,
                 asked: form.asked,
+                tier: None,
                 target: target.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),
                 grip: Grip::default(),
@@ -439,15 +448,19 @@ fn is_slow(target: &Target) -> bool {
 /// Settles an attempt that failed. One that was answered is shown to nobody before it stands in the ledger.
 async fn in_the_books(
     job: &Job,
-    entry: Option<Entry>,
+    mut entry: Option<Entry>,
     role: Role,
     page: &Page<'_>,
-    tried: Result<(Answered, u16), Fault>,
+    mut tried: Result<(Answered, u16), Fault>,
 ) -> Result<(Answered, u16), Fault> {
+    if let Some(tier) = job.tiered.then(|| page.tier()).flatten() {
+        tried.iter_mut().for_each(|(answered, _)| answered.serve(tier));
+        entry.iter_mut().for_each(|entry| entry.served_in(tier));
+    }
     let (Some(mut entry), Some(tab)) = (entry, &job.tab) else { return tried };
     match &tried {
         Err(fault) => match page.withheld() {
-            Some(usage) => entry.withhold(usage, fault),
+            Some(usage) => page.pay(entry.withhold(usage, fault)),
             None => entry.fail(fault),
         },
         Ok(_) => {
@@ -459,7 +472,7 @@ async fn in_the_books(
                 Ok((Answered::Raw(raw), _)) if let Some(complaint) = raw.complaint() => entry.fail(complaint),
                 // It is one of several, and paid for by itself.
                 Ok((Answered::Whole(relayed, _), status)) if role == Role::Ensemble => {
-                    entry.used(relayed.usage, *status);
+                    page.pay(entry.used(relayed.usage, *status));
                 }
                 _ => entry.win(tab),
             }

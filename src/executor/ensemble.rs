@@ -163,6 +163,7 @@ impl Executor {
             limits: job.limits,
             deadline: job.deadline,
             tab: job.tab.clone(),
+            tiered: job.tiered,
             tokens: job.tokens,
             tenant: job.tenant,
             bond: job.bond,

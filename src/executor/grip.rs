@@ -2,7 +2,7 @@
 
 use super::Answered;
 use crate::breaker::Busy;
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 use crate::plan::Role;
 use crate::providers::Hold;
 use crate::queue::Berth;
@@ -33,6 +33,18 @@ impl Answered {
         match self {
             Self::Whole(relayed, _) if role == Role::Ensemble => relayed.usage,
             _ => None,
+        }
+    }
+
+    /// This service gives it, unless the answer itself names another.
+    pub(super) fn serve(&mut self, tier: Tier) {
+        match self {
+            Self::Whole(relayed, _) => {
+                relayed.usage.iter_mut().for_each(|usage| usage.tier = usage.tier.or(Some(tier)));
+            }
+            Self::Stream(live) => live.tier = Some(tier),
+            Self::Raw(raw) => raw.tier = Some(tier),
+            Self::Switched(_) => {}
         }
     }
 

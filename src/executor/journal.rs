@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::chat::{Loss, Usage};
+use crate::chat::{Loss, Tier, Usage};
 use crate::fault::Fault;
+use crate::money::Nano;
 use crate::plan::{AttemptRecord, Role};
 use crate::providers::{Dialect, Target};
 use crate::target::TargetName;
@@ -36,8 +37,19 @@ struct Pages {
     dialect: Option<Dialect>,
     /// Targets that were passed over, and why.
     skipped: Vec<(TargetName, &'static str)>,
-    /// What an answer cost that was withheld.
-    spent: Option<(Target, Usage)>,
+    /// What an answer used that was withheld.
+    spent: Option<Spent>,
+}
+
+/// What was used for an answer that nobody gets.
+#[derive(Debug, Clone)]
+pub struct Spent {
+    /// Who made it.
+    pub target: Target,
+    /// What it used.
+    pub usage: Usage,
+    /// What that cost, once it is in the books.
+    pub cost: Option<Nano>,
 }
 
 #[derive(Debug)]
@@ -49,6 +61,7 @@ struct Running {
     began: Instant,
     lost: Vec<Loss>,
     chaos: Option<Arc<str>>,
+    tier: Option<Tier>,
 }
 
 /// The page of one attempt. Dropped before its end, the attempt was cancelled.
@@ -56,6 +69,7 @@ pub(super) struct Page<'j> {
     journal: &'j Journal,
     number: u32,
     withheld: OnceLock<Usage>,
+    paid: OnceLock<Nano>,
 }
 
 impl Page<'_> {
@@ -79,10 +93,36 @@ impl Page<'_> {
         }
     }
 
+    /// The attempt asks for this service, or was given it; `None` changes nothing.
+    pub(super) fn serve(&self, tier: Option<Tier>) {
+        let mut pages = self.journal.pages();
+        if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
+            running.tier = tier.or(running.tier);
+        }
+    }
+
+    /// The service that answers, as far as request and head of the answer tell.
+    pub(super) fn tier(&self) -> Option<Tier> {
+        let pages = self.journal.pages();
+        pages.running.iter().find(|running| running.number == self.number)?.tier
+    }
+
     /// An answer was made, and is withheld.
     pub(super) fn withhold(&self, target: &Target, usage: Usage) {
+        let usage = Usage { tier: usage.tier.or(self.tier()), ..usage };
         self.journal.spent(target, usage);
         self.withheld.get_or_init(|| usage);
+    }
+
+    /// What the attempt cost stands in the books: whoever sums up does not reckon it again.
+    pub(super) fn pay(&self, cost: Option<Nano>) {
+        let Some(cost) = cost else { return };
+        self.paid.get_or_init(|| cost);
+        if self.withheld().is_some()
+            && let Some(spent) = &mut self.journal.pages().spent
+        {
+            spent.cost = Some(cost);
+        }
     }
 
     /// What was used for an answer that is withheld.
@@ -105,6 +145,7 @@ impl Page<'_> {
             ms: ms(took),
             role,
             usage,
+            cost: self.paid.get().copied(),
             chaos,
         });
         took
@@ -143,8 +184,9 @@ impl Journal {
             began: now,
             lost: Vec::new(),
             chaos: None,
+            tier: None,
         });
-        Page { journal: self, number, withheld: OnceLock::new() }
+        Page { journal: self, number, withheld: OnceLock::new(), paid: OnceLock::new() }
     }
 
     /// What goes on now cannot carry this.
@@ -172,11 +214,11 @@ impl Journal {
 
     /// An answer was made, and is withheld.
     pub fn spent(&self, target: &Target, usage: Usage) {
-        self.pages().spent = Some((target.clone(), usage));
+        self.pages().spent = Some(Spent { target: target.clone(), usage, cost: None });
     }
 
     /// Who made an answer that was withheld, and what was used for it.
-    pub fn withheld(&self) -> Option<(Target, Usage)> {
+    pub fn withheld(&self) -> Option<Spent> {
         self.pages().spent.clone()
     }
 
@@ -222,11 +264,11 @@ impl Journal {
         pages.upstream + pages.away.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// What the answers of an ensemble used, each with its target.
-    pub fn used(&self) -> Vec<(TargetName, Usage)> {
+    /// What the answers of an ensemble used, each with its target, and with its cost where that stands in the books.
+    pub fn used(&self) -> Vec<(TargetName, Usage, Option<Nano>)> {
         let pages = self.pages();
-        let used = pages.attempts.iter().filter_map(|attempt| Some((attempt.target.clone(), attempt.usage?)));
-        used.collect()
+        let used = |one: &AttemptRecord| Some((one.target.clone(), one.usage?, one.cost));
+        pages.attempts.iter().filter_map(used).collect()
     }
 
     /// The attempts that have ended so far.
@@ -279,6 +321,7 @@ fn cancelled(target: TargetName, took: Duration) -> AttemptRecord {
         ms: ms(took),
         role: Role::Primary,
         usage: None,
+        cost: None,
         chaos: None,
     }
 }

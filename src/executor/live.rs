@@ -13,7 +13,7 @@ use super::grip::Grip;
 use super::pace::Pace;
 use super::sequel::{Resuming, Sequel};
 use super::watchdog::Watchdog;
-use crate::chat::{Loss, Usage};
+use crate::chat::{Loss, Tier, Usage};
 use crate::facts::market::Scale as _;
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Frame, StreamRelay, Tally, Target};
@@ -52,6 +52,8 @@ pub struct Live {
     pub(super) sequel: Option<Box<Sequel>>,
     /// What does so already.
     resuming: Option<Resuming>,
+    /// The service that gives it, unless the answer itself names another.
+    pub(super) tier: Option<Tier>,
     /// Tokens of the answers that it goes on with.
     before: u64,
     counter: Arc<Counter>,
@@ -95,6 +97,7 @@ impl Live {
             is_sequel: false,
             sequel: None,
             resuming: None,
+            tier: None,
             before: 0,
             counter,
         }
@@ -252,7 +255,7 @@ impl Live {
                 Usage { input, output: heard, estimated: true, ..Usage::default() }
             }
         };
-        Usage { output: usage.output + self.before, ..usage }
+        Usage { output: usage.output + self.before, tier: usage.tier.or(self.tier), ..usage }
     }
 
     /// Whether something of the answer has come that did not go on.

@@ -9,7 +9,7 @@ use super::answering::Answering;
 use super::grip::Grip;
 use super::live::Piece;
 use super::watchdog::Watchdog;
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 use crate::fault::Fault;
 use crate::providers::{Meter, Target};
 use crate::upstream::Upload;
@@ -35,6 +35,8 @@ pub struct Raw {
     pub(super) begun: Option<Bytes>,
     pub(super) meter: Option<Meter>,
     pub(super) asked: Usage,
+    /// The service that gives it, unless the answer itself names another.
+    pub(super) tier: Option<Tier>,
     /// The credentials that the request bore.
     pub(super) secrets: Vec<HeaderValue>,
     pub(super) target: Target,
@@ -88,9 +90,9 @@ impl Raw {
         let said = self.meter.as_ref().and_then(Meter::usage);
         let Usage { characters, images, estimated, input, .. } = self.asked;
         match said {
-            Some(said) => Some(Usage { characters, images, ..said }),
+            Some(said) => Some(Usage { characters, images, tier: said.tier.or(self.tier), ..said }),
             None if self.complaint.is_some() || self.asked == Usage::default() => None,
-            None => Some(Usage { characters, images, estimated, input, ..Usage::default() }),
+            None => Some(Usage { characters, images, estimated, input, tier: self.tier, ..Usage::default() }),
         }
     }
 

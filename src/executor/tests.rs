@@ -147,6 +147,7 @@ pub(super) fn job_of(models: &[&str], stream: bool) -> Job {
     let vendor = Arc::new(Vendor::bare("actor", Arc::new(Actor)));
     let name = |model: &&str| TargetName { provider: "actor".into(), model: (*model).into() };
     Job {
+        tiered: false,
         tab: None,
         targets: models.iter().map(|model| Target::new(vendor.clone(), name(model))).collect(),
         retries: None,

@@ -342,11 +342,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let mut papers = Papers::begin(store, &mut facts);
         let facts = Arc::new(facts);
         let record = recorded(&facts, admitted.asked.bytes());
-        let tier = facts.body.field("service_tier").map(|text| Tier::named(text.trim_matches('"')));
-        opened.note(|s| {
-            s.facts = Some(record);
-            (s.tier, s.tier_asked) = (tier.unwrap_or_default(), tier.is_some());
-        });
+        opened.note(|s| s.facts = Some(record));
         let catalogue = opened.snapshot.catalogue_of(opened.version);
         if !planner::is_allowed(catalogue, &facts.caller, &facts.model) {
             return Err(beyond("this key is not for this model").at("model"));
@@ -442,10 +438,15 @@ impl<'o, 'g> Decided<'o, 'g> {
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
+        let asked_tier = asked.service_tier();
+        let mut who = plan.targets.iter().chain(&plan.judge).chain(sequels.iter().flat_map(|(all, _)| all));
+        let tiered = asked_tier.is_some() || who.any(|target| target.vendor.names_tier);
         let say = Say::of(&session, opened.at);
         let limits = plan::Limits::of(total, plan.first_token, plan.retries);
         opened.note(|s| {
             (s.candidates, s.model_versions) = (candidates, versions);
+            s.tier = asked_tier.filter(|tier| *tier == Tier::Priority).unwrap_or_default();
+            s.tier_asked = tiered;
             s.say.clone_from(&say);
             if let Some(papers) = &mut s.papers {
                 papers.limits = Some(limits);
@@ -454,6 +455,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let caller = session.facts().caller.clone();
         let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
         let job = Job {
+            tiered,
             tokens: asked.tokens(),
             tenant: permit.tenant().ranked(plan.priority),
             bond: Bond::gather(&plan.targets, belongs_to, &*asked),
@@ -515,11 +517,8 @@ impl<'o, 'g> Reserved<'o, 'g> {
             return match answered {
                 Answered::Whole(relayed, target) => {
                     opened.tell_target(&target);
-                    let asked_tier = opened.settlement.as_ref().is_some_and(|s| s.tier_asked);
-                    let tier = if asked_tier { Tier::said_in(&relayed.body) } else { None };
                     opened.note(|s| {
                         (s.target, s.usage, s.finish) = (Some(target), relayed.usage, relayed.finish);
-                        s.tier = tier.unwrap_or(s.tier);
                         s.head_ready();
                     });
                     opened.tell_cost();

@@ -15,6 +15,10 @@ const TEMPLATE: (u64, u64) = (64, 16);
 /// Tokens that pictures, sound and files of a prompt can be beyond its bytes: those that stand elsewhere.
 const MEDIA: u64 = 20_000;
 
+/// Documents that are ordered for the price of one search, and tokens of a document beyond which it counts as several:
+/// <https://docs.cohere.com/docs/how-does-cohere-pricing-work>
+const SEARCHED: (u64, u64) = (100, 500);
+
 /// Fields that are part of the prompt besides the messages, in any dialect.
 const BESIDE: [&str; 6] =
     ["tools", "functions", "response_format", "system", "instructions", "output_config"];
@@ -93,7 +97,13 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
         images: if endpoint == Endpoint::Images { number("n").unwrap_or(1) } else { 0 },
         characters: if endpoint == Endpoint::Speech { text } else { 0 },
         media,
+        searches: if endpoint == Endpoint::Rerank { searches(asked.messages(), text) } else { 1 },
     }
+}
+
+/// How many searches an order of so many documents can be, with so many tokens in all at most.
+fn searches(documents: u64, tokens: u64) -> u64 {
+    documents.saturating_add(tokens / SEARCHED.1).div_ceil(SEARCHED.0)
 }
 
 /// How many answers are generated for one prompt.

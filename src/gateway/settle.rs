@@ -18,7 +18,7 @@ use super::serve::Arrived;
 use super::{Gateway, Shared, Snapshot};
 use crate::breaker::{Answer, Verdict};
 use crate::chat::{Loss, Usage};
-use crate::executor::Journal;
+use crate::executor::{Journal, Spent};
 use crate::facts::market::Scale;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
@@ -60,9 +60,9 @@ pub(super) struct Settlement {
     pub(super) tab: Option<Arc<Tab>>,
     /// What it cost, once it was asked.
     cost: Option<Option<Nano>>,
-    /// The service that was asked for, or that did the work.
+    /// The service by which an attempt is reckoned of which nobody knows the end.
     pub(super) tier: Tier,
-    /// Whether the request names a service, so that the answer may name another.
+    /// Whether the request or one of its targets names a service, so that an answer may be of any.
     pub(super) tier_asked: bool,
     /// When the whole body was here.
     pub(super) read_at: Option<Instant>,
@@ -333,7 +333,11 @@ impl Settlement {
     fn price(&self) -> Option<Nano> {
         let ensemble = self.journal.used();
         if !ensemble.is_empty() {
-            return ensemble.iter().try_fold(Nano::default(), |mut sum, (target, usage)| {
+            return ensemble.iter().try_fold(Nano::default(), |mut sum, (target, usage, cost)| {
+                if let Some(cost) = cost {
+                    sum += *cost;
+                    return Some(sum);
+                }
                 let vendor = self.snapshot.catalogue_of(self.version).vendor(&target.provider);
                 sum += self.paid(target, vendor.and_then(|vendor| vendor.preset.as_deref()), usage)?;
                 Some(sum)
@@ -404,9 +408,10 @@ impl Settlement {
             }
         }
         if self.usage.is_none()
-            && let Some((target, usage)) = self.journal.withheld()
+            && let Some(Spent { target, usage, cost }) = self.journal.withheld()
         {
             (self.target, self.usage) = (Some(target), Some(usage));
+            self.cost = self.cost.or(cost.map(Some));
         }
     }
 

@@ -259,6 +259,7 @@ impl World {
         let facts = told.facts(&nobody, 0).unwrap();
         let plan = planner::plan(&self.catalogue, &facts, &decision, dice).unwrap();
         Job {
+            tiered: false,
             targets: plan.targets,
             retries: plan.retries,
             first_token: None,

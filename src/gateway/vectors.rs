@@ -106,12 +106,14 @@ impl Vectors<'_> {
             },
             size: size(facts.endpoint, &*asked, None),
             when,
-            any_tier: false,
+            any_tier: plan.targets.iter().any(|target| target.vendor.names_tier),
             book: book.clone(),
             snapshot: snapshot.hash.clone(),
             scale: figures.tokens.clone(),
         });
+        let tiered = plan.targets.iter().any(|target| target.vendor.names_tier);
         let job = Job {
+            tiered,
             tokens: asked.tokens(),
             tenant: facts.caller.tenant().ranked(plan.priority),
             bond: Bond::gather(&plan.targets, None, &*asked),

@@ -476,6 +476,7 @@ impl Bench<'_> {
             traits: provider.traits.clone(),
             deadlines: provider.deadlines,
             faults: provider.faults.clone(),
+            names_tier: provider.quirks.names_tier(),
             models,
         })
     }

@@ -23,6 +23,8 @@ pub struct Size {
     pub characters: u64,
     /// Whether pictures or sound are in the prompt.
     pub media: bool,
+    /// How often the price of a request can be charged; at least once.
+    pub searches: u64,
 }
 
 /// What kind of work a request is, by what it is paid for.
@@ -89,7 +91,7 @@ impl Bound {
             let prompt = u128::from(size.prompt_most) * worst(price, kinds, size.prompt_most, when, any_tier);
             let other = u128::from(size.images) * worst(price, &[Unit::Image], 0, when, any_tier)
                 + u128::from(size.characters) * worst(price, &[Unit::Character], 0, when, any_tier)
-                + worst(price, &[Unit::Request], 0, when, any_tier);
+                + u128::from(size.searches.max(1)) * worst(price, &[Unit::Request], 0, when, any_tier);
             (prompt + other, worst(price, &ANSWER, size.prompt_most, when, any_tier))
         });
         Self {

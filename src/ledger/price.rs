@@ -35,7 +35,7 @@ pub struct OffPeak {
 /// Under which conditions something was used.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct When {
-    /// The service that did it.
+    /// The service that did it, where the usage does not name one.
     pub tier: Tier,
     /// When it began, in Unix milliseconds.
     pub unix_ms: u64,
@@ -73,9 +73,9 @@ impl Price {
         let then = match off_peak {
             None => usual,
             Some(off_peak) => {
-                let named = off_peak.rates.iter().find(|(named, _)| *named == unit && tier == Tier::Standard);
+                let named = off_peak.named(unit, &self.rates).filter(|_| tier == Tier::Standard);
                 match (named, off_peak.percent) {
-                    (Some((_, price)), _) => *price,
+                    (Some(price), _) => price,
                     (None, Some(percent)) => usual.percent(percent),
                     (None, None) => usual,
                 }
@@ -89,7 +89,8 @@ impl Price {
     fn femto(&self, usage: &Usage, when: When) -> Option<u128> {
         let prompt = usage.prompt();
         let off_peak = self.off_peak_at(when.unix_ms);
-        let of = |unit| self.rate_in(unit, prompt, when.tier, off_peak);
+        let tier = usage.tier.unwrap_or(when.tier);
+        let of = |unit| self.rate_in(unit, prompt, tier, off_peak);
         let mut sum: u128 = 0;
         let mut missing = false;
         for (unit, count) in tokens(usage) {
@@ -120,10 +121,32 @@ impl Price {
             }
         }
         if let Some(price) = of(Unit::Request) {
-            sum += u128::from(price.0) * 1_000;
+            sum += u128::from(usage.searches.max(1)) * u128::from(price.0) * 1_000;
             otherwise = true;
         }
-        (!missing || otherwise).then_some(sum)
+        // Sound that is paid for by its tokens, of which nobody counted any.
+        let uncounted = usage.characters > 0
+            && usage.estimated
+            && of(Unit::Character).is_none()
+            && of(Unit::OutputAudio).is_some_and(|price| price.0 > 0);
+        (!uncounted && (!missing || otherwise)).then_some(sum)
+    }
+}
+
+impl OffPeak {
+    /// What a unit costs then: by its own price, or by that of the unit whose price stands in for it as it does at all
+    /// other times.
+    fn named(&self, unit: Unit, usual: &[Rate]) -> Option<Pico> {
+        let mut unit = unit;
+        loop {
+            if let Some((_, price)) = self.rates.iter().find(|(named, _)| *named == unit) {
+                return Some(*price);
+            }
+            if usual.iter().any(|rate| rate.unit == unit) {
+                return None;
+            }
+            unit = unit.stand_in()?;
+        }
     }
 }
 
@@ -278,6 +301,61 @@ mod tests {
         assert_eq!(at(12 * 3_600_000, Tier::Standard), Some(Nano(3_000_000)), "noon");
         assert_eq!(at(17 * 3_600_000, Tier::Standard), Some(Nano(250_000 + 1_000_000)), "evening");
         assert_eq!(at(17 * 3_600_000, Tier::Batch), Some(Nano(500_000 + 1_000_000)), "no price of its own");
+    }
+
+    #[test]
+    fn what_has_no_price_of_its_own_follows_its_stand_in_through_the_hours() {
+        let mut deepseek = price(&[(Unit::Input, 1.0), (Unit::Output, 2.0), (Unit::InputAudio, 4.0)]);
+        let always = Hours { zone: TimeZone::UTC, days_zone: None, days: EVERY_DAY, spans: vec![(0, 1440)] };
+        let rates = vec![(Unit::Input, Pico(500_000)), (Unit::Output, Pico(1_000_000))];
+        deepseek.off_peak = vec![OffPeak { hours: vec![always], rates, percent: None }];
+        let cost = |usage: Usage| deepseek.settle(&usage, When::default()).unwrap();
+        let none = Usage::default();
+        let plain = Usage { input: 1_000, output: 1_000, ..none };
+        assert_eq!(cost(plain), Nano(1_500_000));
+        let parts = Usage { input: 100, cached_read: 900, reasoning: 900, ..plain };
+        assert_eq!(cost(parts), Nano(1_500_000), "the same tokens, of other kinds");
+        let heard = Usage { input_audio: 1_000, ..plain };
+        assert_eq!(cost(heard), Nano(5_000_000), "its own price counts at all hours");
+    }
+
+    #[test]
+    fn the_service_that_the_usage_names_counts_before_the_one_that_was_asked_for() {
+        let mut tiered = price(&[(Unit::Input, 1.0)]);
+        tiered.rates.push(Rate { unit: Unit::Input, tier: Tier::Flex, above: 0, price: Pico(500_000) });
+        let usage = Usage { input: 1_000, ..Usage::default() };
+        let flex = When { tier: Tier::Flex, unix_ms: 0 };
+        for (said, when, expected) in [
+            (None, When::default(), 1_000_000),
+            (None, flex, 500_000),
+            (Some(Tier::Standard), flex, 1_000_000),
+            (Some(Tier::Flex), When::default(), 500_000),
+        ] {
+            let usage = Usage { tier: said, ..usage };
+            assert_eq!(tiered.settle(&usage, when), Some(Nano(expected)), "{said:?} {when:?}");
+        }
+    }
+
+    #[test]
+    fn sound_whose_tokens_nobody_counted_has_no_known_cost() {
+        let asked = Usage { input: 1_000, characters: 4_000, estimated: true, ..Usage::default() };
+        let counted = Usage { input: 900, output: 5_000, output_audio: 5_000, estimated: false, ..asked };
+        let by_token = price(&[(Unit::Input, 0.6), (Unit::OutputAudio, 12.0)]);
+        let cost = |price: &Price, usage: &Usage| price.settle(usage, When::default()).map(|nano| nano.0);
+        assert_eq!(cost(&by_token, &asked), None);
+        assert_eq!(cost(&by_token, &counted), Some(540_000 + 60_000_000));
+        assert_eq!(cost(&price(&[(Unit::Character, 15.0)]), &asked), Some(60_000_000));
+        assert_eq!(cost(&price(&[(Unit::Input, 0.6)]), &asked), Some(600_000), "only its text is paid for");
+    }
+
+    #[test]
+    fn searches_are_paid_for_as_often_as_the_provider_says() {
+        let rerank = price(&[(Unit::Request, 0.002)]);
+        let cost = |searches| {
+            let usage = Usage { searches, ..Usage::default() };
+            rerank.settle(&usage, When::default()).map(|nano| nano.0)
+        };
+        assert_eq!((cost(0), cost(1), cost(10)), (Some(2_000_000), Some(2_000_000), Some(20_000_000)));
     }
 
     #[test]

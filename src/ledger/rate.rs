@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::chat::Tier;
 use crate::money::Pico;
 
 /// What is counted.
@@ -39,22 +40,6 @@ pub enum Unit {
     Character,
     /// A request.
     Request,
-}
-
-/// Which service was paid for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum Tier {
-    /// The usual one.
-    #[default]
-    Standard,
-    /// Done within a day.
-    Batch,
-    /// Slower and cheaper.
-    Flex,
-    /// Faster and dearer.
-    Priority,
 }
 
 /// The price of one unit under one condition.
@@ -100,7 +85,7 @@ impl Unit {
     }
 
     /// The unit whose price counts where this one has none.
-    fn stand_in(self) -> Option<Self> {
+    pub(super) fn stand_in(self) -> Option<Self> {
         match self {
             Self::CachedRead | Self::CacheWrite | Self::InputAudio | Self::InputImage => Some(Self::Input),
             Self::CacheWriteLong => Some(Self::CacheWrite),
@@ -110,45 +95,35 @@ impl Unit {
     }
 }
 
-impl Tier {
-    /// All of them, with the letter of the compact form and the name that people write.
-    pub const ALL: [(Self, char, &'static str); 4] = [
-        (Self::Standard, 's', "standard"),
-        (Self::Batch, 'b', "batch"),
-        (Self::Flex, 'f', "flex"),
-        (Self::Priority, 'p', "priority"),
-    ];
-
-    /// The tier of a `service_tier` field; what is unknown or left to the provider is the usual one.
-    pub fn named(text: &str) -> Self {
-        Self::ALL.iter().find(|(_, _, name)| *name == text).map_or(Self::Standard, |(tier, ..)| *tier)
-    }
-
-    /// What an answer says of the tier in which it was made, if it does: the last `service_tier` in its JSON.
-    pub fn said_in(body: &[u8]) -> Option<Self> {
-        let rest = &body[memchr::memmem::rfind(body, b"\"service_tier\"")? + 14..];
-        let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-        let end = memchr::memchr(b'"', rest)?;
-        std::str::from_utf8(&rest[..end]).ok().map(Self::named)
-    }
-}
-
 /// The price of `unit` for a prompt of this size in this tier.
 ///
-/// The highest threshold that the prompt exceeds counts. A tier without a price of its own costs what the standard one
-/// does; one that has none above the threshold keeps its proportion to it. A unit without any price costs what its
-/// stand-in does: a cached token what an uncached one does, a reasoning token what any generated one does.
+/// The highest threshold that the prompt exceeds counts. A unit without any price costs what its stand-in does: a cached
+/// token what an uncached one does, a reasoning token what any generated one does. A tier that has no price for a unit
+/// keeps the proportion that it has for the unit's stand-in, else it costs what the standard one does; one that has none
+/// above the threshold keeps its proportion to it.
 pub fn rate(rates: &[Rate], unit: Unit, tier: Tier, prompt: u64) -> Option<Pico> {
     let mut unit = unit;
-    loop {
-        if let Some(price) = own_rate(rates, unit, tier, prompt) {
-            return Some(price);
+    let standard = loop {
+        match own_rate(rates, unit, tier, prompt) {
+            Some((price, true)) => return Some(price),
+            Some((price, false)) => break price,
+            None => unit = unit.stand_in()?,
         }
-        unit = unit.stand_in()?;
+    };
+    // Lists often name the tier's price of plain tokens alone, though it holds for all of them.
+    while let Some(stand_in) = unit.stand_in() {
+        unit = stand_in;
+        if let Some((price, true)) = own_rate(rates, unit, tier, prompt)
+            && let Some((base, _)) = own_rate(rates, unit, Tier::Standard, prompt)
+        {
+            return Some(standard.in_proportion(base, price));
+        }
     }
+    Some(standard)
 }
 
-fn own_rate(rates: &[Rate], unit: Unit, tier: Tier, prompt: u64) -> Option<Pico> {
+/// What lists say of the unit itself, and whether they say it of this tier.
+fn own_rate(rates: &[Rate], unit: Unit, tier: Tier, prompt: u64) -> Option<(Pico, bool)> {
     let (mut standard, mut base, mut own) = (None::<Rate>, None, None::<Rate>);
     for rate in rates.iter().filter(|rate| rate.unit == unit) {
         if rate.above == 0 && rate.tier == Tier::Standard {
@@ -158,8 +133,8 @@ fn own_rate(rates: &[Rate], unit: Unit, tier: Tier, prompt: u64) -> Option<Pico>
             continue;
         }
         let best = match rate.tier {
-            Tier::Standard => &mut standard,
             other if other == tier => &mut own,
+            Tier::Standard => &mut standard,
             _ => continue,
         };
         if best.is_none_or(|best| best.above < rate.above) {
@@ -169,10 +144,10 @@ fn own_rate(rates: &[Rate], unit: Unit, tier: Tier, prompt: u64) -> Option<Pico>
     match (own, standard) {
         (Some(own), Some(standard)) if own.above < standard.above => {
             let base = base.unwrap_or(standard.price);
-            Some(own.price.in_proportion(base, standard.price))
+            Some((own.price.in_proportion(base, standard.price), true))
         }
-        (Some(own), _) => Some(own.price),
-        (None, standard) => standard.map(|rate| rate.price),
+        (Some(own), _) => Some((own.price, true)),
+        (None, standard) => standard.map(|rate| (rate.price, false)),
     }
 }
 
@@ -216,15 +191,33 @@ mod tests {
     }
 
     #[test]
-    fn answers_say_their_tier() {
-        for (body, expected) in [
-            (r#"{"service_tier": "flex"}"#, Some(Tier::Flex)),
-            (r#"{"service_tier":"default","usage":{}}"#, Some(Tier::Standard)),
-            (r#"{"service_tier":null}"#, None),
-            (r#"{"service_tier"#, None),
-            ("{}", None),
+    fn a_tier_without_a_price_for_a_unit_keeps_the_proportion_of_its_stand_in() {
+        // As public lists have Gemini: thinking has a price, but only the standard one.
+        let rates = [
+            of(Unit::Input, Tier::Standard, 0, 30),
+            of(Unit::Input, Tier::Flex, 0, 15),
+            of(Unit::CacheWrite, Tier::Standard, 0, 40),
+            of(Unit::CacheWriteLong, Tier::Standard, 0, 60),
+            of(Unit::InputAudio, Tier::Standard, 0, 100),
+            of(Unit::InputAudio, Tier::Flex, 0, 90),
+            of(Unit::Output, Tier::Standard, 0, 250),
+            of(Unit::Output, Tier::Flex, 0, 125),
+            of(Unit::Output, Tier::Priority, 0, 450),
+            of(Unit::Reasoning, Tier::Standard, 0, 250),
+            of(Unit::Image, Tier::Standard, 0, 7),
+        ];
+        for (unit, tier, expected) in [
+            (Unit::Reasoning, Tier::Flex, 125),
+            (Unit::Reasoning, Tier::Priority, 450),
+            (Unit::Reasoning, Tier::Batch, 250),
+            (Unit::Reasoning, Tier::Standard, 250),
+            (Unit::CacheWrite, Tier::Flex, 20),
+            (Unit::CacheWriteLong, Tier::Flex, 30),
+            (Unit::CacheWriteLong, Tier::Priority, 60),
+            (Unit::InputAudio, Tier::Flex, 90),
+            (Unit::Image, Tier::Flex, 7),
         ] {
-            assert_eq!(Tier::said_in(body.as_bytes()), expected, "{body}");
+            assert_eq!(rate(&rates, unit, tier, 10), Some(Pico(expected)), "{unit:?} {tier:?}");
         }
     }
 }

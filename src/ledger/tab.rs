@@ -11,7 +11,7 @@ use super::desk::Desk;
 use super::price::When;
 use super::row::{End, Heading, Row, State};
 use super::{Book, Known};
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 use crate::facts::market::Scale;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::money::Nano;
@@ -74,6 +74,8 @@ pub struct Entry {
     over: bool,
     /// Whether the request went out, where that is not sure: chaos may hold it back.
     sent: Option<Arc<AtomicBool>>,
+    /// The service that answers, where that is known.
+    tier: Option<Tier>,
 }
 
 impl Tab {
@@ -144,7 +146,8 @@ impl Tab {
         let sheet = self.sheet.clone();
         let most = (bound.prompt, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
         let hold = Some(hold);
-        Ok(Entry { sheet, target: target.clone(), row, known, hold, most, written, over: false, sent: None })
+        let target = target.clone();
+        Ok(Entry { sheet, target, row, known, hold, most, written, over: false, sent: None, tier: None })
     }
 
     /// An estimate within what was held for the attempt whose answer goes to the client: nothing that nobody counted is
@@ -231,6 +234,11 @@ impl Entry {
         self.hold.as_ref()?.cap
     }
 
+    /// This service answers it, as far as request and head of the answer tell.
+    pub fn served_in(&mut self, tier: Tier) {
+        self.tier = Some(tier);
+    }
+
     /// As long as `sent` is false, nothing went out, and nothing can cost.
     pub fn goes_out_when(&mut self, sent: Arc<AtomicBool>) {
         self.sent = Some(sent);
@@ -269,18 +277,22 @@ impl Entry {
     }
 
     /// The attempt was answered, and is paid for by what it used, whatever becomes of its answer.
-    pub fn used(self, usage: Option<Usage>, status: u16) {
-        let opening = &self.sheet.opening;
-        let price = || self.known.as_ref()?.price()?.settle(&usage?, opening.when);
-        let cost = price();
+    /// What it cost comes back, where that is known: what is paid for in advance is taken once.
+    pub fn used(self, usage: Option<Usage>, status: u16) -> Option<Nano> {
+        let cost = usage.and_then(|usage| self.price(&usage));
         self.settle(Closing { usage, cost, outcome: "ok", status: Some(status) });
+        cost
     }
 
-    /// The attempt was answered, and nobody gets the answer. It is paid for all the same.
-    pub fn withhold(self, usage: Usage, fault: &Fault) {
-        let price = || self.known.as_ref()?.price()?.settle(&usage, self.sheet.opening.when);
-        let (cost, outcome) = (price(), fault.kind.as_str());
+    /// The attempt was answered, and nobody gets the answer. It is paid for all the same. What it cost comes back.
+    pub fn withhold(self, usage: Usage, fault: &Fault) -> Option<Nano> {
+        let (cost, outcome) = (self.price(&usage), fault.kind.as_str());
         self.settle(Closing { usage: Some(usage), cost, outcome, status: fault.status });
+        cost
+    }
+
+    fn price(&self, usage: &Usage) -> Option<Nano> {
+        self.known.as_ref()?.price()?.settle(usage, self.sheet.opening.when)
     }
 
     /// The attempt ended with this use.
@@ -322,8 +334,9 @@ impl Entry {
     fn estimate(&mut self, outcome: &'static str, status: Option<u16>) {
         let opening = &self.sheet.opening;
         let prompt = opening.scale.likely(&self.target, opening.size.prompt);
-        let usage = self.within(Usage { input: prompt, estimated: true, ..Usage::default() });
-        let cost = self.known.as_ref().and_then(|known| known.price()?.settle(&usage, opening.when));
+        let usage = Usage { input: prompt, estimated: true, tier: self.tier, ..Usage::default() };
+        let usage = self.within(usage);
+        let cost = self.price(&usage);
         let closing = Closing { usage: Some(usage), cost, outcome, status };
         self.finish(State::Estimated, closing, usage);
     }

@@ -5,7 +5,7 @@ mod scan;
 use scan::Scan;
 
 use super::Target;
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 
 /// The meter of one answer that goes to the client as bytes.
 pub struct Meter {
@@ -15,6 +15,8 @@ pub struct Meter {
     /// The first usage object, where Anthropic's streams tell of the prompt, and the last one.
     first: Option<String>,
     last: Option<String>,
+    /// The service that answers, where the answer names one.
+    tier: Option<Tier>,
 }
 
 /// How usage can be found in an answer.
@@ -47,7 +49,14 @@ impl Meter {
             "application/json" | "application/x-ndjson" => Form::Json,
             _ => return None,
         };
-        Some(Self { target: target.clone(), form, scan: Scan::default(), first: None, last: None })
+        Some(Self {
+            target: target.clone(),
+            form,
+            scan: Scan::default(),
+            first: None,
+            last: None,
+            tier: None,
+        })
     }
 
     /// Takes the next bytes of the answer, cut anywhere.
@@ -66,7 +75,8 @@ impl Meter {
     /// What the provider has said so far.
     pub fn usage(&self) -> Option<Usage> {
         let said: Vec<&str> = self.first.iter().chain(&self.last).map(String::as_str).collect();
-        if said.is_empty() { None } else { self.target.wire().usage(&said) }
+        let usage = if said.is_empty() { None } else { self.target.wire().usage(&said) };
+        usage.map(|usage| Usage { tier: usage.tier.or(self.tier), ..usage })
     }
 
     /// Takes the beginning of `bytes`, at most to the end of the line, and returns the rest.
@@ -104,6 +114,7 @@ impl Meter {
                 *last = Some(usage);
             }
         });
+        self.tier = self.scan.tier.or(self.tier);
     }
 }
 
@@ -178,6 +189,48 @@ mod tests {
             ),
         ] {
             assert_eq!(read(word, kind, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_service_is_found_beside_the_usage() {
+        for (word, kind, text, expected) in [
+            (
+                "openai",
+                "application/json",
+                r#"{"service_tier":"priority","metadata":{"service_tier":"batch"},"choices":[{"service_tier":"flex"}],"usage":{"prompt_tokens":7,"completion_tokens":3}}"#,
+                Some(Tier::Priority),
+            ),
+            (
+                "openai",
+                "application/json",
+                r#"{"usage":{"prompt_tokens":7,"completion_tokens":3},"service_tier":null}"#,
+                None,
+            ),
+            (
+                "openai",
+                "text/event-stream",
+                "data: {\"type\":\"x\",\"response\":{\"service_tier\":\"auto\"}}\n\ndata: {\"response\":{\"usage\":{\"input_tokens\":7,\"output_tokens\":3},\"service_tier\":\"flex\"}}\n\ndata: {\"type\":\"end\"}\n\n",
+                Some(Tier::Flex),
+            ),
+            (
+                "anthropic",
+                "application/json",
+                r#"{"usage":{"input_tokens":1,"output_tokens":1,"service_tier":"priority"}}"#,
+                Some(Tier::Priority),
+            ),
+            (
+                "bedrock",
+                "application/json",
+                r#"{"usage":{"inputTokens":1,"outputTokens":1},"serviceTier":{"type":"flex"}}"#,
+                Some(Tier::Flex),
+            ),
+        ] {
+            for size in 1..=text.len() {
+                let mut meter = Meter::new(&target(word), kind).unwrap();
+                text.as_bytes().chunks(size).for_each(|piece| meter.feed(piece));
+                assert_eq!(meter.usage().unwrap().tier, expected, "{text} in pieces of {size}");
+            }
         }
     }
 

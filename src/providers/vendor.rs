@@ -35,6 +35,8 @@ pub struct Vendor {
     pub deadlines: Deadlines,
     /// What happens after faults, where it is not the usual.
     pub faults: FaultRules,
+    /// Whether its quirks can choose the class of service.
+    pub names_tier: bool,
     /// Models that the configuration names, by `models:` of the provider or as targets of aliases.
     pub models: Vec<Arc<str>>,
 }
@@ -54,6 +56,7 @@ impl Vendor {
             traits: Traits::default(),
             deadlines: Deadlines::default(),
             faults: FaultRules::default(),
+            names_tier: false,
             models: Vec::new(),
         }
     }

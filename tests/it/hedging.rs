@@ -254,6 +254,29 @@ async fn what_most_of_them_say_is_the_answer_and_all_of_it_is_paid() {
 }
 
 #[tokio::test]
+async fn what_several_answers_take_of_reserved_capacity_is_taken_once() {
+    let voices = Upstream::start(|heard| acts::says(if heard.model() == "judge" { "2" } else { "paris" }));
+    let model = |name: &str| {
+        format!(
+            "up/{name}: {{ price: {{ input: 1000, output: 1000 }}, reserved: {{ tokens: 20, per: month }} }}"
+        )
+    };
+    let gateway = gateway::start(&format!(
+        "state: {{ ledger: \"sqlite:./t.db\" }}\nprices:\n  models: {{ {}, {}, {} }}\nproviders:\n{}models:\n  \
+         best: {{ targets: [ up/a, up/c ], together: {{ by: best, judge: up/judge }} }}\n",
+        model("a"),
+        model("c"),
+        model("judge"),
+        gateway::provider("up", &voices.url()),
+    ));
+    // Each of the three answers has 10 tokens, and each target 20 that are paid for.
+    for expected in ["0", "0", "0.03"] {
+        let reply = chat(gateway.clients, &ask("best")).await;
+        assert_eq!(reply.header("x-tollgate-cost-usd"), expected, "{reply:#?}");
+    }
+}
+
+#[tokio::test]
 async fn a_cut_after_the_first_content_goes_on_where_a_target_can() {
     let cut = || {
         Upstream::start(|_| {

@@ -117,6 +117,86 @@ async fn every_answer_says_what_it_cost_and_unknown_is_not_zero() {
     assert!(!metrics.contains("tollgate_cost_usd_total{provider=\"openai\",model=\"strange\"}"), "{metrics}");
 }
 
+/// A provider that names the service as its model's name says, and speaks Google's dialect too.
+fn server() -> Upstream {
+    Upstream::start(|heard| {
+        let model = heard.json()["model"].as_str().unwrap_or_default().to_owned();
+        if model.is_empty() {
+            return answer(
+                r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":1000,"totalTokenCount":2000}}"#,
+            );
+        }
+        let usage = r#""usage":{"prompt_tokens":1000,"completion_tokens":1000,"total_tokens":2000}"#;
+        let tier = match model.as_str() {
+            "mute" => String::new(),
+            "echo" => r#","service_tier":"default","metadata":{"service_tier":"batch"}"#.into(),
+            said => format!(",\"service_tier\":\"{said}\""),
+        };
+        if heard.json()["stream"] != true {
+            return answer(&format!(
+                r#"{{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"hi"}},"finish_reason":"stop"}}],{usage}{tier}}}"#
+            ));
+        }
+        let chunk = |choice: &str, rest: &str| {
+            format!(
+                r#"data: {{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{choice}]{tier}{rest}}}"#
+            )
+        };
+        let said =
+            chunk(r#"{"index":0,"delta":{"role":"assistant","content":"hi"},"finish_reason":null}"#, "");
+        let end = chunk(r#"{"index":0,"delta":{},"finish_reason":"stop"}"#, "");
+        let usage = chunk("", &format!(",{usage}"));
+        acts::stream(&format!("{said}\n\n{end}\n\n{usage}\n\ndata: [DONE]\n\n"), usize::MAX)
+    })
+}
+
+#[tokio::test]
+async fn the_service_that_did_the_work_is_paid_for() {
+    let up = server();
+    let url = up.url();
+    let price = "price: { input: 1, output: 1 }, batch: { input: 0.5, output: 0.5 }, \
+                 flex: { input: 0.5, output: 0.5 }, priority: { input: 2, output: 2 }";
+    let place = format!("dialect: openai, base_url: \"{url}\", keys: [ env:TEST_KEY ]");
+    let gateway = gateway::start(&format!(
+        "prices:\n  models: {{ \"up/*\": {{ {price} }}, \"set/*\": {{ {price} }} }}\nproviders:\n  up: {{ {place} }}\n  \
+         set: {{ {place}, quirks: {{ defaults: {{ service_tier: priority }} }} }}\n  \
+         gem: {{ preset: gemini, base_url: \"{url}\", keys: [ env:TEST_KEY ], models: [ gemini-2.5-flash ] }}\n"
+    ));
+    let (usual, half, double) = (2_000_000, 1_000_000, 4_000_000);
+    let asked = [
+        ("up/mute", None, false, usual),
+        ("up/mute", Some("flex"), false, half),
+        ("up/mute", Some("flex"), true, half),
+        // Nothing that is answered at once is a batch.
+        ("up/mute", Some("batch"), false, usual),
+        ("up/default", Some("flex"), false, usual),
+        ("up/default", Some("batch"), true, usual),
+        ("up/default", Some("priority"), true, usual),
+        ("up/priority", None, false, double),
+        ("up/priority", None, true, double),
+        ("up/echo", Some("default"), false, usual),
+        // The configuration asks for it.
+        ("set/mute", None, false, double),
+        ("set/default", None, false, usual),
+        // It cannot be said there, so nobody was asked for it.
+        ("gem/gemini-2.5-flash", None, false, 2_800_000),
+        ("gem/gemini-2.5-flash", Some("flex"), false, 2_800_000),
+        ("gem/gemini-2.5-flash", Some("priority"), false, 2_800_000),
+    ];
+    for (place, (model, tier, stream, nano)) in asked.into_iter().enumerate() {
+        let mut request = ask(model);
+        request["stream"] = stream.into();
+        if let Some(tier) = tier {
+            request["service_tier"] = tier.into();
+        }
+        let reply = chat(gateway.clients, &request).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        until("its line", async || gateway.access().len() == place + 1).await;
+        let line = gateway.access().pop().unwrap();
+        assert_eq!(line["cost"], nano, "{model} {tier:?} {stream}: {line}");
+    }
+}
+
 #[tokio::test]
 async fn prices_change_while_requests_run() {
     let up = biller();

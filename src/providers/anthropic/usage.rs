@@ -1,6 +1,7 @@
 //! Token counts in Anthropic's words. <https://platform.claude.com/docs/en/api/messages#response-usage>
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::chat::Usage;
 
@@ -17,6 +18,8 @@ pub(super) struct WireUsage {
     output_tokens_details: Option<Details>,
     /// With compaction and the like, every step of the answer; the counts above leave all but the last out.
     iterations: Option<Vec<WireUsage>>,
+    /// `standard`, `priority` or `batch`: <https://platform.claude.com/docs/en/api/service-tiers>
+    service_tier: Option<Value>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
@@ -46,6 +49,7 @@ impl WireUsage {
         newer(&mut self.cache_creation, later.cache_creation);
         newer(&mut self.output_tokens_details, later.output_tokens_details);
         newer(&mut self.iterations, later.iterations);
+        newer(&mut self.service_tier, later.service_tier);
     }
 
     /// The classes; `None` when nothing was said.
@@ -88,12 +92,14 @@ impl WireUsage {
             reasoning: thinking.unwrap_or(0).min(output),
             ..Usage::default()
         }
+        .in_tier(self.service_tier.as_ref().and_then(Value::as_str))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::Tier;
 
     fn usage(json: &str) -> WireUsage {
         serde_json::from_str(json).unwrap()
@@ -119,6 +125,14 @@ mod tests {
         };
         assert_eq!(seen.classes(), Some(expected));
         assert_eq!(usage("{}").classes(), None);
+    }
+
+    #[test]
+    fn the_tier_is_that_of_the_answer() {
+        let mut seen = usage(r#"{"input_tokens":1,"service_tier":"priority"}"#);
+        seen.update(usage(r#"{"output_tokens":9,"service_tier":null}"#));
+        assert_eq!(seen.classes().unwrap().tier, Some(Tier::Priority));
+        assert_eq!(usage(r#"{"input_tokens":1,"service_tier":7}"#).classes().unwrap().tier, None);
     }
 
     #[test]

@@ -46,10 +46,15 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
         whole.get("usage").and_then(|usage| serde_json::from_value(usage.clone()).ok());
     Ok(Answer {
         choices: vec![Choice { content, finish: Some(finish), rest, ..Choice::default() }],
-        usage: usage.and_then(|usage| usage.classes()),
+        usage: usage.and_then(|usage| usage.classes()).map(|usage| usage.in_tier(tier(&whole))),
         rest: kept(whole),
         ..Answer::default()
     })
+}
+
+/// The service that answered: `{"serviceTier": {"type": "priority"}}`.
+pub(super) fn tier(fields: &Object) -> Option<&str> {
+    fields.get("serviceTier")?.get("type")?.as_str()
 }
 
 /// What of the fields beside the content is worth keeping.

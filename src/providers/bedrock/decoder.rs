@@ -159,7 +159,8 @@ impl ConverseDecoder {
     }
 
     fn metadata(&mut self, wire: Wire, events: &mut Vec<Event>) {
-        events.extend(wire.usage.and_then(|usage| usage.classes()).map(Event::Usage));
+        let usage = wire.usage.and_then(|usage| usage.classes());
+        events.extend(usage.map(|usage| Event::Usage(usage.in_tier(decode::tier(&wire.rest)))));
         other(wire.rest, events);
         // It comes after the reason to stop, and nothing comes after it.
         if self.stopped {

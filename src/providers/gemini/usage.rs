@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 
 /// No answer has more tokens than this; what claims to is cut, so that no sum overflows.
 const MOST: u64 = 1 << 40;
@@ -47,8 +47,16 @@ pub(super) fn read(metadata: &Value) -> Option<Usage> {
         input_image: input_of("IMAGE", 2),
         output_audio: part("candidatesTokensDetails", "AUDIO", 4).min(output),
         output_image: part("candidatesTokensDetails", "IMAGE", 2).min(output),
+        tier: tier(metadata),
         ..Usage::default()
     })
+}
+
+/// Vertex AI names the traffic. What is paid for in advance has no tier.
+fn tier(metadata: &Value) -> Option<Tier> {
+    let word = |key: &str| metadata.get(key).and_then(Value::as_str);
+    let traffic = word("trafficType").filter(|traffic| traffic.starts_with("ON_DEMAND"));
+    traffic.or_else(|| word("serviceTier")).and_then(Tier::said)
 }
 
 fn number(value: &Value) -> Option<u64> {
@@ -86,6 +94,19 @@ mod tests {
         ] {
             let found = read(&metadata).map(|u| (u.input, u.cached_read, u.output, u.reasoning));
             assert_eq!(found, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn the_traffic_is_the_tier() {
+        for (word, expected) in [
+            ("ON_DEMAND", Some(Tier::Standard)),
+            ("ON_DEMAND_PRIORITY", Some(Tier::Priority)),
+            ("ON_DEMAND_FLEX", Some(Tier::Flex)),
+            ("PROVISIONED_THROUGHPUT", None),
+        ] {
+            let usage = read(&json!({"promptTokenCount": 1, "trafficType": word})).unwrap();
+            assert_eq!(usage.tier, expected, "{word}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! Finds the usage object in a JSON text that passes by in pieces, without keeping the text.
 
+use crate::chat::Tier;
+
 /// Nothing that counts tokens is longer.
 const LONGEST: usize = 16 << 10;
 /// Longer keys are of no interest.
@@ -17,6 +19,8 @@ pub(super) struct Scan {
     inner: Key,
     /// The key that was read last on an interesting level, until its value begins.
     key: Vec<u8>,
+    /// The service that answers, once it was named.
+    pub(super) tier: Option<Tier>,
     /// The usage object that is being copied, and the depth at which it ends.
     copied: Option<(Vec<u8>, usize)>,
 }
@@ -34,6 +38,8 @@ enum Key {
     Other,
     /// `usage`, `usageMetadata`.
     Usage,
+    /// `service_tier`, `serviceTier`.
+    Tier,
     /// What usage may stand in: `message` (Anthropic), `response` (OpenAI responses), `x_groq`, `delta` (Cohere).
     Wrapper,
 }
@@ -42,6 +48,7 @@ impl Key {
     fn of(text: &[u8]) -> Self {
         match text {
             b"usage" | b"usageMetadata" => Self::Usage,
+            b"service_tier" | b"serviceTier" => Self::Tier,
             b"message" | b"response" | b"x_groq" | b"delta" => Self::Wrapper,
             _ => Self::Other,
         }
@@ -107,10 +114,26 @@ impl Scan {
             }
             b':' => self.name(),
             b'{' | b'[' => self.open(byte),
-            b'}' | b']' => return self.close(),
+            b',' => self.tell(),
+            b'}' | b']' => {
+                self.tell();
+                return self.close();
+            }
             _ => {}
         }
         None
+    }
+
+    /// A value has ended, which may be the name of a service.
+    fn tell(&mut self) {
+        let names = match (self.depth + 1).checked_sub(self.base) {
+            Some(1) => self.outer == Key::Tier,
+            Some(2) => self.outer == Key::Wrapper && self.inner == Key::Tier,
+            _ => false,
+        };
+        if names && let Ok(word) = std::str::from_utf8(&self.key) {
+            self.tier = Tier::said(word).or(self.tier);
+        }
     }
 
     /// The string before was a key.

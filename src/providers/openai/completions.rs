@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::peek::Word;
 use super::stream::{frame, join_neighbours};
 use super::{fault, finish, request, usage};
 use crate::chat::{Object, Usage};
@@ -80,6 +81,8 @@ struct Peek<'a> {
     choices: Vec<ChoicePeek<'a>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Word<'a>,
     error: Option<Value>,
 }
 
@@ -105,7 +108,7 @@ fn read(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
 
 impl Peek<'_> {
     fn usage(&self) -> Option<Usage> {
-        usage::read(self.usage?.get(), false).map(|tally| tally.usage)
+        usage::read(self.usage?.get(), false).map(|tally| tally.usage.in_tier(self.service_tier.text()))
     }
 
     fn finish(&self) -> Option<&'static str> {

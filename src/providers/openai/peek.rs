@@ -40,6 +40,7 @@ pub(super) struct ChunkPeek<'a> {
     pub(super) created: Shape,
     pub(super) model: Word<'a>,
     pub(super) usage: Shape,
+    pub(super) tier: Word<'a>,
     pub(super) error: Shape,
     /// llama.cpp's, which stand in for usage.
     pub(super) timings: Shape,
@@ -245,6 +246,7 @@ read_object!(ChunkPeek, peek, map, {
     "created" => peek.created = map.next_value()?,
     "model" => peek.model = map.next_value()?,
     "usage" => peek.usage = map.next_value()?,
+    "service_tier" => peek.tier = map.next_value()?,
     "error" => peek.error = map.next_value()?,
     "timings" => peek.timings = map.next_value()?,
     "x_groq" => peek.groq_speaks = map.next_value::<Groq>()?.0,

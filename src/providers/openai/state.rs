@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::peek::Shape;
 use super::{envelope, fault, finish, normalise, usage};
-use crate::chat::{Object, Usage};
+use crate::chat::{Object, Tier, Usage};
 use crate::fault::{Fault, FaultKind};
 
 /// The course of one streamed answer. Shared by the relay (bytes to bytes) and the decoder (bytes to events).
@@ -21,6 +21,8 @@ pub(super) struct StreamState {
     /// The client's usage object, and what it counts. The last one wins as a whole.
     usage: Option<Object>,
     tally: Option<Usage>,
+    /// The service that answers, as the chunks name it.
+    tier: Option<Tier>,
     pub(super) text_bytes: u64,
     pub(super) excludes_reasoning: bool,
     pub(super) now_ms: u64,
@@ -82,6 +84,7 @@ impl StreamState {
             usage_frame: Object::new(),
             usage: None,
             tally: None,
+            tier: None,
             text_bytes: 0,
             excludes_reasoning,
             now_ms,
@@ -98,6 +101,7 @@ impl StreamState {
         };
         // First of all: what a failed answer has used is paid for, too.
         let counted = self.take_usage(&mut object);
+        self.learn_tier(object.get("service_tier").and_then(Value::as_str));
         if envelope::is_error(&object) {
             return Err(fault::inside_success(&Value::Object(object), self.now_ms));
         }
@@ -153,7 +157,7 @@ impl StreamState {
     }
 
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.tally
+        self.tally.map(|usage| Usage { tier: self.tier, ..usage })
     }
 
     pub(super) fn finish_reason(&self) -> Option<&'static str> {
@@ -162,6 +166,11 @@ impl StreamState {
 
     pub(super) fn created(&self) -> u64 {
         self.created
+    }
+
+    /// The last word counts.
+    pub(super) fn learn_tier(&mut self, said: Option<&str>) {
+        self.tier = said.and_then(Tier::said).or(self.tier);
     }
 
     pub(super) fn learn_created(&mut self, shape: Shape) {

@@ -215,6 +215,7 @@ fn pass(state: &mut StreamState, peek: &ChunkPeek<'_>) -> Option<bool> {
         model.clone_into(&mut state.model);
     }
     state.learn_created(peek.created);
+    state.learn_tier(peek.tier.text());
     let at = match known {
         Some(at) => at,
         None => {

@@ -98,6 +98,8 @@ pub(super) fn normalised(body: &[u8], excludes_reasoning: bool, now_ms: u64) -> 
         _ => return Err(fault::malformed("the provider's answer has no choices")),
     }
     let usage = fill_usage(&mut object, excludes_reasoning);
+    let tier = object.get("service_tier").and_then(Value::as_str);
+    let usage = usage.map(|usage| usage.in_tier(tier));
     Ok(Whole { object, usage })
 }
 
@@ -202,6 +204,8 @@ struct WholePeek<'a> {
     choices: Vec<WholeChoice<'a>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Word<'a>,
 }
 
 #[derive(Deserialize, Default)]
@@ -264,7 +268,8 @@ impl WholePeek<'_> {
         }
         let tally = usage::read(self.usage?.get(), excludes_reasoning)?;
         let Word::Text(finish) = &self.choices.first()?.finish_reason else { return None };
-        (!tally.deviates).then(|| (Some(tally.usage), finish::known(finish)))
+        let usage = tally.usage.in_tier(self.service_tier.text());
+        (!tally.deviates).then(|| (Some(usage), finish::known(finish)))
     }
 }
 

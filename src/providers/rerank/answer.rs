@@ -70,7 +70,7 @@ pub(in crate::providers) fn answer(ask: &RerankAsk, body: Bytes, now_ms: u64) ->
     );
     said.insert("results".into(), results(&ranked, ask));
     said.insert("meta".into(), meta(object.shift_remove("meta"), usage));
-    if let Some(usage) = usage {
+    if let Some(usage) = usage.filter(|usage| usage.total() > 0 || usage.searches == 0) {
         let counted = json!({ "prompt_tokens": usage.prompt(), "total_tokens": usage.total() });
         said.insert("usage".into(), counted);
     }
@@ -136,15 +136,24 @@ fn usage(object: &Object) -> Option<Usage> {
     let tokens = object.get("meta").and_then(|meta| meta.get("tokens").or_else(|| meta.get("billed_units")));
     let count = of(usage, "total_tokens")
         .or_else(|| of(usage, "prompt_tokens"))
-        .or_else(|| of(tokens, "input_tokens"))
-        .filter(|count| *count >= 0.0)?;
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a count that is not negative"
-    )]
-    let input = (count as u64).min(MOST);
-    Some(Usage { input, ..Usage::default() })
+        .or_else(|| of(tokens, "input_tokens"));
+    // A search of one query over more documents than one unit pays for: https://docs.cohere.com/reference/rerank
+    let searches = of(object.get("meta").and_then(|meta| meta.get("billed_units")), "search_units");
+    let (input, searches) = (count.and_then(whole), searches.and_then(whole));
+    (input.is_some() || searches.is_some()).then(|| Usage {
+        input: input.unwrap_or(0),
+        searches: searches.unwrap_or(0),
+        ..Usage::default()
+    })
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count that is not negative, and cut to the most that there can be"
+)]
+fn whole(count: f64) -> Option<u64> {
+    (count >= 0.0).then(|| (count.ceil() as u64).min(MOST))
 }
 
 fn malformed(message: &'static str) -> Fault {

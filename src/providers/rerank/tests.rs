@@ -81,23 +81,26 @@ fn answers_of_every_form_become_coheres() {
         "return_documents": true});
     let results = json!([{"index": 2, "relevance_score": 0.9, "document": {"text": "c"}},
         {"index": 1, "relevance_score": 0.5, "document": {"text": "b"}}]);
-    for (name, body, tokens) in [
+    for (name, body, tokens, searches) in [
         (
             "cohere",
             json!({"id": "x", "results": [{"index": 2, "relevance_score": 0.9}, {"index": 1, "relevance_score": 0.5}],
-            "meta": {"billed_units": {"search_units": 1}}}),
+            "meta": {"billed_units": {"search_units": 3}}}),
             None,
+            3,
         ),
         (
             "voyage",
             json!({"object": "list", "data": [{"relevance_score": 0.9, "index": 2}, {"relevance_score": 0.5, "index": 1}],
             "usage": {"total_tokens": 26}}),
             Some(26),
+            0,
         ),
         (
             "tei",
             json!([{"index": 0, "score": 0.1}, {"index": 1, "score": 0.5}, {"index": 2, "score": 0.9}]),
             None,
+            0,
         ),
         (
             "vllm",
@@ -105,19 +108,22 @@ fn answers_of_every_form_become_coheres() {
             {"index": 2, "document": {"text": "c"}, "relevance_score": 0.9},
             {"index": 1, "document": {"text": "b"}, "relevance_score": 0.5}]}),
             Some(5),
+            0,
         ),
         (
             "mixedbread",
             json!({"data": [{"index": 2, "score": 0.9, "input": "c"}, {"index": 1, "score": 0.5}],
             "usage": {"prompt_tokens": 7, "total_tokens": 7}}),
             Some(7),
+            0,
         ),
     ] {
         let relayed = answer(&ask(asked.clone()), body.to_string().into(), 0).unwrap();
         let said: Value = serde_json::from_slice(&relayed.body).unwrap();
         assert_eq!(said["results"], results, "{name}");
         assert!(said["id"].as_str().is_some_and(|id| !id.is_empty()), "{name}");
-        assert_eq!(relayed.usage.map(|usage| usage.input), tokens, "{name}");
+        let usage = relayed.usage.unwrap_or_default();
+        assert_eq!((usage.total(), usage.searches), (tokens.unwrap_or(0), searches), "{name}");
         assert_eq!(said["usage"]["total_tokens"].as_u64(), tokens, "{name}");
         assert!(said["meta"].is_object(), "{name}");
     }

@@ -198,7 +198,7 @@ pub(super) fn take_text(object: &mut Object, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::{FinishReason, Usage};
+    use crate::chat::{FinishReason, Tier, Usage};
 
     #[test]
     fn a_response_says_in_canonical_words_what_it_says() {
@@ -254,7 +254,9 @@ mod tests {
         assert_eq!(choice.finish.as_ref().unwrap().reason, FinishReason::ToolCalls);
         assert_eq!(choice.logprobs.as_ref().unwrap()["content"][0]["token"], "hi");
         assert_eq!((&*answer.id, &*answer.model, answer.created), ("resp_1", "gpt-5-pro", 1_700_000_000));
-        assert_eq!(answer.usage, Some(Usage { input: 5, output: 7, reasoning: 2, ..Usage::default() }));
+        let used =
+            Usage { input: 5, output: 7, reasoning: 2, tier: Some(Tier::Standard), ..Usage::default() };
+        assert_eq!(answer.usage, Some(used));
         assert_eq!(Value::Object(answer.rest), json!({"service_tier": "default"}));
     }
 }

@@ -24,6 +24,7 @@ pub(super) struct Peek<'a> {
     incomplete_details: Option<Details>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    service_tier: Option<Value>,
     #[serde(borrow)]
     output: Option<Vec<ItemPeek<'a>>>,
 }
@@ -83,7 +84,8 @@ fn speaks_of_error(value: &Value) -> bool {
 impl Peek<'_> {
     /// Usage in disjoint classes.
     pub(super) fn usage(&self) -> Option<Usage> {
-        openai::usage::read(self.usage?.get(), false).map(|tally| tally.usage)
+        let tier = self.service_tier.as_ref().and_then(Value::as_str);
+        openai::usage::read(self.usage?.get(), false).map(|tally| tally.usage.in_tier(tier))
     }
 
     /// Why it ended; `None` while it goes on in the background.
