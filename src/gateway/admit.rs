@@ -22,7 +22,9 @@ impl Opened<'_> {
         let tags = with_forced(tags(&self.headers)?, &self.caller);
         let user = self.caller.user.clone().or_else(|| asked.user().map(Into::into));
         let caller = Caller { user, ..self.caller.clone() };
-        let subject = Subject { caller: &caller, model: asked.model(), tags: &tags };
+        let alias = self.snapshot.catalogue_of(self.version).alias_of(asked.model());
+        let alias = alias.map(|alias| &**alias);
+        let subject = Subject { caller: &caller, model: asked.model(), alias, tags: &tags };
         let need = Need { input: asked.tokens(), output: asked.max_tokens() };
         let (limits, now) = (&self.gateway.shared.figures.limits, Instant::now());
         let admitted = if limits.is_shared() {

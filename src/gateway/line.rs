@@ -44,7 +44,7 @@ use crate::providers::Target;
 pub(super) struct Opened<'g> {
     pub(super) gateway: &'g Gateway,
     pub(super) snapshot: Arc<Snapshot>,
-    version: Option<usize>,
+    pub(super) version: Option<usize>,
     pub(super) door: &'static dyn Door,
     pub(super) method: Method,
     pub(super) uri: Uri,

@@ -52,6 +52,7 @@ impl Settlement {
                 team: caller.team.clone(),
                 tags: self.tags.clone(),
                 model: asked.model().clone(),
+                alias: self.snapshot.catalogue_of(self.version).alias_of(asked.model()).cloned(),
                 named: caller.grant.as_ref().map(|grant| grant.budgets.clone()).unwrap_or_default(),
             },
             size,
