@@ -53,7 +53,7 @@ use crate::chat;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::Market;
 use crate::fault::Fault;
-use crate::ledger::Tab;
+use crate::ledger::{Size, Tab};
 use crate::plan::{Manner, Role};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::queue::Lanes;
@@ -93,6 +93,10 @@ pub trait Carry: Send + Sync {
     }
     /// The request in the canonical form, for who counts its tokens; `None` where it has none.
     fn counted(&self) -> Option<chat::Request> {
+        None
+    }
+    /// How large it can be, where it is no request of the client's own.
+    fn size(&self) -> Option<Size> {
         None
     }
     /// Whether the client wants a stream.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use held::{Denied, Held, Need};
+pub use held::{Denied, Held, Need, USUAL_OUTPUT};
 pub use notice::{Notice, OpenAiLimit};
 pub use penalty::Penalty;
 pub use rules::{KeyRules, Rules, Subject};

@@ -11,4 +11,5 @@ mod logprobs;
 mod stream;
 
 pub use ask::Ask;
+pub(super) use ask::prompts_in;
 pub use door::OpenAiCompletions;

@@ -9,6 +9,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName};
 
+use super::adjust::CONTENTS;
+use super::openai_completions::prompts_in;
 use crate::executor::{Carry, RawForm};
 use crate::facts;
 use crate::fault::{Fault, FaultKind};
@@ -147,6 +149,11 @@ impl facts::Body for RawAsk {
     fn field(&self, name: &str) -> Option<&str> {
         self.seen.raw(name)
     }
+
+    /// The provider's own dialect is anybody's guess: the name itself, or where Google's bodies have it.
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.field(name).or_else(|| CONTENTS.find(self.seen.json.as_ref()?, name))
+    }
 }
 
 impl Asked for RawAsk {
@@ -160,6 +167,18 @@ impl Asked for RawAsk {
 
     fn is_pinned(&self) -> bool {
         self.pinned
+    }
+
+    fn is_raw(&self) -> bool {
+        true
+    }
+
+    fn prompts(&self) -> u64 {
+        self.seen.raw("prompt").map_or(1, prompts_in)
+    }
+
+    fn is_kept_elsewhere(&self) -> bool {
+        self.seen.json.as_ref().is_some_and(|json| ELSEWHERE.iter().any(|name| json.has(name)))
     }
 }
 
@@ -192,6 +211,10 @@ impl Carry for RawAsk {
         Err(Fault::new(FaultKind::Internal, "raw answers are never read"))
     }
 }
+
+/// Fields that name what a provider keeps of a conversation: OpenAI's, Google's, Anthropic's.
+const ELSEWHERE: [&str; 5] =
+    ["previous_response_id", "conversation", "cachedContent", "cached_content", "thread"];
 
 /// Request headers that go on to a provider. Credentials, cookies, what concerns our connection with the client, what
 /// tells of the client's place (`x-forwarded-for`, `user-agent`) and everything unknown stays here.

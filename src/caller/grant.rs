@@ -45,8 +45,8 @@ pub struct Scope {
     /// Providers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub providers: Option<Vec<String>>,
-    /// The most that one request may cost at the price of its target, in dollars. Longer answers are cut to it; what has
-    /// no price is not allowed.
+    /// The most that one request may cost at the price of its target, in dollars, by the worst case that budgets hold.
+    /// Longer answers are cut to it; what has no price is not allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cost: Option<f64>,
     /// Values of `x-tollgate-data-class` that a client may give; where it gives none, the first one counts.

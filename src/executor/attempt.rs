@@ -91,10 +91,11 @@ impl Executor {
         let mut entry = match &job.tab {
             Some(tab) if instead.is_none() => {
                 let target = turn.target;
-                Some(match tab.open(&target.name, target.vendor.preset.as_deref(), role).await {
+                let size = job.carry.size().unwrap_or_else(|| tab.size());
+                Some(match tab.open_sized(&target.name, target.vendor.preset.as_deref(), role, size).await {
                     Err(fault) if fault.kind == FaultKind::Budget => {
                         // Boxed, as all that few requests need.
-                        Box::pin(self.counted(job, tab, target, role, fault)).await?
+                        Box::pin(self.counted(job, tab, target, (role, size), fault)).await?
                     }
                     opened => opened?,
                 })

@@ -2,7 +2,7 @@
 
 use super::{Executor, Job};
 use crate::fault::Fault;
-use crate::ledger::{Entry, Tab};
+use crate::ledger::{Entry, Size, Tab};
 use crate::plan::Role;
 use crate::providers::Target;
 use crate::tokens::{Counter, Family};
@@ -14,7 +14,7 @@ impl Executor {
         job: &Job,
         tab: &Tab,
         target: &Target,
-        role: Role,
+        (role, size): (Role, Size),
         refused: Fault,
     ) -> Result<Entry, Fault> {
         let preset = target.vendor.preset.as_deref();
@@ -26,7 +26,10 @@ impl Executor {
         let count =
             move |counter: &Counter| counter.prompt_at_most(&request, &names.each_ref().map(|name| &**name));
         match self.counter.beside(count).await.flatten() {
-            Some(most) => tab.open_within(&target.name, preset, role, most).await,
+            Some(most) => {
+                let size = Size { prompt_most: size.prompt_most.min(most), ..size };
+                tab.open_sized(&target.name, preset, role, size).await
+            }
             None => Err(refused),
         }
     }

@@ -12,11 +12,15 @@ use super::said::{normal, said};
 use super::{Answered, Carry, Executor, Job};
 use crate::chat::{Message, Request, Role as Speaker};
 use crate::fault::{Fault, FaultKind};
+use crate::ledger::Size;
 use crate::plan::{By, Manner, Role, Together};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 
 /// Bytes of the question, and of each answer, that a judge is shown.
 const MOST_SHOWN: usize = 60 << 10;
+
+/// What templates add to the two messages of a case, in tokens at most.
+const TEMPLATE: u64 = 96;
 
 /// Who judges the answers of several.
 pub struct Judge {
@@ -147,6 +151,7 @@ impl Executor {
             let said = member.said.as_deref().unwrap_or("(no text)");
             text.push_str(&format!("\nAnswer {}:\n{}\n", place + 1, shown(said)));
         }
+        let bytes = (task.len() + text.len()) as u64;
         let messages = vec![Message::plain(Speaker::System, task), Message::plain(Speaker::User, text)];
         let request = Request { model: judge.target.name.model.to_string(), messages, ..Request::default() };
         let case = Job {
@@ -155,7 +160,7 @@ impl Executor {
             first_token: job.first_token,
             manner: None,
             judge: None,
-            carry: Arc::new(Case { request, aloud }),
+            carry: Arc::new(Case { request, size: case_of(bytes), aloud }),
             journal: job.journal.clone(),
             advice: None,
             exposed: job.exposed.clone(),
@@ -206,9 +211,20 @@ fn shown(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MOST_SHOWN)).unwrap_or(text)
 }
 
+/// How large the case of a judge is, whose words have so many bytes: it has the answers in it, and no limit of the client's.
+fn case_of(bytes: u64) -> Size {
+    Size {
+        prompt: bytes.div_ceil(4),
+        prompt_most: bytes.saturating_add(TEMPLATE),
+        choices: 1,
+        ..Size::default()
+    }
+}
+
 /// A judge's case: a request of our own. The verdict is its text, or an answer for the client.
 struct Case {
     request: Request,
+    size: Size,
     /// Says the judge's answer to the client.
     aloud: Option<Arc<dyn Carry>>,
 }
@@ -231,6 +247,10 @@ impl Carry for Case {
         });
         let body = texts.collect::<String>().into();
         Ok(Relayed { body, usage, finish: None, lost: Vec::new() })
+    }
+
+    fn size(&self) -> Option<Size> {
+        Some(self.size)
     }
 
     fn wants_stream(&self) -> bool {

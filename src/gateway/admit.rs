@@ -6,9 +6,11 @@ use super::door::Asked;
 use super::gather::tags;
 use super::identify::with_forced;
 use super::line::Opened;
+use super::reserve::answers;
 use crate::caller::Caller;
+use crate::facts::Endpoint;
 use crate::fault::Fault;
-use crate::limits::{Need, Subject};
+use crate::limits::{Need, Subject, USUAL_OUTPUT};
 
 impl Opened<'_> {
     /// Takes one request, and the tokens that it is reckoned to need, from every limit that holds for it. What it needed
@@ -22,8 +24,10 @@ impl Opened<'_> {
         let tags = with_forced(tags(&self.headers)?, &self.caller);
         let user = self.caller.user.clone().or_else(|| asked.user().map(Into::into));
         let caller = Caller { user, ..self.caller.clone() };
-        let subject = Subject { caller: &caller, model: asked.model(), tags: &tags };
-        let need = Need { input: asked.tokens(), output: asked.max_tokens() };
+        let alias = self.snapshot.catalogue_of(self.version).alias_of(asked.model());
+        let alias = alias.map(|alias| &**alias);
+        let subject = Subject { caller: &caller, model: asked.model(), alias, tags: &tags };
+        let need = need(self.endpoint(), asked);
         let (limits, now) = (&self.gateway.shared.figures.limits, Instant::now());
         let admitted = if limits.is_shared() {
             // Boxed, as all that few requests need.
@@ -47,4 +51,18 @@ impl Opened<'_> {
             }
         }
     }
+}
+
+/// What a request is reckoned to need: as many tokens for each of its answers as the client allows, and none where
+/// nothing is generated.
+fn need(endpoint: Endpoint, asked: &dyn Asked) -> Need {
+    let output = match endpoint {
+        Endpoint::Embeddings
+        | Endpoint::CountTokens
+        | Endpoint::Moderations
+        | Endpoint::Rerank
+        | Endpoint::Files => 0,
+        _ => asked.max_tokens().unwrap_or(USUAL_OUTPUT).saturating_mul(answers(endpoint, asked)),
+    };
+    Need { input: asked.tokens(), output: Some(output) }
 }

@@ -2,38 +2,49 @@
 
 use std::sync::Arc;
 
+use super::Figures;
+use super::door::Asked;
 use super::identify::beyond;
+use super::reserve::{is_free, size};
 use crate::executor::Remainder;
-use crate::facts::market::Size;
-use crate::facts::{Body, Endpoint, Facts};
+use crate::facts::Facts;
 use crate::fault::Fault;
+use crate::ledger::{Bound, Measure, Size, When, Work};
 use crate::plan::By;
 use crate::planner::Plan;
 use crate::policy::Session;
 use crate::providers::Target;
+use crate::target::TargetName;
 
 /// Tokens of each answer that a judge is shown at most.
 const SHOWN: u64 = 15_360;
 
-/// Tokens by which a judge is told what to do.
-const TASK: u64 = 128;
+/// Tokens by which a judge is told what to do, at most.
+const TASK: u64 = 384;
+
+/// Bytes of a token, for the text of an answer that becomes part of a prompt.
+const TOKEN: u64 = 4;
 
 /// Leaves the targets at which a request stays within what its key may cost, with answers no longer than that. Where
-/// several answer, each of them and who judges them may cost an equal part.
+/// several answer, each of them and who judges them may cost an equal part. `most` is what policies allow an answer.
 ///
 /// # Errors
 /// `Forbidden` when none is left, or who judges may cost more.
-pub(super) fn enforce(facts: &Facts, body: &dyn Body, plan: &mut Plan) -> Result<(), Fault> {
-    let Some(most) = facts.caller.grant.as_ref().and_then(|grant| grant.scope.max_cost) else {
-        return Ok(());
-    };
-    let several = u32::try_from(several(plan, body.stream())).unwrap_or(u32::MAX);
-    let judges = u32::from(plan.judge.is_some());
-    let limit = Limit { facts, most: most / f64::from(several.saturating_add(judges)) };
-    let (input, asked, mut longest) = (body.tokens(), body.max_tokens(), 0);
+pub(super) fn enforce(
+    figures: &Arc<Figures>,
+    facts: &Facts,
+    asked: &dyn Asked,
+    most: Option<u64>,
+    plan: &mut Plan,
+) -> Result<(), Fault> {
+    let limit = Limit::of(figures, facts, asked).filter(|_| !is_free(facts.endpoint));
+    let Some(limit) = limit else { return Ok(()) };
+    let several = several(plan, asked.wants_stream());
+    let room = limit.most / several.saturating_add(u64::from(plan.judge.is_some()));
+    let (size, mut longest) = (size(facts.endpoint, asked, most), 0);
     let candidates = &mut plan.candidates;
     plan.targets.retain_mut(|target| {
-        let within = limit.hold(target, input, asked);
+        let within = limit.hold(room, target, &size);
         longest = longest.max(within.flatten().unwrap_or(SHOWN));
         if within.is_none()
             && let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.target == target.name)
@@ -46,91 +57,107 @@ pub(super) fn enforce(facts: &Facts, body: &dyn Body, plan: &mut Plan) -> Result
         return Err(beyond("the request may cost more than this key allows"));
     }
     let Some(judge) = &mut plan.judge else { return Ok(()) };
-    let shown = longest.min(SHOWN).saturating_mul(several.into()).saturating_add(TASK);
-    match limit.hold(judge, input.saturating_add(shown), None) {
+    let shown = longest.min(SHOWN).saturating_mul(several).saturating_add(TASK);
+    let prompt_most = size.prompt_most.saturating_add(shown);
+    let case = Size { prompt_most, asked: None, choices: 1, work: Work::Text, ..size };
+    match limit.hold(room, judge, &case) {
         Some(_) => Ok(()),
         None => Err(beyond("who judges the answers may cost more than this key allows")),
     }
 }
 
-/// What is left for whoever goes on with a stream that broke off: its beginning was paid for already, and the client has
-/// heard so much of what it asked for.
-pub(super) fn remainder(session: &Session, body: &dyn Body) -> Remainder {
-    let (session, input, asked) = (session.clone(), body.tokens(), body.max_tokens());
+/// Who can go on with a stream that breaks off, and how far. What the key does not allow does not go on with answers
+/// either.
+pub(super) fn sequels(
+    figures: &Arc<Figures>,
+    session: &Session,
+    asked: &dyn Asked,
+    plan: &mut Plan,
+) -> Option<(Vec<Target>, Remainder)> {
+    let mut sequels = std::mem::take(&mut plan.sequels);
+    sequels.retain(|one| plan.targets.iter().any(|target| target.name == one.name));
+    (!sequels.is_empty()).then(|| (sequels, remainder(figures, session, asked)))
+}
+
+/// What is left for whoever goes on: the beginning was paid for already, and the client has heard so much of what it asked
+/// for.
+fn remainder(figures: &Arc<Figures>, session: &Session, asked: &dyn Asked) -> Remainder {
+    let limit = Limit::of(figures, session.facts(), asked);
+    let (size, asked) = (size(session.facts().endpoint, asked, None), asked.max_tokens());
     Arc::new(move |target, broken, said| {
-        let facts = session.facts();
         let left = asked.map(|asked| asked.saturating_sub(said));
         if left == Some(0) {
             return None;
         }
         let mut target = left.map_or_else(|| target.clone(), |left| target.capped(left));
-        if let Some(most) = facts.caller.grant.as_ref().and_then(|grant| grant.scope.max_cost) {
-            let offer = facts.market.offer(&broken.to_string())?;
-            let spent = facts.market.cost(&offer, Size { input, output: said })?;
-            Limit { facts, most: most - spent }.hold(&mut target, input.saturating_add(said), left)?;
+        if let Some(limit) = &limit {
+            let spent = limit.bound(broken, &size)?.amount(Measure::Dollars, Some(said))?;
+            let prompt_most = size.prompt_most.saturating_add(said.saturating_mul(TOKEN));
+            let rest = Size { prompt_most, asked: left, ..size };
+            limit.hold(limit.most.checked_sub(spent)?, &mut target, &rest)?;
         }
         Some(target)
     })
 }
 
 /// How many targets are asked together.
-fn several(plan: &Plan, stream: bool) -> usize {
+fn several(plan: &Plan, stream: bool) -> u64 {
     let together = plan.manner.as_ref().and_then(|manner| manner.together.as_ref());
     let together = together.filter(|together| !stream || together.by == By::Race);
-    together.map_or(1, |together| together.of.min(plan.targets.len())).max(1)
+    together.map_or(1, |together| together.of.min(plan.targets.len())).max(1) as u64
 }
 
-/// What one answer may cost, in dollars.
-struct Limit<'a> {
-    facts: &'a Facts,
-    most: f64,
+/// What a request may cost, and by which prices: those of the worst case, as budgets hold it.
+struct Limit {
+    figures: Arc<Figures>,
+    /// In nano-dollars.
+    most: u64,
+    when: When,
+    any_tier: bool,
 }
 
-impl Limit<'_> {
-    /// Cuts the answers of a target to the limit. `None` where not one token fits, `Some(None)` where the answer may be as
-    /// long as it likes, else how long it is at most.
-    fn hold(&self, target: &mut Target, input: u64, asked: Option<u64>) -> Option<Option<u64>> {
-        let Self { facts, most } = *self;
-        let name = target.name.to_string();
-        let cost = |output: u64| {
-            let offer = facts.market.offer(&name)?;
-            facts.market.cost(&offer, Size { input, output })
-        };
-        let prompt = cost(0)?;
-        if !matches!(facts.endpoint, Endpoint::Chat | Endpoint::Completions) {
-            return (prompt <= most).then_some(None);
+impl Limit {
+    /// The limit of the caller's key, if it has one.
+    fn of(figures: &Arc<Figures>, facts: &Facts, asked: &dyn Asked) -> Option<Self> {
+        let most = facts.caller.grant.as_ref()?.scope.max_cost?;
+        Some(Self {
+            figures: figures.clone(),
+            most: nano(most),
+            when: When { unix_ms: facts.at_ms, ..When::default() },
+            any_tier: asked.field("service_tier").is_some(),
+        })
+    }
+
+    /// The worst case at a target; `None` where it has no price.
+    fn bound(&self, target: &TargetName, size: &Size) -> Option<Bound> {
+        let known = self.figures.known(target)?;
+        let most = known.model.max_output.map(u64::from);
+        let size = size.at(Some(&*known));
+        Some(Bound::of(&size, Some(known.price()?), self.when, self.any_tier, None, most))
+    }
+
+    /// Cuts the answers of a target to what so many nano-dollars pay for. `None` where it may cost more, `Some(None)`
+    /// where nobody can say how long an answer is, else how long each is at most.
+    fn hold(&self, room: u64, target: &mut Target, size: &Size) -> Option<Option<u64>> {
+        let bound = self.bound(&target.name, size)?;
+        let output = bound.output.unwrap_or(0);
+        let paid = bound.affordable(Measure::Dollars, room)?.min(output);
+        if paid < output && (paid == 0 || !bound.can_shrink) {
+            return None;
         }
-        let cut = affordable(prompt, cost(SAMPLE), most, asked)?;
-        if let Some(tokens) = cut {
-            *target = target.capped(tokens);
+        if let Some(most) = bound.cap(Some(paid), true) {
+            *target = target.capped(most);
         }
-        Some(cut.or(asked))
+        Some(bound.can_shrink.then(|| paid / bound.choices))
     }
 }
 
-/// Tokens of an answer by which the price of one is found: fewer than any model can make.
-const SAMPLE: u64 = 256;
-
-/// How many tokens of an answer fit, `Some(None)` where the client asked for no more; `None` where not one fits.
+/// Dollars of the configuration in nano-dollars.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "estimates of money, checked to be finite and above zero"
+    reason = "checked to be above zero where it is read; a float saturates"
 )]
-fn affordable(prompt: f64, sample: Option<f64>, most: f64, asked: Option<u64>) -> Option<Option<u64>> {
-    let left = most - prompt;
-    let one = (sample? - prompt) / SAMPLE as f64;
-    if left < 0.0 {
-        return None;
-    }
-    if one <= 0.0 {
-        return Some(None);
-    }
-    let tokens = (left / one).floor().min(u32::MAX as f64) as u64;
-    match asked {
-        _ if tokens == 0 => None,
-        Some(asked) if asked <= tokens => Some(None),
-        _ => Some(Some(tokens)),
-    }
+fn nano(dollars: f64) -> u64 {
+    (dollars * 1e9) as u64
 }

@@ -91,6 +91,19 @@ pub trait Asked: Carry + facts::Body {
     fn is_pinned(&self) -> bool {
         false
     }
+    /// Whether the answer goes back as the provider's bytes: nobody can put a limit into such a request.
+    fn is_raw(&self) -> bool {
+        false
+    }
+    /// How many prompts it has, each of which gets answers of its own.
+    fn prompts(&self) -> u64 {
+        1
+    }
+    /// Whether a part of the prompt is known to its provider alone: a conversation that is kept there, a beginning that
+    /// was put into its cache.
+    fn is_kept_elsewhere(&self) -> bool {
+        false
+    }
     /// The same request with parameters that a policy set, by the names that policies have for them; `null` takes one
     /// away. Names of those that the client's dialect does not have are put into `missing`. `None` where an operation
     /// has no parameters.

@@ -264,6 +264,7 @@ impl Numbers for Figures {
             team: who.caller.team.clone(),
             tags: who.tags.to_vec(),
             model: who.model.into(),
+            alias: Payer::alias_in(who.model),
             ..Payer::default()
         };
         let standing = self.desk.get()?.budgets.standing(budget, &payer, self.clock.unix_ms())?;

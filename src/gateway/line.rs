@@ -43,7 +43,7 @@ use crate::providers::Target;
 pub(super) struct Opened<'g> {
     pub(super) gateway: &'g Gateway,
     pub(super) snapshot: Arc<Snapshot>,
-    version: Option<usize>,
+    pub(super) version: Option<usize>,
     pub(super) door: &'static dyn Door,
     pub(super) method: Method,
     pub(super) uri: Uri,
@@ -418,6 +418,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             snapshot: looking.is_some().then_some(&snapshot),
         };
         let question = opened.question(&outline)?;
+        let figures = &opened.gateway.shared.figures;
         let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {
             let inspection = looking.map(|looking| looking.inspection);
@@ -425,16 +426,13 @@ impl<'o, 'g> Decided<'o, 'g> {
             let all = plan.targets.iter_mut().chain(&mut plan.judge).chain(&mut plan.sequels);
             all.for_each(|target| *target = target.under(&rules, inspection.clone()));
         }
-        let within = ceiling::enforce(session.facts(), &*asked, &mut plan);
+        let within = ceiling::enforce(figures, session.facts(), &*asked, most, &mut plan);
         let candidates = std::mem::take(&mut plan.candidates);
         if let Err(fault) = within {
             opened.note(|s| s.candidates = candidates);
             return Err(fault);
         }
-        // What the key does not allow does not go on with answers either.
-        let mut sequels = std::mem::take(&mut plan.sequels);
-        sequels.retain(|one| plan.targets.iter().any(|target| target.name == one.name));
-        let sequels = (!sequels.is_empty()).then(|| (sequels, ceiling::remainder(&session, &*asked)));
+        let sequels = ceiling::sequels(figures, &session, &*asked, &mut plan);
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));

@@ -33,7 +33,7 @@ impl Settlement {
         caller: &Caller,
         most: Option<u64>,
     ) -> Option<Arc<Tab>> {
-        if matches!(self.endpoint, Endpoint::CountTokens | Endpoint::Files) {
+        if is_free(self.endpoint) {
             return None;
         }
         let tab = desk.tab(|| self.opening(asked, caller, size(self.endpoint, asked, most)));
@@ -56,6 +56,7 @@ impl Settlement {
                 team: caller.team.clone(),
                 tags: self.tags.clone(),
                 model: asked.model().clone(),
+                alias: self.snapshot.catalogue_of(self.version).alias_of(asked.model()).cloned(),
                 named: caller.grant.as_ref().map(|grant| grant.budgets.clone()).unwrap_or_default(),
             },
             size,
@@ -68,9 +69,13 @@ impl Settlement {
     }
 }
 
+/// Whether no provider bills such operations.
+pub(super) fn is_free(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::CountTokens | Endpoint::Files)
+}
+
 /// How large a request can be.
 pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
-    let number = |name: &str| asked.field(name).and_then(|text| text.trim().parse::<u64>().ok());
     let prompt = asked.tokens();
     // No tokenizer makes more tokens of a text than it has bytes. Of a body with pictures, only the texts count.
     let (body, said) = (asked.bytes() as u64, prompt.saturating_mul(4));
@@ -83,21 +88,25 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
         // Lists and lookups have no body.
         _ if asked.is_pinned() && asked.bytes() == 0 => Work::Unknown,
         _ if asked.is_pinned() => Work::Own,
+        Endpoint::Chat | Endpoint::Completions if asked.is_raw() => Work::Own,
         Endpoint::Chat | Endpoint::Completions => Work::Text,
         Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Rerank => Work::Reading,
         _ => Work::Own,
     };
+    // Only the model's price tells what a raw request is for.
+    let anything = endpoint == Endpoint::Passthrough && work == Work::Own;
     let own = asked.max_tokens();
     Size {
         prompt,
         prompt_most: text.saturating_add(template).saturating_add(if media { MEDIA } else { 0 }),
         asked: own.into_iter().chain(most).min(),
-        choices: if work == Work::Text { choices(&number) } else { 1 },
+        choices: if work == Work::Unknown { 1 } else { answers(endpoint, asked) },
         work,
-        images: if endpoint == Endpoint::Images { number("n").unwrap_or(1) } else { 0 },
-        characters: if endpoint == Endpoint::Speech { text } else { 0 },
+        images: if endpoint == Endpoint::Images || anything { choices(asked) } else { 0 },
+        characters: if endpoint == Endpoint::Speech || anything { text } else { 0 },
         media,
         searches: if endpoint == Endpoint::Rerank { searches(asked.messages(), text) } else { 1 },
+        unseen: asked.is_kept_elsewhere(),
     }
 }
 
@@ -106,7 +115,25 @@ fn searches(documents: u64, tokens: u64) -> u64 {
     documents.saturating_add(tokens / SEARCHED.1).div_ceil(SEARCHED.0)
 }
 
-/// How many answers are generated for one prompt.
-fn choices(number: &impl Fn(&str) -> Option<u64>) -> u64 {
-    [number("n"), number("best_of")].into_iter().flatten().max().unwrap_or(1).max(1)
+/// How many answers are generated in all.
+pub(super) fn answers(endpoint: Endpoint, asked: &dyn Asked) -> u64 {
+    match endpoint {
+        Endpoint::Chat | Endpoint::Completions | Endpoint::Images | Endpoint::Passthrough => {
+            choices(asked).saturating_mul(asked.prompts().max(1))
+        }
+        _ => 1,
+    }
+}
+
+/// How many answers, or pictures, are generated for one prompt.
+fn choices(asked: &dyn Asked) -> u64 {
+    let all = [asked.parameter("n"), asked.field("best_of")];
+    all.into_iter().flatten().filter_map(count).max().unwrap_or(1).max(1)
+}
+
+/// A whole number as JSON text. Some providers take it with a fraction, or as a text.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float saturates")]
+fn count(text: &str) -> Option<u64> {
+    let text = text.trim().trim_matches('"');
+    text.parse().ok().or_else(|| text.parse::<f64>().ok().map(|number| number.ceil() as u64))
 }

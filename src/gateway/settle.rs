@@ -47,7 +47,7 @@ pub(super) struct Settlement {
     method: &'static str,
     dialect: Dialect,
     path: &'static str,
-    version: Option<usize>,
+    pub(super) version: Option<usize>,
     address: Option<IpAddr>,
     pub(super) request_id: Arc<str>,
     pub(super) unix_ms: u64,

@@ -102,6 +102,7 @@ impl Vectors<'_> {
                 team: behalf.caller.team.clone(),
                 tags,
                 model: asked.model().clone(),
+                alias: snapshot.catalogue_of(None).alias_of(asked.model()).cloned(),
                 named: behalf.caller.grant.as_ref().map(|grant| grant.budgets.clone()).unwrap_or_default(),
             },
             size: size(facts.endpoint, &*asked, None),

@@ -94,10 +94,9 @@ impl Verifier {
         if claims.get("iss")? != issuer.as_str() || !is_for_us || ends_ms <= now_ms || !begun {
             return None;
         }
-        let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
         let shared = |name: &str| text(claims, name).map(Into::into);
         Some(Holder {
-            key_id: format!("jwt:{}", short(subject)).into(),
+            key_id: key_id(claims, &names.user)?.into(),
             user: shared(&names.user),
             team: shared(&names.team),
             grant: Arc::new(grant(claims, names)?),
@@ -106,6 +105,16 @@ impl Verifier {
             in_service: true,
         })
     }
+}
+
+/// By what limits, caches and kept answers tell the holders of tokens apart: whom a token is about, else its user, else
+/// the application that it was made for. Without any of them, all such tokens would be one: there is no holder.
+fn key_id(claims: &Map<String, Value>, user: &str) -> Option<String> {
+    let named = |name: &str| text(claims, name).filter(|text| !text.is_empty());
+    if let Some(subject) = named("sub") {
+        return Some(format!("jwt:{subject}"));
+    }
+    [user, "client_id", "azp"].iter().find_map(|name| Some(format!("jwt:{name}={}", named(name)?)))
 }
 
 /// What a token grants. A restriction that cannot be read is no permission: then there is no holder.
@@ -167,4 +176,27 @@ fn short(text: &str) -> &str {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked, and a float saturates")]
 fn milliseconds(value: &Value) -> Option<u64> {
     value.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| (seconds * 1_000.0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tokens_without_a_subject_are_not_all_one() {
+        for (claims, expected) in [
+            (json!({ "sub": "ann", "email": "a@x" }), Some("jwt:ann")),
+            (json!({ "sub": 7 }), Some("jwt:7")),
+            (json!({ "email": "a@x", "azp": "app" }), Some("jwt:email=a@x")),
+            (json!({ "sub": "", "client_id": "ci", "azp": "app" }), Some("jwt:client_id=ci")),
+            (json!({ "azp": "app" }), Some("jwt:azp=app")),
+            (json!({ "sub": "", "jti": "1" }), None),
+            (json!({}), None),
+        ] {
+            let all = claims.as_object().unwrap();
+            assert_eq!(key_id(all, "email").as_deref(), expected, "{claims}");
+        }
+    }
 }

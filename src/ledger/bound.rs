@@ -1,5 +1,6 @@
 //! The worst that an attempt can cost, known before it goes out.
 
+use super::book::Known;
 use super::budget::Measure;
 use super::price::{Price, When};
 use super::rate::{Tier, Unit};
@@ -25,6 +26,8 @@ pub struct Size {
     pub media: bool,
     /// How often the price of a request can be charged; at least once.
     pub searches: u64,
+    /// Whether the provider alone knows a part of the prompt.
+    pub unseen: bool,
 }
 
 /// What kind of work a request is, by what it is paid for.
@@ -63,6 +66,20 @@ const FEMTO: u128 = 1_000_000;
 
 /// Tokens of an answer where neither client nor budget sets a limit and nothing is known of the model.
 const UNKNOWN_MODEL: u64 = 8_192;
+
+/// Tokens of a prompt that only its provider knows, where nothing is known of the model.
+const UNKNOWN_CONTEXT: u64 = 200_000;
+
+impl Size {
+    /// The same at this model: what nobody here has seen of a prompt may fill its context.
+    pub fn at(self, known: Option<&Known>) -> Self {
+        if !self.unseen {
+            return self;
+        }
+        let context = known.and_then(|known| known.model.context_window).map_or(UNKNOWN_CONTEXT, u64::from);
+        Self { prompt_most: self.prompt_most.max(context), ..self }
+    }
+}
 
 impl Bound {
     /// The worst case of a request at a model with this price. `cap` limits answers where the client does not;
@@ -200,6 +217,21 @@ mod tests {
                 let amount = bound.amount(Measure::Dollars, Some(affordable)).unwrap();
                 assert!(amount <= room, "{affordable} tokens for {room} cost {amount}");
             }
+        }
+    }
+
+    #[test]
+    fn what_nobody_here_has_seen_of_a_prompt_may_fill_the_models_context() {
+        let model = crate::ledger::Model { context_window: Some(128_000), ..Default::default() };
+        let known = Known { model, origin: "built-in".into(), listed_as: None };
+        for (unseen, prompt_most, known, expected) in [
+            (false, 100, Some(&known), 100),
+            (true, 100, Some(&known), 128_000),
+            (true, 300_000, Some(&known), 300_000),
+            (true, 100, None, UNKNOWN_CONTEXT),
+        ] {
+            let size = Size { unseen, prompt_most, ..Size::default() };
+            assert_eq!(size.at(known).prompt_most, expected, "{size:?}");
         }
     }
 

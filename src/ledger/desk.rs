@@ -218,13 +218,15 @@ fn spent_since(database: &Sqlite, since: u64) -> Result<Vec<Spent>, Trouble> {
                 serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default();
             let target: String = row.get(5)?;
             let (provider, model) = target.split_once('/').unwrap_or((&target, ""));
+            let asked: String = row.get(4)?;
             Ok(Spent {
                 payer: Payer {
                     key: text(0)?,
                     user: text(1)?,
                     team: text(2)?,
                     tags: tags.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
-                    model: row.get::<_, String>(4)?.into(),
+                    alias: Payer::alias_in(&asked),
+                    model: asked.into(),
                     ..Payer::default()
                 },
                 target: TargetName { provider: provider.into(), model: model.into() },

@@ -85,7 +85,7 @@ impl Price {
     }
 
     /// Femto-dollars (10⁻¹⁵). A model whose tokens and pictures (or seconds, or characters) are both priced is paid by
-    /// its tokens where they were counted.
+    /// its tokens where the provider counted them, and by the others where they are estimated.
     fn femto(&self, usage: &Usage, when: When) -> Option<u128> {
         let prompt = usage.prompt();
         let off_peak = self.off_peak_at(when.unix_ms);
@@ -102,8 +102,8 @@ impl Price {
                 None => missing = true,
             }
         }
-        let by_token = usage.total() > 0 && !missing;
-        let mut otherwise = false;
+        let by_token = usage.total() > 0 && !missing && !usage.estimated;
+        let (mut otherwise, mut instead) = (false, 0);
         // Seconds are counted in thousandths.
         for (unit, count, scale) in [
             (Unit::Image, usage.images, 1_000),
@@ -113,13 +113,15 @@ impl Price {
             if count > 0 && !by_token {
                 match of(unit) {
                     Some(price) => {
-                        sum += u128::from(count) * u128::from(price.0) * scale;
+                        instead += u128::from(count) * u128::from(price.0) * scale;
                         otherwise = true;
                     }
                     None => missing |= usage.total() == 0,
                 }
             }
         }
+        // Tokens that nobody counted are no second bill for what has a price of its own.
+        sum = if otherwise && usage.estimated { instead } else { sum + instead };
         if let Some(price) = of(Unit::Request) {
             sum += u128::from(usage.searches.max(1)) * u128::from(price.0) * 1_000;
             otherwise = true;
@@ -266,6 +268,16 @@ mod tests {
                 &price(&[(Unit::Image, 0.04), (Unit::Input, 1.0)]),
                 Usage { images: 1, ..none },
                 Some(40_000_000),
+            ),
+            (
+                &price(&[(Unit::Image, 0.04), (Unit::Input, 1.0)]),
+                Usage { images: 10, input: 5, estimated: true, ..none },
+                Some(400_000_000),
+            ),
+            (
+                &price(&[(Unit::Input, 1.0), (Unit::OutputAudio, 12.0)]),
+                Usage { characters: 10, input: 5, estimated: true, ..none },
+                Some(5_000),
             ),
             (
                 &price(&[(Unit::Request, 0.002), (Unit::Input, 0.0)]),

@@ -67,6 +67,8 @@ pub struct Entry {
     row: Arc<Row>,
     known: Option<Arc<Known>>,
     hold: Option<Hold>,
+    /// Tokens that the target is likely to count in the prompt.
+    prompt: u64,
     /// Tokens of prompt and answer that were held for it at most.
     most: (u64, Option<u64>),
     written: Option<Written<()>>,
@@ -91,24 +93,24 @@ impl Tab {
     /// # Errors
     /// The budget that cannot bear it; a ledger that cannot be written, where that is not to be borne.
     pub async fn open(&self, target: &TargetName, preset: Option<&str>, role: Role) -> Result<Entry, Fault> {
-        self.open_within(target, preset, role, u64::MAX).await
+        self.open_sized(target, preset, role, self.size()).await
     }
 
-    /// The same, where the prompt was counted and has no more tokens than `most`.
+    /// The same for an attempt of another size than the request's.
     ///
     /// # Errors
     /// As above.
-    pub async fn open_within(
+    pub async fn open_sized(
         &self,
         target: &TargetName,
         preset: Option<&str>,
         role: Role,
-        most: u64,
+        size: Size,
     ) -> Result<Entry, Fault> {
         let Sheet { desk, heading, opening, cap } = &*self.sheet;
-        let size = Size { prompt_most: opening.size.prompt_most.min(most), ..opening.size };
         let now = desk.now();
         let known = opening.book.of(target, preset);
+        let size = size.at(known.as_deref());
         let price = known.as_ref().and_then(|known| known.price());
         let model_most = known.as_ref().and_then(|known| known.model.max_output).map(u64::from);
         let bound = Bound::of(&size, price, opening.when, opening.any_tier, *cap, model_most);
@@ -127,7 +129,7 @@ impl Tab {
         }
         let n = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let output = bound.output.unwrap_or(0).min(USUAL_ANSWER);
-        let prompt = opening.scale.likely(target, opening.size.prompt);
+        let prompt = opening.scale.likely(target, size.prompt);
         let likely = Usage { input: prompt, output, ..Usage::default() };
         let row = Row {
             id: desk.fresh_id(now),
@@ -147,7 +149,13 @@ impl Tab {
         let most = (bound.prompt, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
         let hold = Some(hold);
         let target = target.clone();
-        Ok(Entry { sheet, target, row, known, hold, most, written, over: false, sent: None, tier: None })
+        let (over, sent, tier) = (false, None, None);
+        Ok(Entry { sheet, target, row, known, hold, prompt, most, written, over, sent, tier })
+    }
+
+    /// How large the request can be.
+    pub fn size(&self) -> Size {
+        self.sheet.opening.size
     }
 
     /// An estimate within what was held for the attempt whose answer goes to the client: nothing that nobody counted is
@@ -332,9 +340,7 @@ impl Entry {
 
     /// Nobody says what was used: the prompt was sent, and no answer is known.
     fn estimate(&mut self, outcome: &'static str, status: Option<u16>) {
-        let opening = &self.sheet.opening;
-        let prompt = opening.scale.likely(&self.target, opening.size.prompt);
-        let usage = Usage { input: prompt, estimated: true, tier: self.tier, ..Usage::default() };
+        let usage = Usage { input: self.prompt, estimated: true, tier: self.tier, ..Usage::default() };
         let usage = self.within(usage);
         let cost = self.price(&usage);
         let closing = Closing { usage: Some(usage), cost, outcome, status };

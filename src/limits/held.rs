@@ -14,7 +14,7 @@ use crate::facts::Rated;
 use crate::fault::{Fault, FaultKind, Retry, Whose};
 
 /// Tokens of an answer that are reckoned with where the client sets no limit.
-const USUAL_OUTPUT: u64 = 512;
+pub const USUAL_OUTPUT: u64 = 512;
 
 /// When to come back where requests at once are limited, and nobody knows when one ends.
 pub(super) const SOON: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(super) const SOON: Duration = Duration::from_secs(1);
 pub struct Need {
     /// Tokens of the prompt, estimated.
     pub input: u64,
-    /// Tokens of the answer that the client allows.
+    /// Tokens of all answers that the client allows.
     pub output: Option<u64>,
 }
 

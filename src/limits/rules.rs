@@ -26,6 +26,8 @@ pub struct Subject<'a> {
     pub caller: &'a Caller,
     /// The model as the client writes it.
     pub model: &'a str,
+    /// The alias of which that is a version.
+    pub alias: Option<&'a str>,
     /// Tags of the request.
     pub tags: &'a [(Arc<str>, Arc<str>)],
 }
@@ -170,7 +172,7 @@ impl Rule {
         fits(key, &[caller.key_id.as_deref(), name])
             && fits(team, &[caller.team.as_deref()])
             && fits(user, &[caller.user.as_deref()])
-            && fits(model, &[Some(subject.model)])
+            && fits(model, &[Some(subject.model), subject.alias])
             && tag.as_ref().is_none_or(tagged)
     }
 }
@@ -182,7 +184,7 @@ impl<'a> Subject<'a> {
             Dimension::Key => caller.key_id.as_deref(),
             Dimension::Team => caller.team.as_deref(),
             Dimension::User => caller.user.as_deref(),
-            Dimension::Model => Some(self.model),
+            Dimension::Model => Some(self.alias.unwrap_or(self.model)),
             Dimension::Address => address,
         };
         // No name has a zero byte in it: this one is nobody's.

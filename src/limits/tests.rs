@@ -37,7 +37,7 @@ fn ask(
     caller: &Caller,
     need: Need,
 ) -> Result<Option<Box<Held>>, Box<Denied>> {
-    let subject = Subject { caller, model: "fast", tags: &[] };
+    let subject = Subject { caller, model: "fast", alias: None, tags: &[] };
     limits.admit(rules, None, &subject, &need, Instant::now())
 }
 
@@ -185,7 +185,7 @@ async fn limits_hold_for_those_whom_they_match() {
     let gold = Grant { rate_limits: vec!["gold".into()], ..Grant::default() };
     let gold = Caller { grant: Some(Arc::new(gold)), ..Caller::default() };
     let twice = |caller: &Caller, model: &str, tags: &[(Arc<str>, Arc<str>)]| {
-        let subject = Subject { caller, model, tags };
+        let subject = Subject { caller, model, alias: None, tags };
         let ask = || limits.admit(&rules, None, &subject, &Need::default(), Instant::now());
         (ask().is_ok(), ask().map_err(|denied| denied.limit.to_string()).err())
     };

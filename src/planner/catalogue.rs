@@ -167,6 +167,13 @@ impl Catalogue {
         })
     }
 
+    /// The alias of which `name` is a version, known or not.
+    pub fn alias_of(&self, name: &str) -> Option<&Arc<str>> {
+        let (alias, _) = name.rsplit_once('@').filter(|_| !self.aliases.contains_key(name))?;
+        let (alias, entry) = self.aliases.get_key_value(alias)?;
+        matches!(entry, Entry::Split(_)).then_some(alias)
+    }
+
     /// The strategy of these words, for targets that a policy names.
     pub(super) fn strategy_of(&self, words: &[Arc<str>]) -> Strategy {
         Strategy::of_words(words, &self.turn)

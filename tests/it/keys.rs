@@ -226,7 +226,8 @@ keys:
     assert_eq!(reply.said(), "hello");
     let heard = upstream.heard().last().expect("a request").json();
     let most = ["max_tokens", "max_completion_tokens"].iter().find_map(|name| heard[*name].as_u64());
-    assert_eq!(most, Some(99), "{heard}");
+    // A tenth of a cent pays for a hundred tokens of an answer, but for the worst case of the prompt.
+    assert!(most.is_some_and(|most| (80..90).contains(&most)), "{heard}");
     let reply = chat_as(gateway.clients, "other-key-of-the-story", &ask("up/m")).await;
     assert_eq!((reply.status, &reply.error()["code"]), (403, &json!("key_scope")));
     let reply = chat_as(gateway.clients, "cheap-key-of-the-story", &ask("up/without-a-price")).await;

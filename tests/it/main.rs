@@ -9,6 +9,7 @@ mod anthropic;
 mod audio;
 mod azure;
 mod bedrock;
+mod bounds;
 mod browsers;
 mod budgets;
 mod cached;

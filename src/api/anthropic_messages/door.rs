@@ -10,6 +10,7 @@ use super::error::fault_event;
 use super::{Ask, MessageEncoder, encode_answer, error_body, path};
 use crate::api::adjust;
 use crate::api::sequel::{Sequel, documents};
+use crate::api::sight::value_of;
 use crate::api::translate::{self, relay};
 use crate::chat::Request;
 use crate::executor::Carry;
@@ -65,6 +66,11 @@ impl Asked for Ask {
         let body = adjust::MESSAGES.set(self.body(), parameters, missing)?;
         let again = self.again(body).map_err(|fault| adjust::blamed(&fault))?;
         Ok(Some(Arc::new(again)))
+    }
+
+    fn is_kept_elsewhere(&self) -> bool {
+        let thread = self.body().raw("thread").unwrap_or_default();
+        value_of(thread, "type") == Some("\"continue\"")
     }
 
     fn after(&self, text: &str, seen: &[Bytes]) -> Option<Arc<dyn Carry>> {

@@ -80,6 +80,10 @@ impl Asked for Ask {
         Ok(Some(Arc::new(again)))
     }
 
+    fn is_kept_elsewhere(&self) -> bool {
+        ["cachedContent", "cached_content"].iter().any(|name| self.sent().has(name))
+    }
+
     fn after(&self, text: &str, _: &[Bytes]) -> Option<Arc<dyn Carry>> {
         if self.numbers().is_some() {
             return None;

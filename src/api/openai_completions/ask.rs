@@ -91,6 +91,15 @@ impl Ask {
     }
 }
 
+/// How many prompts stand in the JSON text of a `prompt`: token ids are one, as a string is.
+pub fn prompts_in(raw: &str) -> u64 {
+    let mut elements = json::elements(raw).peekable();
+    match elements.peek().and_then(|first| first.as_bytes().first()) {
+        Some(b'"' | b'[') => elements.count() as u64,
+        _ => 1,
+    }
+}
+
 /// A string, an array of strings, an array of token ids, or an array of such arrays.
 fn has_prompt(prompt: Param<'_>) -> Result<bool, Fault> {
     match prompt.raw.first() {
@@ -196,7 +205,7 @@ impl facts::Body for Ask {
 mod tests {
     use bytes::Bytes;
 
-    use super::Ask;
+    use super::{Ask, prompts_in};
     use crate::facts::Body as _;
     use crate::fault::Fault;
     use crate::json::Body;
@@ -207,15 +216,16 @@ mod tests {
 
     #[test]
     fn every_form_of_prompt_is_counted() {
-        for (prompt, tokens, text) in [
-            (r#""hello there""#, 3, "hello there"),
-            (r#"["a","b"]"#, 1, "a\nb"),
-            ("[1,2,3]", 3, ""),
-            ("[[1,2],[3]]", 3, ""),
+        for (prompt, tokens, text, prompts) in [
+            (r#""hello there""#, 3, "hello there", 1),
+            (r#"["a","b"]"#, 1, "a\nb", 2),
+            ("[1,2,3]", 3, "", 1),
+            ("[[1,2],[3]]", 3, "", 2),
         ] {
             let ask = ask(&format!(r#""model":"m","prompt":{prompt}"#)).unwrap();
             assert_eq!((ask.tokens(), ask.text()), (tokens, text), "{prompt}");
             assert_eq!(ask.has_token_ids(), text.is_empty(), "{prompt}");
+            assert_eq!(prompts_in(prompt), prompts, "{prompt}");
         }
         assert!(ask(r#""model":"m","prompt":[["hidden"]]"#).unwrap().has_token_ids());
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::stream::TextEncoder;
-use super::{Ask, answer};
+use super::{Ask, answer, prompts_in};
 use crate::api::adjust;
 use crate::api::openai_chat::{Fallback, error_body, fault_event};
 use crate::api::translate;
@@ -49,6 +49,10 @@ impl Asked for Ask {
 
     fn bytes(&self) -> usize {
         self.body().bytes().len()
+    }
+
+    fn prompts(&self) -> u64 {
+        self.body().raw("prompt").map_or(1, prompts_in)
     }
 
     fn with(

@@ -85,6 +85,11 @@ impl Before {
         }
     }
 
+    /// Whether some of it was never here.
+    pub(super) fn is_unseen(&self) -> bool {
+        matches!(self.found, Found::Unknown | Found::Partly(_))
+    }
+
     /// Bytes of everything that came before.
     pub(super) fn bytes(&self) -> usize {
         match &self.found {

@@ -117,6 +117,11 @@ impl Asked for Ask {
         Some(Sequel::new(asked).said(saying).heard(hearing).carried())
     }
 
+    fn is_kept_elsewhere(&self) -> bool {
+        let named = |name: &str| self.body().raw(name).is_some_and(|value| value != "null");
+        self.before().is_unseen() || named("conversation") || named("prompt")
+    }
+
     /// The provider that made the previous response keeps more of it than any client sees.
     fn prefer(&self, targets: &mut [Target]) {
         let keeper = match self.purpose() {

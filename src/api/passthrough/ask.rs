@@ -1,5 +1,6 @@
 //! A raw request: held while it is small, shown to policies where it is JSON, said to the provider as it came.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::api::openai_chat::param::model_name;
+use crate::api::openai_chat::presentable;
 use crate::api::raw::{RawAsk, Seen, Way, carried, joined};
 use crate::chat::Usage;
 use crate::executor::RawForm;
@@ -88,7 +90,7 @@ impl Ahead for RawAhead {
         let mut model = model_in(&self.path);
         let mut seen = Seen { files: matches!(self.below, Below::Operation { .. }), ..Seen::default() };
         if let Some(json) = &json {
-            model = json.str("model").map(|model| model.into_owned()).or(model);
+            model = one_model(model, json.str("model"))?;
             seen.text = String::from_utf8_lossy(&body).into_owned();
         }
         seen.show("method", self.method.as_str());
@@ -118,14 +120,49 @@ fn readable(body: &Bytes) -> Result<Option<Body>, Fault> {
     }
 }
 
-/// The model that a path names: `/models/{model}:method`, `/deployments/{model}/…`, `/model/{model}/…` of Bedrock.
+/// The model of a request whose path and body may both name one. They must agree: which of the two a provider goes by is
+/// not for the client to choose, as scope, price and budgets go by it.
+///
+/// # Errors
+/// `BadRequest` where they differ.
+pub(super) fn one_model(path: Option<String>, body: Option<Cow<'_, str>>) -> Result<Option<String>, Fault> {
+    let Some(named) = path else { return Ok(body.map(Cow::into_owned)) };
+    // Google's bodies name it as a resource.
+    match body.as_deref().map(|body| body.rsplit_once("models/").map_or(body, |(_, model)| model)) {
+        Some(body) if body != named => {
+            let (named, body) = (presentable(&named, 80), presentable(body, 80));
+            let text =
+                format!("the path names the model `{named}`, and the body `{body}`: name the same one");
+            Err(Fault::bad_request(text, "model").code("model_mismatch"))
+        }
+        _ => Ok(Some(named)),
+    }
+}
+
+/// Where paths name models: `/models/{model}:method`, `/deployments/{model}/…`, `/model/{model}/…` of Bedrock,
+/// `/endpoints/{endpoint}:method` of Vertex AI.
+const PLACES: [&str; 5] = ["/models/", "/tunedmodels/", "/deployments/", "/model/", "/endpoints/"];
+
+/// Operations below `/models/`, as Azure's model inference has them: no model is called so.
+const OPERATIONS: [&str; 5] = ["chat", "completions", "embeddings", "images", "info"];
+
+/// The model that a path names. Providers may take letters of either case and doubled slashes, and characters however
+/// they are written.
 fn model_in(path: &str) -> Option<String> {
-    let (_, rest) =
-        ["/models/", "/deployments/", "/model/"].iter().find_map(|place| path.split_once(place))?;
+    let path = crate::api::routes::unescape(path);
+    let lower = path.to_ascii_lowercase();
+    let places = PLACES.iter().filter_map(|place| Some((lower.find(place)?, *place)));
+    let (at, place) = places.min_by_key(|(at, _)| *at)?;
+    let rest = path.get(at + place.len()..)?.trim_start_matches('/');
     let segment = rest.split('/').next().unwrap_or_default();
-    let model =
-        segment.rsplit_once(':').filter(|_| path.contains("/models/")).map_or(segment, |(model, _)| model);
-    (!model.is_empty()).then(|| crate::api::routes::unescape(model))
+    let method = segment.rsplit_once(':').map(|(model, _)| model);
+    let model = match place {
+        "/endpoints/" => method?,
+        "/deployments/" | "/model/" => segment,
+        _ => method.unwrap_or(segment),
+    };
+    let operation = place == "/models/" && rest.contains('/') && OPERATIONS.contains(&model);
+    (!model.is_empty() && !operation).then(|| model.to_owned())
 }
 
 /// The request as it came.
@@ -228,8 +265,36 @@ mod tests {
             ("/models", None),
             ("/models/", None),
             ("/chat/completions", None),
+            ("/models/chat/completions", None),
+            ("/Deployments//gpt/chat/completions", Some("gpt")),
+            ("/%6dodels/a%3Ab", Some("a")),
+            ("/v1beta/tunedModels/mine:generateContent", Some("mine")),
+            ("/v1/projects/p/locations/l/endpoints/7:predict", Some("7")),
+            ("/v1/projects/p/locations/l/endpoints/openapi/chat/completions", None),
         ] {
             assert_eq!(model_in(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn path_and_body_name_one_model() {
+        for (path, body, expected) in [
+            (None, None, Ok(None)),
+            (None, Some("a"), Ok(Some("a"))),
+            (Some("a"), None, Ok(Some("a"))),
+            (Some("a"), Some("a"), Ok(Some("a"))),
+            (Some("a"), Some("models/a"), Ok(Some("a"))),
+            (Some("dear"), Some("cheap"), Err(())),
+            (Some("dear"), Some(""), Err(())),
+            (Some("dear"), Some("models/cheap"), Err(())),
+        ] {
+            let found = one_model(path.map(str::to_owned), body.map(Into::into));
+            let found = found.map_err(|fault| assert_eq!(fault.code_str(), "model_mismatch"));
+            assert_eq!(
+                found.as_ref().map(Option::as_deref),
+                expected.as_ref().map(|e| *e),
+                "{path:?} {body:?}"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::ask::{Below, RawAhead, once, with_version};
+use super::ask::{Below, RawAhead, once, one_model, with_version};
 use super::{check_path, client_query, open};
 use crate::api::openai_chat::param::{missing, model_name};
 use crate::api::raw::{RawAsk, Seen, Way, carried};
@@ -121,11 +121,9 @@ impl Ahead for OriginalAhead {
             return Err(Fault::new(FaultKind::TooLarge, text).at("x-tollgate-provider"));
         }
         let body = Body::read(crate::api::raw::joined(held))?;
-        let model = match (body.str("model"), model_method(&self.uri)) {
-            (Some(model), _) => model_name(&model)?,
-            (None, Some((model, _))) => model_name(&unescape(model))?,
-            (None, None) => return Err(missing("model")),
-        };
+        let named = model_method(&self.uri).map(|(model, _)| unescape(model));
+        let model = one_model(named, body.str("model"))?.ok_or_else(|| missing("model"))?;
+        let model = model_name(&model)?;
         let mut seen = Seen { text: String::from_utf8_lossy(body.bytes()).into_owned(), ..Seen::default() };
         seen.show("method", "POST");
         seen.show("path", self.uri.path());

@@ -24,6 +24,8 @@ pub struct Payer {
     pub tags: Vec<(Arc<str>, Arc<str>)>,
     /// The model as the client asked for it.
     pub model: Arc<str>,
+    /// The alias of which `model` is a version.
+    pub alias: Option<Arc<str>>,
     /// Budgets that hold for it by name.
     pub named: Vec<Arc<str>>,
 }
@@ -56,6 +58,14 @@ pub struct Pattern {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Match(pub(super) Vec<(Dimension, Vec<Pattern>)>);
 
+impl Payer {
+    /// The alias of `alias@version`, as far as a name alone tells: models of providers may have an `@`, too.
+    pub fn alias_in(model: &str) -> Option<Arc<str>> {
+        let (alias, _) = model.rsplit_once('@')?;
+        (!alias.contains('/')).then(|| alias.into())
+    }
+}
+
 impl Dimension {
     /// As it is written: `user`, `tag:feature`.
     pub fn named(word: &str) -> Option<Self> {
@@ -87,7 +97,7 @@ impl Dimension {
             Self::Key => payer.key.clone(),
             Self::User => payer.user.clone(),
             Self::Team => payer.team.clone(),
-            Self::Model => Some(payer.model.clone()),
+            Self::Model => Some(payer.alias.as_ref().unwrap_or(&payer.model).clone()),
             Self::Provider => target.map(|target| target.provider.clone()),
             Self::Tag(name) => {
                 payer.tags.iter().rev().find(|(known, _)| known == name).map(|(_, v)| v.clone())
@@ -127,7 +137,10 @@ impl Match {
             let any = |word: &str| patterns.iter().any(|pattern| pattern.fits(word));
             match (dimension, target) {
                 (Dimension::Model, Some(target)) => {
-                    any(&payer.model) || any(&target.model) || any(&target.to_string())
+                    any(&payer.model)
+                        || payer.alias.as_deref().is_some_and(any)
+                        || any(&target.model)
+                        || any(&target.to_string())
                 }
                 (Dimension::Model | Dimension::Provider, None) => true,
                 (dimension, target) => {
@@ -143,6 +156,24 @@ impl Match {
 mod tests {
     use super::super::settings::PayerSettings;
     use super::*;
+
+    #[test]
+    fn a_version_counts_as_its_alias() {
+        let of =
+            |model: &str| Payer { model: model.into(), alias: Payer::alias_in(model), ..Payer::default() };
+        let fast = Match(vec![(Dimension::Model, vec![Pattern::of("fast")])]);
+        let target = TargetName::parse("up/m").unwrap();
+        for (model, holds, part) in [
+            ("fast", true, "fast"),
+            ("fast@2", true, "fast"),
+            ("slow@2", false, "slow"),
+            ("vertex/claude@20250514", false, "vertex/claude@20250514"),
+        ] {
+            let payer = of(model);
+            assert_eq!(fast.holds(&payer, Some(&target)), holds, "{model}");
+            assert_eq!(&*Dimension::Model.of(&payer, Some(&target)), part, "{model}");
+        }
+    }
 
     #[test]
     fn all_that_is_written_must_hold() {
