@@ -23,7 +23,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-pub use desk::{BUDGETS, Change, KeyDesk, PRICE_CHANGES, PRICES, Refused, SHARED_KINDS};
+pub use desk::{BUDGETS, Change, KeyDesk, PRICE_CHANGES, PRICES, Refused, SHARED_KINDS, patch};
 pub use holder::{Holder, Key, Shown, Written};
 pub use identify::{Auth, Visit};
 pub use jwks::Jwks;
