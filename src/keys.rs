@@ -44,6 +44,8 @@ pub struct Keys {
     limits: Arc<Limits>,
     penalty: Penalty,
     jwks: Mutex<HashMap<String, Arc<Jwks>>>,
+    /// Tokens that were not good.
+    forged: Penalty,
     promised: ArcSwapOption<Promised>,
 }
 
@@ -107,6 +109,7 @@ impl Keys {
             limits,
             penalty: Penalty::new(Instant::now()),
             jwks: Mutex::default(),
+            forged: Penalty::new(Instant::now()),
             promised: ArcSwapOption::empty(),
         }
     }
