@@ -173,6 +173,7 @@ fn row(id: &str) -> Row {
         opened_ms: EVE,
         reserved: 9,
         estimate: Some(8),
+        likely: (30, 12),
         sheet: AtomicI64::new(0),
     }
 }
@@ -249,6 +250,25 @@ fn ends_come_late_twice_or_before_their_beginning_and_count_once() {
     check(&[&[Settle(5)]], ("settled", Some(5)), 1);
     check(&[&[Intend], &[Reap], &[Settle(5)]], ("abandoned", Some(8)), 0);
     check(&[&[Intend], &[Settle(5)], &[Reap]], ("settled", Some(5)), 1);
+}
+
+#[test]
+fn what_a_dead_process_left_counts_the_tokens_that_it_was_estimated_at() {
+    for (charge, expected) in [(true, (30, 12)), (false, (0, 0))] {
+        let story = Story::begin();
+        let closed = story.desk.database().unwrap().write(move |db| {
+            Intents::new(false).make(db, &[&Record::Intent(Arc::new(row("a")))])?;
+            intents::close_abandoned(db, 1, charge, 2)?;
+            let tokens = "SELECT input, output FROM attempt WHERE state = 'abandoned'";
+            db.query_row(tokens, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        });
+        assert_eq!(closed.wait().unwrap(), expected, "charged: {charge}");
+    }
+    let story = Story::begin();
+    let begun = |db: &Connection| Intents::new(false).make(db, &[&Record::Intent(Arc::new(row("a")))]);
+    story.desk.database().unwrap().write(begun).wait().unwrap();
+    assert_eq!(story.used("day"), 0);
+    assert_eq!(story.again().used("day"), 42, "budgets count them after the restart");
 }
 
 #[test]
