@@ -32,6 +32,7 @@ pub use presented::credential;
 pub use secret::{Minted, is_well_formed, mint};
 pub use settings::{AuthMode, AuthSettings, ClaimSettings, JwtSettings, KeyTerms};
 
+use crate::ledger::PayerKey;
 use crate::limits::{Limits, Penalty};
 use secret::Hasher;
 use table::Table;
@@ -43,9 +44,9 @@ pub struct Keys {
     sources: Mutex<Sources>,
     limits: Arc<Limits>,
     penalty: Penalty,
-    jwks: Mutex<HashMap<String, Arc<Jwks>>>,
     /// Tokens that were not good.
     forged: Penalty,
+    jwks: Mutex<HashMap<String, Arc<Jwks>>>,
     promised: ArcSwapOption<Promised>,
 }
 
@@ -108,8 +109,8 @@ impl Keys {
             sources: Mutex::default(),
             limits,
             penalty: Penalty::new(Instant::now()),
-            jwks: Mutex::default(),
             forged: Penalty::new(Instant::now()),
+            jwks: Mutex::default(),
             promised: ArcSwapOption::empty(),
         }
     }
@@ -152,12 +153,16 @@ impl Keys {
         self.promised.store(Some(Arc::new(promised)));
     }
 
-    /// The budgets that keys name, by the ids of these.
-    pub fn budgets(&self) -> HashMap<Arc<str>, Vec<Arc<str>>> {
+    /// What budgets go by of all keys, by their ids.
+    pub fn payers(&self) -> HashMap<Arc<str>, PayerKey> {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = sources.written.iter().chain(&sources.stored).filter(|key| !key.terms.budgets.is_empty());
-        all.map(|key| (key.id.clone(), key.terms.budgets.iter().map(|name| name.as_str().into()).collect()))
-            .collect()
+        let payer = |key: &Key| PayerKey {
+            name: key.name.clone(),
+            budgets: key.terms.budgets.iter().map(|name| name.as_str().into()).collect(),
+        };
+        // Where two have one id, the one of the configuration counts.
+        let all = sources.stored.iter().chain(&sources.written);
+        all.map(|key| (key.id.clone(), payer(key))).collect()
     }
 
     /// All keys, those of the configuration first.

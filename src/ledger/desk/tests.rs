@@ -272,6 +272,35 @@ fn what_a_dead_process_left_counts_the_tokens_that_it_was_estimated_at() {
 }
 
 #[test]
+fn a_budget_for_a_key_by_its_name_counts_what_that_key_spent_before() {
+    let story = Story::begin();
+    let attempt = |id: &str, key: &str| {
+        let mut row = row(id);
+        let heading = Arc::get_mut(&mut row.heading).unwrap();
+        heading.key = Some(key.into());
+        row
+    };
+    let rows = [attempt("a", "k1"), attempt("b", "k2"), attempt("c", "jwt:ann")];
+    let spent = story.desk.database().unwrap().write(move |db| {
+        for (row, tokens) in rows.iter().zip([7, 20, 100]) {
+            let usage = Usage { input: tokens, ..Usage::default() };
+            settle(db, row, &End { usage, ..end(1) })?;
+        }
+        Ok(())
+    });
+    spent.wait().unwrap();
+    let budgets = "[ { name: ci, tokens: 1000, per: day, for: { key: ci } },
+        { name: id, tokens: 1000, per: day, for: { key: k2 } },
+        { name: tokens, tokens: 1000, per: day, for: { key: jwt } } ]";
+    let budgets: Vec<BudgetSettings> = serde_yaml::from_str(budgets).unwrap();
+    let budgets = budgets.iter().map(|settings| settings.checked().unwrap()).collect();
+    let named = |name: &str| PayerKey { name: name.into(), budgets: Vec::new() };
+    let keys = || HashMap::from([("k1".into(), named("ci")), ("k2".into(), named("nightly"))]);
+    story.desk.configure(budgets, keys);
+    assert_eq!(["ci", "id", "tokens"].map(|budget| story.used(budget)), [7, 20, 100]);
+}
+
+#[test]
 fn a_sheet_stays_until_the_last_of_its_attempts_has_ended() {
     let story = Story::begin();
     let written = story.desk.database().unwrap().write(|db| {
