@@ -23,7 +23,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-pub use desk::{BUDGETS, Change, KeyDesk, PRICE_CHANGES, PRICES, Refused, SHARED_KINDS};
+pub use desk::{BUDGETS, Change, KeyDesk, PRICE_CHANGES, PRICES, Refused, SHARED_KINDS, patch};
 pub use holder::{Holder, Key, Shown, Written};
 pub use identify::{Auth, Visit};
 pub use jwks::Jwks;
@@ -32,6 +32,7 @@ pub use presented::credential;
 pub use secret::{Minted, is_well_formed, mint};
 pub use settings::{AuthMode, AuthSettings, ClaimSettings, JwtSettings, KeyTerms};
 
+use crate::ledger::PayerKey;
 use crate::limits::{Limits, Penalty};
 use secret::Hasher;
 use table::Table;
@@ -43,6 +44,8 @@ pub struct Keys {
     sources: Mutex<Sources>,
     limits: Arc<Limits>,
     penalty: Penalty,
+    /// Tokens that were not good.
+    forged: Penalty,
     jwks: Mutex<HashMap<String, Arc<Jwks>>>,
     promised: ArcSwapOption<Promised>,
 }
@@ -106,6 +109,7 @@ impl Keys {
             sources: Mutex::default(),
             limits,
             penalty: Penalty::new(Instant::now()),
+            forged: Penalty::new(Instant::now()),
             jwks: Mutex::default(),
             promised: ArcSwapOption::empty(),
         }
@@ -149,12 +153,16 @@ impl Keys {
         self.promised.store(Some(Arc::new(promised)));
     }
 
-    /// The budgets that keys name, by the ids of these.
-    pub fn budgets(&self) -> HashMap<Arc<str>, Vec<Arc<str>>> {
+    /// What budgets go by of all keys, by their ids.
+    pub fn payers(&self) -> HashMap<Arc<str>, PayerKey> {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = sources.written.iter().chain(&sources.stored).filter(|key| !key.terms.budgets.is_empty());
-        all.map(|key| (key.id.clone(), key.terms.budgets.iter().map(|name| name.as_str().into()).collect()))
-            .collect()
+        let payer = |key: &Key| PayerKey {
+            name: key.name.clone(),
+            budgets: key.terms.budgets.iter().map(|name| name.as_str().into()).collect(),
+        };
+        // Where two have one id, the one of the configuration counts.
+        let all = sources.stored.iter().chain(&sources.written);
+        all.map(|key| (key.id.clone(), payer(key))).collect()
     }
 
     /// All keys, those of the configuration first.

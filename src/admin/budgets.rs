@@ -15,7 +15,7 @@ use super::Admin;
 use super::keys::{actor, refusal};
 use super::money::shown;
 use super::refusals::{bad, json_of};
-use crate::keys::{BUDGETS, Refused};
+use crate::keys::{BUDGETS, Refused, patch};
 use crate::ledger::BudgetSettings;
 
 /// Why a budget of the configuration stays as it is.
@@ -40,12 +40,13 @@ pub(super) async fn create(
     };
     let settings = Value::Object(settings);
     let name = settings["name"].as_str().unwrap_or_default().to_owned();
-    let made = async {
-        if admin.shared.figures.is_written(&name) || found(&admin, &name).await?.is_some() {
+    let who = (&*actor(peer, &headers), "budget.create");
+    let made = amend(&admin, &name, who, |known| {
+        if known.is_some() || admin.shared.figures.is_written(&name) {
             return Err(Refused::Fixed("there is a budget of this name"));
         }
-        put(&admin, &actor(peer, &headers), "budget.create", &name, settings).await
-    };
+        checked(settings.clone()).map(Some)
+    });
     answered(&admin, &name, StatusCode::CREATED, made.await)
 }
 
@@ -72,21 +73,15 @@ pub(super) async fn update(
         Ok(fields) => fields,
         Err(why) => return bad(&why),
     };
-    let changed = async {
-        let mut settings = set_one(&admin, &name).await?;
-        if let Some(known) = settings.as_object_mut() {
-            for (field, value) in fields {
-                match value {
-                    Value::Null => drop(known.shift_remove(&field)),
-                    value => drop(known.insert(field, value)),
-                }
-            }
-        }
+    let who = (&*actor(peer, &headers), "budget.update");
+    let changed = amend(&admin, &name, who, |known| {
+        let mut settings = changeable(&admin, &name, known)?;
+        patch(&mut settings, &fields);
         if settings["name"] != *name {
             return Err(Refused::Invalid("a budget keeps its name; make another one".into()));
         }
-        put(&admin, &actor(peer, &headers), "budget.update", &name, settings).await
-    };
+        checked(settings).map(Some)
+    });
     answered(&admin, &name, StatusCode::OK, changed.await)
 }
 
@@ -97,13 +92,8 @@ pub(super) async fn delete(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let gone = async {
-        set_one(&admin, &name).await?;
-        let actor = actor(peer, &headers);
-        let who = (&*actor, "budget.delete", &*name, json!({}));
-        admin.shared.keys.set(BUDGETS, vec![(name.clone(), None)], Some(who)).await?;
-        take(&admin).await
-    };
+    let who = (&*actor(peer, &headers), "budget.delete");
+    let gone = amend(&admin, &name, who, |known| changeable(&admin, &name, known).map(|_| None));
     match gone.await {
         Ok(()) => Json(json!({ "name": name, "deleted": true })).into_response(),
         Err(refused) => no(&refused),
@@ -123,16 +113,27 @@ async fn found(admin: &Admin, name: &str) -> Result<Option<Value>, Refused> {
     Ok(all.into_iter().find(|(known, _)| known == name).map(|(_, settings)| settings))
 }
 
-/// The same, of a budget that can be changed.
-async fn set_one(admin: &Admin, name: &str) -> Result<Value, Refused> {
-    match found(admin, name).await? {
-        Some(settings) => Ok(settings),
-        None if admin.shared.figures.is_written(name) => Err(WRITTEN),
-        None => Err(Refused::Unknown),
-    }
+/// What was set under this name, of a budget that can be changed.
+fn changeable(admin: &Admin, name: &str, known: Option<Value>) -> Result<Value, Refused> {
+    let none = || if admin.shared.figures.is_written(name) { WRITTEN } else { Refused::Unknown };
+    known.ok_or_else(none)
 }
 
-async fn put(admin: &Admin, actor: &str, action: &str, name: &str, settings: Value) -> Result<(), Refused> {
+/// Makes of a budget what `change` says, at all gateways that share it, and takes what is kept into service.
+async fn amend(
+    admin: &Admin,
+    name: &str,
+    who: (&str, &str),
+    change: impl Fn(Option<Value>) -> Result<Option<Value>, Refused> + Send + Sync,
+) -> Result<(), Refused> {
+    if !admin.shared.keys.amend(BUDGETS, name, who, change).await? {
+        return Err(NOWHERE);
+    }
+    take(admin).await
+}
+
+/// The settings as they are kept.
+fn checked(settings: Value) -> Result<Value, Refused> {
     let read: BudgetSettings =
         serde_json::from_value(settings).map_err(|error| Refused::Invalid(format!("the budget: {error}")))?;
     read.checked().map_err(|errors| {
@@ -140,12 +141,7 @@ async fn put(admin: &Admin, actor: &str, action: &str, name: &str, settings: Val
         Refused::Invalid(told.collect::<Vec<_>>().join("; "))
     })?;
     // Only what was written and can be read comes here.
-    let value = serde_json::to_value(&read).unwrap_or_default();
-    let who = Some((actor, action, name, value.clone()));
-    if !admin.shared.keys.set(BUDGETS, vec![(name.to_owned(), Some(value))], who).await? {
-        return Err(NOWHERE);
-    }
-    take(admin).await
+    Ok(serde_json::to_value(&read).unwrap_or_default())
 }
 
 /// Takes what is kept into service.

@@ -64,27 +64,10 @@ pub(super) async fn update(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let known = match admin.shared.keys.terms(&id) {
-        Ok(terms) => terms,
-        Err(refused) => return refusal(&refused),
-    };
-    let mut whole = serde_json::to_value(known).unwrap_or_default();
-    let Ok(Value::Object(patch)) = serde_json::from_slice(&body) else {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
         return bad("send an object as JSON");
     };
-    if let Some(whole) = whole.as_object_mut() {
-        for (field, value) in patch {
-            if value.is_null() {
-                whole.shift_remove(&field);
-            } else {
-                whole.insert(field, value);
-            }
-        }
-    }
-    match serde_json::from_value(whole) {
-        Ok(terms) => change(&admin, &id, &Change::Terms(Box::new(terms)), &actor(peer, &headers)).await,
-        Err(error) => bad(&error.to_string()),
-    }
+    change(&admin, &id, &Change::Terms(fields), &actor(peer, &headers)).await
 }
 
 /// Revokes a key, for good.

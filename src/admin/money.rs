@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use crate::clock::moment;
-use crate::ledger::usage::{self, By, Question};
+use crate::ledger::usage::{self, By, Names, Question};
 use crate::ledger::{Standing, shown_amount};
 
 /// Parts of one budget in an answer, unless the question says otherwise.
@@ -75,7 +75,7 @@ impl Wanted {
 /// Sums by any dimension and period; or single attempts.
 pub(super) async fn usage(State(admin): State<Arc<Admin>>, Query(wanted): Query<Wanted>) -> Response {
     let desk = admin.shared.figures.desk();
-    let question = match wanted.question(desk.now()) {
+    let mut question = match wanted.question(desk.now()) {
         Ok(question) => question,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
@@ -83,6 +83,11 @@ pub(super) async fn usage(State(admin): State<Arc<Admin>>, Query(wanted): Query<
         let hint = "there is no ledger; set `state: { ledger: sqlite:./data/tollgate.db }`\n";
         return (StatusCode::NOT_FOUND, hint).into_response();
     };
+    let names = match question.is_of_keys() {
+        true => admin.shared.figures.keys.payers().into_iter().map(|(id, key)| (id, key.name)).collect(),
+        false => Names::default(),
+    };
+    question.resolve(&names);
     let central = desk.central().filter(|_| wanted.scope != Some(Scope::Own));
     if wanted.scope == Some(Scope::All) && central.is_none() {
         let hint =
@@ -118,7 +123,7 @@ pub(super) async fn usage(State(admin): State<Arc<Admin>>, Query(wanted): Query<
     match desk.sums(question, central.is_none()).await.unwrap_or_else(|| Ok(Vec::new())) {
         Ok(mut sums) => {
             sums.truncate(wanted.limit.unwrap_or(usize::MAX));
-            let usage: Vec<_> = sums.iter().map(|sum| sum.object(&by)).collect();
+            let usage: Vec<_> = sums.iter().map(|sum| sum.object(&by, &names)).collect();
             let mut ledger = json!({
                 "scope": if central.is_some() { "all" } else { "own" },
                 "waiting": database.waiting(), "lost": database.lost(),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::clock::{Clock, SystemClock, moment};
 use crate::house::House;
 use crate::ledger::Central;
-use crate::ledger::usage::{self, By, NUMBERS, Question, Sum};
+use crate::ledger::usage::{self, By, KEY_NAME, NUMBERS, Names, Question, Sum};
 use crate::store::postgres::Absent;
 use crate::store::sqlite::look_into;
 
@@ -84,11 +84,13 @@ fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
         question.filter(filter).map_err(|error| format!("--only: {error}"))?;
     }
     let ledger = Ledger::of(args, config)?;
+    let names = if question.is_of_keys() { ledger.names()? } else { Names::default() };
+    question.resolve(&names);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = if args.attempts {
         attempts(&ledger, &question, args.format, &mut out)?
     } else {
-        write_sums(&ledger.sums(&question)?, &question.by, args.format, &mut out)
+        write_sums(&ledger.sums(&question)?, (&question.by, &names), args.format, &mut out)
     };
     match written.and_then(|()| out.flush()) {
         // Whoever reads may have seen enough.
@@ -101,8 +103,8 @@ fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
 enum Ledger {
     /// A file.
     Own(rusqlite::Connection),
-    /// That of all gateways.
-    All(tokio::runtime::Runtime, Box<Central>),
+    /// That of all gateways; and the file of this one, where it is there.
+    All(tokio::runtime::Runtime, Box<Central>, Option<rusqlite::Connection>),
 }
 
 impl Ledger {
@@ -111,15 +113,16 @@ impl Ledger {
             return look_into(file).map(Self::Own);
         }
         let house = House::open(config).map_err(|problems| problems.to_string())?;
+        let path = house.checked().config.state.database();
         if !args.own
             && let Some(central) = house.central()?
         {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| format!("runtime: {error}"))?;
-            return Ok(Self::All(runtime, Box::new(central)));
+            let own = path.ok().flatten().and_then(|path| look_into(&path).ok());
+            return Ok(Self::All(runtime, Box::new(central), own));
         }
-        let path =
-            house.checked().config.state.database().map_err(|error| format!("state.ledger: {error}"))?;
+        let path = path.map_err(|error| format!("state.ledger: {error}"))?;
         let path = path
             .ok_or("the configuration has no ledger; set `state: { ledger: sqlite:./data/tollgate.db }`")?;
         look_into(&path).map(Self::Own)
@@ -128,8 +131,20 @@ impl Ledger {
     fn sums(&self, question: &Question) -> Result<Vec<Sum>, String> {
         match self {
             Self::Own(db) => usage::sums(db, question).map_err(|error| error.to_string()),
-            Self::All(runtime, central) => {
+            Self::All(runtime, central, _) => {
                 runtime.block_on(central.sums(question)).map_err(|absent| away(&absent))
+            }
+        }
+    }
+
+    /// How keys are called. Those of the configuration are called as in the ledger anyway.
+    fn names(&self) -> Result<Names, String> {
+        match self {
+            Self::Own(db) => Ok(Names::read(db)),
+            Self::All(runtime, central, own) => {
+                let mut names = own.as_ref().map(Names::read).unwrap_or_default();
+                names.extend(runtime.block_on(central.names()).map_err(|absent| away(&absent))?);
+                Ok(names)
             }
         }
     }
@@ -139,7 +154,7 @@ impl Ledger {
             Self::Own(db) => {
                 usage::attempts(db, question, usize::MAX, visit).map_err(|error| error.to_string())
             }
-            Self::All(runtime, central) => {
+            Self::All(runtime, central, _) => {
                 let read = runtime.block_on(central.attempts(question, usize::MAX, visit));
                 read.map_err(|absent| away(&absent))
             }
@@ -192,31 +207,41 @@ fn attempt(
     }
 }
 
-fn write_sums(sums: &[Sum], by: &[By], format: Format, out: &mut impl Write) -> io::Result<()> {
+fn write_sums(
+    sums: &[Sum],
+    (by, names): (&[By], &Names),
+    format: Format,
+    out: &mut impl Write,
+) -> io::Result<()> {
     match format {
         Format::Json => {
-            let all: Vec<Value> = sums.iter().map(|sum| Value::Object(sum.object(by))).collect();
+            let all: Vec<Value> = sums.iter().map(|sum| Value::Object(sum.object(by, names))).collect();
             writeln!(out, "{}", serde_json::to_string_pretty(&all).unwrap_or_default())
         }
-        Format::Jsonl => sums.iter().try_for_each(|sum| writeln!(out, "{}", Value::Object(sum.object(by)))),
+        Format::Jsonl => {
+            sums.iter().try_for_each(|sum| writeln!(out, "{}", Value::Object(sum.object(by, names))))
+        }
         Format::Csv => {
-            let names: Vec<String> = by.iter().map(By::shown).collect();
-            let names = names.iter().map(String::as_str);
-            line(out, names.chain(NUMBERS).chain(["cost_usd", "saved_usd"]))?;
+            let heads: Vec<String> = by.iter().map(By::shown).collect();
+            let heads = heads.iter().map(String::as_str).chain(NUMBERS).chain(["cost_usd", "saved_usd"]);
+            // Last, so that the other columns stay where they were.
+            let with_names = by.contains(&By::Column("key"));
+            line(out, heads.chain(with_names.then_some(KEY_NAME)))?;
             for sum in sums {
                 let numbers: Vec<String> = sum.numbers().iter().map(ToString::to_string).collect();
                 let money = [sum.cost_nano, sum.saved_nano].map(|nano| nano.to_string());
                 let of = sum.of.iter().map(String::as_str);
-                line(out, of.chain(numbers.iter().chain(&money).map(String::as_str)))?;
+                let name = with_names.then(|| sum.key_name(by, names).unwrap_or_default());
+                line(out, of.chain(numbers.iter().chain(&money).map(String::as_str)).chain(name))?;
             }
             Ok(())
         }
-        Format::Table => table(sums, by, out),
+        Format::Table => table(sums, (by, names), out),
     }
 }
 
 /// What people want to see of a sum.
-fn table(sums: &[Sum], by: &[By], out: &mut impl Write) -> io::Result<()> {
+fn table(sums: &[Sum], (by, names): (&[By], &Names), out: &mut impl Write) -> io::Result<()> {
     let mut all = Sum::default();
     sums.iter().for_each(|sum| add(&mut all, sum));
     // Most ledgers know of no answers that were given again.
@@ -226,7 +251,11 @@ fn table(sums: &[Sum], by: &[By], out: &mut impl Write) -> io::Result<()> {
     rows[0].extend(heads.map(ToOwned::to_owned));
     rows[0].extend(["hits", "saved in $"].iter().filter(|_| hits).map(|head| (*head).to_owned()));
     for sum in sums {
-        let of = sum.of.iter().map(|of| if of.is_empty() { "–".to_owned() } else { of.clone() });
+        let of = by.iter().zip(&sum.of).map(|(by, of)| match names.beside(of) {
+            Some(name) if *by == By::Column("key") => format!("{name} ({of})"),
+            _ if of.is_empty() => "–".to_owned(),
+            _ => of.clone(),
+        });
         rows.push(row(sum, of, hits));
     }
     if sums.len() > 1 {

@@ -161,7 +161,7 @@ impl Figures {
         }
         self.keys.promise(promised);
         if let Some(desk) = self.desk.get() {
-            desk.configure(all, || self.keys.budgets());
+            desk.configure(all, || self.keys.payers());
         }
     }
 

@@ -52,6 +52,7 @@ impl Settlement {
             payer: Payer {
                 endpoint: self.endpoint,
                 key: caller.key_id.clone(),
+                key_name: caller.grant.as_ref().map(|grant| grant.name.clone()),
                 user: caller.user.clone(),
                 team: caller.team.clone(),
                 tags: self.tags.clone(),

@@ -98,6 +98,7 @@ impl Vectors<'_> {
             payer: Payer {
                 endpoint: facts.endpoint,
                 key: behalf.caller.key_id.clone(),
+                key_name: behalf.caller.grant.as_ref().map(|grant| grant.name.clone()),
                 user: facts.caller.user.clone(),
                 team: behalf.caller.team.clone(),
                 tags,

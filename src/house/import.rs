@@ -92,7 +92,7 @@ impl Import {
         let mut served = BTreeMap::new();
         for found in &mut self.deployments {
             found.limits();
-            let wild = found.model == "*" || found.model.ends_with("/*");
+            let wild = found.model.contains('*') || found.alias.contains('*');
             let provider = place_provider(&mut providers, &mut served, found, &reserved, wild);
             if wild {
                 found.wildcard(&provider, notes);

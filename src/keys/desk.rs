@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 
 use super::Keys;
 use super::holder::{Key, Shown};
@@ -31,19 +32,24 @@ const LONGEST: usize = 128;
 /// How often a change is tried again when another one came first.
 const TRIES: usize = 5;
 
+/// What is said when all tries were in vain.
+const CONTESTED: &str = "others change this at the same time; try again";
+
 /// Makes and changes keys.
 #[derive(Clone)]
 pub struct KeyDesk {
     keys: Arc<Keys>,
     registry: Option<Arc<dyn Registry>>,
     clock: Arc<dyn Clock>,
+    /// Changes at this gateway take turns; only those of other gateways come in between.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What is done to a key.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Other terms.
-    Terms(Box<KeyTerms>),
+    /// Other terms: these fields replace those of before, null takes one away.
+    Terms(Map<String, Value>),
     /// Refused until it is enabled.
     Disable,
     /// In service again.
@@ -99,7 +105,7 @@ impl Change {
 impl KeyDesk {
     /// A desk for these keys; without a registry, it can only show.
     pub fn new(keys: Arc<Keys>, registry: Option<Arc<dyn Registry>>, clock: Arc<dyn Clock>) -> Self {
-        Self { keys, registry, clock }
+        Self { keys, registry, clock, turn: Arc::default() }
     }
 
     /// The registry, where there is one.
@@ -169,6 +175,34 @@ impl KeyDesk {
         Ok(true)
     }
 
+    /// Changes one of a kind by what it is at this moment, wherever it was made so: `change` says what it becomes, nothing
+    /// where it is taken away. Actor and action are for the audit log. Says whether there is a registry that keeps it.
+    ///
+    /// # Errors
+    /// What `change` has against it; when it cannot be kept: then it must not count.
+    pub async fn amend(
+        &self,
+        kind: &'static str,
+        name: &str,
+        (actor, action): (&str, &str),
+        change: impl Fn(Option<Value>) -> Result<Option<Value>, Refused> + Send + Sync,
+    ) -> Result<bool, Refused> {
+        let Some(registry) = &self.registry else { return change(None).map(|_| false) };
+        let _turn = self.turn.lock().await;
+        for _ in 0..TRIES {
+            registry.pull().await?;
+            let all = registry.settings(kind).await?;
+            let was = all.into_iter().find(|(known, _)| known == name).map(|(_, value)| value);
+            let becomes = change(was.clone())?;
+            let detail = becomes.clone().unwrap_or_else(|| json!({}));
+            let entry = self.entry(actor, action, name, detail);
+            if registry.exchange(kind, name.to_owned(), (was, becomes), entry).await? {
+                return Ok(true);
+            }
+        }
+        Err(Refused::Fixed(CONTESTED))
+    }
+
     /// Makes a key. Its secret is told here, and never again.
     ///
     /// # Errors
@@ -181,6 +215,7 @@ impl KeyDesk {
     ) -> Result<(Value, SecretString), Refused> {
         let registry = self.writable()?;
         self.check(name, &terms)?;
+        let _turn = self.turn.lock().await;
         registry.pull().await?;
         self.refresh().await?;
         let promised = self.keys.promised.load();
@@ -224,6 +259,7 @@ impl KeyDesk {
         actor: &str,
     ) -> Result<(Value, Option<SecretString>), Refused> {
         let registry = self.writable()?;
+        let _turn = self.turn.lock().await;
         for _ in 0..TRIES {
             registry.pull().await?;
             self.refresh().await?;
@@ -234,14 +270,14 @@ impl KeyDesk {
             let rows = registry.keys().await?;
             let mut row = rows.into_iter().find(|row| *row.id == *known.id).ok_or(Refused::Unknown)?;
             let secret = self.apply(&mut row, change)?;
-            let entry = self.entry(actor, change.action(), &row.id, detail(change));
+            let entry = self.entry(actor, change.action(), &row.id, detail(change, &row));
             let id = row.id.clone();
             if registry.put(row, entry).await? {
                 self.refresh().await?;
                 return self.show(&id).map(|shown| (shown, secret));
             }
         }
-        Err(Refused::Invalid("others change this key at the same time; try again".into()))
+        Err(Refused::Fixed(CONTESTED))
     }
 
     fn apply(&self, row: &mut KeyRow, change: &Change) -> Result<Option<SecretString>, Refused> {
@@ -250,11 +286,16 @@ impl KeyDesk {
         }
         row.revision += 1;
         let now = self.clock.unix_ms();
-        let mut terms: KeyTerms = serde_json::from_value(row.terms.clone()).unwrap_or_default();
+        // What a later version wrote is not changed into what this one can read of it.
+        let mut terms: KeyTerms = serde_json::from_value(row.terms.clone()).map_err(|error| {
+            Refused::Invalid(format!("the terms of this key cannot be read here: {error}"))
+        })?;
         match change {
-            Change::Terms(fresh) => {
-                self.check(&row.name, fresh)?;
-                terms = (**fresh).clone();
+            Change::Terms(fields) => {
+                let mut whole = value_of(&terms);
+                patch(&mut whole, fields);
+                terms = serde_json::from_value(whole).map_err(|error| Refused::Invalid(error.to_string()))?;
+                self.check(&row.name, &terms)?;
             }
             Change::Disable => terms.disabled = true,
             Change::Enable => terms.disabled = false,
@@ -289,14 +330,6 @@ impl KeyDesk {
     /// When there is none, or several have this name.
     pub fn show(&self, name: &str) -> Result<Value, Refused> {
         self.find(name).map(|key| shown(&key, self.clock.unix_ms()))
-    }
-
-    /// What was agreed on of a key, by its id or its name.
-    ///
-    /// # Errors
-    /// As [`Self::show`].
-    pub fn terms(&self, name: &str) -> Result<KeyTerms, Refused> {
-        self.find(name).map(|key| key.terms)
     }
 
     /// Entries of the audit log after this number, in order, at most so many.
@@ -369,6 +402,17 @@ impl KeyDesk {
     }
 }
 
+/// Fields replace those of an object, null takes one away.
+pub fn patch(object: &mut Value, fields: &Map<String, Value>) {
+    let Some(object) = object.as_object_mut() else { return };
+    for (field, value) in fields {
+        match value {
+            Value::Null => drop(object.shift_remove(field)),
+            value => drop(object.insert(field.clone(), value.clone())),
+        }
+    }
+}
+
 fn check(name: &str, terms: &KeyTerms) -> Result<(), Refused> {
     if name.trim().is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
         return Err(Refused::Invalid(format!(
@@ -390,9 +434,9 @@ fn value_of(terms: &KeyTerms) -> Value {
     serde_json::to_value(terms).unwrap_or_default()
 }
 
-fn detail(change: &Change) -> Value {
+fn detail(change: &Change, row: &KeyRow) -> Value {
     match change {
-        Change::Terms(terms) => json!({ "terms": value_of(terms) }),
+        Change::Terms(_) => json!({ "terms": row.terms }),
         Change::Rotate(overlap_ms) => json!({ "overlap_ms": overlap_ms }),
         Change::Disable | Change::Enable | Change::Revoke => json!({}),
     }

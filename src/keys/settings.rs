@@ -32,7 +32,7 @@ pub struct AuthSettings {
     /// database. Changing it needs a restart.
     pub pepper: Option<SecretRef>,
     /// How many requests with a missing or wrong key one address may send before they are answered with 429. Requests
-    /// with a good key are always served.
+    /// with a good key or token are served all the same.
     pub failures: Rate,
     /// Tokens of an identity provider.
     pub jwt: Option<JwtSettings>,

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, Uri};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
@@ -22,7 +26,17 @@ fn keys(terms: KeyTerms) -> Keys {
 }
 
 fn at_the_door(keys: &Keys, shown: &str, now_ms: u64) -> Result<String, (u16, String)> {
-    let auth = Auth::Required(Rate { count: 3, period: Duration::from_secs(60), burst: None }, None);
+    with_tokens(keys, None, shown, now_ms)
+}
+
+fn with_tokens(
+    keys: &Keys,
+    verifier: Option<&Arc<Verifier>>,
+    shown: &str,
+    now_ms: u64,
+) -> Result<String, (u16, String)> {
+    let failures = Rate { count: 3, period: Duration::from_secs(60), burst: None };
+    let auth = Auth::Required(failures, verifier.cloned());
     let mut headers = HeaderMap::new();
     headers.insert("x-api-key", shown.parse().unwrap());
     let visit = Visit {
@@ -81,6 +95,42 @@ async fn failing_too_often_costs_time_but_never_a_good_key() {
     assert!(at_the_door(&keys, SECRET, 0).is_ok());
     tokio::time::advance(Duration::from_secs(20)).await;
     assert_eq!(at_the_door(&keys, "no", 0).unwrap_err().0, 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_behind_an_address_keep_no_good_token_out_unless_very_many_are_forged() {
+    let pair = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let pair = Ed25519KeyPair::from_pkcs8(pair.as_ref()).unwrap();
+    let jwks = Arc::new(Jwks::default());
+    let x = URL_SAFE_NO_PAD.encode(pair.public_key());
+    let set = json!({ "keys": [ { "kty": "OKP", "crv": "Ed25519", "kid": "one", "x": x } ] });
+    jwks.take(set.to_string().as_bytes()).unwrap();
+    let settings = r#"{ "jwks": "keys.json", "issuer": "https://id.example", "audience": "tollgate" }"#;
+    let verifier = Arc::new(Verifier::new(serde_json::from_str(settings).unwrap(), jwks));
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let token = |whose: &str| {
+        let claims = json!({ "iss": "https://id.example", "aud": "tollgate", "sub": whose, "exp": 4e9 });
+        let signed = format!("{}.{}", part(json!({ "alg": "EdDSA", "kid": "one" })), part(claims));
+        let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()));
+        format!("{signed}.{signature}")
+    };
+    let forged = format!("{}A", token("eve"));
+
+    let keys = keys(KeyTerms::default());
+    let status = |shown: &str| {
+        let found = with_tokens(&keys, Some(&verifier), shown, 0);
+        found.map_or_else(|(status, _)| status, |_| 200)
+    };
+    assert_eq!(status(&token("ann")), 200);
+    let wrong: Vec<_> = (0..5).map(|_| status("no")).collect();
+    assert_eq!(wrong, [401, 401, 401, 429, 429]);
+    assert_eq!(status(&token("ann")), 200, "remembered");
+    assert_eq!(status(&token("bob")), 200, "not seen before");
+    assert!((0..100).all(|_| status(&forged) == 429));
+    assert_eq!(status(&token("bob")), 200, "remembered");
+    assert_eq!(status(&token("eva")), 429, "no more signatures are checked");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(status(&token("eva")), 200);
 }
 
 #[tokio::test(start_paused = true)]

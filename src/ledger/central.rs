@@ -107,6 +107,20 @@ impl Central {
             .collect()
     }
 
+    /// Names of the keys that gateways share, by their ids.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn names(&self) -> Result<Vec<(Arc<str>, Arc<str>)>, Absent> {
+        let session = self.asked.prepared(SHARED).await?;
+        let rows = session.query("SELECT id, name FROM tollgate.vkey", &[]).await?;
+        self.asked.give_back(session);
+        let text = |row: &tokio_postgres::Row, at: usize| {
+            row.try_get::<_, String>(at).map(Arc::from).map_err(|error| Absent::Unfit(error.to_string()))
+        };
+        rows.iter().map(|row| Ok((text(row, 0)?, text(row, 1)?))).collect()
+    }
+
     /// Shows single attempts of all gateways, in the order of their beginning, to `visit`, at most `most`; says how many
     /// there were. They are fetched page by page.
     ///

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::{Budget, Budgets, Payer, Spent};
+use super::budget::{Budget, Budgets, Payer, PayerKey, Spent};
 use super::central::Central;
 use super::intents::{self, Intents, Record};
 use super::outbox::{self, Outbox};
@@ -97,18 +97,20 @@ impl Desk {
         self.central.as_ref().map(|(central, _)| central)
     }
 
-    /// Takes the budgets of a configuration; those that are new count what was spent before, by keys that name them
-    /// (`named`, by the key's id) too. Blocks where there is something to count; not for workers.
-    pub fn configure(&self, budgets: Vec<Budget>, named: impl FnOnce() -> HashMap<Arc<str>, Vec<Arc<str>>>) {
+    /// Takes the budgets of a configuration; those that are new count what was spent before, by keys that they or that
+    /// name them (`keys`, by their ids) too. Blocks where there is something to count; not for workers.
+    pub fn configure(&self, budgets: Vec<Budget>, keys: impl FnOnce() -> HashMap<Arc<str>, PayerKey>) {
         let now = self.clock.unix_ms();
         let Some(since) = self.budgets.configure(budgets, now) else { return };
         let Some(database) = &self.database else { return };
         match spent_since(database, since) {
             Ok(mut spent) => {
-                let named = named();
+                let keys = keys();
                 for Spent { payer, .. } in &mut spent {
-                    let budgets = payer.key.as_ref().and_then(|key| named.get(key));
-                    payer.named = budgets.cloned().unwrap_or_default();
+                    let Some(key) = &payer.key else { continue };
+                    let known = keys.get(key);
+                    payer.key_name = known.map(|key| key.name.clone()).or_else(|| name_of_token(key));
+                    payer.named = known.map(|key| key.budgets.clone()).unwrap_or_default();
                 }
                 self.budgets.recount(spent, now);
             }
@@ -193,6 +195,11 @@ impl Desk {
             records.tell(Record::Ended(row.clone(), Box::new(end)));
         }
     }
+}
+
+/// Tokens stand in no list: their ids begin with the name that all of them have.
+fn name_of_token(key: &str) -> Option<Arc<str>> {
+    key.starts_with("jwt:").then(|| "jwt".into())
 }
 
 /// What was spent since this moment, by everything that budgets tell apart.

@@ -139,6 +139,15 @@ pub(super) fn close_abandoned(
         closed.join(", ")
     );
     let sheets = db.execute(&take, params![now_ms, charge, run])?;
+    if charge {
+        // Sheets of gateways before say nothing of tokens.
+        db.execute(
+            "UPDATE attempt SET input = coalesce(value ->> 18, 0), output = coalesce(value ->> 19, 0)
+             FROM intent, json_each(intent.attempts)
+             WHERE attempt.id = value ->> 0 AND attempt.state = 'abandoned'",
+            [],
+        )?;
+    }
     db.execute("DELETE FROM intent", [])?;
     Ok(rows + sheets)
 }

@@ -75,6 +75,8 @@ pub(super) struct Row {
     pub(super) reserved: u64,
     /// Nano-dollars that it counts for if nobody ever settles it.
     pub(super) estimate: Option<u64>,
+    /// Tokens of prompt and answer that it counts for then.
+    pub(super) likely: (u64, u64),
     /// The sheet on which its intent stands, if it does; see `intents.rs`.
     pub(super) sheet: AtomicI64,
 }
@@ -105,7 +107,8 @@ pub(super) const SETTLE: &str = "INSERT INTO attempt (id, request, n, role, stat
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
     ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32) ON CONFLICT (id) DO NOTHING";
 
-/// An attempt that begins, as an array in the order of the view `booked`.
+/// An attempt that begins, as an array in the order of the view `booked`; after what is shown there, the tokens that it
+/// counts for if nobody ever settles it.
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let heading = &*self.heading;
@@ -128,6 +131,8 @@ impl Serialize for Row {
         list.serialize_element(&whole(heading.price_rev))?;
         list.serialize_element(&whole(self.reserved))?;
         list.serialize_element(&self.estimate.map(whole))?;
+        list.serialize_element(&whole(self.likely.0))?;
+        list.serialize_element(&whole(self.likely.1))?;
         list.end()
     }
 }

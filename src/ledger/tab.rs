@@ -141,6 +141,7 @@ impl Tab {
             opened_ms: now,
             reserved: hold.nano,
             estimate: price.and_then(|price| price.estimate(&likely, opening.when)).map(|nano| nano.0),
+            likely: (likely.input, likely.output),
             sheet: AtomicI64::new(0),
         };
         let row = Arc::new(row);
@@ -191,6 +192,7 @@ impl Desk {
             opened_ms: now,
             reserved: 0,
             estimate: None,
+            likely: (0, 0),
             sheet: AtomicI64::new(0),
         };
         let row = Arc::new(row);

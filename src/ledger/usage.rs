@@ -1,6 +1,7 @@
 //! What was used and spent: sums by any dimension and period, and single rows, read from the ledger's database or from
 //! that of all gateways.
 
+mod names;
 mod statement;
 
 use rusqlite::types::Value as Cell;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::money::Nano;
+pub use names::Names;
 pub(super) use statement::{Dialect, OPENED, ROW, Statement, Term, WORDS, columns};
 
 /// By what sums are told apart.
@@ -31,8 +33,8 @@ pub struct Question {
     pub until_ms: u64,
     /// By what sums are told apart; one sum, where nothing is named.
     pub by: Vec<By>,
-    /// What must hold.
-    pub only: Vec<(By, String)>,
+    /// What must hold: each is one of these words.
+    pub only: Vec<(By, Vec<String>)>,
 }
 
 /// What was used and spent, for one combination.
@@ -102,6 +104,9 @@ pub const NUMBERS: [&str; 17] = [
     "images",
 ];
 
+/// What the name of a key is called beside its id.
+pub const KEY_NAME: &str = "key_name";
+
 impl By {
     /// As it is written: `user`, `tag:feature`, `day`.
     ///
@@ -149,7 +154,7 @@ impl Question {
         let Some((by, value)) = text.split_once('=') else {
             return Err(format!("write `{text}` as `user=anna`"));
         };
-        self.only.push((By::named(by.trim())?, value.trim().to_owned()));
+        self.only.push((By::named(by.trim())?, vec![value.trim().to_owned()]));
         Ok(())
     }
 }
@@ -249,10 +254,19 @@ impl Sum {
         ]
     }
 
-    /// As an object: what it is of, the numbers, and the cost in dollars, exactly.
-    pub fn object(&self, by: &[By]) -> Map<String, Value> {
+    /// The name of the key that it is of, where that is another word than its id.
+    pub fn key_name<'n>(&self, by: &[By], names: &'n Names) -> Option<&'n str> {
+        let at = by.iter().position(By::is_key)?;
+        names.beside(self.of.get(at)?)
+    }
+
+    /// As an object: what it is of, a key's name beside its id, the numbers, and the cost in dollars, exactly.
+    pub fn object(&self, by: &[By], names: &Names) -> Map<String, Value> {
         let of = by.iter().zip(&self.of).map(|(by, value)| (by.shown(), Value::from(value.as_str())));
         let mut object: Map<String, Value> = of.collect();
+        if let Some(name) = self.key_name(by, names) {
+            object.insert(KEY_NAME.to_owned(), name.into());
+        }
         object.extend(NUMBERS.iter().zip(self.numbers()).map(|(name, n)| ((*name).to_owned(), n.into())));
         object.insert("cost_usd".to_owned(), self.cost_nano.to_string().into());
         object.insert("saved_usd".to_owned(), self.saved_nano.to_string().into());

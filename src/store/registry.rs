@@ -70,6 +70,18 @@ pub trait Registry: Send + Sync {
         Box::pin(async { Err(Trouble::Refused("this database keeps no settings".into())) })
     }
 
+    /// Makes of one of a kind, if it still is what it `was`, what it `becomes`, and notes who did it, together or not at all.
+    /// `false` where another change came first.
+    fn exchange(
+        &self,
+        _kind: &'static str,
+        _name: String,
+        (_was, _becomes): (Option<Value>, Option<Value>),
+        _entry: Entry,
+    ) -> Answer<'_, bool> {
+        Box::pin(async { Err(Trouble::Refused("this database keeps no settings".into())) })
+    }
+
     /// Entries of the audit log after this number, in order, at most so many.
     fn entries(&self, after: u64, most: usize) -> Answer<'_, Vec<Noted>>;
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::notes::Notes;
-use super::vendors::{Here, named};
+use super::vendors::{Here, named, table};
 use crate::house::diagnostic::Place;
 use crate::house::node::{Entry, Node};
 
@@ -141,11 +141,15 @@ impl Deployment {
         self.weight.or(self.rpm).or(self.tpm).filter(|share| *share >= 0.0).unwrap_or(1.0)
     }
 
-    /// An entry for all models of a provider: they can be asked for as `provider/model` anyway.
+    /// An entry for several models of a provider, or for several names: models can be asked for as `provider/model` anyway.
     pub(super) fn wildcard(&self, provider: &str, notes: &mut Notes) {
         let asked = self.alias.strip_suffix('*').unwrap_or(&self.alias);
-        if asked != format!("{provider}/") {
-            let what = format!("the name `{}`: its models are asked for as `{provider}/MODEL`", self.alias);
+        if asked != format!("{provider}/") && self.alias != format!("{provider}/{}", self.model) {
+            let what = if self.model.contains('*') {
+                format!("the name `{}`: its models are asked for as `{provider}/MODEL`", self.alias)
+            } else {
+                format!("the name `{}`: its model is asked for as `{provider}/{}`", self.alias, self.model)
+            };
             notes.left(self.place, what, Some("a policy can route other names: see docs/policies.md"));
         }
     }
@@ -289,6 +293,7 @@ impl Deployment {
         let region = named.region.map(str::to_owned);
         self.host = params.base.as_deref().and_then(host);
         self.provider(here, &vendor, &params, notes, place)?;
+        self.like(here, notes);
         let s = &mut self.settings;
         if let Some(key) = params.key {
             s.insert("keys".into(), json!([key]));
@@ -360,6 +365,25 @@ impl Deployment {
             }
         }
         Some(())
+    }
+
+    /// A model whose price and facts it has, as it is written here. LiteLLM looks for it among all models, and for those of
+    /// the same provider then.
+    fn like(&mut self, here: Here, notes: &mut Notes) {
+        let Some(base) = self.facts.get("like").and_then(Value::as_str).map(str::to_owned) else { return };
+        let vendor = base.split_once('/').is_none_or(|(vendor, _)| table(vendor).is_some());
+        let found = named(&base, None, false).filter(|_| vendor);
+        let found = found.map_or((here, &*base), |named| (named.here, named.model));
+        if let (Here::Preset(preset, _), model) = found {
+            self.facts.insert("like".into(), format!("{preset}/{model}").into());
+        } else {
+            self.facts.remove("like");
+            notes.left(
+                self.place,
+                format!("`base_model` of `{}`: no provider here is known for `{base}`", self.alias),
+                Some("set its price under `prices.models`, or `like: provider/model` there"),
+            );
+        }
     }
 
     fn azure(

@@ -13,6 +13,9 @@ use crate::house::node::{Entry, Node};
 /// Where LiteLLM's references to variables begin.
 const VARIABLE: &str = "os.environ/";
 
+/// The longest name of a region.
+const LONGEST_NAME: usize = 32;
+
 /// What is noted while a configuration is read.
 pub(super) struct Notes<'w> {
     findings: Findings,
@@ -80,15 +83,16 @@ impl<'w> Notes<'w> {
         if let Some(value) = (self.env)(variable) {
             return Some(value);
         }
-        let help =
-            format!("set {variable} and import again, or replace `set-{variable}.invalid` in the result");
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let placeholder: String = "set-".chars().chain(variable.chars().map(plain)).collect();
+        let placeholder = match what {
+            "api_base" | "base_url" => format!("https://{placeholder}.invalid"),
+            // What may stand for a name is no longer than that of a region.
+            _ => placeholder.chars().take(LONGEST_NAME).collect(),
+        };
+        let help = format!("set {variable} and import again, or replace `{placeholder}` in the result");
         self.left(node.place, format!("`{what}`: the variable {variable} is not set"), Some(&help));
-        let placeholder = format!("set-{variable}.invalid").to_ascii_lowercase().replace('_', "-");
-        Some(if matches!(what, "api_base" | "base_url") {
-            format!("https://{placeholder}")
-        } else {
-            placeholder
-        })
+        Some(placeholder)
     }
 
     /// A variable that LiteLLM reads unasked.

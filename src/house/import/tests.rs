@@ -139,6 +139,21 @@ fn what_cannot_be_carried_is_named_with_its_place() {
         (list(&[("a", "model: gpt-4o, mock_response: hi")]), "`litellm_params.mock_response`"),
         (list(&[("'*'", "model: 'openai/*'")]), "the name `*`: its models are asked for as `openai/MODEL`"),
         (
+            list(&[("'claude-*'", "model: 'anthropic/claude-*'")]),
+            "the name `claude-*`: its models are asked for as `anthropic/MODEL`",
+        ),
+        (
+            list(&[("'gpt-*'", "model: openai/gpt-4o")]),
+            "the name `gpt-*`: its model is asked for as `openai/gpt-4o`",
+        ),
+        (
+            list(&[(
+                "a",
+                "model: openai/x, api_base: 'http://tei:8080/v1', base_model: mine, custom_llm_provider: custom_openai",
+            )]),
+            "`base_model` of `a`: no provider here is known for `mine`",
+        ),
+        (
             list(&[("a", "model: openai/x, api_base: os.environ/UNSET")]),
             "`api_base`: the variable UNSET is not set",
         ),
@@ -161,6 +176,60 @@ fn what_cannot_be_carried_is_named_with_its_place() {
 fn variables_that_are_no_secrets_are_read_at_once() {
     let found = config(&list(&[("a", "model: openai/x, api_base: os.environ/SET")]));
     assert_eq!(found["providers"]["openai"]["base_url"], "https://eu.example.org");
+}
+
+#[test]
+fn what_stands_for_a_variable_that_is_not_set_passes_the_check_and_is_named_as_it_stands_there() {
+    for (params, what, stands) in [
+        ("model: openai/x, api_base: os.environ/MY_BASE", "base_url", "https://set-my-base.invalid"),
+        (
+            "model: bedrock/x, aws_region_name: os.environ/CUSTOM_AWS_REGION_NAME",
+            "region",
+            "set-custom-aws-region-name",
+        ),
+        (
+            "model: bedrock/x, aws_region_name: os.environ/A_VARIABLE.WITH_QUITE_A_LONG_NAME",
+            "region",
+            "set-a-variable-with-quite-a-long",
+        ),
+        ("model: vertex_ai/x, vertex_project: os.environ/MY_PROJECT", "project", "set-my-project"),
+    ] {
+        let text = list(&[("a", params)]);
+        let found = config(&text)["providers"].to_string();
+        assert!(found.contains(&format!("\"{what}\":\"{stands}\"")), "{stands}: {found}");
+        let told = import(&text).left.to_string();
+        assert!(told.contains(&format!("replace `{stands}` in the result")), "{told}");
+    }
+}
+
+#[test]
+fn names_with_a_star_become_no_aliases() {
+    let text = list(&[
+        ("'claude-*'", "model: 'anthropic/claude-*'"),
+        ("'anthropic/claude-*'", "model: 'anthropic/claude-*'"),
+        ("'openai/*'", "model: 'openai/*'"),
+        ("solo", "model: groq/x"),
+    ]);
+    assert_eq!(config(&text)["models"], json!({ "solo": { "targets": [ "groq/x" ] } }));
+    assert_eq!(left(&text).len(), 1, "{:?}", left(&text));
+}
+
+#[test]
+fn a_base_model_is_written_with_its_provider() {
+    for (params, expected) in [
+        (
+            "model: openai/mine, api_base: 'http://tei:8080/v1', base_model: text-embedding-3-small",
+            "openai/text-embedding-3-small",
+        ),
+        ("model: openai/mine, base_model: gemini-2.5-flash", "vertex/gemini-2.5-flash"),
+        ("model: openai/mine, base_model: vertex_ai/gemini-2.5-flash", "vertex/gemini-2.5-flash"),
+        ("model: together_ai/mine, base_model: meta-llama/llama-3", "together/meta-llama/llama-3"),
+        ("model: groq/mine, base_model: another", "groq/another"),
+    ] {
+        let found = config(&list(&[("a", params)]));
+        let prices = found["prices"]["models"].as_object().unwrap();
+        assert_eq!(prices.values().next().unwrap()["like"], expected, "{params}");
+    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub struct Payer {
     pub endpoint: Endpoint,
     /// The public id of the virtual key.
     pub key: Option<Arc<str>>,
+    /// The name that people gave that key.
+    pub key_name: Option<Arc<str>>,
     /// The user.
     pub user: Option<Arc<str>>,
     /// The team.
@@ -28,6 +30,15 @@ pub struct Payer {
     pub alias: Option<Arc<str>>,
     /// Budgets that hold for it by name.
     pub named: Vec<Arc<str>>,
+}
+
+/// What budgets go by of a key besides its id.
+#[derive(Debug, Clone)]
+pub struct PayerKey {
+    /// The name that people gave it.
+    pub name: Arc<str>,
+    /// Budgets that hold for it by name.
+    pub budgets: Vec<Arc<str>>,
 }
 
 /// Something by which spending is told apart.
@@ -136,6 +147,9 @@ impl Match {
         self.0.iter().all(|(dimension, patterns)| {
             let any = |word: &str| patterns.iter().any(|pattern| pattern.fits(word));
             match (dimension, target) {
+                (Dimension::Key, _) => {
+                    [&payer.key, &payer.key_name].into_iter().flatten().any(|word| any(word))
+                }
                 (Dimension::Model, Some(target)) => {
                     any(&payer.model)
                         || payer.alias.as_deref().is_some_and(any)
@@ -195,16 +209,36 @@ mod tests {
             ("{ provider: openai, user: [bob, an*] }", true),
             ("{ provider: anthropic }", false),
             ("{ key: '*' }", false),
+            ("{ key: '' }", false),
             ("{ tags: { feature: search } }", true),
             ("{ tags: { feature: chat } }", false),
             ("{ tags: { other: '*' } }", false),
         ] {
-            let settings: PayerSettings = serde_yaml::from_str(yaml).unwrap();
-            let budget = super::super::settings::BudgetSettings {
-                of: settings,
-                ..serde_yaml::from_str("{ name: b, dollars: 1, per: day }").unwrap()
-            };
-            assert_eq!(budget.checked().unwrap().of.holds(&payer, Some(&target)), holds, "{yaml}");
+            check(yaml, &payer, &target, holds);
+        }
+    }
+
+    fn check(yaml: &str, payer: &Payer, target: &TargetName, holds: bool) {
+        let settings: PayerSettings = serde_yaml::from_str(yaml).unwrap();
+        let budget = super::super::settings::BudgetSettings {
+            of: settings,
+            ..serde_yaml::from_str("{ name: b, dollars: 1, per: day }").unwrap()
+        };
+        assert_eq!(budget.checked().unwrap().of.holds(payer, Some(target)), holds, "{yaml}");
+    }
+
+    #[test]
+    fn a_key_is_meant_by_its_name_as_well_as_by_its_id() {
+        let (key, key_name) = (Some("k3f9a2b7c1d0".into()), Some("ci".into()));
+        let payer = Payer { key, key_name, ..Payer::default() };
+        let target = TargetName::parse("openai/gpt-4o-mini").unwrap();
+        for (yaml, holds) in [
+            ("{ key: ci }", true),
+            ("{ key: [ nightly, c* ] }", true),
+            ("{ key: k3f9a2b7c1d0 }", true),
+            ("{ key: nightly }", false),
+        ] {
+            check(yaml, &payer, &target, holds);
         }
     }
 }

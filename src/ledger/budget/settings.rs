@@ -76,7 +76,7 @@ pub struct BudgetSettings {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PayerSettings {
-    /// Public ids of virtual keys.
+    /// Virtual keys, by their names or public ids.
     pub key: Option<Words>,
     /// Users.
     pub user: Option<Words>,

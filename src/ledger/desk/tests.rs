@@ -173,6 +173,7 @@ fn row(id: &str) -> Row {
         opened_ms: EVE,
         reserved: 9,
         estimate: Some(8),
+        likely: (30, 12),
         sheet: AtomicI64::new(0),
     }
 }
@@ -249,6 +250,54 @@ fn ends_come_late_twice_or_before_their_beginning_and_count_once() {
     check(&[&[Settle(5)]], ("settled", Some(5)), 1);
     check(&[&[Intend], &[Reap], &[Settle(5)]], ("abandoned", Some(8)), 0);
     check(&[&[Intend], &[Settle(5)], &[Reap]], ("settled", Some(5)), 1);
+}
+
+#[test]
+fn what_a_dead_process_left_counts_the_tokens_that_it_was_estimated_at() {
+    for (charge, expected) in [(true, (30, 12)), (false, (0, 0))] {
+        let story = Story::begin();
+        let closed = story.desk.database().unwrap().write(move |db| {
+            Intents::new(false).make(db, &[&Record::Intent(Arc::new(row("a")))])?;
+            intents::close_abandoned(db, 1, charge, 2)?;
+            let tokens = "SELECT input, output FROM attempt WHERE state = 'abandoned'";
+            db.query_row(tokens, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        });
+        assert_eq!(closed.wait().unwrap(), expected, "charged: {charge}");
+    }
+    let story = Story::begin();
+    let begun = |db: &Connection| Intents::new(false).make(db, &[&Record::Intent(Arc::new(row("a")))]);
+    story.desk.database().unwrap().write(begun).wait().unwrap();
+    assert_eq!(story.used("day"), 0);
+    assert_eq!(story.again().used("day"), 42, "budgets count them after the restart");
+}
+
+#[test]
+fn a_budget_for_a_key_by_its_name_counts_what_that_key_spent_before() {
+    let story = Story::begin();
+    let attempt = |id: &str, key: &str| {
+        let mut row = row(id);
+        let heading = Arc::get_mut(&mut row.heading).unwrap();
+        heading.key = Some(key.into());
+        row
+    };
+    let rows = [attempt("a", "k1"), attempt("b", "k2"), attempt("c", "jwt:ann")];
+    let spent = story.desk.database().unwrap().write(move |db| {
+        for (row, tokens) in rows.iter().zip([7, 20, 100]) {
+            let usage = Usage { input: tokens, ..Usage::default() };
+            settle(db, row, &End { usage, ..end(1) })?;
+        }
+        Ok(())
+    });
+    spent.wait().unwrap();
+    let budgets = "[ { name: ci, tokens: 1000, per: day, for: { key: ci } },
+        { name: id, tokens: 1000, per: day, for: { key: k2 } },
+        { name: tokens, tokens: 1000, per: day, for: { key: jwt } } ]";
+    let budgets: Vec<BudgetSettings> = serde_yaml::from_str(budgets).unwrap();
+    let budgets = budgets.iter().map(|settings| settings.checked().unwrap()).collect();
+    let named = |name: &str| PayerKey { name: name.into(), budgets: Vec::new() };
+    let keys = || HashMap::from([("k1".into(), named("ci")), ("k2".into(), named("nightly"))]);
+    story.desk.configure(budgets, keys);
+    assert_eq!(["ci", "id", "tokens"].map(|budget| story.used(budget)), [7, 20, 100]);
 }
 
 #[test]

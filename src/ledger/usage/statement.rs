@@ -228,11 +228,12 @@ fn beginning(question: &Question) -> Vec<Term> {
 
 fn conditions(question: &Question, dialect: Dialect, terms: &mut Vec<Term>) -> String {
     let mut sql = String::new();
-    for (at, (by, value)) in question.only.iter().enumerate() {
+    for (at, (by, words)) in question.only.iter().enumerate() {
         let expression = by.sql(dialect, terms);
-        terms.push(Term::Text(value.clone()));
+        let places: Vec<String> = (1..=words.len()).map(|n| format!("?{}", terms.len() + n)).collect();
+        terms.extend(words.iter().cloned().map(Term::Text));
         let word = if at == 0 { " WHERE" } else { " AND" };
-        let _ = write!(sql, "{word} {expression} = ?{}", terms.len());
+        let _ = write!(sql, "{word} {expression} IN ({})", places.join(", "));
     }
     sql
 }

@@ -232,16 +232,40 @@ impl Registry for SharedRegistry {
             let _alone = self.alone.lock().await;
             let (session, change) = self.turn().await?;
             for (name, value) in &changes {
-                match value {
-                    Some(value) => put_setting(&session, PUT_SETTING, kind, name, value).await?,
-                    None => {
-                        let delete = "DELETE FROM tollgate.setting WHERE kind = $1 AND name = $2";
-                        session.execute(delete, &[(&kind, Type::TEXT), (name, Type::TEXT)]).await?;
-                    }
-                }
+                adjust(&session, kind, name, value.as_ref()).await?;
             }
             self.own.set(kind, changes, entry).await?;
             self.commit(session, change).await
+        })
+    }
+
+    fn exchange(
+        &self,
+        kind: &'static str,
+        name: String,
+        (was, becomes): (Option<Value>, Option<Value>),
+        entry: Entry,
+    ) -> Answer<'_, bool> {
+        if !self.kinds.contains(&kind) {
+            return self.own.exchange(kind, name, (was, becomes), entry);
+        }
+        Box::pin(async move {
+            let _alone = self.alone.lock().await;
+            let (session, change) = self.turn().await?;
+            let known = "SELECT value FROM tollgate.setting WHERE kind = $1 AND name = $2";
+            let known = session.query(known, &[(&kind, Type::TEXT), (&name, Type::TEXT)]).await?;
+            let known = known.first().map(|row| json(&cell::<String>(Some(row), 0)?)).transpose()?;
+            if known != was {
+                // Dropping the connection undoes the turn.
+                return Ok(false);
+            }
+            adjust(&session, kind, &name, becomes.as_ref()).await?;
+            if !self.own.exchange(kind, name, (was, becomes), entry).await? {
+                self.seen.store(NONE, Ordering::Release);
+                return Ok(false);
+            }
+            self.commit(session, change).await?;
+            Ok(true)
         })
     }
 
@@ -308,6 +332,16 @@ async fn put_key(session: &Session, sql: &str, row: &KeyRow) -> Result<(), Troub
             ],
         )
         .await?;
+    Ok(())
+}
+
+/// Sets one of a kind, or takes it away.
+async fn adjust(session: &Session, kind: &str, name: &str, value: Option<&Value>) -> Result<(), Trouble> {
+    if let Some(value) = value {
+        return put_setting(session, PUT_SETTING, kind, name, value).await;
+    }
+    let delete = "DELETE FROM tollgate.setting WHERE kind = $1 AND name = $2";
+    session.execute(delete, &[(&kind, Type::TEXT), (&name, Type::TEXT)]).await?;
     Ok(())
 }
 

@@ -209,16 +209,31 @@ impl Registry for SqliteRegistry {
         let key = self.key.clone();
         Box::pin(self.database.write(move |db| {
             for (name, value) in &changes {
-                match value {
-                    Some(value) => db
-                        .prepare_cached("INSERT OR REPLACE INTO setting VALUES (?1, ?2, ?3)")?
-                        .execute((kind, name, value.to_string()))?,
-                    None => db
-                        .prepare_cached("DELETE FROM setting WHERE kind = ?1 AND name = ?2")?
-                        .execute((kind, name))?,
-                };
+                adjust(db, kind, name, value.as_ref())?;
             }
             entry.as_ref().map_or(Ok(()), |entry| append(db, &key, entry))
+        }))
+    }
+
+    fn exchange(
+        &self,
+        kind: &'static str,
+        name: String,
+        (was, becomes): (Option<Value>, Option<Value>),
+        entry: Entry,
+    ) -> Answer<'_, bool> {
+        let key = self.key.clone();
+        Box::pin(self.database.write(move |db| {
+            let known = "SELECT value FROM setting WHERE kind = ?1 AND name = ?2";
+            let known: Option<String> =
+                db.prepare_cached(known)?.query_row((kind, &name), |row| row.get(0)).optional()?;
+            let known = known.map(|text| serde_json::from_str::<Value>(&text)).transpose();
+            if known.map_err(|_| rusqlite::Error::InvalidQuery)? != was {
+                return Ok(false);
+            }
+            adjust(db, kind, &name, becomes.as_ref())?;
+            append(db, &key, &entry)?;
+            Ok(true)
         }))
     }
 
@@ -260,6 +275,19 @@ fn keep(db: &Connection, row: &KeyRow) -> rusqlite::Result<()> {
     let (created, revoked, revision) =
         (signed(row.created_ms), row.revoked_ms.map(signed), signed(row.revision));
     keep.execute((&row.id, &row.name, row.terms.to_string(), secrets, created, revoked, revision)).map(drop)
+}
+
+/// Sets one of a kind, or takes it away.
+fn adjust(db: &Connection, kind: &str, name: &str, value: Option<&Value>) -> rusqlite::Result<()> {
+    let changed = match value {
+        Some(value) => db.prepare_cached("INSERT OR REPLACE INTO setting VALUES (?1, ?2, ?3)")?.execute((
+            kind,
+            name,
+            value.to_string(),
+        )),
+        None => db.prepare_cached("DELETE FROM setting WHERE kind = ?1 AND name = ?2")?.execute((kind, name)),
+    };
+    changed.map(drop)
 }
 
 /// Adds an entry to the chain, within the transaction that is open.

@@ -98,6 +98,28 @@ async fn an_end_that_was_cut_off_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_operators_set_becomes_something_else_only_if_it_is_what_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_db, registry) = tokio::task::block_in_place(|| open(&dir));
+    let (one, two) = (|| Some(json!({ "dollars": 1 })), || Some(json!({ "dollars": 2 })));
+    for (was, becomes, changed) in [
+        (one(), two(), false),
+        (None, one(), true),
+        (None, two(), false),
+        (two(), None, false),
+        (one(), two(), true),
+        (two(), None, true),
+    ] {
+        let said = format!("{was:?} {becomes:?}");
+        let done = registry.exchange("budget", "a".into(), (was.clone(), becomes.clone()), entry("a")).await;
+        assert_eq!(done.unwrap(), changed, "{said}");
+        let kept = registry.settings("budget").await.unwrap().pop().map(|(_, value)| value);
+        assert!(!changed || kept == becomes, "{said}: {kept:?}");
+    }
+    assert_eq!(registry.entries(0, 10).await.unwrap().len(), 3, "what was not done is not noted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_operators_set_is_kept_with_its_note() {
     let dir = tempfile::tempdir().unwrap();
     let (_db, registry) = tokio::task::block_in_place(|| open(&dir));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ADMIN, admin, chat_as, create, everything_below, with_store};
 use crate::acts;
-use crate::client::ask;
+use crate::client::{ask, at_once};
 use crate::upstream::Upstream;
 
 const MODELS: &str = "auth: keys\nmodels: { fast: { targets: [ up/m ] } }\n";
@@ -83,6 +83,36 @@ async fn a_key_is_made_rotated_disabled_and_revoked() {
     );
     for secret in [&first, &second, &third, ADMIN] {
         assert!(!everything.contains(secret), "a secret was written down");
+    }
+}
+
+#[tokio::test]
+async fn changes_of_one_key_that_are_made_at_once_all_hold() {
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let gateway = Arc::new(with_store(MODELS, &upstream).start());
+    let (id, _) = create(&gateway, json!({ "name": "ci" })).await;
+    let path: Arc<str> = format!("/admin/v1/keys/{id}").into();
+    let fields = [
+        ("user", json!("ann")),
+        ("team", json!("platform")),
+        ("app", json!("search")),
+        ("priority", json!("high")),
+        ("sources", json!(["10.0.0.0/8"])),
+        ("tags", json!({ "a": "b" })),
+        ("expires", json!("2999-01-01")),
+        ("disabled", json!(true)),
+    ];
+    let change = |n: usize| {
+        let (field, value) = &fields[n];
+        let (gateway, path, body) = (gateway.clone(), path.clone(), json!({ *field: value }));
+        async move { admin(&gateway, Method::PATCH, &path, &body).await.status }
+    };
+    let statuses = at_once(fields.len(), change).await;
+    assert_eq!(statuses, [200; 8]);
+    let shown = admin(&gateway, Method::GET, &path, &Value::Null).await.json();
+    assert_eq!(shown["state"], "disabled", "{shown:#}");
+    for (field, value) in fields.iter().filter(|(field, _)| !["disabled", "expires"].contains(field)) {
+        assert_eq!(shown[*field], *value, "{field}: {shown:#}");
     }
 }
 

@@ -71,6 +71,56 @@ async fn a_budget_by_name_holds_for_the_keys_that_name_it_and_over_a_restart() {
 }
 
 #[tokio::test]
+async fn budgets_and_usage_know_a_key_by_its_name() {
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let config = "auth: keys\nbudgets:\n  - { name: of-ci, tokens: 100000, per: month, for: { key: ci } }\n";
+    let gateway = with_store(config, &upstream).start();
+    let (id, ci) = create(&gateway, json!({ "name": "ci" })).await;
+    let (_, nightly) = create(&gateway, json!({ "name": "nightly" })).await;
+    for key in [&ci, &nightly] {
+        assert_eq!(chat_as(gateway.clients, key, &ask("up/m")).await.status, 200);
+    }
+    let spent = used(&gateway, "of-ci").await;
+    assert!(spent > 0, "what the key spent counts");
+    // A budget that is made later counts what it spent before.
+    let budget = json!({ "name": "later", "tokens": 100_000, "per": "month", "for": { "key": "ci" } });
+    let made = admin(&gateway, Method::POST, "/admin/v1/budgets", &budget).await;
+    assert_eq!(made.status, 201, "{made:#?}");
+    assert_eq!(used(&gateway, "later").await, spent);
+
+    let path = "/admin/v1/usage?by=key&only=key=ci";
+    let sums = admin(&gateway, Method::GET, path, &Value::Null).await.json();
+    let sums = sums["usage"].as_array().unwrap();
+    assert_eq!(sums.len(), 1, "{sums:#?}");
+    assert_eq!(
+        (&sums[0]["key"], &sums[0]["key_name"], &sums[0]["requests"]),
+        (&json!(id), &json!("ci"), &json!(1))
+    );
+    let database = gateway.path("data/t.db").display().to_string();
+    let told = |format: &'static str| {
+        let database = database.clone();
+        tokio::task::spawn_blocking(move || {
+            gateway::setup("").run(&[
+                "usage",
+                "--by",
+                "key",
+                "--only",
+                "key=ci",
+                "--database",
+                &database,
+                "--format",
+                format,
+            ])
+        })
+    };
+    let table = told("table").await.unwrap();
+    assert!(table.out.contains(&format!("ci ({id})")) && !table.out.contains("nightly"), "{table:#?}");
+    let csv = told("csv").await.unwrap();
+    let lines: Vec<&str> = csv.out.lines().collect();
+    assert!(lines.len() == 2 && lines[0].ends_with(",key_name") && lines[1].ends_with(",ci"), "{csv:#?}");
+}
+
+#[tokio::test]
 async fn a_name_is_one_keys_until_it_is_revoked() {
     let upstream = Upstream::start(|_| acts::says("hello"));
     let gateway = with_store("", &upstream).start();

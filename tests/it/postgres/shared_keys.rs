@@ -35,6 +35,15 @@ async fn becomes(gateway: &Gateway, key: &str, expected: u16) {
     .await;
 }
 
+/// A key is in service at this gateway, which nobody has to try out in vain.
+async fn knows(gateway: &Gateway, path: &str) {
+    eventually_async("the other gateway to know", async || {
+        let known = admin(gateway, Method::GET, path, &Value::Null).await;
+        (known.status == 200 && known.json()["state"] == "active").then_some(())
+    })
+    .await;
+}
+
 async fn budget_names(gateway: &Gateway) -> Vec<Value> {
     let budgets = admin(gateway, Method::GET, "/admin/v1/budgets", &Value::Null).await.json();
     budgets["budgets"].as_array().unwrap().iter().map(|budget| budget["name"].clone()).collect()
@@ -87,6 +96,50 @@ async fn what_is_made_at_one_gateway_counts_at_all_of_them() {
         assert_eq!(sound.status, 200, "{sound:#?}");
     }
     assert_eq!(postgres.count("SELECT count(*) FROM tollgate.vkey WHERE secrets LIKE '%tg-%'").await, 0);
+}
+
+#[tokio::test]
+async fn what_is_changed_at_one_gateway_stays_changed_when_another_changes_something_else() {
+    let Some(postgres) = Postgres::start() else { return };
+    postgres.ready().await;
+    let up = Upstream::start(|_| acts::says("hello"));
+    let [first, second] = [0, 1].map(|_| setup(&postgres.state(""), &up, SHARED).start());
+    let (id, secret) = create(&first, json!({ "name": "leaked", "team": "x" })).await;
+    let path = format!("/admin/v1/keys/{id}");
+    knows(&second, &path).await;
+    for round in 0..3 {
+        // The second one has not looked for changes in between.
+        let disabled = admin(&first, Method::POST, &format!("{path}/disable"), &Value::Null).await;
+        assert_eq!(disabled.status, 200, "{disabled:#?}");
+        let app = format!("app-{round}");
+        let patched = admin(&second, Method::PATCH, &path, &json!({ "app": app })).await.json();
+        assert_eq!((&patched["state"], &patched["app"]), (&json!("disabled"), &json!(app)), "{patched:#}");
+        becomes(&first, &secret, 401).await;
+        assert_eq!(status(&second, &secret).await, 401);
+        let enabled = admin(&first, Method::POST, &format!("{path}/enable"), &Value::Null).await.json();
+        assert_eq!((&enabled["app"], &enabled["team"]), (&json!(app), &json!("x")), "{enabled:#}");
+        knows(&second, &path).await;
+    }
+
+    let budget = |dollars: u64| json!({ "name": "both", "dollars": dollars, "per": "day" });
+    let made = admin(&first, Method::POST, "/admin/v1/budgets", &budget(5)).await;
+    let again = admin(&second, Method::POST, "/admin/v1/budgets", &budget(500)).await;
+    assert_eq!((made.status, again.status), (201, 409), "{again:#?}");
+    for (gateway, fields) in [(&first, json!({ "dollars": 1 })), (&second, json!({ "alerts": [90] }))] {
+        let patched = admin(gateway, Method::PATCH, "/admin/v1/budgets/both", &fields).await;
+        assert_eq!(patched.status, 200, "{patched:#?}");
+    }
+    for gateway in [&first, &second] {
+        let settings = eventually_async("the budget to be everywhere", async || {
+            let one = admin(gateway, Method::GET, "/admin/v1/budgets/both", &Value::Null).await.json();
+            (one["settings"]["alerts"] == json!([90])).then(|| one["settings"].clone())
+        })
+        .await;
+        assert_eq!(settings["dollars"], json!(1.0), "{settings:#}");
+    }
+    let gone = admin(&second, Method::DELETE, "/admin/v1/budgets/both", &Value::Null).await;
+    let late = admin(&first, Method::PATCH, "/admin/v1/budgets/both", &json!({ "dollars": 7 })).await;
+    assert_eq!((gone.status, late.status), (200, 404), "{late:#?}");
 }
 
 #[tokio::test]
