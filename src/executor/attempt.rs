@@ -118,7 +118,7 @@ impl Executor {
         }
         let strike = job.exposed.as_ref().and_then(|exposed| exposed.strike(target, &self.dice, now));
         if let Some(strike) = &strike {
-            page.struck(strike.name());
+            page.struck(strike.name(), strike.sent());
             entry.iter_mut().for_each(|entry| entry.goes_out_when(strike.sent()));
         }
         let mut busy =

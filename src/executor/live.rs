@@ -52,8 +52,8 @@ pub struct Live {
     pub(super) sequel: Option<Box<Sequel>>,
     /// What does so already.
     resuming: Option<Resuming>,
-    /// Tokens of the answers that it goes on with.
-    before: u64,
+    /// It went on with another one that broke off.
+    went_on: bool,
     counter: Arc<Counter>,
 }
 
@@ -95,7 +95,7 @@ impl Live {
             is_sequel: false,
             sequel: None,
             resuming: None,
-            before: 0,
+            went_on: false,
             counter,
         }
     }
@@ -165,10 +165,10 @@ impl Live {
             }
             if let Some(fault) = self.fault.take() {
                 if let Some(sequel) = self.sequel.take().filter(|sequel| sequel.can_follow(&fault)) {
-                    let said = self.usage(0).output;
+                    let used = self.usage(sequel.prompt());
                     // What goes on may need the same place.
                     self.let_go();
-                    self.resuming = Some(sequel.resume(self.target.clone(), fault, said));
+                    self.resuming = Some(sequel.resume(self.target.clone(), fault, used));
                     continue;
                 }
                 self.over = true;
@@ -234,14 +234,14 @@ impl Live {
         &self.target
     }
 
-    /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing, by what the target
+    /// Its own usage, as far as it is known; an estimate from the text so far when the provider has said nothing, by what the target
     /// reported of others. `rough` is a quarter of the prompt's bytes.
     pub fn usage(&self, rough: u64) -> Usage {
         let came = self.tally.as_ref().map_or(0, Tally::bytes);
         let heard = self.counter.heard(&self.target.name, self.relay.text_bytes().max(came));
         // Who says that words cost nothing has not counted.
         let told = self.relay.usage().or_else(|| self.tally.as_ref()?.usage());
-        let usage = match told.filter(|said| said.total() > 0 || heard == 0) {
+        match told.filter(|said| said.total() > 0 || heard == 0) {
             // What was said at the beginning of a stream that broke off says nothing of what came after.
             Some(said) if !self.relay.is_complete() && said.output < heard => {
                 Usage { output: heard, estimated: true, ..said }
@@ -251,8 +251,7 @@ impl Live {
                 let input = self.counter.likely(&self.target.name, rough);
                 Usage { input, output: heard, estimated: true, ..Usage::default() }
             }
-        };
-        Usage { output: usage.output + self.before, ..usage }
+        }
     }
 
     /// Whether something of the answer has come that did not go on.
@@ -262,7 +261,7 @@ impl Live {
 
     /// Bytes of text of a complete answer, by which others are estimated; zero where it goes on with another one.
     pub fn heard(&self) -> u64 {
-        if self.before > 0 || !self.relay.is_complete() { 0 } else { self.relay.text_bytes() }
+        if self.went_on || !self.relay.is_complete() { 0 } else { self.relay.text_bytes() }
     }
 
     /// Finish reason of the first choice, in OpenAI's words.
@@ -303,7 +302,7 @@ impl Live {
 
     /// Another stream goes on where this one broke off.
     fn go_on(&mut self, mut next: Self) {
-        next.before = self.usage(0).output;
+        next.went_on = true;
         *self = next;
     }
 }

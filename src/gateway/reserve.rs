@@ -29,7 +29,7 @@ impl Settlement {
         caller: &Caller,
         most: Option<u64>,
     ) -> Option<Arc<Tab>> {
-        if matches!(self.endpoint, Endpoint::CountTokens | Endpoint::Files) {
+        if !is_billed(self.endpoint) {
             return None;
         }
         let tab = desk.tab(|| self.opening(asked, caller, size(self.endpoint, asked, most)));
@@ -62,6 +62,11 @@ impl Settlement {
             scale: self.scale(),
         }
     }
+}
+
+/// Whether any provider bills this operation.
+pub(super) fn is_billed(endpoint: Endpoint) -> bool {
+    !matches!(endpoint, Endpoint::CountTokens | Endpoint::Files)
 }
 
 /// How large a request can be.
