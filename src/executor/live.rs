@@ -221,6 +221,11 @@ impl Live {
         }
     }
 
+    /// Whether all that has come so far has gone out, and more is to come.
+    pub fn is_between(&self) -> bool {
+        self.ready.is_empty() && !self.over && !self.relay.is_complete()
+    }
+
     /// If it breaks off, this goes on.
     pub(super) fn follow(&mut self, mut sequel: Box<Sequel>) {
         // Who can go on elsewhere need not be silent for long.
