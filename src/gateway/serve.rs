@@ -94,6 +94,11 @@ impl Gateway {
             result = line => result,
             () = self.shared.admission.over() => Err(shutting_down()),
         };
+        if let Err(fault) = &result
+            && let Some(keeping) = opened.keeping.take()
+        {
+            keeping.failed(fault);
+        }
         opened.answer(result)
     }
 }

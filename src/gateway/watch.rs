@@ -202,9 +202,11 @@ impl StreamBody {
         self.carrying = Carrying::Over;
         let keeping = self.keeping.take();
         if let Some(mut settlement) = self.settlement.take() {
-            // What broke off is left to others to make.
-            if let Some(keeping) = keeping.filter(|_| outcome == Outcome::Ok) {
-                keeping.streamed(&mut settlement);
+            match (keeping, fault) {
+                (Some(keeping), None) => keeping.streamed(&mut settlement),
+                // What broke off is left to others to make.
+                (Some(keeping), Some(fault)) => keeping.failed(fault),
+                (None, _) => {}
             }
             settlement.settle(200, outcome, fault);
         }
