@@ -9,7 +9,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A duration: `20s`, `800ms`, `5m`, `1h 30m`.
+/// A duration: `20s`, `800ms`, `5m`, `1h 30m`; a hundred years at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
@@ -65,6 +65,9 @@ pub enum SecretRef {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LocalRef(pub SecretRef);
 
+/// The longest period: what is longer means no other, and clocks cannot bear the longest that can be written.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 impl Period {
     /// Whole seconds.
     pub const fn secs(secs: u64) -> Self {
@@ -82,7 +85,7 @@ impl FromStr for Period {
 
     fn from_str(text: &str) -> Result<Self, String> {
         humantime::parse_duration(text)
-            .map(Self)
+            .map(|period| Self(period.min(LONGEST)))
             .map_err(|_| format!("`{text}` is not a duration (try \"20s\", \"800ms\" or \"5m\")"))
     }
 }
@@ -376,6 +379,17 @@ mod tests {
         for text in ["", "KiB", "-1", "1.5MiB", "12 parsecs", "99999999999GiB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn no_period_is_longer_than_clocks_can_bear() {
+        for text in ["213503982334601d", "36501d", "500000000years"] {
+            let period: Period = text.parse().unwrap();
+            assert_eq!(period, Period(LONGEST), "{text}");
+            assert!(std::time::Instant::now().checked_add(period.0 * 10).is_some(), "{text}");
+        }
+        assert_eq!("400d".parse(), Ok(Period::secs(400 * 86_400)));
+        assert!("500000000000000000000d".parse::<Period>().is_err());
     }
 
     #[test]

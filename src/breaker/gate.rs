@@ -16,7 +16,8 @@ use super::state::{Breaker, Cause, Entry, Heard, Standing};
 use crate::clock::Dice;
 use crate::target::TargetName;
 
-/// Clients may ask for any model by name: so many targets have a gate, all others are let through.
+/// Clients may ask for any model by name: so many targets have a gate, and those that the configuration names; all others
+/// are let through.
 const MOST_GATES: usize = 512;
 
 /// A gate that nobody passed for so long is forgotten.
@@ -278,7 +279,7 @@ impl Gates {
         if let Some(gate) = gates.get(target) {
             return Some(gate.clone());
         }
-        if gates.len() >= MOST_GATES {
+        if gates.len() >= MOST_GATES && !listed {
             return None;
         }
         let gauge = listed.then(|| {
@@ -389,5 +390,25 @@ impl Drop for Pass {
         if let Some(gate) = self.gate.take().filter(|_| self.probe) {
             self.gates.tell(&gate, Heard::Nothing, true, self.entered, Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_invents_names_takes_no_breaker_from_those_who_are_named() {
+        let gates = Arc::new(Gates::new(Dice::loaded(1)));
+        gates.configure(BreakerSettings::default());
+        let now = Instant::now();
+        let enter = |name: &str, listed| {
+            let target = TargetName::parse(name).unwrap();
+            drop(gates.enter(&target, listed, Allowance { share: 0.1, floor: 5 }, now));
+            gates.look(&target, now).is_some()
+        };
+        assert!((0..MOST_GATES).all(|n| enter(&format!("up/invented-{n}"), false)));
+        assert!(!enter("up/one-more", false), "memory is bounded");
+        assert!(enter("up/own", true));
     }
 }

@@ -169,6 +169,7 @@ impl Health {
 
     /// Adds up and clears what is too old; called once a second.
     pub fn tick(&self, now: Instant) {
+        self.loads.tick(now);
         let mut alarms = self.keep();
         let windows = self.windows.load();
         let slot = windows.slot(self.began, now);

@@ -13,8 +13,12 @@ use tokio::time::Instant;
 use super::spare::Spare;
 use crate::target::TargetName;
 
-/// Clients may ask for any model by name; beyond so many targets, those of a provider are counted together.
+/// Clients may ask for any model by name; beyond so many targets, those of a provider that the configuration does not
+/// name are counted together.
 const MOST_TARGETS: usize = 512;
+
+/// A target that the configuration does not name is forgotten when nothing was heard of it for so long.
+const IDLE: Duration = Duration::from_secs(900);
 
 /// Time after which a measurement weighs a third of what it did.
 const MEMORY: Duration = Duration::from_secs(10);
@@ -45,6 +49,8 @@ type ByName = HashMap<Arc<str>, HashMap<Arc<str>, Arc<Load>>>;
 /// The load of one target.
 #[derive(Debug, Default)]
 struct Load {
+    /// Whether the configuration names the target.
+    listed: bool,
     in_flight: AtomicU32,
     /// Milliseconds as a number of 32 bits, and when they were reckoned, in milliseconds, in as many.
     ewma: AtomicU64,
@@ -78,11 +84,11 @@ impl Loads {
         Self { began: now, loads: ArcSwap::default(), keeper: Mutex::default(), spare: Spare::default() }
     }
 
-    /// A request begins.
-    pub fn enter(&self, target: &TargetName) -> Busy {
+    /// A request begins. `listed` says whether the configuration names the target; it is only asked of one that is new.
+    pub fn enter(&self, target: &TargetName, listed: impl FnOnce() -> bool) -> Busy {
         let known = self.loads.load();
         let found = known.get(&target.provider).and_then(|models| models.get(&target.model));
-        let load = found.map_or_else(|| self.open(target), Arc::clone);
+        let load = found.map_or_else(|| self.open(target, listed()), Arc::clone);
         load.in_flight.fetch_add(1, Ordering::Relaxed);
         Busy { load, began: self.began, at: Instant::now(), told: false }
     }
@@ -104,17 +110,30 @@ impl Loads {
         self.loads.load().get(provider)?.get(model).map(|load| load.now())
     }
 
+    /// Forgets targets that nobody named and nobody asked for long; called now and then.
+    pub fn tick(&self, now: Instant) {
+        let stamp = stamp(self.began, now);
+        if !self.loads.load().values().flat_map(HashMap::values).any(|load| load.is_idle(stamp)) {
+            return;
+        }
+        let _keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = ByName::clone(&self.loads.load());
+        kept.values_mut().for_each(|models| models.retain(|_, load| !load.is_idle(stamp)));
+        kept.retain(|_, models| !models.is_empty());
+        self.loads.store(Arc::new(kept));
+    }
+
     #[cold]
-    fn open(&self, target: &TargetName) -> Arc<Load> {
+    fn open(&self, target: &TargetName, listed: bool) -> Arc<Load> {
         let _keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.loads.load();
         let full = known.values().map(HashMap::len).sum::<usize>() >= MOST_TARGETS;
-        let model: Arc<str> = if full { "*".into() } else { target.model.clone() };
+        let model: Arc<str> = if full && !listed { "*".into() } else { target.model.clone() };
         if let Some(load) = known.get(&target.provider).and_then(|models| models.get(&model)) {
             return load.clone();
         }
         let mut grown = ByName::clone(&known);
-        let load = Arc::<Load>::default();
+        let load = Arc::new(Load { listed, ..Load::default() });
         grown.entry(target.provider.clone()).or_default().insert(model, load.clone());
         self.loads.store(Arc::new(grown));
         load
@@ -126,6 +145,12 @@ impl Load {
         let (ewma, stamp) = unpack(self.ewma.load(Ordering::Relaxed));
         let ewma_ms = (stamp > 0).then_some(f64::from(ewma));
         LoadNow { in_flight: u64::from(self.in_flight.load(Ordering::Relaxed)), ewma_ms }
+    }
+
+    fn is_idle(&self, now: u32) -> bool {
+        let (_, heard) = unpack(self.ewma.load(Ordering::Relaxed));
+        let silent = Duration::from_millis(u64::from(now.saturating_sub(heard)));
+        !self.listed && self.in_flight.load(Ordering::Relaxed) == 0 && silent > IDLE
     }
 }
 
@@ -163,9 +188,7 @@ impl Busy {
         }
         let took = if good { took } else { took.max(PENALTY) };
         let sample = took.as_secs_f32() * 1e3;
-        // Never 0, which means that nothing was measured.
-        let stamp = now.saturating_duration_since(self.began).as_millis().saturating_add(1);
-        let stamp = u32::try_from(stamp).unwrap_or(u32::MAX);
+        let stamp = stamp(self.began, now);
         let reckon = |packed| {
             let (ewma, before) = unpack(packed);
             let age = stamp.saturating_sub(before);
@@ -191,6 +214,12 @@ impl Drop for Busy {
         }
         self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Milliseconds since the beginning; never 0, which means that nothing was measured.
+fn stamp(began: Instant, now: Instant) -> u32 {
+    let ms = now.saturating_duration_since(began).as_millis().saturating_add(1);
+    u32::try_from(ms).unwrap_or(u32::MAX)
 }
 
 fn unpack_both(packed: u64) -> (f32, f32) {
@@ -220,16 +249,27 @@ mod tests {
         let loads = Loads::new(Instant::now());
         let a = target("x/a");
         assert_eq!(loads.now("x/a"), None);
-        let (one, two) = (loads.enter(&a), loads.enter(&a));
+        let (one, two) = (loads.enter(&a, || false), loads.enter(&a, || false));
         assert_eq!(loads.now("x/a").unwrap().in_flight, 2);
         drop(one);
         assert_eq!(loads.now("x/a").unwrap().in_flight, 1);
         drop(two);
         assert_eq!(loads.now("x/a"), Some(LoadNow { in_flight: 0, ewma_ms: None }));
         for n in 0..2 * MOST_TARGETS {
-            drop(loads.enter(&target(&format!("y/{n}"))));
+            drop(loads.enter(&target(&format!("y/{n}")), || false));
         }
         assert!(loads.now("y/*").is_some() && loads.now("y/1000").is_none(), "memory is bounded");
+        let _own = loads.enter(&target("y/own"), || true);
+        assert_eq!(
+            loads.now("y/own").map(|own| own.in_flight),
+            Some(1),
+            "who is named has a count of his own"
+        );
+        tokio::time::sleep(IDLE + Duration::from_secs(1)).await;
+        loads.tick(Instant::now());
+        assert!(loads.now("y/own").is_some() && loads.now("y/1").is_none(), "the others are forgotten");
+        let _new = loads.enter(&target("y/1000"), || false);
+        assert!(loads.now("y/1000").is_some(), "which leaves room");
     }
 
     #[tokio::test(start_paused = true)]
@@ -237,7 +277,7 @@ mod tests {
         let loads = Loads::new(Instant::now());
         let a = target("x/a");
         let ewma = || loads.now("x/a").and_then(|now| now.ewma_ms).unwrap();
-        let mut busy = loads.enter(&a);
+        let mut busy = loads.enter(&a, || true);
         let ms = Duration::from_millis;
         busy.took(ms(100), true, Instant::now());
         assert_eq!(ewma(), 100.0);
@@ -257,7 +297,7 @@ mod tests {
     async fn a_target_that_has_become_slow_as_a_whole_is_known() {
         let loads = Loads::new(Instant::now());
         let a = target("x/a");
-        let took = |ms: u64| loads.enter(&a).took(Duration::from_millis(ms), true, Instant::now());
+        let took = |ms: u64| loads.enter(&a, || true).took(Duration::from_millis(ms), true, Instant::now());
         assert!(!loads.is_slower(&a));
         (0..200).for_each(|n| took(if n % 10 == 9 { 900 } else { 100 }));
         assert!(!loads.is_slower(&a), "one in ten is slow, as ever");
@@ -266,7 +306,7 @@ mod tests {
         (0..12).for_each(|_| took(100));
         assert!(!loads.is_slower(&a));
         for _ in 0..12 {
-            let _abandoned = loads.enter(&a);
+            let _abandoned = loads.enter(&a, || true);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         assert!(loads.is_slower(&a), "also where nobody waited for the end");

@@ -121,10 +121,11 @@ impl Executor {
         }
         let strike = job.exposed.as_ref().and_then(|exposed| exposed.strike(target, &self.dice, now));
         if let Some(strike) = &strike {
-            page.struck(strike.name());
+            page.struck(strike.name(), strike.sent());
             entry.iter_mut().for_each(|entry| entry.goes_out_when(strike.sent()));
         }
-        let mut busy = self.health.loads.enter(&target.name);
+        let mut busy =
+            self.health.loads.enter(&target.name, || target.vendor.models.contains(&target.name.model));
         let due = Due::of(job, target, turn.is_last, now);
         let tried = self.try_once(job, target, hold.as_ref(), &page, due, strike).await;
         match in_the_books(job, entry, role, &page, tried).await {

@@ -1,6 +1,7 @@
 //! What happened to a request so far. Shared with the request's settlement, so that nothing is lost when the client
 //! goes away in the middle of an attempt.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::chat::{Loss, Tier, Usage};
 use crate::fault::Fault;
+use crate::ledger::is_free;
 use crate::money::Nano;
 use crate::plan::{AttemptRecord, Role};
 use crate::providers::{Dialect, Target};
@@ -39,6 +41,10 @@ struct Pages {
     skipped: Vec<(TargetName, &'static str)>,
     /// What an answer used that was withheld.
     spent: Option<Spent>,
+    /// Answers that broke off, and that another one went on with.
+    before: Vec<(Target, Usage)>,
+    /// Who got the prompt of an attempt that came to nothing, and may bill it.
+    worked: Option<TargetName>,
 }
 
 /// What was used for an answer that nobody gets.
@@ -62,6 +68,8 @@ struct Running {
     lost: Vec<Loss>,
     chaos: Option<Arc<str>>,
     tier: Option<Tier>,
+    /// Whether the request went out, where that is not sure: chaos may hold it back.
+    sent: Option<Arc<AtomicBool>>,
 }
 
 /// The page of one attempt. Dropped before its end, the attempt was cancelled.
@@ -85,11 +93,11 @@ impl Page<'_> {
         }
     }
 
-    /// An experiment strikes the attempt.
-    pub(super) fn struck(&self, chaos: &Arc<str>) {
+    /// An experiment strikes the attempt, and tells whether it goes out.
+    pub(super) fn struck(&self, chaos: &Arc<str>, sent: Arc<AtomicBool>) {
         let mut pages = self.journal.pages();
         if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
-            running.chaos = Some(chaos.clone());
+            (running.chaos, running.sent) = (Some(chaos.clone()), Some(sent));
         }
     }
 
@@ -153,13 +161,14 @@ impl Page<'_> {
 
     /// The attempt failed. The time that it took comes back.
     pub(super) fn fail(self, fault: &Fault) -> Duration {
-        self.journal.pages().end(self.number, |target, took| AttemptRecord::failed(target, fault, took))
+        let failed = |target, took| AttemptRecord::failed(target, fault, took);
+        self.journal.pages().end(self.number, !is_free(fault), failed)
     }
 }
 
 impl Drop for Page<'_> {
     fn drop(&mut self) {
-        self.journal.pages().end(self.number, cancelled);
+        self.journal.pages().end(self.number, true, cancelled);
     }
 }
 
@@ -185,6 +194,7 @@ impl Journal {
             lost: Vec::new(),
             chaos: None,
             tier: None,
+            sent: None,
         });
         Page { journal: self, number, withheld: OnceLock::new(), paid: OnceLock::new() }
     }
@@ -220,6 +230,23 @@ impl Journal {
     /// Who made an answer that was withheld, and what was used for it.
     pub fn withheld(&self) -> Option<Spent> {
         self.pages().spent.clone()
+    }
+
+    /// An answer broke off, for which so much was used, and another one goes on with it.
+    pub(super) fn went_on(&self, broken: Target, usage: Usage) {
+        self.pages().before.push((broken, usage));
+    }
+
+    /// The answers that broke off, and that another one went on with.
+    pub fn before(&self) -> Vec<(Target, Usage)> {
+        self.pages().before.clone()
+    }
+
+    /// Who got the prompt in an attempt that came to nothing, and may bill it; the last of them.
+    pub fn worked(&self) -> Option<TargetName> {
+        let pages = self.pages();
+        let under_way = || pages.running.iter().find(|running| running.went_out());
+        pages.worked.clone().or_else(|| Some(under_way()?.target.clone()))
     }
 
     /// When the attempt that succeeded began, and how long it took to its first content or its whole answer.
@@ -280,7 +307,7 @@ impl Journal {
     pub fn close(&self) -> Vec<AttemptRecord> {
         let mut pages = self.pages();
         while let Some(number) = pages.running.first().map(|running| running.number) {
-            pages.end(number, cancelled);
+            pages.end(number, true, cancelled);
         }
         std::mem::take(&mut pages.attempts)
     }
@@ -303,13 +330,27 @@ impl Pages {
         Some(running)
     }
 
-    fn end(&mut self, number: u32, record: impl FnOnce(TargetName, Duration) -> AttemptRecord) -> Duration {
-        let Some(Running { target, role, began, chaos, .. }) = self.take(number) else {
-            return Duration::ZERO;
-        };
+    /// `worked` says whether whoever got the request has worked on it.
+    fn end(
+        &mut self,
+        number: u32,
+        worked: bool,
+        record: impl FnOnce(TargetName, Duration) -> AttemptRecord,
+    ) -> Duration {
+        let Some(running) = self.take(number) else { return Duration::ZERO };
+        if worked && running.went_out() {
+            self.worked = Some(running.target.clone());
+        }
+        let Running { target, role, began, chaos, .. } = running;
         let took = began.elapsed();
         self.attempts.push(AttemptRecord { role, chaos, ..record(target, took) });
         took
+    }
+}
+
+impl Running {
+    fn went_out(&self) -> bool {
+        self.sent.as_ref().is_none_or(|sent| sent.load(Ordering::Relaxed))
     }
 }
 
@@ -377,5 +418,29 @@ mod tests {
         let ended: Vec<_> =
             journal.close().into_iter().map(|attempt| (attempt.outcome, attempt.role)).collect();
         assert_eq!(ended, [("ok".into(), Role::Hedge), ("cancelled".into(), Role::Primary)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_got_a_prompt_and_gave_no_answer_is_known() {
+        let target = TargetName::parse("a/b").unwrap();
+        let fails = |kind| Fault::new(kind, "no");
+        let worked = |end: &dyn Fn(Page<'_>)| {
+            let journal = Journal::default();
+            end(journal.begin_at(&target, Dialect::OpenAi, Role::Primary, Instant::now()));
+            journal.worked().is_some()
+        };
+        let ended: [(&str, bool, &dyn Fn(Page<'_>)); 5] = [
+            ("the client left", true, &|_| ()),
+            ("half an answer", true, &|page| _ = page.fail(&fails(FaultKind::Truncated))),
+            ("refused", false, &|page| _ = page.fail(&fails(FaultKind::BadRequest))),
+            ("answered, which says what was used", false, &|page| _ = page.succeed(200, None)),
+            ("never sent", false, &|page| page.struck(&"chaos".into(), Arc::new(AtomicBool::new(false)))),
+        ];
+        for (what, expected, end) in ended {
+            assert_eq!(worked(end), expected, "{what}");
+        }
+        let journal = Journal::default();
+        let _page = journal.begin_at(&target, Dialect::OpenAi, Role::Primary, Instant::now());
+        assert!(journal.worked().is_some(), "under way");
     }
 }

@@ -54,8 +54,8 @@ pub struct Live {
     resuming: Option<Resuming>,
     /// The service that gives it, unless the answer itself names another.
     pub(super) tier: Option<Tier>,
-    /// Tokens of the answers that it goes on with.
-    before: u64,
+    /// It went on with another one that broke off.
+    went_on: bool,
     counter: Arc<Counter>,
 }
 
@@ -98,7 +98,7 @@ impl Live {
             sequel: None,
             resuming: None,
             tier: None,
-            before: 0,
+            went_on: false,
             counter,
         }
     }
@@ -168,10 +168,10 @@ impl Live {
             }
             if let Some(fault) = self.fault.take() {
                 if let Some(sequel) = self.sequel.take().filter(|sequel| sequel.can_follow(&fault)) {
-                    let said = self.usage(0).output;
+                    let used = self.usage(sequel.prompt());
                     // What goes on may need the same place.
                     self.let_go();
-                    self.resuming = Some(sequel.resume(self.target.clone(), fault, said));
+                    self.resuming = Some(sequel.resume(self.target.clone(), fault, used));
                     continue;
                 }
                 self.over = true;
@@ -224,6 +224,11 @@ impl Live {
         }
     }
 
+    /// Whether all that has come so far has gone out, and more is to come.
+    pub fn is_between(&self) -> bool {
+        self.ready.is_empty() && !self.over && !self.relay.is_complete()
+    }
+
     /// If it breaks off, this goes on.
     pub(super) fn follow(&mut self, mut sequel: Box<Sequel>) {
         // Who can go on elsewhere need not be silent for long.
@@ -237,7 +242,7 @@ impl Live {
         &self.target
     }
 
-    /// Usage as far as it is known; an estimate from the text so far when the provider has said nothing, by what the target
+    /// Its own usage, as far as it is known; an estimate from the text so far when the provider has said nothing, by what the target
     /// reported of others. `rough` is a quarter of the prompt's bytes.
     pub fn usage(&self, rough: u64) -> Usage {
         let came = self.tally.as_ref().map_or(0, Tally::bytes);
@@ -255,7 +260,7 @@ impl Live {
                 Usage { input, output: heard, estimated: true, ..Usage::default() }
             }
         };
-        Usage { output: usage.output + self.before, tier: usage.tier.or(self.tier), ..usage }
+        Usage { tier: usage.tier.or(self.tier), ..usage }
     }
 
     /// Whether something of the answer has come that did not go on.
@@ -265,7 +270,7 @@ impl Live {
 
     /// Bytes of text of a complete answer, by which others are estimated; zero where it goes on with another one.
     pub fn heard(&self) -> u64 {
-        if self.before > 0 || !self.relay.is_complete() { 0 } else { self.relay.text_bytes() }
+        if self.went_on || !self.relay.is_complete() { 0 } else { self.relay.text_bytes() }
     }
 
     /// Finish reason of the first choice, in OpenAI's words.
@@ -306,7 +311,7 @@ impl Live {
 
     /// Another stream goes on where this one broke off.
     fn go_on(&mut self, mut next: Self) {
-        next.before = self.usage(0).output;
+        next.went_on = true;
         *self = next;
     }
 }

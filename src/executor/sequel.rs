@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::live::Live;
 use super::{Answered, Carry, Executor, Job};
 use crate::breaker::Verdict;
+use crate::chat::Usage;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::providers::Target;
 use crate::target::TargetName;
@@ -82,10 +83,15 @@ impl Sequel {
             && Instant::now() < self.job.deadline
     }
 
-    /// Goes on after so many tokens; what the client is told if nobody can is the fault that broke the stream.
-    pub(super) fn resume(mut self: Box<Self>, broken: Target, fault: Fault, said: u64) -> Resuming {
-        let allowed = self.job.targets.iter().filter_map(|one| (self.remainder)(one, &broken.name, said));
-        self.job.targets = allowed.collect();
+    /// Tokens of the prompt, by a quarter of its bytes.
+    pub(super) fn prompt(&self) -> u64 {
+        self.job.tokens
+    }
+
+    /// Goes on after an answer that used so much; what the client is told if nobody can is the fault that broke the stream.
+    pub(super) fn resume(mut self: Box<Self>, broken: Target, fault: Fault, used: Usage) -> Resuming {
+        let allow = |one| (self.remainder)(one, &broken.name, used.output);
+        self.job.targets = self.job.targets.iter().filter_map(allow).collect();
         // Whoever broke off is asked last.
         self.job.targets.sort_by_key(|target| target.name == broken.name);
         let able = self.text.as_deref().filter(|_| !self.job.targets.is_empty());
@@ -96,9 +102,14 @@ impl Sequel {
             self.job.journal.broke(&fault);
             executor.health.broke(&broken.name, now);
             executor.gates.broke(&broken.name, now);
+            // Paid for before another one is asked, who takes its place on the tab.
+            let used = self.job.tab.as_ref().map_or(used, |tab| tab.broke(used, &fault));
             let job = Job { carry, ..self.job };
             match executor.carry_out(&job).await {
-                Ok(Answered::Stream(live)) => Ok(live),
+                Ok(Answered::Stream(live)) => {
+                    job.journal.went_on(broken, used);
+                    Ok(live)
+                }
                 Ok(_) => Err(fault),
                 Err(other) => {
                     tracing::debug!(%other, "a stream that broke off could not go on");

@@ -106,6 +106,11 @@ impl Admission {
         self.closing.clone()
     }
 
+    /// Ready once, when running requests must end because the gateway does.
+    pub(super) async fn over(&self) {
+        over(self.closing()).await;
+    }
+
     #[cold]
     fn shed(&self, for_memory: bool, priority: Priority) -> Fault {
         let (reason, text) = if for_memory {
@@ -116,6 +121,21 @@ impl Admission {
         counter!("tollgate_shed_total", "reason" => reason, "priority" => priority.word()).increment(1);
         Fault::new(FaultKind::Unavailable, text).code("at_capacity").after(Some(Duration::from_secs(1)))
     }
+}
+
+/// Ready once, when this switch says that running answers must end.
+pub(super) async fn over(mut closing: watch::Receiver<bool>) {
+    // The sender lives as long as the process; if it is gone, nobody will ask anything to end.
+    if closing.wait_for(|closing| *closing).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What a client is told whose answer ends with the gateway.
+pub(super) fn shutting_down() -> Fault {
+    let fault = Fault::new(FaultKind::Unavailable, "the gateway is shutting down").code("shutting_down");
+    // Others are there, or soon will be.
+    fault.after(Some(Duration::from_secs(1)))
 }
 
 /// How many parts of the limit may be taken for anybody of this priority to come, and for a tenant who has less than its

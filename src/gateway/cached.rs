@@ -224,11 +224,13 @@ impl<'o, 'g> Planned<'o, 'g> {
                     return Ok(Cached::Miss(self));
                 }
                 Joined::Wait(waiter) => {
-                    let waited = tokio::time::timeout_at(self.job.deadline, waiter.wait()).await;
-                    match waited.map_err(|_| too_late())? {
-                        Waited::Kept(entry) => return Ok(Cached::Hit(self.replay(&entry))),
-                        Waited::Nobody => anew = question.anew,
-                        Waited::Unfit => break,
+                    let until = self.waits_until(question.stream.is_some(), Instant::now());
+                    match tokio::time::timeout_at(until, waiter.wait()).await {
+                        Ok(Waited::Kept(entry)) => return Ok(Cached::Hit(self.replay(&entry))),
+                        Ok(Waited::Nobody) => anew = question.anew,
+                        Ok(Waited::Unfit) => break,
+                        Err(_) if until < self.job.deadline => break,
+                        Err(_) => return Err(too_late()),
                     }
                 }
                 Joined::Busy | Joined::Conflict => break,
@@ -236,6 +238,19 @@ impl<'o, 'g> Planned<'o, 'g> {
         }
         self.admitted.opened.tell_cache("miss");
         Ok(Cached::Miss(self))
+    }
+
+    /// How long an answer is waited for that others make. A stream is made only as fast as its own client reads, and who
+    /// wants one wants its beginning soon: he asks himself while there is time for it.
+    fn waits_until(&self, streams: bool, now: Instant) -> Instant {
+        let job = &self.job;
+        match job.targets.first().filter(|_| streams) {
+            Some(first) => {
+                let share = job.deadline.saturating_duration_since(now) / 2;
+                now + first.vendor.deadlines.handover.min(share)
+            }
+            None => job.deadline,
+        }
     }
 
     fn replay(self, entry: &Entry) -> Carried<'o, 'g> {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::admission::Permit;
+use super::admission::{Permit, over, shutting_down};
 use super::relay::{Ended, Heard, Way};
 use super::settings::RealtimeSettings;
 use super::settle::{Conversed, Settlement};
@@ -120,9 +120,7 @@ impl End {
                 Some(Fault::new(FaultKind::Truncated, "the provider left without a goodbye"))
             }
             Self::Ours(text, phase) => Some(Fault::new(FaultKind::Timeout(*phase), *text)),
-            Self::Drained => {
-                Some(Fault::new(FaultKind::Unavailable, "the gateway is shutting down").code("shutting_down"))
-            }
+            Self::Drained => Some(shutting_down()),
         }
     }
 
@@ -254,13 +252,6 @@ async fn leave<S: AsyncRead + AsyncWrite>(
         writer.shutdown().await
     })
     .await;
-}
-
-async fn over(mut closing: watch::Receiver<bool>) {
-    // The sender lives as long as the process; if it is gone, nobody will ask conversations to end.
-    if closing.wait_for(|closing| *closing).await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 struct Lowered(metrics::Gauge);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::settle::Settlement;
 use crate::cache::{Entry, Form, Key, Lead};
 use crate::facts::Endpoint;
+use crate::fault::{Fault, FaultKind, Phase, Whose};
 
 /// What an answer is kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +23,6 @@ pub(super) enum Kind {
 pub(super) struct Keeping {
     leads: Vec<(Kind, Lead, Duration, u64)>,
     frames: BytesMut,
-    /// Frames beyond the largest answer: they are not kept.
-    is_too_large: bool,
 }
 
 /// The hash of some parts.
@@ -44,26 +43,38 @@ impl Keeping {
 
     /// A piece of the stream went out.
     pub(super) fn hear(&mut self, piece: &Bytes) {
-        let most = self.leads.iter().map(|(.., most)| *most).max().unwrap_or_default();
-        if self.is_too_large || (self.frames.len() + piece.len()) as u64 > most {
-            (self.is_too_large, self.frames) = (true, BytesMut::new());
-            return;
+        let size = (self.frames.len() + piece.len()) as u64;
+        // Nobody waits for the end of what he will not be given.
+        for (_, lead, ..) in self.leads.extract_if(.., |(.., most)| size > *most) {
+            lead.unfit();
         }
-        self.frames.extend_from_slice(piece);
+        if self.leads.is_empty() {
+            self.frames = BytesMut::new();
+        } else {
+            self.frames.extend_from_slice(piece);
+        }
     }
 
     /// The stream came to its good end.
     pub(super) fn streamed(mut self, settlement: &mut Settlement) {
         let frames = std::mem::take(&mut self.frames).freeze();
-        if self.is_too_large {
-            return self.leads.into_iter().for_each(|(_, lead, ..)| lead.unfit());
-        }
         self.keep(&frames, Form::Stream, settlement);
     }
 
     /// The answer is here as one document.
     pub(super) fn whole(self, body: &Bytes, settlement: &mut Settlement) {
         self.keep(body, Form::Whole, settlement);
+    }
+
+    /// There is no answer. Nobody stands in line for a provider that fails: of the cache, each of those who wait asks for
+    /// himself. Where it is the request that is at fault, and for an `Idempotency-Key`, one of them takes its place.
+    pub(super) fn failed(self, fault: &Fault) {
+        let own = fault.whose == Whose::Caller || fault.kind == FaultKind::Timeout(Phase::Total);
+        for (kind, lead, ..) in self.leads {
+            if kind == Kind::Cache && !own {
+                lead.unfit();
+            }
+        }
     }
 
     /// Nobody else can be given this answer.

@@ -13,11 +13,11 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::admission::Permit;
+use super::admission::{Permit, shutting_down};
 use super::settle::Settlement;
 use super::watch::Closing;
 use crate::executor::{Piece, Raw};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
 use crate::plan::Outcome;
 use crate::providers::{Place, Target};
 
@@ -114,10 +114,7 @@ impl http_body::Body for RawBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let Some(raw) = &mut self.raw else { return Poll::Ready(None) };
         let piece = match raw.poll_piece(cx) {
-            Poll::Pending if self.closing.poll(cx).is_ready() => {
-                let text = "the gateway is shutting down";
-                Piece::Broken(Fault::new(FaultKind::Unavailable, text).code("shutting_down"))
-            }
+            Poll::Pending if self.closing.poll(cx).is_ready() => Piece::Broken(shutting_down()),
             Poll::Pending => return Poll::Pending,
             Poll::Ready(piece) => piece,
         };

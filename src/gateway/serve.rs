@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use tokio::time::Instant;
 
+use super::admission::shutting_down;
 use super::cached::Cached;
 use super::conversation::Conversation;
 use super::raw::RawBody;
@@ -70,7 +71,7 @@ impl Gateway {
     /// Serves one request from its head to its answer's head; streams go on in their body.
     pub async fn serve(&self, arrived: Arrived, body: impl Unread) -> Served {
         let mut opened = self.open(arrived);
-        let result = async {
+        let line = async {
             let identified = opened.identify()?;
             let read = identified.read(body).await?;
             let admitted = read.admit().await?;
@@ -87,8 +88,17 @@ impl Gateway {
             let reserved = planned.reserve();
             let carried = reserved.carry_out().await?;
             Ok(carried.watch())
+        };
+        let result = tokio::select! {
+            biased;
+            result = line => result,
+            () = self.shared.admission.over() => Err(shutting_down()),
+        };
+        if let Err(fault) = &result
+            && let Some(keeping) = opened.keeping.take()
+        {
+            keeping.failed(fault);
         }
-        .await;
         opened.answer(result)
     }
 }

@@ -13,6 +13,7 @@ use super::Figures;
 use super::arms::Owed;
 use super::observe;
 use super::papers::Papers;
+use super::reserve;
 use super::say::Say;
 use super::serve::Arrived;
 use super::{Gateway, Shared, Snapshot};
@@ -310,7 +311,7 @@ impl Settlement {
         if let Some(cost) = self.cost {
             return cost;
         }
-        let cost = self.price();
+        let cost = self.price().and_then(|own| self.with_those_before(own));
         self.cost = Some(cost);
         cost
     }
@@ -351,6 +352,14 @@ impl Settlement {
             (None, _) => return None,
         };
         self.paid(&target.name, target.vendor.preset.as_deref(), &usage)
+    }
+
+    /// The same with answers that broke off, and that this one went on with.
+    fn with_those_before(&self, own: Nano) -> Option<Nano> {
+        self.journal.before().iter().try_fold(own, |mut sum, (target, usage)| {
+            sum += self.paid(&target.name, target.vendor.preset.as_deref(), usage)?;
+            Some(sum)
+        })
     }
 
     fn paid(&self, target: &TargetName, preset: Option<&str>, usage: &Usage) -> Option<Nano> {
@@ -415,6 +424,54 @@ impl Settlement {
         }
     }
 
+    /// Settles limits, tab and meters, each answer for itself; from then on, `usage` is what was used in all. The cost of
+    /// all comes back.
+    fn pay(&mut self, status: u16, outcome: Outcome) -> Option<Nano> {
+        let before = self.journal.before();
+        if let Some(held) = self.held.take() {
+            let mut all = self.used();
+            all.iter_mut().for_each(|all| before.iter().for_each(|(_, usage)| all.add(usage)));
+            held.settle(all.as_ref(), Instant::now());
+        }
+        if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
+            *usage = tab.within(*usage);
+        }
+        let cost = self.cost();
+        // What broke off was paid for when it did.
+        let own = if before.is_empty() { cost } else { self.price() };
+        if let Some(tab) = self.tab.take() {
+            let (usage, outcome) = (self.usage, outcome.as_str());
+            tab.close(Closing { usage, cost: own, outcome, status: Some(status) });
+        }
+        if let Some(target) = &self.target {
+            let meters = self.meters.target(&target.name.provider, &target.metric_label());
+            if let Some(usage) = &self.usage {
+                meters.tokens(usage);
+                meters.cost(own);
+            }
+            if let Some(waited) = self.first_token {
+                meters.first_token(waited);
+            }
+        }
+        for (target, usage) in &before {
+            let meters = self.meters.target(&target.name.provider, &target.metric_label());
+            meters.tokens(usage);
+            meters.cost(self.paid(&target.name, target.vendor.preset.as_deref(), usage));
+            self.usage.iter_mut().for_each(|all| all.add(usage));
+        }
+        cost
+    }
+
+    /// What was used; of a request without an answer, the prompt, where somebody got it who may bill it.
+    fn used(&self) -> Option<Usage> {
+        self.usage.or_else(|| {
+            let target = self.journal.worked().filter(|_| !reserve::is_free(self.endpoint))?;
+            let rough = self.facts.as_ref()?.tokens;
+            let input = self.figures.tokens.likely(&target, rough);
+            Some(Usage { input, estimated: true, ..Usage::default() })
+        })
+    }
+
     fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
         self.settled = true;
         self.gather();
@@ -422,27 +479,7 @@ impl Settlement {
         let took = self.at.elapsed();
         let label = self.model_label();
         self.meters.request(self.endpoint, &label).answered(status, outcome, took, self.overhead);
-        if let Some(held) = self.held.take() {
-            held.settle(self.usage.as_ref(), Instant::now());
-        }
-        if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
-            *usage = tab.within(*usage);
-        }
-        let cost = self.cost();
-        if let Some(tab) = self.tab.take() {
-            let (usage, outcome) = (self.usage, outcome.as_str());
-            tab.close(Closing { usage, cost, outcome, status: Some(status) });
-        }
-        if let Some(target) = &self.target {
-            let meters = self.meters.target(&target.name.provider, &target.metric_label());
-            if let Some(usage) = &self.usage {
-                meters.tokens(usage);
-                meters.cost(cost);
-            }
-            if let Some(waited) = self.first_token {
-                meters.first_token(waited);
-            }
-        }
+        let cost = self.pay(status, outcome);
         let warnings = self.journal.lost();
         if let Some(to) = self.journal.dialect() {
             self.meters.losses(self.dialect.as_str(), to.as_str(), &warnings);

@@ -10,12 +10,12 @@ use http_body::Frame;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
-use super::admission::Permit;
+use super::admission::{Permit, over, shutting_down};
 use super::door::Door;
 use super::keeping::Keeping;
 use super::settle::Settlement;
 use crate::executor::{Answered, Live, Piece};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
 use crate::plan::Outcome;
 use crate::providers::Target;
 
@@ -47,23 +47,27 @@ pub struct StreamBody {
 }
 
 /// Ready once, when running answers must end because the gateway does.
-pub(super) struct Closing(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+pub(super) struct Closing {
+    switch: watch::Receiver<bool>,
+    over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
 
 impl Closing {
-    pub(super) fn new(mut closing: watch::Receiver<bool>) -> Self {
-        Self(Some(Box::pin(async move {
-            // The sender lives as long as the process; if it is gone, nobody will ask streams to end.
-            if closing.wait_for(|closing| *closing).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        })))
+    pub(super) fn new(switch: watch::Receiver<bool>) -> Self {
+        let over: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(over(switch.clone()));
+        Self { switch, over: Some(over) }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(closing) = &mut self.0 else { return Poll::Pending };
-        std::task::ready!(closing.as_mut().poll(cx));
-        self.0 = None;
+        let Some(over) = &mut self.over else { return Poll::Pending };
+        std::task::ready!(over.as_mut().poll(cx));
+        self.over = None;
         Poll::Ready(())
+    }
+
+    /// The same without waiting, and without a lock as long as nobody has touched the switch.
+    fn is_due(&self) -> bool {
+        self.switch.has_changed().unwrap_or(false) && *self.switch.borrow()
     }
 }
 
@@ -84,6 +88,11 @@ impl Carrying {
             Self::Live(live) => Some(live.target()),
             _ => None,
         }
+    }
+
+    /// Whether content flows, and all of it that has come so far has gone out.
+    fn is_between(&self) -> bool {
+        matches!(self, Self::Live(live) if live.is_between())
     }
 }
 
@@ -119,6 +128,10 @@ impl StreamBody {
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
+            // A client who reads slowly never sees the upstream quiet.
+            if self.carrying.is_between() && self.closing.is_due() {
+                return Poll::Ready(Some(self.break_off(&shutting_down())));
+            }
             match &mut self.carrying {
                 Carrying::Over => return Poll::Ready(None),
                 Carrying::Waiting(waiting) => match waiting.as_mut().poll(cx) {
@@ -154,9 +167,7 @@ impl StreamBody {
     /// the gateway's own end has come.
     fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if self.closing.poll(cx).is_ready() {
-            let fault =
-                Fault::new(FaultKind::Unavailable, "the gateway is shutting down").code("shutting_down");
-            return Poll::Ready(Some(self.break_off(&fault)));
+            return Poll::Ready(Some(self.break_off(&shutting_down())));
         }
         if self.keepalive.is_zero() {
             return Poll::Pending;
@@ -192,9 +203,11 @@ impl StreamBody {
         self.carrying = Carrying::Over;
         let keeping = self.keeping.take();
         if let Some(mut settlement) = self.settlement.take() {
-            // What broke off is left to others to make.
-            if let Some(keeping) = keeping.filter(|_| outcome == Outcome::Ok) {
-                keeping.streamed(&mut settlement);
+            match (keeping, fault) {
+                (Some(keeping), None) => keeping.streamed(&mut settlement),
+                // What broke off is left to others to make.
+                (Some(keeping), Some(fault)) => keeping.failed(fault),
+                (None, _) => {}
             }
             settlement.settle(200, outcome, fault);
         }

@@ -166,6 +166,16 @@ impl Tab {
         won.as_ref().filter(|_| usage.estimated).map_or(usage, |entry| entry.within(usage))
     }
 
+    /// The answer that goes to the client broke off, and others are asked to go on with it: the attempt is settled by what
+    /// it used. That comes back, within what was held for it.
+    pub fn broke(&self, usage: Usage, fault: &Fault) -> Usage {
+        let won = self.won.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(entry) = won else { return usage };
+        let usage = if usage.estimated { entry.within(usage) } else { usage };
+        entry.withhold(usage, fault);
+        usage
+    }
+
     /// The request is over: the attempt whose answer the client got, or got the beginning of, is settled.
     pub fn close(&self, closing: Closing) {
         let won = self.won.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -378,7 +388,7 @@ impl Drop for Entry {
 }
 
 /// Whether nothing was used: the request never got there, or was answered with a refusal.
-fn is_free(fault: &Fault) -> bool {
+pub fn is_free(fault: &Fault) -> bool {
     match fault.kind {
         FaultKind::Timeout(Phase::Connect) => true,
         // A connection that ended before the answer may have carried the whole request.

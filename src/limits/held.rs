@@ -234,7 +234,7 @@ impl Held {
         all
     }
 
-    /// Corrects what was reckoned by what was used. What is not known counts as nothing: no answer came.
+    /// Corrects what was reckoned by what was used. What is not known counts as nothing: nobody worked on an answer.
     pub fn settle(mut self, usage: Option<&Usage>, now: Instant) {
         let now = since(self.origin, now);
         for taken in std::mem::take(&mut self.taken) {

@@ -43,7 +43,8 @@ pub struct LimitSettings {
     pub body_timeout: Period,
     /// Lowest rate, in bytes per second, at which a body may arrive once five seconds have passed.
     pub body_min_rate: Size,
-    /// How long a connection may stay open without a request.
+    /// How long a connection may stay open without a request. Longer than load balancers keep theirs (60 s is usual): who
+    /// closes first must not be who answers.
     pub idle_timeout: Period,
     /// How long a client may refuse to read a response before the connection is closed.
     pub write_timeout: Period,
@@ -87,7 +88,7 @@ impl Default for LimitSettings {
             header_timeout: Period::secs(10),
             body_timeout: Period::secs(30),
             body_min_rate: Size(1024),
-            idle_timeout: Period::secs(60),
+            idle_timeout: Period::secs(75),
             write_timeout: Period::secs(60),
             headers: 64,
             head: Size(64 << 10),

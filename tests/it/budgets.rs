@@ -1,12 +1,15 @@
 //! Budgets that operators make while the gateway runs, prices that were pushed, and what was alarming: kept, noted, shown.
 
+use std::time::Duration;
+
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::acts;
 use crate::client::{self, Reply, ask, chat};
 use crate::gateway::{self, Gateway};
-use crate::upstream::Upstream;
+use crate::money::{purse, rows};
+use crate::upstream::{Act, Upstream};
 
 fn config(up: &Upstream, more: &str) -> String {
     format!(
@@ -241,4 +244,50 @@ async fn the_command_changes_budgets_of_a_running_gateway() {
     assert_eq!(run(&["budgets", "delete", "all"]).code, Some(0));
     let gone = run(&["budgets", "show", "all"]);
     assert!(gone.code != Some(0) && gone.err.contains("no such budget"), "{gone:#?}");
+}
+
+#[tokio::test]
+async fn both_halves_of_an_answer_that_went_on_elsewhere_are_paid_for() {
+    let first = Upstream::start(|_| {
+        let mut script = acts::stream_open(&acts::events(&["many words "; 50]), usize::MAX);
+        script.extend([Act::Pause(Duration::from_millis(20)), Act::Close]);
+        script
+    });
+    let second = Upstream::start(|_| acts::says_stream(&["the", " end"]));
+    let gateway = gateway::start(&format!(
+        "state: {{ ledger: sqlite:./data/tollgate.db }}\nbudgets: [ {{ name: all, dollars: 100, per: day }} ]\n\
+         prices: {{ models: {{ a/dear: {{ price: {{ input: 10, output: 1000 }} }}, b/cheap: {{ price: {{ input: 0.1, output: 0.1 }} }} }} }}\n\
+         providers:\n{}{}models:\n  m: {{ targets: [ a/dear, {{ to: b/cheap, continue: true }} ] }}\n",
+        gateway::provider("a", &first.url()),
+        gateway::provider("b", &second.url()),
+    ));
+    let mut question = client::ask_stream("m");
+    question["max_tokens"] = 3_000.into();
+    let reply = client::chat(gateway.clients, &question).await;
+    assert!(reply.streamed().ends_with("many words the end"), "{reply:#?}");
+    let rows = rows(&gateway).await;
+    let of =
+        |target: &str| rows.iter().find(|row| row["target"] == target).unwrap_or_else(|| panic!("{rows:#?}"));
+    let (dear, cheap) = (of("a/dear"), of("b/cheap"));
+    assert_eq!(
+        (&dear["role"], &dear["state"], &dear["outcome"]),
+        (&json!("primary"), &json!("estimated"), &json!("upstream_truncated")),
+        "{dear:#}"
+    );
+    let said = dear["output"].as_u64().unwrap();
+    let cost = |row: &Value| row["cost"].as_u64().unwrap();
+    assert!(said > 100 && cost(dear) >= said * 1_000_000, "{dear:#}");
+    assert_eq!(
+        (&cheap["role"], &cheap["state"], &cheap["input"], &cheap["output"], cost(cheap)),
+        (&json!("continuation"), &json!("settled"), &json!(7), &json!(3), 10 * 100),
+        "{cheap:#}"
+    );
+    assert_eq!(purse(&gateway).await, (cost(dear) + cost(cheap), 0), "the budget has both");
+    let record = gateway.record(reply.header("x-request-id")).await;
+    assert_eq!(record["usage"]["output"], said + 3, "the record says what was used in all: {record:#}");
+    let used = [
+        gateway.metric("tollgate_tokens_total", &["class=\"output\"", "provider=\"a\""]).await,
+        gateway.metric("tollgate_tokens_total", &["class=\"output\"", "provider=\"b\""]).await,
+    ];
+    assert_eq!(used, [said as f64, 3.0]);
 }

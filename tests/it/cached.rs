@@ -329,3 +329,50 @@ async fn the_same_idempotency_key_is_the_same_request() {
     assert_eq!((told(&first), &first.body), (told(&second), &second.body));
     assert_eq!((second.header("idempotent-replayed"), up.heard().len()), ("true", 5));
 }
+
+/// A provider that begins its first stream and hangs; what comes later is answered well.
+fn stuck(begun: usize) -> Upstream {
+    let count = AtomicUsize::new(0);
+    Upstream::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => {
+            let mut acts = acts::stream_open(&acts::events(&["begun", &"x".repeat(begun)]), usize::MAX);
+            acts.push(Act::Hang);
+            acts
+        }
+        _ => acts::says_stream(&["whole"]),
+    })
+}
+
+#[tokio::test]
+async fn nobody_waits_long_for_a_stream_that_another_client_takes_his_time_with() {
+    let mut question = cold("common", "x");
+    question["stream"] = true.into();
+    for (most, begun, patience) in [("4MiB", 0, 1_500), ("1KiB", 2_000, 0)] {
+        let up = stuck(begun);
+        let gateway = town(&up, &format!("cache: {{ max_answer: {most} }}\n"));
+        let mut slow = client::chat_live(gateway.clients, &question).await;
+        slow.until(if begun > 0 { "xxx" } else { "begun" }).await;
+        let since = std::time::Instant::now();
+        let reply = chat(&gateway, &question, &[("x-tollgate-timeout", "3s")]).await;
+        let waited = since.elapsed();
+        assert_eq!((told(&reply).as_str(), reply.header("x-tollgate-cache")), ("whole", "miss"), "{most}");
+        let (least, longest) = (Duration::from_millis(patience), Duration::from_millis(patience + 1_000));
+        assert!((least..longest).contains(&waited), "at most {most}: {waited:?}");
+        drop(slow);
+    }
+}
+
+#[tokio::test]
+async fn in_an_outage_those_who_ask_the_same_do_not_fail_one_by_one() {
+    let up = Upstream::start(|_| acts::after(Duration::from_millis(500), acts::error(500, "down")));
+    let gateway = town(&up, "breaker: { enabled: false }\n");
+    let (to, question) = (gateway.clients, cold("fast", "x").to_string());
+    let since = std::time::Instant::now();
+    let asks = |_| {
+        let question = question.clone();
+        async move { send(to, "/v1/chat/completions", &question, &[]).await.status }
+    };
+    let statuses = client::at_once(10, asks).await;
+    assert!(statuses.iter().all(|status| *status >= 500) && up.heard().len() == 10, "{statuses:?}");
+    assert!(since.elapsed() < Duration::from_millis(2_500), "one after the other: {:?}", since.elapsed());
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::acts;
 use crate::client::{self, ask, chat};
@@ -287,6 +287,52 @@ async fn a_drain_that_takes_too_long_ends_streams_with_an_error() {
     let reply = live.rest().await;
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert!(reply.text().contains("\"error\"") && !reply.text().contains("[DONE]"), "{reply:#?}");
+    assert!(gateway.ended(Duration::from_secs(5)).is_some_and(|status| status.success()));
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_answers_who_waits_for_a_whole_answer() {
+    let upstream = Upstream::start(|_| vec![Act::Hang]);
+    let mut gateway =
+        gateway::start(&format!("drain: 300ms\nproviders:\n{}", provider("up", &upstream.url())));
+    let to = gateway.clients;
+    let waiting = tokio::spawn(async move { chat(to, &ask("up/m")).await });
+    client::eventually("the request", || (upstream.heard().len() == 1).then_some(())).await;
+    gateway.terminate();
+    let reply = waiting.await.expect("an answer");
+    assert_eq!((reply.status, reply.header("retry-after")), (503, "1"), "{reply:#?}");
+    assert_eq!(reply.error()["code"], "shutting_down");
+    assert!(gateway.ended(Duration::from_secs(5)).is_some_and(|status| status.success()));
+    assert_eq!(gateway.access()[0]["status"], 503);
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_tells_also_who_reads_slowly() {
+    let word = "x".repeat(32 << 10);
+    let upstream = Upstream::start(move |_| {
+        let mut script = acts::stream_open(&acts::events(&vec![word.as_str(); 1_500]), usize::MAX);
+        script.push(Act::Hang);
+        script
+    });
+    let mut gateway =
+        gateway::start(&format!("drain: 300ms\nproviders:\n{}", provider("up", &upstream.url())));
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut stream = socket.connect(gateway.clients).await.unwrap();
+    let body = client::ask_stream("up/m").to_string();
+    let request = post("host: a\r\ncontent-length: {n}\r\n", &body);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut piece, mut tail, mut told) = (vec![0; 16 << 10], Vec::new(), false);
+    while let Ok(read @ 1..) = stream.read(&mut piece).await {
+        if !std::mem::replace(&mut told, true) {
+            gateway.terminate();
+        }
+        tail.extend_from_slice(&piece[..read]);
+        tail.drain(..tail.len().saturating_sub(2_000));
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    let tail = String::from_utf8_lossy(&tail);
+    assert!(tail.contains("shutting_down"), "{tail}");
     assert!(gateway.ended(Duration::from_secs(5)).is_some_and(|status| status.success()));
 }
 

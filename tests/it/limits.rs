@@ -7,7 +7,7 @@ use crate::acts;
 use crate::client::{self, ask};
 use crate::gateway::{self, Gateway, provider};
 use crate::keys::send;
-use crate::upstream::Upstream;
+use crate::upstream::{Act, Upstream};
 
 fn config(upstream: &Upstream, limits: &str) -> String {
     format!("providers:\n{}rate_limits:\n{limits}", provider("up", &upstream.url()))
@@ -153,4 +153,28 @@ async fn a_policy_sees_how_much_is_left() {
         said.push(chat(&gateway, &asked_by("ann")).await.said());
     }
     assert_eq!(said, ["m", "m", "cheap", "cheap"]);
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_answer_has_used_his_prompt() {
+    let upstream = Upstream::start(|heard| match heard.model().as_str() {
+        "hangs" => vec![Act::Hang],
+        _ => acts::says("hello"),
+    });
+    let limits = "  - { name: t, limits: { tokens: 10000/day } }\n";
+    let gateway = gateway::start(&config(&upstream, limits));
+    let long = json!({"model": "up/hangs", "max_tokens": 10, "messages": [{"role": "user", "content": "word ".repeat(800)}]});
+    for n in 1..=3 {
+        let leaving = tokio::spawn({
+            let (to, long) = (gateway.clients, long.clone());
+            async move { client::chat(to, &long).await }
+        });
+        client::eventually("the prompt at the provider", || (upstream.heard().len() == n).then_some(()))
+            .await;
+        leaving.abort();
+        client::eventually("its line", || (gateway.access().len() == n).then_some(())).await;
+    }
+    let reply = chat(&gateway, &asked_by("ann")).await;
+    let left: u64 = reply.header("x-ratelimit-remaining-tokens").parse().unwrap();
+    assert!((5_500..7_500).contains(&left), "three prompts of about a thousand tokens: {left}");
 }
