@@ -1,7 +1,7 @@
 //! What canonical requests become.
 
 use super::*;
-use crate::chat::{CacheHint, Media, Message, Part, Reasoning, Role, Tool, ToolChoice, ToolKind};
+use crate::chat::{CacheHint, Media, Message, Part, Reasoning, Role, Tool, ToolChoice, ToolKind, proof};
 
 const CLAUDE: &str = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0";
 const LLAMA: &str = "meta.llama3-3-70b-instruct-v1:0";
@@ -141,6 +141,39 @@ fn turns_alternate_and_results_come_first() {
     let (body, _) = sent(&asked, LLAMA);
     assert_eq!(body["messages"][3]["content"].as_array().unwrap().len(), 2, "no thoughts for other models");
     assert_eq!(body["messages"][4]["content"][1]["toolResult"].get("status"), None);
+}
+
+#[test]
+fn what_ran_or_was_thought_at_another_provider_is_left_out() {
+    let hidden =
+        |data: &str| Part::Thinking { text: String::new(), signature: None, redacted: Some(data.into()) };
+    let detail = |format| proof::Detail { format, index: Some(0), id: "", proof: "QQ==" }.mark();
+    let search = json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}});
+    let asked = asks(vec![
+        says(Role::User, "hi"),
+        message(
+            Role::Assistant,
+            vec![
+                hidden(&detail("openai-responses-v1")),
+                hidden(&detail("anthropic-claude-v1")),
+                Part::Other(search),
+                Part::text("found"),
+            ],
+        ),
+        says(Role::User, "go on"),
+    ]);
+    let (body, lost) = sent(&asked, CLAUDE);
+    assert_eq!(
+        body["messages"][1]["content"],
+        json!([{"reasoningContent": {"redactedContent": "QQ=="}}, {"text": "found"}])
+    );
+    assert_eq!(
+        lost,
+        [
+            "messages[1].content[0] (thinking that this model does not take back dropped)",
+            "messages[1].content[2] (part of another provider's dialect dropped)",
+        ]
+    );
 }
 
 #[test]
