@@ -18,6 +18,7 @@ mod peek;
 pub(super) mod request;
 mod state;
 pub(super) mod stream;
+pub(super) mod strict;
 mod turns;
 pub(super) mod usage;
 mod whole;
