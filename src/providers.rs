@@ -34,6 +34,7 @@ mod restrained;
 mod retry_after;
 mod ring;
 mod sandbox;
+mod schema;
 mod scrub;
 mod service;
 mod settings;

@@ -8,8 +8,11 @@ mod fault;
 pub(super) mod message;
 pub(super) mod model;
 mod request;
+pub(super) mod sampling;
+pub(super) mod schema;
 mod stop;
 mod stream;
+pub(super) mod think;
 mod usage;
 mod whole;
 

@@ -1,5 +1,7 @@
 //! What every encoder makes of what other dialects say: arguments, functions, bookkeeping, and what it must refuse.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::chat::{Loss, Message, Object, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind};
@@ -114,6 +116,12 @@ pub(super) fn lose_effort(reasoning: &Reasoning, lost: &mut Vec<Loss>) {
     if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
         lost.push(Loss::new("reasoning.effort", "the budget counts"));
     }
+}
+
+/// A part of an assistant's message that only its own dialect understands: a search that ran at its provider, what it
+/// found. The answer goes on without it.
+pub(super) fn lose_part(path: impl Into<Cow<'static, str>>, lost: &mut Vec<Loss>) {
+    lost.push(Loss::new(path, "part of another provider's dialect dropped"));
 }
 
 /// The refusal of a part that an answer would be wrong without. Another target may take it.

@@ -19,6 +19,7 @@ pub(super) mod reasoning;
 pub(super) mod request;
 mod state;
 pub(super) mod stream;
+pub(super) mod strict;
 mod turns;
 pub(super) mod usage;
 mod whole;

@@ -225,13 +225,21 @@ fn messages(dialect: Dialect) -> impl Strategy<Value = Vec<Message>> {
     })
 }
 
-fn schema() -> impl Strategy<Value = Value> {
-    name().prop_map(|name| json!({"type": "object", "properties": {name.clone(): {"type": "string"}}, "required": [name]}))
+/// A schema that every dialect follows to the letter: Google's does without a word for "no others".
+fn schema(dialect: Dialect) -> impl Strategy<Value = Value> {
+    name().prop_map(move |name| {
+        let mut schema =
+            json!({"type": "object", "properties": {name.clone(): {"type": "string"}}, "required": [name]});
+        if dialect != Generate {
+            schema["additionalProperties"] = false.into();
+        }
+        schema
+    })
 }
 
 fn tool(dialect: Dialect) -> impl Strategy<Value = Tool> {
     let strict = if dialect == Generate { Just(None).boxed() } else { option::of(Just(true)).boxed() };
-    (name(), option::of(words()), schema(), strict, cache(dialect)).prop_map(
+    (name(), option::of(words()), schema(dialect), strict, cache(dialect)).prop_map(
         |(name, description, schema, strict, cache)| Tool {
             name,
             description,
@@ -269,6 +277,7 @@ fn sampling(dialect: Dialect) -> impl Strategy<Value = Sampling> {
             };
             match dialect {
                 Messages => Sampling {
+                    top_p: top_p.filter(|_| temperature.is_none()),
                     presence_penalty: None,
                     frequency_penalty: None,
                     seed: None,
@@ -289,7 +298,7 @@ fn output(dialect: Dialect) -> BoxedStrategy<OutputFormat> {
         Messages => ("answer", Some(true)),
         Generate => ("response", None),
     };
-    let follows = schema().prop_map(move |schema| OutputFormat::JsonSchema {
+    let follows = schema(dialect).prop_map(move |schema| OutputFormat::JsonSchema {
         name: word.into(),
         description: None,
         schema,

@@ -31,6 +31,11 @@ const NOTHING_LOST: Needless = &[
     ("messages[assistant].reasoning_details[reasoning.text].format", "*", "kept for the router that made it"),
     ("messages[user].content[document].source.media_type", "\"application/pdf\"", "said by the name"),
     ("messages[user].content[image].source.media_type", "\"image/png\"", "said by the bytes"),
+    (
+        "messages[user].content[tool_result].content[image].source.media_type",
+        "\"image/png\"",
+        "said by the bytes",
+    ),
     ("contents[user].parts[inlineData].inlineData.mimeType", "\"application/pdf\"", "said by the name"),
     ("contents[user].parts[inlineData].inlineData.mimeType", "\"image/png\"", "said by the bytes"),
     (

@@ -7,10 +7,9 @@
 use http::HeaderValue;
 use serde_json::{Value, json};
 
-use super::{message, model, request};
-use crate::chat::{
-    CacheHint, Loss, Media, Object, OutputFormat, Part, Reasoning, Request, Tool, ToolChoice, ToolKind,
-};
+use super::model::Claude;
+use super::{message, model, request, sampling, schema, think};
+use crate::chat::{CacheHint, Loss, Media, Object, OutputFormat, Part, Request, Tool, ToolChoice, ToolKind};
 use crate::fault::Fault;
 use crate::json;
 use crate::providers::{Outgoing, QuirkSettings};
@@ -34,9 +33,6 @@ const OWN_FIELDS: &[&str] = &[
 const OWN_TOOL_FIELDS: &[&str] =
     &["type", "input_examples", "defer_loading", "allowed_callers", "eager_input_streaming"];
 
-/// Fewest tokens that a model may be told to think: <https://platform.claude.com/docs/en/build-with-claude/extended-thinking>
-pub(in crate::providers) const LEAST_BUDGET: u64 = 1_024;
-
 /// The upstream request.
 ///
 /// # Errors
@@ -49,14 +45,15 @@ pub(super) fn messages(
     let mut lost = Vec::new();
     let mut body = Object::new();
     let model = &*target.model;
+    let claude = Claude::of(model);
     body.insert("model".into(), model.into());
     let message::Conversation { mut system, messages, plain } = message::all(&asked.messages, &mut lost)?;
-    output(&asked.output, model, &mut body, &mut system, &mut lost);
+    output(&asked.output, claude, &mut body, &mut system, &mut lost);
     if !system.is_empty() {
         body.insert("system".into(), system_of(system));
     }
     body.insert("messages".into(), Value::Array(messages));
-    tools(asked, model, &mut body, &mut lost);
+    tools(asked, claude, &mut body, &mut lost);
     for (field, value) in &asked.rest {
         match value {
             Value::Null => {}
@@ -67,12 +64,10 @@ pub(super) fn messages(
             _ => lost.push(Loss::dropped(field.clone())),
         }
     }
-    let limit = asked.max_output_tokens.unwrap_or_else(|| model::default_max_tokens(model));
-    if let Some(reasoning) = &asked.reasoning {
-        think(asked, reasoning, limit, &mut body, &mut lost);
-    }
+    let limit = think(asked, model, &mut body, &mut lost);
+    let limit = limit.unwrap_or_else(|| model::default_max_tokens(model));
     body.insert("max_tokens".into(), limit.into());
-    sampling(asked, &mut body, &mut lost);
+    sampling(asked, claude, &mut body, &mut lost);
     if let Some(user) = &asked.user {
         body.insert("metadata".into(), json!({ "user_id": user }));
     }
@@ -115,12 +110,12 @@ fn is_service_tier(field: &str, value: &Value) -> bool {
 
 fn output(
     output: &OutputFormat,
-    model: &str,
+    claude: Option<Claude>,
     body: &mut Object,
     system: &mut Vec<Value>,
     lost: &mut Vec<Loss>,
 ) {
-    let mut in_words = |text: String, why: &'static str| {
+    let mut in_words = |text: String, why: &'static str, lost: &mut Vec<Loss>| {
         system.push(json!({ "type": "text", "text": text }));
         lost.push(Loss::new("response_format", why));
     };
@@ -129,26 +124,26 @@ fn output(
         OutputFormat::JsonObject => in_words(
             "Answer with one JSON object and nothing else: no explanation, no code fence.".to_owned(),
             "asked for in the system prompt",
+            lost,
         ),
-        OutputFormat::JsonSchema { .. } if model::knows_schemas(model) => {
-            let format = json!({ "type": "json_schema", "schema": output.described_schema() });
-            body.insert("output_config".into(), json!({ "format": format }));
+        OutputFormat::JsonSchema { .. } => {
+            let schema = output.described_schema();
+            let knows = claude.is_some_and(Claude::knows_schemas);
+            match knows.then(|| schema::down(&schema, schema::OUTPUT, lost)).flatten() {
+                Some(schema) => {
+                    let format = json!({ "type": "json_schema", "schema": schema });
+                    body.insert("output_config".into(), json!({ "format": format }));
+                }
+                None => in_words(schema::in_words(&schema), schema::why_in_words(knows), lost),
+            }
         }
-        OutputFormat::JsonSchema { .. } => in_words(
-            format!(
-                "Answer with one JSON value and nothing else: no explanation, no code fence. It must follow this \
-                 JSON Schema:\n{}",
-                output.described_schema()
-            ),
-            "asked for in the system prompt: this model takes no schema",
-        ),
         OutputFormat::Other(_) => lost.push(Loss::dropped("response_format")),
     }
 }
 
-fn tools(asked: &Request, model: &str, body: &mut Object, lost: &mut Vec<Loss>) {
+fn tools(asked: &Request, claude: Option<Claude>, body: &mut Object, lost: &mut Vec<Loss>) {
     let tools: Vec<Value> =
-        asked.tools.iter().enumerate().filter_map(|(at, tool)| encode_tool(tool, at, model, lost)).collect();
+        asked.tools.iter().enumerate().filter_map(|(at, tool)| encode_tool(tool, at, claude, lost)).collect();
     if tools.is_empty() {
         if asked
             .tool_choice
@@ -164,6 +159,12 @@ fn tools(asked: &Request, model: &str, body: &mut Object, lost: &mut Vec<Loss>) 
         None => None,
         Some(ToolChoice::Auto) => Some(json!({ "type": "auto" })),
         Some(ToolChoice::None) => Some(json!({ "type": "none" })),
+        Some(ToolChoice::Required | ToolChoice::Named(_))
+            if claude.is_some_and(|claude| !claude.can_be_forced()) =>
+        {
+            lost.push(Loss::new("tool_choice", "left to the model: tools cannot be forced upon it"));
+            None
+        }
         Some(ToolChoice::Required) => Some(json!({ "type": "any" })),
         Some(ToolChoice::Named(name)) => Some(json!({ "type": "tool", "name": name })),
         Some(ToolChoice::Other(_)) => {
@@ -180,7 +181,7 @@ fn tools(asked: &Request, model: &str, body: &mut Object, lost: &mut Vec<Loss>) 
     }
 }
 
-fn encode_tool(tool: &Tool, at: usize, model: &str, lost: &mut Vec<Loss>) -> Option<Value> {
+fn encode_tool(tool: &Tool, at: usize, claude: Option<Claude>, lost: &mut Vec<Loss>) -> Option<Value> {
     let mut object = Object::new();
     match tool.kind {
         ToolKind::Server if tool.is_anthropics() => object.clone_from(&tool.rest),
@@ -193,16 +194,20 @@ fn encode_tool(tool: &Tool, at: usize, model: &str, lost: &mut Vec<Loss>) -> Opt
             if let Some(description) = &tool.description {
                 object.insert("description".into(), description.as_str().into());
             }
-            object.insert("input_schema".into(), input_schema(tool));
+            let mut parameters = input_schema(tool);
+            if tool.strict == Some(true) {
+                let knows = claude.is_some_and(Claude::knows_schemas);
+                match knows.then(|| schema::strict(&parameters)).flatten() {
+                    Some(exact) => {
+                        parameters = exact;
+                        object.insert("strict".into(), true.into());
+                    }
+                    None => lost.push(schema::lose_strict(at, knows)),
+                }
+            }
+            object.insert("input_schema".into(), parameters);
             if tool.kind == ToolKind::Custom {
                 lost.push(Loss::new(format!("tools[{at}]"), "offered as a function with one text argument"));
-            }
-            match tool.strict {
-                Some(true) if model::knows_schemas(model) => {
-                    drop(object.insert("strict".into(), true.into()))
-                }
-                Some(true) => lost.push(Loss::dropped(format!("tools[{at}].function.strict"))),
-                _ => {}
             }
             for (field, value) in &tool.rest {
                 if OWN_TOOL_FIELDS.contains(&&**field) {
@@ -245,77 +250,40 @@ pub(super) fn mark(object: &mut Object, cache: Option<&CacheHint>) {
     object.insert("cache_control".into(), Value::Object(control));
 }
 
-/// Thinking is bought by the token: an effort becomes the budget that it stands for.
-fn think(asked: &Request, reasoning: &Reasoning, limit: u64, body: &mut Object, lost: &mut Vec<Loss>) {
-    lost.extend(reasoning.rest.keys().map(|key| Loss::dropped(format!("reasoning.{key}"))));
+/// Adds what the model is told about thinking, unless the client has said it in Anthropic's words. The answer is the limit
+/// of output.
+fn think(asked: &Request, model: &str, body: &mut Object, lost: &mut Vec<Loss>) -> Option<u64> {
+    let rest = asked.reasoning.iter().flat_map(|reasoning| reasoning.rest.keys());
+    lost.extend(rest.map(|key| Loss::dropped(format!("reasoning.{key}"))));
     if body.contains_key("thinking") {
-        return;
+        return asked.max_output_tokens;
     }
-    let path = if reasoning.effort.is_some() { "reasoning_effort" } else { "reasoning" };
-    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
-        lost.push(Loss::new("reasoning.effort", "the budget counts"));
-    }
-    let Some(budget) = budget(reasoning) else {
-        if reasoning.effort.is_some() {
-            lost.push(Loss::dropped(path));
-        }
-        return;
-    };
-    if budget == 0 {
-        return;
-    }
-    if matches!(asked.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) {
-        lost.push(Loss::new(path, "no thinking while a tool is forced"));
-    } else if limit <= LEAST_BUDGET {
-        lost.push(Loss::new(path, "the output limit leaves no room for thinking"));
-    } else if message::is_unproven_loop(&asked.messages) {
-        lost.push(Loss::new(path, "no thinking until the tool calls of another provider are through"));
-    } else {
-        let budget = budget.clamp(LEAST_BUDGET, limit - 1);
-        body.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
+    let thought = think::thought(asked, model, lost);
+    body.extend(thought.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
+    put_effort(thought.effort, body);
+    asked.max_output_tokens.or(thought.limit)
+}
+
+/// Joins what the request says about the effort of the output to what it says about its form.
+fn put_effort(effort: Option<String>, body: &mut Object) {
+    let Some(effort) = effort else { return };
+    let config = body.entry("output_config").or_insert_with(|| json!({}));
+    if let Value::Object(config) = config {
+        config.entry("effort").or_insert_with(|| effort.into());
     }
 }
 
-/// The tokens that an effort stands for; `None` for a word that says nothing.
-pub(in crate::providers) fn budget(reasoning: &Reasoning) -> Option<u64> {
-    reasoning.budget_tokens.or_else(|| match reasoning.effort.as_deref()? {
-        "none" => Some(0),
-        "minimal" | "low" => Some(1_024),
-        "medium" => Some(4_096),
-        "high" => Some(16_384),
-        "xhigh" | "max" => Some(31_999),
-        _ => None,
-    })
-}
-
-fn sampling(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
+fn sampling(asked: &Request, claude: Option<Claude>, body: &mut Object, lost: &mut Vec<Loss>) {
     let wanted = &asked.sampling;
     let thinks =
         body.get("thinking").and_then(|thinking| thinking.get("type")).is_some_and(|kind| kind != "disabled");
-    if let Some(temperature) = wanted.temperature {
-        // https://platform.claude.com/docs/en/build-with-claude/extended-thinking#feature-compatibility
-        if thinks && (temperature - 1.0).abs() > f64::EPSILON {
-            lost.push(Loss::new("temperature", "not allowed while thinking"));
-        } else if temperature > 1.0 {
-            lost.push(Loss::new("temperature", "lowered to 1"));
-            body.insert("temperature".into(), json!(1.0));
-        } else {
-            body.insert("temperature".into(), temperature.into());
-        }
-    }
-    // Newer models refuse both; all of the probability is no restriction.
-    let says_nothing = |top_p: f64| top_p >= 1.0 && (wanted.temperature.is_some() || thinks);
-    match wanted.top_p {
-        Some(top_p) if says_nothing(top_p) => {}
-        Some(top_p) if thinks && top_p < 0.95 => lost.push(Loss::new("top_p", "not allowed while thinking")),
-        Some(top_p) => drop(body.insert("top_p".into(), top_p.into())),
-        None => {}
-    }
-    match wanted.top_k {
-        Some(_) if thinks => lost.push(Loss::new("top_k", "not allowed while thinking")),
-        Some(top_k) => drop(body.insert("top_k".into(), top_k.into())),
-        None => {}
-    }
+    let fitted = sampling::fit(wanted, model::freedom(claude, thinks), lost);
+    let numbers = [
+        ("temperature", fitted.temperature.map(Value::from)),
+        ("top_p", fitted.top_p.map(Value::from)),
+        ("top_k", fitted.top_k.map(Value::from)),
+    ];
+    body.extend(numbers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     // Anthropic refuses sequences of white space alone.
     let (stops, blank): (Vec<&String>, Vec<&String>) =
         wanted.stop.iter().partition(|stop| !stop.trim().is_empty());

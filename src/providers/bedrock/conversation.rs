@@ -189,6 +189,10 @@ impl Writer<'_> {
             }
             Part::Other(value) => match own(value) {
                 Some(block) => block,
+                None if assistant => {
+                    foreign::lose_part(path.to_owned(), self.lost);
+                    return Ok(None);
+                }
                 None => return foreign::cannot_read(value, path),
             },
             _ => return foreign::cannot("such a part in a message of this role", path),
@@ -202,11 +206,11 @@ impl Writer<'_> {
         redacted: Option<&str>,
         path: &str,
     ) -> Option<Value> {
-        // Another provider's signature means nothing here.
+        // Another provider's proof means nothing here.
         let signature = signature.and_then(proof::for_anthropic);
         let thought = match (redacted, signature) {
             _ if !self.model.takes_thoughts() => None,
-            (Some(data), _) => Some(json!({ "redactedContent": data })),
+            (Some(data), _) => proof::for_anthropic(data).map(|data| json!({ "redactedContent": data })),
             (None, Some(signature)) => {
                 Some(json!({ "reasoningText": { "text": text, "signature": signature } }))
             }

@@ -6,11 +6,12 @@
 use serde_json::{Value, json};
 
 use super::model::Model;
-use super::think::{self, Forbidden};
+use super::think::{self, THINKING, Thought};
 use super::{conversation, request, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request};
 use crate::fault::Fault;
 use crate::json;
+use crate::providers::anthropic::{sampling, schema};
 use crate::providers::foreign::is_usual;
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
@@ -54,12 +55,10 @@ fn body(asked: &Request, name: &str, quirks: &QuirkSettings, lost: &mut Vec<Loss
     let mut output_config = Object::new();
     output(&asked.output, model, &mut output_config, &mut system, lost);
     let tools = tools::tools(asked, model, &called, lost);
-    let thought = think::thought(asked, model, name, lost);
+    let mut thought = think::thought(asked, model, name, lost);
     let mut fields = tools.fields;
-    fields.extend(thought.fields);
-    if let Some(effort) = thought.effort {
-        output_config.insert("effort".into(), effort.into());
-    }
+    fields.append(&mut thought.fields);
+    output_config.extend(thought.effort.take().map(|effort| ("effort".to_owned(), effort.into())));
 
     let mut body = Object::new();
     let mut put = |field: &str, value: Value| drop(body.insert(field.into(), value));
@@ -67,8 +66,7 @@ fn body(asked: &Request, name: &str, quirks: &QuirkSettings, lost: &mut Vec<Loss
         put("system", Value::Array(system));
     }
     put("messages", Value::Array(messages));
-    let limit = asked.max_output_tokens.or(thought.max_tokens);
-    let config = inference(asked, model, limit, thought.forbids, &mut fields, lost);
+    let config = inference(asked, model, &thought, &mut fields, lost);
     if !config.is_empty() {
         put("inferenceConfig", Value::Object(config));
     }
@@ -98,7 +96,7 @@ fn output(
     system: &mut Vec<Value>,
     lost: &mut Vec<Loss>,
 ) {
-    let mut in_words = |text: String, why: &'static str| {
+    let mut in_words = |text: String, why: &'static str, lost: &mut Vec<Loss>| {
         system.push(json!({ "text": text }));
         lost.push(Loss::new("response_format", why));
     };
@@ -107,23 +105,22 @@ fn output(
         OutputFormat::JsonObject => in_words(
             "Answer with one JSON object and nothing else: no explanation, no code fence.".to_owned(),
             "asked for in the system prompt",
+            lost,
         ),
-        OutputFormat::JsonSchema { name, description, schema, .. } if model.knows_schemas() => {
-            // The schema goes as text.
-            let mut definition = json!({ "schema": schema.to_string(), "name": name });
+        OutputFormat::JsonSchema { name, description, schema, .. } => {
+            let knows = model.knows_schemas();
+            // AWS takes of any model's schemas what Claude takes, and wants them as text.
+            // https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html
+            let Some(made) = knows.then(|| schema::down(schema, schema::OUTPUT, lost)).flatten() else {
+                return in_words(schema::in_words(schema), schema::why_in_words(knows), lost);
+            };
+            let mut definition = json!({ "schema": made.to_string(), "name": name });
             if let Some(description) = description {
                 definition["description"] = description.as_str().into();
             }
             let format = json!({ "type": "json_schema", "structure": { "jsonSchema": definition } });
             config.insert("textFormat".into(), format);
         }
-        OutputFormat::JsonSchema { schema, .. } => in_words(
-            format!(
-                "Answer with one JSON value and nothing else: no explanation, no code fence. It must follow this \
-                 JSON Schema:\n{schema}"
-            ),
-            "asked for in the system prompt: this model takes no schema",
-        ),
         OutputFormat::Other(_) => lost.push(Loss::dropped("response_format")),
     }
 }
@@ -132,40 +129,20 @@ fn output(
 fn inference(
     asked: &Request,
     model: Model<'_>,
-    limit: Option<u64>,
-    forbids: Forbidden,
+    thought: &Thought,
     fields: &mut Object,
     lost: &mut Vec<Loss>,
 ) -> Object {
     let mut config = Object::new();
     let wanted = &asked.sampling;
-    const THINKING: &str = "not allowed while thinking";
-    match limit {
-        Some(_) if forbids == Forbidden::All => lost.push(Loss::new("max_tokens", THINKING)),
+    match asked.max_output_tokens.or(thought.max_tokens) {
+        Some(_) if thought.unlimited => lost.push(Loss::new("max_tokens", THINKING)),
         Some(limit) => drop(config.insert("maxTokens".into(), limit.into())),
         None => {}
     }
-    match wanted.temperature {
-        Some(one) if forbids == Forbidden::Sampling && (one - 1.0).abs() <= f64::EPSILON => {}
-        Some(_) if forbids != Forbidden::Nothing => lost.push(Loss::new("temperature", THINKING)),
-        Some(temperature) if temperature > 1.0 => {
-            lost.push(Loss::new("temperature", "lowered to 1"));
-            config.insert("temperature".into(), json!(1.0));
-        }
-        Some(temperature) => drop(config.insert("temperature".into(), temperature.into())),
-        None => {}
-    }
-    // Claude's newer models refuse both; all of the probability is no restriction.
-    let says_nothing =
-        |top_p: f64| top_p >= 1.0 && (wanted.temperature.is_some() || forbids != Forbidden::Nothing);
-    match wanted.top_p {
-        Some(top_p) if says_nothing(top_p) => {}
-        Some(top_p) if forbids == Forbidden::All || forbids == Forbidden::Sampling && top_p < 0.95 => {
-            lost.push(Loss::new("top_p", THINKING));
-        }
-        Some(top_p) => drop(config.insert("topP".into(), top_p.into())),
-        None => {}
-    }
+    let fitted = sampling::fit(wanted, thought.freedom, lost);
+    let numbers = [("temperature", fitted.temperature), ("topP", fitted.top_p)];
+    config.extend(numbers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
     // Sequences of white space alone are refused.
     let (stops, blank): (Vec<&String>, Vec<&String>) =
         wanted.stop.iter().partition(|stop| !stop.trim().is_empty());
@@ -175,8 +152,7 @@ fn inference(
     if !stops.is_empty() {
         config.insert("stopSequences".into(), stops.into_iter().map(String::as_str).collect());
     }
-    match (wanted.top_k, model.top_k()) {
-        (Some(_), _) if forbids != Forbidden::Nothing => lost.push(Loss::new("top_k", THINKING)),
+    match (fitted.top_k, model.top_k()) {
         (Some(top_k), _) if model.is_nova() => {
             fields.insert("inferenceConfig".into(), json!({ "topK": top_k }));
         }

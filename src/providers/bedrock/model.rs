@@ -3,6 +3,8 @@
 //! Names come as ids (`anthropic.claude-…`), with the region of an inference profile before them (`eu.anthropic.…`), or
 //! as ARNs. An ARN of an application's own profile tells nothing: then everything is sent, and AWS has the say.
 
+use crate::providers::anthropic::model::Claude;
+
 /// A model as its name describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Model<'a> {
@@ -12,8 +14,7 @@ pub(super) struct Model<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
-    /// With its version.
-    Claude(u32, u32),
+    Claude(Claude),
     /// With its generation.
     Nova(u32),
     Titan,
@@ -32,10 +33,8 @@ enum Family {
 /// How a model is told to think.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Thinking {
-    /// Claude: a budget of tokens.
-    Budget,
-    /// Claude since 4.6: as much as it likes, within an effort; since 4.7 a budget is refused.
-    Adaptive { takes_budget: bool },
+    /// Claude: in the words of its version.
+    Claude,
     /// Nova 2: `reasoningConfig`.
     Nova,
     /// gpt-oss: `reasoning_effort`.
@@ -49,9 +48,9 @@ impl<'a> Model<'a> {
     pub(super) fn of(name: &'a str) -> Self {
         let own = name.rsplit('/').next().unwrap_or(name);
         let after = |vendor: &str| own.split_once(vendor).map(|(_, rest)| rest);
-        let family = if let Some(rest) = after("anthropic.claude") {
-            let (major, minor) = version(rest);
-            Family::Claude(major, minor)
+        let claude = own.contains("anthropic.claude").then(|| Claude::of(own)).flatten();
+        let family = if let Some(claude) = claude {
+            Family::Claude(claude)
         } else if let Some(rest) = after("amazon.nova") {
             Family::Nova(if rest.starts_with("-2") { 2 } else { 1 })
         } else if let Some((_, family)) = FAMILIES.iter().find(|(vendor, _)| after(vendor).is_some()) {
@@ -65,8 +64,16 @@ impl<'a> Model<'a> {
     }
 
     /// One of Anthropic's models.
+    pub(super) fn claude(self) -> Option<Claude> {
+        match self.family {
+            Family::Claude(claude) => Some(claude),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of Anthropic's models.
     pub(super) fn is_claude(self) -> bool {
-        matches!(self.family, Family::Claude(..))
+        self.claude().is_some()
     }
 
     /// One of Amazon's Nova models.
@@ -77,12 +84,8 @@ impl<'a> Model<'a> {
     /// How it is told to think.
     pub(super) fn thinking(self) -> Thinking {
         match self.family {
-            Family::Claude(major, minor) if (major, minor) >= (4, 6) => {
-                Thinking::Adaptive { takes_budget: (major, minor) == (4, 6) }
-            }
-            Family::Claude(major, minor) if (major, minor) >= (3, 7) => Thinking::Budget,
-            // It is most probably one of Anthropic's, and others refuse what they do not know.
-            Family::Hidden => Thinking::Budget,
+            // An ARN is most probably of one of Anthropic's, and others refuse what they do not know.
+            Family::Claude(_) | Family::Hidden => Thinking::Claude,
             Family::Nova(2) => Thinking::Nova,
             Family::GptOss => Thinking::Effort,
             _ => Thinking::None,
@@ -97,7 +100,7 @@ impl<'a> Model<'a> {
     /// <https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html>
     pub(super) fn knows_schemas(self) -> bool {
         match self.family {
-            Family::Claude(major, minor) => (major, minor) >= (4, 5),
+            Family::Claude(claude) => claude.is_since(4, 5),
             Family::Nova(_) | Family::Titan | Family::Llama | Family::Cohere | Family::Ai21 => false,
             Family::DeepSeek => !self.name.contains(".r1"),
             Family::Mistral => !OLD_MISTRALS.iter().any(|old| self.name.contains(old)),
@@ -108,7 +111,7 @@ impl<'a> Model<'a> {
     /// <https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html#prompt-caching-models>
     pub(super) fn caches(self) -> bool {
         match self.family {
-            Family::Claude(major, minor) => (major, minor) >= (3, 5),
+            Family::Claude(claude) => claude.is_since(3, 5),
             Family::Nova(_) | Family::Hidden => true,
             _ => false,
         }
@@ -122,7 +125,7 @@ impl<'a> Model<'a> {
     /// Whether a cache may be kept for an hour.
     pub(super) fn caches_long(self) -> bool {
         match self.family {
-            Family::Claude(major, minor) => (major, minor) >= (4, 5),
+            Family::Claude(claude) => claude.is_since(4, 5),
             Family::Hidden => true,
             _ => false,
         }
@@ -161,31 +164,19 @@ const FAMILIES: &[(&str, Family)] = &[
 /// Those from before structured output.
 const OLD_MISTRALS: &[&str] = &["mistral-7b", "mixtral", "mistral-large-24", "mistral-small-24", "pixtral"];
 
-/// The version in what follows `claude`: `-3-5-sonnet-20241022-v2:0`, `-opus-4-1-20250805-v1:0`, `-sonnet-5`, `-v2:1`.
-fn version(rest: &str) -> (u32, u32) {
-    let mut numbers = rest.split('-').filter(|word| word.len() <= 2).filter_map(|word| word.parse().ok());
-    match numbers.next() {
-        Some(major) => (major, numbers.next().unwrap_or(0)),
-        None => (2, 0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_name_tells_the_family_and_its_version() {
+        let claude = |name: &str| Family::Claude(Claude::of(name).unwrap());
         for (name, family) in [
-            ("anthropic.claude-v2:1", Family::Claude(2, 0)),
-            ("anthropic.claude-3-haiku-20240307-v1:0", Family::Claude(3, 0)),
-            ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", Family::Claude(3, 7)),
-            ("eu.anthropic.claude-sonnet-4-20250514-v1:0", Family::Claude(4, 0)),
-            ("global.anthropic.claude-opus-4-6-v1", Family::Claude(4, 6)),
-            ("anthropic.claude-sonnet-5", Family::Claude(5, 0)),
+            ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", claude("claude-3-7-sonnet")),
+            ("anthropic.claude-sonnet-5", claude("claude-sonnet-5")),
             (
                 "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
-                Family::Claude(4, 5),
+                claude("claude-sonnet-4-5"),
             ),
             ("arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123", Family::Hidden),
             ("amazon.nova-pro-v1:0", Family::Nova(1)),
@@ -202,11 +193,10 @@ mod tests {
     #[test]
     fn abilities_follow_from_the_family() {
         for (name, thinking, schemas, caches, long) in [
-            ("anthropic.claude-3-haiku-20240307-v1:0", Thinking::None, false, false, false),
-            ("anthropic.claude-3-7-sonnet-20250219-v1:0", Thinking::Budget, false, true, false),
-            ("anthropic.claude-sonnet-4-5-20250929-v1:0", Thinking::Budget, true, true, true),
-            ("anthropic.claude-opus-4-6-v1", Thinking::Adaptive { takes_budget: true }, true, true, true),
-            ("anthropic.claude-opus-4-7", Thinking::Adaptive { takes_budget: false }, true, true, true),
+            ("anthropic.claude-3-haiku-20240307-v1:0", Thinking::Claude, false, false, false),
+            ("anthropic.claude-3-7-sonnet-20250219-v1:0", Thinking::Claude, false, true, false),
+            ("anthropic.claude-sonnet-4-5-20250929-v1:0", Thinking::Claude, true, true, true),
+            ("anthropic.claude-opus-4-7", Thinking::Claude, true, true, true),
             ("amazon.nova-lite-v1:0", Thinking::None, false, true, false),
             ("amazon.nova-2-lite-v1:0", Thinking::Nova, false, true, false),
             ("deepseek.r1-v1:0", Thinking::None, false, false, false),

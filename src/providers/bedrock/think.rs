@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::model::{Model, Thinking};
-use crate::chat::{Loss, Object, Reasoning, Request, ToolChoice};
-use crate::providers::anthropic::encode::{LEAST_BUDGET, budget};
-use crate::providers::anthropic::{message, model as claude};
+use crate::chat::{Loss, Object, Reasoning, Request};
+use crate::providers::anthropic::model::{Freedom, freedom};
+use crate::providers::anthropic::think::{self, budget, path};
 
 /// What thinking does to the request.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Thought {
     /// For `additionalModelRequestFields`.
     pub(super) fields: Object,
@@ -16,43 +16,38 @@ pub(super) struct Thought {
     pub(super) effort: Option<String>,
     /// `maxTokens`, where the client gave none and the model needs one.
     pub(super) max_tokens: Option<u64>,
-    /// Sampling and limits that the model does not take while it thinks.
-    pub(super) forbids: Forbidden,
+    /// Sampling that the model takes.
+    pub(super) freedom: Freedom,
+    /// Whether it takes no limit of output either: Nova at its highest effort.
+    pub(super) unlimited: bool,
 }
 
-/// What a model that thinks does not take.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Forbidden {
-    /// It takes all.
-    #[default]
-    Nothing,
-    /// Claude: a temperature other than 1, `top_k`, a low `top_p`.
-    Sampling,
-    /// Nova at its highest effort: no limit of output either.
-    All,
-}
+/// What is not taken by a model that thinks.
+pub(super) const THINKING: &str = "not allowed while thinking";
 
 /// How the model is told to think.
 pub(super) fn thought(asked: &Request, model: Model<'_>, name: &str, lost: &mut Vec<Loss>) -> Thought {
-    let Some(reasoning) = &asked.reasoning else { return Thought::default() };
+    let mut thought = Thought {
+        fields: Object::new(),
+        effort: None,
+        max_tokens: None,
+        freedom: freedom(model.claude(), false),
+        unlimited: false,
+    };
+    let Some(reasoning) = &asked.reasoning else { return thought };
     lost.extend(reasoning.rest.keys().map(|key| Loss::dropped(format!("reasoning.{key}"))));
-    let path = if reasoning.effort.is_some() { "reasoning_effort" } else { "reasoning" };
     if reasoning.effort.is_none() && reasoning.budget_tokens.is_none() {
-        return Thought::default();
+        return thought;
     }
-    if let Thinking::Budget = model.thinking() {
-        crate::providers::foreign::lose_effort(reasoning, lost);
-    }
+    let path = path(reasoning);
     match model.thinking() {
-        Thinking::None if budget(reasoning) == Some(0) => Thought::default(),
-        Thinking::None => {
-            lost.push(Loss::new(path, "dropped: this model is not told how much to think"));
-            Thought::default()
-        }
-        Thinking::Effort => Thought { fields: effort(reasoning, path, lost), ..Thought::default() },
-        Thinking::Nova => nova(reasoning, path, lost),
-        Thinking::Budget | Thinking::Adaptive { .. } => claude(asked, reasoning, model, name, path, lost),
+        Thinking::None if budget(reasoning) == Some(0) => {}
+        Thinking::None => lost.push(Loss::new(path, "dropped: this model is not told how much to think")),
+        Thinking::Effort => thought.fields = effort(reasoning, path, lost),
+        Thinking::Nova => nova(reasoning, path, &mut thought, lost),
+        Thinking::Claude => claude(asked, model, name, &mut thought, lost),
     }
+    thought
 }
 
 /// The three words that gpt-oss and Nova know.
@@ -82,63 +77,24 @@ fn effort(reasoning: &Reasoning, path: &'static str, lost: &mut Vec<Loss>) -> Ob
 }
 
 /// <https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html>
-fn nova(reasoning: &Reasoning, path: &'static str, lost: &mut Vec<Loss>) -> Thought {
-    let Some(level) = level(reasoning, path, lost) else { return Thought::default() };
+fn nova(reasoning: &Reasoning, path: &'static str, thought: &mut Thought, lost: &mut Vec<Loss>) {
+    let Some(level) = level(reasoning, path, lost) else { return };
     let config = json!({ "type": "enabled", "maxReasoningEffort": level });
-    let fields = [("reasoningConfig".to_owned(), config)].into_iter().collect();
-    let forbids = if level == "high" { Forbidden::All } else { Forbidden::Nothing };
-    Thought { fields, forbids, ..Thought::default() }
+    thought.fields.insert("reasoningConfig".into(), config);
+    if level == "high" {
+        thought.freedom = Freedom::Fixed(THINKING);
+        thought.unlimited = true;
+    }
 }
 
-/// <https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html>
-fn claude(
-    asked: &Request,
-    reasoning: &Reasoning,
-    model: Model<'_>,
-    name: &str,
-    path: &'static str,
-    lost: &mut Vec<Loss>,
-) -> Thought {
-    let Some(budget) = budget(reasoning) else {
-        lost.push(Loss::dropped(path));
-        return Thought::default();
-    };
-    if budget == 0 {
-        return Thought::default();
-    }
-    if matches!(asked.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) {
-        lost.push(Loss::new(path, "no thinking while a tool is forced"));
-        return Thought::default();
-    }
-    if message::is_unproven_loop(&asked.messages) {
-        lost.push(Loss::new(path, "no thinking until the tool calls of another provider are through"));
-        return Thought::default();
-    }
-    let limit = asked.max_output_tokens.unwrap_or_else(|| claude::default_max_tokens(name));
-    let budgeted = match model.thinking() {
-        Thinking::Adaptive { takes_budget } => {
-            if reasoning.budget_tokens.is_some() && !takes_budget {
-                lost.push(Loss::new(path, "the budget became adaptive thinking"));
-            }
-            takes_budget && reasoning.budget_tokens.is_some()
-        }
-        _ => true,
-    };
-    let mut thought = Thought { forbids: Forbidden::Sampling, ..Thought::default() };
-    let thinking = if budgeted {
-        if limit <= LEAST_BUDGET {
-            lost.push(Loss::new(path, "the output limit leaves no room for thinking"));
-            return Thought::default();
-        }
-        thought.max_tokens = asked.max_output_tokens.is_none().then_some(limit);
-        json!({ "type": "enabled", "budget_tokens": budget.clamp(LEAST_BUDGET, limit - 1) })
-    } else {
-        let effort = reasoning.effort.as_deref();
-        thought.effort = effort.map(|effort| if effort == "minimal" { "low" } else { effort }.to_owned());
-        json!({ "type": "adaptive" })
-    };
-    thought.fields.insert("thinking".into(), thinking);
-    thought
+/// <https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html>
+fn claude(asked: &Request, model: Model<'_>, name: &str, thought: &mut Thought, lost: &mut Vec<Loss>) {
+    let own = think::thought(asked, name, lost);
+    let thinks = own.thinking.as_ref().is_some_and(|thinking| thinking["type"] != "disabled");
+    thought.freedom = freedom(model.claude(), thinks);
+    thought.fields.extend(own.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
+    thought.effort = own.effort;
+    thought.max_tokens = own.limit;
 }
 
 #[cfg(test)]
@@ -157,14 +113,12 @@ mod tests {
     #[test]
     fn every_family_has_its_own_words() {
         let budget = |tokens: u64| json!({"thinking": {"type": "enabled", "budget_tokens": tokens}});
-        let adaptive = json!({"thinking": {"type": "adaptive"}});
+        let adaptive = json!({"thinking": {"type": "adaptive", "display": "summarized"}});
         for (name, effort, tokens, fields, level, losses) in [
             ("anthropic.claude-sonnet-4-5-20250929-v1:0", Some("high"), None, budget(16_384), None, 0),
-            ("anthropic.claude-sonnet-4-5-20250929-v1:0", None, Some(5), budget(1_024), None, 0),
             ("anthropic.claude-sonnet-4-5-20250929-v1:0", Some("none"), None, json!({}), None, 0),
             ("anthropic.claude-opus-4-6-v1", None, Some(2_000), budget(2_000), None, 0),
-            ("anthropic.claude-opus-4-6-v1", Some("high"), None, adaptive.clone(), Some("high"), 0),
-            ("anthropic.claude-opus-4-7", None, Some(2_000), adaptive, None, 1),
+            ("anthropic.claude-opus-4-7", Some("high"), None, adaptive, Some("high"), 0),
             ("anthropic.claude-3-haiku-20240307-v1:0", Some("high"), None, json!({}), None, 1),
             ("openai.gpt-oss-20b-1:0", Some("minimal"), None, json!({"reasoning_effort": "low"}), None, 1),
             ("openai.gpt-oss-20b-1:0", None, Some(9_000), json!({"reasoning_effort": "high"}), None, 1),

@@ -9,6 +9,8 @@ use super::conversation::point;
 use super::model::Model;
 use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
 use crate::providers::anthropic::encode::input_schema;
+use crate::providers::anthropic::model::Claude;
+use crate::providers::anthropic::schema;
 
 /// What the tools do to the request.
 #[derive(Debug, Default, PartialEq)]
@@ -76,7 +78,7 @@ impl Desk<'_> {
         match tool.kind {
             ToolKind::Server => self.server(tool, &path),
             ToolKind::Function | ToolKind::Custom => {
-                let spec = self.spec(tool, &path);
+                let spec = self.spec(tool, at, &path);
                 self.list.push(json!({ "toolSpec": spec }));
             }
         }
@@ -91,14 +93,14 @@ impl Desk<'_> {
 
     /// A function. Nova takes nothing at the top of a schema but what makes it one of an object.
     /// <https://docs.aws.amazon.com/nova/latest/userguide/tool-use-definition.html>
-    fn spec(&mut self, tool: &Tool, path: &str) -> Object {
+    fn spec(&mut self, tool: &Tool, at: usize, path: &str) -> Object {
         let mut spec = Object::new();
         spec.insert("name".into(), tool.name.as_str().into());
         if let Some(description) = tool.description.as_deref().filter(|text| !text.is_empty()) {
             spec.insert("description".into(), description.into());
         }
-        let mut schema = input_schema(tool);
-        if let Value::Object(schema) = &mut schema
+        let mut parameters = input_schema(tool);
+        if let Value::Object(schema) = &mut parameters
             && self.model.is_nova()
         {
             let plain = |key: &str| matches!(key, "type" | "properties" | "required");
@@ -106,12 +108,17 @@ impl Desk<'_> {
             self.lost.extend(more.map(|key| Loss::dropped(format!("{path}.parameters.{key}"))));
             schema.retain(|key, _| plain(key));
         }
-        spec.insert("inputSchema".into(), json!({ "json": schema }));
-        match tool.strict {
-            Some(true) if self.model.knows_schemas() => drop(spec.insert("strict".into(), true.into())),
-            Some(true) => self.lost.push(Loss::dropped(format!("{path}.function.strict"))),
-            _ => {}
+        if tool.strict == Some(true) {
+            let knows = self.model.knows_schemas();
+            match knows.then(|| schema::strict(&parameters)).flatten() {
+                Some(exact) => {
+                    parameters = exact;
+                    spec.insert("strict".into(), true.into());
+                }
+                None => self.lost.push(schema::lose_strict(at, knows)),
+            }
         }
+        spec.insert("inputSchema".into(), json!({ "json": parameters }));
         if tool.kind == ToolKind::Custom {
             let what = "offered as a function with one text argument";
             self.lost.push(Loss::new(path.to_owned(), what));
@@ -184,10 +191,16 @@ fn choice(
         lost.push(Loss::new("tool_choice", "left to the model: this provider cannot bar tools"));
         return None;
     }
+    let forced = matches!(asked.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
+    let spared = forced && !model.claude().is_none_or(Claude::can_be_forced);
+    if spared {
+        lost.push(Loss::new("tool_choice", "left to the model: tools cannot be forced upon it"));
+    }
+    let wanted = asked.tool_choice.as_ref().filter(|_| !spared);
     let alone = asked.parallel_tool_calls == Some(false);
     if alone && model.is_claude() {
         // One at a time is said in Claude's own words, together with the choice.
-        let choice = match &asked.tool_choice {
+        let choice = match wanted {
             Some(ToolChoice::Required) => json!({ "type": "any", "disable_parallel_tool_use": true }),
             Some(ToolChoice::Named(name)) => {
                 json!({ "type": "tool", "name": name, "disable_parallel_tool_use": true })
@@ -200,7 +213,7 @@ fn choice(
     if alone {
         lost.push(Loss::dropped("parallel_tool_calls"));
     }
-    match &asked.tool_choice {
+    match wanted {
         // Some models refuse even the default, said aloud.
         None | Some(ToolChoice::Auto | ToolChoice::None) => None,
         Some(ToolChoice::Required) => Some(json!({ "any": {} })),

@@ -133,6 +133,7 @@ impl Writer<'_> {
                     }
                     content.extend((!text.is_empty()).then(|| json!({ "type": "text", "text": text })));
                 }
+                Part::Other(_) => foreign::lose_part(path, self.lost),
                 other => content.extend(self.part(other, &path)?),
             }
         }

@@ -54,6 +54,22 @@ fn tool(name: &str, strict: Option<bool>) -> Tool {
 }
 
 #[test]
+fn what_ran_at_another_provider_is_left_out() {
+    let search = json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}});
+    let asked = Request {
+        messages: vec![
+            message(Role::User, vec![Part::text("hi")]),
+            message(Role::Assistant, vec![Part::Other(search), Part::text("found")]),
+            message(Role::User, vec![Part::text("go on")]),
+        ],
+        ..Request::default()
+    };
+    let (body, lost) = encoded(&asked, "command-a-03-2025");
+    assert_eq!(body["messages"][1], json!({"role": "assistant", "content": "found"}));
+    assert_eq!(lost, ["messages[1].content[0] (part of another provider's dialect dropped)"]);
+}
+
+#[test]
 fn a_conversation_with_pictures_documents_and_tools_is_said_in_coheres_words() {
     let media = |mime: &str, base64: &str| Media::Inline { mime: mime.into(), base64: base64.into() };
     let asked = Request {

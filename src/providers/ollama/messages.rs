@@ -54,6 +54,7 @@ impl<'a> Writer<'a> {
                     let function = json!({ "index": place, "name": name, "arguments": arguments });
                     said.calls.push(json!({ "id": id, "function": function }));
                 }
+                Part::Other(_) if message.role == Role::Assistant => foreign::lose_part(path, self.lost),
                 other => self.part(other, &path, &mut said)?,
             }
         }

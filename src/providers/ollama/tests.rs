@@ -32,6 +32,22 @@ fn inline(mime: &str, base64: &str) -> Media {
 }
 
 #[test]
+fn what_ran_at_another_provider_is_left_out() {
+    let search = json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}});
+    let asked = Request {
+        messages: vec![
+            message(Role::User, vec![Part::text("hi")]),
+            message(Role::Assistant, vec![Part::Other(search), Part::text("found")]),
+            message(Role::User, vec![Part::text("go on")]),
+        ],
+        ..Request::default()
+    };
+    let (body, lost) = encoded(&asked);
+    assert_eq!(body["messages"][1], json!({"role": "assistant", "content": "found"}));
+    assert_eq!(lost, ["messages[1].content[0] (part of another provider's dialect dropped)"]);
+}
+
+#[test]
 fn a_conversation_with_pictures_thinking_and_tools_is_said_in_ollamas_words() {
     let call = |id: &str, name: &str, arguments: &str| Part::ToolCall {
         id: id.into(),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::strict::strict;
 use super::{details, reasoning, request};
 use crate::chat::{
     Loss, Media, Message, Object, OutputFormat, Part, Request, Role, Tool, ToolChoice, ToolKind,
@@ -318,7 +319,9 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
             continue;
         }
         super::losses::of_tool(definition, at, lost);
-        kept.push(tool(definition));
+        let path = || format!("tools[{at}].function.strict");
+        let strict = strict(definition.strict, definition.parameters.as_ref(), path, lost);
+        kept.push(tool(definition, strict));
     }
     if kept.is_empty() && !asked.tools.is_empty() {
         // A choice is refused without tools.
@@ -346,7 +349,7 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     put(body, "parallel_tool_calls", asked.parallel_tool_calls);
 }
 
-fn tool(tool: &Tool) -> Value {
+fn tool(tool: &Tool, strict: Option<bool>) -> Value {
     if tool.kind != ToolKind::Function && tool.rest.contains_key("type") {
         return Value::Object(tool.rest.clone());
     }
@@ -354,7 +357,7 @@ fn tool(tool: &Tool) -> Value {
     inner.insert("name".into(), tool.name.as_str().into());
     put(&mut inner, "description", tool.description.clone());
     put(&mut inner, "parameters", tool.parameters.clone());
-    put(&mut inner, "strict", tool.strict);
+    put(&mut inner, "strict", strict);
     if tool.kind == ToolKind::Custom {
         for (field, value) in &tool.rest {
             inner.entry(field.clone()).or_insert_with(|| value.clone());
@@ -368,12 +371,14 @@ fn output(output: &OutputFormat, body: &mut Object, lost: &mut Vec<Loss>) {
     let format = match output {
         OutputFormat::Text => return,
         OutputFormat::JsonObject => json!({ "type": "json_object" }),
-        OutputFormat::JsonSchema { name, description, schema, strict } => {
+        OutputFormat::JsonSchema { name, description, schema, strict: wanted } => {
+            let path = || "response_format.json_schema.strict".to_owned();
+            let strict = strict(*wanted, Some(schema), path, lost);
             let mut inner = Object::new();
             inner.insert("name".into(), name.as_str().into());
             put(&mut inner, "description", description.clone());
             inner.insert("schema".into(), schema.clone());
-            put(&mut inner, "strict", *strict);
+            put(&mut inner, "strict", strict);
             json!({ "type": "json_schema", "json_schema": inner })
         }
         OutputFormat::Other(value) if value.get("type").is_some() => value.clone(),
@@ -476,6 +481,41 @@ mod tests {
                 "stream_options": {"include_usage": true},
             })
         );
+    }
+
+    #[test]
+    fn what_anthropic_calls_strict_is_only_sent_where_openai_calls_it_so() {
+        let schema = |required: Value| {
+            let properties = json!({"a": {"type": "string"}, "b": {"type": "string"}});
+            json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+        };
+        let tool = |required: Value| Tool {
+            name: "f".into(),
+            description: None,
+            parameters: Some(schema(required)),
+            strict: Some(true),
+            kind: ToolKind::Function,
+            cache: None,
+            rest: Object::new(),
+        };
+        let asked = Request {
+            messages: vec![message(Role::User, vec![Part::text("hi")])],
+            tools: vec![tool(json!(["a", "b"])), tool(json!(["a"]))],
+            output: OutputFormat::JsonSchema {
+                name: "n".into(),
+                description: None,
+                schema: schema(json!(["a"])),
+                strict: Some(true),
+            },
+            ..Request::default()
+        };
+        let outgoing = chat(&asked, &TargetName::parse("p/m").unwrap(), &QuirkSettings::default()).unwrap();
+        let body: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+        let strict = |at: usize| body["tools"][at]["function"]["strict"].clone();
+        assert_eq!((strict(0), strict(1)), (json!(true), json!(false)));
+        assert_eq!(body["response_format"]["json_schema"]["strict"], false);
+        let lost: Vec<&str> = outgoing.lost.iter().map(|loss| &*loss.path).collect();
+        assert_eq!(lost, ["tools[1].function.strict", "response_format.json_schema.strict"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::json;
 use crate::providers::openai::encode::{put, user_of};
 use crate::providers::openai::reasoning::{effort_for, has_its_sampling, leave_sampling, never_thinks};
+use crate::providers::openai::strict::strict;
 use crate::providers::openai::{losses, request};
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
@@ -130,13 +131,15 @@ fn output(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     let format = match &asked.output {
         OutputFormat::Text => return,
         OutputFormat::JsonObject => json!({ "type": "json_object" }),
-        OutputFormat::JsonSchema { name, description, schema, strict } => {
+        OutputFormat::JsonSchema { name, description, schema, strict: wanted } => {
+            let path = || "response_format.json_schema.strict".to_owned();
+            let strict = strict(*wanted, Some(schema), path, lost);
             let mut format = Object::new();
             format.insert("type".into(), "json_schema".into());
             format.insert("name".into(), name.as_str().into());
             put(&mut format, "description", description.clone());
             format.insert("schema".into(), schema.clone());
-            put(&mut format, "strict", *strict);
+            put(&mut format, "strict", strict);
             Value::Object(format)
         }
         OutputFormat::Other(_) => {

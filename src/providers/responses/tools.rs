@@ -6,6 +6,7 @@ use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
 use crate::providers::foreign;
 use crate::providers::openai::encode::put;
 use crate::providers::openai::losses;
+use crate::providers::openai::strict::strict;
 
 /// Adds `tools`, `tool_choice` and `parallel_tool_calls`.
 pub(super) fn put_all(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
@@ -19,7 +20,7 @@ pub(super) fn put_all(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) 
             continue;
         }
         losses::of_tool(definition, at, lost);
-        kept.push(tool(definition));
+        kept.push(tool(definition, at, lost));
     }
     if kept.is_empty() {
         // A choice is refused without tools.
@@ -59,7 +60,7 @@ fn is_sayable(tool: &Tool) -> bool {
     tool.rest.get("type").is_some_and(Value::is_string) && !tool.is_anthropics()
 }
 
-fn tool(tool: &Tool) -> Value {
+fn tool(tool: &Tool, at: usize, lost: &mut Vec<Loss>) -> Value {
     if tool.kind == ToolKind::Server {
         return Value::Object(tool.rest.clone());
     }
@@ -71,9 +72,10 @@ fn tool(tool: &Tool) -> Value {
     if !custom {
         let parameters =
             tool.parameters.clone().unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+        let strict = strict(tool.strict, Some(&parameters), || format!("tools[{at}].function.strict"), lost);
         object.insert("parameters".into(), parameters);
         // Elsewhere a function is loose unless it says so.
-        object.insert("strict".into(), tool.strict.unwrap_or(false).into());
+        object.insert("strict".into(), strict.unwrap_or(false).into());
     }
     for (field, value) in tool.rest.iter().filter(|_| tool.kind == ToolKind::Custom) {
         let value = if field == "format" { grammar(value) } else { value.clone() };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::chat::{Message, Role, Sampling};
+use crate::chat::{Message, Reasoning, Role, Sampling};
 
 fn encoded(asked: &Request) -> (Value, Vec<String>) {
     encoded_for("claude-sonnet-4-5", asked)
@@ -145,10 +145,12 @@ fn tools_and_their_choice_are_carried() {
     assert_eq!(
         body["tools"],
         json!([
-            {"name": "f", "input_schema": {"properties": {}, "type": "object"}, "strict": true},
-            {"name": "g", "input_schema": {"type": "object", "properties": {}}, "strict": true, "defer_loading": true},
+            {"name": "f", "input_schema": {"properties": {}, "type": "object", "additionalProperties": false},
+             "strict": true},
+            {"name": "g", "input_schema": {"type": "object", "properties": {}, "additionalProperties": false},
+             "strict": true, "defer_loading": true},
             {"name": "c", "input_schema": {"type": "object", "properties": {"input": {"type": "string"}},
-             "required": ["input"]}, "strict": true},
+             "required": ["input"], "additionalProperties": false}, "strict": true},
             {"type": "web_search_20250305", "name": "web_search"}])
     );
     assert_eq!(body["tool_choice"], json!({"type": "any", "disable_parallel_tool_use": true}));
@@ -175,10 +177,35 @@ fn tools_and_their_choice_are_carried() {
 }
 
 #[test]
+fn tools_that_cannot_be_followed_to_the_letter_are_not_strict() {
+    let parameters = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}});
+    let tool = Tool {
+        name: "f".into(),
+        description: None,
+        parameters: Some(parameters.clone()),
+        strict: Some(true),
+        kind: ToolKind::Function,
+        cache: None,
+        rest: Object::new(),
+    };
+    let request = Request {
+        tools: vec![tool],
+        tool_choice: Some(ToolChoice::Named("f".into())),
+        ..asked(vec![message(Role::User, vec![Part::text("hi")])])
+    };
+    let (body, lost) = encoded(&request);
+    assert_eq!(body["tools"], json!([{"name": "f", "input_schema": parameters}]));
+    assert_eq!(lost, ["tools[0].function.strict (dropped: this model follows no such schema to the letter)"]);
+    let (body, lost) = encoded_for("claude-opus-5-5", &request);
+    assert_eq!(body.get("tool_choice"), None, "the newest refuse to be forced");
+    assert_eq!(lost.len(), 2, "{lost:?}");
+}
+
+#[test]
 fn efforts_buy_budgets_where_thinking_is_possible() {
     let user = || message(Role::User, vec![Part::text("hi")]);
     let effort = |effort: &str| Some(Reasoning { effort: Some(effort.into()), ..Reasoning::default() });
-    let base = Request { reasoning: effort("high"), max_output_tokens: Some(20_000), ..asked(vec![user()]) };
+    let base = Request { reasoning: effort("high"), max_output_tokens: Some(32_000), ..asked(vec![user()]) };
     let result = message(Role::Tool, vec![result("c", vec![Part::text("x")], false)]);
     let unproven = vec![user(), message(Role::Assistant, vec![call("c", "{}")]), result.clone()];
     let signed = Part::Thinking { text: "t".into(), signature: Some("s".into()), redacted: None };
@@ -187,7 +214,6 @@ fn efforts_buy_budgets_where_thinking_is_possible() {
         (base.clone(), json!(16_384)),
         (Request { reasoning: effort("none"), ..base.clone() }, json!(null)),
         (Request { reasoning: effort("low"), ..base.clone() }, json!(1024)),
-        (Request { max_output_tokens: Some(3000), ..base.clone() }, json!(2999)),
         (Request { max_output_tokens: Some(500), ..base.clone() }, json!(null)),
         (Request { messages: unproven, ..base.clone() }, json!(null)),
         (Request { messages: proven, ..base.clone() }, json!(16_384)),
@@ -217,6 +243,53 @@ fn efforts_buy_budgets_where_thinking_is_possible() {
     let (body, lost) = encoded(&sampled);
     assert_eq!((body.get("temperature"), body.get("top_p"), body.get("top_k")), (None, None, None));
     assert_eq!(lost, ["temperature (not allowed while thinking)", "top_k (not allowed while thinking)"]);
+}
+
+#[test]
+fn an_effort_is_said_as_one_to_models_that_think_as_they_like() {
+    let schema = json!({"type": "object", "properties": {}, "additionalProperties": false});
+    let request = Request {
+        reasoning: Some(Reasoning { effort: Some("high".into()), ..Reasoning::default() }),
+        output: OutputFormat::JsonSchema {
+            name: "n".into(),
+            description: None,
+            schema: schema.clone(),
+            strict: Some(true),
+        },
+        sampling: Sampling {
+            temperature: Some(0.2),
+            top_p: Some(1.0),
+            top_k: Some(4),
+            ..Sampling::default()
+        },
+        ..asked(vec![message(Role::User, vec![Part::text("hi")])])
+    };
+    let (body, lost) = encoded_for("claude-opus-4-7", &request);
+    assert_eq!(
+        body,
+        json!({
+            "model": "claude-opus-4-7",
+            "messages": [{"role": "user", "content": "hi"}],
+            "thinking": {"type": "adaptive", "display": "summarized"},
+            "output_config": {"format": {"type": "json_schema", "schema": schema}, "effort": "high"},
+            "max_tokens": 4096,
+        })
+    );
+    assert_eq!(
+        lost,
+        [
+            "temperature (dropped: this model takes no sampling)",
+            "top_k (dropped: this model takes no sampling)"
+        ]
+    );
+    let both = Request {
+        sampling: Sampling { temperature: Some(0.2), top_p: Some(0.9), ..Sampling::default() },
+        reasoning: None,
+        ..request
+    };
+    let (body, lost) = encoded_for("claude-opus-4-1", &both);
+    assert_eq!((&body["temperature"], body.get("top_p")), (&json!(0.2), None));
+    assert_eq!(lost, ["top_p (dropped: this model takes it or a temperature, not both)"]);
 }
 
 #[test]
@@ -295,6 +368,28 @@ fn schemas_go_out_as_such_to_models_that_take_them() {
     assert_eq!(body.get("output_config"), None);
     assert!(body["system"].as_str().unwrap().ends_with(&schema.to_string()));
     assert_eq!(lost.len(), 1);
+}
+
+#[test]
+fn schemas_are_brought_down_to_what_claude_follows() {
+    let form = |schema: Value| Request {
+        output: OutputFormat::JsonSchema { name: "n".into(), description: None, schema, strict: None },
+        ..asked(vec![message(Role::User, vec![Part::text("hi")])])
+    };
+    let (body, lost) =
+        encoded(&form(json!({"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}})));
+    let age = json!({"type": "integer", "description": "{minimum: 0}"});
+    let schema = json!({"type": "object", "properties": {"age": age}, "additionalProperties": false});
+    assert_eq!(body["output_config"]["format"]["schema"], schema);
+    assert_eq!(
+        lost,
+        ["response_format.json_schema.schema.properties.age.minimum (moved to the description: this model \
+             follows no such keyword)"]
+    );
+    let (body, lost) = encoded(&form(json!({"type": "object"})));
+    assert_eq!(body.get("output_config"), None);
+    assert!(body["system"].as_str().unwrap().ends_with("{\"type\":\"object\"}"));
+    assert_eq!(lost, ["response_format (asked for in the system prompt: this model follows no such schema)"]);
 }
 
 #[test]

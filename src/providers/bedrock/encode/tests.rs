@@ -1,7 +1,7 @@
 //! What canonical requests become.
 
 use super::*;
-use crate::chat::{CacheHint, Media, Message, Part, Reasoning, Role, Tool, ToolChoice, ToolKind};
+use crate::chat::{CacheHint, Media, Message, Part, Reasoning, Role, Tool, ToolChoice, ToolKind, proof};
 
 const CLAUDE: &str = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0";
 const LLAMA: &str = "meta.llama3-3-70b-instruct-v1:0";
@@ -78,7 +78,7 @@ fn a_plain_question() {
         json!({
             "system": [{"text": "be brief"}],
             "messages": [{"role": "user", "content": [{"text": "hi"}]}],
-            "inferenceConfig": {"maxTokens": 50, "temperature": 1.0, "topP": 0.9, "stopSequences": ["END"]},
+            "inferenceConfig": {"maxTokens": 50, "topP": 0.9, "stopSequences": ["END"]},
             "additionalModelResponseFieldPaths": ["/stop_sequence", "/delta/stop_sequence"],
             "additionalModelRequestFields": {"top_k": 7},
         })
@@ -141,6 +141,39 @@ fn turns_alternate_and_results_come_first() {
     let (body, _) = sent(&asked, LLAMA);
     assert_eq!(body["messages"][3]["content"].as_array().unwrap().len(), 2, "no thoughts for other models");
     assert_eq!(body["messages"][4]["content"][1]["toolResult"].get("status"), None);
+}
+
+#[test]
+fn what_ran_or_was_thought_at_another_provider_is_left_out() {
+    let hidden =
+        |data: &str| Part::Thinking { text: String::new(), signature: None, redacted: Some(data.into()) };
+    let detail = |format| proof::Detail { format, index: Some(0), id: "", proof: "QQ==" }.mark();
+    let search = json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}});
+    let asked = asks(vec![
+        says(Role::User, "hi"),
+        message(
+            Role::Assistant,
+            vec![
+                hidden(&detail("openai-responses-v1")),
+                hidden(&detail("anthropic-claude-v1")),
+                Part::Other(search),
+                Part::text("found"),
+            ],
+        ),
+        says(Role::User, "go on"),
+    ]);
+    let (body, lost) = sent(&asked, CLAUDE);
+    assert_eq!(
+        body["messages"][1]["content"],
+        json!([{"reasoningContent": {"redactedContent": "QQ=="}}, {"text": "found"}])
+    );
+    assert_eq!(
+        lost,
+        [
+            "messages[1].content[0] (thinking that this model does not take back dropped)",
+            "messages[1].content[2] (part of another provider's dialect dropped)",
+        ]
+    );
 }
 
 #[test]
@@ -337,23 +370,75 @@ fn thinking_forbids_some_sampling() {
     asked.max_output_tokens = Some(100);
     let (body, lost) = sent(&asked, "us.amazon.nova-2-lite-v1:0");
     assert_eq!((body.get("inferenceConfig"), lost.len()), (None, 3), "{lost:?}");
-    let (body, _) = sent(&asked, "global.anthropic.claude-opus-4-7");
+    let (body, lost) = sent(&asked, "global.anthropic.claude-opus-4-7");
     assert_eq!(body["outputConfig"], json!({"effort": "high"}));
+    let thinking = json!({"type": "adaptive", "display": "summarized"});
+    assert_eq!(body["additionalModelRequestFields"], json!({"thinking": thinking}));
+    assert_eq!(body["inferenceConfig"], json!({"maxTokens": 100}));
+    assert_eq!(lost.len(), 2, "{lost:?}");
+}
+
+#[test]
+fn the_newest_claude_takes_no_sampling_and_no_force() {
+    let mut asked = asks(vec![says(Role::User, "hi")]);
+    asked.sampling.temperature = Some(0.5);
+    asked.sampling.top_p = Some(0.9);
+    asked.tools = vec![tool("f")];
+    asked.tool_choice = Some(ToolChoice::Required);
+    let (body, lost) = sent(&asked, "anthropic.claude-opus-5-5");
+    assert_eq!((body.get("inferenceConfig"), body["toolConfig"].get("toolChoice")), (None, None));
+    assert_eq!(
+        lost,
+        [
+            "tool_choice (left to the model: tools cannot be forced upon it)",
+            "temperature (dropped: this model takes no sampling)",
+            "top_p (dropped: this model takes no sampling)",
+        ]
+    );
+    let (body, lost) = sent(&asked, CLAUDE);
+    assert_eq!(body["inferenceConfig"], json!({"temperature": 0.5}));
+    assert_eq!(lost, ["top_p (dropped: this model takes it or a temperature, not both)"]);
 }
 
 #[test]
 fn schemas_go_as_text_or_in_words() {
     let mut asked = asks(vec![says(Role::User, "hi")]);
-    let schema = json!({"type": "object"});
-    asked.output =
-        OutputFormat::JsonSchema { name: "n".into(), description: None, schema, strict: Some(true) };
+    let form = |schema: Value| OutputFormat::JsonSchema {
+        name: "n".into(),
+        description: None,
+        schema,
+        strict: Some(true),
+    };
+    asked.output = form(json!({"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}}));
     let (body, lost) = sent(&asked, CLAUDE);
-    let definition = json!({"schema": "{\"type\":\"object\"}", "name": "n"});
-    let format = json!({"type": "json_schema", "structure": {"jsonSchema": definition}});
-    assert_eq!((&body["outputConfig"]["textFormat"], lost.len()), (&format, 0));
-    let (body, lost) = sent(&asked, LLAMA);
-    assert!(body["system"][0]["text"].as_str().unwrap().ends_with("{\"type\":\"object\"}"));
-    assert_eq!(lost.len(), 1);
+    let definition = &body["outputConfig"]["textFormat"]["structure"]["jsonSchema"];
+    let made: Value = serde_json::from_str(definition["schema"].as_str().unwrap()).unwrap();
+    let number = json!({"type": "integer", "description": "{minimum: 1}"});
+    let closed = json!({"type": "object", "properties": {"a": number}, "additionalProperties": false});
+    assert_eq!((&definition["name"], made), (&json!("n"), closed));
+    assert_eq!(
+        lost,
+        [
+            "response_format.json_schema.schema.properties.a.minimum (moved to the description: this model follows \
+             no such keyword)"
+        ]
+    );
+    asked.output = form(json!({"type": "object"}));
+    for (model, why) in [(CLAUDE, "follows no such schema"), (LLAMA, "takes no schema")] {
+        let (body, lost) = sent(&asked, model);
+        assert!(body["system"][0]["text"].as_str().unwrap().ends_with("{\"type\":\"object\"}"));
+        assert_eq!(body.get("outputConfig"), None);
+        assert_eq!(lost, [format!("response_format (asked for in the system prompt: this model {why})")]);
+    }
+    asked.tools = vec![Tool { strict: Some(true), ..tool("f") }];
+    asked.output = OutputFormat::Text;
+    let (body, lost) = sent(&asked, CLAUDE);
+    let spec = &body["toolConfig"]["tools"][0]["toolSpec"];
+    assert_eq!(
+        (&spec["strict"], &spec["inputSchema"]["json"]["additionalProperties"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(lost, [""; 0]);
 }
 
 #[test]

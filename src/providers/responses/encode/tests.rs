@@ -144,7 +144,7 @@ fn parameters_are_said_in_this_apis_words_and_losses_are_told() {
             output: OutputFormat::JsonSchema {
                 name: "s".into(),
                 description: None,
-                schema: json!({"type": "object"}),
+                schema: json!({"type": "object", "additionalProperties": false}),
                 strict: Some(true),
             },
             sampling: Sampling {
@@ -171,7 +171,7 @@ fn parameters_are_said_in_this_apis_words_and_losses_are_told() {
         json!({
             "model": "o3-pro", "input": [{"role": "user", "content": "hi"}], "store": true,
             "text": {"verbosity": "low", "format": {"type": "json_schema", "name": "s",
-                "schema": {"type": "object"}, "strict": true}},
+                "schema": {"type": "object", "additionalProperties": false}, "strict": true}},
             "service_tier": "flex", "prompt_cache_key": "k",
             "tools": [{"type": "web_search", "search_context_size": "low",
                 "user_location": {"type": "approximate", "city": "Rome"}}],
@@ -190,6 +190,36 @@ fn parameters_are_said_in_this_apis_words_and_losses_are_told() {
             "stop (dropped)",
             "n (lowered to 1)",
         ]
+    );
+}
+
+#[test]
+fn what_leaves_keys_open_is_not_strict() {
+    let open =
+        json!({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": false});
+    let tool = Tool {
+        name: "f".into(),
+        description: None,
+        parameters: Some(open.clone()),
+        strict: Some(true),
+        kind: ToolKind::Function,
+        cache: None,
+        rest: Object::new(),
+    };
+    let output =
+        OutputFormat::JsonSchema { name: "s".into(), description: None, schema: open, strict: Some(true) };
+    let (body, lost) = encoded(
+        &Request { tools: vec![tool], output, ..asked(vec![message(Role::User, vec![Part::text("hi")])]) },
+        "gpt-5.1",
+    );
+    assert_eq!(
+        (&body["tools"][0]["strict"], &body["text"]["format"]["strict"]),
+        (&json!(false), &json!(false))
+    );
+    let what = "(became false: with it, every key must be required, and no others allowed)";
+    assert_eq!(
+        lost,
+        [format!("tools[0].function.strict {what}"), format!("response_format.json_schema.strict {what}")]
     );
 }
 
