@@ -2,9 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::{Authority, Parts, Scheme};
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderValue, Method, Request, Uri};
+use http_body::Body as _;
 
 use super::UpstreamSettings;
 use super::dial::Dialed;
@@ -86,6 +87,12 @@ impl Pool {
         *request.uri_mut() = Uri::from(draft.path);
         *request.headers_mut() = draft.headers;
         request.headers_mut().insert(HOST, self.host.clone());
+        // hyper says the length of a body, but not that there is none where one is expected (RFC 9110 §8.6).
+        if request.body().is_end_stream()
+            && matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
+        {
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         request
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -14,7 +14,7 @@ use crate::upstream::resolve::Resolver;
 use crate::upstream::scripted::{
     Blackhole, CONNECT, Scripted, ask, ok, origin, read_request, request, reset, send, until, upstream,
 };
-use crate::upstream::{Upstream, UpstreamSettings};
+use crate::upstream::{Outbound, Upstream, UpstreamSettings};
 
 #[tokio::test]
 async fn a_request_goes_out_rebuilt_and_whole() {
@@ -34,6 +34,32 @@ async fn a_request_goes_out_rebuilt_and_whole() {
         server.address
     );
     assert_eq!(told.recv().await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn an_empty_body_has_a_length_where_one_is_expected() {
+    for (method, length) in [
+        (Method::POST, Some("0")),
+        (Method::PUT, Some("0")),
+        (Method::PATCH, Some("0")),
+        (Method::GET, None),
+        (Method::DELETE, None),
+    ] {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let server = Scripted::start(move |_, mut stream| {
+            let tell = tell.clone();
+            async move {
+                tell.send(read_request(&mut stream).await.unwrap()).unwrap();
+                stream.write_all(ok("hi").as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let empty = Outbound { method: method.clone(), body: Vec::new(), ..request() };
+        upstream().send(&server.origin(), empty, CONNECT).await.unwrap();
+        let head = told.recv().await.unwrap();
+        let told = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        assert_eq!(told, length, "{method}: {head}");
+    }
 }
 
 #[tokio::test]
