@@ -10,8 +10,9 @@
 //! What is retried here and what is not (one rule, because only the executor may spend money twice):
 //! - A request that hyper hands back was never written. It goes to the next connection, however often.
 //! - A request that died on a *reused* connection without one byte of an answer within a second met a peer that had
-//!   closed its idle side. It is sent once more, on a fresh connection. HTTP/2 streams that the peer refused, or that
-//!   lie beyond its GOAWAY, are by the protocol unprocessed and treated alike.
+//!   closed its idle side. It is sent once more, on a fresh connection, unless it must not be carried out twice
+//!   ([`Outbound::once`]). HTTP/2 streams that the peer refused, or that lie beyond its GOAWAY, are by the protocol
+//!   unprocessed: they are sent once more in any case.
 //! - Everything else is a [`Fault`], and the executor decides.
 //!
 //! A request whose body is still arriving (an [`Upload`]) is none of these once a piece of the upload has been taken.
@@ -98,6 +99,8 @@ pub struct Outbound {
     pub body: Vec<Bytes>,
     /// What follows the pieces: the part of the body that is still arriving. It can be sent only once.
     pub upload: Option<Upload>,
+    /// Whether it must not be carried out twice, whatever its connection died of.
+    pub once: bool,
 }
 
 /// What a worker's connections have done so far.
@@ -177,7 +180,7 @@ impl Upstream {
         connect_deadline: Duration,
     ) -> Result<Response<AnswerBody>, Fault> {
         let pool = self.inner.pool(origin)?;
-        let upload = request.upload.clone();
+        let (upload, once) = (request.upload.clone(), request.once);
         let mut draft = Draft::new(request);
         let trace = draft.body.trace();
         let mut resent = false;
@@ -214,7 +217,7 @@ impl Upstream {
             }
             draft = match (lost.unsent, spare) {
                 (Some(unsent), _) if reused => Draft::from(unsent),
-                (_, Some((spare, since))) if lost.again.allows(since) && !resent => {
+                (_, Some((spare, since))) if lost.again.allows(since, once) && !resent => {
                     self.inner.resent.fetch_add(1, Ordering::Relaxed);
                     resent = true;
                     trace.reset();
@@ -275,6 +278,13 @@ fn broken_off(upload: &Upload) -> Option<Fault> {
         let lost = || Fault::new(FaultKind::Unreachable, "connection closed during the upload");
         upload.is_spent().then(lost)
     })
+}
+
+impl Outbound {
+    /// A request whose body is all here, and that may be carried out twice.
+    pub fn new(method: Method, path_and_query: PathAndQuery, headers: HeaderMap, body: Vec<Bytes>) -> Self {
+        Self { method, path_and_query, headers, body, upload: None, once: false }
+    }
 }
 
 impl fmt::Debug for Outbound {

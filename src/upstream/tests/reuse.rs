@@ -1,6 +1,7 @@
 //! Connections: kept, closed, found stale, opened in advance.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -191,6 +192,34 @@ async fn a_keep_alive_connection_closed_by_the_peer_is_never_noticed() {
             let stats = upstream.stats();
             assert_eq!(stats.resent > 0, late, "closed {what}, {stats:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_must_not_be_carried_out_twice_is_not_sent_on_after_a_connection_died_with_it() {
+    for once in [false, true] {
+        let heard = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&heard);
+        // Each connection answers one request, and hears a second one before it dies.
+        let server = Scripted::start(move |_, mut stream| {
+            let count = Arc::clone(&count);
+            async move {
+                for answer in [Some(ok("hi")), None] {
+                    if read_request(&mut stream).await.is_none() {
+                        return;
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                    stream.write_all(answer.unwrap_or_default().as_bytes()).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let (upstream, origin) = (upstream(), server.origin());
+        ask(&upstream, &origin).await.unwrap();
+        let second = upstream.send(&origin, Outbound { once, ..request() }, CONNECT).await;
+        assert_eq!(second.is_err(), once, "{:?}", second.err());
+        assert_eq!(heard.load(Ordering::Relaxed), if once { 2 } else { 3 });
+        assert_eq!(upstream.stats().resent, u64::from(!once));
     }
 }
 
