@@ -10,8 +10,10 @@
 //! What is retried here and what is not (one rule, because only the executor may spend money twice):
 //! - A request that hyper hands back was never written. It goes to the next connection, however often.
 //! - A request that died on a *reused* connection without one byte of an answer within a second met a peer that had
-//!   closed its idle side. It is sent once more, on a fresh connection. HTTP/2 streams that the peer refused, or that
-//!   lie beyond its GOAWAY, are by the protocol unprocessed and treated alike.
+//!   closed its idle side. It is sent once more, unless it must not be carried out twice ([`Outbound::once`]). HTTP/2
+//!   streams that the peer refused, or that lie beyond its GOAWAY, are by the protocol unprocessed: they are sent once
+//!   more in any case. What is sent once more goes over a fresh connection, or over a shared one that was opened later
+//!   than the one that lost it.
 //! - Everything else is a [`Fault`], and the executor decides.
 //!
 //! A request whose body is still arriving (an [`Upload`]) is none of these once a piece of the upload has been taken.
@@ -56,7 +58,7 @@ use dial::{Dialed, Dialer};
 pub use egress::{Egress, EgressSettings};
 use lane::Again;
 use payload::Draft;
-use pool::{Pick, Pool};
+use pool::{Pick, Pool, Serial};
 use proxy::Proxy;
 pub use settings::UpstreamSettings;
 pub use switch::{Duplex, Switching};
@@ -98,6 +100,8 @@ pub struct Outbound {
     pub body: Vec<Bytes>,
     /// What follows the pieces: the part of the body that is still arriving. It can be sent only once.
     pub upload: Option<Upload>,
+    /// Whether it must not be carried out twice, whatever its connection died of.
+    pub once: bool,
 }
 
 /// What a worker's connections have done so far.
@@ -177,16 +181,18 @@ impl Upstream {
         connect_deadline: Duration,
     ) -> Result<Response<AnswerBody>, Fault> {
         let pool = self.inner.pool(origin)?;
-        let upload = request.upload.clone();
+        let (upload, once) = (request.upload.clone(), request.once);
         let mut draft = Draft::new(request);
         let trace = draft.body.trace();
-        let mut resent = false;
+        // The connection that lost it, where it goes out once more.
+        let mut lost_on = None;
         loop {
-            let (pick, reused) = match if resent { None } else { pool.pick() } {
+            let (pick, reused) = match pool.pick(lost_on) {
                 Some(pick) => (pick, true),
                 // Boxed, for it is large and rare, and every request would carry its room.
-                None => Box::pin(self.inner.open(&pool, connect_deadline, resent)).await?,
+                None => Box::pin(self.inner.open(&pool, connect_deadline, lost_on)).await?,
             };
+            let serial = pick.serial();
             // Only a reused connection can be stale, so only then a copy is worth its 100 ns.
             let spare = reused.then(|| (draft.clone(), Instant::now()));
             if reused {
@@ -214,9 +220,9 @@ impl Upstream {
             }
             draft = match (lost.unsent, spare) {
                 (Some(unsent), _) if reused => Draft::from(unsent),
-                (_, Some((spare, since))) if lost.again.allows(since) && !resent => {
+                (_, Some((spare, since))) if lost.again.allows(since, once) && lost_on.is_none() => {
                     self.inner.resent.fetch_add(1, Ordering::Relaxed);
-                    resent = true;
+                    lost_on = Some(serial);
                     trace.reset();
                     spare
                 }
@@ -233,9 +239,11 @@ impl Upstream {
         tokio::spawn(async move {
             for _ in pool.idle()..inner.settings.prewarm {
                 match tokio::time::timeout(PREWARM_DEADLINE, inner.dial(&pool)).await {
-                    Ok(Ok(Dialed::Lane(lane))) => pool.park(lane),
-                    // One shared connection carries all.
-                    Ok(Ok(Dialed::Shared(shared))) => return pool.share(shared),
+                    Ok(Ok(dialed)) => match pool.take_in(dialed) {
+                        Pick::Lane(lane) => pool.park(lane),
+                        // One shared connection carries all.
+                        Pick::Shared(_) => return,
+                    },
                     Ok(Err(fault)) => return tracing::debug!(%fault, "no connection in advance"),
                     Err(_) => return tracing::debug!("no connection in advance: deadline passed"),
                 }
@@ -277,6 +285,13 @@ fn broken_off(upload: &Upload) -> Option<Fault> {
     })
 }
 
+impl Outbound {
+    /// A request whose body is all here, and that may be carried out twice.
+    pub fn new(method: Method, path_and_query: PathAndQuery, headers: HeaderMap, body: Vec<Bytes>) -> Self {
+        Self { method, path_and_query, headers, body, upload: None, once: false }
+    }
+}
+
 impl fmt::Debug for Outbound {
     /// Without headers and body: they hold a key and a prompt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -308,22 +323,25 @@ impl Inner {
         Ok(pool)
     }
 
-    /// A connection for one request, and whether it had been there before. `fresh` forbids the latter.
+    /// A connection for one request, and whether it had been there before. `lost_on`: see [`Pool::pick`].
     async fn open(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
         deadline: Duration,
-        fresh: bool,
+        lost_on: Option<Serial>,
     ) -> Result<(Pick, bool), Fault> {
         let opening = async {
             // While it is unknown whether the origin speaks HTTP/2, or known that it does, one dials for all.
-            let turn = if pool.one_dials() { Some(pool.turn().await) } else { None };
-            if turn.is_some()
-                && !fresh
-                && let Some(pick) = pool.pick()
-            {
-                return Ok((pick, true));
-            }
+            let _turn = if pool.one_dials() {
+                let turn = pool.turn().await;
+                if let Some(pick) = pool.pick(lost_on) {
+                    return Ok((pick, true));
+                }
+                // Whoever dialled meanwhile may have learned that each needs a connection of its own.
+                pool.one_dials().then_some(turn)
+            } else {
+                None
+            };
             Ok((pool.take_in(self.dial(pool).await?), false))
         };
         tokio::time::timeout(deadline, opening)

@@ -234,7 +234,7 @@ impl Executor {
         let sent = match (instead, &target.vendor.place, target.vendor.wire.local()) {
             (Some(injected), ..) => injected,
             (None, Place::Http(place), _) => {
-                self.send(place, target, hold, outgoing, upload, head, raw.is_some()).await?
+                self.send(place, target, hold, outgoing, upload, head, raw).await?
             }
             (None, Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
             (None, Place::Local, None) => return Err(Fault::new(FaultKind::Internal, NOWHERE)),
@@ -343,15 +343,16 @@ impl Executor {
         outgoing: Outgoing,
         upload: Option<&Upload>,
         head: Head,
-        raw: bool,
+        raw: Option<RawForm>,
     ) -> Result<Sent, Fault> {
         let connect = target.vendor.deadlines.connect;
         let mut request = outbound(place, target, hold, outgoing)?;
         request.upload = upload.cloned();
+        request.once = raw.is_some_and(|form| form.as_it_came) && !request.method.is_idempotent();
         let mut secrets = Vec::new();
         let exchange = async {
             let held = self.authorise(place, target, &mut request).await?;
-            if raw {
+            if raw.is_some() {
                 secrets.extend(request.headers.values().filter(|value| value.is_sensitive()).cloned());
             }
             let response = self.upstream.send(&place.origin, request, connect).await?;
@@ -627,7 +628,7 @@ pub(super) fn outbound(
         headers.insert(name.clone(), value.clone());
     }
     let Outgoing { method, body, .. } = outgoing;
-    Ok(Outbound { method, path_and_query, headers, body, upload: None })
+    Ok(Outbound::new(method, path_and_query, headers, body))
 }
 
 pub(super) fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {

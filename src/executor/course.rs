@@ -29,11 +29,11 @@ pub(super) struct Course<'j> {
     executor: &'j Executor,
     /// The first place of the plan that no turn was taken for yet.
     next: usize,
-    /// The place to be tried once more.
-    again: Option<Again>,
+    /// Places to be tried once more, in this order.
+    again: Vec<Again>,
     /// Places that rest and were passed over.
     resting: Vec<Resting>,
-    /// Places whose provider wants a pause that others need not wait for.
+    /// Places to be tried once more after a pause that others need not wait for.
     put_off: Vec<PutOff>,
     /// Places whose line was waited in without a turn: nobody waits there again.
     in_vain: Vec<usize>,
@@ -138,7 +138,7 @@ impl<'j> Course<'j> {
             job,
             executor,
             next: 0,
-            again: None,
+            again: Vec::new(),
             resting: Vec::new(),
             put_off: Vec::new(),
             in_vain: Vec::new(),
@@ -158,10 +158,12 @@ impl<'j> Course<'j> {
             return Step::Over;
         }
         let now = Instant::now();
-        if let Some(again) = self.again.take().filter(|again| self.allows(again.place)) {
-            match self.repeat(again, now) {
-                Ok(turn) => return self.taken(turn),
-                Err(resting) => self.rests(resting),
+        while !self.again.is_empty() {
+            let again = self.again.remove(0);
+            match self.allows(again.place).then(|| self.repeat(again, now)) {
+                Some(Ok(turn)) => return self.taken(turn),
+                Some(Err(resting)) => self.rests(resting),
+                None => {}
             }
         }
         if let Some(turn) = self.well(now) {
@@ -183,7 +185,7 @@ impl<'j> Course<'j> {
         if due >= self.job.deadline || target.is_none() {
             return self.after_all(now);
         }
-        self.again = Some(Again { place, but: None });
+        self.again.push(Again { place, but: None });
         Step::Wait(Waiting::Pause(due.saturating_duration_since(now)))
     }
 
@@ -524,7 +526,7 @@ impl<'j> Course<'j> {
             Reaction::Usual if rule.then == Then::Stop => return Onward::End(self.told(fault)),
             Reaction::NextTarget => Then::NextTarget,
             Reaction::RetryAfter(pause) => {
-                let pause = self.may_retry(target).then_some(pause);
+                let pause = self.pause_or_put_off(place, target, pause);
                 return self.onward(place, pause, fault);
             }
             Reaction::Usual => rule.then,
@@ -562,7 +564,7 @@ impl<'j> Course<'j> {
         self.original.get_or_insert(fault);
         match pause.filter(|pause| Instant::now() + *pause < self.job.deadline) {
             Some(pause) => {
-                self.again = Some(Again { place, but: None });
+                self.again.push(Again { place, but: None });
                 Onward::Step(pause)
             }
             None => Onward::Step(Duration::ZERO),
@@ -586,20 +588,30 @@ impl<'j> Course<'j> {
         // Keys that are not out by their fault (a provider's own rule) could be tried for ever.
         let bounded = (self.made as usize) < self.job.targets.len() + target.vendor.ring.len();
         if other && bounded {
-            self.again = Some(Again { place, but: key });
+            self.again.push(Again { place, but: key });
         }
         other && bounded
     }
 
     /// How long to wait before another try at this place; `None` when another place is the better try.
     fn pause(
-        &self,
+        &mut self,
         place: usize,
         target: &Target,
         fault: &Fault,
         least: Option<Duration>,
     ) -> Option<Duration> {
         let pause = self.pause_before(place, fault, least)?;
+        self.pause_or_put_off(place, target, pause)
+    }
+
+    /// The pause, unless others are under way: they go on meanwhile, and only when they have failed, too, is the place
+    /// tried once more.
+    fn pause_or_put_off(&mut self, place: usize, target: &Target, pause: Duration) -> Option<Duration> {
+        if self.open > 0 {
+            self.put_off.push(PutOff { place, due: Instant::now() + pause });
+            return None;
+        }
         self.may_retry(target).then_some(pause)
     }
 

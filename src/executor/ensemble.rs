@@ -3,11 +3,12 @@
 //! Every answer is noted in the journal with its own usage, so that each is paid for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::course::{Course, Onward, Step};
-use super::race::Running;
+use super::race::{Running, wait};
 use super::said::{normal, said};
 use super::{Answered, Carry, Executor, Job};
 use crate::chat::{Message, Request, Role as Speaker};
@@ -55,7 +56,7 @@ impl Executor {
         for turn in (0..together.of).map_while(|_| course.another()).collect::<Vec<_>>() {
             running.begin(self, job, turn, Role::Ensemble);
         }
-        let (mut members, mut end) = (Vec::<Member>::new(), None);
+        let (mut members, mut end, mut pause) = (Vec::<Member>::new(), None, Duration::ZERO);
         loop {
             while !running.is_empty() {
                 let (turn, result) = running.next().await;
@@ -65,11 +66,10 @@ impl Executor {
                         members.push(Member { relayed, target, said });
                     }
                     Ok(other) => return Ok(other),
-                    Err(fault) => {
-                        if let Onward::End(fault) = course.failed(turn, fault).await {
-                            end.get_or_insert(fault);
-                        }
-                    }
+                    Err(fault) => match course.failed(turn, fault).await {
+                        Onward::End(fault) => drop(end.get_or_insert(fault)),
+                        Onward::Step(wanted) => pause = wanted,
+                    },
                 }
                 if together.by == By::Vote
                     && let Some(elected) = elected(&mut members, together.of / 2 + 1)
@@ -83,6 +83,7 @@ impl Executor {
             if let Some(fault) = end.take() {
                 return Err(fault);
             }
+            wait(job, std::mem::take(&mut pause)).await;
             match course.step() {
                 Step::Turn(turn) => running.begin(self, job, turn, Role::Retry),
                 Step::Wait(place) => {

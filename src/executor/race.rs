@@ -88,8 +88,8 @@ impl Executor {
                 Some((_, Ok(answered))) => return Ok(answered),
                 Some((turn, Err(fault))) => match course.failed(turn, fault).await {
                     Onward::End(fault) => drop(end.get_or_insert(fault)),
-                    Onward::Step(pause) if running.is_empty() => wait(job, pause).await,
-                    Onward::Step(_) => {}
+                    // None while others run: the course puts the place off for that long.
+                    Onward::Step(pause) => wait(job, pause).await,
                 },
             }
         }
@@ -141,7 +141,8 @@ impl<'j> Running<'j> {
     }
 }
 
-async fn wait(job: &Job, pause: Duration) {
+/// The pause before the next step of a course.
+pub(super) async fn wait(job: &Job, pause: Duration) {
     if !pause.is_zero() {
         job.journal.pause(Instant::now());
         tokio::time::sleep(pause).await;

@@ -6,7 +6,7 @@ use super::*;
 use crate::chat::Usage;
 use crate::fault::FaultKind;
 use crate::plan::{By, Hedge, Late, Together};
-use crate::providers::{Dialect, Frame, Local, LocalAnswer, Provider, Vendor};
+use crate::providers::{Balance, Dialect, Frame, Key, KeyLimits, Local, LocalAnswer, Provider, Ring, Vendor};
 use crate::target::TargetName;
 
 /// Answers by the model's name: `ok`, `500`, `429-2s`, `slow-40s`, `cut-0`, `cut-2`, `quiet-40s` …
@@ -432,4 +432,46 @@ async fn races_are_won_and_lost() {
     assert_eq!((seen.as_str(), attempts.len()), ("ok", 3), "{attempts:?}");
     let (seen, attempts, _) = told_in(race(2), &["401-1", "401-2"], false, 60).await;
     assert_eq!((seen.as_str(), attempts.len()), ("upstream_credentials", 2), "{attempts:?}");
+}
+
+fn together(by: By, of: usize) -> Manner {
+    Manner { together: Some(Together { by, of, judge: None }), ..Manner::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_asked_beside_others_is_given_its_pause_and_one_more_try() {
+    for (manner, models, tried, seconds) in [
+        (
+            together(By::Vote, 3),
+            vec!["429-2s", "429-4s", "429-3s"],
+            vec!["429-2s", "429-4s", "429-3s", "429-3s", "429-2s", "429-4s"],
+            4,
+        ),
+        (together(By::Vote, 2), vec!["429-2s", "302-1"], vec!["429-2s", "302-1", "429-2s"], 2),
+        (together(By::Vote, 2), vec!["429-2s", "302-1", "ok"], vec!["429-2s", "302-1", "ok"], 0),
+        (together(By::Race, 2), vec!["429-2s", "302-1"], vec!["429-2s", "302-1", "429-2s"], 2),
+        (together(By::Race, 2), vec!["429-2s", "slow-3s"], vec!["429-2s", "slow-3s"], 3),
+        (hedge(0, 2), vec!["429-2s", "302-1"], vec!["429-2s", "302-1", "429-2s"], 2),
+    ] {
+        let (_, attempts, ms) = told_in(manner, &models, false, 60).await;
+        let asked: Vec<_> = attempts.iter().filter_map(|attempt| attempt.split(' ').next()).collect();
+        assert_eq!((asked, ms / 1_000), (tried, seconds), "{models:?}: {attempts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_several_whose_key_is_refused_is_tried_with_another() {
+    let vendor = |name: &str| {
+        let key = |key: &str| Key::new(key.into(), "default".into(), HeaderMap::new(), KeyLimits::default());
+        let ring = Ring::new(name.into(), vec![key("a"), key("b")], Balance::Weighted, None);
+        Arc::new(Vendor { ring, ..Vendor::bare(name, Arc::new(Actor)) })
+    };
+    let mut job = job_of(&["401-1", "401-2"], false);
+    for (target, name) in job.targets.iter_mut().zip(["one", "two"]) {
+        *target = Target::new(vendor(name), TargetName { provider: name.into(), ..target.name.clone() });
+    }
+    job.manner = Some(Box::new(together(By::Vote, 2)));
+    assert!(executor().carry_out(&job).await.is_err());
+    let asked: Vec<_> = job.journal.close().iter().map(|attempt| attempt.target.to_string()).collect();
+    assert_eq!(asked, ["one/401-1", "two/401-2", "one/401-1", "two/401-2"]);
 }

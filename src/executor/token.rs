@@ -147,7 +147,7 @@ pub async fn exchange(upstream: &Upstream, ask: GrantAsk) -> Result<GrantAnswer,
     headers.insert(ACCEPT_ENCODING, IDENTITY);
     headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
     let body = if body.is_empty() { Vec::new() } else { vec![Bytes::from_owner(body)] };
-    let request = Outbound { method, path_and_query, headers, body, upload: None };
+    let request = Outbound::new(method, path_and_query, headers, body);
     let (head, body) = upstream.send(&origin, request, CONNECT).await?.into_parts();
     let body = body.collect(MOST_ANSWER).await?;
     Ok(GrantAnswer::wiping(head.status.as_u16(), head.headers, body))

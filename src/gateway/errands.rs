@@ -156,7 +156,7 @@ fn outbound(request: http::Request<Vec<u8>>) -> Result<(Origin, Outbound), Strin
     headers.entry(USER_AGENT).or_insert(agent);
     let path_and_query = head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     let body = if body.is_empty() { Vec::new() } else { vec![Bytes::from(body)] };
-    Ok((origin, Outbound { method: head.method, path_and_query, headers, body, upload: None }))
+    Ok((origin, Outbound::new(head.method, path_and_query, headers, body)))
 }
 
 fn origin(uri: &Uri) -> Option<Origin> {

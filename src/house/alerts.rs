@@ -177,7 +177,7 @@ async fn send(hook: &Hook, upstream: &Upstream, body: Bytes) -> Result<(), Strin
     let signature = signature(hook.secret.expose_secret(), SystemClock.unix_ms() / 1_000, &body);
     let signature = HeaderValue::from_str(&signature).map_err(|error| error.to_string())?;
     headers.insert(HeaderName::from_static("x-tollgate-signature"), signature);
-    let request = Outbound { method: Method::POST, path_and_query, headers, body: vec![body], upload: None };
+    let request = Outbound::new(Method::POST, path_and_query, headers, vec![body]);
     let answer =
         upstream.send(&hook.base.origin, request, CONNECT).await.map_err(|fault| fault.to_string())?;
     if answer.status().is_success() { Ok(()) } else { Err(format!("answered {}", answer.status())) }

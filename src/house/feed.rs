@@ -112,7 +112,7 @@ pub(super) async fn text(upstream: &Upstream, from: &str) -> Result<Vec<u8>, Str
     for (name, value) in [(USER_AGENT, agent), (ACCEPT_ENCODING, "identity"), (ACCEPT, "application/json")] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    let request = Outbound { method: Method::GET, path_and_query, headers, body: Vec::new(), upload: None };
+    let request = Outbound::new(Method::GET, path_and_query, headers, Vec::new());
     let answer = upstream.send(&base.origin, request, CONNECT).await.map_err(|fault| fault.to_string())?;
     let (head, body) = answer.into_parts();
     if head.status != 200 {

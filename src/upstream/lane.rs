@@ -55,11 +55,11 @@ pub(super) enum Again {
 }
 
 impl Again {
-    /// Whether a request sent at `since` may be sent again now.
-    pub(super) fn allows(self, since: Instant) -> bool {
+    /// Whether a request sent at `since` may be sent again now. `once`: it must not be carried out twice.
+    pub(super) fn allows(self, since: Instant, once: bool) -> bool {
         match self {
             Self::No => false,
-            Self::IfAtOnce => since.elapsed() < STALE,
+            Self::IfAtOnce => !once && since.elapsed() < STALE,
             Self::Yes => true,
         }
     }

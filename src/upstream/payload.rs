@@ -24,7 +24,7 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn new(request: Outbound) -> Self {
-        let Outbound { method, path_and_query, headers, body, upload } = request;
+        let Outbound { method, path_and_query, headers, body, upload, .. } = request;
         Self { method, path: path_and_query, headers, body: Payload::new(body, upload) }
     }
 }

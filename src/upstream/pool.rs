@@ -2,9 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::{Authority, Parts, Scheme};
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderValue, Method, Request, Uri};
+use http_body::Body as _;
 
 use super::UpstreamSettings;
 use super::dial::Dialed;
@@ -22,6 +23,11 @@ const MOST_SHARED: usize = 16;
 /// A point in time, in sweeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tick(u32);
+
+/// Tells the shared connections to one origin apart: one that was opened later has a higher number. The connections of
+/// HTTP/1.1 have none, and count as older than all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Serial(u64);
 
 /// The connections to one origin, and what every request to it needs.
 pub(super) struct Pool {
@@ -41,6 +47,8 @@ struct State {
     #[allow(clippy::vec_box, reason = "lanes go from hand to hand, 8 bytes instead of 760")]
     lanes: Vec<Box<Lane>>,
     shared: Vec<Shared>,
+    /// The number of the shared connection that was opened last.
+    newest: Serial,
     speaks: Option<Speaks>,
     now: Tick,
 }
@@ -56,6 +64,15 @@ enum Speaks {
 pub(super) enum Pick {
     Lane(Box<Lane>),
     Shared(Shared),
+}
+
+impl Pick {
+    pub(super) fn serial(&self) -> Serial {
+        match self {
+            Self::Lane(_) => Serial::default(),
+            Self::Shared(shared) => shared.serial,
+        }
+    }
 }
 
 impl Pool {
@@ -86,6 +103,12 @@ impl Pool {
         *request.uri_mut() = Uri::from(draft.path);
         *request.headers_mut() = draft.headers;
         request.headers_mut().insert(HOST, self.host.clone());
+        // hyper says the length of a body, but not that there is none where one is expected (RFC 9110 §8.6).
+        if request.body().is_end_stream()
+            && matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
+        {
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         request
     }
 
@@ -105,10 +128,13 @@ impl Pool {
         Ok(request)
     }
 
-    /// An open connection, if there is one to spare.
-    pub(super) fn pick(&self) -> Option<Pick> {
+    /// An open connection, if there is one to spare. A request that was lost on one of them gets only a shared one, and
+    /// one that was opened later: of many that were lost together, the first opens a connection for all.
+    pub(super) fn pick(&self, lost_on: Option<Serial>) -> Option<Pick> {
         let mut state = self.state();
-        if let Some(lane) = state.lanes.pop() {
+        if lost_on.is_none()
+            && let Some(lane) = state.lanes.pop()
+        {
             return Some(Pick::Lane(lane));
         }
         if state.shared.is_empty() {
@@ -117,9 +143,13 @@ impl Pool {
         let now = state.now;
         state.shared.retain(Shared::is_open);
         let full = state.shared.len() >= MOST_SHARED;
-        let shared = match state.shared.iter_mut().find(|shared| shared.has_room()) {
+        let is_later = |shared: &Shared| lost_on.is_none_or(|lost| shared.serial > lost);
+        let shared = match state.shared.iter_mut().find(|shared| shared.has_room() && is_later(shared)) {
             Some(shared) => shared,
-            None if full => state.shared.iter_mut().min_by_key(|shared| shared.streams())?,
+            None if full => {
+                let others = state.shared.iter_mut().filter(|shared| lost_on != Some(shared.serial));
+                others.min_by_key(|shared| shared.streams())?
+            }
             None => return None,
         };
         shared.used = now;
@@ -141,22 +171,23 @@ impl Pool {
     }
 
     /// Lets others use a connection.
-    pub(super) fn share(&self, mut shared: Shared) {
+    fn share(&self, shared: &mut Shared) {
         let mut state = self.state();
         state.speaks = Some(Speaks::Http2);
-        shared.used = state.now;
-        state.shared.push(shared);
+        state.newest.0 += 1;
+        (shared.used, shared.serial) = (state.now, state.newest);
+        state.shared.push(shared.clone());
     }
 
-    /// A connection just opened, for the request that asked for it.
+    /// A connection just opened, for whoever asked for it.
     pub(super) fn take_in(&self, dialed: Dialed) -> Pick {
         match dialed {
             Dialed::Lane(lane) => {
                 self.state().speaks = Some(Speaks::Http1);
                 Pick::Lane(lane)
             }
-            Dialed::Shared(shared) => {
-                self.share(shared.clone());
+            Dialed::Shared(mut shared) => {
+                self.share(&mut shared);
                 Pick::Shared(shared)
             }
         }

@@ -92,7 +92,7 @@ pub(super) fn answering(error: &hyper::Error, silent: bool) -> Fault {
         return Fault::new(FaultKind::Malformed, parsing(error));
     }
     if let Some(error) = source::<h2::Error>(error) {
-        return stream(error, silent);
+        return stream(error);
     }
     if error.is_user() {
         return Fault::new(FaultKind::Internal, "the request could not be written");
@@ -143,16 +143,15 @@ pub(super) fn truncated() -> Fault {
     Fault::new(FaultKind::Truncated, "connection closed within the answer")
 }
 
-fn stream(error: &h2::Error, silent: bool) -> Fault {
-    if error.is_io() {
-        return match error.get_io() {
-            Some(io) if is_reset(io) => {
-                Fault::new(FaultKind::Unreachable, "connection reset before the answer")
-            }
-            _ => closed(),
-        };
-    }
-    if silent {
+/// Whether the peer says by HTTP/2 that it did not work on the request.
+pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    // Streams up to the last one that a GOAWAY names go on; only those beyond fail with it.
+    error.is_remote() && (refused || error.is_go_away())
+}
+
+fn stream(error: &h2::Error) -> Fault {
+    if is_unprocessed(error) {
         return Fault::new(FaultKind::Unreachable, "the upstream refused the stream");
     }
     if error.is_remote() {

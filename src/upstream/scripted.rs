@@ -115,13 +115,9 @@ pub(super) fn request() -> Outbound {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer key"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Outbound {
-        method: Method::POST,
-        path_and_query: "/v1/chat/completions?api-version=1".parse().unwrap(),
-        headers,
-        body: vec![Bytes::from_static(b"{\"model\":"), Bytes::new(), Bytes::from_static(b"\"m\"}")],
-        upload: None,
-    }
+    let path = "/v1/chat/completions?api-version=1".parse().unwrap();
+    let body = vec![Bytes::from_static(b"{\"model\":"), Bytes::new(), Bytes::from_static(b"\"m\"}")];
+    Outbound::new(Method::POST, path, headers, body)
 }
 
 /// Sends [`request`] and waits for the head.

@@ -1,6 +1,7 @@
 //! One HTTP/2 connection, shared by many requests and driven by a task of its own.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::lane::{Again, Lost, MOST_HEAD};
 use super::payload::Payload;
-use super::pool::Tick;
+use super::pool::{Serial, Tick};
 use super::reason;
 use super::wire::Wire;
 use crate::fault::Fault;
@@ -32,6 +33,8 @@ const PING_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) struct Shared {
     sender: http2::SendRequest<Payload>,
     line: Arc<Line>,
+    /// Given by its pool.
+    pub(super) serial: Serial,
     /// When it was seen in use last.
     pub(super) used: Tick,
 }
@@ -82,7 +85,7 @@ impl Shared {
                 tracing::debug!(%error, "shared connection ended");
             }
         });
-        Ok(Self { sender, line, used: Tick::default() })
+        Ok(Self { sender, line, serial: Serial::default(), used: Tick::default() })
     }
 
     /// Sends a request. Dropping the future resets the stream.
@@ -97,8 +100,7 @@ impl Shared {
             Err(mut lost) => {
                 let unsent = lost.take_message();
                 let error = lost.into_error();
-                let again = again(&error);
-                Err(Box::new(Lost { fault: reason::answering(&error, again != Again::No), unsent, again }))
+                Err(Box::new(Lost { fault: reason::answering(&error, true), unsent, again: again(&error) }))
             }
         }
     }
@@ -120,14 +122,11 @@ impl Shared {
 }
 
 fn again(error: &hyper::Error) -> Again {
-    let Some(error) = reason::source::<h2::Error>(error) else { return Again::No };
-    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    // Streams up to the last one that a GOAWAY names go on; only those beyond fail with it, unprocessed.
-    if error.is_remote() && (refused || error.is_go_away()) {
-        Again::Yes
-    } else if error.is_io() {
-        Again::IfAtOnce
-    } else {
-        Again::No
+    match reason::source::<h2::Error>(error) {
+        Some(error) if reason::is_unprocessed(error) => Again::Yes,
+        Some(_) => Again::No,
+        // Of a connection that broke, hyper gives the socket's error without HTTP/2's around it.
+        None if reason::source::<io::Error>(error).is_some() => Again::IfAtOnce,
+        None => Again::No,
     }
 }

@@ -1,5 +1,6 @@
 //! Raw requests: the client's bytes out, the provider's bytes back, through the whole line.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::anthropic;
 use crate::client::{self, Reply, ask, eventually, post};
 use crate::gateway::{self, CANARY, Gateway, provider};
 use crate::sink::{Sender, Sink};
-use crate::upstream::{Heard, Upstream};
+use crate::upstream::{Act, Heard, Upstream};
 
 /// Bytes that are no text, always the same.
 pub fn noise(length: usize) -> Vec<u8> {
@@ -159,6 +160,29 @@ async fn what_the_provider_answers_comes_as_it_is() {
     assert_eq!((reply.status, reply.header("content-length")), (200, "12345"));
     let record = gateway.record(reply.header("x-request-id")).await;
     assert_eq!((&record["method"], &record["outcome"]), (&json!("HEAD"), &json!("ok")));
+}
+
+#[tokio::test]
+async fn what_a_connection_took_into_its_grave_is_sent_again_only_where_twice_is_once() {
+    let tries = Mutex::new(0);
+    let upstream = Upstream::start(move |heard| {
+        if heard.method == "GET" {
+            return acts::says("kept");
+        }
+        let mut tries = tries.lock().unwrap();
+        *tries += 1;
+        if *tries < 3 { vec![Act::Pause(Duration::from_millis(50)), Act::Close] } else { acts::says("done") }
+    });
+    let gateway = gateway::start(&format!("workers: 1\nproviders:\n{}", provider("up", &upstream.url())));
+    for (method, status, attempts) in [("POST", 502, 1), ("DELETE", 200, 2)] {
+        // From here on there is a connection that was used.
+        assert_eq!(get(&gateway, "/passthrough/up/files").await.status, 200);
+        let body = Bytes::from_static(b"{\"input_file_id\":\"f\"}");
+        let request = Request::builder().method(method).uri("/passthrough/up/batches").body(body).unwrap();
+        let reply = send(&gateway, request).await;
+        let heard = upstream.heard().iter().filter(|heard| heard.method == method).count();
+        assert_eq!((reply.status, heard), (status, attempts), "{method}: {reply:#?}");
+    }
 }
 
 #[tokio::test]

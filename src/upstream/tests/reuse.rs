@@ -1,9 +1,10 @@
 //! Connections: kept, closed, found stale, opened in advance.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -14,7 +15,7 @@ use crate::upstream::resolve::Resolver;
 use crate::upstream::scripted::{
     Blackhole, CONNECT, Scripted, ask, ok, origin, read_request, request, reset, send, until, upstream,
 };
-use crate::upstream::{Upstream, UpstreamSettings};
+use crate::upstream::{Outbound, Upstream, UpstreamSettings};
 
 #[tokio::test]
 async fn a_request_goes_out_rebuilt_and_whole() {
@@ -34,6 +35,32 @@ async fn a_request_goes_out_rebuilt_and_whole() {
         server.address
     );
     assert_eq!(told.recv().await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn an_empty_body_has_a_length_where_one_is_expected() {
+    for (method, length) in [
+        (Method::POST, Some("0")),
+        (Method::PUT, Some("0")),
+        (Method::PATCH, Some("0")),
+        (Method::GET, None),
+        (Method::DELETE, None),
+    ] {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let server = Scripted::start(move |_, mut stream| {
+            let tell = tell.clone();
+            async move {
+                tell.send(read_request(&mut stream).await.unwrap()).unwrap();
+                stream.write_all(ok("hi").as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let empty = Outbound { method: method.clone(), body: Vec::new(), ..request() };
+        upstream().send(&server.origin(), empty, CONNECT).await.unwrap();
+        let head = told.recv().await.unwrap();
+        let told = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        assert_eq!(told, length, "{method}: {head}");
+    }
 }
 
 #[tokio::test]
@@ -165,6 +192,34 @@ async fn a_keep_alive_connection_closed_by_the_peer_is_never_noticed() {
             let stats = upstream.stats();
             assert_eq!(stats.resent > 0, late, "closed {what}, {stats:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_must_not_be_carried_out_twice_is_not_sent_on_after_a_connection_died_with_it() {
+    for once in [false, true] {
+        let heard = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&heard);
+        // Each connection answers one request, and hears a second one before it dies.
+        let server = Scripted::start(move |_, mut stream| {
+            let count = Arc::clone(&count);
+            async move {
+                for answer in [Some(ok("hi")), None] {
+                    if read_request(&mut stream).await.is_none() {
+                        return;
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                    stream.write_all(answer.unwrap_or_default().as_bytes()).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let (upstream, origin) = (upstream(), server.origin());
+        ask(&upstream, &origin).await.unwrap();
+        let second = upstream.send(&origin, Outbound { once, ..request() }, CONNECT).await;
+        assert_eq!(second.is_err(), once, "{:?}", second.err());
+        assert_eq!(heard.load(Ordering::Relaxed), if once { 2 } else { 3 });
+        assert_eq!(upstream.stats().resent, u64::from(!once));
     }
 }
 

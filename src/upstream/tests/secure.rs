@@ -6,12 +6,17 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::target::Origin;
-use crate::upstream::scripted::{Scripted, ask, ok, read_request};
+use crate::upstream::scripted::{Scripted, ask, ok, read_request, until};
 use crate::upstream::{Upstream, UpstreamSettings};
+
+/// Requests at the same time.
+const BURST: usize = 8;
 
 /// A certificate authority of our own.
 pub(super) struct Authority {
@@ -137,6 +142,46 @@ async fn alpn_chooses_http2_and_all_requests_share_one_connection() {
     let (a, b, c) = tokio::join!(ask(&upstream, &origin), ask(&upstream, &origin), ask(&upstream, &origin));
     assert_eq!([a.unwrap(), b.unwrap(), c.unwrap()], ["hi"; 3]);
     assert_eq!((server.accepted(), upstream.stats().opened), (1, 1));
+}
+
+#[tokio::test]
+async fn a_burst_to_a_server_without_http2_dials_side_by_side() {
+    for prewarmed in [false, true] {
+        let authority = Authority::new("ours");
+        let acceptor = TlsAcceptor::from(Arc::new(authority.server("127.0.0.1", false, BOTH)));
+        // Nobody but the first is let in, and nobody is answered, before all are at the door.
+        let all = Arc::new(Barrier::new(BURST));
+        let server = Scripted::start(move |nth, stream| {
+            let (acceptor, all) = (acceptor.clone(), Arc::clone(&all));
+            async move {
+                if nth > 0 {
+                    all.wait().await;
+                }
+                let mut tls = acceptor.accept(stream).await.unwrap();
+                if read_request(&mut tls).await.is_none() {
+                    return;
+                }
+                if nth == 0 {
+                    all.wait().await;
+                }
+                tls.write_all(ok("hi").as_bytes()).await.unwrap();
+                tls.read_u8().await.ok();
+            }
+        })
+        .await;
+        let (upstream, origin) = (Arc::new(authority.trusted()), secure(&server, false));
+        if prewarmed {
+            upstream.prewarm(&origin);
+            until("prewarming", || upstream.idle() == 1).await;
+        }
+        let mut burst = JoinSet::new();
+        for _ in 0..BURST {
+            let (upstream, origin) = (Arc::clone(&upstream), origin.clone());
+            burst.spawn(async move { ask(&upstream, &origin).await.unwrap() });
+        }
+        assert_eq!(burst.join_all().await, ["hi"; BURST], "prewarmed: {prewarmed}");
+        assert_eq!(server.accepted(), BURST, "prewarmed: {prewarmed}");
+    }
 }
 
 #[tokio::test]

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 
 use crate::fault::FaultKind;
 use crate::settings::Period;
 use crate::target::Origin;
-use crate::upstream::scripted::{Scripted, ask, read_request, send, until, upstream};
-use crate::upstream::{Upstream, UpstreamSettings};
+use crate::upstream::scripted::{CONNECT, Scripted, ask, read_request, request, send, until, upstream};
+use crate::upstream::{Outbound, Upstream, UpstreamSettings};
 
 fn prior_knowledge(server: &Scripted) -> Origin {
     Origin { h2c: true, ..server.origin() }
@@ -167,6 +168,59 @@ async fn a_refused_stream_is_sent_again_once() {
         }
         assert_eq!(asked.load(Ordering::Relaxed), 3, "refused {what}");
     }
+}
+
+#[tokio::test]
+async fn requests_refused_together_share_one_new_connection() {
+    const BURST: usize = 30;
+    let server = Scripted::start(|nth, stream| async move {
+        let mut connection = handshake(stream, 100).await;
+        let mut refused = Vec::new();
+        let mut first = true;
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            if nth > 0 || std::mem::take(&mut first) {
+                answer(&mut respond, "hi");
+                continue;
+            }
+            refused.push(respond);
+            if refused.len() == BURST {
+                refused.iter_mut().for_each(|respond| respond.send_reset(h2::Reason::REFUSED_STREAM));
+            }
+        }
+    })
+    .await;
+    let (upstream, origin) = (Arc::new(upstream()), prior_knowledge(&server));
+    ask(&upstream, &origin).await.unwrap();
+    let mut burst = JoinSet::new();
+    for _ in 0..BURST {
+        let (upstream, origin) = (Arc::clone(&upstream), origin.clone());
+        // A refusal says that nobody worked on it, so that it may go out again whatever it is.
+        let asked = Outbound { once: true, ..request() };
+        burst.spawn(async move { upstream.send(&origin, asked, CONNECT).await.unwrap().status() });
+    }
+    assert_eq!(burst.join_all().await, [200; BURST]);
+    assert_eq!((server.accepted(), upstream.stats().resent), (2, BURST as u64));
+}
+
+#[tokio::test]
+async fn a_shared_connection_that_went_stale_is_replaced_unseen() {
+    // Each connection answers one request and ends with the next one, as if its idle timer had fired just then.
+    let server = Scripted::start(|_, stream| async move {
+        let mut connection = handshake(stream, 100).await;
+        if let Some(Ok((_, mut respond))) = connection.accept().await {
+            answer(&mut respond, "hi");
+            connection.accept().await;
+        }
+    })
+    .await;
+    let (upstream, origin) = (upstream(), prior_knowledge(&server));
+    for round in 0..4 {
+        assert_eq!(ask(&upstream, &origin).await.unwrap(), "hi", "round {round}");
+    }
+    assert_eq!((server.accepted(), upstream.stats().resent), (4, 3));
+    let once = upstream.send(&origin, Outbound { once: true, ..request() }, CONNECT).await;
+    let fault = once.expect_err("it may have been carried out");
+    assert_eq!((fault.kind, server.accepted()), (FaultKind::Unreachable, 4), "{fault}");
 }
 
 #[tokio::test]

@@ -15,13 +15,8 @@ use crate::upstream::{Duplex, Outbound, Switching, Upstream};
 const MOST: usize = 1_000;
 
 fn wish() -> Outbound {
-    Outbound {
-        method: Method::GET,
-        path_and_query: "/v1/realtime?model=m".parse().unwrap(),
-        headers: HeaderMap::new(),
-        body: Vec::new(),
-        upload: None,
-    }
+    let path = "/v1/realtime?model=m".parse().unwrap();
+    Outbound::new(Method::GET, path, HeaderMap::new(), Vec::new())
 }
 
 /// The head that agrees to a request.
