@@ -634,10 +634,8 @@ pub(super) fn outbound(
 pub(super) fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {
     if (300..400).contains(&status) {
         // Never followed: a redirect could carry the key to somebody else.
-        return Fault::new(
-            FaultKind::Malformed,
-            "the provider answered with a redirect, which is never followed",
-        );
+        let text = "the provider answered with a redirect, which is never followed";
+        return Fault::new(FaultKind::Malformed, text);
     }
     target.wire().fault(status, headers, body)
 }

@@ -277,7 +277,7 @@ mod tests {
             (
                 &price(&[(Unit::Input, 1.0), (Unit::OutputAudio, 12.0)]),
                 Usage { characters: 10, input: 5, estimated: true, ..none },
-                Some(5_000),
+                None,
             ),
             (
                 &price(&[(Unit::Request, 0.002), (Unit::Input, 0.0)]),

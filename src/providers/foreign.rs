@@ -36,6 +36,7 @@ pub(super) fn arguments(arguments: &str, kind: ToolKind) -> Value {
 pub(super) fn choice<'a>(asked: &'a Request, lost: &mut Vec<Loss>) -> Option<&'a ToolChoice> {
     let choice = asked.tool_choice.as_ref()?;
     if let ToolChoice::Named(name) = choice
+        && !asked.tools.is_empty()
         && !asked.tools.iter().any(|tool| tool.kind != ToolKind::Server && tool.name == *name)
     {
         lost.push(Loss::new("tool_choice", "dropped: it names a tool that is not offered here"));

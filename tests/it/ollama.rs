@@ -82,7 +82,7 @@ async fn an_openai_client_talks_to_ollama_itself() {
     assert_eq!(
         heard.json(),
         json!({
-            "model": "qwen3", "stream": false, "think": "high", "options": {"num_predict": 9, "num_ctx": 8192},
+            "model": "qwen3", "stream": false, "think": true, "options": {"num_predict": 9, "num_ctx": 8192},
             "messages": [{"role": "user", "content": "hi", "images": ["AA=="]}],
             "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}],
         })

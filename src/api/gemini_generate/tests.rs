@@ -135,6 +135,10 @@ fn recorded_requests_say_the_same_after_a_round() {
             continue;
         }
         let first = decoded(body).unwrap_or_else(|fault| panic!("{id}: {fault} {:?}", fault.param));
+        if !first.request.tools.is_empty() && first.request.output != OutputFormat::Text {
+            // Not before Gemini 3, whose calls would get proofs here.
+            continue;
+        }
         let target = TargetName::parse("gemini/gemini-2.5-flash").unwrap();
         let outgoing = gemini().encode(&first.request, &target).unwrap();
         let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
@@ -347,9 +351,10 @@ fn another_providers_stream_is_said_in_googles_words() {
 #[test]
 fn a_stream_that_breaks_off_never_looks_complete() {
     let events = [Event::Text { choice: 0, text: "a".into() }];
-    let mut broken = encoded(&events, true);
+    let (mut encoder, mut broken) = (GeminiEncoder::new(true, "own".into()), Vec::new());
+    events.iter().for_each(|event| encoder.encode(event, &mut broken));
     let fault = Fault::new(FaultKind::Truncated, "cut");
-    broken.extend_from_slice(&GeminiEncoder::new(true, String::new()).fault(&fault));
+    broken.extend_from_slice(&encoder.fault(&fault));
     let list: Vec<Value> = serde_json::from_slice(&broken).unwrap();
     assert_eq!(
         (&list[1]["error"]["code"], &list[1]["error"]["status"]),

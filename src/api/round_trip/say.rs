@@ -30,7 +30,8 @@ impl Dialect {
 
     fn model(self) -> &'static str {
         match self {
-            Chat => "gpt-5",
+            // One of which nobody knows what it refuses.
+            Chat => "a-model",
             Messages => "claude-sonnet-4-5",
             Generate => "gemini-2.5-pro",
         }
@@ -334,6 +335,11 @@ pub(super) fn request(dialect: Dialect) -> impl Strategy<Value = Request> {
                 _ if !thinks => None,
                 Chat => Some(Reasoning { effort: Some("low".into()), ..Reasoning::default() }),
                 Messages | Generate => Some(Reasoning { budget_tokens: Some(1500), ..Reasoning::default() }),
+            };
+            // Before Gemini 3, functions and JSON exclude each other.
+            let output = match (dialect, tools.is_empty()) {
+                (Generate, false) => OutputFormat::Text,
+                _ => output,
             };
             let calm = Sampling { temperature: None, top_p: None, top_k: None, ..sampling.clone() };
             Request {

@@ -250,7 +250,8 @@ async fn what_a_guard_found_does_not_leave() {
         (&*redaction.value, &*redaction.placeholder, redaction.restore),
         ("ann@a.b", "[EMAIL_1]", true)
     );
-    let (session, _) = begin(&[("10-a", r#"fn on_request(req) { req.redact(["email"]) }"#)]);
+    let (session, _) =
+        begin(&[("10-a", r#"fn on_request(req) { let kinds = ["email"]; req.redact(kinds) }"#)]);
     assert!(session.decide().await.errors[0].message.starts_with("redact: this version has no detectors"));
 }
 

@@ -39,7 +39,9 @@ fn an_unchanged_policy_decides_the_same_without_the_prompt() {
         r#"req.texts("tool").is_empty()"#,
         r#"req.contains_any(words(["prove"])) && !req.contains_any(words(["disprove"]))"#,
     ] {
-        let words = "} fn words(all) { for n in 0..900 { all.push(`word${n}`); } all";
+        // More of them than a question may be long.
+        let words =
+            format!("}} fn words(all) {{ for n in 0..50 {{ all.push(`{}${{n}}`); }} all", "word".repeat(25));
         let (first, second, missed) = again(&format!("if {asked} {{ return route(\"cheap\"); }} {words}"));
         let first = first.decision.unwrap();
         assert!(first.verdict.is_some(), "{asked}");

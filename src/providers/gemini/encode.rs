@@ -110,7 +110,7 @@ fn output(asked: &Request, model: Model<'_>, body: &mut Object, config: &mut Obj
     const JSON: &str = "application/json";
     let output = &asked.output;
     // Before Gemini 3, functions and JSON exclude each other.
-    if !model.is_third() && asked.tools.iter().any(|tool| tool.kind != ToolKind::Server) {
+    if model.excludes() && asked.tools.iter().any(|tool| tool.kind != ToolKind::Server) {
         let wanted = match output {
             OutputFormat::JsonObject => "When you do not call a function, answer with JSON alone.".to_owned(),
             OutputFormat::JsonSchema { .. } => format!(

@@ -20,6 +20,12 @@ impl<'a> Model<'a> {
         self.is_gemini() && self.version >= (3, 0)
     }
 
+    /// Before Gemini 3, functions exclude JSON and Google's own tools.
+    /// <https://ai.google.dev/gemini-api/docs/structured-output>
+    pub(super) fn excludes(self) -> bool {
+        self.is_gemini() && self.version < (3, 0)
+    }
+
     /// Gemini 2.5 and later think.
     pub(super) fn thinks(self) -> bool {
         self.is_gemini() && self.version >= (2, 5)

@@ -39,7 +39,7 @@ pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &m
         }
     }
     // https://ai.google.dev/gemini-api/docs/function-calling#multi-tool-use
-    if !functions.is_empty() && !model.is_third() && !others.is_empty() {
+    if !functions.is_empty() && model.excludes() && !others.is_empty() {
         others.clear();
         lost.push(Loss::new("tools", "Google's own dropped: this model takes them or functions, not both"));
     }

@@ -175,9 +175,9 @@ fn parameters_are_said_in_this_apis_words_and_losses_are_told() {
             "service_tier": "flex", "prompt_cache_key": "k",
             "tools": [{"type": "web_search", "search_context_size": "low",
                 "user_location": {"type": "approximate", "city": "Rome"}}],
-            "max_output_tokens": 16, "temperature": 0.5, "top_logprobs": 2,
+            "max_output_tokens": 16,
             "reasoning": {"effort": "medium", "summary": "auto"},
-            "include": ["message.output_text.logprobs", "reasoning.encrypted_content"], "user": "u",
+            "include": ["reasoning.encrypted_content"], "user": "u",
         })
     );
     assert_eq!(
@@ -189,6 +189,8 @@ fn parameters_are_said_in_this_apis_words_and_losses_are_told() {
             "seed (dropped)",
             "stop (dropped)",
             "n (lowered to 1)",
+            "temperature (dropped: this model draws in its own way)",
+            "top_logprobs (dropped: this model does not take it)",
         ]
     );
 }
