@@ -424,13 +424,13 @@ mod tests {
     async fn who_got_a_prompt_and_gave_no_answer_is_known() {
         let target = TargetName::parse("a/b").unwrap();
         let fails = |kind| Fault::new(kind, "no");
-        type End = dyn Fn(Page<'_>);
-        let worked = |end: &End| {
+        type End<'a> = dyn Fn(Page<'_>) + 'a;
+        let worked = |end: &End<'_>| {
             let journal = Journal::default();
             end(journal.begin_at(&target, Dialect::OpenAi, Role::Primary, Instant::now()));
             journal.worked().is_some()
         };
-        let ended: [(&str, bool, &End); 5] = [
+        let ended: [(&str, bool, &End<'_>); 5] = [
             ("the client left", true, &|_| ()),
             ("half an answer", true, &|page| _ = page.fail(&fails(FaultKind::Truncated))),
             ("refused", false, &|page| _ = page.fail(&fails(FaultKind::BadRequest))),

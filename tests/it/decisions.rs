@@ -192,7 +192,7 @@ async fn another_policy_is_asked_the_same() {
 async fn what_was_not_recorded_is_not_guessed() {
     let (town, sent) = recorded("", RULES).await;
     for (name, condition, missing) in [
-        ("words", "req.contains_any([\"poem\"])", "contains_any(\"poem\")"),
+        ("words", "req.contains_any([\"poem\"])", "contains_any([\"poem\"])"),
         ("text", "req.text.len() > 5", "text"),
         ("meta", "req.metadata[\"other\"] == \"x\"", "metadata[\"other\"]"),
     ] {

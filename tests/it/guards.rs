@@ -406,7 +406,7 @@ fn hidden() -> Vec<(&'static str, Value)> {
             "/v1/responses",
             json!({"model": "up/m", "input": "hi", "prompt": {"id": "p", "variables": {"to": MAIL}}}),
         ),
-        ("/v1beta/models/up%2Fm:generateContent", json!({"contents": parts})),
+        ("/v1beta/models/up/m:generateContent", json!({"contents": parts})),
         ("/v1/completions", json!({"model": "up/m", "prompt": "hi", "suffix": MAIL})),
         ("/v1/audio/speech", json!({"model": "up/m", "input": "hi", "voice": "v", "instructions": MAIL})),
         ("/v1/rerank", json!({"model": "up/m", "query": "hi", "documents": [{"text": "hi", "from": MAIL}]})),
