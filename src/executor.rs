@@ -11,6 +11,7 @@ mod bond;
 mod chaos;
 mod counting;
 mod course;
+mod due;
 mod ensemble;
 mod grip;
 mod hedge;
@@ -37,7 +38,8 @@ use tokio::time::Instant;
 pub use advice::{Advice, Advising};
 pub use bond::Bond;
 pub use chaos::{Chaos, ChaosKind, ChaosMatch, ChaosSettings, Exposed, StallAt};
-use course::{Course, Onward, Step};
+use course::{Course, Onward, Step, Turn};
+use due::Late;
 pub use ensemble::Judge;
 pub use grip::Grip;
 pub use journal::{Journal, Spent};
@@ -226,6 +228,7 @@ impl Executor {
                 return Box::pin(self.race(job, pace)).await;
             }
         }
+        let late = Late::default();
         let mut course = Course::new(job, self);
         let mut role = if job.carry.is_sequel() { Role::Continuation } else { Role::Primary };
         loop {
@@ -235,8 +238,17 @@ impl Executor {
                 // Boxed, as all that few requests need.
                 Step::Wait(place) => Box::pin(course.wait(place)).await,
             };
-            let Some(mut turn) = turn else { continue };
-            let pause = match self.attempt(job, &mut turn, role).await {
+            let Some(turn) = turn else { continue };
+            let target = &turn.target.name;
+            let (turn, result) = {
+                let mut attempt = std::pin::pin!(self.turn(job, turn, role, Some(&late)));
+                match late.before(attempt.as_mut()).await {
+                    Some(ended) => ended,
+                    // Boxed, as all that few requests need.
+                    None => return Box::pin(self.relieve(job, course, (target, attempt), &late)).await,
+                }
+            };
+            let pause = match result {
                 Ok(answered) => return Ok(answered),
                 Err(fault) => {
                     role = Role::Retry;
@@ -251,6 +263,18 @@ impl Executor {
                 tokio::time::sleep(pause).await;
             }
         }
+    }
+
+    /// An attempt with its turn, which comes back with its end.
+    async fn turn<'j>(
+        &self,
+        job: &Job,
+        mut turn: Turn<'j>,
+        role: Role,
+        late: Option<&Late>,
+    ) -> (Turn<'j>, Result<Answered, Fault>) {
+        let result = self.attempt(job, &mut turn, role, late).await;
+        (turn, result)
     }
 }
 

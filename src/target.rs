@@ -91,8 +91,10 @@ pub struct Deadlines {
     /// Between two pieces of an answer.
     pub idle: Duration,
     /// From sending the request to the first content of a stream or the end of a whole answer, while another target is
-    /// left that could be asked instead.
+    /// left that could be asked beside it.
     pub handover: Duration,
+    /// Whether a target that is known to be slow is given more time before a handover: where nobody has said how long.
+    pub learns: bool,
     /// The whole request with all its attempts.
     pub total: Duration,
     /// The fewest tokens a second of a stream after its first content; 0 asks for none.
@@ -109,6 +111,7 @@ impl Default for Deadlines {
             first_token: Duration::from_secs(60),
             idle: Duration::from_secs(30),
             handover: HANDOVER,
+            learns: true,
             total: Duration::from_secs(600),
             tokens_per_second: 0,
         }
@@ -127,6 +130,7 @@ impl Deadlines {
         let longest =
             given(self.first_byte, usual.first_byte).max(given(self.first_token, usual.first_token));
         self.handover = after.unwrap_or_else(|| longest.max(HANDOVER));
+        self.learns = after.is_none();
         self
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::answering::{Answering, Script};
 use super::chaos::Strike;
 use super::course::Turn;
+use super::due::{Due, Head, Late, Overdue, is_hurried, late_at, out_of_patience, passed};
 use super::grip::Grip;
 use super::journal::Page;
 use super::live::Live;
@@ -32,6 +33,9 @@ use crate::upstream::{Outbound, Standing, Upload};
 
 /// An error body is read this far; the rest says nothing new.
 pub(super) const MAX_ERROR_BODY: usize = 64 << 10;
+/// It is read so long, and may be silent so long: what counts is the status, which is here.
+const ERROR_TIME: Duration = Duration::from_secs(3);
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is said of a provider that is neither inside the process nor anywhere else.
 const NOWHERE: &str = "a provider without an address cannot be called";
@@ -49,24 +53,6 @@ pub(super) const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
 pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
-/// When the phases of an attempt end.
-#[derive(Clone, Copy)]
-struct Due {
-    first_byte: Instant,
-    first_token: Instant,
-    /// The end of a whole answer.
-    whole: Instant,
-    total: Instant,
-}
-
-/// When the answer's head is due.
-#[derive(Clone, Copy)]
-pub(super) struct Head {
-    pub(super) at: Instant,
-    phase: Phase,
-    due: Due,
-}
-
 /// An answer that has begun.
 pub(super) struct Sent {
     pub(super) status: u16,
@@ -80,12 +66,14 @@ pub(super) struct Sent {
 
 impl Executor {
     /// Makes one attempt, notes it in the journal, and tells everybody whom its end concerns. Dropped before its end, it
-    /// says nothing of target and key.
+    /// says nothing of target and key, unless the target was late. Without anybody to be told that it is, an attempt ends
+    /// when it becomes late.
     pub(super) async fn attempt(
         &self,
         job: &Job,
         turn: &mut Turn<'_>,
         role: Role,
+        late: Option<&Late>,
     ) -> Result<Answered, Fault> {
         let instead = job.carry.instead(turn.target);
         let mut entry = match &job.tab {
@@ -124,10 +112,17 @@ impl Executor {
             page.struck(strike.name(), strike.sent());
             entry.iter_mut().for_each(|entry| entry.goes_out_when(strike.sent()));
         }
-        let mut busy =
-            self.health.loads.enter(&target.name, || target.vendor.models.contains(&target.name.model));
-        let due = Due::of(job, target, turn.is_last, now);
-        let tried = self.try_once(job, target, hold.as_ref(), &page, due, strike).await;
+        let mut stake = Overdue::new(self, target, &page, pass, now);
+        let handover = (!turn.is_last && job.is_repeatable_at(target)).then(|| late_at(job, target, now));
+        let due = Due::of(job, target, handover.filter(|_| late.is_none()), now);
+        let tried = {
+            let trying = std::pin::pin!(self.try_once(job, target, hold.as_ref(), &page, due, strike));
+            match handover.zip(late) {
+                Some((at, late)) => stake.watch(job, trying, at, late).await,
+                None => trying.await,
+            }
+        };
+        let (pass, mut busy) = stake.over();
         match in_the_books(job, entry, role, &page, tried).await {
             Ok((mut answered, status)) => {
                 if let Answered::Raw(raw) = &answered
@@ -140,7 +135,7 @@ impl Executor {
                     meters.attempt("ok", took);
                     let first_token = matches!(answered, Answered::Stream(_)).then_some(took);
                     self.health.attempted(&target.name, Verdict::Good, first_token, Instant::now());
-                    busy.took(took, true, Instant::now());
+                    busy.iter_mut().for_each(|busy| busy.took(took, true, Instant::now()));
                     if let Some(pass) = pass {
                         pass.heard(Heard::Good(took), Instant::now());
                     }
@@ -151,14 +146,14 @@ impl Executor {
                         hold.good(Instant::now());
                     }
                 }
-                answered.keep(Grip { _busy: Some(busy), hold, _berth: berth });
+                answered.keep(Grip { _busy: busy, hold, _berth: berth });
                 Ok(answered)
             }
             Err(fault) => {
                 meters.attempt(fault.kind.as_str(), page.fail(&fault));
                 self.blame(job, target, &fault, now, (pass, hold.as_mut(), berth.as_ref()));
                 if Verdict::of(&fault) != Verdict::Void {
-                    busy.took(now.elapsed(), false, Instant::now());
+                    busy.iter_mut().for_each(|busy| busy.took(now.elapsed(), false, Instant::now()));
                 }
                 tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
@@ -250,7 +245,7 @@ impl Executor {
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
             _ if (200..300).contains(&status) => None,
-            _ => Some(body.beginning(MAX_ERROR_BODY, deadlines.idle, due.whole).await),
+            _ => Some(text_of_error(&mut body, deadlines.idle, due.whole).await),
         };
         let complaint = match &begun {
             None => None,
@@ -384,6 +379,11 @@ impl Executor {
         let stale = status == 401 || status == 403 && memchr::memmem::find(text, b"xpired").is_some();
         if stale && lease.refused(held, self.clock.unix_ms()) { fault.retry(Retry::Here) } else { fault }
     }
+}
+
+/// As much of an error's text as comes soon.
+async fn text_of_error(body: &mut Answering, idle: Duration, end: Instant) -> Bytes {
+    body.beginning(MAX_ERROR_BODY, idle.min(ERROR_PAUSE), end.min(Instant::now() + ERROR_TIME)).await
 }
 
 /// Reads a whole answer.
@@ -557,51 +557,6 @@ async fn uploading<T>(
     }
 }
 
-impl Due {
-    /// An attempt that begins now has until then. While another target is left that is well, there is less time, and
-    /// never more than half of what is left of the request's: a client who waits shortly is rescued, too.
-    fn of(job: &Job, target: &Target, is_last: bool, now: Instant) -> Self {
-        let deadlines = &target.vendor.deadlines;
-        let first_token = job.first_token.unwrap_or(deadlines.first_token);
-        let end = if is_last || !job.is_repeatable_at(target) {
-            job.deadline
-        } else {
-            let share = job.deadline.saturating_duration_since(now) / 2;
-            now + handover(job, target).min(share)
-        };
-        let most = job.manner.as_ref().and_then(|manner| manner.attempt);
-        let end = most.map_or(end, |most| end.min(now + most));
-        Self {
-            first_byte: (now + deadlines.first_byte).min(end),
-            first_token: (now + first_token).min(end),
-            whole: end,
-            total: job.deadline,
-        }
-    }
-
-    /// Raw answers begin with their head. Those whose whole work is done before it have so much `more` time.
-    fn raw_head(self, form: RawForm, more: Duration) -> Head {
-        let slow = !form.as_it_came && form.slow;
-        let at = if slow { (self.first_byte + more).min(self.total) } else { self.first_byte };
-        Head { at, phase: Phase::FirstByte, due: self }
-    }
-
-    /// A stream that has no head has no content either: the nearer of both deadlines counts.
-    fn head(self, streams: bool) -> Head {
-        if streams && self.first_token < self.first_byte {
-            Head { at: self.first_token, phase: Phase::FirstToken, due: self }
-        } else {
-            Head { at: self.first_byte, phase: Phase::FirstByte, due: self }
-        }
-    }
-}
-
-impl Head {
-    pub(super) fn passed(&self) -> Fault {
-        passed(self.at, self.due, self.phase)
-    }
-}
-
 /// The request as it goes over the wire: rebuilt from the dialect's own headers and the configured ones, never relayed.
 pub(super) fn outbound(
     place: &HttpPlace,
@@ -638,43 +593,6 @@ pub(super) fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &T
         return Fault::new(FaultKind::Malformed, text);
     }
     target.wire().fault(status, headers, body)
-}
-
-/// How long the target may take while another one is left.
-fn handover(job: &Job, target: &Target) -> Duration {
-    target.vendor.deadlines.handover.max(job.first_token.unwrap_or_default())
-}
-
-/// Whether a deadline passed that may have been too short for anybody, and so says nothing of the target: one that a
-/// policy set, or what the client's own patience left of one.
-fn is_hurried(job: &Job, target: &Target, fault: &Fault, took: Duration) -> bool {
-    let deadlines = &target.vendor.deadlines;
-    let least = match fault.kind {
-        FaultKind::Timeout(Phase::FirstToken) if job.first_token.is_some() => return true,
-        FaultKind::Timeout(Phase::FirstToken) => deadlines.first_token,
-        FaultKind::Timeout(Phase::FirstByte) => deadlines.first_byte.min(deadlines.first_token),
-        FaultKind::Timeout(Phase::Idle) => deadlines.idle,
-        _ => return false,
-    };
-    took < least.min(handover(job, target))
-}
-
-fn out_of_patience() -> Fault {
-    Fault::new(FaultKind::Timeout(Phase::Idle), "the answer was not complete in the time of the attempt")
-}
-
-/// Which deadline it was that passed at `at`.
-fn passed(at: Instant, due: Due, phase: Phase) -> Fault {
-    if at >= due.total {
-        return Fault::new(FaultKind::Timeout(Phase::Total), "the request's deadline passed");
-    }
-    let text = match phase {
-        Phase::Connect => "the provider could not be reached in time",
-        Phase::FirstByte => "the provider did not begin to answer in time",
-        Phase::FirstToken => "the provider sent no content in time",
-        Phase::Idle | Phase::Total => "the provider stopped sending",
-    };
-    Fault::new(FaultKind::Timeout(phase), text)
 }
 
 /// An error text that repeats our credentials, without them.

@@ -16,7 +16,8 @@ pub use settings::{ChaosKind, ChaosMatch, ChaosSettings, StallAt};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Script};
-use super::attempt::{Head, Sent, refusal};
+use super::attempt::{Sent, refusal};
+use super::due::Head;
 use crate::clock::Dice;
 use crate::fault::{Fault, FaultKind};
 use crate::providers::Target;

@@ -3,12 +3,14 @@
 //! Whoever carries a request out takes turns from here and tells how they ended. Turns may be raced: several can be
 //! taken before the first of them ends.
 
+mod pauses;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Executor, Job, backoff};
+use super::{Executor, Job};
 use crate::breaker::{Admission, Pass};
 use crate::fault::{Counts, Fault, FaultKind, Phase, Then, Whose};
 use crate::plan::Reaction;
@@ -175,20 +177,6 @@ impl<'j> Course<'j> {
         }
     }
 
-    /// Nobody else could answer: whoever wanted a pause is given it, and tried once more.
-    fn after_all(&mut self, now: Instant) -> Step<'j> {
-        let soonest = self.put_off.iter().enumerate().min_by_key(|(_, off)| off.due).map(|(at, _)| at);
-        let Some(PutOff { place, due }) = soonest.map(|at| self.put_off.swap_remove(at)) else {
-            return Step::Over;
-        };
-        let target = self.job.targets.get(place).filter(|target| self.may_retry(target));
-        if due >= self.job.deadline || target.is_none() {
-            return self.after_all(now);
-        }
-        self.again.push(Again { place, but: None });
-        Step::Wait(Waiting::Pause(due.saturating_duration_since(now)))
-    }
-
     /// A target that is well and was not asked yet, to be asked beside the others.
     pub(super) fn another(&mut self) -> Option<Turn<'j>> {
         if self.made + self.open >= self.job.limits.max_attempts {
@@ -253,6 +241,14 @@ impl<'j> Course<'j> {
 
     fn window(&self, target: &Target) -> Option<u64> {
         self.job.market.as_ref()?.listing(&target.name)?.context_window
+    }
+
+    /// Whether all attempts that are left are needed by those who were not asked yet.
+    fn is_tight(&self) -> bool {
+        let left = self.job.limits.max_attempts.saturating_sub(self.made + self.open) as usize;
+        let ahead = (self.next..self.job.targets.len()).filter(|at| self.allows(*at) && self.is_roomier(*at));
+        let ahead = ahead.count();
+        ahead > 0 && left <= ahead
     }
 
     fn lane(&self, target: &Target) -> Arc<Lane> {
@@ -538,7 +534,7 @@ impl<'j> Course<'j> {
         let pause = match then {
             // It is left alone, and this was the one try that it gets all the same.
             Then::Retry | Then::RetryLast if is_desperate => None,
-            Then::Retry if wants_a_pause(&fault) && self.has_other_well() => {
+            Then::Retry if self.is_tight() || wants_a_pause(&fault) && self.has_other_well() => {
                 let pause = self.pause_before(place, &fault, rule.after);
                 self.put_off.extend(pause.map(|pause| PutOff { place, due: Instant::now() + pause }));
                 None
@@ -587,45 +583,11 @@ impl<'j> Course<'j> {
         let other = key.is_some() && target.vendor.ring.has_other(self.wish(target, key), Instant::now());
         // Keys that are not out by their fault (a provider's own rule) could be tried for ever.
         let bounded = (self.made as usize) < self.job.targets.len() + target.vendor.ring.len();
-        if other && bounded {
+        let turns = other && bounded && !self.is_tight();
+        if turns {
             self.again.push(Again { place, but: key });
         }
-        other && bounded
-    }
-
-    /// How long to wait before another try at this place; `None` when another place is the better try.
-    fn pause(
-        &mut self,
-        place: usize,
-        target: &Target,
-        fault: &Fault,
-        least: Option<Duration>,
-    ) -> Option<Duration> {
-        let pause = self.pause_before(place, fault, least)?;
-        self.pause_or_put_off(place, target, pause)
-    }
-
-    /// The pause, unless others are under way: they go on meanwhile, and only when they have failed, too, is the place
-    /// tried once more.
-    fn pause_or_put_off(&mut self, place: usize, target: &Target, pause: Duration) -> Option<Duration> {
-        if self.open > 0 {
-            self.put_off.push(PutOff { place, due: Instant::now() + pause });
-            return None;
-        }
-        self.may_retry(target).then_some(pause)
-    }
-
-    /// The same before the budget of retries is asked.
-    fn pause_before(&self, place: usize, fault: &Fault, least: Option<Duration>) -> Option<Duration> {
-        let limits = &self.job.limits;
-        let retries = self.job.retries.unwrap_or(limits.retries);
-        let failed = self.failed.iter().find(|(failed, _)| *failed == place).map_or(0, |(_, times)| *times);
-        let pause = backoff::pause(failed, retries, fault, limits, &self.executor.dice)?;
-        Some(least.map_or(pause, |least| pause.max(least)))
-    }
-
-    fn may_retry(&self, target: &Target) -> bool {
-        self.executor.gates.may_retry(&target.name, self.job.limits.allowance, Instant::now())
+        turns
     }
 
     /// What the client is told when nothing is left. A provider's failure is told rather than the losses of others:

@@ -54,7 +54,7 @@ impl Executor {
         let mut course = Course::new(job, self);
         let mut running = Running::default();
         for turn in (0..together.of).map_while(|_| course.another()).collect::<Vec<_>>() {
-            running.begin(self, job, turn, Role::Ensemble);
+            running.begin(self, job, turn, Role::Ensemble, None);
         }
         let (mut members, mut end, mut pause) = (Vec::<Member>::new(), None, Duration::ZERO);
         loop {
@@ -85,10 +85,10 @@ impl Executor {
             }
             wait(job, std::mem::take(&mut pause)).await;
             match course.step() {
-                Step::Turn(turn) => running.begin(self, job, turn, Role::Retry),
+                Step::Turn(turn) => running.begin(self, job, turn, Role::Retry, None),
                 Step::Wait(place) => {
                     if let Some(turn) = Box::pin(course.wait(place)).await {
-                        running.begin(self, job, turn, Role::Retry);
+                        running.begin(self, job, turn, Role::Retry, None);
                     }
                 }
                 Step::Over => return Err(course.verdict()),
@@ -176,7 +176,7 @@ impl Executor {
             market: None,
         };
         let answered = match Course::new(&case, self).step() {
-            Step::Turn(mut turn) => self.attempt(&case, &mut turn, Role::Ensemble).await,
+            Step::Turn(mut turn) => self.attempt(&case, &mut turn, Role::Ensemble, None).await,
             Step::Wait(_) | Step::Over => {
                 Err(Fault::new(FaultKind::Unavailable, "the judge is out of service"))
             }
@@ -248,6 +248,10 @@ impl Carry for Case {
         });
         let body = texts.collect::<String>().into();
         Ok(Relayed { body, usage, finish: None, lost: Vec::new() })
+    }
+
+    fn counted(&self) -> Option<Request> {
+        Some(self.request.clone())
     }
 
     fn size(&self) -> Option<Size> {

@@ -51,7 +51,7 @@ impl Executor {
         if wanted < limit { wanted } else { middle }
     }
 
-    fn figure(
+    pub(super) fn figure(
         &self,
         target: &Target,
         figure: impl Fn(&crate::breaker::Reading) -> Option<f64>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::chat::{Loss, Tier, Usage};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::ledger::is_free;
 use crate::money::Nano;
 use crate::plan::{AttemptRecord, Role};
@@ -70,6 +70,8 @@ struct Running {
     tier: Option<Tier>,
     /// Whether the request went out, where that is not sure: chaos may hold it back.
     sent: Option<Arc<AtomicBool>>,
+    /// What is said of it if somebody else answers instead, where it is late.
+    late: Option<FaultKind>,
 }
 
 /// The page of one attempt. Dropped before its end, the attempt was cancelled.
@@ -98,6 +100,14 @@ impl Page<'_> {
         let mut pages = self.journal.pages();
         if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
             (running.chaos, running.sent) = (Some(chaos.clone()), Some(sent));
+        }
+    }
+
+    /// The attempt is late: if it is given up for another one, that was why.
+    pub(super) fn is_late(&self, kind: FaultKind) {
+        let mut pages = self.journal.pages();
+        if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
+            running.late = Some(kind);
         }
     }
 
@@ -168,7 +178,7 @@ impl Page<'_> {
 
 impl Drop for Page<'_> {
     fn drop(&mut self) {
-        self.journal.pages().end(self.number, true, cancelled);
+        self.journal.pages().cancel(self.number);
     }
 }
 
@@ -195,6 +205,7 @@ impl Journal {
             chaos: None,
             tier: None,
             sent: None,
+            late: None,
         });
         Page { journal: self, number, withheld: OnceLock::new(), paid: OnceLock::new() }
     }
@@ -307,7 +318,7 @@ impl Journal {
     pub fn close(&self) -> Vec<AttemptRecord> {
         let mut pages = self.pages();
         while let Some(number) = pages.running.first().map(|running| running.number) {
-            pages.end(number, true, cancelled);
+            pages.cancel(number);
         }
         std::mem::take(&mut pages.attempts)
     }
@@ -328,6 +339,20 @@ impl Pages {
             self.upstream += since.elapsed();
         }
         Some(running)
+    }
+
+    /// Ends an attempt that was given up.
+    fn cancel(&mut self, number: u32) {
+        let late = self.running.iter().find(|running| running.number == number).and_then(|one| one.late);
+        let outcome = late.map_or("cancelled", FaultKind::as_str);
+        self.end(number, true, |target, took| cancelled(target, took, outcome));
+        // Who answered instead has the last word.
+        if late.is_some()
+            && let [.., winner, given_up] = &mut self.attempts[..]
+            && winner.outcome == "ok"
+        {
+            std::mem::swap(winner, given_up);
+        }
     }
 
     /// `worked` says whether whoever got the request has worked on it.
@@ -354,10 +379,10 @@ impl Running {
     }
 }
 
-fn cancelled(target: TargetName, took: Duration) -> AttemptRecord {
+fn cancelled(target: TargetName, took: Duration, outcome: &'static str) -> AttemptRecord {
     AttemptRecord {
         target,
-        outcome: "cancelled".into(),
+        outcome: outcome.into(),
         status: None,
         ms: ms(took),
         role: Role::Primary,

@@ -16,7 +16,7 @@ use super::watchdog::Watchdog;
 use crate::chat::{Loss, Tier, Usage};
 use crate::facts::market::Scale as _;
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Frame, StreamRelay, Tally, Target};
+use crate::providers::{Dialect, Frame, StreamRelay, Tally, Target};
 use crate::tokens::Counter;
 
 /// Frames held back before the first content may not exceed this; a provider that sends so much without content is
@@ -25,6 +25,9 @@ const MAX_HELD: usize = 1 << 20;
 
 /// How long the end of the provider's body is awaited after its terminal event, so that the connection can be kept.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long the terminal event is awaited after the last content and the usage.
+const CODA: Duration = Duration::from_secs(5);
 
 /// A stream whose first content has arrived.
 pub struct Live {
@@ -40,6 +43,8 @@ pub struct Live {
     over: bool,
     /// The terminal event has come and gone out; only the end of the provider's body is missing.
     finished: bool,
+    /// All was said but the terminal event.
+    said_all: bool,
     /// A fault that waits until the frames before it are out.
     fault: Option<Fault>,
     /// What has come, where somebody looks at it before it goes on.
@@ -91,6 +96,7 @@ impl Live {
             json,
             over: false,
             finished: false,
+            said_all: false,
             fault: None,
             tally: None,
             grip: Grip::default(),
@@ -188,6 +194,7 @@ impl Live {
                     self.relay.finish(&mut self.scratch)
                 }
                 Poll::Pending => {
+                    self.expect_the_end();
                     let passed = match self.pace.poll(cx, self.relay.text_bytes()) {
                         Poll::Ready(slow) if !self.finished => slow,
                         _ => std::task::ready!(self.watchdog.poll(cx)),
@@ -196,7 +203,13 @@ impl Live {
                         self.over = true;
                         return Poll::Ready(Piece::End);
                     }
-                    Err(passed)
+                    // Silent, but nothing was missing.
+                    if self.relay.finish_reason().is_some() && self.relay.finish(&mut self.scratch).is_ok() {
+                        self.over = true;
+                        Ok(())
+                    } else {
+                        Err(passed)
+                    }
                 }
                 Poll::Ready(_) if self.finished && self.watchdog.silent_for(LINGER) => {
                     self.over = true;
@@ -221,6 +234,19 @@ impl Live {
             };
             self.take_frames();
             self.fault = step.err();
+        }
+    }
+
+    /// Some providers end neither the stream nor the connection after the last they have to say. Google's say in each
+    /// piece that it might be the last.
+    fn expect_the_end(&mut self) {
+        if !self.said_all
+            && self.relay.finish_reason().is_some()
+            && self.relay.usage().is_some()
+            && self.target.wire().dialect() != Dialect::Gemini
+        {
+            self.said_all = true;
+            self.watchdog.expect_within(self.watchdog.idle().min(CODA));
         }
     }
 

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
-use super::attempt::{Head, MAX_ERROR_BODY, outbound, refusal};
+use super::attempt::{MAX_ERROR_BODY, outbound, refusal};
+use super::due::Head;
 use super::grip::Grip;
 use super::{Answered, Executor};
 use crate::fault::{Fault, FaultKind, Retry};

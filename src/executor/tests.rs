@@ -12,10 +12,11 @@ use crate::target::TargetName;
 /// Answers by the model's name: `ok`, `500`, `429-2s`, `slow-40s`, `cut-0`, `cut-2`, `quiet-40s` …
 struct Actor;
 
-/// Each chunk is one frame; `c` is content, `E` an error event, `D` the terminal event.
+/// Each chunk is one frame; `c` is content, `E` an error event, `F` the finish with the usage, `D` the terminal event.
 #[derive(Default)]
 struct Plain {
     done: bool,
+    said: bool,
 }
 
 impl Provider for Actor {
@@ -54,7 +55,7 @@ impl Local for Actor {
         let piece = |after: u64, text: &'static str| {
             (Duration::from_secs(after), Bytes::from_static(text.as_bytes()))
         };
-        let status = word.parse().unwrap_or(200);
+        let status = if word == "hung" { 500 } else { word.parse().unwrap_or(200) };
         if status == 429 && number > 0 {
             headers.insert("retry-after", number.into());
         }
@@ -66,6 +67,9 @@ impl Local for Actor {
             "cut" if number == 0 => vec![piece(0, "r")],
             "cut" => vec![piece(0, "c"), piece(0, "c")],
             "broken" => vec![piece(0, "r"), piece(0, "E")],
+            "kept" => vec![piece(0, "c"), piece(2, "c"), piece(1, "D"), piece(number, "x")],
+            "coda" => vec![piece(0, "c"), piece(1, "F"), piece(number, "D")],
+            "hung" => vec![piece(0, "{"), piece(number, "}")],
             "late" => vec![piece(0, "c"), piece(0, "E")],
             _ => vec![piece(0, "{}")],
         };
@@ -78,6 +82,7 @@ impl StreamRelay for Plain {
         match &chunk[..] {
             b"E" => return Err(Fault::new(FaultKind::ServerError, "an error inside the stream")),
             b"D" => self.done = true,
+            b"F" => self.said = true,
             content => out.push(Frame { content: content == b"c", bytes: chunk }),
         }
         Ok(())
@@ -87,7 +92,7 @@ impl StreamRelay for Plain {
         Ok(())
     }
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        if !self.done {
+        if !self.done && !self.said {
             return Err(Fault::new(FaultKind::Truncated, "the stream broke off"));
         }
         out.push(Frame { bytes: Bytes::from_static(b"[DONE]"), content: false });
@@ -97,10 +102,10 @@ impl StreamRelay for Plain {
         self.done
     }
     fn usage(&self) -> Option<Usage> {
-        None
+        self.said.then(Usage::default)
     }
     fn finish_reason(&self) -> Option<&'static str> {
-        None
+        self.said.then_some("stop")
     }
     fn text_bytes(&self) -> u64 {
         0
@@ -214,7 +219,7 @@ async fn faults_before_the_first_content_are_invisible() {
         ("429-30s", vec!["rate_limited", "ok"]),
         ("401", vec!["upstream_credentials", "ok"]),
         ("slow-90s", vec!["timeout_first_token", "ok"]),
-        ("head-40s", vec!["timeout_first_byte", "ok"]),
+        ("head-40s", vec!["timeout_first_token", "ok"]),
         ("cut-0", vec!["upstream_truncated", "ok"]),
         ("broken", vec!["server_error", "server_error", "ok"]),
         ("302", vec!["upstream_malformed", "ok"]),
@@ -259,21 +264,56 @@ async fn a_silent_target_has_less_time_while_another_one_is_left() {
         (vec!["head-40s", "ok"], false, vec!["timeout_first_byte", "ok"], 20),
         (vec!["head-40s"], false, vec!["ok"], 40),
         (vec!["ok"], false, vec!["ok"], 0),
-        (vec!["slow-30s", "ok"], false, vec!["timeout_idle", "ok"], 20),
+        (vec!["slow-30s", "ok"], false, vec!["timeout_first_byte", "ok"], 20),
         (vec!["slow-40s", "ok"], true, vec!["timeout_first_token", "ok"], 20),
         (vec!["slow-40s"], true, vec!["ok"], 40),
         (
-            vec!["head-40s", "head-41s", "ok"],
+            vec!["head-50s", "head-51s", "ok"],
             true,
-            vec!["timeout_first_byte", "timeout_first_byte", "ok"],
+            vec!["timeout_first_token", "timeout_first_token", "ok"],
             40,
         ),
-        // The last one has all the time that is left to it.
-        (vec!["head-40s", "slow-50s"], true, vec!["timeout_first_byte", "ok"], 70),
+        // Who is late may answer all the same, and first.
+        (vec!["head-40s", "slow-50s"], true, vec!["ok", "cancelled"], 40),
+        (vec!["head-25s", "head-30s"], false, vec!["ok", "cancelled"], 25),
+        // Whoever is asked beside it and fails is followed by the next, or tried once more.
+        (vec!["slow-45s", "500", "ok"], true, vec!["server_error", "timeout_first_token", "ok"], 20),
+        (
+            vec!["head-40s", "401", "429-2s"],
+            false,
+            vec!["upstream_credentials", "rate_limited", "rate_limited", "ok"],
+            40,
+        ),
     ] {
         let (_, attempts, took) = told(&models, stream).await;
         assert_eq!((attempts, took), (outcomes, seconds), "{models:?}, stream {stream}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_late_and_given_up_is_blamed_and_who_is_known_to_be_slow_is_waited_for() {
+    let hangs = executor();
+    for _ in 0..10 {
+        assert!(hangs.carry_out(&job_of(&["head-50s", "ok"], false)).await.is_ok());
+    }
+    let targets = job_of(&["head-50s", "ok"], false).targets;
+    assert!(!hangs.gates.is_closed(&targets[0].name), "nobody is asked in vain for ever");
+    assert!(hangs.gates.is_closed(&targets[1].name));
+
+    let slow = executor();
+    for round in 0..40 {
+        let job = job_of(&["head-25s", "slow-30s"], false);
+        assert!(
+            matches!(slow.carry_out(&job).await, Ok(Answered::Whole(_, target)) if &*target.name.model == "head-25s")
+        );
+        let answer =
+            crate::breaker::Answer { took: Duration::from_secs(25), first_token: None, tokens: Some(1) };
+        slow.health.answered(&job.targets[0].name, answer, Instant::now());
+        slow.health.tick(Instant::now());
+        let alone = job.journal.close().len() == 1;
+        assert_eq!(alone, round > 0, "round {round}");
+    }
+    assert!(slow.gates.is_closed(&job_of(&["head-25s"], false).targets[0].name));
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,12 +353,25 @@ async fn the_callers_own_fault_is_not_repeated() {
 async fn attempts_are_bounded_over_all_targets() {
     let (_, attempts, _) = told(&["500", "501", "502", "503", "504", "505"], false).await;
     assert_eq!(attempts.len(), 6);
+    // Repeats leave enough for those who were not asked yet.
+    let (seen, attempts, _) = told(&["500", "501", "502", "ok"], false).await;
+    assert_eq!((seen.as_str(), attempts.len()), ("rcD", 6), "{attempts:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_all_here_may_linger_only_shortly() {
     let (seen, _, _) = told(&["quiet-3s"], true).await;
     assert_eq!(seen, "c[DONE]");
+    for (model, expected, seconds) in [("kept-40s", "cc[DONE]", 3), ("coda-40s", "c[DONE]", 6)] {
+        let (seen, _, took) = told(&[model], true).await;
+        assert_eq!((seen.as_str(), took), (expected, seconds), "{model}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_told_although_its_text_never_comes() {
+    let (seen, attempts, took) = told(&["hung-90s", "ok"], false).await;
+    assert_eq!((seen.as_str(), attempts, took), ("rcD", vec!["server_error", "server_error", "ok"], 2));
 }
 
 /// As `told`, with this manner and time to the first content.

@@ -35,7 +35,8 @@ impl Watchdog {
 
     /// From now on, a silence may last this long.
     pub(super) fn expect_within(&mut self, idle: Duration) {
-        (self.idle, self.heard) = (idle, Instant::now());
+        // The timer may be set for much later.
+        (self.idle, self.heard, self.timer) = (idle, Instant::now(), None);
     }
 
     /// Whether the silence since the last piece is longer than this.

@@ -114,6 +114,8 @@ impl http_body::Body for RawBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let Some(raw) = &mut self.raw else { return Poll::Ready(None) };
         let piece = match raw.poll_piece(cx) {
+            // A client who reads slowly never sees the upstream quiet.
+            _ if self.closing.is_due() => Piece::Broken(shutting_down()),
             Poll::Pending if self.closing.poll(cx).is_ready() => Piece::Broken(shutting_down()),
             Poll::Pending => return Poll::Pending,
             Poll::Ready(piece) => piece,

@@ -20,8 +20,9 @@ pub struct DeadlineSettings {
     /// Between two pieces of an answer.
     pub idle: Period,
     /// While another target is left that is well: from sending the request to the first content of a stream, or to the
-    /// end of a whole answer; then that one is asked. By default `20s`, or what `first_byte` and `first_token` are set
-    /// to if that is longer. Never more than half of what is left of the request's time.
+    /// end of a whole answer; then that one is asked beside it. By default `20s`, or what `first_byte` and `first_token`
+    /// are set to if that is longer, or more for a target that is known to be slow. Never more than half of what is left
+    /// of the request's time.
     pub handover: Option<Period>,
     /// The whole request with all its attempts.
     pub total: Period,

@@ -66,7 +66,7 @@ impl Closing {
     }
 
     /// The same without waiting, and without a lock as long as nobody has touched the switch.
-    fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         self.switch.has_changed().unwrap_or(false) && *self.switch.borrow()
     }
 }

@@ -300,7 +300,7 @@ pub struct DeadlineOverrides {
     pub first_token: Option<Period>,
     /// Between two pieces of an answer.
     pub idle: Option<Period>,
-    /// How long it may take while another target is left that is well.
+    /// How long it may take while another target is left that is well, until that one is asked beside it.
     pub handover: Option<Period>,
     /// The fewest tokens a second of a stream whose content has begun; `0` asks for none.
     pub tokens_per_second: Option<u32>,
