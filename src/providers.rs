@@ -9,6 +9,7 @@ pub mod aws;
 pub mod azure;
 mod bedrock;
 mod call_id;
+mod choice;
 mod cohere;
 mod credential;
 mod foreign;
