@@ -20,6 +20,7 @@ mod lease;
 mod locate;
 mod meter;
 pub mod moderation;
+mod names;
 mod ollama;
 mod openai;
 mod passage;
@@ -61,6 +62,7 @@ pub use grant::{FixedHeaders, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, 
 pub use lease::{Due, Held, Lease, Trouble};
 pub use meter::Meter;
 pub use moderation::ModerationQuirks;
+pub use names::Names;
 pub use passage::{Awaited, Ford, Inspection, Interpreter, Sentry};
 pub use realtime::EventMeter;
 pub use rerank::{RerankAsk, RerankQuirks};

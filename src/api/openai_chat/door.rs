@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::frames::sse_data;
 use crate::gateway::{Asked, Door, Head};
 use crate::json;
-use crate::providers::{Dialect, Outgoing, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Names, Outgoing, Relayed, StreamRelay, Target};
 
 /// `POST /v1/chat/completions`.
 pub struct OpenAiChat;
@@ -79,13 +79,22 @@ impl Asked for Ask {
     }
 }
 
+impl Ask {
+    /// The names under which a target is told of the tools.
+    fn names(&self, target: &Target) -> Option<Names> {
+        translate::names(target, Dialect::OpenAi, Names::said(self.request().ok()?))
+    }
+}
+
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         if let Some(relay) = relay(target, Dialect::OpenAi) {
             return relay.splice(self.body(), &target.name);
         }
         let Decoded { request, lost } = self.decoded()?;
-        let mut outgoing = translate::outgoing(target, request, |path| path::clients(path, request))?;
+        let names = self.names(target);
+        let clients = |path: &str| path::clients(path, request);
+        let mut outgoing = translate::outgoing(target, request, names.as_ref(), clients)?;
         outgoing.lost.extend_from_slice(lost);
         Ok(outgoing)
     }
@@ -93,7 +102,9 @@ impl Carry for Ask {
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.whole(body),
-            None => translate::whole(target, &body, &TONGUE, |answer| encode_answer(answer, &fallback())),
+            None => translate::whole(target, &body, &TONGUE, self.names(target).as_ref(), |answer| {
+                encode_answer(answer, &fallback())
+            }),
         }
     }
 
@@ -110,7 +121,7 @@ impl Carry for Ask {
             Some(relay) => relay.stream(self.include_usage()),
             None => {
                 let encoder = ChatEncoder::new(self.include_usage(), fallback());
-                translate::stream(target, &TONGUE, Box::new(encoder))
+                translate::stream(target, &TONGUE, self.names(target), Box::new(encoder))
             }
         })
     }
