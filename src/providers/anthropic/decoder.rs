@@ -9,10 +9,12 @@ use super::{block, fault, stop};
 use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
+use crate::json::Halves;
 
 /// The decoder of one streamed message.
 pub(super) struct AnthropicDecoder {
     splitter: SseSplitter,
+    halves: Halves,
     now_ms: u64,
     usage: WireUsage,
     /// Blocks that have begun and not ended.
@@ -72,6 +74,7 @@ impl AnthropicDecoder {
     pub(super) fn new(now_ms: u64) -> Self {
         Self {
             splitter: SseSplitter::new(),
+            halves: Halves::default(),
             now_ms,
             usage: WireUsage::default(),
             open: Vec::new(),
@@ -92,7 +95,8 @@ impl AnthropicDecoder {
         if event.is("error") {
             return Err(self.error(&text));
         }
-        let Ok(wire) = serde_json::from_str::<Wire>(&text) else {
+        let read = serde_json::from_str::<Wire>(&text).ok();
+        let Some(wire) = read.or_else(|| serde_json::from_str(&self.halves.join(&text)?).ok()) else {
             return Err(fault::malformed(
                 "the provider sent a stream event that is not what its type promises",
             ));
