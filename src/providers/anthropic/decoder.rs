@@ -51,6 +51,7 @@ struct Wire {
     content_block: Option<Value>,
     delta: Option<Delta>,
     usage: Option<WireUsage>,
+    context_management: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -106,7 +107,7 @@ impl AnthropicDecoder {
             "content_block_start" => self.block_start(wire.index, wire.content_block, events),
             "content_block_delta" => self.block_delta(wire.index, wire.delta, events),
             "content_block_stop" => self.block_stop(wire.index, events),
-            "message_delta" => self.message_delta(wire.delta, wire.usage, events),
+            "message_delta" => self.message_delta(wire, events),
             "message_stop" => self.end(events),
             "error" => return Err(self.error(&text)),
             _ => {}
@@ -209,14 +210,17 @@ impl AnthropicDecoder {
         close(self.open.remove(at).kind, events);
     }
 
-    fn message_delta(&mut self, delta: Option<Delta>, usage: Option<WireUsage>, events: &mut Vec<Event>) {
-        if let Some(usage) = usage {
+    fn message_delta(&mut self, wire: Wire, events: &mut Vec<Event>) {
+        if let Some(usage) = wire.usage {
             self.count(usage, events);
         }
-        let Some(delta) = delta else { return };
+        let Some(delta) = wire.delta else { return };
         let Some(reason) = delta.stop_reason else { return };
         self.open.drain(..).for_each(|open| close(open.kind, events));
-        let rest: Object = delta.rest.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        let mut rest: Object = delta.rest.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        // What was cleared of the prompt: https://platform.claude.com/docs/en/build-with-claude/context-editing
+        let cleared = wire.context_management.map(|edits| ("context_management".to_owned(), edits));
+        rest.extend(cleared);
         if !rest.is_empty() {
             events.push(Event::Other { choice: None, fields: rest });
         }

@@ -140,6 +140,20 @@ fn events_without_names_get_them() {
 }
 
 #[test]
+fn what_was_cleared_of_the_prompt_is_told() {
+    let said = between(&[
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"context_management":{"applied_edits":[{"type":"clear_tool_uses_20250919"}]}}"#,
+    ]);
+    let told = said.iter().any(|event| match event {
+        Event::Other { choice: None, fields } => {
+            fields["context_management"]["applied_edits"][0]["type"] == "clear_tool_uses_20250919"
+        }
+        _ => false,
+    });
+    assert!(told, "{said:?}");
+}
+
+#[test]
 fn a_character_that_was_cut_in_halves_is_one_again() {
     let halves = [
         r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a\ud83d"}}"#,
