@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::TONGUE;
+use super::answer::{TONGUE, encode_legacy};
 use super::decode::Decoded;
 use super::path;
 use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
@@ -80,6 +80,11 @@ impl Asked for Ask {
 }
 
 impl Ask {
+    /// Whether the client knows nothing but `functions` and `function_call`.
+    fn is_legacy(&self) -> bool {
+        self.decoded().is_ok_and(|decoded| decoded.legacy)
+    }
+
     /// The names under which a target is told of the tools.
     fn names(&self, target: &Target) -> Option<Names> {
         translate::names(target, Dialect::OpenAi, Names::said(self.request().ok()?))
@@ -91,7 +96,7 @@ impl Carry for Ask {
         if let Some(relay) = relay(target, Dialect::OpenAi) {
             return relay.splice(self.body(), &target.name);
         }
-        let Decoded { request, lost } = self.decoded()?;
+        let Decoded { request, lost, .. } = self.decoded()?;
         let names = self.names(target);
         let clients = |path: &str| path::clients(path, request);
         let mut outgoing = translate::outgoing(target, request, names.as_ref(), clients)?;
@@ -103,7 +108,8 @@ impl Carry for Ask {
         match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.whole(body),
             None => translate::whole(target, &body, &TONGUE, self.names(target).as_ref(), |answer| {
-                encode_answer(answer, &fallback())
+                let encode = if self.is_legacy() { encode_legacy } else { encode_answer };
+                encode(answer, &fallback())
             }),
         }
     }
@@ -120,7 +126,7 @@ impl Carry for Ask {
         Ok(match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.stream(self.include_usage()),
             None => {
-                let encoder = ChatEncoder::new(self.include_usage(), fallback());
+                let encoder = ChatEncoder::new(self.include_usage(), fallback()).legacy(self.is_legacy());
                 translate::stream(target, &TONGUE, self.names(target), Box::new(encoder))
             }
         })
