@@ -12,6 +12,9 @@ use crate::fault::{Fault, Retry};
 pub(super) fn is_usual(field: &str, value: &Value) -> bool {
     match field {
         "store" => *value == Value::Bool(false),
+        "modalities" => {
+            value.as_array().is_some_and(|words| matches!(words.as_slice(), [word] if word == "text"))
+        }
         "service_tier" => *value == "auto" || *value == "default",
         _ => value.is_null(),
     }

@@ -13,6 +13,7 @@ use crate::chat::{CacheHint, Loss, Media, Object, OutputFormat, Part, Request, T
 use crate::fault::Fault;
 use crate::json;
 use crate::providers::choice::Wish;
+use crate::providers::foreign::is_usual;
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -61,6 +62,7 @@ pub(super) fn messages(
             value if OWN_FIELDS.contains(&&**field) || is_service_tier(field, value) => {
                 body.entry(field.clone()).or_insert_with(|| value.clone());
             }
+            value if is_usual(field, value) => {}
             Value::String(user) if field == "safety_identifier" && asked.user.as_ref() == Some(user) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
