@@ -5,6 +5,7 @@
 
 mod flaw;
 mod gate;
+mod halves;
 mod keys;
 mod rename;
 mod scan;
@@ -20,6 +21,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::fault::Fault;
+pub use halves::Halves;
 pub use rename::rename;
 pub use splice::Splice;
 pub use text::Text;

@@ -231,7 +231,7 @@ pub(super) fn never<T: ?Sized>(_: &T) -> bool {
 
 /// The provider's own books: they stand in every answer, and a client of another dialect has no use for them.
 fn is_of_use(field: &str) -> bool {
-    !matches!(field, "system_fingerprint" | "service_tier")
+    !matches!(field, "system_fingerprint" | "service_tier" | "billed_units")
 }
 
 /// `null` and empty lists are how dialects say nothing.
@@ -290,6 +290,15 @@ mod tests {
                 );
             }
             assert!(openai_chat::TONGUE.unsaid(&call(arguments)).is_empty(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn the_books_of_a_provider_are_no_loss() {
+        for (field, told) in [("billed_units", false), ("system_fingerprint", false), ("moderation", true)] {
+            let rest = [(field.to_owned(), Value::from("x"))].into_iter().collect();
+            let lost = anthropic_messages::TONGUE.unsaid(&Answer { rest, ..Answer::default() });
+            assert_eq!(!lost.is_empty(), told, "{field}");
         }
     }
 

@@ -10,12 +10,23 @@ use super::tongue::{Tongue, Unsaid};
 use crate::chat::{Answer, Event, Loss, Request, StreamDecoder, StreamEncoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, FaultKind};
-use crate::providers::{Dialect, Frame, Outgoing, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Frame, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
 
 /// The ability of a target to carry the bytes of a door of `dialect`; `None` when it has to be translated.
 pub(super) fn relay(target: &Target, dialect: Dialect) -> Option<&dyn Relay> {
     let wire = target.wire();
     (wire.dialect() == dialect).then(|| wire.relay()).flatten()
+}
+
+/// The names under which `target` is told of the tools of a request, `said` in the dialect of a door; `None` where it takes
+/// the client's.
+pub(super) fn names<'a>(
+    target: &Target,
+    door: Dialect,
+    said: impl Iterator<Item = &'a str> + Clone,
+) -> Option<Names> {
+    let wire = target.wire().dialect();
+    (wire != door).then(|| Names::of(said, wire)).flatten()
 }
 
 /// The request as `target` wants it; what it refuses and loses is told in the client's words. `clients` gives the
@@ -26,10 +37,15 @@ pub(super) fn relay(target: &Target, dialect: Dialect) -> Option<&dyn Relay> {
 pub(super) fn outgoing(
     target: &Target,
     request: &Request,
+    names: Option<&Names>,
     clients: impl Fn(&str) -> Option<String>,
 ) -> Result<Outgoing, Fault> {
-    let encoded = target.wire().encode(request, &target.name);
+    let encoded = match names {
+        Some(names) => target.wire().encode(&names.apply(request), &target.name),
+        None => target.wire().encode(request, &target.name),
+    };
     let mut outgoing = encoded.map_err(|fault| in_clients_words(fault, &clients))?;
+    outgoing.lost.extend(names.into_iter().flat_map(|names| names.lost(request)));
     for loss in &mut outgoing.lost {
         if let Some(path) = clients(&loss.path) {
             loss.path = path.into();
@@ -54,9 +70,13 @@ pub(super) fn whole(
     target: &Target,
     body: &[u8],
     tongue: &Tongue,
+    names: Option<&Names>,
     encode: impl FnOnce(&Answer) -> Vec<u8>,
 ) -> Result<Relayed, Fault> {
     let mut answer = target.wire().decode(body)?;
+    if let Some(names) = names {
+        names.restore(&mut answer);
+    }
     if answer.model.is_empty() {
         target.name.model.as_ref().clone_into(&mut answer.model);
     }
@@ -73,9 +93,10 @@ pub(super) fn whole(
 pub(super) fn stream(
     target: &Target,
     tongue: &'static Tongue,
+    names: Option<Names>,
     encoder: Box<dyn StreamEncoder>,
 ) -> Box<dyn StreamRelay> {
-    Box::new(Translated::new(target.clone(), tongue, encoder))
+    Box::new(Translated { names, ..Translated::new(target.clone(), tongue, encoder) })
 }
 
 /// An id for an answer whose provider gives none.
@@ -94,6 +115,7 @@ struct Translated {
     decoder: Box<dyn StreamDecoder>,
     encoder: Box<dyn StreamEncoder>,
     tongue: &'static Tongue,
+    names: Option<Names>,
     unsaid: Unsaid,
     events: Vec<Event>,
     usage: Option<Usage>,
@@ -109,6 +131,7 @@ impl Translated {
             target,
             encoder,
             tongue,
+            names: None,
             unsaid: Unsaid::default(),
             events: Vec::new(),
             usage: None,
@@ -127,6 +150,9 @@ impl Translated {
                 && model.is_empty()
             {
                 self.target.name.model.as_ref().clone_into(model);
+            }
+            if let Some(names) = &self.names {
+                names.restore_event(&mut event);
             }
             self.note(&event);
             content |= event.is_content();

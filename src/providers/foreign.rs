@@ -4,13 +4,17 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::chat::{Loss, Message, Object, Part, Reasoning, Request, Role, Tool, ToolChoice, ToolKind};
+use super::choice::Wish;
+use crate::chat::{Loss, Message, Object, Part, Reasoning, Role, Tool, ToolChoice, ToolKind};
 use crate::fault::{Fault, Retry};
 
 /// Whether a top-level field of another dialect asks for what is done here unasked, so that nothing is lost without it.
 pub(super) fn is_usual(field: &str, value: &Value) -> bool {
     match field {
         "store" => *value == Value::Bool(false),
+        "modalities" => {
+            value.as_array().is_some_and(|words| matches!(words.as_slice(), [word] if word == "text"))
+        }
         "service_tier" => *value == "auto" || *value == "default",
         _ => value.is_null(),
     }
@@ -31,29 +35,22 @@ pub(super) fn arguments(arguments: &str, kind: ToolKind) -> Value {
     }
 }
 
-/// The choice among the tools, without one that names what is not offered: a provider's own tool of another provider, which
-/// was left out, or nothing at all.
-pub(super) fn choice<'a>(asked: &'a Request, lost: &mut Vec<Loss>) -> Option<&'a ToolChoice> {
-    let choice = asked.tool_choice.as_ref()?;
-    if let ToolChoice::Named(name) = choice
-        && !asked.tools.is_empty()
-        && !asked.tools.iter().any(|tool| tool.kind != ToolKind::Server && tool.name == *name)
-    {
-        lost.push(Loss::new("tool_choice", "dropped: it names a tool that is not offered here"));
-        return None;
-    }
-    Some(choice)
-}
-
-/// The tools that a dialect of functions alone can offer, in OpenAI's form; only the one of the name `named`, where
-/// there is one. What cannot be said of them is lost.
+/// The tools that a dialect of functions alone can offer, in OpenAI's form: those that may be called. What cannot be said
+/// of them is lost.
 pub(super) fn functions<'a>(
     tools: &'a [Tool],
-    named: Option<&str>,
+    wish: &Wish<'_>,
     lost: &mut Vec<Loss>,
 ) -> Vec<(&'a Tool, Value)> {
+    let named = match wish.word {
+        Some(ToolChoice::Named(name)) => Some(name.as_str()),
+        _ => None,
+    };
     let mut kept = Vec::with_capacity(tools.len());
     for (at, tool) in tools.iter().enumerate() {
+        if wish.leaves_out(tool, at, lost) {
+            continue;
+        }
         if tool.kind != ToolKind::Function {
             lost.push(Loss::new(format!("tools[{at}]"), "dropped: this provider knows functions only"));
             continue;

@@ -48,6 +48,7 @@ impl Sandbox {
 /// The quirks of the dialect below, with the abilities that the sandbox has.
 pub(super) fn able(quirks: &QuirkSettings) -> QuirkSettings {
     let mut able = quirks.clone();
+    able.allowed_tools = true;
     able.rerank.get_or_insert_default();
     able.moderations.get_or_insert_with(|| ModerationQuirks {
         model: "moderation".into(),

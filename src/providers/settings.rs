@@ -338,6 +338,8 @@ pub struct QuirkSettings {
     /// Efforts that models know, by the beginning of their names; the longest that fits counts. Another effort becomes
     /// the nearest of them; where there are none, it is dropped.
     pub efforts: BTreeMap<String, Vec<String>>,
+    /// The vendor knows `tool_choice: {type: allowed_tools}`. A translation to others offers only those tools.
+    pub allowed_tools: bool,
     /// A user's message may not follow a tool's; an assistant's is put between them.
     pub answer_after_tools: bool,
     /// An assistant's message at the end, which the answer is to go on from, must have `prefix: true`.
@@ -433,6 +435,7 @@ impl QuirkSettings {
         both.thinking_parts |= own.thinking_parts;
         both.thinking_with_calls.extend(own.thinking_with_calls.iter().cloned());
         both.thinking_switch |= own.thinking_switch;
+        both.allowed_tools |= own.allowed_tools;
         both.answer_after_tools |= own.answer_after_tools;
         both.prefix_last |= own.prefix_last;
         both.document_url |= own.document_url;

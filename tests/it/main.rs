@@ -76,6 +76,7 @@ mod sink;
 mod strict;
 mod testing_policies;
 mod tokens;
+mod tools;
 mod turns;
 #[cfg(feature = "wasm")]
 mod under_load;

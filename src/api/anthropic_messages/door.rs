@@ -18,7 +18,7 @@ use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
 use crate::gateway::{Asked, Door, Head};
 use crate::json;
-use crate::providers::{Dialect, Outgoing, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Names, Outgoing, Relayed, StreamRelay, Target};
 
 /// `POST /v1/messages`.
 pub struct AnthropicMessages;
@@ -78,10 +78,21 @@ impl Asked for Ask {
         let begun = |event: &Value| event.get("type").is_some_and(|kind| kind == "content_block_start");
         let block = documents(seen).filter(begun).filter_map(|event| event.get("index")?.as_u64()).last()?;
         let block = usize::try_from(block).ok()?;
+        // Where it cannot be read, no target of another dialect is asked.
+        let said = self.request().map(|decoded| Names::said(&decoded.request).map(str::to_owned).collect());
+        let said: Vec<String> = said.unwrap_or_default();
         let hearing = move |target: &Target| -> Result<Box<dyn StreamRelay>, Fault> {
-            Ok(translate::stream(target, &TONGUE, Box::new(MessageEncoder::within_text(block))))
+            let names = translate::names(target, Dialect::Anthropic, said.iter().map(String::as_str));
+            Ok(translate::stream(target, &TONGUE, names, Box::new(MessageEncoder::within_text(block))))
         };
         Some(sequel.heard(hearing).carried())
+    }
+}
+
+impl Ask {
+    /// The names under which a target is told of the tools.
+    fn names(&self, target: &Target) -> Option<Names> {
+        translate::names(target, Dialect::Anthropic, Names::said(&self.request().ok()?.request))
     }
 }
 
@@ -94,7 +105,8 @@ impl Carry for Ask {
         }
         let decoded = self.request()?;
         let clients = |path: &str| path::clients(path, &decoded.origins);
-        let mut outgoing = translate::outgoing(target, &decoded.request, clients)?;
+        let names = self.names(target);
+        let mut outgoing = translate::outgoing(target, &decoded.request, names.as_ref(), clients)?;
         outgoing.lost.splice(0..0, decoded.lost.iter().cloned());
         Ok(outgoing)
     }
@@ -102,7 +114,7 @@ impl Carry for Ask {
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         match relay(target, Dialect::Anthropic) {
             Some(relay) => relay.whole(body),
-            None => translate::whole(target, &body, &TONGUE, |answer| {
+            None => translate::whole(target, &body, &TONGUE, self.names(target).as_ref(), |answer| {
                 encode_answer(answer, &translate::answer_id("msg_"))
             }),
         }
@@ -121,7 +133,7 @@ impl Carry for Ask {
             Some(relay) => relay.stream(true),
             None => {
                 let encoder = MessageEncoder::new(translate::answer_id("msg_"));
-                translate::stream(target, &TONGUE, Box::new(encoder))
+                translate::stream(target, &TONGUE, self.names(target), Box::new(encoder))
             }
         })
     }

@@ -20,7 +20,9 @@ use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::{Asked, Door, Head, StreamForm};
 use crate::json;
-use crate::providers::{CountTokens, Dialect, Frame, Outgoing, Relayed, StreamRelay, Target, gemini_method};
+use crate::providers::{
+    CountTokens, Dialect, Frame, Names, Outgoing, Relayed, StreamRelay, Target, gemini_method,
+};
 
 /// A door for chat; the form says which of its methods.
 pub struct GeminiDoor(pub Form);
@@ -94,13 +96,24 @@ impl Asked for Ask {
             return Some(sequel.carried());
         }
         // The array has begun already.
-        let hearing = |target: &Target| -> Result<Box<dyn StreamRelay>, Fault> {
+        // Where it cannot be read, no target of another dialect is asked.
+        let said = self.decoded().map(|decoded| Names::said(&decoded.request).map(str::to_owned).collect());
+        let said: Vec<String> = said.unwrap_or_default();
+        let hearing = move |target: &Target| -> Result<Box<dyn StreamRelay>, Fault> {
+            let names = || translate::names(target, Dialect::Gemini, said.iter().map(String::as_str));
             Ok(match relay(target, Dialect::Gemini) {
                 Some(relay) => Box::new(ArrayRelay { begun: true, ..ArrayRelay::new(relay.stream(true)) }),
-                None => translate::stream(target, &TONGUE, Box::new(GeminiEncoder::within_array())),
+                None => translate::stream(target, &TONGUE, names(), Box::new(GeminiEncoder::within_array())),
             })
         };
         Some(sequel.heard(hearing).carried())
+    }
+}
+
+impl Ask {
+    /// The names under which a target is told of the tools.
+    fn names(&self, target: &Target) -> Option<Names> {
+        translate::names(target, Dialect::Gemini, Names::said(&self.decoded().ok()?.request))
     }
 }
 
@@ -117,7 +130,8 @@ impl Carry for Ask {
         }
         let decoded = self.decoded()?;
         let clients = |path: &str| path::clients(path, decoded);
-        let mut outgoing = translate::outgoing(target, &decoded.request, clients)?;
+        let names = self.names(target);
+        let mut outgoing = translate::outgoing(target, &decoded.request, names.as_ref(), clients)?;
         outgoing.lost.extend_from_slice(&decoded.lost);
         Ok(outgoing)
     }
@@ -130,7 +144,7 @@ impl Carry for Ask {
         }
         match relay(target, Dialect::Gemini) {
             Some(relay) => relay.whole(body),
-            None => translate::whole(target, &body, &TONGUE, |answer| {
+            None => translate::whole(target, &body, &TONGUE, self.names(target).as_ref(), |answer| {
                 encode_answer(answer, &translate::answer_id(""))
             }),
         }
@@ -159,7 +173,7 @@ impl Carry for Ask {
             Some(relay) => relay.stream(true),
             None => {
                 let encoder = GeminiEncoder::new(array, translate::answer_id(""));
-                translate::stream(target, &TONGUE, Box::new(encoder))
+                translate::stream(target, &TONGUE, self.names(target), Box::new(encoder))
             }
         })
     }

@@ -67,6 +67,15 @@ pub struct Fallback {
 ///
 /// Parts that OpenAI's dialect has no place for (server tools) are left out: a client would take them for its own.
 pub fn encode_answer(answer: &Answer, fallback: &Fallback) -> Vec<u8> {
+    encode(answer, fallback, false)
+}
+
+/// The same for a client that knows nothing but `function_call`.
+pub(super) fn encode_legacy(answer: &Answer, fallback: &Fallback) -> Vec<u8> {
+    encode(answer, fallback, true)
+}
+
+fn encode(answer: &Answer, fallback: &Fallback, legacy: bool) -> Vec<u8> {
     let id = if answer.id.is_empty() { &fallback.id } else { &answer.id };
     let created = if answer.created == 0 { fallback.created } else { answer.created };
     let mut body = Object::new();
@@ -74,7 +83,7 @@ pub fn encode_answer(answer: &Answer, fallback: &Fallback) -> Vec<u8> {
     body.insert("object".into(), "chat.completion".into());
     body.insert("created".into(), created.into());
     body.insert("model".into(), answer.model.as_str().into());
-    body.insert("choices".into(), answer.choices.iter().map(choice).collect());
+    body.insert("choices".into(), answer.choices.iter().map(|one| choice(one, legacy)).collect());
     if let Some(usage) = &answer.usage {
         body.insert("usage".into(), usage_json(usage));
     }
@@ -82,13 +91,13 @@ pub fn encode_answer(answer: &Answer, fallback: &Fallback) -> Vec<u8> {
     json::object_to_text(&body).into_bytes()
 }
 
-fn choice(choice: &Choice) -> Value {
+fn choice(choice: &Choice, legacy: bool) -> Value {
     let mut message = Said::read(&choice.content).message();
     let mut body = Object::new();
     body.insert("index".into(), choice.index.into());
-    let is_legacy =
-        choice.finish.as_ref().is_some_and(|finish| finish.raw.as_deref() == Some("function_call"));
-    if is_legacy && let Some(Value::Array(calls)) = message.shift_remove("tool_calls") {
+    let legacy =
+        legacy || choice.finish.as_ref().is_some_and(|finish| finish.raw.as_deref() == Some("function_call"));
+    if legacy && let Some(Value::Array(calls)) = message.shift_remove("tool_calls") {
         let function =
             calls.into_iter().next().and_then(|mut call| call.get_mut("function").map(Value::take));
         message.insert("function_call".into(), function.unwrap_or_default());
@@ -100,15 +109,17 @@ fn choice(choice: &Choice) -> Value {
     }
     body.insert("message".into(), Value::Object(message));
     body.insert("logprobs".into(), choice.logprobs.clone().unwrap_or_default());
-    let finish = choice.finish.as_ref().map(finish_word);
+    let finish = choice.finish.as_ref().map(|finish| finish_word(finish, legacy));
     body.insert("finish_reason".into(), finish.into());
     Value::Object(body)
 }
 
 /// OpenAI's word for why a choice ended.
-pub(super) fn finish_word(finish: &Finish) -> &'static str {
+pub(super) fn finish_word(finish: &Finish, legacy: bool) -> &'static str {
     match finish.reason {
-        FinishReason::ToolCalls if finish.raw.as_deref() == Some("function_call") => "function_call",
+        FinishReason::ToolCalls if legacy || finish.raw.as_deref() == Some("function_call") => {
+            "function_call"
+        }
         FinishReason::ToolCalls => "tool_calls",
         FinishReason::Length | FinishReason::ContextExceeded => "length",
         FinishReason::ContentFilter => "content_filter",
@@ -380,7 +391,22 @@ mod tests {
             (FinishReason::Other, Some("weird"), "stop"),
         ] {
             let finish = Finish { raw: raw.map(Into::into), ..reason.into() };
-            assert_eq!(super::finish_word(&finish), expected, "{reason:?}");
+            assert_eq!(super::finish_word(&finish, false), expected, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn who_knows_no_calls_but_the_legacy_one_gets_it_from_everybody() {
+        let content = vec![call("c", ToolKind::Function, Some("s")), call("d", ToolKind::Function, None)];
+        for (reason, word) in [(FinishReason::ToolCalls, "function_call"), (FinishReason::Stop, "stop")] {
+            let finish = Finish { raw: Some("tool_use".into()), ..reason.into() };
+            let choice = Choice { content: content.clone(), finish: Some(finish), ..Choice::default() };
+            let answer = Answer { choices: vec![choice], ..Answer::default() };
+            let body: Value = serde_json::from_slice(&super::encode_legacy(&answer, &fallback())).unwrap();
+            let choice = &body["choices"][0];
+            assert_eq!(choice["finish_reason"], word);
+            assert_eq!(choice["message"]["function_call"], json!({"name": "f", "arguments": "{}"}));
+            assert_eq!(choice["message"].get("tool_calls"), None);
         }
     }
 

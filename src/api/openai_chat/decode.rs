@@ -20,6 +20,8 @@ pub(super) struct Decoded {
     pub(super) request: Request,
     /// Fields inside of messages, parts and tools that it cannot, in the client's paths.
     pub(super) lost: Vec<Loss>,
+    /// Whether the client knows nothing but the calls of 2023: `functions`, and one `function_call` in an answer.
+    pub(super) legacy: bool,
 }
 
 /// Decodes a request completely; fields that the canonical form does not know travel in `rest`.
@@ -57,7 +59,12 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
         request.include_usage = fields.flag("include_usage")?.unwrap_or(false);
         top.keep("stream_options", fields.rest());
     }
-    for function in top.list("functions")?.into_iter().enumerate() {
+    let functions = top.list("functions")?;
+    let legacy = !functions.is_empty() && request.tools.is_empty();
+    if legacy {
+        request.parallel_tool_calls = Some(false);
+    }
+    for function in functions.into_iter().enumerate() {
         request.tools.push(tool::legacy(function, &root.key("functions"))?);
     }
     if request.tool_choice.is_none() {
@@ -68,7 +75,7 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
         request.user = top.peek("safety_identifier").and_then(Value::as_str).map(str::to_owned);
     }
     request.rest = top.rest();
-    Ok(Decoded { request, lost: lost.into_iter().map(Loss::dropped).collect() })
+    Ok(Decoded { request, lost: lost.into_iter().map(Loss::dropped).collect(), legacy })
 }
 
 fn output(top: &mut Record<'_>, lost: &mut Vec<String>) -> Result<OutputFormat, Fault> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::TONGUE;
+use super::answer::{TONGUE, encode_legacy};
 use super::decode::Decoded;
 use super::path;
 use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::frames::sse_data;
 use crate::gateway::{Asked, Door, Head};
 use crate::json;
-use crate::providers::{Dialect, Outgoing, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Names, Outgoing, Relayed, StreamRelay, Target};
 
 /// `POST /v1/chat/completions`.
 pub struct OpenAiChat;
@@ -79,13 +79,27 @@ impl Asked for Ask {
     }
 }
 
+impl Ask {
+    /// Whether the client knows nothing but `functions` and `function_call`.
+    fn is_legacy(&self) -> bool {
+        self.decoded().is_ok_and(|decoded| decoded.legacy)
+    }
+
+    /// The names under which a target is told of the tools.
+    fn names(&self, target: &Target) -> Option<Names> {
+        translate::names(target, Dialect::OpenAi, Names::said(self.request().ok()?))
+    }
+}
+
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         if let Some(relay) = relay(target, Dialect::OpenAi) {
             return relay.splice(self.body(), &target.name);
         }
-        let Decoded { request, lost } = self.decoded()?;
-        let mut outgoing = translate::outgoing(target, request, |path| path::clients(path, request))?;
+        let Decoded { request, lost, .. } = self.decoded()?;
+        let names = self.names(target);
+        let clients = |path: &str| path::clients(path, request);
+        let mut outgoing = translate::outgoing(target, request, names.as_ref(), clients)?;
         outgoing.lost.extend_from_slice(lost);
         Ok(outgoing)
     }
@@ -93,7 +107,10 @@ impl Carry for Ask {
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.whole(body),
-            None => translate::whole(target, &body, &TONGUE, |answer| encode_answer(answer, &fallback())),
+            None => translate::whole(target, &body, &TONGUE, self.names(target).as_ref(), |answer| {
+                let encode = if self.is_legacy() { encode_legacy } else { encode_answer };
+                encode(answer, &fallback())
+            }),
         }
     }
 
@@ -109,8 +126,8 @@ impl Carry for Ask {
         Ok(match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.stream(self.include_usage()),
             None => {
-                let encoder = ChatEncoder::new(self.include_usage(), fallback());
-                translate::stream(target, &TONGUE, Box::new(encoder))
+                let encoder = ChatEncoder::new(self.include_usage(), fallback()).legacy(self.is_legacy());
+                translate::stream(target, &TONGUE, self.names(target), Box::new(encoder))
             }
         })
     }

@@ -40,6 +40,8 @@ pub struct ChatEncoder {
     citing: bool,
     /// The thought under way, until its proof comes.
     thought: String,
+    /// Whether the client knows nothing but one `function_call`.
+    legacy: bool,
     ended: bool,
 }
 
@@ -70,8 +72,14 @@ impl ChatEncoder {
             cited: 0,
             citing: false,
             thought: String::new(),
+            legacy: false,
             ended: false,
         }
+    }
+
+    /// The same for a client that knows nothing but `function_call`, if `legacy`.
+    pub(super) fn legacy(self, legacy: bool) -> Self {
+        Self { legacy, ..self }
     }
 
     fn start(&mut self, id: &str, model: &str, created: u64) {
@@ -199,7 +207,14 @@ impl ChatEncoder {
             return;
         }
         let place = self.calls.iter().filter(|known| known.choice == *choice).count();
+        if self.legacy && place > 0 {
+            return;
+        }
         self.calls.push(Call { choice: *choice, call: *call, place, kind: *kind });
+        if self.legacy {
+            let function = serde_json::json!({ "name": name, "arguments": "" });
+            return self.field(*choice, "function_call", function, out);
+        }
         let mut entry = Object::new();
         entry.insert("index".to_owned(), place.into());
         entry.extend(tool_call(*kind, id, name, "", signature.as_deref()));
@@ -210,6 +225,10 @@ impl ChatEncoder {
         let Some((place, kind)) = self.place_of(choice, call) else { return };
         if arguments.is_empty() {
             return;
+        }
+        if self.legacy {
+            let function = serde_json::json!({ "arguments": arguments });
+            return self.field(choice, "function_call", function, out);
         }
         out.reserve(self.head.len() + arguments.len() + 192);
         self.delta(choice, out, |out| {
@@ -326,7 +345,7 @@ impl StreamEncoder for ChatEncoder {
                 self.begin(*choice, Role::Assistant, out);
                 self.open_choice(*choice, out);
                 out.extend_from_slice(b",\"delta\":{},\"logprobs\":null,\"finish_reason\":\"");
-                out.extend_from_slice(finish_word(finish).as_bytes());
+                out.extend_from_slice(finish_word(finish, self.legacy).as_bytes());
                 out.extend_from_slice(b"\"}]");
                 write_more(out, std::mem::take(&mut self.held).iter());
                 out.extend_from_slice(self.tail);

@@ -91,7 +91,9 @@ impl Carry for Ask {
             return relay.whole(body);
         }
         let echo = self.decoded()?.echo.as_deref();
-        translate::whole(target, &body, &answer::TONGUE, |answer| answer::encode(answer, echo, &fallback()))
+        translate::whole(target, &body, &answer::TONGUE, None, |answer| {
+            answer::encode(answer, echo, &fallback())
+        })
     }
 
     fn wants_stream(&self) -> bool {
@@ -104,7 +106,7 @@ impl Carry for Ask {
         }
         let echo = self.decoded()?.echo.clone();
         let encoder = TextEncoder::new(self.include_usage(), echo, fallback());
-        Ok(translate::stream(target, &answer::TONGUE, Box::new(encoder)))
+        Ok(translate::stream(target, &answer::TONGUE, None, Box::new(encoder)))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head};
 use crate::json;
-use crate::providers::{Dialect, Outgoing, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{Dialect, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
 
 /// `POST /v1/responses`.
 pub struct OpenAiResponses;
@@ -103,10 +103,11 @@ impl Asked for Ask {
         let again = Arc::new(Self::read(body, self.shelf(), false).ok()?);
         // Kept is what the client sent, and the answer as one.
         let (given, keep, seen) = (self.given(), self.keeping(), seen.to_vec());
+        let heard = again.clone();
         let hearing = move |target: &Target| -> Result<Box<dyn StreamRelay>, Fault> {
             let encoder = ResponseEncoder::going_on(given.clone(), keep(target, false), &seen);
             let encoder = encoder.ok_or_else(|| Fault::new(FaultKind::Truncated, "no text was under way"))?;
-            Ok(translate::stream(target, &TONGUE, Box::new(encoder)))
+            Ok(translate::stream(target, &TONGUE, heard.names(target), Box::new(encoder)))
         };
         let asked = again.clone();
         // Its stream is read event by event, so it is asked in the dialect that it is read in.
@@ -135,11 +136,17 @@ impl Asked for Ask {
 }
 
 impl Ask {
+    /// The names under which a target is told of the tools.
+    fn names(&self, target: &Target) -> Option<Names> {
+        translate::names(target, Dialect::Responses, Names::said(&self.request().ok()?.request))
+    }
+
     /// The request for a target of another dialect.
     fn translated(&self, target: &Target) -> Result<Outgoing, Fault> {
         let decoded = self.request()?;
         let clients = |path: &str| decoded.origins.clients(path);
-        let mut outgoing = translate::outgoing(target, &decoded.request, clients)?;
+        let names = self.names(target);
+        let mut outgoing = translate::outgoing(target, &decoded.request, names.as_ref(), clients)?;
         outgoing.lost.splice(0..0, decoded.lost.iter().cloned());
         Ok(outgoing)
     }
@@ -168,7 +175,8 @@ impl Carry for Ask {
             return Ok(relayed);
         }
         let encoder = ResponseEncoder::new(self.given(), self.keeper(target, false));
-        translate::whole(target, &body, &TONGUE, |answer| encoder.whole(answer.clone()))
+        let names = self.names(target);
+        translate::whole(target, &body, &TONGUE, names.as_ref(), |answer| encoder.whole(answer.clone()))
     }
 
     fn instead(&self, target: &Target) -> Option<Instead> {
@@ -190,7 +198,7 @@ impl Carry for Ask {
             return Ok(Box::new(Watched::new(relay.stream(true), self.keeper(target, true))));
         }
         let encoder = ResponseEncoder::new(self.given(), self.keeper(target, false));
-        Ok(translate::stream(target, &TONGUE, Box::new(encoder)))
+        Ok(translate::stream(target, &TONGUE, self.names(target), Box::new(encoder)))
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::anthropic_messages::{self, MessageEncoder, encode_answer as encode_message};
 use crate::api::openai_chat::{self, ChatEncoder, Fallback, encode_answer};
+use crate::executor::Carry;
+use crate::json::Body;
 use crate::providers::{QuirkSettings, Vendor, dialect};
 use crate::target::TargetName;
 
@@ -73,7 +75,7 @@ fn stream_through(
     body: &str,
     size: usize,
 ) -> (String, Box<dyn StreamRelay>) {
-    let mut relay = stream(target, tongue, encoder);
+    let mut relay = stream(target, tongue, None, encoder);
     let mut frames = Vec::new();
     for chunk in body.as_bytes().chunks(size) {
         relay.feed(Bytes::copy_from_slice(chunk), &mut frames).unwrap();
@@ -213,7 +215,7 @@ fn anthropics_answers_come_through_openais_door() {
         }
         if !case.stream {
             let expected = read_message(&serde_json::from_str(&case.text).unwrap());
-            let relayed = whole(&target, case.text.as_bytes(), &openai_chat::TONGUE, |answer| {
+            let relayed = whole(&target, case.text.as_bytes(), &openai_chat::TONGUE, None, |answer| {
                 encode_answer(answer, &fallback())
             })
             .unwrap();
@@ -222,7 +224,7 @@ fn anthropics_answers_come_through_openais_door() {
             assert_eq!(relayed.finish, Some(&*expected.finish), "{}", case.id);
             // The JSON answer to a request for a stream.
             let mut relay =
-                stream(&target, &openai_chat::TONGUE, Box::new(ChatEncoder::new(true, fallback())));
+                stream(&target, &openai_chat::TONGUE, None, Box::new(ChatEncoder::new(true, fallback())));
             let mut frames = Vec::new();
             relay.whole(Bytes::from(case.text), &mut frames).unwrap();
             let text: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
@@ -282,10 +284,11 @@ fn openais_answers_come_through_anthropics_door() {
                     assert_eq!(read_message_stream(&text), expected, "{} at {size}", case.id);
                 }
             } else {
-                let relayed = whole(&target, case.text.as_bytes(), &anthropic_messages::TONGUE, |answer| {
-                    encode_message(answer, "msg")
-                })
-                .unwrap();
+                let relayed =
+                    whole(&target, case.text.as_bytes(), &anthropic_messages::TONGUE, None, |answer| {
+                        encode_message(answer, "msg")
+                    })
+                    .unwrap();
                 let said = read_message(&serde_json::from_slice(&relayed.body).unwrap());
                 assert_eq!(said, expected, "{}", case.id);
             }
@@ -300,13 +303,13 @@ fn a_fault_inside_a_stream_comes_after_what_was_said() {
                 event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n\
                 event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hel\"}}\n\n";
     let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n";
-    let mut relay = stream(&target, &openai_chat::TONGUE, Box::new(ChatEncoder::new(true, fallback())));
+    let mut relay = stream(&target, &openai_chat::TONGUE, None, Box::new(ChatEncoder::new(true, fallback())));
     let mut frames = Vec::new();
     let fault = relay.feed(Bytes::from(format!("{said}{error}")), &mut frames).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Overloaded);
     assert!(frames.iter().any(|frame| frame.content) && relay.text_bytes() == 3);
 
-    let mut relay = stream(&target, &openai_chat::TONGUE, Box::new(ChatEncoder::new(true, fallback())));
+    let mut relay = stream(&target, &openai_chat::TONGUE, None, Box::new(ChatEncoder::new(true, fallback())));
     let mut frames = Vec::new();
     relay.feed(Bytes::from(said), &mut frames).unwrap();
     assert_eq!(relay.finish(&mut frames).unwrap_err().kind, FaultKind::Truncated);
@@ -384,13 +387,13 @@ fn googles_answers_come_through_every_other_door() {
                 assert_eq!(bare(read_message_stream(&text)), expected, "{} at {size}", case.id);
             }
         } else {
-            let chat = whole(&target, case.text.as_bytes(), &openai_chat::TONGUE, |answer| {
+            let chat = whole(&target, case.text.as_bytes(), &openai_chat::TONGUE, None, |answer| {
                 encode_answer(answer, &fallback())
             })
             .unwrap();
             let said = read_chat(&serde_json::from_slice(&chat.body).unwrap());
             assert_eq!(bare(said), expected, "{}", case.id);
-            let message = whole(&target, case.text.as_bytes(), &anthropic_messages::TONGUE, |answer| {
+            let message = whole(&target, case.text.as_bytes(), &anthropic_messages::TONGUE, None, |answer| {
                 encode_message(answer, "msg")
             })
             .unwrap();
@@ -398,4 +401,35 @@ fn googles_answers_come_through_every_other_door() {
             assert_eq!(bare(said), expected, "{}", case.id);
         }
     }
+}
+
+#[test]
+fn names_that_a_provider_refuses_are_its_own_there_and_the_clients_here() {
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}],
+        "tools": [{"type": "function", "function": {"name": "ns.look:up", "parameters": {"type": "object"}}}],
+        "tool_choice": {"type": "function", "function": {"name": "ns.look:up"}}});
+    let ask = openai_chat::Ask::read(Body::read(body.to_string().into()).unwrap()).unwrap();
+    let sent = |word: &str| {
+        let outgoing = ask.outgoing(&target(word)).unwrap();
+        (serde_json::from_slice::<Value>(&outgoing.body.concat()).unwrap(), outgoing.lost)
+    };
+    let (native, _) = sent("openai");
+    assert_eq!(native["tools"], body["tools"], "a client's own dialect is none of our business");
+    let (translated, lost) = sent("anthropic");
+    assert_eq!(translated["tools"][0]["name"], "ns_look_up");
+    assert_eq!(translated["tool_choice"]["name"], "ns_look_up");
+    let lost: Vec<String> = lost.iter().map(Loss::to_string).collect();
+    assert_eq!(lost, ["tools[0].function.name (became ns_look_up)"]);
+
+    let call = json!({"type": "tool_use", "id": "t", "name": "ns_look_up", "input": {}});
+    let message = json!({"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [call],
+        "stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}});
+    let relayed = ask.whole(&target("anthropic"), message.to_string().into()).unwrap();
+    let answer: Value = serde_json::from_slice(&relayed.body).unwrap();
+    assert_eq!(answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "ns.look:up");
+    let (mut stream, mut frames) = (ask.stream(&target("anthropic")).unwrap(), Vec::new());
+    let event = json!({"type": "content_block_start", "index": 0, "content_block": call});
+    stream.feed(format!("data: {event}\n\n").into(), &mut frames).unwrap();
+    let bytes: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+    assert!(String::from_utf8_lossy(&bytes).contains(r#""name":"ns.look:up""#), "{frames:?}");
 }

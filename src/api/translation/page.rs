@@ -23,6 +23,10 @@ OpenAI and Anthropic dialects, in a comment `: tollgate-warnings …` before the
 Answers of Anthropic's dialect must have counts of tokens. Where a provider reported none, its clients read 0; what the
 gateway books is its own estimate, which stands in the access log, the ledger and the decision record.
 
+Names of tools that the provider would refuse (too long, a dot, a digit first) are fitted for it, the same in every turn, and
+answers bear the client's own; a warning says what the provider saw. Clients who send OpenAI's `functions` get one
+`function_call` from every provider.
+
 The tables below are found out by running the translations: each field of a maximal document is taken away in turn, and
 what changes on the other side is what became of it.
 

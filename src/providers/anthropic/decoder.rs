@@ -9,10 +9,12 @@ use super::{block, fault, stop};
 use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
+use crate::json::Halves;
 
 /// The decoder of one streamed message.
 pub(super) struct AnthropicDecoder {
     splitter: SseSplitter,
+    halves: Halves,
     now_ms: u64,
     usage: WireUsage,
     /// Blocks that have begun and not ended.
@@ -49,6 +51,7 @@ struct Wire {
     content_block: Option<Value>,
     delta: Option<Delta>,
     usage: Option<WireUsage>,
+    context_management: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +75,7 @@ impl AnthropicDecoder {
     pub(super) fn new(now_ms: u64) -> Self {
         Self {
             splitter: SseSplitter::new(),
+            halves: Halves::default(),
             now_ms,
             usage: WireUsage::default(),
             open: Vec::new(),
@@ -92,7 +96,8 @@ impl AnthropicDecoder {
         if event.is("error") {
             return Err(self.error(&text));
         }
-        let Ok(wire) = serde_json::from_str::<Wire>(&text) else {
+        let read = serde_json::from_str::<Wire>(&text).ok();
+        let Some(wire) = read.or_else(|| serde_json::from_str(&self.halves.join(&text)?).ok()) else {
             return Err(fault::malformed(
                 "the provider sent a stream event that is not what its type promises",
             ));
@@ -102,7 +107,7 @@ impl AnthropicDecoder {
             "content_block_start" => self.block_start(wire.index, wire.content_block, events),
             "content_block_delta" => self.block_delta(wire.index, wire.delta, events),
             "content_block_stop" => self.block_stop(wire.index, events),
-            "message_delta" => self.message_delta(wire.delta, wire.usage, events),
+            "message_delta" => self.message_delta(wire, events),
             "message_stop" => self.end(events),
             "error" => return Err(self.error(&text)),
             _ => {}
@@ -205,14 +210,17 @@ impl AnthropicDecoder {
         close(self.open.remove(at).kind, events);
     }
 
-    fn message_delta(&mut self, delta: Option<Delta>, usage: Option<WireUsage>, events: &mut Vec<Event>) {
-        if let Some(usage) = usage {
+    fn message_delta(&mut self, wire: Wire, events: &mut Vec<Event>) {
+        if let Some(usage) = wire.usage {
             self.count(usage, events);
         }
-        let Some(delta) = delta else { return };
+        let Some(delta) = wire.delta else { return };
         let Some(reason) = delta.stop_reason else { return };
         self.open.drain(..).for_each(|open| close(open.kind, events));
-        let rest: Object = delta.rest.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        let mut rest: Object = delta.rest.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        // What was cleared of the prompt: https://platform.claude.com/docs/en/build-with-claude/context-editing
+        let cleared = wire.context_management.map(|edits| ("context_management".to_owned(), edits));
+        rest.extend(cleared);
         if !rest.is_empty() {
             events.push(Event::Other { choice: None, fields: rest });
         }

@@ -12,6 +12,8 @@ use super::{message, model, request, sampling, schema, think};
 use crate::chat::{CacheHint, Loss, Media, Object, OutputFormat, Part, Request, Tool, ToolChoice, ToolKind};
 use crate::fault::Fault;
 use crate::json;
+use crate::providers::choice::Wish;
+use crate::providers::foreign::is_usual;
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -60,6 +62,7 @@ pub(super) fn messages(
             value if OWN_FIELDS.contains(&&**field) || is_service_tier(field, value) => {
                 body.entry(field.clone()).or_insert_with(|| value.clone());
             }
+            value if is_usual(field, value) => {}
             Value::String(user) if field == "safety_identifier" && asked.user.as_ref() == Some(user) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
@@ -142,21 +145,20 @@ fn output(
 }
 
 fn tools(asked: &Request, claude: Option<Claude>, body: &mut Object, lost: &mut Vec<Loss>) {
-    let tools: Vec<Value> =
-        asked.tools.iter().enumerate().filter_map(|(at, tool)| encode_tool(tool, at, claude, lost)).collect();
+    let wish = Wish::read(asked, |tool| tool.kind != ToolKind::Server || tool.is_anthropics(), lost);
+    let tools = asked.tools.iter().enumerate().filter_map(|(at, tool)| {
+        if wish.leaves_out(tool, at, lost) { None } else { encode_tool(tool, at, claude, lost) }
+    });
+    let tools: Vec<Value> = tools.collect();
     if tools.is_empty() {
-        if asked
-            .tool_choice
-            .as_ref()
-            .is_some_and(|choice| *choice != ToolChoice::None && *choice != ToolChoice::Auto)
-        {
+        if wish.forces() {
             lost.push(Loss::dropped("tool_choice"));
         }
         return;
     }
     body.insert("tools".into(), Value::Array(tools));
-    let mut choice = match &asked.tool_choice {
-        None => None,
+    let mut choice = match wish.word {
+        None | Some(ToolChoice::Other(_)) => None,
         Some(ToolChoice::Auto) => Some(json!({ "type": "auto" })),
         Some(ToolChoice::None) => Some(json!({ "type": "none" })),
         Some(ToolChoice::Required | ToolChoice::Named(_))
@@ -167,10 +169,6 @@ fn tools(asked: &Request, claude: Option<Claude>, body: &mut Object, lost: &mut 
         }
         Some(ToolChoice::Required) => Some(json!({ "type": "any" })),
         Some(ToolChoice::Named(name)) => Some(json!({ "type": "tool", "name": name })),
-        Some(ToolChoice::Other(_)) => {
-            lost.push(Loss::new("tool_choice", "not known to this provider, left to the model"));
-            None
-        }
     };
     if asked.parallel_tool_calls == Some(false) && asked.tool_choice != Some(ToolChoice::None) {
         let choice = choice.get_or_insert_with(|| json!({ "type": "auto" }));

@@ -138,3 +138,40 @@ fn events_without_names_get_them() {
     relay.feed(Bytes::from(format!("data: {STOP}\n\n")), &mut frames).unwrap();
     assert_eq!(frames[0].bytes, format!("event: message_stop\ndata: {STOP}\n\n").as_bytes());
 }
+
+#[test]
+fn what_was_cleared_of_the_prompt_is_told() {
+    let said = between(&[
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"context_management":{"applied_edits":[{"type":"clear_tool_uses_20250919"}]}}"#,
+    ]);
+    let told = said.iter().any(|event| match event {
+        Event::Other { choice: None, fields } => {
+            fields["context_management"]["applied_edits"][0]["type"] == "clear_tool_uses_20250919"
+        }
+        _ => false,
+    });
+    assert!(told, "{said:?}");
+}
+
+#[test]
+fn a_character_that_was_cut_in_halves_is_one_again() {
+    let halves = [
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a\ud83d"}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\ude00b"}}"#,
+    ];
+    let said = between(&halves);
+    let text: String = said
+        .iter()
+        .filter_map(|event| match event {
+            Event::Text { text, .. } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(text, "a😀b");
+    let provider = Anthropic::new(QuirkSettings::default());
+    let (mut relay, mut frames) = (Relay::stream(&provider, true), Vec::new());
+    let sent = halves.map(|data| format!("event: content_block_delta\ndata: {data}\n\n")).concat();
+    relay.feed(Bytes::from(sent.clone()), &mut frames).unwrap();
+    let passed: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+    assert_eq!(String::from_utf8_lossy(&passed), sent, "a client of the dialect gets what was sent");
+}

@@ -11,12 +11,14 @@ use super::{fault, stop, whole};
 use crate::chat::Usage;
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
+use crate::json::Halves;
 use crate::providers::openai::stream::join_neighbours;
 use crate::providers::{Frame, StreamRelay};
 
 /// One streamed message on its way to a client of the same dialect.
 pub(super) struct AnthropicStream {
     splitter: SseSplitter,
+    halves: Halves,
     now_ms: u64,
     usage: WireUsage,
     finish: Option<&'static str>,
@@ -64,6 +66,7 @@ impl AnthropicStream {
     pub(super) fn new(now_ms: u64) -> Self {
         Self {
             splitter: SseSplitter::new(),
+            halves: Halves::default(),
             now_ms,
             usage: WireUsage::default(),
             finish: None,
@@ -80,7 +83,15 @@ impl AnthropicStream {
         if event.is("error") {
             return Err(self.error(&text));
         }
-        let Ok(peek) = serde_json::from_str::<Peek<'_>>(&text) else {
+        let joined;
+        let read = match serde_json::from_str::<Peek<'_>>(&text) {
+            Ok(peek) => Ok(peek),
+            Err(_) => {
+                joined = self.halves.join(&text).unwrap_or_default();
+                serde_json::from_str(&joined)
+            }
+        };
+        let Ok(peek) = read else {
             return Err(fault::malformed(
                 "the provider sent a stream event that is not what its type promises",
             ));

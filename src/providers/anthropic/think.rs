@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::message;
 use super::model::{Claude, Thinking, Unasked, default_max_tokens, most_tokens};
-use crate::chat::{Loss, Reasoning, Request, ToolChoice};
+use crate::chat::{Loss, Reasoning, Request};
+use crate::providers::choice;
 use crate::providers::foreign::lose_effort;
 
 /// What thinking does to the request.
@@ -128,7 +129,7 @@ fn budgeted(
     lost: &mut Vec<Loss>,
 ) -> Thought {
     let limit = asked.max_output_tokens.unwrap_or_else(|| room(budget, model));
-    if matches!(asked.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) {
+    if choice::forces(asked) {
         lost.push(Loss::new(path, "no thinking while a tool is forced"));
         return Thought::default();
     }
@@ -161,6 +162,7 @@ fn room(budget: u64, model: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::ToolChoice;
     use crate::chat::{Message, Object, Part, Role, ToolKind};
 
     fn asks(effort: Option<&str>, budget_tokens: Option<u64>, limit: Option<u64>) -> Request {

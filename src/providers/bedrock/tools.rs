@@ -11,6 +11,7 @@ use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
 use crate::providers::anthropic::encode::input_schema;
 use crate::providers::anthropic::model::Claude;
 use crate::providers::anthropic::schema;
+use crate::providers::choice::Wish;
 
 /// What the tools do to the request.
 #[derive(Debug, Default, PartialEq)]
@@ -28,13 +29,16 @@ pub(super) fn tools(
     called: &BTreeSet<String>,
     lost: &mut Vec<Loss>,
 ) -> Tools {
+    let wish = Wish::read(asked, |tool| tool.kind != ToolKind::Server, lost);
     let mut desk = Desk { model, list: Vec::new(), fields: Object::new(), lost };
     let history = has_tool_blocks(asked);
     // There is no word for "call none": without tools in the conversation, they can be left out.
     let barred = asked.tool_choice == Some(ToolChoice::None);
     if !barred || history {
         for (at, tool) in asked.tools.iter().enumerate() {
-            desk.tool(tool, at);
+            if !wish.leaves_out(tool, at, desk.lost) {
+                desk.tool(tool, at);
+            }
         }
     }
     if desk.list.is_empty() && history {
@@ -51,8 +55,8 @@ pub(super) fn tools(
     }
     let Desk { list, mut fields, lost, .. } = desk;
     let offered = !list.is_empty() || fields.contains_key("tools");
-    let choice = offered.then(|| choice(asked, model, barred, &mut fields, lost)).flatten();
-    if !offered && matches!(asked.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) {
+    let choice = offered.then(|| choice(asked, &wish, model, &mut fields, lost)).flatten();
+    if !offered && wish.forces() {
         lost.push(Loss::dropped("tool_choice"));
     }
     let config = (!list.is_empty()).then(|| {
@@ -182,21 +186,20 @@ fn push(fields: &mut Object, key: &str, value: Value) {
 
 fn choice(
     asked: &Request,
+    wish: &Wish<'_>,
     model: Model<'_>,
-    barred: bool,
     fields: &mut Object,
     lost: &mut Vec<Loss>,
 ) -> Option<Value> {
-    if barred {
+    if wish.word == Some(&ToolChoice::None) {
         lost.push(Loss::new("tool_choice", "left to the model: this provider cannot bar tools"));
         return None;
     }
-    let forced = matches!(asked.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
-    let spared = forced && !model.claude().is_none_or(Claude::can_be_forced);
+    let spared = wish.forces() && !model.claude().is_none_or(Claude::can_be_forced);
     if spared {
         lost.push(Loss::new("tool_choice", "left to the model: tools cannot be forced upon it"));
     }
-    let wanted = asked.tool_choice.as_ref().filter(|_| !spared);
+    let wanted = wish.word.filter(|_| !spared);
     let alone = asked.parallel_tool_calls == Some(false);
     if alone && model.is_claude() {
         // One at a time is said in Claude's own words, together with the choice.
@@ -215,13 +218,9 @@ fn choice(
     }
     match wanted {
         // Some models refuse even the default, said aloud.
-        None | Some(ToolChoice::Auto | ToolChoice::None) => None,
+        None | Some(ToolChoice::Auto | ToolChoice::None | ToolChoice::Other(_)) => None,
         Some(ToolChoice::Required) => Some(json!({ "any": {} })),
         Some(ToolChoice::Named(name)) => Some(json!({ "tool": { "name": name } })),
-        Some(ToolChoice::Other(_)) => {
-            lost.push(Loss::new("tool_choice", "not known to this provider, left to the model"));
-            None
-        }
     }
 }
 

@@ -7,11 +7,13 @@ use super::{cite, decode, fault, finish, logprobs, usage};
 use crate::chat::{Event, FinishReason, Object, Role, StreamDecoder, ToolKind, proof};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
+use crate::json::Halves;
 use crate::providers::call_id;
 
 /// The decoder of one streamed answer.
 pub(super) struct CohereDecoder {
     splitter: SseSplitter,
+    halves: Halves,
     now_ms: u64,
     id: String,
     started: bool,
@@ -29,6 +31,7 @@ impl CohereDecoder {
     pub(super) fn new(now_ms: u64) -> Self {
         Self {
             splitter: SseSplitter::new(),
+            halves: Halves::default(),
             now_ms,
             id: String::new(),
             started: false,
@@ -47,8 +50,10 @@ impl CohereDecoder {
         if text.trim().is_empty() {
             return Ok(());
         }
-        let value: Value = serde_json::from_str(&text)
-            .map_err(|_| fault::malformed("the provider sent a stream event that is not JSON"))?;
+        let read = serde_json::from_str::<Value>(&text).ok();
+        let value = read
+            .or_else(|| serde_json::from_str(&self.halves.join(&text)?).ok())
+            .ok_or_else(|| fault::malformed("the provider sent a stream event that is not JSON"))?;
         let Value::Object(mut object) = value else {
             return Err(fault::inside_success(&value, self.now_ms));
         };

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{messages, model};
-use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, Sampling, ToolChoice};
+use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, Sampling, ToolChoice, ToolKind};
 use crate::fault::Fault;
 use crate::json;
+use crate::providers::choice::Wish;
 use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
@@ -74,13 +75,9 @@ fn documents(found: Vec<Value>, body: &mut Object) {
 }
 
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
-    let choice = foreign::choice(asked, lost);
-    let named = match choice {
-        Some(ToolChoice::Named(name)) => Some(name.as_str()),
-        _ => None,
-    };
+    let wish = Wish::read(asked, |tool| tool.kind == ToolKind::Function, lost);
     // One tool alone, and that required, is the same as its name.
-    let kept = foreign::functions(&asked.tools, named, lost);
+    let kept = foreign::functions(&asked.tools, &wish, lost);
     let strict: Vec<bool> = kept.iter().map(|(tool, _)| tool.strict == Some(true)).collect();
     let kept: Vec<Value> = kept.into_iter().map(|(_, written)| written).collect();
     if strict.contains(&true) {
@@ -90,17 +87,16 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
         body.insert("strict_tools".into(), true.into());
     }
     if kept.is_empty() {
-        if !matches!(choice, None | Some(ToolChoice::Auto | ToolChoice::None)) {
+        if wish.forces() {
             lost.push(Loss::dropped("tool_choice"));
         }
         return;
     }
     body.insert("tools".into(), Value::Array(kept));
-    match choice {
-        None | Some(ToolChoice::Auto) => {}
+    match wish.word {
+        None | Some(ToolChoice::Auto | ToolChoice::Other(_)) => {}
         Some(ToolChoice::None) => put(body, "tool_choice", Some("NONE")),
         Some(ToolChoice::Required | ToolChoice::Named(_)) => put(body, "tool_choice", Some("REQUIRED")),
-        Some(ToolChoice::Other(_)) => lost.push(Loss::dropped("tool_choice")),
     }
     if asked.parallel_tool_calls == Some(false) {
         lost.push(Loss::dropped("parallel_tool_calls"));

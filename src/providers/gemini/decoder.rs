@@ -8,11 +8,12 @@ use super::pieces::Pieces;
 use super::{cite, fault, finish, logprobs, partial, usage};
 use crate::chat::{Event, Object, Role, StreamDecoder, ToolKind, Usage, proof};
 use crate::fault::Fault;
-use crate::json;
+use crate::json::{self, Halves};
 
 /// The decoder of one streamed answer, whether it comes as events or as one JSON array.
 pub(super) struct GeminiDecoder {
     pieces: Pieces,
+    halves: Halves,
     id: String,
     started: bool,
     choices: Vec<ChoiceState>,
@@ -46,6 +47,7 @@ impl GeminiDecoder {
     pub(super) fn new() -> Self {
         Self {
             pieces: Pieces::new(),
+            halves: Halves::default(),
             id: String::new(),
             started: false,
             choices: Vec::new(),
@@ -59,6 +61,7 @@ impl GeminiDecoder {
             return Ok(());
         }
         let value = json::parse(json)
+            .or_else(|| json::parse(self.halves.join(std::str::from_utf8(json).ok()?)?.as_bytes()))
             .ok_or_else(|| fault::malformed("the provider sent a stream event that is not JSON"))?;
         let mut object = match value {
             Value::Object(object) if !fault::is_error(&object) => object,

@@ -1,5 +1,7 @@
 //! What a model's name tells of its abilities: Gemini's generations take different requests.
 
+use std::ops::RangeInclusive;
+
 /// A model as its name describes it. A name without a version (`gemini-flash-latest`) counts as the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Model<'a> {
@@ -26,9 +28,26 @@ impl<'a> Model<'a> {
         self.is_gemini() && self.version < (3, 0)
     }
 
-    /// Gemini 2.5 and later think.
+    /// Gemini 2.5 and later think, but for those of 2.5 that paint or speak.
+    /// <https://ai.google.dev/gemini-api/docs/models>
     pub(super) fn thinks(self) -> bool {
-        self.is_gemini() && self.version >= (2, 5)
+        let acts = self.name.contains("-image") || self.name.contains("-tts");
+        self.is_gemini() && self.version >= (2, 5) && !(acts && self.version < (3, 0))
+    }
+
+    /// The large model of Gemini 3.0 knows no level between the least and the most.
+    /// <https://ai.google.dev/gemini-api/docs/thinking#thinking-levels>
+    pub(super) fn knows_medium(self) -> bool {
+        !self.is_pro() || self.version >= (3, 1)
+    }
+
+    /// The bounds of its budgets of thinking, beside none at all:
+    /// <https://ai.google.dev/gemini-api/docs/thinking#set-budget>
+    pub(super) fn budgets(self) -> RangeInclusive<u64> {
+        if self.is_pro() {
+            return 128..=32_768;
+        }
+        if self.name.contains("flash-lite") { 512..=24_576 } else { 1..=24_576 }
     }
 
     /// Gemini 2.5 and later read JSON Schema; older ones read OpenAPI's subset of it.
@@ -68,6 +87,9 @@ mod tests {
             ("publishers/google/models/gemini-3.5-flash", true, true, true),
             ("gemini-flash-latest", true, true, true),
             ("gemma-3-27b-it", false, false, false),
+            ("gemini-2.5-flash-image", false, false, true),
+            ("gemini-2.5-pro-preview-tts", false, false, true),
+            ("gemini-3-pro-image-preview", true, true, true),
         ] {
             let model = Model::of(name);
             assert_eq!(

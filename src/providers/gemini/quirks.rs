@@ -277,3 +277,26 @@ fn a_result_without_its_call_is_refused() {
     let fault = gemini().encode(&asked, &TargetName::parse("gemini/gemini-2.5-pro").unwrap()).unwrap_err();
     assert_eq!(fault.param.as_deref(), Some("messages[0].content[0]"));
 }
+
+#[test]
+fn a_character_that_was_cut_in_halves_is_one_again() {
+    let piece = |text: &str| {
+        format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"{text}\"}}]}}}}]}}\n\n")
+    };
+    let sent = [piece("a\\ud83d"), piece("\\ude00b")].concat();
+    let (mut decoder, mut events) = (gemini().stream_decoder(), Vec::new());
+    decoder.feed(sent.as_bytes(), &mut events).unwrap();
+    let text: String = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Text { text, .. } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(text, "a😀b");
+    let provider = gemini();
+    let (mut relay, mut frames) = (provider.relay().unwrap().stream(true), Vec::new());
+    relay.feed(sent.clone().into(), &mut frames).unwrap();
+    let passed: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+    assert_eq!(String::from_utf8_lossy(&passed), sent, "a client of the dialect gets what was sent");
+}

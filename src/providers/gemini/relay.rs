@@ -11,7 +11,7 @@ use super::{Surface, decode, fault, finish, foreign, usage};
 use crate::chat::{FinishReason, Usage};
 use crate::fault::Fault;
 use crate::frames::sse_data;
-use crate::json::Splice;
+use crate::json::{Halves, Splice};
 use crate::providers::{ClientBody, Frame, Relayed, StreamRelay};
 
 /// The client's body; a model's name inside of it is replaced by the target's, and other providers' proofs are taken
@@ -95,6 +95,7 @@ const MOST_CANDIDATES: usize = 128;
 /// One streamed answer on its way to a client of the same dialect.
 pub(super) struct GeminiStream {
     pieces: Pieces,
+    halves: Halves,
     /// Index, finish, whether it called a tool: of every candidate seen.
     choices: Vec<(u32, Option<FinishReason>, bool)>,
     usage: Option<Usage>,
@@ -104,7 +105,14 @@ pub(super) struct GeminiStream {
 
 impl GeminiStream {
     pub(super) fn new() -> Self {
-        Self { pieces: Pieces::new(), choices: Vec::new(), usage: None, text_bytes: 0, done: false }
+        Self {
+            pieces: Pieces::new(),
+            halves: Halves::default(),
+            choices: Vec::new(),
+            usage: None,
+            text_bytes: 0,
+            done: false,
+        }
     }
 
     fn piece(&mut self, piece: Piece, out: &mut Vec<Frame>) -> Result<(), Fault> {
@@ -115,7 +123,16 @@ impl GeminiStream {
 
     /// Reads one document; whether a client sees content by it.
     fn look(&mut self, json: &[u8]) -> Result<bool, Fault> {
-        let peek = match serde_json::from_slice::<Peek<'_>>(json) {
+        let joined;
+        let read = match serde_json::from_slice::<Peek<'_>>(json) {
+            Ok(peek) => Ok(peek),
+            Err(_) => {
+                let text = std::str::from_utf8(json).unwrap_or_default();
+                joined = self.halves.join(text).unwrap_or_default();
+                serde_json::from_str(&joined)
+            }
+        };
+        let peek = match read {
             Ok(peek) if peek.error.is_none() => peek,
             _ => {
                 let value = serde_json::from_slice::<Value>(json)

@@ -42,6 +42,12 @@ pub(super) fn config(reasoning: &Reasoning, model: Model<'_>, lost: &mut Vec<Los
         }
         (None, Some(effort)) => {
             let budget = fit(budget(effort), model);
+            if effort == "none" && budget > 0 {
+                lost.push(Loss::new(
+                    "reasoning_effort",
+                    format!("became {budget}: this model always thinks"),
+                ));
+            }
             config.insert("thinkingBudget".into(), budget.into());
             shows = effort != "none";
         }
@@ -77,7 +83,7 @@ fn level(effort: &str, model: Model<'_>) -> &'static str {
         "none" | "minimal" if model.is_pro() => "low",
         "none" | "minimal" => "minimal",
         "low" => "low",
-        "medium" if !model.is_pro() => "medium",
+        "medium" if model.knows_medium() => "medium",
         _ => "high",
     }
 }
@@ -91,9 +97,13 @@ fn budget(effort: &str) -> u64 {
     }
 }
 
-/// A budget within the model's bounds: <https://ai.google.dev/gemini-api/docs/thinking#set-budget>
+/// A budget within the model's bounds; only the large models cannot do without.
 fn fit(budget: u64, model: Model<'_>) -> u64 {
-    if model.is_pro() { budget.clamp(128, 32_768) } else { budget.min(24_576) }
+    if budget == 0 && !model.is_pro() {
+        return 0;
+    }
+    let bounds = model.budgets();
+    budget.clamp(*bounds.start(), *bounds.end())
 }
 
 #[cfg(test)]
@@ -117,7 +127,7 @@ mod tests {
                 Some("none"),
                 None,
                 json!({"thinkingBudget": 128, "includeThoughts": false}),
-                0,
+                1,
             ),
             (
                 "gemini-2.5-flash",
@@ -154,6 +164,28 @@ mod tests {
                 json!({"thinkingLevel": "minimal", "includeThoughts": false}),
                 1,
             ),
+            (
+                "gemini-3.1-pro-preview",
+                Some("medium"),
+                None,
+                json!({"thinkingLevel": "medium", "includeThoughts": true}),
+                0,
+            ),
+            (
+                "gemini-2.5-flash-lite",
+                None,
+                Some(100),
+                json!({"thinkingBudget": 512, "includeThoughts": true}),
+                1,
+            ),
+            (
+                "gemini-2.5-flash-lite",
+                Some("none"),
+                None,
+                json!({"thinkingBudget": 0, "includeThoughts": false}),
+                0,
+            ),
+            ("gemini-2.5-flash-image", Some("low"), None, json!(null), 1),
             ("gemini-2.0-flash", Some("low"), None, json!(null), 1),
         ] {
             let reasoning =

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::model::Model;
 use super::schema;
 use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
-use crate::providers::foreign;
+use crate::providers::choice::{self, Wish};
 
 /// Tools that run at Google, by their names in requests, in either spelling.
 const OWN: &[&str] = &[
@@ -30,9 +30,14 @@ const OWN: &[&str] = &[
 
 /// Puts `tools` and `toolConfig` into the request's body.
 pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &mut Vec<Loss>) {
+    let some = Wish::of_some(asked).unwrap_or_default();
     let (mut functions, mut others) = (Vec::new(), Vec::new());
     for (at, tool) in asked.tools.iter().enumerate() {
         if tool.kind == ToolKind::Server {
+            // Functions are chosen by name; there is no such choice among Google's own.
+            if some.leaves_out(tool, at, lost) {
+                continue;
+            }
             others.extend(server(tool, at, lost));
         } else {
             functions.push(declaration(tool, at, model, lost));
@@ -51,8 +56,8 @@ pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &m
     if !tools.is_empty() {
         body.insert("tools".into(), Value::Array(tools));
     }
-    let choice = foreign::choice(asked, lost);
-    if let Some(config) = choice.and_then(|choice| choice_of(choice, lost)) {
+    let choice = choice::among(asked, |tool| tool.kind != ToolKind::Server, lost);
+    if let Some(config) = choice.and_then(|choice| choice_of(&choice, lost)) {
         body.insert("toolConfig".into(), config);
     }
     if asked.parallel_tool_calls == Some(false) && !asked.tools.is_empty() {
@@ -152,19 +157,15 @@ fn choice_of(choice: &ToolChoice, lost: &mut Vec<Loss>) -> Option<Value> {
         ToolChoice::Required => mode("ANY"),
         ToolChoice::Named(name) => named("ANY", vec![name]),
         ToolChoice::Other(value) if value.get("functionCallingConfig").is_some() => value.clone(),
-        ToolChoice::Other(value) if value.get("allowed_tools").is_some() => {
+        ToolChoice::Other(_) => match choice::list(choice) {
             // OpenAI's list of allowed tools; `VALIDATED` lets the model answer without a call.
-            let allowed = value.get("allowed_tools")?;
-            let tools = allowed.get("tools").and_then(Value::as_array).into_iter().flatten();
-            let names: Vec<&str> = tools
-                .filter_map(|tool| tool.pointer("/function/name").or_else(|| tool.get("name"))?.as_str())
-                .collect();
-            let must = allowed.get("mode").is_some_and(|mode| mode == "required");
-            named(if must { "ANY" } else { "VALIDATED" }, names)
-        }
-        ToolChoice::Other(_) => {
-            lost.push(Loss::dropped("tool_choice"));
-            return None;
-        }
+            Some((must, some)) => {
+                named(if must { "ANY" } else { "VALIDATED" }, some.iter().filter_map(choice::name).collect())
+            }
+            None => {
+                lost.push(Loss::dropped("tool_choice"));
+                return None;
+            }
+        },
     })
 }

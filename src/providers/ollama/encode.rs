@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::messages;
-use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, ToolChoice};
+use crate::chat::{Loss, Object, OutputFormat, Reasoning, Request, ToolChoice, ToolKind};
 use crate::fault::Fault;
 use crate::json;
+use crate::providers::choice::Wish;
 use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
@@ -107,12 +108,11 @@ fn put<T: Into<Value>>(body: &mut Object, field: &str, value: Option<T>) {
 
 /// Ollama has no choice of tools: what it must not call is not offered.
 fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
-    let named = match &asked.tool_choice {
-        Some(ToolChoice::None) => return,
-        Some(ToolChoice::Named(name)) => Some(name.as_str()),
-        _ => None,
-    };
-    let kept = foreign::functions(&asked.tools, named, lost);
+    if asked.tool_choice == Some(ToolChoice::None) {
+        return;
+    }
+    let wish = Wish::read(asked, |tool| tool.kind == ToolKind::Function, lost);
+    let kept = foreign::functions(&asked.tools, &wish, lost);
     for (tool, _) in kept.iter().filter(|(tool, _)| tool.strict == Some(true)) {
         lost.push(Loss::new("tools", format!("`{}` is not strict here", tool.name)));
     }
@@ -120,12 +120,12 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     if !kept.is_empty() {
         body.insert("tools".into(), Value::Array(kept));
     }
-    match &asked.tool_choice {
-        None | Some(ToolChoice::Auto | ToolChoice::None) => {}
+    match wish.word {
+        None | Some(ToolChoice::Auto | ToolChoice::None | ToolChoice::Other(_)) => {}
         Some(ToolChoice::Named(_)) => {
             lost.push(Loss::new("tool_choice", "only this tool is offered, but it is not required"));
         }
-        Some(ToolChoice::Required | ToolChoice::Other(_)) => lost.push(Loss::dropped("tool_choice")),
+        Some(ToolChoice::Required) => lost.push(Loss::dropped("tool_choice")),
     }
     if asked.parallel_tool_calls == Some(false) {
         lost.push(Loss::dropped("parallel_tool_calls"));

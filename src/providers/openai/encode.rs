@@ -1,5 +1,7 @@
 //! The canonical chat request in OpenAI's dialect.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::strict::strict;
@@ -9,7 +11,8 @@ use crate::chat::{
 };
 use crate::fault::{Fault, Retry};
 use crate::json::{self, Verbatim};
-use crate::providers::{Outgoing, QuirkSettings, foreign};
+use crate::providers::choice::{self, Wish};
+use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
 /// Stop sequences that a request may have.
@@ -38,7 +41,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
         super::losses::of_message(message, place, quirks, &mut lost);
     }
     body.insert("messages".into(), Value::Array(messages));
-    tools(asked, &mut body, &mut lost);
+    tools(asked, quirks, &mut body, &mut lost);
     output(&asked.output, &mut body, &mut lost);
     sampling(asked, &mut body, &mut lost);
     if let Some(reasoning) = &asked.reasoning {
@@ -310,11 +313,14 @@ pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
     own.contains(&kind) || kind.ends_with("_tool_result")
 }
 
-fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
+fn tools(asked: &Request, quirks: &QuirkSettings, body: &mut Object, lost: &mut Vec<Loss>) {
+    let some = Wish::of_some(asked).filter(|_| !quirks.allowed_tools);
     let mut kept = Vec::with_capacity(asked.tools.len());
     for (at, definition) in asked.tools.iter().enumerate() {
-        let elsewhere = definition.is_anthropics() || definition.is_of_responses();
-        if definition.kind == ToolKind::Server && elsewhere {
+        if some.as_ref().is_some_and(|some| some.leaves_out(definition, at, lost)) {
+            continue;
+        }
+        if is_elsewhere(definition) {
             lost.push(Loss::dropped(format!("tools[{at}]")));
             continue;
         }
@@ -326,7 +332,8 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     if kept.is_empty() && !asked.tools.is_empty() {
         // A choice is refused without tools.
         let says_nothing = |choice: &ToolChoice| matches!(choice, ToolChoice::None | ToolChoice::Auto);
-        if asked.tool_choice.as_ref().is_some_and(|choice| !says_nothing(choice)) {
+        let word = some.map_or(asked.tool_choice.as_ref(), |some| some.word);
+        if word.is_some_and(|choice| !says_nothing(choice)) {
             lost.push(Loss::dropped("tool_choice"));
         }
         return;
@@ -334,7 +341,11 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     if !kept.is_empty() {
         body.insert("tools".into(), Value::Array(kept));
     }
-    let choice = foreign::choice(asked, lost).map(|choice| match choice {
+    let choice = match some {
+        Some(some) => some.word.map(Cow::Borrowed),
+        None => choice::among(asked, |tool| !is_elsewhere(tool), lost),
+    };
+    let choice = choice.map(|choice| match &*choice {
         ToolChoice::Auto => "auto".into(),
         ToolChoice::None => "none".into(),
         ToolChoice::Required => "required".into(),
@@ -347,6 +358,11 @@ fn tools(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
     });
     put(body, "tool_choice", choice);
     put(body, "parallel_tool_calls", asked.parallel_tool_calls);
+}
+
+/// Whether it is a tool that only another API can run.
+fn is_elsewhere(tool: &Tool) -> bool {
+    tool.kind == ToolKind::Server && (tool.is_anthropics() || tool.is_of_responses())
 }
 
 fn tool(tool: &Tool, strict: Option<bool>) -> Value {

@@ -11,6 +11,7 @@ use super::conformance::{
     ChoiceSaid, Said, assert_openai_stream, joined, of_answer, of_events, read_stream, read_whole, relayed,
 };
 use super::whole::as_stream;
+use crate::chat::Event;
 use crate::clock::FixedClock;
 use crate::providers::{Embeddings, Provider, QuirkSettings, Relay};
 
@@ -243,4 +244,37 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_character_that_was_cut_in_halves_is_one_again() {
+    let chunk = |delta: &str, finish: &str| {
+        format!(
+            "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
+             \"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+        )
+    };
+    let body = [
+        chunk(r#"{"role":"assistant","content":"a\ud83d"}"#, "null"),
+        chunk(r#"{"content":"\ude00b"}"#, "null"),
+        chunk(r#"{"content":"c\ud83d d"}"#, "null"),
+        chunk("{}", "\"stop\""),
+        "data: [DONE]\n\n".to_owned(),
+    ]
+    .concat();
+    let provider = provider();
+    let (frames, result, _) = relayed(&provider, body.as_bytes(), body.len(), true);
+    result.unwrap();
+    assert_eq!(joined(&frames), body, "a client of the dialect gets what was sent");
+    let (mut decoder, mut events) = (provider.stream_decoder(), Vec::new());
+    decoder.feed(body.as_bytes(), &mut events).unwrap();
+    decoder.finish(&mut events).unwrap();
+    let text: String = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Text { text, .. } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(text, "a😀bc\u{fffd} d");
 }

@@ -6,6 +6,7 @@ use super::peek::Shape;
 use super::{envelope, fault, finish, normalise, usage};
 use crate::chat::{Object, Tier, Usage};
 use crate::fault::{Fault, FaultKind};
+use crate::json::Halves;
 
 /// The course of one streamed answer. Shared by the relay (bytes to bytes) and the decoder (bytes to events).
 pub(super) struct StreamState {
@@ -26,6 +27,7 @@ pub(super) struct StreamState {
     pub(super) text_bytes: u64,
     pub(super) excludes_reasoning: bool,
     pub(super) now_ms: u64,
+    pub(super) halves: Halves,
 }
 
 /// One alternative of the answer.
@@ -88,12 +90,15 @@ impl StreamState {
             text_bytes: 0,
             excludes_reasoning,
             now_ms,
+            halves: Halves::default(),
         }
     }
 
     /// Normalises one event's JSON. `None` when nothing of it is for the client now.
     pub(super) fn chunk(&mut self, data: &str) -> Result<Option<Chunk>, Fault> {
-        let Ok(value) = serde_json::from_str::<Value>(data) else {
+        let read = serde_json::from_str::<Value>(data).ok();
+        let read = read.or_else(|| serde_json::from_str(&self.halves.join(data)?).ok());
+        let Some(value) = read else {
             return Err(fault::malformed("the provider sent a stream event that is not JSON"));
         };
         let Value::Object(mut object) = value else {

@@ -1,5 +1,7 @@
 //! The relay of one streamed answer: clean frames go on as the bytes that came, the others are normalised.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::fault;
@@ -46,18 +48,24 @@ impl OpenAiStream {
             return Ok(());
         }
         // The first look decides whether the bytes can go on as they are.
+        let mut joined = None;
         if event.plain
-            && let std::borrow::Cow::Borrowed(text) = text
-            && let Ok(peek) = serde_json::from_str::<ChunkPeek<'_>>(text)
-            && let Some(content) = pass(&mut self.state, &peek)
+            && let Cow::Borrowed(text) = text
         {
-            push(out, framed(&event), content);
-            return Ok(());
+            let mut seen = look(&mut self.state, text);
+            if seen.is_err() {
+                joined = self.state.halves.join(text);
+                seen = joined.as_deref().map_or(Ok(None), |joined| look(&mut self.state, joined));
+            }
+            if let Ok(Some(content)) = seen {
+                push(out, framed(&event), content);
+                return Ok(());
+            }
         }
         if event.is("error") {
             return Err(self.state.error_event(&text));
         }
-        if let Some(chunk) = self.state.chunk(&text)? {
+        if let Some(chunk) = self.state.chunk(joined.as_deref().unwrap_or(&text))? {
             push(out, frame(&chunk.object), chunk.content);
         }
         Ok(())
@@ -140,6 +148,11 @@ impl StreamRelay for OpenAiStream {
     fn text_bytes(&self) -> u64 {
         self.state.text_bytes
     }
+}
+
+/// What [`pass`] makes of a chunk's text.
+fn look(state: &mut StreamState, text: &str) -> serde_json::Result<Option<bool>> {
+    serde_json::from_str::<ChunkPeek<'_>>(text).map(|peek| pass(state, &peek))
 }
 
 /// Whether a chunk is already what OpenAI would have sent at this point; then the state follows it. The answer is

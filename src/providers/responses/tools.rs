@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
-use crate::providers::foreign;
+use crate::providers::choice;
 use crate::providers::openai::encode::put;
 use crate::providers::openai::losses;
 use crate::providers::openai::strict::strict;
@@ -32,7 +32,8 @@ pub(super) fn put_all(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) 
         return;
     }
     body.insert("tools".into(), Value::Array(kept));
-    put(body, "tool_choice", foreign::choice(asked, lost).map(|choice| self::choice(choice, &asked.tools)));
+    let choice = choice::among(asked, |tool| tool.kind != ToolKind::Server || is_sayable(tool), lost);
+    put(body, "tool_choice", choice.map(|choice| chosen(&choice, &asked.tools)));
     put(body, "parallel_tool_calls", asked.parallel_tool_calls);
 }
 
@@ -96,7 +97,7 @@ fn grammar(format: &Value) -> Value {
     }
 }
 
-fn choice(choice: &ToolChoice, tools: &[Tool]) -> Value {
+fn chosen(choice: &ToolChoice, tools: &[Tool]) -> Value {
     match choice {
         ToolChoice::Auto => "auto".into(),
         ToolChoice::None => "none".into(),

@@ -124,6 +124,7 @@ fn tool_choices() {
     let legacy = with(json!({"function_call": {"name": "f"}, "functions": [{"name": "f"}]})).unwrap();
     assert_eq!(legacy.tool_choice, Some(ToolChoice::Named("f".into())));
     assert_eq!((legacy.tools.len(), &*legacy.tools[0].name), (1, "f"));
+    assert_eq!(legacy.parallel_tool_calls, Some(false), "an answer has room for one call");
 }
 
 #[test]

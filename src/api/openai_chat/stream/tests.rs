@@ -318,3 +318,28 @@ proptest! {
         prop_assert_eq!(heard, expected);
     }
 }
+
+#[test]
+fn who_knows_no_calls_but_the_legacy_one_gets_it_from_everybody() {
+    let events = [
+        start(),
+        call(0, 0, ToolKind::Function),
+        arguments(0, 0, "{\"a\":"),
+        arguments(0, 0, "1}"),
+        call(0, 1, ToolKind::Function),
+        arguments(0, 1, "{}"),
+        finish(0, FinishReason::ToolCalls),
+        Event::End,
+    ];
+    let (mut encoder, mut out) = (encoder(false).legacy(true), Vec::new());
+    events.iter().for_each(|event| encoder.encode(event, &mut out));
+    let chunks = parsed(out);
+    let calls: Vec<&Value> =
+        chunks.iter().filter_map(|chunk| chunk.pointer("/choices/0/delta/function_call")).collect();
+    let expected =
+        [json!({"name": "f0", "arguments": ""}), json!({"arguments": "{\"a\":"}), json!({"arguments": "1}"})];
+    assert_eq!(calls, expected.iter().collect::<Vec<_>>(), "one call, and no other");
+    assert!(chunks.iter().all(|chunk| chunk.pointer("/choices/0/delta/tool_calls").is_none()));
+    let ends = chunks.iter().filter_map(|chunk| chunk.pointer("/choices/0/finish_reason")?.as_str());
+    assert_eq!(ends.collect::<Vec<_>>(), ["function_call"]);
+}

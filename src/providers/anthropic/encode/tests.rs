@@ -408,3 +408,15 @@ fn what_an_answer_would_be_wrong_without_is_refused() {
         assert_eq!(fault.retry, crate::fault::Retry::Elsewhere);
     }
 }
+
+#[test]
+fn what_is_usual_anyway_is_no_loss() {
+    let rest = json!({"store": false, "modalities": ["text"], "service_tier": "default"});
+    let request = Request {
+        rest: rest.as_object().cloned().unwrap(),
+        ..asked(vec![message(Role::User, vec![Part::text("hi")])])
+    };
+    let (body, lost) = encoded(&request);
+    assert_eq!(lost, [""; 0]);
+    assert!(rest.as_object().unwrap().keys().all(|field| body.get(field).is_none()), "{body:#}");
+}
