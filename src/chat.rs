@@ -15,8 +15,8 @@ pub use answer::{Answer, Choice, Finish, FinishReason};
 pub use event::{Event, StreamDecoder, StreamEncoder};
 pub use loss::Loss;
 pub use request::{
-    CacheHint, Media, Message, OutputFormat, Part, Reasoning, Request, Role, Sampling, Tool, ToolChoice,
-    ToolKind,
+    CacheHint, Media, Message, OutputFormat, Part, Reasoning, Request, Role, Sampling, Thinks, Tool,
+    ToolChoice, ToolKind,
 };
 pub use tier::Tier;
 pub use usage::{Billed, Usage};

@@ -354,6 +354,41 @@ pub struct Reasoning {
     pub effort: Option<String>,
     /// Tokens it may spend on thinking.
     pub budget_tokens: Option<u64>,
+    /// Whether it shall think at all.
+    pub thinks: Thinks,
     /// Anything else that the dialect says about it.
     pub rest: Object,
+}
+
+/// Whether a model shall think, in dialects that say so apart from how hard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Thinks {
+    /// As the effort or the budget implies.
+    #[default]
+    Implied,
+    /// As much as it likes: Anthropic's `adaptive`.
+    Freely,
+    /// It shall not; an effort is the whole answer's.
+    Not,
+    /// Nothing is said of it; an effort is the whole answer's: Anthropic's `output_config.effort` alone.
+    Unsaid,
+}
+
+impl Reasoning {
+    /// Whether the model shall not think.
+    pub fn shuns(&self) -> bool {
+        match self.effort.as_deref() {
+            _ if self.thinks == Thinks::Not => true,
+            Some(effort) => effort == "none",
+            None => self.budget_tokens == Some(0),
+        }
+    }
+
+    /// Whether nothing is said that a provider needs to be told, beside that it may think as it likes.
+    pub fn is_unsaid(&self) -> bool {
+        self.effort.is_none()
+            && self.budget_tokens.is_none()
+            && self.thinks != Thinks::Not
+            && self.rest.is_empty()
+    }
 }

@@ -94,7 +94,7 @@ pub struct RouteStep {
     pub rank: u32,
     /// Share among its rank.
     pub weight: f32,
-    /// Deadline of each attempt in milliseconds; the first step that has one speaks for all.
+    /// Deadline of each attempt in milliseconds, above 0; the first step that has one speaks for all.
     #[cfg_attr(feature = "wasm", component(name = "timeout-ms"))]
     pub timeout_ms: Option<u32>,
     /// Further tries at the same target; the first step that has them speaks for all.

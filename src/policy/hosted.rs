@@ -165,7 +165,8 @@ fn planned(mut plan: RoutePlan) -> Plan {
     let first = plan.steps.first().map(|step| step.rank);
     let hedge_after_ms = plan.steps.iter().filter(|step| Some(step.rank) == first);
     let hedge_after_ms = hedge_after_ms.filter_map(|step| step.hedge_after_ms).min();
-    let timeout_ms = plan.steps.iter().find_map(|step| step.timeout_ms);
+    // No time at all is no deadline that a router can mean.
+    let timeout_ms = plan.steps.iter().find_map(|step| step.timeout_ms.filter(|ms| *ms > 0));
     let retries = plan.steps.iter().find_map(|step| step.retries);
     for step in std::mem::take(&mut plan.steps) {
         if rank != Some(step.rank) {
@@ -228,7 +229,7 @@ mod tests {
         let plan = planned(RoutePlan {
             steps: vec![
                 step("c", 7, Some(900), Some(1)),
-                step("a", 0, None, Some(300)),
+                step("a", 0, Some(0), Some(300)),
                 step("b", 0, None, Some(200)),
             ],
             set: vec![("top_p".into(), "0.5".into())],

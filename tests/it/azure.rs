@@ -126,6 +126,20 @@ async fn every_surface_has_its_path() {
 }
 
 #[tokio::test]
+async fn a_raw_request_goes_by_its_deployment_whatever_model_its_body_names() {
+    let settings = "preset: azure-deployments, base_url: BASE, keys: [ env:TEST_KEY ]";
+    let (upstream, gateway) = house(settings, &[]);
+    let path = "/openai/deployments/prod-gpt4/chat/completions?api-version=2024-10-21";
+    let reply = post(gateway.clients, &format!("/passthrough/azure{path}"), &ask("gpt-4o")).await;
+    assert_eq!(reply.status, 200, "{reply:#?}");
+    let heard = upstream.heard().pop().unwrap();
+    assert_eq!((heard.path.as_str(), heard.model().as_str()), (path, "gpt-4o"));
+    let path = "/passthrough/azure/openai/v1/models/prod-gpt4:say";
+    let reply = post(gateway.clients, path, &ask("gpt-4o")).await;
+    assert_eq!((reply.status, &reply.error()["code"]), (400, &"model_mismatch".into()), "{reply:#?}");
+}
+
+#[tokio::test]
 async fn the_environment_of_azures_own_sdk_is_understood() {
     let env = [("AZURE_OPENAI_ENDPOINT", "BASE/"), ("AZURE_OPENAI_API_KEY", CANARY)];
     let heard = heard("", &env, "/v1/chat/completions", "gpt-4o").await;

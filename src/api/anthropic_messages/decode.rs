@@ -8,7 +8,7 @@ use crate::api::openai_chat::decode::record::{Place, Record, kind, object, text}
 use crate::api::openai_chat::decode::turns::{self, Turn};
 use crate::api::openai_chat::param::{invalid_value, wrong_type};
 use crate::chat::{
-    CacheHint, Loss, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Sampling, Tool,
+    CacheHint, Loss, Message, Object, OutputFormat, Part, Reasoning, Request, Role, Sampling, Thinks, Tool,
     ToolChoice, ToolKind,
 };
 use crate::fault::{Fault, Retry};
@@ -189,20 +189,22 @@ fn reasoning(
 ) -> Result<Option<Reasoning>, Fault> {
     let root = Place::Root;
     let place = root.key("thinking");
+    let rest = Object::new();
     let Some(thinking) = top.object("thinking")? else {
-        return Ok(effort.map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() }));
+        let (budget_tokens, thinks) = (None, Thinks::Unsaid);
+        return Ok(effort.map(|effort| Reasoning { effort: Some(effort), budget_tokens, thinks, rest }));
     };
     let mut thinking = Record::new(thinking, &place);
     let kind = thinking.need_text("type")?;
     let budget_tokens = thinking.count("budget_tokens")?;
     thinking.close(lost);
-    Ok(match &*kind {
-        "enabled" => Some(Reasoning { effort, budget_tokens, rest: Object::new() }),
-        "disabled" => Some(Reasoning { effort: Some("none".into()), ..Reasoning::default() }),
+    let (budget_tokens, thinks) = match &*kind {
+        "enabled" => (budget_tokens, Thinks::Implied),
+        "disabled" | "between_tools" => (None, Thinks::Not),
         // As the model likes is what other providers do unasked.
-        _ if effort.is_some() => Some(Reasoning { effort, ..Reasoning::default() }),
-        _ => None,
-    })
+        _ => (None, Thinks::Freely),
+    };
+    Ok(Some(Reasoning { effort, budget_tokens, thinks, rest }))
 }
 
 fn choice(top: &mut Record<'_>, lost: &mut Lost) -> Result<(Option<ToolChoice>, Option<bool>), Fault> {

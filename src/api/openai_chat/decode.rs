@@ -144,7 +144,8 @@ fn reasoning(top: &mut Record<'_>) -> Result<Option<Reasoning>, Fault> {
     let mut fields = Record::new(reasoning, &place);
     let inner = fields.text("effort")?;
     let budget_tokens = fields.count("max_tokens")?;
-    Ok(Some(Reasoning { effort: effort.or(inner), budget_tokens, rest: fields.rest() }))
+    let effort = effort.or(inner);
+    Ok(Some(Reasoning { effort, budget_tokens, rest: fields.rest(), ..Reasoning::default() }))
 }
 
 /// The prompt-cache breakpoint of Anthropic's form, which several OpenAI-compatible vendors take.

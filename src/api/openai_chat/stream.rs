@@ -299,6 +299,13 @@ impl ChatEncoder {
             write_value(out, &usage_json(&usage));
             write_more(out, self.held.iter());
             out.extend_from_slice(b"}\n\n");
+        } else if !self.held.is_empty() {
+            self.begin(0, Role::Assistant, out);
+            self.open_choice(0, out);
+            out.extend_from_slice(b",\"delta\":{}");
+            out.extend_from_slice(OPEN_TAIL);
+            write_more(out, std::mem::take(&mut self.held).iter());
+            out.extend_from_slice(self.tail);
         }
         out.extend_from_slice(SSE_DONE);
     }

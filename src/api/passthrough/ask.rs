@@ -15,7 +15,7 @@ use crate::executor::RawForm;
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Ahead, Approach, Asked};
 use crate::json::Body;
-use crate::providers::{Dialect, Outgoing, Place, Target};
+use crate::providers::{Dialect, Outgoing, Place, Target, Vendor};
 use crate::upstream::Upload;
 
 /// Stands for the model of a request that names none.
@@ -50,6 +50,8 @@ pub(super) struct RawAhead {
     path: String,
     headers: HeaderMap,
     below: Below,
+    /// Whether the provider goes by the path alone, whatever model the body names.
+    by_path: bool,
     is_json: bool,
     /// Bytes that were announced.
     announced: Option<usize>,
@@ -60,13 +62,16 @@ impl RawAhead {
         let kind = approach.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let kind = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
         let length = approach.headers.get(http::header::CONTENT_LENGTH);
+        let path = match &below {
+            Below::BaseUrl { path, .. } => path.clone(),
+            Below::Operation { name, .. } => format!("/{name}"),
+        };
+        let vendor = approach.snapshot.catalogue.vendor(provider);
         Self {
             provider: provider.into(),
             method: approach.method.clone(),
-            path: match &below {
-                Below::BaseUrl { path, .. } => path.clone(),
-                Below::Operation { name, .. } => format!("/{name}"),
-            },
+            by_path: vendor.is_some_and(|vendor| goes_by_path(vendor, &path)),
+            path,
             headers: carried(approach.headers, &approach.snapshot.raw.headers),
             below,
             is_json: kind.eq_ignore_ascii_case(b"application/json"),
@@ -90,7 +95,7 @@ impl Ahead for RawAhead {
         let mut model = model_in(&self.path);
         let mut seen = Seen { files: matches!(self.below, Below::Operation { .. }), ..Seen::default() };
         if let Some(json) = &json {
-            model = one_model(model, json.str("model"))?;
+            model = one_model(model, json.str("model").filter(|_| !self.by_path))?;
             seen.text = String::from_utf8_lossy(&body).into_owned();
         }
         seen.show("method", self.method.as_str());
@@ -120,15 +125,15 @@ fn readable(body: &Bytes) -> Result<Option<Body>, Fault> {
     }
 }
 
-/// The model of a request whose path and body may both name one. They must agree: which of the two a provider goes by is
-/// not for the client to choose, as scope, price and budgets go by it.
+/// The model of a request whose path and body may both name one. They must agree unless it is known by which of the two
+/// the provider goes: that is not for the client to choose, as scope, price and budgets go by it.
 ///
 /// # Errors
 /// `BadRequest` where they differ.
 pub(super) fn one_model(path: Option<String>, body: Option<Cow<'_, str>>) -> Result<Option<String>, Fault> {
     let Some(named) = path else { return Ok(body.map(Cow::into_owned)) };
     // Google's bodies name it as a resource.
-    match body.as_deref().map(|body| body.rsplit_once("models/").map_or(body, |(_, model)| model)) {
+    match body.as_deref().map(own_name) {
         Some(body) if body != named => {
             let (named, body) = (presentable(&named, 80), presentable(body, 80));
             let text =
@@ -136,6 +141,31 @@ pub(super) fn one_model(path: Option<String>, body: Option<Cow<'_, str>>) -> Res
             Err(Fault::bad_request(text, "model").code("model_mismatch"))
         }
         _ => Ok(Some(named)),
+    }
+}
+
+/// A model's own name, without the kind of resource that it is: `models/{model}`, `tunedModels/{model}`.
+fn own_name(name: &str) -> &str {
+    let is_kind = |kind: &str| ["models", "tunedmodels"].iter().any(|known| kind.eq_ignore_ascii_case(known));
+    match name.rsplit_once('/') {
+        Some((before, model)) if before.rsplit('/').next().is_some_and(is_kind) => model,
+        _ => name,
+    }
+}
+
+/// Whether a provider goes by the path alone, as Azure does with deployments, which need not be called as their models
+/// are, and Bedrock: Azure's SDKs send both names. Only paths that begin so, since others may lead elsewhere.
+/// <https://learn.microsoft.com/azure/ai-foundry/openai/reference>
+fn goes_by_path(vendor: &Vendor, path: &str) -> bool {
+    let path = crate::api::routes::unescape(path).to_ascii_lowercase();
+    let begins = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
+    match vendor.wire.dialect() {
+        Dialect::Bedrock => begins(&["/model/"]),
+        Dialect::OpenAi => {
+            let azure = vendor.preset.as_deref().is_some_and(|preset| preset.starts_with("azure"));
+            azure && begins(&["/openai/deployments/", "/deployments/"])
+        }
+        _ => false,
     }
 }
 
@@ -240,6 +270,7 @@ fn without_ours(query: &str, target: &Target) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::{QuirkSettings, dialect};
 
     #[test]
     fn the_version_stands_once() {
@@ -277,6 +308,28 @@ mod tests {
     }
 
     #[test]
+    fn some_providers_go_by_the_path_alone() {
+        let vendor = |name: &str, preset: Option<&str>| Vendor {
+            preset: preset.map(Into::into),
+            ..Vendor::bare(name, dialect(name, &QuirkSettings::default()).unwrap())
+        };
+        let deployment = "/openai/deployments/prod/chat/completions";
+        for (speaks, preset, path, expected) in [
+            ("openai", Some("azure"), deployment, true),
+            ("openai", Some("azure-deployments"), "/Deployments/prod/chat/completions", true),
+            ("openai", Some("azure"), "/openai/v1/chat/completions", false),
+            ("openai", Some("azure"), "/chat/completions/deployments/prod", false),
+            ("openai", Some("groq"), deployment, false),
+            ("openai", None, deployment, false),
+            ("bedrock", None, "/model/anthropic.claude-v1:0/converse", true),
+            ("bedrock", None, "/x/model/a/converse", false),
+            ("gemini", Some("gemini"), "/models/a:generateContent", false),
+        ] {
+            assert_eq!(goes_by_path(&vendor(speaks, preset), path), expected, "{preset:?} {path}");
+        }
+    }
+
+    #[test]
     fn path_and_body_name_one_model() {
         for (path, body, expected) in [
             (None, None, Ok(None)),
@@ -284,6 +337,9 @@ mod tests {
             (Some("a"), None, Ok(Some("a"))),
             (Some("a"), Some("a"), Ok(Some("a"))),
             (Some("a"), Some("models/a"), Ok(Some("a"))),
+            (Some("a"), Some("tunedModels/a"), Ok(Some("a"))),
+            (Some("a"), Some("publishers/google/models/a"), Ok(Some("a"))),
+            (Some("a"), Some("othermodels/a"), Err(())),
             (Some("dear"), Some("cheap"), Err(())),
             (Some("dear"), Some(""), Err(())),
             (Some("dear"), Some("models/cheap"), Err(())),

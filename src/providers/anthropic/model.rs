@@ -12,7 +12,9 @@ enum Line {
     Opus,
     /// Fable and Mythos, who never rest.
     Thinker,
-    /// Sonnet, Haiku, and those from before there were lines.
+    Sonnet,
+    Haiku,
+    /// Those from before there were lines.
     Other,
 }
 
@@ -34,6 +36,9 @@ pub(in crate::providers) enum Unasked {
     Rests,
     /// It thinks, unless it is told not to.
     Thinks,
+    /// It thinks; told not to, it still takes notes between its calls of tools.
+    /// <https://platform.claude.com/docs/en/models/sonnet-5-5/whats-new-sonnet-5-5#turn-off-up-front-thinking>
+    TakesNotes,
     /// It thinks, and refuses to be told not to.
     AlwaysThinks,
 }
@@ -64,6 +69,10 @@ impl Claude {
             Line::Opus
         } else if own.contains("fable") || own.contains("mythos") {
             Line::Thinker
+        } else if own.contains("sonnet") {
+            Line::Sonnet
+        } else if own.contains("haiku") {
+            Line::Haiku
         } else {
             Line::Other
         };
@@ -88,13 +97,19 @@ impl Claude {
 
     /// What it does that was told nothing about thinking.
     pub(in crate::providers) fn unasked(self) -> Unasked {
-        if self.is_since(5, 1) || self.line == Line::Thinker {
-            Unasked::AlwaysThinks
-        } else if self.is_since(5, 0) {
-            Unasked::Thinks
-        } else {
-            Unasked::Rests
+        match self.line {
+            Line::Thinker => Unasked::AlwaysThinks,
+            Line::Haiku if self.is_since(5, 0) => Unasked::Thinks,
+            Line::Sonnet if self.is_since(5, 1) => Unasked::TakesNotes,
+            _ if self.is_since(5, 1) => Unasked::AlwaysThinks,
+            _ if self.is_since(5, 0) => Unasked::Thinks,
+            _ => Unasked::Rests,
         }
+    }
+
+    /// Whether it takes an effort: <https://platform.claude.com/docs/en/build-with-claude/effort>
+    pub(in crate::providers) fn knows_effort(self) -> bool {
+        self.is_since(4, 6) || (self.line == Line::Opus && self.is_since(4, 5))
     }
 
     /// Whether its thoughts come without their text, unless that is asked for.
@@ -191,7 +206,7 @@ mod tests {
     #[test]
     fn abilities_follow_from_the_version() {
         use Thinking::{Adaptive, Budget, Never};
-        use Unasked::{AlwaysThinks, Rests, Thinks};
+        use Unasked::{AlwaysThinks, Rests, TakesNotes, Thinks};
         for (model, most, schemas, thinking, unasked) in [
             ("claude-3-haiku-20240307", 4_096, false, Never, Rests),
             ("claude-3-5-haiku-latest", 8_192, false, Never, Rests),
@@ -204,6 +219,8 @@ mod tests {
             ("anthropic/claude-sonnet-5", 32_000, true, Adaptive { takes_budget: false }, Thinks),
             ("claude-mythos-preview", 32_000, true, Adaptive { takes_budget: false }, AlwaysThinks),
             ("claude-opus-5-5", 32_000, true, Adaptive { takes_budget: false }, AlwaysThinks),
+            ("claude-sonnet-5-5", 32_000, true, Adaptive { takes_budget: false }, TakesNotes),
+            ("claude-haiku-5-5", 32_000, true, Adaptive { takes_budget: false }, Thinks),
         ] {
             let claude = Claude::of(model).unwrap();
             let seen =

@@ -5,10 +5,10 @@
 //! |---|---|
 //! | objects with properties | no others are allowed |
 //! | `oneOf` | `anyOf` |
-//! | `allOf` of one | that one |
+//! | `allOf` of one | that one, unless it says otherwise than what stands beside it |
 //! | other keywords, formats and patterns that are not known | words in the description, and a loss |
 //! | what stands beside a `$ref` | dropped, and a loss |
-//! | maps of any keys, any value, `allOf` of several, recursion | nothing: such a schema can be asked for in words only |
+//! | maps of any keys, any value, `allOf` of several, `anyOf` beside properties, recursion | nothing: such a schema can be asked for in words only |
 
 use std::collections::BTreeSet;
 
@@ -22,6 +22,9 @@ pub(in crate::providers) const OUTPUT: &str = "response_format.json_schema.schem
 
 /// Keywords that go through as they are.
 const SAME: &[&str] = &["type", "title", "description", "default", "const", "required"];
+
+/// Keywords of which the outer one counts.
+const NOTES: &[&str] = &["title", "description", "default"];
 
 /// Keywords that say nothing about the value.
 const SILENT: &[&str] = &["$schema", "$id", "$anchor", "$comment", "discriminator"];
@@ -91,7 +94,12 @@ impl Down {
             let mut merged = object.clone();
             merged.shift_remove("allOf");
             for (key, value) in only {
-                merged.entry(key.clone()).or_insert_with(|| value.clone());
+                match merged.get(key) {
+                    None => drop(merged.insert(key.clone(), value.clone())),
+                    Some(outer) if outer == value || NOTES.contains(&&**key) => {}
+                    // What both say holds together, for which there is no one keyword.
+                    Some(_) => return None,
+                }
             }
             return self.schema(&Value::Object(merged), path);
         }
@@ -165,6 +173,10 @@ impl Down {
         }
         if !is_of_objects(out) {
             return Some(());
+        }
+        if out.contains_key("anyOf") && out.contains_key("properties") {
+            // Closed, each would refuse the other's keys.
+            return None;
         }
         let has_properties =
             out.get("properties").and_then(Value::as_object).is_some_and(|known| !known.is_empty());
@@ -306,6 +318,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_said_is_not_said_by_halves() {
+        let closed = |key: &str| {
+            json!({"type": "object", "properties": {key: {"type": "string"}}, "required": [key],
+                "additionalProperties": false})
+        };
+        let mut noted = closed("a");
+        noted["description"] = "outer".into();
+        let mut inner = closed("a");
+        inner["description"] = "inner".into();
+        check(json!({"allOf": [inner], "description": "outer", "type": "object"}), Some(noted), &[]);
         for schema in [
             json!(true),
             json!({}),
@@ -316,6 +337,10 @@ mod tests {
             json!({"type": "object", "properties": {"minimum": {"minimum": 1}}}),
             json!({"allOf": [{"type": "string"}, {"pattern": "x"}]}),
             json!({"enum": [{"a": 1}]}),
+            json!({"allOf": [closed("a")], "type": "object", "properties": {"b": {"type": "string"}}}),
+            json!({"allOf": [closed("a")], "type": "object", "required": ["b"]}),
+            json!({"anyOf": [closed("a"), closed("b")], "type": "object",
+                "properties": {"c": {"type": "string"}}}),
         ] {
             check(schema, None, &[]);
         }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::message;
 use super::model::{Claude, Thinking, Unasked, default_max_tokens, most_tokens};
-use crate::chat::{Loss, Reasoning, Request};
+use crate::chat::{Loss, Reasoning, Request, Thinks};
 use crate::providers::choice;
 use crate::providers::foreign::lose_effort;
 
@@ -28,17 +28,21 @@ const ANSWER: u64 = 16_384;
 /// How the model is told to think.
 pub(in crate::providers) fn thought(asked: &Request, model: &str, lost: &mut Vec<Loss>) -> Thought {
     let Some(reasoning) = &asked.reasoning else { return Thought::default() };
-    if reasoning.effort.is_none() && reasoning.budget_tokens.is_none() {
-        return Thought::default();
+    let (path, claude) = (path(reasoning), Claude::of(model));
+    if reasoning.shuns() {
+        return rest(reasoning, claude, path, lost);
     }
-    let path = path(reasoning);
+    if reasoning.effort.is_none() && reasoning.budget_tokens.is_none() {
+        return free(reasoning, claude, path, lost);
+    }
     let Some(budget) = budget(reasoning) else {
         lost.push(Loss::dropped(path));
         return Thought::default();
     };
-    let claude = Claude::of(model);
-    if budget == 0 {
-        return claude.map(|claude| rest(claude, path, lost)).unwrap_or_default();
+    if let (Thinks::Unsaid, Some(claude)) = (reasoning.thinks, claude.filter(|claude| claude.knows_effort()))
+    {
+        let effort = level(reasoning, claude, lost).map(str::to_owned);
+        return Thought { effort, ..Thought::default() };
     }
     match claude.map(|claude| (claude, claude.thinking())) {
         Some((_, Thinking::Never)) => {
@@ -64,8 +68,10 @@ pub(in crate::providers) fn path(reasoning: &Reasoning) -> &'static str {
 
 /// The tokens that an effort stands for; `None` for a word that says nothing.
 pub(in crate::providers) fn budget(reasoning: &Reasoning) -> Option<u64> {
+    if reasoning.shuns() {
+        return Some(0);
+    }
     reasoning.budget_tokens.or_else(|| match reasoning.effort.as_deref()? {
-        "none" => Some(0),
         "minimal" | "low" => Some(1_024),
         "medium" => Some(4_096),
         "high" => Some(16_384),
@@ -74,15 +80,65 @@ pub(in crate::providers) fn budget(reasoning: &Reasoning) -> Option<u64> {
     })
 }
 
-/// It shall not think.
-fn rest(claude: Claude, path: &'static str, lost: &mut Vec<Loss>) -> Thought {
-    match claude.unasked() {
-        Unasked::Rests => Thought::default(),
-        Unasked::Thinks => Thought { thinking: Some(json!({ "type": "disabled" })), ..Thought::default() },
+/// It shall not think. The effort that then is the whole answer's may be `high` at most.
+fn rest(reasoning: &Reasoning, claude: Option<Claude>, path: &'static str, lost: &mut Vec<Loss>) -> Thought {
+    let told = |kind: &str| Some(json!({ "type": kind }));
+    // Other vendors of the dialect know its word, and several think unasked.
+    let Some(claude) = claude else { return Thought { thinking: told("disabled"), ..Thought::default() } };
+    let thinking = match claude.unasked() {
+        Unasked::Rests => None,
+        Unasked::Thinks => told("disabled"),
+        Unasked::TakesNotes => told("between_tools"),
         Unasked::AlwaysThinks => {
             lost.push(Loss::new(path, "became low: this model always thinks"));
-            Thought { effort: Some("low".to_owned()), ..Thought::default() }
+            return Thought { effort: Some("low".to_owned()), ..Thought::default() };
         }
+    };
+    let effort = match reasoning.effort.as_deref().filter(|_| reasoning.thinks == Thinks::Not) {
+        Some(_) if !claude.knows_effort() => {
+            lost.push(Loss::new(path, "dropped: this model knows no effort"));
+            None
+        }
+        Some("xhigh" | "max") if thinking.is_some() => {
+            lost.push(Loss::new(path, "lowered to high"));
+            Some("high")
+        }
+        Some(_) => level(reasoning, claude, lost),
+        None => None,
+    };
+    Thought { thinking, effort: effort.map(str::to_owned), limit: None }
+}
+
+/// Nothing is said of how much.
+fn free(reasoning: &Reasoning, claude: Option<Claude>, path: &'static str, lost: &mut Vec<Loss>) -> Thought {
+    let Some(claude) = claude.filter(|_| reasoning.thinks == Thinks::Freely) else {
+        return Thought::default();
+    };
+    if !matches!(claude.thinking(), Thinking::Adaptive { .. }) {
+        lost.push(Loss::new(path, "dropped: this model does not think as much as it likes"));
+        return Thought::default();
+    }
+    Thought { thinking: Some(freely(claude)), ..Thought::default() }
+}
+
+/// As much as it likes, and to be read.
+fn freely(claude: Claude) -> Value {
+    let mut thinking = json!({ "type": "adaptive" });
+    if claude.hides_thoughts() {
+        thinking["display"] = "summarized".into();
+    }
+    thinking
+}
+
+/// The effort in a word that this version knows.
+fn level<'r>(reasoning: &'r Reasoning, claude: Claude, lost: &mut Vec<Loss>) -> Option<&'r str> {
+    match reasoning.effort.as_deref()? {
+        "minimal" => Some("low"),
+        "xhigh" if !claude.knows_xhigh() => {
+            lost.push(Loss::new(path(reasoning), "lowered to high"));
+            Some("high")
+        }
+        effort => Some(effort),
     }
 }
 
@@ -96,27 +152,15 @@ fn adaptive(
     model: &str,
     lost: &mut Vec<Loss>,
 ) -> Thought {
-    let effort = match reasoning.effort.as_deref() {
-        None | Some("none") => {
-            lost.push(Loss::new(path(reasoning), "the budget became adaptive thinking"));
-            None
-        }
-        Some("minimal") => Some("low"),
-        Some("xhigh") if !claude.knows_xhigh() => {
-            lost.push(Loss::new(path(reasoning), "lowered to high"));
-            Some("high")
-        }
-        effort => effort,
-    };
+    if reasoning.effort.is_none() {
+        lost.push(Loss::new(path(reasoning), "the budget became adaptive thinking"));
+    }
+    let effort = level(reasoning, claude, lost);
     if effort.is_some() && reasoning.budget_tokens.is_some() {
         lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
     }
-    let mut thinking = json!({ "type": "adaptive" });
-    if claude.hides_thoughts() {
-        thinking["display"] = "summarized".into();
-    }
     let limit = asked.max_output_tokens.is_none().then(|| room(budget, model));
-    Thought { thinking: Some(thinking), effort: effort.map(str::to_owned), limit }
+    Thought { thinking: Some(freely(claude)), effort: effort.map(str::to_owned), limit }
 }
 
 /// A budget of tokens, of which some are left for the answer. One that the client counted out itself may take all but one.
@@ -202,10 +246,45 @@ mod tests {
             ("claude-sonnet-5", Some("xhigh"), None, shown(), Some("xhigh"), 0),
             ("claude-sonnet-5", Some("none"), None, json!({"type": "disabled"}), None, 0),
             ("claude-opus-5-5", Some("none"), None, none(), Some("low"), 1),
+            ("claude-sonnet-5-5", Some("none"), None, json!({"type": "between_tools"}), None, 0),
+            ("claude-haiku-5-5", Some("none"), None, json!({"type": "disabled"}), None, 0),
+            ("kimi-k2", Some("none"), None, json!({"type": "disabled"}), None, 0),
         ] {
             let (seen, seen_level, _, lost) = of(model, &asks(effort, budget, None));
             let seen = (seen, seen_level.as_deref(), lost.len());
             assert_eq!(seen, (thinking, level, losses), "{model} {effort:?} {budget:?}: {lost:?}");
+        }
+    }
+
+    #[test]
+    fn what_anthropics_clients_say_of_thinking_is_said_again() {
+        use Thinks::{Freely, Not, Unsaid};
+        let disabled = || json!({"type": "disabled"});
+        let shown = || json!({"type": "adaptive", "display": "summarized"});
+        let none = || Value::Null;
+        for (model, thinks, effort, thinking, level, losses) in [
+            ("claude-opus-4-6", Freely, None, json!({"type": "adaptive"}), None, 0),
+            ("claude-opus-4-7", Freely, None, shown(), None, 0),
+            ("claude-opus-4-7", Freely, Some("high"), shown(), Some("high"), 0),
+            ("claude-sonnet-4-5", Freely, None, none(), None, 1),
+            ("kimi-k2", Freely, None, none(), None, 0),
+            ("claude-opus-4-5", Unsaid, Some("low"), none(), Some("low"), 0),
+            ("claude-opus-4-6", Unsaid, Some("xhigh"), none(), Some("high"), 1),
+            ("claude-opus-4-7", Unsaid, Some("max"), none(), Some("max"), 0),
+            ("claude-opus-4-7", Not, None, none(), None, 0),
+            ("claude-opus-4-7", Not, Some("max"), none(), Some("max"), 0),
+            ("claude-sonnet-5", Not, Some("low"), disabled(), Some("low"), 0),
+            ("claude-sonnet-5-5", Not, Some("max"), json!({"type": "between_tools"}), Some("high"), 1),
+            ("claude-haiku-5-5", Not, Some("high"), disabled(), Some("high"), 0),
+            ("claude-opus-5-5", Not, Some("high"), none(), Some("low"), 1),
+            ("claude-sonnet-4-5", Not, Some("high"), none(), None, 1),
+            ("kimi-k2", Not, None, disabled(), None, 0),
+        ] {
+            let mut asked = asks(effort, None, Some(9_000));
+            asked.reasoning.as_mut().unwrap().thinks = thinks;
+            let (seen, seen_level, _, lost) = of(model, &asked);
+            let seen = (seen, seen_level.as_deref(), lost.len());
+            assert_eq!(seen, (thinking, level, losses), "{model} {thinks:?} {effort:?}: {lost:?}");
         }
     }
 

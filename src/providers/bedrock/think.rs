@@ -36,16 +36,14 @@ pub(super) fn thought(asked: &Request, model: Model<'_>, name: &str, lost: &mut 
     };
     let Some(reasoning) = &asked.reasoning else { return thought };
     lost.extend(reasoning.rest.keys().map(|key| Loss::dropped(format!("reasoning.{key}"))));
-    if reasoning.effort.is_none() && reasoning.budget_tokens.is_none() {
-        return thought;
-    }
     let path = path(reasoning);
     match model.thinking() {
-        Thinking::None if budget(reasoning) == Some(0) => {}
+        Thinking::Claude => claude(asked, model, name, &mut thought, lost),
+        _ if budget(reasoning).is_none() && reasoning.effort.is_none() => {}
+        Thinking::None if reasoning.shuns() => {}
         Thinking::None => lost.push(Loss::new(path, "dropped: this model is not told how much to think")),
         Thinking::Effort => thought.fields = effort(reasoning, path, lost),
         Thinking::Nova => nova(reasoning, path, &mut thought, lost),
-        Thinking::Claude => claude(asked, model, name, &mut thought, lost),
     }
     thought
 }
@@ -53,7 +51,7 @@ pub(super) fn thought(asked: &Request, model: Model<'_>, name: &str, lost: &mut 
 /// The three words that gpt-oss and Nova know.
 fn level(reasoning: &Reasoning, path: &'static str, lost: &mut Vec<Loss>) -> Option<&'static str> {
     let level = match (reasoning.effort.as_deref(), budget(reasoning)) {
-        (Some("none"), _) | (None, Some(0)) => return None,
+        _ if reasoning.shuns() => return None,
         (Some("minimal" | "low"), _) => "low",
         (Some("medium"), _) => "medium",
         (Some(_), _) => "high",
@@ -100,10 +98,16 @@ fn claude(asked: &Request, model: Model<'_>, name: &str, thought: &mut Thought, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::Thinks;
 
     fn of(name: &str, effort: Option<&str>, budget: Option<u64>) -> (Value, Option<String>, usize) {
-        let reasoning =
-            Reasoning { effort: effort.map(Into::into), budget_tokens: budget, ..Reasoning::default() };
+        said(
+            name,
+            Reasoning { effort: effort.map(Into::into), budget_tokens: budget, ..Reasoning::default() },
+        )
+    }
+
+    fn said(name: &str, reasoning: Reasoning) -> (Value, Option<String>, usize) {
         let asked = Request { reasoning: Some(reasoning), ..Request::default() };
         let mut lost = Vec::new();
         let thought = thought(&asked, Model::of(name), name, &mut lost);
@@ -136,6 +140,17 @@ mod tests {
         ] {
             let expected = (fields, level.map(str::to_owned), losses);
             assert_eq!(of(name, effort, tokens), expected, "{name} {effort:?} {tokens:?}");
+        }
+        for (name, thinks, fields, losses) in [
+            ("us.amazon.nova-2-lite-v1:0", Thinks::Not, json!({}), 0),
+            ("meta.llama3-8b-instruct-v1:0", Thinks::Not, json!({}), 0),
+            ("meta.llama3-8b-instruct-v1:0", Thinks::Freely, json!({}), 0),
+            ("openai.gpt-oss-20b-1:0", Thinks::Not, json!({"reasoning_effort": "low"}), 1),
+            ("anthropic.claude-sonnet-4-5-20250929-v1:0", Thinks::Not, json!({}), 0),
+            ("anthropic.claude-opus-4-6-v1", Thinks::Freely, json!({"thinking": {"type": "adaptive"}}), 0),
+        ] {
+            let seen = said(name, Reasoning { thinks, ..Reasoning::default() });
+            assert_eq!(seen, (fields, None, losses), "{name} {thinks:?}");
         }
     }
 }

@@ -160,20 +160,26 @@ fn sampling(sampling: &Sampling, body: &mut Object, lost: &mut Vec<Loss>) {
 
 /// Cohere knows budgets, and whether to think at all.
 fn think(reasoning: &Reasoning, name: &str, body: &mut Object, lost: &mut Vec<Loss>) {
-    foreign::lose_effort(reasoning, lost);
+    if reasoning.is_unsaid() {
+        return;
+    }
+    if !reasoning.shuns() {
+        foreign::lose_effort(reasoning, lost);
+    }
     let effort = reasoning.effort.as_deref();
     if !model::thinks(name) {
-        if effort != Some("none") {
+        if !reasoning.shuns() {
             lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
         }
         return;
     }
-    let budget = reasoning.budget_tokens.or_else(|| match effort? {
-        "none" => Some(0),
-        "minimal" | "low" => Some(1_024),
-        "medium" => Some(8_192),
+    let budget = match effort {
+        _ if reasoning.shuns() => Some(0),
+        _ if reasoning.budget_tokens.is_some() => reasoning.budget_tokens,
+        Some("minimal" | "low") => Some(1_024),
+        Some("medium") => Some(8_192),
         _ => None,
-    });
+    };
     let thinking = match budget {
         Some(0) => json!({ "type": "disabled" }),
         Some(budget) => {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::conformance::{cohere, decoded, said_by, said_in};
 use crate::chat::{
     Event, FinishReason, Loss, Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role,
-    Sampling, Tool, ToolChoice, ToolKind, proof,
+    Sampling, Thinks, Tool, ToolChoice, ToolKind, proof,
 };
 use crate::fault::FaultKind;
 use crate::json::Body;
@@ -247,6 +247,16 @@ fn parameters_have_coheres_names_and_bounds() {
         });
         let (sent, _) = encoded(&Request { reasoning, ..Request::default() }, "command-a-plus-05-2026");
         assert_eq!(sent["thinking"], expected);
+    }
+    for (model, thinks, expected) in [
+        ("command-a-plus-05-2026", Thinks::Not, json!({"type": "disabled"})),
+        ("command-a-plus-05-2026", Thinks::Freely, Value::Null),
+        ("command-r7b-12-2024", Thinks::Not, Value::Null),
+        ("command-r7b-12-2024", Thinks::Freely, Value::Null),
+    ] {
+        let reasoning = Some(Reasoning { thinks, ..Reasoning::default() });
+        let (sent, lost) = encoded(&Request { reasoning, ..Request::default() }, model);
+        assert_eq!((&sent["thinking"], lost.len()), (&expected, 0), "{model} {thinks:?}");
     }
 }
 

@@ -10,15 +10,24 @@ use crate::chat::{Loss, Object, Reasoning};
 
 /// The `thinkingConfig`, if any.
 pub(super) fn config(reasoning: &Reasoning, model: Model<'_>, lost: &mut Vec<Loss>) -> Option<Object> {
+    if reasoning.is_unsaid() {
+        return None;
+    }
+    let shuns = reasoning.shuns();
     if !model.thinks() {
-        if reasoning.effort.as_deref() != Some("none") {
+        if !shuns {
             lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
         }
         return None;
     }
     let mut config = Object::new();
     let mut shows = true;
-    match (reasoning.budget_tokens, reasoning.effort.as_deref()) {
+    let said = match (reasoning.budget_tokens, reasoning.effort.as_deref()) {
+        // Levels know no such budget, and another dialect's effort is not of thinking then.
+        (budget, _) if shuns && (model.is_third() || budget.is_none()) => (None, Some("none")),
+        said => said,
+    };
+    match said {
         (Some(budget), effort) => {
             if effort.is_some() {
                 lost.push(Loss::new("reasoning.effort", "the budget counts"));
@@ -28,7 +37,7 @@ pub(super) fn config(reasoning: &Reasoning, model: Model<'_>, lost: &mut Vec<Los
                 lost.push(Loss::new("reasoning.budget_tokens", format!("became {fitted}")));
             }
             config.insert("thinkingBudget".into(), fitted.into());
-            shows = fitted > 0;
+            shows = budget > 0;
         }
         (None, Some(effort)) if model.is_third() => {
             let level = level(effort, model);
@@ -111,10 +120,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::chat::Thinks;
 
     #[test]
     fn efforts_and_budgets_are_said_in_the_words_of_the_generation() {
         for (model, effort, budget, expected, losses) in [
+            ("gemini-2.0-flash", None, Some(0), json!(null), 0),
+            (
+                "gemini-3-flash-preview",
+                None,
+                Some(0),
+                json!({"thinkingLevel": "minimal", "includeThoughts": false}),
+                1,
+            ),
+            ("gemini-2.5-flash", None, Some(0), json!({"thinkingBudget": 0, "includeThoughts": false}), 0),
+            ("gemini-2.5-pro", None, Some(0), json!({"thinkingBudget": 128, "includeThoughts": false}), 1),
             (
                 "gemini-2.5-flash",
                 Some("none"),
@@ -193,6 +213,15 @@ mod tests {
             let mut lost = Vec::new();
             let config = config(&reasoning, Model::of(model), &mut lost).map_or(Value::Null, Value::Object);
             assert_eq!((config, lost.len()), (expected, losses), "{model} {effort:?} {budget:?}");
+        }
+        let wish = |thinks, effort: Option<&str>| {
+            let reasoning = Reasoning { thinks, effort: effort.map(Into::into), ..Reasoning::default() };
+            config(&reasoning, Model::of("gemini-2.5-flash"), &mut Vec::new()).map(Value::Object)
+        };
+        assert_eq!(wish(Thinks::Freely, None), None);
+        for effort in [None, Some("high")] {
+            let quiet = json!({"thinkingBudget": 0, "includeThoughts": false});
+            assert_eq!(wish(Thinks::Not, effort), Some(quiet), "{effort:?}");
         }
     }
 }

@@ -149,6 +149,9 @@ fn think(reasoning: &Reasoning, model: &str, lost: &mut Vec<Loss>) -> Option<Val
             lost.push(Loss::dropped(format!("reasoning.{field}")));
         }
     }
+    if reasoning.shuns() {
+        return Some(false.into());
+    }
     foreign::lose_effort(reasoning, lost);
     if let Some(budget) = reasoning.budget_tokens {
         if budget > 0 {
@@ -157,7 +160,6 @@ fn think(reasoning: &Reasoning, model: &str, lost: &mut Vec<Loss>) -> Option<Val
         return Some((budget > 0).into());
     }
     let level = match reasoning.effort.as_deref()? {
-        "none" => return Some(false.into()),
         "minimal" | "low" => "low",
         "medium" => "medium",
         _ => "high",

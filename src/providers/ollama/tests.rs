@@ -6,7 +6,7 @@ use super::Ollama;
 use super::conformance::{decoded, ollama, said_by, said_in};
 use crate::chat::{
     Event, FinishReason, Loss, Media, Message, Object, OutputFormat, Part, Reasoning, Request, Role,
-    Sampling, ToolChoice, ToolKind,
+    Sampling, Thinks, ToolChoice, ToolKind,
 };
 use crate::fault::{FaultKind, Retry};
 use crate::json::Body;
@@ -168,6 +168,15 @@ fn parameters_become_options() {
         let outgoing = ollama().encode(&Request { reasoning, ..Request::default() }, &target).unwrap();
         let sent: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
         assert_eq!((&sent["think"], outgoing.lost.len()), (&expected, losses), "{effort:?} {budget:?}");
+    }
+    for (thinks, effort, expected) in [
+        (Thinks::Not, None, json!(false)),
+        (Thinks::Not, Some("high".to_owned()), json!(false)),
+        (Thinks::Freely, None, Value::Null),
+    ] {
+        let reasoning = Some(Reasoning { thinks, effort, ..Reasoning::default() });
+        let (sent, lost) = encoded(&Request { reasoning, ..Request::default() });
+        assert_eq!((&sent["think"], lost.len()), (&expected, 0), "{thinks:?}");
     }
     // Others know no levels, and refuse them.
     let reasoning = Some(Reasoning { effort: Some("low".into()), ..Reasoning::default() });

@@ -47,8 +47,8 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     if let Some(reasoning) = &asked.reasoning {
         reasoning::think(reasoning, &target.model, quirks, &mut body, &mut lost);
     }
-    let thinks = body.get("reasoning_effort").and_then(Value::as_str).is_some_and(|effort| effort != "none");
-    if reasoning::has_its_sampling(&target.model, thinks) {
+    let effort = body.get("reasoning_effort").and_then(Value::as_str);
+    if reasoning::has_its_sampling(&target.model, effort) {
         reasoning::leave_sampling(&mut body, &mut lost);
     }
     put(&mut body, "user", asked.user.as_deref().map(|user| user_of(user, &mut lost)));

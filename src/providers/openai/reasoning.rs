@@ -13,73 +13,102 @@ pub(super) fn think(
     body: &mut Object,
     lost: &mut Vec<Loss>,
 ) {
-    let quiet = reasoning.effort.as_deref() == Some("none");
-    if never_thinks(model) {
-        if !quiet {
-            lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
-        }
-        return;
-    }
-    if quiet && always_thinks(model).is_none() && !knows_none(model, quirks) {
-        // Most vendors refuse the word, and most models do not think unasked.
-        return;
-    }
-    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
-        lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
-    }
-    super::encode::put(body, "reasoning_effort", effort_for(reasoning, model, lost));
-    if !reasoning.rest.is_empty() {
+    super::encode::put(body, "reasoning_effort", effort_for(reasoning, model, quirks, lost));
+    if !reasoning.rest.is_empty() && !never_thinks(model) {
         body.insert("reasoning".into(), Value::Object(reasoning.rest.clone()));
     }
 }
 
-/// Whether thinking can be switched off by that word, or by the vendor's own.
-fn knows_none(model: &str, quirks: &QuirkSettings) -> bool {
-    model.starts_with("gpt-5.") || quirks.thinking_switch || quirks.efforts_of(model).is_some()
-}
-
-/// The effort for this model; the least it knows where it cannot do without.
+/// The effort for this model, in a word that it takes; nothing where none is needed, or none would do.
 pub(in crate::providers) fn effort_for(
     reasoning: &Reasoning,
     model: &str,
+    quirks: &QuirkSettings,
     lost: &mut Vec<Loss>,
 ) -> Option<String> {
-    let effort = effort(reasoning)?;
-    match always_thinks(model).filter(|_| effort == "none") {
-        Some(least) => {
-            lost.push(Loss::new("reasoning_effort", format!("became {least}: this model always thinks")));
-            Some(least.to_owned())
+    if reasoning.is_unsaid() {
+        return None;
+    }
+    if never_thinks(model) {
+        if !reasoning.shuns() {
+            lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
         }
-        None => Some(effort),
+        return None;
+    }
+    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
+        lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
+    }
+    let least = quiet_word(model, quirks);
+    if reasoning.shuns() {
+        // The client's own word goes to models that nothing is known of; others' would be refused by most.
+        let said = reasoning.effort.as_deref() == Some("none") && !is_openais(model);
+        let word = least.or(said.then_some("none"))?;
+        if word != "none" {
+            lost.push(Loss::new("reasoning_effort", format!("became {word}: this model always thinks")));
+        }
+        return Some(word.to_owned());
+    }
+    let effort = effort(reasoning)?;
+    match least {
+        // Between nothing and `low`, only the first of GPT-5 knows a step.
+        Some(least) if effort == "minimal" && least != effort && is_openais(model) => {
+            let word = if least == "none" { "low" } else { least };
+            lost.push(Loss::new("reasoning_effort", format!("became {word}: this model does not know it")));
+            Some(word.to_owned())
+        }
+        _ => Some(effort),
     }
 }
 
-/// OpenAI's o series, by its names.
+/// The word by which a model thinks least; `None` for those that take none, or of which nothing is known.
+/// <https://platform.openai.com/docs/guides/reasoning>
+fn quiet_word(model: &str, quirks: &QuirkSettings) -> Option<&'static str> {
+    if is_of_o_series(model) {
+        return Some(if model.contains("deep-research") { "medium" } else { "low" });
+    }
+    if !is_five(model) {
+        return (quirks.thinking_switch || quirks.efforts_of(model).is_some()).then_some("none");
+    }
+    Some(match model {
+        _ if model.contains("-chat") => return None,
+        _ if model.starts_with("gpt-5-pro") => "high",
+        _ if model.contains("pro") => "medium",
+        _ if model.contains("codex") => "low",
+        _ if model.starts_with("gpt-5.") => "none",
+        _ => "minimal",
+    })
+}
+
+/// Models of OpenAI's that think, whoever serves them under their own names.
+fn is_openais(model: &str) -> bool {
+    is_of_o_series(model) || is_five(model)
+}
+
+/// OpenAI's o series, by its names, and what was made of it.
 fn is_of_o_series(model: &str) -> bool {
-    ["o1", "o3", "o4"]
+    ["o1", "o3", "o4", "codex-mini"]
         .iter()
         .any(|name| model.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
 }
 
-/// The least effort of OpenAI's models that cannot be told not to think.
-/// <https://platform.openai.com/docs/guides/reasoning>
-fn always_thinks(model: &str) -> Option<&'static str> {
-    if is_of_o_series(model) {
-        return Some("low");
-    }
-    (model == "gpt-5" || model.starts_with("gpt-5-"))
-        .then(|| if model.contains("pro") { "high" } else { "minimal" })
+fn is_five(model: &str) -> bool {
+    model.strip_prefix("gpt-5").is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
 }
 
 /// Whether OpenAI's model refuses to be told how to draw its tokens: those that think always do, those that need not
-/// (GPT-5.1 and later) while they think. <https://platform.openai.com/docs/guides/latest-model>
-pub(in crate::providers) fn has_its_sampling(model: &str, thinks: bool) -> bool {
+/// (GPT-5.1 and later) while they think. Without an effort, those up to GPT-5.4 do not.
+/// <https://platform.openai.com/docs/guides/latest-model>
+pub(in crate::providers) fn has_its_sampling(model: &str, effort: Option<&str>) -> bool {
     if is_of_o_series(model) {
         return true;
     }
-    let five = model == "gpt-5" || model.starts_with("gpt-5-") || model.starts_with("gpt-5.");
-    let may_rest = model.starts_with("gpt-5.") && !model.contains("pro") && !model.contains("codex");
-    five && !model.contains("chat") && (thinks || !may_rest)
+    let minor = model.strip_prefix("gpt-5.").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+    let may_rest = minor.is_some() && !model.contains("pro") && !model.contains("codex");
+    let rests = match effort {
+        Some(word) => word == "none",
+        None => minor.is_some_and(|minor| minor <= 4),
+    };
+    is_five(model) && !model.contains("chat") && !(may_rest && rests)
 }
 
 /// Takes out what such a model refuses, unless it says what holds anyway.
@@ -108,11 +137,10 @@ pub(in crate::providers) fn never_thinks(model: &str) -> bool {
 }
 
 /// OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
-pub(in crate::providers) fn effort(reasoning: &Reasoning) -> Option<String> {
+fn effort(reasoning: &Reasoning) -> Option<String> {
     let effort = reasoning.effort.clone().or_else(|| {
         Some(String::from(match reasoning.budget_tokens? {
-            0 => "minimal",
-            1..=2_048 => "low",
+            ..=2_048 => "low",
             2_049..=8_192 => "medium",
             _ => "high",
         }))
@@ -126,40 +154,94 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::chat::Thinks;
 
     #[test]
     fn efforts_are_those_that_the_model_knows() {
+        let said = |model: &str, wish: &Reasoning, quirks: &QuirkSettings| {
+            let (mut body, mut lost) = (Object::new(), Vec::new());
+            think(wish, model, quirks, &mut body, &mut lost);
+            (Value::Object(body), lost.len())
+        };
+        let none = QuirkSettings::default();
         for (model, asked, expected, losses) in [
             ("gpt-4.1", "none", json!({}), 0),
             ("gpt-4.1", "low", json!({}), 1),
             ("gpt-5", "none", json!({"reasoning_effort": "minimal"}), 1),
             ("gpt-5-mini", "high", json!({"reasoning_effort": "high"}), 0),
+            ("gpt-5-mini", "minimal", json!({"reasoning_effort": "minimal"}), 0),
             ("gpt-5.1", "none", json!({"reasoning_effort": "none"}), 0),
+            ("gpt-5.1", "minimal", json!({"reasoning_effort": "low"}), 1),
+            ("gpt-5.1-codex", "minimal", json!({"reasoning_effort": "low"}), 1),
             ("o3-mini", "none", json!({"reasoning_effort": "low"}), 1),
-            ("llama-3.3-70b", "none", json!({}), 0),
             ("llama-3.3-70b", "high", json!({"reasoning_effort": "high"}), 0),
+            ("llama-3.3-70b", "minimal", json!({"reasoning_effort": "minimal"}), 0),
+            // The client's own word, which this vendor may know.
+            ("qwen/qwen3-32b", "none", json!({"reasoning_effort": "none"}), 0),
         ] {
-            let (mut body, mut lost) = (Object::new(), Vec::new());
             let wish = Reasoning { effort: Some(asked.into()), ..Reasoning::default() };
-            think(&wish, model, &QuirkSettings::default(), &mut body, &mut lost);
-            assert_eq!((Value::Object(body), lost.len()), (expected, losses), "{model} {asked}");
+            assert_eq!(said(model, &wish, &none), (expected, losses), "{model} {asked}");
+        }
+        let free = Reasoning { thinks: Thinks::Freely, ..Reasoning::default() };
+        assert_eq!(said("gpt-4.1", &free, &none), (json!({}), 0));
+        let rest = Object::from_iter([("exclude".to_owned(), true.into())]);
+        let kept = Reasoning { effort: Some("none".into()), rest, ..Reasoning::default() };
+        let expected = json!({"reasoning_effort": "none", "reasoning": {"exclude": true}});
+        assert_eq!(said("x-ai/grok", &kept, &none).0, expected);
+    }
+
+    #[test]
+    fn a_model_that_shall_not_think_is_told_so_in_a_word_that_it_takes() {
+        let switch = QuirkSettings { thinking_switch: true, ..QuirkSettings::default() };
+        let none = QuirkSettings::default();
+        for (model, quirks, expected, losses) in [
+            ("gpt-5", &none, Some("minimal"), 1),
+            ("gpt-5-nano-2025-08-07", &none, Some("minimal"), 1),
+            ("gpt-5-codex", &none, Some("low"), 1),
+            ("gpt-5-pro", &none, Some("high"), 1),
+            ("gpt-5-chat-latest", &none, None, 0),
+            ("gpt-5.1", &none, Some("none"), 0),
+            ("gpt-5.1-chat-latest", &none, None, 0),
+            ("gpt-5.1-codex", &none, Some("low"), 1),
+            ("gpt-5.2-pro", &none, Some("medium"), 1),
+            ("codex-mini-latest", &none, Some("low"), 1),
+            ("o3-pro", &none, Some("low"), 1),
+            ("o4-mini-deep-research", &none, Some("medium"), 1),
+            ("gpt-4o", &none, None, 0),
+            ("llama-3.3-70b", &none, None, 0),
+            ("deepseek-chat", &switch, Some("none"), 0),
+        ] {
+            for wish in [
+                Reasoning { budget_tokens: Some(0), ..Reasoning::default() },
+                Reasoning { thinks: Thinks::Not, ..Reasoning::default() },
+                Reasoning { thinks: Thinks::Not, effort: Some("high".into()), ..Reasoning::default() },
+            ] {
+                let mut lost = Vec::new();
+                let word = effort_for(&wish, model, quirks, &mut lost);
+                assert_eq!((word.as_deref(), lost.len()), (expected, losses), "{model} {wish:?}");
+            }
         }
     }
 
     #[test]
     fn models_that_think_draw_in_their_own_way() {
-        for (model, thinks, own) in [
-            ("gpt-5", false, true),
-            ("gpt-5-mini-2025-08-07", true, true),
-            ("gpt-5-chat-latest", false, false),
-            ("gpt-5.1", false, false),
-            ("gpt-5.1", true, true),
-            ("gpt-5.1-codex", false, true),
-            ("o4-mini", false, true),
-            ("gpt-4o", false, false),
-            ("o3d-model", false, false),
+        for (model, effort, own) in [
+            ("gpt-5", None, true),
+            ("gpt-5-mini-2025-08-07", Some("low"), true),
+            ("gpt-5-chat-latest", None, false),
+            ("gpt-5.1", None, false),
+            ("gpt-5.1", Some("low"), true),
+            ("gpt-5.4-mini", None, false),
+            ("gpt-5.5", None, true),
+            ("gpt-5.5-2026-04-23", None, true),
+            ("gpt-5.5", Some("none"), false),
+            ("gpt-5.1-codex", None, true),
+            ("o4-mini", None, true),
+            ("codex-mini-latest", None, true),
+            ("gpt-4o", None, false),
+            ("o3d-model", None, false),
         ] {
-            assert_eq!(has_its_sampling(model, thinks), own, "{model} {thinks}");
+            assert_eq!(has_its_sampling(model, effort), own, "{model} {effort:?}");
         }
         let mut body =
             json!({"model": "m", "temperature": 0.2, "top_p": 1.0, "stop": "X", "logprobs": false});

@@ -58,7 +58,7 @@ pub(super) fn request(
         think(reasoning, model, quirks, &mut body, &mut lost);
     }
     let effort = body.get("reasoning").and_then(|thought| thought.get("effort")).and_then(Value::as_str);
-    if has_its_sampling(model, effort.is_some_and(|effort| effort != "none")) {
+    if has_its_sampling(model, effort) {
         leave_sampling(&mut body, &mut lost);
         include.retain(|wanted| *wanted != LOGPROBS);
     }
@@ -187,17 +187,11 @@ fn think(
     body: &mut Object,
     lost: &mut Vec<Loss>,
 ) {
+    let mut thought = Object::new();
+    put(&mut thought, "effort", effort_for(reasoning, model, quirks, lost));
     if never_thinks(model) {
-        if reasoning.effort.as_deref() != Some("none") {
-            lost.push(Loss::new("reasoning_effort", "dropped: this model does not think"));
-        }
         return;
     }
-    let mut thought = Object::new();
-    if reasoning.effort.is_some() && reasoning.budget_tokens.is_some() {
-        lost.push(Loss::new("reasoning.budget_tokens", "the effort counts"));
-    }
-    put(&mut thought, "effort", effort_for(reasoning, model, lost));
     // Who sets a budget of thinking, as Anthropic's and Google's clients do, wants to read it.
     let mut shows = reasoning.budget_tokens.is_some_and(|budget| budget > 0);
     for (field, value) in &reasoning.rest {

@@ -3,7 +3,7 @@
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use crate::chat::{Media, Message, Object, OutputFormat, Part, Request, Tool, ToolKind};
 use crate::fault::{Fault, FaultKind};
@@ -42,10 +42,19 @@ pub(super) fn redact(request: &mut Request, rules: &OutputRules) -> Result<(), F
     } else {
         // The model says a placeholder where it would have said the text.
         request.sampling.stop.iter_mut().for_each(|stop| eraser.text(stop));
-        eraser.fields(&mut request.metadata);
-        eraser.fields(&mut request.rest);
+        eraser.fields(&mut request.metadata, Numbers::Inside);
+        eraser.fields(&mut request.rest, Numbers::Whole);
     }
     Ok(())
+}
+
+/// Where a text is looked for in numbers.
+#[derive(Clone, Copy)]
+enum Numbers {
+    /// In their digits: of what was said.
+    Inside,
+    /// In all of their digits: of parameters, which a stray digit would break.
+    Whole,
 }
 
 /// Takes texts out of a request. All of them are looked for at once: a prompt may have thousands.
@@ -78,6 +87,15 @@ impl<'r> Eraser<'r> {
         (rest > 0).then(|| out + text.get(rest..).unwrap_or_default())
     }
 
+    fn erased_number(&self, number: &Number, numbers: Numbers) -> Option<String> {
+        let digits = number.to_string();
+        let is_whole = || self.values.find(&digits).is_some_and(|found| found.len() == digits.len());
+        match numbers {
+            Numbers::Whole if !is_whole() => None,
+            _ => self.erased(&digits),
+        }
+    }
+
     fn text(&self, text: &mut String) {
         if let Some(erased) = self.erased(text) {
             *text = erased;
@@ -94,7 +112,7 @@ impl<'r> Eraser<'r> {
         if let Some(name) = &mut message.name {
             self.text(name);
         }
-        self.fields(&mut message.rest);
+        self.fields(&mut message.rest, Numbers::Whole);
     }
 
     /// Tools keep their names, by which they are called.
@@ -106,7 +124,15 @@ impl<'r> Eraser<'r> {
             self.schema(parameters);
         }
         if !self.rules.redact_all {
-            self.fields(&mut tool.rest);
+            let own = tool.kind == ToolKind::Server;
+            rename(&mut tool.rest, |key, field| {
+                // By these, the provider knows its own tool.
+                if own && matches!(key, "type" | "name") {
+                    return None;
+                }
+                self.value(field, Numbers::Whole);
+                self.erased(key).filter(|_| !own)
+            });
         } else if tool.kind != ToolKind::Server {
             // Of a provider's own tool, it is all that there is.
             tool.rest.clear();
@@ -117,8 +143,10 @@ impl<'r> Eraser<'r> {
         match output {
             OutputFormat::Text | OutputFormat::JsonObject => {}
             OutputFormat::JsonSchema { name, description, schema, .. } => {
-                if !self.rules.redact_all {
-                    self.text(name);
+                if !self.rules.redact_all
+                    && let Some(erased) = self.erased(name)
+                {
+                    *name = as_name(&erased);
                 }
                 if let Some(description) = description {
                     self.text(description);
@@ -126,7 +154,7 @@ impl<'r> Eraser<'r> {
                 self.schema(schema);
             }
             OutputFormat::Other(_) if self.rules.redact_all => *output = OutputFormat::Text,
-            OutputFormat::Other(value) => self.value(value),
+            OutputFormat::Other(value) => self.keywords(value),
         }
     }
 
@@ -135,7 +163,37 @@ impl<'r> Eraser<'r> {
         if self.rules.redact_all {
             *schema = json!({ "type": "object" });
         } else {
-            self.value(schema);
+            self.keywords(schema);
+        }
+    }
+
+    /// A schema keeps its own words. A bound that would tell what is to be taken out is no bound any more.
+    fn keywords(&self, schema: &mut Value) {
+        match schema {
+            Value::Array(schemas) => schemas.iter_mut().for_each(|schema| self.keywords(schema)),
+            Value::Object(keywords) => {
+                keywords.retain(|key, value| match value {
+                    Value::Number(number) if !DATA.contains(&&**key) => {
+                        self.erased_number(number, Numbers::Whole).is_none()
+                    }
+                    _ => true,
+                });
+                rename(keywords, |key, value| {
+                    match (key, &mut *value) {
+                        ("type" | "format" | "$schema", value) if is_words(value) => {}
+                        (key, Value::Object(named)) if NAMED.contains(&key) => {
+                            rename(named, |name, schema| {
+                                self.keywords(schema);
+                                self.erased(name)
+                            });
+                        }
+                        (key, value) if DATA.contains(&key) => self.value(value, Numbers::Whole),
+                        (_, value) => self.keywords(value),
+                    }
+                    self.erased(key).filter(|_| !WORDS.contains(&key))
+                });
+            }
+            value => self.value(value, Numbers::Whole),
         }
     }
 
@@ -145,7 +203,7 @@ impl<'r> Eraser<'r> {
                 if let Some(erased) = self.erased(text) {
                     *text = erased.into();
                 }
-                citations.iter_mut().for_each(|value| self.value(value));
+                citations.iter_mut().for_each(|value| self.value(value, Numbers::Inside));
             }
             Part::Refusal(text) => self.text(text),
             Part::Thinking { text, signature, .. } => {
@@ -156,7 +214,7 @@ impl<'r> Eraser<'r> {
             }
             Part::ToolCall { arguments, .. } => self.arguments(arguments),
             Part::ToolResult { content, .. } => content.iter_mut().for_each(|part| self.part(part)),
-            Part::Other(value) => self.value(value),
+            Part::Other(value) => self.value(value, Numbers::Inside),
             Part::File { media, filename, .. } => {
                 if let Some(filename) = filename {
                     self.text(filename);
@@ -173,7 +231,7 @@ impl<'r> Eraser<'r> {
     /// Whether something is to be taken out of a value.
     fn finds(&self, value: &Value) -> bool {
         let mut without = value.clone();
-        self.value(&mut without);
+        self.value(&mut without, Numbers::Inside);
         without != *value
     }
 
@@ -182,7 +240,7 @@ impl<'r> Eraser<'r> {
         match serde_json::from_str::<Value>(arguments) {
             Ok(mut value @ (Value::Object(_) | Value::Array(_))) => {
                 let before = value.clone();
-                self.value(&mut value);
+                self.value(&mut value, Numbers::Inside);
                 if value != before {
                     *arguments = value.to_string();
                 }
@@ -191,13 +249,13 @@ impl<'r> Eraser<'r> {
         }
     }
 
-    fn value(&self, value: &mut Value) {
+    fn value(&self, value: &mut Value, numbers: Numbers) {
         match value {
             Value::String(text) => self.text(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
-            Value::Object(fields) => self.fields(fields),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item, numbers)),
+            Value::Object(fields) => self.fields(fields, numbers),
             Value::Number(number) => {
-                if let Some(erased) = self.erased(&number.to_string()) {
+                if let Some(erased) = self.erased_number(number, numbers) {
                     *value = erased.into();
                 }
             }
@@ -205,13 +263,101 @@ impl<'r> Eraser<'r> {
         }
     }
 
-    fn fields(&self, fields: &mut Object) {
+    fn fields(&self, fields: &mut Object, numbers: Numbers) {
         rename(fields, |key, field| {
-            self.value(field);
+            self.value(field, numbers);
             self.erased(key)
         });
     }
 }
+
+/// Whether a value is a word or a list of them, and no schema.
+fn is_words(value: &Value) -> bool {
+    match value {
+        Value::Array(words) => words.iter().all(Value::is_string),
+        other => other.is_string(),
+    }
+}
+
+/// A schema's name in the letters and the length that providers take.
+fn as_name(text: &str) -> String {
+    let kept: String =
+        text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).take(64).collect();
+    if kept.is_empty() { "answer".to_owned() } else { kept }
+}
+
+/// Keywords of a schema that hold values, or names of properties.
+const DATA: [&str; 6] = ["default", "const", "enum", "examples", "example", "dependentRequired"];
+
+/// Keywords of a schema that hold a schema for each name.
+const NAMED: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
+
+/// Keywords of a schema, which stay as they are: <https://json-schema.org/draft/2020-12/schema>
+const WORDS: [&str; 63] = [
+    "$anchor",
+    "$comment",
+    "$defs",
+    "$dynamicAnchor",
+    "$dynamicRef",
+    "$id",
+    "$ref",
+    "$schema",
+    "$vocabulary",
+    "additionalItems",
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "const",
+    "contains",
+    "contentEncoding",
+    "contentMediaType",
+    "contentSchema",
+    "default",
+    "definitions",
+    "dependentRequired",
+    "dependentSchemas",
+    "deprecated",
+    "description",
+    "discriminator",
+    "else",
+    "enum",
+    "example",
+    "examples",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "format",
+    "if",
+    "items",
+    "maxContains",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minContains",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "not",
+    "nullable",
+    "oneOf",
+    "pattern",
+    "patternProperties",
+    "prefixItems",
+    "properties",
+    "propertyNames",
+    "propertyOrdering",
+    "readOnly",
+    "required",
+    "then",
+    "title",
+    "type",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "uniqueItems",
+    "writeOnly",
+];
 
 #[cfg(test)]
 mod tests {
@@ -296,5 +442,61 @@ mod tests {
         assert_eq!(request.tools[0].parameters, Some(json!({"type": "object"})));
         assert_eq!(Value::Object(request.rest), json!({"seed_of": 7}));
         assert!(request.sampling.stop.is_empty() && request.metadata.is_empty());
+    }
+
+    #[test]
+    fn parameters_stay_in_the_words_and_numbers_of_their_provider() {
+        let taken = |value: &str, placeholder: &str| Redaction {
+            value: value.into(),
+            placeholder: placeholder.into(),
+            restore: true,
+        };
+        let found = [("2025", "[DATE_1]"), ("25", "[AGE_1]"), ("ada", "[PERSON_1]"), ("max", "[PERSON_2]")];
+        let rules = OutputRules {
+            redact: found.map(|(value, placeholder)| taken(value, placeholder)).into(),
+            ..OutputRules::default()
+        };
+        let fields = |value: Value| value.as_object().cloned().unwrap();
+        let tool = |kind, parameters: Option<Value>, rest: Value| Tool {
+            name: "f".into(),
+            description: None,
+            parameters,
+            strict: None,
+            kind,
+            cache: None,
+            rest: fields(rest),
+        };
+        let schema = json!({"type": "object", "maxProperties": 25, "properties": {
+            "max": {"type": "integer", "maximum": 250, "minimum": 25, "format": "int2025"},
+            "type": {"enum": ["ada", 25, 250], "title": "of ada"}}, "required": ["max"]});
+        let output = OutputFormat::JsonSchema {
+            name: "ada_report".into(),
+            description: None,
+            schema: schema.clone(),
+            strict: None,
+        };
+        let search = json!({"type": "web_search_20250305", "name": "max", "max_uses": 25, "allowed_domains": ["ada.org"]});
+        let mut request = Request {
+            tools: vec![
+                tool(ToolKind::Server, None, search),
+                tool(ToolKind::Function, Some(schema), json!({"limit": 1250})),
+            ],
+            output,
+            rest: fields(json!({"top": 250, "age": 25})),
+            ..Request::default()
+        };
+        redact(&mut request, &rules).unwrap();
+        let expected = json!({"type": "object", "properties": {
+            "[PERSON_2]": {"type": "integer", "maximum": 250, "format": "int2025"},
+            "type": {"enum": ["[PERSON_1]", "[AGE_1]", 250], "title": "of [PERSON_1]"}},
+            "required": ["[PERSON_2]"]});
+        let kept = &request.tools[0].rest;
+        assert_eq!((&kept["type"], &kept["name"]), (&json!("web_search_20250305"), &json!("max")));
+        assert_eq!(kept["allowed_domains"], json!(["[PERSON_1].org"]));
+        assert_eq!(request.tools[1].parameters.as_ref(), Some(&expected));
+        assert_eq!(request.tools[1].rest["limit"], 1250);
+        let OutputFormat::JsonSchema { name, schema, .. } = &request.output else { panic!() };
+        assert_eq!((&**name, schema), ("PERSON_1_report", &expected));
+        assert_eq!(Value::Object(request.rest), json!({"top": 250, "age": "[AGE_1]"}));
     }
 }

@@ -107,6 +107,25 @@ fn top_level_fields_find_their_place() {
 }
 
 #[test]
+fn whether_to_think_is_told_apart_from_how_hard() {
+    for (thinking, effort, thinks) in [
+        (json!({"type": "adaptive"}), None, Thinks::Freely),
+        (json!({"type": "adaptive"}), Some("low"), Thinks::Freely),
+        (Value::Null, Some("low"), Thinks::Unsaid),
+        (json!({"type": "disabled"}), None, Thinks::Not),
+        (json!({"type": "disabled"}), Some("low"), Thinks::Not),
+        (json!({"type": "between_tools"}), None, Thinks::Not),
+        (json!({"type": "enabled", "budget_tokens": 2048}), None, Thinks::Implied),
+    ] {
+        let config = effort.map(|effort| json!({ "effort": effort }));
+        let decoded = with(json!({"thinking": thinking, "output_config": config})).unwrap();
+        let reasoning = decoded.request.reasoning.unwrap();
+        assert_eq!((reasoning.thinks, reasoning.effort.as_deref()), (thinks, effort), "{thinking}");
+        assert!(decoded.lost.is_empty(), "{thinking}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let content = |block: Value| json!({"messages": [{"role": "user", "content": [block]}]});
     for (fields, param) in [

@@ -247,6 +247,28 @@ fn unknown_fields_travel() {
 }
 
 #[test]
+fn fields_that_come_after_the_finish_are_told_all_the_same() {
+    let late = || {
+        let fields = json!({"trace": {"guardrail": {}}}).as_object().cloned().unwrap();
+        [start(), text("a"), finish(0, FinishReason::Stop), Event::Other { choice: None, fields }]
+    };
+    let usage = Event::Usage(Usage { input: 3, output: 2, ..Usage::default() });
+    let chunks = run(false, &[&late()[..], &[usage.clone(), Event::End]].concat());
+    let [.., finished, last, done] = &chunks[..] else { panic!("{chunks:?}") };
+    assert_eq!((&finished["choices"][0]["finish_reason"], done), (&json!("stop"), &json!("[DONE]")));
+    assert_eq!(last["trace"], json!({"guardrail": {}}));
+    let choice = json!([{"index": 0, "delta": {}, "logprobs": null, "finish_reason": null}]);
+    assert_eq!(last["choices"], choice, "clients look at the first choice");
+
+    let chunks = run(true, &[&late()[..], &[usage, Event::End]].concat());
+    let [.., last, _] = &chunks[..] else { panic!("{chunks:?}") };
+    assert_eq!((&last["trace"], &last["choices"]), (&json!({"guardrail": {}}), &json!([])));
+    let chunks = run(true, &[&late()[..], &[Event::End]].concat());
+    let [.., last, _] = &chunks[..] else { panic!("{chunks:?}") };
+    assert_eq!((&last["trace"], &last["choices"]), (&json!({"guardrail": {}}), &choice));
+}
+
+#[test]
 fn a_fault_ends_the_stream_without_done() {
     let mut encoder = encoder(true);
     let mut out = Vec::new();
