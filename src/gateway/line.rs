@@ -432,7 +432,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             opened.note(|s| s.candidates = candidates);
             return Err(fault);
         }
-        let sequels = ceiling::sequels(figures, &session, &*asked, &mut plan);
+        let sequels = ceiling::sequels(figures, &session, &*asked, most, &mut plan);
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
