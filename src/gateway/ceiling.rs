@@ -124,7 +124,7 @@ impl Limit {
             figures: figures.clone(),
             most: nano(most),
             when: When { unix_ms: facts.at_ms, ..When::default() },
-            any_tier: asked.field("service_tier").is_some(),
+            any_tier: asked.service_tier().is_some(),
         })
     }
 
@@ -132,8 +132,8 @@ impl Limit {
     fn bound(&self, target: &Target, size: &Size) -> Option<Bound> {
         let known = self.figures.known(&target.name)?;
         let most = known.model.max_output.map(u64::from);
-        let size = size.at(Some(&*known));
-        Some(Bound::of(&size, Some(known.price()?), self.when, self.any_tier, None, most))
+        let (size, any_tier) = (size.at(Some(&*known)), self.any_tier || self.figures.may_choose(target));
+        Some(Bound::of(&size, Some(known.price()?), self.when, any_tier, None, most))
     }
 
     /// Cuts the answers of a target to what so many nano-dollars pay for. `None` where it may cost more, `Some(None)`

@@ -1,6 +1,6 @@
 //! The numbers of this moment: what models cost, how targets fare, what limits have counted; and who may ask. Shared by all workers and all snapshots.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 use crate::clock::{Clock, Dice};
 use crate::executor::{Chaos, ChaosSettings, TargetState};
 use crate::facts::market::{
@@ -19,6 +19,7 @@ use crate::ledger::{
     Abilities as Known, Budget, BudgetSettings, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
 };
 use crate::limits::Limits;
+use crate::providers::Target;
 use crate::queue::{LaneTerms, Lanes};
 use crate::store::redis::Redis;
 use crate::target::TargetName;
@@ -44,6 +45,8 @@ pub struct Figures {
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
     presets: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
+    /// Providers that gave a service which nobody had asked for.
+    choosers: ArcSwap<HashSet<Arc<str>>>,
     /// How often a configuration was taken.
     configured: AtomicU64,
     /// What requests have taken of the limits towards clients.
@@ -82,6 +85,7 @@ impl Figures {
             probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
+            choosers: ArcSwap::default(),
             configured: AtomicU64::new(0),
             redis: OnceLock::new(),
             allotted: Mutex::default(),
@@ -184,6 +188,27 @@ impl Figures {
     /// Where other gateways are met, if anywhere.
     pub fn redis(&self) -> Option<&Arc<Redis>> {
         self.redis.get()
+    }
+
+    /// Whether an answer of this target may be of another service than its request asks for: the provider's quirks name
+    /// one, or it chose one before.
+    pub(super) fn may_choose(&self, target: &Target) -> bool {
+        target.vendor.names_tier || self.choosers.load().contains(&target.name.provider)
+    }
+
+    /// An answer of this provider was of this service, and nobody had asked for any: projects at OpenAI have one of their
+    /// own (`auto`). <https://platform.openai.com/docs/api-reference/chat/create>
+    pub(super) fn gave(&self, provider: &Arc<str>, tier: Option<Tier>) {
+        let Some(tier) = tier.filter(|tier| *tier != Tier::Standard) else { return };
+        if self.choosers.load().contains(provider) {
+            return;
+        }
+        tracing::warn!(%provider, ?tier, "a provider chose a service that nobody asked for: budgets hold its dearest price");
+        self.choosers.rcu(|known| {
+            let mut known = HashSet::clone(known);
+            known.insert(provider.clone());
+            known
+        });
     }
 
     /// What is known of a target: its price and facts.
@@ -322,6 +347,7 @@ mod tests {
     use super::*;
     use crate::breaker::{Answer, Verdict};
     use crate::clock::FixedClock;
+    use crate::providers::{QuirkSettings, Vendor, dialect};
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
@@ -351,5 +377,22 @@ mod tests {
         let live = figures.live("mine/gpt-4o");
         assert_eq!(live.error_rate, Some(0.0));
         assert!(live.latency.p50.is_some_and(|ms| (ms - 1_000.0).abs() < 130.0), "{live:?}");
+    }
+
+    #[test]
+    fn who_gave_a_service_that_nobody_asked_for_may_do_so_again() {
+        let figures = Figures::new(Arc::new(FixedClock(0)));
+        let target = |name| {
+            let wire = dialect("openai", &QuirkSettings::default()).unwrap();
+            let vendor = Vendor::bare(name, wire);
+            Target::new(Arc::new(vendor), TargetName { provider: name.into(), model: "m".into() })
+        };
+        let (one, other) = (target("one"), target("other"));
+        for (tier, expected) in
+            [(None, false), (Some(Tier::Standard), false), (Some(Tier::Priority), true), (None, true)]
+        {
+            figures.gave(&one.name.provider, tier);
+            assert_eq!((figures.may_choose(&one), figures.may_choose(&other)), (expected, false), "{tier:?}");
+        }
     }
 }

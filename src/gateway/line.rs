@@ -437,14 +437,15 @@ impl<'o, 'g> Decided<'o, 'g> {
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
         let asked_tier = asked.service_tier();
-        let mut who = plan.targets.iter().chain(&plan.judge).chain(sequels.iter().flat_map(|(all, _)| all));
-        let tiered = asked_tier.is_some() || who.any(|target| target.vendor.names_tier);
+        let who = || plan.targets.iter().chain(&plan.judge).chain(sequels.iter().flat_map(|(all, _)| all));
+        let tiered = asked_tier.is_some() || who().any(|target| target.vendor.names_tier);
+        let tier_asked = tiered || who().any(|target| figures.may_choose(target));
         let say = Say::of(&session, opened.at);
         let limits = plan::Limits::of(total, plan.first_token, plan.retries);
         opened.note(|s| {
             (s.candidates, s.model_versions) = (candidates, versions);
             s.tier = asked_tier.filter(|tier| *tier == Tier::Priority).unwrap_or_default();
-            s.tier_asked = tiered;
+            s.tier_asked = tier_asked;
             s.say.clone_from(&say);
             if let Some(papers) = &mut s.papers {
                 papers.limits = Some(limits);

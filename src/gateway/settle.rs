@@ -68,7 +68,8 @@ pub(super) struct Settlement {
     before: Vec<Spent>,
     /// The service by which an attempt is reckoned of which nobody knows the end.
     pub(super) tier: Tier,
-    /// Whether the request or one of its targets names a service, so that an answer may be of any.
+    /// Whether the request or one of its targets names a service, or a target chose one before, so that an answer may be
+    /// of any.
     pub(super) tier_asked: bool,
     /// When the whole body was here.
     pub(super) read_at: Option<Instant>,
@@ -452,6 +453,7 @@ impl Settlement {
     /// all comes back.
     fn pay(&mut self, status: u16, outcome: Outcome) -> Option<Nano> {
         self.reckon_before();
+        self.note_tiers();
         if let Some(held) = self.held.take() {
             let mut all = self.used();
             all.iter_mut().for_each(|all| self.before.iter().for_each(|part| all.add(&part.usage)));
@@ -483,6 +485,21 @@ impl Settlement {
             self.usage.iter_mut().for_each(|all| all.add(usage));
         }
         cost
+    }
+
+    /// Whoever gives a service that nobody asked for is known by it.
+    fn note_tiers(&self) {
+        if self.tier_asked {
+            return;
+        }
+        let last = self.target.iter().zip(&self.usage).map(|(target, usage)| (&target.name, usage));
+        let before = self.before.iter().map(|part| (&part.target.name, &part.usage));
+        for (target, usage) in last.chain(before) {
+            self.figures.gave(&target.provider, usage.tier);
+        }
+        for (target, usage, _) in self.journal.used() {
+            self.figures.gave(&target.provider, usage.tier);
+        }
     }
 
     /// What was used; of a request without an answer, the prompt, where somebody got it who may bill it.

@@ -316,3 +316,21 @@ async fn whoever_goes_on_reads_what_was_said_and_budgets_hold_that_too() {
         assert_eq!(second.heard().len(), usize::from(goes_on), "{tokens}: {reply:#?}");
     }
 }
+
+#[tokio::test]
+async fn a_provider_that_chose_a_dearer_service_is_held_at_its_price_from_then_on() {
+    let up = Upstream::start(|_| {
+        let mut answer = acts::completion("hi");
+        answer["service_tier"] = "priority".into();
+        acts::whole(200, &answer)
+    });
+    let gateway = gateway::start(&format!(
+        "providers:\n{}models:\n  fast: {{ targets: [ up/m ] }}\nbudgets: [ {{ name: all, dollars: 0.05, per: day }} ]\n\
+         prices: {{ models: {{ up/m: {{ price: {{ input: 1, output: 10 }}, priority: {{ input: 10, output: 4000 }} }} }} }}\n",
+        gateway::provider("up", &up.url())
+    ));
+    // Twenty tokens at most cost little, or more than there is.
+    assert_eq!(status(&gateway).await, 200, "nobody can know");
+    assert_eq!(status(&gateway).await, 402);
+    assert_eq!(up.heard().len(), 1);
+}
