@@ -608,14 +608,14 @@ impl Carried<'_, '_> {
                 &opened.method,
                 opened.settlement.take(),
                 permit,
-                opened.gateway.shared.admission.closing(),
+                opened.gateway.closing.clone(),
                 opened.at,
             ))),
             Progress::Switched(switched, permit) => Body::Switch(Box::new(Conversation::new(
                 *switched,
                 opened.settlement.take(),
                 permit,
-                opened.gateway.shared.admission.closing(),
+                opened.gateway.closing.clone(),
                 opened.snapshot.realtime,
             ))),
             Progress::Stream(carrying, permit) => Body::Stream(Box::new(
@@ -625,7 +625,7 @@ impl Carried<'_, '_> {
                     opened.settlement.take(),
                     permit,
                     opened.snapshot.keepalive,
-                    opened.gateway.shared.admission.closing(),
+                    opened.gateway.closing.clone(),
                     opened.at,
                 )
                 .kept(keeping),
