@@ -16,7 +16,8 @@ use crate::facts::market::{
 };
 use crate::keys::{Keys, Promised, Written};
 use crate::ledger::{
-    Abilities as Known, Budget, BudgetSettings, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
+    Abilities as Known, Aliases, Budget, BudgetSettings, Desk, Model, Owns, Payer, Prices, SourceSettings,
+    Unit, When,
 };
 use crate::limits::Limits;
 use crate::providers::Target;
@@ -45,6 +46,8 @@ pub struct Figures {
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
     presets: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
+    /// Aliases of the configuration.
+    aliases: ArcSwap<Aliases>,
     /// Providers that gave a service which nobody had asked for.
     choosers: ArcSwap<HashSet<Arc<str>>>,
     /// How often a configuration was taken.
@@ -85,6 +88,7 @@ impl Figures {
             probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
+            aliases: ArcSwap::default(),
             choosers: ArcSwap::default(),
             configured: AtomicU64::new(0),
             redis: OnceLock::new(),
@@ -100,7 +104,8 @@ impl Figures {
         let names: Vec<Arc<str>> = terms.sources.iter().map(|source| source.from.as_str().into()).collect();
         figures.presets.store(Arc::new(terms.presets.clone()));
         figures.prices.configure(terms.own.clone(), &names);
-        figures.desk().configure(terms.budgets.clone(), HashMap::new);
+        figures.aliases.store(terms.aliases.clone());
+        figures.desk().configure(terms.budgets.clone(), &terms.aliases, HashMap::new);
         figures
     }
 
@@ -109,6 +114,7 @@ impl Figures {
         let names: Vec<Arc<str>> = terms.sources.iter().map(|source| source.from.as_str().into()).collect();
         self.sources.store(Arc::new(terms.sources));
         self.presets.store(Arc::new(terms.presets));
+        self.aliases.store(terms.aliases);
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
         self.lanes.configure(terms.lanes);
@@ -165,7 +171,7 @@ impl Figures {
         }
         self.keys.promise(promised);
         if let Some(desk) = self.desk.get() {
-            desk.configure(all, || self.keys.payers());
+            desk.configure(all, &self.aliases.load(), || self.keys.payers());
         }
     }
 
@@ -241,6 +247,8 @@ pub struct Terms {
     pub lanes: LaneTerms,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
+    /// Its aliases.
+    pub aliases: Arc<Aliases>,
     /// Keys that stand in it.
     pub keys: Vec<Written>,
     /// What keys may name.
@@ -289,7 +297,7 @@ impl Numbers for Figures {
             team: who.caller.team.clone(),
             tags: who.tags.to_vec(),
             model: who.model.into(),
-            alias: Payer::alias_in(who.model),
+            alias: self.aliases.load().of(who.model),
             ..Payer::default()
         };
         let standing = self.desk.get()?.budgets.standing(budget, &payer, self.clock.unix_ms())?;
@@ -347,6 +355,7 @@ mod tests {
     use super::*;
     use crate::breaker::{Answer, Verdict};
     use crate::clock::FixedClock;
+    use crate::ledger::Bound;
     use crate::providers::{QuirkSettings, Vendor, dialect};
     use std::time::Duration;
 
@@ -377,6 +386,35 @@ mod tests {
         let live = figures.live("mine/gpt-4o");
         assert_eq!(live.error_rate, Some(0.0));
         assert!(live.latency.p50.is_some_and(|ms| (ms - 1_000.0).abs() < 130.0), "{live:?}");
+    }
+
+    #[test]
+    fn policies_see_the_part_of_the_alias_that_was_asked_for_and_of_no_other() {
+        let figures = Figures::new(Arc::new(FixedClock(0)));
+        let desk = figures.desk();
+        let budget: BudgetSettings =
+            serde_yaml::from_str("{ name: each, tokens: 1000, per: day, each: [ model ] }").unwrap();
+        let mut aliases = Aliases::default();
+        for (name, versions) in [("gpt", false), ("gpt@eu", false), ("team/fast", true)] {
+            aliases.add(&name.into(), versions);
+        }
+        let budgets = vec![budget.checked().unwrap()];
+        figures.configure(Terms { budgets, aliases: Arc::new(aliases), ..Terms::default() });
+        let target = TargetName::parse("mine/gpt-4o").unwrap();
+        for (model, alias, tokens) in
+            [("gpt", None, 7), ("gpt@eu", None, 20), ("team/fast@2", Some("team/fast"), 100)]
+        {
+            let payer = Payer { model: model.into(), alias: alias.map(Into::into), ..Payer::default() };
+            let bound =
+                Bound::of(&crate::ledger::Size::default(), None, When::default(), false, Some(1), None);
+            let hold = desk.budgets.reserve(&payer, &target, &bound, 0).unwrap();
+            desk.budgets.settle(hold, None, tokens, 0);
+        }
+        let caller = crate::caller::Caller::default();
+        for (model, used) in [("gpt", 7.0), ("gpt@eu", 20.0), ("team/fast", 100.0), ("team/fast@1", 100.0)] {
+            let purse = figures.purse("each", Who { caller: &caller, tags: &[], model }).unwrap();
+            assert!((purse.used - used).abs() < 0.1, "{model}: {purse:?}");
+        }
     }
 
     #[test]
