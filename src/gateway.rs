@@ -45,6 +45,7 @@ mod watch;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch::Receiver;
 
 pub use admission::Admission;
 pub use arms::rolled_back;
@@ -121,16 +122,18 @@ pub struct Gateway {
     executor: Arc<Executor>,
     meters: Arc<Meters>,
     dice: Arc<Dice>,
+    /// Turns true when running requests must end.
+    closing: Receiver<bool>,
 }
 
 impl Gateway {
-    /// A gateway on this worker's transport.
+    /// A gateway on this worker's transport. Must be made on the worker's runtime.
     pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, dice: Dice) -> Self {
         let (meters, dice) = (Arc::new(Meters::default()), Arc::new(dice));
         let (known, clock) = (shared.figures.of_targets(), shared.clock.clone());
         let executor = Executor::new(upstream, meters.clone(), known, dice.clone(), clock);
-        let executor = Arc::new(executor);
-        Self { shared, executor, meters, dice }
+        let (executor, closing) = (Arc::new(executor), shared.admission.closing());
+        Self { shared, executor, meters, dice, closing }
     }
 
     /// The snapshot in service.

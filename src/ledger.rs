@@ -32,7 +32,7 @@ pub mod usage;
 pub use book::{Book, Known};
 pub use bound::{Bound, Size, Work};
 pub use budget::{
-    Alert, AlertKind, Budget, BudgetSettings, Budgets, Measure, Payer, PayerKey, Refusal, Standing,
+    Alert, AlertKind, Aliases, Budget, BudgetSettings, Budgets, Measure, Payer, PayerKey, Refusal, Standing,
     shown as shown_amount,
 };
 pub use central::Central;

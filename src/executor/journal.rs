@@ -41,13 +41,15 @@ struct Pages {
     skipped: Vec<(TargetName, &'static str)>,
     /// What an answer used that was withheld.
     spent: Option<Spent>,
+    /// An answer that broke off, while somebody is asked to go on with it.
+    broken: Option<Spent>,
     /// Answers that broke off, and that another one went on with.
-    before: Vec<(Target, Usage)>,
+    before: Vec<Spent>,
     /// Who got the prompt of an attempt that came to nothing, and may bill it.
     worked: Option<TargetName>,
 }
 
-/// What was used for an answer that nobody gets.
+/// What was used for an answer that nobody gets, or of which the client has the beginning alone.
 #[derive(Debug, Clone)]
 pub struct Spent {
     /// Who made it.
@@ -243,14 +245,27 @@ impl Journal {
         self.pages().spent.clone()
     }
 
-    /// An answer broke off, for which so much was used, and another one goes on with it.
-    pub(super) fn went_on(&self, broken: Target, usage: Usage) {
-        self.pages().before.push((broken, usage));
+    /// An answer broke off, for which so much was used. Noted before anybody is asked to go on, so that it is known
+    /// whatever becomes of that.
+    pub(super) fn broke_off(&self, broken: Spent) {
+        self.pages().broken = Some(broken);
     }
 
-    /// The answers that broke off, and that another one went on with.
-    pub fn before(&self) -> Vec<(Target, Usage)> {
-        self.pages().before.clone()
+    /// Another answer goes on with the one that broke off.
+    pub(super) fn went_on(&self) {
+        let mut pages = self.pages();
+        let broken = pages.broken.take();
+        pages.before.extend(broken);
+    }
+
+    /// The answer that broke off, where nobody has gone on with it.
+    pub fn broken(&self) -> Option<Spent> {
+        self.pages().broken.clone()
+    }
+
+    /// Takes the answers that broke off, and that another one went on with.
+    pub fn take_before(&self) -> Vec<Spent> {
+        std::mem::take(&mut self.pages().before)
     }
 
     /// Who got the prompt in an attempt that came to nothing, and may bill it; the last of them.

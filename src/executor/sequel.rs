@@ -9,20 +9,20 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::journal::Spent;
 use super::live::Live;
 use super::{Answered, Carry, Executor, Job};
 use crate::breaker::Verdict;
 use crate::chat::Usage;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::providers::Target;
-use crate::target::TargetName;
 
 /// The same request with the beginning of its answer, of which the client has seen these frames; `None` where the
 /// client's dialect has no place for it.
 pub type Again = Arc<dyn Fn(&str, &[Bytes]) -> Option<Arc<dyn Carry>> + Send + Sync>;
 
 /// Whether a target may go on, and with how much: after so many tokens by the one that broke off.
-pub type Remainder = Arc<dyn Fn(&Target, &TargetName, u64) -> Option<Target> + Send + Sync>;
+pub type Remainder = Arc<dyn Fn(&Target, &Target, u64) -> Option<Target> + Send + Sync>;
 
 /// A stream that is about to go on.
 pub(super) type Resuming = Pin<Box<dyn Future<Output = Result<Box<Live>, Fault>> + Send>>;
@@ -90,12 +90,14 @@ impl Sequel {
 
     /// Goes on after an answer that used so much; what the client is told if nobody can is the fault that broke the stream.
     pub(super) fn resume(mut self: Box<Self>, broken: Target, fault: Fault, used: Usage) -> Resuming {
-        let allow = |one| (self.remainder)(one, &broken.name, used.output);
+        let allow = |one| (self.remainder)(one, &broken, used.output);
         self.job.targets = self.job.targets.iter().filter_map(allow).collect();
         // Whoever broke off is asked last.
         self.job.targets.sort_by_key(|target| target.name == broken.name);
         let able = self.text.as_deref().filter(|_| !self.job.targets.is_empty());
         let again = able.and_then(|text| (self.again)(text.trim_end(), &self.seen));
+        // Bytes of the beginning, which becomes part of the prompt.
+        let said = able.map_or(0, |text| text.len() as u64);
         Box::pin(async move {
             let Some(carry) = again else { return Err(fault) };
             let (executor, now) = (self.executor, Instant::now());
@@ -103,11 +105,13 @@ impl Sequel {
             executor.health.broke(&broken.name, now);
             executor.gates.broke(&broken.name, now);
             // Paid for before another one is asked, who takes its place on the tab.
-            let used = self.job.tab.as_ref().map_or(used, |tab| tab.broke(used, &fault));
+            let paid = self.job.tab.as_ref().map(|tab| tab.broke(used, &fault, said));
+            let (usage, cost) = paid.unwrap_or((used, None));
+            self.job.journal.broke_off(Spent { target: broken, usage, cost });
             let job = Job { carry, ..self.job };
             match executor.carry_out(&job).await {
                 Ok(Answered::Stream(live)) => {
-                    job.journal.went_on(broken, used);
+                    job.journal.went_on();
                     Ok(live)
                 }
                 Ok(_) => Err(fault),

@@ -101,14 +101,18 @@ impl Admission {
         &self.memory
     }
 
-    /// Watches the switch that ends running streams.
+    /// The switch that ends running requests, for one worker: all that wait for it share a lock, which is to be no other
+    /// worker's. Must be called on the worker's runtime.
     pub(super) fn closing(&self) -> watch::Receiver<bool> {
-        self.closing.clone()
-    }
-
-    /// Ready once, when running requests must end because the gateway does.
-    pub(super) async fn over(&self) {
-        over(self.closing()).await;
+        let (switch, closing) = watch::channel(false);
+        let everywhere = self.closing.clone();
+        tokio::spawn(async move {
+            over(everywhere).await;
+            switch.send_replace(true);
+            // Of a switch that has gone, nobody would know that it was touched.
+            std::future::pending::<()>().await;
+        });
+        closing
     }
 
     #[cold]
@@ -237,6 +241,19 @@ mod tests {
         drop(busy);
         assert_eq!((admission.in_flight(), admission.tenants()), (0, 0));
         assert_eq!(admission.counts.weight.load(Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn every_worker_has_a_switch_of_its_own_that_follows_the_one_of_all() {
+        let (switch, closing) = watch::channel(false);
+        let admission = Admission::new(closing, Arc::default());
+        let (one, other) = (admission.closing(), admission.closing());
+        assert!(!one.same_channel(&other) && !one.same_channel(&admission.closing));
+        tokio::task::yield_now().await;
+        assert!(!*one.borrow() && !*other.borrow());
+        switch.send_replace(true);
+        tokio::join!(over(one.clone()), over(other));
+        assert!(one.has_changed().unwrap(), "who does not wait sees it, too");
     }
 
     #[test]

@@ -14,7 +14,6 @@ use crate::plan::By;
 use crate::planner::Plan;
 use crate::policy::Session;
 use crate::providers::Target;
-use crate::target::TargetName;
 
 /// Tokens of each answer that a judge is shown at most.
 const SHOWN: u64 = 15_360;
@@ -72,20 +71,21 @@ pub(super) fn sequels(
     figures: &Arc<Figures>,
     session: &Session,
     asked: &dyn Asked,
+    most: Option<u64>,
     plan: &mut Plan,
 ) -> Option<(Vec<Target>, Remainder)> {
     let mut sequels = std::mem::take(&mut plan.sequels);
     sequels.retain(|one| plan.targets.iter().any(|target| target.name == one.name));
-    (!sequels.is_empty()).then(|| (sequels, remainder(figures, session, asked)))
+    (!sequels.is_empty()).then(|| (sequels, remainder(figures, session, asked, most)))
 }
 
 /// What is left for whoever goes on: the beginning was paid for already, and the client has heard so much of what it asked
-/// for.
-fn remainder(figures: &Arc<Figures>, session: &Session, asked: &dyn Asked) -> Remainder {
+/// for, or of what policies allow.
+fn remainder(figures: &Arc<Figures>, session: &Session, asked: &dyn Asked, most: Option<u64>) -> Remainder {
     let limit = Limit::of(figures, session.facts(), asked);
-    let (size, asked) = (size(session.facts().endpoint, asked, None), asked.max_tokens());
+    let size = size(session.facts().endpoint, asked, most);
     Arc::new(move |target, broken, said| {
-        let left = asked.map(|asked| asked.saturating_sub(said));
+        let left = size.asked.map(|asked| asked.saturating_sub(said));
         if left == Some(0) {
             return None;
         }
@@ -124,22 +124,22 @@ impl Limit {
             figures: figures.clone(),
             most: nano(most),
             when: When { unix_ms: facts.at_ms, ..When::default() },
-            any_tier: asked.field("service_tier").is_some(),
+            any_tier: asked.service_tier().is_some(),
         })
     }
 
     /// The worst case at a target; `None` where it has no price.
-    fn bound(&self, target: &TargetName, size: &Size) -> Option<Bound> {
-        let known = self.figures.known(target)?;
+    fn bound(&self, target: &Target, size: &Size) -> Option<Bound> {
+        let known = self.figures.known(&target.name)?;
         let most = known.model.max_output.map(u64::from);
-        let size = size.at(Some(&*known));
-        Some(Bound::of(&size, Some(known.price()?), self.when, self.any_tier, None, most))
+        let (size, any_tier) = (size.at(Some(&*known)), self.any_tier || self.figures.may_choose(target));
+        Some(Bound::of(&size, Some(known.price()?), self.when, any_tier, None, most))
     }
 
     /// Cuts the answers of a target to what so many nano-dollars pay for. `None` where it may cost more, `Some(None)`
     /// where nobody can say how long an answer is, else how long each is at most.
     fn hold(&self, room: u64, target: &mut Target, size: &Size) -> Option<Option<u64>> {
-        let bound = self.bound(&target.name, size)?;
+        let bound = self.bound(target, size)?;
         let output = bound.output.unwrap_or(0);
         let paid = bound.affordable(Measure::Dollars, room)?.min(output);
         if paid < output && (paid == 0 || !bound.can_shrink) {

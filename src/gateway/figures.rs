@@ -1,6 +1,6 @@
 //! The numbers of this moment: what models cost, how targets fare, what limits have counted; and who may ask. Shared by all workers and all snapshots.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::breaker::{BreakerSettings, Gates, Health, HealthSettings, ProbeSettings, Reading, Standing};
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 use crate::clock::{Clock, Dice};
 use crate::executor::{Chaos, ChaosSettings, TargetState};
 use crate::facts::market::{
@@ -16,9 +16,11 @@ use crate::facts::market::{
 };
 use crate::keys::{Keys, Promised, Written};
 use crate::ledger::{
-    Abilities as Known, Budget, BudgetSettings, Desk, Model, Owns, Payer, Prices, SourceSettings, Unit, When,
+    Abilities as Known, Aliases, Budget, BudgetSettings, Desk, Model, Owns, Payer, Prices, SourceSettings,
+    Unit, When,
 };
 use crate::limits::Limits;
+use crate::providers::Target;
 use crate::queue::{LaneTerms, Lanes};
 use crate::store::redis::Redis;
 use crate::target::TargetName;
@@ -44,6 +46,10 @@ pub struct Figures {
     pub sources: ArcSwap<Vec<SourceSettings>>,
     /// Presets of the providers, by their names.
     presets: ArcSwap<HashMap<Arc<str>, Arc<str>>>,
+    /// Aliases of the configuration.
+    aliases: ArcSwap<Aliases>,
+    /// Providers that gave a service which nobody had asked for.
+    choosers: ArcSwap<HashSet<Arc<str>>>,
     /// How often a configuration was taken.
     configured: AtomicU64,
     /// What requests have taken of the limits towards clients.
@@ -82,6 +88,8 @@ impl Figures {
             probe: ArcSwap::default(),
             sources: ArcSwap::default(),
             presets: ArcSwap::default(),
+            aliases: ArcSwap::default(),
+            choosers: ArcSwap::default(),
             configured: AtomicU64::new(0),
             redis: OnceLock::new(),
             allotted: Mutex::default(),
@@ -96,7 +104,8 @@ impl Figures {
         let names: Vec<Arc<str>> = terms.sources.iter().map(|source| source.from.as_str().into()).collect();
         figures.presets.store(Arc::new(terms.presets.clone()));
         figures.prices.configure(terms.own.clone(), &names);
-        figures.desk().configure(terms.budgets.clone(), HashMap::new);
+        figures.aliases.store(terms.aliases.clone());
+        figures.desk().configure(terms.budgets.clone(), &terms.aliases, HashMap::new);
         figures
     }
 
@@ -105,6 +114,7 @@ impl Figures {
         let names: Vec<Arc<str>> = terms.sources.iter().map(|source| source.from.as_str().into()).collect();
         self.sources.store(Arc::new(terms.sources));
         self.presets.store(Arc::new(terms.presets));
+        self.aliases.store(terms.aliases);
         self.health.configure(terms.health);
         self.gates.configure(terms.breaker);
         self.lanes.configure(terms.lanes);
@@ -161,7 +171,7 @@ impl Figures {
         }
         self.keys.promise(promised);
         if let Some(desk) = self.desk.get() {
-            desk.configure(all, || self.keys.payers());
+            desk.configure(all, &self.aliases.load(), || self.keys.payers());
         }
     }
 
@@ -184,6 +194,27 @@ impl Figures {
     /// Where other gateways are met, if anywhere.
     pub fn redis(&self) -> Option<&Arc<Redis>> {
         self.redis.get()
+    }
+
+    /// Whether an answer of this target may be of another service than its request asks for: the provider's quirks name
+    /// one, or it chose one before.
+    pub(super) fn may_choose(&self, target: &Target) -> bool {
+        target.vendor.names_tier || self.choosers.load().contains(&target.name.provider)
+    }
+
+    /// An answer of this provider was of this service, and nobody had asked for any: projects at OpenAI have one of their
+    /// own (`auto`). <https://platform.openai.com/docs/api-reference/chat/create>
+    pub(super) fn gave(&self, provider: &Arc<str>, tier: Option<Tier>) {
+        let Some(tier) = tier.filter(|tier| *tier != Tier::Standard) else { return };
+        if self.choosers.load().contains(provider) {
+            return;
+        }
+        tracing::warn!(%provider, ?tier, "a provider chose a service that nobody asked for: budgets hold its dearest price");
+        self.choosers.rcu(|known| {
+            let mut known = HashSet::clone(known);
+            known.insert(provider.clone());
+            known
+        });
     }
 
     /// What is known of a target: its price and facts.
@@ -216,6 +247,8 @@ pub struct Terms {
     pub lanes: LaneTerms,
     /// Presets of the providers, by their names.
     pub presets: HashMap<Arc<str>, Arc<str>>,
+    /// Its aliases.
+    pub aliases: Arc<Aliases>,
     /// Keys that stand in it.
     pub keys: Vec<Written>,
     /// What keys may name.
@@ -264,7 +297,7 @@ impl Numbers for Figures {
             team: who.caller.team.clone(),
             tags: who.tags.to_vec(),
             model: who.model.into(),
-            alias: Payer::alias_in(who.model),
+            alias: self.aliases.load().of(who.model),
             ..Payer::default()
         };
         let standing = self.desk.get()?.budgets.standing(budget, &payer, self.clock.unix_ms())?;
@@ -322,6 +355,8 @@ mod tests {
     use super::*;
     use crate::breaker::{Answer, Verdict};
     use crate::clock::FixedClock;
+    use crate::ledger::Bound;
+    use crate::providers::{QuirkSettings, Vendor, dialect};
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
@@ -351,5 +386,51 @@ mod tests {
         let live = figures.live("mine/gpt-4o");
         assert_eq!(live.error_rate, Some(0.0));
         assert!(live.latency.p50.is_some_and(|ms| (ms - 1_000.0).abs() < 130.0), "{live:?}");
+    }
+
+    #[test]
+    fn policies_see_the_part_of_the_alias_that_was_asked_for_and_of_no_other() {
+        let figures = Figures::new(Arc::new(FixedClock(0)));
+        let desk = figures.desk();
+        let budget: BudgetSettings =
+            serde_yaml::from_str("{ name: each, tokens: 1000, per: day, each: [ model ] }").unwrap();
+        let mut aliases = Aliases::default();
+        for (name, versions) in [("gpt", false), ("gpt@eu", false), ("team/fast", true)] {
+            aliases.add(&name.into(), versions);
+        }
+        let budgets = vec![budget.checked().unwrap()];
+        figures.configure(Terms { budgets, aliases: Arc::new(aliases), ..Terms::default() });
+        let target = TargetName::parse("mine/gpt-4o").unwrap();
+        for (model, alias, tokens) in
+            [("gpt", None, 7), ("gpt@eu", None, 20), ("team/fast@2", Some("team/fast"), 100)]
+        {
+            let payer = Payer { model: model.into(), alias: alias.map(Into::into), ..Payer::default() };
+            let bound =
+                Bound::of(&crate::ledger::Size::default(), None, When::default(), false, Some(1), None);
+            let hold = desk.budgets.reserve(&payer, &target, &bound, 0).unwrap();
+            desk.budgets.settle(hold, None, tokens, 0);
+        }
+        let caller = crate::caller::Caller::default();
+        for (model, used) in [("gpt", 7.0), ("gpt@eu", 20.0), ("team/fast", 100.0), ("team/fast@1", 100.0)] {
+            let purse = figures.purse("each", Who { caller: &caller, tags: &[], model }).unwrap();
+            assert!((purse.used - used).abs() < 0.1, "{model}: {purse:?}");
+        }
+    }
+
+    #[test]
+    fn who_gave_a_service_that_nobody_asked_for_may_do_so_again() {
+        let figures = Figures::new(Arc::new(FixedClock(0)));
+        let target = |name| {
+            let wire = dialect("openai", &QuirkSettings::default()).unwrap();
+            let vendor = Vendor::bare(name, wire);
+            Target::new(Arc::new(vendor), TargetName { provider: name.into(), model: "m".into() })
+        };
+        let (one, other) = (target("one"), target("other"));
+        for (tier, expected) in
+            [(None, false), (Some(Tier::Standard), false), (Some(Tier::Priority), true), (None, true)]
+        {
+            figures.gave(&one.name.provider, tier);
+            assert_eq!((figures.may_choose(&one), figures.may_choose(&other)), (expected, false), "{tier:?}");
+        }
     }
 }

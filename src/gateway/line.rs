@@ -432,19 +432,20 @@ impl<'o, 'g> Decided<'o, 'g> {
             opened.note(|s| s.candidates = candidates);
             return Err(fault);
         }
-        let sequels = ceiling::sequels(figures, &session, &*asked, &mut plan);
+        let sequels = ceiling::sequels(figures, &session, &*asked, most, &mut plan);
         let versions = std::mem::take(&mut plan.versions);
         let total = plan.timeout.unwrap_or(snapshot.total);
         let total = patience.map_or(total, |asked| asked.min(total));
         let asked_tier = asked.service_tier();
-        let mut who = plan.targets.iter().chain(&plan.judge).chain(sequels.iter().flat_map(|(all, _)| all));
-        let tiered = asked_tier.is_some() || who.any(|target| target.vendor.names_tier);
+        let who = || plan.targets.iter().chain(&plan.judge).chain(sequels.iter().flat_map(|(all, _)| all));
+        let tiered = asked_tier.is_some() || who().any(|target| target.vendor.names_tier);
+        let tier_asked = tiered || who().any(|target| figures.may_choose(target));
         let say = Say::of(&session, opened.at);
         let limits = plan::Limits::of(total, plan.first_token, plan.retries);
         opened.note(|s| {
             (s.candidates, s.model_versions) = (candidates, versions);
             s.tier = asked_tier.filter(|tier| *tier == Tier::Priority).unwrap_or_default();
-            s.tier_asked = tiered;
+            s.tier_asked = tier_asked;
             s.say.clone_from(&say);
             if let Some(papers) = &mut s.papers {
                 papers.limits = Some(limits);
@@ -607,14 +608,14 @@ impl Carried<'_, '_> {
                 &opened.method,
                 opened.settlement.take(),
                 permit,
-                opened.gateway.shared.admission.closing(),
+                opened.gateway.closing.clone(),
                 opened.at,
             ))),
             Progress::Switched(switched, permit) => Body::Switch(Box::new(Conversation::new(
                 *switched,
                 opened.settlement.take(),
                 permit,
-                opened.gateway.shared.admission.closing(),
+                opened.gateway.closing.clone(),
                 opened.snapshot.realtime,
             ))),
             Progress::Stream(carrying, permit) => Body::Stream(Box::new(
@@ -624,7 +625,7 @@ impl Carried<'_, '_> {
                     opened.settlement.take(),
                     permit,
                     opened.snapshot.keepalive,
-                    opened.gateway.shared.admission.closing(),
+                    opened.gateway.closing.clone(),
                     opened.at,
                 )
                 .kept(keeping),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use tokio::time::Instant;
 
-use super::admission::shutting_down;
+use super::admission::{over, shutting_down};
 use super::cached::Cached;
 use super::conversation::Conversation;
 use super::raw::RawBody;
@@ -92,7 +92,7 @@ impl Gateway {
         let result = tokio::select! {
             biased;
             result = line => result,
-            () = self.shared.admission.over() => Err(shutting_down()),
+            () = over(self.closing.clone()) => Err(shutting_down()),
         };
         if let Err(fault) = &result
             && let Some(keeping) = opened.keeping.take()

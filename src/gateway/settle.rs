@@ -59,11 +59,17 @@ pub(super) struct Settlement {
     pub(super) book: Arc<Book>,
     /// Where its attempts stand, if they are written down or counted.
     pub(super) tab: Option<Arc<Tab>>,
-    /// What it cost, once it was asked.
+    /// What it cost in all, once it was asked.
     cost: Option<Option<Nano>>,
+    /// What the answer cost that came to its end, or broke off last. Each answer is reckoned once: that takes what is
+    /// paid for in advance.
+    own: Option<Option<Nano>>,
+    /// The answers that broke off, and that this one went on with, with what they cost.
+    before: Vec<Spent>,
     /// The service by which an attempt is reckoned of which nobody knows the end.
     pub(super) tier: Tier,
-    /// Whether the request or one of its targets names a service, so that an answer may be of any.
+    /// Whether the request or one of its targets names a service, or a target chose one before, so that an answer may be
+    /// of any.
     pub(super) tier_asked: bool,
     /// When the whole body was here.
     pub(super) read_at: Option<Instant>,
@@ -182,6 +188,8 @@ impl Settlement {
             book: gateway.prices(),
             tab: None,
             cost: None,
+            own: None,
+            before: Vec::new(),
             tier: Tier::Standard,
             tier_asked: false,
             read_at: None,
@@ -311,14 +319,21 @@ impl Settlement {
         if let Some(cost) = self.cost {
             return cost;
         }
-        let cost = self.price().and_then(|own| self.with_those_before(own));
+        let own = self.own();
+        self.reckon_before();
+        let cost = own.and_then(|own| {
+            self.before.iter().try_fold(own, |mut sum, part| {
+                sum += part.cost?;
+                Some(sum)
+            })
+        });
         self.cost = Some(cost);
         cost
     }
 
     /// The answer was given before: it costs nothing now.
     pub(super) fn free(&mut self) {
-        self.cost = Some(Some(Nano(0)));
+        (self.cost, self.own) = (Some(Some(Nano(0))), Some(Some(Nano(0))));
     }
 
     /// Who knows what targets make of a prompt.
@@ -329,6 +344,14 @@ impl Settlement {
     /// What is asked for.
     pub(super) fn endpoint(&self) -> Endpoint {
         self.endpoint
+    }
+
+    /// The same without answers that broke off before.
+    fn own(&mut self) -> Option<Nano> {
+        if self.own.is_none() {
+            self.own = Some(self.price());
+        }
+        self.own.flatten()
     }
 
     fn price(&self) -> Option<Nano> {
@@ -354,12 +377,14 @@ impl Settlement {
         self.paid(&target.name, target.vendor.preset.as_deref(), &usage)
     }
 
-    /// The same with answers that broke off, and that this one went on with.
-    fn with_those_before(&self, own: Nano) -> Option<Nano> {
-        self.journal.before().iter().try_fold(own, |mut sum, (target, usage)| {
-            sum += self.paid(&target.name, target.vendor.preset.as_deref(), usage)?;
-            Some(sum)
-        })
+    /// Answers that broke off stand in the books with what they cost, if there are any books.
+    fn reckon_before(&mut self) {
+        for mut part in self.journal.take_before() {
+            let Spent { target, usage, cost } = &part;
+            let preset = target.vendor.preset.as_deref();
+            part.cost = cost.or_else(|| self.paid(&target.name, preset, usage));
+            self.before.push(part);
+        }
     }
 
     fn paid(&self, target: &TargetName, preset: Option<&str>, usage: &Usage) -> Option<Nano> {
@@ -400,7 +425,8 @@ impl Settlement {
         self.figures.tokens.learn(&target.name, report);
     }
 
-    /// What others noted: findings in the answer, and what an answer cost that was withheld.
+    /// What others noted: findings in the answer, and what an answer cost that was withheld, or that broke off and that
+    /// nobody went on with.
     fn gather(&mut self) {
         let found = self.found.take();
         if let (Some(papers), Some(found)) = (&mut self.papers, &found) {
@@ -416,29 +442,28 @@ impl Settlement {
                 None => self.tags.push((key, kinds)),
             }
         }
-        if self.usage.is_none()
-            && let Some(Spent { target, usage, cost }) = self.journal.withheld()
-        {
+        let withheld = || self.journal.withheld().filter(|_| self.usage.is_none());
+        if let Some(Spent { target, usage, cost }) = self.journal.broken().or_else(withheld) {
             (self.target, self.usage) = (Some(target), Some(usage));
-            self.cost = self.cost.or(cost.map(Some));
+            self.own = self.own.or(cost.map(Some));
         }
     }
 
     /// Settles limits, tab and meters, each answer for itself; from then on, `usage` is what was used in all. The cost of
     /// all comes back.
     fn pay(&mut self, status: u16, outcome: Outcome) -> Option<Nano> {
-        let before = self.journal.before();
+        self.reckon_before();
+        self.note_tiers();
         if let Some(held) = self.held.take() {
             let mut all = self.used();
-            all.iter_mut().for_each(|all| before.iter().for_each(|(_, usage)| all.add(usage)));
+            all.iter_mut().for_each(|all| self.before.iter().for_each(|part| all.add(&part.usage)));
             held.settle(all.as_ref(), Instant::now());
         }
         if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
             *usage = tab.within(*usage);
         }
-        let cost = self.cost();
         // What broke off was paid for when it did.
-        let own = if before.is_empty() { cost } else { self.price() };
+        let (cost, own) = (self.cost(), self.own());
         if let Some(tab) = self.tab.take() {
             let (usage, outcome) = (self.usage, outcome.as_str());
             tab.close(Closing { usage, cost: own, outcome, status: Some(status) });
@@ -453,13 +478,28 @@ impl Settlement {
                 meters.first_token(waited);
             }
         }
-        for (target, usage) in &before {
+        for Spent { target, usage, cost } in &self.before {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());
             meters.tokens(usage);
-            meters.cost(self.paid(&target.name, target.vendor.preset.as_deref(), usage));
+            meters.cost(*cost);
             self.usage.iter_mut().for_each(|all| all.add(usage));
         }
         cost
+    }
+
+    /// Whoever gives a service that nobody asked for is known by it.
+    fn note_tiers(&self) {
+        if self.tier_asked {
+            return;
+        }
+        let last = self.target.iter().zip(&self.usage).map(|(target, usage)| (&target.name, usage));
+        let before = self.before.iter().map(|part| (&part.target.name, &part.usage));
+        for (target, usage) in last.chain(before) {
+            self.figures.gave(&target.provider, usage.tier);
+        }
+        for (target, usage, _) in self.journal.used() {
+            self.figures.gave(&target.provider, usage.tier);
+        }
     }
 
     /// What was used; of a request without an answer, the prompt, where somebody got it who may bill it.

@@ -16,8 +16,9 @@ use crate::executor::Limits;
 use crate::facts::market::Market;
 use crate::guard::Guards;
 use crate::keys::Auth;
+use crate::ledger::Aliases;
 use crate::limits::Rules;
-use crate::planner::Catalogue;
+use crate::planner::{Catalogue, Entry};
 use crate::plugin::PluginSet;
 use crate::policy::PolicySet;
 use crate::store::Bounds;
@@ -136,6 +137,16 @@ impl Snapshot {
     /// What can be named by clients of this version.
     pub fn catalogue_of(&self, version: Option<usize>) -> &Catalogue {
         self.version(version).map_or(&self.catalogue, |version| &version.catalogue)
+    }
+
+    /// The aliases of all versions.
+    pub fn aliases(&self) -> Aliases {
+        let mut aliases = Aliases::default();
+        let all = self.versions.iter().map(|version| &version.catalogue).chain([&self.catalogue]);
+        for (name, entry) in all.flat_map(Catalogue::entries) {
+            aliases.add(name, matches!(entry, Entry::Split(_)));
+        }
+        aliases
     }
 
     /// What policies see of the targets of this version.

@@ -108,7 +108,7 @@ impl Vectors<'_> {
             },
             size: size(facts.endpoint, &*asked, None),
             when,
-            any_tier: plan.targets.iter().any(|target| target.vendor.names_tier),
+            any_tier: plan.targets.iter().any(|target| figures.may_choose(target)),
             book: book.clone(),
             snapshot: snapshot.hash.clone(),
             scale: figures.tokens.clone(),
@@ -148,6 +148,9 @@ impl Vectors<'_> {
             tab.close(Closing { usage, cost, outcome: "ok", status: Some(200) });
         }
         if let Some(usage) = &usage {
+            if !tiered {
+                figures.gave(&target.name.provider, usage.tier);
+            }
             let meters = gateway.meters.target(&target.name.provider, &target.metric_label());
             meters.tokens(usage);
             meters.cost(cost);

@@ -154,6 +154,7 @@ pub fn build(
             providers: checked.providers.iter().map(|(name, own)| (name.clone(), own.concurrency)).collect(),
         },
         presets: presets.collect(),
+        aliases: Arc::new(snapshot.aliases()),
         keys,
         promised: promised(config),
         budgets: checked.budgets.clone(),

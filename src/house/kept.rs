@@ -57,7 +57,7 @@ pub async fn share_keys(keys: KeyDesk, figures: Arc<Figures>, mut told: bool) {
     loop {
         tokio::time::sleep(SHARE).await;
         let taken = match keys.pull().await {
-            Ok(true) => take(&keys, &figures).await,
+            Ok(true) => take(&keys, &figures).await.map(|()| keys.caught_up()),
             Ok(false) => Ok(()),
             Err(refused) => Err(refused),
         };
@@ -75,6 +75,7 @@ pub async fn share_keys(keys: KeyDesk, figures: Arc<Figures>, mut told: bool) {
 
 /// Takes into service what others set.
 async fn take(keys: &KeyDesk, figures: &Arc<Figures>) -> Result<(), Refused> {
+    keys.refresh().await?;
     figures.prices.repush(pushed(keys.settings(PRICES).await?));
     let (set, figures) = (budgets(keys).await?, figures.clone());
     // Fails only when the process ends.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
@@ -43,6 +44,8 @@ pub struct KeyDesk {
     clock: Arc<dyn Clock>,
     /// Changes at this gateway take turns; only those of other gateways come in between.
     turn: Arc<Mutex<()>>,
+    /// Whether something that others have changed is not in service yet.
+    behind: Arc<AtomicBool>,
 }
 
 /// What is done to a key.
@@ -105,7 +108,7 @@ impl Change {
 impl KeyDesk {
     /// A desk for these keys; without a registry, it can only show.
     pub fn new(keys: Arc<Keys>, registry: Option<Arc<dyn Registry>>, clock: Arc<dyn Clock>) -> Self {
-        Self { keys, registry, clock, turn: Arc::default() }
+        Self { keys, registry, clock, turn: Arc::default(), behind: Arc::default() }
     }
 
     /// The registry, where there is one.
@@ -118,24 +121,34 @@ impl KeyDesk {
     /// # Errors
     /// When it cannot be read.
     pub async fn refresh(&self) -> Result<(), Refused> {
+        // What was read before a change at this gateway must not be taken into service after it.
+        let _turn = self.turn.lock().await;
+        self.reread().await
+    }
+
+    async fn reread(&self) -> Result<(), Refused> {
         let Some(registry) = &self.registry else { return Ok(()) };
         let rows = registry.keys().await?;
         self.keys.stored(rows.into_iter().filter_map(key_of).collect());
         Ok(())
     }
 
-    /// Brings what other gateways have changed; says whether there was anything, which is in service then as far as keys go.
+    /// Brings what other gateways have changed; says whether there is anything, until it is said to be in service.
     ///
     /// # Errors
     /// When it cannot be known: what was known goes on.
     pub async fn pull(&self) -> Result<bool, Refused> {
         let Some(registry) = &self.registry else { return Ok(false) };
         registry.pull().await?;
-        let news = registry.news();
-        if news {
-            self.refresh().await?;
+        if registry.news() {
+            self.behind.store(true, Ordering::Relaxed);
         }
-        Ok(news)
+        Ok(self.behind.load(Ordering::Relaxed))
+    }
+
+    /// What was brought is in service.
+    pub fn caught_up(&self) {
+        self.behind.store(false, Ordering::Relaxed);
     }
 
     /// Notes who did something else than to a key; where there is no registry, nowhere.
@@ -217,7 +230,7 @@ impl KeyDesk {
         self.check(name, &terms)?;
         let _turn = self.turn.lock().await;
         registry.pull().await?;
-        self.refresh().await?;
+        self.reread().await?;
         let promised = self.keys.promised.load();
         if let Some(provider) = promised.as_ref().and_then(|promised| promised.missing(&terms)) {
             let text = format!("`scope.providers`: there is no provider `{provider}` under `providers`");
@@ -244,7 +257,7 @@ impl KeyDesk {
         if !registry.put(row.clone(), entry).await? {
             return Err(Refused::Invalid("a key of this id exists".into()));
         }
-        self.refresh().await?;
+        self.reread().await?;
         self.show(&row.id).map(|shown| (shown, minted.secret))
     }
 
@@ -262,7 +275,7 @@ impl KeyDesk {
         let _turn = self.turn.lock().await;
         for _ in 0..TRIES {
             registry.pull().await?;
-            self.refresh().await?;
+            self.reread().await?;
             let known = self.find(name)?;
             if known.written {
                 return Err(Refused::Fixed("this key stands in the configuration: change it there"));
@@ -273,7 +286,7 @@ impl KeyDesk {
             let entry = self.entry(actor, change.action(), &row.id, detail(change, &row));
             let id = row.id.clone();
             if registry.put(row, entry).await? {
-                self.refresh().await?;
+                self.reread().await?;
                 return self.show(&id).map(|shown| (shown, secret));
             }
         }
@@ -492,4 +505,101 @@ fn shown(key: &Key, now_ms: u64) -> Value {
         shown.extend(terms);
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FixedClock;
+    use crate::limits::Limits;
+    use crate::store::registry::{Answer, AuditKey};
+
+    /// Keeps one key, may be slow to tell of it, and has news once.
+    struct Slow {
+        rows: std::sync::Mutex<Vec<KeyRow>>,
+        slow: AtomicBool,
+        goes_on: tokio::sync::Notify,
+        news: AtomicBool,
+        audit: AuditKey,
+    }
+
+    impl Registry for Slow {
+        fn keys(&self) -> Answer<'_, Vec<KeyRow>> {
+            Box::pin(async {
+                let rows = self.rows.lock().unwrap().clone();
+                if self.slow.swap(false, Ordering::Relaxed) {
+                    self.goes_on.notified().await;
+                }
+                Ok(rows)
+            })
+        }
+
+        fn put(&self, row: KeyRow, _: Entry) -> Answer<'_, bool> {
+            *self.rows.lock().unwrap() = vec![row];
+            Box::pin(async { Ok(true) })
+        }
+
+        fn note(&self, _: Entry) -> Answer<'_, ()> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn entries(&self, _: u64, _: usize) -> Answer<'_, Vec<Noted>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+
+        fn audit_key(&self) -> &AuditKey {
+            &self.audit
+        }
+
+        fn news(&self) -> bool {
+            self.news.swap(false, Ordering::Relaxed)
+        }
+    }
+
+    fn desk() -> (Arc<Slow>, KeyDesk) {
+        let row = KeyRow {
+            id: "k1".into(),
+            name: "ci".into(),
+            terms: json!({}),
+            secrets: vec![("0".repeat(64), None)],
+            created_ms: 0,
+            revoked_ms: None,
+            revision: 1,
+        };
+        let registry = Arc::new(Slow {
+            rows: std::sync::Mutex::new(vec![row]),
+            slow: AtomicBool::new(false),
+            goes_on: tokio::sync::Notify::new(),
+            news: AtomicBool::new(true),
+            audit: AuditKey::of(b"pepper"),
+        });
+        let keys = Keys::new(Arc::new(Limits::new(tokio::time::Instant::now())));
+        let kept: Arc<dyn Registry> = registry.clone();
+        (registry, KeyDesk::new(Arc::new(keys), Some(kept), Arc::new(FixedClock(7))))
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_key_was_revoked_does_not_bring_it_back() {
+        let (registry, desk) = desk();
+        registry.slow.store(true, Ordering::Relaxed);
+        let later = async {
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+            registry.goes_on.notify_one();
+        };
+        let (read, revoked, ()) =
+            tokio::join!(desk.refresh(), desk.change("ci", &Change::Revoke, "me"), later);
+        assert!(read.is_ok() && revoked.is_ok());
+        assert!(desk.keys.all().iter().all(|key| key.revoked_ms.is_some()));
+    }
+
+    #[tokio::test]
+    async fn news_stay_news_until_they_are_in_service() {
+        let (_, desk) = desk();
+        assert!(desk.pull().await.unwrap());
+        assert!(desk.pull().await.unwrap(), "they could not be taken");
+        desk.caught_up();
+        assert!(!desk.pull().await.unwrap());
+    }
 }

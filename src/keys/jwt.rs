@@ -119,10 +119,14 @@ impl Verifier {
 /// the application that it was made for. Without any of them, all such tokens would be one: there is no holder.
 fn key_id(claims: &Map<String, Value>, user: &str) -> Option<String> {
     let named = |name: &str| text(claims, name).filter(|text| !text.is_empty());
+    let instead = [user, "client_id", "azp"];
     if let Some(subject) = named("sub") {
-        return Some(format!("jwt:{subject}"));
+        // A subject that looks like what stands for one is told apart from it.
+        let looks = |name: &str| subject.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+        let claim = if looks("sub") || instead.into_iter().any(looks) { "sub=" } else { "" };
+        return Some(format!("jwt:{claim}{subject}"));
     }
-    [user, "client_id", "azp"].iter().find_map(|name| Some(format!("jwt:{name}={}", named(name)?)))
+    instead.iter().find_map(|name| Some(format!("jwt:{name}={}", named(name)?)))
 }
 
 /// What a token grants. A restriction that cannot be read is no permission: then there is no holder.
@@ -200,6 +204,9 @@ mod tests {
             (json!({ "email": "a@x", "azp": "app" }), Some("jwt:email=a@x")),
             (json!({ "sub": "", "client_id": "ci", "azp": "app" }), Some("jwt:client_id=ci")),
             (json!({ "azp": "app" }), Some("jwt:azp=app")),
+            (json!({ "sub": "email=a@x" }), Some("jwt:sub=email=a@x")),
+            (json!({ "sub": "sub=email=a@x" }), Some("jwt:sub=sub=email=a@x")),
+            (json!({ "sub": "other=a@x" }), Some("jwt:other=a@x")),
             (json!({ "sub": "", "jti": "1" }), None),
             (json!({}), None),
         ] {

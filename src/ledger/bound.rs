@@ -4,6 +4,7 @@ use super::book::Known;
 use super::budget::Measure;
 use super::price::{Price, When};
 use super::rate::{Tier, Unit};
+use crate::chat::Usage;
 
 /// What a request can be at most, whoever answers it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,6 +71,9 @@ const UNKNOWN_MODEL: u64 = 8_192;
 /// Tokens of a prompt that only its provider knows, where nothing is known of the model.
 const UNKNOWN_CONTEXT: u64 = 200_000;
 
+/// What a dialect's template adds to one more message, in tokens at most.
+const MESSAGE: u64 = 16;
+
 impl Size {
     /// The same at this model: what nobody here has seen of a prompt may fill its context.
     pub fn at(self, known: Option<&Known>) -> Self {
@@ -78,6 +82,17 @@ impl Size {
         }
         let context = known.and_then(|known| known.model.context_window).map_or(UNKNOWN_CONTEXT, u64::from);
         Self { prompt_most: self.prompt_most.max(context), ..self }
+    }
+
+    /// What is left of the same after an answer that used so much and broke off after `said` bytes: whoever goes on reads
+    /// them, and has so much less to say.
+    pub(super) fn after(self, used: &Usage, said: u64) -> Self {
+        Self {
+            prompt: self.prompt.saturating_add(used.output.saturating_sub(used.reasoning)),
+            prompt_most: self.prompt_most.saturating_add(said).saturating_add(MESSAGE),
+            asked: self.asked.map(|asked| asked.saturating_sub(used.output)),
+            ..self
+        }
     }
 }
 
@@ -179,7 +194,6 @@ fn worst(price: &Price, units: &[Unit], prompt: u64, when: When, any_tier: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::Usage;
     use crate::ledger::Rate;
     use crate::money::Pico;
 

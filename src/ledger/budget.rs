@@ -20,7 +20,7 @@ use serde::Serialize;
 
 pub use alert::{Alert, AlertKind, shown};
 pub use period::Period;
-pub use scope::{Dimension, Match, Payer, PayerKey};
+pub use scope::{Aliases, Dimension, Match, Payer, PayerKey};
 pub use settings::{BudgetSettings, Unpriced};
 
 use super::bound::Bound;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::{Budget, Budgets, Payer, PayerKey, Spent};
+use super::budget::{Aliases, Budget, Budgets, Payer, PayerKey, Spent};
 use super::central::Central;
 use super::intents::{self, Intents, Record};
 use super::outbox::{self, Outbox};
@@ -97,9 +97,14 @@ impl Desk {
         self.central.as_ref().map(|(central, _)| central)
     }
 
-    /// Takes the budgets of a configuration; those that are new count what was spent before, by keys that they or that
-    /// name them (`keys`, by their ids) too. Blocks where there is something to count; not for workers.
-    pub fn configure(&self, budgets: Vec<Budget>, keys: impl FnOnce() -> HashMap<Arc<str>, PayerKey>) {
+    /// Takes the budgets of a configuration with these aliases; those that are new count what was spent before, by keys that
+    /// they or that name them (`keys`, by their ids) too. Blocks where there is something to count; not for workers.
+    pub fn configure(
+        &self,
+        budgets: Vec<Budget>,
+        aliases: &Aliases,
+        keys: impl FnOnce() -> HashMap<Arc<str>, PayerKey>,
+    ) {
         let now = self.clock.unix_ms();
         let Some(since) = self.budgets.configure(budgets, now) else { return };
         let Some(database) = &self.database else { return };
@@ -107,6 +112,7 @@ impl Desk {
             Ok(mut spent) => {
                 let keys = keys();
                 for Spent { payer, .. } in &mut spent {
+                    payer.alias = aliases.of(&payer.model);
                     let Some(key) = &payer.key else { continue };
                     let known = keys.get(key);
                     payer.key_name = known.map(|key| key.name.clone()).or_else(|| name_of_token(key));
@@ -225,15 +231,13 @@ fn spent_since(database: &Sqlite, since: u64) -> Result<Vec<Spent>, Trouble> {
                 serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default();
             let target: String = row.get(5)?;
             let (provider, model) = target.split_once('/').unwrap_or((&target, ""));
-            let asked: String = row.get(4)?;
             Ok(Spent {
                 payer: Payer {
                     key: text(0)?,
                     user: text(1)?,
                     team: text(2)?,
                     tags: tags.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
-                    alias: Payer::alias_in(&asked),
-                    model: asked.into(),
+                    model: row.get::<_, String>(4)?.into(),
                     ..Payer::default()
                 },
                 target: TargetName { provider: provider.into(), model: model.into() },

@@ -2,7 +2,7 @@
 //! ends.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::bound::{Bound, Size};
@@ -51,6 +51,8 @@ pub struct Tab {
     attempts: AtomicU32,
     /// The attempt whose answer goes to the client.
     won: Mutex<Option<Entry>>,
+    /// How large the request is since its answer broke off.
+    rest: OnceLock<Size>,
 }
 
 struct Sheet {
@@ -85,7 +87,8 @@ impl Tab {
         let heading = heading(&opening, desk.run());
         let cap = desk.budgets.usual_cap(&opening.payer);
         let sheet = Arc::new(Sheet { desk, heading: Arc::new(heading), opening, cap });
-        Arc::new(Self { sheet, attempts: AtomicU32::new(0), won: Mutex::default() })
+        let (attempts, won, rest) = (AtomicU32::new(0), Mutex::default(), OnceLock::new());
+        Arc::new(Self { sheet, attempts, won, rest })
     }
 
     /// An attempt is about to begin: its worst case is held, and its intent is on its way to the disk.
@@ -154,9 +157,9 @@ impl Tab {
         Ok(Entry { sheet, target, row, known, hold, prompt, most, written, over, sent, tier })
     }
 
-    /// How large the request can be.
+    /// How large the request can be, with what was said of its answer already.
     pub fn size(&self) -> Size {
-        self.sheet.opening.size
+        self.rest.get().copied().unwrap_or(self.sheet.opening.size)
     }
 
     /// An estimate within what was held for the attempt whose answer goes to the client: nothing that nobody counted is
@@ -166,14 +169,16 @@ impl Tab {
         won.as_ref().filter(|_| usage.estimated).map_or(usage, |entry| entry.within(usage))
     }
 
-    /// The answer that goes to the client broke off, and others are asked to go on with it: the attempt is settled by what
-    /// it used. That comes back, within what was held for it.
-    pub fn broke(&self, usage: Usage, fault: &Fault) -> Usage {
+    /// The answer that goes to the client broke off after `said` bytes, and others are asked to go on with it: they read
+    /// that much more, and the attempt is settled by what it used. That comes back, within what was held for it, and what
+    /// it cost, where that is known: what is paid for in advance is taken once.
+    pub fn broke(&self, usage: Usage, fault: &Fault, said: u64) -> (Usage, Option<Nano>) {
+        let whole = self.size();
+        self.rest.get_or_init(|| whole.after(&usage, said));
         let won = self.won.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(entry) = won else { return usage };
+        let Some(entry) = won else { return (usage, None) };
         let usage = if usage.estimated { entry.within(usage) } else { usage };
-        entry.withhold(usage, fault);
-        usage
+        (usage, entry.withhold(usage, fault))
     }
 
     /// The request is over: the attempt whose answer the client got, or got the beginning of, is settled.

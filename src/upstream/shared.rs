@@ -93,14 +93,15 @@ impl Shared {
         mut self,
         request: Request<Payload>,
     ) -> Result<(Response<Incoming>, Ticket), Box<Lost>> {
-        self.line.streams.fetch_add(1, Ordering::Relaxed);
+        let alone = self.line.streams.fetch_add(1, Ordering::Relaxed) == 0;
         let ticket = Ticket(Arc::clone(&self.line));
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok((response, ticket)),
             Err(mut lost) => {
                 let unsent = lost.take_message();
                 let error = lost.into_error();
-                Err(Box::new(Lost { fault: reason::answering(&error, true), unsent, again: again(&error) }))
+                let again = again(&error, alone);
+                Err(Box::new(Lost { fault: reason::answering(&error, true), unsent, again }))
             }
         }
     }
@@ -121,12 +122,14 @@ impl Shared {
     }
 }
 
-fn again(error: &hyper::Error) -> Again {
+/// Whether a request may go out again. `alone`: no other was on the connection when it was sent. A connection that others
+/// are on is not stale: whatever it dies of, it carried requests that somebody works on.
+fn again(error: &hyper::Error, alone: bool) -> Again {
     match reason::source::<h2::Error>(error) {
         Some(error) if reason::is_unprocessed(error) => Again::Yes,
         Some(_) => Again::No,
         // Of a connection that broke, hyper gives the socket's error without HTTP/2's around it.
-        None if reason::source::<io::Error>(error).is_some() => Again::IfAtOnce,
+        None if alone && reason::source::<io::Error>(error).is_some() => Again::IfAtOnce,
         None => Again::No,
     }
 }

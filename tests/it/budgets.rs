@@ -291,3 +291,46 @@ async fn both_halves_of_an_answer_that_went_on_elsewhere_are_paid_for() {
     ];
     assert_eq!(used, [said as f64, 3.0]);
 }
+
+#[tokio::test]
+async fn whoever_goes_on_reads_what_was_said_and_budgets_hold_that_too() {
+    for (tokens, goes_on) in [(900, false), (1_300, true)] {
+        let first = Upstream::start(|_| {
+            let mut script = acts::stream_open(&acts::events(&["many words "; 50]), usize::MAX);
+            script.extend([Act::Pause(Duration::from_millis(20)), Act::Close]);
+            script
+        });
+        let second = Upstream::start(|_| acts::says_stream(&["the", " end"]));
+        let gateway = gateway::start(&format!(
+            "state: {{ ledger: sqlite:./data/tollgate.db }}\n\
+             budgets: [ {{ name: all, tokens: {tokens}, per: day, hard: true }} ]\n\
+             providers:\n{}{}models:\n  m: {{ targets: [ a/one, {{ to: b/two, continue: true }} ] }}\n",
+            gateway::provider("a", &first.url()),
+            gateway::provider("b", &second.url()),
+        ));
+        let mut question = client::ask_stream("m");
+        question["max_tokens"] = 300.into();
+        // The prompt can be some 200 tokens, the beginning of the answer is 550 bytes and some 140 tokens.
+        let reply = client::chat(gateway.clients, &question).await;
+        assert_eq!(reply.streamed().ends_with("many words the end"), goes_on, "{tokens}: {reply:#?}");
+        assert_eq!(second.heard().len(), usize::from(goes_on), "{tokens}: {reply:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_chose_a_dearer_service_is_held_at_its_price_from_then_on() {
+    let up = Upstream::start(|_| {
+        let mut answer = acts::completion("hi");
+        answer["service_tier"] = "priority".into();
+        acts::whole(200, &answer)
+    });
+    let gateway = gateway::start(&format!(
+        "providers:\n{}models:\n  fast: {{ targets: [ up/m ] }}\nbudgets: [ {{ name: all, dollars: 0.05, per: day }} ]\n\
+         prices: {{ models: {{ up/m: {{ price: {{ input: 1, output: 10 }}, priority: {{ input: 10, output: 4000 }} }} }} }}\n",
+        gateway::provider("up", &up.url())
+    ));
+    // Twenty tokens at most cost little, or more than there is.
+    assert_eq!(status(&gateway).await, 200, "nobody can know");
+    assert_eq!(status(&gateway).await, 402);
+    assert_eq!(up.heard().len(), 1);
+}

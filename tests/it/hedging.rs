@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::acts;
-use crate::client::{Reply, ask, ask_stream, at_once, chat, eventually};
+use crate::client::{Reply, ask, ask_stream, at_once, chat, chat_live, eventually};
 use crate::gateway::{self, Gateway};
 use crate::recording;
 use crate::upstream::{Act, Upstream};
@@ -273,6 +273,75 @@ async fn what_several_answers_take_of_reserved_capacity_is_taken_once() {
     for expected in ["0", "0", "0.03"] {
         let reply = chat(gateway.clients, &ask("best")).await;
         assert_eq!(reply.header("x-tollgate-cost-usd"), expected, "{reply:#?}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_answer_in_two_parts_takes_of_reserved_capacity_is_taken_once() {
+    let thousand = || {
+        let mut answer = acts::completion("much");
+        answer["usage"] = json!({ "prompt_tokens": 900, "completion_tokens": 100, "total_tokens": 1000 });
+        acts::whole(200, &answer)
+    };
+    let model = |name: &str| {
+        format!(
+            "{name}: {{ price: {{ input: 1000, output: 1000 }}, reserved: {{ tokens: 500, per: month }} }}"
+        )
+    };
+    let rest = format!(
+        "prices: {{ models: {{ {}, {} }} }}\nmodels:\n  m: {{ targets: [ first/a, {{ to: second/b, continue: true }} ] }}\n",
+        model("first/a"),
+        model("second/b"),
+    );
+    let ledger = "state: { ledger: \"sqlite:./t.db\" }\n";
+    for (ledger, way) in [
+        (ledger, "goes on"),
+        (ledger, "fails"),
+        (ledger, "leaves"),
+        ("", "goes on"),
+        ("", "fails"),
+        ("", "leaves"),
+    ] {
+        let first = Upstream::start(move |heard| {
+            if !heard.is_stream() {
+                return thousand();
+            }
+            let mut script = acts::stream_open(&acts::events(&["Once ", "upon"]), usize::MAX);
+            script.extend([Act::Pause(Duration::from_millis(30)), Act::Close]);
+            script
+        });
+        let second = Upstream::start(move |heard| match way {
+            _ if !heard.is_stream() => thousand(),
+            "goes on" => acts::says_stream(&[" a time"]),
+            "fails" => acts::error(500, "no"),
+            _ => vec![Act::Hang],
+        });
+        let (_first, second, gateway) = pair(first, second, &format!("{ledger}{rest}"));
+        let mut live = chat_live(gateway.clients, &ask_stream("m")).await;
+        live.until("upon").await;
+        let id = live.headers["x-request-id"].to_str().unwrap().to_owned();
+        if way == "leaves" {
+            eventually("the sequel", || (!second.heard().is_empty()).then_some(())).await;
+            drop(live);
+        } else {
+            live.rest().await;
+        }
+        let record = gateway.record(&id).await;
+        let count = |class: &str| record["usage"][class].as_u64().unwrap_or(0);
+        let used = count("input") + count("output");
+        let rest = if way == "goes on" { 10 } else { 0 };
+        assert!(used > rest && record["cost"] == 0, "{way}, {ledger:?}: {record:#}");
+        // Of a thousand tokens, those are paid for that are left of five hundred.
+        for (target, taken) in [("first/a", used - rest), ("second/b", rest)] {
+            // What a request used that was given up is not told in its record.
+            if (target, way) == ("second/b", "leaves") {
+                continue;
+            }
+            let reply = chat(gateway.clients, &ask(target)).await;
+            let dollars: f64 = reply.header("x-tollgate-cost-usd").parse().unwrap();
+            let paid = (dollars * 1_000.0).round() as u64;
+            assert_eq!(paid, 500 + taken, "{target} where the sequel {way}, {ledger:?}: {record:#}");
+        }
     }
 }
 

@@ -235,6 +235,49 @@ keys:
 }
 
 #[tokio::test]
+async fn a_service_that_the_client_did_not_ask_for_is_within_what_the_key_allows() {
+    // The first one chooses, as a project's own settings make OpenAI do; of the others, the quirks or the client's dialect
+    // name the service.
+    let upstream = Upstream::start(|heard| {
+        let mut answer = acts::completion("hello");
+        if heard.model() == "chooses" {
+            answer["service_tier"] = "priority".into();
+        }
+        acts::whole(200, &answer)
+    });
+    let place = format!("dialect: openai, base_url: \"{}\", keys: [ env:TEST_KEY ]", upstream.url());
+    let price = "price: { input: 1, output: 10 }, priority: { input: 2, output: 20 }";
+    let setup = gateway::setup(&format!(
+        "providers:\n  plain: {{ {place} }}\n  own: {{ {place} }}\n  \
+         set: {{ {place}, quirks: {{ defaults: {{ service_tier: priority }} }} }}\n\
+         prices: {{ models: {{ \"plain/*\": {{ {price} }}, \"own/*\": {{ {price} }}, \"set/*\": {{ {price} }} }} }}\n\
+         auth: keys\nkeys: {{ cheap: {{ secret: env:CHEAP_KEY, scope: {{ max_cost: 0.001 }} }} }}\n",
+    ));
+    let gateway = setup.env("CHEAP_KEY", "cheap-key-of-the-story").start();
+    // A tenth of a cent pays for less than a hundred tokens, or for half as many of the dearer service.
+    let (usual, dear) = (80..90, 28..42);
+    for (model, tier, expected) in [
+        ("plain/m", None, &usual),
+        ("plain/m", Some("serviceTier"), &dear),
+        ("plain/m", Some("service_tier"), &dear),
+        ("plain/m", None, &usual),
+        ("set/m", None, &dear),
+        ("own/chooses", None, &usual),
+        ("own/m", None, &dear),
+    ] {
+        let mut question = ask(model);
+        if let Some(field) = tier {
+            question[field] = "priority".into();
+        }
+        let reply = chat_as(gateway.clients, "cheap-key-of-the-story", &question).await;
+        assert_eq!(reply.said(), "hello", "{model} {tier:?}: {reply:#?}");
+        let heard = upstream.heard().last().expect("a request").json();
+        let most = ["max_tokens", "max_completion_tokens"].iter().find_map(|name| heard[*name].as_u64());
+        assert!(most.is_some_and(|most| expected.contains(&most)), "{model} {tier:?}: {heard}");
+    }
+}
+
+#[tokio::test]
 async fn who_judges_answers_is_within_what_the_key_allows() {
     let upstream = Upstream::start(|_| acts::says("1"));
     let config = "

@@ -1,6 +1,6 @@
 //! Who pays for a request, and which budgets that concerns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::facts::Endpoint;
@@ -69,11 +69,24 @@ pub struct Pattern {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Match(pub(super) Vec<(Dimension, Vec<Pattern>)>);
 
-impl Payer {
-    /// The alias of `alias@version`, as far as a name alone tells: models of providers may have an `@`, too.
-    pub fn alias_in(model: &str) -> Option<Arc<str>> {
-        let (alias, _) = model.rsplit_once('@')?;
-        (!alias.contains('/')).then(|| alias.into())
+/// The aliases of a configuration, and which of them have versions.
+#[derive(Debug, Clone, Default)]
+pub struct Aliases(HashMap<Arc<str>, bool>);
+
+impl Aliases {
+    /// Adds an alias. One that has versions for some of the callers has versions.
+    pub fn add(&mut self, name: &Arc<str>, versions: bool) {
+        *self.0.entry(name.clone()).or_default() |= versions;
+    }
+
+    /// The alias of which `model` is a version. Of names that are not known, or not any more, the name itself tells, unless
+    /// it is that of a provider's model, which may have an `@`, too.
+    pub fn of(&self, model: &str) -> Option<Arc<str>> {
+        let (alias, _) = model.rsplit_once('@').filter(|_| !self.0.contains_key(model))?;
+        match self.0.get_key_value(alias) {
+            Some((alias, true)) => Some(alias.clone()),
+            _ => (!alias.contains('/')).then(|| alias.into()),
+        }
     }
 }
 
@@ -173,8 +186,11 @@ mod tests {
 
     #[test]
     fn a_version_counts_as_its_alias() {
-        let of =
-            |model: &str| Payer { model: model.into(), alias: Payer::alias_in(model), ..Payer::default() };
+        let mut aliases = Aliases::default();
+        for (name, versions) in [("gpt", false), ("gpt@eu", false), ("team/fast", true), ("slow", true)] {
+            aliases.add(&name.into(), versions);
+        }
+        let of = |model: &str| Payer { model: model.into(), alias: aliases.of(model), ..Payer::default() };
         let fast = Match(vec![(Dimension::Model, vec![Pattern::of("fast")])]);
         let target = TargetName::parse("up/m").unwrap();
         for (model, holds, part) in [
@@ -182,6 +198,8 @@ mod tests {
             ("fast@2", true, "fast"),
             ("slow@2", false, "slow"),
             ("vertex/claude@20250514", false, "vertex/claude@20250514"),
+            ("gpt@eu", false, "gpt@eu"),
+            ("team/fast@2", false, "team/fast"),
         ] {
             let payer = of(model);
             assert_eq!(fast.holds(&payer, Some(&target)), holds, "{model}");

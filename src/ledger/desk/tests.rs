@@ -103,7 +103,7 @@ fn open(dir: &std::path::Path, hands: &Arc<Hands>) -> Arc<Desk> {
     let budgets = "[ { name: day, tokens: 100000, per: day }, { name: month, tokens: 100000, per: month } ]";
     let budgets: Vec<BudgetSettings> = serde_yaml::from_str(budgets).unwrap();
     let budgets = budgets.iter().map(|settings| settings.checked().unwrap()).collect();
-    desk.configure(budgets, HashMap::new);
+    desk.configure(budgets, &Aliases::default(), HashMap::new);
     Arc::new(desk)
 }
 
@@ -296,8 +296,38 @@ fn a_budget_for_a_key_by_its_name_counts_what_that_key_spent_before() {
     let budgets = budgets.iter().map(|settings| settings.checked().unwrap()).collect();
     let named = |name: &str| PayerKey { name: name.into(), budgets: Vec::new() };
     let keys = || HashMap::from([("k1".into(), named("ci")), ("k2".into(), named("nightly"))]);
-    story.desk.configure(budgets, keys);
+    story.desk.configure(budgets, &Aliases::default(), keys);
     assert_eq!(["ci", "id", "tokens"].map(|budget| story.used(budget)), [7, 20, 100]);
+}
+
+#[test]
+fn a_new_budget_for_an_alias_counts_its_versions_and_no_other_alias() {
+    let story = Story::begin();
+    let attempt = |id: &str, model: &str| {
+        let mut row = row(id);
+        Arc::get_mut(&mut row.heading).unwrap().model = model.into();
+        row
+    };
+    let rows = [attempt("a", "gpt"), attempt("b", "gpt@eu"), attempt("c", "team/fast@2")];
+    let spent = story.desk.database().unwrap().write(move |db| {
+        for (row, tokens) in rows.iter().zip([7, 20, 100]) {
+            let usage = Usage { input: tokens, ..Usage::default() };
+            settle(db, row, &End { usage, ..end(1) })?;
+        }
+        Ok(())
+    });
+    spent.wait().unwrap();
+    let budgets = "[ { name: gpt, tokens: 1000, per: day, for: { model: gpt } },
+        { name: eu, tokens: 1000, per: day, for: { model: 'gpt@eu' } },
+        { name: fast, tokens: 1000, per: day, for: { model: team/fast } } ]";
+    let budgets: Vec<BudgetSettings> = serde_yaml::from_str(budgets).unwrap();
+    let budgets = budgets.iter().map(|settings| settings.checked().unwrap()).collect();
+    let mut aliases = Aliases::default();
+    for (name, versions) in [("gpt", false), ("gpt@eu", false), ("team/fast", true)] {
+        aliases.add(&name.into(), versions);
+    }
+    story.desk.configure(budgets, &aliases, HashMap::new);
+    assert_eq!(["gpt", "eu", "fast"].map(|budget| story.used(budget)), [7, 20, 100]);
 }
 
 #[test]

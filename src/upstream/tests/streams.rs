@@ -203,6 +203,46 @@ async fn requests_refused_together_share_one_new_connection() {
 }
 
 #[tokio::test]
+async fn requests_on_a_busy_connection_that_dies_do_not_go_out_twice() {
+    const BURST: usize = 10;
+    let heard = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&heard);
+    // The first connection answers one request, hears many at once, and ends without a word.
+    let server = Scripted::start(move |nth, stream| {
+        let count = Arc::clone(&count);
+        async move {
+            let mut connection = handshake(stream, 100).await;
+            let mut open = Vec::new();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+                if first || nth > 0 {
+                    answer(&mut respond, "hi");
+                    continue;
+                }
+                open.push(respond);
+                if open.len() == BURST {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let (upstream, origin) = (Arc::new(upstream()), prior_knowledge(&server));
+    ask(&upstream, &origin).await.unwrap();
+    let mut burst = JoinSet::new();
+    for _ in 0..BURST {
+        let (upstream, origin) = (Arc::clone(&upstream), origin.clone());
+        burst.spawn(async move { ask(&upstream, &origin).await });
+    }
+    let ended = burst.join_all().await;
+    let answered = ended.iter().filter(|end| end.is_ok()).count();
+    assert!(ended.iter().flatten().all(|body| body == "hi"), "{ended:?}");
+    // The one that found nobody on the connection could take it for stale.
+    assert_eq!((answered, upstream.stats().resent), (1, 1), "{ended:?}");
+    assert_eq!(heard.load(Ordering::Relaxed), 1 + BURST + 1);
+}
+
+#[tokio::test]
 async fn a_shared_connection_that_went_stale_is_replaced_unseen() {
     // Each connection answers one request and ends with the next one, as if its idle timer had fired just then.
     let server = Scripted::start(|_, stream| async move {
