@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::answering::Answering;
 use super::grip::Grip;
 use super::pace::Pace;
+use super::secrecy::Secrets;
 use super::sequel::{Resuming, Sequel};
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Tier, Usage};
@@ -51,6 +53,8 @@ pub struct Live {
     pub(super) tally: Option<Tally>,
     /// Given back when it is over.
     pub(super) grip: Grip,
+    /// What its request bore besides the headers of provider and key that nobody may read.
+    pub(super) secrets: Vec<HeaderValue>,
     /// It goes on with an answer of which the client has the beginning: until its first content, nothing is told.
     pub(super) is_sequel: bool,
     /// What goes on with it if it breaks off.
@@ -100,6 +104,7 @@ impl Live {
             fault: None,
             tally: None,
             grip: Grip::default(),
+            secrets: Vec::new(),
             is_sequel: false,
             sequel: None,
             resuming: None,
@@ -173,6 +178,8 @@ impl Live {
                 continue;
             }
             if let Some(fault) = self.fault.take() {
+                let secrets = Secrets::new(&self.target, self.grip.hold.as_ref(), &self.secrets);
+                let fault = secrets.kept_out_of(fault);
                 if let Some(sequel) = self.sequel.take().filter(|sequel| sequel.can_follow(&fault)) {
                     let used = self.usage(sequel.prompt());
                     // What goes on may need the same place.
