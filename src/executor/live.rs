@@ -40,7 +40,7 @@ pub struct Live {
     scratch: Vec<Frame>,
     watchdog: Watchdog,
     pace: Pace,
-    /// The provider answers with one JSON document although a stream was asked for.
+    /// The provider says that it answers with one JSON document although a stream was asked for.
     json: bool,
     over: bool,
     /// The terminal event has come and gone out; only the end of the provider's body is missing.
@@ -121,16 +121,29 @@ impl Live {
         max_body: u64,
         late: impl Fn(Instant) -> Fault,
     ) -> Result<(), Fault> {
+        let mut first = None;
         if self.json {
-            let body = self.body.collect(max_body, self.watchdog.idle(), first_token, &late).await?;
-            self.relay.whole(body, &mut self.scratch)?;
-            self.take_frames();
-            self.over = true;
-            return Ok(());
+            let idle = self.watchdog.idle();
+            let at = (Instant::now() + idle).min(first_token);
+            first = self.body.chunk(at, || late(at)).await?;
+            if !first.as_deref().is_some_and(is_events) {
+                let body = match first {
+                    Some(first) => self.body.collect_after(first, max_body, idle, first_token, &late).await?,
+                    None => Bytes::new(),
+                };
+                self.relay.whole(body, &mut self.scratch)?;
+                self.take_frames();
+                self.over = true;
+                return Ok(());
+            }
         }
         let mut held = 0;
         loop {
-            let Some(chunk) = self.body.chunk(first_token, || late(first_token)).await? else {
+            let chunk = match first.take() {
+                None => self.body.chunk(first_token, || late(first_token)).await?,
+                first => first,
+            };
+            let Some(chunk) = chunk else {
                 self.relay.finish(&mut self.scratch)?;
                 self.take_frames();
                 self.over = true;
@@ -347,6 +360,12 @@ impl Live {
         next.went_on = true;
         *self = next;
     }
+}
+
+/// Whether a body begins as no JSON document does: with an event, whatever its provider calls it.
+fn is_events(body: &[u8]) -> bool {
+    let fields: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
+    fields.iter().any(|field| body.trim_ascii_start().starts_with(field))
 }
 
 impl Drop for Live {
