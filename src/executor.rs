@@ -23,6 +23,7 @@ mod probe;
 mod race;
 mod raw;
 mod said;
+mod secrecy;
 mod sequel;
 mod switch;
 mod token;

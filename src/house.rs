@@ -108,6 +108,11 @@ impl House {
         shown(self.file.as_deref())
     }
 
+    /// An error at the place of a path of keys in the configuration, with its line.
+    pub fn fault_at(&self, path: &[&str], message: impl Into<String>) -> Diagnostic {
+        self.sources.fault_at(&self.name(), path, message)
+    }
+
     /// What is probably not meant.
     pub fn warnings(&self) -> &Diagnostics {
         &self.warnings

@@ -3,6 +3,7 @@
 //! `add a provider` = one file and one word in [`dialect`]'s table.
 //! `add an OpenAI-compatible vendor` = an entry in `providers/presets.yaml`, no Rust.
 
+mod addresses;
 mod allowance;
 mod anthropic;
 pub mod aws;

@@ -121,11 +121,21 @@ pub struct UpstreamStats {
 
 /// The transport cannot be built from its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpstreamError(String);
+pub struct UpstreamError {
+    field: &'static str,
+    reason: String,
+}
+
+impl UpstreamError {
+    /// Which of the settings is at fault: `extra_roots`, `egress` or `proxy`.
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+}
 
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.reason)
     }
 }
 
@@ -138,12 +148,11 @@ impl Upstream {
     /// `extra_roots` cannot be read or holds no certificate; a network or the proxy's URL is none.
     pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
         let tls = tls::Tls::new(settings.extra_roots.as_deref());
-        let tls = tls.map_err(|error| UpstreamError(format!("extra_roots: {error}")))?;
-        let egress = settings
-            .egress
-            .rules()
-            .map_err(|(_, error)| UpstreamError(format!("upstream.egress: {error}")))?;
-        let proxy = proxy(settings.proxy.as_deref()).map_err(UpstreamError)?;
+        let at = |field: &'static str| move |reason: String| UpstreamError { field, reason };
+        let tls = tls.map_err(|error| at("extra_roots")(format!("extra_roots: {error}")))?;
+        let egress = settings.egress.rules();
+        let egress = egress.map_err(|(_, error)| at("egress")(format!("upstream.egress: {error}")))?;
+        let proxy = proxy(settings.proxy.as_deref()).map_err(at("proxy"))?;
         Ok(Self::with(settings.clone(), Dialer::new(tls, egress, proxy)))
     }
 

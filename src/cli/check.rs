@@ -50,17 +50,16 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
 /// What `serve` would build, with the files that its listener and its upstream read.
 fn built(house: &House) -> Result<Built, Diagnostics> {
     let config = &house.checked().config;
-    let tls = config.tls.iter().filter_map(|tls| TlsReloader::load(tls).err());
-    let roots = Upstream::new(&config.upstream).err().map(|error| error.to_string());
-    let files: Vec<_> = tls.map(|error| error.to_string()).chain(roots).collect();
-    let mut problems: Vec<_> =
-        files.into_iter().map(|error| Diagnostic::error(house.name(), error)).collect();
-    match house.build(&SystemClock) {
-        Ok(built) if problems.is_empty() => Ok(built),
-        Ok(_) => Err(Diagnostics(problems)),
-        Err(more) => {
-            problems.extend(more.0);
-            Err(Diagnostics(problems))
-        }
+    let tls = config.tls.iter().flat_map(TlsReloader::faults);
+    let mut problems: Vec<Diagnostic> =
+        tls.map(|error| house.fault_at(&["tls", error.field()], error.to_string())).collect();
+    if let Err(error) = Upstream::new(&config.upstream) {
+        problems.push(house.fault_at(&["upstream", error.field()], error.to_string()));
     }
+    match house.build(&SystemClock) {
+        Ok(built) if problems.is_empty() => return Ok(built),
+        Ok(_) => {}
+        Err(more) => problems.extend(more.0),
+    }
+    Err(Diagnostics::in_order(problems))
 }

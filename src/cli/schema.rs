@@ -6,6 +6,7 @@ use crate::house;
 
 /// Prints the schema.
 pub(super) fn schema() -> ExitCode {
-    println!("{}", house::schema_json());
+    // It ends with its own line feed.
+    print!("{}", house::schema_json());
     ExitCode::SUCCESS
 }

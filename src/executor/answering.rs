@@ -106,9 +106,23 @@ impl Answering {
         end: Instant,
         late: impl Fn(Instant) -> Fault,
     ) -> Result<Bytes, Fault> {
+        let at = (Instant::now() + idle).min(end);
+        match self.chunk(at, || late(at)).await? {
+            Some(first) => self.collect_after(first, limit, idle, end, late).await,
+            None => Ok(Bytes::new()),
+        }
+    }
+
+    /// The whole body after its first bytes.
+    pub(super) async fn collect_after(
+        &mut self,
+        first: Bytes,
+        limit: u64,
+        idle: Duration,
+        end: Instant,
+        late: impl Fn(Instant) -> Fault,
+    ) -> Result<Bytes, Fault> {
         let deadline = || (Instant::now() + idle).min(end);
-        let at = deadline();
-        let Some(first) = self.chunk(at, || late(at)).await? else { return Ok(Bytes::new()) };
         let at = deadline();
         let Some(second) = self.chunk(at, || late(at)).await? else { return within(first, limit) };
         let mut all = BytesMut::with_capacity((first.len() + second.len()) * 2);

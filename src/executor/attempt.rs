@@ -17,6 +17,7 @@ use super::grip::Grip;
 use super::journal::Page;
 use super::live::Live;
 use super::passing;
+use super::secrecy::{Secrets, borne, fetched};
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::{Heard, Pass, Verdict};
@@ -60,7 +61,7 @@ pub(super) struct Sent {
     pub(super) body: Answering,
     /// What was fetched to authorise its request.
     pub(super) held: Option<Arc<Held>>,
-    /// The credentials that a raw request bore.
+    /// What the request bore that is known to nobody else; of a raw one, all that it bore.
     pub(super) secrets: Vec<HeaderValue>,
 }
 
@@ -234,10 +235,11 @@ impl Executor {
             (None, Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
             (None, Place::Local, None) => return Err(Fault::new(FaultKind::Internal, NOWHERE)),
         };
-        let Sent { status, headers, mut body, held, secrets } = match &strike {
+        let Sent { status, headers, mut body, held, secrets: borne } = match &strike {
             Some(strike) => strike.afterwards(sent),
             None => sent,
         };
+        let secrets = Secrets::new(target, hold, &borne);
         if job.tiered {
             page.serve(given_tier(&headers));
         }
@@ -247,16 +249,12 @@ impl Executor {
             _ if (200..300).contains(&status) => None,
             _ => Some(text_of_error(&mut body, deadlines.idle, due.whole).await),
         };
+        let begun = begun.map(|text| secrets.kept_out_of_text(text));
         let complaint = match &begun {
             None => None,
             Some(text) => {
-                let fault = match &target.vendor.interpreter {
-                    Some(interpreter) if status >= 400 => {
-                        interpreter.blame(status, &headers, text.clone()).await
-                    }
-                    _ => refusal(status, &headers, text, target),
-                };
-                Some(self.reconsider(target, held.as_ref(), fault, status, text))
+                let fault = blamed(status, &headers, text, target).await;
+                Some(secrets.kept_out_of(self.reconsider(target, held.as_ref(), fault, status, text)))
             }
         };
         if let Some(form) = raw
@@ -265,8 +263,8 @@ impl Executor {
             let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
             let raw = Raw {
                 meter: Meter::new(target, kind).filter(|_| complaint.is_none()),
-                begun: begun.map(|text| without_secrets(text, &secrets)),
-                secrets,
+                begun,
+                secrets: borne,
                 status,
                 headers,
                 body,
@@ -285,10 +283,12 @@ impl Executor {
             return Err(fault);
         }
         let answered = if streams {
-            streamed(job, target, page, body, is_json(&headers), due, self.counter.clone()).await?
+            streamed(job, target, page, body, is_json(&headers), due, self.counter.clone()).await
         } else {
-            whole(job, target, page, body, status, due).await?
+            whole(job, target, page, body, status, due).await
         };
+        let mut answered = answered.map_err(|fault| secrets.kept_out_of(fault))?;
+        answered.bore(borne);
         Ok((answered, status))
     }
 
@@ -347,9 +347,7 @@ impl Executor {
         let mut secrets = Vec::new();
         let exchange = async {
             let held = self.authorise(place, target, &mut request).await?;
-            if raw.is_some() {
-                secrets.extend(request.headers.values().filter(|value| value.is_sensitive()).cloned());
-            }
+            secrets = if raw.is_some() { borne(&request) } else { fetched(target, &request) };
             let response = self.upstream.send(&place.origin, request, connect).await?;
             Ok::<_, Fault>((response, held))
         };
@@ -586,6 +584,14 @@ pub(super) fn outbound(
     Ok(Outbound::new(method, path_and_query, headers, body))
 }
 
+/// What an answer complains of, by its interpreter where the provider has one.
+async fn blamed(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {
+    match &target.vendor.interpreter {
+        Some(interpreter) if status >= 400 => interpreter.blame(status, headers, body.clone()).await,
+        _ => refusal(status, headers, body, target),
+    }
+}
+
 pub(super) fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &Target) -> Fault {
     if (300..400).contains(&status) {
         // Never followed: a redirect could carry the key to somebody else.
@@ -593,21 +599,6 @@ pub(super) fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &T
         return Fault::new(FaultKind::Malformed, text);
     }
     target.wire().fault(status, headers, body)
-}
-
-/// An error text that repeats our credentials, without them.
-fn without_secrets(text: Bytes, secrets: &[HeaderValue]) -> Bytes {
-    const SHORTEST: usize = 8;
-    let mut clean = text;
-    for value in secrets {
-        let secret = value.as_bytes();
-        let secret = secret.strip_prefix(b"Bearer ").unwrap_or(secret);
-        while let Some(at) = memchr::memmem::find(&clean, secret).filter(|_| secret.len() >= SHORTEST) {
-            let (before, after) = (clean.slice(..at), clean.slice(at + secret.len()..));
-            clean = [&before[..], b"[redacted]", &after[..]].concat().into();
-        }
-    }
-    clean
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::answering::Answering;
 use super::grip::Grip;
 use super::pace::Pace;
+use super::secrecy::Secrets;
 use super::sequel::{Resuming, Sequel};
 use super::watchdog::Watchdog;
 use crate::chat::{Loss, Tier, Usage};
@@ -38,7 +40,7 @@ pub struct Live {
     scratch: Vec<Frame>,
     watchdog: Watchdog,
     pace: Pace,
-    /// The provider answers with one JSON document although a stream was asked for.
+    /// The provider says that it answers with one JSON document although a stream was asked for.
     json: bool,
     over: bool,
     /// The terminal event has come and gone out; only the end of the provider's body is missing.
@@ -51,6 +53,8 @@ pub struct Live {
     pub(super) tally: Option<Tally>,
     /// Given back when it is over.
     pub(super) grip: Grip,
+    /// What its request bore besides the headers of provider and key that nobody may read.
+    pub(super) secrets: Vec<HeaderValue>,
     /// It goes on with an answer of which the client has the beginning: until its first content, nothing is told.
     pub(super) is_sequel: bool,
     /// What goes on with it if it breaks off.
@@ -100,6 +104,7 @@ impl Live {
             fault: None,
             tally: None,
             grip: Grip::default(),
+            secrets: Vec::new(),
             is_sequel: false,
             sequel: None,
             resuming: None,
@@ -116,16 +121,29 @@ impl Live {
         max_body: u64,
         late: impl Fn(Instant) -> Fault,
     ) -> Result<(), Fault> {
+        let mut first = None;
         if self.json {
-            let body = self.body.collect(max_body, self.watchdog.idle(), first_token, &late).await?;
-            self.relay.whole(body, &mut self.scratch)?;
-            self.take_frames();
-            self.over = true;
-            return Ok(());
+            let idle = self.watchdog.idle();
+            let at = (Instant::now() + idle).min(first_token);
+            first = self.body.chunk(at, || late(at)).await?;
+            if !first.as_deref().is_some_and(is_events) {
+                let body = match first {
+                    Some(first) => self.body.collect_after(first, max_body, idle, first_token, &late).await?,
+                    None => Bytes::new(),
+                };
+                self.relay.whole(body, &mut self.scratch)?;
+                self.take_frames();
+                self.over = true;
+                return Ok(());
+            }
         }
         let mut held = 0;
         loop {
-            let Some(chunk) = self.body.chunk(first_token, || late(first_token)).await? else {
+            let chunk = match first.take() {
+                None => self.body.chunk(first_token, || late(first_token)).await?,
+                first => first,
+            };
+            let Some(chunk) = chunk else {
                 self.relay.finish(&mut self.scratch)?;
                 self.take_frames();
                 self.over = true;
@@ -173,6 +191,8 @@ impl Live {
                 continue;
             }
             if let Some(fault) = self.fault.take() {
+                let secrets = Secrets::new(&self.target, self.grip.hold.as_ref(), &self.secrets);
+                let fault = secrets.kept_out_of(fault);
                 if let Some(sequel) = self.sequel.take().filter(|sequel| sequel.can_follow(&fault)) {
                     let used = self.usage(sequel.prompt());
                     // What goes on may need the same place.
@@ -340,6 +360,12 @@ impl Live {
         next.went_on = true;
         *self = next;
     }
+}
+
+/// Whether a body begins as no JSON document does: with an event, whatever its provider calls it.
+fn is_events(body: &[u8]) -> bool {
+    let fields: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
+    fields.iter().any(|field| body.trim_ascii_start().starts_with(field))
 }
 
 impl Drop for Live {

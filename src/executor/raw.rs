@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use super::answering::Answering;
 use super::grip::Grip;
 use super::live::Piece;
+use super::secrecy::bare;
 use super::watchdog::Watchdog;
 use crate::chat::{Tier, Usage};
 use crate::fault::Fault;
@@ -68,10 +69,10 @@ impl Raw {
 
     /// Whether a header of the answer repeats the credentials of the request.
     pub fn repeats_secret(&self, value: &HeaderValue) -> bool {
-        self.secrets.iter().map(HeaderValue::as_bytes).any(|secret| {
-            let secret = secret.strip_prefix(b"Bearer ").unwrap_or(secret);
-            !secret.is_empty() && memchr::memmem::find(value.as_bytes(), secret).is_some()
-        })
+        self.secrets
+            .iter()
+            .map(bare)
+            .any(|secret| !secret.is_empty() && memchr::memmem::find(value.as_bytes(), secret).is_some())
     }
 
     /// Who answers.

@@ -6,6 +6,7 @@ use tokio::time::timeout_at;
 use super::attempt::{MAX_ERROR_BODY, outbound, refusal};
 use super::due::Head;
 use super::grip::Grip;
+use super::secrecy::{Secrets, fetched};
 use super::{Answered, Executor};
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::providers::{Hold, Outgoing, Place, Target};
@@ -40,10 +41,11 @@ impl Executor {
         let connect = target.vendor.deadlines.connect;
         let exchange = async {
             let held = self.authorise(place, target, &mut request).await?;
+            let more = fetched(target, &request);
             let switching = self.upstream.switch(&place.origin, request, connect, MAX_ERROR_BODY).await?;
-            Ok::<_, Fault>((switching, held))
+            Ok::<_, Fault>((switching, held, more))
         };
-        let (switching, held) = timeout_at(head.at, exchange).await.map_err(|_| head.passed())??;
+        let (switching, held, more) = timeout_at(head.at, exchange).await.map_err(|_| head.passed())??;
         match switching {
             Switching::Switched { stream, begun } => {
                 let switched = Switched { stream, begun, target: target.clone(), grip: Grip::default() };
@@ -56,8 +58,10 @@ impl Executor {
             Switching::Refused(answer) => {
                 let (head, text) = answer.into_parts();
                 let status = head.status.as_u16();
+                let secrets = Secrets::new(target, hold, &more);
+                let text = secrets.kept_out_of_text(text);
                 let fault = refusal(status, &head.headers, &text, target);
-                Err(self.reconsider(target, held.as_ref(), fault, status, &text))
+                Err(secrets.kept_out_of(self.reconsider(target, held.as_ref(), fault, status, &text)))
             }
         }
     }

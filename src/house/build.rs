@@ -101,18 +101,21 @@ pub fn build(
     bench.shared(&checked.config);
     let keys = bench.keys(&checked.config);
     let auth = bench.auth(&checked.config, &figures.keys);
-    if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !catalogue.knows(model))
-    {
+    let is_there = |model: &str| {
+        let provider = TargetName::parse(model).map(|name| name.provider);
+        catalogue.knows(model) || provider.is_some_and(|name| checked.providers.contains_key(&name))
+    };
+    if let Some(model) = checked.config.plugins.embeddings.as_deref().filter(|model| !is_there(model)) {
         let message = format!("plugins.embeddings: there is no model or alias `{model}`");
         let _: Option<()> = bench.problem(&["plugins", "embeddings"], message);
     }
     let hosted = Arc::new(Hosted::new(plugins.clone()));
-    let known = names(&catalogue, &versions, &checked.config);
+    let known = declared(checked, names(&catalogue, &versions, &checked.config));
     let beside = beside::load(&checked.config, sources, &known, &hosted);
     let policies = bench.policies(&checked.config, known, hosted);
 
     let Some(policies) = policies.filter(|_| bench.problems.is_empty()) else {
-        return Err(Diagnostics(bench.problems));
+        return Err(Diagnostics::in_order(bench.problems));
     };
     let config = &checked.config;
     let snapshot = Snapshot {
@@ -260,6 +263,13 @@ pub(super) fn names(catalogue: &Catalogue, versions: &[ApiVersion], config: &Con
         budgets: budgets(config),
         marks: Some(policy::Marks::of(catalogue.vendors().iter().map(|vendor| &vendor.traits))),
     }
+}
+
+/// The same with providers that could not be built: what is wrong with them was said.
+fn declared(checked: &Checked, names: policy::Names) -> policy::Names {
+    let providers = checked.providers.keys().map(ToString::to_string).collect();
+    let marks = Some(policy::Marks::of(checked.providers.values().map(|provider| &provider.traits)));
+    policy::Names { providers, marks, ..names }
 }
 
 fn limits(config: &Config) -> Limits {
@@ -427,6 +437,8 @@ impl Bench<'_> {
         if self.lacks_a_secret(provider) {
             return withheld(provider, models);
         }
+        // What is missing of them is said whatever else is missing.
+        let headers = self.headers(&provider.name, &["headers"], &provider.headers);
         let on_vertex = match &provider.google {
             Some(google) => Some(self.google(provider, google)?),
             None => None,
@@ -463,7 +475,7 @@ impl Bench<'_> {
             Some(key) => self.ring(provider, key)?,
             None => Ring::default(),
         };
-        let mut headers = self.headers(&provider.name, &["headers"], &provider.headers)?;
+        let mut headers = headers?;
         headers.extend(on_vertex.into_iter().flat_map(|vertex| vertex.headers));
         Some(Vendor {
             name: provider.name.clone(),
@@ -494,13 +506,18 @@ impl Bench<'_> {
             Auth::ApiKey => (HeaderName::from_static("api-key"), ""),
         };
         let (mut keys, mut older) = (Vec::with_capacity(written.len()), Vec::new());
+        let mut lacks = false;
         for (place, key) in written.iter().enumerate() {
             if self.is_lapsed(&key.secret) || self.has_lapsed(&key.headers) {
                 continue;
             }
             let place = place.to_string();
-            let mut headers = self.headers(&provider.name, &["keys", &place, "headers"], &key.headers)?;
-            let value = self.secret_header(&provider.name, &["keys", &place], &key.secret, prefix)?;
+            let headers = self.headers(&provider.name, &["keys", &place, "headers"], &key.headers);
+            let value = self.secret_header(&provider.name, &["keys", &place], &key.secret, prefix);
+            let (Some(mut headers), Some(value)) = (headers, value) else {
+                lacks = true;
+                continue;
+            };
             headers.insert(header.clone(), value);
             let recall = self.secrets.vaults().and_then(|vaults| vaults.recall(&key.secret));
             let before = self.secrets.vaults().and_then(|vaults| vaults.before(&key.secret));
@@ -514,7 +531,7 @@ impl Bench<'_> {
             }
         }
         keys.extend(older);
-        Some(Ring::new(provider.name.clone(), keys, provider.balance, provider.sticky))
+        (!lacks).then(|| Ring::new(provider.name.clone(), keys, provider.balance, provider.sticky))
     }
 
     fn headers(
@@ -523,17 +540,18 @@ impl Bench<'_> {
         at: &[&str],
         written: &[(HeaderName, HeaderText)],
     ) -> Option<HeaderMap> {
-        let mut headers = HeaderMap::new();
+        let (mut headers, mut lacks) = (HeaderMap::new(), false);
         for (name, text) in written {
             let value = match text {
-                HeaderText::Plain(value) => value.clone(),
+                HeaderText::Plain(value) => Some(value.clone()),
                 HeaderText::Secret(reference) => {
-                    self.secret_header(provider, &[at, &[name.as_str()]].concat(), reference, "")?
+                    self.secret_header(provider, &[at, &[name.as_str()]].concat(), reference, "")
                 }
             };
-            headers.insert(name.clone(), value);
+            lacks |= value.is_none();
+            headers.extend(value.map(|value| (name.clone(), value)));
         }
-        Some(headers)
+        (!lacks).then_some(headers)
     }
 
     fn secret_header(
@@ -623,10 +641,9 @@ impl Bench<'_> {
         }
     }
 
-    /// A problem at a path of keys, told without its line: other secrets may have been pasted there.
+    /// A problem at a path of keys.
     fn problem<T>(&mut self, path: &[&str], message: String) -> Option<T> {
-        let place = self.sources.config.as_ref().map(|(_, text)| read(self.file, text).place(path));
-        self.problems.push(Diagnostic { place, ..Diagnostic::error(self.file, message) });
+        self.problems.push(self.sources.fault_at(self.file, path, message));
         None
     }
 }

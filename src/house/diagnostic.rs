@@ -138,6 +138,13 @@ impl Diagnostics {
         let _ = std::io::stderr().write_all(self.render(color).as_bytes());
     }
 
+    /// These, ordered by file and place.
+    pub fn in_order(findings: Vec<Diagnostic>) -> Self {
+        let mut all = Self(findings);
+        all.sort();
+        all
+    }
+
     /// Orders by file and place.
     pub(super) fn sort(&mut self) {
         self.0.sort_by(|a, b| (&a.file, a.place, a.severity).cmp(&(&b.file, b.place, b.severity)));

@@ -44,17 +44,22 @@ impl Findings {
         self.found.len()
     }
 
-    /// All findings in order, with their lines.
-    pub(super) fn finish(mut self) -> Diagnostics {
-        for finding in &mut self.found {
-            finding.message = mask_secrets(&finding.message);
-            let Some(place) = finding.place else { continue };
+    /// A finding in this file with its line, without the secrets that were pasted there.
+    pub(super) fn shown(&self, mut finding: Diagnostic) -> Diagnostic {
+        finding.message = mask_secrets(&finding.message);
+        if let Some(place) = finding.place {
             let line = self.text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
             let hidden = self.masked.iter().filter(|secret| secret.line == place.line);
             let line = hidden.fold(line.to_owned(), |line, secret| mask(&line, *secret));
             finding.excerpt = Some(mask_secrets(&line));
         }
-        let mut all = Diagnostics(self.found);
+        finding
+    }
+
+    /// All findings in order, with their lines.
+    pub(super) fn finish(mut self) -> Diagnostics {
+        let found = std::mem::take(&mut self.found);
+        let mut all = Diagnostics(found.into_iter().map(|finding| self.shown(finding)).collect());
         all.sort();
         all
     }

@@ -61,6 +61,12 @@ impl Reading {
         if self.findings.is_clean() { Ok(self.config) } else { Err(self.findings.finish()) }
     }
 
+    /// An error at the place of a path of keys, with its line.
+    pub(super) fn fault_at(&self, file: &str, path: &[&str], message: impl Into<String>) -> Diagnostic {
+        let place = self.tree.is_some().then(|| self.place(path));
+        self.findings.shown(Diagnostic { place, ..Diagnostic::error(file, message) })
+    }
+
     /// Where a path of keys leads, or the last place that exists on the way.
     pub(super) fn place(&self, path: &[&str]) -> Place {
         self.tree.as_ref().map_or(Place { line: 1, column: 1, length: 1 }, |tree| place_at(tree, path))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::desk::{Desk, Ordered};
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::Diagnostics;
 use super::secrets::Secrets;
 use super::sources::{PolicySource, Sources, directory};
 use super::watch::Watch;
@@ -46,7 +46,7 @@ impl House {
             let secrets = Secrets::new(dir).with_keystore(&fresh.config.keystore).with_vaults(&vaults);
             let built = built(&name, &fresh, &sources, &secrets, (&figures, &plugins), &SystemClock);
             let mut built = built.inspect_err(|_| note_refused(&shared, &secrets))?;
-            renew(tls.as_ref())?;
+            renew(tls.as_ref(), &name, &sources)?;
             tell_warnings(&warnings);
             tell_fixed(&at_start, &fresh);
             note(&shared, &built.snapshot, &built.secrets);
@@ -165,14 +165,14 @@ fn inherit(older: &Snapshot, fresh: &Snapshot) {
 }
 
 /// Takes a renewed certificate into service; it may come in two halves, of which the first is refused.
-fn renew(tls: Option<&TlsReloader>) -> Result<(), Diagnostics> {
+fn renew(tls: Option<&TlsReloader>, file: &str, sources: &Sources) -> Result<(), Diagnostics> {
     match tls.map_or(Ok(false), TlsReloader::reload) {
         Ok(false) => Ok(()),
         Ok(true) => {
             tracing::info!("the listener uses the renewed certificate");
             Ok(())
         }
-        Err(error) => Err(Diagnostic::error("tls", error.to_string()).into()),
+        Err(error) => Err(sources.fault_at(file, &["tls", error.field()], error.to_string()).into()),
     }
 }
 

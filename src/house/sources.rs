@@ -237,6 +237,9 @@ impl Sources {
             if unchanged && before == Stamps::of(&paths) {
                 // Whoever mends what cannot be read shall know of the rest at once.
                 let policies = policies.map_err(|mut faults| {
+                    if let (Some((path, text)), true) = (&text, paths.policies_asked_for) {
+                        point_at_policies(&mut faults, &paths.policies, path, text);
+                    }
                     faults.0.extend(text.iter().flat_map(|(path, text)| faults_in(path, text)));
                     faults
                 })?;
@@ -301,6 +304,14 @@ impl Sources {
             hash: hash.to_hex().to_string(),
             paths,
             fingerprint: all.finalize(),
+        }
+    }
+
+    /// An error at the place of a path of keys in the configuration, which messages call `file`.
+    pub(super) fn fault_at(&self, file: &str, path: &[&str], message: impl Into<String>) -> Diagnostic {
+        match &self.config {
+            Some((_, text)) => read(file, text).fault_at(file, path, message),
+            None => Diagnostic::error(file, message),
         }
     }
 
@@ -400,6 +411,16 @@ fn policies(dir: &Path, expected: bool) -> Result<Vec<PolicySource>, Diagnostics
     }
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(policies)
+}
+
+/// A directory that cannot be read is told of where the configuration names it.
+fn point_at_policies(faults: &mut Diagnostics, dir: &Path, file: &Path, text: &str) {
+    let (dir, file) = (dir.display().to_string(), file.display().to_string());
+    for fault in faults.0.iter_mut().filter(|fault| fault.file == dir) {
+        let message = format!("`{dir}`: {}", fault.message);
+        let there = read(&file, text).fault_at(&file, &["policies", "dir"], message);
+        *fault = Diagnostic { help: fault.help.take(), ..there };
+    }
 }
 
 fn listing(dir: &Path) -> io::Result<Vec<PathBuf>> {

@@ -66,11 +66,13 @@ impl<'a> Splice<'a> {
         self
     }
 
-    /// Gives a field a new name in its place; a field that has the new name already goes away. Does nothing when
-    /// `old` is missing.
+    /// Gives a field a new name in its place; a field that has the new name already goes away. A field of null says
+    /// nothing, so that it goes away itself. Does nothing when `old` is missing.
     pub fn rename(&mut self, old: &str, new: &str) -> &mut Self {
-        if old == new || self.find(old).is_none() {
-            return self;
+        let body = self.body;
+        let Some(slot) = self.find(old).filter(|_| old != new) else { return self };
+        if slot.raw(body).is_some_and(|value| value == b"null") {
+            return self.remove(old);
         }
         self.remove(new);
         if let Some(slot) = self.find(old) {
@@ -141,6 +143,14 @@ impl<'a> Splice<'a> {
 impl Slot<'_> {
     fn name(&self) -> Option<&str> {
         self.key.as_deref().or(self.original.map(|field| &*field.key))
+    }
+
+    fn raw<'s>(&'s self, body: &'s Body) -> Option<&'s [u8]> {
+        match (&self.value, self.original) {
+            (Some(value), _) => Some(value.as_ref()),
+            (None, Some(field)) => body.bytes().get(field.value.clone()),
+            (None, None) => None,
+        }
     }
 
     fn write_key(&self, out: &mut Out<'_>) {
@@ -262,6 +272,10 @@ mod tests {
             (r#"{"a":1,"b":2}"#, "rename a z", r#"{"z":1,"b":2}"#),
             (r#"{"a":1,"b":2}"#, "rename a b", r#"{"b":1}"#),
             (r#"{"a":1,"b":2}"#, "rename b a", r#"{"a":2}"#),
+            (r#"{"a":null,"b":2}"#, "rename a b", r#"{"b":2}"#),
+            (r#"{"b":2,"a": null }"#, "rename a b", r#"{"b":2}"#),
+            (r#"{"a":null}"#, "rename a b", "{}"),
+            (r#"{"a":1,"b":2}"#, "set a null;rename a b", r#"{"b":2}"#),
             (r#"{"a":1}"#, "rename x y;remove x", r#"{"a":1}"#),
             (r#"{"a":1}"#, "rename a b;set b 2", r#"{"b":2}"#),
             (" {\n \"a\" : 1 ,\n \"b\" : 2 }\n", "set a 9", " {\n \"a\" : 9 ,\n \"b\" : 2}"),

@@ -87,7 +87,13 @@ fn host(request: &Parts) -> Result<(), Fault> {
     if second.is_some() {
         return Err(refusal(400, "the request has more than one host header"));
     }
-    if host.is_none() && request.version == Version::HTTP_11 {
+    // RFC 9112 §3.2, RFC 9113 §8.3.1.
+    let is_nowhere = match request.version {
+        Version::HTTP_11 => host.is_none(),
+        Version::HTTP_2 => host.is_none() && request.uri.authority().is_none(),
+        _ => false,
+    };
+    if is_nowhere {
         return Err(refusal(400, "the request has no host header"));
     }
     match (request.uri.authority(), host) {
@@ -167,6 +173,27 @@ mod tests {
             ("http://u@a/v1", 400),
         ] {
             assert_eq!(status("GET", target, &["a"], None), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_its_host_in_every_version() {
+        for (version, target, host, expected) in [
+            (Version::HTTP_11, "/", None, 400),
+            (Version::HTTP_11, "http://a/", None, 400),
+            (Version::HTTP_2, "/", None, 400),
+            (Version::HTTP_2, "/", Some("a"), 200),
+            (Version::HTTP_2, "http://a/", None, 200),
+            (Version::HTTP_10, "/", None, 200),
+        ] {
+            let mut request = Request::get(target).version(version);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let (parts, ()) = request.body(()).expect("a request").into_parts();
+            let status = check(&parts, None, &LimitSettings::default());
+            let status = status.map_or_else(|fault| fault.client_status(), |()| 200);
+            assert_eq!(status, expected, "{version:?} {target} {host:?}");
         }
     }
 

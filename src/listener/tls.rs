@@ -31,6 +31,7 @@ struct Inner {
 /// Why a certificate or key cannot be used.
 #[derive(Debug)]
 pub struct TlsError {
+    field: &'static str,
     path: PathBuf,
     reason: String,
 }
@@ -46,6 +47,12 @@ impl TlsReloader {
         let current = ArcSwap::from_pointee(files.build(settings)?);
         let seen = Mutex::new(Some(files.hash()));
         Ok(Self(Arc::new(Inner { settings: settings.clone(), current, seen })))
+    }
+
+    /// Everything that keeps the files from being used.
+    pub fn faults(settings: &TlsSettings) -> Vec<TlsError> {
+        let unreadable: Vec<_> = Files::read_each(settings).into_iter().filter_map(Result::err).collect();
+        if unreadable.is_empty() { Self::load(settings).err().into_iter().collect() } else { unreadable }
     }
 
     /// Uses the files as they are now for all connections from now on, if they changed. Returns whether
@@ -91,17 +98,23 @@ impl TlsReloader {
 }
 
 struct Files {
-    cert: Vec<u8>,
+    cert: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
 }
 
 impl Files {
     fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path)
-                .map_err(|error| TlsError { path: path.clone(), reason: format!("cannot be read: {error}") })
-        };
-        Ok(Self { cert: read(&settings.cert)?, key: Zeroizing::new(read(&settings.key)?) })
+        let [cert, key] = Self::read_each(settings);
+        Ok(Self { cert: cert?, key: key? })
+    }
+
+    /// The certificate and the key.
+    fn read_each(settings: &TlsSettings) -> [Result<Zeroizing<Vec<u8>>, TlsError>; 2] {
+        [("cert", &settings.cert), ("key", &settings.key)].map(|(field, path)| {
+            let reason = |error| format!("cannot be read: {error}");
+            let content = std::fs::read(path).map(Zeroizing::new);
+            content.map_err(|error| TlsError { field, path: path.clone(), reason: reason(error) })
+        })
     }
 
     fn hash(&self) -> blake3::Hash {
@@ -111,9 +124,10 @@ impl Files {
     }
 
     fn build(&self, settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
-        let bad_cert = |reason: String| TlsError { path: settings.cert.clone(), reason };
+        let bad_cert = |reason: String| TlsError { field: "cert", path: settings.cert.clone(), reason };
         // The reason of a bad key is not repeated: it could quote the file.
-        let bad_key = |reason: &str| TlsError { path: settings.key.clone(), reason: reason.to_owned() };
+        let bad_key =
+            |reason: &str| TlsError { field: "key", path: settings.key.clone(), reason: reason.to_owned() };
         let chain = CertificateDer::pem_slice_iter(&self.cert)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| bad_cert(format!("is not a PEM certificate: {error}")))?;
@@ -137,6 +151,13 @@ impl Files {
             })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
+    }
+}
+
+impl TlsError {
+    /// Which of the settings names the file: `cert` or `key`.
+    pub fn field(&self) -> &'static str {
+        self.field
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::addresses::hidden;
+
 /// Longest text shown to a client, in characters.
 pub(super) const LONGEST: usize = 512;
 
@@ -13,7 +15,7 @@ pub fn scrub(text: &str) -> Option<String> {
         return None;
     }
     let mut clean = String::with_capacity(text.len().min(LONGEST));
-    let mut secret_follows = false;
+    let mut next = Next::Ordinary;
     // Only so much is looked at as can be shown: an error text may be as long as the whole prompt.
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
         if clean.len() > LONGEST * 4 {
@@ -22,17 +24,97 @@ pub fn scrub(text: &str) -> Option<String> {
         if !clean.is_empty() {
             clean.push(' ');
         }
-        if secret_follows {
-            clean.push_str("[redacted]");
-            secret_follows = false;
-            continue;
-        }
-        secret_follows =
-            word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).eq_ignore_ascii_case("bearer");
-        clean.push_str(&word_without_secrets(word));
+        let scheme = scheme(word);
+        next = match (next, scheme) {
+            // `Authorization: Bearer …`: the secret comes after that.
+            (Next::Secret, Some(_)) => {
+                clean.push_str(word);
+                Next::Secret
+            }
+            (Next::Secret, None) => {
+                clean.push_str(REDACTED);
+                Next::Ordinary
+            }
+            (Next::Encoded, _) if is_encoded(word) => {
+                clean.push_str(REDACTED);
+                Next::Ordinary
+            }
+            (Next::Ordinary | Next::Encoded, _) => match credential_in(word) {
+                Some((head, next)) => {
+                    clean.push_str(head);
+                    clean.push_str(if next == Next::Ordinary { REDACTED } else { "" });
+                    next
+                }
+                None => {
+                    clean.push_str(&word_without_secrets(word));
+                    scheme.unwrap_or(Next::Ordinary)
+                }
+            },
+        };
     }
     let clean = cut(&clean);
     (!clean.is_empty()).then(|| clean.into_owned())
+}
+
+/// Whether nothing has to be taken out of a text.
+pub(super) fn is_clean(text: &str) -> bool {
+    scrub(text).as_deref() == Some(text)
+}
+
+/// What stands in the place of a secret.
+const REDACTED: &str = "[redacted]";
+
+/// What the words before say of the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Ordinary,
+    /// It is a secret.
+    Secret,
+    /// It is one if it looks encoded: people speak of basic plans, too.
+    Encoded,
+}
+
+/// What follows the name of a scheme of authorisation.
+fn scheme(word: &str) -> Option<Next> {
+    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    match () {
+        () if word.eq_ignore_ascii_case("bearer") => Some(Next::Secret),
+        () if word.eq_ignore_ascii_case("basic") => Some(Next::Encoded),
+        () => None,
+    }
+}
+
+/// Headers whose values are credentials.
+const CREDENTIALS: &[&str] =
+    &["authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token"];
+
+/// Where a word holds the name of such a header and what parts it from its value: the word up to there, or all of it
+/// where the value is still to come.
+fn credential_in(word: &str) -> Option<(&str, Next)> {
+    word.match_indices([':', '=']).find_map(|(at, _)| {
+        let name = word.get(..at)?.trim_end_matches(['"', '\'', '`', '\\']);
+        let name = name.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '-').next()?;
+        if !CREDENTIALS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            return None;
+        }
+        let (head, value) = word.split_at_checked(at + 1)?;
+        match value.trim_matches(|c: char| !c.is_ascii_alphanumeric()) {
+            "" => Some((word, Next::Secret)),
+            value if scheme(value).is_some() => Some((word, Next::Secret)),
+            _ => Some((head, Next::Ordinary)),
+        }
+    })
+}
+
+/// What base64 makes of a name and a password.
+fn is_encoded(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '=');
+    let mixed =
+        word.chars().any(|c| c.is_ascii_lowercase()) && word.chars().skip(1).any(|c| c.is_ascii_uppercase());
+    let has = |wanted: fn(char) -> bool| word.chars().any(wanted);
+    word.len() >= 8
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || "+/=-_".contains(c))
+        && (mixed || has(|c| c.is_ascii_digit()) || has(|c| c == '='))
 }
 
 fn is_markup(text: &str) -> bool {
@@ -51,6 +133,7 @@ fn word_without_secrets(word: &str) -> String {
         let tail = word.chars().next_back().filter(|c| matches!(c, '.' | ',' | ')' | ';' | '!' | '?'));
         return format!("{head}[url]{}", tail.map(String::from).unwrap_or_default());
     }
+    let word = hidden(word);
     // Quotes, brackets and the like part a word, so that `key=sk-…,` is seen as a key with something around it.
     let mut out = String::with_capacity(word.len());
     let mut piece = String::new();
@@ -70,7 +153,7 @@ fn word_without_secrets(word: &str) -> String {
 
 fn close(piece: &mut String, out: &mut String) {
     if is_secret(piece) {
-        out.push_str("[redacted]");
+        out.push_str(REDACTED);
         // The full stop that ends a sentence is no part of the key.
         if piece.ends_with('.') {
             out.push('.');
@@ -178,6 +261,22 @@ mod tests {
                 Some("a user-provided key-value in asia-southeast1"),
             ),
             ("access AKIA0123456789ABCDEF", Some("access [redacted]")),
+            (
+                "x-api-key: hunter22 authorization: Basic dXNlcjpwYXNz",
+                Some("x-api-key: [redacted] authorization: Basic [redacted]"),
+            ),
+            ("{'X-Api-Key': 'hunter22', 'n': 1}", Some("{'X-Api-Key': [redacted] 'n': 1}")),
+            (r#"{"authorization":"secret","n":1}"#, Some(r#"{"authorization":[redacted]"#)),
+            ("api-key=hunter22", Some("api-key=[redacted]")),
+            ("Basic dXNlcjpwYXNz is wrong", Some("Basic [redacted] is wrong")),
+            (
+                "Basic plans have no Basic authentication and no header x-api-key",
+                Some("Basic plans have no Basic authentication and no header x-api-key"),
+            ),
+            (
+                "dial tcp 10.1.2.3:8000: connect: connection refused",
+                Some("dial tcp [address]: connect: connection refused"),
+            ),
             ("  ", None),
         ] {
             assert_eq!(scrub(text).as_deref(), expected, "{text}");

@@ -217,3 +217,16 @@ async fn models_lists_aliases_and_named_targets() {
     assert_eq!(missing.status, 404);
     missing.error();
 }
+
+#[tokio::test]
+async fn a_stream_that_its_provider_calls_json_is_served() {
+    let upstream = Upstream::start(|_| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";
+        let events = format!(": a comment\n\n{}{}", acts::events(&["hel", "lo"]), acts::ENDING);
+        acts::raw(format!("{head}{events}"))
+    });
+    let gateway = gateway::start(&format!("providers:\n{}", provider("up", &upstream.url())));
+    let reply = client::chat(gateway.clients, &client::ask_stream("up/m")).await;
+    assert_eq!((reply.status, reply.streamed().as_str()), (200, "hello"), "{reply:#?}");
+    assert!(reply.text().ends_with("data: [DONE]\n\n"), "{reply:#?}");
+}

@@ -41,6 +41,57 @@ fn check_prints_every_error_at_once_with_its_place() {
 }
 
 #[test]
+fn check_names_all_that_is_missing_and_nothing_that_follows_from_it() {
+    let setup = gateway::setup("")
+        .file(
+            "tollgate.yaml",
+            concat!(
+                "providers:\n",
+                "  openai:\n",
+                "    keys: [ env:NOPE_X, file:nope ]\n",
+                "    headers: { x-extra: { secret: env:NOPE_Y } }\n",
+                "  sandbox: {}\n",
+                "models: { good: { targets: [ sandbox/echo, openai/x ] } }\n",
+                "tls: { cert: a.pem, key: b.pem }\n",
+                "upstream: { extra_roots: roots.pem }\n",
+                "policies: ./policies\n",
+            ),
+        )
+        .policy("10.rhai", "fn on_request(req) { route(\"openai/gpt-4o\").then(\"good\") }");
+    let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+    assert_eq!(printed.code, Some(1), "{printed:#?}");
+    let told: Vec<&str> = printed.err.lines().filter(|line| line.contains(": error: ")).collect();
+    for (line, part) in told.iter().zip([
+        "tollgate.yaml:3:13: error: provider `openai`: `env:NOPE_X`",
+        "tollgate.yaml:3:25: error: provider `openai`: `file:nope`",
+        "tollgate.yaml:4:16: error: provider `openai`: `env:NOPE_Y`",
+        "tollgate.yaml:7:14: error: tls file",
+        "tollgate.yaml:7:26: error: tls file",
+        "tollgate.yaml:8:26: error: extra_roots",
+    ]) {
+        assert!(line.starts_with(part), "no {part} in\n{}", printed.err);
+    }
+    assert_eq!(told.len(), 6, "{}", printed.err);
+    assert!(printed.err.contains("3 |     keys: [ env:NOPE_X, file:nope ]\n"), "{}", printed.err);
+}
+
+#[test]
+fn check_says_where_a_directory_of_policies_is_named_that_is_not_there() {
+    let setup = gateway::setup("")
+        .file("tollgate.yaml", "providers: { sandbox: {} }\npolicies: ./nowhere\nlimits: { headers: 0 }\n");
+    let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+    assert_eq!(printed.code, Some(1), "{printed:#?}");
+    for part in [
+        "tollgate.yaml:2:11: error: ",
+        "nowhere`: cannot read the directory of the policies: No such file",
+        "help: make the directory",
+        "tollgate.yaml:3:",
+    ] {
+        assert!(printed.err.contains(part), "no {part} in\n{}", printed.err);
+    }
+}
+
+#[test]
 fn check_prints_broken_policies_with_their_place() {
     let setup = gateway::setup("")
         .policy("10-broken.rhai", "fn on_request(req) {\n    route(\n}\n")
@@ -122,6 +173,7 @@ fn a_port_in_use_is_said_in_one_line() {
 fn the_schema_describes_every_field() {
     let printed = gateway::setup("").run(&["schema"]);
     assert_eq!(printed.code, Some(0), "{printed:#?}");
+    assert_eq!(printed.out, include_str!("../../docs/tollgate.schema.json"));
     let schema: Value = serde_json::from_str(&printed.out).unwrap();
     for field in ["listen", "admin", "policies", "providers", "models", "limits", "retries", "deadlines"] {
         let described = schema["properties"][field].to_string();

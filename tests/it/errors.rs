@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::acts;
-use crate::client::{self, ask, chat, post_text};
+use crate::client::{self, ask, chat, eventually, post_text};
 use crate::gateway::{self, Gateway, provider};
 use crate::upstream::Upstream;
 
@@ -165,4 +165,37 @@ async fn the_field_that_names_another_host_is_just_another_field() {
     }
     assert_eq!(chat(gateway.clients, &body).await.said(), "ok");
     assert!(sink.heard().is_empty() && up.heard().len() == 1);
+}
+
+#[tokio::test]
+async fn a_providers_key_comes_out_nowhere_whatever_it_looks_like() {
+    for key in ["token-abc123", "internalgatewaytoken", "Passw0rd Local"] {
+        let said =
+            json!({"error": {"message": format!("bad {key}!"), "type": key, "code": key, "param": key}});
+        let upstream = Upstream::start(move |heard| {
+            let event = format!("data: {said}\n\n");
+            match &*heard.model() {
+                "inside" => acts::whole(200, &said),
+                "first" => acts::stream(&event, usize::MAX),
+                "later" => acts::stream(&format!("{}{event}", acts::events(&["hi"])), usize::MAX),
+                status => acts::whole(status.parse().unwrap(), &said),
+            }
+        });
+        let config = format!(
+            "breaker: {{ enabled: false }}\nretries: {{ retries: 0 }}\nproviders:\n  up: {{ dialect: openai, base_url: \"{}\", keys: [ env:WORD ] }}\n",
+            upstream.url()
+        );
+        let gateway = gateway::setup(&config).env("WORD", key).start();
+        let models = ["400", "429", "500", "inside", "first", "later"];
+        for model in models {
+            let mut question = ask(&format!("up/{model}"));
+            question["stream"] = matches!(model, "first" | "later").into();
+            let reply = chat(gateway.clients, &question).await;
+            let told = format!("{:?} {}", reply.headers, reply.text());
+            assert!(!told.contains(key) && told.contains("bad [redacted]!"), "{key}, {model}: {reply:#?}");
+        }
+        let written = || (gateway.access().len() == models.len()).then(|| gateway.log().join("\n"));
+        let log = eventually("a line for each", written).await;
+        assert!(!log.contains(key), "{log}");
+    }
 }

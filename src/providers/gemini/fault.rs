@@ -120,7 +120,9 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
         _ => fault,
     };
     match &envelope.field {
-        Some(field) if kind == FaultKind::BadRequest && is_path(field) => fault.at(field.clone()),
+        Some(field) if kind == FaultKind::BadRequest && is_path(field) && scrub::is_clean(field) => {
+            fault.at(field.clone())
+        }
         _ => fault,
     }
 }

@@ -35,7 +35,7 @@ impl OpenAiDecoder {
             return Ok(());
         }
         if event.is_done() {
-            if !self.state.any_finished() {
+            if !self.state.all_finished() {
                 return Err(fault::truncated());
             }
             self.end(events);

@@ -85,13 +85,17 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
         _ => fault,
     };
     let fault = match &envelope.param {
-        Some(param) if fault.whose == crate::fault::Whose::Caller && is_path(param) => {
+        Some(param)
+            if fault.whose == crate::fault::Whose::Caller && is_path(param) && scrub::is_clean(param) =>
+        {
             fault.at(param.clone())
         }
         _ => fault,
     };
     match kind {
-        FaultKind::BadRequest | FaultKind::NotFound | FaultKind::RateLimited if is_code(&envelope.code) => {
+        FaultKind::BadRequest | FaultKind::NotFound | FaultKind::RateLimited
+            if is_code(&envelope.code) && scrub::is_clean(&envelope.code) =>
+        {
             fault.code(envelope.code.clone())
         }
         _ => fault,
@@ -443,6 +447,24 @@ mod tests {
             (400, "", "the provider answered 400"),
         ] {
             assert_eq!(of(status, body).message, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn codes_and_fields_that_look_like_keys_are_none() {
+        for (word, kept) in [
+            ("sk-proj-abcDEF123456", None),
+            ("token.internal", None),
+            ("rate_limit_exceeded", Some("rate_limit_exceeded")),
+        ] {
+            for status in [400, 429] {
+                let fault = of(
+                    status,
+                    &serde_json::json!({"error": {"message": "x", "code": word, "param": word}}).to_string(),
+                );
+                assert_eq!(fault.code.as_deref(), kept, "{status}");
+                assert_eq!(fault.param.as_deref(), kept.filter(|_| status == 400), "{status}");
+            }
         }
     }
 

@@ -178,6 +178,29 @@ fn frames_before_the_first_content_are_told_apart() {
 }
 
 #[test]
+fn a_stream_of_two_answers_is_complete_when_both_are() {
+    let chunk = |index: u64, text: &str, finish: Option<&str>| {
+        let choice = serde_json::json!({"index": index, "delta": {"role": "assistant", "content": text}, "finish_reason": finish});
+        let chunk = serde_json::json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]});
+        format!("data: {chunk}\n\n")
+    };
+    let [begin, first, second] = [
+        [chunk(0, "a", None), chunk(1, "b", None)].concat(),
+        chunk(0, "", Some("stop")),
+        chunk(1, "", Some("stop")),
+    ];
+    for (text, complete) in [
+        (format!("{begin}{first}data: [DONE]\n\n"), false),
+        (format!("{begin}{second}data: [DONE]\n\n"), false),
+        (format!("{begin}{second}{first}data: [DONE]\n\n"), true),
+        (format!("{begin}{first}{second}"), true),
+    ] {
+        let (frames, result, _) = relayed(&provider(), text.as_bytes(), text.len(), false);
+        assert_eq!((result.is_ok(), joined(&frames).contains("[DONE]")), (complete, complete), "{text}");
+    }
+}
+
+#[test]
 fn clean_frames_of_one_chunk_go_on_as_one_slice_of_it() {
     let body = Bytes::from(std::fs::read(folder().join("clean.sse")).unwrap());
     let mut relay = provider().stream(false);

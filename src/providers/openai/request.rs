@@ -116,7 +116,7 @@ pub(in crate::providers) fn path(template: &str, model: &str) -> String {
 /// The quirks of a request that is an object already.
 pub(in crate::providers) fn apply_to_object(object: &mut Object, quirks: &QuirkSettings) {
     for (old, new) in &quirks.rename {
-        if let Some(value) = object.shift_remove(old) {
+        if let Some(value) = object.shift_remove(old).filter(|value| !value.is_null()) {
             object.insert(new.clone(), value);
         }
     }
@@ -140,7 +140,8 @@ pub(in crate::providers) fn apply(splice: &mut Splice<'_>, body: &ClientBody, qu
         splice.remove(field);
     }
     for (field, value) in &quirks.defaults {
-        let renamed = quirks.rename.iter().any(|(old, new)| new == field && body.field(old).is_some());
+        let says = |old: &str| body.raw(old).is_some_and(|value| value != "null");
+        let renamed = quirks.rename.iter().any(|(old, new)| new == field && says(old));
         if body.field(field).is_none() && !renamed {
             splice.set(field, value.to_string());
         }
@@ -309,6 +310,11 @@ mod tests {
                 r#"{"model":"vendor/model-1","max_tokens":5,"n":1}"#,
             ),
             (
+                r#"{"model":"fast","max_completion_tokens":null,"max_tokens":5,"seed":null}"#,
+                json!({"rename": {"max_completion_tokens": "max_tokens", "seed": "random_seed"}, "defaults": {"random_seed": 1}}),
+                r#"{"model":"vendor/model-1","max_tokens":5,"random_seed":1}"#,
+            ),
+            (
                 r#"{"model":"f","messages":[{"role":"assistant","reasoning_content":"r","tool_calls":[{"id":"call_long"}]},{"role":"tool","tool_call_id":"call_long"}]}"#,
                 json!({"drop_in_messages": ["reasoning_content"], "tool_id_length": 9}),
                 &format!(
@@ -339,6 +345,15 @@ mod tests {
         ] {
             assert_eq!(spliced(body, quirks).1, expected, "{body}");
         }
+    }
+
+    #[test]
+    fn a_renamed_null_takes_nothing_away_from_objects_either() {
+        let Value::Object(mut object) = json!({"seed": null, "random_seed": 2, "n": 1}) else { panic!() };
+        let quirks =
+            serde_json::from_value(json!({"rename": {"seed": "random_seed", "n": "count"}})).unwrap();
+        apply_to_object(&mut object, &quirks);
+        assert_eq!(Value::Object(object), json!({"random_seed": 2, "count": 1}));
     }
 
     #[test]

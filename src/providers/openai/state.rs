@@ -156,11 +156,6 @@ impl StreamState {
         !self.choices.is_empty() && self.choices.iter().all(|choice| choice.finish.is_some())
     }
 
-    /// Whether any choice has ended.
-    pub(super) fn any_finished(&self) -> bool {
-        self.choices.iter().any(|choice| choice.finish.is_some())
-    }
-
     pub(super) fn usage(&self) -> Option<Usage> {
         self.tally.map(|usage| Usage { tier: self.tier, ..usage })
     }

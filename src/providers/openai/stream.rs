@@ -37,7 +37,7 @@ impl OpenAiStream {
             return Ok(());
         }
         if event.is_done() {
-            if !self.state.any_finished() {
+            if !self.state.all_finished() {
                 return Err(fault::truncated());
             }
             self.tail(out);
