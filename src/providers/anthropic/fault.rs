@@ -50,9 +50,14 @@ pub(super) fn malformed(message: &'static str) -> Fault {
     Fault::new(FaultKind::Malformed, message)
 }
 
-/// A stream that ended without `message_stop`.
+/// A stream that ended without `message_stop`, or without saying why.
 pub(super) fn truncated() -> Fault {
     Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete")
+}
+
+/// A whole answer without `stop_reason`, which Anthropic leaves null only in the first event of a stream.
+pub(super) fn unfinished() -> Fault {
+    Fault::new(FaultKind::Truncated, "the provider's answer does not say why it ended")
 }
 
 fn broke(fault: Fault) -> Fault {
