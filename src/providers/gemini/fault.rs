@@ -64,6 +64,11 @@ pub(super) fn truncated() -> Fault {
     Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete")
 }
 
+/// A whole answer whose candidate does not say why it ended.
+pub(super) fn unfinished() -> Fault {
+    Fault::new(FaultKind::Truncated, "the provider's answer does not say why it ended")
+}
+
 /// Reads an error body; streams put it into a list of one.
 fn read(value: &Value) -> Option<Envelope> {
     let error = match value {
