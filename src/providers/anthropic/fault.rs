@@ -151,6 +151,9 @@ mod tests {
             (529, Some("false"), Retry::Elsewhere),
             (401, Some("true"), Retry::Elsewhere),
             (400, Some("true"), Retry::Never),
+            (409, None, Retry::Here),
+            (409, Some("false"), Retry::Elsewhere),
+            (425, None, Retry::Here),
         ] {
             let headers = said.map(|said| ("x-should-retry".parse().unwrap(), said.parse().unwrap()));
             let headers: HeaderMap = headers.into_iter().collect();
