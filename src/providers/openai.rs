@@ -14,7 +14,7 @@ pub(super) mod fault;
 mod finish;
 pub(super) mod losses;
 pub(super) mod normalise;
-mod peek;
+pub(super) mod peek;
 pub(super) mod reasoning;
 pub(super) mod request;
 mod state;

@@ -20,7 +20,8 @@ pub struct ProviderSettings {
     /// `openai`, `openai-responses`, `anthropic`, `bedrock`, `bedrock-anthropic`, `cohere`, `gemini`, `ollama`, `vertex` or `sandbox`; or
     /// `plugin:NAME` for a language that a plugin speaks.
     pub dialect: Option<String>,
-    /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses.
+    /// Base URL up to, but without, `/chat/completions` or `/messages`. `http` is allowed to loopback and private addresses,
+    /// and to names that `private: true` is said of.
     pub base_url: Option<String>,
     /// API keys. Several are a pool: each attempt bears one of them.
     pub keys: Vec<KeySettings>,
@@ -42,8 +43,8 @@ pub struct ProviderSettings {
     pub azure: Option<AzureSettings>,
     /// Region and keys of an AWS account, for providers that want signed requests.
     pub aws: Option<AwsSettings>,
-    /// Its host leads to private addresses. Hosts that are never public (`localhost`, `vllm`, `*.internal`, `10.0.0.8`)
-    /// need not say so.
+    /// Its host leads to private addresses, so that plain `http` may go there. Hosts that are never public (`localhost`,
+    /// `vllm`, `*.internal`, `10.0.0.8`) need not say so.
     pub private: bool,
     /// Words that policies can require: `private`.
     pub tags: Vec<String>,

@@ -169,7 +169,7 @@ impl Carry for Ask {
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
         let array = self.form() == Form::Array;
         Ok(match relay(target, Dialect::Gemini) {
-            Some(relay) if array && self.numbers().is_none() => Box::new(ArrayRelay::new(relay.stream(true))),
+            Some(relay) if array => Box::new(ArrayRelay::new(relay.stream(true))),
             Some(relay) => relay.stream(true),
             None => {
                 let encoder = GeminiEncoder::new(array, translate::answer_id(""));
@@ -232,11 +232,6 @@ impl StreamRelay for ArrayRelay {
     }
 
     fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        if body.trim_ascii().first() == Some(&b'[') {
-            // An array already.
-            self.closed = true;
-            return self.inner.whole(body, out);
-        }
         let mut events = Vec::new();
         self.inner.whole(body, &mut events)?;
         self.elements(events, out);
@@ -280,4 +275,41 @@ impl StreamRelay for ArrayRelay {
 fn data(event: &[u8]) -> &[u8] {
     let line = event.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"data:"));
     line.unwrap_or_default().trim_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::{QuirkSettings, dialect};
+
+    #[test]
+    fn documents_of_any_form_become_one_array() {
+        let (one, two) = (
+            json!({"candidates": [{"content": {"parts": [{"text": "a\nb"}]}}]}),
+            json!({"candidates": [{"finishReason": "STOP"}]}),
+        );
+        let pretty = serde_json::to_string_pretty(&[&one, &two]).unwrap();
+        for (body, expected) in [
+            (format!("data: {one}\r\n\r\ndata: {two}\r\n\r\n"), json!([one, two])),
+            (two.to_string(), json!([two])),
+            (pretty, json!([one, two])),
+        ] {
+            for whole in [false, true] {
+                if whole && body.starts_with("data") {
+                    continue;
+                }
+                let provider = dialect("gemini", &QuirkSettings::default()).unwrap();
+                let mut relay = ArrayRelay::new(provider.relay().unwrap().stream(true));
+                let (mut out, body) = (Vec::new(), Bytes::from(body.clone()));
+                if whole {
+                    relay.whole(body, &mut out).unwrap();
+                } else {
+                    relay.feed(body, &mut out).unwrap();
+                    relay.finish(&mut out).unwrap();
+                }
+                let bytes: Vec<u8> = out.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+                assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), expected);
+            }
+        }
+    }
 }

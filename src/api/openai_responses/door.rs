@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::ask::Purpose;
+use super::errand::is_left_undone;
 use super::keep::Watched;
 use super::stream::TONGUE;
 use super::{Ask, ResponseEncoder, native};
@@ -169,6 +170,10 @@ impl Carry for Ask {
         }
         if let Some(relay) = relay(target) {
             let relayed = relay.whole(body)?;
+            if relayed.finish.is_none() && is_left_undone(self.body(), &relayed.body) {
+                let text = "the provider answers in the background, which nobody asked for";
+                return Err(Fault::new(FaultKind::Malformed, text));
+            }
             if let Some(keeper) = self.keeper(target, true) {
                 keeper.keep(relayed.body.clone());
             }

@@ -117,6 +117,16 @@ pub(super) fn is_under_way(kept: &Kept) -> bool {
     is_status_under_way(&kept.answer)
 }
 
+/// Whether an answer is left undone though nobody asked for one in the background: neither the client nor, as the answer
+/// tells, the provider's settings.
+pub(super) fn is_left_undone(asked: &Body, answer: &[u8]) -> bool {
+    let said = || {
+        let answer = std::str::from_utf8(answer).unwrap_or_default();
+        json::entries(answer).any(|(key, raw)| key == "background" && raw == "true")
+    };
+    is_status_under_way(answer) && asked.bool("background") != Some(true) && !said()
+}
+
 fn is_status_under_way(answer: &[u8]) -> bool {
     let answer = std::str::from_utf8(answer).unwrap_or_default();
     let status = json::entries(answer).find(|(key, _)| key == "status");
@@ -132,4 +142,25 @@ pub(in crate::api) fn door(lookup: &Lookup, shelf: &Shelf) -> Option<&'static dy
         Wish::Cancel => &AtProvider(Wish::Cancel),
         Wish::Items => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_under_way_is_none_unless_it_was_asked_for_in_the_background() {
+        for (asked, answer, expected) in [
+            (r#"{"model":"m"}"#, r#"{"status":"in_progress","output":[]}"#, true),
+            (r#"{"background":false}"#, r#"{"status": "queued", "background": false}"#, true),
+            (r#"{"background":null}"#, r#"{"status":"queued","background":null}"#, true),
+            (r#"{"background":true}"#, r#"{"status":"queued"}"#, false),
+            (r#"{"model":"m"}"#, r#"{"background":true,"status":"queued"}"#, false),
+            (r#"{"model":"m"}"#, r#"{"status":"completed","output":[{"status":"in_progress"}]}"#, false),
+            (r#"{"model":"m"}"#, r#"{"output":[]}"#, false),
+        ] {
+            let body = Body::read(Bytes::from_static(asked.as_bytes())).unwrap();
+            assert_eq!(is_left_undone(&body, answer.as_bytes()), expected, "{asked} {answer}");
+        }
+    }
 }

@@ -72,10 +72,21 @@ pub(super) fn base_url(text: &str) -> Result<BaseUrl, &'static str> {
 }
 
 /// Whether plain http to `host` stays in the house: loopback, private addresses, names without dots (containers,
-/// services of a cluster), and the domains that are never public.
+/// services of a cluster), and the domains that are never public: those of one's own network, and those that RFC 2606
+/// reserves.
 pub(super) fn is_private(host: &str) -> bool {
-    const DOMAINS: [&str; 7] =
-        [".localhost", ".local", ".internal", ".lan", ".home.arpa", ".svc", ".svc.cluster.local"];
+    const DOMAINS: [&str; 10] = [
+        ".localhost",
+        ".local",
+        ".internal",
+        ".lan",
+        ".home.arpa",
+        ".svc",
+        ".svc.cluster.local",
+        ".invalid",
+        ".test",
+        ".example",
+    ];
     match host.parse() {
         Ok(IpAddr::V4(ip)) => is_private_v4(ip),
         Ok(IpAddr::V6(ip)) => is_private_v6(ip),
@@ -153,12 +164,17 @@ mod tests {
             ("fd12::1", true),
             ("host.docker.internal", true),
             ("llm.team.svc.cluster.local", true),
+            ("nope.invalid", true),
+            ("x.test", true),
+            ("llm.corp.example", true),
             ("8.8.8.8", false),
             ("172.32.0.1", false),
             ("169.254.169.254", false),
             ("2001:db8::1", false),
             ("api.openai.com", false),
             ("evil-localhost.com", false),
+            ("api.example.com", false),
+            ("test.com", false),
         ] {
             assert_eq!(is_private(host), private, "{host}");
         }

@@ -1,6 +1,7 @@
 //! Providers: the preset merged in, the URL taken apart, nothing secret written out.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -187,11 +188,13 @@ impl Desk<'_> {
             let help = format!("leave `{operation}` out");
             self.error(&path, message, Some(help));
         }
-        if !url.tls && !is_private(&url.host) {
+        // A name may lead to private addresses whatever its domain; an address is what it is.
+        let declared = settings.private && url.host.parse::<IpAddr>().is_err();
+        if !url.tls && !is_private(&url.host) && !declared {
             let message =
                 format!("plain http to `{}` would send prompts and keys over the open network", url.host);
-            let help =
-                "use https; http is for loopback, private addresses, and names without a public domain";
+            let help = "use https; http is for loopback, private addresses, names without a public domain, \
+                        and names that `private: true` is said of";
             self.error(&path, message, Some(help.into()));
         }
         if !url.tls && settings.tls_min.is_some() {

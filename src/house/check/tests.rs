@@ -154,6 +154,12 @@ fn each_contradiction_is_named_with_its_place() {
             provider("base_url: 'http://api.x.com/v1'"),
             vec!["1:63: error: plain http to `api.x.com` would send prompts and keys over the open network"],
         ),
+        (provider("base_url: 'http://vllm.corp.example.com', private: true"), vec![]),
+        (provider("base_url: 'http://x.test'"), vec![]),
+        (
+            provider("base_url: 'http://8.8.8.8', private: true"),
+            vec!["1:63: error: plain http to `8.8.8.8` would send prompts and keys over the open network"],
+        ),
         (
             provider("base_url: 'https://u:p@x.com/v1'"),
             vec!["1:63: error: the `base_url` of `a` contains credentials"],

@@ -33,6 +33,14 @@ pub(super) fn part(block: Value) -> Part {
     }
 }
 
+/// Whether a block has the form of its type, as far as it is read here.
+pub(super) fn is_sound(block: &Value) -> bool {
+    match block.get("type").and_then(Value::as_str) {
+        Some("text") => block.get("text").is_some_and(Value::is_string),
+        kind => kind.is_some(),
+    }
+}
+
 /// The JSON text of a call's `input`; `{}` where there is none.
 pub(super) fn arguments(input: Option<&Value>) -> String {
     match input {

@@ -22,6 +22,8 @@ pub(super) struct AnthropicDecoder {
     /// Calls of the client's tools so far.
     calls: u32,
     started: bool,
+    /// Why the message ends was said.
+    stopped: bool,
     done: bool,
 }
 
@@ -81,6 +83,7 @@ impl AnthropicDecoder {
             open: Vec::new(),
             calls: 0,
             started: false,
+            stopped: false,
             done: false,
         }
     }
@@ -108,6 +111,8 @@ impl AnthropicDecoder {
             "content_block_delta" => self.block_delta(wire.index, wire.delta, events),
             "content_block_stop" => self.block_stop(wire.index, events),
             "message_delta" => self.message_delta(wire, events),
+            // An end without its reason: what came before it may be half an answer.
+            "message_stop" if !self.stopped => return Err(fault::truncated()),
             "message_stop" => self.end(events),
             "error" => return Err(self.error(&text)),
             _ => {}
@@ -216,6 +221,7 @@ impl AnthropicDecoder {
         }
         let Some(delta) = wire.delta else { return };
         let Some(reason) = delta.stop_reason else { return };
+        self.stopped = true;
         self.open.drain(..).for_each(|open| close(open.kind, events));
         let mut rest: Object = delta.rest.into_iter().filter(|(_, value)| !value.is_null()).collect();
         // What was cleared of the prompt: https://platform.claude.com/docs/en/build-with-claude/context-editing

@@ -50,9 +50,14 @@ pub(super) fn malformed(message: &'static str) -> Fault {
     Fault::new(FaultKind::Malformed, message)
 }
 
-/// A stream that ended without `message_stop`.
+/// A stream that ended without `message_stop`, or without saying why.
 pub(super) fn truncated() -> Fault {
     Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete")
+}
+
+/// A whole answer without `stop_reason`, which Anthropic leaves null only in the first event of a stream.
+pub(super) fn unfinished() -> Fault {
+    Fault::new(FaultKind::Truncated, "the provider's answer does not say why it ended")
 }
 
 fn broke(fault: Fault) -> Fault {
@@ -146,6 +151,9 @@ mod tests {
             (529, Some("false"), Retry::Elsewhere),
             (401, Some("true"), Retry::Elsewhere),
             (400, Some("true"), Retry::Never),
+            (409, None, Retry::Here),
+            (409, Some("false"), Retry::Elsewhere),
+            (425, None, Retry::Here),
         ] {
             let headers = said.map(|said| ("x-should-retry".parse().unwrap(), said.parse().unwrap()));
             let headers: HeaderMap = headers.into_iter().collect();

@@ -73,6 +73,7 @@ fn server_tools_are_kept_whole_and_never_the_clients() {
         r#"{"type":"content_block_start","index":1,"content_block":{"type":"compaction","content":"a"}}"#,
         r#"{"type":"content_block_delta","index":1,"delta":{"type":"compaction_delta","content":"b"}}"#,
         r#"{"type":"content_block_stop","index":1}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#,
     ]);
     let foreign: Vec<_> = said
         .iter()
@@ -123,20 +124,82 @@ fn an_error_as_the_first_event_can_still_fail_over() {
     assert_eq!(relay.feed(Bytes::from(text), &mut frames).unwrap_err().kind, FaultKind::Overloaded);
 }
 
+fn relayed(data: &[&str]) -> Result<String, Fault> {
+    let text: String = data.iter().map(|data| format!("data: {data}\n\n")).collect();
+    let provider = Anthropic::new(QuirkSettings::default());
+    let (mut relay, mut frames) = (provider.stream(false), Vec::new());
+    relay.feed(Bytes::from(text), &mut frames)?;
+    relay.finish(&mut frames)?;
+    Ok(String::from_utf8(frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect()).unwrap())
+}
+
+const DELTA: &str =
+    r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1}}"#;
+
 #[test]
-fn a_stream_needs_its_own_end() {
-    let delta = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1}}"#;
-    assert_eq!(events(&[START, delta]).unwrap_err().kind, FaultKind::Truncated);
-    assert_eq!(events(&["{}", "nonsense"]).unwrap_err().kind, FaultKind::Malformed);
-    assert_eq!(events(&[]).unwrap_err().kind, FaultKind::Truncated);
+fn a_stream_needs_its_own_end_and_a_reason_for_it() {
+    let text = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"half"}}"#;
+    let call = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t1","name":"f","input":{}}}"#;
+    let json = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"a\":"}}"#;
+    let unsaid = r#"{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":1}}"#;
+    for (data, expected) in [
+        (&[START, text, DELTA, STOP][..], None),
+        (&[START, DELTA], Some(FaultKind::Truncated)),
+        (&[START, text, STOP], Some(FaultKind::Truncated)),
+        (&[START, text, unsaid, STOP], Some(FaultKind::Truncated)),
+        (&[START, call, json, STOP], Some(FaultKind::Truncated)),
+        (&[START, STOP], Some(FaultKind::Truncated)),
+        (&[STOP], Some(FaultKind::Truncated)),
+        (&["{}", "nonsense"], Some(FaultKind::Malformed)),
+        (&[], Some(FaultKind::Truncated)),
+    ] {
+        assert_eq!(events(data).err().map(|fault| fault.kind), expected, "decoded: {data:?}");
+        assert_eq!(relayed(data).err().map(|fault| fault.kind), expected, "relayed: {data:?}");
+    }
 }
 
 #[test]
 fn events_without_names_get_them() {
+    let expected = format!("event: message_delta\ndata: {DELTA}\n\nevent: message_stop\ndata: {STOP}\n\n");
+    assert_eq!(relayed(&[DELTA, STOP]).unwrap(), expected);
+}
+
+#[test]
+fn a_whole_answer_is_a_message_or_a_fault() {
+    use FaultKind as K;
+    let message = |fields: serde_json::Value| {
+        let mut message = json!({"id": "m", "type": "message", "role": "assistant", "model": "x",
+            "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn", "stop_sequence": null,
+            "usage": {"input_tokens": 1, "output_tokens": 1}});
+        message.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        message
+    };
     let provider = Anthropic::new(QuirkSettings::default());
-    let (mut relay, mut frames) = (provider.stream(false), Vec::new());
-    relay.feed(Bytes::from(format!("data: {STOP}\n\n")), &mut frames).unwrap();
-    assert_eq!(frames[0].bytes, format!("event: message_stop\ndata: {STOP}\n\n").as_bytes());
+    for (fields, expected) in [
+        (json!({}), None),
+        (json!({"error": null}), None),
+        (json!({"content": []}), None),
+        (json!({"content": [{"type": "something_new", "text": 5}]}), None),
+        (json!({"content": [{}]}), Some(K::Malformed)),
+        (json!({"content": [null]}), Some(K::Malformed)),
+        (json!({"content": ["oops"]}), Some(K::Malformed)),
+        (json!({"content": "oops"}), Some(K::Malformed)),
+        (json!({"content": null}), Some(K::Malformed)),
+        (json!({"content": [{"type": "text", "text": 5}]}), Some(K::Malformed)),
+        (json!({"content": [{"type": "text"}]}), Some(K::Malformed)),
+        (json!({"content": [], "stop_reason": null}), Some(K::Truncated)),
+        (json!({"stop_reason": null}), Some(K::Truncated)),
+        (json!({"error": {"type": "api_error", "message": "x"}}), Some(K::ServerError)),
+        (json!({"error": {"type": "overloaded_error", "message": "x"}}), Some(K::Overloaded)),
+    ] {
+        let body = Bytes::from(message(fields.clone()).to_string());
+        let kind = |fault: Fault| fault.kind;
+        assert_eq!(provider.decode(&body).err().map(kind), expected, "decoded: {fields}");
+        let whole = Relay::whole(&provider, body.clone());
+        assert_eq!(whole.err().map(kind), expected, "relayed: {fields}");
+        let stream = provider.stream(false).whole(body, &mut Vec::new());
+        assert_eq!(stream.err().map(kind), expected, "as a stream: {fields}");
+    }
 }
 
 #[test]

@@ -119,6 +119,8 @@ impl AnthropicStream {
                 }
                 reason.is_some()
             }
+            // An end without its reason: what came before it may be half an answer.
+            "message_stop" if self.finish.is_none() => return Err(fault::truncated()),
             "message_stop" => {
                 self.done = true;
                 false

@@ -1,5 +1,7 @@
 //! Whole messages for clients of the same dialect: checked, and passed on as they came.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -11,22 +13,45 @@ use crate::chat::Object;
 use crate::fault::Fault;
 use crate::frames::sse_named;
 use crate::providers::Relayed;
+use crate::providers::openai::peek::Shape;
 
 /// As much of a message as has to be known to let it pass.
 #[derive(Deserialize)]
 struct Peek<'a> {
-    #[serde(rename = "type", default)]
-    kind: std::borrow::Cow<'a, str>,
-    content: Option<Vec<IgnoredAny>>,
-    stop_reason: Option<std::borrow::Cow<'a, str>>,
+    #[serde(rename = "type", borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    content: Option<Vec<BlockPeek<'a>>>,
+    #[serde(borrow)]
+    stop_reason: Option<Cow<'a, str>>,
     usage: Option<WireUsage>,
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct BlockPeek<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    text: Shape,
+}
+
+impl Peek<'_> {
+    /// Whether it is a message, whole and without an error.
+    fn is_clean(&self) -> bool {
+        let sound = |block: &BlockPeek<'_>| block.kind != "text" || matches!(block.text, Shape::Text(_));
+        self.kind == "message"
+            && self.error.is_none()
+            && self.stop_reason.is_some()
+            && self.content.as_ref().is_some_and(|blocks| blocks.iter().all(sound))
+    }
 }
 
 /// The body as it came, what it says was used, and how it ended.
 pub(super) fn relay(body: &Bytes, now_ms: u64) -> Result<Relayed, Fault> {
     let body = body.slice_ref(body.trim_ascii());
     match serde_json::from_slice::<Peek<'_>>(&body) {
-        Ok(peek) if peek.content.is_some() && peek.kind == "message" => {
+        Ok(peek) if peek.is_clean() => {
             let finish = peek.stop_reason.as_deref().map(|raw| stop::reason(raw).word());
             let usage = peek.usage.and_then(|usage| usage.classes());
             Ok(Relayed { body, usage, finish, lost: Vec::new() })

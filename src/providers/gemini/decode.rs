@@ -11,7 +11,7 @@ use crate::json;
 /// The canonical answer.
 ///
 /// # Errors
-/// `Malformed` when the body is no answer; the provider's own fault when it is an error object.
+/// `Malformed` when the body is no answer; `Truncated` when one has no end; the provider's own fault when it is an error object.
 pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
     let value = json::parse(body).ok_or_else(|| fault::malformed("the provider's answer is not JSON"))?;
     let mut object = match joined(value) {
@@ -23,14 +23,12 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
         Some(Value::Array(candidates)) => candidates,
         _ => Vec::new(),
     };
-    let mut choices: Vec<Choice> = candidates
-        .into_iter()
-        .enumerate()
-        .filter_map(|(place, candidate)| match candidate {
-            Value::Object(candidate) => Some(choice(candidate, place, &id)),
-            _ => None,
-        })
-        .collect();
+    let mut choices = Vec::with_capacity(candidates.len());
+    for (place, candidate) in candidates.into_iter().enumerate() {
+        if let Value::Object(candidate) = candidate {
+            choices.push(choice(candidate, place, &id)?);
+        }
+    }
     if choices.is_empty() {
         let Some(reason) = finish::block_reason(object.get("promptFeedback")) else {
             return Err(fault::malformed("the provider's answer has no candidates"));
@@ -93,11 +91,12 @@ fn join(known: &mut Object, mut more: Object) {
     known.extend(more);
 }
 
-fn choice(mut candidate: Object, place: usize, answer: &str) -> Choice {
+fn choice(mut candidate: Object, place: usize, answer: &str) -> Result<Choice, Fault> {
     let index = part::index(&candidate, place);
-    let parts = match candidate.get_mut("content").and_then(|content| content.get_mut("parts")) {
-        Some(Value::Array(parts)) => std::mem::take(parts),
-        _ => Vec::new(),
+    let parts = part::take_parts(&mut candidate)?;
+    let Some(word) = finish::word(candidate.get("finishReason")) else {
+        let silent = || fault::malformed("the provider sent a candidate that says nothing");
+        return Err(if parts.is_empty() { silent() } else { fault::unfinished() });
     };
     let mut reader =
         Reader { answer, index, content: Vec::new(), calls: 0, images: Vec::new(), text: String::new() };
@@ -112,14 +111,14 @@ fn choice(mut candidate: Object, place: usize, answer: &str) -> Choice {
     {
         place.append(&mut citations);
     }
-    let word = finish::word(candidate.get("finishReason"));
     let logprobs = logprobs::read(candidate.shift_remove("logprobsResult"));
     let mut rest = Object::new();
     part::keep_rest(candidate, &mut rest);
     if !images.is_empty() {
         rest.insert("images".into(), Value::Array(images));
     }
-    Choice { index, content, finish: word.map(|word| finish::finish(word, calls > 0)), logprobs, rest }
+    let finish = Some(finish::finish(word, calls > 0));
+    Ok(Choice { index, content, finish, logprobs, rest })
 }
 
 struct Reader<'a> {

@@ -126,11 +126,7 @@ impl GeminiDecoder {
             }
         };
         let Some(choice) = self.choices.get_mut(at) else { return Ok(()) };
-        let parts = match candidate.get_mut("content").and_then(|content| content.get_mut("parts")) {
-            Some(Value::Array(parts)) => std::mem::take(parts),
-            _ => Vec::new(),
-        };
-        for part in parts {
+        for part in part::take_parts(&mut candidate)? {
             // An empty call ends one that came in pieces.
             if choice.open.is_some() && is_empty_call(&part) {
                 choice.close(events);

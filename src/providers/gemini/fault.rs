@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use crate::chat::Object;
-use crate::fault::{Fault, FaultKind, Retry};
+use crate::fault::{Fault, FaultKind, Phase, Retry};
 use crate::providers::{retry_after, scrub};
 
 /// `{"error": {"code", "message", "status", "details"}}`, read.
@@ -64,6 +64,11 @@ pub(super) fn truncated() -> Fault {
     Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete")
 }
 
+/// A whole answer whose candidate does not say why it ended.
+pub(super) fn unfinished() -> Fault {
+    Fault::new(FaultKind::Truncated, "the provider's answer does not say why it ended")
+}
+
 /// Reads an error body; streams put it into a list of one.
 fn read(value: &Value) -> Option<Envelope> {
     let error = match value {
@@ -111,12 +116,17 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
             .status(status)
             .after(after);
     }
+    if let FaultKind::Timeout(_) = kind {
+        return Fault::new(kind, "the provider timed out").after(after);
+    }
     let message =
         scrub::scrub(&envelope.message).unwrap_or_else(|| format!("the provider answered {status}"));
     let fault = Fault::new(kind, message).status(status).after(after);
     let fault = match kind {
         // Another target may know the model or take more.
         FaultKind::NotFound | FaultKind::TooLarge => fault.retry(Retry::Elsewhere),
+        // A conflict (Google's ABORTED), and what came too early, pass.
+        FaultKind::BadRequest if matches!(status, 409 | 425) => fault.retry(Retry::Here),
         _ => fault,
     };
     match &envelope.field {
@@ -157,7 +167,8 @@ fn kind(status: u16, envelope: &Envelope) -> FaultKind {
         400 if mentions(&["safety", "prohibited_content", "responsible ai", "blocked by"]) => {
             FaultKind::ContentFiltered
         }
-        404 => FaultKind::NotFound,
+        404 | 410 => FaultKind::NotFound,
+        408 => FaultKind::Timeout(Phase::FirstByte),
         413 => FaultKind::TooLarge,
         429 => FaultKind::RateLimited,
         503 | 529 => FaultKind::Overloaded,
@@ -174,6 +185,7 @@ fn status_of(word: &str) -> u16 {
         "UNAUTHENTICATED" => 401,
         "PERMISSION_DENIED" => 403,
         "NOT_FOUND" => 404,
+        "ABORTED" => 409,
         "RESOURCE_EXHAUSTED" => 429,
         "UNAVAILABLE" => 503,
         "DEADLINE_EXCEEDED" => 504,
@@ -192,6 +204,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::fault::Then;
 
     fn of(status: u16, error: Value) -> Fault {
         from_answer(status, &HeaderMap::new(), json!({ "error": error }).to_string().as_bytes(), 0)
@@ -230,6 +243,23 @@ mod tests {
             let fault = of(status, error.clone());
             assert_eq!((fault.kind, fault.client_status()), (kind, client), "{status} {error}");
         }
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_and_what_is_gone_elsewhere() {
+        for (status, then, client) in [
+            (400, Then::Stop, 400),
+            (404, Then::NextTarget, 404),
+            (408, Then::NextTarget, 504),
+            (409, Then::Retry, 409),
+            (410, Then::NextTarget, 410),
+            (425, Then::Retry, 425),
+        ] {
+            let fault = of(status, json!({"message": "no"}));
+            assert_eq!((fault.then(), fault.client_status()), (then, client), "{status}");
+        }
+        let aborted = inside_success(&json!({"error": {"message": "x", "status": "ABORTED"}}));
+        assert_eq!(aborted.then(), Then::Retry);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::fault;
 use crate::chat::Object;
+use crate::fault::Fault;
 
 /// What a part says.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +39,26 @@ pub(super) struct Call {
 pub(super) struct Part {
     pub(super) said: Said,
     pub(super) signature: Option<String>,
+}
+
+/// Takes the parts out of a candidate.
+///
+/// # Errors
+/// `Malformed` where something else stands in their place.
+pub(super) fn take_parts(candidate: &mut Object) -> Result<Vec<Value>, Fault> {
+    let parts = match candidate.get_mut("content") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(content)) => content.get_mut("parts").map(Value::take).unwrap_or_default(),
+        Some(_) => return Err(fault::malformed("the provider sent a content that is not an object")),
+    };
+    let sound = |part: &Value| {
+        part.as_object().is_some_and(|part| part.get("text").is_none_or(|t| t.is_string() || t.is_null()))
+    };
+    match parts {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(parts) if parts.iter().all(sound) => Ok(parts),
+        _ => Err(fault::malformed("the provider sent parts of another form")),
+    }
 }
 
 /// Reads a part; `None` when it says nothing.

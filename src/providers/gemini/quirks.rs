@@ -1,5 +1,6 @@
 //! Habits of Google's API, each shown by the smallest answer that has it.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Gemini;
@@ -9,7 +10,7 @@ use crate::chat::{
     ToolKind, proof,
 };
 use crate::fault::FaultKind;
-use crate::providers::{Provider, QuirkSettings};
+use crate::providers::{Provider, QuirkSettings, Relay};
 use crate::target::TargetName;
 
 fn gemini() -> Gemini {
@@ -116,8 +117,81 @@ fn garbage_never_panics() {
         assert!(decoded(&[body.as_bytes()]).is_err(), "{body}");
         assert!(gemini().decode(body.as_bytes()).is_err(), "{body}");
     }
-    let odd = r#"{"candidates":[{"content":{"parts":[1,{"functionCall":{"name":1,"args":[2]}},{"text":3}]},"index":-1}]}"#;
+    let odd = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":1,"args":[2]}},{"text":null}]},"index":-1,"finishReason":"STOP"}]}"#;
     gemini().decode(odd.as_bytes()).unwrap();
+}
+
+fn relayed(body: &str, whole: bool) -> Result<String, FaultKind> {
+    let provider = gemini();
+    let (mut relay, mut frames) = (provider.stream(true), Vec::new());
+    let body = Bytes::from(body.to_owned());
+    let heard = if whole { relay.whole(body, &mut frames) } else { relay.feed(body, &mut frames) };
+    heard.and_then(|()| relay.finish(&mut frames)).map_err(|fault| fault.kind)?;
+    Ok(String::from_utf8(frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect()).unwrap())
+}
+
+#[test]
+fn a_whole_answer_says_something_and_why_it_ended() {
+    use FaultKind as K;
+    let of = |candidate: Value| json!({ "candidates": [candidate], "responseId": "r" });
+    let said = json!({"parts": [{"text": "a"}], "role": "model"});
+    for (body, expected) in [
+        (of(json!({"content": said, "finishReason": "STOP"})), None),
+        (of(json!({"content": said, "finishReason": 1})), None),
+        (of(json!({"content": {"role": "model"}, "finishReason": "MAX_TOKENS"})), None),
+        (of(json!({"content": null, "finishReason": "SAFETY"})), None),
+        (of(json!({"finishReason": "STOP"})), None),
+        (of(json!({"content": said})), Some(K::Truncated)),
+        (of(json!({"content": said, "finishReason": "FINISH_REASON_UNSPECIFIED"})), Some(K::Truncated)),
+        (
+            json!({"candidates": [{"content": said, "finishReason": "STOP"}, {"content": said, "index": 1}]}),
+            Some(K::Truncated),
+        ),
+        (of(json!({})), Some(K::Malformed)),
+        (of(json!({"index": 0})), Some(K::Malformed)),
+        (of(json!({"content": null})), Some(K::Malformed)),
+        (of(json!({"content": "hello", "finishReason": "STOP"})), Some(K::Malformed)),
+        (of(json!({"content": {"parts": 42}, "finishReason": "STOP"})), Some(K::Malformed)),
+        (of(json!({"content": {"parts": {"a": 1}}, "finishReason": "STOP"})), Some(K::Malformed)),
+        (of(json!({"content": {"parts": [1]}, "finishReason": "STOP"})), Some(K::Malformed)),
+        (of(json!({"content": {"parts": [{"text": 3}]}, "finishReason": "STOP"})), Some(K::Malformed)),
+        (json!({"candidates": ["oops"]}), Some(K::Malformed)),
+        (json!({"candidates": "oops"}), Some(K::Malformed)),
+        (json!({"usageMetadata": {"promptTokenCount": 1}}), Some(K::Malformed)),
+    ] {
+        let text = body.to_string();
+        let decoded = gemini().decode(text.as_bytes()).err().map(|fault| fault.kind);
+        assert_eq!(decoded, expected, "decoded: {text}");
+        let whole = Relay::whole(&gemini(), Bytes::from(text.clone())).err().map(|fault| fault.kind);
+        assert_eq!(whole, expected, "relayed: {text}");
+        assert_eq!(relayed(&text, true).is_err(), expected.is_some(), "as a stream: {text}");
+        let stream = super::conformance::decoded(&[format!("data: {text}\r\n\r\n").as_bytes()]);
+        assert_eq!(stream.is_err(), expected.is_some(), "a decoded stream: {text}");
+    }
+}
+
+#[test]
+fn documents_of_any_form_reach_a_client_of_events_as_events() {
+    let (one, two) = (candidate(json!([{"text": "a\nb"}]), None), candidate(json!([]), Some("STOP")));
+    let pretty = serde_json::to_string_pretty(&[&one, &two]).unwrap();
+    for (body, expected) in [
+        (two.to_string(), vec![&two]),
+        (serde_json::to_string_pretty(&two).unwrap().replace('\n', "\r\n"), vec![&two]),
+        (format!("[{one},\r\n{two}\r\n]"), vec![&one, &two]),
+        (pretty, vec![&one, &two]),
+    ] {
+        // By its content type it is JSON, or it pretends to be events.
+        for whole in [true, false] {
+            let text = relayed(&body, whole).unwrap();
+            let events: Vec<Value> = text
+                .split_terminator("\n\n")
+                .map(|event| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap())
+                .collect();
+            assert_eq!(events.iter().collect::<Vec<_>>(), expected, "{body}");
+        }
+    }
+    assert_eq!(relayed("<html>", true).unwrap_err(), FaultKind::Malformed);
+    assert_eq!(relayed("{\"candidates\":[", true).unwrap_err(), FaultKind::Truncated);
 }
 
 fn encoded(asked: &Request, model: &str) -> (String, Value, Vec<String>) {

@@ -69,7 +69,7 @@ pub(super) fn whole(body: Bytes) -> Result<Relayed, Fault> {
         && let Some(reason) = peek.finish()
     {
         let usage = peek.usage_metadata.as_ref().and_then(usage::read);
-        return Ok(Relayed { usage, finish: reason.map(FinishReason::word), lost: Vec::new(), body });
+        return Ok(Relayed { usage, finish: Some(reason.word()), lost: Vec::new(), body });
     }
     // The long way says what is wrong, if anything.
     let answer = decode::answer(&body)?;
@@ -92,7 +92,7 @@ pub(super) fn count(body: Bytes) -> Result<Relayed, Fault> {
 /// No answer has more candidates than this.
 const MOST_CANDIDATES: usize = 128;
 
-/// One streamed answer on its way to a client of the same dialect.
+/// One streamed answer on its way to a client of the same dialect: always as events, in whichever form it came.
 pub(super) struct GeminiStream {
     pieces: Pieces,
     halves: Halves,
@@ -116,8 +116,15 @@ impl GeminiStream {
     }
 
     fn piece(&mut self, piece: Piece, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        let content = if piece.json.trim_ascii().is_empty() { false } else { self.look(&piece.json)? };
-        out.push(Frame { bytes: piece.raw, content });
+        let speaks = !piece.json.trim_ascii().is_empty();
+        let content = speaks && self.look(&piece.json)?;
+        let bytes = match self.pieces {
+            Pieces::Array(_) if speaks => event(&piece.json),
+            // What stands between the elements of an array, and after them.
+            Pieces::Array(_) => return Ok(()),
+            _ => piece.raw,
+        };
+        out.push(Frame { bytes, content });
         Ok(())
     }
 
@@ -185,16 +192,11 @@ impl StreamRelay for GeminiStream {
     }
 
     fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        if body.trim_ascii().first() == Some(&b'[') {
-            self.feed(body, out)?;
-            return self.finish(out);
+        // An array of documents, or the only one of its stream.
+        if !matches!(body.trim_ascii().first(), Some(b'[' | b'{')) {
+            return Err(fault::malformed("the provider's answer is not JSON"));
         }
-        // One document: the only event of its stream. Compact, because an event is a line.
-        let value = serde_json::from_slice::<Value>(&body)
-            .map_err(|_| fault::malformed("the provider's answer is not JSON"))?;
-        let mut event = Vec::with_capacity(body.len() + 8);
-        sse_data(&mut event, value.to_string().as_bytes());
-        self.feed(event.into(), out)?;
+        self.feed(body, out)?;
         self.finish(out)
     }
 
@@ -272,13 +274,23 @@ impl<'a> CandidatePeek<'a> {
 }
 
 impl Peek<'_> {
-    /// How the first candidate ended; the outer `None` when this is no answer.
-    fn finish(&self) -> Option<Option<FinishReason>> {
-        let Some(first) = self.candidates.as_ref().and_then(|candidates| candidates.first()) else {
-            return finish::block_reason(self.prompt_feedback.as_ref())
-                .map(|_| Some(FinishReason::ContentFilter));
+    /// How the first candidate ended; `None` when this is no answer, or one that has no end.
+    fn finish(&self) -> Option<FinishReason> {
+        let Some((first, others)) = self.candidates.as_deref().and_then(<[_]>::split_first) else {
+            return finish::block_reason(self.prompt_feedback.as_ref()).map(|_| FinishReason::ContentFilter);
         };
+        if others.iter().any(|other| finish::word(other.finish_reason.as_ref()).is_none()) {
+            return None;
+        }
         let calls = first.parts().any(|part| part.function_call.is_some());
-        Some(finish::word(first.finish_reason.as_ref()).map(|word| finish::reason(&word, calls)))
+        finish::word(first.finish_reason.as_ref()).map(|word| finish::reason(&word, calls))
     }
+}
+
+/// A document as an event, which is a line. JSON has line ends only between its tokens, where they mean nothing.
+fn event(json: &[u8]) -> Bytes {
+    let line: Vec<u8> = json.iter().copied().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
+    let mut event = Vec::with_capacity(line.len() + 8);
+    sse_data(&mut event, &line);
+    event.into()
 }

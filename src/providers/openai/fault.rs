@@ -82,6 +82,8 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
         FaultKind::BadRequest if says(envelope, &["tool_use_failed", "output_parse_failed"]) => {
             fault.retry(Retry::Here)
         }
+        // A conflict, and what came too early, pass: OpenAI's own SDKs try again, too.
+        FaultKind::BadRequest if matches!(status, 409 | 425) => fault.retry(Retry::Here),
         _ => fault,
     };
     let fault = match &envelope.param {
@@ -303,6 +305,7 @@ fn is_path(param: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{Counts, Then};
 
     fn of(status: u16, body: &str) -> Fault {
         from_answer(status, &HeaderMap::new(), body.as_bytes(), 0)
@@ -385,6 +388,8 @@ mod tests {
             (404, r#"{"error":{"code":"DeploymentNotFound","message":"no"}}"#, K::NotFound, 404),
             (404, "<html>", K::NotFound, 404),
             (408, "", K::Timeout(Phase::FirstByte), 504),
+            (409, r#"{"error":{"message":"locked"}}"#, K::BadRequest, 409),
+            (410, "", K::NotFound, 410),
             (413, "", K::TooLarge, 413),
             (
                 413,
@@ -425,6 +430,21 @@ mod tests {
         ] {
             let fault = of(status, body);
             assert_eq!((fault.kind, fault.client_status()), (kind, client), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_and_counts_against_nobody() {
+        for (status, then, counts) in [
+            (400, Then::Stop, Counts::Nobody),
+            (408, Then::NextTarget, Counts::Target),
+            (409, Then::Retry, Counts::Nobody),
+            (410, Then::NextTarget, Counts::Nobody),
+            (422, Then::Stop, Counts::Nobody),
+            (425, Then::Retry, Counts::Nobody),
+        ] {
+            let fault = of(status, r#"{"error":{"message":"no"}}"#);
+            assert_eq!((fault.then(), fault.counts()), (then, counts), "{status}");
         }
     }
 

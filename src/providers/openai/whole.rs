@@ -124,14 +124,17 @@ fn fill_choice(choice: &mut Object, place: usize, answer: &str, now_ms: u64) -> 
     let index = choice.get("index").and_then(Value::as_u64).unwrap_or(place as u64);
     choice.insert("index".into(), index.into());
     let mut message = match choice.get_mut("message").map(Value::take) {
-        Some(Value::Object(message)) => message,
-        // Azure leaves the message out where its filter took the answer.
-        _ => Object::new(),
+        Some(Value::Object(message)) if !message.is_empty() => message,
+        None | Some(Value::Null | Value::Object(_)) if is_whole_without(choice) => Object::new(),
+        _ => return Err(fault::malformed("the provider sent a choice without a message")),
     };
     if message.get("role").and_then(Value::as_str).is_none_or(str::is_empty) {
         message.insert("role".into(), "assistant".into());
     }
     normalise::message(&mut message);
+    if message.get("content").is_some_and(|content| !content.is_string() && !content.is_null()) {
+        return Err(fault::malformed("the provider sent a message whose content is no text"));
+    }
     if !message.contains_key("content") {
         let text = choice.get("text").filter(|text| text.is_string()).cloned();
         message.insert("content".into(), text.unwrap_or_default());
@@ -159,6 +162,13 @@ fn fill_choice(choice: &mut Object, place: usize, answer: &str, now_ms: u64) -> 
     };
     choice.insert("finish_reason".into(), word.into());
     Ok(())
+}
+
+/// Whether a choice may lack its message: Azure leaves it out where its filter took the answer, others say the text
+/// beside it.
+fn is_whole_without(choice: &Object) -> bool {
+    let text = |key: &str| choice.get(key).and_then(Value::as_str);
+    text("text").is_some() || text("finish_reason").and_then(finish::word) == Some("content_filter")
 }
 
 /// Brings the usage object to the convention, wherever it was.

@@ -6,11 +6,14 @@ use super::whole;
 use crate::chat::Object;
 use crate::fault::Fault;
 use crate::frames::sse_named;
+use crate::providers::openai;
 
 /// The stream, from `response.created` to its end.
 pub(super) fn as_stream(body: &[u8], now_ms: u64) -> Result<Vec<u8>, Fault> {
     let text = String::from_utf8_lossy(body);
-    whole::read(&text, now_ms)?;
+    if whole::read(&text, now_ms)?.finish().is_none() {
+        return Err(openai::fault::malformed("the provider answers in the background"));
+    }
     let Ok(Value::Object(response)) = serde_json::from_str::<Value>(&text) else {
         return Err(whole::no_response(&text, now_ms));
     };
@@ -124,5 +127,22 @@ impl Writer {
                 None => self.event(&kind, about),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+
+    #[test]
+    fn a_response_under_way_is_no_complete_stream() {
+        let response =
+            |status: &str| json!({"object": "response", "status": status, "output": []}).to_string();
+        for status in ["queued", "in_progress"] {
+            assert_eq!(as_stream(response(status).as_bytes(), 0).unwrap_err().kind, FaultKind::Malformed);
+        }
+        let stream = String::from_utf8(as_stream(response("completed").as_bytes(), 0).unwrap()).unwrap();
+        assert!(stream.contains("event: response.completed\n"), "{stream}");
     }
 }
