@@ -100,6 +100,9 @@ pub struct Loaded {
     /// Interfaces that it imports, without package and version.
     pub imports: Vec<String>,
     /// Size of the file in bytes.
+    /// Functions that policies may call, where it tells which.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<String>,
     pub bytes: usize,
     /// Whether instances start from the memory that `init` left behind.
     pub snapshot: bool,

@@ -368,7 +368,14 @@ impl Lint<'_> {
             && let Some(Expr::StringConstant(plugin, _)) = named.args.first()
             && let Some(problem) = self.around.plugins.lacks(plugin, ability)
         {
-            self.report(*at, problem);
+            let plugins = self.around.plugins;
+            let problem = plugins.lacks(plugin, ability).or_else(|| match call.args.first() {
+                Some(Expr::StringConstant(function, _)) if ability == Ability::Call => {
+                    plugins.lacks_function(plugin, function)
+                }
+                _ => None,
+            });
+            problem.into_iter().for_each(|problem| self.report(*at, problem));
         }
     }
 

@@ -155,6 +155,7 @@ impl Preparation {
             loaded: Loaded {
                 manifest: Manifest::default(),
                 exports: exports.interfaces(),
+                functions: Vec::new(),
                 imports: edge.imported(),
                 bytes: self.bytes.len(),
                 snapshot,

@@ -16,6 +16,7 @@ async fn a_core_module_becomes_a_plugin() {
     assert_eq!(plugin.call("echo".into(), r#"{"x":1}"#.into()).await.answer.unwrap(), r#"{"x":1}"#);
     assert_eq!(plugin.call("give".into(), String::new()).await.answer.unwrap(), r#"{"a":1}"#);
     assert_eq!(plugin.signatures().await.answer.unwrap()[0].name, "echo");
+    assert_eq!((&*loaded.functions[0], loaded.functions.len()), ("echo", 11));
 }
 
 #[tokio::test]
