@@ -16,6 +16,7 @@ mod journal;
 mod language;
 mod library;
 mod lint;
+mod lists;
 mod memo;
 mod moment;
 mod narrow;
