@@ -26,6 +26,7 @@ mod settings;
 mod shelf;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 pub use answer::{
     Classification, DialectFault, DialectFaultKind, Finding, Label, Manifest, Needs, Outgoing, Refusal,
@@ -67,6 +68,8 @@ pub struct Plugin {
     /// Of the file and the settings: the same identity is not loaded again.
     identity: [u8; 32],
     guest: Result<Guest, String>,
+    /// Before this, what could not be loaded is not tried again.
+    again: Option<Instant>,
     quarantine: Quarantine,
     meters: PluginMeters,
 }
@@ -97,6 +100,9 @@ pub struct Loaded {
     pub manifest: Manifest,
     /// What it can be asked through.
     pub exports: Vec<Interface>,
+    /// Functions that policies may call, where it tells which.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<String>,
     /// Interfaces that it imports, without package and version.
     pub imports: Vec<String>,
     /// Size of the file in bytes.

@@ -35,7 +35,9 @@ pub(super) fn enforceable(
     if rules.changes_prompt() && (!talks || raw) {
         return refuse("takes something out of the prompt");
     }
-    if raw {
+    // Nobody answers a file: there is nothing to limit.
+    let moot = endpoint == Endpoint::Files && !rules.inspects();
+    if raw && !moot {
         return refuse("limits the answer");
     }
     Ok(talks.then_some(rules))
@@ -85,4 +87,33 @@ pub(super) fn warnings(lost: &[Loss]) -> Option<String> {
         text.extend(loss.to_string().chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).take(200));
     }
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Redaction;
+
+    #[test]
+    fn limits_of_answers_do_not_concern_files() {
+        let capped =
+            || OutputRules { most: Some(100), stop_on: vec!["END".into()], ..OutputRules::default() };
+        let watched = || OutputRules { inspected: true, ..capped() };
+        let redaction = Redaction { value: "a".into(), placeholder: "[A]".into(), restore: false };
+        let redacted = || OutputRules { redact: vec![redaction.clone()], ..capped() };
+        for (rules, endpoint, pinned, expected) in [
+            (capped(), Endpoint::Chat, false, Ok(true)),
+            (capped(), Endpoint::Embeddings, false, Ok(false)),
+            (capped(), Endpoint::Files, true, Ok(false)),
+            (watched(), Endpoint::Files, true, Err("policy_not_enforceable")),
+            (redacted(), Endpoint::Files, true, Err("policy_not_enforceable")),
+            (capped(), Endpoint::Passthrough, true, Err("policy_not_enforceable")),
+            (capped(), Endpoint::Realtime, true, Err("policy_not_enforceable")),
+        ] {
+            let mut decision = Decision { output: rules.clone(), ..Decision::default() };
+            let held = enforceable(&mut decision, endpoint, pinned);
+            let held = held.map(|rules| rules.is_some()).map_err(|fault| fault.code_str().to_owned());
+            assert_eq!(held, expected.map_err(str::to_owned), "{rules:?} at {endpoint:?}");
+        }
+    }
 }

@@ -78,6 +78,14 @@ enum Judgement {
     Out(Cow<'static, str>),
 }
 
+/// How well a target can serve the request.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fitness {
+    None,
+    Doubtful,
+    Full,
+}
+
 impl<'a> Draft<'a> {
     pub(super) fn new(
         catalogue: &'a Catalogue,
@@ -113,7 +121,8 @@ impl<'a> Draft<'a> {
             let together = route.manner.together.as_ref().map_or(0, |together| together.of);
             for (place, step) in route.steps.iter().enumerate() {
                 let before = self.targets.len();
-                if let Some(name) = draw(&step.choices, self.scene.dice) {
+                let dice = self.scene.dice;
+                if let Some(name) = draw(&step.choices, |name| self.fitness(name, 0), dice) {
                     self.add(name, 0);
                 }
                 // Of a name that stands for several targets, the first one is asked with the others.
@@ -348,18 +357,10 @@ impl<'a> Draft<'a> {
     }
 
     fn weigh(&mut self, target: &Target) -> Judgement {
-        if self.is_beyond(target) {
-            return Judgement::Out(BEYOND_KEY.into());
-        }
-        if let Some(reason) = excluded(target, self.decision) {
+        if let Some(reason) = self.barred(target) {
             return Judgement::Out(reason.into());
         }
-        if !self.judges {
-            return Judgement::Taken;
-        }
-        let facts = self.scene.facts;
-        let listing = facts.market.listing(&target.name);
-        match listing.and_then(|listing| unfit(&*facts.body, &listing)) {
+        match self.unfit_for(target) {
             None => Judgement::Taken,
             Some(unfit) if unfit.is_certain() => {
                 if !self.unfit.iter().any(|(name, _)| *name == target.name) {
@@ -368,6 +369,54 @@ impl<'a> Draft<'a> {
                 Judgement::Out(unfit.reason().into())
             }
             Some(unfit) => Judgement::Doubtful(unfit),
+        }
+    }
+
+    /// Why the target must not serve the request, whatever it can.
+    fn barred(&self, target: &Target) -> Option<&'static str> {
+        if self.is_beyond(target) { Some(BEYOND_KEY) } else { excluded(target, self.decision) }
+    }
+
+    fn unfit_for(&self, target: &Target) -> Option<Unfit> {
+        let facts = self.scene.facts;
+        let listing = self.judges.then(|| facts.market.listing(&target.name))??;
+        unfit(&*facts.body, &listing)
+    }
+
+    /// How well the best target behind the name can serve the request: a share goes to nobody who is less fit.
+    fn fitness(&mut self, name: &str, depth: usize) -> Fitness {
+        let before = self.granted;
+        self.granted = before || self.grants(name);
+        let aliases: Vec<&Alias> = match self.catalogue.find(name) {
+            Some(Known::Target(target)) => {
+                let fitness = self.fitness_of(&target);
+                self.granted = before;
+                return fitness;
+            }
+            Some(Known::Alias(alias)) => vec![alias],
+            Some(Known::Split(split)) => split.versions.iter().map(|version| &version.alias).collect(),
+            None => Vec::new(),
+        };
+        let targets = aliases.iter().flat_map(|alias| &alias.targets);
+        let mut best = targets.map(|written| self.fitness_of(&written.target)).max().unwrap_or(Fitness::None);
+        if depth < MAX_ALIAS_DEPTH {
+            for fallback in aliases.iter().flat_map(|alias| &alias.fallback) {
+                if best == Fitness::Full {
+                    break;
+                }
+                best = best.max(self.fitness(fallback, depth + 1));
+            }
+        }
+        self.granted = before;
+        best
+    }
+
+    fn fitness_of(&self, target: &Target) -> Fitness {
+        match self.unfit_for(target) {
+            _ if self.barred(target).is_some() => Fitness::None,
+            None => Fitness::Full,
+            Some(unfit) if unfit.is_certain() => Fitness::None,
+            Some(_) => Fitness::Doubtful,
         }
     }
 

@@ -4,10 +4,19 @@ use std::sync::Arc;
 
 use crate::clock::Dice;
 
-/// Draws one name by weight; without any positive weight, the first.
-pub(super) fn draw<'a>(choices: &'a [(Arc<str>, f64)], dice: &Dice) -> Option<&'a Arc<str>> {
+/// Draws one name by weight among those that are fit, as far as any is; without any positive weight, the first.
+pub(super) fn draw<'a, F: Ord>(
+    choices: &'a [(Arc<str>, f64)],
+    fitness: impl FnMut(&'a Arc<str>) -> F,
+    dice: &Dice,
+) -> Option<&'a Arc<str>> {
     let [_, _, ..] = choices else { return choices.first().map(|(name, _)| name) };
-    let place = pick(choices.iter().map(|(_, weight)| *weight), dice).unwrap_or(0);
+    let fit: Vec<F> = choices.iter().map(|(name, _)| name).map(fitness).collect();
+    let most = fit.iter().max();
+    let shares =
+        choices.iter().zip(&fit).map(|((_, weight), fit)| if Some(fit) == most { *weight } else { 0.0 });
+    let place =
+        pick(shares, dice).or_else(|| pick(choices.iter().map(|(_, weight)| *weight), dice)).unwrap_or(0);
     choices.get(place).map(|(name, _)| name)
 }
 
@@ -43,7 +52,7 @@ mod tests {
         let choices = [("a".into(), 70.0), ("b".into(), 30.0), ("never".into(), 0.0)];
         let mut counts = [0_u32; 3];
         for _ in 0..10_000 {
-            let name = draw(&choices, &dice).unwrap();
+            let name = draw(&choices, |_| (), &dice).unwrap();
             counts[choices.iter().position(|(n, _)| n == name).unwrap()] += 1;
         }
         assert!((6_800..7_200).contains(&counts[0]), "{counts:?}");
@@ -55,7 +64,19 @@ mod tests {
         let dice = Dice::loaded(1);
         for weight in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
             let choices = [("a".into(), weight), ("b".into(), weight)];
-            assert_eq!(draw(&choices, &dice).map(|n| &**n), Some("a"), "{weight}");
+            assert_eq!(draw(&choices, |_| (), &dice).map(|n| &**n), Some("a"), "{weight}");
         }
+    }
+
+    #[test]
+    fn who_is_less_fit_takes_no_share() {
+        let dice = Dice::loaded(1);
+        let choices = [("a".into(), 98.0), ("b".into(), 1.0), ("c".into(), 1.0)];
+        let drawn = |fitness: &dyn Fn(&Arc<str>) -> bool| -> Vec<String> {
+            (0..20).filter_map(|_| draw(&choices, fitness, &dice)).map(ToString::to_string).collect()
+        };
+        assert!(drawn(&|name| **name == *"b").iter().all(|name| name == "b"));
+        assert!(drawn(&|name| **name != *"a").iter().any(|name| name == "c"));
+        assert!(drawn(&|_| false).iter().filter(|name| *name == "a").count() > 15);
     }
 }

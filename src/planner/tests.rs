@@ -149,6 +149,37 @@ fn constraints_hold_for_fallbacks_too() {
 }
 
 #[test]
+fn a_split_is_drawn_among_those_that_may_serve() {
+    let step = |names: &[&str]| Step { choices: names.iter().map(|name| (Arc::from(*name), 1.0)).collect() };
+    let split = |names: &[&str], region: &str| Decision {
+        verdict: Some(Verdict::Route(Route { steps: vec![step(names)], ..Route::default() })),
+        require: vec![Constraint::Label("region".into(), region.into())],
+        ..Decision::default()
+    };
+    let dice = Dice::loaded(1);
+    let drawn = |decision: &Decision, model: serde_json::Value, market: serde_json::Value| -> Vec<String> {
+        let facts = asked_in(model, market);
+        let firsts = (0..20).map(|_| match plan(&catalogue(), &facts, decision, &dice) {
+            Ok(plan) => plan.targets[0].name.to_string(),
+            Err(unplanned) => unplanned.fault.kind.as_str().to_owned(),
+        });
+        firsts.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    };
+    let (model, empty) = (|| json!({ "model": "x" }), || json!({}));
+    assert_eq!(drawn(&split(&["us/a", "eu/a"], "eu"), model(), empty()), ["eu/a"]);
+    assert_eq!(drawn(&split(&["us/a", "moving", "eu/a"], "us"), model(), empty()), ["us/a", "us/old"]);
+    assert_eq!(drawn(&split(&["us/a", "smart"], "eu"), model(), empty()), ["eu/big"]);
+    assert_eq!(drawn(&split(&["us/a", "cn/a"], "eu"), model(), empty()), ["no_target"]);
+    // What cannot serve the request takes no share either; what may just be large enough is better than what must not.
+    let blind = json!({ "offers": [{ "name": "eu/a", "can": { "vision": false } }] });
+    let seeing = json!({ "model": "x", "modalities": ["image"] });
+    assert_eq!(drawn(&split(&["eu/a", "eu/b"], "eu"), seeing, blind), ["eu/b"]);
+    let small = json!({ "offers": [{ "name": "eu/a", "context_window": 1000 }] });
+    let long = json!({ "model": "x", "tokens": 1100 });
+    assert_eq!(drawn(&split(&["eu/a", "us/a"], "eu"), long, small), ["eu/a"]);
+}
+
+#[test]
 fn who_was_rejected_is_told_also_when_nobody_is_left() {
     let nobody = Decision { require: vec![Constraint::Tag("moon".into())], ..Decision::default() };
     let facts = asked(json!({ "model": "fast" }));

@@ -249,7 +249,10 @@ impl Classification {
     /// Says which bound is crossed.
     pub fn check(&self) -> Result<(), String> {
         list("labels", self.labels.len())?;
-        self.labels.iter().try_for_each(|label| text("label", &label.name))?;
+        for label in &self.labels {
+            text("label", &label.name)?;
+            score(label.score)?;
+        }
         pairs("attributes", &self.attributes)
     }
 }
@@ -333,9 +336,21 @@ pub(super) fn text(what: &str, value: &str) -> Result<(), String> {
     Err(format!("{what} has {} bytes, at most {LONGEST_TEXT}", value.len()))
 }
 
+/// Proves that a text that a plugin returned is within bounds, and JSON.
+pub(super) fn json(what: &str, value: &str) -> Result<(), String> {
+    text(what, value)?;
+    let read = serde_json::from_str::<serde::de::IgnoredAny>(value);
+    read.map(|_| ()).map_err(|error| format!("{what} is no JSON: {error}"))
+}
+
 /// Proves that a list that a plugin returned is within bounds.
 pub(super) fn list(what: &str, len: usize) -> Result<(), String> {
     if len <= LONGEST_LIST { Ok(()) } else { Err(format!("{len} {what}, at most {LONGEST_LIST}")) }
+}
+
+/// Whoever compares a score with a bar must not meet one that compares with nothing.
+fn score(score: f32) -> Result<(), String> {
+    if (0.0..=1.0).contains(&score) { Ok(()) } else { Err(format!("score {score} is not between 0 and 1")) }
 }
 
 fn pairs(what: &str, pairs: &[(String, String)]) -> Result<(), String> {
@@ -368,7 +383,11 @@ fn findings<'t>(findings: &[Finding], said: impl Fn(u32) -> Option<&'t str>) -> 
                 within.len()
             ));
         }
+        if finding.kind.is_empty() {
+            return Err(format!("finding {place} has no kind"));
+        }
         text("kind", &finding.kind)?;
+        score(finding.score)?;
         text("replacement", finding.replacement.as_deref().unwrap_or_default())?;
     }
     Ok(())
@@ -399,6 +418,29 @@ mod tests {
             let verdict = Verdict { findings: vec![finding(found.0, found.1, found.2)], reject: None };
             assert_eq!(verdict.check(&segments).is_ok(), allowed, "{found:?}");
         }
+    }
+
+    #[test]
+    fn scores_are_between_0_and_1_and_findings_have_a_kind() {
+        let segments = [Segment::user(0, "", "text")];
+        for (score, allowed) in [
+            (0.0, true),
+            (1.0, true),
+            (-0.1, false),
+            (1.000_1, false),
+            (1e30, false),
+            (f32::NAN, false),
+            (f32::INFINITY, false),
+        ] {
+            let verdict = Verdict { findings: vec![Finding { score, ..finding(0, 0, 4) }], reject: None };
+            assert_eq!(verdict.check(&segments).is_ok(), allowed, "{score}");
+            let labels = vec![Label { name: "code".into(), score }];
+            let classes = Classification { labels, ..Classification::default() };
+            assert_eq!(classes.check().is_ok(), allowed, "{score}");
+        }
+        let nameless = Finding { kind: String::new(), ..finding(0, 0, 4) };
+        let verdict = Verdict { findings: vec![nameless], reject: None };
+        assert_eq!(verdict.check(&segments), Err("finding 0 has no kind".into()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -21,6 +21,8 @@ use super::{FILE_CAP, Plugin};
 const INSTANCES: u32 = 1_000;
 /// How long a gateway that serves waits for one plugin. Compiling 18 MB of Python takes half a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What could not be loaded is not tried again before: each reload, an edit of a policy for one, would wait for it.
+const AGAIN: Duration = Duration::from_secs(60);
 /// How long a command does, on however slow a machine.
 const OF_COMMANDS: Duration = Duration::from_secs(3600);
 
@@ -138,7 +140,8 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
 }
 
 impl PluginSet {
-    /// Loads all plugins, on threads of its own, and waits for them. What `previous` holds unchanged is taken over.
+    /// Loads all plugins, on threads of its own, and waits for them. What `previous` holds unchanged is taken over; what
+    /// could not be loaded is tried again after a minute.
     /// A plugin that cannot be loaded is in the set as absent; [`PluginSet::faults`] says why.
     pub fn load(host: &PluginHost, sources: Vec<PluginSource>, previous: Option<&Self>) -> Self {
         let mut plugins = BTreeMap::new();
@@ -187,12 +190,14 @@ fn load(host: &PluginHost, source: PluginSource, previous: Option<&Arc<Plugin>>)
     let sha256 = source.sha256();
     let identity = source.identity(&sha256);
     let name = source.settings.name.clone();
-    if let Some(same) = previous.filter(|plugin| plugin.identity == identity && plugin.guest.is_ok()) {
+    let lasts = |plugin: &Plugin| plugin.guest.is_ok() || plugin.again.is_some_and(|at| Instant::now() < at);
+    if let Some(same) = previous.filter(|plugin| plugin.identity == identity && lasts(plugin)) {
         meters::loaded(&name, "kept");
         return Arc::clone(same);
     }
     let shown: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-    let sha256 = if source.bytes.is_ok() { shown } else { String::new() };
+    let was_read = source.bytes.is_ok();
+    let sha256 = if was_read { shown } else { String::new() };
     let guest = prepare(host, &source, &sha256);
     meters::loaded(&name, if guest.is_ok() { "ok" } else { "failed" });
     if let Ok(guest) = &guest {
@@ -206,6 +211,7 @@ fn load(host: &PluginHost, source: PluginSource, previous: Option<&Arc<Plugin>>)
         file: source.file,
         sha256,
         identity,
+        again: if guest.is_err() && was_read { Instant::now().checked_add(AGAIN) } else { None },
         guest,
         quarantine: Quarantine::default(),
     })

@@ -146,7 +146,7 @@ pub struct OnErrorEach {
     pub classify: Option<ClassifyOnError>,
     /// Of a router: `skip` (default) or `deny`.
     pub route: Option<PlainOnError>,
-    /// Of a function: `skip` (default: the script sees an error) or `deny`.
+    /// Of a function: `skip` (default: the call gives `()`) or `deny`.
     pub functions: Option<PlainOnError>,
 }
 

@@ -84,6 +84,7 @@ pub(super) fn build(settings: &PolicySettings, host: &Arc<Host>) -> Engine {
         list.iter().any(|item| item.as_immutable_string_ref().is_ok_and(|item| *item == text))
     });
     super::texts::register(&mut engine);
+    super::lists::register(&mut engine);
     super::call_word::register(&mut engine);
     if let Some(lines) = &host.lines {
         super::trial::watch(&mut engine, lines);

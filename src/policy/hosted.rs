@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::plugins::{Ability, About, Asking, Finding, Plan, Plugins, Question, Reply};
+use super::suggest::hint;
 use crate::facts::Facts;
 use crate::facts::market::{Offer, Size};
 use crate::plugin::{
@@ -35,6 +36,15 @@ impl Plugins for Hosted {
         let interface = interface(ability);
         let exports = self.set.get(plugin)?.exports(interface)?;
         (!exports).then(|| format!("plugin `{plugin}` does not export `{}`", interface.as_str()))
+    }
+
+    fn lacks_function(&self, plugin: &str, function: &str) -> Option<String> {
+        let known = &self.set.get(plugin)?.loaded()?.functions;
+        if known.is_empty() || known.iter().any(|known| known == function) {
+            return None;
+        }
+        let hint = hint(function, known.iter().map(String::as_str));
+        Some(format!("plugin `{plugin}` has no function `{function}`{hint}; it has {}", known.join(", ")))
     }
 
     fn ahead(&self) -> &[Arc<str>] {
@@ -111,8 +121,7 @@ fn replying<T: Send + 'static>(
             Interface::Classify => Some(classes(Classification::default())),
             Interface::Guard => Some(findings(Verdict::default(), &[])),
             Interface::Route => Some(Reply::Pass),
-            // A function that there is not is a slip of the policy.
-            Interface::Functions if !fault.unsupported => Some(Reply::Json("null".into())),
+            Interface::Functions => Some(Reply::Json("null".into())),
             _ => None,
         };
         let stands_in = match consequence {
@@ -214,7 +223,22 @@ fn candidate(offer: &Offer, dollars: Option<f64>) -> Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::RouteStep;
+    use crate::plugin::{CallFault, Outcome, PluginHost, PluginSource, RouteStep, Services};
+
+    #[tokio::test]
+    async fn what_a_function_does_not_handle_is_no_opinion() {
+        let settings = serde_yaml::from_str("{ name: p, on_error: closed }").unwrap();
+        let missing = PluginSource::read(settings, std::path::Path::new("/nonexistent"));
+        let set = PluginSet::load(&PluginHost::new(Services::default(), None), vec![missing], None);
+        let plugin = set.get("p").unwrap();
+        let asked = async |unsupported| {
+            let fault = CallFault { outcome: Outcome::Failure, unsupported, message: "no".into() };
+            let call = Called { answer: Err(fault), took: std::time::Duration::ZERO };
+            replying(plugin, Interface::Functions, std::future::ready(call), Reply::Json).await
+        };
+        assert_eq!(asked(true).await, Ok(Reply::Json("null".into())));
+        assert_eq!(asked(false).await, Ok(Reply::Closed("failure: no".into())));
+    }
 
     #[test]
     fn a_routers_steps_are_grouped_by_rank_and_its_first_ones_speak_for_all() {

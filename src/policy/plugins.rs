@@ -16,6 +16,10 @@ pub trait Plugins: Send + Sync {
     fn lacks(&self, _plugin: &str, _ability: Ability) -> Option<String> {
         None
     }
+    /// That a plugin has no function of this name, in words; `None` when it has, or does not tell which it has.
+    fn lacks_function(&self, _plugin: &str, _function: &str) -> Option<String> {
+        None
+    }
     /// Classifiers that are asked before the policies run.
     fn ahead(&self) -> &[Arc<str>] {
         &[]

@@ -108,7 +108,7 @@ impl Plugin {
     ) -> impl Future<Output = Called<String>> + Send + use<> {
         let plugin = Arc::clone(self);
         patient(async move {
-            let check = |said: &String| answer::text("the result", said);
+            let check = |said: &String| answer::json("the result", said);
             plugin.ask(Function::Call, about.as_ref(), (name.as_str(), args.as_str()), check).await
         })
     }

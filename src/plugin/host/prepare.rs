@@ -60,7 +60,7 @@ impl Preparation {
         waiting.recv_timeout(patience).unwrap_or_else(|error| {
             Err(match error {
                 RecvTimeoutError::Timeout => format!(
-                    "not compiled within {patience:?}; that goes on behind, and a reload finds what it made"
+                    "not compiled within {patience:?}; that goes on behind, and a reload a minute later finds what it made"
                 ),
                 RecvTimeoutError::Disconnected => {
                     "its preparation broke off: the file is malformed, or too odd".into()
@@ -155,6 +155,7 @@ impl Preparation {
             loaded: Loaded {
                 manifest: Manifest::default(),
                 exports: exports.interfaces(),
+                functions: Vec::new(),
                 imports: edge.imported(),
                 bytes: self.bytes.len(),
                 snapshot,

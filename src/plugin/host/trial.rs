@@ -30,10 +30,11 @@ pub(super) async fn run(guest: &mut Guest) -> Result<(), String> {
         passed.map_err(|said| format!("its self-test fails: {said}"))?;
     }
     ask(guest).await?;
+    guest.loaded.functions = functions(guest).await?;
     speak(guest).await
 }
 
-/// Classifiers, guards, routers, observers, functions.
+/// Classifiers, guards, routers, observers.
 async fn ask(guest: &Guest) -> Result<(), String> {
     let there = |function| guest.exports.find(function).is_some();
     let known = Context::new("trial", Endpoint::Chat, "trial/model");
@@ -72,12 +73,19 @@ async fn ask(guest: &Guest) -> Result<(), String> {
         let completion = Completion { target: "trial/model".into(), status: 200, ..Completion::default() };
         let () = tried(guest, Function::Complete, (&context, &completion)).await?;
     }
-    if there(Function::Signatures) {
-        let (signatures,): (Vec<Signature>,) = tried(guest, Function::Signatures, ()).await?;
-        answer::list("signatures", signatures.len())
-            .map_err(|error| format!("functions.signatures: {error}"))?;
-    }
     Ok(())
+}
+
+/// The names of all that policies may call; none where it does not say.
+async fn functions(guest: &Guest) -> Result<Vec<String>, String> {
+    if guest.exports.find(Function::Signatures).is_none() {
+        return Ok(Vec::new());
+    }
+    let (signatures,): (Vec<Signature>,) = tried(guest, Function::Signatures, ()).await?;
+    let wrong = |error| format!("functions.signatures: {error}");
+    answer::list("signatures", signatures.len()).map_err(wrong)?;
+    signatures.iter().try_for_each(|known| answer::text("name", &known.name)).map_err(wrong)?;
+    Ok(signatures.into_iter().map(|known| known.name).collect())
 }
 
 /// Dialects.

@@ -71,6 +71,10 @@ impl Plugins for Answers {
         self.configured.lacks(plugin, ability)
     }
 
+    fn lacks_function(&self, plugin: &str, function: &str) -> Option<String> {
+        self.configured.lacks_function(plugin, function)
+    }
+
     fn ask(&self, plugin: &str, question: &Question, about: &About) -> Asking {
         Box::pin(std::future::ready(self.answer(plugin, question, &about.facts)))
     }

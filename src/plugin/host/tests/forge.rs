@@ -168,8 +168,22 @@ pub(super) fn toolbox() -> Forge {
 
 /// Adds the functions of [`toolbox`].
 pub(super) fn add_toolbox(forge: &mut Forge) {
-    let doc = forge.fixed(&[Text("echo"), Text("says it again")]);
-    let signatures = forge.fixed(&[Number(doc), Number(1)]);
+    let names = [
+        "echo",
+        "count",
+        "give",
+        "fail",
+        "unsupported",
+        "loop",
+        "trap",
+        "memory",
+        "recursion",
+        "huge",
+        "wild",
+    ];
+    let docs: Vec<_> = names.iter().flat_map(|name| [Text(name), Text("as its name says")]).collect();
+    let docs = forge.fixed(&docs);
+    let signatures = forge.fixed(&[Number(docs), Number(u32::try_from(names.len()).unwrap())]);
     let fail = forge.fixed(&[Number(1), Number(2), Text("out of sorts")]);
     let unsupported = forge.fixed(&[Number(1), Number(0), Text("not in my language")]);
     let answer = forge.fixed(&[0; 4].map(Number));

@@ -16,6 +16,7 @@ async fn a_core_module_becomes_a_plugin() {
     assert_eq!(plugin.call("echo".into(), r#"{"x":1}"#.into()).await.answer.unwrap(), r#"{"x":1}"#);
     assert_eq!(plugin.call("give".into(), String::new()).await.answer.unwrap(), r#"{"a":1}"#);
     assert_eq!(plugin.signatures().await.answer.unwrap()[0].name, "echo");
+    assert_eq!((&*loaded.functions[0], loaded.functions.len()), ("echo", 11));
 }
 
 #[tokio::test]
@@ -131,6 +132,28 @@ async fn what_has_not_changed_is_taken_over_and_state_outlives_what_has() {
         std::sync::Arc::as_ptr(&plugin.guest.as_ref().unwrap().grantee.shelf)
     };
     assert_eq!(shelf(before), shelf(after));
+}
+
+#[test]
+fn what_cannot_be_loaded_is_not_tried_again_with_each_reload() {
+    let host = PluginHost::new(Services::default(), None);
+    let mut stalling = Forge::bare();
+    stalling.init("(loop $again (br $again)) unreachable");
+    super::forge::add_toolbox(&mut stalling);
+    let yaml = "{ name: a, grants: [prompt], limits: { init: 100ms } }";
+    let loaded = |previous| PluginSet::load(&host, vec![source(yaml, stalling.module())], previous);
+    let first = loaded(None);
+    let again = loaded(Some(&first));
+    let (before, after) = (first.get("a").unwrap(), again.get("a").unwrap());
+    assert!(before.absent().is_some_and(|reason| reason.contains("init: timeout")));
+    assert!(std::sync::Arc::ptr_eq(before, after));
+    let mended = vec![source("{ name: a, grants: [prompt] }", toolbox().module())];
+    assert_eq!(PluginSet::load(&host, mended, Some(&again)).faults().next(), None);
+    // A file that was not there may be there now.
+    let missing = || crate::plugin::PluginSource { bytes: Err("gone".into()), ..source(yaml, Vec::new()) };
+    let none = PluginSet::load(&host, vec![missing()], None);
+    let none_again = PluginSet::load(&host, vec![missing()], Some(&none));
+    assert!(!std::sync::Arc::ptr_eq(none.get("a").unwrap(), none_again.get("a").unwrap()));
 }
 
 #[tokio::test]

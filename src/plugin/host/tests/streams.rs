@@ -192,7 +192,10 @@ async fn an_import_reaches_the_plugins_own_shelf() {
     for key in ["a", "b"] {
         shelf.set(key, b"1".to_vec(), None, 0).unwrap();
     }
-    assert_eq!(plugin.call("delete".into(), "a".into()).await.answer.unwrap(), "");
+    // It answers with an empty text, which is no JSON.
+    let fault = plugin.call("delete".into(), "a".into()).await.answer.unwrap_err();
+    assert!(fault.message.contains("the result is no JSON"), "{fault}");
+    assert_eq!(fault.outcome, Outcome::Trap);
     assert_eq!((shelf.get("a", 1), shelf.get("b", 1)), (None, Some(b"1".to_vec())));
     assert_eq!(plugin.loaded().unwrap().imports, ["state"]);
 }
