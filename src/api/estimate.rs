@@ -415,7 +415,11 @@ impl Draft {
             why.push(format!("its context window holds {window} tokens"));
         }
         if cost.is_none() {
-            why.push("it has no known price; set one under `prices.models`".to_owned());
+            let why_not = match known.as_ref().and_then(|known| known.price()) {
+                Some(_) => "it is not paid for by tokens alone, so they do not say what it costs",
+                None => "it has no known price; set one under `prices.models`",
+            };
+            why.push(why_not.to_owned());
         }
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         let total = cost.map(|cost| cost * self.requests as f64);
