@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::Tier;
 
 /// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio`, `output_image` and the
-/// prediction counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, and `cache_write_long` is a
-/// part of `cache_write`.
+/// prediction counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, `cached_audio` and
+/// `cached_image` are parts of `cached_read`, and `cache_write_long` is a part of `cache_write`.
 ///
 /// Prompt tokens in OpenAI's sense are `input + cached_read + cache_write`; completion tokens are `output`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,12 @@ pub struct Usage {
     /// Prompt tokens read from the provider's prompt cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub cached_read: u64,
+    /// Prompt tokens read from the provider's prompt cache that were audio (inside `cached_read`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_audio: u64,
+    /// Prompt tokens read from the provider's prompt cache that were images (inside `cached_read`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_image: u64,
     /// Prompt tokens written to the provider's prompt cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub cache_write: u64,
@@ -120,6 +126,8 @@ impl Usage {
         let counts = [
             (&mut self.input, other.input),
             (&mut self.cached_read, other.cached_read),
+            (&mut self.cached_audio, other.cached_audio),
+            (&mut self.cached_image, other.cached_image),
             (&mut self.cache_write, other.cache_write),
             (&mut self.cache_write_long, other.cache_write_long),
             (&mut self.output, other.output),

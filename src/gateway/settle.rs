@@ -390,7 +390,8 @@ impl Settlement {
             return;
         };
         let text = matches!(self.endpoint, Endpoint::Chat | Endpoint::Completions);
-        let seen_or_heard = usage.input_image + usage.input_audio > 0;
+        let parts = [usage.input_image, usage.input_audio, usage.cached_image, usage.cached_audio];
+        let seen_or_heard = parts.into_iter().any(|part| part > 0);
         // What was given again was reported before.
         if !text || usage.estimated || seen_or_heard || self.journal.good().is_none() {
             return;

@@ -155,13 +155,15 @@ impl Bound {
 }
 
 /// What tokens of a prompt can be, those of texts first; and those of an answer.
-const PROMPT: [Unit; 6] = [
+const PROMPT: [Unit; 8] = [
     Unit::Input,
     Unit::CachedRead,
     Unit::CacheWrite,
     Unit::CacheWriteLong,
     Unit::InputImage,
     Unit::InputAudio,
+    Unit::CachedAudio,
+    Unit::CachedImage,
 ];
 const TEXT_ALONE: usize = 4;
 const ANSWER: [Unit; 4] = [Unit::Output, Unit::Reasoning, Unit::OutputAudio, Unit::OutputImage];

@@ -162,7 +162,7 @@ fn unpaid(femto: u128, all: u64, given: u64) -> u128 {
 
 /// The usage in classes that do not overlap. What a provider counts twice is counted once: a part is never larger than
 /// its whole.
-fn tokens(usage: &Usage) -> [(Unit, u64); 10] {
+fn tokens(usage: &Usage) -> [(Unit, u64); 12] {
     if let Some(Billed { input, output }) = usage.billed {
         // Only these two are on the bill.
         let billed = Usage { input, output, ..Usage::default() };
@@ -170,6 +170,8 @@ fn tokens(usage: &Usage) -> [(Unit, u64); 10] {
     }
     let input_audio = usage.input_audio.min(usage.input);
     let input_image = usage.input_image.min(usage.input - input_audio);
+    let cached_audio = usage.cached_audio.min(usage.cached_read);
+    let cached_image = usage.cached_image.min(usage.cached_read - cached_audio);
     let long = usage.cache_write_long.min(usage.cache_write);
     let output_audio = usage.output_audio.min(usage.output);
     let output_image = usage.output_image.min(usage.output - output_audio);
@@ -178,7 +180,9 @@ fn tokens(usage: &Usage) -> [(Unit, u64); 10] {
         (Unit::Input, usage.input - input_audio - input_image),
         (Unit::InputAudio, input_audio),
         (Unit::InputImage, input_image),
-        (Unit::CachedRead, usage.cached_read),
+        (Unit::CachedRead, usage.cached_read - cached_audio - cached_image),
+        (Unit::CachedAudio, cached_audio),
+        (Unit::CachedImage, cached_image),
         (Unit::CacheWrite, usage.cache_write - long),
         (Unit::CacheWriteLong, long),
         (Unit::Output, usage.output - output_audio - output_image - reasoning),

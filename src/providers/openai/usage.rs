@@ -3,6 +3,8 @@
 //! The convention: `prompt_tokens` is all input, cache reads and writes included; `completion_tokens` includes
 //! thinking; `total_tokens` is their sum.
 
+use std::marker::PhantomData;
+
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
@@ -57,11 +59,22 @@ struct Parts {
     reasoning_tokens: Count,
     accepted_prediction_tokens: Count,
     rejected_prediction_tokens: Count,
+    cached_tokens_details: Lenient<CachedParts>,
 }
 
-/// [`Parts`], or anything else, which says nothing about parts.
+/// The parts of cached tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct CachedParts {
+    audio_tokens: Count,
+    image_tokens: Count,
+}
+
+/// Parts, or anything else, which says nothing about parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Details(Parts);
+struct Lenient<P>(P);
+
+type Details = Lenient<Parts>;
 
 /// A number of tokens as vendors write it: negative, fractional, as text, absurdly large, or null.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -193,16 +206,23 @@ impl WireUsage {
             rest => completion += rest,
         }
         let cached_read = read.min(prompt);
+        let cached = details.map(|details| details.0.cached_tokens_details.0);
+        let cached_audio = first(cached.map(|cached| cached.audio_tokens)).min(cached_read);
+        let cached_image = first(cached.map(|cached| cached.image_tokens)).min(cached_read - cached_audio);
+        let image = first(details.map(|details| details.0.image_tokens));
         let cache_write = written.min(prompt - cached_read);
         let usage = Usage {
             input: prompt - cached_read - cache_write,
             cached_read,
+            cached_audio,
+            cached_image,
             cache_write,
             cache_write_long: 0,
             output: completion,
             reasoning: reasoning.min(completion),
-            input_audio: audio.min(prompt),
-            input_image: first(details.map(|details| details.0.image_tokens)).min(prompt),
+            // Cached ones are among them.
+            input_audio: audio.saturating_sub(cached_audio).min(prompt),
+            input_image: image.saturating_sub(cached_image).min(prompt),
             output_audio: first(out.map(|details| details.0.audio_tokens)).min(completion),
             accepted_prediction: out[0].0.accepted_prediction_tokens.get().min(completion),
             rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
@@ -323,53 +343,53 @@ impl<'de> Visitor<'de> for CountVisitor {
     }
 }
 
-impl<'de> Deserialize<'de> for Details {
+impl<'de, P: Deserialize<'de> + Default> Deserialize<'de> for Lenient<P> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(DetailsVisitor)
+        deserializer.deserialize_any(LenientVisitor(PhantomData))
     }
 }
 
-struct DetailsVisitor;
+struct LenientVisitor<P>(PhantomData<P>);
 
-impl<'de> Visitor<'de> for DetailsVisitor {
-    type Value = Details;
+impl<'de, P: Deserialize<'de> + Default> Visitor<'de> for LenientVisitor<P> {
+    type Value = Lenient<P>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the parts of a number of tokens")
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_unit<E: de::Error>(self) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Details, A::Error> {
-        Parts::deserialize(de::value::MapAccessDeserializer::new(map)).map(Details)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Lenient<P>, A::Error> {
+        P::deserialize(de::value::MapAccessDeserializer::new(map)).map(Lenient)
     }
 
     // Anything else says nothing about parts.
-    fn visit_bool<E>(self, _: bool) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_bool<E>(self, _: bool) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_u64<E>(self, _: u64) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_i64<E>(self, _: i64) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_f64<E>(self, _: f64) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_str<E>(self, _: &str) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Details, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Lenient<P>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Details::default())
+        Ok(Lenient::default())
     }
 }
 
