@@ -59,6 +59,13 @@ impl Price {
         Some(Nano::from_femto(unpaid(femto, usage.total(), given)))
     }
 
+    /// Whether nothing costs anything, whatever is used.
+    pub fn is_free(&self) -> bool {
+        let off_peak = self.off_peak.iter().flat_map(|off_peak| &off_peak.rates).map(|(_, price)| price);
+        let all = || self.rates.iter().map(|rate| &rate.price).chain(off_peak).all(|price| price.0 == 0);
+        !self.rates.is_empty() && (self.percent == Some(0) || all())
+    }
+
     /// The rate of one unit under these conditions.
     pub fn rate(&self, unit: Unit, prompt: u64, when: When) -> Option<Pico> {
         self.rate_in(unit, prompt, when.tier, self.off_peak_at(when.unix_ms))
