@@ -275,7 +275,7 @@ impl Executor {
                 status,
                 headers,
                 body,
-                asked: form.asked,
+                form,
                 tier: None,
                 target: target.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),

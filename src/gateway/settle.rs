@@ -24,7 +24,7 @@ use crate::facts::market::Scale;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Noted;
-use crate::ledger::{Book, Closing, Tab, Tier, When};
+use crate::ledger::{Book, Closing, Known, Price, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{AttemptRecord, Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
@@ -351,6 +351,10 @@ impl Settlement {
             (None, Endpoint::Rerank | Endpoint::Moderations) => Usage::default(),
             (None, _) => return None,
         };
+        // Of a recording that nobody measured, nobody knows the cost.
+        if self.endpoint == Endpoint::Transcription && usage.estimated && !self.is_free_at(target) {
+            return None;
+        }
         self.paid(&target.name, target.vendor.preset.as_deref(), &usage)
     }
 
@@ -360,6 +364,11 @@ impl Settlement {
             sum += self.paid(&target.name, target.vendor.preset.as_deref(), usage)?;
             Some(sum)
         })
+    }
+
+    fn is_free_at(&self, target: &Target) -> bool {
+        let known = self.book.of(&target.name, target.vendor.preset.as_deref());
+        known.is_some_and(|known| known.price().is_some_and(Price::is_free))
     }
 
     fn paid(&self, target: &TargetName, preset: Option<&str>, usage: &Usage) -> Option<Nano> {

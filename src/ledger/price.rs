@@ -133,11 +133,16 @@ impl Price {
             sum += u128::from(usage.searches.max(1)) * u128::from(price.0) * 1_000;
             otherwise = true;
         }
-        // Sound that is paid for by its tokens, of which nobody counted any.
-        let uncounted = usage.characters > 0
-            && usage.estimated
-            && of(Unit::Character).is_none()
-            && of(Unit::OutputAudio).is_some_and(|price| price.0 > 0);
+        // Sound and pictures that are paid for by their tokens, of which nobody counted any; and a recording that nobody
+        // measured.
+        let costs = |unit| of(unit).is_some_and(|price| price.0 > 0);
+        let made = [
+            (usage.characters, Unit::Character, Unit::OutputAudio),
+            (usage.images, Unit::Image, Unit::OutputImage),
+        ];
+        let uncounted = usage.estimated
+            && (made.into_iter().any(|(n, whole, token)| n > 0 && of(whole).is_none() && costs(token))
+                || usage.audio_ms == 0 && usage.output == 0 && costs(Unit::AudioSecond));
         (!uncounted && (!missing || otherwise)).then_some(sum)
     }
 }
@@ -369,6 +374,61 @@ mod tests {
         assert_eq!(cost(&by_token, &counted), Some(540_000 + 60_000_000));
         assert_eq!(cost(&price(&[(Unit::Character, 15.0)]), &asked), Some(60_000_000));
         assert_eq!(cost(&price(&[(Unit::Input, 0.6)]), &asked), Some(600_000), "only its text is paid for");
+    }
+
+    #[test]
+    fn a_recording_that_nobody_measured_has_no_known_cost() {
+        let whisper = price(&[(Unit::AudioSecond, 0.0001)]);
+        let asked = Usage { input: 10, estimated: true, ..Usage::default() };
+        let cost = |price: &Price, usage: Usage| price.settle(&usage, When::default()).map(|nano| nano.0);
+        assert_eq!(cost(&whisper, asked), None);
+        assert_eq!(cost(&whisper, Usage { input: 0, ..asked }), None, "nothing is known, not nothing used");
+        assert_eq!(cost(&whisper, Usage { audio_ms: 1_000, ..asked }), Some(100_000));
+        assert_eq!(cost(&price(&[(Unit::AudioSecond, 0.0)]), Usage { input: 0, ..asked }), Some(0));
+    }
+
+    #[test]
+    fn pictures_whose_tokens_nobody_counted_have_no_known_cost() {
+        let asked = Usage { input: 1_000, images: 1, estimated: true, ..Usage::default() };
+        let cost = |price: &Price| price.settle(&asked, When::default()).map(|nano| nano.0);
+        assert_eq!(cost(&price(&[(Unit::Input, 5.0), (Unit::OutputImage, 40.0)])), None);
+        assert_eq!(cost(&price(&[(Unit::Input, 5.0), (Unit::Image, 0.04)])), Some(40_000_000));
+    }
+
+    #[test]
+    fn what_is_read_from_a_cache_costs_what_its_kind_does() {
+        let flash = price(&[
+            (Unit::Input, 0.3),
+            (Unit::InputAudio, 1.0),
+            (Unit::CachedRead, 0.03),
+            (Unit::CachedAudio, 0.1),
+            (Unit::CachedImage, 0.05),
+        ]);
+        let cost = |usage: Usage| flash.settle(&usage, When::default()).unwrap().0;
+        let read = Usage { cached_read: 1_000, ..Usage::default() };
+        assert_eq!(cost(read), 30_000);
+        assert_eq!(cost(Usage { cached_audio: 1_000, ..read }), 100_000);
+        assert_eq!(cost(Usage { cached_audio: 400, cached_image: 100, ..read }), 40_000 + 5_000 + 15_000);
+        assert_eq!(
+            cost(Usage { cached_audio: 9_000, cached_image: 9_000, ..read }),
+            100_000,
+            "no more than all"
+        );
+        let plain = price(&[(Unit::Input, 0.3), (Unit::CachedRead, 0.03)]);
+        let usage = Usage { cached_audio: 1_000, ..read };
+        assert_eq!(plain.settle(&usage, When::default()), Some(Nano(30_000)), "no price of its own");
+    }
+
+    #[test]
+    fn only_what_costs_nothing_at_all_is_free() {
+        for (price, expected) in [
+            (price(&[(Unit::Input, 0.0), (Unit::Output, 0.0)]), true),
+            (price(&[(Unit::Input, 0.0), (Unit::AudioSecond, 0.0001)]), false),
+            (Price { percent: Some(0), ..price(&[(Unit::Input, 1.0)]) }, true),
+            (Price::default(), false),
+        ] {
+            assert_eq!(price.is_free(), expected, "{price:?}");
+        }
     }
 
     #[test]

@@ -224,6 +224,7 @@ impl WireUsage {
             input_audio: audio.saturating_sub(cached_audio).min(prompt),
             input_image: image.saturating_sub(cached_image).min(prompt),
             output_audio: first(out.map(|details| details.0.audio_tokens)).min(completion),
+            output_image: first(out.map(|details| details.0.image_tokens)).min(completion),
             accepted_prediction: out[0].0.accepted_prediction_tokens.get().min(completion),
             rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
             ..Usage::default()
