@@ -292,7 +292,7 @@ impl Executor {
         let answered = if streams {
             streamed(job, target, page, body, is_json(&headers), due, self.counter.clone()).await?
         } else {
-            whole(job, target, page, body, status, due).await?
+            self.reckoned(job, whole(job, target, page, body, status, due).await?)
         };
         Ok((answered, status))
     }
