@@ -57,7 +57,7 @@ pub struct Wanted {
     pub output_tokens: Option<u64>,
     /// How many such requests there are (1).
     pub requests: Option<u64>,
-    /// `batch`, `flex` or `priority`; the standard service otherwise.
+    /// `batch`, `flex`, `priority` or `ultrafast`; the standard service otherwise.
     pub tier: Option<String>,
     /// What a target must keep, to be the cheapest.
     pub within: Within,
@@ -168,9 +168,10 @@ impl Wanted {
         let requests = bounded(self.requests, 1, MOST_REQUESTS, "requests")?;
         let tier = match self.tier.as_deref() {
             None | Some("standard" | "default" | "auto") => Tier::Standard,
-            Some(word @ ("batch" | "flex" | "priority")) => Tier::named(word),
+            Some(word @ ("batch" | "flex" | "priority" | "ultrafast")) => Tier::named(word),
             Some(_) => {
-                return Err(Fault::bad_request("must be `standard`, `batch`, `flex` or `priority`", "tier"));
+                let why = "must be `standard`, `batch`, `flex`, `priority` or `ultrafast`";
+                return Err(Fault::bad_request(why, "tier"));
             }
         };
         self.within.check()?;
@@ -415,7 +416,11 @@ impl Draft {
             why.push(format!("its context window holds {window} tokens"));
         }
         if cost.is_none() {
-            why.push("it has no known price; set one under `prices.models`".to_owned());
+            let why_not = match known.as_ref().and_then(|known| known.price()) {
+                Some(_) => "it is not paid for by tokens alone, so they do not say what it costs",
+                None => "it has no known price; set one under `prices.models`",
+            };
+            why.push(why_not.to_owned());
         }
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         let total = cost.map(|cost| cost * self.requests as f64);

@@ -83,7 +83,7 @@ impl Media {
 
     /// How answers are relayed.
     fn raw_form(self, asked: crate::chat::Usage) -> RawForm {
-        RawForm { as_it_came: false, slow: self != Self::Speech, asked }
+        RawForm { as_it_came: false, slow: self != Self::Speech, asked, endpoint: self.endpoint() }
     }
 
     /// A target that cannot do this; another one may.

@@ -16,6 +16,8 @@ pub enum Tier {
     Flex,
     /// Faster and dearer.
     Priority,
+    /// The fastest and the dearest.
+    Ultrafast,
 }
 
 /// What Google writes before the name of a tier in requests, and before that of the traffic in answers:
@@ -24,11 +26,12 @@ const PREFIXES: [&str; 2] = ["SERVICE_TIER_", "ON_DEMAND_"];
 
 impl Tier {
     /// All of them, with the letter of the compact form and the name that people write.
-    pub const ALL: [(Self, char, &'static str); 4] = [
+    pub const ALL: [(Self, char, &'static str); 5] = [
         (Self::Standard, 's', "standard"),
         (Self::Batch, 'b', "batch"),
         (Self::Flex, 'f', "flex"),
         (Self::Priority, 'p', "priority"),
+        (Self::Ultrafast, 'u', "ultrafast"),
     ];
 
     /// The tier of a `service_tier` field; what is unknown is the usual one.
@@ -36,6 +39,11 @@ impl Tier {
         let word = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
         let known = Self::ALL.iter().find(|(_, _, name)| word.eq_ignore_ascii_case(name));
         known.map_or(Self::Standard, |(tier, ..)| *tier)
+    }
+
+    /// Whether it costs more than the usual one.
+    pub fn is_dearer(self) -> bool {
+        matches!(self, Self::Priority | Self::Ultrafast)
     }
 
     /// The tier that a request asks for by this word. Whoever is answered at once gets no batch, whatever they write.
@@ -63,6 +71,7 @@ mod tests {
             ("FLEX", Tier::Flex),
             ("SERVICE_TIER_PRIORITY", Tier::Priority),
             ("ON_DEMAND_FLEX", Tier::Flex),
+            ("ultrafast", Tier::Ultrafast),
             ("ON_DEMAND", Tier::Standard),
             ("batch", Tier::Batch),
             ("default", Tier::Standard),

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Tier;
+use crate::money::Nano;
 
 /// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio`, `output_image` and the
-/// prediction counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, and `cache_write_long` is a
-/// part of `cache_write`.
+/// prediction counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, `cached_audio` and
+/// `cached_image` are parts of `cached_read`, and `cache_write_long` is a part of `cache_write`.
 ///
 /// Prompt tokens in OpenAI's sense are `input + cached_read + cache_write`; completion tokens are `output`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,12 @@ pub struct Usage {
     /// Prompt tokens read from the provider's prompt cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub cached_read: u64,
+    /// Prompt tokens read from the provider's prompt cache that were audio (inside `cached_read`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_audio: u64,
+    /// Prompt tokens read from the provider's prompt cache that were images (inside `cached_read`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_image: u64,
     /// Prompt tokens written to the provider's prompt cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub cache_write: u64,
@@ -64,6 +71,9 @@ pub struct Usage {
     /// What is charged for, where the provider says that this is other than what was read and written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billed: Option<Billed>,
+    /// What the provider says that it cost, which counts where its price is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub said_cost: Option<Nano>,
     /// The figures are counted by the gateway because the provider gave none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
@@ -117,9 +127,15 @@ impl Usage {
                 output: ours.output.saturating_add(theirs.output),
             });
         }
+        match (&mut self.said_cost, other.said_cost) {
+            (Some(cost), Some(more)) => *cost += more,
+            (cost, more) => *cost = cost.or(more),
+        }
         let counts = [
             (&mut self.input, other.input),
             (&mut self.cached_read, other.cached_read),
+            (&mut self.cached_audio, other.cached_audio),
+            (&mut self.cached_image, other.cached_image),
             (&mut self.cache_write, other.cache_write),
             (&mut self.cache_write_long, other.cache_write_long),
             (&mut self.output, other.output),

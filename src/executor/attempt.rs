@@ -268,7 +268,7 @@ impl Executor {
                 status,
                 headers,
                 body,
-                asked: form.asked,
+                form,
                 tier: None,
                 target: target.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),
@@ -285,7 +285,7 @@ impl Executor {
         let answered = if streams {
             streamed(job, target, page, body, is_json(&headers), due, self.counter.clone()).await
         } else {
-            whole(job, target, page, body, status, due).await
+            whole(job, target, page, body, status, due).await.map(|whole| self.reckoned(job, whole))
         };
         let mut answered = answered.map_err(|fault| secrets.kept_out_of(fault))?;
         answered.bore(borne);

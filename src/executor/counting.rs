@@ -1,6 +1,9 @@
-//! Tokens of a prompt that are counted because a budget asks.
+//! Tokens that are counted here: of a prompt because a budget asks, of an answer because its provider does not say.
 
-use super::{Executor, Job};
+use super::said::written;
+use super::{Answered, Executor, Job};
+use crate::chat::Usage;
+use crate::facts::market::Scale as _;
 use crate::fault::Fault;
 use crate::ledger::{Entry, Size, Tab};
 use crate::plan::Role;
@@ -32,5 +35,23 @@ impl Executor {
             }
             None => Err(refused),
         }
+    }
+
+    /// A whole answer whose provider says nothing of its use: the prompt, and what was written, as streams are estimated
+    /// that end without it. Who says that words cost nothing has not counted.
+    pub(super) fn reckoned(&self, job: &Job, answered: Answered) -> Answered {
+        let Answered::Whole(mut relayed, target) = answered else { return answered };
+        if relayed.usage.is_none_or(|usage| usage.total() == 0 && usage.billed.is_none()) {
+            let own = job.carry.size();
+            // What we ask for ourselves is answered by its text alone.
+            let bytes = written(&relayed.body).or(own.map(|_| relayed.body.len() as u64));
+            if let Some(bytes) = bytes.filter(|bytes| *bytes > 0 || relayed.usage.is_none()) {
+                let input = self.counter.likely(&target.name, own.map_or(job.tokens, |size| size.prompt));
+                let output = self.counter.heard(&target.name, bytes);
+                let tier = relayed.usage.and_then(|usage| usage.tier);
+                relayed.usage = Some(Usage { input, output, estimated: true, tier, ..Usage::default() });
+            }
+        }
+        Answered::Whole(relayed, target)
     }
 }

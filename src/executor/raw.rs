@@ -11,6 +11,7 @@ use super::live::Piece;
 use super::secrecy::bare;
 use super::watchdog::Watchdog;
 use crate::chat::{Tier, Usage};
+use crate::facts::Endpoint;
 use crate::fault::Fault;
 use crate::providers::{Meter, Target};
 use crate::upstream::Upload;
@@ -24,6 +25,8 @@ pub struct RawForm {
     pub slow: bool,
     /// What the request alone tells of its use: characters to be spoken, pictures asked for.
     pub asked: Usage,
+    /// What is done.
+    pub endpoint: Endpoint,
 }
 
 /// A raw answer whose head is here.
@@ -35,7 +38,7 @@ pub struct Raw {
     /// What was read of the body already.
     pub(super) begun: Option<Bytes>,
     pub(super) meter: Option<Meter>,
-    pub(super) asked: Usage,
+    pub(super) form: RawForm,
     /// The service that gives it, unless the answer itself names another.
     pub(super) tier: Option<Tier>,
     /// The credentials that the request bore.
@@ -88,11 +91,15 @@ impl Raw {
 
     /// What was used, as far as request and answer tell; `None` when neither does.
     pub fn usage(&self) -> Option<Usage> {
-        let said = self.meter.as_ref().and_then(Meter::usage);
-        let Usage { characters, images, estimated, input, .. } = self.asked;
-        match said {
+        let RawForm { asked, endpoint, .. } = self.form;
+        let said = self.meter.as_ref().and_then(|meter| match meter.usage() {
+            None if endpoint == Endpoint::Transcription => meter.heard(),
+            said => said,
+        });
+        let Usage { characters, images, estimated, input, .. } = asked;
+        match said.map(|said| whole_of(endpoint, said)) {
             Some(said) => Some(Usage { characters, images, tier: said.tier.or(self.tier), ..said }),
-            None if self.complaint.is_some() || self.asked == Usage::default() => None,
+            None if self.complaint.is_some() || asked == Usage::default() => None,
             None => Some(Usage { characters, images, estimated, input, tier: self.tier, ..Usage::default() }),
         }
     }
@@ -131,6 +138,15 @@ impl Raw {
     }
 }
 
+/// What vendors leave out where an operation makes one thing only: all of its answer is sound, or pictures.
+fn whole_of(endpoint: Endpoint, said: Usage) -> Usage {
+    match endpoint {
+        Endpoint::Speech if said.output_audio == 0 => Usage { output_audio: said.output, ..said },
+        Endpoint::Images if said.output_image == 0 => Usage { output_image: said.output, ..said },
+        _ => said,
+    }
+}
+
 impl Drop for Raw {
     fn drop(&mut self) {
         if let Some(upload) = &self.upload {
@@ -138,5 +154,26 @@ impl Drop for Raw {
         }
         let mut grip = std::mem::take(&mut self.grip);
         grip.used(|| self.usage().unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_operation_makes_is_of_one_kind() {
+        let said = Usage { input: 10, output: 100, ..Usage::default() };
+        for (endpoint, output_audio, output_image) in
+            [(Endpoint::Speech, 100, 0), (Endpoint::Images, 0, 100), (Endpoint::Passthrough, 0, 0)]
+        {
+            assert_eq!(
+                whole_of(endpoint, said),
+                Usage { output_audio, output_image, ..said },
+                "{endpoint:?}"
+            );
+        }
+        let parted = Usage { output_image: 60, ..said };
+        assert_eq!(whole_of(Endpoint::Images, parted), parted, "the rest was text");
     }
 }

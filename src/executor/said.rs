@@ -10,6 +10,40 @@ pub(super) fn said(body: &[u8]) -> Option<String> {
     (!text.trim().is_empty()).then_some(text)
 }
 
+/// Fields of an answer in which a model's words stand, whatever the dialect.
+const WORDS: [&str; 7] =
+    ["text", "content", "refusal", "thinking", "reasoning", "reasoning_content", "arguments"];
+
+/// Fields in which arguments of tools stand as objects.
+const ARGUMENTS: [&str; 2] = ["input", "args"];
+
+/// Fields that say again what stands elsewhere, or what others wrote.
+const BESIDE: [&str; 4] = ["annotations", "logprobs", "results", "reasoning_details"];
+
+/// Bytes of all that a model wrote of an answer, thoughts and arguments of tools among them; `None` where the body is no
+/// answer of words.
+pub(super) fn written(body: &[u8]) -> Option<u64> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let made = ["choices", "output", "candidates", "content"].into_iter();
+    Some(words(made.filter_map(|name| body.get(name)).find(|made| made.is_array())?))
+}
+
+fn words(made: &Value) -> u64 {
+    match made {
+        Value::Array(items) => items.iter().map(words).sum(),
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, _)| !BESIDE.contains(&name.as_str()))
+            .map(|(name, value)| match value {
+                Value::String(text) if WORDS.contains(&name.as_str()) => text.len() as u64,
+                Value::Object(_) if ARGUMENTS.contains(&name.as_str()) => value.to_string().len() as u64,
+                value => words(value),
+            })
+            .sum(),
+        _ => 0,
+    }
+}
+
 fn openai(body: &Value) -> Option<String> {
     let choice = body.get("choices")?.get(0)?;
     let content =
@@ -100,6 +134,41 @@ mod tests {
         }
         for body in [json!({ "choices": [{ "message": { "content": null } }] }), json!([1]), json!({})] {
             assert_eq!(said(body.to_string().as_bytes()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn all_that_was_written_is_counted_once_in_every_dialect() {
+        for (body, expected) in [
+            (
+                json!({ "id": "c", "choices": [
+                    { "message": { "role": "assistant", "content": "abc", "reasoning_content": "hm" },
+                        "logprobs": { "content": [{ "token": "abc" }] } },
+                    { "message": { "content": null, "tool_calls": [{ "id": "call_1", "function": { "name": "f", "arguments": "{}" } }] } },
+                ] }),
+                Some(7),
+            ),
+            (json!({ "choices": [{ "text": "abcd" }] }), Some(4)),
+            (
+                json!({ "type": "message", "content": [{ "type": "thinking", "thinking": "hm", "signature": "xxxx" },
+                    { "type": "text", "text": "abc" }, { "type": "tool_use", "id": "t", "input": { "a": 1 } }] }),
+                Some(12),
+            ),
+            (
+                json!({ "candidates": [{ "content": { "role": "model", "parts": [{ "text": "abc" }, { "functionCall": { "name": "f", "args": { "a": 1 } } }] } }] }),
+                Some(10),
+            ),
+            (
+                json!({ "output": [{ "type": "reasoning", "summary": [{ "text": "hm" }], "encrypted_content": "xx" },
+                    { "content": [{ "type": "output_text", "text": "abc", "annotations": [{ "content": "theirs" }] }] }] }),
+                Some(5),
+            ),
+            (json!({ "choices": [] }), Some(0)),
+            (json!({ "results": [{ "text": "a document" }] }), None),
+            (json!({ "data": [{ "embedding": [1] }] }), None),
+            (json!(1), None),
+        ] {
+            assert_eq!(written(body.to_string().as_bytes()), expected, "{body}");
         }
     }
 

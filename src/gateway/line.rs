@@ -33,7 +33,6 @@ use crate::facts::{Endpoint, Facts, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::headers;
 use crate::keys::Holder;
-use crate::ledger::Tier;
 use crate::plan::{self, Decision, Outcome, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::policy::Session;
@@ -444,7 +443,7 @@ impl<'o, 'g> Decided<'o, 'g> {
         let limits = plan::Limits::of(total, plan.first_token, plan.retries);
         opened.note(|s| {
             (s.candidates, s.model_versions) = (candidates, versions);
-            s.tier = asked_tier.filter(|tier| *tier == Tier::Priority).unwrap_or_default();
+            s.tier = asked_tier.filter(|tier| tier.is_dearer()).unwrap_or_default();
             s.tier_asked = tier_asked;
             s.say.clone_from(&say);
             if let Some(papers) = &mut s.papers {

@@ -15,6 +15,13 @@ const TEMPLATE: (u64, u64) = (64, 16);
 /// Tokens that pictures, sound and files of a prompt can be beyond its bytes: those that stand elsewhere.
 const MEDIA: u64 = 20_000;
 
+/// Bytes of the form in which a second of speech is sent at least: no codec that is sent to be heard is narrower than
+/// Opus at 6 kbit/s, <https://www.rfc-editor.org/rfc/rfc6716#section-2.1.1>.
+const SECOND: u64 = 750;
+
+/// Bytes of a recording whose length nobody announced: <https://platform.openai.com/docs/guides/speech-to-text>
+const RECORDING: u64 = 25 << 20;
+
 /// Documents that are ordered for the price of one search, and tokens of a document beyond which it counts as several:
 /// <https://docs.cohere.com/docs/how-does-cohere-pricing-work>
 const SEARCHED: (u64, u64) = (100, 500);
@@ -105,10 +112,21 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
         work,
         images: if endpoint == Endpoint::Images || anything { choices(asked) } else { 0 },
         characters: if endpoint == Endpoint::Speech || anything { text } else { 0 },
+        audio_ms: if endpoint == Endpoint::Transcription || anything { sound(asked) } else { 0 },
         media,
         searches: if endpoint == Endpoint::Rerank { searches(asked.messages(), text) } else { 1 },
         unseen: asked.is_kept_elsewhere(),
     }
+}
+
+/// Milliseconds that a recording can be long.
+fn sound(asked: &dyn Asked) -> u64 {
+    let body = asked.bytes() as u64;
+    let bytes = match asked.upload() {
+        Some(rest) if rest.left().is_none() => body.max(RECORDING),
+        _ => body,
+    };
+    (bytes.saturating_mul(1_000) / SECOND).saturating_add(1)
 }
 
 /// How many searches an order of so many documents can be, with so many tokens in all at most.

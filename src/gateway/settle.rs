@@ -24,7 +24,7 @@ use crate::facts::market::Scale;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Noted;
-use crate::ledger::{Book, Closing, Tab, Tier, When};
+use crate::ledger::{Book, Closing, Known, Price, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{AttemptRecord, Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
@@ -374,6 +374,10 @@ impl Settlement {
             (None, Endpoint::Rerank | Endpoint::Moderations) => Usage::default(),
             (None, _) => return None,
         };
+        // Of a recording that nobody measured, nobody knows the cost.
+        if self.endpoint == Endpoint::Transcription && usage.estimated && !self.is_free_at(target) {
+            return None;
+        }
         self.paid(&target.name, target.vendor.preset.as_deref(), &usage)
     }
 
@@ -387,9 +391,17 @@ impl Settlement {
         }
     }
 
+    fn is_free_at(&self, target: &Target) -> bool {
+        let known = self.book.of(&target.name, target.vendor.preset.as_deref());
+        known.is_some_and(|known| known.price().is_some_and(Price::is_free))
+    }
+
     fn paid(&self, target: &TargetName, preset: Option<&str>, usage: &Usage) -> Option<Nano> {
-        let known = self.book.of(target, preset)?;
-        known.price()?.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms })
+        let known = self.book.of(target, preset);
+        match known.as_deref().and_then(Known::price) {
+            Some(price) => price.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms }),
+            None => usage.said_cost,
+        }
     }
 
     /// How long the answer took, and how fast it was; or that it broke off.
@@ -415,7 +427,8 @@ impl Settlement {
             return;
         };
         let text = matches!(self.endpoint, Endpoint::Chat | Endpoint::Completions);
-        let seen_or_heard = usage.input_image + usage.input_audio > 0;
+        let parts = [usage.input_image, usage.input_audio, usage.cached_image, usage.cached_audio];
+        let seen_or_heard = parts.into_iter().any(|part| part > 0);
         // What was given again was reported before.
         if !text || usage.estimated || seen_or_heard || self.journal.good().is_none() {
             return;

@@ -83,16 +83,16 @@ struct Import {
 impl Import {
     fn config(mut self, notes: &mut Notes) -> Map<String, Value> {
         let (mut providers, mut models, mut prices) = (Map::new(), Map::new(), Map::new());
-        let reserved: Vec<String> = self
-            .deployments
-            .iter()
-            .filter_map(|found| found.alias.split_once('/').map(|(front, _)| front.to_owned()))
-            .collect();
+        // Whoever is asked for by the vendor's own name gets it.
+        self.deployments.sort_by_key(|found| !found.is_wild());
+        own_budgets(&mut self.deployments);
+        let reserved: Vec<String> =
+            self.deployments.iter().filter_map(|found| found.front().map(str::to_owned)).collect();
         let mut budgets = Vec::new();
         let mut served = BTreeMap::new();
         for found in &mut self.deployments {
             found.limits();
-            let wild = found.model.contains('*') || found.alias.contains('*');
+            let wild = found.is_wild();
             let provider = place_provider(&mut providers, &mut served, found, &reserved, wild);
             if wild {
                 found.wildcard(&provider, notes);
@@ -130,6 +130,21 @@ impl Import {
             config.insert("prices".into(), json!({ "models": prices }));
         }
         config
+    }
+}
+
+/// A budget of one entry is one of its provider and model: where others have both, the entry gets a provider to itself.
+fn own_budgets(deployments: &mut [Deployment]) {
+    let same = |a: &Deployment, b: &Deployment| {
+        (&a.provider, &a.model, &a.deployment, &a.settings)
+            == (&b.provider, &b.model, &b.deployment, &b.settings)
+    };
+    let shared: Vec<usize> = (0..deployments.len())
+        .filter(|at| deployments[*at].budget.is_some())
+        .filter(|at| deployments.iter().filter(|other| same(other, &deployments[*at])).count() > 1)
+        .collect();
+    for at in shared {
+        deployments[at].deployment.push_str(&format!(" {at}"));
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Size {
     pub images: u64,
     /// Characters that are to be spoken.
     pub characters: u64,
+    /// Milliseconds of sound that there are to be heard, at most.
+    pub audio_ms: u64,
     /// Whether pictures or sound are in the prompt.
     pub media: bool,
     /// How often the price of a request can be charged; at least once.
@@ -60,6 +62,8 @@ pub struct Bound {
     pub can_shrink: bool,
     /// Femto-dollars for all but the answer's tokens, and for each of them; `None` where there is no price.
     pub price: Option<(u128, u128)>,
+    /// Whether nothing that can come of it costs anything.
+    pub is_free: bool,
 }
 
 /// Femto-dollars in a nano-dollar.
@@ -118,11 +122,13 @@ impl Bound {
             Work::Own => Some(model_most.unwrap_or(UNKNOWN_MODEL)),
             Work::Unknown => None,
         };
+        let is_free = price.is_some_and(Price::is_free);
         let price = price.map(|price| {
             let kinds = if size.media { &PROMPT[..] } else { &PROMPT[..TEXT_ALONE] };
             let prompt = u128::from(size.prompt_most) * worst(price, kinds, size.prompt_most, when, any_tier);
             let other = u128::from(size.images) * worst(price, &[Unit::Image], 0, when, any_tier)
                 + u128::from(size.characters) * worst(price, &[Unit::Character], 0, when, any_tier)
+                + u128::from(size.audio_ms) * worst(price, &[Unit::AudioSecond], 0, when, any_tier) / 1_000
                 + u128::from(size.searches.max(1)) * worst(price, &[Unit::Request], 0, when, any_tier);
             (prompt + other, worst(price, &ANSWER, size.prompt_most, when, any_tier))
         });
@@ -133,16 +139,18 @@ impl Bound {
             asked: size.asked,
             can_shrink: size.work == Work::Text,
             price,
+            is_free,
         }
     }
 
-    /// The worst case with so many tokens of an answer, in nano-dollars or tokens; `None` where there is no price.
+    /// The worst case with so many tokens of an answer, in nano-dollars or tokens; `None` where there is no price. A
+    /// request of which nobody knows whether it makes anything has none that could be held, priced or not.
     pub fn amount(&self, measure: Measure, output: Option<u64>) -> Option<u64> {
         let output = output.unwrap_or(0);
         match measure {
             Measure::Tokens => Some(self.prompt.saturating_add(output)),
             Measure::Dollars => {
-                let (fixed, each) = self.price?;
+                let Some((fixed, each)) = self.price else { return self.output.is_none().then_some(0) };
                 let femto = fixed.saturating_add(each.saturating_mul(output.into()));
                 Some(u64::try_from(femto.div_ceil(FEMTO)).unwrap_or(u64::MAX))
             }
@@ -170,13 +178,15 @@ impl Bound {
 }
 
 /// What tokens of a prompt can be, those of texts first; and those of an answer.
-const PROMPT: [Unit; 6] = [
+const PROMPT: [Unit; 8] = [
     Unit::Input,
     Unit::CachedRead,
     Unit::CacheWrite,
     Unit::CacheWriteLong,
     Unit::InputImage,
     Unit::InputAudio,
+    Unit::CachedAudio,
+    Unit::CachedImage,
 ];
 const TEXT_ALONE: usize = 4;
 const ANSWER: [Unit; 4] = [Unit::Output, Unit::Reasoning, Unit::OutputAudio, Unit::OutputImage];
@@ -232,6 +242,33 @@ mod tests {
                 assert!(amount <= room, "{affordable} tokens for {room} cost {amount}");
             }
         }
+    }
+
+    #[test]
+    fn sound_that_is_paid_by_the_second_has_a_worst_case() {
+        let rate = |unit, price| Rate { unit, tier: Tier::Standard, above: 0, price: Pico(price) };
+        let of = |rates: Vec<Rate>, size: Size| {
+            let price = Price { rates, ..Price::default() };
+            Bound::of(&size, Some(&price), When::default(), false, None, None)
+        };
+        let minute = Size { audio_ms: 60_000, work: Work::Own, ..Size::default() };
+        let bound = of(vec![rate(Unit::AudioSecond, 100_000_000)], minute);
+        assert_eq!(
+            bound.amount(Measure::Dollars, bound.output),
+            Some(6_000_000),
+            "whisper-1: 0.6 cents a minute"
+        );
+        assert!(!bound.is_free);
+        assert!(of(vec![rate(Unit::AudioSecond, 0), rate(Unit::Input, 0)], minute).is_free);
+    }
+
+    #[test]
+    fn a_lookup_needs_no_price() {
+        let size = Size { work: Work::Unknown, ..Size::default() };
+        let bound = Bound::of(&size, None, When::default(), false, None, None);
+        assert_eq!(bound.amount(Measure::Dollars, bound.output), Some(0));
+        let chat = Bound::of(&Size::default(), None, When::default(), false, None, None);
+        assert_eq!(chat.amount(Measure::Dollars, chat.output), None);
     }
 
     #[test]

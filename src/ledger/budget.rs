@@ -623,8 +623,8 @@ fn fit(
             Unpriced::Free => Ok(output),
         };
     };
-    // A request whose worst case nobody knows goes out as long as anything is left.
-    if amount <= room && (bound.output.is_some() || room > 0) {
+    // What may cost something that nobody can foresee goes out as long as anything is left.
+    if amount <= room && (room > 0 || bound.is_free) {
         return Ok(output);
     }
     if budget.shrink

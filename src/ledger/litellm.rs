@@ -54,6 +54,8 @@ const AZURE_CLAUDE: &str = "azure-anthropic";
 const FIELDS: &[(&str, Unit)] = &[
     ("input_cost_per_token", Unit::Input),
     ("cache_read_input_token_cost", Unit::CachedRead),
+    ("cache_read_input_audio_token_cost", Unit::CachedAudio),
+    ("cache_read_input_image_token_cost", Unit::CachedImage),
     ("cache_creation_input_token_cost_above_1hr", Unit::CacheWriteLong),
     ("cache_creation_input_token_cost", Unit::CacheWrite),
     ("output_cost_per_token", Unit::Output),
@@ -200,6 +202,7 @@ fn token_rate(field: &str, value: &Value) -> Option<Rate> {
         "_batches" => Tier::Batch,
         "_flex" => Tier::Flex,
         "_priority" => Tier::Priority,
+        "_ultrafast" => Tier::Ultrafast,
         _ => return None,
     };
     Some(Rate { unit, tier, above, price })
@@ -271,11 +274,13 @@ mod tests {
 
     #[test]
     fn fields_say_unit_threshold_and_tier() {
-        use Tier::{Batch, Flex, Priority, Standard};
+        use Tier::{Batch, Flex, Priority, Standard, Ultrafast};
         for (facts, expected) in [
             (
                 json!({"input_cost_per_token": 2.5e-6, "input_cost_per_token_above_200k_tokens_priority": 5e-6,
                     "cache_read_input_token_cost_flex": 1e-6, "output_cost_per_token_batches": 5e-6,
+                    "output_cost_per_token_above_272k_tokens_ultrafast": 4.5e-4,
+                    "cache_read_input_audio_token_cost": 1e-7, "cache_read_input_image_token_cost": 2e-6,
                     "cache_creation_input_token_cost_above_1hr": 6e-6, "output_cost_per_token_balanced": 1.0}),
                 vec![
                     (Unit::Input, Standard, 0, 2_500_000),
@@ -283,6 +288,9 @@ mod tests {
                     (Unit::CachedRead, Flex, 0, 1_000_000),
                     (Unit::CacheWriteLong, Standard, 0, 6_000_000),
                     (Unit::Output, Batch, 0, 5_000_000),
+                    (Unit::Output, Ultrafast, 272_000, 450_000_000),
+                    (Unit::CachedAudio, Standard, 0, 100_000),
+                    (Unit::CachedImage, Standard, 0, 2_000_000),
                 ],
             ),
             (

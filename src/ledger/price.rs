@@ -59,6 +59,13 @@ impl Price {
         Some(Nano::from_femto(unpaid(femto, usage.total(), given)))
     }
 
+    /// Whether nothing costs anything, whatever is used.
+    pub fn is_free(&self) -> bool {
+        let off_peak = self.off_peak.iter().flat_map(|off_peak| &off_peak.rates).map(|(_, price)| price);
+        let all = || self.rates.iter().map(|rate| &rate.price).chain(off_peak).all(|price| price.0 == 0);
+        !self.rates.is_empty() && (self.percent == Some(0) || all())
+    }
+
     /// The rate of one unit under these conditions.
     pub fn rate(&self, unit: Unit, prompt: u64, when: When) -> Option<Pico> {
         self.rate_in(unit, prompt, when.tier, self.off_peak_at(when.unix_ms))
@@ -126,11 +133,16 @@ impl Price {
             sum += u128::from(usage.searches.max(1)) * u128::from(price.0) * 1_000;
             otherwise = true;
         }
-        // Sound that is paid for by its tokens, of which nobody counted any.
-        let uncounted = usage.characters > 0
-            && usage.estimated
-            && of(Unit::Character).is_none()
-            && of(Unit::OutputAudio).is_some_and(|price| price.0 > 0);
+        // Sound and pictures that are paid for by their tokens, of which nobody counted any; and a recording that nobody
+        // measured.
+        let costs = |unit| of(unit).is_some_and(|price| price.0 > 0);
+        let made = [
+            (usage.characters, Unit::Character, Unit::OutputAudio),
+            (usage.images, Unit::Image, Unit::OutputImage),
+        ];
+        let uncounted = usage.estimated
+            && (made.into_iter().any(|(n, whole, token)| n > 0 && of(whole).is_none() && costs(token))
+                || usage.audio_ms == 0 && usage.output == 0 && costs(Unit::AudioSecond));
         (!uncounted && (!missing || otherwise)).then_some(sum)
     }
 }
@@ -162,7 +174,7 @@ fn unpaid(femto: u128, all: u64, given: u64) -> u128 {
 
 /// The usage in classes that do not overlap. What a provider counts twice is counted once: a part is never larger than
 /// its whole.
-fn tokens(usage: &Usage) -> [(Unit, u64); 10] {
+fn tokens(usage: &Usage) -> [(Unit, u64); 12] {
     if let Some(Billed { input, output }) = usage.billed {
         // Only these two are on the bill.
         let billed = Usage { input, output, ..Usage::default() };
@@ -170,6 +182,8 @@ fn tokens(usage: &Usage) -> [(Unit, u64); 10] {
     }
     let input_audio = usage.input_audio.min(usage.input);
     let input_image = usage.input_image.min(usage.input - input_audio);
+    let cached_audio = usage.cached_audio.min(usage.cached_read);
+    let cached_image = usage.cached_image.min(usage.cached_read - cached_audio);
     let long = usage.cache_write_long.min(usage.cache_write);
     let output_audio = usage.output_audio.min(usage.output);
     let output_image = usage.output_image.min(usage.output - output_audio);
@@ -178,7 +192,9 @@ fn tokens(usage: &Usage) -> [(Unit, u64); 10] {
         (Unit::Input, usage.input - input_audio - input_image),
         (Unit::InputAudio, input_audio),
         (Unit::InputImage, input_image),
-        (Unit::CachedRead, usage.cached_read),
+        (Unit::CachedRead, usage.cached_read - cached_audio - cached_image),
+        (Unit::CachedAudio, cached_audio),
+        (Unit::CachedImage, cached_image),
         (Unit::CacheWrite, usage.cache_write - long),
         (Unit::CacheWriteLong, long),
         (Unit::Output, usage.output - output_audio - output_image - reasoning),
@@ -358,6 +374,61 @@ mod tests {
         assert_eq!(cost(&by_token, &counted), Some(540_000 + 60_000_000));
         assert_eq!(cost(&price(&[(Unit::Character, 15.0)]), &asked), Some(60_000_000));
         assert_eq!(cost(&price(&[(Unit::Input, 0.6)]), &asked), Some(600_000), "only its text is paid for");
+    }
+
+    #[test]
+    fn a_recording_that_nobody_measured_has_no_known_cost() {
+        let whisper = price(&[(Unit::AudioSecond, 0.0001)]);
+        let asked = Usage { input: 10, estimated: true, ..Usage::default() };
+        let cost = |price: &Price, usage: Usage| price.settle(&usage, When::default()).map(|nano| nano.0);
+        assert_eq!(cost(&whisper, asked), None);
+        assert_eq!(cost(&whisper, Usage { input: 0, ..asked }), None, "nothing is known, not nothing used");
+        assert_eq!(cost(&whisper, Usage { audio_ms: 1_000, ..asked }), Some(100_000));
+        assert_eq!(cost(&price(&[(Unit::AudioSecond, 0.0)]), Usage { input: 0, ..asked }), Some(0));
+    }
+
+    #[test]
+    fn pictures_whose_tokens_nobody_counted_have_no_known_cost() {
+        let asked = Usage { input: 1_000, images: 1, estimated: true, ..Usage::default() };
+        let cost = |price: &Price| price.settle(&asked, When::default()).map(|nano| nano.0);
+        assert_eq!(cost(&price(&[(Unit::Input, 5.0), (Unit::OutputImage, 40.0)])), None);
+        assert_eq!(cost(&price(&[(Unit::Input, 5.0), (Unit::Image, 0.04)])), Some(40_000_000));
+    }
+
+    #[test]
+    fn what_is_read_from_a_cache_costs_what_its_kind_does() {
+        let flash = price(&[
+            (Unit::Input, 0.3),
+            (Unit::InputAudio, 1.0),
+            (Unit::CachedRead, 0.03),
+            (Unit::CachedAudio, 0.1),
+            (Unit::CachedImage, 0.05),
+        ]);
+        let cost = |usage: Usage| flash.settle(&usage, When::default()).unwrap().0;
+        let read = Usage { cached_read: 1_000, ..Usage::default() };
+        assert_eq!(cost(read), 30_000);
+        assert_eq!(cost(Usage { cached_audio: 1_000, ..read }), 100_000);
+        assert_eq!(cost(Usage { cached_audio: 400, cached_image: 100, ..read }), 40_000 + 5_000 + 15_000);
+        assert_eq!(
+            cost(Usage { cached_audio: 9_000, cached_image: 9_000, ..read }),
+            100_000,
+            "no more than all"
+        );
+        let plain = price(&[(Unit::Input, 0.3), (Unit::CachedRead, 0.03)]);
+        let usage = Usage { cached_audio: 1_000, ..read };
+        assert_eq!(plain.settle(&usage, When::default()), Some(Nano(30_000)), "no price of its own");
+    }
+
+    #[test]
+    fn only_what_costs_nothing_at_all_is_free() {
+        for (price, expected) in [
+            (price(&[(Unit::Input, 0.0), (Unit::Output, 0.0)]), true),
+            (price(&[(Unit::Input, 0.0), (Unit::AudioSecond, 0.0001)]), false),
+            (Price { percent: Some(0), ..price(&[(Unit::Input, 1.0)]) }, true),
+            (Price::default(), false),
+        ] {
+            assert_eq!(price.is_free(), expected, "{price:?}");
+        }
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub enum Unit {
     InputImage,
     /// Generated tokens that were images.
     OutputImage,
+    /// Prompt tokens read from the provider's prompt cache that were audio.
+    CachedAudio,
+    /// Prompt tokens read from the provider's prompt cache that were images.
+    CachedImage,
     /// A whole picture.
     Image,
     /// A second of sound.
@@ -57,7 +61,7 @@ pub struct Rate {
 
 impl Unit {
     /// All of them, with the letter of the compact form and the name that people write.
-    pub const ALL: [(Self, char, &'static str); 14] = [
+    pub const ALL: [(Self, char, &'static str); 16] = [
         (Self::Input, 'i', "input"),
         (Self::CachedRead, 'r', "cached_read"),
         (Self::CacheWrite, 'w', "cache_write"),
@@ -68,6 +72,8 @@ impl Unit {
         (Self::OutputAudio, 'A', "output_audio"),
         (Self::InputImage, 'g', "input_image"),
         (Self::OutputImage, 'G', "output_image"),
+        (Self::CachedAudio, 'e', "cached_audio"),
+        (Self::CachedImage, 'p', "cached_image"),
         (Self::Image, 'I', "image"),
         (Self::AudioSecond, 's', "audio_second"),
         (Self::Character, 'c', "character"),
@@ -89,6 +95,7 @@ impl Unit {
         match self {
             Self::CachedRead | Self::CacheWrite | Self::InputAudio | Self::InputImage => Some(Self::Input),
             Self::CacheWriteLong => Some(Self::CacheWrite),
+            Self::CachedAudio | Self::CachedImage => Some(Self::CachedRead),
             Self::Reasoning | Self::OutputAudio | Self::OutputImage => Some(Self::Output),
             _ => None,
         }

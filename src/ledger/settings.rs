@@ -67,8 +67,8 @@ pub struct ModelPrice {
     #[schemars(range(min = 0, max = 1000))]
     pub percent: Option<u32>,
     /// Prices in the standard tier, in US dollars: for a million of `input`, `cached_read`, `cache_write`,
-    /// `cache_write_long`, `output`, `reasoning`, `input_audio`, `output_audio`, `input_image`, `output_image`,
-    /// `character`; for one `image`, `audio_second`, `request`.
+    /// `cache_write_long`, `output`, `reasoning`, `input_audio`, `output_audio`, `cached_audio`, `input_image`,
+    /// `output_image`, `cached_image`, `character`; for one `image`, `audio_second`, `request`.
     pub price: Option<Rates>,
     /// Prices in the batch tier, as far as they are others.
     pub batch: Rates,
@@ -76,6 +76,8 @@ pub struct ModelPrice {
     pub flex: Rates,
     /// Prices in the priority tier, as far as they are others.
     pub priority: Rates,
+    /// Prices in the ultrafast tier, as far as they are others.
+    pub ultrafast: Rates,
     /// Prices for long prompts, as far as they are others.
     pub above: Vec<AbovePrice>,
     /// Prices at certain times.
@@ -169,6 +171,7 @@ impl ModelPrice {
             ("batch", Tier::Batch, &self.batch),
             ("flex", Tier::Flex, &self.flex),
             ("priority", Tier::Priority, &self.priority),
+            ("ultrafast", Tier::Ultrafast, &self.ultrafast),
         ];
         let all = self.price.iter().map(|price| ("price", Tier::Standard, 0, price));
         let all = all.chain(tiers.into_iter().map(|(key, tier, prices)| (key, tier, 0, prices)));

@@ -1,6 +1,11 @@
 //! Settings of limits: `rate_limits:`, and `limits` of a key.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use schemars::JsonSchema;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::settings::Rate;
@@ -147,9 +152,10 @@ impl Rates {
 }
 
 /// One, or a list.
-#[derive(Deserialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[serde(untagged)]
 #[schemars(inline)]
+#[allow(dead_code, reason = "the form alone is of interest")]
 pub(super) enum OneOrMany<T> {
     /// One.
     One(T),
@@ -160,15 +166,63 @@ pub(super) enum OneOrMany<T> {
 /// Reads one value or a list of them.
 ///
 /// # Errors
-/// When it is neither.
+/// When it is neither, or what is wrong with the value.
 pub fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    Ok(match Option::deserialize(deserializer)? {
-        None => Vec::new(),
-        Some(OneOrMany::One(one)) => vec![one],
-        Some(OneOrMany::Many(many)) => many,
-    })
+    deserializer.deserialize_any(OneOrManyVisitor(PhantomData))
+}
+
+struct OneOrManyVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one, or a list")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Vec<T>, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Vec<T>, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+        Ok(vec![T::deserialize(text.into_deserializer())?])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Vec<T>, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(seq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_or_a_list_says_what_is_wrong_with_it() {
+        let read = |text: &str| serde_json::from_str::<Rates>(text);
+        for (text, expected) in [
+            (r#"{"requests": "3/min"}"#, 1),
+            (r#"{"requests": ["3/min", "100/day"]}"#, 2),
+            (r#"{"requests": null}"#, 0),
+            ("{}", 0),
+        ] {
+            assert_eq!(read(text).unwrap().requests.len(), expected, "{text}");
+        }
+        for text in [r#"{"requests": "0/min"}"#, r#"{"requests": ["0/min"]}"#, r#"{"requests": 3}"#] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(!error.contains("OneOrMany"), "{text}: {error}");
+        }
+    }
 }

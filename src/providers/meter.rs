@@ -17,6 +17,8 @@ pub struct Meter {
     last: Option<String>,
     /// The service that answers, where the answer names one.
     tier: Option<Tier>,
+    /// Milliseconds of sound, where the answer says them beside its usage.
+    audio_ms: u64,
 }
 
 /// How usage can be found in an answer.
@@ -56,6 +58,7 @@ impl Meter {
             first: None,
             last: None,
             tier: None,
+            audio_ms: 0,
         })
     }
 
@@ -77,6 +80,12 @@ impl Meter {
         let said: Vec<&str> = self.first.iter().chain(&self.last).map(String::as_str).collect();
         let usage = if said.is_empty() { None } else { self.target.wire().usage(&said) };
         usage.map(|usage| Usage { tier: usage.tier.or(self.tier), ..usage })
+    }
+
+    /// What a transcription says of the length of what was heard, without any usage: `duration` of OpenAI's
+    /// `verbose_json`. For answers of which somebody knows that they are transcriptions.
+    pub fn heard(&self) -> Option<Usage> {
+        (self.audio_ms > 0).then(|| Usage { audio_ms: self.audio_ms, tier: self.tier, ..Usage::default() })
     }
 
     /// Takes the beginning of `bytes`, at most to the end of the line, and returns the rest.
@@ -115,6 +124,7 @@ impl Meter {
             }
         });
         self.tier = self.scan.tier.or(self.tier);
+        self.audio_ms = self.audio_ms.max(self.scan.audio_ms);
     }
 }
 
@@ -230,6 +240,28 @@ mod tests {
                 let mut meter = Meter::new(&target(word), kind).unwrap();
                 text.as_bytes().chunks(size).for_each(|piece| meter.feed(piece));
                 assert_eq!(meter.usage().unwrap().tier, expected, "{text} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_recording_is_found_where_it_stands_beside_the_text() {
+        for (text, expected) in [
+            (
+                r#"{"task":"transcribe","duration":12.5,"text":"hi","segments":[{"duration":99}]}"#,
+                Some(12_500),
+            ),
+            (r#"{"text":"hi","duration":"8.470000267028809"}"#, Some(8_471)),
+            (r#"{"duration" : 3e1 ,"text":"\"duration\": 9"}"#, Some(30_000)),
+            (r#"{"duration":null,"text":"hi"}"#, None),
+            (r#"{"duration":-4,"text":"hi"}"#, None),
+            (r#"{"text":"hi","words":{"duration":7}}"#, None),
+        ] {
+            for size in 1..=text.len() {
+                let mut meter = Meter::new(&target("openai"), "application/json").unwrap();
+                text.as_bytes().chunks(size).for_each(|piece| meter.feed(piece));
+                let heard = meter.heard().map(|usage| usage.audio_ms);
+                assert_eq!(heard, expected, "{text} in pieces of {size}");
             }
         }
     }

@@ -87,7 +87,8 @@ impl Ahead for FormAhead {
         }
         let mut seen =
             Seen { images: self.media.is_pictures(), audio: self.media.is_audio(), ..Seen::default() };
-        let mut asked = Usage::default();
+        // The length of a recording is what an answer may tell.
+        let mut asked = Usage { estimated: self.media.is_audio(), ..Usage::default() };
         for part in self.scanner.parts().iter().filter(|part| !part.is_file) {
             let Some(text) = value(part).filter(|value| value.len() <= MAX_SHOWN) else { continue };
             let Ok(text) = std::str::from_utf8(text) else { continue };

@@ -7,9 +7,11 @@ use crate::chat::Usage;
 /// The `usage` object of OpenAI's dialect: prompt tokens include cache reads and writes, completion tokens include
 /// reasoning.
 pub fn usage_json(usage: &Usage) -> Value {
-    let mut prompt = json!({ "cached_tokens": usage.cached_read, "audio_tokens": usage.input_audio });
+    let audio = usage.input_audio.saturating_add(usage.cached_audio);
+    let image = usage.input_image.saturating_add(usage.cached_image);
+    let mut prompt = json!({ "cached_tokens": usage.cached_read, "audio_tokens": audio });
     // Not OpenAI's own, but the names that OpenAI-compatible vendors use.
-    for (key, count) in [("cache_write_tokens", usage.cache_write), ("image_tokens", usage.input_image)] {
+    for (key, count) in [("cache_write_tokens", usage.cache_write), ("image_tokens", image)] {
         if count > 0
             && let Some(details) = prompt.as_object_mut()
         {

@@ -12,6 +12,7 @@ use crate::api::openai_chat::presentable;
 use crate::api::raw::{RawAsk, Seen, Way, carried, joined};
 use crate::chat::Usage;
 use crate::executor::RawForm;
+use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Ahead, Approach, Asked};
 use crate::json::Body;
@@ -235,7 +236,8 @@ impl Way for Verbatim {
 
     fn raw(&self, _: &Target) -> Option<RawForm> {
         let as_it_came = matches!(self.below, Below::BaseUrl { .. });
-        Some(RawForm { as_it_came, slow: true, asked: Usage::default() })
+        let endpoint = if as_it_came { Endpoint::Passthrough } else { Endpoint::Files };
+        Some(RawForm { as_it_came, slow: true, asked: Usage::default(), endpoint })
     }
 }
 

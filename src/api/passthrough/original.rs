@@ -15,7 +15,6 @@ use super::{check_path, client_query, open};
 use crate::api::openai_chat::param::{missing, model_name};
 use crate::api::raw::{RawAsk, Seen, Way, carried};
 use crate::api::routes::{self, unescape};
-use crate::chat::Usage;
 use crate::executor::RawForm;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
@@ -178,7 +177,7 @@ impl Way for Renamed {
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {
-        Some(RawForm { as_it_came: true, slow: false, asked: Usage::default() })
+        Some(RawForm { as_it_came: true, slow: false, ..RawForm::default() })
     }
 }
 

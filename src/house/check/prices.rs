@@ -45,6 +45,13 @@ impl Desk<'_> {
                 self.error(&["prices", "models", name], message, Some("write it as `provider/model`".into()));
                 continue;
             };
+            if name.trim_end_matches('*').contains('*') {
+                let message =
+                    format!("`prices.models`: `{name}` names no target: a `*` stands at the end alone");
+                let help = "write `provider/*`, one for each provider";
+                self.error(&["prices", "models", name], message, Some(help.into()));
+                continue;
+            }
             if !provider.ends_with('*') && !self.reading.config.providers.contains_key(provider) {
                 let message = format!("`prices.models`: there is no provider `{provider}`");
                 self.warning(&["prices", "models", name], message, None);

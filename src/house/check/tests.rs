@@ -460,6 +460,23 @@ fn versions_are_told_apart_and_lead_somewhere() {
 }
 
 #[test]
+fn prices_and_budgets_that_count_nothing_are_told() {
+    let found = findings(
+        "providers: { openai: { keys: [ env:K ] } }\nstate: { ledger: sqlite:./t.db }\n\
+         prices: { models: { \"*/*\": { price: { input: 1, output: 1 } }, \"openai/*\": { percent: 90 } } }\n\
+         budgets:\n  - { name: a, per: day, dollars: 1, for: { model: [] } }\n  - { name: b, per: day }\n",
+    );
+    for wanted in [
+        "`*/*` names no target",
+        "`for` of budget `a`: no word stands under `model`",
+        "`dollars` of budget `b`",
+    ] {
+        assert!(found.iter().any(|line| line.contains(wanted)), "{wanted}: {found:#?}");
+    }
+    assert!(!found.iter().any(|line| line.contains("openai/*")), "{found:#?}");
+}
+
+#[test]
 fn lists_of_data_are_no_longer_than_those_of_policies() {
     let list = |count: usize| vec!["w"; count].join(", ");
     let with =

@@ -141,6 +141,17 @@ impl Deployment {
         self.weight.or(self.rpm).or(self.tpm).filter(|share| *share >= 0.0).unwrap_or(1.0)
     }
 
+    /// Whether it stands for several models, or for several names.
+    pub(super) fn is_wild(&self) -> bool {
+        self.model.contains('*') || self.alias.contains('*')
+    }
+
+    /// What stands before the slash in the name that clients ask for, unless it is the provider's own.
+    pub(super) fn front(&self) -> Option<&str> {
+        let (front, _) = self.alias.split_once('/')?;
+        (!self.is_wild() || front != self.provider).then_some(front)
+    }
+
     /// An entry for several models of a provider, or for several names: models can be asked for as `provider/model` anyway.
     pub(super) fn wildcard(&self, provider: &str, notes: &mut Notes) {
         let asked = self.alias.strip_suffix('*').unwrap_or(&self.alias);

@@ -215,6 +215,41 @@ fn names_with_a_star_become_no_aliases() {
 }
 
 #[test]
+fn a_budget_of_one_entry_counts_no_other() {
+    let text = list(&[
+        ("thrifty", "model: openai/gpt-4o, api_key: os.environ/K, max_budget: 5, budget_duration: 1d"),
+        ("free", "model: openai/gpt-4o, api_key: os.environ/K"),
+        ("other", "model: openai/gpt-4o-mini, api_key: os.environ/K"),
+    ]);
+    let found = config(&text);
+    assert_eq!(
+        found["models"],
+        json!({
+            "thrifty": { "targets": [ "openai/gpt-4o" ] },
+            "free": { "targets": [ "openai-2/gpt-4o" ] },
+            "other": { "targets": [ "openai/gpt-4o-mini" ] },
+        })
+    );
+    assert_eq!(found["providers"]["openai-2"]["preset"], "openai");
+    assert_eq!(found["budgets"][0]["for"], json!({ "model": "openai/gpt-4o" }));
+    let alone = config(&list(&[("a", "model: openai/gpt-4o, max_budget: 5, budget_duration: 1d")]));
+    assert_eq!(alone["providers"].as_object().unwrap().len(), 1, "who shares with nobody needs none");
+}
+
+#[test]
+fn a_star_behind_a_vendors_name_leaves_it_that_name() {
+    for (named, starred) in [("K", "K"), ("ONE", "TWO")] {
+        let text = list(&[
+            ("claude", &format!("model: anthropic/claude-sonnet-4-5, api_key: os.environ/{named}")),
+            ("'anthropic/*'", &format!("model: 'anthropic/*', api_key: os.environ/{starred}")),
+        ]);
+        let found = config(&text);
+        assert_eq!(found["providers"]["anthropic"]["keys"], json!([format!("env:{starred}")]), "{found}");
+        assert_eq!(left(&text), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_base_model_is_written_with_its_provider() {
     for (params, expected) in [
         (

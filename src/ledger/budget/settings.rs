@@ -137,16 +137,26 @@ impl BudgetSettings {
         let (measure, limit) = match (self.dollars, self.tokens) {
             (Some(dollars), None) => (Measure::Dollars, nano(dollars)),
             (None, Some(tokens)) => (Measure::Tokens, Some(tokens).filter(|tokens| *tokens <= 1 << 53)),
-            _ => {
-                errors.push(("name", "write either `dollars` or `tokens`".to_owned()));
+            (Some(_), Some(_)) => {
+                errors.push(("tokens", "stands beside `dollars`: write one of them".to_owned()));
+                (Measure::Dollars, Some(0))
+            }
+            (None, None) => {
+                errors.push(("dollars", "is missing: write either `dollars` or `tokens`".to_owned()));
                 (Measure::Dollars, Some(0))
             }
         };
-        let key = if measure == Measure::Dollars { "dollars" } else { "tokens" };
+        let (key, amounts) = match measure {
+            Measure::Dollars => ("dollars", "0 to 9 million dollars"),
+            Measure::Tokens => ("tokens", "0 to 9,007,199,254,740,992 tokens"),
+        };
         let limit = limit.unwrap_or_else(|| {
-            errors.push((key, "is not an amount (0 to 9 million dollars)".to_owned()));
+            errors.push((key, format!("is not an amount ({amounts})")));
             0
         });
+        if let Some(name) = self.of.nobody() {
+            errors.push(("for", format!("no word stands under `{name}`, so the budget would count nothing")));
+        }
         let overrun = match measure {
             Measure::Dollars => nano(self.overrun),
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
@@ -206,6 +216,20 @@ impl BudgetSettings {
 }
 
 impl PayerSettings {
+    /// Where no word stands of which one must fit.
+    fn nobody(&self) -> Option<&str> {
+        let fixed = [
+            ("key", &self.key),
+            ("user", &self.user),
+            ("team", &self.team),
+            ("model", &self.model),
+            ("provider", &self.provider),
+        ];
+        let fixed = fixed.into_iter().filter_map(|(name, words)| Some((name, words.as_ref()?)));
+        let tags = self.tags.iter().map(|(name, words)| (name.as_str(), words));
+        fixed.chain(tags).find(|(_, words)| words.all().is_empty()).map(|(name, _)| name)
+    }
+
     fn checked(&self) -> Match {
         let words =
             |dimension: Dimension, words: &Option<Words>| Some((dimension, words.as_ref()?.patterns()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ledger::bound::{Bound, Size};
+use crate::ledger::bound::{Bound, Size, Work};
 
 const NOON: u64 = 1_800_000_000_000;
 const HOUR: u64 = 3_600_000;
@@ -77,6 +77,47 @@ proptest! {
         for (user, spent) in spent_of {
             prop_assert_eq!(standing(&budgets, "each", &user, NOON), (spent, 0));
         }
+    }
+}
+
+#[test]
+fn a_budget_of_nothing_lets_only_through_what_costs_nothing() {
+    let dollars = |limit: f64| budgets(&[&format!("{{ name: all, dollars: {limit}, per: total }}")]);
+    let lookup = Size { work: Work::Unknown, ..Size::default() };
+    let lookup = Bound::of(&lookup, None, Default::default(), false, None, None);
+    let unseen = Bound { price: Some((0, 0)), ..bound(0, 0) };
+    let free = Bound { is_free: true, ..unseen.clone() };
+    for (limit, bound, passes) in [
+        (0.0, &free, true),
+        (0.0, &unseen, false),
+        (0.0, &lookup, false),
+        (1.0, &unseen, true),
+        // Lists and lookups have no price; nothing is known to be wrong with that.
+        (1.0, &lookup, true),
+    ] {
+        let held = dollars(limit).reserve(&payer("a"), &target(), bound, NOON);
+        assert_eq!(held.is_ok(), passes, "{limit}: {bound:?}");
+    }
+    let chat = Bound { price: None, ..bound(1, 1) };
+    let refused = dollars(1.0).reserve(&payer("a"), &target(), &chat, NOON).err().unwrap();
+    assert_eq!(refused.wanted, None, "what generates needs a price");
+}
+
+#[test]
+fn settings_that_count_nothing_or_two_things_are_told_where_they_stand() {
+    for (yaml, field, says) in [
+        ("{ name: a, per: day }", "dollars", "either `dollars` or `tokens`"),
+        ("{ name: a, per: day, dollars: 1, tokens: 1 }", "tokens", "beside `dollars`"),
+        ("{ name: a, per: day, tokens: 10000000000000000000 }", "tokens", "tokens)"),
+        ("{ name: a, per: day, dollars: 1, for: { model: [] } }", "for", "under `model`"),
+        ("{ name: a, per: day, dollars: 1, for: { tags: { app: [] } } }", "for", "under `app`"),
+    ] {
+        let settings: BudgetSettings = serde_yaml::from_str(yaml).unwrap();
+        let errors = settings.checked().unwrap_err();
+        assert!(
+            matches!(&errors[..], [(known, text)] if *known == field && text.contains(says)),
+            "{yaml}: {errors:?}"
+        );
     }
 }
 

@@ -38,9 +38,12 @@ pub(super) fn read(metadata: &Value) -> Option<Usage> {
         let cached = part("cacheTokensDetails", word, code);
         (part("promptTokensDetails", word, code).saturating_sub(cached)).min(input)
     };
+    let cached_audio = part("cacheTokensDetails", "AUDIO", 4).min(cached_read);
     Some(Usage {
         input,
         cached_read,
+        cached_audio,
+        cached_image: part("cacheTokensDetails", "IMAGE", 2).min(cached_read - cached_audio),
         output,
         reasoning,
         input_audio: input_of("AUDIO", 4),
@@ -108,6 +111,20 @@ mod tests {
             let usage = read(&json!({"promptTokenCount": 1, "trafficType": word})).unwrap();
             assert_eq!(usage.tier, expected, "{word}");
         }
+    }
+
+    #[test]
+    fn the_cache_tells_what_was_in_it() {
+        let metadata = json!({"promptTokenCount": 1_000, "cachedContentTokenCount": 600,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 300}, {"modality": "AUDIO", "tokenCount": 700}],
+            "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 500}, {"modality": "IMAGE", "tokenCount": 200}]});
+        let usage = read(&metadata).unwrap();
+        assert_eq!((usage.input, usage.input_audio), (400, 200));
+        assert_eq!(
+            (usage.cached_read, usage.cached_audio, usage.cached_image),
+            (600, 500, 100),
+            "no more than all"
+        );
     }
 
     #[test]

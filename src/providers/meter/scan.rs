@@ -4,8 +4,8 @@ use crate::chat::Tier;
 
 /// Nothing that counts tokens is longer.
 const LONGEST: usize = 16 << 10;
-/// Longer keys are of no interest.
-const LONGEST_KEY: usize = 16;
+/// Longer keys, and values beside the usage, are of no interest.
+const LONGEST_KEY: usize = 24;
 
 /// A reader of JSON that knows only depth, strings and the keys of the two uppermost levels.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub(super) struct Scan {
     key: Vec<u8>,
     /// The service that answers, once it was named.
     pub(super) tier: Option<Tier>,
+    /// Milliseconds of sound, once they were said.
+    pub(super) audio_ms: u64,
     /// The usage object that is being copied, and the depth at which it ends.
     copied: Option<(Vec<u8>, usize)>,
 }
@@ -40,6 +42,8 @@ enum Key {
     Usage,
     /// `service_tier`, `serviceTier`.
     Tier,
+    /// `duration`.
+    Duration,
     /// What usage may stand in: `message` (Anthropic), `response` (OpenAI responses), `x_groq`, `delta` (Cohere).
     Wrapper,
 }
@@ -49,6 +53,7 @@ impl Key {
         match text {
             b"usage" | b"usageMetadata" => Self::Usage,
             b"service_tier" | b"serviceTier" => Self::Tier,
+            b"duration" => Self::Duration,
             b"message" | b"response" | b"x_groq" | b"delta" => Self::Wrapper,
             _ => Self::Other,
         }
@@ -119,13 +124,26 @@ impl Scan {
                 self.tell();
                 return self.close();
             }
+            b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E' if self.outer == Key::Duration => {
+                if self.depth == self.base && self.key.len() < LONGEST_KEY {
+                    self.key.push(byte);
+                }
+            }
             _ => {}
         }
         None
     }
 
-    /// A value has ended, which may be the name of a service.
+    /// A value has ended, which may be the name of a service, or the length of a recording in seconds.
     fn tell(&mut self) {
+        if self.outer == Key::Duration && self.depth == self.base {
+            let seconds = std::str::from_utf8(&self.key).ok().and_then(|text| text.parse::<f64>().ok());
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+            let ms = seconds
+                .filter(|seconds| seconds.is_finite())
+                .map_or(0, |seconds| (seconds * 1e3).clamp(0.0, 1e12).ceil() as u64);
+            self.audio_ms = self.audio_ms.max(ms);
+        }
         let names = match (self.depth + 1).checked_sub(self.base) {
             Some(1) => self.outer == Key::Tier,
             Some(2) => self.outer == Key::Wrapper && self.inner == Key::Tier,

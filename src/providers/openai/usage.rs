@@ -3,10 +3,13 @@
 //! The convention: `prompt_tokens` is all input, cache reads and writes included; `completion_tokens` includes
 //! thinking; `total_tokens` is their sum.
 
+use std::marker::PhantomData;
+
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::chat::{Object, Usage};
+use crate::money::{Nano, Pico};
 
 /// A usage object as the wire has it, with only the counts that somebody knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Deserialize)]
@@ -42,6 +45,8 @@ pub(super) struct WireUsage {
     output_tokens_details: Details,
     /// The spelling of realtime conversations.
     output_token_details: Details,
+    /// OpenRouter, in US dollars: <https://openrouter.ai/docs/use-cases/usage-accounting>
+    cost: Dollars,
 }
 
 /// The parts of prompt or completion tokens.
@@ -57,11 +62,22 @@ struct Parts {
     reasoning_tokens: Count,
     accepted_prediction_tokens: Count,
     rejected_prediction_tokens: Count,
+    cached_tokens_details: Lenient<CachedParts>,
 }
 
-/// [`Parts`], or anything else, which says nothing about parts.
+/// The parts of cached tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct CachedParts {
+    audio_tokens: Count,
+    image_tokens: Count,
+}
+
+/// Parts, or anything else, which says nothing about parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Details(Parts);
+struct Lenient<P>(P);
+
+type Details = Lenient<Parts>;
 
 /// A number of tokens as vendors write it: negative, fractional, as text, absurdly large, or null.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -69,6 +85,10 @@ struct Count {
     value: Option<u64>,
     odd: bool,
 }
+
+/// An amount of dollars, or anything else, which says nothing of one.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Dollars(Option<Nano>);
 
 /// What a usage object says, and whether the client can have it as it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -193,19 +213,28 @@ impl WireUsage {
             rest => completion += rest,
         }
         let cached_read = read.min(prompt);
+        let cached = details.map(|details| details.0.cached_tokens_details.0);
+        let cached_audio = first(cached.map(|cached| cached.audio_tokens)).min(cached_read);
+        let cached_image = first(cached.map(|cached| cached.image_tokens)).min(cached_read - cached_audio);
+        let image = first(details.map(|details| details.0.image_tokens));
         let cache_write = written.min(prompt - cached_read);
         let usage = Usage {
             input: prompt - cached_read - cache_write,
             cached_read,
+            cached_audio,
+            cached_image,
             cache_write,
             cache_write_long: 0,
             output: completion,
             reasoning: reasoning.min(completion),
-            input_audio: audio.min(prompt),
-            input_image: first(details.map(|details| details.0.image_tokens)).min(prompt),
+            // Cached ones are among them.
+            input_audio: audio.saturating_sub(cached_audio).min(prompt),
+            input_image: image.saturating_sub(cached_image).min(prompt),
             output_audio: first(out.map(|details| details.0.audio_tokens)).min(completion),
+            output_image: first(out.map(|details| details.0.image_tokens)).min(completion),
             accepted_prediction: out[0].0.accepted_prediction_tokens.get().min(completion),
             rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
+            said_cost: self.cost.0,
             ..Usage::default()
         };
         let said = |count: Count, truth: u64| !count.odd && count.value == Some(truth);
@@ -277,6 +306,13 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+impl<'de> Deserialize<'de> for Dollars {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let said = Value::deserialize(deserializer)?.as_f64().and_then(Pico::per_unit);
+        Ok(Self(said.map(|pico| Nano::from_femto(u128::from(pico.0) * 1_000))))
+    }
+}
+
 struct CountVisitor;
 
 impl<'de> Visitor<'de> for CountVisitor {
@@ -323,53 +359,53 @@ impl<'de> Visitor<'de> for CountVisitor {
     }
 }
 
-impl<'de> Deserialize<'de> for Details {
+impl<'de, P: Deserialize<'de> + Default> Deserialize<'de> for Lenient<P> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(DetailsVisitor)
+        deserializer.deserialize_any(LenientVisitor(PhantomData))
     }
 }
 
-struct DetailsVisitor;
+struct LenientVisitor<P>(PhantomData<P>);
 
-impl<'de> Visitor<'de> for DetailsVisitor {
-    type Value = Details;
+impl<'de, P: Deserialize<'de> + Default> Visitor<'de> for LenientVisitor<P> {
+    type Value = Lenient<P>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the parts of a number of tokens")
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_unit<E: de::Error>(self) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Details, A::Error> {
-        Parts::deserialize(de::value::MapAccessDeserializer::new(map)).map(Details)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Lenient<P>, A::Error> {
+        P::deserialize(de::value::MapAccessDeserializer::new(map)).map(Lenient)
     }
 
     // Anything else says nothing about parts.
-    fn visit_bool<E>(self, _: bool) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_bool<E>(self, _: bool) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_u64<E>(self, _: u64) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_i64<E>(self, _: i64) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_f64<E>(self, _: f64) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Details, E> {
-        Ok(Details::default())
+    fn visit_str<E>(self, _: &str) -> Result<Lenient<P>, E> {
+        Ok(Lenient::default())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Details, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Lenient<P>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Details::default())
+        Ok(Lenient::default())
     }
 }
 
@@ -474,6 +510,39 @@ mod tests {
             ),
         ] {
             check(name, object, expected);
+        }
+    }
+
+    #[test]
+    fn pictures_and_sound_are_told_apart_from_text_in_answers_and_caches() {
+        // OpenAI's gpt-image-1.5 draws and writes; gpt-realtime reads sound from its cache.
+        let drawn = r#"{"input_tokens":50,"output_tokens":4160,"total_tokens":4210,
+            "output_tokens_details":{"image_tokens":4000,"text_tokens":160}}"#;
+        let usage = read(drawn, false).unwrap().usage;
+        assert_eq!((usage.input, usage.output, usage.output_image), (50, 4160, 4000));
+        let heard = r#"{"total_tokens":230,"input_tokens":200,"output_tokens":30,"input_token_details":{
+            "text_tokens":80,"audio_tokens":120,"cached_tokens":128,
+            "cached_tokens_details":{"text_tokens":28,"audio_tokens":100,"image_tokens":null}}}"#;
+        let usage = read(heard, false).unwrap().usage;
+        assert_eq!((usage.input, usage.cached_read), (72, 128));
+        assert_eq!((usage.input_audio, usage.cached_audio, usage.cached_image), (20, 100, 0));
+        let odd = r#"{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":4,"cached_tokens_details":[1]}}"#;
+        assert_eq!(read(odd, false).unwrap().usage.cached_read, 4, "what nobody expects says nothing");
+    }
+
+    #[test]
+    fn what_an_answer_says_it_cost_is_read_where_it_is_one_amount() {
+        for (cost, expected) in [
+            ("0.00012345", Some(Nano(123_450))),
+            ("0", Some(Nano(0))),
+            (r#"{"total_cost":0.1}"#, None),
+            ("-1", None),
+            ("null", None),
+            (r#""free""#, None),
+        ] {
+            let raw =
+                format!(r#"{{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost":{cost}}}"#);
+            assert_eq!(read(&raw, false).unwrap().usage.said_cost, expected, "{cost}");
         }
     }
 
