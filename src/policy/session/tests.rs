@@ -320,7 +320,7 @@ async fn an_answer_can_be_refused() {
 async fn wrong_returns_are_told_with_what_would_be_right() {
     for (script, problem) in [
         (
-            "fn on_error(req, err) { route(\"cheap\") }",
+            "fn way() { route(\"cheap\") } fn on_error(req, err) { way() }",
             "`on_error` must return next_target(), retry_after(ms), fail(), reject(…) or nothing, not a route",
         ),
         (

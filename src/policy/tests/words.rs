@@ -317,8 +317,8 @@ fn verdicts_that_are_not_for_their_hook_are_found_at_load() {
             "1:28: `on_complete` must return nothing, not a rejection",
         ),
         (
-            "fn on_response(req, res) { let said = respond(\"x\"); said }",
-            "1:53: `on_response` must return reject(…) or nothing, not an answer of its own",
+            "fn on_response(req, res) { let way = route(\"cheap\"); way }",
+            "1:54: `on_response` must return reject(…) or nothing, not a route",
         ),
     ] {
         assert_eq!(errors(&[("10-a", hook)]), [format!("policies/10-a.rhai:{expected}")], "{hook}");
