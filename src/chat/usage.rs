@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Tier;
+use crate::money::Nano;
 
 /// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio`, `output_image` and the
 /// prediction counts are parts of `output`, `input_audio` and `input_image` are parts of `input`, `cached_audio` and
@@ -70,6 +71,9 @@ pub struct Usage {
     /// What is charged for, where the provider says that this is other than what was read and written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billed: Option<Billed>,
+    /// What the provider says that it cost, which counts where its price is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub said_cost: Option<Nano>,
     /// The figures are counted by the gateway because the provider gave none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
@@ -122,6 +126,10 @@ impl Usage {
                 input: ours.input.saturating_add(theirs.input),
                 output: ours.output.saturating_add(theirs.output),
             });
+        }
+        match (&mut self.said_cost, other.said_cost) {
+            (Some(cost), Some(more)) => *cost += more,
+            (cost, more) => *cost = cost.or(more),
         }
         let counts = [
             (&mut self.input, other.input),

@@ -372,8 +372,11 @@ impl Settlement {
     }
 
     fn paid(&self, target: &TargetName, preset: Option<&str>, usage: &Usage) -> Option<Nano> {
-        let known = self.book.of(target, preset)?;
-        known.price()?.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms })
+        let known = self.book.of(target, preset);
+        match known.as_deref().and_then(Known::price) {
+            Some(price) => price.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms }),
+            None => usage.said_cost,
+        }
     }
 
     /// How long the answer took, and how fast it was; or that it broke off.

@@ -312,7 +312,10 @@ impl Entry {
     }
 
     fn price(&self, usage: &Usage) -> Option<Nano> {
-        self.known.as_ref()?.price()?.settle(usage, self.sheet.opening.when)
+        match self.known.as_deref().and_then(Known::price) {
+            Some(price) => price.settle(usage, self.sheet.opening.when),
+            None => usage.said_cost,
+        }
     }
 
     /// The attempt ended with this use.

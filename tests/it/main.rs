@@ -9,6 +9,7 @@ mod anthropic;
 mod audio;
 mod azure;
 mod bedrock;
+mod bills;
 mod bounds;
 mod browsers;
 mod budgets;

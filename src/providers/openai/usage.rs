@@ -9,6 +9,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use serde_json::Value;
 
 use crate::chat::{Object, Usage};
+use crate::money::{Nano, Pico};
 
 /// A usage object as the wire has it, with only the counts that somebody knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Deserialize)]
@@ -44,6 +45,8 @@ pub(super) struct WireUsage {
     output_tokens_details: Details,
     /// The spelling of realtime conversations.
     output_token_details: Details,
+    /// OpenRouter, in US dollars: <https://openrouter.ai/docs/use-cases/usage-accounting>
+    cost: Dollars,
 }
 
 /// The parts of prompt or completion tokens.
@@ -82,6 +85,10 @@ struct Count {
     value: Option<u64>,
     odd: bool,
 }
+
+/// An amount of dollars, or anything else, which says nothing of one.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Dollars(Option<Nano>);
 
 /// What a usage object says, and whether the client can have it as it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -227,6 +234,7 @@ impl WireUsage {
             output_image: first(out.map(|details| details.0.image_tokens)).min(completion),
             accepted_prediction: out[0].0.accepted_prediction_tokens.get().min(completion),
             rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
+            said_cost: self.cost.0,
             ..Usage::default()
         };
         let said = |count: Count, truth: u64| !count.odd && count.value == Some(truth);
@@ -295,6 +303,13 @@ fn first<const N: usize>(counts: [Count; N]) -> u64 {
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Dollars {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let said = Value::deserialize(deserializer)?.as_f64().and_then(Pico::per_unit);
+        Ok(Self(said.map(|pico| Nano::from_femto(u128::from(pico.0) * 1_000))))
     }
 }
 
@@ -495,6 +510,39 @@ mod tests {
             ),
         ] {
             check(name, object, expected);
+        }
+    }
+
+    #[test]
+    fn pictures_and_sound_are_told_apart_from_text_in_answers_and_caches() {
+        // OpenAI's gpt-image-1.5 draws and writes; gpt-realtime reads sound from its cache.
+        let drawn = r#"{"input_tokens":50,"output_tokens":4160,"total_tokens":4210,
+            "output_tokens_details":{"image_tokens":4000,"text_tokens":160}}"#;
+        let usage = read(drawn, false).unwrap().usage;
+        assert_eq!((usage.input, usage.output, usage.output_image), (50, 4160, 4000));
+        let heard = r#"{"total_tokens":230,"input_tokens":200,"output_tokens":30,"input_token_details":{
+            "text_tokens":80,"audio_tokens":120,"cached_tokens":128,
+            "cached_tokens_details":{"text_tokens":28,"audio_tokens":100,"image_tokens":null}}}"#;
+        let usage = read(heard, false).unwrap().usage;
+        assert_eq!((usage.input, usage.cached_read), (72, 128));
+        assert_eq!((usage.input_audio, usage.cached_audio, usage.cached_image), (20, 100, 0));
+        let odd = r#"{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":4,"cached_tokens_details":[1]}}"#;
+        assert_eq!(read(odd, false).unwrap().usage.cached_read, 4, "what nobody expects says nothing");
+    }
+
+    #[test]
+    fn what_an_answer_says_it_cost_is_read_where_it_is_one_amount() {
+        for (cost, expected) in [
+            ("0.00012345", Some(Nano(123_450))),
+            ("0", Some(Nano(0))),
+            (r#"{"total_cost":0.1}"#, None),
+            ("-1", None),
+            ("null", None),
+            (r#""free""#, None),
+        ] {
+            let raw =
+                format!(r#"{{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost":{cost}}}"#);
+            assert_eq!(read(&raw, false).unwrap().usage.said_cost, expected, "{cost}");
         }
     }
 
