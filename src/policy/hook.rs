@@ -24,7 +24,12 @@ pub(super) struct Form {
     pub(super) parameters: &'static [&'static str],
     /// What it may return.
     pub(super) returns: &'static str,
+    /// The kinds of that.
+    pub(super) takes: &'static [&'static str],
 }
+
+/// Kinds of what some hook may return.
+pub(super) const OPINIONS: [&str; 4] = ["Route", "Response", "Rejection", "Reaction"];
 
 /// All hooks, in the order of a request's life.
 pub(super) const HOOKS: [Form; 4] = [
@@ -33,20 +38,29 @@ pub(super) const HOOKS: [Form; 4] = [
         name: "on_request",
         parameters: &["req"],
         returns: "route(…), split(…), respond(…), reject(…) or nothing",
+        takes: &["Route", "Response", "Rejection"],
     },
     Form {
         hook: Hook::OnError,
         name: "on_error",
         parameters: &["req", "err"],
         returns: "next_target(), retry_after(ms), fail(), reject(…) or nothing",
+        takes: &["Reaction", "Rejection"],
     },
     Form {
         hook: Hook::OnResponse,
         name: "on_response",
         parameters: &["req", "res"],
         returns: "reject(…) or nothing",
+        takes: &["Rejection"],
     },
-    Form { hook: Hook::OnComplete, name: "on_complete", parameters: &["req", "out"], returns: "nothing" },
+    Form {
+        hook: Hook::OnComplete,
+        name: "on_complete",
+        parameters: &["req", "out"],
+        returns: "nothing",
+        takes: &[],
+    },
 ];
 
 /// Hooks of which people may have heard but which no version calls, and what to use instead.

@@ -172,24 +172,11 @@ impl Lint<'_> {
 
     /// What a hook returns in so many words.
     fn said(&mut self, form: &hook::Form, hook: &ScriptFuncDef) {
-        let mut ends = Vec::new();
-        alone(self.ast, hook).walk(&mut |path: &[ASTNode<'_>]| {
-            match path {
-                [ASTNode::Stmt(statement)] => ends = last(statement),
-                [.., ASTNode::Stmt(Stmt::Return(Some(said), how, _))] if !how.contains(ASTFlags::BREAK) => {
-                    self.ends(form, said);
-                }
-                _ => {}
+        for said in ends(&alone(self.ast, hook)) {
+            let problem = arguments::literal(&said).and_then(|value| form.opinion(value).err());
+            if let Some(problem) = problem {
+                self.report(said.start_position(), problem);
             }
-            true
-        });
-        ends.iter().for_each(|said| self.ends(form, said));
-    }
-
-    fn ends(&mut self, form: &hook::Form, said: &Expr) {
-        let problem = arguments::literal(said).and_then(|value| form.opinion(value).err());
-        if let Some(problem) = problem {
-            self.report(said.start_position(), problem);
         }
     }
 
@@ -366,7 +353,6 @@ impl Lint<'_> {
         if let Some(ability) = wanted.into_iter().find(|ability| call.name == ability.as_str())
             && named.name == "plugin"
             && let Some(Expr::StringConstant(plugin, _)) = named.args.first()
-            && let Some(problem) = self.around.plugins.lacks(plugin, ability)
         {
             let plugins = self.around.plugins;
             let problem = plugins.lacks(plugin, ability).or_else(|| match call.args.first() {
@@ -486,6 +472,23 @@ pub(super) fn place(text: &str, function: &ScriptFuncDef) -> Position {
     }
 }
 
+/// The expressions that a function may give which stands alone here.
+fn ends(function: &AST) -> Vec<Expr> {
+    let (mut returned, mut given) = (Vec::new(), Vec::new());
+    function.walk(&mut |path: &[ASTNode<'_>]| {
+        match path {
+            [ASTNode::Stmt(statement)] => given = last(statement),
+            [.., ASTNode::Stmt(Stmt::Return(Some(said), how, _))] if !how.contains(ASTFlags::BREAK) => {
+                returned.push((**said).clone());
+            }
+            _ => {}
+        }
+        true
+    });
+    returned.append(&mut given);
+    returned
+}
+
 /// The expressions that a block may give whose last statement this is.
 fn last(statement: &Stmt) -> Vec<Expr> {
     let ends = |block: &StmtBlock| block.statements().last().map(last).unwrap_or_default();
@@ -494,6 +497,7 @@ fn last(statement: &Stmt) -> Vec<Expr> {
             Expr::Stmt(block) => ends(block),
             said => vec![said.clone()],
         },
+        Stmt::FnCall(call, at) => vec![Expr::FnCall(call.clone(), *at)],
         Stmt::Return(Some(said), how, _) if !how.contains(ASTFlags::BREAK) => vec![(**said).clone()],
         Stmt::If(parts, _) => [ends(&parts.body), ends(&parts.branch)].concat(),
         Stmt::Block(block) => ends(block),

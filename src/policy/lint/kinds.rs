@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, FnPtr, Position, ScriptFuncDef, Stmt};
 
-use super::{Finding, alone, arguments, functions, walk};
+use super::{Finding, alone, arguments, ends, functions, walk};
+use crate::policy::hook::{HOOKS, OPINIONS};
 use crate::policy::language::FUNCTIONS;
 use crate::policy::suggest::hint;
 use crate::policy::vocabulary::{self, ANYTHING, Entry, Form, Hooks, Kind, Type};
@@ -36,6 +37,7 @@ pub(super) fn findings(ast: &AST) -> Vec<Finding> {
     for function in functions(ast) {
         let mut reading = Reading::of(ast, function, &handed, &closures, &reach);
         reading.check();
+        reading.said(function);
         all.append(&mut reading.found);
     }
     all
@@ -168,6 +170,20 @@ impl<'a> Reading<'a> {
         self.found.retain(|(at, message)| seen.insert((at.line(), at.position(), message.clone())));
     }
 
+    /// Verdicts that a hook returns but that are not for it.
+    fn said(&mut self, function: &ScriptFuncDef) {
+        let Some(form) = HOOKS.iter().find(|form| form.name == function.name) else { return };
+        for said in ends(&self.body.clone()) {
+            let what = self.type_of(&said);
+            let verdict = what.kind().filter(|kind| !what.list && OPINIONS.contains(&kind.name));
+            if let Some(kind) = verdict.filter(|kind| !form.takes.contains(&kind.name)) {
+                let (hook, returns, noun) = (form.name, form.returns, kind.noun);
+                let problem = format!("`{hook}` must return {returns}, not {noun}");
+                self.found.push((said.start_position(), problem));
+            }
+        }
+    }
+
     fn assigned(&mut self, to: &Expr) {
         let Expr::Dot(pair, ..) = to else { return };
         let Some(kind) = self.type_of(&pair.lhs).kind() else { return };
@@ -258,8 +274,9 @@ impl<'a> Reading<'a> {
         };
         let own = functions(self.ast).any(|function| function.name == name);
         let methods = || vocabulary::of(kind).filter(|entry| entry.name == name && entry.is_method());
-        // Any function can be called with its first argument before the dot.
-        let functions = vocabulary::named(name).filter(|entry| entry.form == Form::Function);
+        // Any function can be called with its first argument before the dot, where no method is called the same.
+        let functions = vocabulary::named(name)
+            .filter(|entry| entry.form == Form::Function && methods().next().is_none());
         let mut all = methods()
             .map(|entry| (entry, entry.parameters.len()))
             .chain(functions.map(|entry| (entry, entry.parameters.len().wrapping_sub(1))));

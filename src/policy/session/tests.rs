@@ -24,6 +24,10 @@ impl Plugins for Town {
         ["slow", "quick", "broken"].map(str::to_owned).to_vec()
     }
 
+    fn lacks_function(&self, _: &str, function: &str) -> Option<String> {
+        (function == "smu").then(|| "no `smu`, but `sum`".to_owned())
+    }
+
     fn ask(&self, plugin: &str, question: &Question, _: &About) -> Asking {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let wait = Duration::from_millis(if plugin == "slow" { 30 } else { 0 });
@@ -226,6 +230,11 @@ fn plugins_are_checked_at_load() {
             r#"plugin("slow").classify()"#,
             "1:37: `classify` is written `plugin.classify(req: Request) → Classes`, here it has 0 arguments",
         ),
+        (
+            r#"plugin("slow").route()"#,
+            "1:37: `route` is written `plugin.route(req: Request) → route, rejection or ()`, here it has 0 arguments",
+        ),
+        (r#"plugin("slow").call("smu", 1)"#, "1:37: no `smu`, but `sum`"),
     ] {
         let text = format!("fn on_request(req) {{ {script} }}");
         let errors = load(&[("10-a", &text)], &town).err().unwrap_or_default();
@@ -311,7 +320,7 @@ async fn an_answer_can_be_refused() {
 async fn wrong_returns_are_told_with_what_would_be_right() {
     for (script, problem) in [
         (
-            "fn on_error(req, err) { route(\"cheap\") }",
+            "fn way() { route(\"cheap\") } fn on_error(req, err) { way() }",
             "`on_error` must return next_target(), retry_after(ms), fail(), reject(…) or nothing, not a route",
         ),
         (

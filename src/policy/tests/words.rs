@@ -302,6 +302,38 @@ fn what_is_wrong_with_a_word_is_found_at_load() {
 }
 
 #[test]
+fn verdicts_that_are_not_for_their_hook_are_found_at_load() {
+    for (hook, expected) in [
+        (
+            "fn on_response(req, res) { return route(\"cheap\"); }",
+            "1:35: `on_response` must return reject(…) or nothing, not a route",
+        ),
+        (
+            "fn on_error(req, err) { if err.attempt > 1 { split([\"cheap\"]).retries(0) } else { fail() } }",
+            "1:46: `on_error` must return next_target(), retry_after(ms), fail(), reject(…) or nothing, not a route",
+        ),
+        (
+            "fn on_complete(req, out) { reject(403, \"a\", \"b\") }",
+            "1:28: `on_complete` must return nothing, not a rejection",
+        ),
+        (
+            "fn on_response(req, res) { let way = route(\"cheap\"); way }",
+            "1:54: `on_response` must return reject(…) or nothing, not a route",
+        ),
+    ] {
+        assert_eq!(errors(&[("10-a", hook)]), [format!("policies/10-a.rhai:{expected}")], "{hook}");
+    }
+    for hook in [
+        "fn on_error(req, err) { if err.attempt > 1 { return reject(503, \"a\", \"b\"); } next_target() }",
+        "fn on_complete(req, out) { metric(\"n\").add(#{ model: out.target.name }); }",
+        "fn on_request(req) { if req.stream { respond(\"x\") } else { route(\"cheap\").named(\"n\") } }",
+        "fn on_response(req, res) { let way = route(\"cheap\"); way.targets.len() > 3; }",
+    ] {
+        assert_eq!(errors(&[("10-a", hook)]), Vec::<String>::new(), "{hook}");
+    }
+}
+
+#[test]
 fn what_is_right_is_left_alone() {
     for body in [
         "let t = target(\"openai/x\"); if t != () && t.price.input < 1.0 { return route(t); }",
