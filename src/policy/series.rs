@@ -18,6 +18,8 @@ const MAX_METRICS: usize = 200;
 const MAX_LABELS: usize = 8;
 /// A label's value is cut here.
 const MAX_VALUE: usize = 64;
+/// The value of a label for `()`.
+const NOTHING: &str = "none";
 /// What the names of these metrics begin with.
 pub(super) const PREFIX: &str = concat!("tollgate", "_policy_");
 
@@ -71,7 +73,9 @@ impl Metric {
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') || name.starts_with('_') {
                 return Err(fault(format!("metric: '{name}' is no name for a label (try \"model\")")));
             }
-            labels.push((name.as_str().into(), cut(&label("metric", value)?)));
+            // Nobody answered, for example: a series of its own rather than none.
+            let value = if value.is_unit() { NOTHING.into() } else { cut(&label("metric", value)?) };
+            labels.push((name.as_str().into(), value));
         }
         Ok(Series { name: Arc::clone(&self.0), labels })
     }
@@ -147,6 +151,13 @@ fn cut(text: &Arc<str>) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_without_a_value_is_none() {
+        let labels = Map::from([("model".into(), Dynamic::UNIT), ("team".into(), "web".into())]);
+        let series = Metric("canary".into()).series(Some(&labels)).unwrap();
+        assert_eq!(series.labels, [("model".into(), "none".into()), ("team".into(), "web".into())]);
+    }
 
     #[test]
     fn series_are_capped() {

@@ -187,7 +187,7 @@ const ROWS: &[Row] = &[
     }),
     row(
         "metric.add(labels)",
-        "Counts one more for these labels (`#{ model: out.target.name }`), or so many more (`7`).",
+        "Counts one more for these labels (`#{ model: out.target.name }`; `()` is `none`), or so many more (`7`).",
         |engine, name, _| {
             engine.register_fn(name, |context: NativeCallContext<'_>, metric: &mut Metric, labels: Map| {
                 metric.add(&request_of("metric", &context)?, Some(&labels), 1.0)
