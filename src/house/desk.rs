@@ -37,6 +37,8 @@ pub(super) struct Ordered {
     pub(super) sources: Sources,
     /// What is in the place of the policies on disk, if anything is.
     pub(super) pinned: Option<Pinned>,
+    /// The reading as it was, then.
+    pub(super) read: Option<Sources>,
 }
 
 impl Desk {
@@ -54,20 +56,21 @@ impl Desk {
     /// Puts what was asked for in the place of what was read; policies on disk that are other ones by now go first.
     pub(super) fn order(&self, mut sources: Sources) -> Ordered {
         let mut pin = self.lock();
-        let Some(pin) = pin.as_mut() else { return Ordered { sources, pinned: None } };
+        let Some(pin) = pin.as_mut() else { return Ordered { sources, pinned: None, read: None } };
         let found = sources.policies_hash();
         let on_disk = pin.on_disk.get_or_insert_with(|| found.clone()).clone();
         if on_disk != found {
-            return Ordered { sources, pinned: None };
+            return Ordered { sources, pinned: None, read: None };
         }
         let file = |file: &crate::store::VersionFile| PolicySource {
             name: file.name.to_string(),
             path: file.path.clone(),
             text: file.text.to_string(),
         };
+        let read = Some(sources.clone());
         sources.put_in_place(pin.version.files.iter().map(file).collect());
         let pinned = Pinned { hash: pin.version.hash.clone(), on_disk, since_ms: pin.since_ms };
-        Ordered { sources, pinned: Some(pinned) }
+        Ordered { sources, pinned: Some(pinned), read }
     }
 
     /// This went into service.

@@ -35,7 +35,7 @@ impl House {
         let (told, ordering) = (reloads.clone(), desk.clone());
         settle_in(&shared, &shared.snapshot.load(), &sources);
         let accept = move |sources: Sources| {
-            let Ordered { sources, pinned } = ordering.order(sources);
+            let Ordered { sources, pinned, read } = ordering.order(sources);
             let (fresh, warnings) = checked(&sources)?;
             let older = shared.snapshot.load_full();
             let plugins = plugins.after(&older.plugins);
@@ -60,7 +60,10 @@ impl House {
             figures.configure(built.terms);
             vaults.serve(&fresh.config);
             reloads.succeeded(SystemClock.unix_ms());
-            Ok(())
+            // What an operator put in the place of the files must not hide what is wrong with these.
+            let build =
+                |read| super::built(&name, &fresh, &read, &secrets, (&figures, &plugins), &SystemClock);
+            Ok(read.and_then(|read| build(read).err()))
         };
         let report = move |problems: Diagnostics| {
             let errors: Vec<_> = problems.0.iter().map(super::Diagnostic::headline).collect();

@@ -63,13 +63,14 @@ impl Watch {
     /// Watches the files that `first` was read from, on an OS thread of its own.
     ///
     /// Every new content is handed to `accept`, which builds a snapshot and swaps it in, or says what is wrong. What
-    /// is wrong still in the next reading goes to `report`, once for each content; so does what cannot be read.
+    /// is wrong still in the next reading goes to `report`, once for each content; so does what cannot be read. Where
+    /// something else serves in the place of policies that were read, `accept` says what is wrong with those.
     ///
     /// # Errors
     /// The thread cannot be started. Without file events (inotify's limits) the files are read every second.
     pub fn start(
         first: &Sources,
-        accept: impl FnMut(Sources) -> Result<(), Diagnostics> + Send + 'static,
+        accept: impl FnMut(Sources) -> Result<Option<Diagnostics>, Diagnostics> + Send + 'static,
         report: impl FnMut(Diagnostics) + Send + 'static,
     ) -> io::Result<Self> {
         let (inbox, messages) = channel();
@@ -152,7 +153,7 @@ struct Keeper {
     paths: Paths,
     /// The plugins of the last reading.
     plugins: Vec<PluginFile>,
-    /// The last accepted reading.
+    /// The last accepted reading of which nothing was wrong.
     taken: Sources,
     /// A reading that is too strange to be believed the first time.
     pending: Option<blake3::Hash>,
@@ -162,7 +163,7 @@ struct Keeper {
     last_event: Option<Instant>,
     /// When to look next, before the rescan.
     look_at: Option<Instant>,
-    accept: Box<dyn FnMut(Sources) -> Result<(), Diagnostics> + Send>,
+    accept: Box<dyn FnMut(Sources) -> Result<Option<Diagnostics>, Diagnostics> + Send>,
     report: Box<dyn FnMut(Diagnostics) + Send>,
 }
 
@@ -239,10 +240,8 @@ impl Keeper {
         let reading = Sources::read_after(self.paths.config.as_deref(), Some(&self.paths), &self.plugins);
         let mut faults = match reading {
             Ok(sources) => match (self.accept)(sources.clone()) {
-                Ok(()) => {
-                    self.settled = Some(sources.fingerprint);
-                    (self.inventory, self.paths) = (sources.inventory(), sources.paths.clone());
-                    self.taken = sources;
+                Ok(faults) => {
+                    self.took(sources, faults);
                     return Ok(());
                 }
                 Err(faults) => faults,
@@ -250,7 +249,11 @@ impl Keeper {
             Err(faults) => faults,
         };
         match (self.accept)(self.taken.clone()) {
-            Ok(()) => Ok(()),
+            Ok(_) => {
+                // What is on disk is as broken as it was.
+                (self.report)(faults);
+                Ok(())
+            }
             Err(more) => {
                 faults.0.extend(more.0);
                 faults.0.dedup();
@@ -270,12 +273,9 @@ impl Keeper {
         let (inventory, paths) = (sources.inventory(), sources.paths.clone());
         self.ears.listen(&paths);
         match (self.accept)(sources.clone()) {
-            Ok(()) => {
-                self.taken = sources;
-                self.settled = Some(print);
+            Ok(faults) => {
                 self.refused = None;
-                self.inventory = inventory;
-                self.paths = paths;
+                self.took(sources, faults);
             }
             Err(faults) => {
                 self.refused = Some((print, faults));
@@ -283,6 +283,16 @@ impl Keeper {
             }
         }
     }
+    /// A reading serves, but for policies of it that are faulty and in whose place others serve.
+    fn took(&mut self, sources: Sources, faults: Option<Diagnostics>) {
+        self.settled = Some(sources.fingerprint);
+        (self.inventory, self.paths) = (sources.inventory(), sources.paths.clone());
+        match faults {
+            Some(faults) => (self.report)(faults),
+            None => self.taken = sources,
+        }
+    }
+
 
     fn conclude(&mut self, print: blake3::Hash, faults: Diagnostics) {
         self.settled = Some(print);
@@ -412,7 +422,7 @@ mod tests {
                 return Err(Diagnostic::error("p.rhai", "broken").into());
             }
             accepts.send(sources).unwrap();
-            Ok(())
+            Ok(None)
         };
         let watch = Watch::start(&first, accept, move |faults| reports.send(faults).unwrap()).unwrap();
         Rig { dir, accepted, reported, _watch: watch }

@@ -296,8 +296,14 @@ async fn older_policies_serve_again_until_those_on_disk_change() {
     })
     .await;
     assert_eq!(send(&gateway, "u", "x").await.said(), "one");
-    let again = operate(&gateway, "/admin/v1/policies/rollback", json!({ "hash": hashes[0] })).await;
-    assert_eq!((again.status, send(&gateway, "u", "x").await.said().as_str()), (200, "three"), "{again:?}");
+    let again = operate(&gateway, "/admin/v1/policies/rollback", json!({ "hash": hashes[1] })).await;
+    assert_eq!((again.status, send(&gateway, "u", "x").await.said().as_str()), (200, "two"), "{again:?}");
+    let broken = async || gateway.status().await["reloads"]["errors"].to_string().contains("rute");
+    assert!(broken().await, "what is wrong with the files is told while others serve in their place");
+    // The last good ones of the files serve again, however broken the files are.
+    let disk = operate(&gateway, "/admin/v1/policies/rollback", json!({ "hash": "disk" })).await;
+    assert_eq!((disk.status, send(&gateway, "u", "x").await.said().as_str()), (200, "three"), "{disk:?}");
+    assert!(broken().await && gateway.status().await["pinned"].is_null());
     gateway.save("policies/10-route.rhai", &rule("four"));
     eventually_async("four", async || (send(&gateway, "u", "x").await.said() == "four").then_some(())).await;
     let status = gateway.status().await;
