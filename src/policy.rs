@@ -286,7 +286,7 @@ impl Names {
     }
 
     /// Why `name` is not known, and what is.
-    fn unknown(&self, name: &str) -> String {
+    pub fn unknown(&self, name: &str) -> String {
         let list = |names: &BTreeSet<String>| {
             if names.is_empty() {
                 "none".to_owned()

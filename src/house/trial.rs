@@ -107,12 +107,13 @@ pub(super) fn run(
     let scripts: Vec<policy::Source> = scripts.into_iter().map(Into::into).collect();
     // Not the snapshot's own market: a provider that is down, or a budget that is spent, refuses nobody's edit.
     let numbers: Arc<dyn Numbers> = Arc::new(Figures::untouched(terms, Arc::new(SystemClock)));
+    let names = build::names(&snapshot.catalogue, &snapshot.versions, config);
     let bench = Bench::new(&Material {
         policies: &policies,
         tests: &scripts,
         settings: &config.policies,
         data: &config.data,
-        names: &build::names(&snapshot.catalogue, &snapshot.versions, config),
+        names: &names,
         plugins: Arc::new(Hosted::new(snapshot.plugins.clone())),
         market: Arc::new(Board::new(&snapshot.catalogue, &numbers)),
         coverage: wanted.coverage,
@@ -131,7 +132,10 @@ pub(super) fn run(
         })?;
     }
     for case in &cases {
-        runner.run(&case.file, &case.name, || judge::judge(case, &bench, snapshot))?;
+        runner.run(&case.file, &case.name, || {
+            let strangers = judge::strangers(case, &names, &snapshot.plugins);
+            if strangers.is_empty() { judge::judge(case, &bench, snapshot) } else { strangers }
+        })?;
     }
     let mut report = runner.report;
     report.coverage = bench.coverage();

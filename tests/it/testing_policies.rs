@@ -102,6 +102,27 @@ fn failures_are_told_and_end_with_their_status() {
     assert!(printed.err.contains("10-tiers.rhai:1:22: error: "), "{}", printed.err);
 }
 
+#[test]
+fn tables_name_nothing_that_there_is_not() {
+    let setup = copied().policy(
+        "tests/tiers.yaml",
+        "- name: strangers\n  request: { model: auto, plugins: { pii: { inspect: [] } }, budgets: { team: { limit: 2 } }, \
+         candidates: { nobody/m: { healthy: false } } }\n  expect: { never: [nobody/nosuch, strong, chaep] }\n",
+    );
+    let printed = policy_test(&setup, &[]);
+    assert_eq!(printed.code, Some(1), "{printed:#?}");
+    for part in [
+        "strangers: `plugins`: unknown plugin `pii`; there is none",
+        "strangers: `budgets`: unknown budget `team`; there is none",
+        "strangers: `candidates`: unknown target `nobody/m`: there is no provider `nobody`",
+        "tiers.yaml:3:20: error: strangers: `never`: unknown target `nobody/nosuch`",
+        "strangers: `never`: `strong` is an alias: name its targets",
+        "strangers: `never`: unknown alias `chaep` (did you mean `cheap`?)",
+    ] {
+        assert!(printed.out.contains(part), "no {part} in\n{}", printed.out);
+    }
+}
+
 #[tokio::test]
 async fn a_set_whose_tests_fail_is_not_taken() {
     let upstream = Upstream::start(|heard| acts::says(&heard.model()));

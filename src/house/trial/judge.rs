@@ -4,10 +4,13 @@ use crate::clock::Dice;
 use crate::fault::Fault;
 use crate::gateway::Snapshot;
 use crate::house::diagnostic::Diagnostic;
-use crate::house::trial::expect::{Names, VerdictKind};
+use crate::house::trial::expect::{self, VerdictKind};
 use crate::house::trial::table::Case;
+use crate::house::validate::did_you_mean;
 use crate::plan::{Candidate, Verdict};
 use crate::planner::{self, Plan};
+use crate::plugin::PluginSet;
+use crate::policy::Names;
 use crate::policy::trial::{Bench, Ruling};
 use crate::settings::Period;
 
@@ -21,6 +24,40 @@ struct Came {
     candidates: Vec<Candidate>,
     /// What the client gets instead of an answer.
     refusal: Option<Fault>,
+}
+
+/// What a case names and the configuration does not know: it would come true whatever the policies say.
+pub(super) fn strangers(case: &Case, names: &Names, plugins: &PluginSet) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut report = |field: &str, problem: String| {
+        found.push(case.failure(field, format!("{}: `{field}`: {problem}", case.name)));
+    };
+    for name in case.expect.never.iter().flat_map(|never| never.all()) {
+        if names.aliases.contains(name) {
+            report("never", format!("`{name}` is an alias: name its targets"));
+        } else if !names.knows(name) {
+            report("never", names.unknown(name));
+        }
+    }
+    let told = &case.request;
+    for name in told.candidates.keys().filter(|name| !names.knows(name)) {
+        report("candidates", names.unknown(name));
+    }
+    let unknown = |noun: &str, name: &str, known: &[&str]| {
+        let near = did_you_mean(name, known.iter().copied());
+        let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        format!("unknown {noun} `{name}`{hint}; there is {known}")
+    };
+    let known: Vec<&str> = names.budgets.iter().map(String::as_str).collect();
+    for name in told.budgets.keys().filter(|name| !names.budgets.contains(*name)) {
+        report("budgets", unknown("budget", name, &known));
+    }
+    let known: Vec<&str> = plugins.names().collect();
+    for name in told.plugins.keys().filter(|name| !known.contains(&name.as_str())) {
+        report("plugins", unknown("plugin", name, &known));
+    }
+    found
 }
 
 /// Everything in which the case was disappointed.
@@ -96,7 +133,7 @@ impl Judgement<'_> {
         let targets = self.came.targets();
         let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
         self.hold("targets", expect.targets.as_ref().map(|names| list(&names.all())), list(&targets));
-        let never = expect.never.iter().flat_map(Names::all);
+        let never = expect.never.iter().flat_map(expect::Names::all);
         for never in never.filter(|never| targets.contains(never)) {
             self.fail("never", &format!("no {}", quoted(never)), &list(&targets));
         }
@@ -137,7 +174,7 @@ impl Judgement<'_> {
             [("require", &expect.require, ruling.required()), ("avoid", &expect.avoid, ruling.avoided())]
         {
             let found: Vec<&str> = found.iter().map(String::as_str).collect();
-            for name in wanted.iter().flat_map(Names::all).filter(|name| !found.contains(name)) {
+            for name in wanted.iter().flat_map(expect::Names::all).filter(|name| !found.contains(name)) {
                 self.fail(field, &quoted(name), &list(&found));
             }
         }
