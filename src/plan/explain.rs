@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    AttemptRecord, By, Candidate, Constraint, Dossier, Hedge, PluginAnswer, Route, Rule, Together, Verdict,
+    AttemptRecord, By, Candidate, Constraint, Dossier, Hedge, Later, PluginAnswer, Route, Rule, Together,
+    Verdict,
 };
 use crate::facts::Asked;
 use crate::facts::market::Offer;
@@ -109,6 +110,9 @@ impl Route {
         if let Some(after) = self.manner.standby {
             let _ = write!(text, ".standby_after(\"{after}\")");
         }
+        for (name, value) in &self.set {
+            let _ = write!(text, ".set({name:?}, {value})");
+        }
         text
     }
 }
@@ -119,6 +123,19 @@ impl Constraint {
         match self {
             Self::Tag(word) | Self::Name(word) => format!("{word:?}"),
             Self::Label(key, value) => format!("#{{ {key}: {value:?} }}"),
+        }
+    }
+}
+
+impl Later {
+    /// What it was asked about, and what it said: `on_error after a/b failed (timeout): next_target()`.
+    fn shown(&self) -> String {
+        let said = if self.said().is_empty() { "no opinion" } else { self.said() };
+        match self {
+            Self::OnError { target, kind, .. } => format!("on_error after {target} failed ({kind}): {said}"),
+            Self::OnResponse { target, status, .. } => {
+                format!("on_response to {status} of {target}: {said}")
+            }
         }
     }
 }
@@ -163,6 +180,7 @@ impl Dossier {
                     line(word, &shown.join(", "));
                 }
             }
+            decision.output.shown().iter().for_each(|rule| line("limits", rule));
         }
         if !self.record.tags.is_empty() {
             let tags: Vec<_> = self.record.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -212,6 +230,7 @@ impl Dossier {
             );
         }
         self.record.attempts.iter().for_each(|attempt| line("attempt", &attempted(attempt)));
+        self.later.iter().for_each(|later| line("then", &later.shown()));
         if let Some(usage) = &self.record.usage {
             line("used", &format!("{} tokens of the prompt, {} of the answer", usage.prompt(), usage.output));
         }
@@ -241,6 +260,7 @@ impl Dossier {
         let verdict = self.decision.as_ref().and_then(|decision| decision.verdict.as_ref());
         let nothing = || match self.stopped_by() {
             Some(guard) => format!("refused by guard {guard}"),
+            None if self.decision.is_none() && !self.failures.is_empty() => "none: a policy failed".into(),
             None => "default plan".into(),
         };
         add("verdict", json!(verdict.map_or_else(nothing, Verdict::shown)));
@@ -258,8 +278,19 @@ impl Dossier {
                     add(name, json!(list.iter().map(Constraint::shown).collect::<Vec<_>>()));
                 }
             }
+            let limits = decision.output.shown();
+            if !limits.is_empty() {
+                add("limits", json!(limits));
+            }
         }
-        let failed: Vec<_> = self.failures.iter().map(|failure| json!(failure.at)).collect();
+        let spoke = self.later.iter().filter(|later| !later.said().is_empty());
+        let spoke: Vec<_> = spoke.map(|later| json!(later.shown())).collect();
+        if !spoke.is_empty() {
+            add("then", spoke.into());
+        }
+        // Where the gateway keeps its files is none of a client's business.
+        let file = |at: &str| at.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+        let failed: Vec<_> = self.failures.iter().map(|failure| json!(file(&failure.at))).collect();
         if !failed.is_empty() {
             add("failed", failed.into());
         }
@@ -292,6 +323,8 @@ impl Dossier {
             "rankings",
             "attempts",
             "candidates",
+            "then",
+            "limits",
             "require",
             "avoid",
             "failed",
@@ -400,7 +433,7 @@ fn ascii(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Step;
+    use crate::plan::{Decision, Failure, Outcome, OutputRules, RECORD_VERSION, Record, Step};
 
     #[test]
     fn a_route_is_shown_as_it_is_written() {
@@ -412,12 +445,91 @@ mod tests {
             timeout: Some(std::time::Duration::from_secs(20)),
             retries: Some(0),
             priority: Some(crate::caller::Priority::Low),
+            set: vec![("temperature".into(), json!(0.2)), ("stop".into(), Value::Null)],
             ..Route::default()
         };
         assert_eq!(
             route.shown(),
-            r#"split(#{ "a/x": 70, "b": 30 }).then("c").timeout("20s").retries(0).priority("low")"#
+            r#"split(#{ "a/x": 70, "b": 30 }).then("c").timeout("20s").retries(0).priority("low").set("temperature", 0.2).set("stop", null)"#
         );
+    }
+
+    fn dossier() -> Dossier {
+        let record = Record {
+            v: RECORD_VERSION,
+            request_id: "r".into(),
+            snapshot: "s".into(),
+            version: None,
+            model_version: None,
+            facts: None,
+            rule: None,
+            arm: None,
+            policies: None,
+            cache: None,
+            tags: Vec::new(),
+            candidates: Vec::new(),
+            attempts: Vec::new(),
+            usage: None,
+            cost: None,
+            outcome: Outcome::Ok,
+        };
+        Dossier {
+            at_ms: 1,
+            record,
+            status: 200,
+            ms: 1.0,
+            policy_us: 0.0,
+            first_token_ms: None,
+            error: None,
+            seen: None,
+            reads: Default::default(),
+            decision: None,
+            failures: Vec::new(),
+            plugins: Vec::new(),
+            limits: None,
+            later: Vec::new(),
+            finish: None,
+            shadow: None,
+        }
+    }
+
+    #[test]
+    fn limits_of_the_answer_and_what_later_hooks_said_are_told() {
+        let output = OutputRules { most: Some(9), ..OutputRules::default() };
+        let decision = Some(Box::new(Decision { output, ..Decision::default() }));
+        let later = vec![Later::OnError {
+            target: "a/b".into(),
+            attempt: 1,
+            kind: "timeout".into(),
+            status: None,
+            retry_after_ms: None,
+            said: "next_target()".into(),
+        }];
+        let dossier = Dossier { decision, later, ..dossier() };
+        let brief: Value = serde_json::from_str(&dossier.brief()).unwrap();
+        assert_eq!(brief["limits"], json!(["cap_output(9)"]));
+        assert_eq!(brief["then"], json!(["on_error after a/b failed (timeout): next_target()"]));
+        for part in
+            ["limits     cap_output(9)", "then       on_error after a/b failed (timeout): next_target()"]
+        {
+            assert!(dossier.explained().contains(part), "no {part} in {}", dossier.explained());
+        }
+    }
+
+    #[test]
+    fn a_client_hears_that_a_policy_failed_and_not_where_it_lies() {
+        let failure = Failure {
+            policy: "10-a".into(),
+            at: "/etc/tollgate/policies/10-a.rhai:3:9".into(),
+            message: "no".into(),
+        };
+        let dossier = Dossier { failures: vec![failure], ..dossier() };
+        let brief: Value = serde_json::from_str(&dossier.brief()).unwrap();
+        assert_eq!(
+            (&brief["verdict"], &brief["failed"]),
+            (&json!("none: a policy failed"), &json!(["10-a.rhai:3:9"]))
+        );
+        assert!(dossier.explained().contains("/etc/tollgate/policies/10-a.rhai:3:9"));
     }
 
     #[test]

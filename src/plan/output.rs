@@ -86,6 +86,24 @@ impl OutputRules {
         self.inspected || !self.censors.is_empty()
     }
 
+    /// As it would stand in a policy, one rule after the other; of what is taken out only how much.
+    pub fn shown(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.most.iter().map(|most| format!("cap_output({most})")).collect();
+        if !self.stop_on.is_empty() {
+            all.push(format!("stop_on({:?})", self.stop_on));
+        }
+        if self.redact_all {
+            all.push("redact(all texts)".into());
+        } else if !self.redact.is_empty() {
+            all.push(format!("redact({} texts)", self.redact.len()));
+        }
+        all.extend(self.censors.iter().map(|Censor { plugin, kinds }| match plugin {
+            Some(plugin) => format!("redact_output(plugin({plugin:?}), {kinds:?})"),
+            None => format!("redact_output({kinds:?})"),
+        }));
+        all
+    }
+
     /// At most so many tokens, or fewer if fewer were allowed before.
     pub fn cap(&mut self, most: u64) {
         self.most = Some(self.most.map_or(most, |before| before.min(most)));
@@ -193,6 +211,20 @@ mod tests {
             ("a@b.c", "[EMAIL_1]", false),
         ];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn rules_are_shown_without_what_they_take_out() {
+        let mut rules = OutputRules { most: Some(9), stop_on: vec!["END".into()], ..OutputRules::default() };
+        rules.take_out([out("email", "a@b.c")].into_iter(), true);
+        rules.censors.push(Censor { plugin: Some("pii".into()), kinds: vec!["email".into()] });
+        let expected = [
+            "cap_output(9)",
+            r#"stop_on(["END"])"#,
+            "redact(1 texts)",
+            r#"redact_output(plugin("pii"), ["email"])"#,
+        ];
+        assert_eq!(rules.shown(), expected);
     }
 
     #[test]

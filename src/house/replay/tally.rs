@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Outcome;
-use crate::plan::{Decision, Dossier, Hook};
+use crate::plan::{Constraint, Decision, Dossier, Hook};
 use crate::policy::replay::Difference;
 
 /// Reasons why records were undecidable that are told apart.
@@ -244,7 +244,7 @@ fn nobody(failed: bool) -> String {
     if failed { "(failed)".into() } else { "(default plan)".into() }
 }
 
-/// What was decided, and what a hook behind that made of it.
+/// What was decided, what holds beside it, and what a hook behind that made of it.
 fn said(decision: Option<&Decision>, turn: Option<(Hook, &String)>) -> String {
     let mut text = match decision.map(|decision| decision.verdict.as_ref()) {
         Some(Some(verdict)) => verdict.shown(),
@@ -264,3 +264,13 @@ fn day(at_ms: u64) -> String {
     let day = jiff::Timestamp::from_millisecond(ms);
     day.map(|time| time.strftime("%Y-%m-%d").to_string()).unwrap_or_default()
 }
+    if let Some(decision) = decision {
+        let shown = |word: &str, constraint: &Constraint| format!("{word}({})", constraint.shown());
+        let required = decision.require.iter().map(|constraint| shown("require", constraint));
+        let avoided = decision.avoid.iter().map(|constraint| shown("avoid", constraint));
+        let tags = decision.tags.iter().map(|(key, value)| format!("tag({key:?}, {value:?})"));
+        for part in required.chain(avoided).chain(decision.output.shown()).chain(tags) {
+            text.push_str(", ");
+            text.push_str(&part);
+        }
+    }
