@@ -104,6 +104,20 @@ pub struct Cost {
     pub change_percent: Option<f64>,
     /// Requests that are counted: with usage, and with prices before and after.
     pub requests: u64,
+    /// Requests with usage whose price was known and would not be.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub newly_unpriced: u64,
+    /// Requests with usage whose price was not known and would be.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub newly_priced: u64,
+    /// What these would cost; not part of `after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newly_priced_after: Option<f64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Times, in milliseconds.
@@ -169,7 +183,15 @@ impl Report {
             routes: moves(tally.routes),
             rules: moves(tally.rules),
             targets: targets.collect(),
-            cost: Cost { before, after, change_percent: change(before, after), requests: tally.priced },
+            cost: Cost {
+                before,
+                after,
+                change_percent: change(before, after),
+                requests: tally.priced,
+                newly_unpriced: tally.newly_unpriced,
+                newly_priced: tally.newly_priced.0,
+                newly_priced_after: (tally.newly_priced.0 > 0).then_some(tally.newly_priced.1),
+            },
             days: tally.days,
             latency,
             samples: tally.samples,
@@ -197,6 +219,10 @@ impl Report {
             ("latency", slower, bars.latency),
             ("undecidable requests", Some(share(self.undecidable)), bars.undecidable),
         ];
+        if bars.cost.is_some() && self.cost.newly_unpriced > 0 {
+            let count = self.cost.newly_unpriced;
+            self.exceeded.push(format!("cost: {count} requests would go where no price is known"));
+        }
         for (what, value, bar) in checks {
             if let (Some(value), Some(Percent(most))) = (value, bar)
                 && value > most
@@ -266,7 +292,8 @@ impl Spend<'_> {
     pub fn summary(&self) -> String {
         let Self(report, days) = self;
         let mut text = format!("{:<20}{}\n", format!("spend over {days} days"), report.cost.shown());
-        let left = report.asked.saturating_sub(report.undecidable + report.cost.requests);
+        let counted = report.undecidable + report.cost.requests + report.cost.newly_priced;
+        let left = report.asked.saturating_sub(counted);
         if left > 0 || report.undecidable > 0 {
             let _ = writeln!(
                 text,
@@ -296,7 +323,14 @@ impl Cost {
     fn shown(&self) -> String {
         let change = self.change_percent.map(|change| format!(" ({change:+.2}%)")).unwrap_or_default();
         let requests = format!("for {} requests with known prices", self.requests);
-        format!("${:.6} before, ${:.6} after{change}, {requests}", self.before, self.after)
+        let mut text = format!("${:.6} before, ${:.6} after{change}, {requests}", self.before, self.after);
+        if self.newly_unpriced > 0 {
+            let _ = write!(text, "; {} more would go where no price is known", self.newly_unpriced);
+        }
+        if let Some(after) = self.newly_priced_after {
+            let _ = write!(text, "; ${after:.6} after for {} whose price was not known", self.newly_priced);
+        }
+        text
     }
 }
 
@@ -385,5 +419,32 @@ mod tests {
             ..Bars::default()
         });
         assert_eq!(report.exceeded, ["changed requests: 5.50% is more than 5%"]);
+    }
+
+    #[test]
+    fn what_has_no_price_any_more_is_over_every_bar_of_cost() {
+        let tally = Tally {
+            asked: 9,
+            priced: 4,
+            cost: Dollars { before: 2.0, after: 1.0 },
+            newly_unpriced: 3,
+            newly_priced: (2, 0.5),
+            ..Tally::default()
+        };
+        let mut report = Report::of(tally);
+        report.measure(&Bars::default());
+        assert!(report.exceeded.is_empty());
+        report.measure(&Bars { cost: Some(Percent(0.0)), ..Bars::default() });
+        assert_eq!(report.exceeded, ["cost: 3 requests would go where no price is known"]);
+        assert_eq!(
+            report.cost.shown(),
+            "$2.000000 before, $1.000000 after (-50.00%), for 4 requests with known prices; 3 more would go where no \
+             price is known; $0.500000 after for 2 whose price was not known"
+        );
+        assert!(
+            Spend(&report, 1).summary().contains("3 without usage or price"),
+            "{}",
+            Spend(&report, 1).summary()
+        );
     }
 }

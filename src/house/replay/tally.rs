@@ -38,6 +38,10 @@ pub(super) struct Tally {
     pub(super) cost: Dollars,
     /// Requests whose cost is known before and after.
     pub(super) priced: u64,
+    /// Requests whose cost was known and would not be.
+    pub(super) newly_unpriced: u64,
+    /// Requests whose cost was not known and would be, and their dollars then.
+    pub(super) newly_priced: (u64, f64),
     pub(super) samples: Vec<Sample>,
 }
 
@@ -131,9 +135,15 @@ impl Tally {
         // A refusal costs nothing; otherwise both prices must be known.
         let price =
             |target: &Option<String>, cost: Option<f64>| if target.is_none() { Some(0.0) } else { cost };
-        if let (Some(old), Some(new)) = (price(&before.target, before.cost), price(&after.target, after.cost))
-            && outcome.dossier.record.usage.is_some()
-        {
+        if outcome.dossier.record.usage.is_none() {
+            return;
+        }
+        let (old, new) = (price(&before.target, before.cost), price(&after.target, after.cost));
+        if let (None, Some(new), Some(_)) = (old, new, &after.target) {
+            self.newly_priced = (self.newly_priced.0 + 1, self.newly_priced.1 + new);
+        }
+        self.newly_unpriced += u64::from(old.is_some() && new.is_none());
+        if let (Some(old), Some(new)) = (old, new) {
             self.priced += 1;
             let more = Dollars { before: old, after: new };
             self.cost.add(more);
@@ -195,6 +205,8 @@ impl Tally {
             (&mut self.denied_before, other.denied_before),
             (&mut self.denied_after, other.denied_after),
             (&mut self.priced, other.priced),
+            (&mut self.newly_unpriced, other.newly_unpriced),
+            (&mut self.newly_priced.0, other.newly_priced.0),
         ] {
             *count += more;
         }
@@ -218,6 +230,7 @@ impl Tally {
             self.days.entry(day).or_default().add(more);
         }
         self.cost.add(other.cost);
+        self.newly_priced.1 += other.newly_priced.1;
         other.samples.into_iter().for_each(|sample| self.add_sample(sample));
     }
 }
@@ -251,6 +264,16 @@ fn said(decision: Option<&Decision>, turn: Option<(Hook, &String)>) -> String {
         Some(None) => "(default plan)".into(),
         None => "(failed)".into(),
     };
+    if let Some(decision) = decision {
+        let shown = |word: &str, constraint: &Constraint| format!("{word}({})", constraint.shown());
+        let required = decision.require.iter().map(|constraint| shown("require", constraint));
+        let avoided = decision.avoid.iter().map(|constraint| shown("avoid", constraint));
+        let tags = decision.tags.iter().map(|(key, value)| format!("tag({key:?}, {value:?})"));
+        for part in required.chain(avoided).chain(decision.output.shown()).chain(tags) {
+            text.push_str(", ");
+            text.push_str(&part);
+        }
+    }
     if let Some((hook, said)) = turn {
         let hook = if hook == Hook::OnError { "on_error" } else { "on_response" };
         let said = if said.is_empty() { "no opinion" } else { said };
@@ -264,13 +287,3 @@ fn day(at_ms: u64) -> String {
     let day = jiff::Timestamp::from_millisecond(ms);
     day.map(|time| time.strftime("%Y-%m-%d").to_string()).unwrap_or_default()
 }
-    if let Some(decision) = decision {
-        let shown = |word: &str, constraint: &Constraint| format!("{word}({})", constraint.shown());
-        let required = decision.require.iter().map(|constraint| shown("require", constraint));
-        let avoided = decision.avoid.iter().map(|constraint| shown("avoid", constraint));
-        let tags = decision.tags.iter().map(|(key, value)| format!("tag({key:?}, {value:?})"));
-        for part in required.chain(avoided).chain(decision.output.shown()).chain(tags) {
-            text.push_str(", ");
-            text.push_str(&part);
-        }
-    }
