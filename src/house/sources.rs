@@ -1,6 +1,6 @@
 //! One complete, consistent reading of everything that a snapshot is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -153,7 +153,7 @@ impl Paths {
     /// All directories in which policies lie.
     pub(super) fn policy_dirs(&self) -> impl Iterator<Item = PathBuf> {
         let dirs = std::iter::once(&self.policies).chain(self.beside.iter().map(|(_, dir, _)| dir));
-        dirs.flat_map(|dir| std::iter::once(dir.clone()).chain(BELOW.map(|below| dir.join(below))))
+        dirs.flat_map(|dir| folders(dir)).map(|(dir, _)| dir)
     }
 }
 
@@ -347,9 +347,43 @@ impl Sources {
     }
 }
 
-/// Directories below that of the policies: files that others import, tables of tests.
-pub(super) const BELOW: [&str; 2] = ["lib", TESTS];
+/// The directory of files that others import.
+const LIB: &str = "lib";
+/// The directory of tables of tests.
 const TESTS: &str = "tests";
+/// Folders below `lib/` that are read.
+const MAX_FOLDERS: usize = 256;
+
+/// The directories of a set of policies, with what stands before the names of files in them: its own, that of tests, and
+/// `lib/` with all folders below it.
+fn folders(dir: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = vec![
+        (dir.to_owned(), String::new()),
+        (dir.join(TESTS), format!("{TESTS}/")),
+        (dir.join(LIB), format!("{LIB}/")),
+    ];
+    let mut seen: BTreeSet<PathBuf> = dir.join(LIB).canonicalize().into_iter().collect();
+    let mut next = found.len() - 1;
+    while let Some((dir, prefix)) = found.get(next).cloned() {
+        next += 1;
+        // What cannot be read is told by whoever reads the files in it.
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| *name != TESTS && !is_hidden(name)).collect();
+        names.sort();
+        // A symlink may lead back up.
+        let mut is_new = |dir: &Path| dir.is_dir() && dir.canonicalize().is_ok_and(|real| seen.insert(real));
+        let below = names.into_iter().map(|name| (dir.join(&name), format!("{prefix}{name}/")));
+        let room = MAX_FOLDERS.saturating_sub(found.len());
+        found.extend(below.filter(|(dir, _)| is_new(dir)).take(room));
+    }
+    found
+}
+
+/// Of editors, of version control, and of what mounts files.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '#', '~'])
+}
 
 /// Whether a file counts, by its name: editors' swap and backup files do not, nor definitions for editors.
 pub(super) fn is_policy(path: &Path) -> bool {
@@ -359,7 +393,7 @@ pub(super) fn is_policy(path: &Path) -> bool {
     } else {
         name.ends_with(".rhai") && !name.ends_with(".d.rhai")
     };
-    is_ours && !name.starts_with(['.', '#', '~'])
+    is_ours && !is_hidden(&name)
 }
 
 fn is_test(path: &Path) -> bool {
@@ -370,8 +404,8 @@ fn is_test(path: &Path) -> bool {
 fn policies(dir: &Path, expected: bool) -> Result<Vec<PolicySource>, Diagnostics> {
     let mut found = Vec::new();
     let mut faults = Vec::new();
-    let below = BELOW.map(|below| (dir.join(below), format!("{below}/"), false));
-    for (dir, prefix, expected) in [(dir.to_owned(), String::new(), expected)].into_iter().chain(below) {
+    for (dir, prefix) in folders(dir) {
+        let expected = expected && prefix.is_empty();
         match listing(&dir) {
             Ok(paths) => found.extend(paths.into_iter().map(|path| (prefix.clone(), path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !expected => {}

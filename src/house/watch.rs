@@ -270,8 +270,7 @@ impl Keeper {
         {
             return self.conclude(print, faults);
         }
-        let (inventory, paths) = (sources.inventory(), sources.paths.clone());
-        self.ears.listen(&paths);
+        self.ears.listen(&sources.paths);
         match (self.accept)(sources.clone()) {
             Ok(faults) => {
                 self.refused = None;
@@ -283,6 +282,7 @@ impl Keeper {
             }
         }
     }
+
     /// A reading serves, but for policies of it that are faulty and in whose place others serve.
     fn took(&mut self, sources: Sources, faults: Option<Diagnostics>) {
         self.settled = Some(sources.fingerprint);
@@ -292,7 +292,6 @@ impl Keeper {
             None => self.taken = sources,
         }
     }
-
 
     fn conclude(&mut self, print: blake3::Hash, faults: Diagnostics) {
         self.settled = Some(print);
@@ -566,6 +565,22 @@ mod tests {
         fs::create_dir(rig.path("policies/lib")).unwrap();
         rig.write("policies/lib/w.rhai", "w");
         rig.expect("drain: 1s lib/w=w p=three");
+    }
+
+    #[test]
+    fn folders_below_lib_are_read_and_heard() {
+        let rig = rig(|dir| {
+            plain(dir);
+            fs::create_dir_all(dir.join("policies/lib/by/team")).unwrap();
+            fs::write(dir.join("policies/lib/by/team/web.rhai"), "w").unwrap();
+            // It leads back up, and is read once.
+            symlink("..", dir.join("policies/lib/by/up")).unwrap();
+        });
+        rig.write("policies/lib/by/team/web.rhai", "v");
+        rig.expect("drain: 1s lib/by/team/web=v p=one");
+        fs::create_dir(rig.path("policies/lib/new")).unwrap();
+        rig.write("policies/lib/new/x.rhai", "x");
+        rig.expect("drain: 1s lib/by/team/web=v lib/new/x=x p=one");
     }
 
     #[test]
