@@ -264,7 +264,8 @@ async fn the_next_handshake_uses_the_renewed_certificate() {
 
     let mut old = handshake(&stand, &first, &[], &TLS12).await.expect("TLS");
     let second = authority.renew();
-    assert!(tls.reload().expect("good files"));
+    // The listener may have seen them by itself.
+    tls.reload().expect("good files");
     assert!(handshake(&stand, &first, &[], &TLS12).await.is_err());
     handshake(&stand, &second, &[], &TLS12).await.expect("the renewed certificate");
     std::fs::write(&authority.settings.cert, "half a certif").expect("a file");

@@ -222,7 +222,9 @@ fn a_character_that_was_cut_in_halves_is_one_again() {
         r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a\ud83d"}}"#,
         r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\ude00b"}}"#,
     ];
-    let said = between(&halves);
+    let end = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#;
+    let [first, second] = halves;
+    let said = between(&[first, second, end]);
     let text: String = said
         .iter()
         .filter_map(|event| match event {

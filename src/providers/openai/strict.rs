@@ -26,27 +26,21 @@ pub(in crate::providers) fn strict(
     path: impl FnOnce() -> String,
     lost: &mut Vec<Loss>,
 ) -> Option<bool> {
-    let Some(schema) = schema.filter(|schema| wanted == Some(true) && !is_closed(schema, false)) else {
+    if wanted != Some(true) || schema.is_none_or(is_closed) {
         return wanted;
-    };
-    let what = if is_closed(schema, true) {
-        "became false: with it, there may be no `default`"
-    } else {
-        "became false: with it, every key must be required, and no others allowed"
-    };
-    lost.push(Loss::new(path(), what));
+    }
+    lost.push(Loss::new(path(), "became false: with it, every key must be required, and no others allowed"));
     Some(false)
 }
 
-/// Whether it leaves nothing open; a `default` is refused, too.
-fn is_closed(schema: &Value, defaults: bool) -> bool {
+/// Whether it leaves nothing open. A `default` does not, and is taken: recorded of OpenAI's agents.
+fn is_closed(schema: &Value) -> bool {
     let Some(object) = schema.as_object() else { return false };
     let says_something = ["type", "properties", "$ref", "anyOf", "enum", "const"];
     says_something.iter().any(|key| object.contains_key(*key))
         && !REFUSED.iter().any(|key| object.contains_key(*key))
-        && (defaults || !object.contains_key("default"))
         && (!is_of_objects(object) || requires_all(object))
-        && children(object).all(|child| is_closed(child, defaults))
+        && children(object).all(is_closed)
 }
 
 fn requires_all(object: &Object) -> bool {
@@ -80,15 +74,13 @@ mod tests {
             (object(json!({"a": {"oneOf": [text()]}}), json!(["a"])), false),
             (object(json!({"a": {}}), json!(["a"])), false),
             (object(json!({"default": text()}), json!(["default"])), true),
-            (object(json!({"a": {"type": "string", "default": "x"}}), json!(["a"])), false),
+            (object(json!({"a": {"type": "string", "default": "x"}}), json!(["a"])), true),
             (json!({"type": "object", "additionalProperties": false}), true),
             (json!({"type": "object", "properties": {}}), false),
         ] {
             let mut lost = Vec::new();
             let sent = strict(Some(true), Some(&schema), || "s".to_owned(), &mut lost);
             assert_eq!((sent, lost.is_empty()), (Some(kept), kept), "{schema}");
-            let is_default = schema.to_string().contains(r#""default":"x""#);
-            assert_eq!(lost.iter().any(|loss| loss.what.contains("default")), is_default, "{schema}");
             for loose in [None, Some(false)] {
                 assert_eq!(strict(loose, Some(&schema), || "s".to_owned(), &mut lost), loose);
             }
