@@ -214,6 +214,10 @@ pub trait Relay: Send + Sync {
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
     /// A relay for one streamed answer. `include_usage`: whether the client asked for the usage chunk.
     fn stream(&self, include_usage: bool) -> Box<dyn StreamRelay>;
+    /// The same for a client who asked for the provider's own form, whichever that is: every byte goes on.
+    fn stream_as_it_comes(&self) -> Box<dyn StreamRelay> {
+        self.stream(true)
+    }
 }
 
 /// The ability to count the tokens of a request without answering it, for clients of this provider's own dialect.

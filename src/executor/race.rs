@@ -42,6 +42,7 @@ pub(super) struct Pace {
 pub(super) struct Running<'r, 'j>(Vec<(&'j TargetName, Attempt<'r, 'j>)>);
 
 /// What happens while attempts are under way.
+#[allow(clippy::large_enum_variant, reason = "taken apart as soon as it is made")]
 enum Event<'j> {
     /// One has ended.
     Ended(Ended<'j>),

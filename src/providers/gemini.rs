@@ -143,6 +143,10 @@ impl Relay for Gemini {
     fn stream(&self, _: bool) -> Box<dyn StreamRelay> {
         Box::new(relay::GeminiStream::new())
     }
+
+    fn stream_as_it_comes(&self) -> Box<dyn StreamRelay> {
+        Box::new(relay::GeminiStream::untouched())
+    }
 }
 
 impl CountTokens for Gemini {

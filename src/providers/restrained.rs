@@ -266,4 +266,11 @@ impl Relay for Capped {
             Err(fault) => Box::new(filter::Failing(fault)),
         }
     }
+
+    fn stream_as_it_comes(&self) -> Box<dyn StreamRelay> {
+        match self.inner() {
+            Ok(inner) => inner.stream_as_it_comes(),
+            Err(fault) => Box::new(filter::Failing(fault)),
+        }
+    }
 }

@@ -169,6 +169,7 @@ impl Carry for Ask {
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
         let array = self.form() == Form::Array;
         Ok(match relay(target, Dialect::Gemini) {
+            Some(relay) if array && self.numbers().is_some() => relay.stream_as_it_comes(),
             Some(relay) if array => Box::new(ArrayRelay::new(relay.stream(true))),
             Some(relay) => relay.stream(true),
             None => {

@@ -92,9 +92,11 @@ pub(super) fn count(body: Bytes) -> Result<Relayed, Fault> {
 /// No answer has more candidates than this.
 const MOST_CANDIDATES: usize = 128;
 
-/// One streamed answer on its way to a client of the same dialect: always as events, in whichever form it came.
+/// One streamed answer on its way to a client of the same dialect: as events, in whichever form it came.
 pub(super) struct GeminiStream {
     pieces: Pieces,
+    /// Every byte goes on as it came.
+    untouched: bool,
     halves: Halves,
     /// Index, finish, whether it called a tool: of every candidate seen.
     choices: Vec<(u32, Option<FinishReason>, bool)>,
@@ -107,6 +109,7 @@ impl GeminiStream {
     pub(super) fn new() -> Self {
         Self {
             pieces: Pieces::new(),
+            untouched: false,
             halves: Halves::default(),
             choices: Vec::new(),
             usage: None,
@@ -115,10 +118,16 @@ impl GeminiStream {
         }
     }
 
+    /// In the form in which it comes.
+    pub(super) fn untouched() -> Self {
+        Self { untouched: true, ..Self::new() }
+    }
+
     fn piece(&mut self, piece: Piece, out: &mut Vec<Frame>) -> Result<(), Fault> {
         let speaks = !piece.json.trim_ascii().is_empty();
         let content = speaks && self.look(&piece.json)?;
         let bytes = match self.pieces {
+            _ if self.untouched => piece.raw,
             Pieces::Array(_) if speaks => event(&piece.json),
             // What stands between the elements of an array, and after them.
             Pieces::Array(_) => return Ok(()),

@@ -124,10 +124,10 @@ impl Scan {
                 self.tell();
                 return self.close();
             }
-            b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E' if self.outer == Key::Duration => {
-                if self.depth == self.base && self.key.len() < LONGEST_KEY {
-                    self.key.push(byte);
-                }
+            b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'
+                if self.outer == Key::Duration && self.depth == self.base && self.key.len() < LONGEST_KEY =>
+            {
+                self.key.push(byte);
             }
             _ => {}
         }
