@@ -173,7 +173,8 @@ fn a_port_in_use_is_said_in_one_line() {
 fn the_schema_describes_every_field() {
     let printed = gateway::setup("").run(&["schema"]);
     assert_eq!(printed.code, Some(0), "{printed:#?}");
-    assert_eq!(printed.out, include_str!("../../docs/tollgate.schema.json"));
+    // What is caught here is lines, without the end of the last one.
+    assert_eq!(printed.out, include_str!("../../docs/tollgate.schema.json").trim_end());
     let schema: Value = serde_json::from_str(&printed.out).unwrap();
     for field in ["listen", "admin", "policies", "providers", "models", "limits", "retries", "deadlines"] {
         let described = schema["properties"][field].to_string();
