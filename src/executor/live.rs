@@ -224,7 +224,7 @@ impl Live {
                         return Poll::Ready(Piece::End);
                     }
                     // Silent, but nothing was missing.
-                    if self.relay.finish_reason().is_some() && self.relay.finish(&mut self.scratch).is_ok() {
+                    if self.relay.finish(&mut self.scratch).is_ok() {
                         self.over = true;
                         Ok(())
                     } else {
