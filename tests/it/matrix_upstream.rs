@@ -272,7 +272,8 @@ async fn an_answer_without_end_is_stopped_at_its_limit_and_costs_little_memory()
         assert_eq!((reply.status, reply.header("x-tollgate-target")), (200, "second/m"), "{reply:#?}");
     }
     let grown = resident(&gateway).saturating_sub(before);
-    assert!(grown < 40 << 20, "grew by {} MiB", grown >> 20);
+    // Less than one such answer, of which there were four: what the allocator keeps for a while counts, too.
+    assert!(grown < 55 << 20, "grew by {} MiB", grown >> 20);
     let alone = chat(gateway.clients, &ask("first/m")).await;
     assert_eq!(alone.status, 502, "{alone:#?}");
 }
