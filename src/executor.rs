@@ -259,10 +259,7 @@ impl Executor {
                     }
                 }
             };
-            if !pause.is_zero() {
-                job.journal.pause(Instant::now());
-                tokio::time::sleep(pause).await;
-            }
+            race::wait(job, pause).await;
         }
     }
 

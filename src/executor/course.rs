@@ -156,7 +156,7 @@ impl<'j> Course<'j> {
 
     /// What can be done next: a target that is well, in the plan's order; else the least bad of those that rest.
     pub(super) fn step(&mut self) -> Step<'j> {
-        if self.made + self.open >= self.job.limits.max_attempts {
+        if !self.has_attempts() {
             return Step::Over;
         }
         let now = Instant::now();
@@ -179,13 +179,11 @@ impl<'j> Course<'j> {
 
     /// A target that is well and was not asked yet, to be asked beside the others.
     pub(super) fn another(&mut self) -> Option<Turn<'j>> {
-        if self.made + self.open >= self.job.limits.max_attempts {
+        if !self.has_attempts() {
             return None;
         }
-        let mut turn = self.well(Instant::now())?;
-        self.open += 1;
-        turn.is_last = !self.has_other_well();
-        Some(turn)
+        let turn = self.well(Instant::now())?;
+        Some(self.begun(turn))
     }
 
     /// The next target in the plan's order that is well.
@@ -199,19 +197,29 @@ impl<'j> Course<'j> {
         None
     }
 
-    fn taken(&mut self, mut turn: Turn<'j>) -> Step<'j> {
+    fn taken(&mut self, turn: Turn<'j>) -> Step<'j> {
+        Step::Turn(self.begun(turn))
+    }
+
+    /// The turn counts as under way from now on.
+    fn begun(&mut self, mut turn: Turn<'j>) -> Turn<'j> {
         self.open += 1;
         turn.is_last = !self.has_other_well();
-        Step::Turn(turn)
+        turn
+    }
+
+    fn has_attempts(&self) -> bool {
+        self.made + self.open < self.job.limits.max_attempts
     }
 
     /// Whether a target that was not asked yet is well, and may be asked.
     fn has_other_well(&self) -> bool {
-        let room = self.made + self.open < self.job.limits.max_attempts;
-        room && (self.next..self.job.targets.len()).any(|place| {
-            let target = self.job.targets.get(place).filter(|_| self.allows(place) && self.is_roomier(place));
-            target.is_some_and(|target| self.executor.gates.is_closed(&target.name))
-        })
+        self.has_attempts()
+            && (self.next..self.job.targets.len()).any(|place| {
+                let target =
+                    self.job.targets.get(place).filter(|_| self.allows(place) && self.is_roomier(place));
+                target.is_some_and(|target| self.executor.gates.is_closed(&target.name))
+            })
     }
 
     /// The next place that no turn was taken for.

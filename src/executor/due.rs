@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::hedge::ms;
 use super::journal::Page;
 use super::{Executor, Job, RawForm};
 use crate::breaker::{Busy, Heard, Pass, Reading, Verdict};
@@ -164,8 +165,7 @@ impl<'a> Overdue<'a> {
         let reckoned = |reading: &Reading| {
             if streams { reading.first_token_p95_ms } else { reading.p95_ms }
         };
-        let usual = self.executor.figure(self.target, reckoned)?;
-        let usual = Duration::try_from_secs_f64(usual / 1e3).ok()?;
+        let usual = ms(self.executor.figure(self.target, reckoned)?);
         Some((self.began + usual * USUAL_PATIENCE / 100).min(shared(job, self.began)))
     }
 

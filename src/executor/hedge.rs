@@ -72,6 +72,6 @@ impl Job {
     }
 }
 
-fn ms(number: f64) -> Duration {
+pub(super) fn ms(number: f64) -> Duration {
     Duration::try_from_secs_f64(number / 1e3).unwrap_or(Duration::ZERO)
 }

@@ -92,7 +92,7 @@ impl Page<'_> {
         }
         let mut pages = self.journal.pages();
         pages.lost.extend_from_slice(lost);
-        if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
+        if let Some(running) = pages.under_way(self.number) {
             running.lost.extend_from_slice(lost);
         }
     }
@@ -100,7 +100,7 @@ impl Page<'_> {
     /// An experiment strikes the attempt, and tells whether it goes out.
     pub(super) fn struck(&self, chaos: &Arc<str>, sent: Arc<AtomicBool>) {
         let mut pages = self.journal.pages();
-        if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
+        if let Some(running) = pages.under_way(self.number) {
             (running.chaos, running.sent) = (Some(chaos.clone()), Some(sent));
         }
     }
@@ -108,7 +108,7 @@ impl Page<'_> {
     /// The attempt is late: if it is given up for another one, that was why.
     pub(super) fn is_late(&self, kind: FaultKind) {
         let mut pages = self.journal.pages();
-        if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
+        if let Some(running) = pages.under_way(self.number) {
             running.late = Some(kind);
         }
     }
@@ -116,15 +116,15 @@ impl Page<'_> {
     /// The attempt asks for this service, or was given it; `None` changes nothing.
     pub(super) fn serve(&self, tier: Option<Tier>) {
         let mut pages = self.journal.pages();
-        if let Some(running) = pages.running.iter_mut().find(|running| running.number == self.number) {
+        if let Some(running) = pages.under_way(self.number) {
             running.tier = tier.or(running.tier);
         }
     }
 
     /// The service that answers, as far as request and head of the answer tell.
     pub(super) fn tier(&self) -> Option<Tier> {
-        let pages = self.journal.pages();
-        pages.running.iter().find(|running| running.number == self.number)?.tier
+        let mut pages = self.journal.pages();
+        pages.under_way(self.number)?.tier
     }
 
     /// An answer was made, and is withheld.
@@ -344,6 +344,10 @@ impl Journal {
 }
 
 impl Pages {
+    fn under_way(&mut self, number: u32) -> Option<&mut Running> {
+        self.running.iter_mut().find(|running| running.number == number)
+    }
+
     /// Ends an attempt. When none is left under way, time is ours again.
     fn take(&mut self, number: u32) -> Option<Running> {
         let place = self.running.iter().position(|running| running.number == number)?;
@@ -358,7 +362,7 @@ impl Pages {
 
     /// Ends an attempt that was given up.
     fn cancel(&mut self, number: u32) {
-        let late = self.running.iter().find(|running| running.number == number).and_then(|one| one.late);
+        let late = self.under_way(number).and_then(|running| running.late);
         let outcome = late.map_or("cancelled", FaultKind::as_str);
         self.end(number, true, |target, took| cancelled(target, took, outcome));
         // Who answered instead has the last word.

@@ -32,18 +32,14 @@ impl<'j> Course<'j> {
     /// Another try where the pause is over, while others are under way.
     pub(in crate::executor) fn after_pause(&mut self) -> Option<Turn<'j>> {
         let now = Instant::now();
-        if self.made + self.open >= self.job.limits.max_attempts {
+        if !self.has_attempts() {
             return None;
         }
         let over = self.put_off.iter().position(|off| off.due <= now)?;
         let PutOff { place, .. } = self.put_off.swap_remove(over);
         self.job.targets.get(place).filter(|target| self.allows(place) && self.may_retry(target))?;
         match self.repeat(Again { place, but: None }, now) {
-            Ok(mut turn) => {
-                self.open += 1;
-                turn.is_last = !self.has_other_well();
-                Some(turn)
-            }
+            Ok(turn) => Some(self.begun(turn)),
             Err(resting) => {
                 self.rests(resting);
                 None

@@ -44,6 +44,18 @@ struct Story {
 }
 
 impl Story {
+    /// So many tokens for each of these.
+    fn spends(&self, rows: [Row; 3]) {
+        let spent = self.desk.database().unwrap().write(move |db| {
+            for (row, tokens) in rows.iter().zip([7, 20, 100]) {
+                let usage = Usage { input: tokens, ..Usage::default() };
+                settle(db, row, &End { usage, ..end(1) })?;
+            }
+            Ok(())
+        });
+        spent.wait().unwrap();
+    }
+
     fn begin() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let hands = Arc::new(Hands(AtomicU64::new(EVE)));
@@ -281,14 +293,7 @@ fn a_budget_for_a_key_by_its_name_counts_what_that_key_spent_before() {
         row
     };
     let rows = [attempt("a", "k1"), attempt("b", "k2"), attempt("c", "jwt:ann")];
-    let spent = story.desk.database().unwrap().write(move |db| {
-        for (row, tokens) in rows.iter().zip([7, 20, 100]) {
-            let usage = Usage { input: tokens, ..Usage::default() };
-            settle(db, row, &End { usage, ..end(1) })?;
-        }
-        Ok(())
-    });
-    spent.wait().unwrap();
+    story.spends(rows);
     let budgets = "[ { name: ci, tokens: 1000, per: day, for: { key: ci } },
         { name: id, tokens: 1000, per: day, for: { key: k2 } },
         { name: tokens, tokens: 1000, per: day, for: { key: jwt } } ]";
@@ -309,14 +314,7 @@ fn a_new_budget_for_an_alias_counts_its_versions_and_no_other_alias() {
         row
     };
     let rows = [attempt("a", "gpt"), attempt("b", "gpt@eu"), attempt("c", "team/fast@2")];
-    let spent = story.desk.database().unwrap().write(move |db| {
-        for (row, tokens) in rows.iter().zip([7, 20, 100]) {
-            let usage = Usage { input: tokens, ..Usage::default() };
-            settle(db, row, &End { usage, ..end(1) })?;
-        }
-        Ok(())
-    });
-    spent.wait().unwrap();
+    story.spends(rows);
     let budgets = "[ { name: gpt, tokens: 1000, per: day, for: { model: gpt } },
         { name: eu, tokens: 1000, per: day, for: { model: 'gpt@eu' } },
         { name: fast, tokens: 1000, per: day, for: { model: team/fast } } ]";
