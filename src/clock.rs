@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::tz::TimeZone;
+
 /// Wall-clock time. Monotonic time comes from `tokio::time`, which tests pause.
 pub trait Clock: Send + Sync {
     /// Milliseconds since the Unix epoch.
@@ -79,8 +81,21 @@ pub fn unix_seconds(text: &str) -> u64 {
 /// # Errors
 /// When it is neither.
 pub fn moment(text: &str, now_ms: u64) -> Result<u64, String> {
+    moment_in(&TimeZone::UTC, text, now_ms)
+}
+
+/// The same; a date is the beginning of that day in this zone.
+///
+/// # Errors
+/// As above.
+pub fn moment_in(zone: &TimeZone, text: &str, now_ms: u64) -> Result<u64, String> {
     if let Ok(ago) = text.parse::<crate::settings::Period>() {
         return Ok(now_ms.saturating_sub(u64::try_from(ago.0.as_millis()).unwrap_or(u64::MAX)));
+    }
+    let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(zone.clone()).ok();
+    let midnight = if text.contains(['T', 't']) { None } else { date() };
+    if let Some(ms) = midnight.and_then(|day| u64::try_from(day.timestamp().as_millisecond()).ok()) {
+        return Ok(ms);
     }
     match text.parse::<crate::settings::Date>() {
         Ok(date) => Ok(date.unix() * 1_000),
@@ -98,6 +113,10 @@ mod tests {
     fn moments_are_times_or_so_long_ago() {
         assert_eq!(moment("1m", 100_000), Ok(40_000));
         assert_eq!(moment("1970-01-02", 0), Ok(86_400_000));
+        let new_york = TimeZone::get("America/New_York").unwrap();
+        assert_eq!(moment_in(&new_york, "1970-01-02", 0), Ok(86_400_000 + 5 * 3_600_000));
+        assert_eq!(moment_in(&new_york, "1970-01-02T00:00:00Z", 0), Ok(86_400_000));
+        assert_eq!(moment_in(&new_york, "1m", 100_000), Ok(40_000));
         assert!(moment("yesterday", 0).is_err());
     }
 

@@ -10,13 +10,14 @@ use crate::api::estimate::Wanted;
 use crate::executor::ChaosSettings;
 use crate::keys::KeyTerms;
 use crate::ledger::BudgetSettings;
+use crate::ledger::usage::{NUMBERS, fields};
 
 /// One operation: method, path, what it is for, what its body is (empty: it takes none), names of query parameters.
 type Operation = (&'static str, &'static str, &'static str, &'static str, &'static [&'static str]);
 
 /// Query parameters of the lists that have many. A test holds them against what is read.
 const DECISIONS: &[&str] = &["rule", "target", "outcome", "model", "status", "since", "limit", "format"];
-const USAGE: &[&str] = &["since", "until", "by", "only", "format", "limit", "scope"];
+const USAGE: &[&str] = &["since", "until", "by", "only", "format", "attempts", "limit", "scope", "zone"];
 const BUDGETS: &[&str] = &["name", "limit"];
 
 /// Bodies that may be left out.
@@ -86,6 +87,7 @@ fn document() -> Value {
     generator.subschema_for::<Wanted>();
     generator.subschema_for::<BudgetSettings>();
     let mut schemas = generator.take_definitions(true);
+    schemas.extend(of_usage());
     schemas.insert("Any".into(), json!({}));
     let new_key = new_key(schemas.get("KeyTerms").cloned().unwrap_or_default());
     schemas.insert("NewKey".into(), new_key);
@@ -129,12 +131,90 @@ fn new_key(mut terms: Value) -> Value {
     terms
 }
 
+/// What is told of usage: sums, and single attempts.
+fn of_usage() -> [(String, Value); 3] {
+    let (text, whole) = (json!({ "type": "string" }), json!({ "type": "integer", "minimum": 0 }));
+    let money = json!({ "type": "string", "description": "US dollars, exactly." });
+    let mut sum: Map<String, Value> =
+        NUMBERS.iter().map(|name| ((*name).to_owned(), whole.clone())).collect();
+    sum.extend(["cost_usd", "saved_usd"].map(|name| (name.to_owned(), money.clone())));
+    let of = json!({ "type": "string", "description": "The values of what is named in `by`; `key_name` beside `key`." });
+    let sum = json!({
+        "type": "object",
+        "description": "Of the tokens, `cached_audio` and `cached_image` are parts of `cached_read`, `cache_write_long` \
+            (an hour or more) of `cache_write`, `input_audio` and `input_image` of `input`, `reasoning`, `output_audio` and \
+            `output_image` of `output`.",
+        "properties": sum,
+        "additionalProperties": of,
+    });
+    let kind = |(name, word): (&str, bool)| {
+        let schema = match (name, word) {
+            ("tags", _) => json!({ "type": "object", "additionalProperties": text }),
+            (_, true) => json!({ "type": ["string", "null"] }),
+            (_, false) => json!({ "type": ["integer", "null"] }),
+        };
+        (name.to_owned(), schema)
+    };
+    let attempt: Map<String, Value> = fields().chain([("gateway", true)]).map(kind).collect();
+    let attempt = json!({ "type": "object", "properties": attempt });
+    let ledger = json!({ "type": "object", "description": "Whose ledger it is, and how it stands." });
+    let sums = json!({ "type": "array", "items": { "$ref": "#/components/schemas/UsageSum" } });
+    let usage = json!({ "type": "object", "properties": { "usage": sums, "ledger": ledger }, "required": ["usage", "ledger"] });
+    [("UsageSum".to_owned(), sum), ("UsageAttempt".to_owned(), attempt), ("Usage".to_owned(), usage)]
+}
+
+/// What answers of usage are, by their kinds.
+fn usage_answers() -> Value {
+    let schema = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    json!({
+        "application/json": { "schema": schema("Usage") },
+        "application/x-ndjson": {
+            "schema": { "anyOf": [schema("UsageAttempt"), schema("UsageSum")] },
+        },
+        "text/csv": {
+            "schema": { "type": "string", "description": "A line of names, and one for each sum (or attempt), with the \
+                columns of the command `tollgate usage --format csv`." },
+        },
+    })
+}
+
+/// What a parameter of usage may be, where that is not any text.
+fn usage_parameter(name: &str) -> Option<Value> {
+    Some(match name {
+        "since" | "until" => {
+            json!({ "type": "string", "description": "So long ago (`24h`), a date (its beginning in `zone`), or a time in RFC 3339's form." })
+        }
+        "by" => {
+            json!({ "type": "string", "description": "With commas between: key, user, team, app, model, provider, target, endpoint, tier, tag:NAME, hour, day, week (ISO 8601), month, state, outcome, role, gateway." })
+        }
+        "only" => json!({ "type": "string", "description": "What must hold: `user=anna,model=fast`." }),
+        "format" => {
+            json!({ "enum": ["json", "jsonl", "csv"], "description": "Without it, `csv` for who accepts `text/csv`, else `json`." })
+        }
+        "attempts" => {
+            json!({ "type": "boolean", "description": "Single attempts rather than sums, as `jsonl` or `csv`; usual with `jsonl`." })
+        }
+        "scope" => {
+            json!({ "enum": ["all", "own"], "description": "The ledger of all gateways in PostgreSQL, or this gateway's own." })
+        }
+        "zone" => {
+            json!({ "type": "string", "default": "UTC", "description": "The time zone in which days, weeks and months begin, such as `Europe/Berlin`." })
+        }
+        _ => return None,
+    })
+}
+
 fn operation(path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
     let text = json!({ "type": "string" });
     let named = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let in_path = named.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
     let whole = json!({ "type": "integer", "minimum": 0 });
+    let is_usage = path == "/admin/v1/usage";
     let in_query = query.iter().map(|name| {
+        let special = usage_parameter(name).filter(|_| is_usage);
+        if let Some(schema) = special {
+            return json!({ "name": name, "in": "query", "schema": schema });
+        }
         let schema = if matches!(*name, "limit" | "after" | "status") { &whole } else { &text };
         json!({ "name": name, "in": "query", "schema": schema })
     });
@@ -149,6 +229,9 @@ fn operation(path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
             },
         },
     });
+    if is_usage {
+        operation["responses"]["200"]["content"] = usage_answers();
+    }
     if let Some(operation) = operation.as_object_mut() {
         if !body.is_empty() {
             let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
@@ -206,6 +289,20 @@ mod tests {
             let known: Vec<_> = read.split('`').skip(3).step_by(2).collect();
             assert_eq!(known, described, "{read}");
         }
+    }
+
+    #[test]
+    fn what_is_told_of_usage_is_described_with_its_kinds() {
+        let document = document();
+        let usage = &document["paths"]["/admin/v1/usage"]["get"];
+        let kinds: Vec<_> = usage["responses"]["200"]["content"].as_object().unwrap().keys().collect();
+        assert_eq!(kinds, ["application/json", "application/x-ndjson", "text/csv"]);
+        let schemas = &document["components"]["schemas"];
+        let has = |schema: &str, name: &str| schemas[schema]["properties"].get(name).is_some();
+        for name in ["cache_write_long", "input_audio", "output_image", "searches"] {
+            assert!(has("UsageSum", name) && has("UsageAttempt", name), "{name}");
+        }
+        assert!(has("UsageAttempt", "app") && has("UsageAttempt", "tier") && has("UsageSum", "cost_usd"));
     }
 
     #[test]

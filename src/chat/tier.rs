@@ -41,6 +41,11 @@ impl Tier {
         known.map_or(Self::Standard, |(tier, ..)| *tier)
     }
 
+    /// The name that people write.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(tier, ..)| *tier == self).map_or("", |(_, _, name)| name)
+    }
+
     /// Whether it costs more than the usual one.
     pub fn is_dearer(self) -> bool {
         matches!(self, Self::Priority | Self::Ultrafast)

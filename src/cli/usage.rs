@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use crate::clock::{Clock, SystemClock, moment};
+use crate::clock::{Clock, SystemClock, moment_in};
 use crate::house::House;
 use crate::ledger::Central;
-use crate::ledger::usage::{self, By, KEY_NAME, NUMBERS, Names, Question, Sum};
+use crate::ledger::usage::{self, By, Names, Question, Sum, csv};
 use crate::store::postgres::Absent;
 use crate::store::sqlite::look_into;
 
@@ -24,10 +25,13 @@ pub(super) struct UsageArgs {
     /// Until when.
     #[arg(long)]
     until: Option<String>,
-    /// By what to tell sums apart, with commas between: key, user, team, model, provider, target, endpoint, tag:NAME,
-    /// hour, day, month, state, outcome, role, gateway.
+    /// By what to tell sums apart, with commas between: key, user, team, app, model, provider, target, endpoint, tier,
+    /// tag:NAME, hour, day, week, month, state, outcome, role, gateway.
     #[arg(long, default_value = "")]
     by: String,
+    /// The time zone in which days, weeks and months begin, such as `Europe/Berlin`.
+    #[arg(long, default_value = "UTC")]
+    zone: String,
     /// Only what is so: `--only user=anna`; several must all hold.
     #[arg(long, value_name = "NAME=VALUE")]
     only: Vec<String>,
@@ -71,14 +75,16 @@ pub(super) fn usage(args: &UsageArgs, config: Option<PathBuf>) -> ExitCode {
 
 fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
     let now = SystemClock.unix_ms();
+    let zone = usage::zone(&args.zone).map_err(|error| format!("--zone: {error}"))?;
     let mut question = Question {
-        since_ms: moment(&args.since, now).map_err(|error| format!("--since: {error}"))?,
+        since_ms: moment_in(&zone, &args.since, now).map_err(|error| format!("--since: {error}"))?,
         until_ms: match &args.until {
-            Some(until) => moment(until, now).map_err(|error| format!("--until: {error}"))?,
+            Some(until) => moment_in(&zone, until, now).map_err(|error| format!("--until: {error}"))?,
             None => u64::MAX,
         },
         by: By::list(&args.by).map_err(|error| format!("--by: {error}"))?,
         only: Vec::new(),
+        zone: (zone != TimeZone::UTC).then_some(zone),
     };
     for filter in &args.only {
         question.filter(filter).map_err(|error| format!("--only: {error}"))?;
@@ -173,24 +179,26 @@ fn attempts(
     format: Format,
     out: &mut impl Write,
 ) -> Result<io::Result<()>, String> {
+    let of_all = matches!(ledger, Ledger::All(..));
     let mut first = true;
     let mut written = Ok(());
     ledger.attempts(question, |names, cells| {
         if written.is_ok() {
-            written = attempt(names, cells, format, std::mem::take(&mut first), out);
+            written = attempt(names, cells, format, (std::mem::take(&mut first), of_all), out);
         }
     })?;
-    if format == Format::Json && written.is_ok() {
-        written = writeln!(out, "{}", if first { "[]" } else { "\n]" });
-    }
-    Ok(written)
+    Ok(written.and_then(|()| match format {
+        Format::Json => writeln!(out, "{}", if first { "[]" } else { "\n]" }),
+        Format::Csv | Format::Table if first => csv::head(out, of_all),
+        _ => Ok(()),
+    }))
 }
 
 fn attempt(
     names: &[String],
     cells: &[Value],
     format: Format,
-    first: bool,
+    (first, of_all): (bool, bool),
     out: &mut impl Write,
 ) -> io::Result<()> {
     let object = || names.iter().cloned().zip(cells.iter().cloned()).collect::<Map<String, Value>>();
@@ -199,10 +207,9 @@ fn attempt(
         Format::Json => write!(out, "{}{}", if first { "[\n" } else { ",\n" }, Value::Object(object())),
         Format::Csv | Format::Table => {
             if first {
-                line(out, names.iter().map(String::as_str))?;
+                csv::head(out, of_all)?;
             }
-            let texts: Vec<String> = cells.iter().map(plain).collect();
-            line(out, texts.iter().map(String::as_str))
+            csv::attempt(out, cells)
         }
     }
 }
@@ -221,46 +228,40 @@ fn write_sums(
         Format::Jsonl => {
             sums.iter().try_for_each(|sum| writeln!(out, "{}", Value::Object(sum.object(by, names))))
         }
-        Format::Csv => {
-            let heads: Vec<String> = by.iter().map(By::shown).collect();
-            let heads = heads.iter().map(String::as_str).chain(NUMBERS).chain(["cost_usd", "saved_usd"]);
-            // Last, so that the other columns stay where they were.
-            let with_names = by.contains(&By::Column("key"));
-            line(out, heads.chain(with_names.then_some(KEY_NAME)))?;
-            for sum in sums {
-                let numbers: Vec<String> = sum.numbers().iter().map(ToString::to_string).collect();
-                let money = [sum.cost_nano, sum.saved_nano].map(|nano| nano.to_string());
-                let of = sum.of.iter().map(String::as_str);
-                let name = with_names.then(|| sum.key_name(by, names).unwrap_or_default());
-                line(out, of.chain(numbers.iter().chain(&money).map(String::as_str)).chain(name))?;
-            }
-            Ok(())
-        }
+        Format::Csv => csv::sums(out, sums, by, names),
         Format::Table => table(sums, (by, names), out),
     }
 }
 
+/// What most ledgers know nothing of: shown where there is any.
+const RARE: [(&str, fn(&Sum) -> String); 6] = [
+    ("hits", |sum| sum.hits.to_string()),
+    ("saved in $", |sum| sum.saved_nano.to_string()),
+    ("written for 1h", |sum| sum.cache_write_long.to_string()),
+    ("audio tokens", |sum| (sum.input_audio + sum.cached_audio + sum.output_audio).to_string()),
+    ("image tokens", |sum| (sum.input_image + sum.cached_image + sum.output_image).to_string()),
+    ("searches", |sum| sum.searches.to_string()),
+];
+
 /// What people want to see of a sum.
 fn table(sums: &[Sum], (by, names): (&[By], &Names), out: &mut impl Write) -> io::Result<()> {
-    let mut all = Sum::default();
-    sums.iter().for_each(|sum| add(&mut all, sum));
-    // Most ledgers know of no answers that were given again.
-    let hits = all.hits > 0;
+    let all = Sum::total(sums);
+    let none = Sum::default();
+    let rare: Vec<_> = RARE.into_iter().filter(|(_, shown)| shown(&all) != shown(&none)).collect();
     let mut rows: Vec<Vec<String>> = vec![by.iter().map(By::shown).collect()];
     let heads = ["requests", "attempts", "failed", "input", "cached", "output", "cost in $", "unpriced"];
-    rows[0].extend(heads.map(ToOwned::to_owned));
-    rows[0].extend(["hits", "saved in $"].iter().filter(|_| hits).map(|head| (*head).to_owned()));
+    rows[0].extend(heads.into_iter().chain(rare.iter().map(|(head, _)| *head)).map(ToOwned::to_owned));
     for sum in sums {
         let of = by.iter().zip(&sum.of).map(|(by, of)| match names.beside(of) {
             Some(name) if *by == By::Column("key") => format!("{name} ({of})"),
             _ if of.is_empty() => "–".to_owned(),
             _ => of.clone(),
         });
-        rows.push(row(sum, of, hits));
+        rows.push(row(sum, of, &rare));
     }
     if sums.len() > 1 {
         let of = by.iter().enumerate().map(|(at, _)| (if at == 0 { "all" } else { "" }).to_owned());
-        rows.push(row(&all, of, hits));
+        rows.push(row(&all, of, &rare));
     }
     let columns = rows[0].len();
     let width = |at: usize| rows.iter().map(|row| row.get(at).map_or(0, |cell| cell.chars().count())).max();
@@ -276,49 +277,10 @@ fn table(sums: &[Sum], (by, names): (&[By], &Names), out: &mut impl Write) -> io
     Ok(())
 }
 
-fn row(sum: &Sum, of: impl Iterator<Item = String>, hits: bool) -> Vec<String> {
+fn row(sum: &Sum, of: impl Iterator<Item = String>, rare: &[(&str, fn(&Sum) -> String)]) -> Vec<String> {
     let input = sum.input + sum.cached_read + sum.cache_write;
     let numbers = [sum.requests, sum.attempts, sum.failed, input, sum.cached_read, sum.output];
     let numbers = numbers.iter().map(ToString::to_string);
-    let again = [sum.hits.to_string(), sum.saved_nano.to_string()].into_iter().filter(|_| hits);
-    of.chain(numbers).chain([sum.cost_nano.to_string(), sum.unpriced.to_string()]).chain(again).collect()
-}
-
-fn add(all: &mut Sum, sum: &Sum) {
-    all.requests += sum.requests;
-    all.hits += sum.hits;
-    all.attempts += sum.attempts;
-    all.failed += sum.failed;
-    all.unpriced += sum.unpriced;
-    all.cost_nano += sum.cost_nano;
-    all.saved_nano += sum.saved_nano;
-    all.input += sum.input;
-    all.cached_read += sum.cached_read;
-    all.cache_write += sum.cache_write;
-    all.output += sum.output;
-}
-
-/// One line of CSV (RFC 4180). A cell that a spreadsheet would take for a formula is kept from being one.
-fn line<'a>(out: &mut impl Write, cells: impl Iterator<Item = &'a str>) -> io::Result<()> {
-    for (at, cell) in cells.enumerate() {
-        if at > 0 {
-            write!(out, ",")?;
-        }
-        let formula = cell.starts_with(['=', '+', '-', '@', '\t']);
-        if formula || cell.contains([',', '"', '\n', '\r']) {
-            let guard = if formula { "'" } else { "" };
-            write!(out, "\"{guard}{}\"", cell.replace('"', "\"\""))?;
-        } else {
-            write!(out, "{cell}")?;
-        }
-    }
-    writeln!(out)
-}
-
-fn plain(cell: &Value) -> String {
-    match cell {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
+    let rare = rare.iter().map(|(_, shown)| shown(sum));
+    of.chain(numbers).chain([sum.cost_nano.to_string(), sum.unpriced.to_string()]).chain(rare).collect()
 }

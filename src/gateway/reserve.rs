@@ -62,6 +62,7 @@ impl Settlement {
                 key_name: caller.grant.as_ref().map(|grant| grant.name.clone()),
                 user: caller.user.clone(),
                 team: caller.team.clone(),
+                app: caller.grant.as_ref().and_then(|grant| grant.app.clone()),
                 tags: self.tags.clone(),
                 model: asked.model().clone(),
                 alias: self.snapshot.catalogue_of(self.version).alias_of(asked.model()).cloned(),

@@ -101,6 +101,7 @@ impl Vectors<'_> {
                 key_name: behalf.caller.grant.as_ref().map(|grant| grant.name.clone()),
                 user: facts.caller.user.clone(),
                 team: behalf.caller.team.clone(),
+                app: behalf.caller.grant.as_ref().and_then(|grant| grant.app.clone()),
                 tags,
                 model: asked.model().clone(),
                 alias: snapshot.catalogue_of(None).alias_of(asked.model()).cloned(),

@@ -167,8 +167,8 @@ impl Central {
         let roll_up = format!(
             "WITH gone AS (DELETE FROM tollgate.attempt WHERE opened_ms >= $1 AND opened_ms < $2 RETURNING *),
              sums AS (SELECT opened_ms / 86400000, encode(sha256(convert_to(jsonb_build_array(endpoint, key, \"user\",
-                 team, tags, model, provider, target)::text, 'UTF8')), 'hex'), {SUMS}
-                 FROM gone GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+                 team, tags, model, provider, target, app, tier)::text, 'UTF8')), 'hex'), {SUMS}
+                 FROM gone GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12),
              added AS (INSERT INTO tollgate.day AS day (day, whose, {SUMMED}) SELECT * FROM sums
                  ON CONFLICT (day, whose) DO UPDATE SET {ADD})
              SELECT count(*) FROM gone"

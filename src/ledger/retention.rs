@@ -12,19 +12,27 @@ const OLD: &str = "opened_ms < ?2 AND state <> 'open' AND id NOT IN (SELECT id F
 
 /// The sums of rows, and how they are added to those that are there; the same for both databases.
 pub(super) const SUMS: &str = r#"endpoint, coalesce(key, ''), coalesce("user", ''), coalesce(team, ''), tags,
-    model, provider, target, sum(CASE WHEN n = 1 THEN 1 ELSE 0 END), sum(CASE WHEN state = 'cached' THEN 1 ELSE 0 END),
+    model, provider, target, coalesce(app, ''), coalesce(tier, ''), sum(CASE WHEN n = 1 THEN 1 ELSE 0 END), sum(CASE WHEN state = 'cached' THEN 1 ELSE 0 END),
     sum(CASE WHEN state = 'cached' THEN 0 ELSE 1 END), sum(CASE WHEN outcome <> 'ok' THEN 1 ELSE 0 END),
     sum(CASE WHEN cost IS NULL THEN 1 ELSE 0 END), coalesce(sum(cost), 0), sum(saved), sum(input), sum(cached_read),
-    sum(cache_write), sum(output), sum(reasoning), sum(audio_ms), sum(characters), sum(images)"#;
-pub(super) const SUMMED: &str = r#"endpoint, key, "user", team, tags, model, provider, target, requests, hits, attempts,
-    failed, unpriced, cost, saved, input, cached_read, cache_write, output, reasoning, audio_ms, characters, images"#;
+    sum(cache_write), sum(output), sum(reasoning), sum(audio_ms), sum(characters), sum(images), sum(cached_audio),
+    sum(cached_image), sum(cache_write_long), sum(input_audio), sum(input_image), sum(output_audio), sum(output_image),
+    sum(searches)"#;
+pub(super) const SUMMED: &str = r#"endpoint, key, "user", team, tags, model, provider, target, app, tier, requests, hits, attempts,
+    failed, unpriced, cost, saved, input, cached_read, cache_write, output, reasoning, audio_ms, characters, images,
+    cached_audio, cached_image, cache_write_long, input_audio, input_image, output_audio, output_image, searches"#;
 pub(super) const ADD: &str = "requests = day.requests + excluded.requests, hits = day.hits + excluded.hits,
     attempts = day.attempts + excluded.attempts, failed = day.failed + excluded.failed,
     unpriced = day.unpriced + excluded.unpriced, cost = day.cost + excluded.cost, saved = day.saved + excluded.saved,
     input = day.input + excluded.input, cached_read = day.cached_read + excluded.cached_read,
     cache_write = day.cache_write + excluded.cache_write, output = day.output + excluded.output,
     reasoning = day.reasoning + excluded.reasoning, audio_ms = day.audio_ms + excluded.audio_ms,
-    characters = day.characters + excluded.characters, images = day.images + excluded.images";
+    characters = day.characters + excluded.characters, images = day.images + excluded.images,
+    cached_audio = day.cached_audio + excluded.cached_audio, cached_image = day.cached_image + excluded.cached_image,
+    cache_write_long = day.cache_write_long + excluded.cache_write_long,
+    input_audio = day.input_audio + excluded.input_audio, input_image = day.input_image + excluded.input_image,
+    output_audio = day.output_audio + excluded.output_audio, output_image = day.output_image + excluded.output_image,
+    searches = day.searches + excluded.searches";
 
 /// Rolls up the oldest hour whose rows began before `before_ms`. Says how many rows went; nothing when none are left.
 pub(super) fn roll_up(db: &Connection, before_ms: i64) -> rusqlite::Result<Option<usize>> {
@@ -35,7 +43,7 @@ pub(super) fn roll_up(db: &Connection, before_ms: i64) -> rusqlite::Result<Optio
     let until = (since + HOUR_MS).min(before_ms);
     let add = format!(
         "INSERT INTO day (day, {SUMMED}) SELECT opened_ms / 86400000, {SUMS} FROM attempt
-         WHERE opened_ms >= ?1 AND {OLD} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ON CONFLICT DO UPDATE SET {ADD}"
+         WHERE opened_ms >= ?1 AND {OLD} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 ON CONFLICT DO UPDATE SET {ADD}"
     );
     db.execute(&add, params![since, until])?;
     let gone =

@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, params};
 use serde::Serialize;
 use serde::ser::{SerializeSeq as _, Serializer};
 
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 use crate::money::Nano;
 use crate::plan::Role;
 
@@ -53,6 +53,10 @@ pub(super) struct Heading {
     pub(super) key: Option<Arc<str>>,
     pub(super) user: Option<Arc<str>>,
     pub(super) team: Option<Arc<str>>,
+    /// The application that the key belongs to.
+    pub(super) app: Option<Arc<str>>,
+    /// The service that counts where an answer names none.
+    pub(super) tier: Tier,
     /// A JSON object.
     pub(super) tags: String,
     pub(super) model: Arc<str>,
@@ -103,12 +107,13 @@ fn whole(number: u64) -> i64 {
 /// A row that has ended stays as it is: settling twice changes nothing.
 pub(super) const SETTLE: &str = "INSERT INTO attempt (id, request, n, role, state, outcome, status, run, opened_ms, closed_ms,
     endpoint, key, user, team, tags, model, provider, target, snapshot, price_rev, reserved, estimate, cost,
-    input, cached_read, cache_write, output, reasoning, audio_ms, characters, images, saved)
+    input, cached_read, cache_write, output, reasoning, audio_ms, characters, images, saved, app, tier,
+    cached_audio, cached_image, cache_write_long, input_audio, input_image, output_audio, output_image, searches)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32) ON CONFLICT (id) DO NOTHING";
+    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42) ON CONFLICT (id) DO NOTHING";
 
-/// An attempt that begins, as an array in the order of the view `booked`; after what is shown there, the tokens that it
-/// counts for if nobody ever settles it.
+/// An attempt that begins, as an array in the order of the view `booked`; after what was always shown there, the tokens
+/// that it counts for if nobody ever settles it, and what came later: sheets of gateways before end earlier.
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let heading = &*self.heading;
@@ -133,6 +138,8 @@ impl Serialize for Row {
         list.serialize_element(&self.estimate.map(whole))?;
         list.serialize_element(&whole(self.likely.0))?;
         list.serialize_element(&whole(self.likely.1))?;
+        list.serialize_element(&heading.app.as_deref())?;
+        list.serialize_element(heading.tier.name())?;
         list.end()
     }
 }
@@ -174,6 +181,16 @@ impl Row {
             whole(usage.characters),
             whole(usage.images),
             whole(end.saved.0),
+            heading.app.as_deref(),
+            usage.tier.unwrap_or(heading.tier).name(),
+            whole(usage.cached_audio),
+            whole(usage.cached_image),
+            whole(usage.cache_write_long),
+            whole(usage.input_audio),
+            whole(usage.input_image),
+            whole(usage.output_audio),
+            whole(usage.output_image),
+            whole(usage.searches),
         ])
         .map(|changed| changed > 0)
     }

@@ -232,6 +232,8 @@ fn heading(opening: &Opening, run: i64) -> Heading {
         key: payer.key.clone(),
         user: payer.user.clone(),
         team: payer.team.clone(),
+        app: payer.app.clone(),
+        tier: opening.when.tier,
         tags: tags(&payer.tags),
         model: payer.model.clone(),
         snapshot: opening.snapshot.clone(),

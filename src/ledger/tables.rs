@@ -9,6 +9,7 @@ pub const TABLES: &[Migration] = &[
     Migration { room: "ledger", version: 1, sql: ATTEMPTS },
     Migration { room: "ledger", version: 2, sql: OUTBOX },
     Migration { room: "ledger", version: 3, sql: INTENTS },
+    Migration { room: "ledger", version: 4, sql: CLASSES },
 ];
 
 /// One row for every attempt at an upstream; money in nano-dollars, times in Unix milliseconds. `cost` is NULL where
@@ -104,9 +105,88 @@ FROM intent, json_each(intent.attempts)
 WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.id = value ->> 0);
 ";
 
+/// `app` is whose key it was, `tier` the service that did it: NULL where gateways before did not write them, and in `day`
+/// empty. The classes are parts of others: `cached_audio` and `cached_image` of `cached_read`, `cache_write_long` (an hour
+/// or more) of `cache_write`, `input_audio` and `input_image` of `input`, `output_audio` and `output_image` of `output`;
+/// `searches` is how often the price of a request was charged, where the provider said so.
+const CLASSES: &str = "
+DROP VIEW booked;
+ALTER TABLE attempt ADD COLUMN app TEXT;
+ALTER TABLE attempt ADD COLUMN tier TEXT;
+ALTER TABLE attempt ADD COLUMN cached_audio INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN cached_image INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN cache_write_long INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN input_audio INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN input_image INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN output_audio INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN output_image INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN searches INTEGER NOT NULL DEFAULT 0;
+CREATE VIEW booked AS
+SELECT id, request, n, role, state, outcome, status, run, opened_ms, closed_ms, endpoint, key, user, team, tags, model,
+    provider, target, snapshot, price_rev, reserved, estimate, cost, input, cached_read, cache_write, output, reasoning,
+    audio_ms, characters, images, saved, app, tier, cached_audio, cached_image, cache_write_long, input_audio,
+    input_image, output_audio, output_image, searches
+FROM attempt
+UNION ALL
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'open', 'open', NULL, value ->> 4, value ->> 5, NULL,
+    value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
+    value ->> 14, value ->> 15, value ->> 16, value ->> 17, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, value ->> 20, value ->> 21,
+    0, 0, 0, 0, 0, 0, 0, 0
+FROM intent, json_each(intent.attempts)
+WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.id = value ->> 0);
+ALTER TABLE day RENAME TO day_before;
+CREATE TABLE day (
+    day INTEGER NOT NULL,
+    endpoint TEXT NOT NULL,
+    key TEXT NOT NULL,
+    user TEXT NOT NULL,
+    team TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    model TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    target TEXT NOT NULL,
+    app TEXT NOT NULL DEFAULT '',
+    tier TEXT NOT NULL DEFAULT '',
+    requests INTEGER NOT NULL,
+    hits INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    unpriced INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    saved INTEGER NOT NULL DEFAULT 0,
+    input INTEGER NOT NULL,
+    cached_read INTEGER NOT NULL,
+    cache_write INTEGER NOT NULL,
+    output INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL,
+    audio_ms INTEGER NOT NULL,
+    characters INTEGER NOT NULL,
+    images INTEGER NOT NULL,
+    cached_audio INTEGER NOT NULL DEFAULT 0,
+    cached_image INTEGER NOT NULL DEFAULT 0,
+    cache_write_long INTEGER NOT NULL DEFAULT 0,
+    input_audio INTEGER NOT NULL DEFAULT 0,
+    input_image INTEGER NOT NULL DEFAULT 0,
+    output_audio INTEGER NOT NULL DEFAULT 0,
+    output_image INTEGER NOT NULL DEFAULT 0,
+    searches INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (day, endpoint, key, user, team, tags, model, provider, target, app, tier)
+) STRICT, WITHOUT ROWID;
+INSERT INTO day (day, endpoint, key, user, team, tags, model, provider, target, requests, hits, attempts, failed,
+    unpriced, cost, saved, input, cached_read, cache_write, output, reasoning, audio_ms, characters, images)
+SELECT day, endpoint, key, user, team, tags, model, provider, target, requests, hits, attempts, failed,
+    unpriced, cost, saved, input, cached_read, cache_write, output, reasoning, audio_ms, characters, images
+FROM day_before;
+DROP TABLE day_before;
+";
+
 /// The steps of the tables that all gateways share. They say the same as those above; a row of `attempt` is there once
 /// it has ended, with the name of its gateway.
-pub(super) const SHARED: &[Step] = &[Step { version: 1, bearable: 1, sql: SHARED_ATTEMPTS }, SHARED_REGISTRY];
+pub(super) const SHARED: &[Step] = &[
+    Step { version: 1, bearable: 1, sql: SHARED_ATTEMPTS },
+    SHARED_REGISTRY,
+    Step { version: 3, bearable: 1, sql: SHARED_CLASSES },
+];
 
 /// `ledger` has one row: which ledger it is. `day` is keyed by a hash of what its sums are told apart by, because an
 /// index takes no long texts.
@@ -179,3 +259,89 @@ CREATE TABLE tollgate.day (
     PRIMARY KEY (day, whose)
 );
 "#;
+
+/// What [`CLASSES`] says. Gateways before go on sending rows, which get nothing there, and go on reading. They can make no
+/// more sums of days, because these would lose what they do not know: `app` has no default, so they are refused, their
+/// rows stay rows, and a gateway that knows all columns sums them up.
+const SHARED_CLASSES: &str = "
+ALTER TABLE tollgate.attempt
+    ADD COLUMN app TEXT,
+    ADD COLUMN tier TEXT,
+    ADD COLUMN cached_audio BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN cached_image BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN cache_write_long BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN input_audio BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN input_image BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN output_audio BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN output_image BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN searches BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE tollgate.day
+    ADD COLUMN app TEXT NOT NULL DEFAULT '',
+    ADD COLUMN tier TEXT NOT NULL DEFAULT '',
+    ADD COLUMN cached_audio BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN cached_image BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN cache_write_long BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN input_audio BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN input_image BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN output_audio BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN output_image BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN searches BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE tollgate.day ALTER COLUMN app DROP DEFAULT;
+";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::{Clock, FixedClock};
+    use crate::ledger::Desk;
+    use crate::ledger::usage::{By, Question, ROW, sums};
+    use crate::store::StateSettings;
+    use crate::store::sqlite::Sqlite;
+
+    /// What a gateway before the classes left behind: an attempt that ended, one under way, and the sum of a day.
+    const BEFORE: &str = r#"
+        INSERT INTO attempt (id, request, n, role, state, outcome, run, opened_ms, closed_ms, endpoint, key, tags, model,
+            provider, target, snapshot, price_rev, reserved, cost, input, cache_write, output)
+        VALUES ('a', 'r', 1, 'primary', 'settled', 'ok', 1, 86400000, 86400001, 'chat', 'k', '{"x":"y"}', 'fast', 'up',
+            'up/m', 's', 1, 9, 700, 10, 4, 5);
+        INSERT INTO intent (attempts) VALUES ('[["b", "r2", 1, "primary", 1, 86400002, "chat", null, "anna", null, "{}",
+            "fast", "up", "up/m", "s", 1, 9, 8, 30, 12]]');
+        INSERT INTO day (day, endpoint, key, user, team, tags, model, provider, target, requests, attempts, failed,
+            unpriced, cost, input, cached_read, cache_write, output, reasoning, audio_ms, characters, images, hits, saved)
+        VALUES (0, 'chat', 'k', '', '', '{}', 'fast', 'up', 'up/m', 3, 4, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    "#;
+
+    #[test]
+    fn a_file_of_a_gateway_before_keeps_all_its_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let before = Sqlite::open(&path, &[&TABLES[..3]], 10).unwrap();
+        before.write(|db| db.execute_batch(BEFORE)).wait().unwrap();
+        before.close(Duration::from_secs(5));
+        drop(before);
+        let now = Sqlite::open(&path, &[TABLES], 10).unwrap();
+        let asked = |by: &str| {
+            let question = Question { until_ms: u64::MAX, by: By::list(by).unwrap(), ..Question::default() };
+            now.read_now(|db| sums(db, &question)).unwrap()
+        };
+        let all = asked("").remove(0);
+        let expected = [5, 14, 6, 1, 1, 2, 705, 15, 9, 16, 7, 12, 14, 10, 11, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(all.numbers(), expected);
+        assert_eq!(asked("app,tier").iter().map(|sum| &sum.of[..]).collect::<Vec<_>>(), [["", ""]]);
+        assert_eq!(asked("tag:x").len(), 2);
+        let booked = "SELECT name FROM pragma_table_info('booked')";
+        let columns = now.read_now(|db| {
+            let mut rows = db.prepare(booked)?;
+            rows.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
+        });
+        assert_eq!(columns.unwrap(), ROW, "whoever copies rows names the columns alone");
+        // What was under way is closed as ever.
+        let clock: Arc<dyn Clock> = Arc::new(FixedClock(86_500_000));
+        Desk::open(Some(now.clone()), None, &StateSettings::default(), clock).unwrap();
+        let all = asked("").remove(0);
+        assert_eq!((all.open, all.input, all.output, all.cost_nano.0), (0, 46, 26, 713));
+    }
+}

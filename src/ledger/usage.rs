@@ -1,14 +1,18 @@
 //! What was used and spent: sums by any dimension and period, and single rows, read from the ledger's database or from
 //! that of all gateways.
 
+mod calendar;
+pub mod csv;
 mod names;
 mod statement;
 
+use jiff::tz::TimeZone;
 use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, Row, params_from_iter};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use super::hours::zone;
 use crate::money::Nano;
 pub use names::Names;
 pub(super) use statement::{Dialect, OPENED, ROW, Statement, Term, WORDS, columns};
@@ -20,7 +24,7 @@ pub enum By {
     Column(&'static str),
     /// A tag of this name.
     Tag(String),
-    /// The hour, day or month in which an attempt began, UTC.
+    /// The hour, day, week or month in which an attempt began. Hours are those of UTC.
     Time(&'static str),
 }
 
@@ -35,6 +39,9 @@ pub struct Question {
     pub by: Vec<By>,
     /// What must hold: each is one of these words.
     pub only: Vec<(By, Vec<String>)>,
+    /// Where days, weeks and months begin; UTC, where nothing is said. Of rows that became the sum of their day, a day of
+    /// UTC, all count where the middle of that day does.
+    pub zone: Option<TimeZone>,
 }
 
 /// What was used and spent, for one combination.
@@ -77,14 +84,35 @@ pub struct Sum {
     pub characters: u64,
     /// Pictures.
     pub images: u64,
+    /// Those of `cached_read` that were audio.
+    pub cached_audio: u64,
+    /// Those of `cached_read` that were pictures.
+    pub cached_image: u64,
+    /// Those of `cache_write` that are kept for an hour or more.
+    pub cache_write_long: u64,
+    /// Those of `input` that were audio.
+    pub input_audio: u64,
+    /// Those of `input` that were pictures.
+    pub input_image: u64,
+    /// Those of `output` that were audio.
+    pub output_audio: u64,
+    /// Those of `output` that were pictures.
+    pub output_image: u64,
+    /// How often the price of a request was charged, where the provider said so.
+    pub searches: u64,
 }
 
 /// Columns by which sums can be told apart.
-const COLUMNS: [&str; 11] =
-    ["key", "user", "team", "model", "provider", "target", "endpoint", "state", "outcome", "role", "gateway"];
+const COLUMNS: [&str; 13] = [
+    "key", "user", "team", "app", "model", "provider", "target", "endpoint", "tier", "state", "outcome",
+    "role", "gateway",
+];
+
+/// Spans of time by which sums can be told apart.
+const TIMES: [&str; 4] = ["hour", "day", "week", "month"];
 
 /// The names of the numbers of a sum, in their order.
-pub const NUMBERS: [&str; 17] = [
+pub const NUMBERS: [&str; 25] = [
     "requests",
     "hits",
     "attempts",
@@ -102,6 +130,14 @@ pub const NUMBERS: [&str; 17] = [
     "audio_ms",
     "characters",
     "images",
+    "cached_audio",
+    "cached_image",
+    "cache_write_long",
+    "input_audio",
+    "input_image",
+    "output_audio",
+    "output_image",
+    "searches",
 ];
 
 /// What the name of a key is called beside its id.
@@ -116,14 +152,15 @@ impl By {
         if let Some(column) = COLUMNS.into_iter().find(|column| *column == word) {
             return Ok(Self::Column(column));
         }
-        if let Some(time) = ["hour", "day", "month"].into_iter().find(|time| *time == word) {
+        if let Some(time) = TIMES.into_iter().find(|time| *time == word) {
             return Ok(Self::Time(time));
         }
         match word.strip_prefix("tag:") {
             Some(name) if !name.is_empty() && !name.contains(['"', '\\']) => Ok(Self::Tag(name.to_owned())),
             _ => Err(format!(
-                "`{word}` is nothing to tell usage apart by; there are {}, tag:NAME, hour, day, month",
-                COLUMNS.join(", ")
+                "`{word}` is nothing to tell usage apart by; there are {}, tag:NAME, {}",
+                COLUMNS.join(", "),
+                TIMES.join(", ")
             )),
         }
     }
@@ -208,6 +245,14 @@ impl Sum {
             audio_ms,
             characters,
             images,
+            cached_audio,
+            cached_image,
+            cache_write_long,
+            input_audio,
+            input_image,
+            output_audio,
+            output_image,
+            searches,
         ] = numbers.map(|number| u64::try_from(number).unwrap_or(0));
         Self {
             of,
@@ -228,6 +273,14 @@ impl Sum {
             audio_ms,
             characters,
             images,
+            cached_audio,
+            cached_image,
+            cache_write_long,
+            input_audio,
+            input_image,
+            output_audio,
+            output_image,
+            searches,
         }
     }
 
@@ -251,7 +304,24 @@ impl Sum {
             self.audio_ms,
             self.characters,
             self.images,
+            self.cached_audio,
+            self.cached_image,
+            self.cache_write_long,
+            self.input_audio,
+            self.input_image,
+            self.output_audio,
+            self.output_image,
+            self.searches,
         ]
+    }
+
+    /// All of them together.
+    pub fn total(sums: &[Self]) -> Self {
+        let add = |all: [i64; NUMBERS.len()], sum: &Self| {
+            let numbers = sum.numbers();
+            std::array::from_fn(|at| all[at].saturating_add(i64::try_from(numbers[at]).unwrap_or(i64::MAX)))
+        };
+        Self::of(Vec::new(), sums.iter().fold([0; NUMBERS.len()], add))
     }
 
     /// The name of the key that it is of, where that is another word than its id.
@@ -272,6 +342,11 @@ impl Sum {
         object.insert("saved_usd".to_owned(), self.saved_nano.to_string().into());
         object
     }
+}
+
+/// What is told of a single attempt: the names, in their order, and whether each is a word rather than a number.
+pub fn fields() -> impl Iterator<Item = (&'static str, bool)> {
+    ROW.into_iter().map(|name| (name, WORDS.contains(&name)))
 }
 
 /// Shows the single attempts that were asked for, in the order of their beginning, to `visit`, at most `most`; says how

@@ -82,6 +82,7 @@ mod turns;
 #[cfg(feature = "wasm")]
 mod under_load;
 mod upstream;
+mod usage;
 mod vaults;
 mod versions;
 mod vertex;

@@ -1,5 +1,6 @@
 //! The ledger of all gateways in a real PostgreSQL: it gets every row once, whatever happens in between.
 
+mod generations;
 mod server;
 mod shared_keys;
 

@@ -22,6 +22,8 @@ pub struct Payer {
     pub user: Option<Arc<str>>,
     /// The team.
     pub team: Option<Arc<str>>,
+    /// The application that the key belongs to.
+    pub app: Option<Arc<str>>,
     /// Tags of the request.
     pub tags: Vec<(Arc<str>, Arc<str>)>,
     /// The model as the client asked for it.

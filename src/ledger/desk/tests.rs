@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use rusqlite::Connection;
 
 use super::*;
-use crate::chat::Usage;
+use crate::chat::{Tier, Usage};
 use crate::ledger::outbox;
 use crate::ledger::row::SETTLE;
 use crate::ledger::usage::{self, By, Question};
@@ -169,6 +169,8 @@ fn row(id: &str) -> Row {
         key: None,
         user: None,
         team: None,
+        app: Some("shop".into()),
+        tier: Tier::Flex,
         tags: "{}".into(),
         model: "fast".into(),
         snapshot: "s".into(),
@@ -467,4 +469,73 @@ fn another_ledger_gets_everything_that_is_still_there() {
         outbox::count(db)
     });
     assert_eq!(noted.wait().unwrap().waiting, 4, "each once, and none that is open");
+}
+
+#[test]
+fn every_class_the_app_and_the_tier_stand_in_the_row_and_later_in_the_sum_of_its_day() {
+    let story = Story::begin();
+    let usage = Usage {
+        input: 100,
+        cached_read: 90,
+        cached_audio: 9,
+        cached_image: 8,
+        cache_write: 70,
+        cache_write_long: 60,
+        output: 50,
+        reasoning: 4,
+        input_audio: 11,
+        input_image: 12,
+        output_audio: 13,
+        output_image: 14,
+        searches: 3,
+        tier: Some(Tier::Priority),
+        ..Usage::default()
+    };
+    let asked = |by: &str| {
+        let question = Question { until_ms: u64::MAX, by: By::list(by).unwrap(), ..Question::default() };
+        let sums = story.desk.database().unwrap().read_now(|db| usage::sums(db, &question)).unwrap();
+        sums.into_iter().map(|sum| (sum.of.join(","), sum.numbers())).collect::<Vec<_>>()
+    };
+    let written = story.desk.database().unwrap().write(move |db| {
+        settle(db, &row("a"), &End { usage, ..end(7) })?;
+        // Nobody says which service it was, so it is the one that was asked for.
+        settle(db, &row("b"), &end(1))?;
+        let mut nobody = row("c");
+        let heading = Arc::get_mut(&mut nobody.heading).unwrap();
+        (heading.app, heading.tier) = (None, Tier::Standard);
+        settle(db, &nobody, &end(0))
+    });
+    written.wait().unwrap();
+    let before = asked("app,tier");
+    let of: Vec<&str> = before.iter().map(|(of, _)| &**of).collect();
+    assert_eq!(of, ["shop,priority", "shop,flex", ",standard"]);
+    let expected =
+        [1, 0, 1, 0, 0, 0, 7, 0, 0, 100, 90, 70, 50, 4, 0, 0, 0, 9, 8, 60, 11, 12, 13, 14, 3].map(|n: u64| n);
+    assert_eq!(before[0].1, expected);
+    let parcel = story.desk.database().unwrap().write(|db| {
+        outbox::note(db, "a")?;
+        let parcel = outbox::parcel(db, 1)?;
+        outbox::strike(db, parcel.last)?;
+        while retention::roll_up(db, i64::MAX)?.is_some() {}
+        db.query_row("SELECT count(*) FROM attempt", [], |row| row.get::<_, i64>(0))
+            .map(|left| (parcel, left))
+    });
+    let (parcel, left) = parcel.wait().unwrap();
+    let sent = &parcel.rows[0];
+    assert_eq!(
+        (&sent["app"], &sent["tier"], &sent["output_image"]),
+        (&"shop".into(), &"priority".into(), &14.into())
+    );
+    assert_eq!(left, 0);
+    assert_eq!(asked("app,tier"), before, "a sum of its day says the same");
+}
+
+#[test]
+fn an_attempt_under_way_says_its_app_and_the_tier_that_was_asked_for() {
+    let story = Story::begin();
+    let begun = |db: &Connection| Intents::new(false).make(db, &[&Record::Intent(Arc::new(row("a")))]);
+    story.desk.database().unwrap().write(begun).wait().unwrap();
+    assert_eq!(story.sums("state,app,tier"), [("open,shop,flex".to_owned(), 0)]);
+    let story = story.again();
+    assert_eq!(story.sums("state,app,tier"), [("abandoned,shop,flex".to_owned(), 8)]);
 }
