@@ -13,7 +13,7 @@ use super::openai_chat::OpenAiChat;
 use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::openai_moderations::OpenAiModerations;
-use super::openai_responses::{InputTokens, Lookup, OpenAiResponses};
+use super::openai_responses::{Compaction, InputTokens, Lookup, OpenAiResponses};
 use super::passthrough::{self, FILES, Files};
 use super::realtime::{REALTIME, Realtime};
 use super::reply::{self, ReplyBody};
@@ -74,6 +74,7 @@ const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
     ("/v1/responses", &OpenAiResponses),
     ("/v1/responses/input_tokens", &InputTokens),
+    ("/v1/responses/compact", &Compaction),
     ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
     ("/v1/moderations", &OpenAiModerations),
@@ -314,6 +315,8 @@ mod tests {
             ("POST", "/chat/completions", Err(404)),
             ("POST", "/v1/responses", Ok("/v1/responses")),
             ("POST", "/v1/responses/input_tokens", Ok("/v1/responses/input_tokens")),
+            ("POST", "/v1/responses/compact", Ok("/v1/responses/compact")),
+            ("GET", "/v1/responses/compact", Err(405)),
             ("GET", "/v1/responses/resp_1", Ok("kept")),
             ("PATCH", "/v1/responses/resp_1", Err(405)),
             ("GET", "/v1/models", Ok("models OpenAi")),
