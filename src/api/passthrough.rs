@@ -4,6 +4,7 @@
 //! `X-Provider-Original: true` on a known endpoint, and `/v1/files`.
 
 mod ask;
+mod azure;
 mod files;
 mod original;
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::azure;
 use crate::api::openai_chat::param::model_name;
 use crate::api::openai_chat::presentable;
 use crate::api::raw::{RawAsk, Seen, Way, carried, joined};
@@ -16,7 +17,7 @@ use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Ahead, Approach, Asked};
 use crate::json::Body;
-use crate::providers::{Dialect, Outgoing, Place, Target, Vendor};
+use crate::providers::{Dialect, HttpPlace, Outgoing, Place, Target, Vendor};
 use crate::upstream::Upload;
 
 /// Stands for the model of a request that names none.
@@ -110,8 +111,8 @@ impl Ahead for RawAhead {
         let named = model.as_deref().and_then(|model| model_name(model).ok());
         let name = format!("{}/{}", self.provider, named.as_deref().unwrap_or(NO_MODEL));
         let bytes = if rest.is_some() { self.announced.unwrap_or(body.len()) } else { body.len() };
-        let Self { provider, method, headers, below, .. } = *self;
-        let way = Box::new(Verbatim { provider, method, headers, below, body });
+        let Self { provider, method, headers, below, by_path, .. } = *self;
+        let way = Box::new(Verbatim { provider, method, headers, below, by_path, body });
         Ok(Arc::new(RawAsk { model: name.into(), pinned: true, bytes, upload: rest, seen, way }))
     }
 }
@@ -202,6 +203,7 @@ struct Verbatim {
     method: Method,
     headers: HeaderMap,
     below: Below,
+    by_path: bool,
     body: Bytes,
 }
 
@@ -212,15 +214,19 @@ impl Way for Verbatim {
             let text = "an alias hides this model of the provider from raw requests";
             return Err(Fault::bad_request(text, "model").retry(Retry::Elsewhere));
         }
-        let path = match &self.below {
-            Below::BaseUrl { path, query } => {
-                let base = match &target.vendor.place {
-                    Place::Http(place) => &place.base_path,
-                    Place::Local => "/v1",
+        let mut is_absolute = false;
+        let path = match (&self.below, &target.vendor.place) {
+            (Below::BaseUrl { path, query }, Place::Http(place)) => {
+                let beside = match self.by_path {
+                    true => azure::beside_v1(path, query, &place.base_path, &place.query)?,
+                    false => None,
                 };
-                format!("{}{}", once(path, base), without_ours(query, target))
+                is_absolute = beside.is_some();
+                let below = || format!("{}{}", once(path, &place.base_path), without_ours(query, place));
+                beside.unwrap_or_else(below)
             }
-            Below::Operation { name, query } => {
+            (Below::BaseUrl { path, query }, Place::Local) => format!("{}{query}", once(path, "/v1")),
+            (Below::Operation { name, query }, _) => {
                 let path = target.wire().media_path(name, &target.name.model);
                 let path = path.ok_or_else(|| {
                     Fault::new(FaultKind::NotFound, "this provider keeps no files in OpenAI's way")
@@ -231,7 +237,7 @@ impl Way for Verbatim {
         };
         let body = if self.body.is_empty() { Vec::new() } else { vec![self.body.clone()] };
         let headers = with_version(self.headers.clone(), target);
-        Ok(Outgoing { method: self.method.clone(), path, headers, body, lost: Vec::new() })
+        Ok(Outgoing { method: self.method.clone(), path, is_absolute, headers, body, lost: Vec::new() })
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {
@@ -260,8 +266,7 @@ pub(super) fn once<'p>(path: &'p str, base: &str) -> &'p str {
 }
 
 /// The client's query without the parameters that the configuration gives to every request.
-fn without_ours(query: &str, target: &Target) -> String {
-    let Place::Http(place) = &target.vendor.place else { return query.to_owned() };
+fn without_ours(query: &str, place: &HttpPlace) -> String {
     if place.query.is_empty() {
         return query.to_owned();
     }
