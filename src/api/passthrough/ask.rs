@@ -8,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::azure;
+use super::kept::Kept;
 use crate::api::openai_chat::param::model_name;
 use crate::api::openai_chat::presentable;
 use crate::api::raw::{RawAsk, Seen, Way, carried, joined};
@@ -15,9 +16,9 @@ use crate::chat::Usage;
 use crate::executor::RawForm;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
-use crate::gateway::{Ahead, Approach, Asked};
+use crate::gateway::{Ahead, Approach, Asked, Door};
 use crate::json::Body;
-use crate::providers::{Dialect, HttpPlace, Outgoing, Place, Target, Vendor};
+use crate::providers::{Dialect, HttpPlace, Outgoing, Place, Relayed, Target, Vendor};
 use crate::upstream::Upload;
 
 /// Stands for the model of a request that names none.
@@ -36,8 +37,10 @@ pub(super) enum Below {
         /// With its question mark, or empty.
         query: String,
     },
-    /// One of the operations that have places of their own at some providers.
+    /// Something of what the provider keeps, which has a place of its own at some providers.
     Operation {
+        /// What is kept.
+        kept: Kept,
         /// `files/file-1/content`.
         name: String,
         /// With its question mark, or empty.
@@ -95,7 +98,8 @@ impl Ahead for RawAhead {
         let body = joined(held);
         let json = if self.is_json && rest.is_none() && !body.is_empty() { readable(&body)? } else { None };
         let mut model = model_in(&self.path);
-        let mut seen = Seen { files: matches!(self.below, Below::Operation { .. }), ..Seen::default() };
+        let files = matches!(self.below, Below::Operation { kept: Kept::Files, .. });
+        let mut seen = Seen { files, ..Seen::default() };
         if let Some(json) = &json {
             model = one_model(model, json.str("model").filter(|_| !self.by_path))?;
             seen.text = String::from_utf8_lossy(&body).into_owned();
@@ -226,10 +230,11 @@ impl Way for Verbatim {
                 beside.unwrap_or_else(below)
             }
             (Below::BaseUrl { path, query }, Place::Local) => format!("{}{query}", once(path, "/v1")),
-            (Below::Operation { name, query }, _) => {
-                let path = target.wire().media_path(name, &target.name.model);
+            (Below::Operation { kept, name, query }, _) => {
+                let path = kept.place(target.wire(), name, &target.name.model);
                 let path = path.ok_or_else(|| {
-                    Fault::new(FaultKind::NotFound, "this provider keeps no files in OpenAI's way")
+                    let text = format!("this provider keeps no {} in this way", kept.word());
+                    Fault::new(FaultKind::NotFound, text)
                 })?;
                 let query = if path.contains('?') { query.replacen('?', "&", 1) } else { query.clone() };
                 format!("{path}{query}")
@@ -241,9 +246,20 @@ impl Way for Verbatim {
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {
-        let as_it_came = matches!(self.below, Below::BaseUrl { .. });
-        let endpoint = if as_it_came { Endpoint::Passthrough } else { Endpoint::Files };
+        let (as_it_came, endpoint) = match &self.below {
+            Below::BaseUrl { .. } => (true, Endpoint::Passthrough),
+            Below::Operation { kept, name, .. } if kept.is_read(name) => return None,
+            Below::Operation { kept, .. } => (false, kept.endpoint()),
+        };
         Some(RawForm { as_it_came, slow: true, asked: Usage::default(), endpoint })
+    }
+
+    fn whole(&self, _: &Target, body: Bytes) -> Result<Relayed, Fault> {
+        let body = match &self.below {
+            Below::Operation { kept, .. } => kept.told(body),
+            Below::BaseUrl { .. } => body,
+        };
+        Ok(Relayed { body, usage: None, finish: None, lost: Vec::new() })
     }
 }
 
