@@ -60,8 +60,10 @@ pub enum Endpoint {
     Speech,
     /// Text of speech, in its language or in English.
     Transcription,
-    /// Files at the provider.
+    /// Files at the provider, and conversations that it keeps.
     Files,
+    /// Many requests at once, which the provider answers later.
+    Batches,
     /// A conversation over a WebSocket.
     Realtime,
     /// Raw bytes to a provider.
@@ -82,6 +84,7 @@ impl Endpoint {
             Self::Speech => "speech",
             Self::Transcription => "transcription",
             Self::Files => "files",
+            Self::Batches => "batches",
             Self::Realtime => "realtime",
             Self::Passthrough => "passthrough",
         }

@@ -306,6 +306,9 @@ pub struct Outgoing {
     pub method: Method,
     /// Path and query below the provider's base URL, beginning with a slash (`/chat/completions`).
     pub path: String,
+    /// Whether the path begins at the host instead and is all of it: neither the base URL's own path nor the configured
+    /// query is added.
+    pub is_absolute: bool,
     /// Content type, accept, and the dialect's own headers. No credentials: the transport side adds those.
     pub headers: HeaderMap,
     /// The body in pieces, in order.
@@ -321,7 +324,7 @@ impl Outgoing {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        Self { method: Method::POST, path, headers, body, lost: Vec::new() }
+        Self { method: Method::POST, path, is_absolute: false, headers, body, lost: Vec::new() }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod ask;
 mod before;
+mod compact;
 mod decode;
 mod door;
 mod echo;
@@ -21,6 +22,7 @@ mod sight;
 mod stream;
 
 pub use ask::Ask;
+pub use compact::Compaction;
 pub use decode::Decoded;
 pub use door::{InputTokens, OpenAiResponses};
 pub(super) use errand::door as door_of;

@@ -1,10 +1,11 @@
 //! Raw requests to a provider: the client's bytes out, the provider's bytes back, with the provider's key put in.
 //!
 //! Three ways lead here, all of them through the whole line: `/passthrough/{provider}/…`, the header
-//! `X-Provider-Original: true` on a known endpoint, and `/v1/files`.
+//! `X-Provider-Original: true` on a known endpoint, and what providers keep (`/v1/files` and the like).
 
 mod ask;
-mod files;
+mod azure;
+mod kept;
 mod original;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::gateway::{Approach, Asked, Door, Head, Intake, Snapshot};
 use crate::providers::Dialect;
 use ask::{Below, RawAhead};
-pub(super) use files::{FILES, Files};
+pub(super) use kept::{KEPT, Kept};
 pub(super) use original::{is_wanted, original};
 
 /// What every path of a raw request begins with.

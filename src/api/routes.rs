@@ -13,8 +13,8 @@ use super::openai_chat::OpenAiChat;
 use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::openai_moderations::OpenAiModerations;
-use super::openai_responses::{InputTokens, Lookup, OpenAiResponses};
-use super::passthrough::{self, FILES, Files};
+use super::openai_responses::{Compaction, InputTokens, Lookup, OpenAiResponses};
+use super::passthrough::{self, KEPT, Kept};
 use super::realtime::{REALTIME, Realtime};
 use super::reply::{self, ReplyBody};
 use crate::facts::Endpoint;
@@ -74,6 +74,7 @@ const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
     ("/v1/responses", &OpenAiResponses),
     ("/v1/responses/input_tokens", &InputTokens),
+    ("/v1/responses/compact", &Compaction),
     ("/v1/completions", &OpenAiCompletions),
     ("/v1/embeddings", &OpenAiEmbeddings),
     ("/v1/moderations", &OpenAiModerations),
@@ -122,8 +123,8 @@ pub struct Doorway {
 /// Every door of the gateway, in the order of the tables.
 pub fn doors() -> impl Iterator<Item = Doorway> {
     let named = MODEL_DOORS.iter().map(|(_, path, door)| (*path, *door));
-    let files = FILES.iter().map(|(path, _)| (*path, &Files as &'static dyn Door));
-    let all = DOORS.iter().chain(MEDIA).copied().chain(named).chain(files);
+    let kept = KEPT.iter().map(|(path, _, kept)| (*path, *kept as &'static dyn Door));
+    let all = DOORS.iter().chain(MEDIA).copied().chain(named).chain(kept);
     all.map(|(path, door)| Doorway { path, door })
 }
 
@@ -164,10 +165,10 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
             false => Err(not_allowed("GET", &Realtime)),
         };
     }
-    if let Some((path, allow)) = Files::find(path) {
+    if let Some((path, allow, kept)) = Kept::find(path) {
         return match allow.split(", ").any(|method| head.method == method) {
-            true => Ok(Route::Door { door: &Files, path }),
-            false => Err(not_allowed(allow, &Files)),
+            true => Ok(Route::Door { door: *kept, path }),
+            false => Err(not_allowed(allow, *kept)),
         };
     }
     if let Some((path, door)) = DOORS.iter().find(|(known, _)| *known == path) {
@@ -209,7 +210,7 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
     known.extend(MEDIA.iter().map(|(path, _)| *path));
     known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
     known.dedup();
-    known.extend(FILES.iter().map(|(path, _)| *path));
+    known.extend(KEPT.iter().map(|(path, ..)| *path));
     known.extend([REALTIME, passthrough::PATH, MODELS, GOOGLES_MODELS, ESTIMATE]);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
     Err(Refusal {
@@ -314,6 +315,12 @@ mod tests {
             ("POST", "/chat/completions", Err(404)),
             ("POST", "/v1/responses", Ok("/v1/responses")),
             ("POST", "/v1/responses/input_tokens", Ok("/v1/responses/input_tokens")),
+            ("POST", "/v1/responses/compact", Ok("/v1/responses/compact")),
+            ("GET", "/v1/responses/compact", Err(405)),
+            ("GET", "/v1/batches/batch_1", Ok("/v1/batches/{id}")),
+            ("DELETE", "/v1/batches/batch_1", Err(405)),
+            ("POST", "/v1/messages/batches", Ok("/v1/messages/batches")),
+            ("POST", "/v1/conversations", Ok("/v1/conversations")),
             ("GET", "/v1/responses/resp_1", Ok("kept")),
             ("PATCH", "/v1/responses/resp_1", Err(405)),
             ("GET", "/v1/models", Ok("models OpenAi")),

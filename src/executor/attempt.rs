@@ -563,9 +563,11 @@ pub(super) fn outbound(
     outgoing: Outgoing,
 ) -> Result<Outbound, Fault> {
     let mut path = String::with_capacity(place.base_path.len() + outgoing.path.len() + place.query.len() + 1);
-    path.push_str(&place.base_path);
+    if !outgoing.is_absolute {
+        path.push_str(&place.base_path);
+    }
     path.push_str(&outgoing.path);
-    if !place.query.is_empty() {
+    if !place.query.is_empty() && !outgoing.is_absolute {
         path.push(if outgoing.path.contains('?') { '&' } else { '?' });
         path.push_str(&place.query);
     }

@@ -92,6 +92,10 @@ impl Raw {
     /// What was used, as far as request and answer tell; `None` when neither does.
     pub fn usage(&self) -> Option<Usage> {
         let RawForm { asked, endpoint, .. } = self.form;
+        // Results of a batch tell of it as often as somebody asks for them.
+        if endpoint == Endpoint::Batches {
+            return None;
+        }
         let said = self.meter.as_ref().and_then(|meter| match meter.usage() {
             None if endpoint == Endpoint::Transcription => meter.heard(),
             said => said,

@@ -122,6 +122,7 @@ impl Carry for Request {
         Ok(Outgoing {
             method: Method::POST,
             path,
+            is_absolute: false,
             headers: HeaderMap::new(),
             body: Vec::new(),
             lost: Vec::new(),

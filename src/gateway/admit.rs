@@ -61,7 +61,8 @@ fn need(endpoint: Endpoint, asked: &dyn Asked) -> Need {
         | Endpoint::CountTokens
         | Endpoint::Moderations
         | Endpoint::Rerank
-        | Endpoint::Files => 0,
+        | Endpoint::Files
+        | Endpoint::Batches => 0,
         _ => asked.max_tokens().unwrap_or(USUAL_OUTPUT).saturating_mul(answers(endpoint, asked)),
     };
     Need { input: asked.tokens(), output: Some(output) }

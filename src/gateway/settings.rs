@@ -179,12 +179,12 @@ impl Default for RealtimeSettings {
     }
 }
 
-/// `/v1/files`.
+/// `/v1/files`, and what else providers keep.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileSettings {
-    /// The provider whose files are meant where the client does not say (`x-tollgate-provider`); by default the only
-    /// one that keeps files, if there is only one.
+    /// The provider whose files, batches and conversations are meant where the client does not say
+    /// (`x-tollgate-provider`); by default the only one that keeps such things, if there is only one.
     pub provider: Option<String>,
 }
 

@@ -111,7 +111,13 @@ impl GuardRole {
         if !(0.0..=1.0).contains(&self.min_score) {
             return Err(format!("guard.min_score: {} is not between 0 and 1", self.min_score));
         }
-        let unread = [Endpoint::Realtime, Endpoint::Passthrough, Endpoint::Files, Endpoint::Transcription];
+        let unread = [
+            Endpoint::Realtime,
+            Endpoint::Passthrough,
+            Endpoint::Files,
+            Endpoint::Batches,
+            Endpoint::Transcription,
+        ];
         match self.endpoints.iter().find(|endpoint| unread.contains(endpoint)) {
             Some(endpoint) => Err(format!(
                 "guard.endpoints: the gateway reads no text of `{}`, so nothing in it can be guarded",

@@ -140,6 +140,24 @@ async fn a_raw_request_goes_by_its_deployment_whatever_model_its_body_names() {
 }
 
 #[tokio::test]
+async fn raw_deployments_stand_beside_the_v1_api_and_name_their_version() {
+    for settings in ["", ", azure: { api_version: preview }"] {
+        let (upstream, gateway) = house(&format!("base_url: BASE, keys: [ env:TEST_KEY ]{settings}"), &[]);
+        let path = "/openai/deployments/prod-gpt4/chat/completions?api-version=2024-10-21";
+        let reply = post(gateway.clients, &format!("/passthrough/azure{path}"), &ask("gpt-4o")).await;
+        assert_eq!(reply.status, 200, "{reply:#?}");
+        assert_eq!(upstream.heard().pop().unwrap().path, path, "{settings}");
+        let path = "/passthrough/azure/openai/deployments/prod-gpt4/chat/completions";
+        let reply = post(gateway.clients, path, &ask("gpt-4o")).await;
+        assert_eq!((reply.status, &reply.error()["param"]), (400, &"api-version".into()), "{reply:#?}");
+        let reply = post(gateway.clients, "/passthrough/azure/chat/completions", &ask("gpt-4o")).await;
+        assert_eq!(reply.status, 200, "{reply:#?}");
+        let heard = upstream.heard().pop().unwrap().path;
+        assert!(heard.starts_with("/openai/v1/chat/completions"), "{heard}");
+    }
+}
+
+#[tokio::test]
 async fn the_environment_of_azures_own_sdk_is_understood() {
     let env = [("AZURE_OPENAI_ENDPOINT", "BASE/"), ("AZURE_OPENAI_API_KEY", CANARY)];
     let heard = heard("", &env, "/v1/chat/completions", "gpt-4o").await;

@@ -39,6 +39,7 @@ mod hooks;
 mod hostile;
 mod images;
 mod import;
+mod kept;
 mod keys;
 mod limits;
 mod matrix_client;

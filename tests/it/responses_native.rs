@@ -47,6 +47,16 @@ fn stream(id: &str) -> String {
     .concat()
 }
 
+/// A conversation made shorter: what only OpenAI can read.
+fn compacted() -> Value {
+    json!({
+        "id": "resp_short", "object": "response.compaction", "created_at": 1_700_000_000,
+        "output": [{"type": "message", "id": "msg_1", "role": "user", "content": [{"type": "input_text", "text": "one"}]},
+            {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA"}],
+        "usage": {"input_tokens": 40, "output_tokens": 7, "total_tokens": 47},
+    })
+}
+
 /// The scripted provider counts its responses: `resp_a1`, `resp_a2` …
 fn openai(letter: &'static str) -> Upstream {
     let made = Mutex::new(0);
@@ -62,6 +72,9 @@ fn openai(letter: &'static str) -> Upstream {
             let mut cancelled = response("resp_bg", true);
             cancelled["status"] = "cancelled".into();
             return acts::whole(200, &cancelled);
+        }
+        if heard.path.ends_with("/compact") {
+            return acts::whole(200, &compacted());
         }
         *made += 1;
         play(heard, &format!("resp_{letter}{made}"))
@@ -273,4 +286,67 @@ async fn a_stream_that_breaks_fails_under_its_own_id_and_a_dead_provider_is_left
     house.ask(&json!({"model": "a/m", "input": "one"})).await;
     let body = json!({"model": "a/down", "input": "two", "previous_response_id": "resp_a2"});
     assert_eq!(post(house.gateway.clients, "/v1/responses", &body).await.status, 500);
+}
+
+#[tokio::test]
+async fn a_conversation_is_compacted_by_who_can_and_by_nobody_else() {
+    let house = house();
+    let compact = async |body: Value| post(house.gateway.clients, "/v1/responses/compact", &body).await;
+    let reply = compact(json!({"model": "a/gpt-5", "input": "one", "instructions": "short"})).await;
+    assert_eq!((reply.status, reply.json()), (200, compacted()), "{reply:#?}");
+    let heard = last(&house.a);
+    assert_eq!(heard.path, "/v1/responses/compact");
+    assert_eq!(heard.json(), json!({"model": "gpt-5", "input": "one", "instructions": "short"}));
+    let record = house.gateway.record(reply.header("x-request-id")).await;
+    assert_eq!(
+        (&record["usage"]["input"], &record["usage"]["output"]),
+        (&json!(40), &json!(7)),
+        "{record:#}"
+    );
+
+    // What was kept here is written out for it; what was kept there is named.
+    let first = house.ask(&json!({"model": "chat/m", "input": "one"})).await.json();
+    compact(json!({"model": "a/m", "previous_response_id": first["id"]})).await;
+    let heard = last(&house.a).json();
+    assert_eq!((heard["input"].as_array().map(Vec::len), heard.get("previous_response_id")), (Some(2), None));
+    house.ask(&json!({"model": "a/m", "input": "one"})).await;
+    compact(json!({"model": "a/m", "previous_response_id": "resp_a1"})).await;
+    assert_eq!(last(&house.a).json(), json!({"model": "m", "previous_response_id": "resp_a1"}));
+
+    let before = house.chat.heard().len();
+    let refused = compact(json!({"model": "chat/m", "input": "one"})).await;
+    assert_eq!((refused.status, &refused.error()["param"]), (400, &json!("model")), "{refused:#?}");
+    assert!(refused.text().contains("OpenAI's Responses"), "{refused:#?}");
+    let streamed = compact(json!({"model": "a/m", "input": "one", "stream": true})).await;
+    assert_eq!((streamed.status, &streamed.error()["param"]), (400, &json!("stream")));
+    assert_eq!(house.chat.heard().len(), before);
+}
+
+#[tokio::test]
+async fn what_is_done_with_a_response_at_its_provider_is_never_answered_from_the_cache() {
+    let a = openai("a");
+    let gateway = gateway::start(&format!(
+        "cache: {{ ttl: 10m, when: always }}\nproviders:\n  a: {{ preset: openai, base_url: \"{}\", keys: [ env:TEST_KEY ] }}\n",
+        a.url()
+    ));
+    let ask = json!({"model": "a/m", "input": "one"});
+    for _ in 0..2 {
+        assert_eq!(post(gateway.clients, "/v1/responses", &ask).await.json()["id"], "resp_a1");
+    }
+    assert_eq!(a.heard().len(), 1, "the second answer is the first again");
+    let request = |method: Method, path: &str| {
+        let uri = format!("/v1/responses/{path}");
+        client::open(
+            gateway.clients,
+            Request::builder().method(method).uri(uri).body(bytes::Bytes::new()).unwrap(),
+        )
+    };
+    let streamed = request(Method::GET, "resp_a1?stream=true").await.unwrap().rest().await;
+    assert_eq!((streamed.status, &streamed.error()["param"]), (400, &json!("stream")));
+    let path = "resp_a1?include[]=reasoning.encrypted_content&key=sk";
+    assert_eq!(request(Method::GET, path).await.unwrap().rest().await.status, 200);
+    assert_eq!(last(&a).path, "/v1/responses/resp_a1?include[]=reasoning.encrypted_content");
+    let deleted = request(Method::DELETE, "resp_a1").await.unwrap().rest().await;
+    assert_eq!((deleted.status, &deleted.json()["deleted"]), (200, &json!(true)), "{deleted:#?}");
+    assert_eq!(last(&a).method, "DELETE");
 }

@@ -142,7 +142,7 @@ impl Way for FormWay {
             HeaderMap::from_iter([(CONTENT_TYPE, self.kind.clone()), (ACCEPT, self.accept.clone())]);
         let model = Bytes::copy_from_slice(target.name.model.as_bytes());
         let body = vec![self.before.clone(), model, self.after.clone()];
-        Ok(Outgoing { method: Method::POST, path, headers, body, lost: Vec::new() })
+        Ok(Outgoing { method: Method::POST, path, is_absolute: false, headers, body, lost: Vec::new() })
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {

@@ -93,7 +93,14 @@ impl Way for JsonWay {
         let mut splice = Splice::new(&self.body);
         splice.set_text("model", &target.name.model);
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, JSON), (ACCEPT, self.accept.clone())]);
-        Ok(Outgoing { method: Method::POST, path, headers, body: splice.finish(), lost: Vec::new() })
+        Ok(Outgoing {
+            method: Method::POST,
+            path,
+            is_absolute: false,
+            headers,
+            body: splice.finish(),
+            lost: Vec::new(),
+        })
     }
 
     fn raw(&self, target: &Target) -> Option<RawForm> {

@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     Answer,
     /// A count of its tokens.
     Count,
+    /// A shorter form of the conversation, which only its provider can read.
+    Compaction,
     /// Something that is to be done with its answer, at the provider that keeps it.
     Errand(Errand),
 }
@@ -95,6 +97,20 @@ impl Ask {
             given: OnceLock::new(),
             body,
         })
+    }
+
+    /// The same request for a conversation that is to be made shorter.
+    ///
+    /// # Errors
+    /// `BadRequest` where it asks for a stream: there is none.
+    pub(super) fn compacting(self) -> Result<Self, Fault> {
+        if self.stream {
+            return Err(Fault::bad_request(
+                "a compaction is answered as a whole: leave `stream` away",
+                "stream",
+            ));
+        }
+        Ok(Self { purpose: Purpose::Compaction, store: false, ..self })
     }
 
     /// A request that was made before, because of its answer. `model` is the target that gave it.

@@ -9,7 +9,7 @@ use super::ask::Purpose;
 use super::errand::is_left_undone;
 use super::keep::Watched;
 use super::stream::TONGUE;
-use super::{Ask, ResponseEncoder, native};
+use super::{Ask, ResponseEncoder, compact, native};
 use crate::api::counted::instead;
 use crate::api::sequel::{Sequel, behind};
 use crate::api::{adjust, openai_chat, translate};
@@ -72,8 +72,9 @@ impl Door for InputTokens {
 }
 
 impl Asked for Ask {
+    /// Errands and compactions are other questions than the answer to the same body.
     fn json(&self) -> Option<&crate::json::Body> {
-        Some(self.body())
+        matches!(self.purpose(), Purpose::Answer | Purpose::Count).then(|| self.body())
     }
 
     fn model(&self) -> &Arc<str> {
@@ -84,11 +85,18 @@ impl Asked for Ask {
         self.body().bytes().len()
     }
 
+    fn is_raw(&self) -> bool {
+        matches!(self.purpose(), Purpose::Compaction)
+    }
+
     fn with(
         &self,
         parameters: &[(Arc<str>, Value)],
         missing: &mut Vec<Arc<str>>,
     ) -> Result<Option<Arc<dyn Asked>>, Fault> {
+        if let Purpose::Compaction = self.purpose() {
+            return Ok(None);
+        }
         let body = adjust::RESPONSES.set(self.body(), parameters, missing)?;
         let again = Self::read(body, self.shelf(), matches!(self.purpose(), Purpose::Count))
             .map_err(|fault| adjust::blamed(&fault))?;
@@ -158,6 +166,9 @@ impl Carry for Ask {
         if let Purpose::Errand(errand) = self.purpose() {
             return errand.outgoing(relay(target).ok_or_else(unable)?, target);
         }
+        if let Purpose::Compaction = self.purpose() {
+            return compact::outgoing(self, target);
+        }
         if let Some(relay) = relay(target) {
             return native::outgoing(relay, self.body(), self.before(), self.shelf(), target);
         }
@@ -167,6 +178,9 @@ impl Carry for Ask {
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         if let Purpose::Errand(errand) = self.purpose() {
             return errand.whole(relay(target).ok_or_else(unable)?, body);
+        }
+        if let Purpose::Compaction = self.purpose() {
+            return compact::whole(target, body);
         }
         if let Some(relay) = relay(target) {
             let relayed = relay.whole(body)?;

@@ -7,10 +7,12 @@ use bytes::Bytes;
 use http::Method;
 use http::header::CONTENT_TYPE;
 
+use super::compact::below;
 use super::keep::Keeper;
-use super::lookup::{Lookup, Wish};
+use super::lookup::{Lookup, Wish, refuse_stream};
 use super::{Ask, ResponseEncoder};
 use crate::api::openai_chat;
+use crate::api::routes::unescape;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head};
@@ -26,6 +28,8 @@ pub(super) struct Errand {
     wish: Wish,
     kept: Arc<Kept>,
     shelf: Shelf,
+    /// What of the query its provider is told: which parts of the answer shall be there, too.
+    includes: Vec<String>,
 }
 
 impl Door for AtProvider {
@@ -43,7 +47,13 @@ impl Door for AtProvider {
         let kept = head.shelf.get(id).ok_or_else(|| super::lookup::unknown(id))?;
         let model = kept.target.to_string();
         let body = Body::read(kept.request.clone())?;
-        let errand = Errand { wish: self.0, kept, shelf: head.shelf.clone() };
+        if self.0 == Wish::Read {
+            refuse_stream(head.uri)?;
+        }
+        let pairs = head.uri.query().unwrap_or_default().split('&');
+        let includes =
+            pairs.filter(|pair| unescape(pair).starts_with("include")).map(str::to_owned).collect();
+        let errand = Errand { wish: self.0, kept, shelf: head.shelf.clone(), includes };
         Ok(Arc::new(Ask::errand(body, model.into(), errand)))
     }
 
@@ -70,10 +80,12 @@ impl Errand {
         // Only for the address, which differs from vendor to vendor.
         let nothing = Body::read(Bytes::from_static(b"{\"model\":\"\"}"))?;
         let mut outgoing = relay.splice(&nothing, &target.name)?;
-        let below = if self.wish == Wish::Cancel { "/cancel" } else { "" };
-        let (path, query) = outgoing.path.split_once('?').unwrap_or((&outgoing.path, ""));
-        let mark = if query.is_empty() { "" } else { "?" };
-        outgoing.path = format!("{path}/{}{below}{mark}{query}", self.kept.id);
+        let operation = if self.wish == Wish::Cancel { "/cancel" } else { "" };
+        outgoing.path = below(&outgoing.path, &format!("/{}{operation}", self.kept.id));
+        for pair in &self.includes {
+            outgoing.path.push(if outgoing.path.contains('?') { '&' } else { '?' });
+            outgoing.path.push_str(pair);
+        }
         outgoing.method = match self.wish {
             Wish::Delete => Method::DELETE,
             Wish::Cancel => Method::POST,

@@ -35,8 +35,7 @@ impl Lookup {
     pub(in crate::api) fn find(method: &Method, path: &str) -> Option<Result<Self, &'static str>> {
         let rest = path.strip_prefix(PLACE)?;
         let (id, below) = rest.split_once('/').map_or((rest, None), |(id, below)| (id, Some(below)));
-        // No id, but an operation that only OpenAI itself has.
-        if id.is_empty() || rest == "compact" {
+        if id.is_empty() {
             return None;
         }
         let wish = match (below, method) {
@@ -80,11 +79,7 @@ impl Lookup {
     fn answer(&self, shelf: &Shelf, uri: &Uri) -> Result<bytes::Bytes, Fault> {
         let kept = shelf.get(&self.id).ok_or_else(|| unknown(&self.id))?;
         match self.wish {
-            Wish::Read if query(uri, "stream").is_some_and(|value| value == "true") => {
-                let text = "a kept response is answered as a whole: leave `stream` away";
-                Err(Fault::bad_request(text, "stream"))
-            }
-            Wish::Read => Ok(kept.answer.clone()),
+            Wish::Read => refuse_stream(uri).map(|()| kept.answer.clone()),
             Wish::Delete => {
                 shelf.forget(&self.id);
                 Ok(json!({ "id": self.id, "object": "response", "deleted": true }).to_string().into())
@@ -93,6 +88,14 @@ impl Lookup {
             Wish::Cancel => Err(Fault::bad_request("cannot cancel a synchronous response", "response_id")),
         }
     }
+}
+
+/// Refuses to stream what is there already.
+pub(super) fn refuse_stream(uri: &Uri) -> Result<(), Fault> {
+    if query(uri, "stream") != Some("true") {
+        return Ok(());
+    }
+    Err(Fault::bad_request("a kept response is answered as a whole: leave `stream` away", "stream"))
 }
 
 /// The fault for a response that nobody knows.
@@ -188,7 +191,6 @@ mod tests {
             ("POST", "/v1/responses/r", Some(Err("GET, HEAD, DELETE"))),
             ("GET", "/v1/responses/r/cancel", Some(Err("POST"))),
             ("GET", "/v1/responses/r/other", None),
-            ("POST", "/v1/responses/compact", None),
             ("GET", "/v1/responses/", None),
             ("GET", "/v1/responses", None),
         ] {

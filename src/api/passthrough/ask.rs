@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::azure;
+use super::kept::Kept;
 use crate::api::openai_chat::param::model_name;
 use crate::api::openai_chat::presentable;
 use crate::api::raw::{RawAsk, Seen, Way, carried, joined};
@@ -14,9 +16,9 @@ use crate::chat::Usage;
 use crate::executor::RawForm;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
-use crate::gateway::{Ahead, Approach, Asked};
+use crate::gateway::{Ahead, Approach, Asked, Door};
 use crate::json::Body;
-use crate::providers::{Dialect, Outgoing, Place, Target, Vendor};
+use crate::providers::{Dialect, HttpPlace, Outgoing, Place, Relayed, Target, Vendor};
 use crate::upstream::Upload;
 
 /// Stands for the model of a request that names none.
@@ -35,8 +37,10 @@ pub(super) enum Below {
         /// With its question mark, or empty.
         query: String,
     },
-    /// One of the operations that have places of their own at some providers.
+    /// Something of what the provider keeps, which has a place of its own at some providers.
     Operation {
+        /// What is kept.
+        kept: Kept,
         /// `files/file-1/content`.
         name: String,
         /// With its question mark, or empty.
@@ -94,7 +98,8 @@ impl Ahead for RawAhead {
         let body = joined(held);
         let json = if self.is_json && rest.is_none() && !body.is_empty() { readable(&body)? } else { None };
         let mut model = model_in(&self.path);
-        let mut seen = Seen { files: matches!(self.below, Below::Operation { .. }), ..Seen::default() };
+        let files = matches!(self.below, Below::Operation { kept: Kept::Files, .. });
+        let mut seen = Seen { files, ..Seen::default() };
         if let Some(json) = &json {
             model = one_model(model, json.str("model").filter(|_| !self.by_path))?;
             seen.text = String::from_utf8_lossy(&body).into_owned();
@@ -110,8 +115,8 @@ impl Ahead for RawAhead {
         let named = model.as_deref().and_then(|model| model_name(model).ok());
         let name = format!("{}/{}", self.provider, named.as_deref().unwrap_or(NO_MODEL));
         let bytes = if rest.is_some() { self.announced.unwrap_or(body.len()) } else { body.len() };
-        let Self { provider, method, headers, below, .. } = *self;
-        let way = Box::new(Verbatim { provider, method, headers, below, body });
+        let Self { provider, method, headers, below, by_path, .. } = *self;
+        let way = Box::new(Verbatim { provider, method, headers, below, by_path, body });
         Ok(Arc::new(RawAsk { model: name.into(), pinned: true, bytes, upload: rest, seen, way }))
     }
 }
@@ -202,6 +207,7 @@ struct Verbatim {
     method: Method,
     headers: HeaderMap,
     below: Below,
+    by_path: bool,
     body: Bytes,
 }
 
@@ -212,18 +218,23 @@ impl Way for Verbatim {
             let text = "an alias hides this model of the provider from raw requests";
             return Err(Fault::bad_request(text, "model").retry(Retry::Elsewhere));
         }
-        let path = match &self.below {
-            Below::BaseUrl { path, query } => {
-                let base = match &target.vendor.place {
-                    Place::Http(place) => &place.base_path,
-                    Place::Local => "/v1",
+        let mut is_absolute = false;
+        let path = match (&self.below, &target.vendor.place) {
+            (Below::BaseUrl { path, query }, Place::Http(place)) => {
+                let beside = match self.by_path {
+                    true => azure::beside_v1(path, query, &place.base_path, &place.query)?,
+                    false => None,
                 };
-                format!("{}{}", once(path, base), without_ours(query, target))
+                is_absolute = beside.is_some();
+                let below = || format!("{}{}", once(path, &place.base_path), without_ours(query, place));
+                beside.unwrap_or_else(below)
             }
-            Below::Operation { name, query } => {
-                let path = target.wire().media_path(name, &target.name.model);
+            (Below::BaseUrl { path, query }, Place::Local) => format!("{}{query}", once(path, "/v1")),
+            (Below::Operation { kept, name, query }, _) => {
+                let path = kept.place(target.wire(), name, &target.name.model);
                 let path = path.ok_or_else(|| {
-                    Fault::new(FaultKind::NotFound, "this provider keeps no files in OpenAI's way")
+                    let text = format!("this provider keeps no {} in this way", kept.word());
+                    Fault::new(FaultKind::NotFound, text)
                 })?;
                 let query = if path.contains('?') { query.replacen('?', "&", 1) } else { query.clone() };
                 format!("{path}{query}")
@@ -231,13 +242,24 @@ impl Way for Verbatim {
         };
         let body = if self.body.is_empty() { Vec::new() } else { vec![self.body.clone()] };
         let headers = with_version(self.headers.clone(), target);
-        Ok(Outgoing { method: self.method.clone(), path, headers, body, lost: Vec::new() })
+        Ok(Outgoing { method: self.method.clone(), path, is_absolute, headers, body, lost: Vec::new() })
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {
-        let as_it_came = matches!(self.below, Below::BaseUrl { .. });
-        let endpoint = if as_it_came { Endpoint::Passthrough } else { Endpoint::Files };
+        let (as_it_came, endpoint) = match &self.below {
+            Below::BaseUrl { .. } => (true, Endpoint::Passthrough),
+            Below::Operation { kept, name, .. } if kept.is_read(name) => return None,
+            Below::Operation { kept, .. } => (false, kept.endpoint()),
+        };
         Some(RawForm { as_it_came, slow: true, asked: Usage::default(), endpoint })
+    }
+
+    fn whole(&self, _: &Target, body: Bytes) -> Result<Relayed, Fault> {
+        let body = match &self.below {
+            Below::Operation { kept, .. } => kept.told(body),
+            Below::BaseUrl { .. } => body,
+        };
+        Ok(Relayed { body, usage: None, finish: None, lost: Vec::new() })
     }
 }
 
@@ -260,8 +282,7 @@ pub(super) fn once<'p>(path: &'p str, base: &str) -> &'p str {
 }
 
 /// The client's query without the parameters that the configuration gives to every request.
-fn without_ours(query: &str, target: &Target) -> String {
-    let Place::Http(place) = &target.vendor.place else { return query.to_owned() };
+fn without_ours(query: &str, place: &HttpPlace) -> String {
     if place.query.is_empty() {
         return query.to_owned();
     }

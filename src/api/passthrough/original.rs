@@ -189,6 +189,13 @@ impl Renamed {
         if self.body.has("model") && self.body.str("model").as_deref() != Some(&*target.name.model) {
             splice.set_text("model", &target.name.model);
         }
-        Outgoing { method: Method::POST, path, headers, body: splice.finish(), lost: Vec::new() }
+        Outgoing {
+            method: Method::POST,
+            path,
+            is_absolute: false,
+            headers,
+            body: splice.finish(),
+            lost: Vec::new(),
+        }
     }
 }

@@ -20,7 +20,14 @@ pub(super) fn outgoing(streams: bool, body: Vec<Bytes>) -> Outgoing {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     headers.insert("anthropic-version", VERSION);
-    Outgoing { method: Method::POST, path: "/messages".to_owned(), headers, body, lost: Vec::new() }
+    Outgoing {
+        method: Method::POST,
+        path: "/messages".to_owned(),
+        is_absolute: false,
+        headers,
+        body,
+        lost: Vec::new(),
+    }
 }
 
 /// The client's own request with the model's name at this provider.

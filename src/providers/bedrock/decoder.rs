@@ -9,6 +9,7 @@ use super::{block, decode, fault, finish};
 use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::{AwsMessage, AwsSplitter};
+use crate::json::Halves;
 
 /// Bedrock has no alternatives.
 const CHOICE: u32 = 0;
@@ -17,6 +18,7 @@ const CHOICE: u32 = 0;
 #[derive(Default)]
 pub(super) struct ConverseDecoder {
     splitter: AwsSplitter,
+    halves: Halves,
     /// Blocks that have begun and not ended, and whose end is owed something.
     open: Vec<(u64, Open)>,
     /// Calls of the client's tools so far.
@@ -60,8 +62,14 @@ impl ConverseDecoder {
         if !EVENTS.contains(&kind) {
             return Ok(());
         }
-        let wire: Wire = serde_json::from_slice(&message.payload)
-            .map_err(|_| fault::malformed("the provider sent an event that is not what its type promises"))?;
+        let payload = &message.payload;
+        let read = serde_json::from_slice::<Wire>(payload).ok();
+        let Some(wire) = read
+            .or_else(|| serde_json::from_str(&self.halves.join(std::str::from_utf8(payload).ok()?)?).ok())
+        else {
+            let text = "the provider sent an event that is not what its type promises";
+            return Err(fault::malformed(text));
+        };
         self.start(events);
         match kind {
             "contentBlockStart" => self.block_start(wire.content_block_index, wire.start, events),

@@ -7,10 +7,12 @@ use super::message::{self, Said};
 use crate::chat::{Event, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::LineSplitter;
+use crate::json::{self, Halves};
 
 /// The decoder of one streamed answer.
 pub(super) struct OllamaDecoder {
     lines: LineSplitter,
+    halves: Halves,
     now_ms: u64,
     /// Model and time of the first line: what invented ids are drawn from.
     seed: Option<String>,
@@ -23,14 +25,17 @@ const MOST_CALLS: usize = 512;
 
 impl OllamaDecoder {
     pub(super) fn new(now_ms: u64) -> Self {
-        Self { lines: LineSplitter::new(), now_ms, seed: None, calls: 0, ended: false }
+        let (lines, halves) = (LineSplitter::new(), Halves::default());
+        Self { lines, halves, now_ms, seed: None, calls: 0, ended: false }
     }
 
     fn line(&mut self, line: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
         if self.ended {
             return Ok(());
         }
-        let said = Said::read(line, self.now_ms)?;
+        let value = json::parse(line)
+            .or_else(|| json::parse(self.halves.join(std::str::from_utf8(line).ok()?)?.as_bytes()));
+        let said = Said::of(value, self.now_ms)?;
         let choice = 0;
         if self.seed.is_none() {
             self.seed = Some(format!("{}{}", said.model, said.created_at));

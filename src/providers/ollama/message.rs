@@ -38,7 +38,15 @@ impl Said {
     /// # Errors
     /// `Malformed` when it is no JSON or no answer; the provider's own fault when it is an error.
     pub(super) fn read(json: &[u8], now_ms: u64) -> Result<Self, Fault> {
-        let value = json::parse(json).ok_or_else(|| fault::malformed("the provider's answer is not JSON"))?;
+        Self::of(json::parse(json), now_ms)
+    }
+
+    /// What a document says that was read already; `None` is one that is no JSON.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn of(value: Option<Value>, now_ms: u64) -> Result<Self, Fault> {
+        let value = value.ok_or_else(|| fault::malformed("the provider's answer is not JSON"))?;
         let mut object = match value {
             Value::Object(object) if object.get("error").is_none_or(Value::is_null) => object,
             other => return Err(fault::inside_success(&other, now_ms)),

@@ -279,3 +279,25 @@ fn embeddings_are_asked_for_in_ollamas_words() {
         assert!(Embeddings::whole(&ollama(), broken.into(), false).is_err(), "{broken}");
     }
 }
+
+#[test]
+fn a_character_that_was_cut_in_halves_is_one_again() {
+    let line = |message: &str| format!("{{\"model\":\"m\",\"message\":{message},\"done\":false}}\n");
+    let body = [
+        line(r#"{"role":"assistant","content":"","thinking":"a\ud83d"}"#),
+        line(r#"{"role":"assistant","content":"","thinking":"\ude00b"}"#),
+        line(r#"{"role":"assistant","content":"c\ud83d"}"#),
+        line(r#"{"role":"assistant","content":"\ude00d\ud83d e"}"#),
+        "{\"model\":\"m\",\"done\":true,\"done_reason\":\"stop\"}\n".to_owned(),
+    ]
+    .concat();
+    let (mut thought, mut text) = (String::new(), String::new());
+    for event in decoded(&[body.as_bytes()]).unwrap() {
+        match event {
+            Event::Thinking { text, .. } => thought += &text,
+            Event::Text { text: piece, .. } => text += &piece,
+            _ => {}
+        }
+    }
+    assert_eq!((&*thought, &*text), ("a😀b", "c😀d\u{fffd} e"));
+}

@@ -49,15 +49,47 @@ pub(in crate::providers) fn effort_for(
         return Some(word.to_owned());
     }
     let effort = effort(reasoning)?;
-    match least {
+    let word = match (&*effort, least) {
         // Between nothing and `low`, only the first of GPT-5 knows a step.
-        Some(least) if effort == "minimal" && least != effort && is_openais(model) => {
-            let word = if least == "none" { "low" } else { least };
-            lost.push(Loss::new("reasoning_effort", format!("became {word}: this model does not know it")));
-            Some(word.to_owned())
+        ("minimal", Some(least)) if least != "minimal" && is_openais(model) => {
+            if least == "none" {
+                "low"
+            } else {
+                least
+            }
         }
-        _ => Some(effort),
+        ("xhigh" | "max", _) => highest_word(&effort, model, quirks),
+        _ => return Some(effort),
+    };
+    if word != effort {
+        lost.push(Loss::new("reasoning_effort", format!("became {word}: this model does not know it")));
     }
+    Some(word.to_owned())
+}
+
+/// The word for one of the two highest efforts: the word itself, or the highest below it that the model knows.
+/// <https://platform.openai.com/docs/guides/reasoning>
+fn highest_word<'a>(effort: &'a str, model: &str, quirks: &QuirkSettings) -> &'a str {
+    // Whoever says what a model knows is heard when the body is written.
+    if quirks.efforts_of(model).is_some() {
+        return effort;
+    }
+    if !is_openais(model) {
+        // `xhigh` is an older word, which others have taken over; `max` would be refused by most.
+        return if effort == "max" { "high" } else { effort };
+    }
+    match minor(model) {
+        _ if model.contains("-chat") => "high",
+        Some(6..) => effort,
+        Some(2..) => "xhigh",
+        Some(1) if model.contains("codex-max") => "xhigh",
+        _ => "high",
+    }
+}
+
+/// The `2` of `gpt-5.2-codex`.
+fn minor(model: &str) -> Option<u32> {
+    model.strip_prefix("gpt-5.")?.split('-').next()?.parse().ok()
 }
 
 /// The word by which a model thinks least; `None` for those that take none, or of which nothing is known.
@@ -102,7 +134,7 @@ pub(in crate::providers) fn has_its_sampling(model: &str, effort: Option<&str>) 
     if is_of_o_series(model) {
         return true;
     }
-    let minor = model.strip_prefix("gpt-5.").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+    let minor = minor(model);
     let may_rest = minor.is_some() && !model.contains("pro") && !model.contains("codex");
     let rests = match effort {
         Some(word) => word == "none",
@@ -138,15 +170,13 @@ pub(in crate::providers) fn never_thinks(model: &str) -> bool {
 
 /// OpenAI knows efforts, not budgets: a budget becomes the effort that it would pay for.
 fn effort(reasoning: &Reasoning) -> Option<String> {
-    let effort = reasoning.effort.clone().or_else(|| {
+    reasoning.effort.clone().or_else(|| {
         Some(String::from(match reasoning.budget_tokens? {
             ..=2_048 => "low",
             2_049..=8_192 => "medium",
             _ => "high",
         }))
-    });
-    // Anthropic's highest has no name of its own here.
-    effort.map(|effort| if effort == "max" { "high".to_owned() } else { effort })
+    })
 }
 
 #[cfg(test)]
@@ -178,10 +208,25 @@ mod tests {
             ("llama-3.3-70b", "minimal", json!({"reasoning_effort": "minimal"}), 0),
             // The client's own word, which this vendor may know.
             ("qwen/qwen3-32b", "none", json!({"reasoning_effort": "none"}), 0),
+            // The highest: measured at OpenAI's models on 2026-07-10.
+            ("gpt-5.6-sol", "max", json!({"reasoning_effort": "max"}), 0),
+            ("gpt-5.10", "xhigh", json!({"reasoning_effort": "xhigh"}), 0),
+            ("gpt-5.5", "max", json!({"reasoning_effort": "xhigh"}), 1),
+            ("gpt-5.2-codex", "xhigh", json!({"reasoning_effort": "xhigh"}), 0),
+            ("gpt-5.1-codex-max", "max", json!({"reasoning_effort": "xhigh"}), 1),
+            ("gpt-5.1", "max", json!({"reasoning_effort": "high"}), 1),
+            ("gpt-5-pro", "xhigh", json!({"reasoning_effort": "high"}), 1),
+            ("o3", "max", json!({"reasoning_effort": "high"}), 1),
+            ("llama-3.3-70b", "max", json!({"reasoning_effort": "high"}), 1),
+            ("llama-3.3-70b", "xhigh", json!({"reasoning_effort": "xhigh"}), 0),
         ] {
             let wish = Reasoning { effort: Some(asked.into()), ..Reasoning::default() };
             assert_eq!(said(model, &wish, &none), (expected, losses), "{model} {asked}");
         }
+        let efforts = [(String::new(), vec!["high".to_owned(), "max".to_owned()])].into();
+        let knows = QuirkSettings { efforts, ..QuirkSettings::default() };
+        let most = Reasoning { effort: Some("max".into()), ..Reasoning::default() };
+        assert_eq!(said("deepseek-pro", &most, &knows), (json!({"reasoning_effort": "max"}), 0));
         let free = Reasoning { thinks: Thinks::Freely, ..Reasoning::default() };
         assert_eq!(said("gpt-4.1", &free, &none), (json!({}), 0));
         let rest = Object::from_iter([("exclude".to_owned(), true.into())]);

@@ -13,11 +13,13 @@ use super::{decode, fault, whole};
 use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind, Usage};
 use crate::fault::{Fault, FaultKind};
 use crate::frames::{SseEvent, SseSplitter};
+use crate::json::Halves;
 use crate::providers::openai;
 
 /// The decoder of one streamed answer.
 pub(super) struct ResponsesDecoder {
     splitter: SseSplitter,
+    halves: Halves,
     keeper: Arc<str>,
     now_ms: u64,
     id: String,
@@ -44,6 +46,7 @@ impl ResponsesDecoder {
     pub(super) fn new(keeper: Arc<str>, now_ms: u64) -> Self {
         Self {
             splitter: SseSplitter::with_max_line(LONGEST),
+            halves: Halves::default(),
             keeper,
             now_ms,
             id: String::new(),
@@ -62,11 +65,14 @@ impl ResponsesDecoder {
             return Err(openai::fault::truncated());
         }
         let text = event.text();
-        let wire = event::read(&text, self.now_ms)?;
+        // What is large stays text, so a half would not be seen before its string is read, alone.
+        let joined = self.halves.join(&text);
+        let text = joined.as_deref().unwrap_or(&text);
+        let wire = event::read(text, self.now_ms)?;
         let kind = wire.kind();
         match kind {
             Kind::Error => {
-                return Err(fault::event(&serde_json::from_str(&text).unwrap_or_default(), self.now_ms));
+                return Err(fault::event(&serde_json::from_str(text).unwrap_or_default(), self.now_ms));
             }
             Kind::Failed => return Err(self.failed(&wire, events)),
             _ => {}
@@ -291,5 +297,44 @@ impl StreamDecoder for ResponsesDecoder {
             }
         }
         if self.done { Ok(()) } else { Err(openai::fault::truncated()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_that_was_cut_in_halves_is_one_again() {
+        let event = |kind: &str, fields: &str| {
+            format!("data: {{\"type\":\"response.{kind}\",\"output_index\":0,{fields}}}\n\n")
+        };
+        let call = r#""item":{"type":"function_call","call_id":"c","name":"f","arguments":""}"#;
+        let message = r#""item":{"type":"message","content":[]}"#;
+        let body = [
+            event("reasoning_summary_text.delta", r#""summary_index":0,"delta":"a\ud83d""#),
+            event("reasoning_summary_text.delta", r#""summary_index":0,"delta":"\ude00b""#),
+            event("output_item.added", message),
+            event("output_text.delta", r#""content_index":0,"delta":"c\ud83d","logprobs":[]"#),
+            event("output_text.delta", r#""content_index":0,"delta":"\ude00d\ud83d e""#),
+            event("output_item.added", call),
+            event("function_call_arguments.delta", r#""delta":"{\"q\":\"\ud83d""#),
+            event("function_call_arguments.delta", r#""delta":"\ude00\"}""#),
+            event("completed", r#""response":{"object":"response","status":"completed","output":[]}"#),
+        ]
+        .concat();
+        let (mut decoder, mut events) = (ResponsesDecoder::new("them".into(), 0), Vec::new());
+        decoder.feed(body.as_bytes(), &mut events).unwrap();
+        decoder.finish(&mut events).unwrap();
+        let (mut thought, mut text, mut arguments) = (String::new(), String::new(), String::new());
+        for event in events {
+            match event {
+                Event::Thinking { text, .. } => thought += &text,
+                Event::Text { text: piece, .. } => text += &piece,
+                Event::ToolCallDelta { arguments: piece, .. } => arguments += &piece,
+                _ => {}
+            }
+        }
+        assert_eq!((&*thought, &*text, &*arguments), ("a😀b", "c😀d\u{fffd} e", "{\"q\":\"😀\"}"));
     }
 }

@@ -10,6 +10,7 @@ fn post(path: &str, body: &Value) -> LocalAnswer {
     answer(&Outgoing {
         method: Method::POST,
         path: path.to_owned(),
+        is_absolute: false,
         headers: HeaderMap::new(),
         body: vec![Bytes::from(body.to_string())],
         lost: Vec::new(),
@@ -315,6 +316,7 @@ fn what_cannot_be_served_is_refused_in_openais_words() {
     let garbage = answer(&Outgoing {
         method: Method::POST,
         path: "/chat/completions".to_owned(),
+        is_absolute: false,
         headers: HeaderMap::new(),
         body: vec![Bytes::from_static(b"{")],
         lost: Vec::new(),

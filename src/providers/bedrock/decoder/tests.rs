@@ -224,3 +224,34 @@ fn tools_of_the_provider_are_kept_whole_and_never_the_clients() {
     assert_eq!(stop.as_deref(), Some("END"));
     assert!(!events.iter().any(|event| matches!(event, Event::ToolCallStart { .. })));
 }
+
+#[test]
+fn a_character_that_was_cut_in_halves_is_one_again() {
+    let cut = |delta: &str| {
+        let headers = [(":event-type", "contentBlockDelta"), (":message-type", "event")];
+        aws_message(&headers, format!("{{\"contentBlockIndex\":0,\"delta\":{delta}}}").as_bytes())
+    };
+    let start = json!({"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "t", "name": "f"}}});
+    let body = [
+        cut(r#"{"reasoningContent":{"text":"a\ud83d"}}"#),
+        cut(r#"{"reasoningContent":{"text":"\ude00b"}}"#),
+        cut(r#"{"text":"c\ud83d"}"#),
+        cut(r#"{"text":"\ude00d\ud83d e"}"#),
+        event("contentBlockStart", &start),
+        cut(r#"{"toolUse":{"input":"{\"q\":\"\ud83d"}}"#),
+        cut(r#"{"toolUse":{"input":"\ude00\"}"}}"#),
+        event("messageStop", &json!({"stopReason": "tool_use"})),
+        event("metadata", &json!({"usage": {"inputTokens": 1, "outputTokens": 1}})),
+    ]
+    .concat();
+    let (mut thought, mut text, mut arguments) = (String::new(), String::new(), String::new());
+    for event in decode(&[&body]).unwrap() {
+        match event {
+            Event::Thinking { text, .. } => thought += &text,
+            Event::Text { text: piece, .. } => text += &piece,
+            Event::ToolCallDelta { arguments: piece, .. } => arguments += &piece,
+            _ => {}
+        }
+    }
+    assert_eq!((&*thought, &*text, &*arguments), ("a😀b", "c😀d\u{fffd} e", "{\"q\":\"😀\"}"));
+}
