@@ -254,7 +254,7 @@ impl Executor {
                 Err(fault) => {
                     role = Role::Retry;
                     match course.failed(turn, fault).await {
-                        Onward::End(fault) => return Err(fault),
+                        Onward::End(end) => return Err(course.ended(end)),
                         Onward::Step(pause) => pause,
                     }
                 }

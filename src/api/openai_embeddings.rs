@@ -17,6 +17,8 @@ use crate::json::{self, Body};
 pub const MAX_INPUTS: usize = 2_048;
 /// Most tokens of one input that is given as token ids.
 pub const MAX_INPUT_TOKENS: usize = 100_000;
+/// Bytes of an answer that may be without any vector.
+const SHORT: usize = 1 << 10;
 /// Largest number of dimensions of a vector.
 pub const MAX_DIMENSIONS: u64 = 65_536;
 
@@ -77,6 +79,17 @@ impl Ask {
     /// Whether the vectors are wanted as base64 of little-endian 32-bit floats instead of lists of numbers.
     pub fn base64(&self) -> bool {
         self.base64
+    }
+
+    /// Whether an answer has fewer vectors than there are inputs: whoever pairs the two lists would never know. Who asked
+    /// for one vector has it in an answer of some length.
+    fn misses(&self, answer: &[u8]) -> bool {
+        if self.inputs < 2 && answer.len() > SHORT {
+            return false;
+        }
+        let answer = std::str::from_utf8(answer).unwrap_or_default();
+        let data = json::entries(answer).find(|(name, _)| name == "data");
+        data.is_none_or(|(_, data)| json::elements(data).count() < self.inputs)
     }
 
     /// Number of dimensions asked for.
@@ -281,5 +294,28 @@ mod tests {
             let fault = ask(fields).err().unwrap_or_else(|| panic!("{shown} passes"));
             assert_eq!((fault.param.as_deref(), fault.code_str()), (Some(*param), *code), "{shown}: {fault}");
         }
+    }
+
+    #[test]
+    fn an_answer_with_fewer_vectors_than_inputs_is_noticed() {
+        let answer = |vectors: usize| {
+            let data: Vec<_> =
+                (0..vectors).map(|at| serde_json::json!({ "index": at, "embedding": [1, 2] })).collect();
+            serde_json::json!({ "object": "list", "data": data, "model": "m" }).to_string()
+        };
+        let one = ask(r#""model":"m","input":"x""#).unwrap();
+        let three = ask(r#""model":"m","input":["a","b","c"]"#).unwrap();
+        let tokens = ask(r#""model":"m","input":[1,2,3]"#).unwrap();
+        for (ask, vectors, misses) in [
+            (&one, 1, false),
+            (&one, 0, true),
+            (&tokens, 1, false),
+            (&three, 3, false),
+            (&three, 2, true),
+            (&three, 0, true),
+        ] {
+            assert_eq!(ask.misses(answer(vectors).as_bytes()), misses, "{vectors}");
+        }
+        assert!(one.misses(b"{}"));
     }
 }

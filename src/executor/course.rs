@@ -4,11 +4,15 @@
 //! taken before the first of them ends.
 
 mod pauses;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub(super) use told::End;
+use told::Original;
 
 use super::{Executor, Job};
 use crate::breaker::{Admission, Pass};
@@ -18,10 +22,6 @@ use crate::providers::{Hold, Rest, Target, Why, Wish};
 use crate::queue::{Berth, Lane, Ticket};
 use crate::upstream::Upload;
 
-/// The longest that a client is told to wait before it comes again.
-const LONGEST_AFTER: Duration = Duration::from_secs(60);
-/// The shortest.
-const SHORTEST_AFTER: Duration = Duration::from_secs(1);
 /// How long who waits for a place relies on being told of it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -49,8 +49,10 @@ pub(super) struct Course<'j> {
     waited: Duration,
     /// The window of the largest target for which the prompt was too long.
     too_small: Option<u64>,
-    /// The fault of the first attempt that was made: what the client is told when nothing helps.
-    original: Option<Fault>,
+    /// Turns that were taken.
+    begun: u32,
+    /// What the client is told when nothing helps.
+    original: Option<Original>,
     /// What the first target that cannot carry all of the request would lose.
     lossy: Option<Fault>,
 }
@@ -111,6 +113,8 @@ pub(super) struct Turn<'j> {
     /// Whether it goes to an open breaker, because nothing else was left.
     is_desperate: bool,
     place: usize,
+    /// Its number among the turns of the job, from 1.
+    number: u32,
     /// The place of its key among the provider's.
     key: Option<usize>,
 }
@@ -130,7 +134,7 @@ pub(super) enum Onward {
     /// The next step, after this pause.
     Step(Duration),
     /// Nothing: this is what the client is told.
-    End(Fault),
+    End(End),
 }
 
 impl<'j> Course<'j> {
@@ -149,6 +153,7 @@ impl<'j> Course<'j> {
             open: 0,
             waited: Duration::ZERO,
             too_small: None,
+            begun: 0,
             original: None,
             lossy: None,
         }
@@ -183,7 +188,7 @@ impl<'j> Course<'j> {
             return None;
         }
         let turn = self.well(Instant::now())?;
-        Some(self.begun(turn))
+        Some(self.begins(turn))
     }
 
     /// The next target in the plan's order that is well.
@@ -198,12 +203,14 @@ impl<'j> Course<'j> {
     }
 
     fn taken(&mut self, turn: Turn<'j>) -> Step<'j> {
-        Step::Turn(self.begun(turn))
+        Step::Turn(self.begins(turn))
     }
 
     /// The turn counts as under way from now on.
-    fn begun(&mut self, mut turn: Turn<'j>) -> Turn<'j> {
+    fn begins(&mut self, mut turn: Turn<'j>) -> Turn<'j> {
         self.open += 1;
+        self.begun += 1;
+        turn.number = self.begun;
         turn.is_last = !self.has_other_well();
         turn
     }
@@ -451,37 +458,6 @@ impl<'j> Course<'j> {
         }
     }
 
-    /// The line of a target takes too long.
-    fn note_full(&mut self, why: Bar, wait: Duration) {
-        let fault = match why {
-            Bar::Key(Why::UsedUp) => {
-                let text = "the provider's limits for the gateway's keys are used up";
-                Fault::new(FaultKind::RateLimited, text).code("key_limits")
-            }
-            Bar::Key(_) => {
-                let text = "the gateway's own limits for its keys at the provider are used up";
-                Fault::new(FaultKind::RateLimited, text).code("key_limits")
-            }
-            Bar::Busy | Bar::Breaker => {
-                let text = "the target is busy, and too many requests wait for it already";
-                Fault::new(FaultKind::Unavailable, text).code("target_busy")
-            }
-        };
-        self.original.get_or_insert(fault.after(Some(wait.clamp(SHORTEST_AFTER, LONGEST_AFTER))));
-    }
-
-    /// Nobody may be tried: the client is told when to come again.
-    fn note_rest(&mut self, wait: Duration) {
-        if self.made > 0 {
-            return;
-        }
-        let shortest =
-            self.original.as_ref().and_then(|fault| fault.after).map_or(wait, |after| after.min(wait));
-        let text = "every target of this request has failed lately and is left alone for a moment";
-        let fault = Fault::new(FaultKind::Unavailable, text).code("targets_resting");
-        self.original = Some(fault.after(Some(shortest.max(SHORTEST_AFTER))));
-    }
-
     fn rests(&mut self, resting: Resting) {
         if let Some(target) = self.job.targets.get(resting.place) {
             let reason = match resting.why {
@@ -508,7 +484,7 @@ impl<'j> Course<'j> {
 
     /// A turn has failed: what now.
     pub(super) async fn failed(&mut self, turn: Turn<'j>, fault: Fault) -> Onward {
-        let Turn { target, place, key, is_desperate, .. } = turn;
+        let Turn { target, place, number, key, is_desperate, .. } = turn;
         self.open = self.open.saturating_sub(1);
         if matches!(fault.kind, FaultKind::Lossy | FaultKind::Budget) {
             // Nothing was sent: no attempt is used up. Another target may carry more, or cost less.
@@ -518,25 +494,25 @@ impl<'j> Course<'j> {
         self.made += 1;
         let reaction = self.job.reaction(target, self.made, &fault).await;
         if let Reaction::Refuse(refusal) = reaction {
-            return Onward::End(*refusal);
+            return Onward::End(End::at_once(*refusal));
         }
         if self.job.carry.upload().is_some_and(Upload::is_spent) {
             // What has gone out cannot be sent again.
-            return Onward::End(fault);
+            return Onward::End(End::at_once(fault));
         }
         let rule = target.vendor.faults.of(&fault);
         let then = match reaction {
-            Reaction::Fail | Reaction::Refuse(_) => return Onward::End(fault),
-            Reaction::Usual if rule.then == Then::Stop => return Onward::End(self.told(fault)),
+            Reaction::Fail | Reaction::Refuse(_) => return Onward::End(End::at_once(fault)),
+            Reaction::Usual if rule.then == Then::Stop => return Onward::End(End { fault, number, place }),
             Reaction::NextTarget => Then::NextTarget,
             Reaction::RetryAfter(pause) => {
                 let pause = self.pause_or_put_off(place, target, pause);
-                return self.onward(place, pause, fault);
+                return self.onward((place, number), pause, fault);
             }
             Reaction::Usual => rule.then,
         };
         if self.turns_to_another_key(then, &fault, target, place, key) {
-            self.original.get_or_insert(fault);
+            self.note(Some(place), number, fault);
             return Onward::Step(Duration::ZERO);
         }
         let pause = match then {
@@ -556,16 +532,16 @@ impl<'j> Course<'j> {
             }
             _ => None,
         };
-        self.onward(place, pause, fault)
+        self.onward((place, number), pause, fault)
     }
 
     /// Another try at this place after the pause, or the next place.
-    fn onward(&mut self, place: usize, pause: Option<Duration>, fault: Fault) -> Onward {
+    fn onward(&mut self, (place, number): (usize, u32), pause: Option<Duration>, fault: Fault) -> Onward {
         match self.failed.iter_mut().find(|(failed, _)| *failed == place) {
             Some((_, times)) => *times += 1,
             None => self.failed.push((place, 1)),
         }
-        self.original.get_or_insert(fault);
+        self.note(Some(place), number, fault);
         match pause.filter(|pause| Instant::now() + *pause < self.job.deadline) {
             Some(pause) => {
                 self.again.push(Again { place, but: None });
@@ -597,31 +573,6 @@ impl<'j> Course<'j> {
         }
         turns
     }
-
-    /// What the client is told when nothing is left. A provider's failure is told rather than the losses of others:
-    /// another try may succeed.
-    pub(super) fn verdict(mut self) -> Fault {
-        let fault = match (self.original.take(), self.lossy.take()) {
-            (Some(original), Some(lossy)) if original.whose == Whose::Caller => lossy,
-            (Some(original), _) => original,
-            (None, Some(lossy)) => lossy,
-            (None, None) => out_of_time(),
-        };
-        self.told(fault)
-    }
-
-    /// A fault that passes says when to come again.
-    fn told(&self, fault: Fault) -> Fault {
-        let passes =
-            matches!(fault.kind, FaultKind::RateLimited | FaultKind::Overloaded | FaultKind::Unavailable);
-        match fault.after {
-            None if passes => {
-                let shortest = self.resting.iter().map(|resting| resting.wait).min().unwrap_or_default();
-                fault.after(Some(shortest.clamp(SHORTEST_AFTER, LONGEST_AFTER)))
-            }
-            _ => fault,
-        }
-    }
 }
 
 impl Bar {
@@ -646,14 +597,10 @@ impl Bar {
 fn turn(target: &Target, place: usize, pass: Pass, hold: Option<Hold>, berth: Berth) -> Turn<'_> {
     let key = hold.as_ref().map(Hold::place);
     let (berth, pass) = (Some(berth), Some(pass));
-    Turn { target, key, berth, pass, hold, place, is_last: true, is_desperate: false }
+    Turn { target, key, berth, pass, hold, place, number: 0, is_last: true, is_desperate: false }
 }
 
 /// Whether another try at once would only be refused again.
 fn wants_a_pause(fault: &Fault) -> bool {
     fault.kind == FaultKind::RateLimited || fault.after.is_some_and(|after| !after.is_zero())
-}
-
-fn out_of_time() -> Fault {
-    Fault::new(FaultKind::Timeout(Phase::Total), "the request's deadline passed before any target answered")
 }

@@ -80,8 +80,8 @@ impl Executor {
             if !members.is_empty() {
                 break;
             }
-            if let Some(fault) = end.take() {
-                return Err(fault);
+            if let Some(end) = end.take() {
+                return Err(course.ended(end));
             }
             wait(job, std::mem::take(&mut pause)).await;
             match course.step() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::course::{Course, Onward, Step, Turn};
+use super::course::{Course, End, Onward, Step, Turn};
 use super::due::Late;
 use super::{Answered, Executor, Job};
 use crate::fault::Fault;
@@ -102,11 +102,11 @@ impl Executor {
         let mut again = None;
         let mut due = Instant::now();
         // What the client is told if those who still run bring nothing.
-        let mut end = None;
+        let mut end = None::<End>;
         loop {
             while running.is_empty() {
-                if let Some(fault) = end {
-                    return Err(fault);
+                if let Some(end) = end {
+                    return Err(course.ended(end));
                 }
                 match course.step() {
                     Step::Over => return Err(course.verdict()),
@@ -149,8 +149,10 @@ impl Executor {
                 }
                 Event::Ended((_, Ok(answered))) => return Ok(answered),
                 Event::Ended((turn, Err(fault))) => match course.failed(turn, fault).await {
-                    Onward::End(fault) => {
-                        end.get_or_insert(fault);
+                    Onward::End(other) => {
+                        if end.as_ref().is_none_or(|end| other.is_before(end)) {
+                            end = Some(other);
+                        }
                         None
                     }
                     // What is decided waits for nobody's pause.

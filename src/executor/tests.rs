@@ -292,6 +292,23 @@ async fn a_silent_target_has_less_time_while_another_one_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_client_is_told_the_fault_of_who_was_asked_first() {
+    for (models, stream, expected) in [
+        // It was late, and others said no meanwhile.
+        (vec!["head-90s", "400-"], false, "timeout_first_byte"),
+        (vec!["head-90s", "302-1"], false, "timeout_first_byte"),
+        (vec!["slow-90s", "400-"], true, "timeout_first_token"),
+        (vec!["500", "400-"], false, "server_error"),
+        (vec!["400-", "500"], false, "bad_request"),
+        // A fallback may still answer.
+        (vec!["head-90s", "401", "ok"], false, "ok"),
+    ] {
+        let (seen, attempts, _) = told(&models, stream).await;
+        assert_eq!(seen, expected, "{models:?}: {attempts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_late_and_given_up_is_blamed_and_who_is_known_to_be_slow_is_waited_for() {
     let hangs = executor();
     for _ in 0..10 {

@@ -66,7 +66,11 @@ impl Carry for Ask {
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
-        ability(target)?.whole(body, self.base64())
+        let relayed = ability(target)?.whole(body, self.base64())?;
+        if self.misses(&relayed.body) {
+            return Err(Fault::new(FaultKind::Malformed, "the provider left out an embedding"));
+        }
+        Ok(relayed)
     }
 
     fn wants_stream(&self) -> bool {

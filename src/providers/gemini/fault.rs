@@ -121,10 +121,12 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
     }
     let message =
         scrub::scrub(&envelope.message).unwrap_or_else(|| format!("the provider answered {status}"));
-    let fault = Fault::new(kind, message).status(status).after(after);
+    let shown = if kind == FaultKind::ServerError && status < 500 { 502 } else { status };
+    let fault = Fault::new(kind, message).status(shown).after(after);
     let fault = match kind {
         // Another target may know the model or take more.
         FaultKind::NotFound | FaultKind::TooLarge => fault.retry(Retry::Elsewhere),
+        FaultKind::ServerError if status < 500 => fault.retry(Retry::Elsewhere),
         // A conflict (Google's ABORTED), and what came too early, pass.
         FaultKind::BadRequest if matches!(status, 409 | 425) => fault.retry(Retry::Here),
         _ => fault,
@@ -172,6 +174,8 @@ fn kind(status: u16, envelope: &Envelope) -> FaultKind {
         413 => FaultKind::TooLarge,
         429 => FaultKind::RateLimited,
         503 | 529 => FaultKind::Overloaded,
+        // Not the client's doing: method, path and connection are the gateway's. 499 is Google's `CANCELLED`.
+        405 | 406 | 407 | 411 | 412 | 416..=418 | 421 | 423 | 424 | 426 | 428 | 499 => FaultKind::ServerError,
         400..500 => FaultKind::BadRequest,
         _ if mentions(&["overloaded"]) => FaultKind::Overloaded,
         _ => FaultKind::ServerError,
@@ -238,6 +242,13 @@ mod tests {
                 K::Overloaded,
                 503,
             ),
+            (
+                499,
+                json!({"message": "The operation was cancelled.", "status": "CANCELLED"}),
+                K::ServerError,
+                502,
+            ),
+            (405, json!({"message": "x"}), K::ServerError, 502),
             (504, json!({"message": "late", "status": "DEADLINE_EXCEEDED"}), K::ServerError, 504),
         ] {
             let fault = of(status, error.clone());

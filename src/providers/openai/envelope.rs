@@ -103,6 +103,8 @@ fn take(envelope: &mut Envelope, object: &Object, now_ms: u64) {
             _ => {}
         }
     }
+    // DeepInfra: `{"detail": {"error": "…"}}`.
+    fill(&mut envelope.message, text("error"));
     fill(&mut envelope.kind, text("type"));
     fill(&mut envelope.kind, text("error_type"));
     for key in ["code", "status", "status_code", "raw_status_code", "error_code"] {

@@ -49,6 +49,11 @@ pub(in crate::providers) fn truncated() -> Fault {
     Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete")
 }
 
+/// A whole answer of which a choice does not say why it ended.
+pub(super) fn unfinished() -> Fault {
+    Fault::new(FaultKind::Truncated, "the provider's answer does not say why it ended")
+}
+
 /// A finish reason that says that the provider failed.
 pub(super) fn failed_finish(raw: &str) -> Fault {
     let kind =
@@ -77,6 +82,7 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
     let fault = match kind {
         // The request is too large for this account or model; another may take it.
         FaultKind::NotFound | FaultKind::TooLarge => fault.retry(Retry::Elsewhere),
+        FaultKind::ServerError if status < 500 => fault.retry(Retry::Elsewhere),
         FaultKind::RateLimited if status == 413 || is_oversized(envelope) => fault.retry(Retry::Elsewhere),
         // The model failed to write a call that the provider could read; the next try may do better.
         FaultKind::BadRequest if says(envelope, &["tool_use_failed", "output_parse_failed"]) => {
@@ -104,6 +110,10 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
     }
 }
 
+/// How vendors say under 400 that they do not take the key.
+const REFUSED_KEY: &[&str] =
+    &["incorrect api key provided", "api key not valid", "missing or invalid authorization header"];
+
 fn kind(status: u16, envelope: &Envelope) -> FaultKind {
     let refused = matches!(status, 400 | 403 | 413 | 422 | 451 | 500) || status == 404;
     if refused && is_filtered(envelope) {
@@ -118,9 +128,7 @@ fn kind(status: u16, envelope: &Envelope) -> FaultKind {
     let key_refused = ["invalid_api_key", "invalidapikey", "api_key_invalid", "invalid_authentication"];
     match status {
         401 | 403 => FaultKind::Credentials,
-        400 if says(envelope, &key_refused) || mentions(envelope, &["incorrect api key provided"]) => {
-            FaultKind::Credentials
-        }
+        400 if says(envelope, &key_refused) || mentions(envelope, REFUSED_KEY) => FaultKind::Credentials,
         400 | 404 if is_unknown_model(envelope) => FaultKind::NotFound,
         404 | 410 => FaultKind::NotFound,
         408 => FaultKind::Timeout(Phase::FirstByte),
@@ -129,6 +137,9 @@ fn kind(status: u16, envelope: &Envelope) -> FaultKind {
         429 => FaultKind::RateLimited,
         // 498 is Groq's "flex tier capacity exceeded": https://console.groq.com/docs/errors
         498 | 503 | 529 => FaultKind::Overloaded,
+        // Method, path, host, connection and conditions are the gateway's choice, and what stands between: no client
+        // can mend that, and another target may have nothing against it.
+        405 | 406 | 407 | 411 | 412 | 416..=418 | 421 | 423 | 424 | 426 | 428 | 499 => FaultKind::ServerError,
         400..500 => FaultKind::BadRequest,
         _ if says(envelope, &["overloaded", "capacity_exceeded", "server_busy"]) => FaultKind::Overloaded,
         _ => FaultKind::ServerError,
@@ -140,6 +151,7 @@ fn shown_status(kind: FaultKind, status: u16) -> u16 {
     match kind {
         FaultKind::ContextTooLong | FaultKind::ContentFiltered if status >= 500 || status == 403 => 400,
         FaultKind::Overloaded if status < 500 => 503,
+        FaultKind::ServerError if status < 500 => 502,
         _ => status,
     }
 }
@@ -229,7 +241,10 @@ fn is_too_long(envelope: &Envelope) -> bool {
         "exceed context limit",
         "too many tokens: size limit exceeded",
     ];
-    says(envelope, CODES) || mentions(envelope, WORDS)
+    says(envelope, CODES)
+        || mentions(envelope, WORDS)
+        // Text Generation Inference: "`inputs` must have less than 1024 tokens".
+        || (mentions(envelope, &["must have less than"]) && mentions(envelope, &["tokens"]))
 }
 
 fn is_broke(envelope: &Envelope) -> bool {
@@ -243,19 +258,48 @@ fn is_broke(envelope: &Envelope) -> bool {
         "exceeded_current_quota",
         "insufficient_credits",
         "payment_required",
+        // Groq.
+        "organization_restricted",
+    ];
+    const WORDS: &[&str] = &[
+        "insufficient balance",
+        "insufficient credit",
+        "insufficient account balance",
+        "credit balance is too low",
+        // Anthropic: the limit that the customer set, and an organisation that is closed.
+        "specified api usage limits",
+        "organization has been disabled",
+        // Fireworks, DeepInfra.
+        "spending limit",
+        "enter a payment method",
     ];
     says(envelope, CODES)
-        || mentions(envelope, &["insufficient balance", "insufficient credit", "insufficient account balance", "credit balance is too low"])
+        || mentions(envelope, WORDS)
         // Z.ai: https://docs.z.ai/api-reference/api-code
         || envelope.code == "1113"
 }
 
 fn is_unknown_model(envelope: &Envelope) -> bool {
-    says(
-        envelope,
-        &["model_not_found", "modelnotfound", "deploymentnotfound", "invalid_model", "unknown_model"],
-    ) || mentions(envelope, &["model not exist", "no such model", "model does not exist"])
-        || (mentions(envelope, &["model"]) && mentions(envelope, &["does not exist", "not a valid model"]))
+    const CODES: &[&str] = &[
+        "model_not_found",
+        "modelnotfound",
+        "deploymentnotfound",
+        "invalid_model",
+        "unknown_model",
+        // Groq: gone, or not to be had before somebody has agreed to its terms.
+        "model_decommissioned",
+        "model_terms_required",
+        // The router of Hugging Face.
+        "model_not_supported",
+        // Azure: the deployment's model has no such API.
+        "operationnotsupported",
+    ];
+    const WORDS: &[&str] =
+        &["model not exist", "no such model", "model does not exist", "endpoint is paused"];
+    const OF_A_MODEL: &[&str] = &["does not exist", "not a valid model", "has been decommissioned"];
+    says(envelope, CODES)
+        || mentions(envelope, WORDS)
+        || (mentions(envelope, &["model"]) && mentions(envelope, OF_A_MODEL))
 }
 
 /// A request that is larger than the whole limit: waiting does not help.
@@ -415,6 +459,92 @@ mod tests {
                 K::Credentials,
                 429,
             ),
+            (
+                400,
+                r#"{"error":{"message":"The model `x` has been decommissioned","code":"model_decommissioned"}}"#,
+                K::NotFound,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"The requested model 'x' is not supported by any provider you have enabled.","code":"model_not_supported"}}"#,
+                K::NotFound,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"code":"OperationNotSupported","message":"The chatCompletion operation does not work with the specified model"}}"#,
+                K::NotFound,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"The model requires terms acceptance","code":"model_terms_required"}}"#,
+                K::NotFound,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":"Bad Request: The endpoint is paused, ask a maintainer to restart it"}"#,
+                K::NotFound,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"Organization has been restricted.","code":"organization_restricted"}}"#,
+                K::Credentials,
+                402,
+            ),
+            (
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"You have reached your specified API usage limits. You will regain access on 2026-12-01"}}"#,
+                K::Credentials,
+                402,
+            ),
+            (
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"This organization has been disabled."}}"#,
+                K::Credentials,
+                402,
+            ),
+            (
+                412,
+                r#"{"error":{"message":"Account x is suspended, possibly due to reaching the monthly spending limit"}}"#,
+                K::Credentials,
+                402,
+            ),
+            (
+                422,
+                r#"{"detail":{"error":"inference prohibited, please enter a payment method in your account"}}"#,
+                K::Credentials,
+                402,
+            ),
+            (
+                400,
+                r#"[{"error":{"code":400,"message":"Missing or invalid Authorization header.","status":"INVALID_ARGUMENT"}}]"#,
+                K::Credentials,
+                502,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"API key not valid. Please pass a valid API key."}}"#,
+                K::Credentials,
+                502,
+            ),
+            (
+                422,
+                r#"{"error":"Input validation error: `inputs` must have less than 1024 tokens. Given: 2000"}"#,
+                K::ContextTooLong,
+                422,
+            ),
+            (405, "", K::ServerError, 502),
+            (407, "", K::ServerError, 502),
+            (412, r#"{"error":{"message":"no"}}"#, K::ServerError, 502),
+            (415, "", K::BadRequest, 415),
+            (421, "", K::ServerError, 502),
+            (424, r#"{"error":{"code":"FailedDependency","message":"x"}}"#, K::ServerError, 502),
+            (451, "", K::BadRequest, 451),
+            (499, "", K::ServerError, 502),
             (498, "", K::Overloaded, 503),
             (500, "", K::ServerError, 500),
             (500, r#"{"error":"Model is overloaded","error_type":"overloaded"}"#, K::Overloaded, 500),
@@ -440,6 +570,7 @@ mod tests {
             (408, Then::NextTarget, Counts::Target),
             (409, Then::Retry, Counts::Nobody),
             (410, Then::NextTarget, Counts::Nobody),
+            (421, Then::NextTarget, Counts::Target),
             (422, Then::Stop, Counts::Nobody),
             (425, Then::Retry, Counts::Nobody),
         ] {

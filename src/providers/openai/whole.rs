@@ -157,8 +157,8 @@ fn fill_choice(choice: &mut Object, place: usize, answer: &str, now_ms: u64) -> 
     let raw = raw.or_else(|| choice.get("finish_details")?.get("type")?.as_str());
     let word = match raw {
         Some(raw) => finish::word(raw).ok_or_else(|| fault::failed_finish(raw))?,
-        None if calls > 0 => "tool_calls",
-        None => "stop",
+        // As of a stream: nobody knows whether this is all of it.
+        None => return Err(fault::unfinished()),
     };
     choice.insert("finish_reason".into(), word.into());
     Ok(())
@@ -306,5 +306,38 @@ impl WholeCall<'_> {
             None => !self.custom.is_unsaid(),
         };
         self.id.text().is_some() && self.kind.text().is_some() && arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fault::{FaultKind, Then};
+
+    #[test]
+    fn a_whole_answer_says_why_it_ended_or_counts_for_broken_off() {
+        let body = |choice: Value| Bytes::from(json!({ "choices": [choice] }).to_string());
+        let text = json!({ "role": "assistant", "content": "The first of three steps is to" });
+        let call = json!({ "role": "assistant", "content": null,
+            "tool_calls": [{ "id": "c", "type": "function", "function": { "name": "pay", "arguments": "{\"amount\": 1" } }] });
+        for choice in [
+            json!({ "message": text, "finish_reason": null }),
+            json!({ "message": text }),
+            json!({ "message": text, "finish_reason": "" }),
+            json!({ "message": call, "finish_reason": null }),
+            json!({ "message": { "role": "assistant" } }),
+        ] {
+            for answer in
+                [relay(&body(choice.clone()), false, 0), as_stream(&body(choice.clone()), true, false, 0)]
+            {
+                let fault = answer.unwrap_err();
+                assert_eq!(fault.kind, FaultKind::Truncated, "{choice}");
+                assert_ne!(fault.then(), Then::Stop, "{choice}");
+            }
+        }
+        let whole = relay(&body(json!({ "message": text, "finish_reason": "eos" })), false, 0).unwrap();
+        assert_eq!(whole.finish, Some("stop"));
     }
 }
