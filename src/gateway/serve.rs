@@ -2,6 +2,7 @@
 //! that none can be skipped or moved by accident.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,28 +72,32 @@ impl Gateway {
     /// Serves one request from its head to its answer's head; streams go on in their body.
     pub async fn serve(&self, arrived: Arrived, body: impl Unread) -> Served {
         let mut opened = self.open(arrived);
-        let line = async {
-            let identified = opened.identify()?;
-            let read = identified.read(body).await?;
-            let admitted = read.admit().await?;
-            let admitted = match admitted.repeated().await? {
-                Repeated::First(admitted) => admitted,
-                Repeated::Again(carried) => return Ok(carried.watch()),
+        let result = {
+            // Pinned where it lies: a race of futures that were handed over would move its twelve kilobytes.
+            let mut line = pin!(async {
+                let identified = opened.identify()?;
+                let read = identified.read(body).await?;
+                let admitted = read.admit().await?;
+                let admitted = match admitted.repeated().await? {
+                    Repeated::First(admitted) => admitted,
+                    Repeated::Again(carried) => return Ok(carried.watch()),
+                };
+                let inspected = admitted.inspect().await?;
+                let decided = inspected.decide().await?;
+                let planned = match decided.plan()?.cached().await? {
+                    Cached::Miss(planned) => planned,
+                    Cached::Hit(carried) => return Ok(carried.watch()),
+                };
+                let reserved = planned.reserve();
+                let carried = reserved.carry_out().await?;
+                Ok(carried.watch())
+            });
+            let ended = tokio::select! {
+                biased;
+                result = &mut line => result,
+                () = over(self.closing.clone()) => Err(shutting_down()),
             };
-            let inspected = admitted.inspect().await?;
-            let decided = inspected.decide().await?;
-            let planned = match decided.plan()?.cached().await? {
-                Cached::Miss(planned) => planned,
-                Cached::Hit(carried) => return Ok(carried.watch()),
-            };
-            let reserved = planned.reserve();
-            let carried = reserved.carry_out().await?;
-            Ok(carried.watch())
-        };
-        let result = tokio::select! {
-            biased;
-            result = line => result,
-            () = over(self.closing.clone()) => Err(shutting_down()),
+            ended
         };
         if let Err(fault) = &result
             && let Some(keeping) = opened.keeping.take()
