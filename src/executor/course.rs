@@ -16,7 +16,7 @@ use told::Original;
 
 use super::{Executor, Job};
 use crate::breaker::{Admission, Pass};
-use crate::fault::{Counts, Fault, FaultKind, Phase, Then, Whose};
+use crate::fault::{Counts, Fault, FaultKind, Then};
 use crate::plan::Reaction;
 use crate::providers::{Hold, Rest, Target, Why, Wish};
 use crate::queue::{Berth, Lane, Ticket};

@@ -39,7 +39,7 @@ impl<'j> Course<'j> {
         let PutOff { place, .. } = self.put_off.swap_remove(over);
         self.job.targets.get(place).filter(|target| self.allows(place) && self.may_retry(target))?;
         match self.repeat(Again { place, but: None }, now) {
-            Ok(turn) => Some(self.begun(turn)),
+            Ok(turn) => Some(self.begins(turn)),
             Err(resting) => {
                 self.rests(resting);
                 None
