@@ -83,6 +83,11 @@ pub(super) fn is_free(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::CountTokens | Endpoint::Files)
 }
 
+/// Whether the prompt itself is billed: that of a batch is when it is worked on, which nobody here sees.
+pub(super) fn is_billed_now(endpoint: Endpoint) -> bool {
+    !is_free(endpoint) && endpoint != Endpoint::Batches
+}
+
 /// How large a request can be.
 pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
     let prompt = asked.tokens();

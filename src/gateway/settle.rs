@@ -518,7 +518,7 @@ impl Settlement {
     /// What was used; of a request without an answer, the prompt, where somebody got it who may bill it.
     fn used(&self) -> Option<Usage> {
         self.usage.or_else(|| {
-            let target = self.journal.worked().filter(|_| !reserve::is_free(self.endpoint))?;
+            let target = self.journal.worked().filter(|_| reserve::is_billed_now(self.endpoint))?;
             let rough = self.facts.as_ref()?.tokens;
             let input = self.figures.tokens.likely(&target, rough);
             Some(Usage { input, estimated: true, ..Usage::default() })

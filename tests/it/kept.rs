@@ -100,7 +100,7 @@ async fn results_of_anthropics_batches_are_found_through_the_gateway() {
 async fn a_batch_is_not_begun_where_dollars_count_and_nobody_knows_how_many() {
     let upstream = Upstream::start(openai);
     let gateway = gateway::start(&format!(
-        "providers:\n{}budgets: [ {{ name: all, dollars: 5, per: day }} ]\n",
+        "state: {{ ledger: sqlite:./data/tollgate.db }}\nproviders:\n{}budgets: [ {{ name: all, dollars: 5, per: day }} ]\n",
         provider("up", &upstream.url())
     ));
     let refused = post(gateway.clients, "/v1/batches", &create()).await;
