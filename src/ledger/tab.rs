@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::bound::{Bound, Size};
+use super::bound::{Bound, Size, Work};
 use super::budget::{Denied, Hold, Payer, Refusal};
 use super::desk::Desk;
 use super::price::When;
@@ -150,7 +150,9 @@ impl Tab {
         let row = Arc::new(row);
         let written = desk.intend(&row);
         let sheet = self.sheet.clone();
-        let most = (bound.prompt, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
+        // Nothing is held for what was made before, and it costs what it costs.
+        let prompt_most = if size.work == Work::Made { u64::MAX } else { bound.prompt };
+        let most = (prompt_most, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
         let hold = Some(hold);
         let target = target.clone();
         let (over, sent, tier) = (false, None, None);
