@@ -215,7 +215,7 @@ fn a_change_of_the_limit_keeps_what_was_spent() {
     assert_eq!(standing(&budgets, "all", "x", NOON), (50, 0));
     let other = budget("{ name: all, tokens: 1000, per: day }");
     assert!(budgets.configure(vec![other], NOON).is_some(), "another period is another budget");
-    let spent = Spent { payer: payer("x"), target: target(), at_ms: NOON, nano: 7, tokens: 70 };
+    let spent = Spent { payer: payer("x"), target: target(), at_ms: NOON, nano: 7, tokens: 70, unknown: 0 };
     budgets.recount([spent.clone(), Spent { at_ms: 5, ..spent }], NOON);
     assert_eq!(standing(&budgets, "all", "x", NOON), (70, 0), "what was spent today");
 }
