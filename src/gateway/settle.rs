@@ -349,6 +349,9 @@ impl Settlement {
     /// The same without answers that broke off before.
     fn own(&mut self) -> Option<Nano> {
         if self.own.is_none() {
+            if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
+                *usage = tab.within(*usage);
+            }
             self.own = Some(self.price());
         }
         self.own.flatten()
@@ -471,9 +474,6 @@ impl Settlement {
             let mut all = self.used();
             all.iter_mut().for_each(|all| self.before.iter().for_each(|part| all.add(&part.usage)));
             held.settle(all.as_ref(), Instant::now());
-        }
-        if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
-            *usage = tab.within(*usage);
         }
         // What broke off was paid for when it did.
         let (cost, own) = (self.cost(), self.own());

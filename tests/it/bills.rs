@@ -184,3 +184,18 @@ async fn what_an_answer_says_it_cost_counts_where_no_price_is_known() {
         assert_eq!(row(&gateway).await["cost"], cost, "{model}");
     }
 }
+
+#[tokio::test]
+async fn an_estimated_answer_costs_no_more_than_was_held_for_it() {
+    let up = Upstream::start(play);
+    let gateway = house(&up, "");
+    let mut asked = ask("openai/gpt-4o");
+    asked["max_tokens"] = json!(5);
+    let reply = chat(gateway.clients, &asked).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let row = row(&gateway).await;
+    let number = |name: &str| row[name].as_u64().unwrap();
+    assert_eq!((&row["state"], number("output")), (&json!("estimated"), 5), "{row}");
+    assert!(number("cost") <= number("reserved"), "{row}");
+    assert_eq!(number("cost"), number("input") * 2_500 + 5 * 10_000, "{row}");
+}

@@ -501,3 +501,15 @@ fn what_was_held_for_something_without_a_known_price_is_charged_to_budgets_that_
     assert_eq!(rolled.wait().unwrap(), "a");
     check(["strict2", "free2"]);
 }
+
+#[test]
+fn an_estimate_is_never_more_than_was_held_whoever_gets_the_answer() {
+    let story = Story::begin();
+    let much = Usage { input: 1_000, output: 1_000, estimated: true, ..Usage::default() };
+    story.attempt().used(Some(much), 200);
+    assert_eq!(story.used("day"), 110, "one of several");
+    story.attempt().withhold(much, &crate::fault::Fault::new(crate::fault::FaultKind::Rejected, "no"));
+    assert_eq!(story.used("day"), 220, "withheld");
+    story.attempt().used(Some(Usage { estimated: false, ..much }), 200);
+    assert_eq!(story.used("day"), 2_220, "what a provider counted is booked as it says");
+}
