@@ -24,7 +24,7 @@ use crate::facts::market::Scale;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Noted;
-use crate::ledger::{Book, Closing, Known, Price, Tab, Tier, When};
+use crate::ledger::{Book, Closing, Price, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{AttemptRecord, Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
@@ -400,11 +400,7 @@ impl Settlement {
     }
 
     fn paid(&self, target: &TargetName, preset: Option<&str>, usage: &Usage) -> Option<Nano> {
-        let known = self.book.of(target, preset);
-        match known.as_deref().and_then(Known::price) {
-            Some(price) => price.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms }),
-            None => usage.said_cost,
-        }
+        self.book.cost(target, preset, usage, When { tier: self.tier, unix_ms: self.unix_ms })
     }
 
     /// How long the answer took, and how fast it was; or that it broke off.
