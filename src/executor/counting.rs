@@ -48,8 +48,9 @@ impl Executor {
             if let Some(bytes) = bytes.filter(|bytes| *bytes > 0 || relayed.usage.is_none()) {
                 let input = self.counter.likely(&target.name, own.map_or(job.tokens, |size| size.prompt));
                 let output = self.counter.heard(&target.name, bytes);
-                let tier = relayed.usage.and_then(|usage| usage.tier);
-                relayed.usage = Some(Usage { input, output, estimated: true, tier, ..Usage::default() });
+                // What else it says holds: the service, and what it cost.
+                let told = relayed.usage.unwrap_or_default();
+                relayed.usage = Some(Usage { input, output, estimated: true, ..told });
             }
         }
         Answered::Whole(relayed, target)

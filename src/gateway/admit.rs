@@ -56,6 +56,9 @@ impl Opened<'_> {
 /// What a request is reckoned to need: as many tokens for each of its answers as the client allows, and none where
 /// nothing is generated.
 fn need(endpoint: Endpoint, asked: &dyn Asked) -> Need {
+    if asked.is_errand() {
+        return Need { input: 0, output: Some(0) };
+    }
     let output = match endpoint {
         Endpoint::Embeddings
         | Endpoint::CountTokens

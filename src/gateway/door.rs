@@ -95,6 +95,10 @@ pub trait Asked: Carry + facts::Body {
     fn is_raw(&self) -> bool {
         false
     }
+    /// Whether something is to be done with an answer that was asked for before, and is paid for as that.
+    fn is_errand(&self) -> bool {
+        false
+    }
     /// How many prompts it has, each of which gets answers of its own.
     fn prompts(&self) -> u64 {
         1

@@ -90,6 +90,9 @@ pub(super) fn is_billed_now(endpoint: Endpoint) -> bool {
 
 /// How large a request can be.
 pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> Size {
+    if asked.is_errand() {
+        return Size { choices: 1, work: Work::Made, ..Size::default() };
+    }
     let prompt = asked.tokens();
     // No tokenizer makes more tokens of a text than it has bytes. Of a body with pictures, only the texts count.
     let (body, said) = (asked.bytes() as u64, prompt.saturating_mul(4));

@@ -24,7 +24,7 @@ use crate::facts::market::Scale;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Noted;
-use crate::ledger::{Book, Closing, Known, Price, Tab, Tier, When};
+use crate::ledger::{Book, Closing, Price, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{AttemptRecord, Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
@@ -349,6 +349,9 @@ impl Settlement {
     /// The same without answers that broke off before.
     fn own(&mut self) -> Option<Nano> {
         if self.own.is_none() {
+            if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
+                *usage = tab.within(*usage);
+            }
             self.own = Some(self.price());
         }
         self.own.flatten()
@@ -397,11 +400,7 @@ impl Settlement {
     }
 
     fn paid(&self, target: &TargetName, preset: Option<&str>, usage: &Usage) -> Option<Nano> {
-        let known = self.book.of(target, preset);
-        match known.as_deref().and_then(Known::price) {
-            Some(price) => price.settle(usage, When { tier: self.tier, unix_ms: self.unix_ms }),
-            None => usage.said_cost,
-        }
+        self.book.cost(target, preset, usage, When { tier: self.tier, unix_ms: self.unix_ms })
     }
 
     /// How long the answer took, and how fast it was; or that it broke off.
@@ -471,9 +470,6 @@ impl Settlement {
             let mut all = self.used();
             all.iter_mut().for_each(|all| self.before.iter().for_each(|part| all.add(&part.usage)));
             held.settle(all.as_ref(), Instant::now());
-        }
-        if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
-            *usage = tab.within(*usage);
         }
         // What broke off was paid for when it did.
         let (cost, own) = (self.cost(), self.own());

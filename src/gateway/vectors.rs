@@ -19,7 +19,7 @@ use crate::ledger::{Closing, Opening, Payer, When};
 use crate::plan::{Decision, OutputRules};
 use crate::planner::{self, Plan};
 use crate::plugin::Behalf;
-use crate::providers::{Relayed, Target};
+use crate::providers::Relayed;
 use crate::store::Shelf;
 
 /// How long vectors are waited for at most; the plugin's own limit mostly is shorter.
@@ -142,9 +142,10 @@ impl Vectors<'_> {
             Ok(Err(fault)) => return Err(fault),
             Err(_) => return Err(Fault::new(FaultKind::Timeout(Phase::Total), "no vectors came in time")),
         };
-        let price = |target: &Target| book.of(&target.name, target.vendor.preset.as_deref());
-        let usage = relayed.usage;
-        let cost = usage.and_then(|usage| price(&target)?.price()?.settle(&usage, when));
+        let within = |usage| job.tab.as_ref().map_or(usage, |tab| tab.within(usage));
+        let usage = relayed.usage.map(within);
+        let preset = target.vendor.preset.as_deref();
+        let cost = usage.and_then(|usage| book.cost(&target.name, preset, &usage, when));
         if let Some(tab) = &job.tab {
             tab.close(Closing { usage, cost, outcome: "ok", status: Some(200) });
         }

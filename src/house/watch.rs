@@ -91,6 +91,7 @@ impl Watch {
             inventory: first.inventory(),
             paths: first.paths.clone(),
             plugins: first.plugins.clone(),
+            served: first.clone(),
             taken: first.clone(),
             pending: None,
             refused: None,
@@ -153,6 +154,8 @@ struct Keeper {
     paths: Paths,
     /// The plugins of the last reading.
     plugins: Vec<PluginFile>,
+    /// The last accepted reading; others may serve in the place of policies of it that are faulty.
+    served: Sources,
     /// The last accepted reading of which nothing was wrong.
     taken: Sources,
     /// A reading that is too strange to be believed the first time.
@@ -235,7 +238,8 @@ impl Keeper {
         }
     }
 
-    /// Takes what is on disk once more; where that is broken, what was taken last.
+    /// Takes what is on disk once more; where that is broken, what served last, and where nothing serves any more in the
+    /// place of faulty policies of it, the last of which nothing was wrong.
     fn again(&mut self) -> Result<(), String> {
         let reading = Sources::read_after(self.paths.config.as_deref(), Some(&self.paths), &self.plugins);
         let mut faults = match reading {
@@ -248,18 +252,18 @@ impl Keeper {
             },
             Err(faults) => faults,
         };
-        match (self.accept)(self.taken.clone()) {
-            Ok(_) => {
-                // What is on disk is as broken as it was.
-                (self.report)(faults);
-                Ok(())
-            }
-            Err(more) => {
-                faults.0.extend(more.0);
-                faults.0.dedup();
-                Err(faults.to_string())
+        for known in [self.served.clone(), self.taken.clone()] {
+            match (self.accept)(known) {
+                Ok(_) => {
+                    // What is on disk is as broken as it was.
+                    (self.report)(faults);
+                    return Ok(());
+                }
+                Err(more) => faults.0.extend(more.0),
             }
         }
+        faults.0.dedup();
+        Err(faults.to_string())
     }
 
     fn hand_over(&mut self, sources: Sources, now: Instant) {
@@ -289,8 +293,9 @@ impl Keeper {
         (self.inventory, self.paths) = (sources.inventory(), sources.paths.clone());
         match faults {
             Some(faults) => (self.report)(faults),
-            None => self.taken = sources,
+            None => self.taken = sources.clone(),
         }
+        self.served = sources;
     }
 
     fn conclude(&mut self, print: blake3::Hash, faults: Diagnostics) {
@@ -399,15 +404,20 @@ mod tests {
     use super::*;
     use crate::house::Diagnostic;
     use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     const SOON: Duration = Duration::from_secs(3);
 
-    /// A directory under watch; contents with the word `broken` in a policy are refused.
+    /// A directory under watch; contents with the word `broken` are refused. Where a policy is `faulty`, others serve in its
+    /// place, unless the rig has none.
     struct Rig {
         dir: tempfile::TempDir,
         accepted: Receiver<Sources>,
         reported: Receiver<Diagnostics>,
-        _watch: Watch,
+        /// Whether there are others.
+        pinned: Arc<AtomicBool>,
+        watch: Watch,
     }
 
     fn rig(prepare: impl FnOnce(&Path)) -> Rig {
@@ -416,15 +426,22 @@ mod tests {
         let first = Sources::read(Some(&dir.path().join("tollgate.yaml"))).unwrap();
         let (accepts, accepted) = channel();
         let (reports, reported) = channel();
+        let pinned = Arc::new(AtomicBool::new(true));
+        let others = pinned.clone();
         let accept = move |sources: Sources| {
-            if sources.policies.iter().any(|policy| policy.text.contains("broken")) {
+            let config = sources.config.iter().map(|(_, text)| text);
+            let policies = || sources.policies.iter().map(|policy| &policy.text);
+            let faulty = policies().any(|text| text.contains("faulty"));
+            if config.chain(policies()).any(|text| text.contains("broken"))
+                || faulty && !others.load(Ordering::Relaxed)
+            {
                 return Err(Diagnostic::error("p.rhai", "broken").into());
             }
             accepts.send(sources).unwrap();
-            Ok(None)
+            Ok(faulty.then(|| Diagnostic::error("p.rhai", "faulty").into()))
         };
         let watch = Watch::start(&first, accept, move |faults| reports.send(faults).unwrap()).unwrap();
-        Rig { dir, accepted, reported, _watch: watch }
+        Rig { dir, accepted, reported, pinned, watch }
     }
 
     fn plain(dir: &Path) {
@@ -452,6 +469,12 @@ mod tests {
         fn expect(&self, line: &str) {
             assert_eq!(self.next().0, line);
         }
+        /// Everything is taken once more, as where a secret changed.
+        fn again(&self) {
+            let (done, told) = std::sync::mpsc::sync_channel(1);
+            self.watch.again().ask(done).unwrap();
+            told.recv_timeout(SOON).unwrap().unwrap();
+        }
         fn expect_nothing_for(&self, time: Duration) {
             let found = self.accepted.recv_timeout(time).map(|sources| sources.policies);
             assert_eq!(found, Err(RecvTimeoutError::Timeout));
@@ -473,6 +496,27 @@ mod tests {
         rig.expect("drain: 2s p=two");
         rig.write("policies/p.rhai", "two");
         rig.expect_nothing_for(Duration::from_millis(300));
+    }
+
+    #[test]
+    fn what_served_last_serves_again_while_a_file_is_broken() {
+        let rig = rig(plain);
+        // Older policies serve in the place of those on disk, and go on with a good edit of the configuration.
+        rig.write("policies/p.rhai", "faulty");
+        rig.expect("drain: 1s p=faulty");
+        rig.write("tollgate.yaml", "drain: 2s\n");
+        rig.expect("drain: 2s p=faulty");
+        for _ in 0..2 {
+            rig.reported.recv_timeout(SOON).unwrap();
+        }
+        rig.write("tollgate.yaml", "broken: 2s\n");
+        rig.reported.recv_timeout(SOON).unwrap();
+        rig.again();
+        rig.expect("drain: 2s p=faulty");
+        // When nothing is in their place any more, the last good ones are.
+        rig.pinned.store(false, Ordering::Relaxed);
+        rig.again();
+        rig.expect("drain: 1s p=one");
     }
 
     #[test]

@@ -13,10 +13,11 @@ use super::compact::List;
 use super::model::Model;
 use super::names::candidates;
 use super::own::{Own, Owns};
-use super::price::Price;
+use super::price::{Price, When};
 use super::rate::{Rate, Tier, Unit};
 use super::reserved::Reserved;
-use crate::money::Pico;
+use crate::chat::Usage;
+use crate::money::{Nano, Pico};
 use crate::target::TargetName;
 
 /// Prices as they were known when this version was made.
@@ -88,6 +89,15 @@ impl Book {
             known
         });
         found
+    }
+
+    /// What this usage costs at a target, by its price; where that is not known, what its answer says that it cost. `None`
+    /// where neither is known, or something was used that has no price.
+    pub fn cost(&self, target: &TargetName, preset: Option<&str>, usage: &Usage, when: When) -> Option<Nano> {
+        match self.of(target, preset).as_deref().and_then(Known::price) {
+            Some(price) => price.settle(usage, when),
+            None => usage.said_cost,
+        }
     }
 
     fn look_up(&self, target: &TargetName, preset: Option<&str>) -> Option<Known> {

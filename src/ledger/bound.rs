@@ -45,6 +45,8 @@ pub enum Work {
     Own,
     /// Nobody knows whether anything is generated at all.
     Unknown,
+    /// Nothing is generated: the answer was asked for before, and whatever it cost is owed.
+    Made,
 }
 
 /// The worst that an attempt at one target can cost.
@@ -120,10 +122,14 @@ impl Bound {
             }),
             Work::Reading => Some(0),
             Work::Own => Some(model_most.unwrap_or(UNKNOWN_MODEL)),
-            Work::Unknown => None,
+            Work::Unknown | Work::Made => None,
         };
-        let is_free = price.is_some_and(Price::is_free);
+        let is_made = size.work == Work::Made;
+        let is_free = is_made || price.is_some_and(Price::is_free);
         let price = price.map(|price| {
+            if is_made {
+                return (0, 0);
+            }
             let kinds = if size.media { &PROMPT[..] } else { &PROMPT[..TEXT_ALONE] };
             let prompt = u128::from(size.prompt_most) * worst(price, kinds, size.prompt_most, when, any_tier);
             let other = u128::from(size.images) * worst(price, &[Unit::Image], 0, when, any_tier)

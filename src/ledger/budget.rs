@@ -226,6 +226,8 @@ pub struct Spent {
     pub nano: u64,
     /// Tokens.
     pub tokens: u64,
+    /// Nano-dollars that were held for what nobody could price.
+    pub unknown: u64,
 }
 
 impl Standing {
@@ -373,7 +375,11 @@ impl Budgets {
                 if !budget.counts(&spent.payer, Some(&spent.target)) {
                     continue;
                 }
-                let amount = if budget.measure == Measure::Dollars { spent.nano } else { spent.tokens };
+                let amount = match (budget.measure, budget.unpriced) {
+                    (Measure::Dollars, Unpriced::Refuse) => spent.nano.saturating_add(spent.unknown),
+                    (Measure::Dollars, Unpriced::Free) => spent.nano,
+                    (Measure::Tokens, _) => spent.tokens,
+                };
                 let mut part = budget.part(&spent.payer, Some(&spent.target));
                 let mut parts = purse.sums.lock();
                 part_of(&mut parts, budget, &mut part, now).recount(spent.at_ms, amount);

@@ -214,12 +214,13 @@ fn spent_since(database: &Sqlite, since: u64) -> Result<Vec<Spent>, Trouble> {
     database.read_now(|db| {
         let mut rows = db.prepare(
             "SELECT key, user, team, tags, model, target, opened_ms / 60000 * 60000 AS minute,
-                    sum(cost), sum(input + cached_read + cache_write + output)
+                    sum(cost), sum(input + cached_read + cache_write + output),
+                    sum(CASE WHEN cost IS NULL AND state IN ('settled', 'estimated') THEN reserved ELSE 0 END)
              FROM attempt WHERE opened_ms >= ?1 AND state <> 'open'
              GROUP BY key, user, team, tags, model, target, minute
              UNION ALL
              SELECT nullif(key, ''), nullif(user, ''), nullif(team, ''), tags, model, target, day * 86400000,
-                    sum(cost), sum(input + cached_read + cache_write + output)
+                    sum(cost), sum(input + cached_read + cache_write + output), 0
              FROM day WHERE day * 86400000 >= ?1 GROUP BY key, user, team, tags, model, target, day",
         )?;
         let found = rows.query_map([since], |row| {
@@ -244,6 +245,7 @@ fn spent_since(database: &Sqlite, since: u64) -> Result<Vec<Spent>, Trouble> {
                 at_ms: number(6)?,
                 nano: number(7)?,
                 tokens: number(8)?,
+                unknown: number(9)?,
             })
         })?;
         found.collect()

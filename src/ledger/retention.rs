@@ -6,8 +6,10 @@ use rusqlite::{Connection, params};
 const HOUR_MS: i64 = 3_600_000;
 
 /// What the ledger of all gateways has not got yet stays a row until it has, and what stands on a sheet beside an attempt
-/// that is still under way stays one until that has ended.
+/// that is still under way stays one until that has ended. What was held for something that nobody could price stays one
+/// for good: budgets are charged it, and sums do not tell it.
 const OLD: &str = "opened_ms < ?2 AND state <> 'open' AND id NOT IN (SELECT id FROM outbox)
+    AND (cost IS NOT NULL OR reserved = 0 OR state NOT IN ('settled', 'estimated'))
     AND id NOT IN (SELECT value ->> 0 FROM intent, json_each(intent.attempts))";
 
 /// The sums of rows, and how they are added to those that are there; the same for both databases.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::bound::{Bound, Size};
+use super::bound::{Bound, Size, Work};
 use super::budget::{Denied, Hold, Payer, Refusal};
 use super::desk::Desk;
 use super::price::When;
@@ -150,7 +150,9 @@ impl Tab {
         let row = Arc::new(row);
         let written = desk.intend(&row);
         let sheet = self.sheet.clone();
-        let most = (bound.prompt, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
+        // Nothing is held for what was made before, and it costs what it costs.
+        let prompt_most = if size.work == Work::Made { u64::MAX } else { bound.prompt };
+        let most = (prompt_most, hold.cap.map(|each| each.saturating_mul(bound.choices)).or(bound.output));
         let hold = Some(hold);
         let target = target.clone();
         let (over, sent, tier) = (false, None, None);
@@ -166,7 +168,7 @@ impl Tab {
     /// dearer than its worst case.
     pub fn within(&self, usage: Usage) -> Usage {
         let won = self.won.lock().unwrap_or_else(PoisonError::into_inner);
-        won.as_ref().filter(|_| usage.estimated).map_or(usage, |entry| entry.within(usage))
+        won.as_ref().map_or(usage, |entry| entry.within(usage))
     }
 
     /// The answer that goes to the client broke off after `said` bytes, and others are asked to go on with it: they read
@@ -177,7 +179,7 @@ impl Tab {
         self.rest.get_or_init(|| whole.after(&usage, said));
         let won = self.won.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(entry) = won else { return (usage, None) };
-        let usage = if usage.estimated { entry.within(usage) } else { usage };
+        let usage = entry.within(usage);
         (usage, entry.withhold(usage, fault))
     }
 
@@ -306,6 +308,7 @@ impl Entry {
     /// The attempt was answered, and is paid for by what it used, whatever becomes of its answer.
     /// What it cost comes back, where that is known: what is paid for in advance is taken once.
     pub fn used(self, usage: Option<Usage>, status: u16) -> Option<Nano> {
+        let usage = usage.map(|usage| self.within(usage));
         let cost = usage.and_then(|usage| self.price(&usage));
         self.settle(Closing { usage, cost, outcome: "ok", status: Some(status) });
         cost
@@ -313,6 +316,7 @@ impl Entry {
 
     /// The attempt was answered, and nobody gets the answer. It is paid for all the same. What it cost comes back.
     pub fn withhold(self, usage: Usage, fault: &Fault) -> Option<Nano> {
+        let usage = self.within(usage);
         let (cost, outcome) = (self.price(&usage), fault.kind.as_str());
         self.settle(Closing { usage: Some(usage), cost, outcome, status: fault.status });
         cost
@@ -351,7 +355,11 @@ impl Entry {
             .increment(1);
     }
 
+    /// An estimate within what was held.
     fn within(&self, usage: Usage) -> Usage {
+        if !usage.estimated {
+            return usage;
+        }
         let (prompt, output) = self.most;
         Usage {
             input: usage.input.min(prompt),

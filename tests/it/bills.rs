@@ -56,6 +56,11 @@ fn play(heard: &Heard) -> Vec<Act> {
         );
     }
     let mut answer = acts::completion(&words);
+    if has("no tokens") {
+        answer["usage"] =
+            json!({ "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "cost": 0.5 });
+        return acts::whole(200, &answer);
+    }
     match has("costly") {
         true => answer["usage"]["cost"] = json!(0.001_25),
         false => drop(answer.as_object_mut().unwrap().remove("usage")),
@@ -183,4 +188,32 @@ async fn what_an_answer_says_it_cost_counts_where_no_price_is_known() {
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert_eq!(row(&gateway).await["cost"], cost, "{model}");
     }
+}
+
+#[tokio::test]
+async fn what_an_answer_says_it_cost_counts_where_it_counts_no_tokens() {
+    let up = Upstream::start(play);
+    let gateway = house(&up, "");
+    let mut asked = ask("openrouter/nobody/knows");
+    asked["messages"][0]["content"] = "no tokens".into();
+    let reply = chat(gateway.clients, &asked).await;
+    assert_eq!((reply.status, reply.header("x-tollgate-cost-usd")), (200, "0.5"), "{reply:#?}");
+    let row = row(&gateway).await;
+    assert_eq!((&row["state"], &row["cost"]), (&json!("estimated"), &json!(500_000_000)), "{row}");
+    assert!(row["output"].as_u64().unwrap() > 0, "{row}");
+}
+
+#[tokio::test]
+async fn an_estimated_answer_costs_no_more_than_was_held_for_it() {
+    let up = Upstream::start(play);
+    let gateway = house(&up, "");
+    let mut asked = ask("openai/gpt-4o");
+    asked["max_tokens"] = json!(5);
+    let reply = chat(gateway.clients, &asked).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let row = row(&gateway).await;
+    let number = |name: &str| row[name].as_u64().unwrap();
+    assert_eq!((&row["state"], number("output")), (&json!("estimated"), 5), "{row}");
+    assert!(number("cost") <= number("reserved"), "{row}");
+    assert_eq!(number("cost"), number("input") * 2_500 + 5 * 10_000, "{row}");
 }

@@ -207,11 +207,11 @@ async fn a_classifier_gets_its_vectors_from_the_gateways_own_model() {
             .collect();
         acts::whole(
             200,
-            &json!({"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 1, "total_tokens": 1}}),
+            &json!({"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 1, "total_tokens": 1, "cost": 0.25}}),
         )
     });
     let config = format!(
-        "plugins:\n  cache: cache\n  embeddings: vectors\n  list:\n    - name: intent\n      grants: [log, ai, prompt]\n      \
+        "state: {{ ledger: sqlite:./data/tollgate.db }}\nplugins:\n  cache: cache\n  embeddings: vectors\n  list:\n    - name: intent\n      grants: [log, ai, prompt]\n      \
          prefetch: true\n      limits: {{ time: 5s }}\n      config: {{ labels: {{ code: {{ examples: [we sail at dawn] }} }}, \
          fallback: other, threshold: 0.3 }}\nmodels: {{ vectors: {{ targets: [ up/e ] }} }}\nproviders:\n{}",
         provider("up", &upstream.url())
@@ -221,6 +221,10 @@ async fn a_classifier_gets_its_vectors_from_the_gateways_own_model() {
     assert_eq!(said(&gateway, "let us sail away").await, "coder");
     assert_eq!(said(&gateway, "a cake, please").await, "chatter");
     assert!(upstream.heard_for("e").len() >= 3, "{:?}", upstream.heard());
+    // Nobody knows their price, so what their answer says counts.
+    let rows = crate::money::rows(&gateway).await;
+    let vectors: Vec<_> = rows.iter().filter(|row| row["endpoint"] == "embeddings").collect();
+    assert!(!vectors.is_empty() && vectors.iter().all(|row| row["cost"] == 250_000_000), "{rows:?}");
     let wrong = gateway::setup("plugins: { embeddings: vectrs }\n").run(&["check"]);
     assert!(wrong.code != Some(0) && wrong.err.contains("plugins.embeddings"), "{wrong:?}");
 }

@@ -350,3 +350,51 @@ async fn what_is_done_with_a_response_at_its_provider_is_never_answered_from_the
     assert_eq!((deleted.status, &deleted.json()["deleted"]), (200, &json!(true)), "{deleted:#?}");
     assert_eq!(last(&a).method, "DELETE");
 }
+
+#[tokio::test]
+async fn an_answer_in_the_background_is_paid_for_once_however_often_it_is_read() {
+    let looks = Mutex::new(0);
+    let up = Upstream::start(move |heard| {
+        if heard.method != "GET" {
+            let mut big = response("resp_big", true);
+            big["usage"]["input_tokens"] = 1_000.into();
+            return if heard.json()["background"] == true { play(heard, "") } else { acts::whole(200, &big) };
+        }
+        let mut looks = looks.lock().unwrap();
+        *looks += 1;
+        let mut told = response("resp_bg", true);
+        if *looks <= 2 {
+            (told["status"], told["output"], told["usage"]) = ("in_progress".into(), json!([]), Value::Null);
+        }
+        acts::whole(200, &told)
+    });
+    let gateway = gateway::start(&format!(
+        "state: {{ ledger: sqlite:./data/tollgate.db }}\nproviders:\n  \
+         a: {{ preset: openai, base_url: \"{}\", keys: [ env:TEST_KEY ] }}\n\
+         prices: {{ models: {{ a/m: {{ price: {{ input: 1000, output: 1000 }} }} }} }}\n\
+         budgets:\n  - {{ name: all, dollars: 1, per: total }}\n",
+        up.url()
+    ));
+    let ask = json!({ "model": "a/m", "input": "one", "background": true, "max_output_tokens": 16 });
+    let queued = post(gateway.clients, "/v1/responses", &ask).await;
+    assert_eq!((queued.status, queued.json()["status"].as_str()), (200, Some("queued")), "{queued:#?}");
+    // It uses up the budget, which keeps nobody from what was asked for before.
+    let big = json!({ "model": "a/m", "input": "two", "max_output_tokens": 16 });
+    assert_eq!(post(gateway.clients, "/v1/responses", &big).await.status, 200);
+    assert_eq!(post(gateway.clients, "/v1/responses", &big).await.status, 402);
+    for (status, cost) in [
+        ("in_progress", "0"),
+        ("in_progress", "0"),
+        ("completed", "0.006"),
+        ("completed", "0"),
+        ("completed", "0"),
+    ] {
+        let look = client::request(Method::GET, "/v1/responses/resp_bg", "");
+        let reply = client::open(gateway.clients, look).await.unwrap().rest().await;
+        assert_eq!(reply.status, 200, "{reply:#?}");
+        assert_eq!(reply.json()["status"], status);
+        assert_eq!(reply.header("x-tollgate-cost-usd"), cost, "{status}");
+    }
+    assert_eq!(crate::money::rows(&gateway).await.len(), 7);
+    assert_eq!(crate::money::purse(&gateway).await, (1_002_000_000 + 6_000_000, 0));
+}

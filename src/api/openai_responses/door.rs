@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::ask::Purpose;
-use super::errand::is_left_undone;
+use super::errand::{is_left_undone, is_status_under_way, unpaid};
 use super::keep::Watched;
 use super::stream::TONGUE;
 use super::{Ask, ResponseEncoder, compact, native};
@@ -132,6 +132,10 @@ impl Asked for Ask {
         self.before().is_unseen() || named("conversation") || named("prompt")
     }
 
+    fn is_errand(&self) -> bool {
+        matches!(self.purpose(), Purpose::Errand(_))
+    }
+
     /// The provider that made the previous response keeps more of it than any client sees.
     fn prefer(&self, targets: &mut [Target]) {
         let keeper = match self.purpose() {
@@ -183,10 +187,13 @@ impl Carry for Ask {
             return compact::whole(target, body);
         }
         if let Some(relay) = relay(target) {
-            let relayed = relay.whole(body)?;
+            let mut relayed = relay.whole(body)?;
             if relayed.finish.is_none() && is_left_undone(self.body(), &relayed.body) {
                 let text = "the provider answers in the background, which nobody asked for";
                 return Err(Fault::new(FaultKind::Malformed, text));
+            }
+            if relayed.usage.is_none() && is_status_under_way(&relayed.body) {
+                relayed.usage = Some(unpaid());
             }
             if let Some(keeper) = self.keeper(target, true) {
                 keeper.keep(relayed.body.clone());

@@ -13,6 +13,7 @@ use super::lookup::{Lookup, Wish, refuse_stream};
 use super::{Ask, ResponseEncoder};
 use crate::api::openai_chat;
 use crate::api::routes::unescape;
+use crate::chat::{Billed, Usage};
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head};
@@ -102,12 +103,15 @@ impl Errand {
         if std::str::from_utf8(&body).is_err() || !body.trim_ascii_start().starts_with(b"{") {
             return Err(Fault::new(FaultKind::Malformed, "the provider's answer is not a response"));
         }
-        let mut relayed = Relayed { body: body.clone(), usage: None, finish: None, lost: Vec::new() };
+        let usage = Some(unpaid());
+        let mut relayed = Relayed { body: body.clone(), usage, finish: None, lost: Vec::new() };
         if self.wish == Wish::Delete {
             self.shelf.forget(&self.kept.id);
             return Ok(relayed);
         }
-        if is_under_way(&self.kept) && !is_status_under_way(&body) {
+        // Somebody else may have read it meanwhile.
+        let now = self.shelf.get(&self.kept.id);
+        if is_under_way(now.as_ref().unwrap_or(&self.kept)) && !is_status_under_way(&body) {
             if let Ok(complete) = relay.whole(body.clone()) {
                 (relayed.usage, relayed.finish) = (complete.usage, complete.finish);
             }
@@ -139,7 +143,13 @@ pub(super) fn is_left_undone(asked: &Body, answer: &[u8]) -> bool {
     is_status_under_way(answer) && asked.bool("background") != Some(true) && !said()
 }
 
-fn is_status_under_way(answer: &[u8]) -> bool {
+/// What was used where nothing is paid for: by looking at an answer, and by one that has only begun, which is paid for when
+/// it is complete.
+pub(super) fn unpaid() -> Usage {
+    Usage { billed: Some(Billed::default()), ..Usage::default() }
+}
+
+pub(super) fn is_status_under_way(answer: &[u8]) -> bool {
     let answer = std::str::from_utf8(answer).unwrap_or_default();
     let status = json::entries(answer).find(|(key, _)| key == "status");
     status.is_some_and(|(_, raw)| matches!(raw, "\"queued\"" | "\"in_progress\""))

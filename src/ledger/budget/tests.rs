@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ledger::bound::{Bound, Size, Work};
+use crate::ledger::{Price, Rate, Unit};
+use crate::money::Pico;
 
 const NOON: u64 = 1_800_000_000_000;
 const HOUR: u64 = 3_600_000;
@@ -85,6 +87,11 @@ fn a_budget_of_nothing_lets_only_through_what_costs_nothing() {
     let dollars = |limit: f64| budgets(&[&format!("{{ name: all, dollars: {limit}, per: total }}")]);
     let lookup = Size { work: Work::Unknown, ..Size::default() };
     let lookup = Bound::of(&lookup, None, Default::default(), false, None, None);
+    let made = Size { work: Work::Made, ..Size::default() };
+    let request = Rate { unit: Unit::Request, tier: Default::default(), above: 0, price: Pico(5) };
+    let price = Price { rates: vec![request], ..Price::default() };
+    let made_at = |price| Bound::of(&made, price, Default::default(), true, None, Some(4_096));
+    let (made, made_somewhere) = (made_at(Some(&price)), made_at(None));
     let unseen = Bound { price: Some((0, 0)), ..bound(0, 0) };
     let free = Bound { is_free: true, ..unseen.clone() };
     for (limit, bound, passes) in [
@@ -94,6 +101,9 @@ fn a_budget_of_nothing_lets_only_through_what_costs_nothing() {
         (1.0, &unseen, true),
         // Lists and lookups have no price; nothing is known to be wrong with that.
         (1.0, &lookup, true),
+        // What was made before is owed, whether somebody looks at it or not.
+        (0.0, &made, true),
+        (0.0, &made_somewhere, true),
     ] {
         let held = dollars(limit).reserve(&payer("a"), &target(), bound, NOON);
         assert_eq!(held.is_ok(), passes, "{limit}: {bound:?}");
@@ -205,7 +215,7 @@ fn a_change_of_the_limit_keeps_what_was_spent() {
     assert_eq!(standing(&budgets, "all", "x", NOON), (50, 0));
     let other = budget("{ name: all, tokens: 1000, per: day }");
     assert!(budgets.configure(vec![other], NOON).is_some(), "another period is another budget");
-    let spent = Spent { payer: payer("x"), target: target(), at_ms: NOON, nano: 7, tokens: 70 };
+    let spent = Spent { payer: payer("x"), target: target(), at_ms: NOON, nano: 7, tokens: 70, unknown: 0 };
     budgets.recount([spent.clone(), Spent { at_ms: 5, ..spent }], NOON);
     assert_eq!(standing(&budgets, "all", "x", NOON), (70, 0), "what was spent today");
 }

@@ -539,3 +539,48 @@ fn an_attempt_under_way_says_its_app_and_the_tier_that_was_asked_for() {
     let story = story.again();
     assert_eq!(story.sums("state,app,tier"), [("abandoned,shop,flex".to_owned(), 8)]);
 }
+
+#[test]
+fn what_was_held_for_something_without_a_known_price_is_charged_to_budgets_that_begin_later() {
+    let story = Story::begin();
+    let spent = story.desk.database().unwrap().write(|db| {
+        use crate::ledger::State;
+        let unknown = |state| End { cost: None, state, ..end(0) };
+        settle(db, &row("a"), &unknown(State::Estimated))?;
+        settle(db, &row("b"), &unknown(State::Abandoned))?;
+        settle(db, &row("c"), &end(7))?;
+        settle(db, &Row { reserved: 0, ..row("d") }, &unknown(State::Settled))
+    });
+    spent.wait().unwrap();
+    let check = |names: [&str; 2]| {
+        let [strict, free] = names;
+        let budgets = format!(
+            "[ {{ name: {strict}, dollars: 1, per: total }},
+               {{ name: {free}, dollars: 1, per: total, unpriced: free }} ]"
+        );
+        let budgets: Vec<BudgetSettings> = serde_yaml::from_str(&budgets).unwrap();
+        let budgets = budgets.iter().map(|settings| settings.checked().unwrap()).collect();
+        story.desk.configure(budgets, &Aliases::default(), HashMap::new);
+        assert_eq!(names.map(|budget| story.used(budget)), [9 + 7, 7]);
+    };
+    check(["strict", "free"]);
+    // Sums of days do not tell it, so it stays a row, and is counted once.
+    let rolled = story.desk.database().unwrap().write(|db| {
+        while retention::roll_up(db, i64::MAX)?.is_some() {}
+        db.query_row("SELECT group_concat(id) FROM attempt", [], |row| row.get::<_, String>(0))
+    });
+    assert_eq!(rolled.wait().unwrap(), "a");
+    check(["strict2", "free2"]);
+}
+
+#[test]
+fn an_estimate_is_never_more_than_was_held_whoever_gets_the_answer() {
+    let story = Story::begin();
+    let much = Usage { input: 1_000, output: 1_000, estimated: true, ..Usage::default() };
+    story.attempt().used(Some(much), 200);
+    assert_eq!(story.used("day"), 110, "one of several");
+    story.attempt().withhold(much, &crate::fault::Fault::new(crate::fault::FaultKind::Rejected, "no"));
+    assert_eq!(story.used("day"), 220, "withheld");
+    story.attempt().used(Some(Usage { estimated: false, ..much }), 200);
+    assert_eq!(story.used("day"), 2_220, "what a provider counted is booked as it says");
+}
