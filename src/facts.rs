@@ -207,8 +207,11 @@ pub trait Body: Send + Sync {
     }
     /// The class of service that the client asks for, where its request names one.
     fn service_tier(&self) -> Option<Tier> {
-        let raw = ["service_tier", "serviceTier"].into_iter().find_map(|name| self.field(name))?;
-        Some(Tier::asked(raw.trim_matches('"')))
+        service_word(self).map(Tier::asked)
+    }
+    /// The dearest class of service that it can be given, where its request names one that leaves no choice.
+    fn service_at_most(&self) -> Option<Tier> {
+        service_word(self).and_then(Tier::at_most)
     }
     /// How many words the text has.
     fn words(&self) -> u64 {
@@ -218,6 +221,12 @@ pub trait Body: Send + Sync {
     fn notes(&self) -> Option<&Notes> {
         None
     }
+}
+
+/// The class of service in the request's own word. `null` is none: official SDKs write it for what was not set.
+fn service_word<B: Body + ?Sized>(body: &B) -> Option<&str> {
+    let mut raw = ["service_tier", "serviceTier"].into_iter().filter_map(|name| body.field(name));
+    raw.find(|raw| *raw != "null").map(|raw| raw.trim_matches('"'))
 }
 
 /// A message of the conversation.

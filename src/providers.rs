@@ -363,6 +363,10 @@ pub trait StreamRelay: Send {
     fn usage(&self) -> Option<Usage>;
     /// Finish reason of the first choice, in OpenAI's words.
     fn finish_reason(&self) -> Option<&'static str>;
+    /// Whether nothing is missing but the terminal event: every choice has ended, and the usage is known.
+    fn has_said_all(&self) -> bool {
+        self.finish_reason().is_some() && self.usage().is_some()
+    }
     /// Bytes of generated text so far, for an estimate when the provider gives no usage.
     fn text_bytes(&self) -> u64;
     /// What of the provider's answer so far the frames do not say.

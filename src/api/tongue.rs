@@ -22,6 +22,8 @@ pub(super) struct Tongue {
     pub(super) thinking: bool,
     /// Calls of the client's tools.
     pub(super) calls: bool,
+    /// No more than one of them for each choice.
+    pub(super) one_call: bool,
     /// Arguments of calls as text of any form, not only as an object.
     pub(super) texts: bool,
     /// This citation, with all that it says.
@@ -48,6 +50,8 @@ pub(super) struct Unsaid {
     losses: Vec<Loss>,
     /// What the calls of a stream have said so far, by choice and call, where only objects can be told as they are.
     arguments: Vec<(u32, u32, String)>,
+    /// The first call of each choice of a stream, where no other can be told.
+    called: Vec<(u32, u32)>,
 }
 
 impl Tongue {
@@ -74,7 +78,7 @@ impl Tongue {
     }
 
     fn choice(&self, choice: &Choice, lost: &mut Unsaid) {
-        let index = choice.index;
+        let (index, mut called) = (choice.index, false);
         for (at, part) in choice.content.iter().enumerate() {
             let mut lose = |field: &str, what: String| {
                 lost.push(Loss::new(format!("answer.choices[{index}].content[{at}]{field}"), what));
@@ -90,6 +94,9 @@ impl Tongue {
                 }
                 Part::ToolCall { .. } if !self.calls => lose("", "tool call dropped".to_owned()),
                 Part::ToolCall { kind: ToolKind::Server, .. } => lose("", "dropped".to_owned()),
+                Part::ToolCall { .. } if self.one_call && std::mem::replace(&mut called, true) => {
+                    lose("", "another tool call dropped".to_owned());
+                }
                 Part::ToolCall { kind: ToolKind::Function, arguments, .. }
                     if !self.texts && !is_object(arguments) =>
                 {
@@ -132,6 +139,7 @@ impl Tongue {
                 let path = format!("answer.choices[{choice}].content");
                 lost.push(Loss::new(path, "tool call dropped"));
             }
+            Event::ToolCallStart { choice, call, .. } if self.one_call => lost.call(*choice, *call),
             Event::ToolCallStart { choice, call, kind: ToolKind::Function, .. } if !self.texts => {
                 lost.arguments.push((*choice, *call, String::new()));
             }
@@ -194,6 +202,18 @@ impl Unsaid {
     fn push(&mut self, loss: Loss) {
         if self.losses.len() < MAX_LOSSES && !self.losses.contains(&loss) {
             self.losses.push(loss);
+        }
+    }
+
+    /// A call of a stream of which only the first is told.
+    fn call(&mut self, choice: u32, call: u32) {
+        match self.called.iter().find(|(of, _)| *of == choice) {
+            None => self.called.push((choice, call)),
+            Some((_, first)) if *first == call => {}
+            Some(_) => {
+                let path = format!("answer.choices[{choice}].content");
+                self.push(Loss::new(path, "another tool call dropped"));
+            }
         }
     }
 

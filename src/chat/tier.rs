@@ -24,6 +24,9 @@ pub enum Tier {
 /// <https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse#TrafficType>
 const PREFIXES: [&str; 2] = ["SERVICE_TIER_", "ON_DEMAND_"];
 
+/// What requests call the usual tier: OpenAI, Anthropic, Groq.
+const USUAL: [&str; 3] = ["default", "standard_only", "on_demand"];
+
 impl Tier {
     /// All of them, with the letter of the compact form and the name that people write.
     pub const ALL: [(Self, char, &'static str); 5] = [
@@ -36,9 +39,13 @@ impl Tier {
 
     /// The tier of a `service_tier` field; what is unknown is the usual one.
     pub fn named(text: &str) -> Self {
+        Self::known(text).unwrap_or_default()
+    }
+
+    fn known(text: &str) -> Option<Self> {
         let word = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
         let known = Self::ALL.iter().find(|(_, _, name)| word.eq_ignore_ascii_case(name));
-        known.map_or(Self::Standard, |(tier, ..)| *tier)
+        known.map(|(tier, ..)| *tier)
     }
 
     /// The name that people write.
@@ -57,6 +64,13 @@ impl Tier {
             Self::Batch => Self::Standard,
             tier => tier,
         }
+    }
+
+    /// The dearest tier that a request can be given which asks by this word; `None` where it leaves that to the
+    /// provider (`auto`), and where nobody here knows the word.
+    pub fn at_most(text: &str) -> Option<Self> {
+        let is_usual = USUAL.iter().any(|word| text.eq_ignore_ascii_case(word));
+        if is_usual { Some(Self::Standard) } else { Self::known(text).filter(|tier| *tier != Self::Batch) }
     }
 
     /// The tier in which an answer says that it was made; `None` where it only repeats that the provider may choose.
@@ -85,6 +99,20 @@ mod tests {
             assert_eq!(Tier::named(text), named, "{text}");
         }
         assert_eq!(Tier::asked("batch"), Tier::Standard, "nothing that is answered at once is a batch");
+        for (text, at_most) in [
+            ("default", Some(Tier::Standard)),
+            ("standard_only", Some(Tier::Standard)),
+            ("on_demand", Some(Tier::Standard)),
+            ("SERVICE_TIER_STANDARD", Some(Tier::Standard)),
+            ("flex", Some(Tier::Flex)),
+            ("priority", Some(Tier::Priority)),
+            ("auto", None),
+            ("batch", None),
+            ("performance", None),
+            ("", None),
+        ] {
+            assert_eq!(Tier::at_most(text), at_most, "{text}");
+        }
         assert_eq!((Tier::said("auto"), Tier::said("default")), (None, Some(Tier::Standard)));
     }
 }

@@ -260,11 +260,7 @@ impl Live {
     /// Some providers end neither the stream nor the connection after the last they have to say. Google's say in each
     /// piece that it might be the last.
     fn expect_the_end(&mut self) {
-        if !self.said_all
-            && self.relay.finish_reason().is_some()
-            && self.relay.usage().is_some()
-            && self.target.wire().dialect() != Dialect::Gemini
-        {
+        if !self.said_all && self.relay.has_said_all() && self.target.wire().dialect() != Dialect::Gemini {
             self.said_all = true;
             self.watchdog.expect_within(self.watchdog.idle().min(CODA));
         }

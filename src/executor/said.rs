@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::json;
+
 /// The texts of an answer, in the order in which they stand; `None` where the body is no answer of words.
 pub(super) fn said(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
@@ -20,12 +22,26 @@ const ARGUMENTS: [&str; 2] = ["input", "args"];
 /// Fields that say again what stands elsewhere, or what others wrote.
 const BESIDE: [&str; 4] = ["annotations", "logprobs", "results", "reasoning_details"];
 
+/// Fields of an answer of words in which its choices stand, with their quotes, whatever the dialect.
+const MADE: [&str; 4] = ["\"choices\"", "\"output\"", "\"candidates\"", "\"content\""];
+
 /// Bytes of all that a model wrote of an answer, thoughts and arguments of tools among them; `None` where the body is no
 /// answer of words.
 pub(super) fn written(body: &[u8]) -> Option<u64> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let made = ["choices", "output", "candidates", "content"].into_iter();
-    Some(words(made.filter_map(|name| body.get(name)).find(|made| made.is_array())?))
+    Some(words(&json::parse(made(body)?.as_bytes())?))
+}
+
+/// The list of an answer's choices as JSON text. Nothing else is read: an answer of vectors has millions of numbers.
+fn made(body: &[u8]) -> Option<&str> {
+    let has = |name: &&str| memchr::memmem::find(body, name.as_bytes()).is_some();
+    if !MADE.iter().any(has) {
+        return None;
+    }
+    let place = |key: &str| MADE.iter().position(|name| name.trim_matches('"') == key);
+    let lists = json::entries(std::str::from_utf8(body).ok()?)
+        .filter(|(_, value)| value.starts_with('['))
+        .filter_map(|(key, value)| Some((place(&key)?, value)));
+    lists.min_by_key(|(place, _)| *place).map(|(_, value)| value)
 }
 
 fn words(made: &Value) -> u64 {
@@ -170,6 +186,26 @@ mod tests {
         ] {
             assert_eq!(written(body.to_string().as_bytes()), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn only_the_words_of_an_answer_are_read() {
+        let vectors = format!("[{}0]", "[0.1,0.2],".repeat(1_000));
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for (body, expected) in [
+            (format!(r#"{{"data":{vectors},"usage":{{"total_tokens":0}}}}"#), None),
+            (format!(r#"{{"data":{deep},"model":"content"}}"#), None),
+            (format!(r#"{{"data":{deep},"content":"no list"}}"#), None),
+            (
+                format!(r#"{{"details":{deep}, "choices" : [{{"text":"abcd"}}] }}"#),
+                Some(r#"[{"text":"abcd"}]"#),
+            ),
+            (r#"{"content":[1],"choices":null,"output":[2]}"#.to_owned(), Some("[2]")),
+        ] {
+            assert_eq!(made(body.as_bytes()), expected, "{body}");
+        }
+        let body = format!(r#"{{"details":{deep},"choices":[{{"text":"abcd"}}]}}"#);
+        assert_eq!(written(body.as_bytes()), Some(4), "what stands beside them may be of any form");
     }
 
     #[test]

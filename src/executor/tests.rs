@@ -17,6 +17,7 @@ struct Actor;
 struct Plain {
     done: bool,
     said: bool,
+    first_said: bool,
 }
 
 impl Provider for Actor {
@@ -69,6 +70,7 @@ impl Local for Actor {
             "broken" => vec![piece(0, "r"), piece(0, "E")],
             "kept" => vec![piece(0, "c"), piece(2, "c"), piece(1, "D"), piece(number, "x")],
             "coda" => vec![piece(0, "c"), piece(1, "F"), piece(number, "D")],
+            "second" => vec![piece(0, "c"), piece(1, "1"), piece(number, "c"), piece(0, "F"), piece(0, "D")],
             "hung" => vec![piece(0, "{"), piece(number, "}")],
             "late" => vec![piece(0, "c"), piece(0, "E")],
             _ => vec![piece(0, "{}")],
@@ -82,6 +84,7 @@ impl StreamRelay for Plain {
         match &chunk[..] {
             b"E" => return Err(Fault::new(FaultKind::ServerError, "an error inside the stream")),
             b"D" => self.done = true,
+            b"1" => self.first_said = true,
             b"F" => self.said = true,
             content => out.push(Frame { content: content == b"c", bytes: chunk }),
         }
@@ -102,10 +105,13 @@ impl StreamRelay for Plain {
         self.done
     }
     fn usage(&self) -> Option<Usage> {
-        self.said.then(Usage::default)
+        (self.said || self.first_said).then(Usage::default)
     }
     fn finish_reason(&self) -> Option<&'static str> {
-        self.said.then_some("stop")
+        (self.said || self.first_said).then_some("stop")
+    }
+    fn has_said_all(&self) -> bool {
+        self.said
     }
     fn text_bytes(&self) -> u64 {
         0
@@ -384,6 +390,12 @@ async fn a_stream_that_is_all_here_may_linger_only_shortly() {
         let (seen, _, took) = told(&[model], true).await;
         assert_eq!((seen.as_str(), took), (expected, seconds), "{model}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_choice_may_pause_although_the_first_one_has_ended_and_usage_is_told_on_the_way() {
+    let (seen, _, took) = told(&["second-8s"], true).await;
+    assert_eq!((seen.as_str(), took), ("cc[DONE]", 9));
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,8 +132,9 @@ impl Limit {
     fn bound(&self, target: &Target, size: &Size) -> Option<Bound> {
         let known = self.figures.known(&target.name)?;
         let most = known.model.max_output.map(u64::from);
-        let (size, any_tier) = (size.at(Some(&*known)), self.any_tier || self.figures.may_choose(target));
-        Some(Bound::of(&size, Some(known.price()?), self.when, any_tier, None, most))
+        let chooses = self.figures.may_choose(target);
+        let size = Size { tier: size.tier.filter(|_| !chooses), ..size.at(Some(&*known)) };
+        Some(Bound::of(&size, Some(known.price()?), self.when, self.any_tier || chooses, None, most))
     }
 
     /// Cuts the answers of a target to what so many nano-dollars pay for. `None` where it may cost more, `Some(None)`

@@ -494,7 +494,9 @@ impl<'o, 'g> Planned<'o, 'g> {
         let desk = opened.gateway.shared.figures.desk();
         if desk.is_on() {
             let (caller, most) = (&self.caller, self.most);
-            self.job.tab = opened.settlement.as_mut().and_then(|s| s.reserve(&desk, &**asked, caller, most));
+            let who = self.job.targets.iter().chain(self.sequels.iter().flat_map(|(all, _)| all));
+            let settlement = opened.settlement.as_mut();
+            self.job.tab = settlement.and_then(|s| s.reserve(&desk, &**asked, caller, most, who));
         }
         Reserved(self)
     }

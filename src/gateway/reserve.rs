@@ -8,6 +8,7 @@ use crate::cache::Entry;
 use crate::caller::Caller;
 use crate::facts::Endpoint;
 use crate::ledger::{Desk, Opening, Payer, Size, Tab, When, Work};
+use crate::providers::Target;
 
 /// What a dialect's template adds to a prompt, and to each of its messages, in tokens at most.
 const TEMPLATE: (u64, u64) = (64, 16);
@@ -31,19 +32,24 @@ const BESIDE: [&str; 6] =
     ["tools", "functions", "response_format", "system", "instructions", "output_config"];
 
 impl Settlement {
-    /// Opens the tab of a request that is about to go out; `most` is what policies allow an answer. Operations that no
-    /// provider bills have none.
-    pub(super) fn reserve(
+    /// Opens the tab of a request that is about to go out; `most` is what policies allow an answer, `who` may be asked.
+    /// Operations that no provider bills have none.
+    pub(super) fn reserve<'t>(
         &mut self,
         desk: &Arc<Desk>,
         asked: &dyn Asked,
         caller: &Caller,
         most: Option<u64>,
+        mut who: impl Iterator<Item = &'t Target>,
     ) -> Option<Arc<Tab>> {
         if is_free(self.endpoint) {
             return None;
         }
-        let tab = desk.tab(|| self.opening(asked, caller, size(self.endpoint, asked, most)));
+        let tab = desk.tab(|| {
+            let size = size(self.endpoint, asked, most);
+            let is_settled = size.tier.is_some() && !who.any(|target| self.figures.may_choose(target));
+            self.opening(asked, caller, Size { tier: size.tier.filter(|_| is_settled), ..size })
+        });
         self.tab = tab.clone();
         tab
     }
@@ -125,6 +131,7 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
         media,
         searches: if endpoint == Endpoint::Rerank { searches(asked.messages(), text) } else { 1 },
         unseen: asked.is_kept_elsewhere(),
+        tier: asked.service_at_most(),
     }
 }
 

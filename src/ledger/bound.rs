@@ -31,6 +31,8 @@ pub struct Size {
     pub searches: u64,
     /// Whether the provider alone knows a part of the prompt.
     pub unseen: bool,
+    /// The dearest service that can answer, where the request leaves its provider no choice.
+    pub tier: Option<Tier>,
 }
 
 /// What kind of work a request is, by what it is paid for.
@@ -126,6 +128,7 @@ impl Bound {
         };
         let is_made = size.work == Work::Made;
         let is_free = is_made || price.is_some_and(Price::is_free);
+        let any_tier = any_tier.then(|| size.tier.unwrap_or(Tier::Ultrafast));
         let price = price.map(|price| {
             if is_made {
                 return (0, 0);
@@ -197,9 +200,11 @@ const PROMPT: [Unit; 8] = [
 const TEXT_ALONE: usize = 4;
 const ANSWER: [Unit; 4] = [Unit::Output, Unit::Reasoning, Unit::OutputAudio, Unit::OutputImage];
 
-/// The highest rate of these units, in femto-dollars: for prompts of any length up to `prompt`.
-fn worst(price: &Price, units: &[Unit], prompt: u64, when: When, any_tier: bool) -> u128 {
-    let tiers = Tier::ALL.iter().map(|(tier, ..)| *tier).filter(|tier| any_tier || *tier == when.tier);
+/// The highest rate of these units, in femto-dollars: for prompts of any length up to `prompt`, and in any tier up to
+/// `dearest`, where there is a choice.
+fn worst(price: &Price, units: &[Unit], prompt: u64, when: When, dearest: Option<Tier>) -> u128 {
+    let can_be = |tier: &Tier| *tier == when.tier || dearest.is_some_and(|dearest| *tier <= dearest);
+    let tiers = Tier::ALL.iter().map(|(tier, ..)| *tier).filter(can_be);
     let rates = tiers.flat_map(|tier| {
         let when = When { tier, ..when };
         units.iter().flat_map(move |unit| [0, prompt].map(|prompt| price.rate(*unit, prompt, when)))
@@ -266,6 +271,30 @@ mod tests {
         );
         assert!(!bound.is_free);
         assert!(of(vec![rate(Unit::AudioSecond, 0), rate(Unit::Input, 0)], minute).is_free);
+    }
+
+    #[test]
+    fn who_names_a_service_is_held_at_no_dearer_one() {
+        let rate = |tier, price| Rate { unit: Unit::Output, tier, above: 0, price: Pico(price) };
+        let rates = vec![
+            rate(Tier::Standard, 2_000),
+            rate(Tier::Flex, 1_000),
+            rate(Tier::Priority, 4_000),
+            rate(Tier::Ultrafast, 9_000),
+        ];
+        let price = Price { rates, ..Price::default() };
+        for (tier, any_tier, expected) in [
+            (None, false, 2),
+            (None, true, 9),
+            (Some(Tier::Standard), true, 2),
+            (Some(Tier::Flex), true, 2),
+            (Some(Tier::Priority), true, 4),
+            (Some(Tier::Ultrafast), true, 9),
+        ] {
+            let size = Size { asked: Some(1), tier, ..Size::default() };
+            let bound = Bound::of(&size, Some(&price), When::default(), any_tier, None, None);
+            assert_eq!(bound.amount(Measure::Dollars, bound.output), Some(expected), "{tier:?} {any_tier}");
+        }
     }
 
     #[test]

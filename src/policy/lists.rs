@@ -21,6 +21,14 @@ pub(super) fn register(engine: &mut Engine) {
             Ok(list)
         });
     }
+    // The language still takes the name of a function in the place of one.
+    engine
+        .register_fn("sort", |context: Context<'_>, list: &mut Array, by: &str| {
+            sort_by(&context, list, &FnPtr::new(by)?)
+        })
+        .register_fn("dedup", |context: Context<'_>, list: &mut Array, same: &str| {
+            dedup(&context, list, &FnPtr::new(same)?)
+        });
     engine
         .register_fn("sort", |list: &mut Array| sort("sort", list, false))
         .register_fn("sort_desc", |list: &mut Array| sort("sort_desc", list, true))
@@ -163,6 +171,8 @@ mod tests {
             ("let a = [1, 1, 2, 1]; a.dedup(|x, y| x == y); a", "[1, 2, 1]"),
             ("let a = [1, 2, 2, 2, 3, 1]; a.dedup(|a, b| a >= b); a", "[1, 2, 3]"),
             ("let a = [1, 1]; a.dedup(); a", "[1]"),
+            ("fn down(x, y) { y - x } let a = [3, 1, 2]; a.sort(\"down\"); a", "[3, 2, 1]"),
+            ("fn falls(x, y) { x >= y } let a = [2, 1, 3]; a.dedup(\"falls\"); a", "[2, 3]"),
         ] {
             assert_eq!(run(script).as_deref(), Ok(expected), "{script}");
         }
@@ -178,6 +188,10 @@ mod tests {
             ("let a = [3, 1, 2]; a.dedup(|x, y| 1)", "gives true/false"),
             ("let a = [3, \"a\"]; a.sort()", "have no order"),
             ("let a = [#{}, #{}]; a.sort()", "has no order of its own"),
+            ("fn by(x, y) { throw \"boo\" } let a = [3, 1, 2]; a.sort(\"by\")", "boo"),
+            ("fn by(x, y) { loop {} } let a = [3, 1, 2]; a.sort(\"by\")", "Too many operations"),
+            ("fn same(x, y) { throw \"boo\" } let a = [3, 1, 2]; a.dedup(\"same\")", "boo"),
+            ("let a = [3, 1, 2]; a.sort(\"nobody\")", "nobody"),
         ] {
             let error = run(script).unwrap_err();
             assert!(error.contains(part), "{script}: {error}");
@@ -189,10 +203,11 @@ mod tests {
         for compare in
             ["((x * 7919 + y * 104729) % 3) - 1", "1", "-1", "if (x ^ y) % 7 < 3 { 1 } else { -1 }"]
         {
-            let script = format!(
-                "let a = []; for i in 0..200 {{ a.push((i * 7919) % 401); }} a.sort(|x, y| {compare}); a.len()"
-            );
+            let list = "let a = []; for i in 0..200 { a.push((i * 7919) % 401); }";
+            let script = format!("{list} a.sort(|x, y| {compare}); a.len()");
             assert_eq!(run(&script).as_deref(), Ok("200"), "{compare}");
+            let script = format!("fn by(x, y) {{ {compare} }} {list} a.sort(\"by\"); a.len()");
+            assert_eq!(run(&script).as_deref(), Ok("200"), "{compare}, by name");
         }
     }
 }

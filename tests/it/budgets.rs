@@ -334,3 +334,27 @@ async fn a_provider_that_chose_a_dearer_service_is_held_at_its_price_from_then_o
     assert_eq!(status(&gateway).await, 402);
     assert_eq!(up.heard().len(), 1);
 }
+
+#[tokio::test]
+async fn a_service_that_the_client_names_is_not_held_at_the_price_of_a_dearer_one() {
+    let up = Upstream::start(|_| acts::says("hi"));
+    let gateway = gateway::start(&format!(
+        "providers:\n{}budgets: [ {{ name: all, dollars: 0.05, per: day }} ]\n\
+         prices: {{ models: {{ up/m: {{ price: {{ input: 1, output: 10 }}, priority: {{ input: 2, output: 20 }}, \
+         ultrafast: {{ input: 10, output: 4000 }} }} }} }}\n",
+        gateway::provider("up", &up.url())
+    ));
+    for (tier, expected) in [
+        (json!(null), 200),
+        (json!("default"), 200),
+        (json!("flex"), 200),
+        (json!("priority"), 200),
+        (json!("auto"), 402),
+        (json!("whatever"), 402),
+    ] {
+        let mut asked = ask("up/m");
+        (asked["max_tokens"], asked["service_tier"]) = (20.into(), tier.clone());
+        let reply = chat(gateway.clients, &asked).await;
+        assert_eq!(reply.status, expected, "{tier}: {reply:#?}");
+    }
+}

@@ -257,23 +257,27 @@ async fn a_service_that_the_client_did_not_ask_for_is_within_what_the_key_allows
     // A tenth of a cent pays for less than a hundred tokens, or for half as many of the dearer service.
     let (usual, dear) = (80..90, 28..42);
     for (model, tier, expected) in [
-        ("plain/m", None, &usual),
-        ("plain/m", Some("serviceTier"), &dear),
-        ("plain/m", Some("service_tier"), &dear),
-        ("plain/m", None, &usual),
-        ("set/m", None, &dear),
-        ("own/chooses", None, &usual),
-        ("own/m", None, &dear),
+        ("plain/m", json!({}), &usual),
+        ("plain/m", json!({"serviceTier": "priority"}), &dear),
+        ("plain/m", json!({"service_tier": "priority"}), &dear),
+        ("plain/m", json!({"service_tier": "auto"}), &dear),
+        ("plain/m", json!({"service_tier": "default"}), &usual),
+        ("plain/m", json!({"service_tier": "flex"}), &usual),
+        ("plain/m", json!({"service_tier": null}), &usual),
+        ("plain/m", json!({}), &usual),
+        ("set/m", json!({}), &dear),
+        ("set/m", json!({"service_tier": "default"}), &dear),
+        ("own/chooses", json!({}), &usual),
+        ("own/m", json!({}), &dear),
+        ("own/m", json!({"service_tier": "default"}), &dear),
     ] {
         let mut question = ask(model);
-        if let Some(field) = tier {
-            question[field] = "priority".into();
-        }
+        question.as_object_mut().unwrap().extend(tier.as_object().unwrap().clone());
         let reply = chat_as(gateway.clients, "cheap-key-of-the-story", &question).await;
-        assert_eq!(reply.said(), "hello", "{model} {tier:?}: {reply:#?}");
+        assert_eq!(reply.said(), "hello", "{model} {tier}: {reply:#?}");
         let heard = upstream.heard().last().expect("a request").json();
         let most = ["max_tokens", "max_completion_tokens"].iter().find_map(|name| heard[*name].as_u64());
-        assert!(most.is_some_and(|most| expected.contains(&most)), "{model} {tier:?}: {heard}");
+        assert!(most.is_some_and(|most| expected.contains(&most)), "{model} {tier}: {heard}");
     }
 }
 

@@ -16,6 +16,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     refusal: true,
     thinking: true,
     calls: true,
+    one_call: false,
     texts: false,
     citation: is_own_citation,
     foreign: is_own_block,

@@ -16,6 +16,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     refusal: false,
     thinking: true,
     calls: true,
+    one_call: false,
     texts: false,
     citation: is_whole_source,
     foreign: never,

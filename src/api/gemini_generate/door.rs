@@ -263,6 +263,10 @@ impl StreamRelay for ArrayRelay {
         self.inner.finish_reason()
     }
 
+    fn has_said_all(&self) -> bool {
+        self.inner.has_said_all()
+    }
+
     fn text_bytes(&self) -> u64 {
         self.inner.text_bytes()
     }

@@ -26,6 +26,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     refusal: true,
     thinking: true,
     calls: true,
+    one_call: false,
     texts: true,
     citation: is_whole_annotation,
     foreign: never,
@@ -53,6 +54,9 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     ],
     comments: true,
 };
+
+/// The same of one that knows nothing but `function_call`.
+pub(super) const LEGACY: Tongue = Tongue { one_call: true, ..TONGUE };
 
 /// What an answer is given where the provider says nothing.
 #[derive(Debug, Clone)]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{TONGUE, encode_legacy};
+use super::answer::{LEGACY, TONGUE, encode_legacy};
 use super::decode::Decoded;
 use super::path;
 use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
 use crate::api::adjust;
 use crate::api::sequel::Sequel;
+use crate::api::tongue::Tongue;
 use crate::api::translate::{self, relay};
 use crate::chat::Request;
 use crate::executor::Carry;
@@ -20,6 +21,9 @@ use crate::frames::sse_data;
 use crate::gateway::{Asked, Door, Head};
 use crate::json;
 use crate::providers::{Dialect, Names, Outgoing, Relayed, StreamRelay, Target};
+
+/// The field that says whether there may be several calls.
+const PARALLEL: &str = "parallel_tool_calls";
 
 /// `POST /v1/chat/completions`.
 pub struct OpenAiChat;
@@ -85,6 +89,11 @@ impl Ask {
         self.decoded().is_ok_and(|decoded| decoded.legacy)
     }
 
+    /// What its client can be told.
+    fn tongue(&self) -> &'static Tongue {
+        if self.is_legacy() { &LEGACY } else { &TONGUE }
+    }
+
     /// The names under which a target is told of the tools.
     fn names(&self, target: &Target) -> Option<Names> {
         translate::names(target, Dialect::OpenAi, Names::said(self.request().ok()?))
@@ -96,10 +105,14 @@ impl Carry for Ask {
         if let Some(relay) = relay(target, Dialect::OpenAi) {
             return relay.splice(self.body(), &target.name);
         }
-        let Decoded { request, lost, .. } = self.decoded()?;
+        let Decoded { request, lost, legacy } = self.decoded()?;
         let names = self.names(target);
         let clients = |path: &str| path::clients(path, request);
         let mut outgoing = translate::outgoing(target, request, names.as_ref(), clients)?;
+        if *legacy && !self.body().has(PARALLEL) {
+            // That there be one call is our wish, not the client's; a second one is told of when it comes.
+            outgoing.lost.retain(|loss| *loss.path != *PARALLEL);
+        }
         outgoing.lost.extend_from_slice(lost);
         Ok(outgoing)
     }
@@ -107,7 +120,7 @@ impl Carry for Ask {
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
         match relay(target, Dialect::OpenAi) {
             Some(relay) => relay.whole(body),
-            None => translate::whole(target, &body, &TONGUE, self.names(target).as_ref(), |answer| {
+            None => translate::whole(target, &body, self.tongue(), self.names(target).as_ref(), |answer| {
                 let encode = if self.is_legacy() { encode_legacy } else { encode_answer };
                 encode(answer, &fallback())
             }),
@@ -127,7 +140,7 @@ impl Carry for Ask {
             Some(relay) => relay.stream(self.include_usage()),
             None => {
                 let encoder = ChatEncoder::new(self.include_usage(), fallback()).legacy(self.is_legacy());
-                translate::stream(target, &TONGUE, self.names(target), Box::new(encoder))
+                translate::stream(target, self.tongue(), self.names(target), Box::new(encoder))
             }
         })
     }
@@ -135,4 +148,70 @@ impl Carry for Ask {
 
 fn fallback() -> Fallback {
     Fallback { id: translate::answer_id("chatcmpl-"), created: translate::now() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::{QuirkSettings, Vendor, dialect};
+    use crate::target::TargetName;
+
+    fn asks(fields: Value) -> Ask {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        Ask::read(json::Body::read(body.to_string().into()).unwrap()).unwrap()
+    }
+
+    fn target(word: &str) -> Target {
+        let vendor = Vendor::bare("p", dialect(word, &QuirkSettings::default()).unwrap());
+        Target::new(Arc::new(vendor), TargetName::parse("p/m").unwrap())
+    }
+
+    fn told(lost: &[crate::chat::Loss]) -> Vec<String> {
+        lost.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn who_sends_functions_is_not_told_of_a_field_that_it_did_not_send() {
+        let function = json!({"name": "f", "parameters": {"type": "object"}});
+        let legacy = json!({"functions": [function]});
+        let named = json!({"functions": [function], "parallel_tool_calls": false});
+        let tools =
+            json!({"tools": [{"type": "function", "function": function}], "parallel_tool_calls": false});
+        for word in ["gemini", "cohere", "ollama", "bedrock"] {
+            for (fields, expected) in [(&legacy, false), (&named, true), (&tools, true)] {
+                let lost = asks(fields.clone()).outgoing(&target(word)).unwrap().lost;
+                let is_told = lost.iter().any(|loss| *loss.path == *PARALLEL);
+                assert_eq!(is_told, expected, "{word} {fields}: {lost:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_knows_no_calls_but_the_legacy_one_is_told_of_those_that_it_does_not_get() {
+        let calls =
+            json!([{"functionCall": {"name": "f", "args": {}}}, {"functionCall": {"name": "g", "args": {}}}]);
+        let answer = |calls: &Value| {
+            let content = json!({"role": "model", "parts": calls});
+            json!({"candidates": [{"content": content, "finishReason": "STOP"}]})
+        };
+        let function = json!({"name": "f", "parameters": {"type": "object"}});
+        for (fields, calls, is_told) in [
+            (json!({"functions": [function]}), calls.clone(), true),
+            (json!({"functions": [function]}), json!([calls[0]]), false),
+            (json!({"tools": [{"type": "function", "function": function}]}), calls, false),
+        ] {
+            let (ask, target, body) = (asks(fields.clone()), target("gemini"), answer(&calls));
+            let lost = told(&ask.whole(&target, body.to_string().into()).unwrap().lost);
+            let expected = "answer.choices[0].content[1] (another tool call dropped)".to_owned();
+            assert_eq!(lost.contains(&expected), is_told, "{fields} {calls}: {lost:?}");
+
+            let (mut relay, mut frames) = (ask.stream(&target).unwrap(), Vec::new());
+            relay.feed(format!("data: {body}\n\n").into(), &mut frames).unwrap();
+            relay.finish(&mut frames).unwrap();
+            let (lost, expected) =
+                (told(relay.lost()), "answer.choices[0].content (another tool call dropped)".to_owned());
+            assert_eq!(lost.contains(&expected), is_told, "{fields} {calls}, streamed: {lost:?}");
+        }
+    }
 }

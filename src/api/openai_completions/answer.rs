@@ -16,6 +16,7 @@ pub(in crate::api) const TONGUE: Tongue = Tongue {
     refusal: false,
     thinking: false,
     calls: false,
+    one_call: false,
     texts: true,
     citation: |_| false,
     foreign: never,

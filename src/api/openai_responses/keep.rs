@@ -165,6 +165,10 @@ impl StreamRelay for Watched {
         self.inner.finish_reason()
     }
 
+    fn has_said_all(&self) -> bool {
+        self.inner.has_said_all()
+    }
+
     fn text_bytes(&self) -> u64 {
         self.inner.text_bytes()
     }

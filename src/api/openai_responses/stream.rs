@@ -29,6 +29,7 @@ use crate::json::write_text;
 pub(super) const TONGUE: Tongue = Tongue {
     choices: false,
     calls: true,
+    one_call: false,
     texts: true,
     thinking: true,
     logprobs: true,

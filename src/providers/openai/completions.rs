@@ -165,6 +165,11 @@ impl CompletionStream {
         Ok(())
     }
 
+    /// Whether every choice that began has ended.
+    fn all_finished(&self) -> bool {
+        !self.choices.is_empty() && self.choices.iter().all(|(_, finish)| finish.is_some())
+    }
+
     fn note(&mut self, choice: &ChoicePeek<'_>) {
         if let Some((_, finish)) = self.choices.iter_mut().find(|(index, _)| *index == choice.index) {
             *finish = choice.finish().or(*finish);
@@ -222,7 +227,7 @@ impl StreamRelay for CompletionStream {
         if self.done {
             return Ok(());
         }
-        if self.choices.is_empty() || self.choices.iter().any(|(_, finish)| finish.is_none()) {
+        if !self.all_finished() {
             return Err(fault::truncated());
         }
         self.done = true;
@@ -240,6 +245,10 @@ impl StreamRelay for CompletionStream {
 
     fn finish_reason(&self) -> Option<&'static str> {
         self.choices.iter().min_by_key(|(index, _)| *index).and_then(|(_, finish)| *finish)
+    }
+
+    fn has_said_all(&self) -> bool {
+        self.all_finished() && self.usage.is_some()
     }
 
     fn text_bytes(&self) -> u64 {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::OpenAi;
+use super::completions::Completions;
 use super::conformance::{
     ChoiceSaid, Said, assert_openai_stream, joined, of_answer, of_events, read_stream, read_whole, relayed,
 };
@@ -300,4 +301,26 @@ fn a_character_that_was_cut_in_halves_is_one_again() {
         })
         .collect();
     assert_eq!(text, "a😀bc\u{fffd} d");
+}
+
+#[test]
+fn a_stream_has_said_all_when_each_of_its_choices_has() {
+    let usage = r#""usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}"#;
+    let head = r#""id":"c","object":"chat.completion.chunk","created":1,"model":"m""#;
+    let chunk = |index: u8, finish: &str| {
+        let choice = format!(
+            r#"{{"index":{index},"delta":{{"role":"assistant","content":"a"}},"text":"a","finish_reason":{finish}}}"#
+        );
+        format!("data: {{{head},\"choices\":[{choice}],{usage}}}\n\n")
+    };
+    let completions = Completions::new(QuirkSettings::default(), Arc::new(FixedClock(0)));
+    for mut relay in [Relay::stream(&provider(), true), completions.stream(true)] {
+        for (index, finish, all) in
+            [(0, "null", false), (1, "null", false), (0, "\"stop\"", false), (1, "\"stop\"", true)]
+        {
+            relay.feed(chunk(index, finish).into(), &mut Vec::new()).unwrap();
+            assert_eq!(relay.has_said_all(), all, "{index} {finish}");
+        }
+        assert!(!relay.is_complete() && relay.usage().is_some());
+    }
 }

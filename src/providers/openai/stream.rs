@@ -145,6 +145,10 @@ impl StreamRelay for OpenAiStream {
         self.state.finish_reason()
     }
 
+    fn has_said_all(&self) -> bool {
+        self.state.all_finished() && self.state.usage().is_some()
+    }
+
     fn text_bytes(&self) -> u64 {
         self.state.text_bytes
     }
