@@ -54,7 +54,7 @@ pub(super) struct Settlement {
     pub(super) unix_ms: u64,
     at: Instant,
     settled: bool,
-    figures: Arc<Figures>,
+    pub(super) figures: Arc<Figures>,
     /// The prices of the moment at which the request came.
     pub(super) book: Arc<Book>,
     /// Where its attempts stand, if they are written down or counted.
