@@ -300,7 +300,8 @@ impl Entry {
         let outcome = fault.kind.as_str();
         if is_free(fault) {
             let closing = Closing { usage: None, cost: Some(Nano(0)), outcome, status: fault.status };
-            return self.finish(State::Free, closing, Usage::default());
+            let usage = Usage { tier: self.tier, ..Usage::default() };
+            return self.finish(State::Free, closing, usage);
         }
         self.estimate(outcome, fault.status);
     }

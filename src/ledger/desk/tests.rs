@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::chat::{Tier, Usage};
+use crate::fault::{Fault, FaultKind};
 use crate::ledger::outbox;
 use crate::ledger::row::SETTLE;
 use crate::ledger::usage::{self, By, Question};
@@ -528,6 +529,15 @@ fn every_class_the_app_and_the_tier_stand_in_the_row_and_later_in_the_sum_of_its
     );
     assert_eq!(left, 0);
     assert_eq!(asked("app,tier"), before, "a sum of its day says the same");
+}
+
+#[test]
+fn an_attempt_that_was_refused_says_the_tier_in_which_it_went_out() {
+    let story = Story::begin();
+    let mut entry = story.attempt();
+    entry.served_in(Tier::Flex);
+    entry.fail(&Fault::new(FaultKind::RateLimited, "not now"));
+    assert_eq!(story.sums("state,tier"), [("free,flex".to_owned(), 0)]);
 }
 
 #[test]
