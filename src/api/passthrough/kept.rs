@@ -185,7 +185,7 @@ fn provider(kept: Kept, approach: Approach<'_>) -> Result<Arc<str>, Fault> {
     let vendors = approach.snapshot.catalogue.vendors();
     let keeps: Vec<_> = vendors
         .iter()
-        .filter(|vendor| kept.place(&*vendor.wire, "", "").is_some())
+        .filter(|vendor| kept.place(&*vendor.wire, kept.word(), "").is_some())
         .map(|vendor| vendor.name.clone())
         .collect();
     let header = approach.headers.get(&crate::headers::PROVIDER).and_then(|value| value.to_str().ok());
