@@ -383,7 +383,7 @@ impl Session {
                 let (verdict, place, name, tags) = match opinion {
                     Opinion::Route(it) => {
                         let name = it.plan.name.clone();
-                        (Verdict::Route(it.plan), it.at, name, it.tags)
+                        (Verdict::Route(*it.plan), it.at, name, it.tags)
                     }
                     Opinion::Respond(it) => (Verdict::Respond(it.text), it.at, it.name, it.tags),
                     Opinion::Reject(it) => (Verdict::Reject(it.reject), it.at, it.name, it.tags),

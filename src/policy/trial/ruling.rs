@@ -180,7 +180,7 @@ impl Ruling {
 impl From<verdict::Route> for Ruling {
     fn from(route: verdict::Route) -> Self {
         Self::of(Decision {
-            verdict: Some(Verdict::Route(route.plan)),
+            verdict: Some(Verdict::Route(*route.plan)),
             tags: route.tags,
             ..Decision::default()
         })
