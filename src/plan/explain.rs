@@ -81,7 +81,10 @@ impl Route {
         }
         let first = together.map_or(0, |together| together.of);
         for (at, one) in self.steps.iter().enumerate().skip(first) {
-            let said = step(&one.choices);
+            let mut said = step(&one.choices);
+            if self.sticky.contains(&at) {
+                said.push_str(".sticky_by(…)");
+            }
             let _ = match (at, said.starts_with("split")) {
                 (0, true) => write!(text, "{said}"),
                 (0, false) => write!(text, "route({said})"),
@@ -452,6 +455,19 @@ mod tests {
             route.shown(),
             r#"split(#{ "a/x": 70, "b": 30 }).then("c").timeout("20s").retries(0).priority("low").set("temperature", 0.2).set("stop", null)"#
         );
+    }
+
+    #[test]
+    fn a_sticky_split_shows_first_what_falls_to_the_caller() {
+        let step = |names: &[&str]| Step { choices: names.iter().map(|n| ((*n).into(), 50.0)).collect() };
+        let steps = vec![step(&["b", "a"]), step(&["c", "d"])];
+        let route = Route { steps, sticky: vec![0], ..Route::default() };
+        assert_eq!(
+            route.shown(),
+            r#"split(#{ "b": 50, "a": 50 }).sticky_by(…).then(split(#{ "c": 50, "d": 50 }))"#
+        );
+        let fallen: Vec<usize> = route.fallen().iter().map(|step| step.choices.len()).collect();
+        assert_eq!(fallen, [1, 2]);
     }
 
     fn dossier() -> Dossier {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::catalogue::{Alias, AliasTarget, Catalogue, Known};
-use super::draw::draw;
+use super::draw::{draw, foremost};
 use super::strategy::{Runner, Scene, Strategy, health};
 use super::{Unplanned, meets, unknown_model};
 use crate::facts::Endpoint;
@@ -122,7 +122,12 @@ impl<'a> Draft<'a> {
             for (place, step) in route.steps.iter().enumerate() {
                 let before = self.targets.len();
                 let dice = self.scene.dice;
-                if let Some(name) = draw(&step.choices, |name| self.fitness(name, 0), dice) {
+                let name = if route.sticky.contains(&place) {
+                    foremost(&step.choices, |name| self.fitness(name, 0)).map(|(name, _)| name)
+                } else {
+                    draw(&step.choices, |name| self.fitness(name, 0), dice)
+                };
+                if let Some(name) = name {
                     self.add(name, 0);
                 }
                 // Of a name that stands for several targets, the first one is asked with the others.
@@ -196,7 +201,15 @@ impl<'a> Draft<'a> {
     /// All that the steps name, in the order of the route's own strategy; then what the aliases among them fall back to.
     fn arranged(&mut self, route: &Route) {
         let (mut all, mut behind): (Vec<AliasTarget>, Vec<(Arc<str>, bool)>) = (Vec::new(), Vec::new());
-        for (name, weight) in route.steps.iter().flat_map(|step| &step.choices) {
+        let mut written: Vec<&(Arc<str>, f64)> = Vec::new();
+        for (place, step) in route.steps.iter().enumerate() {
+            if route.sticky.contains(&place) {
+                written.extend(foremost(&step.choices, |name| self.fitness(name, 0)));
+            } else {
+                written.extend(&step.choices);
+            }
+        }
+        for (name, weight) in written {
             self.granted = self.grants(name);
             let alias = match self.catalogue.find(name) {
                 Some(Known::Target(target)) if self.is_beyond(&target) => {

@@ -186,6 +186,9 @@ fn nameless(decision: &Decision) -> Decision {
     let mut decision = Decision { rule: None, rankings: Vec::new(), ..decision.clone() };
     if let Some(crate::plan::Verdict::Route(route)) = &mut decision.verdict {
         route.name = None;
+        // As records of sticky splits had it before the others were kept.
+        route.steps = route.fallen().into_owned();
+        route.sticky.clear();
     }
     decision
 }

@@ -132,6 +132,8 @@ impl Route {
             }
         };
         let (after, tags) = (*next.plan, next.tags);
+        let before = self.plan.steps.len();
+        self.plan.sticky.extend(after.sticky.iter().map(|place| before + place));
         self.plan.steps.extend(after.steps);
         self.plan.timeout = self.plan.timeout.or(after.timeout);
         self.plan.first_token = self.plan.first_token.or(after.first_token);
@@ -183,7 +185,8 @@ impl Route {
         Ok(self)
     }
 
-    /// Draws of every split by a hash of `id`: weighted rendezvous, as versions of models are drawn.
+    /// Puts every split in the order in which it falls to `id`, by a hash: weighted rendezvous, as versions of models are
+    /// drawn. Whom the first one must not serve, the next one does, and nobody else moves.
     pub(super) fn sticky_by(mut self, request: &Request, id: &Dynamic) -> Outcome<Self> {
         let anchor = match id.as_immutable_string_ref() {
             Ok(text) => Some(text.to_string()),
@@ -192,10 +195,17 @@ impl Route {
         };
         // Who cannot be told apart from others is drawn by the dice.
         let Some(anchor) = anchor else { return Ok(self) };
-        for step in self.plan.steps.iter_mut().filter(|step| step.choices.len() > 1) {
-            let scored = step.choices.iter().map(|(name, weight)| (score(&anchor, name, *weight), name));
-            let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name.clone());
-            step.choices.retain(|(name, _)| Some(name) == best.as_ref());
+        let plan::Route { steps, sticky, .. } = &mut *self.plan;
+        for (place, step) in steps.iter_mut().enumerate().filter(|(_, step)| step.choices.len() > 1) {
+            // Who was asked first has drawn it.
+            if !sticky.contains(&place) {
+                let scored =
+                    step.choices.drain(..).map(|choice| (score(&anchor, &choice.0, choice.1), choice));
+                let mut scored: Vec<_> = scored.collect();
+                scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+                step.choices.extend(scored.into_iter().map(|(_, choice)| choice));
+                sticky.push(place);
+            }
         }
         Ok(self)
     }
@@ -268,7 +278,8 @@ impl Route {
     }
 
     pub(super) fn targets(&mut self) -> Array {
-        let all = self.plan.steps.iter().flat_map(|step| &step.choices);
+        let steps = self.plan.fallen();
+        let all = steps.iter().flat_map(|step| &step.choices);
         all.map(|(name, _)| ImmutableString::from(&**name).into()).collect()
     }
 

@@ -221,6 +221,30 @@ fn a_sticky_split_draws_the_same_for_the_same_id() {
 }
 
 #[test]
+fn who_is_kept_from_what_fell_to_them_always_gets_the_same_other_one() {
+    let drawn = |targets: &str, id: usize| {
+        let decided = ask(&format!(r#"split({targets}).sticky_by("user-{id}")"#));
+        let route = route(&decided);
+        assert_eq!(route.sticky, [0]);
+        route.steps[0].choices.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    let mut seconds = std::collections::BTreeSet::new();
+    for id in 0..60 {
+        let all = drawn(r#"["cheap", "strong", "openai/x"]"#, id);
+        // Without one of them, nobody moves but who had it, and these to what comes next for them.
+        let left = drawn(r#"["strong", "openai/x"]"#, id);
+        assert_eq!(all.iter().find(|name| *name != "cheap"), left.first(), "{id}: {all:?}");
+        seconds.extend((all[0] == "cheap").then(|| all[1].clone()));
+    }
+    assert_eq!(seconds.len(), 2, "whom it leaves is spread over the others");
+    let twice = ask(
+        r#"split(["cheap", "strong"]).sticky_by("a").sticky_by("b").then(split(["strong", "cheap"]).sticky_by("a")).then(split(["cheap", "strong"]))"#,
+    );
+    assert_eq!(route(&twice).sticky, [0, 1]);
+    assert_eq!(route(&twice).steps[0].choices[0].0, route(&twice).steps[1].choices[0].0);
+}
+
+#[test]
 fn what_is_wrong_with_a_word_is_found_at_load() {
     for (body, expected) in [
         (
