@@ -4,6 +4,7 @@ mod divergence;
 mod dossier;
 mod explain;
 mod manner;
+mod narrowing;
 mod output;
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use divergence::{Divergence, Kind as DivergenceKind, View, refusal};
 pub use dossier::{Dossier, Failure, GUARD_ANSWER, GUARD_REQUEST, Later, Limits, PluginAnswer};
 pub use manner::{By, Hedge, Late, Manner, Role, Together, USUAL_SHARE};
+pub use narrowing::{Excluded, Narrowing, SetBy};
 pub use output::{Censor, OutputRules, Redaction, TakenOut, mark};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -62,6 +64,9 @@ pub struct Decision {
     /// What no target may be. Only ever grows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<Constraint>,
+    /// Where these and the limits of the answer were set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set_by: Vec<SetBy>,
     /// How targets compared where a policy ranked them, in the order asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rankings: Vec<Ranking>,

@@ -224,7 +224,7 @@ fn who_was_rejected_is_told_also_when_nobody_is_left() {
     let unplanned = plan(&catalogue(), &facts, &nobody, &Dice::loaded(1)).unwrap_err();
     let told: Vec<_> =
         unplanned.candidates.iter().map(|c| (c.target.to_string(), c.rejected.as_deref())).collect();
-    let why = Some("does not meet a required constraint");
+    let why = Some("does not meet a required constraint: require(\"moon\")");
     assert_eq!(told, [("us/mini".to_owned(), why), ("eu/mini".to_owned(), why)]);
 }
 
