@@ -4,6 +4,7 @@ mod divergence;
 mod dossier;
 mod explain;
 mod manner;
+mod narrowing;
 mod output;
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use divergence::{Divergence, Kind as DivergenceKind, View, refusal};
 pub use dossier::{Dossier, Failure, GUARD_ANSWER, GUARD_REQUEST, Later, Limits, PluginAnswer};
 pub use manner::{By, Hedge, Late, Manner, Role, Together, USUAL_SHARE};
+pub use narrowing::{Excluded, Narrowing, SetBy};
 pub use output::{Censor, OutputRules, Redaction, TakenOut, mark};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -62,6 +64,9 @@ pub struct Decision {
     /// What no target may be. Only ever grows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<Constraint>,
+    /// Where these and the limits of the answer were set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set_by: Vec<SetBy>,
     /// How targets compared where a policy ranked them, in the order asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rankings: Vec<Ranking>,
@@ -222,6 +227,10 @@ impl Reject {
 pub struct Route {
     /// First choice first.
     pub steps: Vec<Step>,
+    /// Places of the splits whose choices stand in the order in which they fall to the caller (`.sticky_by`): of those
+    /// that may serve the request, the first one gets it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sticky: Vec<usize>,
     /// Deadline of the whole request (`.timeout`).
     #[serde(with = "as_ms", rename = "timeout_ms", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
@@ -250,6 +259,20 @@ pub struct Route {
     /// The verdict's name (`.named`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
+}
+
+impl Route {
+    /// The steps, with what falls to the caller of splits that are drawn by who asks, if that may serve the request.
+    pub fn fallen(&self) -> Cow<'_, [Step]> {
+        if self.sticky.is_empty() {
+            return Cow::Borrowed(&self.steps);
+        }
+        let mut steps = self.steps.clone();
+        for place in &self.sticky {
+            steps.get_mut(*place).into_iter().for_each(|step| step.choices.truncate(1));
+        }
+        Cow::Owned(steps)
+    }
 }
 
 /// Names of targets or aliases with weights; one of them is drawn. A weight of zero is never drawn.

@@ -117,7 +117,7 @@ impl Opened<'_> {
         targets.iter().for_each(|target| add(target.as_bytes()));
         // And whom the policies want asked first, and how: what one target says is no answer where they chose another.
         if let Some(Verdict::Route(route)) = &decision.verdict {
-            let way = (&route.steps, &route.strategy, &route.manner);
+            let way = (route.fallen(), &route.strategy, &route.manner);
             add(serde_json::to_vec(&way).unwrap_or_default().as_slice());
         }
         if let Some(output) = output {

@@ -83,15 +83,23 @@ impl Papers {
         if later.is_empty() {
             return;
         }
+        self.narrowed(session);
         self.later = later;
         self.reads.extend(session.reads());
         let known = self.plugins.iter().filter(|answer| !answer.is_guards()).count();
         self.plugins.extend(session.asked().iter().skip(known).map(PluginAnswer::from));
     }
 
-    /// The same papers once more.
-    pub(super) fn copy(&self) -> Self {
-        Self {
+    /// Where constraints were set, also those of hooks behind the decision.
+    fn narrowed(&mut self, session: &Session) {
+        if let Some(decision) = &mut self.decision {
+            decision.set_by = session.set_by();
+        }
+    }
+
+    /// The same papers once more, as the session stands by now.
+    pub(super) fn copy(&self, session: Option<&Session>) -> Self {
+        let mut copy = Self {
             market: self.market.clone(),
             explain: self.explain,
             seen: self.seen.clone(),
@@ -101,7 +109,9 @@ impl Papers {
             plugins: self.plugins.clone(),
             later: self.later.clone(),
             limits: self.limits,
-        }
+        };
+        session.into_iter().for_each(|session| copy.narrowed(session));
+        copy
     }
 
     /// The papers of a request that has this record.

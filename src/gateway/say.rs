@@ -7,9 +7,10 @@ use tokio::time::Instant;
 use crate::executor::{Advice, Advising, Answered};
 use crate::fault::Fault;
 use crate::plan::{Hook, Later, Reaction, Rule, refusal_of};
-use crate::planner;
+use crate::planner::{self, Catalogue};
 use crate::policy::{Answer, FailedAttempt, RuntimeError, SeenTarget, Session};
 use crate::providers::{Relayed, Target};
+use crate::target::TargetName;
 
 /// The policies' say in one request.
 pub(super) struct Say {
@@ -38,6 +39,12 @@ impl Say {
     /// The rule that refused the request or its answer after it had been decided.
     pub(super) fn refused_by(&self) -> Option<Rule> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What keeps a target out since a policy heard of a failure.
+    pub(super) fn exclusion(&self, target: &TargetName, catalogue: &Catalogue) -> Option<String> {
+        let traits = &catalogue.vendor(&target.provider)?.traits;
+        self.session.exclusion(|constraint| planner::meets(target, traits, constraint))
     }
 
     /// Takes out what was asked and said.

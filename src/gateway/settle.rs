@@ -584,12 +584,11 @@ impl Settlement {
     pub(super) fn explain(&mut self, status: u16, error: Option<&str>) -> Option<String> {
         let papers = self.papers.take()?;
         let explained = papers.explain.then(|| {
-            let (rule, tags) = (self.rule.clone(), self.tags.clone());
             let (attempts, mut candidates) = (self.journal.so_far(), self.candidates.clone());
             self.pass_over(&mut candidates, &attempts);
-            let record =
-                Record { facts: None, attempts, candidates, ..self.outline(Outcome::Ok, rule, tags) };
-            let mut copy = papers.copy();
+            let outline = self.outline(Outcome::Ok, self.rule.clone(), self.tags.clone());
+            let record = Record { facts: None, attempts, candidates, ..outline };
+            let mut copy = papers.copy(self.later.as_ref().map(|later| &later.0));
             copy.watched(self.found.as_ref().map(|found| found.answers()).unwrap_or_default());
             self.dossier(copy, record, status, self.at.elapsed(), error).brief()
         });
@@ -619,13 +618,14 @@ impl Settlement {
         Record { facts: self.facts.take(), candidates, attempts, ..self.outline(outcome, rule, tags) }
     }
 
-    /// Says of targets that were not tried why the executor passed them over.
+    /// Says of targets that were not tried why they were passed over.
     fn pass_over(&self, candidates: &mut [Candidate], attempts: &[AttemptRecord]) {
-        for (target, reason) in self.journal.skipped() {
-            let tried = attempts.iter().any(|attempt| attempt.target == target);
-            let seen = candidates.iter_mut().find(|seen| seen.target == target);
-            if let Some(seen) = seen.filter(|_| !tried) {
-                seen.rejected = Some(reason.into());
+        let (skipped, catalogue) = (self.journal.skipped(), self.snapshot.catalogue_of(self.version));
+        for seen in candidates.iter_mut().filter(|seen| attempts.iter().all(|a| a.target != seen.target)) {
+            if let Some((_, reason)) = skipped.iter().rfind(|(target, _)| *target == seen.target) {
+                seen.rejected = Some((*reason).into());
+            } else if let (None, Some(say)) = (&seen.rejected, &self.say) {
+                seen.rejected = say.exclusion(&seen.target, catalogue).map(Into::into);
             }
         }
     }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    AttemptRecord, By, Candidate, Constraint, Dossier, Hedge, Later, PluginAnswer, Route, Rule, Together,
-    Verdict,
+    AttemptRecord, By, Candidate, Constraint, Dossier, Hedge, Later, PluginAnswer, Route, Rule, SetBy,
+    Together, Verdict,
 };
 use crate::facts::Asked;
 use crate::facts::market::Offer;
@@ -17,10 +17,11 @@ const BRIEF: usize = 4_096;
 const BRIEF_READS: usize = 24;
 
 impl Rule {
-    /// The file in which the verdict stands, and its line: `10-route.rhai:7`.
+    /// The file in which the verdict stands, and its line: `10-route.rhai:7`, `lib/teams.rhai:3`. Where the gateway keeps
+    /// its files is none of a client's business.
     pub fn place(&self) -> String {
         let own = || format!("{}.rhai", self.policy);
-        let file = self.file.as_ref().map_or_else(own, ToString::to_string);
+        let file = self.file.as_deref().map_or_else(own, below_lib);
         self.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"))
     }
 
@@ -31,6 +32,13 @@ impl Rule {
             None => self.policy.to_string(),
         }
     }
+}
+
+/// The part of a library file's path that policies know it by.
+fn below_lib(file: &str) -> String {
+    let parts: Vec<&str> = file.split(['/', '\\']).collect();
+    let lib = parts.iter().rposition(|part| *part == "lib").unwrap_or(parts.len() - 1);
+    parts.get(lib..).unwrap_or_default().join("/")
 }
 
 impl Verdict {
@@ -81,7 +89,10 @@ impl Route {
         }
         let first = together.map_or(0, |together| together.of);
         for (at, one) in self.steps.iter().enumerate().skip(first) {
-            let said = step(&one.choices);
+            let mut said = step(&one.choices);
+            if self.sticky.contains(&at) {
+                said.push_str(".sticky_by(…)");
+            }
             let _ = match (at, said.starts_with("split")) {
                 (0, true) => write!(text, "{said}"),
                 (0, false) => write!(text, "route({said})"),
@@ -124,6 +135,13 @@ impl Constraint {
             Self::Tag(word) | Self::Name(word) => format!("{word:?}"),
             Self::Label(key, value) => format!("#{{ {key}: {value:?} }}"),
         }
+    }
+}
+
+impl SetBy {
+    /// What was set, and where, as clients are told.
+    fn brief(&self) -> Value {
+        json!({ "what": self.what.shown(), "rule": self.by.shown(), "at": self.by.place() })
     }
 }
 
@@ -181,6 +199,9 @@ impl Dossier {
                 }
             }
             decision.output.shown().iter().for_each(|rule| line("limits", rule));
+            for set in &decision.set_by {
+                line("set by", &format!("{}: {}", set.by.located(), set.what.shown()));
+            }
         }
         if !self.record.tags.is_empty() {
             let tags: Vec<_> = self.record.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -215,7 +236,8 @@ impl Dossier {
         }
         for candidate in &self.record.candidates {
             let place = match (candidate.rank, &candidate.rejected) {
-                (Some(rank), _) => format!("{}.", rank + 1),
+                (Some(rank), Some(why)) => format!("{}. not asked: {why}:", rank + 1),
+                (Some(rank), None) => format!("{}.", rank + 1),
                 (None, Some(why)) => format!("not taken: {why}:"),
                 (None, None) => "not taken:".to_owned(),
             };
@@ -282,6 +304,9 @@ impl Dossier {
             if !limits.is_empty() {
                 add("limits", json!(limits));
             }
+            if !decision.set_by.is_empty() {
+                add("set_by", decision.set_by.iter().map(SetBy::brief).collect());
+            }
         }
         let spoke = self.later.iter().filter(|later| !later.said().is_empty());
         let spoke: Vec<_> = spoke.map(|later| json!(later.shown())).collect();
@@ -324,6 +349,7 @@ impl Dossier {
             "attempts",
             "candidates",
             "then",
+            "set_by",
             "limits",
             "require",
             "avoid",
@@ -344,7 +370,7 @@ impl Dossier {
     /// Which rule decided, and where it stands.
     pub fn decided_by(&self) -> String {
         match &self.record.rule {
-            Some(rule) => format!("{} ({})", rule.shown(), rule.place()),
+            Some(rule) => rule.located(),
             None if self.stopped_by().is_some() => {
                 format!("guard {}, before policies were asked", self.stopped_by().unwrap_or_default())
             }
@@ -433,7 +459,9 @@ fn ascii(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Decision, Failure, Outcome, OutputRules, RECORD_VERSION, Record, Step};
+    use crate::plan::{
+        Decision, Failure, Hook, Narrowing, Outcome, OutputRules, RECORD_VERSION, Record, Step,
+    };
 
     #[test]
     fn a_route_is_shown_as_it_is_written() {
@@ -452,6 +480,19 @@ mod tests {
             route.shown(),
             r#"split(#{ "a/x": 70, "b": 30 }).then("c").timeout("20s").retries(0).priority("low").set("temperature", 0.2).set("stop", null)"#
         );
+    }
+
+    #[test]
+    fn a_sticky_split_shows_first_what_falls_to_the_caller() {
+        let step = |names: &[&str]| Step { choices: names.iter().map(|n| ((*n).into(), 50.0)).collect() };
+        let steps = vec![step(&["b", "a"]), step(&["c", "d"])];
+        let route = Route { steps, sticky: vec![0], ..Route::default() };
+        assert_eq!(
+            route.shown(),
+            r#"split(#{ "b": 50, "a": 50 }).sticky_by(…).then(split(#{ "c": 50, "d": 50 }))"#
+        );
+        let fallen: Vec<usize> = route.fallen().iter().map(|step| step.choices.len()).collect();
+        assert_eq!(fallen, [1, 2]);
     }
 
     fn dossier() -> Dossier {
@@ -496,7 +537,23 @@ mod tests {
     #[test]
     fn limits_of_the_answer_and_what_later_hooks_said_are_told() {
         let output = OutputRules { most: Some(9), ..OutputRules::default() };
-        let decision = Some(Box::new(Decision { output, ..Decision::default() }));
+        let by = |file: Option<&str>| Rule {
+            policy: "10-a".into(),
+            hook: Hook::OnRequest,
+            line: Some(3),
+            file: file.map(Into::into),
+            name: None,
+        };
+        let private = Constraint::Tag("private".into());
+        let set_by = vec![
+            SetBy { what: Narrowing::CapOutput(9), by: by(None) },
+            SetBy {
+                what: Narrowing::Require(private.clone()),
+                by: by(Some("/etc/tollgate/policies/lib/teams.rhai")),
+            },
+        ];
+        let require = vec![private];
+        let decision = Some(Box::new(Decision { output, require, set_by, ..Decision::default() }));
         let later = vec![Later::OnError {
             target: "a/b".into(),
             attempt: 1,
@@ -509,9 +566,19 @@ mod tests {
         let brief: Value = serde_json::from_str(&dossier.brief()).unwrap();
         assert_eq!(brief["limits"], json!(["cap_output(9)"]));
         assert_eq!(brief["then"], json!(["on_error after a/b failed (timeout): next_target()"]));
-        for part in
-            ["limits     cap_output(9)", "then       on_error after a/b failed (timeout): next_target()"]
-        {
+        assert_eq!(
+            brief["set_by"],
+            json!([
+                { "what": "cap_output(9)", "rule": "10-a", "at": "10-a.rhai:3" },
+                { "what": "require(\"private\")", "rule": "10-a", "at": "lib/teams.rhai:3" }
+            ])
+        );
+        for part in [
+            "limits     cap_output(9)",
+            "set by     10-a (10-a.rhai:3): cap_output(9)",
+            "set by     10-a (lib/teams.rhai:3): require(\"private\")",
+            "then       on_error after a/b failed (timeout): next_target()",
+        ] {
             assert!(dossier.explained().contains(part), "no {part} in {}", dossier.explained());
         }
     }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Narrowing;
+
 /// What holds of an answer, whoever gives it. Only ever narrows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -88,19 +90,16 @@ impl OutputRules {
 
     /// As it would stand in a policy, one rule after the other; of what is taken out only how much.
     pub fn shown(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.most.iter().map(|most| format!("cap_output({most})")).collect();
+        let mut all: Vec<String> = self.most.iter().map(|most| Narrowing::CapOutput(*most).shown()).collect();
         if !self.stop_on.is_empty() {
-            all.push(format!("stop_on({:?})", self.stop_on));
+            all.push(Narrowing::StopOn(self.stop_on.clone()).shown());
         }
         if self.redact_all {
             all.push("redact(all texts)".into());
         } else if !self.redact.is_empty() {
-            all.push(format!("redact({} texts)", self.redact.len()));
+            all.push(Narrowing::Redact(self.redact.len()).shown());
         }
-        all.extend(self.censors.iter().map(|Censor { plugin, kinds }| match plugin {
-            Some(plugin) => format!("redact_output(plugin({plugin:?}), {kinds:?})"),
-            None => format!("redact_output({kinds:?})"),
-        }));
+        all.extend(self.censors.iter().map(|censor| Narrowing::RedactOutput(censor.clone()).shown()));
         all
     }
 

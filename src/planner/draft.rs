@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::catalogue::{Alias, AliasTarget, Catalogue, Known};
-use super::draw::draw;
+use super::draw::{draw, foremost};
 use super::strategy::{Runner, Scene, Strategy, health};
 use super::{Unplanned, meets, unknown_model};
 use crate::facts::Endpoint;
 use crate::facts::fit::{Unfit, unfit};
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Candidate, Constraint, Decision, Manner, Route};
+use crate::plan::{Candidate, Decision, Excluded, Manner, Route};
 use crate::providers::Target;
 use crate::target::TargetName;
 
@@ -53,6 +53,8 @@ pub(super) struct Draft<'a> {
     doubtful: Vec<Target>,
     /// Why targets cannot.
     unfit: Vec<(TargetName, Unfit)>,
+    /// Whom a strategy left out, and why: what constraints exclude is not the client's business.
+    left_out: Vec<String>,
     /// Whether targets are judged by what they can.
     judges: bool,
     /// Whether the caller's key is for a name by which the targets at hand came.
@@ -104,6 +106,7 @@ impl<'a> Draft<'a> {
             versions: Vec::new(),
             doubtful: Vec::new(),
             unfit: Vec::new(),
+            left_out: Vec::new(),
             judges: judged && !route.pinned,
             granted: false,
             manner: route.manner.clone(),
@@ -122,7 +125,12 @@ impl<'a> Draft<'a> {
             for (place, step) in route.steps.iter().enumerate() {
                 let before = self.targets.len();
                 let dice = self.scene.dice;
-                if let Some(name) = draw(&step.choices, |name| self.fitness(name, 0), dice) {
+                let name = if route.sticky.contains(&place) {
+                    foremost(&step.choices, |name| self.fitness(name, 0)).map(|(name, _)| name)
+                } else {
+                    draw(&step.choices, |name| self.fitness(name, 0), dice)
+                };
+                if let Some(name) = name {
                     self.add(name, 0);
                 }
                 // Of a name that stands for several targets, the first one is asked with the others.
@@ -186,8 +194,9 @@ impl<'a> Draft<'a> {
             return refused(Fault::new(FaultKind::Forbidden, text).code("key_scope").at("model"));
         }
         match excluded(&target, self.decision) {
-            Some(reason) => {
-                refused(Fault::new(FaultKind::NoTarget, format!("the judge of the answers {reason}")))
+            Some(excluded) => {
+                let text = format!("the judge of the answers {}", excluded.brief());
+                refused(Fault::new(FaultKind::NoTarget, text))
             }
             None => Ok(Some(target)),
         }
@@ -196,7 +205,15 @@ impl<'a> Draft<'a> {
     /// All that the steps name, in the order of the route's own strategy; then what the aliases among them fall back to.
     fn arranged(&mut self, route: &Route) {
         let (mut all, mut behind): (Vec<AliasTarget>, Vec<(Arc<str>, bool)>) = (Vec::new(), Vec::new());
-        for (name, weight) in route.steps.iter().flat_map(|step| &step.choices) {
+        let mut written: Vec<&(Arc<str>, f64)> = Vec::new();
+        for (place, step) in route.steps.iter().enumerate() {
+            if route.sticky.contains(&place) {
+                written.extend(foremost(&step.choices, |name| self.fitness(name, 0)));
+            } else {
+                written.extend(&step.choices);
+            }
+        }
+        for (name, weight) in written {
             self.granted = self.grants(name);
             let alias = match self.catalogue.find(name) {
                 Some(Known::Target(target)) if self.is_beyond(&target) => {
@@ -318,6 +335,7 @@ impl<'a> Draft<'a> {
         let arranged = strategy.arrange(self.scene, able);
         for (target, reason) in arranged.left_out {
             self.known += 1;
+            self.left_out.push(format!("{} {reason}", target.name));
             self.note_as(Some(target.name), "", reason.into());
         }
         for runner in arranged.order {
@@ -357,8 +375,11 @@ impl<'a> Draft<'a> {
     }
 
     fn weigh(&mut self, target: &Target) -> Judgement {
-        if let Some(reason) = self.barred(target) {
-            return Judgement::Out(reason.into());
+        if self.is_beyond(target) {
+            return Judgement::Out(BEYOND_KEY.into());
+        }
+        if let Some(excluded) = excluded(target, self.decision) {
+            return Judgement::Out(excluded.reason().into());
         }
         match self.unfit_for(target) {
             None => Judgement::Taken,
@@ -372,9 +393,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Why the target must not serve the request, whatever it can.
-    fn barred(&self, target: &Target) -> Option<&'static str> {
-        if self.is_beyond(target) { Some(BEYOND_KEY) } else { excluded(target, self.decision) }
+    /// Whether the target must not serve the request, whatever it can.
+    fn is_barred(&self, target: &Target) -> bool {
+        self.is_beyond(target) || excluded(target, self.decision).is_some()
     }
 
     fn unfit_for(&self, target: &Target) -> Option<Unfit> {
@@ -413,7 +434,7 @@ impl<'a> Draft<'a> {
 
     fn fitness_of(&self, target: &Target) -> Fitness {
         match self.unfit_for(target) {
-            _ if self.barred(target).is_some() => Fitness::None,
+            _ if self.is_barred(target) => Fitness::None,
             None => Fitness::Full,
             Some(unfit) if unfit.is_certain() => Fitness::None,
             Some(_) => Fitness::Doubtful,
@@ -459,9 +480,8 @@ impl<'a> Draft<'a> {
             return Fault::new(FaultKind::Forbidden, text).code("key_scope").at("model");
         }
         if self.known > 0 || self.nothing_named {
-            let left_out: Vec<_> = self.candidates.iter().filter_map(reason_of_strategy).collect();
             let text = "no target satisfies the constraints that apply to this request";
-            let text = match &left_out[..] {
+            let text = match &self.left_out[..] {
                 [] => text.into(),
                 reasons => format!("{text}: {}", listed(reasons)),
             };
@@ -497,14 +517,6 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Why a strategy left a target out; what constraints exclude is not the client's business.
-fn reason_of_strategy(seen: &Candidate) -> Option<String> {
-    match &seen.rejected {
-        Some(Cow::Owned(reason)) => Some(format!("{} {reason}", seen.target)),
-        _ => None,
-    }
-}
-
 fn listed(all: &[String]) -> String {
     let mut text = all.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join("; ");
     if all.len() > MAX_NAMED {
@@ -517,10 +529,7 @@ fn names(target: &TargetName, model: &str) -> bool {
     target.to_string() == model || *target.model == *model
 }
 
-fn excluded(target: &Target, decision: &Decision) -> Option<&'static str> {
-    let meets = |constraint: &Constraint| meets(&target.name, &target.vendor.traits, constraint);
-    if !decision.require.iter().all(meets) {
-        return Some("does not meet a required constraint");
-    }
-    decision.avoid.iter().any(meets).then_some("has what a policy avoids")
+/// The constraint that leaves the target out, if one does.
+fn excluded<'a>(target: &Target, decision: &'a Decision) -> Option<Excluded<'a>> {
+    decision.excludes(|constraint| meets(&target.name, &target.vendor.traits, constraint))
 }

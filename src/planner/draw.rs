@@ -20,6 +20,18 @@ pub(super) fn draw<'a, F: Ord>(
     choices.get(place).map(|(name, _)| name)
 }
 
+/// The first name with a share among those that are fit, as far as any is.
+pub(super) fn foremost<'a, F: Ord>(
+    choices: &'a [(Arc<str>, f64)],
+    fitness: impl FnMut(&'a Arc<str>) -> F,
+) -> Option<&'a (Arc<str>, f64)> {
+    let [_, _, ..] = choices else { return choices.first() };
+    let fit: Vec<F> = choices.iter().map(|(name, _)| name).map(fitness).collect();
+    let most = fit.iter().max();
+    let mut fitting = choices.iter().zip(&fit).filter(|((_, weight), _)| *weight > 0.0);
+    fitting.find(|(_, fit)| Some(*fit) == most).map(|(choice, _)| choice).or_else(|| choices.first())
+}
+
 /// The place of one weight, drawn in proportion; `None` when no weight is positive and finite.
 pub(super) fn pick(weights: impl Iterator<Item = f64> + Clone, dice: &Dice) -> Option<usize> {
     let usable = |weight: f64| if weight.is_finite() && weight > 0.0 { weight } else { 0.0 };

@@ -180,13 +180,51 @@ fn a_split_is_drawn_among_those_that_may_serve() {
 }
 
 #[test]
+fn a_sticky_split_goes_to_the_first_that_may_serve() {
+    let choices = ["us/a", "cn/b", "eu/a", "eu/b"].map(|name| (Arc::from(name), 1.0)).to_vec();
+    let sticky = |choices: Vec<(Arc<str>, f64)>, region: Option<&str>, strategy: &[&str]| Decision {
+        verdict: Some(Verdict::Route(Route {
+            steps: vec![Step { choices }],
+            sticky: vec![0],
+            strategy: strategy.iter().map(|word| (*word).into()).collect(),
+            ..Route::default()
+        })),
+        require: region.map(|region| Constraint::Label("region".into(), region.into())).into_iter().collect(),
+        ..Decision::default()
+    };
+    let drawn = |decision: &Decision| -> Vec<String> {
+        let dice = Dice::loaded(1);
+        let facts = asked(json!({ "model": "x" }));
+        let firsts = (0..20).map(|_| match plan(&catalogue(), &facts, decision, &dice) {
+            Ok(plan) => plan.targets.iter().map(|t| t.name.to_string()).collect::<Vec<_>>().join(" "),
+            Err(unplanned) => unplanned.fault.kind.as_str().to_owned(),
+        });
+        firsts.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    };
+    for (region, expected) in
+        [(None, "us/a"), (Some("us"), "us/a"), (Some("eu"), "eu/a"), (Some("moon"), "no_target")]
+    {
+        for strategy in [&[][..], &["cheapest"][..]] {
+            assert_eq!(
+                drawn(&sticky(choices.clone(), region, strategy)),
+                [expected],
+                "{region:?} {strategy:?}"
+            );
+        }
+    }
+    let mut unloved = choices;
+    unloved[2].1 = 0.0;
+    assert_eq!(drawn(&sticky(unloved, Some("eu"), &[])), ["eu/b"], "a weight of zero is never drawn");
+}
+
+#[test]
 fn who_was_rejected_is_told_also_when_nobody_is_left() {
     let nobody = Decision { require: vec![Constraint::Tag("moon".into())], ..Decision::default() };
     let facts = asked(json!({ "model": "fast" }));
     let unplanned = plan(&catalogue(), &facts, &nobody, &Dice::loaded(1)).unwrap_err();
     let told: Vec<_> =
         unplanned.candidates.iter().map(|c| (c.target.to_string(), c.rejected.as_deref())).collect();
-    let why = Some("does not meet a required constraint");
+    let why = Some("does not meet a required constraint: require(\"moon\")");
     assert_eq!(told, [("us/mini".to_owned(), why), ("eu/mini".to_owned(), why)]);
 }
 

@@ -124,7 +124,7 @@ impl Handle {
         let retries = plan.retries.map(|tries| tries.min(10));
         let route = plan::Route { steps, retries, manner, ..plan::Route::default() };
         let tags = plan.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        let route = Route { plan: route, tags, at: None };
+        let route = Route::planned(route, tags);
         plan.set.iter().try_fold(route, |route, (name, json)| {
             let value = serde_json::from_str(json).map_err(|_| {
                 fault(format!("plugin `{}`: its plan sets `{name}` to what is no JSON", self.0))

@@ -147,18 +147,9 @@ impl Policy {
 
     /// The rule of a verdict that was said at `place`.
     pub(super) fn rule(&self, hook: Hook, place: Option<&Place>, name: Option<Arc<str>>) -> Rule {
-        let journal = &self.host.journal;
-        let elsewhere = |file: &&ImmutableString| Path::new(file.as_str()) != &*journal.file;
-        Rule {
-            policy: Arc::clone(&journal.policy),
-            hook,
-            line: Some(place.map_or(self.defined[hook as usize].0, |place| place.line)),
-            file: place
-                .and_then(|place| place.file.as_ref())
-                .filter(elsewhere)
-                .map(|file| file.as_str().into()),
-            name,
-        }
+        let line = place.map_or(self.defined[hook as usize].0, |place| place.line);
+        let file = place.and_then(|place| place.file.as_ref()).map(ImmutableString::as_str);
+        Rule { name, ..self.host.journal.rule(hook, line, file) }
     }
 
     /// The failure of a policy that waited for one plugin after the other.

@@ -11,6 +11,7 @@ use super::engine::Host;
 use super::error::RuntimeError;
 use super::request::Request;
 use super::wishes::Effect;
+use crate::plan::{Hook, Rule};
 
 /// Lines per second and policy that scripts may log.
 const SPOKEN_PER_SECOND: u64 = 20;
@@ -44,6 +45,19 @@ impl Journal {
             spoken: Quota::per_second(SPOKEN_PER_SECOND),
             failures: Quota::per_second(FAILURES_PER_SECOND),
         }
+    }
+
+    /// A rule of this policy that stands on this line of this file.
+    pub(super) fn rule(&self, hook: Hook, line: u32, file: Option<&str>) -> Rule {
+        let elsewhere = file.filter(|file| Path::new(file) != &*self.file);
+        let file = elsewhere.map(Into::into);
+        Rule { policy: Arc::clone(&self.policy), hook, line: Some(line), file, name: None }
+    }
+
+    /// The rule by which a script asks for something of a request.
+    pub(super) fn asking(&self, context: &NativeCallContext<'_>, request: &Request) -> Rule {
+        let (line, _) = super::error::place(context.call_position());
+        self.rule(request.wishes().hook, line, context.call_source())
     }
 
     /// A line that the script writes: of a request it waits for the end of the evaluation, which may yet begin anew.

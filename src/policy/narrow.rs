@@ -10,28 +10,35 @@ use super::error::failure;
 use super::hook;
 use super::request::{Outcome, Request, fault, kind, label};
 use super::suggest::hint;
-use crate::plan::{CacheWish, Censor, Constraint, Hook, TakenOut};
+use crate::plan::{CacheWish, Censor, Constraint, Hook, Narrowing, Rule, TakenOut};
 use crate::settings::Period;
 
 impl Request {
-    pub(super) fn require(&self, what: Dynamic, names: &Names) -> Outcome<()> {
+    pub(super) fn require(&self, what: Dynamic, names: &Names, by: &Rule) -> Outcome<()> {
         self.before("require", Hook::OnError)?;
         let constraints = constraints("require", what, names)?;
-        self.wishes().require.extend(constraints);
+        let mut wishes = self.wishes();
+        constraints.iter().for_each(|one| wishes.note(by, Narrowing::Require(one.clone())));
+        wishes.require.extend(constraints);
         Ok(())
     }
 
-    pub(super) fn avoid(&self, what: Dynamic, names: &Names) -> Outcome<()> {
+    pub(super) fn avoid(&self, what: Dynamic, names: &Names, by: &Rule) -> Outcome<()> {
         self.before("avoid", Hook::OnError)?;
         let constraints = constraints("avoid", what, names)?;
-        self.wishes().avoid.extend(constraints);
+        let mut wishes = self.wishes();
+        constraints.iter().for_each(|one| wishes.note(by, Narrowing::Avoid(one.clone())));
+        wishes.avoid.extend(constraints);
         Ok(())
     }
 
     /// `req.cap_output(512)`: the lowest of all counts.
-    pub(super) fn cap_output(&self, most: &Dynamic) -> Outcome<()> {
+    pub(super) fn cap_output(&self, most: &Dynamic, by: &Rule) -> Outcome<()> {
         self.before("cap_output", Hook::OnRequest)?;
-        self.wishes().output.cap(tokens(most)?);
+        let most = tokens(most)?;
+        let mut wishes = self.wishes();
+        wishes.note(by, Narrowing::CapOutput(most));
+        wishes.output.cap(most);
         Ok(())
     }
 
@@ -56,7 +63,7 @@ impl Request {
     }
 
     /// `req.stop_on(["END"])`: the answer ends before the first of these texts.
-    pub(super) fn stop_on(&self, texts: &Array) -> Outcome<()> {
+    pub(super) fn stop_on(&self, texts: &Array, by: &Rule) -> Outcome<()> {
         self.before("stop_on", Hook::OnRequest)?;
         let mut wanted = Vec::with_capacity(texts.len());
         for text in texts {
@@ -73,29 +80,43 @@ impl Request {
                 }
             }
         }
-        let output = &mut self.wishes().output;
-        wanted.retain(|text| !output.stop_on.contains(text));
-        if output.stop_on.len() + wanted.len() > MAX_STOPS {
+        let mut wishes = self.wishes();
+        let said = wanted.clone();
+        wanted.retain(|text| !wishes.output.stop_on.contains(text));
+        if wishes.output.stop_on.len() + wanted.len() > MAX_STOPS {
             return Err(fault(format!("stop_on: at most {MAX_STOPS} texts for one request")));
         }
-        output.stop_on.extend(wanted);
+        wishes.output.stop_on.extend(wanted);
+        if !said.is_empty() {
+            wishes.note(by, Narrowing::StopOn(said));
+        }
         Ok(())
     }
 
     /// `req.redact(findings)`: what a guard found does not leave; placeholders stand in its place.
-    pub(super) fn redact(&self, findings: &Findings, restore: bool) -> Outcome<()> {
+    pub(super) fn redact(&self, findings: &Findings, restore: bool, by: &Rule) -> Outcome<()> {
         self.before("redact", Hook::OnRequest)?;
         let found = findings.found.iter().filter_map(|finding| {
             let (kind, replacement) = (&*finding.kind, finding.replacement.as_deref());
             Some(TakenOut { text: finding.text.as_deref()?, kind, replacement })
         });
-        self.wishes().output.take_out(found, restore);
+        let mut wishes = self.wishes();
+        let texts = findings.found.iter().filter(|finding| finding.text.is_some()).count();
+        if texts > 0 {
+            wishes.note(by, Narrowing::Redact(texts));
+        }
+        wishes.output.take_out(found, restore);
         Ok(())
     }
 
     /// `req.redact_output(plugin("pii"), ["email"])`: what a guard finds in the answer does not go out. Without a
     /// plugin, every guard of the configuration is asked; without kinds, every finding counts.
-    pub(super) fn redact_output(&self, plugin: Option<&Handle>, kinds: Option<&Array>) -> Outcome<()> {
+    pub(super) fn redact_output(
+        &self,
+        plugin: Option<&Handle>,
+        kinds: Option<&Array>,
+        by: &Rule,
+    ) -> Outcome<()> {
         self.before("redact_output", Hook::OnRequest)?;
         let kind = |given: &Dynamic| match given.as_immutable_string_ref() {
             Ok(kind) if !kind.is_empty() => Ok(Arc::from(kind.as_str())),
@@ -107,12 +128,13 @@ impl Request {
             return Err(fault("redact_output: the list of kinds is empty"));
         }
         let censor = Censor { plugin: plugin.map(Handle::name), kinds: named.unwrap_or_default() };
-        let censors = &mut self.wishes().output.censors;
-        if censors.len() >= MAX_CENSORS {
+        let mut wishes = self.wishes();
+        if wishes.output.censors.len() >= MAX_CENSORS {
             return Err(fault(format!("redact_output: at most {MAX_CENSORS} times for one request")));
         }
-        if !censors.contains(&censor) {
-            censors.push(censor);
+        wishes.note(by, Narrowing::RedactOutput(censor.clone()));
+        if !wishes.output.censors.contains(&censor) {
+            wishes.output.censors.push(censor);
         }
         Ok(())
     }

@@ -181,11 +181,14 @@ pub fn difference(old: Option<&Decision>, new: Option<&Decision>) -> Difference 
     if name(old) == name(new) { Difference::None } else { Difference::Rule }
 }
 
-/// The decision without the names of its rule, and without the scores that led to it.
+/// The decision without the names of its rules, and without the scores that led to it.
 fn nameless(decision: &Decision) -> Decision {
-    let mut decision = Decision { rule: None, rankings: Vec::new(), ..decision.clone() };
+    let mut decision = Decision { rule: None, set_by: Vec::new(), rankings: Vec::new(), ..decision.clone() };
     if let Some(crate::plan::Verdict::Route(route)) = &mut decision.verdict {
         route.name = None;
+        // As records of sticky splits had it before the others were kept.
+        route.steps = route.fallen().into_owned();
+        route.sticky.clear();
     }
     decision
 }

@@ -71,7 +71,7 @@ impl Request {
 
     /// The request behind a script's value.
     pub(super) fn of(value: &Dynamic) -> Option<Self> {
-        value.clone().try_cast()
+        value.read_lock::<Self>().map(|request| Self::clone(&request))
     }
 
     pub(super) fn facts(&self) -> &Facts {
@@ -414,9 +414,9 @@ impl Request {
                 None => return Ok(i64::try_from(shares - 1).unwrap_or_default()),
             },
         };
-        let mut first = [0; 8];
-        hash.finalize_xof().fill(&mut first);
-        Ok(i64::try_from(u64::from_le_bytes(first) % shares).unwrap_or_default())
+        let [a, b, c, d, e, f, g, h, ..] = *hash.finalize().as_bytes();
+        let first = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        Ok(i64::try_from(first % shares).unwrap_or_default())
     }
 }
 

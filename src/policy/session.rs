@@ -21,7 +21,7 @@ use super::wishes::Mark;
 use super::{Chain, Decided};
 use crate::facts::{Facts, Reads};
 use crate::fault::{Fault, FaultKind};
-use crate::plan::{Constraint, Decision, Hook, OutputRules, Reaction, Rule, Verdict};
+use crate::plan::{Constraint, Decision, Excluded, Hook, OutputRules, Reaction, Rule, SetBy, Verdict};
 
 /// Evaluations of one file for one hook: each beyond the first because a plugin had to be waited for.
 const MAX_ROUNDS: usize = 16;
@@ -243,7 +243,19 @@ impl Session {
     /// Whether the constraints that hold by now allow a target: `meets` says whether one applies to it.
     pub fn allows(&self, meets: impl Fn(&Constraint) -> bool) -> bool {
         let wishes = self.request.wishes();
-        wishes.require.iter().all(&meets) && !wishes.avoid.iter().any(meets)
+        Excluded::among(&wishes.require, &wishes.avoid, &[], meets).is_none()
+    }
+
+    /// Why the constraints that hold by now leave a target out, with the rules that set them.
+    pub fn exclusion(&self, meets: impl Fn(&Constraint) -> bool) -> Option<String> {
+        let wishes = self.request.wishes();
+        let excluded = Excluded::among(&wishes.require, &wishes.avoid, &wishes.set_by, meets);
+        excluded.map(|it| it.reason())
+    }
+
+    /// Where constraints and limits of the answer were set so far.
+    pub fn set_by(&self) -> Vec<SetBy> {
+        self.request.wishes().set_by.clone()
     }
 
     /// What holds of the output by now.
@@ -383,7 +395,7 @@ impl Session {
                 let (verdict, place, name, tags) = match opinion {
                     Opinion::Route(it) => {
                         let name = it.plan.name.clone();
-                        (Verdict::Route(it.plan), it.at, name, it.tags)
+                        (Verdict::Route(*it.plan), it.at, name, it.tags)
                     }
                     Opinion::Respond(it) => (Verdict::Respond(it.text), it.at, it.name, it.tags),
                     Opinion::Reject(it) => (Verdict::Reject(it.reject), it.at, it.name, it.tags),
@@ -401,6 +413,7 @@ impl Session {
         decision.require.clone_from(&wishes.require);
         decision.avoid.clone_from(&wishes.avoid);
         decision.output.clone_from(&wishes.output);
+        decision.set_by.clone_from(&wishes.set_by);
         decision.cache = wishes.cache;
         decision.rankings.clone_from(&wishes.rankings);
         drop(wishes);

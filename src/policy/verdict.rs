@@ -21,7 +21,8 @@ const MOST_RETRIES: i64 = 10;
 /// A route in the making: `route("a").then("b").timeout("20s")`.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
-    pub(super) plan: plan::Route,
+    /// Boxed: each word that is added to a route moves it several times.
+    pub(super) plan: Box<plan::Route>,
     /// Tags that the request gets when this route is taken.
     pub(super) tags: Vec<Pair>,
     /// Where it was said first.
@@ -108,37 +109,45 @@ impl Route {
     /// A step for each of these, in this order.
     pub(super) fn in_order(targets: Vec<Arc<str>>) -> Self {
         let steps = targets.into_iter().map(|target| Step { choices: vec![(target, 1.0)] }).collect();
-        Self { plan: plan::Route { steps, ..plan::Route::default() }, tags: Vec::new(), at: None }
+        Self::planned(plan::Route { steps, ..plan::Route::default() }, Vec::new())
+    }
+
+    /// As somebody else has planned it.
+    pub(super) fn planned(plan: plan::Route, tags: Vec<Pair>) -> Self {
+        Self { plan: Box::new(plan), tags, at: None }
     }
 
     fn of(step: Step) -> Self {
-        Self { plan: plan::Route { steps: vec![step], ..plan::Route::default() }, tags: Vec::new(), at: None }
+        Self::planned(plan::Route { steps: vec![step], ..plan::Route::default() }, Vec::new())
     }
 
     /// `.then("target")` or `.then(split(…))`. Of a route that is appended, settings fill what this one leaves open.
     pub(super) fn then(mut self, next: Dynamic) -> Outcome<Self> {
-        let next = match next.clone().try_cast::<Self>() {
-            Some(route) => route,
-            None if next.is_string() || next.is::<Candidate>() => Self::to(&next)?,
-            None => {
+        let next = match next.try_cast_result::<Self>() {
+            Ok(route) => route,
+            Err(next) if next.is_string() || next.is::<Candidate>() => Self::to(&next)?,
+            Err(next) => {
                 let given = kind(&next);
                 return Err(fault(format!("then: expected a target, an alias or split(…), not {given}")));
             }
         };
-        self.plan.steps.extend(next.plan.steps);
-        self.plan.timeout = self.plan.timeout.or(next.plan.timeout);
-        self.plan.first_token = self.plan.first_token.or(next.plan.first_token);
-        self.plan.retries = self.plan.retries.or(next.plan.retries);
-        self.plan.priority = self.plan.priority.or(next.plan.priority);
+        let (after, tags) = (*next.plan, next.tags);
+        let before = self.plan.steps.len();
+        self.plan.sticky.extend(after.sticky.iter().map(|place| before + place));
+        self.plan.steps.extend(after.steps);
+        self.plan.timeout = self.plan.timeout.or(after.timeout);
+        self.plan.first_token = self.plan.first_token.or(after.first_token);
+        self.plan.retries = self.plan.retries.or(after.retries);
+        self.plan.priority = self.plan.priority.or(after.priority);
         if self.plan.strategy.is_empty() {
-            self.plan.strategy = next.plan.strategy;
+            self.plan.strategy = after.strategy;
         }
         // Targets that are asked together stand at the front of a route.
-        self.plan.manner.or(&Manner { together: None, ..next.plan.manner });
-        self.plan.name = self.plan.name.or(next.plan.name);
-        let new = next.plan.set.into_iter().filter(|(name, _)| self.plan.set.iter().all(|(n, _)| n != name));
+        self.plan.manner.or(&Manner { together: None, ..after.manner });
+        self.plan.name = self.plan.name.or(after.name);
+        let new = after.set.into_iter().filter(|(name, _)| self.plan.set.iter().all(|(n, _)| n != name));
         self.plan.set.extend(new.collect::<Vec<_>>());
-        self.tags.extend(next.tags);
+        self.tags.extend(tags);
         Ok(self)
     }
 
@@ -176,7 +185,8 @@ impl Route {
         Ok(self)
     }
 
-    /// Draws of every split by a hash of `id`: weighted rendezvous, as versions of models are drawn.
+    /// Puts every split in the order in which it falls to `id`, by a hash: weighted rendezvous, as versions of models are
+    /// drawn. Whom the first one must not serve, the next one does, and nobody else moves.
     pub(super) fn sticky_by(mut self, request: &Request, id: &Dynamic) -> Outcome<Self> {
         let anchor = match id.as_immutable_string_ref() {
             Ok(text) => Some(text.to_string()),
@@ -185,10 +195,17 @@ impl Route {
         };
         // Who cannot be told apart from others is drawn by the dice.
         let Some(anchor) = anchor else { return Ok(self) };
-        for step in self.plan.steps.iter_mut().filter(|step| step.choices.len() > 1) {
-            let scored = step.choices.iter().map(|(name, weight)| (score(&anchor, name, *weight), name));
-            let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name.clone());
-            step.choices.retain(|(name, _)| Some(name) == best.as_ref());
+        let plan::Route { steps, sticky, .. } = &mut *self.plan;
+        for (place, step) in steps.iter_mut().enumerate().filter(|(_, step)| step.choices.len() > 1) {
+            // Who was asked first has drawn it.
+            if !sticky.contains(&place) {
+                let scored =
+                    step.choices.drain(..).map(|choice| (score(&anchor, &choice.0, choice.1), choice));
+                let mut scored: Vec<_> = scored.collect();
+                scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+                step.choices.extend(scored.into_iter().map(|(_, choice)| choice));
+                sticky.push(place);
+            }
         }
         Ok(self)
     }
@@ -261,7 +278,8 @@ impl Route {
     }
 
     pub(super) fn targets(&mut self) -> Array {
-        let all = self.plan.steps.iter().flat_map(|step| &step.choices);
+        let steps = self.plan.fallen();
+        let all = steps.iter().flat_map(|step| &step.choices);
         all.map(|(name, _)| ImmutableString::from(&**name).into()).collect()
     }
 
@@ -350,8 +368,23 @@ impl Reaction {
 
 /// A duration as policies write it.
 pub(super) fn duration(text: &str) -> Option<Duration> {
-    text.parse::<crate::settings::Period>().ok().map(|period| period.0).filter(|period| !period.is_zero())
+    let period = || text.parse::<crate::settings::Period>().ok().map(|period| period.0);
+    plain_duration(text).or_else(period).filter(|period| !period.is_zero())
 }
+
+/// A duration in its plainest form, `20s` or `800ms`: each request reads some.
+fn plain_duration(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at(text.bytes().position(|byte| !byte.is_ascii_digit())?);
+    let number: u32 = digits.parse().ok().filter(|_| digits.len() <= PLAIN_DIGITS)?;
+    match unit {
+        "s" => Some(Duration::from_secs(number.into())),
+        "ms" => Some(Duration::from_millis(number.into())),
+        _ => None,
+    }
+}
+
+/// Longer numbers are none that anybody waits for.
+const PLAIN_DIGITS: usize = 6;
 
 /// Milliseconds, a duration, or `p95`.
 fn lateness(function: &str, given: &Dynamic) -> Outcome<Late> {
@@ -411,5 +444,36 @@ fn text(what: &str, given: &Dynamic) -> Outcome<Arc<str>> {
     match text {
         Ok(text) => Ok(text.as_str().into()),
         Err(_) => Err(fault(format!("reject: the {what} is a text, not {}", kind(given)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_durations_are_what_the_settings_make_of_them() {
+        for text in [
+            "20s",
+            "800ms",
+            "0s",
+            "007s",
+            "999999s",
+            "1000000s",
+            "99999999999s",
+            "s",
+            "ms",
+            "5",
+            "",
+            "5m",
+            "2s 5ms",
+            "-1s",
+            "1.5s",
+            "٣s",
+            "3é",
+        ] {
+            let settings = text.parse::<crate::settings::Period>().ok().map(|period| period.0);
+            assert_eq!(duration(text), settings.filter(|period| !period.is_zero()), "{text}");
+        }
     }
 }

@@ -214,18 +214,20 @@ pub(super) fn of(kind: &'static Kind) -> impl Iterator<Item = &'static Entry> {
     vocabulary().iter().filter(move |entry| entry.on.is_some_and(|on| on.name == kind.name))
 }
 
+/// Names of properties of a request: each decision asks for some of them.
+static PROPERTIES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let all = Kind::named("Request").into_iter().flat_map(of);
+    all.filter(|entry| entry.is_property()).map(|entry| entry.name).collect()
+});
+
 /// Names of properties of a request.
 pub(super) fn properties() -> impl Iterator<Item = &'static str> {
-    Kind::named("Request")
-        .into_iter()
-        .flat_map(of)
-        .filter(|entry| entry.is_property())
-        .map(|entry| entry.name)
+    PROPERTIES.iter().copied()
 }
 
 /// The name of the property at this place among the properties.
 pub(super) fn property(place: usize) -> Option<&'static str> {
-    properties().nth(place)
+    PROPERTIES.get(place).copied()
 }
 
 /// The place of a property among the properties.

@@ -7,10 +7,13 @@ use rhai::Dynamic;
 
 use super::journal::Level;
 use super::request::Pair;
-use crate::plan::{CacheWish, Constraint, Hook, OutputRules, Ranking};
+use crate::plan::{CacheWish, Constraint, Hook, Narrowing, OutputRules, Ranking, Rule, SetBy};
 
 /// Effects of one evaluation; what a script asks for beyond them is counted and left out.
 const MAX_EFFECTS: usize = 256;
+
+/// Constraints and limits of one request whose rules are known; those of scripts that ask for more hold all the same.
+const MAX_SET_BY: usize = 256;
 
 /// What scripts asked for. Only ever grows, save that what an abandoned evaluation asked for goes away again.
 #[derive(Default)]
@@ -19,6 +22,8 @@ pub(super) struct Wishes {
     pub(super) require: Vec<Constraint>,
     pub(super) avoid: Vec<Constraint>,
     pub(super) output: OutputRules,
+    /// Where constraints and limits of the answer were set.
+    pub(super) set_by: Vec<SetBy>,
     /// Whether the answer may be given again.
     pub(super) cache: Option<CacheWish>,
     /// How targets compared where a script ranked them.
@@ -60,6 +65,7 @@ pub(super) struct Mark {
     tags: usize,
     require: usize,
     avoid: usize,
+    set_by: usize,
     rankings: usize,
     output: OutputRules,
     cache: Option<CacheWish>,
@@ -73,6 +79,7 @@ impl Wishes {
             tags: self.tags.len(),
             require: self.require.len(),
             avoid: self.avoid.len(),
+            set_by: self.set_by.len(),
             rankings: self.rankings.len(),
             output: self.output.clone(),
             cache: self.cache,
@@ -89,11 +96,20 @@ impl Wishes {
         self.tags.truncate(mark.tags);
         self.require.truncate(mark.require);
         self.avoid.truncate(mark.avoid);
+        self.set_by.truncate(mark.set_by);
         self.rankings.truncate(mark.rankings);
         self.output = mark.output;
         self.cache = mark.cache;
         self.effects.clear();
         self.left_out = 0;
+    }
+
+    /// Notes by which rule something was asked for.
+    pub(super) fn note(&mut self, by: &Rule, what: Narrowing) {
+        let is_known = |set: &SetBy| set.what == what && set.by == *by;
+        if self.set_by.len() < MAX_SET_BY && !self.set_by.iter().any(is_known) {
+            self.set_by.push(SetBy { what, by: by.clone() });
+        }
     }
 
     /// Asks for an effect.

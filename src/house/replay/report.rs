@@ -278,7 +278,10 @@ impl Report {
             let _ = writeln!(text, "\n{} lines were no records and were skipped", self.unreadable);
         }
         for hook in &self.not_replayed {
-            let _ = writeln!(text, "\nnot replayed: `{hook}`; nothing of a request depends on it");
+            let _ = writeln!(
+                text,
+                "\nnot replayed: `{hook}`; no request depends on it, and records do not hold its metrics, lines and state"
+            );
         }
         for exceeded in &self.exceeded {
             let _ = writeln!(text, "\ntoo much: {exceeded}");

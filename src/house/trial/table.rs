@@ -11,7 +11,7 @@ use super::expect::{Expect, Written};
 use crate::facts::Told;
 use crate::house::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::house::findings::Findings;
-use crate::house::node::{Kind, Node, parse};
+use crate::house::node::{Entry, Kind, Node, Scalar, parse};
 use crate::house::sources::PolicySource;
 use crate::house::validate::validate;
 
@@ -92,7 +92,9 @@ fn case(item: &mut Node, index: usize, findings: &mut Findings) -> Option<Read> 
     }
     let place = item.place;
     for field in ["request", "expect"] {
-        if item.get(field).is_none() {
+        let entry = item.get(field);
+        if entry.is_none_or(|entry| is_nothing(&entry.value)) {
+            let place = entry.map_or(place, |entry| entry.place);
             let help = "a case has a `request` and what to `expect` of it";
             findings.error(place, format!("this case lacks `{field}:`"), Some(help.into()));
             return None;
@@ -105,6 +107,7 @@ fn case(item: &mut Node, index: usize, findings: &mut Findings) -> Option<Read> 
             return None;
         }
     };
+    item.get("expect").into_iter().for_each(|expect| find_vain(&expect.value, findings));
     let (request, expect) = (written.request?, written.expect?);
     let fields = item.get("expect").map(|entry| &entry.value.kind);
     let places = match fields {
@@ -113,6 +116,33 @@ fn case(item: &mut Node, index: usize, findings: &mut Findings) -> Option<Read> 
     };
     let name = written.name.unwrap_or_else(|| format!("case {}", index + 1));
     Some(Read { name, place, request, expect, places })
+}
+
+/// Finds what is expected in vain: where nothing is said, everything is right.
+fn find_vain(expect: &Node, findings: &mut Findings) {
+    let Kind::Map(fields) = &expect.kind else { return };
+    if fields.is_empty() {
+        let message = "this case expects nothing, so nothing that the policies decide can be wrong";
+        let help = "write what must come of the request: `verdict: route`, `first: cheap`, `rule: 10-tiers`, \
+                    `never: [ … ]`, `reject: { code: … }` and so on (docs/testing-policies.md)";
+        findings.error(expect.place, message, Some(help.into()));
+    }
+    for Entry { key, place, value } in fields {
+        // That no target is left can be meant, and any refusal, too.
+        let is_vain = match &value.kind {
+            Kind::List(items) => items.is_empty() && ["never", "require", "avoid"].contains(&key.as_str()),
+            Kind::Map(entries) => entries.is_empty() && key == "tags",
+            Kind::Scalar { text, .. } => is_nothing(value) || (text.is_empty() && key == "reason"),
+        };
+        if is_vain {
+            let message = format!("`expect.{key}`: nothing stands here, so it can never fail");
+            findings.error(*place, message, Some(format!("write what is expected, or leave `{key}` out")));
+        }
+    }
+}
+
+fn is_nothing(value: &Node) -> bool {
+    matches!(value.kind, Kind::Scalar { value: Scalar::Null, .. })
 }
 
 /// The form of a case.
@@ -152,6 +182,43 @@ mod tests {
         assert_eq!(cases[0].failure("nothing", "x").headline(), "t.yaml:1:3: error: x");
         assert_eq!(cases[1].request.model, "5");
         assert!(read(&source("# nothing yet\n")).is_ok_and(|cases| cases.is_empty()));
+    }
+
+    #[test]
+    fn what_can_never_fail_is_no_expectation() {
+        for (expect, problem) in [
+            ("", "t.yaml:2:3: error: this case lacks `expect:`"),
+            (" ~", "t.yaml:2:3: error: this case lacks `expect:`"),
+            (
+                " {}",
+                "t.yaml:2:11: error: this case expects nothing, so nothing that the policies decide can be wrong",
+            ),
+            (" { first: }", "t.yaml:2:13: error: `expect.first`: nothing stands here, so it can never fail"),
+            (
+                " { first: x, never: [] }",
+                "t.yaml:2:23: error: `expect.never`: nothing stands here, so it can never fail",
+            ),
+            (" { tags: {} }", "t.yaml:2:13: error: `expect.tags`: nothing stands here, so it can never fail"),
+            (
+                " { reason: '' }",
+                "t.yaml:2:13: error: `expect.reason`: nothing stands here, so it can never fail",
+            ),
+        ] {
+            let text = format!("- request: {{ model: x }}\n  expect:{expect}\n");
+            let Err(found) = read(&source(&text)) else { panic!("{text}") };
+            let headlines: Vec<_> = found.0.iter().map(Diagnostic::headline).collect();
+            assert_eq!(headlines, [problem], "{text}");
+            assert!(found.0[0].help.is_some(), "{text}");
+        }
+        let lacks = read(&source("- request:\n  expect: { first: x }\n")).map(|_| ()).unwrap_err();
+        assert_eq!(lacks.0[0].headline(), "t.yaml:1:3: error: this case lacks `request:`");
+        for expect in ["{ targets: [] }", "{ reject: {} }", "{ route: [] }"] {
+            let text = format!("- request: {{ model: x }}\n  expect: {expect}\n");
+            assert!(
+                read(&source(&text)).is_ok(),
+                "{expect} says that nothing is left, or that it is refused"
+            );
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::facts::market;
-use crate::plan::Scored;
+use crate::plan::{Scored, SetBy};
+use crate::policy::{FailedAttempt, SeenTarget};
 
 /// A market where one target is cheap, one is fast, and of one nothing is known.
 fn town(model: &str, tokens: u64, tools: bool) -> Arc<Facts> {
@@ -218,6 +219,75 @@ fn a_sticky_split_draws_the_same_for_the_same_id() {
     }
     assert_eq!(moved, 0, "nobody falls back while a share grows");
     assert!((25..65).contains(&b), "{b}");
+}
+
+#[test]
+fn who_is_kept_from_what_fell_to_them_always_gets_the_same_other_one() {
+    let drawn = |targets: &str, id: usize| {
+        let decided = ask(&format!(r#"split({targets}).sticky_by("user-{id}")"#));
+        let route = route(&decided);
+        assert_eq!(route.sticky, [0]);
+        route.steps[0].choices.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    let mut seconds = std::collections::BTreeSet::new();
+    for id in 0..60 {
+        let all = drawn(r#"["cheap", "strong", "openai/x"]"#, id);
+        // Without one of them, nobody moves but who had it, and these to what comes next for them.
+        let left = drawn(r#"["strong", "openai/x"]"#, id);
+        assert_eq!(all.iter().find(|name| *name != "cheap"), left.first(), "{id}: {all:?}");
+        seconds.extend((all[0] == "cheap").then(|| all[1].clone()));
+    }
+    assert_eq!(seconds.len(), 2, "whom it leaves is spread over the others");
+    let twice = ask(
+        r#"split(["cheap", "strong"]).sticky_by("a").sticky_by("b").then(split(["strong", "cheap"]).sticky_by("a")).then(split(["cheap", "strong"]))"#,
+    );
+    assert_eq!(route(&twice).sticky, [0, 1]);
+    assert_eq!(route(&twice).steps[0].choices[0].0, route(&twice).steps[1].choices[0].0);
+}
+
+#[test]
+fn constraints_and_limits_say_which_rule_set_them() {
+    let set = load(&[
+        ("lib/eu", "fn only(req) {\n    req.require(#{ region: \"eu\" });\n}"),
+        (
+            "10-a",
+            "import \"eu\" as eu;\nfn on_request(req) {\n    eu::only(req);\n    req.avoid([\"openai\", \"us-east\"]);\n    for n in 0..9 { req.cap_output(512); }\n}",
+        ),
+        (
+            "20-b",
+            "fn on_request(req) {\n    req.stop_on([\"END\"]);\n    req.cap_output(9);\n    req.redact_output([\"email\"]);\n    route(\"cheap\")\n}\nfn on_error(req, err) {\n    req.avoid(\"sandbox\");\n}",
+        ),
+    ]);
+    let session = set.begin(&facts("auto", Fake::default()));
+    let decision = session.decide_now().decision.unwrap();
+    let shown = |all: &[SetBy]| -> Vec<String> {
+        all.iter().map(|set| format!("{}: {}", set.by.located(), set.what.shown())).collect()
+    };
+    let expected = [
+        r#"10-a (lib/eu.rhai:2): require(#{ region: "eu" })"#,
+        r#"10-a (10-a.rhai:4): avoid("openai")"#,
+        r#"10-a (10-a.rhai:4): avoid("us-east")"#,
+        "10-a (10-a.rhai:5): cap_output(512)",
+        r#"20-b (20-b.rhai:2): stop_on(["END"])"#,
+        "20-b (20-b.rhai:3): cap_output(9)",
+        r#"20-b (20-b.rhai:4): redact_output(["email"])"#,
+    ];
+    assert_eq!(shown(&decision.set_by), expected);
+    let failed = FailedAttempt {
+        target: SeenTarget::default(),
+        attempt: 1,
+        kind: FaultKind::Overloaded,
+        status: None,
+        retry_after: None,
+    };
+    session.on_error_now(failed);
+    let late = shown(&session.set_by());
+    assert_eq!(late.last().map(String::as_str), Some(r#"20-b (20-b.rhai:8): avoid("sandbox")"#));
+    let is_sandbox = |constraint: &Constraint| *constraint != Constraint::Name("openai".into());
+    let why =
+        session.exclusion(|constraint| is_sandbox(constraint) && !matches!(constraint, Constraint::Tag(_)));
+    let expected = r#"has what a policy avoids: avoid("sandbox"), set by 20-b (20-b.rhai:8)"#;
+    assert_eq!(why.as_deref(), Some(expected));
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Ruling {
 
     /// The names that the policy gave, step by step, first choice first.
     pub fn targets(&self) -> Vec<Arc<str>> {
-        let steps = self.route().map(|route| route.steps.as_slice()).unwrap_or_default();
+        let steps = self.route().map(Route::fallen).unwrap_or_default();
         steps.iter().flat_map(|step| step.choices.iter().map(|(name, _)| Arc::clone(name))).collect()
     }
 
@@ -180,7 +180,7 @@ impl Ruling {
 impl From<verdict::Route> for Ruling {
     fn from(route: verdict::Route) -> Self {
         Self::of(Decision {
-            verdict: Some(Verdict::Route(route.plan)),
+            verdict: Some(Verdict::Route(*route.plan)),
             tags: route.tags,
             ..Decision::default()
         })

@@ -1,5 +1,7 @@
 //! The words of the later hooks: what they see, and what they may return.
 
+use std::sync::Arc;
+
 use rhai::{Array, Dynamic, Map, NativeCallContext};
 
 use super::{Hooks, Kind, Row, Sheet, kind, row};
@@ -7,6 +9,8 @@ use crate::plan;
 use crate::policy::bridge::{Findings, Handle};
 use crate::policy::request::{Outcome, Request, fault};
 use crate::policy::verdict::{Reaction, Response};
+
+type Context<'a> = NativeCallContext<'a>;
 
 pub(super) const SHEET: Sheet = Sheet { kinds: KINDS, rows: ROWS };
 
@@ -41,8 +45,11 @@ const ROWS: &[Row] = &[
     row(
         "req.cap_output(tokens: number)",
         "At most so many tokens of output, whoever answers; the lowest of all such limits counts. Where there are no output tokens (embeddings), it means nothing.",
-        |engine, name, _| {
-            engine.register_fn(name, |req: &mut Request, most: Dynamic| req.cap_output(&most));
+        |engine, name, host| {
+            let host = Arc::clone(host);
+            engine.register_fn(name, move |context: Context<'_>, req: &mut Request, most: Dynamic| {
+                req.cap_output(&most, &host.journal.asking(&context, req))
+            });
         },
     )
     .only_in(Hooks::REQUEST),
@@ -65,49 +72,66 @@ const ROWS: &[Row] = &[
     row(
         "req.stop_on(texts: list of text)",
         "Ends the answer before the first of these texts, whoever answers, also where it comes in pieces of a stream.",
-        |engine, name, _| {
-            engine.register_fn(name, |req: &mut Request, texts: Array| req.stop_on(&texts));
+        |engine, name, host| {
+            let host = Arc::clone(host);
+            engine.register_fn(name, move |context: Context<'_>, req: &mut Request, texts: Array| {
+                req.stop_on(&texts, &host.journal.asking(&context, req))
+            });
         },
     )
     .only_in(Hooks::REQUEST),
     row(
         "req.redact(findings: Findings)",
         "Takes what a guard plugin found (`plugin(\"pii\").inspect(req)`) out of the prompt, wherever it goes; placeholders such as `[EMAIL_1]` stand in its place. Detectors of the gateway's own come later; until then, a list of kinds is an error.",
-        |engine, name, _| {
-            engine.register_fn(name, |req: &mut Request, found: Dynamic| req.redact(&findings(&found)?, false));
+        |engine, name, host| {
+            let host = Arc::clone(host);
+            engine.register_fn(name, move |context: Context<'_>, req: &mut Request, found: Dynamic| {
+                req.redact(&findings(&found)?, false, &host.journal.asking(&context, req))
+            });
         },
     )
     .only_in(Hooks::REQUEST),
     row(
         "req.redact(findings: Findings, options: map)",
         "With `#{ restore: true }`, the real values come back in the answer in place of the placeholders, also in streams.",
-        |engine, name, _| {
-            engine.register_fn(name, |req: &mut Request, found: Dynamic, options: Map| {
-                let restore = options.get("restore").is_some_and(|restore| restore.as_bool().unwrap_or(false));
-                if let Some(unknown) = options.keys().find(|key| key.as_str() != "restore") {
-                    return Err(fault(format!("redact: unknown option `{unknown}` (there is `restore`)")));
-                }
-                req.redact(&findings(&found)?, restore)
-            });
+        |engine, name, host| {
+            let host = Arc::clone(host);
+            engine.register_fn(
+                name,
+                move |context: Context<'_>, req: &mut Request, found: Dynamic, options: Map| {
+                    let restore = restores(&options)?;
+                    req.redact(&findings(&found)?, restore, &host.journal.asking(&context, req))
+                },
+            );
         },
     )
     .only_in(Hooks::REQUEST),
     row(
         "req.redact_output(what)",
         "Takes what a guard finds out of the answer before it goes to the client, also in streams, in reasoning and in the arguments of tools: `plugin(\"pii\")` asks this plugin, a list of kinds (`[\"email\", \"iban\"]`) every guard of the configuration. Marks such as `[EMAIL]` stand in its place. A guard that fails ends the answer as its `on_error` says.",
-        |engine, name, _| {
-            engine.register_fn(name, |req: &mut Request, kinds: Array| req.redact_output(None, Some(&kinds)));
-            engine.register_fn(name, |req: &mut Request, plugin: Handle| req.redact_output(Some(&plugin), None));
+        |engine, name, host| {
+            let whose = Arc::clone(host);
+            engine.register_fn(name, move |context: Context<'_>, req: &mut Request, kinds: Array| {
+                req.redact_output(None, Some(&kinds), &whose.journal.asking(&context, req))
+            });
+            let host = Arc::clone(host);
+            engine.register_fn(name, move |context: Context<'_>, req: &mut Request, plugin: Handle| {
+                req.redact_output(Some(&plugin), None, &host.journal.asking(&context, req))
+            });
         },
     )
     .only_in(Hooks::REQUEST),
     row(
         "req.redact_output(plugin: Plugin, kinds: list of text)",
         "The same for these kinds of this plugin's findings.",
-        |engine, name, _| {
-            engine.register_fn(name, |req: &mut Request, plugin: Handle, kinds: Array| {
-                req.redact_output(Some(&plugin), Some(&kinds))
-            });
+        |engine, name, host| {
+            let host = Arc::clone(host);
+            engine.register_fn(
+                name,
+                move |context: Context<'_>, req: &mut Request, plugin: Handle, kinds: Array| {
+                    req.redact_output(Some(&plugin), Some(&kinds), &host.journal.asking(&context, req))
+                },
+            );
         },
     )
     .only_in(Hooks::REQUEST),
@@ -115,7 +139,7 @@ const ROWS: &[Row] = &[
         "respond(text: text) → Response",
         "Answers with this text, in the client's dialect, without asking a provider.",
         |engine, name, _| {
-            engine.register_fn(name, |context: NativeCallContext<'_>, text: Dynamic| {
+            engine.register_fn(name, |context: Context<'_>, text: Dynamic| {
                 Response::new(&text, &context)
             });
         },
@@ -206,6 +230,14 @@ const ROWS: &[Row] = &[
     property("usage.reasoning → number", "Tokens of the answer that the model thought with."),
     property("usage.estimated → true/false", "Whether the gateway counted, because the provider did not say."),
 ];
+
+/// Whether the real values come back in the answer.
+fn restores(options: &Map) -> Outcome<bool> {
+    if let Some(unknown) = options.keys().find(|key| key.as_str() != "restore") {
+        return Err(fault(format!("redact: unknown option `{unknown}` (there is `restore`)")));
+    }
+    Ok(options.get("restore").is_some_and(|restore| restore.as_bool().unwrap_or(false)))
+}
 
 fn findings(given: &Dynamic) -> Outcome<Findings> {
     given.clone().try_cast().ok_or_else(|| {

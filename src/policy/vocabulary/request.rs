@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rhai::{Array, Dynamic};
+use rhai::{Array, Dynamic, NativeCallContext};
 
 use super::{Hooks, Kind, Row, Sheet, later, row};
 use crate::policy::request::{Guards, Headers, Metadata, Request, Tags, Turn};
@@ -201,14 +201,23 @@ const ROWS: &[Row] = &[
         "Only such targets: a tag (`\"private\"`), a provider (`\"openai\"`), a target (`\"openai/gpt-4o\"`), labels (`#{ region: \"eu\" }`) or a list of these, all of which must hold. Holds for every later choice, fallbacks too; nothing takes it back.",
         |engine, name, host| {
             let host = Arc::clone(host);
-            engine
-                .register_fn(name, move |req: &mut Request, what: Dynamic| req.require(what, &host.names));
+            engine.register_fn(
+                name,
+                move |context: NativeCallContext<'_>, req: &mut Request, what: Dynamic| {
+                    req.require(what, &host.names, &host.journal.asking(&context, req))
+                },
+            );
         },
     )
     .only_in(BEFORE),
     row("req.avoid(what)", "No such targets; written like `require`.", |engine, name, host| {
         let host = Arc::clone(host);
-        engine.register_fn(name, move |req: &mut Request, what: Dynamic| req.avoid(what, &host.names));
+        engine.register_fn(
+            name,
+            move |context: NativeCallContext<'_>, req: &mut Request, what: Dynamic| {
+                req.avoid(what, &host.names, &host.journal.asking(&context, req))
+            },
+        );
     })
     .only_in(BEFORE),
     row(

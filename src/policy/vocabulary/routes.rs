@@ -168,7 +168,7 @@ const ROWS: &[Row] = &[
     ),
     row(
         "route.sticky_by(id) → Route",
-        "Of `split(..)`: the same id always draws the same target, in every process; when the weights change, as few ids move as must. `()` means the client: its key, else its user, session or address.",
+        "Of `split(..)`: the same id always draws the same target, in every process; when the weights change, as few ids move as must. Where constraints, the key or what the request needs keep an id from its target, it always gets the same other one, and nobody else moves. `()` means the client: its key, else its user, session or address.",
         |engine, name, _| {
             engine.register_fn(name, |context: NativeCallContext<'_>, route: Route, id: Dynamic| {
                 route.sticky_by(&request_of("sticky_by", &context)?, &id)
