@@ -139,9 +139,7 @@ fn fill_choice(choice: &mut Object, place: usize, answer: &str, now_ms: u64) -> 
         let text = choice.get("text").filter(|text| text.is_string()).cloned();
         message.insert("content".into(), text.unwrap_or_default());
     }
-    let mut calls = 0;
     if let Some(Value::Array(list)) = message.get_mut("tool_calls") {
-        calls = list.len();
         for (at, call) in list.iter_mut().enumerate() {
             let Value::Object(call) = call else {
                 return Err(fault::malformed("the provider sent a tool call that is not an object"));
