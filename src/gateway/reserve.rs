@@ -115,6 +115,8 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
         audio_ms: if endpoint == Endpoint::Transcription || anything { sound(asked) } else { 0 },
         media,
         searches: if endpoint == Endpoint::Rerank { searches(asked.messages(), text) } else { 1 },
+        // Only the model's price tells whether that is charged for.
+        citations: 0,
         unseen: asked.is_kept_elsewhere(),
     }
 }
