@@ -122,7 +122,7 @@ impl Way for Upgrade {
             path.push_str(query);
         }
         let headers = self.headers.clone();
-        Ok(Outgoing { method: Method::GET, path, headers, body: Vec::new(), lost: Vec::new() })
+        Ok(Outgoing { method: Method::GET, path, headers, body: Vec::new(), lost: Vec::new(), tier: None })
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {

@@ -39,7 +39,8 @@ impl Executor {
         let now = Instant::now();
         let wish = Wish { model: &target.name.model, tokens: 0, sticky: None, but: None };
         let hold = target.vendor.ring.choose(wish, &self.dice, now).ok()?;
-        let asking = Outgoing { method: Method::GET, path, headers, body: Vec::new(), lost: Vec::new() };
+        let asking =
+            Outgoing { method: Method::GET, path, headers, body: Vec::new(), lost: Vec::new(), tier: None };
         let mut request = outbound(place, target, hold.as_ref(), asking).ok()?;
         let exchange = async {
             self.authorise(place, target, &mut request).await?;

@@ -125,6 +125,7 @@ impl Carry for Request {
             headers: HeaderMap::new(),
             body: Vec::new(),
             lost: Vec::new(),
+            tier: None,
         })
     }
     fn whole(&self, _: &Target, body: Bytes) -> Result<Relayed, Fault> {

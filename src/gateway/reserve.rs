@@ -93,8 +93,8 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
     let text = if media { said.saturating_add(beside()).min(body) } else { body.max(said) };
     let template = TEMPLATE.0 + TEMPLATE.1.saturating_mul(asked.messages());
     let work = match endpoint {
-        // Lists and lookups have no body.
-        _ if asked.is_pinned() && asked.bytes() == 0 => Work::Unknown,
+        // Lists and lookups have no body, nor one that is still to come.
+        _ if asked.is_pinned() && asked.bytes() == 0 && asked.upload().is_none() => Work::Unknown,
         _ if asked.is_pinned() => Work::Own,
         Endpoint::Chat | Endpoint::Completions if asked.is_raw() => Work::Own,
         Endpoint::Chat | Endpoint::Completions => Work::Text,

@@ -164,7 +164,14 @@ struct Asked {
 impl Carry for Asked {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         let path = target.name.to_string();
-        Ok(Outgoing { method: Method::POST, path, headers: HeaderMap::new(), body: vec![], lost: vec![] })
+        Ok(Outgoing {
+            method: Method::POST,
+            path,
+            headers: HeaderMap::new(),
+            body: vec![],
+            lost: vec![],
+            tier: None,
+        })
     }
     fn whole(&self, _: &Target, body: Bytes) -> Result<Relayed, Fault> {
         if !body.ends_with(b"D") {
