@@ -69,7 +69,7 @@ impl Settlement {
             },
             size,
             when: When { tier: self.tier, unix_ms: self.unix_ms },
-            any_tier: self.tier_asked,
+            any_tier: self.any_tier.clone(),
             book: self.book.clone(),
             snapshot: self.snapshot.hash.clone(),
             scale: self.scale(),
