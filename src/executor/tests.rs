@@ -70,6 +70,12 @@ impl Local for Actor {
             "kept" => vec![piece(0, "c"), piece(2, "c"), piece(1, "D"), piece(number, "x")],
             "coda" => vec![piece(0, "c"), piece(1, "F"), piece(number, "D")],
             "hung" => vec![piece(0, "{"), piece(number, "}")],
+            "signs" => {
+                let mut pieces = vec![piece(0, "c")];
+                pieces.extend((0..number).map(|_| piece(25, "r")));
+                pieces.push(piece(1, "D"));
+                pieces
+            }
             "late" => vec![piece(0, "c"), piece(0, "E")],
             _ => vec![piece(0, "{}")],
         };
@@ -237,6 +243,17 @@ async fn faults_after_content_end_the_stream_without_its_normal_end() {
     {
         let (seen, attempts, _) = told(&[model, "ok"], true).await;
         assert_eq!((seen.as_str(), attempts), (expected, vec!["ok"]), "{model}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn signs_of_life_keep_a_stream_alive_for_a_while_only() {
+    for (model, expected) in
+        [("signs-4", "crrrr[DONE]"), ("signs-5", "crrrr timeout_idle"), ("signs-900", "crrrr timeout_idle")]
+    {
+        let (seen, attempts, took) = told(&[model, "ok"], true).await;
+        assert_eq!((seen.as_str(), attempts), (expected, vec!["ok"]), "{model}");
+        assert!((100..=120).contains(&took), "{model}: {took}");
     }
 }
 
