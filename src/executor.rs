@@ -46,6 +46,7 @@ pub use grip::Grip;
 pub use journal::{Journal, Spent};
 pub use live::{Live, Piece};
 pub use raw::{Raw, RawForm};
+pub use secrecy::can_be_hidden;
 pub use sequel::{Again, Remainder, Sequel};
 pub use switch::Switched;
 pub use token::{Place, exchange, fetch};

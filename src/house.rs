@@ -24,6 +24,7 @@ mod secrets;
 mod shared;
 mod sources;
 mod state;
+mod tellable;
 mod trial;
 mod upkeep;
 mod validate;

@@ -53,7 +53,7 @@ pub use settings::{
 };
 pub use shipping::ship;
 pub use shown::{facts, pricing};
-pub use tab::{Closing, Entry, Opening, Tab, is_free};
+pub use tab::{AnyTier, Closing, Entry, Opening, Tab, is_free};
 pub use tables::TABLES;
 
 #[cfg(test)]

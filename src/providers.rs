@@ -54,7 +54,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::chat::{Answer, Loss, Request, StreamDecoder, Usage};
+use crate::chat::{Answer, Loss, Request, StreamDecoder, Tier, Usage};
 use crate::fault::Fault;
 use crate::target::TargetName;
 pub use credential::{Credential, Sign, Signable};
@@ -315,6 +315,8 @@ pub struct Outgoing {
     pub body: Vec<Bytes>,
     /// What of the client's request it does not say.
     pub lost: Vec<Loss>,
+    /// The service that its body asks for, where whoever wrote it has seen that; else the body is read for it.
+    pub tier: Option<Tier>,
 }
 
 impl Outgoing {
@@ -324,7 +326,7 @@ impl Outgoing {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        Self { method: Method::POST, path, is_absolute: false, headers, body, lost: Vec::new() }
+        Self { method: Method::POST, path, is_absolute: false, headers, body, lost: Vec::new(), tier: None }
     }
 }
 

@@ -13,12 +13,15 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
 use super::openai_chat::{error_body, fault_event};
+use crate::chat::Usage;
 use crate::executor::RawForm;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Approach, Asked, Door, Head, Intake};
 use crate::providers::Target;
 use form::FormAhead;
+pub(super) use form::{model_in, names_model, only_one_model, texts, watched};
+pub(super) use multipart::Scanner;
 
 /// One operation on media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,34 @@ pub(super) const MEDIA: &[(&str, &dyn Door)] = &[
 ];
 
 impl Media {
+    /// The operation whose path at a provider ends so.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        let path = super::routes::unescape(path).to_ascii_lowercase();
+        let path = path.trim_end_matches('/');
+        let all = [
+            Self::Speech,
+            Self::Transcription,
+            Self::Translation,
+            Self::Generation,
+            Self::Edit,
+            Self::Variation,
+        ];
+        all.into_iter()
+            .find(|media| path.strip_suffix(media.operation()).is_some_and(|base| base.ends_with('/')))
+    }
+
+    /// What its request alone tells of its use: this text, and so many pictures. The length of a recording is what an
+    /// answer may tell.
+    pub(super) fn asked(self, text: &str, pictures: u64) -> Usage {
+        let input = (text.len() as u64).div_ceil(4);
+        let all = Usage { input, estimated: true, ..Usage::default() };
+        match self {
+            Self::Speech => Usage { characters: text.chars().count() as u64, ..all },
+            Self::Transcription | Self::Translation => Usage::default(),
+            Self::Generation | Self::Edit | Self::Variation => Usage { images: pictures.max(1), ..all },
+        }
+    }
+
     /// The operation's name, which is its path below `/v1/`.
     fn operation(self) -> &'static str {
         match self {
@@ -64,15 +95,15 @@ impl Media {
         matches!(self, Self::Speech | Self::Generation | Self::Edit)
     }
 
-    fn takes_forms(self) -> bool {
+    pub(super) fn takes_forms(self) -> bool {
         !matches!(self, Self::Speech | Self::Generation)
     }
 
-    fn is_audio(self) -> bool {
+    pub(super) fn is_audio(self) -> bool {
         matches!(self, Self::Transcription | Self::Translation)
     }
 
-    fn is_pictures(self) -> bool {
+    pub(super) fn is_pictures(self) -> bool {
         matches!(self, Self::Generation | Self::Edit | Self::Variation)
     }
 
@@ -82,7 +113,7 @@ impl Media {
     }
 
     /// How answers are relayed.
-    fn raw_form(self, asked: crate::chat::Usage) -> RawForm {
+    fn raw_form(self, asked: Usage) -> RawForm {
         RawForm { as_it_came: false, slow: self != Self::Speech, asked, endpoint: self.endpoint() }
     }
 
@@ -138,7 +169,7 @@ impl Door for Media {
 }
 
 /// Whether a content type is `wanted`, whatever its parameters.
-fn is_kind(kind: &HeaderValue, wanted: &str) -> bool {
+pub(super) fn is_kind(kind: &HeaderValue, wanted: &str) -> bool {
     let kind = kind.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     kind.eq_ignore_ascii_case(wanted.as_bytes())
 }

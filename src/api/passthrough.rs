@@ -62,7 +62,7 @@ impl Door for Passthrough {
         open(approach.snapshot, provider)?;
         check_path(rest)?;
         let below = Below::BaseUrl { path: rest.to_owned(), query: client_query(approach) };
-        Ok(Intake::Ahead(Box::new(RawAhead::new(approach, provider, below))))
+        Ok(Intake::Ahead(Box::new(RawAhead::new(approach, provider, below)?)))
     }
 
     fn read(&self, _: Bytes, _: Head<'_>) -> Result<std::sync::Arc<dyn Asked>, Fault> {

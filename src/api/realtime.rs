@@ -129,6 +129,8 @@ impl Way for Upgrade {
             headers,
             body: Vec::new(),
             lost: Vec::new(),
+
+            tier: None,
         })
     }
 

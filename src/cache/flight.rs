@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Claimed, Entry, Key, Store};
+use crate::fault::Fault;
 
 /// What is known of an answer in the making.
 #[derive(Debug, Clone, Default)]
@@ -14,8 +15,8 @@ enum State {
     Pending,
     /// Here it is.
     Done(Arc<Entry>),
-    /// Who made it failed or left: somebody else may try.
-    Failed,
+    /// Who made it left, or failed by this fault of the provider's: somebody else may try.
+    Failed(Option<Arc<Fault>>),
     /// It cannot be given to others.
     Unfit,
 }
@@ -46,8 +47,8 @@ pub struct Waiter {
 pub enum Waited {
     /// The answer.
     Kept(Arc<Entry>),
-    /// Nobody is at it any more.
-    Nobody,
+    /// Nobody is at it any more; by this fault of the provider's, if it was one.
+    Nobody(Option<Arc<Fault>>),
     /// There will be none for others.
     Unfit,
 }
@@ -97,6 +98,11 @@ impl Lead {
         self.end(State::Unfit);
     }
 
+    /// There is no answer, by this fault of the provider's: one of those who wait may try.
+    pub fn failed(self, fault: Arc<Fault>) {
+        self.end(State::Failed(Some(fault)));
+    }
+
     fn end(mut self, state: State) {
         self.is_over = true;
         self.store.land(&self.key);
@@ -108,7 +114,7 @@ impl Drop for Lead {
     fn drop(&mut self) {
         if !self.is_over {
             self.store.land(&self.key);
-            self.flight.state.send_replace(State::Failed);
+            self.flight.state.send_replace(State::Failed(None));
         }
     }
 }
@@ -124,7 +130,8 @@ impl Waiter {
         match over.map(|state| state.clone()) {
             Ok(State::Done(entry)) => Waited::Kept(entry),
             Ok(State::Unfit) => Waited::Unfit,
-            Ok(State::Failed | State::Pending) | Err(_) => Waited::Nobody,
+            Ok(State::Failed(fault)) => Waited::Nobody(fault),
+            Ok(State::Pending) | Err(_) => Waited::Nobody(None),
         }
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::fault::{Fault, FaultKind};
 use crate::money::Nano;
 
 fn entry(text: &str, life: Duration) -> Entry {
@@ -56,7 +57,15 @@ async fn who_fails_leaves_the_place_to_one_other() {
     let waiting = [waiter(&store), waiter(&store)];
     drop(first);
     for one in waiting {
-        assert!(matches!(one.wait().await, Waited::Nobody));
+        assert!(matches!(one.wait().await, Waited::Nobody(None)));
+    }
+    let next = lead(&store);
+    let waiting = [waiter(&store), waiter(&store)];
+    next.failed(Arc::new(Fault::new(FaultKind::Overloaded, "busy")));
+    for one in waiting {
+        assert!(
+            matches!(one.wait().await, Waited::Nobody(Some(fault)) if fault.kind == FaultKind::Overloaded)
+        );
     }
     let second = lead(&store);
     let other = waiter(&store);

@@ -65,6 +65,12 @@ pub struct Usage {
     /// How often the price of a request is charged, where the provider says so (Cohere's search units).
     #[serde(skip_serializing_if = "is_zero")]
     pub searches: u64,
+    /// Tokens of what was read on the web beside prompt and answer, where the provider counts them (Perplexity).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub citations: u64,
+    /// How much of the web was read, where the answer says so: that decides what a request costs at Perplexity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breadth: Option<Breadth>,
     /// The service that did it, where the answer or the request as it went out named one.
     #[serde(skip_serializing_if = "is_usual")]
     pub tier: Option<Tier>,
@@ -77,6 +83,19 @@ pub struct Usage {
     /// The figures are counted by the gateway because the provider gave none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
+}
+
+/// How much of the web is read for an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Breadth {
+    /// The least, and the usual.
+    #[default]
+    Low,
+    /// More.
+    Medium,
+    /// The most.
+    High,
 }
 
 /// Tokens that a provider charges for.
@@ -150,11 +169,13 @@ impl Usage {
             (&mut self.characters, other.characters),
             (&mut self.images, other.images),
             (&mut self.searches, other.searches),
+            (&mut self.citations, other.citations),
         ];
         for (count, more) in counts {
             *count = count.saturating_add(more);
         }
         self.estimated |= other.estimated;
+        self.breadth = self.breadth.or(other.breadth);
         self.tier = self.tier.or(other.tier);
     }
 

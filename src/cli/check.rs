@@ -13,6 +13,7 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
     let problems = match House::open(config) {
         Ok(house) => match built(&house).inspect(|_| house.warnings().print()) {
             Ok(built) => {
+                house.tellable().print();
                 let snapshot = built.snapshot;
                 let absent = house.absent(&snapshot);
                 absent.print();
@@ -47,8 +48,8 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What `serve` would build, with the files that its listener and its upstream read.
-fn built(house: &House) -> Result<Built, Diagnostics> {
+/// What `serve` builds, once the files that its listener and its upstream read are good.
+pub(super) fn built(house: &House) -> Result<Built, Diagnostics> {
     let config = &house.checked().config;
     let tls = config.tls.iter().flat_map(TlsReloader::faults);
     let mut problems: Vec<Diagnostic> =

@@ -12,7 +12,7 @@ use http::{Request, Response};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::BAD_CONFIG;
+use super::{BAD_CONFIG, check};
 use crate::admin::{self, Admin, ReloadState};
 use crate::api::Api;
 use crate::api::openai_embeddings::OpenAiEmbeddings;
@@ -25,7 +25,8 @@ use crate::gateway::{
     recall,
 };
 use crate::house::{
-    Built, Desk, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore, share_keys,
+    Built, Desk, Diagnostics, House, Upkeep, Watch, anchor, announce, carry_alerts, feed, follow, restore,
+    share_keys,
 };
 use crate::keys::{KeyDesk, Refused};
 use crate::ledger;
@@ -56,19 +57,37 @@ pub(super) fn serve(config: Option<PathBuf>) -> ExitCode {
     };
     match run(house) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(Failed::Found(problems)) => {
+            problems.print();
+            ExitCode::from(BAD_CONFIG)
+        }
+        Err(Failed::Told(error)) => {
             eprintln!("tollgate: {error}");
             ExitCode::from(BAD_CONFIG)
         }
     }
 }
 
-fn run(mut house: House) -> Result<(), String> {
+/// Why there is no gateway.
+enum Failed {
+    /// By what stands in the configuration, with its places.
+    Found(Diagnostics),
+    /// By what the machine says.
+    Told(String),
+}
+
+impl From<String> for Failed {
+    fn from(error: String) -> Self {
+        Self::Told(error)
+    }
+}
+
+fn run(mut house: House) -> Result<(), Failed> {
     telemetry::install_log(&house.checked().config.log.level)?;
     let metrics = telemetry::install_metrics()?;
     let (errands, runner) = Errands::new();
     house.serve_plugins(services(&errands));
-    let built = house.build(&SystemClock).map_err(|problems| problems.to_string())?;
+    let built = check::built(&house).map_err(Failed::Found)?;
     let database = house.database()?;
     let (central, state) = (house.central()?, &house.checked().config.state);
     let keys = house.key_desk(database.clone(), central.as_ref())?;
@@ -81,7 +100,7 @@ fn run(mut house: House) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("runtime: {error}"))?;
-    runtime.block_on(open(house, built, (database, keys), metrics, (errands, runner)))
+    Ok(runtime.block_on(open(house, built, (database, keys), metrics, (errands, runner)))?)
 }
 
 async fn open(

@@ -280,12 +280,12 @@ impl Journal {
         self.pages().good
     }
 
-    /// The stream of the attempt that had succeeded broke off.
-    pub fn broke(&self, fault: &Fault) {
+    /// The stream of the attempt that had succeeded broke off. Whether that was not known before: also where nobody could
+    /// go on, each attempt breaks once.
+    pub fn broke(&self, fault: &Fault) -> bool {
         let mut pages = self.pages();
-        if let Some(good) = pages.attempts.iter_mut().rev().find(|attempt| attempt.outcome == "ok") {
-            good.outcome = fault.kind.as_str().into();
-        }
+        let good = pages.attempts.iter_mut().rev().find(|attempt| attempt.outcome == "ok");
+        good.map(|good| good.outcome = fault.kind.as_str().into()).is_some()
     }
 
     /// A target was passed over without an attempt.

@@ -94,7 +94,7 @@ impl Live {
             relay,
             ready: VecDeque::new(),
             scratch: Vec::new(),
-            watchdog: Watchdog::new(idle, end),
+            watchdog: Watchdog::telling(idle, end),
             pace: Pace::new(target.vendor.deadlines.tokens_per_second),
             target,
             json,
@@ -161,6 +161,7 @@ impl Live {
                 Err(fault) => return Err(fault),
                 Ok(()) if content => {
                     self.watchdog.heard();
+                    self.watchdog.spoke();
                     return Ok(());
                 }
                 Ok(()) if held > MAX_HELD => {
@@ -252,7 +253,9 @@ impl Live {
                     self.relay.finish(&mut self.scratch)
                 }
             };
-            self.take_frames();
+            if self.take_frames() {
+                self.watchdog.spoke();
+            }
             self.fault = step.err();
         }
     }

@@ -46,6 +46,8 @@ impl Executor {
             headers,
             body: Vec::new(),
             lost: Vec::new(),
+
+            tier: None,
         };
         let mut request = outbound(place, target, hold.as_ref(), asking).ok()?;
         let exchange = async {

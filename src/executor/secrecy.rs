@@ -14,8 +14,12 @@ use crate::upstream::Outbound;
 /// What stands in the place of a secret.
 const REDACTED: &str = "[redacted]";
 
-/// Shorter ones may be any word of an ordinary text (`none`, `EMPTY`, `ollama`).
+/// Shorter ones may be a part of other words, so only words of their own are taken for them; and those of nothing but
+/// letters may be any word of an ordinary text (`none`, `EMPTY`, `ollama`).
 const SHORTEST: usize = 8;
+
+/// Still shorter ones stand in every other text.
+const LEAST: usize = 4;
 
 /// The words that stand before a secret in a header.
 const SCHEMES: [&[u8]; 4] = [b"bearer ", b"basic ", b"token ", b"key "];
@@ -41,6 +45,21 @@ pub(super) fn borne(request: &Outbound) -> Vec<HeaderValue> {
     request.headers.values().filter(|value| value.is_sensitive()).cloned().collect()
 }
 
+/// Whether a secret can be told from the words of a text, so that it is kept out of it.
+pub fn can_be_hidden(secret: &[u8]) -> bool {
+    secret.len() >= SHORTEST || secret.len() >= LEAST && !secret.iter().all(u8::is_ascii_alphabetic)
+}
+
+/// A text in which some secrets stood; `None` where none does.
+pub(super) fn erased<'s>(text: &[u8], secrets: impl Iterator<Item = &'s [u8]>) -> Option<Vec<u8>> {
+    let spelt = secrets.filter(|secret| can_be_hidden(secret)).flat_map(spellings);
+    spelt.fold(None, |clean: Option<Vec<u8>>, secret| {
+        let now = clean.as_deref().unwrap_or(text);
+        let found = places(now, &secret).next().is_some();
+        if found { Some(replaced(now, &secret)) } else { clean }
+    })
+}
+
 /// The secret of a header's value, without its scheme.
 pub(super) fn bare(value: &HeaderValue) -> &[u8] {
     let value = value.as_bytes();
@@ -62,7 +81,8 @@ impl<'a> Secrets<'a> {
             if let Some(clean) = without(&fault.message, secret) {
                 fault.message = clean.into();
             }
-            let repeats = |said: &mut Cow<'static, str>| said.contains(secret);
+            let repeats =
+                |said: &mut Cow<'static, str>| places(said.as_bytes(), secret.as_bytes()).next().is_some();
             fault.code.take_if(repeats);
             fault.param.take_if(repeats);
         }
@@ -71,17 +91,13 @@ impl<'a> Secrets<'a> {
 
     /// The text of an error, without them.
     pub(super) fn kept_out_of_text(&self, text: Bytes) -> Bytes {
-        let spellings = self.each().flat_map(spellings);
-        spellings.fold(text, |text, secret| match memmem::find(&text, &secret) {
-            Some(_) => replaced(&text, &secret).into(),
-            None => text,
-        })
+        erased(&text, self.each()).map_or(text, Bytes::from)
     }
 
     fn each(&self) -> impl Iterator<Item = &'a [u8]> {
         let of_key = self.hold.map(Hold::headers).into_iter().flat_map(|headers| headers.values());
         let all = self.target.vendor.headers.values().chain(of_key).chain(self.more);
-        all.filter(|value| value.is_sensitive()).map(bare).filter(|secret| secret.len() >= SHORTEST)
+        all.filter(|value| value.is_sensitive()).map(bare).filter(|secret| can_be_hidden(secret))
     }
 }
 
@@ -109,9 +125,18 @@ fn spellings(secret: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     [Some(Cow::Borrowed(secret)), escaped(false), escaped(true)].into_iter().flatten()
 }
 
+/// Where a secret stands in a text.
+fn places<'t>(text: &'t [u8], secret: &'t [u8]) -> impl Iterator<Item = usize> + 't {
+    let is_end = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
+    memmem::find_iter(text, secret).filter(move |at| {
+        let before = at.checked_sub(1).and_then(|before| text.get(before));
+        secret.len() >= SHORTEST || is_end(before) && is_end(text.get(at + secret.len()))
+    })
+}
+
 fn replaced(text: &[u8], secret: &[u8]) -> Vec<u8> {
     let (mut clean, mut from) = (Vec::with_capacity(text.len()), 0);
-    for at in memmem::find_iter(text, secret) {
+    for at in places(text, secret) {
         clean.extend_from_slice(text.get(from..at).unwrap_or_default());
         clean.extend_from_slice(REDACTED.as_bytes());
         from = at + secret.len();
@@ -123,9 +148,11 @@ fn replaced(text: &[u8], secret: &[u8]) -> Vec<u8> {
 /// A message without the secret, nor its beginning where the message was cut in the midst of it; `None` where it has
 /// nothing of either.
 fn without(message: &str, secret: &str) -> Option<String> {
-    let clean = message.contains(secret).then(|| message.replace(secret, REDACTED));
+    let (text, secret_bytes) = (message.as_bytes(), secret.as_bytes());
+    let found = places(text, secret_bytes).next().is_some();
+    let clean = found.then(|| String::from_utf8_lossy(&replaced(text, secret_bytes)).into_owned());
     let text = clean.as_deref().unwrap_or(message);
-    let Some(head) = text.strip_suffix('…') else { return clean };
+    let Some(head) = text.strip_suffix('…').filter(|_| secret.len() >= SHORTEST) else { return clean };
     let beginnings = secret.char_indices().map(|(at, _)| at).rev().take_while(|at| *at >= SHORTEST / 2);
     let mut beginnings = beginnings.filter_map(|at| secret.get(..at));
     match beginnings.find_map(|beginning| head.strip_suffix(beginning)) {
@@ -164,6 +191,9 @@ mod tests {
             ("Bearer internalgatewaytoken", "key internalgatew…", "key [redacted]…"),
             ("Bearer internalgatewaytoken", "an interval…", "an interval…"),
             ("Bearer ollama", "ollama has no ordinary model", "ollama has no ordinary model"),
+            ("Bearer s3cret", "no s3cret, s3crets, `s3cret`!", "no [redacted], s3crets, `[redacted]`!"),
+            ("Bearer s3cret", "no s3cr…", "no s3cr…"),
+            ("Bearer k-1", "k-1 is any word", "k-1 is any word"),
         ] {
             let target = target(header);
             let fault = Fault::new(FaultKind::RateLimited, message.to_owned());
@@ -176,6 +206,13 @@ mod tests {
     fn a_code_and_a_field_that_hold_a_key_are_none() {
         let target = target("Bearer token-abc123");
         let fault = |word: &'static str| Fault::new(FaultKind::RateLimited, "slow").code(word).at(word);
+        for (text, kept) in
+            [(&b"client_secret=h%26ster-1"[..], Some("client_secret=[redacted]")), (b"none", None)]
+        {
+            let secrets = [&b"h&ster-1"[..], b"h%26ster-1", b"none"];
+            let clean = erased(text, secrets.into_iter()).map(|clean| String::from_utf8(clean).unwrap());
+            assert_eq!(clean.as_deref(), kept);
+        }
         for (word, kept) in [("x-token-abc123", None), ("token-abc12", Some("token-abc12"))] {
             let fault = Secrets::new(&target, None, &[]).kept_out_of(fault(word));
             assert_eq!((fault.code.as_deref(), fault.param.as_deref()), (kept, kept));

@@ -72,6 +72,12 @@ impl Local for Actor {
             "coda" => vec![piece(0, "c"), piece(1, "F"), piece(number, "D")],
             "second" => vec![piece(0, "c"), piece(1, "1"), piece(number, "c"), piece(0, "F"), piece(0, "D")],
             "hung" => vec![piece(0, "{"), piece(number, "}")],
+            "signs" => {
+                let mut pieces = vec![piece(0, "c")];
+                pieces.extend((0..number).map(|_| piece(25, "r")));
+                pieces.push(piece(1, "D"));
+                pieces
+            }
             "late" => vec![piece(0, "c"), piece(0, "E")],
             _ => vec![piece(0, "{}")],
         };
@@ -132,6 +138,7 @@ impl Carry for Request {
             headers: HeaderMap::new(),
             body: Vec::new(),
             lost: Vec::new(),
+            tier: None,
         })
     }
     fn whole(&self, _: &Target, body: Bytes) -> Result<Relayed, Fault> {
@@ -243,6 +250,17 @@ async fn faults_after_content_end_the_stream_without_its_normal_end() {
     {
         let (seen, attempts, _) = told(&[model, "ok"], true).await;
         assert_eq!((seen.as_str(), attempts), (expected, vec!["ok"]), "{model}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn signs_of_life_keep_a_stream_alive_for_a_while_only() {
+    for (model, expected) in
+        [("signs-4", "crrrr[DONE]"), ("signs-5", "crrrr timeout_idle"), ("signs-900", "crrrr timeout_idle")]
+    {
+        let (seen, attempts, took) = told(&[model, "ok"], true).await;
+        assert_eq!((seen.as_str(), attempts), (expected, vec!["ok"]), "{model}");
+        assert!((100..=120).contains(&took), "{model}: {took}");
     }
 }
 

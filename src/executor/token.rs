@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{ACCEPT, ACCEPT_ENCODING, USER_AGENT};
+use zeroize::Zeroizing;
 
 use super::Executor;
 use super::attempt::{AGENT, IDENTITY};
+use super::secrecy::{bare, erased};
 use crate::clock::{Clock, Dice};
 use crate::fault::{Fault, FaultKind, Phase, Retry};
 use crate::providers::{Due, Grant, GrantAnswer, GrantAsk, GrantStep, Granted, Held, Lease};
@@ -137,19 +139,26 @@ pub async fn fetch(
     Err(Fault::new(FaultKind::Internal, "too many steps"))
 }
 
-/// Sends one request whose answer may hold secrets: its body is wiped.
+/// Sends one request whose answer may hold secrets: its body is wiped. A refusal does not repeat those of the request.
 ///
 /// # Errors
 /// When nobody answers, or at too great a length.
 pub async fn exchange(upstream: &Upstream, ask: GrantAsk) -> Result<GrantAnswer, Fault> {
-    let GrantAsk { method, origin, path_and_query, mut headers, body } = ask;
+    let GrantAsk { method, origin, path_and_query, mut headers, body, mut secrets } = ask;
+    let sensitive = headers.values().filter(|value| value.is_sensitive());
+    secrets.extend(sensitive.map(|value| Zeroizing::new(bare(value).to_vec())));
     headers.insert(USER_AGENT, AGENT);
     headers.insert(ACCEPT_ENCODING, IDENTITY);
     headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
     let body = if body.is_empty() { Vec::new() } else { vec![Bytes::from_owner(body)] };
     let request = Outbound::new(method, path_and_query, headers, body);
     let (head, body) = upstream.send(&origin, request, CONNECT).await?.into_parts();
-    let body = body.collect(MOST_ANSWER).await?;
+    let mut body = body.collect(MOST_ANSWER).await?;
+    if !head.status.is_success()
+        && let Some(clean) = erased(&body, secrets.iter().map(|secret| &***secret))
+    {
+        body = clean.into();
+    }
     Ok(GrantAnswer::wiping(head.status.as_u16(), head.headers, body))
 }
 

@@ -23,6 +23,10 @@ use crate::planner::Plan;
 use crate::providers::{self, Dialect, QuirkSettings, Target, Vendor};
 use crate::target::TargetName;
 
+/// So many who asked the provider in vain, one after the other, speak for all who have waited that long: others would only
+/// fail later, or all at once.
+const MOST_FAILURES: u32 = 3;
+
 /// Fields of a request that say nothing of its answer.
 const ASIDE: [&str; 5] = ["stream", "stream_options", "user", "metadata", "safety_identifier"];
 
@@ -207,7 +211,8 @@ impl<'o, 'g> Planned<'o, 'g> {
             let progress = Progress::Replay(frames);
             return Ok(Cached::Hit(self.hit(&entry, progress)));
         }
-        let mut anew = question.anew;
+        let (mut anew, mut failures) = (question.anew, 0);
+        let until = self.waits_until(question.stream.is_some(), Instant::now());
         loop {
             match store.join(&key, &key, anew) {
                 Joined::Kept(entry) => return Ok(Cached::Hit(self.replay(&entry))),
@@ -223,16 +228,20 @@ impl<'o, 'g> Planned<'o, 'g> {
                     opened.keeping.get_or_insert_default().push(Kind::Cache, lead, question.life, most);
                     return Ok(Cached::Miss(self));
                 }
-                Joined::Wait(waiter) => {
-                    let until = self.waits_until(question.stream.is_some(), Instant::now());
-                    match tokio::time::timeout_at(until, waiter.wait()).await {
-                        Ok(Waited::Kept(entry)) => return Ok(Cached::Hit(self.replay(&entry))),
-                        Ok(Waited::Nobody) => anew = question.anew,
-                        Ok(Waited::Unfit) => break,
-                        Err(_) if until < self.job.deadline => break,
-                        Err(_) => return Err(too_late()),
+                Joined::Wait(waiter) => match tokio::time::timeout_at(until, waiter.wait()).await {
+                    Ok(Waited::Kept(entry)) => return Ok(Cached::Hit(self.replay(&entry))),
+                    Ok(Waited::Nobody(Some(fault))) if failures + 1 == MOST_FAILURES => {
+                        self.admitted.opened.tell_cache("miss");
+                        return Err(Fault::clone(&fault));
                     }
-                }
+                    Ok(Waited::Nobody(fault)) => {
+                        failures += u32::from(fault.is_some());
+                        anew = question.anew;
+                    }
+                    Ok(Waited::Unfit) => break,
+                    Err(_) if until < self.job.deadline => break,
+                    Err(_) => return Err(too_late()),
+                },
                 Joined::Busy | Joined::Conflict => break,
             }
         }

@@ -38,9 +38,14 @@ pub(super) fn enforce(
 ) -> Result<(), Fault> {
     let limit = Limit::of(figures, facts, asked).filter(|_| !is_free(facts.endpoint));
     let Some(limit) = limit else { return Ok(()) };
+    let size = size(facts.endpoint, asked, most);
+    if size.work == Work::Unknown {
+        // Lists and lookups: nothing is made of no body.
+        return Ok(());
+    }
     let several = several(plan, asked.wants_stream());
     let room = limit.most / several.saturating_add(u64::from(plan.judge.is_some()));
-    let (size, mut longest) = (size(facts.endpoint, asked, most), 0);
+    let mut longest = 0;
     let candidates = &mut plan.candidates;
     plan.targets.retain_mut(|target| {
         let within = limit.hold(room, target, &size);

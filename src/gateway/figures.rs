@@ -16,8 +16,8 @@ use crate::facts::market::{
 };
 use crate::keys::{Keys, Promised, Written};
 use crate::ledger::{
-    Abilities as Known, Aliases, Budget, BudgetSettings, Desk, Model, Owns, Payer, Prices, SourceSettings,
-    Unit, When,
+    Abilities as Known, Aliases, AnyTier, Budget, BudgetSettings, Desk, Model, Owns, Payer, Prices,
+    SourceSettings, Unit, When,
 };
 use crate::limits::Limits;
 use crate::providers::Target;
@@ -200,6 +200,19 @@ impl Figures {
     /// one, or it chose one before.
     pub(super) fn may_choose(&self, target: &Target) -> bool {
         target.vendor.names_tier || self.choosers.load().contains(&target.name.provider)
+    }
+
+    /// Which of these targets' answers may be of any service, where the request asks for this one.
+    pub(super) fn any_tier<'t>(
+        &self,
+        asked: Option<Tier>,
+        targets: impl Iterator<Item = &'t Target>,
+    ) -> AnyTier {
+        if asked.is_some() {
+            return AnyTier::Everywhere;
+        }
+        let choosers = targets.filter(|target| self.may_choose(target));
+        AnyTier::At(choosers.map(|target| target.name.provider.clone()).collect())
     }
 
     /// An answer of this provider was of this service, and nobody had asked for any: projects at OpenAI have one of their
@@ -431,6 +444,11 @@ mod tests {
         {
             figures.gave(&one.name.provider, tier);
             assert_eq!((figures.may_choose(&one), figures.may_choose(&other)), (expected, false), "{tier:?}");
+        }
+        let any_tier = |asked| figures.any_tier(asked, [&one, &other].into_iter());
+        for (asked, at_one, at_other) in [(None, true, false), (Some(Tier::Flex), true, true)] {
+            let any_tier = any_tier(asked);
+            assert_eq!((any_tier.at("one"), any_tier.at("other")), (at_one, at_other), "{asked:?}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Answers that are kept while they go to the client, for those who ask the same.
 
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::settle::Settlement;
@@ -66,13 +68,14 @@ impl Keeping {
         self.keep(body, Form::Whole, settlement);
     }
 
-    /// There is no answer. Nobody stands in line for a provider that fails: of the cache, each of those who wait asks for
-    /// himself. Where it is the request that is at fault, and for an `Idempotency-Key`, one of them takes its place.
+    /// There is no answer: one of those who wait takes its place, and the others go on waiting. Where it is the provider
+    /// that failed, those of the cache are told, so that nobody stands in line for one that fails again and again.
     pub(super) fn failed(self, fault: &Fault) {
         let own = fault.whose == Whose::Caller || fault.kind == FaultKind::Timeout(Phase::Total);
+        let told = Arc::new(fault.clone());
         for (kind, lead, ..) in self.leads {
             if kind == Kind::Cache && !own {
-                lead.unfit();
+                lead.failed(told.clone());
             }
         }
     }

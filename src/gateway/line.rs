@@ -438,13 +438,13 @@ impl<'o, 'g> Decided<'o, 'g> {
         let asked_tier = asked.service_tier();
         let who = || plan.targets.iter().chain(&plan.judge).chain(sequels.iter().flat_map(|(all, _)| all));
         let tiered = asked_tier.is_some() || who().any(|target| target.vendor.names_tier);
-        let tier_asked = tiered || who().any(|target| figures.may_choose(target));
+        let any_tier = figures.any_tier(asked_tier, who());
         let say = Say::of(&session, opened.at);
         let limits = plan::Limits::of(total, plan.first_token, plan.retries);
         opened.note(|s| {
             (s.candidates, s.model_versions) = (candidates, versions);
             s.tier = asked_tier.filter(|tier| tier.is_dearer()).unwrap_or_default();
-            s.tier_asked = tier_asked;
+            s.any_tier = any_tier;
             s.say.clone_from(&say);
             if let Some(papers) = &mut s.papers {
                 papers.limits = Some(limits);

@@ -75,7 +75,7 @@ impl<'o, 'g> Admitted<'o, 'g> {
                     let waited = tokio::time::timeout_at(deadline, waiter.wait()).await;
                     match waited.map_err(|_| too_late())? {
                         Waited::Kept(entry) => return Ok(Repeated::Again(self.again(&entry))),
-                        Waited::Nobody => {}
+                        Waited::Nobody(_) => {}
                         Waited::Unfit => return Ok(Repeated::First(self)),
                     }
                 }

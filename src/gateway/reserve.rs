@@ -76,7 +76,7 @@ impl Settlement {
             },
             size,
             when: When { tier: self.tier, unix_ms: self.unix_ms },
-            any_tier: self.tier_asked,
+            any_tier: self.any_tier.clone(),
             book: self.book.clone(),
             snapshot: self.snapshot.hash.clone(),
             scale: self.scale(),
@@ -108,8 +108,8 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
     let text = if media { said.saturating_add(beside()).min(body) } else { body.max(said) };
     let template = TEMPLATE.0 + TEMPLATE.1.saturating_mul(asked.messages());
     let work = match endpoint {
-        // Lists and lookups have no body.
-        _ if asked.is_pinned() && asked.bytes() == 0 => Work::Unknown,
+        // Lists and lookups have no body, nor one that is still to come.
+        _ if asked.is_pinned() && asked.bytes() == 0 && asked.upload().is_none() => Work::Unknown,
         _ if asked.is_pinned() => Work::Own,
         Endpoint::Chat | Endpoint::Completions if asked.is_raw() => Work::Own,
         Endpoint::Chat | Endpoint::Completions => Work::Text,
@@ -130,6 +130,8 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
         audio_ms: if endpoint == Endpoint::Transcription || anything { sound(asked) } else { 0 },
         media,
         searches: if endpoint == Endpoint::Rerank { searches(asked.messages(), text) } else { 1 },
+        // Only the model's price tells whether that is charged for.
+        citations: 0,
         unseen: asked.is_kept_elsewhere(),
         tier: asked.service_at_most(),
     }

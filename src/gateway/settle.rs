@@ -24,7 +24,7 @@ use crate::facts::market::Scale;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Noted;
-use crate::ledger::{Book, Closing, Price, Tab, Tier, When};
+use crate::ledger::{AnyTier, Book, Closing, Price, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{AttemptRecord, Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
@@ -68,9 +68,9 @@ pub(super) struct Settlement {
     before: Vec<Spent>,
     /// The service by which an attempt is reckoned of which nobody knows the end.
     pub(super) tier: Tier,
-    /// Whether the request or one of its targets names a service, or a target chose one before, so that an answer may be
-    /// of any.
-    pub(super) tier_asked: bool,
+    /// Where an answer may be of another service than that: the request names one, or quirks of the target do, or it chose
+    /// one before.
+    pub(super) any_tier: AnyTier,
     /// When the whole body was here.
     pub(super) read_at: Option<Instant>,
     /// Our own time between body and answer's head.
@@ -191,7 +191,7 @@ impl Settlement {
             own: None,
             before: Vec::new(),
             tier: Tier::Standard,
-            tier_asked: false,
+            any_tier: AnyTier::At(Vec::new()),
             read_at: None,
             overhead: Duration::ZERO,
             policy: Duration::ZERO,
@@ -301,10 +301,8 @@ impl Settlement {
 
     /// The request ended with an answer that was begun with `status`.
     pub(super) fn settle(mut self: Box<Self>, status: u16, outcome: Outcome, fault: Option<&Fault>) {
-        if let Some(fault) = fault {
-            self.journal.broke(fault);
-        }
-        self.tell_health(status, outcome, fault);
+        let broke = fault.is_some_and(|fault| self.journal.broke(fault));
+        self.tell_health(status, outcome, fault, broke);
         self.finish(status, outcome, fault.map(Fault::code_str));
     }
 
@@ -403,13 +401,16 @@ impl Settlement {
         self.book.cost(target, preset, usage, When { tier: self.tier, unix_ms: self.unix_ms })
     }
 
-    /// How long the answer took, and how fast it was; or that it broke off.
-    fn tell_health(&self, status: u16, outcome: Outcome, fault: Option<&Fault>) {
+    /// How long the answer took, and how fast it was; or that it broke off, where nobody has told yet.
+    fn tell_health(&self, status: u16, outcome: Outcome, fault: Option<&Fault>, broke: bool) {
         let Some(target) = &self.target else { return };
         let (health, now) = (&self.figures.health, Instant::now());
         if fault.is_some_and(|fault| Verdict::of(fault) == Verdict::Failed) {
-            self.figures.gates.broke(&target.name, now);
-            return health.broke(&target.name, now);
+            if broke {
+                self.figures.gates.broke(&target.name, now);
+                health.broke(&target.name, now);
+            }
+            return;
         }
         let Some((began, to_content)) = self.journal.good() else { return };
         if outcome == Outcome::Ok && status == 200 {
@@ -498,17 +499,14 @@ impl Settlement {
 
     /// Whoever gives a service that nobody asked for is known by it.
     fn note_tiers(&self) {
-        if self.tier_asked {
-            return;
-        }
-        let last = self.target.iter().zip(&self.usage).map(|(target, usage)| (&target.name, usage));
-        let before = self.before.iter().map(|part| (&part.target.name, &part.usage));
-        for (target, usage) in last.chain(before) {
-            self.figures.gave(&target.provider, usage.tier);
-        }
-        for (target, usage, _) in self.journal.used() {
-            self.figures.gave(&target.provider, usage.tier);
-        }
+        let note = |provider: &Arc<str>, usage: &Usage| {
+            if !self.any_tier.at(provider) {
+                self.figures.gave(provider, usage.tier);
+            }
+        };
+        self.target.iter().zip(&self.usage).for_each(|(target, usage)| note(&target.name.provider, usage));
+        self.before.iter().for_each(|part| note(&part.target.name.provider, &part.usage));
+        self.journal.used().iter().for_each(|(target, usage, _)| note(&target.provider, usage));
     }
 
     /// What was used; of a request without an answer, the prompt, where somebody got it who may bill it.

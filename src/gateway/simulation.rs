@@ -171,6 +171,8 @@ impl Carry for Asked {
             headers: HeaderMap::new(),
             body: vec![],
             lost: vec![],
+
+            tier: None,
         })
     }
     fn whole(&self, _: &Target, body: Bytes) -> Result<Relayed, Fault> {

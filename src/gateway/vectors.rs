@@ -109,7 +109,7 @@ impl Vectors<'_> {
             },
             size: size(facts.endpoint, &*asked, None),
             when,
-            any_tier: plan.targets.iter().any(|target| figures.may_choose(target)),
+            any_tier: figures.any_tier(None, plan.targets.iter()),
             book: book.clone(),
             snapshot: snapshot.hash.clone(),
             scale: figures.tokens.clone(),

@@ -82,6 +82,11 @@ impl<'a> Splice<'a> {
         self
     }
 
+    /// The value that a field has by now, as JSON text.
+    pub fn get(&self, key: &str) -> Option<&[u8]> {
+        self.slots.iter().find(|slot| !slot.gone && slot.name() == Some(key))?.raw(self.body)
+    }
+
     /// The edited body in pieces, in order. Pieces of large bodies that did not change are slices of the original.
     pub fn finish(self) -> Vec<Bytes> {
         if !self.changed {

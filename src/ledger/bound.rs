@@ -29,6 +29,8 @@ pub struct Size {
     pub media: bool,
     /// How often the price of a request can be charged; at least once.
     pub searches: u64,
+    /// Tokens that can be read on the web, where they are charged for.
+    pub citations: u64,
     /// Whether the provider alone knows a part of the prompt.
     pub unseen: bool,
     /// The dearest service that can answer, where the request leaves its provider no choice.
@@ -83,13 +85,17 @@ const UNKNOWN_CONTEXT: u64 = 200_000;
 const MESSAGE: u64 = 16;
 
 impl Size {
-    /// The same at this model: what nobody here has seen of a prompt may fill its context.
+    /// The same at this model: what nobody here has seen of a prompt may fill its context, and so may what it reads on the
+    /// web.
     pub fn at(self, known: Option<&Known>) -> Self {
-        if !self.unseen {
+        let price = known.and_then(Known::price);
+        let reads = price.is_some_and(|price| price.rates.iter().any(|rate| rate.unit == Unit::Citation));
+        if !self.unseen && !reads {
             return self;
         }
         let context = known.and_then(|known| known.model.context_window).map_or(UNKNOWN_CONTEXT, u64::from);
-        Self { prompt_most: self.prompt_most.max(context), ..self }
+        let prompt_most = if self.unseen { self.prompt_most.max(context) } else { self.prompt_most };
+        Self { prompt_most, citations: if reads { context } else { 0 }, ..self }
     }
 
     /// What is left of the same after an answer that used so much and broke off after `said` bytes: whoever goes on reads
@@ -138,7 +144,8 @@ impl Bound {
             let other = u128::from(size.images) * worst(price, &[Unit::Image], 0, when, any_tier)
                 + u128::from(size.characters) * worst(price, &[Unit::Character], 0, when, any_tier)
                 + u128::from(size.audio_ms) * worst(price, &[Unit::AudioSecond], 0, when, any_tier) / 1_000
-                + u128::from(size.searches.max(1)) * worst(price, &[Unit::Request], 0, when, any_tier);
+                + u128::from(size.citations) * worst(price, &[Unit::Citation], 0, when, any_tier)
+                + u128::from(size.searches.max(1)) * worst(price, &REQUEST, 0, when, any_tier);
             (prompt + other, worst(price, &ANSWER, size.prompt_most, when, any_tier))
         });
         Self {
@@ -198,6 +205,7 @@ const PROMPT: [Unit; 8] = [
     Unit::CachedImage,
 ];
 const TEXT_ALONE: usize = 4;
+const REQUEST: [Unit; 3] = [Unit::Request, Unit::RequestMedium, Unit::RequestHigh];
 const ANSWER: [Unit; 4] = [Unit::Output, Unit::Reasoning, Unit::OutputAudio, Unit::OutputImage];
 
 /// The highest rate of these units, in femto-dollars: for prompts of any length up to `prompt`, and in any tier up to
@@ -319,6 +327,16 @@ mod tests {
             let size = Size { unseen, prompt_most, ..Size::default() };
             assert_eq!(size.at(known).prompt_most, expected, "{size:?}");
         }
+        let rate = |unit, price| Rate { unit, tier: Tier::Standard, above: 0, price: Pico(price) };
+        let rates =
+            vec![rate(Unit::Citation, 2_000_000), rate(Unit::Request, 5), rate(Unit::RequestHigh, 9_000)];
+        let price = Some(Price { rates, ..Price::default() });
+        let model = crate::ledger::Model { price, ..known.model };
+        let reads = Known { model, origin: "built-in".into(), listed_as: None };
+        let size = Size { prompt_most: 100, ..Size::default() }.at(Some(&reads));
+        assert_eq!((size.prompt_most, size.citations), (100, 128_000));
+        let bound = Bound::of(&size, reads.price(), When::default(), false, None, None);
+        assert_eq!(bound.amount(Measure::Dollars, Some(0)), Some(128_000 * 2_000 + 9));
     }
 
     #[test]

@@ -64,7 +64,18 @@ const FIELDS: &[(&str, Unit)] = &[
     ("output_cost_per_audio_token", Unit::OutputAudio),
     ("input_cost_per_image_token", Unit::InputImage),
     ("output_cost_per_image_token", Unit::OutputImage),
+    ("citation_cost_per_token", Unit::Citation),
 ];
+
+/// What a search costs by how much it reads. Only Perplexity charges for them in a way that its answers tell.
+const SEARCHES: (&str, [(&str, Unit); 3]) = (
+    "search_context_cost_per_query",
+    [
+        ("search_context_size_low", Unit::Request),
+        ("search_context_size_medium", Unit::RequestMedium),
+        ("search_context_size_high", Unit::RequestHigh),
+    ],
+);
 
 const FLAGS: &[(&str, Abilities)] = &[
     ("supports_function_calling", Abilities::TOOLS),
@@ -147,6 +158,7 @@ pub fn model(facts: &Map<String, Value>) -> Model {
 fn price(kind: Kind, facts: &Map<String, Value>) -> Option<Price> {
     let mut rates: Vec<Rate> = facts.iter().filter_map(|(field, value)| token_rate(field, value)).collect();
     rates.extend(bands(facts));
+    rates.extend(searches(facts));
     let standard = |unit, price| Rate { unit, tier: Tier::Standard, above: 0, price };
     let has = |rates: &[Rate], unit| rates.iter().any(|rate| rate.unit == unit);
     for (unit, fields) in units(kind) {
@@ -172,7 +184,7 @@ fn price(kind: Kind, facts: &Map<String, Value>) -> Option<Price> {
 }
 
 fn token(unit: Unit) -> bool {
-    !matches!(unit, Unit::Image | Unit::AudioSecond | Unit::Character | Unit::Request)
+    !unit.is_request() && !matches!(unit, Unit::Image | Unit::AudioSecond | Unit::Character)
 }
 
 /// Units beside tokens, with the fields that price them, the first that is there counts.
@@ -184,6 +196,20 @@ fn units(kind: Kind) -> &'static [(Unit, &'static [&'static str])] {
         Kind::Rerank => &[(Unit::Request, &["input_cost_per_query"])],
         _ => &[(Unit::Request, &["input_cost_per_request"])],
     }
+}
+
+fn searches(facts: &Map<String, Value>) -> Vec<Rate> {
+    let (field, sizes) = SEARCHES;
+    let ours = facts.get("litellm_provider").is_some_and(|provider| provider == "perplexity");
+    let Some(costs) = facts.get(field).filter(|_| ours) else { return Vec::new() };
+    let rate = |(size, unit): (&str, Unit)| {
+        let price = Pico::per_unit(costs.get(size)?.as_f64()?)?;
+        Some(Rate { unit, tier: Tier::Standard, above: 0, price })
+    };
+    let mut rates: Vec<Rate> = sizes.into_iter().filter_map(rate).collect();
+    // The smaller one stands in for the larger.
+    rates.dedup_by_key(|rate| rate.price);
+    rates
 }
 
 /// `input_cost_per_token_above_200k_tokens_priority`.
@@ -301,6 +327,22 @@ mod tests {
             (
                 json!({"mode": "rerank", "input_cost_per_query": 0.002, "input_cost_per_token": 0.0}),
                 vec![(Unit::Request, Standard, 0, 2_000_000_000)],
+            ),
+            (
+                json!({"litellm_provider": "perplexity", "input_cost_per_token": 1e-6, "citation_cost_per_token": 2e-6,
+                    "search_context_cost_per_query": {"search_context_size_low": 0.005,
+                        "search_context_size_medium": 0.008, "search_context_size_high": 0.008}}),
+                vec![
+                    (Unit::Input, Standard, 0, 1_000_000),
+                    (Unit::Request, Standard, 0, 5_000_000_000),
+                    (Unit::RequestMedium, Standard, 0, 8_000_000_000),
+                    (Unit::Citation, Standard, 0, 2_000_000),
+                ],
+            ),
+            (
+                json!({"litellm_provider": "openai", "input_cost_per_token": 1e-6,
+                    "search_context_cost_per_query": {"search_context_size_low": 0.005}}),
+                vec![(Unit::Input, Standard, 0, 1_000_000)],
             ),
             (
                 json!({"mode": "audio_transcription", "input_cost_per_second": 1e-4, "output_cost_per_second": 1e-4}),

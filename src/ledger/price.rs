@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::hours::Hours;
 use super::rate::{Rate, Tier, Unit, rate};
 use super::reserved::Reserved;
-use crate::chat::{Billed, Usage};
+use crate::chat::{Billed, Breadth, Usage};
 use crate::money::{Nano, Pico};
 
 /// Everything that decides what the use of a model costs.
@@ -129,10 +129,18 @@ impl Price {
         }
         // Tokens that nobody counted are no second bill for what has a price of its own.
         sum = if otherwise && usage.estimated { instead } else { sum + instead };
-        if let Some(price) = of(Unit::Request) {
+        let request = match usage.breadth.unwrap_or_default() {
+            Breadth::Low => Unit::Request,
+            Breadth::Medium => Unit::RequestMedium,
+            Breadth::High => Unit::RequestHigh,
+        };
+        if let Some(price) = of(request) {
             sum += u128::from(usage.searches.max(1)) * u128::from(price.0) * 1_000;
             otherwise = true;
         }
+        // Most models that count what they read do not charge for it.
+        sum +=
+            u128::from(usage.citations) * of(Unit::Citation).map_or(0, |price| u128::from(price.0)) * 1_000;
         // Sound and pictures that are paid for by their tokens, of which nobody counted any; and a recording that nobody
         // measured.
         let costs = |unit| of(unit).is_some_and(|price| price.0 > 0);
@@ -439,6 +447,39 @@ mod tests {
             rerank.settle(&usage, When::default()).map(|nano| nano.0)
         };
         assert_eq!((cost(0), cost(1), cost(10)), (Some(2_000_000), Some(2_000_000), Some(20_000_000)));
+    }
+
+    #[test]
+    fn what_was_read_on_the_web_costs_what_perplexity_says_that_it_does() {
+        let dollars = |of: &[(Unit, f64)], usage: Usage| price(of).settle(&usage, When::default()).unwrap().0;
+        // <https://docs.perplexity.ai/getting-started/pricing>, and answers of Perplexity's with their own sums.
+        let research = [
+            (Unit::Input, 2.0),
+            (Unit::Output, 8.0),
+            (Unit::Reasoning, 3.0),
+            (Unit::Citation, 2.0),
+            (Unit::Request, 0.005),
+        ];
+        let usage = Usage {
+            input: 33,
+            output: 7_163 + 73_997,
+            reasoning: 73_997,
+            citations: 20_016,
+            searches: 18,
+            ..Usage::default()
+        };
+        assert_eq!(dollars(&research, usage), 66_000 + 57_304_000 + 221_991_000 + 40_032_000 + 90_000_000);
+        let sonar =
+            [(Unit::Input, 2.0), (Unit::Output, 8.0), (Unit::Request, 0.006), (Unit::RequestHigh, 0.014)];
+        for (breadth, nano) in [
+            (None, 6_090_000),
+            (Some(Breadth::Low), 6_090_000),
+            (Some(Breadth::Medium), 6_090_000),
+            (Some(Breadth::High), 14_090_000),
+        ] {
+            let usage = Usage { input: 9, output: 9, citations: 7, breadth, ..Usage::default() };
+            assert_eq!(dollars(&sonar, usage), nano, "{breadth:?}");
+        }
     }
 
     #[test]

@@ -44,6 +44,12 @@ pub enum Unit {
     Character,
     /// A request.
     Request,
+    /// A request for which more of the web is read than usual.
+    RequestMedium,
+    /// A request for which most of the web is read.
+    RequestHigh,
+    /// Tokens that were read on the web, where they are charged for.
+    Citation,
 }
 
 /// The price of one unit under one condition.
@@ -61,7 +67,7 @@ pub struct Rate {
 
 impl Unit {
     /// All of them, with the letter of the compact form and the name that people write.
-    pub const ALL: [(Self, char, &'static str); 16] = [
+    pub const ALL: [(Self, char, &'static str); 19] = [
         (Self::Input, 'i', "input"),
         (Self::CachedRead, 'r', "cached_read"),
         (Self::CacheWrite, 'w', "cache_write"),
@@ -78,6 +84,9 @@ impl Unit {
         (Self::AudioSecond, 's', "audio_second"),
         (Self::Character, 'c', "character"),
         (Self::Request, 'q', "request"),
+        (Self::RequestMedium, 'm', "request_medium"),
+        (Self::RequestHigh, 'h', "request_high"),
+        (Self::Citation, 'C', "citation"),
     ];
 
     /// The name that people write.
@@ -87,7 +96,12 @@ impl Unit {
 
     /// Whether it is priced by the million (tokens and characters) rather than one by one.
     pub fn by_million(self) -> bool {
-        !matches!(self, Self::Image | Self::AudioSecond | Self::Request)
+        !self.is_request() && !matches!(self, Self::Image | Self::AudioSecond)
+    }
+
+    /// Whether it is a whole request.
+    pub(super) fn is_request(self) -> bool {
+        matches!(self, Self::Request | Self::RequestMedium | Self::RequestHigh)
     }
 
     /// The unit whose price counts where this one has none.
@@ -97,6 +111,8 @@ impl Unit {
             Self::CacheWriteLong => Some(Self::CacheWrite),
             Self::CachedAudio | Self::CachedImage => Some(Self::CachedRead),
             Self::Reasoning | Self::OutputAudio | Self::OutputImage => Some(Self::Output),
+            Self::RequestHigh => Some(Self::RequestMedium),
+            Self::RequestMedium => Some(Self::Request),
             _ => None,
         }
     }

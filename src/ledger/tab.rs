@@ -35,14 +35,33 @@ pub struct Opening {
     pub size: Size,
     /// When it came, and which service it asks for.
     pub when: When,
-    /// Whether the provider may choose the service.
-    pub any_tier: bool,
+    /// Where the provider may choose the service.
+    pub any_tier: AnyTier,
     /// The prices that count for it.
     pub book: Arc<Book>,
     /// The snapshot that serves it.
     pub snapshot: Arc<str>,
     /// Who knows what targets make of a prompt.
     pub scale: Arc<dyn Scale>,
+}
+
+/// Where an answer may be of any service, so that the price of the dearest is held for it.
+#[derive(Debug, Clone)]
+pub enum AnyTier {
+    /// Wherever it comes from: the request names a service.
+    Everywhere,
+    /// At these providers, whose quirks name one or who chose one before.
+    At(Vec<Arc<str>>),
+}
+
+impl AnyTier {
+    /// Whether it may be at this provider.
+    pub fn at(&self, provider: &str) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::At(providers) => providers.iter().any(|one| **one == *provider),
+        }
+    }
 }
 
 /// The tab of one request.
@@ -116,7 +135,8 @@ impl Tab {
         let size = size.at(known.as_deref());
         let price = known.as_ref().and_then(|known| known.price());
         let model_most = known.as_ref().and_then(|known| known.model.max_output).map(u64::from);
-        let bound = Bound::of(&size, price, opening.when, opening.any_tier, *cap, model_most);
+        let any_tier = opening.any_tier.at(&target.provider);
+        let bound = Bound::of(&size, price, opening.when, any_tier, *cap, model_most);
         let reserved = if desk.budgets.is_shared() {
             // Boxed, as all that few gateways need.
             Box::pin(desk.budgets.reserve_among_all(&opening.payer, target, &bound, now)).await

@@ -55,7 +55,13 @@ pub struct GrantAsk {
     pub headers: HeaderMap,
     /// The body; wiped after it was sent.
     pub body: Zeroizing<Vec<u8>>,
+    /// What of the body nobody may read, as it is and as it stands there: refusals may repeat it.
+    pub secrets: Vec<Zeroizing<Vec<u8>>>,
 }
+
+/// Fields of forms that nobody may read: OAuth's (RFC 6749, RFC 7521, RFC 8693) and those of AWS.
+const SECRETS: [&str; 6] =
+    ["client_secret", "refresh_token", "assertion", "client_assertion", "subject_token", "WebIdentityToken"];
 
 /// The answer to one step.
 pub struct GrantAnswer {
@@ -78,8 +84,8 @@ pub struct Granted {
 impl GrantAsk {
     /// A request without a body.
     pub fn get(origin: Origin, path_and_query: PathAndQuery) -> Self {
-        let (headers, body) = (HeaderMap::new(), Zeroizing::default());
-        Self { method: Method::GET, origin, path_and_query, headers, body }
+        let (headers, body, secrets) = (HeaderMap::new(), Zeroizing::default(), Vec::new());
+        Self { method: Method::GET, origin, path_and_query, headers, body, secrets }
     }
 
     /// A form, as OAuth wants it (RFC 6749, appendix B).
@@ -87,16 +93,22 @@ impl GrantAsk {
         let mut body = Zeroizing::new(String::with_capacity(
             fields.iter().map(|(name, value)| name.len() + value.len() * 3 + 2).sum(),
         ));
+        let mut secrets = Vec::new();
         for (name, value) in fields {
             if !body.is_empty() {
                 body.push('&');
             }
             body.push_str(name);
             body.push('=');
+            let start = body.len();
             encode(value, &mut body);
+            if SECRETS.contains(name) {
+                let spelt = body.as_bytes().get(start..).unwrap_or_default();
+                secrets.extend([value.as_bytes(), spelt].map(|secret| Zeroizing::new(secret.to_vec())));
+            }
         }
         let body = Zeroizing::new(std::mem::take(&mut *body).into_bytes());
-        Self::post(origin, path_and_query, "application/x-www-form-urlencoded", body)
+        Self { secrets, ..Self::post(origin, path_and_query, "application/x-www-form-urlencoded", body) }
     }
 
     /// A JSON document.
@@ -113,7 +125,7 @@ impl GrantAsk {
     ) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        Self { method: Method::POST, origin, path_and_query, headers, body }
+        Self { method: Method::POST, origin, path_and_query, headers, body, secrets: Vec::new() }
     }
 
     /// With one more header.
@@ -326,7 +338,10 @@ mod tests {
             h2c: false,
             reach: crate::target::Reach::Public,
         };
-        let ask = GrantAsk::form(origin, PathAndQuery::from_static("/t"), &[("a", "x y"), ("b", "é&=")]);
-        assert_eq!(&**ask.body, b"a=x%20y&b=%C3%A9%26%3D");
+        let fields = [("a", "x y"), ("client_secret", "é&=")];
+        let ask = GrantAsk::form(origin, PathAndQuery::from_static("/t"), &fields);
+        assert_eq!(&**ask.body, b"a=x%20y&client_secret=%C3%A9%26%3D");
+        let secrets: Vec<&[u8]> = ask.secrets.iter().map(|secret| &***secret).collect();
+        assert_eq!(secrets, ["é&=".as_bytes(), b"%C3%A9%26%3D"]);
     }
 }

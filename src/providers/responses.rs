@@ -25,6 +25,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::openai;
+use super::service::tier_in;
 use super::{
     ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
 };
@@ -115,7 +116,9 @@ impl Relay for Responses {
         splice.set_text("model", model);
         openai::request::apply(&mut splice, body, &self.quirks);
         let path = path(&self.quirks, model);
-        Ok(openai::request::outgoing(path, body.bool("stream") == Some(true), splice.finish()))
+        let tier = Some(tier_in(&splice));
+        let streams = body.bool("stream") == Some(true);
+        Ok(Outgoing { tier, ..openai::request::outgoing(path, streams, splice.finish()) })
     }
 
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {

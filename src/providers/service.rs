@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Outgoing, QuirkSettings};
 use crate::chat::Tier;
+use crate::json::Splice;
 
 /// What the field is called.
 const FIELDS: [&str; 2] = ["service_tier", "serviceTier"];
@@ -22,16 +23,32 @@ struct Named {
 }
 
 impl Outgoing {
-    /// The service that its body asks for. This reads all of it: for requests of which somebody knows that they name one.
+    /// The service that its body asks for. This may read all of it: for requests of which somebody knows that they name one.
     pub fn tier(&self) -> Tier {
+        if let Some(seen) = self.tier {
+            return seen;
+        }
         let body = match &*self.body {
             [whole] => Cow::Borrowed(&**whole),
             pieces => Cow::Owned(pieces.concat()),
         };
-        let named: Named = serde_json::from_slice(&body).unwrap_or_default();
-        let word = [&named.service_tier, &named.camel].into_iter().find_map(word);
+        serde_json::from_slice::<Named>(&body).unwrap_or_default().tier()
+    }
+}
+
+impl Named {
+    fn tier(&self) -> Tier {
+        let word = [&self.service_tier, &self.camel].into_iter().find_map(word);
         word.map_or(Tier::Standard, Tier::asked)
     }
+}
+
+/// The service that a client's body asks for once it is edited: only the two fields are looked at.
+pub(super) fn tier_in(splice: &Splice<'_>) -> Tier {
+    let value =
+        |field: &str| splice.get(field).and_then(|raw| serde_json::from_slice(raw).ok()).unwrap_or_default();
+    let [service_tier, camel] = FIELDS.map(value);
+    Named { service_tier, camel }.tier()
 }
 
 impl QuirkSettings {
@@ -59,6 +76,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::json::Body;
 
     #[test]
     fn the_service_is_what_the_body_asks_for() {
@@ -75,6 +93,43 @@ mod tests {
             let body = pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect();
             let outgoing = Outgoing::json(String::new(), "application/json", body);
             assert_eq!(outgoing.tier(), expected, "{pieces:?}");
+            if let Ok(body) = Body::read(Bytes::from(pieces.concat())) {
+                assert_eq!(tier_in(&Splice::new(&body)), expected, "{pieces:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_service_of_an_edited_body_is_known_without_reading_it_again() {
+        for (body, quirks, expected) in [
+            (r#"{"model":"m","messages":[]}"#, r#"{"defaults":{"service_tier":"priority"}}"#, Tier::Priority),
+            (
+                r#"{"model":"m","messages":[],"service_tier":"flex"}"#,
+                r#"{"defaults":{"service_tier":"priority"}}"#,
+                Tier::Flex,
+            ),
+            (
+                r#"{"model":"m","messages":[],"tier":"flex"}"#,
+                r#"{"rename":{"tier":"service_tier"}}"#,
+                Tier::Flex,
+            ),
+            (
+                r#"{"model":"m","messages":[],"service_tier":"flex"}"#,
+                r#"{"drop":["service_tier"]}"#,
+                Tier::Standard,
+            ),
+        ] {
+            let quirks: QuirkSettings = serde_json::from_str(quirks).unwrap();
+            for word in ["openai", "anthropic", "openai-responses"] {
+                let wire = crate::providers::dialect(word, &quirks).unwrap();
+                let target = crate::target::TargetName::parse("p/m").unwrap();
+                let body = Body::read(Bytes::copy_from_slice(body.as_bytes())).unwrap();
+                let relay = wire.relay().or(wire.responses()).unwrap();
+                let said = relay.splice(&body, &target).unwrap();
+                assert_eq!(said.tier, Some(expected), "{word}: what was seen on the way");
+                let read = Outgoing { tier: None, ..said };
+                assert_eq!(read.tier(), expected, "{word}: what stands in the body");
+            }
         }
     }
 

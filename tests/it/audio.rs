@@ -106,6 +106,47 @@ async fn a_form_goes_on_byte_for_byte_but_for_its_model() {
 }
 
 #[tokio::test]
+async fn a_transcription_through_the_passthrough_costs_what_it_does_at_its_own_door() {
+    let upstream = Upstream::start(play);
+    let gateway = gateway::start(&format!(
+        "retries: {{ retries: 0 }}\nstate: {{ ledger: sqlite:./data/tollgate.db }}\n\
+         budgets: [ {{ name: all, dollars: 0.5, per: day, hard: true }} ]\n\
+         prices: {{ models: {{ up/tokens: {{ price: {{ input: 10, output: 20 }} }}, up/whisper-1: {{ price: {{ audio_second: 0.01 }} }} }} }}\n\
+         providers:\n{}",
+        provider("up", &upstream.url())
+    ));
+    let sound = noise(3_000);
+    let verbose = [("response_format", "verbose_json")];
+    for (model, more, cost) in [("tokens", &[][..], 180_000), ("whisper-1", &verbose[..], 30_000_000)] {
+        for path in ["/passthrough/up/audio/transcriptions", "/passthrough/up/v1/audio/translations"] {
+            // Wherever the model stands.
+            let ends = [form(&[("model", model)], &sound, more), form(more, &sound, &[("model", model)])];
+            for sent in ends {
+                let reply = post_form(&gateway, path, sent.clone()).await;
+                assert_eq!(reply.status, 200, "{reply:#?}");
+                assert!(upstream.heard().pop().unwrap().body == sent, "not a byte is changed");
+                assert_eq!(reply.header("x-tollgate-target"), format!("up/{model}"));
+                let record = gateway.record(reply.header("x-request-id")).await;
+                assert_eq!(record["cost"], cost, "{record:#}");
+            }
+        }
+    }
+    // A minute of whisper's would be more than there is.
+    let before = upstream.heard().len();
+    let path = "/passthrough/up/audio/transcriptions";
+    for (fields, status) in [
+        (vec![("model", "whisper-1")], 402),
+        // What nobody knows the price of passes no hard budget, and two models no door.
+        (vec![], 402),
+        (vec![("model", "tokens"), ("model", "whisper-1")], 400),
+    ] {
+        let reply = post_form(&gateway, path, form(&fields, &noise(60_000), &verbose)).await;
+        assert_eq!(reply.status, status, "{fields:?}: {reply:#?}");
+    }
+    assert_eq!(upstream.heard().len(), before);
+}
+
+#[tokio::test]
 async fn every_form_of_answer_comes_as_it_is() {
     let upstream = Upstream::start(play);
     let gateway = house(&upstream);

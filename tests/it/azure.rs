@@ -229,6 +229,27 @@ async fn entra_id_authorises_instead_of_a_key() {
 }
 
 #[tokio::test]
+async fn a_token_endpoint_that_repeats_the_secret_is_not_quoted() {
+    let upstream = Upstream::start(|heard| {
+        let sent = String::from_utf8_lossy(&heard.body).into_owned();
+        let text = format!("the secret hunter two! is wrong, in {sent}");
+        acts::whole(401, &json!({"error": "invalid_client", "error_description": text}))
+    });
+    let base = format!("http://{}", upstream.address);
+    let setup = gateway::setup(
+        "retries: { retries: 0 }\nproviders:\n  azure: { base_url: BASE, azure: { tenant: t, client_id: app, client_secret: env:S } }\n"
+            .replace("BASE", &base)
+            .as_str(),
+    );
+    let gateway = setup.env("AZURE_AUTHORITY_HOST", &base).env("S", "hunter two!").start();
+    let reply = post(gateway.clients, "/v1/chat/completions", &ask("azure/gpt-4o")).await;
+    assert!(reply.status >= 500, "{reply:#?}");
+    let told = format!("{} {}", reply.text(), gateway.log().join("\n"));
+    assert!(told.contains("invalid_client"), "{told}");
+    assert!(!told.contains("hunter two") && !told.contains("hunter%20two"), "{told}");
+}
+
+#[tokio::test]
 async fn azures_errors_mean_what_they_say() {
     let (upstream, gateway) = house("base_url: BASE, keys: [ env:TEST_KEY ]", &[]);
     for (model, status, code, tries) in [

@@ -130,6 +130,18 @@ async fn what_one_request_may_cost_holds_for_all_its_answers_and_for_raw_bytes()
         assert_eq!((reply.status, &reply.error()["code"]), (403, &json!("key_scope")), "{path}: {reply:#?}");
     }
     assert_eq!(upstream.heard().len(), before);
+    // Without a body nothing is made, whether the model has a price or not.
+    for (method, path) in [
+        (Method::GET, "/passthrough/up/responses/r_1"),
+        (Method::GET, "/passthrough/up/models/img"),
+        (Method::DELETE, "/passthrough/up/responses/r_1"),
+        (Method::GET, "/v1/files"),
+    ] {
+        let headers = [("authorization", &*bearer), ("x-tollgate-provider", "up")];
+        let reply = send(gateway.clients, method, path, &headers, "").await;
+        assert_eq!(reply.status, 200, "{path}: {reply:#?}");
+    }
+    assert_eq!(upstream.heard().len(), before + 4);
 }
 
 async fn used(gateway: &Gateway, budget: &str) -> Value {

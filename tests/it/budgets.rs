@@ -318,6 +318,29 @@ async fn whoever_goes_on_reads_what_was_said_and_budgets_hold_that_too() {
 }
 
 #[tokio::test]
+async fn who_names_no_service_is_held_at_the_usual_price_also_beside_a_target_that_names_one() {
+    let up = provider();
+    let price = "price: { input: 1, output: 10 }, priority: { input: 10, output: 4000 }";
+    let place = format!("dialect: openai, base_url: \"{}\", keys: [ env:TEST_KEY ]", up.url());
+    let gateway = gateway::start(&format!(
+        "providers:\n  plain: {{ {place} }}\n  set: {{ {place}, quirks: {{ defaults: {{ service_tier: priority }} }} }}\n\
+         models:\n  fast: {{ targets: [ plain/m ], fallback: [ set/m ] }}\n  dear: {{ targets: [ set/m ] }}\n\
+         budgets: [ {{ name: all, dollars: 0.05, per: day }} ]\n\
+         prices: {{ models: {{ plain/m: {{ {price} }}, set/m: {{ {price} }} }} }}\n"
+    ));
+    let ask = async |model: &str, tier: Option<&str>| {
+        let mut asked = ask(model);
+        asked["max_tokens"] = 20.into();
+        if let Some(tier) = tier {
+            asked["service_tier"] = tier.into();
+        }
+        chat(gateway.clients, &asked).await.status
+    };
+    assert_eq!((ask("fast", None).await, ask("plain/m", None).await), (200, 200));
+    assert_eq!((ask("dear", None).await, ask("plain/m", Some("priority")).await), (402, 402));
+}
+
+#[tokio::test]
 async fn a_provider_that_chose_a_dearer_service_is_held_at_its_price_from_then_on() {
     let up = Upstream::start(|_| {
         let mut answer = acts::completion("hi");

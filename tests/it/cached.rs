@@ -292,6 +292,27 @@ async fn who_fails_is_followed_by_one_other() {
 }
 
 #[tokio::test]
+async fn who_is_failed_by_the_provider_is_followed_by_one_other_and_not_by_all() {
+    let count = AtomicUsize::new(0);
+    let up = Upstream::start(move |_| {
+        let answer = match count.fetch_add(1, Ordering::SeqCst) {
+            0 => acts::error(500, "once"),
+            _ => acts::says("well"),
+        };
+        acts::after(Duration::from_millis(400), answer)
+    });
+    let gateway = town(&up, "");
+    let (to, question) = (gateway.clients, cold("fast", "x").to_string());
+    let asks = |_| {
+        let question = question.clone();
+        async move { send(to, "/v1/chat/completions", &question, &[]).await.status }
+    };
+    let statuses = client::at_once(20, asks).await;
+    assert_eq!(statuses.iter().filter(|status| **status != 200).count(), 1, "{statuses:?}");
+    assert_eq!(up.heard().len(), 2, "the others went on waiting");
+}
+
+#[tokio::test]
 async fn the_same_idempotency_key_is_the_same_request() {
     let up = numbered();
     let gateway = town(&up, "");
@@ -363,7 +384,7 @@ async fn nobody_waits_long_for_a_stream_that_another_client_takes_his_time_with(
 }
 
 #[tokio::test]
-async fn in_an_outage_those_who_ask_the_same_do_not_fail_one_by_one() {
+async fn in_an_outage_those_who_ask_the_same_fail_neither_one_by_one_nor_all_at_the_provider() {
     let up = Upstream::start(|_| acts::after(Duration::from_millis(500), acts::error(500, "down")));
     let gateway = town(&up, "breaker: { enabled: false }\n");
     let (to, question) = (gateway.clients, cold("fast", "x").to_string());
@@ -372,7 +393,8 @@ async fn in_an_outage_those_who_ask_the_same_do_not_fail_one_by_one() {
         let question = question.clone();
         async move { send(to, "/v1/chat/completions", &question, &[]).await.status }
     };
-    let statuses = client::at_once(10, asks).await;
-    assert!(statuses.iter().all(|status| *status >= 500) && up.heard().len() == 10, "{statuses:?}");
+    let statuses = client::at_once(50, asks).await;
+    // Three in a row have asked, and speak for all.
+    assert!(statuses.iter().all(|status| *status >= 500) && up.heard().len() == 3, "{statuses:?}");
     assert!(since.elapsed() < Duration::from_millis(2_500), "one after the other: {:?}", since.elapsed());
 }

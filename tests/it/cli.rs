@@ -92,6 +92,21 @@ fn check_says_where_a_directory_of_policies_is_named_that_is_not_there() {
 }
 
 #[test]
+fn check_names_keys_that_error_texts_may_repeat_and_aliases_that_are_too_long() {
+    let config = "providers:\n  openai: { keys: [ env:WORD, env:SHORT, env:LONG ] }\n  \
+                  own: { dialect: openai, base_url: \"http://127.0.0.1:9/v1\", keys: [ env:WORD ] }\n\
+                  models:\n  m: { targets: [ openai/a, openai/b ], fallback: [ own/c ] }\nretries: { max_attempts: 2 }\n";
+    let setup = gateway::setup("").file("tollgate.yaml", config);
+    let setup = setup.env("WORD", "secret").env("SHORT", "s3cret").env("LONG", "sk-long-enough");
+    let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+    assert_eq!(printed.code, Some(0), "{printed:#?}");
+    let told: Vec<&str> = printed.err.lines().filter(|line| line.contains(": warning: ")).collect();
+    assert_eq!(told.len(), 2, "{}", printed.err);
+    assert!(told[0].starts_with("tollgate.yaml:5:6: warning: a request for `m` makes at most 2"), "{told:?}");
+    assert!(told[1].starts_with("tollgate.yaml:2:21: warning: the secret `env:WORD`"), "{told:?}");
+}
+
+#[test]
 fn check_prints_broken_policies_with_their_place() {
     let setup = gateway::setup("")
         .policy("10-broken.rhai", "fn on_request(req) {\n    route(\n}\n")
@@ -148,6 +163,15 @@ fn serve_refuses_what_check_refuses() {
         let printed = setup.run(&["serve", "--config", "tollgate.yaml"]);
         assert_eq!(printed.code, Some(78), "{name}: {printed:#?}");
         assert!(printed.err.contains(part), "{name}: {printed:#?}");
+    }
+    // Files that its listener and its upstream need are named with their places, too.
+    let config = "tls: { cert: a.pem, key: b.pem }\nupstream: { extra_roots: roots.pem }\n";
+    let printed =
+        gateway::setup("").file("tollgate.yaml", config).run(&["serve", "--config", "tollgate.yaml"]);
+    assert_eq!(printed.code, Some(78), "{printed:#?}");
+    for line in ["tollgate.yaml:1:14: error: ", "tollgate.yaml:1:26: error: ", "tollgate.yaml:2:26: error: "]
+    {
+        assert!(printed.err.lines().any(|told| told.starts_with(line)), "no {line} in\n{}", printed.err);
     }
     let printed = gateway::setup("").run(&["serve", "--config", "missing.yaml"]);
     assert_eq!(printed.code, Some(78), "{printed:#?}");

@@ -370,11 +370,15 @@ async fn a_cut_after_the_first_content_goes_on_where_a_target_can() {
     let facts = recording::streamed(&chat(gateway.clients, &ask_stream("m")).await.text());
     assert_eq!((facts.choices[&0].text.as_str(), facts.done), ("Once upon", false));
     assert!(facts.error.is_some() && second.heard().is_empty());
-    // And if it cannot after all, the client hears of the cut.
+    // And if it cannot after all, the client hears of the cut, which counts once.
     let broken = Upstream::start(|_| acts::error(500, "no"));
-    let (_first, _second, gateway) = pair(cut(), broken, &models("{ to: second/b, continue: true }"));
+    let breaker = format!("breaker: {{ consecutive: 2 }}\n{}", models("{ to: second/b, continue: true }"));
+    let (_first, _second, gateway) = pair(cut(), broken, &breaker);
     let facts = recording::streamed(&chat(gateway.clients, &ask_stream("m")).await.text());
     assert!(facts.error.is_some() && !facts.done, "no false end");
+    let told = crate::client::get(gateway.admin, "/admin/v1/providers").await.json();
+    let first = told["providers"].as_array().unwrap().iter().find(|one| one["name"] == "first").unwrap();
+    assert_eq!(first["targets"][0]["breaker"]["state"], "closed", "{first:#}");
 }
 
 #[tokio::test]

@@ -44,10 +44,6 @@ impl FormAhead {
         })
     }
 
-    fn model(&self) -> Option<&Part> {
-        self.scanner.parts().iter().find(|part| part.name == MODEL && part.end.is_some())
-    }
-
     fn no_model(&self, more: bool) -> Fault {
         if !more {
             return missing(MODEL);
@@ -67,7 +63,7 @@ impl Ahead for FormAhead {
     }
 
     fn is_enough(&self) -> bool {
-        self.model().is_some()
+        names_model(&self.scanner)
     }
 
     fn patience(&self, _: u64) -> u64 {
@@ -76,9 +72,8 @@ impl Ahead for FormAhead {
 
     fn read(self: Box<Self>, held: Vec<Bytes>, rest: Option<Upload>) -> Result<Arc<dyn Asked>, Fault> {
         let body = joined(held);
-        let Some(model) = self.model() else { return Err(self.no_model(rest.is_some())) };
+        let Some(model) = model_part(&self.scanner) else { return Err(self.no_model(rest.is_some())) };
         let (start, end) = (model.start, model.end.unwrap_or(model.start));
-        let value = |part: &Part| body.get(part.start..part.end?);
         let name = std::str::from_utf8(body.get(start..end).unwrap_or_default())
             .map_err(|_| Fault::bad_request("the field `model` is not text", MODEL))?;
         let name = model_name(name)?;
@@ -89,36 +84,65 @@ impl Ahead for FormAhead {
             Seen { images: self.media.is_pictures(), audio: self.media.is_audio(), ..Seen::default() };
         // The length of a recording is what an answer may tell.
         let mut asked = Usage { estimated: self.media.is_audio(), ..Usage::default() };
-        for part in self.scanner.parts().iter().filter(|part| !part.is_file) {
-            let Some(text) = value(part).filter(|value| value.len() <= MAX_SHOWN) else { continue };
-            let Ok(text) = std::str::from_utf8(text) else { continue };
-            match part.name.as_str() {
+        for (name, text) in texts(&self.scanner, &body) {
+            match name {
                 "prompt" => seen.text = text.to_owned(),
                 "n" => asked.images = text.parse().unwrap_or(0),
                 _ => {}
             }
-            seen.show(&part.name, text);
+            seen.show(name, text);
         }
         if self.media.is_pictures() {
             asked.images = asked.images.max(1);
         }
         let more = rest.as_ref().and_then(Upload::left).unwrap_or(0);
         let bytes = body.len().saturating_add(usize::try_from(more).unwrap_or(usize::MAX));
-        let Self { media, mut scanner, kind, accept, .. } = *self;
-        // A second model behind the first could be the one that the provider reads.
-        let upload = rest.map(|rest| {
-            rest.watched(Box::new(move |piece| {
-                scanner.feed(piece)?;
-                only_one_model(&scanner)
-            }))
-        });
+        let Self { media, scanner, kind, accept, .. } = *self;
+        let upload = rest.map(|rest| watched(rest, scanner));
         let way =
             FormWay { media, before: body.slice(..start), after: body.slice(end..), kind, accept, asked };
         Ok(Arc::new(RawAsk { model: name, pinned: false, bytes, upload, seen, way: Box::new(way) }))
     }
 }
 
-fn only_one_model(scanner: &Scanner) -> Result<(), Fault> {
+/// The part with the model's name, once all of it is here.
+fn model_part(scanner: &Scanner) -> Option<&Part> {
+    scanner.parts().iter().find(|part| part.name == MODEL && part.end.is_some())
+}
+
+/// Whether the model's name is here.
+pub(in crate::api) fn names_model(scanner: &Scanner) -> bool {
+    model_part(scanner).is_some()
+}
+
+/// The model that a form names, once that is here; `body` is what of the form was read.
+pub(in crate::api) fn model_in<'b>(scanner: &Scanner, body: &'b [u8]) -> Option<&'b str> {
+    let part = model_part(scanner)?;
+    std::str::from_utf8(body.get(part.start..part.end?)?).ok()
+}
+
+/// Names and texts of the fields that policies may see.
+pub(in crate::api) fn texts<'a>(
+    scanner: &'a Scanner,
+    body: &'a [u8],
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    scanner.parts().iter().filter(|part| !part.is_file).filter_map(|part| {
+        let text = body.get(part.start..part.end?).filter(|text| text.len() <= MAX_SHOWN)?;
+        Some((part.name.as_str(), std::str::from_utf8(text).ok()?))
+    })
+}
+
+/// The rest of a form: a second model behind the first could be the one that the provider reads.
+pub(in crate::api) fn watched(rest: Upload, mut scanner: Scanner) -> Upload {
+    rest.watched(Box::new(move |piece| {
+        scanner.feed(piece)?;
+        only_one_model(&scanner)
+    }))
+}
+
+/// # Errors
+/// `BadRequest` where a form has named a second one.
+pub(in crate::api) fn only_one_model(scanner: &Scanner) -> Result<(), Fault> {
     match scanner.parts().iter().filter(|part| part.name == MODEL).nth(1) {
         Some(_) => Err(Fault::bad_request("the form has the field `model` twice", MODEL)),
         None => Ok(()),
@@ -142,7 +166,15 @@ impl Way for FormWay {
             HeaderMap::from_iter([(CONTENT_TYPE, self.kind.clone()), (ACCEPT, self.accept.clone())]);
         let model = Bytes::copy_from_slice(target.name.model.as_bytes());
         let body = vec![self.before.clone(), model, self.after.clone()];
-        Ok(Outgoing { method: Method::POST, path, is_absolute: false, headers, body, lost: Vec::new() })
+        Ok(Outgoing {
+            method: Method::POST,
+            path,
+            is_absolute: false,
+            headers,
+            body,
+            lost: Vec::new(),
+            tier: None,
+        })
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {

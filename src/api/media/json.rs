@@ -49,13 +49,7 @@ pub(super) fn read(media: Media, body: Bytes, head: Head<'_>) -> Result<Arc<dyn 
         Some(said) => said.into_owned(),
         None => return Err(missing(if media == Media::Speech { "input" } else { "prompt" })),
     };
-    let tokens = (text.len() as u64).div_ceil(4);
-    let mut asked = Usage { input: tokens, estimated: true, ..Usage::default() };
-    if media == Media::Speech {
-        asked.characters = text.chars().count() as u64;
-    } else {
-        asked.images = pictures;
-    }
+    let asked = media.asked(&text, pictures);
     let mut asides = Asides::default();
     for field in BESIDE {
         asides.text("user", field, &body.str(field).unwrap_or_default());
@@ -100,6 +94,8 @@ impl Way for JsonWay {
             headers,
             body: splice.finish(),
             lost: Vec::new(),
+
+            tier: None,
         })
     }
 

@@ -18,7 +18,7 @@ const MAX_BOUNDARY: usize = 70;
 const MAX_PADDING: usize = 256;
 
 /// Finds the parts of a form in its bytes, cut anywhere.
-pub(super) struct Scanner {
+pub(in crate::api) struct Scanner {
     /// The boundary with the line break and the dashes before it.
     delimiter: memmem::Finder<'static>,
     /// What was fed and not yet understood.
@@ -64,7 +64,7 @@ impl Scanner {
     ///
     /// # Errors
     /// `BadRequest` when it has no boundary, or none that may be.
-    pub(super) fn for_type(kind: &HeaderValue) -> Result<Self, Fault> {
+    pub(in crate::api) fn for_type(kind: &HeaderValue) -> Result<Self, Fault> {
         let text = kind.to_str().map_err(|_| bad("the content type is not ASCII text"))?;
         let boundary = match parameter(text, "boundary")? {
             Some(boundary) => boundary,
@@ -91,7 +91,7 @@ impl Scanner {
     ///
     /// # Errors
     /// `BadRequest` when they are no form.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub(in crate::api) fn feed(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if self.state == State::Over {
             return Ok(());
         }
@@ -106,7 +106,7 @@ impl Scanner {
     }
 
     /// Whether the last boundary has come.
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::api) fn is_over(&self) -> bool {
         self.state == State::Over
     }
 

@@ -9,6 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::azure;
 use super::kept::Kept;
+use crate::api::media::{
+    Media, Scanner, is_kind, model_in as model_of, names_model, only_one_model, texts, watched,
+};
 use crate::api::openai_chat::param::model_name;
 use crate::api::openai_chat::presentable;
 use crate::api::raw::{RawAsk, Seen, Way, carried, joined};
@@ -58,40 +61,58 @@ pub(super) struct RawAhead {
     /// Whether the provider goes by the path alone, whatever model the body names.
     by_path: bool,
     is_json: bool,
+    /// The operation on media that it is, which has a price of its own.
+    media: Option<Media>,
+    /// Its form, where that may name the model, and how much of it is held for that.
+    form: Option<(Scanner, u64)>,
     /// Bytes that were announced.
     announced: Option<usize>,
 }
 
 impl RawAhead {
-    pub(super) fn new(approach: Approach<'_>, provider: &str, below: Below) -> Self {
-        let kind = approach.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let kind = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    /// # Errors
+    /// `BadRequest` where a form that may name the model is none.
+    pub(super) fn new(approach: Approach<'_>, provider: &str, below: Below) -> Result<Self, Fault> {
+        let kind = approach.headers.get(CONTENT_TYPE);
+        let is = |wanted| kind.is_some_and(|kind| is_kind(kind, wanted));
         let length = approach.headers.get(http::header::CONTENT_LENGTH);
         let path = match &below {
             Below::BaseUrl { path, .. } => path.clone(),
             Below::Operation { name, .. } => format!("/{name}"),
         };
         let vendor = approach.snapshot.catalogue.vendor(provider);
-        Self {
+        let by_path = vendor.is_some_and(|vendor| goes_by_path(vendor, &path));
+        let media = Media::at(&path).filter(|_| approach.method == Method::POST);
+        let reads = media.filter(|media| media.takes_forms() && !by_path && is("multipart/form-data"));
+        let scanner = reads.and(kind).map(Scanner::for_type).transpose()?;
+        Ok(Self {
             provider: provider.into(),
             method: approach.method.clone(),
-            by_path: vendor.is_some_and(|vendor| goes_by_path(vendor, &path)),
+            by_path,
+            media,
+            form: scanner.map(|scanner| (scanner, approach.snapshot.raw.hold_forms)),
             path,
             headers: carried(approach.headers, &approach.snapshot.raw.headers),
             below,
-            is_json: kind.eq_ignore_ascii_case(b"application/json"),
+            is_json: is("application/json"),
             announced: length.and_then(|length| length.to_str().ok()?.parse().ok()),
-        }
+        })
     }
 }
 
 impl Ahead for RawAhead {
-    fn feed(&mut self, _: &Bytes) -> Result<(), Fault> {
-        Ok(())
+    fn feed(&mut self, piece: &Bytes) -> Result<(), Fault> {
+        let Some((form, _)) = &mut self.form else { return Ok(()) };
+        form.feed(piece)?;
+        only_one_model(form)
     }
 
     fn is_enough(&self) -> bool {
-        true
+        self.form.as_ref().is_none_or(|(form, _)| form.is_over() || names_model(form))
+    }
+
+    fn patience(&self, hold: u64) -> u64 {
+        self.form.as_ref().map_or(hold, |(_, most)| hold.max(*most))
     }
 
     fn read(self: Box<Self>, held: Vec<Bytes>, rest: Option<Upload>) -> Result<Arc<dyn Asked>, Fault> {
@@ -104,6 +125,22 @@ impl Ahead for RawAhead {
             model = one_model(model, json.str("model").filter(|_| !self.by_path))?;
             seen.text = String::from_utf8_lossy(&body).into_owned();
         }
+        let mut asked = Usage::default();
+        if let Some(media) = self.media {
+            (seen.audio, seen.images) = (media.is_audio(), self.form.is_some() && media.is_pictures());
+            let text = json.as_ref().and_then(|json| json.str("input").or_else(|| json.str("prompt")));
+            let pictures = json.as_ref().and_then(|json| json.u64("n")).unwrap_or(1);
+            asked = media.asked(&text.unwrap_or_default(), pictures);
+        }
+        if let Some((form, _)) = &self.form {
+            model = one_model(model, model_of(form, &body).map(Cow::Borrowed))?;
+            for (name, text) in texts(form, &body) {
+                if name == "n" && asked.images > 0 {
+                    asked.images = text.parse().unwrap_or(1).max(1);
+                }
+                seen.show(name, text);
+            }
+        }
         seen.show("method", self.method.as_str());
         seen.show("path", &self.path);
         seen.show("provider", &self.provider);
@@ -115,9 +152,13 @@ impl Ahead for RawAhead {
         let named = model.as_deref().and_then(|model| model_name(model).ok());
         let name = format!("{}/{}", self.provider, named.as_deref().unwrap_or(NO_MODEL));
         let bytes = if rest.is_some() { self.announced.unwrap_or(body.len()) } else { body.len() };
-        let Self { provider, method, headers, below, by_path, .. } = *self;
-        let way = Box::new(Verbatim { provider, method, headers, below, by_path, body });
-        Ok(Arc::new(RawAsk { model: name.into(), pinned: true, bytes, upload: rest, seen, way }))
+        let Self { provider, method, headers, below, by_path, media, form, .. } = *self;
+        let way = Box::new(Verbatim { provider, method, headers, below, by_path, body, media, asked });
+        let upload = match form {
+            Some((form, _)) => rest.map(|rest| watched(rest, form)),
+            None => rest,
+        };
+        Ok(Arc::new(RawAsk { model: name.into(), pinned: true, bytes, upload, seen, way }))
     }
 }
 
@@ -209,6 +250,9 @@ struct Verbatim {
     below: Below,
     by_path: bool,
     body: Bytes,
+    media: Option<Media>,
+    /// What the request alone tells of its use.
+    asked: Usage,
 }
 
 impl Way for Verbatim {
@@ -242,16 +286,26 @@ impl Way for Verbatim {
         };
         let body = if self.body.is_empty() { Vec::new() } else { vec![self.body.clone()] };
         let headers = with_version(self.headers.clone(), target);
-        Ok(Outgoing { method: self.method.clone(), path, is_absolute, headers, body, lost: Vec::new() })
+        Ok(Outgoing {
+            method: self.method.clone(),
+            path,
+            is_absolute,
+            headers,
+            body,
+            lost: Vec::new(),
+            tier: None,
+        })
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {
         let (as_it_came, endpoint) = match &self.below {
-            Below::BaseUrl { .. } => (true, Endpoint::Passthrough),
+            Below::BaseUrl { .. } => {
+                (true, self.media.map_or(Endpoint::Passthrough, |media| media.endpoint()))
+            }
             Below::Operation { kept, name, .. } if kept.is_read(name) => return None,
             Below::Operation { kept, .. } => (false, kept.endpoint()),
         };
-        Some(RawForm { as_it_came, slow: true, asked: Usage::default(), endpoint })
+        Some(RawForm { as_it_came, slow: true, asked: self.asked, endpoint })
     }
 
     fn whole(&self, _: &Target, body: Bytes) -> Result<Relayed, Fault> {

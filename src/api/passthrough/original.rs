@@ -56,7 +56,7 @@ impl Door for Original {
             let provider = provider.to_str().unwrap_or_default();
             open(approach.snapshot, provider)?;
             let below = Below::BaseUrl { path: path.to_owned(), query: client_query(approach) };
-            return Ok(Intake::Ahead(Box::new(RawAhead::new(approach, provider, below))));
+            return Ok(Intake::Ahead(Box::new(RawAhead::new(approach, provider, below)?)));
         }
         let kind = approach.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if approach.method != Method::POST || !(kind.is_empty() || kind.starts_with(b"application/json")) {
@@ -196,6 +196,8 @@ impl Renamed {
             headers,
             body: splice.finish(),
             lost: Vec::new(),
+
+            tier: None,
         }
     }
 }

@@ -178,7 +178,7 @@ fn outgoing(said: plugin::Outgoing, mut lost: Vec<Loss>) -> Result<Outgoing, Str
     }
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     lost.extend(said.lost.into_iter().map(Loss::dropped));
-    Ok(Outgoing { method, path, is_absolute: false, headers, body: vec![said.body.into()], lost })
+    Ok(Outgoing { method, path, is_absolute: false, headers, body: vec![said.body.into()], lost, tier: None })
 }
 
 /// The request could not be said.

@@ -1,4 +1,4 @@
-//! What gateways share: whether that with which it is reached is there, before anybody tries to reach it.
+//! What gateways share, and where secrets lie: whether that with which it is reached is there, before anybody tries to reach it.
 
 use super::Bench;
 use crate::house::config::Config;
@@ -6,7 +6,7 @@ use crate::settings::SecretRef;
 use crate::upstream::certificates;
 
 impl Bench<'_> {
-    /// The passwords and certificates of PostgreSQL and Redis.
+    /// The passwords and certificates of PostgreSQL, Redis and Vault.
     pub(super) fn shared(&mut self, config: &Config) {
         if self.secrets.are_imagined() {
             return;
@@ -17,7 +17,9 @@ impl Bench<'_> {
         self.password(&["state", "redis", "password"], password.map(|reference| &reference.0));
         let roots = postgres.roots.as_ref().map(|path| (["state", "postgres", "roots"], path));
         let ca = redis.and_then(|redis| redis.ca.as_ref()).map(|path| (["state", "redis", "ca"], path));
-        for (path, file) in roots.into_iter().chain(ca) {
+        let vault = config.secrets.vault.as_ref().and_then(|vault| vault.roots.as_ref());
+        let vault = vault.map(|path| (["secrets", "vault", "roots"], path));
+        for (path, file) in roots.into_iter().chain(ca).chain(vault) {
             if let Err(error) = certificates(file) {
                 let _: Option<()> = self.problem(&path, format!("{}: {error}", path.join(".")));
             }

@@ -1,5 +1,6 @@
 //! Aliases: every target exists, weights and shares make sense.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::super::validate::did_you_mean;
@@ -21,7 +22,27 @@ impl Desk<'_> {
         let aliases = self.alias_names(&["models"], &written);
         let checked = self.aliases(&["models"], &written, &aliases);
         self.cycles(&[(&["models"], &written)], None);
+        self.out_of_reach(&checked);
         checked
+    }
+
+    /// Targets that a request never gets to where all before them fail.
+    fn out_of_reach(&mut self, checked: &[CheckedModel]) {
+        let most = self.reading.config.retries.max_attempts as usize;
+        for alias in checked {
+            let names = alias.versions.iter().map(|version| &*version.name);
+            let longest = names.chain([&*alias.name]).map(|name| line_of(checked, name).len()).max();
+            let Some(over) = longest.and_then(|count| count.checked_sub(most)).filter(|over| *over > 0)
+            else {
+                continue;
+            };
+            let message = format!(
+                "a request for `{}` makes at most {most} attempts: where all others fail, {over} of its targets are never asked",
+                alias.name
+            );
+            let help = "raise `retries.max_attempts`, or name fewer targets";
+            self.warning(&["models", &alias.name], message, Some(help.into()));
+        }
     }
 
     /// The names of aliases and of their versions, also of entries that were left out.
@@ -280,6 +301,34 @@ impl Desk<'_> {
         }
         Some(target)
     }
+}
+
+/// All targets that a request for this alias, or a version of one, may be led to.
+fn line_of(checked: &[CheckedModel], name: &str) -> HashSet<TargetName> {
+    let (mut found, mut known, mut next) = (HashSet::new(), HashSet::new(), vec![Arc::<str>::from(name)]);
+    while let Some(name) = next.pop() {
+        if !known.insert(name.clone()) {
+            continue;
+        }
+        let mut take = |targets: &[CheckedTarget], hops: &[Hop]| {
+            found.extend(targets.iter().map(|target| target.name.clone()));
+            found.extend(hops.iter().filter_map(|hop| match hop {
+                Hop::Target(target) => Some(target.clone()),
+                Hop::Alias(_) => None,
+            }));
+            next.extend(hops.iter().filter(|hop| matches!(hop, Hop::Alias(_))).map(Hop::name));
+        };
+        for alias in checked {
+            let version = alias.versions.iter().find(|version| version.name == name);
+            if let Some(version) = version {
+                take(&version.targets, &version.fallback);
+            }
+            if version.is_some() || alias.name == name {
+                take(&alias.targets, &alias.fallback);
+            }
+        }
+    }
+    found
 }
 
 impl Hop {

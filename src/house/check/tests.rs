@@ -290,6 +290,17 @@ fn each_contradiction_is_named_with_its_place() {
             ],
         ),
         (
+            "providers: { s: { dialect: sandbox } }\nretries: { max_attempts: 3 }\nmodels:\n  \
+             ok: { targets: [ s/a, s/b ], fallback: [ s/c ] }\n  \
+             long: { targets: [ s/a, s/x ], fallback: [ ok, s/b ] }\n  \
+             v: { versions: { a: { share: 100, targets: [ s/a ], fallback: [ s/y ] } }, fallback: [ ok ] }\n"
+                .into(),
+            vec![
+                "5:9: warning: a request for `long` makes at most 3 attempts: where all others fail, 1 of its targets are never asked",
+                "6:6: warning: a request for `v` makes at most 3 attempts: where all others fail, 1 of its targets are never asked",
+            ],
+        ),
+        (
             "deadlines: { total: 10s, idle: 20s }".into(),
             vec!["1:32: warning: `deadlines.idle` is longer than `deadlines.total`, so it never passes"],
         ),

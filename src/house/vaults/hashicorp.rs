@@ -401,9 +401,12 @@ impl Hashicorp {
         let path_and_query = PathAndQuery::try_from(format!("{}/v1/{path}", self.base.path))
             .map_err(|_| Trouble::Refused("the path cannot stand in a URL".into()))?;
         let (origin, body) = (self.base.origin.clone(), body.unwrap_or_default());
-        exchange(&self.upstream, GrantAsk { method, origin, path_and_query, headers, body })
-            .await
-            .map_err(|fault| Trouble::Away(format!("{}: {}", self.base.origin.authority(), fault.message)))
+        exchange(
+            &self.upstream,
+            GrantAsk { method, origin, path_and_query, headers, body, secrets: Vec::new() },
+        )
+        .await
+        .map_err(|fault| Trouble::Away(format!("{}: {}", self.base.origin.authority(), fault.message)))
     }
 
     /// The status and Vault's own words, in which no secret of ours stands.

@@ -94,7 +94,7 @@ impl ManagerOfAws {
         let (origin, body) = (self.base.origin.clone(), Zeroizing::new(body.to_vec()));
         let answer = exchange(
             &self.upstream,
-            GrantAsk { method: Method::POST, origin, path_and_query, headers, body },
+            GrantAsk { method: Method::POST, origin, path_and_query, headers, body, secrets: Vec::new() },
         );
         let answer = answer
             .await

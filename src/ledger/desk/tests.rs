@@ -11,7 +11,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::ledger::outbox;
 use crate::ledger::row::SETTLE;
 use crate::ledger::usage::{self, By, Question};
-use crate::ledger::{BudgetSettings, Closing, Entry, Prices, Size, TABLES, When};
+use crate::ledger::{AnyTier, BudgetSettings, Closing, Entry, Prices, Size, TABLES, When};
 use crate::money::Nano;
 use crate::plan::Role;
 use crate::store::sqlite::Gathered as _;
@@ -83,7 +83,7 @@ impl Story {
             payer: Payer { user: Some("anna".into()), model: "fast".into(), ..Payer::default() },
             size: Size { prompt: 10, prompt_most: 100, asked: Some(10), choices: 1, ..Size::default() },
             when: When { unix_ms: self.desk.now(), ..When::default() },
-            any_tier: false,
+            any_tier: AnyTier::At(Vec::new()),
             book: Prices::new(self.hands.clone()).book(),
             snapshot: "s".into(),
             scale: Arc::new(AsItIs),

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::chat::{Loss, proof};
 use crate::json::{self, Splice};
+use crate::providers::service::tier_in;
 use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -27,6 +28,8 @@ pub(super) fn outgoing(streams: bool, body: Vec<Bytes>) -> Outgoing {
         headers,
         body,
         lost: Vec::new(),
+
+        tier: None,
     }
 }
 
@@ -59,7 +62,8 @@ pub(super) fn splice(body: &ClientBody, target: &TargetName, quirks: &QuirkSetti
             splice.set(field, value.to_string());
         }
     }
-    Outgoing { lost, ..outgoing(body.bool("stream") == Some(true), splice.finish()) }
+    let tier = Some(tier_in(&splice));
+    Outgoing { lost, tier, ..outgoing(body.bool("stream") == Some(true), splice.finish()) }
 }
 
 /// Takes out the thoughts that no provider or another one has signed, which Anthropic would refuse; `None` when there

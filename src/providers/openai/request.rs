@@ -8,6 +8,7 @@ use crate::chat::{Loss, Object, proof};
 use crate::fault::Fault;
 use crate::json::Splice;
 use crate::providers::percent::segment;
+use crate::providers::service::tier_in;
 use crate::providers::{ClientBody, Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -29,9 +30,8 @@ pub(super) fn chat(
     effort(&mut splice, body, target, quirks, &mut lost);
     apply(&mut splice, body, quirks);
     let path = path(quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model);
-    let mut outgoing = outgoing(path, streams, splice.finish());
-    outgoing.lost = lost;
-    Ok(outgoing)
+    let tier = Some(tier_in(&splice));
+    Ok(Outgoing { lost, tier, ..outgoing(path, streams, splice.finish()) })
 }
 
 /// The effort of thinking, where this vendor has other words for it.

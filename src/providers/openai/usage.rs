@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use crate::chat::{Object, Usage};
+use crate::chat::{Breadth, Object, Usage};
 use crate::money::{Nano, Pico};
 
 /// A usage object as the wire has it, with only the counts that somebody knows.
@@ -45,7 +45,12 @@ pub(super) struct WireUsage {
     output_tokens_details: Details,
     /// The spelling of realtime conversations.
     output_token_details: Details,
-    /// OpenRouter, in US dollars: <https://openrouter.ai/docs/use-cases/usage-accounting>
+    /// Perplexity: <https://docs.perplexity.ai/getting-started/pricing>
+    citation_tokens: Count,
+    num_search_queries: Count,
+    search_context_size: Context,
+    /// OpenRouter, in US dollars: <https://openrouter.ai/docs/use-cases/usage-accounting>. Perplexity writes an object
+    /// with the `total_cost` and its parts.
     cost: Dollars,
 }
 
@@ -88,7 +93,15 @@ struct Count {
 
 /// An amount of dollars, or anything else, which says nothing of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Dollars(Option<Nano>);
+struct Dollars {
+    total: Option<Nano>,
+    /// The request has a price, whatever it searched for.
+    by_request: bool,
+}
+
+/// How much of the web was read, or anything else, which says nothing of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Context(Option<Breadth>);
 
 /// What a usage object says, and whether the client can have it as it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -199,7 +212,10 @@ impl WireUsage {
         // What the total counts and the two sums leave out tells which part a vendor keeps outside.
         match total.map_or(0, |total| total.saturating_sub(prompt + completion)) {
             0 => {
-                let outside = excludes_reasoning && total.is_none() || reasoning > completion;
+                // Research at Perplexity reasons beside what it writes, and sums up only the latter.
+                let beside = out.iter().all(|details| details.0.reasoning_tokens.get() == 0)
+                    && (self.citation_tokens.value.is_some() || self.num_search_queries.value.is_some());
+                let outside = beside || excludes_reasoning && total.is_none() || reasoning > completion;
                 completion += if outside { reasoning } else { 0 };
             }
             rest if reasoning > 0 && (rest == reasoning || excludes_reasoning) => completion += rest,
@@ -234,7 +250,11 @@ impl WireUsage {
             output_image: first(out.map(|details| details.0.image_tokens)).min(completion),
             accepted_prediction: out[0].0.accepted_prediction_tokens.get().min(completion),
             rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
-            said_cost: self.cost.0,
+            citations: self.citation_tokens.get(),
+            // Where each request has a price, those within it have none.
+            searches: if self.cost.by_request { 0 } else { self.num_search_queries.get() },
+            breadth: self.search_context_size.0,
+            said_cost: self.cost.total,
             ..Usage::default()
         };
         let said = |count: Count, truth: u64| !count.odd && count.value == Some(truth);
@@ -308,8 +328,20 @@ impl<'de> Deserialize<'de> for Count {
 
 impl<'de> Deserialize<'de> for Dollars {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let said = Value::deserialize(deserializer)?.as_f64().and_then(Pico::per_unit);
-        Ok(Self(said.map(|pico| Nano::from_femto(u128::from(pico.0) * 1_000))))
+        let said = Value::deserialize(deserializer)?;
+        let dollars = |value: &Value| value.as_f64().and_then(Pico::per_unit);
+        let part = |name: &str| said.get(name).and_then(dollars);
+        let total = dollars(&said).or_else(|| part("total_cost"));
+        Ok(Self {
+            total: total.map(|pico| Nano::from_femto(u128::from(pico.0) * 1_000)),
+            by_request: part("request_cost").is_some(),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Context {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Breadth::deserialize(Value::deserialize(deserializer)?).ok()))
     }
 }
 
@@ -485,6 +517,12 @@ mod tests {
                 (10, 60, 40, 5, 0),
             ),
             (
+                "perplexity's research reasons beside what it sums up",
+                json!({"prompt_tokens": 33, "completion_tokens": 7163, "total_tokens": 7196,
+                       "citation_tokens": 20016, "num_search_queries": 18, "reasoning_tokens": 5000}),
+                (33, 0, 0, 12163, 5000),
+            ),
+            (
                 "gemini behind openai's dialect keeps thinking in the total alone",
                 json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 40}),
                 (10, 0, 0, 30, 0),
@@ -531,11 +569,12 @@ mod tests {
     }
 
     #[test]
-    fn what_an_answer_says_it_cost_is_read_where_it_is_one_amount() {
+    fn what_an_answer_says_it_cost_is_read_where_it_is_an_amount() {
         for (cost, expected) in [
             ("0.00012345", Some(Nano(123_450))),
             ("0", Some(Nano(0))),
-            (r#"{"total_cost":0.1}"#, None),
+            (r#"{"total_cost":0.1,"request_cost":0.006}"#, Some(Nano(100_000_000))),
+            (r#"{"total":0.1}"#, None),
             ("-1", None),
             ("null", None),
             (r#""free""#, None),
@@ -543,6 +582,22 @@ mod tests {
             let raw =
                 format!(r#"{{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost":{cost}}}"#);
             assert_eq!(read(&raw, false).unwrap().usage.said_cost, expected, "{cost}");
+        }
+    }
+
+    #[test]
+    fn what_perplexity_searched_for_and_read_is_counted_as_it_is_billed() {
+        for (more, expected) in [
+            (r#""citation_tokens":20,"num_search_queries":18,"reasoning_tokens":7"#, (20, 18, None)),
+            (
+                r#""search_context_size":"high","num_search_queries":3,"cost":{"request_cost":0.012,"total_cost":1}"#,
+                (0, 0, Some(Breadth::High)),
+            ),
+            (r#""search_context_size":7,"citation_tokens":null,"cost":{"request_cost":null}"#, (0, 0, None)),
+        ] {
+            let raw = format!(r#"{{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,{more}}}"#);
+            let usage = read(&raw, false).unwrap().usage;
+            assert_eq!((usage.citations, usage.searches, usage.breadth), expected, "{more}");
         }
     }
 

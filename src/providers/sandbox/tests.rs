@@ -14,6 +14,7 @@ fn post(path: &str, body: &Value) -> LocalAnswer {
         headers: HeaderMap::new(),
         body: vec![Bytes::from(body.to_string())],
         lost: Vec::new(),
+        tier: None,
     })
 }
 
@@ -320,6 +321,7 @@ fn what_cannot_be_served_is_refused_in_openais_words() {
         headers: HeaderMap::new(),
         body: vec![Bytes::from_static(b"{")],
         lost: Vec::new(),
+        tier: None,
     });
     assert_eq!(garbage.status, 400);
 }
