@@ -191,6 +191,7 @@ pub struct Rule {
 
 /// A policy's verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are routes")]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Send the request along this route.

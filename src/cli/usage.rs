@@ -233,8 +233,11 @@ fn write_sums(
     }
 }
 
+/// A column: its head, and what a sum says in it.
+type Column = (&'static str, fn(&Sum) -> String);
+
 /// What most ledgers know nothing of: shown where there is any.
-const RARE: [(&str, fn(&Sum) -> String); 6] = [
+const RARE: [Column; 6] = [
     ("hits", |sum| sum.hits.to_string()),
     ("saved in $", |sum| sum.saved_nano.to_string()),
     ("written for 1h", |sum| sum.cache_write_long.to_string()),
@@ -277,7 +280,7 @@ fn table(sums: &[Sum], (by, names): (&[By], &Names), out: &mut impl Write) -> io
     Ok(())
 }
 
-fn row(sum: &Sum, of: impl Iterator<Item = String>, rare: &[(&str, fn(&Sum) -> String)]) -> Vec<String> {
+fn row(sum: &Sum, of: impl Iterator<Item = String>, rare: &[Column]) -> Vec<String> {
     let input = sum.input + sum.cached_read + sum.cache_write;
     let numbers = [sum.requests, sum.attempts, sum.failed, input, sum.cached_read, sum.output];
     let numbers = numbers.iter().map(ToString::to_string);

@@ -153,7 +153,7 @@ impl Door for Kept {
         let query = client_query(approach);
         let query = crate::api::raw::query_without(query.strip_prefix('?'), |name| name == "provider");
         let below = Below::Operation { kept: *self, name, query };
-        Ok(Intake::Ahead(Box::new(RawAhead::new(approach, &provider, below))))
+        Ok(Intake::Ahead(Box::new(RawAhead::new(approach, &provider, below)?)))
     }
 
     fn read(&self, _: Bytes, _: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {
