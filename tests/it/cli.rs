@@ -102,7 +102,7 @@ fn check_names_keys_that_error_texts_may_repeat_and_aliases_that_are_too_long() 
     assert_eq!(printed.code, Some(0), "{printed:#?}");
     let told: Vec<&str> = printed.err.lines().filter(|line| line.contains(": warning: ")).collect();
     assert_eq!(told.len(), 2, "{}", printed.err);
-    assert!(told[0].starts_with("tollgate.yaml:5:6: warning: a request for `m` makes at most 2"), "{told:?}");
+    assert!(told[0].starts_with("tollgate.yaml:5:3: warning: a request for `m` makes at most 2"), "{told:?}");
     assert!(told[1].starts_with("tollgate.yaml:2:21: warning: the secret `env:WORD`"), "{told:?}");
 }
 

@@ -296,8 +296,8 @@ fn each_contradiction_is_named_with_its_place() {
              v: { versions: { a: { share: 100, targets: [ s/a ], fallback: [ s/y ] } }, fallback: [ ok ] }\n"
                 .into(),
             vec![
-                "5:9: warning: a request for `long` makes at most 3 attempts: where all others fail, 1 of its targets are never asked",
-                "6:6: warning: a request for `v` makes at most 3 attempts: where all others fail, 1 of its targets are never asked",
+                "5:3: warning: a request for `long` makes at most 3 attempts: where all others fail, 1 of its targets are never asked",
+                "6:3: warning: a request for `v` makes at most 3 attempts: where all others fail, 1 of its targets are never asked",
             ],
         ),
         (
