@@ -212,9 +212,7 @@ impl WireUsage {
         // What the total counts and the two sums leave out tells which part a vendor keeps outside.
         match total.map_or(0, |total| total.saturating_sub(prompt + completion)) {
             0 => {
-                // Research at Perplexity reasons beside what it writes, and sums up only the latter.
-                let beside = out.iter().all(|details| details.0.reasoning_tokens.get() == 0)
-                    && (self.citation_tokens.value.is_some() || self.num_search_queries.value.is_some());
+                let beside = self.is_research() && first([a, b, c]) == 0;
                 let outside = beside || excludes_reasoning && total.is_none() || reasoning > completion;
                 completion += if outside { reasoning } else { 0 };
             }
@@ -264,6 +262,11 @@ impl WireUsage {
             || (read > 0 && details[0].0.cached_tokens.value != Some(read))
             || (reasoning > 0 && out[0].0.reasoning_tokens.value != Some(reasoning));
         Some(Tally { usage, prompt, completion, cached: read, reasoning, deviates })
+    }
+
+    /// Whether it is of research at Perplexity, which reasons beside what it writes and sums up only the latter.
+    fn is_research(&self) -> bool {
+        self.citation_tokens.value.is_some() || self.num_search_queries.value.is_some()
     }
 }
 
