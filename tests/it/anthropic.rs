@@ -214,8 +214,8 @@ async fn errors_have_anthropics_shape_wherever_they_arise() {
     };
     let get = client::get(gateway.clients, "/v1/messages").await;
     assert_eq!(kind(&get), (405, "invalid_request_error".into()));
-    let batches = post(gateway.clients, "/v1/messages/batches", &json!({})).await;
-    assert_eq!(kind(&batches), (404, "not_found_error".into()));
+    let nothing = post(gateway.clients, "/v1/messages/nothing", &json!({})).await;
+    assert_eq!(kind(&nothing), (404, "not_found_error".into()));
     let unknown = messages(&gateway, &ask("nowhere/m")).await;
     assert_eq!(kind(&unknown), (404, "not_found_error".into()));
     let broken = client::post_text(gateway.clients, "/v1/messages", "{").await;
