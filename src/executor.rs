@@ -29,6 +29,7 @@ mod switch;
 mod token;
 mod watchdog;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub use ensemble::Judge;
 pub use grip::Grip;
 pub use journal::{Journal, Spent};
 pub use live::{Live, Piece};
+use race::Ended;
 pub use raw::{Raw, RawForm};
 pub use secrecy::can_be_hidden;
 pub use sequel::{Again, Remainder, Sequel};
@@ -241,14 +243,9 @@ impl Executor {
                 Step::Wait(place) => Box::pin(course.wait(place)).await,
             };
             let Some(turn) = turn else { continue };
-            let target = &turn.target.name;
-            let (turn, result) = {
-                let mut attempt = std::pin::pin!(self.turn(job, turn, role, Some(&late)));
-                match late.before(attempt.as_mut()).await {
-                    Some(ended) => ended,
-                    // Boxed, as all that few requests need.
-                    None => return Box::pin(self.relieve(job, course, (target, attempt), &late)).await,
-                }
+            let (turn, result) = match self.unless_late(job, &mut course, turn, role, &late).await {
+                ControlFlow::Continue(ended) => ended,
+                ControlFlow::Break(result) => return result,
             };
             let pause = match result {
                 Ok(answered) => return Ok(answered),
@@ -264,14 +261,34 @@ impl Executor {
         }
     }
 
+    /// The end of an attempt; of one that becomes late, that of the whole job, for which somebody else is asked beside it.
+    ///
+    /// By itself, so that no other future of the job has to keep its room beside it.
+    async fn unless_late<'j>(
+        &'j self,
+        job: &'j Job,
+        course: &mut Course<'j>,
+        turn: Box<Turn<'j>>,
+        role: Role,
+        late: &'j Late,
+    ) -> ControlFlow<Result<Answered, Fault>, Ended<'j>> {
+        let target = &turn.target.name;
+        let mut attempt = std::pin::pin!(self.turn(job, turn, role, Some(late)));
+        match late.before(attempt.as_mut()).await {
+            Some(ended) => ControlFlow::Continue(ended),
+            // Boxed, as all that few requests need.
+            None => ControlFlow::Break(Box::pin(self.relieve(job, course, (target, attempt), late)).await),
+        }
+    }
+
     /// An attempt with its turn, which comes back with its end.
     async fn turn<'j>(
         &self,
         job: &Job,
-        mut turn: Turn<'j>,
+        mut turn: Box<Turn<'j>>,
         role: Role,
         late: Option<&Late>,
-    ) -> (Turn<'j>, Result<Answered, Fault>) {
+    ) -> Ended<'j> {
         let result = self.attempt(job, &mut turn, role, late).await;
         (turn, result)
     }

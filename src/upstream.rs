@@ -183,60 +183,63 @@ impl Upstream {
     ///
     /// # Errors
     /// `Unreachable`, `Timeout(Connect)`, `Malformed`, `Truncated`; `Unavailable` when we ran out of file descriptors.
-    pub async fn send(
+    pub fn send(
         &self,
         origin: &Origin,
         request: Outbound,
         connect_deadline: Duration,
-    ) -> Result<Response<AnswerBody>, Fault> {
-        let pool = self.inner.pool(origin)?;
+    ) -> impl Future<Output = Result<Response<AnswerBody>, Fault>> + Send {
         let (upload, once) = (request.upload.clone(), request.once);
+        // Made here, so that the future need not keep room for both.
         let mut draft = Draft::new(request);
-        let trace = draft.body.trace();
-        // The connection that lost it, where it goes out once more.
-        let mut lost_on = None;
-        loop {
-            let (pick, reused) = match pool.pick(lost_on) {
-                Some(pick) => (pick, true),
-                // Boxed, for it is large and rare, and every request would carry its room.
-                None => Box::pin(self.inner.open(&pool, connect_deadline, lost_on)).await?,
-            };
-            let serial = pick.serial();
-            // Only a reused connection can be stale, so only then a copy is worth its 100 ns.
-            let spare = reused.then(|| (draft.clone(), Instant::now()));
-            if reused {
-                self.inner.reused.fetch_add(1, Ordering::Relaxed);
-            }
-            let lost = match pick {
-                Pick::Lane(lane) => match lane.send(pool.request_h1(draft)).await {
-                    Ok((response, lane)) => {
-                        answered(upload.as_ref(), response.status());
-                        return answer::from_lane(response, lane, &pool);
-                    }
-                    Err(lost) => lost,
-                },
-                Pick::Shared(shared) => match shared.send(pool.request_h2(draft)?).await {
-                    Ok((response, ticket)) => {
-                        answered(upload.as_ref(), response.status());
-                        return answer::from_shared(response, ticket, &pool);
-                    }
-                    Err(lost) => lost,
-                },
-            };
-            let sent = lost.unsent.is_none() && lost.again != Again::Yes && trace.is_sent();
-            if let Some(fault) = upload.as_ref().and_then(broken_off) {
-                return Err(fault.sent(sent));
-            }
-            draft = match (lost.unsent, spare) {
-                (Some(unsent), _) if reused => Draft::from(unsent),
-                (_, Some((spare, since))) if lost.again.allows(since, once) && lost_on.is_none() => {
-                    self.inner.resent.fetch_add(1, Ordering::Relaxed);
-                    lost_on = Some(serial);
-                    trace.reset();
-                    spare
+        async move {
+            let pool = self.inner.pool(origin)?;
+            let trace = draft.body.trace();
+            // The connection that lost it, where it goes out once more.
+            let mut lost_on = None;
+            loop {
+                let (pick, reused) = match pool.pick(lost_on) {
+                    Some(pick) => (pick, true),
+                    // Boxed, for it is large and rare, and every request would carry its room.
+                    None => Box::pin(self.inner.open(&pool, connect_deadline, lost_on)).await?,
+                };
+                let serial = pick.serial();
+                // Only a reused connection can be stale, so only then a copy is worth its 100 ns.
+                let spare = reused.then(|| (draft.clone(), Instant::now()));
+                if reused {
+                    self.inner.reused.fetch_add(1, Ordering::Relaxed);
                 }
-                _ => return Err(lost.fault.sent(sent)),
-            };
+                let lost = match pick {
+                    Pick::Lane(lane) => match lane.send(pool.request_h1(draft)).await {
+                        Ok((response, lane)) => {
+                            answered(upload.as_ref(), response.status());
+                            return answer::from_lane(response, lane, &pool);
+                        }
+                        Err(lost) => lost,
+                    },
+                    Pick::Shared(shared) => match shared.send(pool.request_h2(draft)?).await {
+                        Ok((response, ticket)) => {
+                            answered(upload.as_ref(), response.status());
+                            return answer::from_shared(response, ticket, &pool);
+                        }
+                        Err(lost) => lost,
+                    },
+                };
+                let sent = lost.unsent.is_none() && lost.again != Again::Yes && trace.is_sent();
+                if let Some(fault) = upload.as_ref().and_then(broken_off) {
+                    return Err(fault.sent(sent));
+                }
+                draft = match (lost.unsent, spare) {
+                    (Some(unsent), _) if reused => Draft::from(unsent),
+                    (_, Some((spare, since))) if lost.again.allows(since, once) && lost_on.is_none() => {
+                        self.inner.resent.fetch_add(1, Ordering::Relaxed);
+                        lost_on = Some(serial);
+                        trace.reset();
+                        spare
+                    }
+                    _ => return Err(lost.fault.sent(sent)),
+                };
+            }
         }
     }
 

@@ -12,6 +12,9 @@ pub const END_OF_STREAM: &str = "data: [DONE]";
 /// The model that is answered whole. `bench-` is what clients see, the mock knows the rest (see [`crate::mock`]).
 pub const WHOLE: &str = "bench-chat";
 
+/// The key that clients show.
+pub const KEY: &str = "sk-bench-0123456789abcdef";
+
 /// A chat request with a body of `size` bytes, answered whole.
 pub fn whole(size: usize) -> Ask {
     ask("/v1/chat/completions", &chat(WHOLE, size, false), END_OF_WHOLE, 500)
@@ -47,7 +50,7 @@ fn ask(path: &str, body: &str, marker: &'static str, least: usize) -> Ask {
          accept-encoding: identity\r\n\
          content-type: application/json\r\n\
          user-agent: OpenAI/Python 1.109.1\r\n\
-         authorization: Bearer sk-bench-0123456789abcdef\r\n\
+         authorization: Bearer {KEY}\r\n\
          x-stainless-lang: python\r\n\
          x-stainless-package-version: 1.109.1\r\n\
          x-stainless-os: Linux\r\n\

@@ -68,6 +68,17 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Whoever counts what it does writes it down when it ends by itself.
+        if std::env::var_os("LLVM_PROFILE_FILE").is_some()
+            && Command::new("kill").arg(self.child.id().to_string()).status().is_ok_and(|sent| sent.success())
+        {
+            for _ in 0..300 {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

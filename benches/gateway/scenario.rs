@@ -41,6 +41,11 @@ pub enum Scenario {
     TranslateStream,
     /// Embeddings, at saturation. Has no bar, runs only when named.
     Embeddings,
+    /// Requests of 1 KB at saturation: all of reliability switched on, compared with the same gateway without. Runs only
+    /// when named.
+    Reliability,
+    /// The same with keys, limits, budgets, prices and the ledger. Runs only when named.
+    Money,
     /// Requests of 1 KB at a fixed rate.
     Open,
     /// 500 slow streams at once.
@@ -66,6 +71,56 @@ enum Side {
     Gateway,
 }
 
+/// How the gateway is configured.
+#[derive(Debug, Clone, Copy)]
+enum Setting {
+    /// As it is measured against the floor.
+    Plain,
+    Reliability,
+    Money,
+}
+
+impl Setting {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Reliability => "reliability",
+            Self::Money => "money",
+        }
+    }
+
+    fn config(self) -> String {
+        let plain = include_str!("tollgate.yaml");
+        match self {
+            Self::Plain => plain.to_owned(),
+            Self::Reliability => include_str!("reliability.yaml").to_owned(),
+            Self::Money => format!("{plain}{}", include_str!("money.yaml")),
+        }
+    }
+
+    /// What else the policy says.
+    fn policy(self, plain: &str) -> String {
+        match self {
+            Self::Plain | Self::Money => plain.to_owned(),
+            Self::Reliability => {
+                plain.replace(".retries(1)", ".then(\"mock/chat-b\").retries(1).hedge_after(\"5s\")")
+            }
+        }
+    }
+}
+
+impl Scenario {
+    /// Whether it runs only when named.
+    fn is_extra(self) -> bool {
+        matches!(self, Self::Embeddings | Self::Reliability | Self::Money)
+    }
+
+    /// Whether it has processes of its own.
+    fn is_fresh(self) -> bool {
+        matches!(self, Self::Slow | Self::Start | Self::Reliability | Self::Money)
+    }
+}
+
 /// The same figures, for one side, as often as there were rounds.
 type Rounds = [Vec<Vec<f64>>; 2];
 
@@ -86,14 +141,15 @@ pub fn run(options: &Options) -> Result<()> {
 impl Bench<'_> {
     fn measure(&mut self) -> Result<()> {
         let chosen: Vec<Scenario> = match self.options.only.as_slice() {
-            [] => Scenario::value_variants().iter().copied().filter(|s| *s != Scenario::Embeddings).collect(),
+            [] => Scenario::value_variants().iter().copied().filter(|s| !s.is_extra()).collect(),
             named => named.to_vec(),
         };
-        let (fresh, lasting): (Vec<_>, Vec<_>) =
-            chosen.into_iter().partition(|s| matches!(s, Scenario::Slow | Scenario::Start));
+        let (fresh, lasting): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|s| s.is_fresh());
         for scenario in fresh {
             match scenario {
                 Scenario::Slow => self.slow()?,
+                Scenario::Reliability => self.with_and_without(scenario, Setting::Reliability, 1.08)?,
+                Scenario::Money => self.with_and_without(scenario, Setting::Money, 1.10)?,
                 _ => self.start()?,
             }
         }
@@ -139,7 +195,7 @@ impl Bench<'_> {
                     self.saturate(&pair, scenario, [&asks::embeddings(); 2], connections, None)?
                 }
                 Scenario::Open => self.open(&pair)?,
-                Scenario::Slow | Scenario::Start => (),
+                Scenario::Slow | Scenario::Start | Scenario::Reliability | Scenario::Money => (),
             }
         }
         if self.report.faults() > 0 {
@@ -182,6 +238,16 @@ impl Bench<'_> {
             column(&gateway, 1),
         ));
         Ok(())
+    }
+
+    /// The same gateway twice, in the floor's place as it always is.
+    fn with_and_without(&mut self, scenario: Scenario, with: Setting, most: f64) -> Result<()> {
+        let pair = [self.gateway(Setting::Plain)?, self.gateway(with)?];
+        for it in &pair {
+            first_answer(it)?;
+        }
+        let connections = self.options.connections;
+        self.saturate(&pair, scenario, [&asks::whole(1 << 10); 2], connections, Some(most))
     }
 
     fn open(&mut self, pair: &[Running; 2]) -> Result<()> {
@@ -294,27 +360,36 @@ impl Bench<'_> {
             Side::Gateway if self.options.gateway_is_floor_lean => {
                 Running::start(own("floor-lean", Some(mock))?)
             }
-            Side::Gateway => {
-                let mut command = Command::new(self.options.binary());
-                command.args(["serve", "--config", "tollgate.yaml"]).current_dir(self.folder.path());
-                command.env("BENCH_UPSTREAM_KEY", "sk-bench-upstream-0123456789").stdout(self.access_log()?);
-                Running::start(command)
-            }
+            Side::Gateway => self.gateway(Setting::Plain),
         }
     }
 
+    fn gateway(&self, setting: Setting) -> Result<Running> {
+        let mut command = Command::new(self.options.binary());
+        command
+            .args(["serve", "--config", "tollgate.yaml"])
+            .current_dir(self.folder.path().join(setting.folder()));
+        command.env("BENCH_UPSTREAM_KEY", "sk-bench-upstream-0123456789").env("BENCH_CLIENT_KEY", asks::KEY);
+        command.stdout(self.access_log()?);
+        Running::start(command)
+    }
+
     fn write_config(&self) -> Result<()> {
-        let folder = self.folder.path();
         let policy = match &self.options.policy {
             Some(path) => fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
             None => include_str!("policy.rhai").to_owned(),
         };
-        fs::create_dir(folder.join("policies"))?;
-        fs::write(folder.join("policies/10-bench.rhai"), policy)?;
-        let config = include_str!("tollgate.yaml")
-            .replace("MOCK", &self.mock.clients.to_string())
-            .replace("ACCESS", if self.options.access_log == AccessLog::Off { "false" } else { "true" });
-        Ok(fs::write(folder.join("tollgate.yaml"), config)?)
+        for setting in [Setting::Plain, Setting::Reliability, Setting::Money] {
+            let folder = self.folder.path().join(setting.folder());
+            fs::create_dir_all(folder.join("policies"))?;
+            fs::write(folder.join("policies/10-bench.rhai"), setting.policy(&policy))?;
+            let config = setting
+                .config()
+                .replace("MOCK", &self.mock.clients.to_string())
+                .replace("ACCESS", if self.options.access_log == AccessLog::Off { "false" } else { "true" });
+            fs::write(folder.join("tollgate.yaml"), config)?;
+        }
+        Ok(())
     }
 
     fn access_log(&self) -> Result<Stdio> {

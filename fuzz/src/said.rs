@@ -27,7 +27,7 @@ const MADE_UP: [&str; 9] = [
 
 /// Sends `chunks` through the stream that the door makes for this target.
 pub fn said(asked: &dyn Asked, target: &Target, chunks: impl IntoIterator<Item = Bytes>) -> Said {
-    let Ok(mut relay) = crate::carried(asked).stream(target) else {
+    let Ok(mut relay) = super::carried(asked).stream(target) else {
         return Said { bytes: Vec::new(), fault: Some("no stream".into()) };
     };
     let mut frames = Vec::new();

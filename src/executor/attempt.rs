@@ -118,10 +118,7 @@ impl Executor {
         let due = Due::of(job, target, handover.filter(|_| late.is_none()), now);
         let tried = {
             let trying = std::pin::pin!(self.try_once(job, target, hold.as_ref(), &page, due, strike));
-            match handover.zip(late) {
-                Some((at, late)) => stake.watch(job, trying, at, late).await,
-                None => trying.await,
-            }
+            stake.watch(job, trying, handover.zip(late)).await
         };
         let (pass, mut busy) = stake.over();
         match in_the_books(job, entry, role, &page, tried).await {
@@ -230,7 +227,8 @@ impl Executor {
         let sent = match (instead, &target.vendor.place, target.vendor.wire.local()) {
             (Some(injected), ..) => injected,
             (None, Place::Http(place), _) => {
-                self.send(place, target, hold, outgoing, upload, head, raw).await?
+                let request = requested(place, target, hold, outgoing, upload, raw.as_ref())?;
+                self.send(place, target, hold, request, head, raw.is_some()).await?
             }
             (None, Place::Local, Some(local)) => play(local, outgoing, upload, head).await?,
             (None, Place::Local, None) => return Err(Fault::new(FaultKind::Internal, NOWHERE)),
@@ -329,29 +327,25 @@ impl Executor {
         Ok(held)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "each is something else that a request is made of")]
     async fn send(
         &self,
         place: &HttpPlace,
         target: &Target,
         hold: Option<&Hold>,
-        outgoing: Outgoing,
-        upload: Option<&Upload>,
+        mut request: Outbound,
         head: Head,
-        raw: Option<RawForm>,
+        is_raw: bool,
     ) -> Result<Sent, Fault> {
         let connect = target.vendor.deadlines.connect;
-        let mut request = outbound(place, target, hold, outgoing)?;
-        request.upload = upload.cloned();
-        request.once = raw.is_some_and(|form| form.as_it_came) && !request.method.is_idempotent();
+        let upload = request.upload.clone();
         let mut secrets = Vec::new();
         let exchange = async {
             let held = self.authorise(place, target, &mut request).await?;
-            secrets = if raw.is_some() { borne(&request) } else { fetched(target, &request) };
+            secrets = if is_raw { borne(&request) } else { fetched(target, &request) };
             let response = self.upstream.send(&place.origin, request, connect).await?;
             Ok::<_, Fault>((response, held))
         };
-        let (response, held) = match upload {
+        let (response, held) = match &upload {
             Some(upload) => Box::pin(uploading(exchange, upload, target, head)).await?,
             None => tokio::time::timeout_at(head.at, exchange).await.map_err(|_| head.passed())??,
         };
@@ -553,6 +547,21 @@ async fn uploading<T>(
         }
         at = due.min(head.due.total);
     }
+}
+
+/// The request as it goes over the wire, with what of its body is still to come.
+fn requested(
+    place: &HttpPlace,
+    target: &Target,
+    hold: Option<&Hold>,
+    outgoing: Outgoing,
+    upload: Option<&Upload>,
+    raw: Option<&RawForm>,
+) -> Result<Outbound, Fault> {
+    let mut request = outbound(place, target, hold, outgoing)?;
+    request.upload = upload.cloned();
+    request.once = raw.is_some_and(|form| form.as_it_came) && !request.method.is_idempotent();
+    Ok(request)
 }
 
 /// The request as it goes over the wire: rebuilt from the dialect's own headers and the configured ones, never relayed.

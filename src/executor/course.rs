@@ -121,8 +121,8 @@ pub(super) struct Turn<'j> {
 
 /// What can be done next.
 pub(super) enum Step<'j> {
-    /// Make this try.
-    Turn(Turn<'j>),
+    /// Make this try. Boxed, as it is handed on from future to future.
+    Turn(Box<Turn<'j>>),
     /// Wait: all who could be asked are busy, or their limits are used up, or they wanted a pause.
     Wait(Waiting),
     /// Nothing is left.
@@ -183,7 +183,7 @@ impl<'j> Course<'j> {
     }
 
     /// A target that is well and was not asked yet, to be asked beside the others.
-    pub(super) fn another(&mut self) -> Option<Turn<'j>> {
+    pub(super) fn another(&mut self) -> Option<Box<Turn<'j>>> {
         if !self.has_attempts() {
             return None;
         }
@@ -207,12 +207,12 @@ impl<'j> Course<'j> {
     }
 
     /// The turn counts as under way from now on.
-    fn begins(&mut self, mut turn: Turn<'j>) -> Turn<'j> {
+    fn begins(&mut self, mut turn: Turn<'j>) -> Box<Turn<'j>> {
         self.open += 1;
         self.begun += 1;
         turn.number = self.begun;
         turn.is_last = !self.has_other_well();
-        turn
+        Box::new(turn)
     }
 
     fn has_attempts(&self) -> bool {
@@ -390,7 +390,7 @@ impl<'j> Course<'j> {
 
     /// Waits in the line of a target until there is room; `None` when that would take too long, or something else came
     /// in the way.
-    pub(super) async fn wait(&mut self, waiting: Waiting) -> Option<Turn<'j>> {
+    pub(super) async fn wait(&mut self, waiting: Waiting) -> Option<Box<Turn<'j>>> {
         let Resting { place, wait, why } = match waiting {
             Waiting::Line(resting) => resting,
             Waiting::Pause(pause) => {
@@ -419,8 +419,7 @@ impl<'j> Course<'j> {
             Ok(Ok(turn)) => {
                 ticket.served();
                 self.in_vain.retain(|other| *other != place);
-                self.open += 1;
-                return Some(turn);
+                return Some(self.begins(turn));
             }
             Ok(Err(Some(resting))) if resting.why.is_waited_for() => {
                 self.note_full(resting.why, resting.wait);
@@ -483,8 +482,8 @@ impl<'j> Course<'j> {
     }
 
     /// A turn has failed: what now.
-    pub(super) async fn failed(&mut self, turn: Turn<'j>, fault: Fault) -> Onward {
-        let Turn { target, place, number, key, is_desperate, .. } = turn;
+    pub(super) async fn failed(&mut self, turn: Box<Turn<'j>>, fault: Fault) -> Onward {
+        let Turn { target, place, number, key, is_desperate, .. } = *turn;
         self.open = self.open.saturating_sub(1);
         if matches!(fault.kind, FaultKind::Lossy | FaultKind::Budget) {
             // Nothing was sent: no attempt is used up. Another target may carry more, or cost less.

@@ -128,14 +128,14 @@ impl<'a> Overdue<'a> {
         Self { executor, target, page, pass, busy: Some(busy), began, late: None }
     }
 
-    /// Waits for the attempt, and tells when it becomes late.
+    /// Waits for the attempt, and tells when it becomes late, where there is somebody to be told.
     pub(super) async fn watch<T>(
         &mut self,
         job: &Job,
         mut attempt: Pin<&mut (impl Future<Output = T> + Send)>,
-        mut at: Instant,
-        late: &Late,
+        watched: Option<(Instant, &Late)>,
     ) -> T {
+        let Some((mut at, late)) = watched else { return attempt.await };
         loop {
             if let Ok(done) = tokio::time::timeout_at(at, attempt.as_mut()).await {
                 return done;

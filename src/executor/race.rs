@@ -18,7 +18,7 @@ use crate::plan::Role;
 use crate::target::TargetName;
 
 /// A turn that has ended, and how.
-pub(super) type Ended<'j> = (Turn<'j>, Result<Answered, Fault>);
+pub(super) type Ended<'j> = (Box<Turn<'j>>, Result<Answered, Fault>);
 
 /// An attempt under way. Dropped, it ends: its connection is closed, and the journal has it as cancelled.
 type Attempt<'r, 'j> = Pin<Box<dyn Future<Output = Ended<'j>> + Send + 'r>>;
@@ -62,14 +62,15 @@ impl Executor {
     /// Carries out a job at this pace.
     pub(super) async fn race(&self, job: &Job, pace: Pace) -> Result<Answered, Fault> {
         let late = Late::default();
-        self.run(job, Course::new(job, self), Running::default(), pace, &late).await
+        let mut course = Course::new(job, self);
+        self.run(job, &mut course, Running::default(), pace, &late).await
     }
 
     /// Goes on with a job of which one attempt is under way and late: somebody else is asked beside it.
     pub(super) async fn relieve<'r, 'j>(
         &'j self,
         job: &'j Job,
-        mut course: Course<'j>,
+        course: &mut Course<'j>,
         (target, attempt): (&'j TargetName, impl Future<Output = Ended<'j>> + Send + 'r),
         late: &'j Late,
     ) -> Result<Answered, Fault>
@@ -87,7 +88,7 @@ impl Executor {
     async fn run<'r, 'j>(
         &'j self,
         job: &'j Job,
-        mut course: Course<'j>,
+        course: &mut Course<'j>,
         mut running: Running<'r, 'j>,
         pace: Pace,
         late: &'j Late,
@@ -201,7 +202,7 @@ impl<'r, 'j: 'r> Running<'r, 'j> {
         &mut self,
         executor: &'j Executor,
         job: &'j Job,
-        turn: Turn<'j>,
+        turn: Box<Turn<'j>>,
         role: Role,
         late: Option<&'j Late>,
     ) {

@@ -103,7 +103,7 @@ pub(super) struct Decided<'o, 'g> {
 /// We know where it goes.
 pub(super) struct Planned<'o, 'g> {
     pub(super) admitted: Admitted<'o, 'g>,
-    pub(super) job: Job,
+    pub(super) job: Box<Job>,
     pub(super) caller: Caller,
     /// Who can go on with a stream that breaks off, and how far.
     sequels: Option<(Vec<Target>, Remainder)>,
@@ -452,7 +452,8 @@ impl<'o, 'g> Decided<'o, 'g> {
         });
         let caller = session.facts().caller.clone();
         let belongs_to = caller.session.as_deref().or(caller.user.as_deref());
-        let job = Job {
+        // Boxed, for it is handed on from stage to stage.
+        let job = Box::new(Job {
             tiered,
             tokens: asked.tokens(),
             tenant: permit.tenant().ranked(plan.priority),
@@ -471,7 +472,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             strict,
             limits: snapshot.limits,
             deadline: opened.at + total,
-        };
+        });
         Ok(Planned {
             admitted: Admitted { opened, asked, permit },
             job,
@@ -509,9 +510,11 @@ impl<'o, 'g> Reserved<'o, 'g> {
         let Planned { admitted: Admitted { opened, asked, permit }, job, sequels, say, .. } = self.0;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
-            let answered = executor.carry_out(&job).await;
+            // Boxed, as that of a stream is below: who waits with it has room for neither.
+            let answered = Box::pin(executor.carry_out(&job)).await;
             let answered = match say {
-                Some(say) => opened.heed(&say, answered).await?,
+                // Boxed, as all that few requests need.
+                Some(say) => Box::pin(opened.heed(&say, answered)).await?,
                 None => answered?,
             };
             return match answered {
@@ -558,7 +561,7 @@ impl<'o, 'g> Reserved<'o, 'g> {
             }
             if let Some((targets, remainder)) = sequels {
                 let again = move |text: &str, seen: &[Bytes]| asked.after(text, seen);
-                answered.followed_by(|| Sequel::new(executor, job, targets, Arc::new(again), remainder));
+                answered.followed_by(|| Sequel::new(executor, *job, targets, Arc::new(again), remainder));
             }
             Ok(answered)
         });

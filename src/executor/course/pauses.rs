@@ -30,7 +30,7 @@ impl<'j> Course<'j> {
     }
 
     /// Another try where the pause is over, while others are under way.
-    pub(in crate::executor) fn after_pause(&mut self) -> Option<Turn<'j>> {
+    pub(in crate::executor) fn after_pause(&mut self) -> Option<Box<Turn<'j>>> {
         let now = Instant::now();
         if !self.has_attempts() {
             return None;

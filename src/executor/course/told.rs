@@ -83,7 +83,7 @@ impl Course<'_> {
 
     /// What the client is told when nothing is left. A provider's failure is told rather than the losses of others:
     /// another try may succeed.
-    pub(in crate::executor) fn verdict(mut self) -> Fault {
+    pub(in crate::executor) fn verdict(&mut self) -> Fault {
         let original = self.original.take().map(|original| original.fault);
         let fault = match (original, self.lossy.take()) {
             (Some(original), Some(lossy)) if original.whose == Whose::Caller => lossy,
@@ -96,7 +96,7 @@ impl Course<'_> {
 
     /// What the client is told when a course ends before its time: as ever, the fault of the target that was asked first.
     /// A fallback may refuse what that one would have taken.
-    pub(in crate::executor) fn ended(mut self, end: End) -> Fault {
+    pub(in crate::executor) fn ended(&mut self, end: End) -> Fault {
         if end.number == 0 {
             return end.fault;
         }
