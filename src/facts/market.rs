@@ -15,6 +15,11 @@ pub trait Market: Send + Sync {
     /// The target `provider/model`; `None` where there is no such provider.
     fn offer(&self, target: &str) -> Option<Offer>;
 
+    /// The same for a record of what nobody looked at: its numbers may be a second old.
+    fn offer_of_late(&self, target: &str) -> Option<Offer> {
+        self.offer(target)
+    }
+
     /// What stays the same of `provider/model` while a snapshot lasts.
     fn listing(&self, target: &TargetName) -> Option<Arc<Listing>> {
         self.offer(&target.to_string()).map(|offer| offer.listing)

@@ -62,7 +62,7 @@ impl Watched {
         let mut visited = std::mem::take(&mut *self.visits());
         for target in plan {
             if !visited.offers.iter().any(|offer| *offer.listing.name == *target) {
-                visited.offers.extend(self.market.offer(target));
+                visited.offers.extend(self.market.offer_of_late(target));
             }
         }
         visited

@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use tokio::time::Instant;
 
-use crate::facts::market::{Listing, Market, Numbers, Offer, Purse, Quota, Size, Who};
+use crate::facts::market::{Listing, Live, Market, Numbers, Offer, Purse, Quota, Size, Who};
 use crate::planner::{Alias, Catalogue, Entry, Known};
 use crate::providers::{Left, Vendor};
 use crate::target::TargetName;
+
+/// How old numbers may be that go into records: health is read as often.
+const OF_LATE: Duration = Duration::from_secs(1);
 
 /// The deepest chain of aliases that name aliases, as in a plan.
 const MAX_ALIAS_DEPTH: usize = 8;
@@ -29,6 +33,8 @@ struct Made {
     revision: u64,
     /// Targets that the configuration names, in the order of their names.
     all: Vec<Arc<Listing>>,
+    /// What was measured of each of them when somebody last noted it.
+    noted: Vec<ArcSwapOption<(Instant, Live)>>,
     /// What stands behind each alias, and each version of one.
     aliases: HashMap<Arc<str>, Vec<Arc<Listing>>>,
 }
@@ -50,6 +56,7 @@ impl Board {
             made.all.append(&mut listings);
         }
         made.all.sort_by(|a, b| (a.provider(), a.model()).cmp(&(b.provider(), b.model())));
+        made.noted = made.all.iter().map(|_| ArcSwapOption::empty()).collect();
         let mut aliases = HashMap::new();
         for (name, entry) in catalogue.entries() {
             let ways: Vec<&Alias> = match entry {
@@ -92,6 +99,7 @@ impl Board {
         Made {
             revision,
             all: older.all.iter().map(fresh).collect(),
+            noted: older.all.iter().map(|_| ArcSwapOption::empty()).collect(),
             aliases: older
                 .aliases
                 .iter()
@@ -147,13 +155,10 @@ impl Board {
     /// The listing of `provider/model`; made for this one look where the configuration does not name the model.
     fn find(&self, made: &Made, target: &str) -> Option<Arc<Listing>> {
         let (provider, model) = target.split_once('/').filter(|(_, model)| !model.is_empty())?;
-        let place = made
-            .all
-            .binary_search_by(|listing| (listing.provider(), listing.model()).cmp(&(provider, model)));
-        if let Ok(place) = place {
-            return made.all.get(place).cloned();
+        match made.place(provider, model) {
+            Some(place) => made.all.get(place).cloned(),
+            None => Some(self.listing(self.vendors.get(provider)?, model)),
         }
-        Some(self.listing(self.vendors.get(provider)?, model))
     }
 
     fn now(&self, listing: Arc<Listing>) -> Offer {
@@ -186,19 +191,39 @@ fn said(catalogue: &Catalogue) -> HashMap<TargetName, Vec<(&'static str, Arc<str
     said
 }
 
+impl Made {
+    fn place(&self, provider: &str, model: &str) -> Option<usize> {
+        self.all
+            .binary_search_by(|listing| (listing.provider(), listing.model()).cmp(&(provider, model)))
+            .ok()
+    }
+}
+
 impl Market for Board {
     fn offer(&self, target: &str) -> Option<Offer> {
         self.find(&self.made(), target).map(|listing| self.now(listing))
     }
 
+    fn offer_of_late(&self, target: &str) -> Option<Offer> {
+        let made = self.made();
+        let known = target.split_once('/').and_then(|(provider, model)| made.place(provider, model));
+        let Some((listing, noted)) = known.and_then(|at| made.all.get(at).zip(made.noted.get(at))) else {
+            return self.find(&made, target).map(|listing| self.now(listing));
+        };
+        let now = Instant::now();
+        if let Some((_, live)) = noted.load().as_deref().filter(|(at, _)| now.duration_since(*at) < OF_LATE) {
+            return Some(Offer { live: *live, listing: listing.clone() });
+        }
+        let offer = self.now(listing.clone());
+        noted.store(Some(Arc::new((now, offer.live))));
+        Some(offer)
+    }
+
     fn listing(&self, target: &TargetName) -> Option<Arc<Listing>> {
         let made = self.made();
-        let place = made.all.binary_search_by(|listing| {
-            (listing.provider(), listing.model()).cmp(&(&*target.provider, &*target.model))
-        });
-        match place {
-            Ok(place) => made.all.get(place).cloned(),
-            Err(_) => Some(self.listing(self.vendors.get(&target.provider)?, &target.model)),
+        match made.place(&target.provider, &target.model) {
+            Some(place) => made.all.get(place).cloned(),
+            None => Some(self.listing(self.vendors.get(&target.provider)?, &target.model)),
         }
     }
 
@@ -293,5 +318,39 @@ mod tests {
         let prices: Vec<_> = board.behind("cheap").iter().map(|offer| offer.listing.price).collect();
         assert_eq!(prices, [Some(Price { input: 5.0, output: 2.0 }), None, None], "the prices of now");
         assert_eq!(board.offer("sandbox/down").unwrap().live.healthy, Some(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_into_records_is_measured_once_a_second() {
+        /// Says how often it was asked.
+        #[derive(Default)]
+        struct Counts(AtomicU64);
+
+        impl Numbers for Counts {
+            fn revision(&self) -> u64 {
+                0
+            }
+            fn fill(&self, _: &mut Listing) {}
+            fn live(&self, _: &str) -> Live {
+                Live { in_flight: Some(self.0.fetch_add(1, Ordering::Relaxed)), ..Live::default() }
+            }
+        }
+
+        let wire = dialect("openai", &QuirkSettings::default()).unwrap();
+        let mut vendor = Vendor::bare("sandbox", wire);
+        vendor.models = vec!["echo".into()];
+        let numbers: Arc<dyn Numbers> = Arc::new(Counts::default());
+        let board = Board::new(&Catalogue::new(vec![Arc::new(vendor)], Vec::new()), &numbers);
+        let noted = |target: &str| board.offer_of_late(target).and_then(|offer| offer.live.in_flight);
+        assert_eq!([noted("sandbox/echo"), noted("sandbox/echo")], [Some(0), Some(0)]);
+        assert_eq!(
+            board.offer("sandbox/echo").and_then(|offer| offer.live.in_flight),
+            Some(1),
+            "always anew"
+        );
+        assert_eq!([noted("sandbox/made-up"), noted("sandbox/made-up")], [Some(2), Some(3)]);
+        tokio::time::advance(OF_LATE).await;
+        assert_eq!([noted("sandbox/echo"), noted("sandbox/echo")], [Some(4), Some(4)]);
+        assert_eq!(noted("nobody/x"), None);
     }
 }
