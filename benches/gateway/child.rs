@@ -76,7 +76,7 @@ impl Drop for Running {
                 if !matches!(self.child.try_wait(), Ok(None)) {
                     break;
                 }
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::park_timeout(Duration::from_millis(100));
             }
         }
         let _ = self.child.kill();

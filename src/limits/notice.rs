@@ -16,6 +16,18 @@ use super::rules::{Bound, Meter};
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
+/// OpenAI's, for each of its two limits.
+static OF_REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+static OF_TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
 /// How limits stand at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Notice(Vec<Line>);
@@ -61,20 +73,25 @@ impl Notice {
 
     /// Adds the headers that say so.
     pub fn tell(&self, headers: &mut HeaderMap) {
-        let (mut policy, mut standing) = (String::new(), String::new());
+        // Of one line, as most have.
+        let (mut policy, mut standing) = (String::with_capacity(64), String::with_capacity(64));
         for line in &self.0 {
             let comma = if policy.is_empty() { "" } else { ", " };
             let Line { limit, what, quota, level, .. } = line;
-            let name = match line.window {
-                0 => format!("{limit}:{}", what.as_str()),
-                _ => format!("{limit}:{}/{}", what.as_str(), line.period),
-            };
-            // Names of the configuration are checked to be plain; writing to a string cannot fail.
-            let _ = write!(policy, "{comma}\"{name}\";q={quota};qu=\"{}\"", what.as_str());
-            let _ = write!(standing, "{comma}\"{name}\";r={}", level.remaining);
+            // Names of the configuration are checked to be plain.
+            for text in [&mut policy, &mut standing] {
+                text.extend([comma, "\"", limit, ":", what.as_str()]);
+                if line.window > 0 {
+                    text.extend(["/", line.period]);
+                }
+                text.push('"');
+            }
+            push(&mut policy, ";q=", *quota);
+            policy.extend([";qu=\"", what.as_str(), "\""]);
+            push(&mut standing, ";r=", level.remaining);
             if line.window > 0 {
-                let _ = write!(policy, ";w={}", line.window);
-                let _ = write!(standing, ";t={}", seconds(level.reset));
+                push(&mut policy, ";w=", line.window);
+                push(&mut standing, ";t=", seconds(level.reset));
             }
         }
         for (name, text) in [(POLICY, policy), (LIMIT, standing)] {
@@ -82,18 +99,13 @@ impl Notice {
                 headers.insert(name, value);
             }
         }
-        for (kind, limit) in [("requests", self.requests()), ("tokens", self.tokens())] {
+        for (names, limit) in [(&OF_REQUESTS, self.requests()), (&OF_TOKENS, self.tokens())] {
             let Some(limit) = limit else { continue };
-            let all = [
-                ("limit", limit.limit.to_string()),
-                ("remaining", limit.remaining.to_string()),
-                ("reset", go_duration(limit.reset)),
-            ];
-            for (what, text) in all {
-                let name = HeaderName::try_from(format!("x-ratelimit-{what}-{kind}"));
-                if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(text)) {
-                    headers.insert(name, value);
-                }
+            let [most, remaining, reset] = names;
+            headers.insert(most, limit.limit.into());
+            headers.insert(remaining, limit.remaining.into());
+            if let Ok(value) = HeaderValue::try_from(go_duration(limit.reset)) {
+                headers.insert(reset, value);
             }
         }
     }
@@ -113,6 +125,13 @@ impl Notice {
         let line = self.0.iter().filter(|line| counts(line.what)).min_by_key(left)?;
         Some(OpenAiLimit { limit: line.quota, remaining: line.level.remaining, reset: line.level.reset })
     }
+}
+
+/// A field with a whole number.
+fn push(text: &mut String, field: &str, number: u64) {
+    text.push_str(field);
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{number}");
 }
 
 /// Rounded up: a client that comes back a little late is served, one that comes early is not.
