@@ -168,6 +168,16 @@ impl Translated {
         }
     }
 
+    /// Says what was left when the provider's body was over.
+    fn ended(&mut self, ended: Result<(), Fault>, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        self.say(out);
+        ended?;
+        if self.complete {
+            return Ok(());
+        }
+        Err(Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete"))
+    }
+
     fn note(&mut self, event: &Event) {
         self.tongue.hear(event, &mut self.unsaid);
         match event {
@@ -207,12 +217,15 @@ impl StreamRelay for Translated {
             return Ok(());
         }
         let finished = self.decoder.finish(&mut self.events);
-        self.say(out);
-        finished?;
+        self.ended(finished, out)
+    }
+
+    fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
         if self.complete {
             return Ok(());
         }
-        Err(Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete"))
+        let settled = self.decoder.settle(&mut self.events);
+        self.ended(settled, out)
     }
 
     fn fault(&mut self, fault: &Fault) -> Option<Bytes> {

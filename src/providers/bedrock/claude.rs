@@ -218,6 +218,10 @@ impl StreamDecoder for Decoder {
     fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
         self.inner.finish(events)
     }
+
+    fn settle(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
+        self.inner.settle(events)
+    }
 }
 
 struct Stream {
@@ -240,6 +244,10 @@ impl StreamRelay for Stream {
 
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
         self.inner.finish(out)
+    }
+
+    fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        self.inner.settle(out)
     }
 
     fn is_complete(&self) -> bool {
