@@ -7,7 +7,9 @@
 use bytes::Bytes;
 
 use super::tongue::{Tongue, Unsaid};
-use crate::chat::{Answer, Event, Loss, Request, StreamDecoder, StreamEncoder, Usage};
+use crate::chat::{
+    Answer, Event, Finish, FinishReason, Loss, Part, Request, StreamDecoder, StreamEncoder, Usage,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Dialect, Frame, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
@@ -80,6 +82,10 @@ pub(super) fn whole(
     if answer.model.is_empty() {
         target.name.model.as_ref().clone_into(&mut answer.model);
     }
+    for choice in &mut answer.choices {
+        let called = choice.content.iter().any(|part| matches!(part, Part::ToolCall { .. }));
+        choice.finish.iter_mut().for_each(|finish| came_to_its_end(finish, called));
+    }
     let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
     Ok(Relayed {
         usage: answer.usage,
@@ -87,6 +93,13 @@ pub(super) fn whole(
         lost: tongue.unsaid(&answer),
         body: encode(&answer).into(),
     })
+}
+
+/// An answer that ends with calls and has none has come to its end: clients would run no tool and ask again.
+fn came_to_its_end(finish: &mut Finish, called: bool) {
+    if finish.reason == FinishReason::ToolCalls && !called {
+        finish.reason = FinishReason::Stop;
+    }
 }
 
 /// A stream of `target` in the door's dialect, which `encoder` writes and `tongue` describes.
@@ -120,6 +133,8 @@ struct Translated {
     events: Vec<Event>,
     usage: Option<Usage>,
     finish: Option<(u32, &'static str)>,
+    /// Choices that have called a tool.
+    called: Vec<u32>,
     text_bytes: u64,
     complete: bool,
 }
@@ -136,6 +151,7 @@ impl Translated {
             events: Vec::new(),
             usage: None,
             finish: None,
+            called: Vec::new(),
             text_bytes: 0,
             complete: false,
         }
@@ -153,6 +169,13 @@ impl Translated {
             }
             if let Some(names) = &self.names {
                 names.restore_event(&mut event);
+            }
+            match &mut event {
+                Event::ToolCallStart { choice, .. } if !self.called.contains(choice) => {
+                    self.called.push(*choice);
+                }
+                Event::Finish { choice, finish } => came_to_its_end(finish, self.called.contains(choice)),
+                _ => {}
             }
             self.note(&event);
             content |= event.is_content();
