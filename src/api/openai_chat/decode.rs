@@ -20,6 +20,10 @@ pub(super) struct Decoded {
     pub(super) request: Request,
     /// Fields inside of messages, parts and tools that it cannot, in the client's paths.
     pub(super) lost: Vec<Loss>,
+    /// How many of the tools stand in `tools`; the others stand in `functions`.
+    pub(super) tools: usize,
+    /// Whether the choice among them is a `function_call`.
+    pub(super) chosen_of_old: bool,
     /// Whether the client knows nothing but the calls of 2023: `functions`, and one `function_call` in an answer.
     pub(super) legacy: bool,
 }
@@ -60,14 +64,16 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
         top.keep("stream_options", fields.rest());
     }
     let functions = top.list("functions")?;
-    let legacy = !functions.is_empty() && request.tools.is_empty();
+    let tools = request.tools.len();
+    let legacy = !functions.is_empty() && tools == 0;
     if legacy {
         request.parallel_tool_calls = Some(false);
     }
     for function in functions.into_iter().enumerate() {
         request.tools.push(tool::legacy(function, &root.key("functions"))?);
     }
-    if request.tool_choice.is_none() {
+    let chosen_of_old = request.tool_choice.is_none();
+    if chosen_of_old {
         request.tool_choice = tool::choice(top.take("function_call"), &root.key("function_call"))?;
     }
     if request.user.is_none() {
@@ -75,7 +81,8 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
         request.user = top.peek("safety_identifier").and_then(Value::as_str).map(str::to_owned);
     }
     request.rest = top.rest();
-    Ok(Decoded { request, lost: lost.into_iter().map(Loss::dropped).collect(), legacy })
+    let lost = lost.into_iter().map(Loss::dropped).collect();
+    Ok(Decoded { request, lost, tools, chosen_of_old, legacy })
 }
 
 fn output(top: &mut Record<'_>, lost: &mut Vec<String>) -> Result<OutputFormat, Fault> {

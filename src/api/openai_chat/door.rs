@@ -105,9 +105,10 @@ impl Carry for Ask {
         if let Some(relay) = relay(target, Dialect::OpenAi) {
             return relay.splice(self.body(), &target.name);
         }
-        let Decoded { request, lost, legacy } = self.decoded()?;
+        let decoded = self.decoded()?;
+        let Decoded { request, lost, legacy, .. } = decoded;
         let names = self.names(target);
-        let clients = |path: &str| path::clients(path, request);
+        let clients = |path: &str| path::clients(path, decoded);
         let mut outgoing = translate::outgoing(target, request, names.as_ref(), clients)?;
         if *legacy && !self.body().has(PARALLEL) {
             // That there be one call is our wish, not the client's; a second one is told of when it comes.
