@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::in_words;
 use super::tongue::{Tongue, Unsaid};
 use crate::chat::{
     Answer, Event, Finish, FinishReason, Loss, Part, Request, StreamDecoder, StreamEncoder, Usage,
@@ -42,11 +43,13 @@ pub(super) fn outgoing(
     names: Option<&Names>,
     clients: impl Fn(&str) -> Option<String>,
 ) -> Result<Outgoing, Fault> {
+    let (told, lost) = in_words::for_target(request, target.wire().dialect());
     let encoded = match names {
-        Some(names) => target.wire().encode(&names.apply(request), &target.name),
-        None => target.wire().encode(request, &target.name),
+        Some(names) => target.wire().encode(&names.apply(&told), &target.name),
+        None => target.wire().encode(&told, &target.name),
     };
     let mut outgoing = encoded.map_err(|fault| in_clients_words(fault, &clients))?;
+    outgoing.lost.extend(lost);
     outgoing.lost.extend(names.into_iter().flat_map(|names| names.lost(request)));
     for loss in &mut outgoing.lost {
         if let Some(path) = clients(&loss.path) {

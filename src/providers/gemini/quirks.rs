@@ -9,7 +9,7 @@ use crate::chat::{
     Event, FinishReason, Media, Message, Object, OutputFormat, Part, Request, Role, Tool, ToolChoice,
     ToolKind, proof,
 };
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Then};
 use crate::providers::{Provider, QuirkSettings, Relay};
 use crate::target::TargetName;
 
@@ -311,10 +311,10 @@ fn proofs_go_back_to_the_part_that_they_prove() {
 #[test]
 fn what_google_cannot_say_is_reported() {
     let mut asked = Request {
-        messages: vec![message(
-            Role::User,
-            vec![Part::text("hi"), Part::Other(json!({"type": "server_tool_use"}))],
-        )],
+        messages: vec![
+            message(Role::User, vec![Part::text("hi")]),
+            message(Role::Assistant, vec![Part::Other(json!({"type": "server_tool_use"}))]),
+        ],
         output: OutputFormat::JsonSchema {
             name: "n".into(),
             description: None,
@@ -333,13 +333,43 @@ fn what_google_cannot_say_is_reported() {
     assert_eq!(
         lost,
         [
-            "messages[0].content[1] (part of another provider's dialect dropped)",
+            "messages[1].content[0] (part of another provider's dialect dropped)",
             "logit_bias (dropped)",
             "response_format.json_schema.schema.patternProperties (dropped)",
             "user (dropped)",
             "verbosity (dropped)",
         ]
     );
+}
+
+#[test]
+fn what_a_user_shows_is_told_or_refused() {
+    let asks = |part: Value| Request {
+        messages: vec![message(Role::User, vec![Part::Other(part)])],
+        ..Request::default()
+    };
+    let film = "https://www.youtube.com/watch?v=1";
+    for (part, expected) in [
+        (
+            json!({"type": "video_url", "video_url": {"url": film}}),
+            json!({"fileData": {"mimeType": "video/mp4", "fileUri": film}}),
+        ),
+        (
+            json!({"type": "video_url", "video_url": "https://x/v.webm"}),
+            json!({"fileData": {"mimeType": "video/webm", "fileUri": "https://x/v.webm"}}),
+        ),
+        (
+            json!({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}}),
+            json!({"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}}),
+        ),
+        (json!({"executableCode": {"code": "1"}}), json!({"executableCode": {"code": "1"}})),
+    ] {
+        let (_, body, lost) = encoded(&asks(part), "gemini-2.5-pro");
+        assert_eq!((&body["contents"][0]["parts"][0], lost.len()), (&expected, 0));
+    }
+    let target = TargetName::parse("gemini/gemini-2.5-pro").unwrap();
+    let fault = gemini().encode(&asks(json!({"type": "container_upload"})), &target).unwrap_err();
+    assert_eq!((fault.param.as_deref(), fault.then()), (Some("messages[0].content[0]"), Then::NextTarget));
 }
 
 #[test]

@@ -308,6 +308,12 @@ pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
         "search_result",
         "container_upload",
         "tool_reference",
+        "tool_addition",
+        "tool_removal",
+        "browser_state",
+        "mcp_tool_listing",
+        "compaction",
+        "fallback",
         "document",
     ];
     own.contains(&kind) || kind.ends_with("_tool_result")
