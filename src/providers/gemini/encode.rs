@@ -38,7 +38,7 @@ pub(super) fn chat(
     if surface == Surface::Vertex && !model.is_third() {
         contents::without_ids(&mut body);
     }
-    tools::put(asked, model, &mut body, &mut lost);
+    tools::put(asked, model, surface, &mut body, &mut lost);
     let mut config = Object::new();
     sampling(asked, &mut config, &mut lost);
     output(asked, model, &mut body, &mut config, &mut lost);

@@ -201,6 +201,18 @@ fn encoded(asked: &Request, model: &str) -> (String, Value, Vec<String>) {
     (outgoing.path, body, outgoing.lost.iter().map(ToString::to_string).collect())
 }
 
+fn function(name: &str) -> Tool {
+    Tool {
+        name: name.into(),
+        description: None,
+        parameters: None,
+        strict: None,
+        kind: ToolKind::Function,
+        cache: None,
+        rest: Object::new(),
+    }
+}
+
 fn message(role: Role, content: Vec<Part>) -> Message {
     Message { role, content, name: None, rest: Object::new() }
 }
@@ -237,13 +249,9 @@ fn a_conversation_with_tools_is_said_in_googles_words() {
             message(Role::Tool, vec![result("c2", vec![Part::text(r#"{"t":1}"#), picture], true)]),
         ],
         tools: vec![Tool {
-            name: "weather".into(),
             description: Some("d".into()),
             parameters: Some(json!({"type": "object", "properties": {"city": {"type": "string"}}})),
-            strict: None,
-            kind: ToolKind::Function,
-            cache: None,
-            rest: Object::new(),
+            ..function("weather")
         }],
         tool_choice: Some(ToolChoice::Named("weather".into())),
         max_output_tokens: Some(9),
@@ -340,6 +348,38 @@ fn what_google_cannot_say_is_reported() {
             "verbosity (dropped)",
         ]
     );
+}
+
+#[test]
+fn googles_own_tools_beside_functions_may_show_their_calls() {
+    let own = Tool {
+        kind: ToolKind::Server,
+        rest: json!({"googleSearch": {}}).as_object().unwrap().clone(),
+        ..function("googleSearch")
+    };
+    let shown = json!({"includeServerSideToolInvocations": true});
+    let any = json!({"functionCallingConfig": {"mode": "ANY"}, "includeServerSideToolInvocations": true});
+    let (gemini, vertex) = (gemini(), Gemini::on_vertex(QuirkSettings::default()));
+    for (provider, tools, choice, model, expected) in [
+        (&gemini, vec![function("f"), own.clone()], None, "gemini-3-flash-preview", shown.clone()),
+        (&gemini, vec![function("f"), own.clone()], Some(ToolChoice::Auto), "gemini-3.6-flash", shown),
+        (&gemini, vec![function("f"), own.clone()], Some(ToolChoice::Required), "gemini-3-pro", any),
+        (&gemini, vec![function("f"), own.clone()], None, "gemini-2.5-pro", Value::Null),
+        (&gemini, vec![own.clone()], None, "gemini-3-pro", Value::Null),
+        (&gemini, vec![function("f")], None, "gemini-3-pro", Value::Null),
+        (&vertex, vec![function("f"), own], None, "gemini-3-pro", Value::Null),
+    ] {
+        let messages = vec![message(Role::User, vec![Part::text("hi")])];
+        let asked = Request { messages, tools, tool_choice: choice, ..Request::default() };
+        let outgoing = provider.encode(&asked, &TargetName::parse(&format!("g/{model}")).unwrap()).unwrap();
+        let body: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+        assert_eq!(
+            body.get("toolConfig").cloned().unwrap_or_default(),
+            expected,
+            "{model}: {:?}",
+            asked.tools
+        );
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::model::Model;
-use super::schema;
+use super::{Surface, schema};
 use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
 use crate::providers::choice::{self, Wish};
 
@@ -29,7 +29,13 @@ const OWN: &[&str] = &[
 ];
 
 /// Puts `tools` and `toolConfig` into the request's body.
-pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &mut Vec<Loss>) {
+pub(super) fn put(
+    asked: &Request,
+    model: Model<'_>,
+    surface: Surface,
+    body: &mut Object,
+    lost: &mut Vec<Loss>,
+) {
     let some = Wish::of_some(asked).unwrap_or_default();
     let (mut functions, mut others) = (Vec::new(), Vec::new());
     for (at, tool) in asked.tools.iter().enumerate() {
@@ -48,6 +54,7 @@ pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &m
         others.clear();
         lost.push(Loss::new("tools", "Google's own dropped: this model takes them or functions, not both"));
     }
+    let both = !functions.is_empty() && !others.is_empty();
     let mut tools = Vec::new();
     if !functions.is_empty() {
         tools.push(json!({ "functionDeclarations": functions }));
@@ -60,9 +67,24 @@ pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &m
     if let Some(config) = choice.and_then(|choice| choice_of(&choice, lost)) {
         body.insert("toolConfig".into(), config);
     }
+    if both && surface == Surface::Gemini {
+        show_invocations(body);
+    }
     if asked.parallel_tool_calls == Some(false) && !asked.tools.is_empty() {
         lost.push(Loss::dropped("parallel_tool_calls"));
     }
+}
+
+/// The Gemini API takes its own tools beside functions only where calls of its own may show in the answer, and then knows
+/// no mode `AUTO`; Vertex AI does not know the word: <https://ai.google.dev/gemini-api/docs/tool-combination>
+fn show_invocations(body: &mut Object) {
+    let config = body.entry("toolConfig").or_insert_with(|| json!({}));
+    let Some(config) = config.as_object_mut() else { return };
+    let mode = config.get("functionCallingConfig").and_then(|config| config.get("mode"));
+    if mode.is_some_and(|mode| mode == "AUTO") {
+        config.shift_remove("functionCallingConfig");
+    }
+    config.insert("includeServerSideToolInvocations".into(), true.into());
 }
 
 fn declaration(tool: &Tool, at: usize, model: Model<'_>, lost: &mut Vec<Loss>) -> Value {
