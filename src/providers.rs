@@ -39,6 +39,7 @@ mod ring;
 mod sandbox;
 mod schema;
 mod scrub;
+mod search;
 mod service;
 mod settings;
 mod sigv4;

@@ -185,7 +185,9 @@ fn a_request_is_read_in_either_spelling() {
     let read = decoded(&camel).unwrap();
     let request = &read.request;
     let lost: Vec<&str> = read.lost.iter().map(|loss| &*loss.path).collect();
-    assert_eq!(lost, ["tools[1].googleSearch", "generationConfig.speechConfig", "safetySettings"]);
+    assert_eq!(lost, ["generationConfig.speechConfig", "safetySettings"]);
+    let tools: Vec<_> = request.tools.iter().map(|tool| (&*tool.name, tool.kind)).collect();
+    assert_eq!(tools, [("f", ToolKind::Function), ("googleSearch", ToolKind::Server)]);
     let roles: Vec<Role> = request.messages.iter().map(|message| message.role).collect();
     assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool]);
     let [Part::Thinking { .. }, Part::ToolCall { id: one, signature, .. }, Part::ToolCall { id: two, .. }] =

@@ -40,6 +40,8 @@ impl Claude {
             defaults: [("anthropic_version".to_owned(), VERSION.into())].into(),
             drop: vec!["model".into(), "stream".into()],
             rename: [("betas".to_owned(), "anthropic_beta".to_owned())].into(),
+            // https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages-tool-use.html
+            lacks: vec!["web_search".into()],
             ..QuirkSettings::default()
         };
         Self { inner: Anthropic::new(own.with(quirks)) }

@@ -185,6 +185,7 @@ fn rest(rest: &Object, body: &mut Object, config: &mut Object, lost: &mut Vec<Lo
                     put(config, "responseModalities", Some(words));
                 }
             }
+            (tools::SEARCH, Value::Object(_)) => {}
             (field, value) if foreign::is_usual(field, value) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
@@ -245,6 +246,20 @@ mod tests {
         ] {
             let (sent, _) = encoded(&Request { messages, ..Request::default() }, "gemini-2.5-flash");
             assert_eq!(sent["contents"], expected);
+        }
+    }
+
+    #[test]
+    fn a_search_that_openais_chat_asks_for_is_googles_own() {
+        let mut asked = Request { messages: vec![said(Role::User, &["q"])], ..Request::default() };
+        for (options, expected) in [
+            (json!({"search_context_size": "low"}), &[][..]),
+            (json!({"user_location": {"type": "approximate"}}), &["web_search_options"]),
+        ] {
+            asked.rest.insert("web_search_options".into(), options);
+            let (sent, lost) = encoded(&asked, "gemini-2.5-flash");
+            assert_eq!(sent["tools"], json!([{"googleSearch": {}}]));
+            assert_eq!(lost, expected);
         }
     }
 

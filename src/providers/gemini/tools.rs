@@ -28,6 +28,9 @@ const OWN: &[&str] = &[
     "mcpServers",
 ];
 
+/// OpenAI's chat asks for a search beside the tools.
+pub(super) const SEARCH: &str = "web_search_options";
+
 /// Puts `tools` and `toolConfig` into the request's body.
 pub(super) fn put(
     asked: &Request,
@@ -47,6 +50,12 @@ pub(super) fn put(
             others.extend(server(tool, at, lost));
         } else {
             functions.push(declaration(tool, at, model, lost));
+        }
+    }
+    if let Some(Value::Object(options)) = asked.rest.get(SEARCH) {
+        others.push(json!({ "googleSearch": {} }));
+        if has_settings(options) {
+            lost.push(Loss::new(SEARCH, "became googleSearch without its settings"));
         }
     }
     // https://ai.google.dev/gemini-api/docs/function-calling#multi-tool-use
@@ -162,12 +171,14 @@ fn server(tool: &Tool, at: usize, lost: &mut Vec<Loss>) -> Option<Value> {
         return None;
     };
     // Its settings (allowed domains, number of uses) have no place here.
-    let settings =
-        tool.rest.keys().any(|key| !matches!(&**key, "type" | "name" | "container" | "search_context_size"));
-    if settings {
+    if has_settings(&tool.rest) {
         lost.push(Loss::new(format!("tools[{at}]"), format!("{known} became {own} without its settings")));
     }
     Some(json!({ own: {} }))
+}
+
+fn has_settings(tool: &Object) -> bool {
+    tool.keys().any(|key| !matches!(&**key, "type" | "name" | "container" | "search_context_size"))
 }
 
 fn choice_of(choice: &ToolChoice, lost: &mut Vec<Loss>) -> Option<Value> {

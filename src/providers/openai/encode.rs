@@ -375,9 +375,10 @@ fn tools(asked: &Request, quirks: &QuirkSettings, body: &mut Object, lost: &mut 
     put(body, "parallel_tool_calls", asked.parallel_tool_calls);
 }
 
-/// Whether it is a tool that only another API can run.
+/// Whether it is a tool that only another API can run; Google's own bear no type.
 fn is_elsewhere(tool: &Tool) -> bool {
-    tool.kind == ToolKind::Server && (tool.is_anthropics() || tool.is_of_responses())
+    let has_type = tool.rest.contains_key("type");
+    tool.kind == ToolKind::Server && (!has_type || tool.is_anthropics() || tool.is_of_responses())
 }
 
 fn tool(tool: &Tool, strict: Option<bool>) -> Value {
