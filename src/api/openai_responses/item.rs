@@ -136,19 +136,6 @@ fn open(id: &str, kind: &str, status: Option<Status>) -> Vec<u8> {
     out
 }
 
-/// The free text that a custom tool gets, out of the object in which a provider of functions put it.
-pub(super) fn free_text(arguments: &str) -> String {
-    match serde_json::from_str::<Value>(arguments) {
-        Ok(Value::Object(mut object)) => match object.get_mut("input").map(Value::take) {
-            Some(Value::String(text)) => text,
-            Some(other) => other.to_string(),
-            None => arguments.to_owned(),
-        },
-        Ok(Value::String(text)) => text,
-        _ => arguments.to_owned(),
-    }
-}
-
 /// A citation in this dialect's form; `text` is what was said so far.
 pub(super) fn annotation(citation: &Value, text: &str) -> Option<Value> {
     let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
@@ -208,18 +195,5 @@ mod tests {
             assert_eq!(annotation(&citation, "dé"), Some(expected));
         }
         assert_eq!(annotation(&json!({}), ""), None);
-    }
-
-    #[test]
-    fn free_text_comes_out_of_its_object() {
-        for (arguments, expected) in [
-            (r#"{"input":"a\nb"}"#, "a\nb"),
-            (r#"{"other":1}"#, r#"{"other":1}"#),
-            ("plain", "plain"),
-            ("", ""),
-            (r#"{"input":{"a":1}}"#, r#"{"a":1}"#),
-        ] {
-            assert_eq!(free_text(arguments), expected);
-        }
     }
 }

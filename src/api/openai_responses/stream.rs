@@ -18,6 +18,7 @@ use super::ids::Ids;
 use super::item::{self, Call, Piece, Status};
 use super::keep::Keeper;
 use super::proof::{self, Proof};
+use crate::api::openai_chat::custom::free_text;
 use crate::api::tongue::{Tongue, never};
 use crate::api::translate;
 use crate::chat::{Answer, Event, Finish, FinishReason, StreamEncoder, ToolKind, Usage};
@@ -316,7 +317,7 @@ impl ResponseEncoder {
     fn close_call(&mut self, mut call: OpenCall, out: &mut Vec<u8>) {
         let arguments = &mut call.item.arguments;
         let late = if call.wrapped {
-            *arguments = item::free_text(arguments);
+            *arguments = free_text(arguments);
             !arguments.is_empty()
         } else if arguments.is_empty() && !call.item.custom {
             arguments.push_str("{}");
