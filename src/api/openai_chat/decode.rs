@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use self::record::{Place, Record, text};
 use super::param::wrong_type;
-use crate::chat::{CacheHint, Loss, Object, OutputFormat, Reasoning, Request, Sampling};
+use crate::chat::{CacheHint, Loss, Object, OutputFormat, Reasoning, Request, Sampling, Thinks};
 use crate::fault::Fault;
 use crate::json::Body;
 
@@ -24,6 +24,8 @@ pub(super) struct Decoded {
     pub(super) tools: usize,
     /// Whether the choice among them is a `function_call`.
     pub(super) chosen_of_old: bool,
+    /// Whether how much the model shall think is said by `thinking` alone.
+    pub(super) thinking: bool,
     /// Whether the client knows nothing but the calls of 2023: `functions`, and one `function_call` in an answer.
     pub(super) legacy: bool,
 }
@@ -41,6 +43,8 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
     let root = Place::Root;
     let mut lost = Vec::new();
     let mut top = Record::new(turns::beside(body, "messages"), &root);
+    let said = reasoning(&mut top)?;
+    let thinking = said.is_none();
     let mut request = Request {
         model: top.need_text("model")?,
         stream: top.flag("stream")?.unwrap_or(false),
@@ -50,7 +54,7 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
         parallel_tool_calls: top.flag("parallel_tool_calls")?,
         output: output(&mut top, &mut lost)?,
         sampling: sampling(&mut top)?,
-        reasoning: reasoning(&mut top)?,
+        reasoning: thought(said, &mut top)?,
         user: top.text("user")?,
         metadata: top.object("metadata")?.unwrap_or_default(),
         ..Request::default()
@@ -82,7 +86,7 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
     }
     request.rest = top.rest();
     let lost = lost.into_iter().map(Loss::dropped).collect();
-    Ok(Decoded { request, lost, tools, chosen_of_old, legacy })
+    Ok(Decoded { request, lost, tools, chosen_of_old, thinking, legacy })
 }
 
 fn output(top: &mut Record<'_>, lost: &mut Vec<String>) -> Result<OutputFormat, Fault> {
@@ -153,6 +157,29 @@ fn reasoning(top: &mut Record<'_>) -> Result<Option<Reasoning>, Fault> {
     let budget_tokens = fields.count("max_tokens")?;
     let effort = effort.or(inner);
     Ok(Some(Reasoning { effort, budget_tokens, rest: fields.rest(), ..Reasoning::default() }))
+}
+
+/// With what `thinking` says, Anthropic's field, which DeepSeek, Z.ai, LiteLLM and others have taken over for their chat.
+fn thought(said: Option<Reasoning>, top: &mut Record<'_>) -> Result<Option<Reasoning>, Fault> {
+    let kind = top.peek("thinking").and_then(|thinking| thinking.get("type")).and_then(Value::as_str);
+    let thinks = match kind {
+        Some("enabled") => Thinks::Implied,
+        Some("adaptive" | "auto") => Thinks::Freely,
+        Some("disabled") => Thinks::Not,
+        _ => return Ok(said),
+    };
+    let Some(thinking) = top.object("thinking")? else { return Ok(said) };
+    let root = Place::Root;
+    let place = root.key("thinking");
+    let mut fields = Record::new(thinking, &place);
+    fields.take("type");
+    let budget = fields.count("budget_tokens")?.filter(|_| thinks == Thinks::Implied);
+    let mut reasoning = said.unwrap_or_default();
+    reasoning.budget_tokens = reasoning.budget_tokens.or(budget);
+    let is_open = reasoning.budget_tokens.is_none() && reasoning.effort.is_none();
+    reasoning.thinks = if thinks == Thinks::Implied && is_open { Thinks::Freely } else { thinks };
+    reasoning.rest.extend(fields.rest());
+    Ok(Some(reasoning))
 }
 
 /// The prompt-cache breakpoint of Anthropic's form, which several OpenAI-compatible vendors take.

@@ -11,6 +11,12 @@ const INSIDE: &[(&str, &str)] = &[(".detail", ".image_url.detail"), (".filename"
 /// A canonical path in the client's words; `None` where it is the same.
 pub(super) fn clients(path: &str, decoded: &Decoded) -> Option<String> {
     let request = &decoded.request;
+    if decoded.thinking
+        && let Some(rest) =
+            path.strip_prefix("reasoning").filter(|rest| rest.is_empty() || rest.starts_with('.'))
+    {
+        return Some(format!("thinking{rest}"));
+    }
     if path == "reasoning.budget_tokens" {
         return Some("reasoning.max_tokens".to_owned());
     }
@@ -85,6 +91,24 @@ mod tests {
             ("seed", None),
         ] {
             assert_eq!(clients(canonical, &decoded).as_deref(), expected, "{canonical}");
+        }
+    }
+
+    #[test]
+    fn thinking_stands_where_the_client_wrote_it() {
+        let turn = json!({"role": "user", "content": "hi"});
+        let thinking = json!({"type": "enabled", "budget_tokens": 2048});
+        let alone = json!({"model": "m", "messages": [turn], "thinking": thinking});
+        let beside =
+            json!({"model": "m", "messages": [turn], "thinking": thinking, "reasoning_effort": "low"});
+        for (body, canonical, expected) in [
+            (&alone, "reasoning", Some("thinking")),
+            (&alone, "reasoning.budget_tokens", Some("thinking.budget_tokens")),
+            (&alone, "reasoning_effort", None),
+            (&beside, "reasoning", None),
+            (&beside, "reasoning_effort", None),
+        ] {
+            assert_eq!(clients(canonical, &decoded(body)).as_deref(), expected, "{canonical} of {body}");
         }
     }
 

@@ -285,12 +285,19 @@ pub(super) fn mark(object: &mut Object, cache: Option<&CacheHint>) {
 /// Adds what the model is told about thinking, unless the client has said it in Anthropic's words. The answer is the limit
 /// of output.
 fn think(asked: &Request, model: &str, body: &mut Object, lost: &mut Vec<Loss>) -> Option<u64> {
-    let rest = asked.reasoning.iter().flat_map(|reasoning| reasoning.rest.keys());
-    lost.extend(rest.map(|key| Loss::dropped(format!("reasoning.{key}"))));
+    let mut rest = asked.reasoning.as_ref().map(|reasoning| reasoning.rest.clone()).unwrap_or_default();
     if body.contains_key("thinking") {
+        lost.extend(rest.keys().map(|key| Loss::dropped(format!("reasoning.{key}"))));
         return asked.max_output_tokens;
     }
-    let thought = think::thought(asked, model, lost);
+    let mut thought = think::thought(asked, model, lost);
+    if let Some(Value::Object(thinking)) = &mut thought.thinking
+        && thinking.get("type").is_some_and(|kind| kind == "enabled" || kind == "adaptive")
+        && let Some(display) = rest.shift_remove("display")
+    {
+        thinking.insert("display".to_owned(), display);
+    }
+    lost.extend(rest.keys().map(|key| Loss::dropped(format!("reasoning.{key}"))));
     body.extend(thought.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
     put_effort(thought.effort, body);
     asked.max_output_tokens.or(thought.limit)

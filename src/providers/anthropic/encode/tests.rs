@@ -462,3 +462,15 @@ fn a_search_that_another_dialect_asks_for_is_claudes_own() {
         assert_eq!((body.get("tools").cloned().unwrap_or_default(), told), (tools, lost), "{model}");
     }
 }
+
+#[test]
+fn how_thinking_is_shown_goes_along_with_it() {
+    let mut asked = asked(vec![message(Role::User, vec![Part::text("hi")])]);
+    let rest = json!({"display": "omitted"}).as_object().unwrap().clone();
+    asked.reasoning = Some(Reasoning { budget_tokens: Some(2048), rest, ..Reasoning::default() });
+    let (body, lost) = encoded(&asked);
+    assert_eq!(body["thinking"], json!({"type": "enabled", "budget_tokens": 2048, "display": "omitted"}));
+    assert_eq!(lost, Vec::<String>::new());
+    let (_, lost) = encoded_for("claude-3-opus-20240229", &asked);
+    assert!(lost.contains(&"reasoning.display (dropped)".to_owned()), "{lost:?}");
+}
