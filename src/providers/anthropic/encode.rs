@@ -64,7 +64,7 @@ pub(super) fn messages(
     for (field, value) in &asked.rest {
         match value {
             Value::Null => {}
-            value if OWN_FIELDS.contains(&&**field) || is_service_tier(field, value) => {
+            value if is_own(field, value) || is_service_tier(field, value) => {
                 body.entry(field.clone()).or_insert_with(|| value.clone());
             }
             value if is_usual(field, value) => {}
@@ -111,6 +111,11 @@ fn system_of(mut blocks: Vec<Value>) -> Value {
         return text.take();
     }
     Value::Array(blocks)
+}
+
+/// Whether a field is Anthropic's. OpenAI's Responses have a `context_management`, too, which is a list.
+fn is_own(field: &str, value: &Value) -> bool {
+    OWN_FIELDS.contains(&field) && (field != "context_management" || value.is_object())
 }
 
 fn is_service_tier(field: &str, value: &Value) -> bool {

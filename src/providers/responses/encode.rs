@@ -28,7 +28,6 @@ const SHARED: &[&str] = &[
     "max_tool_calls",
     "previous_response_id",
     "conversation",
-    "context_management",
 ];
 
 /// The upstream request. `keeper` is who can decrypt the reasoning of this provider's answers.
@@ -113,6 +112,10 @@ fn rest(asked: &Request, body: &mut Object, include: &mut Vec<Value>, lost: &mut
             (_, Value::Null) => {}
             (field, value) if SHARED.contains(&field) => {
                 body.insert(field.to_owned(), value.clone());
+            }
+            // Anthropic's, which is no list, says something else.
+            ("context_management", Value::Array(_)) => {
+                body.insert("context_management".into(), value.clone());
             }
             ("include", Value::Array(list)) => include.extend_from_slice(list),
             // Anthropic's word for the usual tier is not known here.

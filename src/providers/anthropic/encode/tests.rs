@@ -474,3 +474,14 @@ fn how_thinking_is_shown_goes_along_with_it() {
     let (_, lost) = encoded_for("claude-3-opus-20240229", &asked);
     assert!(lost.contains(&"reasoning.display (dropped)".to_owned()), "{lost:?}");
 }
+
+#[test]
+fn openais_context_management_is_another() {
+    for (said, is_told) in [(json!({"edits": []}), true), (json!([{"type": "compaction"}]), false)] {
+        let mut asked = asked(vec![message(Role::User, vec![Part::text("hi")])]);
+        asked.rest.insert("context_management".into(), said.clone());
+        let (body, lost) = encoded(&asked);
+        assert_eq!(body.get("context_management"), is_told.then_some(&said));
+        assert_eq!(lost.is_empty(), is_told, "{lost:?}");
+    }
+}

@@ -308,3 +308,14 @@ fn a_search_that_another_dialect_asks_for_is_openais_own() {
         assert_eq!((&body["tools"], told), (&json!([{"type": "web_search"}]), lost));
     }
 }
+
+#[test]
+fn anthropics_context_management_is_another() {
+    for (said, is_told) in [(json!({"edits": []}), false), (json!([{"type": "compaction"}]), true)] {
+        let mut asked = asked(vec![message(Role::User, vec![Part::text("hi")])]);
+        asked.rest.insert("context_management".into(), said.clone());
+        let (body, lost) = encoded(&asked, "gpt-5.1");
+        assert_eq!(body.get("context_management"), is_told.then_some(&said));
+        assert_eq!(lost.is_empty(), is_told, "{lost:?}");
+    }
+}
