@@ -55,6 +55,12 @@ pub(in crate::api) fn decode(body: &Body, model: &str, stream: bool) -> Result<D
     if let Some(Value::Object(config)) = take("generationConfig", "generation_config") {
         generation(config, &mut request, &mut lost)?;
     }
+    if let Some(Value::String(tier)) = take("serviceTier", "service_tier") {
+        // The others' word for the usual one is another.
+        let tier = tier.to_ascii_lowercase();
+        let tier = if tier == "standard" { "default".to_owned() } else { tier };
+        request.rest.insert("service_tier".to_owned(), tier.into());
+    }
     lost.extend(object.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| Loss::dropped(key)));
     Ok(Decoded { request, lost, origins, tools: places })
 }

@@ -29,6 +29,7 @@ const NAMES: &[(&str, &str)] = &[
     ("reasoning.budget_tokens", "generationConfig.thinkingConfig.thinkingBudget"),
     ("response_format", "generationConfig.responseSchema"),
     ("tool_choice", "toolConfig.functionCallingConfig"),
+    ("service_tier", "serviceTier"),
 ];
 
 /// Names inside of a part, and their names here.

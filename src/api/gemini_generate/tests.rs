@@ -364,3 +364,11 @@ fn a_stream_that_breaks_off_never_looks_complete() {
     );
     assert!(!String::from_utf8(broken).unwrap().contains("finishReason"));
 }
+
+#[test]
+fn the_service_that_is_asked_for_is_told_in_the_words_of_others() {
+    for (said, expected) in [("flex", "flex"), ("PRIORITY", "priority"), ("standard", "default")] {
+        let read = decoded(&json!({"contents": [{"parts": [{"text": "hi"}]}], "serviceTier": said})).unwrap();
+        assert_eq!((&read.request.rest["service_tier"], read.lost.len()), (&json!(expected), 0));
+    }
+}

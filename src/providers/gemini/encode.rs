@@ -186,6 +186,10 @@ fn rest(rest: &Object, body: &mut Object, config: &mut Object, lost: &mut Vec<Lo
                 }
             }
             (tools::SEARCH, Value::Object(_)) => {}
+            // https://ai.google.dev/gemini-api/docs/flex-inference
+            ("service_tier", Value::String(tier)) if matches!(&**tier, "flex" | "priority") => {
+                body.insert("serviceTier".into(), tier.as_str().into());
+            }
             (field, value) if foreign::is_usual(field, value) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
@@ -246,6 +250,19 @@ mod tests {
         ] {
             let (sent, _) = encoded(&Request { messages, ..Request::default() }, "gemini-2.5-flash");
             assert_eq!(sent["contents"], expected);
+        }
+    }
+
+    #[test]
+    fn the_service_is_asked_for_by_googles_name() {
+        let mut asked = Request { messages: vec![said(Role::User, &["q"])], ..Request::default() };
+        for (tier, expected, told) in
+            [("flex", json!("flex"), true), ("default", Value::Null, true), ("scale", Value::Null, false)]
+        {
+            asked.rest.insert("service_tier".into(), tier.into());
+            let (sent, lost) = encoded(&asked, "gemini-2.5-flash");
+            assert_eq!(sent.get("serviceTier").cloned().unwrap_or_default(), expected, "{tier}");
+            assert_eq!(lost.is_empty(), told, "{tier}: {lost:?}");
         }
     }
 
