@@ -13,6 +13,9 @@ use crate::chat::{CacheHint, Loss, Object, OutputFormat, Reasoning, Request, Sam
 use crate::fault::Fault;
 use crate::json::Body;
 
+/// OpenAI's name for the end of what of a prompt shall be kept in the cache.
+pub(in crate::api) const BREAKPOINT: &str = "prompt_cache_breakpoint";
+
 /// A request in the canonical form, for targets that speak another dialect.
 #[derive(Debug)]
 pub(super) struct Decoded {
@@ -24,6 +27,8 @@ pub(super) struct Decoded {
     pub(super) tools: usize,
     /// Whether the choice among them is a `function_call`.
     pub(super) chosen_of_old: bool,
+    /// Whether breakpoints of the prompt cache stand under OpenAI's name.
+    pub(super) breakpoints: bool,
     /// Whether how much the model shall think is said by `thinking` alone.
     pub(super) thinking: bool,
     /// Whether the client knows nothing but the calls of 2023: `functions`, and one `function_call` in an answer.
@@ -86,7 +91,9 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
     }
     request.rest = top.rest();
     let lost = lost.into_iter().map(Loss::dropped).collect();
-    Ok(Decoded { request, lost, tools, chosen_of_old, thinking, legacy })
+    let raw = body.raw("messages").unwrap_or_default();
+    let breakpoints = memchr::memmem::find(raw.as_bytes(), BREAKPOINT.as_bytes()).is_some();
+    Ok(Decoded { request, lost, tools, chosen_of_old, breakpoints, thinking, legacy })
 }
 
 fn output(top: &mut Record<'_>, lost: &mut Vec<String>) -> Result<OutputFormat, Fault> {
@@ -184,12 +191,19 @@ fn thought(said: Option<Reasoning>, top: &mut Record<'_>) -> Result<Option<Reaso
 
 /// The prompt-cache breakpoint of Anthropic's form, which several OpenAI-compatible vendors take.
 fn cache(fields: &mut Record<'_>) -> Result<Option<CacheHint>, Fault> {
-    let Some(mut control) = fields.object("cache_control")? else { return Ok(None) };
+    let Some(mut control) = fields.object("cache_control")? else { return breakpoint(fields) };
     let ttl = match control.remove("ttl") {
         Some(Value::String(ttl)) => Some(ttl),
         _ => None,
     };
     Ok(Some(CacheHint { ttl }))
+}
+
+/// OpenAI's own breakpoint. Of the lives that others know, the long one is nearest to any that it names.
+/// <https://developers.openai.com/api/docs/guides/prompt-caching>
+pub(in crate::api) fn breakpoint(fields: &mut Record<'_>) -> Result<Option<CacheHint>, Fault> {
+    let point = fields.object(BREAKPOINT)?;
+    Ok(point.map(|point| CacheHint { ttl: point.get("ttl").map(|_| "1h".to_owned()) }))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Messages stand in both at the same place; what an assistant thought, refused and called stands beside its content.
 
-use super::decode::Decoded;
+use super::decode::{BREAKPOINT, Decoded};
 use crate::chat::Part;
 
 /// Names inside of a part, and their names here.
@@ -10,6 +10,15 @@ const INSIDE: &[(&str, &str)] = &[(".detail", ".image_url.detail"), (".filename"
 
 /// A canonical path in the client's words; `None` where it is the same.
 pub(super) fn clients(path: &str, decoded: &Decoded) -> Option<String> {
+    let told = place(path, decoded);
+    let marked = told.as_deref().unwrap_or(path).strip_suffix(".cache_control");
+    match marked.filter(|_| decoded.breakpoints && path.starts_with("messages[")) {
+        Some(marked) => Some(format!("{marked}.{BREAKPOINT}")),
+        None => told,
+    }
+}
+
+fn place(path: &str, decoded: &Decoded) -> Option<String> {
     let request = &decoded.request;
     if decoded.thinking
         && let Some(rest) =
@@ -109,6 +118,16 @@ mod tests {
             (&beside, "reasoning_effort", None),
         ] {
             assert_eq!(clients(canonical, &decoded(body)).as_deref(), expected, "{canonical} of {body}");
+        }
+    }
+
+    #[test]
+    fn breakpoints_bear_the_clients_name() {
+        let part = |mark: &str| json!([{"type": "text", "text": "a", mark: {"mode": "explicit", "type": "ephemeral"}}]);
+        for mark in ["cache_control", "prompt_cache_breakpoint"] {
+            let body = json!({"model": "m", "messages": [{"role": "user", "content": part(mark)}]});
+            let told = clients("messages[0].content[0].cache_control", &decoded(&body)).unwrap();
+            assert_eq!(told, format!("messages[0].content[0].{mark}"));
         }
     }
 

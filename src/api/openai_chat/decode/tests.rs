@@ -83,6 +83,20 @@ fn other_names_for_the_same() {
 }
 
 #[test]
+fn breakpoints_of_openais_form_are_hints_for_any_cache() {
+    for (mark, expected) in [
+        (json!({"mode": "explicit"}), Some(CacheHint { ttl: None })),
+        (json!({"mode": "explicit", "ttl": "12h"}), Some(CacheHint { ttl: Some("1h".into()) })),
+        (json!(null), None),
+    ] {
+        let part = json!({"type": "text", "text": "a", "prompt_cache_breakpoint": mark});
+        let read = messages(json!([{"role": "user", "content": [part]}]));
+        let expected = Part::Text { text: "a".into(), cache: expected, citations: Vec::new() };
+        assert_eq!(read[0].content, [expected], "{mark}");
+    }
+}
+
+#[test]
 fn thinking_of_anthropics_form_is_understood() {
     let of = |fields: Value| with(fields).unwrap();
     let budget = |tokens: u64| Reasoning { budget_tokens: Some(tokens), ..Reasoning::default() };
