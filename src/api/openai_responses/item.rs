@@ -85,6 +85,34 @@ pub(super) fn reasoning(id: &str, text: &str, proof: Option<&str>) -> Vec<u8> {
     out
 }
 
+/// The pictures of an answer, in the form that OpenAI's imitators have for them: base64 and what it encodes. Those that
+/// stand at an address are none.
+pub(super) fn pictures(images: &Value) -> Option<Vec<(&str, &str)>> {
+    fn read(image: &Value) -> Option<(&str, &str)> {
+        let url = image.pointer("/image_url/url")?.as_str()?;
+        url.strip_prefix("data:image/")?.split_once(";base64,")
+    }
+    images.as_array()?.iter().map(read).collect()
+}
+
+/// A picture that the model has painted.
+pub(super) fn picture(id: &str, format: &str, base64: &str) -> Vec<u8> {
+    let mut out = open(id, "image_generation_call", Some(Status::Completed));
+    out.extend_from_slice(b",\"output_format\":");
+    write_text(&mut out, format);
+    out.extend_from_slice(b",\"result\":");
+    write_text(&mut out, base64);
+    out.push(b'}');
+    out
+}
+
+/// A painted picture as what a user shows, which is how the next model can look at it; `None` for one that is not there.
+pub(super) fn shown(item: &crate::chat::Object) -> Option<String> {
+    let text = |key: &str| item.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (format, base64) = (text("output_format").unwrap_or("png"), text("result")?);
+    Some(format!("data:image/{format};base64,{base64}"))
+}
+
 /// A call of a tool of the client's.
 #[derive(Debug)]
 pub(super) struct Call {

@@ -39,7 +39,7 @@ pub(super) const TONGUE: Tongue = Tongue {
     citation: |citation| item::annotation(citation, "").is_some(),
     foreign: |_| true,
     media: never,
-    field: |_, _| false,
+    field: |key, value| key == "images" && item::pictures(value).is_some(),
     fields: false,
     usage: &["cached_read", "cache_write", "reasoning"],
     ends: &[
@@ -467,6 +467,14 @@ impl StreamEncoder for ResponseEncoder {
             }
             Event::Foreign { choice: 0, value } => {
                 self.prove(&proof::write(&Proof::Part(value.clone())), out);
+            }
+            Event::Other { choice: Some(0), fields } => {
+                let images = fields.get("images").and_then(item::pictures).unwrap_or_default();
+                for (format, base64) in images {
+                    self.close_all(out);
+                    let id = self.ids.item("ig");
+                    self.at_once(item::picture(&id, format, base64), out);
+                }
             }
             Event::Finish { choice: 0, finish } => self.finish = Some(finish.clone()),
             Event::Usage(usage) => self.usage = Some(*usage),

@@ -92,6 +92,27 @@ fn items_of_one_turn_are_one_message() {
 }
 
 #[test]
+fn a_painted_picture_is_shown_by_the_user() {
+    let painted =
+        json!({"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "AAAA"});
+    let unpainted =
+        json!({"type": "image_generation_call", "id": "ig_2", "status": "failed", "result": null});
+    let read = decoded(json!([
+        {"role": "user", "content": "paint"}, painted, unpainted, {"role": "user", "content": "make it blue"}
+    ]));
+    let read = read.unwrap();
+    let parts: Vec<&Part> = read.request.messages.iter().flat_map(|message| &message.content).collect();
+    let [Part::Text { .. }, Part::Image { media, .. }, Part::Text { .. }] = parts[..] else {
+        panic!("{parts:?}")
+    };
+    assert_eq!(media.as_url().as_deref(), Some("data:image/png;base64,AAAA"));
+    assert_eq!(
+        lost(&read),
+        ["input[1] (the model's picture became the user's)", "input[2] (image_generation_call dropped)"]
+    );
+}
+
+#[test]
 fn parameters_find_their_place() {
     let decoded = decoded_on(
         &shelf(),
