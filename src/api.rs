@@ -8,6 +8,7 @@ mod counted;
 mod elsewhere;
 pub mod estimate;
 pub mod gemini_generate;
+mod in_words;
 mod media;
 mod models;
 mod named_by_path;

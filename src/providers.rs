@@ -39,6 +39,7 @@ mod ring;
 mod sandbox;
 mod schema;
 mod scrub;
+mod search;
 mod service;
 mod settings;
 mod sigv4;
@@ -354,6 +355,11 @@ pub trait StreamRelay: Send {
     /// The upstream closed the body: appends the held frames, the usage chunk if the client asked for it, and
     /// `[DONE]`. `Err(Truncated)` when the terminal event never came; then nothing that looks like an end is appended.
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault>;
+    /// The upstream said all ([`Self::has_said_all`]) and then nothing more, while its body stays open: where only the
+    /// terminal event is missing, the answer is complete.
+    fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        self.finish(out)
+    }
     /// The frames that end the stream with an error, where the dialect wants to know in them how far the stream had
     /// come; `None` where the door's own will do.
     fn fault(&mut self, _fault: &Fault) -> Option<Bytes> {

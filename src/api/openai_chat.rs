@@ -4,6 +4,7 @@
 
 mod answer;
 mod ask;
+pub(in crate::api) mod custom;
 pub(in crate::api) mod decode;
 mod door;
 mod error;

@@ -173,9 +173,10 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
         };
     }
     if let Some((path, allow, kept)) = Kept::find(path) {
+        let kept = kept.meant(&head.headers);
         return match allow.split(", ").any(|method| head.method == method) {
-            true => Ok(Route::Door { door: *kept, path }),
-            false => Err(not_allowed(allow, *kept)),
+            true => Ok(Route::Door { door: kept, path }),
+            false => Err(not_allowed(allow, kept)),
         };
     }
     if path == ESTIMATE {

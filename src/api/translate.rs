@@ -6,8 +6,11 @@
 
 use bytes::Bytes;
 
+use super::in_words;
 use super::tongue::{Tongue, Unsaid};
-use crate::chat::{Answer, Event, Loss, Request, StreamDecoder, StreamEncoder, Usage};
+use crate::chat::{
+    Answer, Event, Finish, FinishReason, Loss, Part, Request, StreamDecoder, StreamEncoder, Usage,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, FaultKind};
 use crate::providers::{Dialect, Frame, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
@@ -40,11 +43,13 @@ pub(super) fn outgoing(
     names: Option<&Names>,
     clients: impl Fn(&str) -> Option<String>,
 ) -> Result<Outgoing, Fault> {
+    let (told, lost) = in_words::for_target(request, target.wire().dialect());
     let encoded = match names {
-        Some(names) => target.wire().encode(&names.apply(request), &target.name),
-        None => target.wire().encode(request, &target.name),
+        Some(names) => target.wire().encode(&names.apply(&told), &target.name),
+        None => target.wire().encode(&told, &target.name),
     };
     let mut outgoing = encoded.map_err(|fault| in_clients_words(fault, &clients))?;
+    outgoing.lost.extend(lost);
     outgoing.lost.extend(names.into_iter().flat_map(|names| names.lost(request)));
     for loss in &mut outgoing.lost {
         if let Some(path) = clients(&loss.path) {
@@ -80,6 +85,10 @@ pub(super) fn whole(
     if answer.model.is_empty() {
         target.name.model.as_ref().clone_into(&mut answer.model);
     }
+    for choice in &mut answer.choices {
+        let called = choice.content.iter().any(|part| matches!(part, Part::ToolCall { .. }));
+        choice.finish.iter_mut().for_each(|finish| came_to_its_end(finish, called));
+    }
     let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
     Ok(Relayed {
         usage: answer.usage,
@@ -87,6 +96,13 @@ pub(super) fn whole(
         lost: tongue.unsaid(&answer),
         body: encode(&answer).into(),
     })
+}
+
+/// An answer that ends with calls and has none has come to its end: clients would run no tool and ask again.
+fn came_to_its_end(finish: &mut Finish, called: bool) {
+    if finish.reason == FinishReason::ToolCalls && !called {
+        finish.reason = FinishReason::Stop;
+    }
 }
 
 /// A stream of `target` in the door's dialect, which `encoder` writes and `tongue` describes.
@@ -120,6 +136,8 @@ struct Translated {
     events: Vec<Event>,
     usage: Option<Usage>,
     finish: Option<(u32, &'static str)>,
+    /// Choices that have called a tool.
+    called: Vec<u32>,
     text_bytes: u64,
     complete: bool,
 }
@@ -136,6 +154,7 @@ impl Translated {
             events: Vec::new(),
             usage: None,
             finish: None,
+            called: Vec::new(),
             text_bytes: 0,
             complete: false,
         }
@@ -154,6 +173,13 @@ impl Translated {
             if let Some(names) = &self.names {
                 names.restore_event(&mut event);
             }
+            match &mut event {
+                Event::ToolCallStart { choice, .. } if !self.called.contains(choice) => {
+                    self.called.push(*choice);
+                }
+                Event::Finish { choice, finish } => came_to_its_end(finish, self.called.contains(choice)),
+                _ => {}
+            }
             self.note(&event);
             content |= event.is_content();
             if event == Event::End && self.tongue.comments {
@@ -166,6 +192,16 @@ impl Translated {
         if content || !bytes.is_empty() {
             out.push(Frame { bytes: bytes.into(), content });
         }
+    }
+
+    /// Says what was left when the provider's body was over.
+    fn ended(&mut self, ended: Result<(), Fault>, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        self.say(out);
+        ended?;
+        if self.complete {
+            return Ok(());
+        }
+        Err(Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete"))
     }
 
     fn note(&mut self, event: &Event) {
@@ -207,12 +243,15 @@ impl StreamRelay for Translated {
             return Ok(());
         }
         let finished = self.decoder.finish(&mut self.events);
-        self.say(out);
-        finished?;
+        self.ended(finished, out)
+    }
+
+    fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
         if self.complete {
             return Ok(());
         }
-        Err(Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete"))
+        let settled = self.decoder.settle(&mut self.events);
+        self.ended(settled, out)
     }
 
     fn fault(&mut self, fault: &Fault) -> Option<Bytes> {

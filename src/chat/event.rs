@@ -156,6 +156,10 @@ pub trait StreamDecoder: Send {
     fn feed(&mut self, chunk: &[u8], events: &mut Vec<Event>) -> Result<(), Fault>;
     /// The upstream closed the body. `Err` with `Truncated` when the terminal event never came.
     fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Fault>;
+    /// The upstream said all and then nothing more, not even that it is over, while its body stays open.
+    fn settle(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
+        self.finish(events)
+    }
 }
 
 /// Canonical events in, bytes for the client out.

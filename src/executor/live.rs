@@ -225,7 +225,12 @@ impl Live {
                         return Poll::Ready(Piece::End);
                     }
                     // Silent, but nothing was missing.
-                    if self.relay.finish(&mut self.scratch).is_ok() {
+                    let ended = if self.said_all {
+                        self.relay.settle(&mut self.scratch)
+                    } else {
+                        self.relay.finish(&mut self.scratch)
+                    };
+                    if ended.is_ok() {
                         self.over = true;
                         Ok(())
                     } else {

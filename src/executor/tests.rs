@@ -101,11 +101,15 @@ impl StreamRelay for Plain {
         Ok(())
     }
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        if !self.done && !self.said {
+        if !self.done {
             return Err(Fault::new(FaultKind::Truncated, "the stream broke off"));
         }
         out.push(Frame { bytes: Bytes::from_static(b"[DONE]"), content: false });
         Ok(())
+    }
+    fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        self.done |= self.said;
+        self.finish(out)
     }
     fn is_complete(&self) -> bool {
         self.done

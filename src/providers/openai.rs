@@ -12,6 +12,7 @@ pub(super) mod encode;
 mod envelope;
 pub(super) mod fault;
 mod finish;
+pub(super) mod form;
 pub(super) mod losses;
 pub(super) mod normalise;
 pub(super) mod peek;

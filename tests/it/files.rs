@@ -61,6 +61,36 @@ async fn files_are_kept_by_the_provider_and_pass_as_they_are() {
 }
 
 #[tokio::test]
+async fn anthropics_clients_find_their_files_where_openais_do() {
+    let (openai, claude) = (Upstream::start(play), Upstream::start(play));
+    let gateway = gateway::start(&format!(
+        "providers:\n{}  claude: {{ dialect: anthropic, base_url: \"{}\", keys: [ env:TEST_KEY ] }}\n",
+        provider("up", &openai.url()),
+        claude.url(),
+    ));
+    let of = |method: Method, path: &str| {
+        let request = Request::builder().method(method).uri(path);
+        request.header("anthropic-version", "2023-06-01").header("anthropic-beta", "files-api-2025-04-14")
+    };
+    let reply = client::open(
+        gateway.clients,
+        of(Method::GET, "/v1/files?limit=3").body(bytes::Bytes::new()).unwrap(),
+    );
+    let reply = reply.await.unwrap().rest().await;
+    assert_eq!((reply.status, openai.heard().len(), claude.heard().len()), (200, 0, 1), "{reply:#?}");
+    let heard = claude.heard().pop().unwrap();
+    assert!(heard.path.ends_with("/files?limit=3"), "{heard:?}");
+    let beta = heard.headers.iter().find(|(name, _)| name == "anthropic-beta").map(|(_, value)| &**value);
+    assert_eq!(beta, Some("files-api-2025-04-14"));
+    let reply =
+        client::open(gateway.clients, of(Method::PUT, "/v1/files").body(bytes::Bytes::new()).unwrap());
+    let reply = reply.await.unwrap().rest().await;
+    assert_eq!((reply.status, &reply.json()["type"]), (405, &json!("error")));
+    assert_eq!(send(&gateway, Method::GET, "/v1/files", None).await.status, 200);
+    assert_eq!((openai.heard().len(), claude.heard().len()), (1, 1));
+}
+
+#[tokio::test]
 async fn with_several_providers_one_must_be_meant() {
     let (one, two) = (Upstream::start(play), Upstream::start(play));
     let providers = format!("providers:\n{}{}", provider("one", &one.url()), provider("two", &two.url()));

@@ -356,9 +356,11 @@ async fn what_cannot_be_carried_is_named_in_the_clients_paths() {
     to_claude["model"] = "claude/claude-x".into();
     let reply = house.ask(&to_claude).await;
     let warnings = reply.header("x-tollgate-warnings");
-    for path in ["tools[1]", "text.verbosity", "prompt_cache_key", "custom_field", "input[1]"] {
+    for path in ["text.verbosity", "prompt_cache_key", "custom_field", "input[1]"] {
         assert!(warnings.contains(&format!("{path} (")), "{path} in {warnings}");
     }
+    let heard = house.claude.heard().pop().unwrap().json();
+    assert_eq!(heard["tools"][1], json!({"type": "web_search_20250305", "name": "web_search"}));
 }
 
 #[tokio::test]

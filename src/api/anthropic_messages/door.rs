@@ -104,7 +104,8 @@ impl Carry for Ask {
             return Ok(outgoing);
         }
         let decoded = self.request()?;
-        let clients = |path: &str| path::clients(path, &decoded.origins);
+        let has_effort = decoded.request.reasoning.as_ref().is_some_and(|said| said.effort.is_some());
+        let clients = |path: &str| path::clients(path, &decoded.origins, has_effort);
         let names = self.names(target);
         let mut outgoing = translate::outgoing(target, &decoded.request, names.as_ref(), clients)?;
         outgoing.lost.splice(0..0, decoded.lost.iter().cloned());

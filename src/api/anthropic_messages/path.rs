@@ -23,8 +23,11 @@ const NAMES: &[(&str, &str)] = &[
 /// Canonical names inside of a block whose name here is another.
 const INSIDE: &[(&str, &str)] = &[(".annotations", ".citations"), (".filename", ".title")];
 
-/// A canonical path in the client's words.
-pub(super) fn clients(path: &str, origins: &[Origin]) -> Option<String> {
+/// A canonical path in the client's words; `has_effort` where it says how much effort an answer is worth.
+pub(super) fn clients(path: &str, origins: &[Origin], has_effort: bool) -> Option<String> {
+    if has_effort && path == "reasoning_effort" {
+        return Some("output_config.effort".to_owned());
+    }
     if let Some((_, name)) = NAMES.iter().find(|(canonical, _)| *canonical == path) {
         return Some((*name).to_owned());
     }
@@ -65,8 +68,11 @@ mod tests {
             ("tools[3]", None),
             ("stop", Some("stop_sequences")),
             ("top_k", None),
+            ("reasoning_effort", Some("thinking")),
         ] {
-            assert_eq!(clients(canonical, &origins).as_deref(), expected, "{canonical}");
+            assert_eq!(clients(canonical, &origins, false).as_deref(), expected, "{canonical}");
         }
+        let effort = clients("reasoning_effort", &origins, true);
+        assert_eq!(effort.as_deref(), Some("output_config.effort"));
     }
 }

@@ -17,7 +17,7 @@ pub(in crate::api) struct Decoded {
     /// Where each message stood.
     pub(super) origins: Vec<Origin>,
     /// Where each tool stood: its place, and that of its declaration.
-    pub(super) tools: Vec<(usize, usize)>,
+    pub(super) tools: Vec<(usize, Option<usize>)>,
 }
 
 /// Reads the whole request, for a target of another dialect: Google's own gets the client's bytes.
@@ -55,6 +55,12 @@ pub(in crate::api) fn decode(body: &Body, model: &str, stream: bool) -> Result<D
     if let Some(Value::Object(config)) = take("generationConfig", "generation_config") {
         generation(config, &mut request, &mut lost)?;
     }
+    if let Some(Value::String(tier)) = take("serviceTier", "service_tier") {
+        // The others' word for the usual one is another.
+        let tier = tier.to_ascii_lowercase();
+        let tier = if tier == "standard" { "default".to_owned() } else { tier };
+        request.rest.insert("service_tier".to_owned(), tier.into());
+    }
     lost.extend(object.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| Loss::dropped(key)));
     Ok(Decoded { request, lost, origins, tools: places })
 }
@@ -65,7 +71,14 @@ fn kept_by_google() -> Fault {
     Fault::bad_request(message, "cachedContent").retry(Retry::Elsewhere)
 }
 
-fn tools(tools: &Value, places: &mut Vec<(usize, usize)>, lost: &mut Vec<Loss>) -> Result<Vec<Tool>, Fault> {
+/// Google's own search.
+pub(super) const SEARCH: &str = "googleSearch";
+
+fn tools(
+    tools: &Value,
+    places: &mut Vec<(usize, Option<usize>)>,
+    lost: &mut Vec<Loss>,
+) -> Result<Vec<Tool>, Fault> {
     let Some(list) = tools.as_array() else { return Err(wrong("tools".into(), "an array")) };
     let mut out = Vec::new();
     for (at, tool) in list.iter().enumerate() {
@@ -73,7 +86,7 @@ fn tools(tools: &Value, places: &mut Vec<(usize, usize)>, lost: &mut Vec<Loss>) 
         for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
             if matches!(&**key, "functionDeclarations" | "function_declarations") {
                 for (place, function) in value.as_array().into_iter().flatten().enumerate() {
-                    places.push((at, place));
+                    places.push((at, Some(place)));
                     out.push(self::function(
                         function,
                         &format!("tools[{at}].functionDeclarations[{place}]"),
@@ -81,10 +94,23 @@ fn tools(tools: &Value, places: &mut Vec<(usize, usize)>, lost: &mut Vec<Loss>) 
                 }
                 continue;
             }
+            // Others search the web, too.
+            if matches!(&**key, "googleSearch" | "google_search") {
+                places.push((at, None));
+                out.push(search(value));
+                continue;
+            }
             lost.push(Loss::dropped(format!("tools[{at}].{key}")));
         }
     }
     Ok(out)
+}
+
+fn search(settings: &Value) -> Tool {
+    let mut rest = Object::new();
+    rest.insert(SEARCH.to_owned(), settings.clone());
+    let (name, kind) = (SEARCH.to_owned(), ToolKind::Server);
+    Tool { name, description: None, parameters: None, strict: None, kind, cache: None, rest }
 }
 
 fn function(function: &Value, path: &str) -> Result<Tool, Fault> {

@@ -222,6 +222,22 @@ impl ArrayRelay {
             out.push(Frame { bytes: [before, json].concat().into(), content: event.content });
         }
     }
+
+    /// The last elements, and the end of the array where they are all.
+    fn close(
+        &mut self,
+        ended: Result<(), Fault>,
+        events: Vec<Frame>,
+        out: &mut Vec<Frame>,
+    ) -> Result<(), Fault> {
+        self.elements(events, out);
+        ended?;
+        if !self.closed {
+            self.closed = true;
+            out.push(Frame { bytes: Bytes::from_static(b"\r\n]"), content: false });
+        }
+        Ok(())
+    }
 }
 
 impl StreamRelay for ArrayRelay {
@@ -242,13 +258,13 @@ impl StreamRelay for ArrayRelay {
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
         let mut events = Vec::new();
         let finished = self.inner.finish(&mut events);
-        self.elements(events, out);
-        finished?;
-        if !self.closed {
-            self.closed = true;
-            out.push(Frame { bytes: Bytes::from_static(b"\r\n]"), content: false });
-        }
-        Ok(())
+        self.close(finished, events, out)
+    }
+
+    fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        let mut events = Vec::new();
+        let settled = self.inner.settle(&mut events);
+        self.close(settled, events, out)
     }
 
     fn is_complete(&self) -> bool {

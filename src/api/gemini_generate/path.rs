@@ -1,6 +1,6 @@
 //! Where a piece of the canonical request stood in the client's: faults and losses are told in the client's words.
 
-use super::decode::Decoded;
+use super::decode::{Decoded, SEARCH};
 
 /// Where the parts of one canonical message stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,7 @@ const NAMES: &[(&str, &str)] = &[
     ("reasoning.budget_tokens", "generationConfig.thinkingConfig.thinkingBudget"),
     ("response_format", "generationConfig.responseSchema"),
     ("tool_choice", "toolConfig.functionCallingConfig"),
+    ("service_tier", "serviceTier"),
 ];
 
 /// Names inside of a part, and their names here.
@@ -41,6 +42,7 @@ pub(super) fn clients(path: &str, decoded: &Decoded) -> Option<String> {
     }
     if let Some((place, rest)) = path.strip_prefix("tools[").and_then(|rest| rest.split_once(']')) {
         let (tool, function) = decoded.tools.get(place.parse::<usize>().ok()?)?;
+        let Some(function) = function else { return Some(format!("tools[{tool}].{SEARCH}{rest}")) };
         let rest = rest.strip_prefix(".function").unwrap_or(rest);
         return Some(format!("tools[{tool}].functionDeclarations[{function}]{rest}"));
     }
@@ -68,7 +70,7 @@ mod tests {
             request: Request::default(),
             lost: Vec::new(),
             origins: vec![origin("systemInstruction", &[0]), origin("contents[0]", &[0, 0, 1])],
-            tools: vec![(0, 0), (2, 1)],
+            tools: vec![(0, Some(0)), (2, Some(1)), (3, None)],
         };
         for (canonical, expected) in [
             ("seed", Some("generationConfig.seed")),
@@ -78,6 +80,8 @@ mod tests {
             ("messages[1].content[7]", None),
             ("messages[1].name", Some("contents[0].name")),
             ("tools[1].function.strict", Some("tools[2].functionDeclarations[1].strict")),
+            ("tools[2]", Some("tools[3].googleSearch")),
+            ("tools[2].timeRangeFilter", Some("tools[3].googleSearch.timeRangeFilter")),
             ("tools[1].behavior", Some("tools[2].functionDeclarations[1].behavior")),
             ("safetySettings", None),
         ] {

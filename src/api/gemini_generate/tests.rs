@@ -185,7 +185,9 @@ fn a_request_is_read_in_either_spelling() {
     let read = decoded(&camel).unwrap();
     let request = &read.request;
     let lost: Vec<&str> = read.lost.iter().map(|loss| &*loss.path).collect();
-    assert_eq!(lost, ["tools[1].googleSearch", "generationConfig.speechConfig", "safetySettings"]);
+    assert_eq!(lost, ["generationConfig.speechConfig", "safetySettings"]);
+    let tools: Vec<_> = request.tools.iter().map(|tool| (&*tool.name, tool.kind)).collect();
+    assert_eq!(tools, [("f", ToolKind::Function), ("googleSearch", ToolKind::Server)]);
     let roles: Vec<Role> = request.messages.iter().map(|message| message.role).collect();
     assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool]);
     let [Part::Thinking { .. }, Part::ToolCall { id: one, signature, .. }, Part::ToolCall { id: two, .. }] =
@@ -361,4 +363,12 @@ fn a_stream_that_breaks_off_never_looks_complete() {
         (&json!(502), &json!("UNAVAILABLE"))
     );
     assert!(!String::from_utf8(broken).unwrap().contains("finishReason"));
+}
+
+#[test]
+fn the_service_that_is_asked_for_is_told_in_the_words_of_others() {
+    for (said, expected) in [("flex", "flex"), ("PRIORITY", "priority"), ("standard", "default")] {
+        let read = decoded(&json!({"contents": [{"parts": [{"text": "hi"}]}], "serviceTier": said})).unwrap();
+        assert_eq!((&read.request.rest["service_tier"], read.lost.len()), (&json!(expected), 0));
+    }
 }

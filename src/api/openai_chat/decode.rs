@@ -9,9 +9,12 @@ use serde_json::Value;
 
 use self::record::{Place, Record, text};
 use super::param::wrong_type;
-use crate::chat::{CacheHint, Loss, Object, OutputFormat, Reasoning, Request, Sampling};
+use crate::chat::{CacheHint, Loss, Object, OutputFormat, Reasoning, Request, Sampling, Thinks};
 use crate::fault::Fault;
 use crate::json::Body;
+
+/// OpenAI's name for the end of what of a prompt shall be kept in the cache.
+pub(in crate::api) const BREAKPOINT: &str = "prompt_cache_breakpoint";
 
 /// A request in the canonical form, for targets that speak another dialect.
 #[derive(Debug)]
@@ -20,6 +23,14 @@ pub(super) struct Decoded {
     pub(super) request: Request,
     /// Fields inside of messages, parts and tools that it cannot, in the client's paths.
     pub(super) lost: Vec<Loss>,
+    /// How many of the tools stand in `tools`; the others stand in `functions`.
+    pub(super) tools: usize,
+    /// Whether the choice among them is a `function_call`.
+    pub(super) chosen_of_old: bool,
+    /// Whether breakpoints of the prompt cache stand under OpenAI's name.
+    pub(super) breakpoints: bool,
+    /// Whether how much the model shall think is said by `thinking` alone.
+    pub(super) thinking: bool,
     /// Whether the client knows nothing but the calls of 2023: `functions`, and one `function_call` in an answer.
     pub(super) legacy: bool,
 }
@@ -37,6 +48,8 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
     let root = Place::Root;
     let mut lost = Vec::new();
     let mut top = Record::new(turns::beside(body, "messages"), &root);
+    let said = reasoning(&mut top)?;
+    let thinking = said.is_none();
     let mut request = Request {
         model: top.need_text("model")?,
         stream: top.flag("stream")?.unwrap_or(false),
@@ -46,7 +59,7 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
         parallel_tool_calls: top.flag("parallel_tool_calls")?,
         output: output(&mut top, &mut lost)?,
         sampling: sampling(&mut top)?,
-        reasoning: reasoning(&mut top)?,
+        reasoning: thought(said, &mut top)?,
         user: top.text("user")?,
         metadata: top.object("metadata")?.unwrap_or_default(),
         ..Request::default()
@@ -60,14 +73,16 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
         top.keep("stream_options", fields.rest());
     }
     let functions = top.list("functions")?;
-    let legacy = !functions.is_empty() && request.tools.is_empty();
+    let tools = request.tools.len();
+    let legacy = !functions.is_empty() && tools == 0;
     if legacy {
         request.parallel_tool_calls = Some(false);
     }
     for function in functions.into_iter().enumerate() {
         request.tools.push(tool::legacy(function, &root.key("functions"))?);
     }
-    if request.tool_choice.is_none() {
+    let chosen_of_old = request.tool_choice.is_none();
+    if chosen_of_old {
         request.tool_choice = tool::choice(top.take("function_call"), &root.key("function_call"))?;
     }
     if request.user.is_none() {
@@ -75,7 +90,10 @@ pub(super) fn read(body: &Body) -> Result<Decoded, Fault> {
         request.user = top.peek("safety_identifier").and_then(Value::as_str).map(str::to_owned);
     }
     request.rest = top.rest();
-    Ok(Decoded { request, lost: lost.into_iter().map(Loss::dropped).collect(), legacy })
+    let lost = lost.into_iter().map(Loss::dropped).collect();
+    let raw = body.raw("messages").unwrap_or_default();
+    let breakpoints = memchr::memmem::find(raw.as_bytes(), BREAKPOINT.as_bytes()).is_some();
+    Ok(Decoded { request, lost, tools, chosen_of_old, breakpoints, thinking, legacy })
 }
 
 fn output(top: &mut Record<'_>, lost: &mut Vec<String>) -> Result<OutputFormat, Fault> {
@@ -148,14 +166,44 @@ fn reasoning(top: &mut Record<'_>) -> Result<Option<Reasoning>, Fault> {
     Ok(Some(Reasoning { effort, budget_tokens, rest: fields.rest(), ..Reasoning::default() }))
 }
 
+/// With what `thinking` says, Anthropic's field, which DeepSeek, Z.ai, LiteLLM and others have taken over for their chat.
+fn thought(said: Option<Reasoning>, top: &mut Record<'_>) -> Result<Option<Reasoning>, Fault> {
+    let kind = top.peek("thinking").and_then(|thinking| thinking.get("type")).and_then(Value::as_str);
+    let thinks = match kind {
+        Some("enabled") => Thinks::Implied,
+        Some("adaptive" | "auto") => Thinks::Freely,
+        Some("disabled") => Thinks::Not,
+        _ => return Ok(said),
+    };
+    let Some(thinking) = top.object("thinking")? else { return Ok(said) };
+    let root = Place::Root;
+    let place = root.key("thinking");
+    let mut fields = Record::new(thinking, &place);
+    fields.take("type");
+    let budget = fields.count("budget_tokens")?.filter(|_| thinks == Thinks::Implied);
+    let mut reasoning = said.unwrap_or_default();
+    reasoning.budget_tokens = reasoning.budget_tokens.or(budget);
+    let is_open = reasoning.budget_tokens.is_none() && reasoning.effort.is_none();
+    reasoning.thinks = if thinks == Thinks::Implied && is_open { Thinks::Freely } else { thinks };
+    reasoning.rest.extend(fields.rest());
+    Ok(Some(reasoning))
+}
+
 /// The prompt-cache breakpoint of Anthropic's form, which several OpenAI-compatible vendors take.
 fn cache(fields: &mut Record<'_>) -> Result<Option<CacheHint>, Fault> {
-    let Some(mut control) = fields.object("cache_control")? else { return Ok(None) };
+    let Some(mut control) = fields.object("cache_control")? else { return breakpoint(fields) };
     let ttl = match control.remove("ttl") {
         Some(Value::String(ttl)) => Some(ttl),
         _ => None,
     };
     Ok(Some(CacheHint { ttl }))
+}
+
+/// OpenAI's own breakpoint. Of the lives that others know, the long one is nearest to any that it names.
+/// <https://developers.openai.com/api/docs/guides/prompt-caching>
+pub(in crate::api) fn breakpoint(fields: &mut Record<'_>) -> Result<Option<CacheHint>, Fault> {
+    let point = fields.object(BREAKPOINT)?;
+    Ok(point.map(|point| CacheHint { ttl: point.get("ttl").map(|_| "1h".to_owned()) }))
 }
 
 #[cfg(test)]

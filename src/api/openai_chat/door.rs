@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::{LEGACY, TONGUE, encode_legacy};
+use super::custom::{self, CustomCalls};
 use super::decode::Decoded;
 use super::path;
 use super::{Ask, ChatEncoder, Fallback, encode_answer, error_body};
@@ -13,7 +14,7 @@ use crate::api::adjust;
 use crate::api::sequel::Sequel;
 use crate::api::tongue::Tongue;
 use crate::api::translate::{self, relay};
-use crate::chat::Request;
+use crate::chat::{Request, StreamEncoder};
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
@@ -89,6 +90,11 @@ impl Ask {
         self.decoded().is_ok_and(|decoded| decoded.legacy)
     }
 
+    /// The names of its custom tools.
+    fn customs(&self) -> Vec<String> {
+        self.request().map(custom::names).unwrap_or_default()
+    }
+
     /// What its client can be told.
     fn tongue(&self) -> &'static Tongue {
         if self.is_legacy() { &LEGACY } else { &TONGUE }
@@ -105,9 +111,10 @@ impl Carry for Ask {
         if let Some(relay) = relay(target, Dialect::OpenAi) {
             return relay.splice(self.body(), &target.name);
         }
-        let Decoded { request, lost, legacy } = self.decoded()?;
+        let decoded = self.decoded()?;
+        let Decoded { request, lost, legacy, .. } = decoded;
         let names = self.names(target);
-        let clients = |path: &str| path::clients(path, request);
+        let clients = |path: &str| path::clients(path, decoded);
         let mut outgoing = translate::outgoing(target, request, names.as_ref(), clients)?;
         if *legacy && !self.body().has(PARALLEL) {
             // That there be one call is our wish, not the client's; a second one is told of when it comes.
@@ -122,7 +129,8 @@ impl Carry for Ask {
             Some(relay) => relay.whole(body),
             None => translate::whole(target, &body, self.tongue(), self.names(target).as_ref(), |answer| {
                 let encode = if self.is_legacy() { encode_legacy } else { encode_answer };
-                encode(answer, &fallback())
+                let own = custom::restored(answer, &self.customs());
+                encode(own.as_ref().unwrap_or(answer), &fallback())
             }),
         }
     }
@@ -140,7 +148,12 @@ impl Carry for Ask {
             Some(relay) => relay.stream(self.include_usage()),
             None => {
                 let encoder = ChatEncoder::new(self.include_usage(), fallback()).legacy(self.is_legacy());
-                translate::stream(target, self.tongue(), self.names(target), Box::new(encoder))
+                let customs = self.customs();
+                let encoder: Box<dyn StreamEncoder> = match customs.is_empty() {
+                    true => Box::new(encoder),
+                    false => Box::new(CustomCalls::new(encoder, customs)),
+                };
+                translate::stream(target, self.tongue(), self.names(target), encoder)
             }
         })
     }

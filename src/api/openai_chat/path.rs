@@ -2,15 +2,40 @@
 //!
 //! Messages stand in both at the same place; what an assistant thought, refused and called stands beside its content.
 
-use crate::chat::{Part, Request};
+use super::decode::{BREAKPOINT, Decoded};
+use crate::chat::Part;
 
 /// Names inside of a part, and their names here.
 const INSIDE: &[(&str, &str)] = &[(".detail", ".image_url.detail"), (".filename", ".file.filename")];
 
 /// A canonical path in the client's words; `None` where it is the same.
-pub(super) fn clients(path: &str, request: &Request) -> Option<String> {
+pub(super) fn clients(path: &str, decoded: &Decoded) -> Option<String> {
+    let told = place(path, decoded);
+    let marked = told.as_deref().unwrap_or(path).strip_suffix(".cache_control");
+    match marked.filter(|_| decoded.breakpoints && path.starts_with("messages[")) {
+        Some(marked) => Some(format!("{marked}.{BREAKPOINT}")),
+        None => told,
+    }
+}
+
+fn place(path: &str, decoded: &Decoded) -> Option<String> {
+    let request = &decoded.request;
+    if decoded.thinking
+        && let Some(rest) =
+            path.strip_prefix("reasoning").filter(|rest| rest.is_empty() || rest.starts_with('.'))
+    {
+        return Some(format!("thinking{rest}"));
+    }
     if path == "reasoning.budget_tokens" {
         return Some("reasoning.max_tokens".to_owned());
+    }
+    if path == "tool_choice" && decoded.chosen_of_old {
+        return Some("function_call".to_owned());
+    }
+    if let Some((at, rest)) = path.strip_prefix("tools[").and_then(|path| path.split_once(']')) {
+        let function = at.parse::<usize>().ok()?.checked_sub(decoded.tools)?;
+        let rest = rest.strip_prefix(".function").unwrap_or(rest);
+        return Some(format!("functions[{function}]{rest}"));
     }
     let (place, rest) = path.strip_prefix("messages[")?.split_once("].content[")?;
     let (at, rest) = rest.split_once(']')?;
@@ -42,19 +67,25 @@ pub(super) fn clients(path: &str, request: &Request) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::clients;
-    use crate::api::openai_chat::decode;
+    use crate::api::openai_chat::decode::{Decoded, read};
     use crate::json::Body;
+
+    fn decoded(body: &Value) -> Decoded {
+        read(&Body::read(body.to_string().into()).unwrap()).unwrap()
+    }
 
     #[test]
     fn paths_are_the_clients() {
-        let body = serde_json::json!({"model": "m", "messages": [
+        let body = json!({"model": "m", "messages": [
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "https://x"}}]},
             {"role": "assistant", "content": "said", "reasoning_content": "thought", "refusal": "no", "tool_calls": [
                 {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
                 {"id": "c2", "type": "function", "function": {"name": "g", "arguments": "{}"}}]},
             {"role": "tool", "tool_call_id": "c1", "content": "done"}]});
-        let request = decode(&Body::read(body.to_string().into()).unwrap()).unwrap();
+        let decoded = decoded(&body);
         for (canonical, expected) in [
             ("messages[0].content[1].detail", Some("messages[0].content[1].image_url.detail")),
             ("messages[0].content[0].cache_control", Some("messages[0].content[0].cache_control")),
@@ -68,7 +99,56 @@ mod tests {
             ("messages[0].name", None),
             ("seed", None),
         ] {
-            assert_eq!(clients(canonical, &request).as_deref(), expected, "{canonical}");
+            assert_eq!(clients(canonical, &decoded).as_deref(), expected, "{canonical}");
+        }
+    }
+
+    #[test]
+    fn thinking_stands_where_the_client_wrote_it() {
+        let turn = json!({"role": "user", "content": "hi"});
+        let thinking = json!({"type": "enabled", "budget_tokens": 2048});
+        let alone = json!({"model": "m", "messages": [turn], "thinking": thinking});
+        let beside =
+            json!({"model": "m", "messages": [turn], "thinking": thinking, "reasoning_effort": "low"});
+        for (body, canonical, expected) in [
+            (&alone, "reasoning", Some("thinking")),
+            (&alone, "reasoning.budget_tokens", Some("thinking.budget_tokens")),
+            (&alone, "reasoning_effort", None),
+            (&beside, "reasoning", None),
+            (&beside, "reasoning_effort", None),
+        ] {
+            assert_eq!(clients(canonical, &decoded(body)).as_deref(), expected, "{canonical} of {body}");
+        }
+    }
+
+    #[test]
+    fn breakpoints_bear_the_clients_name() {
+        let part = |mark: &str| json!([{"type": "text", "text": "a", mark: {"mode": "explicit", "type": "ephemeral"}}]);
+        for mark in ["cache_control", "prompt_cache_breakpoint"] {
+            let body = json!({"model": "m", "messages": [{"role": "user", "content": part(mark)}]});
+            let told = clients("messages[0].content[0].cache_control", &decoded(&body)).unwrap();
+            assert_eq!(told, format!("messages[0].content[0].{mark}"));
+        }
+    }
+
+    #[test]
+    fn functions_stand_where_the_client_wrote_them() {
+        let (f, turn) = (json!({"name": "f"}), json!({"role": "user", "content": "hi"}));
+        let tool = json!({"type": "function", "function": f});
+        let old = json!({"model": "m", "messages": [turn], "functions": [f, f], "function_call": "auto"});
+        let new = json!({"model": "m", "messages": [turn], "tools": [tool], "tool_choice": "auto"});
+        let both = json!({"model": "m", "messages": [turn], "tools": [tool], "functions": [f]});
+        for (body, canonical, expected) in [
+            (&old, "tools[1].function.strict", Some("functions[1].strict")),
+            (&old, "tools[0]", Some("functions[0]")),
+            (&old, "tool_choice", Some("function_call")),
+            (&old, "tools", None),
+            (&new, "tools[0].function.strict", None),
+            (&new, "tool_choice", None),
+            (&both, "tools[0].function.name", None),
+            (&both, "tools[1].function.name", Some("functions[0].name")),
+        ] {
+            assert_eq!(clients(canonical, &decoded(body)).as_deref(), expected, "{canonical} of {body}");
         }
     }
 }

@@ -70,7 +70,8 @@ impl Carry for Ask {
         if self.misses(&relayed.body) {
             return Err(Fault::new(FaultKind::Malformed, "the provider left out an embedding"));
         }
-        Ok(relayed)
+        let body = named(relayed.body, &target.name.model);
+        Ok(Relayed { body, ..relayed })
     }
 
     fn wants_stream(&self) -> bool {
@@ -82,8 +83,43 @@ impl Carry for Ask {
     }
 }
 
+/// The answer with the model that was asked, where its provider names none.
+fn named(body: Bytes, model: &str) -> Bytes {
+    const NAMELESS: &[u8] = br#"],"model":"","usage":{"#;
+    // What is counted stands behind it, and is short.
+    let tail = body.len().saturating_sub(256);
+    let Some(at) = body.get(tail..).and_then(|tail| memchr::memmem::rfind(tail, NAMELESS)) else {
+        return body;
+    };
+    let (before, after) = body.split_at(tail + at);
+    let mut named = Vec::with_capacity(body.len() + model.len());
+    named.extend_from_slice(before);
+    named.extend_from_slice(br#"],"model":"#);
+    json::write_text(&mut named, model);
+    named.extend_from_slice(after.strip_prefix(br#"],"model":"""#).unwrap_or_default());
+    named.into()
+}
+
 fn ability(target: &Target) -> Result<&dyn Embeddings, Fault> {
     target.wire().embeddings().ok_or_else(|| {
         Fault::bad_request("this provider makes no embeddings", "model").retry(crate::fault::Retry::Elsewhere)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn an_answer_names_its_model() {
+        let body = |model: &str| {
+            let vectors = "0.5,".repeat(1000);
+            format!(
+                r#"{{"object":"list","data":[{{"embedding":[{vectors}1]}}],"model":"{model}","usage":{{"prompt_tokens":1,"total_tokens":1}}}}"#
+            )
+        };
+        assert_eq!(named(body("").into(), "a/\"b"), body(r#"a/\"b"#).into_bytes());
+        assert_eq!(named(body("own").into(), "asked"), body("own").into_bytes());
+        assert_eq!(named("{}".into(), "asked"), "{}");
+    }
 }

@@ -116,6 +116,9 @@ fn only_at_openai(top: &mut Record<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Further fields that only the API of Responses knows.
+const RESPONSES_ALONE: &[&str] = &["context_management", "image", "background_options", "access_programs"];
+
 /// Takes away what does not concern the provider, and names what no other provider can do.
 fn leave_out(top: &mut Record<'_>, lost: &mut Vec<Loss>) -> Result<(), Fault> {
     for field in OURS {
@@ -126,6 +129,9 @@ fn leave_out(top: &mut Record<'_>, lost: &mut Vec<Loss>) -> Result<(), Fault> {
     }
     if top.count("max_tool_calls")?.is_some() {
         lost.push(Loss::dropped("max_tool_calls"));
+    }
+    for field in RESPONSES_ALONE {
+        lost.extend(top.take(field).map(|_| Loss::dropped(*field)));
     }
     // The account's default, which says nothing to another provider.
     if top.peek("service_tier").is_some_and(|tier| tier == "auto" || tier == "default") {

@@ -85,6 +85,34 @@ pub(super) fn reasoning(id: &str, text: &str, proof: Option<&str>) -> Vec<u8> {
     out
 }
 
+/// The pictures of an answer, in the form that OpenAI's imitators have for them: base64 and what it encodes. Those that
+/// stand at an address are none.
+pub(super) fn pictures(images: &Value) -> Option<Vec<(&str, &str)>> {
+    fn read(image: &Value) -> Option<(&str, &str)> {
+        let url = image.pointer("/image_url/url")?.as_str()?;
+        url.strip_prefix("data:image/")?.split_once(";base64,")
+    }
+    images.as_array()?.iter().map(read).collect()
+}
+
+/// A picture that the model has painted.
+pub(super) fn picture(id: &str, format: &str, base64: &str) -> Vec<u8> {
+    let mut out = open(id, "image_generation_call", Some(Status::Completed));
+    out.extend_from_slice(b",\"output_format\":");
+    write_text(&mut out, format);
+    out.extend_from_slice(b",\"result\":");
+    write_text(&mut out, base64);
+    out.push(b'}');
+    out
+}
+
+/// A painted picture as what a user shows, which is how the next model can look at it; `None` for one that is not there.
+pub(super) fn shown(item: &crate::chat::Object) -> Option<String> {
+    let text = |key: &str| item.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (format, base64) = (text("output_format").unwrap_or("png"), text("result")?);
+    Some(format!("data:image/{format};base64,{base64}"))
+}
+
 /// A call of a tool of the client's.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -134,19 +162,6 @@ fn open(id: &str, kind: &str, status: Option<Status>) -> Vec<u8> {
         out.push(b'"');
     }
     out
-}
-
-/// The free text that a custom tool gets, out of the object in which a provider of functions put it.
-pub(super) fn free_text(arguments: &str) -> String {
-    match serde_json::from_str::<Value>(arguments) {
-        Ok(Value::Object(mut object)) => match object.get_mut("input").map(Value::take) {
-            Some(Value::String(text)) => text,
-            Some(other) => other.to_string(),
-            None => arguments.to_owned(),
-        },
-        Ok(Value::String(text)) => text,
-        _ => arguments.to_owned(),
-    }
 }
 
 /// A citation in this dialect's form; `text` is what was said so far.
@@ -208,18 +223,5 @@ mod tests {
             assert_eq!(annotation(&citation, "dé"), Some(expected));
         }
         assert_eq!(annotation(&json!({}), ""), None);
-    }
-
-    #[test]
-    fn free_text_comes_out_of_its_object() {
-        for (arguments, expected) in [
-            (r#"{"input":"a\nb"}"#, "a\nb"),
-            (r#"{"other":1}"#, r#"{"other":1}"#),
-            ("plain", "plain"),
-            ("", ""),
-            (r#"{"input":{"a":1}}"#, r#"{"a":1}"#),
-        ] {
-            assert_eq!(free_text(arguments), expected);
-        }
     }
 }

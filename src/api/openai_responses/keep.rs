@@ -141,6 +141,13 @@ impl StreamRelay for Watched {
         finished
     }
 
+    fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        let before = out.len();
+        let settled = self.inner.settle(out);
+        self.look(out.get(before..).unwrap_or_default());
+        settled
+    }
+
     /// Told with the provider's own id, and with numbers that go on where its stream broke off.
     fn fault(&mut self, fault: &Fault) -> Option<Bytes> {
         let begun = response_in(&self.first, FIRST)?;

@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::before::Before;
+use super::item::shown;
 use super::{ids, proof};
 use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind};
@@ -130,6 +131,15 @@ impl Writer<'_> {
                 self.lose(at, from, "thinking of another provider dropped");
                 return;
             }
+        }
+        // OpenAI takes its own pictures by their ids alone; another provider's are shown to it.
+        if text("type") == "image_generation_call"
+            && (elsewhere || ids::is_ours(text("id")))
+            && let Some(url) = shown(&item)
+        {
+            let picture = json!({ "type": "input_image", "image_url": url });
+            self.items.push(json!({ "role": "user", "content": [picture] }).to_string());
+            return;
         }
         // Ids name things at their maker; elsewhere they lead nowhere.
         let is_thought = text("type") == "reasoning";

@@ -56,6 +56,7 @@ impl Origins {
             Some((part, rest)) => (parts.get(part.parse::<usize>().ok()?)?, rest),
             None => (parts.first()?, rest),
         };
+        let rest = if rest == ".cache_control" { ".prompt_cache_breakpoint" } else { rest };
         // What a kept conversation consists of is no field of the client's.
         Some(match part {
             Origin::Before => "previous_response_id".to_owned(),

@@ -18,6 +18,7 @@ use super::ids::Ids;
 use super::item::{self, Call, Piece, Status};
 use super::keep::Keeper;
 use super::proof::{self, Proof};
+use crate::api::openai_chat::custom::free_text;
 use crate::api::tongue::{Tongue, never};
 use crate::api::translate;
 use crate::chat::{Answer, Event, Finish, FinishReason, StreamEncoder, ToolKind, Usage};
@@ -38,7 +39,7 @@ pub(super) const TONGUE: Tongue = Tongue {
     citation: |citation| item::annotation(citation, "").is_some(),
     foreign: |_| true,
     media: never,
-    field: |_, _| false,
+    field: |key, value| key == "images" && item::pictures(value).is_some(),
     fields: false,
     usage: &["cached_read", "cache_write", "reasoning"],
     ends: &[
@@ -316,7 +317,7 @@ impl ResponseEncoder {
     fn close_call(&mut self, mut call: OpenCall, out: &mut Vec<u8>) {
         let arguments = &mut call.item.arguments;
         let late = if call.wrapped {
-            *arguments = item::free_text(arguments);
+            *arguments = free_text(arguments);
             !arguments.is_empty()
         } else if arguments.is_empty() && !call.item.custom {
             arguments.push_str("{}");
@@ -466,6 +467,14 @@ impl StreamEncoder for ResponseEncoder {
             }
             Event::Foreign { choice: 0, value } => {
                 self.prove(&proof::write(&Proof::Part(value.clone())), out);
+            }
+            Event::Other { choice: Some(0), fields } => {
+                let images = fields.get("images").and_then(item::pictures).unwrap_or_default();
+                for (format, base64) in images {
+                    self.close_all(out);
+                    let id = self.ids.item("ig");
+                    self.at_once(item::picture(&id, format, base64), out);
+                }
             }
             Event::Finish { choice: 0, finish } => self.finish = Some(finish.clone()),
             Event::Usage(usage) => self.usage = Some(*usage),

@@ -119,7 +119,7 @@ impl Ahead for RawAhead {
         let body = joined(held);
         let json = if self.is_json && rest.is_none() && !body.is_empty() { readable(&body)? } else { None };
         let mut model = model_in(&self.path);
-        let files = matches!(self.below, Below::Operation { kept: Kept::Files, .. });
+        let files = matches!(self.below, Below::Operation { kept: Kept::Files | Kept::AnthropicsFiles, .. });
         let mut seen = Seen { files, ..Seen::default() };
         if let Some(json) = &json {
             model = one_model(model, json.str("model").filter(|_| !self.by_path))?;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::ask::{Below, RawAhead};
 use super::{check_path, client_query};
@@ -23,6 +24,8 @@ use crate::providers::{Dialect, Provider};
 pub(in crate::api) enum Kept {
     /// OpenAI's `/v1/files`.
     Files,
+    /// Anthropic's, at the same place.
+    AnthropicsFiles,
     /// OpenAI's `/v1/batches`.
     Batches,
     /// Anthropic's `/v1/messages/batches`.
@@ -58,10 +61,16 @@ impl Kept {
         KEPT.iter().find(|(pattern, ..)| fits(pattern, path))
     }
 
+    /// What of it these clients mean: Anthropic's SDKs look for their files where OpenAI's do.
+    pub(in crate::api) fn meant(&'static self, headers: &HeaderMap) -> &'static Self {
+        let anthropics = *self == Self::Files && headers.contains_key("anthropic-version");
+        if anthropics { &Self::AnthropicsFiles } else { self }
+    }
+
     /// What is kept, in the plural.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Self::Files => "files",
+            Self::Files | Self::AnthropicsFiles => "files",
             Self::Batches | Self::MessageBatches => "batches",
             Self::Conversations => "conversations",
         }
@@ -71,7 +80,7 @@ impl Kept {
     pub(super) fn place(self, wire: &dyn Provider, name: &str, model: &str) -> Option<String> {
         match self {
             // Vertex AI and Bedrock, which speak the same dialect elsewhere, have batches of their own.
-            Self::MessageBatches => {
+            Self::MessageBatches | Self::AnthropicsFiles => {
                 let anthropics = wire.dialect() == Dialect::Anthropic;
                 let usual = anthropics && wire.chat_path(model, false).as_deref() == Some("/messages");
                 usual.then(|| format!("/{name}"))
@@ -84,7 +93,7 @@ impl Kept {
     /// Whether the answer is read before it is told: results are passed on as they come.
     pub(super) fn is_read(self, name: &str) -> bool {
         match self {
-            Self::Files | Self::Conversations => false,
+            Self::Files | Self::AnthropicsFiles | Self::Conversations => false,
             Self::Batches => true,
             Self::MessageBatches => !name.ends_with("/results"),
         }
@@ -132,14 +141,14 @@ fn fits(pattern: &str, path: &str) -> bool {
 impl Door for Kept {
     fn endpoint(&self) -> Endpoint {
         match self {
-            Self::Files | Self::Conversations => Endpoint::Files,
+            Self::Files | Self::AnthropicsFiles | Self::Conversations => Endpoint::Files,
             Self::Batches | Self::MessageBatches => Endpoint::Batches,
         }
     }
 
     fn dialect(&self) -> Dialect {
         match self {
-            Self::MessageBatches => Dialect::Anthropic,
+            Self::MessageBatches | Self::AnthropicsFiles => Dialect::Anthropic,
             Self::Conversations => Dialect::Responses,
             Self::Files | Self::Batches => Dialect::OpenAi,
         }
@@ -173,7 +182,7 @@ impl Kept {
     /// The door whose errors the client understands.
     fn tongue(self) -> &'static dyn Door {
         match self {
-            Self::MessageBatches => &AnthropicMessages,
+            Self::MessageBatches | Self::AnthropicsFiles => &AnthropicMessages,
             Self::Files | Self::Batches | Self::Conversations => &OpenAiChat,
         }
     }

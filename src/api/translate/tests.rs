@@ -317,6 +317,37 @@ fn a_fault_inside_a_stream_comes_after_what_was_said() {
     assert!(!String::from_utf8_lossy(&text).contains("[DONE]"));
 }
 
+#[test]
+fn an_answer_that_ends_with_calls_and_has_none_has_come_to_its_end() {
+    let target = target("anthropic");
+    let call = json!({"type": "tool_use", "id": "t", "name": "f", "input": {}});
+    for (block, expected) in [(json!({"type": "text", "text": "hi"}), "stop"), (call, "tool_calls")] {
+        let usage = json!({"input_tokens": 1, "output_tokens": 1});
+        let message = json!({"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [block],
+            "stop_reason": "tool_use", "usage": usage});
+        let body = message.to_string();
+        let whole = whole(&target, body.as_bytes(), &openai_chat::TONGUE, None, |answer| {
+            encode_answer(answer, &fallback())
+        });
+        let whole = whole.unwrap();
+        let told: Value = serde_json::from_slice(&whole.body).unwrap();
+        assert_eq!((&told["choices"][0]["finish_reason"], whole.finish), (&json!(expected), Some(expected)));
+
+        let events = [
+            json!({"type": "message_start", "message": {"id": "m", "usage": usage}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": block}),
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": usage}),
+            json!({"type": "message_stop"}),
+        ];
+        let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        let encoder = Box::new(ChatEncoder::new(false, fallback()));
+        let (text, relay) = stream_through(&target, &openai_chat::TONGUE, encoder, &body, body.len());
+        assert_eq!(relay.finish_reason(), Some(expected), "{text}");
+        assert!(text.contains(&format!("\"finish_reason\":\"{expected}\"")), "{text}");
+    }
+}
+
 /// Google's documents of one answer, read in the plainest way.
 fn read_gemini(body: &str) -> Said {
     let documents = match serde_json::from_str(body) {

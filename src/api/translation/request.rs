@@ -53,6 +53,9 @@ const NOTHING_LOST: Needless = &[
         "said by the type of the source",
     ),
     ("tools[code_execution_20250825].name", "*", "said by its type"),
+    ("tools[web_search_20250305].name", "*", "said by its type"),
+    ("tools[web_search_20250305].user_location.type", "*", "the only one"),
+    ("web_search_options.user_location.type", "*", "the only one"),
     ("contents[model].parts[functionCall].functionCall.args", "{}", "no arguments"),
     ("contents[user].parts[fileData].fileData.mimeType", "*", "tells a picture from a document"),
     (

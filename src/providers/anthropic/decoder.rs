@@ -34,8 +34,10 @@ struct Open {
 }
 
 enum Kind {
-    /// Text or thinking: nothing is owed at its end.
+    /// Thinking: nothing is owed at its end.
     Flowing,
+    /// Text, and what it cites. That comes before the text, and is told after it.
+    Text { citations: Vec<Value> },
     /// A call of the client's tool. What its beginning already said of the arguments, until a delta says more.
     Call { call: u32, arguments: String, fed: bool },
     /// A block that only Anthropic understands, and the JSON text of its `input` so far.
@@ -157,8 +159,7 @@ impl AnthropicDecoder {
                 if !text.is_empty() {
                     events.push(Event::Text { choice: CHOICE, text: text.into_string() });
                 }
-                events.extend(citations.into_iter().map(|value| Event::Citation { choice: CHOICE, value }));
-                Kind::Flowing
+                Kind::Text { citations }
             }
             Part::Thinking { text, signature, redacted } => {
                 if !text.is_empty() || signature.is_some() || redacted.is_some() {
@@ -203,8 +204,8 @@ impl AnthropicDecoder {
             }
             ("thinking_delta", _) => events.push(thought(delta.thinking.unwrap_or_default(), None)),
             ("signature_delta", _) => events.push(thought(String::new(), delta.signature)),
-            ("citations_delta", _) => {
-                events.extend(delta.citation.map(|value| Event::Citation { choice: CHOICE, value }));
+            ("citations_delta", Some(Open { kind: Kind::Text { citations }, .. })) => {
+                citations.extend(delta.citation);
             }
             _ => {}
         }
@@ -263,11 +264,22 @@ impl StreamDecoder for AnthropicDecoder {
         }
         if self.done { Ok(()) } else { Err(fault::truncated()) }
     }
+
+    /// After the reason why it ended, a message has nothing more to say.
+    fn settle(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
+        if self.stopped && !self.done {
+            self.end(events);
+        }
+        self.finish(events)
+    }
 }
 
 fn close(kind: Kind, events: &mut Vec<Event>) {
     match kind {
         Kind::Flowing => {}
+        Kind::Text { citations } => {
+            events.extend(citations.into_iter().map(|value| Event::Citation { choice: CHOICE, value }));
+        }
         Kind::Call { fed: true, .. } => {}
         Kind::Call { call, arguments, .. } => {
             let arguments = if arguments.is_empty() { "{}".to_owned() } else { arguments };
@@ -293,6 +305,73 @@ fn merge(block: &mut Object, delta: Object) {
             (_, value) => {
                 block.insert(key, value);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::stream::AnthropicStream;
+    use super::*;
+    use crate::providers::StreamRelay;
+
+    fn events(of: &[Value]) -> String {
+        of.iter()
+            .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
+            .collect()
+    }
+
+    fn delta(delta: &Value) -> Value {
+        json!({"type": "content_block_delta", "index": 0, "delta": delta})
+    }
+
+    #[test]
+    fn what_a_text_cites_is_told_after_it() {
+        let cited = json!({"type": "char_location", "cited_text": "c"});
+        let body = events(&[
+            json!({"type": "message_start", "message": {"id": "m", "model": "c", "usage": {"input_tokens": 1}}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "", "citations": []}}),
+            delta(&json!({"type": "citations_delta", "citation": cited})),
+            delta(&json!({"type": "text_delta", "text": "said"})),
+            json!({"type": "content_block_stop", "index": 0}),
+        ]);
+        let (mut decoder, mut events) = (AnthropicDecoder::new(0), Vec::new());
+        decoder.feed(body.as_bytes(), &mut events).unwrap();
+        let text = Event::Text { choice: 0, text: "said".into() };
+        assert!(events.ends_with(&[text, Event::Citation { choice: 0, value: cited }]), "{events:?}");
+    }
+
+    #[test]
+    fn a_message_that_said_why_it_ended_and_nothing_more_is_complete_only_while_its_connection_lasts() {
+        for (reason, complete) in [(json!("end_turn"), true), (json!(null), false)] {
+            let body = events(&[
+                json!({"type": "message_start", "message": {"id": "m", "model": "c", "usage": {"input_tokens": 1}}}),
+                json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "hi"}}),
+                json!({"type": "content_block_stop", "index": 0}),
+                json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 2}}),
+            ]);
+            let decoder = || {
+                let (mut decoder, mut said) = (AnthropicDecoder::new(0), Vec::new());
+                decoder.feed(body.as_bytes(), &mut said).unwrap();
+                decoder
+            };
+            let mut said = Vec::new();
+            assert!(decoder().finish(&mut said).is_err());
+            assert_eq!(decoder().settle(&mut said).is_ok(), complete, "{reason}");
+            assert_eq!(said.contains(&Event::End), complete, "{reason}");
+
+            let relay = || {
+                let (mut relay, mut frames) = (AnthropicStream::new(0), Vec::new());
+                relay.feed(body.clone().into(), &mut frames).unwrap();
+                relay
+            };
+            let mut frames = Vec::new();
+            assert!(relay().finish(&mut frames).is_err());
+            assert_eq!(relay().settle(&mut frames).is_ok(), complete, "{reason}");
+            let last = frames.last().map(|frame| frame.bytes.to_vec()).unwrap_or_default();
+            assert_eq!(last.starts_with(b"event: message_stop\ndata: {"), complete, "{reason}");
         }
     }
 }

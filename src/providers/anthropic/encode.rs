@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use crate::json;
 use crate::providers::choice::Wish;
 use crate::providers::foreign::is_usual;
+use crate::providers::search::Search;
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -30,6 +31,9 @@ const OWN_FIELDS: &[&str] = &[
     "speed",
     "betas",
 ];
+
+/// OpenAI's chat asks for a search beside the tools.
+const SEARCH: &str = "web_search_options";
 
 /// Fields of a tool that Anthropic knows beyond the canonical ones.
 const OWN_TOOL_FIELDS: &[&str] =
@@ -55,14 +59,16 @@ pub(super) fn messages(
         body.insert("system".into(), system_of(system));
     }
     body.insert("messages".into(), Value::Array(messages));
-    tools(asked, claude, &mut body, &mut lost);
+    let searches = searches(claude, quirks);
+    tools(asked, claude, searches, &mut body, &mut lost);
     for (field, value) in &asked.rest {
         match value {
             Value::Null => {}
-            value if OWN_FIELDS.contains(&&**field) || is_service_tier(field, value) => {
+            value if is_own(field, value) || is_service_tier(field, value) => {
                 body.entry(field.clone()).or_insert_with(|| value.clone());
             }
             value if is_usual(field, value) => {}
+            Value::Object(_) if field == SEARCH && searches => {}
             Value::String(user) if field == "safety_identifier" && asked.user.as_ref() == Some(user) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
@@ -107,6 +113,11 @@ fn system_of(mut blocks: Vec<Value>) -> Value {
     Value::Array(blocks)
 }
 
+/// Whether a field is Anthropic's. OpenAI's Responses have a `context_management`, too, which is a list.
+fn is_own(field: &str, value: &Value) -> bool {
+    OWN_FIELDS.contains(&field) && (field != "context_management" || value.is_object())
+}
+
 fn is_service_tier(field: &str, value: &Value) -> bool {
     field == "service_tier" && (value == "auto" || value == "standard_only")
 }
@@ -144,12 +155,30 @@ fn output(
     }
 }
 
-fn tools(asked: &Request, claude: Option<Claude>, body: &mut Object, lost: &mut Vec<Loss>) {
-    let wish = Wish::read(asked, |tool| tool.kind != ToolKind::Server || tool.is_anthropics(), lost);
-    let tools = asked.tools.iter().enumerate().filter_map(|(at, tool)| {
-        if wish.leaves_out(tool, at, lost) { None } else { encode_tool(tool, at, claude, lost) }
-    });
-    let tools: Vec<Value> = tools.collect();
+/// Whether the model searches the web where it is asked to, which Claude does since it thinks.
+fn searches(claude: Option<Claude>, quirks: &QuirkSettings) -> bool {
+    let is_able = claude.is_some_and(|claude| !matches!(claude.thinking(), model::Thinking::Never));
+    is_able && !quirks.lacks.iter().any(|field| field == "web_search")
+}
+
+fn tools(asked: &Request, claude: Option<Claude>, searches: bool, body: &mut Object, lost: &mut Vec<Loss>) {
+    let says = |tool: &Tool| {
+        tool.kind != ToolKind::Server || tool.is_anthropics() || (searches && Search::of(tool).is_some())
+    };
+    let wish = Wish::read(asked, says, lost);
+    let mut tools = Vec::with_capacity(asked.tools.len());
+    for (at, tool) in asked.tools.iter().enumerate() {
+        if wish.leaves_out(tool, at, lost) {
+            continue;
+        }
+        match Search::of(tool).filter(|_| searches && !tool.is_anthropics()) {
+            Some(search) => add_search(search, &format!("tools[{at}]"), &mut tools, lost),
+            None => tools.extend(encode_tool(tool, at, claude, lost)),
+        }
+    }
+    if let Some(Value::Object(options)) = asked.rest.get(SEARCH).filter(|_| searches) {
+        add_search(Search::read(options), SEARCH, &mut tools, lost);
+    }
     if tools.is_empty() {
         if wish.forces() {
             lost.push(Loss::dropped("tool_choice"));
@@ -177,6 +206,16 @@ fn tools(asked: &Request, claude: Option<Claude>, body: &mut Object, lost: &mut 
     if let Some(choice) = choice {
         body.insert("tool_choice".into(), choice);
     }
+}
+
+/// Adds a search that another dialect asks for. Names must be unique, and that of the search is given.
+fn add_search(search: Search<'_>, path: &str, tools: &mut Vec<Value>, lost: &mut Vec<Loss>) {
+    let (tool, unknown) = search.for_anthropic();
+    if tools.iter().any(|known| known.get("name") == tool.get("name")) {
+        return lost.push(Loss::new(path.to_owned(), "dropped: another tool has its name"));
+    }
+    lost.extend(unknown.into_iter().map(|field| Loss::dropped(format!("{path}.{field}"))));
+    tools.push(tool);
 }
 
 fn encode_tool(tool: &Tool, at: usize, claude: Option<Claude>, lost: &mut Vec<Loss>) -> Option<Value> {
@@ -251,12 +290,19 @@ pub(super) fn mark(object: &mut Object, cache: Option<&CacheHint>) {
 /// Adds what the model is told about thinking, unless the client has said it in Anthropic's words. The answer is the limit
 /// of output.
 fn think(asked: &Request, model: &str, body: &mut Object, lost: &mut Vec<Loss>) -> Option<u64> {
-    let rest = asked.reasoning.iter().flat_map(|reasoning| reasoning.rest.keys());
-    lost.extend(rest.map(|key| Loss::dropped(format!("reasoning.{key}"))));
+    let mut rest = asked.reasoning.as_ref().map(|reasoning| reasoning.rest.clone()).unwrap_or_default();
     if body.contains_key("thinking") {
+        lost.extend(rest.keys().map(|key| Loss::dropped(format!("reasoning.{key}"))));
         return asked.max_output_tokens;
     }
-    let thought = think::thought(asked, model, lost);
+    let mut thought = think::thought(asked, model, lost);
+    if let Some(Value::Object(thinking)) = &mut thought.thinking
+        && thinking.get("type").is_some_and(|kind| kind == "enabled" || kind == "adaptive")
+        && let Some(display) = rest.shift_remove("display")
+    {
+        thinking.insert("display".to_owned(), display);
+    }
+    lost.extend(rest.keys().map(|key| Loss::dropped(format!("reasoning.{key}"))));
     body.extend(thought.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
     put_effort(thought.effort, body);
     asked.max_output_tokens.or(thought.limit)

@@ -15,6 +15,9 @@ use crate::json::Halves;
 use crate::providers::openai::stream::join_neighbours;
 use crate::providers::{Frame, StreamRelay};
 
+/// The terminal event.
+const STOP: &[u8] = b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
 /// One streamed message on its way to a client of the same dialect.
 pub(super) struct AnthropicStream {
     splitter: SseSplitter,
@@ -174,6 +177,15 @@ impl StreamRelay for AnthropicStream {
             }
         }
         if self.done { Ok(()) } else { Err(fault::truncated()) }
+    }
+
+    /// After the reason why it ended, a message has nothing more to say.
+    fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        if self.finish.is_some() && !self.done {
+            self.done = true;
+            out.push(Frame { bytes: Bytes::from_static(STOP), content: false });
+        }
+        self.finish(out)
     }
 
     fn is_complete(&self) -> bool {

@@ -40,6 +40,8 @@ impl Claude {
             defaults: [("anthropic_version".to_owned(), VERSION.into())].into(),
             drop: vec!["model".into(), "stream".into()],
             rename: [("betas".to_owned(), "anthropic_beta".to_owned())].into(),
+            // https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages-tool-use.html
+            lacks: vec!["web_search".into()],
             ..QuirkSettings::default()
         };
         Self { inner: Anthropic::new(own.with(quirks)) }
@@ -218,6 +220,10 @@ impl StreamDecoder for Decoder {
     fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
         self.inner.finish(events)
     }
+
+    fn settle(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
+        self.inner.settle(events)
+    }
 }
 
 struct Stream {
@@ -240,6 +246,10 @@ impl StreamRelay for Stream {
 
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
         self.inner.finish(out)
+    }
+
+    fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
+        self.inner.settle(out)
     }
 
     fn is_complete(&self) -> bool {

@@ -216,6 +216,10 @@ impl<'a> Writer<'a> {
                 Part::Refusal(text) if text.is_empty() => {}
                 Part::Text { text, .. } => parts.push(json!({ "text": text })),
                 Part::Refusal(text) => parts.push(json!({ "text": text })),
+                // Without what the user shows, the answer would be wrong.
+                Part::Other(value) if message.role != Role::Assistant && !is_own(value) => {
+                    return foreign::cannot_read(value, &format!("messages[{place}].content[{at}]"));
+                }
                 other => {
                     let path = format!("messages[{place}].content[{at}]");
                     parts.extend(self.other(other, &path)?);
@@ -242,17 +246,10 @@ impl<'a> Writer<'a> {
     /// Media, and parts of other dialects.
     fn other(&mut self, part: &Part, path: &str) -> Result<Option<Value>, Fault> {
         if let Part::Other(value) = part {
-            const OWN: &[&str] = &[
-                "executableCode",
-                "codeExecutionResult",
-                "toolCall",
-                "toolResponse",
-                "inlineData",
-                "fileData",
-                "functionCall",
-                "functionResponse",
-            ];
-            if OWN.iter().any(|key| value.get(key).is_some()) {
+            if let Some(url) = media::video_url(value) {
+                return Ok(Some(media::video(url)));
+            }
+            if is_own(value) {
                 return Ok(Some(value.clone()));
             }
             self.lost.push(Loss::new(path.to_owned(), "part of another provider's dialect dropped"));
@@ -301,6 +298,21 @@ impl<'a> Writer<'a> {
         }
         Ok(json!({ "functionResponse": response }))
     }
+}
+
+/// Whether a part that the canonical form does not know can be told here: Google's own, or a film.
+fn is_own(value: &Value) -> bool {
+    const OWN: &[&str] = &[
+        "executableCode",
+        "codeExecutionResult",
+        "toolCall",
+        "toolResponse",
+        "inlineData",
+        "fileData",
+        "functionCall",
+        "functionResponse",
+    ];
+    media::video_url(value).is_some() || OWN.iter().any(|key| value.get(key).is_some())
 }
 
 /// Puts a proof on the part just written; false where that is none which it can stand on.

@@ -38,7 +38,7 @@ pub(super) fn chat(
     if surface == Surface::Vertex && !model.is_third() {
         contents::without_ids(&mut body);
     }
-    tools::put(asked, model, &mut body, &mut lost);
+    tools::put(asked, model, surface, &mut body, &mut lost);
     let mut config = Object::new();
     sampling(asked, &mut config, &mut lost);
     output(asked, model, &mut body, &mut config, &mut lost);
@@ -185,6 +185,11 @@ fn rest(rest: &Object, body: &mut Object, config: &mut Object, lost: &mut Vec<Lo
                     put(config, "responseModalities", Some(words));
                 }
             }
+            (tools::SEARCH, Value::Object(_)) => {}
+            // https://ai.google.dev/gemini-api/docs/flex-inference
+            ("service_tier", Value::String(tier)) if matches!(&**tier, "flex" | "priority") => {
+                body.insert("serviceTier".into(), tier.as_str().into());
+            }
             (field, value) if foreign::is_usual(field, value) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
@@ -245,6 +250,33 @@ mod tests {
         ] {
             let (sent, _) = encoded(&Request { messages, ..Request::default() }, "gemini-2.5-flash");
             assert_eq!(sent["contents"], expected);
+        }
+    }
+
+    #[test]
+    fn the_service_is_asked_for_by_googles_name() {
+        let mut asked = Request { messages: vec![said(Role::User, &["q"])], ..Request::default() };
+        for (tier, expected, told) in
+            [("flex", json!("flex"), true), ("default", Value::Null, true), ("scale", Value::Null, false)]
+        {
+            asked.rest.insert("service_tier".into(), tier.into());
+            let (sent, lost) = encoded(&asked, "gemini-2.5-flash");
+            assert_eq!(sent.get("serviceTier").cloned().unwrap_or_default(), expected, "{tier}");
+            assert_eq!(lost.is_empty(), told, "{tier}: {lost:?}");
+        }
+    }
+
+    #[test]
+    fn a_search_that_openais_chat_asks_for_is_googles_own() {
+        let mut asked = Request { messages: vec![said(Role::User, &["q"])], ..Request::default() };
+        for (options, expected) in [
+            (json!({"search_context_size": "low"}), &[][..]),
+            (json!({"user_location": {"type": "approximate"}}), &["web_search_options"]),
+        ] {
+            asked.rest.insert("web_search_options".into(), options);
+            let (sent, lost) = encoded(&asked, "gemini-2.5-flash");
+            assert_eq!(sent["tools"], json!([{"googleSearch": {}}]));
+            assert_eq!(lost, expected);
         }
     }
 

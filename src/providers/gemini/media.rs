@@ -26,14 +26,30 @@ pub(super) fn part(part: &Part, path: &str) -> Result<Value, Fault> {
     };
     Ok(match media {
         Media::Inline { mime, base64 } => inline(mime, base64, usual),
-        Media::Url(url) => match data_url(url) {
-            Some((mime, base64)) => inline(mime, base64, usual),
-            None => json!({ "fileData": { "mimeType": mime_of(url).unwrap_or(usual), "fileUri": url } }),
-        },
+        Media::Url(url) => at(url, usual),
         Media::FileId(id) => {
             json!({ "fileData": { "mimeType": mime_of(id).unwrap_or(usual), "fileUri": id } })
         }
     })
+}
+
+/// The address of a film in the form that OpenAI's compatible vendors have for it, which OpenAI has not.
+pub(super) fn video_url(part: &Value) -> Option<&str> {
+    let video = part.get("video_url").filter(|_| part.get("type").is_some_and(|kind| kind == "video_url"))?;
+    video.as_str().or_else(|| video.get("url")?.as_str())
+}
+
+/// A film.
+pub(super) fn video(url: &str) -> Value {
+    at(url, "video/mp4")
+}
+
+/// What is at a URL, or in it.
+fn at(url: &str, usual: &str) -> Value {
+    match data_url(url) {
+        Some((mime, base64)) => inline(mime, base64, usual),
+        None => json!({ "fileData": { "mimeType": mime_of(url).unwrap_or(usual), "fileUri": url } }),
+    }
 }
 
 fn inline(mime: &str, base64: &str, usual: &str) -> Value {

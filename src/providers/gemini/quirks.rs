@@ -9,7 +9,7 @@ use crate::chat::{
     Event, FinishReason, Media, Message, Object, OutputFormat, Part, Request, Role, Tool, ToolChoice,
     ToolKind, proof,
 };
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Then};
 use crate::providers::{Provider, QuirkSettings, Relay};
 use crate::target::TargetName;
 
@@ -201,6 +201,18 @@ fn encoded(asked: &Request, model: &str) -> (String, Value, Vec<String>) {
     (outgoing.path, body, outgoing.lost.iter().map(ToString::to_string).collect())
 }
 
+fn function(name: &str) -> Tool {
+    Tool {
+        name: name.into(),
+        description: None,
+        parameters: None,
+        strict: None,
+        kind: ToolKind::Function,
+        cache: None,
+        rest: Object::new(),
+    }
+}
+
 fn message(role: Role, content: Vec<Part>) -> Message {
     Message { role, content, name: None, rest: Object::new() }
 }
@@ -237,13 +249,9 @@ fn a_conversation_with_tools_is_said_in_googles_words() {
             message(Role::Tool, vec![result("c2", vec![Part::text(r#"{"t":1}"#), picture], true)]),
         ],
         tools: vec![Tool {
-            name: "weather".into(),
             description: Some("d".into()),
             parameters: Some(json!({"type": "object", "properties": {"city": {"type": "string"}}})),
-            strict: None,
-            kind: ToolKind::Function,
-            cache: None,
-            rest: Object::new(),
+            ..function("weather")
         }],
         tool_choice: Some(ToolChoice::Named("weather".into())),
         max_output_tokens: Some(9),
@@ -311,10 +319,10 @@ fn proofs_go_back_to_the_part_that_they_prove() {
 #[test]
 fn what_google_cannot_say_is_reported() {
     let mut asked = Request {
-        messages: vec![message(
-            Role::User,
-            vec![Part::text("hi"), Part::Other(json!({"type": "server_tool_use"}))],
-        )],
+        messages: vec![
+            message(Role::User, vec![Part::text("hi")]),
+            message(Role::Assistant, vec![Part::Other(json!({"type": "server_tool_use"}))]),
+        ],
         output: OutputFormat::JsonSchema {
             name: "n".into(),
             description: None,
@@ -333,13 +341,75 @@ fn what_google_cannot_say_is_reported() {
     assert_eq!(
         lost,
         [
-            "messages[0].content[1] (part of another provider's dialect dropped)",
+            "messages[1].content[0] (part of another provider's dialect dropped)",
             "logit_bias (dropped)",
             "response_format.json_schema.schema.patternProperties (dropped)",
             "user (dropped)",
             "verbosity (dropped)",
         ]
     );
+}
+
+#[test]
+fn googles_own_tools_beside_functions_may_show_their_calls() {
+    let own = Tool {
+        kind: ToolKind::Server,
+        rest: json!({"googleSearch": {}}).as_object().unwrap().clone(),
+        ..function("googleSearch")
+    };
+    let shown = json!({"includeServerSideToolInvocations": true});
+    let any = json!({"functionCallingConfig": {"mode": "ANY"}, "includeServerSideToolInvocations": true});
+    let (gemini, vertex) = (gemini(), Gemini::on_vertex(QuirkSettings::default()));
+    for (provider, tools, choice, model, expected) in [
+        (&gemini, vec![function("f"), own.clone()], None, "gemini-3-flash-preview", shown.clone()),
+        (&gemini, vec![function("f"), own.clone()], Some(ToolChoice::Auto), "gemini-3.6-flash", shown),
+        (&gemini, vec![function("f"), own.clone()], Some(ToolChoice::Required), "gemini-3-pro", any),
+        (&gemini, vec![function("f"), own.clone()], None, "gemini-2.5-pro", Value::Null),
+        (&gemini, vec![own.clone()], None, "gemini-3-pro", Value::Null),
+        (&gemini, vec![function("f")], None, "gemini-3-pro", Value::Null),
+        (&vertex, vec![function("f"), own], None, "gemini-3-pro", Value::Null),
+    ] {
+        let messages = vec![message(Role::User, vec![Part::text("hi")])];
+        let asked = Request { messages, tools, tool_choice: choice, ..Request::default() };
+        let outgoing = provider.encode(&asked, &TargetName::parse(&format!("g/{model}")).unwrap()).unwrap();
+        let body: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+        assert_eq!(
+            body.get("toolConfig").cloned().unwrap_or_default(),
+            expected,
+            "{model}: {:?}",
+            asked.tools
+        );
+    }
+}
+
+#[test]
+fn what_a_user_shows_is_told_or_refused() {
+    let asks = |part: Value| Request {
+        messages: vec![message(Role::User, vec![Part::Other(part)])],
+        ..Request::default()
+    };
+    let film = "https://www.youtube.com/watch?v=1";
+    for (part, expected) in [
+        (
+            json!({"type": "video_url", "video_url": {"url": film}}),
+            json!({"fileData": {"mimeType": "video/mp4", "fileUri": film}}),
+        ),
+        (
+            json!({"type": "video_url", "video_url": "https://x/v.webm"}),
+            json!({"fileData": {"mimeType": "video/webm", "fileUri": "https://x/v.webm"}}),
+        ),
+        (
+            json!({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}}),
+            json!({"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}}),
+        ),
+        (json!({"executableCode": {"code": "1"}}), json!({"executableCode": {"code": "1"}})),
+    ] {
+        let (_, body, lost) = encoded(&asks(part), "gemini-2.5-pro");
+        assert_eq!((&body["contents"][0]["parts"][0], lost.len()), (&expected, 0));
+    }
+    let target = TargetName::parse("gemini/gemini-2.5-pro").unwrap();
+    let fault = gemini().encode(&asks(json!({"type": "container_upload"})), &target).unwrap_err();
+    assert_eq!((fault.param.as_deref(), fault.then()), (Some("messages[0].content[0]"), Then::NextTarget));
 }
 
 #[test]

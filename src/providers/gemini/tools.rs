@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::model::Model;
-use super::schema;
+use super::{Surface, schema};
 use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
 use crate::providers::choice::{self, Wish};
 
@@ -28,8 +28,17 @@ const OWN: &[&str] = &[
     "mcpServers",
 ];
 
+/// OpenAI's chat asks for a search beside the tools.
+pub(super) const SEARCH: &str = "web_search_options";
+
 /// Puts `tools` and `toolConfig` into the request's body.
-pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &mut Vec<Loss>) {
+pub(super) fn put(
+    asked: &Request,
+    model: Model<'_>,
+    surface: Surface,
+    body: &mut Object,
+    lost: &mut Vec<Loss>,
+) {
     let some = Wish::of_some(asked).unwrap_or_default();
     let (mut functions, mut others) = (Vec::new(), Vec::new());
     for (at, tool) in asked.tools.iter().enumerate() {
@@ -43,11 +52,18 @@ pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &m
             functions.push(declaration(tool, at, model, lost));
         }
     }
+    if let Some(Value::Object(options)) = asked.rest.get(SEARCH) {
+        others.push(json!({ "googleSearch": {} }));
+        if has_settings(options) {
+            lost.push(Loss::new(SEARCH, "became googleSearch without its settings"));
+        }
+    }
     // https://ai.google.dev/gemini-api/docs/function-calling#multi-tool-use
     if !functions.is_empty() && model.excludes() && !others.is_empty() {
         others.clear();
         lost.push(Loss::new("tools", "Google's own dropped: this model takes them or functions, not both"));
     }
+    let both = !functions.is_empty() && !others.is_empty();
     let mut tools = Vec::new();
     if !functions.is_empty() {
         tools.push(json!({ "functionDeclarations": functions }));
@@ -60,9 +76,24 @@ pub(super) fn put(asked: &Request, model: Model<'_>, body: &mut Object, lost: &m
     if let Some(config) = choice.and_then(|choice| choice_of(&choice, lost)) {
         body.insert("toolConfig".into(), config);
     }
+    if both && surface == Surface::Gemini {
+        show_invocations(body);
+    }
     if asked.parallel_tool_calls == Some(false) && !asked.tools.is_empty() {
         lost.push(Loss::dropped("parallel_tool_calls"));
     }
+}
+
+/// The Gemini API takes its own tools beside functions only where calls of its own may show in the answer, and then knows
+/// no mode `AUTO`; Vertex AI does not know the word: <https://ai.google.dev/gemini-api/docs/tool-combination>
+fn show_invocations(body: &mut Object) {
+    let config = body.entry("toolConfig").or_insert_with(|| json!({}));
+    let Some(config) = config.as_object_mut() else { return };
+    let mode = config.get("functionCallingConfig").and_then(|config| config.get("mode"));
+    if mode.is_some_and(|mode| mode == "AUTO") {
+        config.shift_remove("functionCallingConfig");
+    }
+    config.insert("includeServerSideToolInvocations".into(), true.into());
 }
 
 fn declaration(tool: &Tool, at: usize, model: Model<'_>, lost: &mut Vec<Loss>) -> Value {
@@ -140,12 +171,14 @@ fn server(tool: &Tool, at: usize, lost: &mut Vec<Loss>) -> Option<Value> {
         return None;
     };
     // Its settings (allowed domains, number of uses) have no place here.
-    let settings =
-        tool.rest.keys().any(|key| !matches!(&**key, "type" | "name" | "container" | "search_context_size"));
-    if settings {
+    if has_settings(&tool.rest) {
         lost.push(Loss::new(format!("tools[{at}]"), format!("{known} became {own} without its settings")));
     }
     Some(json!({ own: {} }))
+}
+
+fn has_settings(tool: &Object) -> bool {
+    tool.keys().any(|key| !matches!(&**key, "type" | "name" | "container" | "search_context_size"))
 }
 
 fn choice_of(choice: &ToolChoice, lost: &mut Vec<Loss>) -> Option<Value> {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::strict::strict;
-use super::{details, reasoning, request};
+use super::{details, form, reasoning, request};
 use crate::chat::{
     Loss, Media, Message, Object, OutputFormat, Part, Request, Role, Tool, ToolChoice, ToolKind,
 };
@@ -40,9 +40,18 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
         push_message(message, place, &mut messages)?;
         super::losses::of_message(message, place, quirks, &mut lost);
     }
+    match form::in_words(&asked.output, &target.model, quirks) {
+        None => output(&asked.output, &mut body, &mut lost),
+        Some(words) => {
+            messages.insert(form::place(asked), json!({ "role": "system", "content": words.text }));
+            lost.push(Loss::new("response_format", words.why));
+            if words.is_object {
+                output(&OutputFormat::JsonObject, &mut body, &mut lost);
+            }
+        }
+    }
     body.insert("messages".into(), Value::Array(messages));
     tools(asked, quirks, &mut body, &mut lost);
-    output(&asked.output, &mut body, &mut lost);
     sampling(asked, &mut body, &mut lost);
     if let Some(reasoning) = &asked.reasoning {
         reasoning::think(reasoning, &target.model, quirks, &mut body, &mut lost);
@@ -308,6 +317,12 @@ pub(in crate::providers) fn is_unsayable(part: &Part) -> bool {
         "search_result",
         "container_upload",
         "tool_reference",
+        "tool_addition",
+        "tool_removal",
+        "browser_state",
+        "mcp_tool_listing",
+        "compaction",
+        "fallback",
         "document",
     ];
     own.contains(&kind) || kind.ends_with("_tool_result")
@@ -360,9 +375,10 @@ fn tools(asked: &Request, quirks: &QuirkSettings, body: &mut Object, lost: &mut 
     put(body, "parallel_tool_calls", asked.parallel_tool_calls);
 }
 
-/// Whether it is a tool that only another API can run.
+/// Whether it is a tool that only another API can run; Google's own bear no type.
 fn is_elsewhere(tool: &Tool) -> bool {
-    tool.kind == ToolKind::Server && (tool.is_anthropics() || tool.is_of_responses())
+    let has_type = tool.rest.contains_key("type");
+    tool.kind == ToolKind::Server && (!has_type || tool.is_anthropics() || tool.is_of_responses())
 }
 
 fn tool(tool: &Tool, strict: Option<bool>) -> Value {
@@ -531,7 +547,29 @@ mod tests {
         assert_eq!((strict(0), strict(1)), (json!(true), json!(false)));
         assert_eq!(body["response_format"]["json_schema"]["strict"], false);
         let lost: Vec<&str> = outgoing.lost.iter().map(|loss| &*loss.path).collect();
-        assert_eq!(lost, ["tools[1].function.strict", "response_format.json_schema.strict"]);
+        assert_eq!(lost, ["response_format.json_schema.strict", "tools[1].function.strict"]);
+    }
+
+    #[test]
+    fn a_list_is_asked_for_in_words_after_the_clients_own_instructions() {
+        let output = OutputFormat::JsonSchema {
+            name: "n".into(),
+            description: None,
+            schema: json!({"type": "array", "items": {"type": "string"}}),
+            strict: None,
+        };
+        let said = |role: Role, text: &str| message(role, vec![Part::text(text)]);
+        let messages =
+            vec![said(Role::System, "be kind"), said(Role::User, "list"), said(Role::Assistant, "[")];
+        let asked = Request { messages, output, ..Request::default() };
+        let target = TargetName::parse("p/gpt-5.1").unwrap();
+        let outgoing = chat(&asked, &target, &QuirkSettings::default()).unwrap();
+        let body: Value = serde_json::from_slice(&outgoing.body.concat()).unwrap();
+        let said: Vec<&str> = (0..4).map(|at| body["messages"][at]["content"].as_str().unwrap()).collect();
+        assert!(said[1].contains(r#"{"type":"array","items":{"type":"string"}}"#), "{body}");
+        assert_eq!((said[0], said[2], said[3]), ("be kind", "list", "["));
+        assert_eq!(body.get("response_format"), None);
+        assert_eq!(&*outgoing.lost[0].path, "response_format");
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub(super) fn known(raw: &str) -> Option<&'static str> {
     ["stop", "length", "tool_calls", "content_filter", "function_call"].into_iter().find(|word| *word == raw)
 }
 
+/// The word that clients are told: without any call, an answer that ends with some has come to its end. Seen of servers
+/// whose parser of calls found none: clients would run no tool and ask again.
+pub(super) fn told(word: &'static str, called: bool) -> &'static str {
+    if word == "tool_calls" && !called { "stop" } else { word }
+}
+
 /// Whether a finish reason says nothing: absent, null, empty, or DashScope's string "null".
 pub(super) fn is_unsaid(raw: &str) -> bool {
     raw.is_empty() || raw == "null"

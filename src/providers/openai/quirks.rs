@@ -202,6 +202,27 @@ fn a_stream_of_two_answers_is_complete_when_both_are() {
 }
 
 #[test]
+fn a_stream_that_ends_with_calls_and_has_none_has_come_to_its_end() {
+    let chunk = |delta: serde_json::Value, finish: Option<&str>| {
+        let choice = serde_json::json!({"index": 0, "delta": delta, "finish_reason": finish});
+        let chunk = serde_json::json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]});
+        format!("data: {chunk}\n\n")
+    };
+    let text = chunk(serde_json::json!({"role": "assistant", "content": "a"}), None);
+    let call = serde_json::json!([{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
+    let end = chunk(serde_json::json!({}), Some("tool_calls"));
+    for (calls, expected) in
+        [(String::new(), "stop"), (chunk(serde_json::json!({"tool_calls": call}), None), "tool_calls")]
+    {
+        let body = format!("{text}{calls}{end}data: [DONE]\n\n");
+        let (frames, result, _) = relayed(&provider(), body.as_bytes(), body.len(), false);
+        result.unwrap();
+        let told = joined(&frames);
+        assert!(told.contains(&format!("\"finish_reason\":\"{expected}\"")), "{told}");
+    }
+}
+
+#[test]
 fn clean_frames_of_one_chunk_go_on_as_one_slice_of_it() {
     let body = Bytes::from(std::fs::read(folder().join("clean.sse")).unwrap());
     let mut relay = provider().stream(false);

@@ -117,7 +117,7 @@ fn is_openais(model: &str) -> bool {
 }
 
 /// OpenAI's o series, by its names, and what was made of it.
-fn is_of_o_series(model: &str) -> bool {
+pub(super) fn is_of_o_series(model: &str) -> bool {
     ["o1", "o3", "o4", "codex-mini"]
         .iter()
         .any(|name| model.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))

@@ -339,6 +339,8 @@ impl StreamState {
             put_calls(&mut delta, calls);
         }
         let was_finished = state.finish.is_some();
+        let called = !state.calls.is_empty() || delta.contains_key("function_call");
+        let ends = ends.map(|word| finish::told(word, called));
         if !was_finished && ends.is_some() {
             let unfed = state.unfed_calls();
             if !unfed.is_empty() {

@@ -215,13 +215,7 @@ fn pass(state: &mut StreamState, peek: &ChunkPeek<'_>) -> Option<bool> {
         }
         _ => return None,
     };
-    // A call that ends without arguments gets some on the long way.
-    if ends.is_some()
-        && (0..calls.len().max(call.map_or(0, |(at, ..)| at + 1))).any(|at| {
-            let fed = calls.get(at).is_some_and(|call| call.fed);
-            !fed && call.is_none_or(|(of, _, bytes)| of != at || bytes == 0)
-        })
-    {
+    if ends.is_some_and(|word| !ends_well(word, calls, call)) {
         return None;
     }
 
@@ -260,6 +254,16 @@ fn pass(state: &mut StreamState, peek: &ChunkPeek<'_>) -> Option<bool> {
     }
     state.text_bytes += bytes;
     Some(bytes > 0 || call.is_some() || ends.is_some() || delta.others)
+}
+
+/// Whether a choice may end so: with the calls that its last word promises, none of them without arguments. What else
+/// would be told is found on the long way. `call` is the one of this chunk: its place, its number, its bytes.
+fn ends_well(word: &'static str, calls: &[CallState], call: Option<(usize, u64, usize)>) -> bool {
+    let all = calls.len().max(call.map_or(0, |(at, ..)| at + 1));
+    let is_fed = |at: usize| {
+        calls.get(at).is_some_and(|call| call.fed) || call.is_some_and(|(of, _, bytes)| of == at && bytes > 0)
+    };
+    finish::told(word, all > 0) == word && (0..all).all(is_fed)
 }
 
 /// The frame as it came; with plain line ends where others came, because many a client looks for nothing else.

@@ -139,6 +139,7 @@ fn fill_choice(choice: &mut Object, place: usize, answer: &str, now_ms: u64) -> 
         let text = choice.get("text").filter(|text| text.is_string()).cloned();
         message.insert("content".into(), text.unwrap_or_default());
     }
+    let called = message.contains_key("tool_calls") || message.contains_key("function_call");
     if let Some(Value::Array(list)) = message.get_mut("tool_calls") {
         for (at, call) in list.iter_mut().enumerate() {
             let Value::Object(call) = call else {
@@ -158,7 +159,7 @@ fn fill_choice(choice: &mut Object, place: usize, answer: &str, now_ms: u64) -> 
         // As of a stream: nobody knows whether this is all of it.
         None => return Err(fault::unfinished()),
     };
-    choice.insert("finish_reason".into(), word.into());
+    choice.insert("finish_reason".into(), finish::told(word, called).into());
     Ok(())
 }
 
@@ -286,7 +287,8 @@ impl WholeChoice<'_> {
         let Some(message) = &self.message else { return false };
         matches!(self.index, Shape::Count(_))
             && self.error.is_unsaid()
-            && matches!(&self.finish_reason, Word::Text(word) if finish::known(word).is_some())
+            && matches!(&self.finish_reason, Word::Text(word) if finish::known(word)
+                .is_some_and(|word| finish::told(word, message.tool_calls.is_some()) == word))
             && message.role.text().is_some()
             && matches!(message.content, Shape::Null | Shape::Text(_))
             && (message.reasoning.is_unsaid() || matches!(message.reasoning_content, Shape::Text(_)))
@@ -337,5 +339,23 @@ mod tests {
         }
         let whole = relay(&body(json!({ "message": text, "finish_reason": "eos" })), false, 0).unwrap();
         assert_eq!(whole.finish, Some("stop"));
+    }
+
+    #[test]
+    fn an_answer_that_ends_with_calls_and_has_none_has_come_to_its_end() {
+        let call = json!([{ "id": "c", "type": "function", "function": { "name": "f", "arguments": "{}" } }]);
+        for (calls, expected) in [(json!(null), "stop"), (json!([]), "stop"), (call, "tool_calls")] {
+            let mut message = json!({ "role": "assistant", "content": "hi" });
+            if !calls.is_null() {
+                message["tool_calls"] = calls.clone();
+            }
+            let choice = json!({ "index": 0, "message": message, "finish_reason": "tool_calls" });
+            let answer = json!({ "id": "a", "object": "chat.completion", "created": 1, "model": "m",
+                "choices": [choice], "usage": { "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2 } });
+            let whole = relay(&answer.to_string().into(), false, 0).unwrap();
+            let told: Value = serde_json::from_slice(&whole.body).unwrap();
+            assert_eq!(told["choices"][0]["finish_reason"], expected, "{calls}");
+            assert_eq!(whole.finish, Some(expected), "{calls}");
+        }
     }
 }

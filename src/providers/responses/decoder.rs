@@ -33,6 +33,8 @@ pub(super) struct ResponsesDecoder {
 /// What of an item was said so far.
 #[derive(Default)]
 struct Item {
+    /// Its type, where it was announced.
+    kind: String,
     /// The call's number among the calls.
     call: Option<u32>,
     /// Text, refusal or arguments came in pieces.
@@ -40,6 +42,8 @@ struct Item {
     annotations: usize,
     /// Which text of a reasoning item is shown, and which part of it came last.
     thought: Option<(Kind, u64)>,
+    /// It came as a whole: nothing of it is missing.
+    closed: bool,
 }
 
 impl ResponsesDecoder {
@@ -116,9 +120,11 @@ impl ResponsesDecoder {
 
     fn added(&mut self, at: u64, item: Value, events: &mut Vec<Event>) {
         // A vendor that counts wrongly begins another item in the same place.
-        self.items.insert(at, Item::default());
+        let kind = decode::kind_of(&item).to_owned();
+        let is_call = whole::is_call(&kind);
+        self.items.insert(at, Item { kind, ..Item::default() });
         if let Value::Object(item) = item
-            && whole::is_call(item.get("type").and_then(Value::as_str).unwrap_or_default())
+            && is_call
         {
             self.begin_call(at, &item, events);
         }
@@ -209,7 +215,16 @@ impl ResponsesDecoder {
             _ => events.push(Event::Foreign { choice: 0, value: Value::Object(object) }),
         }
         // Only that it was seen is still of interest.
-        self.items.insert(at, Item::default());
+        self.items.insert(at, Item { closed: true, ..Item::default() });
+    }
+
+    /// What the last event repeats of an item: said where it has not been. A vendor that counts wrongly has said items in
+    /// other places, so that only those count which were announced in theirs, unless none was.
+    fn repeated(&mut self, at: u64, item: Value, events: &mut Vec<Event>) {
+        let missing = |known: &Item| !known.closed && known.kind == decode::kind_of(&item);
+        if self.items.get(&at).is_some_and(missing) {
+            self.item(at, item, events);
+        }
     }
 
     fn message(&mut self, at: u64, item: &mut Object, events: &mut Vec<Event>) {
@@ -255,12 +270,10 @@ impl ResponsesDecoder {
         let Value::Object(mut response) = event::value(Some(raw)) else {
             return Err(openai::fault::malformed("the provider's last event holds no response"));
         };
-        if self.items.is_empty() {
-            // A vendor that streams nothing but the end.
-            let items = decode::list(response.shift_remove("output"));
-            for (at, item) in (0..).zip(items) {
-                self.item(at, item, events);
-            }
+        // A vendor that streams nothing but the end.
+        let nothing_came = self.items.is_empty();
+        for (at, item) in (0..).zip(decode::list(response.shift_remove("output"))) {
+            if nothing_came { self.item(at, item, events) } else { self.repeated(at, item, events) }
         }
         let fields = decode::rest(&mut response);
         if !fields.is_empty() {
@@ -323,6 +336,12 @@ mod tests {
             event("completed", r#""response":{"object":"response","status":"completed","output":[]}"#),
         ]
         .concat();
+        let (thought, text, arguments) = said(&body);
+        assert_eq!((&*thought, &*text, &*arguments), ("a😀b", "c😀d\u{fffd} e", "{\"q\":\"😀\"}"));
+    }
+
+    /// Thoughts, text and arguments of a stream.
+    fn said(body: &str) -> (String, String, String) {
         let (mut decoder, mut events) = (ResponsesDecoder::new("them".into(), 0), Vec::new());
         decoder.feed(body.as_bytes(), &mut events).unwrap();
         decoder.finish(&mut events).unwrap();
@@ -335,6 +354,43 @@ mod tests {
                 _ => {}
             }
         }
-        assert_eq!((&*thought, &*text, &*arguments), ("a😀b", "c😀d\u{fffd} e", "{\"q\":\"😀\"}"));
+        (thought, text, arguments)
+    }
+
+    #[test]
+    fn what_stands_in_the_last_event_alone_is_said_once() {
+        let thought = r#"{"type":"reasoning","id":"r","summary":[{"type":"summary_text","text":"t"}],"encrypted_content":"e"}"#;
+        let message =
+            r#"{"type":"message","id":"m","content":[{"type":"output_text","text":"hi","annotations":[]}]}"#;
+        let call = r#"{"type":"function_call","id":"f","call_id":"c","name":"f","arguments":"{\"q\":1}"}"#;
+        let added = |at: usize, kind: &str| {
+            let item = format!(r#"{{"type":"{kind}","call_id":"c","name":"f","arguments":"","content":[]}}"#);
+            format!(r#"{{"type":"response.output_item.added","output_index":{at},"item":{item}}}"#)
+        };
+        let done = |at: usize, item: &str| {
+            format!(r#"{{"type":"response.output_item.done","output_index":{at},"item":{item}}}"#)
+        };
+        let delta = |at: usize, kind: &str, text: &str| {
+            format!(r#"{{"type":"response.{kind}.delta","output_index":{at},"delta":"{text}"}}"#)
+        };
+        let announced = [added(0, "reasoning"), added(1, "message"), added(2, "function_call")];
+        let all = format!("[{thought},{message},{call}]");
+        let arguments = "{\"q\":1}";
+        for (events, output, expected) in [
+            (vec![], &*all, ("t", "hi", arguments)),
+            (announced.to_vec(), &all, ("t", "hi", arguments)),
+            ([&announced[..], &[done(1, message)]].concat(), &all, ("t", "hi", arguments)),
+            ([&announced[..], &[delta(1, "output_text", "hi")]].concat(), &all, ("t", "hi", arguments)),
+            // Who counts otherwise in the end has said it all the same.
+            (vec![added(0, "message"), done(0, message)], &format!("[{thought},{message}]"), ("", "hi", "")),
+            (vec![delta(0, "output_text", "hi")], &format!("[{thought},{message}]"), ("", "hi", "")),
+        ] {
+            let response = format!(r#"{{"object":"response","status":"completed","output":{output}}}"#);
+            let end = format!(r#"{{"type":"response.completed","response":{response}}}"#);
+            let body: String =
+                events.iter().chain([&end]).map(|event| format!("data: {event}\n\n")).collect();
+            let (thought, text, arguments) = said(&body);
+            assert_eq!((&*thought, &*text, &*arguments), expected, "{body}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::json;
 use crate::providers::openai::encode::{put, user_of};
 use crate::providers::openai::reasoning::{effort_for, has_its_sampling, leave_sampling, never_thinks};
 use crate::providers::openai::strict::strict;
-use crate::providers::openai::{losses, request};
+use crate::providers::openai::{form, losses, request};
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -28,7 +28,6 @@ const SHARED: &[&str] = &[
     "max_tool_calls",
     "previous_response_id",
     "conversation",
-    "context_management",
 ];
 
 /// The upstream request. `keeper` is who can decrypt the reasoning of this provider's answers.
@@ -45,14 +44,24 @@ pub(super) fn request(
     let mut lost = Vec::new();
     let mut body = Object::new();
     body.insert("model".into(), quirks.deployed(model).into());
-    let (input, plain) = items::input(&asked.messages, keeper, quirks.no_developer_role, &mut lost)?;
+    let (mut input, plain) = items::input(&asked.messages, keeper, quirks.no_developer_role, &mut lost)?;
+    let words = form::in_words(&asked.output, model, quirks);
+    if let Some(words) = &words {
+        let place = form::place(asked).min(input.len());
+        input.insert(place, json!({ "role": "system", "content": words.text }));
+        lost.push(Loss::new("response_format", words.why));
+    }
     body.insert("input".into(), Value::Array(input));
     // Nothing is kept at the provider unless the client says so.
     body.insert("store".into(), false.into());
     let mut include = Vec::new();
     rest(asked, &mut body, &mut include, &mut lost);
     tools::put_all(asked, &mut body, &mut lost);
-    output(asked, &mut body, &mut lost);
+    match words {
+        None => output(&asked.output, &mut body, &mut lost),
+        Some(words) if words.is_object => output(&OutputFormat::JsonObject, &mut body, &mut lost),
+        Some(_) => {}
+    }
     sampling(asked, &mut body, &mut include, &mut lost);
     if let Some(reasoning) = &asked.reasoning {
         think(reasoning, model, quirks, &mut body, &mut lost);
@@ -104,6 +113,10 @@ fn rest(asked: &Request, body: &mut Object, include: &mut Vec<Value>, lost: &mut
             (field, value) if SHARED.contains(&field) => {
                 body.insert(field.to_owned(), value.clone());
             }
+            // Anthropic's, which is no list, says something else.
+            ("context_management", Value::Array(_)) => {
+                body.insert("context_management".into(), value.clone());
+            }
             ("include", Value::Array(list)) => include.extend_from_slice(list),
             // Anthropic's word for the usual tier is not known here.
             ("service_tier", Value::String(tier)) if tier != "standard_only" => {
@@ -127,8 +140,8 @@ fn rest(asked: &Request, body: &mut Object, include: &mut Vec<Value>, lost: &mut
     }
 }
 
-fn output(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
-    let format = match &asked.output {
+fn output(output: &OutputFormat, body: &mut Object, lost: &mut Vec<Loss>) {
+    let format = match output {
         OutputFormat::Text => return,
         OutputFormat::JsonObject => json!({ "type": "json_object" }),
         OutputFormat::JsonSchema { name, description, schema, strict: wanted } => {

@@ -7,6 +7,7 @@ use crate::providers::choice;
 use crate::providers::openai::encode::put;
 use crate::providers::openai::losses;
 use crate::providers::openai::strict::strict;
+use crate::providers::search::Search;
 
 /// Adds `tools`, `tool_choice` and `parallel_tool_calls`.
 pub(super) fn put_all(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) {
@@ -16,7 +17,16 @@ pub(super) fn put_all(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) 
     };
     for (at, definition) in asked.tools.iter().enumerate() {
         if definition.kind == ToolKind::Server && !is_sayable(definition) {
-            lost.push(Loss::dropped(format!("tools[{at}]")));
+            match Search::of(definition) {
+                Some(search) => {
+                    let (tool, unknown) = search.for_openai();
+                    kept.push(tool);
+                    lost.extend(
+                        unknown.into_iter().map(|field| Loss::dropped(format!("tools[{at}].{field}"))),
+                    );
+                }
+                None => lost.push(Loss::dropped(format!("tools[{at}]"))),
+            }
             continue;
         }
         losses::of_tool(definition, at, lost);

@@ -142,6 +142,12 @@ impl Filtered {
         Self { inner, filter, wanted, choices, came, usage: None, over: false }
     }
 
+    /// Takes what the provider has said.
+    fn take_all(&mut self, out: &mut Vec<Event>) {
+        let came = std::mem::take(&mut self.came);
+        came.into_iter().for_each(|event| self.take(event, out));
+    }
+
     fn take(&mut self, event: Event, out: &mut Vec<Event>) {
         if self.over {
             return;
@@ -255,8 +261,7 @@ impl StreamDecoder for Filtered {
             return Ok(());
         }
         let fed = self.inner.feed(chunk, &mut self.came);
-        let came = std::mem::take(&mut self.came);
-        came.into_iter().for_each(|event| self.take(event, events));
+        self.take_all(events);
         fed
     }
 
@@ -265,9 +270,17 @@ impl StreamDecoder for Filtered {
             return Ok(());
         }
         let finished = self.inner.finish(&mut self.came);
-        let came = std::mem::take(&mut self.came);
-        came.into_iter().for_each(|event| self.take(event, events));
+        self.take_all(events);
         finished
+    }
+
+    fn settle(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
+        if self.over {
+            return Ok(());
+        }
+        let settled = self.inner.settle(&mut self.came);
+        self.take_all(events);
+        settled
     }
 }
 

@@ -7,7 +7,7 @@ use super::decode;
 use crate::api::openai_chat::{Fallback, encode_answer};
 use crate::chat::{
     Answer, CacheHint, Choice, FinishReason, Media, Message, Object, OutputFormat, Part, Reasoning, Request,
-    Role, ToolChoice, ToolKind,
+    Role, Thinks, ToolChoice, ToolKind,
 };
 use crate::fault::Fault;
 use crate::json::Body;
@@ -80,6 +80,43 @@ fn other_names_for_the_same() {
     assert_eq!((reasoning.effort.as_deref(), reasoning.budget_tokens), (Some("high"), Some(99)));
     assert_eq!(reasoning.rest, fields(json!({"exclude": true})));
     assert_eq!(request.rest, fields(json!({"safety_identifier": "s"})));
+}
+
+#[test]
+fn breakpoints_of_openais_form_are_hints_for_any_cache() {
+    for (mark, expected) in [
+        (json!({"mode": "explicit"}), Some(CacheHint { ttl: None })),
+        (json!({"mode": "explicit", "ttl": "12h"}), Some(CacheHint { ttl: Some("1h".into()) })),
+        (json!(null), None),
+    ] {
+        let part = json!({"type": "text", "text": "a", "prompt_cache_breakpoint": mark});
+        let read = messages(json!([{"role": "user", "content": [part]}]));
+        let expected = Part::Text { text: "a".into(), cache: expected, citations: Vec::new() };
+        assert_eq!(read[0].content, [expected], "{mark}");
+    }
+}
+
+#[test]
+fn thinking_of_anthropics_form_is_understood() {
+    let of = |fields: Value| with(fields).unwrap();
+    let budget = |tokens: u64| Reasoning { budget_tokens: Some(tokens), ..Reasoning::default() };
+    let effort = |thinks| Reasoning { effort: Some("low".into()), thinks, ..Reasoning::default() };
+    let thinks = |thinks| Reasoning { thinks, ..Reasoning::default() };
+    for (said, expected) in [
+        (json!({"thinking": {"type": "enabled", "budget_tokens": 2048}}), budget(2048)),
+        (json!({"thinking": {"type": "enabled"}}), thinks(Thinks::Freely)),
+        (json!({"thinking": {"type": "adaptive"}}), thinks(Thinks::Freely)),
+        (json!({"thinking": {"type": "disabled", "budget_tokens": 5}}), thinks(Thinks::Not)),
+        (json!({"thinking": {"type": "enabled"}, "reasoning_effort": "low"}), effort(Thinks::Implied)),
+        (json!({"thinking": {"type": "disabled"}, "reasoning_effort": "low"}), effort(Thinks::Not)),
+    ] {
+        let request = of(said.clone());
+        assert_eq!((request.reasoning, request.rest.len()), (Some(expected), 0), "{said}");
+    }
+    for said in [json!({"thinking": true}), json!({"thinking": {"type": "other"}})] {
+        let request = of(said.clone());
+        assert_eq!((request.reasoning, request.rest.len()), (None, 1), "{said}");
+    }
 }
 
 #[test]

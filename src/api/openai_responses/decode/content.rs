@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::api::openai_chat::decode::breakpoint;
 use crate::api::openai_chat::decode::message::{document, media};
 use crate::api::openai_chat::decode::record::{Place, Record, kind, object};
 use crate::api::openai_chat::param::{missing, wrong_type};
@@ -30,11 +31,12 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Vec<Loss>) -> Result<Part, F
         return Err(missing(place.key("type").to_string()));
     };
     let mut fields = Record::new(whole, place);
+    let cache = breakpoint(&mut fields)?;
     let part = match &*word {
         "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => {
             let citations = fields.list("annotations")?;
             fields.take("logprobs");
-            Part::Text { text: fields.need_text("text")?.into(), cache: None, citations }
+            Part::Text { text: fields.need_text("text")?.into(), cache, citations }
         }
         "refusal" => Part::Refusal(fields.need_text("refusal")?),
         "input_image" | "computer_screenshot" => {
@@ -44,7 +46,7 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Vec<Loss>) -> Result<Part, F
                 (None, Some(id)) => Media::FileId(id),
                 (None, None) => return Err(fields.missing("image_url")),
             };
-            Part::Image { media, detail, cache: None }
+            Part::Image { media, detail, cache }
         }
         "input_audio" => {
             let below = place.key("input_audio");
@@ -63,7 +65,7 @@ fn part(value: Value, place: &Place<'_>, lost: &mut Vec<Loss>) -> Result<Part, F
                 (None, None, Some(url)) => Media::Url(url),
                 (None, None, None) => return Err(fields.missing("file_data")),
             };
-            Part::File { media, filename, cache: None }
+            Part::File { media, filename, cache }
         }
         // Whatever is not ours to understand is kept as it is.
         _ => {

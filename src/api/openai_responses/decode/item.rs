@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use super::super::item::shown;
 use super::super::path::Origin;
 use super::super::proof::{self, Proof};
 use super::{Draft, content, tool};
+use crate::api::openai_chat::decode::message::media;
 use crate::api::openai_chat::decode::record::{Place, Record, object};
 use crate::api::openai_chat::param::{invalid_value, missing};
-use crate::chat::{Loss, Part, Role, ToolKind};
+use crate::chat::{Loss, Object, Part, Role, ToolKind};
 use crate::fault::{Fault, Retry};
 
 /// Items whose names do not end like the others of OpenAI's own tools.
@@ -49,6 +51,10 @@ impl Draft<'_> {
                 self.output(&mut fields, at, place)?;
             }
             Some("reasoning") => self.reasoning(&mut fields, at, place)?,
+            Some("image_generation_call") => {
+                self.picture(&fields.rest(), at, place);
+                return Ok(());
+            }
             Some("item_reference") => return self.reference(&fields.need_text("id")?, at, place),
             None if fields.peek("id").is_some() => {
                 return self.reference(&fields.need_text("id")?, at, place);
@@ -69,6 +75,16 @@ impl Draft<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A picture that a model painted. No dialect lets models show any, so that the user shows it.
+    fn picture(&mut self, item: &Object, at: usize, place: &Place<'_>) {
+        let Some(url) = shown(item) else {
+            return self.lost.push(Loss::new(place.to_string(), "image_generation_call dropped"));
+        };
+        self.lost.push(Loss::new(place.to_string(), "the model's picture became the user's"));
+        let part = Part::Image { media: media(url), detail: None, cache: None };
+        self.push(Role::User, part, Origin::Item(at), false);
     }
 
     fn message(&mut self, fields: &mut Record<'_>, at: usize, place: &Place<'_>) -> Result<(), Fault> {

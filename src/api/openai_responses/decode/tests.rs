@@ -92,6 +92,27 @@ fn items_of_one_turn_are_one_message() {
 }
 
 #[test]
+fn a_painted_picture_is_shown_by_the_user() {
+    let painted =
+        json!({"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "AAAA"});
+    let unpainted =
+        json!({"type": "image_generation_call", "id": "ig_2", "status": "failed", "result": null});
+    let read = decoded(json!([
+        {"role": "user", "content": "paint"}, painted, unpainted, {"role": "user", "content": "make it blue"}
+    ]));
+    let read = read.unwrap();
+    let parts: Vec<&Part> = read.request.messages.iter().flat_map(|message| &message.content).collect();
+    let [Part::Text { .. }, Part::Image { media, .. }, Part::Text { .. }] = parts[..] else {
+        panic!("{parts:?}")
+    };
+    assert_eq!(media.as_url().as_deref(), Some("data:image/png;base64,AAAA"));
+    assert_eq!(
+        lost(&read),
+        ["input[1] (the model's picture became the user's)", "input[2] (image_generation_call dropped)"]
+    );
+}
+
+#[test]
 fn parameters_find_their_place() {
     let decoded = decoded_on(
         &shelf(),
@@ -99,7 +120,7 @@ fn parameters_find_their_place() {
             "model": "m", "input": "hi", "instructions": "be brief", "temperature": 0.5, "top_p": 0.9,
             "max_output_tokens": 9, "parallel_tool_calls": false, "store": true, "metadata": {"a": "b"},
             "include": ["reasoning.encrypted_content", "message.output_text.logprobs", "file_search_call.results"],
-            "top_logprobs": 2, "truncation": "auto", "max_tool_calls": 3, "service_tier": "auto", "user": null,
+            "top_logprobs": 2, "truncation": "auto", "max_tool_calls": 3, "context_management": [{"type": "compaction"}], "service_tier": "auto", "user": null,
             "safety_identifier": "u1", "prompt_cache_key": "k", "stream": true,
             "stream_options": {"include_obfuscation": false}, "reasoning": {"effort": "low", "summary": "auto"},
             "text": {"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": true}},
@@ -133,7 +154,15 @@ fn parameters_find_their_place() {
     );
     let rest: Vec<_> = request.rest.keys().map(String::as_str).collect();
     assert_eq!(rest, ["safety_identifier", "prompt_cache_key", "unheard_of", "verbosity"]);
-    assert_eq!(lost(&decoded), ["include[2] (dropped)", "truncation (dropped)", "max_tool_calls (dropped)"]);
+    assert_eq!(
+        lost(&decoded),
+        [
+            "include[2] (dropped)",
+            "truncation (dropped)",
+            "max_tool_calls (dropped)",
+            "context_management (dropped)"
+        ]
+    );
 }
 
 #[test]

@@ -254,6 +254,20 @@ fn a_whole_response_says_what_its_stream_says() {
 }
 
 #[test]
+fn what_a_model_paints_is_an_item() {
+    let image = |url: &str| json!({"images": [{"type": "image_url", "image_url": {"url": url}}]});
+    let fields = |url: &str| image(url).as_object().unwrap().clone();
+    let painted = Event::Other { choice: Some(0), fields: fields("data:image/png;base64,AAAA") };
+    let events = streamed(ASK, &[start(), text("see"), painted, finish(FinishReason::Stop), Event::End]);
+    let response = last(&events);
+    let item = &response["output"][1];
+    assert_eq!((&item["type"], &item["result"]), (&json!("image_generation_call"), &json!("AAAA")));
+    assert_eq!((&item["output_format"], &item["status"]), (&json!("png"), &json!("completed")));
+    assert!((TONGUE.field)("images", &image("data:image/png;base64,AAAA")["images"]));
+    assert!(!(TONGUE.field)("images", &image("https://x/a.png")["images"]));
+}
+
+#[test]
 fn what_is_cut_off_is_incomplete() {
     for (reason, expected) in [
         (FinishReason::Length, Some("max_output_tokens")),

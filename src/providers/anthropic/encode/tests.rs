@@ -159,7 +159,7 @@ fn tools_and_their_choice_are_carried() {
         [
             "tools[1].odd (dropped)",
             "tools[2] (offered as a function with one text argument)",
-            "tools[4] (dropped)"
+            "tools[4] (dropped: another tool has its name)"
         ]
     );
     for (choice, parallel, expected) in [
@@ -419,4 +419,69 @@ fn what_is_usual_anyway_is_no_loss() {
     let (body, lost) = encoded(&request);
     assert_eq!(lost, [""; 0]);
     assert!(rest.as_object().unwrap().keys().all(|field| body.get(field).is_none()), "{body:#}");
+}
+
+#[test]
+fn a_search_that_another_dialect_asks_for_is_claudes_own() {
+    let tool = |rest: Value| Tool {
+        name: "search".into(),
+        description: None,
+        parameters: None,
+        strict: None,
+        kind: ToolKind::Server,
+        cache: None,
+        rest: rest.as_object().unwrap().clone(),
+    };
+    let searching = |tools: Vec<Value>, options: Option<Value>| {
+        let mut asked = asked(vec![message(Role::User, vec![Part::text("hi")])]);
+        asked.tools = tools.into_iter().map(tool).collect();
+        asked.rest.extend(options.map(|options| ("web_search_options".to_owned(), options)));
+        asked
+    };
+    let own = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+    let openais = json!({"type": "web_search", "search_context_size": "high"});
+    let lost_size = |path: &str| vec![format!("{path}.search_context_size (dropped)")];
+    for (model, asked, tools, lost) in [
+        ("claude-sonnet-4-5", searching(vec![openais.clone()], None), own.clone(), lost_size("tools[0]")),
+        ("claude-sonnet-4-5", searching(vec![json!({"googleSearch": {}})], None), own.clone(), Vec::new()),
+        ("claude-sonnet-4-5", searching(Vec::new(), Some(json!({}))), own, Vec::new()),
+        (
+            "claude-3-opus-20240229",
+            searching(vec![openais], None),
+            Value::Null,
+            vec!["tools[0] (dropped)".into()],
+        ),
+        (
+            "deepseek-chat",
+            searching(Vec::new(), Some(json!({}))),
+            Value::Null,
+            vec!["web_search_options (dropped)".into()],
+        ),
+    ] {
+        let (body, told) = encoded_for(model, &asked);
+        assert_eq!((body.get("tools").cloned().unwrap_or_default(), told), (tools, lost), "{model}");
+    }
+}
+
+#[test]
+fn how_thinking_is_shown_goes_along_with_it() {
+    let mut asked = asked(vec![message(Role::User, vec![Part::text("hi")])]);
+    let rest = json!({"display": "omitted"}).as_object().unwrap().clone();
+    asked.reasoning = Some(Reasoning { budget_tokens: Some(2048), rest, ..Reasoning::default() });
+    let (body, lost) = encoded(&asked);
+    assert_eq!(body["thinking"], json!({"type": "enabled", "budget_tokens": 2048, "display": "omitted"}));
+    assert_eq!(lost, Vec::<String>::new());
+    let (_, lost) = encoded_for("claude-3-opus-20240229", &asked);
+    assert!(lost.contains(&"reasoning.display (dropped)".to_owned()), "{lost:?}");
+}
+
+#[test]
+fn openais_context_management_is_another() {
+    for (said, is_told) in [(json!({"edits": []}), true), (json!([{"type": "compaction"}]), false)] {
+        let mut asked = asked(vec![message(Role::User, vec![Part::text("hi")])]);
+        asked.rest.insert("context_management".into(), said.clone());
+        let (body, lost) = encoded(&asked);
+        assert_eq!(body.get("context_management"), is_told.then_some(&said));
+        assert_eq!(lost.is_empty(), is_told, "{lost:?}");
+    }
 }

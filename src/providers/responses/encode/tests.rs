@@ -241,7 +241,7 @@ fn tools_are_flat_and_loose_unless_they_say_so() {
     let tools = vec![
         tool("f", ToolKind::Function, json!({"eager_input_streaming": true})),
         tool("g", ToolKind::Custom, grammar),
-        tool("web_search", ToolKind::Server, json!({"type": "web_search_20250305", "name": "web_search"})),
+        tool("web_fetch", ToolKind::Server, json!({"type": "web_fetch_20250910", "name": "web_fetch"})),
         tool("file_search", ToolKind::Server, json!({"type": "file_search", "vector_store_ids": ["v"]})),
     ];
     let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto",
@@ -289,4 +289,33 @@ fn what_this_api_cannot_carry_is_refused_by_name() {
     let target = TargetName::parse("p/m").unwrap();
     let fault = request(&asked, &target, &quirks(), "openai").unwrap_err();
     assert_eq!(fault.param.as_deref(), Some("messages[0].content[1]"));
+}
+
+#[test]
+fn a_search_that_another_dialect_asks_for_is_openais_own() {
+    for (rest, lost) in [
+        (json!({"googleSearch": {}}), Vec::new()),
+        (
+            json!({"type": "web_search_20250305", "name": "web_search", "max_uses": 3}),
+            vec!["tools[0].max_uses (dropped)".to_owned()],
+        ),
+    ] {
+        let rest = rest.as_object().unwrap().clone();
+        let (name, kind) = ("web_search".into(), ToolKind::Server);
+        let tool = Tool { name, description: None, parameters: None, strict: None, kind, cache: None, rest };
+        let messages = vec![message(Role::User, vec![Part::text("hi")])];
+        let (body, told) = encoded(&Request { tools: vec![tool], ..asked(messages) }, "gpt-5.1");
+        assert_eq!((&body["tools"], told), (&json!([{"type": "web_search"}]), lost));
+    }
+}
+
+#[test]
+fn anthropics_context_management_is_another() {
+    for (said, is_told) in [(json!({"edits": []}), false), (json!([{"type": "compaction"}]), true)] {
+        let mut asked = asked(vec![message(Role::User, vec![Part::text("hi")])]);
+        asked.rest.insert("context_management".into(), said.clone());
+        let (body, lost) = encoded(&asked, "gpt-5.1");
+        assert_eq!(body.get("context_management"), is_told.then_some(&said));
+        assert_eq!(lost.is_empty(), is_told, "{lost:?}");
+    }
 }
