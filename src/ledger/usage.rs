@@ -100,6 +100,10 @@ pub struct Sum {
     pub output_image: u64,
     /// How often the price of a request was charged, where the provider said so.
     pub searches: u64,
+    /// Tokens of prompts that were charged for, where the provider says that these are others.
+    pub billed_input: u64,
+    /// Tokens of answers that were charged for, where the provider says that these are others.
+    pub billed_output: u64,
 }
 
 /// Columns by which sums can be told apart.
@@ -138,6 +142,8 @@ pub const NUMBERS: [&str; 25] = [
     "output_audio",
     "output_image",
     "searches",
+    "billed_input",
+    "billed_output",
 ];
 
 /// What the name of a key is called beside its id.
@@ -253,6 +259,8 @@ impl Sum {
             output_audio,
             output_image,
             searches,
+            billed_input,
+            billed_output,
         ] = numbers.map(|number| u64::try_from(number).unwrap_or(0));
         Self {
             of,
@@ -281,6 +289,8 @@ impl Sum {
             output_audio,
             output_image,
             searches,
+            billed_input,
+            billed_output,
         }
     }
 
@@ -312,6 +322,8 @@ impl Sum {
             self.output_audio,
             self.output_image,
             self.searches,
+            self.billed_input,
+            self.billed_output,
         ]
     }
 
