@@ -89,6 +89,7 @@ fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
     for filter in &args.only {
         question.filter(filter).map_err(|error| format!("--only: {error}"))?;
     }
+    question.period()?;
     let ledger = Ledger::of(args, config)?;
     let names = if question.is_of_keys() { ledger.names()? } else { Names::default() };
     question.resolve(&names);

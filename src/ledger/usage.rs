@@ -116,7 +116,7 @@ const COLUMNS: [&str; 13] = [
 const TIMES: [&str; 4] = ["hour", "day", "week", "month"];
 
 /// The names of the numbers of a sum, in their order.
-pub const NUMBERS: [&str; 25] = [
+pub const NUMBERS: [&str; 27] = [
     "requests",
     "hits",
     "attempts",
@@ -199,6 +199,17 @@ impl Question {
         };
         self.only.push((By::named(by.trim())?, vec![value.trim().to_owned()]));
         Ok(())
+    }
+
+    /// Whether there is a time between its moments.
+    ///
+    /// # Errors
+    /// When it ends before it begins.
+    pub fn period(&self) -> Result<(), String> {
+        if self.since_ms <= self.until_ms {
+            return Ok(());
+        }
+        Err("`since` is later than `until`: durations count back from now (`24h` is a day ago)".to_owned())
     }
 }
 
