@@ -3,6 +3,7 @@
 mod admission;
 mod admit;
 mod arms;
+mod batch;
 mod beside;
 mod cached;
 mod ceiling;
@@ -51,7 +52,7 @@ pub use admission::Admission;
 pub use arms::rolled_back;
 pub use beside::{Beside, Role, Side};
 pub use conversation::{Conversation, Takeover};
-pub use door::{Asked, Door, Head, StreamForm};
+pub use door::{Asked, Door, Head, Later, StreamForm};
 pub use errands::{Errands, Runner};
 pub use figures::{Figures, Terms};
 pub use intake::{Ahead, Approach, Intake, Unread};

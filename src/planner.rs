@@ -21,7 +21,7 @@ pub use split::{Split, SplitVersion};
 use strategy::Scene;
 pub use strategy::{Strategy, StrategySettings, StrategyWord, TierWord};
 
-use crate::caller::{Caller, Priority};
+use crate::caller::{Caller, Priority, Scope};
 use crate::clock::Dice;
 use crate::facts::Facts;
 use crate::facts::measure::TIERS;
@@ -147,13 +147,35 @@ pub fn is_allowed(catalogue: &Catalogue, caller: &Caller, name: &str) -> bool {
     if scope.models.is_none() && scope.providers.is_none() {
         return true;
     }
-    let by_name = scope.allows_name(name);
-    let any = |alias: &Alias| alias.targets.iter().any(|one| scope.allows_target(&one.target.name, by_name));
     match catalogue.find(name) {
-        Some(Known::Target(target)) => scope.allows_target(&target.name, false),
+        None => scope.allows_name(name),
+        Some(_) => leads_within(catalogue, scope, (name, false), &mut Vec::new()),
+    }
+}
+
+/// Whether a target behind this name is within the scope, be it behind a fallback; with whether the key is for a name before
+/// it, and so for all behind that. Nobody is asked twice: fallbacks may go round in circles.
+fn leads_within<'c>(
+    catalogue: &'c Catalogue,
+    scope: &Scope,
+    (name, granted): (&'c str, bool),
+    seen: &mut Vec<(&'c str, bool)>,
+) -> bool {
+    let granted = granted || scope.allows_name(name);
+    if seen.contains(&(name, granted)) {
+        return false;
+    }
+    seen.push((name, granted));
+    let mut any = |alias: &'c Alias| {
+        let mut targets = alias.targets.iter();
+        targets.any(|one| scope.allows_target(&one.target.name, granted))
+            || alias.fallback.iter().any(|name| leads_within(catalogue, scope, (&**name, granted), seen))
+    };
+    match catalogue.find(name) {
+        Some(Known::Target(target)) => scope.allows_target(&target.name, granted),
         Some(Known::Alias(alias)) => any(alias),
         Some(Known::Split(split)) => split.versions.iter().any(|version| any(&version.alias)),
-        None => by_name,
+        None => false,
     }
 }
 

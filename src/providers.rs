@@ -377,6 +377,11 @@ pub trait StreamRelay: Send {
     }
     /// Bytes of generated text so far, for an estimate when the provider gives no usage.
     fn text_bytes(&self) -> u64;
+    /// The id under which the provider goes on with this answer, whether anybody hears it or not; as long as it is not
+    /// complete.
+    fn in_background(&self) -> Option<&str> {
+        None
+    }
     /// What of the provider's answer so far the frames do not say.
     fn lost(&self) -> &[Loss] {
         &[]

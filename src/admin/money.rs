@@ -80,6 +80,7 @@ impl Wanted {
         for filter in self.only.split(',').filter(|filter| !filter.trim().is_empty()) {
             question.filter(filter)?;
         }
+        question.period()?;
         Ok(question)
     }
 

@@ -143,7 +143,8 @@ fn of_usage() -> [(String, Value); 3] {
         "type": "object",
         "description": "Of the tokens, `cached_audio` and `cached_image` are parts of `cached_read`, `cache_write_long` \
             (an hour or more) of `cache_write`, `input_audio` and `input_image` of `input`, `reasoning`, `output_audio` and \
-            `output_image` of `output`.",
+            `output_image` of `output`; `billed_input` and `billed_output` are the tokens that were charged for, where the \
+            provider says that these are others.",
         "properties": sum,
         "additionalProperties": of,
     });
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!(kinds, ["application/json", "application/x-ndjson", "text/csv"]);
         let schemas = &document["components"]["schemas"];
         let has = |schema: &str, name: &str| schemas[schema]["properties"].get(name).is_some();
-        for name in ["cache_write_long", "input_audio", "output_image", "searches"] {
+        for name in ["cache_write_long", "input_audio", "output_image", "searches", "billed_input"] {
             assert!(has("UsageSum", name) && has("UsageAttempt", name), "{name}");
         }
         assert!(has("UsageAttempt", "app") && has("UsageAttempt", "tier") && has("UsageSum", "cost_usd"));

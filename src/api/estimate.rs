@@ -407,8 +407,7 @@ impl Draft {
         let cached = self.cached.min(tokens);
         let usage = Usage { input: tokens - cached, cached_read: cached, output, ..Usage::default() };
         let when = When { tier: self.tier, unix_ms: offer.unix_ms };
-        let cost =
-            known.as_ref().and_then(|known| known.price()?.estimate(&usage, when)).map(|cost| cost.dollars());
+        let cost = known.as_ref().and_then(|known| known.price()?.estimate(&usage, when));
         let mut why = self.within.missed(live, *quality);
         if let Some(window) = model.and_then(|model| model.context_window).map(u64::from)
             && tokens.saturating_add(output) > window
@@ -423,14 +422,14 @@ impl Draft {
             why.push(why_not.to_owned());
         }
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
-        let total = cost.map(|cost| cost * self.requests as f64);
+        let total = cost.map(|cost| (u128::from(cost.0) * u128::from(self.requests)) as f64 / 1e9);
         Line {
             id: target.name.to_string(),
             models: offer.models.clone(),
             input_tokens: tokens,
             counted,
             output_tokens: output,
-            cost_usd: cost,
+            cost_usd: cost.map(|cost| cost.dollars()),
             total_usd: total,
             latency_ms: live.latency,
             first_token_ms: live.first_token,

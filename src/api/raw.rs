@@ -173,6 +173,15 @@ impl Asked for RawAsk {
         true
     }
 
+    /// Nothing is made of no body.
+    fn is_look(&self) -> bool {
+        self.pinned && self.bytes == 0 && self.upload.is_none() && self.way.switch().is_none()
+    }
+
+    fn is_batch(&self) -> bool {
+        self.seen.raw("path").is_some_and(|path| path.contains("/batches"))
+    }
+
     fn prompts(&self) -> u64 {
         self.seen.raw("prompt").map_or(1, prompts_in)
     }

@@ -113,6 +113,16 @@ impl Usage {
         self.input.saturating_add(self.cached_read).saturating_add(self.cache_write)
     }
 
+    /// What was used where nothing was asked for: an answer that is made in the background, or a look at one.
+    pub fn nothing() -> Self {
+        Self { billed: Some(Billed::default()), ..Self::default() }
+    }
+
+    /// Whether it is [`nothing`](Self::nothing), whichever service does it.
+    pub fn is_nothing(&self) -> bool {
+        self.billed == Some(Billed::default()) && self.total() == 0
+    }
+
     /// The counts beyond input and output, by the names of their fields.
     pub fn details(&self) -> [(&'static str, u64); 9] {
         [

@@ -89,6 +89,7 @@ fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
     for filter in &args.only {
         question.filter(filter).map_err(|error| format!("--only: {error}"))?;
     }
+    question.period()?;
     let ledger = Ledger::of(args, config)?;
     let names = if question.is_of_keys() { ledger.names()? } else { Names::default() };
     question.resolve(&names);
@@ -237,13 +238,14 @@ fn write_sums(
 type Column = (&'static str, fn(&Sum) -> String);
 
 /// What most ledgers know nothing of: shown where there is any.
-const RARE: [Column; 6] = [
+const RARE: [Column; 7] = [
     ("hits", |sum| sum.hits.to_string()),
     ("saved in $", |sum| sum.saved_nano.to_string()),
     ("written for 1h", |sum| sum.cache_write_long.to_string()),
     ("audio tokens", |sum| (sum.input_audio + sum.cached_audio + sum.output_audio).to_string()),
     ("image tokens", |sum| (sum.input_image + sum.cached_image + sum.output_image).to_string()),
     ("searches", |sum| sum.searches.to_string()),
+    ("billed", |sum| (sum.billed_input + sum.billed_output).to_string()),
 ];
 
 /// What people want to see of a sum.

@@ -395,10 +395,26 @@ async fn whole(
     let relayed = if is_slow(target) {
         Box::pin(passing::whole(job, page, target, status, bytes)).await?
     } else {
-        job.carry.whole(target, bytes)?
+        let read = job.carry.whole(target, bytes.clone());
+        read.inspect_err(|fault| bill_nothing(page, target, &bytes, fault))?
     };
     page.lose(&relayed.lost);
     Ok(Answered::Whole(relayed, target.clone()))
+}
+
+/// What was made is no answer, but says what it used: its provider will bill that.
+#[cold]
+fn bill_nothing(page: &Page<'_>, target: &Target, bytes: &[u8], fault: &Fault) {
+    if fault.kind != FaultKind::Malformed {
+        return;
+    }
+    let told = Meter::new(target, "application/json").and_then(|mut meter| {
+        meter.feed(bytes);
+        meter.usage()
+    });
+    if let Some(usage) = told.filter(|usage| usage.total() > 0) {
+        page.withhold(target, usage);
+    }
 }
 
 /// Reads a stream up to its first content.

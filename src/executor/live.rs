@@ -318,6 +318,11 @@ impl Live {
         self.tally.as_ref().is_some_and(|tally| tally.bytes() > 0 || tally.usage().is_some())
     }
 
+    /// The id under which its provider goes on with it when nobody hears it any more.
+    pub fn in_background(&self) -> Option<&str> {
+        self.relay.in_background()
+    }
+
     /// Bytes of text of a complete answer, by which others are estimated; zero where it goes on with another one.
     pub fn heard(&self) -> u64 {
         if self.went_on || !self.relay.is_complete() { 0 } else { self.relay.text_bytes() }

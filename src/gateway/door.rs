@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Uri};
 
 use super::{Approach, Intake};
+use crate::chat::Usage;
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
 use crate::fault::Fault;
@@ -81,6 +82,19 @@ impl StreamForm {
     }
 }
 
+/// What an answer says of work in the background, with the id of the answer that is made there.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Later {
+    /// Nothing.
+    No,
+    /// It has begun, and is paid for when its answer is there.
+    Begun(Box<str>),
+    /// Somebody looked at it, and it goes on.
+    Awaited(Box<str>),
+    /// Somebody looked at it, and it is over: its answer is there, or nobody will see it.
+    Over(Box<str>),
+}
+
 /// A request that was read.
 pub trait Asked: Carry + facts::Body {
     /// The model's name as the client wrote it.
@@ -98,6 +112,18 @@ pub trait Asked: Carry + facts::Body {
     /// Whether something is to be done with an answer that was asked for before, and is paid for as that.
     fn is_errand(&self) -> bool {
         false
+    }
+    /// Whether it only looks at what is there, or takes it away: nothing is asked for, and nothing is paid for.
+    fn is_look(&self) -> bool {
+        false
+    }
+    /// Whether the answer may be a batch, which tells of its usage whenever it is asked for.
+    fn is_batch(&self) -> bool {
+        false
+    }
+    /// What this whole answer says of work in the background.
+    fn later(&self, _answer: &[u8], _usage: Option<&Usage>) -> Later {
+        Later::No
     }
     /// How many prompts it has, each of which gets answers of its own.
     fn prompts(&self) -> u64 {

@@ -445,6 +445,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             (s.candidates, s.model_versions) = (candidates, versions);
             s.tier = asked_tier.filter(|tier| tier.is_dearer()).unwrap_or_default();
             s.any_tier = any_tier;
+            s.expect(asked.is_look(), asked.is_batch());
             s.say.clone_from(&say);
             if let Some(papers) = &mut s.papers {
                 papers.limits = Some(limits);
@@ -522,6 +523,7 @@ impl<'o, 'g> Reserved<'o, 'g> {
                     opened.tell_target(&target);
                     opened.note(|s| {
                         (s.target, s.usage, s.finish) = (Some(target), relayed.usage, relayed.finish);
+                        s.learn_from(&*asked, &relayed.body);
                         s.head_ready();
                     });
                     opened.tell_cost();

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::admission::{Permit, shutting_down};
+use super::batch::Batch;
 use super::settle::Settlement;
 use super::watch::Closing;
 use crate::executor::{Piece, Raw};
@@ -49,7 +50,12 @@ pub struct RawBody {
     closing: Closing,
     began: Instant,
     events: bool,
+    /// The beginning of an answer that may be a batch.
+    begun: Option<Vec<u8>>,
 }
+
+/// No batch is told in more bytes.
+const LONGEST_BATCH: usize = 32 << 10;
 
 impl RawBody {
     pub(super) fn new(
@@ -66,6 +72,7 @@ impl RawBody {
             status: StatusCode::from_u16(raw.status()).unwrap_or(StatusCode::BAD_GATEWAY),
             events: kind.starts_with(b"text/event-stream"),
             headers,
+            begun: settlement.as_ref().filter(|s| s.may_tell_of_batches()).map(|_| Vec::new()),
             raw: Some(raw),
             settlement,
             _permit: permit,
@@ -87,13 +94,16 @@ impl RawBody {
     /// Notes what is known now: once at the end, or when the client has gone.
     fn note(&mut self) {
         let (Some(raw), Some(settlement)) = (&self.raw, &mut self.settlement) else { return };
-        settlement.usage = raw.usage();
+        settlement.told(raw.usage());
         settlement.target = Some(raw.target().clone());
     }
 
     fn end(&mut self, broken: Option<&Fault>) {
         self.note();
-        let Some(settlement) = self.settlement.take() else { return };
+        let Some(mut settlement) = self.settlement.take() else { return };
+        if let Some(batch) = self.begun.take().as_deref().and_then(Batch::read) {
+            settlement.learn_of_batch(batch);
+        }
         let status = self.status.as_u16();
         let complaint = self.raw.take().and_then(|raw| raw.complaint().cloned());
         match (broken, complaint) {
@@ -122,6 +132,8 @@ impl http_body::Body for RawBody {
         };
         match piece {
             Piece::Bytes(bytes) => {
+                self.begun = self.begun.take().filter(|begun| begun.len() + bytes.len() <= LONGEST_BATCH);
+                self.begun.iter_mut().for_each(|begun| begun.extend_from_slice(&bytes));
                 let waited = self.began.elapsed();
                 if self.events
                     && let Some(settlement) = &mut self.settlement

@@ -119,9 +119,10 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
     // Only the model's price tells what a raw request is for.
     let anything = endpoint == Endpoint::Passthrough && work == Work::Own;
     let own = asked.max_tokens();
+    let prompt_most = text.saturating_add(template).saturating_add(if media { MEDIA } else { 0 });
     Size {
         prompt,
-        prompt_most: text.saturating_add(template).saturating_add(if media { MEDIA } else { 0 }),
+        prompt_most: if work == Work::Unknown { 0 } else { prompt_most },
         asked: own.into_iter().chain(most).min(),
         choices: if work == Work::Unknown { 1 } else { answers(endpoint, asked) },
         work,

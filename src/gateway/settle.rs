@@ -1,5 +1,7 @@
 //! The end of every request: counted, logged and recorded exactly once, whichever way it ends.
 
+mod due;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use http::Method;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use self::due::Due;
 use super::Figures;
 use super::arms::Owed;
 use super::observe;
@@ -24,7 +27,7 @@ use crate::facts::market::Scale;
 use crate::facts::{Endpoint, FactsRecord};
 use crate::fault::{Fault, FaultKind};
 use crate::guard::Noted;
-use crate::ledger::{AnyTier, Book, Closing, Price, Tab, Tier, When};
+use crate::ledger::{AnyTier, Book, Price, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
 use crate::plan::{AttemptRecord, Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
@@ -59,6 +62,8 @@ pub(super) struct Settlement {
     pub(super) book: Arc<Book>,
     /// Where its attempts stand, if they are written down or counted.
     pub(super) tab: Option<Arc<Tab>>,
+    /// When it is paid for.
+    due: Due,
     /// What it cost in all, once it was asked.
     cost: Option<Option<Nano>>,
     /// What the answer cost that came to its end, or broke off last. Each answer is reckoned once: that takes what is
@@ -187,6 +192,7 @@ impl Settlement {
             figures: gateway.shared.figures.clone(),
             book: gateway.prices(),
             tab: None,
+            due: Due::default(),
             cost: None,
             own: None,
             before: Vec::new(),
@@ -350,7 +356,7 @@ impl Settlement {
             if let (Some(tab), Some(usage)) = (&self.tab, &mut self.usage) {
                 *usage = tab.within(*usage);
             }
-            self.own = Some(self.price());
+            self.own = Some(self.known_cost().unwrap_or_else(|| self.price()));
         }
         self.own.flatten()
     }
@@ -474,13 +480,13 @@ impl Settlement {
         }
         // What broke off was paid for when it did.
         let (cost, own) = (self.cost(), self.own());
+        let later = self.is_due_later();
         if let Some(tab) = self.tab.take() {
-            let (usage, outcome) = (self.usage, outcome.as_str());
-            tab.close(Closing { usage, cost: own, outcome, status: Some(status) });
+            self.close(&tab, own, outcome.as_str(), status);
         }
         if let Some(target) = &self.target {
             let meters = self.meters.target(&target.name.provider, &target.metric_label());
-            if let Some(usage) = &self.usage {
+            if let Some(usage) = self.usage.as_ref().filter(|_| !later) {
                 meters.tokens(usage);
                 meters.cost(own);
             }

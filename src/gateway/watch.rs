@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::admission::{Permit, over, shutting_down};
-use super::door::Door;
+use super::door::{Door, Later};
 use super::keeping::Keeping;
 use super::settle::Settlement;
 use crate::executor::{Answered, Live, Piece};
@@ -220,6 +220,9 @@ impl StreamBody {
         (settlement.usage, settlement.heard) = (Some(live.usage(prompt)), live.heard());
         settlement.finish = live.finish_reason();
         settlement.target = Some(live.target().clone());
+        if let Some(id) = live.in_background() {
+            settlement.learn_of(Later::Begun(id.into()));
+        }
     }
 }
 

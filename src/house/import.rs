@@ -1,5 +1,6 @@
 //! A configuration of LiteLLM's proxy becomes one of Tollgate's; what cannot be carried is listed with its place.
 
+mod defaults;
 mod deployment;
 mod notes;
 mod proxy;
@@ -56,13 +57,19 @@ pub fn litellm(
     }
 
     let mut import = Import::default();
+    // What other sections refer to.
+    let section = |name: &str| root.get(name).map(|section| &section.value);
+    section("environment_variables").into_iter().flat_map(entries).for_each(|field| notes.define(field));
+    let credentials: Vec<_> =
+        section("credential_list").into_iter().flat_map(items).filter_map(credential).collect();
     for field in entries(&root) {
-        if field.key == "model_list" {
-            for entry in items(&field.value) {
-                import.deployments.extend(Deployment::read(entry, &mut notes));
+        match field.key.as_str() {
+            "model_list" => {
+                let read = |entry| Deployment::read(entry, &credentials, &mut notes);
+                import.deployments.extend(items(&field.value).iter().filter_map(read));
             }
-        } else {
-            import.proxy.read(field, &mut notes);
+            "credential_list" => {}
+            _ => import.proxy.read(field, &mut notes),
         }
     }
     let config = import.config(&mut notes);
@@ -131,6 +138,11 @@ impl Import {
         }
         config
     }
+}
+
+/// The name of an entry of `credential_list`, and its values.
+fn credential(entry: &Node) -> Option<(String, &Node)> {
+    Some((text(&entry.get("credential_name")?.value)?, &entry.get("credential_values")?.value))
 }
 
 /// A budget of one entry is one of its provider and model: where others have both, the entry gets a provider to itself.
@@ -249,6 +261,11 @@ fn text(node: &Node) -> Option<String> {
         Kind::Scalar { text, .. } => Some(text.clone()),
         _ => None,
     }
+}
+
+/// What a model is called here: a name has no white space.
+fn called(name: &str) -> String {
+    name.chars().map(|c| if c.is_whitespace() || c.is_control() { '-' } else { c }).collect()
 }
 
 fn number(node: &Node) -> Option<f64> {

@@ -16,6 +16,9 @@ use crate::upstream::trusting;
 /// How often old rows are looked for.
 const EVERY: Duration = Duration::from_secs(3_600);
 
+/// How often answers are looked for that nobody has read.
+const LOOK: Duration = Duration::from_secs(1);
+
 impl House {
     /// The ledger of all gateways; `None` where the configuration names none. Nobody connects yet. Blocks.
     ///
@@ -61,11 +64,13 @@ impl Upkeep {
     /// Starts them; rows are kept for `keep`.
     pub fn start(desk: &Arc<Desk>, keep: Duration) -> Self {
         tokio::spawn(tidy(desk.clone(), keep));
+        tokio::spawn(forgive(desk.clone()));
         Self { desk: desk.clone(), shipping: tokio::spawn(ledger::ship(desk.clone())) }
     }
 
-    /// Sends what still waits, as far as it goes in this time.
+    /// Settles what nobody will read any more, and sends what still waits, as far as it goes in this time.
     pub async fn end(self, patience: Duration) {
+        self.desk.owed.close();
         let (Some(database), Some(outbox)) = (self.desk.database(), self.desk.outbox()) else { return };
         let last = async {
             // What was settled last stands in the outbox when this does. A database in trouble says so by itself.
@@ -77,6 +82,18 @@ impl Upkeep {
         if tokio::time::timeout(patience, last).await.is_err() || outbox.standing().waiting > 0 {
             let waiting = outbox.standing().waiting;
             tracing::warn!(waiting, "rows wait on the disk for PostgreSQL, until this gateway starts again");
+        }
+    }
+}
+
+/// Settles answers in the background that nobody has read in time.
+async fn forgive(desk: Arc<Desk>) {
+    let mut tick = tokio::time::interval(LOOK);
+    loop {
+        tick.tick().await;
+        let answers = desk.owed.forgive(tokio::time::Instant::now());
+        if answers > 0 {
+            tracing::warn!(answers, "answers in the background that nobody has read were estimated");
         }
     }
 }

@@ -47,7 +47,7 @@ pub enum Work {
     Reading,
     /// The provider's own bytes, sound or pictures: as much as the model can say at once, and no limit can be set.
     Own,
-    /// Nobody knows whether anything is generated at all.
+    /// A list, a lookup: nothing is made of no body, and nothing is asked for that has a price.
     Unknown,
     /// Nothing is generated: the answer was asked for before, and whatever it cost is owed.
     Made,
@@ -133,10 +133,11 @@ impl Bound {
             Work::Unknown | Work::Made => None,
         };
         let is_made = size.work == Work::Made;
+        let is_look = is_made || size.work == Work::Unknown;
         let is_free = is_made || price.is_some_and(Price::is_free);
         let any_tier = any_tier.then(|| size.tier.unwrap_or(Tier::Ultrafast));
         let price = price.map(|price| {
-            if is_made {
+            if is_look {
                 return (0, 0);
             }
             let kinds = if size.media { &PROMPT[..] } else { &PROMPT[..TEXT_ALONE] };

@@ -388,7 +388,7 @@ impl Budgets {
         for purse in fresh {
             // What was told before is not told again.
             for (part, counter) in purse.sums.lock().iter_mut() {
-                self.alarm.quietly(&purse.budget, counter);
+                self.alarm.quietly(&purse.budget, counter, now);
                 if self.is_shared() {
                     Purser::changed(purse, part, counter);
                 }

@@ -8,6 +8,7 @@ use super::budget::{Aliases, Budget, Budgets, Payer, PayerKey, Spent};
 use super::central::Central;
 use super::intents::{self, Intents, Record};
 use super::outbox::{self, Outbox};
+use super::owed::Owed;
 use super::retention;
 use super::row::{End, Row};
 use super::tab::{Opening, Tab};
@@ -24,6 +25,8 @@ const DAY_MS: u64 = 86_400_000;
 pub struct Desk {
     /// What may be spent.
     pub budgets: Budgets,
+    /// Answers in the background that nobody has read yet.
+    pub owed: Owed,
     database: Option<Sqlite>,
     /// What is written of attempts.
     records: Option<Gathering<Intents>>,
@@ -67,14 +70,14 @@ impl Desk {
         let most = settings.postgres.outbox_max;
         let central = central.filter(|_| database.is_some()).map(|central| (central, Outbox::new(most)));
         let records = database.as_ref().map(|database| database.gathering(Intents::new(ships)));
-        let on_loss = settings.on_ledger_loss;
-        Ok(Self { budgets: Budgets::default(), database, records, central, on_loss, clock })
+        let (budgets, owed, on_loss) = (Budgets::default(), Owed::default(), settings.on_ledger_loss);
+        Ok(Self { budgets, owed, database, records, central, on_loss, clock })
     }
 
     /// Without database and budgets.
     pub fn closed(clock: Arc<dyn Clock>) -> Self {
-        let on_loss = OnLoss::Open;
-        Self { budgets: Budgets::default(), database: None, records: None, central: None, on_loss, clock }
+        let (budgets, owed, on_loss) = (Budgets::default(), Owed::default(), OnLoss::Open);
+        Self { budgets, owed, database: None, records: None, central: None, on_loss, clock }
     }
 
     /// Whether anything is written down or counted.

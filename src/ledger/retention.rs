@@ -15,14 +15,15 @@ const OLD: &str = "opened_ms < ?2 AND state <> 'open' AND id NOT IN (SELECT id F
 /// The sums of rows, and how they are added to those that are there; the same for both databases.
 pub(super) const SUMS: &str = r#"endpoint, coalesce(key, ''), coalesce("user", ''), coalesce(team, ''), tags,
     model, provider, target, coalesce(app, ''), coalesce(tier, ''), sum(CASE WHEN n = 1 THEN 1 ELSE 0 END), sum(CASE WHEN state = 'cached' THEN 1 ELSE 0 END),
-    sum(CASE WHEN state = 'cached' THEN 0 ELSE 1 END), sum(CASE WHEN outcome <> 'ok' THEN 1 ELSE 0 END),
+    sum(CASE WHEN state = 'cached' THEN 0 ELSE 1 END), sum(CASE WHEN outcome NOT IN ('ok', 'unread') THEN 1 ELSE 0 END),
     sum(CASE WHEN cost IS NULL THEN 1 ELSE 0 END), coalesce(sum(cost), 0), sum(saved), sum(input), sum(cached_read),
     sum(cache_write), sum(output), sum(reasoning), sum(audio_ms), sum(characters), sum(images), sum(cached_audio),
     sum(cached_image), sum(cache_write_long), sum(input_audio), sum(input_image), sum(output_audio), sum(output_image),
-    sum(searches)"#;
+    sum(searches), sum(billed_input), sum(billed_output)"#;
 pub(super) const SUMMED: &str = r#"endpoint, key, "user", team, tags, model, provider, target, app, tier, requests, hits, attempts,
     failed, unpriced, cost, saved, input, cached_read, cache_write, output, reasoning, audio_ms, characters, images,
-    cached_audio, cached_image, cache_write_long, input_audio, input_image, output_audio, output_image, searches"#;
+    cached_audio, cached_image, cache_write_long, input_audio, input_image, output_audio, output_image, searches,
+    billed_input, billed_output"#;
 pub(super) const ADD: &str = "requests = day.requests + excluded.requests, hits = day.hits + excluded.hits,
     attempts = day.attempts + excluded.attempts, failed = day.failed + excluded.failed,
     unpriced = day.unpriced + excluded.unpriced, cost = day.cost + excluded.cost, saved = day.saved + excluded.saved,
@@ -34,7 +35,8 @@ pub(super) const ADD: &str = "requests = day.requests + excluded.requests, hits 
     cache_write_long = day.cache_write_long + excluded.cache_write_long,
     input_audio = day.input_audio + excluded.input_audio, input_image = day.input_image + excluded.input_image,
     output_audio = day.output_audio + excluded.output_audio, output_image = day.output_image + excluded.output_image,
-    searches = day.searches + excluded.searches";
+    searches = day.searches + excluded.searches, billed_input = day.billed_input + excluded.billed_input,
+    billed_output = day.billed_output + excluded.billed_output";
 
 /// Rolls up the oldest hour whose rows began before `before_ms`. Says how many rows went; nothing when none are left.
 pub(super) fn roll_up(db: &Connection, before_ms: i64) -> rusqlite::Result<Option<usize>> {

@@ -108,9 +108,10 @@ fn whole(number: u64) -> i64 {
 pub(super) const SETTLE: &str = "INSERT INTO attempt (id, request, n, role, state, outcome, status, run, opened_ms, closed_ms,
     endpoint, key, user, team, tags, model, provider, target, snapshot, price_rev, reserved, estimate, cost,
     input, cached_read, cache_write, output, reasoning, audio_ms, characters, images, saved, app, tier,
-    cached_audio, cached_image, cache_write_long, input_audio, input_image, output_audio, output_image, searches)
+    cached_audio, cached_image, cache_write_long, input_audio, input_image, output_audio, output_image, searches,
+    billed_input, billed_output)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42) ON CONFLICT (id) DO NOTHING";
+    ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42, ?43, ?44) ON CONFLICT (id) DO NOTHING";
 
 /// An attempt that begins, as an array in the order of the view `booked`; after what was always shown there, the tokens
 /// that it counts for if nobody ever settles it, and what came later: sheets of gateways before end earlier.
@@ -148,6 +149,7 @@ impl Row {
     /// Writes down how it ended, by [`SETTLE`]. Says whether that was news.
     pub(super) fn settle(&self, by: &mut CachedStatement<'_>, end: &End) -> rusqlite::Result<bool> {
         let (heading, usage) = (&*self.heading, &end.usage);
+        let billed = usage.billed.unwrap_or_default();
         by.execute(params![
             self.id,
             &*heading.request,
@@ -191,6 +193,8 @@ impl Row {
             whole(usage.output_audio),
             whole(usage.output_image),
             whole(usage.searches),
+            whole(billed.input),
+            whole(billed.output),
         ])
         .map(|changed| changed > 0)
     }

@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// Tokens of an answer by which an attempt is estimated whose gateway died.
 const USUAL_ANSWER: u64 = 512;
 
+/// What became of an answer that was made in the background, and that nobody has read.
+const UNREAD: &str = "unread";
+
 /// What is known of a request when it is about to go out.
 pub struct Opening {
     /// The request's id.
@@ -92,6 +95,8 @@ pub struct Entry {
     prompt: u64,
     /// Tokens of prompt and answer that were held for it at most.
     most: (u64, Option<u64>),
+    /// It asks for nothing, so that nothing is paid for, however it ends.
+    is_look: bool,
     written: Option<Written<()>>,
     /// Whether it was told how it ended.
     over: bool,
@@ -154,6 +159,8 @@ impl Tab {
         let output = bound.output.unwrap_or(0).min(USUAL_ANSWER);
         let prompt = opening.scale.likely(target, size.prompt);
         let likely = Usage { input: prompt, output, ..Usage::default() };
+        let is_look = matches!(size.work, Work::Made | Work::Unknown);
+        let estimate = || price?.estimate(&likely, opening.when).map(|nano| nano.0);
         let row = Row {
             id: desk.fresh_id(now),
             heading: heading.clone(),
@@ -163,7 +170,7 @@ impl Tab {
             target: target.to_string(),
             opened_ms: now,
             reserved: hold.nano,
-            estimate: price.and_then(|price| price.estimate(&likely, opening.when)).map(|nano| nano.0),
+            estimate: if is_look { Some(0) } else { estimate() },
             likely: (likely.input, likely.output),
             sheet: AtomicI64::new(0),
         };
@@ -176,7 +183,7 @@ impl Tab {
         let hold = Some(hold);
         let target = target.clone();
         let (over, sent, tier) = (false, None, None);
-        Ok(Entry { sheet, target, row, known, hold, prompt, most, written, over, sent, tier })
+        Ok(Entry { sheet, target, row, known, hold, prompt, most, is_look, written, over, sent, tier })
     }
 
     /// How large the request can be, with what was said of its answer already.
@@ -201,6 +208,15 @@ impl Tab {
         let Some(entry) = won else { return (usage, None) };
         let usage = entry.within(usage);
         (usage, entry.withhold(usage, fault))
+    }
+
+    /// The request is over, and its answer is made in the background: what is held for it stays held until that is read,
+    /// and for `keep` after the last look at most.
+    pub fn owe(&self, id: Box<str>, keep: Duration) {
+        let won = self.won.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(entry) = won {
+            self.sheet.desk.owed.add(entry, id, keep);
+        }
     }
 
     /// The request is over: the attempt whose answer the client got, or got the beginning of, is settled.
@@ -335,6 +351,23 @@ impl Entry {
         cost
     }
 
+    /// Nobody has read the answer that was made in the background: it is estimated, as if its gateway had died. What it
+    /// cost comes back.
+    pub fn unread(mut self) -> Option<Nano> {
+        let (input, output) = self.row.likely;
+        let usage = Usage { input, output, estimated: true, tier: self.tier, ..Usage::default() };
+        let usage = self.within(usage);
+        let (cost, status) = (self.price(&usage), Some(200));
+        let closing = Closing { usage: Some(usage), cost, outcome: UNREAD, status };
+        self.finish(State::Estimated, closing, usage);
+        cost
+    }
+
+    /// Whose answer it is.
+    pub(super) fn provider(&self) -> &Arc<str> {
+        &self.target.provider
+    }
+
     /// The attempt was answered, and nobody gets the answer. It is paid for all the same. What it cost comes back.
     pub fn withhold(self, usage: Usage, fault: &Fault) -> Option<Nano> {
         let usage = self.within(usage);
@@ -391,6 +424,10 @@ impl Entry {
 
     /// Nobody says what was used: the prompt was sent, and no answer is known.
     fn estimate(&mut self, outcome: &'static str, status: Option<u16>) {
+        if self.is_look {
+            let closing = Closing { usage: None, cost: Some(Nano(0)), outcome, status };
+            return self.finish(State::Free, closing, Usage::default());
+        }
         let usage = Usage { input: self.prompt, estimated: true, tier: self.tier, ..Usage::default() };
         let usage = self.within(usage);
         let cost = self.price(&usage);

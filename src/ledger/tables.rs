@@ -10,6 +10,7 @@ pub const TABLES: &[Migration] = &[
     Migration { room: "ledger", version: 2, sql: OUTBOX },
     Migration { room: "ledger", version: 3, sql: INTENTS },
     Migration { room: "ledger", version: 4, sql: CLASSES },
+    Migration { room: "ledger", version: 5, sql: BILLED },
 ];
 
 /// One row for every attempt at an upstream; money in nano-dollars, times in Unix milliseconds. `cost` is NULL where
@@ -180,12 +181,36 @@ FROM day_before;
 DROP TABLE day_before;
 ";
 
+/// `billed_input` and `billed_output` are the tokens that the provider charges for, where it says that these are others than
+/// those that were read and written; else nothing.
+const BILLED: &str = "
+DROP VIEW booked;
+ALTER TABLE attempt ADD COLUMN billed_input INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN billed_output INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE day ADD COLUMN billed_input INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE day ADD COLUMN billed_output INTEGER NOT NULL DEFAULT 0;
+CREATE VIEW booked AS
+SELECT id, request, n, role, state, outcome, status, run, opened_ms, closed_ms, endpoint, key, user, team, tags, model,
+    provider, target, snapshot, price_rev, reserved, estimate, cost, input, cached_read, cache_write, output, reasoning,
+    audio_ms, characters, images, saved, app, tier, cached_audio, cached_image, cache_write_long, input_audio,
+    input_image, output_audio, output_image, searches, billed_input, billed_output
+FROM attempt
+UNION ALL
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'open', 'open', NULL, value ->> 4, value ->> 5, NULL,
+    value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
+    value ->> 14, value ->> 15, value ->> 16, value ->> 17, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, value ->> 20, value ->> 21,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+FROM intent, json_each(intent.attempts)
+WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.id = value ->> 0);
+";
+
 /// The steps of the tables that all gateways share. They say the same as those above; a row of `attempt` is there once
 /// it has ended, with the name of its gateway.
 pub(super) const SHARED: &[Step] = &[
     Step { version: 1, bearable: 1, sql: SHARED_ATTEMPTS },
     SHARED_REGISTRY,
     Step { version: 3, bearable: 1, sql: SHARED_CLASSES },
+    Step { version: 4, bearable: 1, sql: SHARED_BILLED },
 ];
 
 /// `ledger` has one row: which ledger it is. `day` is keyed by a hash of what its sums are told apart by, because an
@@ -289,6 +314,17 @@ ALTER TABLE tollgate.day
 ALTER TABLE tollgate.day ALTER COLUMN app DROP DEFAULT;
 ";
 
+/// What [`BILLED`] says. As with the classes, gateways before leave sums of days to those that know all columns.
+const SHARED_BILLED: &str = "
+ALTER TABLE tollgate.attempt
+    ADD COLUMN billed_input BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN billed_output BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE tollgate.day
+    ADD COLUMN billed_input BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN billed_output BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE tollgate.day ALTER COLUMN billed_input DROP DEFAULT;
+";
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -328,7 +364,8 @@ mod tests {
             now.read_now(|db| sums(db, &question)).unwrap()
         };
         let all = asked("").remove(0);
-        let expected = [5, 14, 6, 1, 1, 2, 705, 15, 9, 16, 7, 12, 14, 10, 11, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0];
+        let expected =
+            [5, 14, 6, 1, 1, 2, 705, 15, 9, 16, 7, 12, 14, 10, 11, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(all.numbers(), expected);
         assert_eq!(asked("app,tier").iter().map(|sum| &sum.of[..]).collect::<Vec<_>>(), [["", ""]]);
         assert_eq!(asked("tag:x").len(), 2);

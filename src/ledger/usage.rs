@@ -100,6 +100,10 @@ pub struct Sum {
     pub output_image: u64,
     /// How often the price of a request was charged, where the provider said so.
     pub searches: u64,
+    /// Tokens of prompts that were charged for, where the provider says that these are others.
+    pub billed_input: u64,
+    /// Tokens of answers that were charged for, where the provider says that these are others.
+    pub billed_output: u64,
 }
 
 /// Columns by which sums can be told apart.
@@ -112,7 +116,7 @@ const COLUMNS: [&str; 13] = [
 const TIMES: [&str; 4] = ["hour", "day", "week", "month"];
 
 /// The names of the numbers of a sum, in their order.
-pub const NUMBERS: [&str; 25] = [
+pub const NUMBERS: [&str; 27] = [
     "requests",
     "hits",
     "attempts",
@@ -138,6 +142,8 @@ pub const NUMBERS: [&str; 25] = [
     "output_audio",
     "output_image",
     "searches",
+    "billed_input",
+    "billed_output",
 ];
 
 /// What the name of a key is called beside its id.
@@ -193,6 +199,17 @@ impl Question {
         };
         self.only.push((By::named(by.trim())?, vec![value.trim().to_owned()]));
         Ok(())
+    }
+
+    /// Whether there is a time between its moments.
+    ///
+    /// # Errors
+    /// When it ends before it begins.
+    pub fn period(&self) -> Result<(), String> {
+        if self.since_ms <= self.until_ms {
+            return Ok(());
+        }
+        Err("`since` is later than `until`: durations count back from now (`24h` is a day ago)".to_owned())
     }
 }
 
@@ -253,6 +270,8 @@ impl Sum {
             output_audio,
             output_image,
             searches,
+            billed_input,
+            billed_output,
         ] = numbers.map(|number| u64::try_from(number).unwrap_or(0));
         Self {
             of,
@@ -281,6 +300,8 @@ impl Sum {
             output_audio,
             output_image,
             searches,
+            billed_input,
+            billed_output,
         }
     }
 
@@ -312,6 +333,8 @@ impl Sum {
             self.output_audio,
             self.output_image,
             self.searches,
+            self.billed_input,
+            self.billed_output,
         ]
     }
 

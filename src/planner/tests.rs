@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::caller::Grant;
 use crate::providers::{Provider, Vendor};
 
 struct Mute;
@@ -370,4 +371,27 @@ fn a_policy_may_leave_the_order_to_a_strategy() {
     let plan = plan(&catalogue(), &facts, &decision, &Dice::loaded(1)).unwrap();
     assert_eq!(places(&plan), ["0 eu/mini", "1 cn/x", "2 us/mini"]);
     assert_eq!((plan.candidates[0].by.as_deref(), plan.candidates[0].score), (Some("least_busy"), Some(1.0)));
+}
+
+#[test]
+fn who_may_go_only_where_a_fallback_leads_may_ask_for_its_alias() {
+    let catalogue = catalogue();
+    let caller = |scope| {
+        let scope = serde_json::from_value(scope).unwrap();
+        Caller { grant: Some(Arc::new(Grant { scope, ..Grant::default() })), ..Caller::default() }
+    };
+    for (name, scope, expected) in [
+        ("smart", json!({"providers": ["cn"]}), true),
+        ("smart", json!({"models": ["eu/mini"]}), true),
+        ("smart", json!({"models": ["smart"], "providers": ["cn"]}), true),
+        ("moving", json!({"models": ["us/mini"]}), true),
+        ("fast", json!({"providers": ["cn"]}), false),
+        ("loop", json!({"providers": ["eu"]}), false),
+        ("smart", json!({"models": ["cn/y"]}), false),
+        ("cn/x", json!({"models": ["smart"]}), false),
+        ("nobody", json!({"models": ["smart"]}), false),
+    ] {
+        let told = scope.to_string();
+        assert_eq!(is_allowed(&catalogue, &caller(scope), name), expected, "{name} {told}");
+    }
 }

@@ -182,6 +182,10 @@ impl StateSettings {
             return self.shared().map(|_| Some(self.postgres.outbox.clone()));
         }
         match written.split_once(':') {
+            Some(("sqlite", path)) if path.starts_with(':') => Err(
+                "a ledger in memory keeps nothing; leave `state.ledger` out, and budgets count without one"
+                    .to_owned(),
+            ),
             Some(("sqlite", path)) if !path.trim_matches('/').is_empty() => Ok(Some(path.into())),
             _ => Err("write `sqlite:PATH`, for example `sqlite:./data/tollgate.db`, or \
                       `postgres://USER@HOST/DATABASE`"
@@ -202,5 +206,26 @@ impl StateSettings {
     pub fn shared(&self) -> Result<Option<Place>, String> {
         let written = self.ledger.as_ref().filter(|_| self.is_shared());
         written.map(|written| written.parse()).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_is_a_file_or_a_database_that_is_known() {
+        for (ledger, known) in [
+            ("sqlite:./data/t.db", true),
+            ("sqlite:t.db", true),
+            ("sqlite::memory:", false),
+            ("sqlite:", false),
+            ("t.db", false),
+            ("mysql://x", false),
+            ("postgres://u@h/d", true),
+        ] {
+            let settings = StateSettings { ledger: Some(ledger.into()), ..StateSettings::default() };
+            assert_eq!(settings.database().is_ok(), known, "{ledger}");
+        }
     }
 }

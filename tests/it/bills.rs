@@ -217,3 +217,29 @@ async fn an_estimated_answer_costs_no_more_than_was_held_for_it() {
     assert!(number("cost") <= number("reserved"), "{row}");
     assert_eq!(number("cost"), number("input") * 2_500 + 5 * 10_000, "{row}");
 }
+
+#[tokio::test]
+async fn an_answer_that_is_none_is_paid_for_by_what_it_says_that_it_used() {
+    let up = Upstream::start(|heard| match heard.model().as_str() {
+        "empty" => {
+            let mut empty = acts::completion("");
+            empty["choices"] = json!([]);
+            acts::whole(200, &empty)
+        }
+        _ => acts::says("Hello"),
+    });
+    let gateway = gateway::start(&format!(
+        "state: {{ ledger: sqlite:./data/tollgate.db }}\nproviders:\n{}\
+         models: {{ m: {{ targets: [ up/empty ], fallback: [ up/good ] }} }}\n\
+         prices: {{ models: {{ \"up/*\": {{ price: {{ input: 1000, output: 1000 }} }} }} }}\n",
+        gateway::provider("up", &up.url())
+    ));
+    let reply = chat(gateway.clients, &ask("m")).await;
+    assert_eq!(reply.status, 200, "{reply:#?}");
+    let usage = &acts::completion("")["usage"];
+    let told = |name: &str| usage[name].as_u64().unwrap();
+    for row in rows(&gateway).await {
+        let cost = (told("prompt_tokens") + told("completion_tokens")) * 1_000_000;
+        assert_eq!((row["state"].as_str(), row["cost"].as_u64()), (Some("settled"), Some(cost)), "{row:#}");
+    }
+}

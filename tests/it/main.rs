@@ -8,6 +8,7 @@ mod agents;
 mod anthropic;
 mod audio;
 mod azure;
+mod background;
 mod bedrock;
 mod bills;
 mod bounds;

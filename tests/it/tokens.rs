@@ -86,6 +86,10 @@ async fn estimates_name_the_cheapest_that_keeps_its_bounds() {
     // 9 × 2.5 + 300 × 10, in millionths.
     assert_eq!((gpt["cost_usd"].as_f64(), gpt["total_usd"].as_f64()), (Some(0.003_022_5), Some(3.022_5)));
     assert_eq!(estimate["targets"][1]["output_tokens"], 100, "no more than the model can");
+    let mut five = wanted.clone();
+    five["requests"] = json!(5);
+    let all = post(&gateway, "/v1/estimate", &five).await.json()["targets"][2]["total_usd"].as_f64();
+    assert_eq!(all, Some(0.015_112_5), "to the nano-dollar");
 
     // Nothing was measured, so nobody keeps a bound; then one does.
     let mut bounded = wanted.clone();

@@ -105,6 +105,8 @@ async fn weeks_are_those_of_the_calendar_and_a_zone_that_there_is_not_is_told() 
     assert!(week.starts_with("20") && week.contains("-W") && week.len() == 8, "{sums:#}");
     let one = asked(&gateway, &format!("by=month&only=week={week}&zone=Europe/Berlin"), "*/*").await.json();
     assert_eq!(one["usage"][0]["requests"], 2, "{one:#}");
+    let backwards = asked(&gateway, "since=1h&until=2h", "*/*").await;
+    assert!(backwards.status == 400 && backwards.text().contains("later than"), "{backwards:#?}");
     let refused = asked(&gateway, "by=day&zone=Europe/Berlim", "*/*").await;
     let why = refused.json()["error"].as_str().unwrap_or_default().to_owned();
     assert_eq!(refused.status, 400);

@@ -6,18 +6,18 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::ask::Purpose;
-use super::errand::{is_left_undone, is_status_under_way, unpaid};
+use super::errand::{begun, is_left_undone, is_status_under_way};
 use super::keep::Watched;
 use super::stream::TONGUE;
 use super::{Ask, ResponseEncoder, compact, native};
 use crate::api::counted::instead;
 use crate::api::sequel::{Sequel, behind};
 use crate::api::{adjust, openai_chat, translate};
-use crate::chat::Request;
+use crate::chat::{Request, Usage};
 use crate::executor::{Carry, Instead};
 use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind, Retry};
-use crate::gateway::{Asked, Door, Head};
+use crate::gateway::{Asked, Door, Head, Later};
 use crate::json;
 use crate::providers::{Dialect, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
 
@@ -136,6 +136,16 @@ impl Asked for Ask {
         matches!(self.purpose(), Purpose::Errand(_))
     }
 
+    fn later(&self, answer: &[u8], usage: Option<&Usage>) -> Later {
+        match self.purpose() {
+            Purpose::Errand(errand) => errand.later(answer),
+            Purpose::Answer if usage.is_some_and(Usage::is_nothing) => {
+                begun(answer).map_or(Later::No, Later::Begun)
+            }
+            _ => Later::No,
+        }
+    }
+
     /// The provider that made the previous response keeps more of it than any client sees.
     fn prefer(&self, targets: &mut [Target]) {
         let keeper = match self.purpose() {
@@ -193,7 +203,7 @@ impl Carry for Ask {
                 return Err(Fault::new(FaultKind::Malformed, text));
             }
             if relayed.usage.is_none() && is_status_under_way(&relayed.body) {
-                relayed.usage = Some(unpaid());
+                relayed.usage = Some(Usage::nothing());
             }
             if let Some(keeper) = self.keeper(target, true) {
                 keeper.keep(relayed.body.clone());

@@ -13,10 +13,10 @@ use super::lookup::{Lookup, Wish, refuse_stream};
 use super::{Ask, ResponseEncoder};
 use crate::api::openai_chat;
 use crate::api::routes::unescape;
-use crate::chat::{Billed, Usage};
+use crate::chat::Usage;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
-use crate::gateway::{Asked, Door, Head};
+use crate::gateway::{Asked, Door, Head, Later};
 use crate::json::{self, Body};
 use crate::providers::{Dialect, Outgoing, Relay, Relayed, Target};
 use crate::store::{Kept, Shelf};
@@ -98,12 +98,19 @@ impl Errand {
         Ok(outgoing)
     }
 
+    /// What an answer says of the work in the background.
+    pub(super) fn later(&self, answer: &[u8]) -> Later {
+        let id = self.kept.id.clone();
+        let goes_on = self.wish != Wish::Delete && is_status_under_way(answer);
+        if goes_on { Later::Awaited(id) } else { Later::Over(id) }
+    }
+
     /// The provider's answer as it came. The first that is complete replaces what is kept, and counts.
     pub(super) fn whole(&self, relay: &dyn Relay, body: Bytes) -> Result<Relayed, Fault> {
         if std::str::from_utf8(&body).is_err() || !body.trim_ascii_start().starts_with(b"{") {
             return Err(Fault::new(FaultKind::Malformed, "the provider's answer is not a response"));
         }
-        let usage = Some(unpaid());
+        let usage = Some(Usage::nothing());
         let mut relayed = Relayed { body: body.clone(), usage, finish: None, lost: Vec::new() };
         if self.wish == Wish::Delete {
             self.shelf.forget(&self.kept.id);
@@ -113,7 +120,7 @@ impl Errand {
         let now = self.shelf.get(&self.kept.id);
         if is_under_way(now.as_ref().unwrap_or(&self.kept)) && !is_status_under_way(&body) {
             if let Ok(complete) = relay.whole(body.clone()) {
-                (relayed.usage, relayed.finish) = (complete.usage, complete.finish);
+                (relayed.usage, relayed.finish) = (complete.usage.or(usage), complete.finish);
             }
             Keeper {
                 shelf: self.shelf.clone(),
@@ -143,10 +150,11 @@ pub(super) fn is_left_undone(asked: &Body, answer: &[u8]) -> bool {
     is_status_under_way(answer) && asked.bool("background") != Some(true) && !said()
 }
 
-/// What was used where nothing is paid for: by looking at an answer, and by one that has only begun, which is paid for when
-/// it is complete.
-pub(super) fn unpaid() -> Usage {
-    Usage { billed: Some(Billed::default()), ..Usage::default() }
+/// The id of an answer that its provider has begun to make in the background.
+pub(super) fn begun(answer: &[u8]) -> Option<Box<str>> {
+    let text = std::str::from_utf8(answer).ok().filter(|_| is_status_under_way(answer))?;
+    let id = json::entries(text).find(|(key, _)| key == "id")?;
+    json::text(id.1).map(Box::from)
 }
 
 pub(super) fn is_status_under_way(answer: &[u8]) -> bool {

@@ -17,6 +17,7 @@ const LAST: &[&str] = &["\"response.completed\"", "\"response.incomplete\"", "\"
 const FIRST: &[&str] = &["\"response.created\"", "\"response.queued\"", "\"response.in_progress\""];
 
 /// Puts one answer on the shelf.
+#[derive(Clone)]
 pub(super) struct Keeper {
     pub(super) shelf: Shelf,
     /// The answer that it continues.
@@ -60,11 +61,13 @@ pub(super) struct Watched {
     keeper: Option<Keeper>,
     first: Bytes,
     last: Bytes,
+    /// The answer's id, where its provider goes on with it whether anybody hears it or not.
+    background: Option<Box<str>>,
 }
 
 impl Watched {
     pub(super) fn new(inner: Box<dyn StreamRelay>, keeper: Option<Keeper>) -> Self {
-        Self { inner, keeper, first: Bytes::new(), last: Bytes::new() }
+        Self { inner, keeper, first: Bytes::new(), last: Bytes::new(), background: None }
     }
 
     fn look(&mut self, frames: &[Frame]) {
@@ -74,6 +77,7 @@ impl Watched {
             && let Some(first) = frames.first()
         {
             self.first = first.bytes.clone();
+            self.begin();
         }
         if !self.inner.is_complete() {
             return;
@@ -84,6 +88,20 @@ impl Watched {
         if let Some(keeper) = self.keeper.take() {
             // A copy, so that no more stays in memory than is counted.
             keeper.keep(Bytes::copy_from_slice(&answer));
+        }
+    }
+
+    /// An answer that is made in the background can be looked for as soon as it has an id.
+    fn begin(&mut self) {
+        let Some(begun) = response_in(&self.first, FIRST) else { return };
+        let text = std::str::from_utf8(&begun).unwrap_or_default();
+        let told = |name: &str| json::entries(text).find(|(key, _)| key == name).map(|(_, raw)| raw);
+        if told("background") != Some("true") {
+            return;
+        }
+        self.background = told("id").and_then(json::text).map(Box::from);
+        if let Some(keeper) = self.keeper.clone() {
+            keeper.keep(Bytes::copy_from_slice(&begun));
         }
     }
 }
@@ -178,5 +196,9 @@ impl StreamRelay for Watched {
 
     fn text_bytes(&self) -> u64 {
         self.inner.text_bytes()
+    }
+
+    fn in_background(&self) -> Option<&str> {
+        self.background.as_deref().filter(|_| !self.inner.is_complete())
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::defaults::said;
 use super::notes::Notes;
 use super::vendors::{Here, named, table};
 use crate::house::diagnostic::Place;
@@ -36,6 +37,8 @@ pub(super) struct Deployment {
     pub(super) facts: Map<String, Value>,
     /// A budget of this entry alone: US dollars and the period.
     pub(super) budget: Option<(f64, Option<String>)>,
+    /// Whether its credential stands elsewhere in the file.
+    named: bool,
 }
 
 /// Fields of `litellm_params` that are request parameters: sent where the client did not set them.
@@ -63,6 +66,8 @@ const PARAMETERS: &[&str] = &[
     "service_tier",
     "dimensions",
     "voice",
+    "keep_alive",
+    "num_ctx",
 ];
 
 /// Prices of LiteLLM, in dollars for one, and their names here, for how many.
@@ -84,6 +89,9 @@ const PRICES: &[(&str, &str, f64)] = &[
 const SILENT: &[&str] =
     &["id", "mode", "db_model", "description", "created_at", "updated_at", "health_check_model"];
 
+/// The entry of `credential_list` whose values count as if they stood in `litellm_params`.
+const CREDENTIAL: &str = "litellm_credential_name";
+
 /// What `litellm_params` say, as far as several fields must be known to understand one.
 #[derive(Default)]
 struct Params<'n> {
@@ -102,13 +110,26 @@ struct Params<'n> {
 
 impl Deployment {
     /// Reads one entry. `None` where it cannot be carried; the reason is noted.
-    pub(super) fn read(entry: &Node, notes: &mut Notes) -> Option<Self> {
-        let Some(alias) = entry.get("model_name").and_then(|entry| super::text(&entry.value)) else {
+    pub(super) fn read(entry: &Node, credentials: &[(String, &Node)], notes: &mut Notes) -> Option<Self> {
+        let Some(name) = entry.get("model_name").and_then(|entry| super::text(&entry.value)) else {
             notes.left(entry.place, "an entry of `model_list` without `model_name`", None);
             return None;
         };
+        let alias = super::called(&name);
+        if alias != name {
+            let what =
+                format!("the name `{name}`, which has white space: the model is called `{alias}` here");
+            notes.left(entry.place, what, Some("tell the clients"));
+        }
         let mut found = Self { alias, place: entry.place, ..Self::default() };
         let mut params = Params::default();
+        let named = entry.get("litellm_params").and_then(|own| own.value.get(CREDENTIAL));
+        let named = named.and_then(|named| super::text(&named.value));
+        if let Some((_, values)) = named.and_then(|named| credentials.iter().find(|(name, _)| *name == named))
+        {
+            found.params(values, &mut params, notes);
+            found.named = true;
+        }
         for field in super::entries(entry) {
             match field.key.as_str() {
                 "model_name" => {}
@@ -223,6 +244,7 @@ impl Deployment {
                 _ if PARAMETERS.contains(&key) => {
                     params.defaults.insert(key.to_owned(), super::plain_json(value));
                 }
+                CREDENTIAL if self.named => {}
                 _ if SILENT.contains(&key) || self.price(field) => {}
                 _ => notes.unknown(field, "litellm_params"),
             }
@@ -330,8 +352,15 @@ impl Deployment {
         some(s, "google", params.google);
         some(s, "headers", params.headers);
         some(s, "deadlines", params.deadlines);
-        if !params.defaults.is_empty() {
-            s.insert("quirks".into(), json!({ "defaults": params.defaults }));
+        let preset = crate::providers::presets::all().iter().find(|preset| preset.name == self.provider);
+        let (defaults, left) = said(preset.map_or("openai", |preset| &*preset.dialect), params.defaults);
+        for name in left {
+            let what = format!("`litellm_params.{name}` of `{}`: nothing is sent unasked", self.alias);
+            let help = "a policy can set it: `route(…).set(…)`, see docs/policies.md";
+            notes.left(self.place, what, Some(help));
+        }
+        if !defaults.is_empty() {
+            s.insert("quirks".into(), json!({ "defaults": defaults }));
         }
         Some(self)
     }

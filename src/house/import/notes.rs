@@ -20,6 +20,8 @@ const LONGEST_NAME: usize = 32;
 pub(super) struct Notes<'w> {
     findings: Findings,
     env: &'w dyn Fn(&str) -> Option<String>,
+    /// Variables that the file itself sets.
+    variables: BTreeMap<String, String>,
     /// Secrets that stood in the file, by the name that they have now.
     secrets: BTreeMap<String, SecretString>,
     /// Where secrets become files; variables without it.
@@ -33,7 +35,19 @@ impl<'w> Notes<'w> {
         env: &'w dyn Fn(&str) -> Option<String>,
         dir: Option<PathBuf>,
     ) -> Self {
-        Self { findings: Findings::new(file, text), env, secrets: BTreeMap::new(), dir }
+        let (findings, variables) = (Findings::new(file, text), BTreeMap::new());
+        Self { findings, env, variables, secrets: BTreeMap::new(), dir }
+    }
+
+    /// A variable that the file sets, for what is looked up now.
+    pub(super) fn define(&mut self, field: &Entry) {
+        if let Some(value) = super::text(&field.value).filter(|value| !value.starts_with(VARIABLE)) {
+            self.variables.insert(field.key.clone(), value);
+        }
+    }
+
+    fn look_up(&self, variable: &str) -> Option<String> {
+        self.variables.get(variable).cloned().or_else(|| (self.env)(variable))
     }
 
     /// Something that the result does not have.
@@ -80,7 +94,7 @@ impl<'w> Notes<'w> {
     pub(super) fn plain(&mut self, node: &Node, what: &str) -> Option<String> {
         let text = super::text(node)?;
         let Some(variable) = text.strip_prefix(VARIABLE) else { return Some(text) };
-        if let Some(value) = (self.env)(variable) {
+        if let Some(value) = self.look_up(variable) {
             return Some(value);
         }
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
@@ -97,7 +111,7 @@ impl<'w> Notes<'w> {
 
     /// A variable that LiteLLM reads unasked.
     pub(super) fn variable(&mut self, name: &str, place: Place) -> Option<String> {
-        let value = (self.env)(name);
+        let value = self.look_up(name);
         if value.is_none() {
             self.left(place, format!("the variable {name} is not set"), None);
         }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::notes::{Notes, period};
 use super::vendors::{Here, table};
-use super::{entries, items, number, text, truth};
+use super::{called, entries, items, number, text, truth};
 use crate::house::diagnostic::Place;
 use crate::house::node::{Entry, Node};
 
@@ -27,6 +27,8 @@ pub(super) struct Proxy {
     strategy: Option<(String, Place)>,
     cached: bool,
     cache_ttl: Option<f64>,
+    /// No answer is kept unless somebody asks for that, or none of a chat.
+    cache_off: bool,
     fails: Option<f64>,
     cool_down: Option<f64>,
     in_flight: Option<u64>,
@@ -94,7 +96,10 @@ impl Proxy {
         match field.key.as_str() {
             "fallbacks" => self.fallbacks.extend(pairs(value, notes)),
             "context_window_fallbacks" => self.larger.extend(pairs(value, notes)),
-            "default_fallbacks" => self.usual = (items(value).iter().filter_map(text).collect(), field.place),
+            "default_fallbacks" => {
+                let names = items(value).iter().filter_map(text).map(|name| called(&name));
+                self.usual = (names.collect(), field.place);
+            }
             "num_retries" | "max_retries" => {
                 self.retries = number(value).map(|number| number.max(0.0) as u64)
             }
@@ -124,7 +129,7 @@ impl Proxy {
             let to =
                 text(&field.value).or_else(|| field.value.get("model").and_then(|entry| text(&entry.value)));
             match to {
-                Some(to) => self.aliases.push((field.key.clone(), to, field.place)),
+                Some(to) => self.aliases.push((called(&field.key), called(&to), field.place)),
                 None => notes.unknown(field, "model_group_alias"),
             }
         }
@@ -134,6 +139,20 @@ impl Proxy {
         for field in entries(value) {
             match field.key.as_str() {
                 "ttl" => self.cache_ttl = number(&field.value).filter(|seconds| *seconds > 0.0),
+                "mode" if text(&field.value).as_deref() == Some("default_off") => {
+                    self.cache_off = true;
+                    let what = "`cache_params.mode: default_off`: the cache is off for everybody";
+                    let help = "`cache` of a model, or `req.cache(…)` in a policy, switches it on";
+                    notes.left(field.place, what, Some(help));
+                }
+                "mode" if text(&field.value).as_deref() == Some("default_on") => {}
+                // LiteLLM's pages tell to write none where the store serves other ends alone.
+                "supported_call_types" if !caches_chats(&field.value) => {
+                    self.cache_off = true;
+                    let what =
+                        "`cache_params.supported_call_types`: the cache is off, as it is for chats there";
+                    notes.left(field.place, what, Some("`cache` of a model switches it on"));
+                }
                 "type" if text(&field.value).as_deref() == Some("local") => {}
                 "type" => {
                     notes.left(field.place, "`cache_params.type`: answers are kept in memory here", None)
@@ -259,7 +278,7 @@ impl Proxy {
         if !breaker.is_empty() {
             config.insert("breaker".into(), breaker.into());
         }
-        if self.cached {
+        if self.cached && !self.cache_off {
             let ttl = period(self.cache_ttl.unwrap_or(USUAL_TTL));
             config.insert("cache".into(), json!({ "ttl": ttl, "when": "always", "shared": true }));
         }
@@ -301,6 +320,11 @@ impl Proxy {
             config.insert("budgets".into(), budgets.into());
         }
     }
+}
+
+/// Whether the types of calls whose answers are kept have those of chats among them.
+fn caches_chats(value: &Node) -> bool {
+    items(value).iter().filter_map(text).any(|kind| matches!(&*kind, "completion" | "acompletion"))
 }
 
 /// Only LiteLLM's shuffle draws by weights and limits; what is tried last stays last.
@@ -355,11 +379,11 @@ fn pairs(value: &Node, notes: &mut Notes) -> Vec<(String, Vec<String>, Place)> {
         let mut to = Vec::new();
         for item in items(&field.value) {
             match text(item).or_else(|| item.get("model").and_then(|entry| text(&entry.value))) {
-                Some(name) => to.push(name),
+                Some(name) => to.push(called(&name)),
                 None => notes.left(item.place, format!("a fallback of `{}`", field.key), None),
             }
         }
-        found.push((field.key.clone(), to, field.place));
+        found.push((called(&field.key), to, field.place));
     }
     found
 }

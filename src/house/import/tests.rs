@@ -322,3 +322,90 @@ fn a_star_is_told_how_models_are_asked_for() {
     let help = found.0[0].help.as_deref().unwrap_or_default();
     assert!(help.contains("`provider/model`") && !help.contains("api_base"), "{found}");
 }
+
+#[test]
+fn a_cache_that_keeps_no_chats_unasked_stays_off() {
+    let cached = |params: &str| {
+        let text = format!(
+            "{}litellm_settings: {{ cache: true, cache_params: {{ {params} }} }}\n",
+            list(&[("a", "model: gpt-4o")])
+        );
+        config(&text).get("cache").is_some()
+    };
+    for (params, expected) in [
+        ("type: local", true),
+        ("mode: default_on", true),
+        ("mode: default_off", false),
+        ("supported_call_types: []", false),
+        ("supported_call_types: [ aembedding, atranscription ]", false),
+        ("supported_call_types: [ acompletion, aembedding ]", true),
+    ] {
+        assert_eq!(cached(params), expected, "{params}");
+    }
+}
+
+#[test]
+fn what_is_sent_unasked_is_said_in_the_providers_words_or_told() {
+    let usual = "temperature: 0.2, max_tokens: 777, stop: x";
+    for (model, expected, told) in [
+        ("gpt-4o", json!({ "temperature": 0.2, "max_tokens": 777, "stop": "x" }), &[][..]),
+        (
+            "anthropic/claude-sonnet-4-5",
+            json!({ "temperature": 0.2, "stop_sequences": ["x"] }),
+            &["max_tokens"],
+        ),
+        (
+            "ollama_chat/llama3",
+            json!({ "keep_alive": "8m", "options": { "temperature": 0.2, "num_predict": 777, "stop": ["x"] } }),
+            &[],
+        ),
+        ("gemini/gemini-2.5-flash", Value::Null, &["max_tokens", "stop", "temperature"]),
+        ("cohere/command-r", Value::Null, &["max_tokens", "stop", "temperature"]),
+    ] {
+        let more = if model.starts_with("ollama") { ", keep_alive: 8m" } else { "" };
+        let text = list(&[("a", &format!("model: {model}, api_key: os.environ/K, {usual}{more}"))]);
+        let providers = config(&text)["providers"].clone();
+        let found = providers.as_object().unwrap().values().next().unwrap();
+        assert_eq!(found["quirks"]["defaults"], expected, "{model}");
+        let told: Vec<_> = told
+            .iter()
+            .map(|name| format!("not carried: `litellm_params.{name}` of `a`: nothing is sent unasked"))
+            .collect();
+        let mut left = left(&text);
+        left.sort();
+        assert_eq!(left, told, "{model}");
+    }
+}
+
+#[test]
+fn what_stands_elsewhere_in_the_file_is_found() {
+    let text = format!(
+        "{}environment_variables: {{ BASE: 'http://10.0.0.5:9000/v1' }}\n\
+         credential_list:\n  - {{ credential_name: ours, credential_values: {{ api_key: os.environ/AZ, \
+         api_base: 'https://x.openai.azure.com', api_version: '2024-10-21' }} }}\n",
+        list(&[
+            ("a", "model: openai/own, api_base: os.environ/BASE, api_key: os.environ/K"),
+            ("b", "model: azure/gpt-4o, litellm_credential_name: ours"),
+            ("c", "model: groq/x, litellm_credential_name: nobodys"),
+        ])
+    );
+    let found = config(&text);
+    assert_eq!(found["providers"]["openai"]["base_url"], "http://10.0.0.5:9000/v1");
+    let azure = &found["providers"]["azure"];
+    assert_eq!(azure["azure"], json!({ "resource": "x", "api_version": "2024-10-21" }));
+    assert_eq!(azure["keys"], json!(["env:AZ"]));
+    let told =
+        ["not carried: `litellm_params.litellm_credential_name`", "not carried: `environment_variables`"];
+    assert_eq!(left(&text), told);
+}
+
+#[test]
+fn names_with_white_space_are_joined_and_told() {
+    let text = format!(
+        "{}litellm_settings: {{ fallbacks: [ {{ My Model: [ Other One ] }} ] }}\n",
+        list(&[("My Model", "model: groq/a"), ("Other One", "model: groq/b")])
+    );
+    let found = config(&text);
+    assert_eq!(found["models"]["My-Model"]["fallback"], json!(["Other-One"]));
+    assert!(left(&text)[0].contains("the model is called `My-Model` here"), "{:?}", left(&text));
+}

@@ -84,8 +84,9 @@ impl Alarm {
     }
 
     /// Takes note of what is crossed already.
-    pub(super) fn quietly(&self, budget: &Budget, counter: &mut Counter) {
+    pub(super) fn quietly(&self, budget: &Budget, counter: &mut Counter, now: u64) {
         counter.told |= crossed(budget, counter);
+        counter.projected |= projected(budget, counter, now).is_some();
     }
 
     pub(super) fn ring(&self, kinds: Vec<AlertKind>, standing: &Standing, now: u64) {

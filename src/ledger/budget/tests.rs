@@ -253,6 +253,20 @@ fn a_pace_that_is_too_fast_is_told_before_the_limit_is_reached() {
 }
 
 #[test]
+fn what_a_process_before_told_of_the_pace_is_not_told_again() {
+    let budgets = budgets(&["{ name: all, tokens: 1000, per: day, alerts: [] }"]);
+    let (to, mut alerts) = tokio::sync::mpsc::channel(16);
+    budgets.alert_to(to);
+    let six = NOON / (24 * HOUR) * 24 * HOUR + 6 * HOUR;
+    let spent = Spent { payer: payer("x"), target: target(), at_ms: six, nano: 0, tokens: 300, unknown: 0 };
+    budgets.recount([spent], six);
+    let hold = budgets.reserve(&payer("x"), &target(), &bound(10, 0), six).unwrap();
+    budgets.settle(hold, None, 10, six);
+    assert_eq!(standing(&budgets, "all", "x", six), (310, 0));
+    assert!(alerts.try_recv().is_err());
+}
+
+#[test]
 fn a_budget_by_name_counts_keys_that_name_it_alone() {
     let budgets = budgets(&["{ name: gold, tokens: 100, per: day, by_name: true }"]);
     let named = Payer { named: vec!["gold".into()], ..payer("anna") };

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use rusqlite::Connection;
 
 use super::*;
-use crate::chat::{Tier, Usage};
+use crate::chat::{Billed, Tier, Usage};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::outbox;
 use crate::ledger::row::SETTLE;
@@ -489,6 +489,7 @@ fn every_class_the_app_and_the_tier_stand_in_the_row_and_later_in_the_sum_of_its
         output_audio: 13,
         output_image: 14,
         searches: 3,
+        billed: Some(Billed { input: 21, output: 22 }),
         tier: Some(Tier::Priority),
         ..Usage::default()
     };
@@ -511,7 +512,8 @@ fn every_class_the_app_and_the_tier_stand_in_the_row_and_later_in_the_sum_of_its
     let of: Vec<&str> = before.iter().map(|(of, _)| &**of).collect();
     assert_eq!(of, ["shop,priority", "shop,flex", ",standard"]);
     let expected =
-        [1, 0, 1, 0, 0, 0, 7, 0, 0, 100, 90, 70, 50, 4, 0, 0, 0, 9, 8, 60, 11, 12, 13, 14, 3].map(|n: u64| n);
+        [1, 0, 1, 0, 0, 0, 7, 0, 0, 100, 90, 70, 50, 4, 0, 0, 0, 9, 8, 60, 11, 12, 13, 14, 3, 21, 22]
+            .map(|n: u64| n);
     assert_eq!(before[0].1, expected);
     let parcel = story.desk.database().unwrap().write(|db| {
         outbox::note(db, "a")?;

@@ -29,7 +29,7 @@ pub(in crate::ledger) struct Statement {
 }
 
 /// What the row of an attempt says, in the order of its table.
-pub(in crate::ledger) const ROW: [&str; 42] = [
+pub(in crate::ledger) const ROW: [&str; 44] = [
     "id",
     "request",
     "n",
@@ -72,6 +72,8 @@ pub(in crate::ledger) const ROW: [&str; 42] = [
     "output_audio",
     "output_image",
     "searches",
+    "billed_input",
+    "billed_output",
 ];
 
 /// Where it says when its attempt began.
@@ -96,20 +98,22 @@ const SPENT: &str = r#"WITH spent AS (
         CASE WHEN n = 1 THEN 1 ELSE 0 END AS requests,
         CASE WHEN state = 'cached' THEN 1 ELSE 0 END AS hits,
         CASE WHEN state = 'cached' THEN 0 ELSE 1 END AS attempts,
-        CASE WHEN outcome IN ('ok', 'open') THEN 0 ELSE 1 END AS failed,
+        CASE WHEN outcome IN ('ok', 'open', 'unread') THEN 0 ELSE 1 END AS failed,
         CASE WHEN state = 'open' THEN 1 ELSE 0 END AS open,
         CASE WHEN cost IS NULL AND state <> 'open' THEN 1 ELSE 0 END AS unpriced,
         coalesce(cost, 0) AS cost_nano, saved AS saved_nano,
         CASE WHEN state = 'open' THEN reserved ELSE 0 END AS reserved_nano,
         input, cached_read, cache_write, output, reasoning, audio_ms, characters, images, cached_audio, cached_image,
-        cache_write_long, input_audio, input_image, output_audio, output_image, searches
+        cache_write_long, input_audio, input_image, output_audio, output_image, searches,
+        billed_input, billed_output
     FROM ATTEMPT WHERE opened_ms >= ?1 AND opened_ms < ?2
     UNION ALL
     SELECT day * 86400000, day * 86400000 + 43200000, endpoint, key, "user", team, tags, model, provider, target, app,
         tier, 'settled', '', '', '',
         requests, hits, attempts, failed, 0, unpriced, cost, saved, 0,
         input, cached_read, cache_write, output, reasoning, audio_ms, characters, images, cached_audio, cached_image,
-        cache_write_long, input_audio, input_image, output_audio, output_image, searches
+        cache_write_long, input_audio, input_image, output_audio, output_image, searches,
+        billed_input, billed_output
     FROM DAY WHERE day * 86400000 + 43200000 >= ?1 AND day * 86400000 + 43200000 < ?2) "#;
 
 impl Dialect {

@@ -29,9 +29,12 @@ pub(super) fn read(usage: &Value) -> Option<Usage> {
     let prompt = input.unwrap_or(0) + images;
     let output = output.unwrap_or(0);
     let charged = |key: &str| billed.and_then(|billed| billed.get(key)).and_then(number);
-    let charged = tokens.and(Some(())).and_then(|()| {
-        let (input, output) = (charged("input_tokens")?, charged("output_tokens")?);
-        Some(Billed { input: input.saturating_add(charged("image_tokens").unwrap_or(0)), output })
+    // What it does not bill for, it leaves out.
+    let charged = tokens.and_then(|_| {
+        let parts = ["input_tokens", "image_tokens", "output_tokens"].map(charged);
+        let [input, images, output] = parts.map(|part| part.unwrap_or(0));
+        let told = parts.iter().any(Option::is_some);
+        told.then(|| Billed { input: input.saturating_add(images), output })
     });
     let cached_read = usage.get("cached_tokens").and_then(number).unwrap_or(0).min(prompt);
     Some(Usage {
@@ -71,6 +74,16 @@ mod tests {
             "tokens": { "input_tokens": 5, "output_tokens": 2 }, "billed_units": { "input_tokens": 5, "output_tokens": 2 },
         });
         assert_eq!(read(&alike).unwrap().billed, None);
+        let tokens = json!({ "input_tokens": 500, "output_tokens": 7 });
+        for (units, expected) in [
+            (json!({ "input_tokens": 10 }), Some(Billed { input: 10, output: 0 })),
+            (json!({ "output_tokens": 5, "search_units": 1 }), Some(Billed { input: 0, output: 5 })),
+            (json!({ "search_units": 1 }), None),
+            (json!({ "input_tokens": null }), None),
+        ] {
+            let usage = json!({ "tokens": tokens, "billed_units": units });
+            assert_eq!(read(&usage).unwrap().billed, expected, "{units}");
+        }
         assert_eq!(read(&json!({ "billed_units": { "input_tokens": 5 } })).unwrap().billed, None);
     }
 }

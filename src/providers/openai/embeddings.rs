@@ -170,6 +170,14 @@ mod tests {
     }
 
     #[test]
+    fn a_total_alone_is_the_prompt() {
+        let told = FLOATS.replace(r#""prompt_tokens":3,"#, "");
+        let relayed = relay(&Bytes::from(told.clone()), false, 0).unwrap();
+        assert_eq!(relayed.usage.map(|usage| (usage.input, usage.output)), Some((3, 0)));
+        assert_eq!(ask(&told, false)["usage"], json!({"total_tokens": 3, "prompt_tokens": 3}));
+    }
+
+    #[test]
     fn clean_answers_are_not_touched() {
         let relayed = relay(&Bytes::from_static(FLOATS.as_bytes()), false, 0).unwrap();
         assert_eq!(relayed.body.as_ptr(), FLOATS.as_ptr());

@@ -52,6 +52,9 @@ pub(super) struct WireUsage {
     /// OpenRouter, in US dollars: <https://openrouter.ai/docs/use-cases/usage-accounting>. Perplexity writes an object
     /// with the `total_cost` and its parts.
     cost: Dollars,
+    /// With a key of one's own at OpenRouter, `cost` is its fee alone, and the provider is paid beside it.
+    is_byok: Truth,
+    cost_details: Upstream,
 }
 
 /// The parts of prompt or completion tokens.
@@ -98,6 +101,14 @@ struct Dollars {
     /// The request has a price, whatever it searched for.
     by_request: bool,
 }
+
+/// Yes, or anything else, which is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Truth(bool);
+
+/// What the provider behind a router is paid, or anything else, which says nothing of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Upstream(Option<Nano>);
 
 /// How much of the web was read, or anything else, which says nothing of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -169,17 +180,14 @@ impl WireUsage {
         let mut completion = self.completion_tokens.or(self.output_tokens);
         match (prompt, completion, total) {
             (None, None, None) => return None,
+            // Who tells a total alone has only read: Voyage, <https://docs.voyageai.com/reference/embeddings-api>
+            (None, None, total) => prompt = total,
             (None, Some(completion), Some(total)) => prompt = Some(total.saturating_sub(completion)),
             (Some(prompt), None, Some(total)) => completion = Some(total.saturating_sub(prompt)),
             _ => {}
         }
         let (mut prompt, mut completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
-        let details = [
-            self.prompt_tokens_details,
-            self.prompt_token_details,
-            self.input_tokens_details,
-            self.input_token_details,
-        ];
+        let details = self.prompt_details();
         let read = first([
             details[0].0.cached_tokens,
             details[1].0.cached_tokens,
@@ -252,7 +260,7 @@ impl WireUsage {
             // Where each request has a price, those within it have none.
             searches: if self.cost.by_request { 0 } else { self.num_search_queries.get() },
             breadth: self.search_context_size.0,
-            said_cost: self.cost.total,
+            said_cost: self.said_cost(),
             ..Usage::default()
         };
         let said = |count: Count, truth: u64| !count.odd && count.value == Some(truth);
@@ -262,6 +270,22 @@ impl WireUsage {
             || (read > 0 && details[0].0.cached_tokens.value != Some(read))
             || (reasoning > 0 && out[0].0.reasoning_tokens.value != Some(reasoning));
         Some(Tally { usage, prompt, completion, cached: read, reasoning, deviates })
+    }
+
+    /// What is told of the parts of a prompt, in every spelling.
+    fn prompt_details(&self) -> [Details; 4] {
+        [
+            self.prompt_tokens_details,
+            self.prompt_token_details,
+            self.input_tokens_details,
+            self.input_token_details,
+        ]
+    }
+
+    /// What the answer says that it cost in all.
+    fn said_cost(&self) -> Option<Nano> {
+        let beside = self.cost_details.0.filter(|_| self.is_byok.0).unwrap_or_default();
+        self.cost.total.map(|cost| Nano(cost.0.saturating_add(beside.0)))
     }
 
     /// Whether it is of research at Perplexity, which reasons beside what it writes and sums up only the latter.
@@ -332,13 +356,27 @@ impl<'de> Deserialize<'de> for Count {
 impl<'de> Deserialize<'de> for Dollars {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let said = Value::deserialize(deserializer)?;
-        let dollars = |value: &Value| value.as_f64().and_then(Pico::per_unit);
         let part = |name: &str| said.get(name).and_then(dollars);
         let total = dollars(&said).or_else(|| part("total_cost"));
-        Ok(Self {
-            total: total.map(|pico| Nano::from_femto(u128::from(pico.0) * 1_000)),
-            by_request: part("request_cost").is_some(),
-        })
+        Ok(Self { total, by_request: part("request_cost").is_some() })
+    }
+}
+
+/// An amount of dollars.
+fn dollars(value: &Value) -> Option<Nano> {
+    let pico = value.as_f64().and_then(Pico::per_unit)?;
+    Some(Nano::from_femto(u128::from(pico.0) * 1_000))
+}
+
+impl<'de> Deserialize<'de> for Truth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Value::deserialize(deserializer)?.as_bool() == Some(true)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Upstream {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Value::deserialize(deserializer)?.get("upstream_inference_cost").and_then(dollars)))
     }
 }
 
@@ -530,6 +568,7 @@ mod tests {
                 json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 40}),
                 (10, 0, 0, 30, 0),
             ),
+            ("voyage tells a total alone", json!({"total_tokens": 1000}), (1000, 0, 0, 0, 0)),
             (
                 "no total",
                 json!({"prompt_tokens": 10, "completion_tokens": 5,
@@ -585,6 +624,19 @@ mod tests {
             let raw =
                 format!(r#"{{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost":{cost}}}"#);
             assert_eq!(read(&raw, false).unwrap().usage.said_cost, expected, "{cost}");
+        }
+    }
+
+    #[test]
+    fn with_a_key_of_ones_own_the_provider_behind_a_router_is_paid_beside_its_fee() {
+        for (more, expected) in [
+            (r#""is_byok":true,"cost_details":{"upstream_inference_cost":0.0002}"#, 210_000),
+            (r#""is_byok":false,"cost_details":{"upstream_inference_cost":0.00001}"#, 10_000),
+            (r#""is_byok":true,"cost_details":{"upstream_inference_cost":null}"#, 10_000),
+            (r#""is_byok":"yes","cost_details":7"#, 10_000),
+        ] {
+            let raw = format!(r#"{{"prompt_tokens":1,"completion_tokens":1,"cost":0.00001,{more}}}"#);
+            assert_eq!(read(&raw, false).unwrap().usage.said_cost, Some(Nano(expected)), "{more}");
         }
     }
 

@@ -9,15 +9,15 @@ use crate::gateway;
 use crate::money::{Meter, admin, config_in, provider};
 use crate::postgres::{Postgres, with_password};
 
-/// Takes back what the third step added, as if only an older gateway had been there.
+/// Takes back what the third step added, and those after it, as if only an older gateway had been there.
 const AS_BEFORE: &str = "
-DELETE FROM tollgate.step WHERE version = 3;
+DELETE FROM tollgate.step WHERE version >= 3;
 ALTER TABLE tollgate.attempt DROP COLUMN app, DROP COLUMN tier, DROP COLUMN cached_audio, DROP COLUMN cached_image,
     DROP COLUMN cache_write_long, DROP COLUMN input_audio, DROP COLUMN input_image, DROP COLUMN output_audio,
-    DROP COLUMN output_image, DROP COLUMN searches;
+    DROP COLUMN output_image, DROP COLUMN searches, DROP COLUMN billed_input, DROP COLUMN billed_output;
 ALTER TABLE tollgate.day DROP COLUMN app, DROP COLUMN tier, DROP COLUMN cached_audio, DROP COLUMN cached_image,
     DROP COLUMN cache_write_long, DROP COLUMN input_audio, DROP COLUMN input_image, DROP COLUMN output_audio,
-    DROP COLUMN output_image, DROP COLUMN searches;";
+    DROP COLUMN output_image, DROP COLUMN searches, DROP COLUMN billed_input, DROP COLUMN billed_output;";
 
 /// What an older gateway sends: it names the columns that it knows.
 const SENT: &str = r#"
@@ -62,7 +62,7 @@ async fn an_older_gateway_goes_on_beside_a_newer_one_and_loses_none_of_its_colum
         (of("", "anna") == Some(3) && of("", "") == Some(1) && of("standard", "") == Some(2)).then_some(())
     })
     .await;
-    assert_eq!(postgres.count("SELECT max(version) FROM tollgate.step").await, 3);
+    assert_eq!(postgres.count("SELECT max(version) FROM tollgate.step").await, 4);
     assert_eq!(postgres.count("SELECT max(bearable) FROM tollgate.step").await, 1, "older ones can go on");
 
     // The older one sends, and reads.
