@@ -181,7 +181,7 @@ fn a_failure_says_where_and_both_values() {
         "`first` of nothing: the policy has no opinion on this request",
     );
     at("asert_eq(1, 1);", here, "no function `asert_eq (i64, i64)` (did you mean `assert_eq`?)");
-    at("heavy(3)", "10-tiers.rhai:3:21", "unknown property 'tokens'");
+    at("heavy(3)", "10-tiers.rhai:3:21", "unknown property `tokens` of a number");
     at("loop { }", "10-tiers_test.rhai:1:4", "stopped: it takes longer than `policies.tests_deadline` (1s)");
 }
 
