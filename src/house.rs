@@ -57,6 +57,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::gateway::{Figures, Snapshot};
 use crate::listener::ListenerSettings;
 use crate::plugin::Services;
+use crate::policy;
 use crate::providers::{KeySettings, ProviderSettings, presets};
 use crate::settings::SecretRef;
 use secrecy::SecretString;
@@ -233,6 +234,19 @@ impl Checked {
 }
 
 fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
+    let (checked, mut warnings) = configured(sources)?;
+    let texts: Vec<policy::Source> = sources.policies.iter().map(Into::into).collect();
+    let unheard = policy::unheard(&texts);
+    warnings.0.extend(unheard.iter().map(|problem| build::policy_problem(problem, &texts).warning()));
+    warnings.0.extend(sources.paths.unread().into_iter().map(|file| {
+        let message =
+            "is not read: policies lie in the directory of the policies itself, what they import in `lib/`";
+        Diagnostic::error(file.display().to_string(), message).warning()
+    }));
+    Ok((checked, warnings))
+}
+
+fn configured(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
     match &sources.config {
         Some((file, text)) => {
             let (name, dir) = (shown(Some(file)), directory(Some(file)));

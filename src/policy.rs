@@ -38,6 +38,7 @@ mod suggest;
 mod tables;
 mod texts;
 pub mod trial;
+mod unheard;
 mod verdict;
 mod vocabulary;
 mod wishes;
@@ -65,6 +66,7 @@ pub use session::{Said, Session};
 pub use settings::{
     CandidateSettings, OnError, PolicySettings, RollBackSettings, ShadowSettings, Sticky, Switch,
 };
+pub use unheard::unheard;
 pub use vocabulary::{Entry, definitions, described, reference, vocabulary};
 
 /// A policy file as read.

@@ -13,7 +13,7 @@ pub use access_log::AccessLog;
 pub use alerts::{Alarm, alarm, alerts};
 pub use meters::{Meters, RequestMeters, TargetMeters};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-pub use metrics_table::{METRICS, Metric, MetricKind, is_own, metrics_markdown};
+pub use metrics_table::{METRICS, Metric, MetricKind, is_label, is_own, metrics_markdown};
 pub use settings::LogSettings;
 use tracing_subscriber::EnvFilter;
 
@@ -21,6 +21,12 @@ use tracing_subscriber::EnvFilter;
 const SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
+/// Upper bounds of what policies and plugins observe, whatever it is: thousandths to a hundred thousand.
+const ANYTHING: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0,
+    500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 25_000.0, 50_000.0, 100_000.0,
 ];
 
 /// Upper bounds of the histograms of our own work, in seconds: 1 µs to 100 ms.
@@ -53,6 +59,7 @@ pub fn install_metrics() -> Result<PrometheusHandle, String> {
         .and_then(|b| b.set_buckets_for_metric(own_work("tollgate_policy_duration_seconds"), MICROSECONDS))
         .and_then(|b| b.set_buckets_for_metric(own_work("tollgate_plugin_duration_seconds"), MICROSECONDS))
         .and_then(|b| b.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS))
+        .and_then(|b| b.set_buckets(ANYTHING))
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| format!("metrics recorder: {error}"))?;
     metrics_table::describe();

@@ -155,6 +155,19 @@ impl Paths {
         let dirs = std::iter::once(&self.policies).chain(self.beside.iter().map(|(_, dir, _)| dir));
         dirs.flat_map(|dir| folders(dir)).map(|(dir, _)| dir)
     }
+
+    /// A policy of each folder beside the policies that nobody reads.
+    pub(super) fn unread(&self) -> Vec<PathBuf> {
+        let read: BTreeSet<PathBuf> = self.policy_dirs().collect();
+        let entries = fs::read_dir(&self.policies).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let others = names.filter(|name| !is_hidden(name)).map(|name| self.policies.join(name));
+        let others = others.filter(|dir| dir.is_dir() && !read.contains(dir));
+        let mut found: Vec<PathBuf> =
+            others.filter_map(|dir| listing(&dir).ok()?.into_iter().next()).collect();
+        found.sort();
+        found
+    }
 }
 
 /// Calls `each` with every reference to a secret that a snapshot is made with, and whether it is a provider's.
@@ -624,6 +637,23 @@ mod tests {
         assert!(error(dir.path()).contains("not a regular file"));
         fs::write(&config, b"a: \xff").unwrap();
         assert!(error(&config).contains("tollgate.yaml:1:4: error: not valid UTF-8"));
+    }
+
+    #[test]
+    fn policies_in_folders_that_nobody_reads_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("tollgate.yaml");
+        let all = [
+            "rules/a.rhai",
+            "rules/lib/by/b.rhai",
+            "rules/shadow/c.rhai",
+            "rules/eu/d.rhai",
+            "rules/.git/e.rhai",
+        ];
+        write(dir.path(), &[("tollgate.yaml", "policies: rules\n")]);
+        write(dir.path(), &all.map(|path| (path, "x")));
+        let paths = Sources::read(Some(&config)).unwrap().paths;
+        assert_eq!(paths.unread(), [dir.path().join("rules/eu/d.rhai")]);
     }
 
     #[test]

@@ -50,8 +50,8 @@ impl std::fmt::Debug for Also {
 
 #[derive(Debug)]
 enum Message {
-    /// Something happened to these paths.
-    Touched(Vec<PathBuf>),
+    /// Something happened to its paths.
+    Touched(notify::Event),
     /// Somebody asks to look now.
     Look,
     /// Somebody wants everything to be taken once more, changed or not, and waits for what comes of it.
@@ -79,7 +79,7 @@ impl Watch {
             let touched = match event {
                 // Our own readings are Access events.
                 Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
-                Ok(event) if !event.need_rescan() => Message::Touched(event.paths),
+                Ok(event) if !event.need_rescan() => Message::Touched(event),
                 _ => Message::Look,
             };
             // The receiver is gone when the watch has ended.
@@ -176,10 +176,12 @@ impl Keeper {
         loop {
             let wake = self.look_at.map_or(rescan_at, |at| at.min(rescan_at));
             match messages.recv_timeout(wake.saturating_duration_since(Instant::now())) {
-                Ok(Message::Touched(paths)) => {
-                    if paths.iter().any(|path| self.ears.concerns(path, &self.paths)) {
+                Ok(Message::Touched(event)) => {
+                    if event.paths.iter().any(|path| self.ears.concerns(path, &self.paths)) {
                         self.touched(Instant::now());
                     }
+                    // A directory that is made anew may have the inode of the one that is gone.
+                    self.ears.heard.retain(|dir, _| !event.kind.is_remove() || !event.paths.contains(dir));
                 }
                 Ok(Message::Look) => self.look_at = Some(Instant::now()),
                 // Who asked may have gone.
@@ -335,8 +337,10 @@ impl Ears {
         };
         // One directory by two names would be one watch in the kernel, and ending one would end both.
         let mut once = BTreeSet::new();
+        // Events name absolute paths.
         let wanted: BTreeMap<PathBuf, Identity> = directories(paths)
             .into_iter()
+            .filter_map(|dir| std::path::absolute(dir).ok())
             .filter_map(|dir| fs::metadata(&dir).ok().map(|metadata| (dir, identity(&metadata))))
             .filter(|(_, identity)| once.insert(*identity))
             .collect();
@@ -423,7 +427,10 @@ mod tests {
     fn rig(prepare: impl FnOnce(&Path)) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
-        let first = Sources::read(Some(&dir.path().join("tollgate.yaml"))).unwrap();
+        // Relative, as most configurations are named.
+        let up = "../".repeat(std::env::current_dir().unwrap().components().count());
+        let config = format!("{up}{}/tollgate.yaml", dir.path().display());
+        let first = Sources::read(Some(Path::new(&config))).unwrap();
         let (accepts, accepted) = channel();
         let (reports, reported) = channel();
         let pinned = Arc::new(AtomicBool::new(true));
@@ -609,6 +616,17 @@ mod tests {
         fs::create_dir(rig.path("policies/lib")).unwrap();
         rig.write("policies/lib/w.rhai", "w");
         rig.expect("drain: 1s lib/w=w p=three");
+    }
+
+    #[test]
+    fn a_directory_that_is_made_anew_at_once_is_heard() {
+        let rig = rig(plain);
+        fs::remove_dir_all(rig.path("policies")).unwrap();
+        fs::create_dir(rig.path("policies")).unwrap();
+        for text in ["two", "three", "four"] {
+            rig.write("policies/p.rhai", text);
+            rig.expect(&format!("drain: 1s p={text}"));
+        }
     }
 
     #[test]

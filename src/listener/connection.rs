@@ -22,7 +22,7 @@ use super::capacity::{Seat, refused};
 use super::drain::{Drain, Exit, Step};
 use super::front::Front;
 use super::scan::Scanner;
-use super::service::{Line, answer};
+use super::service::{Line, REFUSED, answer};
 use super::streams::Streams;
 use super::tls::TlsReloader;
 use super::transport::Transport;
@@ -267,7 +267,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let mut exit = Exit::new(drain);
     poll_fn(|cx| {
         loop {
-            if conn.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(outcome) = conn.as_mut().poll(cx) {
+                outcome.err().iter().for_each(unreadable);
                 return Poll::Ready(End::Closed);
             }
             match exit.poll(cx) {
@@ -287,6 +288,15 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         }
     })
     .await
+}
+
+/// Counts what hyper refuses by itself, with a status and no word: heads that it cannot read, or that are too large.
+fn unreadable(error: &hyper::Error) {
+    if error.is_parse() {
+        let reason = if error.is_parse_too_large() { "request_too_large" } else { "bad_request" };
+        metrics::counter!(REFUSED, "reason" => reason).increment(1);
+        tracing::debug!(%error, "request refused by the listener");
+    }
 }
 
 /// The deadlines of a connection between and around its requests, measured by what is on the wire.

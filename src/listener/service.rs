@@ -26,7 +26,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::gateway::Takeover;
 
 /// Counter of requests answered by the listener itself, by `reason`.
-const REFUSED: &str = "tollgate_requests_refused_total";
+pub(super) const REFUSED: &str = "tollgate_requests_refused_total";
 
 /// One connection as its requests see it.
 pub(super) struct Line<H> {

@@ -12,6 +12,8 @@ use crate::telemetry;
 const MOST_SERIES: usize = 100;
 /// Labels of one series, besides `plugin`.
 const MOST_LABELS: usize = 8;
+/// Bytes of a name.
+const LONGEST_NAME: usize = 64;
 /// Bytes of a label's value.
 const LONGEST_VALUE: usize = 128;
 
@@ -62,8 +64,11 @@ impl Series {
         });
     }
 
-    /// Adds an observation to a distribution.
+    /// Adds an observation to a distribution. What ends with `_total` is a counter's name.
     pub fn observe(&self, name: &str, labels: &[(String, String)], value: f64) {
+        if name.ends_with("_total") {
+            return;
+        }
         let histogram = |key: &Key| {
             Meter::Histogram(with_recorder(|recorder| recorder.register_histogram(key, &METADATA)))
         };
@@ -104,8 +109,8 @@ impl Series {
     fn key(&self, name: &str, ending: &str, labels: &[(String, String)]) -> Option<Key> {
         let name = name.replace(['-', '.'], "_");
         let known = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let fits = |name: &str| !name.is_empty() && name.len() <= 64 && name.chars().all(known);
-        if !fits(&name) || labels.len() > MOST_LABELS {
+        let fits = !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(known);
+        if !fits || labels.len() > MOST_LABELS {
             return None;
         }
         let ending = if name.ends_with(ending) { "" } else { ending };
@@ -115,7 +120,12 @@ impl Series {
         }
         let mut all = vec![Label::new("plugin", self.plugin.to_string())];
         for (label, value) in labels {
-            if !fits(label) || label == "plugin" || value.len() > LONGEST_VALUE {
+            let is_new = all.iter().all(|other| other.key() != label);
+            if !is_new
+                || !telemetry::is_label(label)
+                || label.len() > LONGEST_NAME
+                || value.len() > LONGEST_VALUE
+            {
                 return None;
             }
             all.push(Label::new(label.clone(), value.clone()));
@@ -141,6 +151,9 @@ mod tests {
             ("a b", vec![], None),
             ("x", pair("plugin", "other"), None),
             ("x", pair("k", &"v".repeat(LONGEST_VALUE + 1)), None),
+            ("x", [pair("k", "a"), pair("k", "b")].concat(), None),
+            ("x", pair("quantile", "0.5"), None),
+            ("x", pair("9k", "v"), None),
         ] {
             let key = series.key(name, "_total", &labels);
             assert_eq!(key.as_ref().and_then(|key| key.name().strip_prefix(PREFIX)), full, "{name}");

@@ -16,7 +16,7 @@ use super::engine::{self, Host};
 use super::error::{PolicyError, RuntimeError, failure};
 use super::hook::{Form, HOOKS, Opinion};
 use super::journal::Journal;
-use super::library::Library;
+use super::library::{File, Library};
 use super::lint::{self, Surroundings};
 use super::patterns::Patterns;
 use super::plugins::Plugins;
@@ -192,8 +192,8 @@ pub(super) struct Parsed {
     pub(super) constants: BTreeMap<String, Dynamic>,
     /// Variables of the top level, which functions cannot see.
     variables: BTreeSet<String>,
-    /// Functions of imported files by alias.
-    imports: BTreeMap<String, BTreeSet<String>>,
+    /// Imported files by alias.
+    imports: BTreeMap<String, File>,
 }
 
 /// Parses a file, makes its imports known to the engine, and runs its top level for the constants.
@@ -220,7 +220,7 @@ pub(super) fn prepare(
         match library.find(&import) {
             Ok(file) => {
                 engine.register_static_module(&import.alias, Arc::clone(&file.module));
-                imports.insert(import.alias, file.functions.clone());
+                imports.insert(import.alias, file.clone());
             }
             Err(message) => errors.push(PolicyError::new(&source.path, import.at, message)),
         }
@@ -275,6 +275,7 @@ pub(super) fn check(
         patterns: &world.patterns,
         constants: &parsed.constants,
         imports: &parsed.imports,
+        tables: &world.data,
         plugins: &*world.plugins,
     };
     let found = lint::findings(strict.as_ref().unwrap_or(&parsed.ast), &around, is_library);
@@ -299,25 +300,35 @@ fn undefined(source: &Source, error: &rhai::ParseError, parsed: &Parsed) -> Poli
 
 /// `const ON_ERROR = "skip";` of a file goes before the settings.
 fn on_error(parsed: &Parsed, source: &Source, default: OnError, errors: &mut Vec<PolicyError>) -> OnError {
+    if parsed.variables.contains("ON_ERROR") {
+        let message = "`ON_ERROR` counts where it is a constant: write `const ON_ERROR = …`";
+        errors.push(PolicyError::new(&source.path, declared(&parsed.ast, "ON_ERROR"), message));
+    }
     let Some(word) = parsed.constants.get("ON_ERROR") else { return default };
     match word.as_immutable_string_ref().as_deref().map(ImmutableString::as_str) {
         Ok("deny") => OnError::Deny,
         Ok("skip") => OnError::Skip,
         _ => {
-            let mut at = Position::NONE;
-            parsed.ast.walk(&mut |path: &[ASTNode<'_>]| {
-                if let [ASTNode::Stmt(Stmt::Var(parts, ..))] = path
-                    && parts.0.name == "ON_ERROR"
-                {
-                    at = parts.1.position();
-                }
-                true
-            });
+            let at = declared(&parsed.ast, "ON_ERROR");
             let message = format!("ON_ERROR is \"deny\" or \"skip\", not {word:?}");
             errors.push(PolicyError::new(&source.path, at, message));
             default
         }
     }
+}
+
+/// Where a name of the top level gets its value.
+fn declared(ast: &AST, name: &str) -> Position {
+    let mut at = Position::NONE;
+    ast.walk(&mut |path: &[ASTNode<'_>]| {
+        if let [ASTNode::Stmt(Stmt::Var(parts, ..))] = path
+            && parts.0.name == name
+        {
+            at = parts.1.position();
+        }
+        true
+    });
+    at
 }
 
 pub(super) fn path_text(path: &Path) -> ImmutableString {

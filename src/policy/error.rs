@@ -1,11 +1,13 @@
 //! What is wrong with a policy: errors found while loading, and errors of one run.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rhai::{EvalAltResult, LexError, ParseError, ParseErrorType, Position};
 
+use super::language::FUNCTIONS;
 use super::slips;
 use super::suggest::hint;
 use super::vocabulary;
@@ -135,7 +137,18 @@ fn explain(error: &EvalAltResult) -> String {
         EvalAltResult::ErrorMismatchDataType(wanted, given, _)
         | EvalAltResult::ErrorMismatchOutputType(wanted, given, _) => {
             let missing = if given == "()" { MISSING } else { "" };
-            format!("expected {wanted}, not {given}{missing}")
+            format!("expected {}, not {}{missing}", called(wanted), called(given))
+        }
+        EvalAltResult::ErrorIndexingType(types, _) => {
+            let (of, key) = types.split_once(" [").unwrap_or((types, ""));
+            match key.split_once("] = ") {
+                Some(_) => format!("an entry of {} cannot be changed", called(of)),
+                None if of == "()" => format!("an entry of `()`{MISSING}"),
+                None => format!("{} has no entries by {}", called(of), called(key.trim_end_matches(']'))),
+            }
+        }
+        EvalAltResult::ErrorFor(_) => {
+            "`for` goes through lists: of a table or map, take `.keys()` or `.values()`".into()
         }
         other => {
             // The library ends its texts with the place, which we give ourselves.
@@ -154,15 +167,44 @@ const MISSING: &str =
 fn unknown_function(signature: &str) -> String {
     let signature = signature.strip_prefix("__").unwrap_or(signature);
     let name = signature.split([' ', '(']).next().unwrap_or_default();
-    let meant: Vec<_> = vocabulary::named(name).map(|entry| format!("`{}`", entry.row.signature)).collect();
-    if meant.is_empty() {
-        if signature.strip_prefix(name).is_some_and(|arguments| arguments.starts_with(" (()")) {
-            return format!("`{name}` of `()`{MISSING}");
-        }
-        let hint = hint(name, vocabulary::function_names());
-        return format!("no function `{signature}`{hint}");
+    // `(())`, `(Headers, &str | ImmutableString | String)`.
+    let given = signature[name.len()..].trim_start();
+    let given = given.strip_prefix('(').and_then(|given| given.strip_suffix(')')).unwrap_or_default();
+    let first = given.split([',', ' ']).next().unwrap_or_default();
+    let missing = if first == "()" { MISSING } else { "" };
+    // A method of something else is not meant.
+    let fits = |entry: &&vocabulary::Entry| entry.on.is_none_or(|on| on.name == first);
+    let meant: Vec<_> =
+        vocabulary::named(name).filter(fits).map(|entry| format!("`{}`", entry.row.signature)).collect();
+    if !meant.is_empty() {
+        return format!("no function `{signature}`; it is written {}{missing}", meant.join(" or "));
     }
-    format!("no function `{signature}`; it is written {}", meant.join(" or "))
+    if !missing.is_empty() {
+        return format!("`{name}` of `()`{missing}");
+    }
+    let is_known = vocabulary::named(name).next().is_some() || FUNCTIONS.contains(&name);
+    if is_known && !first.is_empty() {
+        return format!("no function `{name}` for {}", called(first));
+    }
+    format!("no function `{signature}`{}", hint(name, vocabulary::function_names()))
+}
+
+/// A type of the library in the words of the manual.
+fn called(library: &str) -> Cow<'_, str> {
+    match library {
+        "bool" => "true or false".into(),
+        "i64" => "a number".into(),
+        "f64" => "a decimal number".into(),
+        "string" | "&str" => "a text".into(),
+        "array" => "a list".into(),
+        "map" => "a map".into(),
+        "()" => "`()`".into(),
+        // Types of the gateway's that have no name here come by their path.
+        path => {
+            let name = path.rsplit("::").next().unwrap_or(path);
+            vocabulary::Kind::named(name).map_or_else(|| format!("`{name}`").into(), |kind| kind.noun.into())
+        }
+    }
 }
 
 /// The library's text names the property in quotes.
@@ -176,9 +218,12 @@ fn unknown_property(text: &str) -> String {
     }
     if let Some(kind) = kind {
         let all = vocabulary::of(kind).map(|entry| entry.name);
-        return format!("unknown property `{name}` of a {}{}", kind.name.to_lowercase(), hint(name, all));
+        return format!("unknown property `{name}` of {}{}", kind.noun, hint(name, all));
     }
-    lowercase(text)
+    match text.rsplit('\'').nth(1) {
+        Some(kind) if text.contains("getter") => format!("unknown property `{name}` of {}", called(kind)),
+        _ => lowercase(text),
+    }
 }
 
 /// Line and column; 0 where there is none.

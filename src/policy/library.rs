@@ -26,8 +26,8 @@ pub(super) struct Library {
 #[derive(Clone)]
 pub(super) struct File {
     pub(super) module: Shared<Module>,
-    /// Names of its public functions.
-    pub(super) functions: BTreeSet<String>,
+    /// Its public functions by name, with the names of their parameters.
+    pub(super) functions: BTreeMap<String, Vec<Vec<String>>>,
 }
 
 impl Library {
@@ -150,7 +150,11 @@ fn file(
     match Module::eval_ast_as_new(constants, &ast, &engine) {
         Ok(module) => {
             let public = ast.iter_functions().filter(|f| f.access == rhai::FnAccess::Public);
-            let functions = public.map(|function| function.name.to_owned()).collect();
+            let mut functions: BTreeMap<String, Vec<Vec<String>>> = BTreeMap::new();
+            for function in public {
+                let parameters = function.params.iter().map(ToString::to_string).collect();
+                functions.entry(function.name.to_owned()).or_default().push(parameters);
+            }
             Some(File { module: module.into(), functions })
         }
         Err(error) => {

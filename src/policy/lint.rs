@@ -11,14 +11,17 @@ use rhai::{
 
 use super::hook::{self, HOOKS, NO_HOOKS};
 use super::language::FUNCTIONS;
+use super::library::File;
 use super::patterns::Patterns;
 use super::plugins::{Ability, Plugins};
 use super::suggest::hint;
-use super::{Names, candidate, moment, narrow, ranking, verdict, vocabulary};
+use super::tables::Table;
+use super::{Names, candidate, moment, narrow, ranking, series, verdict, vocabulary};
 use crate::caller::Priority;
 use crate::facts::fit::Need;
 use crate::facts::measure::{TIERS, measure};
 use crate::plan::{Late, STRATEGIES};
+use crate::telemetry;
 
 /// A finding and its place.
 pub(super) type Finding = (Position, String);
@@ -31,8 +34,10 @@ pub(super) struct Surroundings<'a> {
     pub(super) patterns: &'a Patterns,
     /// Constants of the file, by name.
     pub(super) constants: &'a BTreeMap<String, Dynamic>,
-    /// Functions of imported files, by the name under which they are imported.
-    pub(super) imports: &'a BTreeMap<String, BTreeSet<String>>,
+    /// Imported files, by the name under which they are imported.
+    pub(super) imports: &'a BTreeMap<String, File>,
+    /// The configuration's `data:`.
+    pub(super) tables: &'a Table,
     pub(super) plugins: &'a dyn Plugins,
 }
 
@@ -60,18 +65,22 @@ pub(super) fn imports(ast: &AST) -> Vec<Import> {
 
 /// Everything that is suspicious in a file. Library files have no hooks.
 pub(super) fn findings(ast: &AST, around: &Surroundings<'_>, is_library: bool) -> Vec<Finding> {
-    let mut lint = Lint { around, ast, callable: callable(ast), found: Vec::new() };
+    let mut lint = Lint { around, ast, callable: callable(ast), metrics: BTreeMap::new(), found: Vec::new() };
     if !is_library {
         lint.hooks();
     }
+    lint.hidden_words();
     walk(ast, |node| match node {
         ASTNode::Stmt(Stmt::FnCall(call, at)) => lint.call(call, *at, false),
         ASTNode::Expr(Expr::FnCall(call, at)) => lint.call(call, *at, false),
         ASTNode::Expr(Expr::MethodCall(call, at)) => lint.call(call, *at, true),
         ASTNode::Expr(expression @ Expr::Dot(..)) => lint.ability(expression),
+        ASTNode::Expr(Expr::Variable(variable, _, at)) if !variable.2.is_empty() => {
+            lint.imported_constant(variable.2.root(), variable.1.as_str(), *at);
+        }
         _ => {}
     });
-    lint.found.extend(kinds::findings(ast));
+    lint.found.extend(kinds::findings(ast, around.tables, is_library));
     lint.found.sort_by_key(|(at, _)| (at.line(), at.position()));
     // What is wrong in one place is said once.
     lint.found.dedup_by_key(|(at, _)| (at.line(), at.position()));
@@ -125,6 +134,8 @@ struct Lint<'a> {
     ast: &'a AST,
     /// Names that may hold closures: keys of map literals.
     callable: BTreeSet<String>,
+    /// Whether a metric is counted or observed.
+    metrics: BTreeMap<String, String>,
     found: Vec<Finding>,
 }
 
@@ -194,6 +205,9 @@ impl Lint<'_> {
             return self.report(at, format!("unknown function `{name}`{hint}"));
         }
         let own = functions(self.ast).any(|function| function.name == name);
+        if own {
+            self.own_arguments(call, at, method);
+        }
         if own
             || FUNCTIONS.contains(&name) && vocabulary::named(name).all(|entry| entry.is_method() != method)
         {
@@ -212,12 +226,61 @@ impl Lint<'_> {
 
     fn imported(&mut self, call: &FnCallExpr, at: Position) {
         let root = call.namespace.root();
-        let Some(functions) = self.around.imports.get(root).filter(|_| call.namespace.path.len() == 1) else {
+        let Some(file) = self.around.imports.get(root).filter(|_| call.namespace.path.len() == 1) else {
             return;
         };
-        if !functions.contains(call.name.as_str()) {
-            let hint = hint(&call.name, functions.iter().map(String::as_str));
-            self.report(at, format!("`{root}` has no function `{}`{hint}", call.name));
+        let Some(forms) = file.functions.get(call.name.as_str()) else {
+            let hint = hint(&call.name, file.functions.keys().map(String::as_str));
+            return self.report(at, format!("`{root}` has no function `{}`{hint}", call.name));
+        };
+        if forms.iter().all(|parameters| parameters.len() != call.args.len()) {
+            self.report(at, other_arguments(&call.name, forms, call.args.len()));
+        }
+    }
+
+    /// `teams::PAYING`: constants of other files are seen where they are exported.
+    fn imported_constant(&mut self, root: &str, name: &str, at: Position) {
+        let Some(file) = self.around.imports.get(root) else { return };
+        if !file.module.contains_var(name) {
+            self.report(
+                at,
+                format!("`{root}` shows no constant `{name}`: write `export const {name} = …` there"),
+            );
+        }
+    }
+
+    /// Calls of the file's own functions.
+    fn own_arguments(&mut self, call: &FnCallExpr, at: Position, method: bool) {
+        let name = call.name.as_str();
+        if FUNCTIONS.contains(&name)
+            || vocabulary::named(name).next().is_some()
+            || self.callable.contains(name)
+        {
+            return;
+        }
+        let own = functions(self.ast).filter(|function| function.name == name);
+        let forms: Vec<Vec<String>> =
+            own.map(|function| function.params.iter().map(ToString::to_string).collect()).collect();
+        let given = call.args.len();
+        // Behind a dot, the value before it is `this`.
+        if forms
+            .iter()
+            .all(|parameters| parameters.len() != given && !(method && parameters.len() == given + 1))
+        {
+            self.report(at, other_arguments(name, &forms, given));
+        }
+    }
+
+    /// Functions of the file that take the place of a word without which there is no policy.
+    fn hidden_words(&mut self) {
+        for function in functions(self.ast) {
+            let (name, parameters) = (function.name.as_str(), function.params.len());
+            let word = vocabulary::named(name).find(|entry| entry.parameters.len() == parameters);
+            if let Some(word) = word.filter(|_| ["route", "split", "reject", "respond"].contains(&name)) {
+                let at = place(self.around.text, function);
+                let written = word.row.signature;
+                self.report(at, format!("this function would hide `{written}`: call it otherwise"));
+            }
         }
     }
 
@@ -281,6 +344,15 @@ impl Lint<'_> {
             ("plugin", false) => self.plugin(argument),
             ("require" | "avoid", true) => self.constraint(name, argument),
             _ => {}
+        }
+        if let Some(Expr::Map(labels, _)) =
+            call.args.iter().find(|argument| matches!(argument, Expr::Map(..)))
+            && method
+            && ["add", "observe"].contains(&name)
+        {
+            for (key, _) in labels.0.iter().filter(|(key, _)| !telemetry::is_label(&key.name)) {
+                self.report(key.pos, series::not_a_label(&key.name));
+            }
         }
         if let Some(Expr::Map(weights, _)) = call.args.last().filter(|_| name == "rank_by") {
             for (key, _) in weights.0.iter().filter(|(key, _)| measure(&key.name).is_none()) {
@@ -349,6 +421,14 @@ impl Lint<'_> {
             right = &pair.lhs;
         }
         let Expr::MethodCall(call, at) = right else { return };
+        if named.name == "metric"
+            && let Some(Expr::StringConstant(metric, _)) = named.args.first()
+        {
+            let way = self.metrics.entry(metric.to_string()).or_insert_with(|| call.name.to_string());
+            if *way != call.name.as_str() {
+                self.report(*at, series::both_ways(metric));
+            }
+        }
         let wanted = [Ability::Classify, Ability::Inspect, Ability::Route, Ability::Call];
         if let Some(ability) = wanted.into_iter().find(|ability| call.name == ability.as_str())
             && named.name == "plugin"
@@ -423,6 +503,12 @@ impl Lint<'_> {
             self.report(at, self.around.names.unknown(name));
         }
     }
+}
+
+/// A call of a function that takes other arguments.
+fn other_arguments(name: &str, forms: &[Vec<String>], given: usize) -> String {
+    let written = forms.iter().map(|parameters| format!("`fn {name}({})`", parameters.join(", ")));
+    format!("`{name}` is written {}, here it has {given} arguments", written.collect::<Vec<_>>().join(" or "))
 }
 
 /// What a word waits for that this version only knows by name.

@@ -33,12 +33,17 @@ impl Metric {
         let good = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.len() <= MAX_VALUE
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        if good && !telemetry::is_own(&format!("{PREFIX}{name}")) {
-            return Ok(Self(name.into()));
+        if !good {
+            return Err(fault(format!(
+                "metric: '{name}' is no name for a metric (try \"canary_requests\"); `{PREFIX}` is put before it"
+            )));
         }
-        Err(fault(format!(
-            "metric: '{name}' is no name for a metric (try \"canary_requests\"); `{PREFIX}` is put before it"
-        )))
+        if telemetry::is_own(&format!("{PREFIX}{name}")) {
+            return Err(fault(format!(
+                "metric: `{PREFIX}{name}` is one of the gateway's own: take another name"
+            )));
+        }
+        Ok(Self(name.into()))
     }
 
     /// Counts.
@@ -70,8 +75,8 @@ impl Metric {
             if labels.len() == MAX_LABELS {
                 return Err(fault(format!("metric: at most {MAX_LABELS} labels")));
             }
-            if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') || name.starts_with('_') {
-                return Err(fault(format!("metric: '{name}' is no name for a label (try \"model\")")));
+            if !telemetry::is_label(name) {
+                return Err(fault(not_a_label(name)));
             }
             // Nobody answered, for example: a series of its own rather than none.
             let value = if value.is_unit() { NOTHING.into() } else { cut(&label("metric", value)?) };
@@ -81,15 +86,27 @@ impl Metric {
     }
 }
 
+/// What is wrong with the name of a label.
+pub(super) fn not_a_label(name: &str) -> String {
+    format!(
+        "metric: '{name}' is no name for a label (try \"model\"): a letter, then letters, digits and `_`; not `le` or `quantile`"
+    )
+}
+
+/// Why a metric cannot be counted and observed.
+pub(super) fn both_ways(name: &str) -> String {
+    format!("metric: `{name}` cannot be counted (`add`) and observed: give one of both another name")
+}
+
 /// Counts what a finished evaluation wanted to count.
 pub(super) fn count(series: &Series, by: f64) {
-    let Some(admitted) = admitted(series, by) else { return };
+    let Some(admitted) = admitted(series, Kind::Counter, by) else { return };
     metrics::counter!(admitted.name, &admitted.labels).increment(admitted.whole);
 }
 
 /// Notes what a finished evaluation wanted to note.
 pub(super) fn observe(series: &Series, value: f64) {
-    let Some(admitted) = admitted(series, 0.0) else { return };
+    let Some(admitted) = admitted(series, Kind::Histogram, 0.0) else { return };
     metrics::histogram!(admitted.name, &admitted.labels).record(value);
 }
 
@@ -102,27 +119,51 @@ struct Admitted {
 }
 
 /// The series under its full name; with `other` for its labels once there are too many of them.
-fn admitted(series: &Series, by: f64) -> Option<Admitted> {
+fn admitted(series: &Series, kind: Kind, by: f64) -> Option<Admitted> {
     static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
     let known = KNOWN.get_or_init(Mutex::default);
-    let (fits, whole) = known.lock().unwrap_or_else(PoisonError::into_inner).admit(series, by)?;
+    let (fits, whole) = known.lock().unwrap_or_else(PoisonError::into_inner).admit(series, kind, by)?;
     let value = |value: &Arc<str>| if fits { value.to_string() } else { "other".to_owned() };
     let labels = series.labels.iter().map(|(name, text)| (name.to_string(), value(text))).collect();
     Some(Admitted { name: format!("{PREFIX}{}", series.name), labels, whole })
 }
 
-/// The series of each metric, with what is left of fractions: counters of the exporter are whole numbers.
+/// What a metric is: Prometheus knows each name as one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Histogram,
+}
+
+/// The metrics of all policies, by name.
 #[derive(Default)]
-struct Known(HashMap<Arc<str>, HashMap<Vec<Pair>, f64>>);
+struct Known(HashMap<Arc<str>, Named>);
+
+/// One metric.
+struct Named {
+    kind: Kind,
+    /// Whether the log has it that it is used for something else, too.
+    told: bool,
+    /// Its series, with what is left of fractions: counters of the exporter are whole numbers.
+    series: HashMap<Vec<Pair>, f64>,
+}
 
 impl Known {
     /// Whether the series may have its own labels, and how many whole things it counts by now; `None` when there are too
-    /// many metrics.
-    fn admit(&mut self, series: &Series, by: f64) -> Option<(bool, u64)> {
+    /// many metrics, or the name is that of another thing.
+    fn admit(&mut self, series: &Series, kind: Kind, by: f64) -> Option<(bool, u64)> {
         if !self.0.contains_key(&series.name) && self.0.len() >= MAX_METRICS {
             return None;
         }
-        let all = self.0.entry(Arc::clone(&series.name)).or_default();
+        let metric = self.0.entry(Arc::clone(&series.name));
+        let metric = metric.or_insert_with(|| Named { kind, told: false, series: HashMap::new() });
+        if metric.kind != kind {
+            if !std::mem::replace(&mut metric.told, true) {
+                tracing::warn!(problem = both_ways(&series.name), "what a policy tells a metric is left out");
+            }
+            return None;
+        }
+        let all = &mut metric.series;
         let fits = all.contains_key(&series.labels) || all.len() < MAX_SERIES;
         // Those beyond share what is left, as they share a series.
         let labels = if fits { series.labels.clone() } else { Vec::new() };
@@ -167,17 +208,27 @@ mod tests {
             labels: vec![("user".into(), format!("u{n}").into())],
         };
         for n in 0..MAX_SERIES {
-            assert_eq!(known.admit(&series(n), 1.0), Some((true, 1)));
+            assert_eq!(known.admit(&series(n), Kind::Counter, 1.0), Some((true, 1)));
         }
-        assert_eq!(known.admit(&series(MAX_SERIES), 1.0), Some((false, 1)));
-        assert_eq!(known.admit(&series(3), 1.0), Some((true, 1)), "what is known stays");
+        assert_eq!(known.admit(&series(MAX_SERIES), Kind::Counter, 1.0), Some((false, 1)));
+        assert_eq!(known.admit(&series(3), Kind::Counter, 1.0), Some((true, 1)), "what is known stays");
     }
 
     #[test]
     fn fractions_add_up() {
         let mut known = Known::default();
         let series = Series { name: "dollars".into(), labels: Vec::new() };
-        let counted: Vec<_> = (0..10).filter_map(|_| known.admit(&series, 0.25)).map(|(_, n)| n).collect();
+        let counted = (0..10).filter_map(|_| known.admit(&series, Kind::Counter, 0.25));
+        let counted: Vec<_> = counted.map(|(_, n)| n).collect();
         assert_eq!(counted, [0, 0, 0, 1, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_name_is_counted_or_observed() {
+        let mut known = Known::default();
+        let series = Series { name: "answers".into(), labels: Vec::new() };
+        assert_eq!(known.admit(&series, Kind::Counter, 1.0), Some((true, 1)));
+        assert_eq!(known.admit(&series, Kind::Histogram, 0.0), None);
+        assert_eq!(known.admit(&series, Kind::Counter, 1.0), Some((true, 1)));
     }
 }

@@ -5,7 +5,7 @@ use rhai::{LexError, ParseError, ParseErrorType};
 use super::error::place;
 
 /// What is written elsewhere, and here.
-const WORDS: [(&str, &str); 15] = [
+const WORDS: [(&str, &str); 17] = [
     ("and", "&&"),
     ("or", "||"),
     ("not", "!"),
@@ -21,6 +21,8 @@ const WORDS: [(&str, &str); 15] = [
     ("func", "fn"),
     ("var", "let"),
     ("local", "let"),
+    ("match", "switch"),
+    ("is", "=="),
 ];
 
 /// What to write instead of what the error is about.
@@ -29,18 +31,56 @@ pub(super) fn advice(error: &ParseError, text: &str) -> Option<String> {
         ParseErrorType::BadInput(LexError::MalformedChar(quoted)) => {
             Some(format!("a text stands in double quotes: write \"{quoted}\""))
         }
+        ParseErrorType::BadInput(LexError::MalformedEscapeSequence(_)) => {
+            Some("in a text, `\\` is written `\\\\`; or put the text in backquotes, as in req.matches(`\\d+`)".into())
+        }
+        ParseErrorType::BadInput(LexError::UnexpectedInput(text)) => strange(text.chars().next()?),
+        ParseErrorType::UnknownOperator(operator) if operator == "?" => {
+            Some("there is no `a ? b : c` in this language: write `if a { b } else { c }`".into())
+        }
+        ParseErrorType::ExprTooDeep => Some(
+            "too much in one expression: each `else if`, `||` and `.` of a long chain is nested in the one before; write `x in [..]`, a `switch`, or several statements that `return`"
+                .into(),
+        ),
+        ParseErrorType::ExprExpected(_) if behind(error, text)?.1.starts_with("default") => {
+            Some("in a `switch`, all others are `_ => …`".into())
+        }
         ParseErrorType::Reserved(word) | ParseErrorType::VariableUndefined(word) => instead(word),
         // Where a word is none of the language, the error is found at it or at the word behind it.
         ParseErrorType::MissingToken(..) => {
-            let (line, column) = place(error.position());
-            let line = text.lines().nth(usize::try_from(line.checked_sub(1)?).ok()?)?;
-            let before: usize =
-                line.chars().take(usize::try_from(column.checked_sub(1)?).ok()?).map(char::len_utf8).sum();
-            let (before, behind) = line.split_at(before);
+            let (before, behind) = behind(error, text)?;
+            if behind.starts_with("=>") {
+                return Some("a function without a name is written `|x| …`".into());
+            }
             let is_other = |c: char| !c.is_alphanumeric() && c != '_';
             let at = behind.split(is_other).next().unwrap_or_default();
             let last = before.trim_end().rsplit(is_other).next().unwrap_or_default();
             instead(at).or_else(|| instead(last))
+        }
+        _ => None,
+    }
+}
+
+/// The line of an error, before and behind its place.
+fn behind<'t>(error: &ParseError, text: &'t str) -> Option<(&'t str, &'t str)> {
+    let (line, column) = place(error.position());
+    let line = text.lines().nth(usize::try_from(line.checked_sub(1)?).ok()?)?;
+    let before: usize =
+        line.chars().take(usize::try_from(column.checked_sub(1)?).ok()?).map(char::len_utf8).sum();
+    Some(line.split_at(before))
+}
+
+/// What to write instead of a character that stands outside of texts.
+fn strange(found: char) -> Option<String> {
+    match found {
+        '“' | '”' | '„' | '‘' | '’' | '‚' | '«' | '»' => {
+            Some(format!("`{found}` is not the quotation mark of the language: write \"…\""))
+        }
+        _ if found.is_whitespace() => {
+            Some(format!("this is not a plain space (U+{:04X}): write one in its place", u32::from(found)))
+        }
+        _ if found.is_alphabetic() => {
+            Some(format!("`{found}` cannot stand in a name: letters from a to z, digits and `_` can"))
         }
         _ => None,
     }

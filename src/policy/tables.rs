@@ -16,6 +16,11 @@ impl Table {
         Self(Arc::new(data.iter().map(|(key, value)| (key.into(), dynamic(value))).collect()))
     }
 
+    /// The keys.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(ImmutableString::as_str)
+    }
+
     fn entry(&mut self, key: &str) -> Dynamic {
         self.0.get(key).cloned().unwrap_or(Dynamic::UNIT)
     }

@@ -2,6 +2,7 @@
 
 mod literals;
 mod replayed;
+mod sense;
 mod words;
 
 use std::sync::Arc;
@@ -491,7 +492,7 @@ fn failures_have_their_place_and_a_reason() {
         (
             "let m = #{}; m[req.user]",
             "1:37",
-            "expected string, not (): what is missing is `()`; ask `x == ()` first, give a default (`x ?? \"none\"`), or write `x?.…`",
+            "expected a text, not `()`: what is missing is `()`; ask `x == ()` first, give a default (`x ?? \"none\"`), or write `x?.…`",
         ),
         ("loop {}", "1:27", "stopped: too many operations (`max_operations`); an endless loop?"),
         ("on_request(req)", "1:22", "stopped: calls are nested too deeply; an endless recursion?"),

@@ -147,9 +147,21 @@ pub(super) fn describe() {
     }
 }
 
-/// Whether a metric of this name is the gateway's own, which policies and plugins may not count.
+/// Whether a metric of this name is the gateway's own, or a part of a histogram of its own, which policies and plugins may
+/// not count.
 pub fn is_own(name: &str) -> bool {
-    METRICS.iter().any(|metric| metric.name == name)
+    let whole = ["_bucket", "_sum", "_count"].into_iter().find_map(|part| name.strip_suffix(part));
+    METRICS.iter().any(|metric| {
+        metric.name == name || metric.kind == MetricKind::Histogram && whole == Some(metric.name)
+    })
+}
+
+/// Whether policies and plugins may give a label this name. Of one that is none, or that histograms have themselves,
+/// Prometheus would take no metric at all any more.
+pub fn is_label(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !["le", "quantile"].contains(&name)
 }
 
 /// The reference table of `docs/operations.md`.
@@ -185,6 +197,17 @@ mod tests {
                 metric.name
             );
         }
+    }
+
+    #[test]
+    fn names_that_would_spoil_the_page_are_known() {
+        for (name, own) in [("pinned", true), ("duration_seconds_count", true), ("pinned_count", false)] {
+            assert_eq!(is_own(&format!("{}{name}", concat!("tollgate", "_policy_"))), own, "{name}");
+        }
+        for (name, fits) in [("model", true), ("m2_x", true), ("2m", false), ("", false), ("_m", false)] {
+            assert_eq!(is_label(name), fits, "{name}");
+        }
+        assert!(!is_label("le") && !is_label("quantile") && !is_label("größe"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ async fn ambiguous_requests_are_refused_and_their_connection_is_closed() {
     let (upstream, gateway) = house("");
     let chunked = format!("{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len());
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut refused = 0.0;
     for (name, request) in [
         (
             "length and chunks",
@@ -66,7 +67,10 @@ async fn ambiguous_requests_are_refused_and_their_connection_is_closed() {
         let statuses = raw.statuses();
         assert!(statuses.len() <= 1 && raw.closed, "{name}: {raw:#?}");
         assert!(statuses.iter().all(|status| (400..500).contains(status)), "{name}: {raw:#?}");
+        refused += if statuses.is_empty() { 0.0 } else { 1.0 };
     }
+    let counted = gateway.metric("tollgate_requests_refused_total", &[]).await;
+    assert!(counted >= refused, "{counted} of {refused} refusals are counted");
     assert!(upstream.heard().is_empty(), "the provider heard {:#?}", upstream.heard());
     assert_eq!(chat(gateway.clients, &ask("up/m")).await.said(), "ok");
 }

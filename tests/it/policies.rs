@@ -297,3 +297,14 @@ async fn candidates_are_the_targets_of_the_configuration() {
     // Nothing has a price: the order of writing decides.
     assert_eq!(chat(gateway.clients, &ask("fast")).await.said(), "b/strong");
 }
+
+#[test]
+fn a_policy_that_protects_and_is_not_always_asked_is_told() {
+    let setup = gateway::setup("providers: { sandbox: { dialect: sandbox } }\n")
+        .policy("10-all.rhai", "fn on_request(req) { route(\"sandbox/echo\") }")
+        .policy("90-eu.rhai", "fn on_request(req) { req.avoid(\"sandbox/large\"); }");
+    let printed = setup.run(&["check"]);
+    assert_eq!(printed.code, Some(0), "{printed:#?}");
+    let told = "90-eu.rhai:1:26: warning: `avoid` does not hold for requests that `10-all` decides";
+    assert!(printed.err.contains(told), "{}", printed.err);
+}

@@ -103,6 +103,20 @@ fn failures_are_told_and_end_with_their_status() {
 }
 
 #[test]
+fn a_table_can_say_that_a_tag_is_not_there() {
+    let case = |name: &str, tokens: u32| {
+        format!(
+            "- name: {name}\n  request: {{ model: auto, tokens: {tokens} }}\n  expect: {{ tags: {{ size: null }} }}\n"
+        )
+    };
+    let setup = copied().policy("tests/tags.yaml", &(case("light", 10) + &case("hard", 20_000)));
+    let printed = policy_test(&setup, &["--filter", "tags.yaml"]);
+    for part in ["ok   light (", "hard: `tags`: expected `size` = none, found `size` = `heavy`"] {
+        assert!(printed.out.contains(part), "no {part} in\n{}", printed.out);
+    }
+}
+
+#[test]
 fn tables_name_nothing_that_there_is_not() {
     let setup = copied().policy(
         "tests/tiers.yaml",

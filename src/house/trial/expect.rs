@@ -38,7 +38,7 @@ pub(super) struct Expect {
     pub respond: Option<String>,
     /// The rule that decides: `10-tiers`, `10-tiers/strong`, or with its line `10-tiers:21`.
     pub rule: Option<String>,
-    /// Tags that the request has then.
+    /// Tags that the request has then; `null` for those that it has not.
     pub tags: Map<String, Value>,
     /// Constraints that hold then: `private`, `region=eu`.
     pub require: Option<Names>,

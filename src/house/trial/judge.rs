@@ -1,5 +1,7 @@
 //! Holds what a case expects against what the policies decide and the planner makes of it.
 
+use serde_json::Value;
+
 use crate::clock::Dice;
 use crate::fault::Fault;
 use crate::gateway::Snapshot;
@@ -164,10 +166,14 @@ impl Judgement<'_> {
     fn tags(&mut self) {
         let expect = &self.case.expect;
         for (key, wanted) in &expect.tags {
-            let wanted = wanted.as_str().map_or_else(|| wanted.to_string(), str::to_owned);
+            let wanted = match wanted {
+                Value::Null => "none".into(),
+                Value::String(text) => quoted(text),
+                other => quoted(&other.to_string()),
+            };
             let found = self.came.ruling.tag(key, &self.case.request.tags);
             let found = found.map_or("none".into(), |value| quoted(&value));
-            self.hold("tags", Some(format!("`{key}` = {}", quoted(&wanted))), format!("`{key}` = {found}"));
+            self.hold("tags", Some(format!("`{key}` = {wanted}")), format!("`{key}` = {found}"));
         }
         let ruling = &self.came.ruling;
         for (field, wanted, found) in

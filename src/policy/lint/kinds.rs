@@ -3,15 +3,21 @@
 //! The types of the gateway's values are followed through variables, loops and closures as far as that is certain;
 //! where it is not, nothing is said.
 
+mod sense;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, FnPtr, Position, ScriptFuncDef, Stmt};
+use rhai::{
+    AST, ASTFlags, ASTNode, BinaryExpr, Dynamic, Expr, FnCallExpr, FnPtr, Position, ScriptFuncDef, Stmt,
+};
 
 use super::{Finding, alone, arguments, ends, functions, walk};
 use crate::policy::hook::{HOOKS, OPINIONS};
 use crate::policy::language::FUNCTIONS;
 use crate::policy::suggest::hint;
+use crate::policy::tables::Table;
 use crate::policy::vocabulary::{self, ANYTHING, Entry, Form, Hooks, Kind, Type};
+use sense::{noun, properties};
 
 /// What the second parameter of a hook is called in the vocabulary; the first is always `req`.
 const SECOND: [(&str, &str); 3] = [("on_error", "err"), ("on_response", "res"), ("on_complete", "out")];
@@ -19,15 +25,18 @@ const SECOND: [(&str, &str); 3] = [("on_error", "err"), ("on_response", "res"), 
 /// Types by the name of what has them.
 type Types = BTreeMap<String, Type>;
 
-/// All findings of a file.
-pub(super) fn findings(ast: &AST) -> Vec<Finding> {
-    let handed = handed(ast);
+/// All findings of a file. Functions of a library file mean a request by `req`, too.
+pub(super) fn findings(ast: &AST, tables: &Table, is_library: bool) -> Vec<Finding> {
+    let mut handed = handed(ast);
+    if is_library {
+        handed.extend(Kind::received("req").map(|kind| ("req".to_owned(), kind.of_one())));
+    }
     let reach = reach(ast);
     let mut closures = Types::new();
     // A closure is typed by the call that it is handed to; closures within closures by another round.
     for _ in 0..3 {
         for function in functions(ast) {
-            let mut reading = Reading::of(ast, function, &handed, &closures, &reach);
+            let mut reading = Reading::of(ast, tables, function, &handed, &closures, &reach);
             reading.check();
             let found = reading.closures;
             closures.extend(found);
@@ -35,9 +44,10 @@ pub(super) fn findings(ast: &AST) -> Vec<Finding> {
     }
     let mut all = Vec::new();
     for function in functions(ast) {
-        let mut reading = Reading::of(ast, function, &handed, &closures, &reach);
+        let mut reading = Reading::of(ast, tables, function, &handed, &closures, &reach);
         reading.check();
         reading.said(function);
+        reading.thrown_away(&reading.statements(), true);
         all.append(&mut reading.found);
     }
     all
@@ -88,6 +98,8 @@ fn reach(ast: &AST) -> BTreeMap<String, Vec<Hooks>> {
 /// One function as it is read.
 struct Reading<'a> {
     ast: &'a AST,
+    /// The configuration's `data:`.
+    tables: &'a Table,
     body: AST,
     /// Types of parameters and variables; of those that are given several, nothing is known.
     known: Types,
@@ -100,6 +112,7 @@ struct Reading<'a> {
 impl<'a> Reading<'a> {
     fn of(
         ast: &'a AST,
+        tables: &'a Table,
         function: &ScriptFuncDef,
         handed: &Types,
         closures: &Types,
@@ -115,6 +128,7 @@ impl<'a> Reading<'a> {
         }
         let mut reading = Self {
             ast,
+            tables,
             body: alone(ast, function),
             known,
             hooks: reach.get(function.name.as_str()).map_or(&[], Vec::as_slice),
@@ -160,14 +174,64 @@ impl<'a> Reading<'a> {
 
     fn check(&mut self) {
         let body = self.body.clone();
-        walk(&body, |node| match node {
-            ASTNode::Stmt(Stmt::Assignment(parts)) => self.assigned(&parts.1.lhs),
-            ASTNode::Stmt(Stmt::FnCall(call, at)) => drop(self.call(call, *at)),
-            ASTNode::Expr(expression) => drop(self.type_of(expression)),
-            _ => {}
+        body.walk(&mut |path: &[ASTNode<'_>]| {
+            match path {
+                [.., ASTNode::Stmt(statement)] => self.statement(statement),
+                // What stands behind a dot or a bracket was read with what stands before it.
+                [.., ASTNode::Expr(Expr::Dot(pair, ..)), ASTNode::Expr(expression)]
+                    if std::ptr::eq(&pair.rhs, *expression) => {}
+                [.., ASTNode::Expr(Expr::Index(pair, flags, _)), ASTNode::Expr(expression)]
+                    if !flags.contains(ASTFlags::BREAK) && std::ptr::eq(&pair.rhs, *expression) => {}
+                [.., ASTNode::Expr(expression)] => self.expression(expression),
+                _ => {}
+            }
+            true
         });
         let mut seen = BTreeSet::new();
         self.found.retain(|(at, message)| seen.insert((at.line(), at.position(), message.clone())));
+    }
+
+    /// The statements of the function itself, in their order.
+    fn statements(&self) -> Vec<Stmt> {
+        let mut all = Vec::new();
+        self.body.walk(&mut |path: &[ASTNode<'_>]| {
+            if let [ASTNode::Stmt(statement)] = path {
+                all.push((*statement).clone());
+            }
+            true
+        });
+        all
+    }
+
+    fn statement(&mut self, statement: &Stmt) {
+        match statement {
+            Stmt::Assignment(parts) => self.assigned(&parts.1.lhs),
+            Stmt::FnCall(call, at) => drop(self.call(call, *at)),
+            Stmt::If(parts, _) | Stmt::While(parts, _) | Stmt::Do(parts, ..) => self.truth(&parts.expr),
+            Stmt::For(parts, _) => self.table(&parts.2.expr),
+            _ => {}
+        }
+    }
+
+    fn expression(&mut self, expression: &Expr) {
+        self.type_of(expression);
+        match expression {
+            Expr::And(all, _) | Expr::Or(all, _) => all.iter().for_each(|one| self.truth(one)),
+            // `x in list`.
+            Expr::FnCall(call, _) if call.name == "contains" => {
+                call.args.first().into_iter().for_each(|list| self.table(list));
+            }
+            Expr::FnCall(call, at) if call.op_token.is_some() => self.operator(call, *at),
+            Expr::Dot(pair, ..) => {
+                self.nothing_to_draw(pair);
+                if let Expr::Dot(next, flags, _) | Expr::Index(next, flags, _) = &pair.rhs
+                    && !flags.contains(ASTFlags::NEGATED)
+                {
+                    self.table_of(&pair.lhs, &next.lhs);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Verdicts that a hook returns but that are not for it.
@@ -186,11 +250,21 @@ impl<'a> Reading<'a> {
 
     fn assigned(&mut self, to: &Expr) {
         let Expr::Dot(pair, ..) = to else { return };
-        let Some(kind) = self.type_of(&pair.lhs).kind() else { return };
-        if let Expr::Property(parts, at) = &pair.rhs {
-            let noun = kind.noun;
-            self.found.push((*at, format!("`{}` of {noun} cannot be changed", parts.2)));
-        }
+        let property = match &pair.rhs {
+            Expr::Index(entry, ..) => &entry.lhs,
+            property => property,
+        };
+        let Expr::Property(parts, at) = property else { return };
+        let Some(kind) = self.type_of(&pair.lhs).kind() else {
+            let is_data = matches!(&pair.lhs, Expr::Variable(name, ..) if name.1 == "data");
+            if is_data && !self.known.contains_key("data") {
+                self.found
+                    .push((*at, "`data` is the configuration's, and cannot be changed here".to_owned()));
+            }
+            return;
+        };
+        let instead = if parts.2 == "tags" { ": write `req.tag(\"key\", value)`" } else { "" };
+        self.found.push((*at, format!("`{}` of {} cannot be changed{instead}", parts.2, kind.noun)));
     }
 
     fn type_of(&mut self, expression: &Expr) -> Type {
@@ -198,13 +272,31 @@ impl<'a> Reading<'a> {
             Expr::Variable(variable, ..) if variable.2.is_empty() => {
                 self.known.get(variable.1.as_str()).copied().unwrap_or(ANYTHING)
             }
+            Expr::BoolConstant(..) | Expr::And(..) | Expr::Or(..) => plain("true/false"),
+            Expr::IntegerConstant(..) => plain("number"),
+            Expr::FloatConstant(..) => plain("decimal"),
+            Expr::StringConstant(..) | Expr::InterpolatedString(..) => plain("text"),
             Expr::FnCall(call, at) => self.call(call, *at),
             Expr::Dot(pair, ..) => {
                 let what = self.type_of(&pair.lhs);
                 self.step(what, &pair.rhs)
             }
-            Expr::Index(pair, ..) => item(self.type_of(&pair.lhs)),
+            Expr::Index(pair, flags, _) => {
+                let each = item(self.type_of(&pair.lhs));
+                self.behind(each, pair, *flags)
+            }
             _ => ANYTHING,
+        }
+    }
+
+    /// What is asked behind a bracket, of what the bracket gives.
+    fn behind(&mut self, each: Type, pair: &BinaryExpr, flags: ASTFlags) -> Type {
+        match &pair.rhs {
+            Expr::Dot(next, ..) if !flags.contains(ASTFlags::BREAK) => self.step(each, &next.rhs),
+            Expr::Index(next, flags_of_next, _) if !flags.contains(ASTFlags::BREAK) => {
+                self.behind(item(each), next, *flags_of_next)
+            }
+            _ => each,
         }
     }
 
@@ -218,11 +310,13 @@ impl<'a> Reading<'a> {
             entry.parameters.len() + receiver == call.args.len()
         };
         let Some(entry) = vocabulary::named(&call.name).find(fits) else { return ANYTHING };
+        let gives = self.used(entry, at);
         // Which method it is that is called so, its name alone does not say.
-        if entry.form == Form::Function {
-            self.found.extend(arguments::findings(entry, call));
+        if entry.form != Form::Function {
+            return ANYTHING;
         }
-        self.used(entry, at)
+        self.found.extend(arguments::findings(entry, call));
+        gives
     }
 
     /// What `what.rhs` is.
@@ -232,15 +326,46 @@ impl<'a> Reading<'a> {
             Expr::MethodCall(call, at) => self.method(what, call, *at),
             Expr::Dot(pair, ..) => {
                 let next = self.step(what, &pair.lhs);
+                self.listing(what, &pair.lhs, &pair.rhs);
                 self.step(next, &pair.rhs)
             }
-            Expr::Index(pair, ..) => item(self.step(what, &pair.lhs)),
+            Expr::Index(pair, flags, _) => {
+                let named = self.step(what, &pair.lhs);
+                let each = listed(what, &pair.lhs).map_or_else(|| item(named), |entry| entry.gives);
+                self.behind(each, pair, *flags)
+            }
             _ => ANYTHING,
         }
     }
 
+    /// `req.headers.get("x-tier")`: what is read by brackets has no methods.
+    fn listing(&mut self, what: Type, list: &Expr, next: &Expr) {
+        let next = match next {
+            Expr::Dot(pair, ..) => &pair.lhs,
+            next => next,
+        };
+        if let Some(entry) = listed(what, list)
+            && let Expr::MethodCall(call, at) = next
+            && !["contains", "to_string", "to_debug", "type_of"].contains(&call.name.as_str())
+        {
+            let written = entry.row.signature.split(" → ").next().unwrap_or_default();
+            self.found.push((*at, format!("`{}` has no `{}`: write `{written}`", entry.name, call.name)));
+        }
+    }
+
     fn property(&mut self, what: Type, name: &str, at: Position) -> Type {
-        let Some(kind) = what.kind() else { return ANYTHING };
+        let Some(kind) = what.kind() else {
+            if let (Some(noun), Some(known)) = (noun(what), properties(what))
+                && !known.contains(&name)
+            {
+                let hint = match name {
+                    "length" | "size" if known.contains(&"len") => " (did you mean `len`?)".to_owned(),
+                    _ => hint(name, known.iter().copied()),
+                };
+                self.found.push((at, format!("unknown property `{name}` of {noun}{hint}")));
+            }
+            return ANYTHING;
+        };
         if let Some(entry) = vocabulary::of(kind).find(|entry| entry.is_property() && entry.name == name) {
             let gives = self.used(entry, at);
             return if entry.form == Form::Indexed { ANYTHING } else { gives };
@@ -268,6 +393,7 @@ impl<'a> Reading<'a> {
         }
         let name = call.name.as_str();
         let Some(kind) = what.kind() else {
+            self.plain_method(what, call, at);
             // `filter` and its like keep what a list is a list of.
             let keeps = ["filter", "sort", "drain", "retain"].contains(&name);
             return if keeps { what } else { ANYTHING };
@@ -283,6 +409,9 @@ impl<'a> Reading<'a> {
         if let Some((entry, _)) = all.find(|(_, parameters)| *parameters == call.args.len()) {
             if entry.is_method() {
                 self.found.extend(arguments::findings(entry, call));
+            }
+            if entry.name == "then" {
+                self.asked_together(call);
             }
             return self.used(entry, at);
         }
@@ -316,6 +445,17 @@ impl<'a> Reading<'a> {
         }
         entry.gives
     }
+}
+
+/// A value of the language.
+fn plain(word: &'static str) -> Type {
+    Type { word, ..ANYTHING }
+}
+
+/// The word of something that is read by brackets, such as `headers` of a request.
+fn listed(what: Type, property: &Expr) -> Option<&'static Entry> {
+    let Expr::Property(parts, _) = property else { return None };
+    vocabulary::of(what.kind()?).find(|entry| entry.form == Form::Indexed && entry.name == parts.2.as_str())
 }
 
 /// One of many.

@@ -136,19 +136,27 @@ impl Ruling {
 
     /// The verdict as a policy writes it.
     pub(super) fn written(&self) -> String {
-        match &self.0.verdict {
-            None => "()".into(),
-            Some(Verdict::Reject(reject)) => {
-                format!("reject({}, {:?}, {:?})", reject.status, reject.code, reject.message)
+        self.0.verdict.as_ref().map_or_else(|| "()".into(), Verdict::shown)
+    }
+
+    /// Whether it does what another one says: the same targets with the same shares, together or in the same order, and of time,
+    /// tries and parameters what the other does not leave open.
+    pub(super) fn does(&self, wanted: &Self) -> bool {
+        match (&self.0.verdict, &wanted.0.verdict) {
+            (Some(Verdict::Route(found)), Some(Verdict::Route(wanted))) => {
+                shares(found) == shares(wanted)
+                    && found.manner.together == wanted.manner.together
+                    && is_said(&found.timeout, &wanted.timeout)
+                    && is_said(&found.first_token, &wanted.first_token)
+                    && is_said(&found.retries, &wanted.retries)
+                    && is_said(&found.priority, &wanted.priority)
+                    && is_said(&found.manner.hedge, &wanted.manner.hedge)
+                    && is_said(&found.manner.standby, &wanted.manner.standby)
+                    && (wanted.strategy.is_empty() || found.strategy == wanted.strategy)
+                    && wanted.sticky.iter().all(|place| found.sticky.contains(place))
+                    && wanted.set.iter().all(|parameter| found.set.contains(parameter))
             }
-            Some(Verdict::Respond(text)) => format!("respond({text:?})"),
-            Some(Verdict::Route(_)) => {
-                let names = self.targets();
-                let mut names = names.iter().map(|name| format!("{name:?}"));
-                let first = names.next().unwrap_or_default();
-                let rest: String = names.map(|name| format!(".then({name})")).collect();
-                format!("route({first}){rest}")
-            }
+            (found, wanted) => found == wanted,
         }
     }
 
@@ -191,6 +199,22 @@ impl From<verdict::Rejection> for Ruling {
     fn from(it: verdict::Rejection) -> Self {
         Self::of(Decision { verdict: Some(Verdict::Reject(it.reject)), tags: it.tags, ..Decision::default() })
     }
+}
+
+/// The targets of each step with their shares, in the order of their names: callers draw sticky ones in another.
+fn shares(route: &Route) -> Vec<Vec<(&str, f64)>> {
+    let mut steps = Vec::with_capacity(route.steps.len());
+    for step in &route.steps {
+        let mut shares: Vec<_> = step.choices.iter().map(|(name, share)| (&**name, *share)).collect();
+        shares.sort_by_key(|(name, _)| *name);
+        steps.push(shares);
+    }
+    steps
+}
+
+/// Whether what is wanted is found; nothing may be wanted.
+fn is_said<T: PartialEq>(found: &Option<T>, wanted: &Option<T>) -> bool {
+    wanted.is_none() || found == wanted
 }
 
 fn shown(constraint: &Constraint) -> String {

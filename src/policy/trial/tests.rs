@@ -107,6 +107,7 @@ fn a_test_asks_everything_about_a_decision() {
             assert_eq(req.required, ["region=eu"]);
             assert_ne(plan, reject(403, "x", ""));
             assert_eq(plan, route("strong").then("cheap"));
+            assert_eq(plan, route("strong").then("cheap").timeout("20s"));
         }
         fn test_no_opinion() { assert_eq(on_request(mock(#{ model: "gpt-5" })), ()); }
         fn test_blocked() {
@@ -147,6 +148,17 @@ fn a_failure_says_where_and_both_values() {
     at("assert_eq(1, 1.5);", here, "assert_eq: expected 1.5, found 1");
     at("assert_ne((), ());", here, "assert_ne: expected something other than ()");
     at("assert(1 > 2);", here, "assert: this is false");
+    for (found, wanted) in [
+        ("route(\"cheap\")", "route(\"cheap\").timeout(\"20s\")"),
+        ("route(\"cheap\").timeout(\"2s\")", "route(\"cheap\").timeout(\"20s\")"),
+        ("route(\"cheap\").set(\"n\", 1)", "route(\"cheap\").set(\"n\", 2)"),
+        ("route(\"cheap\").then(\"strong\")", "split(#{ \"cheap\": 1, \"strong\": 1 })"),
+        ("split(#{ \"cheap\": 2, \"strong\": 1 })", "split(#{ \"cheap\": 1, \"strong\": 1 })"),
+        ("route(\"cheap\").then(\"strong\")", "race([\"cheap\", \"strong\"])"),
+    ] {
+        let problem = format!("assert_eq: expected {wanted}, found {found}");
+        at(&format!("assert_eq({found}, {wanted});"), here, &problem);
+    }
     at(
         r#"assert_rejected(route("cheap").then("strong"), "x");"#,
         here,
@@ -169,7 +181,7 @@ fn a_failure_says_where_and_both_values() {
         "`first` of nothing: the policy has no opinion on this request",
     );
     at("asert_eq(1, 1);", here, "no function `asert_eq (i64, i64)` (did you mean `assert_eq`?)");
-    at("heavy(3)", "10-tiers.rhai:3:21", "unknown property 'tokens'");
+    at("heavy(3)", "10-tiers.rhai:3:21", "unknown property `tokens` of a number");
     at("loop { }", "10-tiers_test.rhai:1:4", "stopped: it takes longer than `policies.tests_deadline` (1s)");
 }
 

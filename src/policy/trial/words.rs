@@ -93,10 +93,10 @@ fn check(holds: bool, problem: impl FnOnce() -> String) -> Result<(), Box<EvalAl
     if holds { Ok(()) } else { Err(fault(problem())) }
 }
 
-/// As the language compares; verdicts are the same when they are written the same.
+/// As the language compares; of verdicts, whether the first does what the second says.
 fn equal(context: &NativeCallContext<'_>, a: &Dynamic, b: &Dynamic) -> bool {
     if let (Some(a), Some(b)) = (ruling_of(a), ruling_of(b)) {
-        return a.written() == b.written();
+        return a.does(&b);
     }
     if a.is_unit() || b.is_unit() {
         return a.is_unit() && b.is_unit();

@@ -101,7 +101,7 @@ const ROWS: &[Row] = &[
     ),
     row(
         "route.then(next) → Route",
-        "What is tried when everything before failed: a target, an alias or `split(..)`. A stream falls back only before its first content.",
+        "What is tried when everything before failed: a target, an alias or `split(..)`; targets that are asked together only begin a route. A stream falls back only before its first content.",
         |engine, name, _| {
             engine.register_fn(name, Route::then);
         },
