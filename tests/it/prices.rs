@@ -178,10 +178,10 @@ async fn the_service_that_did_the_work_is_paid_for() {
         // The configuration asks for it.
         ("set/mute", None, false, double),
         ("set/default", None, false, usual),
-        // It cannot be said there, so nobody was asked for it.
+        // In another dialect's words, by its vendor's own prices.
         ("gem/gemini-2.5-flash", None, false, 2_800_000),
-        ("gem/gemini-2.5-flash", Some("flex"), false, 2_800_000),
-        ("gem/gemini-2.5-flash", Some("priority"), false, 2_800_000),
+        ("gem/gemini-2.5-flash", Some("flex"), false, 1_400_000),
+        ("gem/gemini-2.5-flash", Some("priority"), false, 5_040_000),
     ];
     for (place, (model, tier, stream, nano)) in asked.into_iter().enumerate() {
         let mut request = ask(model);
