@@ -208,7 +208,7 @@ impl Market for Board {
         let made = self.made();
         let known = target.split_once('/').and_then(|(provider, model)| made.place(provider, model));
         let Some((listing, noted)) = known.and_then(|at| made.all.get(at).zip(made.noted.get(at))) else {
-            return self.find(&made, target).map(|listing| self.now(listing));
+            return self.offer(target);
         };
         let now = Instant::now();
         if let Some((_, live)) = noted.load().as_deref().filter(|(at, _)| now.duration_since(*at) < OF_LATE) {

@@ -53,6 +53,13 @@ pub enum Work {
     Made,
 }
 
+impl Work {
+    /// Whether it is a look at what is there: nothing that has a price is asked for.
+    pub(super) fn is_look(self) -> bool {
+        matches!(self, Self::Made | Self::Unknown)
+    }
+}
+
 /// The worst that an attempt at one target can cost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bound {
@@ -132,12 +139,10 @@ impl Bound {
             Work::Own => Some(model_most.unwrap_or(UNKNOWN_MODEL)),
             Work::Unknown | Work::Made => None,
         };
-        let is_made = size.work == Work::Made;
-        let is_look = is_made || size.work == Work::Unknown;
-        let is_free = is_made || price.is_some_and(Price::is_free);
+        let is_free = size.work == Work::Made || price.is_some_and(Price::is_free);
         let any_tier = any_tier.then(|| size.tier.unwrap_or(Tier::Ultrafast));
         let price = price.map(|price| {
-            if is_look {
+            if size.work.is_look() {
                 return (0, 0);
             }
             let kinds = if size.media { &PROMPT[..] } else { &PROMPT[..TEXT_ALONE] };

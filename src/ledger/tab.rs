@@ -159,7 +159,7 @@ impl Tab {
         let output = bound.output.unwrap_or(0).min(USUAL_ANSWER);
         let prompt = opening.scale.likely(target, size.prompt);
         let likely = Usage { input: prompt, output, ..Usage::default() };
-        let is_look = matches!(size.work, Work::Made | Work::Unknown);
+        let is_look = size.work.is_look();
         let estimate = || price?.estimate(&likely, opening.when).map(|nano| nano.0);
         let row = Row {
             id: desk.fresh_id(now),

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::chat::{Object, Tool, ToolKind};
 
+/// OpenAI's chat asks for a search beside the tools.
+pub(super) const OPTIONS: &str = "web_search_options";
+
 /// Google's names of the tool.
 const GOOGLES: [&str; 2] = ["googleSearch", "google_search"];
 

@@ -70,6 +70,18 @@ impl Watched {
         Self { inner, keeper, first: Bytes::new(), last: Bytes::new(), background: None }
     }
 
+    /// Looks at what the provider's stream says.
+    fn hear(
+        &mut self,
+        out: &mut Vec<Frame>,
+        say: impl FnOnce(&mut dyn StreamRelay, &mut Vec<Frame>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let before = out.len();
+        let said = say(&mut *self.inner, out);
+        self.look(out.get(before..).unwrap_or_default());
+        said
+    }
+
     fn look(&mut self, frames: &[Frame]) {
         let Some(last) = frames.iter().rev().find(|frame| !frame.bytes.is_empty()) else { return };
         self.last = last.bytes.clone();
@@ -139,10 +151,7 @@ fn data(frames: &Bytes) -> impl Iterator<Item = &str> {
 
 impl StreamRelay for Watched {
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        let before = out.len();
-        let fed = self.inner.feed(chunk, out);
-        self.look(out.get(before..).unwrap_or_default());
-        fed
+        self.hear(out, |inner, out| inner.feed(chunk, out))
     }
 
     fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
@@ -153,17 +162,11 @@ impl StreamRelay for Watched {
     }
 
     fn finish(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        let before = out.len();
-        let finished = self.inner.finish(out);
-        self.look(out.get(before..).unwrap_or_default());
-        finished
+        self.hear(out, |inner, out| inner.finish(out))
     }
 
     fn settle(&mut self, out: &mut Vec<Frame>) -> Result<(), Fault> {
-        let before = out.len();
-        let settled = self.inner.settle(out);
-        self.look(out.get(before..).unwrap_or_default());
-        settled
+        self.hear(out, |inner, out| inner.settle(out))
     }
 
     /// Told with the provider's own id, and with numbers that go on where its stream broke off.

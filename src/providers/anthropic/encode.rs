@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::json;
 use crate::providers::choice::Wish;
 use crate::providers::foreign::is_usual;
-use crate::providers::search::Search;
+use crate::providers::search::{OPTIONS, Search};
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -31,9 +31,6 @@ const OWN_FIELDS: &[&str] = &[
     "speed",
     "betas",
 ];
-
-/// OpenAI's chat asks for a search beside the tools.
-const SEARCH: &str = "web_search_options";
 
 /// Fields of a tool that Anthropic knows beyond the canonical ones.
 const OWN_TOOL_FIELDS: &[&str] =
@@ -68,7 +65,7 @@ pub(super) fn messages(
                 body.entry(field.clone()).or_insert_with(|| value.clone());
             }
             value if is_usual(field, value) => {}
-            Value::Object(_) if field == SEARCH && searches => {}
+            Value::Object(_) if field == OPTIONS && searches => {}
             Value::String(user) if field == "safety_identifier" && asked.user.as_ref() == Some(user) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
@@ -176,8 +173,8 @@ fn tools(asked: &Request, claude: Option<Claude>, searches: bool, body: &mut Obj
             None => tools.extend(encode_tool(tool, at, claude, lost)),
         }
     }
-    if let Some(Value::Object(options)) = asked.rest.get(SEARCH).filter(|_| searches) {
-        add_search(Search::read(options), SEARCH, &mut tools, lost);
+    if let Some(Value::Object(options)) = asked.rest.get(OPTIONS).filter(|_| searches) {
+        add_search(Search::read(options), OPTIONS, &mut tools, lost);
     }
     if tools.is_empty() {
         if wish.forces() {

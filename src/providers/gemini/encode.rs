@@ -7,6 +7,7 @@ use super::{Surface, contents, request, schema, think, tools};
 use crate::chat::{Loss, Object, OutputFormat, Request, ToolKind};
 use crate::fault::Fault;
 use crate::json;
+use crate::providers::search::OPTIONS;
 use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
@@ -185,7 +186,7 @@ fn rest(rest: &Object, body: &mut Object, config: &mut Object, lost: &mut Vec<Lo
                     put(config, "responseModalities", Some(words));
                 }
             }
-            (tools::SEARCH, Value::Object(_)) => {}
+            (OPTIONS, Value::Object(_)) => {}
             // https://ai.google.dev/gemini-api/docs/flex-inference
             ("service_tier", Value::String(tier)) if matches!(&**tier, "flex" | "priority") => {
                 body.insert("serviceTier".into(), tier.as_str().into());

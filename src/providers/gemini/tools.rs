@@ -6,6 +6,7 @@ use super::model::Model;
 use super::{Surface, schema};
 use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
 use crate::providers::choice::{self, Wish};
+use crate::providers::search::OPTIONS;
 
 /// Tools that run at Google, by their names in requests, in either spelling.
 const OWN: &[&str] = &[
@@ -28,9 +29,6 @@ const OWN: &[&str] = &[
     "mcpServers",
 ];
 
-/// OpenAI's chat asks for a search beside the tools.
-pub(super) const SEARCH: &str = "web_search_options";
-
 /// Puts `tools` and `toolConfig` into the request's body.
 pub(super) fn put(
     asked: &Request,
@@ -52,10 +50,10 @@ pub(super) fn put(
             functions.push(declaration(tool, at, model, lost));
         }
     }
-    if let Some(Value::Object(options)) = asked.rest.get(SEARCH) {
+    if let Some(Value::Object(options)) = asked.rest.get(OPTIONS) {
         others.push(json!({ "googleSearch": {} }));
         if has_settings(options) {
-            lost.push(Loss::new(SEARCH, "became googleSearch without its settings"));
+            lost.push(Loss::new(OPTIONS, "became googleSearch without its settings"));
         }
     }
     // https://ai.google.dev/gemini-api/docs/function-calling#multi-tool-use

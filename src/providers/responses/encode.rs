@@ -10,6 +10,7 @@ use crate::providers::openai::encode::{put, user_of};
 use crate::providers::openai::reasoning::{effort_for, has_its_sampling, leave_sampling, never_thinks};
 use crate::providers::openai::strict::strict;
 use crate::providers::openai::{form, losses, request};
+use crate::providers::search::OPTIONS;
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
 
@@ -132,7 +133,7 @@ fn rest(asked: &Request, body: &mut Object, include: &mut Vec<Value>, lost: &mut
             ("verbosity", value) => {
                 body.insert("text".into(), json!({ "verbosity": value }));
             }
-            ("web_search_options", Value::Object(options)) => tools::search(options, body),
+            (OPTIONS, Value::Object(options)) => tools::search(options, body),
             // Text is what it answers anyway.
             ("modalities", Value::Array(kinds)) if kinds.iter().all(|kind| kind == "text") => {}
             (field, _) => lost.push(Loss::dropped(field.to_owned())),

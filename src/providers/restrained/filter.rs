@@ -142,10 +142,19 @@ impl Filtered {
         Self { inner, filter, wanted, choices, came, usage: None, over: false }
     }
 
-    /// Takes what the provider has said.
-    fn take_all(&mut self, out: &mut Vec<Event>) {
+    /// Takes what the provider says, until its answer is over for the client.
+    fn hear(
+        &mut self,
+        out: &mut Vec<Event>,
+        say: impl FnOnce(&mut dyn StreamDecoder, &mut Vec<Event>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        if self.over {
+            return Ok(());
+        }
+        let said = say(&mut *self.inner, &mut self.came);
         let came = std::mem::take(&mut self.came);
         came.into_iter().for_each(|event| self.take(event, out));
+        said
     }
 
     fn take(&mut self, event: Event, out: &mut Vec<Event>) {
@@ -257,30 +266,15 @@ impl State {
 
 impl StreamDecoder for Filtered {
     fn feed(&mut self, chunk: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
-        if self.over {
-            return Ok(());
-        }
-        let fed = self.inner.feed(chunk, &mut self.came);
-        self.take_all(events);
-        fed
+        self.hear(events, |inner, came| inner.feed(chunk, came))
     }
 
     fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
-        if self.over {
-            return Ok(());
-        }
-        let finished = self.inner.finish(&mut self.came);
-        self.take_all(events);
-        finished
+        self.hear(events, |inner, came| inner.finish(came))
     }
 
     fn settle(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
-        if self.over {
-            return Ok(());
-        }
-        let settled = self.inner.settle(&mut self.came);
-        self.take_all(events);
-        settled
+        self.hear(events, |inner, came| inner.settle(came))
     }
 }
 
