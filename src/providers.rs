@@ -39,7 +39,7 @@ mod ring;
 mod sandbox;
 mod schema;
 mod scrub;
-mod search;
+pub mod search;
 mod service;
 mod settings;
 mod sigv4;

@@ -62,7 +62,8 @@ pub struct Usage {
     /// Pictures that were asked for, which is what some providers count.
     #[serde(skip_serializing_if = "is_zero")]
     pub images: u64,
-    /// How often the price of a request is charged, where the provider says so (Cohere's search units).
+    /// How often the provider searched the web by a tool of its own, or how often the price of a request is charged where
+    /// it says so (Cohere's search units, Perplexity's queries).
     #[serde(skip_serializing_if = "is_zero")]
     pub searches: u64,
     /// Tokens of what was read on the web beside prompt and answer, where the provider counts them (Perplexity).

@@ -8,7 +8,7 @@ use crate::cache::Entry;
 use crate::caller::Caller;
 use crate::facts::Endpoint;
 use crate::ledger::{Desk, Opening, Payer, Size, Tab, When, Work};
-use crate::providers::Target;
+use crate::providers::{Target, search};
 
 /// What a dialect's template adds to a prompt, and to each of its messages, in tokens at most.
 const TEMPLATE: (u64, u64) = (64, 16);
@@ -26,6 +26,10 @@ const RECORDING: u64 = 25 << 20;
 /// Documents that are ordered for the price of one search, and tokens of a document beyond which it counts as several:
 /// <https://docs.cohere.com/docs/how-does-cohere-pricing-work>
 const SEARCHED: (u64, u64) = (100, 500);
+
+/// How often a model searches the web for one request, where the request sets no limit: more than most do, not more than
+/// any.
+const WEB_SEARCHES: u64 = 10;
 
 /// Fields that are part of the prompt besides the messages, in any dialect.
 const BESIDE: [&str; 6] =
@@ -131,6 +135,7 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
         audio_ms: if endpoint == Endpoint::Transcription || anything { sound(asked) } else { 0 },
         media,
         searches: if endpoint == Endpoint::Rerank { searches(asked.messages(), text) } else { 1 },
+        web_searches: web_searches(asked),
         // Only the model's price tells whether that is charged for.
         citations: 0,
         unseen: asked.is_kept_elsewhere(),
@@ -151,6 +156,14 @@ fn sound(asked: &dyn Asked) -> u64 {
 /// How many searches an order of so many documents can be, with so many tokens in all at most.
 fn searches(documents: u64, tokens: u64) -> u64 {
     documents.saturating_add(tokens / SEARCHED.1).div_ceil(SEARCHED.0)
+}
+
+/// How often the model can search the web for this request.
+fn web_searches(asked: &dyn Asked) -> u64 {
+    let without_tools = asked.field(search::OPTIONS).map_or(0, |_| WEB_SEARCHES);
+    asked
+        .field("tools")
+        .map_or(without_tools, |tools| search::at_most(tools, WEB_SEARCHES).max(without_tools))
 }
 
 /// How many answers are generated in all.

@@ -29,6 +29,8 @@ pub struct Size {
     pub media: bool,
     /// How often the price of a request can be charged; at least once.
     pub searches: u64,
+    /// How often the model can search the web by a tool of its provider.
+    pub web_searches: u64,
     /// Tokens that can be read on the web, where they are charged for.
     pub citations: u64,
     /// Whether the provider alone knows a part of the prompt.
@@ -151,7 +153,10 @@ impl Bound {
                 + u128::from(size.characters) * worst(price, &[Unit::Character], 0, when, any_tier)
                 + u128::from(size.audio_ms) * worst(price, &[Unit::AudioSecond], 0, when, any_tier) / 1_000
                 + u128::from(size.citations) * worst(price, &[Unit::Citation], 0, when, any_tier)
-                + u128::from(size.searches.max(1)) * worst(price, &REQUEST, 0, when, any_tier);
+                + u128::from(size.searches.max(1)) * worst(price, &REQUEST, 0, when, any_tier)
+                + u128::from(size.web_searches) * worst(price, &[Unit::WebSearch], 0, when, any_tier)
+                + u128::from(size.web_searches.min(1))
+                    * worst(price, &[Unit::WebSearchPrompt], 0, when, any_tier);
             (prompt + other, worst(price, &ANSWER, size.prompt_most, when, any_tier))
         });
         Self {

@@ -67,15 +67,27 @@ const FIELDS: &[(&str, Unit)] = &[
     ("citation_cost_per_token", Unit::Citation),
 ];
 
-/// What a search costs by how much it reads. Only Perplexity charges for them in a way that its answers tell.
-const SEARCHES: (&str, [(&str, Unit); 3]) = (
-    "search_context_cost_per_query",
-    [
-        ("search_context_size_low", Unit::Request),
-        ("search_context_size_medium", Unit::RequestMedium),
-        ("search_context_size_high", Unit::RequestHigh),
-    ],
-);
+/// What a search costs, by how much it reads.
+const SEARCH: &str = "search_context_cost_per_query";
+
+/// Models that search for every request pay for each of them.
+const SEARCHES: [(&str, Unit); 3] = [
+    ("search_context_size_low", Unit::Request),
+    ("search_context_size_medium", Unit::RequestMedium),
+    ("search_context_size_high", Unit::RequestHigh),
+];
+
+/// OpenAI's own: <https://platform.openai.com/docs/models/gpt-4o-search-preview>
+const SEARCHERS: [&str; 3] = ["gpt-4o-search-preview", "gpt-4o-mini-search-preview", "gpt-5-search-api"];
+
+/// Providers whose models search for a whole prompt, unless it is said that each search is paid for.
+const GOOGLES: [&str; 3] = ["gemini", "vertex_ai", "vertex_ai-language-models"];
+
+/// Dollars for a search by a model of xAI, which lists leave out: <https://docs.x.ai/docs/models#tools-pricing>
+const XAI_SEARCH: f64 = 0.005;
+
+/// What counts where models search when they want to: nobody says how much is read, and it is the usual.
+const SEARCHED: [&str; 2] = ["search_context_size_medium", "search_context_size_low"];
 
 const FLAGS: &[(&str, Abilities)] = &[
     ("supports_function_calling", Abilities::TOOLS),
@@ -123,11 +135,11 @@ fn entry(name: &str, facts: &Map<String, Value>) -> Option<(String, Model)> {
     let own = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     // Sizes and terms of contracts stand in names that nobody can ask for.
     let odd = own.contains("-x-") || own.contains("-commitment/") || own.contains(['\t', '\n', '*']);
-    (!odd && !own.is_empty()).then(|| (format!("{ours}/{own}"), model(facts)))
+    (!odd && !own.is_empty()).then(|| (format!("{ours}/{own}"), model(own, facts)))
 }
 
 /// The facts of one entry.
-pub fn model(facts: &Map<String, Value>) -> Model {
+fn model(name: &str, facts: &Map<String, Value>) -> Model {
     let mode = facts.get("mode").and_then(Value::as_str).unwrap_or("chat");
     let kind = Kind::ALL.iter().find(|(_, theirs, _)| *theirs == mode).map_or(Kind::Chat, |(kind, ..)| *kind);
     let number = |key: &str| {
@@ -151,14 +163,16 @@ pub fn model(facts: &Map<String, Value>) -> Model {
         max_output: number("max_output_tokens"),
         abilities,
         deprecation: facts.get("deprecation_date").and_then(Value::as_str).and_then(|date| date.parse().ok()),
-        price: price(kind, facts),
+        price: price(name, kind, facts),
     }
 }
 
-fn price(kind: Kind, facts: &Map<String, Value>) -> Option<Price> {
+fn price(name: &str, kind: Kind, facts: &Map<String, Value>) -> Option<Price> {
     let mut rates: Vec<Rate> = facts.iter().filter_map(|(field, value)| token_rate(field, value)).collect();
     rates.extend(bands(facts));
-    rates.extend(searches(facts));
+    let perplexity = facts.get("litellm_provider").is_some_and(|provider| provider == "perplexity");
+    let searches_always = perplexity || SEARCHERS.iter().any(|model| name.starts_with(model));
+    rates.extend(searches(searches_always, facts));
     let standard = |unit, price| Rate { unit, tier: Tier::Standard, above: 0, price };
     let has = |rates: &[Rate], unit| rates.iter().any(|rate| rate.unit == unit);
     for (unit, fields) in units(kind) {
@@ -180,11 +194,12 @@ fn price(kind: Kind, facts: &Map<String, Value>) -> Option<Price> {
     }
     // A chat that costs nothing at all is a preview whose price nobody knows.
     let free = !rates.iter().any(costs) && kind != Kind::Moderation;
+    rates.extend(searched(facts).filter(|_| !searches_always && !free));
     (!free && !rates.is_empty()).then(|| Price { off_peak: off_peak(facts), rates, ..Price::default() })
 }
 
 fn token(unit: Unit) -> bool {
-    !unit.is_request() && !matches!(unit, Unit::Image | Unit::AudioSecond | Unit::Character)
+    unit.by_million() && unit != Unit::Character
 }
 
 /// Units beside tokens, with the fields that price them, the first that is there counts.
@@ -198,18 +213,30 @@ fn units(kind: Kind) -> &'static [(Unit, &'static [&'static str])] {
     }
 }
 
-fn searches(facts: &Map<String, Value>) -> Vec<Rate> {
-    let (field, sizes) = SEARCHES;
-    let ours = facts.get("litellm_provider").is_some_and(|provider| provider == "perplexity");
-    let Some(costs) = facts.get(field).filter(|_| ours) else { return Vec::new() };
-    let rate = |(size, unit): (&str, Unit)| {
-        let price = Pico::per_unit(costs.get(size)?.as_f64()?)?;
-        Some(Rate { unit, tier: Tier::Standard, above: 0, price })
-    };
-    let mut rates: Vec<Rate> = sizes.into_iter().filter_map(rate).collect();
+/// What each request costs that is a search.
+fn searches(searches_always: bool, facts: &Map<String, Value>) -> Vec<Rate> {
+    let Some(costs) = facts.get(SEARCH).filter(|_| searches_always) else { return Vec::new() };
+    let rate = |(size, unit): (&str, Unit)| search(costs.get(size)?, unit);
+    let mut rates: Vec<Rate> = SEARCHES.into_iter().filter_map(rate).collect();
     // The smaller one stands in for the larger.
     rates.dedup_by_key(|rate| rate.price);
     rates
+}
+
+/// What searches cost that a model makes when it wants to, each or all of a prompt.
+fn searched(facts: &Map<String, Value>) -> Option<Rate> {
+    let of = |name: &str| facts.get("litellm_provider").is_some_and(|provider| provider == name);
+    let Some(costs) = facts.get(SEARCH) else {
+        return search(&XAI_SEARCH.into(), Unit::WebSearch).filter(|_| of("xai"));
+    };
+    let by_prompt = GOOGLES.iter().any(|google| of(google));
+    let each = !by_prompt || facts.get("web_search_billing_unit").is_some_and(|unit| unit == "per_query");
+    let unit = if each { Unit::WebSearch } else { Unit::WebSearchPrompt };
+    search(SEARCHED.iter().find_map(|size| costs.get(*size))?, unit)
+}
+
+fn search(cost: &Value, unit: Unit) -> Option<Rate> {
+    Some(Rate { unit, tier: Tier::Standard, above: 0, price: Pico::per_unit(cost.as_f64()?)? })
 }
 
 /// `input_cost_per_token_above_200k_tokens_priority`.
@@ -340,11 +367,6 @@ mod tests {
                 ],
             ),
             (
-                json!({"litellm_provider": "openai", "input_cost_per_token": 1e-6,
-                    "search_context_cost_per_query": {"search_context_size_low": 0.005}}),
-                vec![(Unit::Input, Standard, 0, 1_000_000)],
-            ),
-            (
                 json!({"mode": "audio_transcription", "input_cost_per_second": 1e-4, "output_cost_per_second": 1e-4}),
                 vec![(Unit::AudioSecond, Standard, 0, 100_000_000)],
             ),
@@ -360,9 +382,37 @@ mod tests {
             (json!({"mode": "moderation", "input_cost_per_token": 0.0}), vec![(Unit::Input, Standard, 0, 0)]),
             (json!({"input_cost_per_token": "free", "output_cost_per_token": -1}), vec![]),
         ] {
-            let found = rates(model(facts.as_object().unwrap()).price);
+            let found = rates(model("m", facts.as_object().unwrap()).price);
             assert_eq!(found, expected, "{facts}");
         }
+    }
+
+    #[test]
+    fn searches_are_paid_for_by_what_makes_them() {
+        let same = |dollars: f64| {
+            json!({"search_context_size_low": dollars, "search_context_size_medium": dollars,
+                "search_context_size_high": dollars})
+        };
+        for (name, provider, unit, expected) in [
+            ("claude-5", "anthropic", None, Unit::WebSearch),
+            ("claude-5", "vertex_ai-anthropic_models", None, Unit::WebSearch),
+            ("gpt-5", "openai", None, Unit::WebSearch),
+            ("gpt-4o-search-preview-2025-03-11", "openai", None, Unit::Request),
+            ("gemini-2.5-pro", "gemini", None, Unit::WebSearchPrompt),
+            ("gemini-2.5-pro", "vertex_ai-language-models", None, Unit::WebSearchPrompt),
+            ("gemini-3-pro", "gemini", Some("per_query"), Unit::WebSearch),
+        ] {
+            let facts = json!({"litellm_provider": provider, "input_cost_per_token": 1e-6,
+                "web_search_billing_unit": unit, "search_context_cost_per_query": same(0.01)});
+            let found = rates(model(name, facts.as_object().unwrap()).price);
+            let input = (Unit::Input, Tier::Standard, 0, 1_000_000);
+            assert_eq!(found, [input, (expected, Tier::Standard, 0, 10_000_000_000)], "{name} of {provider}");
+        }
+        let grok = json!({"litellm_provider": "xai", "input_cost_per_token": 1e-6});
+        let searched = (Unit::WebSearch, Tier::Standard, 0, 5_000_000_000);
+        assert!(rates(model("grok-4", grok.as_object().unwrap()).price).contains(&searched));
+        let free = json!({"input_cost_per_token": 0, "search_context_cost_per_query": same(0.01)});
+        assert_eq!(model("m", free.as_object().unwrap()).price, None, "a preview stays without a price");
     }
 
     #[test]

@@ -134,8 +134,13 @@ impl Price {
             Breadth::Medium => Unit::RequestMedium,
             Breadth::High => Unit::RequestHigh,
         };
+        let searched = [(Unit::WebSearch, usage.searches), (Unit::WebSearchPrompt, usage.searches.min(1))];
+        let searched =
+            searched.map(|(unit, count)| of(unit).map(|price| u128::from(count) * u128::from(price.0)));
+        let requests = if searched == [None; 2] { usage.searches.max(1) } else { 1 };
+        sum += searched.into_iter().flatten().sum::<u128>() * 1_000;
         if let Some(price) = of(request) {
-            sum += u128::from(usage.searches.max(1)) * u128::from(price.0) * 1_000;
+            sum += u128::from(requests) * u128::from(price.0) * 1_000;
             otherwise = true;
         }
         // Most models that count what they read do not charge for it.
@@ -436,6 +441,28 @@ mod tests {
             (Price::default(), false),
         ] {
             assert_eq!(price.is_free(), expected, "{price:?}");
+        }
+    }
+
+    #[test]
+    fn searches_of_the_models_own_will_are_paid_for_one_by_one_or_once() {
+        let usage = |searches| Usage { input: 100, output: 10, searches, ..Usage::default() };
+        let cost = |rates: &[(Unit, f64)], searches| {
+            price(rates).settle(&usage(searches), When::default()).unwrap().0
+        };
+        let claude = [(Unit::Input, 3.0), (Unit::Output, 15.0), (Unit::WebSearch, 0.01)];
+        let old_gemini = [(Unit::Input, 3.0), (Unit::Output, 15.0), (Unit::WebSearchPrompt, 0.035)];
+        let both =
+            [(Unit::Input, 3.0), (Unit::Output, 15.0), (Unit::WebSearch, 0.01), (Unit::Request, 0.001)];
+        let tokens = 100 * 3_000 + 10 * 15_000;
+        for (searches, each, once, with_request) in [
+            (0, 0, 0, 1_000_000),
+            (1, 10_000_000, 35_000_000, 11_000_000),
+            (3, 30_000_000, 35_000_000, 31_000_000),
+        ] {
+            assert_eq!(cost(&claude, searches), tokens + each, "{searches}");
+            assert_eq!(cost(&old_gemini, searches), tokens + once, "{searches}");
+            assert_eq!(cost(&both, searches), tokens + with_request, "{searches}");
         }
     }
 

@@ -50,6 +50,10 @@ pub enum Unit {
     RequestHigh,
     /// Tokens that were read on the web, where they are charged for.
     Citation,
+    /// A search of the web by the provider's own tool.
+    WebSearch,
+    /// A prompt for which the provider searched the web, however often.
+    WebSearchPrompt,
 }
 
 /// The price of one unit under one condition.
@@ -67,7 +71,7 @@ pub struct Rate {
 
 impl Unit {
     /// All of them, with the letter of the compact form and the name that people write.
-    pub const ALL: [(Self, char, &'static str); 19] = [
+    pub const ALL: [(Self, char, &'static str); 21] = [
         (Self::Input, 'i', "input"),
         (Self::CachedRead, 'r', "cached_read"),
         (Self::CacheWrite, 'w', "cache_write"),
@@ -87,6 +91,8 @@ impl Unit {
         (Self::RequestMedium, 'm', "request_medium"),
         (Self::RequestHigh, 'h', "request_high"),
         (Self::Citation, 'C', "citation"),
+        (Self::WebSearch, 'S', "web_search"),
+        (Self::WebSearchPrompt, 'P', "web_search_prompt"),
     ];
 
     /// The name that people write.
@@ -96,12 +102,17 @@ impl Unit {
 
     /// Whether it is priced by the million (tokens and characters) rather than one by one.
     pub fn by_million(self) -> bool {
-        !self.is_request() && !matches!(self, Self::Image | Self::AudioSecond)
+        !self.is_request() && !self.is_search() && !matches!(self, Self::Image | Self::AudioSecond)
     }
 
     /// Whether it is a whole request.
     pub(super) fn is_request(self) -> bool {
         matches!(self, Self::Request | Self::RequestMedium | Self::RequestHigh)
+    }
+
+    /// Whether it is paid for what the provider looked up on the web.
+    pub(super) fn is_search(self) -> bool {
+        matches!(self, Self::WebSearch | Self::WebSearchPrompt)
     }
 
     /// The unit whose price counts where this one has none.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::chat::{Object, Tool, ToolKind};
 
 /// OpenAI's chat asks for a search beside the tools.
-pub(super) const OPTIONS: &str = "web_search_options";
+pub const OPTIONS: &str = "web_search_options";
 
 /// Google's names of the tool.
 const GOOGLES: [&str; 2] = ["googleSearch", "google_search"];
@@ -13,6 +13,9 @@ const GOOGLES: [&str; 2] = ["googleSearch", "google_search"];
 /// The version of Anthropic's tool that asks for nothing beside the search:
 /// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool>
 const ANTHROPICS: &str = "web_search_20250305";
+
+/// What all names of the tool have in them, in lower case.
+const NAMES: [&str; 3] = ["web_search", "googlesearch", "google_search"];
 
 /// What is said of the user's place.
 const PLACE: [&str; 4] = ["country", "region", "city", "timezone"];
@@ -90,6 +93,21 @@ impl<'a> Search<'a> {
     }
 }
 
+/// How often the tools of a request, as JSON text, can search the web; `unlimited` times for each that sets no limit.
+pub fn at_most(tools: &str, unlimited: u64) -> u64 {
+    let names = |text: &str| NAMES.iter().any(|name| text.contains(name));
+    if !names(&tools.to_ascii_lowercase()) {
+        return 0;
+    }
+    let tools: Vec<Object> = serde_json::from_str(tools).unwrap_or_default();
+    let is_search = |tool: &&Object| {
+        let kind = tool.get("type").and_then(Value::as_str);
+        kind.is_some_and(names) || tool.keys().any(|key| names(&key.to_ascii_lowercase()))
+    };
+    let most = |tool: &Object| tool.get("max_uses").and_then(Value::as_u64).unwrap_or(unlimited);
+    tools.iter().filter(is_search).map(most).fold(0, u64::saturating_add)
+}
+
 /// A place, which OpenAI's chat nests once more.
 fn place(value: &Value) -> Option<Object> {
     let said = value.get("approximate").unwrap_or(value);
@@ -162,6 +180,24 @@ mod tests {
         for rest in [json!({"type": "web_fetch_20250910"}), json!({"urlContext": {}}), json!({"type": "mcp"})]
         {
             assert_eq!(Search::of(&tool(&rest)), None, "{rest}");
+        }
+    }
+
+    #[test]
+    fn searches_are_counted_by_the_tools_that_make_them() {
+        for (tools, most) in [
+            (r#"[{"type":"function","function":{"name":"web_search"}}]"#, 0),
+            (r#"[{"type":"web_search_20260318","name":"web_search","max_uses":3}]"#, 3),
+            (r#"[{"type":"web_search"},{"type":"function","name":"f"}]"#, 10),
+            (r#"[{"googleSearch":{}},{"functionDeclarations":[]}]"#, 10),
+            (r#"[{"google_search_retrieval":{}}]"#, 10),
+            (
+                r#"[{"type":"web_search_preview","max_uses":18446744073709551615},{"type":"web_search"}]"#,
+                u64::MAX,
+            ),
+            (r#"{"web_search":1}"#, 0),
+        ] {
+            assert_eq!(at_most(tools, 10), most, "{tools}");
         }
     }
 

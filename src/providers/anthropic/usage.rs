@@ -20,6 +20,14 @@ pub(super) struct WireUsage {
     iterations: Option<Vec<WireUsage>>,
     /// `standard`, `priority` or `batch`: <https://platform.claude.com/docs/en/api/service-tiers>
     service_tier: Option<Value>,
+    /// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool#usage-and-pricing>
+    server_tool_use: Option<ServerTools>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+struct ServerTools {
+    web_search_requests: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
@@ -50,6 +58,7 @@ impl WireUsage {
         newer(&mut self.output_tokens_details, later.output_tokens_details);
         newer(&mut self.iterations, later.iterations);
         newer(&mut self.service_tier, later.service_tier);
+        newer(&mut self.server_tool_use, later.server_tool_use);
     }
 
     /// The classes; `None` when nothing was said.
@@ -90,6 +99,7 @@ impl WireUsage {
             cache_write_long: long.unwrap_or(0).min(cache_write),
             output,
             reasoning: thinking.unwrap_or(0).min(output),
+            searches: self.server_tool_use.as_ref().and_then(|tools| tools.web_search_requests).unwrap_or(0),
             ..Usage::default()
         }
         .in_tier(self.service_tier.as_ref().and_then(Value::as_str))
@@ -125,6 +135,17 @@ mod tests {
         };
         assert_eq!(seen.classes(), Some(expected));
         assert_eq!(usage("{}").classes(), None);
+    }
+
+    #[test]
+    fn searches_of_the_web_are_counted() {
+        let mut seen =
+            usage(r#"{"input_tokens":1,"server_tool_use":{"web_search_requests":2,"web_fetch_requests":1}}"#);
+        assert_eq!(seen.classes().unwrap().searches, 2);
+        seen.update(usage(r#"{"output_tokens":9,"server_tool_use":{"web_search_requests":3}}"#));
+        assert_eq!(seen.classes().unwrap().searches, 3);
+        seen.update(usage(r#"{"output_tokens":10,"server_tool_use":null}"#));
+        assert_eq!(seen.classes().unwrap().searches, 3);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::part::{self, Said};
 use super::{cite, fault, finish, logprobs, partial, usage};
-use crate::chat::{Answer, Choice, Object, Part, ToolKind, proof};
+use crate::chat::{Answer, Choice, Object, Part, ToolKind, Usage, proof};
 use crate::fault::Fault;
 use crate::json;
 
@@ -23,6 +23,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
         Some(Value::Array(candidates)) => candidates,
         _ => Vec::new(),
     };
+    let searches = candidates.iter().map(usage::searches).sum();
     let mut choices = Vec::with_capacity(candidates.len());
     for (place, candidate) in candidates.into_iter().enumerate() {
         if let Value::Object(candidate) = candidate {
@@ -43,7 +44,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
         id,
         created,
         choices,
-        usage: counted.as_ref().and_then(usage::read),
+        usage: counted.as_ref().and_then(usage::read).map(|usage| Usage { searches, ..usage }),
         rest: object,
     })
 }

@@ -18,6 +18,8 @@ pub(super) struct GeminiDecoder {
     started: bool,
     choices: Vec<ChoiceState>,
     usage: Option<Usage>,
+    /// How often the web was searched.
+    searches: u64,
     ended: bool,
 }
 
@@ -52,6 +54,7 @@ impl GeminiDecoder {
             started: false,
             choices: Vec::new(),
             usage: None,
+            searches: 0,
             ended: false,
         }
     }
@@ -72,13 +75,15 @@ impl GeminiDecoder {
             self.blocked(reason, events);
         }
         if let Some(Value::Array(candidates)) = object.shift_remove("candidates") {
+            self.searches = self.searches.max(candidates.iter().map(usage::searches).sum());
             for (place, candidate) in candidates.into_iter().enumerate() {
                 if let Value::Object(candidate) = candidate {
                     self.candidate(candidate, place, events)?;
                 }
             }
         }
-        if let Some(usage) = object.shift_remove("usageMetadata").as_ref().and_then(usage::read)
+        let counted = object.shift_remove("usageMetadata").as_ref().and_then(usage::read).or(self.usage);
+        if let Some(usage) = counted.map(|usage| Usage { searches: self.searches, ..usage })
             && self.usage != Some(usage)
         {
             self.usage = Some(usage);

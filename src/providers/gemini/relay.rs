@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::pieces::{Piece, Pieces};
 use super::{Surface, decode, fault, finish, foreign, usage};
@@ -69,6 +70,7 @@ pub(super) fn whole(body: Bytes) -> Result<Relayed, Fault> {
         && let Some(reason) = peek.finish()
     {
         let usage = peek.usage_metadata.as_ref().and_then(usage::read);
+        let usage = usage.map(|usage| Usage { searches: peek.searches(), ..usage });
         return Ok(Relayed { usage, finish: Some(reason.word()), lost: Vec::new(), body });
     }
     // The long way says what is wrong, if anything.
@@ -101,6 +103,8 @@ pub(super) struct GeminiStream {
     /// Index, finish, whether it called a tool: of every candidate seen.
     choices: Vec<(u32, Option<FinishReason>, bool)>,
     usage: Option<Usage>,
+    /// How often the web was searched.
+    searches: u64,
     text_bytes: u64,
     done: bool,
 }
@@ -113,6 +117,7 @@ impl GeminiStream {
             halves: Halves::default(),
             choices: Vec::new(),
             usage: None,
+            searches: 0,
             text_bytes: 0,
             done: false,
         }
@@ -156,9 +161,9 @@ impl GeminiStream {
                 return Err(fault::inside_success(&value));
             }
         };
-        if let Some(usage) = peek.usage_metadata.as_ref().and_then(usage::read) {
-            self.usage = Some(usage);
-        }
+        self.searches = self.searches.max(peek.searches());
+        let counted = peek.usage_metadata.as_ref().and_then(usage::read).or(self.usage);
+        self.usage = counted.map(|usage| Usage { searches: self.searches, ..usage });
         let mut content = false;
         if finish::block_reason(peek.prompt_feedback.as_ref()).is_some() {
             self.note(0, Some(FinishReason::ContentFilter), false);
@@ -259,6 +264,8 @@ struct CandidatePeek<'a> {
     #[serde(borrow)]
     content: Option<ContentPeek<'a>>,
     finish_reason: Option<Value>,
+    #[serde(borrow)]
+    grounding_metadata: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -283,6 +290,13 @@ impl<'a> CandidatePeek<'a> {
 }
 
 impl Peek<'_> {
+    /// How often the web was searched.
+    fn searches(&self) -> u64 {
+        let grounded = self.candidates.iter().flatten().filter_map(|candidate| candidate.grounding_metadata);
+        let read = grounded.filter_map(|grounding| serde_json::from_str::<Value>(grounding.get()).ok());
+        read.map(|grounding| usage::queries(&grounding)).sum()
+    }
+
     /// How the first candidate ended; `None` when this is no answer, or one that has no end.
     fn finish(&self) -> Option<FinishReason> {
         let Some((first, others)) = self.candidates.as_deref().and_then(<[_]>::split_first) else {

@@ -55,6 +55,18 @@ pub(super) fn read(metadata: &Value) -> Option<Usage> {
     })
 }
 
+/// How often the web was searched for a candidate.
+pub(super) fn searches(candidate: &Value) -> u64 {
+    candidate.get("groundingMetadata").map_or(0, queries)
+}
+
+/// How often the web was searched, by what an answer is grounded on:
+/// <https://ai.google.dev/gemini-api/docs/google-search>
+pub(super) fn queries(grounding: &Value) -> u64 {
+    let queries = grounding.get("webSearchQueries").and_then(Value::as_array);
+    queries.map_or(0, |queries| queries.len() as u64)
+}
+
 /// Vertex AI names the traffic. What is paid for in advance has no tier.
 fn tier(metadata: &Value) -> Option<Tier> {
     let word = |key: &str| metadata.get(key).and_then(Value::as_str);
@@ -97,6 +109,18 @@ mod tests {
         ] {
             let found = read(&metadata).map(|u| (u.input, u.cached_read, u.output, u.reasoning));
             assert_eq!(found, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn searches_are_counted_by_their_queries() {
+        for (candidate, expected) in [
+            (json!({"groundingMetadata": {"webSearchQueries": ["a", "b"], "groundingChunks": []}}), 2),
+            (json!({"groundingMetadata": {"groundingChunks": []}}), 0),
+            (json!({"groundingMetadata": {"webSearchQueries": "a"}}), 0),
+            (json!({"content": {}}), 0),
+        ] {
+            assert_eq!(searches(&candidate), expected, "{candidate}");
         }
     }
 

@@ -254,8 +254,14 @@ mod tests {
         assert_eq!(choice.finish.as_ref().unwrap().reason, FinishReason::ToolCalls);
         assert_eq!(choice.logprobs.as_ref().unwrap()["content"][0]["token"], "hi");
         assert_eq!((&*answer.id, &*answer.model, answer.created), ("resp_1", "gpt-5-pro", 1_700_000_000));
-        let used =
-            Usage { input: 5, output: 7, reasoning: 2, tier: Some(Tier::Standard), ..Usage::default() };
+        let used = Usage {
+            input: 5,
+            output: 7,
+            reasoning: 2,
+            searches: 1,
+            tier: Some(Tier::Standard),
+            ..Usage::default()
+        };
         assert_eq!(answer.usage, Some(used));
         assert_eq!(Value::Object(answer.rest), json!({"service_tier": "default"}));
     }

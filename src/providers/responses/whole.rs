@@ -25,6 +25,9 @@ pub(super) struct Peek<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     service_tier: Option<Value>,
+    /// What tools of the provider's own were used.
+    #[serde(borrow)]
+    tool_usage: Option<&'a RawValue>,
     #[serde(borrow)]
     output: Option<Vec<ItemPeek<'a>>>,
 }
@@ -40,6 +43,8 @@ struct Details {
 struct ItemPeek<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
+    #[serde(borrow)]
+    action: Option<&'a RawValue>,
 }
 
 /// The body for the client, what it says was used, and how it ended.
@@ -85,7 +90,36 @@ impl Peek<'_> {
     /// Usage in disjoint classes.
     pub(super) fn usage(&self) -> Option<Usage> {
         let tier = self.service_tier.as_ref().and_then(Value::as_str);
-        openai::usage::read(self.usage?.get(), false).map(|tally| tally.usage.in_tier(tier))
+        let tally = openai::usage::read(self.usage?.get(), false)?;
+        let searches = tally.usage.searches.max(self.searches());
+        Some(Usage { searches, ..tally.usage.in_tier(tier) })
+    }
+
+    /// How often the web was searched: as OpenAI counts it, or where nobody does, by the items. To open a page is none:
+    /// <https://platform.openai.com/docs/guides/tools-web-search>
+    fn searches(&self) -> u64 {
+        #[derive(Deserialize)]
+        struct Counted {
+            web_search: Requests,
+        }
+        #[derive(Deserialize)]
+        struct Requests {
+            num_requests: u64,
+        }
+        #[derive(Deserialize)]
+        struct Action {
+            #[serde(rename = "type")]
+            kind: String,
+        }
+        if let Some(counted) = self.tool_usage.and_then(|raw| serde_json::from_str::<Counted>(raw.get()).ok())
+        {
+            return counted.web_search.num_requests;
+        }
+        let is_search = |raw: &RawValue| {
+            serde_json::from_str::<Action>(raw.get()).is_ok_and(|action| action.kind == "search")
+        };
+        let calls = self.output.iter().flatten().filter(|item| item.kind == "web_search_call");
+        calls.filter(|call| call.action.is_none_or(is_search)).count() as u64
     }
 
     /// Why it ended; `None` while it goes on in the background.
