@@ -295,7 +295,8 @@ impl WireUsage {
     /// What the answer says that it cost in all.
     fn said_cost(&self) -> Option<Nano> {
         let beside = self.cost_details.0.filter(|_| self.is_byok.0).unwrap_or_default();
-        let ticks = self.cost_in_usd_ticks.value.map(|ticks| Nano(ticks / 10));
+        // None at all is what models of xAI cost elsewhere.
+        let ticks = self.cost_in_usd_ticks.value.filter(|ticks| *ticks > 0).map(|ticks| Nano(ticks / 10));
         self.cost.total.map(|cost| Nano(cost.0.saturating_add(beside.0))).or(ticks)
     }
 

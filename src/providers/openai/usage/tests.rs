@@ -177,6 +177,8 @@ fn xai_says_what_it_looked_up_and_what_it_cost() {
         "server_side_tool_usage_details":{"web_search_calls":2,"x_search_calls":1,"mcp_calls":4}}"#;
     let usage = read(raw, false).unwrap().usage;
     assert_eq!((usage.searches, usage.said_cost), (3, Some(Nano(16_150_850))));
+    let elsewhere = r#"{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost_in_usd_ticks":0}"#;
+    assert_eq!(read(elsewhere, false).unwrap().usage.said_cost, None);
 }
 
 #[test]
