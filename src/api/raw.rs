@@ -182,6 +182,12 @@ impl Asked for RawAsk {
         self.seen.raw("path").is_some_and(|path| path.contains("/batches"))
     }
 
+    /// Anthropic's, wherever they are asked for.
+    fn results(&self) -> Option<&str> {
+        let (_, below) = self.seen.raw("path")?.trim_matches('"').split_once("messages/batches/")?;
+        below.strip_suffix("/results").filter(|id| !id.contains('/'))
+    }
+
     fn prompts(&self) -> u64 {
         self.seen.raw("prompt").map_or(1, prompts_in)
     }

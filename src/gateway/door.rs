@@ -121,6 +121,10 @@ pub trait Asked: Carry + facts::Body {
     fn is_batch(&self) -> bool {
         false
     }
+    /// The batch whose results the answer is, where these alone tell of its usage.
+    fn results(&self) -> Option<&str> {
+        None
+    }
     /// What this whole answer says of work in the background.
     fn later(&self, _answer: &[u8], _usage: Option<&Usage>) -> Later {
         Later::No

@@ -445,7 +445,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             (s.candidates, s.model_versions) = (candidates, versions);
             s.tier = asked_tier.filter(|tier| tier.is_dearer()).unwrap_or_default();
             s.any_tier = any_tier;
-            s.expect(asked.is_look(), asked.is_batch());
+            s.expect(&*asked);
             s.say.clone_from(&say);
             if let Some(papers) = &mut s.papers {
                 papers.limits = Some(limits);

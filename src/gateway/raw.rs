@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::admission::{Permit, shutting_down};
-use super::batch::Batch;
+use super::batch::{Batch, Results};
 use super::settle::Settlement;
 use super::watch::Closing;
 use crate::executor::{Piece, Raw};
@@ -52,6 +52,8 @@ pub struct RawBody {
     events: bool,
     /// The beginning of an answer that may be a batch.
     begun: Option<Vec<u8>>,
+    /// What the results of a batch used, where that is the answer.
+    results: Option<Results>,
 }
 
 /// No batch is told in more bytes.
@@ -61,18 +63,20 @@ impl RawBody {
     pub(super) fn new(
         raw: Box<Raw>,
         method: &Method,
-        settlement: Option<Box<Settlement>>,
+        mut settlement: Option<Box<Settlement>>,
         permit: Permit,
         closing: watch::Receiver<bool>,
         began: Instant,
     ) -> Self {
         let headers = shown(&raw, method);
+        let results = settlement.as_mut().filter(|_| raw.status() == 200).and_then(|s| s.results());
         let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         Self {
             status: StatusCode::from_u16(raw.status()).unwrap_or(StatusCode::BAD_GATEWAY),
             events: kind.starts_with(b"text/event-stream"),
             headers,
             begun: settlement.as_ref().filter(|s| s.may_tell_of_batches()).map(|_| Vec::new()),
+            results,
             raw: Some(raw),
             settlement,
             _permit: permit,
@@ -98,11 +102,22 @@ impl RawBody {
         settlement.target = Some(raw.target().clone());
     }
 
+    fn hear_results(&mut self, bytes: &[u8]) {
+        let Self { raw: Some(raw), settlement: Some(settlement), results: Some(results), .. } = self else {
+            return;
+        };
+        settlement.target.get_or_insert_with(|| raw.target().clone());
+        results.feed(bytes, |usage, model| settlement.of_batch(usage, Some(model)));
+    }
+
     fn end(&mut self, broken: Option<&Fault>) {
         self.note();
         let Some(mut settlement) = self.settlement.take() else { return };
         if let Some(batch) = self.begun.take().as_deref().and_then(Batch::read) {
             settlement.learn_of_batch(batch);
+        }
+        if let Some(results) = self.results.take().filter(|_| broken.is_none()) {
+            settlement.learn_of_results(results);
         }
         let status = self.status.as_u16();
         let complaint = self.raw.take().and_then(|raw| raw.complaint().cloned());
@@ -134,6 +149,7 @@ impl http_body::Body for RawBody {
             Piece::Bytes(bytes) => {
                 self.begun = self.begun.take().filter(|begun| begun.len() + bytes.len() <= LONGEST_BATCH);
                 self.begun.iter_mut().for_each(|begun| begun.extend_from_slice(&bytes));
+                self.hear_results(&bytes);
                 let waited = self.began.elapsed();
                 if self.events
                     && let Some(settlement) = &mut self.settlement

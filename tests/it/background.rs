@@ -205,3 +205,68 @@ async fn a_batch_is_paid_for_once_by_who_asked_for_it() {
     assert_eq!((&rows[0]["input"], &rows[0]["output"]), (&json!(1_000), &json!(100)));
     assert_eq!(purse(&gateway).await, (1_110_000_000, 0));
 }
+
+/// Anthropic with a batch: three results of two models, one without an answer.
+fn anthropics(heard: &Heard) -> Vec<Act> {
+    let batch = |status: &str, succeeded: u64| {
+        json!({ "id": "msgbatch_1", "type": "message_batch", "processing_status": status, "results_url": null,
+            "request_counts": { "processing": 0, "succeeded": succeeded, "errored": 1 } })
+    };
+    let line = |id: &str, model: &str, input: u64| {
+        let usage = json!({ "input_tokens": input, "output_tokens": 10, "service_tier": "batch" });
+        let message = json!({ "type": "message", "model": model, "content": [], "usage": usage });
+        json!({ "custom_id": id, "result": { "type": "succeeded", "message": message } }).to_string()
+    };
+    let failed = json!({ "custom_id": "c", "result": { "type": "errored", "error": { "type": "error" } } });
+    match (heard.method.as_str(), &*heard.path) {
+        ("GET", path) if path.ends_with("msgbatch_2") => {
+            let mut none = batch("ended", 0);
+            none["id"] = "msgbatch_2".into();
+            acts::whole(200, &none)
+        }
+        ("GET", path) if path.ends_with("/results") => {
+            let lines = format!("{}\n{failed}\n{}\n", line("a", "m", 100), line("b", "other", 200));
+            acts::answer(200, &[("content-type", "application/x-jsonl")], lines)
+        }
+        ("GET", _) => acts::whole(200, &batch("ended", 2)),
+        _ => {
+            let mut made = batch("in_progress", 0);
+            let second = String::from_utf8_lossy(&heard.body).contains("second");
+            made["id"] = if second { "msgbatch_2" } else { "msgbatch_1" }.into();
+            acts::whole(200, &made)
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_anthropics_is_paid_for_once_when_its_results_are_read() {
+    let up = Upstream::start(anthropics);
+    let gateway = gateway::start(&format!(
+        "state: {{ ledger: sqlite:./data/tollgate.db }}\n\
+         providers:\n  a: {{ preset: anthropic, base_url: \"{}\", keys: [ env:TEST_KEY ] }}\n\
+         prices: {{ models: {{ \"a/*\": {{ price: {{ input: 1000, output: 1000 }} }} }} }}\n\
+         budgets:\n  - {{ name: all, dollars: 90, per: total }}\n",
+        up.url()
+    ));
+    for word in ["first", "second"] {
+        let params =
+            json!({ "model": "m", "max_tokens": 5, "messages": [{ "role": "user", "content": word }] });
+        let asked = json!({ "requests": [{ "custom_id": "a", "params": params }] });
+        assert_eq!(post(gateway.clients, "/v1/messages/batches", &asked).await.status, 200);
+    }
+    let batches = "/v1/messages/batches";
+    let end = look(&gateway, Method::GET, &format!("{batches}/msgbatch_1")).await;
+    assert_eq!(end.json()["processing_status"], "ended");
+    assert_eq!(lines(&gateway, "").await[0]["state"], "open", "its results are still to be read");
+    for path in ["/v1/messages/batches", "/passthrough/a/v1/messages/batches", "/v1/messages/batches"] {
+        let results = look(&gateway, Method::GET, &format!("{path}/msgbatch_1/results")).await;
+        assert_eq!(results.text().lines().count(), 3, "{results:#?}");
+    }
+    assert_eq!(look(&gateway, Method::GET, &format!("{batches}/msgbatch_2")).await.status, 200);
+    let rows = rows(&gateway).await;
+    let costs: Vec<_> = rows.iter().map(|row| row["cost"].as_u64().unwrap()).collect();
+    assert_eq!(costs, [320_000_000, 0, 0, 0, 0, 0, 0], "{rows:#?}");
+    assert_eq!((&rows[0]["input"], &rows[0]["output"]), (&json!(300), &json!(20)));
+    assert_eq!((&rows[0]["tier"], &rows[1]["state"]), (&json!("batch"), &json!("settled")));
+    assert_eq!(purse(&gateway).await, (320_000_000, 0));
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Settlement;
 use crate::chat::{Tier, Usage};
 use crate::facts::Endpoint;
-use crate::gateway::batch::{self, Batch};
+use crate::gateway::batch::{self, Batch, Results};
 use crate::gateway::door::{Asked, Later};
 use crate::ledger::{Closing, Tab};
 use crate::money::Nano;
@@ -19,6 +19,8 @@ pub(super) struct Due {
     when: When,
     /// The answer may be a batch.
     batch: bool,
+    /// The answer is the results of a batch.
+    results: Option<Box<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,12 +35,18 @@ enum When {
 }
 
 impl Settlement {
-    /// Whether it only looks at what is there, or takes it away; and whether that may be a batch.
-    pub(in crate::gateway) fn expect(&mut self, looks: bool, batch: bool) {
-        self.due.batch = batch || self.endpoint == Endpoint::Batches;
-        if looks {
+    /// Whether it only looks at what is there, or takes it away; whether that may be a batch, or what results of one.
+    pub(in crate::gateway) fn expect(&mut self, asked: &dyn Asked) {
+        self.due.batch = asked.is_batch() || self.endpoint == Endpoint::Batches;
+        self.due.results = asked.results().map(Box::from);
+        if asked.is_look() {
             self.due.when = When::Never;
         }
+    }
+
+    /// The batch whose results the answer is.
+    pub(in crate::gateway) fn results(&mut self) -> Option<Results> {
+        self.due.results.take().map(Results::new)
     }
 
     /// Whether the answer may be a batch.
@@ -86,7 +94,9 @@ impl Settlement {
             (false, true) => {}
             (true, false) => self.wait_on(&batch.id),
             (true, true) => {
-                let usage = batch.usage.and_then(|usage| self.of_batch(usage, batch.model.as_deref()));
+                let nothing = batch.is_empty.then(|| Usage { tier: Some(Tier::Batch), ..Usage::nothing() });
+                let usage =
+                    batch.usage.and_then(|usage| self.of_batch(usage, batch.model.as_deref())).or(nothing);
                 if self.pay_off(&batch.id, usage) {
                     self.usage = usage;
                 }
@@ -94,8 +104,18 @@ impl Settlement {
         }
     }
 
+    /// What the results of a batch say of what it used, once they were read to their end.
+    pub(in crate::gateway) fn learn_of_results(&mut self, results: Results) {
+        let Some((id, usage)) = results.done(|usage, model| self.of_batch(usage, Some(model))) else {
+            return;
+        };
+        if self.pay_off(&id, Some(usage)) {
+            self.usage = Some(usage);
+        }
+    }
+
     /// The usage of a batch, and what it cost, where the model is told.
-    fn of_batch(&self, usage: &str, model: Option<&str>) -> Option<Usage> {
+    pub(in crate::gateway) fn of_batch(&self, usage: &str, model: Option<&str>) -> Option<Usage> {
         let target = self.target.as_ref()?;
         let usage = Usage { tier: Some(Tier::Batch), ..target.wire().usage(&[usage])? };
         let name =
