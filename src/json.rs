@@ -32,6 +32,11 @@ pub use write::{Verbatim, object_to_text, object_with, to_text, write_text, writ
 /// Levels of nesting that the gate lets through; the top-level object is the first.
 pub const MAX_DEPTH: usize = 64;
 
+/// The text that a provider sent; what is no UTF-8 in it is replaced.
+pub fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    simdutf8::basic::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 /// A JSON object that passed the gate: valid UTF-8 without a byte-order mark, one value, no duplicate keys at any
 /// depth, at most [`MAX_DEPTH`] levels, no lone surrogates, no number that a parser would refuse.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use crate::chat::{Object, Usage};
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::frames::{SSE_DONE, SseEvent, SseSplitter};
-use crate::json::Splice;
+use crate::json::{self, Splice};
 use crate::providers::{ClientBody, Frame, Outgoing, QuirkSettings, Relay, Relayed, StreamRelay};
 use crate::target::TargetName;
 
@@ -52,7 +52,7 @@ impl Relay for Completions {
 
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {
         let body = body.slice_ref(body.trim_ascii());
-        let text = String::from_utf8_lossy(&body);
+        let text = json::text_of(&body);
         let peek = read(&text, self.clock.unix_ms())?;
         if peek.choices.is_empty() {
             return Err(fault::malformed("the provider's answer has no choices"));
@@ -198,7 +198,7 @@ impl StreamRelay for CompletionStream {
 
     fn whole(&mut self, body: Bytes, out: &mut Vec<Frame>) -> Result<(), Fault> {
         // A chunk has the form of a whole answer, but for its usage.
-        let text = String::from_utf8_lossy(&body);
+        let text = json::text_of(&body);
         if read(&text, self.now_ms)?.choices.is_empty() {
             return Err(fault::malformed("the provider's answer has no choices"));
         }

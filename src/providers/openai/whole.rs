@@ -71,7 +71,7 @@ pub(super) fn as_stream(
 
 /// Reads and normalises an answer.
 pub(super) fn normalised(body: &[u8], excludes_reasoning: bool, now_ms: u64) -> Result<Whole, Fault> {
-    let text = String::from_utf8_lossy(body.trim_ascii());
+    let text = json::text_of(body.trim_ascii());
     if text.is_empty() {
         return Err(fault::malformed("the provider sent an empty answer"));
     }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::fault;
 use crate::chat::{Finish, FinishReason, Usage};
 use crate::fault::Fault;
+use crate::json;
 use crate::providers::{Relayed, openai};
 
 /// What of a response decides, read without building a tree of the rest.
@@ -50,7 +51,7 @@ struct ItemPeek<'a> {
 /// The body for the client, what it says was used, and how it ended.
 pub(super) fn relay(body: Bytes, now_ms: u64) -> Result<Relayed, Fault> {
     let body = body.slice_ref(body.trim_ascii());
-    let text = String::from_utf8_lossy(&body);
+    let text = json::text_of(&body);
     let peek = read(&text, now_ms)?;
     let (usage, finish) = (peek.usage(), peek.finish().map(|finish| finish.reason.word()));
     Ok(Relayed { usage, finish, lost: Vec::new(), body })
