@@ -147,16 +147,19 @@ impl Bound {
             if size.work.is_look() {
                 return (0, 0);
             }
+            let of = |count: u64, units: &[Unit]| match count {
+                0 => 0,
+                count => u128::from(count) * worst(price, units, 0, when, any_tier),
+            };
             let kinds = if size.media { &PROMPT[..] } else { &PROMPT[..TEXT_ALONE] };
             let prompt = u128::from(size.prompt_most) * worst(price, kinds, size.prompt_most, when, any_tier);
-            let other = u128::from(size.images) * worst(price, &[Unit::Image], 0, when, any_tier)
-                + u128::from(size.characters) * worst(price, &[Unit::Character], 0, when, any_tier)
-                + u128::from(size.audio_ms) * worst(price, &[Unit::AudioSecond], 0, when, any_tier) / 1_000
-                + u128::from(size.citations) * worst(price, &[Unit::Citation], 0, when, any_tier)
-                + u128::from(size.searches.max(1)) * worst(price, &REQUEST, 0, when, any_tier)
-                + u128::from(size.web_searches) * worst(price, &[Unit::WebSearch], 0, when, any_tier)
-                + u128::from(size.web_searches.min(1))
-                    * worst(price, &[Unit::WebSearchPrompt], 0, when, any_tier);
+            let other = of(size.images, &[Unit::Image])
+                + of(size.characters, &[Unit::Character])
+                + of(size.audio_ms, &[Unit::AudioSecond]) / 1_000
+                + of(size.citations, &[Unit::Citation])
+                + of(size.searches.max(1), &REQUEST)
+                + of(size.web_searches, &[Unit::WebSearch])
+                + of(size.web_searches.min(1), &[Unit::WebSearchPrompt]);
             (prompt + other, worst(price, &ANSWER, size.prompt_most, when, any_tier))
         });
         Self {
