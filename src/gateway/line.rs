@@ -416,7 +416,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             caller: &session.facts().caller,
             snapshot: looking.is_some().then_some(&snapshot),
         };
-        let question = opened.question(&outline)?;
+        let question = opened.question(&outline, strict)?;
         let figures = &opened.gateway.shared.figures;
         let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {
