@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -103,14 +103,18 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .merge(guarded)
-        .fallback(|| async {
-            (
+        .fallback(|uri: Uri| async move {
+            let refusal = (
                 StatusCode::NOT_FOUND,
                 "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
                  /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices /admin/v1/keys \
                  /admin/v1/audit /admin/v1/chaos /admin/v1/usage /admin/v1/budgets /admin/v1/alerts \
                  /admin/v1/estimate /admin/v1/tokens /admin/v1/openapi.json\n",
-            )
+            );
+            match uri.path().starts_with("/admin/") {
+                true => refusals::shape(refusal.into_response()).await,
+                false => refusal.into_response(),
+            }
         })
         .with_state(admin);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();

@@ -126,7 +126,7 @@ impl Api {
         let mut caller = Caller { address, ..Caller::default() };
         if !matches!(route, routes::Route::Door { .. }) {
             let known = self.gateway.caller(snapshot, &head.headers, &head.uri, address, route.endpoint());
-            match known {
+            match known.await {
                 Ok(known) => caller = known,
                 Err(fault) => return reply::fault_at(route.tongue(), &fault, &request_id),
             }

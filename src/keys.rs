@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub use desk::{BUDGETS, Change, KeyDesk, PRICE_CHANGES, PRICES, Refused, SHARED_KINDS, patch};
 pub use holder::{Holder, Key, Shown, Written};
 pub use identify::{Auth, Visit};
-pub use jwks::Jwks;
+pub use jwks::{Jwks, PAUSE as JWKS_PAUSE};
 pub use jwt::Verifier;
 pub use presented::credential;
 pub use secret::{Minted, is_well_formed, mint};

@@ -10,7 +10,7 @@ mod settings;
 use std::io;
 
 pub use access_log::AccessLog;
-pub use alerts::{Alarm, alarm, alerts};
+pub use alerts::{Alarm, alarm, alarm_to, alerts};
 pub use meters::{Meters, RequestMeters, TargetMeters};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub use metrics_table::{METRICS, Metric, MetricKind, is_label, is_own, metrics_markdown};

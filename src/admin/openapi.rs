@@ -20,6 +20,9 @@ const DECISIONS: &[&str] = &["rule", "target", "outcome", "model", "status", "si
 const USAGE: &[&str] = &["since", "until", "by", "only", "format", "attempts", "limit", "scope", "zone"];
 const BUDGETS: &[&str] = &["name", "limit"];
 
+/// What is made by these is told with 201.
+const MAKING: &[&str] = &["NewKey", "BudgetSettings", "ChaosSettings"];
+
 /// Bodies that may be left out.
 const OPTIONAL: &[&str] = &["Rotation", "RollBack"];
 
@@ -219,11 +222,12 @@ fn operation(path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
         let schema = if matches!(*name, "limit" | "after" | "status") { &whole } else { &text };
         json!({ "name": name, "in": "query", "schema": schema })
     });
+    let done = if MAKING.contains(&body) { "201" } else { "200" };
     let mut operation = json!({
         "summary": summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": {
-            "200": { "description": "done" },
+            (done): { "description": "done" },
             "default": {
                 "description": "refused",
                 "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Refusal" } } },
@@ -304,6 +308,22 @@ mod tests {
             assert!(has("UsageSum", name) && has("UsageAttempt", name), "{name}");
         }
         assert!(has("UsageAttempt", "app") && has("UsageAttempt", "tier") && has("UsageSum", "cost_usd"));
+    }
+
+    #[test]
+    fn what_is_made_is_told_with_its_own_status() {
+        let paths = &document()["paths"];
+        for (path, method, expected) in [
+            ("/admin/v1/keys", "post", "201"),
+            ("/admin/v1/budgets", "post", "201"),
+            ("/admin/v1/chaos", "post", "201"),
+            ("/admin/v1/prices", "post", "200"),
+            ("/admin/v1/keys/{id}", "patch", "200"),
+        ] {
+            let answers = paths[path][method]["responses"].as_object().unwrap();
+            let statuses: Vec<_> = answers.keys().collect();
+            assert_eq!(statuses, [expected, "default"], "{method} {path}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::money::Nano;
 const OVERHEAD: usize = 512;
 
 /// The first bytes of a packed answer: what it is, and of which form. Another form begins otherwise.
-const MARK: &[u8; 8] = b"tgans\x00\x001";
+const MARK: &[u8; 8] = b"tgans\x00\x002";
 
 /// Bytes of the sum at the end of a packed answer.
 const SUM: usize = 16;
@@ -38,6 +38,8 @@ pub struct Entry {
     pub body: Bytes,
     /// Who gave it.
     pub target: Arc<str>,
+    /// What was lost on the way to them and back, in words; empty where nothing was.
+    pub warnings: Box<str>,
     /// What it cost, where that is known.
     pub cost: Option<Nano>,
     /// When it was given.
@@ -57,7 +59,7 @@ impl Entry {
     }
 
     pub(super) fn weight(&self) -> usize {
-        self.body.len() + self.target.len() + OVERHEAD
+        self.body.len() + self.target.len() + self.warnings.len() + OVERHEAD
     }
 }
 
@@ -67,17 +69,18 @@ pub(super) struct Parcel;
 impl Parcel {
     /// Packs an answer at this moment.
     pub(super) fn pack(entry: &Entry, now: Instant, unix_ms: u64) -> Vec<u8> {
-        let Entry { asks, form, body, target, cost, life, .. } = entry;
+        let Entry { asks, form, body, target, warnings, cost, life, .. } = entry;
         let mut out = Vec::with_capacity(body.len() + target.len() + 128);
         out.extend_from_slice(MARK);
         out.extend_from_slice(asks);
         out.push(u8::from(*form == Form::Stream));
         out.push(u8::from(cost.is_some()));
         let at = unix_ms.saturating_sub(millis(entry.age(now)));
-        let lengths =
-            [cost.map_or(0, |cost| cost.0), at, millis(*life), target.len() as u64, body.len() as u64];
-        lengths.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+        let numbers = [cost.map_or(0, |cost| cost.0), at, millis(*life)];
+        let lengths = [target.len() as u64, warnings.len() as u64, body.len() as u64];
+        numbers.iter().chain(&lengths).for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
         out.extend_from_slice(target.as_bytes());
+        out.extend_from_slice(warnings.as_bytes());
         out.extend_from_slice(body);
         let sum = blake3::hash(&out);
         out.extend(sum.as_bytes().iter().take(SUM));
@@ -93,13 +96,15 @@ impl Parcel {
         let rest = told.strip_prefix(MARK)?;
         let (asks, rest) = rest.split_first_chunk::<32>()?;
         let ([form, priced], rest) = rest.split_first_chunk::<2>()?;
-        let (numbers, rest) = rest.split_first_chunk::<40>()?;
+        let (numbers, rest) = rest.split_first_chunk::<48>()?;
         let mut numbers = numbers
             .chunks_exact(8)
             .map(|eight| eight.first_chunk::<8>().map_or(0, |eight| u64::from_le_bytes(*eight)));
         let mut next = || numbers.next();
-        let (cost, at, life, of_target, of_body) = (next()?, next()?, next()?, next()?, next()?);
-        let (target, body) = rest.split_at_checked(usize::try_from(of_target).ok()?)?;
+        let (cost, at, life) = (next()?, next()?, next()?);
+        let (of_target, of_warnings, of_body) = (next()?, next()?, next()?);
+        let (target, rest) = rest.split_at_checked(usize::try_from(of_target).ok()?)?;
+        let (warnings, body) = rest.split_at_checked(usize::try_from(of_warnings).ok()?)?;
         if body.len() as u64 != of_body {
             return None;
         }
@@ -109,6 +114,7 @@ impl Parcel {
             form: if *form == 0 { Form::Whole } else { Form::Stream },
             body: packed.slice_ref(body),
             target: std::str::from_utf8(target).ok()?.into(),
+            warnings: std::str::from_utf8(warnings).ok()?.into(),
             cost: (*priced == 1).then_some(Nano(cost)),
             at: now.checked_sub(age)?,
             life: Duration::from_millis(life),
@@ -134,6 +140,7 @@ mod tests {
             form: Form::Stream,
             body: Bytes::from_static(b"data: 1\n\n"),
             target: "up/m".into(),
+            warnings: "seed (dropped)".into(),
             cost: Some(Nano(77)),
             at: now - Duration::from_secs(3),
             life: Duration::from_secs(10),
@@ -141,8 +148,8 @@ mod tests {
         let packed = Parcel::pack(&entry, now, 1_000_000);
         let seen = Parcel::unpack(packed.clone().into(), now, 1_002_000).unwrap();
         assert_eq!(
-            (seen.asks, seen.form, &seen.body, &*seen.target),
-            ([9; 32], Form::Stream, &entry.body, "up/m")
+            (seen.asks, seen.form, &seen.body, &*seen.target, &*seen.warnings),
+            ([9; 32], Form::Stream, &entry.body, "up/m", "seed (dropped)")
         );
         assert_eq!((seen.cost, seen.age(now), seen.life), (entry.cost, Duration::from_secs(5), entry.life));
         assert!(Parcel::unpack(packed.clone().into(), now, 1_007_000).is_none(), "too old");

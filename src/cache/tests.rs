@@ -12,6 +12,7 @@ fn entry(text: &str, life: Duration) -> Entry {
         form: Form::Whole,
         body: Bytes::copy_from_slice(text.as_bytes()),
         target: "a/b".into(),
+        warnings: "".into(),
         cost: Some(Nano(5)),
         at: Instant::now(),
         life,

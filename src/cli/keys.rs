@@ -26,6 +26,8 @@ pub(super) enum KeysCommand {
     List(Operator),
     /// Show one key, by its id or its name.
     Show(OneArgs),
+    /// Change what was agreed on about a key: what is given here. It counts at once.
+    Update(Box<UpdateArgs>),
     /// Refuse a key for good, at once.
     Revoke(OneArgs),
     /// Refuse a key until it is enabled again.
@@ -45,6 +47,20 @@ pub(super) struct CreateArgs {
     name: String,
     #[command(flatten)]
     terms: TermsArgs,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+/// A key that changes. Scopes and limits change in the parts that are given; lists are replaced.
+#[derive(Debug, clap::Args)]
+pub(super) struct UpdateArgs {
+    /// Its id or its name.
+    key: String,
+    #[command(flatten)]
+    terms: TermsArgs,
+    /// A field to take away: `team`, `expires`, `scope.models`, `limits.requests`, `tags`. Several times for several.
+    #[arg(long, value_name = "FIELD")]
+    clear: Vec<String>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -88,6 +104,7 @@ pub(super) fn run(command: KeysCommand, config: Option<PathBuf>) -> ExitCode {
         }),
         KeysCommand::List(args) => list(&args, config),
         KeysCommand::Show(args) => one(&args.key, &args.operator, config, None),
+        KeysCommand::Update(args) => update(&args, config),
         KeysCommand::Revoke(args) => one(&args.key, &args.operator, config, Some(&Change::Revoke)),
         KeysCommand::Disable(args) => one(&args.key, &args.operator, config, Some(&Change::Disable)),
         KeysCommand::Enable(args) => one(&args.key, &args.operator, config, Some(&Change::Enable)),
@@ -128,29 +145,51 @@ fn one(
     config: Option<PathBuf>,
     change: Option<&Change>,
 ) -> Result<(), String> {
-    let shown = match (&Place::of(operator, config)?, change) {
-        (Place::Here(_, desk), None) => desk.show(key).map_err(|refused| refused.to_string())?,
-        (Place::Here(runtime, desk), Some(change)) => {
-            let changed = runtime.block_on(desk.change(key, change, &actor()));
-            let (key, secret) = changed.map_err(|refused| refused.to_string())?;
-            with_secret(key, secret.as_ref().map(ExposeSecret::expose_secret))
-        }
-        (Place::There(operator, config), None) => {
-            let path = format!("/admin/v1/keys/{}", encoded(key));
-            ask((operator, config), Method::GET, &path, None)?
-        }
-        (Place::There(operator, config), Some(change)) => {
-            let (action, body) = match change {
-                Change::Disable => ("disable", None),
-                Change::Enable => ("enable", None),
-                Change::Rotate(ms) => ("rotate", Some(json!({ "overlap": format!("{ms}ms") }))),
-                Change::Revoke | Change::Terms(_) => ("revoke", None),
-            };
-            let path = format!("/admin/v1/keys/{}/{action}", encoded(key));
-            ask((operator, config), Method::POST, &path, body.as_ref())?
-        }
+    let place = Place::of(operator, config)?;
+    let shown = match change {
+        None => look(&place, key)?,
+        Some(change) => changed(&place, key, change)?,
     };
     print(&shown, operator.json)
+}
+
+fn update(args: &UpdateArgs, config: Option<PathBuf>) -> Result<(), String> {
+    let place = Place::of(&args.operator, config)?;
+    let fields = args.terms.changes(&look(&place, &args.key)?, &args.clear)?;
+    print(&changed(&place, &args.key, &Change::Terms(fields))?, args.operator.json)
+}
+
+fn look(place: &Place, key: &str) -> Result<Value, String> {
+    match place {
+        Place::Here(_, desk) => desk.show(key).map_err(|refused| refused.to_string()),
+        Place::There(operator, config) => {
+            let path = format!("/admin/v1/keys/{}", encoded(key));
+            ask((operator, config), Method::GET, &path, None)
+        }
+    }
+}
+
+fn changed(place: &Place, key: &str, change: &Change) -> Result<Value, String> {
+    match place {
+        Place::Here(runtime, desk) => {
+            let changed = runtime.block_on(desk.change(key, change, &actor()));
+            let (key, secret) = changed.map_err(|refused| refused.to_string())?;
+            Ok(with_secret(key, secret.as_ref().map(ExposeSecret::expose_secret)))
+        }
+        Place::There(operator, config) => {
+            let path = format!("/admin/v1/keys/{}", encoded(key));
+            let (method, action, body) = match change {
+                Change::Terms(fields) => (Method::PATCH, "", Some(Value::Object(fields.clone()))),
+                Change::Disable => (Method::POST, "/disable", None),
+                Change::Enable => (Method::POST, "/enable", None),
+                Change::Revoke => (Method::POST, "/revoke", None),
+                Change::Rotate(ms) => {
+                    (Method::POST, "/rotate", Some(json!({ "overlap": format!("{ms}ms") })))
+                }
+            };
+            ask((operator, config), method, &format!("{path}{action}"), body.as_ref())
+        }
+    }
 }
 
 fn list(operator: &Operator, config: Option<PathBuf>) -> Result<(), String> {

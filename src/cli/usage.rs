@@ -36,7 +36,7 @@ pub(super) struct UsageArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     only: Vec<String>,
     /// Single attempts instead of sums: an export.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "by")]
     attempts: bool,
     /// The form.
     #[arg(long, value_enum, default_value = "table")]

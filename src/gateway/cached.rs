@@ -18,6 +18,7 @@ use crate::executor::Carry;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::headers;
+use crate::json::Body;
 use crate::plan::{CacheWish, Decision, OutputRules, Verdict};
 use crate::planner::Plan;
 use crate::providers::{self, Dialect, QuirkSettings, Target, Vendor};
@@ -76,7 +77,11 @@ impl Opened<'_> {
     ///
     /// # Errors
     /// A header that says something unknown.
-    pub(super) fn question(&mut self, outline: &Outline<'_>) -> Result<Option<Box<Question>>, Fault> {
+    pub(super) fn question(
+        &mut self,
+        outline: &Outline<'_>,
+        strict: bool,
+    ) -> Result<Option<Box<Question>>, Fault> {
         let Outline { asked, decision, output, plan, caller, snapshot } = *outline;
         let manner = self.cache_manner;
         let caching = &self.snapshot.caching;
@@ -103,7 +108,10 @@ impl Opened<'_> {
             self.tell_cache("bypass");
             return Ok(None);
         };
-        let scope = if rules.shared { None } else { caller.anchor() };
+        // An answer that can be referred to (`previous_response_id`) is its caller's, and only for as long as it is kept.
+        let kept = Some(self.snapshot.kept.keep).filter(|keep| !keep.is_zero() && is_kept(self.door, body));
+        rules.ttl = rules.ttl.min(kept.unwrap_or(Duration::MAX));
+        let scope = if rules.shared && kept.is_none() { None } else { caller.anchor() };
         let mut hasher = blake3::Hasher::new();
         let mut add = |part: &[u8]| {
             hasher.update(&(part.len() as u64).to_le_bytes());
@@ -113,6 +121,13 @@ impl Opened<'_> {
         add(self.door.dialect().as_str().as_bytes());
         add(self.door.endpoint().as_str().as_bytes());
         add(asked.model().as_bytes());
+        // What goes to the provider beside the body. A strict request is no other question where nothing is lost, but that
+        // is not known here.
+        for (name, value) in asked.carried() {
+            add(name.as_bytes());
+            add(value.as_bytes());
+        }
+        add(&[u8::from(strict)]);
         add(self.snapshot.policies.hash().as_bytes());
         // Whoever might answer: other targets give other answers.
         let mut targets: Vec<String> = plan.targets.iter().map(|target| target.name.to_string()).collect();
@@ -175,6 +190,9 @@ impl Opened<'_> {
         let age = entry.age(Instant::now()).as_secs();
         self.told.insert(http::header::AGE, HeaderValue::from(age));
         self.tell(&headers::TARGET, &entry.target);
+        if !entry.warnings.is_empty() {
+            self.tell(&headers::WARNINGS, &entry.warnings);
+        }
         if let Some(saved) = entry.cost {
             self.tell(&headers::COST_SAVED, &saved.to_string());
             metrics::gauge!("tollgate_cache_saved_usd").increment(saved.dollars());
@@ -299,6 +317,12 @@ pub(super) fn too_late() -> Fault {
         FaultKind::Timeout(Phase::Total),
         "the same request is being answered, and that takes too long",
     )
+}
+
+/// Whether the answer is kept, so that it can be referred to.
+fn is_kept(door: &dyn Door, body: &Body) -> bool {
+    let kept = body.raw_bytes("store").is_none_or(|store| store != b"false");
+    kept && door.dialect() == Dialect::Responses && door.endpoint() == Endpoint::Chat
 }
 
 /// Whether the same question has the same answer each time.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 
 use super::{Approach, Intake};
 use crate::chat::Usage;
@@ -159,6 +159,10 @@ pub trait Asked: Carry + facts::Body {
     /// The body, where it is one JSON document that was read to its end: only such requests can be known again.
     fn json(&self) -> Option<&json::Body> {
         None
+    }
+    /// Headers of the client that go to the provider with it, and that the answer may depend on.
+    fn carried(&self) -> &[(&'static str, HeaderValue)] {
+        &[]
     }
     /// Moves to the front the targets that hold a state which the request builds on. The plan's own order stays
     /// otherwise, and no target is added.

@@ -20,7 +20,7 @@ impl Gateway {
     ///
     /// # Errors
     /// When it shows nothing good.
-    pub fn caller(
+    pub async fn caller(
         &self,
         snapshot: &Snapshot,
         headers: &HeaderMap,
@@ -28,7 +28,15 @@ impl Gateway {
         address: Option<IpAddr>,
         endpoint: Option<Endpoint>,
     ) -> Result<Caller, Fault> {
-        let holder = self.holder(snapshot, headers, uri, address, endpoint)?;
+        let seen = self.holder(snapshot, headers, uri, address, endpoint);
+        let holder = if seen.as_ref().is_err_and(|refusal| snapshot.auth.may_renew(refusal)) {
+            drop(seen);
+            // Boxed, as all that few requests need.
+            Box::pin(snapshot.auth.renewed()).await;
+            self.holder(snapshot, headers, uri, address, endpoint)?
+        } else {
+            seen?
+        };
         let mut caller = Caller { address, ..Caller::default() };
         if let Some(holder) = holder {
             name(&mut caller, &holder);
@@ -56,10 +64,25 @@ impl Gateway {
 
 impl Opened<'_> {
     /// Finds out who asks.
-    pub(super) fn recognise(&mut self) -> Result<(), Fault> {
+    pub(super) async fn recognise(&mut self) -> Result<(), Fault> {
+        let seen = self.look();
+        if !seen.as_ref().is_err_and(|refusal| self.snapshot.auth.may_renew(refusal)) {
+            return self.know(seen?);
+        }
+        drop(seen);
+        let snapshot = self.snapshot.clone();
+        // Boxed, as all that few requests need.
+        Box::pin(async move { snapshot.auth.renewed().await }).await;
+        let holder = self.look()?;
+        self.know(holder)
+    }
+
+    fn look(&self) -> Result<Option<Arc<Holder>>, Fault> {
         let endpoint = Some(self.endpoint());
-        let holder =
-            self.gateway.holder(&self.snapshot, &self.headers, &self.uri, self.caller.address, endpoint)?;
+        self.gateway.holder(&self.snapshot, &self.headers, &self.uri, self.caller.address, endpoint)
+    }
+
+    fn know(&mut self, holder: Option<Arc<Holder>>) -> Result<(), Fault> {
         if let Some(holder) = holder {
             name(&mut self.caller, &holder);
             let caller = (holder.key_id.clone(), holder.team.clone());

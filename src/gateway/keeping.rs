@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::heeded::warnings;
 use super::settle::Settlement;
 use crate::cache::{Entry, Form, Key, Lead};
 use crate::facts::Endpoint;
@@ -89,6 +90,7 @@ impl Keeping {
         let cost = settlement.cost();
         let target = settlement.target.as_ref().map(|target| target.name.to_string()).unwrap_or_default();
         let complete = is_complete(settlement);
+        let warnings: Box<str> = warnings(&settlement.journal.lost()).unwrap_or_default().into();
         for (kind, lead, life, most) in self.leads {
             if body.len() as u64 > most || kind == Kind::Cache && !complete {
                 lead.unfit();
@@ -100,6 +102,7 @@ impl Keeping {
                 form,
                 body: body.clone(),
                 target: target.as_str().into(),
+                warnings: warnings.clone(),
                 cost,
                 at,
                 life,

@@ -163,11 +163,11 @@ impl Gateway {
 impl<'g> Opened<'g> {
     /// Who asks: by the key that is shown, where one is asked for. Nobody is welcome once the version that they ask for
     /// has gone.
-    pub(super) fn identify(&mut self) -> Result<Identified<'_, 'g>, Fault> {
+    pub(super) async fn identify(&mut self) -> Result<Identified<'_, 'g>, Fault> {
         if let Some(version) = self.snapshot.version(self.version) {
             version.in_service(self.gateway.shared.clock.unix_ms())?;
         }
-        self.recognise()?;
+        self.recognise().await?;
         Ok(Identified(self))
     }
 
@@ -416,7 +416,7 @@ impl<'o, 'g> Decided<'o, 'g> {
             caller: &session.facts().caller,
             snapshot: looking.is_some().then_some(&snapshot),
         };
-        let question = opened.question(&outline)?;
+        let question = opened.question(&outline, strict)?;
         let figures = &opened.gateway.shared.figures;
         let most = output.as_ref().and_then(|rules| rules.most);
         if let Some(rules) = output.map(Arc::new) {

@@ -75,7 +75,7 @@ impl Gateway {
         let result = {
             // Pinned where it lies: a race of futures that were handed over would move its twelve kilobytes.
             let mut line = pin!(async {
-                let identified = opened.identify()?;
+                let identified = opened.identify().await?;
                 let read = identified.read(body).await?;
                 let admitted = read.admit().await?;
                 let admitted = match admitted.repeated().await? {

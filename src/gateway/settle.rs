@@ -46,7 +46,7 @@ pub(super) struct Settlement {
     decisions: Decisions,
     shared: Arc<Shared>,
     pub(super) snapshot: Arc<Snapshot>,
-    journal: Arc<Journal>,
+    pub(super) journal: Arc<Journal>,
     pub(super) endpoint: Endpoint,
     method: &'static str,
     dialect: Dialect,

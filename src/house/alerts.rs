@@ -1,4 +1,4 @@
-//! Alerts of budgets: written to the log, counted, and carried to webhooks.
+//! Alerts: those of budgets are written to the log and counted, and all of them are carried to webhooks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,17 +6,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::check::{Base, base};
+use super::secrets::Secrets;
 use crate::clock::{Clock, SystemClock};
 use crate::ledger::{Alert, AlertKind, Desk, shown_amount};
 use crate::settings::SecretRef;
-use crate::telemetry;
+use crate::target::Origin;
+use crate::telemetry::{self, Alarm};
 use crate::upstream::{Outbound, Upstream};
 
 /// Where alerts go besides the log and the metrics.
@@ -31,18 +34,42 @@ pub struct AlertSettings {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookSettings {
-    /// `https://…`; plain HTTP only for this machine and private networks.
+    /// `https://…`, or a reference to it where who knows the address may write to it: `env:NAME`, `file:PATH`. Plain HTTP
+    /// only for this machine and private networks.
     pub url: String,
     /// The key of the signature, at least 16 bytes: `x-tollgate-signature: t=SECONDS,v1=HEX` is HMAC-SHA256 over the
     /// seconds, a dot and the body.
     pub secret: SecretRef,
+    /// Which alerts it is told of; all, where nothing is said.
+    #[serde(default)]
+    pub events: Vec<AlertEvent>,
+}
+
+/// What alerts tell of.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertEvent {
+    /// So much of a budget is spent.
+    BudgetThreshold,
+    /// A budget will be exceeded at its pace.
+    BudgetProjection,
+    /// A provider fails too often.
+    ProviderFails,
+    /// It does no longer.
+    ProviderRecovered,
+    /// A target is left alone.
+    BreakerOpened,
+    /// A provider refuses a key.
+    KeyOut,
+    /// A secret of a store is not used any more.
+    SecretLapsed,
 }
 
 /// The shortest key that is worth the name.
 const MIN_SECRET: usize = 16;
-/// Alerts that wait to be told.
+/// Alerts that wait to be told, to each address.
 const QUEUE: usize = 1_024;
-/// Alerts on their way at the same time.
+/// Alerts on their way to one address at the same time.
 const AT_ONCE: usize = 16;
 /// For one delivery.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -57,10 +84,74 @@ const AGAIN: [Duration; 5] = [
 ];
 
 /// A webhook with its key.
-struct Hook {
-    base: Base,
+pub(super) struct Hook {
+    origin: Origin,
+    target: PathAndQuery,
     shown: String,
     secret: SecretString,
+    events: Vec<AlertEvent>,
+}
+
+impl WebhookSettings {
+    /// What its address is, where it is a reference.
+    pub(super) fn reference(&self) -> Option<SecretRef> {
+        if self.url.contains("://") { None } else { self.url.parse().ok() }
+    }
+}
+
+impl Hook {
+    /// A webhook of the configuration.
+    ///
+    /// # Errors
+    /// The field, and what is wrong with it: a secret that cannot be read, or is too short; an address that is none.
+    pub(super) fn of(
+        settings: &WebhookSettings,
+        secrets: &Secrets<'_>,
+    ) -> Result<Self, (&'static str, String)> {
+        let url = match settings.reference() {
+            Some(reference) => secrets.resolve(&reference).map_err(|error| ("url", error))?,
+            None => settings.url.as_str().into(),
+        };
+        let (origin, target) =
+            address(url.expose_secret()).map_err(|error| ("url", format!("the address {error}")))?;
+        let secret =
+            secrets.resolve_token(&settings.secret, MIN_SECRET).map_err(|error| ("secret", error))?;
+        Ok(Self { shown: origin.authority(), origin, target, secret, events: settings.events.clone() })
+    }
+
+    fn wants(&self, event: &str) -> bool {
+        self.events.is_empty() || self.events.iter().any(|wanted| wanted.as_str() == event)
+    }
+}
+
+impl AlertEvent {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::BudgetThreshold => "budget_threshold",
+            Self::BudgetProjection => "budget_projection",
+            Self::ProviderFails => "provider_fails",
+            Self::ProviderRecovered => "provider_recovered",
+            Self::BreakerOpened => "breaker_opened",
+            Self::KeyOut => "key_out",
+            Self::SecretLapsed => "secret_lapsed",
+        }
+    }
+}
+
+/// Where a webhook is, and what is asked for there. Unlike base URLs, addresses of webhooks may have a query, and end with
+/// a slash that means something.
+///
+/// # Errors
+/// What is wrong with it; it is not repeated, for it may be a secret.
+pub(super) fn address(text: &str) -> Result<(Origin, PathAndQuery), &'static str> {
+    let place = text.split_once('?').map_or(text, |(place, _)| place);
+    let Base { origin, .. } = base(place)?;
+    if text.contains('#') {
+        return Err("has a fragment (`#…`)");
+    }
+    let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
+    let target = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Ok((origin, target))
 }
 
 impl super::House {
@@ -71,11 +162,8 @@ impl super::House {
     pub fn courier(&self, upstream: Upstream) -> Result<Courier, String> {
         let secrets = self.secrets();
         let hooks = self.checked.config.alerts.webhooks.iter().enumerate().map(|(at, settings)| {
-            let complain = |error: String| format!("alerts.webhooks[{at}]: {error}");
-            let base = base(&settings.url).map_err(|error| complain(format!("the address {error}")))?;
-            let secret = secrets.resolve_token(&settings.secret, MIN_SECRET).map_err(complain)?;
-            let shown = base.origin.authority();
-            Ok(Arc::new(Hook { base, shown, secret }))
+            let hook = Hook::of(settings, &secrets);
+            hook.map(Arc::new).map_err(|(field, error)| format!("alerts.webhooks[{at}].{field}: {error}"))
         });
         Ok(Courier { hooks: hooks.collect::<Result<_, String>>()?, upstream: Arc::new(upstream) })
     }
@@ -87,36 +175,56 @@ pub struct Courier {
     upstream: Arc<Upstream>,
 }
 
-/// Listens to the alerts of the ledger's budgets, as long as the process runs.
+/// Tells of the alerts of the ledger's budgets, and carries all alerts, as long as the process runs.
 pub async fn carry_alerts(desk: Arc<Desk>, courier: Courier) {
-    let (to, mut alerts) = mpsc::channel(QUEUE);
+    let (to, mut of_budgets) = mpsc::channel(QUEUE);
     desk.budgets.alert_to(to);
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    while let Some(alert) = alerts.recv().await {
-        tell(&alert);
-        let Ok(body) = serde_json::to_vec(&message(&alert)) else { continue };
-        let body = Bytes::from(body);
-        for hook in &courier.hooks {
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                metrics::counter!("tollgate_alerts_dropped_total").increment(1);
-                continue;
-            };
-            let (hook, upstream, body) = (hook.clone(), courier.upstream.clone(), body.clone());
-            tokio::spawn(async move {
-                deliver(&hook, &upstream, body).await;
-                drop(place);
-            });
+    let (to, mut alarms) = mpsc::channel(QUEUE);
+    telemetry::alarm_to(to);
+    let Courier { hooks, upstream } = courier;
+    let lines = hooks.into_iter().map(|hook| {
+        let (to, line) = mpsc::channel(QUEUE);
+        tokio::spawn(carry(hook.clone(), upstream.clone(), line));
+        (hook, to)
+    });
+    let lines: Vec<_> = lines.collect();
+    loop {
+        tokio::select! {
+            Some(alert) = of_budgets.recv() => tell(&alert),
+            Some(alarm) = alarms.recv() => {
+                let Ok(body) = serde_json::to_vec(&message(&alarm)) else { continue };
+                let body = Bytes::from(body);
+                for (_, line) in lines.iter().filter(|(hook, _)| hook.wants(alarm.event)) {
+                    if line.try_send(body.clone()).is_err() {
+                        metrics::counter!("tollgate_alerts_dropped_total").increment(1);
+                    }
+                }
+            }
+            else => return,
         }
     }
 }
 
+/// Each address has a line of its own: one that does not answer keeps no other waiting.
+async fn carry(hook: Arc<Hook>, upstream: Arc<Upstream>, mut line: mpsc::Receiver<Bytes>) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    while let Some(body) = line.recv().await {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let (hook, upstream) = (hook.clone(), upstream.clone());
+        tokio::spawn(async move {
+            deliver(&hook, &upstream, body).await;
+            drop(place);
+        });
+    }
+}
+
+/// An alert of a budget stands in the log and the metrics, and goes on with all others.
 fn tell(alert: &Alert) {
     let (event, percent) = match alert.kind {
-        AlertKind::BudgetThreshold { percent } => ("budget_threshold", percent),
-        AlertKind::BudgetProjection { percent } => ("budget_projection", percent),
+        AlertKind::BudgetThreshold { percent } => (AlertEvent::BudgetThreshold.as_str(), percent),
+        AlertKind::BudgetProjection { percent } => (AlertEvent::BudgetProjection.as_str(), percent),
     };
-    let about = message(alert);
-    telemetry::alarm(event, without_event(about));
+    telemetry::alarm(event, about(alert));
     let standing = &alert.standing;
     let budget = standing.name.to_string();
     let used = shown_amount(standing.measure, standing.used);
@@ -125,22 +233,52 @@ fn tell(alert: &Alert) {
     metrics::counter!("tollgate_budget_alerts_total", "budget" => budget, "event" => event).increment(1);
 }
 
-/// The event stands beside it.
-fn without_event(mut about: serde_json::Value) -> serde_json::Value {
+/// How the budget stands, in numbers and in words. The event and the time stand beside it.
+fn about(alert: &Alert) -> Value {
+    let mut about = serde_json::to_value(alert).unwrap_or_default();
+    let standing = &alert.standing;
     if let Some(about) = about.as_object_mut() {
         about.shift_remove("event");
         about.shift_remove("at_ms");
+        about.insert("used_text".into(), shown_amount(standing.measure, standing.used).into());
+        about.insert("limit_text".into(), shown_amount(standing.measure, standing.limit).into());
     }
     about
 }
 
-/// What a webhook is told: the event, and how the budget stands, in numbers and in words.
-fn message(alert: &Alert) -> serde_json::Value {
-    let mut message = serde_json::to_value(alert).unwrap_or_default();
-    let standing = &alert.standing;
-    message["used_text"] = shown_amount(standing.measure, standing.used).into();
-    message["limit_text"] = shown_amount(standing.measure, standing.limit).into();
+/// What a webhook is told: the event, and a sentence, which Slack and its like show.
+fn message(alarm: &Alarm) -> Value {
+    let mut message = serde_json::to_value(alarm).unwrap_or_default();
+    message["text"] = words(alarm).into();
     message
+}
+
+fn words(alarm: &Alarm) -> String {
+    let word = |name: &str| match &alarm.about[name] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if alarm.about.get("limit_text").is_some() {
+        let part = match &*word("part") {
+            "" => String::new(),
+            part => format!(" ({part})"),
+        };
+        let (percent, limit, used) = (word("percent"), word("limit_text"), word("used_text"));
+        let per = match &*word("per") {
+            "total" => " in all".to_owned(),
+            per => format!(" a {per}"),
+        };
+        return match alarm.event {
+            "budget_projection" => format!(
+                "budget `{}`{part}: at this pace, {percent} % of {limit}{per} will be spent ({used} by now)",
+                word("name")
+            ),
+            _ => format!("budget `{}`{part}: {percent} % of {limit}{per} are spent ({used})", word("name")),
+        };
+    }
+    let facts = alarm.about.as_object().into_iter().flatten();
+    let facts: Vec<String> = facts.map(|(name, _)| format!("{name} {}", word(name))).collect();
+    format!("{}: {}", alarm.event.replace('_', " "), facts.join(", "))
 }
 
 async fn deliver(hook: &Hook, upstream: &Upstream, body: Bytes) {
@@ -165,8 +303,6 @@ async fn deliver(hook: &Hook, upstream: &Upstream, body: Bytes) {
 }
 
 async fn send(hook: &Hook, upstream: &Upstream, body: Bytes) -> Result<(), String> {
-    let path = if hook.base.path.is_empty() { "/" } else { &hook.base.path };
-    let path_and_query = PathAndQuery::try_from(path).map_err(|error| error.to_string())?;
     let mut headers = HeaderMap::new();
     let agent = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
     for (name, value) in
@@ -177,9 +313,8 @@ async fn send(hook: &Hook, upstream: &Upstream, body: Bytes) -> Result<(), Strin
     let signature = signature(hook.secret.expose_secret(), SystemClock.unix_ms() / 1_000, &body);
     let signature = HeaderValue::from_str(&signature).map_err(|error| error.to_string())?;
     headers.insert(HeaderName::from_static("x-tollgate-signature"), signature);
-    let request = Outbound::new(Method::POST, path_and_query, headers, vec![body]);
-    let answer =
-        upstream.send(&hook.base.origin, request, CONNECT).await.map_err(|fault| fault.to_string())?;
+    let request = Outbound::new(Method::POST, hook.target.clone(), headers, vec![body]);
+    let answer = upstream.send(&hook.origin, request, CONNECT).await.map_err(|fault| fault.to_string())?;
     if answer.status().is_success() { Ok(()) } else { Err(format!("answered {}", answer.status())) }
 }
 
@@ -206,5 +341,44 @@ mod tests {
         let expected = ring::hmac::sign(&key, br#"1700000000.{"a":1}"#);
         let hex: String = expected.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(signed, format!("t=1700000000,v1={hex}"));
+    }
+
+    #[test]
+    fn addresses_of_webhooks_keep_what_is_asked_for_there() {
+        for (text, expected) in [
+            ("https://hooks.example.com/services/T0/B0/x", Ok("/services/T0/B0/x")),
+            ("https://x.webhook.office.com/a/?api-version=1&sig=a%2Fb", Ok("/a/?api-version=1&sig=a%2Fb")),
+            ("https://chat.googleapis.com?key=a", Ok("/?key=a")),
+            ("https://h", Ok("/")),
+            ("http://hooks.example.com/x?a=b", Err("would send prompts and keys over the open network")),
+            ("https://u:p@h/?a", Err("contains credentials")),
+            ("https://h/?a#b", Err("has a fragment (`#…`)")),
+            ("hooks", Err("does not begin with `https://` or `http://`")),
+        ] {
+            let found = address(text).map(|(_, target)| target.to_string());
+            assert_eq!(found.as_deref().map_err(|error| *error), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_alert_is_told_in_a_sentence() {
+        let budget = serde_json::json!({
+            "percent": 80, "name": "each-user", "part": "user=anna", "per": "day", "used_text": "$1.6", "limit_text": "$2",
+        });
+        let all = serde_json::json!({ "percent": 120, "name": "all", "part": "", "per": "total", "used_text": "$3", "limit_text": "$5" });
+        let key = serde_json::json!({ "provider": "openai", "key": "env:K", "why": 401 });
+        for (event, about, expected) in [
+            ("budget_threshold", budget, "budget `each-user` (user=anna): 80 % of $2 a day are spent ($1.6)"),
+            (
+                "budget_projection",
+                all,
+                "budget `all`: at this pace, 120 % of $5 in all will be spent ($3 by now)",
+            ),
+            ("key_out", key, "key out: provider openai, key env:K, why 401"),
+        ] {
+            let message = message(&Alarm { at_ms: 7, event, about });
+            assert_eq!(message["text"], expected);
+            assert_eq!((&message["event"], &message["at_ms"]), (&event.into(), &7.into()));
+        }
     }
 }

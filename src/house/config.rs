@@ -163,7 +163,7 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<Vec<BudgetSettings>>")]
     pub budgets: Vec<BudgetSettings>,
-    /// Where alerts of budgets go. Changing it needs a restart.
+    /// Where alerts go. Changing it needs a restart.
     #[serde(deserialize_with = "or_default")]
     #[schemars(with = "Option<AlertSettings>")]
     pub alerts: AlertSettings,

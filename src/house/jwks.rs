@@ -1,39 +1,36 @@
 //! Keeps the public keys of identity providers fresh: read when they are due, or when a token names an unknown one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::feed::text;
-use crate::keys::{Jwks, Keys};
+use crate::keys::{JWKS_PAUSE, Jwks, Keys};
 use crate::upstream::Upstream;
 
 /// For one reading.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How long until an address is read again, whoever asks for it.
-const PAUSE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(500);
 
 /// Runs as long as the process.
 pub async fn follow(keys: Arc<Keys>, upstream: Arc<Upstream>) {
-    let mut read_at: HashMap<String, Instant> = HashMap::new();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let all = keys.wanted_jwks();
-        read_at.retain(|place, _| all.iter().any(|(known, _)| known == place));
         for (place, jwks) in all.into_iter().filter(|(place, _)| place.contains("://")) {
-            let age = read_at.get(&place).map(Instant::elapsed);
-            let due = age.is_none_or(|age| {
-                age >= jwks.every() || age >= PAUSE && (jwks.is_wanted() || !jwks.is_ready())
+            let due = jwks.age().is_none_or(|age| {
+                age >= jwks.every() || age >= JWKS_PAUSE && (jwks.is_wanted() || !jwks.is_ready())
             });
             if due {
-                read_at.insert(place.clone(), Instant::now());
+                jwks.begin();
                 let upstream = upstream.clone();
-                tokio::spawn(async move { refresh(&upstream, &place, &jwks).await });
+                tokio::spawn(async move {
+                    refresh(&upstream, &place, &jwks).await;
+                    jwks.end();
+                });
             }
         }
     }

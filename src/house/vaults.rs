@@ -136,7 +136,8 @@ impl Vaults {
             let set = if of_provider { &mut of_providers } else { &mut others };
             set.insert(reference.clone());
         });
-        others.extend(config.alerts.webhooks.iter().map(|hook| hook.secret.clone()));
+        let hooks = config.alerts.webhooks.iter();
+        others.extend(hooks.flat_map(|hook| hook.reference().into_iter().chain([hook.secret.clone()])));
         self.shared.book().keep(of_providers, &others);
         self.shared.common.current.store(Some(Arc::new(self.clone())));
         self.wake();

@@ -114,7 +114,8 @@ impl KeyTerms {
         for text in self.sources.iter().flatten() {
             text.parse::<Cidr>().map_err(|error| ("sources", error))?;
         }
-        let long = [&self.user, &self.team, &self.app].into_iter().flatten().any(|text| text.len() > 256);
+        let names = [("user", &self.user), ("team", &self.team), ("app", &self.app)];
+        let long = names.into_iter().find(|(_, name)| name.as_ref().is_some_and(|name| name.len() > 256));
         let tags = self.tags.iter().any(|(key, value)| {
             key.is_empty()
                 || key.len() > 64
@@ -123,7 +124,7 @@ impl KeyTerms {
                 || value.contains(',')
         });
         match (long, tags) {
-            (true, _) => Err(("user", "names are at most 256 bytes long".into())),
+            (Some((field, _)), _) => Err((field, "names are at most 256 bytes long".into())),
             (_, true) => Err(("tags", "a tag is a name of up to 64 bytes without `,` and `=`, and a value of up to 256 bytes without `,`".into())),
             _ => Ok(()),
         }

@@ -17,6 +17,9 @@ use crate::settings::Rate;
 /// then.
 const FORGED: Rate = Rate { count: 100, period: Duration::from_secs(1), burst: None };
 
+/// The code of the refusal of a token whose key may be known in a moment.
+const RENEWING: &str = "jwks_renewing";
+
 /// What clients of one snapshot must show.
 #[derive(Default)]
 pub enum Auth {
@@ -25,6 +28,20 @@ pub enum Auth {
     None,
     /// A key, or a token where there is somebody to verify it. Failing ones are slowed down at this rate.
     Required(Rate, Option<Arc<Verifier>>),
+}
+
+impl Auth {
+    /// Whether this refusal is of a token whose key its provider may just have made.
+    pub fn may_renew(&self, refusal: &Fault) -> bool {
+        matches!(self, Self::Required(_, Some(_))) && refusal.code.as_deref() == Some(RENEWING)
+    }
+
+    /// Waits until the keys that tokens are signed with were read again, for a moment at most.
+    pub async fn renewed(&self) {
+        if let Self::Required(_, Some(verifier)) = self {
+            verifier.renewed().await;
+        }
+    }
 }
 
 /// A client at the door.
@@ -56,6 +73,10 @@ impl Keys {
             Err(Refusal::Unready) => {
                 let text = "the keys that tokens are signed with have not been fetched yet";
                 return Err(Fault::new(FaultKind::Unavailable, text).code("jwks_unavailable"));
+            }
+            Err(Refusal::Renewing) => {
+                let text = "the keys that tokens are signed with are being fetched again";
+                return Err(Fault::new(FaultKind::Unavailable, text).code(RENEWING));
             }
             Err(Refusal::For(reason)) => {
                 metrics::counter!("tollgate_auth_failures_total", "reason" => reason).increment(1);
@@ -128,4 +149,6 @@ impl Keys {
 pub(super) enum Refusal {
     For(&'static str),
     Unready,
+    /// It may be let in when the keys that tokens are signed with were read again, which is about to happen.
+    Renewing,
 }

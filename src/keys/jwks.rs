@@ -1,6 +1,7 @@
 //! The public keys of an identity provider (RFC 7517), as they were read last.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -10,9 +11,17 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The most keys of one set; providers have two or three.
 const MOST: usize = 64;
+
+/// How long until an address is read again, whoever asks for it.
+pub const PAUSE: Duration = Duration::from_secs(10);
+
+/// How long a client waits for a reading that may bring the key of its token.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A set of public keys that is read again and again.
 #[derive(Default)]
@@ -22,11 +31,17 @@ pub struct Jwks {
     wanted: AtomicBool,
     /// Milliseconds between two readings.
     every_ms: AtomicU64,
+    /// When the last reading began, and whether it has not ended yet. Files are read with the configuration.
+    reading: Mutex<Option<(Instant, bool)>>,
+    /// How many readings have ended.
+    ended: watch::Sender<u64>,
 }
 
 /// One key.
 pub(super) struct PublicKey {
     id: Option<String>,
+    /// What it is for, where its provider says so.
+    algorithm: Option<String>,
     kind: Kind,
 }
 
@@ -47,6 +62,7 @@ struct Entry {
     kid: Option<String>,
     #[serde(rename = "use")]
     usage: Option<String>,
+    alg: Option<String>,
     crv: Option<String>,
     n: Option<String>,
     e: Option<String>,
@@ -76,9 +92,37 @@ impl Jwks {
         Duration::from_millis(self.every_ms.load(Ordering::Relaxed).max(1_000))
     }
 
-    /// A token named a key that is not here.
-    pub(super) fn want(&self) {
+    /// A token named a key that is not here. Says whether it may be here soon: the address is being read, or will be.
+    pub(super) fn want(&self) -> bool {
         self.wanted.store(true, Ordering::Relaxed);
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.is_some_and(|(began, runs)| runs || began.elapsed() >= PAUSE)
+    }
+
+    /// How long ago the last reading began, if there was one.
+    pub fn age(&self) -> Option<Duration> {
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.map(|(began, _)| began.elapsed())
+    }
+
+    /// A reading begins.
+    pub fn begin(&self) {
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), true));
+    }
+
+    /// It has ended, well or not.
+    pub fn end(&self) {
+        if let Some((_, runs)) = &mut *self.reading.lock().unwrap_or_else(PoisonError::into_inner) {
+            *runs = false;
+        }
+        self.ended.send_modify(|ended| *ended += 1);
+    }
+
+    /// Waits until a reading has ended, for so long as a client may wait.
+    pub(super) async fn renewed(&self) {
+        let mut ended = self.ended.subscribe();
+        // Late or not: the caller looks again.
+        let _ = tokio::time::timeout(PATIENCE, ended.changed()).await;
     }
 
     /// Whether a key was wanted that is not here; says so once.
@@ -101,7 +145,9 @@ impl Jwks {
     ) -> Option<bool> {
         let keys = self.keys.load();
         let fitting = keys.iter().flat_map(|keys| keys.iter()).filter(|key| {
-            key.kind.algorithm() == algorithm && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
+            key.kind.algorithm() == algorithm
+                && key.algorithm.as_deref().is_none_or(|said| said == algorithm)
+                && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
         });
         fitting.map(|key| key.kind.verify(signed, signature)).reduce(|one, other| one || other)
     }
@@ -156,7 +202,10 @@ fn key(entry: &Entry) -> Option<PublicKey> {
         ("OKP", Some("Ed25519")) => Kind::Ed25519(bytes(&entry.x).filter(|x| x.len() == 32)?),
         _ => return None,
     };
-    Some(PublicKey { id: entry.kid.clone(), kind })
+    // The newer name of the same (RFC 9864).
+    let algorithm =
+        entry.alg.as_deref().map(|said| if said == "Ed25519" { "EdDSA" } else { said }.to_owned());
+    Some(PublicKey { id: entry.kid.clone(), algorithm, kind })
 }
 
 /// Some providers write numbers with a zero byte before them, which is not read everywhere.

@@ -59,6 +59,11 @@ impl Verifier {
         Ok(holder)
     }
 
+    /// Waits until the provider's keys were read again, for a moment at most.
+    pub(super) async fn renewed(&self) {
+        self.jwks.renewed().await;
+    }
+
     /// The claims of a token whose signature is good.
     fn claims(&self, token: &str) -> Result<Map<String, Value>, Refusal> {
         let bad = || Refusal::For("token");
@@ -78,11 +83,9 @@ impl Verifier {
         match self.jwks.verify(text("alg").ok_or_else(bad)?, text("kid"), signed.as_bytes(), &signature) {
             Some(true) => serde_json::from_slice(&decode(claims)?).map_err(|_| bad()),
             Some(false) => Err(bad()),
-            None => {
-                // The provider may have a new key.
-                self.jwks.want();
-                Err(bad())
-            }
+            // The provider may have a new key.
+            None if self.jwks.want() => Err(Refusal::Renewing),
+            None => Err(bad()),
         }
     }
 

@@ -134,6 +134,61 @@ async fn failures_behind_an_address_keep_no_good_token_out_unless_very_many_are_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_of_a_new_key_waits_until_the_keys_were_read_again() {
+    let pair = || {
+        let pair = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        Ed25519KeyPair::from_pkcs8(pair.as_ref()).unwrap()
+    };
+    let key = |pair: &Ed25519KeyPair, id: &str, algorithm: &str| {
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key());
+        json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "alg": algorithm, "x": x })
+    };
+    let token = |pair: &Ed25519KeyPair, id: &str| {
+        let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let claims = json!({ "iss": "i", "aud": "a", "sub": "ann", "exp": 4e9 });
+        let signed = format!("{}.{}", part(json!({ "alg": "EdDSA", "kid": id })), part(claims));
+        let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()));
+        format!("{signed}.{signature}")
+    };
+    let (old, new) = (pair(), pair());
+    let jwks = Arc::new(Jwks::default());
+    let set = json!({ "keys": [key(&old, "old", "EdDSA")] });
+    jwks.take(set.to_string().as_bytes()).unwrap();
+    let settings = r#"{ "jwks": "https://id.example", "issuer": "i", "audience": "a" }"#;
+    let verifier = Arc::new(Verifier::new(serde_json::from_str(settings).unwrap(), jwks.clone()));
+    let keys = keys(KeyTerms::default());
+    let status = |shown: &str| {
+        let found = with_tokens(&keys, Some(&verifier), shown, 0);
+        found.map_or_else(|(status, _)| status, |_| 200)
+    };
+    assert_eq!(status(&token(&new, "new")), 401, "nobody reads files again for a token");
+    jwks.begin();
+    assert_eq!(status(&token(&new, "new")), 503, "they are being read");
+    jwks.end();
+    assert_eq!((status(&token(&new, "new")), status(&token(&old, "old"))), (401, 200), "just read");
+    tokio::time::advance(JWKS_PAUSE).await;
+    assert_eq!(status(&token(&new, "new")), 503, "they will be");
+    let auth = Auth::Required(
+        Rate { count: 3, period: Duration::from_secs(60), burst: None },
+        Some(verifier.clone()),
+    );
+    let began = Instant::now();
+    auth.renewed().await;
+    assert_eq!(began.elapsed().as_secs(), 3, "nobody waits for long");
+    let reads = async {
+        jwks.begin();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let set = json!({ "keys": [key(&old, "old", "Ed25519"), key(&new, "new", "EdDSA"), key(&old, "other", "ES256")] });
+        jwks.take(set.to_string().as_bytes()).unwrap();
+        jwks.end();
+    };
+    tokio::join!(auth.renewed(), reads);
+    assert_eq!(began.elapsed().as_millis() / 100, 37, "as soon as they were read");
+    assert_eq!((status(&token(&new, "new")), status(&token(&old, "old"))), (200, 200));
+    assert_eq!(status(&token(&old, "other")), 401, "a key that is for something else");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_old_secret_ends_when_its_time_is_over() {
     let keys = Keys::new(Arc::new(Limits::new(Instant::now())));
     let (old, new) = (mint(Some("000000000000")).unwrap().secret, mint(Some("000000000000")).unwrap().secret);

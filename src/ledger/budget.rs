@@ -107,6 +107,8 @@ struct Purse {
 struct Sums {
     /// The order in which locks are taken.
     order: u64,
+    /// When it came into service, in Unix milliseconds.
+    born: u64,
     parts: Mutex<HashMap<Part, Counter>>,
     /// Parts of which Redis is to hear.
     dirty: Mutex<Vec<Part>>,
@@ -118,6 +120,8 @@ struct Sums {
 #[derive(Default)]
 pub struct Budgets {
     purses: Arc<ArcSwap<Vec<Arc<Purse>>>>,
+    /// When the newest of them came into service, in Unix milliseconds.
+    newest: AtomicU64,
     alarm: Alarm,
     shared: OnceLock<Arc<Purser>>,
 }
@@ -292,6 +296,15 @@ impl Budget {
     fn ceiling(&self) -> u64 {
         self.limit.saturating_add(self.overrun)
     }
+
+    /// What was spent, in its measure.
+    fn amount_of(&self, spent: &Spent) -> u64 {
+        match (self.measure, self.unpriced) {
+            (Measure::Dollars, Unpriced::Refuse) => spent.nano.saturating_add(spent.unknown),
+            (Measure::Dollars, Unpriced::Free) => spent.nano,
+            (Measure::Tokens, _) => spent.tokens,
+        }
+    }
 }
 
 impl Sums {
@@ -348,8 +361,10 @@ impl Budgets {
                 let memory = budget.period.memory(now);
                 since = Some(since.map_or(memory, |since| since.min(memory)));
                 let order = ORDER.fetch_add(1, Ordering::Relaxed);
+                self.newest.fetch_max(now, Ordering::Relaxed);
                 Arc::new(Sums {
                     order,
+                    born: now,
                     parts: Mutex::default(),
                     dirty: Mutex::default(),
                     rota: Mutex::default(),
@@ -375,14 +390,9 @@ impl Budgets {
                 if !budget.counts(&spent.payer, Some(&spent.target)) {
                     continue;
                 }
-                let amount = match (budget.measure, budget.unpriced) {
-                    (Measure::Dollars, Unpriced::Refuse) => spent.nano.saturating_add(spent.unknown),
-                    (Measure::Dollars, Unpriced::Free) => spent.nano,
-                    (Measure::Tokens, _) => spent.tokens,
-                };
                 let mut part = budget.part(&spent.payer, Some(&spent.target));
                 let mut parts = purse.sums.lock();
-                part_of(&mut parts, budget, &mut part, now).recount(spent.at_ms, amount);
+                part_of(&mut parts, budget, &mut part, now).recount(spent.at_ms, budget.amount_of(&spent));
             }
         }
         for purse in fresh {
@@ -552,17 +562,51 @@ impl Budgets {
             let Some(counter) = parts.get_mut(&held.part) else { continue };
             counter.settle(held.since, held.amount, spent);
             counter.roll(&budget.period, now);
-            if self.is_shared() {
-                Purser::changed(&held.purse, &held.part, counter);
-            }
-            if !self.alarm.due(budget, counter, now) {
+            self.spent(&held.purse, &held.part, parts, now);
+        }
+    }
+
+    /// Whether a budget came into service since an attempt began: nothing is held for it there.
+    pub fn came_since(&self, began_ms: u64) -> bool {
+        self.newest.load(Ordering::Relaxed) >= began_ms
+    }
+
+    /// What an attempt cost that ends now, in the budgets that came into service while it ran. Before it is settled.
+    #[cold]
+    pub fn count_late(&self, hold: &Hold, spent: &Spent, now: u64) {
+        for purse in self.purses.load().iter() {
+            let (budget, sums) = (&purse.budget, &purse.sums);
+            let knows = hold.held.iter().any(|held| Arc::ptr_eq(&held.purse.sums, sums));
+            if knows || sums.born < spent.at_ms || !budget.counts(&spent.payer, Some(&spent.target)) {
                 continue;
             }
-            let kinds = self.alarm.take(budget, counter, now);
-            let standing = budget.standing(&held.part, counter);
-            drop(parts);
-            self.alarm.ring(kinds, &standing, now);
+            let mut part = budget.part(&spent.payer, Some(&spent.target));
+            let mut parts = sums.lock();
+            part_of(&mut parts, budget, &mut part, now).recount(spent.at_ms, budget.amount_of(spent));
+            self.spent(purse, &part, parts, now);
         }
+    }
+
+    /// A part has spent something: the other gateways hear of it, and who is alarmed by it.
+    fn spent(
+        &self,
+        purse: &Arc<Purse>,
+        part: &Part,
+        mut parts: MutexGuard<'_, HashMap<Part, Counter>>,
+        now: u64,
+    ) {
+        let budget = &purse.budget;
+        let Some(counter) = parts.get_mut(part) else { return };
+        if self.is_shared() {
+            Purser::changed(purse, part, counter);
+        }
+        if !self.alarm.due(budget, counter, now) {
+            return;
+        }
+        let kinds = self.alarm.take(budget, counter, now);
+        let standing = budget.standing(part, counter);
+        drop(parts);
+        self.alarm.ring(kinds, &standing, now);
     }
 
     /// How the part of a budget stands that counts this request; `None` where there is no budget of this name.

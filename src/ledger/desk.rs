@@ -111,7 +111,11 @@ impl Desk {
         let now = self.clock.unix_ms();
         let Some(since) = self.budgets.configure(budgets, now) else { return };
         let Some(database) = &self.database else { return };
-        match spent_since(database, since) {
+        // What ended before is written before this; in trouble, what is there is read all the same. Waited for on a thread
+        // of its own, for a process begins within its runtime.
+        let written = database.write(|_| Ok(()));
+        std::thread::scope(|scope| drop(scope.spawn(|| written.wait()).join()));
+        match spent_since(database, since, now) {
             Ok(mut spent) => {
                 let keys = keys();
                 for Spent { payer, .. } in &mut spent {
@@ -211,22 +215,24 @@ fn name_of_token(key: &str) -> Option<Arc<str>> {
     key.starts_with("jwt:").then(|| "jwt".into())
 }
 
-/// What was spent since this moment, by everything that budgets tell apart.
-fn spent_since(database: &Sqlite, since: u64) -> Result<Vec<Spent>, Trouble> {
-    let since = i64::try_from(since).unwrap_or(i64::MAX);
+/// What was spent since this moment, by everything that budgets tell apart. What ended after `until` in this process has
+/// told the budgets by itself.
+fn spent_since(database: &Sqlite, since: u64, until: u64) -> Result<Vec<Spent>, Trouble> {
+    let [since, until] = [since, until].map(|moment| i64::try_from(moment).unwrap_or(i64::MAX));
+    let run = database.run();
     database.read_now(|db| {
         let mut rows = db.prepare(
             "SELECT key, user, team, tags, model, target, opened_ms / 60000 * 60000 AS minute,
                     sum(cost), sum(input + cached_read + cache_write + output),
                     sum(CASE WHEN cost IS NULL AND state IN ('settled', 'estimated') THEN reserved ELSE 0 END)
-             FROM attempt WHERE opened_ms >= ?1 AND state <> 'open'
+             FROM attempt WHERE opened_ms >= ?1 AND state <> 'open' AND (run <> ?2 OR closed_ms <= ?3)
              GROUP BY key, user, team, tags, model, target, minute
              UNION ALL
              SELECT nullif(key, ''), nullif(user, ''), nullif(team, ''), tags, model, target, day * 86400000,
                     sum(cost), sum(input + cached_read + cache_write + output), 0
              FROM day WHERE day * 86400000 >= ?1 GROUP BY key, user, team, tags, model, target, day",
         )?;
-        let found = rows.query_map([since], |row| {
+        let found = rows.query_map([since, run, until], |row| {
             let text = |at: usize| row.get::<_, Option<String>>(at).map(|text| text.map(Into::into));
             let number = |at: usize| {
                 row.get::<_, Option<i64>>(at).map(|number| u64::try_from(number.unwrap_or(0)).unwrap_or(0))

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::bound::{Bound, Size, Work};
-use super::budget::{Denied, Hold, Payer, Refusal};
+use super::budget::{Denied, Hold, Payer, Refusal, Spent};
 use super::desk::Desk;
 use super::price::When;
 use super::row::{End, Heading, Row, State};
@@ -435,6 +435,19 @@ impl Entry {
         self.finish(State::Estimated, closing, usage);
     }
 
+    /// What it cost, for budgets that did not know of it when it began.
+    #[cold]
+    fn spent(&self, hold: &Hold, closing: &Closing, usage: &Usage) -> Spent {
+        Spent {
+            payer: self.sheet.opening.payer.clone(),
+            target: self.target.clone(),
+            at_ms: self.row.opened_ms,
+            nano: closing.cost.map_or(0, |cost| cost.0),
+            tokens: usage.total(),
+            unknown: if closing.cost.is_none() { hold.nano } else { 0 },
+        }
+    }
+
     fn finish(&mut self, state: State, closing: Closing, usage: Usage) {
         if std::mem::replace(&mut self.over, true) {
             return;
@@ -447,6 +460,9 @@ impl Entry {
         let desk = &self.sheet.desk;
         let now = desk.now();
         if let Some(hold) = self.hold.take() {
+            if desk.budgets.came_since(self.row.opened_ms) {
+                desk.budgets.count_late(&hold, &self.spent(&hold, &closing, &usage), now);
+            }
             desk.budgets.settle(hold, closing.cost.map(|cost| cost.0), usage.total(), now);
         }
         let Closing { cost, outcome, status, .. } = closing;

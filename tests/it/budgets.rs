@@ -178,6 +178,68 @@ async fn each_threshold_is_told_once_in_the_log_the_metrics_and_to_the_webhook()
 }
 
 #[tokio::test]
+async fn a_webhook_that_is_away_keeps_no_other_waiting_and_all_alerts_are_told() {
+    let up = Upstream::start(|heard| match heard.model().as_str() {
+        "bad" => acts::error(401, "no such key"),
+        _ => acts::says("hi"),
+    });
+    let (dead, hook) =
+        (Upstream::start(|_| acts::answer(500, &[], "")), Upstream::start(|_| acts::answer(204, &[], "")));
+    let more = format!(
+        "retries: {{ retries: 0 }}\n\
+         budgets: [ {{ name: each, tokens: 5, per: day, hard: false, projection: false, alerts: [ 100 ], each: [ user ] }} ]\n\
+         alerts:\n  webhooks:\n    - {{ url: \"{}\", secret: env:HOOK_KEY }}\n    - {{ url: env:HOOK, secret: env:HOOK_KEY }}\n    \
+         - {{ url: env:HOOK, secret: env:HOOK_KEY, events: [ key_out ] }}\n",
+        dead.url()
+    );
+    let address = format!("{}/hook/?sig=a%2Fb", hook.url());
+    let setup = gateway::setup(&config(&up, &more));
+    let gateway = setup.env("HOOK_KEY", "0123456789abcdef0123").env("HOOK", &address).start();
+    for n in 0..20 {
+        let mut asked = ask("fast");
+        (asked["user"], asked["max_tokens"]) = (format!("u{n}").into(), 20.into());
+        assert_eq!(chat(gateway.clients, &asked).await.status, 200);
+    }
+    let of = |event: &str| {
+        let heard = hook.heard();
+        let all = heard.iter().map(|heard| (heard.path.clone(), heard.json()));
+        all.filter(|(_, alert)| alert["event"] == event).collect::<Vec<_>>()
+    };
+    let told = client::eventually("twenty alerts", || {
+        let told = of("budget_threshold");
+        (told.len() >= 20).then_some(told)
+    })
+    .await;
+    assert_eq!(told.len(), 20, "once, for one of the two wants others");
+    assert_eq!(told[0].0, "/v1/hook/?sig=a%2Fb");
+    let text = told[0].1["text"].as_str().unwrap();
+    assert!(text.starts_with("budget `each` (user=u") && text.contains("100 % of 5 tokens a day"), "{text}");
+    assert_eq!(chat(gateway.clients, &ask("up/bad")).await.status, 502);
+    let out = client::eventually("a key that is out, told twice", || {
+        let told = of("key_out");
+        (told.len() >= 2).then_some(told)
+    })
+    .await;
+    assert_eq!(out[0].1["provider"], "up", "{out:?}");
+    assert!(out[0].1["text"].as_str().unwrap().starts_with("key out: provider up"), "{out:?}");
+}
+
+#[test]
+fn what_webhooks_need_is_checked_where_it_stands() {
+    let hooks = "providers: { s: { dialect: sandbox, models: [ echo ] } }\nalerts:\n  webhooks:\n    - { url: env:NO_ADDRESS, secret: env:HOOK_KEY }\n    - { url: \"https://h.example/x?y=z\", secret: env:NO_KEY }\n";
+    let setup = gateway::setup(hooks).env("HOOK_KEY", "0123456789abcdef0123");
+    let told = setup.run(&["check"]);
+    assert_eq!(told.code, Some(1), "{told:#?}");
+    for says in [
+        "alerts.webhooks[0].url: `env:NO_ADDRESS`",
+        "alerts.webhooks[1].secret: `env:NO_KEY`",
+        "tollgate.yaml:",
+    ] {
+        assert!(told.err.contains(says), "{says}: {}", told.err);
+    }
+}
+
+#[tokio::test]
 async fn alerts_of_late_are_shown() {
     let up = provider();
     let gateway = gateway::start(&config(

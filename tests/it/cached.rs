@@ -398,3 +398,81 @@ async fn in_an_outage_those_who_ask_the_same_fail_neither_one_by_one_nor_all_at_
     assert!(statuses.iter().all(|status| *status >= 500) && up.heard().len() == 3, "{statuses:?}");
     assert!(since.elapsed() < Duration::from_millis(2_500), "one after the other: {:?}", since.elapsed());
 }
+
+#[tokio::test]
+async fn a_strict_request_gets_no_answer_that_was_made_with_losses() {
+    let up = numbered();
+    let gateway = town(&up, "");
+    let question = json!({ "model": "fast", "max_tokens": 9, "temperature": 0, "top_k": 3,
+        "messages": [{ "role": "user", "content": "x" }] });
+    let ask = async |strict: &str| {
+        let headers: &[_] = &[("x-tollgate-strict", strict)];
+        send(gateway.clients, "/v1/messages", &question.to_string(), headers).await
+    };
+    let lossy = ask("false").await;
+    assert_eq!((lossy.status, lossy.header("x-tollgate-warnings")), (200, "top_k (dropped)"));
+    let again = ask("false").await;
+    let told = ["x-tollgate-cache", "x-tollgate-warnings"].map(|name| again.header(name).to_owned());
+    assert_eq!(told, ["hit", "top_k (dropped)"], "what was lost is told again");
+    let strict = ask("true").await;
+    assert_eq!(strict.status, 400, "{strict:?}");
+    assert_eq!(up.heard().len(), 1);
+}
+
+#[tokio::test]
+async fn headers_that_go_to_the_provider_make_another_question() {
+    let up = Upstream::start(|heard| {
+        let betas = heard.header("anthropic-beta").unwrap_or("none");
+        let usage = json!({ "input_tokens": 3, "output_tokens": 1 });
+        acts::whole(
+            200,
+            &json!({ "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "usage": usage,
+                "content": [{ "type": "text", "text": betas }], "stop_reason": "end_turn", "stop_sequence": null }),
+        )
+    });
+    let gateway = gateway::start(&format!(
+        "cache: {{ ttl: 10m }}\nproviders:\n  claude: {{ dialect: anthropic, base_url: \"{}\", keys: [ env:TEST_KEY ], models: [ m ] }}\n",
+        up.url()
+    ));
+    let question = json!({ "model": "claude/m", "max_tokens": 9, "temperature": 0,
+        "messages": [{ "role": "user", "content": "x" }] });
+    let mut told = Vec::new();
+    for beta in [None, Some("context-1m-2025-08-07"), None, Some("context-1m-2025-08-07"), Some("other")] {
+        let headers: Vec<_> = beta.map(|beta| ("anthropic-beta", beta)).into_iter().collect();
+        let reply = send(gateway.clients, "/v1/messages", &question.to_string(), &headers).await;
+        let said = reply.json()["content"][0]["text"].as_str().unwrap().to_owned();
+        assert_eq!(said, beta.unwrap_or("none"));
+        told.push(reply.header("x-tollgate-cache").to_owned());
+    }
+    assert_eq!(told, ["miss", "miss", "hit", "hit", "miss"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_can_be_referred_to_is_its_callers_own() {
+    let up = numbered();
+    let config = format!(
+        "cache: {{ ttl: 10m, shared: true }}\nauth: keys\nkeys: {{ ann: {{ secret: env:ANN }}, bob: {{ secret: env:BOB }} }}\n\
+         providers:\n{}models: {{ common: {{ targets: [ up/m ] }} }}\n",
+        gateway::provider("up", &up.url())
+    );
+    let own = |who: &str| format!("{who}-has-a-key-of-her-own");
+    let gateway = gateway::setup(&config).env("ANN", &own("ann")).env("BOB", &own("bob")).start();
+    let ask = async |who: &str, more: Value| {
+        let mut question = json!({ "model": "common", "temperature": 0, "input": "x" });
+        question.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let bearer = format!("Bearer {who}-has-a-key-of-her-own");
+        send(gateway.clients, "/v1/responses", &question.to_string(), &[("authorization", &bearer)]).await
+    };
+    let (ann, again, bob) =
+        (ask("ann", json!({})).await, ask("ann", json!({})).await, ask("bob", json!({})).await);
+    let kinds = [&ann, &again, &bob].map(|reply| reply.header("x-tollgate-cache").to_owned());
+    assert_eq!(kinds, ["miss", "hit", "miss"], "{ann:?}");
+    let id = bob.json()["id"].clone();
+    assert_ne!(id, ann.json()["id"]);
+    let next = ask("bob", json!({ "previous_response_id": id, "input": "y" })).await;
+    assert_eq!(next.status, 200, "{next:?}");
+    // What is not kept cannot be referred to, and is everybody's.
+    let forgotten = json!({ "store": false });
+    assert_eq!(ask("ann", forgotten.clone()).await.header("x-tollgate-cache"), "miss");
+    assert_eq!(ask("bob", forgotten).await.header("x-tollgate-cache"), "hit");
+}

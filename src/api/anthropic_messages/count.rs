@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderValue;
 
 use super::error::fault_event;
 use super::{Ask, error_body};
@@ -45,6 +46,10 @@ struct Count(Ask);
 impl Asked for Count {
     fn json(&self) -> Option<&crate::json::Body> {
         Some(self.0.body())
+    }
+
+    fn carried(&self) -> &[(&'static str, HeaderValue)] {
+        self.0.carried()
     }
 
     fn model(&self) -> &Arc<str> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use serde_json::{Value, json};
 
 use super::answer::TONGUE;
@@ -48,6 +49,10 @@ impl Door for AnthropicMessages {
 impl Asked for Ask {
     fn json(&self) -> Option<&crate::json::Body> {
         Some(self.body())
+    }
+
+    fn carried(&self) -> &[(&'static str, HeaderValue)] {
+        self.carried()
     }
 
     fn model(&self) -> &Arc<str> {

@@ -1,6 +1,8 @@
-//! What can be said of a new key on the command line.
+//! What can be said of a key on the command line.
 
 use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
 
 use crate::caller::{Priority, Scope};
 use crate::facts::Endpoint;
@@ -107,6 +109,48 @@ impl TermsArgs {
             tags,
             ..KeyTerms::default()
         })
+    }
+}
+
+impl TermsArgs {
+    /// What is given, over what the key has: its scope and its limits keep the parts that are not given.
+    ///
+    /// # Errors
+    /// As above; where nothing is given, and for fields to take away that the key does not have.
+    pub(super) fn changes(&self, known: &Value, clear: &[String]) -> Result<Map<String, Value>, String> {
+        let Ok(Value::Object(mut fields)) = serde_json::to_value(self.read()?) else {
+            return Err("what is given cannot be written down".into());
+        };
+        if let Some(priority) = self.priority {
+            // The usual one is not written down otherwise.
+            fields.insert("priority".into(), serde_json::to_value(priority).unwrap_or_default());
+        }
+        for whole in ["scope", "limits"] {
+            let mut parts = known.get(whole).and_then(Value::as_object).cloned().unwrap_or_default();
+            let before = parts.clone();
+            if let Some(Value::Object(given)) = fields.shift_remove(whole) {
+                parts.extend(given);
+            }
+            for part in clear.iter().filter_map(|name| name.strip_prefix(whole)?.strip_prefix('.')) {
+                parts
+                    .shift_remove(part)
+                    .ok_or_else(|| format!("--clear: the key has no `{whole}.{part}`"))?;
+            }
+            if parts != before {
+                let parts = if parts.is_empty() { Value::Null } else { Value::Object(parts) };
+                fields.insert(whole.into(), parts);
+            }
+        }
+        for name in clear.iter().filter(|name| !name.contains('.')) {
+            if known.get(name).is_none() {
+                return Err(format!("--clear: the key has no `{name}`"));
+            }
+            fields.insert(name.clone(), Value::Null);
+        }
+        if fields.is_empty() && clear.is_empty() {
+            return Err("nothing is given that is to change".into());
+        }
+        Ok(fields)
     }
 }
 

@@ -1,12 +1,13 @@
 //! What gateways share, and where secrets lie: whether that with which it is reached is there, before anybody tries to reach it.
 
 use super::Bench;
+use crate::house::alerts::Hook;
 use crate::house::config::Config;
 use crate::settings::SecretRef;
 use crate::upstream::certificates;
 
 impl Bench<'_> {
-    /// The passwords and certificates of PostgreSQL, Redis and Vault.
+    /// The passwords and certificates of PostgreSQL, Redis and Vault, and what webhooks need.
     pub(super) fn shared(&mut self, config: &Config) {
         if self.secrets.are_imagined() {
             return;
@@ -22,6 +23,12 @@ impl Bench<'_> {
         for (path, file) in roots.into_iter().chain(ca).chain(vault) {
             if let Err(error) = certificates(file) {
                 let _: Option<()> = self.problem(&path, format!("{}: {error}", path.join(".")));
+            }
+        }
+        for (at, hook) in config.alerts.webhooks.iter().enumerate() {
+            if let Err((field, error)) = Hook::of(hook, self.secrets) {
+                let path = ["alerts", "webhooks", &at.to_string(), field];
+                let _: Option<()> = self.problem(&path, format!("alerts.webhooks[{at}].{field}: {error}"));
             }
         }
     }

@@ -32,7 +32,9 @@ impl Desk<'_> {
             }
         }
         for (at, hook) in self.reading.config.alerts.webhooks.clone().iter().enumerate() {
-            if let Err(error) = super::base(&hook.url) {
+            if hook.reference().is_none()
+                && let Err(error) = crate::house::alerts::address(&hook.url)
+            {
                 let message = format!("`alerts.webhooks`: the address {error}");
                 self.error(&["alerts", "webhooks", &at.to_string(), "url"], message, None);
             }

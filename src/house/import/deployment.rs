@@ -89,6 +89,9 @@ const PRICES: &[(&str, &str, f64)] = &[
 const SILENT: &[&str] =
     &["id", "mode", "db_model", "description", "created_at", "updated_at", "health_check_model"];
 
+/// What stands in the names of headers whose values are secrets.
+const SECRET_HEADERS: &[&str] = &["authorization", "key", "token", "secret", "cookie"];
+
 /// The entry of `credential_list` whose values count as if they stood in `litellm_params`.
 const CREDENTIAL: &str = "litellm_credential_name";
 
@@ -232,8 +235,7 @@ impl Deployment {
                     insert(&mut params.google, "location", notes.plain(value, key));
                 }
                 "vertex_credentials" | "vertex_ai_credentials" => {
-                    let path = notes.plain(value, key).map(|path| format!("file:{path}"));
-                    insert(&mut params.google, "credentials", path);
+                    keep(&mut params.google, "credentials", notes.credentials(field, "VERTEX_CREDENTIALS"));
                 }
                 "tenant_id" => insert(&mut params.azure, "tenant", notes.plain(value, key)),
                 "client_id" => insert(&mut params.azure, "client_id", notes.plain(value, key)),
@@ -284,13 +286,15 @@ impl Deployment {
     fn headers(&mut self, value: &Node, params: &mut Params, notes: &mut Notes) {
         for header in super::entries(value) {
             let text = super::text(&header.value).unwrap_or_default();
-            let value = if text.starts_with("os.environ/") {
-                notes.secret(&header.value, &header.key).map(|secret| json!({ "secret": secret }))
-            } else {
-                Some(text.into())
-            };
+            let name = header.key.to_ascii_lowercase();
+            let value =
+                if text.starts_with("os.environ/") || SECRET_HEADERS.iter().any(|part| name.contains(part)) {
+                    notes.secret(&header.value, &header.key).map(|secret| json!({ "secret": secret }))
+                } else {
+                    Some(text.into())
+                };
             if let Some(value) = value {
-                params.headers.insert(header.key.to_ascii_lowercase(), value);
+                params.headers.insert(name, value);
             }
         }
     }
@@ -320,6 +324,10 @@ impl Deployment {
             notes.left(place, format!("no provider here is like that of `{model}`"), Some(help));
             return None;
         };
+        if named.model.contains(char::is_whitespace) {
+            notes.left(place, format!("the model `{model}`: its name has white space"), None);
+            return None;
+        }
         named.model.clone_into(&mut self.model);
         named.model.clone_into(&mut self.deployment);
         let (here, vendor) = (named.here, named.vendor.to_owned());
@@ -332,6 +340,7 @@ impl Deployment {
             s.insert("keys".into(), json!([key]));
         } else if let Here::Preset(preset, variable) = here
             && !variable.is_empty()
+            && !params.azure.contains_key("client_secret")
             && crate::providers::presets::all()
                 .iter()
                 .all(|known| known.name != preset || known.key_env.as_deref() != Some(variable))

@@ -90,6 +90,20 @@ impl<'w> Notes<'w> {
         })
     }
 
+    /// A file with credentials by its path, or what stands in such a file, which is a secret.
+    pub(super) fn credentials(&mut self, field: &Entry, name: &str) -> Option<Value> {
+        let node = &field.value;
+        let Some(text) = super::text(node) else {
+            self.unknown(field, "litellm_params");
+            return None;
+        };
+        let found = text.strip_prefix(VARIABLE).map_or(Some(text.clone()), |variable| self.look_up(variable));
+        match found.is_some_and(|found| found.trim_start().starts_with('{')) {
+            true => self.secret(node, name),
+            false => self.plain(node, &field.key).map(|path| format!("file:{path}").into()),
+        }
+    }
+
     /// A text that is no secret: a variable is read now.
     pub(super) fn plain(&mut self, node: &Node, what: &str) -> Option<String> {
         let text = super::text(node)?;

@@ -7,6 +7,7 @@ use super::vendors::{Here, table};
 use super::{called, entries, items, number, text, truth};
 use crate::house::diagnostic::Place;
 use crate::house::node::{Entry, Node};
+use crate::settings::Period;
 
 /// A budget of one target: its name, US dollars, the period, and where it was written.
 pub(super) type Budget = (String, f64, Option<String>, Place);
@@ -43,6 +44,10 @@ pub(super) struct Proxy {
 /// The shortest key, in bytes.
 const SHORTEST_KEY: usize = 16;
 
+/// What there is instead of LiteLLM's Redis.
+const REDIS: &str =
+    "`state.redis` shares answers, limits and budgets among gateways: see docs/several-gateways.md";
+
 /// How long LiteLLM keeps an answer in memory, in seconds, where nothing is said.
 const USUAL_TTL: f64 = 600.0;
 
@@ -62,6 +67,8 @@ const SILENT: &[&str] = &[
     "disable_error_logs",
     "enable_pre_call_checks",
     "disable_cooldowns",
+    "turn_off_message_logging",
+    "redact_user_api_key_info",
     "background_health_checks",
     "health_check_interval",
     "modify_params",
@@ -155,7 +162,8 @@ impl Proxy {
                 }
                 "type" if text(&field.value).as_deref() == Some("local") => {}
                 "type" => {
-                    notes.left(field.place, "`cache_params.type`: answers are kept in memory here", None)
+                    let what = "`cache_params.type`: answers are kept in memory here";
+                    notes.left(field.place, what, Some(REDIS));
                 }
                 _ => notes.unknown(field, "cache_params"),
             }
@@ -388,19 +396,21 @@ fn pairs(value: &Node, notes: &mut Notes) -> Vec<(String, Vec<String>, Place)> {
     found
 }
 
-/// The period of a budget: `30d` becomes the month of the calendar.
+/// The period of a budget: `30d` becomes the month of the calendar, and what there is not becomes the next longer one.
 fn per(duration: Option<&str>, place: Place, notes: &mut Notes) -> &'static str {
-    match duration {
-        None => "total",
-        Some("1h" | "60m" | "3600s" | "hourly") => "hour",
-        Some("1d" | "24h" | "86400s" | "daily") => "day",
-        Some("7d" | "1w" | "weekly") => "week",
-        Some("30d" | "31d" | "28d" | "1mo" | "monthly") => "month",
-        Some(other) => {
-            notes.left(place, format!("the period `{other}` of a budget: it holds for a month"), None);
-            "month"
-        }
-    }
+    let other = match duration {
+        None => return "total",
+        Some("1h" | "60m" | "3600s" | "hourly") => return "hour",
+        Some("1d" | "24h" | "86400s" | "daily") => return "day",
+        Some("7d" | "1w" | "weekly") => return "week",
+        Some("30d" | "31d" | "28d" | "1mo" | "monthly") => return "month",
+        Some(other) => other,
+    };
+    let seconds = other.parse::<Period>().map_or(u64::MAX, |period| period.0.as_secs());
+    let longer = [(3_600, "hour"), (86_400, "day"), (604_800, "week")];
+    let per = longer.into_iter().find(|(length, _)| seconds <= *length).map_or("month", |(_, name)| name);
+    notes.left(place, format!("the period `{other}` of a budget: it holds for each {per}"), None);
+    per
 }
 
 /// What stands in for something here.
@@ -413,6 +423,18 @@ fn hint(name: &str) -> Option<&'static str> {
         "pass_through_endpoints" => {
             "raw requests go through /passthrough/PROVIDER/…: see docs/passthrough.md"
         }
+        "redis_host" | "redis_port" | "redis_password" | "redis_url" => REDIS,
+        "enable_jwt_auth" | "litellm_jwtauth" => "`auth: jwt` does this: see docs/keys.md",
+        "allowed_ips" => "`sources` of a key does this: see docs/keys.md",
+        "alerting" | "alerting_threshold" | "alerting_args" => {
+            "`alerts.webhooks` does this: see docs/money.md"
+        }
+        "key_management_system" | "key_management_settings" => {
+            "keys of providers may stand in such stores: see docs/secrets.md"
+        }
+        "max_request_size_mb" => "`limits.body` does this",
+        "maximum_spend_logs_retention_period" => "`state.keep` does this",
+        "include" => "put the files together before",
         "database_url" => {
             "keys, teams and budgets that LiteLLM keeps in its database are not read: make them anew"
         }

@@ -409,3 +409,73 @@ fn names_with_white_space_are_joined_and_told() {
     assert_eq!(found["models"]["My-Model"]["fallback"], json!(["Other-One"]));
     assert!(left(&text)[0].contains("the model is called `My-Model` here"), "{:?}", left(&text));
 }
+
+#[test]
+fn what_is_secret_where_it_stands_in_the_file_is_not_in_the_result() {
+    let key = r#"'{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\nMIIx\n"}'"#;
+    let text = list(&[
+        (
+            "a",
+            &format!(
+                "model: vertex_ai/gemini-2.5-flash, vertex_project: p, vertex_location: l, vertex_credentials: {key}"
+            ),
+        ),
+        (
+            "b",
+            "model: vertex_ai/gemini-2.5-pro, vertex_project: p, vertex_location: l, vertex_credentials: /run/account.json",
+        ),
+        ("c", "model: openai/gpt-4o, extra_headers: { X-Api-Key: gateway-key-of-ours, x-team: blue }"),
+    ]);
+    let imported = import(&text);
+    assert!(!imported.yaml.contains("MIIx") && !imported.yaml.contains("gateway-key"), "{}", imported.yaml);
+    let told: String = imported.left.0.iter().map(|found| format!("{found:?}")).collect();
+    assert!(!told.contains("MIIx") && !told.contains("gateway-key"), "{told}");
+    let names: Vec<_> = imported.secrets.keys().collect();
+    assert_eq!(names, ["VERTEX_CREDENTIALS", "X_API_KEY"]);
+    let found = config(&text);
+    let of = |provider: &str| found["providers"][provider].clone();
+    assert_eq!(of("vertex")["google"]["credentials"], "env:VERTEX_CREDENTIALS");
+    assert_eq!(of("vertex-2")["google"]["credentials"], "file:/run/account.json");
+    assert_eq!(
+        of("openai")["headers"],
+        json!({ "x-api-key": { "secret": "env:X_API_KEY" }, "x-team": "blue" })
+    );
+}
+
+#[test]
+fn a_budget_of_another_period_holds_for_the_next_longer_one() {
+    for (period, per) in [
+        ("30s", "hour"),
+        ("1h", "hour"),
+        ("12h", "day"),
+        ("24h", "day"),
+        ("2d", "week"),
+        ("14d", "month"),
+        ("1mo", "month"),
+        ("365d", "month"),
+        ("soon", "month"),
+    ] {
+        let text = format!(
+            "{}litellm_settings: {{ max_budget: 5, budget_duration: {period} }}\n",
+            list(&[("a", "model: openai/gpt-4o")])
+        );
+        assert_eq!(config(&text)["budgets"][0]["per"], per, "{period}");
+        let told = matches!(period, "1h" | "24h" | "1mo");
+        assert_eq!(left(&text).is_empty(), told, "{period}: {:?}", left(&text));
+    }
+}
+
+#[test]
+fn an_identity_at_azure_needs_no_key_and_a_name_with_white_space_is_told() {
+    let text = list(&[
+        (
+            "a",
+            "model: azure/gpt-5, api_base: 'https://x.openai.azure.com', tenant_id: t, client_id: c, client_secret: os.environ/S",
+        ),
+        ("b", "model: openai/my model, api_base: 'http://127.0.0.1:1234/v1'"),
+    ]);
+    let found = config(&text);
+    assert_eq!(found["providers"]["azure"]["keys"], Value::Null);
+    assert_eq!(found["models"], json!({ "a": { "targets": ["azure/gpt-5"] } }));
+    assert_eq!(left(&text), ["not carried: the model `openai/my model`: its name has white space"]);
+}

@@ -162,6 +162,38 @@ fn a_clock_that_jumps_gives_nothing_twice_and_loses_nothing() {
     assert_eq!(all, 7, "every attempt stands there once: {:?}", story.sums("day"));
 }
 
+#[test]
+fn a_budget_that_comes_while_attempts_run_counts_all_that_they_cost_and_nothing_twice() {
+    let story = Story::begin();
+    let (running, held) = (story.attempt(), story.attempt());
+    story.attempt().settle(closing(1_000, 1));
+    story.at(EVE + 10);
+    let budgets = |yaml: &str| {
+        let budgets: Vec<BudgetSettings> = serde_yaml::from_str(yaml).unwrap();
+        let budgets = budgets.iter().map(|settings| settings.checked().unwrap()).collect();
+        story.desk.configure(budgets, &Aliases::default(), HashMap::new);
+    };
+    budgets("[ { name: day, tokens: 100000, per: day }, { name: new, tokens: 100000, per: day } ]");
+    assert_eq!((story.used("day"), story.used("new")), (1_000, 1_000), "what had ended");
+    story.at(EVE + 20);
+    running.settle(closing(30, 3));
+    let after = story.attempt();
+    assert_eq!((story.used("day"), story.used("new")), (1_030, 1_030), "what ran when it came");
+    // Another name, while one runs that neither knew and one that knows the first.
+    budgets("[ { name: day, tokens: 100000, per: day }, { name: other, tokens: 100000, per: day } ]");
+    held.settle(closing(5, 1));
+    after.settle(closing(200, 2));
+    story.attempt().settle(closing(10_000, 4));
+    assert_eq!((story.used("day"), story.used("other")), (11_235, 11_235));
+    // Of one that counts somebody else, nothing.
+    let open = story.attempt();
+    budgets(
+        "[ { name: bob, tokens: 100000, per: day, for: { user: bob } }, { name: each, tokens: 9, per: total, hard: false, each: [user] } ]",
+    );
+    open.settle(closing(3, 1));
+    assert_eq!((story.used("bob"), story.used("each")), (0, 11_238));
+}
+
 /// One row and its end, straight into the database, in any order.
 fn row(id: &str) -> Row {
     let heading = crate::ledger::row::Heading {
@@ -176,7 +208,8 @@ fn row(id: &str) -> Row {
         model: "fast".into(),
         snapshot: "s".into(),
         price_rev: 1,
-        run: 1,
+        // Of a process before.
+        run: 0,
     };
     Row {
         id: id.into(),

@@ -276,3 +276,85 @@ async fn a_secret_of_the_keystore_is_rotated_without_a_restart() {
         format!("{}{:?}{:?}", everything_below(&gateway.path("data")), gateway.log(), gateway.access());
     assert!(!written.contains("sk-keystore"), "a secret was written down");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_changes_what_was_agreed_on_and_leaves_the_rest() {
+    let upstream = Upstream::start(|_| acts::says("hello"));
+    let setup = with_store(MODELS, &upstream);
+    let run = |arguments: &[&str]| tokio::task::block_in_place(|| setup.run(arguments));
+    let made = run(&[
+        "keys",
+        "create",
+        "ci",
+        "--team",
+        "a",
+        "--model",
+        "fast",
+        "--max-cost",
+        "5",
+        "--requests",
+        "1/day",
+        "--json",
+    ]);
+    let secret = serde_json::from_str::<Value>(&made.out).unwrap()["secret"].as_str().unwrap().to_owned();
+    let changed = run(&[
+        "keys",
+        "update",
+        "ci",
+        "--team",
+        "b",
+        "--concurrent",
+        "9",
+        "--clear",
+        "scope.max_cost",
+        "--tag",
+        "x=y",
+        "--json",
+    ]);
+    assert_eq!(changed.code, Some(0), "{changed:#?}");
+    let key: Value = serde_json::from_str(&changed.out).unwrap();
+    assert_eq!((&key["team"], &key["tags"]), (&json!("b"), &json!({ "x": "y" })), "{key}");
+    assert_eq!(key["scope"], json!({ "models": ["fast"] }));
+    assert_eq!(key["limits"], json!({ "requests": ["1/day"], "concurrent": 9 }));
+    for (arguments, says) in [
+        (&["keys", "update", "ci"][..], "nothing is given"),
+        (&["keys", "update", "ci", "--clear", "expires"], "the key has no `expires`"),
+        (&["keys", "update", "ci", "--clear", "limits.tokens"], "the key has no `limits.tokens`"),
+        (&["keys", "update", "nobody", "--team", "b"], "there is no such key"),
+    ] {
+        let refused = run(arguments);
+        assert!(refused.code == Some(1) && refused.err.contains(says), "{arguments:?}: {refused:#?}");
+    }
+    let path = setup.path().to_owned();
+    let gateway = setup.start();
+    assert_eq!(chat_as(gateway.clients, &secret, &ask("fast")).await.status, 200);
+    assert_eq!(chat_as(gateway.clients, &secret, &ask("fast")).await.status, 429);
+    // The database is open: the gateway that has it is asked.
+    let admin = gateway.admin.to_string();
+    let output = tokio::task::block_in_place(|| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args([
+                "keys",
+                "update",
+                "ci",
+                "--clear",
+                "limits.requests",
+                "--clear",
+                "team",
+                "--priority",
+                "high",
+            ])
+            .args(["--json", "--admin", &admin])
+            .current_dir(&path)
+            .env("ADMIN_TOKEN", ADMIN)
+            .output()
+            .expect("a command")
+    });
+    let key: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!((&key["team"], &key["priority"]), (&Value::Null, &json!("high")));
+    assert_eq!(
+        (&key["limits"], &key["scope"]),
+        (&json!({ "concurrent": 9 }), &json!({ "models": ["fast"] }))
+    );
+    assert_eq!(chat_as(gateway.clients, &secret, &ask("fast")).await.status, 200, "at once");
+}
