@@ -18,6 +18,7 @@ mod refusals;
 mod settings;
 mod status;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,15 @@ pub struct Admin {
 /// # Errors
 /// When the address is in use or not ours.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("admin listener {address}: {error}"))
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => {
+            format!("admin.listen: cannot listen on {address}: another process listens there")
+        }
+        ErrorKind::AddrNotAvailable => {
+            format!("admin.listen: cannot listen on {address}: this machine does not have that address")
+        }
+        _ => format!("admin.listen: cannot listen on {address}: {error}"),
+    })
 }
 
 /// Serves until the process ends.
@@ -103,24 +112,22 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .merge(guarded)
-        .fallback(|uri: Uri| async move {
-            let refusal = (
-                StatusCode::NOT_FOUND,
-                "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions \
-                 /admin/v1/providers /admin/v1/policies /admin/v1/plugins /admin/v1/prices /admin/v1/keys \
-                 /admin/v1/audit /admin/v1/chaos /admin/v1/usage /admin/v1/budgets /admin/v1/alerts \
-                 /admin/v1/estimate /admin/v1/tokens /admin/v1/openapi.json\n",
-            );
-            match uri.path().starts_with("/admin/") {
-                true => refusals::shape(refusal.into_response()).await,
-                false => refusal.into_response(),
-            }
-        })
+        .fallback(nowhere)
         .with_state(admin);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, service).await {
         tracing::error!(%error, "admin listener ended");
     }
+}
+
+/// What is asked of a path that there is not; programs get it in the form of every refusal.
+async fn nowhere(path: Uri) -> Response {
+    let pages = "no such page; try /livez /readyz /metrics /admin/v1/status /admin/v1/decisions /admin/v1/providers \
+                 /admin/v1/policies /admin/v1/plugins /admin/v1/prices /admin/v1/keys /admin/v1/audit /admin/v1/chaos \
+                 /admin/v1/usage /admin/v1/budgets /admin/v1/alerts /admin/v1/estimate /admin/v1/tokens \
+                 /admin/v1/openapi.json\n";
+    let answer = (StatusCode::NOT_FOUND, pages).into_response();
+    if path.path().starts_with("/admin/") { refusals::shape(answer).await } else { answer }
 }
 
 /// Histograms gather their samples in memory until somebody looks; nobody may ever look.
@@ -174,4 +181,30 @@ async fn metrics_page(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn status_page(State(admin): State<Arc<Admin>>) -> Response {
     axum::Json(Status::of(&admin)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_path_that_there_is_not_is_told_to_programs_as_every_refusal() {
+        for (path, is_json) in [("/admin/v1/prces", true), ("/metricz", false)] {
+            let answer = nowhere(Uri::from_static(path)).await;
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+            let body = to_bytes(answer.into_body(), 4_096).await.unwrap();
+            let said = serde_json::from_slice::<serde_json::Value>(&body);
+            assert_eq!(said.is_ok_and(|said| said["error"].is_string()), is_json, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_told_with_its_setting() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let told = bind(address).await.unwrap_err();
+        assert_eq!(told, format!("admin.listen: cannot listen on {address}: another process listens there"));
+    }
 }

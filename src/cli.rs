@@ -20,6 +20,7 @@ use std::panic;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Parser, Subcommand};
 
 /// Exit status for a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
@@ -38,11 +39,22 @@ struct Cli {
     command: Option<Command>,
 }
 
+/// The variable that names the configuration file.
+const CONFIG: &str = "TOLLGATE_CONFIG";
+
 #[derive(Debug, clap::Args, Clone)]
 struct ConfigArg {
     /// Configuration file. Without one, ./tollgate.yaml is used if it exists, else the embedded default.
-    #[arg(long, short, env = "TOLLGATE_CONFIG", global = true, value_name = "FILE")]
+    #[arg(long, short, env = CONFIG, global = true, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     config: Option<PathBuf>,
+}
+
+impl ConfigArg {
+    /// The file, if one is named. A variable that is empty names none: deployments write one down that is not always set.
+    fn file(self) -> Option<PathBuf> {
+        let is_unset = std::env::var_os(CONFIG).is_some_and(|value| value.is_empty());
+        self.config.filter(|file| !is_unset || !file.as_os_str().is_empty())
+    }
 }
 
 #[allow(clippy::large_enum_variant, reason = "made once, at the start of a command")]
@@ -51,7 +63,7 @@ enum Command {
     /// Run the gateway (the default).
     Serve,
     /// Check configuration, policies and secrets, and print every error with file, line and column.
-    Check,
+    Check(check::CheckArgs),
     /// List models with price, context window, capabilities and the day on which they go.
     Models(models::ModelsArgs),
     /// Say what a prompt, or so many of usual size, would cost at several models, and which is the cheapest.
@@ -86,14 +98,14 @@ enum Command {
 /// Runs the program and says how it ended.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let config = cli.config.config;
+    let config = cli.config.file();
     let command = cli.command.unwrap_or(Command::Serve);
     if !matches!(command, Command::Serve) {
         end_with_the_reader();
     }
     match command {
         Command::Serve => serve::serve(config),
-        Command::Check => check::check(config),
+        Command::Check(args) => check::check(&args, config),
         Command::Models(args) => models::models(&args, config),
         Command::Estimate(args) => estimate::estimate(&args, config),
         Command::Keys(command) => keys::run(command, config),

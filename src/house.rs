@@ -90,10 +90,22 @@ impl House {
     /// # Errors
     /// Everything that is wrong, with its place.
     pub fn open(config: Option<PathBuf>) -> Result<Self, Diagnostics> {
+        Self::opened(config, true)
+    }
+
+    /// The same for those who look up no secrets: of a configuration with errors, missing secrets are none.
+    ///
+    /// # Errors
+    /// Everything else that is wrong, with its place.
+    pub fn open_without_secrets(config: Option<PathBuf>) -> Result<Self, Diagnostics> {
+        Self::opened(config, false)
+    }
+
+    fn opened(config: Option<PathBuf>, secrets: bool) -> Result<Self, Diagnostics> {
         let usual = || Path::new(USUAL_FILE).exists().then(|| PathBuf::from(USUAL_FILE));
         let file = config.or_else(usual);
         let sources = Sources::read(file.as_deref())?;
-        let (checked, warnings) = checked(&sources)?;
+        let (checked, warnings) = checked(&sources, secrets)?;
         let figures = Arc::new(Figures::new(Arc::new(SystemClock)));
         let plugins = PluginBench::of_a_command(&checked.config.plugins);
         let vaults = Vaults::new(&checked.config, directory(file.as_deref()));
@@ -173,6 +185,15 @@ impl House {
         Ok(built)
     }
 
+    /// Builds the same with secrets that are imagined, for those who want to know whether everything else is good.
+    ///
+    /// # Errors
+    /// Everything that does not compile, and tests of policies that fail.
+    pub fn rehearse(&self) -> Result<Built, Diagnostics> {
+        let bench = (&self.figures, &self.plugins);
+        built(&self.name(), &self.checked, &self.sources, &Secrets::imagined(), bench, &SystemClock)
+    }
+
     /// Plugins that a snapshot is without, each with its reason and its place in the configuration.
     pub fn absent(&self, snapshot: &Snapshot) -> Diagnostics {
         let (name, config) = (self.name(), &self.checked.config.plugins);
@@ -233,8 +254,8 @@ impl Checked {
     }
 }
 
-fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
-    let (checked, mut warnings) = configured(sources)?;
+fn checked(sources: &Sources, secrets: bool) -> Result<(Checked, Diagnostics), Diagnostics> {
+    let (checked, mut warnings) = configured(sources, secrets)?;
     let texts: Vec<policy::Source> = sources.policies.iter().map(Into::into).collect();
     let unheard = policy::unheard(&texts);
     warnings.0.extend(unheard.iter().map(|problem| build::policy_problem(problem, &texts).warning()));
@@ -246,14 +267,16 @@ fn checked(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
     Ok((checked, warnings))
 }
 
-fn configured(sources: &Sources) -> Result<(Checked, Diagnostics), Diagnostics> {
+/// With `secrets`, those that lead to nothing are told with what else is wrong.
+fn configured(sources: &Sources, secrets: bool) -> Result<(Checked, Diagnostics), Diagnostics> {
     match &sources.config {
         Some((file, text)) => {
             let (name, dir) = (shown(Some(file)), directory(Some(file)));
             let reading = read(&name, text);
             let keystore = reading.config.keystore.clone();
             let (mut checked, warnings) = check(reading, &Shipped).map_err(|mut all| {
-                let secrets = Secrets::new(dir).with_keystore(&keystore);
+                let secrets = if secrets { Secrets::new(dir) } else { Secrets::imagined() };
+                let secrets = secrets.with_keystore(&keystore);
                 all.0.extend(build::beside(&name, sources, &secrets));
                 all.sort();
                 all

@@ -72,7 +72,8 @@ pub fn install_metrics() -> Result<PrometheusHandle, String> {
 /// # Errors
 /// When `level` is not a filter, or a log is already installed.
 pub fn install_log(level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("log.level: `{level}`: {error}"))?;
+    let filter = EnvFilter::try_new(LogSettings::filter(level))
+        .map_err(|error| format!("log.level: `{level}`: {error}"))?;
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

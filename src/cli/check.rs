@@ -8,12 +8,23 @@ use crate::house::{Built, Diagnostic, Diagnostics, House};
 use crate::listener::TlsReloader;
 use crate::upstream::Upstream;
 
+/// What is checked.
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// Look up no secret and no certificate: where a change is tried, there are none of them.
+    #[arg(long)]
+    without_secrets: bool,
+}
+
 /// Checks configuration, policies and secrets.
-pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
-    let problems = match House::open(config) {
-        Ok(house) => match built(&house).inspect(|_| house.warnings().print()) {
+pub(super) fn check(args: &CheckArgs, config: Option<PathBuf>) -> ExitCode {
+    let opened = if args.without_secrets { House::open_without_secrets(config) } else { House::open(config) };
+    let problems = match opened {
+        Ok(house) => match built_or_rehearsed(&house, args).inspect(|_| house.warnings().print()) {
             Ok(built) => {
-                house.tellable().print();
+                if !args.without_secrets {
+                    house.tellable().print();
+                }
                 let snapshot = built.snapshot;
                 let absent = house.absent(&snapshot);
                 absent.print();
@@ -46,6 +57,10 @@ pub(super) fn check(config: Option<PathBuf>) -> ExitCode {
     };
     problems.print();
     ExitCode::FAILURE
+}
+
+fn built_or_rehearsed(house: &House, args: &CheckArgs) -> Result<Built, Diagnostics> {
+    if args.without_secrets { house.rehearse() } else { built(house) }
 }
 
 /// What `serve` builds, once the files that its listener and its upstream read are good.

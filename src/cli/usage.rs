@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 
 use crate::clock::{Clock, SystemClock, moment_in};
 use crate::house::House;
-use crate::ledger::Central;
 use crate::ledger::usage::{self, By, Names, Question, Sum, csv};
+use crate::ledger::{Central, TABLES};
 use crate::store::postgres::Absent;
-use crate::store::sqlite::look_into;
+use crate::store::sqlite::{look_into, strangeness};
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -137,7 +137,7 @@ impl Ledger {
 
     fn sums(&self, question: &Question) -> Result<Vec<Sum>, String> {
         match self {
-            Self::Own(db) => usage::sums(db, question).map_err(|error| error.to_string()),
+            Self::Own(db) => usage::sums(db, question).map_err(|error| unreadable(db, &error)),
             Self::All(runtime, central, _) => {
                 runtime.block_on(central.sums(question)).map_err(|absent| away(&absent))
             }
@@ -159,7 +159,7 @@ impl Ledger {
     fn attempts(&self, question: &Question, visit: impl FnMut(&[String], &[Value])) -> Result<usize, String> {
         match self {
             Self::Own(db) => {
-                usage::attempts(db, question, usize::MAX, visit).map_err(|error| error.to_string())
+                usage::attempts(db, question, usize::MAX, visit).map_err(|error| unreadable(db, &error))
             }
             Self::All(runtime, central, _) => {
                 let read = runtime.block_on(central.attempts(question, usize::MAX, visit));
@@ -167,6 +167,12 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Why a file cannot be read: in the first place, because another version wrote it.
+fn unreadable(db: &rusqlite::Connection, error: &rusqlite::Error) -> String {
+    let why = strangeness(db, TABLES).unwrap_or_else(|| error.to_string());
+    format!("`{}`: {why}", db.path().unwrap_or_default())
 }
 
 fn away(absent: &Absent) -> String {
@@ -288,4 +294,29 @@ fn row(sum: &Sum, of: impl Iterator<Item = String>, rare: &[Column]) -> Vec<Stri
     let numbers = numbers.iter().map(ToString::to_string);
     let rare = rare.iter().map(|(_, shown)| shown(sum));
     of.chain(numbers).chain([sum.cost_nano.to_string(), sum.unpriced.to_string()]).chain(rare).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::Sqlite;
+
+    #[test]
+    fn a_ledger_of_another_version_is_told_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let question = Question { until_ms: u64::MAX, ..Question::default() };
+        let said =
+            |path: &std::path::Path| Ledger::Own(look_into(path).unwrap()).sums(&question).unwrap_err();
+        let old = dir.path().join("old.db");
+        Sqlite::open(&old, &[&TABLES[..3]], 10).unwrap().close(std::time::Duration::from_secs(5));
+        let told = said(&old);
+        assert!(
+            told.contains("was written by an older version of Tollgate (tables of `ledger`: 3, known: "),
+            "{told}"
+        );
+        assert!(told.starts_with(&format!("`{}`: ", old.display())) && !told.contains("SELECT"), "{told}");
+        let other = dir.path().join("other.db");
+        rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
+        assert!(said(&other).contains("is no database of Tollgate"), "{}", said(&other));
+    }
 }

@@ -189,7 +189,7 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
         let applications = provider.azure.iter().filter_map(|azure| azure.client_secret.as_ref());
         let applications = applications.map(|reference| (["azure", "client_secret"], reference));
         // Nobody is asked for the secrets of a configuration that is refused anyway.
-        let here = |reference: &SecretRef| !reference.is_remote();
+        let here = |reference: &SecretRef| !reference.is_remote() && !secrets.are_imagined();
         for (at, reference) in documents.chain(applications).filter(|(_, reference)| here(reference)) {
             if let Err(error) = bench.secrets.document(reference) {
                 let path = [&["providers", name.as_str()], &at[..]].concat();
@@ -211,7 +211,7 @@ pub fn beside(file: &str, sources: &Sources, secrets: &Secrets<'_>) -> Vec<Diagn
             bench.secret(name, &at, reference);
         }
     }
-    let token = config.admin.token.as_ref().filter(|token| !token.is_remote());
+    let token = config.admin.token.as_ref().filter(|token| !token.is_remote() && !secrets.are_imagined());
     token.map(|token| bench.admin_token(token));
     if reading.is_sound(&["policies"]) && reading.is_sound(&["data"]) {
         let mut aliases = reading.names("models");

@@ -312,8 +312,14 @@ impl Desk<'_> {
                 "`reuse_port` needs a `drain_delay` of 1s or more: who has just connected must be served";
             self.error(&["reuse_port"], message, Some("add `drain_delay: 5s`".into()));
         }
-        if self.reading.config.log.level.trim().is_empty() {
-            self.error(&["log", "level"], "`log.level` is empty", Some("try \"info\"".into()));
+        if !clients.ip().is_loopback() && self.reading.config.auth.mode == AuthMode::None {
+            let message = "whoever reaches this address may ask, at your expense: `auth` is `none`";
+            let help = "set `auth: keys`, unless nobody else can reach it";
+            self.warning(&["listen"], message, Some(help.into()));
+        }
+        if let Some(problem) = self.reading.config.log.fault() {
+            let help = "write `error`, `warn`, `info`, `debug`, `trace` or `off`, or a filter: `info,tollgate::upstream=debug`";
+            self.error(&["log", "level"], problem, Some(help.into()));
         }
     }
 

@@ -23,6 +23,13 @@ impl Findings {
         self.found.push(finding);
     }
 
+    /// What to do about the last of them.
+    pub(super) fn advise(&mut self, help: &str) {
+        if let Some(last) = self.found.last_mut() {
+            last.help = Some(help.into());
+        }
+    }
+
     /// Adds a warning.
     pub(super) fn warning(&mut self, place: Place, message: impl Into<String>, help: Option<String>) {
         let finding = Diagnostic { place: Some(place), help, ..Diagnostic::error(&*self.file, message) };

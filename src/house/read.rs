@@ -257,6 +257,11 @@ mod tests {
         assert!(shown("limits: { Header-Timeout: 1s }").contains("did you mean `header_timeout`?"));
         assert!(shown("upstraem: {}").contains("did you mean `upstream`?"));
         assert!(shown("tls: { xyzzy: 1 }").contains("known fields: cert, key, min"));
+        assert!(shown("model_list: []").contains("`tollgate import litellm FILE`"));
+        for text in ["models: { a: openai/gpt-4o }", "models: { a: [ openai/gpt-4o ] }"] {
+            assert!(shown(text).contains("help: write `{ targets: [ provider/model ] }`"), "{}", shown(text));
+        }
+        assert!(shown("providers: { openai: sk-1 }").contains("help: write `{ keys: [ env:NAME ] }`"));
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl House {
         settle_in(&shared, &shared.snapshot.load(), &sources);
         let accept = move |sources: Sources| {
             let Ordered { sources, pinned, read } = ordering.order(sources);
-            let (fresh, warnings) = checked(&sources)?;
+            let (fresh, warnings) = checked(&sources, true)?;
             let older = shared.snapshot.load_full();
             let plugins = plugins.after(&older.plugins);
             let (name, dir) = (shown(file.as_deref()), directory(file.as_deref()));

@@ -425,17 +425,29 @@ fn is_test(path: &Path) -> bool {
     stem.ends_with("_test") || path.extension().is_none_or(|ending| ending != "rhai")
 }
 
+/// What to do about a directory of policies that cannot be read.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "let the user that runs this read it, and the folders above it",
+        _ => "make the directory, or name another one",
+    }
+}
+
 fn policies(dir: &Path, expected: bool) -> Result<Vec<PolicySource>, Diagnostics> {
     let mut found = Vec::new();
     let mut faults = Vec::new();
+    let mut closed = false;
     for (dir, prefix) in folders(dir) {
         let expected = expected && prefix.is_empty();
         match listing(&dir) {
             Ok(paths) => found.extend(paths.into_iter().map(|path| (prefix.clone(), path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !expected => {}
+            // Of what cannot be read, the folders in it cannot be either.
+            Err(_) if closed => {}
             Err(error) => {
+                closed = prefix.is_empty();
                 let message = format!("cannot read the directory of the policies: {error}");
-                let help = "make the directory, or name another one";
+                let help = advice(&error);
                 faults.push(Diagnostic::error(dir.display().to_string(), message).help(help));
             }
         }
@@ -622,6 +634,12 @@ mod tests {
         assert!(error(&config).contains("tollgate.yaml: error: cannot be read: No such file"));
         write(dir.path(), &[("tollgate.yaml", "policies: rules\n")]);
         assert!(error(&config).contains("cannot read the directory of the policies: No such file"));
+        fs::write(dir.path().join("rules"), "").unwrap();
+        assert_eq!(error(&config).matches("cannot read the directory of the policies").count(), 1);
+        fs::remove_file(dir.path().join("rules")).unwrap();
+        assert!(
+            advice(&io::ErrorKind::PermissionDenied.into()).contains("let the user that runs this read it")
+        );
         write(dir.path(), &[("tollgate.yaml", "policies: rules\nlisen: x\ndrain: soon\n")]);
         let all = error(&config);
         for fault in ["directory of the policies", "2:1: error: unknown field `lisen`", "3:8: error: `drain`"]

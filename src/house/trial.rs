@@ -31,6 +31,8 @@ pub struct Tested {
     pub took: Duration,
     /// What failed, in the order noticed; empty when it passed.
     pub failures: Vec<Diagnostic>,
+    /// What it wrote with `print` and its like.
+    pub said: Vec<String>,
 }
 
 /// All tests and what they reached.
@@ -128,13 +130,15 @@ pub(super) fn run(
     for test in bench.tests() {
         runner.run(test.file(), test.name(), || {
             let failure = bench.run(&test, wanted.until).err();
-            failure.iter().map(|failure| build::policy_problem(failure, &all)).collect()
+            let failures = failure.iter().map(|failure| build::policy_problem(failure, &all)).collect();
+            (failures, bench.said(&test))
         })?;
     }
     for case in &cases {
         runner.run(&case.file, &case.name, || {
             let strangers = judge::strangers(case, &names, &snapshot.plugins);
-            if strangers.is_empty() { judge::judge(case, &bench, snapshot) } else { strangers }
+            let judged = || judge::judge(case, &bench, snapshot);
+            (if strangers.is_empty() { judged() } else { strangers }, Vec::new())
         })?;
     }
     let mut report = runner.report;
@@ -155,7 +159,7 @@ impl Runner<'_> {
         &mut self,
         file: &Path,
         name: &str,
-        test: impl FnOnce() -> Vec<Diagnostic>,
+        test: impl FnOnce() -> (Vec<Diagnostic>, Vec<String>),
     ) -> Result<(), Diagnostics> {
         let matches = |part: &str| name.contains(part) || file.to_string_lossy().contains(part);
         if !self.wanted.filter.is_none_or(matches) {
@@ -163,7 +167,7 @@ impl Runner<'_> {
         }
         let began = Instant::now();
         let late = || self.wanted.until.is_some_and(|until| Instant::now() > until);
-        let failures = if late() { Vec::new() } else { test() };
+        let (failures, said) = if late() { Default::default() } else { test() };
         if late() {
             let seconds = self.began.elapsed().as_secs_f64();
             let message = format!(
@@ -173,7 +177,7 @@ impl Runner<'_> {
             return Err(Diagnostic::error(file.display().to_string(), message).help(help).into());
         }
         let (file, name, took) = (file.to_owned(), name.to_owned(), began.elapsed());
-        self.report.tests.push(Tested { file, name, took, failures });
+        self.report.tests.push(Tested { file, name, took, failures, said });
         Ok(())
     }
 }

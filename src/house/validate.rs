@@ -28,6 +28,15 @@ pub(super) fn did_you_mean<'w>(word: &str, known: impl IntoIterator<Item = &'w s
     (nearest.0 <= allowed).then_some(nearest.1)
 }
 
+/// Sections of LiteLLM's configuration.
+const OF_LITELLM: [&str; 4] = ["model_list", "litellm_settings", "router_settings", "general_settings"];
+
+/// What may be meant by a text or a list in the place of a map.
+const INSTEAD: [(&str, &str); 2] = [
+    ("models", "write `{ targets: [ provider/model ] }`"),
+    ("providers", "write `{ keys: [ env:NAME ] }`, or `{}` for a preset with its usual variable"),
+];
+
 struct Walk<'w> {
     root: &'w Value,
     findings: &'w mut Findings,
@@ -74,6 +83,9 @@ impl<'w> Walk<'w> {
                 Some(Value::Bool(false)) => {
                     let names = || properties.into_iter().flat_map(|known| known.keys().map(String::as_str));
                     let help = match did_you_mean(&entry.key, names()) {
+                        _ if OF_LITELLM.contains(&inside.as_str()) => {
+                            "this is a configuration of LiteLLM: `tollgate import litellm FILE` makes one of it".into()
+                        }
                         Some(name) => format!("did you mean `{name}`?"),
                         None => format!("known fields: {}", names().collect::<Vec<_>>().join(", ")),
                     };
@@ -210,6 +222,11 @@ impl<'w> Walk<'w> {
         };
         let complaint = format!("expected {expected}, found {found}");
         self.wrong(node, path, &complaint);
+        let entry = path.split_once('.').filter(|(_, name)| expected == "a map" && !name.contains('.'));
+        let instead = entry.and_then(|(section, _)| INSTEAD.iter().find(|(known, _)| *known == section));
+        if let Some((_, help)) = instead {
+            self.findings.advise(help);
+        }
     }
 
     fn wrong(&mut self, node: &mut Node, path: &str, complaint: &str) {

@@ -57,8 +57,17 @@ pub(super) struct Policy {
 
 impl World<'_> {
     pub(super) fn host(&self, source: &Source) -> Arc<Host> {
+        self.host_with(Journal::new(&source.name, &source.path))
+    }
+
+    /// The host of a file of tests.
+    pub(super) fn host_of_tests(&self, source: &Source) -> Arc<Host> {
+        self.host_with(Journal::of_tests(&source.name, &source.path))
+    }
+
+    fn host_with(&self, journal: Journal) -> Arc<Host> {
         Arc::new(Host {
-            journal: Journal::new(&source.name, &source.path),
+            journal,
             plugins: Arc::clone(&self.plugins),
             names: Arc::clone(&self.names),
             patterns: Arc::clone(&self.patterns),

@@ -1,8 +1,8 @@
 //! What policies and their failures write to the log: with file and line, and never more than a few lines a second.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rhai::{Array, Dynamic, Engine, ImmutableString, Map, NativeCallContext};
@@ -17,6 +17,8 @@ use crate::plan::{Hook, Rule};
 const SPOKEN_PER_SECOND: u64 = 20;
 /// Lines per second and policy for failures; every failure is counted all the same.
 const FAILURES_PER_SECOND: u64 = 5;
+/// Lines of one test that are kept.
+const MOST_HEARD: usize = 100;
 /// A line is cut at this many bytes.
 const LINE_BYTES: usize = 4_096;
 
@@ -35,6 +37,8 @@ pub(super) struct Journal {
     pub(super) file: Arc<Path>,
     spoken: Quota,
     failures: Quota,
+    /// In tests, what is said outside of a request is kept for who runs them.
+    heard: Option<Mutex<Vec<String>>>,
 }
 
 impl Journal {
@@ -44,7 +48,19 @@ impl Journal {
             file: file.into(),
             spoken: Quota::per_second(SPOKEN_PER_SECOND),
             failures: Quota::per_second(FAILURES_PER_SECOND),
+            heard: None,
         }
+    }
+
+    /// The same of a file of tests: nothing of it is written to the log.
+    pub(super) fn of_tests(policy: &str, file: &Path) -> Self {
+        Self { heard: Some(Mutex::default()), ..Self::new(policy, file) }
+    }
+
+    /// What was said since the last time.
+    pub(super) fn heard(&self) -> Vec<String> {
+        let heard = self.heard.as_ref().map(|heard| heard.lock().unwrap_or_else(PoisonError::into_inner));
+        heard.map(|mut heard| std::mem::take(&mut *heard)).unwrap_or_default()
     }
 
     /// A rule of this policy that stands on this line of this file.
@@ -67,7 +83,15 @@ impl Journal {
         let (at, text) = (place(file, line, column), cut(text).to_owned());
         match context.tag().and_then(Request::of) {
             Some(request) => request.wishes().effect(Effect::Line { level, at, text }),
-            None => self.write(level, &at, "", &text),
+            None => match &self.heard {
+                None => self.write(level, &at, "", &text),
+                Some(heard) => {
+                    let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                    if heard.len() < MOST_HEARD {
+                        heard.push(format!("{at}: {text}"));
+                    }
+                }
+            },
         }
     }
 

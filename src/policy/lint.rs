@@ -14,6 +14,7 @@ use super::language::FUNCTIONS;
 use super::library::File;
 use super::patterns::Patterns;
 use super::plugins::{Ability, Plugins};
+use super::slips;
 use super::suggest::hint;
 use super::tables::Table;
 use super::{Names, candidate, moment, narrow, ranking, series, verdict, vocabulary};
@@ -201,7 +202,7 @@ impl Lint<'_> {
             return self.imported(call, at);
         }
         if !self.exists(name) {
-            let hint = self.hint(name, method);
+            let hint = slips::instead_of(name, method).unwrap_or_else(|| self.hint(name, method));
             return self.report(at, format!("unknown function `{name}`{hint}"));
         }
         let own = functions(self.ast).any(|function| function.name == name);

@@ -15,6 +15,7 @@ use super::memo::Memo;
 use super::patterns::Patterns;
 use super::plugins::About;
 use super::wishes::Wishes;
+use crate::facts::measure::TIERS;
 use crate::facts::{self, Answer, Asking, BETWEEN, Body, Facts, Notes, Reads};
 use crate::plan::Ranking;
 
@@ -156,8 +157,14 @@ impl Request {
         self.headers().entry("x-tollgate-data-class")
     }
 
+    /// The class that is asked for, as classes are written. What is none is refused where targets are chosen, and fails no
+    /// policy that hands it on.
     pub(super) fn tier(&mut self) -> Dynamic {
-        self.headers().entry("x-tollgate-tier")
+        let asked = self.headers().entry("x-tollgate-tier");
+        let class = asked.as_immutable_string_ref().ok();
+        let class =
+            class.and_then(|asked| TIERS.into_iter().find(|tier| asked.as_str().eq_ignore_ascii_case(tier)));
+        class.map_or(Dynamic::UNIT, Into::into)
     }
 
     pub(super) fn stream(&mut self) -> bool {

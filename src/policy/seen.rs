@@ -149,8 +149,7 @@ impl FailedAttempt {
 }
 
 /// The words of policies for what can happen to an attempt.
-#[cfg(test)]
-const KINDS: [&str; 11] = [
+pub(super) const KINDS: [&str; 11] = [
     "rate_limit",
     "overloaded",
     "timeout",

@@ -25,6 +25,28 @@ const WORDS: [(&str, &str); 17] = [
     ("is", "=="),
 ];
 
+/// Methods of other gateways and languages, and what is written here.
+const METHODS: [(&str, &str); 12] = [
+    ("fallback", ".then(…)"),
+    ("fallbacks", ".then(…)"),
+    ("or_else", ".then(…)"),
+    ("sticky", ".sticky_by(…)"),
+    ("header", ".headers[\"x-name\"]"),
+    ("includes", ".contains(…)"),
+    ("is_none", "== ()"),
+    ("is_null", "== ()"),
+    ("is_some", "!= ()"),
+    ("unwrap_or", "?? …"),
+    ("startsWith", ".starts_with(…)"),
+    ("toLowerCase", ".to_lower()"),
+];
+
+/// What to write instead of a method that there is not.
+pub(super) fn instead_of(name: &str, method: bool) -> Option<String> {
+    let (_, here) = METHODS.iter().find(|(there, _)| method && *there == name)?;
+    Some(format!(": write `{here}`"))
+}
+
 /// What to write instead of what the error is about.
 pub(super) fn advice(error: &ParseError, text: &str) -> Option<String> {
     match error.err_type() {

@@ -141,6 +141,11 @@ impl Bench {
         test.file.run(test.function, until)
     }
 
+    /// What a test that has just run wrote with `print` and its like, each line with its place.
+    pub fn said(&self, test: &Test<'_>) -> Vec<String> {
+        test.file.said()
+    }
+
     /// Asks all policies about a told request.
     ///
     /// # Errors

@@ -73,6 +73,8 @@ pub struct Row {
     pub hooks: Hooks,
     /// What will bring it, and what to write until then; such words are refused at load.
     pub later: Option<&'static str>,
+    /// All that a property can be, where that is a closed list: what it is compared with is checked at load.
+    pub words: &'static [&'static str],
     register: Register,
 }
 
@@ -135,18 +137,23 @@ const fn kind(
 
 /// A row that works in every hook.
 const fn row(signature: &'static str, doc: &'static str, register: Register) -> Row {
-    Row { signature, doc, hooks: Hooks::ALL, later: None, register }
+    Row { signature, doc, hooks: Hooks::ALL, later: None, words: &[], register }
 }
 
 /// A word that a later version brings.
 const fn later(signature: &'static str, doc: &'static str, until: &'static str) -> Row {
-    Row { signature, doc, hooks: Hooks::ALL, later: Some(until), register: |_, _, _| {} }
+    Row { signature, doc, hooks: Hooks::ALL, later: Some(until), words: &[], register: |_, _, _| {} }
 }
 
 impl Row {
     /// Works only in these hooks.
     const fn only_in(self, hooks: Hooks) -> Self {
         Self { hooks, ..self }
+    }
+
+    /// Is one of these words and no other.
+    const fn one_of(self, words: &'static [&'static str]) -> Self {
+        Self { words, ..self }
     }
 }
 

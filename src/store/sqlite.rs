@@ -22,7 +22,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use gathering::{Gathered, Gathering};
 pub use job::Written;
-pub use migration::Migration;
+pub use migration::{Migration, strangeness};
 pub use trouble::Trouble;
 
 use crate::clock::{Clock, SystemClock};

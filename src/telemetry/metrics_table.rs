@@ -200,6 +200,19 @@ mod tests {
     }
 
     #[test]
+    fn alerts_speak_of_metrics_that_there_are() {
+        let alerts = include_str!("../../deploy/prometheus-rules.yaml");
+        let page = include_str!("../../docs/deploying.md");
+        let is_other = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+        let words = [alerts, page].into_iter().flat_map(|text| text.split(is_other));
+        let names: Vec<_> = words.filter(|word| word.starts_with(concat!("tollgate", "_"))).collect();
+        assert!(names.len() > 30, "{names:?}");
+        for name in names {
+            assert!(METRICS.iter().any(|metric| metric.name == name), "{name}");
+        }
+    }
+
+    #[test]
     fn names_that_would_spoil_the_page_are_known() {
         for (name, own) in [("pinned", true), ("duration_seconds_count", true), ("pinned_count", false)] {
             assert_eq!(is_own(&format!("{}{name}", concat!("tollgate", "_policy_"))), own, "{name}");

@@ -236,3 +236,48 @@ fn definitions_are_printed_for_editors_and_for_programs() {
     let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
     assert_eq!(printed.code, Some(0), "{printed:#?}");
 }
+
+#[test]
+fn check_without_secrets_finds_everything_else() {
+    let config = concat!(
+        "auth: keys\n",
+        "keys: { ci: { secret: env:NOPE_KEY } }\n",
+        "tls: { cert: a.pem, key: b.pem }\n",
+        "admin: { token: file:nope }\n",
+        "providers: { openai: { keys: [ env:NOPE_X, \"vault:a#b\" ] } }\n",
+        "models: { good: { targets: [ openai/x ] } }\n",
+    );
+    let setup = gateway::setup("")
+        .file("tollgate.yaml", config)
+        .policy("10.rhai", "fn on_request(req) { route(\"good\") }")
+        .policy(
+            "10_test.rhai",
+            "fn test_a() { assert_eq(on_request(mock(#{ model: \"x\" })).first, \"good\"); }",
+        );
+    assert_eq!(setup.run(&["check"]).code, Some(1));
+    let printed = setup.run(&["check", "--without-secrets"]);
+    assert_eq!(printed.code, Some(0), "{printed:#?}");
+    assert!(printed.out.starts_with("ok: 1 providers"), "{printed:#?}");
+
+    let setup = setup.file("tollgate.yaml", &config.replace("openai/x", "opnai/x"));
+    let printed = setup.run(&["check", "--without-secrets"]);
+    assert_eq!(printed.code, Some(1), "{printed:#?}");
+    assert!(
+        printed.err.contains("unknown provider `opnai`") && !printed.err.contains("NOPE"),
+        "{}",
+        printed.err
+    );
+
+    let setup =
+        setup.file("tollgate.yaml", config).policy("10.rhai", "fn on_request(req) { route(\"gud\") }");
+    let printed = setup.run(&["check", "--without-secrets"]);
+    assert!(printed.code == Some(1) && printed.err.contains("unknown alias `gud`"), "{printed:#?}");
+}
+
+#[test]
+fn an_empty_variable_names_no_configuration() {
+    let setup =
+        gateway::setup("").file("tollgate.yaml", "providers: { sandbox: {} }\n").env("TOLLGATE_CONFIG", "");
+    let printed = setup.run(&["check"]);
+    assert!(printed.code == Some(0) && printed.out.starts_with("ok: 1 providers"), "{printed:#?}");
+}

@@ -23,6 +23,7 @@ mod codex;
 mod cohere;
 mod completions;
 mod decisions;
+mod deploying;
 mod dialects;
 mod disks;
 mod errors;

@@ -83,6 +83,7 @@ mod tests {
     #[test]
     fn files_are_suites_and_failures_are_told_in_full() {
         let test = |file: &str, name: &str, failures| Tested {
+            said: Vec::new(),
             file: file.into(),
             name: name.into(),
             took: Duration::from_millis(2),

@@ -78,6 +78,9 @@ fn results(report: &Report) -> String {
             last = Some(&test.file);
         }
         let _ = writeln!(out, "  {} {} ({})", mark(test), test.name, shown(test.took));
+        for line in test.said.iter().flat_map(|said| said.lines()) {
+            let _ = writeln!(out, "      {line}");
+        }
         for failure in &test.failures {
             for line in failure.to_string().lines() {
                 let _ = writeln!(out, "      {line}");

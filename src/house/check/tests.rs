@@ -276,8 +276,18 @@ fn each_contradiction_is_named_with_its_place() {
             "listen: 0.0.0.0:9090".into(),
             vec![
                 "1:1: error: `admin.listen` (127.0.0.1:9090) and `listen` (0.0.0.0:9090) are the same address",
+                "1:9: warning: whoever reaches this address may ask, at your expense: `auth` is `none`",
             ],
         ),
+        (
+            "listen: 0.0.0.0:8080".into(),
+            vec!["1:9: warning: whoever reaches this address may ask, at your expense: `auth` is `none`"],
+        ),
+        (
+            "listen: '[::]:8080'\nauth: keys\nkeys: { a: { hash: 'sha256:0000000000000000000000000000000000000000000000000000000000000000' } }".into(),
+            vec![],
+        ),
+        ("log: { level: warning }".into(), vec!["1:15: error: `log.level`: `warning` is no level"]),
         (
             "admin: { listen: '0.0.0.0:9' }".into(),
             vec!["1:18: warning: the admin listener is open to the network and has no token"],

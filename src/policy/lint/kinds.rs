@@ -22,6 +22,9 @@ use sense::{noun, properties};
 /// What the second parameter of a hook is called in the vocabulary; the first is always `req`.
 const SECOND: [(&str, &str); 3] = [("on_error", "err"), ("on_response", "res"), ("on_complete", "out")];
 
+/// Functions of the language that every value has.
+const OF_ANYTHING: [&str; 5] = ["to_string", "to_debug", "type_of", "print", "debug"];
+
 /// Types by the name of what has them.
 type Types = BTreeMap<String, Type>;
 
@@ -220,6 +223,9 @@ impl<'a> Reading<'a> {
             // `x in list`.
             Expr::FnCall(call, _) if call.name == "contains" => {
                 call.args.first().into_iter().for_each(|list| self.table(list));
+                if let [list, asked] = &call.args[..] {
+                    self.never(asked, list);
+                }
             }
             Expr::FnCall(call, at) if call.op_token.is_some() => self.operator(call, *at),
             Expr::Dot(pair, ..) => {
@@ -351,6 +357,17 @@ impl<'a> Reading<'a> {
             let written = entry.row.signature.split(" → ").next().unwrap_or_default();
             self.found.push((*at, format!("`{}` has no `{}`: write `{written}`", entry.name, call.name)));
         }
+        // Written like a property, it is the header of just this name.
+        if let Some(entry) = listed(what, list).filter(|entry| entry.name == "headers")
+            && let Expr::Property(parts, at) = next
+            && parts.2.contains('_')
+        {
+            let meant = parts.2.replace('_', "-");
+            let (list, name) = (entry.name, &parts.2);
+            let problem =
+                format!("write `{list}[\"{meant}\"]`, or `{list}[\"{name}\"]` if its name has a `_`");
+            self.found.push((*at, problem));
+        }
     }
 
     fn property(&mut self, what: Type, name: &str, at: Position) -> Type {
@@ -415,7 +432,8 @@ impl<'a> Reading<'a> {
             }
             return self.used(entry, at);
         }
-        if own || (FUNCTIONS.contains(&name) && methods().next().is_none()) {
+        let of_anything = OF_ANYTHING.contains(&name) || kind.is_open();
+        if own || (FUNCTIONS.contains(&name) && methods().next().is_none() && of_anything) {
             return ANYTHING;
         }
         let noun = kind.noun;
@@ -424,7 +442,7 @@ impl<'a> Reading<'a> {
             format!("`{name}` is written {}, here it has {} arguments", written.join(" or "), call.args.len())
         } else if vocabulary::of(kind).any(|entry| entry.name == name) {
             format!("`{name}` is a property of {noun}: write it without parentheses")
-        } else if vocabulary::named(name).next().is_some() {
+        } else if vocabulary::named(name).next().is_some() || FUNCTIONS.contains(&name) {
             let all = vocabulary::of(kind).filter(|entry| entry.is_method()).map(|entry| entry.name);
             format!("`{name}` is not for {noun}{}", hint(name, all))
         } else {

@@ -82,6 +82,64 @@ fn what_is_no_truth_and_what_is_never_alike_is_found_at_load() {
 }
 
 #[test]
+fn words_that_never_come_are_found_at_load() {
+    check_bodies(&[
+        (
+            "if now().weekday == \"Monday\" { () }",
+            "1:42: `weekday` is never \"Monday\" (did you mean `monday`?); it is one of \"monday\", \"tuesday\"",
+        ),
+        ("let t = now(\"UTC\"); if \"sun\" != t.weekday { () }", "`weekday` is never \"sun\""),
+        ("if now().weekday in [\"saturday\", \"Sun\"] { () }", "`weekday` is never \"Sun\""),
+        ("let day = \"monday\"; if now().weekday in [\"Sun\", day] { () }", "`weekday` is never \"Sun\""),
+        (
+            "if req.tier == \"gold\" { () }",
+            "`tier` is never \"gold\"; it is one of \"cheap\", \"balanced\", \"premium\"",
+        ),
+        ("if req.priority == \"urgent\" { () }", "`priority` is never \"urgent\""),
+        ("for t in req.turns { if t.role == \"human\" { () } }", "`role` is never \"human\""),
+    ]);
+    check(&[
+        (
+            "fn on_error(req, err) { if err.kind == \"rate_limited\" { return next_target(); } }",
+            "1:40: `kind` is never \"rate_limited\" (did you mean `rate_limit`?)",
+        ),
+        (
+            "fn on_complete(req, out) { if out.outcome == \"success\" { info(\"x\"); } }",
+            "`outcome` is never \"success\"; it is one of \"ok\", \"error\", \"broken\", \"cancelled\"",
+        ),
+    ]);
+    assert_eq!(
+        errors(&[(
+            "10-a",
+            "fn on_request(req) { let t = now(); \
+             if t.weekday in [\"saturday\", \"sunday\"] || t.weekday == \"monday\" { return route(\"cheap\"); } \
+             if req.tier == () || req.tier == \"premium\" || req.model == \"Monday\" { return route(\"strong\"); } }",
+        )]),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn words_of_the_language_are_not_for_the_gateways_own_values() {
+    check_bodies(&[
+        ("req.set(\"temperature\", 0.2);", "1:26: `set` is not for a request"),
+        ("req.contains(\"x\");", "1:26: `contains` is not for a request"),
+        ("candidates().len();", "`len` is a property of"),
+        (
+            "if req.headers.x_tier == \"a\" { () }",
+            "1:37: write `headers[\"x-tier\"]`, or `headers[\"x_tier\"]` if its name has a `_`",
+        ),
+        ("route(\"cheap\").fallback(\"strong\")", "1:37: unknown function `fallback`: write `.then(…)`"),
+        ("if req.team.is_none() { () }", "unknown function `is_none`: write `== ()`"),
+        ("req.header(\"x-tier\");", "unknown function `header`: write `.headers[\"x-name\"]`"),
+    ]);
+    assert_eq!(
+        errors(&[("10-a", &body("info(req.tags.team ?? \"none\"); info(req.to_string());"))]),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
 fn verdicts_that_come_to_nothing_are_found_at_load() {
     check_bodies(&[
         (

@@ -435,3 +435,15 @@ async fn long_prompts_are_read_through_beside_the_workers() {
     assert_eq!(steps(route(&decided)), "cheap:1");
     assert_eq!(decided.decision.unwrap().tags, [("seen".into(), "once".into())]);
 }
+
+#[test]
+fn a_tier_that_there_is_not_is_none_to_policies() {
+    let script = "req.tag(\"said\", req.tier ?? \"none\"); if req.tier != () { return tier(req.tier); } route(\"cheap\")";
+    for (asked, said) in [("premium", "premium"), ("Premium", "premium"), ("gold", "none"), ("", "none")] {
+        let mut asking = Arc::into_inner(town("auto", 10, false)).unwrap();
+        asking.headers.insert("x-tollgate-tier", http::HeaderValue::from_static(asked));
+        let decided = ask_about(script, Arc::new(asking));
+        assert!(decided.errors.is_empty(), "{asked}: {:?}", decided.errors);
+        assert_eq!(&*decided.decision.unwrap().tags[0].1, said, "{asked}");
+    }
+}

@@ -10,6 +10,7 @@ use crate::chat::Usage;
 use crate::facts::market::Market;
 use crate::fault::{FaultKind, Phase};
 use crate::policy::request::json_of;
+use crate::policy::seen::KINDS;
 use crate::policy::{Answer, Completion, FailedAttempt, SeenTarget};
 use crate::target::{TargetName, Traits};
 
@@ -148,8 +149,7 @@ fn kind(word: &str) -> Result<FaultKind, String> {
         "server" => FaultKind::ServerError,
         "cancelled" => FaultKind::Cancelled,
         other => {
-            let known = "rate_limit, overloaded, timeout, first_token_timeout, connect, auth, context_length, content_filter, bad_request, server, cancelled";
-            return Err(format!("`kind`: `{other}` is not one of {known}"));
+            return Err(format!("`kind`: `{other}` is not one of {}", KINDS.join(", ")));
         }
     })
 }

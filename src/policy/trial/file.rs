@@ -11,7 +11,7 @@ use super::stage::Stage;
 use super::words;
 use crate::policy::Source;
 use crate::policy::compile::{self, World};
-use crate::policy::engine;
+use crate::policy::engine::{self, Host};
 use crate::policy::error::{PolicyError, failure};
 use crate::policy::hook::HOOKS;
 use crate::policy::library::Library;
@@ -31,6 +31,7 @@ pub(super) struct TestFile {
     /// Functions that are the policy's own.
     of_policy: Vec<String>,
     engine: Engine,
+    host: Arc<Host>,
     ast: AST,
     stage: Arc<Stage>,
     until: Arc<Mutex<Option<Instant>>>,
@@ -56,7 +57,7 @@ impl TestFile {
         errors: &mut Vec<PolicyError>,
     ) -> Option<Self> {
         let before = errors.len();
-        let host = world.host(test);
+        let host = world.host_of_tests(test);
         let mut engine = engine::build(world.settings, &host);
         let stage = Arc::new(stage);
         words::register(&mut engine, &stage);
@@ -110,6 +111,7 @@ impl TestFile {
             policy: policy.path.clone(),
             of_policy: own_names,
             engine,
+            host,
             ast,
             stage,
             until,
@@ -133,6 +135,11 @@ impl TestFile {
         );
         self.stage.clear();
         said.map(drop).map_err(|error| self.failed(function, &error))
+    }
+
+    /// What tests said (`print`) since the last time.
+    pub(super) fn said(&self) -> Vec<String> {
+        self.host.journal.heard()
     }
 
     fn failed(&self, function: &Function, error: &EvalAltResult) -> PolicyError {

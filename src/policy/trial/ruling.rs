@@ -201,11 +201,13 @@ impl From<verdict::Rejection> for Ruling {
     }
 }
 
-/// The targets of each step with their shares, in the order of their names: callers draw sticky ones in another.
+/// The targets of each step with their shares of all, so that 1 to 1 is 50 to 50, in the order of their names: callers draw
+/// sticky ones in another.
 fn shares(route: &Route) -> Vec<Vec<(&str, f64)>> {
     let mut steps = Vec::with_capacity(route.steps.len());
     for step in &route.steps {
-        let mut shares: Vec<_> = step.choices.iter().map(|(name, share)| (&**name, *share)).collect();
+        let all: f64 = step.choices.iter().map(|(_, weight)| weight).sum();
+        let mut shares: Vec<_> = step.choices.iter().map(|(name, weight)| (&**name, weight / all)).collect();
         shares.sort_by_key(|(name, _)| *name);
         steps.push(shares);
     }

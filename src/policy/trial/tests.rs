@@ -90,6 +90,31 @@ fn failures(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn what_a_test_prints_is_handed_to_who_runs_it() {
+    let text = "fn test_loud() { print(\"x\"); info(`two ${1 + 1}`); }\nfn test_silent() { }";
+    let bench = bench(&[("10-tiers_test", text)], false).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    let said: Vec<_> = bench
+        .tests()
+        .map(|test| {
+            bench.run(&test, None).unwrap();
+            bench.said(&test)
+        })
+        .collect();
+    let place = "policies/10-tiers_test.rhai:1";
+    assert_eq!(said, [vec![format!("{place}:18: x"), format!("{place}:30: two 2")], vec![]]);
+}
+
+#[test]
+fn shares_are_compared_and_not_the_numbers_they_are_written_with() {
+    let text = r#"fn test_shares() {
+        assert_eq(split(#{ "cheap": 50, "strong": 50 }), split(["cheap", "strong"]));
+        assert_eq(split(#{ "cheap": 70, "strong": 30 }), split(#{ "cheap": 7, "strong": 3 }));
+        assert_ne(split(#{ "cheap": 70, "strong": 30 }), split(["cheap", "strong"]));
+    }"#;
+    assert_eq!(failures(text), Vec::<String>::new());
+}
+
+#[test]
 fn a_test_asks_everything_about_a_decision() {
     let text = r#"
         fn test_hard_work() {
@@ -181,6 +206,11 @@ fn a_failure_says_where_and_both_values() {
         "`first` of nothing: the policy has no opinion on this request",
     );
     at("asert_eq(1, 1);", here, "no function `asert_eq (i64, i64)` (did you mean `assert_eq`?)");
+    at(
+        r#"on_request(mock(#{ model: "auto", team: "blocked" })).frist;"#,
+        "10-tiers_test.rhai:2:59",
+        "unknown property `frist` of a ruling (did you mean `first`?); known are verdict, first, targets",
+    );
     at("heavy(3)", "10-tiers.rhai:3:21", "unknown property `tokens` of a number");
     at("loop { }", "10-tiers_test.rhai:1:4", "stopped: it takes longer than `policies.tests_deadline` (1s)");
 }

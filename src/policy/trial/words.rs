@@ -75,9 +75,9 @@ pub(super) fn legible(message: String) -> String {
         let name = name_of(rest, '`');
         return format!("`{name}` of nothing: the policy has no opinion on this request");
     }
-    if let Some(rest) = message.strip_prefix("unknown property '") {
-        let name = name_of(rest, '\'');
-        if message.ends_with("'Ruling'") {
+    if let Some(rest) = message.strip_prefix("unknown property `") {
+        let name = name_of(rest, '`');
+        if message.ends_with("`Ruling`") {
             let known: Vec<_> = ruling::properties().collect();
             return format!(
                 "unknown property `{name}` of a ruling{}; known are {}",

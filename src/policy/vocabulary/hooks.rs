@@ -8,6 +8,7 @@ use super::{Hooks, Kind, Row, Sheet, kind, row};
 use crate::plan;
 use crate::policy::bridge::{Findings, Handle};
 use crate::policy::request::{Outcome, Request, fault};
+use crate::policy::seen::KINDS as KINDS_OF_FAILURE;
 use crate::policy::verdict::{Reaction, Response};
 
 type Context<'a> = NativeCallContext<'a>;
@@ -180,7 +181,8 @@ const ROWS: &[Row] = &[
     property(
         "err.kind → text",
         "What happened: `\"rate_limit\"`, `\"overloaded\"`, `\"timeout\"`, `\"first_token_timeout\"`, `\"connect\"`, `\"auth\"`, `\"context_length\"`, `\"content_filter\"`, `\"bad_request\"`, `\"server\"` or `\"cancelled\"`.",
-    ),
+    )
+    .one_of(&KINDS_OF_FAILURE),
     property("err.target → SeenTarget", "Where the attempt went: `err.target.name`."),
     property("err.attempt → number", "How many attempts have been made, this one included."),
     property("err.status → number or ()", "The provider's HTTP status."),
@@ -204,7 +206,8 @@ const ROWS: &[Row] = &[
     property(
         "out.outcome → text",
         "`\"ok\"`, `\"error\"`, `\"broken\"` (after its first content) or `\"cancelled\"`.",
-    ),
+    )
+    .one_of(&["ok", "error", "broken", "cancelled"]),
     property("out.status → number", "The status that the client got."),
     property("out.target → SeenTarget", "Who answered; its `name` is `()` when nobody did."),
     property("out.attempts → number", "How many attempts were made."),

@@ -38,7 +38,8 @@ const ROWS: &[Row] = &[
     }),
     row("time.weekday → text", "`\"monday\"` to `\"sunday\"`.", |engine, name, _| {
         engine.register_get(name, |time: &mut Moment| ImmutableString::from(time.weekday()));
-    }),
+    })
+    .one_of(&["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]),
     row("time.is_weekend → true/false", "Saturday or Sunday.", |engine, name, _| {
         engine.register_get(name, Moment::is_weekend);
     }),

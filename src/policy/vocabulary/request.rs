@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rhai::{Array, Dynamic, NativeCallContext};
 
 use super::{Hooks, Kind, Row, Sheet, later, row};
+use crate::facts::measure::TIERS;
 use crate::policy::request::{Guards, Headers, Metadata, Request, Tags, Turn};
 use crate::policy::tables::nothing_without_a_key;
 
@@ -96,7 +97,8 @@ const ROWS: &[Row] = &[
         "req.priority → text",
         Request::priority,
         "How important it is, by its key or as little as the client says: `\"low\"`, `\"normal\"` or `\"high\"`."
-    ),
+    )
+    .one_of(&["low", "normal", "high"]),
     getter!("req.key_id → text or ()", Request::key_id, "The public id of the client's key."),
     getter!("req.ip → text or ()", Request::ip, "The client's address."),
     getter!("req.session → text or ()", Request::session, "What the client sends as `x-tollgate-session`."),
@@ -108,8 +110,9 @@ const ROWS: &[Row] = &[
     index!(
         "req.tier → text or ()",
         Request::tier,
-        "What the client wants to pay for (`x-tollgate-tier`): `\"cheap\"`, `\"balanced\"` or `\"premium\"`."
-    ),
+        "What the client wants to pay for (`x-tollgate-tier`): `\"cheap\"`, `\"balanced\"` or `\"premium\"`; `()` where it says anything else."
+    )
+    .one_of(&TIERS),
     getter!(
         "req.tokens → number",
         Request::tokens,
@@ -268,7 +271,8 @@ const ROWS: &[Row] = &[
     ),
     row("turn.role → text", "`\"system\"`, `\"user\"`, `\"assistant\"` or `\"tool\"`.", |engine, name, _| {
         engine.register_get(name, Turn::role);
-    }),
+    })
+    .one_of(&["system", "user", "assistant", "tool"]),
     row("turn.text → text", "What was said.", |engine, name, _| {
         engine.register_get(name, Turn::text);
     }),

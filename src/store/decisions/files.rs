@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -74,7 +75,8 @@ pub(super) fn create(dir: &Path, counter: u32) -> io::Result<(PathBuf, fs::File)
     let name =
         format!("{PREFIX}{}-{counter:06}-{}{SUFFIX}", now.strftime("%Y%m%dT%H%M%S%3f"), std::process::id());
     let path = dir.join(name);
-    let file = fs::OpenOptions::new().append(true).create_new(true).open(&path)?;
+    // They know who asked what for, and may hold prompts.
+    let file = fs::OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
     Ok((path, file))
 }
 
@@ -110,5 +112,19 @@ fn remove(path: &Path) -> io::Result<()> {
         // Another process was faster.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_may_read_what_is_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, file) = create(dir.path(), 1).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -55,6 +55,26 @@ pub(super) fn run(db: &mut Connection, rooms: &[&[Migration]]) -> Result<(), Str
     steps.commit().map_err(failed)
 }
 
+/// What is strange about a database in which a room's tables cannot be read: that another version made them, or none.
+pub fn strangeness(db: &Connection, room: &[Migration]) -> Option<String> {
+    let last = room.last()?;
+    let done = taken(db).ok().and_then(|taken| taken.get(last.room).copied());
+    let versions = |done: u32| format!("tables of `{}`: {done}, known: {}", last.room, last.version);
+    match done {
+        None => Some(format!("is no database of Tollgate: it has no tables of `{}`", last.room)),
+        Some(done) if done < last.version => Some(format!(
+            "was written by an older version of Tollgate ({}); a gateway of this version brings it up to date when it \
+             starts: of a backup, name a copy of it as `state.ledger`",
+            versions(done)
+        )),
+        Some(done) if done > last.version => Some(format!(
+            "was written by a newer version of Tollgate ({}); ask with that one",
+            versions(done)
+        )),
+        Some(_) => None,
+    }
+}
+
 fn taken(db: &Connection) -> rusqlite::Result<HashMap<String, u32>> {
     let mut rows = db.prepare("SELECT room, max(version) FROM migration GROUP BY room")?;
     rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()

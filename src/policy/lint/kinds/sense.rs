@@ -1,13 +1,13 @@
 //! What makes no sense, as far as types are known: conditions that are neither true nor false, comparisons of what is never
 //! alike, methods that a value does not have, verdicts that nobody takes, tables that there are not.
 
-use rhai::{BinaryExpr, Expr, FnCallExpr, Position, Stmt};
+use rhai::{Array, BinaryExpr, Expr, FnCallExpr, Position, Stmt};
 
 use super::{Reading, functions};
 use crate::policy::hook::OPINIONS;
 use crate::policy::language::FUNCTIONS;
 use crate::policy::suggest::hint;
-use crate::policy::vocabulary::{self, Entry, Type};
+use crate::policy::vocabulary::{self, Entry, Form, Type};
 
 /// Words that make a route which draws no lots.
 const UNDRAWN: [&str; 10] =
@@ -77,6 +77,10 @@ impl Reading<'_> {
             [a, b] if ["==", "!=", "<", "<=", ">", ">="].contains(&call.name.as_str()) => (a, b),
             _ => return,
         };
+        if ["==", "!="].contains(&call.name.as_str()) {
+            self.never(a, b);
+            self.never(b, a);
+        }
         let (left, right) = (self.type_of(a), self.type_of(b));
         let (Some(one), Some(other)) = (noun(left), noun(right)) else { return };
         if class(left) == class(right) {
@@ -92,6 +96,46 @@ impl Reading<'_> {
         };
         let name = &call.name;
         self.found.push((at, format!("`{name}` of {one} and {other} is always {always}{instead}")));
+    }
+
+    /// A word that what is asked never is: `now().weekday == "Monday"`.
+    pub(super) fn never(&mut self, asked: &Expr, said: &Expr) {
+        let words: Vec<(String, Position)> = match said {
+            Expr::StringConstant(word, at) => vec![(word.to_string(), *at)],
+            // `in [..]`
+            Expr::Array(all, _) => all
+                .iter()
+                .filter_map(|one| match one {
+                    Expr::StringConstant(word, at) => Some((word.to_string(), *at)),
+                    _ => None,
+                })
+                .collect(),
+            Expr::DynamicConstant(all, at) => {
+                let Some(all) = all.read_lock::<Array>() else { return };
+                all.iter().filter_map(|one| Some((one.clone().into_string().ok()?, *at))).collect()
+            }
+            _ => return,
+        };
+        let Some(entry) = self.entry(asked).filter(|entry| !entry.row.words.is_empty()) else { return };
+        let known = entry.row.words;
+        for (word, at) in words.iter().filter(|(word, _)| !known.contains(&word.as_str())) {
+            let (name, hint) = (entry.name, hint(word, known.iter().copied()));
+            let known = known.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+            self.found.push((*at, format!("`{name}` is never {word:?}{hint}; it is one of {known}")));
+        }
+    }
+
+    /// The property with which a chain ends.
+    fn entry(&mut self, chain: &Expr) -> Option<&'static Entry> {
+        let Expr::Dot(pair, ..) = chain else { return None };
+        let (mut what, mut rest) = (self.type_of(&pair.lhs), &pair.rhs);
+        while let Expr::Dot(next, ..) = rest {
+            what = self.step(what, &next.lhs);
+            rest = &next.rhs;
+        }
+        let Expr::Property(parts, _) = rest else { return None };
+        vocabulary::of(what.kind()?)
+            .find(|entry| entry.form == Form::Property && entry.name == parts.2.as_str())
     }
 
     /// Something is asked of a table of `data`.
