@@ -162,6 +162,10 @@ pub trait Body: Send + Sync {
     fn has_files(&self) -> bool {
         false
     }
+    /// Whether any of the files is more than text, which every provider can be told.
+    fn has_documents(&self) -> bool {
+        self.has_files()
+    }
     /// Whether structured output (`response_format` other than text) is asked for.
     fn has_json_output(&self) -> bool {
         false

@@ -133,6 +133,10 @@ pub trait Provider: Send + Sync {
     fn decode(&self, body: &[u8]) -> Result<Answer, Fault>;
     /// A decoder for one streamed answer.
     fn stream_decoder(&self) -> Box<dyn StreamDecoder>;
+    /// A whole answer with what only its headers tell, put where the dialect has a place for it.
+    fn told(&self, body: Bytes, _headers: &HeaderMap) -> Bytes {
+        body
+    }
     /// What an error answer means. `body` may be cut at 64 KiB, may be HTML, may be empty.
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault;
     /// The ability to carry bytes of a client that speaks this provider's own dialect.
@@ -174,6 +178,10 @@ pub trait Provider: Send + Sync {
     /// has a [`Provider::media_path`] instead.
     fn images(&self) -> Option<&dyn Images> {
         None
+    }
+    /// The name by which this provider knows a model, in paths and bodies.
+    fn deployed<'m>(&'m self, model: &'m str) -> &'m str {
+        model
     }
     /// Where this provider takes the bytes of one of OpenAI's operations on media and files (`audio/speech`,
     /// `files/file-1`): path below the base URL, with a leading slash. `None` where it does not.

@@ -9,12 +9,33 @@ const GOOGLE_VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1beta"];
 /// The URI as the table of routes knows it; `None` for one that is known as it is.
 pub(super) fn enter(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
-    let known = azure(path).or_else(|| google(path))?;
+    let known = bare(path).or_else(|| azure(path)).or_else(|| google(path))?;
     let known = match uri.query() {
         Some(query) => format!("{known}?{query}"),
         None => known,
     };
     Some(Uri::from(PathAndQuery::try_from(known).ok()?))
+}
+
+/// OpenAI's endpoints without a version: clients of LiteLLM's proxy have base URLs that end with its port.
+const BARE: [&str; 9] = [
+    "chat/completions",
+    "completions",
+    "embeddings",
+    "responses",
+    "moderations",
+    "models",
+    "images",
+    "audio",
+    "files",
+];
+
+fn bare(path: &str) -> Option<String> {
+    let rest = path.strip_prefix('/').filter(|rest| !rest.starts_with("v1/"))?;
+    let is_below = |place: &&str| {
+        rest.strip_prefix(*place).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    };
+    BARE.iter().any(is_below).then(|| format!("/v1/{rest}"))
 }
 
 /// Azure's `v1` API, the older one's paths without a deployment, and Claude in Foundry.
@@ -109,6 +130,11 @@ mod tests {
             ("/v1/projects/p/locations/l/publishers/google/modelsx", None),
             ("/v1/projects/p", None),
             ("/v1/chat/completions", None),
+            ("/chat/completions", Some("/v1/chat/completions")),
+            ("/models?a=b", Some("/v1/models?a=b")),
+            ("/images/edits", Some("/v1/images/edits")),
+            ("/modelsx", None),
+            ("/chat", None),
             ("/v1/models", None),
             ("/", None),
         ] {

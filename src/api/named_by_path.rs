@@ -7,13 +7,14 @@ use bytes::Bytes;
 
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::elsewhere::{deployment, raw_predict};
+use super::media::Media;
 use super::openai_chat::OpenAiChat;
 use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::routes::unescape;
 use crate::facts::Endpoint;
 use crate::fault::Fault;
-use crate::gateway::{Asked, Door, Head, StreamForm};
+use crate::gateway::{Approach, Asked, Door, Head, Intake, StreamForm};
 use crate::json::{Body, Splice};
 
 /// A door behind which another one stands.
@@ -49,6 +50,31 @@ const DEPLOYED: &[(&str, &str, &Named)] = &[
         "embeddings",
         "/openai/deployments/{deployment}/embeddings",
         &Named { door: &OpenAiEmbeddings, place: Place::Deployment("embeddings") },
+    ),
+    (
+        "audio/speech",
+        "/openai/deployments/{deployment}/audio/speech",
+        &Named { door: &Media::Speech, place: Place::Deployment("audio/speech") },
+    ),
+    (
+        "audio/transcriptions",
+        "/openai/deployments/{deployment}/audio/transcriptions",
+        &Named { door: &Media::Transcription, place: Place::Deployment("audio/transcriptions") },
+    ),
+    (
+        "audio/translations",
+        "/openai/deployments/{deployment}/audio/translations",
+        &Named { door: &Media::Translation, place: Place::Deployment("audio/translations") },
+    ),
+    (
+        "images/generations",
+        "/openai/deployments/{deployment}/images/generations",
+        &Named { door: &Media::Generation, place: Place::Deployment("images/generations") },
+    ),
+    (
+        "images/edits",
+        "/openai/deployments/{deployment}/images/edits",
+        &Named { door: &Media::Edit, place: Place::Deployment("images/edits") },
     ),
 ];
 
@@ -108,6 +134,10 @@ impl Place {
 impl Door for Named {
     fn endpoint(&self) -> Endpoint {
         self.door.endpoint()
+    }
+
+    fn intake(&self, approach: Approach<'_>) -> Result<Intake, Fault> {
+        self.door.intake(approach)
     }
 
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault> {

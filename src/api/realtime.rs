@@ -47,7 +47,8 @@ impl Door for Realtime {
         let mut seen = Seen::default();
         let mut model = None;
         for (name, value) in pairs(uri.query()) {
-            if name == "model" && model.is_none() {
+            // Azure's SDKs name their deployment.
+            if matches!(&*name, "model" | "deployment") && model.is_none() {
                 model = Some(model_name(&value)?);
             } else if !is_ours(&name) {
                 seen.show(&name, &value);

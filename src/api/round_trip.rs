@@ -18,7 +18,9 @@ use crate::providers::{self, Provider};
 use crate::target::TargetName;
 
 fn provider(dialect: Dialect) -> Arc<dyn Provider> {
-    providers::dialect(dialect.word(), &providers::QuirkSettings::default()).unwrap()
+    // Whoever knows all of the dialect.
+    let able = providers::QuirkSettings { custom_tools: true, ..providers::QuirkSettings::default() };
+    providers::dialect(dialect.word(), &able).unwrap()
 }
 
 fn fallback() -> Fallback {

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Response, request::Parts};
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::cohere_rerank::CohereRerank;
 use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed};
-use super::media::MEDIA;
+use super::media::{MEDIA, Media};
 use super::models::Shelf;
 use super::named_by_path;
 use super::openai_chat::OpenAiChat;
@@ -189,7 +189,11 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
         if head.method != Method::POST {
             return Err(not_allowed("POST", door));
         }
-        return json_body(head, door).map(|()| Route::Door { door, path });
+        // Doors of media know themselves in which forms they take bodies.
+        if Media::at(path).is_none() {
+            json_body(head, door)?;
+        }
+        return Ok(Route::Door { door, path });
     }
     if let Some(found) = Lookup::find(&head.method, path) {
         return found.map(Route::Response).map_err(|allow| not_allowed(allow, &OpenAiResponses));

@@ -99,6 +99,10 @@ impl<T: Seen> facts::Body for T {
         self.sight().media(self.shown()).files
     }
 
+    fn has_documents(&self) -> bool {
+        self.sight().media(self.shown()).documents
+    }
+
     fn has_json_output(&self) -> bool {
         T::Dialect::has_json_output(self.shown())
     }
@@ -170,6 +174,8 @@ pub(super) struct MediaKinds {
     pub(super) images: bool,
     pub(super) audio: bool,
     pub(super) files: bool,
+    /// Files that are more than text.
+    pub(super) documents: bool,
 }
 
 impl<D: Look> Sight<D> {

@@ -8,6 +8,12 @@ use crate::gateway::ApiVersion;
 /// What the paths in the table of routes begin with.
 const ROOTS: [&str; 3] = ["/v1", "/v1beta", "/passthrough"];
 
+/// What the paths of other vendors' SDKs begin with, below a prefix, too; they become known ones afterwards.
+const ELSEWHERE: [&str; 3] = ["/openai", "/anthropic", "/v1beta1"];
+
+/// The only place of a second version.
+const RERANK: &str = "/v2/rerank";
+
 /// The version whose prefix `uri` has, by its place, and the URI as the table of routes knows it.
 pub(super) fn enter(uri: &Uri, versions: &[ApiVersion]) -> Option<(usize, Uri)> {
     let (at, rest) = versions.iter().enumerate().find_map(|(at, version)| {
@@ -16,7 +22,7 @@ pub(super) fn enter(uri: &Uri, versions: &[ApiVersion]) -> Option<(usize, Uri)> 
     })?;
     let below = |root: &&str| rest.strip_prefix(*root).is_some_and(|rest| rest.starts_with('/'));
     let is_root = versions.get(at).is_some_and(|version| ROOTS.contains(&version.prefix.as_str()));
-    let path = if ROOTS.iter().any(below) {
+    let path = if ROOTS.iter().chain(&ELSEWHERE).any(below) || rest == RERANK {
         rest.to_owned()
     } else if is_root {
         uri.path().to_owned()
@@ -69,6 +75,14 @@ mod tests {
             ("/v1/v1/messages", Some((2, "/v1/messages"))),
             ("/v1beta/models/a:countTokens", Some((3, "/v1beta/models/a:countTokens"))),
             ("/v2/v1x/models", Some((0, "/v1/v1x/models"))),
+            ("/v2/v2/rerank", Some((0, "/v2/rerank"))),
+            ("/v2/rerank", Some((0, "/v1/rerank"))),
+            ("/v2/openai/deployments/d/embeddings", Some((0, "/openai/deployments/d/embeddings"))),
+            ("/acme/v1/anthropic/v1/messages", Some((1, "/anthropic/v1/messages"))),
+            (
+                "/v2/v1beta1/projects/p/locations/l/publishers/google/models/g:countTokens",
+                Some((0, "/v1beta1/projects/p/locations/l/publishers/google/models/g:countTokens")),
+            ),
         ] {
             let found = enter(&path.parse().unwrap(), &versions);
             let found = found.as_ref().map(|(at, uri)| (*at, uri.path_and_query().unwrap().as_str()));

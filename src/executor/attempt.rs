@@ -260,7 +260,9 @@ impl Executor {
         {
             let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
             let raw = Raw {
-                meter: Meter::new(target, kind).filter(|_| complaint.is_none()),
+                meter: Meter::new(target, kind)
+                    .filter(|_| complaint.is_none())
+                    .map(|meter| meter.beside(&headers)),
                 begun,
                 secrets: borne,
                 status,
@@ -283,7 +285,9 @@ impl Executor {
         let answered = if streams {
             streamed(job, target, page, body, is_json(&headers), due, self.counter.clone()).await
         } else {
-            whole(job, target, page, body, status, due).await.map(|whole| self.reckoned(job, whole))
+            whole(job, target, page, body, (status, &headers), due)
+                .await
+                .map(|whole| self.reckoned(job, whole))
         };
         let mut answered = answered.map_err(|fault| secrets.kept_out_of(fault))?;
         answered.bore(borne);
@@ -384,7 +388,7 @@ async fn whole(
     target: &Target,
     page: &Page<'_>,
     mut body: Answering,
-    status: u16,
+    (status, headers): (u16, &HeaderMap),
     due: Due,
 ) -> Result<Answered, Fault> {
     let late = |at: Instant| {
@@ -392,6 +396,7 @@ async fn whole(
         if handed_over { out_of_patience() } else { passed(at, due, Phase::Idle) }
     };
     let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.whole, late).await?;
+    let bytes = target.wire().told(bytes, headers);
     let relayed = if is_slow(target) {
         Box::pin(passing::whole(job, page, target, status, bytes)).await?
     } else {

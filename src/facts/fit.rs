@@ -34,6 +34,8 @@ pub enum Need {
     Audio,
     /// There are files in the prompt.
     Files,
+    /// There are files in the prompt that are nothing but text.
+    TextFiles,
     /// The answer must be JSON.
     Json,
     /// The model must think first.
@@ -62,7 +64,7 @@ impl Need {
             Self::Tools => can.tools,
             Self::Vision => can.vision,
             Self::Audio => can.audio,
-            Self::Files => can.files,
+            Self::Files | Self::TextFiles => can.files,
             Self::Json => can.json,
             Self::Reasoning => can.reasoning,
         }
@@ -74,7 +76,8 @@ impl Need {
             Self::Tools => !body.tool_names().is_empty(),
             Self::Vision => body.has_images(),
             Self::Audio => body.has_audio(),
-            Self::Files => body.has_files(),
+            Self::Files => body.has_documents(),
+            Self::TextFiles => body.has_files(),
             Self::Json => body.has_json_output(),
             Self::Reasoning => body
                 .parameter("reasoning_effort")
@@ -88,15 +91,16 @@ impl Need {
             Self::Tools => "cannot call tools",
             Self::Vision => "cannot see images",
             Self::Audio => "cannot hear audio",
-            Self::Files => "cannot read files",
+            Self::Files | Self::TextFiles => "cannot read files",
             Self::Json => "cannot answer in JSON",
             Self::Reasoning => "cannot reason",
         }
     }
 
-    /// Whether a request is in vain without it. Models answer in JSON without a schema, too, and without thinking.
+    /// Whether a request is in vain without it. Models answer in JSON without a schema, too, and without thinking; files
+    /// of text are told them as text.
     fn is_vital(self) -> bool {
-        !matches!(self, Self::Json | Self::Reasoning)
+        !matches!(self, Self::Json | Self::Reasoning | Self::TextFiles)
     }
 }
 
@@ -134,7 +138,8 @@ pub fn too_small(body: &dyn Body, listing: &Listing) -> Option<Unfit> {
 /// Whether it can do what the request needs.
 pub fn unable(body: &dyn Body, listing: &Listing) -> Option<Unfit> {
     let lacks = |need: &Need| need.known(&listing.can) == Some(false) && need.of(body);
-    Need::ALL.iter().map(|(_, need)| *need).find(lacks).map(Unfit::Unable)
+    let all = Need::ALL.iter().map(|(_, need)| *need);
+    all.chain([Need::TextFiles]).find(lacks).map(Unfit::Unable)
 }
 
 #[cfg(test)]
@@ -145,6 +150,8 @@ mod tests {
         tokens: u64,
         images: bool,
         effort: Option<&'static str>,
+        /// Whether there are files, and whether one is more than text.
+        files: (bool, bool),
     }
 
     impl Body for Asked {
@@ -159,6 +166,12 @@ mod tests {
         }
         fn has_images(&self) -> bool {
             self.images
+        }
+        fn has_files(&self) -> bool {
+            self.files.0
+        }
+        fn has_documents(&self) -> bool {
+            self.files.1
         }
         fn text(&self) -> &str {
             ""
@@ -181,7 +194,7 @@ mod tests {
         let check = |body: Asked, listing: &Listing| {
             unfit(&body, listing).map(|unfit| (unfit.reason(), unfit.is_certain()))
         };
-        let asked = |tokens, images, effort| Asked { tokens, images, effort };
+        let asked = |tokens, images, effort| Asked { tokens, images, effort, files: (false, false) };
         let unknown = listing(None, Abilities::default());
         assert_eq!(check(asked(9_000_000, true, Some("\"high\"")), &unknown), None);
         let small = listing(Some(1_000), can(Some(false), Some(false)));
@@ -195,6 +208,17 @@ mod tests {
         ] {
             let told = format!("{} tokens, images {}, {:?}", body.tokens, body.images, body.effort);
             assert_eq!(check(body, &small), expected, "{told}");
+        }
+        let blind = listing(None, Abilities { files: Some(false), ..Abilities::default() });
+        for (files, certain) in
+            [((true, true), Some(true)), ((true, false), Some(false)), ((false, false), None)]
+        {
+            let body = Asked { files, ..asked(1, false, None) };
+            assert_eq!(
+                check(body, &blind),
+                certain.map(|certain| ("cannot read files", certain)),
+                "{files:?}"
+            );
         }
     }
 }

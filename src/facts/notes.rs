@@ -85,6 +85,9 @@ pub struct Media {
     /// Files.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub files: bool,
+    /// The files are nothing but text.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub text_files: bool,
 }
 
 /// The prompt as policies could see it.
@@ -318,6 +321,11 @@ impl Body for Noted {
 
     fn has_files(&self) -> bool {
         self.notes.media("has_files").files
+    }
+
+    fn has_documents(&self) -> bool {
+        let media = self.notes.media("has_files");
+        media.files && !media.text_files
     }
 
     fn has_json_output(&self) -> bool {

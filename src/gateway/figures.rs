@@ -20,7 +20,7 @@ use crate::ledger::{
     SourceSettings, Unit, When,
 };
 use crate::limits::Limits;
-use crate::providers::Target;
+use crate::providers::{Target, presets};
 use crate::queue::{LaneTerms, Lanes};
 use crate::store::redis::Redis;
 use crate::target::TargetName;
@@ -230,6 +230,13 @@ impl Figures {
         });
     }
 
+    /// Whether a provider reads documents before its models do, of which no list of models knows.
+    fn reads_documents(&self, provider: &str) -> bool {
+        let presets = self.presets.load();
+        let preset = presets.get(provider).and_then(|preset| presets::find(preset));
+        preset.is_some_and(|preset| preset.quirks.document_url)
+    }
+
     /// What is known of a target: its price and facts.
     pub(super) fn known(&self, name: &TargetName) -> Option<Arc<crate::ledger::Known>> {
         let presets = self.presets.load();
@@ -290,6 +297,9 @@ impl Numbers for Figures {
         listing.context_window = model.context_window.map(u64::from);
         listing.max_output = model.max_output.map(u64::from);
         listing.can = abilities(model);
+        if self.reads_documents(listing.provider()) {
+            listing.can.files = Some(true);
+        }
     }
 
     fn live(&self, target: &str) -> Live {
@@ -384,6 +394,12 @@ mod tests {
         assert_eq!((listing.can.tools, listing.can.audio), (Some(true), Some(false)));
         let cost = figures.cost(&listing, Size { input: 1_000, output: 1_000_000 });
         assert_eq!(cost, Some(0.166_34), "an answer is never longer than the model can make it");
+
+        let presets = [("mine".into(), "openai".into()), ("theirs".into(), "mistral".into())].into();
+        figures.configure(Terms { presets, ..Terms::default() });
+        let mut reads = Listing { name: "theirs/mistral-large-latest".into(), ..Listing::default() };
+        figures.fill(&mut reads);
+        assert_eq!(reads.can.files, Some(true), "documents are read before the model sees them");
 
         let mut unknown = Listing { name: "mine/nobody".into(), ..Listing::default() };
         figures.fill(&mut unknown);

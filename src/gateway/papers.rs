@@ -197,5 +197,7 @@ fn seen(facts: &Facts, reads: &Reads, settings: &DecisionSettings, look: bool) -
 }
 
 fn media_of(body: &dyn Body) -> Media {
-    Media { images: body.has_images(), audio: body.has_audio(), files: body.has_files() }
+    let files = body.has_files();
+    let text_files = files && !body.has_documents();
+    Media { images: body.has_images(), audio: body.has_audio(), files, text_files }
 }

@@ -81,10 +81,15 @@ impl Provider for Anthropic {
     }
 
     fn usage(&self, said: &[&str]) -> Option<Usage> {
-        let mut seen = usage::WireUsage::default();
-        said.iter().filter_map(|raw| serde_json::from_str(raw).ok()).for_each(|later| seen.update(later));
-        seen.classes()
+        usage_of(said)
     }
+}
+
+/// What usage objects of one answer say together.
+pub(super) fn usage_of(said: &[&str]) -> Option<Usage> {
+    let mut seen = usage::WireUsage::default();
+    said.iter().filter_map(|raw| serde_json::from_str(raw).ok()).for_each(|later| seen.update(later));
+    seen.classes()
 }
 
 impl Relay for Anthropic {

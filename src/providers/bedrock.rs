@@ -13,6 +13,7 @@ mod finish;
 mod media;
 mod model;
 mod request;
+mod rerank;
 mod think;
 mod tools;
 mod usage;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relayed};
+use super::{ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relayed, Rerank};
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::Fault;
@@ -47,7 +48,10 @@ impl Provider for Bedrock {
     }
 
     fn usage(&self, said: &[&str]) -> Option<Usage> {
-        said.iter().rev().find_map(|raw| serde_json::from_str::<usage::WireUsage>(raw).ok()?.classes())
+        let own =
+            said.iter().rev().find_map(|raw| serde_json::from_str::<usage::WireUsage>(raw).ok()?.classes());
+        // Claude answers `InvokeModel` in words of its own.
+        own.or_else(|| super::anthropic::usage_of(said))
     }
 
     fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {
@@ -68,6 +72,18 @@ impl Provider for Bedrock {
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         Some(self)
+    }
+
+    fn rerank(&self) -> Option<&dyn Rerank> {
+        Some(self)
+    }
+
+    fn chat_path(&self, model: &str, streams: bool) -> Option<String> {
+        Some(request::path(model, if streams { "converse-stream" } else { "converse" }))
+    }
+
+    fn told(&self, body: Bytes, headers: &HeaderMap) -> Bytes {
+        embeddings::with_metrics(body, headers)
     }
 }
 

@@ -51,14 +51,19 @@ pub(super) fn functions<'a>(
         if wish.leaves_out(tool, at, lost) {
             continue;
         }
-        if tool.kind != ToolKind::Function {
-            lost.push(Loss::new(format!("tools[{at}]"), "dropped: this provider knows functions only"));
-            continue;
+        match tool.kind {
+            ToolKind::Function => {}
+            ToolKind::Custom => lost.push(Loss::new(format!("tools[{at}]"), ONE_TEXT)),
+            ToolKind::Server => {
+                lost.push(Loss::new(format!("tools[{at}]"), "dropped: this provider knows functions only"));
+                continue;
+            }
         }
         if tool.cache.is_some() {
             lost.push(Loss::dropped(format!("tools[{at}].cache_control")));
         }
-        let others = tool.rest.iter().filter(|(_, value)| !value.is_null());
+        let others =
+            tool.rest.iter().filter(|(_, value)| tool.kind == ToolKind::Function && !value.is_null());
         lost.extend(others.map(|(field, _)| Loss::dropped(format!("tools[{at}].{field}"))));
         if named.is_none_or(|name| name == tool.name) {
             kept.push((tool, function(tool)));
@@ -69,14 +74,27 @@ pub(super) fn functions<'a>(
     kept
 }
 
-fn function(tool: &Tool) -> Value {
+/// What becomes of a custom tool where there are none.
+pub(super) const ONE_TEXT: &str = "offered as a function with one text argument";
+
+/// The arguments of a custom tool that is offered as a function.
+pub(super) fn one_text() -> Value {
+    json!({ "type": "object", "properties": { "input": { "type": "string" } }, "required": ["input"] })
+}
+
+/// A tool in OpenAI's form of functions.
+pub(super) fn function(tool: &Tool) -> Value {
     let mut function = Object::new();
     function.insert("name".into(), tool.name.as_str().into());
     if let Some(description) = &tool.description {
         function.insert("description".into(), description.as_str().into());
     }
     let nothing = || json!({ "type": "object", "properties": {} });
-    function.insert("parameters".into(), tool.parameters.clone().unwrap_or_else(nothing));
+    let parameters = match tool.kind {
+        ToolKind::Custom => one_text(),
+        _ => tool.parameters.clone().unwrap_or_else(nothing),
+    };
+    function.insert("parameters".into(), parameters);
     json!({ "type": "function", "function": function })
 }
 

@@ -4,8 +4,13 @@ mod scan;
 
 use scan::Scan;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::HeaderMap;
+
 use super::Target;
 use crate::chat::{Tier, Usage};
+use crate::frames::AwsSplitter;
 
 /// The meter of one answer that goes to the client as bytes.
 pub struct Meter {
@@ -19,6 +24,8 @@ pub struct Meter {
     tier: Option<Tier>,
     /// Milliseconds of sound, where the answer says them beside its usage.
     audio_ms: u64,
+    /// What headers count.
+    beside: Option<Usage>,
 }
 
 /// How usage can be found in an answer.
@@ -27,6 +34,8 @@ enum Form {
     Json,
     /// Server-sent events with JSON in their data.
     Events(Line),
+    /// An event stream of AWS's with JSON in its messages; empty once it was found to be none.
+    Aws(Option<AwsSplitter>),
 }
 
 /// How far a line of an event stream has come.
@@ -49,6 +58,7 @@ impl Meter {
         let form = match kind.as_str() {
             "text/event-stream" => Form::Events(Line::Field(0)),
             "application/json" | "application/x-ndjson" => Form::Json,
+            "application/vnd.amazon.eventstream" => Form::Aws(Some(AwsSplitter::default())),
             _ => return None,
         };
         Some(Self {
@@ -59,6 +69,7 @@ impl Meter {
             last: None,
             tier: None,
             audio_ms: 0,
+            beside: None,
         })
     }
 
@@ -72,14 +83,27 @@ impl Meter {
             self.form = Form::Events(line);
             return;
         }
+        if let Form::Aws(splitter) = &mut self.form {
+            let messages = splitter.take();
+            self.messages(messages, bytes);
+            return;
+        }
         self.json(bytes);
+    }
+
+    /// Counts that the answer's headers tell, where it tells none itself: Bedrock's of `InvokeModel`.
+    /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html>
+    #[must_use]
+    pub fn beside(mut self, headers: &HeaderMap) -> Self {
+        self.beside = counted_beside(headers);
+        self
     }
 
     /// What the provider has said so far.
     pub fn usage(&self) -> Option<Usage> {
         let said: Vec<&str> = self.first.iter().chain(&self.last).map(String::as_str).collect();
         let usage = if said.is_empty() { None } else { self.target.wire().usage(&said) };
-        usage.map(|usage| Usage { tier: usage.tier.or(self.tier), ..usage })
+        usage.or(self.beside).map(|usage| Usage { tier: usage.tier.or(self.tier), ..usage })
     }
 
     /// What a transcription says of the length of what was heard, without any usage: `duration` of OpenAI's
@@ -113,6 +137,23 @@ impl Meter {
         rest.get(1..).unwrap_or_default()
     }
 
+    /// Reads AWS's messages; what is none is not read any further.
+    fn messages(&mut self, splitter: Option<AwsSplitter>, bytes: &[u8]) {
+        let Some(mut splitter) = splitter else { return };
+        splitter.push(bytes);
+        while let Ok(next) = splitter.next() {
+            let Some(message) = next else {
+                self.form = Form::Aws(Some(splitter));
+                return;
+            };
+            self.scan = Scan::default();
+            match in_chunk(&message.payload) {
+                Some(event) => self.json(&event),
+                None => self.json(&message.payload),
+            }
+        }
+    }
+
     fn json(&mut self, bytes: &[u8]) {
         let (first, last) = (&mut self.first, &mut self.last);
         self.scan.feed(bytes, |usage| {
@@ -126,6 +167,25 @@ impl Meter {
         self.tier = self.scan.tier.or(self.tier);
         self.audio_ms = self.audio_ms.max(self.scan.audio_ms);
     }
+}
+
+/// What Bedrock counts in the headers of an answer.
+pub(super) fn counted_beside(headers: &HeaderMap) -> Option<Usage> {
+    let count = |name: &str| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
+    let input = count("x-amzn-bedrock-input-token-count")?;
+    let output = count("x-amzn-bedrock-output-token-count").unwrap_or_default();
+    Some(Usage { input, output, ..Usage::default() })
+}
+
+/// The event of another dialect that a message of `InvokeModelWithResponseStream` holds.
+fn in_chunk(payload: &[u8]) -> Option<Vec<u8>> {
+    #[derive(serde::Deserialize)]
+    struct Chunk<'a> {
+        #[serde(borrow)]
+        bytes: &'a str,
+    }
+    let chunk: Chunk<'_> = serde_json::from_slice(payload).ok()?;
+    BASE64_STANDARD.decode(chunk.bytes).ok()
 }
 
 #[cfg(test)]
@@ -200,6 +260,49 @@ mod tests {
         ] {
             assert_eq!(read(word, kind, text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn an_event_stream_of_awss_is_read_and_what_is_none_is_not() {
+        let kind = "application/vnd.amazon.eventstream";
+        let frame = |payload: &str| {
+            let total = u32::try_from(16 + payload.len()).unwrap().to_be_bytes();
+            let mut bytes = [total, [0; 4]].concat();
+            bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
+            bytes.extend(payload.as_bytes());
+            bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
+            bytes
+        };
+        let chunk = |event: &str| format!(r#"{{"bytes":"{}","p":"ab"}}"#, BASE64_STANDARD.encode(event));
+        let converse = [
+            frame(r#"{"delta":{"text":"hi"}}"#),
+            frame(r#"{"usage":{"inputTokens":7,"outputTokens":3},"p":"a"}"#),
+        ];
+        let claude = [
+            frame(&chunk(
+                r#"{"type":"message_start","message":{"usage":{"input_tokens":11,"output_tokens":1}}}"#,
+            )),
+            frame(&chunk(r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":9}}"#)),
+        ];
+        for (stream, expected) in [
+            (converse.concat(), Some((7, 3))),
+            (claude.concat(), Some((11, 9))),
+            ([&b"no stream at all"[..], &claude.concat()].concat(), None),
+        ] {
+            for size in [1, 5, stream.len()] {
+                let mut meter = Meter::new(&target("bedrock"), kind).unwrap();
+                stream.chunks(size).for_each(|piece| meter.feed(piece));
+                assert_eq!(meter.usage().map(|usage| (usage.input, usage.output)), expected, "{size}");
+            }
+        }
+        let message = r#"{"content":[],"usage":{"input_tokens":12,"output_tokens":4}}"#;
+        assert_eq!(read("bedrock", "application/json", message), Some((12, 0, 4)));
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-amzn-bedrock-input-token-count"),
+            http::HeaderValue::from_static("5"),
+        )]);
+        let meter = Meter::new(&target("bedrock"), "application/json").unwrap().beside(&headers);
+        assert_eq!(meter.usage().map(|usage| usage.input), Some(5));
     }
 
     #[test]

@@ -121,17 +121,24 @@ impl Provider for OpenAi {
         Some(self)
     }
 
+    fn deployed<'m>(&'m self, model: &'m str) -> &'m str {
+        self.quirks.deployed(model)
+    }
+
     fn media_path(&self, operation: &str, model: &str) -> Option<String> {
-        let template = self.quirks.media_path.as_deref().unwrap_or("/{operation}");
-        Some(request::path(&template.replace("{operation}", operation), model))
+        let is_media = ["audio/", "images/"].iter().any(|kind| operation.starts_with(kind));
+        let kept = self.quirks.kept_path.as_deref().filter(|_| !is_media);
+        let template = kept.or(self.quirks.media_path.as_deref()).unwrap_or("/{operation}");
+        Some(request::path(&template.replace("{operation}", operation), self.deployed(model)))
     }
 
     fn chat_path(&self, model: &str, _: bool) -> Option<String> {
-        Some(request::path(self.quirks.chat_path.as_deref().unwrap_or("/chat/completions"), model))
+        let template = self.quirks.chat_path.as_deref().unwrap_or("/chat/completions");
+        Some(request::path(template, self.deployed(model)))
     }
 
     fn realtime_path(&self, model: &str) -> Option<String> {
-        Some(request::path(self.quirks.realtime_path.as_deref()?, model))
+        Some(request::path(self.quirks.realtime_path.as_deref()?, self.deployed(model)))
     }
 
     fn usage(&self, said: &[&str]) -> Option<Usage> {

@@ -204,6 +204,14 @@ impl Provider for Restrained {
         self.model.wire().images()
     }
 
+    fn told(&self, body: bytes::Bytes, headers: &HeaderMap) -> bytes::Bytes {
+        self.model.wire().told(body, headers)
+    }
+
+    fn deployed<'m>(&'m self, model: &'m str) -> &'m str {
+        self.model.wire().deployed(model)
+    }
+
     fn media_path(&self, operation: &str, model: &str) -> Option<String> {
         self.model.wire().media_path(operation, model)
     }

@@ -49,6 +49,7 @@ impl Sandbox {
 pub(super) fn able(quirks: &QuirkSettings) -> QuirkSettings {
     let mut able = quirks.clone();
     able.allowed_tools = true;
+    able.custom_tools = true;
     able.rerank.get_or_insert_default();
     able.moderations.get_or_insert_with(|| ModerationQuirks {
         model: "moderation".into(),

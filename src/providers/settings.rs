@@ -330,6 +330,11 @@ pub struct QuirkSettings {
     pub tool_id_length: Option<usize>,
     /// Fields of messages and of their tool calls that the vendor rejects; they are removed.
     pub drop_in_messages: Vec<String>,
+    /// Fields of messages that the vendor knows by another name, old name to new name.
+    pub rename_in_messages: BTreeMap<String, String>,
+    /// What `lacks` says of requests, for some models alone: by the beginning of their names; the longest that fits
+    /// counts.
+    pub models_lack: BTreeMap<String, Vec<String>>,
     /// Thinking of earlier turns goes back as a part of the content (Mistral's `{type: thinking}`), not in a field.
     pub thinking_parts: bool,
     /// Models, with `*` for any text, whose tool calls of earlier turns must come with thinking (DeepSeek's
@@ -342,6 +347,9 @@ pub struct QuirkSettings {
     pub efforts: BTreeMap<String, Vec<String>>,
     /// The vendor knows `tool_choice: {type: allowed_tools}`. A translation to others offers only those tools.
     pub allowed_tools: bool,
+    /// The vendor knows custom tools, whose argument is free text. A translation offers others a function with one text
+    /// instead.
+    pub custom_tools: bool,
     /// A user's message may not follow a tool's; an assistant's is put between them.
     pub answer_after_tools: bool,
     /// An assistant's message at the end, which the answer is to go on from, must have `prefix: true`.
@@ -363,6 +371,8 @@ pub struct QuirkSettings {
     /// Path of media and files below the base URL, by default `/{operation}`, where `{operation}` stands for
     /// `audio/speech`, `images/edits`, `files` and the like, and `{model}` for the model.
     pub media_path: Option<String>,
+    /// Path of files, batches and what else the vendor keeps, where that of media is another one.
+    pub kept_path: Option<String>,
     /// Path and query of realtime conversations (WebSocket) below the base URL, `{model}` standing for the model:
     /// `/realtime?model={model}`. Without it, the provider has none.
     pub realtime_path: Option<String>,
@@ -390,8 +400,12 @@ impl QuirkSettings {
 
     /// The efforts that a model knows; `None` where nothing is said about it.
     pub(super) fn efforts_of(&self, model: &str) -> Option<&[String]> {
-        let fits = self.efforts.iter().filter(|(prefix, _)| model.starts_with(prefix.as_str()));
-        fits.max_by_key(|(prefix, _)| prefix.len()).map(|(_, efforts)| efforts.as_slice())
+        of_longest(&self.efforts, model)
+    }
+
+    /// The fields of requests that this model does not know, beyond what the vendor lacks.
+    pub(super) fn lacked_by(&self, model: &str) -> &[String] {
+        of_longest(&self.models_lack, model).unwrap_or_default()
     }
 
     /// What `field` is called once [`Self::apply`] has renamed everything.
@@ -429,6 +443,8 @@ impl QuirkSettings {
         both.completions.extend(new.cloned());
         both.completions_path = own.completions_path.clone().or_else(|| self.completions_path.clone());
         both.rename.extend(own.rename.clone());
+        both.rename_in_messages.extend(own.rename_in_messages.clone());
+        both.models_lack.extend(own.models_lack.clone());
         both.defaults.extend(own.defaults.clone());
         both.deployments.extend(own.deployments.clone());
         both.no_stream_options |= own.no_stream_options;
@@ -438,6 +454,7 @@ impl QuirkSettings {
         both.thinking_with_calls.extend(own.thinking_with_calls.iter().cloned());
         both.thinking_switch |= own.thinking_switch;
         both.allowed_tools |= own.allowed_tools;
+        both.custom_tools |= own.custom_tools;
         both.answer_after_tools |= own.answer_after_tools;
         both.prefix_last |= own.prefix_last;
         both.document_url |= own.document_url;
@@ -448,10 +465,36 @@ impl QuirkSettings {
         both.chat_path = own.chat_path.clone().or_else(|| self.chat_path.clone());
         both.realtime_path = own.realtime_path.clone().or_else(|| self.realtime_path.clone());
         both.media_path = own.media_path.clone().or_else(|| self.media_path.clone());
+        both.kept_path = own.kept_path.clone().or_else(|| self.kept_path.clone());
         both.responses |= own.responses;
         both.responses_path = own.responses_path.clone().or_else(|| self.responses_path.clone());
         both.encrypted_by = own.encrypted_by.clone().or_else(|| self.encrypted_by.clone());
         both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());
         both
+    }
+}
+
+/// What is said of the longest beginning of a model's name.
+fn of_longest<'q>(said: &'q BTreeMap<String, Vec<String>>, model: &str) -> Option<&'q [String]> {
+    let fits = said.iter().filter(|(prefix, _)| model.starts_with(prefix.as_str()));
+    fits.max_by_key(|(prefix, _)| prefix.len()).map(|(_, words)| words.as_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::providers::presets;
+
+    #[test]
+    fn what_a_model_lacks_is_told_by_the_longest_beginning_of_its_name() {
+        for (preset, model, lacks) in [
+            ("moonshot", "kimi-k3", "temperature top_p n presence_penalty frequency_penalty"),
+            ("moonshot", "moonshot-v1-8k", ""),
+            ("xai", "grok-4.7", "presence_penalty frequency_penalty stop"),
+            ("xai", "grok-4.20-0309-non-reasoning", "presence_penalty frequency_penalty"),
+            ("xai", "grok-3", ""),
+        ] {
+            let quirks = &presets::find(preset).unwrap().quirks;
+            assert_eq!(quirks.lacked_by(model).join(" "), lacks, "{model}");
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! Embeddings in OpenAI's form, from vectors as another dialect has them.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::Relayed;
+use super::{ClientBody, Relayed};
 use crate::chat::Usage;
 use crate::fault::{Fault, FaultKind};
 
@@ -73,5 +75,75 @@ impl Vectors {
             format!(r#"],"model":{model},"usage":{{"prompt_tokens":{counted},"total_tokens":{counted}}}}}"#);
         self.out.extend_from_slice(tail.as_bytes());
         Relayed { body: self.out.into(), usage, finish: None, lost: Vec::new() }
+    }
+}
+
+/// What vectors are for, in Google's word and in Cohere's; the first that fits counts.
+/// <https://ai.google.dev/gemini-api/docs/embeddings#supported-task-types>, <https://docs.cohere.com/reference/embed>
+const PURPOSES: [(&str, &str); 7] = [
+    ("RETRIEVAL_QUERY", "search_query"),
+    ("RETRIEVAL_DOCUMENT", "search_document"),
+    ("CLASSIFICATION", "classification"),
+    ("CLUSTERING", "clustering"),
+    ("QUESTION_ANSWERING", "search_query"),
+    ("FACT_VERIFICATION", "search_query"),
+    ("CODE_RETRIEVAL_QUERY", "search_query"),
+];
+
+/// Whether a field says in Google's words what vectors are for.
+pub(super) fn is_task(field: &str) -> bool {
+    matches!(field, "task_type" | "taskType")
+}
+
+/// Google's `task_type`, also of a client who says it in Cohere's words, or in Voyage's.
+pub(super) fn task(body: &ClientBody) -> Option<Cow<'_, str>> {
+    body.str("task_type").or_else(|| body.str("taskType")).or_else(|| {
+        let said = cohere_of(body)?;
+        let (google, _) = PURPOSES.iter().find(|(_, cohere)| *cohere == said)?;
+        Some(Cow::Borrowed(*google))
+    })
+}
+
+/// Cohere's `input_type`, where Voyage has shorter words.
+fn cohere_of(body: &ClientBody) -> Option<Cow<'_, str>> {
+    body.str("input_type").map(|said| match &*said {
+        "query" => Cow::Borrowed("search_query"),
+        "document" => Cow::Borrowed("search_document"),
+        _ => said,
+    })
+}
+
+/// Cohere's `input_type`, also of a client who says it in Google's words, or in Voyage's.
+pub(super) fn input_type(body: &ClientBody) -> Option<Cow<'_, str>> {
+    cohere_of(body).or_else(|| {
+        let said = body.str("task_type").or_else(|| body.str("taskType"))?;
+        let (_, cohere) = PURPOSES.iter().find(|(google, _)| google.eq_ignore_ascii_case(&said))?;
+        Some(Cow::Borrowed(*cohere))
+    })
+}
+
+/// Whether an input is a picture.
+pub(super) fn is_image(input: &str) -> bool {
+    input.starts_with("data:image/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vectors_are_for_is_understood_in_everybodys_words() {
+        for (said, google, cohere) in [
+            (r#"{"input_type":"search_query"}"#, Some("RETRIEVAL_QUERY"), Some("search_query")),
+            (r#"{"input_type":"document"}"#, Some("RETRIEVAL_DOCUMENT"), Some("search_document")),
+            (r#"{"task_type":"RETRIEVAL_QUERY"}"#, Some("RETRIEVAL_QUERY"), Some("search_query")),
+            (r#"{"taskType":"CODE_RETRIEVAL_QUERY"}"#, Some("CODE_RETRIEVAL_QUERY"), Some("search_query")),
+            (r#"{"task_type":"SEMANTIC_SIMILARITY"}"#, Some("SEMANTIC_SIMILARITY"), None),
+            (r#"{"input_type":"image"}"#, None, Some("image")),
+            ("{}", None, None),
+        ] {
+            let body = ClientBody::read(said.into()).unwrap();
+            assert_eq!((task(&body).as_deref(), input_type(&body).as_deref()), (google, cohere), "{said}");
+        }
     }
 }

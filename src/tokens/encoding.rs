@@ -26,6 +26,14 @@ impl Encoding {
         self.tokenizer().count(text) as u64
     }
 
+    /// The text of these tokens; `None` where some are none, or no text comes of them. Takes as long as [`Self::count`].
+    pub fn text(self, tokens: &[u32]) -> Option<String> {
+        let tokenizer = self.tokenizer();
+        let all = tokenizer.bpe.num_tokens();
+        let are_known = tokens.iter().all(|token| usize::try_from(*token).is_ok_and(|token| token < all));
+        if are_known { tokenizer.decode(tokens) } else { None }
+    }
+
     fn tokenizer(self) -> &'static Tokenizer {
         match self {
             Self::Cl100k => cl100k_base(),
@@ -52,6 +60,18 @@ mod tests {
         ] {
             let counts = (Encoding::Cl100k.count(text), Encoding::O200k.count(text));
             assert_eq!(counts, (cl100k, o200k), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_text_again() {
+        for (tokens, expected) in [
+            (&[15339, 1917][..], Some("hello world")),
+            (&[], Some("")),
+            (&[100_256], None),
+            (&[u32::MAX], None),
+        ] {
+            assert_eq!(Encoding::Cl100k.text(tokens).as_deref(), expected, "{tokens:?}");
         }
     }
 }

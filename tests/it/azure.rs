@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::acts;
-use crate::client::{ask, post};
+use crate::audio::{form, post_form};
+use crate::client::{ask, get, post};
 use crate::gateway::{self, CANARY, Gateway};
 use crate::upstream::{Act, Heard, Upstream};
 
@@ -58,6 +59,7 @@ async fn heard(settings: &str, env: &[(&str, &str)], path: &str, model: &str) ->
     let (upstream, gateway) = house(settings, env);
     let mut body = ask(&format!("azure/{model}"));
     body["input"] = "a".into();
+    body["prompt"] = "a".into();
     let reply = post(gateway.clients, path, &body).await;
     assert_eq!(reply.status, 200, "{settings}: {reply:?}");
     upstream.heard().pop().unwrap()
@@ -83,6 +85,28 @@ async fn every_surface_has_its_path() {
             "other",
         ),
         (dated, "/v1/embeddings", "emb", format!("/openai/deployments/emb/embeddings?{version}"), "emb"),
+        (
+            dated,
+            "/v1/images/generations",
+            "gpt-4o",
+            format!("/openai/deployments/my-4o/images/generations?{version}"),
+            "my-4o",
+        ),
+        (dated, "/v1/audio/speech", "tts", format!("/openai/deployments/tts/audio/speech?{version}"), "tts"),
+        (
+            "preset: azure-deployments, base_url: BASE, keys: [ env:TEST_KEY ], azure: { api_version: \"2025-04-01-preview\" }",
+            "/v1/images/generations",
+            "img",
+            "/openai/deployments/img/images/generations?api-version=2025-04-01-preview".into(),
+            "img",
+        ),
+        (
+            "base_url: BASE, keys: [ env:TEST_KEY ], azure: { deployments: { a: b } }",
+            "/v1/images/generations",
+            "a",
+            "/openai/v1/images/generations".into(),
+            "b",
+        ),
         (
             "base_url: BASE, keys: [ env:TEST_KEY ]",
             "/v1/chat/completions",
@@ -186,6 +210,29 @@ async fn azures_own_clients_are_served() {
     let path = "/openai/deployments/azure/e/embeddings?api-version=1";
     let reply = post(gateway.clients, path, &serde_json::json!({"input": "a"})).await;
     assert_eq!(reply.status, 200, "{reply:?}");
+    let path = "/openai/deployments/azure/img/images/generations?api-version=1";
+    let reply = post(gateway.clients, path, &json!({"prompt": "a", "model": "ignored"})).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let heard = upstream.heard().pop().unwrap();
+    assert_eq!((heard.path.as_str(), heard.model().as_str()), ("/openai/v1/images/generations", "img"));
+    let path = "/openai/deployments/azure/ear/audio/transcriptions?api-version=1";
+    let reply = post_form(&gateway, path, form(&[("model", "ignored")], b"sound", &[])).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let heard = upstream.heard().pop().unwrap();
+    let body = String::from_utf8_lossy(&heard.body).into_owned();
+    assert!(heard.path == "/openai/v1/audio/transcriptions" && body.contains("\r\n\r\near\r\n"), "{body}");
+}
+
+#[tokio::test]
+async fn what_azure_keeps_is_kept_by_its_v1_api() {
+    for settings in ["azure: { api_version: \"2024-10-21\" }", "preset: azure-deployments"] {
+        let (upstream, gateway) = house(&format!("base_url: BASE, keys: [ env:TEST_KEY ], {settings}"), &[]);
+        for path in ["/v1/files?limit=3", "/v1/batches/batch_1"] {
+            let reply = get(gateway.clients, path).await;
+            assert_eq!(reply.status, 200, "{settings}: {reply:?}");
+            assert_eq!(upstream.heard().pop().unwrap().path, format!("/openai{path}"), "{settings}");
+        }
+    }
 }
 
 #[tokio::test]

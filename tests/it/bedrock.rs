@@ -7,10 +7,11 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::acts;
-use crate::client::{Reply, chat, eventually_async, post};
+use crate::client::{self, Reply, chat, eventually_async, post};
 use crate::gateway::{self, CANARY, Gateway};
 use crate::upstream::{Act, Heard, Upstream};
 
@@ -298,6 +299,32 @@ async fn an_openai_client_talks_to_bedrock() {
     ] {
         assert!(text.contains(said), "{said} in {text}");
     }
+}
+
+#[tokio::test]
+async fn raw_requests_go_where_bedrock_takes_them_and_are_counted() {
+    let (aws, _other, gateway) = house();
+    for (model, streams, operation, counted) in [
+        ("aws/amazon.nova-lite-v1:0", false, "converse", (12, 9)),
+        ("aws/amazon.nova-lite-v1:0", true, "converse-stream", (12, 9)),
+        ("native/anthropic.claude-x", false, "invoke", (12, 9)),
+        ("native/anthropic.claude-x", true, "invoke-with-response-stream", (12, 9)),
+    ] {
+        let body = json!({"model": model, "stream": streams, "messages": []}).to_string();
+        let mut request = client::request(Method::POST, "/v1/chat/completions", &body);
+        request.headers_mut().insert("x-provider-original", "true".parse().unwrap());
+        let reply = client::open(gateway.clients, request).await.unwrap().rest().await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let heard = aws.heard().pop().unwrap();
+        assert!(heard.path.ends_with(&format!("/{operation}")), "{model}: {}", heard.path);
+        assert_eq!(heard.json(), json!({"messages": []}), "the path says the rest");
+        let record = gateway.record(reply.header("x-request-id")).await;
+        let usage = (record["usage"]["input"].as_u64(), record["usage"]["output"].as_u64());
+        assert_eq!(usage, (Some(counted.0), Some(counted.1)), "{model} {operation}: {record}");
+    }
+    let reply = post(gateway.clients, "/passthrough/aws/model/anthropic.claude-x/invoke", &json!({})).await;
+    let record = gateway.record(reply.header("x-request-id")).await;
+    assert_eq!(record["usage"]["input"], 12, "Claude's own words, too: {record}");
 }
 
 #[tokio::test]

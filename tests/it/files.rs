@@ -58,6 +58,8 @@ async fn files_are_kept_by_the_provider_and_pass_as_they_are() {
     assert_eq!((reply.status, &reply.error()["message"]), (404, &json!("no such file")));
     let reply = send(&gateway, Method::PUT, "/v1/files/file-1", None).await;
     assert_eq!((reply.status, reply.header("allow")), (405, "GET, DELETE"));
+    let reply = post_form(&gateway, "/v1/uploads/upload_1/parts", body.clone()).await;
+    assert_eq!((reply.status, &reply.json()["path"]), (200, &json!("/v1/uploads/upload_1/parts")));
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ mod under_load;
 mod upstream;
 mod usage;
 mod vaults;
+mod vectors;
 mod versions;
 mod vertex;
 mod withheld;

@@ -20,6 +20,9 @@ fn play(heard: &Heard) -> Vec<Act> {
                 &json!({"id": "r1", "results": results, "meta": {"billed_units": {"search_units": 1}}}),
             )
         }
+        _ if heard.path.starts_with("/model/") => {
+            acts::whole(200, &json!({"results": list("relevance_score").as_array().unwrap()[..2].to_vec()}))
+        }
         "voyage-x" => acts::whole(
             200,
             &json!({"object": "list", "data": list("relevance_score"), "usage": {"total_tokens": 8}}),
@@ -37,12 +40,14 @@ fn house() -> (Upstream, Gateway) {
         |path: &str| format!("base_url: \"http://{}{path}\", keys: [ env:TEST_KEY ]", upstream.address);
     let config = format!(
         "retries: {{ retries: 0 }}\nproviders:\n  cohere: {{ {} }}\n  voyage: {{ {} }}\n  tei: {{ {} }}\n  \
-         plain: {{ dialect: openai, {} }}\n  sandbox: {{ dialect: sandbox }}\n\
+         plain: {{ dialect: openai, {} }}\n  \
+         aws: {{ preset: bedrock, {}, aws: {{ region: eu-west-1 }} }}\n  sandbox: {{ dialect: sandbox }}\n\
          models:\n  best: {{ targets: [ cohere/wrong, plain/x, voyage/busy, voyage/voyage-x ] }}\n",
         place("/v2"),
         place("/v1"),
         place(""),
-        place("/v1")
+        place("/v1"),
+        place("")
     );
     let gateway = gateway::start(&config);
     (upstream, gateway)
@@ -67,6 +72,16 @@ async fn every_reranker_answers_in_coheres_form() {
         ),
         ("voyage/voyage-x", "/v1/rerank", json!({"query": "who?", "documents": ["a", "b", "c"], "top_k": 2})),
         ("tei/bge", "/rerank", json!({"query": "who?", "texts": ["a", "b", "c"]})),
+        (
+            "aws/cohere.rerank-v3-5:0",
+            "/model/cohere.rerank-v3-5%3A0/invoke",
+            json!({"query": "who?", "documents": ["a", "b", "c"], "top_n": 2, "api_version": 2}),
+        ),
+        (
+            "aws/amazon.rerank-v1:0",
+            "/model/amazon.rerank-v1%3A0/invoke",
+            json!({"query": "who?", "documents": ["a", "b", "c"], "top_n": 2}),
+        ),
     ] {
         let reply = rerank(&gateway, &ask(model)).await;
         let answer = reply.json();

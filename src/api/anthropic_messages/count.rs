@@ -127,6 +127,9 @@ impl facts::Body for Count {
     fn has_files(&self) -> bool {
         self.0.has_files()
     }
+    fn has_documents(&self) -> bool {
+        self.0.has_documents()
+    }
     fn has_json_output(&self) -> bool {
         self.0.has_json_output()
     }

@@ -133,10 +133,26 @@ fn look(content: &str, seen: &mut MediaKinds) {
     for block in json::elements(content) {
         match &*text_of(block, "type") {
             "image" => seen.images = true,
-            "document" => seen.files = true,
+            "document" => {
+                seen.files = true;
+                seen.documents |= !value_of(block, "source").is_some_and(is_text);
+            }
             "tool_result" => look(value_of(block, "content").unwrap_or_default(), seen),
             _ => {}
         }
+    }
+}
+
+/// Whether the source of a document is nothing but text.
+fn is_text(source: &str) -> bool {
+    match &*text_of(source, "type") {
+        "text" => true,
+        "base64" => text_of(source, "media_type").starts_with("text/"),
+        "content" => {
+            let content = value_of(source, "content").unwrap_or_default();
+            json::elements(content).all(|block| text_of(block, "type") == "text")
+        }
+        _ => false,
     }
 }
 
@@ -192,9 +208,28 @@ mod tests {
         );
         let beside = Messages::asides(&body);
         assert_eq!(beside.shown(), [("reasoning", "hm"), ("arguments", "text"), ("arguments", "x")]);
-        assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });
+        let kinds = MediaKinds { images: true, audio: false, files: true, documents: true };
+        assert_eq!(sight.media(&body), kinds);
         let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
         assert_eq!(names, ["f", "mcp_toolset"]);
+    }
+
+    #[test]
+    fn a_document_of_text_is_no_file_that_a_model_must_be_able_to_read() {
+        for (source, documents) in [
+            (r#"{"type":"text","media_type":"text/plain","data":"a"}"#, false),
+            (r#"{"type":"base64","media_type":"text/plain","data":"YQ=="}"#, false),
+            (r#"{"type":"content","content":[{"type":"text","text":"a"}]}"#, false),
+            (r#"{"type":"content","content":"a"}"#, false),
+            (r#"{"type":"content","content":[{"type":"image","source":{}}]}"#, true),
+            (r#"{"type":"base64","media_type":"application/pdf","data":"AA=="}"#, true),
+            (r#"{"type":"url","url":"https://a.example/b.txt"}"#, true),
+        ] {
+            let block = format!(r#"{{"type":"document","source":{source}}}"#);
+            let body = format!(r#"{{"messages":[{{"role":"user","content":[{block}]}}]}}"#);
+            let kinds = Sight::default().media(&Body::read(body.into()).unwrap());
+            assert_eq!((kinds.files, kinds.documents), (true, documents), "{source}");
+        }
     }
 
     #[test]

@@ -62,10 +62,14 @@ struct Ask {
     model: Arc<str>,
     form: EmbedForm,
     texts: Vec<String>,
+    /// Pictures in place of texts, by their index, as `data:` URLs.
+    pictures: Vec<(usize, String)>,
+    /// Where something stands that is neither text nor a picture of its own.
+    unsayable: Option<String>,
     /// What stands above the texts.
     titles: Vec<String>,
-    /// What the vectors are for, of the first instance that says it.
-    task: Option<String>,
+    /// What the vectors are for, of the first instance that says it, and where.
+    task: Option<(String, &'static str)>,
     dimensions: Option<u64>,
     lost: Vec<Loss>,
     text: OnceLock<String>,
@@ -84,9 +88,10 @@ impl Ask {
             }
             EmbedForm::Predict => found.instances(&value)?,
         }
-        let Found { texts, titles, task, dimensions, lost } = found;
+        let Found { texts, pictures, unsayable, titles, task, dimensions, lost } = found;
         let model = model_of(head.uri.path())?;
-        Ok(Self { body, model, form, texts, titles, task, dimensions, lost, text: OnceLock::new() })
+        let text = OnceLock::new();
+        Ok(Self { body, model, form, texts, pictures, unsayable, titles, task, dimensions, lost, text })
     }
 
     /// The body for Google: only models' names inside of it are replaced.
@@ -159,8 +164,10 @@ impl Ask {
 #[derive(Default)]
 struct Found {
     texts: Vec<String>,
+    pictures: Vec<(usize, String)>,
+    unsayable: Option<String>,
     titles: Vec<String>,
-    task: Option<String>,
+    task: Option<(String, &'static str)>,
     dimensions: Option<u64>,
     lost: Vec<Loss>,
 }
@@ -169,14 +176,32 @@ impl Found {
     /// One content with its settings, which Vertex AI puts into an object of their own.
     fn content(&mut self, ask: &Value, path: &str) -> Result<(), Fault> {
         let Some(object) = ask.as_object() else { return Err(wrong(path.to_owned(), "an object")) };
-        self.texts.push(text_of(object, path)?);
+        match content_of(object, path)? {
+            Content::Text(text) => self.texts.push(text),
+            Content::Picture(url) => {
+                self.pictures.push((self.texts.len(), url));
+                self.texts.push(String::new());
+            }
+            Content::Other(text, place) => {
+                self.unsayable.get_or_insert(place);
+                self.texts.push(text);
+            }
+        }
         let nested = object.get("embedContentConfig").and_then(Value::as_object);
         for settings in [Some(object), nested].into_iter().flatten() {
             let wanted = field(settings, "outputDimensionality", "output_dimensionality");
             self.dimensions = wanted.and_then(Value::as_u64).or(self.dimensions);
             self.title(settings.get("title"));
-            const KNOWN: &[&str] =
-                &["model", "content", "outputDimensionality", "output_dimensionality", "embedContentConfig"];
+            self.purpose(field(settings, "taskType", "task_type"), "taskType");
+            const KNOWN: &[&str] = &[
+                "model",
+                "content",
+                "outputDimensionality",
+                "output_dimensionality",
+                "embedContentConfig",
+                "taskType",
+                "task_type",
+            ];
             self.lose(settings.keys().filter(|key| !KNOWN.contains(&key.as_str())), "");
         }
         Ok(())
@@ -189,8 +214,8 @@ impl Found {
             let text = text.ok_or_else(|| wrong(format!("instances[{at}].content"), "a text"))?;
             self.texts.push(text.to_owned());
             self.title(instance.get("title"));
-            let task = ["task_type", "taskType"].iter().find_map(|key| instance.get(*key)?.as_str());
-            self.task = self.task.take().or_else(|| task.map(str::to_owned));
+            let task = ["task_type", "taskType"].iter().find_map(|key| instance.get(*key));
+            self.purpose(task, "instances[].task_type");
             const KNOWN: &[&str] = &["content", "task_type", "taskType"];
             let keys = instance.as_object().into_iter().flat_map(Object::keys);
             self.lose(keys.filter(|key| !KNOWN.contains(&key.as_str())), "instances[].");
@@ -203,6 +228,21 @@ impl Found {
             self.lose(settings.keys().filter(|key| !KNOWN.contains(&key.as_str())), "parameters.");
         }
         Ok(())
+    }
+
+    /// What vectors are for. Others are asked for all of them at once, so that only one purpose can be said.
+    fn purpose(&mut self, task: Option<&Value>, place: &'static str) {
+        let Some(task) = task.and_then(Value::as_str) else { return };
+        match &self.task {
+            None => self.task = Some((task.to_owned(), place)),
+            Some((first, _)) if first == task => {}
+            Some(_) => {
+                let loss = Loss::new(place, "that of the first counts for all");
+                if !self.lost.contains(&loss) {
+                    self.lost.push(loss);
+                }
+            }
+        }
     }
 
     fn title(&mut self, title: Option<&Value>) {
@@ -229,14 +269,41 @@ fn list<'a>(ask: &'a Value, name: &'static str) -> Result<&'a [Value], Fault> {
     }
 }
 
-fn text_of(ask: &Object, path: &str) -> Result<String, Fault> {
+/// What is to be embedded as one.
+enum Content {
+    Text(String),
+    /// A picture alone, as a `data:` URL.
+    Picture(String),
+    /// Its text, and the place of what only Google's models can be told.
+    Other(String, String),
+}
+
+fn content_of(ask: &Object, path: &str) -> Result<Content, Fault> {
     let parts = match ask.get("content").and_then(|content| content.get("parts")) {
         Some(Value::Array(parts)) => parts.as_slice(),
         Some(one @ Value::Object(_)) => std::slice::from_ref(one),
         _ => return Err(wrong(format!("{path}.content.parts"), "an array")),
     };
+    if let [part] = parts
+        && let Some(url) = picture_of(part)
+    {
+        return Ok(Content::Picture(url));
+    }
     let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
-    Ok(texts.join("\n"))
+    let text = texts.join("\n");
+    let is_other = |part: &Value| part.get("text").is_none_or(|text| !text.is_string());
+    Ok(match parts.iter().position(is_other) {
+        Some(at) => Content::Other(text, format!("{path}.content.parts[{at}]")),
+        None => Content::Text(text),
+    })
+}
+
+fn picture_of(part: &Value) -> Option<String> {
+    let blob = part.get("inlineData").or_else(|| part.get("inline_data"))?.as_object()?;
+    let mime = field(blob, "mimeType", "mime_type")?.as_str().filter(|mime| mime.starts_with("image/"))?;
+    // Google's clients write base64 for URLs, which others do not read.
+    let base64 = blob.get("data")?.as_str()?.replace('-', "+").replace('_', "/");
+    Some(format!("data:{mime};base64,{base64}"))
 }
 
 impl Asked for Ask {
@@ -261,18 +328,33 @@ impl Carry for Ask {
             return self.own(relay, target);
         }
         let mut lost = self.lost.clone();
-        let mut asked = json!({ "model": &*self.model, "input": &self.texts });
+        let dialect = target.wire().dialect();
+        let mut input = self.texts.clone();
+        for (at, url) in &self.pictures {
+            if !matches!(dialect, Dialect::Cohere | Dialect::Bedrock) {
+                return foreign("a picture to embed", "content.parts[0]");
+            }
+            if let Some(place) = input.get_mut(*at) {
+                place.clone_from(url);
+            }
+        }
+        if let Some(place) = &self.unsayable {
+            return foreign("more than one text, or one picture, to embed as one", place);
+        }
+        let mut asked = json!({ "model": &*self.model, "input": input });
         if let Some(dimensions) = self.dimensions {
             asked["dimensions"] = dimensions.into();
         }
-        let google = target.wire().dialect() == Dialect::Gemini;
         match &self.task {
-            Some(task) if google => asked["task_type"] = task.as_str().into(),
-            Some(_) => lost.push(Loss::dropped("instances[].task_type")),
+            Some((task, _)) if dialect != Dialect::OpenAi => asked["task_type"] = task.as_str().into(),
+            Some((_, place)) => lost.push(Loss::dropped(*place)),
             None => {}
         }
         let body = json::Body::read(asked.to_string().into())?;
         let mut outgoing = ability(target)?.splice(&body, &target.name)?;
+        for loss in outgoing.lost.iter_mut().filter(|loss| loss.path == "task_type") {
+            loss.path = self.task.as_ref().map_or("taskType", |(_, place)| *place).into();
+        }
         outgoing.lost.append(&mut lost);
         Ok(outgoing)
     }
@@ -292,6 +374,12 @@ impl Carry for Ask {
     fn stream(&self, _: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
         Err(Fault::new(FaultKind::Internal, "embeddings are never streamed"))
     }
+}
+
+/// What only Google's own models can be told: without it, another vector would come.
+fn foreign<T>(what: &str, place: &str) -> Result<T, Fault> {
+    let text = format!("this model's provider cannot take {what}");
+    Err(Fault::bad_request(text, place.to_owned()).retry(Retry::Elsewhere))
 }
 
 fn ability(target: &Target) -> Result<&dyn Embeddings, Fault> {

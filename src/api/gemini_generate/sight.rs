@@ -40,13 +40,18 @@ impl Look for Contents {
     fn media(body: &Body) -> MediaKinds {
         let mut kinds = MediaKinds::default();
         for part in contents(body).flat_map(parts) {
-            let blob = value_of(part, &["inlineData", "inline_data", "fileData", "file_data"]);
+            let inline = value_of(part, &["inlineData", "inline_data"]);
+            let blob = inline.or_else(|| value_of(part, &["fileData", "file_data"]));
             let mime = blob.map(|blob| value_of(blob, &["mimeType", "mime_type"]).and_then(json::text));
             match mime {
                 None => {}
                 Some(Some(mime)) if mime.starts_with("image/") => kinds.images = true,
                 Some(Some(mime)) if mime.starts_with("audio/") => kinds.audio = true,
-                Some(_) => kinds.files = true,
+                Some(mime) => {
+                    kinds.files = true;
+                    kinds.documents |=
+                        inline.is_none() || !mime.is_some_and(|mime| mime.starts_with("text/"));
+                }
             }
         }
         kinds
@@ -207,7 +212,8 @@ mod tests {
         let arguments = ["to", "ada", "x = 1"].map(|text| ("arguments", text));
         let results = ["output", "rows", "n", "7"].map(|text| ("results", text));
         assert_eq!(beside.shown(), [&arguments[..], &results].concat());
-        assert_eq!(sight.media(&body), MediaKinds { images: true, audio: false, files: true });
+        let kinds = MediaKinds { images: true, audio: false, files: true, documents: true };
+        assert_eq!(sight.media(&body), kinds);
         let names: Vec<&str> = sight.tool_names(&body).iter().map(|name| &**name).collect();
         assert_eq!(names, ["f", "g", "googleSearch"]);
     }

@@ -8,8 +8,10 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::Media;
 use super::multipart::{Part, Scanner};
+use crate::api::elsewhere::deployment;
 use crate::api::openai_chat::param::{missing, model_name};
 use crate::api::raw::{RawAsk, Seen, Way, joined};
+use crate::api::routes::unescape;
 use crate::chat::Usage;
 use crate::executor::RawForm;
 use crate::fault::Fault;
@@ -29,6 +31,8 @@ pub(super) struct FormAhead {
     kind: HeaderValue,
     accept: HeaderValue,
     hold: u64,
+    /// The model that the path names, whatever the form does: Azure's deployment.
+    named: Option<String>,
 }
 
 impl FormAhead {
@@ -41,6 +45,7 @@ impl FormAhead {
             kind,
             accept: accept.unwrap_or(HeaderValue::from_static("*/*")),
             hold: approach.snapshot.raw.hold_forms,
+            named: deployment(approach.uri.path(), media.operation()).map(unescape),
         })
     }
 
@@ -76,7 +81,7 @@ impl Ahead for FormAhead {
         let (start, end) = (model.start, model.end.unwrap_or(model.start));
         let name = std::str::from_utf8(body.get(start..end).unwrap_or_default())
             .map_err(|_| Fault::bad_request("the field `model` is not text", MODEL))?;
-        let name = model_name(name)?;
+        let name = model_name(self.named.as_deref().unwrap_or(name))?;
         if rest.is_none() && !self.scanner.is_over() {
             return Err(Fault::bad_request("the form has no end: its last boundary is missing", "body"));
         }
@@ -164,7 +169,7 @@ impl Way for FormWay {
         let path = self.media.path_at(target).ok_or_else(|| self.media.impossible())?;
         let headers =
             HeaderMap::from_iter([(CONTENT_TYPE, self.kind.clone()), (ACCEPT, self.accept.clone())]);
-        let model = Bytes::copy_from_slice(target.name.model.as_bytes());
+        let model = Bytes::copy_from_slice(target.wire().deployed(&target.name.model).as_bytes());
         let body = vec![self.before.clone(), model, self.after.clone()];
         Ok(Outgoing {
             method: Method::POST,

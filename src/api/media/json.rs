@@ -85,7 +85,7 @@ impl Way for JsonWay {
             return images.ok_or_else(|| self.media.impossible())?.encode(&self.body, &target.name);
         };
         let mut splice = Splice::new(&self.body);
-        splice.set_text("model", &target.name.model);
+        splice.set_text("model", target.wire().deployed(&target.name.model));
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, JSON), (ACCEPT, self.accept.clone())]);
         Ok(Outgoing {
             method: Method::POST,

@@ -33,7 +33,10 @@ impl Look for Chat {
             match &*text_of(part, "type") {
                 "image_url" | "image" | "input_image" => kinds.images = true,
                 "input_audio" | "audio" | "audio_url" => kinds.audio = true,
-                "file" | "input_file" | "document" | "document_url" => kinds.files = true,
+                "file" | "input_file" | "document" | "document_url" => {
+                    kinds.files = true;
+                    kinds.documents |= !value_of(part, "file").is_some_and(is_text);
+                }
                 _ => {}
             }
         }
@@ -166,6 +169,11 @@ fn tool_name(tool: &str) -> Option<Box<str>> {
     name.and_then(json::text).map(Into::into)
 }
 
+/// Whether a file is nothing but text.
+fn is_text(file: &str) -> bool {
+    value_of(file, "file_data").is_some_and(|data| data.starts_with("\"data:text/"))
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -265,12 +273,20 @@ mod tests {
             (r#"{"typ\u0065":"image\u005furl"}"#, (true, false, false)),
             (r#"{"type":"input_audio","input_audio":{}}"#, (false, true, false)),
             (r#"{"type":"file","file":{}},{"type":"image_url"}"#, (true, false, true)),
+            (
+                r#"{"type":"file","file":{"file_data":"data:application/pdf;base64,AA=="}}"#,
+                (false, false, true),
+            ),
             (r#"{"type":7},"x",null"#, (false, false, false)),
         ];
         for (parts, (images, audio, files)) in table {
             let body = body(&format!(r#"{{"messages":[{{"role":"user","content":[{parts}]}}]}}"#));
-            assert_eq!(Sight::default().media(&body), MediaKinds { images, audio, files }, "{parts}");
+            let expected = MediaKinds { images, audio, files, documents: files };
+            assert_eq!(Sight::default().media(&body), expected, "{parts}");
         }
+        let text = r#"{"type":"file","file":{"filename":"a.txt","file_data":"data:text/plain;base64,AA=="}}"#;
+        let body = body(&format!(r#"{{"messages":[{{"role":"user","content":[{text}]}}]}}"#));
+        assert_eq!(Sight::default().media(&body), MediaKinds { files: true, ..MediaKinds::default() });
     }
 
     #[test]

@@ -8,12 +8,14 @@ use serde_json::Value;
 use super::Ask;
 use crate::api::adjust;
 use crate::api::openai_chat::{error_body, fault_event};
+use crate::chat::Loss;
 use crate::executor::Carry;
-use crate::facts::Endpoint;
-use crate::fault::{Fault, FaultKind};
+use crate::facts::{Body as _, Endpoint};
+use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head};
-use crate::json;
-use crate::providers::{Embeddings, Outgoing, Relayed, StreamRelay, Target};
+use crate::json::{self, Splice};
+use crate::providers::{Dialect, Embeddings, Outgoing, Relayed, StreamRelay, Target};
+use crate::tokens::Encoding;
 
 /// `POST /v1/embeddings`.
 pub struct OpenAiEmbeddings;
@@ -62,7 +64,14 @@ impl Asked for Ask {
 
 impl Carry for Ask {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
-        ability(target)?.splice(self.body(), &target.name)
+        let ability = ability(target)?;
+        // Clients of OpenAI's count tokens before they ask, and then send these; nobody else has the same.
+        if self.has_token_ids() && target.wire().dialect() != Dialect::OpenAi {
+            let mut outgoing = ability.splice(&self.spelled()?, &target.name)?;
+            outgoing.lost.push(Loss::new("input", "token ids read as those of cl100k_base"));
+            return Ok(outgoing);
+        }
+        ability.splice(self.body(), &target.name)
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
@@ -80,6 +89,28 @@ impl Carry for Ask {
 
     fn stream(&self, _: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
         Err(Fault::new(FaultKind::Internal, "embeddings are never streamed"))
+    }
+}
+
+impl Ask {
+    /// The request with texts in place of token ids.
+    #[cold]
+    fn spelled(&self) -> Result<json::Body, Fault> {
+        let raw = self.body().raw("input").unwrap_or_default();
+        let text = |ids: &str| {
+            let ids: Vec<u32> = serde_json::from_str(ids).ok()?;
+            Encoding::Cl100k.text(&ids).filter(|text| !text.is_empty())
+        };
+        let lists = json::elements(raw).next().is_some_and(|first| first.starts_with('['));
+        let texts: Option<Vec<String>> =
+            if lists { json::elements(raw).map(text).collect() } else { text(raw).map(|text| vec![text]) };
+        let texts = texts.ok_or_else(|| {
+            let message = "this model's provider takes text, and these token ids are none of cl100k_base";
+            Fault::bad_request(message, "input").retry(Retry::Elsewhere)
+        })?;
+        let mut splice = Splice::new(self.body());
+        splice.set("input", serde_json::json!(texts).to_string());
+        json::Body::read(splice.finish().concat().into())
     }
 }
 
@@ -102,7 +133,7 @@ fn named(body: Bytes, model: &str) -> Bytes {
 
 fn ability(target: &Target) -> Result<&dyn Embeddings, Fault> {
     target.wire().embeddings().ok_or_else(|| {
-        Fault::bad_request("this provider makes no embeddings", "model").retry(crate::fault::Retry::Elsewhere)
+        Fault::bad_request("this provider makes no embeddings", "model").retry(Retry::Elsewhere)
     })
 }
 

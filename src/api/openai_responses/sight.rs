@@ -40,7 +40,11 @@ impl Look for Responses {
             match &*text_of(part, "type") {
                 "input_image" | "computer_screenshot" => kinds.images = true,
                 "input_audio" => kinds.audio = true,
-                "input_file" => kinds.files = true,
+                "input_file" => {
+                    kinds.files = true;
+                    let data = value_of(part, "file_data");
+                    kinds.documents |= !data.is_some_and(|data| data.starts_with("\"data:text/"));
+                }
                 _ => {}
             }
         }
@@ -207,7 +211,8 @@ mod tests {
         let beside = Responses::asides(&body);
         let arguments = ["to", "ada", "free"].map(|text| ("arguments", text));
         assert_eq!(beside.shown(), [&[("reasoning", "so")][..], &arguments].concat());
-        assert_eq!(Responses::media(&body), MediaKinds { images: true, audio: false, files: true });
+        let kinds = MediaKinds { images: true, audio: false, files: true, documents: true };
+        assert_eq!(Responses::media(&body), kinds);
         let names = Responses::tool_names(&body);
         assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["f", "web_search", "g"]);
         let around = Body::read(Bytes::from_static(
@@ -216,6 +221,8 @@ mod tests {
             "text":{"format":{"type":"json_schema","name":"n","schema":{"description":"who"}}}}"#,
         ))
         .unwrap();
+        let text = MediaKinds { files: true, ..MediaKinds::default() };
+        assert_eq!(Responses::media(&around), text);
         let variables = ["to", "ada"].map(|text| ("variables", text));
         let beside = Responses::asides(&around);
         assert_eq!(beside.shown(), [&[("files", "a.txt"), ("files", "bob")][..], &variables].concat());

@@ -22,7 +22,7 @@ use crate::providers::{Dialect, Provider};
 /// The doors of what providers keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::api) enum Kept {
-    /// OpenAI's `/v1/files`.
+    /// OpenAI's `/v1/files`, and `/v1/uploads`, by which large ones come in parts.
     Files,
     /// Anthropic's, at the same place.
     AnthropicsFiles,
@@ -39,6 +39,10 @@ pub(in crate::api) const KEPT: &[(&str, &str, &Kept)] = &[
     ("/v1/files", "GET, POST", &Kept::Files),
     ("/v1/files/{id}", "GET, DELETE", &Kept::Files),
     ("/v1/files/{id}/content", "GET", &Kept::Files),
+    ("/v1/uploads", "POST", &Kept::Files),
+    ("/v1/uploads/{id}/parts", "POST", &Kept::Files),
+    ("/v1/uploads/{id}/complete", "POST", &Kept::Files),
+    ("/v1/uploads/{id}/cancel", "POST", &Kept::Files),
     ("/v1/batches", "GET, POST", &Kept::Batches),
     ("/v1/batches/{id}", "GET", &Kept::Batches),
     ("/v1/batches/{id}/cancel", "POST", &Kept::Batches),

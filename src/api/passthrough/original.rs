@@ -159,10 +159,14 @@ impl Way for Renamed {
         let google = wire.dialect() == Dialect::Gemini;
         let chat = ask.endpoint == Endpoint::Chat;
         let native = wire.chat_path(model, streams).filter(|_| chat || (google && method.is_some()));
+        // There, the path says which model is asked, and how it shall answer: most refuse to be told by the body, too.
+        let by_path = native.is_some()
+            && matches!(wire.dialect(), Dialect::Gemini | Dialect::Bedrock | Dialect::Anthropic)
+            && native.as_deref() != Some("/messages");
         let path = match (native, method) {
             // Google's own method stays, and so does the form of its stream.
             (Some(path), Some((_, method))) if google => {
-                return Ok(gemini_method(self.say(target, path), &format!("{method}{}", ask.query)));
+                return Ok(gemini_method(self.say(target, path, by_path), &format!("{method}{}", ask.query)));
             }
             (Some(path), _) => path,
             (None, _) => {
@@ -173,7 +177,7 @@ impl Way for Renamed {
                 format!("{}{}", once(version_off(ask.uri.path()), base), ask.query)
             }
         };
-        Ok(self.say(target, path))
+        Ok(self.say(target, path, by_path))
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {
@@ -182,11 +186,14 @@ impl Way for Renamed {
 }
 
 impl Renamed {
-    fn say(&self, target: &Target, path: String) -> Outgoing {
+    fn say(&self, target: &Target, path: String, by_path: bool) -> Outgoing {
         let mut headers = with_version(self.ask.headers.clone(), target);
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         let mut splice = Splice::new(&self.body);
-        if self.body.has("model") && self.body.str("model").as_deref() != Some(&*target.name.model) {
+        if by_path {
+            splice.remove("model");
+            splice.remove("stream");
+        } else if self.body.has("model") && self.body.str("model").as_deref() != Some(&*target.name.model) {
             splice.set_text("model", &target.name.model);
         }
         Outgoing {

@@ -85,6 +85,7 @@ impl CheckedAzure {
             (&mut quirks.chat_path, "chat/completions"),
             (&mut quirks.completions_path, "completions"),
             (&mut quirks.embeddings_path, "embeddings"),
+            (&mut quirks.media_path, "{operation}"),
         ];
         for (slot, operation) in slots {
             let path = slot.take().unwrap_or_else(|| format!("/openai/deployments/{{model}}/{operation}"));
@@ -93,6 +94,10 @@ impl CheckedAzure {
         }
         // These are not below the deployments.
         quirks.responses_path.get_or_insert_with(|| format!("{V1}/responses"));
+        quirks.kept_path.get_or_insert_with(|| format!("{V1}/{{operation}}"));
+        if let Some(path) = quirks.realtime_path.as_mut().filter(|path| path.starts_with("/realtime")) {
+            path.insert_str(0, V1);
+        }
     }
 
     /// Parameters of every request.

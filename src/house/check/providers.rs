@@ -258,6 +258,7 @@ impl Desk<'_> {
             ("chat_path", &own.chat_path),
             ("embeddings_path", &own.embeddings_path),
             ("media_path", &own.media_path),
+            ("kept_path", &own.kept_path),
         ];
         for (field, path) in paths {
             if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(char::is_whitespace))

@@ -13,7 +13,7 @@ use crate::chat::{CacheHint, Loss, Media, Object, OutputFormat, Part, Request, T
 use crate::fault::Fault;
 use crate::json;
 use crate::providers::choice::Wish;
-use crate::providers::foreign::is_usual;
+use crate::providers::foreign::{self, is_usual};
 use crate::providers::search::{OPTIONS, Search};
 use crate::providers::{Outgoing, QuirkSettings};
 use crate::target::TargetName;
@@ -241,7 +241,7 @@ fn encode_tool(tool: &Tool, at: usize, claude: Option<Claude>, lost: &mut Vec<Lo
             }
             object.insert("input_schema".into(), parameters);
             if tool.kind == ToolKind::Custom {
-                lost.push(Loss::new(format!("tools[{at}]"), "offered as a function with one text argument"));
+                lost.push(Loss::new(format!("tools[{at}]"), foreign::ONE_TEXT));
             }
             for (field, value) in &tool.rest {
                 if OWN_TOOL_FIELDS.contains(&&**field) {
@@ -260,7 +260,7 @@ fn encode_tool(tool: &Tool, at: usize, claude: Option<Claude>, lost: &mut Vec<Lo
 pub(in crate::providers) fn input_schema(tool: &Tool) -> Value {
     let mut schema = match (&tool.kind, &tool.parameters) {
         (ToolKind::Custom, _) => {
-            return json!({ "type": "object", "properties": { "input": { "type": "string" } }, "required": ["input"] });
+            return foreign::one_text();
         }
         (_, Some(Value::Object(schema))) => schema.clone(),
         _ => Object::new(),

@@ -77,6 +77,10 @@ impl Provider for Claude {
         Some(self)
     }
 
+    fn chat_path(&self, model: &str, streams: bool) -> Option<String> {
+        Some(request::path(model, operation(streams)))
+    }
+
     fn count_tokens(&self) -> Option<&dyn CountTokens> {
         Some(self)
     }
@@ -137,9 +141,12 @@ impl CountTokens for Claude {
 
 /// A request of Anthropic's on its way to Bedrock.
 fn invoke(outgoing: Outgoing, model: &str, streams: bool) -> Outgoing {
-    let operation = if streams { "invoke-with-response-stream" } else { "invoke" };
-    let head = request::outgoing(model, operation, streams, Bytes::new());
+    let head = request::outgoing(model, operation(streams), streams, Bytes::new());
     Outgoing { body: outgoing.body, lost: outgoing.lost, ..head }
+}
+
+fn operation(streams: bool) -> &'static str {
+    if streams { "invoke-with-response-stream" } else { "invoke" }
 }
 
 /// Puts a field before all others of an object in pieces, unless it is there.

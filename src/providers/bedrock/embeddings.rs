@@ -3,6 +3,7 @@
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed.html>
 
 use bytes::Bytes;
+use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use super::{fault, request};
 use crate::chat::{Loss, Object, Usage};
 use crate::fault::{Fault, Retry};
 use crate::json;
+use crate::providers::meter::counted_beside;
 use crate::providers::{ClientBody, Outgoing, Relayed, vectors};
 use crate::target::TargetName;
 
@@ -18,7 +20,7 @@ use crate::target::TargetName;
 const MAX_COHERE: usize = 96;
 
 /// Fields of the models' own that a client may say all the same.
-const OWN: &[&str] = &["input_type", "truncate", "normalize"];
+const OWN: &[&str] = &["truncate", "normalize"];
 
 /// OpenAI's request in the words of the model.
 ///
@@ -27,7 +29,8 @@ const OWN: &[&str] = &["input_type", "truncate", "normalize"];
 pub(super) fn request(body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
     let texts = texts(body)?;
     let own = target.model.rsplit('/').next().unwrap_or(&target.model);
-    let mut asked = if own.contains("cohere.") { cohere(texts, body)? } else { titan(texts, own, body)? };
+    let is_coheres = own.contains("cohere.");
+    let mut asked = if is_coheres { cohere(texts, body)? } else { titan(texts, own, body)? };
     for field in OWN {
         if let Some(value) = body.raw(field).and_then(|raw| serde_json::from_str::<Value>(raw).ok()) {
             asked.insert((*field).to_owned(), value);
@@ -35,8 +38,12 @@ pub(super) fn request(body: &ClientBody, target: &TargetName) -> Result<Outgoing
     }
     let bytes = Value::Object(asked).to_string().into();
     let mut outgoing = request::outgoing(&target.model, "invoke", false, bytes);
-    let known =
-        |key: &str| matches!(key, "model" | "input" | "dimensions" | "encoding_format") || OWN.contains(&key);
+    let purpose = vectors::input_type(body).filter(|_| is_coheres);
+    let known = |key: &str| {
+        matches!(key, "model" | "input" | "dimensions" | "encoding_format")
+            || OWN.contains(&key)
+            || (key == "input_type" || vectors::is_task(key)) && purpose.is_some()
+    };
     let unknown = body.fields().iter().filter(|field| !known(&field.key) && body.has(&field.key));
     outgoing.lost = unknown.map(|field| Loss::dropped(field.key.to_string())).collect();
     Ok(outgoing)
@@ -59,9 +66,18 @@ fn cohere(texts: Vec<String>, body: &ClientBody) -> Result<Object, Fault> {
         return Err(Fault::bad_request(message, "input").retry(Retry::Elsewhere));
     }
     let mut asked = Object::new();
-    asked.insert("texts".into(), texts.into());
-    // The model insists; clients of OpenAI's do not know of it.
-    asked.insert("input_type".into(), "search_document".into());
+    // The model insists on a purpose; clients of OpenAI's do not know of it.
+    let images = texts.iter().filter(|input| vectors::is_image(input)).count();
+    let (field, usual) = match images {
+        0 => ("texts", "search_document"),
+        n if n == texts.len() => ("images", "image"),
+        _ => {
+            let message = "this model takes texts or pictures in one call, not both";
+            return Err(Fault::bad_request(message, "input").retry(Retry::Elsewhere));
+        }
+    };
+    asked.insert(field.into(), texts.into());
+    asked.insert("input_type".into(), vectors::input_type(body).as_deref().unwrap_or(usual).into());
     if let Some(dimensions) = body.u64("dimensions") {
         asked.insert("output_dimension".into(), dimensions.into());
         asked.insert("embedding_types".into(), json!(["float"]));
@@ -82,7 +98,19 @@ fn titan(mut texts: Vec<String>, model: &str, body: &ClientBody) -> Result<Objec
         }
     };
     let mut asked = Object::new();
-    asked.insert("inputText".into(), text.into());
+    // Bytes without the `data:` URL around them.
+    match text.split_once(";base64,").filter(|_| vectors::is_image(&text)) {
+        Some((_, picture)) if model.contains("embed-image") => {
+            asked.insert("inputImage".into(), picture.into());
+        }
+        Some(_) => {
+            let message = "this model embeds text, not pictures";
+            return Err(Fault::bad_request(message, "input").retry(Retry::Elsewhere));
+        }
+        None => {
+            asked.insert("inputText".into(), text.as_str().into());
+        }
+    }
     match body.u64("dimensions") {
         Some(length) if model.contains("embed-image") => {
             asked.insert("embeddingConfig".into(), json!({ "outputEmbeddingLength": length }));
@@ -110,7 +138,8 @@ pub(super) fn answer(body: &Bytes, base64: bool) -> Result<Relayed, Fault> {
             return Err(fault::inside_success(&value));
         }
     };
-    let usage = wire.input_text_token_count.map(|input| Usage { input, ..Usage::default() });
+    let counted = wire.input_text_token_count.or(wire.metrics.map(|metrics| metrics.input_token_count));
+    let usage = counted.map(|input| Usage { input, ..Usage::default() });
     vectors::answer(many.into_iter(), "", usage, base64)
 }
 
@@ -125,6 +154,24 @@ struct Wire<'a> {
     embeddings: Option<Many<'a>>,
     #[serde(default)]
     input_text_token_count: Option<u64>,
+    /// What the answer's headers counted, see [`with_metrics`].
+    #[serde(rename = "amazon-bedrock-invocationMetrics", default)]
+    metrics: Option<Metrics>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metrics {
+    input_token_count: u64,
+}
+
+/// An answer of `InvokeModel` with what its headers count, where the last message of a stream tells it.
+pub(super) fn with_metrics(body: Bytes, headers: &HeaderMap) -> Bytes {
+    let counted = counted_beside(headers).filter(|_| !body.trim_ascii().ends_with(b"{}"));
+    let (Some(counted), Some(object)) = (counted, body.trim_ascii().strip_suffix(b"}")) else { return body };
+    let metrics = json!({ "inputTokenCount": counted.input, "outputTokenCount": counted.output });
+    let tail = format!(",\"amazon-bedrock-invocationMetrics\":{metrics}}}");
+    [object, tail.as_bytes()].concat().into()
 }
 
 enum Many<'a> {
@@ -182,6 +229,36 @@ mod tests {
         let (_, sent, _) = asked("us.cohere.embed-v4:0", &query).unwrap();
         let expected = json!({"texts": ["a"], "input_type": "search_query", "output_dimension": 512, "embedding_types": ["float"]});
         assert_eq!(sent, expected);
+        let task = json!({"model": "m", "input": "a", "task_type": "RETRIEVAL_QUERY"});
+        let (_, sent, lost) = asked("cohere.embed-english-v3", &task).unwrap();
+        assert_eq!((&sent["input_type"], lost.len()), (&json!("search_query"), 0));
+        let (.., lost) = asked("amazon.titan-embed-text-v2:0", &task).unwrap();
+        assert_eq!(lost, [Loss::dropped("task_type")]);
+    }
+
+    #[test]
+    fn a_picture_is_embedded_as_one() {
+        let picture = "data:image/png;base64,AAAA";
+        let (_, sent, _) = asked("cohere.embed-v4:0", &json!({"model": "m", "input": [picture]})).unwrap();
+        assert_eq!(sent, json!({"images": [picture], "input_type": "image"}));
+        let (_, sent, _) =
+            asked("amazon.titan-embed-image-v1", &json!({"model": "m", "input": picture})).unwrap();
+        assert_eq!(sent, json!({"inputImage": "AAAA"}));
+        let both = json!({"model": "m", "input": [picture, "a"]});
+        assert!(asked("cohere.embed-v4:0", &both).unwrap_err().message.contains("not both"));
+    }
+
+    #[test]
+    fn tokens_that_only_headers_count_are_told() {
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-amzn-bedrock-input-token-count"),
+            http::HeaderValue::from_static("7"),
+        )]);
+        let body = Bytes::from_static(b"{\"embeddings\":{\"float\":[[1]]}} ");
+        let relayed = answer(&with_metrics(body.clone(), &headers), false).unwrap();
+        assert_eq!(relayed.usage.map(|usage| usage.input), Some(7));
+        assert_eq!(with_metrics(body.clone(), &HeaderMap::new()), body);
+        assert_eq!(with_metrics("[]".into(), &headers), "[]");
     }
 
     #[test]
@@ -189,6 +266,7 @@ mod tests {
         for (model, input, part) in [
             ("amazon.titan-embed-text-v1", json!(["a", "b"]), "one text"),
             ("amazon.titan-embed-text-v1", json!([1, 2]), "token ids"),
+            ("amazon.titan-embed-text-v2:0", json!("data:image/png;base64,AAAA"), "not pictures"),
             ("cohere.embed-english-v3", json!(vec!["a"; 97]), "at most 96"),
             ("anthropic.claude-3-haiku-20240307-v1:0", json!("a"), "Titan"),
         ] {

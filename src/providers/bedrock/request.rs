@@ -8,8 +8,12 @@ use crate::providers::percent::segment;
 /// A request with JSON in its body for one of a model's operations (`converse`).
 pub(super) fn outgoing(model: &str, operation: &str, streams: bool, body: Bytes) -> Outgoing {
     let accept = if streams { "application/vnd.amazon.eventstream" } else { "application/json" };
-    let path = format!("/model/{}/{operation}", segment(model, b""));
-    Outgoing::json(path, accept, vec![body])
+    Outgoing::json(path(model, operation), accept, vec![body])
+}
+
+/// Where one of a model's operations is.
+pub(super) fn path(model: &str, operation: &str) -> String {
+    format!("/model/{}/{operation}", segment(model, b""))
 }
 
 #[cfg(test)]

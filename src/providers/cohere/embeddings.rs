@@ -33,7 +33,7 @@ pub(super) fn request(
             .map(|element| json::text(element).map(|text| text.into_owned()).ok_or_else(tokens))
             .collect::<Result<_, _>>()?,
     };
-    let images = inputs.iter().filter(|input| is_image(input)).count();
+    let images = inputs.iter().filter(|input| vectors::is_image(input)).count();
     let mut asked = Object::new();
     asked.insert("model".into(), (&*target.model).into());
     let all = inputs.len();
@@ -45,8 +45,8 @@ pub(super) fn request(
     asked.insert(field.into(), value);
     // Newer models demand to know what a text is for; what a client stores is the usual case.
     let usual = if images > 0 && images == all { "image" } else { "search_document" };
-    let input_type = body.str("input_type").map_or_else(|| usual.to_owned(), |kind| kind.into_owned());
-    asked.insert("input_type".into(), input_type.into());
+    let purpose = vectors::input_type(body);
+    asked.insert("input_type".into(), purpose.as_deref().unwrap_or(usual).into());
     asked.insert("embedding_types".into(), json!(["float"]));
     if let Some(dimensions) = body.u64("dimensions") {
         asked.insert("output_dimension".into(), dimensions.into());
@@ -59,10 +59,9 @@ pub(super) fn request(
     let path = quirks.embeddings_path.as_deref().unwrap_or("/embed").to_owned();
     let bytes = Value::Object(asked).to_string();
     let mut outgoing = Outgoing::json(path, "application/json", vec![bytes.into()]);
-    let unknown = body
-        .fields()
-        .iter()
-        .filter(|field| !KNOWN.contains(&&*field.key) && !OWN.contains(&&*field.key) && body.has(&field.key));
+    let is_told =
+        |key: &str| KNOWN.contains(&key) || OWN.contains(&key) || vectors::is_task(key) && purpose.is_some();
+    let unknown = body.fields().iter().filter(|field| !is_told(&field.key) && body.has(&field.key));
     outgoing.lost = unknown.map(|field| Loss::dropped(field.key.to_string())).collect();
     if body.raw("embedding_types").is_some_and(|types| !matches!(types, r#"["float"]"# | "null")) {
         outgoing.lost.push(Loss::new("embedding_types", "became [\"float\"]"));
@@ -70,12 +69,8 @@ pub(super) fn request(
     Ok(outgoing)
 }
 
-fn is_image(input: &str) -> bool {
-    input.starts_with("data:image/")
-}
-
 fn mixed(input: &str) -> Value {
-    let part = if is_image(input) {
+    let part = if vectors::is_image(input) {
         json!({ "type": "image_url", "image_url": { "url": input } })
     } else {
         json!({ "type": "text", "text": input })

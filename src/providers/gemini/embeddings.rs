@@ -27,7 +27,7 @@ pub(super) fn request(
         format!("models/{}", target.model)
     };
     let dimensions = body.u64("dimensions");
-    let task = body.str("task_type").or_else(|| body.str("taskType"));
+    let task = vectors::task(body);
     let ask = |text: &str| {
         let mut ask = Object::new();
         ask.insert("model".into(), name.as_str().into());
@@ -64,7 +64,8 @@ pub(super) fn texts(body: &ClientBody) -> Result<Vec<String>, Fault> {
 /// Fields of the request that Google does not know.
 pub(super) fn unknown(body: &ClientBody) -> impl Iterator<Item = String> + '_ {
     const KNOWN: &[&str] = &["model", "input", "dimensions", "encoding_format", "task_type", "taskType"];
-    let unknown = body.fields().iter().filter(|field| !KNOWN.contains(&&*field.key) && body.has(&field.key));
+    let is_told = |key: &str| KNOWN.contains(&key) || key == "input_type" && vectors::task(body).is_some();
+    let unknown = body.fields().iter().filter(move |field| !is_told(&field.key) && body.has(&field.key));
     unknown.map(|field| field.key.to_string())
 }
 

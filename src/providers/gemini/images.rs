@@ -39,9 +39,9 @@ pub(super) fn request(
         return cannot("this model makes one picture at a time", "n");
     }
     let mut lost = Vec::new();
-    let ratio = ratio(body.str("size").as_deref(), &mut lost);
+    let shape = Shape::of(body.str("size").as_deref(), &target.model, &mut lost);
     let (method, json) =
-        if imagen { predict(&prompt, wanted, ratio, body, &mut lost) } else { generate(&prompt, ratio) };
+        if imagen { predict(&prompt, wanted, &shape, body, &mut lost) } else { generate(&prompt, &shape) };
     let known = |key: &str| SILENT.contains(&key) || (imagen && IMAGEN.contains(&key));
     let unknown = body.fields().iter().filter(|field| !known(&field.key) && body.has(&field.key));
     lost.extend(unknown.map(|field| Loss::dropped(field.key.to_string())));
@@ -61,14 +61,17 @@ const IMAGEN: &[&str] = &["output_format", "output_compression"];
 fn predict(
     prompt: &str,
     wanted: u64,
-    ratio: Option<&'static str>,
+    shape: &Shape,
     body: &ClientBody,
     lost: &mut Vec<Loss>,
 ) -> (&'static str, Value) {
     let mut parameters = Object::new();
     parameters.insert("sampleCount".into(), wanted.into());
-    if let Some(ratio) = ratio {
+    if let Some(ratio) = shape.ratio {
         parameters.insert("aspectRatio".into(), ratio.into());
+    }
+    if let Some(size) = shape.size {
+        parameters.insert("sampleImageSize".into(), size.into());
     }
     let mut output = Object::new();
     match body.str("output_format").as_deref() {
@@ -87,30 +90,82 @@ fn predict(
     ("predict", json!({ "instances": [{ "prompt": prompt }], "parameters": parameters }))
 }
 
-fn generate(prompt: &str, ratio: Option<&'static str>) -> (&'static str, Value) {
+fn generate(prompt: &str, shape: &Shape) -> (&'static str, Value) {
     let mut config = json!({ "responseModalities": ["TEXT", "IMAGE"] });
-    if let Some(ratio) = ratio {
-        config["imageConfig"] = json!({ "aspectRatio": ratio });
+    let mut image = Object::new();
+    if let Some(ratio) = shape.ratio {
+        image.insert("aspectRatio".into(), ratio.into());
+    }
+    if let Some(size) = shape.size {
+        image.insert("imageSize".into(), size.into());
+    }
+    if !image.is_empty() {
+        config["imageConfig"] = Value::Object(image);
     }
     let contents = json!([{ "role": "user", "parts": [{ "text": prompt }] }]);
     (request::WHOLE, json!({ "contents": contents, "generationConfig": config }))
 }
 
-/// Google takes proportions instead of sizes; the nearest one is chosen.
-fn ratio(size: Option<&str>, lost: &mut Vec<Loss>) -> Option<&'static str> {
-    const KNOWN: [(&str, f64); 5] =
-        [("1:1", 1.0), ("3:4", 0.75), ("4:3", 4.0 / 3.0), ("9:16", 0.5625), ("16:9", 16.0 / 9.0)];
-    let size = size.filter(|size| *size != "auto")?;
-    let side = |text: &str| text.parse::<u32>().ok().filter(|side| *side > 0).map(f64::from);
-    let sides = size.split_once('x').and_then(|(width, height)| Some(side(width)? / side(height)?));
-    let Some(wanted) = sides else {
-        lost.push(Loss::dropped("size"));
-        return None;
-    };
-    let distance = |known: f64| (known / wanted).ln().abs();
-    let (name, _) = KNOWN.into_iter().min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)))?;
-    lost.push(Loss::new("size", format!("turned into the proportions {name}")));
-    Some(name)
+/// A size in Google's words: proportions, and how large where the model makes more than one size.
+#[derive(Default)]
+struct Shape {
+    ratio: Option<&'static str>,
+    size: Option<&'static str>,
+}
+
+/// What all of Google's models know, and what Gemini's know beside it.
+/// <https://ai.google.dev/gemini-api/docs/image-generation#aspect_ratios>
+const RATIOS: [(&str, f64); 10] = [
+    ("1:1", 1.0),
+    ("3:4", 0.75),
+    ("4:3", 4.0 / 3.0),
+    ("9:16", 0.5625),
+    ("16:9", 16.0 / 9.0),
+    ("2:3", 2.0 / 3.0),
+    ("3:2", 1.5),
+    ("4:5", 0.8),
+    ("5:4", 1.25),
+    ("21:9", 21.0 / 9.0),
+];
+const RATIOS_OF_IMAGEN: usize = 5;
+
+impl Shape {
+    /// The nearest to `size` that the model makes.
+    fn of(size: Option<&str>, model: &str, lost: &mut Vec<Loss>) -> Self {
+        let Some(size) = size.filter(|size| *size != "auto") else { return Self::default() };
+        let side = |text: &str| text.parse::<u32>().ok().filter(|side| *side > 0);
+        let sides = size.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+        let Some((width, height)) = sides else {
+            lost.push(Loss::dropped("size"));
+            return Self::default();
+        };
+        let wanted = f64::from(width) / f64::from(height);
+        let known = if is_imagen(model) { RATIOS_OF_IMAGEN } else { RATIOS.len() };
+        let distance = |known: f64| (known / wanted).ln().abs();
+        let nearest = RATIOS.iter().take(known).min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
+        let ratio = nearest.map(|(name, _)| *name);
+        let size = match width.max(height) {
+            3_000.. if sizes(model) > 2 => Some("4K"),
+            2_000.. if sizes(model) > 1 => Some("2K"),
+            _ => None,
+        };
+        let large = size.map(|size| format!(" at {size}")).unwrap_or_default();
+        lost.push(Loss::new(
+            "size",
+            format!("turned into the proportions {}{large}", ratio.unwrap_or("1:1")),
+        ));
+        Self { ratio, size }
+    }
+}
+
+/// How many sizes a model makes: Gemini's since the third up to 4K, Imagen's fourth up to 2K unless it is the fast one.
+fn sizes(model: &str) -> usize {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    match name {
+        _ if name.starts_with("imagen-4") && !name.contains("fast") => 2,
+        _ if name.starts_with("gemini-") && !name.starts_with("gemini-2") => 3,
+        _ => 1,
+    }
 }
 
 /// Google's answer as OpenAI's. A prompt or a picture that a filter held back is an error, not an empty answer.
@@ -212,8 +267,8 @@ mod tests {
         assert_eq!(path, "/models/gemini-2.5-flash-image:generateContent");
         assert_eq!(body["contents"][0]["parts"][0]["text"], "a cat");
         assert_eq!(body["generationConfig"]["responseModalities"], json!(["TEXT", "IMAGE"]));
-        assert_eq!(body["generationConfig"]["imageConfig"]["aspectRatio"], "4:3");
-        assert_eq!(lost, ["size (turned into the proportions 4:3)"]);
+        assert_eq!(body["generationConfig"]["imageConfig"]["aspectRatio"], "3:2");
+        assert_eq!(lost, ["size (turned into the proportions 3:2)"]);
 
         let (path, body, lost) = asked(
             "imagen-4.0-generate-001",
@@ -224,6 +279,31 @@ mod tests {
         assert_eq!(body["instances"][0]["prompt"], "a cat");
         let expected = json!({"sampleCount": 2, "outputOptions": {"mimeType": "image/jpeg"}});
         assert_eq!((&body["parameters"], lost), (&expected, vec!["quality (dropped)".to_owned()]));
+    }
+
+    #[test]
+    fn sizes_become_the_nearest_that_the_model_makes() {
+        for (model, size, ratio, large) in [
+            ("gemini-2.5-flash-image", "1024x1536", "2:3", Value::Null),
+            ("gemini-2.5-flash-image", "1792x1024", "16:9", Value::Null),
+            ("gemini-2.5-flash-image", "4096x4096", "1:1", Value::Null),
+            ("gemini-3-pro-image-preview", "2048x2048", "1:1", "2K".into()),
+            ("gemini-3.1-flash-image", "3840x2160", "16:9", "4K".into()),
+            ("imagen-4.0-generate-001", "1536x1024", "4:3", Value::Null),
+            ("imagen-4.0-ultra-generate-001", "4096x4096", "1:1", "2K".into()),
+            ("imagen-4.0-fast-generate-001", "2048x2048", "1:1", Value::Null),
+        ] {
+            let (_, body, lost) = asked(model, &json!({"prompt": "a", "size": size}).to_string()).unwrap();
+            let config = &body["generationConfig"]["imageConfig"];
+            let (gemini, imagen) = (&config["aspectRatio"], &body["parameters"]["aspectRatio"]);
+            let (small, other) = (&config["imageSize"], &body["parameters"]["sampleImageSize"]);
+            assert!(gemini == ratio || imagen == ratio, "{model} {size}: {body}");
+            assert!(
+                *small == large && other.is_null() || *other == large && small.is_null(),
+                "{model} {size}: {body}"
+            );
+            assert_eq!(lost.len(), 1, "{lost:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::embeddings;
 use super::{fault, request};
 use crate::chat::{Loss, Object, Usage};
 use crate::fault::Fault;
-use crate::providers::vectors::Vectors;
+use crate::providers::vectors::{self, Vectors};
 use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed};
 use crate::target::TargetName;
 
@@ -25,7 +25,7 @@ pub(super) fn request(
 ) -> Result<Outgoing, Fault> {
     let texts = embeddings::texts(body)?;
     let dimensions = body.u64("dimensions").map(Value::from);
-    let task = body.str("task_type").or_else(|| body.str("taskType"));
+    let task = vectors::task(body);
     let (method, sent) = if takes_content(&target.model) {
         let [text] = texts.as_slice() else {
             return Err(Fault::bad_request("this model embeds one text at a time on Vertex AI", "input"));

@@ -12,7 +12,7 @@ use crate::chat::{
 use crate::fault::{Fault, Retry};
 use crate::json::{self, Verbatim};
 use crate::providers::choice::{self, Wish};
-use crate::providers::{Outgoing, QuirkSettings};
+use crate::providers::{Outgoing, QuirkSettings, foreign};
 use crate::target::TargetName;
 
 /// Stop sequences that a request may have.
@@ -74,9 +74,12 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
     if !asked.stream || quirks.no_stream_options {
         body.shift_remove("stream_options");
     }
-    super::losses::leave_out(&mut body, quirks, &mut lost);
+    super::losses::leave_out(&mut body, &target.model, quirks, &mut lost);
     super::turns::effort(&mut body, &target.model, quirks, &mut lost);
     if let Some(Value::Array(messages)) = body.get_mut("messages") {
+        if !quirks.custom_tools {
+            super::turns::calls_of_functions(messages);
+        }
         super::turns::fit(messages, &target.model, quirks, &mut lost);
     }
     request::apply_to_object(&mut body, quirks);
@@ -340,6 +343,11 @@ fn tools(asked: &Request, quirks: &QuirkSettings, body: &mut Object, lost: &mut 
             continue;
         }
         super::losses::of_tool(definition, at, lost);
+        if definition.kind == ToolKind::Custom && !quirks.custom_tools {
+            lost.push(Loss::new(format!("tools[{at}]"), foreign::ONE_TEXT));
+            kept.push(foreign::function(definition));
+            continue;
+        }
         let path = || format!("tools[{at}].function.strict");
         let strict = strict(definition.strict, definition.parameters.as_ref(), path, lost);
         kept.push(tool(definition, strict));
@@ -366,7 +374,7 @@ fn tools(asked: &Request, quirks: &QuirkSettings, body: &mut Object, lost: &mut 
         ToolChoice::Required => "required".into(),
         ToolChoice::Named(name) => {
             let custom = asked.tools.iter().any(|tool| tool.name == *name && tool.kind == ToolKind::Custom);
-            let kind = if custom { "custom" } else { "function" };
+            let kind = if custom && quirks.custom_tools { "custom" } else { "function" };
             json!({ "type": kind, kind: { "name": name } })
         }
         ToolChoice::Other(value) => value.clone(),
@@ -513,6 +521,48 @@ mod tests {
                 "stream_options": {"include_usage": true},
             })
         );
+    }
+
+    #[test]
+    fn custom_tools_are_functions_with_one_text_where_a_vendor_knows_none() {
+        let call = Part::ToolCall {
+            id: "c1".into(),
+            name: "patch".into(),
+            arguments: "*** Begin".into(),
+            kind: ToolKind::Custom,
+            signature: None,
+            cache: None,
+        };
+        let tool = Tool {
+            name: "patch".into(),
+            description: Some("edits".into()),
+            parameters: None,
+            strict: None,
+            kind: ToolKind::Custom,
+            cache: None,
+            rest: Object::from_iter([("format".to_owned(), json!({"type": "text"}))]),
+        };
+        let asked = Request {
+            messages: vec![message(Role::User, vec![Part::text("hi")]), message(Role::Assistant, vec![call])],
+            tools: vec![tool],
+            tool_choice: Some(ToolChoice::Named("patch".into())),
+            ..Request::default()
+        };
+        let plain = encoded(&asked, json!({}));
+        let parameters =
+            json!({"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]});
+        let function = json!({"name": "patch", "description": "edits", "parameters": parameters});
+        assert_eq!(plain["tools"], json!([{"type": "function", "function": function}]));
+        let call = json!({"name": "patch", "arguments": r#"{"input":"*** Begin"}"#});
+        let calls = json!([{"id": "c1", "type": "function", "function": call}]);
+        assert_eq!(plain["messages"][1]["tool_calls"], calls);
+        assert_eq!(plain["tool_choice"], json!({"type": "function", "function": {"name": "patch"}}));
+
+        let own = encoded(&asked, json!({"custom_tools": true}));
+        let custom = json!({"name": "patch", "description": "edits", "format": {"type": "text"}});
+        assert_eq!(own["tools"], json!([{"type": "custom", "custom": custom}]));
+        assert_eq!(own["messages"][1]["tool_calls"][0]["custom"]["input"], "*** Begin");
+        assert_eq!(own["tool_choice"], json!({"type": "custom", "custom": {"name": "patch"}}));
     }
 
     #[test]

@@ -197,6 +197,7 @@ fn is_filtered(envelope: &Envelope) -> bool {
         "requires moderation",
         "considered high risk",
         "content exists risk",
+        "unsafe or sensitive content",
     ];
     says(envelope, CODES) || mentions(envelope, WORDS)
 }
@@ -393,6 +394,12 @@ mod tests {
             (
                 400,
                 r#"{"error":{"message":"x","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+                K::ContentFiltered,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"code":"1301","message":"System detected potentially unsafe or sensitive content in input or generation."}}"#,
                 K::ContentFiltered,
                 400,
             ),

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::details;
 use super::encode::is_unsayable;
+use super::reasoning::says_usual;
 use crate::chat::{Loss, Message, Object, Part, Role, Tool, ToolKind};
 use crate::providers::QuirkSettings;
 
@@ -72,10 +73,18 @@ pub(in crate::providers) fn of_tool(tool: &Tool, at: usize, lost: &mut Vec<Loss>
     }
 }
 
-/// Takes out what the vendor does not know. Losses inside of messages are told by [`of_message`].
-pub(in crate::providers) fn leave_out(body: &mut Object, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
-    for field in &quirks.lacks {
-        if body.shift_remove(field).is_some() {
+/// Takes out what the vendor, or this model of his, does not know. Losses inside of messages are told by
+/// [`of_message`].
+pub(in crate::providers) fn leave_out(
+    body: &mut Object,
+    model: &str,
+    quirks: &QuirkSettings,
+    lost: &mut Vec<Loss>,
+) {
+    for field in quirks.lacks.iter().chain(quirks.lacked_by(model)) {
+        if let Some(value) = body.shift_remove(field)
+            && !says_usual(field, &value)
+        {
             lost.push(Loss::dropped(field.clone()));
         }
     }

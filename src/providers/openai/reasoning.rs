@@ -143,13 +143,20 @@ pub(in crate::providers) fn has_its_sampling(model: &str, effort: Option<&str>) 
     is_five(model) && !model.contains("chat") && !(may_rest && rests)
 }
 
+/// How tokens are drawn where nobody says so.
+const USUAL: [(&str, f64); 4] =
+    [("temperature", 1.0), ("top_p", 1.0), ("presence_penalty", 0.0), ("frequency_penalty", 0.0)];
+
+/// Whether a field says what holds without it, too.
+pub(super) fn says_usual(field: &str, value: &Value) -> bool {
+    USUAL.iter().any(|(known, usual)| *known == field && value.as_f64() == Some(*usual))
+}
+
 /// Takes out what such a model refuses, unless it says what holds anyway.
 pub(in crate::providers) fn leave_sampling(body: &mut Object, lost: &mut Vec<Loss>) {
-    const USUAL: [(&str, f64); 4] =
-        [("temperature", 1.0), ("top_p", 1.0), ("presence_penalty", 0.0), ("frequency_penalty", 0.0)];
-    for (field, usual) in USUAL {
+    for (field, _) in USUAL {
         if let Some(value) = body.shift_remove(field)
-            && value.as_f64() != Some(usual)
+            && !says_usual(field, &value)
         {
             lost.push(Loss::new(field, "dropped: this model draws in its own way"));
         }

@@ -172,7 +172,8 @@ fn messages(
     let has = |needle: &str| memchr::memmem::find(bytes, needle.as_bytes()).is_some();
     let ours =
         body.may_hold_ours() && (OURS.iter().any(|field| lacks(quirks, field) && has(field)) || has(WRAPPED));
-    let drops = quirks.drop_in_messages.iter().any(|field| has(field));
+    let drops =
+        quirks.drop_in_messages.iter().chain(quirks.rename_in_messages.keys()).any(|field| has(field));
     let ids = quirks.tool_id_length.is_some() && has("tool_call");
     let roles = quirks.no_developer_role && has("developer");
     let ordered = quirks.thinking_parts
@@ -237,6 +238,11 @@ fn fit(message: &mut Object, quirks: &QuirkSettings) {
     leave_ours(message, quirks);
     for field in &quirks.drop_in_messages {
         message.shift_remove(field);
+    }
+    for (old, new) in &quirks.rename_in_messages {
+        if let Some(value) = message.shift_remove(old).filter(|value| !value.is_null()) {
+            message.entry(new.clone()).or_insert(value);
+        }
     }
     if quirks.no_developer_role
         && let Some(role) = message.get_mut("role").filter(|role| *role == "developer")
@@ -336,6 +342,11 @@ mod tests {
                 r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_details":[{"signature":"tollgate:x"},{"data":"own"}]}]}"#,
                 json!({}),
                 r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a","reasoning_details":[{"data":"own"}]}]}"#,
+            ),
+            (
+                r#"{"model":"f","messages":[{"role":"assistant","content":"a","reasoning_content":"hm"},{"role":"assistant","content":"b","reasoning_content":null}]}"#,
+                json!({"rename_in_messages": {"reasoning_content": "reasoning"}}),
+                r#"{"model":"vendor/model-1","messages":[{"role":"assistant","content":"a","reasoning":"hm"},{"role":"assistant","content":"b"}]}"#,
             ),
             (
                 r#"{"model":"f","messages":[{"role":"developer","content":"be short"}]}"#,

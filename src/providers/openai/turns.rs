@@ -97,6 +97,18 @@ pub(super) fn fit(messages: &mut Vec<Value>, model: &str, quirks: &QuirkSettings
     }
 }
 
+/// Calls of custom tools, as a vendor has them who was offered functions with one text instead.
+pub(super) fn calls_of_functions(messages: &mut [Value]) {
+    let calls = messages.iter_mut().filter_map(|message| message.get_mut("tool_calls")?.as_array_mut());
+    for call in calls.flatten() {
+        let Some(custom) = call.get("custom") else { continue };
+        let text = custom.get("input").and_then(Value::as_str).unwrap_or_default();
+        let arguments = json!({ "input": text }).to_string();
+        let function = json!({ "name": custom.get("name"), "arguments": arguments });
+        *call = json!({ "id": call.get("id"), "type": "function", "function": function });
+    }
+}
+
 /// Thinking as Mistral has it: <https://docs.mistral.ai/capabilities/reasoning/>
 fn thinking_parts(message: &mut Object) {
     let mut thought = message.shift_remove("reasoning_content");
@@ -174,7 +186,8 @@ pub(super) fn refuse_urls(message: &Message, place: usize, quirks: &QuirkSetting
 /// and a vendor with a switch is told to be quiet by it.
 pub(super) fn effort(body: &mut Object, model: &str, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
     let Some(asked) = body.get("reasoning_effort").and_then(Value::as_str).map(str::to_owned) else { return };
-    if quirks.thinking_switch && asked == "none" {
+    let can_rest = quirks.efforts_of(model).is_none_or(|known| known.iter().any(|effort| effort == "none"));
+    if quirks.thinking_switch && asked == "none" && can_rest {
         body.shift_remove("reasoning_effort");
         body.entry("thinking").or_insert(json!({ "type": "disabled" }));
         return;
@@ -209,6 +222,8 @@ fn nearest<'a>(asked: &str, known: &'a [String]) -> Option<&'a str> {
     if wanted <= 1 && ranked.first().is_some_and(|(rank, _)| *rank == 0) {
         return Some("none");
     }
+    // Who wants to think gets no word for the contrary: a model that knows only that one thinks by itself.
+    ranked.retain(|(rank, _)| *rank > 0);
     let up = ranked.iter().find(|(rank, _)| *rank >= wanted).or(ranked.last());
     up.map(|(_, effort)| effort.as_str())
 }
@@ -291,6 +306,15 @@ mod tests {
     }
 
     #[test]
+    fn kimi_gets_thinking_with_every_call() {
+        let call = json!([{"role": "assistant", "tool_calls": [{}]}, {"role": "tool"}]);
+        let filled =
+            json!([{"role": "assistant", "tool_calls": [{}], "reasoning_content": " "}, {"role": "tool"}]);
+        assert_eq!(fitted("moonshot", "kimi-k3", call.clone()), (filled, true, 0));
+        assert_eq!(fitted("moonshot", "moonshot-v1-8k", call.clone()), (call, false, 0));
+    }
+
+    #[test]
     fn efforts_are_those_of_the_model() {
         for (preset, model, asked, expected) in [
             ("mistral", "mistral-small-latest", "low", json!({"reasoning_effort": "high"})),
@@ -301,6 +325,25 @@ mod tests {
             ("deepseek", "deepseek-v4-pro", "none", json!({"thinking": {"type": "disabled"}})),
             ("deepseek", "deepseek-v4-pro", "high", json!({"reasoning_effort": "high"})),
             ("openai", "gpt-5", "minimal", json!({"reasoning_effort": "minimal"})),
+            ("moonshot", "kimi-k2.6", "none", json!({"thinking": {"type": "disabled"}})),
+            ("moonshot", "kimi-k2.6", "high", json!({})),
+            ("moonshot", "kimi-k2.7-code", "none", json!({})),
+            ("moonshot", "kimi-k3.1-pro", "none", json!({"reasoning_effort": "low"})),
+            ("moonshot", "kimi-k3", "medium", json!({"reasoning_effort": "high"})),
+            ("zai", "glm-4.6", "none", json!({"thinking": {"type": "disabled"}})),
+            ("zai", "glm-5.1", "high", json!({})),
+            ("zai", "glm-5.2", "none", json!({"reasoning_effort": "high"})),
+            ("zai", "glm-5.3-flash", "xhigh", json!({"reasoning_effort": "max"})),
+            ("xai", "grok-4.20-0309-reasoning", "high", json!({})),
+            ("xai", "grok-4.20-multi-agent", "xhigh", json!({"reasoning_effort": "xhigh"})),
+            ("xai", "grok-4.3", "none", json!({"reasoning_effort": "none"})),
+            ("xai", "grok-4.7", "none", json!({"reasoning_effort": "low"})),
+            ("xai", "grok-code-fast-1", "low", json!({})),
+            ("cerebras", "gpt-oss-120b", "none", json!({"reasoning_effort": "low"})),
+            ("cerebras", "zai-glm-4.7", "none", json!({"reasoning_effort": "none"})),
+            ("groq", "qwen/qwen3-32b", "medium", json!({})),
+            ("groq", "qwen/qwen3-32b", "none", json!({"reasoning_effort": "none"})),
+            ("groq", "llama-3.3-70b-versatile", "low", json!({})),
         ] {
             let mut body = json!({"reasoning_effort": asked}).as_object().unwrap().clone();
             effort(&mut body, model, &quirks(preset), &mut Vec::new());

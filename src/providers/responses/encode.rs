@@ -89,7 +89,7 @@ pub(super) fn request(
     } else {
         body.shift_remove("stream_options");
     }
-    leave_out(&mut body, quirks, &mut lost);
+    leave_out(&mut body, model, quirks, &mut lost);
     request::apply_to_object(&mut body, quirks);
     let json = json::object_with(&body, quirks.renamed("input"), &plain);
     let mut outgoing =
@@ -99,11 +99,11 @@ pub(super) fn request(
 }
 
 /// What the vendor does not know. That a translation asks for encrypted reasoning is its own idea, and no loss.
-fn leave_out(body: &mut Object, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
+fn leave_out(body: &mut Object, model: &str, quirks: &QuirkSettings, lost: &mut Vec<Loss>) {
     if quirks.lacks.iter().any(|field| field == "include") {
         body.shift_remove("include");
     }
-    losses::leave_out(body, quirks, lost);
+    losses::leave_out(body, model, quirks, lost);
 }
 
 /// Top-level fields that the canonical form does not know.

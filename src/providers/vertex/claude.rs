@@ -69,6 +69,10 @@ impl Provider for Claude {
         Some(self)
     }
 
+    fn chat_path(&self, model: &str, streams: bool) -> Option<String> {
+        Some(raw::path(&self.models, model, streams))
+    }
+
     fn count_tokens(&self) -> Option<&dyn CountTokens> {
         Some(self)
     }

@@ -15,9 +15,14 @@ use crate::target::TargetName;
 /// The request with the model's method as its path.
 pub(super) fn predict(mut outgoing: Outgoing, models: &str, model: &str) -> Outgoing {
     let streams = outgoing.headers.get(ACCEPT).is_some_and(|accept| accept == "text/event-stream");
-    let method = if streams { "streamRawPredict" } else { "rawPredict" };
-    outgoing.path = format!("{models}/{}:{method}", segment(publisher::bare(model)));
+    outgoing.path = path(models, model, streams);
     outgoing
+}
+
+/// Where a model is asked.
+pub(super) fn path(models: &str, model: &str, streams: bool) -> String {
+    let method = if streams { "streamRawPredict" } else { "rawPredict" };
+    format!("{models}/{}:{method}", segment(publisher::bare(model)))
 }
 
 /// A publisher whose models speak chat completions.
@@ -67,6 +72,10 @@ impl Provider for Raw {
 
     fn relay(&self) -> Option<&dyn Relay> {
         Some(self)
+    }
+
+    fn chat_path(&self, model: &str, streams: bool) -> Option<String> {
+        Some(path(&self.models, model, streams))
     }
 }
 
