@@ -241,7 +241,6 @@ impl Executor {
         if job.tiered {
             page.serve(given_tier(&headers));
         }
-
         let begun = match raw {
             Some(RawForm { as_it_came: true, .. }) if status < 400 => None,
             _ if (200..300).contains(&status) => None,
@@ -258,11 +257,8 @@ impl Executor {
         if let Some(form) = raw
             && (form.as_it_came || complaint.is_none())
         {
-            let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
             let raw = Raw {
-                meter: Meter::new(target, kind)
-                    .filter(|_| complaint.is_none())
-                    .map(|meter| meter.beside(&headers)),
+                meter: meter(target, &headers).filter(|_| complaint.is_none()),
                 begun,
                 secrets: borne,
                 status,
@@ -380,6 +376,12 @@ impl Executor {
 /// As much of an error's text as comes soon.
 async fn text_of_error(body: &mut Answering, idle: Duration, end: Instant) -> Bytes {
     body.beginning(MAX_ERROR_BODY, idle.min(ERROR_PAUSE), end.min(Instant::now() + ERROR_TIME)).await
+}
+
+/// What reads the usage of an answer as it passes, where its form is known.
+fn meter(target: &Target, headers: &HeaderMap) -> Option<Meter> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    Meter::new(target, kind).map(|meter| meter.beside(headers))
 }
 
 /// Reads a whole answer.

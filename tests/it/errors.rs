@@ -114,7 +114,9 @@ async fn paths_and_methods_are_exact() {
         ("DELETE", "/v1/models/up/m", 405, "GET"),
         ("POST", "/v1/chat/completions/", 404, ""),
         ("POST", "/V1/chat/completions", 404, ""),
-        ("POST", "/chat/completions", 404, ""),
+        // Without a version it is the same place, as clients of LiteLLM have it.
+        ("GET", "/chat/completions", 405, "POST"),
+        ("POST", "/chat/completion", 404, ""),
         ("GET", "/", 404, ""),
         ("GET", "/metrics", 404, ""),
         ("GET", "/admin/v1/status", 404, ""),

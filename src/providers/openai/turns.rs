@@ -331,7 +331,7 @@ mod tests {
             ("moonshot", "kimi-k3.1-pro", "none", json!({"reasoning_effort": "low"})),
             ("moonshot", "kimi-k3", "medium", json!({"reasoning_effort": "high"})),
             ("zai", "glm-4.6", "none", json!({"thinking": {"type": "disabled"}})),
-            ("zai", "glm-5.1", "high", json!({})),
+            ("zai", "glm-4.7-flash", "high", json!({"reasoning_effort": "high"})),
             ("zai", "glm-5.2", "none", json!({"reasoning_effort": "high"})),
             ("zai", "glm-5.3-flash", "xhigh", json!({"reasoning_effort": "max"})),
             ("xai", "grok-4.20-0309-reasoning", "high", json!({})),
