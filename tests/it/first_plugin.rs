@@ -106,7 +106,10 @@ fn skip(what: &str, may: bool) {
 fn shell(script: &str, folder: &Path) -> Output {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_tollgate"));
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    Command::new("bash").args(["-c", script]).current_dir(folder).env("PATH", path).output().unwrap()
+    let mut bash = Command::new("bash");
+    // What stands in the compiler's place while the gate builds these tests is nothing for a plugin.
+    bash.args(["-c", script]).current_dir(folder).env("PATH", path).env_remove("RUSTC_WORKSPACE_WRAPPER");
+    bash.output().unwrap()
 }
 
 fn root() -> PathBuf {
