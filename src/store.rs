@@ -14,6 +14,6 @@ pub mod sqlite;
 mod versions;
 
 pub use answers::{Answers, Bounds, Kept, Shelf};
-pub use decisions::{Decisions, chosen, files, find_in, lines};
+pub use decisions::{Decisions, Draft, chosen, files, find_in, lines};
 pub use settings::{Abandoned, DecisionSettings, OnLoss, PostgresSettings, ResponseSettings, StateSettings};
 pub use versions::{Version, VersionFile, Versions};

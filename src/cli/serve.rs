@@ -188,6 +188,7 @@ async fn open(
     let workers =
         config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     listener.serve(workers, move |_| Worker::new(&shared, &upstream, &clock), drain).await;
+    decisions.catch_up();
     access_log.close();
     shadows.flush(Duration::from_secs(2));
     decisions.close();

@@ -1,6 +1,7 @@
 //! The end of every request: counted, logged and recorded exactly once, whichever way it ends.
 
 mod due;
+mod written;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use self::due::Due;
+use self::written::Ending;
 use super::Figures;
 use super::arms::Owed;
 use super::observe;
@@ -30,8 +32,7 @@ use crate::guard::Noted;
 use crate::ledger::{AnyTier, Book, Price, Tab, Tier, When};
 use crate::limits::Held;
 use crate::money::Nano;
-use crate::plan::{AttemptRecord, Candidate, Dossier, Hook, Outcome, RECORD_VERSION, Record, Rule};
-use crate::policy::rollout::Arm;
+use crate::plan::{Candidate, Hook, Outcome, Record, Rule};
 use crate::policy::{Completion, SeenTarget, Session};
 use crate::providers::{Dialect, Target};
 use crate::store::Decisions;
@@ -134,35 +135,6 @@ pub(super) struct Conversed {
     /// The code with which it was closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) close: Option<u16>,
-}
-
-/// One line of the access log.
-#[derive(Serialize)]
-struct Line<'a> {
-    ts: String,
-    method: &'static str,
-    path: &'static str,
-    status: u16,
-    ms: f64,
-    overhead_us: f64,
-    policy_us: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_token_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    team: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finish: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    conversation: Option<Conversed>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Loss>,
-    record: &'a Record,
 }
 
 impl Settlement {
@@ -302,19 +274,22 @@ impl Settlement {
         self.head_ready();
         let left = fault.kind == FaultKind::Cancelled;
         let outcome = if left { Outcome::Cancelled } else { Outcome::Error };
-        self.finish(fault.client_status(), outcome, Some(fault.code_str()));
+        let ending = self.finish(fault.client_status(), outcome, Some(fault.code_str()));
+        self.write_soon(ending);
     }
 
     /// The request ended with an answer that was begun with `status`.
     pub(super) fn settle(mut self: Box<Self>, status: u16, outcome: Outcome, fault: Option<&Fault>) {
         let broke = fault.is_some_and(|fault| self.journal.broke(fault));
         self.tell_health(status, outcome, fault, broke);
-        self.finish(status, outcome, fault.map(Fault::code_str));
+        let ending = self.finish(status, outcome, fault.map(Fault::code_str));
+        self.write_soon(ending);
     }
 
     /// The request ended with a provider's complaint, which the client got as it came.
     pub(super) fn complained(mut self: Box<Self>, status: u16, complaint: &Fault) {
-        self.finish(status, Outcome::Error, Some(complaint.code_str()));
+        let ending = self.finish(status, Outcome::Error, Some(complaint.code_str()));
+        self.write_soon(ending);
     }
 
     /// What it cost, in all; `None` when something was used whose price nobody knows, or nothing was used. Ledger and
@@ -525,7 +500,8 @@ impl Settlement {
         })
     }
 
-    fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) {
+    /// Whatever must be done at once: limits, money, and those who wait for the end. The rest is to be written down.
+    fn finish(&mut self, status: u16, outcome: Outcome, error: Option<&str>) -> Ending {
         self.settled = true;
         self.gather();
         self.learn();
@@ -546,42 +522,7 @@ impl Settlement {
             self.observe(&session, status, took);
             self.complete(session, status, outcome, took);
         }
-        let record = self.record(outcome);
-        self.access_log.line(&Line {
-            ts: timestamp(self.unix_ms),
-            method: self.method,
-            path: self.path,
-            status,
-            ms: millis(took),
-            overhead_us: micros(self.overhead),
-            policy_us: micros(self.policy),
-            first_token_ms: self.first_token.map(millis),
-            address: self.address,
-            key: self.caller.as_ref().map(|(key, _)| &**key),
-            team: self.caller.as_ref().and_then(|(_, team)| team.as_deref()),
-            finish: self.finish,
-            conversation: self.conversation,
-            error,
-            warnings,
-            record: &record,
-        });
-        let question = self.owed.take().and_then(|owed| {
-            owed.settle(&self.shared, outcome, cost.map(Nano::dollars));
-            owed.question
-        });
-        let papers = self.papers.take().filter(|_| self.decisions.is_on());
-        let dossier = papers.map(|papers| self.dossier(*papers, record, status, took, error));
-        match (question, dossier) {
-            (Some(mut question), dossier) => {
-                question.used(self.usage.as_ref());
-                question.visited =
-                    dossier.iter().find_map(|d| Some(d.seen.as_ref()?.visited.clone())).unwrap_or_default();
-                question.record = dossier.map(|dossier| (self.decisions.clone(), dossier));
-                self.shared.shadows.ask(question);
-            }
-            (None, Some(dossier)) => self.decisions.keep(dossier),
-            (None, None) => {}
-        }
+        Ending { status, outcome, took, cost, error: error.map(Into::into), warnings }
     }
 
     /// How the request was decided so far, for a client that asked for it.
@@ -600,66 +541,6 @@ impl Settlement {
         explained
     }
 
-    fn dossier(
-        &self,
-        papers: Papers,
-        record: Record,
-        status: u16,
-        took: Duration,
-        error: Option<&str>,
-    ) -> Dossier {
-        let first_token_ms = self.first_token.map(millis);
-        let dossier = papers.into_dossier(record, self.unix_ms, micros(self.policy));
-        let (error, finish) = (error.map(Into::into), self.finish.map(Into::into));
-        Dossier { status, ms: millis(took), first_token_ms, error, finish, ..dossier }
-    }
-
-    fn record(&mut self, outcome: Outcome) -> Record {
-        let (rule, tags) = (self.rule.take(), std::mem::take(&mut self.tags));
-        let attempts = self.journal.close();
-        let mut candidates = std::mem::take(&mut self.candidates);
-        self.pass_over(&mut candidates, &attempts);
-        Record { facts: self.facts.take(), candidates, attempts, ..self.outline(outcome, rule, tags) }
-    }
-
-    /// Says of targets that were not tried why they were passed over.
-    fn pass_over(&self, candidates: &mut [Candidate], attempts: &[AttemptRecord]) {
-        let (skipped, catalogue) = (self.journal.skipped(), self.snapshot.catalogue_of(self.version));
-        for seen in candidates.iter_mut().filter(|seen| attempts.iter().all(|a| a.target != seen.target)) {
-            if let Some((_, reason)) = skipped.iter().rfind(|(target, _)| *target == seen.target) {
-                seen.rejected = Some((*reason).into());
-            } else if let (None, Some(say)) = (&seen.rejected, &self.say) {
-                seen.rejected = say.exclusion(&seen.target, catalogue).map(Into::into);
-            }
-        }
-    }
-
-    /// The record without its larger parts.
-    fn outline(&self, outcome: Outcome, rule: Option<Rule>, tags: Vec<(Arc<str>, Arc<str>)>) -> Record {
-        Record {
-            v: RECORD_VERSION,
-            request_id: self.request_id.clone(),
-            snapshot: self.snapshot.hash.clone(),
-            version: self.snapshot.version(self.version).map(|version| version.name.clone()),
-            model_version: self.target.as_ref().and_then(|target| self.model_version(&target.name)),
-            facts: None,
-            rule,
-            arm: self
-                .owed
-                .as_ref()
-                .and_then(|owed| owed.policies.as_ref())
-                .map(|_| Arm::Candidate.as_str().into()),
-            policies: self.owed.as_ref().and_then(|owed| owed.policies.clone()),
-            cache: self.cache.clone(),
-            tags,
-            candidates: Vec::new(),
-            attempts: Vec::new(),
-            usage: self.usage,
-            cost: self.cost.flatten(),
-            outcome,
-        }
-    }
-
     /// The client's model name where the configuration knows it: labels never come from clients.
     fn model_label(&self) -> Arc<str> {
         let asked = self.facts.as_ref().map(|facts| &facts.model);
@@ -673,7 +554,8 @@ impl Settlement {
 impl Drop for Settlement {
     fn drop(&mut self) {
         if !self.settled {
-            self.finish(499, Outcome::Cancelled, Some("cancelled"));
+            let ending = self.finish(499, Outcome::Cancelled, Some("cancelled"));
+            self.write_down(ending);
         }
     }
 }
@@ -682,19 +564,4 @@ impl Drop for Settlement {
 fn method(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["POST", "GET", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"];
     KNOWN.into_iter().find(|known| method == known).unwrap_or("OTHER")
-}
-
-fn timestamp(unix_ms: u64) -> String {
-    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).map(|t| format!("{t:.3}")).unwrap_or_default()
-}
-
-/// Milliseconds with three decimals.
-fn millis(duration: Duration) -> f64 {
-    micros(duration).round() / 1e3
-}
-
-/// Microseconds with one decimal.
-fn micros(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e7).round() / 10.0
 }

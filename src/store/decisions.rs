@@ -1,5 +1,6 @@
 //! Decision records that are kept: the last ones in memory, and all of them on disk where the configuration says so.
 
+mod drafts;
 mod files;
 mod writer;
 
@@ -8,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use drafts::Draft;
+use drafts::Drafts;
 pub use files::{files, find_in, lines};
 use writer::Writer;
 
@@ -23,13 +26,16 @@ struct Inner {
     /// The oldest first.
     recent: Mutex<VecDeque<Arc<Dossier>>>,
     writer: Option<Writer>,
+    /// `None` where records are made at once.
+    drafts: Option<Drafts>,
 }
 
 impl Decisions {
-    /// A store of these settings. The thread that writes is started if there is a directory.
+    /// A store of these settings. The thread that makes records is started, and that which writes them if there is a
+    /// directory.
     ///
     /// # Errors
-    /// When the directory cannot be made or written to, or the thread cannot be started.
+    /// When the directory cannot be made or written to, or a thread cannot be started.
     pub fn start(settings: &DecisionSettings) -> Result<Self, String> {
         let writer = match &settings.dir {
             Some(dir) => {
@@ -38,7 +44,9 @@ impl Decisions {
             }
             None => None,
         };
-        Ok(Self(Arc::new(Inner { settings: settings.clone(), recent: Mutex::default(), writer })))
+        let drafts = Drafts::start().map_err(|error| format!("the thread for records: {error}"))?;
+        let settings = settings.clone();
+        Ok(Self(Arc::new(Inner { settings, recent: Mutex::default(), writer, drafts: Some(drafts) })))
     }
 
     /// A store that keeps nothing.
@@ -48,7 +56,7 @@ impl Decisions {
 
     /// A store that writes nothing to disk, whatever the settings say.
     pub fn remembering(settings: DecisionSettings) -> Self {
-        Self(Arc::new(Inner { settings, recent: Mutex::default(), writer: None }))
+        Self(Arc::new(Inner { settings, recent: Mutex::default(), writer: None, drafts: None }))
     }
 
     /// How it was set up.
@@ -64,6 +72,20 @@ impl Decisions {
     /// Whether records go to disk, so that what is missing in them is missing for good.
     pub fn is_durable(&self) -> bool {
         self.0.writer.is_some()
+    }
+
+    /// Leaves it to a thread to make a record, which then is to be kept, and what else is written of a request that has
+    /// ended. Whoever reads records finds it among them.
+    pub fn soon(&self, draft: Draft) {
+        match &self.0.drafts {
+            Some(drafts) => drafts.leave(draft),
+            None => draft(),
+        }
+    }
+
+    /// Makes the records that are still to be made.
+    pub fn catch_up(&self) {
+        self.0.drafts.iter().for_each(Drafts::catch_up);
     }
 
     /// Keeps one record. Never waits: what the writer cannot take any more is counted and dropped.
@@ -88,6 +110,7 @@ impl Decisions {
 
     /// The newest records first, as far as they are in memory and `wanted`; at most `most` of them.
     pub fn recent(&self, most: usize, wanted: impl Fn(&Dossier) -> bool) -> Vec<Arc<Dossier>> {
+        self.catch_up();
         // Copied out under the lock, looked at outside.
         let all: Vec<_> = self.0.recent().iter().rev().cloned().collect();
         all.into_iter().filter(|dossier| wanted(dossier)).take(most).collect()
@@ -95,6 +118,7 @@ impl Decisions {
 
     /// The record of a request, as long as it is in memory.
     pub fn get(&self, id: &str) -> Option<Arc<Dossier>> {
+        self.catch_up();
         self.0.recent().iter().rev().find(|dossier| *dossier.record.request_id == *id).cloned()
     }
 
@@ -103,8 +127,9 @@ impl Decisions {
         self.0.settings.dir.clone()
     }
 
-    /// Writes out what is pending and ends the writer; waits at most two seconds.
+    /// Makes and writes out what is pending, and ends the threads; waits at most two seconds for the disk.
     pub fn close(&self) {
+        self.0.drafts.iter().for_each(Drafts::close);
         if let Some(writer) = &self.0.writer {
             writer.close(Duration::from_secs(2));
         }
