@@ -15,7 +15,7 @@ use super::ceiling;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
 use super::gather::{facts_of, length_of, patience, recorded, text_of};
-use super::heeded::{enforceable, pin, warnings, with_parameters};
+use super::heeded::{enforceable, govern, pin, warnings, with_parameters};
 use super::identify::beyond;
 use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
@@ -36,7 +36,7 @@ use crate::keys::Holder;
 use crate::plan::{self, Decision, Outcome, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::policy::Session;
-use crate::providers::Target;
+use crate::providers::{Gauge, Target};
 
 /// A request that the line has begun to serve; whatever happens, it is settled once.
 pub(super) struct Opened<'g> {
@@ -419,11 +419,9 @@ impl<'o, 'g> Decided<'o, 'g> {
         let question = opened.question(&outline, strict)?;
         let figures = &opened.gateway.shared.figures;
         let most = output.as_ref().and_then(|rules| rules.most);
-        if let Some(rules) = output.map(Arc::new) {
-            let inspection = looking.map(|looking| looking.inspection);
-            // Who judges reads the prompt too, so what is taken out of it is taken out there.
-            let all = plan.targets.iter_mut().chain(&mut plan.judge).chain(&mut plan.sequels);
-            all.for_each(|target| *target = target.under(&rules, inspection.clone()));
+        if let Some(rules) = output {
+            let gauge = Gauge { scale: figures.tokens.clone(), rough: asked.tokens() };
+            govern(&mut plan, rules, looking.map(|looking| looking.inspection), &gauge);
         }
         let within = ceiling::enforce(figures, session.facts(), &*asked, most, &mut plan);
         let candidates = std::mem::take(&mut plan.candidates);
