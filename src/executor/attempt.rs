@@ -400,7 +400,9 @@ async fn whole(
     let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.whole, late).await?;
     let bytes = target.wire().told(bytes, headers);
     let relayed = if is_slow(target) {
-        Box::pin(passing::whole(job, page, target, status, bytes)).await?
+        let reading = Box::pin(passing::whole(job, page, target, status, bytes));
+        let ended = tokio::time::timeout_at(due.total, reading).await;
+        ended.map_err(|_| passed(due.total, due, Phase::Idle))??
     } else {
         let read = job.carry.whole(target, bytes.clone());
         read.inspect_err(|fault| bill_nothing(page, target, &bytes, fault))?

@@ -14,7 +14,7 @@ use super::cached::{Manner, Outline, Question};
 use super::ceiling;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
-use super::gather::{facts_of, length_of, patience, recorded, text_of};
+use super::gather::{decided, end_of, facts_of, in_time, length_of, patience, recorded, text_of};
 use super::heeded::{enforceable, govern, pin, warnings, with_parameters};
 use super::identify::beyond;
 use super::inspect::{self, Guarded, Looking};
@@ -314,13 +314,12 @@ impl<'o, 'g> Admitted<'o, 'g> {
         }
         let facts = gather(self.opened, &self.asked)?;
         let record = recorded(&facts, self.asked.bytes());
+        self.opened.note(|s| s.facts = Some(record));
         let snapshot = self.opened.snapshot.clone();
-        match Box::pin(inspect::examine(&snapshot, facts)).await {
+        let end = end_of(self.opened, patience(&facts.headers)?);
+        match in_time(Box::pin(inspect::examine(&snapshot, facts)), end).await? {
             Ok(guarded) => Ok(Inspected { admitted: self, guarded: Some(Box::new(guarded)) }),
-            Err(withheld) => {
-                self.opened.note(|s| s.facts = Some(record));
-                Err(self.opened.withheld(*withheld))
-            }
+            Err(withheld) => Err(self.opened.withheld(*withheld)),
         }
     }
 }
@@ -353,7 +352,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let snapshot = opened.snapshot.clone();
         let chosen = arms::choose(opened.gateway, &snapshot, &facts);
         let session = chosen.policies.begin(&facts);
-        let mut decided = session.decide().await;
+        let mut decided = decided(&session, &snapshot, end_of(opened, patience)).await?;
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
         say::count(&decided.errors);
