@@ -15,6 +15,7 @@ mod due;
 mod ensemble;
 mod grip;
 mod hedge;
+mod hollow;
 mod journal;
 mod live;
 mod pace;
@@ -122,6 +123,10 @@ pub trait Carry: Send + Sync {
     /// Whether it goes on with an answer of which the client has the beginning.
     fn is_sequel(&self) -> bool {
         false
+    }
+    /// Whether an answer without a word is an answer, too: nothing may be missing where a text goes on, or a gap is filled.
+    fn may_be_empty(&self) -> bool {
+        self.is_sequel()
     }
     /// The translation of this target's stream into the client's.
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault>;

@@ -120,7 +120,7 @@ pub enum FaultKind {
     ContextTooLong,
     /// The provider's content filter refused.
     ContentFiltered,
-    /// The answer is not what the protocol promises: garbage, HTML, broken JSON, a redirect.
+    /// The answer is not what the protocol promises: garbage, HTML, broken JSON, a redirect; or says nothing.
     Malformed,
     /// The answer or stream broke off before its end.
     Truncated,

@@ -69,7 +69,7 @@ pub use passage::{Awaited, Ford, Inspection, Interpreter, Sentry};
 pub use realtime::EventMeter;
 pub use rerank::{RerankAsk, RerankQuirks};
 pub use respond::respond;
-pub use restrained::Tally;
+pub use restrained::{Gauge, Tally};
 pub use ring::{
     Balance, Hold, Key, KeyLimits, KeyLook, Left, ModelLeft, Quotas, Recall, Rest, Ring, Sticky, Why, Wish,
 };

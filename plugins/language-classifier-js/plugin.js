@@ -14,6 +14,16 @@ const SCRIPTS = { ar: /\p{Script=Arabic}/gu, el: /\p{Script=Greek}/gu, he: /\p{S
 let settings = { fallback: 'unknown', least_words: 2 };
 let words = WORDS;
 
+// What is thrown is told to the gateway, with its place: the engine itself only gives up (a trap), and says nothing of it.
+const told = (call, as = (val) => ({ tag: 'internal', val })) => (...given) => {
+  try {
+    return call(...given);
+  } catch (error) {
+    if (typeof error === 'string' || error?.tag) throw error;
+    throw as(`${error} ${error?.stack ?? ''}`.trim());
+  }
+};
+
 export const lifecycle = {
   describe() {
     return {
@@ -25,7 +35,7 @@ export const lifecycle = {
   },
 
   // An error that is thrown is the `err` of WIT's result: it rejects the load.
-  init(text) {
+  init: told((text) => {
     const config = JSON.parse(text || '{}') ?? {};
     const unknown = Object.keys(config).filter((key) => !['languages', 'fallback', 'least_words'].includes(key));
     if (unknown.length) throw `config: unknown field ${unknown.join(', ')}: expected languages, fallback, least_words`;
@@ -33,17 +43,17 @@ export const lifecycle = {
     words = Object.fromEntries(
       Object.entries({ ...WORDS, ...config.languages }).map(([language, list]) => [language, new Set(list)]),
     );
-  },
+  }, String),
 };
 
 export const classify = {
-  classify(_context, segments) {
+  classify: told((_context, segments) => {
     const text = segments.filter((segment) => segment.origin === 'user').map((segment) => segment.text).join('\n');
     const labels = [...byScript(text), ...byWords(text)].filter((label) => label.score > 0);
     labels.sort((a, b) => b.score - a.score);
     if (!labels.length) labels.push({ name: settings.fallback, score: 1 });
     return { labels, attributes: [['characters', String(text.length)]] };
-  },
+  }),
 };
 
 function byScript(text) {

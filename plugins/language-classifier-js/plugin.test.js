@@ -41,3 +41,11 @@ test('a language can be added, and a wrong word is refused', () => {
     assert.match(String(error), /unknown field langs/);
   }
 });
+
+test('what goes wrong is told with its place', () => {
+  assert.throws(() => classify.classify({}, [null]), ({ tag, val }) => {
+    assert.equal(tag, 'internal');
+    return /^TypeError: .* at /s.test(val);
+  });
+  assert.throws(() => lifecycle.init('{'), (error) => /^SyntaxError: /.test(error));
+});

@@ -27,7 +27,10 @@ impl Job {
     pub(super) async fn reaction(&self, target: &Target, attempt: u32, fault: &Fault) -> Reaction {
         let advising = self.advice.as_ref().and_then(|advice| advice.failed(target, attempt, fault));
         match advising {
-            Some(advising) => advising.await,
+            Some(advising) => {
+                // Who has a plugin asked about it waits no longer than the request may.
+                tokio::time::timeout_at(self.deadline, advising).await.unwrap_or(Reaction::Usual)
+            }
             None => Reaction::Usual,
         }
     }

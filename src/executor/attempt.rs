@@ -14,9 +14,11 @@ use super::chaos::Strike;
 use super::course::Turn;
 use super::due::{Due, Head, Late, Overdue, is_hurried, late_at, out_of_patience, passed};
 use super::grip::Grip;
+use super::hollow::{empty, is_chosen, is_hollow};
 use super::journal::Page;
 use super::live::Live;
 use super::passing;
+use super::said::written;
 use super::secrecy::{Secrets, borne, fetched};
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
@@ -400,10 +402,22 @@ async fn whole(
     let bytes = body.collect(job.limits.max_body, target.vendor.deadlines.idle, due.whole, late).await?;
     let bytes = target.wire().told(bytes, headers);
     let relayed = if is_slow(target) {
-        Box::pin(passing::whole(job, page, target, status, bytes)).await?
+        let reading = Box::pin(passing::whole(job, page, target, status, bytes));
+        let ended = tokio::time::timeout_at(due.total, reading).await;
+        ended.map_err(|_| passed(due.total, due, Phase::Idle))??
     } else {
         let read = job.carry.whole(target, bytes.clone());
-        read.inspect_err(|fault| bill_nothing(page, target, &bytes, fault))?
+        let relayed = read.inspect_err(|fault| bill_nothing(page, target, &bytes, fault))?;
+        let hollow = is_hollow(target, relayed.usage, relayed.finish, bytes.len());
+        if hollow
+            && !job.carry.may_be_empty()
+            && written(&relayed.body) == Some(0)
+            && is_chosen(target, &bytes)
+        {
+            relayed.usage.iter().for_each(|usage| page.withhold(target, *usage));
+            return Err(empty());
+        }
+        relayed
     };
     page.lose(&relayed.lost);
     Ok(Answered::Whole(relayed, target.clone()))
@@ -448,9 +462,10 @@ async fn streamed(
     };
     let mut live = Live::new(body, relay, target.clone(), idle, due.total, json, counter);
     (live.is_sequel, live.tally) = (job.carry.is_sequel(), tally);
+    live.may_be_empty = job.carry.may_be_empty();
     let late = |at| passed(at, due, Phase::FirstToken);
     if let Err(fault) = live.reach_content(due.first_token, job.limits.max_body, late).await {
-        if live.was_held_back() {
+        if live.was_held_back() || live.has_used() {
             page.withhold(target, live.usage(job.tokens));
         }
         return Err(fault);

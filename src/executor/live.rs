@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::answering::Answering;
 use super::grip::Grip;
+use super::hollow::{empty, is_chosen, is_hollow};
 use super::pace::Pace;
 use super::secrecy::Secrets;
 use super::sequel::{Resuming, Sequel};
@@ -57,6 +58,8 @@ pub struct Live {
     pub(super) secrets: Vec<HeaderValue>,
     /// It goes on with an answer of which the client has the beginning: until its first content, nothing is told.
     pub(super) is_sequel: bool,
+    /// Whoever asks takes an answer without a word.
+    pub(super) may_be_empty: bool,
     /// What goes on with it if it breaks off.
     pub(super) sequel: Option<Box<Sequel>>,
     /// What does so already.
@@ -106,6 +109,7 @@ impl Live {
             grip: Grip::default(),
             secrets: Vec::new(),
             is_sequel: false,
+            may_be_empty: false,
             sequel: None,
             resuming: None,
             tier: None,
@@ -131,34 +135,50 @@ impl Live {
                     Some(first) => self.body.collect_after(first, max_body, idle, first_token, &late).await?,
                     None => Bytes::new(),
                 };
-                self.relay.whole(body, &mut self.scratch)?;
+                self.relay.whole(body.clone(), &mut self.scratch)?;
                 self.take_frames();
                 self.over = true;
-                return Ok(());
+                let hollow = self.is_hollow(body.len()) && is_chosen(&self.target, &body);
+                return if hollow { Err(empty()) } else { Ok(()) };
             }
         }
         let mut held = 0;
+        // Until when an answer that has ended without a word is awaited.
+        let mut coda = None;
         loop {
+            let until = coda.unwrap_or(first_token);
             let chunk = match first.take() {
-                None => self.body.chunk(first_token, || late(first_token)).await?,
+                None => {
+                    let late = || if coda.is_some() { empty() } else { late(first_token) };
+                    self.body.chunk(until, late).await?
+                }
                 first => first,
             };
             let Some(chunk) = chunk else {
                 self.relay.finish(&mut self.scratch)?;
                 self.take_frames();
                 self.over = true;
-                return Ok(());
+                return if coda.is_some() && self.is_hollow(held) { Err(empty()) } else { Ok(()) };
             };
             held += chunk.len();
-            let fed = self.relay.feed(chunk, &mut self.scratch);
-            let content = self.take_frames();
+            let fed = self.relay.feed(chunk.clone(), &mut self.scratch);
+            let content = self.take_frames() || coda.is_some();
+            let hollow =
+                content && self.is_hollow(held) && (coda.is_some() || is_chosen(&self.target, &chunk));
             match fed {
                 // Content and the fault came in one chunk: the client gets both, in order.
-                Err(fault) if content => {
+                Err(fault) if content && !hollow => {
                     self.fault = Some(fault);
                     return Ok(());
                 }
                 Err(fault) => return Err(fault),
+                Ok(()) if hollow => {
+                    let gemini = self.target.wire().dialect() == Dialect::Gemini;
+                    if self.relay.is_complete() || self.relay.has_said_all() && !gemini {
+                        return Err(empty());
+                    }
+                    coda.get_or_insert_with(|| (Instant::now() + CODA).min(first_token));
+                }
                 Ok(()) if content => {
                     self.watchdog.heard();
                     self.watchdog.spoke();
@@ -173,6 +193,13 @@ impl Live {
                 Ok(()) => {}
             }
         }
+    }
+
+    /// Whether it has ended, as far as it came, without saying anything, in so many bytes.
+    fn is_hollow(&self, held: usize) -> bool {
+        !self.may_be_empty
+            && self.relay.text_bytes() == 0
+            && is_hollow(&self.target, self.relay.usage(), self.relay.finish_reason(), held)
     }
 
     /// The next bytes for the client.
@@ -316,6 +343,11 @@ impl Live {
     /// Whether something of the answer has come that did not go on.
     pub(super) fn was_held_back(&self) -> bool {
         self.tally.as_ref().is_some_and(|tally| tally.bytes() > 0 || tally.usage().is_some())
+    }
+
+    /// Whether it ended, and its provider said what it used.
+    pub(super) fn has_used(&self) -> bool {
+        self.relay.finish_reason().is_some() && self.relay.usage().is_some_and(|usage| usage.total() > 0)
     }
 
     /// The id under which its provider goes on with it when nobody hears it any more.

@@ -580,3 +580,28 @@ async fn each_of_several_whose_key_is_refused_is_tried_with_another() {
     let asked: Vec<_> = job.journal.close().iter().map(|attempt| attempt.target.to_string()).collect();
     assert_eq!(asked, ["one/401-1", "two/401-2", "one/401-1", "two/401-2"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_in_line_was_asked_when_its_turn_came_and_not_before_others() {
+    use crate::queue::LaneTerms;
+    use crate::target::ConcurrencyRules;
+    let executor = executor();
+    let rules = ConcurrencyRules { max: Some(1), ..ConcurrencyRules::default() };
+    executor
+        .lanes
+        .configure(LaneTerms { providers: [("busy".into(), rules)].into(), ..LaneTerms::default() });
+    let mut job = job_of(&["302", "400"], false);
+    let vendor = Arc::new(Vendor::bare("busy", Arc::new(Actor)));
+    let name = TargetName { provider: "busy".into(), model: "400".into() };
+    let taken = executor.lanes.of(&name, || true).enter().expect("a place");
+    job.targets[1] = Target::new(vendor, name);
+    let leaves = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(taken);
+    };
+    let (ended, ()) = tokio::join!(executor.carry_out(&job), leaves);
+    // The second one refuses what the first might have taken: that is told of which was asked first.
+    assert_eq!(ended.err().map(|fault| fault.kind), Some(FaultKind::Malformed));
+    let asked: Vec<_> = job.journal.close().iter().map(|attempt| attempt.target.to_string()).collect();
+    assert_eq!(asked, ["actor/302", "busy/400"]);
+}

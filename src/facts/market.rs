@@ -93,6 +93,9 @@ pub trait Scale: Send + Sync {
     /// The tokens that a target is likely to count, where a quarter of the prompt's bytes are `rough`. Asked on the path of
     /// requests.
     fn likely(&self, target: &TargetName, rough: u64) -> u64;
+
+    /// The tokens that a target is likely to count for so many bytes of an answer's text.
+    fn heard(&self, target: &TargetName, bytes: u64) -> u64;
 }
 
 /// Where a market of the gateway takes its numbers from: prices when they change, health when somebody looks.

@@ -87,7 +87,7 @@ pub const TABLE: &[Row] = &[
     row("timeout_first_token", K::Timeout(Phase::FirstToken), Upstream, NextTarget, Target, "no content in time"),
     row("timeout_idle", K::Timeout(Phase::Idle), Upstream, NextTarget, Target, "the answer stopped in the middle"),
     row("timeout_total", K::Timeout(Phase::Total), Upstream, Stop, Nobody, "the deadline of the whole request passed"),
-    row("upstream_malformed", K::Malformed, Upstream, NextTarget, Target, "garbage, HTML, broken JSON, a redirect"),
+    row("upstream_malformed", K::Malformed, Upstream, NextTarget, Target, "garbage, HTML, broken JSON, a redirect, an answer without a word"),
     row("upstream_truncated", K::Truncated, Upstream, NextTarget, Target, "the answer broke off"),
     row("upstream_credentials", K::Credentials, Upstream, OtherKey, Key, "401, 403: the provider refuses the key"),
     row(ACCOUNT, K::Credentials, Upstream, OtherKey, Account, "402, or a quota without money: the account pays for nothing more"),

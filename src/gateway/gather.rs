@@ -1,19 +1,25 @@
 //! The facts that policies see, gathered from the head and the body of a request.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName};
+use tokio::time::Instant;
 
+use super::Snapshot;
 use super::door::Asked;
 use super::identify::{classify, with_forced};
 use super::inspect;
+use super::line::Opened;
 use crate::caller::Caller;
 use crate::facts::market::Market;
 use crate::facts::{Endpoint, Facts, FactsRecord, HIDDEN_HEADERS};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind, Phase};
 use crate::headers;
+use crate::policy::{Decided, Session};
 
 /// The most tags that `x-tollgate-tags` may carry.
 const MAX_TAGS: usize = 16;
@@ -90,6 +96,26 @@ pub(super) fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
     let period: crate::settings::Period =
         text.parse().map_err(|error: String| Fault::bad_request(error, "x-tollgate-timeout"))?;
     Ok(Some(period.0))
+}
+
+/// When a request ends that asks for no target yet, for a client with this patience.
+pub(super) fn end_of(opened: &Opened<'_>, patience: Option<Duration>) -> Instant {
+    let total = opened.snapshot.total;
+    opened.at + patience.map_or(total, |asked| asked.min(total))
+}
+
+/// What the policies say. Only those who may ask plugins can take long.
+pub(super) async fn decided(session: &Session, snapshot: &Snapshot, end: Instant) -> Result<Decided, Fault> {
+    let deciding = pin!(session.decide());
+    if snapshot.plugins.is_empty() { Ok(deciding.await) } else { in_time(deciding, end).await }
+}
+
+/// What is asked of plugins before there are targets, for no longer than the request has time.
+pub(super) async fn in_time<T>(work: impl Future<Output = T>, end: Instant) -> Result<T, Fault> {
+    tokio::time::timeout_at(end, work).await.map_err(|_| {
+        let text = "the request's deadline passed while plugins were asked about it";
+        Fault::new(FaultKind::Timeout(Phase::Total), text)
+    })
 }
 
 /// The length that a request says its body has; nothing where it says none.

@@ -8,6 +8,8 @@ use crate::executor::Journal;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
 use crate::plan::{Decision, OutputRules, Route, Step, Verdict};
+use crate::planner::Plan;
+use crate::providers::{Gauge, Inspection};
 
 /// The most losses that `x-tollgate-warnings` names one by one.
 const MAX_WARNINGS: usize = 16;
@@ -41,6 +43,18 @@ pub(super) fn enforceable(
         return refuse("limits the answer");
     }
     Ok(talks.then_some(rules))
+}
+
+/// Puts all who may answer under the rules. Who judges reads the prompt too, so what is taken out of it is taken out there.
+pub(super) fn govern(
+    plan: &mut Plan,
+    rules: OutputRules,
+    inspection: Option<Arc<dyn Inspection>>,
+    gauge: &Gauge,
+) {
+    let rules = Arc::new(rules);
+    let all = plan.targets.iter_mut().chain(&mut plan.judge).chain(&mut plan.sequels);
+    all.for_each(|target| *target = target.under(&rules, inspection.clone(), Some(gauge)));
 }
 
 /// The request with the parameters that a policy set. What its operation or dialect does not have is told to the client.

@@ -14,8 +14,8 @@ use super::cached::{Manner, Outline, Question};
 use super::ceiling;
 use super::conversation::Conversation;
 use super::door::{Asked, Door, Head};
-use super::gather::{facts_of, length_of, patience, recorded, text_of};
-use super::heeded::{enforceable, pin, warnings, with_parameters};
+use super::gather::{decided, end_of, facts_of, in_time, length_of, patience, recorded, text_of};
+use super::heeded::{enforceable, govern, pin, warnings, with_parameters};
 use super::identify::beyond;
 use super::inspect::{self, Guarded, Looking};
 use super::intake::{Approach, Intake, Unread, read_ahead};
@@ -36,7 +36,7 @@ use crate::keys::Holder;
 use crate::plan::{self, Decision, Outcome, Verdict};
 use crate::planner::{self, Unplanned};
 use crate::policy::Session;
-use crate::providers::Target;
+use crate::providers::{Gauge, Target};
 
 /// A request that the line has begun to serve; whatever happens, it is settled once.
 pub(super) struct Opened<'g> {
@@ -314,13 +314,12 @@ impl<'o, 'g> Admitted<'o, 'g> {
         }
         let facts = gather(self.opened, &self.asked)?;
         let record = recorded(&facts, self.asked.bytes());
+        self.opened.note(|s| s.facts = Some(record));
         let snapshot = self.opened.snapshot.clone();
-        match Box::pin(inspect::examine(&snapshot, facts)).await {
+        let end = end_of(self.opened, patience(&facts.headers)?);
+        match in_time(Box::pin(inspect::examine(&snapshot, facts)), end).await? {
             Ok(guarded) => Ok(Inspected { admitted: self, guarded: Some(Box::new(guarded)) }),
-            Err(withheld) => {
-                self.opened.note(|s| s.facts = Some(record));
-                Err(self.opened.withheld(*withheld))
-            }
+            Err(withheld) => Err(self.opened.withheld(*withheld)),
         }
     }
 }
@@ -353,7 +352,7 @@ impl<'o, 'g> Inspected<'o, 'g> {
         let snapshot = opened.snapshot.clone();
         let chosen = arms::choose(opened.gateway, &snapshot, &facts);
         let session = chosen.policies.begin(&facts);
-        let mut decided = session.decide().await;
+        let mut decided = decided(&session, &snapshot, end_of(opened, patience)).await?;
         let took = asked_at.elapsed();
         opened.gateway.meters.policy.record(took.as_secs_f64());
         say::count(&decided.errors);
@@ -419,11 +418,9 @@ impl<'o, 'g> Decided<'o, 'g> {
         let question = opened.question(&outline, strict)?;
         let figures = &opened.gateway.shared.figures;
         let most = output.as_ref().and_then(|rules| rules.most);
-        if let Some(rules) = output.map(Arc::new) {
-            let inspection = looking.map(|looking| looking.inspection);
-            // Who judges reads the prompt too, so what is taken out of it is taken out there.
-            let all = plan.targets.iter_mut().chain(&mut plan.judge).chain(&mut plan.sequels);
-            all.for_each(|target| *target = target.under(&rules, inspection.clone()));
+        if let Some(rules) = output {
+            let gauge = Gauge { scale: figures.tokens.clone(), rough: asked.tokens() };
+            govern(&mut plan, rules, looking.map(|looking| looking.inspection), &gauge);
         }
         let within = ceiling::enforce(figures, session.facts(), &*asked, most, &mut plan);
         let candidates = std::mem::take(&mut plan.candidates);

@@ -185,25 +185,42 @@ pub(super) fn configured(
 pub struct PluginBench {
     host: Arc<PluginHost>,
     previous: Option<PluginSet>,
+    /// Whether those of the snapshot before go on, whatever the files say.
+    held: bool,
 }
 
 impl PluginBench {
     /// A bench on a host of its own.
     pub fn new(settings: &PluginsSettings, services: Services) -> Self {
         let cache = settings.cache.clone().or_else(usual_cache);
-        Self { host: Arc::new(PluginHost::new(services, cache)), previous: None }
+        Self { host: Arc::new(PluginHost::new(services, cache)), previous: None, held: false }
     }
 
     /// The bench of a command, which offers plugins nothing.
     pub(super) fn of_a_command(settings: &PluginsSettings) -> Self {
         let cache = settings.cache.clone().or_else(usual_cache);
-        Self { host: Arc::new(PluginHost::new(Services::default(), cache).of_a_command()), previous: None }
+        Self {
+            host: Arc::new(PluginHost::new(Services::default(), cache).of_a_command()),
+            previous: None,
+            held: false,
+        }
     }
 
     /// The bench for the snapshot after the one with these plugins.
     #[must_use]
     pub fn after(&self, previous: &PluginSet) -> Self {
-        Self { host: self.host.clone(), previous: Some(previous.clone()) }
+        Self { host: self.host.clone(), previous: Some(previous.clone()), held: false }
+    }
+
+    /// The same, where the plugins of the snapshot before go on as they are.
+    pub(super) fn held(&self) -> Self {
+        Self { held: true, ..self.clone() }
+    }
+
+    /// Whether loading these plugins would take no time, or hardly any. What is not compiled yet is begun with.
+    pub(super) fn is_ready(&self, plugins: Vec<PluginSettings>, dir: &Path) -> bool {
+        let sources: Vec<_> = plugins.into_iter().map(|settings| PluginSource::read(settings, dir)).collect();
+        PluginSet::is_ready(&self.host, &sources, self.previous.as_ref())
     }
 
     /// Loads the plugins. What is broken now and was not before is a fault: name and reason.
@@ -212,6 +229,9 @@ impl PluginBench {
         plugins: Vec<PluginSettings>,
         dir: &Path,
     ) -> (PluginSet, Vec<(String, String)>) {
+        if let (true, Some(previous)) = (self.held, &self.previous) {
+            return (previous.clone(), Vec::new());
+        }
         let sources = plugins.into_iter().map(|settings| PluginSource::read(settings, dir)).collect();
         let set = PluginSet::load(&self.host, sources, self.previous.as_ref());
         let Some(previous) = &self.previous else { return (set, Vec::new()) };

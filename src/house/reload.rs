@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::desk::{Desk, Ordered};
 use super::diagnostic::Diagnostics;
+use super::plugins::{PluginBench, configured};
 use super::secrets::Secrets;
 use super::sources::{PolicySource, Sources, directory};
-use super::watch::Watch;
+use super::watch::{Taken, Watch};
 use super::{Checked, House, built, checked, shown};
 use crate::admin::ReloadState;
 use crate::clock::{Clock, SystemClock};
@@ -34,11 +35,13 @@ impl House {
         let mut stores = vaults.clone();
         let (told, ordering) = (reloads.clone(), desk.clone());
         settle_in(&shared, &shared.snapshot.load(), &sources);
-        let accept = move |sources: Sources| {
+        let (live, bench, first) = (shared.clone(), plugins.clone(), sources.clone());
+        let take = move |sources: Sources, held: bool| {
             let Ordered { sources, pinned, read } = ordering.order(sources);
             let (fresh, warnings) = checked(&sources, true)?;
             let older = shared.snapshot.load_full();
             let plugins = plugins.after(&older.plugins);
+            let plugins = if held { plugins.held() } else { plugins };
             let (name, dir) = (shown(file.as_deref()), directory(file.as_deref()));
             let vaults = stores.after(&fresh.config, dir);
             // Also where this is refused: what it lacks goes on being asked for.
@@ -65,6 +68,9 @@ impl House {
                 |read| super::built(&name, &fresh, &read, &secrets, (&figures, &plugins), &SystemClock);
             Ok(read.and_then(|read| build(read).err()))
         };
+        let compiled =
+            move |sources: &Sources| are_compiled(&bench.after(&live.snapshot.load().plugins), sources);
+        let accept = while_compiling(first, compiled, take);
         let report = move |problems: Diagnostics| {
             let errors: Vec<_> = problems.0.iter().map(super::Diagnostic::headline).collect();
             for error in &errors {
@@ -78,6 +84,45 @@ impl House {
         vaults.listen(watch.again());
         Ok(watch.also(vaults.refresher()))
     }
+}
+
+/// Takes readings by `take`, and of one whose plugins are not `compiled` yet the policies alone, beside all else that served
+/// before: whoever edits a policy need not wait for a compiler. `take` is told whether the plugins are to go on as they are.
+fn while_compiling(
+    mut last: Sources,
+    compiled: impl Fn(&Sources) -> bool,
+    mut take: impl FnMut(Sources, bool) -> Result<Option<Diagnostics>, Diagnostics>,
+) -> impl FnMut(Sources, bool) -> Result<Taken, Diagnostics> {
+    let mut served = last.hash.clone();
+    move |sources, urgent| {
+        // Most changes have nothing to do with plugins.
+        let same = sources.plugins == last.plugins && sources.config == last.config;
+        if same || compiled(&sources) {
+            let faults = take(sources.clone(), false)?;
+            (served, last) = (sources.hash.clone(), sources);
+            return Ok(Taken::All(faults));
+        }
+        let Some(mixed) = last.with_policies_of(&sources) else { return Ok(Taken::Policies) };
+        if urgent || mixed.hash != served {
+            served.clone_from(&mixed.hash);
+            if let Err(problems) = take(mixed, true) {
+                // They may be written for what is coming: with that, they are judged.
+                let why = problems.0.first().map(super::Diagnostic::headline).unwrap_or_default();
+                tracing::warn!(why, "these policies are not taken before a plugin is compiled");
+            }
+        }
+        Ok(Taken::Policies)
+    }
+}
+
+/// Whether all plugins of a reading are compiled, or soon will be. One that is broken holds nothing up.
+fn are_compiled(bench: &PluginBench, sources: &Sources) -> bool {
+    if sources.plugins.is_empty() {
+        return true;
+    }
+    let Ok((fresh, _)) = checked(sources, true) else { return true };
+    let dir = &sources.paths.plugins.dir;
+    bench.is_ready(configured(&fresh.config.plugins, &sources.plugins, dir), dir)
 }
 
 /// Shows in the metrics which snapshot serves.
@@ -209,5 +254,61 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
     ];
     for (setting, _) in changed.iter().filter(|(_, changed)| *changed) {
         tracing::warn!(setting, "this change takes effect at the next start");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::Diagnostic;
+    use super::*;
+
+    #[test]
+    fn policies_do_not_wait_for_a_compiler_and_all_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        fs::create_dir(dir.path().join("policies")).unwrap();
+        let read = || Sources::read(Some(&dir.path().join("tollgate.yaml"))).unwrap();
+        write("tollgate.yaml", "drain: 1s");
+        write("policies/p.rhai", "one");
+        let (is_compiled, served) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (compiled, serves) = (is_compiled.clone(), served.clone());
+        let mut accept = while_compiling(
+            read(),
+            move |_| compiled.load(Ordering::Relaxed),
+            move |sources, held| {
+                let config = sources.config.map(|(_, text)| text).unwrap_or_default();
+                let text = &sources.policies[0].text;
+                if text == "broken" {
+                    return Err(Diagnostic::error("p.rhai", "broken").into());
+                }
+                serves.lock().unwrap().push(format!("{config}, {text}, {held}"));
+                Ok(None)
+            },
+        );
+        let mut check = |urgent: bool, all: bool, expected: &[&str]| {
+            let taken = accept(read(), urgent).map(|taken| matches!(taken, Taken::All(_)));
+            assert_eq!(taken.unwrap_or(false), all);
+            assert_eq!(std::mem::take(&mut *served.lock().unwrap()), expected);
+        };
+        write("tollgate.yaml", "drain: 2s");
+        check(false, false, &[]);
+        write("policies/p.rhai", "two");
+        check(false, false, &["drain: 1s, two, true"]);
+        check(false, false, &[]);
+        // Something else has changed than files, and everything is to be taken once more.
+        check(true, false, &["drain: 1s, two, true"]);
+        write("policies/p.rhai", "broken");
+        check(false, false, &[]);
+        write("policies/p.rhai", "three");
+        check(false, false, &["drain: 1s, three, true"]);
+        is_compiled.store(true, Ordering::Relaxed);
+        check(false, true, &["drain: 2s, three, false"]);
+        is_compiled.store(false, Ordering::Relaxed);
+        write("policies/p.rhai", "four");
+        check(false, true, &["drain: 2s, four, false"]);
     }
 }

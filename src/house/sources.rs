@@ -344,6 +344,16 @@ impl Sources {
         *self = Self { fingerprint, ..Self::of(config, all, beside, plugins, paths, &[]) };
     }
 
+    /// The same with the policies of a newer reading, if they lie in the same directories.
+    pub(super) fn with_policies_of(&self, newer: &Self) -> Option<Self> {
+        let dirs = |sources: &Self| (sources.paths.policies.clone(), sources.paths.beside.clone());
+        (dirs(self) == dirs(newer)).then(|| {
+            let mut mixed = Self { beside: newer.beside.clone(), ..self.clone() };
+            mixed.put_in_place(newer.policies.iter().chain(&newer.tests).cloned().collect());
+            mixed
+        })
+    }
+
     /// The same with a set that stands beside in the place of the live one. Files below `lib/` that it has not itself are
     /// those of the live set.
     pub(super) fn with_beside(&self, files: &[PolicySource]) -> Self {

@@ -4,19 +4,20 @@
 //! (ConfigMaps, vim). Events only say *when* to look; *what* changed is decided by the hash of everything. A rescan
 //! every five seconds is the net below.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+mod ears;
+
+use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
 use std::time::{Duration, Instant};
 
+use ears::Ears;
 use notify::event::EventKind;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::diagnostic::Diagnostics;
-use super::plugins::{PluginFile, is_plugin};
-use super::sources::{Identity, Paths, Sources, directory, identity, is_policy};
+use super::plugins::PluginFile;
+use super::sources::{Paths, Sources};
 
 /// Without an event for so long, the files are read.
 const QUIET: Duration = Duration::from_millis(100);
@@ -26,6 +27,8 @@ const QUIET_CAP: Duration = Duration::from_millis(500);
 const GAP: Duration = Duration::from_millis(500);
 /// What was refused is read once more before it is reported: it may have been half written.
 const DOUBT: Duration = Duration::from_millis(200);
+/// While a plugin is compiled, the files are read so often.
+const COMPILING: Duration = Duration::from_millis(500);
 /// The safety net.
 const RESCAN: Duration = Duration::from_secs(5);
 /// The safety net where the system gives no events.
@@ -48,6 +51,14 @@ impl std::fmt::Debug for Also {
     }
 }
 
+/// What was taken of a reading.
+pub enum Taken {
+    /// All of it; what is wrong with policies of it in whose place others serve.
+    All(Option<Diagnostics>),
+    /// Its policies at most: a plugin of it is not compiled yet.
+    Policies,
+}
+
 #[derive(Debug)]
 enum Message {
     /// Something happened to its paths.
@@ -64,13 +75,14 @@ impl Watch {
     ///
     /// Every new content is handed to `accept`, which builds a snapshot and swaps it in, or says what is wrong. What
     /// is wrong still in the next reading goes to `report`, once for each content; so does what cannot be read. Where
-    /// something else serves in the place of policies that were read, `accept` says what is wrong with those.
+    /// something else serves in the place of policies that were read, `accept` says what is wrong with those. It is told
+    /// whether everything is to be taken, changed or not.
     ///
     /// # Errors
     /// The thread cannot be started. Without file events (inotify's limits) the files are read every second.
     pub fn start(
         first: &Sources,
-        accept: impl FnMut(Sources) -> Result<Option<Diagnostics>, Diagnostics> + Send + 'static,
+        accept: impl FnMut(Sources, bool) -> Result<Taken, Diagnostics> + Send + 'static,
         report: impl FnMut(Diagnostics) + Send + 'static,
     ) -> io::Result<Self> {
         let (inbox, messages) = channel();
@@ -86,7 +98,7 @@ impl Watch {
             let _ = events.send(touched);
         });
         let mut keeper = Keeper {
-            ears: Ears { watcher: watcher.ok(), heard: BTreeMap::new(), deaf: false },
+            ears: Ears::with(watcher.ok()),
             settled: Some(first.fingerprint),
             inventory: first.inventory(),
             paths: first.paths.clone(),
@@ -166,7 +178,7 @@ struct Keeper {
     last_event: Option<Instant>,
     /// When to look next, before the rescan.
     look_at: Option<Instant>,
-    accept: Box<dyn FnMut(Sources) -> Result<Option<Diagnostics>, Diagnostics> + Send>,
+    accept: Box<dyn FnMut(Sources, bool) -> Result<Taken, Diagnostics> + Send>,
     report: Box<dyn FnMut(Diagnostics) + Send>,
 }
 
@@ -245,9 +257,9 @@ impl Keeper {
     fn again(&mut self) -> Result<(), String> {
         let reading = Sources::read_after(self.paths.config.as_deref(), Some(&self.paths), &self.plugins);
         let mut faults = match reading {
-            Ok(sources) => match (self.accept)(sources.clone()) {
-                Ok(faults) => {
-                    self.took(sources, faults);
+            Ok(sources) => match (self.accept)(sources.clone(), true) {
+                Ok(taken) => {
+                    self.took(sources, taken);
                     return Ok(());
                 }
                 Err(faults) => faults,
@@ -255,7 +267,7 @@ impl Keeper {
             Err(faults) => faults,
         };
         for known in [self.served.clone(), self.taken.clone()] {
-            match (self.accept)(known) {
+            match (self.accept)(known, true) {
                 Ok(_) => {
                     // What is on disk is as broken as it was.
                     (self.report)(faults);
@@ -277,10 +289,10 @@ impl Keeper {
             return self.conclude(print, faults);
         }
         self.ears.listen(&sources.paths);
-        match (self.accept)(sources.clone()) {
-            Ok(faults) => {
+        match (self.accept)(sources.clone(), false) {
+            Ok(taken) => {
                 self.refused = None;
-                self.took(sources, faults);
+                self.took(sources, taken);
             }
             Err(faults) => {
                 self.refused = Some((print, faults));
@@ -289,8 +301,13 @@ impl Keeper {
         }
     }
 
-    /// A reading serves, but for policies of it that are faulty and in whose place others serve.
-    fn took(&mut self, sources: Sources, faults: Option<Diagnostics>) {
+    /// A reading serves, but for policies of it that are faulty and in whose place others serve. What a plugin of it holds
+    /// up is read again.
+    fn took(&mut self, sources: Sources, taken: Taken) {
+        let Taken::All(faults) = taken else {
+            (self.settled, self.look_at) = (None, Some(Instant::now() + COMPILING));
+            return;
+        };
         self.settled = Some(sources.fingerprint);
         (self.inventory, self.paths) = (sources.inventory(), sources.paths.clone());
         match faults {
@@ -321,93 +338,13 @@ impl Keeper {
     }
 }
 
-/// What is listened to.
-struct Ears {
-    watcher: Option<RecommendedWatcher>,
-    /// Directories, and which one it was when listening began: a replaced directory is deaf.
-    heard: BTreeMap<PathBuf, Identity>,
-    deaf: bool,
-}
-
-impl Ears {
-    fn listen(&mut self, paths: &Paths) {
-        let Some(watcher) = &mut self.watcher else {
-            self.deaf = true;
-            return;
-        };
-        // One directory by two names would be one watch in the kernel, and ending one would end both.
-        let mut once = BTreeSet::new();
-        // Events name absolute paths.
-        let wanted: BTreeMap<PathBuf, Identity> = directories(paths)
-            .into_iter()
-            .filter_map(|dir| std::path::absolute(dir).ok())
-            .filter_map(|dir| fs::metadata(&dir).ok().map(|metadata| (dir, identity(&metadata))))
-            .filter(|(_, identity)| once.insert(*identity))
-            .collect();
-        let stale: Vec<PathBuf> = self
-            .heard
-            .iter()
-            .filter(|(dir, id)| wanted.get(*dir) != Some(id))
-            .map(|(dir, _)| dir.clone())
-            .collect();
-        for dir in stale {
-            self.heard.remove(&dir);
-            // It may be gone already, and its watch with it.
-            let _ = watcher.unwatch(&dir);
-        }
-        self.deaf = false;
-        for (dir, id) in wanted {
-            if self.heard.contains_key(&dir) {
-                continue;
-            }
-            match watcher.watch(&dir, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(self.heard.insert(dir, id)),
-                Err(_) => self.deaf = true,
-            }
-        }
-    }
-
-    /// Whether an event at `path` may matter. A log file that is written beside the configuration does not.
-    fn concerns(&self, path: &Path, paths: &Paths) -> bool {
-        let named = |known: &PathBuf| known.file_name() == path.file_name();
-        if paths.config.iter().chain(&paths.others).any(named) || is_policy(path) || is_plugin(path) {
-            return true;
-        }
-        // Directories and symlinks may lead to our files (`..data` of a ConfigMap); other files do not.
-        let is_directory_of_ours = self.heard.keys().any(|dir| dir.file_name() == path.file_name());
-        is_directory_of_ours || fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file())
-    }
-}
-
-/// Where events of our files appear: their directories, as named and as symlinks lead there, and the directories'
-/// own parents.
-fn directories(paths: &Paths) -> BTreeSet<PathBuf> {
-    let mut all = BTreeSet::new();
-    let mut add = |file: &Path| {
-        all.insert(directory(Some(file)).to_owned());
-        if let Ok(real) = file.canonicalize() {
-            all.insert(directory(Some(&real)).to_owned());
-        }
-    };
-    paths.config.iter().chain(&paths.others).for_each(|file| add(file));
-    paths.plugins.files().iter().for_each(|file| add(file));
-    let beside = paths.beside.iter().map(|(_, dir, _)| dir);
-    for dir in [&paths.policies, &paths.plugins.dir].into_iter().chain(beside) {
-        add(dir);
-        if let Some(parent) = dir.parent() {
-            add(parent);
-        }
-    }
-    all.insert(paths.plugins.dir.clone());
-    all.extend(paths.policy_dirs());
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::house::Diagnostic;
+    use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -435,7 +372,7 @@ mod tests {
         let (reports, reported) = channel();
         let pinned = Arc::new(AtomicBool::new(true));
         let others = pinned.clone();
-        let accept = move |sources: Sources| {
+        let accept = move |sources: Sources, _| {
             let config = sources.config.iter().map(|(_, text)| text);
             let policies = || sources.policies.iter().map(|policy| &policy.text);
             let faulty = policies().any(|text| text.contains("faulty"));
@@ -445,7 +382,7 @@ mod tests {
                 return Err(Diagnostic::error("p.rhai", "broken").into());
             }
             accepts.send(sources).unwrap();
-            Ok(faulty.then(|| Diagnostic::error("p.rhai", "faulty").into()))
+            Ok(Taken::All(faulty.then(|| Diagnostic::error("p.rhai", "faulty").into())))
         };
         let watch = Watch::start(&first, accept, move |faults| reports.send(faults).unwrap()).unwrap();
         Rig { dir, accepted, reported, pinned, watch }

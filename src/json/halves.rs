@@ -17,6 +17,12 @@ enum Half {
 }
 
 impl Halves {
+    /// The JSON text of bytes that no strict parser reads: with whole characters alone, and with U+FFFD for what is no UTF-8.
+    pub fn mend(&mut self, json: &[u8]) -> String {
+        let text = String::from_utf8_lossy(json);
+        self.join(&text).unwrap_or_else(|| text.into_owned())
+    }
+
     /// The JSON text with whole characters alone; `None` where there are no halves in it. A first half at the end of a
     /// string waits for the second one at the beginning of a string in a later text; others become U+FFFD.
     pub fn join(&mut self, json: &str) -> Option<String> {
@@ -92,6 +98,14 @@ mod tests {
             &[r#"["\uD83D"]"#, r#"["z"]"#, r#"["\n\ud83d\ude01"]"#, r#"["\uDE00"]"#],
             &[Some(r#"[""]"#), None, None, Some(r#"["\uD83D\uDE00"]"#)],
         );
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_are_replaced_too() {
+        let mut halves = Halves::default();
+        assert_eq!(halves.mend(b"\"a\xff\\ud83d\""), "\"a\u{fffd}\"");
+        assert_eq!(halves.mend(b"\"\\ude00\xc3\""), "\"\\ud83d\\ude00\u{fffd}\"");
+        assert_eq!(halves.mend(b"\"whole\""), "\"whole\"");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::future::{Future, ready};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::answer::{
@@ -52,11 +53,10 @@ pub(super) struct Preparation {
     pub(super) cache: Option<PathBuf>,
     pub(super) settings: PluginSettings,
     pub(super) bytes: Vec<u8>,
-    pub(super) patience: Duration,
 }
 
 impl Preparation {
-    pub(super) fn run(self) -> Result<Guest, String> {
+    pub(super) fn start(self) -> Result<Receiver<Result<Guest, String>>, String> {
         Err(REASON.into())
     }
 }

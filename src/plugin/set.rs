@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ const INSTANCES: u32 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What could not be loaded is not tried again before: each reload, an edit of a policy for one, would wait for it.
 const AGAIN: Duration = Duration::from_secs(60);
+/// What is compiled within so long holds nothing else up that was changed with it.
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// How long a command does, on however slow a machine.
 const OF_COMMANDS: Duration = Duration::from_secs(3600);
 
@@ -36,6 +39,16 @@ pub struct PluginHost {
     /// Started for the first plugin.
     sandbox: OnceLock<Result<Arc<Sandbox>, String>>,
     belongings: Mutex<HashMap<String, Belongings>>,
+    /// What is being prepared before it is asked for, by what it is made of.
+    begun: Mutex<HashMap<[u8; 32], Making>>,
+}
+
+/// A plugin that is being prepared, on a thread of its own.
+struct Making {
+    since: Instant,
+    waiting: Receiver<Result<Guest, String>>,
+    /// What came of it.
+    made: Option<Result<Guest, String>>,
 }
 
 /// What a plugin of this name keeps over all reloads.
@@ -72,6 +85,7 @@ impl PluginHost {
             patience: PATIENCE,
             sandbox: OnceLock::new(),
             belongings: Mutex::default(),
+            begun: Mutex::default(),
         }
     }
 
@@ -157,7 +171,32 @@ impl PluginSet {
             }
             plugins.insert(name, plugin);
         }
+        // What was begun and is not wanted any more.
+        host.begun.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Self { plugins }
+    }
+
+    /// Whether loading these would take no time, or hardly any. What is new is begun with, for [`PluginSet::load`] to find;
+    /// it is waited for just so long that a small plugin goes into service with what was changed with it.
+    pub fn is_ready(host: &PluginHost, sources: &[PluginSource], previous: Option<&Self>) -> bool {
+        let mut begun = host.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = sources.iter().filter(|source| source.bytes.is_ok()).filter_map(|source| {
+            let sha256 = source.sha256();
+            let identity = source.identity(&sha256);
+            let same = previous.and_then(|set| set.get(&source.settings.name));
+            (!same.is_some_and(|plugin| plugin.is_still(&identity))).then_some((source, sha256, identity))
+        });
+        let fresh: Vec<_> = fresh.collect();
+        begun.retain(|known, _| fresh.iter().any(|(.., identity)| identity == known));
+        for (source, sha256, identity) in &fresh {
+            // What cannot even begin is told when it is loaded.
+            if !begun.contains_key(identity)
+                && let Ok(making) = begin(host, source, &shown(sha256))
+            {
+                begun.insert(*identity, making);
+            }
+        }
+        begun.values_mut().all(|making| making.is_over(host.patience))
     }
 
     /// The plugin of this name, loaded or absent. `None`: it is not configured.
@@ -186,19 +225,65 @@ impl PluginSet {
     }
 }
 
+impl Making {
+    /// Whether it is done, or was waited for long enough.
+    fn is_over(&mut self, patience: Duration) -> bool {
+        if self.made.is_none() {
+            let left = AT_ONCE.saturating_sub(self.since.elapsed());
+            self.made = match self.waiting.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) => None,
+                ended => Some(ended.unwrap_or_else(|error| Err(unmade(error, patience)))),
+            };
+        }
+        self.made.is_some() || self.since.elapsed() > patience
+    }
+
+    /// What came of it, waited for at most so long since it was begun.
+    fn ended(self, patience: Duration) -> Result<Guest, String> {
+        let left = patience.saturating_sub(self.since.elapsed());
+        let wait = || self.waiting.recv_timeout(left).unwrap_or_else(|error| Err(unmade(error, patience)));
+        self.made.unwrap_or_else(wait)
+    }
+}
+
+fn unmade(error: RecvTimeoutError, patience: Duration) -> String {
+    match error {
+        RecvTimeoutError::Timeout => format!(
+            "not compiled within {patience:?}; that goes on behind, and a reload a minute later finds what it made"
+        ),
+        RecvTimeoutError::Disconnected => {
+            "its preparation broke off: the file is malformed, or too odd".into()
+        }
+    }
+}
+
+impl Plugin {
+    /// Whether it is made of this, and need not be loaded again.
+    fn is_still(&self, identity: &[u8; 32]) -> bool {
+        let lasts = || self.guest.is_ok() || self.again.is_some_and(|at| Instant::now() < at);
+        self.identity == *identity && lasts()
+    }
+}
+
+fn shown(sha256: &[u8; 32]) -> String {
+    sha256.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn load(host: &PluginHost, source: PluginSource, previous: Option<&Arc<Plugin>>) -> Arc<Plugin> {
     let sha256 = source.sha256();
     let identity = source.identity(&sha256);
     let name = source.settings.name.clone();
-    let lasts = |plugin: &Plugin| plugin.guest.is_ok() || plugin.again.is_some_and(|at| Instant::now() < at);
-    if let Some(same) = previous.filter(|plugin| plugin.identity == identity && lasts(plugin)) {
+    if let Some(same) = previous.filter(|plugin| plugin.is_still(&identity)) {
         meters::loaded(&name, "kept");
         return Arc::clone(same);
     }
-    let shown: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     let was_read = source.bytes.is_ok();
-    let sha256 = if was_read { shown } else { String::new() };
-    let guest = prepare(host, &source, &sha256);
+    let sha256 = if was_read { shown(&sha256) } else { String::new() };
+    let begun = host.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&identity);
+    let making = begun.filter(|_| was_read).map_or_else(|| begin(host, &source, &sha256), Ok);
+    let file = source.file.display();
+    let ended = |making: Making| making.ended(host.patience).map_err(|error| format!("{file}: {error}"));
+    let guest = making.and_then(ended);
     meters::loaded(&name, if guest.is_ok() { "ok" } else { "failed" });
     if let Ok(guest) = &guest {
         let loaded = guest.loaded();
@@ -217,7 +302,8 @@ fn load(host: &PluginHost, source: PluginSource, previous: Option<&Arc<Plugin>>)
     })
 }
 
-fn prepare(host: &PluginHost, source: &PluginSource, sha256: &str) -> Result<Guest, String> {
+/// Begins with the preparation of a plugin.
+fn begin(host: &PluginHost, source: &PluginSource, sha256: &str) -> Result<Making, String> {
     let settings = &source.settings;
     settings.check()?;
     let bytes = source.bytes.clone()?;
@@ -234,7 +320,7 @@ fn prepare(host: &PluginHost, source: &PluginSource, sha256: &str) -> Result<Gue
         cache: host.cache.clone(),
         settings: settings.clone(),
         bytes,
-        patience: host.patience,
     };
-    preparation.run().map_err(|error| format!("{shown}: {error}"))
+    let waiting = preparation.start().map_err(|error| format!("{shown}: {error}"))?;
+    Ok(Making { since: Instant::now(), waiting, made: None })
 }

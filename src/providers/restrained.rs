@@ -17,10 +17,11 @@ use super::{
     Relayed, Rerank, StreamRelay, Target, Vendor,
 };
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
+use crate::facts::market::Scale;
 use crate::fault::Fault;
 use crate::plan::OutputRules;
 use crate::target::TargetName;
-use filter::{Filter, Filtered};
+use filter::{Filter, Filtered, Reckoning};
 pub use inspected::Tally;
 pub(super) use inspected::{Checkpoint, Queue, Ready};
 
@@ -29,11 +30,22 @@ pub(super) struct Restrained {
     model: Model,
     rules: Arc<OutputRules>,
     filter: Arc<Filter>,
+    /// What tells the use of a stream that is ended early.
+    reckoning: Option<Reckoning>,
     /// How many alternatives the request asked for.
     choices: AtomicU64,
     relays: [Capped; 3],
     /// What was decoded and looked at already, and is to be said in place of what comes.
     ready: Option<Ready>,
+}
+
+/// By what the use of an answer is estimated whose provider is not heard to the end.
+#[derive(Clone)]
+pub struct Gauge {
+    /// Who knows what targets count.
+    pub scale: Arc<dyn Scale>,
+    /// A quarter of the prompt's bytes.
+    pub rough: u64,
 }
 
 /// What speaks for one model of a vendor.
@@ -75,7 +87,7 @@ impl Model {
 }
 
 impl Restrained {
-    pub(super) fn new(target: &Target, rules: &Arc<OutputRules>) -> Self {
+    pub(super) fn new(target: &Target, rules: &Arc<OutputRules>, gauge: Option<&Gauge>) -> Self {
         let model = Model { vendor: target.vendor.clone(), name: target.name.model.clone() };
         let most = rules.most.unwrap_or(u64::MAX);
         let relays = [Which::Chat, Which::Responses, Which::Completions].map(|which| Capped {
@@ -83,14 +95,24 @@ impl Restrained {
             which,
             most,
         });
+        let reckon = |gauge: &Gauge| {
+            let Gauge { scale, rough } = gauge.clone();
+            Reckoning { scale, target: target.name.clone(), rough }
+        };
         Self {
             model,
             rules: rules.clone(),
             filter: Arc::new(Filter::new(rules)),
+            reckoning: gauge.filter(|_| !rules.stop_on.is_empty()).map(reckon),
             choices: AtomicU64::new(1),
             relays,
             ready: None,
         }
+    }
+
+    /// What it estimates by.
+    pub(super) fn gauge(&self) -> Option<Gauge> {
+        self.reckoning.as_ref().map(|it| Gauge { scale: it.scale.clone(), rough: it.rough })
     }
 
     /// The same, saying what is ready.
@@ -99,6 +121,7 @@ impl Restrained {
             model: self.model.clone(),
             rules: self.rules.clone(),
             filter: self.filter.clone(),
+            reckoning: self.reckoning.clone(),
             choices: AtomicU64::new(self.choices.load(Ordering::Relaxed)),
             relays: self.relays.clone(),
             ready: Some(ready),
@@ -164,7 +187,8 @@ impl Provider for Restrained {
         if self.filter.is_empty() {
             return decoder;
         }
-        Box::new(Filtered::new(decoder, self.filter.clone(), self.choices.load(Ordering::Relaxed)))
+        let wanted = self.choices.load(Ordering::Relaxed);
+        Box::new(Filtered::new(decoder, self.filter.clone(), self.reckoning.clone(), wanted))
     }
 
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault {

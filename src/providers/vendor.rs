@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::restrained::{Checkpoint, Queue, Ready, Restrained, Tally};
+use super::restrained::{Checkpoint, Gauge, Queue, Ready, Restrained, Tally};
 use super::{Credential, Ford, Inspection, Interpreter, Provider, Ring};
 use crate::fault::{Fault, FaultRules};
 use crate::plan::OutputRules;
@@ -110,8 +110,13 @@ impl Target {
     }
 
     /// The same target under rules for its output, and with somebody who looks at its answers.
-    pub fn under(&self, rules: &Arc<OutputRules>, inspection: Option<Arc<dyn Inspection>>) -> Self {
-        let through = Arc::new(Restrained::new(self, rules));
+    pub fn under(
+        &self,
+        rules: &Arc<OutputRules>,
+        inspection: Option<Arc<dyn Inspection>>,
+        gauge: Option<&Gauge>,
+    ) -> Self {
+        let through = Arc::new(Restrained::new(self, rules, gauge));
         Self { through: Some(through), rules: Some(rules.clone()), inspection, ..self.clone() }
     }
 
@@ -124,7 +129,13 @@ impl Target {
     pub fn capped(&self, most: u64) -> Self {
         let mut rules = self.rules.as_deref().cloned().unwrap_or_default();
         rules.cap(most);
-        self.under(&Arc::new(rules), self.inspection.clone())
+        let gauge = self.through.as_ref().and_then(|through| through.gauge());
+        self.under(&Arc::new(rules), self.inspection.clone(), gauge.as_ref())
+    }
+
+    /// Whether its answers may end before their providers end them.
+    pub fn ends_early(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| !rules.stop_on.is_empty())
     }
 
     /// Whether somebody looks at its answers.

@@ -111,11 +111,6 @@ impl Counter {
         self.calibrations.learn(target, report);
     }
 
-    /// Tokens of so many bytes of an answer's text.
-    pub fn heard(&self, target: &TargetName, bytes: u64) -> u64 {
-        self.calibrations.output(target, bytes)
-    }
-
     /// What was learned of targets.
     pub fn learned(&self) -> Vec<Learned> {
         self.calibrations.learned()
@@ -125,6 +120,10 @@ impl Counter {
 impl Scale for Counter {
     fn likely(&self, target: &TargetName, rough: u64) -> u64 {
         self.calibrations.prompt(target, rough)
+    }
+
+    fn heard(&self, target: &TargetName, bytes: u64) -> u64 {
+        self.calibrations.output(target, bytes)
     }
 }
 

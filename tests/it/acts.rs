@@ -91,6 +91,20 @@ pub fn completion(text: &str) -> Value {
     })
 }
 
+/// A complete answer without a word, for which so many tokens were counted.
+pub fn says_nothing(tokens: u64, stream: bool) -> Vec<Act> {
+    if !stream {
+        let mut answer = completion("");
+        answer["usage"] =
+            json!({"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens});
+        return whole(200, &answer);
+    }
+    let role = delta(json!({"role": "assistant", "content": ""}), None);
+    let counted = format!(r#""completion_tokens":{tokens},"total_tokens":{}"#, 7 + tokens);
+    let end = ENDING.replace(r#""completion_tokens":3,"total_tokens":10"#, &counted);
+    self::stream(&(role + &end), usize::MAX)
+}
+
 /// Bytes as they are, then the orderly end of the connection.
 pub fn raw(bytes: impl Into<Vec<u8>>) -> Vec<Act> {
     vec![Act::Write(bytes.into()), Act::Close]

@@ -227,6 +227,37 @@ async fn without_a_fallback_the_client_gets_an_honest_error() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_word_is_one_only_where_tokens_were_counted_for_it() {
+    let upstream = Upstream::start(|heard| match heard.json() {
+        question if question["prompt"].is_string() => acts::whole(
+            200,
+            &serde_json::json!({"id": "c", "object": "text_completion", "created": 1, "model": "m",
+                "choices": [{"index": 0, "text": "", "finish_reason": "stop", "logprobs": null}],
+                "usage": {"prompt_tokens": 7, "completion_tokens": 0, "total_tokens": 7}}),
+        ),
+        question => acts::says_nothing(u64::from(heard.model() == "quiet"), question["stream"] == true),
+    });
+    let gateway = gateway::start(&format!(
+        "state: {{ ledger: \"sqlite:ledger.db\" }}\nproviders:\n{}",
+        gateway::provider("up", &upstream.url())
+    ));
+    for question in [ask("up/hollow"), ask_stream("up/hollow")] {
+        let reply = chat(gateway.clients, &question).await;
+        assert_eq!((reply.status, &reply.error()["code"]), (502, &"upstream_malformed".into()), "{reply:#?}");
+        // What it was sent, it may bill.
+        let record = gateway.record(reply.header("x-request-id")).await;
+        assert_eq!(record["attempts"][0]["outcome"], "upstream_malformed", "{record:#}");
+    }
+    for question in [ask("up/quiet"), ask_stream("up/quiet")] {
+        let reply = chat(gateway.clients, &question).await;
+        assert_eq!((reply.status, reply.header("x-tollgate-attempts")), (200, "1"), "{reply:#?}");
+    }
+    let question = serde_json::json!({"model": "up/m", "prompt": "let x = 1;"});
+    let reply = client::post(gateway.clients, "/v1/completions", &question).await;
+    assert_eq!(reply.status, 200, "where a text goes on, nothing may be missing: {reply:#?}");
+}
+
+#[tokio::test]
 async fn a_429_is_passed_on_with_our_own_retry_after() {
     let upstream = Upstream::start(|heard| die(&heard.model()));
     let gateway = gateway::start(&format!("providers:\n{}", gateway::provider("up", &upstream.url())));

@@ -125,6 +125,45 @@ async fn an_answer_ends_before_an_unwanted_text_also_across_pieces() {
 }
 
 #[tokio::test]
+async fn a_stream_that_a_policy_ends_says_what_it_used_at_every_door() {
+    let (_ups, gateway) = town("fn on_request(req) { req.stop_on([\"STATION\"]); }");
+    let turns = json!([{"role": "user", "content": "how do I get to the station from here?"}]);
+    let last = |stream: &str, field: &str| -> Value {
+        let events = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+        let mut found = events.filter_map(|event| {
+            let event: Value = serde_json::from_str(event).ok()?;
+            [&event, &event["response"]]
+                .into_iter()
+                .find(|it| it[field].is_object())
+                .map(|it| it[field].clone())
+        });
+        found.next_back().unwrap_or_else(|| panic!("no {field}: {stream}"))
+    };
+    let counted = |usage: &Value, [input, output]: [&str; 2]| {
+        let (input, output) = (usage[input].as_u64().unwrap(), usage[output].as_u64().unwrap());
+        // "One two " and a prompt of some words.
+        assert!((5..40).contains(&input) && (1..5).contains(&output), "{usage}");
+        (input, output)
+    };
+    let asks = json!({"model": "fast", "stream": true, "stream_options": {"include_usage": true}, "messages": turns});
+    let chat = chat(gateway.clients, &asks).await;
+    let told = counted(&last(&chat.text(), "usage"), ["prompt_tokens", "completion_tokens"]);
+    assert!(chat.text().ends_with("data: [DONE]\n\n"), "{}", chat.text());
+    let record = gateway.record(chat.header("x-request-id")).await;
+    assert_eq!(record["usage"]["output"], told.1, "the record says the same: {record:#}");
+
+    let asks = json!({"model": "fast", "stream": true, "max_tokens": 99, "messages": turns});
+    let messages = post(gateway.clients, "/v1/messages", &asks).await;
+    counted(&last(&messages.text(), "usage"), ["input_tokens", "output_tokens"]);
+    let asks = json!({"model": "fast", "stream": true, "input": "how do I get to the station from here?"});
+    let responses = post(gateway.clients, "/v1/responses", &asks).await;
+    counted(&last(&responses.text(), "usage"), ["input_tokens", "output_tokens"]);
+    let asks = json!({"contents": [{"role": "user", "parts": [{"text": "how do I get to the station from here?"}]}]});
+    let gemini = post(gateway.clients, "/v1beta/models/fast:streamGenerateContent?alt=sse", &asks).await;
+    counted(&last(&gemini.text(), "usageMetadata"), ["promptTokenCount", "candidatesTokenCount"]);
+}
+
+#[tokio::test]
 async fn raw_requests_whose_output_cannot_be_limited_are_refused() {
     let (_ups, gateway) = town("fn on_request(req) { req.stop_on([\"x\"]); }");
     let reply = post(gateway.clients, "/passthrough/a/v1/chat/completions", &ask("m")).await;

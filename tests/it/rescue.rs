@@ -174,7 +174,7 @@ impl Door {
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Faults before the first content, each answered at once.
-const FAULTS: [&str; 21] = [
+const FAULTS: [&str; 22] = [
     "reset",
     "closed",
     "500",
@@ -193,6 +193,7 @@ const FAULTS: [&str; 21] = [
     "html-200",
     "wrong-shape",
     "only-done",
+    "says-nothing",
     "cut-before-content",
     "role-then-cut",
     "error-event",
@@ -213,6 +214,7 @@ fn fails(way: &str, stream: bool) -> Vec<Act> {
         "truncated-json" => acts::truncated(),
         "html-200" => acts::answer(200, &[("content-type", "text/html")], "<!doctype html><p>hello</p>"),
         "wrong-shape" => acts::answer(200, &[JSON], r#"{"hello":"world"}"#),
+        "says-nothing" => acts::says_nothing(0, stream),
         "only-done" if stream => acts::stream("data: [DONE]\n\n", usize::MAX),
         "cut-before-content" if stream => [acts::stream_head(), vec![Act::Close]].concat(),
         "role-then-cut" if stream => {

@@ -338,3 +338,24 @@ async fn hostile_policies_and_plugins_delay_no_unrelated_request_at_once() {
     }
     panic!("p50 and p99, before and under attack: {seen:?}");
 }
+
+#[tokio::test]
+async fn nobody_waits_for_a_plugin_beyond_his_patience() {
+    let upstream = Upstream::start(|_| acts::error(400, "no"));
+    let policy = r#"fn on_request(req) { if req.model == "up/asks" { plugin("tool").call("loop", #{}); } }
+        fn on_error(req, err) { plugin("tool").call("loop", #{}); }"#;
+    let plugin = forge::toolbox().module();
+    let gateway = town(&upstream, &plugin, "time: 20s").policy("10-slow.rhai", policy).start();
+    for model in ["up/asks", "up/fails"] {
+        let mut request =
+            client::request(http::Method::POST, "/v1/chat/completions", &client::ask(model).to_string());
+        request.headers_mut().insert("x-tollgate-timeout", "300ms".parse().unwrap());
+        let begun = Instant::now();
+        let reply = client::open(gateway.clients, request).await.unwrap().rest().await;
+        let took = begun.elapsed();
+        let expected = if model == "up/asks" { (504, "timeout_total") } else { (400, "bad_request") };
+        let code = reply.error()["code"].as_str().unwrap_or_default().to_owned();
+        assert_eq!((reply.status, code.as_str()), expected, "{model}: {reply:?}");
+        assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(3), "{model}: {took:?}");
+    }
+}

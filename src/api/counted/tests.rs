@@ -11,6 +11,7 @@ use crate::api::gemini_generate::Form;
 use crate::api::{anthropic_messages, gemini_generate, openai_chat};
 use crate::chat::{Request, Usage};
 use crate::facts::Body as _;
+use crate::facts::market::Scale as _;
 use crate::gateway::Head;
 use crate::json::Body;
 use crate::providers::{QuirkSettings, dialect};

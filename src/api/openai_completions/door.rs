@@ -96,6 +96,10 @@ impl Carry for Ask {
         })
     }
 
+    fn may_be_empty(&self) -> bool {
+        true
+    }
+
     fn wants_stream(&self) -> bool {
         facts::Body::stream(self)
     }

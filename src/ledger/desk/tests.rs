@@ -26,6 +26,9 @@ impl crate::facts::market::Scale for AsItIs {
     fn likely(&self, _: &TargetName, rough: u64) -> u64 {
         rough
     }
+    fn heard(&self, _: &TargetName, bytes: u64) -> u64 {
+        bytes.div_ceil(4)
+    }
 }
 
 impl Clock for Hands {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::{ComponentNamedList, ComponentType, Lift, Lower};
 
+use super::imports::LONGEST_LINE;
 use super::road::patient;
 use super::wire;
 use crate::plugin::answer::{
@@ -248,6 +249,14 @@ impl<'a> Visit<'a> {
         Ok(returned)
     }
 
+    /// Whether the plugin has not said too much in this second.
+    fn has_a_say(&self) -> bool {
+        self.plugin.guest.as_ref().is_ok_and(|guest| {
+            let grantee = &guest.grantee;
+            grantee.voice.raise(grantee.services.clock.unix_ms()).0
+        })
+    }
+
     /// Books the call.
     pub(super) fn end<T>(mut self, answer: Result<T, CallFault>) -> Called<T> {
         let took = self.started.elapsed();
@@ -275,9 +284,10 @@ impl<'a> Visit<'a> {
             }
         }
         if let Err(fault) = &answer
-            && fault.outcome.counts_against()
+            && is_told(fault, || self.has_a_say())
         {
             let (outcome, message) = (fault.outcome.as_str(), &*fault.message);
+            let message = message.get(..message.floor_char_boundary(LONGEST_LINE)).unwrap_or_default();
             tracing::warn!(
                 plugin = name,
                 function = self.function.as_str(),
@@ -290,10 +300,35 @@ impl<'a> Visit<'a> {
     }
 }
 
+/// Whether the log tells of it: what is the plugin's own fault, and, as long as it `may` speak, what it says itself that went
+/// wrong. To have no opinion is nothing wrong.
+fn is_told(fault: &CallFault, may: impl FnOnce() -> bool) -> bool {
+    fault.outcome.counts_against() || fault.outcome == Outcome::Failure && !fault.unsupported && may()
+}
+
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
             self.plugin.quarantine.leave(entry, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_what_a_plugin_says_that_went_wrong_unless_it_says_too_much() {
+        let fault = |outcome, unsupported| CallFault { unsupported, ..CallFault::new(outcome, "") };
+        for (fault, may, told) in [
+            (fault(Outcome::Failure, false), true, true),
+            (fault(Outcome::Failure, false), false, false),
+            (fault(Outcome::Failure, true), true, false),
+            (fault(Outcome::Trap, false), false, true),
+            (fault(Outcome::Busy, false), true, false),
+        ] {
+            assert_eq!(is_told(&fault, || may), told, "{fault:?}, {may}");
         }
     }
 }

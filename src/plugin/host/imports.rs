@@ -12,7 +12,7 @@ use crate::plugin::shelf::Full;
 use bindings::tollgate::plugin::{ai, clock, http, log, metrics, random, state, types};
 
 /// Bytes of one line in the log.
-const LONGEST_LINE: usize = 4096;
+pub(super) const LONGEST_LINE: usize = 4096;
 /// Bytes of the body of an answer to a plugin's request.
 const LARGEST_DELIVERY: usize = 4 << 20;
 /// Texts of one `embed`.

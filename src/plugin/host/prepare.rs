@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
@@ -36,15 +36,12 @@ pub(in crate::plugin) struct Preparation {
     pub(in crate::plugin) cache: Option<PathBuf>,
     pub(in crate::plugin) settings: PluginSettings,
     pub(in crate::plugin) bytes: Vec<u8>,
-    /// How long it is waited for.
-    pub(in crate::plugin) patience: Duration,
 }
 
 impl Preparation {
-    /// Prepares the plugin on a thread of its own and waits for it: a file that makes the compiler panic or stall ends
-    /// in an error as well.
-    pub(in crate::plugin) fn run(self) -> Result<Guest, String> {
-        let patience = self.patience;
+    /// Prepares the plugin on a thread of its own, where a file that makes the compiler panic or stall harms nobody: the
+    /// receiver hears what came of it, or that nothing will.
+    pub(in crate::plugin) fn start(self) -> Result<Receiver<Result<Guest, String>>, String> {
         let (done, waiting) = mpsc::sync_channel(1);
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -57,16 +54,7 @@ impl Preparation {
         };
         let builder = thread::Builder::new().name("plugin-prepare".into()).stack_size(STACK);
         builder.spawn(work).map_err(|error| format!("thread: {error}"))?;
-        waiting.recv_timeout(patience).unwrap_or_else(|error| {
-            Err(match error {
-                RecvTimeoutError::Timeout => format!(
-                    "not compiled within {patience:?}; that goes on behind, and a reload a minute later finds what it made"
-                ),
-                RecvTimeoutError::Disconnected => {
-                    "its preparation broke off: the file is malformed, or too odd".into()
-                }
-            })
-        })
+        Ok(waiting)
     }
 
     async fn prepare(self) -> Result<Guest, String> {

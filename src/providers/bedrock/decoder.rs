@@ -64,9 +64,7 @@ impl ConverseDecoder {
         }
         let payload = &message.payload;
         let read = serde_json::from_slice::<Wire>(payload).ok();
-        let Some(wire) = read
-            .or_else(|| serde_json::from_str(&self.halves.join(std::str::from_utf8(payload).ok()?)?).ok())
-        else {
+        let Some(wire) = read.or_else(|| serde_json::from_str(&self.halves.mend(payload)).ok()) else {
             let text = "the provider sent an event that is not what its type promises";
             return Err(fault::malformed(text));
         };

@@ -34,7 +34,7 @@ pub(super) fn answer(body: &[u8], now_ms: u64) -> Result<Answer, Fault> {
     choice.finish = Some(match object.shift_remove("finish_reason") {
         Some(Value::String(word)) => finish::read(&word, calls, error.as_deref(), now_ms)?,
         _ if calls => FinishReason::ToolCalls.into(),
-        _ => FinishReason::Stop.into(),
+        _ => return Err(fault::unfinished()),
     });
     choice.logprobs = logprobs::read(object.shift_remove("logprobs"));
     let counted = object.shift_remove("usage");

@@ -172,7 +172,7 @@ impl CohereDecoder {
             (Some(word), error) => finish::read(word, calls, error, self.now_ms)?,
             (None, Some(error)) => finish::read("ERROR", calls, Some(error), self.now_ms)?,
             (None, None) if calls => FinishReason::ToolCalls.into(),
-            (None, None) => FinishReason::Stop.into(),
+            (None, None) => return Err(fault::unfinished()),
         };
         let mut rest = Object::new();
         decode::keep_billed(counted, &mut rest);

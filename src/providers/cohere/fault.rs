@@ -31,3 +31,8 @@ pub(super) fn malformed(message: &'static str) -> Fault {
 pub(super) fn truncated() -> Fault {
     Fault::new(FaultKind::Truncated, "the provider's stream ended before its answer was complete")
 }
+
+/// An answer that does not say why it ended.
+pub(super) fn unfinished() -> Fault {
+    Fault::new(FaultKind::Truncated, "the provider's answer does not say why it ended")
+}

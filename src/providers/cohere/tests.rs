@@ -350,6 +350,9 @@ fn answers_that_broke_off_are_faults() {
     assert!(fault.message.contains("overloaded"), "{fault}");
     assert_eq!(end(r#"{"error":"x"}"#).unwrap_err().kind, FaultKind::ServerError);
     assert_eq!(end(r#"{"finish_reason":"COMPLETE"}"#).unwrap().last(), Some(&Event::End));
+    assert_eq!(end("{}").unwrap_err().kind, FaultKind::Truncated, "it does not say why it ended");
+    let body = r#"{"id":"m","finish_reason":null,"message":{"role":"assistant","content":[{"type":"text","text":"a"}]}}"#;
+    assert_eq!(cohere().decode(body.as_bytes()).unwrap_err().kind, FaultKind::Truncated);
     for (body, kind) in [
         ("", FaultKind::Truncated),
         ("data: {\"type\":\"message-start\"}\n\ndata: [DONE]\n\n", FaultKind::Truncated),

@@ -64,7 +64,7 @@ impl GeminiDecoder {
             return Ok(());
         }
         let value = json::parse(json)
-            .or_else(|| json::parse(self.halves.join(std::str::from_utf8(json).ok()?)?.as_bytes()))
+            .or_else(|| json::parse(self.halves.mend(json).as_bytes()))
             .ok_or_else(|| fault::malformed("the provider sent a stream event that is not JSON"))?;
         let mut object = match value {
             Value::Object(object) if !fault::is_error(&object) => object,

@@ -444,3 +444,28 @@ fn a_character_that_was_cut_in_halves_is_one_again() {
     let passed: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
     assert_eq!(String::from_utf8_lossy(&passed), sent, "a client of the dialect gets what was sent");
 }
+
+#[test]
+fn bytes_that_are_no_utf8_are_replaced_and_the_stream_lives() {
+    let piece = |text: &[u8]| {
+        let [before, behind] =
+            [&b"data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\""[..], b"\"}]}}]}\n\n"];
+        [before, text, behind].concat()
+    };
+    let sent = [piece(b"a\xff"), piece(b"b")].concat();
+    let (mut decoder, mut events) = (gemini().stream_decoder(), Vec::new());
+    decoder.feed(&sent, &mut events).unwrap();
+    let texts = events.iter().filter_map(|event| match event {
+        Event::Text { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    assert_eq!(texts.collect::<String>(), "a\u{fffd}b");
+    let provider = gemini();
+    for mut relay in [provider.relay().unwrap().stream(true), provider.relay().unwrap().stream_as_it_comes()]
+    {
+        let mut frames = Vec::new();
+        relay.feed(sent.clone().into(), &mut frames).unwrap();
+        let passed: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+        assert_eq!(String::from_utf8(passed).unwrap(), String::from_utf8_lossy(&sent));
+    }
+}

@@ -128,9 +128,9 @@ impl GeminiStream {
         Self { untouched: true, ..Self::new() }
     }
 
-    fn piece(&mut self, piece: Piece, out: &mut Vec<Frame>) -> Result<(), Fault> {
+    fn piece(&mut self, mut piece: Piece, out: &mut Vec<Frame>) -> Result<(), Fault> {
         let speaks = !piece.json.trim_ascii().is_empty();
-        let content = speaks && self.look(&piece.json)?;
+        let content = speaks && self.look(&mut piece)?;
         let bytes = match self.pieces {
             _ if self.untouched => piece.raw,
             Pieces::Array(_) if speaks => event(&piece.json),
@@ -143,14 +143,18 @@ impl GeminiStream {
     }
 
     /// Reads one document; whether a client sees content by it.
-    fn look(&mut self, json: &[u8]) -> Result<bool, Fault> {
-        let joined;
+    fn look(&mut self, piece: &mut Piece) -> Result<bool, Fault> {
+        let Piece { json, raw } = piece;
+        let mended;
         let read = match serde_json::from_slice::<Peek<'_>>(json) {
             Ok(peek) => Ok(peek),
             Err(_) => {
-                let text = std::str::from_utf8(json).unwrap_or_default();
-                joined = self.halves.join(text).unwrap_or_default();
-                serde_json::from_str(&joined)
+                mended = self.halves.mend(json);
+                if simdutf8::basic::from_utf8(json).is_err() {
+                    *raw = String::from_utf8_lossy(raw).into_owned().into();
+                    *json = String::from_utf8_lossy(json).into_owned().into();
+                }
+                serde_json::from_str(&mended)
             }
         };
         let peek = match read {

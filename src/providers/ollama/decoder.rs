@@ -33,8 +33,7 @@ impl OllamaDecoder {
         if self.ended {
             return Ok(());
         }
-        let value = json::parse(line)
-            .or_else(|| json::parse(self.halves.join(std::str::from_utf8(line).ok()?)?.as_bytes()));
+        let value = json::parse(line).or_else(|| json::parse(self.halves.mend(line).as_bytes()));
         let said = Said::of(value, self.now_ms)?;
         let choice = 0;
         if self.seed.is_none() {

@@ -301,3 +301,17 @@ fn a_character_that_was_cut_in_halves_is_one_again() {
     }
     assert_eq!((&*thought, &*text), ("a😀b", "c😀d\u{fffd} e"));
 }
+
+#[test]
+fn bytes_that_are_no_utf8_are_replaced_and_the_stream_lives() {
+    let body = [
+        &b"{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"a\xff\"},\"done\":false}\n"[..],
+        b"{\"model\":\"m\",\"done\":true,\"done_reason\":\"stop\"}\n",
+    ];
+    let events = decoded(&[&body.concat()]).unwrap();
+    let texts = events.iter().filter_map(|event| match event {
+        Event::Text { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    assert_eq!(texts.collect::<String>(), "a\u{fffd}");
+}

@@ -240,7 +240,12 @@ fn is_too_long(envelope: &Envelope) -> bool {
         "prompt exceeds",
         "exceeds max length",
         "exceed context limit",
-        "too many tokens: size limit exceeded",
+        "too many tokens: ",
+        "longer than the maximum model length",
+        // TensorRT-LLM.
+        "greater than 0, default_max_tokens",
+        "should not exceed max_num_tokens",
+        "exceeds maximum input length",
     ];
     says(envelope, CODES)
         || mentions(envelope, WORDS)
@@ -376,6 +381,30 @@ mod tests {
             (
                 400,
                 r#"{"error":{"message":"The total length of all messages is too long.","type":"too_many_prompt_tokens","code":400}}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                r#"{"message":"too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 9000."}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"The decoder prompt (length 9000) is longer than the maximum model length of 4096.","type":"BadRequestError","code":400}}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                r#"{"object":"error","message":"default_max_tokens (-300) must be greater than 0, default_max_tokens (-300) = max_seq_len (8192) - splited_prompt_len (8492)","type":"BadRequestError","code":400}"#,
+                K::ContextTooLong,
+                400,
+            ),
+            (
+                400,
+                r#"{"object":"error","message":"The sum of prompt length (9000.0), query length (0) should not exceed max_num_tokens (8192)","code":400}"#,
                 K::ContextTooLong,
                 400,
             ),

@@ -14,7 +14,7 @@ use crate::providers::openai;
 /// The provider's error where one stands in place of an answer.
 pub(super) fn answer(body: &[u8], keeper: &str, now_ms: u64) -> Result<Answer, Fault> {
     let text = json::text_of(body.trim_ascii());
-    let peek = whole::read(&text, now_ms)?;
+    let peek = whole::complete(&text, now_ms)?;
     let (usage, finish) = (peek.usage(), peek.finish());
     let Some(finish) = finish else {
         return Err(openai::fault::malformed("the provider answers in the background"));

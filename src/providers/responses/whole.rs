@@ -52,7 +52,7 @@ struct ItemPeek<'a> {
 pub(super) fn relay(body: Bytes, now_ms: u64) -> Result<Relayed, Fault> {
     let body = body.slice_ref(body.trim_ascii());
     let text = json::text_of(&body);
-    let peek = read(&text, now_ms)?;
+    let peek = complete(&text, now_ms)?;
     let (usage, finish) = (peek.usage(), peek.finish().map(|finish| finish.reason.word()));
     Ok(Relayed { usage, finish, lost: Vec::new(), body })
 }
@@ -68,6 +68,16 @@ pub(super) fn read(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
         return if peek.has_failed() { Err(fault::failed(peek.error.as_ref(), now_ms)) } else { Ok(peek) };
     }
     Err(no_response(text, now_ms))
+}
+
+/// Reads a response that is all there is of an answer: one that is complete has what was said in it.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn complete(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
+    let peek = read(text, now_ms)?;
+    let says_nothing = peek.output.is_none() && peek.status.as_deref() == Some("completed");
+    if says_nothing { Err(no_response(text, now_ms)) } else { Ok(peek) }
 }
 
 /// What a body says that is no response.
@@ -198,6 +208,7 @@ mod tests {
             (r#"{"error":{"message":"x","type":"rate_limit_error"}}"#, Err(FaultKind::RateLimited)),
             (r#"{"error":"Model is overloaded","code":"overloaded"}"#, Err(FaultKind::Overloaded)),
             (r#"{"object":"chat.completion","choices":[]}"#, Err(FaultKind::Malformed)),
+            (r#"{"object":"response","status":"completed"}"#, Err(FaultKind::Malformed)),
             ("<html>", Err(FaultKind::Malformed)),
             ("", Err(FaultKind::Malformed)),
         ] {

@@ -7,10 +7,12 @@ use bytes::Bytes;
 
 use super::channel::{Channel, Needle, Then};
 use crate::chat::{Answer, Choice, Event, Finish, FinishReason, Part, StreamDecoder, Usage};
+use crate::facts::market::Scale;
 use crate::fault::Fault;
 use crate::json::write_text;
 use crate::plan::OutputRules;
 use crate::providers::{Frame, StreamRelay};
+use crate::target::TargetName;
 
 /// What is looked for in answers.
 pub(super) struct Filter {
@@ -110,10 +112,20 @@ fn stop(before: &str) -> Finish {
     Finish { reason: FinishReason::Stop, raw: None, stop_sequence: Some(before.to_owned()) }
 }
 
+/// What an answer used whose provider is not heard to the end, so that it never says.
+#[derive(Clone)]
+pub(super) struct Reckoning {
+    pub(super) scale: Arc<dyn Scale>,
+    pub(super) target: TargetName,
+    /// A quarter of the prompt's bytes.
+    pub(super) rough: u64,
+}
+
 /// A stream whose texts are looked through.
 pub(super) struct Filtered {
     inner: Box<dyn StreamDecoder>,
     filter: Arc<Filter>,
+    reckoning: Option<Reckoning>,
     /// Alternatives that were asked for.
     wanted: u64,
     choices: BTreeMap<u32, State>,
@@ -137,9 +149,14 @@ struct State {
 }
 
 impl Filtered {
-    pub(super) fn new(inner: Box<dyn StreamDecoder>, filter: Arc<Filter>, wanted: u64) -> Self {
+    pub(super) fn new(
+        inner: Box<dyn StreamDecoder>,
+        filter: Arc<Filter>,
+        reckoning: Option<Reckoning>,
+        wanted: u64,
+    ) -> Self {
         let (choices, came) = (BTreeMap::new(), Vec::new());
-        Self { inner, filter, wanted, choices, came, usage: None, over: false }
+        Self { inner, filter, reckoning, wanted, choices, came, usage: None, over: false }
     }
 
     /// Takes what the provider says, until its answer is over for the client.
@@ -186,12 +203,26 @@ impl Filtered {
     /// Every alternative is complete and one of them was ended here: the provider need not go on.
     fn end(&mut self, out: &mut Vec<Event>) {
         self.over = true;
-        if let Some(usage) = self.usage {
-            let said: u64 = self.choices.values().map(|state| state.said).sum();
-            let output = usage.output.max(said.div_ceil(4));
+        let said: u64 = self.choices.values().map(|state| state.said).sum();
+        let begun = self.usage.or_else(|| Some(self.reckoning.as_ref()?.asked()));
+        if let Some(usage) = begun {
+            let heard = self.reckoning.as_ref().map_or_else(|| said.div_ceil(4), |it| it.heard(said));
+            let output = usage.output.max(heard);
             out.push(Event::Usage(Usage { output, estimated: true, ..usage }));
         }
         out.push(Event::End);
+    }
+}
+
+impl Reckoning {
+    /// What was asked.
+    fn asked(&self) -> Usage {
+        Usage { input: self.scale.likely(&self.target, self.rough), ..Usage::default() }
+    }
+
+    /// The tokens of so many bytes of an answer.
+    fn heard(&self, bytes: u64) -> u64 {
+        self.scale.heard(&self.target, bytes)
     }
 }
 
@@ -341,8 +372,12 @@ mod tests {
     }
 
     fn filtered(events: Vec<Event>, wanted: u64) -> Vec<Event> {
-        let filter = Arc::new(Filter::new(&rules()));
-        let (mut decoder, mut out) = (Filtered::new(Box::new(Ready(events)), filter, wanted), Vec::new());
+        reckoned(events, None, wanted)
+    }
+
+    fn reckoned(events: Vec<Event>, reckoning: Option<Reckoning>, wanted: u64) -> Vec<Event> {
+        let (filter, ready) = (Arc::new(Filter::new(&rules())), Box::new(Ready(events)));
+        let (mut decoder, mut out) = (Filtered::new(ready, filter, reckoning, wanted), Vec::new());
         decoder.feed(b"", &mut out).unwrap();
         decoder.finish(&mut out).unwrap();
         out
@@ -362,6 +397,34 @@ mod tests {
             filtered(vec![text(0, "go on S"), text(0, "TOP now"), text(0, "more"), finish(0), Event::End], 1);
         let ended = Event::Finish { choice: 0, finish: stop("STOP") };
         assert_eq!(out, [text(0, "go on "), ended, Event::End]);
+    }
+
+    /// Counts words of five bytes, and one more in each prompt.
+    struct Fives;
+    impl Scale for Fives {
+        fn likely(&self, _: &TargetName, rough: u64) -> u64 {
+            rough + 1
+        }
+        fn heard(&self, _: &TargetName, bytes: u64) -> u64 {
+            bytes.div_ceil(5)
+        }
+    }
+
+    #[test]
+    fn who_is_not_heard_to_the_end_has_its_use_estimated() {
+        let target = TargetName::parse("p/m").unwrap();
+        let reckoning = Reckoning { scale: Arc::new(Fives), target, rough: 40 };
+        let said = |input, output| Usage { input, output, estimated: true, ..Usage::default() };
+        let known = |input, output| Event::Usage(Usage { input, output, ..Usage::default() });
+        for (before, expected) in
+            [(None, said(41, 2)), (Some(known(7, 1)), said(7, 2)), (Some(known(7, 9)), said(7, 9))]
+        {
+            let events = before.into_iter().chain([text(0, "go on STOP now"), finish(0)]).collect();
+            let out = reckoned(events, Some(reckoning.clone()), 1);
+            assert_eq!(out[out.len() - 2..], [Event::Usage(expected), Event::End]);
+        }
+        let whole = reckoned(vec![text(0, "go on"), finish(0), Event::End], Some(reckoning), 1);
+        assert_eq!(whole, [text(0, "go on"), finish(0), Event::End], "its provider says what it used");
     }
 
     #[test]

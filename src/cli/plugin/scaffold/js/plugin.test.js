@@ -9,3 +9,11 @@ test('the label whose words are used most comes first', () => {
   const { labels } = classify.classify({}, [segment]);
   assert.deepEqual(labels.map((label) => label.name), ['code', 'food']);
 });
+
+test('what goes wrong is told with its place', () => {
+  assert.throws(() => classify.classify({}, [null]), ({ tag, val }) => {
+    assert.equal(tag, 'internal');
+    return /^TypeError: .* at /s.test(val);
+  });
+  assert.throws(() => lifecycle.init('{'), (error) => /^SyntaxError: /.test(error));
+});
