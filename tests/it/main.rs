@@ -78,6 +78,7 @@ mod seeing;
 mod shared;
 mod sink;
 mod strict;
+mod tenants;
 mod testing_policies;
 mod tokens;
 mod tools;
