@@ -26,6 +26,7 @@ mod decisions;
 mod deploying;
 mod dialects;
 mod disks;
+mod documented;
 mod errors;
 mod every_door;
 mod failover;
