@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use grant::{Grant, NotYours, Scope};
 pub use priority::Priority;
-pub use tenant::{Tenant, one_client};
+pub use tenant::{Owner, Tenant, one_client};
 
 /// The client behind a request. Never holds a credential.
 #[derive(Debug, Clone, Default)]

@@ -19,7 +19,7 @@ pub use request::{
     ToolChoice, ToolKind,
 };
 pub use tier::Tier;
-pub use usage::{Billed, Breadth, Usage};
+pub use usage::{Billed, Breadth, Manner, Usage};
 
 /// An object whose fields keep their order.
 pub type Object = serde_json::Map<String, serde_json::Value>;

@@ -18,6 +18,7 @@ mod heeded;
 mod identify;
 mod inspect;
 mod intake;
+mod items;
 mod keeping;
 mod line;
 mod market;
@@ -56,6 +57,7 @@ pub use door::{Asked, Door, Head, Later, StreamForm};
 pub use errands::{Errands, Runner};
 pub use figures::{Figures, Terms};
 pub use intake::{Ahead, Approach, Intake, Unread};
+pub use items::{Items, Named, Told, own_name};
 pub use market::Board;
 pub use memory::Memory;
 pub use probe::probe;
@@ -154,6 +156,6 @@ impl Gateway {
 
     /// The answers kept for one caller.
     pub fn shelf(&self, caller: &Caller) -> Shelf {
-        self.shared.answers.shelf(self.shared.snapshot.load().kept, caller.key_id.clone())
+        self.shared.answers.shelf(self.shared.snapshot.load().kept, caller.key_id.clone()).of(caller.owner())
     }
 }

@@ -6,6 +6,7 @@
 mod answers;
 mod decisions;
 pub mod keystore;
+mod owners;
 pub mod postgres;
 pub mod redis;
 pub mod registry;
@@ -15,5 +16,6 @@ mod versions;
 
 pub use answers::{Answers, Bounds, Kept, Shelf};
 pub use decisions::{Decisions, Draft, chosen, files, find_in, lines};
+pub use owners::{Claim, Known, Made, OWNERS_TABLES, Owners, SHARED_OWNERS, Sharing};
 pub use settings::{Abandoned, DecisionSettings, OnLoss, PostgresSettings, ResponseSettings, StateSettings};
 pub use versions::{Version, VersionFile, Versions};

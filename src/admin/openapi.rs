@@ -1,5 +1,7 @@
 //! `/admin/v1/openapi.json`: every endpoint of this listener, described by OpenAPI 3.1.
 
+mod answers;
+
 use std::sync::LazyLock;
 
 use axum::response::{IntoResponse, Response};
@@ -78,7 +80,7 @@ fn document() -> Value {
     for (method, path, summary, body, query) in OPERATIONS {
         let place = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
         if let Some(place) = place.as_object_mut() {
-            place.insert((*method).to_owned(), operation(path, summary, body, query));
+            place.insert((*method).to_owned(), operation(method, path, summary, body, query));
         }
     }
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -92,6 +94,9 @@ fn document() -> Value {
     let mut schemas = generator.take_definitions(true);
     schemas.extend(of_usage());
     schemas.insert("Any".into(), json!({}));
+    let written = |name: &str| schemas.get(name).cloned().unwrap_or_default();
+    let told = answers::schemas(&written("KeyTerms"), &written("ChaosSettings"));
+    schemas.extend(told);
     let new_key = new_key(schemas.get("KeyTerms").cloned().unwrap_or_default());
     schemas.insert("NewKey".into(), new_key);
     let why = json!({ "type": "string", "description": "Why." });
@@ -208,7 +213,7 @@ fn usage_parameter(name: &str) -> Option<Value> {
     })
 }
 
-fn operation(path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
+fn operation(method: &str, path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
     let text = json!({ "type": "string" });
     let named = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let in_path = named.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
@@ -234,8 +239,9 @@ fn operation(path: &str, summary: &str, body: &str, query: &[&str]) -> Value {
             },
         },
     });
-    if is_usage {
-        operation["responses"]["200"]["content"] = usage_answers();
+    let content = if is_usage { Some(usage_answers()) } else { answers::content(method, path) };
+    if let Some(content) = content {
+        operation["responses"][done]["content"] = content;
     }
     if let Some(operation) = operation.as_object_mut() {
         if !body.is_empty() {
@@ -333,6 +339,19 @@ mod tests {
         assert_eq!(key["additionalProperties"], false);
         let has = |name: &str| key["properties"].get(name).is_some();
         assert!(has("name") && has("team") && !has("secret") && !has("hash"), "{key:#}");
+    }
+
+    #[test]
+    fn every_answer_has_a_schema() {
+        let document = document();
+        for (method, path, ..) in OPERATIONS {
+            let answers = document["paths"][path][method]["responses"].as_object().unwrap();
+            let (_, done) = answers.iter().find(|(status, _)| status.starts_with('2')).unwrap();
+            assert!(done["content"].as_object().is_some_and(|kinds| !kinds.is_empty()), "{method} {path}");
+        }
+        for (method, path, _) in answers::ANSWERS {
+            assert!(OPERATIONS.iter().any(|(m, p, ..)| (m, p) == (method, path)), "{method} {path}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod ask;
 mod azure;
+mod items;
 mod kept;
 mod original;
 

@@ -14,7 +14,7 @@ use super::openai_completions::prompts_in;
 use crate::executor::{Carry, RawForm};
 use crate::facts;
 use crate::fault::{Fault, FaultKind};
-use crate::gateway::Asked;
+use crate::gateway::{Asked, Items};
 use crate::json::Body;
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
 use crate::upstream::Upload;
@@ -27,6 +27,10 @@ pub(super) trait Way: Send + Sync {
     fn raw(&self, target: &Target) -> Option<RawForm>;
     /// What a client who wants to speak WebSocket is answered with.
     fn switch(&self) -> Option<&HeaderMap> {
+        None
+    }
+    /// The same for the page of a list that begins behind this one.
+    fn page(&self, _after: &str) -> Option<Box<dyn Way>> {
         None
     }
     /// The answer of a target that has to be translated.
@@ -47,6 +51,8 @@ pub(super) struct RawAsk {
     pub(super) upload: Option<Upload>,
     /// What policies may see.
     pub(super) seen: Seen,
+    /// What it has to do with things that the provider keeps.
+    pub(super) items: Option<Items>,
     /// How it is said.
     pub(super) way: Box<dyn Way>,
 }
@@ -176,6 +182,23 @@ impl Asked for RawAsk {
     /// Nothing is made of no body.
     fn is_look(&self) -> bool {
         self.pinned && self.bytes == 0 && self.upload.is_none() && self.way.switch().is_none()
+    }
+
+    fn items(&self) -> Option<Items> {
+        self.items.clone()
+    }
+
+    fn page(&self, after: &str) -> Option<Arc<dyn Carry>> {
+        let Self { model, pinned, .. } = self;
+        Some(Arc::new(Self {
+            model: model.clone(),
+            pinned: *pinned,
+            bytes: 0,
+            upload: None,
+            seen: Seen::default(),
+            items: None,
+            way: self.way.page(after)?,
+        }))
     }
 
     fn is_batch(&self) -> bool {

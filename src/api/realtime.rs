@@ -66,6 +66,7 @@ impl Door for Realtime {
             bytes: 0,
             upload: None,
             seen,
+            items: None,
             way: Box::new(way),
         }))))
     }

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use super::{Caller, Priority};
 
@@ -54,6 +55,34 @@ impl Caller {
             (.., address) => address.map(one_client).hash(&mut hash),
         }
         Tenant { who: hash.finish(), priority: self.priority }
+    }
+}
+
+/// To whom belongs what somebody made at a provider: the same who share as one [`Tenant`], by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// All keys of a team.
+    Team(Arc<str>),
+    /// A key, or the subject of a token.
+    Key(Arc<str>),
+}
+
+impl Owner {
+    /// As it is written down.
+    pub fn word(&self) -> Arc<str> {
+        match self {
+            Self::Team(team) => format!("team:{team}").into(),
+            Self::Key(key) => format!("key:{key}").into(),
+        }
+    }
+}
+
+impl Caller {
+    /// To whom belongs what it makes; `None` where nobody has to show who he is.
+    pub fn owner(&self) -> Option<Owner> {
+        self.grant.as_ref()?;
+        let key = || self.key_id.clone().map(Owner::Key);
+        self.team.clone().map(Owner::Team).or_else(key)
     }
 }
 

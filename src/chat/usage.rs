@@ -75,6 +75,12 @@ pub struct Usage {
     /// The service that did it, where the answer or the request as it went out named one.
     #[serde(skip_serializing_if = "is_usual")]
     pub tier: Option<Tier>,
+    /// Whether the provider looked at its maps.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub maps: bool,
+    /// In which manner it was done, where the answer says so and that has a price of its own.
+    #[serde(skip_serializing_if = "Manner::is_usual")]
+    pub manner: Manner,
     /// What is charged for, where the provider says that this is other than what was read and written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billed: Option<Billed>,
@@ -84,6 +90,25 @@ pub struct Usage {
     /// The figures are counted by the gateway because the provider gave none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
+}
+
+/// A manner of work for which tokens cost more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Manner {
+    /// In the fast mode of the model.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fast: bool,
+    /// In the United States alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub us_only: bool,
+}
+
+impl Manner {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How much of the web is read for an answer.

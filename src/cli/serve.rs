@@ -29,7 +29,7 @@ use crate::house::{
     share_keys,
 };
 use crate::keys::{KeyDesk, Refused};
-use crate::ledger;
+use crate::ledger::{self, Central};
 use crate::listener::{Drain, Handler, Listener, Peer, RequestBody};
 use crate::plugin::Services;
 use crate::store::sqlite::{Sqlite, Trouble};
@@ -216,8 +216,14 @@ async fn note_secrets(keys: &KeyDesk, references: &[String]) -> Result<(), Strin
     keys.note("gateway", "secrets.read", "start", read).await.map_err(|refused| refused.to_string())
 }
 
-/// Answers are found by the other gateways, if there may be any.
-fn share_answers(shared: &Shared) {
+/// Answers are found by the other gateways, if there may be any; whose things are that providers keep outlives the process.
+fn share_answers(shared: &Arc<Shared>) {
+    if let Some(database) = &shared.database {
+        let desk = shared.figures.desk();
+        shared.answers.owners().keep_in(database.clone(), desk.central().map(Central::database));
+        let answers = shared.answers.clone();
+        tokio::spawn(async move { answers.owners().look_after().await });
+    }
     if let Some(redis) = shared.figures.redis().filter(|redis| redis.settings().cache) {
         shared.cache.share(redis, shared.clock.clone(), "c");
         shared.repeats.share(redis, shared.clock.clone(), "i");

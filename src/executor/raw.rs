@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 
 use super::answering::Answering;
@@ -106,6 +106,33 @@ impl Raw {
             None if self.complaint.is_some() || asked == Usage::default() => None,
             None => Some(Usage { characters, images, estimated, input, tier: self.tier, ..Usage::default() }),
         }
+    }
+
+    /// Holds its beginning: up to so many bytes, or until `is_enough`. Says whether that is all.
+    ///
+    /// # Errors
+    /// When it breaks off before.
+    pub async fn hold(
+        &mut self,
+        most: usize,
+        is_enough: impl Fn(&[u8]) -> bool,
+    ) -> Result<(Bytes, bool), Fault> {
+        let mut held = BytesMut::new();
+        loop {
+            match std::future::poll_fn(|cx| self.poll_piece(cx)).await {
+                Piece::Bytes(bytes) => held.extend_from_slice(&bytes),
+                Piece::End => return Ok((held.freeze(), true)),
+                Piece::Broken(fault) => return Err(fault),
+            }
+            if held.len() >= most || is_enough(&held) {
+                return Ok((held.freeze(), false));
+            }
+        }
+    }
+
+    /// Begins with these bytes, in the place of those that were held.
+    pub fn begin_with(&mut self, bytes: Bytes) {
+        self.begun = Some(bytes);
     }
 
     /// The next bytes for the client.

@@ -13,9 +13,15 @@ use crate::fault::Fault;
 use crate::limits::{Need, Subject, USUAL_OUTPUT};
 
 impl Opened<'_> {
-    /// Takes one request, and the tokens that it is reckoned to need, from every limit that holds for it. What it needed
+    /// Refuses what names things of others; takes one request, and the tokens that it is reckoned to need, from every limit that holds for it. What it needed
     /// in the end is corrected when it is settled.
     pub(super) async fn take_limits(&mut self, asked: &dyn Asked) -> Result<(), Fault> {
+        if self.caller.grant.is_some()
+            && let Some(items) = asked.items()
+        {
+            // Boxed, as all that few requests need.
+            Box::pin(self.may_name(items)).await?;
+        }
         let rules = &self.snapshot.rate_limits;
         let of_key = self.holder.as_ref().and_then(|holder| holder.rules.as_ref());
         if rules.is_empty() && of_key.is_none() {

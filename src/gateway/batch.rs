@@ -124,11 +124,16 @@ impl Results {
         }
     }
 
-    /// The batch, and what it used, with its cost as far as all prices are known; `None` where not all could be read.
-    pub(super) fn done(mut self, paid: impl Fn(&str, &str) -> Option<Usage>) -> Option<(Box<str>, Usage)> {
+    /// Whose they are.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What it used, with its cost as far as all prices are known; `None` where not all could be read.
+    pub(super) fn done(mut self, paid: impl Fn(&str, &str) -> Option<Usage>) -> Option<Usage> {
         let last = std::mem::take(&mut self.line);
         self.read(&last, &paid);
-        self.is_plain.then_some((self.id, Usage { said_cost: self.cost, ..self.used }))
+        self.is_plain.then_some(Usage { said_cost: self.cost, ..self.used })
     }
 
     fn read(&mut self, line: &[u8], paid: &impl Fn(&str, &str) -> Option<Usage>) {
@@ -204,7 +209,7 @@ mod tests {
             for size in [1, 7, 1_000] {
                 let mut results = Results::new("b".into());
                 text.as_bytes().chunks(size).for_each(|piece| results.feed(piece, paid));
-                let used = results.done(paid).map(|(_, usage)| (usage.input, usage.said_cost));
+                let used = results.done(paid).map(|usage| (usage.input, usage.said_cost));
                 assert_eq!(used, expected, "{text} by {size}");
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri};
 
-use super::{Approach, Intake};
+use super::{Approach, Intake, Items};
 use crate::chat::Usage;
 use crate::executor::Carry;
 use crate::facts::{self, Endpoint};
@@ -125,6 +125,16 @@ pub trait Asked: Carry + facts::Body {
     fn results(&self) -> Option<&str> {
         None
     }
+    /// What it has to do with things that its provider keeps for the client who made them.
+    fn items(&self) -> Option<Items> {
+        Items::named_in(self.json()?)
+    }
+
+    /// The same request for the page of a list that begins behind this one; `None` where it asks for no list.
+    fn page(&self, _after: &str) -> Option<Arc<dyn Carry>> {
+        None
+    }
+
     /// What this whole answer says of work in the background.
     fn later(&self, _answer: &[u8], _usage: Option<&Usage>) -> Later {
         Later::No

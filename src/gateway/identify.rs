@@ -15,6 +15,10 @@ use crate::fault::{Fault, FaultKind};
 use crate::headers;
 use crate::keys::{Auth, Holder, Visit};
 
+/// How often a request waits for a reading of the keys that tokens are signed with: the one under way may have begun before
+/// the token's key was published.
+const RENEWALS: usize = 2;
+
 impl Gateway {
     /// Who stands at a door that is not in the line.
     ///
@@ -28,15 +32,18 @@ impl Gateway {
         address: Option<IpAddr>,
         endpoint: Option<Endpoint>,
     ) -> Result<Caller, Fault> {
-        let seen = self.holder(snapshot, headers, uri, address, endpoint);
-        let holder = if seen.as_ref().is_err_and(|refusal| snapshot.auth.may_renew(refusal)) {
+        let since = Instant::now();
+        let mut seen = self.holder(snapshot, (headers, uri), (address, since), endpoint);
+        for _ in 0..RENEWALS {
+            if !seen.as_ref().is_err_and(|refusal| snapshot.auth.may_renew(refusal)) {
+                break;
+            }
             drop(seen);
             // Boxed, as all that few requests need.
             Box::pin(snapshot.auth.renewed()).await;
-            self.holder(snapshot, headers, uri, address, endpoint)?
-        } else {
-            seen?
-        };
+            seen = self.holder(snapshot, (headers, uri), (address, since), endpoint);
+        }
+        let holder = seen?;
         let mut caller = Caller { address, ..Caller::default() };
         if let Some(holder) = holder {
             name(&mut caller, &holder);
@@ -48,16 +55,15 @@ impl Gateway {
     fn holder(
         &self,
         snapshot: &Snapshot,
-        headers: &HeaderMap,
-        uri: &Uri,
-        address: Option<IpAddr>,
+        (headers, uri): (&HeaderMap, &Uri),
+        (address, since): (Option<IpAddr>, Instant),
         endpoint: Option<Endpoint>,
     ) -> Result<Option<Arc<Holder>>, Fault> {
         if matches!(snapshot.auth, Auth::None) {
             return Ok(None);
         }
         let now_ms = self.shared.clock.unix_ms();
-        let visit = Visit { headers, uri, address, endpoint, now_ms, now: Instant::now() };
+        let visit = Visit { headers, uri, address, endpoint, now_ms, since, now: Instant::now() };
         self.shared.figures.keys.identify(&snapshot.auth, &visit)
     }
 }
@@ -65,21 +71,24 @@ impl Gateway {
 impl Opened<'_> {
     /// Finds out who asks.
     pub(super) async fn recognise(&mut self) -> Result<(), Fault> {
-        let seen = self.look();
-        if !seen.as_ref().is_err_and(|refusal| self.snapshot.auth.may_renew(refusal)) {
-            return self.know(seen?);
+        let mut seen = self.look();
+        for _ in 0..RENEWALS {
+            if !seen.as_ref().is_err_and(|refusal| self.snapshot.auth.may_renew(refusal)) {
+                break;
+            }
+            drop(seen);
+            let snapshot = self.snapshot.clone();
+            // Boxed, as all that few requests need.
+            Box::pin(async move { snapshot.auth.renewed().await }).await;
+            seen = self.look();
         }
-        drop(seen);
-        let snapshot = self.snapshot.clone();
-        // Boxed, as all that few requests need.
-        Box::pin(async move { snapshot.auth.renewed().await }).await;
-        let holder = self.look()?;
-        self.know(holder)
+        self.know(seen?)
     }
 
     fn look(&self) -> Result<Option<Arc<Holder>>, Fault> {
         let endpoint = Some(self.endpoint());
-        self.gateway.holder(&self.snapshot, &self.headers, &self.uri, self.caller.address, endpoint)
+        let who = (self.caller.address, self.at);
+        self.gateway.holder(&self.snapshot, (&self.headers, &self.uri), who, endpoint)
     }
 
     fn know(&mut self, holder: Option<Arc<Holder>>) -> Result<(), Fault> {

@@ -279,7 +279,8 @@ impl<'o, 'g> Identified<'o, 'g> {
                 let room = admission.room_for(length_of(headers), caller.priority)?;
                 let bytes = body.collect().await?;
                 drop(room);
-                let shelf = gateway.shared.answers.shelf(snapshot.kept, caller.key_id.clone());
+                let shelf =
+                    gateway.shared.answers.shelf(snapshot.kept, caller.key_id.clone()).of(caller.owner());
                 let head = Head { uri, headers, shelf: &shelf };
                 let (door, read_at) = (*door, Instant::now());
                 let asked = door.read(bytes, head);
@@ -505,11 +506,10 @@ impl<'o, 'g> Reserved<'o, 'g> {
     /// Sends it out. A stream whose target thinks longer than the keep-alive interval goes on in its body, so that the
     /// client hears something; until the first content, the targets behind it may still change.
     pub(super) async fn carry_out(self) -> Result<Carried<'o, 'g>, Fault> {
-        let Planned { admitted: Admitted { opened, asked, permit }, job, sequels, say, .. } = self.0;
+        let Planned { admitted: Admitted { opened, asked, permit }, mut job, sequels, say, .. } = self.0;
         let executor = opened.gateway.executor.clone();
         if !asked.wants_stream() {
-            // Boxed, as that of a stream is below: who waits with it has room for neither.
-            let answered = Box::pin(executor.carry_out(&job)).await;
+            let answered = opened.carried(&executor, &mut job, &asked).await;
             let answered = match say {
                 // Boxed, as all that few requests need.
                 Some(say) => Box::pin(opened.heed(&say, answered)).await?,

@@ -116,8 +116,10 @@ impl RawBody {
         if let Some(batch) = self.begun.take().as_deref().and_then(Batch::read) {
             settlement.learn_of_batch(batch);
         }
-        if let Some(results) = self.results.take().filter(|_| broken.is_none()) {
-            settlement.learn_of_results(results);
+        match self.results.take() {
+            Some(results) if broken.is_none() => settlement.learn_of_results(results),
+            Some(results) => settlement.disclaim(results.id()),
+            None => {}
         }
         let status = self.status.as_u16();
         let complaint = self.raw.take().and_then(|raw| raw.complaint().cloned());
@@ -187,6 +189,9 @@ impl Drop for RawBody {
         }
         // What was used is noted before the settlement, dropped next, books the request as cancelled.
         self.note();
+        if let (Some(results), Some(settlement)) = (&self.results, &mut self.settlement) {
+            settlement.disclaim(results.id());
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::door::Asked;
 use super::settle::Settlement;
 use crate::cache::Entry;
 use crate::caller::Caller;
+use crate::chat::Manner;
 use crate::facts::Endpoint;
 use crate::ledger::{Desk, Opening, Payer, Size, Tab, When, Work};
 use crate::providers::{Target, search};
@@ -30,6 +31,9 @@ const SEARCHED: (u64, u64) = (100, 500);
 /// How often a model searches the web for one request, where the request sets no limit: more than most do, not more than
 /// any.
 const WEB_SEARCHES: u64 = 10;
+
+/// Google's names of the tool that looks at its maps.
+const MAPS: [&str; 2] = ["googleMaps", "google_maps"];
 
 /// Fields that are part of the prompt besides the messages, in any dialect.
 const BESIDE: [&str; 6] =
@@ -136,6 +140,11 @@ pub(super) fn size(endpoint: Endpoint, asked: &dyn Asked, most: Option<u64>) -> 
         media,
         searches: if endpoint == Endpoint::Rerank { searches(asked.messages(), text) } else { 1 },
         web_searches: web_searches(asked),
+        maps: MAPS.iter().any(|name| asked.field("tools").is_some_and(|tools| tools.contains(name))),
+        manner: Manner {
+            fast: asked.field("speed").is_some_and(|speed| speed == "\"fast\""),
+            us_only: asked.field("inference_geo").is_some_and(|place| place == "\"us\""),
+        },
         // Only the model's price tells whether that is charged for.
         citations: 0,
         unseen: asked.is_kept_elsewhere(),

@@ -21,7 +21,7 @@ use crate::limits::Rules;
 use crate::planner::{Catalogue, Entry};
 use crate::plugin::PluginSet;
 use crate::policy::PolicySet;
-use crate::store::Bounds;
+use crate::store::{Bounds, Sharing};
 
 /// Configuration, policies and providers of one generation.
 pub struct Snapshot {
@@ -126,6 +126,8 @@ pub struct RawRules {
     pub headers: Vec<HeaderName>,
     /// Whose files `/v1/files` means when the client does not say.
     pub files: Option<Arc<str>>,
+    /// Who finds what each provider keeps.
+    pub sharing: Vec<(Arc<str>, Sharing)>,
 }
 
 impl Snapshot {

@@ -5,6 +5,7 @@ mod azure;
 mod dialect;
 mod google;
 pub(super) mod keys;
+mod owners;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -309,6 +310,7 @@ fn raw_rules(checked: &Checked) -> RawRules {
         open: checked.providers.keys().filter(|name| is_open(name)).cloned().collect(),
         headers: config.passthrough.headers.iter().filter_map(|name| name.parse().ok()).collect(),
         files: config.files.provider.as_deref().map(Into::into),
+        sharing: owners::sharing(checked),
     }
 }
 

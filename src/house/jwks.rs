@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::feed::text;
-use crate::keys::{JWKS_PAUSE, Jwks, Keys};
+use crate::keys::{Jwks, Keys};
 use crate::upstream::Upstream;
 
 /// For one reading.
@@ -21,10 +21,7 @@ pub async fn follow(keys: Arc<Keys>, upstream: Arc<Upstream>) {
         tick.tick().await;
         let all = keys.wanted_jwks();
         for (place, jwks) in all.into_iter().filter(|(place, _)| place.contains("://")) {
-            let due = jwks.age().is_none_or(|age| {
-                age >= jwks.every() || age >= JWKS_PAUSE && (jwks.is_wanted() || !jwks.is_ready())
-            });
-            if due {
+            if jwks.is_due() {
                 jwks.begin();
                 let upstream = upstream.clone();
                 tokio::spawn(async move {

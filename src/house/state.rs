@@ -14,11 +14,12 @@ use super::check::auth::promised;
 use crate::clock::SystemClock;
 use crate::keys::{KeyDesk, SHARED_KINDS};
 use crate::ledger::{self, Central};
+use crate::store::OWNERS_TABLES;
 use crate::store::registry::{REGISTRY_TABLES, Registry, SharedRegistry, SqliteRegistry};
 use crate::store::sqlite::{Migration, Sqlite};
 
 /// The tables of all rooms.
-const TABLES: &[&[Migration]] = &[ledger::TABLES, REGISTRY_TABLES];
+const TABLES: &[&[Migration]] = &[ledger::TABLES, REGISTRY_TABLES, OWNERS_TABLES];
 
 impl House {
     /// Opens the database; `None` where none is configured. Blocks.

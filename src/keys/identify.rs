@@ -56,6 +56,8 @@ pub struct Visit<'r> {
     pub endpoint: Option<Endpoint>,
     /// Wall-clock time in Unix milliseconds.
     pub now_ms: u64,
+    /// When it came.
+    pub since: Instant,
     /// Monotonic time.
     pub now: Instant,
 }
@@ -101,7 +103,7 @@ impl Keys {
                 // A signature costs more than a look into a table, but a good token is not to suffer from the failures
                 // of others behind its address: only from so many forged ones that their signatures cost much.
                 let is_free = || !self.forged.is_spent(FORGED, visit.address, visit.now);
-                let verified = verifier.verify(shown, visit.now_ms, is_free);
+                let verified = verifier.verify(shown, visit.now_ms, visit.since, is_free);
                 if let Err(Refusal::For(_)) = verified {
                     // Whoever has no more is told so by the count of all failures.
                     let _ = self.forged.count(FORGED, visit.address, visit.now);

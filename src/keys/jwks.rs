@@ -1,7 +1,7 @@
 //! The public keys of an identity provider (RFC 7517), as they were read last.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -20,6 +20,11 @@ const MOST: usize = 64;
 /// How long until an address is read again, whoever asks for it.
 pub const PAUSE: Duration = Duration::from_secs(10);
 
+/// How long until it is read again for a token that names a key which is not known; so many times, each of which comes back
+/// with the pause above.
+const GAP: Duration = Duration::from_secs(1);
+const SPARE: u32 = 5;
+
 /// How long a client waits for a reading that may bring the key of its token.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -31,10 +36,20 @@ pub struct Jwks {
     wanted: AtomicBool,
     /// Milliseconds between two readings.
     every_ms: AtomicU64,
-    /// When the last reading began, and whether it has not ended yet. Files are read with the configuration.
-    reading: Mutex<Option<(Instant, bool)>>,
+    /// The last reading. Files are read with the configuration.
+    reading: Mutex<Option<Reading>>,
     /// How many readings have ended.
     ended: watch::Sender<u64>,
+}
+
+/// A reading of an address.
+#[derive(Clone, Copy)]
+struct Reading {
+    began: Instant,
+    /// It has not ended yet.
+    runs: bool,
+    /// How often it may be repeated before its time.
+    spare: u32,
 }
 
 /// One key.
@@ -92,28 +107,44 @@ impl Jwks {
         Duration::from_millis(self.every_ms.load(Ordering::Relaxed).max(1_000))
     }
 
-    /// A token named a key that is not here. Says whether it may be here soon: the address is being read, or will be.
-    pub(super) fn want(&self) -> bool {
-        self.wanted.store(true, Ordering::Relaxed);
-        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        reading.is_some_and(|(began, runs)| runs || began.elapsed() >= PAUSE)
+    /// A token that came at this moment named a key that is not here. Says whether it may be here soon: the address is being
+    /// read, or will be. What was read since then would have brought it.
+    pub(super) fn want(&self, since: Instant) -> bool {
+        let Some(Reading { began, runs, spare }) = *self.reading() else { return false };
+        let soon = runs || began < since && (spare > 0 || began.elapsed() >= PAUSE);
+        self.wanted.fetch_or(soon, Ordering::Relaxed);
+        soon
     }
 
-    /// How long ago the last reading began, if there was one.
-    pub fn age(&self) -> Option<Duration> {
-        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        reading.map(|(began, _)| began.elapsed())
+    /// Whether it is time to read the address: when it is due, or sooner for who wants a key that is not here.
+    pub fn is_due(&self) -> bool {
+        let Some(Reading { began, runs, spare }) = *self.reading() else { return true };
+        let age = began.elapsed();
+        let for_somebody = age >= PAUSE || age >= GAP && spare > 0 && !runs;
+        age >= self.every() || age >= PAUSE && !self.is_ready() || for_somebody && self.is_wanted()
     }
 
     /// A reading begins.
     pub fn begin(&self) {
-        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), true));
+        let mut reading = self.reading();
+        let spare = reading.map_or(SPARE, |last| {
+            let pauses = last.began.elapsed().as_secs() / PAUSE.as_secs();
+            match u32::try_from(pauses).unwrap_or(SPARE) {
+                0 => last.spare.saturating_sub(1),
+                pauses => last.spare.saturating_add(pauses).min(SPARE),
+            }
+        });
+        *reading = Some(Reading { began: Instant::now(), runs: true, spare });
+    }
+
+    fn reading(&self) -> MutexGuard<'_, Option<Reading>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It has ended, well or not.
     pub fn end(&self) {
-        if let Some((_, runs)) = &mut *self.reading.lock().unwrap_or_else(PoisonError::into_inner) {
-            *runs = false;
+        if let Some(reading) = &mut *self.reading() {
+            reading.runs = false;
         }
         self.ended.send_modify(|ended| *ended += 1);
     }
@@ -126,7 +157,7 @@ impl Jwks {
     }
 
     /// Whether a key was wanted that is not here; says so once.
-    pub fn is_wanted(&self) -> bool {
+    fn is_wanted(&self) -> bool {
         self.wanted.swap(false, Ordering::Relaxed)
     }
 

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use moka::sync::Cache;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::Holder;
 use super::identify::Refusal;
@@ -36,11 +37,13 @@ impl Verifier {
         Self { settings, jwks, good }
     }
 
-    /// Who shows this token. Of one that is not remembered, the signature is checked only if `may_check`.
+    /// Who shows this token, which came at the moment `since`. Of one that is not remembered, the signature is checked only
+    /// if `may_check`.
     pub(super) fn verify(
         &self,
         token: &str,
         now_ms: u64,
+        since: Instant,
         may_check: impl FnOnce() -> bool,
     ) -> Result<Arc<Holder>, Refusal> {
         if token.len() > LONGEST {
@@ -53,7 +56,7 @@ impl Verifier {
         if !may_check() {
             return Err(Refusal::For("token"));
         }
-        let claims = self.claims(token)?;
+        let claims = self.claims(token, since)?;
         let holder = Arc::new(self.holder(&claims, now_ms).ok_or(Refusal::For("token"))?);
         self.good.insert(name, holder.clone());
         Ok(holder)
@@ -65,7 +68,7 @@ impl Verifier {
     }
 
     /// The claims of a token whose signature is good.
-    fn claims(&self, token: &str) -> Result<Map<String, Value>, Refusal> {
+    fn claims(&self, token: &str, since: Instant) -> Result<Map<String, Value>, Refusal> {
         let bad = || Refusal::For("token");
         let (signed, signature) = token.rsplit_once('.').ok_or_else(bad)?;
         let (head, claims) = signed.split_once('.').ok_or_else(bad)?;
@@ -84,7 +87,7 @@ impl Verifier {
             Some(true) => serde_json::from_slice(&decode(claims)?).map_err(|_| bad()),
             Some(false) => Err(bad()),
             // The provider may have a new key.
-            None if self.jwks.want() => Err(Refusal::Renewing),
+            None if self.jwks.want(since) => Err(Refusal::Renewing),
             None => Err(bad()),
         }
     }

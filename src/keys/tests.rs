@@ -45,6 +45,7 @@ fn with_tokens(
         address: Some([10, 0, 0, 7].into()),
         endpoint: Some(Endpoint::Chat),
         now_ms,
+        since: Instant::now(),
         now: Instant::now(),
     };
     let found = keys.identify(&auth, &visit);
@@ -162,10 +163,23 @@ async fn a_token_of_a_new_key_waits_until_the_keys_were_read_again() {
         found.map_or_else(|(status, _)| status, |_| 200)
     };
     assert_eq!(status(&token(&new, "new")), 401, "nobody reads files again for a token");
+    jwks.refresh_every(Duration::from_secs(600));
     jwks.begin();
     assert_eq!(status(&token(&new, "new")), 503, "they are being read");
     jwks.end();
     assert_eq!((status(&token(&new, "new")), status(&token(&old, "old"))), (401, 200), "just read");
+    tokio::time::advance(Duration::from_millis(500)).await;
+    assert_eq!(status(&token(&new, "new")), 503, "it may have been made since then");
+    assert!(!jwks.is_due(), "not at once");
+    tokio::time::advance(Duration::from_millis(500)).await;
+    assert!(jwks.is_due());
+    for _ in 0..5 {
+        jwks.begin();
+        jwks.end();
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(status(&token(&new, "new")), 401, "nobody makes it be read without end");
+    assert!(!jwks.is_due());
     tokio::time::advance(JWKS_PAUSE).await;
     assert_eq!(status(&token(&new, "new")), 503, "they will be");
     let auth = Auth::Required(
@@ -185,6 +199,10 @@ async fn a_token_of_a_new_key_waits_until_the_keys_were_read_again() {
     tokio::join!(auth.renewed(), reads);
     assert_eq!(began.elapsed().as_millis() / 100, 37, "as soon as they were read");
     assert_eq!((status(&token(&new, "new")), status(&token(&old, "old"))), (200, 200));
+    // Failures are forgotten by then.
+    tokio::time::advance(Duration::from_secs(120)).await;
+    jwks.begin();
+    jwks.end();
     assert_eq!(status(&token(&old, "other")), 401, "a key that is for something else");
 }
 

@@ -2,9 +2,9 @@
 
 use super::book::Known;
 use super::budget::Measure;
-use super::price::{Price, When};
+use super::price::{ONCE, Price, When};
 use super::rate::{Tier, Unit};
-use crate::chat::Usage;
+use crate::chat::{Manner, Usage};
 
 /// What a request can be at most, whoever answers it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,6 +31,10 @@ pub struct Size {
     pub searches: u64,
     /// How often the model can search the web by a tool of its provider.
     pub web_searches: u64,
+    /// Whether the model can look at its provider's maps.
+    pub maps: bool,
+    /// In which manner it is to be done.
+    pub manner: Manner,
     /// Tokens that can be read on the web, where they are charged for.
     pub citations: u64,
     /// Whether the provider alone knows a part of the prompt.
@@ -159,8 +163,12 @@ impl Bound {
                 + of(size.citations, &[Unit::Citation])
                 + of(size.searches.max(1), &REQUEST)
                 + of(size.web_searches, &[Unit::WebSearch])
-                + of(size.web_searches.min(1), &[Unit::WebSearchPrompt]);
-            (prompt + other, worst(price, &ANSWER, size.prompt_most, when, any_tier))
+                + of(size.web_searches.min(1), &[Unit::WebSearchPrompt])
+                + of(size.maps.into(), &[Unit::MapsPrompt]);
+            // What the fast mode costs may be unknown: then what is held is charged.
+            let times = price.times(size.manner).unwrap_or(ONCE);
+            let timed = |femto: u128| femto.saturating_mul(times).div_ceil(ONCE);
+            (timed(prompt) + other, timed(worst(price, &ANSWER, size.prompt_most, when, any_tier)))
         });
         Self {
             prompt: size.prompt_most,

@@ -86,6 +86,23 @@ const GOOGLES: [&str; 3] = ["gemini", "vertex_ai", "vertex_ai-language-models"];
 /// Dollars for a search by a model of xAI, which lists leave out: <https://docs.x.ai/docs/models#tools-pricing>
 const XAI_SEARCH: f64 = 0.005;
 
+/// What an answer costs that is grounded on Google's maps.
+const MAPS: &str = "google_maps_grounding_cost_per_query";
+
+/// Factors of prices that only one provider has: how many times the price of tokens.
+const FACTORS: (&str, [(&str, Unit); 2]) =
+    ("provider_specific_entry", [("fast", Unit::Fast), ("us", Unit::UsOnly)]);
+
+/// The fast modes of Anthropic's models, where a list does not say them:
+/// <https://platform.claude.com/docs/en/build-with-claude/fast-mode>, read on 2026-11-23.
+const FAST: [(&str, f64); 5] = [
+    ("claude-opus-4-6", 6.0),
+    ("claude-opus-4-7", 6.0),
+    ("claude-opus-4-8", 2.0),
+    ("claude-opus-5-5", 2.0),
+    ("claude-opus-5", 2.0),
+];
+
 /// What counts where models search when they want to: nobody says how much is read, and it is the usual.
 const SEARCHED: [&str; 2] = ["search_context_size_medium", "search_context_size_low"];
 
@@ -195,7 +212,27 @@ fn price(name: &str, kind: Kind, facts: &Map<String, Value>) -> Option<Price> {
     // A chat that costs nothing at all is a preview whose price nobody knows.
     let free = !rates.iter().any(costs) && kind != Kind::Moderation;
     rates.extend(searched(facts).filter(|_| !searches_always && !free));
+    if !free && !rates.is_empty() {
+        let maps = facts.get(MAPS).and_then(Value::as_f64).and_then(Pico::per_unit);
+        rates.extend(maps.map(|price| standard(Unit::MapsPrompt, price)));
+        rates.extend(factors(name, facts).map(|(unit, factor)| standard(unit, factor)));
+    }
     (!free && !rates.is_empty()).then(|| Price { off_peak: off_peak(facts), rates, ..Price::default() })
+}
+
+/// How many times the price of its tokens a model costs that works in a certain manner.
+fn factors<'a>(name: &'a str, facts: &'a Map<String, Value>) -> impl Iterator<Item = (Unit, Pico)> + 'a {
+    let (field, words) = FACTORS;
+    let anthropics = facts.get("litellm_provider").is_some_and(|provider| provider == "anthropic");
+    words.into_iter().filter_map(move |(word, unit)| {
+        let said = facts.get(field).and_then(|all| all.get(word)).and_then(Value::as_f64);
+        let own = name.rsplit('/').next().unwrap_or(name);
+        let is = |model: &str| {
+            own.strip_prefix(model).is_some_and(|date| date.is_empty() || date.starts_with("-20"))
+        };
+        let known = FAST.iter().find(|(model, _)| anthropics && unit == Unit::Fast && is(model));
+        Some((unit, Pico::per_unit(said.or(known.map(|(_, times)| *times))?)?))
+    })
 }
 
 fn token(unit: Unit) -> bool {

@@ -7,6 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::tab::Entry;
+use crate::chat::{Tier, Usage};
+use crate::money::Nano;
+
+/// The usage of an attempt that is booked in the row of another.
+pub fn booked_elsewhere() -> Usage {
+    Usage { said_cost: Some(Nano(0)), tier: Some(Tier::Batch), ..Usage::nothing() }
+}
 
 /// Who makes more of them than this has those beyond estimated at once.
 const MOST: usize = 10_000;
@@ -24,18 +31,20 @@ struct Debt {
     entry: Entry,
     keep: Duration,
     until: Instant,
+    /// Whoever reads it later books it then, wherever that is.
+    lasting: bool,
 }
 
 impl Owed {
     /// The answer of this id is awaited for so long; without a look at it, it is estimated then.
-    pub(super) fn add(&self, entry: Entry, id: Box<str>, keep: Duration) {
+    pub(super) fn add(&self, entry: Entry, id: Box<str>, keep: Duration, lasting: bool) {
         let key = (entry.provider().clone(), id);
         let mut debts = self.lock();
         let refused = if keep.is_zero() || debts.len() >= MOST {
             Some(entry)
         } else {
             let until = Instant::now() + keep;
-            debts.insert(key, Debt { entry, keep, until }).map(|before| before.entry)
+            debts.insert(key, Debt { entry, keep, until, lasting }).map(|before| before.entry)
         };
         drop(debts);
         if let Some(entry) = refused {
@@ -70,7 +79,11 @@ impl Owed {
         let count = over.len();
         // Outside of the lock: budgets have locks of their own.
         for (_, debt) in over {
-            debt.entry.unread();
+            if debt.lasting {
+                debt.entry.used(Some(booked_elsewhere()), 200);
+            } else {
+                debt.entry.unread();
+            }
         }
         count
     }

@@ -5,8 +5,15 @@ use std::sync::Arc;
 use super::hours::Hours;
 use super::rate::{Rate, Tier, Unit, rate};
 use super::reserved::Reserved;
-use crate::chat::{Billed, Breadth, Usage};
+use crate::chat::{Billed, Breadth, Manner, Usage};
 use crate::money::{Nano, Pico};
+
+/// One time, as [`Price::times`] says it.
+pub(super) const ONCE: u128 = 1_000_000_000_000;
+
+/// What Anthropic charges for inference in the United States alone, for all models that know it:
+/// <https://platform.claude.com/docs/en/manage-claude/data-residency>
+const US_ONLY: u128 = 1_100_000_000_000;
 
 /// Everything that decides what the use of a model costs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -71,6 +78,15 @@ impl Price {
         self.rate_in(unit, prompt, when.tier, self.off_peak_at(when.unix_ms))
     }
 
+    /// How many times the price of its tokens is paid for a manner of work, in millionths of a millionth. What the fast mode
+    /// of a model costs is unknown where nobody says it.
+    pub(super) fn times(&self, manner: Manner) -> Option<u128> {
+        let factor = |unit| rate(&self.rates, unit, Tier::Standard, 0).map(|factor| u128::from(factor.0));
+        let fast = if manner.fast { factor(Unit::Fast)? } else { ONCE };
+        let us_only = if manner.us_only { factor(Unit::UsOnly).unwrap_or(US_ONLY) } else { ONCE };
+        Some(fast * us_only / ONCE)
+    }
+
     fn off_peak_at(&self, unix_ms: u64) -> Option<&OffPeak> {
         self.off_peak.iter().find(|off_peak| off_peak.hours.iter().any(|hours| hours.holds(unix_ms)))
     }
@@ -109,6 +125,9 @@ impl Price {
                 None => missing = true,
             }
         }
+        if usage.manner != Manner::default() {
+            sum = sum.saturating_mul(self.times(usage.manner)?) / ONCE;
+        }
         let by_token = usage.total() > 0 && !missing && !usage.estimated;
         let (mut otherwise, mut instead) = (false, 0);
         // Seconds are counted in thousandths.
@@ -139,6 +158,9 @@ impl Price {
             searched.map(|(unit, count)| of(unit).map(|price| u128::from(count) * u128::from(price.0)));
         let requests = if searched == [None; 2] { usage.searches.max(1) } else { 1 };
         sum += searched.into_iter().flatten().sum::<u128>() * 1_000;
+        if usage.maps {
+            sum += of(Unit::MapsPrompt).map_or(0, |price| u128::from(price.0)) * 1_000;
+        }
         if let Some(price) = of(request) {
             sum += u128::from(requests) * u128::from(price.0) * 1_000;
             otherwise = true;
@@ -231,6 +253,30 @@ mod tests {
             Rate { unit, tier: Tier::Standard, above: 0, price: price.unwrap() }
         };
         Price { rates: rates.iter().map(rate).collect(), ..Price::default() }
+    }
+
+    #[test]
+    fn a_manner_of_work_multiplies_the_price_of_tokens_alone() {
+        let rate = |unit, price| Rate { unit, tier: Tier::Standard, above: 0, price: Pico(price) };
+        let rates = vec![
+            rate(Unit::Input, 5_000_000),
+            rate(Unit::Output, 25_000_000),
+            rate(Unit::WebSearch, 10_000_000_000),
+            rate(Unit::MapsPrompt, 25_000_000_000),
+            rate(Unit::Fast, 6_000_000_000_000),
+        ];
+        let price = Price { rates, ..Price::default() };
+        let cost = |price: &Price, fast, us_only, maps| {
+            let manner = Manner { fast, us_only };
+            let usage = Usage { input: 1_000, output: 100, searches: 1, manner, maps, ..Usage::default() };
+            price.settle(&usage, When::default()).map(|cost| cost.0)
+        };
+        assert_eq!(cost(&price, false, false, false), Some(7_500_000 + 10_000_000));
+        assert_eq!(cost(&price, true, false, false), Some(45_000_000 + 10_000_000));
+        assert_eq!(cost(&price, false, true, true), Some(8_250_000 + 10_000_000 + 25_000_000));
+        assert_eq!(cost(&price, true, true, false), Some(49_500_000 + 10_000_000));
+        let unsaid = Price { rates: price.rates[..2].to_vec(), ..Price::default() };
+        assert_eq!(cost(&unsaid, true, false, false), None, "not known, and never the usual price");
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub enum Unit {
     WebSearch,
     /// A prompt for which the provider searched the web, however often.
     WebSearchPrompt,
+    /// A prompt for which the provider looked at its maps, however often.
+    MapsPrompt,
+    /// How many times the price of its tokens a model costs in its fast mode.
+    Fast,
+    /// How many times that price it costs where it may run in the United States alone.
+    UsOnly,
 }
 
 /// The price of one unit under one condition.
@@ -71,7 +77,7 @@ pub struct Rate {
 
 impl Unit {
     /// All of them, with the letter of the compact form and the name that people write.
-    pub const ALL: [(Self, char, &'static str); 21] = [
+    pub const ALL: [(Self, char, &'static str); 24] = [
         (Self::Input, 'i', "input"),
         (Self::CachedRead, 'r', "cached_read"),
         (Self::CacheWrite, 'w', "cache_write"),
@@ -93,6 +99,9 @@ impl Unit {
         (Self::Citation, 'C', "citation"),
         (Self::WebSearch, 'S', "web_search"),
         (Self::WebSearchPrompt, 'P', "web_search_prompt"),
+        (Self::MapsPrompt, 'M', "maps_prompt"),
+        (Self::Fast, 'F', "fast"),
+        (Self::UsOnly, 'U', "us_only"),
     ];
 
     /// The name that people write.
@@ -102,7 +111,10 @@ impl Unit {
 
     /// Whether it is priced by the million (tokens and characters) rather than one by one.
     pub fn by_million(self) -> bool {
-        !self.is_request() && !self.is_search() && !matches!(self, Self::Image | Self::AudioSecond)
+        !self.is_request()
+            && !self.is_search()
+            && !self.is_factor()
+            && !matches!(self, Self::Image | Self::AudioSecond)
     }
 
     /// Whether it is a whole request.
@@ -110,9 +122,14 @@ impl Unit {
         matches!(self, Self::Request | Self::RequestMedium | Self::RequestHigh)
     }
 
-    /// Whether it is paid for what the provider looked up on the web.
+    /// Whether it is paid for what the provider looked up on the web, or in its maps.
     pub(super) fn is_search(self) -> bool {
-        matches!(self, Self::WebSearch | Self::WebSearchPrompt)
+        matches!(self, Self::WebSearch | Self::WebSearchPrompt | Self::MapsPrompt)
+    }
+
+    /// Whether it is no price, but says how many times another one is paid.
+    pub(super) fn is_factor(self) -> bool {
+        matches!(self, Self::Fast | Self::UsOnly)
     }
 
     /// The unit whose price counts where this one has none.

@@ -211,11 +211,11 @@ impl Tab {
     }
 
     /// The request is over, and its answer is made in the background: what is held for it stays held until that is read,
-    /// and for `keep` after the last look at most.
-    pub fn owe(&self, id: Box<str>, keep: Duration) {
+    /// and for `keep` after the last look at most. `lasting`: whoever reads it later books it then.
+    pub fn owe(&self, id: Box<str>, keep: Duration, lasting: bool) {
         let won = self.won.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(entry) = won {
-            self.sheet.desk.owed.add(entry, id, keep);
+            self.sheet.desk.owed.add(entry, id, keep, lasting);
         }
     }
 

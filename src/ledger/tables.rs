@@ -1,5 +1,6 @@
 //! The tables of the ledger.
 
+use crate::store::SHARED_OWNERS;
 use crate::store::postgres::Step;
 use crate::store::registry::SHARED_REGISTRY;
 use crate::store::sqlite::Migration;
@@ -211,6 +212,7 @@ pub(super) const SHARED: &[Step] = &[
     SHARED_REGISTRY,
     Step { version: 3, bearable: 1, sql: SHARED_CLASSES },
     Step { version: 4, bearable: 1, sql: SHARED_BILLED },
+    SHARED_OWNERS,
 ];
 
 /// `ledger` has one row: which ledger it is. `day` is keyed by a hash of what its sums are told apart by, because an

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Balance, ModerationQuirks, RerankQuirks, Sticky};
 use crate::fault::Then;
 use crate::settings::{Period, SecretRef};
+use crate::store::Sharing;
 use crate::target::ConcurrencySettings;
 
 /// One provider. Everything that is not given comes from the preset of the same name (or of `preset:`).
@@ -65,6 +66,10 @@ pub struct ProviderSettings {
     /// Whether clients may send raw requests to it (`/passthrough/NAME/…`, `X-Provider-Original`); by default as the
     /// general `passthrough` says.
     pub passthrough: Option<bool>,
+    /// Who finds what it keeps (files, batches, conversations, responses) where clients show keys: whoever made it through
+    /// this gateway (`own`, the default), besides that everybody what was made elsewhere (`outside`), or everybody
+    /// everything (`all`).
+    pub items: Option<Sharing>,
     /// Deviations from the dialect, added to the preset's.
     pub quirks: Option<QuirkSettings>,
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::owners::{Made, Owners};
+use crate::caller::Owner;
 use crate::target::TargetName;
 
 /// What an entry takes beside its bytes: keys, maps, counters.
@@ -59,6 +61,7 @@ impl Kept {
 #[derive(Debug, Default)]
 pub struct Answers {
     state: Mutex<State>,
+    owners: Owners,
 }
 
 /// The answers of one caller.
@@ -67,6 +70,8 @@ pub struct Shelf {
     answers: Arc<Answers>,
     bounds: Bounds,
     owner: Option<Arc<str>>,
+    /// To whom belongs what providers keep of it, where somebody asks for that.
+    tenant: Option<Owner>,
 }
 
 /// Whose it is (the id of a virtual key, once keys exist), and its id.
@@ -93,7 +98,12 @@ struct Entry {
 impl Answers {
     /// The shelf of the caller `owner`; `None` is for callers without a key, who share one.
     pub fn shelf(self: &Arc<Self>, bounds: Bounds, owner: Option<Arc<str>>) -> Shelf {
-        Shelf { answers: self.clone(), bounds, owner }
+        Shelf { answers: self.clone(), bounds, owner, tenant: None }
+    }
+
+    /// Whose the things are that providers keep.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -108,8 +118,19 @@ impl Shelf {
         Arc::<Answers>::default().shelf(Bounds { keep: Duration::ZERO, entries: 0, bytes: 0 }, None)
     }
 
+    /// The same, where what providers keep is its tenant's.
+    #[must_use]
+    pub fn of(self, tenant: Option<Owner>) -> Self {
+        Self { tenant, ..self }
+    }
+
     /// Keeps an answer. One that is larger than the bounds is not kept; others go to make room for it.
     pub fn keep(&self, kept: Kept) {
+        if let Some(tenant) = self.tenant.as_ref().filter(|_| kept.native) {
+            let (provider, ids) = (kept.target.provider.clone(), vec![kept.id.clone()]);
+            // The answer does not wait for it.
+            drop(self.answers.owners.note(Made { provider, ids, owner: tenant.word(), answers: true }));
+        }
         let size = kept.size();
         if self.bounds.keep_nothing() || size > self.bounds.bytes {
             return;

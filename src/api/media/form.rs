@@ -106,7 +106,15 @@ impl Ahead for FormAhead {
         let upload = rest.map(|rest| watched(rest, scanner));
         let way =
             FormWay { media, before: body.slice(..start), after: body.slice(end..), kind, accept, asked };
-        Ok(Arc::new(RawAsk { model: name, pinned: false, bytes, upload, seen, way: Box::new(way) }))
+        Ok(Arc::new(RawAsk {
+            model: name,
+            pinned: false,
+            bytes,
+            upload,
+            seen,
+            items: None,
+            way: Box::new(way),
+        }))
     }
 }
 

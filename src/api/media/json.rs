@@ -58,6 +58,7 @@ pub(super) fn read(media: Media, body: Bytes, head: Head<'_>) -> Result<Arc<dyn 
     Ok(Arc::new(RawAsk {
         model,
         pinned: false,
+        items: None,
         bytes: body.bytes().len(),
         upload: None,
         seen: Seen {

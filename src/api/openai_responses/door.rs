@@ -17,7 +17,7 @@ use crate::chat::{Request, Usage};
 use crate::executor::{Carry, Instead};
 use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind, Retry};
-use crate::gateway::{Asked, Door, Head, Later};
+use crate::gateway::{Asked, Door, Head, Items, Later};
 use crate::json;
 use crate::providers::{Dialect, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
 
@@ -130,6 +130,18 @@ impl Asked for Ask {
     fn is_kept_elsewhere(&self) -> bool {
         let named = |name: &str| self.body().raw(name).is_some_and(|value| value != "null");
         self.before().is_unseen() || named("conversation") || named("prompt")
+    }
+
+    /// An answer that is kept here was found on the caller's own shelf.
+    fn items(&self) -> Option<Items> {
+        if self.is_errand() {
+            return None;
+        }
+        let mut items = Items::named_in(self.body())?;
+        if !self.before().is_unseen() {
+            items.named.retain(|named| named.field != Some("previous_response_id"));
+        }
+        Some(items)
     }
 
     fn is_errand(&self) -> bool {

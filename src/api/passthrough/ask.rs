@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::azure;
 use super::kept::Kept;
+use super::{azure, items};
 use crate::api::media::{
     Media, Scanner, is_kind, model_in as model_of, names_model, only_one_model, texts, watched,
 };
@@ -58,8 +58,16 @@ pub(super) struct RawAhead {
     path: String,
     headers: HeaderMap,
     below: Below,
+    /// What is meant of what the provider keeps.
+    query: String,
+    /// Whether owners count there.
+    told_apart: bool,
+    /// How much of a body is held so that what it names can be read.
+    hold_json: u64,
     /// Whether the provider goes by the path alone, whatever model the body names.
     by_path: bool,
+    /// What it speaks.
+    dialect: Dialect,
     is_json: bool,
     /// The operation on media that it is, which has a price of its own.
     media: Option<Media>,
@@ -72,7 +80,7 @@ pub(super) struct RawAhead {
 impl RawAhead {
     /// # Errors
     /// `BadRequest` where a form that may name the model is none.
-    pub(super) fn new(approach: Approach<'_>, provider: &str, below: Below) -> Result<Self, Fault> {
+    pub(super) fn new(approach: Approach<'_>, provider: &str, mut below: Below) -> Result<Self, Fault> {
         let kind = approach.headers.get(CONTENT_TYPE);
         let is = |wanted| kind.is_some_and(|kind| is_kind(kind, wanted));
         let length = approach.headers.get(http::header::CONTENT_LENGTH);
@@ -81,6 +89,15 @@ impl RawAhead {
             Below::Operation { name, .. } => format!("/{name}"),
         };
         let vendor = approach.snapshot.catalogue.vendor(provider);
+        let (Below::BaseUrl { query, .. } | Below::Operation { query, .. }) = &mut below;
+        let asked_query = query.clone();
+        let told_apart = approach.snapshot.tells_apart(provider);
+        if approach.method == Method::GET
+            && told_apart
+            && let Some(longest) = vendor.and_then(|vendor| items::longest(vendor, &path, query))
+        {
+            *query = longest;
+        }
         let by_path = vendor.is_some_and(|vendor| goes_by_path(vendor, &path));
         let media = Media::at(&path).filter(|_| approach.method == Method::POST);
         let reads = media.filter(|media| media.takes_forms() && !by_path && is("multipart/form-data"));
@@ -89,14 +106,26 @@ impl RawAhead {
             provider: provider.into(),
             method: approach.method.clone(),
             by_path,
+            dialect: vendor.map_or(Dialect::OpenAi, |vendor| vendor.wire.dialect()),
             media,
             form: scanner.map(|scanner| (scanner, approach.snapshot.raw.hold_forms)),
             path,
+            query: asked_query,
+            told_apart,
+            hold_json: approach.snapshot.raw.hold_forms,
             headers: carried(approach.headers, &approach.snapshot.raw.headers),
             below,
             is_json: is("application/json"),
             announced: length.and_then(|length| length.to_str().ok()?.parse().ok()),
         })
+    }
+}
+
+impl RawAhead {
+    /// Whether all of the body must be here, because it may name what is another's. Batches of Anthropic's hold their prompts
+    /// themselves.
+    fn is_to_be_read(&self) -> bool {
+        self.told_apart && self.is_json && !self.path.ends_with("/messages/batches")
     }
 }
 
@@ -108,16 +137,27 @@ impl Ahead for RawAhead {
     }
 
     fn is_enough(&self) -> bool {
-        self.form.as_ref().is_none_or(|(form, _)| form.is_over() || names_model(form))
+        !self.is_to_be_read()
+            && self.form.as_ref().is_none_or(|(form, _)| form.is_over() || names_model(form))
     }
 
     fn patience(&self, hold: u64) -> u64 {
-        self.form.as_ref().map_or(hold, |(_, most)| hold.max(*most))
+        match &self.form {
+            Some((_, most)) => hold.max(*most),
+            None if self.is_to_be_read() => hold.max(self.hold_json),
+            None => hold,
+        }
     }
 
     fn read(self: Box<Self>, held: Vec<Bytes>, rest: Option<Upload>) -> Result<Arc<dyn Asked>, Fault> {
         let body = joined(held);
-        let json = if self.is_json && rest.is_none() && !body.is_empty() { readable(&body)? } else { None };
+        if rest.is_some() && self.is_to_be_read() {
+            let text = "this body is too large to be looked through for files and batches of others";
+            return Err(Fault::new(FaultKind::TooLarge, text));
+        }
+        // Whatever it is called: what the provider reads as JSON may name what is another's.
+        let is_json = self.is_json || self.told_apart && body.trim_ascii_start().starts_with(b"{");
+        let json = if is_json && rest.is_none() && !body.is_empty() { readable(&body)? } else { None };
         let mut model = model_in(&self.path);
         let files = matches!(self.below, Below::Operation { kept: Kept::Files | Kept::AnthropicsFiles, .. });
         let mut seen = Seen { files, ..Seen::default() };
@@ -125,6 +165,9 @@ impl Ahead for RawAhead {
             model = one_model(model, json.str("model").filter(|_| !self.by_path))?;
             seen.text = String::from_utf8_lossy(&body).into_owned();
         }
+        let concerned = self.told_apart || self.path.contains("batches");
+        let things = || items::items(&self.provider, &self.method, (&self.path, &self.query), json.as_ref());
+        let things = concerned.then(things).flatten();
         let mut asked = Usage::default();
         if let Some(media) = self.media {
             (seen.audio, seen.images) = (media.is_audio(), self.form.is_some() && media.is_pictures());
@@ -152,13 +195,14 @@ impl Ahead for RawAhead {
         let named = model.as_deref().and_then(|model| model_name(model).ok());
         let name = format!("{}/{}", self.provider, named.as_deref().unwrap_or(NO_MODEL));
         let bytes = if rest.is_some() { self.announced.unwrap_or(body.len()) } else { body.len() };
-        let Self { provider, method, headers, below, by_path, media, form, .. } = *self;
-        let way = Box::new(Verbatim { provider, method, headers, below, by_path, body, media, asked });
+        let Self { provider, method, headers, below, by_path, dialect, media, form, .. } = *self;
+        let way =
+            Box::new(Verbatim { provider, method, headers, below, by_path, dialect, body, media, asked });
         let upload = match form {
             Some((form, _)) => rest.map(|rest| watched(rest, form)),
             None => rest,
         };
-        Ok(Arc::new(RawAsk { model: name.into(), pinned: true, bytes, upload, seen, way }))
+        Ok(Arc::new(RawAsk { model: name.into(), pinned: true, bytes, upload, seen, items: things, way }))
     }
 }
 
@@ -249,6 +293,8 @@ struct Verbatim {
     headers: HeaderMap,
     below: Below,
     by_path: bool,
+    /// What the provider speaks.
+    dialect: Dialect,
     body: Bytes,
     media: Option<Media>,
     /// What the request alone tells of its use.
@@ -295,6 +341,28 @@ impl Way for Verbatim {
             lost: Vec::new(),
             tier: None,
         })
+    }
+
+    fn page(&self, after: &str) -> Option<Box<dyn Way>> {
+        let behind = |query: &str| items::behind(self.dialect, query, after);
+        let below = match &self.below {
+            Below::BaseUrl { path, query } => Below::BaseUrl { path: path.clone(), query: behind(query) },
+            Below::Operation { kept, name, query } => {
+                Below::Operation { kept: *kept, name: name.clone(), query: behind(query) }
+            }
+        };
+        let Self { provider, method, headers, by_path, .. } = self;
+        Some(Box::new(Self {
+            provider: provider.clone(),
+            method: method.clone(),
+            headers: headers.clone(),
+            below,
+            by_path: *by_path,
+            dialect: self.dialect,
+            body: Bytes::new(),
+            media: None,
+            asked: Usage::default(),
+        }))
     }
 
     fn raw(&self, _: &Target) -> Option<RawForm> {

@@ -18,7 +18,7 @@ use crate::api::routes::{self, unescape};
 use crate::executor::RawForm;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind};
-use crate::gateway::{Ahead, Approach, Asked, Door, Head, Intake};
+use crate::gateway::{Ahead, Approach, Asked, Door, Head, Intake, Items, Told};
 use crate::json::{Body, Splice};
 use crate::providers::{Dialect, Outgoing, Place, Target, gemini_method};
 use crate::upstream::Upload;
@@ -127,9 +127,14 @@ impl Ahead for OriginalAhead {
         seen.show("method", "POST");
         seen.show("path", self.uri.path());
         seen.json = Some(body.clone());
+        let answers = self.uri.path().ends_with("/responses");
+        let mut items = Items::named_in(&body);
+        if answers {
+            items.get_or_insert_default().told = Told::Made { answers };
+        }
         let bytes = body.bytes().len();
         let way = Box::new(Renamed { ask: *self, body });
-        Ok(Arc::new(RawAsk { model, pinned: false, bytes, upload: None, seen, way }))
+        Ok(Arc::new(RawAsk { model, pinned: false, bytes, upload: None, seen, items, way }))
     }
 }
 

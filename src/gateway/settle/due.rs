@@ -9,8 +9,9 @@ use crate::chat::{Tier, Usage};
 use crate::facts::Endpoint;
 use crate::gateway::batch::{self, Batch, Results};
 use crate::gateway::door::{Asked, Later};
-use crate::ledger::{Closing, Tab};
+use crate::ledger::{Closing, Tab, booked_elsewhere};
 use crate::money::Nano;
+use crate::store::Claim;
 use crate::target::TargetName;
 
 /// When what a request asked for is paid for.
@@ -21,6 +22,22 @@ pub(super) struct Due {
     batch: bool,
     /// The answer is the results of a batch.
     results: Option<Box<str>>,
+    /// Who books what a batch used.
+    claim: Booking,
+}
+
+/// Who books what a batch used, of all who look at it through any gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Booking {
+    /// Whoever holds it, if anybody does.
+    #[default]
+    Holder,
+    /// This look.
+    Ours,
+    /// Somebody has done it.
+    Done,
+    /// Nobody can say now.
+    Unsaid,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +64,27 @@ impl Settlement {
     /// The batch whose results the answer is.
     pub(in crate::gateway) fn results(&mut self) -> Option<Results> {
         self.due.results.take().map(Results::new)
+    }
+
+    /// Who books what a batch used, as far as that is known.
+    pub(in crate::gateway) fn claimed(&mut self, claim: Option<Claim>) {
+        self.due.claim = match claim {
+            Some(Claim::Mine) => Booking::Ours,
+            Some(Claim::Done) => Booking::Done,
+            Some(Claim::Unknown) => Booking::Holder,
+            None => Booking::Unsaid,
+        };
+    }
+
+    /// What was claimed will not be booked now.
+    pub(in crate::gateway) fn disclaim(&mut self, batch: &str) {
+        if std::mem::take(&mut self.due.claim) != Booking::Ours {
+            return;
+        }
+        let (Some(provider), shared, batch) = (self.provider(), self.shared.clone(), batch.to_owned()) else {
+            return;
+        };
+        tokio::spawn(async move { shared.answers.owners().release(&provider, &batch).await });
     }
 
     /// Whether the answer may be a batch.
@@ -97,20 +135,33 @@ impl Settlement {
                 let nothing = batch.is_empty.then(|| Usage { tier: Some(Tier::Batch), ..Usage::nothing() });
                 let usage =
                     batch.usage.and_then(|usage| self.of_batch(usage, batch.model.as_deref())).or(nothing);
-                if self.pay_off(&batch.id, usage) {
-                    self.usage = usage;
-                }
+                self.book(&batch.id, usage);
             }
         }
     }
 
     /// What the results of a batch say of what it used, once they were read to their end.
     pub(in crate::gateway) fn learn_of_results(&mut self, results: Results) {
-        let Some((id, usage)) = results.done(|usage, model| self.of_batch(usage, Some(model))) else {
-            return;
-        };
-        if self.pay_off(&id, Some(usage)) {
-            self.usage = Some(usage);
+        let batch = results.id().to_owned();
+        match results.done(|usage, model| self.of_batch(usage, Some(model))) {
+            Some(usage) => self.book(&batch, Some(usage)),
+            None => self.disclaim(&batch),
+        }
+    }
+
+    /// Books what a batch used: in the row of who made it, if that is open here; else in that of this look, if it is the one
+    /// that does.
+    fn book(&mut self, id: &str, usage: Option<Usage>) {
+        match self.due.claim {
+            Booking::Unsaid => self.wait_on(id),
+            Booking::Done => drop(self.pay_off(id, Some(booked_elsewhere()))),
+            claim => {
+                if self.pay_off(id, usage) {
+                    self.usage = usage;
+                } else if claim == Booking::Ours && usage.is_some() {
+                    (self.due.when, self.usage) = (When::Now, usage);
+                }
+            }
         }
     }
 
@@ -167,7 +218,11 @@ impl Settlement {
         match std::mem::take(&mut self.due.when) {
             When::Now => tab.close(Closing { usage: self.usage, cost: own, outcome, status }),
             When::Never => tab.close(Closing { usage: None, cost: Some(Nano(0)), outcome, status }),
-            When::Later(id, keep) => tab.owe(id, keep),
+            When::Later(id, keep) => {
+                // What a batch used is booked by whoever looks at it, also when this process has ended.
+                let lasting = keep == batch::KEEP && self.shared.answers.owners().outlives();
+                tab.owe(id, keep, lasting);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::chat::Usage;
+use crate::chat::{Manner, Usage};
 
 /// A `usage` object. Fields that are not there say nothing: those of an earlier event of the stream still count.
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
@@ -20,6 +20,10 @@ pub(super) struct WireUsage {
     iterations: Option<Vec<WireUsage>>,
     /// `standard`, `priority` or `batch`: <https://platform.claude.com/docs/en/api/service-tiers>
     service_tier: Option<Value>,
+    /// `standard` or `fast`: <https://platform.claude.com/docs/en/build-with-claude/fast-mode>
+    speed: Option<Value>,
+    /// Where it was done: <https://platform.claude.com/docs/en/manage-claude/data-residency>
+    inference_geo: Option<Value>,
     /// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool#usage-and-pricing>
     server_tool_use: Option<ServerTools>,
 }
@@ -58,6 +62,8 @@ impl WireUsage {
         newer(&mut self.output_tokens_details, later.output_tokens_details);
         newer(&mut self.iterations, later.iterations);
         newer(&mut self.service_tier, later.service_tier);
+        newer(&mut self.speed, later.speed);
+        newer(&mut self.inference_geo, later.inference_geo);
         newer(&mut self.server_tool_use, later.server_tool_use);
     }
 
@@ -100,6 +106,10 @@ impl WireUsage {
             output,
             reasoning: thinking.unwrap_or(0).min(output),
             searches: self.server_tool_use.as_ref().and_then(|tools| tools.web_search_requests).unwrap_or(0),
+            manner: Manner {
+                fast: self.speed.as_ref().is_some_and(|speed| speed == "fast"),
+                us_only: self.inference_geo.as_ref().is_some_and(|place| place == "us"),
+            },
             ..Usage::default()
         }
         .in_tier(self.service_tier.as_ref().and_then(Value::as_str))
@@ -146,6 +156,15 @@ mod tests {
         assert_eq!(seen.classes().unwrap().searches, 3);
         seen.update(usage(r#"{"output_tokens":10,"server_tool_use":null}"#));
         assert_eq!(seen.classes().unwrap().searches, 3);
+    }
+
+    #[test]
+    fn the_manner_is_that_of_the_answer() {
+        let mut seen = usage(r#"{"input_tokens":1,"speed":"fast","inference_geo":"us"}"#);
+        seen.update(usage(r#"{"output_tokens":9,"speed":null}"#));
+        assert_eq!(seen.classes().unwrap().manner, Manner { fast: true, us_only: true });
+        let usual = usage(r#"{"input_tokens":1,"speed":"standard","inference_geo":"global"}"#);
+        assert_eq!(usual.classes().unwrap().manner, Manner::default());
     }
 
     #[test]

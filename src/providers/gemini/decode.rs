@@ -24,6 +24,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
         _ => Vec::new(),
     };
     let searches = candidates.iter().map(usage::searches).sum();
+    let maps = candidates.iter().any(usage::is_mapped);
     let mut choices = Vec::with_capacity(candidates.len());
     for (place, candidate) in candidates.into_iter().enumerate() {
         if let Value::Object(candidate) = candidate {
@@ -44,7 +45,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Fault> {
         id,
         created,
         choices,
-        usage: counted.as_ref().and_then(usage::read).map(|usage| Usage { searches, ..usage }),
+        usage: counted.as_ref().and_then(usage::read).map(|usage| Usage { searches, maps, ..usage }),
         rest: object,
     })
 }

@@ -20,6 +20,8 @@ pub(super) struct GeminiDecoder {
     usage: Option<Usage>,
     /// How often the web was searched.
     searches: u64,
+    /// Whether Google's maps were looked at.
+    maps: bool,
     ended: bool,
 }
 
@@ -55,6 +57,7 @@ impl GeminiDecoder {
             choices: Vec::new(),
             usage: None,
             searches: 0,
+            maps: false,
             ended: false,
         }
     }
@@ -76,6 +79,7 @@ impl GeminiDecoder {
         }
         if let Some(Value::Array(candidates)) = object.shift_remove("candidates") {
             self.searches = self.searches.max(candidates.iter().map(usage::searches).sum());
+            self.maps |= candidates.iter().any(usage::is_mapped);
             for (place, candidate) in candidates.into_iter().enumerate() {
                 if let Value::Object(candidate) = candidate {
                     self.candidate(candidate, place, events)?;
@@ -83,7 +87,7 @@ impl GeminiDecoder {
             }
         }
         let counted = object.shift_remove("usageMetadata").as_ref().and_then(usage::read).or(self.usage);
-        if let Some(usage) = counted.map(|usage| Usage { searches: self.searches, ..usage })
+        if let Some(usage) = counted.map(|usage| Usage { searches: self.searches, maps: self.maps, ..usage })
             && self.usage != Some(usage)
         {
             self.usage = Some(usage);

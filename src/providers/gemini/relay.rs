@@ -70,7 +70,10 @@ pub(super) fn whole(body: Bytes) -> Result<Relayed, Fault> {
         && let Some(reason) = peek.finish()
     {
         let usage = peek.usage_metadata.as_ref().and_then(usage::read);
-        let usage = usage.map(|usage| Usage { searches: peek.searches(), ..usage });
+        let usage = usage.map(|usage| {
+            let (searches, maps) = peek.looked_up();
+            Usage { searches, maps, ..usage }
+        });
         return Ok(Relayed { usage, finish: Some(reason.word()), lost: Vec::new(), body });
     }
     // The long way says what is wrong, if anything.
@@ -105,6 +108,8 @@ pub(super) struct GeminiStream {
     usage: Option<Usage>,
     /// How often the web was searched.
     searches: u64,
+    /// Whether Google's maps were looked at.
+    maps: bool,
     text_bytes: u64,
     done: bool,
 }
@@ -118,6 +123,7 @@ impl GeminiStream {
             choices: Vec::new(),
             usage: None,
             searches: 0,
+            maps: false,
             text_bytes: 0,
             done: false,
         }
@@ -165,9 +171,11 @@ impl GeminiStream {
                 return Err(fault::inside_success(&value));
             }
         };
-        self.searches = self.searches.max(peek.searches());
+        let (searches, maps) = peek.looked_up();
+        self.searches = self.searches.max(searches);
+        self.maps |= maps;
         let counted = peek.usage_metadata.as_ref().and_then(usage::read).or(self.usage);
-        self.usage = counted.map(|usage| Usage { searches: self.searches, ..usage });
+        self.usage = counted.map(|usage| Usage { searches: self.searches, maps: self.maps, ..usage });
         let mut content = false;
         if finish::block_reason(peek.prompt_feedback.as_ref()).is_some() {
             self.note(0, Some(FinishReason::ContentFilter), false);
@@ -294,11 +302,13 @@ impl<'a> CandidatePeek<'a> {
 }
 
 impl Peek<'_> {
-    /// How often the web was searched.
-    fn searches(&self) -> u64 {
+    /// How often the web was searched, and whether maps were looked at.
+    fn looked_up(&self) -> (u64, bool) {
         let grounded = self.candidates.iter().flatten().filter_map(|candidate| candidate.grounding_metadata);
         let read = grounded.filter_map(|grounding| serde_json::from_str::<Value>(grounding.get()).ok());
-        read.map(|grounding| usage::queries(&grounding)).sum()
+        read.fold((0, false), |(searches, maps), grounding| {
+            (searches + usage::queries(&grounding), maps || usage::maps(&grounding))
+        })
     }
 
     /// How the first candidate ended; `None` when this is no answer, or one that has no end.

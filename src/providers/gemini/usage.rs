@@ -67,6 +67,17 @@ pub(super) fn queries(grounding: &Value) -> u64 {
     queries.map_or(0, |queries| queries.len() as u64)
 }
 
+/// Whether a candidate is grounded on Google's maps: <https://ai.google.dev/gemini-api/docs/maps-grounding>
+pub(super) fn is_mapped(candidate: &Value) -> bool {
+    candidate.get("groundingMetadata").is_some_and(maps)
+}
+
+/// The same, by what the answer is grounded on.
+pub(super) fn maps(grounding: &Value) -> bool {
+    let chunks = grounding.get("groundingChunks").and_then(Value::as_array);
+    chunks.is_some_and(|chunks| chunks.iter().any(|chunk| chunk.get("maps").is_some()))
+}
+
 /// Vertex AI names the traffic. What is paid for in advance has no tier.
 fn tier(metadata: &Value) -> Option<Tier> {
     let word = |key: &str| metadata.get(key).and_then(Value::as_str);
@@ -110,6 +121,15 @@ mod tests {
             let found = read(&metadata).map(|u| (u.input, u.cached_read, u.output, u.reasoning));
             assert_eq!(found, expected, "{metadata}");
         }
+    }
+
+    #[test]
+    fn maps_are_known_by_what_the_answer_is_grounded_on() {
+        let grounded = |chunk: serde_json::Value| json!({"groundingMetadata": {"groundingChunks": [chunk]}});
+        assert!(is_mapped(&grounded(
+            json!({"maps": {"uri": "https://maps.google.com/?cid=1", "placeId": "p"}})
+        )));
+        assert!(!is_mapped(&grounded(json!({"web": {"uri": "https://x"}}))) && !is_mapped(&json!({})));
     }
 
     #[test]

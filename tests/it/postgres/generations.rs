@@ -12,6 +12,7 @@ use crate::postgres::{Postgres, with_password};
 /// Takes back what the third step added, and those after it, as if only an older gateway had been there.
 const AS_BEFORE: &str = "
 DELETE FROM tollgate.step WHERE version >= 3;
+DROP TABLE tollgate.owned;
 ALTER TABLE tollgate.attempt DROP COLUMN app, DROP COLUMN tier, DROP COLUMN cached_audio, DROP COLUMN cached_image,
     DROP COLUMN cache_write_long, DROP COLUMN input_audio, DROP COLUMN input_image, DROP COLUMN output_audio,
     DROP COLUMN output_image, DROP COLUMN searches, DROP COLUMN billed_input, DROP COLUMN billed_output;
@@ -62,7 +63,7 @@ async fn an_older_gateway_goes_on_beside_a_newer_one_and_loses_none_of_its_colum
         (of("", "anna") == Some(3) && of("", "") == Some(1) && of("standard", "") == Some(2)).then_some(())
     })
     .await;
-    assert_eq!(postgres.count("SELECT max(version) FROM tollgate.step").await, 4);
+    assert_eq!(postgres.count("SELECT max(version) FROM tollgate.step").await, 5);
     assert_eq!(postgres.count("SELECT max(bearable) FROM tollgate.step").await, 1, "older ones can go on");
 
     // The older one sends, and reads.
