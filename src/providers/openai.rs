@@ -14,6 +14,7 @@ pub(super) mod fault;
 mod finish;
 pub(super) mod form;
 pub(super) mod losses;
+mod marks;
 pub(super) mod normalise;
 pub(super) mod peek;
 pub(super) mod reasoning;

@@ -347,6 +347,8 @@ pub struct QuirkSettings {
     pub efforts: BTreeMap<String, Vec<String>>,
     /// The vendor knows `tool_choice: {type: allowed_tools}`. A translation to others offers only those tools.
     pub allowed_tools: bool,
+    /// The vendor knows Anthropic's `cache_control` in parts of messages and beside tools.
+    pub cache_control: bool,
     /// The vendor knows custom tools, whose argument is free text. A translation offers others a function with one text
     /// instead.
     pub custom_tools: bool,
@@ -454,6 +456,7 @@ impl QuirkSettings {
         both.thinking_with_calls.extend(own.thinking_with_calls.iter().cloned());
         both.thinking_switch |= own.thinking_switch;
         both.allowed_tools |= own.allowed_tools;
+        both.cache_control |= own.cache_control;
         both.custom_tools |= own.custom_tools;
         both.answer_after_tools |= own.answer_after_tools;
         both.prefix_last |= own.prefix_last;
