@@ -172,6 +172,11 @@ pub(super) fn annotation(citation: &Value, text: &str) -> Option<Value> {
         let mut flat = crate::chat::Object::new();
         flat.insert("type".into(), kind.into());
         flat.extend(inner.clone());
+        if kind == "url_citation" {
+            // Where nobody says to what it belongs, to all that was said. OpenAI's clients count on both.
+            flat.entry("start_index").or_insert_with(|| 0.into());
+            flat.entry("end_index").or_insert_with(|| text.chars().count().into());
+        }
         return Some(Value::Object(flat));
     }
     if !kind.ends_with("_location") {
@@ -206,6 +211,10 @@ mod tests {
             (
                 json!({"type": "url_citation", "url_citation": {"url": "u", "title": "t", "start_index": 1, "end_index": 2}}),
                 json!({"type": "url_citation", "url": "u", "title": "t", "start_index": 1, "end_index": 2}),
+            ),
+            (
+                json!({"type": "url_citation", "url_citation": {"url": "u", "title": "t"}}),
+                json!({"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 2}),
             ),
             (
                 json!({"type": "url_citation", "url": "u", "start_index": 1}),
