@@ -160,8 +160,10 @@ fn is_whole_annotation(citation: &Value) -> bool {
     let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
     let fields = citation.as_object().into_iter().flatten();
     let is_told = |key: &str| matches!(key, "type" | "url" | "source" | "title");
-    !kind.ends_with("_location")
-        || address(citation).is_some() && fields.into_iter().all(|(key, _)| is_told(key))
+    matches!(kind, "url_citation" | "file")
+        || kind.ends_with("_location")
+            && address(citation).is_some()
+            && fields.into_iter().all(|(key, _)| is_told(key))
 }
 
 /// A citation as an annotation; `None` for one that names no address, which OpenAI's clients cannot read. The text that
@@ -169,11 +171,19 @@ fn is_whole_annotation(citation: &Value) -> bool {
 pub(super) fn annotation(citation: &Value, start: usize, end: usize) -> Option<Value> {
     let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
     if !kind.ends_with("_location") {
+        // Clients of chats know no other kind, and strict ones give up the whole answer for it. OpenRouter's clients send
+        // what was read of a file back, to not pay for it again.
+        if !matches!(kind, "url_citation" | "file") {
+            return None;
+        }
         let mut note = citation.clone();
         if let Some(Value::Object(cited)) = note.get_mut("url_citation") {
             // Where nobody says to what it belongs, to all of the text. OpenAI's clients count on both.
             cited.entry("start_index").or_insert_with(|| start.into());
             cited.entry("end_index").or_insert_with(|| end.into());
+            if !cited.get("title").is_some_and(Value::is_string) {
+                cited.insert("title".into(), "".into());
+            }
         }
         return Some(note);
     }
@@ -448,6 +458,8 @@ mod tests {
             let url = found.as_ref().map(|note| note["url_citation"]["url"].as_str().unwrap());
             assert_eq!(url, expected);
         }
+        let file = json!({"type": "file_citation", "file_id": "f", "filename": "a.pdf", "index": 3});
+        assert_eq!(super::annotation(&file, 1, 2), None);
         let page = json!({"type": "url_citation", "url_citation": {"url": "https://a", "title": "A"}});
         let whole = json!({"url": "https://a", "title": "A", "start_index": 1, "end_index": 9});
         assert_eq!(super::annotation(&page, 1, 9).unwrap()["url_citation"], whole);
