@@ -142,6 +142,10 @@ impl Provider for OpenAi {
         Some(request::path(self.quirks.realtime_path.as_deref()?, self.deployed(model)))
     }
 
+    fn responses_socket(&self) -> Option<String> {
+        self.quirks.responses_socket()
+    }
+
     fn usage(&self, said: &[&str]) -> Option<Usage> {
         usage::last(said, self.quirks.completion_excludes_reasoning)
     }

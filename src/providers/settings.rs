@@ -384,6 +384,8 @@ pub struct QuirkSettings {
     pub completions_path: Option<String>,
     /// The vendor also speaks OpenAI's Responses; clients of `/v1/responses` get its own answers.
     pub responses: bool,
+    /// The vendor takes Responses over a WebSocket, too.
+    pub responses_websocket: bool,
     /// Path of Responses below the base URL, by default `/responses`. `{model}` stands for the model.
     pub responses_path: Option<String>,
     /// Models that the vendor offers only by Responses, with `*` for any text: `o1-pro*`. Clients of other dialects
@@ -398,6 +400,12 @@ impl QuirkSettings {
     /// The name that the vendor knows a model by.
     pub fn deployed<'a>(&'a self, model: &'a str) -> &'a str {
         self.deployments.get(model).map_or(model, String::as_str)
+    }
+
+    /// Where Responses are to be had over a WebSocket.
+    pub(super) fn responses_socket(&self) -> Option<String> {
+        let path = self.responses_path.as_deref().unwrap_or("/responses");
+        self.responses_websocket.then(|| path.to_owned())
     }
 
     /// The efforts that a model knows; `None` where nothing is said about it.
@@ -470,6 +478,7 @@ impl QuirkSettings {
         both.media_path = own.media_path.clone().or_else(|| self.media_path.clone());
         both.kept_path = own.kept_path.clone().or_else(|| self.kept_path.clone());
         both.responses |= own.responses;
+        both.responses_websocket |= own.responses_websocket;
         both.responses_path = own.responses_path.clone().or_else(|| self.responses_path.clone());
         both.encrypted_by = own.encrypted_by.clone().or_else(|| self.encrypted_by.clone());
         both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());
