@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Response, request::Parts};
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
 use super::awaits::FirstMessage;
 use super::cohere_rerank::CohereRerank;
-use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed};
+use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed, GeminiPictures, is_imagen};
 use super::live::{self, LIVE, Live};
 use super::media::{MEDIA, Media};
 use super::models::Shelf;
@@ -255,7 +255,10 @@ fn model_door(head: &Parts) -> Option<(&'static str, &'static dyn Door)> {
         None => known == method,
     };
     let (_, path, door) = MODEL_DOORS.iter().find(|(known, ..)| wanted(known))?;
-    (!model.is_empty()).then_some((*path, *door))
+    // Vectors and pictures are asked for by the same method.
+    let paints = method == "predict" && is_imagen(&unescape(model));
+    let door: &'static dyn Door = if paints { &GeminiPictures } else { *door };
+    (!model.is_empty()).then_some((*path, door))
 }
 
 impl Refusal {
