@@ -2,6 +2,7 @@
 
 mod adjust;
 pub mod anthropic_messages;
+mod awaits;
 pub mod cohere_rerank;
 mod cors;
 mod counted;
@@ -9,6 +10,7 @@ mod elsewhere;
 pub mod estimate;
 pub mod gemini_generate;
 mod in_words;
+mod live;
 mod media;
 mod models;
 mod named_by_path;
@@ -139,6 +141,16 @@ impl Api {
                     Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
                 // Boxed where it begins: what is around it is moved once more, into the listener's box.
                 reply::served(Box::pin(self.gateway.serve(arrived, body)).await)
+            }
+            routes::Route::Awaits(door, path) => {
+                let (method, uri, headers) = (head.method, head.uri, head.headers);
+                let (snapshot, id) = (snapshot.clone(), request_id.clone());
+                let arrived =
+                    Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
+                match awaits::open(door, &self.gateway, arrived) {
+                    Ok((awaited, answer)) => reply::awaiting(awaited, answer, &id),
+                    Err(fault) => reply::fault_at(door, &fault, &id),
+                }
             }
             routes::Route::Response(lookup) => {
                 let shelf = self.gateway.shelf(&caller);

@@ -3,6 +3,7 @@
 mod admission;
 mod admit;
 mod arms;
+mod awaited;
 mod batch;
 mod beside;
 mod cached;
@@ -30,6 +31,7 @@ mod raw;
 mod recall;
 mod rehearsal;
 mod relay;
+mod renamed;
 mod repeated;
 mod reserve;
 mod say;
@@ -51,8 +53,9 @@ use tokio::sync::watch::Receiver;
 
 pub use admission::Admission;
 pub use arms::rolled_back;
+pub use awaited::{Awaited, Begin, Begun, Refused};
 pub use beside::{Beside, Role, Side};
-pub use conversation::{Conversation, Takeover};
+pub use conversation::{Conversation, Takeover, Talk};
 pub use door::{Asked, Door, Head, Later, StreamForm};
 pub use errands::{Errands, Runner};
 pub use figures::{Figures, Terms};
@@ -64,6 +67,7 @@ pub use probe::probe;
 pub use raw::RawBody;
 pub use recall::recall;
 pub use rehearsal::Rehearsal;
+pub use renamed::Rename;
 pub use serve::{Arrived, Body, Served};
 pub use settings::{
     AfterSunset, CorsSettings, DeadlineSettings, FileSettings, PassthroughSettings, RealtimeSettings,
@@ -119,7 +123,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The gateway of one worker thread.
+/// The gateway of one worker thread; clones are the same.
+#[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
     executor: Arc<Executor>,
@@ -137,6 +142,11 @@ impl Gateway {
         let executor = Executor::new(upstream, meters.clone(), known, dice.clone(), clock);
         let (executor, closing) = (Arc::new(executor), shared.admission.closing());
         Self { shared, executor, meters, dice, closing }
+    }
+
+    /// A client that speaks WebSocket already, and has still to say in its first message who is to answer.
+    pub fn await_first(&self, begin: Begin) -> Awaited {
+        Awaited::new(begin, self.closing.clone())
     }
 
     /// The snapshot in service.

@@ -198,6 +198,15 @@ pub trait Provider: Send + Sync {
     fn realtime_path(&self, _model: &str) -> Option<String> {
         None
     }
+    /// Where this provider takes Responses over a WebSocket: path below the base URL. `None` where it does not.
+    fn responses_socket(&self) -> Option<String> {
+        None
+    }
+    /// Where this provider takes live conversations of Google's dialect, from the host on, and what the model is called
+    /// there; `version` is that of the API which the client speaks. `None` where it does not.
+    fn live(&self, _model: &str, _version: &str) -> Option<(String, String)> {
+        None
+    }
     /// What usage objects of one answer, given as JSON text, say: the first and the last that were seen.
     fn usage(&self, _said: &[&str]) -> Option<Usage> {
         None

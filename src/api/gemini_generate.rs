@@ -11,6 +11,7 @@ mod embed;
 mod error;
 mod logprobs;
 mod path;
+mod picture;
 mod proof;
 mod schema;
 mod sight;
@@ -26,5 +27,6 @@ pub use ask::{Ask, Form, MAX_CONTENTS};
 pub(in crate::api) use decode::decode;
 pub use door::GeminiDoor;
 pub use embed::{EmbedForm, GeminiEmbed};
+pub use picture::{GeminiPictures, is_imagen};
 #[cfg(test)]
 pub(in crate::api) use stream::GeminiEncoder;

@@ -19,6 +19,7 @@ mod native;
 mod path;
 mod proof;
 mod sight;
+mod socket;
 mod stream;
 
 pub use ask::Ask;
@@ -27,4 +28,5 @@ pub use decode::Decoded;
 pub use door::{InputTokens, OpenAiResponses};
 pub(super) use errand::door as door_of;
 pub(super) use lookup::Lookup;
+pub use socket::ResponsesSocket;
 pub use stream::ResponseEncoder;

@@ -31,7 +31,7 @@ const PROTOCOL: &str = "realtime";
 const BETA_PROTOCOL: &str = "openai-beta.";
 const BETA: HeaderName = HeaderName::from_static("openai-beta");
 /// Headers of the client that go on to the provider, besides those of the configuration.
-const CARRIED: [HeaderName; 2] = [BETA, HeaderName::from_static("openai-safety-identifier")];
+pub(super) const CARRIED: [HeaderName; 2] = [BETA, HeaderName::from_static("openai-safety-identifier")];
 
 /// `GET /v1/realtime`.
 pub(super) struct Realtime;
@@ -146,7 +146,7 @@ impl Way for Upgrade {
 }
 
 /// Checks the client's side of the handshake and makes the answer to it.
-fn handshake(headers: &HeaderMap) -> Result<HeaderMap, Fault> {
+pub(super) fn handshake(headers: &HeaderMap) -> Result<HeaderMap, Fault> {
     let wants = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
     if !wants.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("websocket")) {
         let text = "this endpoint speaks websocket over HTTP/1.1: send `Upgrade: websocket`";

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use super::openai_chat;
 use crate::fault::Fault;
-use crate::gateway::{Body, Conversation, Door, RawBody, Served, StreamBody, Takeover};
+use crate::gateway::{Awaited, Body, Door, RawBody, Served, StreamBody, Takeover, Talk};
 use crate::headers;
 use crate::providers::Dialect;
 
@@ -58,7 +58,7 @@ pub fn served(served: Served) -> Response<ReplyBody> {
             }
             response
         }
-        Ok(Body::Switch(conversation)) => switching(conversation),
+        Ok(Body::Switch(conversation)) => switching(Talk::Begun(conversation)),
         Err(fault) => error(&fault, door.error_body(&fault, &request_id)),
     };
     response.headers_mut().extend(told);
@@ -67,12 +67,20 @@ pub fn served(served: Served) -> Response<ReplyBody> {
 }
 
 /// The listener finds the conversation beside the head and begins it when the head has gone out.
-fn switching(conversation: Box<Conversation>) -> Response<ReplyBody> {
+fn switching(talk: Talk) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::Whole(None));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-    response.extensions_mut().insert(Takeover::new(conversation));
+    response.extensions_mut().insert(Takeover::new(talk));
+    response
+}
+
+/// The same for a conversation whose client has still to say with whom.
+pub(super) fn awaiting(awaited: Awaited, answer: HeaderMap, request_id: &str) -> Response<ReplyBody> {
+    let mut response = switching(Talk::Awaited(Box::new(awaited)));
+    response.headers_mut().extend(answer);
+    name(&mut response, request_id);
     response
 }
 

@@ -1,11 +1,13 @@
 //! The table of client endpoints: exact paths, nothing is guessed.
 
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, Method, Response, request::Parts};
 
 use super::anthropic_messages::{AnthropicCount, AnthropicMessages};
+use super::awaits::FirstMessage;
 use super::cohere_rerank::CohereRerank;
-use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed};
+use super::gemini_generate::{EmbedForm, Form, GeminiDoor, GeminiEmbed, GeminiPictures, is_imagen};
+use super::live::{self, LIVE, Live};
 use super::media::{MEDIA, Media};
 use super::models::Shelf;
 use super::named_by_path;
@@ -13,7 +15,7 @@ use super::openai_chat::OpenAiChat;
 use super::openai_completions::OpenAiCompletions;
 use super::openai_embeddings::OpenAiEmbeddings;
 use super::openai_moderations::OpenAiModerations;
-use super::openai_responses::{Compaction, InputTokens, Lookup, OpenAiResponses};
+use super::openai_responses::{Compaction, InputTokens, Lookup, OpenAiResponses, ResponsesSocket};
 use super::passthrough::{self, KEPT, Kept};
 use super::realtime::{REALTIME, Realtime};
 use super::reply::{self, ReplyBody};
@@ -34,6 +36,8 @@ pub(super) enum Route {
     Models(Shelf),
     /// `GET /v1/models/{id}`, or below `/v1beta/models`.
     Model(Shelf, String),
+    /// A conversation whose first message says who is to answer, and its path in logs.
+    Awaits(&'static dyn FirstMessage, &'static str),
     /// A response that is kept here.
     Response(Lookup),
     /// `POST /v1/estimate`.
@@ -45,6 +49,7 @@ impl Route {
     pub(super) fn endpoint(&self) -> Option<Endpoint> {
         match self {
             Self::Door { door, .. } => Some(door.endpoint()),
+            Self::Awaits(door, _) => Some(door.endpoint()),
             Self::Response(_) => Some(Endpoint::Chat),
             Self::Models(_) | Self::Model(..) | Self::Estimate => None,
         }
@@ -54,6 +59,7 @@ impl Route {
     pub(super) fn tongue(&self) -> &'static dyn Door {
         match self {
             Self::Door { door, .. } => *door,
+            Self::Awaits(door, _) => *door,
             Self::Response(_) => &OpenAiResponses,
             Self::Estimate => &OpenAiChat,
             Self::Models(shelf) | Self::Model(shelf, _) => shelf.door(),
@@ -69,10 +75,13 @@ pub(super) struct Refusal {
     door: &'static dyn Door,
 }
 
+/// Where responses are asked for; over a WebSocket by GET.
+const RESPONSES: &str = "/v1/responses";
+
 /// Every POST endpoint.
 const DOORS: &[(&str, &dyn Door)] = &[
     ("/v1/chat/completions", &OpenAiChat),
-    ("/v1/responses", &OpenAiResponses),
+    (RESPONSES, &OpenAiResponses),
     ("/v1/responses/input_tokens", &InputTokens),
     ("/v1/responses/compact", &Compaction),
     ("/v1/completions", &OpenAiCompletions),
@@ -154,6 +163,9 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
     let path = head.uri.path();
     // First, as nearly all requests come here.
     if let Some((path, door)) = DOORS.iter().find(|(known, _)| *known == path) {
+        if *path == RESPONSES && head.method == Method::GET && head.headers.contains_key(UPGRADE) {
+            return Ok(Route::Awaits(&ResponsesSocket, path));
+        }
         if head.method != Method::POST {
             return Err(not_allowed("POST", *door));
         }
@@ -170,6 +182,12 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
         return match head.method == Method::GET {
             true => Ok(Route::Door { door: &Realtime, path: REALTIME }),
             false => Err(not_allowed("GET", &Realtime)),
+        };
+    }
+    if path.starts_with("/ws/") && live::version(path).is_some() {
+        return match head.method == Method::GET {
+            true => Ok(Route::Awaits(&Live, LIVE)),
+            false => Err(not_allowed("GET", &Live)),
         };
     }
     if let Some((path, allow, kept)) = Kept::find(path) {
@@ -217,7 +235,7 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
     known.extend(MODEL_DOORS.iter().map(|(_, path, _)| *path));
     known.dedup();
     known.extend(KEPT.iter().map(|(path, ..)| *path));
-    known.extend([REALTIME, passthrough::PATH, MODELS, GOOGLES_MODELS, ESTIMATE]);
+    known.extend([REALTIME, LIVE, passthrough::PATH, MODELS, GOOGLES_MODELS, ESTIMATE]);
     let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
     Err(Refusal {
         fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),
@@ -237,7 +255,10 @@ fn model_door(head: &Parts) -> Option<(&'static str, &'static dyn Door)> {
         None => known == method,
     };
     let (_, path, door) = MODEL_DOORS.iter().find(|(known, ..)| wanted(known))?;
-    (!model.is_empty()).then_some((*path, *door))
+    // Vectors and pictures are asked for by the same method.
+    let paints = method == "predict" && is_imagen(&unescape(model));
+    let door: &'static dyn Door = if paints { &GeminiPictures } else { *door };
+    (!model.is_empty()).then_some((*path, door))
 }
 
 impl Refusal {
@@ -305,6 +326,7 @@ mod tests {
             Ok(Route::Door { path, .. }) => Ok(path.into()),
             Ok(Route::Models(shelf)) => Ok(format!("models {shelf:?}")),
             Ok(Route::Model(_, id)) => Ok(format!("model {id}")),
+            Ok(Route::Awaits(_, path)) => Ok(format!("awaits {path}")),
             Ok(Route::Response(_)) => Ok("kept".into()),
             Ok(Route::Estimate) => Ok("estimate".into()),
             Err(refusal) => Err(refusal.fault.client_status()),
@@ -336,6 +358,17 @@ mod tests {
             ("GET", "/v1/models/openai%2Fgpt-4o", Ok("model openai/gpt-4o")),
             ("GET", "/v1/realtime?model=a", Ok("/v1/realtime")),
             ("POST", "/v1/realtime", Err(405)),
+            (
+                "GET",
+                "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?key=k",
+                Ok("awaits /ws/{service}"),
+            ),
+            (
+                "GET",
+                "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent",
+                Ok("awaits /ws/{service}"),
+            ),
+            ("GET", "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateMusic", Err(404)),
             ("GET", "/v1/modelsx", Err(404)),
             ("POST", "/v1/estimate", Ok("estimate")),
             ("GET", "/v1/estimate", Err(405)),

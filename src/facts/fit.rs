@@ -20,7 +20,12 @@ pub enum Unfit {
         wanted: u64,
     },
     /// It lacks what the request needs.
-    Unable(Need),
+    Unable {
+        /// What it lacks.
+        need: Need,
+        /// Whether the configuration says so. Lists leave abilities out that models have.
+        stated: bool,
+    },
 }
 
 /// What a request may need of a model.
@@ -109,7 +114,7 @@ impl Unfit {
     pub fn reason(self) -> &'static str {
         match self {
             Self::TooSmall { .. } => "context window too small",
-            Self::Unable(need) => need.lacking(),
+            Self::Unable { need, .. } => need.lacking(),
         }
     }
 
@@ -118,7 +123,7 @@ impl Unfit {
         match self {
             #[allow(clippy::cast_precision_loss, reason = "no request has 2^53 tokens")]
             Self::TooSmall { window, wanted } => wanted as f64 > window as f64 * CERTAIN,
-            Self::Unable(need) => need.is_vital(),
+            Self::Unable { need, stated } => stated && need.is_vital(),
         }
     }
 }
@@ -139,7 +144,8 @@ pub fn too_small(body: &dyn Body, listing: &Listing) -> Option<Unfit> {
 pub fn unable(body: &dyn Body, listing: &Listing) -> Option<Unfit> {
     let lacks = |need: &Need| need.known(&listing.can) == Some(false) && need.of(body);
     let all = Need::ALL.iter().map(|(_, need)| *need);
-    all.chain([Need::TextFiles]).find(lacks).map(Unfit::Unable)
+    let need = all.chain([Need::TextFiles]).find(lacks)?;
+    Some(Unfit::Unable { need, stated: !listing.by_list })
 }
 
 #[cfg(test)]
@@ -209,6 +215,9 @@ mod tests {
             let told = format!("{} tokens, images {}, {:?}", body.tokens, body.images, body.effort);
             assert_eq!(check(body, &small), expected, "{told}");
         }
+        let listed = Listing { by_list: true, ..small };
+        let seen = check(asked(1, true, None), &listed);
+        assert_eq!(seen, Some(("cannot see images", false)), "a list may have left it out");
         let blind = listing(None, Abilities { files: Some(false), ..Abilities::default() });
         for (files, certain) in
             [((true, true), Some(true)), ((true, false), Some(false)), ((false, false), None)]

@@ -164,6 +164,9 @@ pub struct Listing {
     pub max_output: Option<u64>,
     /// What it can do.
     pub can: Abilities,
+    /// Whether a list of many models says what it cannot do, which may leave abilities out, rather than the configuration.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_list: bool,
 }
 
 /// What the tokens of a target cost, in dollars per million of them.

@@ -6,6 +6,8 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 /// The largest payload of a control frame, in bytes (RFC 6455 §5.5).
 const MOST_CONTROL: u64 = 125;
+/// The largest reason in a close frame, in bytes.
+const MOST_REASON: usize = 123;
 /// What every accepted key is hashed with (RFC 6455 §1.3).
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -228,12 +230,36 @@ impl FrameScanner {
 }
 
 /// A close frame; with `mask` if a client is to have sent it. The reason is cut to what a control frame holds.
-pub fn close_frame(code: u16, reason: &'static str, mask: Option<[u8; 4]>) -> Vec<u8> {
-    let reason = reason.as_bytes().get(..reason.len().min(123)).unwrap_or_default();
+pub fn close_frame(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut payload = code.to_be_bytes().to_vec();
-    payload.extend_from_slice(reason);
-    let length = u8::try_from(payload.len()).unwrap_or_default();
-    let mut frame = vec![0x88, length | if mask.is_some() { 0x80 } else { 0 }];
+    payload.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(MOST_REASON)]);
+    frame(Opcode::Close, payload, mask)
+}
+
+/// A whole message in one frame; with `mask` if a client is to have sent it.
+pub fn frame(opcode: Opcode, mut payload: Vec<u8>, mask: Option<[u8; 4]>) -> Vec<u8> {
+    let code = match opcode {
+        Opcode::Continuation => 0,
+        Opcode::Text => 1,
+        Opcode::Binary => 2,
+        Opcode::Close => 8,
+        Opcode::Ping => 9,
+        Opcode::Pong => 10,
+    };
+    let bit = if mask.is_some() { 0x80 } else { 0 };
+    let mut frame = Vec::with_capacity(payload.len() + 14);
+    frame.push(0x80 | code);
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(short @ 0..126), _) => frame.push(bit | short),
+        (_, Ok(medium)) => {
+            frame.push(bit | 126);
+            frame.extend_from_slice(&medium.to_be_bytes());
+        }
+        _ => {
+            frame.push(bit | 127);
+            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
     if let Some(mask) = mask {
         frame.extend_from_slice(&mask);
         unmask(&mut payload, mask);
@@ -271,7 +297,7 @@ mod tests {
         (heads, payload, Ok(scanner.is_between_frames()))
     }
 
-    fn frame(first: u8, masked: bool, payload: &[u8]) -> Vec<u8> {
+    fn raw_frame(first: u8, masked: bool, payload: &[u8]) -> Vec<u8> {
         let bit = if masked { 0x80 } else { 0 };
         let mut frame = vec![first];
         match payload.len() {
@@ -296,11 +322,11 @@ mod tests {
     fn frames_are_found_wherever_the_reads_are_cut() {
         for masked in [false, true] {
             let sender = if masked { Sender::Client } else { Sender::Server };
-            let mut bytes = frame(0x81, masked, b"hello");
-            bytes.extend(frame(0x01, masked, &[7; 300]));
-            bytes.extend(frame(0x89, masked, b""));
-            bytes.extend(frame(0x80, masked, &[8; 70_000]));
-            bytes.extend(frame(0x88, masked, &[3, 232]));
+            let mut bytes = raw_frame(0x81, masked, b"hello");
+            bytes.extend(raw_frame(0x01, masked, &[7; 300]));
+            bytes.extend(raw_frame(0x89, masked, b""));
+            bytes.extend(raw_frame(0x80, masked, &[8; 70_000]));
+            bytes.extend(raw_frame(0x88, masked, &[3, 232]));
             let whole = scan(sender, &bytes, usize::MAX);
             let lengths: Vec<_> = whole.0.iter().map(|head| (head.opcode, head.last, head.length)).collect();
             assert_eq!(
@@ -324,15 +350,15 @@ mod tests {
     #[test]
     fn what_breaks_the_protocol_is_told() {
         for (sender, bytes, code) in [
-            (Sender::Client, frame(0x81, false, b"a"), 1002),
-            (Sender::Server, frame(0x81, true, b"a"), 1002),
-            (Sender::Server, frame(0xc1, false, b"a"), 1002),
-            (Sender::Server, frame(0x83, false, b"a"), 1002),
-            (Sender::Server, frame(0x80, false, b"a"), 1002),
-            (Sender::Server, frame(0x09, false, b"a"), 1002),
-            (Sender::Server, frame(0x89, false, &[0; 126]), 1002),
-            (Sender::Server, [frame(0x01, false, b"a"), frame(0x81, false, b"b")].concat(), 1002),
-            (Sender::Server, frame(0x82, false, &vec![0; (1 << 20) + 1]), 1009),
+            (Sender::Client, raw_frame(0x81, false, b"a"), 1002),
+            (Sender::Server, raw_frame(0x81, true, b"a"), 1002),
+            (Sender::Server, raw_frame(0xc1, false, b"a"), 1002),
+            (Sender::Server, raw_frame(0x83, false, b"a"), 1002),
+            (Sender::Server, raw_frame(0x80, false, b"a"), 1002),
+            (Sender::Server, raw_frame(0x09, false, b"a"), 1002),
+            (Sender::Server, raw_frame(0x89, false, &[0; 126]), 1002),
+            (Sender::Server, [raw_frame(0x01, false, b"a"), raw_frame(0x81, false, b"b")].concat(), 1002),
+            (Sender::Server, raw_frame(0x82, false, &vec![0; (1 << 20) + 1]), 1009),
             (Sender::Server, [&[0x82, 127][..], &[0xff; 8]].concat(), 1009),
         ] {
             let broken = scan(sender, &bytes, usize::MAX).2.unwrap_err();

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::admission::{Permit, over, shutting_down};
+use super::awaited::Awaited;
 use super::relay::{Ended, Heard, Way};
 use super::settings::RealtimeSettings;
 use super::settle::{Conversed, Settlement};
@@ -16,7 +17,7 @@ use crate::executor::{Grip, Switched};
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::frames::websocket::{Sender, close_frame};
 use crate::plan::Outcome;
-use crate::providers::EventMeter;
+use crate::providers::{EventMeter, Target};
 use crate::upstream::Duplex;
 
 /// Conversations that run now.
@@ -37,18 +38,37 @@ pub struct Conversation {
     _grip: Grip,
 }
 
+/// What a connection is for from now on.
+pub enum Talk {
+    /// A conversation.
+    Begun(Box<Conversation>),
+    /// One whose client has still to say with whom.
+    Awaited(Box<Awaited>),
+}
+
+impl Talk {
+    /// Has the connection until it is over. `begun` is what the client has sent already.
+    pub async fn converse(self, client: impl AsyncRead + AsyncWrite + Send + Unpin, begun: Bytes) {
+        match self {
+            Self::Begun(conversation) => conversation.converse(client, begun).await,
+            // Boxed, as all that few conversations need.
+            Self::Awaited(awaited) => Box::pin(awaited.converse(client, begun)).await,
+        }
+    }
+}
+
 /// Hands a conversation to the connection over which its request came.
 #[derive(Clone)]
-pub struct Takeover(Arc<Mutex<Option<Box<Conversation>>>>);
+pub struct Takeover(Arc<Mutex<Option<Talk>>>);
 
 impl Takeover {
     /// Takes a conversation in.
-    pub fn new(conversation: Box<Conversation>) -> Self {
-        Self(Arc::new(Mutex::new(Some(conversation))))
+    pub fn new(talk: Talk) -> Self {
+        Self(Arc::new(Mutex::new(Some(talk))))
     }
 
     /// Gives it out, once.
-    pub fn take(&self) -> Option<Box<Conversation>> {
+    pub fn take(&self) -> Option<Talk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -169,6 +189,11 @@ impl Conversation {
             _permit: permit,
             _grip: grip,
         }
+    }
+
+    /// Who answers.
+    pub fn target(&self) -> &Target {
+        self.book.meter.target()
     }
 
     /// Relays frames both ways until one side leaves. `begun` is what the client has sent already.

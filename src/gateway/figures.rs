@@ -297,6 +297,7 @@ impl Numbers for Figures {
         listing.context_window = model.context_window.map(u64::from);
         listing.max_output = model.max_output.map(u64::from);
         listing.can = abilities(model);
+        listing.by_list = !known.states_abilities;
         if self.reads_documents(listing.provider()) {
             listing.can.files = Some(true);
         }
@@ -345,7 +346,7 @@ impl Numbers for Figures {
     }
 }
 
-/// A list that names any ability of a model names all that matter; one that names none says nothing.
+/// A list that names any ability of a model names most that matter; one that names none says nothing.
 fn abilities(model: &Model) -> Abilities {
     let can = model.abilities;
     let has = |one: Known| (!can.is_empty()).then(|| can.has(one));

@@ -61,6 +61,8 @@ pub struct Known {
     pub origin: Arc<str>,
     /// The name under which a list has it.
     pub listed_as: Option<String>,
+    /// Whether what it cannot do was set, and is not only missing in a list.
+    pub states_abilities: bool,
 }
 
 impl Known {
@@ -121,14 +123,20 @@ impl Book {
     /// the same.
     fn listed(&self, preset: &str, model: &str) -> Option<Known> {
         if preset == SANDBOX {
-            return Some(Known { model: free(), origin: "built-in".into(), listed_as: None });
+            return Some(Known {
+                model: free(),
+                origin: "built-in".into(),
+                listed_as: None,
+                states_abilities: false,
+            });
         }
         let names = candidates(preset, model);
         let mut found = names.iter().find_map(|name| {
             let lists = self.lists().filter_map(|(source, list)| Some((list.find(preset, name)?, source)));
             let (model, origin) =
                 lists.chain(BUILT_IN.find(preset, name).map(|model| (model, "built-in"))).next()?;
-            Some(Known { model, origin: origin.into(), listed_as: Some(format!("{preset}/{name}")) })
+            let listed_as = Some(format!("{preset}/{name}"));
+            Some(Known { model, origin: origin.into(), listed_as, states_abilities: false })
         });
         for (origin, owns) in self.settings().chain([("pushed", &self.pushed)]) {
             if let Some(own) = names.iter().find_map(|name| owns.find(preset, name)) {
@@ -180,8 +188,10 @@ impl Book {
 
 /// What is known with this set over it.
 fn above(own: &Own, origin: &str, below: Option<Known>) -> Known {
-    let (below, listed_as) = below.map(|known| (known.model, known.listed_as)).unwrap_or_default();
-    Known { model: own.over(below), origin: origin.into(), listed_as }
+    let below = below.map(|known| (known.model, known.listed_as, known.states_abilities));
+    let (below, listed_as, stated) = below.unwrap_or_default();
+    let states_abilities = stated || own.abilities.is_some();
+    Known { model: own.over(below), origin: origin.into(), listed_as, states_abilities }
 }
 
 /// A model that costs nothing.

@@ -28,7 +28,7 @@ use super::tls::TlsReloader;
 use super::transport::Transport;
 use super::wire::{Stage, Wire};
 use super::{Handler, LimitSettings, ListenerSettings, Peer};
-use crate::gateway::Conversation;
+use crate::gateway::Talk;
 
 /// Time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -212,7 +212,7 @@ async fn serve_http1<H: Handler>(io: Transport, first: Bytes, line: Arc<Line<H>>
 }
 
 /// Lets a conversation have the connection until it is over or the drain is.
-async fn converse(conversation: Box<Conversation>, client: Transport, begun: Bytes, drain: &Drain) {
+async fn converse(conversation: Talk, client: Transport, begun: Bytes, drain: &Drain) {
     let _place = drain.place();
     let mut talk = pin!(conversation.converse(client, begun));
     let mut exit = Exit::new(drain);

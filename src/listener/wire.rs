@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::fault::{Fault, FaultKind};
-use crate::gateway::{Conversation, Takeover};
+use crate::gateway::{Takeover, Talk};
 
 /// The shared notes of one connection. All writers and readers run in the connection's own task or, for
 /// HTTP/2 streams, on the same thread; the atomics are never contended.
@@ -103,7 +103,7 @@ impl Wire {
     }
 
     /// The conversation that takes the connection over.
-    pub(super) fn conversation(&self) -> Option<Box<Conversation>> {
+    pub(super) fn conversation(&self) -> Option<Talk> {
         self.takeover.get()?.take()
     }
 

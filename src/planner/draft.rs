@@ -501,7 +501,7 @@ impl<'a> Draft<'a> {
             Unfit::TooSmall { window, wanted } => {
                 format!("{name} holds {window} tokens, the request needs about {wanted}")
             }
-            Unfit::Unable(need) => format!("{name} {}", need.lacking()),
+            Unfit::Unable { need, .. } => format!("{name} {}", need.lacking()),
         };
         let all: Vec<_> = self.unfit.iter().map(why).collect();
         let text = format!(

@@ -289,6 +289,19 @@ fn what_cannot_serve_the_request_is_left_out() {
             blind.clone(),
             ["0 us/mini", "- eu/mini cannot call tools"],
         ),
+        // Lists leave abilities out: who is known by them alone is the last resort.
+        (
+            json!({ "model": "fast", "tools": ["search"] }),
+            json!({ "can": { "tools": false }, "by_list": true }),
+            blind.clone(),
+            ["0 us/mini", "- eu/mini cannot call tools"],
+        ),
+        (
+            json!({ "model": "fast", "tools": ["search"] }),
+            json!({ "can": { "tools": false }, "by_list": true }),
+            json!({}),
+            ["- us/mini cannot call tools", "0 eu/mini"],
+        ),
         (
             json!({ "model": "fast", "tokens": 2000 }),
             small.clone(),

@@ -10,6 +10,7 @@ pub(super) mod fault;
 mod finish;
 mod foreign;
 mod images;
+mod live;
 mod logprobs;
 mod media;
 mod model;
@@ -111,6 +112,10 @@ impl Provider for Gemini {
     fn chat_path(&self, model: &str, streams: bool) -> Option<String> {
         let method = if streams { request::STREAM } else { request::WHOLE };
         Some(request::path(&self.quirks, model, method))
+    }
+
+    fn live(&self, model: &str, version: &str) -> Option<(String, String)> {
+        Some(live::place(&self.quirks, self.surface, model, version))
     }
 
     fn usage(&self, said: &[&str]) -> Option<Usage> {

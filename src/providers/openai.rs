@@ -14,6 +14,7 @@ pub(super) mod fault;
 mod finish;
 pub(super) mod form;
 pub(super) mod losses;
+mod marks;
 pub(super) mod normalise;
 pub(super) mod peek;
 pub(super) mod reasoning;
@@ -139,6 +140,10 @@ impl Provider for OpenAi {
 
     fn realtime_path(&self, model: &str) -> Option<String> {
         Some(request::path(self.quirks.realtime_path.as_deref()?, self.deployed(model)))
+    }
+
+    fn responses_socket(&self) -> Option<String> {
+        self.quirks.responses_socket()
     }
 
     fn usage(&self, said: &[&str]) -> Option<Usage> {

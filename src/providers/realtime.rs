@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{Meter, Target};
+use super::{Dialect, Meter, Target};
 use crate::chat::Usage;
 
 /// In its first bytes an event says its type; larger ones that do not are read whole.
@@ -18,6 +18,10 @@ pub struct EventMeter {
     target: Target,
     look: Look,
     held: Vec<u8>,
+    /// Whether any event may tell of use: Google's have no types, and each `usageMetadata` is of one turn.
+    any: bool,
+    /// The meter of such an event.
+    meter: Option<Meter>,
     usage: Option<Usage>,
     errors: u64,
 }
@@ -43,11 +47,18 @@ struct Event<'e> {
 impl EventMeter {
     /// A meter for a conversation with this target.
     pub fn new(target: Target) -> Self {
-        Self { target, look: Look::Waiting, held: Vec::new(), usage: None, errors: 0 }
+        let any = target.wire().dialect() == Dialect::Gemini;
+        Self { target, look: Look::Waiting, held: Vec::new(), any, meter: None, usage: None, errors: 0 }
     }
 
     /// Takes the next bytes of an event, cut anywhere.
     pub fn feed(&mut self, bytes: &[u8]) {
+        if self.any {
+            if self.meter.is_none() {
+                self.meter = Meter::new(&self.target, "application/json");
+            }
+            return self.meter.iter_mut().for_each(|meter| meter.feed(bytes));
+        }
         match self.look {
             Look::Skipping => {}
             Look::Holding if self.held.len() + bytes.len() > LONGEST => self.look = Look::Skipping,
@@ -66,6 +77,9 @@ impl EventMeter {
 
     /// The event is over.
     pub fn end(&mut self) {
+        if let Some(meter) = self.meter.take() {
+            return self.add(&meter);
+        }
         if self.look == Look::Waiting {
             self.look = first_look(&self.held);
         }
@@ -77,8 +91,7 @@ impl EventMeter {
                 kind if counts(kind) => {
                     if let Some(mut meter) = Meter::new(&self.target, "application/json") {
                         meter.feed(&self.held);
-                        let used = meter.usage();
-                        used.iter().for_each(|used| self.usage.get_or_insert_default().add(used));
+                        self.add(&meter);
                     }
                 }
                 _ => {}
@@ -86,6 +99,12 @@ impl EventMeter {
         }
         self.look = Look::Waiting;
         self.held.clear();
+    }
+
+    fn add(&mut self, meter: &Meter) {
+        if let Some(used) = meter.usage() {
+            self.usage.get_or_insert_default().add(&used);
+        }
     }
 
     /// Who answers.
@@ -104,9 +123,10 @@ impl EventMeter {
     }
 }
 
-/// Whether events of this type tell of use.
+/// Whether events of this type tell of use: those of realtime conversations, and the ends of Responses.
 fn counts(kind: &str) -> bool {
-    kind == "response.done" || kind == "conversation.item.input_audio_transcription.completed"
+    let ends = ["response.done", "response.completed", "response.incomplete", "response.failed"];
+    ends.contains(&kind) || kind == "conversation.item.input_audio_transcription.completed"
 }
 
 /// What is to be done with an event that begins so. Every type but `error` has a dot in it; what has none is the type
@@ -140,6 +160,31 @@ mod tests {
     fn meter() -> EventMeter {
         let vendor = Vendor::bare("a", dialect("openai", &QuirkSettings::default()).unwrap());
         EventMeter::new(Target::new(Arc::new(vendor), TargetName::parse("a/b").unwrap()))
+    }
+
+    #[test]
+    fn each_turn_of_googles_is_counted_wherever_it_says_so() {
+        let vendor = Vendor::bare("g", dialect("gemini", &QuirkSettings::default()).unwrap());
+        let target = Target::new(Arc::new(vendor), TargetName::parse("g/live").unwrap());
+        let sound = "A".repeat(3_000);
+        let turn = |prompt: u32| {
+            format!(
+                r#"{{"serverContent":{{"modelTurn":{{"parts":[{{"inlineData":{{"data":"{sound}"}}}}]}},"turnComplete":true}},"usageMetadata":{{"promptTokenCount":{prompt},"responseTokenCount":20,"thoughtsTokenCount":3,"totalTokenCount":9,"promptTokensDetails":[{{"modality":"AUDIO","tokenCount":50}}],"responseTokensDetails":[{{"modality":"AUDIO","tokenCount":18}}]}}}}"#
+            )
+        };
+        for size in [1, 7, 511, 100_000] {
+            let mut meter = EventMeter::new(target.clone());
+            for event in [r#"{"setupComplete":{}}"#, &turn(100), r#"{"serverContent":{}}"#, &turn(150), ""] {
+                event.as_bytes().chunks(size).for_each(|piece| meter.feed(piece));
+                meter.end();
+            }
+            let used = meter.usage().unwrap();
+            assert_eq!(
+                (used.input, used.output, used.reasoning, used.input_audio, used.output_audio),
+                (250, 46, 6, 100, 36),
+                "pieces of {size}: {used:?}"
+            );
+        }
     }
 
     const DONE: &str = r#"{"type":"response.done","event_id":"e","response":{"object":"realtime.response","output":[{"type":"message","content":[]}],"usage":{"total_tokens":253,"input_tokens":132,"output_tokens":121,"input_token_details":{"cached_tokens":64,"text_tokens":119,"audio_tokens":13},"output_token_details":{"text_tokens":30,"audio_tokens":91}}}}"#;

@@ -53,6 +53,7 @@ impl Responses {
         let own = QuirkSettings {
             deployments: quirks.deployments.clone(),
             responses_path: quirks.responses_path.clone(),
+            responses_websocket: quirks.responses_websocket,
             encrypted_by: quirks.encrypted_by.clone(),
             no_developer_role: quirks.no_developer_role,
             lacks: quirks.lacks.clone(),
@@ -74,6 +75,10 @@ impl Responses {
 impl Provider for Responses {
     fn dialect(&self) -> Dialect {
         Dialect::Responses
+    }
+
+    fn responses_socket(&self) -> Option<String> {
+        self.quirks.responses_socket()
     }
 
     fn usage(&self, said: &[&str]) -> Option<Usage> {

@@ -248,6 +248,14 @@ impl Provider for Restrained {
         self.model.wire().realtime_path(model)
     }
 
+    fn responses_socket(&self) -> Option<String> {
+        self.model.wire().responses_socket()
+    }
+
+    fn live(&self, model: &str, version: &str) -> Option<(String, String)> {
+        self.model.wire().live(model, version)
+    }
+
     fn usage(&self, said: &[&str]) -> Option<Usage> {
         self.model.wire().usage(said)
     }

@@ -352,6 +352,8 @@ pub struct QuirkSettings {
     pub efforts: BTreeMap<String, Vec<String>>,
     /// The vendor knows `tool_choice: {type: allowed_tools}`. A translation to others offers only those tools.
     pub allowed_tools: bool,
+    /// The vendor knows Anthropic's `cache_control` in parts of messages and beside tools.
+    pub cache_control: bool,
     /// The vendor knows custom tools, whose argument is free text. A translation offers others a function with one text
     /// instead.
     pub custom_tools: bool,
@@ -387,6 +389,8 @@ pub struct QuirkSettings {
     pub completions_path: Option<String>,
     /// The vendor also speaks OpenAI's Responses; clients of `/v1/responses` get its own answers.
     pub responses: bool,
+    /// The vendor takes Responses over a WebSocket, too.
+    pub responses_websocket: bool,
     /// Path of Responses below the base URL, by default `/responses`. `{model}` stands for the model.
     pub responses_path: Option<String>,
     /// Models that the vendor offers only by Responses, with `*` for any text: `o1-pro*`. Clients of other dialects
@@ -401,6 +405,12 @@ impl QuirkSettings {
     /// The name that the vendor knows a model by.
     pub fn deployed<'a>(&'a self, model: &'a str) -> &'a str {
         self.deployments.get(model).map_or(model, String::as_str)
+    }
+
+    /// Where Responses are to be had over a WebSocket.
+    pub(super) fn responses_socket(&self) -> Option<String> {
+        let path = self.responses_path.as_deref().unwrap_or("/responses");
+        self.responses_websocket.then(|| path.to_owned())
     }
 
     /// The efforts that a model knows; `None` where nothing is said about it.
@@ -459,6 +469,7 @@ impl QuirkSettings {
         both.thinking_with_calls.extend(own.thinking_with_calls.iter().cloned());
         both.thinking_switch |= own.thinking_switch;
         both.allowed_tools |= own.allowed_tools;
+        both.cache_control |= own.cache_control;
         both.custom_tools |= own.custom_tools;
         both.answer_after_tools |= own.answer_after_tools;
         both.prefix_last |= own.prefix_last;
@@ -472,6 +483,7 @@ impl QuirkSettings {
         both.media_path = own.media_path.clone().or_else(|| self.media_path.clone());
         both.kept_path = own.kept_path.clone().or_else(|| self.kept_path.clone());
         both.responses |= own.responses;
+        both.responses_websocket |= own.responses_websocket;
         both.responses_path = own.responses_path.clone().or_else(|| self.responses_path.clone());
         both.encrypted_by = own.encrypted_by.clone().or_else(|| self.encrypted_by.clone());
         both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());

@@ -95,6 +95,36 @@ async fn google_makes_pictures_for_clients_of_openai() {
 }
 
 #[tokio::test]
+async fn clients_of_google_get_pictures_of_imagen_as_they_come() {
+    let google = Upstream::start(|_| {
+        let picture = json!({"mimeType": "image/png", "bytesBase64Encoded": "CCCC"});
+        acts::whole(200, &json!({ "predictions": [picture, picture] }))
+    });
+    let gateway = gateway::start(&format!(
+        "providers:\n  gemini: {{ base_url: \"{}\", keys: [ env:TEST_KEY ] }}\n",
+        google.url()
+    ));
+    let path = "/v1beta/models/gemini/imagen-4.0-generate-001:predict";
+    let body = |parameters: Value| json!({"instances": [{"prompt": "a cat"}], "parameters": parameters});
+    for (parameters, images) in
+        [(json!({"sampleCount": 2, "aspectRatio": "1:1"}), 2), (json!({"odd": true}), 4)]
+    {
+        let sent = body(parameters);
+        let reply = post(gateway.clients, path, &sent).await;
+        assert_eq!(reply.json()["predictions"][1]["bytesBase64Encoded"], "CCCC", "{reply:#?}");
+        let heard = google.heard().pop().unwrap();
+        assert_eq!((heard.path.as_str(), heard.json()), ("/v1/models/imagen-4.0-generate-001:predict", sent));
+        let record = gateway.record(reply.header("x-request-id")).await;
+        assert_eq!(
+            (&record["usage"]["images"], &record["facts"]["endpoint"]),
+            (&json!(images), &json!("images"))
+        );
+    }
+    let bad = post(gateway.clients, path, &json!({"instances": [{}]})).await;
+    assert_eq!((bad.status, &bad.error()["status"]), (400, &json!("INVALID_ARGUMENT")));
+}
+
+#[tokio::test]
 async fn the_sandbox_draws() {
     let gateway = gateway::start("providers:\n  sandbox: { dialect: sandbox }\n");
     let body = json!({"model": "sandbox/echo", "prompt": "a cat", "n": 2});

@@ -69,8 +69,10 @@ async fn accept(listener: TcpListener, heard: AllHeard, ends: Arc<Mutex<Vec<Opti
     while let Ok((stream, _)) = listener.accept().await {
         let (heard, ends) = (heard.clone(), ends.clone());
         tokio::spawn(async move {
+            let mut responds = false;
             #[allow(clippy::result_large_err, reason = "the library's own type")]
             let hear = |request: &server::Request, mut response: server::Response| {
+                responds = request.uri().path().ends_with("/responses");
                 heard.lock().unwrap().push((request.uri().to_string(), request.headers().clone()));
                 if request.headers().contains_key("sec-websocket-protocol") {
                     let protocol = http::HeaderValue::from_static("realtime");
@@ -80,7 +82,7 @@ async fn accept(listener: TcpListener, heard: AllHeard, ends: Arc<Mutex<Vec<Opti
                 Ok(response)
             };
             let Ok(socket) = tokio_tungstenite::accept_hdr_async(stream, hear).await else { return };
-            let end = talk(socket).await;
+            let end = if responds { respond(socket).await } else { talk(socket).await };
             ends.lock().unwrap().push(end);
         });
     }
@@ -88,7 +90,7 @@ async fn accept(listener: TcpListener, heard: AllHeard, ends: Arc<Mutex<Vec<Opti
 
 fn realtime_provider(name: &str, url: &str) -> String {
     format!(
-        "  {name}: {{ dialect: openai, base_url: \"{url}\", keys: [ env:TEST_KEY ], quirks: {{ realtime_path: \"/realtime?model={{model}}\" }} }}\n"
+        "  {name}: {{ dialect: openai, base_url: \"{url}\", keys: [ env:TEST_KEY ], quirks: {{ realtime_path: \"/realtime?model={{model}}\", responses_websocket: true }} }}\n"
     )
 }
 
@@ -118,6 +120,28 @@ async fn talk(mut socket: WebSocketStream<TcpStream>) -> Option<u16> {
             _ => continue,
         };
         socket.send(reply).await.ok()?;
+    }
+    None
+}
+
+/// Responses over a WebSocket: each `response.create` is answered by its two events.
+async fn respond(mut socket: WebSocketStream<TcpStream>) -> Option<u16> {
+    while let Some(Ok(message)) = socket.next().await {
+        let Message::Text(text) = message else { continue };
+        let model = serde_json::from_str::<Value>(&text).unwrap()["model"].clone();
+        let said = json!({"type": "output_text", "text": "hi", "annotations": []});
+        let item = json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [said]});
+        let usage = json!({"input_tokens": 20, "input_tokens_details": {"cached_tokens": 8}, "output_tokens": 5,
+            "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 25});
+        let mut response = json!({"id": "resp_1", "object": "response", "created_at": 1, "model": model, "output": [],
+            "parallel_tool_calls": true, "tool_choice": "auto", "tools": [], "status": "in_progress"});
+        let created = json!({"type": "response.created", "sequence_number": 0, "response": response});
+        (response["status"], response["output"], response["usage"]) =
+            ("completed".into(), json!([item]), usage);
+        let completed = json!({"type": "response.completed", "sequence_number": 1, "response": response});
+        for event in [created, completed] {
+            socket.send(Message::text(event.to_string())).await.ok()?;
+        }
     }
     None
 }

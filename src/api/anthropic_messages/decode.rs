@@ -190,14 +190,17 @@ fn reasoning(
     let root = Place::Root;
     let place = root.key("thinking");
     let rest = Object::new();
-    let Some(thinking) = top.object("thinking")? else {
+    let unsaid = |effort: Option<String>| {
         let (budget_tokens, thinks) = (None, Thinks::Unsaid);
-        return Ok(effort.map(|effort| Reasoning { effort: Some(effort), budget_tokens, thinks, rest }));
+        effort.map(|effort| Reasoning { effort: Some(effort), budget_tokens, thinks, rest: Object::new() })
     };
+    let Some(thinking) = top.object("thinking")? else { return Ok(unsaid(effort)) };
     let mut thinking = Record::new(thinking, &place);
-    let kind = thinking.need_text("type")?;
+    let kind = thinking.text("type")?;
     let budget_tokens = thinking.count("budget_tokens")?;
     thinking.close(lost);
+    // Models that always think are told other things about it (`block_binding`).
+    let Some(kind) = kind else { return Ok(unsaid(effort)) };
     let (budget_tokens, thinks) = match &*kind {
         "enabled" => (budget_tokens, Thinks::Implied),
         "disabled" | "between_tools" => (None, Thinks::Not),

@@ -159,9 +159,11 @@ pub(super) fn tool_call(
 fn is_whole_annotation(citation: &Value) -> bool {
     let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
     let fields = citation.as_object().into_iter().flatten();
-    let is_told = |key: &str| matches!(key, "type" | "url" | "title");
-    !kind.ends_with("_location")
-        || citation.get("url").is_some() && fields.into_iter().all(|(key, _)| is_told(key))
+    let is_told = |key: &str| matches!(key, "type" | "url" | "source" | "title");
+    matches!(kind, "url_citation" | "file")
+        || kind.ends_with("_location")
+            && address(citation).is_some()
+            && fields.into_iter().all(|(key, _)| is_told(key))
 }
 
 /// A citation as an annotation; `None` for one that names no address, which OpenAI's clients cannot read. The text that
@@ -169,12 +171,33 @@ fn is_whole_annotation(citation: &Value) -> bool {
 pub(super) fn annotation(citation: &Value, start: usize, end: usize) -> Option<Value> {
     let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
     if !kind.ends_with("_location") {
-        return Some(citation.clone());
+        // Clients of chats know no other kind, and strict ones give up the whole answer for it. OpenRouter's clients send
+        // what was read of a file back, to not pay for it again.
+        if !matches!(kind, "url_citation" | "file") {
+            return None;
+        }
+        let mut note = citation.clone();
+        if let Some(Value::Object(cited)) = note.get_mut("url_citation") {
+            // Where nobody says to what it belongs, to all of the text. OpenAI's clients count on both.
+            cited.entry("start_index").or_insert_with(|| start.into());
+            cited.entry("end_index").or_insert_with(|| end.into());
+            if !cited.get("title").is_some_and(Value::is_string) {
+                cited.insert("title".into(), "".into());
+            }
+        }
+        return Some(note);
     }
-    let url = citation.get("url")?.as_str()?;
+    let url = address(citation)?;
     let title = citation.get("title").and_then(Value::as_str).unwrap_or_default();
     let cited = json!({ "start_index": start, "end_index": end, "url": url, "title": title });
     Some(json!({ "type": "url_citation", "url_citation": cited }))
+}
+
+/// Where it is that Anthropic's citation is of: a page, or a search result of the client's own that is one.
+fn address(citation: &Value) -> Option<&str> {
+    let field = |key: &str| citation.get(key).and_then(Value::as_str);
+    let is_page = |source: &&str| source.starts_with("https://") || source.starts_with("http://");
+    field("url").or_else(|| field("source").filter(is_page))
 }
 
 /// A thought with its provider's proof, in OpenRouter's form; `None` where there is no proof to carry.
@@ -424,5 +447,21 @@ mod tests {
         assert_eq!(choice["finish_reason"], "function_call");
         assert_eq!(choice["message"]["function_call"], json!({"name": "f", "arguments": "{}"}));
         assert_eq!(choice["message"].get("tool_calls"), None);
+    }
+
+    #[test]
+    fn search_results_of_the_clients_own_are_annotations_where_they_are_pages() {
+        for (source, expected) in [("https://kb/1", Some("https://kb/1")), ("shelf-7", None)] {
+            let cited =
+                json!({"type": "search_result_location", "source": source, "title": "T", "cited_text": "c"});
+            let found = super::annotation(&cited, 1, 2);
+            let url = found.as_ref().map(|note| note["url_citation"]["url"].as_str().unwrap());
+            assert_eq!(url, expected);
+        }
+        let file = json!({"type": "file_citation", "file_id": "f", "filename": "a.pdf", "index": 3});
+        assert_eq!(super::annotation(&file, 1, 2), None);
+        let page = json!({"type": "url_citation", "url_citation": {"url": "https://a", "title": "A"}});
+        let whole = json!({"url": "https://a", "title": "A", "start_index": 1, "end_index": 9});
+        assert_eq!(super::annotation(&page, 1, 9).unwrap()["url_citation"], whole);
     }
 }

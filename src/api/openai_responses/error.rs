@@ -32,6 +32,13 @@ fn error_event(fault: &Fault, sequence: u64) -> Value {
     })
 }
 
+/// The `error` message of a conversation that does not begin.
+pub(super) fn socket_error(fault: &Fault) -> Value {
+    let mut event = error_event(fault, 0);
+    event["status"] = fault.client_status().into();
+    event
+}
+
 /// The events that end a stream with a fault: `response` as it began, told as failed.
 pub(super) fn failed_events(fault: &Fault, sequence: u64, response: Value) -> Bytes {
     let mut out = Vec::with_capacity(1024);

@@ -164,18 +164,32 @@ fn open(id: &str, kind: &str, status: Option<Status>) -> Vec<u8> {
     out
 }
 
+/// Annotations that clients know; strict ones give up the whole answer for others.
+const ANNOTATIONS: [&str; 4] = ["url_citation", "file_citation", "container_file_citation", "file_path"];
+
 /// A citation in this dialect's form; `text` is what was said so far.
 pub(super) fn annotation(citation: &Value, text: &str) -> Option<Value> {
     let kind = citation.get("type").and_then(Value::as_str).unwrap_or_default();
+    if !ANNOTATIONS.contains(&kind) && !kind.ends_with("_location") {
+        return None;
+    }
     if let Some(Value::Object(inner)) = citation.get(kind) {
         // OpenAI's chat has its fields one level deeper.
         let mut flat = crate::chat::Object::new();
         flat.insert("type".into(), kind.into());
         flat.extend(inner.clone());
+        if kind == "url_citation" {
+            // Where nobody says to what it belongs, to all that was said. OpenAI's clients count on both.
+            flat.entry("start_index").or_insert_with(|| 0.into());
+            flat.entry("end_index").or_insert_with(|| text.chars().count().into());
+            if !flat.get("title").is_some_and(Value::is_string) {
+                flat.insert("title".into(), "".into());
+            }
+        }
         return Some(Value::Object(flat));
     }
     if !kind.ends_with("_location") {
-        return (!kind.is_empty()).then(|| citation.clone());
+        return Some(citation.clone());
     }
     // Anthropic's: they stand behind the text that they belong to, and count in the source, not in the answer.
     let at = text.chars().count();
@@ -208,6 +222,10 @@ mod tests {
                 json!({"type": "url_citation", "url": "u", "title": "t", "start_index": 1, "end_index": 2}),
             ),
             (
+                json!({"type": "url_citation", "url_citation": {"url": "u", "title": "t"}}),
+                json!({"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 2}),
+            ),
+            (
                 json!({"type": "url_citation", "url": "u", "start_index": 1}),
                 json!({"type": "url_citation", "url": "u", "start_index": 1}),
             ),
@@ -223,5 +241,6 @@ mod tests {
             assert_eq!(annotation(&citation, "dé"), Some(expected));
         }
         assert_eq!(annotation(&json!({}), ""), None);
+        assert_eq!(annotation(&json!({"type": "file", "file": {"hash": "h"}}), ""), None);
     }
 }

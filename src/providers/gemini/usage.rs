@@ -14,7 +14,9 @@ const MOST: u64 = 1 << 40;
 /// Reads one `usageMetadata`. `None` when it counts nothing (Vertex names only the traffic's type at first).
 pub(super) fn read(metadata: &Value) -> Option<Usage> {
     let count = |key: &str| metadata.get(key).and_then(number);
-    let (prompt, candidates) = (count("promptTokenCount"), count("candidatesTokenCount"));
+    // The Live API has another word for what is said.
+    let candidates = count("candidatesTokenCount").or_else(|| count("responseTokenCount"));
+    let prompt = count("promptTokenCount");
     let (thoughts, total) = (count("thoughtsTokenCount"), count("totalTokenCount"));
     if prompt.is_none() && candidates.is_none() && thoughts.is_none() && total.is_none() {
         return None;
@@ -38,6 +40,10 @@ pub(super) fn read(metadata: &Value) -> Option<Usage> {
         let cached = part("cacheTokensDetails", word, code);
         (part("promptTokensDetails", word, code).saturating_sub(cached)).min(input)
     };
+    let output_of = |word: &str, code: u64| {
+        let said = part("candidatesTokensDetails", word, code);
+        said.max(part("responseTokensDetails", word, code)).min(output)
+    };
     let cached_audio = part("cacheTokensDetails", "AUDIO", 4).min(cached_read);
     Some(Usage {
         input,
@@ -48,8 +54,8 @@ pub(super) fn read(metadata: &Value) -> Option<Usage> {
         reasoning,
         input_audio: input_of("AUDIO", 4),
         input_image: input_of("IMAGE", 2),
-        output_audio: part("candidatesTokensDetails", "AUDIO", 4).min(output),
-        output_image: part("candidatesTokensDetails", "IMAGE", 2).min(output),
+        output_audio: output_of("AUDIO", 4),
+        output_image: output_of("IMAGE", 2),
         tier: tier(metadata),
         ..Usage::default()
     })

@@ -1,6 +1,6 @@
 //! A whole answer, already in OpenAI's form, as the canonical answer.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::whole::Whole;
 use super::{details, finish};
@@ -21,17 +21,46 @@ pub(super) fn answer(whole: Whole) -> Answer {
     object.shift_remove("object");
     object.shift_remove("usage");
     let id = text(&mut object, "id");
+    let pages = pages(&mut object);
     Answer {
         model: text(&mut object, "model"),
         created: object.shift_remove("created").and_then(|created| created.as_u64()).unwrap_or(0),
-        choices: choices.into_iter().filter_map(|choice| self::choice(choice, &id)).collect(),
+        choices: choices.into_iter().filter_map(|choice| self::choice(choice, &id, &pages)).collect(),
         id,
         usage,
         rest: object,
     }
 }
 
-fn choice(value: Value, answer: &str) -> Option<Choice> {
+/// Pages that are named beside an answer (Perplexity, xAI), as citations of all of its text.
+/// <https://docs.perplexity.ai/api-reference/chat-completions-post>
+pub(super) fn pages(object: &mut Object) -> Vec<Value> {
+    let Some(named) = object.get("citations").or_else(|| object.get("search_results")) else {
+        return Vec::new();
+    };
+    let results = object.get("search_results").and_then(Value::as_array);
+    let field = |result: &Value, key: &str| Some(result.get(key)?.as_str()?.to_owned());
+    let title = |url: &str| {
+        let mut found = results.into_iter().flatten();
+        found
+            .find(|result| result.get("url").is_some_and(|known| known == url))
+            .and_then(|r| field(r, "title"))
+    };
+    let page = |named: &Value| {
+        let url = named.as_str().map(str::to_owned).or_else(|| field(named, "url"))?;
+        let title = title(&url).unwrap_or_default();
+        url.starts_with("http")
+            .then(|| json!({ "type": "url_citation", "url_citation": { "url": url, "title": title } }))
+    };
+    let named = named.as_array().map(Vec::as_slice).unwrap_or_default();
+    let pages: Vec<Value> = named.iter().filter_map(page).collect();
+    if pages.len() == named.len() {
+        object.shift_remove("citations");
+    }
+    pages
+}
+
+fn choice(value: Value, answer: &str, pages: &[Value]) -> Option<Choice> {
     let Value::Object(mut object) = value else { return None };
     let index = object.shift_remove("index").and_then(|index| index.as_u64()).unwrap_or(0);
     let word = object.shift_remove("finish_reason");
@@ -44,8 +73,8 @@ fn choice(value: Value, answer: &str) -> Option<Choice> {
     let mut content = Vec::new();
     content.extend(thoughts(&mut message));
     let citations = match message.shift_remove("annotations") {
-        Some(Value::Array(citations)) => citations,
-        _ => Vec::new(),
+        Some(Value::Array(citations)) if !citations.is_empty() => citations,
+        _ => pages.to_vec(),
     };
     match said(&mut message, "content") {
         Some(text) => content.push(Part::Text { text: text.into(), cache: None, citations }),
@@ -123,5 +152,31 @@ fn tool_call(call: Value) -> Part {
         kind,
         signature: signature(&call),
         cache: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_beside_an_answer_are_cited_by_it() {
+        let page = |url: &str, title: &str| json!({"type": "url_citation", "url_citation": {"url": url, "title": title}});
+        let results = json!([{"title": "A", "url": "https://a", "date": null}]);
+        for (mut object, expected, left) in [
+            (
+                json!({"citations": ["https://a", "https://b"], "search_results": results}),
+                vec![page("https://a", "A"), page("https://b", "")],
+                1,
+            ),
+            (json!({"search_results": results}), vec![page("https://a", "A")], 1),
+            (json!({"citations": [{"start": 1}]}), vec![], 1),
+            (json!({"citations": []}), vec![], 0),
+            (json!({"citations": "none"}), vec![], 0),
+        ] {
+            let Value::Object(fields) = &mut object else { panic!() };
+            assert_eq!(pages(fields), expected);
+            assert_eq!(fields.len(), left, "{fields:?}");
+        }
     }
 }

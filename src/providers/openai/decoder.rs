@@ -16,6 +16,9 @@ pub(super) struct OpenAiDecoder {
     started: bool,
     /// Choices that have begun.
     begun: Vec<u32>,
+    /// Pages that are named beside the answer, until it has cited them.
+    pages: Vec<Value>,
+    cited: bool,
     done: bool,
 }
 
@@ -26,6 +29,8 @@ impl OpenAiDecoder {
             state: StreamState::new(excludes_reasoning, now_ms),
             started: false,
             begun: Vec::new(),
+            pages: Vec::new(),
+            cited: false,
             done: false,
         }
     }
@@ -62,6 +67,11 @@ impl OpenAiDecoder {
             Some(Value::Array(choices)) => choices,
             _ => Vec::new(),
         };
+        let pages = decode::pages(&mut object);
+        if !pages.is_empty() {
+            // They are repeated with each chunk.
+            self.pages = pages;
+        }
         let unknown = others(object, HEAD);
         if !unknown.is_empty() {
             events.push(Event::Other { choice: None, fields: unknown });
@@ -104,6 +114,7 @@ impl OpenAiDecoder {
             function_call(index, &call, &self.state.id, events);
         }
         if let Some(Value::Array(citations)) = delta.shift_remove("annotations") {
+            self.cited |= !citations.is_empty();
             events.extend(citations.into_iter().map(|value| Event::Citation { choice: index, value }));
         }
         if let Some(value) = choice.shift_remove("logprobs").filter(|value| !value.is_null()) {
@@ -116,7 +127,16 @@ impl OpenAiDecoder {
             events.push(Event::Other { choice: Some(index), fields: unknown });
         }
         if let Some(word) = word.as_ref().and_then(Value::as_str) {
+            self.cite(events);
             events.push(Event::Finish { choice: index, finish: decode::finish(word) });
+        }
+    }
+
+    /// The pages beside the answer, as citations of its text, where it has none of its own.
+    fn cite(&mut self, events: &mut Vec<Event>) {
+        if !self.pages.is_empty() && !std::mem::replace(&mut self.cited, true) {
+            let pages = std::mem::take(&mut self.pages);
+            events.extend(pages.into_iter().map(|value| Event::Citation { choice: 0, value }));
         }
     }
 
@@ -127,6 +147,7 @@ impl OpenAiDecoder {
 
     fn end(&mut self, events: &mut Vec<Event>) {
         self.done = true;
+        self.cite(events);
         self.count(events);
         events.push(Event::End);
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::strict::strict;
-use super::{details, form, reasoning, request};
+use super::{details, form, marks, reasoning, request};
 use crate::chat::{
     Loss, Media, Message, Object, OutputFormat, Part, Request, Role, Tool, ToolChoice, ToolKind,
 };
@@ -37,7 +37,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
             continue;
         }
         super::turns::refuse_urls(message, place, quirks)?;
-        push_message(message, place, &mut messages)?;
+        push_message(message, place, quirks.cache_control, &mut messages)?;
         super::losses::of_message(message, place, quirks, &mut lost);
     }
     match form::in_words(&asked.output, &target.model, quirks) {
@@ -128,13 +128,14 @@ fn verbatim(message: &Message) -> Option<Verbatim<'_>> {
     Some(Verbatim { before, text: message.as_plain()?, after: "}" })
 }
 
-/// One canonical message is one of OpenAI's, except that every tool result is a message of its own.
-fn push_message(message: &Message, place: usize, out: &mut Vec<Value>) -> Result<(), Fault> {
+/// One canonical message is one of OpenAI's, except that every tool result is a message of its own. `marks` says that
+/// the vendor knows marks for its cache.
+fn push_message(message: &Message, place: usize, marks: bool, out: &mut Vec<Value>) -> Result<(), Fault> {
     let (results, others): (Vec<&Part>, Vec<&Part>) =
         message.content.iter().partition(|part| matches!(part, Part::ToolResult { .. }));
     let mut media = Vec::new();
     for part in &results {
-        let Part::ToolResult { id, content, .. } = part else { continue };
+        let Part::ToolResult { id, content, cache, .. } = part else { continue };
         // OpenAI's tool messages carry text alone; pictures follow as the user's.
         let (texts, rest): (Vec<&Part>, Vec<&Part>) = content
             .iter()
@@ -143,12 +144,16 @@ fn push_message(message: &Message, place: usize, out: &mut Vec<Value>) -> Result
         media.extend(rest);
         let mut object = head(message, Role::Tool);
         object.insert("tool_call_id".into(), id.as_str().into());
-        object.insert("content".into(), content_of(&texts, place)?);
+        let mut content = content_of(&texts, place, marks)?;
+        if marks {
+            marks::put_last(&mut content, cache.as_ref());
+        }
+        object.insert("content".into(), content);
         out.push(Value::Object(object));
     }
     if !media.is_empty() {
         let mut object = head(message, Role::User);
-        object.insert("content".into(), content_of(&media, place)?);
+        object.insert("content".into(), content_of(&media, place, marks)?);
         out.push(Value::Object(object));
     }
     if others.is_empty() && !results.is_empty() {
@@ -161,9 +166,9 @@ fn push_message(message: &Message, place: usize, out: &mut Vec<Value>) -> Result
     let role = if message.role == Role::Tool && !results.is_empty() { Role::User } else { message.role };
     let mut object = head(message, role);
     if role == Role::Assistant {
-        assistant(&others, place, &mut object)?;
+        assistant(&others, place, marks, &mut object)?;
     } else {
-        object.insert("content".into(), content_of(&others, place)?);
+        object.insert("content".into(), content_of(&others, place, marks)?);
     }
     for (field, value) in &message.rest {
         object.entry(field.clone()).or_insert_with(|| value.clone());
@@ -188,7 +193,7 @@ fn head(message: &Message, role: Role) -> Object {
     object
 }
 
-fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), Fault> {
+fn assistant(parts: &[&Part], place: usize, marks: bool, object: &mut Object) -> Result<(), Fault> {
     let (mut said, mut thought, mut proofs, mut calls) = (Vec::new(), String::new(), Vec::new(), Vec::new());
     for part in parts {
         match part {
@@ -221,7 +226,7 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
     }
     // Null says that there are calls, or a refusal, instead.
     let silent = said.is_empty() && (!calls.is_empty() || object.contains_key("refusal"));
-    let content = if silent { Value::Null } else { content_of(&said, place)? };
+    let content = if silent { Value::Null } else { content_of(&said, place, marks)? };
     object.insert("content".into(), content);
     if !thought.is_empty() {
         object.insert("reasoning_content".into(), thought.into());
@@ -236,13 +241,21 @@ fn assistant(parts: &[&Part], place: usize, object: &mut Object) -> Result<(), F
 }
 
 /// A single text as a string, anything else as a list of parts.
-fn content_of(parts: &[&Part], place: usize) -> Result<Value, Fault> {
+fn content_of(parts: &[&Part], place: usize, marks: bool) -> Result<Value, Fault> {
     match parts {
         [] => return Ok("".into()),
+        [Part::Text { cache: Some(_), .. }] if marks => {}
         [Part::Text { text, .. }] => return Ok(text.as_str().into()),
         _ => {}
     }
-    parts.iter().enumerate().map(|(at, part)| content_part(part, place, at)).collect()
+    let written = parts.iter().enumerate().map(|(at, part)| {
+        let mut written = content_part(part, place, at)?;
+        if marks {
+            marks::put(&mut written, marks::of(part));
+        }
+        Ok(written)
+    });
+    written.collect()
 }
 
 fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
@@ -342,7 +355,7 @@ fn tools(asked: &Request, quirks: &QuirkSettings, body: &mut Object, lost: &mut 
             lost.push(Loss::dropped(format!("tools[{at}]")));
             continue;
         }
-        super::losses::of_tool(definition, at, lost);
+        super::losses::of_tool(definition, at, quirks.cache_control, lost);
         if definition.kind == ToolKind::Custom && !quirks.custom_tools {
             lost.push(Loss::new(format!("tools[{at}]"), foreign::ONE_TEXT));
             kept.push(foreign::function(definition));
@@ -350,7 +363,11 @@ fn tools(asked: &Request, quirks: &QuirkSettings, body: &mut Object, lost: &mut 
         }
         let path = || format!("tools[{at}].function.strict");
         let strict = strict(definition.strict, definition.parameters.as_ref(), path, lost);
-        kept.push(tool(definition, strict));
+        let mut tool = tool(definition, strict);
+        if quirks.cache_control {
+            marks::put(&mut tool, definition.cache.as_ref());
+        }
+        kept.push(tool);
     }
     if kept.is_empty() && !asked.tools.is_empty() {
         // A choice is refused without tools.

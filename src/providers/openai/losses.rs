@@ -14,7 +14,7 @@ pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings
         lost.push(Loss::dropped(format!("messages[{place}].name")));
     }
     for (at, part) in message.content.iter().enumerate() {
-        of_part(part, message.role, (place, at), lost);
+        of_part(part, message.role, (place, at), quirks.cache_control, lost);
         let path = || format!("messages[{place}].content[{at}]");
         match part {
             Part::Thinking { .. } if !takes_thinking(quirks) => {
@@ -36,8 +36,15 @@ pub(super) fn of_message(message: &Message, place: usize, quirks: &QuirkSettings
     }
 }
 
-/// What of a part no API of OpenAI's can carry. `place` is the message's and the part's.
-pub(in crate::providers) fn of_part(part: &Part, role: Role, place: (usize, usize), lost: &mut Vec<Loss>) {
+/// What of a part no API of OpenAI's can carry. `place` is the message's and the part's; `marks` says that the vendor
+/// knows marks for its cache.
+pub(in crate::providers) fn of_part(
+    part: &Part,
+    role: Role,
+    place: (usize, usize),
+    marks: bool,
+    lost: &mut Vec<Loss>,
+) {
     let mut lose = |field: &str, what: &'static str| {
         lost.push(Loss::new(format!("messages[{}].content[{}]{field}", place.0, place.1), what));
     };
@@ -45,8 +52,12 @@ pub(in crate::providers) fn of_part(part: &Part, role: Role, place: (usize, usiz
         Part::Text { cache: Some(_), .. }
         | Part::Image { cache: Some(_), .. }
         | Part::File { cache: Some(_), .. }
-        | Part::ToolCall { cache: Some(_), .. }
-        | Part::ToolResult { cache: Some(_), .. } => lose(".cache_control", "dropped"),
+        | Part::ToolResult { cache: Some(_), .. }
+            if !marks =>
+        {
+            lose(".cache_control", "dropped");
+        }
+        Part::ToolCall { cache: Some(_), .. } => lose(".cache_control", "dropped"),
         Part::Text { citations, .. } if !citations.is_empty() => lose(".citations", "dropped"),
         Part::Other(_) if role == Role::Assistant && is_unsayable(part) => lose("", "dropped"),
         _ => {}
@@ -62,8 +73,8 @@ pub(in crate::providers) fn of_part(part: &Part, role: Role, place: (usize, usiz
 }
 
 /// What of a tool does not go out.
-pub(in crate::providers) fn of_tool(tool: &Tool, at: usize, lost: &mut Vec<Loss>) {
-    if tool.cache.is_some() {
+pub(in crate::providers) fn of_tool(tool: &Tool, at: usize, marks: bool, lost: &mut Vec<Loss>) {
+    if tool.cache.is_some() && !marks {
         lost.push(Loss::dropped(format!("tools[{at}].cache_control")));
     }
     if tool.kind == ToolKind::Function {

@@ -24,6 +24,7 @@ pub(super) fn answer(body: &[u8], keeper: &str, now_ms: u64) -> Result<Answer, F
     };
     let id = take_text(&mut response, "id");
     let (mut content, mut logprobs, mut calls) = (Vec::new(), Vec::new(), 0);
+    let mut images = Vec::new();
     let items = response.shift_remove("output");
     for item in list(items) {
         let kind = kind_of(&item).to_owned();
@@ -38,15 +39,22 @@ pub(super) fn answer(body: &[u8], keeper: &str, now_ms: u64) -> Result<Answer, F
                 content.push(call(&mut item, &id, calls));
                 calls += 1;
             }
-            (_, item) => content.push(Part::Other(item)),
+            (_, item) => match picture(&item) {
+                Some(image) => images.push(image),
+                None => content.push(Part::Other(item)),
+            },
         }
+    }
+    let mut rest_of_choice = Object::new();
+    if !images.is_empty() {
+        rest_of_choice.insert("images".into(), Value::Array(images));
     }
     let choice = Choice {
         index: 0,
         content,
         finish: Some(finish),
         logprobs: (!logprobs.is_empty()).then(|| in_words_of_chat(logprobs)),
-        rest: Object::new(),
+        rest: rest_of_choice,
     };
     Ok(Answer {
         model: take_text(&mut response, "model"),
@@ -56,6 +64,16 @@ pub(super) fn answer(body: &[u8], keeper: &str, now_ms: u64) -> Result<Answer, F
         rest: rest(&mut response),
         id,
     })
+}
+
+/// A painted picture, in the form in which chats have it; `None` where there is none to be seen.
+pub(super) fn picture(item: &Value) -> Option<Value> {
+    let field = |key: &str| item.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    if kind_of(item) != "image_generation_call" {
+        return None;
+    }
+    let url = format!("data:image/{};base64,{}", field("output_format").unwrap_or("png"), field("result")?);
+    Some(json!({ "type": "image_url", "image_url": { "url": url } }))
 }
 
 /// Fields of a response that are not repeated from the request and that other dialects know.
@@ -210,6 +228,7 @@ mod tests {
                  "summary": [{"type": "summary_text", "text": "a"}, {"type": "summary_text", "text": "b"}]},
                 {"type": "reasoning", "id": "rs_2", "summary": []},
                 {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+                {"type": "image_generation_call", "id": "ig_1", "result": "AAAA", "output_format": "webp"},
                 {"type": "message", "id": "msg_1", "role": "assistant", "content": [
                     {"type": "output_text", "text": "hi", "logprobs": [{"token": "hi", "logprob": -0.5}],
                      "annotations": [{"type": "url_citation", "url": "https://x", "title": "X",
@@ -251,6 +270,8 @@ mod tests {
                 tool("call_2", "g", "free", ToolKind::Custom),
             ]
         );
+        let painted = json!([{"type": "image_url", "image_url": {"url": "data:image/webp;base64,AAAA"}}]);
+        assert_eq!(choice.rest["images"], painted);
         assert_eq!(choice.finish.as_ref().unwrap().reason, FinishReason::ToolCalls);
         assert_eq!(choice.logprobs.as_ref().unwrap()["content"][0]["token"], "hi");
         assert_eq!((&*answer.id, &*answer.model, answer.created), ("resp_1", "gpt-5-pro", 1_700_000_000));

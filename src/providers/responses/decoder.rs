@@ -212,7 +212,16 @@ impl ResponsesDecoder {
                     self.arguments(at, &decode::arguments(&object, field), events);
                 }
             }
-            _ => events.push(Event::Foreign { choice: 0, value: Value::Object(object) }),
+            _ => {
+                let value = Value::Object(object);
+                events.push(match decode::picture(&value) {
+                    Some(image) => {
+                        let fields = [("images".to_owned(), Value::Array(vec![image]))].into_iter().collect();
+                        Event::Other { choice: Some(0), fields }
+                    }
+                    None => Event::Foreign { choice: 0, value },
+                });
+            }
         }
         // Only that it was seen is still of interest.
         self.items.insert(at, Item { closed: true, ..Item::default() });
@@ -338,6 +347,28 @@ mod tests {
         .concat();
         let (thought, text, arguments) = said(&body);
         assert_eq!((&*thought, &*text, &*arguments), ("a😀b", "c😀d\u{fffd} e", "{\"q\":\"😀\"}"));
+    }
+
+    #[test]
+    fn a_painted_picture_is_one_to_chats_and_a_failed_one_is_told() {
+        let done = |at: u8, result: &str| {
+            format!(
+                "data: {{\"type\":\"response.output_item.done\",\"output_index\":{at},\"item\":{{\"type\":\"image_generation_call\",\"id\":\"ig\",\"result\":{result}}}}}\n\n"
+            )
+        };
+        let (mut decoder, mut events) = (ResponsesDecoder::new("them".into(), 0), Vec::new());
+        decoder.feed([done(0, "\"AAAA\""), done(1, "null")].concat().as_bytes(), &mut events).unwrap();
+        let urls: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Other { choice: Some(0), fields } => {
+                    Some(fields["images"][0]["image_url"]["url"].clone())
+                }
+                Event::Foreign { value, .. } => Some(value["result"].clone()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(urls, [Value::from("data:image/png;base64,AAAA"), Value::Null]);
     }
 
     /// Thoughts, text and arguments of a stream.

@@ -108,7 +108,7 @@ impl<'a> Writer<'a, '_> {
         };
         let mut said = Vec::new();
         for (at, part) in message.content.iter().enumerate() {
-            losses::of_part(part, message.role, (place, at), self.lost);
+            losses::of_part(part, message.role, (place, at), false, self.lost);
             let path = || format!("messages[{place}].content[{at}]");
             let item = match part {
                 Part::Thinking { text, signature, .. } if message.role == Role::Assistant => {

@@ -29,7 +29,7 @@ pub(super) fn put_all(asked: &Request, body: &mut Object, lost: &mut Vec<Loss>) 
             }
             continue;
         }
-        losses::of_tool(definition, at, lost);
+        losses::of_tool(definition, at, false, lost);
         kept.push(tool(definition, at, lost));
     }
     if kept.is_empty() {

@@ -12,6 +12,7 @@ pub fn whole(body: &str) -> Said {
     let mut said = of_facts(facts);
     let message = &answer["choices"][0]["message"];
     extras(&mut said, message);
+    pages(&mut said, &answer);
     // Older models call one function, without an id.
     if message["function_call"].is_object() {
         said.calls[0].id = "legacy".into();
@@ -27,6 +28,7 @@ pub fn streamed(body: &str) -> Said {
     let (mut id, mut heads) = (None, 0);
     for (_, data) in events(body) {
         let Ok(chunk) = serde_json::from_str::<Value>(&data) else { continue };
+        pages(&mut said, &chunk);
         if let Some(choice) = each(&chunk["choices"]).find(|choice| choice["index"] == 0) {
             extras(&mut said, &choice["delta"]);
             heads += usize::from(choice["delta"]["function_call"]["name"].is_string());
@@ -71,6 +73,13 @@ fn of_facts(facts: recording::Facts) -> Said {
         _ => Stop::End,
     });
     said
+}
+
+/// Pages that Perplexity and xAI name beside their answers.
+fn pages(said: &mut Said, body: &Value) {
+    let named = if body["citations"].is_array() { &body["citations"] } else { &body["search_results"] };
+    let urls = each(named).filter_map(|page| page.as_str().or(page["url"].as_str()));
+    said.sources.extend(urls.map(str::to_owned));
 }
 
 /// What the reader of recordings leaves out.

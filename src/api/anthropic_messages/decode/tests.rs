@@ -126,6 +126,14 @@ fn whether_to_think_is_told_apart_from_how_hard() {
 }
 
 #[test]
+fn models_that_always_think_are_told_of_it_without_a_type() {
+    let thinking = json!({"block_binding": {"prefix_mismatch_behavior": "drop_block"}});
+    let decoded = with(json!({ "thinking": thinking })).unwrap();
+    assert_eq!(decoded.request.reasoning, None);
+    assert_eq!(losses(&decoded), ["thinking.block_binding"]);
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let content = |block: Value| json!({"messages": [{"role": "user", "content": [block]}]});
     for (fields, param) in [

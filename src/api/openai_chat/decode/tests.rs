@@ -360,7 +360,7 @@ fn an_answer_sent_back_as_a_message_is_the_same_content() {
     let content = vec![
         Part::Thinking { text: "hm".into(), signature: Some("sig".into()), redacted: None },
         Part::Thinking { text: "".into(), signature: None, redacted: Some("blob".into()) },
-        Part::Text { text: "a é😀\u{0}".into(), cache: None, citations: vec![json!({"url": "u"})] },
+        Part::Text { text: "a é😀\u{0}".into(), cache: None, citations: vec![json!({"type": "file"})] },
         Part::Refusal("no".into()),
         Part::ToolCall {
             id: "c".into(),

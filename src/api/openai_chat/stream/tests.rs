@@ -168,21 +168,22 @@ fn thoughts_refusals_and_citations_have_their_fields() {
         thinking("", Some("sig")),
         redacted,
         Event::Refusal { choice: 0, text: "no".into() },
-        Event::Citation { choice: 0, value: json!({"url": "u"}) },
+        Event::Citation { choice: 0, value: json!({"type": "file"}) },
     ];
     let expected = [
         json!({"reasoning_content": "hm"}),
         json!({"reasoning_details": [{"type": "reasoning.text", "text": "hm", "signature": "sig", "index": 0}]}),
         json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": "blob", "index": 1}]}),
         json!({"refusal": "no"}),
-        json!({"annotations": [{"url": "u", "index": 0}]}),
+        json!({"annotations": [{"type": "file", "index": 0}]}),
     ];
     assert_eq!(deltas(&events)[1..], expected);
 }
 
 #[test]
 fn lists_of_several_deltas_can_be_put_together() {
-    let cited = |choice: u32, url: &str| Event::Citation { choice, value: json!({ "url": url }) };
+    let cited =
+        |choice: u32, url: &str| Event::Citation { choice, value: json!({"type": "file", "file": url}) };
     let images = |entries: Value| Event::Other {
         choice: Some(0),
         fields: json!({ "images": entries }).as_object().cloned().unwrap(),
@@ -197,9 +198,9 @@ fn lists_of_several_deltas_can_be_put_together() {
         images(json!([{"n": 3}, {"n": 4, "index": 7}, "five"])),
     ];
     let expected = [
-        json!({"annotations": [{"url": "a", "index": 0}]}),
-        json!({"annotations": [{"url": "b", "index": 1}]}),
-        json!({"annotations": [{"url": "c", "index": 0}]}),
+        json!({"annotations": [{"type": "file", "file": "a", "index": 0}]}),
+        json!({"annotations": [{"type": "file", "file": "b", "index": 1}]}),
+        json!({"annotations": [{"type": "file", "file": "c", "index": 0}]}),
         json!({"images": [{"n": 1, "index": 0}, {"n": 2, "index": 1}]}),
         json!({"images": [{"n": 3, "index": 2}, {"n": 4, "index": 7}, "five"]}),
     ];
