@@ -15,7 +15,7 @@ use super::raw::{RawAsk, Seen, Way};
 use crate::executor::RawForm;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
-use crate::gateway::{Asked, Door, Head};
+use crate::gateway::{Asked, Door, Head, Items};
 use crate::json;
 use crate::providers::{Dialect, Outgoing, Target};
 
@@ -66,6 +66,7 @@ impl Door for Live {
         for (key, raw) in json::entries(raw).filter(|(key, _)| key != "model") {
             seen.fields.push((key.into_owned().into(), raw.to_owned()));
         }
+        let items = json::Body::read(Bytes::copy_from_slice(raw.as_bytes()))?;
         let mut headers = HeaderMap::new();
         for (name, value) in head.headers.iter().filter(|(name, _)| CARRIED.contains(name)) {
             headers.append(name.clone(), value.clone());
@@ -81,6 +82,7 @@ impl Door for Live {
             bytes: body.len(),
             upload: None,
             seen,
+            items: Items::named_in(&items),
             way: Box::new(way),
         }))
     }

@@ -70,6 +70,7 @@ impl Door for GeminiPictures {
             bytes: body.bytes().len(),
             upload: None,
             seen,
+            items: None,
             way: Box::new(Predict { body, asked }),
         }))
     }

@@ -18,7 +18,7 @@ use crate::api::realtime::CARRIED;
 use crate::executor::RawForm;
 use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
-use crate::gateway::{Asked, Door, Head, Rename};
+use crate::gateway::{Asked, Door, Head, Items, Rename};
 use crate::json;
 use crate::providers::{Outgoing, Target};
 
@@ -44,11 +44,13 @@ impl Door for ResponsesSocket {
         for (name, value) in head.headers.iter().filter(|(name, _)| CARRIED.contains(name)) {
             headers.append(name.clone(), value.clone());
         }
+        let items = Items::named_in(&create);
         Ok(Arc::new(RawAsk {
             model: model_name(&model)?,
             pinned: false,
             bytes: size,
             upload: None,
+            items,
             seen: Seen { json: Some(create), ..Seen::default() },
             way: Box::new(Opening { headers, answer: HeaderMap::new() }),
         }))
