@@ -93,8 +93,8 @@ const MAPS: &str = "google_maps_grounding_cost_per_query";
 const FACTORS: (&str, [(&str, Unit); 2]) =
     ("provider_specific_entry", [("fast", Unit::Fast), ("us", Unit::UsOnly)]);
 
-/// The fast modes of Anthropic's models, where a list does not say them:
-/// <https://platform.claude.com/docs/en/build-with-claude/fast-mode>, read on 2026-11-23.
+/// The fast modes of Anthropic's models, where a list does not say them: what they cost at OpenRouter over what the models
+/// cost there otherwise, in November of 2026. <https://platform.claude.com/docs/en/build-with-claude/fast-mode>
 const FAST: [(&str, f64); 5] = [
     ("claude-opus-4-6", 6.0),
     ("claude-opus-4-7", 6.0),
