@@ -98,7 +98,10 @@ async fn what_one_request_may_cost_holds_for_all_its_answers_and_for_raw_bytes()
     let config = "prices:\n  models:\n    up/m: { price: { input: 1, output: 10 }, max_output: 1000 }\n    \
                   up/img: { price: { image: 0.04 } }\n\
                   auth: keys\nkeys: { cost: { secret: env:COST_KEY, scope: { max_cost: 0.005 } } }\n";
-    let setup = gateway::setup(&format!("{}{config}", providers(&upstream)));
+    // What this one keeps was made elsewhere.
+    let providers = providers(&upstream).replacen("up: { ", "up: { items: outside, ", 1);
+    assert!(providers.contains("outside"), "{providers}");
+    let setup = gateway::setup(&format!("{providers}{config}"));
     let gateway = setup.env("COST_KEY", &key("COST")).start();
     let most = || {
         let heard = upstream.heard().pop().expect("a request").json();

@@ -121,7 +121,7 @@ async fn clients_of_google_get_pictures_of_imagen_as_they_come() {
         );
     }
     let bad = post(gateway.clients, path, &json!({"instances": [{}]})).await;
-    assert_eq!((bad.status, &bad.error()["status"]), (400, &json!("INVALID_ARGUMENT")));
+    assert_eq!((bad.status, &bad.json()["error"]["status"]), (400, &json!("INVALID_ARGUMENT")));
 }
 
 #[tokio::test]

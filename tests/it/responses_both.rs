@@ -75,7 +75,8 @@ async fn the_door_reads_what_the_provider_writes() {
     let upstream = Upstream::start(|heard| match heard.path.as_str() {
         "/v1/responses" => acts::whole(
             200,
-            &json!({"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": []}),
+            &json!({"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": [
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "so"}]}]}),
         ),
         _ => acts::says("so"),
     });
