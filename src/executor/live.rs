@@ -142,7 +142,7 @@ impl Live {
                 return if hollow { Err(empty()) } else { Ok(()) };
             }
         }
-        let mut held = 0;
+        let (mut held, mut chosen) = (0, false);
         // Until when an answer that has ended without a word is awaited.
         let mut coda = None;
         loop {
@@ -158,13 +158,13 @@ impl Live {
                 self.relay.finish(&mut self.scratch)?;
                 self.take_frames();
                 self.over = true;
-                return if coda.is_some() && self.is_hollow(held) { Err(empty()) } else { Ok(()) };
+                return if chosen && self.is_hollow(held) { Err(empty()) } else { Ok(()) };
             };
             held += chunk.len();
-            let fed = self.relay.feed(chunk.clone(), &mut self.scratch);
+            chosen |= is_chosen(&self.target, &chunk);
+            let fed = self.relay.feed(chunk, &mut self.scratch);
             let content = self.take_frames() || coda.is_some();
-            let hollow =
-                content && self.is_hollow(held) && (coda.is_some() || is_chosen(&self.target, &chunk));
+            let hollow = content && chosen && self.is_hollow(held);
             match fed {
                 // Content and the fault came in one chunk: the client gets both, in order.
                 Err(fault) if content && !hollow => {

@@ -257,6 +257,29 @@ async fn an_answer_without_a_word_is_one_only_where_tokens_were_counted_for_it()
     assert_eq!(reply.status, 200, "where a text goes on, nothing may be missing: {reply:#?}");
 }
 
+/// Gemini ends with `STOP` and nothing else now and then; what it used may stand in an event of its own.
+#[tokio::test]
+async fn a_stream_of_gemini_without_a_word_is_answered_by_the_fallback() {
+    let usage = r#""usageMetadata":{"promptTokenCount":7,"totalTokenCount":7}"#;
+    let stop = r#""candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"finishReason":"STOP"}]"#;
+    for body in
+        [format!("data: {{{stop}}}\n\ndata: {{{usage}}}\n\n"), format!("data: {{{stop},{usage}}}\n\n")]
+    {
+        let said = body.clone();
+        let first = Upstream::start(move |_| acts::stream(&said, 40));
+        let second = Upstream::start(|_| acts::says_stream(&["so"]));
+        let gateway = gateway::start(&format!(
+            "providers:\n  google: {{ preset: gemini, base_url: \"{}\", keys: [ env:TEST_KEY ] }}\n{}\
+             models:\n  it: {{ targets: [ google/gemini-2.5-flash ], fallback: [ other/m ] }}\n",
+            first.url(),
+            gateway::provider("other", &second.url()),
+        ));
+        let reply = chat(gateway.clients, &ask_stream("it")).await;
+        assert_eq!(reply.header("x-tollgate-target"), "other/m", "{body}: {reply:#?}");
+        assert!(reply.text().contains("\"so\""), "{body}: {reply:#?}");
+    }
+}
+
 #[tokio::test]
 async fn a_429_is_passed_on_with_our_own_retry_after() {
     let upstream = Upstream::start(|heard| die(&heard.model()));
