@@ -8,6 +8,7 @@ pub mod caller;
 pub mod chat;
 pub mod cli;
 pub mod clock;
+pub mod cohort;
 pub mod executor;
 pub mod facts;
 pub mod fault;

@@ -51,6 +51,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::Instant;
 
+use crate::cohort;
 use crate::fault::{Fault, FaultKind, Phase};
 use crate::target::Origin;
 pub use answer::AnswerBody;
@@ -193,6 +194,7 @@ impl Upstream {
         // Made here, so that the future need not keep room for both.
         let mut draft = Draft::new(request);
         async move {
+            cohort::gather().await;
             let pool = self.inner.pool(origin)?;
             let trace = draft.body.trace();
             // The connection that lost it, where it goes out once more.

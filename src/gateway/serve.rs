@@ -16,6 +16,7 @@ use super::raw::RawBody;
 use super::repeated::Repeated;
 use super::watch::StreamBody;
 use super::{Door, Gateway, Snapshot, Unread};
+use crate::cohort;
 use crate::fault::Fault;
 
 /// A request at the door: its head is here, its body is not.
@@ -83,7 +84,9 @@ impl Gateway {
                     Repeated::Again(carried) => return Ok(carried.watch()),
                 };
                 let inspected = admitted.inspect().await?;
+                cohort::gather().await;
                 let decided = inspected.decide().await?;
+                cohort::gather().await;
                 let planned = match decided.plan()?.cached().await? {
                     Cached::Miss(planned) => planned,
                     Cached::Hit(carried) => return Ok(carried.watch()),
