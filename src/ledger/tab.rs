@@ -10,7 +10,7 @@ use super::budget::{Denied, Hold, Payer, Refusal, Spent};
 use super::desk::Desk;
 use super::price::When;
 use super::row::{End, Heading, Row, State};
-use super::{Book, Known};
+use super::{Book, Known, book};
 use crate::chat::{Tier, Usage};
 use crate::facts::market::Scale;
 use crate::fault::{Fault, FaultKind, Phase};
@@ -377,10 +377,7 @@ impl Entry {
     }
 
     fn price(&self, usage: &Usage) -> Option<Nano> {
-        match self.known.as_deref().and_then(Known::price) {
-            Some(price) => price.settle(usage, self.sheet.opening.when),
-            None => usage.said_cost,
-        }
+        book::cost(self.known.as_deref(), usage, self.sheet.opening.when)
     }
 
     /// The attempt ended with this use.
