@@ -13,7 +13,7 @@ use crate::upstream::{Act, Heard, Upstream};
 use crate::{acts, upstream};
 
 /// A response that was asked for in the background, as far as it has come.
-fn response(id: &str, status: &str) -> Value {
+pub fn response(id: &str, status: &str) -> Value {
     let done = status == "completed";
     json!({
         "id": id, "object": "response", "created_at": 1_700_000_000, "status": status, "error": null,

@@ -1,5 +1,6 @@
 //! Several gateways that share one Redis: they count together, find each other's answers, and warn each other.
 
+mod background;
 mod links;
 mod money;
 mod outage;

@@ -40,7 +40,8 @@ pub struct RedisSettings {
     pub limits: bool,
     /// Whether budgets count over all gateways.
     pub budgets: bool,
-    /// Whether answers of the cache, and those kept for an `Idempotency-Key`, are found by all gateways.
+    /// Whether answers of the cache, those kept for an `Idempotency-Key`, and those that providers make in the background are
+    /// found by all gateways.
     pub cache: bool,
     /// Whether gateways tell each other of targets that fail.
     pub hints: bool,
