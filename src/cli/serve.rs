@@ -127,7 +127,8 @@ async fn open(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
     let met = remember(&keys, &figures, built.terms).await?;
-    tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
+    let shared_budgets = figures.redis().filter(|redis| redis.settings().budgets).cloned();
+    tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?, shared_budgets));
     let shared_answers = figures.redis().filter(|redis| redis.settings().cache).cloned();
     let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0, shared_answers);
     note_secrets(&keys, &built.secrets).await?;
