@@ -26,7 +26,7 @@ pub fn response(id: &str, status: &str) -> Value {
 }
 
 /// Answers `resp_1`, `resp_2` … in the background; they are there when somebody looks. Streams of them stop after a word.
-fn provider() -> Upstream {
+pub fn provider() -> Upstream {
     let made = AtomicUsize::new(0);
     Upstream::start(move |heard| {
         let id = heard.path.split('/').nth(3).unwrap_or_default();

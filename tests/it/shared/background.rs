@@ -154,3 +154,28 @@ async fn what_is_read_elsewhere_closes_what_is_held_and_what_was_estimated_is_no
     let unread = rows(&first.start_again()).await;
     assert_eq!(unread[1]["outcome"], "unread", "{unread:#?}");
 }
+
+#[tokio::test]
+async fn a_stream_in_the_background_that_its_client_leaves_is_read_at_another_gateway() {
+    let Some(server) = server() else { return };
+    let up = crate::background::provider();
+    let [first, second] = [house(&up, &server, KEYS).start(), house(&up, &server, KEYS).start()];
+    let body = json!({ "model": "a/m", "input": "one", "background": true, "stream": true, "max_output_tokens": 16 });
+    let mut request = client::request(Method::POST, "/v1/responses", &body.to_string());
+    request.headers_mut().insert("authorization", format!("Bearer {ANN}").parse().unwrap());
+    let mut live = client::open(first.clients, request).await.unwrap();
+    live.until("Hello").await;
+    drop(live);
+    let done = eventually_async("the answer at the other gateway", async || {
+        let reply = look(&second, ANN, "resp_1").await;
+        (reply.status == 200).then_some(reply)
+    })
+    .await;
+    assert_eq!(
+        (done.json()["status"].clone(), done.header("x-tollgate-cost-usd")),
+        (json!("completed"), "0.016")
+    );
+    stands(&first, PAID).await;
+    stands(&second, PAID).await;
+    assert_eq!(costs(&rows(&first).await), [0]);
+}
