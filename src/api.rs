@@ -154,6 +154,7 @@ impl Api {
             }
             routes::Route::Response(lookup) => {
                 let shelf = self.gateway.shelf(&caller);
+                Box::pin(shelf.look_elsewhere(lookup.wanted())).await;
                 let Some(door) = door_of(&lookup, &shelf) else {
                     return lookup.reply(&shelf, &head.uri, &request_id);
                 };

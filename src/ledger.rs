@@ -43,7 +43,7 @@ pub use document::Document;
 pub use kept::{kept, pushed};
 pub use model::{Abilities, Kind, Model};
 pub use outbox::{Outbox, OutboxStanding};
-pub use owed::{Owed, booked_elsewhere};
+pub use owed::{First, Owed, book, booked_elsewhere, wait};
 pub use own::{Own, Owns};
 pub use price::{OffPeak, Price, When};
 pub use prices::{Change, Difference, Prices, told_price};

@@ -66,6 +66,10 @@ pub struct Usage {
     /// it says so (Cohere's search units, Perplexity's queries).
     #[serde(skip_serializing_if = "is_zero")]
     pub searches: u64,
+    /// How often tools of the provider's own were used that may cost beside the tokens, and whose cost no price knows: code
+    /// was run, files were searched, a picture was made.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unpriced_tools: u64,
     /// Tokens of what was read on the web beside prompt and answer, where the provider counts them (Perplexity).
     #[serde(skip_serializing_if = "is_zero")]
     pub citations: u64,
@@ -205,6 +209,7 @@ impl Usage {
             (&mut self.characters, other.characters),
             (&mut self.images, other.images),
             (&mut self.searches, other.searches),
+            (&mut self.unpriced_tools, other.unpriced_tools),
             (&mut self.citations, other.citations),
         ];
         for (count, more) in counts {

@@ -127,8 +127,10 @@ async fn open(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let figures = house.figures();
     let met = remember(&keys, &figures, built.terms).await?;
-    tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?));
-    let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0);
+    let shared_budgets = figures.redis().filter(|redis| redis.settings().budgets).cloned();
+    tokio::spawn(carry_alerts(figures.desk(), house.courier(upstream.sibling())?, shared_budgets));
+    let shared_answers = figures.redis().filter(|redis| redis.settings().cache).cloned();
+    let upkeep = Upkeep::start(&figures.desk(), config.state.keep.0, shared_answers);
     note_secrets(&keys, &built.secrets).await?;
     let noting = house.notes().carry(&keys);
     tokio::spawn(anchor(keys.clone()));
@@ -227,6 +229,7 @@ fn share_answers(shared: &Arc<Shared>) {
     if let Some(redis) = shared.figures.redis().filter(|redis| redis.settings().cache) {
         shared.cache.share(redis, shared.clock.clone(), "c");
         shared.repeats.share(redis, shared.clock.clone(), "i");
+        shared.answers.share(redis);
     }
 }
 

@@ -9,13 +9,15 @@ use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::batch::Batch;
-use super::door::Asked;
+use super::door::{Asked, Later};
 use super::line::Opened;
 use super::snapshot::{RawRules, Snapshot};
 use crate::executor::{Answered, Executor, Job, Raw};
 use crate::fault::{Fault, FaultKind};
 use crate::json::{self, Body, Splice};
 use crate::keys::Auth;
+use crate::ledger;
+use crate::providers::Relayed;
 use crate::store::{Known, Made, Sharing};
 
 /// What a request has to do with things that providers keep.
@@ -260,6 +262,11 @@ impl Opened<'_> {
     ) -> Result<Answered, Fault> {
         let answered = Box::pin(executor.carry_out(job)).await?;
         // Few requests are such.
+        if let Answered::Whole(relayed, target) = &answered
+            && (relayed.usage.is_some_and(|usage| usage.is_nothing()) || asked.is_errand())
+        {
+            Box::pin(self.in_background(&**asked, relayed, &target.name.provider)).await;
+        }
         if !asked.is_raw() {
             return Ok(answered);
         }
@@ -273,6 +280,22 @@ impl Opened<'_> {
             return Ok(answered);
         };
         Box::pin(self.learn(executor, job, asked, items, answered)).await
+    }
+
+    /// Tells other gateways of an answer that is made in the background, and finds out who of all books it.
+    async fn in_background(&mut self, asked: &dyn Asked, relayed: &Relayed, provider: &Arc<str>) {
+        let shared = &self.gateway.shared;
+        let Some(redis) = shared.answers.redis() else { return };
+        let keep = self.snapshot.kept.keep;
+        match asked.later(&relayed.body, relayed.usage.as_ref()) {
+            Later::Begun(id) => shared.answers.announce(self.caller.key_id.clone(), &id, keep).await,
+            Later::Awaited(id) => ledger::wait(redis, provider, &id).await,
+            Later::Over(id) if relayed.usage.is_some_and(|usage| !usage.is_nothing()) => {
+                let first = ledger::book(redis, provider, &id, keep).await;
+                self.note(|settlement| settlement.booked(first));
+            }
+            Later::Over(_) | Later::No => {}
+        }
     }
 
     /// Of all who see what a batch used, one books it.

@@ -221,6 +221,7 @@ impl StreamBody {
         settlement.finish = live.finish_reason();
         settlement.target = Some(live.target().clone());
         if let Some(id) = live.in_background() {
+            settlement.announce(id);
             settlement.learn_of(Later::Begun(id.into()));
         }
     }

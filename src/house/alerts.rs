@@ -16,8 +16,9 @@ use tokio::sync::{Semaphore, mpsc};
 use super::check::{Base, base};
 use super::secrets::Secrets;
 use crate::clock::{Clock, SystemClock};
-use crate::ledger::{Alert, AlertKind, Desk, shown_amount};
+use crate::ledger::{Alert, AlertKind, Desk, Standing, shown_amount};
 use crate::settings::SecretRef;
+use crate::store::redis::{Redis, Value as RedisValue, cmd};
 use crate::target::Origin;
 use crate::telemetry::{self, Alarm};
 use crate::upstream::{Outbound, Upstream};
@@ -82,6 +83,13 @@ const AGAIN: [Duration; 5] = [
     Duration::from_secs(120),
     Duration::from_secs(600),
 ];
+
+/// In an alert: another gateway has told the webhooks of it.
+const ELSEWHERE: &str = "told_elsewhere";
+/// How long it is known that an alert was told: beyond the window, of one that has no end, and of one that rolls.
+const AFTERWARDS: Duration = Duration::from_secs(3_600);
+const FOR_GOOD: Duration = Duration::from_secs(400 * 86_400);
+const ROLLING: Duration = Duration::from_secs(300);
 
 /// A webhook with its key.
 pub(super) struct Hook {
@@ -175,8 +183,9 @@ pub struct Courier {
     upstream: Arc<Upstream>,
 }
 
-/// Tells of the alerts of the ledger's budgets, and carries all alerts, as long as the process runs.
-pub async fn carry_alerts(desk: Arc<Desk>, courier: Courier) {
+/// Tells of the alerts of the ledger's budgets, and carries all alerts, as long as the process runs. Where gateways count
+/// budgets together in `redis`, one of them tells the webhooks.
+pub async fn carry_alerts(desk: Arc<Desk>, courier: Courier, redis: Option<Arc<Redis>>) {
     let (to, mut of_budgets) = mpsc::channel(QUEUE);
     desk.budgets.alert_to(to);
     let (to, mut alarms) = mpsc::channel(QUEUE);
@@ -190,8 +199,11 @@ pub async fn carry_alerts(desk: Arc<Desk>, courier: Courier) {
     let lines: Vec<_> = lines.collect();
     loop {
         tokio::select! {
-            Some(alert) = of_budgets.recv() => tell(&alert),
+            Some(alert) = of_budgets.recv() => tell(&alert, is_told_elsewhere(&alert, redis.as_deref()).await),
             Some(alarm) = alarms.recv() => {
+                if alarm.about[ELSEWHERE] == true {
+                    continue;
+                }
                 let Ok(body) = serde_json::to_vec(&message(&alarm)) else { continue };
                 let body = Bytes::from(body);
                 for (_, line) in lines.iter().filter(|(hook, _)| hook.wants(alarm.event)) {
@@ -218,13 +230,34 @@ async fn carry(hook: Arc<Hook>, upstream: Arc<Upstream>, mut line: mpsc::Receive
     }
 }
 
+/// Whether another gateway has told the webhooks of this: whoever is first does. Where Redis is away, everybody does.
+async fn is_told_elsewhere(alert: &Alert, redis: Option<&Redis>) -> bool {
+    let Some(redis) = redis else { return false };
+    let Standing { name, part, measure, limit, per, rolling, since_ms, resets_ms, .. } = &alert.standing;
+    // What rolls has no beginning that all would name: what is told within the same minutes is the same.
+    let (since, life) = match resets_ms {
+        _ if *rolling => (0, ROLLING),
+        Some(resets) => (*since_ms, Duration::from_millis(resets.saturating_sub(alert.at_ms)) + AFTERWARDS),
+        None => (*since_ms, FOR_GOOD),
+    };
+    let what = format!("{name}\0{part}\0{measure:?}\0{limit}\0{per}\0{since}\0{:?}", alert.kind.threshold());
+    let key = redis.key(&format!("a:{}", blake3::hash(what.as_bytes()).to_hex()));
+    let mut set = cmd("SET");
+    set.arg(key).arg("1").arg("NX").arg("PX").arg(u64::try_from(life.as_millis()).unwrap_or(u64::MAX >> 2));
+    matches!(redis.fetch(&set).await, Ok(RedisValue::Nil))
+}
+
 /// An alert of a budget stands in the log and the metrics, and goes on with all others.
-fn tell(alert: &Alert) {
+fn tell(alert: &Alert, elsewhere: bool) {
     let (event, percent) = match alert.kind {
         AlertKind::BudgetThreshold { percent } => (AlertEvent::BudgetThreshold.as_str(), percent),
         AlertKind::BudgetProjection { percent } => (AlertEvent::BudgetProjection.as_str(), percent),
     };
-    telemetry::alarm(event, about(alert));
+    let mut about = about(alert);
+    if elsewhere {
+        about[ELSEWHERE] = true.into();
+    }
+    telemetry::alarm(event, about);
     let standing = &alert.standing;
     let budget = standing.name.to_string();
     let used = shown_amount(standing.measure, standing.used);

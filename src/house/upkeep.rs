@@ -11,6 +11,7 @@ use super::secrets::Secrets;
 use super::sources::directory;
 use crate::ledger::{self, Central, Desk};
 use crate::store::postgres::{Password, Postgres};
+use crate::store::redis::Redis;
 use crate::upstream::trusting;
 
 /// How often old rows are looked for.
@@ -57,20 +58,21 @@ fn machine() -> String {
 /// The tasks that keep the ledger.
 pub struct Upkeep {
     desk: Arc<Desk>,
+    redis: Option<Arc<Redis>>,
     shipping: JoinHandle<()>,
 }
 
 impl Upkeep {
-    /// Starts them; rows are kept for `keep`.
-    pub fn start(desk: &Arc<Desk>, keep: Duration) -> Self {
+    /// Starts them; rows are kept for `keep`. In `redis`, gateways tell each other of answers in the background.
+    pub fn start(desk: &Arc<Desk>, keep: Duration, redis: Option<Arc<Redis>>) -> Self {
         tokio::spawn(tidy(desk.clone(), keep));
-        tokio::spawn(forgive(desk.clone()));
-        Self { desk: desk.clone(), shipping: tokio::spawn(ledger::ship(desk.clone())) }
+        tokio::spawn(forgive(desk.clone(), redis.clone()));
+        Self { desk: desk.clone(), redis, shipping: tokio::spawn(ledger::ship(desk.clone())) }
     }
 
     /// Settles what nobody will read any more, and sends what still waits, as far as it goes in this time.
     pub async fn end(self, patience: Duration) {
-        self.desk.owed.close();
+        self.desk.owed.close(self.redis.as_deref()).await;
         let (Some(database), Some(outbox)) = (self.desk.database(), self.desk.outbox()) else { return };
         let last = async {
             // What was settled last stands in the outbox when this does. A database in trouble says so by itself.
@@ -87,11 +89,14 @@ impl Upkeep {
 }
 
 /// Settles answers in the background that nobody has read in time.
-async fn forgive(desk: Arc<Desk>) {
+async fn forgive(desk: Arc<Desk>, redis: Option<Arc<Redis>>) {
     let mut tick = tokio::time::interval(LOOK);
     loop {
         tick.tick().await;
-        let answers = desk.owed.forgive(tokio::time::Instant::now());
+        if let Some(redis) = &redis {
+            desk.owed.hear(redis).await;
+        }
+        let answers = desk.owed.forgive(tokio::time::Instant::now(), redis.as_deref()).await;
         if answers > 0 {
             tracing::warn!(answers, "answers in the background that nobody has read were estimated");
         }

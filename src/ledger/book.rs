@@ -93,13 +93,10 @@ impl Book {
         found
     }
 
-    /// What this usage costs at a target, by its price; where that is not known, what its answer says that it cost. `None`
-    /// where neither is known, or something was used that has no price.
+    /// What this usage costs at a target, by its price; where that is not known, or not of all that was used, what its
+    /// answer says that it cost. `None` where neither is known, or something was used that has no price.
     pub fn cost(&self, target: &TargetName, preset: Option<&str>, usage: &Usage, when: When) -> Option<Nano> {
-        match self.of(target, preset).as_deref().and_then(Known::price) {
-            Some(price) => price.settle(usage, when),
-            None => usage.said_cost,
-        }
+        cost(self.of(target, preset).as_deref(), usage, when)
     }
 
     fn look_up(&self, target: &TargetName, preset: Option<&str>) -> Option<Known> {
@@ -183,6 +180,14 @@ impl Book {
         models.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         models.dedup_by(|(a, ..), (b, ..)| a == b);
         models
+    }
+}
+
+/// What this usage costs at a target of which this is known, as [`Book::cost`] tells it.
+pub(super) fn cost(known: Option<&Known>, usage: &Usage, when: When) -> Option<Nano> {
+    match known.and_then(Known::price) {
+        Some(price) if usage.said_cost.is_none() || usage.unpriced_tools == 0 => price.settle(usage, when),
+        _ => usage.said_cost,
     }
 }
 

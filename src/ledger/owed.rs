@@ -1,4 +1,7 @@
-//! Answers that their providers make in the background: what is held for them stays held until somebody reads them.
+//! Answers that their providers make in the background: what is held for them stays held until somebody reads them, at
+//! whichever gateway.
+
+mod first;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,9 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::first::{First, book, wait};
+use self::first::{Name, stand};
 use super::tab::Entry;
 use crate::chat::{Tier, Usage};
 use crate::money::Nano;
+use crate::store::redis::Redis;
 
 /// The usage of an attempt that is booked in the row of another.
 pub fn booked_elsewhere() -> Usage {
@@ -21,11 +27,8 @@ const MOST: usize = 10_000;
 /// Attempts whose answers are not there yet.
 #[derive(Default)]
 pub struct Owed {
-    debts: Mutex<HashMap<Key, Debt>>,
+    debts: Mutex<HashMap<Name, Debt>>,
 }
-
-/// The provider, and the answer's id there.
-type Key = (Arc<str>, Box<str>);
 
 struct Debt {
     entry: Entry,
@@ -64,31 +67,58 @@ impl Owed {
         self.lock().remove(&(provider.clone(), id.into())).map(|debt| debt.entry)
     }
 
+    /// Goes by what other gateways have heard: what one of them has booked is settled here, and where somebody waits there,
+    /// it is waited for here.
+    pub async fn hear(&self, redis: &Redis) {
+        let open = |(name, debt): (&Name, &Debt)| (!debt.lasting).then(|| name.clone());
+        let names: Vec<Name> = self.lock().iter().filter_map(open).collect();
+        if names.is_empty() {
+            return;
+        }
+        for ((provider, id), (booked, awaited)) in names.iter().zip(stand(redis, &names).await) {
+            if booked {
+                self.take(provider, id).into_iter().for_each(Entry::settled_elsewhere);
+            } else if awaited {
+                self.put_off(provider, id);
+            }
+        }
+    }
+
     /// Estimates the answers that nobody has asked for in time. Says how many.
-    pub fn forgive(&self, now: Instant) -> usize {
-        self.settle(|debt| debt.until <= now)
+    pub async fn forgive(&self, now: Instant, redis: Option<&Redis>) -> usize {
+        self.settle(|debt| debt.until <= now, redis).await
     }
 
     /// Estimates all of them: the process is about to end.
-    pub fn close(&self) {
-        self.settle(|_| true);
+    pub async fn close(&self, redis: Option<&Redis>) {
+        self.settle(|_| true, redis).await;
     }
 
-    fn settle(&self, is_over: impl Fn(&Debt) -> bool) -> usize {
+    async fn settle(&self, is_over: impl Fn(&Debt) -> bool, mut redis: Option<&Redis>) -> usize {
         let over: Vec<_> = self.lock().extract_if(|_, debt| is_over(debt)).collect();
         let count = over.len();
         // Outside of the lock: budgets have locks of their own.
-        for (_, debt) in over {
+        for ((provider, id), debt) in over {
             if debt.lasting {
                 debt.entry.used(Some(booked_elsewhere()), 200);
-            } else {
-                debt.entry.unread();
+                continue;
+            }
+            // Whoever reads it later does not book it again.
+            let first = match redis {
+                Some(redis) => book(redis, &provider, &id, debt.keep).await,
+                None => First::Unknown,
+            };
+            // One that is away is not asked again for each.
+            redis = redis.filter(|_| first != First::Unknown);
+            match first {
+                First::Done => debt.entry.settled_elsewhere(),
+                _ => drop(debt.entry.unread()),
             }
         }
         count
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Debt>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Debt>> {
         // Nothing that holds the lock leaves it half done by panicking.
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }

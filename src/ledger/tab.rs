@@ -10,7 +10,7 @@ use super::budget::{Denied, Hold, Payer, Refusal, Spent};
 use super::desk::Desk;
 use super::price::When;
 use super::row::{End, Heading, Row, State};
-use super::{Book, Known};
+use super::{Book, Known, book};
 use crate::chat::{Tier, Usage};
 use crate::facts::market::Scale;
 use crate::fault::{Fault, FaultKind, Phase};
@@ -351,6 +351,12 @@ impl Entry {
         cost
     }
 
+    /// What the answer that was made in the background used is booked in the row of who read it.
+    pub fn settled_elsewhere(self) {
+        let (usage, cost) = (Some(Usage::nothing()), Some(Nano(0)));
+        self.settle(Closing { usage, cost, outcome: "ok", status: Some(200) });
+    }
+
     /// Nobody has read the answer that was made in the background: it is estimated, as if its gateway had died. What it
     /// cost comes back.
     pub fn unread(mut self) -> Option<Nano> {
@@ -377,10 +383,7 @@ impl Entry {
     }
 
     fn price(&self, usage: &Usage) -> Option<Nano> {
-        match self.known.as_deref().and_then(Known::price) {
-            Some(price) => price.settle(usage, self.sheet.opening.when),
-            None => usage.said_cost,
-        }
+        book::cost(self.known.as_deref(), usage, self.sheet.opening.when)
     }
 
     /// The attempt ended with this use.

@@ -139,3 +139,18 @@ fn hours_of_deepseek_are_read_from_the_list() {
     assert_eq!((at("2026-11-20T02:00:00Z"), at("2026-11-20T05:00:00Z")), (3_960_000, 1_980_000));
     assert_eq!(at("2026-11-21T02:00:00Z"), 1_980_000, "a Saturday");
 }
+
+/// xAI says what an answer cost in all, its tools among it; the price knows only tokens and searches.
+#[test]
+fn where_tools_without_a_price_were_used_what_the_answer_says_that_it_cost_counts() {
+    let book = Book::default();
+    let target = TargetName::parse("xai/grok-4.3").unwrap();
+    let cost = |usage: Usage| book.cost(&target, Some("xai"), &usage, When::default());
+    let plain = Usage { input: 1_000, output: 1_000, ..Usage::default() };
+    let listed = cost(plain).expect("a price");
+    for (unpriced_tools, said_cost, expected) in
+        [(0, None, listed), (0, Some(Nano(7)), listed), (2, None, listed), (2, Some(Nano(7)), Nano(7))]
+    {
+        assert_eq!(cost(Usage { unpriced_tools, said_cost, ..plain }), Some(expected), "{unpriced_tools}");
+    }
+}

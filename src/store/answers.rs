@@ -1,5 +1,7 @@
 //! Answers that were given, by the caller to whom they were given and by id, within bounds of number, bytes and time.
 
+mod elsewhere;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use self::elsewhere::Elsewhere;
 use super::owners::{Made, Owners};
 use crate::caller::Owner;
 use crate::target::TargetName;
@@ -62,6 +65,7 @@ impl Kept {
 pub struct Answers {
     state: Mutex<State>,
     owners: Owners,
+    elsewhere: Elsewhere,
 }
 
 /// The answers of one caller.
@@ -131,6 +135,10 @@ impl Shelf {
             // The answer does not wait for it.
             drop(self.answers.owners.note(Made { provider, ids, owner: tenant.word(), answers: true }));
         }
+        self.put(kept);
+    }
+
+    fn put(&self, kept: Kept) {
         let size = kept.size();
         if self.bounds.keep_nothing() || size > self.bounds.bytes {
             return;

@@ -6,6 +6,7 @@
 //! those who hold it, before anybody else hears that it is back.
 
 mod bulk;
+mod course;
 mod herald;
 mod keeper;
 mod link;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 
 pub use ::redis::{Value, cmd};
 use bulk::Bulk;
+use course::Course;
 use herald::Herald;
 pub use link::Password;
 use link::{Kind, Link, Trouble};
@@ -61,6 +63,8 @@ pub struct Redis {
     link: Link,
     /// Whether everything that scripts do was found to be allowed.
     tried: AtomicBool,
+    /// Whether everything that is held was told on this connection.
+    retold: AtomicBool,
     bulk: Bulk,
     up: AtomicBool,
     /// The same, for those who wait for it.
@@ -103,6 +107,9 @@ pub struct RedisStatus {
     pub up: bool,
     /// Where it is.
     pub url: String,
+    /// Which server is asked, while one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// This gateway's name there.
     pub gateway: String,
     /// Gateways that share it, this one among them, as far as is known.
@@ -136,8 +143,9 @@ impl Redis {
         ca: Option<Vec<u8>>,
         node: String,
     ) -> Result<Arc<Self>, String> {
-        let link = Link::new(settings, password.clone(), ca.clone())?;
-        let bulk = Bulk::new(Link::new(settings, password, ca)?);
+        let course = Arc::new(Course::new(settings.place()?.addresses));
+        let link = Link::new(settings, course.clone(), password.clone(), ca.clone())?;
+        let bulk = Bulk::new(Link::new(settings, course, password, ca)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("state.redis: {error}"))?;
         let state = State { down_since: Some(Instant::now()), error: String::new(), herald: Herald::new() };
@@ -147,6 +155,7 @@ impl Redis {
             run: fresh_id(),
             link,
             tried: AtomicBool::new(false),
+            retold: AtomicBool::new(false),
             bulk,
             up: AtomicBool::new(false),
             is_there: tokio::sync::watch::Sender::new(false),
@@ -299,6 +308,7 @@ impl Redis {
         RedisStatus {
             up,
             url: self.settings.url.clone(),
+            server: self.link.place().map(|address| address.to_string()),
             gateway: self.node(),
             gateways: term.gateways.len(),
             epoch: term.epoch.clone(),

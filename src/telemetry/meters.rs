@@ -196,5 +196,10 @@ impl TargetMeters {
                 counter.increment(tokens);
             }
         }
+        if usage.unpriced_tools > 0 && usage.said_cost.is_none() {
+            counter!("tollgate_unpriced_tools_total", "provider" => self.provider.to_string(),
+                "model" => self.model.to_string())
+            .increment(usage.unpriced_tools);
+        }
     }
 }

@@ -44,6 +44,7 @@ table! {
     Counter   "tollgate_tokens_total" ["provider", "model", "class"] "tokens by disjoint class: input, cached_read, cache_write, output (reasoning is also counted by itself)";
     Gauge     "tollgate_cost_usd_total" ["provider", "model"] "dollars that answers cost; only grows (a gauge, because counters are whole numbers)";
     Counter   "tollgate_unpriced_total" ["provider", "model"] "answers whose cost is unknown, because something was used that has no price";
+    Counter   "tollgate_unpriced_tools_total" ["provider", "model"] "uses of providers' own tools that may cost beside the tokens, which is in no cost: code that was run, files that were searched, pictures that a tool made";
     Counter   "tollgate_price_refreshes_total" ["outcome"] "readings of price sources: changed, unchanged or failed";
     Counter   "tollgate_auth_failures_total" ["reason"] "requests that were not let in: missing, unknown, expired, revoked, address, token or scope";
     Counter   "tollgate_rate_limited_total" ["limit"] "requests that a limit refused; `key` are the limits in keys themselves";

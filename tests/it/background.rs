@@ -13,7 +13,7 @@ use crate::upstream::{Act, Heard, Upstream};
 use crate::{acts, upstream};
 
 /// A response that was asked for in the background, as far as it has come.
-fn response(id: &str, status: &str) -> Value {
+pub fn response(id: &str, status: &str) -> Value {
     let done = status == "completed";
     json!({
         "id": id, "object": "response", "created_at": 1_700_000_000, "status": status, "error": null,
@@ -26,7 +26,7 @@ fn response(id: &str, status: &str) -> Value {
 }
 
 /// Answers `resp_1`, `resp_2` … in the background; they are there when somebody looks. Streams of them stop after a word.
-fn provider() -> Upstream {
+pub fn provider() -> Upstream {
     let made = AtomicUsize::new(0);
     Upstream::start(move |heard| {
         let id = heard.path.split('/').nth(3).unwrap_or_default();

@@ -1,9 +1,11 @@
 //! Several gateways that share one Redis: they count together, find each other's answers, and warn each other.
 
+mod background;
 mod links;
 mod money;
 mod outage;
 pub mod server;
+mod several_servers;
 
 use std::time::Duration;
 
@@ -287,6 +289,7 @@ async fn what_is_wrong_with_the_settings_is_said_with_its_place() {
         ("{ uri: \"redis://127.0.0.1\" }", "uri"),
         ("{ url: \"redis://127.0.0.1:1\", lease: 1s }", "must be from 2s to 10m"),
         ("{ url: \"redis://127.0.0.1:1\", ca: x.pem }", "is for `rediss://` only"),
+        ("{ url: \"redis://127.0.0.1:1\", sentinel: \"\" }", "the name of the primary"),
     ] {
         let setup = gateway::setup(&config(&up, &format!("redis: {redis}"), ""));
         let config = setup.path().join("tollgate.yaml").display().to_string();

@@ -57,7 +57,7 @@ impl Lookup {
     }
 
     /// The response's id.
-    pub(super) fn wanted(&self) -> &str {
+    pub(in crate::api) fn wanted(&self) -> &str {
         &self.id
     }
 

@@ -9,7 +9,7 @@ use crate::chat::{Tier, Usage};
 use crate::facts::Endpoint;
 use crate::gateway::batch::{self, Batch, Results};
 use crate::gateway::door::{Asked, Later};
-use crate::ledger::{Closing, Tab, booked_elsewhere};
+use crate::ledger::{Closing, Entry, First, Tab, booked_elsewhere};
 use crate::money::Nano;
 use crate::store::Claim;
 use crate::target::TargetName;
@@ -76,6 +76,25 @@ impl Settlement {
         };
     }
 
+    /// Who books an answer that was made in the background, as far as that is known.
+    pub(in crate::gateway) fn booked(&mut self, first: First) {
+        self.due.claim = match first {
+            First::Mine => Booking::Ours,
+            First::Done => Booking::Done,
+            First::Unknown => Booking::Holder,
+        };
+    }
+
+    /// Tells other gateways of an answer that its provider goes on with though its client has left.
+    pub(in crate::gateway) fn announce(&self, id: &str) {
+        if self.shared.answers.redis().is_none() {
+            return;
+        }
+        let owner = self.caller.as_ref().map(|(key, _)| key.clone());
+        let (shared, id, keep) = (self.shared.clone(), id.to_owned(), self.snapshot.kept.keep);
+        tokio::spawn(async move { shared.answers.announce(owner, &id, keep).await });
+    }
+
     /// What was claimed will not be booked now.
     pub(in crate::gateway) fn disclaim(&mut self, batch: &str) {
         if std::mem::take(&mut self.due.claim) != Booking::Ours {
@@ -114,6 +133,11 @@ impl Settlement {
             Later::No => {}
             Later::Begun(id) => self.due.when = When::Later(id, self.snapshot.kept.keep),
             Later::Awaited(id) => self.wait_on(&id),
+            Later::Over(id) if self.due.claim == Booking::Done => {
+                let owed = self.provider().and_then(|provider| self.figures.desk().owed.take(&provider, &id));
+                owed.into_iter().for_each(Entry::settled_elsewhere);
+                (self.due.when, self.usage) = (When::Never, Some(Usage::nothing()));
+            }
             Later::Over(id) => {
                 let usage = self.usage.filter(|usage| !usage.is_nothing());
                 // Where nothing is held for it any more, this look pays for it.

@@ -39,6 +39,16 @@ pub enum AlertKind {
     },
 }
 
+impl AlertKind {
+    /// The threshold; none for a projection, of which there is one in a window.
+    pub fn threshold(self) -> Option<u32> {
+        match self {
+            Self::BudgetThreshold { percent } => Some(percent),
+            Self::BudgetProjection { .. } => None,
+        }
+    }
+}
+
 /// Finds out what is to be told.
 #[derive(Default)]
 pub(super) struct Alarm {

@@ -11,10 +11,11 @@ use crate::json;
 /// The canonical answer.
 pub(super) fn answer(body: &[u8], now_ms: u64) -> Result<Answer, Fault> {
     let mut object = message(body, now_ms)?;
-    let usage: WireUsage = match object.shift_remove("usage") {
+    let mut usage: WireUsage = match object.shift_remove("usage") {
         Some(usage) => serde_json::from_value(usage).unwrap_or_default(),
         None => WireUsage::default(),
     };
+    usage.ran_code = object.get("container").is_some_and(|container| !container.is_null());
     let mut text = |key: &str| match object.shift_remove(key) {
         Some(Value::String(text)) => Some(text),
         _ => None,

@@ -217,6 +217,8 @@ impl AnthropicDecoder {
     }
 
     fn message_delta(&mut self, wire: Wire, events: &mut Vec<Event>) {
+        let container = wire.delta.as_ref().and_then(|delta| delta.rest.get("container"));
+        self.usage.ran_code |= container.is_some_and(|container| !container.is_null());
         if let Some(usage) = wire.usage {
             self.count(usage, events);
         }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::usage::WireUsage;
@@ -63,6 +64,7 @@ struct DeltaPeek<'a> {
     partial_json: Option<Cow<'a, str>>,
     #[serde(borrow)]
     stop_reason: Option<Cow<'a, str>>,
+    container: Option<IgnoredAny>,
 }
 
 impl AnthropicStream {
@@ -116,6 +118,7 @@ impl AnthropicStream {
             }),
             "message_delta" => {
                 self.count(peek.usage);
+                self.usage.ran_code |= peek.delta.as_ref().is_some_and(|delta| delta.container.is_some());
                 let reason = peek.delta.and_then(|delta| delta.stop_reason);
                 if let Some(raw) = &reason {
                     self.finish = Some(stop::reason(raw).word());
@@ -172,7 +175,7 @@ impl StreamRelay for AnthropicStream {
             && let Some(event) = self.splitter.finish()?
         {
             // An event that the end of the body has cut is no event.
-            if serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok() {
+            if serde_json::from_slice::<IgnoredAny>(&event.data).is_ok() {
                 self.event(&event, out)?;
             }
         }

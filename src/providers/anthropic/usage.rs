@@ -26,6 +26,10 @@ pub(super) struct WireUsage {
     inference_geo: Option<Value>,
     /// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool#usage-and-pricing>
     server_tool_use: Option<ServerTools>,
+    /// Whether code was run, which is paid for by the hour and stands in no count, but in the message's `container`:
+    /// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool#usage-and-pricing>
+    #[serde(skip)]
+    pub(super) ran_code: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
@@ -65,6 +69,7 @@ impl WireUsage {
         newer(&mut self.speed, later.speed);
         newer(&mut self.inference_geo, later.inference_geo);
         newer(&mut self.server_tool_use, later.server_tool_use);
+        self.ran_code |= later.ran_code;
     }
 
     /// The classes; `None` when nothing was said.
@@ -106,6 +111,7 @@ impl WireUsage {
             output,
             reasoning: thinking.unwrap_or(0).min(output),
             searches: self.server_tool_use.as_ref().and_then(|tools| tools.web_search_requests).unwrap_or(0),
+            unpriced_tools: u64::from(self.ran_code),
             manner: Manner {
                 fast: self.speed.as_ref().is_some_and(|speed| speed == "fast"),
                 us_only: self.inference_geo.as_ref().is_some_and(|place| place == "us"),

@@ -25,6 +25,7 @@ struct Peek<'a> {
     #[serde(borrow)]
     stop_reason: Option<Cow<'a, str>>,
     usage: Option<WireUsage>,
+    container: Option<IgnoredAny>,
     error: Option<IgnoredAny>,
 }
 
@@ -53,7 +54,11 @@ pub(super) fn relay(body: &Bytes, now_ms: u64) -> Result<Relayed, Fault> {
     match serde_json::from_slice::<Peek<'_>>(&body) {
         Ok(peek) if peek.is_clean() => {
             let finish = peek.stop_reason.as_deref().map(|raw| stop::reason(raw).word());
-            let usage = peek.usage.and_then(|usage| usage.classes());
+            let ran_code = peek.container.is_some();
+            let usage = peek.usage.and_then(|mut usage| {
+                usage.ran_code = ran_code;
+                usage.classes()
+            });
             Ok(Relayed { body, usage, finish, lost: Vec::new() })
         }
         // Says what is wrong with it; a message in spite of all goes on.

@@ -57,7 +57,7 @@ pub(super) struct WireUsage {
     cost_details: Upstream,
     /// xAI: what the answer cost, in 10⁻¹⁰ dollars, and what it looked up: <https://docs.x.ai/docs/models>
     cost_in_usd_ticks: Count,
-    server_side_tool_usage_details: Lenient<Searches>,
+    server_side_tool_usage_details: Lenient<Tools>,
 }
 
 /// The parts of prompt or completion tokens.
@@ -84,12 +84,16 @@ struct CachedParts {
     image_tokens: Count,
 }
 
-/// How often the web was searched.
+/// How often xAI's own tools were used: <https://docs.x.ai/developers/tools/overview>
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Deserialize)]
 #[serde(default)]
-struct Searches {
+struct Tools {
     web_search_calls: Count,
     x_search_calls: Count,
+    code_interpreter_calls: Count,
+    file_search_calls: Count,
+    document_search_calls: Count,
+    image_generation_calls: Count,
 }
 
 /// Parts, or anything else, which says nothing about parts.
@@ -269,6 +273,7 @@ impl WireUsage {
             rejected_prediction: out[0].0.rejected_prediction_tokens.get().min(completion),
             citations: self.citation_tokens.get(),
             searches: self.searches(),
+            unpriced_tools: self.unpriced_tools(),
             breadth: self.search_context_size.0,
             said_cost: self.said_cost(),
             ..Usage::default()
@@ -302,9 +307,21 @@ impl WireUsage {
 
     /// How often the web was searched. Where each request has a price, those within it have none.
     fn searches(&self) -> u64 {
-        let Searches { web_search_calls, x_search_calls } = self.server_side_tool_usage_details.0;
+        let Tools { web_search_calls, x_search_calls, .. } = self.server_side_tool_usage_details.0;
         let counted = if self.cost.by_request { Count::default() } else { self.num_search_queries };
         counted.get().saturating_add(web_search_calls.get()).saturating_add(x_search_calls.get())
+    }
+
+    /// How often a tool was used that has no price.
+    fn unpriced_tools(&self) -> u64 {
+        let tools = self.server_side_tool_usage_details.0;
+        let used = [
+            tools.code_interpreter_calls,
+            tools.file_search_calls,
+            tools.document_search_calls,
+            tools.image_generation_calls,
+        ];
+        used.iter().fold(0, |sum, count| sum.saturating_add(count.get()))
     }
 
     /// Whether it is of research at Perplexity, which reasons beside what it writes and sums up only the latter.

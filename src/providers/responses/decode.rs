@@ -280,6 +280,7 @@ mod tests {
             output: 7,
             reasoning: 2,
             searches: 1,
+            unpriced_tools: 1,
             tier: Some(Tier::Standard),
             ..Usage::default()
         };

@@ -33,6 +33,10 @@ pub(super) struct Peek<'a> {
     output: Option<Vec<ItemPeek<'a>>>,
 }
 
+/// Items of tools that the provider runs and charges for. Of a shell, the client's own has its outputs in the next request.
+const UNPRICED: [&str; 4] =
+    ["code_interpreter_call", "file_search_call", "image_generation_call", "shell_call_output"];
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Details {
@@ -103,7 +107,15 @@ impl Peek<'_> {
         let tier = self.service_tier.as_ref().and_then(Value::as_str);
         let tally = openai::usage::read(self.usage?.get(), false)?;
         let searches = tally.usage.searches.max(self.searches());
-        Some(Usage { searches, ..tally.usage.in_tier(tier) })
+        let unpriced_tools = tally.usage.unpriced_tools.max(self.unpriced_tools());
+        Some(Usage { searches, unpriced_tools, ..tally.usage.in_tier(tier) })
+    }
+
+    /// How often a tool was used that is paid for by the call, the session or its own tokens, which are in no `usage`:
+    /// <https://platform.openai.com/docs/pricing#built-in-tools>
+    fn unpriced_tools(&self) -> u64 {
+        let kinds = self.output.iter().flatten().map(|item| &*item.kind);
+        kinds.filter(|kind| UNPRICED.contains(kind)).count() as u64
     }
 
     /// How often the web was searched: as OpenAI counts it, or where nobody does, by the items. To open a page is none:
@@ -218,6 +230,25 @@ mod tests {
                 (relayed.finish, relayed.usage.map(classes))
             });
             assert_eq!(got.map_err(|fault| fault.kind), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn tools_that_no_price_knows_are_counted() {
+        let item = |kind: &str| format!(r#"{{"type":"{kind}","id":"x","status":"completed"}}"#);
+        for (kinds, expected) in [
+            (&["message", "web_search_call", "function_call", "mcp_call", "shell_call"][..], 0),
+            (&["code_interpreter_call", "code_interpreter_call", "file_search_call"], 3),
+            (&["image_generation_call", "shell_call", "shell_call_output"], 2),
+        ] {
+            let items: Vec<_> = kinds.iter().map(|kind| item(kind)).collect();
+            let body = format!(
+                r#"{{"object":"response","status":"completed","output":[{}],
+                    "usage":{{"input_tokens":1,"output_tokens":2,"total_tokens":3}}}}"#,
+                items.join(",")
+            );
+            let usage = read(&body, 0).unwrap().usage().unwrap();
+            assert_eq!((usage.unpriced_tools, usage.output), (expected, 2), "{kinds:?}");
         }
     }
 }

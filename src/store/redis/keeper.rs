@@ -32,8 +32,9 @@ pub(super) async fn keep(redis: Arc<Redis>) {
     let (mut failed, mut pace) = (0, Pace::default());
     loop {
         let mut round = redis.round().await;
-        if round.is_err() && redis.is_up() && !redis.link.is_connected() {
-            // Somebody closed the connection, which says nothing of Redis: it may be there for another one.
+        if round.is_err() && (redis.is_up() && !redis.link.is_connected() || redis.link.is_sent_on()) {
+            // Somebody closed the connection, which says nothing of Redis: it may be there for another one. Or a server of
+            // a cluster said who has our keys.
             redis.bulk.drop_connection();
             round = redis.round().await;
         }
@@ -50,7 +51,7 @@ pub(super) async fn keep(redis: Arc<Redis>) {
                 redis.tell_trouble(&away.0);
                 failed += 1;
                 if failed % TRIES == 0 {
-                    redis.link.drop_connection();
+                    redis.link.turn_away();
                 }
                 if !redis.link.is_connected() {
                     redis.bulk.drop_connection();
@@ -90,19 +91,25 @@ struct Heard {
 }
 
 impl Redis {
-    /// Says hello; where Redis knows nothing of us, everybody tells what he holds first.
+    /// Says hello; where Redis knows nothing of us, everybody tells what he holds first. So it is on each new connection:
+    /// who answers there may have taken another's place, and not have heard the last of it.
     async fn round(&self) -> Result<(), Away> {
-        if self.link.connect().await.map_err(|trouble| Away(trouble.text))? {
+        let is_fresh = self.link.connect().await.map_err(|trouble| Away(trouble.text))?;
+        if is_fresh {
             self.tried.store(false, Ordering::Relaxed);
+            self.retold.store(false, Ordering::Relaxed);
         }
         if !self.tried.load(Ordering::Relaxed) {
-            self.call_in_turn(&TRIAL, &[self.key("trial")], &[]).await?;
+            self.call_in_turn(&TRIAL, &[self.key("trial")], &[]).await.map_err(|away| self.hinted(away))?;
             self.tried.store(true, Ordering::Relaxed);
         }
         let known = self.term();
         let (heard, until) = self.hello(&known.epoch, known.is_known()).await?;
         let is_new = heard.epoch != known.epoch;
         if !is_new && !heard.lapsed {
+            if !self.retold.load(Ordering::Relaxed) {
+                self.tell_everything(false).await?;
+            }
             self.agree(heard, until);
             return Ok(());
         }
@@ -114,15 +121,30 @@ impl Redis {
         let lapsed = heard.lapsed || !self.holds_lease();
         let epoch = heard.epoch.clone();
         self.agree(Heard { ready: false, ..heard }, until);
-        for member in self.everybody() {
-            if let Err(away) = member.rejoin(lapsed).await {
-                // The next round begins anew.
-                self.term.store(Arc::new(known.as_ref().clone()));
-                return Err(away);
-            }
+        if let Err(away) = self.tell_everything(lapsed).await {
+            // The next round begins anew.
+            self.term.store(Arc::new(known.as_ref().clone()));
+            return Err(away);
         }
         let (heard, until) = self.hello(&epoch, true).await?;
         self.agree(heard, until);
+        Ok(())
+    }
+
+    /// A Sentinel knows no scripts.
+    fn hinted(&self, away: Away) -> Away {
+        if self.settings.sentinel.is_some() || !away.0.contains("unknown command 'EVAL") {
+            return away;
+        }
+        let hint = "is this a Sentinel? Then name the primary by `state.redis.sentinel`";
+        Away(format!("{}; {hint}", away.0.trim_end()).into())
+    }
+
+    async fn tell_everything(&self, lapsed: bool) -> Result<(), Away> {
+        for member in self.everybody() {
+            member.rejoin(lapsed).await?;
+        }
+        self.retold.store(true, Ordering::Relaxed);
         Ok(())
     }
 

@@ -8,14 +8,15 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::io::tcp::TcpSettings;
 use ::redis::io::tcp::socket2::TcpKeepalive;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, Value, cmd,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, ServerErrorKind, TlsCertificates, Value, cmd,
 };
 use arc_swap::ArcSwapOption;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::course::{Address, Course};
 use super::{Arg, RedisSettings, Script};
 
 /// How long a new connection may take, greeting included.
@@ -36,16 +37,26 @@ pub type Password = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync>;
 
 /// The connection, while there is one.
 pub(super) struct Link {
-    info: ConnectionInfo,
+    course: Arc<Course>,
+    /// The name by which the servers that are written, Sentinels then, know the primary.
+    primary: Option<String>,
+    tls: bool,
+    tcp: TcpSettings,
     login: RedisConnectionInfo,
     password: Option<Password>,
     ca: Option<Vec<u8>>,
     timeout: Duration,
-    connection: ArcSwapOption<MultiplexedConnection>,
+    connection: ArcSwapOption<Connected>,
     /// Calls in a row that had no answer in time.
     unanswered: AtomicU32,
     /// Held by whoever makes the connection.
     dialling: Mutex<()>,
+}
+
+/// A connection, and to whom.
+struct Connected {
+    connection: MultiplexedConnection,
+    to: Address,
 }
 
 /// Why a call came to nothing.
@@ -68,27 +79,25 @@ pub(super) enum Kind {
 impl Link {
     pub(super) fn new(
         settings: &RedisSettings,
+        course: Arc<Course>,
         password: Option<Password>,
         ca: Option<Vec<u8>>,
     ) -> Result<Self, String> {
         let place = settings.place()?;
-        let mut login = RedisConnectionInfo::default().set_db(place.database);
+        // What is said of the library would be one more right, and stand in Redis' log of refusals without it.
+        let mut login = RedisConnectionInfo::default().set_db(place.database).set_skip_set_lib_name();
         if let Some(name) = &settings.username {
             login = login.set_username(name);
         }
-        let address = if place.tls {
-            ConnectionAddr::TcpTls { host: place.host, port: place.port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(place.host, place.port)
-        };
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
         #[cfg(target_os = "linux")]
         let tcp = tcp.set_user_timeout(UNCONFIRMED);
-        let complain = |error: RedisError| format!("state.redis: {}", told(&error));
-        let info = address.into_connection_info().map_err(complain)?.set_tcp_settings(tcp);
         let link = Self {
-            info,
+            course,
+            primary: settings.sentinel.clone(),
+            tls: place.tls,
+            tcp,
             login,
             password,
             ca,
@@ -97,7 +106,10 @@ impl Link {
             unanswered: AtomicU32::new(0),
             dialling: Mutex::default(),
         };
-        link.client(link.login.clone()).map_err(complain)?;
+        for address in &place.addresses {
+            let built = link.client(address, link.login.clone());
+            built.map_err(|error| format!("state.redis: {}", told(&error)))?;
+        }
         Ok(link)
     }
 
@@ -107,28 +119,27 @@ impl Link {
         if self.is_connected() {
             return Ok(false);
         }
-        let connection = match tokio::time::timeout(CONNECT, self.dial()).await {
-            Ok(connection) => connection?,
-            Err(_) => return Err(Trouble { text: "no connection in time".into(), kind: Kind::Broken }),
-        };
+        let Some(next) = self.course.next() else { return Err(Trouble::broken("no server is known")) };
+        let dialled = tokio::time::timeout(CONNECT, self.dial(&next)).await;
+        let connected = dialled.unwrap_or_else(|_| Err(Trouble::broken("no connection in time")));
+        let connected = connected.inspect_err(|_| self.course.turn_from(&next))?;
         metrics::counter!("tollgate_redis_connections_total").increment(1);
         self.unanswered.store(0, Ordering::Relaxed);
-        self.connection.store(Some(Arc::new(connection)));
+        self.connection.store(Some(Arc::new(connected)));
         Ok(true)
     }
 
-    async fn dial(&self) -> Result<MultiplexedConnection, Trouble> {
+    async fn dial(&self, next: &Address) -> Result<Connected, Trouble> {
         let mut login = self.login.clone();
         if let Some(password) = &self.password {
             let password = password().map_err(|text| Trouble { text: text.into(), kind: Kind::Refused })?;
             login = login.set_password(password.expose_secret());
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(CONNECT.max(self.timeout)));
-        let client = self.client(login).map_err(|error| trouble(&error))?;
-        let dialled = client.get_multiplexed_async_connection_with_config(&config).await;
-        let mut connection = dialled.map_err(|error| trouble(&error))?;
+        let to = match &self.primary {
+            Some(name) => self.ask_sentinel(next, name, &login).await?,
+            None => next.clone(),
+        };
+        let mut connection = self.reach(&to, login).await.map_err(|error| trouble(&error))?;
         // A Redis that wants a password hangs up on a long command without a word; a short one it answers.
         match connection.send_packed_command(&cmd("PING")).await.and_then(Value::extract_error) {
             Err(error) if error.code() == Some("NOAUTH") && self.password.is_none() => {
@@ -137,12 +148,65 @@ impl Link {
             }
             Err(error) if is_broken(&error) || error.code() == Some("NOAUTH") => Err(trouble(&error)),
             // Whoever may not send it has been heard, too.
-            _ => Ok(connection),
+            _ => Ok(Connected { connection, to }),
         }
     }
 
-    fn client(&self, login: RedisConnectionInfo) -> Result<Client, RedisError> {
-        let info = self.info.clone().set_redis_settings(login);
+    /// Where the primary is, as this Sentinel knows. One that wants a password gets the primary's.
+    async fn ask_sentinel(
+        &self,
+        sentinel: &Address,
+        name: &str,
+        login: &RedisConnectionInfo,
+    ) -> Result<Address, Trouble> {
+        let mut question = cmd("SENTINEL");
+        question.arg("get-master-addr-by-name").arg(name);
+        let ask = async |login: RedisConnectionInfo| {
+            let mut connection = self.reach(sentinel, login).await?;
+            connection.send_packed_command(&question).await?.extract_error()
+        };
+        let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let answer = match ask(nobody).await {
+            Err(error) if error.code() == Some("NOAUTH") => ask(login.clone().set_db(0)).await,
+            answer => answer,
+        };
+        let told = |what: String| Trouble { text: what.into(), kind: Kind::Refused };
+        let parts = match answer {
+            Ok(Value::Array(parts)) => parts,
+            Ok(_) => return Err(told(format!("the Sentinel {sentinel} knows no primary called `{name}`"))),
+            Err(error) => return Err(told(format!("the Sentinel {sentinel}: {}", self::told(&error)))),
+        };
+        match &parts[..] {
+            [host, port] => super::text(host).zip(super::number(port)).and_then(|(host, port)| {
+                Some(Address { host: host.to_owned(), port: u16::try_from(port).ok()? })
+            }),
+            _ => None,
+        }
+        .ok_or_else(|| {
+            told(format!("the Sentinel {sentinel} answered with something else than was asked for"))
+        })
+    }
+
+    async fn reach(
+        &self,
+        address: &Address,
+        login: RedisConnectionInfo,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(CONNECT.max(self.timeout)));
+        self.client(address, login)?.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    fn client(&self, address: &Address, login: RedisConnectionInfo) -> Result<Client, RedisError> {
+        let Address { host, port } = address.clone();
+        let address = if self.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let info = address.into_connection_info()?.set_tcp_settings(self.tcp.clone());
+        let info = info.set_redis_settings(login);
         match &self.ca {
             Some(ca) => {
                 let certificates = TlsCertificates { client_tls: None, root_cert: Some(ca.clone()) };
@@ -157,13 +221,40 @@ impl Link {
         self.connection.load().is_some()
     }
 
+    /// To whom, while there is one.
+    pub(super) fn place(&self) -> Option<Address> {
+        self.connection.load().as_ref().map(|connected| connected.to.clone())
+    }
+
     /// The next call makes another connection.
     pub(super) fn drop_connection(&self) {
         self.connection.store(None);
     }
 
-    /// The same, unless there is another one already.
-    fn drop_this(&self, connection: &Arc<MultiplexedConnection>) {
+    /// The same, to another server if there are several: this one does not help.
+    pub(super) fn turn_away(&self) {
+        if let (Some(connected), Some(next)) = (self.connection.swap(None), self.course.next()) {
+            // Whoever asks Sentinels goes on to the next of them.
+            self.course.turn_from(if self.primary.is_some() { &next } else { &connected.to });
+        }
+    }
+
+    /// Whether a cluster has said who has our keys, and the next connection leads there.
+    pub(super) fn is_sent_on(&self) -> bool {
+        !self.is_connected() && self.course.is_sent_on()
+    }
+
+    /// Goes by what a refusal says of who could help.
+    fn heed(&self, trouble: &Trouble, connected: &Arc<Connected>) {
+        if trouble.text.starts_with("READONLY ") && self.primary.is_none() {
+            self.course.turn_from(&connected.to);
+        } else {
+            self.course.follow(&trouble.text, &connected.to);
+        }
+    }
+
+    /// The next call makes another connection, unless there is one already.
+    fn drop_this(&self, connection: &Arc<Connected>) {
         self.connection.compare_and_swap(connection, None);
     }
 
@@ -195,11 +286,11 @@ impl Link {
         &self,
         asked: impl AsyncFnOnce(&MultiplexedConnection) -> Result<Value, RedisError>,
     ) -> Result<Value, Trouble> {
-        let Some(connection) = self.connection.load_full() else {
-            return Err(Trouble { text: "there is no connection".into(), kind: Kind::Broken });
+        let Some(connected) = self.connection.load_full() else {
+            return Err(Trouble::broken("there is no connection"));
         };
         let begun = Instant::now();
-        let answer = tokio::time::timeout(self.timeout, asked(&connection)).await;
+        let answer = tokio::time::timeout(self.timeout, asked(&connected.connection)).await;
         let (result, outcome) = match answer {
             Ok(Ok(value)) => (Ok(value), "ok"),
             Ok(Err(error)) if !error.is_timeout() => (Err(trouble(&error)), "error"),
@@ -212,8 +303,12 @@ impl Link {
                 0
             }
         };
-        if unanswered >= MOST_UNANSWERED || result.as_ref().is_err_and(Trouble::ends_connection) {
-            self.drop_this(&connection);
+        let ending = result.as_ref().err().filter(|trouble| trouble.ends_connection());
+        if let Some(trouble) = ending {
+            self.heed(trouble, &connected);
+        }
+        if unanswered >= MOST_UNANSWERED || ending.is_some() {
+            self.drop_this(&connected);
         }
         metrics::counter!("tollgate_redis_calls_total", "outcome" => outcome).increment(1);
         metrics::histogram!("tollgate_redis_call_seconds").record(begun.elapsed().as_secs_f64());
@@ -227,6 +322,10 @@ impl Link {
 }
 
 impl Trouble {
+    fn broken(text: &str) -> Self {
+        Self { text: text.into(), kind: Kind::Broken }
+    }
+
     /// A replica that refuses to write may have been the primary: its name may lead elsewhere by now.
     fn ends_connection(&self) -> bool {
         self.kind == Kind::Broken || self.text.starts_with("READONLY ")
@@ -239,7 +338,9 @@ async fn ask(connection: &MultiplexedConnection, command: &Cmd) -> Result<Value,
 }
 
 fn trouble(error: &RedisError) -> Trouble {
-    let kind = if is_broken(error) { Kind::Broken } else { Kind::Refused };
+    // Whoever sends us elsewhere has nothing of ours: there is no connection to who has.
+    let is_elsewhere = error.code() == Some("MOVED");
+    let kind = if is_elsewhere || is_broken(error) { Kind::Broken } else { Kind::Refused };
     Trouble { text: told(error).into(), kind }
 }
 

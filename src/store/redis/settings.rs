@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::course::Address;
 use crate::settings::{LocalRef, Period};
 
 /// What several gateways share over one Redis or Valkey: counts of limits, budgets, kept answers, what breakers know.
@@ -13,8 +14,11 @@ use crate::settings::{LocalRef, Period};
 #[serde(deny_unknown_fields, default)]
 pub struct RedisSettings {
     /// Where it is: `redis://HOST:PORT/DATABASE`, or `rediss://` for TLS. Without a password: that is named by
-    /// `password`.
+    /// `password`. Several hosts (`HOST:PORT,HOST:PORT`) are tried in turn until one helps: servers of a cluster, of
+    /// which one is enough, or a primary and its replicas.
     pub url: String,
+    /// How Sentinels call the primary, where `url` names Sentinels: `mymaster`.
+    pub sentinel: Option<String>,
     /// The user, where it knows several.
     pub username: Option<String>,
     /// Its password, by reference: `env:NAME`, `file:PATH` or `keystore:NAME`.
@@ -36,11 +40,16 @@ pub struct RedisSettings {
     pub limits: bool,
     /// Whether budgets count over all gateways.
     pub budgets: bool,
-    /// Whether answers of the cache, and those kept for an `Idempotency-Key`, are found by all gateways.
+    /// Whether answers of the cache, those kept for an `Idempotency-Key`, and those that providers make in the background are
+    /// found by all gateways.
     pub cache: bool,
     /// Whether gateways tell each other of targets that fail.
     pub hints: bool,
 }
+
+/// Where servers and Sentinels listen unless it is written.
+const PORT: u16 = 6_379;
+const SENTINEL_PORT: u16 = 26_379;
 
 /// What happens while Redis is away.
 #[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
@@ -57,6 +66,7 @@ impl Default for RedisSettings {
     fn default() -> Self {
         Self {
             url: String::new(),
+            sentinel: None,
             username: None,
             password: None,
             ca: None,
@@ -76,8 +86,8 @@ impl Default for RedisSettings {
 /// Where a Redis is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    pub(super) host: String,
-    pub(super) port: u16,
+    /// At least one.
+    pub(super) addresses: Vec<Address>,
     pub(super) database: i64,
     pub(super) tls: bool,
 }
@@ -101,6 +111,10 @@ impl RedisSettings {
         }
         if !within(self.lease, 2_000, 600_000) {
             complaints.push(("lease", "must be from 2s to 10m".to_owned()));
+        }
+        if self.sentinel.as_deref() == Some("") {
+            let what = "the name of the primary, as in `sentinel monitor NAME …`";
+            complaints.push(("sentinel", what.to_owned()));
         }
         if self.ca.is_some() && self.place().is_ok_and(|place| !place.tls) {
             complaints.push(("ca", "is for `rediss://` only".to_owned()));
@@ -131,25 +145,31 @@ impl RedisSettings {
         if rest.contains(['?', '#', ' ']) {
             return Err(FORM.to_owned());
         }
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (authorities, database) = rest.split_once('/').unwrap_or((rest, ""));
         let database = if database.is_empty() { Ok(0) } else { database.parse() };
         let database = database.ok().filter(|n: &i64| (0..1 << 16).contains(n)).ok_or(FORM)?;
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']').ok_or(FORM)?;
-                (host, port.strip_prefix(':'))
-            }
-            None => match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            },
-        };
-        let port = port.map_or(Ok(6_379), str::parse).map_err(|_| FORM)?;
-        if host.is_empty() || host.contains(':') && !authority.starts_with('[') {
-            return Err(FORM.to_owned());
-        }
-        Ok(Place { host: host.to_owned(), port, database, tls })
+        let port = if self.sentinel.is_some() { SENTINEL_PORT } else { PORT };
+        let addresses = authorities.split(',').map(|authority| address(authority, port).ok_or(FORM));
+        Ok(Place { addresses: addresses.collect::<Result<_, _>>()?, database, tls })
     }
+}
+
+/// `HOST`, `HOST:PORT` or `[HOST]:PORT`.
+fn address(authority: &str, usual: u16) -> Option<Address> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            let port = if port.is_empty() { None } else { Some(port.strip_prefix(':')?) };
+            (host, port)
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port = port.map_or(Some(usual), |port| port.parse().ok())?;
+    let is_one = !host.is_empty() && (!host.contains(':') || authority.starts_with('['));
+    is_one.then(|| Address { host: host.to_owned(), port })
 }
 
 #[cfg(test)]
@@ -159,15 +179,24 @@ mod tests {
     #[test]
     fn places_are_read_and_passwords_are_not_to_stand_in_them() {
         let place = |url: &str| RedisSettings { url: url.into(), ..RedisSettings::default() }.place();
-        for (url, host, port, database, tls) in [
-            ("redis://cache", "cache", 6_379, 0, false),
-            ("redis://10.0.0.1:7000/3", "10.0.0.1", 7_000, 3, false),
-            ("rediss://[::1]:6380", "::1", 6_380, 0, true),
-            ("redis://[fd00::7]/1", "fd00::7", 6_379, 1, false),
+        let at = |host: &str, port: u16| Address { host: host.into(), port };
+        for (url, addresses, database, tls) in [
+            ("redis://cache", vec![at("cache", 6_379)], 0, false),
+            ("redis://10.0.0.1:7000/3", vec![at("10.0.0.1", 7_000)], 3, false),
+            ("rediss://[::1]:6380", vec![at("::1", 6_380)], 0, true),
+            ("redis://[fd00::7]/1", vec![at("fd00::7", 6_379)], 1, false),
+            (
+                "redis://a:7000,b,[::1]:7002/1",
+                vec![at("a", 7_000), at("b", 6_379), at("::1", 7_002)],
+                1,
+                false,
+            ),
         ] {
-            let expected = Place { host: host.into(), port, database, tls };
-            assert_eq!(place(url), Ok(expected), "{url}");
+            assert_eq!(place(url), Ok(Place { addresses, database, tls }), "{url}");
         }
+        let sentinel = Some("mymaster".to_owned());
+        let sentinels = RedisSettings { url: "redis://s1,s2:5".into(), sentinel, ..RedisSettings::default() };
+        assert_eq!(sentinels.place().unwrap().addresses, [at("s1", 26_379), at("s2", 5)]);
         for url in [
             "",
             "cache:6379",
@@ -177,6 +206,8 @@ mod tests {
             "redis://h/-1",
             "redis://h/x",
             "redis://a:b:c",
+            "redis://a,",
+            "redis://[::1]x",
         ] {
             assert!(place(url).unwrap_err().starts_with("write `redis://HOST"), "{url}");
         }

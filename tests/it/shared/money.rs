@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::server::{Server, server};
 use super::{met, outage, pair};
+use crate::acts;
 use crate::client::{self, eventually_async};
 use crate::gateway::{self, Gateway};
 use crate::money::{self, KINDS, Meter, persist, play, provider, purse, rows};
@@ -263,4 +264,51 @@ async fn a_gateway_that_comes_back_counts_what_it_spent_once() {
     let_through(&first, 10).await;
     let more = cost(rows(&first).await) - of_first;
     known(&second, of_first + of_second + more).await;
+}
+
+/// An alert that both gateways raise: whoever is first tells the webhook.
+#[tokio::test]
+async fn of_one_budget_of_two_gateways_the_webhook_hears_each_alert_once() {
+    let Some(server) = server() else { return };
+    let up = provider(&Meter::default());
+    let hook = Upstream::start(|_| acts::answer(204, &[], ""));
+    let more = format!(
+        "  - {{ name: soft, tokens: 40, per: day, hard: false, projection: false, alerts: [ 50, 100 ] }}\n\
+         alerts: {{ webhooks: [ {{ url: \"{}\", secret: env:HOOK_KEY }} ] }}\n",
+        hook.url()
+    );
+    let config = config(&up, Some(&server), 1_000_000_000, &more);
+    let start = || gateway::setup(&config).env("HOOK_KEY", "0123456789abcdef0123").start();
+    let gateways = [start(), start()];
+    met(&gateways).await;
+    let alerts = async |gateway: &Gateway, percent: u64| {
+        let all = client::get(gateway.admin, "/admin/v1/alerts").await.json()["alerts"].clone();
+        let all = all.as_array().cloned().unwrap_or_default();
+        all.into_iter().filter(|alert| alert["percent"] == percent).collect::<Vec<_>>()
+    };
+    // 25 tokens each: the first crosses half of the budget, the second all of it.
+    for gateway in &gateways {
+        assert_eq!(play(gateway.clients, "whole", 0).await.0, 200);
+    }
+    for gateway in &gateways {
+        eventually_async("the alert at each", async || {
+            play(gateway.clients, "whole", 0).await;
+            (!alerts(gateway, 100).await.is_empty()).then_some(())
+        })
+        .await;
+    }
+    client::eventually("the webhook", || {
+        hook.heard().iter().any(|heard| heard.json()["percent"] == 100).then_some(())
+    })
+    .await;
+    let mut elsewhere = 0;
+    for gateway in &gateways {
+        let raised = alerts(gateway, 100).await;
+        assert_eq!(raised.len(), 1, "{raised:#?}");
+        elsewhere += usize::from(raised[0]["told_elsewhere"] == true);
+    }
+    let told: Vec<_> = hook.heard().iter().map(|heard| heard.json()["percent"].as_u64()).collect();
+    let times = |percent: u64| told.iter().filter(|known| **known == Some(percent)).count();
+    assert_eq!((elsewhere, times(100)), (1, 1), "{told:?}");
+    assert!(times(50) <= 1, "{told:?}");
 }

@@ -30,6 +30,10 @@ pub fn server_with(arguments: &[&str]) -> Option<Server> {
     // Somebody else may take the port in between.
     for _ in 0..20 {
         let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        // A server of a cluster listens 10,000 higher, too.
+        if port > u16::MAX - 10_000 {
+            continue;
+        }
         let dir = tempfile::tempdir().expect("a folder");
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let child = spawn(port, &dir, &arguments);
@@ -63,9 +67,55 @@ fn spawn(port: u16, dir: &TempDir, arguments: &[String]) -> Child {
         .expect("a Redis starts")
 }
 
+/// One that speaks nothing but TLS.
+pub fn server_over_tls(cert: &str, key: &str) -> Option<Server> {
+    program()?;
+    for _ in 0..20 {
+        // The plain port is one of those that are given twice: the last one counts.
+        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let dir = tempfile::tempdir().expect("a folder");
+        let tls = port.to_string();
+        let arguments = ["--port", "0", "--tls-port", &tls, "--tls-cert-file", cert, "--tls-key-file", key];
+        let more = ["--tls-ca-cert-file", cert, "--tls-auth-clients", "no"];
+        let arguments: Vec<String> = arguments.iter().chain(&more).map(|one| (*one).to_owned()).collect();
+        let mut server = Server { child: spawn(port, &dir, &arguments), port, dir, arguments };
+        if server.is_there() {
+            return Some(server);
+        }
+    }
+    panic!("no Redis with TLS could be started");
+}
+
+/// A Sentinel that looks after this primary, and puts another in its place within seconds.
+pub fn sentinel(name: &str, primary: &Server) -> Option<Server> {
+    for _ in 0..20 {
+        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("sentinel.conf");
+        let conf = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds {name} 800\nsentinel failover-timeout {name} 3000\n",
+            primary.port
+        );
+        std::fs::write(&file, conf).expect("a file");
+        let mut command = Command::new(program()?);
+        command.arg(&file).arg("--sentinel").current_dir(dir.path()).stdin(Stdio::null());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a Sentinel starts");
+        let mut server = Server { child, port, dir, arguments: Vec::new() };
+        if server.is_there() {
+            return Some(server);
+        }
+    }
+    panic!("no Sentinel could be started");
+}
+
 impl Server {
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.at())
+    }
+
+    pub fn at(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub fn signal(&self, name: &str) {

@@ -174,9 +174,11 @@ fn what_perplexity_searched_for_and_read_is_counted_as_it_is_billed() {
 #[test]
 fn xai_says_what_it_looked_up_and_what_it_cost() {
     let raw = r#"{"input_tokens":1,"output_tokens":1,"total_tokens":2,"cost_in_usd_ticks":161508500,
-        "server_side_tool_usage_details":{"web_search_calls":2,"x_search_calls":1,"mcp_calls":4}}"#;
+        "server_side_tool_usage_details":{"web_search_calls":2,"x_search_calls":1,"mcp_calls":4,"code_interpreter_calls":2,
+        "file_search_calls":1,"document_search_calls":null,"image_generation_calls":0}}"#;
     let usage = read(raw, false).unwrap().usage;
     assert_eq!((usage.searches, usage.said_cost), (3, Some(Nano(16_150_850))));
+    assert_eq!(usage.unpriced_tools, 3);
     let elsewhere = r#"{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost_in_usd_ticks":0}"#;
     assert_eq!(read(elsewhere, false).unwrap().usage.said_cost, None);
 }
