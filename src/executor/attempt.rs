@@ -155,7 +155,7 @@ impl Executor {
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.iter_mut().for_each(|busy| busy.took(now.elapsed(), false, Instant::now()));
                 }
-                tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
+                tracing::debug!(upstream = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
             }
         }
