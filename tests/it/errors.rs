@@ -28,6 +28,14 @@ async fn an_unknown_model_is_a_404_that_openai_clients_understand() {
 }
 
 #[tokio::test]
+async fn a_connection_that_fails_is_said_to_be_the_providers() {
+    let gateway = gateway::start(&format!("providers:\n{}", provider("gone", "http://127.0.0.1:9/v1")));
+    let reply = chat(gateway.clients, &ask("gone/m")).await;
+    assert_eq!((reply.status, reply.error()["code"].as_str()), (502, Some("upstream_unreachable")));
+    assert_eq!(reply.error()["message"], "no answer from the provider: connection refused");
+}
+
+#[tokio::test]
 async fn a_models_name_is_harmless_in_the_error_that_repeats_it() {
     let (_up, gateway) = house();
     let reply = chat(gateway.clients, &ask("<script>\u{1b}[31m\n'\"evil\u{202e}")).await;
