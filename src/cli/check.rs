@@ -26,6 +26,9 @@ pub(super) fn check(args: &CheckArgs, config: Option<PathBuf>) -> ExitCode {
                     house.tellable().print();
                 }
                 let snapshot = built.snapshot;
+                if snapshot.catalogue.vendors().is_empty() {
+                    nobody_answers(&house).print();
+                }
                 let absent = house.absent(&snapshot);
                 absent.print();
                 let beside = snapshot
@@ -57,6 +60,13 @@ pub(super) fn check(args: &CheckArgs, config: Option<PathBuf>) -> ExitCode {
     };
     problems.print();
     ExitCode::FAILURE
+}
+
+/// Nothing is wrong with a configuration that is still empty, but who believes it is done should hear of it.
+fn nobody_answers(house: &House) -> Diagnostics {
+    let text = "no request can be answered: there are no providers";
+    let help = "add one: `providers: { sandbox: {} }` needs no account, `providers: { openai: {} }` takes its key from OPENAI_API_KEY";
+    Diagnostic { help: Some(help.into()), ..house.fault_at(&["providers"], text) }.warning().into()
 }
 
 fn built_or_rehearsed(house: &House, args: &CheckArgs) -> Result<Built, Diagnostics> {

@@ -161,6 +161,20 @@ fn serve_refuses_what_check_refuses() {
     ] {
         let setup = gateway::setup("").env("TEST_SHORT", "short").file("tollgate.yaml", config);
         let printed = setup.run(&["serve", "--config", "tollgate.yaml"]);
+#[test]
+fn check_warns_of_a_configuration_without_providers() {
+    for config in ["", "# nothing yet\n", "listen: 127.0.0.1:8080\nproviders:\n"] {
+        let setup = gateway::setup("").file("tollgate.yaml", config);
+        let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+        assert_eq!(printed.code, Some(0), "{printed:#?}");
+        assert!(printed.err.contains("warning: no request can be answered"), "{config:?}: {printed:#?}");
+        assert!(
+            printed.err.contains("help: add one: `providers: { sandbox: {} }`"),
+            "{config:?}: {printed:#?}"
+        );
+    }
+}
+
         assert_eq!(printed.code, Some(78), "{name}: {printed:#?}");
         assert!(printed.err.contains(part), "{name}: {printed:#?}");
     }
