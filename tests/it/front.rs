@@ -197,14 +197,19 @@ async fn http2_with_prior_knowledge_works() {
     .await
     .unwrap();
     tokio::spawn(connection);
-    let request = http::Request::builder()
-        .method("POST")
-        .uri(format!("http://{}/v1/chat/completions", gateway.clients))
-        .header("content-type", "application/json")
-        .body(http_body_util::Full::new(bytes::Bytes::from_static(BODY.as_bytes())))
-        .unwrap();
-    let response = sender.send_request(request).await.unwrap();
-    assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
+    // A head within `limits.head` (64 KiB), and one beyond it.
+    for (length, status) in [(1, 200), (40 << 10, 200), (70 << 10, 431)] {
+        let request = http::Request::builder()
+            .method("POST")
+            .uri(format!("http://{}/v1/chat/completions", gateway.clients))
+            .header("content-type", "application/json")
+            .header("x-long", "x".repeat(length))
+            .body(http_body_util::Full::new(bytes::Bytes::from_static(BODY.as_bytes())))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let found = (response.status().as_u16(), response.version());
+        assert_eq!(found, (status, http::Version::HTTP_2), "{length} bytes");
+    }
 }
 
 #[tokio::test]
