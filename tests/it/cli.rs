@@ -130,6 +130,17 @@ fn check_says_which_entry_names_a_plugin_that_is_not_there() {
 }
 
 #[test]
+fn a_plugin_that_is_not_built_yet_is_told_how() {
+    let setup = gateway::setup("");
+    assert_eq!(setup.run(&["plugin", "new", "intent"]).code, Some(0));
+    let printed = setup.run(&["plugin", "test", "intent"]);
+    assert!(
+        printed.code != Some(0) && printed.err.contains("`tollgate plugin build` makes it"),
+        "{printed:#?}"
+    );
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_ends_a_command_quietly() {
     let setup = gateway::setup("");
     let mut schema = setup.command(&["schema"]);
@@ -151,17 +162,6 @@ fn check_is_content_with_a_good_house() {
 }
 
 #[test]
-fn serve_refuses_what_check_refuses() {
-    let key = "providers:\n  openai: { keys: [ env:NOT_SET_ANYWHERE ] }\n";
-    for (name, config, part) in [
-        ("an unknown field", "providrs: {}\n", "providrs"),
-        ("a missing variable", key, "NOT_SET_ANYWHERE"),
-        ("broken yaml", "providers: [ {\n", "tollgate.yaml:"),
-        ("a short admin token", "admin: { token: env:TEST_SHORT }\n", "token"),
-    ] {
-        let setup = gateway::setup("").env("TEST_SHORT", "short").file("tollgate.yaml", config);
-        let printed = setup.run(&["serve", "--config", "tollgate.yaml"]);
-#[test]
 fn check_warns_of_a_configuration_without_providers() {
     for config in ["", "# nothing yet\n", "listen: 127.0.0.1:8080\nproviders:\n"] {
         let setup = gateway::setup("").file("tollgate.yaml", config);
@@ -175,6 +175,17 @@ fn check_warns_of_a_configuration_without_providers() {
     }
 }
 
+#[test]
+fn serve_refuses_what_check_refuses() {
+    let key = "providers:\n  openai: { keys: [ env:NOT_SET_ANYWHERE ] }\n";
+    for (name, config, part) in [
+        ("an unknown field", "providrs: {}\n", "providrs"),
+        ("a missing variable", key, "NOT_SET_ANYWHERE"),
+        ("broken yaml", "providers: [ {\n", "tollgate.yaml:"),
+        ("a short admin token", "admin: { token: env:TEST_SHORT }\n", "token"),
+    ] {
+        let setup = gateway::setup("").env("TEST_SHORT", "short").file("tollgate.yaml", config);
+        let printed = setup.run(&["serve", "--config", "tollgate.yaml"]);
         assert_eq!(printed.code, Some(78), "{name}: {printed:#?}");
         assert!(printed.err.contains(part), "{name}: {printed:#?}");
     }
