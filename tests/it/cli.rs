@@ -135,7 +135,7 @@ fn a_plugin_that_is_not_built_yet_is_told_how() {
     assert_eq!(setup.run(&["plugin", "new", "intent"]).code, Some(0));
     let printed = setup.run(&["plugin", "test", "intent"]);
     assert!(
-        printed.code != Some(0) && printed.err.contains("`tollgate plugin build` makes it"),
+        printed.code != Some(0) && printed.err.contains("`tollgate plugin build` makes one"),
         "{printed:#?}"
     );
 }

@@ -39,7 +39,7 @@ impl Test {
             let wasm = self.plugin.clone().map_or_else(|| plugin_of(file, &cases), Ok)?;
             if !wasm.exists() {
                 return Err(format!(
-                    "{}: there is no such file; `tollgate plugin build` makes it",
+                    "{}: there is no such file; `tollgate plugin build` makes one of the sources",
                     wasm.display()
                 ));
             }
