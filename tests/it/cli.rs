@@ -176,6 +176,15 @@ fn check_warns_of_a_configuration_without_providers() {
 }
 
 #[test]
+fn serve_logs_what_check_warns_of() {
+    let gateway = gateway::start("budgets: [ { name: all, dollars: 5, per: day } ]\n");
+    let log = gateway.log().join("\n");
+    for part in ["warning: budgets without a ledger", "warning: no request can be answered", "not meant"] {
+        assert!(log.contains(part), "no {part} in\n{log}");
+    }
+}
+
+#[test]
 fn serve_refuses_what_check_refuses() {
     let key = "providers:\n  openai: { keys: [ env:NOT_SET_ANYWHERE ] }\n";
     for (name, config, part) in [
