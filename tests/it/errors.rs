@@ -23,7 +23,10 @@ async fn an_unknown_model_is_a_404_that_openai_clients_understand() {
         let error = reply.error();
         assert_eq!(error["code"], "model_not_found", "{error}");
         assert_eq!(error["type"], "invalid_request_error", "{error}");
-        assert!(error["message"].as_str().unwrap().contains(model), "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(&format!("the model `{model}` does not exist here")), "{error}");
+        let bare = !model.contains('/');
+        assert_eq!(message.contains(&format!("`provider/{model}`")), bare, "{error}");
     }
 }
 
